@@ -1,0 +1,119 @@
+# make help says what there is. Everything that is built lies in bin/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# One set of flags for building, testing and linting, so that they share Go's build cache. Nothing here needs
+# cgo: a machine without a C compiler will do, and binaries run on any Linux.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=%,$(GOFLAGS)) -trimpath -buildvcs=false)
+# Debian leaves these out of an ordinary user's path.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+# Directories are among the sources: their times tell of a deleted file.
+SOURCES := $(shell find cmd internal \( -type d -o -type f ! -name '*_test.go' \) ! -path '*/testdata*') go.mod go.sum
+RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
+CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
+IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
+
+.PHONY: help
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+.PHONY: build
+build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
+
+.PHONY: up
+up: build ## build, start three nodes, run the audit agent on them
+	@tools/demo
+
+.PHONY: down
+down: ## stop what make up started
+	@bin/everynode down
+
+.PHONY: test
+test: build test-packages ## every test; those with real nodes need root
+	@tools/test
+
+.PHONY: test-long
+test-long: build test-packages ## the same, longer and three times over
+	@EVERYNODE_LONG=1 tools/test
+
+.PHONY: lint
+lint: bin/tools/staticcheck ## gofmt, go vet, staticcheck, the architecture test
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
+	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
+	@go test -vet=off .
+	@go vet ./... && go -C runtime vet ./...
+	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+# What a bare Debian 12 lacks.
+.PHONY: packages test-packages
+packages:
+	@tools/need runc nftables:nft iproute2:ip busybox-static:busybox
+
+test-packages:
+	@if [[ $$(id -u) == 0 ]]; then tools/need gcc libc6-dev:/usr/include/stdlib.h; fi
+
+# The version is an input like any other: its file changes only when it does.
+.PHONY: version
+version:
+bin/version: version
+	@mkdir -p bin
+	@tools/version > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+bin/everynode: $(SOURCES) bin/version
+	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode
+	@touch $@
+
+bin/everynode-controller: $(SOURCES) bin/version
+	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode-controller
+	@touch $@
+
+bin/kubectl: | bin/everynode
+	ln -sf everynode $@
+
+# containerd, its shim, the CNI plugins and pause. What containerd says it is follows from its module.
+bin/runtime/.built: $(RUNTIME_SOURCES)
+	@mkdir -p bin/runtime
+	version=$$(go -C runtime list -m -f '{{.Version}}' github.com/containerd/containerd/v2); \
+	go -C runtime build -tags 'no_btrfs no_zfs no_devmapper' \
+	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool
+	go -C runtime build -ldflags '-s -w' -o ../bin/rootfs/pause/ ./pause
+	@touch $@
+
+bin/rootfs/ssd-cache-api/ssd-cache-api: $(CACHE_SOURCES)
+	go build -ldflags '-s -w' -o $@ ./examples/ssd-cache-api
+	@touch $@
+
+bin/rootfs/busybox/bin/busybox: examples/busybox/rootfs | packages
+	examples/busybox/rootfs bin/rootfs/busybox
+	@touch $@
+
+# An image is made anew when what is in it or what packs it changes, not with every change of the program.
+IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build
+$(IMAGES): internal/node/build.go | bin/everynode
+
+bin/runtime/images/pause.tar: bin/runtime/.built
+	$(IMAGE_BUILD) bin/rootfs/pause --name everynode.local/pause:1 --entrypoint /pause --output $@
+
+bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox
+	$(IMAGE_BUILD) bin/rootfs/busybox --name busybox:1.36 --cmd sh --env PATH=/bin --output $@
+
+# The patch release that the article's seventh step rolls out: the same program under another tag.
+bin/runtime/images/busybox-1.36.1.tar: bin/rootfs/busybox/bin/busybox
+	$(IMAGE_BUILD) bin/rootfs/busybox --name busybox:1.36.1 --cmd sh --env PATH=/bin --env BUSYBOX_TAG=1.36.1 --output $@
+
+bin/runtime/images/ssd-cache-api.tar: bin/rootfs/ssd-cache-api/ssd-cache-api
+	$(IMAGE_BUILD) bin/rootfs/ssd-cache-api --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api --output $@
+
+bin/tools/staticcheck: tools/go.mod tools/go.sum
+	go -C tools build -o ../bin/tools/ tool
+	@touch $@

@@ -1,0 +1,23 @@
+// Command everynode-controller is the DaemonSet engine alone: without control
+// plane and node agent, small enough for an image.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"everynode/internal/engine/command"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cmd := command.New()
+	cmd.Use = "everynode-controller"
+	if cmd.ExecuteContext(ctx) != nil {
+		stop()
+		os.Exit(1) // cobra has printed the error
+	}
+}

@@ -1,0 +1,13 @@
+// Command everynode is the whole system in one binary; its roles are
+// subcommands. Called as kubectl, it is kubectl.
+package main
+
+import (
+	"os"
+
+	"everynode/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}

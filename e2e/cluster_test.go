@@ -1,0 +1,149 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	tailLines = 40 // of each log of a failed script
+	purgeTime = 2 * time.Minute
+)
+
+// clusterKey is where a script's cluster is in testscript's values.
+type clusterKey struct{}
+
+// cluster is what a script's commands know of its cluster, and of what the
+// script has asked them to remember.
+type cluster struct {
+	t         testing.TB
+	everynode string // the program
+	dataDir   string
+	workDir   string // the script's own folder
+	env       []string
+
+	hadCache bool   // cachePath was there before the script
+	before   traces // what the machine had before the script
+	marked   traces // what it had at `leftovers before`
+	pods     map[string]podSet
+	rollout  *rollout       // nil: no rollout is watched
+	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
+}
+
+func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
+	t, ok := env.T().(testing.TB)
+	if !ok {
+		return nil, fmt.Errorf("%T is no testing.TB", env.T())
+	}
+	c := &cluster{
+		t:         t,
+		everynode: filepath.Join(bin, "everynode"),
+		dataDir:   dataDir,
+		workDir:   env.WorkDir,
+		env:       append([]string(nil), env.Vars...),
+		pods:      map[string]podSet{},
+	}
+	c.hadCache = exists(cachePath)
+	var err error
+	c.before, err = c.traces()
+	return c, err
+}
+
+// clusterOf returns the cluster of a script.
+func clusterOf(ts *testscript.TestScript) *cluster {
+	c, ok := ts.Value(clusterKey{}).(*cluster)
+	if !ok {
+		ts.Fatalf("the script has no cluster: this is a defect of the test")
+	}
+	return c
+}
+
+// client talks to the cluster's API server as its administrator.
+func (c *cluster) client() (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(c.dataDir, "admin.kubeconfig"))
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+// tearDown ends the script's cluster, whatever state it is in, and fails the
+// script when something of it stays behind.
+func (c *cluster) tearDown() {
+	if c.rollout != nil {
+		c.rollout.stop()
+	}
+	if c.t.Failed() {
+		c.report()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), purgeTime)
+	defer cancel()
+	if out, err := c.run(ctx, "down", "--purge"); err != nil {
+		c.t.Errorf("everynode down --purge: %v\n%s", err, out)
+	}
+	if !c.hadCache {
+		if err := os.RemoveAll(cachePath); err != nil {
+			c.t.Errorf("delete what the example keeps: %v", err)
+		}
+	}
+	if err := c.waitForTraces(c.before); err != nil {
+		c.t.Errorf("the script leaves something behind: %v", err)
+		return // the data directory may still hold mounts of the machine's folders
+	}
+	if err := os.RemoveAll(c.dataDir); err != nil {
+		c.t.Errorf("delete the data directory: %v", err)
+	}
+}
+
+// run calls everynode outside of the script.
+func (c *cluster) run(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, c.everynode, args...)
+	cmd.Env = c.env
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// report prints what helps to understand a failed script.
+func (c *cluster) report() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for _, args := range [][]string{
+		{"status"},
+		{"kubectl", "--request-timeout=5s", "get", "nodes,daemonsets,pods", "-A", "-o", "wide"},
+		{"kubectl", "--request-timeout=5s", "get", "events", "-A", "--sort-by=.metadata.creationTimestamp"},
+	} {
+		out, err := c.run(ctx, args...)
+		c.t.Logf("everynode %s: %v\n%s", strings.Join(args, " "), err, lastLines(out))
+	}
+	for _, pattern := range []string{"*.log", "nodes/*/*.log"} {
+		logs, err := filepath.Glob(filepath.Join(c.dataDir, pattern))
+		if err != nil {
+			c.t.Logf("find the logs: %v", err)
+		}
+		for _, log := range logs {
+			text, err := os.ReadFile(log)
+			if err != nil {
+				c.t.Logf("%v", err)
+				continue
+			}
+			c.t.Logf("the end of %s:\n%s", log, lastLines(string(bytes.ToValidUTF8(text, []byte("?")))))
+		}
+	}
+}
+
+func lastLines(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-tailLines):], "")
+}

@@ -1,0 +1,283 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// pollEvery is the pause between two looks at a condition. Each look starts a
+// process, and the machine has other work.
+const pollEvery = 400 * time.Millisecond
+
+type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
+
+// commandTable is what scripts can say beyond testscript's own commands.
+func commandTable() map[string]scriptCommand {
+	return map[string]scriptCommand{
+		// everynode ARGS..., kubectl ARGS...: run the program.
+		"everynode": program("everynode"),
+		"kubectl":   program("kubectl"),
+		// exits CODE PROGRAM ARGS...: run a program that must end with this code.
+		"exits": exits,
+		// until DURATION REGEX PROGRAM ARGS...: run the program again and again
+		// until it succeeds and prints something that matches.
+		"until": until,
+		// fetch DURATION REGEX URL: the same for an HTTP GET.
+		"fetch": fetch,
+		// capture NAME: set the variable to what the last command printed.
+		"capture": capture,
+		// free-port NAME: set the variable to a TCP port that nothing uses.
+		"free-port": freePort,
+		// listen ADDRESS: keep a TCP address in use until the script ends.
+		"listen": listen,
+		// as-nobody PROGRAM ARGS...: run a program without any rights. It must fail.
+		"as-nobody": asNobody,
+
+		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they
+		// still run, and neither they nor their containers were made anew.
+		"remember-pods": rememberPods,
+		"same-pods":     samePods,
+		// one-pod-each SELECTOR NODE...: one pod, not ending, on each of these
+		// nodes, and none elsewhere.
+		"one-pod-each": onePodEach,
+
+		// watch-rollout DAEMONSET MIN-READY: watch a rollout from here on.
+		// rollout-kept MAX-DOWN: it replaced every pod once, kept its budget,
+		// and waited between two replacements.
+		"watch-rollout": watchRollout,
+		"rollout-kept":  rolloutKept,
+
+		// kill9 server|agents|all, kill9 NODE kubelet|kube-proxy|containerd.
+		// restarted DURATION NODE PROGRAM: it runs again, as another process.
+		"kill9":     kill9,
+		"restarted": restarted,
+
+		// leftovers before|after: the machine has nothing after that it did not
+		// have before.
+		"leftovers": leftovers,
+
+		// machine NAME ADDRESS/BITS: a network of its own for one more machine.
+		// link NAME ADDRESS/BITS: a network interface of this machine.
+		"machine": machine,
+		"link":    link,
+	}
+}
+
+func program(name string) scriptCommand {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		err := ts.Exec(name, args...)
+		switch {
+		case err != nil && !neg:
+			ts.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+		case err == nil && neg:
+			ts.Fatalf("%s %s: it should fail", name, strings.Join(args, " "))
+		}
+	}
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARGS...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		ts.Fatalf("%v", err)
+	}
+	got := 0
+	if exit != nil {
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, not %d", got, want)
+	}
+}
+
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: until DURATION REGEX PROGRAM [ARGS...]")
+	}
+	want := pattern(ts, args[1])
+	poll(ts, args[0], func(ctx context.Context) (string, error) {
+		cmd, err := command(ctx, ts, args[2], args[3:]...)
+		if err != nil {
+			return "", err
+		}
+		var out, errOut bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		if err := cmd.Run(); err != nil {
+			return out.String(), fmt.Errorf("%w\n%s%s", err, out.String(), errOut.String())
+		}
+		if !want.MatchString(out.String()) {
+			return out.String(), fmt.Errorf("no match for %#q in:\n%s%s", args[1], out.String(), errOut.String())
+		}
+		return out.String(), nil
+	})
+}
+
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: fetch DURATION REGEX URL")
+	}
+	want := pattern(ts, args[1])
+	poll(ts, args[0], func(ctx context.Context) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[2], nil)
+		if err != nil {
+			return "", err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return "", err
+		}
+		text := resp.Status + "\n" + string(body)
+		if !want.MatchString(text) {
+			return text, fmt.Errorf("no match for %#q in:\n%s", args[1], text)
+		}
+		return text, nil
+	})
+}
+
+// poll calls try until it succeeds, and prints what it returned then. It fails
+// the script when the time is over. The last try may begin just before that, so
+// it gets a little longer.
+func poll(ts *testscript.TestScript, limit string, try func(context.Context) (string, error)) {
+	within, err := time.ParseDuration(limit)
+	ts.Check(err)
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), within+2*time.Second)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		started := time.Since(begin)
+		text, err := try(ctx)
+		if err == nil {
+			ts.Logf("after %.1fs", time.Since(begin).Seconds())
+			fmt.Fprint(ts.Stdout(), text)
+			return
+		}
+		if started >= within || ctx.Err() != nil {
+			ts.Fatalf("not within %s: %v", within, err)
+		}
+		<-tick.C
+	}
+}
+
+func pattern(ts *testscript.TestScript, text string) *regexp.Regexp {
+	re, err := regexp.Compile("(?m)" + text)
+	ts.Check(err)
+	return re
+}
+
+// command prepares a program with the script's folder and environment.
+func command(ctx context.Context, ts *testscript.TestScript, name string, args ...string) (*exec.Cmd, error) {
+	path, err := findProgram(ts.Getenv("PATH"), name)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Dir = ts.MkAbs(".")
+	for _, v := range []string{"PATH", "HOME", "TMPDIR", "EVERYNODE_DATA_DIR", "KUBECONFIG"} {
+		if value := ts.Getenv(v); value != "" {
+			cmd.Env = append(cmd.Env, v+"="+value)
+		}
+	}
+	return cmd, nil
+}
+
+func findProgram(path, name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
+}
+
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: capture NAME")
+	}
+	value := strings.TrimSpace(ts.ReadFile("stdout"))
+	if value == "" {
+		ts.Fatalf("the last command printed nothing")
+	}
+	ts.Setenv(args[0], value)
+}
+
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: free-port NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	ts.Setenv(args[0], port)
+}
+
+func listen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listen ADDRESS")
+	}
+	l, err := net.Listen("tcp", args[0])
+	ts.Check(err)
+	ts.Defer(func() {
+		if err := l.Close(); err != nil {
+			clusterOf(ts).t.Errorf("stop listening: %v", err)
+		}
+	})
+}
+
+// asNobody opens the program as root and runs what it opened, because nobody
+// need not be able to reach the folder that it is in.
+func asNobody(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: as-nobody PROGRAM [ARGS...]")
+	}
+	path, err := findProgram(ts.Getenv("PATH"), args[0])
+	ts.Check(err)
+	file, err := os.Open(path)
+	ts.Check(err)
+	defer file.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd, err := command(ctx, ts, "/proc/self/fd/3", args[1:]...)
+	ts.Check(err)
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{file}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		ts.Fatalf("it should run and fail: %v", err)
+	}
+}

@@ -1,0 +1,245 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vishvananda/netlink"
+)
+
+// settleTime is how long the kernel may take to let go of what was removed.
+const settleTime = 10 * time.Second
+
+// traces is what a cluster could leave on a machine: names by kind, and the
+// values of kernel settings.
+type traces struct {
+	names   map[string][]string
+	sysctls map[string]string
+}
+
+func leftovers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: leftovers before|after")
+	}
+	c := clusterOf(ts)
+	switch args[0] {
+	case "before":
+		now, err := c.traces()
+		ts.Check(err)
+		c.marked = now
+	case "after":
+		if c.marked.names == nil {
+			ts.Fatalf("leftovers before comes first")
+		}
+		ts.Check(c.waitForTraces(c.marked))
+	default:
+		ts.Fatalf("usage: leftovers before|after")
+	}
+}
+
+// waitForTraces waits until there is nothing that was not there before.
+func (c *cluster) waitForTraces(before traces) error {
+	deadline := time.Now().Add(settleTime)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		now, err := c.traces()
+		if err != nil {
+			return err
+		}
+		if err = now.beyond(before); err == nil || time.Now().After(deadline) {
+			return err
+		}
+		<-tick.C
+	}
+}
+
+// beyond says what is in t and was not there before.
+func (t traces) beyond(before traces) error {
+	var errs []error
+	for _, kind := range slices.Sorted(maps.Keys(t.names)) {
+		for _, name := range t.names[kind] {
+			if !slices.Contains(before.names[kind], name) {
+				errs = append(errs, fmt.Errorf("%s: %s", kind, name))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.sysctls)) {
+		if was, ok := before.sysctls[name]; ok && was != t.sysctls[name] {
+			errs = append(errs, fmt.Errorf("sysctl %s: %q, it was %q", name, t.sysctls[name], was))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cluster) traces() (traces, error) {
+	t := traces{names: map[string][]string{}}
+	var errs []error
+	for kind, list := range map[string]func() ([]string, error){
+		"process":      c.processNames,
+		"mount":        mounts,
+		"hidden mount": c.hiddenMounts,
+		"link":         links,
+		"nft table":    nftTables,
+		"cgroup":       cgroups,
+		"path":         paths,
+	} {
+		names, err := list()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list every %s: %w", kind, err))
+		}
+		t.names[kind] = names
+	}
+	var err error
+	t.sysctls, err = sysctls()
+	return t, errors.Join(append(errs, err)...)
+}
+
+func (c *cluster) processNames() ([]string, error) {
+	pids, err := c.everything()
+	var names []string
+	for _, pid := range pids {
+		names = append(names, fmt.Sprintf("%d %s", pid, strings.Join(arguments(pid), " ")))
+	}
+	return names, err
+}
+
+// mounts lists the mount points of this machine, and what is mounted there.
+func mounts() ([]string, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	return mountPoints(string(text)), err
+}
+
+func mountPoints(mountinfo string) []string {
+	var points []string
+	for line := range strings.Lines(mountinfo) {
+		fields := strings.Fields(line)
+		if dash := slices.Index(fields, "-"); dash > 4 && dash+1 < len(fields) {
+			points = append(points, fields[4]+" "+fields[dash+1])
+		}
+	}
+	return points
+}
+
+// hiddenMounts lists mounts below the cluster's data directory that only other
+// mount namespaces have. They would keep namespaces and files alive.
+func (c *cluster) hiddenMounts() ([]string, error) {
+	pids, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+		if err != nil {
+			continue // it has ended
+		}
+		for _, point := range mountPoints(string(text)) {
+			if strings.HasPrefix(point, c.dataDir) {
+				found = append(found, point)
+			}
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+func links() ([]string, error) {
+	list, err := netlink.LinkList()
+	var names []string
+	for _, l := range list {
+		names = append(names, l.Attrs().Name)
+	}
+	return names, err
+}
+
+func nftTables() ([]string, error) {
+	out, err := exec.Command("nft", "list", "tables").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
+}
+
+// cgroups lists the top of the cgroup tree, or of each tree where the machine
+// has one for each controller.
+func cgroups() ([]string, error) {
+	const root = "/sys/fs/cgroup"
+	pattern := root + "/*/*"
+	if _, err := os.Stat(root + "/cgroup.controllers"); err == nil {
+		pattern = root + "/*"
+	}
+	found, err := filepath.Glob(pattern)
+	return slices.DeleteFunc(found, func(path string) bool {
+		info, err := os.Lstat(path)
+		return err != nil || !info.IsDir()
+	}), err
+}
+
+// paths lists what lies where programs leave things.
+func paths() ([]string, error) {
+	var all []string
+	for _, pattern := range []string{"/run/*", "/run/netns/*", "/var/lib/*", "/var/log/*", "/etc/*", "/opt/*"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return slices.DeleteFunc(all, func(path string) bool { return path == cachePath }), nil
+}
+
+// cachePath is where the example ssd-cache-api keeps its data on its node. Local
+// nodes share this machine's /var/lib. It is the user's, who asked for it, and no
+// command of everynode deletes it.
+const cachePath = "/var/lib/ssd-cache-api"
+
+// sysctls reads every kernel setting that can be read and does not change by
+// itself, nor belongs to one network interface.
+func sysctls() (map[string]string, error) {
+	const root = "/proc/sys"
+	moving := []string{
+		"debug", "fs/binfmt_misc", "fs/dentry-state", "fs/file-nr", "fs/inode-nr", "fs/inode-state", "fs/aio-nr", "fs/quota",
+		"kernel/random", "kernel/ns_last_pid", "kernel/pty/nr", "kernel/perf_event_max_sample_rate", "kernel/tainted",
+		"net/netfilter/nf_conntrack_count", "net/ipv4/conf", "net/ipv4/neigh", "net/ipv6/conf", "net/ipv6/neigh", "sunrpc", "user",
+	}
+	values := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it went away, or nobody may read it
+		}
+		name := strings.TrimPrefix(path, root+"/")
+		if d.IsDir() {
+			if slices.Contains(moving, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if slices.Contains(moving, name) {
+			return nil
+		}
+		if text, err := os.ReadFile(path); err == nil {
+			values[name] = strings.TrimSpace(string(text))
+		}
+		return nil
+	})
+	for _, conf := range []string{"net/ipv4/conf/all", "net/ipv4/conf/default", "net/ipv6/conf/all", "net/ipv6/conf/default"} {
+		files, globErr := filepath.Glob(filepath.Join(root, conf, "*"))
+		err = errors.Join(err, globErr)
+		for _, file := range files {
+			if text, readErr := os.ReadFile(file); readErr == nil {
+				values[strings.TrimPrefix(file, root+"/")] = strings.TrimSpace(string(text))
+			}
+		}
+	}
+	return values, err
+}

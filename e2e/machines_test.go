@@ -1,0 +1,243 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Names of what the test makes on the machine begin with this.
+const testPrefix = "evt-"
+
+// machine makes a network namespace that stands for one more machine, with one
+// interface at this address. All of them are on one bridge, and this machine is
+// at the first address of their network, which is the way out. They go when the
+// script ends.
+func machine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: machine NAME ADDRESS/BITS")
+	}
+	c, name := clusterOf(ts), testPrefix+args[0]
+	address, err := netlink.ParseAddr(args[1])
+	ts.Check(err)
+	bridge, err := ensureTestBridge(ts, address.IPNet)
+	ts.Check(err)
+	ts.Defer(func() {
+		err := errors.Join(stopBackground(ts), c.killEverything(), removeTestCgroup(name), disconnectMachine(name), c.restoreSysctls())
+		if err != nil {
+			c.t.Errorf("remove the machine %s: %v", name, err)
+		}
+	})
+	ts.Check(connectMachine(name, bridge, address))
+}
+
+// ensureTestBridge makes the bridge of the script's machines, once.
+func ensureTestBridge(ts *testscript.TestScript, network *net.IPNet) (netlink.Link, error) {
+	const name = testPrefix + "net"
+	if l, err := netlink.LinkByName(name); err == nil {
+		return l, nil
+	}
+	gateway := &net.IPNet{IP: network.IP.Mask(network.Mask), Mask: network.Mask}
+	gateway.IP[len(gateway.IP)-1]++
+	return addTestBridge(ts, name, gateway)
+}
+
+// addTestBridge makes a bridge with an address. It goes when the script ends.
+func addTestBridge(ts *testscript.TestScript, name string, address *net.IPNet) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return nil, fmt.Errorf("make the bridge %s: %w", name, err)
+	}
+	c := clusterOf(ts)
+	ts.Defer(func() {
+		if err := netlink.LinkDel(bridge); err != nil {
+			c.t.Errorf("remove the bridge %s: %v", name, err)
+		}
+	})
+	err := errors.Join(netlink.AddrAdd(bridge, &netlink.Addr{IPNet: address}), netlink.LinkSetUp(bridge))
+	if err != nil {
+		return nil, fmt.Errorf("set up the bridge %s: %w", name, err)
+	}
+	return netlink.LinkByName(name)
+}
+
+// connectMachine makes the namespace and its interface, with a way out over the
+// bridge.
+func connectMachine(name string, bridge netlink.Link, address *netlink.Addr) error {
+	space, err := newNamespace(name)
+	if err != nil {
+		return fmt.Errorf("make the network namespace %s: %w", name, err)
+	}
+	defer space.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex = name, bridge.Attrs().Index
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(space))}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("connect %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("connect %s: %w", name, err)
+	}
+	h, err := netlink.NewHandleAt(space)
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", name, err)
+	}
+	defer h.Close()
+	for _, link := range []string{"lo", "eth0"} {
+		l, err := h.LinkByName(link)
+		if err == nil && link == "eth0" {
+			err = h.AddrAdd(l, address)
+		}
+		if err == nil {
+			err = h.LinkSetUp(l)
+		}
+		if err != nil {
+			return fmt.Errorf("set up %s of %s: %w", link, name, err)
+		}
+	}
+	gateway := slices.Clone(address.IP.Mask(address.Mask))
+	gateway[len(gateway)-1]++
+	if err := h.RouteAdd(&netlink.Route{Gw: gateway}); err != nil {
+		return fmt.Errorf("make the way out of %s: %w", name, err)
+	}
+	return nil
+}
+
+// disconnectMachine removes the namespace. Its interface would go with it, but
+// only some time later.
+func disconnectMachine(name string) error {
+	var errs []error
+	if l, err := netlink.LinkByName(name); err == nil {
+		errs = append(errs, netlink.LinkDel(l))
+	}
+	return errors.Join(append(errs, netns.DeleteNamed(name))...)
+}
+
+// newNamespace makes a named network namespace. Making one also enters it, hence
+// a thread that ends with the goroutine.
+func newNamespace(name string) (netns.NsHandle, error) {
+	type result struct {
+		space netns.NsHandle
+		err   error
+	}
+	made := make(chan result)
+	go func() {
+		runtime.LockOSThread()
+		space, err := netns.NewNamed(name)
+		made <- result{space, err}
+	}()
+	r := <-made
+	return r.space, r.err
+}
+
+// stopBackground asks what the script still runs in the background to end, and
+// waits for it: a failed script does not come to the lines that do.
+func stopBackground(ts *testscript.TestScript) error {
+	var errs []error
+	for _, cmd := range ts.BackgroundCmds() {
+		errs = append(errs, signalAndWait([]int{cmd.Process.Pid}, unix.SIGINT))
+	}
+	return errors.Join(errs...)
+}
+
+// restoreSysctls sets the kernel's settings back: a kubelet on a machine of its
+// own changes some for good.
+func (c *cluster) restoreSysctls() error {
+	now, err := sysctls()
+	errs := []error{err}
+	for name, value := range now {
+		if was, ok := c.before.sysctls[name]; ok && was != value {
+			errs = append(errs, os.WriteFile(filepath.Join("/proc/sys", name), []byte(was), 0))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// link gives this machine one more network interface.
+func link(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: link NAME ADDRESS/BITS")
+	}
+	address, err := netlink.ParseAddr(args[1])
+	ts.Check(err)
+	_, err = addTestBridge(ts, testPrefix+args[0], address.IPNet)
+	ts.Check(err)
+}
+
+// removeTestCgroup kills what runs in the cgroups of that name and removes them.
+func removeTestCgroup(name string) error {
+	roots, err := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	if err != nil {
+		return err
+	}
+	if v2 := "/sys/fs/cgroup/" + name; exists(v2) {
+		roots = append(roots, v2)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		var errs []error
+		for _, root := range roots {
+			errs = append(errs, emptyCgroup(root))
+		}
+		if err := errors.Join(errs...); err == nil || ctx.Err() != nil {
+			return err
+		}
+		<-tick.C
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// emptyCgroup kills every process below root, and removes the cgroups that are
+// free of them, children first.
+func emptyCgroup(root string) error {
+	var dirs []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil // it went away meanwhile
+	})
+	var pids []int
+	for _, dir := range dirs {
+		text, readErr := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if readErr != nil {
+			continue
+		}
+		for _, field := range strings.Fields(string(text)) {
+			var pid int
+			if _, scanErr := fmt.Sscan(field, &pid); scanErr == nil && pid > 0 {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	err = errors.Join(err, killAndWait(pids))
+	for _, dir := range slices.Backward(dirs) {
+		if rmErr := syscall.Rmdir(dir); rmErr != nil && !errors.Is(rmErr, syscall.ENOENT) {
+			err = errors.Join(err, fmt.Errorf("remove the cgroup %s: %w", dir, rmErr))
+		}
+	}
+	return err
+}

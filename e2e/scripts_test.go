@@ -1,0 +1,164 @@
+// Package e2e_test runs the real everynode, from outside, on real nodes.
+//
+// Each script in testdata is one topic and reads like a session at a terminal:
+// lines are commands, `stdout` and `stderr` check what the last one printed, and
+// a leading `!` says that a command must fail. The commands that are not
+// testscript's own are in commandTable. Every script has a data directory, and
+// with it a cluster, of its own; afterwards nothing of it may be left.
+//
+// The scripts need root on Linux and a built everynode: EVERYNODE_BIN names the
+// folder, by default bin beside this one. They run one after the other and take
+// more than ten minutes in all, so give `go test` a -timeout. EVERYNODE_LONG=1
+// adds what takes longer.
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestScripts(t *testing.T) {
+	bin := needMachine(t)
+	runScripts(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: func(env *testscript.Env) error { return setUp(env, bin, "") },
+	})
+}
+
+// TestStockKubectl runs the article again with the kubectl that is installed on
+// this machine, where there is one.
+func TestStockKubectl(t *testing.T) {
+	bin := needMachine(t)
+	stock, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("no kubectl on PATH")
+	}
+	if real, err := filepath.EvalSymlinks(stock); err == nil && filepath.Dir(real) == bin {
+		t.Skip("the kubectl on PATH is everynode's own")
+	}
+	runScripts(t, testscript.Params{
+		Files: []string{filepath.Join("testdata", "article.txtar")},
+		Setup: func(env *testscript.Env) error { return setUp(env, bin, stock) },
+	})
+}
+
+// needMachine skips the test where real nodes cannot run, and returns the folder
+// of the everynode to test.
+func needMachine(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("end-to-end tests skipped: nodes need Linux")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("end-to-end tests skipped: nodes need root")
+	}
+	if testing.Short() {
+		t.Skip("end-to-end tests skipped: -short")
+	}
+	bin := os.Getenv("EVERYNODE_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "bin")
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "everynode")); err != nil {
+		t.Fatalf("no everynode to test: %v; run `make build`, or set EVERYNODE_BIN to its folder", err)
+	}
+	return bin
+}
+
+func runScripts(t *testing.T, p testscript.Params) {
+	t.Helper()
+	p.Cmds = commandTable()
+	p.Condition = condition
+	p.RequireUniqueNames = true
+	if deadline, ok := t.Deadline(); ok {
+		p.Deadline = deadline
+	}
+	testscript.RunT(sequential{t}, p)
+}
+
+// condition knows what scripts may ask for in brackets.
+func condition(name string) (bool, error) {
+	if name == "long" {
+		return os.Getenv("EVERYNODE_LONG") != "", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// sequential makes testscript run one script at a time: two clusters would
+// compete for the machine, and each looks for what the other leaves behind.
+type sequential struct{ *testing.T }
+
+func (sequential) Parallel() {}
+
+func (sequential) Verbose() bool { return testing.Verbose() }
+
+func (s sequential) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(sequential{t}) })
+}
+
+// setUp gives a script its environment. With stock, that kubectl is the one that
+// the script calls, and KUBECONFIG points it at the script's cluster.
+func setUp(env *testscript.Env, bin, stock string) error {
+	// Short, because the paths of Unix sockets below it must be.
+	data, err := os.MkdirTemp("", "ev")
+	if err != nil {
+		return err
+	}
+	examples, err := filepath.Abs(filepath.Join("..", "examples"))
+	if err != nil {
+		return err
+	}
+	path := bin + string(filepath.ListSeparator) + os.Getenv("PATH")
+	if stock != "" {
+		dir := filepath.Join(env.WorkDir, ".stock")
+		if err := wrapProgram(dir, "kubectl", stock); err != nil {
+			return err
+		}
+		path = dir + string(filepath.ListSeparator) + path
+		env.Setenv("KUBECONFIG", filepath.Join(data, "admin.kubeconfig"))
+	}
+	home := filepath.Join(env.WorkDir, ".home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"PATH":               path,
+		"HOME":               home,
+		"BIN":                bin,
+		"EXAMPLES":           examples,
+		"IMAGES":             filepath.Join(bin, "runtime", "images"),
+		"EVERYNODE_DATA_DIR": data,
+		"DATA":               data,
+	} {
+		env.Setenv(name, value)
+	}
+	c, err := newCluster(env, bin, data)
+	if err != nil {
+		return errors.Join(err, os.Remove(data))
+	}
+	env.Values[clusterKey{}] = c
+	env.Defer(c.tearDown)
+	return nil
+}
+
+// wrapProgram makes a program in dir that runs another one: a link would not do
+// for those that look for their files beside themselves.
+func wrapProgram(dir, name, program string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", program)
+	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755)
+}

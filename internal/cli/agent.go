@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/node"
+)
+
+func (a *app) agentCommand() *cobra.Command {
+	config := node.Config{}
+	tokenFile := ""
+	c := &cobra.Command{
+		Use:   "agent --server URL [--token TOKEN | --token-file FILE]",
+		Short: "Make this machine a node, in the foreground",
+		Long: `Join this machine to a control plane and run containerd, the kubelet and kube-proxy on
+it. The token is needed once: afterwards the node has a certificate of its own.
+EVERYNODE_TOKEN or --token-file keep the token out of the process list.`,
+		Example: `  everynode agent --server https://192.0.2.10:6443 --token abcdef.0123456789abcdef
+  everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token --node-labels ssd=true`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			token, err := agentToken(config.Token, tokenFile)
+			if err != nil {
+				return err
+			}
+			config.Token = token
+			config.Log = slog.New(slog.NewTextHandler(a.err, nil))
+			return node.Run(c.Context(), config)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&config.DataDir, "data-dir", "/var/lib/everynode-agent", "where the node's state is kept")
+	f.StringVar(&config.RuntimeDir, "runtime-dir", defaultRuntimeDir(), "where containerd and the CNI plugins are")
+	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
+	f.StringVar(&config.Server, "server", "", "URL of the API server (required)")
+	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
+	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
+	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")
+	f.StringVar(&config.NodeIP, "node-ip", "", "address of the node (default: the one that reaches the server)")
+	f.StringToStringVar(&config.Labels, "node-labels", nil, "labels that the node sets on itself")
+	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
+	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")
+	f.BoolVar(&config.StopPods, "stop-pods", false, "stop the node's pods when the agent stops")
+	f.BoolVar(&config.Local, "local", false, "the node shares this machine with others")
+	for _, name := range []string{"cgroup-root", "local"} {
+		if err := f.MarkHidden(name); err != nil {
+			panic(err) // only for a flag that does not exist
+		}
+	}
+	if err := c.MarkFlagRequired("server"); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// agentToken finds the token: flag, file, environment, in this order. None is
+// fine for a node that has joined before.
+func agentToken(flag, file string) (string, error) {
+	switch {
+	case flag != "" && file != "":
+		return "", usageError{errors.New("--token and --token-file exclude each other: give one of them")}
+	case flag != "":
+		return flag, nil
+	case file != "":
+		data, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return "", nil // local nodes: the file is gone once the node has joined
+		}
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		return strings.TrimSpace(string(data)), nil
+	default:
+		return os.Getenv("EVERYNODE_TOKEN"), nil
+	}
+}
+
+// defaultRuntimeDir is the folder "runtime" beside this program.
+func defaultRuntimeDir() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "runtime"
+	}
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
+	}
+	return filepath.Join(filepath.Dir(exe), "runtime")
+}
+
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(name)
+}

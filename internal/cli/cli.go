@@ -1,0 +1,142 @@
+// Package cli is the command line: one file for each command. It is the only
+// package that knows all the others, and wires them.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// defaultDataDir is where a cluster lives unless --data-dir or
+// EVERYNODE_DATA_DIR says otherwise.
+const defaultDataDir = "/var/lib/everynode"
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// app carries what every command needs.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	dataDir  string
+}
+
+const versionFlag = "version"
+
+// usageError is an error in how the command was called.
+type usageError struct{ error }
+
+// Main runs the command line and returns the exit code.
+func Main(args []string, in io.Reader, out, errw io.Writer) int {
+	if filepath.Base(args[0]) == "kubectl" {
+		return runKubectl(args[1:], dataDirFromEnv())
+	}
+	a := &app{in: in, out: out, err: errw}
+	root := a.root()
+	root.SetArgs(args[1:])
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errw)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return a.exitCode(root.ExecuteContext(ctx))
+}
+
+// exitCode prints err, if any, and turns it into an exit code.
+func (a *app) exitCode(err error) int {
+	var usage usageError
+	var code exitStatus
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		fmt.Fprintf(a.err, "error: %v\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(a.err, "error: %v\n", err)
+		return exitError
+	}
+}
+
+// exitStatus is an exit code without a message of ours.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "everynode",
+		Short: "One pod on every node, exactly one: Kubernetes DaemonSets in one binary",
+		Long: `everynode starts a Kubernetes cluster with real nodes on this machine, joins real
+machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you have.`,
+		Example: `  everynode up                       # three nodes on this machine
+  everynode kubectl get nodes
+  everynode node add node-4          # a fourth: every DaemonSet follows
+  everynode down`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed(versionFlag) {
+				return a.printVersion("")
+			}
+			return c.Help()
+		},
+	}
+	// Kubernetes' packages put a flag of this name on every program. It works
+	// as people expect, but only on the root, so no other command shows it.
+	if err := pflag.CommandLine.MarkHidden(versionFlag); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	})
+	root.AddCommand(a.upCommand(), a.downCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
+		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
+		a.controllerCommand(), a.versionCommand())
+	root.AddCommand(a.childCommands()...)
+	wrapArgs(root)
+	return root
+}
+
+// wrapArgs makes wrong arguments of every command usage errors.
+func wrapArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+// dataDirFlag adds --data-dir.
+func (a *app) dataDirFlag(c *cobra.Command) {
+	c.PersistentFlags().StringVar(&a.dataDir, "data-dir", dataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
+}
+
+func dataDirFromEnv() string {
+	if dir := os.Getenv("EVERYNODE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	return defaultDataDir
+}

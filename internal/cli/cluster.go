@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"everynode/internal/local"
+)
+
+// How long processes get to stop before they are killed.
+const (
+	agentGrace  = 45 * time.Second
+	serverGrace = 20 * time.Second
+)
+
+// machine is the cluster of one machine and the processes that make it run.
+type machine struct {
+	*local.Cluster
+	exe        string
+	runtimeDir string
+}
+
+// openMachine reads the cluster in the data directory.
+func (a *app) openMachine() (*machine, error) {
+	c, err := local.Open(a.dataDir)
+	if errors.Is(err, local.ErrNoCluster) {
+		return nil, fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", a.dataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newMachine(c)
+}
+
+func newMachine(c *local.Cluster) (*machine, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return &machine{Cluster: c, exe: exe, runtimeDir: defaultRuntimeDir()}, nil
+}
+
+// change opens the cluster for a command that changes it; release lets the next
+// such command in.
+func (a *app) change() (m *machine, release func(), err error) {
+	if os.Geteuid() != 0 {
+		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
+	}
+	if _, err := os.Stat(a.dataDir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", a.dataDir)
+	}
+	release, err = a.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if m, err = a.openMachine(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return m, release, nil
+}
+
+// lock keeps other commands from changing the same cluster at the same time.
+func (a *app) lock() (release func(), err error) {
+	unlock, err := local.Lock(filepath.Join(a.dataDir, "change.lock"))
+	var locked *local.LockedError
+	if errors.As(err, &locked) {
+		return nil, fmt.Errorf("another everynode command (pid %d) is changing the cluster in %s: wait until it is done", locked.PID, a.dataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := unlock(); err != nil {
+			fmt.Fprintf(a.err, "warning: unlock %s: %v\n", a.dataDir, err)
+		}
+	}, nil
+}
+
+func (m *machine) serverURL() string { return fmt.Sprintf("https://%s:%d", m.Gateway, m.APIPort) }
+
+func (m *machine) serverLock() string { return filepath.Join(m.DataDir, "server.lock") }
+
+func (m *machine) serverLog() string { return filepath.Join(m.DataDir, "server.log") }
+
+func (m *machine) agentLock(node string) string { return filepath.Join(m.NodeDir(node), "agent.lock") }
+
+func (m *machine) tokenFile() string { return filepath.Join(m.DataDir, "join-token") }
+
+// imageDir holds the archives that were loaded: nodes that come later get them
+// as well.
+func (m *machine) imageDir() string { return filepath.Join(m.DataDir, "images") }
+
+func (m *machine) containerdSocket(node string) string {
+	return filepath.Join(m.NodeDir(node), "containerd", "containerd.sock")
+}
+
+// server describes the control plane's process.
+func (m *machine) server() local.Process {
+	return local.Process{
+		Name: "control plane",
+		Argv: []string{m.exe, "server", "--data-dir", m.DataDir,
+			"--listen", fmt.Sprintf("%s:%d", m.Gateway, m.APIPort),
+			"--node-cidr", m.Subnet.String(), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()},
+		Log:      m.serverLog(),
+		LockFile: m.serverLock(),
+	}
+}
+
+// agent describes the process of one node, which runs inside the node's
+// namespaces.
+func (m *machine) agent(n local.Node) local.Process {
+	dir := m.NodeDir(n.Name)
+	return local.Process{
+		Name: "agent of " + n.Name,
+		Argv: []string{m.exe, "enter", "--pins", m.PinDir(n.Name), "--cgroup", m.SystemCgroup(n.Name), "--",
+			m.exe, "agent", "--local", "--stop-pods", "--data-dir", dir, "--runtime-dir", m.runtimeDir,
+			"--image-dir", m.imageDir(), "--server", m.serverURL(), "--token-file", m.tokenFile(),
+			"--node-name", n.Name, "--node-ip", n.Address.String(), "--cgroup-root", m.PodCgroup(n.Name)},
+		Log:      filepath.Join(dir, "agent.log"),
+		LockFile: m.agentLock(n.Name),
+	}
+}
+
+// startNode makes the node's namespaces and starts its agent, if they are not
+// there.
+func (m *machine) startNode(ctx context.Context, n local.Node) error {
+	if err := m.EnsureNode(ctx, n.Name); err != nil {
+		return err
+	}
+	if _, ok := local.Running(m.agentLock(n.Name)); ok {
+		return nil
+	}
+	_, err := local.Spawn(ctx, m.agent(n))
+	return err
+}
+
+// stopNode switches the machine off: its agent, with the pods, and whatever is
+// left after that.
+func (m *machine) stopNode(ctx context.Context, n local.Node) error {
+	return errors.Join(local.Stop(ctx, m.agentLock(n.Name), agentGrace), m.KillAll(ctx, n.Name))
+}
+
+func (m *machine) stopServer(ctx context.Context) error {
+	return local.Stop(ctx, m.serverLock(), serverGrace)
+}
+
+// running says whether anything of the cluster runs, and whether all of it does
+// that should.
+func (m *machine) running() (some, all bool) {
+	_, up := local.Running(m.serverLock())
+	some, all = up, up
+	for _, n := range m.Nodes {
+		_, up := local.Running(m.agentLock(n.Name))
+		some = some || up
+		all = all && (up || n.Stopped)
+	}
+	return some, all
+}

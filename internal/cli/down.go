@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/local"
+)
+
+func (a *app) downCommand() *cobra.Command {
+	purge := false
+	c := &cobra.Command{
+		Use:   "down",
+		Short: "Stop the cluster of this machine",
+		Long: `Stop pods, nodes and control plane, in this order, and take away every namespace, link,
+mount and cgroup. The data directory stays, and 'everynode up' brings the same cluster
+back, unless --purge is given.`,
+		Example: `  everynode down
+  everynode down --purge    # and delete the cluster's data`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.down(c.Context(), purge) },
+	}
+	a.dataDirFlag(c)
+	c.Flags().BoolVar(&purge, "purge", false, "delete the data directory too: etcd, keys, images, logs")
+	return c
+}
+
+func (a *app) down(ctx context.Context, purge bool) error {
+	if _, err := local.Open(a.dataDir); errors.Is(err, local.ErrNoCluster) {
+		fmt.Fprintf(a.out, "No cluster in %s: nothing to stop.\n", a.dataDir)
+		return nil
+	}
+	m, release, err := a.change()
+	if err != nil {
+		return err
+	}
+	defer release()
+	p := newProgress(a.out)
+	if err := a.stopAll(ctx, m, p); err != nil {
+		return fmt.Errorf("not everything could be stopped; run `everynode down` again: %w", err)
+	}
+	if !purge {
+		return nil
+	}
+	done := p.step()
+	if err := m.purge(); err != nil {
+		return err
+	}
+	done("deleted %s", m.DataDir)
+	return nil
+}
+
+// stopAll stops the nodes, then the control plane, and then takes the network
+// away. Every step is tried.
+func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
+	errs := make([]error, len(m.Nodes))
+	var nodes sync.WaitGroup
+	for i, n := range m.Nodes {
+		nodes.Go(func() {
+			done := p.step()
+			_, ran := local.Running(m.agentLock(n.Name))
+			errs[i] = errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, false))
+			if ran && errs[i] == nil {
+				done("%s stopped", n.Name)
+			}
+		})
+	}
+	nodes.Wait()
+	done := p.step()
+	err := errors.Join(errors.Join(errs...), m.stopServer(ctx), m.RemoveHost(ctx))
+	if err == nil {
+		done("control plane stopped, network removed")
+	}
+	return err
+}
+
+// purge deletes what everynode has written to the data directory, and the
+// directory if nothing else is in it.
+func (m *machine) purge() error {
+	names := []string{"cluster.json", "pki", "etcd", "admin.kubeconfig", "server.lock", "server.log",
+		"images", "nodes", "version", "volume-plugins", "join-token", "change.lock"}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, os.RemoveAll(filepath.Join(m.DataDir, name)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("delete the cluster's data: %w", err)
+	}
+	if err := os.Remove(m.DataDir); err != nil {
+		return fmt.Errorf("%s holds files that are not everynode's, and was kept: %w", m.DataDir, err)
+	}
+	return nil
+}

@@ -1,0 +1,20 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"everynode/internal/local"
+)
+
+// enterCommand runs a program inside a node. `up` starts the agents with it.
+func (a *app) enterCommand() *cobra.Command {
+	var pins, cgroup string
+	c := &cobra.Command{
+		Use: "enter --pins DIR --cgroup PATH -- PROGRAM [ARGUMENTS]", Hidden: true,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, argv []string) error { return local.Enter(pins, cgroup, argv) },
+	}
+	c.Flags().StringVar(&pins, "pins", "", "folder with the node's pinned namespaces")
+	c.Flags().StringVar(&cgroup, "cgroup", "", "cgroup to move to first")
+	return c
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"everynode/internal/local"
+	"everynode/internal/node"
+)
+
+func (a *app) imageCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "image",
+		Short: "Load images into the nodes, or pack a folder into one",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(a.imageLoadCommand(), a.imageBuildCommand())
+	return c
+}
+
+func (a *app) imageLoadCommand() *cobra.Command {
+	only := ""
+	c := &cobra.Command{
+		Use:   "load FILE...",
+		Short: "Load image archives (OCI or docker-archive) into the nodes",
+		Long: `Load image archives into the nodes of this machine. They are pinned, so that no node
+throws away what it could not pull again. Without --node they are kept for nodes that
+are added later, too.`,
+		Example: `  everynode image load agent.tar
+  everynode image load agent.tar --node node-2`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, files []string) error {
+			m, release, err := a.change()
+			if err != nil {
+				return err
+			}
+			defer release()
+			return a.loadImages(c.Context(), m, files, only)
+		},
+	}
+	a.dataDirFlag(c)
+	c.Flags().StringVar(&only, "node", "", "load into this node only")
+	if err := c.RegisterFlagCompletionFunc("node", a.completeNodes); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return c
+}
+
+// loadImages loads one archive after the other; each is loaded whole or not at all.
+func (a *app) loadImages(ctx context.Context, m *machine, files []string, only string) error {
+	nodes, err := m.loadTargets(only)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		names, err := m.loadImage(ctx, nodes, file)
+		if err != nil {
+			return err
+		}
+		if only == "" {
+			if err := keepArchive(m.imageDir(), file); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(a.out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
+	}
+	return nil
+}
+
+// loadTargets are the running nodes to load into.
+func (m *machine) loadTargets(only string) ([]local.Node, error) {
+	var nodes []local.Node
+	for _, n := range m.Nodes {
+		if _, ok := local.Running(m.agentLock(n.Name)); ok && (only == "" || n.Name == only) {
+			nodes = append(nodes, n)
+		}
+	}
+	if only == "" {
+		if len(nodes) == 0 {
+			return nil, errors.New("no node runs: start the cluster with `everynode up`")
+		}
+		return nodes, nil
+	}
+	if _, err := m.Node(only); err != nil {
+		return nil, err
+	}
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("%s does not run: start it with `everynode node start %s`", only, only)
+	}
+	return nodes, nil
+}
+
+func (m *machine) loadImage(ctx context.Context, nodes []local.Node, file string) (names []string, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	results := make([][]string, len(nodes))
+	for i, n := range nodes {
+		g.Go(func() (err error) {
+			if results[i], err = node.Import(ctx, m.containerdSocket(n.Name), file); err != nil {
+				return fmt.Errorf("%s: %w", n.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return results[0], nil
+}
+
+func nodeNames(nodes []local.Node) string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// keepArchive copies the archive to where agents look when they start.
+func keepArchive(dir, file string) (err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(dir, ".load-*")
+	if err != nil {
+		return fmt.Errorf("keep the image: %w", err)
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Close()); err == nil {
+		err = os.Rename(out.Name(), filepath.Join(dir, filepath.Base(file)))
+	}
+	if err != nil {
+		return fmt.Errorf("keep the image: %w", errors.Join(err, os.Remove(out.Name())))
+	}
+	return nil
+}
+
+func (a *app) imageBuildCommand() *cobra.Command {
+	o := node.BuildOptions{}
+	c := &cobra.Command{
+		Use:   "build DIR --name NAME --output FILE",
+		Short: "Pack a folder into an image archive, without a container engine",
+		Long: `Pack a folder, as the root file system, into an OCI image archive. Nothing is run, and
+the same folder always gives the same bytes.`,
+		Example: `  everynode image build rootfs --name example.com/agent:1 --entrypoint /agent --output agent.tar
+  everynode image load agent.tar`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			o.Dir = args[0]
+			if err := node.BuildImage(o); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "%s written to %s\n", o.Name, o.Output)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Name, "name", "", "name of the image, as in a pod's spec (required)")
+	f.StringVar(&o.Output, "output", "", "archive to write (required)")
+	f.StringArrayVar(&o.Entrypoint, "entrypoint", nil, "word of the entrypoint; may be repeated")
+	f.StringArrayVar(&o.Cmd, "cmd", nil, "word of the default arguments; may be repeated")
+	f.StringArrayVar(&o.Env, "env", nil, "NAME=VALUE; may be repeated")
+	f.StringVar(&o.WorkingDir, "workdir", "", "working directory of containers")
+	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
+	for _, name := range []string{"name", "output"} {
+		if err := c.MarkFlagRequired(name); err != nil {
+			panic(err) // only for a flag that does not exist
+		}
+	}
+	return c
+}

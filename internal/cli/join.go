@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/controlplane"
+	"everynode/internal/local"
+)
+
+// Deadlines of the steps of `up`, far above what they need.
+const (
+	apiDeadline  = 2 * time.Minute
+	nodeDeadline = 3 * time.Minute
+	joinTokenTTL = 15 * time.Minute
+)
+
+// joinNodes starts the agents and waits until each node is Ready and its
+// machine runs.
+func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *progress) (err error) {
+	client, err := a.adminClient()
+	if err != nil {
+		return err
+	}
+	drop, err := m.joinToken(ctx, client, nodes)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, drop(context.WithoutCancel(ctx))) }()
+	g, gctx := errgroup.WithContext(ctx)
+	for _, n := range nodes {
+		g.Go(func() error {
+			done := p.step()
+			begin := time.Now()
+			if err := m.startNode(gctx, n); err != nil {
+				return err
+			}
+			if err := m.waitReady(gctx, client, n, begin); err != nil {
+				return err
+			}
+			done("%s Ready at %s", n.Name, n.Address)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// joinToken writes a short-lived token for the nodes that have not joined yet,
+// if there are any. drop takes it back.
+func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, nodes []local.Node) (drop func(context.Context) error, err error) {
+	drop = func(context.Context) error { return nil }
+	if m.allJoined(nodes) {
+		return drop, nil
+	}
+	token, err := controlplane.CreateToken(ctx, client, joinTokenTTL, "nodes of this machine")
+	if err != nil {
+		return drop, err
+	}
+	drop = func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		return errors.Join(os.Remove(m.tokenFile()), controlplane.DeleteToken(ctx, client, token.ID))
+	}
+	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"\n"), 0o600); err != nil {
+		return drop, errors.Join(fmt.Errorf("write the token for the nodes: %w", err), drop(ctx))
+	}
+	return drop, nil
+}
+
+// allJoined says whether every node has credentials of its own already.
+func (m *machine) allJoined(nodes []local.Node) bool {
+	for _, n := range nodes {
+		if _, err := os.Stat(filepath.Join(m.NodeDir(n.Name), "kubelet.kubeconfig")); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// waitAPI waits until the API server says that it is ready, or its process has
+// ended.
+func (m *machine) waitAPI(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiDeadline)
+	defer cancel()
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 25*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		if _, ok := local.Running(m.serverLock()); !ok {
+			return false, fmt.Errorf("the control plane ended: %s\nIts log is %s", local.LastError(m.serverLog()), m.serverLog())
+		}
+		last = m.probeAPI(ctx)
+		return last == nil, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the API server is not ready after %s (%w); its log is %s", apiDeadline, last, m.serverLog())
+	}
+	return err
+}
+
+// probeAPI asks whether the API server is ready, and then whether it has
+// published what nodes join with.
+func (m *machine) probeAPI(ctx context.Context) error {
+	config, err := adminConfig(m.DataDir)
+	if err != nil {
+		return err
+	}
+	config.Timeout = time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	if err := client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
+		return err
+	}
+	_, err = client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, "cluster-info", metav1.GetOptions{})
+	return err
+}
+
+// waitReady waits until the node's kubelet has reported Ready since begin: that
+// it was Ready before its machine stopped does not count.
+func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n local.Node, begin time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, nodeDeadline)
+	defer cancel()
+	log := filepath.Join(m.NodeDir(n.Name), "agent.log")
+	last := "it has not registered"
+	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (ready bool, err error) {
+		if _, ok := local.Running(m.agentLock(n.Name)); !ok {
+			return false, fmt.Errorf("%s: its agent ended: %s\nIts log is %s", n.Name, local.LastError(log), log)
+		}
+		node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+		if err != nil {
+			last = err.Error()
+			return false, nil
+		}
+		ready, last = readySince(node, begin)
+		return ready, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s is not Ready after %s: %s; its logs are in %s", n.Name, nodeDeadline, last, filepath.Dir(log))
+	}
+	return err
+}
+
+// readySince says whether the node was reported Ready at begin or later, and if
+// not, why.
+func readySince(node *corev1.Node, begin time.Time) (ready bool, why string) {
+	for _, c := range node.Status.Conditions {
+		if c.Type != corev1.NodeReady {
+			continue
+		}
+		if c.LastHeartbeatTime.Time.Before(begin.Truncate(time.Second)) {
+			return false, "its kubelet has not reported yet"
+		}
+		return c.Status == corev1.ConditionTrue, c.Message
+	}
+	return false, "its kubelet has not reported yet"
+}

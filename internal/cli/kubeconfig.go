@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+func (a *app) kubeconfigCommand() *cobra.Command {
+	path := false
+	c := &cobra.Command{
+		Use:   "kubeconfig",
+		Short: "Print the administrator's kubeconfig",
+		Example: `  everynode kubeconfig > ~/.kube/config
+  export KUBECONFIG=$(everynode kubeconfig --path)`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			data, err := os.ReadFile(adminKubeconfig(a.dataDir))
+			if err != nil {
+				return noClusterError(a.dataDir, err)
+			}
+			if path {
+				_, err = fmt.Fprintln(a.out, adminKubeconfig(a.dataDir))
+				return err
+			}
+			_, err = a.out.Write(data)
+			return err
+		},
+	}
+	a.dataDirFlag(c)
+	c.Flags().BoolVar(&path, "path", false, "print the file's path in place of its content")
+	return c
+}
+
+// noClusterError explains a kubeconfig that cannot be read.
+func noClusterError(dataDir string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", dataDir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the administrator's kubeconfig in %s may only be read by its owner: run this as root", dataDir)
+	default:
+		return fmt.Errorf("read the administrator's kubeconfig: %w", err)
+	}
+}
+
+// adminConfig is the administrator's access to the cluster in the data directory.
+func adminConfig(dataDir string) (*rest.Config, error) {
+	path := adminKubeconfig(dataDir)
+	if _, err := os.Stat(path); err != nil {
+		return nil, noClusterError(dataDir, err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no kubeconfig: %w", path, err)
+	}
+	return config, nil
+}
+
+func (a *app) adminClient() (kubernetes.Interface, error) {
+	config, err := adminConfig(a.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
+	}
+	return client, nil
+}

@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/local"
+)
+
+func (a *app) nodeCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "node",
+		Short: "Add, remove, stop and start nodes of this machine",
+		Example: `  everynode node add node-4     # every DaemonSet gets a pod there
+  everynode node stop node-4    # as if it lost power
+  everynode node start node-4
+  everynode node rm node-4`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	a.dataDirFlag(c)
+	c.AddCommand(
+		a.nodeAction("add", "Add a node and wait until it is Ready", cobra.ExactArgs(1), a.nodeAdd),
+		a.nodeAction("rm", "Stop a node, delete it from the cluster, and delete its data", cobra.ExactArgs(1), a.nodeRemove),
+		a.nodeAction("stop", "Stop a node's machine, as if it lost power", cobra.ExactArgs(1), a.nodeStop),
+		a.nodeAction("start", "Start a node's machine again, or register it again", cobra.ExactArgs(1), a.nodeStart),
+		a.nodeListCommand())
+	return c
+}
+
+// nodeAction is a command that changes one node.
+func (a *app) nodeAction(verb, short string, args cobra.PositionalArgs, act func(context.Context, *machine, string) error) *cobra.Command {
+	c := &cobra.Command{
+		Use:     verb + " NAME",
+		Short:   short,
+		Example: fmt.Sprintf("  everynode node %s node-4", verb),
+		Args:    args,
+		RunE: func(c *cobra.Command, args []string) error {
+			m, release, err := a.change()
+			if err != nil {
+				return err
+			}
+			defer release()
+			return act(c.Context(), m, args[0])
+		},
+	}
+	if verb != "add" {
+		c.ValidArgsFunction = a.completeNodes
+	}
+	return c
+}
+
+// completeNodes completes the names of nodes on the shell.
+func (a *app) completeNodes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	m, err := a.openMachine()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, n := range m.Nodes {
+		names = append(names, n.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// needServer fails when the control plane does not run.
+func (m *machine) needServer() error {
+	if _, ok := local.Running(m.serverLock()); !ok {
+		return errors.New("the control plane does not run: start it with `everynode up`")
+	}
+	return nil
+}
+
+func (a *app) nodeAdd(ctx context.Context, m *machine, name string) error {
+	if err := m.needServer(); err != nil {
+		return err
+	}
+	n, err := m.AddNode(name)
+	if err != nil {
+		return err
+	}
+	if err := m.Save(); err != nil {
+		return err
+	}
+	if err := a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.out)); err != nil {
+		return errors.Join(err, m.dropNode(context.WithoutCancel(ctx), n))
+	}
+	return nil
+}
+
+// dropNode takes a node off the machine and out of the record.
+func (m *machine) dropNode(ctx context.Context, n local.Node) error {
+	if err := errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, true)); err != nil {
+		return err
+	}
+	if err := m.ForgetNode(n.Name); err != nil {
+		return err
+	}
+	return m.Save()
+}
+
+func (a *app) nodeRemove(ctx context.Context, m *machine, name string) error {
+	n, err := m.Node(name)
+	if err != nil {
+		return err
+	}
+	if err := m.needServer(); err != nil {
+		return err
+	}
+	p := newProgress(a.out)
+	done := p.step()
+	if err := m.dropNode(ctx, n); err != nil {
+		return err
+	}
+	client, err := a.adminClient()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("the machine is gone, but its Node could not be deleted; run `everynode kubectl delete node %s`: %w", name, err)
+	}
+	done("%s removed", name)
+	return nil
+}
+
+func (a *app) nodeStop(ctx context.Context, m *machine, name string) error {
+	n, err := m.Node(name)
+	if err != nil {
+		return err
+	}
+	if _, ok := local.Running(m.agentLock(name)); !ok && n.Stopped {
+		fmt.Fprintf(a.out, "%s is stopped already.\n", name)
+		return nil
+	}
+	p := newProgress(a.out)
+	done := p.step()
+	if err := m.SetStopped(name, true); err != nil {
+		return err
+	}
+	if err := errors.Join(m.Save(), m.stopNode(ctx, n)); err != nil {
+		return err
+	}
+	done("%s stopped", name)
+	return nil
+}
+
+func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
+	n, err := m.Node(name)
+	if err != nil {
+		return err
+	}
+	if err := m.needServer(); err != nil {
+		return err
+	}
+	if _, ok := local.Running(m.agentLock(name)); ok {
+		registered, err := a.registered(ctx, name)
+		if err != nil {
+			return err
+		}
+		if registered {
+			fmt.Fprintf(a.out, "%s runs already.\n", name)
+			return nil
+		}
+		// A kubelet registers its Node when it starts, and only then.
+		if err := m.stopNode(ctx, n); err != nil {
+			return err
+		}
+	}
+	if err := m.SetStopped(name, false); err != nil {
+		return err
+	}
+	if err := m.Save(); err != nil {
+		return err
+	}
+	return a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.out))
+}
+
+func (a *app) registered(ctx context.Context, name string) (bool, error) {
+	client, err := a.adminClient()
+	if err != nil {
+		return false, err
+	}
+	_, err = client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for Node %s: %w", name, err)
+	}
+	return true, nil
+}
+
+func (a *app) nodeListCommand() *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List the nodes of this machine",
+		Example: "  everynode node list -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			m, err := a.openMachine()
+			if err != nil {
+				return err
+			}
+			s := a.status(c.Context(), m)
+			return a.print(output, s.Nodes, func() error { return a.nodeTable(s.Nodes) })
+		},
+	}
+	a.outputFlag(c, &output)
+	return c
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/controlplane"
+	"everynode/internal/engine"
+)
+
+func (a *app) serverCommand() *cobra.Command {
+	config := controlplane.Config{}
+	c := &cobra.Command{
+		Use:   "server",
+		Short: "Run the control plane alone, in the foreground",
+		Long: `Run etcd, the API server, the controllers, the scheduler and the DaemonSet engine in
+this process, without any node. Machines join with 'everynode agent'.
+It listens on loopback unless --listen says otherwise.`,
+		Example: `  everynode server --listen 0.0.0.0:6443 --advertise-address 192.0.2.10
+  everynode token create                      # in another terminal
+  everynode server --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			config.DataDir = a.dataDir
+			config.DaemonSets = a.daemonSets
+			config.Progress = func(step string, took time.Duration) {
+				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
+			}
+			return controlplane.Run(c.Context(), config, func() {
+				fmt.Fprintf(a.out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
+			})
+		},
+	}
+	a.dataDirFlag(c)
+	f := c.Flags()
+	f.StringVar(&config.Listen, "listen", "127.0.0.1:6443", "address and port of the API server")
+	f.StringVar(&config.AdvertiseAddress, "advertise-address", "", "address that nodes and pods use (default: that of --listen)")
+	f.StringSliceVar(&config.SANs, "tls-san", nil, "more names and addresses for the API server's certificate")
+	f.StringVar(&config.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range of service addresses")
+	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
+	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
+	f.StringSliceVar(&config.EtcdServers, "etcd-servers", nil, "URLs of an etcd that is there already (default: one inside)")
+	f.StringVar(&config.EtcdCAFile, "etcd-cafile", "", "CA of that etcd")
+	f.StringVar(&config.EtcdCertFile, "etcd-certfile", "", "client certificate for that etcd")
+	f.StringVar(&config.EtcdKeyFile, "etcd-keyfile", "", "key of the client certificate")
+	return c
+}
+
+// daemonSets runs the engine inside the control plane. With one server there is
+// nobody to elect a leader against.
+func (a *app) daemonSets(ctx context.Context, client *rest.Config) error {
+	return engine.Run(ctx, engine.Config{Client: client, Log: slog.New(slog.NewTextHandler(a.err, nil))})
+}

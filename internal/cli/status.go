@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/local"
+)
+
+// clusterStatus is what `status -o json` prints.
+type clusterStatus struct {
+	DataDir string        `json:"dataDir"`
+	API     apiStatus     `json:"api"`
+	Server  processStatus `json:"server"`
+	Nodes   []nodeStatus  `json:"nodes"`
+}
+
+type apiStatus struct {
+	URL     string `json:"url"`
+	Ready   bool   `json:"ready"`
+	Version string `json:"version,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// processStatus is a process of ours. RSS is in bytes.
+type processStatus struct {
+	Running bool   `json:"running"`
+	PID     int    `json:"pid,omitempty"`
+	RSS     int64  `json:"rssBytes,omitempty"`
+	Since   string `json:"since,omitempty"`
+}
+
+type nodeStatus struct {
+	Name    string        `json:"name"`
+	Address string        `json:"address"`
+	Agent   processStatus `json:"agent"`
+	// Kubernetes is Ready, NotReady, "not registered" or unknown.
+	Kubernetes string `json:"kubernetes"`
+	Pods       int    `json:"pods"`
+	Note       string `json:"note,omitempty"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show what runs: control plane, machines, nodes",
+		Example: `  everynode status
+  everynode status -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			m, err := a.openMachine()
+			if err != nil {
+				return err
+			}
+			s := a.status(c.Context(), m)
+			return a.print(output, s, func() error { return a.statusText(s) })
+		},
+	}
+	a.dataDirFlag(c)
+	a.outputFlag(c, &output)
+	return c
+}
+
+func (a *app) status(ctx context.Context, m *machine) clusterStatus {
+	s := clusterStatus{
+		DataDir: m.DataDir,
+		API:     apiStatus{URL: m.serverURL()},
+		Server:  processOf(m.serverLock()),
+		Nodes:   []nodeStatus{},
+	}
+	nodes, pods, err := a.apiView(ctx, m, &s.API)
+	for _, n := range m.Nodes {
+		ns := nodeStatus{Name: n.Name, Address: n.Address.String(), Agent: processOf(m.agentLock(n.Name)), Kubernetes: "unknown"}
+		if err == nil {
+			ns.Kubernetes, ns.Pods = kubernetesState(nodes[n.Name]), pods[n.Name]
+		}
+		ns.Note = noteFor(n, ns)
+		s.Nodes = append(s.Nodes, ns)
+	}
+	return s
+}
+
+// apiView asks the API server for the nodes and the number of pods on each.
+func (a *app) apiView(ctx context.Context, m *machine, api *apiStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
+	defer func() {
+		if err != nil {
+			api.Error = err.Error()
+		}
+	}()
+	if !processOf(m.serverLock()).Running {
+		return nil, nil, errors.New("the control plane does not run: start it with `everynode up`")
+	}
+	config, err := adminConfig(m.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	config.Timeout = 5 * time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	version, err := client.ServerVersion()
+	if err != nil {
+		return nil, nil, err
+	}
+	api.Ready, api.Version = m.probeAPI(ctx) == nil, version.GitVersion
+	return listNodes(ctx, client)
+}
+
+func listNodes(ctx context.Context, client kubernetes.Interface) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
+	nodeList, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	podList, err := client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	nodes, pods = map[string]*corev1.Node{}, map[string]int{}
+	for i := range nodeList.Items {
+		nodes[nodeList.Items[i].Name] = &nodeList.Items[i]
+	}
+	for i := range podList.Items {
+		pods[podList.Items[i].Spec.NodeName]++
+	}
+	return nodes, pods, nil
+}
+
+const notRegistered = "not registered"
+
+func kubernetesState(n *corev1.Node) string {
+	if n == nil {
+		return notRegistered
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+			return "Ready"
+		}
+	}
+	return "NotReady"
+}
+
+// noteFor says what is unusual about a node, and what to do about it.
+func noteFor(n local.Node, s nodeStatus) string {
+	switch {
+	case n.Stopped:
+		return fmt.Sprintf("stopped by hand: `everynode node start %s`", n.Name)
+	case !s.Agent.Running:
+		return "its agent does not run: `everynode up`"
+	case s.Kubernetes == notRegistered:
+		return fmt.Sprintf("the Node was deleted, its machine still runs: `everynode node start %s` registers it again", n.Name)
+	default:
+		return ""
+	}
+}
+
+func processOf(lock string) processStatus {
+	pid, ok := local.Running(lock)
+	if !ok {
+		return processStatus{}
+	}
+	s := processStatus{Running: true, PID: pid}
+	if p, err := local.Inspect(pid); err == nil {
+		s.RSS, s.Since = p.RSS, p.Started.UTC().Format(time.RFC3339)
+	}
+	return s
+}
+
+func (a *app) statusText(s clusterStatus) error {
+	state := "ready, " + s.API.Version
+	if !s.API.Ready {
+		state = "not ready: " + s.API.Error
+	}
+	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\n\n", s.DataDir, s.API.URL, state, processText(s.Server))
+	return a.nodeTable(s.Nodes)
+}
+
+func (a *app) nodeTable(nodes []nodeStatus) error {
+	t := newTable(a.out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS", "NOTE")
+	for _, n := range nodes {
+		t.row(n.Name, n.Address, processText(n.Agent), n.Kubernetes, fmt.Sprint(n.Pods), n.Note)
+	}
+	return t.flush()
+}
+
+func processText(p processStatus) string {
+	if !p.Running {
+		return "stopped"
+	}
+	text := fmt.Sprintf("pid %d, %d MB RSS", p.PID, p.RSS>>20)
+	if since, err := time.Parse(time.RFC3339, p.Since); err == nil {
+		text += ", up " + duration.HumanDuration(time.Since(since))
+	}
+	return text
+}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"everynode/internal/local"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	nodes, detach := "", false
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Start a cluster with real nodes on this machine",
+		Long: `Start the control plane and the nodes that are not running yet, each node with a
+containerd, kubelet and kube-proxy of its own in its own network and mount namespace.
+In the foreground, Ctrl-C stops everything in order. On a cluster that runs already it
+says so. State is kept in --data-dir until 'everynode down --purge'.`,
+		Example: `  everynode up                      # three nodes; Ctrl-C stops them
+  everynode up --nodes 5 --detach   # five, in the background
+  everynode down`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			count, err := nodeCount(nodes)
+			if err != nil {
+				return err
+			}
+			return a.up(c.Context(), count, detach)
+		},
+	}
+	a.dataDirFlag(c)
+	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
+	c.Flags().BoolVar(&detach, "detach", false, "return when the nodes are ready, and leave them running")
+	return c
+}
+
+// nodeCount reads --nodes; 0 means that it was not given.
+func nodeCount(flag string) (int, error) {
+	if flag == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(flag)
+	if err != nil || n < 1 || n > local.MaxNodes {
+		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d", flag, local.MaxNodes)}
+	}
+	return n, nil
+}
+
+// up starts what is missing, and in the foreground stays until it is told to
+// stop or the control plane ends.
+func (a *app) up(ctx context.Context, nodes int, detach bool) error {
+	p := newProgress(a.out)
+	m, started, err := a.start(ctx, p, nodes)
+	if err != nil || !started {
+		return err
+	}
+	a.whatNext(m, p, detach)
+	if detach {
+		return nil
+	}
+	return a.stay(ctx, m)
+}
+
+// start is up to the point where every node is ready. What it started it stops
+// again when it fails.
+func (a *app) start(ctx context.Context, p *progress, nodes int) (m *machine, started bool, err error) {
+	if err := local.Preflight(ctx, a.dataDir); err != nil {
+		return nil, false, err
+	}
+	release, err := a.lock()
+	if err != nil {
+		return nil, false, err
+	}
+	defer release()
+	if m, err = a.openOrCreate(); err != nil {
+		return nil, false, err
+	}
+	if err := m.addNodes(nodes); err != nil {
+		return nil, false, err
+	}
+	some, all := m.running()
+	if all {
+		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
+		return m, false, nil
+	}
+	if err := a.startAll(ctx, m, p); err != nil {
+		if some {
+			return nil, false, err // it ran before: what still runs is not ours to stop
+		}
+		return nil, false, errors.Join(err, a.stopAll(context.WithoutCancel(ctx), m, p))
+	}
+	return m, true, nil
+}
+
+func (a *app) openOrCreate() (*machine, error) {
+	c, err := local.Open(a.dataDir)
+	if errors.Is(err, local.ErrNoCluster) {
+		c, err = local.Create(a.dataDir, local.Options{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newMachine(c)
+}
+
+// defaultNodes is how many nodes a new cluster has.
+const defaultNodes = 3
+
+// addNodes brings the cluster to count nodes. It never takes any away: which
+// one would that be?
+func (m *machine) addNodes(count int) error {
+	if count == 0 && len(m.Nodes) == 0 {
+		count = defaultNodes
+	}
+	if count != 0 && count < len(m.Nodes) {
+		return fmt.Errorf("the cluster has %d nodes already, and --nodes %d does not say which ones should go: remove them with `everynode node rm NAME`", len(m.Nodes), count)
+	}
+	for i := 1; len(m.Nodes) < count; i++ {
+		name := fmt.Sprintf("node-%d", i)
+		if _, err := m.Node(name); err == nil {
+			continue
+		}
+		if _, err := m.AddNode(name); err != nil {
+			return err
+		}
+	}
+	return m.Save()
+}
+
+// startAll starts the control plane and the nodes. Namespaces are made while the
+// API server starts.
+func (a *app) startAll(ctx context.Context, m *machine, p *progress) error {
+	done := p.step()
+	if err := m.EnsureHost(ctx); err != nil {
+		return err
+	}
+	done("network %s on bridge %s", m.Subnet, m.Bridge())
+	warnings, err := m.Warnings(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(a.err, "warning: %s\n", w)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.startServer(gctx, m, p) })
+	g.Go(func() error { return a.makeNodes(gctx, m, p) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return a.joinNodes(ctx, m, m.wanted(), p)
+}
+
+// wanted are the nodes that were not stopped by hand.
+func (m *machine) wanted() []local.Node {
+	var nodes []local.Node
+	for _, n := range m.Nodes {
+		if !n.Stopped {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
+	done := p.step()
+	if _, ok := local.Running(m.serverLock()); !ok {
+		if _, err := local.Spawn(ctx, m.server()); err != nil {
+			return err
+		}
+	}
+	if err := m.waitAPI(ctx); err != nil {
+		return err
+	}
+	done("API server ready at %s", m.serverURL())
+	return nil
+}
+
+func (a *app) makeNodes(ctx context.Context, m *machine, p *progress) error {
+	done := p.step()
+	for _, n := range m.wanted() {
+		if err := m.EnsureNode(ctx, n.Name); err != nil {
+			return err
+		}
+	}
+	done("namespaces of %d nodes", len(m.wanted()))
+	return nil
+}
+
+// stay waits until the user or the control plane ends.
+func (a *app) stay(ctx context.Context, m *machine) error {
+	ended := make(chan error, 1)
+	watch, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { ended <- local.WaitExit(watch, m.serverLock()) }()
+	select {
+	case <-ctx.Done():
+		<-ended
+	case err := <-ended:
+		if ctx.Err() == nil {
+			return errors.Join(err, a.serverEnded(m))
+		}
+	}
+	fmt.Fprintln(a.out)
+	stop := context.WithoutCancel(ctx)
+	release, err := a.lock()
+	if err != nil {
+		return err // somebody else stops it
+	}
+	defer release()
+	return a.stopAll(stop, m, newProgress(a.out))
+}
+
+// serverEnded tells apart a `down` in another terminal from a crash.
+func (a *app) serverEnded(m *machine) error {
+	if release, err := a.lock(); err != nil {
+		fmt.Fprintln(a.out, "The cluster is being stopped by another command.")
+		return nil
+	} else {
+		release()
+	}
+	if some, _ := m.running(); !some {
+		fmt.Fprintln(a.out, "The cluster was stopped.")
+		return nil
+	}
+	return fmt.Errorf("the control plane ended: %s\nThe pods keep running. `everynode up` starts it again, `everynode down` stops the rest; its log is %s", local.LastError(m.serverLog()), m.serverLog())
+}
+
+func (a *app) whatNext(m *machine, p *progress, detach bool) {
+	fmt.Fprintf(a.out, `
+The cluster is up after %.1fs. Next:
+  everynode kubectl get nodes
+  everynode kubectl apply -f examples/node-audit-daemonset.yaml
+  everynode status
+`, p.elapsed())
+	if detach {
+		fmt.Fprintln(a.out, "Stop it with: everynode down")
+	} else {
+		fmt.Fprintln(a.out, "Stop it with Ctrl-C.")
+	}
+}

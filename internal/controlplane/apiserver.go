@@ -1,0 +1,169 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+)
+
+const (
+	// drainTime is how long open requests may go on once the server stops.
+	drainTime = 3 * time.Second
+	readyTime = 60 * time.Second
+)
+
+// apiServer is a kube-apiserver that is configured but not yet started.
+type apiServer struct {
+	config *app.Config
+	// loopback is the server's own privileged identity. It exists in memory
+	// only, for the life of the process.
+	loopback *rest.Config
+}
+
+// newAPIServer builds the configuration, which takes a while and does not
+// need etcd yet. background goroutines of it end with ctx.
+func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
+	o := options.NewServerRunOptions()
+	if err := parse(o.Flags(), s.apiServerFlags(etcdURLs)); err != nil {
+		return nil, fmt.Errorf("configure the API server: %w", err)
+	}
+	if err := o.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
+		return nil, fmt.Errorf("set feature gates: %w", err)
+	}
+	o.SecureServing.Listener = listener
+	var err error
+	if o.InformerName, err = cache.NewInformerName("kube-apiserver"); err != nil {
+		return nil, fmt.Errorf("name the API server's informers: %w", err)
+	}
+	completed, err := o.Complete(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("complete the API server's options: %w", err)
+	}
+	if errs := completed.Validate(); len(errs) > 0 {
+		return nil, fmt.Errorf("the API server's options are not valid: %w", utilerrors.NewAggregate(errs))
+	}
+	config, err := app.NewConfig(completed)
+	if err != nil {
+		return nil, fmt.Errorf("configure the API server: %w", err)
+	}
+	loopback := rest.CopyConfig(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig)
+	loopback.QPS = -1
+	return &apiServer{config: config, loopback: loopback}, nil
+}
+
+// apiServerFlags are the flags of kube-apiserver, as its documentation has them.
+func (s *settings) apiServerFlags(etcdURLs []string) []string {
+	file := func(name string) string { return s.path("pki", name) }
+	reconciler := "lease"
+	if s.advertise.IsLoopback() {
+		reconciler = "none" // an Endpoints object takes no loopback address
+	}
+	flags := []string{
+		"--advertise-address=" + s.advertise.String(),
+		"--bind-address=" + s.listen.Addr().String(),
+		"--secure-port=" + s.portText(),
+		"--endpoint-reconciler-type=" + reconciler,
+		"--service-cluster-ip-range=" + s.serviceRange.String(),
+		"--allow-privileged=true",
+		"--profiling=false",
+		// There is no kube-proxy beside this process: webhooks and aggregated
+		// API servers are reached at their pods.
+		"--enable-aggregator-routing=true",
+		"--shutdown-watch-termination-grace-period=" + drainTime.String(),
+
+		"--tls-cert-file=" + file(servingCert+".crt"),
+		"--tls-private-key-file=" + file(servingCert+".key"),
+		"--client-ca-file=" + file(clusterCA+".crt"),
+		"--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction",
+		// A joining node reads cluster-info before it trusts or is known.
+		"--anonymous-auth=true",
+		"--enable-bootstrap-token-auth=true",
+
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + file(serviceAccountPub),
+		"--service-account-signing-key-file=" + file(serviceAccountKey),
+
+		"--kubelet-client-certificate=" + file(kubeletClientCert+".crt"),
+		"--kubelet-client-key=" + file(kubeletClientCert+".key"),
+		"--kubelet-certificate-authority=" + file(clusterCA+".crt"),
+		// The control plane's host need not resolve the names of nodes.
+		"--kubelet-preferred-address-types=InternalIP",
+
+		"--requestheader-client-ca-file=" + file(frontProxyCA+".crt"),
+		"--requestheader-allowed-names=" + frontProxyUser,
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + file(frontProxyCert+".crt"),
+		"--proxy-client-key-file=" + file(frontProxyCert+".key"),
+
+		"--etcd-servers=" + strings.Join(etcdURLs, ","),
+	}
+	for flag, value := range map[string]string{"cafile": s.EtcdCAFile, "certfile": s.EtcdCertFile, "keyfile": s.EtcdKeyFile} {
+		if value != "" {
+			flags = append(flags, "--etcd-"+flag+"="+value)
+		}
+	}
+	return flags
+}
+
+// run serves until ctx ends and the last request is drained. etcd must answer.
+func (a *apiServer) run(ctx context.Context) error {
+	completed, err := a.config.Complete()
+	if err != nil {
+		return fmt.Errorf("complete the configuration: %w", err)
+	}
+	chain, err := app.CreateServerChain(completed)
+	if err != nil {
+		return fmt.Errorf("build the server: %w", err)
+	}
+	chain.GenericAPIServer.ShutdownTimeout = drainTime
+	prepared, err := chain.PrepareRun()
+	if err != nil {
+		return fmt.Errorf("prepare the server: %w", err)
+	}
+	return prepared.Run(ctx)
+}
+
+// waitReady returns once every readiness check of the API server passes.
+func (a *apiServer) waitReady(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(a.loopback)
+	if err != nil {
+		return fmt.Errorf("make a client for the API server: %w", err)
+	}
+	last := errors.New("it has not answered yet")
+	err = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, readyTime, true, func(ctx context.Context) (bool, error) {
+		body, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Raw()
+		if err != nil {
+			last = fmt.Errorf("%w: %s", err, body)
+		}
+		return err == nil, nil
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the API server is not ready after %s: %w", readyTime, last)
+	}
+	return err
+}
+
+// parse reads a component's flags as its own command would.
+func parse(sets cliflag.NamedFlagSets, args []string) error {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	for _, set := range sets.FlagSets {
+		fs.AddFlagSet(set)
+	}
+	return fs.Parse(args)
+}

@@ -1,0 +1,118 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+)
+
+const (
+	fieldManager  = "everynode"
+	bootstrapTime = 30 * time.Second
+)
+
+//go:embed bootstrap.yaml
+var bootstrapManifest []byte
+
+// applyBootstrap applies the objects of bootstrap.yaml and cluster-info. Objects
+// that already say the same are not written. It tries again for a while what
+// fails, because the API server makes its namespaces in the background.
+func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
+	objects, err := decodeManifest(bootstrapManifest)
+	if err != nil {
+		return err
+	}
+	info, err := s.clusterInfo()
+	if err != nil {
+		return err
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client for the bootstrap objects: %w", err)
+	}
+	for _, object := range append(objects, info) {
+		if err := applyObject(ctx, client, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func applyObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
+	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, bootstrapTime, true, func(ctx context.Context) (bool, error) {
+		_, last = client.Resource(resource).Namespace(object.GetNamespace()).
+			Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), errors.Join(err, last))
+	}
+	return nil
+}
+
+// decodeManifest splits a YAML stream into objects.
+func decodeManifest(manifest []byte) ([]*unstructured.Unstructured, error) {
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifest), 4096)
+	var objects []*unstructured.Unstructured
+	for {
+		object := &unstructured.Unstructured{}
+		switch err := decoder.Decode(object); {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, fmt.Errorf("decode the bootstrap objects: %w", err)
+		}
+		objects = append(objects, object)
+	}
+}
+
+// clusterInfo is the ConfigMap that tells a machine with a token where the API
+// server is and which authority to trust. The bootstrap signer adds a
+// signature for each token.
+func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
+	path, _ := pairPaths(s.path("pki"), clusterCA)
+	ca, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's authority: %w", err)
+	}
+	kubeconfig := clientcmdapi.NewConfig()
+	kubeconfig.Clusters[""] = &clientcmdapi.Cluster{Server: s.publicURL(), CertificateAuthorityData: ca}
+	text, err := clientcmd.Write(*kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("build cluster-info: %w", err)
+	}
+	data, err := json.Marshal(corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: metav1.ObjectMeta{Name: bootstrapapi.ConfigMapClusterInfo, Namespace: metav1.NamespacePublic},
+		Data:       map[string]string{bootstrapapi.KubeConfigKey: string(text)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode cluster-info: %w", err)
+	}
+	object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, data)
+	if err != nil {
+		return nil, fmt.Errorf("build cluster-info: %w", err)
+	}
+	return object.(*unstructured.Unstructured), nil
+}

@@ -1,0 +1,190 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	defaultListen      = "127.0.0.1:6443"
+	defaultServiceCIDR = "10.96.0.0/16"
+	defaultPodCIDR     = "10.42.0.0/16"
+)
+
+// Config says where a control plane keeps its data, where it listens and
+// which address ranges it hands out. Only DataDir is required.
+type Config struct {
+	// DataDir holds pki/, etcd/ and admin.kubeconfig. It is made, with mode
+	// 0700, if it is missing.
+	DataDir string
+	// Listen is the host:port of the API server; default 127.0.0.1:6443.
+	Listen string
+	// AdvertiseAddress is the IP address at which nodes reach the API server;
+	// default: the host of Listen, or this machine's address on its default
+	// route when that is 0.0.0.0 or ::.
+	AdvertiseAddress string
+	// SANs are further DNS names and IP addresses of the serving certificate.
+	SANs []string
+
+	// EtcdServers are the URLs of an etcd that is there already. When empty,
+	// an embedded single member keeps its data in DataDir/etcd.
+	EtcdServers []string
+	// EtcdCAFile, EtcdCertFile and EtcdKeyFile are for EtcdServers with TLS.
+	EtcdCAFile, EtcdCertFile, EtcdKeyFile string
+
+	// ServiceCIDR is the range of service addresses; default 10.96.0.0/16.
+	ServiceCIDR string
+	// PodCIDR is the range of pod addresses, of which each node gets a part
+	// (a /24 for IPv4); default 10.42.0.0/16.
+	PodCIDR string
+	// NodeCIDR is the range of the nodes' own addresses if they are on a
+	// bridge of this host. Routes inside it, and routes into PodCIDR over the
+	// same device, are the cluster's own. Empty: not on this host.
+	NodeCIDR string
+
+	// DaemonSets runs the DaemonSet engine until ctx ends. cfg is the identity
+	// system:everynode-controller, with the rights an engine needs and no
+	// others. Nil: no engine.
+	DaemonSets func(ctx context.Context, cfg *rest.Config) error
+	// Progress, when set, is told of each step that is done and how long it
+	// took. It is called from one goroutine at a time.
+	Progress func(step string, took time.Duration)
+}
+
+// settings is a Config with its defaults filled in and its text parsed.
+type settings struct {
+	Config
+	listen        netip.AddrPort
+	advertise     netip.Addr
+	serviceRange  netip.Prefix
+	podRange      netip.Prefix
+	nodeRange     netip.Prefix // zero: none on this host
+	embeddedStore bool
+}
+
+// resolve fills in the defaults and parses what is text. It looks at nothing
+// on the host but, when it must, its default route.
+func (c Config) resolve() (*settings, error) {
+	if c.DataDir == "" {
+		return nil, errors.New("no data directory was given: name one, for example /var/lib/everynode")
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("resolve the data directory %q: %w", c.DataDir, err)
+	}
+	c.DataDir = dir
+	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0}
+	if s.listen, err = parseListen(orDefault(c.Listen, defaultListen)); err != nil {
+		return nil, err
+	}
+	if s.advertise, err = parseAdvertise(c.AdvertiseAddress, s.listen.Addr()); err != nil {
+		return nil, err
+	}
+	if s.serviceRange, err = parseRange("service range", orDefault(c.ServiceCIDR, defaultServiceCIDR)); err != nil {
+		return nil, err
+	}
+	if s.podRange, err = parseRange("pod range", orDefault(c.PodCIDR, defaultPodCIDR)); err != nil {
+		return nil, err
+	}
+	if c.NodeCIDR != "" {
+		if s.nodeRange, err = parseRange("node range", c.NodeCIDR); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func orDefault(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
+
+func parseListen(text string) (netip.AddrPort, error) {
+	ap, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return ap, fmt.Errorf("the listen address %q is not IP:PORT (such as %s): %w", text, defaultListen, err)
+	}
+	if ap.Port() == 0 {
+		return ap, fmt.Errorf("the listen address %q has no port: choose one, such as 6443, because nodes must find it again", text)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// parseAdvertise returns the address that nodes use. listen stands in for an
+// empty text, and the host's own address for an unspecified listen.
+func parseAdvertise(text string, listen netip.Addr) (netip.Addr, error) {
+	if text != "" {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.IsUnspecified() {
+			return addr, fmt.Errorf("the advertise address %q is not an IP address that nodes can connect to", text)
+		}
+		return addr.Unmap(), nil
+	}
+	if !listen.IsUnspecified() {
+		return listen, nil
+	}
+	ip, err := utilnet.ChooseHostInterface()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("this machine has no default route to tell its address by; give an advertise address: %w", err)
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return addr, fmt.Errorf("the host's address %v is no IP address; give an advertise address", ip)
+	}
+	return addr.Unmap(), nil
+}
+
+func parseRange(what, text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("the %s %q is not a CIDR (such as %s): %w", what, text, defaultPodCIDR, err)
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("the %s %q has bits set after its prefix; did you mean %s?", what, text, p.Masked())
+	}
+	return p, nil
+}
+
+// publicURL is where nodes and people reach the API server.
+func (s *settings) publicURL() string {
+	return "https://" + net.JoinHostPort(s.advertise.String(), s.portText())
+}
+
+// localURL is where this process reaches its own API server, whatever
+// becomes of the advertised address.
+func (s *settings) localURL() string {
+	host := s.listen.Addr()
+	switch {
+	case host == netip.IPv4Unspecified():
+		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case host.IsUnspecified():
+		host = netip.IPv6Loopback()
+	}
+	return "https://" + net.JoinHostPort(host.String(), s.portText())
+}
+
+func (s *settings) portText() string { return strconv.Itoa(int(s.listen.Port())) }
+
+// firstServiceIP is the address of the service "kubernetes".
+func (s *settings) firstServiceIP() netip.Addr { return s.serviceRange.Addr().Next() }
+
+func (s *settings) path(elem ...string) string {
+	return filepath.Join(append([]string{s.DataDir}, elem...)...)
+}
+
+func (s *settings) progress(step string, since time.Time) {
+	if s.Progress != nil {
+		s.Progress(step, time.Since(since))
+	}
+}

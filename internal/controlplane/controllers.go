@@ -1,0 +1,81 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
+	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	scheduleroptions "k8s.io/kubernetes/cmd/kube-scheduler/app/options"
+)
+
+// runControllerManager runs Kubernetes' controllers, without the one for
+// DaemonSets and with those that bootstrap tokens need, until ctx ends.
+// The API server must be ready.
+func runControllerManager(ctx context.Context, s *settings) error {
+	o, err := options.NewKubeControllerManagerOptions()
+	if err != nil {
+		return fmt.Errorf("make the options: %w", err)
+	}
+	known, off, aliases := app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases()
+	if err := parse(o.Flags(known, off, aliases), s.controllerManagerFlags()); err != nil {
+		return fmt.Errorf("read the options: %w", err)
+	}
+	config, err := o.Config(ctx, known, off, aliases)
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	return s.asLeader(ctx, controllerManagerCert, "kube-controller-manager", func(ctx context.Context) error {
+		return app.Run(ctx, config.Complete())
+	})
+}
+
+// controllerManagerFlags are the flags of kube-controller-manager, as its
+// documentation has them.
+func (s *settings) controllerManagerFlags() []string {
+	file := func(name string) string { return s.path("pki", name) }
+	return []string{
+		"--kubeconfig=" + s.kubeconfigPath(controllerManagerCert),
+		"--controllers=*,-" + names.DaemonSetController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
+		"--secure-port=0",
+		"--leader-elect=false", // asLeader does it where there is more than one server
+		"--profiling=false",
+		// The default is a directory of the host, which it would make.
+		"--flex-volume-plugin-dir=" + s.path("volume-plugins"),
+		"--use-service-account-credentials=true",
+		"--kube-api-qps=200",
+		"--kube-api-burst=400",
+		"--allocate-node-cidrs=true",
+		"--cluster-cidr=" + s.podRange.String(),
+		"--service-cluster-ip-range=" + s.serviceRange.String(),
+		"--root-ca-file=" + file(clusterCA+".crt"),
+		"--cluster-signing-cert-file=" + file(clusterCA+".crt"),
+		"--cluster-signing-key-file=" + file(clusterCA+".key"),
+		"--service-account-private-key-file=" + file(serviceAccountKey),
+	}
+}
+
+// runScheduler runs kube-scheduler until ctx ends. The API server must be ready.
+func runScheduler(ctx context.Context, s *settings) error {
+	o := scheduleroptions.NewOptions()
+	err := parse(*o.Flags, []string{
+		"--kubeconfig=" + s.kubeconfigPath(schedulerCert),
+		"--secure-port=0",
+		"--leader-elect=false",
+		"--profiling=false",
+		"--kube-api-qps=200",
+		"--kube-api-burst=400",
+	})
+	if err != nil {
+		return fmt.Errorf("read the options: %w", err)
+	}
+	return s.asLeader(ctx, schedulerCert, "kube-scheduler", func(ctx context.Context) error {
+		config, sched, err := scheduler.Setup(ctx, o)
+		if err != nil {
+			return fmt.Errorf("configure: %w", err)
+		}
+		return scheduler.Run(ctx, config, sched)
+	})
+}

@@ -1,0 +1,162 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"go.etcd.io/etcd/client/pkg/v3/logutil"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+const (
+	storeQuota = 8 << 30 // bytes; etcd refuses writes beyond it
+	// maxSocketPath is the longest path that bind(2) takes.
+	maxSocketPath = 107
+)
+
+// store is the embedded etcd: a single, durable member.
+type store struct {
+	dir    string
+	socket string
+	url    string   // where clients find it
+	handle *os.File // held open while url leads through it; else nil
+	etcd   *embed.Etcd
+	level  zap.AtomicLevel // what etcd logs
+	// broken gets the error that made etcd give up. It is never closed.
+	broken chan error
+}
+
+// openStore chooses the address of a store that keeps its data in dir. A path
+// that is too long for a socket is reached through this process's own
+// descriptor of the directory.
+func openStore(dir string) (*store, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	s := &store{dir: dir, socket: filepath.Join(dir, "etcd.sock"), broken: make(chan error, 1),
+		level: zap.NewAtomicLevelAt(zapcore.ErrorLevel)}
+	if len(s.socket) > maxSocketPath {
+		f, err := os.Open(dir)
+		if err != nil {
+			return nil, fmt.Errorf("open the etcd directory: %w", err)
+		}
+		s.handle = f
+		s.socket = fmt.Sprintf("/proc/self/fd/%d/etcd.sock", f.Fd())
+	}
+	s.url = "unix://" + s.socket
+	return s, nil
+}
+
+// start starts the member and waits until it answers or ctx ends.
+func (s *store) start(ctx context.Context) error {
+	// A start that cannot write parks its goroutine in the fatal hook and never
+	// returns; hence a goroutine of its own.
+	type result struct {
+		etcd *embed.Etcd
+		err  error
+	}
+	started := make(chan result, 1)
+	go func() {
+		etcd, err := embed.StartEtcd(s.config())
+		started <- result{etcd, err}
+	}()
+	select {
+	case err := <-s.broken:
+		return storeError{err}
+	case r := <-started:
+		if r.err != nil {
+			return describeStoreError(s.dir, "etcd could not start", r.err)
+		}
+		s.etcd = r.etcd
+	}
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+		s.level.SetLevel(zapcore.WarnLevel)
+		return nil
+	case err := <-s.broken:
+		return storeError{err}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// config describes a member without peers: it listens for none, keeps no
+// log for followers to catch up with, and elects itself within 0.2 s.
+func (s *store) config() *embed.Config {
+	cfg := embed.NewConfig()
+	cfg.Name = "everynode"
+	cfg.Dir = filepath.Join(s.dir, "data")
+	cfg.ListenClientUrls = []url.URL{{Scheme: "unix", Path: s.socket}}
+	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	cfg.ListenPeerUrls = nil
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.EnableGRPCGateway = false
+	cfg.QuotaBackendBytes = storeQuota
+	cfg.TickMs, cfg.ElectionMs = 20, 200
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 5000, 100
+	cfg.ZapLoggerBuilder = func(c *embed.Config) error {
+		logs := logutil.DefaultZapLoggerConfig
+		logs.Level, logs.DisableStacktrace = s.level, true
+		hook := fatalHook{s.dir, s.broken}
+		logger, err := logs.Build(zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+		if err != nil {
+			return fmt.Errorf("build etcd's logger: %w", err)
+		}
+		return embed.NewZapLoggerBuilder(logger)(c)
+	}
+	return cfg
+}
+
+// fatalHook stands in for os.Exit where etcd cannot go on.
+type fatalHook struct {
+	dir    string
+	broken chan<- error
+}
+
+// OnWrite reports the failure and never returns: the code after a fatal log
+// takes for granted that it does not run, and would acknowledge a write that
+// is not on disk. The goroutine stays parked until the process ends.
+func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	var cause error
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok {
+			cause = err
+		}
+	}
+	select {
+	case h.broken <- describeStoreError(h.dir, "etcd could not go on: "+entry.Message, cause):
+	default: // one failure is enough
+	}
+	select {}
+}
+
+// describeStoreError says in plain words why etcd ended.
+func describeStoreError(dir, what string, cause error) error {
+	switch {
+	case cause == nil:
+		return errors.New(what)
+	case errors.Is(cause, syscall.ENOSPC) || strings.Contains(cause.Error(), "no space left on device"):
+		return fmt.Errorf("the disk is full: etcd could not write to %s; free space on that disk, then run `everynode up` again: nothing acknowledged is lost (%w)", dir, cause)
+	}
+	return fmt.Errorf("%s: %w (the data is in %s)", what, cause, dir)
+}
+
+// stop ends etcd in order, with its last writes on disk.
+func (s *store) stop() error {
+	if s.etcd != nil {
+		s.level.SetLevel(zapcore.DPanicLevel) // it calls each of its listeners that closes an error
+		s.etcd.Close()
+	}
+	if s.handle != nil {
+		return s.handle.Close()
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	certv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	certlisters "k8s.io/client-go/listers/certificates/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+)
+
+const (
+	roleLabelPrefix = "node-role.kubernetes.io/"
+	agentRoleLabel  = roleLabelPrefix + "agent"
+	// roleGiven marks a node that had its role once, so that a person can take
+	// the role away for good.
+	roleGiven = "everynode.io/role-given"
+)
+
+// item is one piece of work: exactly one of the two names is set.
+type item struct{ node, csr string }
+
+// nodeController admits nodes: it approves requests for kubelet serving
+// certificates that judgeServing finds right, and gives new nodes a role,
+// which a kubelet may not give itself. It acts as the user
+// system:everynode-node-controller.
+type nodeController struct {
+	client kubernetes.Interface
+	csrs   certlisters.CertificateSigningRequestLister
+	nodes  corelisters.NodeLister
+	queue  workqueue.TypedRateLimitingInterface[item]
+	events record.EventRecorder
+}
+
+// runNodeController runs until ctx ends and all its goroutines have.
+func runNodeController(ctx context.Context, cfg *rest.Config) error {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(dropManagedFields))
+	c := &nodeController{
+		client: client,
+		csrs:   factory.Certificates().V1().CertificateSigningRequests().Lister(),
+		nodes:  factory.Core().V1().Nodes().Lister(),
+		queue:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
+		events: broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
+	}
+	if err := c.watch(factory); err != nil {
+		return err
+	}
+	factory.StartWithContext(ctx)
+	defer factory.Shutdown()
+	stop := context.AfterFunc(ctx, c.queue.ShutDown)
+	defer stop()
+	if err := factory.WaitForCacheSyncWithContext(ctx).Err; err != nil {
+		return fmt.Errorf("fill the caches: %w", err)
+	}
+	for c.next(ctx) {
+	}
+	return nil
+}
+
+// dropManagedFields keeps out of memory what nobody here reads.
+func dropManagedFields(obj any) (any, error) {
+	if o, err := meta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// watch turns events into work. A Node that changes makes its waiting
+// requests worth another look.
+func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
+	onNode := func(obj any) {
+		node := obj.(*corev1.Node)
+		if needsRole(node) {
+			c.queue.Add(item{node: node.Name})
+		}
+		pending, err := c.csrs.List(labels.Everything())
+		if err != nil {
+			klog.ErrorS(err, "Cannot list certificate requests")
+		}
+		for _, csr := range pending {
+			if undecided(csr) && requester(csr) == node.Name {
+				c.queue.Add(item{csr: csr.Name})
+			}
+		}
+	}
+	onCSR := func(obj any) {
+		if csr := obj.(*certv1.CertificateSigningRequest); undecided(csr) {
+			c.queue.Add(item{csr: csr.Name})
+		}
+	}
+	for informer, handle := range map[cache.SharedIndexInformer]func(any){
+		factory.Core().V1().Nodes().Informer():                              onNode,
+		factory.Certificates().V1().CertificateSigningRequests().Informer(): onCSR,
+	} {
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) },
+		})
+		if err != nil {
+			return fmt.Errorf("watch nodes and certificate requests: %w", err)
+		}
+	}
+	return nil
+}
+
+// next does one piece of work, and again later what fails. It returns false
+// when the queue is shut down.
+func (c *nodeController) next(ctx context.Context) bool {
+	work, shutdown := c.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer c.queue.Done(work)
+	var err error
+	if work.node != "" {
+		err = c.giveRole(ctx, work.node)
+	} else {
+		err = c.decide(ctx, work.csr)
+	}
+	if err == nil || ctx.Err() != nil {
+		c.queue.Forget(work)
+		return true
+	}
+	klog.ErrorS(err, "Cannot admit a node yet; trying again", "node", work.node, "csr", work.csr)
+	c.queue.AddRateLimited(work)
+	return true
+}
+
+func undecided(csr *certv1.CertificateSigningRequest) bool {
+	return csr.Spec.SignerName == certv1.KubeletServingSignerName && len(csr.Status.Conditions) == 0
+}
+
+// decide approves or denies a request, or leaves it until its Node changes.
+func (c *nodeController) decide(ctx context.Context, name string) error {
+	csr, err := c.csrs.Get(name)
+	if apierrors.IsNotFound(err) || (err == nil && !undecided(csr)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the certificate request %s: %w", name, err)
+	}
+	node, err := c.nodes.Get(requester(csr))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read the node of the certificate request %s: %w", name, err)
+	}
+	verdict, reason := judgeServing(csr, node)
+	csr = csr.DeepCopy()
+	condition := certv1.CertificateSigningRequestCondition{
+		Type: certv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "NodeAddressesMatch", Message: reason,
+	}
+	switch verdict {
+	case hold:
+		if node != nil && len(node.Status.Addresses) > 0 {
+			c.events.Event(node, corev1.EventTypeWarning, "ServingCertificateHeld", "Certificate request "+name+" waits: "+reason)
+		}
+		return nil
+	case deny:
+		condition.Type, condition.Reason = certv1.CertificateDenied, "NotAKubelet"
+		klog.ErrorS(errors.New(reason), "Denied a request for a kubelet serving certificate", "csr", name, "user", csr.Spec.Username)
+	}
+	csr.Status.Conditions = append(csr.Status.Conditions, condition)
+	_, err = c.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, name, csr, metav1.UpdateOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("decide the certificate request %s: %w", name, err)
+	}
+	return nil
+}
+
+// needsRole says whether node never had a role that kubectl could show.
+func needsRole(node *corev1.Node) bool {
+	if _, ok := node.Annotations[roleGiven]; ok {
+		return false
+	}
+	for label := range node.Labels {
+		if strings.HasPrefix(label, roleLabelPrefix) {
+			return false
+		}
+	}
+	return true
+}
+
+// giveRole labels a node as an agent.
+func (c *nodeController) giveRole(ctx context.Context, name string) error {
+	node, err := c.nodes.Get(name)
+	if apierrors.IsNotFound(err) || (err == nil && !needsRole(node)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read node %s: %w", name, err)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid":         node.UID, // never a newer node of this name
+		"labels":      map[string]string{agentRoleLabel: ""},
+		"annotations": map[string]string{roleGiven: "agent"},
+	}})
+	if err != nil {
+		return fmt.Errorf("encode the role of node %s: %w", name, err)
+	}
+	_, err = c.client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("give node %s its role: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package controlplane
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"k8s.io/apimachinery/pkg/util/sets"
+)
+
+// dataFormat is the version of the layout of the data directory that this
+// program writes, and the newest that it reads.
+const dataFormat = 1
+
+// dataRecord is the file "version" in the data directory: what made the data,
+// and the ranges that objects in it hold addresses of.
+type dataRecord struct {
+	Format      int    `json:"format"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	PodCIDR     string `json:"podCIDR"`
+}
+
+// claim is what a running control plane holds of its host.
+type claim struct {
+	lock     *os.File
+	listener net.Listener // nil once the API server has it
+}
+
+// preflight checks all that can be checked before anything is started, and
+// takes the data directory's lock and the listen address. It leaves nothing
+// behind when it fails, but for an empty data directory.
+func preflight(s *settings) (*claim, error) {
+	if err := makeDir(s.DataDir); err != nil {
+		return nil, fmt.Errorf("the data directory %s cannot be used: %w; choose another or run as its owner", s.DataDir, err)
+	}
+	lock, err := lockDataDir(s.path("server.lock"))
+	if err != nil {
+		return nil, err
+	}
+	c := &claim{lock: lock}
+	if err := checkData(s); err != nil {
+		return nil, errors.Join(err, c.release())
+	}
+	if c.listener, err = listen(s.listen); err != nil {
+		return nil, errors.Join(err, c.release())
+	}
+	return c, nil
+}
+
+// release gives up the data directory, and the address if nobody took it over.
+func (c *claim) release() error {
+	var err error
+	if c.listener != nil {
+		err = c.listener.Close()
+	}
+	return errors.Join(err, c.lock.Close())
+}
+
+// checkData compares the data directory and the host with the settings, and
+// writes the record when the directory is new.
+func checkData(s *settings) error {
+	routes, err := hostRoutes()
+	if err != nil {
+		return err
+	}
+	old, err := readRecord(s.path("version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := checkRanges(s, routes, false); err != nil {
+			return err
+		}
+		data, err := json.Marshal(dataRecord{dataFormat, s.serviceRange.String(), s.podRange.String()})
+		if err != nil {
+			return fmt.Errorf("encode the data directory's version: %w", err)
+		}
+		return writeFile(s.path("version"), append(data, '\n'))
+	}
+	if err != nil {
+		return err
+	}
+	if err := old.allows(s); err != nil {
+		return err
+	}
+	return checkRanges(s, routes, true)
+}
+
+func readRecord(path string) (dataRecord, error) {
+	var r dataRecord
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("read the version of the data directory: %w", err)
+	}
+	if err := json.Unmarshal(data, &r); err != nil || r.Format < 1 {
+		return r, fmt.Errorf("%s does not hold the version of a data directory (%q); restore it from a backup", path, data)
+	}
+	return r, nil
+}
+
+// allows says why a cluster that was made with r cannot run with s.
+func (r dataRecord) allows(s *settings) error {
+	if r.Format > dataFormat {
+		return fmt.Errorf("the data directory %s has format %d, made by a newer everynode; this one reads up to format %d: use the newer everynode, or another data directory",
+			s.DataDir, r.Format, dataFormat)
+	}
+	for _, c := range []struct{ what, was, is string }{
+		{"service range", r.ServiceCIDR, s.serviceRange.String()},
+		{"pod range", r.PodCIDR, s.podRange.String()},
+	} {
+		if c.was != c.is {
+			return fmt.Errorf("the cluster in %s was made with the %s %s, and its objects hold addresses of that range; it cannot change to %s: use the old range, or another data directory",
+				s.DataDir, c.what, c.was, c.is)
+		}
+	}
+	return nil
+}
+
+// lockDataDir takes the lock file and writes this process's id into it. The
+// lock is held until the file is closed or the process ends.
+func lockDataDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, readErr := os.ReadFile(path)
+		err = errors.Join(err, readErr, f.Close())
+		return nil, fmt.Errorf("the data directory is in use by another everynode server (process %s holds %s): stop that one, or choose another data directory: %w",
+			strings.TrimSpace(string(holder)), path, err)
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = fmt.Fprintln(f, os.Getpid())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("write the lock file of the data directory: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// listen takes the API server's address before anything else is done, so that
+// a taken port is found at once.
+func listen(addr netip.AddrPort) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr.String())
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("the address %s is in use by another program: stop it, or listen on another port: %w", addr, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("the address %s belongs to no interface of this machine: listen on one that does (ip address shows them): %w", addr.Addr(), err)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("listening on port %d needs root: run as root, or listen on a port above 1023: %w", addr.Port(), err)
+	}
+	return nil, fmt.Errorf("listen on %s: %w", addr, err)
+}
+
+// route is one row of the host's routing table.
+type route struct {
+	to     netip.Prefix
+	device string
+}
+
+// hostRoutes lists the routes that lead to a part of the address space.
+// Default routes, and halves of the space that stand in for one, are left out.
+func hostRoutes() ([]route, error) {
+	list, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("read the host's routes: %w", err)
+	}
+	var routes []route
+	for _, r := range list {
+		if r.Dst == nil {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(r.Dst.IP)
+		bits, _ := r.Dst.Mask.Size()
+		if !ok || bits < 8 {
+			continue
+		}
+		out := route{to: netip.PrefixFrom(addr.Unmap(), bits)}
+		if link, err := net.InterfaceByIndex(r.LinkIndex); err == nil {
+			out.device = link.Name
+		}
+		routes = append(routes, out)
+	}
+	return routes, nil
+}
+
+// checkRanges refuses ranges that overlap each other or a route of the host.
+// joined says that this cluster has run before: then a route inside the pod
+// range leads to one of its own nodes.
+func checkRanges(s *settings, routes []route, joined bool) error {
+	own := s.ownRoutes(routes, joined)
+	type named struct {
+		what string
+		cidr netip.Prefix
+	}
+	ranges := []named{{"service range", s.serviceRange}, {"pod range", s.podRange}}
+	if s.nodeRange.IsValid() {
+		ranges = append(ranges, named{"node range", s.nodeRange})
+	}
+	for i, a := range ranges {
+		for _, b := range ranges[i+1:] {
+			if a.cidr.Overlaps(b.cidr) {
+				return fmt.Errorf("the %s %s and the %s %s overlap: choose another range for one of them", a.what, a.cidr, b.what, b.cidr)
+			}
+		}
+		for _, r := range routes {
+			if a.cidr.Overlaps(r.to) && !own(r) {
+				return fmt.Errorf("the %s %s overlaps the route to %s (device %s) of this machine: choose another %s, or take the route away",
+					a.what, a.cidr, r.to, r.device, a.what)
+			}
+		}
+	}
+	return nil
+}
+
+// ownRoutes returns what says whether a route is one that the cluster itself
+// needs: to its nodes, or over their bridge to their pods.
+func (s *settings) ownRoutes(routes []route, joined bool) func(route) bool {
+	bridges := sets.New[string]()
+	for _, r := range routes {
+		if s.nodeRange.IsValid() && within(r.to, s.nodeRange) {
+			bridges.Insert(r.device)
+		}
+	}
+	return func(r route) bool {
+		if within(r.to, s.podRange) {
+			return joined || bridges.Has(r.device)
+		}
+		return s.nodeRange.IsValid() && within(r.to, s.nodeRange)
+	}
+}
+
+func within(inner, outer netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}

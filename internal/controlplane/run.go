@@ -1,0 +1,216 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	stopTime = 30 * time.Second
+	// brokenStopTime bounds stopping when the store is gone, and with it every
+	// answer that the parts could wait for.
+	brokenStopTime = 3 * time.Second
+	renewEvery     = 12 * time.Hour
+)
+
+// Run starts a control plane, calls ready (which may be nil) once nodes and
+// people can use it, and blocks. When ctx ends it stops everything in order and
+// returns nil; when a part fails it stops the others and returns that failure.
+// Errors say what to do next.
+//
+// Warnings and errors of the parts go to standard error. Run works once in a
+// process.
+func Run(ctx context.Context, cfg Config, ready func()) error {
+	if err := quietLogs(); err != nil {
+		return err
+	}
+	s, err := cfg.resolve()
+	if err != nil {
+		return err
+	}
+	held, err := preflight(s)
+	if err != nil {
+		return err
+	}
+	defer tuneMemory()()
+	err = serve(ctx, s, held, ready)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // it was asked to stop while it started
+	}
+	return errors.Join(err, held.release())
+}
+
+// tuneMemory lets the heap grow by half instead of twofold between two
+// collections, unless GOGC says otherwise, and returns what undoes that. It
+// saves a tenth of the process's memory and costs no measurable start time.
+func tuneMemory() (undo func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	old := debug.SetGCPercent(50)
+	return func() { debug.SetGCPercent(old) }
+}
+
+// server is a control plane in the making: what runs, and how it fails.
+type server struct {
+	*settings
+	store  *store // nil with an etcd of somebody else's
+	api    *apiServer
+	broken <-chan error // the store's; nil blocks for ever
+	failed chan error
+}
+
+// serve starts the store, the API server and the controllers, waits, and
+// stops them in the opposite order.
+func serve(ctx context.Context, s *settings, held *claim, ready func()) (err error) {
+	srv := &server{settings: s, failed: make(chan error, 1)}
+	apiStage, controllers := newStage(ctx, srv.failed), newStage(ctx, srv.failed)
+	defer func() { err = errors.Join(err, srv.stop(err, controllers, apiStage)) }()
+
+	if err := srv.prepare(ctx, apiStage.ctx, held); err != nil {
+		return err
+	}
+	held.listener = nil // from here on it is the API server's, which panics when it closes under it
+	if err := srv.startAPI(ctx, apiStage); err != nil {
+		return err
+	}
+	if err := srv.startControllers(ctx, controllers); err != nil {
+		return err
+	}
+	if ready != nil {
+		ready()
+	}
+	return srv.wait(ctx)
+}
+
+// prepare starts the store and configures the API server side by side. Parts
+// of the API server that start with it live as long as apiCtx.
+func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
+	begin := time.Now()
+	urls, started := s.EtcdServers, make(chan error, 1)
+	if s.embeddedStore {
+		var err error
+		if s.store, err = openStore(s.path("etcd")); err != nil {
+			return err
+		}
+		s.broken, urls = s.store.broken, []string{s.store.url}
+		go func() { started <- s.store.start(ctx) }()
+	} else {
+		started <- nil
+	}
+	err := s.ensureIdentities(begin)
+	s.progress("certificates", begin)
+	if err == nil {
+		s.api, err = newAPIServer(apiCtx, s.settings, urls, held.listener)
+	}
+	err = errors.Join(<-started, err)
+	if s.embeddedStore && err == nil {
+		s.progress("etcd", begin)
+	}
+	return err
+}
+
+// startAPI starts the API server and waits until it is ready.
+func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
+	begin := time.Now()
+	apiStage.start("the API server", s.api.run)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() { answered <- s.api.waitReady(ctx) }()
+	select {
+	case err := <-answered:
+		s.progress("API server", begin)
+		return err
+	case err := <-s.failed:
+		cancel()
+		<-answered
+		return err
+	case err := <-s.broken:
+		cancel()
+		<-answered
+		return storeError{err}
+	}
+}
+
+// startControllers gives everyone their rights and starts all that acts on
+// the API. It returns when nodes can join.
+func (s *server) startControllers(ctx context.Context, controllers *stage) error {
+	begin := time.Now()
+	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings) })
+	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
+	if err := applyBootstrap(ctx, s.settings, s.api.loopback); err != nil {
+		return err
+	}
+	controllers.start("the node controller", func(ctx context.Context) error {
+		return runNodeController(ctx, s.restConfig(nodeControllerCert))
+	})
+	if s.DaemonSets != nil {
+		controllers.start("the DaemonSet engine", func(ctx context.Context) error {
+			return s.DaemonSets(ctx, s.restConfig(engineCert))
+		})
+	}
+	controllers.start("the renewal of certificates", s.renewCertificates)
+	s.progress("controllers", begin)
+	return nil
+}
+
+// renewCertificates renews what is near its end while the server runs. All
+// who use the files read them again.
+func (s *server) renewCertificates(ctx context.Context) error {
+	ticker := time.NewTicker(renewEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			if err := s.ensureIdentities(now); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// wait blocks until the caller asks to stop (nil) or a part fails.
+func (s *server) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.failed:
+		return err
+	case err := <-s.broken:
+		return storeError{err}
+	}
+}
+
+// storeError marks that the embedded store is gone.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// stop stops controllers, then the API server, then the store. A broken store
+// is left as it is: stopping it would wait for writes that cannot be done.
+func (s *server) stop(cause error, controllers, apiStage *stage) error {
+	if errors.As(cause, &storeError{}) {
+		// That not everything stops in time is no news, and hides none.
+		_ = controllers.stop(brokenStopTime)
+		_ = apiStage.stop(brokenStopTime)
+		return nil
+	}
+	err := controllers.stop(stopTime)
+	if err != nil {
+		err = fmt.Errorf("stop the controllers: %w", err)
+	}
+	if apiErr := apiStage.stop(stopTime); apiErr != nil {
+		err = errors.Join(err, fmt.Errorf("stop the API server: %w", apiErr))
+	}
+	if s.store != nil {
+		err = errors.Join(err, s.store.stop())
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+// api is the requests that the engine makes. Each ends within requestTimeout
+// and is sent once: the client's own retries would hide how the server fares
+// and hold a slot of the window while they sleep.
+type api struct {
+	client kubernetes.Interface
+}
+
+func (a api) createPod(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	made := &corev1.Pod{}
+	err := a.client.CoreV1().RESTClient().Post().Namespace(pod.Namespace).Resource("pods").
+		VersionedParams(&metav1.CreateOptions{}, scheme.ParameterCodec).
+		MaxRetries(0).Body(pod).Do(ctx).Into(made)
+	return made, err
+}
+
+// deletePod deletes and returns the pod as the server left it: terminating, or
+// as it was when it went. The typed client throws that away.
+func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (runtime.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.CoreV1().RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
+		MaxRetries(0).Body(&opts).Do(ctx).Get()
+}
+
+func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	got := &corev1.Pod{}
+	err := a.client.CoreV1().RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
+		MaxRetries(0).Do(ctx).Into(got)
+	return got, err
+}
+
+func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+}
+
+// nodeUID is the UID of the node as it is now; empty when there is none.
+func (a api) nodeUID(ctx context.Context, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	n, err := a.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(n.UID), nil
+}
+
+// liveSet reads the DaemonSet past every cache and makes sure that it is still
+// the same object.
+func (a api) liveSet(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonSet, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	live, err := a.client.AppsV1().DaemonSets(ds.Namespace).Get(ctx, ds.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading DaemonSet %s/%s again: %w", ds.Namespace, ds.Name, err)
+	}
+	if live.UID != ds.UID {
+		return nil, fmt.Errorf("DaemonSet %s/%s (UID %s) is gone; another (UID %s) has its name", ds.Namespace, ds.Name, ds.UID, live.UID)
+	}
+	return live, nil
+}
+
+func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonSet, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.AppsV1().DaemonSets(ds.Namespace).UpdateStatus(ctx, ds, metav1.UpdateOptions{})
+}
+
+func (a api) createRevision(ctx context.Context, r *appsv1.ControllerRevision) (*appsv1.ControllerRevision, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.AppsV1().ControllerRevisions(r.Namespace).Create(ctx, r, metav1.CreateOptions{})
+}
+
+func (a api) getRevision(ctx context.Context, namespace, name string) (*appsv1.ControllerRevision, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.AppsV1().ControllerRevisions(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (*appsv1.ControllerRevision, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.AppsV1().ControllerRevisions(r.Namespace).Update(ctx, r, metav1.UpdateOptions{})
+}
+
+func (a api) patchRevision(ctx context.Context, namespace, name string, patch []byte) (*appsv1.ControllerRevision, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.AppsV1().ControllerRevisions(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+}
+
+func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := a.client.AppsV1().ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &r.UID},
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

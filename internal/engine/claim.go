@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/view"
+)
+
+// claimsAtOnce bounds the patches of one DaemonSet that are under way.
+const claimsAtOnce = 16
+
+// claim adopts the orphans that the DaemonSet selects and releases the pods
+// that it no longer does. A pod whose patch fails puts off its node, not the
+// others.
+func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
+	adopt, release := e.index.claims(ds)
+	now := time.Now()
+	if len(adopt) > 0 {
+		if err := e.mayAdopt(ctx, ds); err != nil {
+			return err
+		}
+	}
+	var all sync.WaitGroup
+	room := make(chan struct{}, claimsAtOnce)
+	each := func(pods []*podEntry, patch func(types.UID) []byte) {
+		for _, p := range pods {
+			if st.waits(p.Node, now) {
+				continue
+			}
+			room <- struct{}{}
+			all.Go(func() {
+				defer func() { <-room }()
+				e.patchClaim(ctx, ds, st, p, patch(types.UID(p.UID)))
+			})
+		}
+	}
+	each(adopt, func(uid types.UID) []byte { return adoptPatch(ds, uid) })
+	each(release, func(uid types.UID) []byte { return releasePatch(ds, uid) })
+	all.Wait()
+	return ctx.Err()
+}
+
+// patchClaim adopts or releases one pod.
+func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state, p *podEntry, patch []byte) {
+	live, err := e.api.patchPod(ctx, p.namespace, p.Name, patch)
+	switch {
+	case err == nil:
+		e.index.assume(live)
+	case apierrors.IsNotFound(err):
+		e.index.bury(p.UID)
+	case ctx.Err() != nil:
+	default:
+		// It may be another pod of that name by now, or have got another
+		// owner; or the patch was refused. What is true decides next time.
+		e.refresh(ctx, p)
+		st.failed(p.Node, time.Now())
+		e.log.Warn("a pod's owner could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
+	}
+}
+
+// mayAdopt makes sure, past every cache, that the DaemonSet is still there and
+// not being deleted: what it adopts then would be deleted with it.
+func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) error {
+	live, err := e.api.liveSet(ctx, ds)
+	if err != nil {
+		return fmt.Errorf("adopting: %w", err)
+	}
+	if live.DeletionTimestamp != nil {
+		return errors.New("adopting: the DaemonSet has just been deleted")
+	}
+	return nil
+}
+
+// claims is the orphans to adopt and the own pods to release.
+func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	match := map[labelSet]bool{} // pods have few different sets of labels
+	selected := func(e *podEntry) bool {
+		m, known := match[e.labels]
+		if !known {
+			m = view.Claims(ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt
+			match[e.labels] = m
+		}
+		return m
+	}
+	for _, e := range ix.orphans[ds.Namespace] {
+		if e.Deleted.IsZero() && selected(e) {
+			adopt = append(adopt, e)
+		}
+	}
+	for _, e := range ix.byOwner[string(ds.UID)] {
+		if !selected(e) {
+			release = append(release, e)
+		}
+	}
+	return adopt, release
+}
+
+// orphanWith is an object of those labels that nobody controls: whether it would
+// be adopted says whether the DaemonSet selects it.
+func orphanWith(namespace string, set labels.Set) metav1.Object {
+	return &metav1.ObjectMeta{Namespace: namespace, Labels: set}
+}
+
+// adoptPatch adds the controller reference, if the object still has that UID.
+func adoptPatch(ds *appsv1.DaemonSet, uid types.UID) []byte {
+	return mustJSON(map[string]any{"metadata": map[string]any{
+		"uid":             uid,
+		"ownerReferences": []metav1.OwnerReference{*metav1.NewControllerRef(ds, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))},
+	}})
+}
+
+// releasePatch takes our reference off, if the object still has that UID.
+func releasePatch(ds *appsv1.DaemonSet, uid types.UID) []byte {
+	return mustJSON(map[string]any{"metadata": map[string]any{
+		"uid":             uid,
+		"ownerReferences": []map[string]any{{"$patch": "delete", "uid": ds.UID}},
+	}})
+}
+
+// mustJSON encodes maps of strings and API values, which cannot fail.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("engine: encoding a patch: " + err.Error())
+	}
+	return b
+}

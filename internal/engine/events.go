@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"everynode/internal/plan"
+)
+
+// The events of one DaemonSet that are written as they are: enough to show each
+// pod of a small set through several updates. Beyond that, events are combined
+// and then dropped, so that a large set costs no more.
+const (
+	eventBurst     = 100
+	eventsPerMin   = 6
+	eventsPlainMax = 60
+)
+
+// recorder writes events to the DaemonSet. Reasons, texts and the source are
+// those of upstream's controller, which people and tools search for.
+type recorder struct {
+	to          record.EventRecorder
+	broadcaster record.EventBroadcaster
+}
+
+func newRecorder(ctx context.Context, client kubernetes.Interface) *recorder {
+	b := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
+		BurstSize: eventBurst, QPS: eventsPerMin / 60., MaxEvents: eventsPlainMax,
+	}))
+	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	return &recorder{
+		to:          b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "daemonset-controller"}),
+		broadcaster: b,
+	}
+}
+
+func (r *recorder) shutdown() { r.broadcaster.Shutdown() }
+
+func (r *recorder) created(w *write, pod string) {
+	r.to.Eventf(w.ds, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %v", pod)
+}
+
+func (r *recorder) deleted(w *write) {
+	r.to.Eventf(w.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", w.remove.Pod)
+}
+
+// failed says what was refused, and on which node: the pod's name does not tell.
+func (r *recorder) failed(w *write, err error) {
+	err = fmt.Errorf("node %s: %w", w.node(), err)
+	if w.create != nil {
+		r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+		return
+	}
+	r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+}
+
+// found says that a pod has ended by itself, before it is deleted.
+func (r *recorder) found(w *write) {
+	d := w.remove
+	if d.Reason == plan.PodSucceeded {
+		r.to.Eventf(w.ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", w.ds.Namespace, d.Pod, d.Node)
+		return
+	}
+	r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", w.ds.Namespace, d.Pod, d.Node)
+}
+
+func (r *recorder) selectsAll(ds *appsv1.DaemonSet) {
+	r.to.Eventf(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
+}

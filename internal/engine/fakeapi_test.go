@@ -1,0 +1,479 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+)
+
+// fakeAPI is an API server in memory, as the engine's client sees one: it is
+// the transport of a rest.Config, so that the real requests, encodings and
+// watches are used, without a socket, and so inside a synctest bubble.
+type fakeAPI struct {
+	mu      sync.Mutex
+	version uint64
+	nextUID int
+	objects map[string]map[string]runtime.Object // resource, namespace/name
+	log     map[string][]logged                  // resource: every change there was
+	forget  map[string]uint64                    // resource: changes up to here are no longer watchable
+	changed *sync.Cond
+	lag     map[string]bool // resource: watches stand still
+	cut     uint64          // watches begun before this count are over
+	watches uint64
+
+	// before may answer a request in place of the server (an error), or let
+	// it happen and lose the answer (lost). Called without mu.
+	before func(r request) (err error, lost bool)
+	// after is told each pod that was stored, inside mu.
+	after func(pod *corev1.Pod)
+	// writes counts requests that change something, by "VERB resource".
+	writes map[string]int
+	// creates keeps the names and nodes of pods that were created.
+	creates []string
+	status  []appsv1.DaemonSetStatus
+}
+
+type logged struct {
+	kind    string
+	version uint64
+	object  runtime.Object
+}
+
+// request is one request, taken apart.
+type request struct {
+	verb, resource, namespace, name, sub string
+	ctx                                  context.Context
+	body                                 []byte
+	query                                map[string][]string
+}
+
+func (r request) is(verb, resource string) bool { return r.verb == verb && r.resource == resource }
+
+func (r request) key() string { return path.Join(r.namespace, r.name) }
+
+func newFakeAPI() *fakeAPI {
+	f := &fakeAPI{version: 100, objects: map[string]map[string]runtime.Object{}, log: map[string][]logged{},
+		forget: map[string]uint64{}, lag: map[string]bool{}, writes: map[string]int{}}
+	for _, r := range []string{"pods", "nodes", "events", "daemonsets", "controllerrevisions", "leases"} {
+		f.objects[r] = map[string]runtime.Object{}
+	}
+	f.changed = sync.NewCond(&f.mu)
+	return f
+}
+
+func (f *fakeAPI) config() *rest.Config { return &rest.Config{Host: "http://fake", Transport: f} }
+
+// RoundTrip answers one request.
+func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	r, err := parse(req)
+	if err != nil {
+		return nil, err
+	}
+	lost := false
+	if f.before != nil {
+		if err, lost = f.before(r); err != nil {
+			return respondError(err)
+		}
+	}
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
+	if r.verb == "watch" {
+		return f.watch(r), nil
+	}
+	obj, err := f.serve(r)
+	if lost {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return respondError(err)
+	}
+	return respond(http.StatusOK, obj)
+}
+
+func parse(req *http.Request) (request, error) {
+	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
+	if parts[0] == "api" {
+		parts = parts[2:]
+	} else {
+		parts = parts[3:]
+	}
+	r := request{ctx: req.Context(), query: req.URL.Query()}
+	if parts[0] == "namespaces" && len(parts) > 2 {
+		r.namespace, parts = parts[1], parts[2:]
+	}
+	r.resource = parts[0]
+	if len(parts) > 1 {
+		r.name = parts[1]
+	}
+	if len(parts) > 2 {
+		r.sub = parts[2]
+	}
+	r.verb = map[string]string{"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get"}[req.Method]
+	if r.verb == "get" && r.name == "" {
+		r.verb = "list"
+		if req.URL.Query().Get("watch") != "" {
+			r.verb = "watch"
+		}
+	}
+	if req.Body == nil {
+		return r, nil
+	}
+	var err error
+	r.body, err = io.ReadAll(req.Body)
+	return r, err
+}
+
+func (f *fakeAPI) serve(r request) (runtime.Object, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.verb != "get" && r.verb != "list" {
+		f.writes[r.verb+" "+r.resource]++
+	}
+	old := f.objects[r.resource][r.key()]
+	gr := schema.GroupResource{Resource: r.resource}
+	if old == nil && r.verb != "create" && r.verb != "list" {
+		return nil, apierrors.NewNotFound(gr, r.name)
+	}
+	switch r.verb {
+	case "get":
+		return old, nil
+	case "list":
+		return f.list(r.resource), nil
+	case "create":
+		obj := decode(r.body)
+		m, _ := meta.Accessor(obj)
+		m.SetNamespace(r.namespace)
+		if r.resource == "events" {
+			// Named after the nanosecond, which in a bubble is no name.
+			m.SetName(fmt.Sprintf("%s-%d", m.GetName(), f.version))
+		}
+		if f.objects[r.resource][path.Join(r.namespace, m.GetName())] != nil {
+			return nil, apierrors.NewAlreadyExists(gr, m.GetName())
+		}
+		return f.add(r.resource, obj), nil
+	case "update":
+		return f.update(r, old)
+	case "patch":
+		return f.patch(r, old)
+	default:
+		return f.remove(r, old)
+	}
+}
+
+func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
+	m, _ := meta.Accessor(obj)
+	f.nextUID++
+	m.SetUID(types.UID(fmt.Sprintf("uid-%04d", f.nextUID)))
+	m.SetCreationTimestamp(metav1.NewTime(time.Now().Truncate(time.Second)))
+	switch o := obj.(type) {
+	case *appsv1.DaemonSet:
+		o.Generation = 1
+	case *corev1.Pod:
+		o.Status.Phase = corev1.PodPending
+		f.creates = append(f.creates, o.Name+" on "+o.Spec.NodeName)
+	}
+	f.store(resource, "ADDED", obj)
+	return obj
+}
+
+// store records a change. Objects in the store are never changed.
+func (f *fakeAPI) store(resource, kind string, obj runtime.Object) {
+	f.version++
+	m, _ := meta.Accessor(obj)
+	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
+	key := path.Join(m.GetNamespace(), m.GetName())
+	if kind == "DELETED" {
+		delete(f.objects[resource], key)
+	} else {
+		f.objects[resource][key] = obj
+	}
+	f.log[resource] = append(f.log[resource], logged{kind, f.version, obj})
+	if pod, ok := obj.(*corev1.Pod); ok && f.after != nil && kind != "DELETED" {
+		f.after(pod)
+	}
+	f.changed.Broadcast()
+}
+
+func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) {
+	obj := decode(r.body)
+	m, _ := meta.Accessor(obj)
+	o, _ := meta.Accessor(old)
+	if m.GetResourceVersion() != "" && m.GetResourceVersion() != o.GetResourceVersion() {
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("version %s, not %s", o.GetResourceVersion(), m.GetResourceVersion()))
+	}
+	if r.sub == "status" {
+		ds := old.(*appsv1.DaemonSet).DeepCopy()
+		ds.Status = obj.(*appsv1.DaemonSet).Status
+		obj = ds
+		f.status = append(f.status, ds.Status)
+	}
+	f.store(r.resource, "MODIFIED", obj)
+	return obj, nil
+}
+
+func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
+	o, _ := meta.Accessor(old)
+	var want struct{ Metadata struct{ UID types.UID } }
+	if err := json.Unmarshal(r.body, &want); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if want.Metadata.UID != "" && want.Metadata.UID != o.GetUID() {
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("another UID"))
+	}
+	before, err := json.Marshal(old)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := strategicpatch.StrategicMergePatch(before, r.body, old)
+	if err != nil {
+		return nil, err
+	}
+	obj := old.DeepCopyObject()
+	meta.NewAccessor()
+	if pod, ok := obj.(*corev1.Pod); ok {
+		*pod = corev1.Pod{}
+	}
+	if err := json.Unmarshal(merged, obj); err != nil {
+		return nil, err
+	}
+	f.store(r.resource, "MODIFIED", obj)
+	return obj, nil
+}
+
+func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) {
+	var opts metav1.DeleteOptions
+	if len(r.body) > 0 {
+		if o, ok := decode(r.body).(*metav1.DeleteOptions); ok {
+			opts = *o
+		}
+	}
+	m, _ := meta.Accessor(old)
+	if p := opts.Preconditions; p != nil {
+		if p.UID != nil && *p.UID != m.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != m.GetResourceVersion() {
+			return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("precondition failed"))
+		}
+	}
+	obj := old.DeepCopyObject()
+	if pod, ok := obj.(*corev1.Pod); ok {
+		grace := int64(30)
+		if opts.GracePeriodSeconds != nil {
+			grace = *opts.GracePeriodSeconds
+		}
+		if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+			grace = 0
+		}
+		if pod.DeletionTimestamp != nil && grace > 0 {
+			return pod, nil
+		}
+		at := metav1.NewTime(time.Now().Add(time.Duration(grace) * time.Second).Truncate(time.Second))
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &at, &grace
+		if grace > 0 {
+			f.store(r.resource, "MODIFIED", pod)
+			return pod, nil
+		}
+	}
+	f.store(r.resource, "DELETED", obj)
+	return obj, nil
+}
+
+func (f *fakeAPI) list(resource string) runtime.Object {
+	var items []runtime.Object
+	for _, o := range f.objects[resource] {
+		items = append(items, o)
+	}
+	kind := map[string]runtime.Object{"pods": &corev1.PodList{}, "nodes": &corev1.NodeList{}, "daemonsets": &appsv1.DaemonSetList{},
+		"controllerrevisions": &appsv1.ControllerRevisionList{}, "leases": &coordinationv1.LeaseList{}, "events": &corev1.EventList{}}
+	l := kind[resource].DeepCopyObject()
+	if err := meta.SetList(l, items); err != nil {
+		panic(err)
+	}
+	m, _ := meta.ListAccessor(l)
+	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
+	return l
+}
+
+// watch streams changes until the client goes away or the watch is cut.
+func (f *fakeAPI) watch(r request) *http.Response {
+	out, in := io.Pipe()
+	ctx, cancel := context.WithCancel(r.ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watches++
+	from, err := strconv.ParseUint(first(r.query["resourceVersion"]), 10, 64)
+	initial := first(r.query["sendInitialEvents"]) == "true"
+	head := f.initial(r.resource, initial)
+	if initial || err != nil {
+		from = f.version
+	}
+	expired := from < f.forget[r.resource]
+	context.AfterFunc(ctx, func() { f.mu.Lock(); f.changed.Broadcast(); f.mu.Unlock() })
+	go f.stream(ctx, r.resource, from, f.watches, expired, head, in)
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: &watchBody{out, cancel}}
+}
+
+type watchBody struct {
+	*io.PipeReader
+	cancel func()
+}
+
+func (b *watchBody) Close() error { b.cancel(); return b.PipeReader.Close() }
+
+func (f *fakeAPI) initial(resource string, wanted bool) []logged {
+	if !wanted {
+		return nil
+	}
+	var head []logged
+	for _, o := range f.objects[resource] {
+		head = append(head, logged{"ADDED", 0, o})
+	}
+	mark := map[string]runtime.Object{"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
+		"controllerrevisions": &appsv1.ControllerRevision{}}[resource].DeepCopyObject()
+	m, _ := meta.Accessor(mark)
+	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
+	m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	return append(head, logged{"BOOKMARK", f.version, mark})
+}
+
+func (f *fakeAPI) stream(ctx context.Context, resource string, from, number uint64, expired bool, head []logged, to *io.PipeWriter) {
+	defer to.Close()
+	if expired {
+		status := apierrors.NewResourceExpired("too old").Status()
+		writeEvent(to, "ERROR", &status)
+		return
+	}
+	for _, l := range head {
+		if writeEvent(to, l.kind, l.object) != nil {
+			return
+		}
+	}
+	for {
+		l, ok := f.nextChange(ctx, resource, from, number)
+		if !ok || writeEvent(to, l.kind, l.object) != nil {
+			return
+		}
+		from = l.version
+	}
+}
+
+// nextChange waits for the first change after from.
+func (f *fakeAPI) nextChange(ctx context.Context, resource string, from, number uint64) (logged, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		if ctx.Err() != nil || number <= f.cut {
+			return logged{}, false
+		}
+		log := f.log[resource]
+		i, _ := slices.BinarySearchFunc(log, from+1, func(l logged, v uint64) int { return int(l.version) - int(v) })
+		if i < len(log) && !f.lag[resource] {
+			return log[i], true
+		}
+		f.changed.Wait()
+	}
+}
+
+// stall stops or resumes the watches of a resource.
+func (f *fakeAPI) stall(resource string, on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lag[resource] = on
+	f.changed.Broadcast()
+}
+
+// cutWatches ends all watches. With forget, they cannot be resumed: the client
+// has to list again.
+func (f *fakeAPI) cutWatches(forget bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut = f.watches
+	if forget {
+		f.version++
+		for r := range f.objects {
+			f.forget[r] = f.version
+		}
+	}
+	f.changed.Broadcast()
+}
+
+func first(v []string) string {
+	if len(v) == 0 {
+		return ""
+	}
+	return v[0]
+}
+
+func decode(body []byte) runtime.Object {
+	obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+	if err != nil {
+		panic(fmt.Sprintf("decoding %q: %v", body, err))
+	}
+	return obj
+}
+
+func encode(obj runtime.Object) []byte {
+	if s, ok := obj.(*metav1.Status); ok {
+		s.Kind, s.APIVersion = "Status", "v1"
+		b, _ := json.Marshal(s)
+		return append(b, '\n')
+	}
+	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion), obj)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func writeEvent(to io.Writer, kind string, obj runtime.Object) error {
+	b, err := json.Marshal(map[string]any{"type": kind, "object": json.RawMessage(encode(obj))})
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(append(b, '\n'))
+	return err
+}
+
+func respond(code int, obj runtime.Object) (*http.Response, error) {
+	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(encode(obj)))}, nil
+}
+
+// respondError answers with an API status; any other error is one of transport.
+func respondError(err error) (*http.Response, error) {
+	status, ok := err.(apierrors.APIStatus)
+	if !ok {
+		return nil, err
+	}
+	s := status.Status()
+	resp, err := respond(int(s.Code), &s)
+	if d := s.Details; d != nil && d.RetryAfterSeconds > 0 {
+		resp.Header.Set("Retry-After", strconv.Itoa(int(d.RetryAfterSeconds)))
+	}
+	return resp, err
+}
+
+// sameSpec is used when a test edits a DaemonSet: the generation follows.
+func sameSpec(a, b *appsv1.DaemonSet) bool { return equality.Semantic.DeepEqual(a.Spec, b.Spec) }

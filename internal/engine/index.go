@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+)
+
+// index is the cluster as the engine sees it: what the watches have shown,
+// overlaid with what the server has acknowledged to us (assume.go). It is safe
+// for concurrent use. A change that can matter to a DaemonSet puts its key into
+// the work queue; one that cannot, a heartbeat above all, costs nothing more.
+type index struct {
+	dirty func(types.NamespacedName)
+
+	mu    sync.RWMutex
+	begun bool // before begin, changes make nothing dirty
+
+	sets   map[types.NamespacedName]*setEntry
+	owners map[string]types.NamespacedName // DaemonSet UID to key
+
+	nodes map[string]nodeEntry
+	// nodeList is nodes as a slice, shared by all decisions and never written
+	// to; nil when it must be made again.
+	nodeList []plan.Node
+
+	pods      map[string]*podEntry            // by UID
+	byOwner   map[string]map[string]*podEntry // DaemonSet UID, pod UID
+	byNode    map[string]map[string]*podEntry // node, pod UID
+	orphans   map[string]map[string]*podEntry // namespace, pod UID
+	revisions map[string]map[string]*revisionEntry
+
+	revisionEpoch uint64 // changes with every revision
+
+	podVersion uint64               // the pod watch has delivered everything up to here
+	ahead      map[string]time.Time // own writes that the watch had not shown, by pod UID
+	buried     map[string]time.Time // UIDs that are known to be gone before the watch shows it
+	departed   map[string]departure // nodes seen to be deleted, with pods left
+}
+
+// setEntry is a DaemonSet. The object is never written to.
+type setEntry struct {
+	ds      *appsv1.DaemonSet
+	version uint64
+	// spec is compiled once per generation; it carries no revision.
+	spec plan.Spec
+}
+
+type nodeEntry struct {
+	plan.Node
+}
+
+// departure is a node that a watch showed to be deleted and a live read
+// confirmed, and the pods that were left on it.
+type departure struct {
+	pods map[string]bool
+}
+
+func newIndex(dirty func(types.NamespacedName)) *index {
+	return &index{
+		dirty:     dirty,
+		sets:      map[types.NamespacedName]*setEntry{},
+		owners:    map[string]types.NamespacedName{},
+		nodes:     map[string]nodeEntry{},
+		pods:      map[string]*podEntry{},
+		byOwner:   map[string]map[string]*podEntry{},
+		byNode:    map[string]map[string]*podEntry{},
+		orphans:   map[string]map[string]*podEntry{},
+		revisions: map[string]map[string]*revisionEntry{},
+		ahead:     map[string]time.Time{},
+		buried:    map[string]time.Time{},
+		departed:  map[string]departure{},
+	}
+}
+
+// begin ends the first fill: every DaemonSet is looked at once, and from now on
+// when something changes.
+func (ix *index) begin() {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.begun = true
+	for key := range ix.sets {
+		ix.dirty(key)
+	}
+}
+
+func (ix *index) touch(key types.NamespacedName) {
+	if ix.begun {
+		ix.dirty(key)
+	}
+}
+
+func (ix *index) touchOwner(uid string) {
+	if key, ok := ix.owners[uid]; ok {
+		ix.touch(key)
+	}
+}
+
+func (ix *index) countSets() int {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return len(ix.sets)
+}
+
+// set is the DaemonSet of that name with its compiled specification, or nil.
+func (ix *index) set(key types.NamespacedName) *setEntry {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.sets[key]
+}
+
+// upsertSet takes a watched DaemonSet, or one that a write returned. The newer
+// version wins, whichever comes first.
+func (ix *index) upsertSet(e *setEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	key := keyOf(e.ds)
+	if old := ix.sets[key]; old != nil {
+		if e.version <= old.version {
+			return
+		}
+		delete(ix.owners, string(old.ds.UID))
+	}
+	ix.sets[key] = e
+	ix.owners[string(e.ds.UID)] = key
+	ix.touch(key)
+}
+
+func (ix *index) removeSet(e *setEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.dropSet(keyOf(e.ds))
+}
+
+func (ix *index) dropSet(key types.NamespacedName) {
+	if old := ix.sets[key]; old != nil {
+		delete(ix.owners, string(old.ds.UID))
+		delete(ix.sets, key)
+		ix.touch(key)
+	}
+}
+
+func (ix *index) replaceSets(items []*setEntry, version uint64) {
+	listed := make(map[types.NamespacedName]bool, len(items))
+	for _, e := range items {
+		listed[keyOf(e.ds)] = true
+		ix.upsertSet(e)
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	for key, e := range ix.sets {
+		if !listed[key] && e.version <= version {
+			ix.dropSet(key)
+		}
+	}
+}
+
+// upsertNode takes a watched node. Only what package plan reads is compared:
+// a heartbeat ends here.
+func (ix *index) upsertNode(n nodeEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	old, known := ix.nodes[n.Name]
+	if known && sameNode(&old.Node, &n.Node) {
+		return
+	}
+	ix.nodes[n.Name] = n
+	ix.nodeList = nil
+	if known {
+		ix.touchForNode(&old.Node, &n.Node)
+	} else {
+		ix.touchForNode(nil, &n.Node)
+	}
+}
+
+// dropNode forgets a node; the UIDs of the pods that it leaves behind.
+func (ix *index) dropNode(name string) []string {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	old, known := ix.nodes[name]
+	if !known {
+		return nil
+	}
+	delete(ix.nodes, name)
+	ix.nodeList = nil
+	ix.touchForNode(&old.Node, nil)
+	var left []string
+	for uid, p := range ix.byNode[name] {
+		if p.owner != "" {
+			left = append(left, uid)
+		}
+	}
+	return left
+}
+
+func (ix *index) replaceNodes(items []nodeEntry, _ uint64) {
+	listed := make(map[string]bool, len(items))
+	for _, n := range items {
+		listed[n.Name] = true
+		ix.upsertNode(n)
+	}
+	for _, name := range ix.nodeNames() {
+		if !listed[name] {
+			ix.dropNode(name)
+		}
+	}
+}
+
+func (ix *index) nodeNames() []string {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	names := make([]string, 0, len(ix.nodes))
+	for name := range ix.nodes {
+		names = append(names, name)
+	}
+	return names
+}
+
+// touchForNode makes dirty the DaemonSets that the change from old to new (nil:
+// absent) can matter to: those whose eligibility changes, and, when readiness
+// or presence changes, those that are there or should be.
+func (ix *index) touchForNode(old, new *plan.Node) {
+	if !ix.begun {
+		return
+	}
+	name, health := "", old == nil || new == nil
+	if new != nil {
+		name = new.Name
+	} else {
+		name = old.Name
+	}
+	if !health {
+		health = old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)
+	}
+	here := map[string]bool{}
+	for _, p := range ix.byNode[name] {
+		here[p.owner] = true
+	}
+	for key, s := range ix.sets {
+		before, after := admits(s, old), admits(s, new)
+		if before.Run != after.Run || before.Keep != after.Keep ||
+			health && (after.Run || here[string(s.ds.UID)]) {
+			ix.dirty(key)
+		}
+	}
+}
+
+func admits(s *setEntry, n *plan.Node) plan.Eligibility {
+	if n == nil {
+		return plan.Eligibility{}
+	}
+	return s.spec.Placement.Admits(n)
+}
+
+// nodeSlice is every node, in no order. It is shared: nobody writes to it.
+func (ix *index) nodeSlice() []plan.Node {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.nodeList == nil {
+		ix.nodeList = make([]plan.Node, 0, len(ix.nodes))
+		for _, n := range ix.nodes {
+			ix.nodeList = append(ix.nodeList, n.Node)
+		}
+	}
+	return ix.nodeList
+}
+
+func sameNode(a, b *plan.Node) bool {
+	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) &&
+		slices.Equal(a.Taints, b.Taints) && sameLabels(a.Labels, b.Labels)
+}
+
+func sameLabels(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || w != v {
+			return false
+		}
+	}
+	return true
+}
+
+func keyOf(ds *appsv1.DaemonSet) types.NamespacedName {
+	return types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}
+}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// The deadlines of the lease. A leader that cannot renew stops renewDeadline
+// after its last renewal; another may start leaseDuration after it. A request
+// lives at most requestTimeout, so that one begun at the last instant has
+// ended, as far as this process can tell, before the next leader lists.
+const (
+	leaseDuration  = 15 * time.Second
+	renewDeadline  = 10 * time.Second
+	retryPeriod    = 2 * time.Second
+	requestTimeout = 4 * time.Second
+)
+
+// lead runs work whenever this process holds the lease, until ctx ends. Work
+// has returned before the lease is released, and its context ends when the
+// lease is lost.
+func lead(ctx context.Context, cfg Config, work func(context.Context)) error {
+	c := rest.CopyConfig(cfg.Client)
+	c.QPS, c.Timeout = -1, renewDeadline/2
+	client, err := kubernetes.NewForConfig(c)
+	if err != nil {
+		return fmt.Errorf("engine: configuring the lease client: %w", err)
+	}
+	for ctx.Err() == nil {
+		if err := leadOnce(ctx, cfg, client, work); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			cfg.Log.Warn("the lease was lost; writing has stopped until it is won again", "lease", cfg.LeaseNamespace+"/"+cfg.LeaseName)
+		}
+	}
+	return nil
+}
+
+// leadOnce waits for the lease and works until it is lost or ctx ends. The
+// election outlives ctx until work has stopped: only then may it be released.
+func leadOnce(ctx context.Context, cfg Config, client kubernetes.Interface, work func(context.Context)) error {
+	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	worked := make(chan struct{})
+	lock := &wonLock{Interface: &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: cfg.LeaseNamespace, Name: cfg.LeaseName},
+		Client:     client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: cfg.Identity},
+	}}
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Name: cfg.LeaseName, Lock: lock,
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(held context.Context) {
+				defer close(worked)
+				defer stop()
+				working, cancel := context.WithCancel(held)
+				defer cancel()
+				defer context.AfterFunc(ctx, cancel)()
+				work(working)
+			},
+			OnStoppedLeading: func() {},
+			OnNewLeader: func(who string) {
+				cfg.Log.Info("leader elected", "holder", who, "self", who == cfg.Identity)
+			},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("engine: configuring the leader election: %w", err)
+	}
+	// Before the lease is won nothing else would notice the end of ctx.
+	defer context.AfterFunc(ctx, func() {
+		if !elector.IsLeader() {
+			stop()
+		}
+	})()
+	elector.Run(electing)
+	if lock.won {
+		<-worked
+	}
+	return nil
+}
+
+// wonLock remembers that the election was won, which the elector tells nobody
+// but a goroutine that may not have run yet when the election is over.
+type wonLock struct {
+	resourcelock.Interface
+	won bool
+}
+
+func (l *wonLock) RecordEvent(what string) {
+	l.won = l.won || what == "became leader"
+	l.Interface.RecordEvent(what)
+}

@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// mirror is the store of a Reflector that keeps nothing: each object becomes a
+// T at once and goes to the index. A watched DELETE (remove) and an absence
+// from a new list (replace) stay apart, which a client-go informer blurs.
+type mirror[T any] struct {
+	compact func(obj any) (T, error)
+	upsert  func(T)
+	remove  func(T)
+	// replace gets every object of a list that is as new as version.
+	replace func(items []T, version uint64)
+	// reached says that every event up to version was delivered.
+	reached func(version uint64)
+
+	once   sync.Once
+	synced chan struct{}
+}
+
+var (
+	_ cache.TransformingStore      = (*mirror[int])(nil)
+	_ cache.ResourceVersionUpdater = (*mirror[int])(nil)
+)
+
+// Add takes a watched object.
+func (m *mirror[T]) Add(obj any) error { return m.with(obj, m.upsert) }
+
+// Update takes a watched change.
+func (m *mirror[T]) Update(obj any) error { return m.with(obj, m.upsert) }
+
+// Delete takes a watched deletion.
+func (m *mirror[T]) Delete(obj any) error { return m.with(obj, m.remove) }
+
+func (m *mirror[T]) with(obj any, do func(T)) error {
+	v, err := m.shrink(obj)
+	if err != nil {
+		return err
+	}
+	do(v)
+	return nil
+}
+
+// Replace takes a whole list: the first, or the one after a watch that could
+// not be resumed.
+func (m *mirror[T]) Replace(objs []any, resourceVersion string) error {
+	version, err := parseVersion(resourceVersion)
+	if err != nil {
+		return err
+	}
+	items := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		v, err := m.shrink(obj)
+		if err != nil {
+			return err
+		}
+		items = append(items, v)
+	}
+	m.replace(items, version)
+	m.once.Do(func() { close(m.synced) })
+	return nil
+}
+
+// Resync has nothing to do: the index is complete.
+func (m *mirror[T]) Resync() error { return nil }
+
+// Transformer lets the Reflector buffer a first list as compact values.
+func (m *mirror[T]) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) { return m.shrink(obj) }
+}
+
+// UpdateResourceVersion takes the position of the watch.
+func (m *mirror[T]) UpdateResourceVersion(resourceVersion string) {
+	if version, err := parseVersion(resourceVersion); err == nil && m.reached != nil {
+		m.reached(version)
+	}
+}
+
+// shrink takes an API object, or what it has become already.
+func (m *mirror[T]) shrink(obj any) (T, error) {
+	if v, ok := obj.(T); ok {
+		return v, nil
+	}
+	return m.compact(obj)
+}
+
+// parseVersion reads a resource version. Since Kubernetes 1.35 they are
+// integers that may be compared within one resource, and etcd always gave such.
+func parseVersion(s string) (uint64, error) {
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("resource version %q is no integer: this API server cannot be followed, as own writes cannot be told from older events", s)
+	}
+	return v, nil
+}
+
+// versionOf is the resource version of an object of the API server.
+func versionOf(obj metav1.Object) (uint64, error) { return parseVersion(obj.GetResourceVersion()) }
+
+func formatVersion(v uint64) string { return strconv.FormatUint(v, 10) }

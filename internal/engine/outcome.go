@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// fate is what became of a write, as far as its error tells.
+type fate uint8
+
+const (
+	done        fate = iota
+	refused          // the server will not have this one; others may fare better
+	overQuota        // the namespace has no quota left for it
+	terminating      // the namespace is going away
+	throttled        // the server asks to slow down; nothing was done
+	stale            // it was decided on something that is not so any more
+	unknown          // it may have been done or not
+	abandoned        // the engine stops
+)
+
+// judge reads the error of a write. wait is how long the server asks to wait.
+func judge(ctx context.Context, err error) (f fate, wait time.Duration) {
+	switch {
+	case err == nil:
+		return done, 0
+	case ctx.Err() != nil:
+		return abandoned, 0
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return terminating, 0
+	case apierrors.IsTooManyRequests(err):
+		seconds, _ := apierrors.SuggestsClientDelay(err)
+		return throttled, max(time.Duration(seconds)*time.Second, 500*time.Millisecond)
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return stale, 0
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		return overQuota, 0
+	case definite(err):
+		return refused, 0
+	}
+	return unknown, 0
+}
+
+// definite says that the server has answered that it did not do it. A 5xx says
+// no such thing: the write may have reached the store.
+func definite(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	code := status.Status().Code
+	return code >= 400 && code < 500 && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
+}

@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"strings"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// podEntry is what is kept of a pod: one that a DaemonSet controls, or one that
+// nobody controls and a DaemonSet could adopt.
+type podEntry struct {
+	plan.Pod
+	namespace string
+	owner     string // UID of the controlling DaemonSet; empty for an orphan
+	labels    labelSet
+	version   uint64
+	// other says that the pod is of no concern: another kind of controller
+	// has it. It is only kept long enough to replace what was known before.
+	other bool
+}
+
+// labelSet is a set of labels as one interned string: the pods of a DaemonSet
+// have few different ones.
+type labelSet struct{ unique.Handle[string] }
+
+func internLabels(l map[string]string) labelSet {
+	return labelSet{unique.Make(labels.Set(l).String())}
+}
+
+// set is the labels as a map, made anew.
+func (l labelSet) set() labels.Set {
+	s := l.Value()
+	if s == "" {
+		return labels.Set{}
+	}
+	out := labels.Set{}
+	for _, kv := range strings.Split(s, ",") {
+		k, v, _ := strings.Cut(kv, "=")
+		out[k] = v
+	}
+	return out
+}
+
+// compactPod keeps of a pod what the engine needs. Nothing of the object stays
+// referenced, and names that repeat are shared.
+func compactPod(p *corev1.Pod) (*podEntry, error) {
+	version, err := versionOf(p)
+	if err != nil {
+		return nil, err
+	}
+	e := &podEntry{version: version, namespace: unique.Make(p.Namespace).Value()}
+	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
+		e.owner = string(ref.UID)
+		e.other = ref.Kind != "DaemonSet" || !strings.HasPrefix(ref.APIVersion, "apps/")
+	}
+	if e.other {
+		e.UID = string(p.UID)
+		return e, nil
+	}
+	e.Pod = view.Pod(p)
+	e.Node, e.Hash = unique.Make(e.Node).Value(), unique.Make(e.Hash).Value()
+	e.owner = unique.Make(e.owner).Value()
+	e.labels = internLabels(p.Labels)
+	return e, nil
+}
+
+// upsertPod takes a watched pod. An older event than what is known, from an own
+// write, changes nothing; neither does one about a pod known to be gone.
+func (ix *index) upsertPod(e *podEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.putPod(e)
+}
+
+func (ix *index) putPod(e *podEntry) {
+	if _, gone := ix.buried[e.UID]; gone {
+		return
+	}
+	old := ix.pods[e.UID]
+	if old != nil && e.version <= old.version {
+		return
+	}
+	if e.other {
+		if old != nil {
+			ix.dropPod(old)
+		}
+		return
+	}
+	if old != nil {
+		ix.unlinkPod(old)
+	}
+	ix.linkPod(e)
+	if old == nil || old.Pod != e.Pod || old.owner != e.owner || old.labels != e.labels {
+		ix.touchPod(e)
+		if old != nil && old.owner != e.owner {
+			ix.touchOwner(old.owner)
+		}
+	}
+}
+
+// removePod takes a watched deletion.
+func (ix *index) removePod(e *podEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	delete(ix.buried, e.UID)
+	if old := ix.pods[e.UID]; old != nil {
+		ix.dropPod(old)
+	}
+}
+
+// replacePods takes a whole list. What it lacks is gone, unless an own write
+// newer than the list says otherwise.
+func (ix *index) replacePods(items []*podEntry, version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	listed := make(map[string]bool, len(items))
+	for _, e := range items {
+		listed[e.UID] = true
+		ix.putPod(e)
+	}
+	for uid, e := range ix.pods {
+		if !listed[uid] && e.version <= version {
+			ix.dropPod(e)
+		}
+	}
+	for uid := range ix.buried {
+		if !listed[uid] {
+			delete(ix.buried, uid)
+		}
+	}
+	ix.podVersion = max(ix.podVersion, version)
+}
+
+// reachedPods takes the position of the pod watch.
+func (ix *index) reachedPods(version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.podVersion = max(ix.podVersion, version)
+}
+
+func (ix *index) dropPod(e *podEntry) {
+	ix.unlinkPod(e)
+	delete(ix.ahead, e.UID)
+	ix.touchPod(e)
+	if d, ok := ix.departed[e.Node]; ok {
+		delete(d.pods, e.UID)
+		if len(d.pods) == 0 {
+			delete(ix.departed, e.Node)
+		}
+	}
+}
+
+func (ix *index) linkPod(e *podEntry) {
+	ix.pods[e.UID] = e
+	if e.owner == "" {
+		link(ix.orphans, e.namespace, e)
+	} else {
+		link(ix.byOwner, e.owner, e)
+	}
+	if e.Node != "" {
+		link(ix.byNode, e.Node, e)
+	}
+}
+
+func (ix *index) unlinkPod(e *podEntry) {
+	delete(ix.pods, e.UID)
+	if e.owner == "" {
+		unlink(ix.orphans, e.namespace, e)
+	} else {
+		unlink(ix.byOwner, e.owner, e)
+	}
+	unlink(ix.byNode, e.Node, e)
+}
+
+func link(m map[string]map[string]*podEntry, key string, e *podEntry) {
+	if m[key] == nil {
+		m[key] = map[string]*podEntry{}
+	}
+	m[key][e.UID] = e
+}
+
+func unlink(m map[string]map[string]*podEntry, key string, e *podEntry) {
+	if in := m[key]; in != nil {
+		delete(in, e.UID)
+		if len(in) == 0 {
+			delete(m, key)
+		}
+	}
+}
+
+// touchPod makes dirty the DaemonSet that has the pod, or those that could
+// adopt it.
+func (ix *index) touchPod(e *podEntry) {
+	if !ix.begun {
+		return
+	}
+	if e.owner != "" {
+		ix.touchOwner(e.owner)
+		return
+	}
+	orphan := orphanWith(e.namespace, e.labels.set())
+	for key, s := range ix.sets {
+		if key.Namespace == e.namespace && view.Claims(s.ds, orphan) == view.Adopt {
+			ix.dirty(key)
+		}
+	}
+}
+
+// podsOf appends the pods that the DaemonSet controls to into.
+func (ix *index) podsOf(owner string, into []plan.Pod) []plan.Pod {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	for _, e := range ix.byOwner[owner] {
+		into = append(into, e.Pod)
+	}
+	return into
+}
+
+// pod is the version of a pod that is known, or nil.
+func (ix *index) pod(uid string) *podEntry {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.pods[uid]
+}
+
+// departedWith is the nodes that are gone, as far as a pod of that list is left
+// on them. While it is, the node counts as gone even if another has its name.
+func (ix *index) departedWith(pods []plan.Pod) map[string]bool {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if len(ix.departed) == 0 {
+		return nil
+	}
+	gone := map[string]bool{}
+	for i := range pods {
+		if d, ok := ix.departed[pods[i].Node]; ok && d.pods[pods[i].UID] {
+			gone[pods[i].Node] = true
+		}
+	}
+	return gone
+}
+
+// depart records that the node is gone for good and these pods with it.
+func (ix *index) depart(node string, uids []string) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	left := map[string]bool{}
+	for _, uid := range uids {
+		if e := ix.pods[uid]; e != nil && e.owner != "" {
+			left[uid] = true
+			ix.touchOwner(e.owner)
+		}
+	}
+	if len(left) > 0 {
+		ix.departed[node] = departure{pods: left}
+	}
+}

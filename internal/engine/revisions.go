@@ -1,0 +1,340 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/view"
+)
+
+// revisionEntry is a ControllerRevision. The object is never written to.
+type revisionEntry struct {
+	obj     *appsv1.ControllerRevision
+	owner   string // UID of its controller; empty for an orphan
+	version uint64
+}
+
+func compactRevision(obj any) (*revisionEntry, error) {
+	r, ok := obj.(*appsv1.ControllerRevision)
+	if !ok {
+		return nil, unexpected(obj)
+	}
+	version, err := versionOf(r)
+	if err != nil {
+		return nil, err
+	}
+	r.ManagedFields = nil
+	e := &revisionEntry{obj: r, version: version}
+	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
+		e.owner = string(ref.UID)
+	}
+	return e, nil
+}
+
+// upsertRevision takes a watched revision, or one that a write returned.
+func (ix *index) upsertRevision(e *revisionEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	in := ix.revisions[e.obj.Namespace]
+	if in == nil {
+		in = map[string]*revisionEntry{}
+		ix.revisions[e.obj.Namespace] = in
+	}
+	old := in[e.obj.Name]
+	if old != nil && e.version <= old.version {
+		return
+	}
+	in[e.obj.Name] = e
+	ix.touchRevision(e)
+	if old != nil && old.owner != e.owner {
+		ix.touchRevision(old)
+	}
+}
+
+func (ix *index) removeRevision(e *revisionEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.dropRevision(e.obj.Namespace, e.obj.Name)
+}
+
+func (ix *index) dropRevision(namespace, name string) {
+	in := ix.revisions[namespace]
+	if old := in[name]; old != nil {
+		delete(in, name)
+		ix.touchRevision(old)
+	}
+	if len(in) == 0 {
+		delete(ix.revisions, namespace)
+	}
+}
+
+func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
+	type id struct{ namespace, name string }
+	listed := make(map[id]bool, len(items))
+	for _, e := range items {
+		listed[id{e.obj.Namespace, e.obj.Name}] = true
+		ix.upsertRevision(e)
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	for namespace, in := range ix.revisions {
+		for name, e := range in {
+			if !listed[id{namespace, name}] && e.version <= version {
+				ix.dropRevision(namespace, name)
+			}
+		}
+	}
+}
+
+// touchRevision makes dirty the DaemonSet that has the revision, or those that
+// could adopt it.
+func (ix *index) touchRevision(e *revisionEntry) {
+	ix.revisionEpoch++
+	if !ix.begun {
+		return
+	}
+	if e.owner != "" {
+		ix.touchOwner(e.owner)
+		return
+	}
+	for key, s := range ix.sets {
+		if key.Namespace == e.obj.Namespace && view.Claims(s.ds, e.obj) == view.Adopt {
+			ix.dirty(key)
+		}
+	}
+}
+
+// revisionsOf is the revisions that the DaemonSet has or could adopt, and a
+// number that changes when any revision does.
+func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (own []*appsv1.ControllerRevision, epoch uint64) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	for _, e := range ix.revisions[ds.Namespace] {
+		if e.owner == "" || e.owner == string(ds.UID) {
+			own = append(own, e.obj)
+		}
+	}
+	return own, ix.revisionEpoch
+}
+
+// historyRounds bounds how often the history is worked out anew in one go: once
+// for each kind of change that it may need, and some more.
+const historyRounds = 8
+
+// errReplan says that the DaemonSet itself was changed; it is in the queue.
+var errReplan = errors.New("the DaemonSet has changed")
+
+// past is the last history that needed nothing done, and what it rests on.
+type past struct {
+	generation int64
+	collisions int32
+	epoch      uint64
+	live       map[string]bool
+	hash       string
+}
+
+// history makes sure that the present template has its revision, with the
+// newest number, and returns it with the revisions that may be deleted.
+func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
+	relabelled := false
+	for range historyRounds {
+		live := e.liveHashes(ds)
+		own, epoch := e.index.revisionsOf(ds)
+		if p := st.past; p != nil && p.epoch == epoch && p.generation == ds.Generation &&
+			p.collisions == collisions(ds) && maps.Equal(p.live, live) {
+			return &view.HistoryPlan{Hash: p.hash}, nil
+		}
+		h, err := view.History(ds, own, live)
+		if err != nil {
+			return nil, fmt.Errorf("working out the history: %w", err)
+		}
+		switch {
+		case h.Collision:
+			err = e.collide(ctx, ds)
+		case h.Create != nil:
+			err = e.createRevision(ctx, ds, h.Create)
+		case len(h.Update) > 0:
+			err = e.updateRevisions(ctx, ds, h.Update)
+		case len(h.Relabel) > 0 && !relabelled:
+			relabelled = true
+			err = e.relabel(ctx, ds, st, h.Relabel)
+		default:
+			if h.Empty() {
+				st.past = &past{ds.Generation, collisions(ds), epoch, live, h.Hash}
+			}
+			return &h, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("the history was changed by others %d times in a row", historyRounds)
+}
+
+// liveHashes is the revisions that pods have: those that are there, also
+// terminating, and those that are being created.
+func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
+	live := map[string]bool{}
+	e.apply.underway(keyOf(ds), func(started []*write) {
+		for _, w := range started {
+			if w.create != nil {
+				live[w.hash] = true
+			}
+		}
+		e.index.hashesOf(string(ds.UID), live)
+	})
+	return live
+}
+
+func (ix *index) hashesOf(owner string, into map[string]bool) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	for _, p := range ix.byOwner[owner] {
+		if p.Hash != "" && !into[p.Hash] {
+			into[p.Hash] = true
+		}
+	}
+}
+
+// createRevision creates it, or finds that it is there.
+func (e *engine) createRevision(ctx context.Context, ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) error {
+	made, err := e.api.createRevision(ctx, r)
+	if apierrors.IsAlreadyExists(err) {
+		if made, err = e.api.getRevision(ctx, r.Namespace, r.Name); err == nil && !view.SameTemplate(made.Data.Raw, r.Data.Raw) {
+			return e.collide(ctx, ds)
+		}
+		if err == nil && view.Claims(ds, made) == view.NotOurs {
+			return fmt.Errorf("ControllerRevision %s holds this template, but belongs to something else: delete it, or change the template", r.Name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("creating ControllerRevision %s: %w", r.Name, err)
+	}
+	return e.learnRevision(made)
+}
+
+// collide raises the collision count, which gives the template another hash.
+func (e *engine) collide(ctx context.Context, ds *appsv1.DaemonSet) error {
+	live, err := e.api.liveSet(ctx, ds)
+	if err != nil {
+		return err
+	}
+	if collisions(live) == collisions(ds) {
+		count := collisions(ds) + 1
+		live.Status.CollisionCount = &count
+		if live, err = e.api.updateStatus(ctx, live); err != nil {
+			return fmt.Errorf("counting a hash collision: %w", err)
+		}
+	}
+	if err := e.learnSet(live); err != nil {
+		return err
+	}
+	return errReplan
+}
+
+func collisions(ds *appsv1.DaemonSet) int32 {
+	if ds.Status.CollisionCount == nil {
+		return 0
+	}
+	return *ds.Status.CollisionCount
+}
+
+// updateRevisions adopts, releases, labels and renumbers. Each write fails if
+// the revision has changed since; the watch then brings the newer one.
+func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, updates []view.RevisionUpdate) error {
+	checked := false
+	for _, u := range updates {
+		if u.Adopt && !checked {
+			if err := e.mayAdopt(ctx, ds); err != nil {
+				return err
+			}
+			checked = true
+		}
+		made, err := e.api.updateRevision(ctx, u.Revision)
+		if apierrors.IsConflict(err) {
+			made, err = e.api.getRevision(ctx, u.Revision.Namespace, u.Revision.Name)
+		}
+		switch {
+		case apierrors.IsNotFound(err):
+			e.index.forgetRevision(u.Revision)
+		case err != nil:
+			return fmt.Errorf("updating ControllerRevision %s: %w", u.Revision.Name, err)
+		default:
+			if err := e.learnRevision(made); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *engine) learnRevision(r *appsv1.ControllerRevision) error {
+	entry, err := compactRevision(r)
+	if err != nil {
+		return err
+	}
+	e.index.upsertRevision(entry)
+	return nil
+}
+
+// forgetRevision drops a revision that a live request has shown to be gone.
+func (ix *index) forgetRevision(r *appsv1.ControllerRevision) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.revisions[r.Namespace][r.Name]; old != nil && old.obj.UID == r.UID {
+		ix.dropRevision(r.Namespace, r.Name)
+	}
+}
+
+// relabel gives pods of duplicate revisions the hash of the one that is kept.
+// A pod whose patch fails puts off its node and keeps its revision.
+func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, hashes map[string]string) error {
+	var all sync.WaitGroup
+	room := make(chan struct{}, claimsAtOnce)
+	now := time.Now()
+	for _, p := range e.index.entriesOf(string(ds.UID)) {
+		to, ok := hashes[p.Hash]
+		if !ok || st.waits(p.Node, now) {
+			continue
+		}
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			e.patchClaim(ctx, ds, st, p, mustJSON(map[string]any{"metadata": map[string]any{
+				"uid": p.UID, "labels": map[string]string{appsv1.DefaultDaemonSetUniqueLabelKey: to},
+			}}))
+		})
+	}
+	all.Wait()
+	return ctx.Err()
+}
+
+// entriesOf is the pods that the DaemonSet controls.
+func (ix *index) entriesOf(owner string) []*podEntry {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	entries := make([]*podEntry, 0, len(ix.byOwner[owner]))
+	for _, e := range ix.byOwner[owner] {
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// prune deletes the revisions that nothing needs.
+func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
+	for _, d := range h.Delete {
+		if err := e.api.deleteRevision(ctx, d.Revision); err != nil && !apierrors.IsConflict(err) {
+			return fmt.Errorf("deleting ControllerRevision %s: %w", d.Revision.Name, err)
+		}
+		e.index.forgetRevision(d.Revision)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"everynode/internal/view"
+)
+
+// Up to smallSet nodes every step is written, so that `rollout status` shows
+// each. Above, at most one status is written in statusEvery.
+const (
+	smallSet    = 20
+	statusEvery = time.Second
+	statusTries = 5
+)
+
+// report writes the status if it has changed. A change of a large set may be
+// held back until the returned time, unless it is the last one for now.
+func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state) (again time.Time, err error) {
+	want := view.Status(ds, st.out.Status, ds.Generation)
+	if equality.Semantic.DeepEqual(want, ds.Status) {
+		return time.Time{}, nil
+	}
+	if due := st.statusAt.Add(statusEvery); due.After(st.in.Now) && !urgent(ds, st) {
+		return due, nil
+	}
+	st.statusAt = st.in.Now
+	return time.Time{}, e.writeStatus(ctx, ds, st)
+}
+
+// urgent says that nobody should wait for this status: the set is small, the
+// specification was just observed, or nothing more is under way.
+func urgent(ds *appsv1.DaemonSet, st *state) bool {
+	s := st.out.Status
+	settled := s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired &&
+		len(st.out.Creates)+len(st.out.Deletes) == 0
+	return s.Desired <= smallSet || ds.Status.ObservedGeneration != ds.Generation || settled
+}
+
+// writeStatus writes our part of the status over that of the newest version.
+// Conditions that others have set stay.
+func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
+	base := ds
+	for range statusTries {
+		next := base.DeepCopy()
+		next.Status = view.Status(base, st.out.Status, ds.Generation)
+		if equality.Semantic.DeepEqual(next.Status, base.Status) {
+			return e.learnSet(base)
+		}
+		made, err := e.api.updateStatus(ctx, next)
+		switch {
+		case err == nil:
+			return e.learnSet(made)
+		case apierrors.IsNotFound(err):
+			return nil // deleted; the watch says so soon
+		case !apierrors.IsConflict(err):
+			return fmt.Errorf("writing the status: %w", err)
+		}
+		if base, err = e.api.liveSet(ctx, ds); err != nil {
+			return err
+		}
+		if base.DeletionTimestamp != nil {
+			return e.learnSet(base)
+		}
+	}
+	return fmt.Errorf("writing the status: it was changed by others %d times in a row", statusTries)
+}
+
+// learnSet takes a DaemonSet that the server has returned.
+func (e *engine) learnSet(ds *appsv1.DaemonSet) error {
+	s, err := compactSet(ds)
+	if err != nil {
+		return err
+	}
+	e.index.upsertSet(s)
+	return nil
+}

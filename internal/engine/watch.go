@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"everynode/internal/view"
+)
+
+// watch starts one Reflector for each resource. The channels close when the
+// first list of each is in the index.
+func (e *engine) watch(ctx context.Context, all *sync.WaitGroup) []<-chan struct{} {
+	ix, c := e.index, e.api.client
+	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
+	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
+	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: e.gone.removed, replace: ix.replaceNodes}
+	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
+	return []<-chan struct{}{
+		follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
+		follow(ctx, all, "controllerrevisions", c.AppsV1().ControllerRevisions(""), &appsv1.ControllerRevision{}, revisions),
+		follow(ctx, all, "nodes", c.CoreV1().Nodes(), &corev1.Node{}, nodes),
+		follow(ctx, all, "pods", c.CoreV1().Pods(""), &corev1.Pod{}, pods),
+	}
+}
+
+// lister is one resource of a typed client.
+type lister[L runtime.Object] interface {
+	List(ctx context.Context, opts metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// follow runs a Reflector from a resource to a mirror until ctx ends.
+func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[L], example runtime.Object, to *mirror[T]) <-chan struct{} {
+	to.synced = make(chan struct{})
+	logger := klog.FromContext(ctx)
+	r := cache.NewReflectorWithOptions(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			// "0" means any state that a server has at hand, perhaps from
+			// before the last leader's deletes: read what is true now.
+			if o.ResourceVersion == "0" {
+				o.ResourceVersion = ""
+			}
+			return from.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return from.Watch(ctx, o)
+		},
+	}, example, to, cache.ReflectorOptions{
+		Logger: &logger, Name: name,
+		// A server that is back after a restart is found within seconds.
+		Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Cap: 3 * time.Second, Steps: 8, Factor: 2, Jitter: 0.5},
+	})
+	all.Go(func() { r.RunWithContext(ctx) })
+	return to.synced
+}
+
+func compactSet(obj any) (*setEntry, error) {
+	ds, ok := obj.(*appsv1.DaemonSet)
+	if !ok {
+		return nil, unexpected(obj)
+	}
+	version, err := versionOf(ds)
+	if err != nil {
+		return nil, err
+	}
+	ds.ManagedFields = nil
+	return &setEntry{ds: ds, version: version, spec: view.Spec(ds, "")}, nil
+}
+
+func compactNode(obj any) (nodeEntry, error) {
+	n, ok := obj.(*corev1.Node)
+	if !ok {
+		return nodeEntry{}, unexpected(obj)
+	}
+	return nodeEntry{view.Node(n)}, nil
+}
+
+func compactPodObject(obj any) (*podEntry, error) {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, unexpected(obj)
+	}
+	return compactPod(p)
+}
+
+func unexpected(obj any) error { return fmt.Errorf("the watch gave an unexpected %T", obj) }

@@ -1,0 +1,33 @@
+package engine
+
+import "time"
+
+// The bounds of a window. A connection carries 100 requests at a time, the
+// watches among them.
+const (
+	firstWindow = 8
+	maxWindow   = 64
+	// shrinkPause is how long a window that shrank does not shrink again: the
+	// requests that were under way then tell nothing new.
+	shrinkPause = 200 * time.Millisecond
+)
+
+// window bounds how many writes are under way. Each success widens it by one,
+// so that it doubles in the time that one write takes; trouble halves it.
+type window struct {
+	size, busy int
+	shrunk     time.Time
+}
+
+func newWindow() window { return window{size: firstWindow} }
+
+func (w *window) room() bool { return w.busy < w.size }
+
+func (w *window) grow() { w.size = min(w.size+1, maxWindow) }
+
+func (w *window) shrink(now time.Time) {
+	if now.Sub(w.shrunk) < shrinkPause {
+		return
+	}
+	w.size, w.shrunk = max(w.size/2, 1), now
+}

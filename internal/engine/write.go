@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// maxSalt is how many names are tried for one pod. The second is needed only
+// when someone else's pod has the first.
+const maxSalt = 8
+
+// perform carries out one write, reports it, and remembers how its slot fared.
+func (e *engine) perform(ctx context.Context, w *write) result {
+	r, err := e.attempt(ctx, w)
+	now := time.Now()
+	switch r.fate {
+	case done:
+		w.state.worked(w.node())
+	case refused, overQuota, unknown:
+		w.state.failed(w.node(), now)
+		e.events.failed(w, err)
+		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
+	case throttled, stale:
+		w.state.putOff(w.node(), now.Add(r.wait))
+	case terminating:
+		// Nothing can be created here any more, and nobody needs to be told:
+		// the DaemonSet goes with its namespace.
+		w.state.putOff(w.node(), now.Add(maxRetry))
+	}
+	return r
+}
+
+func (e *engine) attempt(ctx context.Context, w *write) (result, error) {
+	if w.create != nil {
+		return e.create(ctx, w)
+	}
+	return e.remove(ctx, w)
+}
+
+// create makes one pod. Its name is a function of what it is for, so that doing
+// it twice makes one pod: what is found under the name, if ours, is it.
+func (e *engine) create(ctx context.Context, w *write) (result, error) {
+	for salt := range maxSalt {
+		name := view.PodName(w.ds, w.create.Node, w.hash, w.create.Predecessor, salt)
+		e.apply.naming(w, name)
+		made, err := e.api.createPod(ctx, view.NewPod(w.ds, w.hash, *w.create, name))
+		if apierrors.IsAlreadyExists(err) {
+			r, taken := e.claimName(ctx, w, name)
+			if taken {
+				continue
+			}
+			return r, err
+		}
+		fate, wait := judge(ctx, err)
+		switch fate {
+		case done:
+			e.events.created(w, name)
+			return result{fate: done, learn: func() { e.index.assume(made) }}, nil
+		case unknown:
+			return e.settleCreate(ctx, w, name, err)
+		case stale:
+			fate = refused // the namespace is not there: nothing that a new read would mend
+		}
+		return result{fate: fate, wait: wait}, err
+	}
+	err := fmt.Errorf("%d names for the pod of node %s are taken by other pods: delete or rename them", maxSalt, w.create.Node)
+	return result{fate: refused}, err
+}
+
+// claimName looks at the pod that has a create's name. If it is ours and the
+// decision did not know it, it is what the create was for, or what should have
+// been decided on: either way it is learned. Else the name is taken.
+func (e *engine) claimName(ctx context.Context, w *write, name string) (r result, taken bool) {
+	live, err := e.api.getPod(ctx, w.key.Namespace, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return result{fate: stale, wait: 100 * time.Millisecond}, false
+	case err != nil:
+		fate, wait := judge(ctx, err)
+		return result{fate: fate, wait: wait}, false
+	case !ours(w, live) || slices.Contains(w.known, string(live.UID)):
+		return result{}, true
+	}
+	return result{fate: done, learn: func() { e.index.assume(live) }}, false
+}
+
+// ours says that the pod belongs to this DaemonSet, on this node.
+func ours(w *write, pod *corev1.Pod) bool {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	return ref != nil && ref.UID == w.ds.UID && view.Pod(pod).Node == w.create.Node
+}
+
+// settleCreate finds out what became of a create whose answer was lost. The
+// slot stays under way, and so uncertain, until a live read tells. If the pod
+// is not there, the create may still arrive: the next try has the same name.
+func (e *engine) settleCreate(ctx context.Context, w *write, name string, cause error) (result, error) {
+	for pause := range pauses(ctx) {
+		live, err := e.api.getPod(ctx, w.key.Namespace, name)
+		switch {
+		case err == nil && ours(w, live):
+			e.events.created(w, name)
+			return result{fate: done, learn: func() { e.index.assume(live) }}, nil
+		case err == nil, apierrors.IsNotFound(err):
+			return result{fate: unknown}, fmt.Errorf("the answer was lost and the pod is not there: %w", cause)
+		}
+		if !sleep(ctx, pause) {
+			break
+		}
+	}
+	return result{fate: abandoned}, ctx.Err()
+}
+
+// remove deletes one pod, and only that one.
+func (e *engine) remove(ctx context.Context, w *write) (result, error) {
+	d := w.remove
+	if ended(d.Reason) && w.state.announce(d.UID) {
+		e.events.found(w)
+	}
+	uid := types.UID(d.UID)
+	opts := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	if w.version != "" {
+		opts.Preconditions.ResourceVersion = &w.version
+	}
+	if d.Now {
+		opts.GracePeriodSeconds = new(int64)
+	}
+	left, err := e.api.deletePod(ctx, w.key.Namespace, d.Pod, opts)
+	fate, wait := judge(ctx, err)
+	switch fate {
+	case done:
+		e.events.deleted(w)
+		if pod, ok := left.(*corev1.Pod); ok && string(pod.UID) == d.UID {
+			return e.removed(w, func() { e.learnDeleted(pod) }), nil
+		}
+		return e.settleRemove(ctx, w, nil)
+	case stale, unknown:
+		return e.settleRemove(ctx, w, err)
+	}
+	return result{fate: fate, wait: wait}, err
+}
+
+// removed is the result of a delete that happened.
+func (e *engine) removed(w *write, learn func()) result {
+	if ended(w.remove.Reason) {
+		w.state.ended(*w.remove, time.Now())
+	}
+	return result{fate: done, learn: learn}
+}
+
+// learnDeleted takes the pod as a delete left it: gone, when no grace was due
+// and nothing holds it, else terminating.
+func (e *engine) learnDeleted(pod *corev1.Pod) {
+	grace := pod.DeletionGracePeriodSeconds
+	if len(pod.Finalizers) == 0 && (grace == nil || *grace == 0) {
+		e.index.bury(string(pod.UID))
+		return
+	}
+	e.index.assume(pod)
+}
+
+// settleRemove finds out by a live read how a pod fares whose delete had no
+// certain answer (cause), or was refused because the pod had changed.
+func (e *engine) settleRemove(ctx context.Context, w *write, cause error) (result, error) {
+	d := w.remove
+	for pause := range pauses(ctx) {
+		live, err := e.api.getPod(ctx, w.key.Namespace, d.Pod)
+		gone := apierrors.IsNotFound(err) || err == nil && string(live.UID) != d.UID
+		switch {
+		case gone:
+			return e.removed(w, func() { e.index.bury(d.UID) }), nil
+		case err == nil && live.DeletionTimestamp != nil:
+			return e.removed(w, func() { e.index.assume(live) }), nil
+		case err == nil:
+			learn := func() { e.index.assume(live) }
+			if f, _ := judge(ctx, cause); f == unknown {
+				return result{fate: unknown, learn: learn}, fmt.Errorf("the answer was lost and the pod is still there: %w", cause)
+			}
+			return result{fate: stale, learn: learn}, cause
+		}
+		if !sleep(ctx, pause) {
+			break
+		}
+	}
+	return result{fate: abandoned}, errors.Join(ctx.Err(), cause)
+}
+
+// ended says that a pod is deleted because it came to an end by itself.
+func ended(r plan.Reason) bool {
+	return r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused
+}
+
+// pauses yields growing pauses until ctx ends.
+func pauses(ctx context.Context) func(yield func(time.Duration) bool) {
+	return func(yield func(time.Duration) bool) {
+		for d := 50 * time.Millisecond; ctx.Err() == nil; d = min(2*d, 2*time.Second) {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// sleep waits for d; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,251 @@
+package local
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+const (
+	// formatVersion is the version of cluster.json that this program writes, and the newest that it reads.
+	formatVersion = 1
+
+	stateFile      = "cluster.json"
+	defaultAPIPort = 6443
+)
+
+// ErrNoCluster says that a data directory holds no cluster yet.
+var ErrNoCluster = errors.New("no cluster here")
+
+// Cluster is the record of one cluster on this machine, as kept in cluster.json. Methods that change the record only
+// change it in memory; Save writes it. One process at a time may change it: hold a Lock on a file of the data
+// directory around Open ... Save.
+type Cluster struct {
+	// DataDir is the absolute path of the data directory, free of symbolic links.
+	DataDir string `json:"-"`
+
+	// Version is the format version of the file.
+	Version int `json:"version"`
+	// ID is six hex digits, derived from DataDir. It is part of the name of everything the cluster makes on the host.
+	ID string `json:"id"`
+	// Subnet is the /24 of the nodes; Gateway is its first address, which the host has on the bridge.
+	Subnet  netip.Prefix `json:"subnet"`
+	Gateway netip.Addr   `json:"gateway"`
+	// PodCIDR and ServiceCIDR are the ranges of pods and services; both are free on this machine when chosen.
+	PodCIDR     netip.Prefix `json:"podCIDR"`
+	ServiceCIDR netip.Prefix `json:"serviceCIDR"`
+	// APIPort is the API server's port on Gateway.
+	APIPort int `json:"apiPort"`
+	// Nodes is sorted by Index.
+	Nodes []Node `json:"nodes"`
+	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
+	CreatedPaths []string `json:"createdPaths,omitempty"`
+}
+
+// Options choose what Create would otherwise choose itself. Zero values mean: choose.
+type Options struct {
+	PodCIDR     netip.Prefix
+	ServiceCIDR netip.Prefix
+	APIPort     int
+}
+
+// Open reads the cluster of a data directory. Without one the error is ErrNoCluster.
+func Open(dataDir string) (*Cluster, error) {
+	dir, err := resolveDir(dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("data directory %s: %w", dataDir, ErrNoCluster)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, stateFile)
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("data directory %s: %w", dir, ErrNoCluster)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's record: %w", err)
+	}
+	c, err := decode(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if want := clusterID(dir); c.ID != want {
+		return nil, fmt.Errorf("%s was made under another path (its id is %s, this path's is %s): "+
+			"move the data directory back, or, when no cluster runs from the old path, delete %s", file, c.ID, want, file)
+	}
+	c.DataDir = dir
+	return c, nil
+}
+
+// Create chooses the address ranges of a new cluster and writes its record. The data directory is made when missing
+// (mode 0700). It fails when there is a cluster already, or when no free range is left on this machine.
+func Create(dataDir string, o Options) (*Cluster, error) {
+	dir, err := makeDataDir(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, stateFile)); err == nil {
+		return nil, fmt.Errorf("data directory %s has a cluster already", dir)
+	}
+	c := &Cluster{DataDir: dir, Version: formatVersion, ID: clusterID(dir), APIPort: o.APIPort, Nodes: []Node{}}
+	if c.APIPort == 0 {
+		c.APIPort = defaultAPIPort
+	}
+	taken, err := hostRanges(c.Bridge())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.chooseRanges(o, taken); err != nil {
+		return nil, err
+	}
+	return c, c.Save()
+}
+
+// Save writes the record (mode 0600). A crash leaves the old record or the new one, never half of it.
+func (c *Cluster) Save() error {
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the cluster's record: %w", err)
+	}
+	if err := writeFileAtomic(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
+		return fmt.Errorf("write the cluster's record: %w", err)
+	}
+	return nil
+}
+
+// Bridge is the name of the host's bridge that all nodes are attached to.
+func (c *Cluster) Bridge() string { return "ev" + c.ID }
+
+// decode parses and checks a record. Unknown fields are an error of the file only through the version.
+func decode(raw []byte) (*Cluster, error) {
+	const mend = "restore it from a backup, or stop every everynode process and delete it to start over with new nodes"
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return nil, fmt.Errorf("broken JSON: %w; %s", err, mend)
+	}
+	if head.Version > formatVersion {
+		return nil, fmt.Errorf("written by a newer everynode (format %d, this program knows up to %d): "+
+			"use the everynode that made it, or a newer one", head.Version, formatVersion)
+	}
+	var c Cluster
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return nil, fmt.Errorf("broken content: %w; %s", err, mend)
+	}
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("broken content: %w; %s", err, mend)
+	}
+	return &c, nil
+}
+
+// validate checks what the rest of the package relies on.
+func (c *Cluster) validate() error {
+	if c.Version < 1 {
+		return fmt.Errorf("version is %d", c.Version)
+	}
+	if !regexp.MustCompile(`^[0-9a-f]{6}$`).MatchString(c.ID) {
+		return fmt.Errorf("id %q is not six hex digits", c.ID)
+	}
+	for name, p := range map[string]netip.Prefix{"subnet": c.Subnet, "podCIDR": c.PodCIDR, "serviceCIDR": c.ServiceCIDR} {
+		if !p.IsValid() || !p.Addr().Is4() {
+			return fmt.Errorf("%s is missing or not IPv4", name)
+		}
+	}
+	if c.Subnet.Bits() != 24 || c.Gateway != c.Subnet.Masked().Addr().Next() {
+		return fmt.Errorf("gateway %v is not the first address of a /24 (%v)", c.Gateway, c.Subnet)
+	}
+	if c.APIPort < 1 || c.APIPort > 65535 {
+		return fmt.Errorf("apiPort is %d", c.APIPort)
+	}
+	names, indexes := map[string]bool{}, map[int]bool{}
+	for _, n := range c.Nodes {
+		if err := checkName(n.Name); err != nil {
+			return err
+		}
+		if n.Index < 1 || n.Index > MaxNodes || n.Address != c.nodeAddress(n.Index) {
+			return fmt.Errorf("node %s has index %d and address %v", n.Name, n.Index, n.Address)
+		}
+		if names[n.Name] || indexes[n.Index] {
+			return fmt.Errorf("node %s or its index %d is there twice", n.Name, n.Index)
+		}
+		names[n.Name], indexes[n.Index] = true, true
+	}
+	return nil
+}
+
+// clusterID derives the cluster's id from its data directory.
+func clusterID(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return hex.EncodeToString(sum[:])[:6]
+}
+
+// resolveDir returns the absolute path of dir without symbolic links, so that one directory has one id.
+func resolveDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return "", fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return real, nil
+}
+
+// makeDataDir makes the data directory where it is missing, and returns its resolved path.
+func makeDataDir(dataDir string) (string, error) {
+	abs, err := filepath.Abs(dataDir)
+	if err != nil {
+		return "", fmt.Errorf("data directory %s: %w", dataDir, err)
+	}
+	if err := checkDataDir(abs); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return "", fmt.Errorf("the data directory %s cannot be made: %w; choose another one with --data-dir", dataDir, err)
+	}
+	dir, err := resolveDir(abs)
+	if err != nil {
+		return "", err
+	}
+	return dir, checkDataDir(dir) // once more: a symbolic link may have led elsewhere
+}
+
+// writeFileAtomic replaces file (mode 0600) by way of a synced temporary file beside it.
+func writeFileAtomic(file string, content []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
+		}
+	}()
+	if _, err = tmp.Write(content); err != nil {
+		return err
+	}
+	if err = tmp.Sync(); err != nil {
+		return err
+	}
+	if err = os.Rename(tmp.Name(), file); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

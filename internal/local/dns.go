@@ -1,0 +1,101 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	resolverFile = "/etc/resolv.conf"
+
+	// stubDir is where systemd-resolved keeps two files: one names its own loopback address, which no node reaches,
+	// the other one, upstreamFile, the servers behind it.
+	stubDir      = "/run/systemd/resolve"
+	upstreamFile = "resolv.conf"
+	stubFile     = "stub-resolv.conf"
+)
+
+// ensureResolver gives the node a resolver directory of its own where this machine's DNS server is systemd-resolved on
+// loopback: both files in it name the servers behind. It returns the bind that brings it to the node, or none. The
+// whole directory is bound, because systemd-resolved replaces its files, and a bind over a file ends with that file.
+func (c *Cluster) ensureResolver(n Node) ([]bind, error) {
+	upstream, err := stubUpstream(resolverFile, stubDir)
+	if err != nil || upstream == nil {
+		return nil, err
+	}
+	dir := filepath.Join(c.NodeDir(n.Name), "resolve")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("node %s: make its resolver directory: %w", n.Name, err)
+	}
+	for _, name := range []string{upstreamFile, stubFile} {
+		if err := os.WriteFile(filepath.Join(dir, name), upstream, 0o644); err != nil {
+			return nil, fmt.Errorf("node %s: write its resolver file: %w", n.Name, err)
+		}
+	}
+	return []bind{{source: dir, target: stubDir}}, nil
+}
+
+// stubUpstream returns the content of systemd-resolved's upstream file when the file at path, the machine's resolver
+// file, leads into dir and names loopback servers only; nil otherwise.
+func stubUpstream(path, dir string) ([]byte, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", path, err)
+	}
+	raw, err := os.ReadFile(real)
+	if err != nil {
+		return nil, fmt.Errorf("read the DNS servers: %w", err)
+	}
+	if filepath.Dir(real) != dir || !onlyLoopback(string(raw)) {
+		return nil, nil
+	}
+	raw, err = os.ReadFile(filepath.Join(dir, upstreamFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the DNS servers: %w", err)
+	}
+	return raw, nil
+}
+
+// onlyLoopback reports whether a resolver file names servers, and all of them are on loopback.
+func onlyLoopback(text string) bool {
+	servers := 0
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(fields[1]); err != nil || !a.IsLoopback() {
+			return false
+		}
+		servers++
+	}
+	return servers > 0
+}
+
+// resolverWarning says what is to be said about this machine's DNS server, or "".
+func resolverWarning() (string, error) {
+	raw, err := os.ReadFile(resolverFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the DNS servers: %w", err)
+	}
+	upstream, err := stubUpstream(resolverFile, stubDir)
+	if err != nil || upstream != nil || !onlyLoopback(string(raw)) {
+		return "", err
+	}
+	return fmt.Sprintf("The DNS server of this machine is on its loopback address (%s), where nodes cannot reach it: pulling images and "+
+		"names in pods will fail. Name a server of your network in that file, or load images with: everynode image load FILE", resolverFile), nil
+}

@@ -1,0 +1,40 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// Enter turns the calling process into argv, inside a node: in the namespaces whose pins are in pinDir (Cluster.PinDir)
+// and in the cgroup of that path (Cluster.SystemCgroup; "" for none). It returns only when it fails, and the process
+// must then end: one of its threads may be in the node already. argv[0] is looked up inside the node.
+func Enter(pinDir, cgroup string, argv []string) error {
+	if len(argv) == 0 {
+		return errors.New("enter a node: no command was given")
+	}
+	runtime.LockOSThread()
+	if cgroup != "" {
+		if err := joinCgroup(cgroup, os.Getpid()); err != nil {
+			return err
+		}
+	}
+	if err := joinNamespaces(pinsIn(pinDir)); err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("enter a node: %w", err)
+	}
+	program, err := exec.LookPath(argv[0])
+	if err != nil {
+		return fmt.Errorf("enter a node: %w", err)
+	}
+	// The kernel makes the calling thread, which is in the node, the only one of the new program.
+	if err := syscall.Exec(program, argv, os.Environ()); err != nil {
+		return fmt.Errorf("enter a node: start %s: %w", program, err)
+	}
+	return nil
+}

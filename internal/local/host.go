@@ -1,0 +1,210 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostRunDir is where clusters keep what must not outlive a reboot.
+const hostRunDir = "/run/everynode"
+
+// EnsureHost sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
+// points that they mount over, the bridge, the nftables table, and forwarding. It saves the record when it made mount
+// points. It changes nothing when all of that is there.
+func (c *Cluster) EnsureHost(ctx context.Context) error {
+	taken, err := hostRanges(c.Bridge())
+	if err != nil {
+		return err
+	}
+	if err := c.checkRanges(taken); err != nil {
+		return err
+	}
+	err = withHostRecord(ctx, func(r *hostRecord) error {
+		if err := c.mountRunDir(); err != nil {
+			return err
+		}
+		if err := c.makeMountPoints(r); err != nil {
+			return err
+		}
+		if err := r.saveSysctls(); err != nil {
+			return err
+		}
+		// The record must be on disk before the first change.
+		if err := r.write(); err != nil {
+			return err
+		}
+		return writeSysctl(ipForward, "1")
+	})
+	if err != nil {
+		return fmt.Errorf("set up this machine: %w", err)
+	}
+	// The table comes before the addresses that it protects.
+	if err := c.ensureFirewall(); err != nil {
+		return err
+	}
+	return c.ensureBridge()
+}
+
+// RemoveHost takes everything of the cluster off this machine but the data directory, nodes that are left included.
+// When no other cluster is up here, kernel settings get back the values that they had, unless someone changed them
+// since, and mount points that were made go if they are empty.
+func (c *Cluster) RemoveHost(ctx context.Context) error {
+	var errs []error
+	names, err := c.runtimeNodes()
+	errs = append(errs, err)
+	for _, n := range c.Nodes {
+		if !slices.Contains(names, n.Name) {
+			names = append(names, n.Name)
+		}
+	}
+	for _, name := range names {
+		errs = append(errs, c.RemoveNode(ctx, name, false))
+	}
+	errs = append(errs,
+		deleteLinks(func(link string) bool { return strings.HasPrefix(link, c.Bridge()) }),
+		c.removeFirewall(),
+		c.removeParentCgroup())
+	errs = append(errs, withHostRecord(ctx, func(r *hostRecord) error {
+		errs := []error{unmountBelow(c.runDir()), removeIfThere(c.runDir())}
+		others, err := otherClusters(c.ID)
+		errs = append(errs, err)
+		if err != nil {
+			return errors.Join(errs...)
+		}
+		r.Created = append(r.Created, c.CreatedPaths...)
+		if len(others) > 0 {
+			return errors.Join(append(errs, r.write())...) // the last one cleans up
+		}
+		return errors.Join(append(errs, r.restoreSysctls(), removeMountPoints(r.Created), r.delete())...)
+	}))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean up this machine: %w", err)
+	}
+	if len(c.CreatedPaths) > 0 {
+		c.CreatedPaths = nil
+		return c.saveIfThere()
+	}
+	return nil
+}
+
+// mountRunDir mounts the private tmpfs of the cluster. Pins of mount namespaces need a mount that does not propagate.
+func (c *Cluster) mountRunDir() error {
+	mounted, err := mountsBelow(c.runDir())
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(mounted, c.runDir()) {
+		if err := os.MkdirAll(c.runDir(), 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mount("everynode", c.runDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=1m"); err != nil {
+			return fmt.Errorf("mount a tmpfs at %s: %w", c.runDir(), err)
+		}
+	}
+	if err := unix.Mount("", c.runDir(), "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make %s private: %w", c.runDir(), err)
+	}
+	return nil
+}
+
+// makeMountPoints makes the paths that nodes mount over where the machine lacks them, and notes each in both records:
+// this cluster's, which survives a reboot, and the machine's, from which the last cluster to go removes them.
+func (c *Cluster) makeMountPoints(r *hostRecord) error {
+	var made []string
+	for _, b := range c.binds(Node{}) {
+		paths, err := makeMountPoint(b)
+		made = append(made, paths...)
+		if err != nil {
+			return errors.Join(err, removeMountPoints(made))
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	r.Created = append(r.Created, made...)
+	c.CreatedPaths = append(c.CreatedPaths, made...)
+	if err := c.Save(); err != nil {
+		return errors.Join(err, removeMountPoints(made))
+	}
+	return nil
+}
+
+// makeMountPoint makes b's target when it is missing, and returns what it made, parents first.
+func makeMountPoint(b bind) ([]string, error) {
+	var missing []string
+	for p := b.target; p != "/"; p = filepath.Dir(p) {
+		if _, err := os.Stat(p); err == nil {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("make the mount point %s: %w", b.target, err)
+		}
+		missing = append(missing, p)
+	}
+	slices.Reverse(missing)
+	for i, p := range missing {
+		var err error
+		if b.file && p == b.target {
+			err = os.WriteFile(p, nil, 0o644)
+		} else {
+			err = os.Mkdir(p, 0o755)
+		}
+		if err != nil {
+			return missing[:i], fmt.Errorf("make the mount point %s: %w", b.target, err)
+		}
+	}
+	return missing, nil
+}
+
+// removeMountPoints removes those of paths that are still empty, children first.
+func removeMountPoints(paths []string) error {
+	sorted := slices.Sorted(slices.Values(paths))
+	var errs []error
+	for _, p := range slices.Backward(sorted) {
+		st, err := os.Lstat(p)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode().IsRegular() && st.Size() > 0 {
+			continue
+		}
+		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, fmt.Errorf("remove the mount point %s: %w", p, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// otherClusters lists the clusters that are up on this machine besides the one called id.
+func otherClusters(id string) ([]string, error) {
+	mounts, err := mountsBelow(hostRunDir)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, m := range mounts {
+		if filepath.Dir(m) == hostRunDir && filepath.Base(m) != id {
+			ids = append(ids, filepath.Base(m))
+		}
+	}
+	return ids, nil
+}
+
+// saveIfThere saves the record, unless it was deleted meanwhile (down --purge).
+func (c *Cluster) saveIfThere() error {
+	if _, err := os.Lstat(filepath.Join(c.DataDir, stateFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return c.Save()
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clean up: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// LockedError says that another process holds a lock file.
+type LockedError struct {
+	File string
+	PID  int // 0 when the holder has not written it yet
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s is locked by process %d: it runs already", e.File, e.PID)
+}
+
+// Lock takes an exclusive flock on file (made with mode 0600) and writes the caller's process id into it. It does not
+// wait: when another process holds the lock, the error is a *LockedError. The lock ends with the process, or with
+// release.
+func Lock(file string) (release func() error, err error) {
+	for {
+		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open a lock file: %w", err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			pid := pidIn(file)
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, &LockedError{File: file, PID: pid}
+			}
+			return nil, fmt.Errorf("lock %s: %w", file, err)
+		}
+		current, err := isFile(f, file)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", file, err)
+		}
+		if !current {
+			f.Close() // its last holder deleted it between our open and our lock
+			continue
+		}
+		if err := writePID(f); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("write the lock file %s: %w", file, err)
+		}
+		return f.Close, nil
+	}
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// isFile reports whether path still names the open file f.
+func isFile(f *os.File, path string) (bool, error) {
+	a, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(a, b), nil
+}
+
+// pidIn reads the process id in a lock file; 0 when there is none.
+func pidIn(file string) int {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || pid < 1 {
+		return 0
+	}
+	return pid
+}
+
+// Running reports whether a process holds the lock file, and which. The file's word is not enough, because process
+// ids are used again: the process must hold a lock on this very file. Looking never takes the lock, so it never
+// disturbs a process that is about to.
+func Running(lockFile string) (pid int, ok bool) {
+	pid = pidIn(lockFile)
+	if pid == 0 || !holdsLock(pid, lockFile) {
+		return 0, false
+	}
+	return pid, true
+}
+
+// holdsLock reports whether the process has a flock on file.
+func holdsLock(pid int, file string) bool {
+	want, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		st, err := os.Stat(fd)
+		if err != nil || !os.SameFile(st, want) {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(fd)))
+		if err == nil && strings.Contains(string(info), "FLOCK") {
+			return true
+		}
+	}
+	return false
+}

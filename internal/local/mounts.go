@@ -1,0 +1,186 @@
+package local
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// bind is a path of a node's own that replaces a fixed path inside the node's mount namespace.
+type bind struct {
+	source string // below NodeDir
+	target string // the fixed path
+	file   bool   // else a directory
+}
+
+// binds lists what a node has to itself. Kubelets, device plugins, shims and cAdvisor expect these paths.
+func (c *Cluster) binds(n Node) []bind {
+	dir := c.NodeDir(n.Name)
+	return []bind{
+		{source: filepath.Join(dir, "log"), target: "/var/log"},
+		{source: filepath.Join(dir, "kubelet"), target: "/var/lib/kubelet"},
+		{source: filepath.Join(dir, "run-containerd"), target: "/run/containerd"},
+		{source: filepath.Join(dir, "run-netns"), target: "/run/netns"},
+		{source: filepath.Join(dir, "etc-cni"), target: "/etc/cni"},
+		{source: filepath.Join(dir, "opt-cni"), target: "/opt/cni/bin"},
+		{source: filepath.Join(dir, "machine-id"), target: "/etc/machine-id", file: true},
+		{source: filepath.Join(dir, "hostname"), target: "/etc/hostname", file: true},
+	}
+}
+
+// makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.
+func (c *Cluster) makeSources(n Node) error {
+	for _, b := range c.binds(n) {
+		if b.file {
+			continue
+		}
+		if err := os.MkdirAll(b.source, 0o700); err != nil {
+			return fmt.Errorf("node %s: make its directory: %w", n.Name, err)
+		}
+	}
+	// Pods of other users read logs and sockets below these: their mode is that of the path they replace.
+	for _, d := range []string{"log", "etc-cni", "opt-cni", "run-netns"} {
+		if err := os.Chmod(filepath.Join(c.NodeDir(n.Name), d), 0o755); err != nil {
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		}
+	}
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return fmt.Errorf("node %s: make a machine id: %w", n.Name, err)
+	}
+	return errors.Join(
+		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "machine-id"), hex.EncodeToString(id)+"\n"),
+		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "hostname"), n.Name+"\n"))
+}
+
+// writeIfMissing writes a file that every process of the node may read, unless it has content already.
+func writeIfMissing(file, content string) error {
+	if st, err := os.Stat(file); err == nil && st.Size() > 0 {
+		return nil
+	}
+	if err := writeFileAtomic(file, []byte(content)); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return os.Chmod(file, 0o644)
+}
+
+// isolateMounts turns the calling thread's new mount namespace into that of a node: mounts of the host still arrive,
+// none goes back, and copies of other namespaces' pins are dropped, because they would keep those namespaces alive.
+func isolateMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("cut the node's mounts off from the host's: %w", err)
+	}
+	mounts, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return fmt.Errorf("list the node's mounts: %w", err)
+	}
+	for _, m := range slices.Backward(mounts) {
+		if m.FSType != "nsfs" && !below(m.Mountpoint, hostRunDir) {
+			continue
+		}
+		// EINVAL: it went away together with a mount above it.
+		if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("unmount %s in the node: %w", m.Mountpoint, err)
+		}
+	}
+	return nil
+}
+
+// applyBinds mounts, on the calling thread, the binds that are not in place, and shares all mounts inside the node:
+// a container runtime refuses HostToContainer and Bidirectional volumes on anything else. Each bind is private first,
+// so that it gets a peer group of its own: in one with its source, each pod's volume would be mounted twice.
+func applyBinds(binds []bind) error {
+	for _, b := range binds {
+		same, err := sameFile(b.source, b.target)
+		if err != nil {
+			return fmt.Errorf("look at %s in the node: %w", b.target, err)
+		}
+		if same {
+			continue
+		}
+		if err := unix.Mount(b.source, b.target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s over %s in the node: %w", b.source, b.target, err)
+		}
+		if err := unix.Mount("", b.target, "", unix.MS_PRIVATE, ""); err != nil {
+			return fmt.Errorf("make %s private in the node: %w", b.target, err)
+		}
+	}
+	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("share the node's mounts: %w", err)
+	}
+	return nil
+}
+
+func sameFile(a, b string) (bool, error) {
+	sa, err := os.Stat(a)
+	if err != nil {
+		return false, err
+	}
+	sb, err := os.Stat(b)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(sa, sb), nil
+}
+
+// checkDataDir refuses a data directory that a node's binds would hide from the node itself.
+func checkDataDir(dir string) error {
+	for _, b := range new(Cluster).binds(Node{}) {
+		if below(dir, b.target) {
+			return fmt.Errorf("data directory %s is below %s, which every node has to itself: "+
+				"choose another one with --data-dir", dir, b.target)
+		}
+	}
+	if below(dir, hostRunDir) {
+		return fmt.Errorf("data directory %s is below %s, which is gone after a reboot: choose another one with --data-dir", dir, hostRunDir)
+	}
+	return nil
+}
+
+// unmountBelow unmounts everything at or below dir in this process's mount namespace.
+func unmountBelow(dir string) error {
+	mounts, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(mounts) {
+		if err := unix.Unmount(m, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("unmount %s: %w", m, err)
+		}
+	}
+	left, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("still mounted below %s: %s; unmount them and try again", dir, strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// mountsBelow lists the mount points at or below dir, in the order in which they were mounted.
+func mountsBelow(dir string) ([]string, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var list []string
+	for _, m := range mounts {
+		list = append(list, m.Mountpoint)
+	}
+	return list, nil
+}
+
+// below reports whether path is dir or inside it. Both are clean and absolute.
+func below(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}

@@ -1,0 +1,228 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// EnsureNode sets up a node of the record on this machine: directories, cgroups, namespaces, mounts and network. It
+// changes nothing on a node that is complete, and repairs one that is not. A node whose namespaces are gone is made
+// anew; what still runs in the old ones is killed first. EnsureHost comes before it.
+func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
+	n, err := c.Node(name)
+	if err != nil {
+		return err
+	}
+	if err := c.makeSources(n); err != nil {
+		return err
+	}
+	if err := c.ensureCgroups(n.Name); err != nil {
+		return err
+	}
+	resolver, err := c.ensureResolver(n)
+	if err != nil {
+		return err
+	}
+	if err := c.ensureNamespaces(ctx, n, append(c.binds(n), resolver...)); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return c.ensureLink(n)
+}
+
+// ensureNamespaces leaves the node with all of its namespaces pinned and set up.
+func (c *Cluster) ensureNamespaces(ctx context.Context, n Node, binds []bind) error {
+	pins := pinsIn(c.PinDir(n.Name))
+	if ok, err := allPinned(pins); err != nil {
+		return err
+	} else if ok {
+		return inNamespaces(pins, func() error { return applyBinds(binds) })
+	}
+	if err := c.KillAll(ctx, n.Name); err != nil {
+		return fmt.Errorf("its namespaces are incomplete, and processes of the old ones remain: %w", err)
+	}
+	if err := c.releasePins(n.Name); err != nil {
+		return err
+	}
+	if err := c.ensureCgroups(n.Name); err != nil {
+		return err
+	}
+	return c.makeNamespaces(n, binds)
+}
+
+// makeNamespaces makes and pins the node's namespaces.
+//
+// The kernel lets a mount namespace be mounted only inside an older one, and takes a smaller id for older. Since
+// Linux 6.18 each CPU hands out ids from a stock of its own, so a new namespace may look older than this process's,
+// when that is not the machine's first. One of the CPUs, the one that made this process's, always gives a larger id.
+func (c *Cluster) makeNamespaces(n Node, binds []bind) error {
+	var cpus unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
+		return fmt.Errorf("list the CPUs of this process: %w", err)
+	}
+	err := c.tryNamespaces(n, binds, &cpus)
+	for cpu := 0; cpu < len(cpus)*64 && errors.Is(err, errPinOrder); cpu++ {
+		if !cpus.IsSet(cpu) {
+			continue
+		}
+		var one unix.CPUSet
+		one.Set(cpu)
+		err = c.tryNamespaces(n, binds, &one)
+	}
+	return err
+}
+
+// tryNamespaces makes and pins the node's namespaces on one of cpus. The thread that makes them waits until they are
+// pinned, which another thread has to do: a mount namespace cannot be mounted inside itself. When it fails, nothing
+// is left of them.
+func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
+	dir := c.PinDir(n.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of its pins: %w", err)
+	}
+	made, pinned, done := make(chan int, 1), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- onThread(func() error {
+			if err := enterNewNamespaces(n, binds, cpus); err != nil {
+				return err
+			}
+			made <- unix.Gettid()
+			<-pinned
+			return nil
+		})
+	}()
+	var err error
+	select {
+	case err = <-done:
+		return errors.Join(err, c.releasePins(n.Name))
+	case tid := <-made:
+		for _, p := range pinsIn(dir) {
+			if err = p.set(tid); err != nil {
+				break
+			}
+		}
+	}
+	close(pinned)
+	if err = errors.Join(err, <-done); err != nil {
+		return errors.Join(err, c.releasePins(n.Name))
+	}
+	return nil
+}
+
+// enterNewNamespaces moves the calling thread, which must be thrown away afterwards, into new namespaces of the node.
+func enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
+	if err := unix.SchedSetaffinity(0, cpus); err != nil {
+		return fmt.Errorf("choose a CPU: %w", err)
+	}
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
+		return fmt.Errorf("make namespaces: %w", err)
+	}
+	if err := isolateMounts(); err != nil {
+		return err
+	}
+	if err := applyBinds(binds); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(n.Name)); err != nil {
+		return fmt.Errorf("set the host name: %w", err)
+	}
+	return nil
+}
+
+// RemoveNode takes a node off this machine: processes first, then its network link, namespaces and cgroups. With
+// purge its directory goes, too; else its images, logs and identity are kept for the next start. The node need not be
+// in the record, so that leftovers can be removed.
+func (c *Cluster) RemoveNode(ctx context.Context, name string, purge bool) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	var errs []error
+	if err := c.KillAll(ctx, name); err != nil {
+		errs = append(errs, err)
+	}
+	if n, err := c.Node(name); err == nil {
+		errs = append(errs, deleteLinks(func(link string) bool { return link == c.hostLink(n) }))
+	}
+	errs = append(errs, c.releasePins(name))
+	if purge {
+		errs = append(errs, c.purgeNode(name, errs))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove node %s: %w", name, err)
+	}
+	return nil
+}
+
+// purgeNode deletes the node's directory, but never through a mount, and never under living processes.
+func (c *Cluster) purgeNode(name string, before []error) error {
+	dir := c.NodeDir(name)
+	if errors.Join(before...) != nil {
+		return fmt.Errorf("its directory %s is kept, because the steps before failed", dir)
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("delete its directory: %w", err)
+	}
+	return nil
+}
+
+// releasePins lets go of the node's namespaces. The kernel removes them, with all mounts and links inside, when no
+// process is left in them.
+func (c *Cluster) releasePins(name string) error {
+	dir := c.PinDir(name)
+	var errs []error
+	for _, p := range pinsIn(dir) {
+		errs = append(errs, p.release())
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, fmt.Errorf("delete the directory of its pins: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// NodeReady reports whether the node's namespaces are there, so that Enter can join them.
+func (c *Cluster) NodeReady(name string) (bool, error) { return allPinned(pinsIn(c.PinDir(name))) }
+
+func allPinned(pins []pin) (bool, error) {
+	for _, p := range pins {
+		if ok, err := p.pinned(); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// runtimeNodes lists the nodes that have pins or cgroups on this machine, in the record or not.
+func (c *Cluster) runtimeNodes() ([]string, error) {
+	h, err := findHierarchies()
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{c.runDir()}
+	for _, m := range h.mounts {
+		dirs = append(dirs, filepath.Join(m, c.cgroup()))
+	}
+	var names []string
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("list the nodes of this machine: %w", err)
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				names = append(names, strings.TrimSuffix(e.Name(), systemSuffix))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}

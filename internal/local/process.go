@@ -1,0 +1,196 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLogTail bounds how much of a failed process's log is searched for its error.
+const maxLogTail = 64 << 10
+
+// Process describes a detached process.
+type Process struct {
+	Name     string   // for messages: "agent of node-1"
+	Argv     []string // program and arguments
+	Env      []string // KEY=value; nil: that of the caller
+	Log      string   // file that standard output and error are appended to (mode 0600)
+	LockFile string   // the process takes a Lock on it when it starts
+}
+
+// Spawn starts a process in a session of its own, with / as its working directory, that outlives the caller. It
+// returns when the process holds its lock. When the process ends before that, the error carries the last line of its
+// log that begins with "error:"; when ctx ends first, the process is killed.
+func Spawn(ctx context.Context, p Process) (pid int, err error) {
+	fail := func(err error) (int, error) { return 0, fmt.Errorf("start the %s: %w", p.Name, err) }
+	if len(p.Argv) == 0 {
+		return fail(errors.New("no command was given"))
+	}
+	log, err := os.OpenFile(p.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return fail(fmt.Errorf("open its log: %w", err))
+	}
+	defer log.Close()
+	start, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fail(fmt.Errorf("open its log: %w", err))
+	}
+	pidfd := -1
+	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", p.Env, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
+	if err := cmd.Start(); err != nil {
+		return fail(err)
+	}
+	if pidfd < 0 {
+		return fail(errors.Join(errors.New("this kernel has no pidfds: everynode needs Linux 5.3 or newer"), cmd.Process.Kill(), cmd.Wait()))
+	}
+	defer unix.Close(pidfd)
+	running := func() bool { got, ok := Running(p.LockFile); return ok && got == cmd.Process.Pid }
+	for !running() {
+		exited, err := pollExit(pidfd, pollEvery)
+		if err == nil && exited {
+			return fail(exitError(cmd.Wait(), p.Log, start))
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			// Its exit status says only that it was killed here.
+			err = errors.Join(err, cmd.Process.Kill())
+			_ = cmd.Wait()
+			return fail(fmt.Errorf("it took no lock on %s: %w; its log: %s", p.LockFile, err, p.Log))
+		}
+	}
+	pid = cmd.Process.Pid
+	if err := cmd.Process.Release(); err != nil {
+		return fail(err)
+	}
+	return pid, nil
+}
+
+// exitError makes an error of how a process ended and what it logged since offset start.
+func exitError(wait error, log string, start int64) error {
+	how := "it ended at once"
+	if wait != nil {
+		how = wait.Error()
+	}
+	if line := lastError(log, start); line != "" {
+		return fmt.Errorf("%s (%s; log: %s)", line, how, log)
+	}
+	return fmt.Errorf("%s, without a message; its log: %s", how, log)
+}
+
+// lastError returns the last line that begins with "error:", without that word, or else the last line.
+func lastError(log string, start int64) string {
+	f, err := os.Open(log)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size()-start > maxLogTail {
+		start = st.Size() - maxLogTail
+	}
+	raw, err := io.ReadAll(io.NewSectionReader(f, start, maxLogTail))
+	if err != nil {
+		return ""
+	}
+	last, found := "", ""
+	for line := range bytes.Lines(raw) {
+		text := strings.TrimSpace(string(line))
+		if rest, ok := strings.CutPrefix(text, "error:"); ok {
+			found = strings.TrimSpace(rest)
+		}
+		if text != "" {
+			last = text
+		}
+	}
+	if found != "" {
+		return found
+	}
+	return last
+}
+
+// Stop ends the process that holds lockFile: SIGTERM, and SIGKILL when it is still there after grace. It returns when
+// the process is gone; at once when none holds the lock. When ctx ends first, the process is left as it is.
+func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
+	pid, ok := Running(lockFile)
+	if !ok {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	// Asked again now that the number is pinned to one process: it may have been given to another one in between.
+	if !holdsLock(pid, lockFile) {
+		return nil
+	}
+	if err := signalAndWait(ctx, fd, unix.SIGTERM, grace); errors.Is(err, errStillThere) {
+		err = signalAndWait(ctx, fd, unix.SIGKILL, killLimit)
+		if err != nil {
+			return fmt.Errorf("kill process %d, which ignored SIGTERM for %v: %w", pid, grace, err)
+		}
+	} else if err != nil {
+		return fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	// A child of this process would stay as a zombie. ECHILD: it is not ours, and somebody else's to reap.
+	if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
+		return fmt.Errorf("reap process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// errStillThere says that a process outlived the time that it was given.
+var errStillThere = errors.New("it is still there")
+
+// signalAndWait sends a signal and waits until the process ends, at most for limit.
+func signalAndWait(ctx context.Context, pidfd int, sig unix.Signal, limit time.Duration) error {
+	if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	deadline := time.Now().Add(limit)
+	for {
+		if exited, err := pollExit(pidfd, 10*pollEvery); err != nil || exited {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !time.Now().Before(deadline) {
+			return errStillThere
+		}
+	}
+}
+
+// WaitExit waits until no process holds lockFile, or until ctx ends. It tells a process that ends by itself from one
+// that stays, without touching it.
+func WaitExit(ctx context.Context, lockFile string) error {
+	return waitFor(ctx, func() (bool, error) {
+		_, ok := Running(lockFile)
+		return !ok, nil
+	})
+}
+
+// pollExit waits at most for limit, and reports whether the process has ended.
+func pollExit(pidfd int, limit time.Duration) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, int(limit.Milliseconds()))
+	if errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return n > 0, err
+}

@@ -1,0 +1,77 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+)
+
+// Warnings says, in sentences for the user, what on this machine may hinder the nodes, though nothing fails yet: other
+// firewalls (a packet has to pass every table, so everynode's own cannot help) and a DNS server out of reach.
+func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	var warnings []string
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyINet} {
+		chains, err := conn.ListChainsOfTableFamily(family)
+		if err != nil {
+			return nil, fmt.Errorf("list nftables chains: %w", err)
+		}
+		for _, chain := range chains {
+			if w := c.dropWarning(chain); w != "" {
+				warnings = append(warnings, w)
+			}
+		}
+	}
+	if w := c.legacyWarning(ctx); w != "" {
+		warnings = append(warnings, w)
+	}
+	if w, err := resolverWarning(); err != nil {
+		return nil, err
+	} else if w != "" {
+		warnings = append(warnings, w)
+	}
+	slices.Sort(warnings)
+	return warnings, nil
+}
+
+// legacyWarning looks at the tables of iptables-legacy, which nftables does not show. Where they are in use, its
+// program is there, too; when it cannot be asked, nothing is known, and nothing is said.
+func (c *Cluster) legacyWarning(ctx context.Context) string {
+	used, err := os.ReadFile("/proc/net/ip_tables_names")
+	if err != nil || !slices.Contains(strings.Fields(string(used)), "filter") {
+		return ""
+	}
+	rules, err := exec.CommandContext(ctx, "iptables-legacy", "-S", "FORWARD").Output()
+	if err != nil || !strings.Contains(string(rules), "-P FORWARD DROP") {
+		return ""
+	}
+	return fmt.Sprintf("The firewall of this machine (iptables-legacy, chain FORWARD) drops what it does not know: nodes and pods may not "+
+		"reach the outside or each other. Allow it with: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
+		c.Bridge(), c.Bridge())
+}
+
+// dropWarning returns what is to be said about a chain, or "".
+func (c *Cluster) dropWarning(chain *nftables.Chain) string {
+	if chain.Policy == nil || *chain.Policy != nftables.ChainPolicyDrop || chain.Hooknum == nil ||
+		strings.HasPrefix(chain.Table.Name, "everynode_") {
+		return ""
+	}
+	where := fmt.Sprintf("The firewall of this machine (nftables table %s, chain %s) drops what it does not know", chain.Table.Name, chain.Name)
+	switch *chain.Hooknum {
+	case *nftables.ChainHookForward:
+		return fmt.Sprintf("%s: nodes and pods may not reach the outside or each other. Allow it with: "+
+			"iptables -I FORWARD -i %s -j ACCEPT; iptables -I FORWARD -o %s -j ACCEPT", where, c.Bridge(), c.Bridge())
+	case *nftables.ChainHookInput:
+		return fmt.Sprintf("%s: nodes may not reach the API server. Allow it with: "+
+			"iptables -I INPUT -i %s -j ACCEPT", where, c.Bridge())
+	}
+	return ""
+}

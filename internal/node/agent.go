@@ -1,0 +1,262 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+)
+
+// runtimeWithin is how long the container runtime may take to answer at start.
+const runtimeWithin = time.Minute
+
+// agent is one run of Run.
+type agent struct {
+	cfg     Config
+	machine machine
+	self    string // our own program, which is kubelet and kube-proxy, too
+
+	// What runs, in the order of its start; nil is not started.
+	containerd, kubelet, network, proxy *service
+
+	pods *network // the network's rules and routes, to be cleaned up
+}
+
+// Run makes this machine a node of the cluster at cfg.Server, and keeps it one
+// until ctx ends. Then it stops the kubelet, with StopPods the pods, kube-proxy
+// and containerd, in this order, and returns nil. Without StopPods the pods go
+// on running, and the next Run takes them over.
+//
+// It returns an error early when the machine lacks something, another agent
+// uses the data directory, or the cluster does not let the node in.
+func Run(ctx context.Context, cfg Config) error {
+	if err := checkSuperuser(); err != nil {
+		return err
+	}
+	cfg, err := cfg.complete()
+	if err != nil {
+		return err
+	}
+	if err := checkJoinable(cfg); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w; choose another with --data-dir", err)
+	}
+	lock, err := lockDataDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	machine, err := preflight(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("this machine cannot be a node:\n%w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	a := &agent{cfg: cfg, machine: machine, self: self}
+	defer a.stop(context.WithoutCancel(ctx))
+	if err := a.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while starting
+		}
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// start brings everything up, each part as soon as what it needs is there:
+// joining and the container runtime do not wait for each other.
+func (a *agent) start(ctx context.Context) error {
+	started := time.Now()
+	if err := a.configure(); err != nil {
+		return err
+	}
+	ready, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := a.startRuntime(ready); err != nil {
+			failed(err)
+		}
+	})
+	wg.Go(func() {
+		if err := join(ready, a.cfg); err != nil {
+			failed(err)
+		}
+	})
+	wg.Wait()
+	if err := context.Cause(ready); err != nil {
+		return err
+	}
+	a.kubelet = supervise(ctx, "kubelet", a.cfg.Log, func(ctx context.Context) error {
+		return kubeletProcess(a.cfg, a.self).run(ctx)
+	})
+	if err := waitForCredentials(ctx, a.cfg); err != nil {
+		return err
+	}
+	return a.startNetwork(ctx, started)
+}
+
+// configure writes the children's configuration.
+func (a *agent) configure() error {
+	cfg := a.cfg
+	if err := prepareCgroup(cgroupMount, cfg.CgroupRoot, a.machine.cgroupV2); err != nil {
+		return err
+	}
+	kubelet, err := kubeletConfiguration(cfg, a.machine, resolvConf("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"))
+	if err != nil {
+		return err
+	}
+	proxy, err := proxyConfiguration(cfg, a.machine)
+	if err != nil {
+		return err
+	}
+	errs := []error{writeFile(cfg.kubeletConfigFile(), kubelet), writeFile(cfg.proxyConfigFile(), proxy)}
+	if cfg.ContainerRuntimeEndpoint == "" {
+		containerd, err := containerdConfig(cfg, a.machine)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, writeFile(cfg.containerdConfigFile(), containerd))
+	}
+	return errors.Join(errs...)
+}
+
+// startRuntime starts containerd, unless there is a runtime already, and loads
+// the images that the node brings along.
+func (a *agent) startRuntime(ctx context.Context) error {
+	cfg := a.cfg
+	started := time.Now()
+	if cfg.ContainerRuntimeEndpoint == "" {
+		a.containerd = supervise(ctx, "containerd", cfg.Log, containerdProcess(cfg).run)
+	}
+	waiting, cancel := context.WithTimeout(ctx, runtimeWithin)
+	defer cancel()
+	if err := waitForSocket(waiting, cfg.endpointSocket()); err != nil {
+		return fmt.Errorf("the container runtime at %s does not answer: %w; see %s", cfg.endpoint(), err, cfg.path("containerd.log"))
+	}
+	if cfg.ContainerRuntimeEndpoint != "" {
+		return a.loadImagesElsewhere(ctx)
+	}
+	client, err := connect(cfg.socket())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	cfg.Log.Info("container runtime ready", "took", time.Since(started).Round(time.Millisecond))
+	if err := setSnapshotter(ctx, client, a.machine.snapshotter); err != nil {
+		return err
+	}
+	// Without the sandbox image no pod can start; all others may fail alone.
+	if _, err := importFile(ctx, client, filepath.Join(cfg.RuntimeDir, "images", "pause.tar")); err != nil {
+		return fmt.Errorf("load the image that every pod needs: %w", err)
+	}
+	importAll(ctx, cfg.Log, client, a.imageDirs())
+	return nil
+}
+
+func (a *agent) imageDirs() []string {
+	return append([]string{filepath.Join(a.cfg.RuntimeDir, "images")}, a.cfg.ImageDirs...)
+}
+
+// loadImagesElsewhere loads our images into a runtime that is not ours, if it
+// is a containerd. Others get theirs from a registry.
+func (a *agent) loadImagesElsewhere(ctx context.Context) error {
+	client, err := connect(a.cfg.endpointSocket())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if _, err := client.Version(ctx); err != nil {
+		a.cfg.Log.Warn("the container runtime is no containerd, image archives are not loaded", "err", err)
+		return nil
+	}
+	importAll(ctx, a.cfg.Log, client, a.imageDirs())
+	return nil
+}
+
+// setSnapshotter makes a snapshotter the default of clients that name none, so
+// that Import unpacks where the CRI looks.
+func setSnapshotter(ctx context.Context, client *containerd.Client, snapshotter string) error {
+	ctx = namespaces.WithNamespace(ctx, criNamespace)
+	store := client.NamespaceService()
+	labels, err := store.Labels(ctx, criNamespace)
+	if err == nil && labels[defaults.DefaultSnapshotterNSLabel] == snapshotter {
+		return nil
+	}
+	if err != nil {
+		err = store.Create(ctx, criNamespace, map[string]string{defaults.DefaultSnapshotterNSLabel: snapshotter})
+	} else {
+		err = store.SetLabel(ctx, criNamespace, defaults.DefaultSnapshotterNSLabel, snapshotter)
+	}
+	if err != nil {
+		return fmt.Errorf("set containerd's snapshotter: %w", err)
+	}
+	return nil
+}
+
+// startNetwork starts the pod network and, once the Node is there, kube-proxy,
+// which would otherwise fail and back off.
+func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
+	registered := make(chan struct{})
+	pods, err := newNetwork(a.cfg, func() { close(registered) })
+	if err != nil {
+		return err
+	}
+	a.pods = pods
+	a.network = supervise(ctx, "pod network", a.cfg.Log, func(ctx context.Context) error {
+		return pods.run(ctx, a.cfg.kubeconfig())
+	})
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-registered:
+	}
+	a.cfg.Log.Info("node registered", "node", a.cfg.Name, "address", a.cfg.NodeIP, "took", time.Since(started).Round(time.Millisecond))
+	a.proxy = supervise(ctx, "kube-proxy", a.cfg.Log, proxyProcess(a.cfg, a.self).run)
+	return nil
+}
+
+// stop ends everything in order: first what starts pods, then the pods, then
+// what they need.
+func (a *agent) stop(ctx context.Context) {
+	if a.kubelet == nil { // it never was a node
+		a.containerd.stop()
+		return
+	}
+	a.cfg.Log.Info("stopping", "node", a.cfg.Name, "pods", a.cfg.StopPods)
+	a.step("kubelet", func() error { a.kubelet.stop(); return nil })
+	if a.cfg.StopPods {
+		a.step("pods", func() error { return stopPods(ctx, a.cfg.endpoint()) })
+	}
+	a.step("pod network", func() error {
+		a.network.stop()
+		if !a.cfg.StopPods || a.pods == nil {
+			return nil // pods that go on running keep their network
+		}
+		return a.pods.cleanUp(ctx)
+	})
+	a.step("kube-proxy", func() error { a.proxy.stop(); return nil })
+	a.step("containerd", func() error { a.containerd.stop(); return nil })
+	a.cfg.Log.Info("stopped", "node", a.cfg.Name)
+}
+
+// step does one part of the stop. One that fails does not keep the next from it.
+func (a *agent) step(what string, do func() error) {
+	started := time.Now()
+	if err := do(); err != nil {
+		a.cfg.Log.Error("not stopped cleanly", "what", what, "err", err)
+	}
+	a.cfg.Log.Debug("stopped", "what", what, "took", time.Since(started).Round(time.Millisecond))
+}

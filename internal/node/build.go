@@ -1,0 +1,263 @@
+package node
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Annotations of an archive's index that importers take the image's name from: the first is
+// containerd's, the second the OCI image layout's.
+const (
+	containerdNameAnnotation = "io.containerd.image.name"
+	ociNameAnnotation        = "org.opencontainers.image.ref.name"
+)
+
+// BuildOptions says what BuildImage puts together.
+type BuildOptions struct {
+	Dir        string   // root file system of the image
+	Name       string   // such as "busybox:1.36"; a name without a tag means latest
+	Entrypoint []string // what a container runs unless its pod says otherwise
+	Cmd        []string // arguments of Entrypoint, or the command when there is none
+	Env        []string // NAME=VALUE
+	WorkingDir string   // absolute; "" is the root
+	User       string   // "UID", "UID:GID" or names that the image's /etc/passwd knows; "" is root
+	Output     string   // archive to write: an OCI image layout in one tar file
+}
+
+// BuildImage makes an OCI archive of a directory, without a container engine. The image has one
+// layer, is for this machine's architecture, and depends on nothing but the names, contents,
+// permissions and link targets below Dir: owners become root, times the epoch, hard links files,
+// and extended attributes are left out. So the same input gives the same bytes. The archive appears
+// under its name only when it is complete, and replaces one that is there.
+func BuildImage(opts BuildOptions) (err error) {
+	name, err := checkBuild(opts)
+	if err != nil {
+		return fmt.Errorf("image not built: %w", err)
+	}
+	scratch, err := os.MkdirTemp(filepath.Dir(opts.Output), ".image-build-")
+	if err != nil {
+		return fmt.Errorf("image not built: no place for the archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+
+	layer := filepath.Join(scratch, "layer.tar.gz")
+	if err := packFile(layer, func(w io.Writer) error { return packLayer(w, opts.Dir) }); err != nil {
+		return fmt.Errorf("image %s not built from %s: %w", name, opts.Dir, err)
+	}
+	image, err := imageOf(layer, opts)
+	if err != nil {
+		return fmt.Errorf("image %s not built: %w", name, err)
+	}
+	if err := packArchive(scratch, opts.Output, image, name); err != nil {
+		return fmt.Errorf("image %s not written: %w", name, err)
+	}
+	return nil
+}
+
+// checkBuild checks what can be told before any work and returns the image's full name, such as
+// docker.io/library/busybox:1.36.
+func checkBuild(opts BuildOptions) (string, error) {
+	named, err := reference.ParseNormalizedNamed(opts.Name)
+	if err != nil {
+		return "", fmt.Errorf("bad image name %q: %w; a good one is busybox:1.36", opts.Name, err)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return "", fmt.Errorf("bad image name %q: the digest follows from the content; give a tag", opts.Name)
+	}
+	if opts.Output == "" {
+		return "", errors.New("no output file given")
+	}
+	for _, variable := range opts.Env {
+		if name, _, ok := strings.Cut(variable, "="); !ok || name == "" {
+			return "", fmt.Errorf("bad environment variable %q: it has to read NAME=VALUE", variable)
+		}
+	}
+	if opts.WorkingDir != "" && !path.IsAbs(opts.WorkingDir) {
+		return "", fmt.Errorf("bad working directory %q: it has to be absolute", opts.WorkingDir)
+	}
+	if err := checkRoot(opts.Dir, opts.Output); err != nil {
+		return "", err
+	}
+	return reference.TagNameOnly(named).String(), nil
+}
+
+// checkRoot makes sure that dir is a directory with content and that output does not lie in it.
+func checkRoot(dir, output string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	if len(entries) == 0 {
+		return fmt.Errorf("root file system %s is empty", dir)
+	}
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	target, err := filepath.Abs(output)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(target, strings.TrimSuffix(root, "/")+"/") {
+		return fmt.Errorf("output %s lies inside the root file system %s: it would hold itself", output, dir)
+	}
+	return nil
+}
+
+// imageOf wraps a layer file in an image with the configuration of opts.
+func imageOf(layerFile string, opts BuildOptions) (v1.Image, error) {
+	layer, err := tarball.LayerFromFile(layerFile, tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		return nil, err
+	}
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	created := v1.Time{Time: time.Unix(0, 0).UTC()}
+	image, err := mutate.Append(base, mutate.Addendum{
+		Layer:   layer,
+		History: v1.History{Created: created, CreatedBy: "everynode image build"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Created = "linux", runtime.GOARCH, created
+	config.Config = v1.Config{
+		Entrypoint: opts.Entrypoint,
+		Cmd:        opts.Cmd,
+		Env:        opts.Env,
+		WorkingDir: opts.WorkingDir,
+		User:       opts.User,
+	}
+	return mutate.ConfigFile(image, config)
+}
+
+// packArchive lays image out below scratch, packs the layout and moves it to output. scratch has to
+// be in output's directory.
+func packArchive(scratch, output string, image v1.Image, name string) error {
+	dir := filepath.Join(scratch, "layout")
+	index, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return err
+	}
+	named := layout.WithAnnotations(map[string]string{containerdNameAnnotation: name, ociNameAnnotation: name})
+	if err := index.AppendImage(image, named); err != nil {
+		return err
+	}
+	archive := filepath.Join(scratch, "archive.tar")
+	if err := packFile(archive, func(w io.Writer) error { return packTree(w, dir) }); err != nil {
+		return err
+	}
+	return os.Rename(archive, output)
+}
+
+// packFile creates a file, has write fill it and syncs it.
+func packFile(name string, write func(io.Writer) error) (err error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := write(file); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// packLayer writes dir as a compressed layer.
+func packLayer(w io.Writer, dir string) error {
+	compressed := gzip.NewWriter(w)
+	if err := packTree(compressed, dir); err != nil {
+		return err
+	}
+	return compressed.Close()
+}
+
+// packTree writes what is below dir as a tar stream, in the order of the names.
+func packTree(w io.Writer, dir string) error {
+	archive := tar.NewWriter(w)
+	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || file == dir {
+			return err
+		}
+		inside, err := filepath.Rel(dir, file)
+		if err != nil {
+			return err
+		}
+		return packEntry(archive, file, inside, entry)
+	})
+	if err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+// packEntry writes one file, directory or symbolic link. Anything else has no business in an image.
+func packEntry(archive *tar.Writer, file, inside string, entry fs.DirEntry) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	target := ""
+	switch {
+	case info.Mode().IsRegular(), info.IsDir():
+	case info.Mode()&fs.ModeSymlink != 0:
+		if target, err = os.Readlink(file); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%s is neither a file nor a directory nor a symbolic link (%v): take it out", file, info.Mode().Type())
+	}
+	header, err := tar.FileInfoHeader(bareInfo{info}, target)
+	if err != nil {
+		return err
+	}
+	header.Name = filepath.ToSlash(inside)
+	if info.IsDir() {
+		header.Name += "/"
+	}
+	header.ModTime = time.Unix(0, 0)
+	if err := archive.WriteHeader(header); err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
+	content, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if _, err := io.Copy(archive, content); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// bareInfo hides what the system knows about a file beyond its name, size and mode, so that owners and
+// access times of the machine that builds an image stay out of it.
+type bareInfo struct{ fs.FileInfo }
+
+// Sys returns nothing, for the reason above.
+func (bareInfo) Sys() any { return nil }

@@ -1,0 +1,92 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// podBridge is the bridge that this node's pods are connected to.
+const podBridge = "cni0"
+
+// cniConfigName is the file of our network. Runtimes take the first by name.
+const cniConfigName = "10-everynode.conflist"
+
+// conflist is the CNI configuration for a node whose pods are in the range own.
+// Masquerading is ours (see masquerade): the bridge plugin's would hide pods
+// from each other across nodes.
+func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
+	type object = map[string]any
+	out, err := json.MarshalIndent(object{
+		"cniVersion": "1.0.0",
+		"name":       "everynode",
+		"plugins": []object{
+			{
+				"type":         "bridge",
+				"bridge":       podBridge,
+				"isGateway":    true,
+				"forceAddress": true, // the Node may come back with another range
+				"hairpinMode":  true, // a pod may reach itself through its service
+				"ipMasq":       false,
+				"ipam": object{
+					"type":    "host-local",
+					"dataDir": ipamDir,
+					"ranges":  [][]object{{{"subnet": own.String()}}},
+					"routes":  []object{{"dst": "0.0.0.0/0"}},
+				},
+			},
+			{
+				"type":         "portmap",
+				"backend":      "nftables",
+				"capabilities": object{"portMappings": true},
+			},
+		},
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("render the CNI configuration: %w", err)
+	}
+	return append(out, '\n'), nil
+}
+
+// writeConfig writes the CNI configuration if it is not there yet as it should
+// be: the runtime reloads its network with every write.
+func (n *network) writeConfig(own netip.Prefix) error {
+	if n.foreign {
+		if other := otherNetwork(n.configDir); other != "" {
+			n.log.Info("the container runtime has a pod network of its own, leaving it alone", "config", other)
+			return nil
+		}
+	}
+	data, err := conflist(own, n.ipamDir)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(n.configDir, cniConfigName)
+	if have, err := os.ReadFile(name); err == nil && bytes.Equal(have, data) {
+		return nil
+	}
+	if err := writeFile(name, data); err != nil {
+		return err
+	}
+	n.log.Info("pod network configured", "range", own)
+	return nil
+}
+
+// otherNetwork returns a CNI configuration in dir that is not ours.
+func otherNetwork(dir string) string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if e.Name() != cniConfigName && !strings.HasPrefix(e.Name(), ".") && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
+			return filepath.Join(dir, e.Name())
+		}
+	}
+	return ""
+}

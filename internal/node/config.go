@@ -1,0 +1,194 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	kubeletapis "k8s.io/kubelet/pkg/apis"
+)
+
+// Config says which node the agent makes, and of which cluster.
+type Config struct {
+	Name       string // name of the Node; default: the host name
+	DataDir    string // everything the agent keeps lives below it
+	RuntimeDir string // containerd, its shim, the CNI plugins and images/*.tar
+
+	ImageDirs []string // directories of image archives imported at start, besides RuntimeDir/images
+	Server    string   // URL of the API server, https://host:port
+	Token     string   // bootstrap token (id.secret); only needed until the node has joined
+	NodeIP    string   // IPv4 address of the node; default: the address of the route to Server
+	Labels    map[string]string
+
+	// ContainerRuntimeEndpoint is the CRI socket (unix:///...) of a runtime
+	// that is there already. Empty: the agent runs a containerd of its own.
+	ContainerRuntimeEndpoint string
+
+	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
+	StopPods   bool   // stop the pods when the agent stops
+	Local      bool   // the node shares disk and kernel with others: no image GC, no eviction
+
+	Log *slog.Logger // nil: nothing is logged
+}
+
+// maxSocketPath is the longest path that a unix socket address holds on Linux.
+const maxSocketPath = 107
+
+// complete returns cfg with its defaults filled in, or says what is wrong with it.
+func (cfg Config) complete() (Config, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if err := cfg.completePaths(); err != nil {
+		return cfg, err
+	}
+	if cfg.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return cfg, fmt.Errorf("read the host name: %w; give the node a name with --node-name", err)
+		}
+		cfg.Name = strings.ToLower(host)
+	}
+	if errs := validation.IsDNS1123Subdomain(cfg.Name); len(errs) > 0 {
+		return cfg, fmt.Errorf("node name %q is not valid: %s; choose another with --node-name", cfg.Name, strings.Join(errs, "; "))
+	}
+	server, err := parseServer(cfg.Server)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Server = "https://" + server.Host
+	if cfg.NodeIP == "" {
+		if cfg.NodeIP, err = routeAddress(server.Host); err != nil {
+			return cfg, err
+		}
+	}
+	if ip, err := netip.ParseAddr(cfg.NodeIP); err != nil || !ip.Is4() {
+		return cfg, fmt.Errorf("node address %q is not an IPv4 address: nodes need one that the other nodes reach", cfg.NodeIP)
+	}
+	return cfg, validateLabels(cfg.Labels)
+}
+
+func (cfg *Config) completePaths() error {
+	if cfg.DataDir == "" {
+		return errors.New("no data directory is set: give one with --data-dir")
+	}
+	for _, path := range []*string{&cfg.DataDir, &cfg.RuntimeDir} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("resolve %s: %w", *path, err)
+		}
+		*path = abs
+	}
+	if socket := cfg.socket() + ".ttrpc"; cfg.ContainerRuntimeEndpoint == "" && len(socket) > maxSocketPath {
+		return fmt.Errorf("data directory %s is too long by %d characters for containerd's socket (%s): choose a shorter one with --data-dir",
+			cfg.DataDir, len(socket)-maxSocketPath, socket)
+	}
+	return nil
+}
+
+// parseServer reads the URL of the API server. Port 6443 is the default.
+func parseServer(server string) (*url.URL, error) {
+	if server == "" {
+		return nil, errors.New("no API server is set: give its address with --server https://HOST:6443")
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("API server address %q is not of the form https://HOST:PORT: correct --server", server)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "6443")
+	}
+	return u, nil
+}
+
+// routeAddress returns the local address that packets to hostPort leave from.
+// Connecting a datagram socket sends nothing.
+func routeAddress(hostPort string) (string, error) {
+	conn, err := net.Dial("udp4", hostPort)
+	if err != nil {
+		return "", fmt.Errorf("find the route to the API server %s: %w; check --server, or give this node's address with --node-ip", hostPort, err)
+	}
+	defer conn.Close()
+	addr, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return "", fmt.Errorf("read the local address of the route to %s: %w", hostPort, err)
+	}
+	return addr.Addr().String(), nil
+}
+
+// validateLabels refuses what the API server would refuse from a kubelet:
+// ill-formed labels, and labels of Kubernetes' own that a node may not give itself.
+func validateLabels(labels map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
+			return fmt.Errorf("node label %q is not valid: %s", key, strings.Join(errs, "; "))
+		}
+		if errs := validation.IsValidLabelValue(labels[key]); len(errs) > 0 {
+			return fmt.Errorf("value %q of node label %s is not valid: %s", labels[key], key, strings.Join(errs, "; "))
+		}
+		if reservedLabel(key) {
+			return fmt.Errorf("node label %s is reserved: a node may not set it on itself, as it could draw pods to it; "+
+				"set it from outside with: everynode kubectl label node NAME %s=%s", key, key, labels[key])
+		}
+	}
+	return nil
+}
+
+func reservedLabel(key string) bool {
+	prefix, _, found := strings.Cut(key, "/")
+	if !found || kubeletapis.IsKubeletLabel(key) {
+		return false
+	}
+	for _, domain := range []string{"kubernetes.io", "k8s.io"} {
+		if prefix == domain || strings.HasSuffix(prefix, "."+domain) {
+			return true
+		}
+	}
+	return false
+}
+
+// The files and directories of one node. The kubelet's own root stays at
+// /var/lib/kubelet, which CSI drivers and device plugins expect.
+
+const kubeletRoot = "/var/lib/kubelet"
+
+func (cfg Config) path(elem ...string) string {
+	return filepath.Join(append([]string{cfg.DataDir}, elem...)...)
+}
+
+func (cfg Config) socket() string              { return cfg.path("containerd", "containerd.sock") }
+func (cfg Config) kubeconfig() string          { return cfg.path("kubelet.kubeconfig") }
+func (cfg Config) bootstrapKubeconfig() string { return cfg.path("bootstrap.kubeconfig") }
+func (cfg Config) caFile() string              { return cfg.path("pki", "ca.crt") }
+
+// endpoint is the CRI endpoint the kubelet talks to, as a URL.
+func (cfg Config) endpoint() string {
+	if cfg.ContainerRuntimeEndpoint != "" {
+		return cfg.ContainerRuntimeEndpoint
+	}
+	return "unix://" + cfg.socket()
+}
+
+// endpointSocket is the path of the CRI socket.
+func (cfg Config) endpointSocket() string {
+	return strings.TrimPrefix(cfg.endpoint(), "unix://")
+}
+
+// cniConfigDir is where the runtime looks for its pod network: our own below
+// the data directory, or the usual place when the runtime is somebody else's.
+func (cfg Config) cniConfigDir() string {
+	if cfg.ContainerRuntimeEndpoint != "" {
+		return "/etc/cni/net.d"
+	}
+	return cfg.path("cni", "net.d")
+}

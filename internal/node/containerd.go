@@ -1,0 +1,129 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// SandboxImage is the name under which images/pause.tar must bring the image
+// that every pod's first container runs.
+const SandboxImage = "everynode.local/pause:1"
+
+// containerdTemplate is containerd's configuration. What a node does not use is
+// switched off: it starts faster so, and leaves no directories behind (opt
+// makes /opt/containerd).
+const containerdTemplate = `version = 3
+root = {{q .Root}}
+state = {{q .State}}
+disabled_plugins = [
+  "io.containerd.differ.v1.erofs",
+  "io.containerd.image-verifier.v1.bindir",
+  "io.containerd.internal.v1.opt",
+  "io.containerd.internal.v1.restart",
+  "io.containerd.internal.v1.tracing",
+  "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.snapshotter.v1.erofs",
+  "io.containerd.tracing.processor.v1.otlp",
+]
+
+[grpc]
+  address = {{q .Socket}}
+
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = {{q .Snapshotter}}
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = {{q .SandboxImage}}
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "/etc/containerd/certs.d"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = {{.RestrictOOMScoreAdj}}
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = [{{q .CNIBinDir}}]
+    conf_dir = {{q .CNIConfDir}}
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        BinaryName = {{q .Runc}}
+        SystemdCgroup = false
+`
+
+// containerdConfig renders containerd's configuration file.
+func containerdConfig(cfg Config, m machine) ([]byte, error) {
+	t, err := template.New("containerd").Funcs(template.FuncMap{"q": strconv.Quote}).Parse(containerdTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("parse containerd's configuration template: %w", err)
+	}
+	var out bytes.Buffer
+	err = t.Execute(&out, map[string]any{
+		"Root":                cfg.path("containerd", "root"),
+		"State":               cfg.path("containerd", "state"),
+		"Socket":              cfg.socket(),
+		"Snapshotter":         m.snapshotter,
+		"SandboxImage":        SandboxImage,
+		"RestrictOOMScoreAdj": !m.sysResource,
+		"CNIBinDir":           cfg.RuntimeDir,
+		"CNIConfDir":          cfg.cniConfigDir(),
+		"Runc":                m.runc,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("render containerd's configuration: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func (cfg Config) containerdConfigFile() string { return cfg.path("containerd", "config.toml") }
+
+// containerdProcess is containerd as a child. It finds its shim on PATH.
+func containerdProcess(cfg Config) process {
+	return process{
+		path: filepath.Join(cfg.RuntimeDir, "containerd"),
+		args: []string{"--config", cfg.containerdConfigFile()},
+		env:  childEnv(cfg.RuntimeDir),
+		log:  cfg.path("containerd.log"),
+	}
+}
+
+// childEnv is our environment with dir first on PATH, and without the join
+// token, which containers' shims would keep.
+func childEnv(dir string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if name != "PATH" && name != "EVERYNODE_TOKEN" {
+			env = append(env, kv)
+		}
+	}
+	return append(env, "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// waitForSocket returns once something accepts connections at path.
+func waitForSocket(ctx context.Context, path string) error {
+	var dialer net.Dialer
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		conn, err := dialer.DialContext(ctx, "unix", path)
+		if err != nil {
+			last = err
+			return false, nil
+		}
+		return true, conn.Close()
+	})
+	if err != nil && last != nil {
+		return fmt.Errorf("wait for the container runtime: %w", last)
+	}
+	return err
+}

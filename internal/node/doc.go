@@ -1,0 +1,20 @@
+// Package node makes one machine, or one pair of network and mount namespaces,
+// a Kubernetes node.
+//
+// Run is the agent. It checks the machine, joins the cluster with a bootstrap
+// token when it has no credentials yet, writes the configuration of its three
+// children and supervises them:
+//
+//	agent ─┬─ containerd            own root, state and socket below DataDir
+//	       ├─ everynode kubelet     registers the Node, runs its pods
+//	       └─ everynode kube-proxy  service addresses, by nftables
+//
+// The children die with the agent (parent death signal). Containers do not:
+// their shims are no children of the agent, and the next containerd finds them
+// again. The agent itself keeps the pod network: the CNI configuration for the
+// node's pod range, routes to the other nodes' pod ranges and the masquerading
+// of what leaves them.
+//
+// Everything acts on the namespaces the calling process is in; whoever wants
+// several nodes on one machine enters them first.
+package node

@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/cert"
+	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+	"k8s.io/cluster-bootstrap/token/jws"
+	bootstraputil "k8s.io/cluster-bootstrap/token/util"
+)
+
+// newToken tells how to get a token that works; errors about tokens end with it.
+const newToken = "make a new one on the control plane's machine with: everynode token create"
+
+// bootstrapToken is a join token taken apart. Only its ID may be shown.
+type bootstrapToken struct{ id, secret string }
+
+func parseToken(s string) (bootstrapToken, error) {
+	if !bootstraputil.IsValidBootstrapToken(s) {
+		return bootstrapToken{}, fmt.Errorf("the token is malformed: a token has 6 characters, a dot and 16 characters (a-z, 0-9), this one has %d in all; check it, or %s", len(s), newToken)
+	}
+	id, secret, _ := strings.Cut(s, ".")
+	return bootstrapToken{id: id, secret: secret}, nil
+}
+
+// discovery finds out, with nothing but a token, which CA the cluster has, the
+// way kubeadm does: what an unknown server says is believed when it is signed
+// with the token.
+type discovery struct {
+	server string // https://host:port
+	token  bootstrapToken
+	log    *slog.Logger
+
+	unreachable time.Duration // how long a server that does not answer is tried
+	unsigned    time.Duration // how long a signature may take to appear for a token that was made just now
+	interval    time.Duration // pause between attempts
+}
+
+func newDiscovery(server string, token bootstrapToken, log *slog.Logger) discovery {
+	return discovery{
+		server: server, token: token, log: log,
+		unreachable: 2 * time.Minute, unsigned: 10 * time.Second, interval: 250 * time.Millisecond,
+	}
+}
+
+// errRefused marks answers of the server, as opposed to none.
+type errRefused struct{ error }
+
+func (e errRefused) Unwrap() error { return e.error }
+
+// run returns the cluster's CA certificates as PEM.
+func (d discovery) run(ctx context.Context) ([]byte, error) {
+	var ca []byte
+	err := d.retry(ctx, func(ctx context.Context) (err error) {
+		ca, err = d.signedCA(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ca, d.retry(ctx, func(ctx context.Context) error { return d.verify(ctx, ca) })
+}
+
+// permanent marks errors that trying again does not mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// retry calls try until it succeeds, fails for good, or has failed for too
+// long. It says so in the log once in a while.
+func (d discovery) retry(ctx context.Context, try func(context.Context) error) error {
+	var last error
+	var logged time.Time
+	started := time.Now()
+	err := wait.PollUntilContextCancel(ctx, d.interval, true, func(ctx context.Context) (bool, error) {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if last = try(attempt); last == nil {
+			return true, nil
+		}
+		limit := d.unreachable
+		if errors.As(last, &errRefused{}) {
+			limit = d.unsigned
+		}
+		if errors.As(last, &permanent{}) || time.Since(started) >= limit {
+			return false, last
+		}
+		if time.Since(logged) >= 10*time.Second {
+			logged = time.Now()
+			d.log.Info("cannot join yet, trying again", "server", d.server, "for", limit, "err", last)
+		}
+		return false, nil
+	})
+	if err != nil && last != nil {
+		return last // also when ctx ended: the reason says more than "canceled"
+	}
+	return err
+}
+
+// signedCA fetches cluster-info without trust in the server, and returns the CA
+// in it if it is signed with our token. The token itself is not sent.
+func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: d.server, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	if err != nil {
+		return nil, permanent{fmt.Errorf("make a client for %s: %w", d.server, err)}
+	}
+	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, bootstrapapi.ConfigMapClusterInfo, metav1.GetOptions{})
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return nil, errRefused{fmt.Errorf("%s does not tell new nodes about its cluster: %w; is it an everynode server, and is it the right address?", d.server, err)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the API server %s cannot be reached: %w; check that it runs, the address (--server) and firewalls on the way", d.server, err)
+	}
+	kubeconfig, signature := info.Data[bootstrapapi.KubeConfigKey], info.Data[bootstrapapi.JWSSignatureKeyPrefix+d.token.id]
+	if kubeconfig == "" || signature == "" {
+		return nil, errRefused{fmt.Errorf("the cluster at %s does not know the token %s.***: it has expired, was deleted, or belongs to another cluster; %s", d.server, d.token.id, newToken)}
+	}
+	if !jws.DetachedTokenIsValid(signature, kubeconfig, d.token.id, d.token.secret) {
+		return nil, permanent{fmt.Errorf("the secret part of the token %s.*** is not the one that the cluster at %s knows: "+
+			"the token was mistyped, or somebody else answers at that address; check both, or %s", d.token.id, d.server, newToken)}
+	}
+	ca, err := caOf(kubeconfig)
+	if err != nil {
+		return nil, permanent{fmt.Errorf("read the cluster's CA from what %s says: %w", d.server, err)}
+	}
+	return ca, nil
+}
+
+// caOf returns the CA certificates (PEM) in the text of a kubeconfig.
+func caOf(kubeconfig string) ([]byte, error) {
+	config, err := clientcmd.Load([]byte(kubeconfig))
+	if err != nil {
+		return nil, err
+	}
+	for _, cluster := range config.Clusters {
+		if _, err := cert.ParseCertsPEM(cluster.CertificateAuthorityData); err != nil {
+			return nil, err
+		}
+		return cluster.CertificateAuthorityData, nil
+	}
+	return nil, errors.New("it names no cluster")
+}
+
+// verify checks that the server has a certificate of the CA, and that it lets
+// the token in.
+func (d discovery) verify(ctx context.Context, ca []byte) error {
+	err := whoAmI(ctx, &rest.Config{
+		Host:            d.server,
+		BearerToken:     d.token.id + "." + d.token.secret,
+		TLSClientConfig: rest.TLSClientConfig{CAData: ca},
+	})
+	switch {
+	case err == nil:
+		return nil
+	case isCertificateError(err):
+		return permanent{fmt.Errorf("the certificate of %s is not one of the cluster's CA: %w; "+
+			"use an address that the certificate names (everynode server --advertise-address), and check that nobody stands between", d.server, err)}
+	case apierrors.IsUnauthorized(err):
+		return permanent{fmt.Errorf("the cluster at %s does not let the token %s.*** in any more: it has expired or was deleted; %s", d.server, d.token.id, newToken)}
+	default:
+		return fmt.Errorf("check the token %s.*** with %s: %w", d.token.id, d.server, err)
+	}
+}
+
+// whoAmI asks the API server for our own name, which everybody who is let in
+// may do. The error tells "not let in" from "not reached".
+func whoAmI(ctx context.Context, config *rest.Config) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	_, err = client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	return err
+}
+
+func isCertificateError(err error) bool {
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError))
+}
+
+// bootstrapKubeconfig renders the credentials that the kubelet asks for its
+// certificate with.
+func bootstrapKubeconfig(server string, ca []byte, token bootstrapToken) ([]byte, error) {
+	const name = "everynode"
+	out, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: server, CertificateAuthorityData: ca}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {Token: token.id + "." + token.secret}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		CurrentContext: name,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("render the bootstrap credentials: %w", err)
+	}
+	return out, nil
+}

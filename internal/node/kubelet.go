@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
+	"sigs.k8s.io/yaml"
+)
+
+// Kubelet runs the kubelet in this process, until it ends or is told to by a
+// signal. It takes the stock kubelet's arguments. A process can run it once.
+func Kubelet(ctx context.Context, args []string) error {
+	cmd := kubeletapp.NewKubeletCommand(ctx)
+	cmd.SetArgs(args)
+	cmd.SilenceErrors = true // the caller prints them
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		return fmt.Errorf("kubelet: %w", err)
+	}
+	return nil
+}
+
+func (cfg Config) kubeletConfigFile() string { return cfg.path("kubelet.yaml") }
+
+// kubeletConfiguration is the kubelet's configuration as YAML. resolvConf is
+// the file with the name servers that pods get.
+func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, error) {
+	no, yes, zero := false, true, int32(0)
+	kc := kubeletconfig.KubeletConfiguration{
+		TypeMeta:                 metav1.TypeMeta{APIVersion: kubeletconfig.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
+		Address:                  cfg.NodeIP,
+		HealthzBindAddress:       "127.0.0.1",
+		ReadOnlyPort:             0,
+		RotateCertificates:       true,
+		ServerTLSBootstrap:       true,
+		ContainerRuntimeEndpoint: cfg.endpoint(),
+		CgroupDriver:             "cgroupfs",
+		CgroupRoot:               cfg.CgroupRoot,
+		FailCgroupV1:             &no,
+		EnforceNodeAllocatable:   []string{"none"},
+		FailSwapOn:               &no,
+		MakeIPTablesUtilChains:   &no,
+		ResolverConfig:           &resolvConf,
+		MaxPods:                  110,
+		CPUManagerPolicy:         "none",
+		ContainerLogMaxSize:      "10Mi",
+		VolumePluginDir:          cfg.path("volume-plugins"),
+		SerializeImagePulls:      &no, // an image that cannot be pulled must not hold up the others
+	}
+	kc.Authentication.Anonymous.Enabled = &no
+	kc.Authentication.X509.ClientCAFile = cfg.caFile()
+	kc.Authentication.Webhook.Enabled = &yes
+	kc.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeWebhook
+	if !m.sysResource {
+		kc.OOMScoreAdj = &zero // a lower score than ours is not ours to set
+	}
+	if cfg.Local {
+		shareDisk(&kc)
+	}
+	out, err := yaml.Marshal(kc)
+	if err != nil {
+		return nil, fmt.Errorf("render the kubelet's configuration: %w", err)
+	}
+	return out, nil
+}
+
+// shareDisk switches off what acts on a full disk: local nodes share one, and
+// would all throw out pods and images for a file that none of them wrote. An
+// empty map would be dropped on the way; thresholds of 0% mean none.
+func shareDisk(kc *kubeletconfig.KubeletConfiguration) {
+	full := int32(100)
+	kc.ImageGCHighThresholdPercent = &full
+	kc.EvictionHard = map[string]string{
+		"imagefs.available":  "0%",
+		"imagefs.inodesFree": "0%",
+		"memory.available":   "0%",
+		"nodefs.available":   "0%",
+		"nodefs.inodesFree":  "0%",
+	}
+}
+
+// kubeletArgs are the kubelet's flags: what its configuration file cannot hold.
+// Nothing in them is secret.
+func kubeletArgs(cfg Config, bootstrap bool) []string {
+	args := []string{
+		"--config=" + cfg.kubeletConfigFile(),
+		"--kubeconfig=" + cfg.kubeconfig(),
+		"--cert-dir=" + cfg.path("pki"),
+		"--root-dir=" + kubeletRoot,
+		"--hostname-override=" + cfg.Name,
+		"--node-ip=" + cfg.NodeIP,
+	}
+	if bootstrap {
+		args = append(args, "--bootstrap-kubeconfig="+cfg.bootstrapKubeconfig())
+	}
+	if len(cfg.Labels) > 0 {
+		var pairs []string
+		for _, key := range slices.Sorted(maps.Keys(cfg.Labels)) {
+			pairs = append(pairs, key+"="+cfg.Labels[key])
+		}
+		args = append(args, "--node-labels="+strings.Join(pairs, ","))
+	}
+	return args
+}
+
+// kubeletProcess is the kubelet as a child. The bootstrap credentials are
+// named only while they exist: afterwards the kubelet has its own.
+func kubeletProcess(cfg Config, self string) process {
+	_, err := os.Stat(cfg.bootstrapKubeconfig())
+	return process{
+		path: self,
+		args: append([]string{"kubelet"}, kubeletArgs(cfg, err == nil)...),
+		env:  childEnv(cfg.RuntimeDir),
+		log:  cfg.path("kubelet.log"),
+	}
+}
+
+// resolvConf picks the resolv.conf for pods. One that names only systemd's
+// stub resolver, which listens on the host's loopback, would be of no use to
+// them: systemd keeps the real one beside it.
+func resolvConf(file, systemdFile string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return file
+	}
+	stub := false
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if !strings.HasPrefix(fields[1], "127.") && fields[1] != "::1" {
+			return file
+		}
+		stub = true
+	}
+	if _, err := os.Stat(systemdFile); stub && err == nil {
+		return systemdFile
+	}
+	return file
+}

@@ -1,0 +1,184 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// repairEvery is how often routes and rules are put right even though no Node
+// changed: somebody else may have removed them.
+const repairEvery = 30 * time.Second
+
+// peer is what the pod network has to know about a node.
+type peer struct {
+	name string
+	pods netip.Prefix // zero until the controllers have allocated one
+	addr netip.Addr   // InternalIP; zero until the kubelet has reported one
+}
+
+// network keeps the pod network of one node in line with the cluster's Nodes.
+type network struct {
+	node      string
+	configDir string // of the CNI plugins
+	ipamDir   string // where host-local keeps the addresses it gave out
+	foreign   bool   // the runtime is not ours: a pod network that is there already stays
+	log       *slog.Logger
+	rules     *masquerade
+
+	registered func() // called once, when our own Node is there
+}
+
+// newNetwork turns forwarding on. Registered is called once our Node is there
+// with its address.
+func newNetwork(cfg Config, registered func()) (*network, error) {
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("turn packet forwarding on, which pods need: %w", err)
+	}
+	rules, err := newMasquerade()
+	if err != nil {
+		return nil, err
+	}
+	return &network{
+		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.path("cni", "ipam"),
+		foreign: cfg.ContainerRuntimeEndpoint != "", log: cfg.Log, rules: rules, registered: registered,
+	}, nil
+}
+
+// run watches the Nodes with the node's own credentials until ctx ends.
+func (n *network) run(ctx context.Context, kubeconfig string) error {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return fmt.Errorf("read the node's credentials: %w", err)
+	}
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "everynode-agent"))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
+	nodes := factory.Core().V1().Nodes()
+	changed := make(chan struct{}, 1)
+	notify := func() {
+		select {
+		case changed <- struct{}{}:
+		default: // a look at all nodes is due already
+		}
+	}
+	_, err = nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { notify() },
+		UpdateFunc: func(any, any) { notify() },
+		DeleteFunc: func(any) { notify() },
+	})
+	if err != nil {
+		return fmt.Errorf("watch the nodes: %w", err)
+	}
+	factory.Start(ctx.Done())
+	defer factory.Shutdown()
+	if !cache.WaitForCacheSync(ctx.Done(), nodes.Informer().HasSynced) {
+		return ctx.Err()
+	}
+	repair := time.NewTicker(repairEvery)
+	defer repair.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-repair.C:
+		}
+		list, err := nodes.Lister().List(labels.Everything())
+		if err != nil {
+			return fmt.Errorf("list the nodes: %w", err)
+		}
+		n.sync(ctx, peersOf(list))
+	}
+}
+
+// stripNode keeps what the pod network needs: a thousand whole Nodes are large.
+func stripNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
+		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
+		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
+	}, nil
+}
+
+// peersOf reads the pod ranges and addresses of nodes, sorted by name. IPv4 only.
+func peersOf(nodes []*corev1.Node) []peer {
+	var peers []peer
+	for _, node := range nodes {
+		p := peer{name: node.Name}
+		for _, cidr := range append(node.Spec.PodCIDRs, node.Spec.PodCIDR) {
+			if prefix, err := netip.ParsePrefix(cidr); err == nil && prefix.Addr().Is4() && !p.pods.IsValid() {
+				p.pods = prefix.Masked()
+			}
+		}
+		for _, a := range node.Status.Addresses {
+			if a.Type != corev1.NodeInternalIP || p.addr.IsValid() {
+				continue
+			}
+			if addr, err := netip.ParseAddr(a.Address); err == nil && addr.Is4() {
+				p.addr = addr
+			}
+		}
+		peers = append(peers, p)
+	}
+	slices.SortFunc(peers, func(a, b peer) int { return strings.Compare(a.name, b.name) })
+	return peers
+}
+
+// sync puts the CNI configuration, the rules and the routes right. What fails
+// is logged, and tried again with the next change or repair.
+func (n *network) sync(ctx context.Context, peers []peer) {
+	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.node })
+	if i >= 0 && peers[i].addr.IsValid() && n.registered != nil {
+		n.registered()
+		n.registered = nil
+	}
+	var errs []error
+	if i >= 0 && peers[i].pods.IsValid() {
+		own := peers[i].pods
+		errs = append(errs, n.rules.set(ctx, own, podRanges(peers)), n.writeConfig(own))
+	}
+	errs = append(errs, syncRoutes(n.log, wantedRoutes(n.node, peers)))
+	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
+		n.log.Error("the pod network is not complete", "err", err)
+	}
+}
+
+// podRanges are the pod ranges of all nodes, sorted.
+func podRanges(peers []peer) []netip.Prefix {
+	var ranges []netip.Prefix
+	for _, p := range peers {
+		if p.pods.IsValid() {
+			ranges = append(ranges, p.pods)
+		}
+	}
+	slices.SortFunc(ranges, netip.Prefix.Compare)
+	return slices.Compact(ranges)
+}
+
+// cleanUp removes our rules and routes. For nodes whose pods are gone.
+func (n *network) cleanUp(ctx context.Context) error {
+	return errors.Join(n.rules.remove(ctx), syncRoutes(n.log, nil))
+}

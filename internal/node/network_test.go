@@ -1,0 +1,160 @@
+package node
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/knftables"
+)
+
+func testNode(name, pods, addr string) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       corev1.NodeSpec{PodCIDR: pods},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}, {Type: corev1.NodeInternalIP, Address: addr}}},
+	}
+}
+
+func testRoute(pods, via string) route {
+	return route{pods: netip.MustParsePrefix(pods), via: netip.MustParseAddr(via)}
+}
+
+// compareAddrs lets cmp compare the address types.
+func compareAddrs() cmp.Option {
+	return cmp.Options{cmp.AllowUnexported(route{}), cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})}
+}
+
+func TestWantedRoutes(t *testing.T) {
+	dual := testNode("d", "", "10.0.0.4")
+	dual.Spec.PodCIDRs = []string{"fd00:1::/64", "10.42.4.0/24"}
+	dual.Status.Addresses = append([]corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "fd00::4"}}, dual.Status.Addresses...)
+	peers := peersOf([]*corev1.Node{
+		testNode("c", "10.42.3.0/24", "10.0.0.3"),
+		testNode("a", "10.42.1.0/24", "10.0.0.1"),
+		testNode("new", "", "10.0.0.9"),          // no pod range yet
+		testNode("odd", "10.42.8.0/24", "no-IP"), // no address yet
+		dual,
+	})
+	want := []route{testRoute("10.42.3.0/24", "10.0.0.3"), testRoute("10.42.4.0/24", "10.0.0.4")}
+	if diff := cmp.Diff(want, wantedRoutes("a", peers), compareAddrs()); diff != "" {
+		t.Errorf("routes of a (-want +got):\n%s", diff)
+	}
+}
+
+func TestDiffRoutes(t *testing.T) {
+	b, c := testRoute("10.42.2.0/24", "10.0.0.2"), testRoute("10.42.3.0/24", "10.0.0.3")
+	moved := testRoute("10.42.2.0/24", "10.0.0.22")
+	tests := []struct {
+		name              string
+		have, want        []route
+		wantOff, wantOnto []route
+	}{
+		{"nothing to do", []route{b, c}, []route{c, b}, nil, nil},
+		{"first", nil, []route{c, b}, nil, []route{b, c}},
+		{"a node went", []route{b, c}, []route{b}, []route{c}, nil},
+		{"a node moved", []route{b, c}, []route{moved, c}, []route{b}, []route{moved}},
+		{"same twice", nil, []route{b, b}, nil, []route{b}},
+		{"clean up", []route{c, b}, nil, []route{b, c}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			remove, add := diffRoutes(tt.have, tt.want)
+			if diff := cmp.Diff(tt.wantOff, remove, compareAddrs()); diff != "" {
+				t.Errorf("remove (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.wantOnto, add, compareAddrs()); diff != "" {
+				t.Errorf("add (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMasquerade(t *testing.T) {
+	fake := knftables.NewFake(knftables.IPv4Family, masqTable)
+	m := &masquerade{nft: fake}
+	own := netip.MustParsePrefix("10.42.1.0/24")
+	two := []netip.Prefix{own, netip.MustParsePrefix("10.42.2.0/24")}
+	set := func(all []netip.Prefix) {
+		t.Helper()
+		if err := m.set(t.Context(), own, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(two)
+	golden(t, "masquerade.nft", []byte(fake.Dump()))
+	before := fake.LastTransaction
+	set(two)
+	if fake.LastTransaction != before {
+		t.Error("rules that are right were written again")
+	}
+	set(two[:1])
+	if elements, err := fake.ListElements(t.Context(), "set", masqSet); err != nil || len(elements) != 1 {
+		t.Errorf("%d pod ranges (%v) after a node went, want 1", len(elements), err)
+	}
+	// Somebody flushes all rules: the next repair puts them back.
+	if err := m.nft.Run(t.Context(), deleteTable(m.nft)); err != nil {
+		t.Fatal(err)
+	}
+	set(two[:1])
+	if rules, err := fake.ListRules(t.Context(), masqChain); err != nil || len(rules) != 2 {
+		t.Errorf("%d rules (%v) after a repair, want 2", len(rules), err)
+	}
+	for range 2 { // also when it is gone already
+		if err := m.remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if fake.Table != nil {
+		t.Error("the table is still there")
+	}
+}
+
+func deleteTable(nft knftables.Interface) *knftables.Transaction {
+	tx := nft.NewTransaction()
+	tx.Delete(&knftables.Table{})
+	return tx
+}
+
+func TestWriteCNIConfig(t *testing.T) {
+	own := netip.MustParsePrefix("10.42.1.0/24")
+	n := &network{configDir: filepath.Join(t.TempDir(), "net.d"), ipamDir: "/ipam", log: discard()}
+	name := filepath.Join(n.configDir, cniConfigName)
+	write := func() os.FileInfo {
+		t.Helper()
+		if err := n.writeConfig(own); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	first := write()
+	if !os.SameFile(first, write()) {
+		t.Error("a configuration that is right was written again: the runtime reloads its network each time")
+	}
+	own = netip.MustParsePrefix("10.42.7.0/24")
+	if os.SameFile(first, write()) {
+		t.Error("the new pod range was not written")
+	}
+
+	// A runtime of somebody else's keeps the network it has.
+	n.foreign = true
+	n.configDir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(n.configDir, "05-other.conflist"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.writeConfig(own); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(n.configDir, cniConfigName)); err == nil {
+		t.Error("wrote a second pod network beside the runtime's own")
+	}
+}

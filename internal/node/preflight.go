@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// runtimePrograms are what RuntimeDir must hold, besides images/pause.tar.
+func runtimePrograms() []string {
+	return []string{"containerd", "containerd-shim-runc-v2", "bridge", "host-local", "loopback", "portmap"}
+}
+
+// machine is what the agent finds out about where it runs.
+type machine struct {
+	runc        string // path of runc
+	cgroupV2    bool
+	sysResource bool   // CAP_SYS_RESOURCE is held: OOM scores may be lowered
+	snapshotter string // overlayfs, or native where overlay mounts do not work
+}
+
+// checkSuperuser comes first: nothing else can be told apart without root.
+func checkSuperuser() error {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("a node needs Linux, this is %s: run the agent on a Linux machine", runtime.GOOS)
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("a node needs root, to make containers and networks: run the command with sudo")
+	}
+	return nil
+}
+
+// preflight finds out what the machine has. All that is missing is reported at
+// once, each with what to do.
+func preflight(ctx context.Context, cfg Config) (machine, error) {
+	var m machine
+	var errs []error
+	m.cgroupV2 = isCgroupV2()
+	errs = append(errs, checkControllers(cgroupMount, m.cgroupV2), checkBridge())
+	if _, err := findProgram("nft", "nftables"); err != nil {
+		errs = append(errs, err)
+	} else {
+		errs = append(errs, checkNftables(ctx))
+	}
+	if cfg.ContainerRuntimeEndpoint == "" {
+		runc, err := findProgram("runc", "runc")
+		m.runc = runc
+		errs = append(errs, err, checkRuntimeDir(cfg.RuntimeDir))
+		m.snapshotter = chooseSnapshotter(cfg)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		errs = append(errs, fmt.Errorf("read this process' capabilities: %w; is /proc mounted?", err))
+	}
+	m.sysResource = hasCapability(string(status), unix.CAP_SYS_RESOURCE)
+	return m, errors.Join(errs...)
+}
+
+func findProgram(name, debianPackage string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%s is not on PATH, and a node needs it: apt-get install %s", name, debianPackage)
+	}
+	return path, nil
+}
+
+func checkRuntimeDir(dir string) error {
+	var missing []string
+	for _, name := range append(runtimePrograms(), filepath.Join("images", "pause.tar")) {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("runtime directory %s lacks %s: build it with `make build`, or say where it is with --runtime-dir", dir, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// checkNftables asks the kernel, through the same program kube-proxy uses.
+func checkNftables(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "nft", "list", "tables").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nft cannot talk to the kernel: %w: %s; a node needs a kernel with nf_tables (modprobe nf_tables)", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// checkBridge makes a bridge and takes it away again: whether a kernel can do
+// so is not written anywhere that holds for modules and built-in code alike.
+func checkBridge() error {
+	if _, err := netlink.LinkByName(podBridge); err == nil {
+		return nil
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "evprobe" + strconv.Itoa(os.Getpid()%10000)
+	probe := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(probe); err != nil {
+		return fmt.Errorf("make a network bridge, which pods are connected to: %w; a node needs a kernel with bridge support (modprobe bridge) and CAP_NET_ADMIN", err)
+	}
+	if err := netlink.LinkDel(probe); err != nil {
+		return fmt.Errorf("remove the bridge %s that was made as a test: %w", attrs.Name, err)
+	}
+	return nil
+}
+
+// chooseSnapshotter tries an overlay mount where containerd will make them.
+func chooseSnapshotter(cfg Config) string {
+	if err := overlayutils.Supported(cfg.path("containerd")); err != nil {
+		cfg.Log.Warn("overlay mounts do not work here, containers get full copies of their images", "dir", cfg.DataDir, "err", err)
+		return "native"
+	}
+	return "overlayfs"
+}
+
+// hasCapability reads the effective set out of the text of /proc/PID/status.
+func hasCapability(status string, capability uint) bool {
+	for line := range strings.Lines(status) {
+		value, found := strings.CutPrefix(line, "CapEff:")
+		if !found {
+			continue
+		}
+		bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		return err == nil && bits&(1<<capability) != 0
+	}
+	return false
+}

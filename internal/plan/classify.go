@@ -1,0 +1,232 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Classify decides for one node: what runs there, what is to be done, what it
+// adds to the status and to the totals of a rollout. It reads Now, Set, Gone
+// and Backoff of the input, not its Nodes and Pods, and sorts pods in place.
+//
+// name is the node's; node is nil when there is no such node. pods are those
+// whose Pod.Node is name. The verdict is overwritten, its room used again. A
+// verdict that could cost budget is a Candidate: its act waits for Roll.
+func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
+	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0]}
+	slices.SortFunc(pods, keepOrder)
+	if node == nil {
+		classifyUnknown(in, pods, v)
+	} else {
+		s := survey(in, node, pods)
+		s.account(v)
+		s.decide(v)
+	}
+	if in.Set.Halt != NoReason {
+		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
+		v.candidate, v.surging = fixed, false
+		v.deletes, v.creates = v.deletes[:0], v.creates[:0]
+	}
+}
+
+// keepOrder sorts the pods of one node so that, of two, the first is kept:
+// bound before unbound, as only a bound one can run; then the older, which has
+// proven itself; then by name, so that the order is total (I8).
+func keepOrder(a, b *Pod) int {
+	switch {
+	case a.Bound != b.Bound:
+		if a.Bound {
+			return -1
+		}
+		return 1
+	default:
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+	}
+}
+
+// classifyUnknown is for pods that name a node which is not there. They are in
+// no counter. Where the node is known to be gone, no kubelet will ever confirm
+// a deletion, so none is waited for. A pod that was never bound is nobody
+// else's business either. A bound one is left to the pod garbage collector:
+// the node may merely be unknown to us yet.
+func classifyUnknown(in *Input, pods []*Pod, v *Verdict) {
+	v.Reason = NodeGone
+	v.Pod = pods[0].Name
+	for _, p := range slices.Backward(pods) {
+		gone := in.Gone[v.Node]
+		switch {
+		case p.Uncertain:
+		case gone && !p.Forced, !gone && !p.Bound && p.Deleted.IsZero():
+			v.deletes = append(v.deletes, Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Now: gone, Reason: NodeGone})
+		}
+	}
+}
+
+// site is one node and what its pods amount to.
+type site struct {
+	in      *Input
+	node    *Node
+	pods    []*Pod // in keepOrder
+	backoff Backoff
+	fit     Eligibility
+
+	old, cur    *Pod // the first live pod of older revisions, of the current one
+	live        int  // pods that are neither ended nor deleted
+	ending      *Pod // a pod that is deleted and has not ended yet
+	ended       *Pod // a pod that has ended and is not deleted
+	failing     *Pod // the same, of the current revision
+	uncertain   *Pod
+	predecessor *Pod // the newest pod of the current revision that is no longer live
+	best        *Pod // the one that the status is taken from; nil when all are deleted
+	present     bool // there is a pod that counts as scheduled
+}
+
+func survey(in *Input, node *Node, pods []*Pod) site {
+	s := site{in: in, node: node, pods: pods, backoff: in.Backoff[node.Name], fit: in.Set.Placement.Admits(node)}
+	for _, p := range pods {
+		s.add(p)
+	}
+	return s
+}
+
+func (s *site) add(p *Pod) {
+	current := s.current(p)
+	if p.Uncertain && s.uncertain == nil {
+		s.uncertain = p
+	}
+	if p.live() {
+		s.live++
+		if current && s.cur == nil {
+			s.cur = p
+		}
+		if !current && s.old == nil {
+			s.old = p
+		}
+	} else if current && (s.predecessor == nil || !p.Created.Before(s.predecessor.Created)) {
+		s.predecessor = p
+	}
+	if p.Deleted.IsZero() {
+		s.present = true
+		if p.ended() && s.ended == nil {
+			s.ended = p
+		}
+		if p.ended() && current && s.failing == nil {
+			s.failing = p
+		}
+		if s.best == nil || s.better(p, s.best) {
+			s.best = p
+		}
+	} else if !p.ended() {
+		s.present = true
+		if s.ending == nil {
+			s.ending = p
+		}
+	}
+	// A pod that has ended and is deleted is only waiting for a finalizer. It
+	// runs nothing and blocks nothing.
+}
+
+// ended says that no container runs or will run again.
+func (p *Pod) ended() bool { return p.Phase == Failed || p.Phase == Succeeded }
+
+// live says that the pod runs, or will.
+func (p *Pod) live() bool { return p.Deleted.IsZero() && !p.ended() }
+
+// current says whether the pod is of the current revision: by hash, or by the
+// template generation that older DaemonSets carry.
+func (s *site) current(p *Pod) bool {
+	set := &s.in.Set
+	return set.Hash != "" && p.Hash == set.Hash || set.Generation != 0 && p.Generation == set.Generation
+}
+
+// available says whether the pod counts (I6). One whose last write has an
+// unknown outcome may be gone already.
+func (s *site) available(p *Pod) bool {
+	if !p.live() || !p.Ready || p.Uncertain {
+		return false
+	}
+	at, known := s.availableAt(p)
+	return known && !at.After(s.in.Now)
+}
+
+// availableAt is when a ready pod becomes available if it stays ready. Without
+// MinReady the time does not matter, and need not be known.
+func (s *site) availableAt(p *Pod) (at time.Time, known bool) {
+	if s.in.Set.MinReady <= 0 {
+		return time.Time{}, true
+	}
+	return p.ReadySince.Add(s.in.Set.MinReady), !p.ReadySince.IsZero()
+}
+
+// better orders the pods that are not deleted for the status. Ready, available
+// and updated are then said of one pod: with surge, a node counts as updated
+// only when its new pod is the one that serves, or when none does.
+func (s *site) better(p, q *Pod) bool {
+	for _, has := range [...]func(*Pod) bool{(*Pod).live, s.available, s.current, (*Pod).ready} {
+		if has(p) != has(q) {
+			return has(p)
+		}
+	}
+	return false // q comes first in keepOrder
+}
+
+func (p *Pod) ready() bool { return p.Ready }
+
+// account fills what the node adds to the status and to the totals.
+func (s *site) account(v *Verdict) {
+	v.Desired = s.fit.Run
+	v.Current = s.fit.Run && s.present
+	v.Misscheduled = !s.fit.Run && s.present
+	serves := s.best != nil && s.available(s.best)
+	if s.best != nil {
+		v.Pod = s.best.Name
+		v.Ready = s.fit.Run && s.best.live() && s.best.Ready
+		v.Available = s.fit.Run && serves
+		v.Updated = s.fit.Run && s.current(s.best)
+	} else if s.ending != nil {
+		v.Pod = s.ending.Name
+	}
+	holds := s.fit.Run || s.fit.Keep && s.live > 0
+	v.counted = holds && (serves || !s.excused())
+	v.down = v.counted && !serves
+	// A current pod that failed still takes its place: a revision whose pods
+	// fail must not walk from node to node.
+	v.surging = s.surges() && s.old != nil && (s.failing != nil || s.cur != nil && !s.available(s.cur))
+	for _, p := range s.pods {
+		if at, known := s.availableAt(p); known && p.live() && p.Ready && s.fit.Keep {
+			v.wake(at, s.in.Now)
+		}
+	}
+}
+
+// wake makes sure that the verdict is looked at again at the instant, if that
+// is still to come.
+func (v *Verdict) wake(at, now time.Time) {
+	if at.After(now) && (v.Until.IsZero() || at.Before(v.Until)) {
+		v.Until = at
+	}
+}
+
+// excused says that the node's trouble is older than the rollout's work on it
+// (I5). Equal times do not count as earlier: the API gives whole seconds, and
+// the safe side is to count the node as down.
+//
+// A failed pod that was deleted after the node turned NotReady proves that the
+// node's kubelet is alive, and that the pod there now is not the first of its
+// revision; when the first one came is not known then.
+func (s *site) excused() bool {
+	since := s.node.ReadyChanged
+	if s.node.Ready || since.IsZero() || s.backoff.Last.After(since) {
+		return false
+	}
+	for _, p := range s.pods {
+		if s.current(p) && !since.Before(p.Created) {
+			return false
+		}
+		if !s.current(p) && !p.Deleted.IsZero() && !since.Before(p.Deleted) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,241 @@
+package plan
+
+import "slices"
+
+// candidate says what a verdict's last act costs, if anything.
+type candidate uint8
+
+const (
+	fixed   candidate = iota // nothing waits for Roll
+	replace                  // the last delete makes the node unavailable
+	surge                    // the last create makes the node hold two pods
+	leave                    // the last delete takes an available pod from a node that should have none
+)
+
+// decide names the reason and the acts.
+func (s *site) decide(v *Verdict) {
+	if !s.fit.Keep {
+		s.evict(v)
+		return
+	}
+	if s.uncertain != nil {
+		// Whatever was asked of this node may have happened or not. One more
+		// write on top could make it two pods, or none.
+		v.Reason, v.Detail = Unconfirmed, s.uncertain.Name
+		return
+	}
+	s.retire(v)
+	switch {
+	case s.live == 0:
+		s.fill(v)
+	case s.prune(v):
+		v.Reason, v.Detail = Duplicate, v.Pod
+	case s.old == nil:
+		s.settle(v, s.cur)
+	case s.cur != nil:
+		s.handOver(v)
+	default:
+		s.renew(v)
+	}
+}
+
+// evict deletes everything from a node that may not hold a pod (I3). It does
+// not wait for budget or back-off: the pod has no business there.
+func (s *site) evict(v *Verdict) {
+	v.Reason, v.Detail = s.fit.Reason, s.fit.Detail
+	for _, p := range slices.Backward(s.pods) {
+		if p.Deleted.IsZero() && !p.Uncertain {
+			s.remove(v, p, s.fit.Reason)
+		}
+	}
+}
+
+// retire deletes pods that have ended, unless the back-off holds them. It is
+// there so that a pod which fails at once does not turn into a loop of creates
+// and failures; an outdated pod cannot be part of such a loop.
+func (s *site) retire(v *Verdict) {
+	until := s.backoff.ends()
+	held := !s.backoff.Expired(s.in.Now) && until.After(s.in.Now)
+	for _, p := range slices.Backward(s.pods) {
+		switch {
+		case !p.ended() || !p.Deleted.IsZero():
+		case held && !(s.rolls() && !s.current(p)):
+			v.wake(until, s.in.Now)
+		default:
+			s.remove(v, p, endReason(p))
+		}
+	}
+}
+
+func endReason(p *Pod) Reason {
+	switch {
+	case p.Phase == Succeeded:
+		return PodSucceeded
+	case p.Refused:
+		return PodRefused
+	default:
+		return PodFailed
+	}
+}
+
+func (s *site) rolls() bool  { return s.in.Set.Strategy == RollingUpdate }
+func (s *site) surges() bool { return s.rolls() && s.in.Set.MaxSurge.Value > 0 }
+
+// fill is for a node without a live pod. The successor of one that ended comes
+// when that one is deleted. Without surge, it also waits until a terminating
+// pod is gone (I1); with surge, two side by side is what was asked for.
+func (s *site) fill(v *Verdict) {
+	switch {
+	case !s.fit.Run:
+		v.Reason, v.Detail = s.fit.Reason, s.fit.Detail
+	case s.ended != nil:
+		s.await(v, s.ended)
+	case s.ending != nil && !s.surges():
+		v.Reason, v.Detail = WaitingForTermination, s.ending.Name
+	default:
+		s.create(v, Missing)
+		v.Reason = v.creates[0].Reason
+	}
+}
+
+// await is for a pod that has ended: it is deleted just now, or left for a
+// while. Its successor comes after that.
+func (s *site) await(v *Verdict, p *Pod) {
+	v.Reason, v.Detail = BackingOff, p.Name
+	for _, d := range v.deletes {
+		if d.Pod == p.Name {
+			v.Reason = d.Reason
+		}
+	}
+}
+
+// prune deletes the pods that are too many: all but the first of the node, or
+// with surge all but the first old and the first current one. Updating waits
+// until that is done.
+func (s *site) prune(v *Verdict) (pruned bool) {
+	spare := s.old != nil && s.cur != nil && s.surges()
+	if s.live == 1 || s.live == 2 && spare {
+		return false
+	}
+	keep, also := s.old, s.cur
+	if !spare {
+		keep, also = s.first(), nil
+	}
+	for _, p := range slices.Backward(s.pods) {
+		if p.live() && p != keep && p != also {
+			s.remove(v, p, Duplicate)
+		}
+	}
+	return true
+}
+
+// first is the live pod that comes first in keepOrder.
+func (s *site) first() *Pod {
+	if i := slices.IndexFunc(s.pods, (*Pod).live); i >= 0 {
+		return s.pods[i]
+	}
+	return nil
+}
+
+// settle gives the reason for a node whose pod is of the current revision.
+func (s *site) settle(v *Verdict, p *Pod) {
+	switch {
+	case !s.fit.Run:
+		v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
+	default:
+		v.Reason = s.progress(p)
+	}
+}
+
+// progress is how far a live pod has come.
+func (s *site) progress(p *Pod) Reason {
+	switch {
+	case s.available(p):
+		return UpToDate
+	case p.Ready:
+		return MinReadyWait
+	case !p.Bound:
+		return WaitingForScheduler
+	case p.WasReady:
+		return NotReady
+	default:
+		return Starting
+	}
+}
+
+// handOver is for an old pod beside a current one, with surge: the old one
+// goes when the current one is available, or when it serves nobody itself.
+func (s *site) handOver(v *Verdict) {
+	switch {
+	case s.available(s.cur):
+		v.Reason = Surged
+		s.remove(v, s.old, Surged)
+	case !s.old.Ready:
+		v.Reason = s.progress(s.cur)
+		s.remove(v, s.old, Outdated)
+	default:
+		v.Reason = s.progress(s.cur)
+	}
+}
+
+// renew is for a node with one live pod, an outdated one.
+//
+// A pod that is not available is replaced at once: it is down already, so the
+// budget counts it in any case, and waiting would let a bad update block the
+// good one that follows it.
+//
+// A node that only keeps its pod is not updated: its successor would not be
+// started, and NoSchedule keeps what runs. With surge the pod leaves, since
+// there an update ends with more pods available rather than fewer, but only
+// while that costs no availability (Roll).
+func (s *site) renew(v *Verdict) {
+	p := s.old
+	switch {
+	case !s.rolls():
+		v.Reason, v.Detail = WaitingForDeletion, p.Name
+	case !s.fit.Run && !s.surges():
+		v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
+	case !s.fit.Run && s.available(p):
+		v.Reason, v.Detail, v.candidate = TaintKeepsPod, s.fit.Detail, leave
+		s.remove(v, p, TaintNotTolerated)
+	case !s.fit.Run:
+		v.Reason, v.Detail = TaintNotTolerated, s.fit.Detail
+		s.remove(v, p, TaintNotTolerated)
+	case s.surges() && s.failing != nil:
+		s.await(v, s.failing) // it failed beside the old one
+	case s.surges():
+		s.create(v, Surge)
+		v.Reason = v.creates[0].Reason
+		if s.available(p) {
+			v.Reason, v.candidate = BudgetSpent, surge
+		}
+	case s.available(p):
+		v.Reason, v.candidate = BudgetSpent, replace
+		s.remove(v, p, Outdated)
+	default:
+		v.Reason = Outdated
+		s.remove(v, p, Outdated)
+	}
+}
+
+func (s *site) remove(v *Verdict, p *Pod, why Reason) {
+	v.deletes = append(v.deletes, Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why})
+}
+
+// create names the pod's predecessor and who binds it. A pod that follows one
+// which the kubelet refused would be refused again: it goes to the scheduler,
+// which waits for room.
+func (s *site) create(v *Verdict, why Reason) {
+	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.in.Set.Scheduled}
+	refused := false
+	switch {
+	case s.predecessor != nil:
+		c.Predecessor, refused = s.predecessor.UID, s.predecessor.Refused
+	case !s.backoff.Expired(s.in.Now):
+		c.Predecessor, refused = s.backoff.Pod, s.backoff.Refused
+	}
+	if refused {
+		c.ByScheduler, c.Reason = true, PodRefused
+	}
+	v.creates = append(v.creates, c)
+}

@@ -1,0 +1,59 @@
+// Package plan is the DaemonSet algorithm. It decides into a value and does
+// nothing else: no clock, no context, no client, no logger. Make takes one
+// snapshot of the cluster, as flat values, and says which pods to create and
+// delete, what the status is, and for every node why.
+//
+// # Shape
+//
+//	Input ──► Classify, node by node ──► Roll, over the totals ──► Plan
+//
+// Classify looks at one node and the pods of the DaemonSet there. It never
+// spends budget: where an outdated pod could be replaced it names a candidate.
+// Roll turns totals and candidates into the ones that move now. Make is the two
+// together and is the specification; anything faster must agree with it. Who
+// keeps one Verdict for each node and their Totals, can do the same work for
+// only the nodes that changed.
+//
+// A node's pods go through these states. Without surge a node has one pod at a
+// time; with surge the new one comes first and the old one goes last.
+//
+//	             create                 ready for MinReady
+//	(no pod) ─────────────► starting ─────────────────────► available
+//	    ▲                      │ ▲                              │
+//	    │                fails │ │ back-off ends                │ outdated
+//	    │                      ▼ │ (delete)                     ▼
+//	    └───── gone ◄────── ended, terminating ◄─────────── waits for budget
+//
+// # Invariants
+//
+// Tests cite these numbers.
+//
+//	I1  A node has at most one pod of a DaemonSet that is not terminating; with
+//	    MaxSurge, at most one of the old and one of the current revision.
+//	I2  A pod is created only for a node that the template's node name, node
+//	    selector, required node affinity and tolerations admit. Cordoned nodes
+//	    are admitted: every daemon pod tolerates the unschedulable taint.
+//	I3  A pod on a node that stops matching is deleted at once. NoSchedule
+//	    keeps what runs and starts nothing; NoExecute evicts.
+//	I4  Let B be the nodes that should run a pod, or may keep the one they
+//	    hold, without those that I5 excuses. A rolling update deletes an
+//	    available pod only if the nodes of B without an available pod, plus
+//	    one, are at most MaxUnavailable; also through consecutive bad updates.
+//	    A pod whose last write has an unknown outcome counts as unavailable.
+//	    With MaxSurge, it deletes an available pod only if the node has
+//	    another one, or may start no new one while more nodes have an
+//	    available pod than should run one.
+//	I5  Excused is a node without an available pod that has not been Ready
+//	    since before its old pod was deleted and its new pod created. A node
+//	    that turns NotReady under the new revision is not excused. So a dead node never wedges a rollout, and
+//	    a revision that kills nodes is stopped.
+//	I6  A new pod counts only after MinReady of unbroken readiness.
+//	I7  OnDelete deletes no pod for being outdated.
+//	I8  The same input in any order gives the same plan.
+//	I9  Status equals what a full recount of the snapshot gives.
+//	I10 Nothing to do means an empty plan: no creates, no deletes.
+//	I11 (revisions) History keeps the limit of old revisions, and never drops
+//	    one with live pods.
+//	I12 One failing node never holds up another: verdicts are independent but
+//	    for the budget.
+package plan

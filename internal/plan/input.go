@@ -1,0 +1,206 @@
+package plan
+
+import "time"
+
+// Input is everything that a decision may depend on. Make reads it and never
+// writes to it. Nodes and Pods may come in any order (I8).
+type Input struct {
+	// Now is the instant of the decision.
+	Now time.Time
+	Set Spec
+	// Nodes are the nodes of the cluster, each name once.
+	Nodes []Node
+	// Pods are the pods that the DaemonSet controls.
+	Pods []Pod
+	// Gone names the nodes that are known, by a live read, to exist no more.
+	Gone map[string]bool
+	// Backoff holds, by node name, the back-off of pods that failed there.
+	Backoff map[string]Backoff
+}
+
+// Spec is what a DaemonSet asks for.
+type Spec struct {
+	Placement Placement
+	Strategy  Strategy
+	// MaxUnavailable and MaxSurge are scaled by the number of nodes that
+	// should run a pod, and rounded up. Both zero means MaxUnavailable 1.
+	MaxUnavailable, MaxSurge Amount
+	MinReady                 time.Duration
+	// Hash names the current revision; Generation is the template generation
+	// of DaemonSets that still carry one, else 0. A pod is current when it has
+	// either.
+	Hash       string
+	Generation int64
+	// Halt, when not zero, stops every action and says why: the DaemonSet is
+	// being deleted, its selector is empty, or it cannot be read.
+	Halt Reason
+	// HaltDetail says what exactly is wrong, where Halt has a subject.
+	HaltDetail string
+	// Scheduled says that only the scheduler can place these pods (volume
+	// claims, resource claims, scheduling gates).
+	Scheduled bool
+}
+
+// Strategy says when outdated pods are replaced.
+type Strategy uint8
+
+// The strategies of apps/v1.
+const (
+	RollingUpdate Strategy = iota
+	OnDelete
+)
+
+// Amount is a number, or a percentage of the nodes that should run a pod.
+type Amount struct {
+	Value   int
+	Percent bool
+}
+
+// Of scales the amount by total, rounding up.
+func (a Amount) Of(total int) int {
+	if !a.Percent {
+		return a.Value
+	}
+	return (a.Value*total + 99) / 100
+}
+
+// Placement is where the template lets pods run: compiled once per revision.
+// The zero value admits every node without NoSchedule and NoExecute taints.
+type Placement struct {
+	// NodeName, when not empty, is the only node (template spec.nodeName).
+	NodeName string
+	// Selector must be contained in the node's labels.
+	Selector map[string]string
+	// Terms are the required node affinity: one of them must match. Nil means
+	// no affinity; empty and not nil matches no node.
+	Terms []Term
+	// Tolerations include those that every daemon pod gets.
+	Tolerations []Toleration
+}
+
+// Term is one node selector term: all of its requirements must hold. A term
+// without requirements matches nothing.
+type Term struct {
+	Labels []Requirement
+	// Names match metadata.name, the only field that a term may ask for, by In
+	// or NotIn with one value.
+	Names []Requirement
+}
+
+// Requirement is one expression of a term.
+type Requirement struct {
+	Key      string
+	Operator Operator
+	Values   []string
+}
+
+// Operator is the operator of a node selector requirement.
+type Operator uint8
+
+// The operators of core/v1. Invalid marks one that could not be read: its term
+// matches nothing.
+const (
+	Invalid Operator = iota
+	In
+	NotIn
+	Exists
+	DoesNotExist
+	Gt
+	Lt
+)
+
+// Effect is the effect of a taint.
+type Effect uint8
+
+// The effects of core/v1. AnyEffect is only meant in tolerations.
+const (
+	AnyEffect Effect = iota
+	NoSchedule
+	PreferNoSchedule
+	NoExecute
+)
+
+// Taint is a node's taint.
+type Taint struct {
+	Key, Value string
+	Effect     Effect
+}
+
+// Toleration tolerates taints. An empty Key with Exists tolerates every key.
+type Toleration struct {
+	Key, Value string
+	// Exists says that any value is tolerated.
+	Exists bool
+	Effect Effect
+	// Compare is Gt or Lt for numeric tolerations, else Invalid.
+	Compare Operator
+}
+
+// Node is what the algorithm needs to know of a node.
+type Node struct {
+	Name, UID string
+	Labels    map[string]string
+	Taints    []Taint
+	Ready     bool
+	// ReadyChanged is when Ready last changed; zero when not known.
+	ReadyChanged time.Time
+}
+
+// Phase is the phase of a pod.
+type Phase uint8
+
+// The phases of core/v1.
+const (
+	Pending Phase = iota
+	Running
+	Succeeded
+	Failed
+)
+
+// Pod is what the algorithm needs to know of a pod.
+type Pod struct {
+	Name, UID string
+	// Node is the node that the pod runs on, or is meant for while it is not
+	// Bound. Empty when the pod names none.
+	Node string
+	// Bound says that spec.nodeName is set.
+	Bound bool
+	// Hash and Generation are the revision that the pod was made from.
+	Hash       string
+	Generation int64
+	Phase      Phase
+	Created    time.Time
+	Ready      bool
+	// ReadySince is when the pod became ready; meaningful while Ready.
+	ReadySince time.Time
+	// WasReady says of a pod that is not Ready that it has been. It changes
+	// the reason that is given, never what is done.
+	WasReady bool
+	// Deleted is when deletion was asked for; zero while it was not. It is
+	// the moment of the request, not the end of the grace period.
+	Deleted time.Time
+	// Forced says that deletion without a grace period was asked for: there
+	// is nothing stronger left to ask.
+	Forced bool
+	// Refused says that the kubelet failed the pod for want of room: OutOf
+	// resources, or ports in use.
+	Refused bool
+	// Uncertain says that the outcome of our last write to it is not known.
+	Uncertain bool
+}
+
+// Backoff is how long the next failed pod of a node is left in place. It
+// belongs to the node, not to the revision: an edit does not reset it, but an
+// edit replaces a failed pod at once, because the pod is then outdated.
+type Backoff struct {
+	// Last is when a failed or succeeded pod was last deleted there.
+	Last time.Time
+	// Delay is the pause after Last.
+	Delay time.Duration
+	// Pod is the UID of the pod that was deleted at Last. Its successor is
+	// named after it when it is gone from the input by then.
+	Pod string
+	// Refused says that this pod was refused for want of room: the scheduler
+	// then binds the successor.
+	Refused bool
+}

@@ -1,0 +1,105 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Make decides for a whole snapshot. It is the specification: whatever works
+// with less must come to the same plan. The plan is overwritten and its room
+// used again; it keeps no reference to the input but strings.
+func Make(in *Input, out *Plan) {
+	out.reset()
+	out.gather(in)
+	out.classify(in)
+	var totals Totals
+	for i := range out.Verdicts {
+		v := &out.Verdicts[i]
+		totals.Add(v)
+		if v.Candidate() {
+			out.candidates = append(out.candidates, v)
+		}
+	}
+	Roll(&in.Set, &totals, out.candidates)
+	out.collect(totals.Status)
+	out.release()
+}
+
+func (out *Plan) reset() {
+	out.Creates, out.Deletes, out.Verdicts = out.Creates[:0], out.Deletes[:0], out.Verdicts[:0]
+	out.nodes, out.pods, out.candidates = out.nodes[:0], out.pods[:0], out.candidates[:0]
+}
+
+// gather sorts nodes and pods by node name (I8). Pods that name no node are
+// nobody's: only the scheduler can say where they go, and it has not yet.
+func (out *Plan) gather(in *Input) {
+	for i := range in.Nodes {
+		out.nodes = append(out.nodes, &in.Nodes[i])
+	}
+	for i := range in.Pods {
+		if in.Pods[i].Node != "" {
+			out.pods = append(out.pods, &in.Pods[i])
+		}
+	}
+	slices.SortFunc(out.nodes, func(a, b *Node) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out.pods, func(a, b *Pod) int { return cmp.Compare(a.Node, b.Node) })
+}
+
+// classify merges the two sorted lists into one verdict for each name.
+func (out *Plan) classify(in *Input) {
+	nodes, pods := out.nodes, out.pods
+	for len(nodes) > 0 || len(pods) > 0 {
+		var name string
+		var node *Node
+		if len(pods) == 0 || len(nodes) > 0 && nodes[0].Name <= pods[0].Node {
+			node, nodes = nodes[0], nodes[1:]
+			name = node.Name
+		} else {
+			name = pods[0].Node
+		}
+		n := 0
+		for n < len(pods) && pods[n].Node == name {
+			n++
+		}
+		Classify(in, name, node, pods[:n:n], out.next())
+		pods = pods[n:]
+	}
+}
+
+// next is one more verdict, with the room that it had in the last plan.
+func (out *Plan) next() *Verdict {
+	n := len(out.Verdicts)
+	if n < cap(out.Verdicts) {
+		out.Verdicts = out.Verdicts[:n+1]
+	} else {
+		out.Verdicts = append(out.Verdicts, Verdict{})
+	}
+	return &out.Verdicts[n]
+}
+
+// collect lists the acts, by node name since the verdicts are.
+func (out *Plan) collect(s Status) {
+	out.Status, out.WakeAt = s, earliest(out.Verdicts)
+	for i := range out.Verdicts {
+		v := &out.Verdicts[i]
+		out.Creates = append(out.Creates, v.Creates()...)
+		out.Deletes = append(out.Deletes, v.Deletes()...)
+	}
+}
+
+// release lets go of the input, which may be large and is not ours to hold.
+func (out *Plan) release() {
+	clear(out.nodes)
+	clear(out.pods)
+}
+
+// earliest is the first instant at which time alone changes a verdict.
+func earliest(verdicts []Verdict) (at time.Time) {
+	for i := range verdicts {
+		if u := verdicts[i].Until; !u.IsZero() && (at.IsZero() || u.Before(at)) {
+			at = u
+		}
+	}
+	return at
+}

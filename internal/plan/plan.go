@@ -1,0 +1,83 @@
+package plan
+
+import "time"
+
+// Plan is what to do now. The engine carries it out in this order: deletes and
+// creates in any order among nodes (a node never has both, but for a surge that
+// ends), then status.
+type Plan struct {
+	// Creates are the pods to make, by node name.
+	Creates []Create
+	// Deletes are the pods to delete, by node name, the newer pod first.
+	Deletes []Delete
+	// Verdicts has one entry for each node of the input and for each other
+	// node that a pod names, sorted by node name.
+	Verdicts []Verdict
+	Status   Status
+	// WakeAt is when time alone changes the plan; zero when never.
+	WakeAt time.Time
+
+	// Room that the next Make uses again.
+	nodes      []*Node
+	pods       []*Pod
+	candidates []*Verdict
+}
+
+// Create is a pod to make from the current revision.
+type Create struct {
+	Node string
+	// NodeUID is the UID of that node.
+	NodeUID string
+	// Predecessor is the UID of the newest pod of the current revision that
+	// has ended or still ends on this node, else Backoff.Pod; empty when the
+	// input knows neither. The name of the pod is made from it, so that the
+	// successor of a failed pod does not take over its name.
+	Predecessor string
+	// ByScheduler says that the scheduler must bind the pod.
+	ByScheduler bool
+	Reason      Reason
+}
+
+// Delete is a pod to delete.
+type Delete struct {
+	Node, Pod, UID string
+	// Now says that no grace period is due: the node is gone.
+	Now    bool
+	Reason Reason
+}
+
+// Verdict is what was decided for one node, and why.
+type Verdict struct {
+	Node   string
+	Reason Reason
+	// Detail is the subject of the reason, where it has one: the taint, the
+	// selector key, the pod.
+	Detail string
+	// Pod is the pod that stands for this node and that the status is taken
+	// from: an available one before others, then one of the current revision.
+	// A terminating pod stands only where there is no other. Empty when the
+	// node has none.
+	Pod string
+	// Until is the earliest instant at which time alone changes this verdict;
+	// zero when there is none.
+	Until time.Time
+
+	// What the node adds to the status.
+	Desired, Current, Ready, Available, Updated, Misscheduled bool
+
+	// What the node means to the rollout.
+	counted bool // in B (I4)
+	down    bool // in B, without an available pod
+	surging bool // holds an old pod beside one that is not available yet
+
+	// The acts here. A candidate's last delete or create waits for Roll.
+	candidate candidate
+	granted   bool
+	deletes   []Delete
+	creates   []Create
+}
+
+// Status is apps/v1 DaemonSetStatus, as far as pods decide it.
+type Status struct {
+	Desired, Current, Misscheduled, Ready, Updated, Available, Unavailable int
+}

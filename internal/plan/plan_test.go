@@ -1,0 +1,89 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// Every reason has a name of its own and a sentence.
+func TestReasons(t *testing.T) {
+	seen := map[string]bool{}
+	for r := range Reason(len(reasonText)) {
+		name, sentence := r.String(), r.Sentence()
+		if name == "" || seen[name] || strings.ContainsAny(name, " -") {
+			t.Errorf("reason %d is called %q", r, name)
+		}
+		if !strings.HasSuffix(sentence, ".") || strings.Contains(sentence, "\n") {
+			t.Errorf("%s: %q is no sentence", name, sentence)
+		}
+		seen[name] = true
+	}
+	if got := PodRefused + 1; int(got) != len(reasonText) {
+		t.Errorf("the table has %d reasons, want %d", len(reasonText), got)
+	}
+	if got := Reason(250); got.String() != "Reason(250)" || got.Sentence() != "Unknown reason 250." {
+		t.Errorf("unknown reason: %q, %q", got, got.Sentence())
+	}
+}
+
+func TestAmountRoundsUp(t *testing.T) {
+	for _, c := range []struct {
+		a           Amount
+		total, want int
+	}{
+		{Amount{Value: 3}, 100, 3},
+		{Amount{Value: 10, Percent: true}, 0, 0},
+		{Amount{Value: 10, Percent: true}, 1, 1},
+		{Amount{Value: 10, Percent: true}, 10, 1},
+		{Amount{Value: 10, Percent: true}, 11, 2},
+		{Amount{Value: 100, Percent: true}, 7, 7},
+		{Amount{Value: 0, Percent: true}, 7, 0},
+	} {
+		if got := c.a.Of(c.total); got != c.want {
+			t.Errorf("%+v of %d is %d, want %d", c.a, c.total, got, c.want)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	now := scriptNow()
+	var b Backoff
+	if !b.Expired(now) {
+		t.Error("the zero back-off holds something")
+	}
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900} {
+		b = b.After(Delete{UID: "x", Reason: PodRefused}, now)
+		if b.Delay != want*time.Second || b.Last != now || b.Pod != "x" || !b.Refused {
+			t.Fatalf("back-off is %+v, want %d s", b, want)
+		}
+		now = now.Add(b.Delay)
+	}
+	if later := b.Last.Add(30 * time.Minute); b.Expired(later) || NextBackoff(b, later).Delay != 15*time.Minute {
+		t.Error("the back-off is forgotten too early")
+	}
+	if later := b.Last.Add(30*time.Minute + 1); !b.Expired(later) || NextBackoff(b, later) != (Backoff{Last: later, Delay: time.Second}) {
+		t.Error("the back-off is not forgotten")
+	}
+	if b = b.After(Delete{UID: "y", Reason: PodFailed}, now); b.Refused {
+		t.Error("a pod that merely failed counts as refused")
+	}
+}
+
+func TestBudgetIsScaled(t *testing.T) {
+	for _, c := range []struct {
+		set                 Spec
+		desired, down, more int
+	}{
+		{Spec{}, 5, 1, 0},
+		{Spec{MaxUnavailable: Amount{0, true}}, 5, 1, 0},
+		{Spec{MaxUnavailable: Amount{50, true}}, 5, 3, 0},
+		{Spec{MaxSurge: Amount{1, true}}, 5, 0, 1},
+		{Spec{MaxSurge: Amount{50, true}}, 0, 1, 0},
+		{Spec{Strategy: OnDelete, MaxUnavailable: Amount{Value: 3}}, 5, 0, 0},
+	} {
+		if down, more := c.set.Budget(c.desired); down != c.down || more != c.more {
+			t.Errorf("%+v of %d: %d and %d, want %d and %d", c.set, c.desired, down, more, c.down, c.more)
+		}
+	}
+}

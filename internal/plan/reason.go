@@ -1,0 +1,103 @@
+package plan
+
+import "strconv"
+
+// Reason says why a node is as it is, or why a pod is created or deleted. Its
+// text is what events, metrics and the command line print.
+type Reason uint8
+
+// The reasons. Each has its name and one sentence in reasonText.
+const (
+	// NoReason is the zero value; no verdict has it.
+	NoReason Reason = iota
+
+	// Nothing to do.
+	UpToDate              // the current pod is available
+	Starting              // the current pod is not ready yet
+	MinReadyWait          // the current pod is ready, but not for MinReady yet
+	NotReady              // the pod was ready before and is not now
+	WaitingForDeletion    // OnDelete: an outdated pod waits to be deleted by hand
+	WaitingForTermination // the node's pod is terminating
+	BudgetSpent           // an outdated pod waits for the rollout's budget
+	BackingOff            // a failed pod is left in place for a while
+	WaitingForScheduler   // the pod waits for the scheduler to bind it
+	Unconfirmed           // the outcome of the last write is not known yet
+
+	// Not eligible.
+	NotNamed           // the template names another node
+	NotSelected        // the node selector does not match
+	AffinityNotMatched // the required node affinity does not match
+	TaintNotTolerated  // an untolerated NoSchedule taint: starts nothing
+	TaintKeepsPod      // an untolerated NoSchedule taint: keeps what runs
+	TaintEvicts        // an untolerated NoExecute taint
+	NodeGone           // the node exists no more
+
+	// Halted for all nodes.
+	SetDeleted  // the DaemonSet is being deleted
+	SelectsAll  // the selector is empty
+	InvalidSpec // the specification cannot be read
+
+	// Acts.
+	Missing      // no pod here: create one
+	Surge        // a new pod beside the old one
+	Outdated     // the pod is replaced by the current revision
+	Surged       // the old pod goes, its successor is available
+	Duplicate    // more than one pod here
+	PodFailed    // the pod failed
+	PodSucceeded // the pod ended with success
+	PodRefused   // the kubelet refused the pod for want of room
+)
+
+// reasonText holds, for each reason, its name and its sentence. A sentence has
+// no subject of its own beyond "node" and "pod": Verdict.Detail names it.
+var reasonText = [...]struct{ name, sentence string }{
+	NoReason: {"NoReason", "No reason was given."},
+
+	UpToDate:              {"UpToDate", "The pod is of the current revision and available."},
+	Starting:              {"Starting", "The pod is of the current revision and not ready yet."},
+	MinReadyWait:          {"MinReadyWait", "The pod is ready, but not yet for minReadySeconds."},
+	NotReady:              {"NotReady", "The pod has been ready before and is not ready now."},
+	WaitingForDeletion:    {"WaitingForDeletion", "The pod is outdated, and the OnDelete strategy waits until someone deletes it."},
+	WaitingForTermination: {"WaitingForTermination", "The pod is terminating; its successor is created when it is gone."},
+	BudgetSpent:           {"BudgetSpent", "The pod is outdated and waits its turn: the update already has as many nodes down, or surging, as it may."},
+	BackingOff:            {"BackingOff", "The pod has ended and is left in place for a while before it is replaced."},
+	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to find room for it on this node."},
+	Unconfirmed:           {"Unconfirmed", "The outcome of the last write to this pod is not known yet; nothing is done here until it is."},
+
+	NotNamed:           {"NotNamed", "The pod template names another node."},
+	NotSelected:        {"NotSelected", "The node's labels do not match the node selector."},
+	AffinityNotMatched: {"AffinityNotMatched", "The node does not match the required node affinity."},
+	TaintNotTolerated:  {"TaintNotTolerated", "The node has a NoSchedule taint that the pod does not tolerate, so none is started."},
+	TaintKeepsPod:      {"TaintKeepsPod", "The node has a NoSchedule taint that the pod does not tolerate; the pod that runs there may stay."},
+	TaintEvicts:        {"TaintEvicts", "The node has a NoExecute taint that the pod does not tolerate."},
+	NodeGone:           {"NodeGone", "The node does not exist."},
+
+	SetDeleted:  {"SetDeleted", "The DaemonSet is being deleted."},
+	SelectsAll:  {"SelectsAll", "The DaemonSet selects all pods; it needs a selector that is not empty."},
+	InvalidSpec: {"InvalidSpec", "The DaemonSet's specification cannot be read."},
+
+	Missing:      {"Missing", "The node has no pod, so one is created."},
+	Surge:        {"Surge", "A pod of the current revision is created beside the old one."},
+	Outdated:     {"Outdated", "The pod is outdated and is replaced by the current revision."},
+	Surged:       {"Surged", "The old pod is deleted, because its successor is available."},
+	Duplicate:    {"Duplicate", "The node has more pods than one, so the newer are deleted."},
+	PodFailed:    {"PodFailed", "The pod has failed and is replaced."},
+	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run for ever, and is replaced."},
+	PodRefused:   {"PodRefused", "The kubelet had no room for the pod; the scheduler places its successor when there is."},
+}
+
+// String is the reason's name, as in events and metrics.
+func (r Reason) String() string {
+	if int(r) >= len(reasonText) {
+		return "Reason(" + strconv.Itoa(int(r)) + ")"
+	}
+	return reasonText[r].name
+}
+
+// Sentence says in one line of English what the reason means.
+func (r Reason) Sentence() string {
+	if int(r) >= len(reasonText) {
+		return "Unknown reason " + strconv.Itoa(int(r)) + "."
+	}
+	return reasonText[r].sentence
+}

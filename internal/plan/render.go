@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Render is the plan as text: a table with one line for each node, then the
+// acts, the status, and when to look again. Times are shown from now, which is
+// the Now of the input. The command line prints this, and so do the test
+// scripts, so that one can be read with the other in hand.
+func Render(p *Plan, now time.Time) string {
+	var b strings.Builder
+	b.WriteString(RenderVerdicts(p.Verdicts, now))
+	for _, d := range p.Deletes {
+		fmt.Fprintf(&b, "delete %s on %s: %s%s\n", d.Pod, d.Node, d.Reason, when(d.Now, " now"))
+	}
+	for _, c := range p.Creates {
+		fmt.Fprintf(&b, "create on %s: %s%s%s\n", c.Node, c.Reason,
+			when(c.Predecessor != "", " after "+c.Predecessor), when(c.ByScheduler, " by scheduler"))
+	}
+	s := p.Status
+	fmt.Fprintf(&b, "status desired=%d current=%d ready=%d updated=%d available=%d unavailable=%d misscheduled=%d\n",
+		s.Desired, s.Current, s.Ready, s.Updated, s.Available, s.Unavailable, s.Misscheduled)
+	if !p.WakeAt.IsZero() {
+		fmt.Fprintf(&b, "wake in %v\n", p.WakeAt.Sub(now))
+	}
+	return b.String()
+}
+
+// RenderVerdicts is the table of Render alone.
+func RenderVerdicts(verdicts []Verdict, now time.Time) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 3, ' ', 0)
+	fmt.Fprintln(w, "NODE\tPOD\tREASON\tDETAIL\tUNTIL")
+	for i := range verdicts {
+		v := &verdicts[i]
+		until := ""
+		if !v.Until.IsZero() {
+			until = "+" + v.Until.Sub(now).String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Node, dash(v.Pod), v.Reason, dash(v.Detail), dash(until))
+	}
+	w.Flush() // into memory, which cannot fail
+	return b.String()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func when(is bool, s string) string {
+	if is {
+		return s
+	}
+	return ""
+}

@@ -1,0 +1,103 @@
+package plan
+
+// Totals are sums over verdicts. They are kept by Add and Remove, so that who
+// knows one changed verdict need not look at the others.
+type Totals struct {
+	Status Status
+	// Counted is the size of B, Down the nodes of it without an available pod
+	// (I4), Surging the nodes that hold an old pod beside one that is not
+	// available yet.
+	Counted, Down, Surging int
+}
+
+// Add adds a verdict.
+func (t *Totals) Add(v *Verdict) { t.apply(v, 1) }
+
+// Remove takes back a verdict that was added.
+func (t *Totals) Remove(v *Verdict) { t.apply(v, -1) }
+
+func (t *Totals) apply(v *Verdict, sign int) {
+	t.Status.apply(v, sign)
+	count(&t.Counted, v.counted, sign)
+	count(&t.Down, v.down, sign)
+	count(&t.Surging, v.surging, sign)
+}
+
+func count(n *int, is bool, sign int) {
+	if is {
+		*n += sign
+	}
+}
+
+// Budget scales the amounts of the strategy by the number of nodes that should
+// run a pod. Both zero would never finish, so that means one unavailable.
+func (set *Spec) Budget(desired int) (maxUnavailable, maxSurge int) {
+	if set.Strategy != RollingUpdate {
+		return 0, 0
+	}
+	maxUnavailable, maxSurge = set.MaxUnavailable.Of(desired), set.MaxSurge.Of(desired)
+	if maxUnavailable <= 0 && maxSurge <= 0 {
+		maxUnavailable = 1
+	}
+	return maxUnavailable, maxSurge
+}
+
+// Candidate says that the verdict has an act which waits for Roll.
+func (v *Verdict) Candidate() bool { return v.candidate != fixed }
+
+// Roll decides which candidates move now: the first ones in the order given,
+// which is by node name. It may be called again on the same verdicts with
+// other totals; the acts of earlier calls must have been overlaid by then.
+//
+// Pods that are not available never come here, so that they always go first.
+func Roll(set *Spec, t *Totals, candidates []*Verdict) {
+	maxUnavailable, maxSurge := set.Budget(t.Status.Desired)
+	// The room that is left, by kind. More may be down than the budget allows,
+	// through no doing of ours: then there is none.
+	room := [...]int{
+		replace: maxUnavailable - t.Down,
+		surge:   maxSurge - t.Surging,
+		leave:   t.Counted - t.Down - t.Status.Desired,
+	}
+	for _, v := range candidates {
+		v.granted = room[v.candidate] > 0
+		if v.granted {
+			room[v.candidate]--
+		}
+		v.Reason = v.moves()
+	}
+}
+
+// moves is the reason of a candidate, by whether it moves.
+func (v *Verdict) moves() Reason {
+	switch {
+	case v.candidate == leave && v.granted:
+		return TaintNotTolerated
+	case v.candidate == leave:
+		return TaintKeepsPod
+	case !v.granted:
+		return BudgetSpent
+	case v.candidate == surge:
+		return v.creates[len(v.creates)-1].Reason
+	default:
+		return Outdated
+	}
+}
+
+// Deletes are the pods to delete on this node, the newer first. What a
+// candidate waits for is left out. The slice is valid until the verdict is
+// classified again.
+func (v *Verdict) Deletes() []Delete {
+	if (v.candidate == replace || v.candidate == leave) && !v.granted {
+		return v.deletes[:len(v.deletes)-1]
+	}
+	return v.deletes
+}
+
+// Creates are the pods to make on this node, as Deletes are those to delete.
+func (v *Verdict) Creates() []Create {
+	if v.candidate == surge && !v.granted {
+		return v.creates[:len(v.creates)-1]
+	}
+	return v.creates
+}

@@ -1,0 +1,339 @@
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as they come out")
+
+// TestScripts runs testdata/*.txtar. A script is a story in sections: each
+// section replaces that part of the world, and each "plan" section holds what
+// Make says of the world at that point. Text after a colon is a title.
+//
+//	-- set --       the DaemonSet, one setting a line: see parseSetting
+//	-- nodes --     one node a line: see parseNode
+//	-- pods --      one pod a line: see parsePod
+//	-- gone --      names of nodes that are known to be gone
+//	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused]
+//	-- plan --      what Render prints
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("found %d scripts, want at least 20 (%v)", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runScript(t, file) })
+	}
+}
+
+func runScript(t *testing.T, file string) {
+	script, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &Input{Now: scriptNow()}
+	plans, changed := 0, false
+	var out Plan // used again from step to step, as the engine does
+	for i := range script.Files {
+		f := &script.Files[i]
+		section, _, _ := strings.Cut(f.Name, ":")
+		if section != "plan" {
+			if err := parseSection(in, section, string(f.Data)); err != nil {
+				t.Fatalf("%s, section %q: %v", file, f.Name, err)
+			}
+			continue
+		}
+		plans++
+		Make(in, &out)
+		got := Render(&out, in.Now)
+		if *update {
+			changed = changed || got != string(f.Data)
+			f.Data = []byte(got)
+		} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
+			t.Errorf("%s, section %q (-want +got):\n%s", file, f.Name, diff)
+		}
+	}
+	if plans == 0 {
+		t.Errorf("%s has no plan", file)
+	}
+	if changed {
+		if err := os.WriteFile(file, txtar.Format(script), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func scriptNow() time.Time { return time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC) }
+
+func parseSection(in *Input, section, text string) (err error) {
+	switch section {
+	case "set":
+		in.Set = Spec{}
+	case "nodes":
+		in.Nodes = nil
+	case "pods":
+		in.Pods = nil
+	case "gone":
+		in.Gone = map[string]bool{}
+	case "backoff":
+		in.Backoff = map[string]Backoff{}
+	default:
+		return fmt.Errorf("unknown section")
+	}
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		switch section {
+		case "set":
+			err = parseSetting(&in.Set, words)
+		case "nodes":
+			var n Node
+			n, err = parseNode(words, in.Now)
+			in.Nodes = append(in.Nodes, n)
+		case "pods":
+			var p Pod
+			p, err = parsePod(words, in.Now)
+			in.Pods = append(in.Pods, p)
+		case "gone":
+			in.Gone[words[0]] = true
+		case "backoff":
+			in.Backoff[words[0]], err = parseBackoff(words[1:], in.Now)
+		}
+		if err != nil {
+			return fmt.Errorf("%q: %w", strings.TrimSpace(line), err)
+		}
+	}
+	return nil
+}
+
+// parseSetting reads: revision HASH, generation N, onDelete, maxUnavailable
+// N[%], maxSurge N[%], minReady DURATION, scheduled, halt REASON, nodeName
+// NAME, nodeSelector KEY=VALUE..., tolerate *|KEY[=VALUE][:EFFECT], affinity
+// KEY OPERATOR [VALUE...], and ... (the same, in the same term), names
+// OPERATOR NAME.
+func parseSetting(set *Spec, words []string) (err error) {
+	p := &set.Placement
+	arg := ""
+	if len(words) > 1 {
+		arg = words[1]
+	}
+	switch words[0] {
+	case "revision":
+		set.Hash = arg
+	case "generation":
+		set.Generation, err = strconv.ParseInt(arg, 10, 64)
+	case "onDelete":
+		set.Strategy = OnDelete
+	case "maxUnavailable":
+		set.MaxUnavailable, err = parseAmount(arg)
+	case "maxSurge":
+		set.MaxSurge, err = parseAmount(arg)
+	case "minReady":
+		set.MinReady, err = time.ParseDuration(arg)
+	case "scheduled":
+		set.Scheduled = true
+	case "halt":
+		set.Halt, err = parseReason(arg)
+		set.HaltDetail = strings.Join(words[2:], " ")
+	case "nodeName":
+		p.NodeName = arg
+	case "nodeSelector":
+		p.Selector, err = parsePairs(words[1:])
+	case "tolerate":
+		err = parseToleration(p, arg)
+	case "affinity":
+		p.Terms = append(p.Terms, Term{Labels: []Requirement{parseRequirement(words[1:])}})
+	case "and":
+		last := &p.Terms[len(p.Terms)-1]
+		last.Labels = append(last.Labels, parseRequirement(words[1:]))
+	case "names":
+		p.Terms = append(p.Terms, Term{Names: []Requirement{parseRequirement(append([]string{nameField}, words[1:]...))}})
+	default:
+		err = fmt.Errorf("unknown setting")
+	}
+	return err
+}
+
+func parseAmount(s string) (Amount, error) {
+	digits, percent := strings.CutSuffix(s, "%")
+	n, err := strconv.Atoi(digits)
+	return Amount{Value: n, Percent: percent}, err
+}
+
+func parseReason(s string) (Reason, error) {
+	for r := range Reason(len(reasonText)) {
+		if r.String() == s {
+			return r, nil
+		}
+	}
+	return NoReason, fmt.Errorf("no reason is called %q", s)
+}
+
+func parsePairs(words []string) (map[string]string, error) {
+	pairs := map[string]string{}
+	for _, w := range words {
+		k, v, ok := strings.Cut(w, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not KEY=VALUE", w)
+		}
+		pairs[k] = v
+	}
+	return pairs, nil
+}
+
+func parseRequirement(words []string) Requirement {
+	ops := map[string]Operator{"In": In, "NotIn": NotIn, "Exists": Exists, "DoesNotExist": DoesNotExist, "Gt": Gt, "Lt": Lt}
+	return Requirement{Key: words[0], Operator: ops[words[1]], Values: words[2:]}
+}
+
+func parseToleration(p *Placement, s string) error {
+	if s == "*" {
+		p.Tolerations = append(p.Tolerations, Toleration{Exists: true})
+		return nil
+	}
+	t, err := parseTaint(s)
+	o := Toleration{Key: t.Key, Value: t.Value, Effect: t.Effect, Exists: t.Value == ""}
+	for sign, op := range map[string]Operator{">": Gt, "<": Lt} {
+		if key, n, ok := strings.Cut(t.Key, sign); ok {
+			o = Toleration{Key: key, Value: n, Effect: t.Effect, Compare: op}
+		}
+	}
+	p.Tolerations = append(p.Tolerations, o)
+	return err
+}
+
+func parseTaint(s string) (Taint, error) {
+	pair, effect, _ := strings.Cut(s, ":")
+	key, value, _ := strings.Cut(pair, "=")
+	for _, e := range []Effect{AnyEffect, NoSchedule, PreferNoSchedule, NoExecute} {
+		if e.String() == effect {
+			return Taint{Key: key, Value: value, Effect: e}, nil
+		}
+	}
+	return Taint{}, fmt.Errorf("unknown effect %q", effect)
+}
+
+// parseNode reads: NAME [KEY=VALUE...] [taint:KEY[=VALUE]:EFFECT...]
+// [notready[=AGE]]. A node is Ready unless it says otherwise.
+func parseNode(words []string, now time.Time) (n Node, err error) {
+	n = Node{Name: words[0], UID: "uid-" + words[0], Ready: true, Labels: map[string]string{}}
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		spec, tainted := strings.CutPrefix(w, "taint:")
+		switch {
+		case tainted:
+			var t Taint
+			t, err = parseTaint(spec)
+			n.Taints = append(n.Taints, t)
+		case key == "notready":
+			n.Ready = false
+			n.ReadyChanged, err = ago(value, now)
+		default:
+			n.Labels[key] = value
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// ago is the instant of an age; zero for none.
+func ago(age string, now time.Time) (time.Time, error) {
+	if age == "" {
+		return time.Time{}, nil
+	}
+	d, err := time.ParseDuration(age)
+	return now.Add(-d), err
+}
+
+// parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
+// [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
+// [forced] [uncertain]. A pod runs and is an hour old unless it says otherwise.
+func parsePod(words []string, now time.Time) (p Pod, err error) {
+	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
+		Phase: Running, Created: now.Add(-time.Hour)}
+	if words[1] != "-" {
+		p.Node = words[1]
+	}
+	for _, w := range words[2:] {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "rev":
+			p.Hash = value
+		case "gen":
+			p.Generation, err = strconv.ParseInt(value, 10, 64)
+		case "age":
+			p.Created, err = ago(value, now)
+		case "ready":
+			p.Ready = true
+			p.ReadySince, err = ago(value, now)
+		case "deleted":
+			p.Deleted, err = ago(value, now)
+		default:
+			err = podFlag(&p, w)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func podFlag(p *Pod, word string) error {
+	switch word {
+	case "pending":
+		p.Phase = Pending
+	case "failed":
+		p.Phase = Failed
+	case "succeeded":
+		p.Phase = Succeeded
+	case "refused":
+		p.Phase, p.Refused = Failed, true
+	case "unbound":
+		p.Bound, p.Phase = false, Pending
+	case "wasready":
+		p.WasReady = true
+	case "forced":
+		p.Forced = true
+	case "uncertain":
+		p.Uncertain = true
+	default:
+		return fmt.Errorf("unknown word %q", word)
+	}
+	return nil
+}
+
+func parseBackoff(words []string, now time.Time) (b Backoff, err error) {
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "last":
+			b.Last, err = ago(value, now)
+		case "delay":
+			b.Delay, err = time.ParseDuration(value)
+		case "pod":
+			b.Pod = value
+		case "refused":
+			b.Refused = true
+		default:
+			err = fmt.Errorf("unknown word %q", w)
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}

@@ -1,0 +1,262 @@
+package view
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// HistoryPlan is what to do with the revisions of a DaemonSet. It is carried
+// out from top to bottom, and worked out anew after any of it was done: Delete
+// names only what the given revisions and pods prove to be useless.
+type HistoryPlan struct {
+	// Current is the revision of the present template, as it will stand after
+	// Create and Update. Nil when Collision.
+	Current *appsv1.ControllerRevision
+	// Hash is Current's hash label, which new pods get. Empty when Collision.
+	Hash string
+	// Collision says that the name for the new revision is taken by another
+	// template: raise status.collisionCount by one, and plan again.
+	Collision bool
+	// Create is the revision to create, or nil. On AlreadyExists: when the
+	// one that is there has the same template, use it, else it is a Collision.
+	Create *appsv1.ControllerRevision
+	// Update are whole objects to write.
+	Update []RevisionUpdate
+	// Relabel gives pods, by their hash, another hash: that of a revision
+	// with the same template which is kept. No pod restarts for it.
+	Relabel map[string]string
+	// Delete are the revisions to delete.
+	Delete []RevisionDelete
+}
+
+// RevisionUpdate is one revision as it should be, and what is changed.
+type RevisionUpdate struct {
+	Revision *appsv1.ControllerRevision
+	// Adopt: we become its controller, which needs a live read of the
+	// DaemonSet first. Release: we cease to be.
+	Adopt, Release bool
+	// Label: it gets the hash label that it lacks. Renumber: it becomes the
+	// newest, since its template is the present one again.
+	Label, Renumber bool
+}
+
+// RevisionDelete is one revision to delete.
+type RevisionDelete struct {
+	Revision *appsv1.ControllerRevision
+	// Duplicate: another has the same template. Else the history is longer
+	// than revisionHistoryLimit.
+	Duplicate bool
+}
+
+// Empty says that nothing is to be done.
+func (h *HistoryPlan) Empty() bool {
+	return !h.Collision && h.Create == nil && len(h.Update) == 0 && len(h.Relabel) == 0 && len(h.Delete) == 0
+}
+
+// History plans the revisions of the DaemonSet. revisions are all those of its
+// namespace, or at least the ones that Claims does not call NotOurs; they are
+// not changed. live holds the hashes of all its pods, also terminating ones.
+func History(ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, live map[string]bool) (HistoryPlan, error) {
+	data, err := RevisionData(ds)
+	if err != nil {
+		return HistoryPlan{}, err
+	}
+	h := history{ds: ds, live: live}
+	for _, r := range slices.SortedFunc(slices.Values(revisions), byNumber) {
+		h.claim(r, data)
+	}
+	next := int64(1)
+	for _, e := range h.old {
+		next = max(next, e.Revision.Revision+1)
+	}
+	switch {
+	case ds.DeletionTimestamp != nil:
+		// Whether its revisions still exist is up to the garbage collector.
+		h.keepOnly()
+		return h.plan, nil
+	case len(h.same) > 0:
+		h.reuse(next, data)
+	default:
+		if err := h.create(next, revisions); err != nil {
+			return HistoryPlan{}, err
+		}
+	}
+	h.limit()
+	h.finish()
+	return h.plan, nil
+}
+
+// byNumber sorts by revision number, then age, then name.
+func byNumber(a, b *appsv1.ControllerRevision) int {
+	return cmp.Or(cmp.Compare(a.Revision, b.Revision),
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+}
+
+// history is a HistoryPlan in the making.
+type history struct {
+	ds   *appsv1.DaemonSet
+	live map[string]bool
+	same []*RevisionUpdate // of the present template, by number
+	old  []*RevisionUpdate // of others, by number
+	gone []*RevisionUpdate // to be released
+	plan HistoryPlan
+}
+
+// claim copies what is ours, or will be, and gives it the label that it lacks.
+// The label is then its name, which is unique where a hash might not be.
+func (h *history) claim(r *appsv1.ControllerRevision, data []byte) {
+	u := &RevisionUpdate{Revision: r}
+	switch Claims(h.ds, r) {
+	case Owned:
+	case Adopt:
+		u.Revision, u.Adopt = r.DeepCopy(), true
+		u.Revision.OwnerReferences = append(u.Revision.OwnerReferences, *metav1.NewControllerRef(h.ds, controllerKind()))
+	case Release:
+		u.Revision, u.Release = r.DeepCopy(), true
+		u.Revision.OwnerReferences = slices.DeleteFunc(u.Revision.OwnerReferences,
+			func(o metav1.OwnerReference) bool { return o.UID == h.ds.UID })
+		h.gone = append(h.gone, u)
+		return
+	default:
+		return
+	}
+	if _, ok := r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]; !ok {
+		u.edit(r).Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = r.Name
+		u.Label = true
+	}
+	if bytes.Equal(r.Data.Raw, data) || SameTemplate(r.Data.Raw, data) {
+		h.same = append(h.same, u)
+	} else {
+		h.old = append(h.old, u)
+	}
+}
+
+// edit makes sure that the revision is a copy, not the original, with labels.
+func (u *RevisionUpdate) edit(original *appsv1.ControllerRevision) *appsv1.ControllerRevision {
+	if u.Revision == original {
+		u.Revision = original.DeepCopy()
+	}
+	if u.Revision.Labels == nil {
+		u.Revision.Labels = map[string]string{}
+	}
+	return u.Revision
+}
+
+func (u *RevisionUpdate) hash() string {
+	return u.Revision.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+}
+
+// reuse takes the newest revision of the present template as it stands; of
+// several with the same number, one that has the very bytes. Pods of the
+// others are relabelled first, and only when none is left the others go.
+func (h *history) reuse(next int64, data []byte) {
+	keep := h.same[0]
+	for _, u := range h.same[1:] {
+		newer := u.Revision.Revision > keep.Revision.Revision
+		if newer || bytes.Equal(u.Revision.Data.Raw, data) && !bytes.Equal(keep.Revision.Data.Raw, data) &&
+			u.Revision.Revision == keep.Revision.Revision {
+			keep = u
+		}
+	}
+	if keep.Revision.Revision < next {
+		keep.Revision = keep.Revision.DeepCopy()
+		keep.Revision.Revision, keep.Renumber = next, true
+	}
+	h.plan.Current, h.plan.Hash = keep.Revision, keep.hash()
+	for _, u := range h.same {
+		switch {
+		case u == keep:
+		case u.hash() == keep.hash():
+			h.remove(u, true) // its pods have the right label already
+		case h.live[u.hash()]:
+			if h.plan.Relabel == nil {
+				h.plan.Relabel = map[string]string{}
+			}
+			h.plan.Relabel[u.hash()] = keep.hash()
+		default:
+			h.remove(u, true)
+		}
+	}
+}
+
+// create makes a revision, unless its name is taken. Taken by the same
+// template means that it is there already, only not ours.
+func (h *history) create(number int64, revisions []*appsv1.ControllerRevision) error {
+	r, err := NewRevision(h.ds, number)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(revisions, func(o *appsv1.ControllerRevision) bool {
+		return o.Namespace == r.Namespace && o.Name == r.Name
+	})
+	switch {
+	case i < 0:
+		h.plan.Create, h.plan.Current = r, r
+	case SameTemplate(revisions[i].Data.Raw, r.Data.Raw):
+		h.plan.Current = revisions[i]
+	default:
+		h.plan.Collision = true
+		return nil
+	}
+	h.plan.Hash = r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	return nil
+}
+
+// keepOnly is for a DaemonSet that is being deleted: the current revision is
+// named if it is there, and nothing is done.
+func (h *history) keepOnly() {
+	if n := len(h.same); n > 0 {
+		h.plan.Current, h.plan.Hash = h.same[n-1].Revision, h.same[n-1].hash()
+	}
+}
+
+// defaultHistoryLimit is what the API server fills in.
+const defaultHistoryLimit = 10
+
+// limit deletes the oldest revisions above the limit, but none with pods (I11).
+func (h *history) limit() {
+	keep := defaultHistoryLimit
+	if l := h.ds.Spec.RevisionHistoryLimit; l != nil {
+		keep = int(*l)
+	}
+	excess := len(h.old) - keep
+	for _, u := range h.old {
+		if excess <= 0 {
+			return
+		}
+		if !h.live[u.hash()] {
+			h.remove(u, false)
+			excess--
+		}
+	}
+}
+
+func (h *history) remove(u *RevisionUpdate, duplicate bool) {
+	h.plan.Delete = append(h.plan.Delete, RevisionDelete{Revision: u.Revision, Duplicate: duplicate})
+}
+
+// finish lists the updates, without those of revisions that are deleted: what
+// is not ours yet is not ours to delete either, so adoption comes first there.
+func (h *history) finish() {
+	doomed := map[*appsv1.ControllerRevision]bool{}
+	h.plan.Delete = slices.DeleteFunc(h.plan.Delete, func(d RevisionDelete) bool {
+		doomed[d.Revision] = metav1.IsControlledBy(d.Revision, h.ds) && !h.adopting(d.Revision)
+		return !doomed[d.Revision]
+	})
+	for _, u := range slices.Concat(h.gone, h.old, h.same) {
+		changed := u.Adopt || u.Release || u.Label || u.Renumber
+		if changed && !doomed[u.Revision] {
+			h.plan.Update = append(h.plan.Update, *u)
+		}
+	}
+}
+
+func (h *history) adopting(r *appsv1.ControllerRevision) bool {
+	return slices.ContainsFunc(slices.Concat(h.old, h.same), func(u *RevisionUpdate) bool {
+		return u.Revision == r && u.Adopt
+	})
+}

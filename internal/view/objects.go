@@ -1,0 +1,138 @@
+package view
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/plan"
+)
+
+// Node is what the algorithm needs to know of the node. It is a copy.
+func Node(n *corev1.Node) plan.Node {
+	out := plan.Node{
+		Name:   n.Name,
+		UID:    string(n.UID),
+		Labels: maps.Clone(n.Labels),
+		// A node that has never said whether it is ready has not been ready
+		// since it exists.
+		ReadyChanged: n.CreationTimestamp.Time,
+	}
+	for _, t := range n.Spec.Taints {
+		// A taint of unknown effect has no effect.
+		if e := effect(t.Effect); e != plan.AnyEffect {
+			out.Taints = append(out.Taints, plan.Taint{Key: t.Key, Value: t.Value, Effect: e})
+		}
+	}
+	for i := range n.Status.Conditions {
+		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+			out.ReadyChanged = c.LastTransitionTime.Time
+		}
+	}
+	return out
+}
+
+// Pod is what the algorithm needs to know of the pod. It is a copy.
+func Pod(p *corev1.Pod) plan.Pod {
+	out := plan.Pod{
+		Name:       p.Name,
+		UID:        string(p.UID),
+		Node:       TargetNode(p),
+		Bound:      p.Spec.NodeName != "",
+		Hash:       p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey],
+		Generation: podGeneration(p),
+		Phase:      phase(p.Status.Phase),
+		Created:    p.CreationTimestamp.Time,
+		Refused:    refused(&p.Status),
+	}
+	readiness(&p.Status, &out)
+	if p.DeletionTimestamp != nil {
+		out.Deleted = p.DeletionTimestamp.Time
+		if g := p.DeletionGracePeriodSeconds; g != nil {
+			// The timestamp is the end of the grace period.
+			out.Deleted = out.Deleted.Add(-time.Duration(*g) * time.Second)
+			out.Forced = *g == 0
+		}
+	}
+	return out
+}
+
+// TargetNode is the node that the pod runs on, or the one that its affinity
+// names while it is not bound. Empty when it names none.
+func TargetNode(p *corev1.Pod) string {
+	if p.Spec.NodeName != "" {
+		return p.Spec.NodeName
+	}
+	required := requiredAffinity(p.Spec.Affinity)
+	if required == nil {
+		return ""
+	}
+	for i := range required.NodeSelectorTerms {
+		for _, r := range required.NodeSelectorTerms[i].MatchFields {
+			if r.Key != metav1.ObjectNameField || r.Operator != corev1.NodeSelectorOpIn {
+				continue
+			}
+			if len(r.Values) != 1 {
+				return "" // more than one node: it is not for us to choose
+			}
+			return r.Values[0]
+		}
+	}
+	return ""
+}
+
+// podGeneration reads the label as upstream compares it: letter by letter.
+func podGeneration(p *corev1.Pod) int64 {
+	label := p.Labels[extensionsv1beta1.DaemonSetTemplateGenerationKey]
+	g, err := strconv.ParseInt(label, 10, 64)
+	if err != nil || strconv.FormatInt(g, 10) != label {
+		return 0
+	}
+	return g
+}
+
+func phase(p corev1.PodPhase) plan.Phase {
+	switch p {
+	case corev1.PodSucceeded:
+		return plan.Succeeded
+	case corev1.PodFailed:
+		return plan.Failed
+	case corev1.PodRunning, corev1.PodUnknown:
+		return plan.Running // of unknown ones nobody can say that they do not run
+	default:
+		return plan.Pending
+	}
+}
+
+// startupSlack is how long after its start the first status of a pod may say
+// that it is not ready yet. Times in the API are whole seconds.
+const startupSlack = 2 * time.Second
+
+func readiness(s *corev1.PodStatus, out *plan.Pod) {
+	i := slices.IndexFunc(s.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	if i < 0 {
+		return
+	}
+	c := &s.Conditions[i]
+	if out.Ready = c.Status == corev1.ConditionTrue; out.Ready {
+		out.ReadySince = c.LastTransitionTime.Time
+		return
+	}
+	// The condition is there, not true, from the pod's first status on. It has
+	// changed later only if it was true in between.
+	out.WasReady = s.StartTime != nil && c.LastTransitionTime.Sub(s.StartTime.Time) > startupSlack
+}
+
+// refused says that the kubelet failed the pod for want of room. The reasons
+// are those of its admission: OutOf and the resource, or the ports' name.
+func refused(s *corev1.PodStatus) bool {
+	return s.Phase == corev1.PodFailed && (strings.HasPrefix(s.Reason, "OutOf") || s.Reason == "NodePorts")
+}

@@ -1,0 +1,188 @@
+package view
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/plan"
+)
+
+// Spec is what the DaemonSet asks for. hash is the controller-revision-hash of
+// its current revision. A DaemonSet that must not be acted upon, or that
+// cannot be read, comes back with Halt set, and HaltDetail saying what is
+// wrong: the API server lets no such thing through, but a webhook, a skewed
+// version or an edit in the store may.
+func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
+	set := plan.Spec{
+		Placement:  placement(&ds.Spec.Template.Spec),
+		MinReady:   time.Duration(ds.Spec.MinReadySeconds) * time.Second,
+		Hash:       hash,
+		Generation: Generation(ds),
+		Scheduled:  onlyScheduler(&ds.Spec.Template.Spec),
+	}
+	if err := strategy(ds.Spec.UpdateStrategy, &set); err != nil {
+		set.Halt, set.HaltDetail = plan.InvalidSpec, err.Error()
+	}
+	if halt, detail := halted(ds); halt != plan.NoReason {
+		set.Halt, set.HaltDetail = halt, detail
+	}
+	return set
+}
+
+// halted says whether the DaemonSet must not be acted upon. A selector that
+// its own template does not match would create pods for ever: none of them
+// would ever be found again.
+func halted(ds *appsv1.DaemonSet) (plan.Reason, string) {
+	if ds.DeletionTimestamp != nil {
+		return plan.SetDeleted, ""
+	}
+	s := ds.Spec.Selector
+	if s != nil && len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 0 {
+		return plan.SelectsAll, ""
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	switch {
+	case err != nil:
+		return plan.InvalidSpec, "spec.selector: " + err.Error()
+	case !selector.Matches(labels.Set(ds.Spec.Template.Labels)):
+		return plan.InvalidSpec, "spec.selector does not match the labels of spec.template"
+	default:
+		return plan.NoReason, ""
+	}
+}
+
+func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {
+	switch s.Type {
+	case appsv1.OnDeleteDaemonSetStrategyType:
+		set.Strategy = plan.OnDelete
+		return nil
+	case appsv1.RollingUpdateDaemonSetStrategyType, "":
+		set.Strategy = plan.RollingUpdate
+	default:
+		return fmt.Errorf("spec.updateStrategy.type %q is neither RollingUpdate nor OnDelete", s.Type)
+	}
+	if s.RollingUpdate == nil {
+		return nil // both zero: one at a time
+	}
+	if set.MaxUnavailable, err = amount("maxUnavailable", s.RollingUpdate.MaxUnavailable); err != nil {
+		return err
+	}
+	set.MaxSurge, err = amount("maxSurge", s.RollingUpdate.MaxSurge)
+	return err
+}
+
+// amount reads a number or a percentage; absent is zero.
+func amount(field string, v *intstr.IntOrString) (plan.Amount, error) {
+	if v == nil {
+		return plan.Amount{}, nil
+	}
+	a := plan.Amount{Value: int(v.IntVal)}
+	if v.Type == intstr.String {
+		digits, ok := strings.CutSuffix(v.StrVal, "%")
+		n, err := strconv.Atoi(digits)
+		if !ok || err != nil {
+			return plan.Amount{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.%s %q is neither a number nor a percentage", field, v.StrVal)
+		}
+		a = plan.Amount{Value: n, Percent: true}
+	}
+	if a.Value < 0 || a.Value > math.MaxInt32 {
+		return plan.Amount{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.%s %s is out of range", field, v.String())
+	}
+	return a, nil
+}
+
+// Generation is the template generation of DaemonSets that still carry one as
+// an annotation; 0 when there is none or it is no number.
+func Generation(ds *appsv1.DaemonSet) int64 {
+	g, err := strconv.ParseInt(ds.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return g
+}
+
+// onlyScheduler says that binding such a pod takes more than naming its node:
+// volumes bound to a node as it is chosen, devices that are allocated, a gate.
+func onlyScheduler(spec *corev1.PodSpec) bool {
+	if len(spec.ResourceClaims) > 0 || len(spec.SchedulingGates) > 0 {
+		return true
+	}
+	for i := range spec.Volumes {
+		if spec.Volumes[i].PersistentVolumeClaim != nil || spec.Volumes[i].Ephemeral != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func placement(spec *corev1.PodSpec) plan.Placement {
+	p := plan.Placement{
+		NodeName:    spec.NodeName,
+		Selector:    maps.Clone(spec.NodeSelector),
+		Tolerations: tolerations(withDaemonTolerations(spec)),
+	}
+	if required := requiredAffinity(spec.Affinity); required != nil {
+		p.Terms = make([]plan.Term, 0, len(required.NodeSelectorTerms))
+		for i := range required.NodeSelectorTerms {
+			p.Terms = append(p.Terms, term(&required.NodeSelectorTerms[i]))
+		}
+	}
+	return p
+}
+
+func requiredAffinity(a *corev1.Affinity) *corev1.NodeSelector {
+	if a == nil || a.NodeAffinity == nil {
+		return nil
+	}
+	return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+}
+
+// term reads one node selector term. What the scheduler would refuse to parse
+// becomes Invalid, and its term matches nothing, as it does there.
+func term(t *corev1.NodeSelectorTerm) plan.Term {
+	var out plan.Term
+	for _, r := range t.MatchExpressions {
+		q := requirement(r)
+		if !validRequirement(r) {
+			q.Operator = plan.Invalid
+		}
+		out.Labels = append(out.Labels, q)
+	}
+	for _, r := range t.MatchFields {
+		q := requirement(r)
+		if len(q.Values) != 1 || q.Operator != plan.In && q.Operator != plan.NotIn {
+			q.Operator = plan.Invalid
+		}
+		out.Names = append(out.Names, q)
+	}
+	return out
+}
+
+func requirement(r corev1.NodeSelectorRequirement) plan.Requirement {
+	return plan.Requirement{
+		Key:      r.Key,
+		Operator: operators()[r.Operator],
+		Values:   append([]string(nil), r.Values...),
+	}
+}
+
+func operators() map[corev1.NodeSelectorOperator]plan.Operator {
+	return map[corev1.NodeSelectorOperator]plan.Operator{
+		corev1.NodeSelectorOpIn:           plan.In,
+		corev1.NodeSelectorOpNotIn:        plan.NotIn,
+		corev1.NodeSelectorOpExists:       plan.Exists,
+		corev1.NodeSelectorOpDoesNotExist: plan.DoesNotExist,
+		corev1.NodeSelectorOpGt:           plan.Gt,
+		corev1.NodeSelectorOpLt:           plan.Lt,
+	}
+}

@@ -1,0 +1,23 @@
+package view
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+
+	"everynode/internal/plan"
+)
+
+// Status is the DaemonSet's status with these counts. Whatever else stands in
+// it stays: conditions belong to others, collisionCount to the history.
+// observedGeneration never goes back.
+func Status(ds *appsv1.DaemonSet, s plan.Status, observedGeneration int64) appsv1.DaemonSetStatus {
+	out := *ds.Status.DeepCopy()
+	out.DesiredNumberScheduled = int32(s.Desired)
+	out.CurrentNumberScheduled = int32(s.Current)
+	out.NumberMisscheduled = int32(s.Misscheduled)
+	out.NumberReady = int32(s.Ready)
+	out.UpdatedNumberScheduled = int32(s.Updated)
+	out.NumberAvailable = int32(s.Available)
+	out.NumberUnavailable = int32(s.Unavailable)
+	out.ObservedGeneration = max(out.ObservedGeneration, observedGeneration)
+	return out
+}

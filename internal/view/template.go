@@ -1,0 +1,189 @@
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+)
+
+// SameTemplate says whether two revisions restore the same template. Bytes
+// that differ may mean the same: "creationTimestamp":null, which API servers
+// wrote up to 1.33, is no timestamp; an absent field is its default; 1000m is
+// 1. Telling these apart would restart every pod of a cluster for nothing.
+//
+// Data that cannot be read equals only itself.
+func SameTemplate(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	ta, ok := readTemplate(a)
+	if !ok {
+		return false
+	}
+	tb, ok := readTemplate(b)
+	if !ok {
+		return false
+	}
+	setTemplateDefaults(ta)
+	setTemplateDefaults(tb)
+	return apiequality.Semantic.DeepEqual(ta, tb)
+}
+
+// readTemplate reads a revision's patch. One that does more, or other, than
+// replace the template was not made by a DaemonSet controller.
+func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
+	var patch struct {
+		Spec struct {
+			Template json.RawMessage `json:"template"`
+		} `json:"spec"`
+	}
+	var directive struct {
+		Patch string `json:"$patch"`
+	}
+	template := &corev1.PodTemplateSpec{}
+	if json.Unmarshal(data, &patch) != nil || len(patch.Spec.Template) == 0 ||
+		json.Unmarshal(patch.Spec.Template, &directive) != nil || directive.Patch != "replace" ||
+		json.Unmarshal(patch.Spec.Template, template) != nil {
+		return nil, false
+	}
+	return template, true
+}
+
+// setTemplateDefaults fills in what the API server fills into a template, as
+// far as it is common. A default that is missing here costs nothing while both
+// sides were written by servers that know it; and it is never wrong to add one,
+// since an absent field is given that value the next time it is read.
+func setTemplateDefaults(t *corev1.PodTemplateSpec) {
+	s := &t.Spec
+	setDefault(&s.ServiceAccountName, s.DeprecatedServiceAccount)
+	s.DeprecatedServiceAccount = s.ServiceAccountName
+	setDefault(&s.DNSPolicy, corev1.DNSClusterFirst)
+	setDefault(&s.RestartPolicy, corev1.RestartPolicyAlways)
+	setDefault(&s.SchedulerName, corev1.DefaultSchedulerName)
+	setPointer(&s.SecurityContext, corev1.PodSecurityContext{})
+	setPointer(&s.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
+	for i := range s.Volumes {
+		setVolumeDefaults(&s.Volumes[i])
+	}
+	for i := range s.InitContainers {
+		setContainerDefaults(&s.InitContainers[i], s.HostNetwork)
+	}
+	for i := range s.Containers {
+		setContainerDefaults(&s.Containers[i], s.HostNetwork)
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func setPointer[T any](field **T, value T) {
+	if *field == nil {
+		*field = &value
+	}
+}
+
+func setContainerDefaults(c *corev1.Container, hostNetwork bool) {
+	setDefault(&c.ImagePullPolicy, pullPolicy(c.Image))
+	setDefault(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
+	setDefault(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
+	for i := range c.Ports {
+		setDefault(&c.Ports[i].Protocol, corev1.ProtocolTCP)
+		if hostNetwork {
+			setDefault(&c.Ports[i].HostPort, c.Ports[i].ContainerPort)
+		}
+	}
+	for i := range c.Env {
+		if from := c.Env[i].ValueFrom; from != nil {
+			setFieldDefaults(from.FieldRef)
+		}
+	}
+	for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+		setProbeDefaults(p)
+	}
+	if c.Lifecycle != nil {
+		for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
+			if h != nil {
+				setHTTPDefaults(h.HTTPGet)
+			}
+		}
+	}
+}
+
+// pullPolicy is Always for the tag latest, which no tag and no digest means.
+func pullPolicy(image string) corev1.PullPolicy {
+	name, _, digest := strings.Cut(image, "@")
+	_, tag, tagged := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+	if tag == "latest" || !tagged && !digest {
+		return corev1.PullAlways
+	}
+	return corev1.PullIfNotPresent
+}
+
+func setProbeDefaults(p *corev1.Probe) {
+	if p == nil {
+		return
+	}
+	setDefault(&p.TimeoutSeconds, 1)
+	setDefault(&p.PeriodSeconds, 10)
+	setDefault(&p.SuccessThreshold, 1)
+	setDefault(&p.FailureThreshold, 3)
+	setHTTPDefaults(p.HTTPGet)
+	if p.GRPC != nil {
+		setPointer(&p.GRPC.Service, "")
+	}
+}
+
+func setHTTPDefaults(a *corev1.HTTPGetAction) {
+	if a != nil {
+		setDefault(&a.Path, "/")
+		setDefault(&a.Scheme, corev1.URISchemeHTTP)
+	}
+}
+
+func setFieldDefaults(f *corev1.ObjectFieldSelector) {
+	if f != nil {
+		setDefault(&f.APIVersion, "v1")
+	}
+}
+
+func setVolumeDefaults(v *corev1.Volume) {
+	if v.VolumeSource == (corev1.VolumeSource{}) {
+		v.EmptyDir = &corev1.EmptyDirVolumeSource{}
+	}
+	switch {
+	case v.HostPath != nil:
+		setPointer(&v.HostPath.Type, corev1.HostPathUnset)
+	case v.Secret != nil:
+		setPointer(&v.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
+	case v.ConfigMap != nil:
+		setPointer(&v.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
+	case v.DownwardAPI != nil:
+		setPointer(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
+		for i := range v.DownwardAPI.Items {
+			setFieldDefaults(v.DownwardAPI.Items[i].FieldRef)
+		}
+	case v.Projected != nil:
+		setProjectedDefaults(v.Projected)
+	}
+}
+
+func setProjectedDefaults(p *corev1.ProjectedVolumeSource) {
+	setPointer(&p.DefaultMode, corev1.ProjectedVolumeSourceDefaultMode)
+	for i := range p.Sources {
+		if d := p.Sources[i].DownwardAPI; d != nil {
+			for j := range d.Items {
+				setFieldDefaults(d.Items[j].FieldRef)
+			}
+		}
+		if t := p.Sources[i].ServiceAccountToken; t != nil {
+			setPointer(&t.ExpirationSeconds, 3600)
+		}
+	}
+}
