@@ -114,11 +114,15 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	return root
 }
 
-// wrapArgs makes wrong arguments of every command usage errors.
+// wrapArgs makes wrong arguments and missing flags of every command usage errors.
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
+			err := check(c, args)
+			if err == nil {
+				err = c.ValidateRequiredFlags()
+			}
+			if err != nil {
 				return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 			}
 			return nil

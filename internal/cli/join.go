@@ -42,6 +42,9 @@ func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *
 		g.Go(func() error {
 			done := p.step()
 			begin := time.Now()
+			if _, runs := local.Running(m.agentLock(n.Name)); runs {
+				begin = time.Time{} // a kubelet that ran on reports nothing new for minutes
+			}
 			if err := m.startNode(gctx, n); err != nil {
 				return err
 			}

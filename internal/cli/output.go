@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,25 +13,39 @@ import (
 
 // outputFlag adds -o to a command that has something to read.
 func (a *app) outputFlag(c *cobra.Command, output *string) {
-	c.Flags().StringVarP(output, "output", "o", "", `"json", or nothing for people`)
+	c.Flags().VarP((*outputFormat)(output), "output", "o", `"json", or nothing for people`)
 	complete := cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp)
 	if err := c.RegisterFlagCompletionFunc("output", complete); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
 }
 
+// outputFormat is a flag's value that refuses what cannot be printed before
+// anything is done.
+type outputFormat string
+
+func (o *outputFormat) String() string { return string(*o) }
+
+// Set takes what the user typed after -o.
+func (o *outputFormat) Set(value string) error {
+	if value != "json" {
+		return errors.New("only json is known")
+	}
+	*o = outputFormat(value)
+	return nil
+}
+
+// Type is what --help shows for the value.
+func (o *outputFormat) Type() string { return "string" }
+
 // print writes value as JSON, or calls text.
 func (a *app) print(output string, value any, text func() error) error {
-	switch output {
-	case "":
+	if output == "" {
 		return text()
-	case "json":
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		return e.Encode(value)
-	default:
-		return usageError{fmt.Errorf("-o %s: only json is known", output)}
 	}
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(value)
 }
 
 // table prints columns as kubectl does.

@@ -23,6 +23,8 @@ const (
 	// drainTime is how long open requests may go on once the server stops.
 	drainTime = 3 * time.Second
 	readyTime = 60 * time.Second
+	// tokenMemory is how long a deleted token still gives access.
+	tokenMemory = time.Second
 )
 
 // apiServer is a kube-apiserver that is configured but not yet started.
@@ -44,6 +46,7 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 		return nil, fmt.Errorf("set feature gates: %w", err)
 	}
 	o.SecureServing.Listener = listener
+	o.Authentication.TokenSuccessCacheTTL = tokenMemory
 	var err error
 	if o.InformerName, err = cache.NewInformerName("kube-apiserver"); err != nil {
 		return nil, fmt.Errorf("name the API server's informers: %w", err)

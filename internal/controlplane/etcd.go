@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -115,6 +116,11 @@ func (s *store) config() *embed.Config {
 	return cfg
 }
 
+// storeError marks that the embedded store is gone, and can not be stopped.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
 // fatalHook stands in for os.Exit where etcd cannot go on.
 type fatalHook struct {
 	dir    string
@@ -143,17 +149,31 @@ func describeStoreError(dir, what string, cause error) error {
 	switch {
 	case cause == nil:
 		return errors.New(what)
-	case errors.Is(cause, syscall.ENOSPC) || strings.Contains(cause.Error(), "no space left on device"):
+	case errors.Is(cause, syscall.ENOSPC) || strings.Contains(cause.Error(), syscall.ENOSPC.Error()):
 		return fmt.Errorf("the disk is full: etcd could not write to %s; free space on that disk, then run `everynode up` again: nothing acknowledged is lost (%w)", dir, cause)
 	}
 	return fmt.Errorf("%s: %w (the data is in %s)", what, cause, dir)
 }
 
-// stop ends etcd in order, with its last writes on disk.
-func (s *store) stop() error {
+// stop ends etcd in order, with its last writes on disk. It waits at most for
+// limit, because a member that breaks while it stops never finishes.
+func (s *store) stop(limit time.Duration) error {
 	if s.etcd != nil {
 		s.level.SetLevel(zapcore.DPanicLevel) // it calls each of its listeners that closes an error
-		s.etcd.Close()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			s.etcd.Close()
+		}()
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		select {
+		case <-closed:
+		case err := <-s.broken:
+			return storeError{err}
+		case <-timer.C:
+			return fmt.Errorf("etcd did not stop within %s", limit)
+		}
 	}
 	if s.handle != nil {
 		return s.handle.Close()

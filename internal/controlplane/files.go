@@ -5,31 +5,37 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // writeFile replaces path by data, whole or not at all, with mode 0600. The
 // data is on disk when it returns: a certificate that a node trusts must not
 // be lost with the power.
-func writeFile(path string, data []byte) (err error) {
+func writeFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return describeWriteError(err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
 	}
-	if err = f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	if err = f.Close(); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(describeWriteError(err), os.Remove(f.Name()))
 	}
-	return os.Rename(f.Name(), path)
+	return nil
+}
+
+// describeWriteError adds what to do to an error that names its file.
+func describeWriteError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("the disk is full: free space on it, then start again: %w", err)
+	}
+	return fmt.Errorf("the data directory is not writable: %w", err)
 }
 
 // makeDir makes a directory that only its owner can enter, or takes the

@@ -188,11 +188,6 @@ func (s *server) wait(ctx context.Context) error {
 	}
 }
 
-// storeError marks that the embedded store is gone.
-type storeError struct{ error }
-
-func (e storeError) Unwrap() error { return e.error }
-
 // stop stops controllers, then the API server, then the store. A broken store
 // is left as it is: stopping it would wait for writes that cannot be done.
 func (s *server) stop(cause error, controllers, apiStage *stage) error {
@@ -210,7 +205,7 @@ func (s *server) stop(cause error, controllers, apiStage *stage) error {
 		err = errors.Join(err, fmt.Errorf("stop the API server: %w", apiErr))
 	}
 	if s.store != nil {
-		err = errors.Join(err, s.store.stop())
+		err = errors.Join(err, s.store.stop(stopTime))
 	}
 	return err
 }

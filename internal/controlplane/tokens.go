@@ -60,23 +60,23 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, ttl time.Dura
 
 // secret is the form in which Kubernetes keeps a token.
 func (t Token) secret() *corev1.Secret {
-	data := map[string]string{
-		bootstrapapi.BootstrapTokenIDKey:               t.ID,
-		bootstrapapi.BootstrapTokenSecretKey:           t.Secret,
-		bootstrapapi.BootstrapTokenUsageAuthentication: "true",
-		bootstrapapi.BootstrapTokenUsageSigningKey:     "true",
-		bootstrapapi.BootstrapTokenExtraGroupsKey:      agentGroup,
+	data := map[string][]byte{
+		bootstrapapi.BootstrapTokenIDKey:               []byte(t.ID),
+		bootstrapapi.BootstrapTokenSecretKey:           []byte(t.Secret),
+		bootstrapapi.BootstrapTokenUsageAuthentication: []byte("true"),
+		bootstrapapi.BootstrapTokenUsageSigningKey:     []byte("true"),
+		bootstrapapi.BootstrapTokenExtraGroupsKey:      []byte(agentGroup),
 	}
 	if t.Description != "" {
-		data[bootstrapapi.BootstrapTokenDescriptionKey] = t.Description
+		data[bootstrapapi.BootstrapTokenDescriptionKey] = []byte(t.Description)
 	}
 	if !t.Expires.IsZero() {
-		data[bootstrapapi.BootstrapTokenExpirationKey] = t.Expires.Format(time.RFC3339)
+		data[bootstrapapi.BootstrapTokenExpirationKey] = []byte(t.Expires.Format(time.RFC3339))
 	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: tokenutil.BootstrapTokenSecretName(t.ID), Namespace: metav1.NamespaceSystem},
 		Type:       bootstrapapi.SecretTypeBootstrapToken,
-		StringData: data,
+		Data:       data,
 	}
 }
 

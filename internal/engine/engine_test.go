@@ -181,6 +181,7 @@ func TestFailedPodsAreReplacedWithBackoff(t *testing.T) {
 		c.start()
 		c.run(5 * time.Second)
 		inner, failures := c.after, []time.Time{}
+		c.mu.Lock()
 		c.after = func(pod *corev1.Pod) {
 			if pod.Spec.NodeName != "node-01" || pod.Status.Phase != corev1.PodPending {
 				inner(pod)
@@ -188,9 +189,12 @@ func TestFailedPodsAreReplacedWithBackoff(t *testing.T) {
 			}
 			time.AfterFunc(100*time.Millisecond, func() {
 				c.editPod(pod.Name, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+				c.mu.Lock()
+				defer c.mu.Unlock()
 				failures = append(failures, time.Now())
 			})
 		}
+		c.mu.Unlock()
 		name := c.podOn("node-01").Name
 		c.editPod(name, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
 		c.run(time.Minute)

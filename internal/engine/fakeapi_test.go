@@ -45,7 +45,8 @@ type fakeAPI struct {
 	watches uint64
 
 	// before may answer a request in place of the server (an error), or let
-	// it happen and lose the answer (lost). Called without mu.
+	// it happen and lose the answer (lost). Called without mu, one at a time.
+	hook   sync.Mutex
 	before func(r request) (err error, lost bool)
 	// after is told each pod that was stored, inside mu.
 	after func(pod *corev1.Pod)
@@ -92,11 +93,9 @@ func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	lost := false
-	if f.before != nil {
-		if err, lost = f.before(r); err != nil {
-			return respondError(err)
-		}
+	err, lost := f.intercepted(r)
+	if err != nil {
+		return respondError(err)
 	}
 	if err := req.Context().Err(); err != nil {
 		return nil, err
@@ -112,6 +111,22 @@ func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 		return respondError(err)
 	}
 	return respond(http.StatusOK, obj)
+}
+
+// intercept sets what comes before every request; nil: nothing.
+func (f *fakeAPI) intercept(before func(r request) (err error, lost bool)) {
+	f.hook.Lock()
+	defer f.hook.Unlock()
+	f.before = before
+}
+
+func (f *fakeAPI) intercepted(r request) (err error, lost bool) {
+	f.hook.Lock()
+	defer f.hook.Unlock()
+	if f.before == nil {
+		return nil, false
+	}
+	return f.before(r)
 }
 
 func parse(req *http.Request) (request, error) {
@@ -440,7 +455,8 @@ func encode(obj runtime.Object) []byte {
 		b, _ := json.Marshal(s)
 		return append(b, '\n')
 	}
-	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion), obj)
+	// The encoder writes kind and version into what it is given.
+	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion), obj.DeepCopyObject())
 	if err != nil {
 		panic(err)
 	}

@@ -21,9 +21,9 @@ func TestLostCreateAnswerMakesNoSecondPod(t *testing.T) {
 		c.addNodes(10)
 		c.addSet()
 		var n atomic.Int32
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			return nil, r.is("create", "pods") && n.Add(1)%2 == 0
-		}
+		})
 		c.start()
 		c.run(30 * time.Second)
 		c.covered(10, "agent:1")
@@ -41,12 +41,12 @@ func TestLostAnswersAndRestart(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(10)
 		c.addSet()
-		c.before = func(r request) (error, bool) { return nil, r.is("create", "pods") }
+		c.intercept(func(r request) (error, bool) { return nil, r.is("create", "pods") })
 		c.stall("pods", true)
 		c.start()
 		c.run(10 * time.Millisecond)
 		c.stop()
-		c.before = nil
+		c.intercept(nil)
 		c.start()
 		c.stall("pods", false)
 		c.run(30 * time.Second)
@@ -63,12 +63,12 @@ func TestServerOutageIsRiddenOut(t *testing.T) {
 		c.addNodes(10)
 		c.addSet()
 		var down atomic.Bool
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			if down.Load() {
 				return errors.New("connection refused"), false
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(10 * time.Second)
 		c.watchBudget(10, 1)
@@ -131,9 +131,9 @@ func TestBudgetHoldsUnderLagAndLoss(t *testing.T) {
 		c.run(10 * time.Second)
 		c.watchBudget(12, 3)
 		var n atomic.Int32
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			return nil, (r.verb == "create" || r.verb == "delete") && r.resource == "pods" && n.Add(1)%3 == 0
-		}
+		})
 		c.editSet(image("agent:2"))
 		for i := range 60 {
 			c.stall("pods", i%2 == 0)
@@ -164,12 +164,12 @@ func TestFailingNodeHoldsUpNoOther(t *testing.T) {
 			inCluster(t, func(c *cluster) {
 				c.addNodes(10)
 				c.addSet(func(ds *appsv1.DaemonSet) { ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal = 2 })
-				c.before = func(r request) (error, bool) {
+				c.intercept(func(r request) (error, bool) {
 					if r.is("create", "pods") && decode(r.body).(*corev1.Pod).Spec.NodeName == "node-04" {
 						return refusal, false
 					}
 					return nil, false
-				}
+				})
 				c.start()
 				c.run(10 * time.Second)
 				c.editSet(image("agent:2"))
@@ -196,7 +196,7 @@ func TestFailingNodeHoldsUpNoOther(t *testing.T) {
 				if n := c.wrote("update daemonsets") - writes; n != 0 {
 					t.Errorf("%d status writes while nothing changes", n)
 				}
-				c.before = nil
+				c.intercept(nil)
 				c.run(2 * time.Minute)
 				c.covered(11, "agent:2")
 			})
@@ -210,20 +210,19 @@ func TestQuotaIsProbedGently(t *testing.T) {
 		c.addNodes(200)
 		c.addSet()
 		var tries atomic.Int32
-		full := true
-		c.before = func(r request) (error, bool) {
-			if full && r.is("create", "pods") {
+		c.intercept(func(r request) (error, bool) {
+			if r.is("create", "pods") {
 				tries.Add(1)
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "agent", errors.New("exceeded quota: none")), false
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(time.Minute)
 		if n := tries.Load(); n > 150 {
 			t.Errorf("%d creates in a minute against a full quota", n)
 		}
-		full = false
+		c.intercept(nil)
 		c.run(3 * time.Minute)
 		c.covered(200, "agent:1")
 	})
@@ -235,13 +234,13 @@ func TestThrottlingIsObeyed(t *testing.T) {
 		c.addSet()
 		var refused atomic.Int32
 		begin := time.Now()
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			if r.is("create", "pods") && time.Since(begin) < 5*time.Second {
 				refused.Add(1)
 				return apierrors.NewTooManyRequests("slow down", 5), false
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(30 * time.Second)
 		c.covered(30, "agent:1")
@@ -259,7 +258,7 @@ func TestTerminatingNamespaceIsQuiet(t *testing.T) {
 		c.addNodes(30)
 		c.addSet()
 		var tries atomic.Int32
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			if r.verb != "create" || r.namespace != "default" {
 				return nil, false
 			}
@@ -272,7 +271,7 @@ func TestTerminatingNamespaceIsQuiet(t *testing.T) {
 				return err, false
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(50 * time.Second)
 		if n := tries.Load(); n > firstWindow {
@@ -290,7 +289,7 @@ func TestTakenNameGetsSalt(t *testing.T) {
 		c.addNodes(1)
 		c.addSet()
 		first := true
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			if r.is("create", "pods") && first {
 				first = false
 				p := decode(r.body).(*corev1.Pod)
@@ -299,7 +298,7 @@ func TestTakenNameGetsSalt(t *testing.T) {
 				c.mu.Unlock()
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(10 * time.Second)
 		if p := c.podOn("node-01"); !metav1.IsControlledBy(p, c.set()) {
@@ -406,7 +405,7 @@ func TestStatusKeepsWhatOthersSet(t *testing.T) {
 		c.addNodes(3)
 		c.addSet()
 		first := true
-		c.before = func(r request) (error, bool) {
+		c.intercept(func(r request) (error, bool) {
 			if r.is("update", "daemonsets") && first {
 				first = false // someone else is quicker: ours meets a conflict
 				c.editSet(func(ds *appsv1.DaemonSet) {
@@ -414,7 +413,7 @@ func TestStatusKeepsWhatOthersSet(t *testing.T) {
 				})
 			}
 			return nil, false
-		}
+		})
 		c.start()
 		c.run(10 * time.Second)
 		c.covered(3, "agent:1")

@@ -23,6 +23,8 @@ type state struct {
 	in       plan.Input
 	out      plan.Plan
 	statusAt time.Time     // when the status was last written
+	heldAt   time.Time     // since when a status waits for writes to end; zero: none does
+	underway int           // writes under way when it was last decided
 	busy     time.Duration // how long the last decision took
 	halted   int64         // the generation whose halt was announced
 	past     *past         // nil: the history must be worked out

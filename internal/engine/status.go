@@ -13,34 +13,47 @@ import (
 )
 
 // Up to smallSet nodes every step is written, so that `rollout status` shows
-// each. Above, at most one status is written in statusEvery.
+// each; a step that is half done, with writes under way, waits statusHold for
+// the rest. Above, at most one status is written in statusEvery.
 const (
 	smallSet    = 20
 	statusEvery = time.Second
+	statusHold  = 100 * time.Millisecond
 	statusTries = 5
 )
 
-// report writes the status if it has changed. A change of a large set may be
-// held back until the returned time, unless it is the last one for now.
+// report writes the status if it has changed. A change may be held back until
+// the returned time: of a large set, or while its writes are under way.
 func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state) (again time.Time, err error) {
 	want := view.Status(ds, st.out.Status, ds.Generation)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
+		st.heldAt = time.Time{}
 		return time.Time{}, nil
 	}
-	if due := st.statusAt.Add(statusEvery); due.After(st.in.Now) && !urgent(ds, st) {
+	if due := st.statusDue(ds); due.After(st.in.Now) {
 		return due, nil
 	}
-	st.statusAt = st.in.Now
+	st.statusAt, st.heldAt = st.in.Now, time.Time{}
 	return time.Time{}, e.writeStatus(ctx, ds, st)
 }
 
-// urgent says that nobody should wait for this status: the set is small, the
-// specification was just observed, or nothing more is under way.
-func urgent(ds *appsv1.DaemonSet, st *state) bool {
+// statusDue is when a status that has changed is to be written. That a
+// specification was observed, and that everything is done, is said at once.
+func (st *state) statusDue(ds *appsv1.DaemonSet) time.Time {
 	s := st.out.Status
 	settled := s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired &&
 		len(st.out.Creates)+len(st.out.Deletes) == 0
-	return s.Desired <= smallSet || ds.Status.ObservedGeneration != ds.Generation || settled
+	switch {
+	case settled || ds.Status.ObservedGeneration != ds.Generation:
+		return time.Time{}
+	case s.Desired > smallSet:
+		return st.statusAt.Add(statusEvery)
+	case st.underway == 0:
+		return time.Time{}
+	case st.heldAt.IsZero():
+		st.heldAt = st.in.Now
+	}
+	return st.heldAt.Add(statusHold)
 }
 
 // writeStatus writes our part of the status over that of the newest version.

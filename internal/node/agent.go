@@ -144,7 +144,11 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, runtimeWithin)
 	defer cancel()
 	if err := waitForSocket(waiting, cfg.endpointSocket()); err != nil {
-		return fmt.Errorf("the container runtime at %s does not answer: %w; see %s", cfg.endpoint(), err, cfg.path("containerd.log"))
+		hint := "see " + cfg.path("containerd.log")
+		if cfg.ContainerRuntimeEndpoint != "" {
+			hint = "start it, or leave --container-runtime-endpoint out to get one"
+		}
+		return fmt.Errorf("the container runtime at %s does not answer: %w; %s", cfg.endpoint(), err, hint)
 	}
 	if cfg.ContainerRuntimeEndpoint != "" {
 		return a.loadImagesElsewhere(ctx)

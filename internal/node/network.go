@@ -88,8 +88,12 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 	if err != nil {
 		return fmt.Errorf("watch the nodes: %w", err)
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	factory.Start(ctx.Done())
-	defer factory.Shutdown()
+	defer func() {
+		cancel() // or the informers would not end
+		factory.Shutdown()
+	}()
 	if !cache.WaitForCacheSync(ctx.Done(), nodes.Informer().HasSynced) {
 		return ctx.Err()
 	}

@@ -40,7 +40,7 @@ func (c *cluster) step(t *rapid.T) {
 	c.in.Now = c.in.Now.Add(time.Second)
 	for i := range c.in.Pods {
 		p := &c.in.Pods[i]
-		if c.dead[p.Node] || !p.Deleted.IsZero() || p.Ready || rapid.IntRange(0, 2).Draw(t, "slow") == 0 {
+		if c.dead[p.Node] || !p.Deleted.IsZero() || p.Ready || c.dawdles(t, p.Created) {
 			continue
 		}
 		switch c.fate[p.Hash] {
@@ -52,8 +52,14 @@ func (c *cluster) step(t *rapid.T) {
 	}
 	c.in.Pods = slices.DeleteFunc(c.in.Pods, func(p Pod) bool {
 		ended := p.Phase == Failed || p.Phase == Succeeded
-		return !p.Deleted.IsZero() && (ended || !c.dead[p.Node] && rapid.IntRange(0, 2).Draw(t, "lingers") > 0)
+		return !p.Deleted.IsZero() && (ended || !c.dead[p.Node] && !c.dawdles(t, p.Deleted))
 	})
+}
+
+// dawdles says that what was asked for then has not happened yet. It is fair:
+// three ticks are the most, or nothing could be said to settle.
+func (c *cluster) dawdles(t *rapid.T, since time.Time) bool {
+	return c.in.Now.Sub(since) < 3*time.Second && rapid.Bool().Draw(t, "dawdles")
 }
 
 // serving counts the nodes that are alive and have an available pod.
@@ -93,7 +99,7 @@ func (c *cluster) alive() int { return len(c.in.Nodes) - len(c.dead) }
 // current revision, or fails the test.
 func (c *cluster) settle(t *rapid.T, atLeast int) {
 	w := twin{&c.in}
-	for range 60 * len(c.in.Nodes) {
+	for range 60 + 20*len(c.in.Nodes) {
 		c.step(t)
 		if got := c.serving(); got < atLeast {
 			t.Fatalf("%d nodes serve, want at least %d\n%s", got, atLeast, Render(&c.plan, c.in.Now))

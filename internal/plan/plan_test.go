@@ -87,3 +87,19 @@ func TestBudgetIsScaled(t *testing.T) {
 		}
 	}
 }
+
+// A pod of no revision is not of the current one because that is not known
+// yet, and a term that asks for nothing is no wildcard.
+func TestNothingMatchesNothing(t *testing.T) {
+	in := &Input{Now: scriptNow(), Nodes: []Node{{Name: "n"}}, Pods: []Pod{{Name: "p", Node: "n", Bound: true, Ready: true}}}
+	var out Plan
+	Make(in, &out)
+	if out.Status.Updated != 0 {
+		t.Errorf("status is %+v", out.Status)
+	}
+	for _, terms := range [][]Term{{}, {{}}, {{}, {}}} {
+		if got := (Placement{Terms: terms}).Admits(&in.Nodes[0]); got.Keep || got.Reason != AffinityNotMatched {
+			t.Errorf("%v: %+v", terms, got)
+		}
+	}
+}

@@ -110,3 +110,15 @@ func TestDaemonTolerations(t *testing.T) {
 		t.Error("the template was changed")
 	}
 }
+
+// What is unknown must not become a wildcard.
+func TestUnknownTolerations(t *testing.T) {
+	ds := daemonSet()
+	ds.Spec.Template.Spec.Tolerations = []corev1.Toleration{
+		{Operator: "Exists", Effect: "Unheard"}, {Key: "k", Operator: "Near"},
+	}
+	n := plan.Node{Taints: []plan.Taint{{Key: "k", Effect: plan.NoSchedule}}}
+	if got := Spec(ds, "").Placement.Admits(&n); got.Run {
+		t.Errorf("tolerated: %+v", got)
+	}
+}

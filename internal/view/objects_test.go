@@ -120,7 +120,7 @@ func TestSpecHalts(t *testing.T) {
 
 func TestOnlyScheduler(t *testing.T) {
 	for name, spec := range map[string]corev1.PodSpec{
-		"claim": {Volumes: []corev1.Volume{{}, {VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}}}},
+		"claim":     {Volumes: []corev1.Volume{{}, {VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}}}},
 		"ephemeral": {Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}}},
 		"device":    {ResourceClaims: []corev1.PodResourceClaim{{}}},
 		"gate":      {SchedulingGates: []corev1.PodSchedulingGate{{}}},

@@ -2,7 +2,6 @@ package view
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -12,13 +11,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/utils/dump"
 )
 
 // RevisionData is the patch that restores the DaemonSet's template: the bytes
 // that a ControllerRevision keeps, and that kubectl rollout undo compares. The
-// keys are sorted, since they pass through maps.
+// keys are sorted, since they pass through maps; large integers survive, since
+// they pass as integers.
 func RevisionData(ds *appsv1.DaemonSet) ([]byte, error) {
 	encoded, err := json.Marshal(ds.Spec.Template)
 	if err != nil {

@@ -120,7 +120,7 @@ func setContainerDefaults(c *corev1.Container, hostNetwork bool) {
 func pullPolicy(image string) corev1.PullPolicy {
 	name, _, digest := strings.Cut(image, "@")
 	_, tag, tagged := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
-	if tag == "latest" || !tagged && !digest {
+	if tag == "latest" || image != "" && !tagged && !digest {
 		return corev1.PullAlways
 	}
 	return corev1.PullIfNotPresent
@@ -157,19 +157,22 @@ func setVolumeDefaults(v *corev1.Volume) {
 	if v.VolumeSource == (corev1.VolumeSource{}) {
 		v.EmptyDir = &corev1.EmptyDirVolumeSource{}
 	}
-	switch {
-	case v.HostPath != nil:
+	if v.HostPath != nil {
 		setPointer(&v.HostPath.Type, corev1.HostPathUnset)
-	case v.Secret != nil:
+	}
+	if v.Secret != nil {
 		setPointer(&v.Secret.DefaultMode, corev1.SecretVolumeSourceDefaultMode)
-	case v.ConfigMap != nil:
+	}
+	if v.ConfigMap != nil {
 		setPointer(&v.ConfigMap.DefaultMode, corev1.ConfigMapVolumeSourceDefaultMode)
-	case v.DownwardAPI != nil:
+	}
+	if v.DownwardAPI != nil {
 		setPointer(&v.DownwardAPI.DefaultMode, corev1.DownwardAPIVolumeSourceDefaultMode)
 		for i := range v.DownwardAPI.Items {
 			setFieldDefaults(v.DownwardAPI.Items[i].FieldRef)
 		}
-	case v.Projected != nil:
+	}
+	if v.Projected != nil {
 		setProjectedDefaults(v.Projected)
 	}
 }

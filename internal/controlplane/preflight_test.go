@@ -1,0 +1,157 @@
+package controlplane
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func testSettings(t *testing.T, cfg Config) *settings {
+	t.Helper()
+	if cfg.DataDir == "" {
+		cfg.DataDir = filepath.Join(t.TempDir(), "data")
+	}
+	if cfg.Listen == "" {
+		cfg.Listen = freeAddress(t)
+	}
+	// Ranges for documentation and benchmarks, which no host has a route to.
+	cfg.PodCIDR = orDefault(cfg.PodCIDR, "198.18.0.0/16")
+	cfg.ServiceCIDR = orDefault(cfg.ServiceCIDR, "198.19.0.0/16")
+	s, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func wantError(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("the error is %v, want one that says %q", err, text)
+	}
+}
+
+func TestResolveRefuses(t *testing.T) {
+	for _, test := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, "no data directory"},
+		{Config{DataDir: "d", Listen: "6443"}, "IP:PORT"},
+		{Config{DataDir: "d", Listen: "127.0.0.1:0"}, "no port"},
+		{Config{DataDir: "d", AdvertiseAddress: "0.0.0.0"}, "advertise address"},
+		{Config{DataDir: "d", PodCIDR: "10.42.0.0"}, "is not a CIDR"},
+		{Config{DataDir: "d", ServiceCIDR: "10.96.0.1/16"}, "did you mean 10.96.0.0/16"},
+		{Config{DataDir: "d", NodeCIDR: "abc"}, "node range"},
+	} {
+		_, err := test.cfg.resolve()
+		wantError(t, err, test.want)
+	}
+}
+
+func TestCheckRanges(t *testing.T) {
+	to := func(cidr, device string) route { return route{to: netip.MustParsePrefix(cidr), device: device} }
+	bridge := to("10.0.0.0/24", "br0")
+	tests := []struct {
+		name   string
+		cfg    Config
+		routes []route
+		joined bool
+		want   string // "": allowed
+	}{
+		{"defaults", Config{}, []route{to("192.0.2.0/24", "eth0")}, false, ""},
+		{"pods and services overlap", Config{PodCIDR: "10.0.0.0/8"}, nil, false, "overlap"},
+		{"nodes and services overlap", Config{NodeCIDR: "10.96.1.0/24"}, nil, false, "overlap"},
+		{"a route into the services", Config{}, []route{to("10.96.4.0/24", "eth1")}, false, "eth1"},
+		{"a route over the pods", Config{}, []route{to("10.0.0.0/8", "vpn0")}, false, "vpn0"},
+		{"own bridge", Config{NodeCIDR: "10.0.0.0/24"}, []route{bridge}, false, ""},
+		{"own pods over the bridge", Config{NodeCIDR: "10.0.0.0/24"}, []route{bridge, to("10.42.1.0/24", "br0")}, false, ""},
+		{"pods of another cluster", Config{NodeCIDR: "10.0.0.0/24"}, []route{bridge, to("10.42.1.0/24", "cni9")}, false, "cni9"},
+		{"pods of a node here, joined before", Config{}, []route{to("10.42.1.0/24", "cni0")}, true, ""},
+		{"a route over the pods, joined before", Config{}, []route{to("10.0.0.0/8", "vpn0")}, true, "vpn0"},
+		{"a route over the nodes", Config{NodeCIDR: "10.0.0.0/24"}, []route{bridge, to("10.0.0.0/16", "eth1")}, false, "eth1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.DataDir = t.TempDir()
+			s, err := test.cfg.resolve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = checkRanges(s, test.routes, test.joined)
+			if test.want != "" {
+				wantError(t, err, test.want)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestPreflight(t *testing.T) {
+	s := testSettings(t, Config{})
+	first, err := preflight(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = preflight(s)
+	wantError(t, err, fmt.Sprintf("in use by another everynode server (process %d", os.Getpid()))
+
+	other := testSettings(t, Config{Listen: s.listen.String()})
+	_, err = preflight(other)
+	wantError(t, err, "in use by another program")
+	if err := first.release(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := preflight(s)
+	if err != nil {
+		t.Fatal("what was released cannot be claimed again:", err)
+	}
+	if err := again.release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPreflightAddress(t *testing.T) {
+	_, err := preflight(testSettings(t, Config{Listen: "203.0.113.9:6443"}))
+	wantError(t, err, "belongs to no interface")
+}
+
+func TestPreflightDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := preflight(testSettings(t, Config{DataDir: filepath.Join(file, "data")}))
+	wantError(t, err, "cannot be used")
+}
+
+func TestPreflightVersion(t *testing.T) {
+	for content, want := range map[string]string{
+		`{"format":2}`: "newer everynode",
+		`nonsense`:     "does not hold the version",
+		`{"format":1,"serviceCIDR":"10.9.0.0/16","podCIDR":"198.18.0.0/16"}`:   "service range 10.9.0.0/16",
+		`{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/17"}`: "pod range 198.18.0.0/17",
+	} {
+		s := testSettings(t, Config{DataDir: t.TempDir()})
+		if err := os.WriteFile(s.path("version"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := preflight(s)
+		wantError(t, err, want)
+	}
+}

@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+)
+
+func (c *cluster) leader() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, ok := c.objects["leases"]["kube-system/everynode-controller"].(*coordinationv1.Lease)
+	if !ok || l.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *l.Spec.HolderIdentity
+}
+
+func elect(name string) func(*Config) {
+	return func(cfg *Config) { cfg.LeaderElect, cfg.Identity = true, name }
+}
+
+// Of two engines one works; when it stops, it has released the lease and the
+// other takes over within seconds.
+func TestLeaderHandsOver(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.start(elect("one"))
+		stopOne, endedOne := c.stopEngine, c.ended
+		c.run(time.Second)
+		c.start(elect("two"))
+		c.run(5 * time.Second)
+		if got := c.leader(); got != "one" {
+			t.Fatalf("the leader is %q", got)
+		}
+		c.addSet()
+		c.run(10 * time.Second)
+		c.covered(3, "agent:1")
+		stopOne()
+		<-endedOne
+		if got := c.leader(); got != "" {
+			t.Errorf("the lease is held by %q after a clean stop", got)
+		}
+		c.run(5 * time.Second)
+		if got := c.leader(); got != "two" {
+			t.Errorf("the leader is %q", got)
+		}
+		c.addNode("node-04")
+		c.run(5 * time.Second)
+		c.covered(4, "agent:1")
+		if n := c.wrote("create pods"); n != 4 {
+			t.Errorf("%d creates by two engines", n)
+		}
+	})
+}
+
+// An engine that cannot renew its lease stops writing before another may lead,
+// and works again when it wins it back.
+func TestLostLeaseStopsWrites(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start(elect("one"))
+		c.run(10 * time.Second)
+		c.covered(3, "agent:1")
+		var late atomic.Int32
+		cutAt := time.Now()
+		c.intercept(func(r request) (error, bool) {
+			if r.resource == "leases" {
+				return errors.New("no route to host"), false
+			}
+			if r.verb != "get" && r.verb != "list" && r.verb != "watch" && time.Since(cutAt) > leaseDuration {
+				late.Add(1)
+			}
+			return nil, false
+		})
+		c.run(leaseDuration + retryPeriod)
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		if n := late.Load(); n != 0 {
+			t.Errorf("%d writes after the lease could have passed to another", n)
+		}
+		c.intercept(nil)
+		c.run(time.Minute)
+		c.covered(3, "agent:2")
+	})
+}
+
+// An engine that never led ends when asked to.
+func TestFollowerEnds(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.start(elect("one"))
+		one, ended := c.stopEngine, c.ended
+		c.run(time.Second)
+		c.start(elect("two"))
+		c.run(5 * time.Second)
+		c.stop()
+		if got := c.leader(); got != "one" {
+			t.Errorf("the leader is %q", got)
+		}
+		one()
+		<-ended
+	})
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	if err := Run(t.Context(), Config{}); err == nil || !strings.Contains(err.Error(), "API server") {
+		t.Errorf("no client: %v", err)
+	}
+	if err := Run(t.Context(), Config{Client: newFakeAPI().config(), CreateQPS: -1}); err == nil || !strings.Contains(err.Error(), "-1") {
+		t.Errorf("negative rate: %v", err)
+	}
+}
