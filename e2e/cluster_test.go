@@ -32,6 +32,7 @@ type cluster struct {
 	dataDir   string
 	workDir   string // the script's own folder
 	env       []string
+	config    string // the administrator's kubeconfig
 
 	hadCache bool   // cachePath was there before the script
 	before   traces // what the machine had before the script
@@ -66,12 +67,16 @@ func clusterOf(ts *testscript.TestScript) *cluster {
 	if !ok {
 		ts.Fatalf("the script has no cluster: this is a defect of the test")
 	}
+	c.config = filepath.Join(c.dataDir, "admin.kubeconfig")
+	if set := ts.Getenv("KUBECONFIG"); set != "" {
+		c.config = set
+	}
 	return c
 }
 
 // client talks to the cluster's API server as its administrator.
 func (c *cluster) client() (kubernetes.Interface, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(c.dataDir, "admin.kubeconfig"))
+	config, err := clientcmd.BuildConfigFromFlags("", c.config)
 	if err != nil {
 		return nil, err
 	}

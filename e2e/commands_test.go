@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // pollEvery is the pause between two looks at a condition. Each look starts a
@@ -71,10 +72,13 @@ func commandTable() map[string]scriptCommand {
 		// have before.
 		"leftovers": leftovers,
 
-		// machine NAME ADDRESS/BITS: a network of its own for one more machine.
+		// machine NAME ADDRESS/BITS: one more machine; `exec on NAME PROGRAM
+		// ARGS...` runs a program there.
 		// link NAME ADDRESS/BITS: a network interface of this machine.
 		"machine": machine,
 		"link":    link,
+		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
+		"tmpfs": tmpfs,
 	}
 }
 
@@ -252,6 +256,23 @@ func listen(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() {
 		if err := l.Close(); err != nil {
 			clusterOf(ts).t.Errorf("stop listening: %v", err)
+		}
+	})
+}
+
+func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: tmpfs FOLDER OPTIONS")
+	}
+	c, dir := clusterOf(ts), ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o755))
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", args[1], "tmpfs", dir).CombinedOutput(); err != nil {
+		ts.Fatalf("mount a small disk: %v\n%s", err, out)
+	}
+	ts.Defer(func() {
+		// EINVAL: the script has done so. What still runs on it goes after this.
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			c.t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
 }

@@ -1,12 +1,14 @@
 package e2e_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -23,10 +25,35 @@ import (
 // Names of what the test makes on the machine begin with this.
 const testPrefix = "evt-"
 
-// machine makes a network namespace that stands for one more machine, with one
-// interface at this address. All of them are on one bridge, and this machine is
+// powerOn gives the process that calls it what one machine has once: network,
+// host name, and the folders in which programs keep their state. It lives until
+// it is killed, and the machine with it.
+const powerOn = `
+for dir in /run /var/lib /var/log /opt; do
+	mkdir -p "$mine$dir"
+done
+[ ! -d /run/systemd/resolve ] || { mkdir -p "$mine/run/systemd" && cp -a /run/systemd/resolve "$mine/run/systemd/"; }
+for dir in /run /var/lib /var/log /opt; do
+	mount --bind "$mine$dir" "$dir"
+done
+mount --make-rshared /
+hostname "$name"
+echo on
+exec sleep infinity
+`
+
+// onMachine is the program that scripts run others on a machine with: on NAME
+// PROGRAM ARGS...
+const onMachine = `#!/bin/sh
+pid=$(cat "$WORK/.machines/$1") || exit
+shift
+exec nsenter --target "$pid" --net --mount --uts -- "$@"
+`
+
+// machine makes what stands for one more machine, with a network interface at
+// this address. All machines of a script are on one bridge, and this machine is
 // at the first address of their network, which is the way out. They go when the
-// script ends.
+// script ends. Pods run in the cgroup /evt-NAME: the kernel is shared.
 func machine(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: machine NAME ADDRESS/BITS")
@@ -43,6 +70,35 @@ func machine(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	})
 	ts.Check(connectMachine(name, bridge, address))
+	ts.Check(startMachine(ts, args[0], filepath.Join(c.workDir, args[0])))
+}
+
+// startMachine starts the process that holds the machine's namespaces. Its
+// arguments name the script's folder, by which killEverything finds it.
+func startMachine(ts *testscript.TestScript, name, dir string) error {
+	cmd := exec.Command("nsenter", "--net=/run/netns/"+testPrefix+name,
+		"unshare", "--mount", "--uts", "--propagation", "private", "sh", "-eu", "-c", powerOn, dir)
+	cmd.Env = append(os.Environ(), "name="+name, "mine="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the machine %s: %w", name, err)
+	}
+	ts.Defer(func() {
+		_ = cmd.Process.Kill() // it may have ended already
+		_ = cmd.Wait()         // as it was told to
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "on\n" {
+		return fmt.Errorf("the machine %s does not come up: %q, %w", name, line, err)
+	}
+	pids := filepath.Join(clusterOf(ts).workDir, ".machines")
+	if err := os.MkdirAll(pids, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(pids, name), []byte(fmt.Sprint(cmd.Process.Pid)), 0o644)
 }
 
 // ensureTestBridge makes the bridge of the script's machines, once.

@@ -15,11 +15,11 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -120,10 +120,15 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	if err != nil {
 		return err
 	}
-	path := bin + string(filepath.ListSeparator) + os.Getenv("PATH")
+	tools := filepath.Join(env.WorkDir, ".tools")
+	if err := writeProgram(tools, "on", onMachine); err != nil {
+		return err
+	}
+	path := strings.Join([]string{bin, tools, os.Getenv("PATH")}, string(filepath.ListSeparator))
 	if stock != "" {
 		dir := filepath.Join(env.WorkDir, ".stock")
-		if err := wrapProgram(dir, "kubectl", stock); err != nil {
+		text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", stock) // a link would not find its own files
+		if err := writeProgram(dir, "kubectl", text); err != nil {
 			return err
 		}
 		path = dir + string(filepath.ListSeparator) + path
@@ -153,12 +158,9 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	return nil
 }
 
-// wrapProgram makes a program in dir that runs another one: a link would not do
-// for those that look for their files beside themselves.
-func wrapProgram(dir, name, program string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+func writeProgram(dir, name, text string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", program)
 	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755)
 }

@@ -108,7 +108,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	})
 	root.AddCommand(a.upCommand(), a.downCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
 		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
-		a.controllerCommand(), a.versionCommand())
+		a.controllerCommand(), a.whyCommand(), a.versionCommand())
 	root.AddCommand(a.childCommands()...)
 	wrapArgs(root)
 	return root

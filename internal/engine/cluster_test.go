@@ -298,9 +298,9 @@ func (c *cluster) events(reason string) []string {
 	return out
 }
 
-// watchBudget fails the test whenever more than max of the nodes' pods are not
+// watchBudget fails the test whenever more than budget of the nodes' pods are not
 // available at once, as the server has it; from now on.
-func (c *cluster) watchBudget(nodes, max int) (worst *int) {
+func (c *cluster) watchBudget(nodes, budget int) (worst *int) {
 	worst = new(int)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -313,17 +313,10 @@ func (c *cluster) watchBudget(nodes, max int) (worst *int) {
 				up[p.Spec.NodeName] = true
 			}
 		}
-		*worst = maxInt(*worst, nodes-len(up))
-		if nodes-len(up) > max {
-			c.t.Errorf("%d nodes of %d are down, the budget is %d", nodes-len(up), nodes, max)
+		*worst = max(*worst, nodes-len(up))
+		if nodes-len(up) > budget {
+			c.t.Errorf("%d nodes of %d are down, the budget is %d", nodes-len(up), nodes, budget)
 		}
 	}
 	return worst
-}
-
-func maxInt(a, b int) int {
-	if a > b {
-		return a
-	}
-	return b
 }

@@ -136,10 +136,10 @@ func newEngine(cfg Config, client kubernetes.Interface) *engine {
 // run works until ctx ends, and returns when everything that it started has
 // ended.
 func (e *engine) run(ctx context.Context) {
-	var all sync.WaitGroup
-	defer all.Wait()
 	e.events = newRecorder(ctx, e.api.client)
 	defer e.events.shutdown()
+	var all sync.WaitGroup
+	defer all.Wait()
 
 	synced := e.watch(ctx, &all)
 	if !waitAll(ctx, synced) {

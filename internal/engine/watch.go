@@ -74,7 +74,9 @@ func compactSet(obj any) (*setEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds.ManagedFields = nil
+	if ds.ManagedFields != nil {
+		ds.ManagedFields = nil
+	}
 	return &setEntry{ds: ds, version: version, spec: view.Spec(ds, "")}, nil
 }
 

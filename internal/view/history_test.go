@@ -54,6 +54,15 @@ func summary(h HistoryPlan) string {
 	return strings.Join(s, ", ")
 }
 
+// historyCase is what is there, the hashes of its pods, the history limit (0 is
+// the default, -1 none), and what is planned.
+type historyCase struct {
+	given       []*appsv1.ControllerRevision
+	live        []string
+	limit       int32
+	hash, plans string
+}
+
 func TestHistory(t *testing.T) {
 	ds := daemonSet()
 	image := ds.Spec.Template.Spec.Containers[0].Image
@@ -72,12 +81,7 @@ func TestHistory(t *testing.T) {
 		r.Data.Raw = []byte(strings.Replace(string(r.Data.Raw), `"metadata":{`, `"metadata":{"creationTimestamp":null,`, 1))
 	}
 	type revs = []*appsv1.ControllerRevision
-	for name, c := range map[string]struct {
-		given       revs
-		live        []string
-		limit       int32
-		hash, plans string
-	}{
+	for name, c := range map[string]historyCase{
 		"first":    {hash: TemplateHash(&ds.Spec.Template, nil), plans: "create #1"},
 		"settled":  {given: revs{named(image, "c", 2), named("old", "a", 1)}, hash: "c"},
 		"edit":     {given: revs{named("old", "a", 1), named("older", "b", 4)}, hash: TemplateHash(&ds.Spec.Template, nil), plans: "create #5"},
@@ -107,33 +111,34 @@ func TestHistory(t *testing.T) {
 		"limit of nothing": {given: revs{named("1", "a", 1), edit(named("2", "b", 2), orphan), named(image, "d", 4)},
 			limit: -1, hash: "d", plans: "update b #2, adopt, delete a duplicate=false"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			set := ds.DeepCopy()
-			if c.limit != 0 {
-				set.Spec.RevisionHistoryLimit = ptr(max(c.limit, 0))
-			}
-			live := map[string]bool{}
-			for _, h := range c.live {
-				live[h] = true
-			}
-			var before revs
-			for _, r := range c.given {
-				before = append(before, r.DeepCopy())
-			}
-			h, err := History(set, c.given, live)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := summary(h); got != c.plans || h.Empty() != (c.plans == "") {
-				t.Errorf("plan is %q (empty %v), want %q", got, h.Empty(), c.plans)
-			}
-			if h.Hash != c.hash || h.Current == nil {
-				t.Errorf("hash is %q of %v, want %q", h.Hash, h.Current, c.hash)
-			}
-			if diff := cmp.Diff(before, c.given); diff != "" {
-				t.Errorf("the revisions were changed:\n%s", diff)
-			}
-		})
+		t.Run(name, func(t *testing.T) { c.check(t, ds.DeepCopy()) })
+	}
+}
+
+func (c historyCase) check(t *testing.T, set *appsv1.DaemonSet) {
+	if c.limit != 0 {
+		set.Spec.RevisionHistoryLimit = ptr(max(c.limit, 0))
+	}
+	live := map[string]bool{}
+	for _, h := range c.live {
+		live[h] = true
+	}
+	var before []*appsv1.ControllerRevision
+	for _, r := range c.given {
+		before = append(before, r.DeepCopy())
+	}
+	h, err := History(set, c.given, live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := summary(h); got != c.plans || h.Empty() != (c.plans == "") {
+		t.Errorf("plan is %q (empty %v), want %q", got, h.Empty(), c.plans)
+	}
+	if h.Hash != c.hash || h.Current == nil {
+		t.Errorf("hash is %q of %v, want %q", h.Hash, h.Current, c.hash)
+	}
+	if diff := cmp.Diff(before, c.given); diff != "" {
+		t.Errorf("the revisions were changed:\n%s", diff)
 	}
 }
 

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+)
+
+// bench is an applier whose writes take a second and fare as told.
+type bench struct {
+	*applier
+	mu     sync.Mutex
+	order  []string
+	busy   int
+	most   int
+	fare   func(*write) result
+	cancel func()
+}
+
+func newBench(qps float64) *bench {
+	b := &bench{fare: func(*write) result { return result{fate: done} }}
+	b.applier = newApplier(qps, b.do, func(types.NamespacedName) {})
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.start(ctx)
+	return b
+}
+
+func (b *bench) do(_ context.Context, w *write) result {
+	b.mu.Lock()
+	b.order = append(b.order, w.key.Name+"/"+w.node())
+	b.busy++
+	b.most = max(b.most, b.busy)
+	fare := b.fare(w)
+	b.mu.Unlock()
+	time.Sleep(time.Second)
+	b.mu.Lock()
+	b.busy--
+	b.mu.Unlock()
+	return fare
+}
+
+// soFar is the writes that have started.
+func (b *bench) soFar() []string {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.order)
+}
+
+func (b *bench) end() {
+	b.cancel()
+	b.stop()
+}
+
+func key(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
+
+func creates(set string, n int) []*write {
+	st := newState("uid")
+	var out []*write
+	for i := range n {
+		out = append(out, &write{key: key(set), state: st, create: &plan.Create{Node: fmt.Sprintf("n%03d", i)}})
+	}
+	return out
+}
+
+// The window opens twofold with each round of successes, up to its bound.
+func TestWindowDoubles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.end()
+		b.submit(key("a"), creates("a", 1000))
+		started := func(d time.Duration) int {
+			time.Sleep(d)
+			return len(b.soFar())
+		}
+		for _, want := range []int{8, 8 + 16, 8 + 16 + 32, 8 + 16 + 32 + 64, 8 + 16 + 32 + 64 + 64} {
+			if n := started(time.Millisecond); n != want {
+				t.Errorf("%d writes have started, want %d", n, want)
+			}
+			started(time.Second - time.Millisecond)
+		}
+		b.withdraw(key("a"))
+		time.Sleep(5 * time.Second)
+		if b.most != maxWindow {
+			t.Errorf("%d at once, the bound is %d", b.most, maxWindow)
+		}
+	})
+}
+
+// A small DaemonSet does not wait behind a large one.
+func TestWindowIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.end()
+		b.submit(key("large"), creates("large", 500))
+		b.submit(key("small"), creates("small", 3))
+		time.Sleep(1500 * time.Millisecond)
+		b.withdraw(key("large"))
+		synctest.Wait()
+		for i := range 3 {
+			at := slices.Index(b.soFar(), fmt.Sprintf("small/n%03d", i))
+			if at < 0 || at > 16 {
+				t.Errorf("write %d of the small set came at place %d", i, at)
+			}
+		}
+		time.Sleep(5 * time.Second)
+	})
+}
+
+func TestTroubleShrinksTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.end()
+		b.mu.Lock()
+		b.fare = func(*write) result { return result{fate: unknown} }
+		b.mu.Unlock()
+		b.submit(key("a"), creates("a", 100))
+		time.Sleep(6 * time.Second)
+		b.withdraw(key("a"))
+		synctest.Wait()
+		b.applier.mu.Lock()
+		if b.all.size != 1 {
+			t.Errorf("the window is %d wide after six rounds of failures", b.all.size)
+		}
+		b.applier.mu.Unlock()
+		if n := len(b.soFar()); n > 8+4+2+1+1+1+1 {
+			t.Errorf("%d writes were tried", n)
+		}
+		time.Sleep(5 * time.Second)
+	})
+}
+
+// What has not started can be taken back; what has is reported until it ends,
+// and is not doubled.
+func TestWithdrawAndUnderway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.end()
+		b.submit(key("a"), creates("a", 20))
+		synctest.Wait()
+		b.withdraw(key("a"))
+		count := func() (n int) {
+			b.underway(key("a"), func(ws []*write) { n = len(ws) })
+			return n
+		}
+		if n := count(); n != firstWindow {
+			t.Errorf("%d under way", n)
+		}
+		b.submit(key("a"), creates("a", firstWindow)) // the same slots again
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if n := len(b.soFar()); n != firstWindow {
+			t.Errorf("%d writes for %d slots", n, firstWindow)
+		}
+		if n := count(); n != 0 || len(b.lanes) != 0 || len(b.turn) != 0 {
+			t.Errorf("%d under way, %d lanes and %d turns after the end", n, len(b.lanes), len(b.turn))
+		}
+	})
+}
+
+func TestStopWaitsAndStartsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		b.submit(key("a"), creates("a", 20))
+		synctest.Wait()
+		b.end()
+		if b.busy != 0 || len(b.soFar()) != firstWindow {
+			t.Errorf("%d still run, %d were started", b.busy, len(b.soFar()))
+		}
+		b.submit(key("b"), creates("b", 1))
+		if len(b.soFar()) != firstWindow {
+			t.Error("a write started after stop")
+		}
+	})
+}
+
+// Deletes do not wait for the pace of creates.
+func TestPaceIsForCreatesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(1)
+		defer b.end()
+		b.submit(key("a"), creates("a", 10))
+		synctest.Wait()
+		st := newState("uid")
+		b.submit(key("b"), []*write{{key: key("b"), state: st, remove: &plan.Delete{Node: "n", UID: "u"}}})
+		synctest.Wait()
+		if !slices.Contains(b.soFar(), "b/n") {
+			t.Errorf("the delete waits: %v", b.soFar())
+		}
+		time.Sleep(4500 * time.Millisecond)
+		synctest.Wait()
+		if n := len(b.soFar()); n != 1+1+4 {
+			t.Errorf("%d writes after 4.5 s: %v", n, b.soFar())
+		}
+		b.withdraw(key("a"))
+		time.Sleep(2 * time.Second)
+	})
+}

@@ -1,0 +1,222 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+)
+
+// watched is an index with its first fill done, and the keys that changes have
+// made dirty since they were last asked for.
+type watched struct {
+	*index
+	keys []string
+}
+
+func newWatched() *watched {
+	w := &watched{}
+	w.index = newIndex(func(k types.NamespacedName) { w.keys = append(w.keys, k.Name) })
+	return w
+}
+
+func (w *watched) dirtied() []string {
+	keys := slices.Clone(w.keys)
+	slices.Sort(keys)
+	w.keys = nil
+	return slices.Compact(keys)
+}
+
+func (w *watched) addSet(t *testing.T, name string, selector map[string]string) {
+	t.Helper()
+	s, err := compactSet(&appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-" + name), ResourceVersion: "1"},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": name}},
+				Spec:       corev1.PodSpec{NodeSelector: selector},
+			},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.upsertSet(s)
+}
+
+func node(name string, change ...func(*plan.Node)) nodeEntry {
+	n := plan.Node{Name: name, UID: "uid-" + name, Ready: true, ReadyChanged: time.Unix(1000, 0), Labels: map[string]string{"l": "1"}}
+	for _, f := range change {
+		f(&n)
+	}
+	return nodeEntry{n}
+}
+
+func testPod(t *testing.T, name, node, set string, version int, change ...func(*corev1.Pod)) *podEntry {
+	t.Helper()
+	p := rawPod(name, node, set, version)
+	for _, f := range change {
+		f(p)
+	}
+	e, err := compactPod(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func rawPod(name, node, set string, version int) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID("uid-" + name),
+			ResourceVersion: fmt.Sprint(version), Labels: map[string]string{"app": set}},
+		Spec: corev1.PodSpec{NodeName: node},
+	}
+	if set != "" {
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: set, UID: types.UID("uid-" + set), Controller: new(true)}}
+	}
+	return p
+}
+
+func TestNodeEventsTouchOnlyWhatTheyConcern(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "everywhere", nil)
+	w.addSet(t, "ssd", map[string]string{"ssd": "true"})
+	w.upsertNode(node("a"))
+	w.begin()
+	w.dirtied()
+	steps := []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"a heartbeat", func() { w.upsertNode(node("a")) }, nil},
+		{"an irrelevant label", func() { w.upsertNode(node("a", func(n *plan.Node) { n.Labels = map[string]string{"l": "2"} })) }, nil},
+		{"a label that one selects", func() {
+			w.upsertNode(node("a", func(n *plan.Node) { n.Labels = map[string]string{"ssd": "true"} }))
+		}, []string{"ssd"}},
+		{"the label goes", func() { w.upsertNode(node("a")) }, []string{"ssd"}},
+		{"a pod of ssd is there all the same", func() { w.upsertPod(testPod(t, "p", "a", "ssd", 5)) }, []string{"ssd"}},
+		{"not ready", func() { w.upsertNode(node("a", func(n *plan.Node) { n.Ready = false })) }, []string{"everywhere", "ssd"}},
+		{"PreferNoSchedule", func() {
+			w.upsertNode(node("a", func(n *plan.Node) {
+				n.Ready, n.Taints = false, []plan.Taint{{Key: "k", Effect: plan.PreferNoSchedule}}
+			}))
+		}, nil},
+		{"NoSchedule", func() {
+			w.upsertNode(node("a", func(n *plan.Node) {
+				n.Ready, n.Taints = false, []plan.Taint{{Key: "k", Effect: plan.NoSchedule}}
+			}))
+		}, []string{"everywhere"}},
+		{"a node joins", func() { w.upsertNode(node("b")) }, []string{"everywhere"}},
+		{"a node goes", func() { w.dropNode("a") }, []string{"everywhere", "ssd"}},
+	}
+	for _, s := range steps {
+		s.do()
+		if got := w.dirtied(); !slices.Equal(got, s.want) {
+			t.Errorf("%s: dirty %v, want %v", s.what, got, s.want)
+		}
+	}
+}
+
+func TestPodEventsTouchOnlyWhatTheyConcern(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.addSet(t, "y", nil)
+	w.begin()
+	w.dirtied()
+	steps := []struct {
+		what string
+		e    *podEntry
+		want []string
+	}{
+		{"ours", testPod(t, "p", "a", "x", 5), []string{"x"}},
+		{"nothing that matters", testPod(t, "p", "a", "x", 6, func(p *corev1.Pod) { p.Annotations = map[string]string{"a": "b"} }), nil},
+		{"ready", testPod(t, "p", "a", "x", 7, func(p *corev1.Pod) { ready(p, true) }), []string{"x"}},
+		{"an older event", testPod(t, "p", "a", "x", 6), nil},
+		{"orphaned", testPod(t, "p", "a", "x", 8, func(p *corev1.Pod) { p.OwnerReferences = nil }), []string{"x"}},
+		{"another's label", testPod(t, "p", "a", "x", 9, func(p *corev1.Pod) { p.OwnerReferences = nil; p.Labels["app"] = "y" }), []string{"y"}},
+		{"a Job's", testPod(t, "p", "a", "x", 10, func(p *corev1.Pod) { p.OwnerReferences[0].Kind, p.OwnerReferences[0].APIVersion = "Job", "batch/v1" }), []string{"y"}},
+	}
+	for _, s := range steps {
+		w.upsertPod(s.e)
+		if got := w.dirtied(); !slices.Equal(got, s.want) {
+			t.Errorf("%s: dirty %v, want %v", s.what, got, s.want)
+		}
+	}
+	if len(w.pods)+len(w.byOwner)+len(w.byNode)+len(w.orphans) != 0 {
+		t.Errorf("the Job's pod is still kept: %v", w.pods)
+	}
+}
+
+// Own writes win over older events and lists, and lose to newer ones.
+func TestOwnWritesAreAheadOfTheWatch(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.begin()
+	w.reachedPods(10)
+	ready5 := func(p *corev1.Pod) { ready(p, true) }
+
+	w.assume(rawPod("late", "a", "x", 9)) // the watch has been there: it went since
+	if w.pod("uid-late") != nil {
+		t.Error("a write that the watch has passed brought a pod back")
+	}
+	w.assume(rawPod("new", "a", "x", 20))
+	w.replacePods(nil, 15)
+	if w.pod("uid-new") == nil {
+		t.Error("a list older than the write dropped it")
+	}
+	w.upsertPod(testPod(t, "new", "a", "x", 18, ready5))
+	if w.pod("uid-new").Ready {
+		t.Error("an older event took back the write")
+	}
+	w.upsertPod(testPod(t, "new", "a", "x", 21, ready5))
+	if !w.pod("uid-new").Ready {
+		t.Error("a newer event was ignored")
+	}
+	w.reachedPods(21)
+	if late := w.lingering(time.Now().Add(time.Hour)); len(late) != 0 || len(w.ahead) != 0 {
+		t.Errorf("ahead although the watch has caught up: %v", w.ahead)
+	}
+	w.bury("uid-new")
+	w.upsertPod(testPod(t, "new", "a", "x", 30))
+	if w.pod("uid-new") != nil {
+		t.Error("an event brought back a pod that is known to be gone")
+	}
+	w.removePod(testPod(t, "new", "a", "x", 31))
+	if len(w.buried) != 0 {
+		t.Errorf("buried for ever: %v", w.buried)
+	}
+	w.assume(rawPod("listed", "a", "x", 40))
+	w.replacePods(nil, 50)
+	if w.pod("uid-listed") != nil {
+		t.Error("a list newer than the write did not drop the pod")
+	}
+}
+
+func TestLingeringWritesAreFound(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.assume(rawPod("p", "a", "x", 20))
+	if late := w.lingering(time.Now()); len(late) != 0 {
+		t.Errorf("at once: %v", late)
+	}
+	if late := w.lingering(time.Now().Add(lingerAfter)); len(late) != 1 || late[0].Name != "p" {
+		t.Errorf("after %s: %v", lingerAfter, late)
+	}
+}
+
+func TestVersionsMustBeIntegers(t *testing.T) {
+	p := rawPod("p", "a", "x", 1)
+	p.ResourceVersion = "opaque"
+	if _, err := compactPod(p); err == nil {
+		t.Error("a resource version that cannot be compared was taken")
+	}
+}

@@ -1,0 +1,37 @@
+package plan
+
+// Remedy says in one line what would change the state that the reason names:
+// an act of a person, or what is being waited for. It is empty where nothing
+// needs to change.
+func (r Reason) Remedy() string {
+	if int(r) >= len(remedies) {
+		return ""
+	}
+	return remedies[r]
+}
+
+// remedies has a text for each reason that a person may want to change.
+var remedies = [...]string{
+	Starting:              "Waits for the pod to become ready: kubectl describe pod, kubectl logs.",
+	MinReadyWait:          "Waits for minReadySeconds of unbroken readiness.",
+	NotReady:              "Find out why the pod lost readiness: kubectl describe pod, kubectl logs.",
+	WaitingForDeletion:    "Delete the pod, or set updateStrategy.type to RollingUpdate.",
+	WaitingForTermination: "Waits for the kubelet; on a dead node, bring the node back or delete the Node.",
+	BudgetSpent:           "Waits for pods elsewhere to become available; or raise maxUnavailable or maxSurge.",
+	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs --previous.",
+	WaitingForScheduler:   "Make room on the node: kubectl describe pod says what it lacks.",
+	Unconfirmed:           "Waits for the API server's answer.",
+	NotNamed:              "Change the template's spec.nodeName.",
+	NotSelected:           "Label the node, or change the template's nodeSelector.",
+	AffinityNotMatched:    "Label the node, or change the template's required node affinity.",
+	TaintNotTolerated:     "Take the taint off the node, or tolerate it in the template.",
+	TaintKeepsPod:         "Take the taint off the node, or tolerate it, for the pod to be updated; a deleted one does not come back.",
+	TaintEvicts:           "Take the taint off the node, or tolerate it in the template.",
+	NodeGone:              "The pod garbage collector deletes the pod.",
+	SetDeleted:            "Waits for the garbage collector.",
+	SelectsAll:            "Give the DaemonSet a selector.",
+	InvalidSpec:           "Correct the DaemonSet's specification.",
+	PodFailed:             "Find out why the pod failed: kubectl describe pod.",
+	PodSucceeded:          "Give the container a program that does not end.",
+	PodRefused:            "Make room on the node: resources or host ports.",
+}
