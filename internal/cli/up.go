@@ -92,6 +92,9 @@ func (a *app) start(ctx context.Context, p *progress, nodes int) (m *machine, st
 		if some {
 			return nil, false, err // it ran before: what still runs is not ours to stop
 		}
+		if ctx.Err() != nil {
+			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
+		}
 		return nil, false, errors.Join(err, a.stopAll(context.WithoutCancel(ctx), m, p))
 	}
 	return m, true, nil
