@@ -49,6 +49,19 @@ lint: bin/tools/staticcheck ## gofmt, go vet, staticcheck, the architecture test
 	@go vet ./... && go -C runtime vet ./...
 	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
 
+# The time of a run is printed, and the seed of one that fails.
+.PHONY: prop
+prop: ## 100,000 random runs of the properties and of the simulator
+	go test -vet=off -p 2 -timeout 3h ./internal/plan ./internal/sim -run 'Prop|Test' -rapid.checks=100000
+
+.PHONY: mutants
+mutants: bin/tools/mutants ## plant defects in the planner one by one and see that a test notices each
+	@bin/tools/mutants
+
+.PHONY: bin/tools/mutants
+bin/tools/mutants:
+	@go -C tools build -o ../bin/tools/mutants ./mutants
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin

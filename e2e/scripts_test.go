@@ -8,8 +8,7 @@
 //
 // The scripts need root on Linux and a built everynode: EVERYNODE_BIN names the
 // folder, by default bin beside this one. They run one after the other and take
-// more than ten minutes in all, so give `go test` a -timeout. EVERYNODE_LONG=1
-// adds what takes longer.
+// about ten minutes in all, so give `go test` a -timeout.
 package e2e_test
 
 import (
@@ -80,20 +79,11 @@ func needMachine(t *testing.T) string {
 func runScripts(t *testing.T, p testscript.Params) {
 	t.Helper()
 	p.Cmds = commandTable()
-	p.Condition = condition
 	p.RequireUniqueNames = true
 	if deadline, ok := t.Deadline(); ok {
 		p.Deadline = deadline
 	}
 	testscript.RunT(sequential{t}, p)
-}
-
-// condition knows what scripts may ask for in brackets.
-func condition(name string) (bool, error) {
-	if name == "long" {
-		return os.Getenv("EVERYNODE_LONG") != "", nil
-	}
-	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // sequential makes testscript run one script at a time: two clusters would

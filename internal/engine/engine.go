@@ -36,6 +36,9 @@ type Config struct {
 	CreateQPS float64
 	// Workers is how many DaemonSets are decided at once; default 4.
 	Workers int
+	// AllowNewerServer works on an API server that is more than one minor
+	// version newer than the engine's types, and may lose template fields.
+	AllowNewerServer bool
 	// Log receives what an operator should know; default slog.Default().
 	Log *slog.Logger
 }
@@ -81,6 +84,9 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
 	client, err := newClient(cfg.Client)
 	if err != nil {
+		return err
+	}
+	if err := checkServer(ctx, cfg, client); err != nil {
 		return err
 	}
 	work := func(ctx context.Context) { newEngine(cfg, client).run(ctx) }

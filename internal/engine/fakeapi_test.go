@@ -48,6 +48,8 @@ type fakeAPI struct {
 	// it happen and lose the answer (lost). Called without mu, one at a time.
 	hook   sync.Mutex
 	before func(r request) (err error, lost bool)
+	// slow is how long a request takes, before it is served; set by slowDown.
+	slow func(r request) time.Duration
 	// after is told each pod that was stored, inside mu.
 	after func(pod *corev1.Pod)
 	// writes counts requests that change something, by "VERB resource".
@@ -89,6 +91,9 @@ func (f *fakeAPI) config() *rest.Config { return &rest.Config{Host: "http://fake
 
 // RoundTrip answers one request.
 func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path == "/version" {
+		return respondVersion()
+	}
 	r, err := parse(req)
 	if err != nil {
 		return nil, err
@@ -120,7 +125,27 @@ func (f *fakeAPI) intercept(before func(r request) (err error, lost bool)) {
 	f.before = before
 }
 
+// slowDown sets how long requests take; nil: no time.
+func (f *fakeAPI) slowDown(slow func(r request) time.Duration) {
+	f.hook.Lock()
+	defer f.hook.Unlock()
+	f.slow = slow
+}
+
+func (f *fakeAPI) delay(r request) {
+	f.hook.Lock()
+	var d time.Duration
+	if f.slow != nil {
+		d = f.slow(r)
+	}
+	f.hook.Unlock()
+	if d > 0 {
+		sleep(r.ctx, d)
+	}
+}
+
 func (f *fakeAPI) intercepted(r request) (err error, lost bool) {
+	f.delay(r)
 	f.hook.Lock()
 	defer f.hook.Unlock()
 	if f.before == nil {
@@ -475,6 +500,12 @@ func writeEvent(to io.Writer, kind string, obj runtime.Object) error {
 func respond(code int, obj runtime.Object) (*http.Response, error) {
 	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(bytes.NewReader(encode(obj)))}, nil
+}
+
+func respondVersion() (*http.Response, error) {
+	body := fmt.Sprintf(`{"major":"1","minor":"%d"}`, typesMinor)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
 // respondError answers with an API status; any other error is one of transport.

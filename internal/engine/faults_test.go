@@ -274,7 +274,8 @@ func TestTerminatingNamespaceIsQuiet(t *testing.T) {
 		})
 		c.start()
 		c.run(50 * time.Second)
-		if n := tries.Load(); n > firstWindow {
+		// Those that were under way, and some that were decided meanwhile.
+		if n := tries.Load(); n > 2*firstWindow {
 			t.Errorf("%d creates in a namespace that goes away", n)
 		}
 		if got := c.events("FailedCreate"); len(got) != 0 {

@@ -157,6 +157,7 @@ func TestHashCollisionFoundByCreate(t *testing.T) {
 		c.start()
 		c.run(time.Second)
 		c.stall("controllerrevisions", true)
+		c.stall("daemonsets", true)
 		c.addSet()
 		r, err := view.NewRevision(c.set(), 1)
 		if err != nil {
@@ -166,6 +167,7 @@ func TestHashCollisionFoundByCreate(t *testing.T) {
 		c.mu.Lock()
 		c.add("controllerrevisions", r)
 		c.mu.Unlock()
+		c.stall("daemonsets", false)
 		c.run(10 * time.Second)
 		c.covered(2, "agent:1")
 		if n := c.set().Status.CollisionCount; n == nil || *n != 1 {

@@ -24,7 +24,6 @@ type state struct {
 	out      plan.Plan
 	statusAt time.Time     // when the status was last written
 	heldAt   time.Time     // since when a status waits for writes to end; zero: none does
-	underway int           // writes under way when it was last decided
 	busy     time.Duration // how long the last decision took
 	halted   int64         // the generation whose halt was announced
 	past     *past         // nil: the history must be worked out

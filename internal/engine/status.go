@@ -12,9 +12,9 @@ import (
 	"everynode/internal/view"
 )
 
-// Up to smallSet nodes every step is written, so that `rollout status` shows
-// each; a step that is half done, with writes under way, waits statusHold for
-// the rest. Above, at most one status is written in statusEvery.
+// Up to smallSet nodes every step that lasts is written, so that `rollout
+// status` shows each; a change waits statusHold for what follows at once. Above,
+// at most one status is written in statusEvery.
 const (
 	smallSet    = 20
 	statusEvery = time.Second
@@ -23,7 +23,7 @@ const (
 )
 
 // report writes the status if it has changed. A change may be held back until
-// the returned time: of a large set, or while its writes are under way.
+// the returned time.
 func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state) (again time.Time, err error) {
 	want := view.Status(ds, st.out.Status, ds.Generation)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
@@ -48,8 +48,6 @@ func (st *state) statusDue(ds *appsv1.DaemonSet) time.Time {
 		return time.Time{}
 	case s.Desired > smallSet:
 		return st.statusAt.Add(statusEvery)
-	case st.underway == 0:
-		return time.Time{}
 	case st.heldAt.IsZero():
 		st.heldAt = st.in.Now
 	}

@@ -136,7 +136,6 @@ func (e *engine) decide(set *setEntry, hash string, st *state) {
 	e.apply.underway(keyOf(set.ds), func(started []*write) {
 		in.Pods = e.index.podsOf(string(set.ds.UID), in.Pods[:0])
 		pending = overlay(in.Pods, started, began)
-		st.underway = len(started)
 	})
 	in.Pods = append(in.Pods, pending...)
 	in.Gone = e.index.departedWith(in.Pods)

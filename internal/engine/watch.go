@@ -58,11 +58,35 @@ func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, n
 		},
 	}, example, to, cache.ReflectorOptions{
 		Logger: &logger, Name: name,
-		// A server that is back after a restart is found within seconds.
-		Backoff: &wait.Backoff{Duration: 200 * time.Millisecond, Cap: 3 * time.Second, Steps: 8, Factor: 2, Jitter: 0.5},
+		Backoff: &wait.Backoff{Duration: firstRelist, Cap: maxRelist, Steps: 8, Factor: 2, Jitter: 0.5},
 	})
-	all.Go(func() { r.RunWithContext(ctx) })
+	all.Go(func() { keepWatching(ctx, r) })
 	return to.synced
+}
+
+// A server that is back after a restart is found within seconds.
+const (
+	firstRelist = 200 * time.Millisecond
+	maxRelist   = 3 * time.Second
+)
+
+// keepWatching lists and watches until ctx ends. The Reflector's own loop says
+// of every failure that something is unhandled; a server that restarts is no
+// such thing.
+func keepWatching(ctx context.Context, r *cache.Reflector) {
+	pause := firstRelist
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.ListAndWatchWithContext(ctx)
+		if err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", err.Error())
+		}
+		if time.Since(began) > maxRelist {
+			pause = firstRelist
+		}
+		sleep(ctx, wait.Jitter(pause, 0.5))
+		pause = min(2*pause, maxRelist)
+	}
 }
 
 func compactSet(obj any) (*setEntry, error) {

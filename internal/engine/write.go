@@ -16,6 +16,9 @@ import (
 	"everynode/internal/view"
 )
 
+// shortPause is how long a slot rests after something about it was learned.
+const shortPause = 100 * time.Millisecond
+
 // maxSalt is how many names are tried for one pod. The second is needed only
 // when someone else's pod has the first.
 const maxSalt = 8
@@ -32,7 +35,9 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 		e.events.failed(w, err)
 		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
 	case throttled, stale:
-		w.state.putOff(w.node(), now.Add(r.wait))
+		// Also where nothing is asked for: what was learned must not send us
+		// round in circles, whatever it is.
+		w.state.putOff(w.node(), now.Add(max(r.wait, shortPause)))
 	case terminating:
 		// Nothing can be created here any more, and nobody needs to be told:
 		// the DaemonSet goes with its namespace.
@@ -85,14 +90,14 @@ func (e *engine) claimName(ctx context.Context, w *write, name string) (r result
 	live, err := e.api.getPod(ctx, w.key.Namespace, name)
 	switch {
 	case apierrors.IsNotFound(err):
-		return result{fate: stale, wait: 100 * time.Millisecond}, false
+		return result{fate: stale}, false
 	case err != nil:
 		fate, wait := judge(ctx, err)
 		return result{fate: fate, wait: wait}, false
 	case !ours(w, live) || slices.Contains(w.known, string(live.UID)):
 		return result{}, true
 	}
-	return result{fate: done, learn: func() { e.index.assume(live) }}, false
+	return result{fate: stale, learn: func() { e.index.assume(live) }}, false
 }
 
 // ours says that the pod belongs to this DaemonSet, on this node.

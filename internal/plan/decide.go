@@ -8,6 +8,7 @@ type candidate uint8
 const (
 	fixed   candidate = iota // nothing waits for Roll
 	replace                  // the last delete makes the node unavailable
+	recycle                  // the last delete takes a ready pod from a node that is down all the same
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
 )
@@ -180,9 +181,11 @@ func (s *site) handOver(v *Verdict) {
 
 // renew is for a node with one live pod, an outdated one.
 //
-// A pod that is not available is replaced at once: it is down already, so the
+// A pod that is not ready is replaced at once: it is down already, so the
 // budget counts it in any case, and waiting would let a bad update block the
-// good one that follows it.
+// good one that follows it. One that is ready, but not yet for MinReady, is
+// down as well, yet it serves: it goes only while the budget holds (Roll), or
+// all would go at once when MinReady is raised, or when all have just come back.
 //
 // A node that only keeps its pod is not updated: its successor would not be
 // started, and NoSchedule keeps what runs. With surge the pod leaves, since
@@ -211,6 +214,9 @@ func (s *site) renew(v *Verdict) {
 		}
 	case s.available(p):
 		v.Reason, v.candidate = BudgetSpent, replace
+		s.remove(v, p, Outdated)
+	case p.Ready:
+		v.Reason, v.candidate = BudgetSpent, recycle
 		s.remove(v, p, Outdated)
 	default:
 		v.Reason = Outdated

@@ -40,13 +40,15 @@
 //	    available pod only if the nodes of B without an available pod, plus
 //	    one, are at most MaxUnavailable; also through consecutive bad updates.
 //	    A pod whose last write has an unknown outcome counts as unavailable.
+//	    One that is ready, though not yet for MinReady, is deleted only while
+//	    the nodes of B without an available pod are at most MaxUnavailable.
 //	    With MaxSurge, it deletes an available pod only if the node has
 //	    another one, or may start no new one while more nodes have an
 //	    available pod than should run one.
 //	I5  Excused is a node without an available pod that has not been Ready
 //	    since before its old pod was deleted and its new pod created. A node
-//	    that turns NotReady under the new revision is not excused. So a dead node never wedges a rollout, and
-//	    a revision that kills nodes is stopped.
+//	    that turns NotReady under the new revision is not excused. So a dead
+//	    node never wedges a rollout, and a revision that kills nodes is stopped.
 //	I6  A new pod counts only after MinReady of unbroken readiness.
 //	I7  OnDelete deletes no pod for being outdated.
 //	I8  The same input in any order gives the same plan.

@@ -334,16 +334,23 @@ func TestBudget(t *testing.T) {
 			allowed = 1
 		}
 		down, _ := w.b()
-		spent, waiting := 0, 0
+		spent, young, waiting := 0, 0, 0
 		for _, d := range out.Deletes {
-			if d.Reason == Outdated && w.isAvailable(w.pod(d.Pod)) {
+			switch p := w.pod(d.Pod); {
+			case d.Reason != Outdated:
+			case w.isAvailable(p):
 				spent++
+			case p.Ready:
+				young++
 			}
 		}
 		for _, v := range out.Verdicts {
 			if v.Reason == BudgetSpent {
 				waiting++
 			}
+		}
+		if young > 0 && down+spent > allowed {
+			t.Fatalf("%d that serve, though not for long, are deleted, with %d of %d down\n%s", young, down+spent, allowed, Render(out, w.in.Now))
 		}
 		if spent > 0 && down+spent > allowed {
 			t.Fatalf("%d down and %d more deleted, %d allowed\n%s", down, spent, allowed, Render(out, w.in.Now))
@@ -355,13 +362,13 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// unavailableFirst: an outdated pod that is not available, alone on a node
-// that should run one, is always replaced.
+// unavailableFirst: an outdated pod that is not ready, alone on a node that
+// should run one, is always replaced.
 func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 	for _, n := range w.in.Nodes {
 		pods := slices.DeleteFunc(w.podsOf(n.Name), func(p Pod) bool { return !isLive(p) && !p.Uncertain })
 		run, _ := w.runs(n)
-		if !run || len(pods) != 1 || w.isCurrent(pods[0]) || w.isAvailable(pods[0]) || pods[0].Uncertain {
+		if !run || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
 			continue
 		}
 		if !slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == pods[0].Name && d.Reason == Outdated }) {

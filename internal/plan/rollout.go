@@ -49,19 +49,22 @@ func (v *Verdict) Candidate() bool { return v.candidate != fixed }
 // which is by node name. It may be called again on the same verdicts with
 // other totals; the acts of earlier calls must have been overlaid by then.
 //
-// Pods that are not available never come here, so that they always go first.
+// Pods that are not ready never come here, so that they always go first. A
+// node that is down already is not made worse by taking its pod, so that needs
+// no room, only that the budget holds.
 func Roll(set *Spec, t *Totals, candidates []*Verdict) {
 	maxUnavailable, maxSurge := set.Budget(t.Status.Desired)
 	// The room that is left, by kind. More may be down than the budget allows,
 	// through no doing of ours: then there is none.
 	room := [...]int{
 		replace: maxUnavailable - t.Down,
+		recycle: maxUnavailable - t.Down + 1,
 		surge:   maxSurge - t.Surging,
 		leave:   t.Counted - t.Down - t.Status.Desired,
 	}
 	for _, v := range candidates {
 		v.granted = room[v.candidate] > 0
-		if v.granted {
+		if v.granted && v.candidate != recycle {
 			room[v.candidate]--
 		}
 		v.Reason = v.moves()
@@ -88,7 +91,7 @@ func (v *Verdict) moves() Reason {
 // candidate waits for is left out. The slice is valid until the verdict is
 // classified again.
 func (v *Verdict) Deletes() []Delete {
-	if (v.candidate == replace || v.candidate == leave) && !v.granted {
+	if (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted {
 		return v.deletes[:len(v.deletes)-1]
 	}
 	return v.deletes

@@ -124,7 +124,7 @@ func (h *history) claim(r *appsv1.ControllerRevision, data []byte) {
 	default:
 		return
 	}
-	if _, ok := r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]; !ok {
+	if r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == "" {
 		u.edit(r).Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = r.Name
 		u.Label = true
 	}

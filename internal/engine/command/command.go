@@ -22,6 +22,7 @@ type options struct {
 	kubeconfig  string
 	leaderElect bool
 	createQPS   float64
+	allowNewer  bool
 	verbosity   int
 }
 
@@ -57,6 +58,7 @@ restarts, in either direction.`,
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; without it, the service account of the pod it runs in")
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "work only while holding the lease kube-system/everynode-controller")
 	f.Float64Var(&o.createQPS, "create-qps", 0, "most pods to create per second; 0: as fast as the API server takes them")
+	f.BoolVar(&o.allowNewer, "allow-newer-server", false, "work on an API server more than one minor version newer; template fields that it added would be lost")
 	f.IntVarP(&o.verbosity, "v", "v", 0, "0: what an operator should know; from 4 on: what the engine does in detail")
 	return cmd
 }
@@ -72,7 +74,8 @@ func run(ctx context.Context, o options, stderr io.Writer) error {
 	// The levels of slog are those of client-go's verbosity, negated.
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.Level(-o.verbosity)}))
 	log.Info("starting", "server", client.Host, "leaderElect", o.leaderElect)
-	return engine.Run(ctx, engine.Config{Client: client, LeaderElect: o.leaderElect, CreateQPS: o.createQPS, Log: log})
+	return engine.Run(ctx, engine.Config{Client: client, LeaderElect: o.leaderElect, CreateQPS: o.createQPS,
+		AllowNewerServer: o.allowNewer, Log: log})
 }
 
 // client is the connection that the flags ask for.

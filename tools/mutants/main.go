@@ -1,0 +1,171 @@
+// Command mutants asks whether the tests would notice. It plants one small
+// defect after another, from a list that people wrote, and runs the tests of
+// the package: a defect that no test notices is alive, and a test is missing.
+//
+//	mutants [-check] [-list FILE] [NAME...]
+//
+// It runs in the root of the repository and changes nothing there: the go
+// command takes the changed file from elsewhere. NAMEs are parts of the names
+// of the mutants to try; without them all are. With -check it only says
+// whether each of them still applies. It fails if one is alive, does not
+// apply or does not compile.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// workers is how many mutants are tested at once: the go command and the tests
+// use more than one processor each.
+const workers = 2
+
+func main() {
+	check := flag.Bool("check", false, "only check that each mutant applies")
+	file := flag.String("list", "tools/mutants/mutants.txt", "the `file` with the mutants")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := mutants(ctx, *file, *check, flag.Args())
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func mutants(ctx context.Context, file string, check bool, names []string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the list: %w", err)
+	}
+	list, err := parse(string(text))
+	if err != nil {
+		return fmt.Errorf("%s:\n%w", file, err)
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("find the repository: %w", err)
+	}
+	if err := checkAll(list, root); err != nil {
+		return fmt.Errorf("%s:\n%w", file, err)
+	}
+	if check {
+		fmt.Printf("%d mutants apply\n", len(list))
+		return nil
+	}
+	list = slices.DeleteFunc(list, func(m mutant) bool { return !named(m.name, names) })
+	if len(list) == 0 {
+		return fmt.Errorf("no mutant is called %q", names)
+	}
+	temp, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	return tryAll(ctx, &bench{root: root, temp: temp}, list)
+}
+
+func named(name string, parts []string) bool {
+	return len(parts) == 0 || slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(name, p) })
+}
+
+// tryAll tries the code as it is, then every mutant.
+func tryAll(ctx context.Context, b *bench, list []mutant) error {
+	began := time.Now()
+	if err := b.sound(ctx, list); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var alive []string
+	var wrong []error
+	report := func(m *mutant, o outcome, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err != nil:
+			wrong = append(wrong, fmt.Errorf("%s: %w", m.name, err))
+		case len(o.failed) == 0:
+			alive = append(alive, m.name)
+			fmt.Printf("ALIVE   %s (%s)\n", m.name, m.file)
+		default:
+			fmt.Printf("killed  %-40s by %s\n", m.name, killers(o))
+		}
+	}
+	jobs := make(chan int)
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for i := range jobs {
+				m := &list[i]
+				text, err := m.apply(b.root)
+				var o outcome
+				if err == nil {
+					o, err = b.test(ctx, i, m.file, text)
+				}
+				report(m, o, err)
+			}
+		})
+	}
+	for i := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		jobs <- i
+	}
+	close(jobs)
+	group.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	fmt.Printf("%d mutants, %d alive, %d errors, %v\n", len(list), len(alive), len(wrong), time.Since(began).Round(time.Second))
+	if len(alive) > 0 {
+		wrong = append(wrong, fmt.Errorf("no test notices: %s", strings.Join(alive, "; ")))
+	}
+	return errors.Join(wrong...)
+}
+
+// sound says whether the tests pass without any defect: else all mutants would
+// seem to be killed.
+func (b *bench) sound(ctx context.Context, list []mutant) error {
+	seen := map[string]bool{}
+	for i := range list {
+		dir := path.Dir(list[i].file)
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		o, err := b.test(ctx, i, list[i].file, "")
+		if err != nil {
+			return fmt.Errorf("%s as it is: %w", dir, err)
+		}
+		if len(o.failed) > 0 {
+			return fmt.Errorf("the tests of %s fail without any mutant, by %s", dir, killers(o))
+		}
+	}
+	return nil
+}
+
+// killers names the first tests that noticed, scripts before others, as they
+// tell the most.
+func killers(o outcome) string {
+	names := slices.Clone(o.failed)
+	slices.SortStableFunc(names, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
+	const most = 3
+	text := strings.Join(names[:min(len(names), most)], " ")
+	if n := len(names) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	if first := passes()[0].name; o.pass != first {
+		text += " (" + o.pass + ")"
+	}
+	return text
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// pass is one way to run a package's tests. Where nothing fails in the quick
+// pass, the thorough one has the last word.
+type pass struct {
+	name     string
+	upstream bool // with the tests that link Kubernetes' own code
+	checks   int  // of each property
+}
+
+func passes() []pass {
+	return []pass{{name: "quick", checks: 100}, {name: "thorough", upstream: true, checks: 2000}}
+}
+
+// bench is where the tests run.
+type bench struct {
+	root string // of the repository
+	temp string
+}
+
+// outcome is what became of a mutant, or of the code as it is.
+type outcome struct {
+	failed []string // the tests that failed; empty: all passed
+	pass   string   // the pass in which they did
+}
+
+// test runs the passes, until a test fails, over the package of file. text
+// takes the place of the file; empty, the file stays as it is. job is a number
+// of its own for each test that runs at the same time.
+func (b *bench) test(ctx context.Context, job int, file, text string) (outcome, error) {
+	dir := filepath.Join(b.temp, strconv.Itoa(job))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return outcome{}, err
+	}
+	defer os.RemoveAll(dir)
+	for _, p := range passes() {
+		failed, err := b.run(ctx, dir, file, text, p)
+		if err != nil || len(failed) > 0 {
+			return outcome{failed: failed, pass: p.name}, err
+		}
+	}
+	return outcome{}, nil
+}
+
+// run builds the tests and runs them. That they do not build is an error: a
+// defect which the compiler finds says nothing of the tests.
+func (b *bench) run(ctx context.Context, dir, file, text string, p pass) ([]string, error) {
+	overlay, err := b.overlay(dir, file, text, p)
+	if err != nil {
+		return nil, err
+	}
+	binary := filepath.Join(dir, "package.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-w", "-overlay", overlay, "-o", binary, "./"+path.Dir(file))
+	build.Dir = b.root
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("the tests do not build: %w\n%s", err, out)
+	}
+	// The same seed each time, since the same list must give the same result.
+	tests := exec.CommandContext(ctx, binary, "-test.timeout=2m", "-rapid.seed=1", "-rapid.nofailfile",
+		"-rapid.shrinktime=0s", "-rapid.checks="+strconv.Itoa(p.checks))
+	tests.Dir = filepath.Join(b.root, filepath.FromSlash(path.Dir(file)))
+	out, err := tests.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, &exit) && exit.Exited():
+		return failures(out), nil
+	default:
+		return nil, fmt.Errorf("run the tests: %w\n%s", err, out)
+	}
+}
+
+// overlay writes the file that tells Go which text to take for which file.
+func (b *bench) overlay(dir, file, text string, p pass) (string, error) {
+	replace := map[string]string{}
+	if text != "" {
+		mutated := filepath.Join(dir, "mutated.go")
+		if err := os.WriteFile(mutated, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(b.root, filepath.FromSlash(file))] = mutated
+	}
+	if !p.upstream {
+		oracles, err := filepath.Glob(filepath.Join(b.root, filepath.FromSlash(path.Dir(file)), "*_upstream_test.go"))
+		if err != nil {
+			return "", err
+		}
+		for _, o := range oracles {
+			replace[o] = "" // as if it were not there
+		}
+	}
+	encoded, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(dir, "overlay.json")
+	return name, os.WriteFile(name, encoded, 0o600)
+}
+
+// failures are the names of the tests that failed, those of subtests in place
+// of their parents. Tests that end without a name, by a panic in a goroutine
+// or by the time limit, are the first line that speaks of it.
+func failures(out []byte) (names []string) {
+	for _, m := range regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`).FindAllSubmatch(out, -1) {
+		name := string(m[1])
+		if parent, _, ok := strings.Cut(name, "/"); ok && len(names) > 0 && names[len(names)-1] == parent {
+			names = names[:len(names)-1]
+		}
+		names = append(names, name)
+	}
+	if len(names) > 0 {
+		return names
+	}
+	for line := range bytes.Lines(out) {
+		if bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: ")) {
+			return []string{string(bytes.TrimSpace(line))}
+		}
+	}
+	return []string{"a test that left no name"}
+}
