@@ -42,11 +42,12 @@ test-long: build test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
-lint: bin/tools/staticcheck ## gofmt, go vet, staticcheck, the architecture test
+lint: bin/tools/staticcheck bin/tools/mutants ## gofmt, go vet, staticcheck, the architecture test
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
-	@go vet ./... && go -C runtime vet ./...
+	@go vet ./... && go -C runtime vet ./... && go -C tools vet ./mutants
+	@bin/tools/mutants -check
 	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
 
 # The time of a run is printed, and the seed of one that fails.

@@ -67,6 +67,8 @@ func commandTable() map[string]scriptCommand {
 		// restarted DURATION NODE PROGRAM: it runs again, as another process.
 		"kill9":     kill9,
 		"restarted": restarted,
+		// reboot: take away all that a reboot takes away.
+		"reboot": reboot,
 
 		// leftovers before|after: the machine has nothing after that it did not
 		// have before.

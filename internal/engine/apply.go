@@ -140,10 +140,11 @@ func (a *applier) submit(key types.NamespacedName, writes []*write) {
 	a.pump()
 }
 
-// conflicts says that a started write is about the same pod or place.
+// conflicts says that a started write is about the same pod or place. A create
+// waits for any write to its node: what that learns may change the new name.
 func (l *lane) conflicts(w *write) bool {
 	for s := range l.started {
-		if w.create != nil && s.create != nil && w.create.Node == s.create.Node ||
+		if w.create != nil && s.node() == w.create.Node ||
 			w.remove != nil && s.remove != nil && w.remove.UID == s.remove.UID {
 			return true
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 	"unique"
 
@@ -230,20 +231,23 @@ func (ix *index) pod(uid string) *podEntry {
 }
 
 // departedWith is the nodes that are gone, as far as a pod of that list is left
-// on them. While it is, the node counts as gone even if another has its name.
-func (ix *index) departedWith(pods []plan.Pod) map[string]bool {
+// on them, and the pods without those of a node that has come since under the
+// same name: it gets its turn when the old one's pods have left.
+func (ix *index) departedWith(pods []plan.Pod) (gone map[string]bool, rest []plan.Pod) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	if len(ix.departed) == 0 {
-		return nil
+		return nil, pods
 	}
-	gone := map[string]bool{}
+	gone = map[string]bool{}
 	for i := range pods {
-		if d, ok := ix.departed[pods[i].Node]; ok && d.pods[pods[i].UID] {
+		if ix.departed[pods[i].Node].pods[pods[i].UID] {
 			gone[pods[i].Node] = true
 		}
 	}
-	return gone
+	return gone, slices.DeleteFunc(pods, func(p plan.Pod) bool {
+		return gone[p.Node] && !ix.departed[p.Node].pods[p.UID]
+	})
 }
 
 // depart records that the node is gone for good and these pods with it.

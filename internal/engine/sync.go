@@ -137,8 +137,8 @@ func (e *engine) decide(set *setEntry, hash string, st *state) {
 		in.Pods = e.index.podsOf(string(set.ds.UID), in.Pods[:0])
 		pending = overlay(in.Pods, started, began)
 	})
+	in.Gone, in.Pods = e.index.departedWith(in.Pods)
 	in.Pods = append(in.Pods, pending...)
-	in.Gone = e.index.departedWith(in.Pods)
 	if len(in.Gone) > 0 {
 		// A node of the same name that has come since gets its pods when
 		// those of the old one have left.

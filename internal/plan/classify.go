@@ -187,7 +187,9 @@ func (s *site) account(v *Verdict) {
 	} else if s.ending != nil {
 		v.Pod = s.ending.Name
 	}
-	holds := s.fit.Run || s.fit.Keep && s.live > 0
+	// A node that only keeps its pod is not updated: an outdated pod there that
+	// does not serve is nothing that an update could wait for.
+	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil)
 	v.counted = holds && (serves || !s.excused())
 	v.down = v.counted && !serves
 	// A current pod that failed still takes its place: a revision whose pods

@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Bug is a mistake that the model controller makes on purpose. A simulator that
+// finds no mistakes proves nothing: a test plants each of these and waits until
+// it is found.
+type Bug string
+
+// The bugs.
+const (
+	NoBug          Bug = ""
+	NoOverlay      Bug = "no-overlay"      // acknowledged writes are not laid over the watch
+	NoUncertainty  Bug = "no-uncertainty"  // writes under way are not counted
+	TrustNoAnswer  Bug = "trust-no-answer" // a lost answer means that nothing happened
+	NoPremise      Bug = "no-premise"      // deletes carry no resource version
+	NoPredecessor  Bug = "no-predecessor"  // names do not depend on the pod before
+	RandomNames    Bug = "random-names"    // names depend on chance
+	NoLiveNode     Bug = "no-live-node"    // a watched DELETE of a node is believed
+	BudgetPlusOne  Bug = "budget-plus-one" // one more node may be down
+	SurgePlusOne   Bug = "surge-plus-one"  // one more node may surge
+	ExcuseAlways   Bug = "excuse-always"   // every NotReady node is excused
+	ExcuseNever    Bug = "excuse-never"    // no node is excused
+	NoMinReady     Bug = "no-min-ready"    // pods count as soon as they are ready
+	ForceOnDelete  Bug = "force-on-delete" // OnDelete is taken for RollingUpdate
+	NoTaints       Bug = "no-taints"       // taints are not seen
+	GoneTakesAll   Bug = "gone-takes-all"  // pods go with a node although another has its name since
+	EagerSuccessor Bug = "eager-successor" // a pod is created while the delete of the last one has no answer
+	NoLabels       Bug = "no-labels"       // the node selector is not read
+)
+
+// Bugs lists them all.
+func Bugs() []Bug {
+	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor}
+}
+
+// corrupt makes the mistakes that package plan would have to make, by what it
+// is told.
+func (b Bug) corrupt(in *plan.Input) {
+	switch b {
+	case BudgetPlusOne:
+		if in.Set.MaxSurge.Value == 0 {
+			desired := 0
+			for i := range in.Nodes {
+				if in.Set.Placement.Admits(&in.Nodes[i]).Run {
+					desired++
+				}
+			}
+			n, _ := in.Set.Budget(desired)
+			in.Set.MaxUnavailable = plan.Amount{Value: n + 1}
+		}
+	case SurgePlusOne:
+		if s := &in.Set.MaxSurge; s.Value > 0 && !s.Percent {
+			s.Value++
+		}
+	case ExcuseAlways, ExcuseNever:
+		for i := range in.Nodes {
+			if n := &in.Nodes[i]; !n.Ready && b == ExcuseAlways {
+				n.ReadyChanged = epoch.Add(-time.Hour)
+			} else if !n.Ready {
+				n.ReadyChanged = in.Now
+			}
+		}
+	case NoMinReady:
+		in.Set.MinReady = 0
+	case ForceOnDelete:
+		in.Set.Strategy = plan.RollingUpdate
+	case NoTaints:
+		in.Set.Placement.Tolerations = []plan.Toleration{{Exists: true}}
+	case NoLabels:
+		in.Set.Placement.Selector = nil
+	}
+}

@@ -1,0 +1,44 @@
+package sim
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// mayRuns is how many runs a planted bug may take to be found. Most are found
+// within a hundred; what needs a coincidence takes longer.
+const mayRuns = 20000
+
+// A simulator that cannot fail proves nothing. Each planted bug must be found.
+func TestBugsAreFound(t *testing.T) {
+	files, scripts := readScripts(t)
+	scenarios := rapid.Custom(drawScenario)
+	for _, bug := range Bugs() {
+		t.Run(string(bug), func(t *testing.T) {
+			t.Parallel()
+			scripted := false
+			for i, sc := range scripts {
+				if _, err := Play(sc, bug, nil); err != nil && !slices.Contains(found, files[i]) {
+					t.Logf("found by %s: %v", files[i], err)
+					scripted = true
+				}
+			}
+			runs := mayRuns
+			if scripted {
+				runs /= 10
+			}
+			for i := range runs {
+				if _, err := Play(scenarios.Example(i), bug, nil); err != nil {
+					t.Logf("found after %d runs: %v", i+1, err)
+					return
+				}
+			}
+			if scripted {
+				return
+			}
+			t.Errorf("not found in %d runs", runs)
+		})
+	}
+}

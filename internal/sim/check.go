@@ -1,0 +1,225 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Report is what a run has seen.
+type Report struct {
+	Creates, Deletes, Forced, StatusWrites int // that have taken effect, by controllers
+	// Doubles counts pods that were created beside another one while two
+	// controllers ran at once, or after a late request. Names keep most from
+	// happening; the rest is removed on sight.
+	Doubles int
+	Killed  int           // nodes that a revision has killed
+	Settled time.Duration // from the end of the events until nothing happened any more
+	Steps   int
+}
+
+// written is how many writes have taken effect.
+func (r *Report) written() int { return r.Creates + r.Deletes + r.StatusWrites }
+
+// checker holds the run to the invariants.
+type checker struct {
+	w      *world
+	report Report
+	// unsettled is the deletes whose outcome their process does not know, by
+	// pod UID and process.
+	unsettled map[request]bool
+	deletedBy map[string]int   // the process that deleted a pod
+	ended     map[request]bool // names of ended pods that a process has deleted
+	places    []place          // room for a decision
+	lax       bool             // a second pod is counted, not an error
+}
+
+type request struct {
+	process int
+	name    string
+}
+
+func newChecker(w *world) *checker {
+	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]bool{}}
+}
+
+// sent and settled frame the time in which a delete may or may not have
+// happened, as far as its process knows.
+func (k *checker) sent(c *controller, uid string)    { k.unsettled[request{c.process, uid}] = true }
+func (k *checker) settled(c *controller, uid string) { delete(k.unsettled, request{c.process, uid}) }
+
+// wrote counts a write that reaches the API (I10).
+func (k *checker) wrote(what string) {
+	if k.w.quiet {
+		k.w.fail("I10: a %s is written although there is nothing to do", what)
+	}
+	if what == "status" {
+		k.report.StatusWrites++
+	}
+}
+
+// creating is called just before a pod exists (I1).
+func (k *checker) creating(p *pod) {
+	k.report.Creates++
+	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
+	others := 0
+	for _, o := range k.w.api.pods {
+		if o.Node != p.Node {
+			continue
+		}
+		ends := !o.Deleted.IsZero()
+		switch {
+		case surges && o.renamed: // nobody could know
+		case surges && !live(&o.Pod), ends && ended(&o.Pod):
+		case ends:
+			k.double("I1: %s is created on %s while %s has not ended", p.Name, p.Node, o.Name)
+		case surges && o.Hash != p.Hash && others == 0:
+			others++
+		default:
+			k.double("I1: %s is created on %s beside %s", p.Name, p.Node, o.Name)
+		}
+	}
+	// Tolerated: testdata/found-predecessor.txtar.
+	tolerated := slices.Contains(p.made.known, p.made.create.Predecessor) && !k.w.sc.Strict
+	if k.ended[request{p.made.owner.process, p.Name}] && !k.lax && !tolerated {
+		k.w.fail("names: %s takes over the name of a pod that has ended", p.Name)
+	}
+}
+
+func (k *checker) double(format string, args ...any) {
+	if k.lax {
+		k.report.Doubles++
+		return
+	}
+	k.w.fail(format, args...)
+}
+
+// deleting is called just before a controller's delete takes effect.
+func (k *checker) deleting(p *pod, w *write) {
+	k.report.Deletes++
+	k.deletedBy[p.UID] = w.owner.process
+	if r := w.remove.Reason; r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused {
+		k.ended[request{w.owner.process, p.Name}] = true
+	}
+	if w.remove.Now {
+		k.report.Forced++
+		if n := k.w.api.node(p.Node); n != nil && n.UID == p.nodeUID {
+			k.w.fail("gone: %s is deleted by force on %s, which is there", p.Name, p.Node)
+		}
+	}
+	if w.remove.Reason == plan.Outdated && w.ready && p.Hash == w.hash {
+		k.w.fail("premise: %s is deleted as outdated; it is of revision %s", p.Name, p.Hash)
+	}
+}
+
+func ended(p *plan.Pod) bool { return p.Phase == plan.Failed || p.Phase == plan.Succeeded }
+func live(p *plan.Pod) bool  { return p.Deleted.IsZero() && !ended(p) }
+
+// fit says whether a node should run a pod, and whether it may keep one.
+type fit struct{ run, keep bool }
+
+// permits is the eligibility of a node, for what a scenario can ask for.
+func permits(p *plan.Placement, n *plan.Node) fit {
+	for key, want := range p.Selector {
+		if n.Labels[key] != want {
+			return fit{}
+		}
+	}
+	f := fit{true, true}
+	for _, t := range n.Taints {
+		tolerated := t.Effect == plan.PreferNoSchedule
+		for _, o := range p.Tolerations {
+			tolerated = tolerated || o.Exists && (o.Key == "" || o.Key == t.Key)
+		}
+		if !tolerated {
+			f.run = false
+			f.keep = f.keep && t.Effect == plan.NoSchedule
+		}
+	}
+	return f
+}
+
+// final is the state that everything must come to in the end.
+func (k *checker) final() {
+	a := k.w.api
+	spec := &a.set.spec
+	want := plan.Status{}
+	wedged := k.wedged()
+	for _, n := range a.nodes {
+		f := permits(&spec.Placement, &n.Node)
+		alive, current, available, unbound := 0, 0, 0, 0
+		a.on(n.Name, func(p *pod) {
+			alive++
+			unbound += f.count(!p.Bound)
+			if p.Hash == spec.Hash {
+				current++
+			}
+			if live(&p.Pod) && p.Ready && !p.ReadySince.Add(spec.MinReady).After(k.w.clock()) {
+				available++
+			}
+		})
+		switch {
+		case !n.alive || wedged && alive == 1:
+			continue
+		case f.run && (alive != 1 || available != 1 || current != 1):
+			k.w.fail("liveness: node %s has %d pods, %d of them available and %d current; want one", n.Name, alive, available, current)
+		case !f.run && f.keep && unbound > 0 && !k.w.sc.Strict: // Tolerated: testdata/found-unbound-kept.txtar.
+		case !f.keep && alive > 0, alive > 1:
+			k.w.fail("liveness: node %s has %d pods, and should have none", n.Name, alive)
+		}
+		want.Desired += f.count(f.run)
+		want.Misscheduled += f.count(!f.run && alive > 0)
+	}
+	want.Current, want.Ready, want.Updated, want.Available = want.Desired, want.Desired, want.Desired, want.Desired
+	for _, p := range a.pods {
+		if a.node(p.Node) == nil {
+			k.w.fail("liveness: %s is left on %s, which does not exist", p.Name, p.Node)
+		}
+	}
+	if !wedged && !k.w.anyDead() && (a.set.status != want || a.set.observed != a.set.generation) {
+		k.w.fail("I9: the status is %+v for generation %d, want %+v for %d", a.set.status, a.set.observed, want, a.set.generation)
+	}
+}
+
+// wedged says that nodes rightly use up the budget: dead ones that have died
+// under the current revision, or while their pod was ending (I5). What is known
+// to do so wrongly is tolerated.
+func (k *checker) wedged() bool {
+	c := k.w.controllers[0]
+	k.survey(c, k.w.api.set)
+	b := k.balance(c, k.w.api.set)
+	cause := k.w.anyDead()
+	for i := range k.places {
+		p := &k.places[i]
+		if p.node == nil || k.w.sc.Strict {
+			continue
+		}
+		// Tolerated: testdata/found-unbound-kept.txtar.
+		cause = cause || !p.fit.run && p.fit.keep && p.cur > 0 && p.old > 0
+		if p.available > 0 {
+			continue
+		}
+		// Tolerated: testdata/found-failed-then-dead.txtar.
+		if (p.fit.run || p.fit.keep && p.cur > 0) && k.excused(k.w.api.set, p) && c.backoff[p.name].Last.After(p.node.ReadyChanged) {
+			b.down++
+		}
+	}
+	return cause && (!b.surges && b.down >= b.maxUnavailable || b.surges && b.surging >= b.maxSurge)
+}
+
+func (fit) count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+func (w *world) anyDead() bool {
+	for _, n := range w.api.nodes {
+		if !n.alive {
+			return true
+		}
+	}
+	return false
+}

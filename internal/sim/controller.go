@@ -1,0 +1,357 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Pauses of package engine.
+const (
+	lingerAfter = 5 * time.Second
+	firstRetry  = 250 * time.Millisecond
+	maxRetry    = time.Minute
+	statusHold  = 100 * time.Millisecond
+	statusTries = 5
+)
+
+// controller is one process that runs the algorithm, from its first list until
+// it dies.
+type controller struct {
+	w       *world
+	process int
+	dead    bool
+	lost    bool          // its lease has gone to another: it dies when it wakes up
+	frozen  time.Duration // until then it does nothing
+	crash   crash         // how it dies at its next write
+
+	index   *index
+	in      plan.Input
+	out     plan.Plan
+	backoff map[string]plan.Backoff
+	retries map[string]retry
+	applier applier
+
+	queued    bool          // a sync is on its way
+	busy      bool          // a sync waits for the status to be written
+	again     bool          // something has changed meanwhile
+	timer     time.Duration // the next sync by the clock; 0: none
+	heldAt    time.Duration // since when a status waits for writes to end; 0: none does
+	statusBad time.Duration // the pause after a status that could not be written
+}
+
+type retry struct{ at, delay time.Duration }
+
+// crash is the point of a write at which a process dies.
+type crash uint8
+
+const (
+	noCrash crash = iota
+	beforeSending
+	beforeAnswer
+	afterAnswer
+)
+
+// launch starts a process.
+func (w *world) launch() *controller {
+	w.processes++
+	c := &controller{w: w, process: w.processes, backoff: map[string]plan.Backoff{}, retries: map[string]retry{}}
+	c.index = newIndex(c)
+	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
+	w.controllers = append(w.controllers, c)
+	w.tracef("ctl %d    starts", c.process)
+	for r := range resources {
+		w.api.open(c, r)
+	}
+	return c
+}
+
+// die ends the process at once. What it has sent is on its way.
+func (c *controller) die() {
+	if c.dead {
+		return
+	}
+	c.w.tracef("ctl %d    dies", c.process)
+	c.dead = true
+	c.w.api.close(c)
+	c.w.controllers = slices.DeleteFunc(c.w.controllers, func(o *controller) bool { return o == c })
+}
+
+// later runs do after d, if the process is alive and awake then.
+func (c *controller) later(d time.Duration, do func()) {
+	c.w.after(d, func() {
+		switch {
+		case c.dead:
+		case c.frozen > c.w.now:
+			c.later(c.frozen-c.w.now, do)
+		default:
+			do()
+		}
+	})
+}
+
+// touch says that something has changed.
+func (c *controller) touch() {
+	switch {
+	case c.busy:
+		c.again = true
+	case !c.queued:
+		c.queued = true
+		c.later(c.w.between(0, 10*time.Millisecond), c.sync)
+	}
+}
+
+// wake makes sure that there is a sync at that time.
+func (c *controller) wake(at time.Duration) {
+	at = max(at, c.w.now+time.Millisecond)
+	if c.timer != 0 && c.timer <= at {
+		return
+	}
+	c.timer = at
+	c.later(at-c.w.now, func() {
+		if c.timer == at {
+			c.timer = 0
+			c.touch()
+		}
+	})
+}
+
+// sync gathers, decides and acts.
+func (c *controller) sync() {
+	c.queued = false
+	if !c.index.ready() {
+		return
+	}
+	c.applier.withdraw()
+	set := c.index.set
+	c.decide(set)
+	c.submit(set)
+	c.report(set)
+}
+
+func (c *controller) decide(set *daemonSet) {
+	ix, in := c.index, &c.in
+	in.Now, in.Set = c.w.clock(), set.spec
+	in.Gone = ix.gone()
+	in.Nodes = in.Nodes[:0]
+	for _, n := range ix.nodes {
+		if !in.Gone[n.Name] {
+			in.Nodes = append(in.Nodes, n.Node)
+		}
+	}
+	in.Pods = in.Pods[:0]
+	for _, p := range ix.pods {
+		// A pod that is no part of a gone node's legacy may run on a new one.
+		if !in.Gone[p.Node] || ix.departed[p.Node][p.UID] || c.w.bug == GoneTakesAll {
+			in.Pods = append(in.Pods, p.Pod)
+		}
+	}
+	in.Pods = append(in.Pods, c.applier.overlay(in.Pods, in.Now)...)
+	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
+	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) })
+	in.Backoff = c.backoff
+	c.w.bug.corrupt(in)
+	plan.Make(in, &c.out)
+	c.w.check.decided(c, set)
+	if c.w.trace != nil {
+		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))
+	}
+}
+
+// submit hands the acts to the applier, without the slots whose time has not
+// come.
+func (c *controller) submit(set *daemonSet) {
+	var writes []*write
+	for _, d := range c.out.Deletes {
+		if d.UID != "" && !c.waits(d.Node) {
+			p := c.index.pod(d.UID)
+			writes = append(writes, &write{owner: c, set: set, hash: set.spec.Hash, remove: &d,
+				version: c.premise(d), ready: p != nil && p.Ready})
+		}
+	}
+	for _, n := range c.out.Creates {
+		if c.waits(n.Node) {
+			continue
+		}
+		w := &write{owner: c, set: set, hash: set.spec.Hash, create: &n}
+		for i := range c.in.Pods {
+			if c.in.Pods[i].Node == n.Node {
+				w.known = append(w.known, c.in.Pods[i].UID)
+			}
+		}
+		writes = append(writes, w)
+	}
+	c.applier.submit(writes)
+}
+
+// premise is the version that a pod must still have when it is deleted; 0: any.
+func (c *controller) premise(d plan.Delete) uint64 {
+	if c.w.bug == NoPremise || d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
+		return 0
+	}
+	p := c.index.pod(d.UID)
+	if p == nil || !p.Ready {
+		return 0
+	}
+	return p.version
+}
+
+// report writes the status if it has changed, and plans the next sync.
+func (c *controller) report(set *daemonSet) {
+	if at := c.out.WakeAt; !at.IsZero() {
+		c.wake(at.Sub(epoch))
+	}
+	if at := c.nextRetry(); at > 0 {
+		c.wake(at)
+	}
+	if set.status == c.out.Status && set.observed == set.generation {
+		c.heldAt = 0
+		return
+	}
+	if due := c.statusDue(set); due > c.w.now {
+		c.wake(due)
+		return
+	}
+	c.heldAt = 0
+	c.busy = true
+	c.writeStatus(set, set.generation, statusTries)
+}
+
+// statusDue holds back a status while writes are under way.
+func (c *controller) statusDue(set *daemonSet) time.Duration {
+	s := c.out.Status
+	settled := s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired &&
+		len(c.out.Creates)+len(c.out.Deletes) == 0
+	switch {
+	case settled, set.observed != set.generation, len(c.applier.started) == 0:
+		return 0
+	case c.heldAt == 0:
+		c.heldAt = c.w.now
+	}
+	return c.heldAt + statusHold
+}
+
+func (c *controller) writeStatus(base *daemonSet, generation int64, tries int) {
+	status := c.out.Status
+	c.send(true, func() answer {
+		c.w.check.wrote("status")
+		return c.w.api.writeStatus(status, generation, base.version)
+	}, func(a answer) {
+		switch {
+		case a.code == ok:
+			c.reported(a.set, true)
+		case a.code == conflict && tries > 1:
+			c.send(false, func() answer { return answer{set: c.w.api.set} }, func(a answer) {
+				if a.code != ok {
+					c.reported(nil, false)
+				} else if a.set.status == status && a.set.observed == generation {
+					c.reported(a.set, true)
+				} else {
+					c.writeStatus(a.set, generation, tries-1)
+				}
+			})
+		default:
+			c.reported(nil, false)
+		}
+	})
+}
+
+// reported ends a sync that has waited for its status.
+func (c *controller) reported(set *daemonSet, good bool) {
+	c.busy = false
+	if set != nil {
+		c.index.putSet(set)
+	}
+	if good {
+		c.statusBad = 0
+	} else {
+		c.statusBad = min(max(2*c.statusBad, 100*time.Millisecond), maxRetry)
+		c.wake(c.w.now + c.statusBad)
+	}
+	if c.again {
+		c.again = false
+		c.touch()
+	}
+}
+
+// failed puts a node off, twice as long each time; worked ends that.
+func (c *controller) failed(node string) {
+	delay := min(max(2*c.retries[node].delay, firstRetry), maxRetry)
+	c.retries[node] = retry{at: c.w.now + delay, delay: delay}
+}
+
+// nextRetry is when the first node that was put off may be tried; 0: none was.
+func (c *controller) nextRetry() (at time.Duration) {
+	for _, r := range c.retries {
+		if r.at > c.w.now && (at == 0 || r.at < at) {
+			at = r.at
+		}
+	}
+	return at
+}
+
+func (c *controller) worked(node string) { delete(c.retries, node) }
+
+func (c *controller) putOff(node string, d time.Duration) {
+	if r := c.retries[node]; c.w.now+d > r.at {
+		c.retries[node] = retry{at: c.w.now + d, delay: r.delay}
+	}
+}
+
+func (c *controller) waits(node string) bool { return c.retries[node].at > c.w.now }
+
+// settleLingering reads pods whose own write the watch should have shown.
+func (c *controller) settleLingering() {
+	for _, p := range c.index.late() {
+		c.send(false, func() answer { return c.w.api.get(p.Name) }, func(a answer) {
+			switch {
+			case a.code == notFound, a.code == ok && a.pod.UID != p.UID:
+				c.index.bury(p.UID)
+			case a.code == ok:
+				c.index.assume(a.pod)
+			}
+		})
+	}
+	if len(c.index.ahead) > 0 {
+		c.later(lingerAfter, c.settleLingering)
+	}
+}
+
+// farewell confirms that a node which a watch has shown to be deleted is gone.
+func (c *controller) farewell(n *node, pods []string) {
+	if len(pods) == 0 {
+		return
+	}
+	if c.w.bug == NoLiveNode {
+		c.index.depart(n.Name, c.legacy(nil, pods))
+		return
+	}
+	c.confirm(n, pods, 50*time.Millisecond)
+}
+
+func (c *controller) confirm(n *node, pods []string, pause time.Duration) {
+	c.send(false, func() answer { return c.w.api.getNode(n.Name) }, func(a answer) {
+		switch {
+		case a.code != ok:
+			c.later(pause, func() { c.confirm(n, pods, min(2*pause, 5*time.Second)) })
+		case a.node == nil || a.node.UID != n.UID:
+			c.index.depart(n.Name, c.legacy(a.node, pods))
+		}
+	})
+}
+
+// legacy is which of the pods that were known on a deleted node did run on it,
+// and not on the one (nil: none) that has its name now: they were bound before
+// the new node came. When the scheduler binds a pod its age does not tell.
+func (c *controller) legacy(now *node, uids []string) (left []string) {
+	for _, uid := range uids {
+		p := c.index.pod(uid)
+		if c.w.bug == GoneTakesAll || p != nil && p.Bound &&
+			(now == nil || !p.made.create.ByScheduler && p.Created.Before(now.joined)) {
+			left = append(left, uid)
+		}
+	}
+	return left
+}

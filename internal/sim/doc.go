@@ -1,0 +1,33 @@
+// Package sim is a cluster in memory, made to prove the DaemonSet algorithm
+// safe: nodes, pods, kubelets, an API with watches, and controllers that run
+// package plan over what those watches show. Everything in it can fail.
+//
+// A Scenario says what the cluster is, what happens to it and when, and how bad
+// the network is. Run plays it on a simulated clock: there is no goroutine and
+// no wall clock, and all that is left to chance is drawn from the scenario's
+// seed. The same scenario always runs the same way.
+//
+// # What is checked
+//
+// The numbers are those of package plan. I1, I2 and I7 are checked on the true
+// state of the API, whenever a write takes effect. I4, I5 and I6 are checked
+// whenever a controller decides, on what it has watched, with its own writes
+// laid over: which ones those are the checker knows from the API, not from the
+// controller. When the events are over the cluster is healed, and then every
+// node that should run a pod must have exactly one, available and current, no
+// other node any; the status must be a recount of that (I9); and nothing more
+// may be written, whatever heartbeats, bookmarks and new lists come (I10).
+//
+// # What is like the engine, and what is not
+//
+// The model controller (controller.go, index.go, apply.go) takes package
+// engine's decisions about own writes: what is laid over the watch and for how
+// long, what an unknown outcome means, names, preconditions, back-off, and
+// confirmation of deleted nodes. It has one DaemonSet, no revision history and
+// no adoption.
+//
+// Times that the API shows are whole seconds, rounded down, as in Kubernetes. A
+// request takes effect within requestTimeout of being sent, or never; leases
+// keep a new leader from starting before that. The fault "late" breaks the
+// first half of this, the event "overlap" the second.
+package sim

@@ -1,0 +1,262 @@
+package sim
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// operations is what can happen, with how many words must follow. Where NODE is
+// not there, nothing happens.
+var operations = map[string]int{
+	"edit":     1, // REVISION: the template changes
+	"set":      2, // maxUnavailable|maxSurge N[%]; minReady DURATION; strategy OnDelete|RollingUpdate
+	"join":     1, // NODE [POOL]
+	"leave":    1, // NODE: its Node object is deleted
+	"break":    1, // NODE: the kubelet falls silent
+	"mend":     1, // NODE
+	"label":    2, // NODE POOL
+	"taint":    2, // NODE NoSchedule|NoExecute|PreferNoSchedule
+	"untaint":  1, // NODE
+	"cordon":   1, // NODE
+	"full":     1, // NODE: the kubelet refuses pods, the scheduler does not place any
+	"room":     1, // NODE
+	"delete":   1, // NODE: someone deletes its pods
+	"force":    1, // NODE: without a grace period
+	"fail":     1, // NODE: its pods end, as if evicted by the kubelet
+	"unready":  1, // NODE: its pods stop being ready
+	"ready":    1, // NODE: and are again
+	"relabel":  1, // NODE: another controller gives its pods the current revision (not with surge)
+	"quota":    1, // N|off: how many pods there may be
+	"ban":      1, // NODE: admission refuses its pods
+	"allow":    1, // NODE
+	"closing":  1, // yes|no: the namespace is being deleted
+	"stall":    2, // sets|nodes|pods DURATION: watches deliver nothing
+	"cut":      1, // sets|nodes|pods [resume]: watches end, and list again or resume
+	"ghost":    1, // NODE: watches show its deletion, although it is there
+	"crash":    1, // before|during|after: the controller dies at its next write
+	"freeze":   1, // DURATION: the controller stands still
+	"overlap":  1, // DURATION: a second controller runs beside the first, then takes over
+	"faults":   0, // lost=N late=N throttled=N (percent) latency=DURATION lag=DURATION
+	"nothing":  0,
+	"restart":  0, // the controller is stopped, and another one started
+	"vanish":   1, // NODE: leaves, and joins again at once
+	"rollback": 0, // to the revision before
+}
+
+var resourceNames = map[string]resource{"sets": sets, "nodes": nodes, "pods": pods}
+var crashes = map[string]crash{"before": beforeSending, "during": beforeAnswer, "after": afterAnswer}
+var effects = map[string]plan.Effect{"NoSchedule": plan.NoSchedule, "NoExecute": plan.NoExecute, "PreferNoSchedule": plan.PreferNoSchedule}
+
+// happen carries out an event that Parse has accepted.
+func (w *world) happen(e Event) {
+	w.tracef("event    %s %s", e.Op, strings.Join(e.Args, " "))
+	arg := ""
+	if len(e.Args) > 0 {
+		arg = e.Args[0]
+	}
+	switch e.Op {
+	case "edit", "set", "rollback", "closing", "quota", "ban", "allow":
+		w.administer(e, arg)
+	case "delete", "force", "fail", "unready", "ready", "relabel":
+		w.api.on(arg, func(p *pod) { w.meddle(e.Op, p) })
+	case "stall", "cut", "ghost":
+		w.disturb(e, arg)
+	case "crash", "freeze", "overlap", "restart":
+		w.harm(e, arg)
+	case "faults":
+		w.faults = faults(e.Args)
+	default:
+		w.nodeEvent(e, arg)
+	}
+}
+
+func (w *world) administer(e Event, arg string) {
+	switch e.Op {
+	case "edit":
+		w.edit(func(s *plan.Spec) { s.Hash = arg })
+	case "rollback":
+		for _, c := range slices.Backward(w.api.logs[sets]) {
+			if c.set.spec.Hash != w.api.set.spec.Hash {
+				w.edit(func(s *plan.Spec) { s.Hash = c.set.spec.Hash })
+				return
+			}
+		}
+	case "set":
+		w.edit(func(s *plan.Spec) { setting(s, arg, e.Args[1]) })
+	case "quota":
+		w.api.quota = -1
+		if n, err := strconv.Atoi(arg); err == nil {
+			w.api.quota = n
+		}
+	case "ban":
+		w.api.banned[arg] = true
+	case "allow":
+		delete(w.api.banned, arg)
+	case "closing":
+		w.api.terminating = arg == "yes"
+	}
+}
+
+func setting(s *plan.Spec, key, value string) {
+	switch key {
+	case "maxUnavailable":
+		s.MaxUnavailable = amount(value)
+	case "maxSurge":
+		s.MaxSurge = amount(value)
+	case "minReady":
+		s.MinReady, _ = time.ParseDuration(value)
+	case "strategy":
+		s.Strategy = map[string]plan.Strategy{"OnDelete": plan.OnDelete}[value]
+	}
+}
+
+// meddle is what others do to a pod.
+func (w *world) meddle(op string, p *pod) {
+	running := p.Phase == plan.Running && p.Deleted.IsZero()
+	switch {
+	case op == "delete" && p.Deleted.IsZero():
+		w.api.mark(p, false, 0)
+	case op == "force":
+		w.api.mark(p, true, 0)
+	case op == "fail" && running:
+		w.api.putPod(p, func(p *pod) { p.Phase, p.Ready = plan.Failed, false })
+	case op == "unready" && running:
+		w.kubelets.ready(p.UID, false)
+	case op == "ready" && running:
+		w.kubelets.ready(p.UID, true)
+	case op == "relabel" && live(&p.Pod) && p.Hash != w.api.set.spec.Hash && w.api.set.spec.MaxSurge.Value == 0:
+		w.api.putPod(p, func(p *pod) { p.Hash, p.renamed = w.api.set.spec.Hash, true })
+	}
+}
+
+// disturb is what happens to watches.
+func (w *world) disturb(e Event, arg string) {
+	for _, s := range slices.Clone(w.api.streams) {
+		if s.resource != resourceNames[arg] && e.Op != "ghost" || e.Op == "ghost" && s.resource != nodes {
+			continue
+		}
+		switch e.Op {
+		case "stall":
+			d, _ := time.ParseDuration(e.Args[1])
+			s.stall(d)
+		case "cut":
+			s.cut(slices.Contains(e.Args, "resume"))
+		case "ghost":
+			if n := w.api.node(arg); n != nil && s.connected {
+				s.to.index.event(nodes, event{node: n, gone: true})
+				s.cut(false)
+			}
+		}
+	}
+}
+
+// harm is what happens to the controller.
+func (w *world) harm(e Event, arg string) {
+	if len(w.controllers) == 0 {
+		return
+	}
+	c := w.controllers[0]
+	d, _ := time.ParseDuration(arg)
+	switch e.Op {
+	case "crash":
+		c.crash = crashes[arg]
+	case "restart":
+		w.perish(c)
+	case "freeze":
+		w.freeze(c, d)
+	case "overlap":
+		if len(w.controllers) == 1 {
+			w.launch()
+			c.later(d, c.die)
+		}
+	}
+}
+
+// freeze makes the process stand still. Past its lease another one starts, and
+// it ends when it wakes up; until then its answers and events wait.
+func (w *world) freeze(c *controller, d time.Duration) {
+	if c.frozen > w.now {
+		return
+	}
+	c.frozen = w.now + d
+	if d < renewDeadline {
+		return
+	}
+	c.lost = true
+	w.after(d, c.die)
+	w.succeed(leaseDuration)
+}
+
+func (w *world) nodeEvent(e Event, name string) {
+	k := w.kubelets
+	n := w.api.node(name)
+	switch e.Op {
+	case "join":
+		pool := ""
+		if len(e.Args) > 1 {
+			pool = e.Args[1]
+		}
+		k.join(name, map[string]string{"pool": pool}, nil)
+		return
+	case "leave":
+		k.leave(name)
+		return
+	case "break":
+		k.breakNode(name)
+		return
+	case "mend":
+		k.mendNode(name)
+		return
+	case "vanish":
+		if n != nil {
+			k.leave(name)
+			k.join(name, n.Labels, without(n.Taints, notReadyTaint.Key))
+		}
+		return
+	}
+	if n == nil {
+		return
+	}
+	w.api.putNode(name, func(n *node) {
+		switch e.Op {
+		case "label":
+			n.Labels = map[string]string{"pool": e.Args[1]}
+		case "taint":
+			n.Taints = with(n.Taints, plan.Taint{Key: "k", Effect: effects[e.Args[1]]})
+		case "untaint":
+			n.Taints = without(n.Taints, "k")
+		case "cordon":
+			n.cordon = true
+		case "full", "room":
+			n.full = e.Op == "full"
+		}
+	})
+	k.kick(name)
+}
+
+// faults reads what Parse has made sure can be read.
+func faults(args []string) Faults {
+	f := calm()
+	for _, a := range args {
+		key, value, _ := strings.Cut(a, "=")
+		n, _ := strconv.Atoi(value)
+		d, _ := time.ParseDuration(value)
+		switch key {
+		case "lost":
+			f.Lost = n
+		case "late":
+			f.Late = n
+		case "throttled":
+			f.Throttled = n
+		case "latency":
+			f.Latency = d
+		case "lag":
+			f.Lag = d
+		}
+	}
+	return f
+}

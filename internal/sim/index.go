@@ -1,0 +1,261 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// index is what a controller knows: what its watches have shown, overlaid with
+// what the API has acknowledged to it.
+type index struct {
+	c        *controller
+	synced   [resources]bool
+	set      *daemonSet
+	nodes    []*node
+	pods     []*pod
+	reachedV uint64                     // the pod watch has delivered everything up to here
+	ahead    map[string]time.Duration   // since when a pod is newer than the watch
+	buried   map[string]bool            // pods known to be gone before the watch shows it
+	departed map[string]map[string]bool // nodes that are gone: the pods left on them
+}
+
+func newIndex(c *controller) *index {
+	return &index{c: c, ahead: map[string]time.Duration{}, buried: map[string]bool{}, departed: map[string]map[string]bool{}}
+}
+
+func (ix *index) ready() bool { return ix.synced[sets] && ix.synced[nodes] && ix.synced[pods] }
+
+// event takes a watched change.
+func (ix *index) event(r resource, e event) {
+	switch {
+	case r == sets:
+		ix.putSet(e.set)
+	case r == nodes && e.gone:
+		ix.c.farewell(e.node, ix.dropNode(e.node.Name))
+	case r == nodes:
+		ix.putNode(e.node)
+	case e.gone:
+		delete(ix.buried, e.pod.UID)
+		ix.dropPod(e.pod.UID)
+	default:
+		ix.putPod(e.pod)
+	}
+	ix.reached(r, e.version)
+}
+
+func (ix *index) reached(r resource, version uint64) {
+	if r == pods {
+		ix.reachedV = max(ix.reachedV, version)
+	}
+}
+
+// replace takes a whole list.
+func (ix *index) replace(r resource, l listing) {
+	switch r {
+	case sets:
+		ix.putSet(l.set)
+	case nodes:
+		for _, n := range l.nodes {
+			ix.putNode(n)
+		}
+		for _, n := range slices.Clone(ix.nodes) {
+			if !slices.ContainsFunc(l.nodes, func(o *node) bool { return o.Name == n.Name }) {
+				ix.dropNode(n.Name)
+			}
+		}
+	case pods:
+		ix.replacePods(l)
+	}
+	if was := ix.ready(); !was {
+		ix.synced[r] = true
+		if ix.ready() {
+			ix.c.touch()
+		}
+	}
+}
+
+func (ix *index) replacePods(l listing) {
+	listed := map[string]bool{}
+	for _, p := range l.pods {
+		listed[p.UID] = true
+		ix.putPod(p)
+	}
+	for _, p := range slices.Clone(ix.pods) {
+		if !listed[p.UID] && p.version <= l.version {
+			ix.dropPod(p.UID)
+		}
+	}
+	for uid := range ix.buried {
+		if !listed[uid] {
+			delete(ix.buried, uid)
+		}
+	}
+	ix.reached(pods, l.version)
+}
+
+func (ix *index) putSet(s *daemonSet) {
+	if ix.set == nil || s.version > ix.set.version {
+		ix.set = s
+		ix.c.touch()
+	}
+}
+
+// putNode takes a node. A heartbeat changes nothing.
+func (ix *index) putNode(n *node) {
+	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == n.Name })
+	if i < 0 {
+		ix.nodes = append(ix.nodes, n)
+		ix.c.touch()
+		return
+	}
+	old := ix.nodes[i]
+	ix.nodes[i] = n
+	if !sameNode(&old.Node, &n.Node) {
+		ix.c.touch()
+	}
+}
+
+func sameNode(a, b *plan.Node) bool {
+	if len(a.Labels) != len(b.Labels) {
+		return false
+	}
+	for k, v := range a.Labels {
+		if b.Labels[k] != v {
+			return false
+		}
+	}
+	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) && slices.Equal(a.Taints, b.Taints)
+}
+
+// dropNode forgets a node; the UIDs of the pods that it leaves behind.
+func (ix *index) dropNode(name string) (left []string) {
+	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == name })
+	if i < 0 {
+		return nil
+	}
+	ix.nodes = slices.Delete(ix.nodes, i, i+1)
+	ix.c.touch()
+	for _, p := range ix.pods {
+		if p.Node == name {
+			left = append(left, p.UID)
+		}
+	}
+	return left
+}
+
+func (ix *index) pod(uid string) *pod {
+	for _, p := range ix.pods {
+		if p.UID == uid {
+			return p
+		}
+	}
+	return nil
+}
+
+func (ix *index) putPod(p *pod) {
+	if ix.buried[p.UID] {
+		return
+	}
+	i := slices.IndexFunc(ix.pods, func(o *pod) bool { return o.UID == p.UID })
+	if i < 0 {
+		ix.pods = append(ix.pods, p)
+		ix.c.touch()
+		return
+	}
+	old := ix.pods[i]
+	if p.version <= old.version {
+		return
+	}
+	ix.pods[i] = p
+	if p.Pod != old.Pod {
+		ix.c.touch()
+	}
+}
+
+func (ix *index) dropPod(uid string) {
+	i := slices.IndexFunc(ix.pods, func(o *pod) bool { return o.UID == uid })
+	if i < 0 {
+		return
+	}
+	p := ix.pods[i]
+	ix.pods = slices.Delete(ix.pods, i, i+1)
+	delete(ix.ahead, uid)
+	if d := ix.departed[p.Node]; d != nil {
+		delete(d, uid)
+		if len(d) == 0 {
+			delete(ix.departed, p.Node)
+		}
+	}
+	ix.c.touch()
+}
+
+// assume lays a pod that the API has just returned over what was watched.
+func (ix *index) assume(p *pod) {
+	if p.version <= ix.reachedV || ix.c.w.bug == NoOverlay {
+		return
+	}
+	ix.putPod(p)
+	if q := ix.pod(p.UID); q == p {
+		if len(ix.ahead) == 0 {
+			ix.c.later(lingerAfter, ix.c.settleLingering)
+		}
+		ix.ahead[p.UID] = ix.c.w.now
+	}
+}
+
+// bury forgets a pod that is known to be gone, and keeps older events from
+// bringing it back.
+func (ix *index) bury(uid string) {
+	if ix.c.w.bug == NoOverlay {
+		return
+	}
+	if ix.pod(uid) != nil {
+		ix.dropPod(uid)
+		ix.buried[uid] = true
+	}
+}
+
+// depart records that the node is gone for good, and these pods with it.
+func (ix *index) depart(name string, uids []string) {
+	left := map[string]bool{}
+	for _, uid := range uids {
+		if ix.pod(uid) != nil {
+			left[uid] = true
+		}
+	}
+	if len(left) > 0 {
+		ix.departed[name] = left
+		ix.c.touch()
+	}
+}
+
+// gone is the nodes that are gone, as far as a pod of theirs is left.
+func (ix *index) gone() map[string]bool {
+	if len(ix.departed) == 0 {
+		return nil
+	}
+	gone := map[string]bool{}
+	for _, p := range ix.pods {
+		if ix.departed[p.Node][p.UID] {
+			gone[p.Node] = true
+		}
+	}
+	return gone
+}
+
+// late is the pods whose own write the watch should have shown long ago.
+func (ix *index) late() (late []*pod) {
+	for _, p := range ix.pods {
+		since, is := ix.ahead[p.UID]
+		switch {
+		case !is:
+		case p.version <= ix.reachedV:
+			delete(ix.ahead, p.UID)
+		case ix.c.w.now-since >= lingerAfter:
+			late = append(late, p)
+		}
+	}
+	return late
+}

@@ -1,0 +1,330 @@
+package sim
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Behaviour is what becomes of the pods of a revision.
+type Behaviour string
+
+// The behaviours.
+const (
+	Good    Behaviour = "good"    // ready within two seconds
+	Slow    Behaviour = "slow"    // ready within twenty seconds
+	Never   Behaviour = "never"   // runs, and is never ready
+	Fails   Behaviour = "fails"   // ends soon after its start
+	Flaps   Behaviour = "flaps"   // ready and not ready in turn
+	Kills   Behaviour = "kills"   // its node breaks soon after its start
+	Lingers Behaviour = "lingers" // ready like a good one, and takes half a minute to end
+)
+
+// kubelets is what runs on the nodes, together with the controllers of others:
+// the scheduler, the node lifecycle controller and the pod garbage collector.
+type kubelets struct {
+	w      *world
+	runs   map[string]*life // by pod UID
+	killed map[string]bool  // nodes that a revision has killed, ever
+}
+
+// life is what a kubelet knows of a pod.
+type life struct {
+	starting, started, ending, killed bool
+	up                                bool // the process would answer
+}
+
+func newKubelets(w *world) *kubelets {
+	return &kubelets{w: w, runs: map[string]*life{}, killed: map[string]bool{}}
+}
+
+func (k *kubelets) life(uid string) *life {
+	l := k.runs[uid]
+	if l == nil {
+		l = &life{}
+		k.runs[uid] = l
+	}
+	return l
+}
+
+// saw looks at a new or changed pod a little later.
+func (k *kubelets) saw(p *pod) {
+	l := k.life(p.UID)
+	uid := p.UID
+	switch {
+	case !p.Bound:
+		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.bind(uid) })
+	case !p.Deleted.IsZero() && !l.ending:
+		l.ending = true
+		k.w.after(k.termination(p), func() { k.end(uid) })
+	case p.Phase == plan.Pending && !l.starting:
+		l.starting = true
+		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.start(uid) })
+	}
+}
+
+// termination is how long a pod takes to end: most listen to SIGTERM.
+func (k *kubelets) termination(p *pod) time.Duration {
+	if k.behaviour(p) == Lingers {
+		return 30 * time.Second
+	}
+	if k.w.chance(10) {
+		return k.w.between(10*time.Second, 30*time.Second)
+	}
+	return k.w.between(10*time.Millisecond, 2*time.Second)
+}
+
+// host is the node that a pod runs on if it can report: nil while it cannot.
+func (k *kubelets) host(p *pod) *node {
+	if n := k.w.api.node(p.Node); n != nil && n.alive {
+		return n
+	}
+	return nil
+}
+
+// bind is the scheduler.
+func (k *kubelets) bind(uid string) {
+	a := k.w.api
+	p := a.pod(uid)
+	if p == nil || p.Bound || !p.Deleted.IsZero() {
+		return
+	}
+	n := a.node(p.Node)
+	if n == nil || n.full || !permits(&a.set.spec.Placement, &n.Node).run {
+		return // looked at again when the node changes
+	}
+	a.putPod(p, func(p *pod) { p.Bound, p.nodeUID = true, n.UID })
+}
+
+func (k *kubelets) start(uid string) {
+	p := k.w.api.pod(uid)
+	l := k.life(uid)
+	l.starting = false
+	if p == nil || !p.Deleted.IsZero() || p.Phase != plan.Pending {
+		return
+	}
+	n := k.host(p)
+	if n == nil {
+		return
+	}
+	if n.full {
+		k.w.api.putPod(p, func(p *pod) { p.Phase, p.Refused = plan.Failed, true })
+		return
+	}
+	l.started = true
+	p = k.w.api.putPod(p, func(p *pod) { p.Phase = plan.Running })
+	k.behave(p)
+}
+
+// behave lets a running pod do what its revision does.
+func (k *kubelets) behave(p *pod) {
+	w, uid := k.w, p.UID
+	switch k.behaviour(p) {
+	case Good, Lingers:
+		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+	case Slow:
+		w.after(w.between(5*time.Second, 20*time.Second), func() { k.ready(uid, true) })
+	case Fails:
+		w.after(w.between(10*time.Millisecond, 3*time.Second), func() { k.fails(uid) })
+	case Flaps:
+		w.after(w.between(10*time.Millisecond, 3*time.Second), func() { k.flap(uid) })
+	case Kills:
+		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+		w.after(w.between(10*time.Millisecond, 6*time.Second), func() { k.kill(uid) })
+	}
+}
+
+func (k *kubelets) behaviour(p *pod) Behaviour {
+	if p.Hash == fixed {
+		return Good
+	}
+	return k.w.sc.Revisions[p.Hash]
+}
+
+// running is the pod if it runs and its node can report.
+func (k *kubelets) running(uid string) *pod {
+	p := k.w.api.pod(uid)
+	if p == nil || p.Phase != plan.Running || !p.Deleted.IsZero() || k.host(p) == nil {
+		return nil
+	}
+	return p
+}
+
+func (k *kubelets) ready(uid string, is bool) {
+	k.life(uid).up = is
+	p := k.running(uid)
+	if p == nil || p.Ready == is {
+		return
+	}
+	k.w.tracef("kubelet  %s ready=%v", p.Name, is)
+	k.w.api.putPod(p, func(p *pod) {
+		p.WasReady = p.WasReady || p.Ready
+		p.Ready, p.ReadySince = is, k.w.stamp()
+	})
+}
+
+func (k *kubelets) fails(uid string) {
+	if p := k.running(uid); p != nil {
+		k.w.tracef("kubelet  %s fails", p.Name)
+		k.w.api.putPod(p, func(p *pod) { p.Phase, p.Ready = plan.Failed, false })
+	}
+}
+
+// flap turns readiness on and off, until everything is healed.
+func (k *kubelets) flap(uid string) {
+	p := k.running(uid)
+	if p == nil {
+		return
+	}
+	k.ready(uid, k.w.healed || !p.Ready)
+	if !k.w.healed {
+		k.w.after(k.w.between(time.Second, 8*time.Second), func() { k.flap(uid) })
+	}
+}
+
+func (k *kubelets) kill(uid string) {
+	p, l := k.running(uid), k.life(uid)
+	if p == nil || l.killed || k.w.healed {
+		return
+	}
+	l.killed = true
+	k.killed[p.Node] = true
+	k.w.check.report.Killed = len(k.killed)
+	k.breakNode(p.Node)
+}
+
+// end is the last word of a kubelet about a terminating pod.
+func (k *kubelets) end(uid string) {
+	p := k.w.api.pod(uid)
+	if p == nil {
+		return
+	}
+	if k.host(p) == nil {
+		k.life(uid).ending = false // asked again when the node is back
+		return
+	}
+	if !k.w.sc.Finalizers {
+		k.w.api.removePod(p)
+		return
+	}
+	k.w.api.putPod(p, func(p *pod) { p.Phase, p.Ready = plan.Failed, false })
+	k.w.after(k.w.between(0, 5*time.Second), func() {
+		if p := k.w.api.pod(uid); p != nil {
+			k.w.api.removePod(p)
+		}
+	})
+}
+
+// The taint that the node lifecycle controller puts on a node that is not
+// ready. Daemon pods tolerate its NoExecute sister, not this one.
+var notReadyTaint = plan.Taint{Key: "node.kubernetes.io/not-ready", Effect: plan.NoSchedule}
+
+// breakNode lets a node fall silent; its pods stop being ready a little later.
+func (k *kubelets) breakNode(name string) {
+	w := k.w
+	n := w.api.node(name)
+	if n == nil || !n.alive {
+		return
+	}
+	w.tracef("node     %s turns NotReady", name)
+	w.api.putNode(name, func(n *node) {
+		n.alive, n.Ready, n.ReadyChanged = false, false, w.stamp()
+		if w.sc.TaintNotReady {
+			n.Taints = with(n.Taints, notReadyTaint)
+		}
+	})
+	w.after(w.between(0, 2*time.Second), func() {
+		if n := w.api.node(name); n == nil || n.alive {
+			return
+		}
+		w.api.on(name, func(p *pod) {
+			if p.Ready {
+				w.api.putPod(p, func(p *pod) { p.Ready, p.WasReady, p.ReadySince = false, true, w.stamp() })
+			}
+		})
+	})
+}
+
+// mendNode brings a node back; its pods report again.
+func (k *kubelets) mendNode(name string) {
+	w := k.w
+	n := w.api.node(name)
+	if n == nil || n.alive {
+		return
+	}
+	w.tracef("node     %s is Ready again", name)
+	w.api.putNode(name, func(n *node) {
+		n.alive, n.Ready, n.ReadyChanged = true, true, w.stamp()
+		n.Taints = without(n.Taints, notReadyTaint.Key)
+	})
+	k.kick(name)
+}
+
+// kick looks again at every pod of a node.
+func (k *kubelets) kick(name string) {
+	k.w.api.on(name, func(p *pod) {
+		k.saw(p)
+		l := k.life(p.UID)
+		if p.Phase == plan.Running && !p.Ready && p.Deleted.IsZero() && k.host(p) != nil {
+			uid, up := p.UID, l.up
+			if up {
+				k.w.after(k.w.between(0, 2*time.Second), func() { k.ready(uid, true) })
+			} else {
+				k.behave(p)
+			}
+		}
+	})
+}
+
+// leave removes a node. Pods that are left go when the garbage collector comes,
+// unless a node of that name is back by then.
+func (k *kubelets) leave(name string) {
+	w := k.w
+	if w.api.node(name) == nil {
+		return
+	}
+	w.tracef("node     %s leaves", name)
+	w.api.removeNode(name)
+	w.after(w.between(40*time.Second, 60*time.Second), func() { k.collect(name) })
+}
+
+func (k *kubelets) collect(name string) {
+	w := k.w
+	if w.api.node(name) != nil {
+		return
+	}
+	w.api.on(name, func(p *pod) {
+		if p.Bound {
+			w.api.removePod(p)
+		}
+	})
+}
+
+// join adds a node.
+func (k *kubelets) join(name string, labels map[string]string, taints []plan.Taint) {
+	w := k.w
+	if w.api.node(name) != nil {
+		return
+	}
+	w.tracef("node     %s joins", name)
+	w.api.putNode(name, func(n *node) {
+		n.alive, n.Ready, n.ReadyChanged = true, true, w.stamp()
+		n.Labels, n.Taints = labels, taints
+	})
+	k.kick(name)
+}
+
+// with and without return new slices: objects of the API never change.
+func with(taints []plan.Taint, t plan.Taint) []plan.Taint {
+	return append(without(taints, t.Key), t)
+}
+
+func without(taints []plan.Taint, key string) []plan.Taint {
+	left := []plan.Taint{}
+	for _, t := range taints {
+		if t.Key != key {
+			left = append(left, t)
+		}
+	}
+	return left
+}

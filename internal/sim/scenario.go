@@ -1,0 +1,233 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Scenario is a cluster and what happens to it. Its text is a txtar archive;
+// see Parse.
+type Scenario struct {
+	Comment string
+	Seed    uint64
+	Set     Set
+	// Revisions are the templates that events can name, and how their pods
+	// behave. The first one by name is what the DaemonSet begins with.
+	Revisions map[string]Behaviour
+	Nodes     []Node
+	Events    []Event
+	// Expect is what the Report must hold: lines such as "creates = 3".
+	Expect []string
+
+	Finalizers    bool // something holds pods for a while that have ended
+	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
+	KeepDead      bool // nodes that are dead at the end stay so
+	Strict        bool // what is known to be wrong, and tolerated, is an error
+}
+
+// Set is the DaemonSet.
+type Set struct {
+	OnDelete                 bool
+	MaxUnavailable, MaxSurge string // a number, or a percentage
+	MinReady                 time.Duration
+	Pool                     string // nodes must have this label value; empty: any
+	Tolerate                 bool   // every taint
+	Scheduled                bool   // only the scheduler can place its pods
+}
+
+// Node is a node at the beginning.
+type Node struct {
+	Name, Pool string
+	Taints     []plan.Taint
+}
+
+// Event is something that happens: see Scenario.happen.
+type Event struct {
+	At   time.Duration
+	Op   string
+	Args []string
+}
+
+func (s *Set) spec(hash string) plan.Spec {
+	spec := plan.Spec{Hash: hash, MinReady: s.MinReady, Scheduled: s.Scheduled,
+		MaxUnavailable: amount(s.MaxUnavailable), MaxSurge: amount(s.MaxSurge)}
+	if s.OnDelete {
+		spec.Strategy = plan.OnDelete
+	}
+	if s.Pool != "" {
+		spec.Placement.Selector = map[string]string{"pool": s.Pool}
+	}
+	if s.Tolerate {
+		spec.Placement.Tolerations = []plan.Toleration{{Exists: true}}
+	}
+	return spec
+}
+
+// amount reads what Parse has made sure is one.
+func amount(s string) plan.Amount {
+	digits, percent := strings.CutSuffix(s, "%")
+	n, _ := strconv.Atoi(digits)
+	return plan.Amount{Value: n, Percent: percent}
+}
+
+// Run plays the scenario; the error says which invariant was broken, and when.
+func Run(sc *Scenario) error {
+	_, err := Play(sc, NoBug, nil)
+	return err
+}
+
+// The times of a run after its last event.
+const (
+	healTime  = 10 * time.Second // the last faults play out
+	settling  = 2 * time.Hour    // at most; back-off alone may take a quarter of an hour
+	quietTime = 10 * time.Minute
+)
+
+// Play is Run with a planted bug, and tells trace, unless nil, what happens.
+func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
+	w := begin(sc, bug, trace)
+	var end time.Duration
+	for _, e := range sc.Events {
+		w.after(e.At, func() { w.happen(e) })
+		end = max(end, e.At)
+	}
+	w.play(end)
+	w.now = max(w.now, end)
+	w.heal()
+	w.play(end + settling)
+	w.check.report.Steps = int(w.seq)
+	if w.err == nil {
+		w.check.report.Settled = w.now - end
+		w.settle()
+	}
+	if w.err == nil {
+		w.expect()
+	}
+	return w.check.report, w.err
+}
+
+// begin is the cluster before anything has happened to it.
+func begin(sc *Scenario, bug Bug, trace func(string)) *world {
+	w := &world{rng: rand.New(rand.NewPCG(sc.Seed, sc.Seed)), sc: sc, bug: bug, trace: trace, faults: calm()}
+	w.api, w.check, w.kubelets = newAPI(w), newChecker(w), newKubelets(w)
+	w.check.lax = slices.ContainsFunc(sc.Events, func(e Event) bool {
+		return e.Op == "overlap" || e.Op == "faults" && slices.ContainsFunc(e.Args, func(a string) bool { return strings.HasPrefix(a, "late=") })
+	})
+	w.api.set = &daemonSet{uid: "set", generation: 1, spec: sc.Set.spec(sc.first())}
+	w.api.putSet(func(*daemonSet) {})
+	for _, n := range sc.Nodes {
+		w.kubelets.join(n.Name, map[string]string{"pool": n.Pool}, n.Taints)
+	}
+	w.launch()
+	return w
+}
+
+// first is the revision that the DaemonSet begins with.
+func (sc *Scenario) first() string {
+	first := ""
+	for r := range sc.Revisions {
+		if first == "" || r < first {
+			first = r
+		}
+	}
+	return first
+}
+
+// fixed is a revision that always works.
+const fixed = "fixed"
+
+// heal ends every fault. What the scenario leaves broken is mended, the
+// template included: only then can there be a state to come to.
+func (w *world) heal() {
+	w.tracef("healing")
+	w.healed = true
+	w.faults = calm()
+	w.api.quota, w.api.terminating = -1, false
+	clear(w.api.banned)
+	for _, s := range w.api.streams {
+		s.stalled = 0
+		s.cut(false)
+	}
+	for i, c := range slices.Clone(w.controllers) {
+		c.crash = noCrash
+		if i < len(w.controllers)-1 && !c.lost {
+			c.die()
+		}
+	}
+	w.succeed(leaseDuration)
+	for _, n := range slices.Clone(w.api.nodes) {
+		if !w.sc.KeepDead {
+			w.kubelets.mendNode(n.Name)
+		}
+		w.api.putNode(n.Name, func(n *node) { n.full = false })
+		w.kubelets.kick(n.Name)
+	}
+	w.after(healTime, func() {
+		b := w.sc.Revisions[w.api.set.spec.Hash]
+		if w.sc.KeepDead || b != Good && b != Slow && b != Lingers {
+			w.edit(func(s *plan.Spec) { s.Hash = fixed })
+		}
+	})
+	w.after(3*healTime, func() {
+		for _, p := range slices.Clone(w.api.pods) {
+			if w.api.set.spec.Strategy == plan.OnDelete && p.Hash != w.api.set.spec.Hash {
+				w.api.mark(p, false, 0)
+			}
+		}
+	})
+}
+
+// settle checks the end, and that then nothing is written.
+func (w *world) settle() {
+	if len(w.queue) > 0 {
+		w.fail("liveness: no end after %v", settling)
+		return
+	}
+	w.check.final()
+	w.quiet = true
+	for _, n := range slices.Clone(w.api.nodes) {
+		w.heartbeat(n.Name)
+	}
+	for _, s := range w.api.streams {
+		s.cut(false)
+	}
+	for _, c := range w.controllers {
+		c.touch()
+	}
+	w.play(w.now + quietTime)
+}
+
+// heartbeat is a change of a node that means nothing to anybody.
+func (w *world) heartbeat(name string) { w.api.putNode(name, func(*node) {}) }
+
+// expect compares the report to what the scenario says of it.
+func (w *world) expect() {
+	r := &w.check.report
+	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed}
+	for _, line := range w.sc.Expect {
+		words := strings.Fields(line)
+		want, _ := strconv.Atoi(words[2])
+		have := got[words[0]]
+		if good := map[string]bool{"=": have == want, "<=": have <= want, ">=": have >= want}[words[1]]; !good {
+			w.fail("expected %s, got %d", line, have)
+		}
+	}
+}
+
+// edit changes the DaemonSet's specification.
+func (w *world) edit(change func(*plan.Spec)) {
+	w.api.putSet(func(s *daemonSet) {
+		change(&s.spec)
+		s.generation++
+	})
+	w.tracef("user     edits: revision %s, maxUnavailable %v, maxSurge %v", w.api.set.spec.Hash, w.api.set.spec.MaxUnavailable, w.api.set.spec.MaxSurge)
+}
+
+func (e Event) String() string {
+	return strings.Join(append([]string{e.At.String(), e.Op}, e.Args...), " ")
+}
