@@ -87,6 +87,13 @@ var importRules = []importRule{
 		},
 		reason: fourParts,
 	},
+	{
+		path: "internal/compat",
+		never: []string{
+			"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...",
+		},
+		reason: "tests alone: the engine beside Kubernetes' own controller, which only they may link, on a bare API server; nothing else takes part",
+	},
 	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is no part of the cluster"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
@@ -196,7 +203,7 @@ var fileRules = map[string]func(*source) []string{
 
 func checkImports(s *source) (wrong []string) {
 	for _, rule := range importRules {
-		if !within(s.dir(), rule.path) || s.test() && rule.path != "e2e" {
+		if !within(s.dir(), rule.path) || s.test() && rule.path != "e2e" && rule.path != "internal/compat" {
 			continue
 		}
 		for _, spec := range s.file.Imports {
@@ -527,6 +534,9 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/local/a.go", `import "everynode/internal/node"`, "cli wires them"},
 		{"imports", "internal/local/a.go", `import "everynode/internal/cli"`, "cli wires them"},
 		{"imports", "internal/cli/a.go", `import "everynode/internal/node"`, ""},
+		{"imports", "internal/compat/a_test.go", `import "everynode/internal/cli"`, "nothing else takes part"},
+		{"imports", "internal/compat/a_test.go", `import "k8s.io/kubernetes/pkg/controller/daemon"`, ""},
+		{"imports", "internal/compat/a_test.go", `import "everynode/internal/engine"`, ""},
 		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "no part of the cluster"},
 		{"imports", "e2e/a_test.go", `import "everynode/internal/plan"`, "from outside"},
 

@@ -1,0 +1,184 @@
+package compat
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+
+	"everynode/internal/view"
+)
+
+// kubelet stands for the kubelets of all nodes, and for the scheduler. A pod
+// runs and is ready as soon as it is bound, and is gone as soon as it is
+// deleted, unless a field says otherwise. Fields are changed through change.
+type kubelet struct {
+	client kubernetes.Interface
+	queue  workqueue.TypedRateLimitingInterface[string]
+	store  cache.Store
+
+	mu    sync.Mutex
+	dead  map[string]bool                   // nodes whose kubelet does nothing
+	stays map[string]bool                   // nodes whose pods stay Terminating
+	binds bool                              // the scheduler works
+	ports bool                              // a host port can be used by one pod at a time
+	phase func(*corev1.Pod) corev1.PodPhase // what a bound pod becomes; Pending: it stays
+}
+
+func newKubelet(client kubernetes.Interface) *kubelet {
+	return &kubelet{
+		client: client, dead: map[string]bool{}, stays: map[string]bool{}, binds: true,
+		phase: func(*corev1.Pod) corev1.PodPhase { return corev1.PodRunning },
+		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](5*time.Millisecond, 100*time.Millisecond)),
+	}
+}
+
+func (k *kubelet) look(pod *corev1.Pod) { k.queue.Add(pod.Namespace + "/" + pod.Name) }
+
+// change changes how the kubelet behaves, also towards pods that are there.
+func (k *kubelet) change(do func(*kubelet)) {
+	k.mu.Lock()
+	do(k)
+	k.mu.Unlock()
+	for _, key := range k.store.ListKeys() {
+		k.queue.Add(key)
+	}
+}
+
+// onlyImages makes pods ready whose image is one of these, and leaves others Pending.
+func onlyImages(images ...string) func(*kubelet) {
+	return func(k *kubelet) {
+		k.phase = func(p *corev1.Pod) corev1.PodPhase {
+			if slices.Contains(images, p.Spec.Containers[0].Image) {
+				return corev1.PodRunning
+			}
+			return corev1.PodPending
+		}
+	}
+}
+
+func anyImage(k *kubelet) {
+	k.phase = func(*corev1.Pod) corev1.PodPhase { return corev1.PodRunning }
+}
+
+func (k *kubelet) run(ctx context.Context, store cache.Store) (stop func()) {
+	k.store = store
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for {
+				key, shutdown := k.queue.Get()
+				if shutdown {
+					return
+				}
+				if err := k.act(ctx, key); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+					k.queue.AddRateLimited(key)
+				} else {
+					k.queue.Forget(key)
+				}
+				k.queue.Done(key)
+			}
+		})
+	}
+	k.change(func(*kubelet) {})
+	return func() {
+		k.queue.ShutDown()
+		all.Wait()
+	}
+}
+
+// act does the next thing for one pod.
+func (k *kubelet) act(ctx context.Context, key string) error {
+	obj, ok, err := k.store.GetByKey(key)
+	if err != nil || !ok {
+		return err
+	}
+	pod := obj.(*corev1.Pod)
+	k.mu.Lock()
+	node := pod.Spec.NodeName
+	dead, stays, binds, phase := k.dead[node], k.stays[node], k.binds, k.phase(pod)
+	taken := k.ports && k.portTaken(pod)
+	k.mu.Unlock()
+	switch {
+	case node == "" && taken:
+		k.queue.AddAfter(key, 100*time.Millisecond)
+	case node == "" && binds:
+		return k.bind(ctx, pod)
+	case node == "" || dead:
+	case pod.DeletionTimestamp != nil:
+		if !stays {
+			return k.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+				GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		}
+	case pod.Status.Phase == corev1.PodPending && taken:
+		pod = pod.DeepCopy()
+		pod.Status.Reason = "NodePorts"
+		return setReady(ctx, k.client, pod, corev1.PodFailed, corev1.ConditionFalse)
+	case pod.Status.Phase == corev1.PodPending && phase != corev1.PodPending:
+		ready := corev1.ConditionFalse
+		if phase == corev1.PodRunning {
+			ready = corev1.ConditionTrue
+		}
+		return setReady(ctx, k.client, pod, phase, ready)
+	}
+	return nil
+}
+
+// portTaken says that another pod of the node has the pod's host port.
+func (k *kubelet) portTaken(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(k.store.List(), func(obj any) bool {
+		other := obj.(*corev1.Pod)
+		return other.UID != pod.UID && other.Spec.NodeName == target(pod) && other.Status.Phase == corev1.PodRunning &&
+			slices.ContainsFunc(other.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool {
+				return slices.ContainsFunc(pod.Spec.Containers[0].Ports, func(q corev1.ContainerPort) bool { return p.HostPort == q.HostPort })
+			})
+	})
+}
+
+// bind binds a pod to the node that its affinity names.
+func (k *kubelet) bind(ctx context.Context, pod *corev1.Pod) error {
+	node := target(pod)
+	if node == "" || len(pod.Spec.SchedulingGates) > 0 || pod.DeletionTimestamp != nil {
+		return nil
+	}
+	if _, err := k.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); err != nil {
+		return err
+	}
+	err := k.client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}, metav1.CreateOptions{})
+	if apierrors.IsConflict(err) {
+		return nil // it is bound already; the store is behind
+	}
+	return err
+}
+
+// setReady writes a pod's status as its kubelet would.
+func setReady(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, phase corev1.PodPhase, ready corev1.ConditionStatus) error {
+	pod = pod.DeepCopy()
+	now := metav1.Now()
+	pod.Status.Phase = phase
+	if pod.Status.StartTime == nil {
+		pod.Status.StartTime = &now
+	}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready, LastTransitionTime: now}}
+	_, err := client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
+	return err
+}
+
+// target is the node that a pod is on, or meant for.
+func target(pod *corev1.Pod) string { return view.TargetNode(pod) }
+
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
