@@ -155,6 +155,9 @@ func (c *cluster) hiddenMounts() ([]string, error) {
 
 func links() ([]string, error) {
 	list, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // links came or went meanwhile
+		list, err = netlink.LinkList()
+	}
 	var names []string
 	for _, l := range list {
 		names = append(names, l.Attrs().Name)
@@ -185,7 +188,8 @@ func cgroups() ([]string, error) {
 	}), err
 }
 
-// paths lists what lies where programs leave things.
+// paths lists what lies where programs leave things. The folder of named network
+// namespaces counts by what is in it: `machine` makes it, too.
 func paths() ([]string, error) {
 	var all []string
 	for _, pattern := range []string{"/run/*", "/run/netns/*", "/var/lib/*", "/var/log/*", "/etc/*", "/opt/*"} {
@@ -195,7 +199,7 @@ func paths() ([]string, error) {
 		}
 		all = append(all, found...)
 	}
-	return slices.DeleteFunc(all, func(path string) bool { return path == cachePath }), nil
+	return slices.DeleteFunc(all, func(path string) bool { return path == cachePath || path == "/run/netns" }), nil
 }
 
 // cachePath is where the example ssd-cache-api keeps its data on its node. Local

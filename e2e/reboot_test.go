@@ -45,10 +45,13 @@ func takeAway(kind, name string) error {
 		return unix.Unmount(point, unix.MNT_DETACH)
 	case "link":
 		l, err := netlink.LinkByName(name)
-		if errors.As(err, new(netlink.LinkNotFoundError)) {
+		if err == nil {
+			err = netlink.LinkDel(l)
+		}
+		if errors.As(err, new(netlink.LinkNotFoundError)) || errors.Is(err, unix.ENODEV) {
 			return nil // it went with its peer
 		}
-		return errors.Join(err, netlink.LinkDel(l))
+		return err
 	case "nft table":
 		out, err := exec.Command("nft", append([]string{"delete"}, strings.Fields(name)...)...).CombinedOutput()
 		if err != nil {

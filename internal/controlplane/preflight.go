@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/retry"
 )
 
 // dataFormat is the version of the layout of the data directory that this
@@ -169,7 +170,13 @@ type route struct {
 // hostRoutes lists the routes that lead to a part of the address space.
 // Default routes, and halves of the space that stand in for one, are left out.
 func hostRoutes() ([]route, error) {
-	list, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	// A list that was interrupted by a change may have holes.
+	interrupted := func(err error) bool { return errors.Is(err, netlink.ErrDumpInterrupted) }
+	var list []netlink.Route
+	err := retry.OnError(retry.DefaultBackoff, interrupted, func() (err error) {
+		list, err = netlink.RouteList(nil, netlink.FAMILY_ALL)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the host's routes: %w", err)
 	}

@@ -69,7 +69,7 @@ func (c *Cluster) hardwareAddr(index int) net.HardwareAddr {
 
 // uplinkMTU is the MTU of the default route's link: larger packets of nodes would not get out. 1500 without one.
 func uplinkMTU() (int, error) {
-	routes, err := netlink.RouteList(nil, unix.AF_INET)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, unix.AF_INET) })
 	if err != nil {
 		return 0, fmt.Errorf("list routes: %w", err)
 	}
@@ -186,7 +186,7 @@ func (c *Cluster) configureInside(n Node, inside *netlink.Handle) error {
 
 // deleteLinks deletes the host's links whose name is in match.
 func deleteLinks(match func(name string) bool) error {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list network links: %w", err)
 	}

@@ -117,7 +117,7 @@ func (c *Cluster) checkRanges(taken []usedRange) error {
 // hostRanges lists the IPv4 ranges of this machine's addresses and routes, without the default route and without
 // what belongs to the link named own.
 func hostRanges(own string) ([]usedRange, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list network links: %w", err)
 	}
@@ -125,7 +125,7 @@ func hostRanges(own string) ([]usedRange, error) {
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	addrs, err := netlink.AddrList(nil, unix.AF_INET)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {
 		return nil, fmt.Errorf("list network addresses: %w", err)
 	}
@@ -139,7 +139,9 @@ func hostRanges(own string) ([]usedRange, error) {
 	for _, a := range addrs {
 		add(a.IPNet, a.LinkIndex, "address")
 	}
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"k8s.io/client-go/util/retry"
 )
 
 // routeProtocol marks routes as the agent's own. Routes of other origin are
@@ -89,7 +90,13 @@ func (r route) netlink() *netlink.Route {
 
 // ownRoutes lists the routes that carry our mark.
 func ownRoutes() ([]route, error) {
-	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+	// A list that was interrupted by a change may have holes.
+	interrupted := func(err error) bool { return errors.Is(err, netlink.ErrDumpInterrupted) }
+	var list []netlink.Route
+	err := retry.OnError(retry.DefaultBackoff, interrupted, func() (err error) {
+		list, err = netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the routes: %w", err)
 	}

@@ -187,9 +187,9 @@ func (s *site) account(v *Verdict) {
 	} else if s.ending != nil {
 		v.Pod = s.ending.Name
 	}
-	// A node that only keeps its pod is not updated: an outdated pod there that
-	// does not serve is nothing that an update could wait for.
-	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil)
+	// A node that only keeps its pod is not updated: a pod there that does not
+	// serve, and is outdated or never got there, is nothing to wait for.
+	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil && s.cur.Bound)
 	v.counted = holds && (serves || !s.excused())
 	v.down = v.counted && !serves
 	// A current pod that failed still takes its place: a revision whose pods

@@ -36,8 +36,8 @@
 //	I3  A pod on a node that stops matching is deleted at once. NoSchedule
 //	    keeps what runs and starts nothing; NoExecute evicts.
 //	I4  Let B be the nodes that should run a pod, or may keep the one they
-//	    hold (unless that is outdated and serves nobody, since it would not be
-//	    updated), without those that I5 excuses. A rolling update deletes an
+//	    hold (unless that serves nobody, and is outdated or not bound: it would
+//	    not be updated), without those that I5 excuses. A rolling update deletes an
 //	    available pod only if the nodes of B without an available pod, plus
 //	    one, are at most MaxUnavailable; also through consecutive bad updates.
 //	    A pod whose last write has an unknown outcome counts as unavailable.

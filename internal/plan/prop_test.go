@@ -185,7 +185,7 @@ func (w twin) b() (down, serving int) {
 	for _, n := range w.in.Nodes {
 		pods := w.podsOf(n.Name)
 		run, keep := w.runs(n)
-		holds := func(p Pod) bool { return isLive(p) && (w.isCurrent(p) || w.isAvailable(p)) }
+		holds := func(p Pod) bool { return isLive(p) && (w.isCurrent(p) && p.Bound || w.isAvailable(p)) }
 		if !run && !(keep && slices.ContainsFunc(pods, holds)) {
 			continue
 		}

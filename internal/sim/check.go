@@ -201,7 +201,7 @@ func (k *checker) wedged() bool {
 			continue
 		}
 		// Tolerated: testdata/found-failed-then-dead.txtar.
-		if (p.fit.run || p.fit.keep && p.cur > 0) && k.excused(k.w.api.set, p) && c.backoff[p.name].Last.After(p.node.ReadyChanged) {
+		if (p.fit.run || p.fit.keep && p.curBound) && k.excused(k.w.api.set, p) && c.backoff[p.name].Last.After(p.node.ReadyChanged) {
 			b.down++
 		}
 	}

@@ -18,6 +18,7 @@ type place struct {
 	failing   bool
 	available int
 	curUp     bool // an available pod of the current revision
+	curBound  bool // a live one of it that is bound
 	oldUp     bool // an available one of an older revision
 	coming    bool // a create is under way
 }
@@ -51,7 +52,7 @@ func (k *checker) balance(c *controller, set *daemonSet) (b balance) {
 			continue
 		}
 		b.desired += p.fit.count(p.fit.run)
-		if p.fit.run || p.fit.keep && (p.available > 0 || p.cur > 0) {
+		if p.fit.run || p.fit.keep && (p.available > 0 || p.curBound) {
 			switch {
 			case p.available > 0:
 				b.up++
@@ -133,6 +134,7 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 	if current {
 		at.cur++
 		at.curUp = at.curUp || up
+		at.curBound = at.curBound || p.Bound
 	} else {
 		at.old++
 		at.oldUp = at.oldUp || up
