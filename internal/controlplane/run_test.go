@@ -124,14 +124,16 @@ func TestRun(t *testing.T) {
 	t.Run("again", func(t *testing.T) { startAgain(t, cfg) })
 }
 
+// checkService waits for the service: the API server makes it when it serves
+// already.
 func checkService(t *testing.T, admin kubernetes.Interface) {
-	service, err := admin.CoreV1().Services("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if service.Spec.ClusterIP != "198.19.0.1" {
-		t.Errorf("the service kubernetes has the address %s", service.Spec.ClusterIP)
-	}
+	eventually(t, "the service kubernetes at 198.19.0.1", func(ctx context.Context) (bool, error) {
+		service, err := admin.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil && service.Spec.ClusterIP == "198.19.0.1", err
+	})
 }
 
 // checkEngineRights says whether the engine may do its work and no more.
