@@ -50,11 +50,12 @@ lint: bin/tools/staticcheck bin/tools/mutants ## gofmt, go vet, staticcheck, the
 	@bin/tools/mutants -check
 	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
 
-# How many random runs; the seed of one that fails is printed.
+# How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 .PHONY: prop
 prop: ## 100,000 random runs of each property and of the simulator
-	go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/sim -rapid.checks=$(CHECKS)
+	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
 
 .PHONY: mutants
 mutants: bin/tools/mutants ## plant defects in the planner one by one and see that a test notices each

@@ -120,6 +120,7 @@ func (s *stream) cut(resume bool) {
 	w := s.a.w
 	s.connected = false
 	s.term++
+	s.last = 0 // a new watch does not wait for what the old one was late with
 	pause := w.between(50*time.Millisecond, 3*time.Second)
 	if !resume {
 		s.relist(pause)
