@@ -2,6 +2,8 @@ package compat
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -28,13 +30,16 @@ type kubelet struct {
 	dead  map[string]bool                   // nodes whose kubelet does nothing
 	stays map[string]bool                   // nodes whose pods stay Terminating
 	binds bool                              // the scheduler works
+	delay time.Duration                     // how long a pod takes to be ready, and to end
+	slow  map[string]bool                   // nodes where that takes ten times as long
+	due   map[string]time.Time              // when what was delayed is to be done
 	ports bool                              // a host port can be used by one pod at a time
 	phase func(*corev1.Pod) corev1.PodPhase // what a bound pod becomes; Pending: it stays
 }
 
 func newKubelet(client kubernetes.Interface) *kubelet {
 	return &kubelet{
-		client: client, dead: map[string]bool{}, stays: map[string]bool{}, binds: true,
+		client: client, dead: map[string]bool{}, stays: map[string]bool{}, slow: map[string]bool{}, due: map[string]time.Time{}, binds: true,
 		phase: func(*corev1.Pod) corev1.PodPhase { return corev1.PodRunning },
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](5*time.Millisecond, 100*time.Millisecond)),
 	}
@@ -112,6 +117,7 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	case node == "" && binds:
 		return k.bind(ctx, pod)
 	case node == "" || dead:
+	case k.later(key, pod):
 	case pod.DeletionTimestamp != nil:
 		if !stays {
 			return k.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
@@ -129,6 +135,32 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 		return setReady(ctx, k.client, pod, phase, ready)
 	}
 	return nil
+}
+
+// later says that the pod takes its time to be ready, or to end, and looks
+// again then.
+func (k *kubelet) later(key string, pod *corev1.Pod) bool {
+	ends := pod.DeletionTimestamp != nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.delay == 0 || !ends && pod.Status.Phase != corev1.PodPending {
+		return false
+	}
+	what, now := fmt.Sprintf("%s %v", pod.UID, ends), time.Now()
+	due, known := k.due[what]
+	if !known {
+		delay := k.delay/2 + rand.N(k.delay)
+		if k.slow[pod.Spec.NodeName] {
+			delay *= 10
+		}
+		due = now.Add(delay)
+		k.due[what] = due
+	}
+	if !now.Before(due) {
+		return false
+	}
+	k.queue.AddAfter(key, due.Sub(now))
+	return true
 }
 
 // portTaken says that another pod of the node has the pod's host port.

@@ -339,15 +339,25 @@ func (l *lab) create(ds *appsv1.DaemonSet) {
 
 func (l *lab) set() *appsv1.DaemonSet {
 	l.t.Helper()
-	ds, err := l.client.AppsV1().DaemonSets(namespace).Get(l.t.Context(), "agent", metav1.GetOptions{})
+	return l.setNamed("agent")
+}
+
+func (l *lab) setNamed(name string) *appsv1.DaemonSet {
+	l.t.Helper()
+	ds, err := l.client.AppsV1().DaemonSets(namespace).Get(l.t.Context(), name, metav1.GetOptions{})
 	l.do(err)
 	return ds
 }
 
 func (l *lab) edit(edits ...func(*appsv1.DaemonSet)) {
 	l.t.Helper()
+	l.editNamed("agent", edits...)
+}
+
+func (l *lab) editNamed(name string, edits ...func(*appsv1.DaemonSet)) {
+	l.t.Helper()
 	l.do(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		ds := l.set()
+		ds := l.setNamed(name)
 		for _, edit := range edits {
 			edit(ds)
 		}

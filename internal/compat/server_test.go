@@ -38,6 +38,7 @@ type server struct {
 	once   sync.Once
 	err    error
 	config *rest.Config
+	store  *embed.Etcd
 	stop   func() error
 }
 
@@ -45,6 +46,9 @@ type server struct {
 var shared server
 
 func TestMain(m *testing.M) {
+	if name := os.Getenv(controllerEnv); name != "" {
+		os.Exit(controllerMain(name)) // process_test.go has started this process
+	}
 	code := m.Run()
 	if shared.stop != nil {
 		if err := shared.stop(); err != nil {
@@ -61,7 +65,7 @@ func apiServer(t *testing.T) *rest.Config {
 	t.Helper()
 	shared.once.Do(func() {
 		begin := time.Now()
-		shared.config, shared.stop, shared.err = startServer()
+		shared.err = shared.start()
 		t.Logf("etcd and the API server took %s", time.Since(begin).Round(time.Millisecond))
 	})
 	if shared.err != nil {
@@ -70,21 +74,21 @@ func apiServer(t *testing.T) *rest.Config {
 	return rest.CopyConfig(shared.config)
 }
 
-func startServer() (config *rest.Config, stop func() error, err error) {
+func (s *server) start() error {
 	if err := quiet(); err != nil {
-		return nil, nil, err
+		return err
 	}
 	dir, err := os.MkdirTemp("", "compat")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	store, address, err := startStore(dir)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	stop = func() error {
+	stop := func() error {
 		cancel()
 		err := <-ended
 		store.Close()
@@ -93,13 +97,14 @@ func startServer() (config *rest.Config, stop func() error, err error) {
 	config, run, err := configure(ctx, dir, address)
 	if err != nil {
 		ended <- nil
-		return nil, nil, errors.Join(err, stop())
+		return errors.Join(err, stop())
 	}
 	go func() { ended <- run(ctx) }()
 	if err := waitReady(ctx, config); err != nil {
-		return nil, nil, errors.Join(err, stop())
+		return errors.Join(err, stop())
 	}
-	return config, stop, nil
+	s.config, s.store, s.stop = config, store, stop
+	return nil
 }
 
 // quiet keeps what the parts log out of the tests' output, but for errors.

@@ -236,14 +236,15 @@ func (e *engine) submit(ds *appsv1.DaemonSet, hash string, st *state) {
 }
 
 // premise is the version that a pod must still have when it is deleted. A
-// rollout that spends budget on a ready pod rests on its being as we know it;
-// for the others the UID is enough, and their status changes often.
+// rollout rests on its being as we know it: one that spends budget on a ready
+// pod, and one that replaces a pod for not being ready, which it may be by now.
+// For the others the UID is enough.
 func (e *engine) premise(d plan.Delete) string {
 	if d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
 		return ""
 	}
 	p := e.index.pod(d.UID)
-	if p == nil || !p.Ready {
+	if p == nil {
 		return ""
 	}
 	return formatVersion(p.version)

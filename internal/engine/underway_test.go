@@ -124,3 +124,29 @@ func TestUpdateDoesNotDeleteWhatHasChanged(t *testing.T) {
 		}
 	})
 }
+
+// A pod that has become ready while the watch was behind is not deleted for
+// being unready: it is read again, and waits for the budget (I4).
+func TestUpdateReadsUnreadyPodsAgain(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		ready := func(to corev1.ConditionStatus) {
+			for _, pod := range c.pods() {
+				c.editPod(pod.Name, func(p *corev1.Pod) { p.Status.Conditions[0].Status = to })
+			}
+		}
+		ready(corev1.ConditionFalse)
+		c.run(time.Second)
+		c.stall("pods", true)
+		ready(corev1.ConditionTrue)
+		c.watchBudget(3, 1)
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Second)
+		c.stall("pods", false)
+		c.run(time.Minute)
+		c.covered(3, "agent:2")
+	})
+}
