@@ -196,7 +196,7 @@ func (s *site) account(v *Verdict) {
 	// fail must not walk from node to node.
 	v.surging = s.surges() && s.old != nil && (s.failing != nil || s.cur != nil && !s.available(s.cur))
 	for _, p := range s.pods {
-		if at, known := s.availableAt(p); known && p.live() && p.Ready && s.fit.Keep {
+		if at, known := s.availableAt(p); known && p.live() && p.Ready {
 			v.wake(at, s.in.Now)
 		}
 	}

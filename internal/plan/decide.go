@@ -11,6 +11,7 @@ const (
 	recycle                  // the last delete takes a ready pod from a node that is down all the same
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
+	kinds                    // how many there are
 )
 
 // decide names the reason and the acts.
@@ -237,7 +238,7 @@ func (s *site) create(v *Verdict, why Reason) {
 	switch {
 	case s.predecessor != nil:
 		c.Predecessor, refused = s.predecessor.UID, s.predecessor.Refused
-	case !s.backoff.Expired(s.in.Now):
+	default:
 		c.Predecessor, refused = s.backoff.Pod, s.backoff.Refused
 	}
 	if refused {

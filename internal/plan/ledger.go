@@ -1,0 +1,197 @@
+package plan
+
+import (
+	"container/heap"
+	"time"
+)
+
+// Ledger is a plan that is kept node by node. Who looks at every node that has
+// changed, and at those that are Due, has in it what Make would say of the whole
+// snapshot, for the cost of the nodes looked at. The zero value has no nodes;
+// it is not safe for concurrent use.
+type Ledger struct {
+	in      Input // what Classify reads besides the node: never any Nodes or Pods
+	slots   map[string]*slot
+	totals  Totals
+	queues  [kinds]queue
+	due     schedule
+	touched []*slot // looked at, or moved, since the last Settle
+}
+
+// slot is the verdict of one node and where it stands.
+type slot struct {
+	Verdict
+	place   int // in its queue, while it is a candidate
+	turn    int // in the schedule, while it has an Until
+	touched bool
+}
+
+// Sight is everything that is known of one node at an instant. Node is nil
+// where there is no such node, Gone where that is certain. Look sorts Pods,
+// which are all those whose Pod.Node is Name, and keeps none of them.
+type Sight struct {
+	Name    string
+	Node    *Node
+	Pods    []*Pod
+	Gone    bool
+	Backoff Backoff
+}
+
+// Reset begins anew: no node has been looked at.
+func (l *Ledger) Reset(set Spec) {
+	*l = Ledger{
+		in:      Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{}},
+		slots:   make(map[string]*slot, len(l.slots)),
+		touched: l.touched[:0],
+	}
+	for kind := range l.queues {
+		l.queues[kind].granted.last = true
+	}
+}
+
+// Look decides for one node. What a candidate may do is only known after the
+// next Settle.
+func (l *Ledger) Look(now time.Time, s Sight) {
+	v := l.slots[s.Name]
+	if v == nil {
+		if s.Node == nil && len(s.Pods) == 0 {
+			return
+		}
+		v = &slot{Verdict: Verdict{Node: s.Name}}
+		l.slots[s.Name] = v
+	}
+	l.touch(v)
+	l.withdraw(v)
+	if s.Node == nil && len(s.Pods) == 0 {
+		v.Verdict = Verdict{Node: s.Name}
+		delete(l.slots, s.Name)
+		return
+	}
+	l.in.Now = now
+	if s.Gone {
+		l.in.Gone[s.Name] = true
+	}
+	if s.Backoff != (Backoff{}) {
+		l.in.Backoff[s.Name] = s.Backoff
+	}
+	Classify(&l.in, s.Name, s.Node, s.Pods, &v.Verdict)
+	clear(l.in.Gone)
+	clear(l.in.Backoff)
+	l.enter(v)
+}
+
+// enter lays a verdict into the sums, withdraw takes it out of them.
+func (l *Ledger) enter(v *slot) {
+	l.totals.Add(&v.Verdict)
+	if v.Candidate() {
+		v.Reason = v.moves()
+		heap.Push(&l.queues[v.candidate].waiting, v)
+	}
+	if !v.Until.IsZero() {
+		heap.Push(&l.due, v)
+	}
+}
+
+func (l *Ledger) withdraw(v *slot) {
+	l.totals.Remove(&v.Verdict)
+	if q := &l.queues[v.candidate]; v.granted {
+		heap.Remove(&q.granted, v.place)
+	} else if v.Candidate() {
+		heap.Remove(&q.waiting, v.place)
+	}
+	if !v.Until.IsZero() {
+		heap.Remove(&l.due, v.turn)
+	}
+}
+
+func (l *Ledger) touch(v *slot) {
+	if !v.touched {
+		v.touched = true
+		l.touched = append(l.touched, v)
+	}
+}
+
+// Settle decides which candidates move, as Roll does, and then calls see with
+// every verdict that may have changed since the last Settle. One of a node that
+// is not there any more has a name and nothing else. Verdicts are valid until
+// their node is looked at again.
+func (l *Ledger) Settle(see func(*Verdict)) {
+	for kind, room := range l.in.Set.room(&l.totals) {
+		q := &l.queues[kind]
+		if candidate(kind) == recycle && room > 0 {
+			room = q.len()
+		}
+		q.grant(room, l.touch)
+	}
+	for _, v := range l.touched {
+		v.touched = false
+		see(&v.Verdict)
+	}
+	clear(l.touched)
+	l.touched = l.touched[:0]
+}
+
+// Due appends to names those of the nodes that must be looked at because time
+// alone has changed their verdict.
+func (l *Ledger) Due(now time.Time, names []string) []string { return l.due.until(now, 0, names) }
+
+// until walks down from the i-th: in a heap, what is due stands above what is not.
+func (s schedule) until(now time.Time, i int, names []string) []string {
+	if i >= len(s) || s[i].Until.After(now) {
+		return names
+	}
+	names = append(names, s[i].Node)
+	names = s.until(now, 2*i+1, names)
+	return s.until(now, 2*i+2, names)
+}
+
+// WakeAt is when the first node is due; zero when none ever is.
+func (l *Ledger) WakeAt() time.Time {
+	if len(l.due) == 0 {
+		return time.Time{}
+	}
+	return l.due[0].Until
+}
+
+// Status is the status as of the last Settle.
+func (l *Ledger) Status() Status { return l.totals.Status }
+
+// Verdict is what was decided for the node, or nil.
+func (l *Ledger) Verdict(node string) *Verdict {
+	if v := l.slots[node]; v != nil {
+		return &v.Verdict
+	}
+	return nil
+}
+
+// Nodes calls see with the verdict of every node, in no order.
+func (l *Ledger) Nodes(see func(*Verdict)) {
+	for _, v := range l.slots {
+		see(&v.Verdict)
+	}
+}
+
+// schedule is a heap of the slots that have an Until, the earliest first.
+type schedule []*slot
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].Until.Before(s[j].Until) }
+func (s schedule) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].turn, s[j].turn = i, j
+}
+
+// Push and Pop serve package container/heap.
+func (s *schedule) Push(x any) {
+	v := x.(*slot)
+	v.turn = len(*s)
+	*s = append(*s, v)
+}
+
+func (s *schedule) Pop() any {
+	last := len(*s) - 1
+	v := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	return v
+}

@@ -1,0 +1,208 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+// kept is a Ledger beside the snapshot that it stands for.
+type kept struct {
+	in     Input
+	ledger Ledger
+	// What Settle has last said of each node.
+	creates map[string][]Create
+	deletes map[string][]Delete
+}
+
+func keep(in *Input) *kept {
+	k := &kept{in: *in}
+	k.reset()
+	return k
+}
+
+func (k *kept) reset() {
+	k.creates, k.deletes = map[string][]Create{}, map[string][]Delete{}
+	k.ledger.Reset(k.in.Set)
+	names := map[string]bool{}
+	for i := range k.in.Nodes {
+		names[k.in.Nodes[i].Name] = true
+	}
+	for i := range k.in.Pods {
+		names[k.in.Pods[i].Node] = true
+	}
+	for name := range names {
+		k.look(name)
+	}
+}
+
+func (k *kept) look(name string) {
+	if name == "" {
+		return
+	}
+	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name]}
+	for i := range k.in.Nodes {
+		if k.in.Nodes[i].Name == name {
+			s.Node = &k.in.Nodes[i]
+		}
+	}
+	for i := range k.in.Pods {
+		if k.in.Pods[i].Node == name {
+			s.Pods = append(s.Pods, &k.in.Pods[i])
+		}
+	}
+	k.ledger.Look(k.in.Now, s)
+}
+
+func (k *kept) settle() {
+	k.ledger.Settle(func(v *Verdict) {
+		k.creates[v.Node], k.deletes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes())
+	})
+}
+
+// inOrder is what the map holds, by key.
+func inOrder[T any](m map[string][]T) (all []T) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, m[name]...)
+	}
+	return all
+}
+
+// differs compares the ledger to Make.
+func (k *kept) differs() string {
+	var want Plan
+	Make(&k.in, &want)
+	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), WakeAt: k.ledger.WakeAt()}
+	k.ledger.Nodes(func(v *Verdict) { got.Verdicts = append(got.Verdicts, *v) })
+	slices.SortFunc(got.Verdicts, func(a, b Verdict) int { return strings.Compare(a.Node, b.Node) })
+	return cmp.Diff(want, got, cmpopts.IgnoreUnexported(Plan{}), cmp.AllowUnexported(Verdict{}), cmpopts.EquateEmpty())
+}
+
+// change draws something that happens to one node, or to all.
+func (k *kept) change(t *rapid.T) {
+	name := fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "where"))
+	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "backoff", "time", "time", "spec"}).Draw(t, "what") {
+	case "node":
+		k.in.Nodes = slices.DeleteFunc(k.in.Nodes, func(n Node) bool { return n.Name == name })
+		k.in.Nodes = append(k.in.Nodes, drawNode(t, name))
+	case "no node":
+		k.in.Nodes = slices.DeleteFunc(k.in.Nodes, func(n Node) bool { return n.Name == name })
+	case "pod":
+		p := drawPod(t, fmt.Sprintf("p%d", rapid.IntRange(0, 11).Draw(t, "pod")))
+		for _, old := range k.in.Pods {
+			if old.Name == p.Name {
+				k.in.Pods = slices.DeleteFunc(k.in.Pods, func(o Pod) bool { return o.Name == p.Name })
+				k.look(old.Node)
+				break
+			}
+		}
+		k.in.Pods = append(k.in.Pods, p)
+		name = p.Node
+	case "no pods":
+		k.in.Pods = slices.DeleteFunc(k.in.Pods, func(p Pod) bool { return p.Node == name })
+	case "gone":
+		k.in.Gone[name] = !k.in.Gone[name]
+	case "backoff":
+		k.in.Backoff[name] = Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: "last-" + name, Refused: rapid.Bool().Draw(t, "refused")}
+	case "time":
+		k.pass(t)
+		return
+	case "spec":
+		k.in.Set = drawSpec(t)
+		k.reset()
+		return
+	}
+	k.look(name)
+}
+
+// pass lets time go by: to when something is due, or a little.
+func (k *kept) pass(t *rapid.T) {
+	if at := k.ledger.WakeAt(); !at.IsZero() && rapid.Bool().Draw(t, "due") {
+		k.in.Now = at
+	} else {
+		k.in.Now = k.in.Now.Add(time.Duration(rapid.SampledFrom([]int{1, 30, 1000, 3600}).Draw(t, "seconds")) * time.Second)
+	}
+	for _, name := range k.ledger.Due(k.in.Now, nil) {
+		k.look(name)
+	}
+}
+
+// A ledger that was looked at only where something has changed says what Make
+// says of the whole.
+func TestLedgerIsMake(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		k := keep(drawInput(t))
+		k.settle()
+		if diff := k.differs(); diff != "" {
+			t.Fatalf("at first (-Make +Ledger):\n%s", diff)
+		}
+		for i := range rapid.IntRange(1, 12).Draw(t, "changes") {
+			for range rapid.IntRange(1, 3).Draw(t, "at once") {
+				k.change(t)
+			}
+			k.settle()
+			if diff := k.differs(); diff != "" {
+				t.Fatalf("after %d changes (-Make +Ledger):\n%s", i+1, diff)
+			}
+		}
+	})
+}
+
+// keepFleet is a ledger over fleet, with a Sight of one of its nodes that is
+// updated and one of the same whose pod is not.
+func keepFleet(nodes int) (k *kept, busy, idle Sight) {
+	k = &kept{in: *fleet(nodes)}
+	k.ledger.Reset(k.in.Set)
+	for i := range k.in.Nodes {
+		k.ledger.Look(k.in.Now, Sight{Name: k.in.Nodes[i].Name, Node: &k.in.Nodes[i], Pods: []*Pod{&k.in.Pods[i]}})
+	}
+	k.ledger.Settle(func(*Verdict) {})
+	n, p := &k.in.Nodes[nodes/2], k.in.Pods[nodes/2]
+	p.Hash, p.Ready = "b", false
+	busy = Sight{Name: n.Name, Node: n, Pods: []*Pod{&p}}
+	idle = Sight{Name: n.Name, Node: n, Pods: []*Pod{&k.in.Pods[nodes/2]}}
+	return k, busy, idle
+}
+
+// An event costs the same in a fleet of any size, and no memory.
+func TestLedgerDoesNotAllocate(t *testing.T) {
+	k, busy, idle := keepFleet(5000)
+	moved := 0
+	event := func() {
+		k.ledger.Look(k.in.Now, busy)
+		k.ledger.Settle(func(*Verdict) { moved++ })
+		k.ledger.Look(k.in.Now, idle)
+		k.ledger.Settle(func(*Verdict) { moved++ })
+	}
+	event()
+	if moved < 4 {
+		t.Fatalf("%d verdicts changed: a node that goes down takes another's place", moved)
+	}
+	if got := testing.AllocsPerRun(100, event); got > 0 {
+		t.Errorf("two events allocate %v times", got)
+	}
+}
+
+func BenchmarkLedgerPodEvent(b *testing.B) {
+	for _, nodes := range []int{500, 20000, 100000} {
+		b.Run(fmt.Sprint(nodes), func(b *testing.B) {
+			k, busy, idle := keepFleet(nodes)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				s := busy
+				if i%2 == 1 {
+					s = idle
+				}
+				k.ledger.Look(k.in.Now, s)
+				k.ledger.Settle(func(*Verdict) {})
+			}
+		})
+	}
+}

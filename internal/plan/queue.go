@@ -1,0 +1,76 @@
+package plan
+
+import "container/heap"
+
+// queue is the candidates of one kind, parted in two: the first ones by name,
+// which move, and the others, which wait.
+type queue struct {
+	granted, waiting ranking
+}
+
+func (q *queue) len() int { return len(q.granted.slots) + len(q.waiting.slots) }
+
+// grant lets the first n candidates move, and calls moved with those for which
+// that is new.
+func (q *queue) grant(n int, moved func(*slot)) {
+	for len(q.granted.slots) > max(n, 0) {
+		q.pass(&q.granted, &q.waiting, false, moved)
+	}
+	for len(q.granted.slots) < n && len(q.waiting.slots) > 0 {
+		q.pass(&q.waiting, &q.granted, true, moved)
+	}
+	for q.disordered() {
+		q.pass(&q.waiting, &q.granted, true, moved)
+		q.pass(&q.granted, &q.waiting, false, moved)
+	}
+}
+
+// disordered says that one that waits comes before one that moves.
+func (q *queue) disordered() bool {
+	g, w := q.granted.slots, q.waiting.slots
+	return len(g) > 0 && len(w) > 0 && w[0].Node < g[0].Node
+}
+
+func (q *queue) pass(from, to *ranking, granted bool, moved func(*slot)) {
+	v := heap.Pop(from).(*slot)
+	v.granted = granted
+	v.Reason = v.moves()
+	heap.Push(to, v)
+	moved(v)
+}
+
+// ranking is a heap of slots by node name: the first name on top, or the last.
+type ranking struct {
+	slots []*slot
+	last  bool
+}
+
+func (r *ranking) Len() int { return len(r.slots) }
+
+func (r *ranking) Less(i, j int) bool {
+	if r.last {
+		i, j = j, i
+	}
+	return r.slots[i].Node < r.slots[j].Node
+}
+
+func (r *ranking) Swap(i, j int) {
+	s := r.slots
+	s[i], s[j] = s[j], s[i]
+	s[i].place, s[j].place = i, j
+}
+
+// Push and Pop serve package container/heap.
+func (r *ranking) Push(x any) {
+	v := x.(*slot)
+	v.place = len(r.slots)
+	r.slots = append(r.slots, v)
+}
+
+func (r *ranking) Pop() any {
+	last := len(r.slots) - 1
+	v := r.slots[last]
+	r.slots[last] = nil
+	r.slots = r.slots[:last]
+	return v
+}
