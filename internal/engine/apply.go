@@ -26,7 +26,8 @@ type write struct {
 	// known is the UIDs of the pods that a create was decided beside.
 	known []string
 
-	names []string // of a create: those that were sent; guarded by applier.mu
+	names     []string // of a create: those that were sent; guarded by applier.mu
+	withdrawn bool     // guarded by applier.mu
 }
 
 func (w *write) node() string {
@@ -46,11 +47,12 @@ type result struct {
 
 // applier carries out writes: concurrently, within a window for all and one for
 // each DaemonSet, taking DaemonSets in turn. It never waits for one write to
-// start another. Until it starts, a write can be withdrawn.
+// start another. Until it starts, a write can be withdrawn. began and ended hear
+// of every write, with mu held.
 type applier struct {
-	do   func(context.Context, *write) result
-	woke func(types.NamespacedName)
-	pace time.Duration // between creates; zero: none
+	do           func(context.Context, *write) result
+	began, ended func(*write)
+	pace         time.Duration // between creates; zero: none
 
 	mu      sync.Mutex
 	ctx     context.Context // nil before start and after stop
@@ -63,23 +65,12 @@ type applier struct {
 	running sync.WaitGroup
 }
 
-// lane is the writes of one DaemonSet.
-type lane struct {
-	key     types.NamespacedName
-	pending []*write
-	started map[*write]bool
-	win     window
-	// overQuota is the nodes whose creates met the quota since one succeeded.
-	overQuota map[string]bool
-	quotaWait time.Duration
-}
-
 // manyOverQuota is how many different nodes must have met the quota before
 // creates for others are put off untried.
 const manyOverQuota = 3
 
-func newApplier(createQPS float64, do func(context.Context, *write) result, woke func(types.NamespacedName)) *applier {
-	a := &applier{do: do, woke: woke, lanes: map[types.NamespacedName]*lane{}, all: newWindow()}
+func newApplier(createQPS float64, do func(context.Context, *write) result, began, ended func(*write)) *applier {
+	a := &applier{do: do, began: began, ended: ended, lanes: map[types.NamespacedName]*lane{}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
 	}
@@ -104,12 +95,31 @@ func (a *applier) stop() {
 	a.running.Wait()
 }
 
+// hold keeps the DaemonSet's writes from starting until release.
+func (a *applier) hold(key types.NamespacedName) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lane(key).held = true
+}
+
+// release lets them start.
+func (a *applier) release(key types.NamespacedName) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[key]; l != nil {
+		l.held = false
+		a.tidy(l)
+		a.pump()
+	}
+}
+
 // withdraw takes back every write of the DaemonSet that has not started.
 func (a *applier) withdraw(key types.NamespacedName) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
-		a.pend(l, nil)
+		l.withdraw(func(*write) bool { return true })
+		a.tidy(l)
 	}
 }
 
@@ -119,68 +129,65 @@ func (a *applier) forget(key types.NamespacedName) {
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
 		l.overQuota, l.quotaWait = map[string]bool{}, 0
-		a.pend(l, nil)
+		l.withdraw(func(*write) bool { return true })
+		a.tidy(l)
 	}
 }
 
-// submit takes the writes of a new decision, in place of any pending ones. A
-// slot that still has a write under way is left out: its result comes first.
-func (a *applier) submit(key types.NamespacedName, writes []*write) {
+// replace takes what a new decision wants done on one node, in place of what
+// an older one wanted there and has not started.
+func (a *applier) replace(key types.NamespacedName, node string, writes []*write) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[key]
+	if l == nil && len(writes) == 0 {
+		return
+	}
+	l = a.lane(key)
+	l.replace(node, writes)
+	if l.waiting > 0 && !slices.Contains(a.turn, l) {
+		a.turn = append(a.turn, l)
+	}
+	a.tidy(l)
+}
+
+// lane is the DaemonSet's, made if need be.
+func (a *applier) lane(key types.NamespacedName) *lane {
+	l := a.lanes[key]
 	if l == nil {
-		if len(writes) == 0 {
-			return
-		}
-		l = &lane{key: key, started: map[*write]bool{}, win: newWindow(), overQuota: map[string]bool{}}
+		l = &lane{key: key, started: map[*write]bool{}, places: map[string]*place{}, win: newWindow(), overQuota: map[string]bool{}}
 		a.lanes[key] = l
 	}
-	a.pend(l, slices.DeleteFunc(writes, l.conflicts))
-	a.pump()
+	return l
 }
 
-// conflicts says that a started write is about the same pod or place. A create
-// waits for any write to its node: what that learns may change the new name.
-func (l *lane) conflicts(w *write) bool {
-	for s := range l.started {
-		if w.create != nil && s.node() == w.create.Node ||
-			w.remove != nil && s.remove != nil && w.remove.UID == s.remove.UID {
-			return true
-		}
+// tidy takes a lane in which nothing waits out of the turn, and forgets it when
+// it has nothing to remember.
+func (a *applier) tidy(l *lane) {
+	if l.waiting > 0 {
+		return
 	}
-	return false
-}
-
-// pend replaces what is pending in a lane. An empty lane leaves the turn, and
-// is forgotten when it has nothing to remember.
-func (a *applier) pend(l *lane, writes []*write) {
-	had := len(l.pending) > 0
-	l.pending = writes
-	switch has := len(writes) > 0; {
-	case has && !had:
-		a.turn = append(a.turn, l)
-	case !has && had:
-		a.turn = slices.DeleteFunc(a.turn, func(o *lane) bool { return o == l })
-	}
-	if len(writes) == 0 && len(l.started) == 0 && len(l.overQuota) == 0 && l.quotaWait == 0 {
+	l.queue = nil
+	a.turn = slices.DeleteFunc(a.turn, func(o *lane) bool { return o == l })
+	if len(l.started) == 0 && !l.held && len(l.overQuota) == 0 && l.quotaWait == 0 {
 		delete(a.lanes, l.key)
 	}
 }
 
-// underway calls see with the writes of the DaemonSet that have started and not
-// ended. No write ends while see runs, so what see reads from the index and
-// this list are of the same moment.
-func (a *applier) underway(key types.NamespacedName, see func([]*write)) {
+// underway calls see with the lane of the DaemonSet, which may be nil. No write ends while see
+// runs, so what it reads from the index and from the lane are of one moment.
+func (a *applier) underway(key types.NamespacedName, see func(*lane)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var started []*write
-	if l := a.lanes[key]; l != nil {
-		for w := range l.started {
-			started = append(started, w)
-		}
-	}
-	see(started)
+	see(a.lanes[key])
+}
+
+// idle says that the DaemonSet has no writes under way or waiting to start.
+func (a *applier) idle(key types.NamespacedName) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[key]
+	return l == nil || l.waiting+len(l.started) == 0
 }
 
 // naming records a name before it is sent, so that a pod which the watch shows
@@ -213,17 +220,17 @@ func (a *applier) pump() {
 // next takes the next write, from each lane in turn.
 func (a *applier) next(now time.Time) *write {
 	for i, l := range a.turn {
-		w := l.pending[0]
-		if !l.win.room() {
+		w := l.head()
+		if w == nil || l.held || !l.win.room() {
 			continue
 		}
 		if due := a.created.Add(a.pace); w.create != nil && due.After(now) {
 			a.later(due.Sub(now))
 			continue
 		}
-		l.pending = l.pending[1:]
+		l.start(w)
 		a.turn = slices.Delete(a.turn, i, i+1)
-		if len(l.pending) > 0 {
+		if l.waiting > 0 {
 			a.turn = append(a.turn, l)
 		}
 		return w
@@ -233,12 +240,12 @@ func (a *applier) next(now time.Time) *write {
 
 func (a *applier) begin(w *write, now time.Time) {
 	l := a.lanes[w.key]
-	l.started[w] = true
 	l.win.busy++
 	a.all.busy++
 	if w.create != nil {
 		a.created = now
 	}
+	a.began(w)
 	ctx := a.ctx
 	a.running.Go(func() { a.end(w, a.do(ctx, w)) })
 }
@@ -247,18 +254,18 @@ func (a *applier) begin(w *write, now time.Time) {
 // longer under way.
 func (a *applier) end(w *write, r result) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	if r.learn != nil {
 		r.learn()
 	}
 	l := a.lanes[w.key]
-	delete(l.started, w)
+	l.end(w)
 	l.win.busy--
 	a.all.busy--
 	a.account(l, w, r, time.Now())
-	a.pend(l, l.pending)
+	a.tidy(l)
+	a.ended(w)
 	a.pump()
-	a.mu.Unlock()
-	a.woke(w.key)
 }
 
 // account adapts the windows, and puts off what would fail the same way.
@@ -292,14 +299,14 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	}
 }
 
-// putOff drops the pending creates and keeps their slots until at.
+// putOff takes back the creates that wait and keeps their slots until at.
 func (a *applier) putOff(l *lane, at time.Time) {
-	a.pend(l, slices.DeleteFunc(slices.Clone(l.pending), func(w *write) bool {
+	l.withdraw(func(w *write) bool {
 		if w.create != nil {
 			w.state.putOff(w.create.Node, at)
 		}
 		return w.create != nil
-	}))
+	})
 }
 
 // later pumps again after d.

@@ -27,7 +27,7 @@ type bench struct {
 
 func newBench(qps float64) *bench {
 	b := &bench{fare: func(*write) result { return result{fate: done} }}
-	b.applier = newApplier(qps, b.do, func(types.NamespacedName) {})
+	b.applier = newApplier(qps, b.do, func(*write) {}, func(*write) {})
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	b.start(ctx)
@@ -59,6 +59,15 @@ func (b *bench) soFar() []string {
 func (b *bench) end() {
 	b.cancel()
 	b.stop()
+}
+
+// submit is a decision that wants these writes, one for each node.
+func (b *bench) submit(key types.NamespacedName, writes []*write) {
+	b.hold(key)
+	for _, w := range writes {
+		b.replace(key, w.node(), []*write{w})
+	}
+	b.release(key)
 }
 
 func key(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
@@ -149,7 +158,11 @@ func TestWithdrawAndUnderway(t *testing.T) {
 		synctest.Wait()
 		b.withdraw(key("a"))
 		count := func() (n int) {
-			b.underway(key("a"), func(ws []*write) { n = len(ws) })
+			b.underway(key("a"), func(l *lane) {
+				if l != nil {
+					n = len(l.started)
+				}
+			})
 			return n
 		}
 		if n := count(); n != firstWindow {

@@ -13,8 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-
-	"everynode/internal/view"
 )
 
 // claimsAtOnce bounds the patches of one DaemonSet that are under way.
@@ -84,27 +82,23 @@ func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) error {
 
 // claims is the orphans to adopt and the own pods to release.
 func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	match := map[labelSet]bool{} // pods have few different sets of labels
-	selected := func(e *podEntry) bool {
-		m, known := match[e.labels]
-		if !known {
-			m = view.Claims(ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt
-			match[e.labels] = m
-		}
-		return m
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	o := ix.owned[string(ds.UID)]
+	if o == nil || !o.unclaimed {
+		return nil, nil
 	}
 	for _, e := range ix.orphans[ds.Namespace] {
-		if e.Deleted.IsZero() && selected(e) {
+		if e.Deleted.IsZero() && o.selected(e) {
 			adopt = append(adopt, e)
 		}
 	}
-	for _, e := range ix.byOwner[string(ds.UID)] {
-		if !selected(e) {
+	o.pods(func(e *podEntry) {
+		if !o.selected(e) {
 			release = append(release, e)
 		}
-	}
+	})
+	o.unclaimed = len(adopt)+len(release) > 0
 	return adopt, release
 }
 

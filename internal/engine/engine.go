@@ -134,7 +134,11 @@ func newEngine(cfg Config, client kubernetes.Interface) *engine {
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	e.index = newIndex(e.queue.Add)
-	e.apply = newApplier(cfg.CreateQPS, e.perform, e.queue.Add)
+	note := func(w *write) { e.index.note(string(w.ds.UID), w.node()) }
+	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {
+		note(w)
+		e.queue.Add(w.key)
+	})
 	e.gone = newGoneNodes(e.api, e.index)
 	return e
 }

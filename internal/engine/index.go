@@ -21,17 +21,11 @@ type index struct {
 	mu    sync.RWMutex
 	begun bool // before begin, changes make nothing dirty
 
-	sets   map[types.NamespacedName]*setEntry
-	owners map[string]types.NamespacedName // DaemonSet UID to key
-
-	nodes map[string]nodeEntry
-	// nodeList is nodes as a slice, shared by all decisions and never written
-	// to; nil when it must be made again.
-	nodeList []plan.Node
+	sets  map[types.NamespacedName]*setEntry
+	nodes map[string]*nodeEntry // never written to
 
 	pods      map[string]*podEntry            // by UID
-	byOwner   map[string]map[string]*podEntry // DaemonSet UID, pod UID
-	byNode    map[string]map[string]*podEntry // node, pod UID
+	owned     map[string]*owned               // by DaemonSet UID
 	orphans   map[string]map[string]*podEntry // namespace, pod UID
 	revisions map[string]map[string]*revisionEntry
 
@@ -65,11 +59,9 @@ func newIndex(dirty func(types.NamespacedName)) *index {
 	return &index{
 		dirty:     dirty,
 		sets:      map[types.NamespacedName]*setEntry{},
-		owners:    map[string]types.NamespacedName{},
-		nodes:     map[string]nodeEntry{},
+		nodes:     map[string]*nodeEntry{},
 		pods:      map[string]*podEntry{},
-		byOwner:   map[string]map[string]*podEntry{},
-		byNode:    map[string]map[string]*podEntry{},
+		owned:     map[string]*owned{},
 		orphans:   map[string]map[string]*podEntry{},
 		revisions: map[string]map[string]*revisionEntry{},
 		ahead:     map[string]time.Time{},
@@ -96,8 +88,8 @@ func (ix *index) touch(key types.NamespacedName) {
 }
 
 func (ix *index) touchOwner(uid string) {
-	if key, ok := ix.owners[uid]; ok {
-		ix.touch(key)
+	if o := ix.owned[uid]; o != nil && o.set != nil {
+		ix.touch(o.key)
 	}
 }
 
@@ -124,10 +116,14 @@ func (ix *index) upsertSet(e *setEntry) {
 		if e.version <= old.version {
 			return
 		}
-		delete(ix.owners, string(old.ds.UID))
+		if old.ds.UID != e.ds.UID {
+			ix.disown(old)
+		}
 	}
 	ix.sets[key] = e
-	ix.owners[string(e.ds.UID)] = key
+	o := ix.ownedBy(string(e.ds.UID))
+	o.unclaimed = o.unclaimed || o.set == nil
+	o.key, o.set = key, e
 	ix.touch(key)
 }
 
@@ -139,10 +135,20 @@ func (ix *index) removeSet(e *setEntry) {
 
 func (ix *index) dropSet(key types.NamespacedName) {
 	if old := ix.sets[key]; old != nil {
-		delete(ix.owners, string(old.ds.UID))
+		ix.disown(old)
 		delete(ix.sets, key)
 		ix.touch(key)
 	}
+}
+
+// disown records that the DaemonSet is there no more. Its pods stay in mind:
+// they may be orphaned, or another is waiting for them to go.
+func (ix *index) disown(e *setEntry) {
+	uid := string(e.ds.UID)
+	if o := ix.owned[uid]; o != nil {
+		o.set = nil
+	}
+	ix.dropOwned(uid)
 }
 
 func (ix *index) replaceSets(items []*setEntry, version uint64) {
@@ -165,13 +171,12 @@ func (ix *index) replaceSets(items []*setEntry, version uint64) {
 func (ix *index) upsertNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	old, known := ix.nodes[n.Name]
-	if known && sameNode(&old.Node, &n.Node) {
+	old := ix.nodes[n.Name]
+	if old != nil && sameNode(&old.Node, &n.Node) {
 		return
 	}
-	ix.nodes[n.Name] = n
-	ix.nodeList = nil
-	if known {
+	ix.nodes[n.Name] = &n
+	if old != nil {
 		ix.touchForNode(&old.Node, &n.Node)
 	} else {
 		ix.touchForNode(nil, &n.Node)
@@ -187,12 +192,11 @@ func (ix *index) dropNode(name string) []string {
 		return nil
 	}
 	delete(ix.nodes, name)
-	ix.nodeList = nil
 	ix.touchForNode(&old.Node, nil)
 	var left []string
-	for uid, p := range ix.byNode[name] {
-		if p.owner != "" {
-			left = append(left, uid)
+	for _, o := range ix.owned {
+		for p := o.first[name]; p != nil; p = p.next {
+			left = append(left, p.UID)
 		}
 	}
 	return left
@@ -237,15 +241,12 @@ func (ix *index) touchForNode(old, new *plan.Node) {
 	if !health {
 		health = old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)
 	}
-	here := map[string]bool{}
-	for _, p := range ix.byNode[name] {
-		here[p.owner] = true
-	}
-	for key, s := range ix.sets {
+	for _, s := range ix.sets {
+		o := ix.owned[string(s.ds.UID)]
 		before, after := admits(s, old), admits(s, new)
 		if before.Run != after.Run || before.Keep != after.Keep ||
-			health && (after.Run || here[string(s.ds.UID)]) {
-			ix.dirty(key)
+			(health || before != after) && (after.Run || o.first[name] != nil) {
+			ix.mark(o, name)
 		}
 	}
 }
@@ -255,19 +256,6 @@ func admits(s *setEntry, n *plan.Node) plan.Eligibility {
 		return plan.Eligibility{}
 	}
 	return s.spec.Placement.Admits(n)
-}
-
-// nodeSlice is every node, in no order. It is shared: nobody writes to it.
-func (ix *index) nodeSlice() []plan.Node {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if ix.nodeList == nil {
-		ix.nodeList = make([]plan.Node, 0, len(ix.nodes))
-		for _, n := range ix.nodes {
-			ix.nodeList = append(ix.nodeList, n.Node)
-		}
-	}
-	return ix.nodeList
 }
 
 func sameNode(a, b *plan.Node) bool {

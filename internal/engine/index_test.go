@@ -151,7 +151,7 @@ func TestPodEventsTouchOnlyWhatTheyConcern(t *testing.T) {
 			t.Errorf("%s: dirty %v, want %v", s.what, got, s.want)
 		}
 	}
-	if len(w.pods)+len(w.byOwner)+len(w.byNode)+len(w.orphans) != 0 {
+	if len(w.pods)+len(w.owned["uid-x"].first)+len(w.owned["uid-y"].first)+len(w.orphans) != 0 {
 		t.Errorf("the Job's pod is still kept: %v", w.pods)
 	}
 }

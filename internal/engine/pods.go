@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"slices"
 	"strings"
 	"unique"
 
@@ -21,6 +20,7 @@ type podEntry struct {
 	owner     string // UID of the controlling DaemonSet; empty for an orphan
 	labels    labelSet
 	version   uint64
+	next      *podEntry // of the same DaemonSet and node; guarded by the index
 	// other says that the pod is of no concern: another kind of controller
 	// has it. It is only kept long enough to replace what was known before.
 	other bool
@@ -99,8 +99,8 @@ func (ix *index) putPod(e *podEntry) {
 	ix.linkPod(e)
 	if old == nil || old.Pod != e.Pod || old.owner != e.owner || old.labels != e.labels {
 		ix.touchPod(e)
-		if old != nil && old.owner != e.owner {
-			ix.touchOwner(old.owner)
+		if old != nil && (old.owner != e.owner || old.Node != e.Node) {
+			ix.mark(ix.owned[old.owner], old.Node)
 		}
 	}
 }
@@ -162,10 +162,7 @@ func (ix *index) linkPod(e *podEntry) {
 	if e.owner == "" {
 		link(ix.orphans, e.namespace, e)
 	} else {
-		link(ix.byOwner, e.owner, e)
-	}
-	if e.Node != "" {
-		link(ix.byNode, e.Node, e)
+		ix.ownedBy(e.owner).add(e)
 	}
 }
 
@@ -173,10 +170,10 @@ func (ix *index) unlinkPod(e *podEntry) {
 	delete(ix.pods, e.UID)
 	if e.owner == "" {
 		unlink(ix.orphans, e.namespace, e)
-	} else {
-		unlink(ix.byOwner, e.owner, e)
+		return
 	}
-	unlink(ix.byNode, e.Node, e)
+	ix.owned[e.owner].remove(e)
+	ix.dropOwned(e.owner)
 }
 
 func link(m map[string]map[string]*podEntry, key string, e *podEntry) {
@@ -202,25 +199,16 @@ func (ix *index) touchPod(e *podEntry) {
 		return
 	}
 	if e.owner != "" {
-		ix.touchOwner(e.owner)
+		ix.mark(ix.owned[e.owner], e.Node)
 		return
 	}
 	orphan := orphanWith(e.namespace, e.labels.set())
 	for key, s := range ix.sets {
 		if key.Namespace == e.namespace && view.Claims(s.ds, orphan) == view.Adopt {
+			ix.owned[string(s.ds.UID)].unclaimed = true
 			ix.dirty(key)
 		}
 	}
-}
-
-// podsOf appends the pods that the DaemonSet controls to into.
-func (ix *index) podsOf(owner string, into []plan.Pod) []plan.Pod {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	for _, e := range ix.byOwner[owner] {
-		into = append(into, e.Pod)
-	}
-	return into
 }
 
 // pod is the version of a pod that is known, or nil.
@@ -228,26 +216,6 @@ func (ix *index) pod(uid string) *podEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return ix.pods[uid]
-}
-
-// departedWith is the nodes that are gone, as far as a pod of that list is left
-// on them, and the pods without those of a node that has come since under the
-// same name: it gets its turn when the old one's pods have left.
-func (ix *index) departedWith(pods []plan.Pod) (gone map[string]bool, rest []plan.Pod) {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	if len(ix.departed) == 0 {
-		return nil, pods
-	}
-	gone = map[string]bool{}
-	for i := range pods {
-		if ix.departed[pods[i].Node].pods[pods[i].UID] {
-			gone[pods[i].Node] = true
-		}
-	}
-	return gone, slices.DeleteFunc(pods, func(p plan.Pod) bool {
-		return gone[p.Node] && !ix.departed[p.Node].pods[p.UID]
-	})
 }
 
 // depart records that the node is gone for good and these pods with it.
@@ -258,7 +226,7 @@ func (ix *index) depart(node string, uids []string) {
 	for _, uid := range uids {
 		if e := ix.pods[uid]; e != nil && e.owner != "" {
 			left[uid] = true
-			ix.touchOwner(e.owner)
+			ix.mark(ix.owned[e.owner], node)
 		}
 	}
 	if len(left) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -112,9 +111,19 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	}
 }
 
-// revisionsOf is the revisions that the DaemonSet has or could adopt, and a
-// number that changes when any revision does.
-func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (own []*appsv1.ControllerRevision, epoch uint64) {
+// epochs is where the index stands with the DaemonSet's history.
+func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	at := epochs{revisions: ix.revisionEpoch}
+	if o := ix.owned[string(ds.UID)]; o != nil {
+		at.hashes = o.hashEpoch
+	}
+	return at
+}
+
+// revisionsOf is the revisions that the DaemonSet has or could adopt.
+func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (own []*appsv1.ControllerRevision) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	for _, e := range ix.revisions[ds.Namespace] {
@@ -122,7 +131,7 @@ func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (own []*appsv1.ControllerRevi
 			own = append(own, e.obj)
 		}
 	}
-	return own, ix.revisionEpoch
+	return own
 }
 
 // historyRounds bounds how often the history is worked out anew in one go: once
@@ -136,23 +145,23 @@ var errReplan = errors.New("the DaemonSet has changed")
 type past struct {
 	generation int64
 	collisions int32
-	epoch      uint64
-	live       map[string]bool
+	epochs     epochs
 	hash       string
 }
+
+// epochs change with the revisions, and with which of them have pods.
+type epochs struct{ revisions, hashes uint64 }
 
 // history makes sure that the present template has its revision, with the
 // newest number, and returns it with the revisions that may be deleted.
 func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
 	relabelled := false
 	for range historyRounds {
-		live := e.liveHashes(ds)
-		own, epoch := e.index.revisionsOf(ds)
-		if p := st.past; p != nil && p.epoch == epoch && p.generation == ds.Generation &&
-			p.collisions == collisions(ds) && maps.Equal(p.live, live) {
+		now := e.index.epochs(ds)
+		if p := st.past; p != nil && p.epochs == now && p.generation == ds.Generation && p.collisions == collisions(ds) {
 			return &view.HistoryPlan{Hash: p.hash}, nil
 		}
-		h, err := view.History(ds, own, live)
+		h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
 		if err != nil {
 			return nil, fmt.Errorf("working out the history: %w", err)
 		}
@@ -168,7 +177,7 @@ func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (
 			err = e.relabel(ctx, ds, st, h.Relabel)
 		default:
 			if h.Empty() {
-				st.past = &past{ds.Generation, collisions(ds), epoch, live, h.Hash}
+				st.past = &past{ds.Generation, collisions(ds), now, h.Hash}
 			}
 			return &h, nil
 		}
@@ -183,12 +192,8 @@ func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (
 // terminating, and those that are being created.
 func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
 	live := map[string]bool{}
-	e.apply.underway(keyOf(ds), func(started []*write) {
-		for _, w := range started {
-			if w.create != nil {
-				live[w.hash] = true
-			}
-		}
+	e.apply.underway(keyOf(ds), func(l *lane) {
+		l.hashes(live)
 		e.index.hashesOf(string(ds.UID), live)
 	})
 	return live
@@ -197,9 +202,11 @@ func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
 func (ix *index) hashesOf(owner string, into map[string]bool) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	for _, p := range ix.byOwner[owner] {
-		if p.Hash != "" && !into[p.Hash] {
-			into[p.Hash] = true
+	if o := ix.owned[owner]; o != nil {
+		for hash := range o.hashes {
+			if hash != "" {
+				into[hash] = true
+			}
 		}
 	}
 }
@@ -321,9 +328,9 @@ func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, h
 func (ix *index) entriesOf(owner string) []*podEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	entries := make([]*podEntry, 0, len(ix.byOwner[owner]))
-	for _, e := range ix.byOwner[owner] {
-		entries = append(entries, e)
+	var entries []*podEntry
+	if o := ix.owned[owner]; o != nil {
+		o.pods(func(e *podEntry) { entries = append(entries, e) })
 	}
 	return entries
 }

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"maps"
+	"container/heap"
 	"sync"
 	"time"
 
@@ -19,9 +19,13 @@ const (
 // state is what is remembered of one DaemonSet from one decision to the next.
 // The fields above mu belong to the worker that has the DaemonSet.
 type state struct {
-	uid      string
-	in       plan.Input
-	out      plan.Plan
+	uid    string
+	ledger plan.Ledger
+	set    *setEntry // that the ledger is for; nil: every node must be looked at
+	hash   string    // the same of the revision
+	now    time.Time // of the last decision
+	names  []string  // room for it
+
 	statusAt time.Time     // when the status was last written
 	heldAt   time.Time     // since when a status waits for writes to end; zero: none does
 	busy     time.Duration // how long the last decision took
@@ -30,6 +34,7 @@ type state struct {
 
 	mu      sync.Mutex
 	retries map[string]retry // by node name
+	timers  timers           // when to look at their nodes; some are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
 }
@@ -63,7 +68,22 @@ func (s *state) failed(node string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delay := min(max(2*s.retries[node].delay, firstRetry), maxRetry)
-	s.retries[node] = retry{at: now.Add(delay), delay: delay}
+	s.retry(node, retry{at: now.Add(delay), delay: delay})
+}
+
+// putOff keeps a slot from being tried before at.
+func (s *state) putOff(node string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.retries[node]
+	if at.After(r.at) {
+		s.retry(node, retry{at: at, delay: r.delay})
+	}
+}
+
+func (s *state) retry(node string, r retry) {
+	s.retries[node] = r
+	heap.Push(&s.timers, timer{at: r.at, node: node})
 }
 
 // worked clears the slot's failures.
@@ -73,16 +93,6 @@ func (s *state) worked(node string) {
 	delete(s.retries, node)
 }
 
-// putOff keeps a slot from being tried before at.
-func (s *state) putOff(node string, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.retries[node]
-	if at.After(r.at) {
-		s.retries[node] = retry{at: at, delay: r.delay}
-	}
-}
-
 // waits says that the slot failed and its time has not come.
 func (s *state) waits(node string, now time.Time) bool {
 	s.mu.Lock()
@@ -90,22 +100,51 @@ func (s *state) waits(node string, now time.Time) bool {
 	return s.retries[node].at.After(now)
 }
 
-// nextRetry is when the first such slot may be tried again; zero when none
-// waits. Slots long past their pause are forgotten.
-func (s *state) nextRetry(now time.Time) (at time.Time) {
+// retryable appends the nodes whose slots may be tried again to into, and says
+// when the next one may; zero when none waits. How long a slot had to wait is
+// remembered for a while longer.
+func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for node, r := range s.retries {
+	for len(s.timers) > 0 && !s.timers[0].at.After(now) {
+		t := heap.Pop(&s.timers).(timer)
+		r, known := s.retries[t.node]
 		switch {
-		case r.at.After(now):
-			if at.IsZero() || r.at.Before(at) {
-				at = r.at
-			}
-		case now.Sub(r.at) > 2*maxRetry:
-			delete(s.retries, node)
+		case !known || r.at.After(now):
+		case t.at.Equal(r.at):
+			into = append(into, t.node)
+			heap.Push(&s.timers, timer{at: r.at.Add(2 * maxRetry), node: t.node})
+		case now.Sub(r.at) >= 2*maxRetry:
+			delete(s.retries, t.node)
 		}
 	}
-	return at
+	if len(s.timers) == 0 {
+		return into, time.Time{}
+	}
+	return into, s.timers[0].at
+}
+
+// timer is when to look at a node again.
+type timer struct {
+	at   time.Time
+	node string
+}
+
+// timers is a heap for package container/heap, the earliest first.
+type timers []timer
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+// Push and Pop serve package container/heap.
+func (t *timers) Push(x any) { *t = append(*t, x.(timer)) }
+
+func (t *timers) Pop() any {
+	last := len(*t) - 1
+	x := (*t)[last]
+	*t = (*t)[:last]
+	return x
 }
 
 // ended records that a pod that had failed or succeeded was deleted.
@@ -116,17 +155,16 @@ func (s *state) ended(d plan.Delete, now time.Time) {
 	delete(s.found, d.UID)
 }
 
-// backoffs copies the back-offs, without those that are over, into into.
-func (s *state) backoffs(into map[string]plan.Backoff, now time.Time) map[string]plan.Backoff {
+// backoffOf is the back-off of a node; none when it is over.
+func (s *state) backoffOf(node string, now time.Time) plan.Backoff {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(now) })
-	if into == nil {
-		into = map[string]plan.Backoff{}
+	b, known := s.backoff[node]
+	if known && b.Expired(now) {
+		delete(s.backoff, node)
+		return plan.Backoff{}
 	}
-	clear(into)
-	maps.Copy(into, s.backoff)
-	return into
+	return b
 }
 
 // announce says whether this is the first time that the pod is found ended.

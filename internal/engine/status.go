@@ -25,31 +25,30 @@ const (
 // report writes the status if it has changed. A change may be held back until
 // the returned time.
 func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state) (again time.Time, err error) {
-	want := view.Status(ds, st.out.Status, ds.Generation)
+	want := view.Status(ds, st.ledger.Status(), ds.Generation)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
 		st.heldAt = time.Time{}
 		return time.Time{}, nil
 	}
-	if due := st.statusDue(ds); due.After(st.in.Now) {
+	if due := st.statusDue(ds, e.apply.idle(keyOf(ds))); due.After(st.now) {
 		return due, nil
 	}
-	st.statusAt, st.heldAt = st.in.Now, time.Time{}
+	st.statusAt, st.heldAt = st.now, time.Time{}
 	return time.Time{}, e.writeStatus(ctx, ds, st)
 }
 
 // statusDue is when a status that has changed is to be written. That a
 // specification was observed, and that everything is done, is said at once.
-func (st *state) statusDue(ds *appsv1.DaemonSet) time.Time {
-	s := st.out.Status
-	settled := s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired &&
-		len(st.out.Creates)+len(st.out.Deletes) == 0
+func (st *state) statusDue(ds *appsv1.DaemonSet, idle bool) time.Time {
+	s := st.ledger.Status()
+	settled := idle && s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired
 	switch {
 	case settled || ds.Status.ObservedGeneration != ds.Generation:
 		return time.Time{}
 	case s.Desired > smallSet:
 		return st.statusAt.Add(statusEvery)
 	case st.heldAt.IsZero():
-		st.heldAt = st.in.Now
+		st.heldAt = st.now
 	}
 	return st.heldAt.Add(statusHold)
 }
@@ -60,7 +59,7 @@ func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *stat
 	base := ds
 	for range statusTries {
 		next := base.DeepCopy()
-		next.Status = view.Status(base, st.out.Status, ds.Generation)
+		next.Status = view.Status(base, st.ledger.Status(), ds.Generation)
 		if equality.Semantic.DeepEqual(next.Status, base.Status) {
 			return e.learnSet(base)
 		}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // worker decides DaemonSets until the queue is shut down.
@@ -52,8 +54,9 @@ func (e *engine) rest(key types.NamespacedName) {
 // waits for the creates and deletes that it starts: their results put the
 // DaemonSet into the queue again.
 func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
-	// 1. Gather. Nothing of this DaemonSet starts while it is decided on.
-	e.apply.withdraw(key)
+	// 1. Nothing of this DaemonSet starts while it is decided on.
+	e.apply.hold(key)
+	defer e.apply.release(key)
 	set := e.index.set(key)
 	if set == nil || set.spec.Halt == plan.SetDeleted {
 		// The garbage collector does the rest: it deletes the pods, or takes
@@ -67,30 +70,39 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 
-	// 2. Claim the pods and revisions that are or should be ours.
-	if err := e.claim(ctx, ds, st); err != nil {
-		return err
-	}
-
-	// 3. History: the revision that pods are made from.
-	history, err := e.history(ctx, ds, st)
+	// 2. Claim the pods and revisions that are or should be ours, and make
+	// sure that there is the revision that pods are made from.
+	history, err := e.prepare(ctx, ds, st)
 	if err != nil {
+		e.undecided(key, st)
 		return ignoreReplan(err)
 	}
 
-	// 4. Plan.
-	e.decide(set, history.Hash, st)
+	// 3. Plan, and act.
+	retry := e.decide(set, history.Hash, st)
+	e.apply.release(key)
 
-	// 5. Apply.
-	e.submit(ds, history.Hash, st)
-
-	// 6. History that is no longer needed, and status.
+	// 4. History that is no longer needed, and status.
 	if err := e.prune(ctx, history); err != nil {
 		return err
 	}
 	again, err := e.report(ctx, ds, st)
-	e.wake(key, st, again)
+	e.wake(key, st.ledger.WakeAt(), retry, again)
 	return err
+}
+
+func (e *engine) prepare(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
+	if err := e.claim(ctx, ds, st); err != nil {
+		return nil, err
+	}
+	return e.history(ctx, ds, st)
+}
+
+// undecided takes back what an older decision wanted: it may not be so any
+// more. The next decision looks at everything.
+func (e *engine) undecided(key types.NamespacedName, st *state) {
+	e.apply.withdraw(key)
+	st.set = nil
 }
 
 // ignoreReplan: what needs another look is in the queue already.
@@ -117,6 +129,7 @@ func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 		return
 	}
 	st.halted = ds.Generation
+	e.undecided(keyOf(ds), st)
 	if spec.Halt == plan.SelectsAll {
 		e.events.selectsAll(ds)
 	}
@@ -124,153 +137,127 @@ func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 		"why", spec.Halt.Sentence(), "detail", spec.HaltDetail)
 }
 
-// decide fills the input from the index and plans. Writes that are under way
-// are laid over: their pods count as uncertain.
-func (e *engine) decide(set *setEntry, hash string, st *state) {
-	began := time.Now()
-	in := &st.in
-	in.Now, in.Set = began, set.spec
-	in.Set.Hash = hash
-	in.Nodes = e.index.nodeSlice()
-	var pending []plan.Pod
-	e.apply.underway(keyOf(set.ds), func(started []*write) {
-		in.Pods = e.index.podsOf(string(set.ds.UID), in.Pods[:0])
-		pending = overlay(in.Pods, started, began)
-	})
-	in.Gone, in.Pods = e.index.departedWith(in.Pods)
-	in.Pods = append(in.Pods, pending...)
-	if len(in.Gone) > 0 {
-		// A node of the same name that has come since gets its pods when
-		// those of the old one have left.
-		in.Nodes = slices.DeleteFunc(slices.Clone(in.Nodes), func(n plan.Node) bool { return in.Gone[n.Name] })
+// lookAtOnce is how many nodes are looked at while no write can end.
+const lookAtOnce = 256
+
+// decide looks at the nodes that something has happened to, or at all, and
+// hands what is to be done there to the applier. Writes that are under way are
+// laid over: their pods count as uncertain. It returns when a slot that has
+// failed may be tried again.
+func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time) {
+	key, uid := keyOf(set.ds), string(set.ds.UID)
+	st.now = time.Now()
+	names, retry := st.retryable(st.now, st.names[:0])
+	if e.begins(set, hash, st) {
+		e.apply.withdraw(key)
+		spec := set.spec
+		spec.Hash = hash
+		st.ledger.Reset(spec)
+		names = e.index.everywhere(uid)
+	} else {
+		names = e.index.takeMarked(uid, names)
+		names = st.ledger.Due(st.now, names)
 	}
-	in.Backoff = st.backoffs(in.Backoff, began)
-	plan.Make(in, &st.out)
-	discount(in, &st.out, pending)
-	st.busy = time.Since(began)
+	for some := range slices.Chunk(names, lookAtOnce) {
+		e.apply.underway(key, func(l *lane) {
+			e.index.look(uid, some, func(s *plan.Sight) {
+				overlay(s, l.startedOn(s.Name), st.now)
+				s.Backoff = st.backoffOf(s.Name, st.now)
+				st.ledger.Look(st.now, *s)
+			})
+		})
+	}
+	st.ledger.Settle(func(v *plan.Verdict) { e.apply.replace(key, v.Node, e.writes(set.ds, hash, st, v)) })
+	st.names = names[:0]
+	st.busy = time.Since(st.now)
+	return retry
 }
 
-// overlay marks the pods that a delete is under way for, and returns a pod for
-// each create under way that the index does not show yet.
-func overlay(pods []plan.Pod, started []*write, now time.Time) (pending []plan.Pod) {
-	if len(started) == 0 {
+// begins says that the ledger is not about what is to be decided now.
+func (e *engine) begins(set *setEntry, hash string, st *state) bool {
+	same := st.set != nil && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
+	st.set, st.hash = set, hash
+	return !same
+}
+
+// overlay marks the pods that a write is under way for, and adds one for each
+// create that the index does not show yet.
+func overlay(s *plan.Sight, started []*write, now time.Time) {
+	for _, w := range started {
+		shown := w.remove != nil
+		for i, p := range s.Pods {
+			of := w.remove != nil && p.UID == w.remove.UID && p.Deleted.IsZero() || w.create != nil && slices.Contains(w.names, p.Name)
+			if of {
+				copied := *p
+				copied.Uncertain, shown = true, true
+				s.Pods[i] = &copied
+			}
+		}
+		if !shown {
+			s.Pods = append(s.Pods, w.pod(now))
+		}
+	}
+}
+
+// pod is what a create that is under way may have made.
+func (w *write) pod(now time.Time) *plan.Pod {
+	name := ""
+	if n := len(w.names); n > 0 {
+		name = w.names[n-1]
+	}
+	return &plan.Pod{Name: name, Node: w.create.Node, Bound: !w.create.ByScheduler, Hash: w.hash,
+		Created: now, Uncertain: true, Assumed: true}
+}
+
+// writes is what a verdict asks for. A slot that has failed waits until its
+// time comes, and one that has changed since it was looked at for the next
+// decision.
+func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Verdict) (all []*write) {
+	deletes, creates := v.Deletes(), v.Creates()
+	if len(deletes)+len(creates) == 0 || st.waits(v.Node, st.now) {
 		return nil
 	}
-	deletes, creates := map[string]bool{}, map[string]*write{}
-	for _, w := range started {
-		if w.remove != nil {
-			deletes[w.remove.UID] = true
-		} else {
-			creates[w.create.Node] = w
+	pods, ok := e.index.standing(string(ds.UID), v.Node)
+	if !ok {
+		return nil
+	}
+	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash}
+	for _, d := range deletes {
+		if d.UID != "" {
+			w := made
+			w.remove, w.version = &d, premise(&d, pods)
+			all = append(all, &w)
 		}
 	}
-	for i := range pods {
-		p := &pods[i]
-		if deletes[p.UID] {
-			p.Uncertain = p.Deleted.IsZero()
+	for _, c := range creates {
+		w := made
+		w.create = &c
+		for _, p := range pods {
+			w.known = append(w.known, p.UID)
 		}
-		if w := creates[p.Node]; w != nil && slices.Contains(w.names, p.Name) {
-			p.Uncertain = true
-			delete(creates, p.Node)
-		}
+		all = append(all, &w)
 	}
-	for node, w := range creates {
-		name := ""
-		if n := len(w.names); n > 0 {
-			name = w.names[n-1]
-		}
-		pending = append(pending, plan.Pod{Name: name, Node: node, Bound: !w.create.ByScheduler,
-			Hash: w.hash, Created: now, Uncertain: true})
-	}
-	return pending
-}
-
-// discount takes out of the status the pods that only may exist: it says what
-// is, and would go back and forth with a create that is refused again and again.
-func discount(in *plan.Input, out *plan.Plan, pending []plan.Pod) {
-	if len(pending) == 0 {
-		return
-	}
-	others := map[string]bool{}
-	for i := range in.Pods[:len(in.Pods)-len(pending)] {
-		others[in.Pods[i].Node] = true
-	}
-	maybe := map[string]bool{}
-	for i := range pending {
-		maybe[pending[i].Node] = true
-	}
-	for i := range out.Verdicts {
-		v := &out.Verdicts[i]
-		if !maybe[v.Node] || others[v.Node] {
-			continue
-		}
-		if v.Current {
-			out.Status.Current--
-		}
-		if v.Misscheduled {
-			out.Status.Misscheduled--
-		}
-		if v.Updated {
-			out.Status.Updated--
-		}
-	}
-}
-
-// submit hands the plan to the applier, without the slots that have failed and
-// whose time has not come.
-func (e *engine) submit(ds *appsv1.DaemonSet, hash string, st *state) {
-	key, now := keyOf(ds), st.in.Now
-	writes := make([]*write, 0, len(st.out.Deletes)+len(st.out.Creates))
-	for _, d := range st.out.Deletes {
-		if d.UID != "" && !st.waits(d.Node, now) {
-			writes = append(writes, &write{key: key, ds: ds, state: st, hash: hash, remove: &d, version: e.premise(d)})
-		}
-	}
-	known := beside(st.in.Pods, st.out.Creates)
-	for _, c := range st.out.Creates {
-		if !st.waits(c.Node, now) {
-			writes = append(writes, &write{key: key, ds: ds, state: st, hash: hash, create: &c, known: known[c.Node]})
-		}
-	}
-	e.apply.submit(key, writes)
+	return all
 }
 
 // premise is the version that a pod must still have when it is deleted. A
-// rollout rests on its being as we know it: one that spends budget on a ready
-// pod, and one that replaces a pod for not being ready, which it may be by now.
-// For the others the UID is enough.
-func (e *engine) premise(d plan.Delete) string {
+// rollout that spends budget on a ready pod rests on its being as we know it;
+// for the others the UID is enough, and their status changes often.
+func premise(d *plan.Delete, pods []*podEntry) string {
 	if d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
 		return ""
 	}
-	p := e.index.pod(d.UID)
-	if p == nil {
+	i := slices.IndexFunc(pods, func(p *podEntry) bool { return p.UID == d.UID })
+	if i < 0 || !pods[i].Ready {
 		return ""
 	}
-	return formatVersion(p.version)
-}
-
-// beside is the UIDs of the pods on the nodes that get another one.
-func beside(pods []plan.Pod, creates []plan.Create) map[string][]string {
-	if len(creates) == 0 {
-		return nil
-	}
-	known := make(map[string][]string, len(creates))
-	for i := range creates {
-		known[creates[i].Node] = nil
-	}
-	for i := range pods {
-		if uids, ok := known[pods[i].Node]; ok {
-			known[pods[i].Node] = append(uids, pods[i].UID)
-		}
-	}
-	return known
+	return formatVersion(pods[i].version)
 }
 
 // wake queues the DaemonSet for when time alone changes something: the plan, a
 // slot that may be tried again, or a status that is held back.
-func (e *engine) wake(key types.NamespacedName, st *state, status time.Time) {
-	for _, at := range [...]time.Time{st.out.WakeAt, st.nextRetry(st.in.Now), status} {
+func (e *engine) wake(key types.NamespacedName, when ...time.Time) {
+	for _, at := range when {
 		if !at.IsZero() {
 			e.queue.AddAfter(key, max(time.Until(at), time.Millisecond))
 		}

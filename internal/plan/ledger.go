@@ -77,7 +77,18 @@ func (l *Ledger) Look(now time.Time, s Sight) {
 	Classify(&l.in, s.Name, s.Node, s.Pods, &v.Verdict)
 	clear(l.in.Gone)
 	clear(l.in.Backoff)
+	if v.empty() {
+		delete(l.slots, s.Name)
+		return
+	}
 	l.enter(v)
+}
+
+// empty says that the node has no pod and should have none: nothing is kept of
+// it, since a cluster may have many DaemonSets that are for a few nodes each.
+func (v *Verdict) empty() bool {
+	return !v.Desired && !v.Current && !v.Misscheduled && !v.counted && v.Pod == "" &&
+		len(v.creates)+len(v.deletes) == 0 && v.Until.IsZero()
 }
 
 // enter lays a verdict into the sums, withdraw takes it out of them.
@@ -156,7 +167,8 @@ func (l *Ledger) WakeAt() time.Time {
 // Status is the status as of the last Settle.
 func (l *Ledger) Status() Status { return l.totals.Status }
 
-// Verdict is what was decided for the node, or nil.
+// Verdict is what was decided for the node; nil when it has no pod and should
+// have none.
 func (l *Ledger) Verdict(node string) *Verdict {
 	if v := l.slots[node]; v != nil {
 		return &v.Verdict
@@ -164,7 +176,7 @@ func (l *Ledger) Verdict(node string) *Verdict {
 	return nil
 }
 
-// Nodes calls see with the verdict of every node, in no order.
+// Nodes calls see with the verdict of every node that has one, in no order.
 func (l *Ledger) Nodes(see func(*Verdict)) {
 	for _, v := range l.slots {
 		see(&v.Verdict)

@@ -79,6 +79,7 @@ func inOrder[T any](m map[string][]T) (all []T) {
 func (k *kept) differs() string {
 	var want Plan
 	Make(&k.in, &want)
+	want.Verdicts = slices.DeleteFunc(want.Verdicts, func(v Verdict) bool { return v.empty() })
 	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), WakeAt: k.ledger.WakeAt()}
 	k.ledger.Nodes(func(v *Verdict) { got.Verdicts = append(got.Verdicts, *v) })
 	slices.SortFunc(got.Verdicts, func(a, b Verdict) int { return strings.Compare(a.Node, b.Node) })

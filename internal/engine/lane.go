@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// lane is the writes of one DaemonSet. The applier guards it.
+type lane struct {
+	key types.NamespacedName
+	// queue is the writes that wait, in the order in which they came; those
+	// that were withdrawn are passed over. waiting is how many are left.
+	queue   []*write
+	waiting int
+	started map[*write]bool
+	places  map[string]*place // by node; none is empty
+	held    bool
+	win     window
+	// overQuota is the nodes whose creates met the quota since one succeeded.
+	overQuota map[string]bool
+	quotaWait time.Duration
+}
+
+// place is the writes to one node.
+type place struct{ waiting, started []*write }
+
+// startedOn is the writes to the node that are under way. A lane that is nil has
+// none.
+func (l *lane) startedOn(node string) []*write {
+	if l == nil {
+		return nil
+	}
+	if p := l.places[node]; p != nil {
+		return p.started
+	}
+	return nil
+}
+
+// replace puts writes in place of those that wait for the node. One that still
+// waits for the same keeps its turn. What conflicts with a write under way is
+// left out: its result comes first, and is decided on.
+func (l *lane) replace(node string, writes []*write) {
+	p := l.places[node]
+	if p == nil {
+		if len(writes) == 0 {
+			return
+		}
+		p = &place{}
+		l.places[node] = p
+	}
+	writes = slices.DeleteFunc(writes, p.conflicts)
+	old := p.waiting
+	p.waiting = nil
+	for _, w := range writes {
+		if i := slices.IndexFunc(old, w.sameAct); i >= 0 {
+			old[i].adopt(w)
+			p.waiting = append(p.waiting, old[i])
+			old = slices.Delete(old, i, i+1)
+			continue
+		}
+		p.waiting = append(p.waiting, w)
+		l.queue = append(l.queue, w)
+		l.waiting++
+	}
+	for _, w := range old {
+		w.withdrawn = true
+		l.waiting--
+	}
+	l.drop(node, p)
+}
+
+func (l *lane) drop(node string, p *place) {
+	if len(p.waiting)+len(p.started) == 0 {
+		delete(l.places, node)
+	}
+}
+
+// conflicts says that a started write is about the same pod or place. A create
+// waits for any write to its node: what that learns may change the new name.
+func (p *place) conflicts(w *write) bool {
+	return slices.ContainsFunc(p.started, func(s *write) bool {
+		return w.create != nil || s.remove != nil && w.remove.UID == s.remove.UID
+	})
+}
+
+// sameAct says that both writes ask for the same.
+func (w *write) sameAct(o *write) bool {
+	switch {
+	case w.hash != o.hash, (w.create == nil) != (o.create == nil):
+		return false
+	case w.create != nil:
+		return *w.create == *o.create
+	default:
+		return *w.remove == *o.remove
+	}
+}
+
+// adopt takes what a newer decision rests on.
+func (w *write) adopt(o *write) {
+	w.ds, w.state, w.version, w.known = o.ds, o.state, o.version, o.known
+}
+
+// withdraw takes back the waiting writes that is picks.
+func (l *lane) withdraw(is func(*write) bool) {
+	for node, p := range l.places {
+		p.waiting = slices.DeleteFunc(p.waiting, func(w *write) bool {
+			if !is(w) {
+				return false
+			}
+			w.withdrawn = true
+			l.waiting--
+			return true
+		})
+		l.drop(node, p)
+	}
+}
+
+// head is the write that is next, or nil.
+func (l *lane) head() *write {
+	for len(l.queue) > 0 && l.queue[0].withdrawn {
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+	}
+	if len(l.queue) == 0 {
+		return nil
+	}
+	return l.queue[0]
+}
+
+// start moves the head from those that wait to those that are under way.
+func (l *lane) start(w *write) {
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	l.waiting--
+	p := l.places[w.node()]
+	p.waiting = slices.DeleteFunc(p.waiting, func(o *write) bool { return o == w })
+	p.started = append(p.started, w)
+	l.started[w] = true
+}
+
+// hashes adds the revisions whose pods are being created to into.
+func (l *lane) hashes(into map[string]bool) {
+	if l == nil {
+		return
+	}
+	for w := range l.started {
+		if w.create != nil {
+			into[w.hash] = true
+		}
+	}
+}
+
+func (l *lane) end(w *write) {
+	delete(l.started, w)
+	p := l.places[w.node()]
+	p.started = slices.DeleteFunc(p.started, func(o *write) bool { return o == w })
+	l.drop(w.node(), p)
+}

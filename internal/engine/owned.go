@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// owned is what is known of one DaemonSet's pods, and which nodes it must look
+// at again. It lasts as long as the DaemonSet or any of its pods.
+type owned struct {
+	key types.NamespacedName
+	set *setEntry // nil while no such DaemonSet is known
+	// first is the pods by the node that they name; the others of a node
+	// follow by next.
+	first map[string]*podEntry
+	// hashes counts the pods of each revision; hashEpoch changes when one
+	// comes up or is no longer there.
+	hashes    map[string]int
+	hashEpoch uint64
+	// marked is the nodes where something has changed since the last decision.
+	marked map[string]struct{}
+	// unclaimed says that there may be a pod to adopt or to release.
+	unclaimed bool
+	selects   map[labelSet]bool // pods have few different sets of labels
+}
+
+// ownedBy is the entry of the DaemonSet with that UID, made if need be.
+func (ix *index) ownedBy(uid string) *owned {
+	o := ix.owned[uid]
+	if o == nil {
+		o = &owned{first: map[string]*podEntry{}, hashes: map[string]int{}, marked: map[string]struct{}{}, selects: map[labelSet]bool{}}
+		ix.owned[uid] = o
+	}
+	return o
+}
+
+func (ix *index) dropOwned(uid string) {
+	if o := ix.owned[uid]; o != nil && o.set == nil && len(o.first) == 0 {
+		delete(ix.owned, uid)
+	}
+}
+
+func (o *owned) add(e *podEntry) {
+	e.next = o.first[e.Node]
+	o.first[e.Node] = e
+	o.hashes[e.Hash]++
+	if o.hashes[e.Hash] == 1 {
+		o.hashEpoch++
+	}
+	o.unclaimed = o.unclaimed || !o.selected(e)
+}
+
+func (o *owned) remove(e *podEntry) {
+	if p := o.first[e.Node]; p == e {
+		if e.next == nil {
+			delete(o.first, e.Node)
+		} else {
+			o.first[e.Node] = e.next
+		}
+	} else {
+		for ; p != nil; p = p.next {
+			if p.next == e {
+				p.next = e.next
+			}
+		}
+	}
+	e.next = nil
+	o.hashes[e.Hash]--
+	if o.hashes[e.Hash] == 0 {
+		delete(o.hashes, e.Hash)
+		o.hashEpoch++
+	}
+}
+
+// pods calls see with every pod.
+func (o *owned) pods(see func(*podEntry)) {
+	for _, p := range o.first {
+		for ; p != nil; p = p.next {
+			see(p)
+		}
+	}
+}
+
+// selected says whether the DaemonSet selects the pod. While it is not known,
+// nothing is said against that.
+func (o *owned) selected(e *podEntry) bool {
+	if o.set == nil {
+		return true
+	}
+	is, known := o.selects[e.labels]
+	if !known {
+		is = view.Claims(o.set.ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt
+		o.selects[e.labels] = is
+	}
+	return is
+}
+
+// mark makes the DaemonSet look at the node again, soon.
+func (ix *index) mark(o *owned, node string) {
+	if o == nil || o.set == nil || !ix.begun {
+		return
+	}
+	o.marked[node] = struct{}{}
+	ix.dirty(o.key)
+}
+
+// note makes the DaemonSet look at the node again with its next decision.
+func (ix *index) note(owner, node string) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if o := ix.owned[owner]; o != nil {
+		o.marked[node] = struct{}{}
+	}
+}
+
+// takeMarked is the nodes to look at; they are marked no longer.
+func (ix *index) takeMarked(owner string, into []string) []string {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if o := ix.owned[owner]; o != nil {
+		for node := range o.marked {
+			into = append(into, node)
+		}
+		clear(o.marked)
+	}
+	return into
+}
+
+// everywhere is all nodes that the DaemonSet could have to do with, by name.
+// None of them is marked any longer.
+func (ix *index) everywhere(owner string) []string {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	names := slices.Collect(maps.Keys(ix.nodes))
+	if o := ix.owned[owner]; o != nil {
+		for node := range o.first {
+			if ix.nodes[node] == nil {
+				names = append(names, node)
+			}
+		}
+		clear(o.marked)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// look calls see with what is known of each of the nodes. The Sight is only
+// good until see returns; what it points to is never written to.
+func (ix *index) look(owner string, names []string, see func(*plan.Sight)) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	o := ix.owned[owner]
+	var pods []*plan.Pod
+	for _, name := range names {
+		if name == "" {
+			continue // only the scheduler can say where such a pod goes
+		}
+		s := plan.Sight{Name: name}
+		if n := ix.nodes[name]; n != nil {
+			s.Node = &n.Node
+		}
+		pods = pods[:0]
+		if o != nil {
+			for p := o.first[name]; p != nil; p = p.next {
+				pods = append(pods, &p.Pod)
+			}
+		}
+		s.Pods = pods
+		ix.sayGone(&s)
+		see(&s)
+	}
+}
+
+// sayGone shows a node that is known to be gone, as long as a pod of the
+// DaemonSet is left on it. Pods of a node that has come since under the same
+// name are left out: it gets its turn when those of the old one have left.
+func (ix *index) sayGone(s *plan.Sight) {
+	left := ix.departed[s.Name].pods
+	is := func(p *plan.Pod) bool { return left[p.UID] }
+	if len(left) == 0 || !slices.ContainsFunc(s.Pods, is) {
+		return
+	}
+	s.Node, s.Gone = nil, true
+	s.Pods = slices.DeleteFunc(s.Pods, func(p *plan.Pod) bool { return !is(p) })
+}
+
+// standing is the DaemonSet's pods on a node, if they and the node are as they
+// were when the DaemonSet last looked.
+func (ix *index) standing(owner, node string) (pods []*podEntry, ok bool) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	o := ix.owned[owner]
+	if o == nil {
+		return nil, true
+	}
+	if _, changed := o.marked[node]; changed {
+		return nil, false
+	}
+	for p := o.first[node]; p != nil; p = p.next {
+		pods = append(pods, p)
+	}
+	return pods, true
+}
