@@ -31,6 +31,7 @@ type cluster struct {
 
 	stopEngine context.CancelFunc
 	ended      chan struct{}
+	audits     int // decisions that were compared to plan.Make
 }
 
 // inCluster runs a test in a bubble.
@@ -85,7 +86,7 @@ func ready(p *corev1.Pod, is bool) {
 func (c *cluster) start(change ...func(*Config)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stopEngine, c.ended = cancel, make(chan struct{})
-	cfg := Config{Client: c.config(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	cfg := Config{Client: c.config(), decided: c.audit, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(c.t.Output(), nil))
 	}

@@ -41,6 +41,10 @@ type Config struct {
 	AllowNewerServer bool
 	// Log receives what an operator should know; default slog.Default().
 	Log *slog.Logger
+
+	// decided, in tests, sees each decision before anything else happens to
+	// its DaemonSet.
+	decided func(*engine, *setEntry, *state)
 }
 
 func (c Config) withDefaults() (Config, error) {

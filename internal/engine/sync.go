@@ -80,6 +80,9 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 
 	// 3. Plan, and act.
 	retry := e.decide(set, history.Hash, st)
+	if e.cfg.decided != nil {
+		e.cfg.decided(e, set, st)
+	}
 	e.apply.release(key)
 
 	// 4. History that is no longer needed, and status.

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"everynode/internal/plan"
+)
+
+// audit compares a decision to what plan.Make says of the whole snapshot. Every
+// test of this package that runs an engine is one of the two as well.
+func (c *cluster) audit(e *engine, set *setEntry, st *state) {
+	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{}}
+	in.Set.Hash = st.hash
+	names, _ := snapshot(e.index, string(set.ds.UID))
+	e.apply.underway(keyOf(set.ds), func(l *lane) {
+		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {
+			overlay(s, l.startedOn(s.Name), st.now)
+			if s.Node != nil {
+				in.Nodes = append(in.Nodes, *s.Node)
+			}
+			for _, p := range s.Pods {
+				in.Pods = append(in.Pods, *p)
+			}
+			in.Gone[s.Name], in.Backoff[s.Name] = s.Gone, st.backoffOf(s.Name, st.now)
+		})
+	})
+	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {
+		return // while we looked: it is decided again at once
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.audits++
+	var want plan.Plan
+	plan.Make(&in, &want)
+	got := plan.Plan{Status: st.ledger.Status(), WakeAt: st.ledger.WakeAt()}
+	for i := range want.Verdicts {
+		if v := st.ledger.Verdict(want.Verdicts[i].Node); v != nil {
+			got.Creates, got.Deletes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...)
+		}
+	}
+	want.Verdicts = nil
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(plan.Plan{}), cmpopts.EquateEmpty()); diff != "" {
+		c.t.Errorf("the ledger is not what the whole gives (-Make +Ledger):\n%s", diff)
+	}
+}
+
+// snapshot is the nodes that a DaemonSet has to do with, and whether something
+// has changed there since they were looked at.
+func snapshot(ix *index, owner string) (names []string, changed bool) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	for name := range ix.nodes {
+		names = append(names, name)
+	}
+	o := ix.owned[owner]
+	if o == nil {
+		return names, true
+	}
+	for name := range o.first {
+		if ix.nodes[name] == nil {
+			names = append(names, name)
+		}
+	}
+	return names, len(o.marked) > 0
+}
+
+// The audit is about something.
+func TestAuditSeesDecisions(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(5)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.covered(5, "agent:2")
+		if c.audits < 20 {
+			t.Errorf("%d decisions were compared", c.audits)
+		}
+	})
+}
