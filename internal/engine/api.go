@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 )
 
 // api is the requests that the engine makes. Each ends within requestTimeout
@@ -19,13 +21,43 @@ import (
 // and hold a slot of the window while they sleep.
 type api struct {
 	client kubernetes.Interface
+	// core is for pods and nodes, of which it reads what the engine needs.
+	core typedcorev1.CoreV1Interface
+}
+
+// newAPI makes the clients that all reads and writes go through. They share
+// connections. Nothing is limited on this side: the window of the applier
+// follows the server.
+func newAPI(base *rest.Config) (api, error) {
+	c := rest.CopyConfig(base)
+	c.QPS, c.Burst = -1, 0
+	c.ContentType = runtime.ContentTypeProtobuf
+	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	if c.UserAgent == "" {
+		c.UserAgent = "everynode-controller"
+	}
+	transport, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return api{}, fmt.Errorf("engine: connecting to %s: %w", base.Host, err)
+	}
+	client, err := kubernetes.NewForConfigAndClient(c, transport)
+	if err != nil {
+		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
+	}
+	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	c.NegotiatedSerializer = trimming{scheme.Codecs.WithoutConversion()}
+	core, err := rest.RESTClientForConfigAndClient(c, transport)
+	if err != nil {
+		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
+	}
+	return api{client: client, core: typedcorev1.New(core)}, nil
 }
 
 func (a api) createPod(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	made := &corev1.Pod{}
-	err := a.client.CoreV1().RESTClient().Post().Namespace(pod.Namespace).Resource("pods").
+	err := a.core.RESTClient().Post().Namespace(pod.Namespace).Resource("pods").
 		VersionedParams(&metav1.CreateOptions{}, scheme.ParameterCodec).
 		MaxRetries(0).Body(pod).Do(ctx).Into(made)
 	return made, err
@@ -36,7 +68,7 @@ func (a api) createPod(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error
 func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (runtime.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return a.client.CoreV1().RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
+	return a.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
 		MaxRetries(0).Body(&opts).Do(ctx).Get()
 }
 
@@ -44,7 +76,7 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	got := &corev1.Pod{}
-	err := a.client.CoreV1().RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
+	err := a.core.RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
 		MaxRetries(0).Do(ctx).Into(got)
 	return got, err
 }
@@ -52,14 +84,14 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return a.client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	return a.core.Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
 // nodeUID is the UID of the node as it is now; empty when there is none.
 func (a api) nodeUID(ctx context.Context, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	n, err := a.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	n, err := a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return "", nil
 	}

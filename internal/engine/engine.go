@@ -12,7 +12,6 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
@@ -86,11 +85,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
-	client, err := newClient(cfg.Client)
+	client, err := newAPI(cfg.Client)
 	if err != nil {
 		return err
 	}
-	if err := checkServer(ctx, cfg, client); err != nil {
+	if err := checkServer(ctx, cfg, client.client); err != nil {
 		return err
 	}
 	work := func(ctx context.Context) { newEngine(cfg, client).run(ctx) }
@@ -99,23 +98,6 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	}
 	return lead(ctx, cfg, work)
-}
-
-// newClient makes the client that all reads and writes go through. Nothing is
-// limited on this side: the window of the applier follows the server.
-func newClient(base *rest.Config) (kubernetes.Interface, error) {
-	c := rest.CopyConfig(base)
-	c.QPS, c.Burst = -1, 0
-	c.ContentType = "application/vnd.kubernetes.protobuf"
-	c.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	if c.UserAgent == "" {
-		c.UserAgent = "everynode-controller"
-	}
-	client, err := kubernetes.NewForConfig(c)
-	if err != nil {
-		return nil, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
-	}
-	return client, nil
 }
 
 // engine is one term of work: from the first list to the end of its context.
@@ -133,8 +115,8 @@ type engine struct {
 	states map[types.NamespacedName]*state
 }
 
-func newEngine(cfg Config, client kubernetes.Interface) *engine {
-	e := &engine{cfg: cfg, log: cfg.Log, api: api{client}, states: map[types.NamespacedName]*state{}}
+func newEngine(cfg Config, client api) *engine {
+	e := &engine{cfg: cfg, log: cfg.Log, api: client, states: map[types.NamespacedName]*state{}}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	e.index = newIndex(e.queue.Add)

@@ -21,7 +21,7 @@ import (
 // watch starts one Reflector for each resource. The channels close when the
 // first list of each is in the index.
 func (e *engine) watch(ctx context.Context, all *sync.WaitGroup) []<-chan struct{} {
-	ix, c := e.index, e.api.client
+	ix, c, core := e.index, e.api.client, e.api.core
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: e.gone.removed, replace: ix.replaceNodes}
@@ -29,8 +29,8 @@ func (e *engine) watch(ctx context.Context, all *sync.WaitGroup) []<-chan struct
 	return []<-chan struct{}{
 		follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
 		follow(ctx, all, "controllerrevisions", c.AppsV1().ControllerRevisions(""), &appsv1.ControllerRevision{}, revisions),
-		follow(ctx, all, "nodes", c.CoreV1().Nodes(), &corev1.Node{}, nodes),
-		follow(ctx, all, "pods", c.CoreV1().Pods(""), &corev1.Pod{}, pods),
+		follow(ctx, all, "nodes", core.Nodes(), &corev1.Node{}, nodes),
+		follow(ctx, all, "pods", core.Pods(""), &corev1.Pod{}, pods),
 	}
 }
 

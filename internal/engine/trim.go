@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Most of what a watch brings is never read: a node's images, a pod's
+// containers, everyone's managed fields. It is cut out of the encoded object
+// before that is decoded, which is several times the work of cutting. What
+// compactPod and compactNode read must be named here; TestTrim compares.
+
+// fields says what to keep of a message, by field number. A field without an
+// entry is left out.
+type fields map[protowire.Number]field
+
+// field is how to keep a field: as it is, or only a part of the message in it.
+type field struct {
+	part fields
+	// when, if not nil, says which of the values are kept.
+	when func(value []byte) bool
+}
+
+// The numbers are those of generated.proto in k8s.io/api and k8s.io/apimachinery.
+func keptMeta() fields {
+	return fields{
+		1: {}, 3: {}, 5: {}, 6: {}, 8: {}, 9: {}, 10: {}, // name, namespace, uid, resourceVersion, creation and deletion
+		11: {}, 13: {}, 14: {}, // labels, ownerReferences, finalizers
+		12: {when: endsInitialEvents}, // annotations
+	}
+}
+
+// endsInitialEvents picks the annotation by which a watch says that its list is
+// complete.
+func endsInitialEvents(value []byte) bool {
+	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey))
+}
+
+// keptCondition is type, status and lastTransitionTime, of pods and nodes alike.
+func keptCondition() fields { return fields{1: {}, 2: {}, 4: {}} }
+
+func keptPod() fields {
+	return fields{
+		1: {part: keptMeta()},
+		2: {part: fields{10: {}, 18: {part: fields{1: {}}}}},               // spec: nodeName, affinity.nodeAffinity
+		3: {part: fields{1: {}, 2: {part: keptCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
+	}
+}
+
+func keptNode() fields {
+	return fields{
+		1: {part: keptMeta()},
+		2: {part: fields{5: {}}},                      // spec: taints
+		3: {part: fields{4: {part: keptCondition()}}}, // status: conditions
+	}
+}
+
+// trim appends to out what is to be kept of an encoded message.
+func (f fields) trim(out, message []byte) ([]byte, error) {
+	for len(message) > 0 {
+		number, kind, tag := protowire.ConsumeTag(message)
+		if tag < 0 {
+			return nil, protowire.ParseError(tag)
+		}
+		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+		if size < 0 {
+			return nil, protowire.ParseError(size)
+		}
+		whole := message[:tag+size]
+		message = message[tag+size:]
+		keep, ok := f[number]
+		switch {
+		case !ok || keep.when != nil && !keep.when(whole):
+		case keep.part == nil || kind != protowire.BytesType:
+			out = append(out, whole...)
+		default:
+			value, _ := protowire.ConsumeBytes(whole[tag:])
+			var err error
+			if out, err = keep.part.trimInto(append(out, whole[:tag]...), value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// trimInto appends the trimmed message with its length before it.
+func (f fields) trimInto(out, message []byte) ([]byte, error) {
+	start := len(out)
+	out, err := f.trim(out, message)
+	if err != nil {
+		return nil, err
+	}
+	var length [binary.MaxVarintLen64]byte
+	return slices.Insert(out, start, length[:binary.PutUvarint(length[:], uint64(len(out)-start))]...), nil
+}
+
+// trimmer is a decoder of Kubernetes' protobuf encoding that leaves out what is
+// never read of pods and nodes. Everything else it decodes as it is.
+type trimmer struct {
+	runtime.Serializer
+	kinds map[string]fields
+	room  *sync.Pool
+}
+
+func newTrimmer(inner runtime.Serializer) trimmer {
+	pod, node := keptPod(), keptNode()
+	list := func(item fields) fields { return fields{1: {}, 2: {part: item}} }
+	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]fields{
+		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
+	}}
+}
+
+// magic is what Kubernetes' protobuf encoding begins with.
+const magic = "k8s\x00"
+
+// Decode implements runtime.Decoder. Nothing of data is referenced afterwards.
+func (t trimmer) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
+	room := t.room.Get().(*[]byte)
+	defer t.room.Put(room)
+	trimmed, err := t.trim((*room)[:0], data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading an encoded object: %w", err)
+	}
+	if trimmed == nil {
+		return t.Serializer.Decode(data, defaults, into)
+	}
+	*room = trimmed
+	return t.Serializer.Decode(trimmed, defaults, into)
+}
+
+// trim appends a trimmed envelope; nil when the object is of another kind. The
+// envelope is runtime.Unknown: 1 is the type (1 apiVersion, 2 kind), 2 the object.
+func (t trimmer) trim(out, data []byte) ([]byte, error) {
+	envelope, ok := bytes.CutPrefix(data, []byte(magic))
+	if !ok {
+		return nil, nil
+	}
+	number, _, n := protowire.ConsumeTag(envelope)
+	if n < 0 || number != 1 {
+		return nil, nil
+	}
+	about, n := protowire.ConsumeBytes(envelope[n:])
+	if n < 0 {
+		return nil, protowire.ParseError(n)
+	}
+	kept, ok := t.kinds[typeOf(about)]
+	if !ok {
+		return nil, nil
+	}
+	return fields{1: {}, 2: {part: kept}, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
+}
+
+// typeOf is the kind in an encoded TypeMeta of the core group; empty for others.
+func typeOf(about []byte) string {
+	version, kind := "", ""
+	for len(about) > 0 {
+		number, _, tag := protowire.ConsumeTag(about)
+		if tag < 0 {
+			return ""
+		}
+		value, n := protowire.ConsumeBytes(about[tag:])
+		if n < 0 {
+			return ""
+		}
+		switch number {
+		case 1:
+			version = string(value)
+		case 2:
+			kind = string(value)
+		}
+		about = about[tag+n:]
+	}
+	if version != "v1" {
+		return ""
+	}
+	return kind
+}
+
+// trimming is a NegotiatedSerializer whose protobuf decoder is a trimmer.
+type trimming struct{ runtime.NegotiatedSerializer }
+
+// SupportedMediaTypes implements runtime.NegotiatedSerializer.
+func (t trimming) SupportedMediaTypes() []runtime.SerializerInfo {
+	infos := slices.Clone(t.NegotiatedSerializer.SupportedMediaTypes())
+	for i := range infos {
+		if infos[i].MediaType == runtime.ContentTypeProtobuf {
+			infos[i].Serializer = newTrimmer(infos[i].Serializer)
+		}
+	}
+	return infos
+}
