@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
 
@@ -23,6 +25,8 @@ type api struct {
 	client kubernetes.Interface
 	// core is for pods and nodes, of which it reads what the engine needs.
 	core typedcorev1.CoreV1Interface
+	// metadata reads no more than metadata.
+	metadata metadata.Interface
 }
 
 // newAPI makes the clients that all reads and writes go through. They share
@@ -50,7 +54,48 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{client: client, core: typedcorev1.New(core)}, nil
+	about, err := metadata.NewForConfigAndClient(metadata.ConfigFor(c), transport)
+	if err != nil {
+		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
+	}
+	return api{client: client, core: typedcorev1.New(core), metadata: about}, nil
+}
+
+// listTimeout bounds a request that may bring a thousand objects.
+const (
+	listTimeout = 30 * time.Second
+	pageSize    = 1000
+)
+
+// listPods reads the metadata of every pod that a DaemonSet could be concerned
+// with, as of now.
+func (a api) listPods(ctx context.Context) (*podList, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	all := &podList{pods: map[string]podAt{}}
+	opts := metav1.ListOptions{Limit: pageSize}
+	for {
+		page, err := a.metadata.Resource(corev1.SchemeGroupVersion.WithResource("pods")).List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		if err := all.add(page); err != nil || page.Continue == "" {
+			return all, err
+		}
+		opts.Continue = page.Continue
+	}
+}
+
+func (a api) listSets(ctx context.Context) (*appsv1.DaemonSetList, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	return a.client.AppsV1().DaemonSets("").List(ctx, metav1.ListOptions{})
+}
+
+func (a api) listRevisions(ctx context.Context) (*appsv1.ControllerRevisionList, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	return a.client.AppsV1().ControllerRevisions("").List(ctx, metav1.ListOptions{})
 }
 
 func (a api) createPod(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {

@@ -21,7 +21,7 @@ const (
 func benchIndex(b *testing.B) (*index, *int) {
 	b.Helper()
 	dirty := new(int)
-	ix := newIndex(func(types.NamespacedName) { *dirty++ })
+	ix := newIndex()
 	for i := range benchSets {
 		ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("agent-%d", i), UID: types.UID(fmt.Sprintf("set-%d", i)), ResourceVersion: "1"},
 			Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}}
@@ -46,7 +46,7 @@ func benchIndex(b *testing.B) (*index, *int) {
 		}
 		ix.upsertPod(p)
 	}
-	ix.begin()
+	ix.begin(listener{dirty: func(types.NamespacedName) { *dirty++ }})
 	*dirty = 0
 	return ix, dirty
 }

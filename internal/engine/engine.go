@@ -92,7 +92,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := checkServer(ctx, cfg, client.client); err != nil {
 		return err
 	}
-	work := func(ctx context.Context) { newEngine(cfg, client).run(ctx) }
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	ix := newIndex()
+	synced := ix.watch(ctx, &watches, client)
+	work := func(ctx context.Context) { newEngine(cfg, client, ix).run(ctx, synced) }
 	if !cfg.LeaderElect {
 		work(ctx)
 		return nil
@@ -100,7 +104,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return lead(ctx, cfg, work)
 }
 
-// engine is one term of work: from the first list to the end of its context.
+// engine is one term of work: as long as this process leads, or runs. Watches
+// and index are there before and after, so that it can begin at once.
 type engine struct {
 	cfg    Config
 	log    *slog.Logger
@@ -115,35 +120,33 @@ type engine struct {
 	states map[types.NamespacedName]*state
 }
 
-func newEngine(cfg Config, client api) *engine {
-	e := &engine{cfg: cfg, log: cfg.Log, api: client, states: map[types.NamespacedName]*state{}}
+func newEngine(cfg Config, client api, ix *index) *engine {
+	e := &engine{cfg: cfg, log: cfg.Log, api: client, index: ix, states: map[types.NamespacedName]*state{}}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
-	e.index = newIndex(e.queue.Add)
 	note := func(w *write) { e.index.note(string(w.ds.UID), w.node()) }
 	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {
 		note(w)
 		e.queue.Add(w.key)
 	})
-	e.gone = newGoneNodes(e.api, e.index)
+	e.gone = newGoneNodes(e.api, ix)
 	return e
 }
 
 // run works until ctx ends, and returns when everything that it started has
 // ended.
-func (e *engine) run(ctx context.Context) {
+func (e *engine) run(ctx context.Context, synced []<-chan struct{}) {
 	e.events = newRecorder(ctx, e.api.client)
 	defer e.events.shutdown()
-	var all sync.WaitGroup
-	defer all.Wait()
-
-	synced := e.watch(ctx, &all)
-	if !waitAll(ctx, synced) {
-		e.queue.ShutDown()
-		e.gone.queue.ShutDown()
+	defer e.gone.queue.ShutDown()
+	defer e.queue.ShutDown()
+	if !waitAll(ctx, synced) || e.cfg.LeaderElect && !e.freshen(ctx) {
 		return
 	}
-	e.index.begin()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer e.index.end()
+	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed})
 	e.log.Info("DaemonSet engine started", "daemonSets", e.index.countSets())
 	e.apply.start(ctx)
 	all.Go(func() { e.gone.run(ctx) })

@@ -391,7 +391,7 @@ func (f *fakeAPI) initial(resource string, wanted bool) []logged {
 		head = append(head, logged{"ADDED", 0, o})
 	}
 	mark := map[string]runtime.Object{"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
-		"controllerrevisions": &appsv1.ControllerRevision{}}[resource].DeepCopyObject()
+		"controllerrevisions": &appsv1.ControllerRevision{}, "leases": &coordinationv1.Lease{}}[resource].DeepCopyObject()
 	m, _ := meta.Accessor(mark)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
 	m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})

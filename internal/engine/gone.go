@@ -34,12 +34,8 @@ func newGoneNodes(a api, ix *index) *goneNodes {
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 5*time.Second))}
 }
 
-// removed takes a watched DELETE.
-func (g *goneNodes) removed(n nodeEntry) {
-	pods := g.index.dropNode(n.Name)
-	if len(pods) == 0 {
-		return
-	}
+// removed takes a node whose deletion was watched, and the pods left on it.
+func (g *goneNodes) removed(n nodeEntry, pods []string) {
 	g.mu.Lock()
 	g.left[n.Name] = farewell{uid: n.UID, pods: pods}
 	g.mu.Unlock()

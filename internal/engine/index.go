@@ -16,10 +16,9 @@ import (
 // for concurrent use. A change that can matter to a DaemonSet puts its key into
 // the work queue; one that cannot, a heartbeat above all, costs nothing more.
 type index struct {
-	dirty func(types.NamespacedName)
-
 	mu    sync.RWMutex
-	begun bool // before begin, changes make nothing dirty
+	begun bool // else changes make nothing dirty
+	to    listener
 
 	sets  map[types.NamespacedName]*setEntry
 	nodes map[string]*nodeEntry // never written to
@@ -35,6 +34,14 @@ type index struct {
 	ahead      map[string]time.Time // own writes that the watch had not shown, by pod UID
 	buried     map[string]time.Time // UIDs that are known to be gone before the watch shows it
 	departed   map[string]departure // nodes seen to be deleted, with pods left
+}
+
+// listener hears of what must be looked into. It is called with the lock of the
+// index held, and must not call back.
+type listener struct {
+	dirty func(types.NamespacedName)
+	// left hears of a node whose deletion was watched, and of the pods on it.
+	left func(n nodeEntry, pods []string)
 }
 
 // setEntry is a DaemonSet. The object is never written to.
@@ -55,9 +62,8 @@ type departure struct {
 	pods map[string]bool
 }
 
-func newIndex(dirty func(types.NamespacedName)) *index {
+func newIndex() *index {
 	return &index{
-		dirty:     dirty,
 		sets:      map[types.NamespacedName]*setEntry{},
 		nodes:     map[string]*nodeEntry{},
 		pods:      map[string]*podEntry{},
@@ -70,20 +76,33 @@ func newIndex(dirty func(types.NamespacedName)) *index {
 	}
 }
 
-// begin ends the first fill: every DaemonSet is looked at once, and from now on
-// when something changes.
-func (ix *index) begin() {
+// begin says from now on what must be looked into, and that every DaemonSet must
+// be looked at once. Until end it is an index to act on; before and after, one
+// that is kept warm.
+func (ix *index) begin(to listener) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.begun = true
-	for key := range ix.sets {
-		ix.dirty(key)
+	ix.begun, ix.to = true, to
+	for key, s := range ix.sets {
+		o := ix.owned[string(s.ds.UID)]
+		clear(o.marked)
+		o.unclaimed = true
+		to.dirty(key)
 	}
+}
+
+// end is the opposite of begin. What was known to be gone is left to the pod
+// garbage collector.
+func (ix *index) end() {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.begun, ix.to = false, listener{}
+	clear(ix.departed)
 }
 
 func (ix *index) touch(key types.NamespacedName) {
 	if ix.begun {
-		ix.dirty(key)
+		ix.to.dirty(key)
 	}
 }
 
@@ -183,17 +202,23 @@ func (ix *index) upsertNode(n nodeEntry) {
 	}
 }
 
-// dropNode forgets a node; the UIDs of the pods that it leaves behind.
-func (ix *index) dropNode(name string) []string {
+// removeNode takes a watched deletion.
+func (ix *index) removeNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	old, known := ix.nodes[name]
-	if !known {
+	if pods := ix.dropNode(n.Name); len(pods) > 0 && ix.begun {
+		ix.to.left(n, pods)
+	}
+}
+
+// dropNode forgets a node; the UIDs of the pods that it leaves behind.
+func (ix *index) dropNode(name string) (left []string) {
+	old := ix.nodes[name]
+	if old == nil {
 		return nil
 	}
 	delete(ix.nodes, name)
 	ix.touchForNode(&old.Node, nil)
-	var left []string
 	for _, o := range ix.owned {
 		for p := o.first[name]; p != nil; p = p.next {
 			left = append(left, p.UID)
@@ -208,21 +233,13 @@ func (ix *index) replaceNodes(items []nodeEntry, _ uint64) {
 		listed[n.Name] = true
 		ix.upsertNode(n)
 	}
-	for _, name := range ix.nodeNames() {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	for name := range ix.nodes {
 		if !listed[name] {
 			ix.dropNode(name)
 		}
 	}
-}
-
-func (ix *index) nodeNames() []string {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	names := make([]string, 0, len(ix.nodes))
-	for name := range ix.nodes {
-		names = append(names, name)
-	}
-	return names
 }
 
 // touchForNode makes dirty the DaemonSets that the change from old to new (nil:

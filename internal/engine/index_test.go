@@ -22,9 +22,14 @@ type watched struct {
 }
 
 func newWatched() *watched {
-	w := &watched{}
-	w.index = newIndex(func(k types.NamespacedName) { w.keys = append(w.keys, k.Name) })
-	return w
+	return &watched{index: newIndex()}
+}
+
+func (w *watched) begin() {
+	w.index.begin(listener{
+		dirty: func(k types.NamespacedName) { w.keys = append(w.keys, k.Name) },
+		left:  func(nodeEntry, []string) {},
+	})
 }
 
 func (w *watched) dirtied() []string {
@@ -116,7 +121,7 @@ func TestNodeEventsTouchOnlyWhatTheyConcern(t *testing.T) {
 			}))
 		}, []string{"everywhere"}},
 		{"a node joins", func() { w.upsertNode(node("b")) }, []string{"everywhere"}},
-		{"a node goes", func() { w.dropNode("a") }, []string{"everywhere", "ssd"}},
+		{"a node goes", func() { w.removeNode(node("a")) }, []string{"everywhere", "ssd"}},
 	}
 	for _, s := range steps {
 		s.do()

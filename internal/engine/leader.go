@@ -3,13 +3,18 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/ptr"
 )
 
 // The deadlines of the lease. A leader that cannot renew stops renewDeadline
@@ -28,13 +33,18 @@ const (
 // lease is lost.
 func lead(ctx context.Context, cfg Config, work func(context.Context)) error {
 	c := rest.CopyConfig(cfg.Client)
-	c.QPS, c.Timeout = -1, renewDeadline/2
+	c.QPS = -1
+	watcher, err := kubernetes.NewForConfig(c)
+	if err != nil {
+		return fmt.Errorf("engine: configuring the lease client: %w", err)
+	}
+	c.Timeout = renewDeadline / 2
 	client, err := kubernetes.NewForConfig(c)
 	if err != nil {
 		return fmt.Errorf("engine: configuring the lease client: %w", err)
 	}
 	for ctx.Err() == nil {
-		if err := leadOnce(ctx, cfg, client, work); err != nil {
+		if err := leadOnce(ctx, cfg, client, watcher, work); err != nil {
 			return err
 		}
 		if ctx.Err() == nil {
@@ -46,7 +56,7 @@ func lead(ctx context.Context, cfg Config, work func(context.Context)) error {
 
 // leadOnce waits for the lease and works until it is lost or ctx ends. The
 // election outlives ctx until work has stopped: only then may it be released.
-func leadOnce(ctx context.Context, cfg Config, client kubernetes.Interface, work func(context.Context)) error {
+func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, work func(context.Context)) error {
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	worked := make(chan struct{})
@@ -83,11 +93,43 @@ func leadOnce(ctx context.Context, cfg Config, client kubernetes.Interface, work
 			stop()
 		}
 	})()
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		watchRelease(electing, cfg, watcher, func() {
+			if !elector.IsLeader() {
+				stop() // and another elector tries at once
+			}
+		})
+	})
 	elector.Run(electing)
+	stop()
+	watching.Wait()
 	if lock.won {
 		<-worked
 	}
 	return nil
+}
+
+// watchRelease calls released when it sees the holder give up the lease, until
+// ctx ends. The elector alone would find out with its next try, seconds later;
+// without the permission to watch it has to.
+func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, released func()) {
+	only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, cfg.LeaseName).String()}
+	for ctx.Err() == nil {
+		w, err := client.CoordinationV1().Leases(cfg.LeaseNamespace).Watch(ctx, only)
+		if err == nil {
+			held := false // what is free from the start is tried for already
+			for event := range w.ResultChan() {
+				l, ok := event.Object.(*coordinationv1.Lease)
+				holds := ok && event.Type != watch.Deleted && ptr.Deref(l.Spec.HolderIdentity, "") != ""
+				if held && !holds {
+					released()
+				}
+				held = holds
+			}
+		}
+		sleep(ctx, retryPeriod)
+	}
 }
 
 // wonLock remembers that the election was won, which the elector tells nobody

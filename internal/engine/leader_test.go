@@ -45,7 +45,7 @@ func TestLeaderHandsOver(t *testing.T) {
 		if got := c.leader(); got != "" {
 			t.Errorf("the lease is held by %q after a clean stop", got)
 		}
-		c.run(5 * time.Second)
+		c.run(100 * time.Millisecond) // it does not wait for its next try
 		if got := c.leader(); got != "two" {
 			t.Errorf("the leader is %q", got)
 		}
@@ -85,6 +85,37 @@ func TestLostLeaseStopsWrites(t *testing.T) {
 			t.Errorf("%d writes after the lease could have passed to another", n)
 		}
 		c.intercept(nil)
+		c.run(time.Minute)
+		c.covered(3, "agent:2")
+	})
+}
+
+// A new leader whose watches are behind acts on what is, not on what they have
+// shown.
+func TestNewLeaderCatchesUp(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start(elect("one"))
+		stopOne, endedOne := c.stopEngine, c.ended
+		c.run(10 * time.Second)
+		c.start(elect("two"))
+		c.run(time.Second)
+		c.stall("daemonsets", true)
+		c.stall("pods", true)
+		stopOne()
+		<-endedOne
+		c.editSet(image("agent:2"))
+		c.finish(c.podOn("node-02"))
+		c.run(freshWait + time.Second)
+		if p := c.podOn("node-02"); p == nil || p.Spec.Containers[0].Image != "agent:2" {
+			t.Errorf("the pod of node-02, deleted behind the watch's back, is now %v", p)
+		}
+		if n := c.wrote("delete pods"); n > 1 {
+			t.Errorf("%d deletes, with one node down", n)
+		}
+		c.stall("daemonsets", false)
+		c.stall("pods", false)
 		c.run(time.Minute)
 		c.covered(3, "agent:2")
 	})

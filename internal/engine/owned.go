@@ -106,7 +106,7 @@ func (ix *index) mark(o *owned, node string) {
 		return
 	}
 	o.marked[node] = struct{}{}
-	ix.dirty(o.key)
+	ix.to.dirty(o.key)
 }
 
 // note makes the DaemonSet look at the node again with its next decision.

@@ -206,7 +206,7 @@ func (ix *index) touchPod(e *podEntry) {
 	for key, s := range ix.sets {
 		if key.Namespace == e.namespace && view.Claims(s.ds, orphan) == view.Adopt {
 			ix.owned[string(s.ds.UID)].unclaimed = true
-			ix.dirty(key)
+			ix.to.dirty(key)
 		}
 	}
 }

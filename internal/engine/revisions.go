@@ -106,7 +106,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	}
 	for key, s := range ix.sets {
 		if key.Namespace == e.obj.Namespace && view.Claims(s.ds, e.obj) == view.Adopt {
-			ix.dirty(key)
+			ix.to.dirty(key)
 		}
 	}
 }

@@ -18,20 +18,20 @@ import (
 // before that is decoded, which is several times the work of cutting. What
 // compactPod and compactNode read must be named here; TestTrim compares.
 
-// fields says what to keep of a message, by field number. A field without an
+// mask says what to keep of a message, by field number. A field without an
 // entry is left out.
-type fields map[protowire.Number]field
+type mask map[protowire.Number]field
 
 // field is how to keep a field: as it is, or only a part of the message in it.
 type field struct {
-	part fields
+	part mask
 	// when, if not nil, says which of the values are kept.
 	when func(value []byte) bool
 }
 
 // The numbers are those of generated.proto in k8s.io/api and k8s.io/apimachinery.
-func keptMeta() fields {
-	return fields{
+func keptMeta() mask {
+	return mask{
 		1: {}, 3: {}, 5: {}, 6: {}, 8: {}, 9: {}, 10: {}, // name, namespace, uid, resourceVersion, creation and deletion
 		11: {}, 13: {}, 14: {}, // labels, ownerReferences, finalizers
 		12: {when: endsInitialEvents}, // annotations
@@ -45,26 +45,26 @@ func endsInitialEvents(value []byte) bool {
 }
 
 // keptCondition is type, status and lastTransitionTime, of pods and nodes alike.
-func keptCondition() fields { return fields{1: {}, 2: {}, 4: {}} }
+func keptCondition() mask { return mask{1: {}, 2: {}, 4: {}} }
 
-func keptPod() fields {
-	return fields{
+func keptPod() mask {
+	return mask{
 		1: {part: keptMeta()},
-		2: {part: fields{10: {}, 18: {part: fields{1: {}}}}},               // spec: nodeName, affinity.nodeAffinity
-		3: {part: fields{1: {}, 2: {part: keptCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
+		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}},                 // spec: nodeName, affinity.nodeAffinity
+		3: {part: mask{1: {}, 2: {part: keptCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
 	}
 }
 
-func keptNode() fields {
-	return fields{
+func keptNode() mask {
+	return mask{
 		1: {part: keptMeta()},
-		2: {part: fields{5: {}}},                      // spec: taints
-		3: {part: fields{4: {part: keptCondition()}}}, // status: conditions
+		2: {part: mask{5: {}}},                      // spec: taints
+		3: {part: mask{4: {part: keptCondition()}}}, // status: conditions
 	}
 }
 
 // trim appends to out what is to be kept of an encoded message.
-func (f fields) trim(out, message []byte) ([]byte, error) {
+func (f mask) trim(out, message []byte) ([]byte, error) {
 	for len(message) > 0 {
 		number, kind, tag := protowire.ConsumeTag(message)
 		if tag < 0 {
@@ -93,7 +93,7 @@ func (f fields) trim(out, message []byte) ([]byte, error) {
 }
 
 // trimInto appends the trimmed message with its length before it.
-func (f fields) trimInto(out, message []byte) ([]byte, error) {
+func (f mask) trimInto(out, message []byte) ([]byte, error) {
 	start := len(out)
 	out, err := f.trim(out, message)
 	if err != nil {
@@ -107,14 +107,14 @@ func (f fields) trimInto(out, message []byte) ([]byte, error) {
 // never read of pods and nodes. Everything else it decodes as it is.
 type trimmer struct {
 	runtime.Serializer
-	kinds map[string]fields
+	kinds map[string]mask
 	room  *sync.Pool
 }
 
 func newTrimmer(inner runtime.Serializer) trimmer {
 	pod, node := keptPod(), keptNode()
-	list := func(item fields) fields { return fields{1: {}, 2: {part: item}} }
-	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]fields{
+	list := func(item mask) mask { return mask{1: {}, 2: {part: item}} }
+	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]mask{
 		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
 	}}
 }
@@ -156,7 +156,7 @@ func (t trimmer) trim(out, data []byte) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	return fields{1: {}, 2: {part: kept}, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
+	return mask{1: {}, 2: {part: kept}, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
 }
 
 // typeOf is the kind in an encoded TypeMeta of the core group; empty for others.

@@ -18,13 +18,13 @@ import (
 	"everynode/internal/view"
 )
 
-// watch starts one Reflector for each resource. The channels close when the
-// first list of each is in the index.
-func (e *engine) watch(ctx context.Context, all *sync.WaitGroup) []<-chan struct{} {
-	ix, c, core := e.index, e.api.client, e.api.core
+// watch starts one Reflector for each resource, which fill the index until ctx
+// ends. The channels close when the first list of each is in it.
+func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) []<-chan struct{} {
+	c, core := from.client, from.core
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
-	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: e.gone.removed, replace: ix.replaceNodes}
+	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes}
 	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
 	return []<-chan struct{}{
 		follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// How long a new leader waits for its watches before it reads pods one by one,
+// and how often it looks.
+const (
+	freshWait  = 2 * time.Second
+	freshEvery = 5 * time.Millisecond
+)
+
+// freshen makes the index as new as the moment of the call, past what watches
+// have brought. A new leader needs that: what the one before it has written
+// last may still be on its way here, and so may the template that it was
+// written from. It tries until it works; false when ctx ended first.
+func (e *engine) freshen(ctx context.Context) bool {
+	began := time.Now()
+	for pause := range pauses(ctx) {
+		err := e.readAll(ctx)
+		if err == nil {
+			e.log.Info("the index is as new as the lease", "took", time.Since(began).Round(time.Millisecond).String())
+			return true
+		}
+		if ctx.Err() == nil {
+			e.log.Warn("the state that the last leader left could not be read; it is tried again", "error", err)
+		}
+		if !sleep(ctx, pause) {
+			return false
+		}
+	}
+	return false
+}
+
+// readAll reads pods first: the templates are then at least as new as they.
+func (e *engine) readAll(ctx context.Context) error {
+	pods, err := e.api.listPods(ctx)
+	if err != nil {
+		return fmt.Errorf("listing pods: %w", err)
+	}
+	revisions, err := e.api.listRevisions(ctx)
+	if err != nil {
+		return fmt.Errorf("listing ControllerRevisions: %w", err)
+	}
+	for i := range revisions.Items {
+		if err := e.learnRevision(&revisions.Items[i]); err != nil {
+			return err
+		}
+	}
+	sets, err := e.api.listSets(ctx)
+	if err != nil {
+		return fmt.Errorf("listing DaemonSets: %w", err)
+	}
+	for i := range sets.Items {
+		if err := e.learnSet(&sets.Items[i]); err != nil {
+			return err
+		}
+	}
+	return e.catchUp(ctx, pods)
+}
+
+// podList is what a list says of the pods that are of concern.
+type podList struct {
+	version uint64
+	pods    map[string]podAt // by UID
+}
+
+type podAt struct {
+	types.NamespacedName
+	version uint64
+}
+
+// add takes a page of the list.
+func (l *podList) add(page *metav1.PartialObjectMetadataList) error {
+	version, err := parseVersion(page.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	l.version = version
+	for i := range page.Items {
+		p := &page.Items[i]
+		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && ref.Kind != "DaemonSet" {
+			continue
+		}
+		v, err := versionOf(p)
+		if err != nil {
+			return err
+		}
+		l.pods[string(p.UID)] = podAt{types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, v}
+	}
+	return nil
+}
+
+// catchUp waits until the index is past the list, and in the end reads what it
+// lacks.
+func (e *engine) catchUp(ctx context.Context, l *podList) error {
+	for until := time.Now().Add(freshWait); time.Now().Before(until); {
+		if len(e.index.behind(l)) == 0 {
+			return nil
+		}
+		if !sleep(ctx, freshEvery) {
+			return ctx.Err()
+		}
+	}
+	var all sync.WaitGroup
+	room := make(chan struct{}, claimsAtOnce)
+	for uid, p := range e.index.behind(l) {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			entry := &podEntry{namespace: p.Namespace}
+			entry.Name, entry.UID = p.Name, uid
+			e.refresh(ctx, entry)
+		})
+	}
+	all.Wait()
+	if n := len(e.index.behind(l)); n > 0 {
+		return fmt.Errorf("%d pods could not be read: %w", n, errors.Join(ctx.Err()))
+	}
+	return nil
+}
+
+// behind is the pods of which the index knows less than the list.
+func (ix *index) behind(l *podList) map[string]podAt {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	late := map[string]podAt{}
+	for uid, p := range l.pods {
+		if e := ix.pods[uid]; ix.passed(uid, p.version) || e != nil && e.version >= p.version {
+			continue
+		}
+		late[uid] = p
+	}
+	for uid, e := range ix.pods {
+		if _, listed := l.pods[uid]; !listed && e.version <= l.version {
+			late[uid] = podAt{types.NamespacedName{Namespace: e.namespace, Name: e.Name}, e.version}
+		}
+	}
+	return late
+}
+
+// passed says that a pod which the index does not have is gone: its end was
+// seen after that version.
+func (ix *index) passed(uid string, version uint64) bool {
+	_, buried := ix.buried[uid]
+	return buried || ix.pods[uid] == nil && ix.podVersion >= version
+}
