@@ -118,14 +118,12 @@ func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, 
 	for ctx.Err() == nil {
 		w, err := client.CoordinationV1().Leases(cfg.LeaseNamespace).Watch(ctx, only)
 		if err == nil {
-			held := false // what is free from the start is tried for already
 			for event := range w.ResultChan() {
 				l, ok := event.Object.(*coordinationv1.Lease)
-				holds := ok && event.Type != watch.Deleted && ptr.Deref(l.Spec.HolderIdentity, "") != ""
-				if held && !holds {
+				free := !ok || event.Type == watch.Deleted || ptr.Deref(l.Spec.HolderIdentity, "") == ""
+				if free && event.Type != watch.Added { // what is free from the start is tried for already
 					released()
 				}
-				held = holds
 			}
 		}
 		sleep(ctx, retryPeriod)
