@@ -103,10 +103,10 @@ func TestNewLeaderCatchesUp(t *testing.T) {
 		c.run(time.Second)
 		c.stall("daemonsets", true)
 		c.stall("pods", true)
-		stopOne()
-		<-endedOne
 		c.editSet(image("agent:2"))
 		c.finish(c.podOn("node-02"))
+		stopOne()
+		<-endedOne
 		c.run(freshWait + time.Second)
 		if p := c.podOn("node-02"); p == nil || p.Spec.Containers[0].Image != "agent:2" {
 			t.Errorf("the pod of node-02, deleted behind the watch's back, is now %v", p)

@@ -244,14 +244,15 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 }
 
 // premise is the version that a pod must still have when it is deleted. A
-// rollout that spends budget on a ready pod rests on its being as we know it;
-// for the others the UID is enough, and their status changes often.
+// rollout rests on its being as we know it: one that spends budget on a ready
+// pod, and one that replaces a pod for not being ready, which it may be by now.
+// For the others the UID is enough.
 func premise(d *plan.Delete, pods []*podEntry) string {
 	if d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
 		return ""
 	}
 	i := slices.IndexFunc(pods, func(p *podEntry) bool { return p.UID == d.UID })
-	if i < 0 || !pods[i].Ready {
+	if i < 0 {
 		return ""
 	}
 	return formatVersion(pods[i].version)
