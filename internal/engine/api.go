@@ -35,6 +35,8 @@ type api struct {
 func newAPI(base *rest.Config) (api, error) {
 	c := rest.CopyConfig(base)
 	c.QPS, c.Burst = -1, 0
+	// Packing the first lists would take both sides longer than sending them.
+	c.DisableCompression = true
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	if c.UserAgent == "" {

@@ -58,6 +58,7 @@ type applier struct {
 	ctx     context.Context // nil before start and after stop
 	lanes   map[types.NamespacedName]*lane
 	turn    []*lane // lanes with something pending; the first is next
+	turns   int     // that were taken
 	all     window
 	resume  time.Time // the server asked for silence until then
 	created time.Time // when the last create started, for the pace
@@ -144,6 +145,9 @@ func (a *applier) replace(key types.NamespacedName, node string, writes []*write
 		return
 	}
 	l = a.lane(key)
+	if len(writes) > 0 && writes[0].ds != nil {
+		l.rank = rankOf(writes[0].ds)
+	}
 	l.replace(node, writes)
 	if l.waiting > 0 && !slices.Contains(a.turn, l) {
 		a.turn = append(a.turn, l)
@@ -217,8 +221,14 @@ func (a *applier) pump() {
 	}
 }
 
-// next takes the next write, from each lane in turn.
+// evenTurn is how often the turn goes by order alone: a large DaemonSet that is
+// critical must not starve the others either.
+const evenTurn = 4
+
+// next takes the next write: from the lane of the highest rank, and among
+// equals from each in turn.
 func (a *applier) next(now time.Time) *write {
+	best := -1
 	for i, l := range a.turn {
 		w := l.head()
 		if w == nil || l.held || !l.win.room() {
@@ -228,14 +238,25 @@ func (a *applier) next(now time.Time) *write {
 			a.later(due.Sub(now))
 			continue
 		}
-		l.start(w)
-		a.turn = slices.Delete(a.turn, i, i+1)
-		if l.waiting > 0 {
-			a.turn = append(a.turn, l)
+		if best < 0 || l.rank > a.turn[best].rank {
+			best = i
 		}
-		return w
+		if a.turns%evenTurn == 0 {
+			break
+		}
 	}
-	return nil
+	if best < 0 {
+		return nil
+	}
+	a.turns++
+	l := a.turn[best]
+	w := l.head()
+	l.start(w)
+	a.turn = slices.Delete(a.turn, best, best+1)
+	if l.waiting > 0 {
+		a.turn = append(a.turn, l)
+	}
+	return w
 }
 
 func (a *applier) begin(w *write, now time.Time) {

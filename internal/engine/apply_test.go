@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
@@ -122,6 +124,37 @@ func TestWindowIsShared(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
+	})
+}
+
+// What is critical comes first, and the rest is not starved.
+func TestCriticalComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.end()
+		critical := &appsv1.DaemonSet{}
+		critical.Spec.Template.Spec.PriorityClassName = "system-node-critical"
+		with := func(ws []*write, ds *appsv1.DaemonSet) []*write {
+			for _, w := range ws {
+				w.ds = ds
+			}
+			return ws
+		}
+		b.submit(key("plain"), with(creates("plain", 500), &appsv1.DaemonSet{}))
+		b.submit(key("critical"), with(creates("critical", 500), critical))
+		time.Sleep(4500 * time.Millisecond) // the windows open
+		opening := len(b.soFar())
+		time.Sleep(4 * time.Second)
+		started := b.soFar()[opening:]
+		share := 0
+		for _, name := range started {
+			if strings.HasPrefix(name, "critical/") {
+				share++
+			}
+		}
+		if got := 100 * share / len(started); got < 70 || got > 85 {
+			t.Errorf("%d%% of %d writes were for the critical one", got, len(started))
+		}
 	})
 }
 

@@ -3,13 +3,16 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"everynode/internal/plan"
 )
@@ -28,6 +31,11 @@ const (
 type recorder struct {
 	to          record.EventRecorder
 	broadcaster record.EventBroadcaster
+
+	mu sync.Mutex
+	// allowances drop what the correlator of the broadcaster would drop, with
+	// the same numbers but at a hundredth of the cost. By DaemonSet UID.
+	allowances map[types.UID]flowcontrol.PassiveRateLimiter
 }
 
 func newRecorder(ctx context.Context, client kubernetes.Interface) *recorder {
@@ -38,39 +46,61 @@ func newRecorder(ctx context.Context, client kubernetes.Interface) *recorder {
 	return &recorder{
 		to:          b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "daemonset-controller"}),
 		broadcaster: b,
+		allowances:  map[types.UID]flowcontrol.PassiveRateLimiter{},
+	}
+}
+
+// forget drops what is remembered of a DaemonSet.
+func (r *recorder) forget(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.allowances, uid)
+}
+
+// event writes an event about the DaemonSet, if it has any left.
+func (r *recorder) event(about *appsv1.DaemonSet, kind, reason, text string, args ...any) {
+	r.mu.Lock()
+	a := r.allowances[about.UID]
+	if a == nil {
+		a = flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerMin/60., eventBurst)
+		r.allowances[about.UID] = a
+	}
+	r.mu.Unlock()
+	if a.TryAccept() {
+		r.to.Eventf(about, kind, reason, text, args...)
 	}
 }
 
 func (r *recorder) shutdown() { r.broadcaster.Shutdown() }
 
 func (r *recorder) created(w *write, pod string) {
-	r.to.Eventf(w.ds, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %v", pod)
+	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %v", pod)
 }
 
 func (r *recorder) deleted(w *write) {
-	r.to.Eventf(w.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", w.remove.Pod)
+	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", w.remove.Pod)
 }
 
 // failed says what was refused, and on which node: the pod's name does not tell.
 func (r *recorder) failed(w *write, err error) {
 	err = fmt.Errorf("node %s: %w", w.node(), err)
 	if w.create != nil {
-		r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+		r.event(w.ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 		return
 	}
-	r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+	r.event(w.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
 }
 
 // found says that a pod has ended by itself, before it is deleted.
 func (r *recorder) found(w *write) {
 	d := w.remove
 	if d.Reason == plan.PodSucceeded {
-		r.to.Eventf(w.ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", w.ds.Namespace, d.Pod, d.Node)
+		r.event(w.ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", w.ds.Namespace, d.Pod, d.Node)
 		return
 	}
-	r.to.Eventf(w.ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", w.ds.Namespace, d.Pod, d.Node)
+	r.event(w.ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", w.ds.Namespace, d.Pod, d.Node)
 }
 
 func (r *recorder) selectsAll(ds *appsv1.DaemonSet) {
-	r.to.Eventf(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
+	r.event(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 }

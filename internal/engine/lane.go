@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -17,10 +18,23 @@ type lane struct {
 	started map[*write]bool
 	places  map[string]*place // by node; none is empty
 	held    bool
+	rank    int // of the priority class of its pods
 	win     window
 	// overQuota is the nodes whose creates met the quota since one succeeded.
 	overQuota map[string]bool
 	quotaWait time.Duration
+}
+
+// rankOf orders DaemonSets whose writes compete: what a node cannot do without
+// comes before what a cluster cannot do without, and that before the rest.
+func rankOf(ds *appsv1.DaemonSet) int {
+	switch ds.Spec.Template.Spec.PriorityClassName {
+	case "system-node-critical":
+		return 2
+	case "system-cluster-critical":
+		return 1
+	}
+	return 0
 }
 
 // place is the writes to one node.

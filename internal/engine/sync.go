@@ -121,8 +121,11 @@ func (e *engine) forget(key types.NamespacedName, set *setEntry) {
 	e.apply.forget(key)
 	if set == nil {
 		e.mu.Lock()
+		defer e.mu.Unlock()
+		if st := e.states[key]; st != nil {
+			e.events.forget(types.UID(st.uid))
+		}
 		delete(e.states, key)
-		e.mu.Unlock()
 	}
 }
 
