@@ -6,11 +6,18 @@
 //	            ▲                  │
 //	            └── own writes ────┘
 //
+// The index marks the nodes where something has changed, for each DaemonSet that
+// it can matter to. A decision looks at those alone, and at those whose time has
+// come; a plan.Ledger keeps the rest.
+//
 // # What must hold
 //
 //   - A DaemonSet is decided by one worker at a time, and while it is decided
 //     none of its writes starts. So a decision sees every write before it as
 //     done, as under way (which counts as unavailable), or as withdrawn.
+//   - What has changed is marked until a decision has looked at it. A node that
+//     is marked again before its writes are handed over waits for the next one:
+//     writes rest on what was looked at.
 //   - A write that the server has acknowledged is in the index before it stops
 //     being under way; the watch may lag behind it, but never takes it back.
 //   - A write whose outcome is not known stays under way until a live read
@@ -19,6 +26,8 @@
 //     another; a slot (a DaemonSet on a node) that fails waits alone.
 //   - Every request ends before the leader lease can pass to another process.
 //
-// Locks are taken in the order applier, index; the index calls out only to the
-// work queue.
+//   - A new leader decides nothing before its index is as new as its lease.
+//
+// Locks are taken in the order applier, index; the index calls out only to its
+// listener, which puts things into queues.
 package engine
