@@ -15,15 +15,20 @@
 //   - A DaemonSet is decided by one worker at a time, and while it is decided
 //     none of its writes starts. So a decision sees every write before it as
 //     done, as under way (which counts as unavailable), or as withdrawn.
+//
 //   - What has changed is marked until a decision has looked at it. A node that
 //     is marked again before its writes are handed over waits for the next one:
 //     writes rest on what was looked at.
+//
 //   - A write that the server has acknowledged is in the index before it stops
 //     being under way; the watch may lag behind it, but never takes it back.
+//
 //   - A write whose outcome is not known stays under way until a live read
 //     tells. Creates are keyed by name, so repeating one makes no second pod.
+//
 //   - Writes of one DaemonSet neither wait for each other nor for those of
 //     another; a slot (a DaemonSet on a node) that fails waits alone.
+//
 //   - Every request ends before the leader lease can pass to another process.
 //
 //   - A new leader decides nothing before its index is as new as its lease.

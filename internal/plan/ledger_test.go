@@ -111,7 +111,7 @@ func (k *kept) change(t *rapid.T) {
 	case "gone":
 		k.in.Gone[name] = !k.in.Gone[name]
 	case "backoff":
-		k.in.Backoff[name] = Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: "last-" + name, Refused: rapid.Bool().Draw(t, "refused")}
+		k.in.Backoff[name] = drawBackoff(t, "last-"+name)
 	case "time":
 		k.pass(t)
 		return
