@@ -15,7 +15,9 @@ import (
 // verdict that could cost budget is a Candidate: its act waits for Roll.
 func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0]}
-	slices.SortFunc(pods, keepOrder)
+	if len(pods) > 1 {
+		slices.SortFunc(pods, in.keepOrder)
+	}
 	if node == nil {
 		classifyUnknown(in, pods, v)
 	} else {
@@ -30,18 +32,21 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	}
 }
 
-// keepOrder sorts the pods of one node so that, of two, the first is kept:
-// bound before unbound, as only a bound one can run; then the older, which has
-// proven itself; then by name, so that the order is total (I8).
-func keepOrder(a, b *Pod) int {
+// keepOrder sorts the pods of one node so that, of two, the first is kept (I1).
+func (in *Input) keepOrder(a, b *Pod) int {
+	return cmp.Or(first(in.available(a), in.available(b)), first(a.Bound, b.Bound),
+		a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+}
+
+// first compares so that what has it comes first.
+func first(a, b bool) int {
 	switch {
-	case a.Bound != b.Bound:
-		if a.Bound {
-			return -1
-		}
-		return 1
+	case a == b:
+		return 0
+	case a:
+		return -1
 	default:
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+		return 1
 	}
 }
 
@@ -77,6 +82,7 @@ type site struct {
 	ended       *Pod // a pod that has ended and is not deleted
 	failing     *Pod // the same, of the current revision
 	uncertain   *Pod
+	newer       *Pod
 	predecessor *Pod // the newest pod of the current revision that is no longer live
 	best        *Pod // the one that the status is taken from; nil when all are deleted
 	present     bool // there is a pod that counts as scheduled
@@ -94,6 +100,9 @@ func (s *site) add(p *Pod) {
 	current := s.current(p)
 	if p.Uncertain && s.uncertain == nil {
 		s.uncertain = p
+	}
+	if p.Newer && s.newer == nil {
+		s.newer = p
 	}
 	if p.live() {
 		s.live++
@@ -140,24 +149,30 @@ func (s *site) current(p *Pod) bool {
 	return set.Hash != "" && p.Hash == set.Hash || set.Generation != 0 && p.Generation == set.Generation
 }
 
+func (s *site) available(p *Pod) bool { return s.in.available(p) }
+
 // available says whether the pod counts (I6). One whose last write has an
 // unknown outcome may be gone already.
-func (s *site) available(p *Pod) bool {
+func (in *Input) available(p *Pod) bool {
 	if !p.live() || !p.Ready || p.Uncertain {
 		return false
 	}
-	at, known := s.availableAt(p)
-	return known && !at.After(s.in.Now)
+	at, known := in.availableAt(p)
+	return known && !at.After(in.Now)
 }
 
 // availableAt is when a ready pod becomes available if it stays ready. Without
 // MinReady the time does not matter, and need not be known.
-func (s *site) availableAt(p *Pod) (at time.Time, known bool) {
-	if s.in.Set.MinReady <= 0 {
+func (in *Input) availableAt(p *Pod) (at time.Time, known bool) {
+	if in.Set.MinReady <= 0 {
 		return time.Time{}, true
 	}
-	return p.ReadySince.Add(s.in.Set.MinReady), !p.ReadySince.IsZero()
+	return p.ReadySince.Add(in.Set.MinReady), !p.ReadySince.IsZero()
 }
+
+// idle says that the pod is not bound, on a node that starts nothing: it does
+// not run and, while that is so, it never will (I3).
+func (s *site) idle(p *Pod) bool { return !s.fit.Run && !p.Bound }
 
 // better orders the pods that are not deleted for the status. Ready, available
 // and updated are then said of one pod: with surge, a node counts as updated
@@ -190,13 +205,13 @@ func (s *site) account(v *Verdict) {
 	// A node that only keeps its pod is not updated: a pod there that does not
 	// serve, and is outdated or never got there, is nothing to wait for.
 	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil && s.cur.Bound)
-	v.counted = holds && (serves || !s.excused())
+	v.counted = holds && (serves || !s.excused(v))
 	v.down = v.counted && !serves
 	// A current pod that failed still takes its place: a revision whose pods
 	// fail must not walk from node to node.
-	v.surging = s.surges() && s.old != nil && (s.failing != nil || s.cur != nil && !s.available(s.cur))
+	v.surging = s.surges() && s.old != nil && (s.failing != nil || s.cur != nil && !s.idle(s.cur) && !s.available(s.cur))
 	for _, p := range s.pods {
-		if at, known := s.availableAt(p); known && p.live() && p.Ready && s.fit.Keep {
+		if at, known := s.in.availableAt(p); known && p.live() && p.Ready && s.fit.Keep {
 			v.wake(at, s.in.Now)
 		}
 	}
@@ -214,12 +229,12 @@ func (v *Verdict) wake(at, now time.Time) {
 // (I5). Equal times do not count as earlier: the API gives whole seconds, and
 // the safe side is to count the node as down.
 //
-// A failed pod that was deleted after the node turned NotReady proves that the
-// node's kubelet is alive, and that the pod there now is not the first of its
-// revision; when the first one came is not known then.
-func (s *site) excused() bool {
-	since := s.node.ReadyChanged
-	if s.node.Ready || since.IsZero() || s.backoff.Last.After(since) {
+// The pods of the current revision that failed here and were deleted count like
+// those that are there, for as long as the back-off remembers them: they may
+// have been here before the trouble began.
+func (s *site) excused(v *Verdict) bool {
+	since, b := s.node.ReadyChanged, &s.backoff
+	if s.node.Ready || since.IsZero() {
 		return false
 	}
 	for _, p := range s.pods {
@@ -229,6 +244,10 @@ func (s *site) excused() bool {
 		if !s.current(p) && !p.Deleted.IsZero() && !since.Before(p.Deleted) {
 			return false
 		}
+	}
+	if b.Hash == s.in.Set.Hash && !b.Expired(s.in.Now) && !since.Before(b.First) {
+		v.wake(b.forgotten(), s.in.Now)
+		return false
 	}
 	return true
 }

@@ -15,6 +15,12 @@ const (
 
 // decide names the reason and the acts.
 func (s *site) decide(v *Verdict) {
+	if s.newer != nil {
+		// What the node should have is not known, so neither is whether it
+		// may keep the pod.
+		v.Reason, v.Detail = NewerTemplate, s.newer.Name
+		return
+	}
 	if !s.fit.Keep {
 		s.evict(v)
 		return
@@ -33,7 +39,7 @@ func (s *site) decide(v *Verdict) {
 		v.Reason, v.Detail = Duplicate, v.Pod
 	case s.old == nil:
 		s.settle(v, s.cur)
-	case s.cur != nil:
+	case s.cur != nil && !s.idle(s.cur):
 		s.handOver(v)
 	default:
 		s.renew(v)
@@ -142,9 +148,17 @@ func (s *site) first() *Pod {
 func (s *site) settle(v *Verdict, p *Pod) {
 	switch {
 	case !s.fit.Run:
-		v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
+		s.keep(v, p)
 	default:
 		v.Reason = s.progress(p)
+	}
+}
+
+// keep gives the reason for a pod that stays on a node which starts none.
+func (s *site) keep(v *Verdict, p *Pod) {
+	v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
+	if s.idle(p) {
+		v.Reason = TaintNotTolerated
 	}
 }
 
@@ -197,7 +211,7 @@ func (s *site) renew(v *Verdict) {
 	case !s.rolls():
 		v.Reason, v.Detail = WaitingForDeletion, p.Name
 	case !s.fit.Run && !s.surges():
-		v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
+		s.keep(v, p)
 	case !s.fit.Run && s.available(p):
 		v.Reason, v.Detail, v.candidate = TaintKeepsPod, s.fit.Detail, leave
 		s.remove(v, p, TaintNotTolerated)
@@ -225,7 +239,11 @@ func (s *site) renew(v *Verdict) {
 }
 
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {
-	v.deletes = append(v.deletes, Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why})
+	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Hash: p.Hash, Created: p.Created}
+	if s.current(p) {
+		d.Hash = s.in.Set.Hash // by its generation, if not by its label
+	}
+	v.deletes = append(v.deletes, d)
 }
 
 // create names the pod's predecessor and who binds it. A pod that follows one
@@ -234,11 +252,12 @@ func (s *site) remove(v *Verdict, p *Pod, why Reason) {
 func (s *site) create(v *Verdict, why Reason) {
 	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.in.Set.Scheduled}
 	refused := false
+	b, p := &s.backoff, s.predecessor
 	switch {
-	case s.predecessor != nil:
-		c.Predecessor, refused = s.predecessor.UID, s.predecessor.Refused
-	case !s.backoff.Expired(s.in.Now):
-		c.Predecessor, refused = s.backoff.Pod, s.backoff.Refused
+	case !b.Expired(s.in.Now) && (p == nil || !b.Created.Before(p.Created)):
+		c.Predecessor, refused = b.Pod, b.Refused
+	case p != nil:
+		c.Predecessor, refused = p.UID, p.Refused
 	}
 	if refused {
 		c.ByScheduler, c.Reason = true, PodRefused

@@ -29,12 +29,20 @@
 // Tests cite these numbers.
 //
 //	I1  A node has at most one pod of a DaemonSet that is not terminating; with
-//	    MaxSurge, at most one of the old and one of the current revision.
+//	    MaxSurge, at most one of the old and one of the current revision. Of
+//	    more, however they came about, one is kept: an available one before
+//	    others, then a bound one, as only that can run, then the oldest, which
+//	    has proven itself, then the first by name. So an available pod is never
+//	    deleted as a duplicate but beside another one.
 //	I2  A pod is created only for a node that the template's node name, node
 //	    selector, required node affinity and tolerations admit. Cordoned nodes
 //	    are admitted: every daemon pod tolerates the unschedulable taint.
 //	I3  A pod on a node that stops matching is deleted at once. NoSchedule
-//	    keeps what runs and starts nothing; NoExecute evicts.
+//	    keeps what runs and starts nothing; NoExecute evicts. A pod that is not
+//	    bound, on a node that starts nothing, does not run. It is left for the
+//	    scheduler to bind, should the taint go, but is as good as not there: it
+//	    serves nobody, is not down, is not waited for and holds no slot of
+//	    MaxSurge. So a taint that comes and goes writes nothing.
 //	I4  Let B be the nodes that should run a pod, or may keep the one they
 //	    hold (unless that serves nobody, and is outdated or not bound: it would
 //	    not be updated), without those that I5 excuses. A rolling update deletes an
@@ -50,6 +58,9 @@
 //	    since before its old pod was deleted and its new pod created. A node
 //	    that turns NotReady under the new revision is not excused. So a dead
 //	    node never wedges a rollout, and a revision that kills nodes is stopped.
+//	    A failed pod that is gone was part of this as long as its back-off is
+//	    remembered, which is 30 minutes. What an older revision did is no reason
+//	    not to excuse.
 //	I6  A new pod counts only after MinReady of unbroken readiness.
 //	I7  OnDelete deletes no pod for being outdated.
 //	I8  The same input in any order gives the same plan.
@@ -59,4 +70,22 @@
 //	    one with live pods.
 //	I12 One failing node never holds up another: verdicts are independent but
 //	    for the budget.
+//	I13 A pod that was made from a newer template than Set is (Pod.Newer) is
+//	    left alone, and so is its node, until Set has caught up; only where the
+//	    node is gone nothing is left to wait for. So one that sees the DaemonSet
+//	    late does not undo what another has done.
+//
+// # Names and late writes
+//
+// Whoever carries out a plan names a pod after what it is for: DaemonSet, node,
+// revision, and Create.Predecessor. Then a create that is sent twice makes one
+// pod, and the successor of a failed pod has a name of its own.
+//
+// Every promise above is about a snapshot, and holds of the cluster as far as
+// the snapshot does. Its owner must know the end of each write, or mark the pod
+// Uncertain until a live read that is later than the write. Nobody can do so
+// for a request that takes effect after its error, and after that live read:
+// then a node may have a second pod for a while (I1), and a rollout as many more
+// nodes down as there are such deletes (I4). What follows is decided on what is
+// seen, so that the pod which is one too many goes, and the end is the same.
 package plan

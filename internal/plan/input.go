@@ -187,6 +187,9 @@ type Pod struct {
 	Refused bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
+	// Newer says that the pod was made from a newer template than Set is: what
+	// is known of the DaemonSet is behind what is known of the pod.
+	Newer bool
 }
 
 // Backoff is how long the next failed pod of a node is left in place. It
@@ -197,10 +200,16 @@ type Backoff struct {
 	Last time.Time
 	// Delay is the pause after Last.
 	Delay time.Duration
-	// Pod is the UID of the pod that was deleted at Last. Its successor is
-	// named after it when it is gone from the input by then.
-	Pod string
+	// Pod is the UID of the pod that was deleted at Last, and Created when it
+	// was created. Its successor is named after it, unless the input still has
+	// a newer one.
+	Pod     string
+	Created time.Time
 	// Refused says that this pod was refused for want of room: the scheduler
 	// then binds the successor.
 	Refused bool
+	// Hash is the revision of that pod, and First when the first pod of that
+	// revision was created whose end this back-off remembers.
+	Hash  string
+	First time.Time
 }

@@ -8,7 +8,8 @@ import "time"
 type Plan struct {
 	// Creates are the pods to make, by node name.
 	Creates []Create
-	// Deletes are the pods to delete, by node name, the newer pod first.
+	// Deletes are the pods to delete, by node name; on a node, the pod that
+	// would rather be kept comes last.
 	Deletes []Delete
 	// Verdicts has one entry for each node of the input and for each other
 	// node that a pod names, sorted by node name.
@@ -28,10 +29,11 @@ type Create struct {
 	Node string
 	// NodeUID is the UID of that node.
 	NodeUID string
-	// Predecessor is the UID of the newest pod of the current revision that
-	// has ended or still ends on this node, else Backoff.Pod; empty when the
-	// input knows neither. The name of the pod is made from it, so that the
-	// successor of a failed pod does not take over its name.
+	// Predecessor is the UID of the newest pod that is no more, or ends: one of
+	// the current revision that the input still has on this node, or
+	// Backoff.Pod; empty when it knows neither. The name of the pod is made
+	// from it, so that the successor of a failed pod does not take over its
+	// name.
 	Predecessor string
 	// ByScheduler says that the scheduler must bind the pod.
 	ByScheduler bool
@@ -44,6 +46,10 @@ type Delete struct {
 	// Now says that no grace period is due: the node is gone.
 	Now    bool
 	Reason Reason
+	// Hash is the revision that the pod counts as, and Created when it was
+	// created. Backoff.After keeps them.
+	Hash    string
+	Created time.Time
 }
 
 // Verdict is what was decided for one node, and why.

@@ -70,6 +70,45 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// The back-off remembers since when pods of one revision fail.
+func TestBackoffRemembersTheFirst(t *testing.T) {
+	now := scriptNow()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	one := Backoff{}.After(Delete{UID: "x", Hash: "a", Created: ago(time.Hour)}, ago(time.Minute))
+	if one.First != ago(time.Hour) || one.Created != one.First || one.Hash != "a" {
+		t.Fatalf("after one pod: %+v", one)
+	}
+	two := one.After(Delete{UID: "y", Hash: "a", Created: ago(50 * time.Second)}, ago(30*time.Second))
+	if two.First != ago(time.Hour) || two.Created != ago(50*time.Second) {
+		t.Errorf("after two: %+v", two)
+	}
+	if b := two.After(Delete{UID: "z", Hash: "a", Created: ago(2 * time.Hour)}, now); b.First != ago(2*time.Hour) {
+		t.Errorf("after an older one: %+v", b)
+	}
+	if b := two.After(Delete{UID: "z", Hash: "b", Created: ago(20 * time.Second)}, now); b.First != ago(20*time.Second) || b.Hash != "b" {
+		t.Errorf("after one of another revision: %+v", b)
+	}
+	later := now.Add(time.Hour)
+	if b := two.After(Delete{UID: "z", Hash: "a", Created: now}, later); b.First != now {
+		t.Errorf("after all was forgotten: %+v", b)
+	}
+}
+
+// A pod that is current by its generation is remembered as of this revision,
+// whatever its label says; an outdated one as of its own.
+func TestDeletesNameTheRevision(t *testing.T) {
+	made := scriptNow().Add(-time.Hour)
+	in := &Input{Now: scriptNow(), Set: Spec{Hash: "b", Generation: 7}, Nodes: []Node{{Name: "n1", Ready: true}, {Name: "n2", Ready: true}}, Pods: []Pod{
+		{Name: "p1", Node: "n1", Bound: true, Phase: Failed, Hash: "x", Generation: 7, Created: made},
+		{Name: "p2", Node: "n2", Bound: true, Phase: Failed, Hash: "a", Generation: 6, Created: made},
+	}}
+	var out Plan
+	Make(in, &out)
+	if len(out.Deletes) != 2 || out.Deletes[0].Hash != "b" || out.Deletes[1].Hash != "a" || out.Deletes[0].Created != made {
+		t.Errorf("deletes are %+v", out.Deletes)
+	}
+}
+
 func TestBudgetIsScaled(t *testing.T) {
 	for _, c := range []struct {
 		set                 Spec

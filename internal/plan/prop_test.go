@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -15,224 +14,6 @@ import (
 
 // The properties below are checked on worlds that no engine would make: any
 // number of pods on any node in any state. The numbers are those of doc.go.
-
-// drawInput makes a small, odd world. Ages are from a few values, so that equal
-// times, and times just before and after others, are common.
-func drawInput(t *rapid.T) *Input {
-	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{}}
-	for i := range rapid.IntRange(0, 5).Draw(t, "nodes") {
-		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
-	}
-	for i := range rapid.IntRange(0, 9).Draw(t, "pods") {
-		in.Pods = append(in.Pods, drawPod(t, fmt.Sprintf("p%d", i)))
-	}
-	for i := range 7 {
-		name := fmt.Sprintf("n%d", i)
-		if rapid.IntRange(0, 5).Draw(t, "gone") == 0 {
-			in.Gone[name] = true
-		}
-		if rapid.IntRange(0, 3).Draw(t, "backoff") == 0 {
-			in.Backoff[name] = Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: "last-" + name, Refused: rapid.Bool().Draw(t, "refused")}
-		}
-	}
-	return in
-}
-
-func drawSpec(t *rapid.T) Spec {
-	set := Spec{
-		Hash:           "b",
-		Generation:     rapid.SampledFrom([]int64{0, 7}).Draw(t, "generation"),
-		Strategy:       rapid.SampledFrom([]Strategy{RollingUpdate, RollingUpdate, RollingUpdate, OnDelete}).Draw(t, "strategy"),
-		MaxUnavailable: drawAmount(t, "maxUnavailable"),
-		MinReady:       rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "minReady"),
-		Scheduled:      rapid.IntRange(0, 9).Draw(t, "scheduled") == 0,
-	}
-	if rapid.IntRange(0, 2).Draw(t, "surge") == 0 {
-		set.MaxSurge = drawAmount(t, "maxSurge")
-	}
-	if rapid.Bool().Draw(t, "selector") {
-		set.Placement.Selector = map[string]string{"ssd": "true"}
-	}
-	if rapid.IntRange(0, 15).Draw(t, "halt") == 0 {
-		set.Halt = SelectsAll
-	}
-	return set
-}
-
-func drawAmount(t *rapid.T, label string) Amount {
-	return rapid.SampledFrom([]Amount{{Value: 0}, {Value: 1}, {Value: 2}, {Value: 3}, {Value: 34, Percent: true}, {Value: 100, Percent: true}}).Draw(t, label)
-}
-
-func drawAge(t *rapid.T) time.Time {
-	s := rapid.SampledFrom([]int{0, 1, 29, 30, 31, 60, 61, 3600}).Draw(t, "age")
-	return scriptNow().Add(-time.Duration(s) * time.Second)
-}
-
-func drawDelay(t *rapid.T) time.Duration {
-	return rapid.SampledFrom([]time.Duration{0, time.Second, 31 * time.Second, 15 * time.Minute}).Draw(t, "delay")
-}
-
-func drawNode(t *rapid.T, name string) Node {
-	n := Node{Name: name, UID: "uid-" + name, Labels: map[string]string{}, Ready: rapid.IntRange(0, 2).Draw(t, "ready") > 0}
-	if rapid.IntRange(0, 4).Draw(t, "ssd") > 0 {
-		n.Labels["ssd"] = "true"
-	}
-	if rapid.IntRange(0, 4).Draw(t, "taint") == 0 {
-		effect := rapid.SampledFrom([]Effect{NoSchedule, NoSchedule, PreferNoSchedule, NoExecute}).Draw(t, "effect")
-		n.Taints = []Taint{{Key: "k", Effect: effect}}
-	}
-	if rapid.IntRange(0, 9).Draw(t, "known") > 0 {
-		n.ReadyChanged = drawAge(t)
-	}
-	return n
-}
-
-func drawPod(t *rapid.T, name string) Pod {
-	p := Pod{
-		Name: name, UID: "uid-" + name,
-		Node:       fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "node")),
-		Bound:      rapid.IntRange(0, 4).Draw(t, "bound") > 0,
-		Hash:       rapid.SampledFrom([]string{"a", "a", "b"}).Draw(t, "hash"),
-		Generation: rapid.SampledFrom([]int64{0, 6, 7}).Draw(t, "gen"),
-		Phase:      rapid.SampledFrom([]Phase{Pending, Running, Running, Running, Failed, Succeeded}).Draw(t, "phase"),
-		Created:    drawAge(t),
-		Ready:      rapid.Bool().Draw(t, "ready"),
-		Uncertain:  rapid.IntRange(0, 9).Draw(t, "uncertain") == 0,
-		Refused:    rapid.Bool().Draw(t, "refused"),
-		Forced:     rapid.Bool().Draw(t, "forced"),
-		WasReady:   rapid.Bool().Draw(t, "wasready"),
-	}
-	if rapid.IntRange(0, 9).Draw(t, "homeless") == 0 {
-		p.Node, p.Bound = "", false
-	}
-	if rapid.IntRange(0, 9).Draw(t, "since") > 0 {
-		p.ReadySince = drawAge(t)
-	}
-	if rapid.IntRange(0, 3).Draw(t, "deleted") == 0 {
-		p.Deleted = drawAge(t)
-	}
-	return p
-}
-
-// The twin: the same questions, answered from the definitions, slowly.
-
-type twin struct{ in *Input }
-
-func (w twin) podsOf(node string) (pods []Pod) {
-	for _, p := range w.in.Pods {
-		if p.Node == node {
-			pods = append(pods, p)
-		}
-	}
-	return pods
-}
-
-func (w twin) isCurrent(p Pod) bool {
-	return p.Hash == w.in.Set.Hash || w.in.Set.Generation != 0 && p.Generation == w.in.Set.Generation
-}
-
-func isLive(p Pod) bool {
-	return p.Deleted.IsZero() && p.Phase != Failed && p.Phase != Succeeded
-}
-
-func (w twin) isAvailable(p Pod) bool {
-	if !isLive(p) || !p.Ready || p.Uncertain {
-		return false
-	}
-	if w.in.Set.MinReady == 0 {
-		return true
-	}
-	return !p.ReadySince.IsZero() && w.in.Now.Sub(p.ReadySince) >= w.in.Set.MinReady
-}
-
-func (w twin) runs(n Node) (run, keep bool) {
-	if w.in.Set.Placement.Selector != nil && n.Labels["ssd"] != "true" {
-		return false, false
-	}
-	for _, t := range n.Taints {
-		switch t.Effect {
-		case NoExecute:
-			return false, false
-		case NoSchedule:
-			return false, true
-		}
-	}
-	return true, true
-}
-
-func (w twin) isExcused(n Node) bool {
-	if n.Ready || n.ReadyChanged.IsZero() {
-		return false
-	}
-	moments := []time.Time{}
-	for _, p := range w.podsOf(n.Name) {
-		if w.isCurrent(p) {
-			moments = append(moments, p.Created)
-		} else if !p.Deleted.IsZero() {
-			moments = append(moments, p.Deleted)
-		}
-	}
-	for _, m := range moments {
-		if !n.ReadyChanged.Before(m) {
-			return false
-		}
-	}
-	return !w.in.Backoff[n.Name].Last.After(n.ReadyChanged)
-}
-
-// b is the set B of I4, without and with an available pod.
-func (w twin) b() (down, serving int) {
-	for _, n := range w.in.Nodes {
-		pods := w.podsOf(n.Name)
-		run, keep := w.runs(n)
-		holds := func(p Pod) bool { return isLive(p) && (w.isCurrent(p) && p.Bound || w.isAvailable(p)) }
-		if !run && !(keep && slices.ContainsFunc(pods, holds)) {
-			continue
-		}
-		switch {
-		case slices.ContainsFunc(pods, w.isAvailable):
-			serving++
-		case !w.isExcused(n):
-			down++
-		}
-	}
-	return down, serving
-}
-
-func (w twin) desired() (n int) {
-	for _, node := range w.in.Nodes {
-		if run, _ := w.runs(node); run {
-			n++
-		}
-	}
-	return n
-}
-
-func (w twin) surges() bool {
-	return w.in.Set.Strategy == RollingUpdate && w.in.Set.MaxSurge.Value > 0
-}
-
-func (w twin) pod(name string) Pod {
-	i := slices.IndexFunc(w.in.Pods, func(p Pod) bool { return p.Name == name })
-	return w.in.Pods[i]
-}
-
-func (w twin) node(name string) (Node, bool) {
-	i := slices.IndexFunc(w.in.Nodes, func(n Node) bool { return n.Name == name })
-	if i < 0 {
-		return Node{}, false
-	}
-	return w.in.Nodes[i], true
-}
-
-func checkWorlds(t *testing.T, check func(t *rapid.T, w twin, out *Plan)) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := drawInput(t)
-		var out Plan
-		Make(in, &out)
-		check(t, twin{in}, &out)
-	})
-}
 
 // I1: after the plan, a node that had nothing uncertain has at most one live
 // pod, or with surge at most one of each kind.
@@ -254,7 +35,7 @@ func TestOnePodPerNode(t *testing.T) {
 		for _, n := range w.in.Nodes {
 			count := map[bool]int{}
 			for _, p := range w.podsOf(n.Name) {
-				if p.Uncertain {
+				if p.Uncertain || p.Newer {
 					count = map[bool]int{true: -100, false: -100}
 				}
 				if isLive(p) && !deleted[p.Name] {
@@ -286,7 +67,7 @@ func TestCreatesOnlyWhereThereIsRoom(t *testing.T) {
 			for _, p := range w.podsOf(c.Node) {
 				ended := p.Phase == Failed || p.Phase == Succeeded
 				waits := p.Deleted.IsZero() || !ended // not only for a finalizer
-				if p.Uncertain || waits && !w.surges() || w.surges() && p.Deleted.IsZero() && w.isCurrent(p) {
+				if p.Uncertain || p.Newer || waits && !w.surges() || w.surges() && p.Deleted.IsZero() && w.isCurrent(p) {
 					t.Fatalf("create %+v beside %+v", c, p)
 				}
 			}
@@ -310,6 +91,10 @@ func TestEviction(t *testing.T) {
 			case w.in.Set.Halt != NoReason:
 				if deleted {
 					t.Fatalf("%s is deleted although the set is halted", p.Name)
+				}
+			case known && w.isHeld(p.Node):
+				if deleted {
+					t.Fatalf("%s is deleted on a node with a pod of a newer template (I13)", p.Name)
 				}
 			case known && !keep && p.Deleted.IsZero() && !p.Uncertain:
 				if why != NotSelected && why != TaintEvicts {
@@ -369,7 +154,7 @@ func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 	for _, n := range w.in.Nodes {
 		pods := slices.DeleteFunc(w.podsOf(n.Name), func(p Pod) bool { return !isLive(p) && !p.Uncertain })
 		run, _ := w.runs(n)
-		if !run || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
+		if !run || w.isHeld(n.Name) || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
 			continue
 		}
 		if !slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == pods[0].Name && d.Reason == Outdated }) {
@@ -413,10 +198,10 @@ func slots(t *rapid.T, w twin, out *Plan) {
 	held, taken := 0, 0
 	for _, n := range w.in.Nodes {
 		pods := w.podsOf(n.Name)
-		_, keep := w.runs(n)
+		run, keep := w.runs(n)
 		old := slices.ContainsFunc(pods, func(p Pod) bool { return isLive(p) && !w.isCurrent(p) })
 		failed := slices.ContainsFunc(pods, func(p Pod) bool { return w.isCurrent(p) && !isLive(p) && p.Deleted.IsZero() })
-		live := slices.DeleteFunc(pods, func(p Pod) bool { return !w.isCurrent(p) || !isLive(p) })
+		live := slices.DeleteFunc(pods, func(p Pod) bool { return !w.isCurrent(p) || !isLive(p) || !run && !p.Bound })
 		if keep && old && (failed || len(live) > 0 && !slices.ContainsFunc(live, w.isAvailable)) {
 			held++
 		}
@@ -445,6 +230,87 @@ func TestOnDelete(t *testing.T) {
 			if d.Reason == Duplicate && len(slices.DeleteFunc(w.podsOf(d.Node), func(p Pod) bool { return !isLive(p) })) < 2 {
 				t.Fatalf("%+v is no duplicate", d)
 			}
+		}
+	})
+}
+
+// I1: what is available is not deleted as one too many, unless something
+// available is kept beside it.
+func TestDuplicatesServe(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		deleted := map[string]bool{}
+		for _, d := range out.Deletes {
+			deleted[d.Pod] = true
+		}
+		kept := func(p Pod) bool { return !deleted[p.Name] && w.isAvailable(p) }
+		for _, d := range out.Deletes {
+			if d.Reason == Duplicate && w.isAvailable(w.pod(d.Pod)) && !slices.ContainsFunc(w.podsOf(d.Node), kept) {
+				t.Fatalf("%s is available, and nothing else that stays is\n%s", d.Pod, Render(out, w.in.Now))
+			}
+		}
+	})
+}
+
+// I3: a pod that is not bound, on a node that only keeps what runs, changes
+// nothing on other nodes.
+func TestUnboundAndKept(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		without := clone(w.in)
+		keeps := map[string]bool{}
+		for _, n := range w.in.Nodes {
+			run, keep := w.runs(n)
+			keeps[n.Name] = keep && !run && !w.isHeld(n.Name)
+		}
+		without.Pods = slices.DeleteFunc(without.Pods, func(p Pod) bool {
+			// One that serves is none, and one that is uncertain holds up its node.
+			return keeps[p.Node] && !p.Bound && isLive(p) && !p.Ready && !p.Uncertain
+		})
+		if slices.ContainsFunc(w.in.Nodes, func(n Node) bool { return w.isExcused(n) != twin{without}.isExcused(n) }) {
+			t.Skip() // the pod tells since when its node is in trouble
+		}
+		var other Plan
+		Make(without, &other)
+		if diff := cmp.Diff(actsElsewhere(&other, keeps), actsElsewhere(out, keeps)); diff != "" {
+			t.Fatalf("elsewhere (-without +with):\n%s", diff)
+		}
+	})
+}
+
+func actsElsewhere(p *Plan, not map[string]bool) (acts []any) {
+	for _, d := range p.Deletes {
+		if !not[d.Node] {
+			acts = append(acts, d)
+		}
+	}
+	for _, c := range p.Creates {
+		acts = append(acts, c)
+	}
+	return acts
+}
+
+// Before WakeAt, time alone changes nothing but which of several pods speaks for
+// a node that should have none. Where something is to be done it may: it is
+// done by then.
+func TestNothingChangesBeforeWakeAt(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		if len(out.Creates)+len(out.Deletes) > 0 {
+			t.Skip()
+		}
+		later := clone(w.in)
+		later.Now = later.Now.Add(rapid.SampledFrom([]time.Duration{
+			time.Nanosecond, time.Second, 30 * time.Second, 20 * time.Minute, time.Hour}).Draw(t, "later"))
+		if at := out.WakeAt; !at.IsZero() && !later.Now.Before(at) {
+			later.Now = at.Add(-1)
+		}
+		var again Plan
+		Make(later, &again)
+		for _, p := range []*Plan{out, &again} {
+			for i := range p.Verdicts {
+				p.Verdicts[i].Pod = ""
+			}
+		}
+		if diff := diffPlans(out, &again); diff != "" {
+			t.Fatalf("after %v (-then +now):\n%s", later.Now.Sub(w.in.Now), diff)
 		}
 	})
 }

@@ -22,6 +22,7 @@ const (
 	BackingOff            // a failed pod is left in place for a while
 	WaitingForScheduler   // the pod waits for the scheduler to bind it
 	Unconfirmed           // the outcome of the last write is not known yet
+	NewerTemplate         // the pod is of a newer template than the one known
 
 	// Not eligible.
 	NotNamed           // the template names another node
@@ -63,6 +64,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	BackingOff:            {"BackingOff", "The pod has ended and is left in place for a while before it is replaced."},
 	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to find room for it on this node."},
 	Unconfirmed:           {"Unconfirmed", "The outcome of the last write to this pod is not known yet; nothing is done here until it is."},
+	NewerTemplate:         {"NewerTemplate", "The pod is of a newer template than the one that is known; nothing is done here until that one is."},
 
 	NotNamed:           {"NotNamed", "The pod template names another node."},
 	NotSelected:        {"NotSelected", "The node's labels do not match the node selector."},
@@ -80,7 +82,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	Surge:        {"Surge", "A pod of the current revision is created beside the old one."},
 	Outdated:     {"Outdated", "The pod is outdated and is replaced by the current revision."},
 	Surged:       {"Surged", "The old pod is deleted, because its successor is available."},
-	Duplicate:    {"Duplicate", "The node has more pods than one, so the newer are deleted."},
+	Duplicate:    {"Duplicate", "The node has more pods than one, so one is kept and the others are deleted."},
 	PodFailed:    {"PodFailed", "The pod has failed and is replaced."},
 	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run for ever, and is replaced."},
 	PodRefused:   {"PodRefused", "The kubelet had no room for the pod; the scheduler places its successor when there is."},

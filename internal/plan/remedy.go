@@ -21,6 +21,7 @@ var remedies = [...]string{
 	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs --previous.",
 	WaitingForScheduler:   "Make room on the node: kubectl describe pod says what it lacks.",
 	Unconfirmed:           "Waits for the API server's answer.",
+	NewerTemplate:         "Waits for the newest version of the DaemonSet.",
 	NotNamed:              "Change the template's spec.nodeName.",
 	NotSelected:           "Label the node, or change the template's nodeSelector.",
 	AffinityNotMatched:    "Label the node, or change the template's required node affinity.",

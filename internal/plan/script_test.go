@@ -24,7 +24,8 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	-- nodes --     one node a line: see parseNode
 //	-- pods --      one pod a line: see parsePod
 //	-- gone --      names of nodes that are known to be gone
-//	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused]
+//	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused] [rev=HASH]
+//	                [created=AGE] [first=AGE]
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -261,7 +262,7 @@ func ago(age string, now time.Time) (time.Time, error) {
 
 // parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
 // [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
-// [forced] [uncertain]. A pod runs and is an hour old unless it says otherwise.
+// [forced] [uncertain] [newer]. A pod runs and is an hour old unless it says otherwise.
 func parsePod(words []string, now time.Time) (p Pod, err error) {
 	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
 		Phase: Running, Created: now.Add(-time.Hour)}
@@ -310,6 +311,8 @@ func podFlag(p *Pod, word string) error {
 		p.Forced = true
 	case "uncertain":
 		p.Uncertain = true
+	case "newer":
+		p.Newer = true
 	default:
 		return fmt.Errorf("unknown word %q", word)
 	}
@@ -326,6 +329,12 @@ func parseBackoff(words []string, now time.Time) (b Backoff, err error) {
 			b.Delay, err = time.ParseDuration(value)
 		case "pod":
 			b.Pod = value
+		case "rev":
+			b.Hash = value
+		case "created":
+			b.Created, err = ago(value, now)
+		case "first":
+			b.First, err = ago(value, now)
 		case "refused":
 			b.Refused = true
 		default:

@@ -197,7 +197,7 @@ func (a *api) create(w *write, name string) answer {
 	case a.quota >= 0 && len(a.pods) >= a.quota:
 		return answer{code: overQuota}
 	}
-	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash,
+	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash, Generation: w.set.spec.Generation,
 		Bound: !w.create.ByScheduler, Created: a.w.stamp()}}
 	if n != nil && p.Bound {
 		p.nodeUID = n.UID

@@ -86,7 +86,7 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 		}
 		if w.create != nil && !shown {
 			more = append(more, plan.Pod{Name: w.names[len(w.names)-1], Node: w.create.Node,
-				Bound: !w.create.ByScheduler, Hash: w.hash, Created: now, Uncertain: true})
+				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.set.spec.Generation, Created: now, Uncertain: true})
 		}
 	}
 	return more

@@ -31,12 +31,13 @@ const (
 	GoneTakesAll   Bug = "gone-takes-all"  // pods go with a node although another has its name since
 	EagerSuccessor Bug = "eager-successor" // a pod is created while the delete of the last one has no answer
 	NoLabels       Bug = "no-labels"       // the node selector is not read
+	NoNewer        Bug = "no-newer"        // pods of a newer template are not told from outdated ones
 )
 
 // Bugs lists them all.
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
-		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor}
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -20,7 +19,7 @@ func TestBugsAreFound(t *testing.T) {
 			t.Parallel()
 			scripted := false
 			for i, sc := range scripts {
-				if _, err := Play(sc, bug, nil); err != nil && !slices.Contains(found, files[i]) {
+				if _, err := Play(sc, bug, nil); err != nil {
 					t.Logf("found by %s: %v", files[i], err)
 					scripted = true
 				}

@@ -11,7 +11,7 @@ type Faults struct {
 	// they took effect (one half) or not.
 	Lost int
 	// Late requests get such an error first and take effect after it. No
-	// client can be safe from this; see doc.go.
+	// client can be safe from this: doc.go says what holds all the same.
 	Late int
 	// Throttled requests are refused with 429.
 	Throttled int

@@ -35,6 +35,7 @@ type controller struct {
 	applier applier
 
 	queued    bool          // a sync is on its way
+	reading   bool          // the DaemonSet is being read again
 	busy      bool          // a sync waits for the status to be written
 	again     bool          // something has changed meanwhile
 	timer     time.Duration // the next sync by the clock; 0: none
@@ -149,6 +150,7 @@ func (c *controller) decide(set *daemonSet) {
 		}
 	}
 	in.Pods = append(in.Pods, c.applier.overlay(in.Pods, in.Now)...)
+	c.tellNewer(set)
 	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
 	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) })
 	in.Backoff = c.backoff
@@ -158,6 +160,29 @@ func (c *controller) decide(set *daemonSet) {
 	if c.w.trace != nil {
 		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))
 	}
+}
+
+// tellNewer marks the pods of templates that came after the set. A live read
+// then brings a set that is as new as they are (I13).
+func (c *controller) tellNewer(set *daemonSet) {
+	newer := false
+	for i := range c.in.Pods {
+		p := &c.in.Pods[i]
+		p.Newer = p.Generation > set.spec.Generation && c.w.bug != NoNewer
+		newer = newer || p.Newer
+	}
+	if !newer || c.reading {
+		return
+	}
+	c.reading = true
+	c.send(false, func() answer { return answer{set: c.w.api.set} }, func(a answer) {
+		c.reading = false
+		if a.code == ok {
+			c.index.putSet(a.set)
+		} else {
+			c.wake(c.w.now + time.Second)
+		}
+	})
 }
 
 // submit hands the acts to the applier, without the slots whose time has not

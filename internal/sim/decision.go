@@ -60,7 +60,7 @@ func (k *checker) balance(c *controller, set *daemonSet) (b balance) {
 				b.down++
 			}
 		}
-		if p.fit.keep && p.old > 0 && !p.curUp && (p.cur > 0 || p.coming || p.failing) {
+		if p.fit.keep && p.old > 0 && !p.curUp && (p.fit.run && p.cur > 0 || p.curBound || p.coming || p.failing) {
 			b.surging++
 		}
 	}
@@ -106,7 +106,7 @@ func (k *checker) survey(c *controller, set *daemonSet) {
 	for _, w := range c.applier.started {
 		if at := k.place(w.node()); at != nil && w.create != nil && w.hash == set.spec.Hash {
 			// A pod of that name is counted as what it is.
-			at.coming = !slices.ContainsFunc(at.pods, func(p *pod) bool { return slices.Contains(w.names, p.Name) })
+			at.coming = (at.fit.run || !w.create.ByScheduler) && !slices.ContainsFunc(at.pods, func(p *pod) bool { return slices.Contains(w.names, p.Name) })
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (k *checker) place(name string) *place {
 }
 
 func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
-	current := p.Hash == set.spec.Hash
+	current := isCurrent(&set.spec, p)
 	at.failing = at.failing || current && ended(&p.Pod) && p.Deleted.IsZero()
 	if !live(&p.Pod) {
 		return
@@ -155,7 +155,7 @@ func (k *checker) excused(set *daemonSet, at *place) bool {
 		return false
 	}
 	for _, p := range at.pods {
-		current := p.Hash == set.spec.Hash
+		current := isCurrent(&set.spec, p)
 		if current && !p.Created.After(since) || !current && !p.Deleted.IsZero() && !p.Deleted.After(since) {
 			return false
 		}
@@ -189,7 +189,7 @@ func (k *checker) judgeDelete(c *controller, d *plan.Delete, spec *plan.Spec, b 
 		}
 		return
 	}
-	current := p.Hash == spec.Hash
+	current := isCurrent(spec, p)
 	switch {
 	case at.node == nil:
 		if p.Bound && !d.Now {
@@ -197,6 +197,12 @@ func (k *checker) judgeDelete(c *controller, d *plan.Delete, spec *plan.Spec, b 
 		}
 	case !at.fit.keep, ended(&p.Pod), !p.Deleted.IsZero():
 	case at.spare(p, current, b.surges):
+		if k.available(c, &daemonSet{spec: *spec}, p) {
+			at.take()
+			if at.available == 0 {
+				k.w.fail("I1: %s is deleted as one too many on %s (%s), and is the only one that is available", p.Name, d.Node, d.Reason)
+			}
+		}
 	case !b.rolls:
 		k.w.fail("I7: %s is to be deleted, with OnDelete (%s)", p.Name, d.Reason)
 	case current:

@@ -9,8 +9,8 @@
 //
 // # What is checked
 //
-// The numbers are those of package plan. I1, I2 and I7 are checked on the true
-// state of the API, whenever a write takes effect. I4, I5 and I6 are checked
+// The numbers are those of package plan. I1, I2, I7 and I13 are checked on the
+// true state of the API, whenever a write takes effect. I4, I5 and I6 are checked
 // whenever a controller decides, on what it has watched, with its own writes
 // laid over: which ones those are the checker knows from the API, not from the
 // controller. When the events are over the cluster is healed, and then every
@@ -28,6 +28,15 @@
 //
 // Times that the API shows are whole seconds, rounded down, as in Kubernetes. A
 // request takes effect within requestTimeout of being sent, or never; leases
-// keep a new leader from starting before that. The fault "late" breaks the
-// first half of this, the event "overlap" the second.
+// keep a new leader from starting before that.
+//
+// # What cannot be promised
+//
+// The fault "late" lets requests take effect after their error, and so perhaps
+// after the live read that settled them; the event "overlap" lets two
+// controllers run at once. Then a pod may be created beside another one, which
+// is counted (Report.Doubles) and is no error. Everything else is checked as
+// ever: the budget on what a process can know, which a delete that comes late
+// is no part of until a watch shows it; and the end, in which every node has
+// its one pod again.
 package sim

@@ -88,11 +88,15 @@ func drawPause(t *rapid.T) time.Duration {
 
 func drawFaults(t *rapid.T, at time.Duration) Event {
 	percent := func(label string) int { return pick(t, label, 0, 0, 5, 20, 60) }
-	return Event{At: at, Op: "faults", Args: []string{
+	e := Event{At: at, Op: "faults", Args: []string{
 		fmt.Sprintf("lost=%d", percent("lost")), fmt.Sprintf("throttled=%d", percent("throttled")),
 		fmt.Sprintf("latency=%dms", pick(t, "latency", 20, 500, 3000)),
 		fmt.Sprintf("lag=%dms", pick(t, "lag", 20, 500, 5000, 20000)),
 	}}
+	if n := pick(t, "late", 0, 0, 0, 0, 0, 0, 5, 20); n > 0 {
+		e.Args = append(e.Args, fmt.Sprintf("late=%d", n))
+	}
+	return e
 }
 
 // How often each kind of event is drawn.

@@ -27,7 +27,6 @@ type Scenario struct {
 	Finalizers    bool // something holds pods for a while that have ended
 	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
 	KeepDead      bool // nodes that are dead at the end stay so
-	Strict        bool // what is known to be wrong, and tolerated, is an error
 }
 
 // Set is the DaemonSet.
@@ -119,6 +118,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 		return e.Op == "overlap" || e.Op == "faults" && slices.ContainsFunc(e.Args, func(a string) bool { return strings.HasPrefix(a, "late=") })
 	})
 	w.api.set = &daemonSet{uid: "set", generation: 1, spec: sc.Set.spec(sc.first())}
+	w.api.set.spec.Generation = 1
 	w.api.putSet(func(*daemonSet) {})
 	for _, n := range sc.Nodes {
 		w.kubelets.join(n.Name, map[string]string{"pool": n.Pool}, n.Taints)
@@ -222,8 +222,12 @@ func (w *world) expect() {
 // edit changes the DaemonSet's specification.
 func (w *world) edit(change func(*plan.Spec)) {
 	w.api.putSet(func(s *daemonSet) {
+		template := s.spec.Hash
 		change(&s.spec)
 		s.generation++
+		if s.spec.Hash != template {
+			s.spec.Generation++ // as the API server counts templates
+		}
 	})
 	w.tracef("user     edits: revision %s, maxUnavailable %v, maxSurge %v", w.api.set.spec.Hash, w.api.set.spec.MaxUnavailable, w.api.set.spec.MaxSurge)
 }

@@ -20,7 +20,7 @@ import (
 //	-- set --        one setting a line: strategy OnDelete, maxUnavailable N[%],
 //	                 maxSurge N[%], minReady DURATION, pool NAME, tolerate all,
 //	                 scheduled yes
-//	-- cluster --    finalizers, taint-not-ready, keep-dead, strict: one a line
+//	-- cluster --    finalizers, taint-not-ready, keep-dead: one a line
 //	-- revisions --  NAME BEHAVIOUR
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is no pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
@@ -65,7 +65,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	case "set":
 		err = sc.Set.parse(words)
 	case "cluster":
-		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "strict": &sc.Strict}[words[0]]
+		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead}[words[0]]
 		if flag == nil {
 			return fmt.Errorf("unknown word")
 		}
@@ -209,7 +209,6 @@ func (sc *Scenario) String() string {
 	line(sc.Finalizers, "finalizers")
 	line(sc.TaintNotReady, "taint-not-ready")
 	line(sc.KeepDead, "keep-dead")
-	line(sc.Strict, "strict")
 	line(true, "-- revisions --")
 	for _, r := range slices.Sorted(maps.Keys(sc.Revisions)) {
 		line(true, "%s %s", r, sc.Revisions[r])

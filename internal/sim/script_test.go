@@ -11,14 +11,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-// found is the scripts of defects that are known and not mended yet. They are
-// still run, and must still fail: a script that passes leaves this list.
-var found = []string{
-	"found-failed-then-dead",
-	"found-predecessor",
-	"found-unbound-kept",
-}
-
 func sorted(s []string) []string {
 	slices.Sort(s)
 	return s
@@ -75,13 +67,8 @@ func TestScripts(t *testing.T) {
 			}
 			report, err := Play(scripts[i], NoBug, trace)
 			t.Logf("%+v", report)
-			switch known := slices.Contains(found, name); {
-			case err != nil && known:
-				t.Skipf("known, and not mended yet: %v", err)
-			case err != nil:
+			if err != nil {
 				t.Error(err)
-			case known:
-				t.Error("this passes: take it off the list")
 			}
 		})
 	}

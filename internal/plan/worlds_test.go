@@ -1,0 +1,245 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// drawInput makes a small, odd world. Ages are from a few values, so that equal
+// times, and times just before and after others, are common.
+func drawInput(t *rapid.T) *Input {
+	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{}}
+	for i := range rapid.IntRange(0, 5).Draw(t, "nodes") {
+		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
+	}
+	for i := range rapid.IntRange(0, 9).Draw(t, "pods") {
+		in.Pods = append(in.Pods, drawPod(t, fmt.Sprintf("p%d", i)))
+	}
+	for i := range 7 {
+		name := fmt.Sprintf("n%d", i)
+		if rapid.IntRange(0, 5).Draw(t, "gone") == 0 {
+			in.Gone[name] = true
+		}
+		if rapid.IntRange(0, 3).Draw(t, "backoff") == 0 {
+			in.Backoff[name] = drawBackoff(t, "last-"+name)
+		}
+	}
+	return in
+}
+
+func drawSpec(t *rapid.T) Spec {
+	set := Spec{
+		Hash:           "b",
+		Generation:     rapid.SampledFrom([]int64{0, 7}).Draw(t, "generation"),
+		Strategy:       rapid.SampledFrom([]Strategy{RollingUpdate, RollingUpdate, RollingUpdate, OnDelete}).Draw(t, "strategy"),
+		MaxUnavailable: drawAmount(t, "maxUnavailable"),
+		MinReady:       rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "minReady"),
+		Scheduled:      rapid.IntRange(0, 9).Draw(t, "scheduled") == 0,
+	}
+	if rapid.IntRange(0, 2).Draw(t, "surge") == 0 {
+		set.MaxSurge = drawAmount(t, "maxSurge")
+	}
+	if rapid.Bool().Draw(t, "selector") {
+		set.Placement.Selector = map[string]string{"ssd": "true"}
+	}
+	if rapid.IntRange(0, 15).Draw(t, "halt") == 0 {
+		set.Halt = SelectsAll
+	}
+	return set
+}
+
+func drawAmount(t *rapid.T, label string) Amount {
+	return rapid.SampledFrom([]Amount{{Value: 0}, {Value: 1}, {Value: 2}, {Value: 3}, {Value: 34, Percent: true}, {Value: 100, Percent: true}}).Draw(t, label)
+}
+
+func drawAge(t *rapid.T) time.Time {
+	s := rapid.SampledFrom([]int{0, 1, 29, 30, 31, 60, 61, 3600}).Draw(t, "age")
+	return scriptNow().Add(-time.Duration(s) * time.Second)
+}
+
+func drawDelay(t *rapid.T) time.Duration {
+	return rapid.SampledFrom([]time.Duration{0, time.Second, 31 * time.Second, 15 * time.Minute}).Draw(t, "delay")
+}
+
+func drawBackoff(t *rapid.T, pod string) Backoff {
+	b := Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: pod, Created: drawAge(t), First: drawAge(t),
+		Hash: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "hash"), Refused: rapid.Bool().Draw(t, "refused")}
+	if b.First.After(b.Created) {
+		b.First = b.Created
+	}
+	return b
+}
+
+func drawNode(t *rapid.T, name string) Node {
+	n := Node{Name: name, UID: "uid-" + name, Labels: map[string]string{}, Ready: rapid.IntRange(0, 2).Draw(t, "ready") > 0}
+	if rapid.IntRange(0, 4).Draw(t, "ssd") > 0 {
+		n.Labels["ssd"] = "true"
+	}
+	if rapid.IntRange(0, 4).Draw(t, "taint") == 0 {
+		effect := rapid.SampledFrom([]Effect{NoSchedule, NoSchedule, PreferNoSchedule, NoExecute}).Draw(t, "effect")
+		n.Taints = []Taint{{Key: "k", Effect: effect}}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "known") > 0 {
+		n.ReadyChanged = drawAge(t)
+	}
+	return n
+}
+
+func drawPod(t *rapid.T, name string) Pod {
+	p := Pod{
+		Name: name, UID: "uid-" + name,
+		Node:       fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "node")),
+		Bound:      rapid.IntRange(0, 4).Draw(t, "bound") > 0,
+		Hash:       rapid.SampledFrom([]string{"a", "a", "b"}).Draw(t, "hash"),
+		Generation: rapid.SampledFrom([]int64{0, 6, 7}).Draw(t, "gen"),
+		Phase:      rapid.SampledFrom([]Phase{Pending, Running, Running, Running, Failed, Succeeded}).Draw(t, "phase"),
+		Created:    drawAge(t),
+		Ready:      rapid.Bool().Draw(t, "ready"),
+		Uncertain:  rapid.IntRange(0, 9).Draw(t, "uncertain") == 0,
+		Refused:    rapid.Bool().Draw(t, "refused"),
+		Forced:     rapid.Bool().Draw(t, "forced"),
+		WasReady:   rapid.Bool().Draw(t, "wasready"),
+		Newer:      rapid.IntRange(0, 14).Draw(t, "newer") == 14,
+	}
+	if rapid.IntRange(0, 9).Draw(t, "homeless") == 0 {
+		p.Node, p.Bound = "", false
+	}
+	if rapid.IntRange(0, 9).Draw(t, "since") > 0 {
+		p.ReadySince = drawAge(t)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "deleted") == 0 {
+		p.Deleted = drawAge(t)
+	}
+	return p
+}
+
+// The twin: the same questions, answered from the definitions, slowly.
+
+type twin struct{ in *Input }
+
+func (w twin) podsOf(node string) (pods []Pod) {
+	for _, p := range w.in.Pods {
+		if p.Node == node {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+func (w twin) isCurrent(p Pod) bool {
+	return p.Hash == w.in.Set.Hash || w.in.Set.Generation != 0 && p.Generation == w.in.Set.Generation
+}
+
+func isLive(p Pod) bool {
+	return p.Deleted.IsZero() && p.Phase != Failed && p.Phase != Succeeded
+}
+
+func (w twin) isAvailable(p Pod) bool {
+	if !isLive(p) || !p.Ready || p.Uncertain {
+		return false
+	}
+	if w.in.Set.MinReady == 0 {
+		return true
+	}
+	return !p.ReadySince.IsZero() && w.in.Now.Sub(p.ReadySince) >= w.in.Set.MinReady
+}
+
+func (w twin) runs(n Node) (run, keep bool) {
+	if w.in.Set.Placement.Selector != nil && n.Labels["ssd"] != "true" {
+		return false, false
+	}
+	for _, t := range n.Taints {
+		switch t.Effect {
+		case NoExecute:
+			return false, false
+		case NoSchedule:
+			return false, true
+		}
+	}
+	return true, true
+}
+
+func (w twin) isExcused(n Node) bool {
+	if n.Ready || n.ReadyChanged.IsZero() {
+		return false
+	}
+	moments := []time.Time{}
+	for _, p := range w.podsOf(n.Name) {
+		if w.isCurrent(p) {
+			moments = append(moments, p.Created)
+		} else if !p.Deleted.IsZero() {
+			moments = append(moments, p.Deleted)
+		}
+	}
+	for _, m := range moments {
+		if !n.ReadyChanged.Before(m) {
+			return false
+		}
+	}
+	b := w.in.Backoff[n.Name]
+	remembered := b.Delay > 0 && w.in.Now.Sub(b.Last) <= 30*time.Minute && b.Hash == w.in.Set.Hash
+	return !remembered || n.ReadyChanged.Before(b.First)
+}
+
+// isHeld says that the node has a pod of a newer template (I13).
+func (w twin) isHeld(node string) bool {
+	return slices.ContainsFunc(w.podsOf(node), func(p Pod) bool { return p.Newer })
+}
+
+// b is the set B of I4, without and with an available pod.
+func (w twin) b() (down, serving int) {
+	for _, n := range w.in.Nodes {
+		pods := w.podsOf(n.Name)
+		run, keep := w.runs(n)
+		holds := func(p Pod) bool { return isLive(p) && (w.isCurrent(p) && p.Bound || w.isAvailable(p)) }
+		if !run && !(keep && slices.ContainsFunc(pods, holds)) {
+			continue
+		}
+		switch {
+		case slices.ContainsFunc(pods, w.isAvailable):
+			serving++
+		case !w.isExcused(n):
+			down++
+		}
+	}
+	return down, serving
+}
+
+func (w twin) desired() (n int) {
+	for _, node := range w.in.Nodes {
+		if run, _ := w.runs(node); run {
+			n++
+		}
+	}
+	return n
+}
+
+func (w twin) surges() bool {
+	return w.in.Set.Strategy == RollingUpdate && w.in.Set.MaxSurge.Value > 0
+}
+
+func (w twin) pod(name string) Pod {
+	i := slices.IndexFunc(w.in.Pods, func(p Pod) bool { return p.Name == name })
+	return w.in.Pods[i]
+}
+
+func (w twin) node(name string) (Node, bool) {
+	i := slices.IndexFunc(w.in.Nodes, func(n Node) bool { return n.Name == name })
+	if i < 0 {
+		return Node{}, false
+	}
+	return w.in.Nodes[i], true
+}
+
+func checkWorlds(t *testing.T, check func(t *rapid.T, w twin, out *Plan)) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := drawInput(t)
+		var out Plan
+		Make(in, &out)
+		check(t, twin{in}, &out)
+	})
+}
