@@ -14,13 +14,14 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 # Directories are among the sources: their times tell of a deleted file.
 SOURCES := $(shell find cmd internal \( -type d -o -type f ! -name '*_test.go' \) ! -path '*/testdata*') go.mod go.sum
+BENCH_SOURCES := $(shell find bench -type f -name '*.go' ! -name '*_test.go')
 RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
 CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
 IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
 
 .PHONY: help
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 .PHONY: build
 build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
@@ -65,6 +66,13 @@ mutants: bin/tools/mutants ## plant defects in the planner one by one and see th
 bin/tools/mutants:
 	@go -C tools build -o ../bin/tools/mutants ./mutants
 
+.PHONY: bench bench-large
+bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernetes' own controller, 5,000 nodes, 30 minutes
+	@bin/bench
+
+bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, once
+	@bin/bench --nodes 20000 --reps 1 --results bench/results/large
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin
@@ -91,6 +99,10 @@ bin/everynode: $(SOURCES) bin/version
 
 bin/everynode-controller: $(SOURCES) bin/version
 	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode-controller
+	@touch $@
+
+bin/bench: $(SOURCES) $(BENCH_SOURCES) bin/version
+	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./bench
 	@touch $@
 
 bin/kubectl: | bin/everynode

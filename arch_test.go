@@ -94,6 +94,13 @@ var importRules = []importRule{
 		},
 		reason: "tests alone: the engine beside Kubernetes' own controller, which only they may link, on a bare API server; nothing else takes part",
 	},
+	{
+		path: "bench", never: []string{"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/..."},
+		reason: "it measures the engine's program from outside, on a stock API server",
+	},
+	{path: "bench/report", only: []string{"std"}, reason: "statistics, table and plot are tested without linking an API server"},
+	{path: "internal", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
+	{path: "cmd", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
 	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is no part of the cluster"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
@@ -538,6 +545,10 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/compat/a_test.go", `import "k8s.io/kubernetes/pkg/controller/daemon"`, ""},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/engine"`, ""},
 		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "no part of the cluster"},
+		{"imports", "bench/a.go", `import "everynode/internal/controlplane"`, "from outside"},
+		{"imports", "bench/a.go", `import "k8s.io/kubernetes/cmd/kube-apiserver/app"`, ""},
+		{"imports", "bench/report/a.go", `import "k8s.io/api/core/v1"`, "without linking an API server"},
+		{"imports", "internal/engine/a.go", `import "everynode/bench/report"`, "knows nothing of the measurement"},
 		{"imports", "e2e/a_test.go", `import "everynode/internal/plan"`, "from outside"},
 
 		{"selectors", "internal/plan/a.go", "import \"time\"\nvar _ = time.Now", "now is an input"},

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+
+	"everynode/bench/report"
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// bareSettings is how many requests the bare client has under way, over how many
+// connections.
+type bareSettings struct{ workers, connections int }
+
+func (b bareSettings) String() string {
+	if b.workers == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d requests at once over %d connections", b.workers, b.connections)
+}
+
+func bareCandidates() []bareSettings {
+	return []bareSettings{{8, 1}, {16, 1}, {32, 1}, {64, 2}}
+}
+
+// measureBare creates the pods of one DaemonSet, encoded beforehand, without a
+// controller: no DaemonSet engine can be faster on this machine.
+func (r *run) measureBare(ctx context.Context) error {
+	if r.bench.bare.workers == 0 {
+		if err := r.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	pods, err := r.encodePods(ctx, agentName, r.size)
+	if err != nil {
+		return err
+	}
+	before, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	took, err := r.post(ctx, agentName, pods, r.bench.bare)
+	if err != nil {
+		return err
+	}
+	after, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	m := report.Metrics{"time": took.Seconds(), "running": took.Seconds(), "pods": float64(r.size)}
+	r.since(before, after, m)
+	for _, name := range []string{"cpu", "peakRSS", "peakAnon", "statusWrites"} {
+		delete(m, name) // it has no process of its own
+	}
+	r.record(phaseCoverage, m)
+	return nil
+}
+
+// sweep finds the best settings, on a part of the nodes.
+func (r *run) sweep(ctx context.Context) error {
+	n := min(r.size, max(r.size/5, 200), 600)
+	var best time.Duration
+	for i, candidate := range bareCandidates() {
+		name := fmt.Sprintf("sweep-%d", i)
+		pods, err := r.encodePods(ctx, name, n)
+		if err != nil {
+			return err
+		}
+		took, err := r.post(ctx, name, pods, candidate)
+		if err != nil {
+			return err
+		}
+		r.say("  bare client, %s: %.0f pods/s", candidate, float64(n)/took.Seconds())
+		if best == 0 || took < best {
+			best, r.bench.bare = took, candidate
+		}
+		err = r.client.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)},
+			metav1.ListOptions{LabelSelector: labelApp + "=" + name})
+		if err != nil {
+			return fmt.Errorf("remove the pods of the sweep: %w", err)
+		}
+		if _, err := r.fleet.await(ctx, "the pods of the sweep are gone", running(name, 0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodePods makes a DaemonSet, and the pods that it should have on n nodes.
+func (r *run) encodePods(ctx context.Context, name string, n int) ([][]byte, error) {
+	ds, err := r.client.AppsV1().DaemonSets(namespace).Create(ctx, daemonSet(name, "", tenPercent), metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("make the DaemonSet %s: %w", name, err)
+	}
+	ds.APIVersion, ds.Kind = appsv1.SchemeGroupVersion.String(), "DaemonSet"
+	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), protobuf)
+	if !ok {
+		return nil, fmt.Errorf("client-go cannot encode %s", protobuf)
+	}
+	encoder := scheme.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion)
+	const revision = "5d8f7c9b6d"
+	pods := make([][]byte, n)
+	for i := range pods {
+		node := nodeName("0", i)
+		pod := view.NewPod(ds, revision, plan.Create{Node: node}, view.PodName(ds, node, revision, "", 0))
+		if pods[i], err = runtime.Encode(encoder, pod); err != nil {
+			return nil, fmt.Errorf("encode a pod: %w", err)
+		}
+	}
+	return pods, nil
+}
+
+// post creates the pods, and returns how long it took until all of them ran.
+func (r *run) post(ctx context.Context, name string, pods [][]byte, how bareSettings) (time.Duration, error) {
+	var connections []rest.Interface
+	for range how.connections {
+		client, err := kubernetes.NewForConfig(r.pki.config(r.url, userController))
+		if err != nil {
+			return 0, fmt.Errorf("make the bare client: %w", err)
+		}
+		connections = append(connections, client.CoreV1().RESTClient())
+	}
+	all := r.fleet.expect(running(name, len(pods)))
+	began := time.Now()
+	next := make(chan []byte, len(pods))
+	for _, pod := range pods {
+		next <- pod
+	}
+	close(next)
+	g, sending := errgroup.WithContext(ctx)
+	for i := range how.workers {
+		to := connections[i%len(connections)]
+		g.Go(func() error {
+			for pod := range next {
+				if err := to.Post().Namespace(namespace).Resource("pods").SetHeader("Content-Type", protobuf).Body(pod).Do(sending).Error(); err != nil {
+					return fmt.Errorf("create a pod: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	ended, err := all.await(ctx, r.fleet, "all pods run")
+	return ended.Sub(began), err
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"everynode/bench/report"
+)
+
+const joinFamily = "9"
+
+// join makes a node that is ready at once, and returns when the server has it.
+func (r *run) join(ctx context.Context, name string, i int, labels map[string]string) (time.Time, error) {
+	node := newNode(name, r.size+i, labels)
+	err := r.client.CoreV1().RESTClient().Post().Resource("nodes").Body(node).Do(ctx).Error()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("make node %s: %w", name, err)
+	}
+	return time.Now(), nil
+}
+
+var joined = map[string]string{labelJoined: "true"}
+
+// joinOneByOne: from the moment when a new node is there to its pod being bound.
+func (r *run) joinOneByOne(ctx context.Context, m report.Metrics) error {
+	var took []float64
+	for i := range r.joins {
+		name := nodeName(joinFamily, i)
+		bound := r.fleet.expect(hasPod(agentName, name))
+		began, err := r.join(ctx, name, i, joined)
+		if err != nil {
+			return err
+		}
+		at, err := bound.await(ctx, r.fleet, "the new node has its pod")
+		if err != nil {
+			return err
+		}
+		took = append(took, at.Sub(began).Seconds())
+		if err := r.pause(ctx); err != nil {
+			return err
+		}
+	}
+	m.Quantiles(took)
+	return nil
+}
+
+// pause lets the status writes that follow an event pass, so that events are
+// measured one by one.
+func (r *run) pause(ctx context.Context) error {
+	timer := time.NewTimer(50 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// joinAtOnce: from the first of many new nodes to all their pods being bound.
+func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
+	want := r.size + r.burst
+	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(agentName).onNode) == want })
+	began := time.Now()
+	err := parallel(ctx, r.burst, func(ctx context.Context, i int) error {
+		_, err := r.join(ctx, nodeName(joinFamily, i), i, joined)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m["posted"] = time.Since(began).Seconds()
+	at, err := bound.await(ctx, r.fleet, "all new nodes have their pod")
+	m["time"] = at.Sub(began).Seconds()
+	return err
+}
+
+// removeJoined takes new nodes away again, and their pods, as a cloud controller
+// and the pod garbage collector would.
+func (r *run) removeJoined(ctx context.Context) error {
+	err := r.client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelJoined})
+	if err != nil {
+		return fmt.Errorf("remove the new nodes: %w", err)
+	}
+	suffix := strings.TrimPrefix(nodeName(joinFamily, 0), "ip-10-0-0")
+	pods := r.fleet.podsOn(func(node string) bool { return strings.HasSuffix(node, suffix) })
+	err = parallel(ctx, len(pods), func(ctx context.Context, i int) error {
+		err := r.client.CoreV1().Pods(namespace).Delete(ctx, pods[i], metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		if apierrors.IsNotFound(err) {
+			return nil // the controller was faster
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove the pods of the new nodes: %w", err)
+	}
+	if _, err := r.fleet.await(ctx, "the pods of the removed nodes are gone", running(agentName, r.size)); err != nil {
+		return err
+	}
+	_, err = r.fleet.await(ctx, "the status says so", covered(agentName, r.size))
+	return err
+}
+
+const flipName = "flip"
+
+// flipped is how many nodes get the label.
+func (r *run) flipped() int { return min(r.joins, r.size) }
+
+func (r *run) prepareFlips(ctx context.Context) error {
+	if err := r.createSet(ctx, daemonSet(flipName, labelFlip, tenPercent)); err != nil {
+		return err
+	}
+	_, err := r.fleet.await(ctx, "the DaemonSet for labelled nodes is known", covered(flipName, 0))
+	return err
+}
+
+// flips: from the moment when a node has a label to the pod that wants it.
+func (r *run) flips(ctx context.Context, m report.Metrics) error {
+	var took []float64
+	for i := range r.flipped() {
+		node := nodeName("0", i)
+		bound := r.fleet.expect(hasPod(flipName, node))
+		if err := r.setLabel(ctx, node, labelFlip, "true"); err != nil {
+			return err
+		}
+		began := time.Now()
+		at, err := bound.await(ctx, r.fleet, "the labelled node has its pod")
+		if err != nil {
+			return err
+		}
+		took = append(took, at.Sub(began).Seconds())
+		if err := r.pause(ctx); err != nil {
+			return err
+		}
+	}
+	m.Quantiles(took)
+	return nil
+}
+
+func (r *run) undoFlips(ctx context.Context) error {
+	err := parallel(ctx, r.flipped(), func(ctx context.Context, i int) error { return r.setLabel(ctx, nodeName("0", i), labelFlip, "null") })
+	if err != nil {
+		return err
+	}
+	_, err = r.fleet.await(ctx, "the pods of nodes without label are gone", running(flipName, 0))
+	return err
+}
+
+// heartbeats: every node says that it lives, and nothing is to be done.
+func (r *run) heartbeats(ctx context.Context, m report.Metrics) error {
+	began := time.Now()
+	at := began.UTC().Add(time.Minute).Format(time.RFC3339)
+	var patch strings.Builder
+	for i, c := range nodeConditions(began) {
+		fmt.Fprintf(&patch, `%s{"type":%q,"lastHeartbeatTime":%q}`, []string{"", ","}[min(i, 1)], c.Type, at)
+	}
+	body := []byte(`{"status":{"conditions":[` + patch.String() + `]}}`)
+	err := parallel(ctx, r.size, func(ctx context.Context, i int) error {
+		return r.client.CoreV1().RESTClient().Patch(types.StrategicMergePatchType).Resource("nodes").Name(nodeName("0", i)).
+			SubResource("status").Body(body).Do(ctx).Error()
+	})
+	m["posted"] = time.Since(began).Seconds()
+	return err
+}
+
+// idleKind marks the pods of the idle DaemonSets.
+const idleKind = "idle"
+
+func idleNamed(i int) string { return fmt.Sprintf("idle-%03d", i) }
+
+// prepareIdle makes many DaemonSets that no node is for.
+func (r *run) prepareIdle(ctx context.Context) error {
+	if r.idleMade {
+		return nil
+	}
+	r.idleMade = true
+	err := parallel(ctx, r.idle, func(ctx context.Context, i int) error {
+		ds := daemonSet(idleNamed(i), labelAll, tenPercent)
+		ds.Spec.Template.Labels[labelKind] = idleKind
+		return r.createSet(ctx, ds)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = r.fleet.await(ctx, "the idle DaemonSets are known", func(f *fleet) bool {
+		for i := range r.idle {
+			if !covered(idleNamed(i), 0)(f) {
+				return false
+			}
+		}
+		return true
+	})
+	return err
+}
+
+// labelEveryNode: every node gets a label that no DaemonSet asks for.
+func (r *run) labelEveryNode(ctx context.Context, m report.Metrics) error {
+	began := time.Now()
+	err := parallel(ctx, r.size, func(ctx context.Context, i int) error {
+		return r.setLabel(ctx, nodeName("0", i), "node.example.com/patched-on", "2026-11-24")
+	})
+	m["posted"] = time.Since(began).Seconds()
+	return err
+}
+
+// manyJoins is how many nodes join that get a pod of every DaemonSet.
+const manyJoins = 5
+
+// joinMany: from the moment when a node is there to the last of its many pods
+// being created, and bound.
+func (r *run) joinMany(ctx context.Context, m report.Metrics) error {
+	posted := 0 // guarded by the fleet's mutex
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	r.fleet.follow(watching, r.client.CoreV1().Pods(namespace), metav1.ListOptions{LabelSelector: labelKind + "=" + idleKind},
+		func(event watch.EventType, _ runtime.Object) {
+			if event == watch.Added {
+				r.fleet.mu.Lock()
+				defer r.fleet.mu.Unlock()
+				posted++
+				r.fleet.wake()
+			}
+		})
+	var took, bound []float64
+	for i := range manyJoins {
+		name := nodeName(joinFamily, r.joins+i)
+		want := (i + 1) * r.idle
+		all := r.fleet.expect(func(*fleet) bool { return posted == want })
+		allBound := r.fleet.expect(func(f *fleet) bool { return f.idleOn(name, r.idle) })
+		began, err := r.join(ctx, name, r.joins+i, map[string]string{labelAll: "true"})
+		if err != nil {
+			return err
+		}
+		at, err := all.await(ctx, r.fleet, "all pods of the new node are created")
+		if err != nil {
+			return err
+		}
+		took = append(took, at.Sub(began).Seconds())
+		if at, err = allBound.await(ctx, r.fleet, "all pods of the new node are bound"); err != nil {
+			return err
+		}
+		bound = append(bound, at.Sub(began).Seconds())
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	m.Quantiles(took)
+	m["bound"] = report.Median(bound)
+	return nil
+}
+
+func (f *fleet) idleOn(node string, n int) bool {
+	for i := range n {
+		if !hasPod(idleNamed(i), node)(f) {
+			return false
+		}
+	}
+	return true
+}

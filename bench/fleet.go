@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+)
+
+// fleet is the cluster as its watches have shown it: the pods that are bound,
+// and the DaemonSets. Phases wait for conditions on it, and learn when they came
+// true.
+type fleet struct {
+	mu      sync.Mutex
+	pods    map[types.UID]seenPod
+	groups  map[string]*group
+	sets    map[string]seenSet
+	waiters map[*waiter]struct{}
+	failed  error
+	bound   func(*corev1.Pod) // the kubelet; gets every pod that is shown
+	watches sync.WaitGroup
+}
+
+type seenPod struct {
+	name, group, node    string
+	running, terminating bool
+}
+
+type seenSet struct {
+	generation int64
+	status     appsv1.DaemonSetStatus
+}
+
+// group is the bound pods of one DaemonSet.
+type group struct {
+	pods, running int
+	onNode        map[string]int // those that are not terminating
+}
+
+type waiter struct {
+	holds func(*fleet) bool
+	since chan time.Time // gets the time when it came true
+}
+
+func newFleet(bound func(*corev1.Pod)) *fleet {
+	return &fleet{pods: map[types.UID]seenPod{}, groups: map[string]*group{}, sets: map[string]seenSet{},
+		waiters: map[*waiter]struct{}{}, bound: bound}
+}
+
+// lister is one resource of a client.
+type lister interface {
+	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
+}
+
+// follow watches until ctx ends. The first events are what is there already.
+// A watch that the server ends is taken up where it was.
+func (f *fleet) follow(ctx context.Context, from lister, opts metav1.ListOptions, see func(watch.EventType, runtime.Object)) {
+	f.watches.Go(func() {
+		version := ""
+		for ctx.Err() == nil {
+			opts.ResourceVersion, opts.AllowWatchBookmarks = version, true
+			w, err := from.Watch(ctx, opts)
+			if err == nil {
+				version, err = f.drain(ctx, w, version, see)
+			}
+			if err != nil && ctx.Err() == nil {
+				f.fail(fmt.Errorf("watch: %w", err))
+				return
+			}
+		}
+	})
+}
+
+func (f *fleet) drain(ctx context.Context, w watch.Interface, version string, see func(watch.EventType, runtime.Object)) (string, error) {
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		meta, ok := event.Object.(metav1.Object)
+		if event.Type == watch.Error || !ok {
+			return version, fmt.Errorf("the server says: %v", event.Object)
+		}
+		version = meta.GetResourceVersion()
+		if event.Type != watch.Bookmark {
+			see(event.Type, event.Object)
+		}
+	}
+	return version, ctx.Err()
+}
+
+// start watches bound pods and DaemonSets as the kubelet's user.
+func (f *fleet) start(ctx context.Context, client kubernetes.Interface) {
+	f.follow(ctx, client.CoreV1().Pods(metav1.NamespaceAll), metav1.ListOptions{FieldSelector: "spec.nodeName!="}, f.pod)
+	f.follow(ctx, client.AppsV1().DaemonSets(metav1.NamespaceAll), metav1.ListOptions{}, f.set)
+}
+
+func (f *fleet) pod(event watch.EventType, obj runtime.Object) {
+	p := obj.(*corev1.Pod)
+	f.mu.Lock()
+	f.count(f.pods[p.UID], -1)
+	if event == watch.Deleted {
+		delete(f.pods, p.UID)
+	} else {
+		s := seenPod{name: p.Name, group: p.Labels[labelApp], node: p.Spec.NodeName, running: p.Status.Phase == corev1.PodRunning, terminating: p.DeletionTimestamp != nil}
+		f.pods[p.UID] = s
+		f.count(s, 1)
+	}
+	f.wake()
+	f.mu.Unlock()
+	if event != watch.Deleted {
+		f.bound(p)
+	}
+}
+
+// count adds a pod to its group, or takes it out. Called with mu held.
+func (f *fleet) count(p seenPod, n int) {
+	if p.name == "" {
+		return
+	}
+	g := f.group(p.group)
+	g.pods += n
+	if !p.terminating {
+		g.onNode[p.node] += n
+		if p.running {
+			g.running += n
+		}
+		if g.onNode[p.node] == 0 {
+			delete(g.onNode, p.node)
+		}
+	}
+}
+
+// group is never nil. Called with mu held.
+func (f *fleet) group(name string) *group {
+	if f.groups[name] == nil {
+		f.groups[name] = &group{onNode: map[string]int{}}
+	}
+	return f.groups[name]
+}
+
+func (f *fleet) set(event watch.EventType, obj runtime.Object) {
+	ds := obj.(*appsv1.DaemonSet)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if event == watch.Deleted {
+		delete(f.sets, ds.Name)
+	} else {
+		f.sets[ds.Name] = seenSet{ds.Generation, ds.Status}
+	}
+	f.wake()
+}
+
+// wake tells the waiters whose condition has come true. Called with mu held.
+func (f *fleet) wake() {
+	for w := range f.waiters {
+		if w.holds(f) {
+			w.since <- time.Now()
+			delete(f.waiters, w)
+		}
+	}
+}
+
+func (f *fleet) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed = errors.Join(f.failed, err)
+	for w := range f.waiters {
+		close(w.since)
+		delete(f.waiters, w)
+	}
+}
+
+// patience is how long any condition may take to come true.
+const patience = 20 * time.Minute
+
+// await returns when a condition came true. It must be cheap: it is looked at
+// with every event.
+func (f *fleet) await(ctx context.Context, what string, holds func(*fleet) bool) (time.Time, error) {
+	return f.expect(holds).await(ctx, f, what)
+}
+
+// expect begins to wait, so that what is caused next is not missed.
+func (f *fleet) expect(holds func(*fleet) bool) *waiter {
+	w := &waiter{holds: holds, since: make(chan time.Time, 1)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.failed != nil:
+		close(w.since)
+	case holds(f):
+		w.since <- time.Now()
+	default:
+		f.waiters[w] = struct{}{}
+	}
+	return w
+}
+
+func (w *waiter) await(ctx context.Context, f *fleet, what string) (time.Time, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %s", patience))
+	defer cancel()
+	select {
+	case at, ok := <-w.since:
+		if !ok {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return at, fmt.Errorf("waiting until %s: %w", what, f.failed)
+		}
+		return at, nil
+	case <-ctx.Done():
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.waiters, w)
+		return time.Time{}, fmt.Errorf("waiting until %s: %w", what, context.Cause(ctx))
+	}
+}
+
+// covered says that n pods of a DaemonSet are available, all of its newest
+// template, in its status.
+func covered(name string, n int) func(*fleet) bool {
+	return func(f *fleet) bool {
+		s := f.sets[name]
+		want := int32(n)
+		return s.generation > 0 && s.status.ObservedGeneration == s.generation && s.status.DesiredNumberScheduled == want &&
+			s.status.NumberAvailable == want && s.status.UpdatedNumberScheduled == want
+	}
+}
+
+// running says that n pods of a DaemonSet run, and that it has no others.
+func running(name string, n int) func(*fleet) bool {
+	return func(f *fleet) bool { g := f.group(name); return g.running == n && g.pods == n }
+}
+
+// hasPod says that a DaemonSet has a pod on a node.
+func hasPod(name, node string) func(*fleet) bool {
+	return func(f *fleet) bool { return f.group(name).onNode[node] > 0 }
+}
+
+// podsOn is the names of the pods on the nodes that the filter takes.
+func (f *fleet) podsOn(filter func(node string) bool) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for _, p := range f.pods {
+		if filter(p.node) {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}

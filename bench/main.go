@@ -1,0 +1,139 @@
+// Command bench measures the DaemonSet engine beside Kubernetes' own DaemonSet
+// controller: the same API server and etcd, the same nodes, the same template,
+// one after the other on one machine. See docs/performance.md.
+//
+// The API server, etcd and Kubernetes' controllers are processes of their own:
+// this program again, under another name (roles.go).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"everynode/bench/report"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		if code, ok := playRole(os.Args[1], os.Args[2:]); ok {
+			os.Exit(code)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if newCommand().ExecuteContext(ctx) != nil {
+		stop()
+		os.Exit(1) // cobra has printed the error
+	}
+}
+
+// settings are the flags.
+type settings struct {
+	nodes       int
+	asShipped   int
+	repetitions int
+	joins       int
+	burst       int
+	serial      int
+	idle        int
+	systems     []string
+	phases      []string
+	controller  string
+	results     string
+	temp        string
+}
+
+func newCommand() *cobra.Command {
+	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, idle: 100,
+		systems: []string{"R", "U2", "E", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the DaemonSet engine beside Kubernetes' own controller",
+		Long: `Measure the DaemonSet engine beside Kubernetes' own controller.
+
+Systems:
+  R    a bare client that creates the same pods, encoded beforehand: the lower bound
+  U2   kube-controller-manager with its DaemonSet controller alone, and kube-scheduler,
+       client limits lifted to 10,000 requests a second, 2 syncs at once
+  U16  the same, 16 syncs at once
+  U0   the same as shipped: 20 requests a second, 2 syncs (cold coverage only)
+  E    everynode-controller`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			return s.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&s.nodes, "nodes", s.nodes, "nodes of the cluster")
+	f.IntVar(&s.asShipped, "as-shipped-nodes", s.asShipped, "nodes of the cluster that U0 is measured on, with E beside it; at most --nodes")
+	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U0 runs once")
+	f.IntVar(&s.joins, "joins", s.joins, "nodes that join one at a time, and nodes whose label is set")
+	f.IntVar(&s.burst, "burst", s.burst, "nodes that join at once")
+	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")
+	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
+	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
+	f.StringSliceVar(&s.phases, "phases", s.phases, "what to do; coverage always comes first")
+	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
+	f.StringVar(&s.results, "results", filepath.Join("bench", "results"), "directory for bench.json, table.txt and bench.svg")
+	f.StringVar(&s.temp, "temp", os.TempDir(), "where etcd keeps its data; a disk, or it does not count")
+	return cmd
+}
+
+func (s *settings) check() error {
+	for name, known := range map[string][]string{"--systems": systemNames(), "--phases": phaseNames()} {
+		given := map[string][]string{"--systems": s.systems, "--phases": s.phases}[name]
+		for _, v := range given {
+			if !slices.Contains(known, v) {
+				return fmt.Errorf("%s: there is no %q; there are %s", name, v, strings.Join(known, ", "))
+			}
+		}
+	}
+	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 {
+		return errors.New("--nodes, --reps, --joins, --burst, --serial and --idle must be at least 1")
+	}
+	s.serial, s.asShipped = min(s.serial, s.nodes), min(s.asShipped, s.nodes)
+	if slices.Contains(s.systems, "E") {
+		if _, err := os.Stat(s.controller); err != nil {
+			return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)
+		}
+	}
+	return nil
+}
+
+// run measures everything and reports. What was measured before a failure is
+// reported too.
+func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
+	dir, err := os.MkdirTemp(s.temp, "bench-")
+	if err != nil {
+		return fmt.Errorf("make a temporary directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	b := &bench{settings: *s, root: dir, progress: progress, began: began}
+	failure := b.all(ctx)
+	if len(b.samples) == 0 {
+		return failure
+	}
+	results := &report.Results{
+		Started: began.UTC().Truncate(time.Second), Seconds: time.Since(began).Seconds(), Machine: describeMachine(),
+		Versions: map[string]string{"kubernetes": moduleVersion("k8s.io/kubernetes"), "etcd": moduleVersion("go.etcd.io/etcd/server/v3"), "go": runtime.Version()},
+		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Bare: b.bare.String(), Samples: b.samples,
+	}
+	return errors.Join(failure, report.Write(out, s.results, results))
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// imagesPerNode is what a kubelet reports at most.
+	imagesPerNode = 50
+	// driverWorkers is how many requests the driver has under way.
+	driverWorkers = 24
+)
+
+// The labels by which phases find their nodes.
+const (
+	labelSerial = "bench.example/serial"
+	labelFlip   = "bench.example/flip"
+	labelJoined = "bench.example/joined"
+	labelAll    = "bench.example/all"
+	labelIdle   = "bench.example/nothing"
+)
+
+// nodeName names node i of a family as a cloud does.
+func nodeName(family string, i int) string {
+	return fmt.Sprintf("ip-10-%d-%d-%s.eu-west-1.compute.internal", i/256, i%256, family)
+}
+
+// newNode is a node as a kubelet of a cloud registers it: about 20 kB.
+func newNode(name string, i int, extra map[string]string) *corev1.Node {
+	zone := fmt.Sprintf("eu-west-1%c", 'a'+i%3)
+	labels := map[string]string{
+		corev1.LabelArchStable: "amd64", corev1.LabelOSStable: "linux", corev1.LabelHostname: name,
+		corev1.LabelInstanceTypeStable: "m7i.16xlarge", corev1.LabelTopologyZone: zone, corev1.LabelTopologyRegion: "eu-west-1",
+		"beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/instance-type": "m7i.16xlarge",
+		"failure-domain.beta.kubernetes.io/region": "eu-west-1", "failure-domain.beta.kubernetes.io/zone": zone,
+		"node.example.com/pool": fmt.Sprintf("general-%d", i%4), "node.example.com/lifecycle": "on-demand",
+		"node.example.com/image": "ami-0f3c9b7a1d2e4f567", "node.example.com/capacity-type": "reserved",
+		"topology.ebs.csi.aws.com/zone": zone, "k8s.io/cloud-provider-aws": "3f1c2a9d5b7e8f60412c3d4e5f607182",
+	}
+	for k, v := range extra {
+		labels[k] = v
+	}
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{
+			"alpha.kubernetes.io/provided-node-ip":                   nodeIP(i),
+			"csi.volume.kubernetes.io/nodeid":                        fmt.Sprintf(`{"ebs.csi.aws.com":"i-%017x","efs.csi.aws.com":"i-%017x"}`, i, i),
+			"network.example.com/interfaces":                         interfaces(i),
+			"node.alpha.kubernetes.io/ttl":                           "0",
+			"volumes.kubernetes.io/controller-managed-attach-detach": "true",
+		}},
+		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/i-%017x", zone, i), PodCIDR: nodeCIDR(i), PodCIDRs: []string{nodeCIDR(i)}},
+		Status: corev1.NodeStatus{
+			Capacity: capacity("64", "263882732Ki"), Allocatable: capacity("63770m", "256310252Ki"),
+			Conditions: nodeConditions(time.Now()),
+			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: nodeIP(i)}, {Type: corev1.NodeHostName, Address: name},
+				{Type: corev1.NodeInternalDNS, Address: name}},
+			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: 10250}},
+			NodeInfo: corev1.NodeSystemInfo{MachineID: hash("machine", i)[:32], SystemUUID: hash("system", i)[:36], BootID: hash("boot", i)[:36],
+				KernelVersion: "6.12.48-73.120.amzn2023.x86_64", OSImage: "Amazon Linux 2023.9.20261105", ContainerRuntimeVersion: "containerd://2.4.2",
+				KubeletVersion: "v1.37.2", OperatingSystem: "linux", Architecture: "amd64"},
+			Images: images(i),
+		},
+	}
+}
+
+func nodeIP(i int) string   { return fmt.Sprintf("10.%d.%d.%d", i/65536, i/256%256, i%256) }
+func nodeCIDR(i int) string { return fmt.Sprintf("100.%d.%d.0/24", 64+i/256, i%256) }
+
+// interfaces is what a network plugin notes on a node.
+func interfaces(i int) string {
+	var b strings.Builder
+	for k := range 12 {
+		fmt.Fprintf(&b, `{"name":"eni%d","id":"eni-%017x","mac":"0a:%02x:%02x:1f:2c:%02x","subnet":"subnet-0a1b2c3d4e5f60718","addresses":["100.%d.%d.%d/32"]},`,
+			k, i*16+k, i/256%256, i%256, k, 64+i/256, i%256, k)
+	}
+	return "[" + strings.TrimSuffix(b.String(), ",") + "]"
+}
+
+func hash(kind string, i int) string {
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, i)))
+}
+
+func capacity(cpu, memory string) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+		corev1.ResourceEphemeralStorage: resource.MustParse("104779756Ki"), corev1.ResourcePods: resource.MustParse("737"),
+		"hugepages-1Gi": resource.MustParse("0"), "hugepages-2Mi": resource.MustParse("0"),
+	}
+}
+
+// nodeConditions are those of a healthy node, whose last heartbeat was at now.
+func nodeConditions(now time.Time) []corev1.NodeCondition {
+	var all []corev1.NodeCondition
+	for _, c := range []struct {
+		kind            corev1.NodeConditionType
+		status          corev1.ConditionStatus
+		reason, message string
+	}{
+		{corev1.NodeMemoryPressure, corev1.ConditionFalse, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"},
+		{corev1.NodeDiskPressure, corev1.ConditionFalse, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"},
+		{corev1.NodePIDPressure, corev1.ConditionFalse, "KubeletHasSufficientPID", "kubelet has sufficient PID available"},
+		{corev1.NodeReady, corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"},
+	} {
+		all = append(all, corev1.NodeCondition{Type: c.kind, Status: c.status, Reason: c.reason, Message: c.message,
+			LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now.Add(-time.Hour))})
+	}
+	return all
+}
+
+// images is what a node reports to have pulled: each under two names.
+func images(i int) []corev1.ContainerImage {
+	list := make([]corev1.ContainerImage, imagesPerNode)
+	for k := range list {
+		repository := fmt.Sprintf("602401143452.dkr.ecr.eu-west-1.amazonaws.com/platform/observability/production/service-%02d", (i+k)%97)
+		list[k] = corev1.ContainerImage{SizeBytes: int64(20_000_000 + 1_234_567*k), Names: []string{
+			repository + "@sha256:" + hash("image", (i+k)%97), fmt.Sprintf("%s:v1.%d.%d", repository, k, i%7)}}
+	}
+	return list
+}
+
+// parallel calls do for 0 to n-1, driverWorkers at once, until one fails.
+func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	g, working := errgroup.WithContext(ctx)
+	g.SetLimit(driverWorkers)
+	for i := range n {
+		if working.Err() != nil {
+			break
+		}
+		g.Go(func() error { return do(working, i) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// fill makes the namespace with the agent's account, and n nodes: created first,
+// then their status written, so that both have their managed fields.
+func (c *cluster) fill(ctx context.Context, n, serial int) (nodeBytes int, err error) {
+	core := c.client.CoreV1()
+	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
+		return 0, fmt.Errorf("make the namespace: %w", err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: agentName}}
+	if _, err := core.ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
+		return 0, fmt.Errorf("make the agent's account: %w", err)
+	}
+	err = parallel(ctx, n, func(ctx context.Context, i int) error {
+		var extra map[string]string
+		if i < serial {
+			extra = map[string]string{labelSerial: "true"}
+		}
+		want := newNode(nodeName("0", i), i, extra)
+		bare := want.DeepCopy()
+		bare.Status = corev1.NodeStatus{}
+		made, err := core.Nodes().Create(ctx, bare, metav1.CreateOptions{FieldManager: "kubelet"})
+		if err != nil {
+			return fmt.Errorf("make node %d: %w", i, err)
+		}
+		made.Status = want.Status
+		if made, err = core.Nodes().UpdateStatus(ctx, made, metav1.UpdateOptions{FieldManager: "kubelet"}); err != nil {
+			return fmt.Errorf("write the status of node %d: %w", i, err)
+		}
+		if i == 0 {
+			nodeBytes = made.Size()
+		}
+		return nil
+	})
+	return nodeBytes, err
+}

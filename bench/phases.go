@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/bench/report"
+)
+
+// The phases, in their order.
+const (
+	phaseCoverage   = "coverage"
+	phaseJoins      = "joins"
+	phaseBurst      = "burst"
+	phaseFlips      = "flips"
+	phaseRollout    = "rollout"
+	phaseSerial     = "serial"
+	phaseHeartbeats = "heartbeats"
+	phaseLabels     = "labels"
+	phaseMany       = "many"
+	phaseLeader     = "leader"
+)
+
+// phase is something that happens to the cluster. What before and after do is
+// not measured; the time that the controllers take to come to rest is.
+type phase struct {
+	name          string
+	before, after func(*run, context.Context) error
+	work          func(*run, context.Context, report.Metrics) error
+	timesOnly     bool // its processes come and go: no processor time
+}
+
+func phases() []phase {
+	return []phase{
+		{name: phaseCoverage, work: (*run).coverage},
+		{name: phaseJoins, work: (*run).joinOneByOne, after: (*run).removeJoined},
+		{name: phaseBurst, work: (*run).joinAtOnce, after: (*run).removeJoined},
+		{name: phaseFlips, before: (*run).prepareFlips, work: (*run).flips, after: (*run).undoFlips},
+		{name: phaseRollout, work: (*run).rollout},
+		{name: phaseSerial, before: (*run).prepareSerial, work: (*run).serialRollout},
+		{name: phaseHeartbeats, work: (*run).heartbeats},
+		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode},
+		{name: phaseMany, before: (*run).prepareIdle, work: (*run).joinMany},
+		{name: phaseLeader, work: (*run).changeLeader, timesOnly: true},
+	}
+}
+
+func phaseNames() (names []string) {
+	for _, p := range phases() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func (r *run) runPhases(ctx context.Context, wanted []string) error {
+	for _, p := range phases() {
+		if p.name != phaseCoverage && !slices.Contains(wanted, p.name) {
+			continue
+		}
+		if err := r.measure(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) measure(ctx context.Context, p phase) error {
+	if p.before != nil {
+		if err := p.before(r, ctx); err != nil {
+			return err
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	before, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	m := report.Metrics{}
+	if err := p.work(r, ctx, m); err != nil {
+		return errors.Join(err, alive(append(r.processes, r.api, r.etcd)...))
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if !p.timesOnly {
+		after, err := r.read(ctx)
+		if err != nil {
+			return err
+		}
+		r.since(before, after, m)
+	}
+	r.record(p.name, m)
+	if p.after != nil {
+		if err := p.after(r, ctx); err != nil {
+			return err
+		}
+		return r.settle(ctx)
+	}
+	return nil
+}
+
+// record keeps the figures of a phase.
+func (r *run) record(phase string, m report.Metrics) {
+	s := report.Sample{System: r.system.name, Repetition: r.repetition, Nodes: r.size, Phase: phase, Metrics: m}
+	r.samples = append(r.samples, s)
+	r.say("%-3s %d/%d  %d nodes  %-10s %s", s.System, s.Repetition+1, r.repetitions, s.Nodes, s.Phase, m.Short())
+}
+
+var tenPercent = intstr.FromString("10%")
+
+func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
+	if _, err := r.client.AppsV1().DaemonSets(namespace).Create(ctx, ds, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("make the DaemonSet %s: %w", ds.Name, err)
+	}
+	return nil
+}
+
+// setImage changes the template, and returns the new generation.
+func (r *run) setImage(ctx context.Context, name, image string) (int64, error) {
+	patch := fmt.Appendf(nil, `{"spec":{"template":{"spec":{"containers":[{"name":"agent","image":%q}]}}}}`, image)
+	ds, err := r.client.AppsV1().DaemonSets(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("change the image of %s: %w", name, err)
+	}
+	return ds.Generation, nil
+}
+
+// setLabel sets a label of a node, or removes it when value is null.
+func (r *run) setLabel(ctx context.Context, node, label, value string) error {
+	if value != "null" {
+		value = fmt.Sprintf("%q", value)
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, label, value)
+	err := r.client.CoreV1().RESTClient().Patch(types.MergePatchType).Resource("nodes").Name(node).Body(patch).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("label node %s: %w", node, err)
+	}
+	return nil
+}

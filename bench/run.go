@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/bench/report"
+)
+
+// bench is a whole measurement.
+type bench struct {
+	settings
+	root      string // of all temporary files
+	progress  io.Writer
+	began     time.Time
+	keys      pki
+	prepared  map[int]*cluster // stopped, with nodes and nothing else; by number of nodes
+	nodeBytes int
+	bare      bareSettings
+	samples   []report.Sample
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, "%7.1fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (b *bench) all(ctx context.Context) error {
+	var err error
+	if b.keys, err = makePKI(filepath.Join(b.root, "pki")); err != nil {
+		return err
+	}
+	b.prepared = map[int]*cluster{}
+	for repetition := range b.repetitions {
+		for _, name := range b.systems {
+			if name == "U0" {
+				err = b.asShippedBeside(ctx, repetition)
+			} else {
+				err = b.one(ctx, name, repetition, b.nodes, b.phases)
+			}
+			if err != nil {
+				return fmt.Errorf("%s, repetition %d: %w", name, repetition+1, err)
+			}
+		}
+	}
+	return nil
+}
+
+// asShippedBeside measures upstream with its own client limits, once, for it
+// takes as long as these limits say; and the engine on the same cluster.
+func (b *bench) asShippedBeside(ctx context.Context, repetition int) error {
+	if repetition > 0 {
+		return nil
+	}
+	cold := []string{phaseCoverage}
+	if err := b.one(ctx, "U0", repetition, b.asShipped, cold); err != nil {
+		return err
+	}
+	if b.asShipped == b.nodes || !slices.Contains(b.systems, "E") {
+		return nil
+	}
+	return b.one(ctx, "E", repetition, b.asShipped, cold)
+}
+
+// prepare makes a cluster of n nodes, once: every run starts from a copy.
+func (b *bench) prepare(ctx context.Context, n int) (*cluster, error) {
+	if c := b.prepared[n]; c != nil {
+		return c, nil
+	}
+	began := time.Now()
+	c, err := startCluster(ctx, filepath.Join(b.root, fmt.Sprintf("prepared-%d", n)), b.keys)
+	if err != nil {
+		return nil, err
+	}
+	defer c.stop()
+	if b.nodeBytes, err = c.fill(ctx, n, b.serial); err != nil {
+		return nil, err
+	}
+	b.say("prepared %d nodes of %d bytes in %.1f s", n, b.nodeBytes, time.Since(began).Seconds())
+	b.prepared[n] = c
+	return c, nil
+}
+
+// run is one system on a cluster of its own.
+type run struct {
+	*bench
+	*cluster
+	system     system
+	repetition int
+	size       int // nodes
+	fleet      *fleet
+	processes  []*child // those that are compared
+	idleMade   bool
+
+	mu   sync.Mutex
+	anon uint64 // the most that was resident without files, of all processes at once
+}
+
+func (b *bench) one(ctx context.Context, name string, repetition, nodes int, phases []string) error {
+	prepared, err := b.prepare(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(b.root, fmt.Sprintf("%s-%d-%d", name, nodes, repetition))
+	defer os.RemoveAll(dir)
+	if err := prepared.copyTo(dir); err != nil {
+		return err
+	}
+	c, err := startCluster(ctx, dir, b.keys)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	client, err := kubernetes.NewForConfig(b.keys.config(c.url, userKubelet))
+	if err != nil {
+		return fmt.Errorf("make the kubelet's client: %w", err)
+	}
+	k := newKubelet(client)
+	r := &run{bench: b, cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look)}
+	k.fail = r.fleet.fail
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer r.fleet.watches.Wait()
+	defer cancel()
+	all.Go(func() { k.run(ctx) })
+	r.fleet.start(ctx, client)
+	if r.system.bare {
+		return r.measureBare(ctx)
+	}
+	defer func() {
+		for _, p := range r.processes {
+			p.stop()
+		}
+	}()
+	if err := r.startSystem(ctx); err != nil {
+		return err
+	}
+	all.Go(func() { r.sampleMemory(ctx) })
+	return r.runPhases(ctx, phases)
+}
+
+// sampleMemory looks at the anonymous memory ten times a second. Its peak is
+// nothing that the kernel keeps.
+func (r *run) sampleMemory(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		var sum uint64
+		r.mu.Lock()
+		for _, p := range r.processes {
+			if u, err := usageOf(p.pid()); err == nil { // else it is just ending
+				sum += u.Anon
+			}
+		}
+		r.anon = max(r.anon, sum)
+		r.mu.Unlock()
+	}
+}
+
+// driverName stands for this process: the driver and the fake kubelet.
+const driverName = "bench"
+
+// reading is what was used, and asked of the server, up to a moment.
+type reading struct {
+	at       time.Time
+	machine  float64          // processor time of everything, in seconds
+	use      map[string]usage // by process
+	requests map[request]answers
+}
+
+func (r *run) read(ctx context.Context) (reading, error) {
+	now := reading{at: time.Now(), use: map[string]usage{}, requests: map[request]answers{}}
+	for _, p := range append([]*child{r.api, r.etcd}, r.processes...) {
+		u, err := usageOf(p.pid())
+		if err != nil {
+			return now, errors.Join(err, alive(p))
+		}
+		now.use[p.name] = u
+	}
+	var err error
+	if now.use[driverName], err = usageOf(os.Getpid()); err != nil {
+		return now, err
+	}
+	if now.machine, err = machineCPU(); err != nil {
+		return now, err
+	}
+	body, err := r.client.Discovery().RESTClient().Get().AbsPath(countPath).Do(ctx).Raw()
+	if err != nil {
+		return now, fmt.Errorf("read the server's counts: %w", err)
+	}
+	var list []entry
+	if err := json.Unmarshal(body, &list); err != nil {
+		return now, fmt.Errorf("read the server's counts: %w", err)
+	}
+	for _, e := range list {
+		now.requests[e.request] = e.answers
+	}
+	return now, nil
+}
+
+// since turns what happened between two readings into figures.
+func (r *run) since(before, after reading, m report.Metrics) {
+	m["elapsed"], m["cpuOthers"] = after.at.Sub(before.at).Seconds(), after.machine-before.machine
+	for name, u := range after.use {
+		cpu := u.CPU - before.use[name].CPU
+		m["cpu."+name] = cpu
+		m["cpuOthers"] -= cpu
+		switch name {
+		case driverName:
+			m["cpuKubelet"] = cpu
+			continue
+		case r.api.name, r.etcd.name:
+			m["cpuServer"] += cpu
+			continue
+		}
+		m["cpu"] += cpu
+		m["peakRSS"] += float64(u.Peak)
+		m["peakRSS."+name] = float64(u.Peak)
+	}
+	r.mu.Lock()
+	m["peakAnon"] = float64(r.anon)
+	r.mu.Unlock()
+	r.countWrites(before, after, m)
+}
+
+// countWrites sums up what the controllers asked of the server. Leases are the
+// price of having a standby, and left out.
+func (r *run) countWrites(before, after reading, m report.Metrics) {
+	for req, a := range after.requests {
+		if !slices.Contains(controllerUsers(), req.User) {
+			continue
+		}
+		done := float64(a.Done - before.requests[req].Done)
+		verb, resource, _ := strings.Cut(req.What, " ")
+		switch {
+		case verb == "get" || verb == "list" || verb == "watch":
+			m["reads"] += done
+			continue
+		case resource == "leases":
+			continue
+		case resource == "events":
+			m["events"] += done
+			continue
+		case resource == "daemonsets/status":
+			m["statusWrites"] += done
+		}
+		m["writes"] += done
+		m["refused"] += float64(a.Refused - before.requests[req].Refused)
+	}
+}
+
+const (
+	// tick is the unit in which the kernel counts processor time, in seconds.
+	tick = 0.01
+	// settleTime is how long the processes may take to come to rest.
+	settleTime = 30 * time.Second
+)
+
+// settle waits until the processes that are compared have nothing left to do:
+// for three quarters of a second none of them has used more than two ticks.
+func (r *run) settle(ctx context.Context) error {
+	every := time.NewTicker(250 * time.Millisecond)
+	defer every.Stop()
+	began, last, quiet := time.Now(), -1.0, 0
+	for quiet < 3 {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		var sum float64
+		for _, p := range r.processes {
+			u, err := usageOf(p.pid())
+			if err != nil {
+				return errors.Join(err, alive(p))
+			}
+			sum += u.CPU
+		}
+		if quiet++; last < 0 || sum-last > 1.5*tick {
+			quiet = 0
+		}
+		last = sum
+		if time.Since(began) > settleTime {
+			r.say("  the controllers do not come to rest")
+			return nil
+		}
+	}
+	return nil
+}
