@@ -134,18 +134,15 @@ func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte)
 	return a.core.Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
-// nodeUID is the UID of the node as it is now; empty when there is none.
-func (a api) nodeUID(ctx context.Context, name string) (string, error) {
+// liveNode is the node as it is now; nil when there is none.
+func (a api) liveNode(ctx context.Context, name string) (*corev1.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	n, err := a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return "", nil
+		return nil, nil
 	}
-	if err != nil {
-		return "", err
-	}
-	return string(n.UID), nil
+	return n, err
 }
 
 // liveSet reads the DaemonSet past every cache and makes sure that it is still

@@ -19,6 +19,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	e.apply.underway(keyOf(set.ds), func(l *lane) {
 		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {
 			overlay(s, l.startedOn(s.Name), st.now)
+			st.tellNewer(s)
 			if s.Node != nil {
 				in.Nodes = append(in.Nodes, *s.Node)
 			}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func benchIndex(b *testing.B) (*index, *int) {
 			b.Fatal(err)
 		}
 		ix.upsertNode(n)
-		p, err := compactPodObject(benchPod(i, 1))
+		p, err := compactPodObject(benchPod(i))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -61,10 +62,10 @@ func benchNode(i int) *corev1.Node {
 		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Unix(1000, 0))}}}}
 }
 
-func benchPod(i, version int) *corev1.Pod {
+func benchPod(i int) *corev1.Pod {
 	controller := true
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("agent-0-%d", i), UID: types.UID(fmt.Sprintf("pod-%d", i)), ResourceVersion: fmt.Sprint(version),
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("agent-0-%d", i), UID: types.UID(fmt.Sprintf("pod-%d", i)), ResourceVersion: "1",
 			Labels:          map[string]string{"app": "a", "controller-revision-hash": "5d8f7c9b6d", "pod-template-generation": "1"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "agent-0", UID: "set-0", Controller: &controller}}},
 		Spec: corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", i)},
@@ -111,11 +112,12 @@ func BenchmarkIrrelevantLabel(b *testing.B) {
 // A pod event goes into the index: what it costs before anything is decided.
 func BenchmarkPodEvent(b *testing.B) {
 	ix, _ := benchIndex(b)
-	version := 1
+	pod, version := benchPod(7), 1
 	b.ReportAllocs()
 	for b.Loop() {
 		version++
-		p, err := compactPodObject(benchPod(7, version))
+		pod.ResourceVersion = strconv.Itoa(version)
+		p, err := compactPodObject(pod)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"everynode/internal/plan"
 )
@@ -32,4 +35,57 @@ func TestDepartedSparesTheNewNode(t *testing.T) {
 	if seen != 2 {
 		t.Errorf("%d sights", seen)
 	}
+}
+
+// Of the pods that were known on a deleted node, those that may have been made
+// for the node which has its name now are not taken with the old one.
+func TestDepartTakesWhatWasThere(t *testing.T) {
+	joined := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+	uids := []string{"before", "same second", "after", "by the scheduler", "gone"}
+	for since, want := range map[time.Time][]string{
+		joined: {"before"},
+		{}:     {"after", "before", "by the scheduler", "same second"},
+	} {
+		ix := newIndex()
+		for uid, created := range map[string]time.Time{"before": joined.Add(-time.Second), "same second": joined,
+			"after": joined.Add(time.Second), "by the scheduler": joined.Add(-time.Hour)} {
+			ix.linkPod(&podEntry{owner: "set", scheduled: uid == "by the scheduler",
+				Pod: plan.Pod{UID: uid, Node: "node-1", Bound: true, Created: created}})
+		}
+		ix.depart("node-1", uids, since)
+		if got := slices.Sorted(maps.Keys(ix.departed["node-1"].pods)); !slices.Equal(got, want) {
+			t.Errorf("since %v: %q are gone with the node, want %q", since, got, want)
+		}
+	}
+}
+
+// A node is deleted and comes back under its name, and the watch of nodes is
+// late with both. A pod that another controller has made for the new Node
+// meanwhile is not taken for one that the old Node has left.
+func TestLateNodeWatchSparesTheNewPod(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		c.stall("nodes", true)
+		c.removeNode("node-01")
+		c.run(10 * time.Second)
+		c.addNode("node-01")
+		c.run(2 * time.Second)
+		old := c.podOn("node-01")
+		c.mu.Lock()
+		made := old.DeepCopy()
+		made.Name += "-2"
+		c.store("pods", "DELETED", old.DeepCopy())
+		c.add("pods", made)
+		c.mu.Unlock()
+		c.run(2 * time.Second)
+		c.stall("nodes", false)
+		c.run(10 * time.Second)
+		if p := c.podOn("node-01"); p.UID != made.UID {
+			t.Errorf("node-01 has %s, want %s of the new Node", p.Name, made.Name)
+		}
+		c.covered(2, "agent:1")
+	})
 }

@@ -66,12 +66,16 @@ func (g *goneNodes) confirm(ctx context.Context, name string) error {
 	if !ok {
 		return nil
 	}
-	uid, err := g.api.nodeUID(ctx, name)
-	if err != nil {
+	now, err := g.api.liveNode(ctx, name)
+	switch {
+	case err != nil:
 		return err
-	}
-	if uid != f.uid {
-		g.index.depart(name, f.pods)
+	case now == nil:
+		g.index.depart(name, f.pods, time.Time{})
+	case string(now.UID) != f.uid:
+		// Watches know nothing of each other: some of the pods may have been
+		// made for the node that has come since.
+		g.index.depart(name, f.pods, now.CreationTimestamp.Time)
 	}
 	g.mu.Lock()
 	if g.left[name].uid == f.uid {

@@ -22,6 +22,8 @@ type owned struct {
 	// comes up or is no longer there.
 	hashes    map[string]int
 	hashEpoch uint64
+	// generations counts the pods of each template number.
+	generations map[int64]int
 	// marked is the nodes where something has changed since the last decision.
 	marked map[string]struct{}
 	// unclaimed says that there may be a pod to adopt or to release.
@@ -33,7 +35,8 @@ type owned struct {
 func (ix *index) ownedBy(uid string) *owned {
 	o := ix.owned[uid]
 	if o == nil {
-		o = &owned{first: map[string]*podEntry{}, hashes: map[string]int{}, marked: map[string]struct{}{}, selects: map[labelSet]bool{}}
+		o = &owned{first: map[string]*podEntry{}, hashes: map[string]int{}, generations: map[int64]int{},
+			marked: map[string]struct{}{}, selects: map[labelSet]bool{}}
 		ix.owned[uid] = o
 	}
 	return o
@@ -48,6 +51,7 @@ func (ix *index) dropOwned(uid string) {
 func (o *owned) add(e *podEntry) {
 	e.next = o.first[e.Node]
 	o.first[e.Node] = e
+	o.generations[e.Generation]++
 	o.hashes[e.Hash]++
 	if o.hashes[e.Hash] == 1 {
 		o.hashEpoch++
@@ -70,6 +74,9 @@ func (o *owned) remove(e *podEntry) {
 		}
 	}
 	e.next = nil
+	if o.generations[e.Generation]--; o.generations[e.Generation] == 0 {
+		delete(o.generations, e.Generation)
+	}
 	o.hashes[e.Hash]--
 	if o.hashes[e.Hash] == 0 {
 		delete(o.hashes, e.Hash)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"strings"
+	"time"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,9 @@ type podEntry struct {
 	owner     string // UID of the controlling DaemonSet; empty for an orphan
 	labels    labelSet
 	version   uint64
+	// scheduled says that the scheduler binds the pod, at some time after it
+	// was created.
+	scheduled bool
 	next      *podEntry // of the same DaemonSet and node; guarded by the index
 	// other says that the pod is of no concern: another kind of controller
 	// has it. It is only kept long enough to replace what was known before.
@@ -68,6 +72,7 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	e.Node, e.Hash = unique.Make(e.Node).Value(), unique.Make(e.Hash).Value()
 	e.owner = unique.Make(e.owner).Value()
 	e.labels = internLabels(p.Labels)
+	e.scheduled = view.ForScheduler(p)
 	return e, nil
 }
 
@@ -218,13 +223,16 @@ func (ix *index) pod(uid string) *podEntry {
 	return ix.pods[uid]
 }
 
-// depart records that the node is gone for good and these pods with it.
-func (ix *index) depart(node string, uids []string) {
+// depart records that the node is gone for good and these pods with it. Where
+// another node has come under its name, at since (else zero), it is only those
+// that must have been on the old one: they were bound when they were created,
+// and that was before. The new node's kubelet looks after the others.
+func (ix *index) depart(node string, uids []string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	left := map[string]bool{}
 	for _, uid := range uids {
-		if e := ix.pods[uid]; e != nil && e.owner != "" {
+		if e := ix.pods[uid]; e != nil && e.owner != "" && (since.IsZero() || !e.scheduled && e.Created.Before(since)) {
 			left[uid] = true
 			ix.mark(ix.owned[e.owner], node)
 		}

@@ -31,6 +31,9 @@ type state struct {
 	busy     time.Duration // how long the last decision took
 	halted   int64         // the generation whose halt was announced
 	past     *past         // nil: the history must be worked out
+	// foreign is the UIDs of pods whose template number says nothing of this
+	// DaemonSet: see readNewer.
+	foreign map[string]bool
 
 	mu      sync.Mutex
 	retries map[string]retry // by node name

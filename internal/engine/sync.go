@@ -71,7 +71,7 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	}
 
 	// 2. Claim the pods and revisions that are or should be ours, and make
-	// sure that there is the revision that pods are made from.
+	// sure that the template is the newest and has its revision.
 	history, err := e.prepare(ctx, ds, st)
 	if err != nil {
 		e.undecided(key, st)
@@ -95,6 +95,9 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 }
 
 func (e *engine) prepare(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
+	if err := e.readNewer(ctx, ds, st); err != nil {
+		return nil, err
+	}
 	if err := e.claim(ctx, ds, st); err != nil {
 		return nil, err
 	}
@@ -168,6 +171,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		e.apply.underway(key, func(l *lane) {
 			e.index.look(uid, some, func(s *plan.Sight) {
 				overlay(s, l.startedOn(s.Name), st.now)
+				st.tellNewer(s)
 				s.Backoff = st.backoffOf(s.Name, st.now)
 				st.ledger.Look(st.now, *s)
 			})

@@ -15,20 +15,14 @@ import (
 // verdict that could cost budget is a Candidate: its act waits for Roll.
 func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0]}
-	if len(pods) > 1 {
-		slices.SortFunc(pods, in.keepOrder)
-	}
 	if node == nil {
+		slices.SortFunc(pods, elder)
 		classifyUnknown(in, pods, v)
 	} else {
+		slices.SortFunc(pods, in.keepOrder)
 		s := survey(in, node, pods)
 		s.account(v)
 		s.decide(v)
-	}
-	for _, p := range pods {
-		if at, known := in.availableAt(p); known && p.live() && p.Ready {
-			v.wake(at, in.Now)
-		}
 	}
 	if in.Set.Halt != NoReason {
 		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
@@ -39,8 +33,12 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 
 // keepOrder sorts the pods of one node so that, of two, the first is kept (I1).
 func (in *Input) keepOrder(a, b *Pod) int {
-	return cmp.Or(first(in.available(a), in.available(b)), first(a.Bound, b.Bound),
-		a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+	return cmp.Or(first(in.available(a), in.available(b)), elder(a, b))
+}
+
+// elder is the part of keepOrder that time does not change. It is total (I8).
+func elder(a, b *Pod) int {
+	return cmp.Or(first(a.Bound, b.Bound), a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
 }
 
 // first compares so that what has it comes first.
@@ -120,9 +118,7 @@ func (s *site) add(p *Pod) {
 	} else if current && (s.predecessor == nil || !p.Created.Before(s.predecessor.Created)) {
 		s.predecessor = p
 	}
-	switch {
-	case p.Assumed:
-	case p.Deleted.IsZero():
+	if p.Deleted.IsZero() {
 		s.present = true
 		if p.ended() && s.ended == nil {
 			s.ended = p
@@ -133,7 +129,7 @@ func (s *site) add(p *Pod) {
 		if s.best == nil || s.better(p, s.best) {
 			s.best = p
 		}
-	case !p.ended():
+	} else if !p.ended() {
 		s.present = true
 		if s.ending == nil {
 			s.ending = p
@@ -216,7 +212,12 @@ func (s *site) account(v *Verdict) {
 	v.down = v.counted && !serves
 	// A current pod that failed still takes its place: a revision whose pods
 	// fail must not walk from node to node.
-	v.surging = s.surges() && s.old != nil && (s.failing != nil || s.cur != nil && !s.idle(s.cur) && !s.available(s.cur))
+	v.surging = s.surges() && s.old != nil && !s.idle(s.old) && (s.failing != nil || s.cur != nil && !s.idle(s.cur) && !s.available(s.cur))
+	for _, p := range s.pods {
+		if at, known := s.in.availableAt(p); known && p.live() && p.Ready {
+			v.wake(at, s.in.Now)
+		}
+	}
 }
 
 // wake makes sure that the verdict is looked at again at the instant, if that

@@ -19,6 +19,7 @@ type place struct {
 	available int
 	curUp     bool // an available pod of the current revision
 	curBound  bool // a live one of it that is bound
+	oldBound  bool // a live one of an older revision that is bound
 	oldUp     bool // an available one of an older revision
 	coming    bool // a create is under way
 }
@@ -60,7 +61,7 @@ func (k *checker) balance(c *controller, set *daemonSet) (b balance) {
 				b.down++
 			}
 		}
-		if p.fit.keep && p.old > 0 && !p.curUp && (p.fit.run && p.cur > 0 || p.curBound || p.coming || p.failing) {
+		if p.fit.keep && (p.fit.run && p.old > 0 || p.oldBound) && !p.curUp && (p.fit.run && p.cur > 0 || p.curBound || p.coming || p.failing) {
 			b.surging++
 		}
 	}
@@ -138,6 +139,7 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 	} else {
 		at.old++
 		at.oldUp = at.oldUp || up
+		at.oldBound = at.oldBound || p.Bound
 	}
 }
 

@@ -71,9 +71,25 @@ func TargetNode(p *corev1.Pod) string {
 	if p.Spec.NodeName != "" {
 		return p.Spec.NodeName
 	}
+	node, _ := namedByAffinity(p)
+	return node
+}
+
+// ForScheduler says that the pod was made for the scheduler to bind: its
+// affinity names the node, which Kubernetes' controller writes into every pod,
+// and NewPod only into those that the scheduler must place.
+func ForScheduler(p *corev1.Pod) bool {
+	_, is := namedByAffinity(p)
+	return is
+}
+
+// namedByAffinity is the node that the required affinity names by its field,
+// and whether it does; empty when it names more than one: it is not for us to
+// choose.
+func namedByAffinity(p *corev1.Pod) (node string, named bool) {
 	required := requiredAffinity(p.Spec.Affinity)
 	if required == nil {
-		return ""
+		return "", false
 	}
 	for i := range required.NodeSelectorTerms {
 		for _, r := range required.NodeSelectorTerms[i].MatchFields {
@@ -81,12 +97,12 @@ func TargetNode(p *corev1.Pod) string {
 				continue
 			}
 			if len(r.Values) != 1 {
-				return "" // more than one node: it is not for us to choose
+				return "", true
 			}
-			return r.Values[0]
+			return r.Values[0], true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // podGeneration reads the label as upstream compares it: letter by letter.
