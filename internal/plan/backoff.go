@@ -31,7 +31,7 @@ func (b Backoff) After(d Delete, now time.Time) Backoff {
 	return next
 }
 
-// Expired says that the back-off is forgotten: no decision depends on it any
+// Expired says that the back-off starts afresh: it holds nothing back any
 // more, and the entry may be dropped.
 func (b Backoff) Expired(now time.Time) bool {
 	return b.Delay <= 0 || now.Sub(b.Last) > quietBackoff

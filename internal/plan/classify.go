@@ -118,7 +118,9 @@ func (s *site) add(p *Pod) {
 	} else if current && (s.predecessor == nil || !p.Created.Before(s.predecessor.Created)) {
 		s.predecessor = p
 	}
-	if p.Deleted.IsZero() {
+	switch {
+	case p.Assumed:
+	case p.Deleted.IsZero():
 		s.present = true
 		if p.ended() && s.ended == nil {
 			s.ended = p
@@ -129,7 +131,7 @@ func (s *site) add(p *Pod) {
 		if s.best == nil || s.better(p, s.best) {
 			s.best = p
 		}
-	} else if !p.ended() {
+	case !p.ended():
 		s.present = true
 		if s.ending == nil {
 			s.ending = p

@@ -11,6 +11,7 @@ const (
 	recycle                  // the last delete takes a ready pod from a node that is down all the same
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
+	kinds                    // how many there are
 )
 
 // decide names the reason and the acts.
@@ -254,7 +255,7 @@ func (s *site) create(v *Verdict, why Reason) {
 	refused := false
 	b, p := &s.backoff, s.predecessor
 	switch {
-	case !b.Expired(s.in.Now) && (p == nil || !b.Created.Before(p.Created)):
+	case b.Pod != "" && (p == nil || !b.Created.Before(p.Created)):
 		c.Predecessor, refused = b.Pod, b.Refused
 	case p != nil:
 		c.Predecessor, refused = p.UID, p.Refused

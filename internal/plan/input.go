@@ -187,6 +187,9 @@ type Pod struct {
 	Refused bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
+	// Assumed says of such a pod that it is not known to exist: a create of
+	// ours may have made it. It counts for everything but the status.
+	Assumed bool
 	// Newer says that the pod was made from a newer template than Set is: what
 	// is known of the DaemonSet is behind what is known of the pod.
 	Newer bool

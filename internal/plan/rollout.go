@@ -53,21 +53,26 @@ func (v *Verdict) Candidate() bool { return v.candidate != fixed }
 // node that is down already is not made worse by taking its pod, so that needs
 // no room, only that the budget holds.
 func Roll(set *Spec, t *Totals, candidates []*Verdict) {
-	maxUnavailable, maxSurge := set.Budget(t.Status.Desired)
-	// The room that is left, by kind. More may be down than the budget allows,
-	// through no doing of ours: then there is none.
-	room := [...]int{
-		replace: maxUnavailable - t.Down,
-		recycle: maxUnavailable - t.Down + 1,
-		surge:   maxSurge - t.Surging,
-		leave:   t.Counted - t.Down - t.Status.Desired,
-	}
+	room := set.room(t)
 	for _, v := range candidates {
 		v.granted = room[v.candidate] > 0
 		if v.granted && v.candidate != recycle {
 			room[v.candidate]--
 		}
 		v.Reason = v.moves()
+	}
+}
+
+// room is how many candidates of each kind may move. More may be down than the
+// budget allows, through no doing of ours: then there is none. Recycling needs
+// no room, only that there is some.
+func (set *Spec) room(t *Totals) [kinds]int {
+	maxUnavailable, maxSurge := set.Budget(t.Status.Desired)
+	return [kinds]int{
+		replace: maxUnavailable - t.Down,
+		recycle: maxUnavailable - t.Down + 1,
+		surge:   maxSurge - t.Surging,
+		leave:   t.Counted - t.Down - t.Status.Desired,
 	}
 }
 

@@ -30,6 +30,7 @@ type controller struct {
 	index   *index
 	in      plan.Input
 	out     plan.Plan
+	ledger  ledger
 	backoff map[string]plan.Backoff
 	retries map[string]retry
 	applier applier
@@ -156,6 +157,9 @@ func (c *controller) decide(set *daemonSet) {
 	in.Backoff = c.backoff
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
+	if c.ledger.follow(in); c.ledger.differs(&c.out) {
+		c.w.fail("ledger: it says %d creates, %d deletes and %+v", len(c.ledger.creates), len(c.ledger.deletes), c.ledger.kept.Status())
+	}
 	c.w.check.decided(c, set)
 	if c.w.trace != nil {
 		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+
+	"everynode/internal/plan"
+)
+
+// ledger keeps a plan.Ledger beside a controller's decisions, as package engine
+// does: it looks at a node only when something has changed there, or when its
+// time has come. Whatever happens in the cluster, it must say what plan.Make says.
+type ledger struct {
+	set     plan.Spec
+	kept    plan.Ledger
+	seen    map[string]sight
+	creates map[string][]plan.Create
+	deletes map[string][]plan.Delete
+}
+
+// sight is what was last seen of a node.
+type sight struct {
+	node    *plan.Node
+	pods    []plan.Pod
+	gone    bool
+	backoff plan.Backoff
+}
+
+func (s *sight) same(o *sight) bool {
+	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
+}
+
+// follow looks at what differs from the last decision's input.
+func (l *ledger) follow(in *plan.Input) {
+	now := l.sights(in)
+	if l.seen == nil || !reflect.DeepEqual(l.set, in.Set) {
+		l.set = in.Set
+		l.kept.Reset(in.Set)
+		l.seen, l.creates, l.deletes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}
+	}
+	look := l.kept.Due(in.Now, nil)
+	for name := range l.seen {
+		if _, is := now[name]; !is {
+			look = append(look, name)
+		}
+	}
+	for name, s := range now {
+		if old, was := l.seen[name]; !was || !s.same(&old) {
+			look = append(look, name)
+		}
+	}
+	l.seen = now
+	for _, name := range look {
+		l.look(in, name)
+	}
+	l.kept.Settle(func(v *plan.Verdict) {
+		l.creates[v.Node], l.deletes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes())
+	})
+}
+
+func (l *ledger) look(in *plan.Input, name string) {
+	s := l.seen[name]
+	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff}
+	for i := range s.pods {
+		all.Pods = append(all.Pods, &s.pods[i])
+	}
+	l.kept.Look(in.Now, all)
+}
+
+func (l *ledger) sights(in *plan.Input) map[string]sight {
+	all := map[string]sight{}
+	for i := range in.Nodes {
+		n := in.Nodes[i]
+		all[n.Name] = sight{node: &n}
+	}
+	for _, p := range in.Pods {
+		if p.Node != "" {
+			s := all[p.Node]
+			s.pods = append(s.pods, p)
+			all[p.Node] = s
+		}
+	}
+	for name, s := range all {
+		slices.SortFunc(s.pods, func(a, b plan.Pod) int { return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name)) })
+		s.gone, s.backoff = in.Gone[name], in.Backoff[name]
+		all[name] = s
+	}
+	return all
+}
+
+// differs says whether the plan is another one.
+func (l *ledger) differs(out *plan.Plan) bool {
+	var creates []plan.Create
+	var deletes []plan.Delete
+	for _, name := range slices.Sorted(maps.Keys(l.creates)) {
+		creates, deletes = append(creates, l.creates[name]...), append(deletes, l.deletes[name]...)
+	}
+	return !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) ||
+		l.kept.Status() != out.Status || !l.kept.WakeAt().Equal(out.WakeAt)
+}
