@@ -20,7 +20,10 @@ type index struct {
 	begun bool // else changes make nothing dirty
 	to    listener
 
-	sets  map[types.NamespacedName]*setEntry
+	sets map[types.NamespacedName]*setEntry
+	// asked counts, for each label, the placements of sets that ask for it: no
+	// other label of a node can matter.
+	asked map[string]int
 	nodes map[string]*nodeEntry // never written to
 
 	pods      map[string]*podEntry            // by UID
@@ -65,6 +68,7 @@ type departure struct {
 func newIndex() *index {
 	return &index{
 		sets:      map[types.NamespacedName]*setEntry{},
+		asked:     map[string]int{},
 		nodes:     map[string]*nodeEntry{},
 		pods:      map[string]*podEntry{},
 		owned:     map[string]*owned{},
@@ -135,10 +139,12 @@ func (ix *index) upsertSet(e *setEntry) {
 		if e.version <= old.version {
 			return
 		}
+		ix.ask(old, -1)
 		if old.ds.UID != e.ds.UID {
 			ix.disown(old)
 		}
 	}
+	ix.ask(e, 1)
 	ix.sets[key] = e
 	o := ix.ownedBy(string(e.ds.UID))
 	o.unclaimed = o.unclaimed || o.set == nil
@@ -154,9 +160,27 @@ func (ix *index) removeSet(e *setEntry) {
 
 func (ix *index) dropSet(key types.NamespacedName) {
 	if old := ix.sets[key]; old != nil {
+		ix.ask(old, -1)
 		ix.disown(old)
 		delete(ix.sets, key)
 		ix.touch(key)
+	}
+}
+
+// ask counts the labels that the DaemonSet's placement asks for.
+func (ix *index) ask(e *setEntry, times int) {
+	count := func(key string) {
+		if ix.asked[key] += times; ix.asked[key] == 0 {
+			delete(ix.asked, key)
+		}
+	}
+	for key := range e.spec.Placement.Selector {
+		count(key)
+	}
+	for i := range e.spec.Placement.Terms {
+		for _, r := range e.spec.Placement.Terms[i].Labels {
+			count(r.Key)
+		}
 	}
 }
 
@@ -257,6 +281,9 @@ func (ix *index) touchForNode(old, new *plan.Node) {
 	}
 	if !health {
 		health = old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)
+		if !health && slices.Equal(old.Taints, new.Taints) && !ix.relabelled(old.Labels, new.Labels) {
+			return
+		}
 	}
 	for _, s := range ix.sets {
 		o := ix.owned[string(s.ds.UID)]
@@ -266,6 +293,18 @@ func (ix *index) touchForNode(old, new *plan.Node) {
 			ix.mark(o, name)
 		}
 	}
+}
+
+// relabelled says that a label has changed that a placement asks for.
+func (ix *index) relabelled(old, new map[string]string) bool {
+	for key := range ix.asked {
+		was, had := old[key]
+		is, has := new[key]
+		if was != is || had != has {
+			return true
+		}
+	}
+	return false
 }
 
 func admits(s *setEntry, n *plan.Node) plan.Eligibility {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -223,5 +224,31 @@ func TestVersionsMustBeIntegers(t *testing.T) {
 	p.ResourceVersion = "opaque"
 	if _, err := compactPod(p); err == nil {
 		t.Error("a resource version that cannot be compared was taken")
+	}
+}
+
+// Labels count as long as a placement asks for them, in a selector or in a term.
+func TestAskedLabels(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", map[string]string{"ssd": "true", "pool": "a"})
+	w.addSet(t, "y", map[string]string{"ssd": "true"})
+	edited := *w.set(types.NamespacedName{Namespace: "default", Name: "x"})
+	edited.version, edited.spec.Placement = 2, plan.Placement{Terms: []plan.Term{{Labels: []plan.Requirement{{Key: "zone", Operator: plan.Exists}}}}}
+	for i, step := range []struct {
+		do   func()
+		want []string
+	}{
+		{func() {}, []string{"pool", "ssd"}},
+		{func() { w.upsertSet(&edited) }, []string{"ssd", "zone"}},
+		{func() { w.removeSet(&edited) }, []string{"ssd"}},
+	} {
+		step.do()
+		if got := slices.Sorted(maps.Keys(w.asked)); !slices.Equal(got, step.want) {
+			t.Errorf("step %d: %v are asked for, want %v", i, got, step.want)
+		}
+	}
+	before, after := map[string]string{"ssd": "true", "other": "1"}, map[string]string{"ssd": "true", "other": "2"}
+	if w.relabelled(before, after) || !w.relabelled(before, nil) || !w.relabelled(map[string]string{"ssd": ""}, nil) {
+		t.Error("only labels that are asked for count, and an empty one is not the same as none")
 	}
 }

@@ -1,11 +1,11 @@
 package view
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,12 +15,13 @@ import (
 	"everynode/internal/plan"
 )
 
-// Node is what the algorithm needs to know of the node. It is a copy.
+// Node is what the algorithm needs to know of the node. It is a copy, and shares
+// the text of labels with the nodes that have the same.
 func Node(n *corev1.Node) plan.Node {
 	out := plan.Node{
 		Name:   n.Name,
 		UID:    string(n.UID),
-		Labels: maps.Clone(n.Labels),
+		Labels: shared(n.Labels),
 		// A node that has never said whether it is ready has not been ready
 		// since it exists.
 		ReadyChanged: n.CreationTimestamp.Time,
@@ -36,6 +37,18 @@ func Node(n *corev1.Node) plan.Node {
 			out.Ready = c.Status == corev1.ConditionTrue
 			out.ReadyChanged = c.LastTransitionTime.Time
 		}
+	}
+	return out
+}
+
+// shared copies labels.
+func shared(labels map[string]string) map[string]string {
+	if labels == nil {
+		return nil
+	}
+	out := make(map[string]string, len(labels))
+	for k, v := range labels {
+		out[unique.Make(k).Value()] = unique.Make(v).Value()
 	}
 	return out
 }
