@@ -89,7 +89,7 @@ func (k *kept) differs() string {
 // change draws something that happens to one node, or to all.
 func (k *kept) change(t *rapid.T) {
 	name := fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "where"))
-	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "backoff", "time", "time", "spec"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "backoff", "no backoff", "time", "time", "spec"}).Draw(t, "what") {
 	case "node":
 		k.in.Nodes = slices.DeleteFunc(k.in.Nodes, func(n Node) bool { return n.Name == name })
 		k.in.Nodes = append(k.in.Nodes, drawNode(t, name))
@@ -112,6 +112,8 @@ func (k *kept) change(t *rapid.T) {
 		k.in.Gone[name] = !k.in.Gone[name]
 	case "backoff":
 		k.in.Backoff[name] = drawBackoff(t, "last-"+name)
+	case "no backoff":
+		delete(k.in.Backoff, name)
 	case "time":
 		k.pass(t)
 		return
@@ -154,6 +156,34 @@ func TestLedgerIsMake(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Of the pods that wait for the budget the first by name moves, also where one
+// that comes later by name was let go before: that one waits again.
+func TestLedgerMovesTheFirst(t *testing.T) {
+	in := fleet(4)
+	in.Set.Hash, in.Set.MaxUnavailable = "next", Amount{Value: 1}
+	i := slices.IndexFunc(in.Pods, func(p Pod) bool { return p.Node == "node-000000" })
+	in.Pods[i].Hash = "next"
+	k := keep(in)
+	moves := func() (nodes []string) {
+		k.settle()
+		for _, d := range inOrder(k.deletes) {
+			nodes = append(nodes, d.Node)
+		}
+		return nodes
+	}
+	if got := moves(); !slices.Equal(got, []string{"node-000001"}) {
+		t.Fatalf("%q move, want the second node", got)
+	}
+	k.in.Pods[i].Hash = "a"
+	k.look("node-000000")
+	if got := moves(); !slices.Equal(got, []string{"node-000000"}) {
+		t.Errorf("%q move, want the first node", got)
+	}
+	if diff := k.differs(); diff != "" {
+		t.Errorf("-Make +Ledger:\n%s", diff)
+	}
 }
 
 // keepFleet is a ledger over fleet, with a Sight of one of its nodes that is

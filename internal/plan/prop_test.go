@@ -353,7 +353,7 @@ func TestStatusIsARecount(t *testing.T) {
 		var want Status
 		for _, n := range w.in.Nodes {
 			pods := slices.DeleteFunc(w.podsOf(n.Name), func(p Pod) bool {
-				return !p.Deleted.IsZero() && (p.Phase == Failed || p.Phase == Succeeded)
+				return p.Assumed || !p.Deleted.IsZero() && (p.Phase == Failed || p.Phase == Succeeded)
 			})
 			run, _ := w.runs(n)
 			if !run {

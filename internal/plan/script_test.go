@@ -262,7 +262,7 @@ func ago(age string, now time.Time) (time.Time, error) {
 
 // parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
 // [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
-// [forced] [uncertain] [newer]. A pod runs and is an hour old unless it says otherwise.
+// [forced] [uncertain] [assumed] [newer]. A pod runs and is an hour old unless it says otherwise.
 func parsePod(words []string, now time.Time) (p Pod, err error) {
 	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
 		Phase: Running, Created: now.Add(-time.Hour)}
@@ -311,6 +311,8 @@ func podFlag(p *Pod, word string) error {
 		p.Forced = true
 	case "uncertain":
 		p.Uncertain = true
+	case "assumed":
+		p.Uncertain, p.Assumed = true, true
 	case "newer":
 		p.Newer = true
 	default:

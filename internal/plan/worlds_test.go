@@ -105,6 +105,7 @@ func drawPod(t *rapid.T, name string) Pod {
 		WasReady:   rapid.Bool().Draw(t, "wasready"),
 		Newer:      rapid.IntRange(0, 14).Draw(t, "newer") == 14,
 	}
+	p.Assumed = p.Uncertain && rapid.Bool().Draw(t, "assumed")
 	if rapid.IntRange(0, 9).Draw(t, "homeless") == 0 {
 		p.Node, p.Bound = "", false
 	}
