@@ -115,6 +115,9 @@ func drawPod(t *rapid.T, name string) Pod {
 	if rapid.IntRange(0, 3).Draw(t, "deleted") == 0 {
 		p.Deleted = drawAge(t)
 	}
+	if p.Assumed { // nothing has been seen of it
+		p.Phase, p.Ready, p.Deleted = Pending, false, time.Time{}
+	}
 	return p
 }
 

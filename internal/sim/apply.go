@@ -29,6 +29,7 @@ type write struct {
 	ready   bool         // the pod that is deleted was seen to be ready
 	known   []string     // the pods that a create was decided beside
 	names   []string     // those that a create has sent
+	read    bool         // the pod of a delete without an answer was read since
 }
 
 func (w *write) node() string {
@@ -278,7 +279,11 @@ func (a *applier) removed(w *write, learn func()) {
 // certain answer, or was refused because the pod had changed.
 func (a *applier) settleDelete(w *write, cause code, pause time.Duration) {
 	c, d := a.c, w.remove
-	c.send(false, func() answer { return c.w.api.get(d.Pod) }, func(r answer) {
+	read := func() answer {
+		w.read = true
+		return c.w.api.get(d.Pod)
+	}
+	c.send(false, read, func(r answer) {
 		switch {
 		case r.code == notFound, r.code == ok && r.pod.UID != d.UID:
 			a.removed(w, func() { c.index.bury(d.UID) })

@@ -95,8 +95,9 @@ func (k *checker) double(format string, args ...any) {
 // deleting is called just before a controller's delete takes effect.
 func (k *checker) deleting(p *pod, w *write) {
 	k.report.Deletes++
-	if at := (request{w.owner.process, p.UID}); k.unsettled[at] {
-		// Of a late one, its process cannot know: it has seen that the pod is there.
+	if !w.read {
+		// Of one that comes later its process cannot know: it has seen that
+		// the pod is there.
 		k.deletedBy[p.UID] = w.owner.process
 	}
 	if r := w.remove.Reason; r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused {
