@@ -10,9 +10,9 @@
 // Classify looks at one node and the pods of the DaemonSet there. It never
 // spends budget: where an outdated pod could be replaced it names a candidate.
 // Roll turns totals and candidates into the ones that move now. Make is the two
-// together and is the specification; anything faster must agree with it. Who
-// keeps one Verdict for each node and their Totals, can do the same work for
-// only the nodes that changed.
+// together and is the specification; anything faster must agree with it. Ledger
+// is faster: it keeps one Verdict for each node, and their Totals, and looks only
+// at the nodes that have changed.
 //
 // A node's pods go through these states. Without surge a node has one pod at a
 // time; with surge the new one comes first and the old one goes last.
