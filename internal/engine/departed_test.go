@@ -89,3 +89,18 @@ func TestLateNodeWatchSparesTheNewPod(t *testing.T) {
 		c.covered(2, "agent:1")
 	})
 }
+
+// A pod that waits for the scheduler when its node's deletion is seen may run on
+// the next node of that name by the time that the deletion is confirmed.
+func TestDroppedNodeLeavesBoundPods(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.upsertNode(node("a"))
+	waits := testPod(t, "waits", "a", "x", 1)
+	waits.Bound = false
+	w.upsertPod(waits)
+	w.upsertPod(testPod(t, "runs", "a", "x", 2))
+	if left := w.dropNode("a"); !slices.Equal(left, []string{"uid-runs"}) {
+		t.Errorf("%q are left on the node, want the pod that was bound to it", left)
+	}
+}

@@ -235,7 +235,9 @@ func (ix *index) removeNode(n nodeEntry) {
 	}
 }
 
-// dropNode forgets a node; the UIDs of the pods that it leaves behind.
+// dropNode forgets a node; the UIDs of the pods that it leaves behind. One that
+// is not bound yet is none of them: the scheduler may bind it to a node that
+// comes under the same name, before anything else is known of that one.
 func (ix *index) dropNode(name string) (left []string) {
 	old := ix.nodes[name]
 	if old == nil {
@@ -245,7 +247,9 @@ func (ix *index) dropNode(name string) (left []string) {
 	ix.touchForNode(&old.Node, nil)
 	for _, o := range ix.owned {
 		for p := o.first[name]; p != nil; p = p.next {
-			left = append(left, p.UID)
+			if p.Bound {
+				left = append(left, p.UID)
+			}
 		}
 	}
 	return left

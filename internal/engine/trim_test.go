@@ -32,7 +32,7 @@ func fullMeta(name string) metav1.ObjectMeta {
 		OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "agent", UID: "set",
 			Controller: new(true), BlockOwnerDeletion: new(true)}},
 		Finalizers:    []string{"example.com/hold"},
-		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: &metav1.FieldsV1{Raw: []byte(strings.Repeat("{}", 1000))}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: metav1.NewFieldsV1(strings.Repeat("{}", 1000))}},
 	}
 }
 

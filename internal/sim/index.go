@@ -129,7 +129,8 @@ func sameNode(a, b *plan.Node) bool {
 	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) && slices.Equal(a.Taints, b.Taints)
 }
 
-// dropNode forgets a node; the UIDs of the pods that it leaves behind.
+// dropNode forgets a node; the UIDs of the pods that it leaves behind, which are
+// bound to it.
 func (ix *index) dropNode(name string) (left []string) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == name })
 	if i < 0 {
@@ -138,7 +139,7 @@ func (ix *index) dropNode(name string) (left []string) {
 	ix.nodes = slices.Delete(ix.nodes, i, i+1)
 	ix.c.touch()
 	for _, p := range ix.pods {
-		if p.Node == name {
+		if p.Node == name && p.Bound {
 			left = append(left, p.UID)
 		}
 	}
