@@ -28,9 +28,9 @@ type frame struct {
 // EVERYNODE_SEED runs one scenario again.
 func TestDifferential(t *testing.T) {
 	count, steps := 4, 6
-	first := uint64(time.Now().UnixNano()) % 1_000_000
+	first := uint64(1) // the same each time: whether a change is good must not depend on luck
 	if os.Getenv("EVERYNODE_LONG") != "" {
-		count, steps = 24, 10
+		count, steps, first = 24, 10, uint64(time.Now().UnixNano())%1_000_000
 	}
 	if s := os.Getenv("EVERYNODE_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)

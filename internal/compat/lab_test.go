@@ -354,6 +354,15 @@ func (l *lab) edit(edits ...func(*appsv1.DaemonSet)) {
 	l.editNamed("agent", edits...)
 }
 
+// nextSecond waits until the second is over in which the youngest pod was
+// created. Of two pods of the same second upstream takes either for the older.
+func (l *lab) nextSecond() {
+	l.t.Helper()
+	l.until("the second of the last create is over", func() bool {
+		return !slices.ContainsFunc(l.pods(), func(p corev1.Pod) bool { return time.Since(p.CreationTimestamp.Time) < time.Second })
+	})
+}
+
 func (l *lab) editNamed(name string, edits ...func(*appsv1.DaemonSet)) {
 	l.t.Helper()
 	l.do(retry.RetryOnConflict(retry.DefaultBackoff, func() error {

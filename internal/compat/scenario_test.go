@@ -151,6 +151,7 @@ func (w *writer) step() step {
 // template is a step that gives the DaemonSet a new template.
 func (w *writer) template(name string, edit func(*appsv1.DaemonSet)) step {
 	return step{name: name, do: func(l *lab) {
+		l.nextSecond()
 		l.edit(edit)
 		l.observed()
 	}}

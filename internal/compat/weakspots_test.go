@@ -26,6 +26,10 @@ type spot struct {
 	right func(l *lab, c controller) bool
 }
 
+// hapless is how often upstream may try again to show what the list says of it:
+// some of its weak spots need two things to happen at once.
+const hapless = 4
+
 // TestWeakSpots shows for each spot that ours is right, and that upstream is or
 // is not. A spot that changes sides fails the test, so that
 // docs/compared-with-kubernetes.md stays true.
@@ -64,7 +68,16 @@ func TestWeakSpots(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			both(t, func(t *testing.T, l *lab, c controller) {
-				switch right := s.right(l, c); {
+				right := s.right(l, c)
+				for range hapless {
+					if c.name == ours.name || right == s.upstream {
+						break
+					}
+					l.empty(t.Context())
+					l.rest()
+					right = s.right(l, c)
+				}
+				switch {
 				case c.name == ours.name && !right:
 					t.Error("ours is wrong")
 				case c.name == upstream.name && right != s.upstream:
@@ -550,11 +563,16 @@ func laggingWatch(l *lab, c controller) bool {
 	two := intstr.FromInt(2)
 	nodes := names(10)
 	r := l.begin(c, agent(rolling(1, 0), func(ds *appsv1.DaemonSet) { ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &two }), nodes...)
-	l.kubelet.change(func(k *kubelet) {
-		for _, n := range nodes {
-			k.stays[n] = true
-		}
-	})
+	defer r.stop()
+	stay := func(is bool) {
+		l.kubelet.change(func(k *kubelet) {
+			for _, n := range nodes {
+				k.stays[n] = is
+			}
+		})
+	}
+	stay(true)
+	defer stay(false)
 	l.watchDown()
 	r.delaySecondDelete(l)
 	l.edit(image("agent:2"))

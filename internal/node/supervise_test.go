@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -30,8 +31,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, child.run(context.Background()))
 		os.Exit(1)
 	case "child":
+		// Before the id is out: from then on the test may end this process. With
+		// nothing to wait for, Go would take a process that waits for dead.
+		end := make(chan os.Signal, 1)
+		signal.Notify(end, unix.SIGTERM)
 		fmt.Println("pid", os.Getpid())
-		select {}
+		<-end
+		os.Exit(0)
 	case "broken":
 		fmt.Println("E1123 22:00:00.000000       1 x.go:1] \"it broke\"")
 		fmt.Println("a last word")

@@ -199,7 +199,9 @@ func (a *api) create(w *write, name string) answer {
 	}
 	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash, Generation: w.set.spec.Generation,
 		Bound: !w.create.ByScheduler, Created: a.w.stamp()}}
-	if n != nil && p.Bound {
+	if n == nil {
+		a.w.kubelets.collect(p.Node)
+	} else if p.Bound {
 		p.nodeUID = n.UID
 	}
 	a.w.tracef("api      %s is created on %s", name, p.Node)

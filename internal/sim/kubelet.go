@@ -285,18 +285,22 @@ func (k *kubelets) leave(name string) {
 	}
 	w.tracef("node     %s leaves", name)
 	w.api.removeNode(name)
-	w.after(w.between(40*time.Second, 60*time.Second), func() { k.collect(name) })
+	k.collect(name)
 }
 
+// collect lets the garbage collector come: to a node that has left, or to a pod
+// that was made for one that is not there.
 func (k *kubelets) collect(name string) {
 	w := k.w
-	if w.api.node(name) != nil {
-		return
-	}
-	w.api.on(name, func(p *pod) {
-		if p.Bound {
-			w.api.removePod(p)
+	w.after(w.between(40*time.Second, 60*time.Second), func() {
+		if w.api.node(name) != nil {
+			return
 		}
+		w.api.on(name, func(p *pod) {
+			if p.Bound {
+				w.api.removePod(p)
+			}
+		})
 	})
 }
 
