@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -123,7 +122,7 @@ func (e *engine) catchUp(ctx context.Context, l *podList) error {
 	}
 	all.Wait()
 	if n := len(e.index.behind(l)); n > 0 {
-		return fmt.Errorf("%d pods could not be read: %w", n, errors.Join(ctx.Err()))
+		return fmt.Errorf("%d pods that have changed could not be read", n)
 	}
 	return nil
 }
