@@ -78,13 +78,13 @@ const (
 	// late its view is. Nor are there ever two pods: the names of two for one
 	// node are the same.
 	agreeing
-	// disagreeing: templates are edited while there are others. None asks the
-	// others, so each makes pods of the template that it knows, of different
-	// names, and keeps to the budget for itself: two pods on a node and more
-	// nodes down are possible. They are counted, and must be gone in the end. A
-	// lease prevents them. Two pods of the same revision remain forbidden
-	// without surge. (With surge, a name also depends on a predecessor that
-	// still terminates, which one may see and another not.)
+	// disagreeing: templates are edited while there are others. Without surge
+	// there are still no two pods: names say nothing of the revision. Each makes
+	// pods of the template that it knows, though, and keeps to the budget for
+	// itself. It asks the server for the template first, but a second may pass
+	// between the answer and the deletion: more nodes down, and with surge more
+	// pods on a node, are possible. They are counted, and must be gone in the
+	// end. A lease prevents them.
 	disagreeing
 )
 
@@ -305,6 +305,9 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 		return
 	}
 	now := o.asked(p.Name)
+	if now.Before(p.CreationTimestamp.Time) {
+		now = time.Now() // that was another pod of this name
+	}
 	another := o.serves(p.place, p.Name, now)
 	if o.byHand[p.UID] {
 		s.lost = s.lost || !another
@@ -366,13 +369,13 @@ func (o *observer) judgeDouble(at place, s *site) {
 		return
 	}
 	var names []string
-	hashes, twice := map[string]bool{}, false
+	hashes, twins := map[string]bool{}, false
 	for name, p := range o.pods {
 		if p.place != at || !isLive(p.Pod) {
 			continue
 		}
 		hash := p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
-		twice = twice || hashes[hash]
+		twins = twins || hashes[hash]
 		hashes[hash] = true
 		names = append(names, name)
 	}
@@ -381,13 +384,13 @@ func (o *observer) judgeDouble(at place, s *site) {
 		most = 2
 	}
 	was := s.doubled
-	s.doubled = twice || len(names) > most
+	s.doubled = twins || len(names) > most
 	if !s.doubled || was {
 		return
 	}
 	o.found.doubles[o.company]++
 	slices.Sort(names)
-	o.wrong(at, twice && !surges(ds), fmt.Sprintf("I1: %s has %s at once on %s", ds.Name, strings.Join(names, " and "), at.node))
+	o.wrong(at, !surges(ds), fmt.Sprintf("I1: %s has %s at once on %s", ds.Name, strings.Join(names, " and "), at.node))
 }
 
 func (o *observer) breach(p *watchedPod, text string) {

@@ -227,14 +227,18 @@ func TestObserverDoubles(t *testing.T) {
 		}, "0 1 1"},
 		{"a surge of three", with(surge), func(s *story) { s.pod("a-2"); s.pod("a-3") }, "1 0 1"},
 		{"a surge of the same revision", with(surge), func(s *story) { s.pod("a-1-again") }, "1 0 1"},
-		{"two disagree", with(one), func(s *story) {
+		{"two disagree on who goes down", with(one), func(s *story) {
+			s.o.with(disagreeing)
+			s.terminate("b-1", "c-1")
+		}, "0 1 0"},
+		{"two disagree, and make a surge of three", with(surge), func(s *story) {
 			s.o.with(disagreeing)
 			s.pod("a-2")
-			s.terminate("b-1", "c-1")
-		}, "1 1 0"},
-		{"two disagree, and yet make the same pod twice", with(one), func(s *story) {
+			s.pod("a-3")
+		}, "1 0 0"},
+		{"two disagree, and make two pods", with(one), func(s *story) {
 			s.o.with(disagreeing)
-			s.pod("a-1-again")
+			s.pod("a-2")
 		}, "1 0 1"},
 	} {
 		t.Run(c.name, c.check)

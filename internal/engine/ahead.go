@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 
@@ -48,6 +49,33 @@ func (e *engine) readNewer(ctx context.Context, ds *appsv1.DaemonSet, st *state)
 		known[uid] = true
 	}
 	st.set = nil // they are pods like others from now on
+	return nil
+}
+
+// confirmEvery is how long a DaemonSet that the server has confirmed may be
+// rolled out unasked.
+const confirmEvery = time.Second
+
+// confirm makes sure, before pods are deleted for being outdated, that they are:
+// who knows only an older template would undo what another has begun, and spend
+// a budget of its own. No number on a pod tells as long as there is none of the
+// newer template.
+func (e *engine) confirm(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
+	if !st.rolling || time.Since(st.confirmedAt) < confirmEvery {
+		return nil
+	}
+	asked := time.Now()
+	live, err := e.api.liveSet(ctx, ds)
+	if err != nil {
+		return fmt.Errorf("before a rollout goes on: %w", err)
+	}
+	if live.Generation != ds.Generation {
+		if err := e.learnSet(live); err != nil {
+			return err
+		}
+		return errReplan
+	}
+	st.confirmedAt = asked
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // template is the number that the API server gives a DaemonSet's template.
@@ -91,8 +92,97 @@ func TestPodsOfAnotherLife(t *testing.T) {
 		if n := c.wrote("delete pods"); n != 1 {
 			t.Errorf("%d pods are deleted, want the one that is outdated", n)
 		}
-		if n := reads.Load(); n != 1 {
-			t.Errorf("the DaemonSet was read %d times, want once", n)
+		if n := reads.Load(); n > 2 {
+			t.Errorf("the DaemonSet was read %d times, want once for the number and once for the rollout", n)
+		}
+	})
+}
+
+// Pods of a template that has no number of its own, such as one that was gone
+// back to, look outdated to who has not seen that. The server is asked before
+// they are deleted.
+func TestOutdatedIsConfirmed(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		first := c.podOn("node-02").Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.covered(3, "agent:2")
+
+		c.stall("daemonsets", true)
+		c.editSet(image("agent:1"))
+		back := c.podOn("node-02")
+		c.editPod(back.Name, func(p *corev1.Pod) {
+			p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = first
+			p.Spec.Containers[0].Image = "agent:1"
+		})
+		c.run(time.Minute)
+		if p := c.podOn("node-02"); p.UID != back.UID {
+			t.Errorf("%s has gone back to the older template first, and was deleted for that", back.Name)
+		}
+		c.covered(3, "agent:1")
+		if n := c.wrote("delete pods"); n != 3+2 {
+			t.Errorf("%d pods are deleted, want three for one template and two for the other", n)
+		}
+	})
+}
+
+// Two that disagree on the template cannot make two pods, since the name says
+// nothing of it. With surge two are what is asked for.
+func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(1)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		first := c.podOn("node-01")
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Second)
+		c.covered(1, "agent:2")
+		second := c.podOn("node-01")
+		if second.Name != first.Name || second.UID == first.UID {
+			t.Errorf("%s (%s) was replaced by %s (%s)", first.Name, first.UID, second.Name, second.UID)
+		}
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			one, none := intstr.FromInt32(1), intstr.FromInt32(0)
+			ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &none, MaxSurge: &one}
+			image("agent:3")(ds)
+		})
+		c.run(10 * time.Second)
+		c.covered(1, "agent:3")
+		if third := c.podOn("node-01"); third.Name == second.Name {
+			t.Errorf("with surge %s stands beside one of its name", third.Name)
+		}
+	})
+}
+
+// What another has made under the name is no second pod to be had, but one to
+// be updated.
+func TestPodOfAnotherTemplateIsTaken(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(1)
+		c.addSet()
+		made := 0
+		c.intercept(func(r request) (error, bool) {
+			if r.is("create", "pods") {
+				if made++; made == 1 {
+					p := decode(r.body).(*corev1.Pod)
+					madeFrom("", "agent:0")(p)
+					c.mu.Lock()
+					c.add("pods", p)
+					c.mu.Unlock()
+				}
+			}
+			return nil, false
+		})
+		c.start()
+		c.run(time.Minute)
+		c.covered(1, "agent:1")
+		if made != 2 || c.wrote("delete pods") != 1 {
+			t.Errorf("%d creates and %d deletes: the other's pod should have been updated", made, c.wrote("delete pods"))
 		}
 	})
 }

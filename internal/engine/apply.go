@@ -18,6 +18,7 @@ type write struct {
 	ds     *appsv1.DaemonSet // as decided on; never written to
 	state  *state
 	hash   string
+	surges bool         // the DaemonSet does
 	create *plan.Create // nil for a delete
 	remove *plan.Delete // nil for a create
 	// version, when not empty, is the only version of the pod that may be

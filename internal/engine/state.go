@@ -33,7 +33,9 @@ type state struct {
 	past     *past         // nil: the history must be worked out
 	// foreign is the UIDs of pods whose template number says nothing of this
 	// DaemonSet: see readNewer.
-	foreign map[string]bool
+	foreign     map[string]bool
+	rolling     bool      // the last decision deletes pods for being outdated
+	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
 	mu      sync.Mutex
 	retries map[string]retry // by node name

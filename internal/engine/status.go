@@ -65,9 +65,13 @@ func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *stat
 		if equality.Semantic.DeepEqual(next.Status, base.Status) {
 			return e.learnSet(base)
 		}
+		asked := time.Now()
 		made, err := e.api.updateStatus(ctx, next)
 		switch {
 		case err == nil:
+			if made.Generation == ds.Generation {
+				st.confirmedAt = asked
+			}
 			return e.learnSet(made)
 		case apierrors.IsNotFound(err):
 			return nil // deleted; the watch says so soon

@@ -83,6 +83,10 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
 	}
+	if err := e.confirm(ctx, ds, st); err != nil {
+		e.undecided(key, st)
+		return ignoreReplan(err)
+	}
 	e.apply.release(key)
 
 	// 4. History that is no longer needed, and status.
@@ -177,6 +181,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 			})
 		})
 	}
+	st.rolling = false
 	st.ledger.Settle(func(v *plan.Verdict) { e.apply.replace(key, v.Node, e.writes(set.ds, hash, st, v)) })
 	st.names = names[:0]
 	st.busy = time.Since(st.now)
@@ -196,7 +201,8 @@ func overlay(s *plan.Sight, started []*write, now time.Time) {
 	for _, w := range started {
 		shown := w.remove != nil
 		for i, p := range s.Pods {
-			of := w.remove != nil && p.UID == w.remove.UID && p.Deleted.IsZero() || w.create != nil && slices.Contains(w.names, p.Name)
+			of := w.remove != nil && p.UID == w.remove.UID && p.Deleted.IsZero() ||
+				w.create != nil && slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID)
 			if of {
 				copied := *p
 				copied.Uncertain, shown = true, true
@@ -231,11 +237,12 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	if !ok {
 		return nil
 	}
-	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash}
+	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash, surges: st.set.spec.Surges()}
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made
 			w.remove, w.version = &d, premise(&d, pods)
+			st.rolling = st.rolling || d.Reason == plan.Outdated || d.Reason == plan.Surged
 			all = append(all, &w)
 		}
 	}

@@ -54,10 +54,11 @@ func (e *engine) attempt(ctx context.Context, w *write) (result, error) {
 }
 
 // create makes one pod. Its name is a function of what it is for, so that doing
-// it twice makes one pod: what is found under the name, if ours, is it.
+// it twice makes one pod: what is found under the name, if ours, is it. That
+// holds of two controllers, too, and of two that disagree on the template.
 func (e *engine) create(ctx context.Context, w *write) (result, error) {
 	for salt := range maxSalt {
-		name := view.PodName(w.ds, w.create.Node, w.hash, w.create.Predecessor, salt)
+		name := view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
 		e.apply.naming(w, name)
 		made, err := e.api.createPod(ctx, view.NewPod(w.ds, w.hash, *w.create, name))
 		if apierrors.IsAlreadyExists(err) {
@@ -94,11 +95,23 @@ func (e *engine) claimName(ctx context.Context, w *write, name string) (r result
 	case err != nil:
 		fate, wait := judge(ctx, err)
 		return result{fate: fate, wait: wait}, false
-	case !ours(w, live) || slices.Contains(w.known, string(live.UID)):
+	case !ours(w, live) || w.knows(live):
 		return result{}, true
 	}
 	return result{fate: stale, learn: func() { e.index.assume(live) }}, false
 }
+
+// side tells pods apart that may stand side by side on a node: with surge, by
+// their revision.
+func (w *write) side() string {
+	if w.surges {
+		return w.hash
+	}
+	return ""
+}
+
+// knows says that the create was decided beside that pod.
+func (w *write) knows(pod *corev1.Pod) bool { return slices.Contains(w.known, string(pod.UID)) }
 
 // ours says that the pod belongs to this DaemonSet, on this node.
 func ours(w *write, pod *corev1.Pod) bool {
@@ -113,7 +126,7 @@ func (e *engine) settleCreate(ctx context.Context, w *write, name string, cause 
 	for pause := range pauses(ctx) {
 		live, err := e.api.getPod(ctx, w.key.Namespace, name)
 		switch {
-		case err == nil && ours(w, live):
+		case err == nil && ours(w, live) && !w.knows(live):
 			e.events.created(w, name)
 			return result{fate: done, learn: func() { e.index.assume(live) }}, nil
 		case err == nil, apierrors.IsNotFound(err):

@@ -87,7 +87,7 @@ func endReason(p *Pod) Reason {
 }
 
 func (s *site) rolls() bool  { return s.in.Set.Strategy == RollingUpdate }
-func (s *site) surges() bool { return s.rolls() && s.in.Set.MaxSurge.Value > 0 }
+func (s *site) surges() bool { return s.in.Set.Surges() }
 
 // fill is for a node without a live pod. The successor of one that ended comes
 // when that one is deleted. Without surge, it also waits until a terminating

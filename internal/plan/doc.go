@@ -78,8 +78,10 @@
 // # Names and late writes
 //
 // Whoever carries out a plan names a pod after what it is for: DaemonSet, node,
-// revision, and Create.Predecessor. Then a create that is sent twice makes one
-// pod, and the successor of a failed pod has a name of its own.
+// and Create.Predecessor; with surge, where pods of two revisions stand side by
+// side, also the revision. Then a create that is sent twice, or by two who
+// disagree on the template, makes one pod, and the successor of a failed pod has
+// a name of its own.
 //
 // Every promise above is about a snapshot, and holds of the cluster as far as
 // the snapshot does. Its owner must know the end of each write, or mark the pod

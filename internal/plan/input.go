@@ -41,6 +41,9 @@ type Spec struct {
 	Scheduled bool
 }
 
+// Surges says that an update starts a node's new pod beside the old one.
+func (s *Spec) Surges() bool { return s.Strategy == RollingUpdate && s.MaxSurge.Value > 0 }
+
 // Strategy says when outdated pods are replaced.
 type Strategy uint8
 

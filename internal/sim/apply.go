@@ -81,7 +81,7 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 			switch {
 			case w.remove != nil && p.UID == w.remove.UID:
 				p.Uncertain = p.Deleted.IsZero()
-			case w.create != nil && p.Node == w.create.Node && slices.Contains(w.names, p.Name):
+			case w.create != nil && p.Node == w.create.Node && slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID):
 				p.Uncertain, shown = true, true
 			}
 		}
@@ -166,7 +166,10 @@ func (a *applier) countQuota(w *write) {
 
 // podName is a function of what the pod is for.
 func (a *applier) podName(w *write, salt int) string {
-	name := w.create.Node + "-" + w.hash
+	name := w.create.Node
+	if w.set.spec.Surges() {
+		name += "-" + w.hash
+	}
 	if w.create.Predecessor != "" && a.c.w.bug != NoPredecessor {
 		name += "-after-" + w.create.Predecessor
 	}
@@ -227,7 +230,7 @@ func (a *applier) settleCreate(w *write, name string, pause time.Duration) {
 	c := a.c
 	c.send(false, func() answer { return c.w.api.get(name) }, func(r answer) {
 		switch {
-		case r.code == ok && r.pod.Node == w.create.Node:
+		case r.code == ok && r.pod.Node == w.create.Node && !slices.Contains(w.known, r.pod.UID):
 			a.end(w, ok, 0, func() { c.index.assume(r.pod) })
 		case r.code == ok, r.code == notFound:
 			a.end(w, unknown, 0, nil)

@@ -87,11 +87,12 @@ const (
 	podLetters = 10
 )
 
-// PodName is the name of the pod that the DaemonSet has on the node from the
-// revision, and after the predecessor (a pod's UID, or empty). The same
-// arguments give the same name, so that a create which is tried again meets
-// AlreadyExists rather than make a second pod. salt, 0 at first, is counted up
-// where another's pod has the name.
+// PodName is the name of the pod that the DaemonSet has on the node, after the
+// predecessor (a pod's UID, or empty). The same arguments give the same name, so
+// that a create which is tried again, or by two at once, meets AlreadyExists
+// rather than make a second pod. hash is empty unless the DaemonSet surges: only
+// then may pods of two revisions stand side by side, and so differ in name. salt,
+// 0 at first, is counted up where another's pod has the name.
 func PodName(ds *appsv1.DaemonSet, node, hash, predecessorUID string, salt int) string {
 	h := sha256.New()
 	for _, part := range []string{string(ds.UID), node, hash, predecessorUID, strconv.Itoa(salt)} {
