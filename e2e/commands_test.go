@@ -267,7 +267,7 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tmpfs FOLDER OPTIONS")
 	}
 	c, dir := clusterOf(ts), ts.MkAbs(args[0])
-	ts.Check(os.Mkdir(dir, 0o755))
+	ts.Check(os.MkdirAll(dir, 0o755))
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", args[1], "tmpfs", dir).CombinedOutput(); err != nil {
 		ts.Fatalf("mount a small disk: %v\n%s", err, out)
 	}
