@@ -62,6 +62,9 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 	if err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
 	}
+	if err := hastenPolicy(config.KubeAPIs.ControlPlane.Generic); err != nil {
+		return nil, fmt.Errorf("configure the API server: %w", err)
+	}
 	loopback := rest.CopyConfig(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig)
 	loopback.QPS = -1
 	return &apiServer{config: config, loopback: loopback}, nil

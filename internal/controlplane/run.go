@@ -141,6 +141,7 @@ func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 // the API. It returns when nodes can join.
 func (s *server) startControllers(ctx context.Context, controllers *stage) error {
 	begin := time.Now()
+	controllers.start("the standing roles", func(ctx context.Context) error { return reconcilePolicy(ctx, s.api.loopback) })
 	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings) })
 	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
 	if err := applyBootstrap(ctx, s.settings, s.api.loopback); err != nil {

@@ -111,6 +111,7 @@ func TestRun(t *testing.T) {
 		},
 	}
 	r := startServer(t, cfg)
+	t.Run("policy", func(t *testing.T) { checkPolicy(t, r.admin) })
 	t.Run("service", func(t *testing.T) { checkService(t, r.admin) })
 	t.Run("engine", func(t *testing.T) {
 		if err := <-engine; err != nil {
@@ -389,5 +390,6 @@ func TestRunAgain(t *testing.T) {
 	if err := errors.Join(secretErr, nodeErr); err != nil {
 		t.Error("what was written before the restart is lost: ", err)
 	}
+	checkPolicyAgain(t, r.admin)
 	r.end(t)
 }
