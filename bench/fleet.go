@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -235,6 +236,17 @@ func covered(name string, n int) func(*fleet) bool {
 // running says that n pods of a DaemonSet run, and that it has no others.
 func running(name string, n int) func(*fleet) bool {
 	return func(f *fleet) bool { g := f.group(name); return g.running == n && g.pods == n }
+}
+
+// each says that the condition holds of every name.
+func each(names []string, condition func(name string) func(*fleet) bool) func(*fleet) bool {
+	var all []func(*fleet) bool
+	for _, name := range names {
+		all = append(all, condition(name))
+	}
+	return func(f *fleet) bool {
+		return !slices.ContainsFunc(all, func(holds func(*fleet) bool) bool { return !holds(f) })
+	}
 }
 
 // hasPod says that a DaemonSet has a pod on a node.

@@ -91,7 +91,7 @@ func (k *kubelet) run(ctx context.Context) {
 func (k *kubelet) act(ctx context.Context, pod *corev1.Pod) error {
 	if pod.DeletionTimestamp != nil {
 		k.mu.Lock()
-		delete(k.done, pod.UID) // its name will not come back
+		delete(k.done, pod.UID) // its UID will not come back
 		k.mu.Unlock()
 		return k.remove(ctx, pod)
 	}

@@ -48,6 +48,7 @@ type settings struct {
 	burst       int
 	serial      int
 	idle        int
+	sets        int
 	systems     []string
 	phases      []string
 	controller  string
@@ -56,7 +57,7 @@ type settings struct {
 }
 
 func newCommand() *cobra.Command {
-	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, idle: 100,
+	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, idle: 100, sets: 1,
 		systems: []string{"R", "U2", "E", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -87,6 +88,7 @@ Systems:
 	f.IntVar(&s.burst, "burst", s.burst, "nodes that join at once")
 	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")
 	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
+	f.IntVar(&s.sets, "sets", s.sets, "DaemonSets that cover the cluster and are then updated, all at once")
 	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
 	f.StringSliceVar(&s.phases, "phases", s.phases, "what to do; coverage always comes first")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
@@ -104,8 +106,8 @@ func (s *settings) check() error {
 			}
 		}
 	}
-	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 {
-		return errors.New("--nodes, --reps, --joins, --burst, --serial and --idle must be at least 1")
+	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.sets < 1 {
+		return errors.New("--nodes, --reps, --joins, --burst, --serial, --idle and --sets must be at least 1")
 	}
 	s.serial, s.asShipped = min(s.serial, s.nodes), min(s.asShipped, s.nodes)
 	if slices.Contains(s.systems, "E") {

@@ -34,7 +34,7 @@ const (
 )
 
 // storeQuota is how large etcd's database may become, in bytes.
-const storeQuota = 8 << 30
+const storeQuota = 32 << 30
 
 // playRole runs this process as one of the roles until it gets a signal.
 func playRole(role string, args []string) (code int, ok bool) {

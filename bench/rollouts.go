@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -9,25 +10,38 @@ import (
 	"everynode/bench/report"
 )
 
-// coverage: a DaemonSet comes to a cluster where no node has a pod of it.
+// agents is the names of the DaemonSets that run on every node.
+func (s *settings) agents() []string {
+	names := []string{agentName}
+	for i := 2; i <= s.sets; i++ {
+		names = append(names, fmt.Sprintf("%s-%d", agentName, i))
+	}
+	return names
+}
+
+// coverage: DaemonSets come to a cluster where no node has a pod of them.
 func (r *run) coverage(ctx context.Context, m report.Metrics) error {
-	allRun := r.fleet.expect(running(agentName, r.size))
+	names := r.agents()
+	allRun := r.fleet.expect(each(names, func(name string) func(*fleet) bool { return running(name, r.size) }))
 	began := time.Now()
-	if err := r.createSet(ctx, daemonSet(agentName, "", tenPercent)); err != nil {
-		return err
+	for _, name := range names {
+		if err := r.createSet(ctx, daemonSet(name, "", tenPercent)); err != nil {
+			return err
+		}
 	}
 	ran, err := allRun.await(ctx, r.fleet, "all pods run")
 	if err != nil {
 		return err
 	}
-	known, err := r.fleet.await(ctx, "the status says that all pods are available", covered(agentName, r.size))
-	m["running"], m["time"], m["pods"] = ran.Sub(began).Seconds(), known.Sub(began).Seconds(), float64(r.size)
+	known, err := r.fleet.await(ctx, "the status says that all pods are available",
+		each(names, func(name string) func(*fleet) bool { return covered(name, r.size) }))
+	m["running"], m["time"], m["pods"] = ran.Sub(began).Seconds(), known.Sub(began).Seconds(), float64(r.size*len(names))
 	return err
 }
 
-// rollout: every pod is replaced, a tenth at a time.
+// rollout: every pod is replaced, a tenth of each DaemonSet at a time.
 func (r *run) rollout(ctx context.Context, m report.Metrics) error {
-	return r.replace(ctx, agentName, r.size, m)
+	return r.replace(ctx, r.agents(), r.size, m)
 }
 
 const serialName = "serial"
@@ -42,19 +56,23 @@ func (r *run) prepareSerial(ctx context.Context) error {
 
 // serialRollout: as rollout, one node after the other.
 func (r *run) serialRollout(ctx context.Context, m report.Metrics) error {
-	return r.replace(ctx, serialName, r.serial, m)
+	return r.replace(ctx, []string{serialName}, r.serial, m)
 }
 
-func (r *run) replace(ctx context.Context, name string, pods int, m report.Metrics) error {
+// replace updates DaemonSets of so many nodes.
+func (r *run) replace(ctx context.Context, names []string, nodes int, m report.Metrics) error {
 	began := time.Now()
-	generation, err := r.setImage(ctx, name, image("2"))
-	if err != nil {
-		return err
+	generations := map[string]int64{}
+	for _, name := range names {
+		var err error
+		if generations[name], err = r.setImage(ctx, name, image("2")); err != nil {
+			return err
+		}
 	}
-	done := covered(name, pods)
-	ended, err := r.fleet.await(ctx, "every pod is replaced", func(f *fleet) bool {
-		return f.sets[name].generation >= generation && done(f)
-	})
-	m["time"], m["pods"] = ended.Sub(began).Seconds(), float64(pods)
+	ended, err := r.fleet.await(ctx, "every pod is replaced", each(names, func(name string) func(*fleet) bool {
+		done := covered(name, nodes)
+		return func(f *fleet) bool { return f.sets[name].generation >= generations[name] && done(f) }
+	}))
+	m["time"], m["pods"] = ended.Sub(began).Seconds(), float64(nodes*len(names))
 	return err
 }
