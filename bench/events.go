@@ -18,28 +18,34 @@ import (
 const joinFamily = "9"
 
 // join makes a node that is ready at once, and returns when the server has it.
-func (r *run) join(ctx context.Context, name string, i int, labels map[string]string) (time.Time, error) {
+func (r *run) join(ctx context.Context, name string, i int, labels map[string]string) error {
 	node := newNode(name, r.size+i, labels)
 	err := r.client.CoreV1().RESTClient().Post().Resource("nodes").Body(node).Do(ctx).Error()
 	if err != nil {
-		return time.Time{}, fmt.Errorf("make node %s: %w", name, err)
+		return fmt.Errorf("make node %s: %w", name, err)
 	}
-	return time.Now(), nil
+	return nil
 }
 
 var joined = map[string]string{labelJoined: "true"}
 
 // joinOneByOne: from the moment when a new node is there to its pod being bound.
 func (r *run) joinOneByOne(ctx context.Context, m report.Metrics) error {
+	return r.oneByOne(ctx, r.joins, m, agentName, func(i int) string { return nodeName(joinFamily, i) },
+		func(node string, i int) error { return r.join(ctx, node, i, joined) })
+}
+
+// oneByOne makes one thing after another happen to a node, and times each from
+// the answer to the pod of the DaemonSet being bound.
+func (r *run) oneByOne(ctx context.Context, times int, m report.Metrics, set string, node func(int) string, happen func(string, int) error) error {
 	var took []float64
-	for i := range r.joins {
-		name := nodeName(joinFamily, i)
-		bound := r.fleet.expect(hasPod(agentName, name))
-		began, err := r.join(ctx, name, i, joined)
-		if err != nil {
+	for i := range times {
+		bound := r.fleet.expect(hasPod(set, node(i)))
+		if err := happen(node(i), i); err != nil {
 			return err
 		}
-		at, err := bound.await(ctx, r.fleet, "the new node has its pod")
+		began := time.Now()
+		at, err := bound.await(ctx, r.fleet, "node "+node(i)+" has its pod")
 		if err != nil {
 			return err
 		}
@@ -71,8 +77,7 @@ func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
 	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(agentName).onNode) == want })
 	began := time.Now()
 	err := parallel(ctx, r.burst, func(ctx context.Context, i int) error {
-		_, err := r.join(ctx, nodeName(joinFamily, i), i, joined)
-		return err
+		return r.join(ctx, nodeName(joinFamily, i), i, joined)
 	})
 	if err != nil {
 		return err
@@ -124,25 +129,8 @@ func (r *run) prepareFlips(ctx context.Context) error {
 
 // flips: from the moment when a node has a label to the pod that wants it.
 func (r *run) flips(ctx context.Context, m report.Metrics) error {
-	var took []float64
-	for i := range r.flipped() {
-		node := nodeName("0", i)
-		bound := r.fleet.expect(hasPod(flipName, node))
-		if err := r.setLabel(ctx, node, labelFlip, "true"); err != nil {
-			return err
-		}
-		began := time.Now()
-		at, err := bound.await(ctx, r.fleet, "the labelled node has its pod")
-		if err != nil {
-			return err
-		}
-		took = append(took, at.Sub(began).Seconds())
-		if err := r.pause(ctx); err != nil {
-			return err
-		}
-	}
-	m.Quantiles(took)
-	return nil
+	return r.oneByOne(ctx, r.flipped(), m, flipName, func(i int) string { return nodeName("0", i) },
+		func(node string, _ int) error { return r.setLabel(ctx, node, labelFlip, "true") })
 }
 
 func (r *run) undoFlips(ctx context.Context) error {
@@ -235,10 +223,10 @@ func (r *run) joinMany(ctx context.Context, m report.Metrics) error {
 		want := (i + 1) * r.idle
 		all := r.fleet.expect(func(*fleet) bool { return posted == want })
 		allBound := r.fleet.expect(func(f *fleet) bool { return f.idleOn(name, r.idle) })
-		began, err := r.join(ctx, name, r.joins+i, map[string]string{labelAll: "true"})
-		if err != nil {
+		if err := r.join(ctx, name, r.joins+i, map[string]string{labelAll: "true"}); err != nil {
 			return err
 		}
+		began := time.Now()
 		at, err := all.await(ctx, r.fleet, "all pods of the new node are created")
 		if err != nil {
 			return err
