@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,6 +26,8 @@ type api struct {
 	client kubernetes.Interface
 	// core is for pods and nodes, of which it reads what the engine needs.
 	core typedcorev1.CoreV1Interface
+	// follow is the same over a connection of its own, for watches.
+	follow typedcorev1.CoreV1Interface
 	// metadata reads no more than metadata.
 	metadata metadata.Interface
 }
@@ -56,12 +59,31 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
+	follow, err := rest.RESTClientFor(onItsOwn(c))
+	if err != nil {
+		return api{}, fmt.Errorf("engine: configuring the watches of %s: %w", base.Host, err)
+	}
 	about, err := metadata.NewForConfigAndClient(metadata.ConfigFor(c), transport)
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{client: client, core: typedcorev1.New(core), metadata: about}, nil
+	return api{client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about}, nil
 }
+
+// onItsOwn makes a client share no connection with others: one with a way to
+// dial is never found to be the same. Pods and nodes are watched so, because
+// among a hundred requests on a connection a watch is served too late, and the
+// API server ends those that it takes for slow.
+func onItsOwn(c *rest.Config) *rest.Config {
+	own := rest.CopyConfig(c)
+	if own.Dial == nil {
+		own.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: dialTimeout}).DialContext
+	}
+	return own
+}
+
+// dialTimeout is client-go's, and how often an idle connection is probed.
+const dialTimeout = 30 * time.Second
 
 // listTimeout bounds a request that may bring a thousand objects.
 const (

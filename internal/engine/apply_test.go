@@ -93,7 +93,7 @@ func TestWindowDoubles(t *testing.T) {
 			time.Sleep(d)
 			return len(b.soFar())
 		}
-		for _, want := range []int{8, 8 + 16, 8 + 16 + 32, 8 + 16 + 32 + 64, 8 + 16 + 32 + 64 + 64} {
+		for _, want := range []int{8, 8 + 16, 8 + 16 + 32, 8 + 16 + 32 + 32} {
 			if n := started(time.Millisecond); n != want {
 				t.Errorf("%d writes have started, want %d", n, want)
 			}

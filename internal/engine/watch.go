@@ -21,7 +21,7 @@ import (
 // watch starts one Reflector for each resource, which fill the index until ctx
 // ends. The channels close when the first list of each is in it.
 func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) []<-chan struct{} {
-	c, core := from.client, from.core
+	c, core := from.client, from.follow
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes}

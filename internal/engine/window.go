@@ -2,11 +2,11 @@ package engine
 
 import "time"
 
-// The bounds of a window. A connection carries 100 requests at a time, the
-// watches among them.
+// The bounds of a window. Two cores of an API server are busy with 8 requests
+// at a time; more than 32 only take time from the watches.
 const (
 	firstWindow = 8
-	maxWindow   = 64
+	maxWindow   = 32
 	// shrinkPause is how long a window that shrank does not shrink again: the
 	// requests that were under way then tell nothing new.
 	shrinkPause = 200 * time.Millisecond

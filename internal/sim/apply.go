@@ -11,7 +11,7 @@ import (
 // The bounds of the window, and how many names are tried for one pod.
 const (
 	firstWindow = 8
-	maxWindow   = 64
+	maxWindow   = 32
 	maxSalt     = 8
 	// manyOverQuota is how many nodes must have met the quota before creates
 	// for others are put off untried.
