@@ -45,6 +45,7 @@ func newAPI(base *rest.Config) (api, error) {
 	if c.UserAgent == "" {
 		c.UserAgent = "everynode-controller"
 	}
+	guardWrites(c)
 	transport, err := rest.HTTPClientFor(c)
 	if err != nil {
 		return api{}, fmt.Errorf("engine: connecting to %s: %w", base.Host, err)

@@ -17,8 +17,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// The deadlines of the lease. A leader that cannot renew stops renewDeadline
-// after its last renewal; another may start leaseDuration after it. A request
+// The deadlines of the lease. A leader that cannot renew writes nothing from
+// renewDeadline after its last renewal on (see tenure); another may start leaseDuration after it. A request
 // lives at most requestTimeout, so that one begun at the last instant has
 // ended, as far as this process can tell, before the next leader lists.
 const (
@@ -60,7 +60,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	worked := make(chan struct{})
-	lock := &wonLock{Interface: &resourcelock.LeaseLock{
+	lock := &tenureLock{tenure: &tenure{}, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: cfg.LeaseNamespace, Name: cfg.LeaseName},
 		Client:     client.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: cfg.Identity},
@@ -73,8 +73,9 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 			OnStartedLeading: func(held context.Context) {
 				defer close(worked)
 				defer stop()
-				working, cancel := context.WithCancel(held)
+				working, cancel := context.WithCancel(lock.tenure.during(held))
 				defer cancel()
+				lock.tenure.begin(cancel)
 				defer context.AfterFunc(ctx, cancel)()
 				work(working)
 			},
@@ -128,16 +129,4 @@ func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, 
 		}
 		sleep(ctx, retryPeriod)
 	}
-}
-
-// wonLock remembers that the election was won, which the elector tells nobody
-// but a goroutine that may not have run yet when the election is over.
-type wonLock struct {
-	resourcelock.Interface
-	won bool
-}
-
-func (l *wonLock) RecordEvent(what string) {
-	l.won = l.won || what == "became leader"
-	l.Interface.RecordEvent(what)
 }

@@ -121,6 +121,56 @@ func TestNewLeaderCatchesUp(t *testing.T) {
 	})
 }
 
+// A leader that was frozen finds the lease in other hands when it wakes up. It
+// writes nothing more, and leaves the lease to whom it belongs.
+func TestWokenLeaderIsSilent(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start(elect("one"))
+		c.run(10 * time.Second)
+		c.covered(3, "agent:1")
+		const lease = "kube-system/everynode-controller"
+		edit(c, "leases", lease, func(l *coordinationv1.Lease) { *l.Spec.HolderIdentity = "two" })
+		c.run(retryPeriod + time.Second) // it tries to renew
+		before := c.countWrites()
+		c.editSet(image("agent:2"))
+		c.run(renewDeadline)
+		if n := c.countWrites() - before; n != 0 {
+			t.Errorf("%d writes by one that leads no more", n)
+		}
+		if got := c.leader(); got != "two" {
+			t.Errorf("the leader is %q", got)
+		}
+		c.run(time.Minute) // two is never heard of again
+		c.covered(3, "agent:2")
+	})
+}
+
+// A tenure is over when it was not renewed in time, and a renewal that comes
+// later does not bring it back: others may have led, and be gone again.
+func TestTenureLapses(t *testing.T) {
+	now := time.Now()
+	ended := 0
+	n := &tenure{}
+	n.begin(func() { ended++ })
+	if !n.holds(now) {
+		t.Error("one that has not begun is over")
+	}
+	n.lose() // the lease of others, before it was won
+	n.renew(now)
+	if !n.holds(now.Add(renewDeadline)) || ended != 0 {
+		t.Error("over before the deadline")
+	}
+	if n.holds(now.Add(renewDeadline+time.Millisecond)) || ended == 0 {
+		t.Error("not over after the deadline")
+	}
+	n.renew(now.Add(renewDeadline + time.Second))
+	if n.holds(now.Add(renewDeadline + time.Second)) {
+		t.Error("it is back")
+	}
+}
+
 // An engine that never led ends when asked to.
 func TestFollowerEnds(t *testing.T) {
 	inCluster(t, func(c *cluster) {
