@@ -156,9 +156,12 @@ type gate struct {
 	fuse  int    // the process is killed at this write from now; 0: not
 	where string // killBefore, killBetween or killAfter
 	shutC chan struct{}
-	hold  chan struct{} // not nil: writes wait until it is closed
-	held  int           // the writes that wait
-	made  int           // the writes that were done
+	hold  chan struct{}   // not nil: writes wait until it is closed
+	held  int             // the writes that wait
+	made  []time.Time     // when the writes that were done were sent on
+	cut   chan struct{}   // not nil: nothing gets through until it is closed
+	calls map[string]int  // what got through: "PUT leases", "WATCH pods"
+	apis  map[string]bool // the API versions that were asked: "/api/v1", "/apis/apps/v1"
 	busy  sync.WaitGroup
 }
 
@@ -167,7 +170,7 @@ func (p *faultProxy) open(name string) *gate {
 	p.t.Helper()
 	p.mu.Lock()
 	p.gates++
-	g := &gate{name: fmt.Sprintf("%s-%d", name, p.gates), proxy: p, random: rand.New(rand.NewPCG(p.seed, p.gates)), shutC: make(chan struct{})}
+	g := &gate{name: fmt.Sprintf("%s-%d", name, p.gates), proxy: p, random: rand.New(rand.NewPCG(p.seed, p.gates)), shutC: make(chan struct{}), calls: map[string]int{}, apis: map[string]bool{}}
 	p.mu.Unlock()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -248,7 +251,7 @@ func (g *gate) holding() int {
 func (g *gate) writes() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.made
+	return len(g.made)
 }
 
 // draw decides what happens to a request.
@@ -299,7 +302,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case req.Method == http.MethodGet:
 		g.pass(w, req, body, readFaults, false)
 	default:
-		g.pass(w, req, body, writeFaults, what(req) != "POST events" && what(req) != "PATCH events")
+		_, resource, _ := strings.Cut(what(req), " ")
+		g.pass(w, req, body, writeFaults, resource != "events" && resource != "leases")
 	}
 }
 
@@ -322,11 +326,13 @@ func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, fault
 	if fault == killBefore {
 		g.killed(req, body, fault)
 	}
+	g.connect(req)
 	if !g.enter() {
 		g.tell(req, body, "never sent, as the process is dead")
 		panic(http.ErrAbortHandler)
 	}
 	defer g.busy.Done()
+	g.called(what(req), req)
 	if fault != noFault && fault != killBetween && fault != killAfter {
 		g.proxy.count(fault)
 		if counts {
@@ -344,6 +350,7 @@ func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, fault
 		reset(w)
 	}
 	resp, answer := g.forward(req, body, counts)
+	g.connect(req)
 	switch fault {
 	case killBetween:
 		g.killed(req, body, fault)
@@ -396,6 +403,7 @@ func (g *gate) killed(req *http.Request, body []byte, where string) {
 func (g *gate) forward(req *http.Request, body []byte, counts bool) (*http.Response, []byte) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), time.Minute)
 	defer cancel()
+	sent := time.Now()
 	resp, err := g.proxy.next.RoundTrip(g.outbound(ctx, req, bytes.NewReader(body)))
 	if err != nil {
 		g.tell(req, body, err.Error())
@@ -411,7 +419,7 @@ func (g *gate) forward(req *http.Request, body []byte, counts bool) (*http.Respo
 		g.tell(req, body, resp.Status)
 		if resp.StatusCode < 300 {
 			g.mu.Lock()
-			g.made++
+			g.made = append(g.made, sent)
 			g.mu.Unlock()
 			g.proxy.mu.Lock()
 			g.proxy.written++

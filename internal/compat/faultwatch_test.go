@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,10 +21,12 @@ func (g *gate) watch(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusInternalServerError, "InternalError")
 		return
 	}
+	g.connect(req)
 	if !g.enter() {
 		panic(http.ErrAbortHandler)
 	}
 	defer g.busy.Done()
+	g.called("WATCH"+strings.TrimPrefix(what(req), req.Method), req)
 	resp, err := g.proxy.next.RoundTrip(g.outbound(req.Context(), req, http.NoBody))
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -57,6 +60,7 @@ func (g *gate) relay(w http.ResponseWriter, req *http.Request, chunks <-chan []b
 			if !ok {
 				return
 			}
+			g.connect(req)
 			if _, err := w.Write(chunk); err != nil {
 				return
 			}

@@ -247,10 +247,7 @@ func (o *observer) unlike() string {
 			}
 			want++
 			n := 0
-			for _, p := range o.pods {
-				if p.place != at {
-					continue
-				}
+			for _, p := range o.here[at] {
 				if n++; p.Spec.Containers[0].Image != ds.Spec.Template.Spec.Containers[0].Image {
 					return fmt.Sprintf("%s on %s is of %s, not of %s", p.Name, at.node, p.Spec.Containers[0].Image, ds.Spec.Template.Spec.Containers[0].Image)
 				}

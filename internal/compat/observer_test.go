@@ -52,7 +52,8 @@ type observer struct {
 	now     int64 // the revision that has been reached
 	sets    map[types.UID]*appsv1.DaemonSet
 	nodes   map[string]*corev1.Node
-	pods    map[string]*watchedPod // by name
+	pods    map[string]*watchedPod           // by name
+	here    map[place]map[string]*watchedPod // the same, by place
 	sites   map[place]*site
 	byHand  map[types.UID]bool // pods that the test deletes
 	company company
@@ -136,7 +137,7 @@ func newObserver() *observer {
 	return &observer{
 		asked: func(string) time.Time { return time.Now() },
 		sets:  map[types.UID]*appsv1.DaemonSet{}, nodes: map[string]*corev1.Node{}, pods: map[string]*watchedPod{},
-		sites: map[place]*site{}, byHand: map[types.UID]bool{},
+		here: map[place]map[string]*watchedPod{}, sites: map[place]*site{}, byHand: map[types.UID]bool{},
 	}
 }
 
@@ -225,10 +226,8 @@ func (o *observer) judgePlace(ds *appsv1.DaemonSet, node string) {
 		return
 	}
 	*s = site{doubled: s.doubled}
-	for _, p := range o.pods {
-		if p.place == at {
-			p.evicted = true
-		}
+	for _, p := range o.here[at] {
+		p.evicted = true
 	}
 }
 
@@ -264,15 +263,27 @@ func (o *observer) seePod(pod *corev1.Pod, c change) {
 	if ends := c.gone || pod.DeletionTimestamp != nil; ends && old != nil && isLive(old.Pod) {
 		o.judgeDelete(old, s)
 	}
-	if c.gone {
-		delete(o.pods, pod.Name)
-	} else {
-		o.pods[pod.Name] = p
-	}
+	o.keep(old, p, c.gone)
 	if s.rolled && o.sets[ref.UID] != nil && o.serves(p.place, "", time.Now()) {
 		s.rolled = false
 	}
 	o.judgeDouble(p.place, s)
+}
+
+// keep puts a pod in the place of what was known of it.
+func (o *observer) keep(old, p *watchedPod, gone bool) {
+	if old != nil {
+		delete(o.here[old.place], p.Name)
+	}
+	if gone {
+		delete(o.pods, p.Name)
+		return
+	}
+	o.pods[p.Name] = p
+	if o.here[p.place] == nil {
+		o.here[p.place] = map[string]*watchedPod{}
+	}
+	o.here[p.place][p.Name] = p
 }
 
 // isLive says that a pod runs, or will.
@@ -290,8 +301,8 @@ func isAvailable(p *corev1.Pod, minReady int32, now time.Time) bool {
 
 // serves says that a place has an available pod other than this one.
 func (o *observer) serves(at place, but string, now time.Time) bool {
-	for name, p := range o.pods {
-		if p.place == at && name != but && isAvailable(p.Pod, o.sets[at.set].Spec.MinReadySeconds, now) {
+	for name, p := range o.here[at] {
+		if name != but && isAvailable(p.Pod, o.sets[at.set].Spec.MinReadySeconds, now) {
 			return true
 		}
 	}
@@ -370,8 +381,8 @@ func (o *observer) judgeDouble(at place, s *site) {
 	}
 	var names []string
 	hashes, twins := map[string]bool{}, false
-	for name, p := range o.pods {
-		if p.place != at || !isLive(p.Pod) {
+	for name, p := range o.here[at] {
+		if !isLive(p.Pod) {
 			continue
 		}
 		hash := p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]

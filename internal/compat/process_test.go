@@ -60,9 +60,21 @@ type process struct {
 // spawn starts a controller behind a gate of its own.
 func spawn(t *testing.T, c controller, g *gate, dir string) *process {
 	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^$")
+	cmd.Env = append(os.Environ(), controllerEnv+"="+c.name, serverEnv+"="+g.url)
+	return launch(t, cmd, g, dir)
+}
+
+// launch starts a program whose way to the API server is that gate.
+func launch(t *testing.T, cmd *exec.Cmd, g *gate, dir string) *process {
+	t.Helper()
 	p := &process{name: g.name, gate: g, log: filepath.Join(dir, strings.ReplaceAll(g.name, " ", "-")+".log"), dead: make(chan struct{})}
 	started := make(chan error)
-	go p.live(c, started)
+	go p.live(cmd, started)
 	if err := <-started; err != nil {
 		t.Fatalf("starting %s: %v", p.name, err)
 	}
@@ -72,23 +84,16 @@ func spawn(t *testing.T, c controller, g *gate, dir string) *process {
 
 // live starts the process and waits for its end. The kernel ends it with the
 // thread that started it, should the test die.
-func (p *process) live(c controller, started chan<- error) {
+func (p *process) live(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(p.dead)
-	exe, err := os.Executable()
-	if err != nil {
-		started <- err
-		return
-	}
 	log, err := os.Create(p.log)
 	if err != nil {
 		started <- err
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(exe, "-test.run=^$")
-	cmd.Env = append(os.Environ(), controllerEnv+"="+c.name, serverEnv+"="+p.gate.url)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -94,7 +94,11 @@ func (s *server) start() error {
 		store.Close()
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	config, run, err := configure(ctx, dir, address)
+	setUp := configure
+	if program := os.Getenv(apiServerEnv); program != "" {
+		setUp = configureProgram(program)
+	}
+	config, run, err := setUp(ctx, dir, address)
 	if err != nil {
 		ended <- nil
 		return errors.Join(err, stop())
@@ -140,15 +144,30 @@ func startStore(dir string) (store *embed.Etcd, address string, err error) {
 	return store, "unix://" + socket, nil
 }
 
-// configure makes an API server that lets everybody do everything. Admission
-// that would change nodes or ask for service accounts is off.
+// serverFlags are those of an API server that lets everybody do everything.
+// Admission that would change nodes or ask for service accounts is off.
+func serverFlags(dir, etcd string, port int) ([]string, error) {
+	key := filepath.Join(dir, "service-accounts.key")
+	if err := writeKey(key); err != nil {
+		return nil, err
+	}
+	return []string{
+		"--etcd-servers=" + etcd, "--cert-dir=" + dir, "--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=198.19.0.0/24", "--authorization-mode=AlwaysAllow",
+		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,Priority,DefaultTolerationSeconds",
+		"--service-account-issuer=https://compat.example", "--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
+		"--profiling=false", "--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000",
+	}, nil
+}
+
+// configure makes an API server in this process.
 func configure(ctx context.Context, dir, etcd string) (*rest.Config, func(context.Context) error, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
 	}
-	key := filepath.Join(dir, "service-accounts.key")
-	if err := writeKey(key); err != nil {
+	flags, err := serverFlags(dir, etcd, listener.Addr().(*net.TCPAddr).Port)
+	if err != nil {
 		return nil, nil, err
 	}
 	o := options.NewServerRunOptions()
@@ -157,15 +176,7 @@ func configure(ctx context.Context, dir, etcd string) (*rest.Config, func(contex
 	for _, set := range sets.FlagSets {
 		fs.AddFlagSet(set)
 	}
-	err = fs.Parse([]string{
-		"--etcd-servers=" + etcd, "--cert-dir=" + dir, "--bind-address=127.0.0.1",
-		"--secure-port=" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port),
-		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=198.19.0.0/24", "--authorization-mode=AlwaysAllow",
-		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,Priority,DefaultTolerationSeconds",
-		"--service-account-issuer=https://compat.example", "--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
-		"--profiling=false", "--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000",
-	})
-	if err != nil {
+	if err := fs.Parse(flags); err != nil {
 		return nil, nil, err
 	}
 	if err := o.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {

@@ -1,0 +1,256 @@
+package compat
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// TestFailover runs two everynode-controller with leader election, the program
+// itself, and takes the leader away in the middle of a coverage and of a
+// rolling update: it is told to stop, killed, frozen for a minute and woken, cut
+// off from the API server for a minute. The observer must see no node with two
+// pods and no breach of the budget, as if there had been but one controller;
+// who has lost the lease must write nothing more; and the work must be finished.
+//
+// The times are printed. EVERYNODE_LONG makes it 500 nodes and all four;
+// frozen and cut off are slow work, so that there is still much to do when the
+// old leader is back.
+func TestFailover(t *testing.T) {
+	nodes, faults := 100, []leaderFault{stopped, crashed}
+	if os.Getenv("EVERYNODE_LONG") != "" {
+		nodes, faults = 500, []leaderFault{stopped, crashed, frozen, cutOff}
+	}
+	program := buildController(t)
+	var rows []string
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			x := newFailover(t, f, nodes, program)
+			x.begin()
+			rows = append(rows, x.during("coverage", func() { x.l.create(x.set) }))
+			rows = append(rows, x.during("rolling update", func() { x.l.edit(image("agent:2")) }))
+			for _, wrong := range x.o.results().wrong {
+				t.Error(wrong)
+			}
+		})
+	}
+	t.Logf("%d nodes\n%-16s %-16s %24s %24s\n%s", nodes, "the leader is", "in a", "next write of another", "finished after", strings.Join(rows, "\n"))
+}
+
+// leaderFault is something that happens to a leader.
+type leaderFault struct {
+	name   string
+	strike func(*process) (mend func())
+	lasts  time.Duration // until mend; zero: there is none
+	pace   float64       // pods a second at most; zero: no limit
+}
+
+const outage = time.Minute
+
+var (
+	stopped = leaderFault{name: "told to stop", strike: func(p *process) func() {
+		p.signal(syscall.SIGTERM)
+		<-p.dead
+		return nil
+	}}
+	crashed = leaderFault{name: "killed", strike: func(p *process) func() {
+		p.kill()
+		return nil
+	}}
+	frozen = leaderFault{name: "frozen", lasts: outage, pace: 7, strike: func(p *process) func() {
+		p.signal(syscall.SIGSTOP)
+		return func() { p.signal(syscall.SIGCONT) }
+	}}
+	cutOff = leaderFault{name: "cut off", lasts: outage, pace: 7, strike: func(p *process) func() { return p.gate.cutOff() }}
+)
+
+// failover is two controllers on one cluster.
+type failover struct {
+	leaderFault
+	t       *testing.T
+	l       *lab
+	p       *faultProxy
+	o       *observer
+	set     *appsv1.DaemonSet
+	nodes   int
+	program string
+	dir     string
+	pair    []*process // the leader, and who stands by
+}
+
+// buildController makes the program from the sources as they are.
+func buildController(t *testing.T) string {
+	t.Helper()
+	return build(t, "everynode/cmd/everynode-controller")
+}
+
+func build(t *testing.T, path string) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), filepath.Base(path))
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", program, path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("building %s: %v\n%s", path, err, out)
+	}
+	return program
+}
+
+func newFailover(t *testing.T, f leaderFault, nodes int, program string) *failover {
+	x := &failover{leaderFault: f, t: t, l: newLab(t), o: newObserver(), nodes: nodes, program: program, dir: t.TempDir()}
+	x.l.kubelet.change(func(k *kubelet) { k.delay = 80 * time.Millisecond })
+	x.p = newFaultProxy(t, x.l.config, 0, x.o.note)
+	x.o.asked = x.p.askedAt
+	(&truth{t: t, tell: x.o.see, store: shared.store}).follow()
+	for i := range nodes {
+		x.l.addNode(fmt.Sprintf("n%03d", i), nil)
+	}
+	x.set = agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
+		*ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = intstr.FromString("10%")
+	})
+	// What the last pair has left would have to run out first.
+	err := x.l.client.CoordinationV1().Leases("kube-system").Delete(t.Context(), "everynode-controller", metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, p := range x.pair {
+			p.kill()
+			p.gate.drain()
+		}
+	})
+	return x
+}
+
+// begin starts both, one after the other, so that it is known who leads.
+func (x *failover) begin() {
+	x.t.Helper()
+	x.pair = []*process{x.start()}
+	x.wait("the first one leads", lives, func() bool { return leads(x.pair[0]) })
+	x.pair = append(x.pair, x.start())
+	x.wait("the other one stands by", lives, func() bool { return x.pair[1].gate.standsBy() })
+}
+
+func leads(p *process) bool { return p.gate.callsOf("POST leases", "PUT leases") > 0 }
+
+// standsBy says that a process watches all that it has to know, and has asked
+// for the lease.
+func (g *gate) standsBy() bool {
+	for _, what := range []string{"GET leases", "WATCH pods", "WATCH nodes", "WATCH daemonsets", "WATCH controllerrevisions"} {
+		if g.callsOf(what) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (x *failover) start() *process {
+	x.t.Helper()
+	g := x.p.open("controller")
+	args := []string{"--kubeconfig", x.kubeconfig(g)}
+	if x.pace > 0 {
+		args = append(args, "--create-qps", strconv.FormatFloat(x.pace, 'f', -1, 64))
+	}
+	x.o.note(g.name + " starts")
+	return launch(x.t, exec.Command(x.program, args...), g, x.dir)
+}
+
+func (x *failover) kubeconfig(g *gate) (file string) {
+	x.t.Helper()
+	file = filepath.Join(x.dir, g.name+".kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "lab",
+"contexts": [{"name": "lab", "context": {"cluster": "lab"}}], "clusters": [{"name": "lab", "cluster": {"server": %q}}]}`, g.url)
+	x.l.do(os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+// during begins some work, strikes the leader in the middle of it, and returns
+// the figures when another has finished the work.
+func (x *failover) during(what string, begin func()) (row string) {
+	x.t.Helper()
+	leader, other := x.pair[0], x.pair[1]
+	begun := time.Now()
+	begin()
+	middle := x.nodes / 4 // an update takes two writes for each node
+	x.wait("the leader is in the middle", lives, func() bool { return len(leader.gate.since(begun)) >= middle })
+	struck := time.Now()
+	x.o.note(leader.name + " is " + x.name)
+	mend := x.strike(leader)
+	x.wait("the other one writes", lives, func() bool { return len(other.gate.since(struck)) > 0 })
+	first := slices.MinFunc(other.gate.since(struck), time.Time.Compare)
+	if mend != nil {
+		x.mend(leader, struck, mend)
+	}
+	x.wait("the work is finished", x.patience(), func() bool { return x.o.unlike() == "" })
+	finished := time.Since(struck)
+	if late := leader.gate.since(first); len(late) > 0 {
+		x.t.Errorf("in a %s: %s has made %d writes, the last of them %s, after another had begun", what, leader.name,
+			len(late), late[len(late)-1].Sub(first).Round(time.Millisecond))
+	}
+	x.next()
+	round := func(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+	return fmt.Sprintf("%-16s %-16s %24s %24s", x.name, what, round(first.Sub(struck)), round(finished))
+}
+
+// mend waits for the end of the outage, ends it, and waits until the old leader
+// has found out that it leads no more.
+func (x *failover) mend(leader *process, struck time.Time, mend func()) {
+	x.t.Helper()
+	x.wait("the outage is over", outage+lives, func() bool { return time.Since(struck) >= x.lasts })
+	if unlike := x.o.unlike(); unlike == "" {
+		x.t.Error("there is nothing left to do when the old leader is back: this is a defect of the test")
+	}
+	x.o.note(leader.name + " is back")
+	reads := leader.gate.callsOf("GET leases")
+	mend()
+	x.wait("the old leader looks at the lease", lives, func() bool { return leader.gate.callsOf("GET leases") > reads })
+}
+
+// patience is how long the work may take from a takeover.
+func (x *failover) patience() time.Duration {
+	if x.pace == 0 {
+		return patience
+	}
+	return patience + time.Duration(float64(x.nodes)/x.pace*float64(time.Second))
+}
+
+// next makes a pair again: who has taken over leads.
+func (x *failover) next() {
+	x.t.Helper()
+	old := x.pair[0]
+	x.pair = x.pair[1:]
+	select {
+	case <-old.dead:
+		old = x.start()
+	default:
+	}
+	x.pair = append(x.pair, old)
+	x.wait("another one stands by", lives, func() bool { return old.gate.standsBy() })
+	if n := x.nodes; len(x.l.pods()) != n {
+		x.t.Errorf("%d pods on %d nodes", len(x.l.pods()), n)
+	}
+}
+
+// wait ends the test when something does not come about, and shows what the
+// controllers have said.
+func (x *failover) wait(what string, atMost time.Duration, cond func() bool) {
+	x.t.Helper()
+	if poll(x.t.Context(), atMost, cond) == nil {
+		return
+	}
+	var said []string
+	for _, p := range x.pair {
+		said = append(said, p.name+":\n"+p.said())
+	}
+	x.t.Fatalf("not within %s: %s\nthe cluster: %s\n%s", atMost, what, x.o.unlike(), strings.Join(said, "\n"))
+}

@@ -1,0 +1,83 @@
+package compat
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	certutil "k8s.io/client-go/util/cert"
+)
+
+// apiServerEnv names a kube-apiserver that the tests use in place of the one in
+// this process: that of another Kubernetes version. The folder that it is in is
+// named after its version, "v1.36".
+const apiServerEnv = "EVERYNODE_COMPAT_APISERVER"
+
+// configureProgram is configure for a program.
+func configureProgram(program string) func(context.Context, string, string) (*rest.Config, func(context.Context) error, error) {
+	return func(_ context.Context, dir, etcd string) (*rest.Config, func(context.Context) error, error) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, nil, err
+		}
+		port := listener.Addr().(*net.TCPAddr).Port
+		if err := listener.Close(); err != nil {
+			return nil, nil, err
+		}
+		const token = "compat"
+		files := map[string][]byte{"tokens.csv": []byte(token + ",admin,admin,system:masters\n")}
+		files["tls.crt"], files["tls.key"], err = certutil.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		for name, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+				return nil, nil, err
+			}
+		}
+		flags, err := serverFlags(dir, etcd, port)
+		if err != nil {
+			return nil, nil, err
+		}
+		flags = append(flags, "--token-auth-file="+filepath.Join(dir, "tokens.csv"),
+			"--tls-cert-file="+filepath.Join(dir, "tls.crt"), "--tls-private-key-file="+filepath.Join(dir, "tls.key"))
+		config := &rest.Config{Host: "https://127.0.0.1:" + strconv.Itoa(port), BearerToken: token, QPS: -1,
+			TLSClientConfig: rest.TLSClientConfig{CAData: files["tls.crt"]}}
+		return config, func(ctx context.Context) error {
+			return runProgram(ctx, filepath.Join(dir, "kube-apiserver.log"), program, flags...)
+		}, nil
+	}
+}
+
+// runProgram runs a program until ctx ends, and ends it then. The kernel ends
+// it with the thread that started it, should the test die.
+func runProgram(ctx context.Context, logFile, program string, args ...string) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	log, err := os.Create(logFile)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return nil // it ended as it was told to
+	}
+	text, _ := os.ReadFile(logFile)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return fmt.Errorf("%s ended by itself: %w\n%s", program, err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
+}
