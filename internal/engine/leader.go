@@ -18,9 +18,10 @@ import (
 )
 
 // The deadlines of the lease. A leader that cannot renew writes nothing from
-// renewDeadline after its last renewal on (see tenure); another may start leaseDuration after it. A request
-// lives at most requestTimeout, so that one begun at the last instant has
-// ended, as far as this process can tell, before the next leader lists.
+// renewDeadline after its last renewal on (see tenure); another may start
+// leaseDuration after it. A request lives at most requestTimeout, so that one
+// begun at the last instant has ended, as far as this process can tell, before
+// the next leader lists.
 const (
 	leaseDuration  = 15 * time.Second
 	renewDeadline  = 10 * time.Second
