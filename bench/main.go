@@ -68,7 +68,7 @@ Systems:
   R    a bare client that creates the same pods, encoded beforehand: the lower bound
   U2   kube-controller-manager with its DaemonSet controller alone, and kube-scheduler,
        client limits lifted to 10,000 requests a second, 2 syncs at once
-  U16  the same, 16 syncs at once
+  U16  the same, 16 syncs at once, where several DaemonSets have work at once
   U0   the same as shipped: 20 requests a second, 2 syncs (cold coverage only)
   E    everynode-controller`,
 		Args:         cobra.NoArgs,

@@ -61,7 +61,8 @@ func phaseNames() (names []string) {
 
 func (r *run) runPhases(ctx context.Context, wanted []string) error {
 	for _, p := range phases() {
-		if p.name != phaseCoverage && !slices.Contains(wanted, p.name) {
+		out := !slices.Contains(wanted, p.name) || r.system.only != nil && !slices.Contains(r.system.only, p.name)
+		if p.name != phaseCoverage && out {
 			continue
 		}
 		if err := r.measure(ctx, p); err != nil {
