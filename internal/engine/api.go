@@ -55,7 +55,7 @@ func newAPI(base *rest.Config) (api, error) {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
 	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
-	c.NegotiatedSerializer = trimming{scheme.Codecs.WithoutConversion()}
+	c.NegotiatedSerializer = newTrimming(scheme.Codecs.WithoutConversion())
 	core, err := rest.RESTClientForConfigAndClient(c, transport)
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)

@@ -186,15 +186,21 @@ func typeOf(about []byte) string {
 }
 
 // trimming is a NegotiatedSerializer whose protobuf decoder is a trimmer.
-type trimming struct{ runtime.NegotiatedSerializer }
+type trimming struct {
+	runtime.NegotiatedSerializer
+	infos []runtime.SerializerInfo
+}
 
-// SupportedMediaTypes implements runtime.NegotiatedSerializer.
-func (t trimming) SupportedMediaTypes() []runtime.SerializerInfo {
-	infos := slices.Clone(t.NegotiatedSerializer.SupportedMediaTypes())
-	for i := range infos {
-		if infos[i].MediaType == runtime.ContentTypeProtobuf {
-			infos[i].Serializer = newTrimmer(infos[i].Serializer)
+func newTrimming(inner runtime.NegotiatedSerializer) trimming {
+	t := trimming{inner, slices.Clone(inner.SupportedMediaTypes())}
+	for i := range t.infos {
+		if t.infos[i].MediaType == runtime.ContentTypeProtobuf {
+			t.infos[i].Serializer = newTrimmer(t.infos[i].Serializer)
 		}
 	}
-	return infos
+	return t
 }
+
+// SupportedMediaTypes implements runtime.NegotiatedSerializer. Every request
+// asks.
+func (t trimming) SupportedMediaTypes() []runtime.SerializerInfo { return t.infos }
