@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -61,7 +62,15 @@ func runUpstream(ctx context.Context, _ *testing.T, config *rest.Config) error {
 	return nil
 }
 
+// runEngine runs the engine with the rights that deploy/ gives it, and no others.
 func runEngine(ctx context.Context, t *testing.T, config *rest.Config) error {
+	g := newGuard()
+	g.put(config)
+	defer func() {
+		for _, denied := range g.denials() {
+			t.Errorf("the engine lacks a right: %s", denied)
+		}
+	}()
 	var out io.Writer = io.Discard
 	if os.Getenv("EVERYNODE_LOG") != "" {
 		out = t.Output()
@@ -192,8 +201,13 @@ func (p *tap) through(next http.RoundTripper, req *http.Request) (*http.Response
 
 // forbidden is how an admission plugin's refusal looks.
 func forbidden(req *http.Request) *http.Response {
-	const body = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","message":"refused by a webhook of the test","code":403}`
-	return &http.Response{StatusCode: http.StatusForbidden, Status: "403 Forbidden", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	return status(req, http.StatusForbidden, metav1.StatusReasonForbidden, "refused by a webhook of the test")
+}
+
+// status is an answer of the API server that is an error.
+func status(req *http.Request, code int, reason metav1.StatusReason, message string) *http.Response {
+	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"message":%q,"code":%d}`, reason, message, code)
+	return &http.Response{StatusCode: code, Status: fmt.Sprint(code, " ", reason), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: req}
 }
 

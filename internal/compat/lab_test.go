@@ -62,6 +62,7 @@ func newLab(t *testing.T) *lab {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
+	readRoles(t, deployedRoles, "everynode-controller").grant(t, l.client)
 	l.empty(t.Context())
 	l.kubelet = newKubelet(l.client)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

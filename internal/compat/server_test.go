@@ -144,8 +144,9 @@ func startStore(dir string) (store *embed.Etcd, address string, err error) {
 	return store, "unix://" + socket, nil
 }
 
-// serverFlags are those of an API server that lets everybody do everything.
-// Admission that would change nodes or ask for service accounts is off.
+// serverFlags are those of every API server here: its own client may do
+// everything, and the engine what its role says. Admission that would change
+// nodes or ask for service accounts is off.
 func serverFlags(dir, etcd string, port int) ([]string, error) {
 	key := filepath.Join(dir, "service-accounts.key")
 	if err := writeKey(key); err != nil {
@@ -153,7 +154,8 @@ func serverFlags(dir, etcd string, port int) ([]string, error) {
 	}
 	return []string{
 		"--etcd-servers=" + etcd, "--cert-dir=" + dir, "--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port),
-		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=198.19.0.0/24", "--authorization-mode=AlwaysAllow",
+		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=198.19.0.0/24", "--authorization-mode=RBAC",
+		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,Priority,DefaultTolerationSeconds",
 		"--service-account-issuer=https://compat.example", "--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
 		"--profiling=false", "--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000",

@@ -1,0 +1,181 @@
+package compat
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/engine"
+)
+
+// TestRole holds the roles of deploy/ to what the engine asks for, in both
+// directions: nothing is denied, and no verb is there that nothing asked for.
+// The API server enforces RBAC and OwnerReferencesPermissionEnforcement.
+func TestRole(t *testing.T) {
+	l := newLab(t)
+	roles := readRoles(t, deployedRoles, "everynode-controller")
+	g := newGuard()
+	elected := controller{"ours, elected", func(ctx context.Context, _ *testing.T, config *rest.Config) error {
+		g.put(config)
+		return engine.Run(ctx, engine.Config{Client: config, LeaderElect: true, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	}}
+	l.everything(elected, g)
+
+	for _, denied := range g.denials() {
+		t.Errorf("denied: %s", denied)
+	}
+	granted := roles.rights()
+	for asked := range g.asked {
+		if !slices.ContainsFunc(granted.UnsortedList(), func(r right) bool { return r.covers(asked) }) {
+			t.Errorf("asked for, and no rule of %s grants it: %s", deployedRoles, asked)
+		}
+	}
+	for r := range granted {
+		// Of the finalizers nothing is ever sent: admission asks for the right. See below.
+		if r.resource != "daemonsets.apps/finalizers" && !slices.ContainsFunc(g.asked.UnsortedList(), r.covers) {
+			t.Errorf("granted, and the engine never asked for it: %s", r)
+		}
+	}
+	t.Run("without finalizers", func(t *testing.T) { withoutFinalizers(t, l, roles, elected, g) })
+}
+
+// everything has the engine do all that it can do, under its role.
+func (l *lab) everything(c controller, g *guard) {
+	l.t.Helper()
+	g.twice.Insert("POST pods", "POST controllerrevisions")
+	leader := l.begin(c, agent(rolling(1, 0)), "n1", "n2", "n3")
+	g.mu.Lock()
+	g.old = true
+	g.mu.Unlock()
+	standby := l.start(c)
+	leader.stop()
+	l.roll("agent:2")
+	limit := int32(0)
+	l.edit(rolling(0, 1), image("agent:1"))
+	l.until("the rollback, with surge, is done", func() bool { return l.everywhere("agent:1") })
+	l.do(l.client.AppsV1().DaemonSets(namespace).Delete(l.t.Context(), "agent", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)}))
+	l.orphan()
+	again := agent(rolling(1, 0))
+	again.Spec.RevisionHistoryLimit = &limit
+	before := l.uids()
+	l.create(again)
+	l.until("pods and history are adopted", func() bool { return l.owned(len(before)) })
+	l.roll("agent:3")
+	l.until("the history is pruned", func() bool { return len(l.revisions()) == 1 })
+
+	failed := l.podOn("n2")
+	l.do(setReady(l.t.Context(), l.client, failed, corev1.PodFailed, corev1.ConditionFalse))
+	l.until("the failed pod is replaced", func() bool { return l.everywhere("agent:3") && l.podOn("n2").UID != failed.UID })
+	l.removeNode("n3")
+	l.until("the pod of the deleted node is gone", func() bool { return l.everywhere("agent:3") })
+	l.overQuota()
+	standby.stop()
+}
+
+// roll updates the DaemonSet and waits for the end.
+func (l *lab) roll(to string) {
+	l.t.Helper()
+	l.edit(image(to))
+	l.until("the update to "+to+" is done", func() bool { return l.everywhere(to) })
+}
+
+// orphan does the garbage collector's part of a deletion that orphans: it takes
+// the owner off what the DaemonSet had, and lets that go.
+func (l *lab) orphan() {
+	l.t.Helper()
+	const free = `[{"op":"remove","path":"/metadata/ownerReferences"}]`
+	for _, p := range l.pods() {
+		_, err := l.client.CoreV1().Pods(namespace).Patch(l.t.Context(), p.Name, types.JSONPatchType, []byte(free), metav1.PatchOptions{})
+		l.do(err)
+	}
+	for _, r := range l.revisions() {
+		_, err := l.client.AppsV1().ControllerRevisions(namespace).Patch(l.t.Context(), r.Name, types.JSONPatchType, []byte(free), metav1.PatchOptions{})
+		l.do(err)
+	}
+	_, err := l.client.AppsV1().DaemonSets(namespace).Patch(l.t.Context(), "agent", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	l.do(err)
+}
+
+// owned says that so many pods, and every revision, have an owner.
+func (l *lab) owned(pods int) bool {
+	l.t.Helper()
+	for _, p := range l.pods() {
+		if metav1.GetControllerOf(&p) != nil {
+			pods--
+		}
+	}
+	for _, r := range l.revisions() {
+		if metav1.GetControllerOf(&r) == nil {
+			return false
+		}
+	}
+	return pods == 0
+}
+
+// overQuota has a create refused until the same event was written twice.
+func (l *lab) overQuota() {
+	l.t.Helper()
+	quotas, ctx := l.client.CoreV1().ResourceQuotas(namespace), l.t.Context()
+	none := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
+	q, err := quotas.Create(ctx, &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "none"}, Spec: corev1.ResourceQuotaSpec{Hard: none}}, metav1.CreateOptions{})
+	l.do(err)
+	q.Status = corev1.ResourceQuotaStatus{Hard: none, Used: none}
+	_, err = quotas.UpdateStatus(ctx, q, metav1.UpdateOptions{})
+	l.do(err)
+	l.until("admission knows of the quota", func() bool {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "trial"}, Spec: agent().Spec.Template.Spec}
+		_, err := l.client.CoreV1().Pods(namespace).Create(ctx, &p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err != nil
+	})
+	l.addNode("n4", nil)
+	l.until("an event is counted", func() bool {
+		list, err := l.client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		l.do(err)
+		return slices.ContainsFunc(list.Items, func(e corev1.Event) bool { return e.Reason == "FailedCreate" && e.Count > 1 })
+	})
+	l.do(quotas.Delete(ctx, "none", metav1.DeleteOptions{}))
+	l.until("the pod is there", func() bool { return l.everywhere("agent:3") })
+}
+
+// withoutFinalizers: without the right to them nothing with an owner is made.
+func withoutFinalizers(t *testing.T, l *lab, full roles, c controller, g *guard) {
+	short := roles{cluster: *full.cluster.DeepCopy(), lease: *full.lease.DeepCopy()}
+	short.cluster.Rules = slices.DeleteFunc(short.cluster.Rules, func(r rbacv1.PolicyRule) bool {
+		return slices.Equal(r.Resources, []string{"daemonsets/finalizers"})
+	})
+	if len(short.cluster.Rules) != len(full.cluster.Rules)-1 {
+		t.Fatal("there is no rule for finalizers")
+	}
+	short.grant(t, l.client)
+	defer full.grant(t, l.client)
+	other := agent()
+	other.Name = "denied"
+	other.Spec.Selector.MatchLabels["app"], other.Spec.Template.Labels["app"] = "denied", "denied"
+	r := l.start(c)
+	defer r.stop()
+	l.create(other)
+	l.until("the admission plugin refuses", func() bool {
+		return slices.ContainsFunc(g.denials(), func(d string) bool { return strings.Contains(d, "blockOwnerDeletion") })
+	})
+}
+
+// TestServerRole: the engine inside `everynode server` has the same rights.
+func TestServerRole(t *testing.T) {
+	deployed := readRoles(t, deployedRoles, "everynode-controller").rights()
+	server := readRoles(t, serverRoles, "system:everynode-controller").rights()
+	if !deployed.Equal(server) {
+		t.Errorf("%s grants what %s does not: %v; and lacks: %v", serverRoles, deployedRoles,
+			fmt.Sprint(server.Difference(deployed).UnsortedList()), fmt.Sprint(deployed.Difference(server).UnsortedList()))
+	}
+}
