@@ -173,6 +173,7 @@ the same folder always gives the same bytes.`,
 	f.StringArrayVar(&o.Entrypoint, "entrypoint", nil, "word of the entrypoint; may be repeated")
 	f.StringArrayVar(&o.Cmd, "cmd", nil, "word of the default arguments; may be repeated")
 	f.StringArrayVar(&o.Env, "env", nil, "NAME=VALUE; may be repeated")
+	f.StringArrayVar(&o.Labels, "label", nil, "NAME=VALUE in the image's configuration; may be repeated")
 	f.StringVar(&o.WorkingDir, "workdir", "", "working directory of containers")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
 	for _, name := range []string{"name", "output"} {

@@ -37,6 +37,7 @@ type BuildOptions struct {
 	Entrypoint []string // what a container runs unless its pod says otherwise
 	Cmd        []string // arguments of Entrypoint, or the command when there is none
 	Env        []string // NAME=VALUE
+	Labels     []string // NAME=VALUE
 	WorkingDir string   // absolute; "" is the root
 	User       string   // "UID", "UID:GID" or names that the image's /etc/passwd knows; "" is root
 	Output     string   // archive to write: an OCI image layout in one tar file
@@ -85,9 +86,11 @@ func checkBuild(opts BuildOptions) (string, error) {
 	if opts.Output == "" {
 		return "", errors.New("no output file given")
 	}
-	for _, variable := range opts.Env {
-		if name, _, ok := strings.Cut(variable, "="); !ok || name == "" {
-			return "", fmt.Errorf("bad environment variable %q: it has to read NAME=VALUE", variable)
+	for what, pairs := range map[string][]string{"environment variable": opts.Env, "label": opts.Labels} {
+		for _, pair := range pairs {
+			if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
+				return "", fmt.Errorf("bad %s %q: it has to read NAME=VALUE", what, pair)
+			}
 		}
 	}
 	if opts.WorkingDir != "" && !path.IsAbs(opts.WorkingDir) {
@@ -149,8 +152,22 @@ func imageOf(layerFile string, opts BuildOptions) (v1.Image, error) {
 		Env:        opts.Env,
 		WorkingDir: opts.WorkingDir,
 		User:       opts.User,
+		Labels:     labelMap(opts.Labels),
 	}
 	return mutate.ConfigFile(image, config)
+}
+
+// labelMap is NAME=VALUE pairs that were checked, or nil without any.
+func labelMap(pairs []string) map[string]string {
+	if len(pairs) == 0 {
+		return nil
+	}
+	labels := map[string]string{}
+	for _, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		labels[name] = value
+	}
+	return labels
 }
 
 // packArchive lays image out below scratch, packs the layout and moves it to output. scratch has to

@@ -82,7 +82,7 @@ func TestBuildImageReadsBack(t *testing.T) {
 	noError(t, BuildImage(BuildOptions{
 		Dir: imageRoot(t), Name: "busybox:1.36", Output: output,
 		Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{"true"}, Env: []string{"PATH=/bin"},
-		WorkingDir: "/tmp", User: "65534:65534",
+		WorkingDir: "/tmp", User: "65534:65534", Labels: []string{"version=1", "of=a=b"},
 	}))
 	index, image := unpackArchive(t, output)
 	noError(t, validate.Index(index))
@@ -105,7 +105,7 @@ func TestBuildImageReadsBack(t *testing.T) {
 	}
 	wantConfig := v1.Config{
 		Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{"true"}, Env: []string{"PATH=/bin"},
-		WorkingDir: "/tmp", User: "65534:65534",
+		WorkingDir: "/tmp", User: "65534:65534", Labels: map[string]string{"version": "1", "of": "a=b"},
 	}
 	if diff := cmp.Diff(wantConfig, config.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
