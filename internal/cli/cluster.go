@@ -104,6 +104,7 @@ func (m *machine) server() local.Process {
 	return local.Process{
 		Name: "control plane",
 		Argv: []string{m.exe, "server", "--data-dir", m.DataDir,
+			fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets),
 			"--listen", fmt.Sprintf("%s:%d", m.Gateway, m.APIPort),
 			"--node-cidr", m.Subnet.String(), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()},
 		Log:      m.serverLog(),

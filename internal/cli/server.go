@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	config := controlplane.Config{}
+	config, withEngine := controlplane.Config{}, true
 	c := &cobra.Command{
 		Use:   "server",
 		Short: "Run the control plane alone, in the foreground",
@@ -27,7 +27,9 @@ It listens on loopback unless --listen says otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			config.DataDir = a.dataDir
-			config.DaemonSets = a.daemonSets
+			if withEngine {
+				config.DaemonSets = a.daemonSets
+			}
 			config.Progress = func(step string, took time.Duration) {
 				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
 			}
@@ -44,12 +46,17 @@ It listens on loopback unless --listen says otherwise.`,
 	f.StringVar(&config.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range of service addresses")
 	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
+	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	f.StringSliceVar(&config.EtcdServers, "etcd-servers", nil, "URLs of an etcd that is there already (default: one inside)")
 	f.StringVar(&config.EtcdCAFile, "etcd-cafile", "", "CA of that etcd")
 	f.StringVar(&config.EtcdCertFile, "etcd-certfile", "", "client certificate for that etcd")
 	f.StringVar(&config.EtcdKeyFile, "etcd-keyfile", "", "key of the client certificate")
 	return c
 }
+
+// daemonSetFlag switches the engine inside the control plane off, for one that
+// runs elsewhere.
+const daemonSetFlag = "daemonset-controller"
 
 // daemonSets runs the engine inside the control plane. With one server there is
 // nobody to elect a leader against.

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) upCommand() *cobra.Command {
-	nodes, detach := "", false
+	nodes, o := "", upOptions{}
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Start a cluster with real nodes on this machine",
@@ -26,17 +26,27 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			count, err := nodeCount(nodes)
-			if err != nil {
+			var err error
+			if o.nodes, err = nodeCount(nodes); err != nil {
 				return err
 			}
-			return a.up(c.Context(), count, detach)
+			o.engineGiven = c.Flags().Changed(daemonSetFlag)
+			return a.up(c.Context(), o)
 		},
 	}
 	a.dataDirFlag(c)
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
-	c.Flags().BoolVar(&detach, "detach", false, "return when the nodes are ready, and leave them running")
+	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
+	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
 	return c
+}
+
+// upOptions are the flags.
+type upOptions struct {
+	nodes       int // 0: not given
+	detach      bool
+	engine      bool // the control plane has the DaemonSet engine inside
+	engineGiven bool
 }
 
 // nodeCount reads --nodes; 0 means that it was not given.
@@ -53,14 +63,14 @@ func nodeCount(flag string) (int, error) {
 
 // up starts what is missing, and in the foreground stays until it is told to
 // stop or the control plane ends.
-func (a *app) up(ctx context.Context, nodes int, detach bool) error {
+func (a *app) up(ctx context.Context, o upOptions) error {
 	p := newProgress(a.out)
-	m, started, err := a.start(ctx, p, nodes)
+	m, started, err := a.start(ctx, p, o)
 	if err != nil || !started {
 		return err
 	}
-	a.whatNext(m, p, detach)
-	if detach {
+	a.whatNext(m, p, o.detach)
+	if o.detach {
 		return nil
 	}
 	return a.stay(ctx, m)
@@ -68,7 +78,7 @@ func (a *app) up(ctx context.Context, nodes int, detach bool) error {
 
 // start is up to the point where every node is ready. What it started it stops
 // again when it fails.
-func (a *app) start(ctx context.Context, p *progress, nodes int) (m *machine, started bool, err error) {
+func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, started bool, err error) {
 	if err := local.Preflight(ctx, a.dataDir); err != nil {
 		return nil, false, err
 	}
@@ -80,7 +90,10 @@ func (a *app) start(ctx context.Context, p *progress, nodes int) (m *machine, st
 	if m, err = a.openOrCreate(); err != nil {
 		return nil, false, err
 	}
-	if err := m.addNodes(nodes); err != nil {
+	if err := m.chooseEngine(o); err != nil {
+		return nil, false, err
+	}
+	if err := m.addNodes(o.nodes); err != nil {
 		return nil, false, err
 	}
 	some, all := m.running()
@@ -109,6 +122,19 @@ func (a *app) openOrCreate() (*machine, error) {
 		return nil, err
 	}
 	return newMachine(c)
+}
+
+// chooseEngine records whether the control plane has the DaemonSet engine
+// inside. One that runs keeps what it was started with.
+func (m *machine) chooseEngine(o upOptions) error {
+	if !o.engineGiven || o.engine == !m.NoDaemonSets {
+		return nil
+	}
+	if _, runs := local.Running(m.serverLock()); runs {
+		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", daemonSetFlag, !m.NoDaemonSets)
+	}
+	m.NoDaemonSets = !o.engine
+	return nil
 }
 
 // defaultNodes is how many nodes a new cluster has.

@@ -45,6 +45,8 @@ type Cluster struct {
 	APIPort int `json:"apiPort"`
 	// Nodes is sorted by Index.
 	Nodes []Node `json:"nodes"`
+	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
+	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }
