@@ -26,6 +26,9 @@ help: ## show this
 .PHONY: build
 build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
 
+.PHONY: image
+image: bin/images/everynode-controller.tar ## the engine alone as an image for other clusters, an OCI archive
+
 .PHONY: up
 up: build ## build, start three nodes, run the audit agent on them
 	@tools/demo
@@ -35,20 +38,21 @@ down: ## stop what make up started
 	@bin/everynode down
 
 .PHONY: test
-test: build test-packages ## every test; those with real nodes need root
+test: build image bin/tools/helm test-packages ## every test; those with real nodes need root
 	@tools/test
 
 .PHONY: test-long
-test-long: build test-packages ## the same, longer and three times over
+test-long: build image bin/tools/helm test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
-lint: bin/tools/staticcheck bin/tools/mutants ## gofmt, go vet, staticcheck, the architecture test
+lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, staticcheck, helm lint, the architecture test
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
 	@go vet ./... && go -C runtime vet ./... && go -C tools vet ./mutants
 	@bin/tools/mutants -check
+	@bin/tools/helm lint --quiet --strict $(CHART)
 	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
 
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
@@ -141,6 +145,21 @@ bin/runtime/images/busybox-1.36.1.tar: bin/rootfs/busybox/bin/busybox
 
 bin/runtime/images/ssd-cache-api.tar: bin/rootfs/ssd-cache-api/ssd-cache-api
 	$(IMAGE_BUILD) bin/rootfs/ssd-cache-api --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api --output $@
+
+# The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
+# says the label.
+CHART := deploy/helm/everynode-controller
+bin/images/everynode-controller.tar: bin/everynode-controller $(CHART)/Chart.yaml internal/node/build.go | bin/everynode
+	@mkdir -p bin/rootfs/everynode-controller
+	@ln -f bin/everynode-controller bin/rootfs/everynode-controller/
+	$(IMAGE_BUILD) bin/rootfs/everynode-controller --entrypoint /everynode-controller --user 65532:65532 --output $@ \
+	  --name everynode.local/everynode-controller:$$(sed -n 's/^appVersion: \([^ ]*\).*/\1/p' $(CHART)/Chart.yaml) \
+	  --label org.opencontainers.image.title=everynode-controller \
+	  --label org.opencontainers.image.version=$$(sed -n 's/.*cli.version=\([^ ]*\).*/\1/p' bin/version)
+
+bin/tools/helm: tools/helm/go.mod tools/helm/go.sum
+	go -C tools/helm build -ldflags '-s -w' -o ../../bin/tools/ tool
+	@touch $@
 
 bin/tools/staticcheck: tools/go.mod tools/go.sum
 	go -C tools build -o ../bin/tools/ tool

@@ -110,6 +110,10 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	if err != nil {
 		return err
 	}
+	deploy, err := filepath.Abs(filepath.Join("..", "deploy"))
+	if err != nil {
+		return err
+	}
 	tools := filepath.Join(env.WorkDir, ".tools")
 	if err := writeProgram(tools, "on", onMachine); err != nil {
 		return err
@@ -133,6 +137,7 @@ func setUp(env *testscript.Env, bin, stock string) error {
 		"HOME":               home,
 		"BIN":                bin,
 		"EXAMPLES":           examples,
+		"DEPLOY":             deploy,
 		"IMAGES":             filepath.Join(bin, "runtime", "images"),
 		"EVERYNODE_DATA_DIR": data,
 		"DATA":               data,

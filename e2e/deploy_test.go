@@ -1,0 +1,137 @@
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// chart is the Helm chart, from here.
+var chart = filepath.Join("..", "deploy", "helm", "everynode-controller")
+
+// TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send
+// differs in nothing but the labels with which Helm marks what is its own. The
+// static pod is like the Deployment's in all that both can have.
+func TestManifestsAgree(t *testing.T) {
+	bin := builtPrograms(t)
+	kustomized := objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", filepath.Join("..", "deploy"))
+	helmed := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system")
+	for _, o := range helmed {
+		labels := o.GetLabels()
+		for _, own := range []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"} {
+			if labels[own] == "" {
+				t.Errorf("%s %s of the chart has no label %s", o.GetKind(), o.GetName(), own)
+			}
+			delete(labels, own)
+		}
+		o.SetLabels(labels)
+	}
+	if diff := cmp.Diff(kustomized, helmed); diff != "" {
+		t.Errorf("deploy/ and the chart differ (-kustomize +helm):\n%s", diff)
+	}
+
+	pod := objectsOf(t, "cat", filepath.Join("..", "deploy", "static-pod", "everynode-controller.yaml"))["Pod kube-system/everynode-controller"]
+	template, _, err := unstructured.NestedMap(kustomized["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec")
+	if err != nil || template == nil || pod == nil {
+		t.Fatalf("no pods to compare: %v", err)
+	}
+	static := pod.Object["spec"].(map[string]any)
+	for _, spec := range []map[string]any{template, static} {
+		// How each gets to a node, and to the API server.
+		for _, own := range []string{"affinity", "tolerations", "priority", "priorityClassName", "serviceAccountName", "automountServiceAccountToken", "volumes"} {
+			delete(spec, own)
+		}
+		c := spec["containers"].([]any)[0].(map[string]any)
+		delete(c, "envFrom")
+		delete(c, "volumeMounts")
+		c["args"] = slices.DeleteFunc(c["args"].([]any), func(a any) bool { return strings.HasPrefix(a.(string), "--kubeconfig=") })
+	}
+	if diff := cmp.Diff(template, static); diff != "" {
+		t.Errorf("the static pod is unlike the Deployment's (-Deployment +static):\n%s", diff)
+	}
+}
+
+// TestChartValues: values that a chart must refuse, and what an address of the
+// API server becomes.
+func TestChartValues(t *testing.T) {
+	helm := filepath.Join(builtPrograms(t), "tools", "helm")
+	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml"} {
+		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
+		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
+			t.Errorf("--set %s: %v\n%s", bad, err, out)
+		}
+	}
+	objects := objectsOf(t, helm, "template", "everynode-controller", chart, "--namespace", "ours",
+		"--set", "apiServer.host=10.0.0.1,apiServer.port=8443,metrics.port=9000,metrics.tlsSecret=ours,metrics.clientAuth=true,image.repository=example.com/ec,image.tag=v2,extraArgs={--create-qps=50}")
+	containers, _, err := unstructured.NestedSlice(objects["Deployment ours/everynode-controller"].Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("containers: %v, %v", containers, err)
+	}
+	c := containers[0].(map[string]any)
+	probe, _, err := unstructured.NestedMap(c, "readinessProbe", "httpGet")
+	got := map[string]any{"env": c["env"], "args": c["args"], "image": c["image"], "probe": probe, "envFrom": c["envFrom"]}
+	want := map[string]any{
+		"env": []any{map[string]any{"name": "KUBERNETES_SERVICE_HOST", "value": "10.0.0.1"}, map[string]any{"name": "KUBERNETES_SERVICE_PORT", "value": "8443"}},
+		"args": []any{"--log-format=json", "--metrics-bind-address=0.0.0.0:9000", "--tls-cert-file=/tls/tls.crt",
+			"--tls-private-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt", "--create-qps=50"},
+		"image": "example.com/ec:v2",
+		"probe": map[string]any{"host": "127.0.0.1", "path": "/readyz", "port": int64(9000), "scheme": "HTTPS"}, "envFrom": nil,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, the container (-want +got):\n%s", err, diff)
+	}
+	// One lease for the cluster, and an account where the pods are.
+	binding := objects["RoleBinding kube-system/everynode-controller"]
+	subjects, _, err := unstructured.NestedSlice(binding.Object, "subjects")
+	if err != nil || cmp.Diff(subjects, []any{map[string]any{"kind": "ServiceAccount", "name": "everynode-controller", "namespace": "ours"}}) != "" {
+		t.Errorf("the lease is for %v, %v", subjects, err)
+	}
+}
+
+// builtPrograms returns the folder of what make has built. These tests need no
+// root.
+func builtPrograms(t *testing.T) string {
+	t.Helper()
+	bin := os.Getenv("EVERYNODE_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "bin")
+	}
+	for _, program := range []string{"everynode", filepath.Join("tools", "helm")} {
+		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
+			t.Fatalf("%v: run `make build bin/tools/helm`, or set EVERYNODE_BIN", err)
+		}
+	}
+	return bin
+}
+
+// objectsOf decodes the objects that a program prints: by "KIND NAMESPACE/NAME".
+func objectsOf(t *testing.T, program string, args ...string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	out, err := exec.Command(program, args...).Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+	}
+	objects := map[string]*unstructured.Unstructured{}
+	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(out), 4096)
+	for {
+		o := &unstructured.Unstructured{}
+		if err := docs.Decode(o); errors.Is(err, io.EOF) {
+			return objects
+		} else if err != nil {
+			t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+		}
+		if o.Object != nil {
+			objects[o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName()] = o
+		}
+	}
+}
