@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +26,11 @@ import (
 func TestRole(t *testing.T) {
 	l := newLab(t)
 	roles := readRoles(t, deployedRoles, "everynode-controller")
+	// Another test may have left the lease, which is made only once.
+	err := l.client.CoordinationV1().Leases("kube-system").Delete(t.Context(), "everynode-controller", metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
 	g := newGuard()
 	elected := controller{"ours, elected", func(ctx context.Context, _ *testing.T, config *rest.Config) error {
 		g.put(config)
