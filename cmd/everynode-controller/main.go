@@ -14,6 +14,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	cmd := command.New()
 	cmd.Use = "everynode-controller"
 	if cmd.ExecuteContext(ctx) != nil {

@@ -32,6 +32,8 @@ type cluster struct {
 	stopEngine context.CancelFunc
 	ended      chan struct{}
 	audits     int // decisions that were compared to plan.Make
+	// fails is called with what Run returns; nil: that must be no error.
+	fails func(error)
 }
 
 // inCluster runs a test in a bubble.
@@ -93,9 +95,13 @@ func (c *cluster) start(change ...func(*Config)) {
 	for _, f := range change {
 		f(&cfg)
 	}
+	ended, fails := c.ended, c.fails
 	go func() {
-		defer close(c.ended)
-		if err := Run(ctx, cfg); err != nil {
+		defer close(ended)
+		err := Run(ctx, cfg)
+		if fails != nil {
+			fails(err)
+		} else if err != nil {
 			c.t.Errorf("Run: %v", err)
 		}
 	}()

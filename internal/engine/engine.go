@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -38,6 +39,16 @@ type Config struct {
 	// AllowNewerServer works on an API server that is more than one minor
 	// version newer than the engine's types, and may lose template fields.
 	AllowNewerServer bool
+	// Alone makes the engine refuse to work beside another DaemonSet controller;
+	// Run then returns an OtherController. It finds out with a DaemonSet of its
+	// own that is for no node, in LeaseNamespace: see rival.go.
+	Alone bool
+	// AloneAfter is how long another controller has to show itself before the
+	// first term of work; default 10 s.
+	AloneAfter time.Duration
+	// Monitor, if set, shows how the engine fares. It also has the engine ask
+	// the API server which of its permissions are missing.
+	Monitor *Monitor
 	// Log receives what an operator should know; default slog.Default().
 	Log *slog.Logger
 
@@ -65,7 +76,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.LeaderElect && c.Identity == "" {
+	if c.AloneAfter <= 0 {
+		c.AloneAfter = 10 * time.Second
+	}
+	if c.Identity == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			return c, fmt.Errorf("engine: naming this process in the lease: %w", err)
@@ -77,14 +91,25 @@ func (c Config) withDefaults() (Config, error) {
 
 // Run keeps every DaemonSet of the cluster as its specification says until ctx
 // ends, and then returns nil, after the last write has ended and the lease is
-// released. An error means that the engine could not start. While the API
-// server cannot be reached it tries again, for ever.
+// released. An error means that the engine could not start, or must not go on
+// beside another controller. While the API server cannot be reached it tries
+// again, for ever.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
+	monitored := cfg.Monitor != nil
+	if monitored {
+		cfg.Client = cfg.Monitor.metered(cfg.Client, cfg.Log)
+	} else {
+		cfg.Monitor = NewMonitor()
+	}
+	defer cfg.Monitor.stopped()
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(cfg.Log.Handler()))
+	if err := checkCredentials(cfg.Client, time.Now()); err != nil {
+		return err
+	}
 	client, err := newAPI(cfg.Client)
 	if err != nil {
 		return err
@@ -92,14 +117,19 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := checkServer(ctx, cfg, client.client); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	var watches sync.WaitGroup
 	defer watches.Wait()
+	defer cancel()
 	ix := newIndex()
 	synced := ix.watch(ctx, &watches, client)
-	work := func(ctx context.Context) { newEngine(cfg, client, ix).run(ctx, synced) }
+	cfg.Monitor.follows(ix, synced)
+	if monitored {
+		watches.Go(func() { cfg.Monitor.checkPermissions(ctx, cfg, client.client) })
+	}
+	work := func(ctx context.Context) error { return newEngine(cfg, client, ix).run(ctx, synced) }
 	if !cfg.LeaderElect {
-		work(ctx)
-		return nil
+		return work(ctx)
 	}
 	return lead(ctx, cfg, work)
 }
@@ -115,13 +145,19 @@ type engine struct {
 	apply  *applier
 	events *recorder
 	gone   *goneNodes
+	// fail ends the term with an error.
+	fail context.CancelCauseFunc
+	// deciding is, for each worker, since when it decides on a DaemonSet, in
+	// Unix nanoseconds; zero while it does not.
+	deciding []atomic.Int64
 
 	mu     sync.Mutex
 	states map[types.NamespacedName]*state
 }
 
 func newEngine(cfg Config, client api, ix *index) *engine {
-	e := &engine{cfg: cfg, log: cfg.Log, api: client, index: ix, states: map[types.NamespacedName]*state{}}
+	e := &engine{cfg: cfg, log: cfg.Log, api: client, index: ix, states: map[types.NamespacedName]*state{},
+		deciding: make([]atomic.Int64, cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	note := func(w *write) { e.index.note(string(w.ds.UID), w.node()) }
@@ -134,26 +170,49 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 }
 
 // run works until ctx ends, and returns when everything that it started has
-// ended.
-func (e *engine) run(ctx context.Context, synced []<-chan struct{}) {
+// ended. An error means that it must not go on.
+func (e *engine) run(ctx context.Context, synced map[string]<-chan struct{}) error {
+	ctx, e.fail = context.WithCancelCause(ctx)
+	defer e.fail(nil)
+	e.cfg.Monitor.begins(e)
+	defer e.cfg.Monitor.ends()
 	e.events = newRecorder(ctx, e.api.client)
 	defer e.events.shutdown()
 	defer e.gone.queue.ShutDown()
 	defer e.queue.ShutDown()
-	if !waitAll(ctx, synced) || e.cfg.LeaderElect && !e.freshen(ctx) {
-		return
+	if !waitAll(ctx, synced) {
+		return nil
 	}
+	if err := e.standAlone(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	defer e.withdrawProbe(ctx)
+	if e.cfg.LeaderElect && !e.freshen(ctx) {
+		return nil
+	}
+	e.work(ctx)
+	var other *OtherController
+	if errors.As(context.Cause(ctx), &other) {
+		return other
+	}
+	return nil
+}
+
+// work decides and writes until ctx ends.
+func (e *engine) work(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer e.index.end()
 	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed})
 	e.log.Info("DaemonSet engine started", "daemonSets", e.index.countSets())
 	e.apply.start(ctx)
+	e.watchProbe()
 	all.Go(func() { e.gone.run(ctx) })
 	all.Go(func() { e.settleLingering(ctx) })
-	for range e.cfg.Workers {
-		all.Go(func() { e.worker(ctx) })
+	for i := range e.cfg.Workers {
+		all.Go(func() { e.worker(ctx, &e.deciding[i]) })
 	}
+	e.cfg.Monitor.works()
 	<-ctx.Done()
 	e.queue.ShutDown()
 	e.gone.queue.ShutDown()
@@ -162,7 +221,7 @@ func (e *engine) run(ctx context.Context, synced []<-chan struct{}) {
 }
 
 // waitAll waits for every channel to be closed; false when ctx ended first.
-func waitAll(ctx context.Context, chans []<-chan struct{}) bool {
+func waitAll(ctx context.Context, chans map[string]<-chan struct{}) bool {
 	for _, c := range chans {
 		select {
 		case <-c:

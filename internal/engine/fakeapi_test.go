@@ -15,6 +15,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -57,6 +58,8 @@ type fakeAPI struct {
 	// creates keeps the names and nodes of pods that were created.
 	creates []string
 	status  []appsv1.DaemonSetStatus
+	// denied is what is not permitted, as "verb resource"; set by deny.
+	denied map[string]bool
 }
 
 type logged struct {
@@ -132,6 +135,16 @@ func (f *fakeAPI) slowDown(slow func(r request) time.Duration) {
 	f.slow = slow
 }
 
+// deny takes permissions away; without arguments it gives them all back.
+func (f *fakeAPI) deny(what ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied = map[string]bool{}
+	for _, w := range what {
+		f.denied[w] = true
+	}
+}
+
 func (f *fakeAPI) delay(r request) {
 	f.hook.Lock()
 	var d time.Duration
@@ -190,6 +203,15 @@ func parse(req *http.Request) (request, error) {
 func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.resource == "selfsubjectaccessreviews" {
+		review := decode(r.body).(*authorizationv1.SelfSubjectAccessReview)
+		a := review.Spec.ResourceAttributes
+		review.Status.Allowed = !f.denied[a.Verb+" "+path.Join(a.Resource, a.Subresource)]
+		return review, nil
+	}
+	if f.denied[r.verb+" "+path.Join(r.resource, r.sub)] {
+		return nil, apierrors.NewForbidden(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("there is no role for %s %s", r.verb, r.resource))
+	}
 	if r.verb != "get" && r.verb != "list" {
 		f.writes[r.verb+" "+r.resource]++
 	}
@@ -481,7 +503,8 @@ func encode(obj runtime.Object) []byte {
 		return append(b, '\n')
 	}
 	// The encoder writes kind and version into what it is given.
-	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion), obj.DeepCopyObject())
+	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		authorizationv1.SchemeGroupVersion), obj.DeepCopyObject())
 	if err != nil {
 		panic(err)
 	}

@@ -86,7 +86,7 @@ func (l *podList) add(page *metav1.PartialObjectMetadataList) error {
 	l.version = version
 	for i := range page.Items {
 		p := &page.Items[i]
-		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && ref.Kind != "DaemonSet" {
+		if ref := metav1.GetControllerOfNoCopy(p); ref != nil && !isDaemonSet(ref) {
 			continue
 		}
 		v, err := versionOf(p)

@@ -31,8 +31,8 @@ const (
 
 // lead runs work whenever this process holds the lease, until ctx ends. Work
 // has returned before the lease is released, and its context ends when the
-// lease is lost.
-func lead(ctx context.Context, cfg Config, work func(context.Context)) error {
+// lease is lost. An error of work is the end.
+func lead(ctx context.Context, cfg Config, work func(context.Context) error) error {
 	c := rest.CopyConfig(cfg.Client)
 	c.QPS = -1
 	watcher, err := kubernetes.NewForConfig(c)
@@ -57,9 +57,10 @@ func lead(ctx context.Context, cfg Config, work func(context.Context)) error {
 
 // leadOnce waits for the lease and works until it is lost or ctx ends. The
 // election outlives ctx until work has stopped: only then may it be released.
-func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, work func(context.Context)) error {
+func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, work func(context.Context) error) error {
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	var failure error
 	worked := make(chan struct{})
 	lock := &tenureLock{tenure: &tenure{}, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: cfg.LeaseNamespace, Name: cfg.LeaseName},
@@ -78,7 +79,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 				defer cancel()
 				lock.tenure.begin(cancel)
 				defer context.AfterFunc(ctx, cancel)()
-				work(working)
+				failure = work(working)
 			},
 			OnStoppedLeading: func() {},
 			OnNewLeader: func(who string) {
@@ -89,6 +90,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	if err != nil {
 		return fmt.Errorf("engine: configuring the leader election: %w", err)
 	}
+	cfg.Monitor.elects(elector)
 	// Before the lease is won nothing else would notice the end of ctx.
 	defer context.AfterFunc(ctx, func() {
 		if !elector.IsLeader() {
@@ -109,7 +111,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	if lock.won {
 		<-worked
 	}
-	return nil
+	return failure
 }
 
 // watchRelease calls released when it sees the holder give up the lease, until

@@ -24,6 +24,11 @@ const (
 	abandoned        // the engine stops
 )
 
+// String is the outcome as metrics have it.
+func (f fate) String() string {
+	return [...]string{"done", "refused", "over_quota", "namespace_terminating", "throttled", "stale", "unknown", "abandoned"}[f]
+}
+
 // judge reads the error of a write. wait is how long the server asks to wait.
 func judge(ctx context.Context, err error) (f fate, wait time.Duration) {
 	switch {

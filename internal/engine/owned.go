@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -26,6 +27,8 @@ type owned struct {
 	generations map[int64]int
 	// marked is the nodes where something has changed since the last decision.
 	marked map[string]struct{}
+	// since is when the first of them was marked by an event; zero: none was.
+	since time.Time
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
 	selects   map[labelSet]bool // pods have few different sets of labels
@@ -112,6 +115,9 @@ func (ix *index) mark(o *owned, node string) {
 	if o == nil || o.set == nil || !ix.begun {
 		return
 	}
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
 	o.marked[node] = struct{}{}
 	ix.to.dirty(o.key)
 }
@@ -125,17 +131,19 @@ func (ix *index) note(owner, node string) {
 	}
 }
 
-// takeMarked is the nodes to look at; they are marked no longer.
-func (ix *index) takeMarked(owner string, into []string) []string {
+// takeMarked is the nodes to look at, and since when an event has waited for
+// that; zero when none has. They are marked no longer.
+func (ix *index) takeMarked(owner string, into []string) (names []string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if o := ix.owned[owner]; o != nil {
+		since, o.since = o.since, time.Time{}
 		for node := range o.marked {
 			into = append(into, node)
 		}
 		clear(o.marked)
 	}
-	return into
+	return into, since
 }
 
 // everywhere is all nodes that the DaemonSet could have to do with, by name.
@@ -150,6 +158,7 @@ func (ix *index) everywhere(owner string) []string {
 				names = append(names, node)
 			}
 		}
+		o.since = time.Time{}
 		clear(o.marked)
 	}
 	slices.Sort(names)

@@ -5,6 +5,7 @@ import (
 	"time"
 	"unique"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -62,7 +63,7 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	e := &podEntry{version: version, namespace: unique.Make(p.Namespace).Value()}
 	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
 		e.owner = string(ref.UID)
-		e.other = ref.Kind != "DaemonSet" || !strings.HasPrefix(ref.APIVersion, "apps/")
+		e.other = !isDaemonSet(ref)
 	}
 	if e.other {
 		e.UID = string(p.UID)
@@ -74,6 +75,12 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	e.labels = internLabels(p.Labels)
 	e.scheduled = view.ForScheduler(p)
 	return e, nil
+}
+
+// isDaemonSet says that the owner is one of Kubernetes' DaemonSets. A kind of
+// that name may be defined in another group, too.
+func isDaemonSet(owner *metav1.OwnerReference) bool {
+	return owner.Kind == "DaemonSet" && strings.HasPrefix(owner.APIVersion, appsv1.GroupName+"/")
 }
 
 // upsertPod takes a watched pod. An older event than what is known, from an own

@@ -28,11 +28,14 @@ func checkServer(ctx context.Context, cfg Config, client kubernetes.Interface) e
 		switch {
 		case err == nil:
 			return refuseNewer(info, cfg.AllowNewerServer)
+		case hopeless(err):
+			return fmt.Errorf("engine: %s: %w", cfg.Client.Host, explain(err))
 		case errors.As(err, &answered):
 			cfg.Log.Warn("the API server does not tell its version; it is taken for one that this engine knows", "error", err)
 			return nil
 		}
-		cfg.Log.Warn("the API server cannot be reached; it is tried again", "server", cfg.Client.Host, "error", err)
+		cfg.Log.Warn("the API server cannot be reached; it is tried again", "server", cfg.Client.Host, "error", explain(err))
+		cfg.Monitor.waitsFor("the API server "+cfg.Client.Host, explain(err))
 		if !sleep(ctx, maxRelist) {
 			return nil
 		}

@@ -19,12 +19,15 @@ const (
 // state is what is remembered of one DaemonSet from one decision to the next.
 // The fields above mu belong to the worker that has the DaemonSet.
 type state struct {
-	uid    string
-	ledger plan.Ledger
-	set    *setEntry // that the ledger is for; nil: every node must be looked at
-	hash   string    // the same of the revision
-	now    time.Time // of the last decision
-	names  []string  // room for it
+	uid string
+	// looking is held while the ledger changes; who is not the worker reads it
+	// under looking.
+	looking sync.Mutex
+	ledger  plan.Ledger
+	set     *setEntry // that the ledger is for; nil: every node must be looked at
+	hash    string    // the same of the revision
+	now     time.Time // of the last decision
+	names   []string  // room for it
 
 	statusAt time.Time     // when the status was last written
 	heldAt   time.Time     // since when a status waits for writes to end; zero: none does

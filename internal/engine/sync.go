@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -15,13 +16,18 @@ import (
 )
 
 // worker decides DaemonSets until the queue is shut down.
-func (e *engine) worker(ctx context.Context) {
+func (e *engine) worker(ctx context.Context, deciding *atomic.Int64) {
 	for {
 		key, stop := e.queue.Get()
 		if stop {
 			return
 		}
-		if err := e.sync(ctx, key); err != nil {
+		began := time.Now()
+		deciding.Store(began.UnixNano())
+		err := e.sync(ctx, key)
+		deciding.Store(0)
+		e.cfg.Monitor.decided(time.Since(began), err)
+		if err != nil {
 			if ctx.Err() == nil {
 				e.log.Warn("a DaemonSet could not be brought up to date; it is tried again", "daemonSet", key.String(), "error", err)
 			}
@@ -58,6 +64,9 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	e.apply.hold(key)
 	defer e.apply.release(key)
 	set := e.index.set(key)
+	if mine, err := e.guard(ctx, key, set); mine {
+		return err
+	}
 	if set == nil || set.spec.Halt == plan.SetDeleted {
 		// The garbage collector does the rest: it deletes the pods, or takes
 		// our owner reference off them.
@@ -158,6 +167,8 @@ const lookAtOnce = 256
 // laid over: their pods count as uncertain. It returns when a slot that has
 // failed may be tried again.
 func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time) {
+	st.looking.Lock()
+	defer st.looking.Unlock()
 	key, uid := keyOf(set.ds), string(set.ds.UID)
 	st.now = time.Now()
 	names, retry := st.retryable(st.now, st.names[:0])
@@ -168,7 +179,9 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		st.ledger.Reset(spec)
 		names = e.index.everywhere(uid)
 	} else {
-		names = e.index.takeMarked(uid, names)
+		var since time.Time
+		names, since = e.index.takeMarked(uid, names)
+		e.cfg.Monitor.waited(since, st.now)
 		names = st.ledger.Due(st.now, names)
 	}
 	for some := range slices.Chunk(names, lookAtOnce) {

@@ -19,18 +19,18 @@ import (
 )
 
 // watch starts one Reflector for each resource, which fill the index until ctx
-// ends. The channels close when the first list of each is in it.
-func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) []<-chan struct{} {
+// ends. The channels, by resource, close when the first list is in it.
+func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[string]<-chan struct{} {
 	c, core := from.client, from.follow
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes}
 	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
-	return []<-chan struct{}{
-		follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
-		follow(ctx, all, "controllerrevisions", c.AppsV1().ControllerRevisions(""), &appsv1.ControllerRevision{}, revisions),
-		follow(ctx, all, "nodes", core.Nodes(), &corev1.Node{}, nodes),
-		follow(ctx, all, "pods", core.Pods(""), &corev1.Pod{}, pods),
+	return map[string]<-chan struct{}{
+		"daemonsets":          follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
+		"controllerrevisions": follow(ctx, all, "controllerrevisions", c.AppsV1().ControllerRevisions(""), &appsv1.ControllerRevision{}, revisions),
+		"nodes":               follow(ctx, all, "nodes", core.Nodes(), &corev1.Node{}, nodes),
+		"pods":                follow(ctx, all, "pods", core.Pods(""), &corev1.Pod{}, pods),
 	}
 }
 
@@ -79,7 +79,7 @@ func keepWatching(ctx context.Context, r *cache.Reflector) {
 		began := time.Now()
 		err := r.ListAndWatchWithContext(ctx)
 		if err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", err.Error())
+			klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", explain(err).Error())
 		}
 		if time.Since(began) > maxRelist {
 			pause = firstRelist

@@ -25,8 +25,10 @@ const maxSalt = 8
 
 // perform carries out one write, reports it, and remembers how its slot fared.
 func (e *engine) perform(ctx context.Context, w *write) result {
+	began := time.Now()
 	r, err := e.attempt(ctx, w)
 	now := time.Now()
+	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
 	switch r.fate {
 	case done:
 		w.state.worked(w.node())

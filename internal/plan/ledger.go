@@ -167,6 +167,12 @@ func (l *Ledger) WakeAt() time.Time {
 // Status is the status as of the last Settle.
 func (l *Ledger) Status() Status { return l.totals.Status }
 
+// Totals is the sums over all verdicts as of the last Settle.
+func (l *Ledger) Totals() Totals { return l.totals }
+
+// Spec is what the ledger was begun with. It is not to be written to.
+func (l *Ledger) Spec() *Spec { return &l.in.Set }
+
 // Verdict is what was decided for the node; nil when it has no pod and should
 // have none.
 func (l *Ledger) Verdict(node string) *Verdict {

@@ -13,30 +13,23 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"everynode/internal/engine"
 )
 
-// options are the flags.
-type options struct {
-	kubeconfig  string
-	leaderElect bool
-	createQPS   float64
-	allowNewer  bool
-	verbosity   int
-}
-
 // New is the command `controller`. It runs the engine until its context ends.
 func New() *cobra.Command {
-	o := options{leaderElect: true}
+	s, config := defaults(), ""
 	cmd := &cobra.Command{
 		Use:   "controller",
 		Short: "Run the DaemonSet engine alone, against any Kubernetes API server",
 		Long: `Run the DaemonSet engine alone, against any Kubernetes API server.
 
 It takes the place of the DaemonSet controller in kube-controller-manager. Switch
-that one off first (--controllers=*,-daemonset-controller): two engines on one
-cluster work against each other.
+that one off first: append -daemonset-controller to its --controllers. While
+another controller is active this one refuses to work, since two of them delete
+each other's pods.
 
 It takes over what is there, and leaves it as it would be without: no pod
 restarts, in either direction.`,
@@ -46,42 +39,69 @@ restarts, in either direction.`,
   # In a pod, several replicas, one of which leads
   everynode controller
 
+  # With settings from a file; flags win over it
+  everynode controller --config controller.yaml --v 4
+
   # At most 50 new pods a second, for a registry that cannot take more
   everynode controller --create-qps 50`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), o, cmd.ErrOrStderr())
+			if config != "" {
+				if err := s.load(config, cmd.Flags()); err != nil {
+					return err
+				}
+			}
+			return s.run(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; without it, the service account of the pod it runs in")
-	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "work only while holding the lease kube-system/everynode-controller")
-	f.Float64Var(&o.createQPS, "create-qps", 0, "most pods to create per second; 0: as fast as the API server takes them")
-	f.BoolVar(&o.allowNewer, "allow-newer-server", false, "work on an API server more than one minor version newer; template fields that it added would be lost")
-	f.IntVarP(&o.verbosity, "v", "v", 0, "0: what an operator should know; from 4 on: what the engine does in detail")
+	f.StringVar(&config, "config", "", "file with settings (docs/controller.md); flags win over it")
+	s.bind(f)
 	return cmd
 }
 
-func run(ctx context.Context, o options, stderr io.Writer) error {
-	if o.createQPS < 0 {
-		return fmt.Errorf("--create-qps %g: must be 0 (no limit) or more", o.createQPS)
+// run serves and works until ctx ends.
+func (s settings) run(ctx context.Context, stderr io.Writer) error {
+	if err := s.check(); err != nil {
+		return err
 	}
-	client, err := o.client()
+	client, err := s.client()
 	if err != nil {
 		return err
 	}
-	// The levels of slog are those of client-go's verbosity, negated.
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.Level(-o.verbosity)}))
-	log.Info("starting", "server", client.Host, "leaderElect", o.leaderElect)
-	return engine.Run(ctx, engine.Config{Client: client, LeaderElect: o.leaderElect, CreateQPS: o.createQPS,
-		AllowNewerServer: o.allowNewer, Log: log})
+	log := s.logger(stderr)
+	klog.SetSlogLogger(log) // what client-go says without a logger of ours
+	monitor := engine.NewMonitor()
+	endpoints, err := s.listen(ctx, monitor, log)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress)
+	err = endpoints.during(ctx, func(ctx context.Context) error {
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: s.LeaderElect, CreateQPS: s.CreateQPS,
+			AllowNewerServer: s.AllowNewerServer, Alone: !s.AllowOtherController, Monitor: monitor, Log: log})
+	})
+	if err != nil && s.LogFormat == "json" {
+		log.Error("stopped", "error", err) // the command prints it, but not as JSON
+	}
+	return err
+}
+
+// logger writes to stderr. The levels of slog are those of client-go's
+// verbosity, negated.
+func (s settings) logger(stderr io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.Level(-s.Verbosity)}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(stderr, options))
 }
 
 // client is the connection that the flags ask for.
-func (o options) client() (*rest.Config, error) {
-	if o.kubeconfig != "" {
-		c, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+func (s settings) client() (*rest.Config, error) {
+	if s.Kubeconfig != "" {
+		c, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
 		if err != nil {
 			return nil, fmt.Errorf("reading --kubeconfig: %w", err)
 		}

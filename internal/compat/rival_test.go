@@ -1,0 +1,106 @@
+package compat
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/engine"
+)
+
+// cautious is our engine as `everynode controller` runs it: it refuses to work
+// beside another. What Run returns goes to ended.
+func cautious(l *lab, after time.Duration) (ready func() error, ended <-chan error, stop func()) {
+	m, result := engine.NewMonitor(), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(l.t.Context()))
+	config := rest.CopyConfig(l.config)
+	config.UserAgent = ours.name
+	go func() {
+		result <- engine.Run(ctx, engine.Config{Client: config, LeaderElect: true, LeaseNamespace: namespace, Alone: true, AloneAfter: after,
+			Monitor: m, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		close(result)
+	}()
+	l.t.Cleanup(func() {
+		cancel()
+		<-result
+	})
+	return m.Ready, result, cancel
+}
+
+// probeUID is that of the probe; empty when there is none.
+func (l *lab) probeUID() string {
+	l.t.Helper()
+	probe, err := l.client.AppsV1().DaemonSets(namespace).Get(l.t.Context(), "everynode-controller-probe", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return ""
+	}
+	l.do(err)
+	return string(probe.UID)
+}
+
+// refuses waits for the end of an engine that must not work beside upstream.
+func (l *lab) refuses(ended <-chan error) {
+	l.t.Helper()
+	select {
+	case err := <-ended:
+		var other *engine.OtherController
+		if !errors.As(err, &other) || other.Name != upstream.name || !strings.Contains(err.Error(), "-daemonset-controller") {
+			l.t.Fatalf("Run: %v", err)
+		}
+	case <-time.After(patience):
+		l.t.Fatal("the engine works beside another controller")
+	}
+	if uid := l.probeUID(); uid != "" {
+		l.t.Error("the probe is left")
+	}
+}
+
+// TestRefusesBesideUpstream: while Kubernetes' controller is on, ours does not
+// start; when that one is off, it does; and when that one is switched on again,
+// ours stops. No pod is made or deleted twice on the way.
+func TestRefusesBesideUpstream(t *testing.T) {
+	l := newLab(t)
+	r := l.begin(upstream, agent(), "n1", "n2", "n3")
+	before := l.uids()
+	_, ended, _ := cautious(l, 20*time.Second)
+	l.refuses(ended)
+	r.stop()
+
+	began := time.Now()
+	ready, ended, stop := cautious(l, 3*time.Second)
+	l.until("ours is ready", func() bool { return ready() == nil })
+	probe := l.probeUID()
+	if probe == "" {
+		t.Error("there is no probe while ours works")
+	}
+	l.addNodes("n4")
+	l.until("the fourth pod is there", func() bool { return l.everywhere("agent:1") })
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+
+	l.until("the probe has been there long enough", func() bool { return time.Since(began) > 10*time.Second })
+	ready, ended, _ = cautious(l, 10*time.Second) // and so it need not wait
+	l.until("the next one is ready", func() bool { return ready() == nil })
+	if now := l.probeUID(); now != probe {
+		t.Errorf("the probe is %q, was %q", now, probe)
+	}
+	l.start(upstream)
+	l.refuses(ended)
+	l.addNodes("n5")
+	l.until("upstream goes on", func() bool { return l.everywhere("agent:1") })
+	for node, uid := range l.uids() {
+		if before[node] != "" && before[node] != uid {
+			t.Errorf("the pod of %s was replaced", node)
+		}
+	}
+}

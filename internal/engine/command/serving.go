@@ -1,0 +1,168 @@
+package command
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"everynode/internal/engine"
+)
+
+// noServing is the address that switches the endpoints off.
+const noServing = "0"
+
+// checkServing refuses what would show more than was asked for: nothing goes
+// over a network in the clear, and what profiles tell goes to known clients.
+func (s *settings) checkServing() error {
+	if s.MetricsBindAddress == noServing {
+		if s.Profiling {
+			return errors.New("--profiling needs a --metrics-bind-address")
+		}
+		return nil
+	}
+	at, err := netip.ParseAddrPort(s.MetricsBindAddress)
+	local := at.Addr().IsLoopback()
+	switch {
+	case err != nil:
+		return fmt.Errorf("--metrics-bind-address %q: must be IP:PORT, or %s for none: %w", s.MetricsBindAddress, noServing, err)
+	case (s.TLSCertFile == "") != (s.TLSPrivateKeyFile == ""):
+		return errors.New("--tls-cert-file and --tls-private-key-file go together")
+	case s.ClientCAFile != "" && s.TLSCertFile == "":
+		return errors.New("--client-ca-file needs --tls-cert-file and --tls-private-key-file")
+	case !local && s.TLSCertFile == "":
+		return fmt.Errorf("--metrics-bind-address %s is not loopback: give --tls-cert-file and --tls-private-key-file", s.MetricsBindAddress)
+	case !local && s.Profiling && s.ClientCAFile == "":
+		return fmt.Errorf("--profiling shows what is in memory, and --metrics-bind-address %s is not loopback: give --client-ca-file", s.MetricsBindAddress)
+	}
+	return nil
+}
+
+// endpoints is the HTTP server of health, metrics and profiles.
+type endpoints struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// stopTime is how long requests may take that are under way at the end.
+const stopTime = 2 * time.Second
+
+// listen opens the address; nil when there is to be none.
+func (s *settings) listen(ctx context.Context, m *engine.Monitor, log *slog.Logger) (*endpoints, error) {
+	if s.MetricsBindAddress == noServing {
+		return nil, nil
+	}
+	handler, err := s.handler(m, log)
+	if err != nil {
+		return nil, err
+	}
+	config, err := s.tls(log)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.MetricsBindAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-bind-address: %w; give another, or %s for none", err, noServing)
+	}
+	if config != nil {
+		listener = tls.NewListener(listener, config)
+	}
+	return &endpoints{listener: listener, server: &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}}, nil
+}
+
+// during serves while work runs, and ends both when either ends.
+func (e *endpoints) during(ctx context.Context, work func(context.Context) error) error {
+	if e == nil {
+		return work(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() {
+		defer cancel()
+		served <- e.serve()
+	}()
+	err := work(ctx)
+	return errors.Join(err, e.stop(ctx), <-served)
+}
+
+// serve answers until stop.
+func (e *endpoints) serve() error {
+	if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving health and metrics: %w", err)
+	}
+	return nil
+}
+
+// stop ends serve. A request that takes too long is cut.
+func (e *endpoints) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	if e.server.Shutdown(ctx) == nil {
+		return nil
+	}
+	return e.server.Close()
+}
+
+// handler is what the paths lead to.
+func (s *settings) handler(m *engine.Monitor, log *slog.Logger) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz", tell(m.Healthy))
+	mux.Handle("GET /readyz", tell(m.Ready))
+	mux.Handle("GET /metrics", s.protect(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4})))
+	if s.Profiling {
+		mux.Handle("/debug/pprof/", s.protect(http.HandlerFunc(pprof.Index)))
+		mux.Handle("/debug/pprof/cmdline", s.protect(http.HandlerFunc(pprof.Cmdline)))
+		mux.Handle("/debug/pprof/profile", s.protect(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("/debug/pprof/symbol", s.protect(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("/debug/pprof/trace", s.protect(http.HandlerFunc(pprof.Trace)))
+	}
+	return mux, nil
+}
+
+// tell answers "ok", or 503 with what is wrong.
+func tell(wrong func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		if err := wrong(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// protect asks for a client certificate, where there is a CA for them. TLS has
+// verified it.
+func (s *settings) protect(inner http.Handler) http.Handler {
+	if s.ClientCAFile == "" {
+		return inner
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+			http.Error(w, "this takes a client certificate of the CA in --client-ca-file", http.StatusUnauthorized)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,109 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// What a configuration file says of itself.
+const (
+	configVersion = "everynode.io/v1alpha1"
+	configKind    = "ControllerConfiguration"
+)
+
+// settings are what flags and the configuration file set. The names in the file
+// are those of the flags in camel case.
+type settings struct {
+	Kubeconfig           string  `json:"kubeconfig"`
+	LeaderElect          bool    `json:"leaderElect"`
+	CreateQPS            float64 `json:"createQPS"`
+	AllowNewerServer     bool    `json:"allowNewerServer"`
+	AllowOtherController bool    `json:"allowOtherController"`
+	Verbosity            int     `json:"verbosity"`
+	LogFormat            string  `json:"logFormat"`
+	MetricsBindAddress   string  `json:"metricsBindAddress"`
+	TLSCertFile          string  `json:"tlsCertFile"`
+	TLSPrivateKeyFile    string  `json:"tlsPrivateKeyFile"`
+	ClientCAFile         string  `json:"clientCAFile"`
+	Profiling            bool    `json:"profiling"`
+}
+
+func defaults() settings {
+	return settings{LeaderElect: true, LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
+}
+
+// bind adds the flags. What is set already is their default.
+func (s *settings) bind(f *pflag.FlagSet) {
+	f.StringVar(&s.Kubeconfig, "kubeconfig", s.Kubeconfig, "kubeconfig of the cluster; without it, the service account of the pod it runs in")
+	f.BoolVar(&s.LeaderElect, "leader-elect", s.LeaderElect, "work only while holding the lease kube-system/everynode-controller")
+	f.Float64Var(&s.CreateQPS, "create-qps", s.CreateQPS, "most pods to create per second; 0: as fast as the API server takes them")
+	f.BoolVar(&s.AllowNewerServer, "allow-newer-server", s.AllowNewerServer, "work on an API server more than one minor version newer; template fields that it added would be lost")
+	f.BoolVar(&s.AllowOtherController, "allow-other-controller", s.AllowOtherController, "work without finding out whether another DaemonSet controller is active; two delete each other's pods")
+	f.IntVarP(&s.Verbosity, "v", "v", s.Verbosity, "0: what an operator should know; from 4 on: what the engine does in detail")
+	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, `"text" or "json"`)
+	f.StringVar(&s.MetricsBindAddress, "metrics-bind-address", s.MetricsBindAddress, "IP and port of /healthz, /readyz and /metrics; other than loopback only with a certificate; 0: none")
+	f.StringVar(&s.TLSCertFile, "tls-cert-file", s.TLSCertFile, "certificate for --metrics-bind-address, read again when it changes")
+	f.StringVar(&s.TLSPrivateKeyFile, "tls-private-key-file", s.TLSPrivateKeyFile, "key of --tls-cert-file")
+	f.StringVar(&s.ClientCAFile, "client-ca-file", s.ClientCAFile, "give /metrics only to clients with a certificate of this CA; probes need none")
+	f.BoolVar(&s.Profiling, "profiling", s.Profiling, "serve /debug/pprof as well")
+}
+
+// load reads a configuration file. Flags that were given win over it.
+func (s *settings) load(file string, given *pflag.FlagSet) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("reading --config: %w", err)
+	}
+	from, err := parseConfig(text)
+	if err != nil {
+		return fmt.Errorf("--config %s: %w", file, err)
+	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	from.bind(flags)
+	var wrong []error
+	given.Visit(func(f *pflag.Flag) {
+		if flags.Lookup(f.Name) != nil {
+			wrong = append(wrong, flags.Set(f.Name, f.Value.String()))
+		}
+	})
+	*s = from
+	return errors.Join(wrong...)
+}
+
+// parseConfig reads the text of a configuration file. A field that it does not
+// know, or that is there twice, is an error that names it.
+func parseConfig(text []byte) (settings, error) {
+	doc := struct {
+		metav1.TypeMeta `json:",inline"`
+		settings        `json:",inline"`
+	}{settings: defaults()}
+	data, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return settings{}, err
+	}
+	strict, err := json.UnmarshalStrict(data, &doc)
+	if err != nil {
+		return settings{}, err
+	}
+	if doc.APIVersion != configVersion || doc.Kind != configKind {
+		return settings{}, fmt.Errorf("it is apiVersion %q, kind %q: this version reads apiVersion %s, kind %s", doc.APIVersion, doc.Kind, configVersion, configKind)
+	}
+	return doc.settings, errors.Join(strict...)
+}
+
+// check says which settings cannot be.
+func (s *settings) check() error {
+	switch {
+	case s.CreateQPS < 0:
+		return fmt.Errorf("--create-qps %g: must be 0 (no limit) or more", s.CreateQPS)
+	case s.LogFormat != "text" && s.LogFormat != "json":
+		return fmt.Errorf(`--log-format %q: must be "text" or "json"`, s.LogFormat)
+	}
+	return s.checkServing()
+}

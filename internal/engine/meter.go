@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
+)
+
+// requests is what the answers of the API server tell.
+type requests struct {
+	mu sync.Mutex
+	// failing is the resources that cannot be followed now.
+	failing map[string]failure
+	// denied says that a request was forbidden since it was last asked.
+	denied    bool
+	skew      time.Duration
+	skewAt    time.Time // when it was measured; zero: never
+	skewNoted bool      // it was said that it is large
+}
+
+// failure is what keeps a resource from being followed, and since when.
+type failure struct {
+	since time.Time
+	what  string
+}
+
+// problems names the resources that cannot be followed.
+func (r *requests) problems() (wrong []error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, resource := range slices.Sorted(maps.Keys(r.failing)) {
+		f := r.failing[resource]
+		wrong = append(wrong, fmt.Errorf("cannot follow %s since %s: %s", resource, f.since.UTC().Format(time.RFC3339), f.what))
+	}
+	return wrong
+}
+
+// wasDenied says whether a request was forbidden since the last call.
+func (r *requests) wasDenied() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.denied
+	r.denied = false
+	return was
+}
+
+// metered is a configuration whose requests are counted.
+func (m *Monitor) metered(base *rest.Config, log *slog.Logger) *rest.Config {
+	c := rest.CopyConfig(base)
+	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &meter{next: next, to: m, log: log} })
+	return c
+}
+
+// meter counts requests on their way to the API server.
+type meter struct {
+	next http.RoundTripper
+	to   *Monitor
+	log  *slog.Logger
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
+	verb, resource := aim(req)
+	began := time.Now()
+	resp, err := t.next.RoundTrip(req)
+	now := time.Now()
+	code := "error"
+	if err == nil {
+		code = strconv.Itoa(resp.StatusCode)
+		t.to.requests.readClock(resp, began, now, t.log)
+	}
+	t.to.answers.WithLabelValues(verb, resource, code).Inc()
+	if verb != "watch" {
+		t.to.answerTook.WithLabelValues(verb, resource).Observe(now.Sub(began).Seconds())
+	}
+	t.to.requests.note(verb, resource, resp, err)
+	return resp, err
+}
+
+// WrappedRoundTripper implements net.RoundTripperWrapper.
+func (t *meter) WrappedRoundTripper() http.RoundTripper { return t.next }
+
+// note remembers what keeps a resource from being followed.
+func (r *requests) note(verb, resource string, resp *http.Response, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil && resp.StatusCode == http.StatusForbidden {
+		r.denied = true
+	}
+	if verb != "list" && verb != "watch" || !slices.Contains(followed(), resource) || errors.Is(err, context.Canceled) {
+		return
+	}
+	switch {
+	case err == nil && (resp.StatusCode < 400 || resp.StatusCode == http.StatusGone):
+		delete(r.failing, resource)
+		return
+	case err == nil && resp.StatusCode == http.StatusUnauthorized:
+		err = apierrors.NewUnauthorized(resp.Status)
+	case err == nil:
+		err = errors.New(resp.Status)
+	}
+	f, known := r.failing[resource]
+	if !known {
+		f.since = time.Now()
+	}
+	f.what = verb + ": " + explain(err).Error()
+	r.failing[resource] = f
+}
+
+// followed is the resources that the index is made of.
+func followed() []string { return []string{"daemonsets", "controllerrevisions", "nodes", "pods"} }
+
+// How often the clocks are compared, how quick an answer must be to tell, and
+// from when on they differ by too much.
+const (
+	skewEvery  = time.Minute
+	skewAnswer = 500 * time.Millisecond
+	skewLarge  = 10 * time.Second
+)
+
+// readClock compares the clock with that of the API server, which is good to a
+// second, now and then.
+func (r *requests) readClock(resp *http.Response, began, now time.Time, log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(began) > skewAnswer || !r.skewAt.IsZero() && now.Sub(r.skewAt) < skewEvery {
+		return
+	}
+	server, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	r.skew, r.skewAt = now.Sub(server.Add(time.Second/2)).Round(time.Second), now
+	if large := r.skew.Abs() > skewLarge; large != r.skewNoted {
+		if r.skewNoted = large; large {
+			log.Warn("the clock of this machine and that of the API server differ: minReadySeconds and back-off are counted wrong by as much; set them by NTP",
+				"ahead", r.skew.String())
+		}
+	}
+}
+
+// clockSkew is how far our clock is ahead.
+func (r *requests) clockSkew() (ahead time.Duration, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.skew, !r.skewAt.IsZero()
+}
+
+// aim is the verb and resource of a request, as permissions name them. There
+// are few of either.
+func aim(req *http.Request) (verb, resource string) {
+	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
+	switch {
+	case parts[0] == "api" && len(parts) > 2:
+		parts = parts[2:]
+	case parts[0] == "apis" && len(parts) > 3:
+		parts = parts[3:]
+	default:
+		return strings.ToLower(req.Method), "other"
+	}
+	if parts[0] == "namespaces" && len(parts) > 2 {
+		parts = parts[2:]
+	}
+	resource = parts[0]
+	if len(parts) > 2 {
+		resource += "/" + parts[2]
+	}
+	switch req.Method {
+	case http.MethodPost:
+		return "create", resource
+	case http.MethodPut:
+		return "update", resource
+	case http.MethodGet:
+		switch {
+		case req.URL.Query().Get("watch") != "":
+			return "watch", resource
+		case len(parts) == 1:
+			return "list", resource
+		}
+	}
+	return strings.ToLower(req.Method), resource
+}

@@ -1,0 +1,222 @@
+package engine
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+)
+
+const metricPrefix = "everynode_"
+
+// maxListed is how many DaemonSets have metrics of their own: the first by
+// namespace and name. What is summed over DaemonSets has all of them.
+const maxListed = 500
+
+// notEligible is the reason of the nodes for which a DaemonSet keeps nothing:
+// they have no pod and should have none. `everynode why` tells them apart.
+const notEligible = "NotEligible"
+
+// descs describe what is worked out when it is asked for.
+type descs struct {
+	all []*prometheus.Desc
+
+	leader, queue, waiting, underway, window, nodes, pods, sets, listed, behind, skew *prometheus.Desc
+	reasons                                                                           *prometheus.Desc // reason
+
+	// Of one DaemonSet: namespace, daemonset; the budget also kind.
+	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
+}
+
+func newDescs() (d descs) {
+	add := func(name, help string, labels ...string) *prometheus.Desc {
+		desc := prometheus.NewDesc(metricPrefix+name, help, labels, nil)
+		d.all = append(d.all, desc)
+		return desc
+	}
+	d.leader = add("leader", "1 while this process works, 0 while it stands by.")
+	d.queue = add("queue_depth", "DaemonSets that wait for a decision.")
+	d.waiting = add("writes_waiting", "Creates and deletes of pods that are decided and have not started.")
+	d.underway = add("writes_under_way", "Creates and deletes of pods that are under way.")
+	d.window = add("writes_window", "How many creates and deletes may be under way at once now.")
+	d.nodes = add("nodes", "Nodes of the cluster.")
+	d.pods = add("pods", "Pods of DaemonSets, and those that one could adopt.")
+	d.sets = add("daemonsets", "DaemonSets of the cluster.")
+	d.listed = add("daemonsets_listed", "DaemonSets that have metrics of their own here: the first 500 by namespace and name.")
+	d.behind = add("watch_lag_seconds", "How long the oldest own write to a pod has waited for the watch to show it.")
+	d.skew = add("clock_skew_seconds", "How far the clock of this machine is ahead of the API server's, as last seen.")
+	d.reasons = add("daemonset_nodes", "Nodes by what was decided about them, summed over DaemonSets.", "reason")
+	of := func(name, help string, more ...string) *prometheus.Desc {
+		return add("daemonset_"+name, help, append([]string{"namespace", "daemonset"}, more...)...)
+	}
+	d.desired = of("desired_nodes", "Nodes that should run a pod of the DaemonSet.")
+	d.current = of("current_nodes", "Nodes that should run a pod and have one.")
+	d.ready = of("ready_nodes", "Nodes that should run a pod and have one that is ready.")
+	d.available = of("available_nodes", "Nodes that should run a pod and have one that is available.")
+	d.updated = of("updated_nodes", "Nodes that should run a pod and have one of the current revision.")
+	d.misscheduled = of("misscheduled_nodes", "Nodes that should not run a pod and have one.")
+	d.retrying = of("retrying_nodes", "Nodes where a write has failed and is tried again later.")
+	d.budget = of("budget_nodes", "Nodes that the update strategy allows to be down, or to surge, at once.", "kind")
+	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; more than the budget where they failed by themselves.", "kind")
+	return d
+}
+
+// Describe implements prometheus.Collector.
+func (m *Monitor) Describe(out chan<- *prometheus.Desc) {
+	for _, c := range m.counters.list() {
+		c.Describe(out)
+	}
+	for _, d := range m.descs.all {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector. It looks at every node of every
+// DaemonSet once.
+func (m *Monitor) Collect(out chan<- prometheus.Metric) {
+	for _, c := range m.counters.list() {
+		c.Collect(out)
+	}
+	m.mu.Lock()
+	ix, term, working := m.index, m.term, m.working
+	m.mu.Unlock()
+	gauge := gauges(func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	})
+	if skew, known := m.requests.clockSkew(); known {
+		gauge(m.descs.skew, skew.Seconds())
+	}
+	if ix != nil {
+		m.collectIndex(ix, gauge)
+	}
+	if !working {
+		gauge(m.descs.leader, 0)
+		return
+	}
+	gauge(m.descs.leader, 1)
+	gauge(m.descs.queue, float64(term.queue.Len()))
+	l := term.apply.load()
+	gauge(m.descs.waiting, float64(l.waiting))
+	gauge(m.descs.underway, float64(l.underway))
+	gauge(m.descs.window, float64(l.window))
+	m.collectSets(term, gauge)
+}
+
+// gauges takes the value of a gauge.
+type gauges func(d *prometheus.Desc, value float64, labels ...string)
+
+func (m *Monitor) collectIndex(ix *index, gauge gauges) {
+	s := ix.size(time.Now())
+	gauge(m.descs.nodes, float64(s.nodes))
+	gauge(m.descs.pods, float64(s.pods))
+	gauge(m.descs.sets, float64(s.sets))
+	gauge(m.descs.behind, s.lag.Seconds())
+}
+
+// size is how much the index holds, and how far its watch of pods lags.
+type size struct {
+	nodes, pods, sets int
+	lag               time.Duration
+}
+
+func (ix *index) size(now time.Time) size {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	s := size{nodes: len(ix.nodes), pods: len(ix.pods), sets: len(ix.sets)}
+	for uid, since := range ix.ahead {
+		if e := ix.pods[uid]; e != nil && e.version > ix.podVersion {
+			s.lag = max(s.lag, now.Sub(since))
+		}
+	}
+	return s
+}
+
+// load is how much the applier has to do.
+type load struct{ waiting, underway, window int }
+
+func (a *applier) load() load {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := load{underway: a.all.busy, window: a.all.size}
+	for _, lane := range a.lanes {
+		l.waiting += lane.waiting
+	}
+	return l
+}
+
+// collectSets looks at the DaemonSets that have been decided on, one at a time:
+// a decision about one waits while it is counted.
+func (m *Monitor) collectSets(e *engine, gauge gauges) {
+	e.mu.Lock()
+	states := maps.Clone(e.states)
+	e.mu.Unlock()
+	keys := slices.SortedFunc(maps.Keys(states), func(a, b types.NamespacedName) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	nodes := e.index.size(time.Now()).nodes
+	reasons := map[plan.Reason]int{}
+	without := 0
+	for i, key := range keys {
+		t := states[key].tally(reasons)
+		without += max(nodes-t.kept, 0)
+		if i < maxListed {
+			m.collectSet(key, &t, gauge)
+		}
+	}
+	gauge(m.descs.listed, float64(min(len(keys), maxListed)))
+	for reason, n := range reasons {
+		gauge(m.descs.reasons, float64(n), reason.String())
+	}
+	gauge(m.descs.reasons, float64(without), notEligible)
+}
+
+func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges) {
+	d, s := &m.descs, &t.totals.Status
+	for _, of := range []struct {
+		desc  *prometheus.Desc
+		value int
+	}{
+		{d.desired, s.Desired}, {d.current, s.Current}, {d.ready, s.Ready}, {d.available, s.Available},
+		{d.updated, s.Updated}, {d.misscheduled, s.Misscheduled}, {d.retrying, t.retrying},
+	} {
+		gauge(of.desc, float64(of.value), key.Namespace, key.Name)
+	}
+	for kind, of := range map[string][2]int{"unavailable": {t.maxUnavailable, t.totals.Down}, "surge": {t.maxSurge, t.totals.Surging}} {
+		gauge(d.budget, float64(of[0]), key.Namespace, key.Name, kind)
+		gauge(d.spent, float64(of[1]), key.Namespace, key.Name, kind)
+	}
+}
+
+// setTally is what is counted of one DaemonSet.
+type setTally struct {
+	totals                   plan.Totals
+	kept                     int // nodes that it keeps a verdict for
+	maxUnavailable, maxSurge int
+	retrying                 int
+}
+
+// tally counts the DaemonSet, and adds its nodes to reasons.
+func (s *state) tally(reasons map[plan.Reason]int) (t setTally) {
+	s.looking.Lock()
+	t.totals = s.ledger.Totals()
+	t.maxUnavailable, t.maxSurge = s.ledger.Spec().Budget(t.totals.Status.Desired)
+	s.ledger.Nodes(func(v *plan.Verdict) {
+		t.kept++
+		reasons[v.Reason]++
+	})
+	s.looking.Unlock()
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.retries {
+		if r.at.After(now) {
+			t.retrying++
+		}
+	}
+	return t
+}

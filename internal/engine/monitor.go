@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/leaderelection"
+)
+
+// Monitor shows how an engine fares: whether it is healthy and ready, and, as a
+// prometheus.Collector, its metrics. Make one with NewMonitor and give it to
+// Config; it can be asked at any time, and by many at once.
+//
+// What an event costs is not to be felt in it: metrics are counted where
+// requests are made, or else worked out when they are asked for.
+type Monitor struct {
+	counters
+	descs    descs
+	requests requests
+
+	mu      sync.Mutex
+	index   *index                     // nil until the watches have begun
+	synced  map[string]<-chan struct{} // by resource
+	elector *leaderelection.LeaderElector
+	term    *engine // nil while this process does not lead
+	working bool    // the term has begun to write
+	ended   bool
+	// pending is what the engine waits for before it works, and why it does
+	// not get it; empty: nothing.
+	pending string
+	missing []string // permissions
+}
+
+// NewMonitor makes one for a single call of Run.
+func NewMonitor() *Monitor {
+	return &Monitor{counters: newCounters(), descs: newDescs(),
+		requests: requests{failing: map[string]failure{}}, pending: "the API server"}
+}
+
+// follows takes the index and the channels that say which resources are in it.
+func (m *Monitor) follows(ix *index, synced map[string]<-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index, m.synced, m.pending = ix, synced, ""
+}
+
+func (m *Monitor) elects(le *leaderelection.LeaderElector) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.elector = le
+}
+
+// begins takes the engine of a term that begins.
+func (m *Monitor) begins(e *engine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.term, m.working, m.pending = e, false, ""
+}
+
+// works says that the term has begun to write.
+func (m *Monitor) works() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.working, m.pending = true, ""
+}
+
+func (m *Monitor) ends() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.term, m.working, m.pending = nil, false, ""
+}
+
+func (m *Monitor) stopped() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+}
+
+// waitsFor says what keeps the engine from working; err, if not nil, is why it
+// does not get it.
+func (m *Monitor) waitsFor(what string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pending = what; err != nil {
+		m.pending += ": " + strings.TrimPrefix(err.Error(), "engine: ")
+	}
+}
+
+// Ready is nil when the engine does its work, or, while another one leads, could
+// do it at once. Otherwise the error says what is missing, one thing a line.
+func (m *Monitor) Ready() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return errors.New("the engine has stopped")
+	}
+	var wrong []error
+	if m.pending != "" {
+		wrong = append(wrong, fmt.Errorf("waiting for %s", m.pending))
+	}
+	for _, resource := range slices.Sorted(maps.Keys(m.synced)) {
+		select {
+		case <-m.synced[resource]:
+		default:
+			wrong = append(wrong, fmt.Errorf("waiting for the first list of %s", resource))
+		}
+	}
+	wrong = append(wrong, m.requests.problems()...)
+	if len(m.missing) > 0 {
+		wrong = append(wrong, fmt.Errorf("not permitted: %s", strings.Join(m.missing, ", ")))
+	}
+	if len(wrong) == 0 && m.term != nil && !m.working {
+		wrong = append(wrong, errors.New("taking over from the last leader"))
+	}
+	return errors.Join(wrong...)
+}
+
+// The limits of health. A decision makes many requests, each of which may take
+// its whole time: only one that takes much longer than any outage is stuck.
+const (
+	renewTolerance = 10 * time.Second
+	stuckAfter     = 20 * time.Minute
+)
+
+// Healthy is nil unless only a restart can help: a lease that has run out while
+// this process holds it to be its own, or a decision that does not end. It asks
+// for the locks of the engine, and so does not return if one is never freed.
+func (m *Monitor) Healthy() error {
+	m.mu.Lock()
+	elector, term, ix := m.elector, m.term, m.index
+	m.mu.Unlock()
+	if ix != nil {
+		ix.countSets()
+	}
+	if elector != nil {
+		if err := elector.Check(renewTolerance); err != nil {
+			return fmt.Errorf("the lease is not renewed: %w", err)
+		}
+	}
+	if term == nil {
+		return nil
+	}
+	term.apply.load()
+	if busy := term.busy(); busy > stuckAfter {
+		return fmt.Errorf("a DaemonSet has been decided on for %s", busy.Round(time.Second))
+	}
+	return nil
+}
+
+// busy is how long the oldest decision that is under way has taken.
+func (e *engine) busy() (longest time.Duration) {
+	for i := range e.deciding {
+		if since := e.deciding[i].Load(); since != 0 {
+			longest = max(longest, time.Since(time.Unix(0, since)))
+		}
+	}
+	return longest
+}
