@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,8 +164,12 @@ func nameOf(group, name, sub string) string {
 
 // rights is the roles, verb by verb.
 func (r roles) rights() sets.Set[right] {
+	return rightsOf(slices.Concat(r.cluster.Rules, r.lease.Rules))
+}
+
+func rightsOf(rules []rbacv1.PolicyRule) sets.Set[right] {
 	all := sets.New[right]()
-	for _, rule := range append(r.cluster.Rules, r.lease.Rules...) {
+	for _, rule := range rules {
 		names := rule.ResourceNames
 		if len(names) == 0 {
 			names = []string{""}
