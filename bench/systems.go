@@ -53,8 +53,8 @@ func (r *run) startController(user string) (*child, error) {
 		return nil, err
 	}
 	if r.system.controller == "" {
-		// Two may run side by side, and a port is only for one.
-		return start("everynode-"+user, r.dir, nil, r.bench.controller, "--kubeconfig="+config, "--metrics-bind-address=0")
+		// Two may run side by side, and a port is only for one. Nobody else is there to be looked for.
+		return start("everynode-"+user, r.dir, nil, r.bench.controller, "--kubeconfig="+config, "--metrics-bind-address=0", "--allow-other-controller")
 	}
 	args := []string{
 		"--kubeconfig=" + config, "--controllers=daemonset-controller", "--secure-port=0",

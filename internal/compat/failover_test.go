@@ -13,8 +13,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -118,11 +116,7 @@ func newFailover(t *testing.T, f leaderFault, nodes int, program string) *failov
 	x.set = agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
 		*ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = intstr.FromString("10%")
 	})
-	// What the last pair has left would have to run out first.
-	err := x.l.client.CoordinationV1().Leases("kube-system").Delete(t.Context(), "everynode-controller", metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		t.Fatal(err)
-	}
+	x.l.dropLease() // what the last pair has left would have to run out first
 	t.Cleanup(func() {
 		for _, p := range x.pair {
 			p.kill()
@@ -157,7 +151,7 @@ func (g *gate) standsBy() bool {
 func (x *failover) start() *process {
 	x.t.Helper()
 	g := x.p.open("controller")
-	args := []string{"--kubeconfig", x.kubeconfig(g)}
+	args := []string{"--kubeconfig", x.kubeconfig(g), "--metrics-bind-address=0"}
 	if x.pace > 0 {
 		args = append(args, "--create-qps", strconv.FormatFloat(x.pace, 'f', -1, 64))
 	}

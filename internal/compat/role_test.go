@@ -26,11 +26,7 @@ import (
 func TestRole(t *testing.T) {
 	l := newLab(t)
 	roles := readRoles(t, deployedRoles, "everynode-controller")
-	// Another test may have left the lease, which is made only once.
-	err := l.client.CoordinationV1().Leases("kube-system").Delete(t.Context(), "everynode-controller", metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		t.Fatal(err)
-	}
+	l.dropLease() // it is made only once, and may have been
 	g := newGuard()
 	elected := controller{"ours, elected", func(ctx context.Context, _ *testing.T, config *rest.Config) error {
 		g.put(config)
@@ -108,6 +104,15 @@ func (l *lab) staleProbe() {
 			l.t.Error(err)
 		}
 	})
+}
+
+// dropLease takes away the lease that another test may have left.
+func (l *lab) dropLease() {
+	l.t.Helper()
+	err := l.client.CoordinationV1().Leases("kube-system").Delete(l.t.Context(), "everynode-controller", metav1.DeleteOptions{})
+	if !apierrors.IsNotFound(err) {
+		l.do(err)
+	}
 }
 
 // roll updates the DaemonSet and waits for the end.
