@@ -59,14 +59,14 @@ var importRules = []importRule{
 		path: "internal/engine",
 		never: []string{
 			"k8s.io/kubernetes/...", "go.etcd.io/...", "k8s.io/kubectl/...", "github.com/containerd/...",
-			"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...",
+			"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
 		},
 		reason: "it runs alone against any API server, in a small image; " + fourParts,
 	},
 	{
 		path: "internal/controlplane",
 		never: []string{
-			"everynode/internal/engine/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...",
+			"everynode/internal/engine/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
 			"everynode/internal/plan/...", "everynode/internal/view/...",
 		},
 		reason: fourParts,
@@ -74,7 +74,7 @@ var importRules = []importRule{
 	{
 		path: "internal/node",
 		never: []string{
-			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/local/...", "everynode/internal/cli/...",
+			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
 			"everynode/internal/plan/...", "everynode/internal/view/...",
 		},
 		reason: fourParts,
@@ -82,10 +82,15 @@ var importRules = []importRule{
 	{
 		path: "internal/local",
 		never: []string{
-			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/cli/...",
+			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
 			"everynode/internal/plan/...", "everynode/internal/view/...",
 		},
 		reason: fourParts,
+	},
+	{
+		path:   "internal/fleet",
+		only:   []string{"std", "everynode/internal/fleet/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "golang.org/x/sync/..."},
+		reason: "simulated nodes are to the cluster what real ones are, API clients and nothing else; cli wires them",
 	},
 	{
 		path: "internal/compat",
@@ -540,10 +545,14 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/node/a.go", `import "everynode/internal/local"`, "cli wires them"},
 		{"imports", "internal/local/a.go", `import "everynode/internal/node"`, "cli wires them"},
 		{"imports", "internal/local/a.go", `import "everynode/internal/cli"`, "cli wires them"},
+		{"imports", "internal/engine/a.go", `import "everynode/internal/fleet"`, "must not import"},
 		{"imports", "internal/cli/a.go", `import "everynode/internal/node"`, ""},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/cli"`, "nothing else takes part"},
 		{"imports", "internal/compat/a_test.go", `import "k8s.io/kubernetes/pkg/controller/daemon"`, ""},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/engine"`, ""},
+		{"imports", "internal/fleet/a.go", `import "everynode/internal/engine"`, "API clients and nothing else"},
+		{"imports", "internal/fleet/a.go", `import "k8s.io/kubernetes/pkg/kubelet"`, "API clients and nothing else"},
+		{"imports", "internal/fleet/a.go", `import "k8s.io/client-go/informers"`, ""},
 		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "no part of the cluster"},
 		{"imports", "bench/a.go", `import "everynode/internal/controlplane"`, "from outside"},
 		{"imports", "bench/a.go", `import "k8s.io/kubernetes/cmd/kube-apiserver/app"`, ""},

@@ -48,6 +48,9 @@ func commandTable() map[string]scriptCommand {
 		"listen": listen,
 		// as-nobody PROGRAM ARGS...: run a program without any rights. It must fail.
 		"as-nobody": asNobody,
+		// ordinary-user: the cluster is nobody's, who has rights to nothing else;
+		// from here on `exec as-user PROGRAM ARGS...` runs a program as nobody.
+		"ordinary-user": ordinaryUser,
 
 		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they
 		// still run, and neither they nor their containers were made anew.
@@ -296,7 +299,7 @@ func asNobody(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{file}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	err = cmd.Run()
 	var exit *exec.ExitError

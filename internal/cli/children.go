@@ -19,5 +19,6 @@ func (a *app) childCommands() []*cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error { return node.KubeProxy(c.Context(), args) },
 		},
 		a.enterCommand(),
+		a.simulatorCommand(),
 	}
 }

@@ -47,7 +47,8 @@ func newMachine(c *local.Cluster) (*machine, error) {
 // change opens the cluster for a command that changes it; release lets the next
 // such command in.
 func (a *app) change() (m *machine, release func(), err error) {
-	if os.Geteuid() != 0 {
+	// A cluster on loopback has nothing on this machine but files and processes.
+	if c, err := local.Open(a.dataDir); os.Geteuid() != 0 && (err != nil || !c.Loopback) {
 		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
 	}
 	if _, err := os.Stat(a.dataDir); errors.Is(err, os.ErrNotExist) {
@@ -81,7 +82,7 @@ func (a *app) lock() (release func(), err error) {
 	}, nil
 }
 
-func (m *machine) serverURL() string { return fmt.Sprintf("https://%s:%d", m.Gateway, m.APIPort) }
+func (m *machine) serverURL() string { return "https://" + m.APIAddress().String() }
 
 func (m *machine) serverLock() string { return filepath.Join(m.DataDir, "server.lock") }
 
@@ -101,12 +102,14 @@ func (m *machine) containerdSocket(node string) string {
 
 // server describes the control plane's process.
 func (m *machine) server() local.Process {
+	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
+		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
+	if !m.Loopback {
+		argv = append(argv, "--node-cidr", m.Subnet.String())
+	}
 	return local.Process{
-		Name: "control plane",
-		Argv: []string{m.exe, "server", "--data-dir", m.DataDir,
-			fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets),
-			"--listen", fmt.Sprintf("%s:%d", m.Gateway, m.APIPort),
-			"--node-cidr", m.Subnet.String(), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()},
+		Name:     "control plane",
+		Argv:     argv,
 		Log:      m.serverLog(),
 		LockFile: m.serverLock(),
 	}
@@ -160,5 +163,8 @@ func (m *machine) running() (some, all bool) {
 		some = some || up
 		all = all && (up || n.Stopped)
 	}
+	_, up = local.Running(m.simulatorLock())
+	_, simulates, _ := readRules(m.DataDir) // who starts the simulator is told what is wrong with them
+	some, all = some || up, all && (up || !simulates)
 	return some, all
 }

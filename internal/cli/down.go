@@ -59,7 +59,7 @@ func (a *app) down(ctx context.Context, purge bool) error {
 // stopAll stops the nodes, then the control plane, and then takes the network
 // away. Every step is tried.
 func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
-	errs := make([]error, len(m.Nodes))
+	errs, simulator := make([]error, len(m.Nodes)), error(nil)
 	var nodes sync.WaitGroup
 	for i, n := range m.Nodes {
 		nodes.Go(func() {
@@ -71,10 +71,20 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 			}
 		})
 	}
+	nodes.Go(func() {
+		done := p.step()
+		_, ran := local.Running(m.simulatorLock())
+		if simulator = m.stopSimulator(ctx); ran && simulator == nil {
+			done("simulated nodes stopped")
+		}
+	})
 	nodes.Wait()
 	done := p.step()
-	err := errors.Join(errors.Join(errs...), m.stopServer(ctx), m.RemoveHost(ctx))
-	if err == nil {
+	err := errors.Join(errors.Join(errs...), simulator, m.stopServer(ctx), m.RemoveHost(ctx))
+	switch {
+	case err == nil && m.Loopback:
+		done("control plane stopped")
+	case err == nil:
 		done("control plane stopped, network removed")
 	}
 	return err
@@ -84,7 +94,8 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 // directory if nothing else is in it.
 func (m *machine) purge() error {
 	names := []string{"cluster.json", "pki", "etcd", "admin.kubeconfig", "server.lock", "server.log",
-		"images", "nodes", "version", "volume-plugins", "join-token", "change.lock"}
+		"images", "nodes", "version", "volume-plugins", "join-token", "change.lock",
+		"simulate.json", "simulator.lock", "simulator.log"}
 	var errs []error
 	for _, name := range names {
 		errs = append(errs, os.RemoveAll(filepath.Join(m.DataDir, name)))

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/local"
 )
@@ -25,13 +27,37 @@ func (a *app) nodeCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	a.dataDirFlag(c)
-	c.AddCommand(
-		a.nodeAction("add", "Add a node and wait until it is Ready", cobra.ExactArgs(1), a.nodeAdd),
-		a.nodeAction("rm", "Stop a node, delete it from the cluster, and delete its data", cobra.ExactArgs(1), a.nodeRemove),
-		a.nodeAction("stop", "Stop a node's machine, as if it lost power", cobra.ExactArgs(1), a.nodeStop),
-		a.nodeAction("start", "Start a node's machine again, or register it again", cobra.ExactArgs(1), a.nodeStart),
+	simulate := false
+	add := a.nodeAction("add", "Add a node and wait until it is Ready", cobra.ExactArgs(1), func(ctx context.Context, m *machine, name string) error {
+		if simulate {
+			return a.simulateAdd(ctx, m, name)
+		}
+		return a.nodeAdd(ctx, m, name)
+	})
+	add.Flags().BoolVar(&simulate, "simulate", false, "add a simulated node")
+	c.AddCommand(add,
+		a.nodeAction("rm", "Stop a node, delete it from the cluster, and delete its data", cobra.ExactArgs(1), a.orSimulated(a.nodeRemove, a.simulateRemove)),
+		a.nodeAction("stop", "Stop a node's machine, as if it lost power", cobra.ExactArgs(1), a.orSimulated(a.nodeStop, a.simulateStop)),
+		a.nodeAction("start", "Start a node's machine again, or register it again", cobra.ExactArgs(1), a.orSimulated(a.nodeStart, a.simulateStart)),
 		a.nodeListCommand())
 	return c
+}
+
+// orSimulated does the one thing for nodes of this machine, and the other for
+// simulated ones.
+func (a *app) orSimulated(act func(context.Context, *machine, string) error,
+	simulated func(context.Context, *machine, kubernetes.Interface, string) error) func(context.Context, *machine, string) error {
+	return func(ctx context.Context, m *machine, name string) error {
+		_, err := m.Node(name)
+		if err == nil {
+			return act(ctx, m, name)
+		}
+		client, err := a.simulated(ctx, m, name, err)
+		if err != nil {
+			return err
+		}
+		return simulated(ctx, m, client, name)
+	}
 }
 
 // nodeAction is a command that changes one node.
@@ -212,7 +238,8 @@ func (a *app) nodeListCommand() *cobra.Command {
 				return err
 			}
 			s := a.status(c.Context(), m)
-			return a.print(output, s.Nodes, func() error { return a.nodeTable(s.Nodes) })
+			nodes := slices.Concat(s.Nodes, s.simulated)
+			return a.print(output, nodes, func() error { return a.nodeTable(nodes) })
 		},
 	}
 	a.outputFlag(c, &output)

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
 
@@ -21,6 +24,18 @@ type clusterStatus struct {
 	API     apiStatus     `json:"api"`
 	Server  processStatus `json:"server"`
 	Nodes   []nodeStatus  `json:"nodes"`
+	// Simulator is nil in a cluster without simulated nodes.
+	Simulator *simulatorStatus `json:"simulator,omitempty"`
+
+	simulated []nodeStatus // the simulated nodes
+}
+
+// simulatorStatus is the simulator's process, and the sum of its nodes.
+type simulatorStatus struct {
+	processStatus
+	Nodes int `json:"nodes"`
+	Ready int `json:"ready"`
+	Pods  int `json:"pods"`
 }
 
 type apiStatus struct {
@@ -45,6 +60,7 @@ type nodeStatus struct {
 	// Kubernetes is Ready, NotReady, "not registered" or unknown.
 	Kubernetes string `json:"kubernetes"`
 	Pods       int    `json:"pods"`
+	Simulated  bool   `json:"simulated,omitempty"`
 	Note       string `json:"note,omitempty"`
 }
 
@@ -85,6 +101,46 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 		}
 		ns.Note = noteFor(n, ns)
 		s.Nodes = append(s.Nodes, ns)
+	}
+	if _, simulates, _ := readRules(m.DataDir); simulates {
+		s.simulated = simulatedNodes(nodes, pods)
+		s.Simulator = sumUp(processOf(m.simulatorLock()), s.simulated)
+	}
+	return s
+}
+
+// simulatedNodes are the simulated ones among the nodes, by name, with sim-2
+// before sim-10.
+func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeStatus {
+	var all []nodeStatus
+	for name, n := range nodes {
+		if n.Labels[fleet.LabelSimulated] != "true" {
+			continue
+		}
+		ns := nodeStatus{Name: name, Kubernetes: kubernetesState(n), Pods: pods[name], Simulated: true}
+		for _, address := range n.Status.Addresses {
+			if address.Type == corev1.NodeExternalIP {
+				ns.Address = address.Address
+			}
+		}
+		if fleet.Off(n) {
+			ns.Note = fmt.Sprintf("stopped by hand: `everynode node start %s`", name)
+		}
+		all = append(all, ns)
+	}
+	slices.SortFunc(all, func(a, b nodeStatus) int {
+		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+func sumUp(process processStatus, nodes []nodeStatus) *simulatorStatus {
+	s := &simulatorStatus{processStatus: process, Nodes: len(nodes)}
+	for _, n := range nodes {
+		s.Pods += n.Pods
+		if n.Kubernetes == "Ready" {
+			s.Ready++
+		}
 	}
 	return s
 }
@@ -180,14 +236,25 @@ func (a *app) statusText(s clusterStatus) error {
 	if !s.API.Ready {
 		state = "not ready: " + s.API.Error
 	}
-	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\n\n", s.DataDir, s.API.URL, state, processText(s.Server))
+	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\n", s.DataDir, s.API.URL, state, processText(s.Server))
+	if f := s.Simulator; f != nil {
+		fmt.Fprintf(a.out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
+		if len(s.Nodes) == 0 {
+			return nil
+		}
+	}
+	fmt.Fprintln(a.out)
 	return a.nodeTable(s.Nodes)
 }
 
 func (a *app) nodeTable(nodes []nodeStatus) error {
 	t := newTable(a.out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS", "NOTE")
 	for _, n := range nodes {
-		t.row(n.Name, n.Address, processText(n.Agent), n.Kubernetes, fmt.Sprint(n.Pods), n.Note)
+		agent := processText(n.Agent)
+		if n.Simulated {
+			agent = "simulated"
+		}
+		t.row(n.Name, n.Address, agent, n.Kubernetes, fmt.Sprint(n.Pods), n.Note)
 	}
 	return t.flush()
 }

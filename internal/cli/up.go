@@ -23,11 +23,15 @@ In the foreground, Ctrl-C stops everything in order. On a cluster that runs alre
 says so. State is kept in --data-dir until 'everynode down --purge'.`,
 		Example: `  everynode up                      # three nodes; Ctrl-C stops them
   everynode up --nodes 5 --detach   # five, in the background
+  everynode up --nodes 0 --simulate 100 --simulate-fail 1% --data-dir ~/fleet   # simulated ones, without root
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
-			if o.nodes, err = nodeCount(nodes); err != nil {
+			if o.nodes, err = nodeCount(nodes, o.simulate.count > 0); err == nil {
+				err = o.simulate.check()
+			}
+			if err != nil {
 				return err
 			}
 			o.engineGiven = c.Flags().Changed(daemonSetFlag)
@@ -38,23 +42,31 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
+	o.simulate = newSimulateFlags(c.Flags())
 	return c
 }
 
-// upOptions are the flags.
+// upOptions are what `up` was asked for.
 type upOptions struct {
-	nodes       int // 0: not given
+	nodes       int // real ones; 0: not said, none: none at all
+	simulate    *simulateFlags
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
 }
 
+// none is a number of nodes that says: no real ones.
+const none = -1
+
 // nodeCount reads --nodes; 0 means that it was not given.
-func nodeCount(flag string) (int, error) {
+func nodeCount(flag string, simulated bool) (int, error) {
 	if flag == "" {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(flag)
+	if err == nil && n == 0 && simulated {
+		return none, nil
+	}
 	if err != nil || n < 1 || n > local.MaxNodes {
 		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d", flag, local.MaxNodes)}
 	}
@@ -79,7 +91,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 // start is up to the point where every node is ready. What it started it stops
 // again when it fails.
 func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, started bool, err error) {
-	if err := local.Preflight(ctx, a.dataDir); err != nil {
+	if err := a.preflight(ctx, o); err != nil {
 		return nil, false, err
 	}
 	release, err := a.lock()
@@ -87,7 +99,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return nil, false, err
 	}
 	defer release()
-	if m, err = a.openOrCreate(); err != nil {
+	if m, err = a.openOrCreate(local.Options{Loopback: o.nodes == none}); err != nil {
 		return nil, false, err
 	}
 	if err := m.chooseEngine(o); err != nil {
@@ -97,11 +109,11 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return nil, false, err
 	}
 	some, all := m.running()
-	if all {
+	if all && !o.simulate.given() {
 		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
 	}
-	if err := a.startAll(ctx, m, p); err != nil {
+	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
 		if some {
 			return nil, false, err // it ran before: what still runs is not ours to stop
 		}
@@ -113,10 +125,19 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	return m, true, nil
 }
 
-func (a *app) openOrCreate() (*machine, error) {
+// preflight checks that this machine can hold the cluster that is there or asked for.
+func (a *app) preflight(ctx context.Context, o upOptions) error {
+	c, err := local.Open(a.dataDir)
+	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.nodes == none {
+		return local.PreflightLoopback(a.dataDir)
+	}
+	return local.Preflight(ctx, a.dataDir)
+}
+
+func (a *app) openOrCreate(o local.Options) (*machine, error) {
 	c, err := local.Open(a.dataDir)
 	if errors.Is(err, local.ErrNoCluster) {
-		c, err = local.Create(a.dataDir, local.Options{})
+		c, err = local.Create(a.dataDir, o)
 	}
 	if err != nil {
 		return nil, err
@@ -143,11 +164,11 @@ const defaultNodes = 3
 // addNodes brings the cluster to count nodes. It never takes any away: which
 // one would that be?
 func (m *machine) addNodes(count int) error {
-	if count == 0 && len(m.Nodes) == 0 {
+	if count == 0 && len(m.Nodes) == 0 && !m.Loopback {
 		count = defaultNodes
 	}
-	if count != 0 && count < len(m.Nodes) {
-		return fmt.Errorf("the cluster has %d nodes already, and --nodes %d does not say which ones should go: remove them with `everynode node rm NAME`", len(m.Nodes), count)
+	if count != 0 && max(count, 0) < len(m.Nodes) {
+		return fmt.Errorf("the cluster has %d nodes already, and --nodes %d does not say which ones should go: remove them with `everynode node rm NAME`", len(m.Nodes), max(count, 0))
 	}
 	for i := 1; len(m.Nodes) < count; i++ {
 		name := fmt.Sprintf("node-%d", i)
@@ -163,7 +184,27 @@ func (m *machine) addNodes(count int) error {
 
 // startAll starts the control plane and the nodes. Namespaces are made while the
 // API server starts.
-func (a *app) startAll(ctx context.Context, m *machine, p *progress) error {
+func (a *app) startAll(ctx context.Context, m *machine, p *progress, simulate *simulateFlags) error {
+	if err := a.makeNetwork(ctx, m, p); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.startServer(gctx, m, p) })
+	g.Go(func() error { return a.makeNodes(gctx, m, p) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := a.joinNodes(ctx, m, m.wanted(), p); err != nil {
+		return err
+	}
+	return a.startFleet(ctx, m, p, simulate)
+}
+
+// makeNetwork makes what the nodes share on this machine, if there can be any.
+func (a *app) makeNetwork(ctx context.Context, m *machine, p *progress) error {
+	if m.Loopback {
+		return nil
+	}
 	done := p.step()
 	if err := m.EnsureHost(ctx); err != nil {
 		return err
@@ -176,13 +217,7 @@ func (a *app) startAll(ctx context.Context, m *machine, p *progress) error {
 	for _, w := range warnings {
 		fmt.Fprintf(a.err, "warning: %s\n", w)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.startServer(gctx, m, p) })
-	g.Go(func() error { return a.makeNodes(gctx, m, p) })
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return a.joinNodes(ctx, m, m.wanted(), p)
+	return nil
 }
 
 // wanted are the nodes that were not stopped by hand.
@@ -211,6 +246,9 @@ func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 }
 
 func (a *app) makeNodes(ctx context.Context, m *machine, p *progress) error {
+	if len(m.wanted()) == 0 {
+		return nil
+	}
 	done := p.step()
 	for _, n := range m.wanted() {
 		if err := m.EnsureNode(ctx, n.Name); err != nil {
@@ -260,13 +298,22 @@ func (a *app) serverEnded(m *machine) error {
 	return fmt.Errorf("the control plane ended: %s\nThe pods keep running. `everynode up` starts it again, `everynode down` stops the rest; its log is %s", local.LastError(m.serverLog()), m.serverLog())
 }
 
+// exportDataDir is the line that lets other commands find the cluster; "" when
+// they do already.
+func (a *app) exportDataDir() string {
+	if a.dataDir == dataDirFromEnv() {
+		return ""
+	}
+	return fmt.Sprintf("  export EVERYNODE_DATA_DIR=%s\n", a.dataDir)
+}
+
 func (a *app) whatNext(m *machine, p *progress, detach bool) {
 	fmt.Fprintf(a.out, `
 The cluster is up after %.1fs. Next:
-  everynode kubectl get nodes
+%s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
-`, p.elapsed())
+`, p.elapsed(), a.exportDataDir())
 	if detach {
 		fmt.Fprintln(a.out, "Stop it with: everynode down")
 	} else {

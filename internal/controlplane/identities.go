@@ -32,6 +32,8 @@ const (
 	schedulerCert         = "scheduler"
 	engineCert            = "engine"
 	nodeControllerCert    = "node-controller"
+	simulatorCert         = "simulator"
+	simulatorServingCert  = "simulator-serving"
 )
 
 // Users and groups that bootstrap.yaml gives rights to.
@@ -41,6 +43,7 @@ const (
 	frontProxyUser     = "front-proxy-client"
 	engineUser         = "system:everynode-controller"
 	nodeControllerUser = "system:everynode-node-controller"
+	simulatorUser      = "system:everynode-simulator"
 )
 
 // certificates lists every leaf of this control plane.
@@ -63,7 +66,28 @@ func (s *settings) certificates() ([]certificate, error) {
 		client(schedulerCert, user.KubeScheduler),
 		client(engineCert, engineUser),
 		client(nodeControllerCert, nodeControllerUser),
+		client(simulatorCert, simulatorUser),
+		{name: simulatorServingCert, ca: clusterCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
 	}, nil
+}
+
+// loopbackNames are those of a server that only this machine reaches.
+func loopbackNames() certutil.AltNames {
+	return certutil.AltNames{IPs: []net.IP{net.IPv4(127, 0, 0, 1).To4()}}
+}
+
+// SimulatorAccess is what plays the kubelets of simulated nodes has in the data
+// directory of a control plane: a kubeconfig, and a certificate for 127.0.0.1.
+type SimulatorAccess struct {
+	Kubeconfig, CertFile, KeyFile string
+}
+
+// AccessForSimulator names the files. The control plane makes and renews them.
+func AccessForSimulator(dataDir string) SimulatorAccess {
+	s := &settings{Config: Config{DataDir: dataDir}}
+	a := SimulatorAccess{Kubeconfig: s.kubeconfigPath(simulatorCert)}
+	a.CertFile, a.KeyFile = pairPaths(s.path("pki"), simulatorServingCert)
+	return a
 }
 
 // servingNames are the names and addresses under which clients may reach the
@@ -104,7 +128,7 @@ func (s *settings) ensureIdentities(now time.Time) error {
 	if err := ensurePKI(s.path("pki"), leaves, now); err != nil {
 		return err
 	}
-	for _, name := range []string{controllerManagerCert, schedulerCert} {
+	for _, name := range []string{controllerManagerCert, schedulerCert, simulatorCert} {
 		if err := s.writeKubeconfig(s.kubeconfigPath(name), s.localURL(), name, false); err != nil {
 			return err
 		}

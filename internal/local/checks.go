@@ -32,6 +32,11 @@ func Preflight(ctx context.Context, dataDir string) error {
 	return errors.Join(append(errs, checkSandbox())...)
 }
 
+// PreflightLoopback checks what a cluster on loopback needs, which any user may have.
+func PreflightLoopback(dataDir string) error {
+	return errors.Join(checkKernel(), checkDisk(dataDir))
+}
+
 // checkCapabilities finds a root that lacks what root has on a machine of its own, as in most containers.
 func checkCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -41,8 +41,11 @@ type Cluster struct {
 	// PodCIDR and ServiceCIDR are the ranges of pods and services; both are free on this machine when chosen.
 	PodCIDR     netip.Prefix `json:"podCIDR"`
 	ServiceCIDR netip.Prefix `json:"serviceCIDR"`
-	// APIPort is the API server's port on Gateway.
+	// APIPort is the API server's port on Gateway, or on loopback.
 	APIPort int `json:"apiPort"`
+	// Loopback says that the cluster can have no nodes on this machine: its API server is on 127.0.0.1, and nothing is
+	// made on the host, so that it needs no root.
+	Loopback bool `json:"loopback,omitempty"`
 	// Nodes is sorted by Index.
 	Nodes []Node `json:"nodes"`
 	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
@@ -56,6 +59,8 @@ type Options struct {
 	PodCIDR     netip.Prefix
 	ServiceCIDR netip.Prefix
 	APIPort     int
+	// Loopback is Cluster.Loopback.
+	Loopback bool
 }
 
 // Open reads the cluster of a data directory. Without one the error is ErrNoCluster.
@@ -97,9 +102,15 @@ func Create(dataDir string, o Options) (*Cluster, error) {
 	if _, err := os.Lstat(filepath.Join(dir, stateFile)); err == nil {
 		return nil, fmt.Errorf("data directory %s has a cluster already", dir)
 	}
-	c := &Cluster{DataDir: dir, Version: formatVersion, ID: clusterID(dir), APIPort: o.APIPort, Nodes: []Node{}}
+	c := &Cluster{DataDir: dir, Version: formatVersion, ID: clusterID(dir), APIPort: o.APIPort, Loopback: o.Loopback, Nodes: []Node{}}
 	if c.APIPort == 0 {
 		c.APIPort = defaultAPIPort
+		if c.Loopback && !free(c.APIAddress()) {
+			// Unlike a bridge, loopback is shared with every other program.
+			if c.APIPort, err = freePort(c.APIAddress().Addr()); err != nil {
+				return nil, err
+			}
+		}
 	}
 	taken, err := hostRanges(c.Bridge())
 	if err != nil {
@@ -121,6 +132,15 @@ func (c *Cluster) Save() error {
 		return fmt.Errorf("write the cluster's record: %w", err)
 	}
 	return nil
+}
+
+// APIAddress is where the API server listens.
+func (c *Cluster) APIAddress() netip.AddrPort {
+	host := c.Gateway
+	if c.Loopback {
+		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.AddrPortFrom(host, uint16(c.APIPort))
 }
 
 // Bridge is the name of the host's bridge that all nodes are attached to.
@@ -167,6 +187,9 @@ func (c *Cluster) validate() error {
 	}
 	if c.APIPort < 1 || c.APIPort > 65535 {
 		return fmt.Errorf("apiPort is %d", c.APIPort)
+	}
+	if c.Loopback && len(c.Nodes) > 0 {
+		return fmt.Errorf("a cluster on loopback has the node %s", c.Nodes[0].Name)
 	}
 	names, indexes := map[string]bool{}, map[int]bool{}
 	for _, n := range c.Nodes {

@@ -18,8 +18,11 @@ const hostRunDir = "/run/everynode"
 
 // EnsureHost sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
 // points that they mount over, the bridge, the nftables table, and forwarding. It saves the record when it made mount
-// points. It changes nothing when all of that is there.
+// points. It changes nothing when all of that is there, or when the cluster is on loopback.
 func (c *Cluster) EnsureHost(ctx context.Context) error {
+	if c.Loopback {
+		return nil
+	}
 	taken, err := hostRanges(c.Bridge())
 	if err != nil {
 		return err
@@ -57,6 +60,9 @@ func (c *Cluster) EnsureHost(ctx context.Context) error {
 // When no other cluster is up here, kernel settings get back the values that they had, unless someone changed them
 // since, and mount points that were made go if they are empty.
 func (c *Cluster) RemoveHost(ctx context.Context) error {
+	if c.Loopback {
+		return nil
+	}
 	var errs []error
 	names, err := c.runtimeNodes()
 	errs = append(errs, err)

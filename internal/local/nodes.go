@@ -36,6 +36,10 @@ func (c *Cluster) AddNode(name string) (Node, error) {
 	if err := checkName(name); err != nil {
 		return Node{}, err
 	}
+	if c.Loopback {
+		return Node{}, fmt.Errorf("node %q: the API server of this cluster is on loopback, which a node cannot reach, "+
+			"since it was made without real nodes: make one with them in another --data-dir", name)
+	}
 	used := map[int]bool{}
 	for _, n := range c.Nodes {
 		if n.Name == name {
@@ -107,6 +111,16 @@ func (c *Cluster) nodeAddress(index int) netip.Addr {
 	a := c.Subnet.Masked().Addr().As4()
 	a[3] = byte(100 + index)
 	return netip.AddrFrom4(a)
+}
+
+// LastPodRange is the last /24 of the pod range. Nodes get theirs from the other end, and there are never so many on
+// one machine that this one would be given out.
+func (c *Cluster) LastPodRange() netip.Prefix {
+	a := c.PodCIDR.Masked().Addr().As4()
+	for i := range 3 {
+		a[i] |= byte(0xff >> max(0, min(8, c.PodCIDR.Bits()-8*i)))
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(a), 24)
 }
 
 func (c *Cluster) unknownNode(name string) error {

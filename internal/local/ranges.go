@@ -151,6 +151,21 @@ func hostRanges(own string) ([]usedRange, error) {
 	return list, nil
 }
 
+// free tells whether nobody listens on an address of this machine.
+func free(address netip.AddrPort) bool {
+	l, err := net.Listen("tcp", address.String())
+	return err == nil && l.Close() == nil
+}
+
+// freePort returns a port of host that nobody listens on.
+func freePort(host netip.Addr) (int, error) {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(host, 0).String())
+	if err != nil {
+		return 0, fmt.Errorf("find a free port on %s: %w", host, err)
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
 		return netip.Prefix{}, false

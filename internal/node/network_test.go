@@ -37,8 +37,9 @@ func TestWantedRoutes(t *testing.T) {
 	peers := peersOf([]*corev1.Node{
 		testNode("c", "10.42.3.0/24", "10.0.0.3"),
 		testNode("a", "10.42.1.0/24", "10.0.0.1"),
-		testNode("new", "", "10.0.0.9"),          // no pod range yet
-		testNode("odd", "10.42.8.0/24", "no-IP"), // no address yet
+		testNode("new", "", "10.0.0.9"),                // no pod range yet
+		testNode("sim", "10.42.255.0/24", "127.0.0.1"), // simulated: nothing is there
+		testNode("odd", "10.42.8.0/24", "no-IP"),       // no address yet
 		dual,
 	})
 	want := []route{testRoute("10.42.3.0/24", "10.0.0.3"), testRoute("10.42.4.0/24", "10.0.0.4")}

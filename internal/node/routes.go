@@ -28,11 +28,12 @@ func compareRoutes(a, b route) int {
 	return cmp.Or(a.pods.Compare(b.pods), a.via.Compare(b.via))
 }
 
-// wantedRoutes are the routes that a node needs to its peers' pods.
+// wantedRoutes are the routes that a node needs to its peers' pods. A peer with
+// a loopback address is simulated: there are no pods to reach.
 func wantedRoutes(self string, peers []peer) []route {
 	var routes []route
 	for _, p := range peers {
-		if p.name != self && p.pods.IsValid() && p.addr.IsValid() {
+		if p.name != self && p.pods.IsValid() && p.addr.IsValid() && !p.addr.IsLoopback() {
 			routes = append(routes, route{pods: p.pods, via: p.addr})
 		}
 	}

@@ -1,0 +1,56 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// nobody is the user without rights.
+const nobody = 65534
+
+// ordinaryUser gives the script's data directory to nobody, and makes the program
+// as-user, which runs a command as nobody, who has a home and an everynode where
+// it can reach them.
+func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ordinary-user")
+	}
+	c := clusterOf(ts)
+	dir, err := os.MkdirTemp("", "evuser")
+	ts.Check(err)
+	ts.Defer(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			c.t.Errorf("delete the ordinary user's folder: %v", err)
+		}
+	})
+	home, bin := filepath.Join(dir, "home"), filepath.Join(dir, "bin")
+	ts.Check(errors.Join(os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Mkdir(bin, 0o755), os.Chown(home, nobody, nobody)))
+	ts.Check(os.Chown(c.dataDir, nobody, nobody))
+	ts.Check(linkOrCopy(c.everynode, filepath.Join(bin, "everynode")))
+	text := fmt.Sprintf("#!/bin/sh\ncd /\nexec setpriv --reuid=%d --regid=%d --clear-groups env HOME='%s' PATH='%s':/usr/bin:/bin \"$@\"\n", nobody, nobody, home, bin)
+	ts.Check(writeProgram(filepath.Join(c.workDir, ".tools"), "as-user", text))
+}
+
+// linkOrCopy makes a program available under another path, which may be on
+// another disk.
+func linkOrCopy(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
+}

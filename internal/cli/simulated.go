@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/fleet"
+	"everynode/internal/local"
+)
+
+// fleetClient is the administrator's, for many nodes at once.
+func (a *app) fleetClient() (kubernetes.Interface, error) {
+	config, err := adminConfig(a.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
+	}
+	return client, nil
+}
+
+// startFleet starts the simulator, makes the nodes that are missing, and waits
+// until all are Ready. It does nothing in a cluster without simulated nodes.
+func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *simulateFlags) error {
+	_, simulates, err := readRules(m.DataDir)
+	if err != nil {
+		return err
+	}
+	if !simulates && flags.count == 0 {
+		if flags.given() {
+			return errors.New("the cluster has no simulated nodes that these delays and failures could be for: give --simulate N as well")
+		}
+		return nil
+	}
+	done, begin := p.step(), time.Now()
+	if _, runs := local.Running(m.simulatorLock()); runs {
+		begin = time.Time{} // nodes that were Ready before report nothing new
+	}
+	if err := m.runSimulator(ctx, flags.over); err != nil {
+		return err
+	}
+	client, err := a.fleetClient()
+	if err != nil {
+		return err
+	}
+	n, err := m.addSimulated(ctx, client, flags.count)
+	if err != nil {
+		return err
+	}
+	if n, err = m.waitSimulated(ctx, listSimulated(client), n, begin); err != nil {
+		return err
+	}
+	done("%d simulated nodes Ready", n)
+	return nil
+}
+
+// perSimulated is how much longer `up` waits for each simulated node: the
+// controllers make one taint-free at a time.
+const perSimulated = 20 * time.Millisecond
+
+// listSimulated lists the simulated nodes, perhaps as they were a moment ago: from
+// the API server's cache, because etcd need not read thousands of them.
+func listSimulated(client kubernetes.Interface) func(context.Context) ([]corev1.Node, error) {
+	return func(ctx context.Context) ([]corev1.Node, error) {
+		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: fleet.LabelSimulated + "=true", ResourceVersion: "0"})
+		if err != nil {
+			return nil, fmt.Errorf("list the simulated nodes: %w", err)
+		}
+		return list.Items, nil
+	}
+}
+
+// addSimulated brings the cluster to count simulated nodes, and returns how many
+// it has then. It never takes any away.
+func (m *machine) addSimulated(ctx context.Context, client kubernetes.Interface, count int) (int, error) {
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("list the nodes: %w", err)
+	}
+	taken, have := map[string]bool{}, 0
+	for _, n := range list.Items {
+		taken[n.Name] = true
+		if n.Labels[fleet.LabelSimulated] == "true" {
+			have++
+		}
+	}
+	if count != 0 && count < have {
+		return have, fmt.Errorf("the cluster has %d simulated nodes already, and --simulate %d does not say which ones should go: remove them with `everynode node rm NAME`", have, count)
+	}
+	var missing []*corev1.Node
+	for i := 0; have+len(missing) < count; i++ {
+		if name := fmt.Sprintf("sim-%d", i+1); !taken[name] {
+			missing = append(missing, fleet.NewNode(name, i, m.LastPodRange()))
+		}
+	}
+	return have + len(missing), fleet.Add(ctx, client, missing)
+}
+
+// waitSimulated waits until list returns at least want nodes, and all of them that
+// are not off have been reported Ready since begin and take pods. It returns how
+// many there are.
+func (m *machine) waitSimulated(ctx context.Context, list func(context.Context) ([]corev1.Node, error), want int, begin time.Time) (n int, err error) {
+	limit := nodeDeadline + time.Duration(want)*perSimulated
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var last string
+	err = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		if _, ok := local.Running(m.simulatorLock()); !ok {
+			return false, fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(m.simulatorLog()), m.simulatorLog())
+		}
+		nodes, err := list(ctx)
+		if err != nil {
+			last = err.Error()
+			return false, nil
+		}
+		n = len(nodes)
+		waiting := slices.DeleteFunc(nodes, func(node corev1.Node) bool { return fleet.Off(&node) || takesPods(&node, begin) })
+		last = fmt.Sprintf("%d of %d are not", len(waiting), n)
+		return len(waiting) == 0 && n >= want, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return n, fmt.Errorf("the simulated nodes are not Ready after %s: %s; the simulator's log is %s", limit, last, m.simulatorLog())
+	}
+	return n, err
+}
+
+// takesPods says whether a node has been reported Ready since begin, and whether
+// the taint that a new or silent node has is gone.
+func takesPods(node *corev1.Node, begin time.Time) bool {
+	ready, _ := readySince(node, begin)
+	return ready && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable
+	})
+}
+
+// waitOne waits until the simulated node of this name takes pods.
+func (m *machine) waitOne(ctx context.Context, client kubernetes.Interface, name string) error {
+	_, err := m.waitSimulated(ctx, func(ctx context.Context) ([]corev1.Node, error) {
+		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("ask for Node %s: %w", name, err)
+		}
+		return []corev1.Node{*node}, nil
+	}, 1, time.Time{})
+	return err
+}
+
+// simulated looks a simulated node up. It fails with unknown when there is none
+// of that name.
+func (a *app) simulated(ctx context.Context, m *machine, name string, unknown error) (kubernetes.Interface, error) {
+	if _, simulates, err := readRules(m.DataDir); err != nil || !simulates {
+		return nil, errors.Join(err, unknown)
+	}
+	if err := m.needServer(); err != nil {
+		return nil, err
+	}
+	client, err := a.fleetClient()
+	if err != nil {
+		return nil, err
+	}
+	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && node.Labels[fleet.LabelSimulated] != "true":
+		return nil, fmt.Errorf("no node %q: `everynode node list` shows those that there are", name)
+	case err != nil:
+		return nil, fmt.Errorf("ask for Node %s: %w", name, err)
+	}
+	return client, nil
+}
+
+// simulateAdd adds a simulated node, and the simulator if it is the first.
+func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
+	if err := m.needServer(); err != nil {
+		return err
+	}
+	client, err := a.fleetClient()
+	if err != nil {
+		return err
+	}
+	nodes, err := listSimulated(client)(ctx)
+	if err != nil {
+		return err
+	}
+	p := newProgress(a.out)
+	done := p.step()
+	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("node %q is there already", name)
+		}
+		return err
+	}
+	if err := m.runSimulator(ctx, func(r fleet.Rules) fleet.Rules { return r }); err != nil {
+		return err
+	}
+	if err := m.waitOne(ctx, client, name); err != nil {
+		return err
+	}
+	done("%s Ready, simulated", name)
+	return nil
+}
+
+func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(a.out).step()
+	if err := client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete Node %s: %w", name, err)
+	}
+	done("%s removed", name)
+	return nil
+}
+
+// simulateStop makes a simulated node silent.
+func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(a.out).step()
+	if err := switchOff(ctx, client, name, "true"); err != nil {
+		return err
+	}
+	done("%s stopped", name)
+	return nil
+}
+
+func (a *app) simulateStart(ctx context.Context, m *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(a.out).step()
+	if err := switchOff(ctx, client, name, nil); err != nil {
+		return err
+	}
+	if err := m.runSimulator(ctx, func(r fleet.Rules) fleet.Rules { return r }); err != nil {
+		return err
+	}
+	if err := m.waitOne(ctx, client, name); err != nil {
+		return err
+	}
+	done("%s Ready, simulated", name)
+	return nil
+}
+
+// switchOff sets the annotation of a Node that is off, or with nil takes it away.
+func switchOff(ctx context.Context, client kubernetes.Interface, name string, value any) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{fleet.AnnotationOff: value}}})
+	if err != nil {
+		return fmt.Errorf("encode the change of Node %s: %w", name, err)
+	}
+	if _, err := client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("change Node %s: %w", name, err)
+	}
+	return nil
+}

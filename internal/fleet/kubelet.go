@@ -1,0 +1,223 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+)
+
+// step is what the kubelet does next about a pod.
+type step int
+
+const (
+	nothing step = iota
+	start        // the containers start
+	ready        // the pod becomes ready
+	crash        // the containers end, and are held back
+	pull         // the image cannot be pulled
+	finish       // the containers end for good, as they should
+	fail         // the containers end for good, with an error
+	stop         // the pod is gone
+)
+
+// How long a container that crashes is held back: at first, and at most.
+const (
+	firstBackOff = 10 * time.Second
+	maxBackOff   = 5 * time.Minute
+)
+
+// next says what comes next for a pod in the state that it is in, and after
+// what delay.
+func next(pod *corev1.Pod, f fate) (step, time.Duration) {
+	phase := pod.Status.Phase
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return stop, stopDelay(pod, f)
+	case phase == corev1.PodSucceeded || phase == corev1.PodFailed:
+		return nothing, 0
+	case phase != corev1.PodRunning && f.failure == Pull:
+		if waitingFor(pod) == reasonPull {
+			return nothing, 0
+		}
+		return pull, f.start
+	case phase != corev1.PodRunning:
+		return start, f.start
+	case isReady(pod):
+		return nothing, 0 // what runs keeps running, whatever became of the rules
+	case f.failure == Crash && pod.Spec.RestartPolicy == corev1.RestartPolicyNever:
+		return fail, f.ready
+	case f.failure == Crash:
+		return crash, f.ready + backOff(pod)
+	case f.failure == Unready:
+		return nothing, 0
+	case pod.Spec.RestartPolicy == corev1.RestartPolicyNever || pod.Spec.RestartPolicy == corev1.RestartPolicyOnFailure:
+		return finish, f.ready
+	default:
+		return ready, f.ready
+	}
+}
+
+// stopDelay is how long a pod takes to end. One that never ran has nothing to end.
+func stopDelay(pod *corev1.Pod, f fate) time.Duration {
+	if pod.Status.Phase != corev1.PodRunning {
+		return 0
+	}
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		return min(f.stop, time.Duration(*grace)*time.Second)
+	}
+	return f.stop
+}
+
+// backOff is how long a crashed pod's containers are held back; 0 when they run.
+func backOff(pod *corev1.Pod) time.Duration {
+	if waitingFor(pod) != reasonCrash {
+		return 0
+	}
+	wait := firstBackOff
+	for range restarts(pod) - 1 {
+		if wait *= 2; wait >= maxBackOff {
+			return maxBackOff
+		}
+	}
+	return wait
+}
+
+// kubelet plays the kubelets of all simulated nodes. What it does follows from
+// what the API server says of a pod, so that it can be restarted, and repairs
+// what others write over it.
+type kubelet struct {
+	client kubernetes.Interface
+	rules  Rules
+	nodes  corelisters.NodeLister
+	pods   cache.Indexer
+	queue  workqueue.TypedRateLimitingInterface[string] // namespace/name of pods
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	plans map[types.UID]appointment
+}
+
+// appointment is a step that waits for its time, or has been done.
+type appointment struct {
+	step  step
+	round int32 // crashes before this one
+	at    time.Time
+	done  string // the version of the pod that it was done to
+}
+
+// work acts for the pods in the queue until it is shut down.
+func (k *kubelet) work(ctx context.Context) {
+	serve(k.queue, func(key string) error {
+		err := k.act(ctx, key)
+		if err != nil && ctx.Err() == nil {
+			k.log.Warn("the pod could not be written; trying again", "pod", key, "error", err)
+			return err
+		}
+		return nil
+	})
+}
+
+// act does the next step for one pod, or comes back when it is time.
+func (k *kubelet) act(ctx context.Context, key string) error {
+	obj, ok, err := k.pods.GetByKey(key)
+	if err != nil || !ok {
+		return err
+	}
+	pod := obj.(*corev1.Pod)
+	node, err := k.nodes.Get(pod.Spec.NodeName)
+	if err != nil || Off(node) {
+		return nil // not simulated, gone, or without power
+	}
+	f, err := k.rules.fate(node, pod)
+	todo, delay := next(pod, f)
+	if err != nil && (todo == start || todo == pull) {
+		k.log.Warn("cannot read how the pod is to fare; the cluster's rule holds", "pod", key, "node", node.Name, "error", err)
+	}
+	wait, due := k.plan(pod, todo, delay)
+	if wait > 0 {
+		k.queue.AddAfter(key, wait)
+	}
+	if !due {
+		return nil
+	}
+	err = k.do(ctx, pod, todo)
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return nil // the pod is gone, or another one has its name
+	case err != nil:
+		return err
+	}
+	k.done(pod)
+	return nil
+}
+
+// plan makes an appointment for a step, or says that its time has come. A step
+// that was done already to this version of the pod is not due again: the watch is
+// behind.
+func (k *kubelet) plan(pod *corev1.Pod, todo step, delay time.Duration) (wait time.Duration, due bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if todo == nothing {
+		delete(k.plans, pod.UID)
+		return 0, false
+	}
+	a, known := k.plans[pod.UID]
+	if known && a.done != "" && a.done == pod.ResourceVersion {
+		return 0, false
+	}
+	now, round := time.Now(), restarts(pod)
+	if !known || a.step != todo || a.round != round {
+		a = appointment{step: todo, round: round, at: now.Add(delay)}
+		k.plans[pod.UID] = a
+	}
+	wait = a.at.Sub(now)
+	return wait, wait <= 0
+}
+
+func (k *kubelet) done(pod *corev1.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a, ok := k.plans[pod.UID]; ok {
+		a.done = pod.ResourceVersion
+		k.plans[pod.UID] = a
+	}
+}
+
+// forget drops what is known of a pod that is gone.
+func (k *kubelet) forget(pod *corev1.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.plans, pod.UID)
+}
+
+func (k *kubelet) do(ctx context.Context, pod *corev1.Pod, todo step) error {
+	pods := k.client.CoreV1().Pods(pod.Namespace)
+	if todo == stop {
+		err := pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		if err != nil {
+			return fmt.Errorf("end the pod: %w", err)
+		}
+		return nil
+	}
+	patch, err := podPatch(pod, todo, metav1.Now())
+	if err != nil {
+		return fmt.Errorf("encode the pod's status: %w", err)
+	}
+	_, err = pods.Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return fmt.Errorf("write the pod's status: %w", err)
+	}
+	return nil
+}
