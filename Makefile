@@ -42,7 +42,7 @@ test: build image bin/tools/helm test-packages ## every test; those with real no
 	@tools/test
 
 .PHONY: test-long
-test-long: build image bin/tools/helm test-packages ## the same, longer and three times over
+test-long: build image bin/tools/helm skew test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
@@ -107,6 +107,18 @@ bin/everynode-controller: $(SOURCES) bin/version
 
 bin/bench: $(SOURCES) $(BENCH_SOURCES) bin/version
 	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./bench
+	@touch $@
+
+# API servers of older versions, each built by a module of its own (tools/skew-module). Cold, each takes longer than
+# all the rest.
+SKEW := $(patsubst internal/compat/skew/%/go.mod,%,$(wildcard internal/compat/skew/*/go.mod))
+.PHONY: skew
+skew: $(SKEW:%=bin/skew/%/kube-apiserver) ## API servers of older versions, to test against: many minutes
+
+bin/skew/%/kube-apiserver: internal/compat/skew/%/go.mod internal/compat/skew/%/go.sum
+	@mkdir -p $(@D)
+	version=$$(go -C $(<D) list -m -f '{{.Version}}' k8s.io/kubernetes); minor=$${version#v*.}; base=k8s.io/component-base/version; \
+	go -C $(<D) build -o $(CURDIR)/$@ -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" tool
 	@touch $@
 
 bin/kubectl: | bin/everynode

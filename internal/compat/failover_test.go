@@ -116,7 +116,7 @@ func newFailover(t *testing.T, f leaderFault, nodes int, program string) *failov
 	x.set = agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
 		*ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = intstr.FromString("10%")
 	})
-	x.l.dropLease() // what the last pair has left would have to run out first
+	x.l.dropTraces() // what the last pair has left would have to run out first
 	t.Cleanup(func() {
 		for _, p := range x.pair {
 			p.kill()

@@ -26,7 +26,7 @@ import (
 func TestRole(t *testing.T) {
 	l := newLab(t)
 	roles := readRoles(t, deployedRoles, "everynode-controller")
-	l.dropLease() // it is made only once, and may have been
+	l.dropTraces() // they are made only once, and may have been
 	g := newGuard()
 	elected := controller{"ours, elected", func(ctx context.Context, _ *testing.T, config *rest.Config) error {
 		g.put(config)
@@ -106,12 +106,16 @@ func (l *lab) staleProbe() {
 	})
 }
 
-// dropLease takes away the lease that another test may have left.
-func (l *lab) dropLease() {
+// dropTraces takes away the lease and the probe that another test may have left.
+func (l *lab) dropTraces() {
 	l.t.Helper()
-	err := l.client.CoordinationV1().Leases("kube-system").Delete(l.t.Context(), "everynode-controller", metav1.DeleteOptions{})
-	if !apierrors.IsNotFound(err) {
-		l.do(err)
+	for _, err := range []error{
+		l.client.CoordinationV1().Leases("kube-system").Delete(l.t.Context(), "everynode-controller", metav1.DeleteOptions{}),
+		l.client.AppsV1().DaemonSets("kube-system").Delete(l.t.Context(), "everynode-controller-probe", metav1.DeleteOptions{}),
+	} {
+		if !apierrors.IsNotFound(err) {
+			l.do(err)
+		}
 	}
 }
 
