@@ -14,11 +14,13 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,9 +29,35 @@ import (
 func TestScripts(t *testing.T) {
 	bin := needMachine(t)
 	runScripts(t, testscript.Params{
-		Dir:   "testdata",
-		Setup: func(env *testscript.Env) error { return setUp(env, bin, "") },
+		Dir:       "testdata",
+		Setup:     func(env *testscript.Env) error { return setUp(env, bin, "") },
+		Condition: freePorts(),
 	})
+}
+
+// freePorts makes [free:PORT] a condition of scripts: nothing used the port, on
+// any address, when it was asked for first. A cluster that is up beside the tests
+// does.
+func freePorts() func(condition string) (bool, error) {
+	var mu sync.Mutex
+	known := map[string]bool{}
+	return func(condition string) (bool, error) {
+		port, ok := strings.CutPrefix(condition, "free:")
+		if !ok {
+			return false, fmt.Errorf("there is no condition %q", condition)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if free, ok := known[port]; ok {
+			return free, nil
+		}
+		l, err := net.Listen("tcp", ":"+port)
+		known[port] = err == nil
+		if err != nil {
+			return false, nil
+		}
+		return true, l.Close()
+	}
 }
 
 // TestStockKubectl runs the article again with the kubectl that is installed on
