@@ -123,12 +123,13 @@ func (a api) listRevisions(ctx context.Context) (*appsv1.ControllerRevisionList,
 	return a.client.AppsV1().ControllerRevisions("").List(ctx, metav1.ListOptions{})
 }
 
-func (a api) createPod(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+// createPod makes a pod: a *corev1.Pod, or one as view.Mold encodes it.
+func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	made := &corev1.Pod{}
-	err := a.core.RESTClient().Post().Namespace(pod.Namespace).Resource("pods").
-		VersionedParams(&metav1.CreateOptions{}, scheme.ParameterCodec).
+	err := a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
+		SetHeader("Content-Type", runtime.ContentTypeProtobuf).
 		MaxRetries(0).Body(pod).Do(ctx).Into(made)
 	return made, err
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // write is one create or delete of a plan.
@@ -18,9 +19,10 @@ type write struct {
 	ds     *appsv1.DaemonSet // as decided on; never written to
 	state  *state
 	hash   string
-	surges bool         // the DaemonSet does
-	create *plan.Create // nil for a delete
-	remove *plan.Delete // nil for a create
+	mold   func() (*view.Mold, error) // of the pods of hash
+	surges bool                       // the DaemonSet does
+	create *plan.Create               // nil for a delete
+	remove *plan.Delete               // nil for a create
 	// version, when not empty, is the only version of the pod that may be
 	// deleted: the decision rests on it.
 	version string
@@ -185,6 +187,16 @@ func (a *applier) underway(key types.NamespacedName, see func(*lane)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	see(a.lanes[key])
+}
+
+// busy is how many writes of the DaemonSet have started and not ended.
+func (a *applier) busy(key types.NamespacedName) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[key]; l != nil {
+		return len(l.started)
+	}
+	return 0
 }
 
 // idle says that the DaemonSet has no writes under way or waiting to start.

@@ -113,7 +113,7 @@ func (w *write) sameAct(o *write) bool {
 
 // adopt takes what a newer decision rests on.
 func (w *write) adopt(o *write) {
-	w.ds, w.state, w.version, w.known = o.ds, o.state, o.version, o.known
+	w.ds, w.state, w.mold, w.version, w.known = o.ds, o.state, o.mold, o.version, o.known
 }
 
 // withdraw takes back the waiting writes that is picks.

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // The pauses of a slot whose write failed.
@@ -24,10 +25,11 @@ type state struct {
 	// under looking.
 	looking sync.Mutex
 	ledger  plan.Ledger
-	set     *setEntry // that the ledger is for; nil: every node must be looked at
-	hash    string    // the same of the revision
-	now     time.Time // of the last decision
-	names   []string  // room for it
+	set     *setEntry                  // that the ledger is for; nil: every node must be looked at
+	hash    string                     // the same of the revision
+	mold    func() (*view.Mold, error) // of the pods that set and hash ask for
+	now     time.Time                  // of the last decision
+	names   []string                   // room for it
 
 	statusAt time.Time     // when the status was last written
 	heldAt   time.Time     // since when a status waits for writes to end; zero: none does

@@ -14,12 +14,13 @@ import (
 
 // Up to smallSet nodes every step that lasts is written, so that `rollout
 // status` shows each; a change waits statusHold for what follows at once. Above,
-// at most one status is written in statusEvery. A fleet waits a second for each
-// thousand nodes, but no longer than statusMax.
+// at most one status is written in statusEvery. A fleet waits that long for each
+// statusNodes, but no longer than statusMax: what a large update takes is minutes.
 const (
 	smallSet    = 20
 	statusEvery = time.Second
-	statusMax   = 10 * time.Second
+	statusNodes = 300
+	statusMax   = 15 * time.Second
 	statusHold  = 100 * time.Millisecond
 	statusTries = 5
 )
@@ -48,7 +49,7 @@ func (st *state) statusDue(ds *appsv1.DaemonSet, idle bool) time.Time {
 	case settled || ds.Status.ObservedGeneration != ds.Generation:
 		return time.Time{}
 	case s.Desired > smallSet:
-		return st.statusAt.Add(min(max(statusEvery, time.Duration(s.Desired/1000)*statusEvery), statusMax))
+		return st.statusAt.Add(min(max(statusEvery, time.Duration(s.Desired/statusNodes)*statusEvery), statusMax))
 	case st.heldAt.IsZero():
 		st.heldAt = st.now
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,21 +40,32 @@ func (e *engine) worker(ctx context.Context, deciding *atomic.Int64) {
 	}
 }
 
+// crowdRest is how long a DaemonSet rests after a decision while a crowd of its
+// writes is under way: each of them brings several events, and what they call for
+// waits behind the writes anyway.
+const (
+	crowd     = firstWindow
+	crowdRest = 20 * time.Millisecond
+)
+
 // rest hands the key back to the queue. A DaemonSet that takes long to decide
 // is decided at most a third of the time: what happens meanwhile is decided on
 // together, and the others get their turn.
 func (e *engine) rest(key types.NamespacedName) {
 	e.mu.Lock()
-	var busy time.Duration
-	if st := e.states[key]; st != nil {
-		busy = st.busy
+	var pause time.Duration
+	if st := e.states[key]; st != nil && st.busy >= time.Millisecond {
+		pause = min(2*st.busy, 200*time.Millisecond)
 	}
 	e.mu.Unlock()
-	if busy < time.Millisecond {
+	if e.apply.busy(key) >= crowd {
+		pause = max(pause, crowdRest)
+	}
+	if pause == 0 {
 		e.queue.Done(key)
 		return
 	}
-	time.AfterFunc(min(2*busy, 200*time.Millisecond), func() { e.queue.Done(key) })
+	time.AfterFunc(pause, func() { e.queue.Done(key) })
 }
 
 // sync brings one DaemonSet up to date as far as can be done now. It never
@@ -204,6 +216,9 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 // begins says that the ledger is not about what is to be decided now.
 func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	same := st.set != nil && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
+	if st.set != set || st.hash != hash {
+		st.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(set.ds, hash) })
+	}
 	st.set, st.hash = set, hash
 	return !same
 }
@@ -250,7 +265,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	if !ok {
 		return nil
 	}
-	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash, surges: st.set.spec.Surges()}
+	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash, mold: st.mold, surges: st.set.spec.Surges()}
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made

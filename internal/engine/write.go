@@ -62,7 +62,11 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 	for salt := range maxSalt {
 		name := view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
 		e.apply.naming(w, name)
-		made, err := e.api.createPod(ctx, view.NewPod(w.ds, w.hash, *w.create, name))
+		pod, err := w.newPod(name)
+		if err != nil {
+			return result{fate: refused}, err
+		}
+		made, err := e.api.createPod(ctx, w.key.Namespace, pod)
 		if apierrors.IsAlreadyExists(err) {
 			r, taken := e.claimName(ctx, w, name)
 			if taken {
@@ -84,6 +88,19 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 	}
 	err := fmt.Errorf("%d names for the pod of node %s are taken by other pods: delete or rename them", maxSalt, w.create.Node)
 	return result{fate: refused}, err
+}
+
+// newPod is the pod of a create, as createPod takes it. One that waits for the
+// scheduler differs from the others of its revision in more than name and node.
+func (w *write) newPod(name string) (any, error) {
+	if w.create.ByScheduler {
+		return view.NewPod(w.ds, w.hash, *w.create, name), nil
+	}
+	mold, err := w.mold()
+	if err != nil {
+		return nil, err
+	}
+	return mold.Pod(name, w.create.Node), nil
 }
 
 // claimName looks at the pod that has a create's name. If it is ours and the

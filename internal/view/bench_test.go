@@ -41,6 +41,19 @@ func BenchmarkNewPod(b *testing.B) {
 	}
 }
 
+// BenchmarkMold is the same with its encoding, as the engine does it.
+func BenchmarkMold(b *testing.B) {
+	ds := daemonSet()
+	mold, err := NewMold(ds, "5d8f7c9b6d")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		mold.Pod(PodName(ds, "node-1", "5d8f7c9b6d", "", 0), "node-1")
+	}
+}
+
 func BenchmarkSpec(b *testing.B) {
 	ds := daemonSet()
 	b.ReportAllocs()

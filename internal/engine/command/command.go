@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -61,10 +63,18 @@ restarts, in either direction.`,
 	return cmd
 }
 
+// gcPercent lets the heap grow threefold between two collections. The index is
+// small and what an event allocates is dropped at once, so this costs some tens
+// of megabytes.
+const gcPercent = 200
+
 // run serves and works until ctx ends.
 func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	if err := s.check(); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	client, err := s.client()
 	if err != nil {
