@@ -61,6 +61,7 @@ func (c *cluster) kubelet(pod *corev1.Pod) {
 			c.editPod(name, func(p *corev1.Pod) {
 				if p.UID == pod.UID && p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodPending {
 					ready(p, true)
+					p.Status.Conditions[0].LastTransitionTime = c.now()
 				}
 			})
 		})
@@ -132,7 +133,7 @@ func (c *cluster) addNode(name string) {
 	defer c.mu.Unlock()
 	c.add("nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}},
 		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue,
-			LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second))}}}})
+			LastTransitionTime: c.now()}}}})
 }
 
 func (c *cluster) removeNode(name string) {

@@ -52,8 +52,8 @@ func checkCredentials(c *rest.Config, now time.Time) error {
 	}
 	switch cert := pair.Leaf; {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("engine: the client certificate of %q expired on %s: renew it (or set the clock of this machine, if that is wrong)",
-			cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("engine: the client certificate of %q expired on %s: %s (or set the clock of this machine, if that is wrong)",
+			cert.Subject.CommonName, cert.NotAfter.Format(time.RFC3339), whereRenewed(c))
 	case now.Before(cert.NotBefore):
 		return fmt.Errorf("engine: the client certificate of %q is not valid before %s, and the clock of this machine says %s: set the clock",
 			cert.Subject.CommonName, cert.NotBefore.Format(time.RFC3339), now.Format(time.RFC3339))

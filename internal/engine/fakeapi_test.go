@@ -58,6 +58,9 @@ type fakeAPI struct {
 	// creates keeps the names and nodes of pods that were created.
 	creates []string
 	status  []appsv1.DaemonSetStatus
+	// ahead is how far the clocks of the server and the kubelets are ahead of the
+	// engine's; set before the engine starts.
+	ahead time.Duration
 	// denied is what is not permitted, as "verb resource"; set by deny.
 	denied map[string]bool
 }
@@ -92,8 +95,21 @@ func newFakeAPI() *fakeAPI {
 
 func (f *fakeAPI) config() *rest.Config { return &rest.Config{Host: "http://fake", Transport: f} }
 
-// RoundTrip answers one request.
+// now is the time by the server's clock.
+func (f *fakeAPI) now() metav1.Time {
+	return metav1.NewTime(time.Now().Add(f.ahead).Truncate(time.Second))
+}
+
+// RoundTrip answers one request, and tells the time where it matters.
 func (f *fakeAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := f.answer(req)
+	if err == nil && f.ahead != 0 {
+		resp.Header.Set("Date", f.now().UTC().Format(http.TimeFormat))
+	}
+	return resp, err
+}
+
+func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 	if req.URL.Path == "/version" {
 		return respondVersion()
 	}
@@ -250,7 +266,7 @@ func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
 	m, _ := meta.Accessor(obj)
 	f.nextUID++
 	m.SetUID(types.UID(fmt.Sprintf("uid-%04d", f.nextUID)))
-	m.SetCreationTimestamp(metav1.NewTime(time.Now().Truncate(time.Second)))
+	m.SetCreationTimestamp(f.now())
 	switch o := obj.(type) {
 	case *appsv1.DaemonSet:
 		o.Generation = 1
@@ -351,7 +367,7 @@ func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) 
 		if pod.DeletionTimestamp != nil && grace > 0 {
 			return pod, nil
 		}
-		at := metav1.NewTime(time.Now().Add(time.Duration(grace) * time.Second).Truncate(time.Second))
+		at := metav1.NewTime(f.now().Add(time.Duration(grace) * time.Second))
 		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &at, &grace
 		if grace > 0 {
 			f.store(r.resource, "MODIFIED", pod)

@@ -22,6 +22,8 @@ type requests struct {
 	mu sync.Mutex
 	// failing is the resources that cannot be followed now.
 	failing map[string]failure
+	// refused is since when the API server does not know who we are; zero: it does.
+	refused failure
 	// denied says that a request was forbidden since it was last asked.
 	denied    bool
 	skew      time.Duration
@@ -35,10 +37,14 @@ type failure struct {
 	what  string
 }
 
-// problems names the resources that cannot be followed.
+// problems says what the API server refuses, and which resources cannot be
+// followed.
 func (r *requests) problems() (wrong []error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if f := r.refused; !f.since.IsZero() {
+		wrong = append(wrong, fmt.Errorf("refused by the API server since %s: %s", f.since.UTC().Format(time.RFC3339), f.what))
+	}
 	for _, resource := range slices.Sorted(maps.Keys(r.failing)) {
 		f := r.failing[resource]
 		wrong = append(wrong, fmt.Errorf("cannot follow %s since %s: %s", resource, f.since.UTC().Format(time.RFC3339), f.what))
@@ -58,7 +64,7 @@ func (r *requests) wasDenied() bool {
 // metered is a configuration whose requests are counted.
 func (m *Monitor) metered(base *rest.Config, log *slog.Logger) *rest.Config {
 	c := rest.CopyConfig(base)
-	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &meter{next: next, to: m, log: log} })
+	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &meter{next: next, to: m, as: base, log: log} })
 	return c
 }
 
@@ -66,6 +72,7 @@ func (m *Monitor) metered(base *rest.Config, log *slog.Logger) *rest.Config {
 type meter struct {
 	next http.RoundTripper
 	to   *Monitor
+	as   *rest.Config // who we are
 	log  *slog.Logger
 }
 
@@ -79,6 +86,7 @@ func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
 		t.to.requests.readClock(resp, began, now, t.log)
+		t.to.requests.noteIdentity(resp.StatusCode, t.as, now, t.log)
 	}
 	t.to.answers.WithLabelValues(verb, resource, code).Inc()
 	if verb != "watch" {

@@ -84,12 +84,14 @@ func (e *engine) standAlone(ctx context.Context) error {
 
 // ask waits until the probe has been there for AloneAfter without an answer.
 func (e *engine) ask(ctx context.Context) error {
-	probe, err := e.freshProbe(ctx)
+	probe, made, err := e.freshProbe(ctx)
 	if err != nil {
 		return err
 	}
-	// Clocks differ: never wait longer than if it had just been created.
-	until := time.Now().Add(min(e.cfg.AloneAfter, time.Until(probe.CreationTimestamp.Add(e.cfg.AloneAfter))))
+	until := time.Now().Add(e.cfg.AloneAfter)
+	if !made {
+		until = until.Add(-max(0, e.age(probe)))
+	}
 	if time.Now().Before(until) {
 		e.log.Info("waiting whether another DaemonSet controller answers", "probe", e.probeKey().String(), "until", until.Format(time.TimeOnly))
 	}
@@ -128,26 +130,34 @@ func (e *engine) answered(ctx context.Context, probe *appsv1.DaemonSet) error {
 	return other
 }
 
-// freshProbe is our probe, without an answer. One that was answered says only
-// that another controller was active once.
-func (e *engine) freshProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
+// age is how long the probe has been there. It was dated by the API server's
+// clock, which may not be ours: by a clock that is ahead, nobody would be given
+// the time to answer.
+func (e *engine) age(probe *appsv1.DaemonSet) time.Duration {
+	ahead, _ := e.cfg.Monitor.requests.clockSkew()
+	return time.Since(probe.CreationTimestamp.Time) - ahead
+}
+
+// freshProbe is our probe, without an answer, and whether it was made just now.
+// One that was answered says only that another controller was active once.
+func (e *engine) freshProbe(ctx context.Context) (probe *appsv1.DaemonSet, made bool, err error) {
 	live, err := e.readProbe(ctx)
 	if err == nil && e.asked(live) && live.Status.ObservedGeneration == 0 {
-		return live, nil
+		return live, false, nil
 	}
 	was := live
 	if err == nil {
 		err = e.deleteProbe(ctx, live)
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, err
+		return nil, false, err
 	}
 	live, err = e.createProbe(ctx)
 	if apierrors.IsAlreadyExists(err) && was != nil && !e.asked(was) {
 		// It is put back as fast as we take it away.
-		return nil, &OtherController{Name: "everynode-controller as " + was.Annotations[askedBy], Probe: e.probeKey().String()}
+		return nil, false, &OtherController{Name: "everynode-controller as " + was.Annotations[askedBy], Probe: e.probeKey().String()}
 	}
-	return live, err
+	return live, true, err
 }
 
 // asked says that the probe is ours.

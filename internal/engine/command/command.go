@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"everynode/internal/engine"
@@ -111,11 +110,7 @@ func (s settings) logger(stderr io.Writer) *slog.Logger {
 // client is the connection that the flags ask for.
 func (s settings) client() (*rest.Config, error) {
 	if s.Kubeconfig != "" {
-		c, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
-		if err != nil {
-			return nil, fmt.Errorf("reading --kubeconfig: %w", err)
-		}
-		return c, nil
+		return fromKubeconfig(s.Kubeconfig)
 	}
 	c, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
+)
+
+// serveTLS is the fake API server behind a real socket. As a real one does, it
+// looks at the dates of the client's certificate with each request.
+func (f *fakeAPI) serveTLS(t *testing.T) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		resp, err := respondError(apierrors.NewUnauthorized("Unauthorized"))
+		if peers := req.TLS.PeerCertificates; len(peers) > 0 && time.Now().Before(peers[0].NotAfter) {
+			resp, err = f.RoundTrip(req)
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer resp.Body.Close()
+		w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
+		w.WriteHeader(resp.StatusCode)
+		flushed := http.NewResponseController(w)
+		for buf := make([]byte, 32<<10); err == nil; {
+			var n int
+			if err = flushed.Flush(); err != nil {
+				return
+			}
+			n, err = resp.Body.Read(buf)
+			if _, err := w.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}))
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} // what it is worth, the handler says
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// logText is a log that can be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// A client certificate that expires while the engine runs is told of in words,
+// by the log and by readiness, although the watches are still open; and when the
+// file is renewed the engine goes on by itself.
+func TestClientCertificateExpires(t *testing.T) {
+	transport.CertCallbackRefreshDuration = 50 * time.Millisecond
+	c := &cluster{fakeAPI: newFakeAPI(), t: t, starts: 10 * time.Millisecond, stops: 10 * time.Millisecond, dead: map[string]bool{}}
+	c.after = c.kubelet
+	server := c.serveTLS(t)
+	c.addNodes(3)
+	c.addSet()
+	certFile, keyFile := filepath.Join(t.TempDir(), "client.crt"), filepath.Join(t.TempDir(), "client.key")
+	renew := func(until time.Duration) {
+		cert, key := certificate(t, time.Now().Add(-time.Minute), time.Now().Add(until))
+		if err := errors.Join(os.WriteFile(keyFile, key, 0o600), os.WriteFile(certFile, cert, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(time.Minute); !cond(); <-tick.C {
+			if time.Now().After(deadline) {
+				t.Fatalf("it does not come about: %s", what)
+			}
+		}
+	}
+	m, log := NewMonitor(), &logText{}
+	renew(4 * time.Second)
+	c.start(func(cfg *Config) {
+		cfg.Client = &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true, CertFile: certFile, KeyFile: keyFile}}
+		cfg.Monitor, cfg.Log = m, slog.New(slog.NewTextHandler(log, nil))
+	})
+	t.Cleanup(c.stop) // before the server, which waits for its watches
+	until("three pods", func() bool { return len(c.pods()) == 3 && m.Ready() == nil })
+
+	expired := func() bool {
+		err := m.Ready()
+		return err != nil && strings.Contains(err.Error(), `the client certificate of "ada" expired on`) && strings.Contains(err.Error(), "renew "+certFile)
+	}
+	n := 3
+	until("readiness says that the certificate has expired", func() bool {
+		n++
+		c.addNode(fmt.Sprintf("node-%02d", n)) // something to write
+		return expired()
+	})
+	if err := m.Healthy(); err != nil {
+		t.Errorf("a restart would not help, yet: %v", err)
+	}
+	renew(time.Hour)
+	until("it is let in again", func() bool { return m.Ready() == nil })
+	nodes := len(c.objects["nodes"])
+	until("every node has its pod", func() bool { return len(c.pods()) == nodes })
+	if refused, again := log.count("the API server refuses this process"), log.count("lets this process in again"); refused != 1 || again != 1 {
+		t.Errorf("the log says %d times that it is refused, and %d times that it is let in again:\n%s", refused, again, log.text.String())
+	}
+}
