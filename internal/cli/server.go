@@ -47,10 +47,8 @@ It listens on loopback unless --listen says otherwise.`,
 	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
-	f.StringSliceVar(&config.EtcdServers, "etcd-servers", nil, "URLs of an etcd that is there already (default: one inside)")
-	f.StringVar(&config.EtcdCAFile, "etcd-cafile", "", "CA of that etcd")
-	f.StringVar(&config.EtcdCertFile, "etcd-certfile", "", "client certificate for that etcd")
-	f.StringVar(&config.EtcdKeyFile, "etcd-keyfile", "", "key of the client certificate")
+	etcdFlags(f, &config)
+	c.AddCommand(a.snapshotCommand())
 	return c
 }
 

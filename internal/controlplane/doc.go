@@ -5,7 +5,7 @@
 // and kubeconfigs that these parts and the nodes need, and the RBAC objects
 // that let a node join with a bootstrap token.
 //
-// [Run] is the only way in. It holds for the life of the process: Kubernetes
+// [Run] is the only way to start one. It holds for the life of the process: Kubernetes
 // keeps registries in package variables, so a second Run in one process fails.
 //
 // What must hold:
@@ -15,6 +15,8 @@
 //     directory that only its owner can enter.
 //   - Keys are 0600, their directories 0700, and no secret reaches a log or a
 //     command line.
+//   - A restore replaces nothing, leaves nothing half done, and uses no
+//     resourceVersion twice ([SaveSnapshot], [RestoreSnapshot]).
 //   - A write that etcd has acknowledged survives every way of stopping,
 //     a full disk and kill -9 among them.
 package controlplane

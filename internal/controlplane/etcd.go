@@ -42,8 +42,7 @@ func openStore(dir string) (*store, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	s := &store{dir: dir, socket: filepath.Join(dir, "etcd.sock"), broken: make(chan error, 1),
-		level: zap.NewAtomicLevelAt(zapcore.ErrorLevel)}
+	s := newStore(dir)
 	if len(s.socket) > maxSocketPath {
 		f, err := os.Open(dir)
 		if err != nil {
@@ -54,6 +53,11 @@ func openStore(dir string) (*store, error) {
 	}
 	s.url = "unix://" + s.socket
 	return s, nil
+}
+
+func newStore(dir string) *store {
+	return &store{dir: dir, socket: filepath.Join(dir, "etcd.sock"), broken: make(chan error, 1),
+		level: zap.NewAtomicLevelAt(zapcore.ErrorLevel)}
 }
 
 // start starts the member and waits until it answers or ctx ends.
@@ -104,16 +108,25 @@ func (s *store) config() *embed.Config {
 	cfg.TickMs, cfg.ElectionMs = 20, 200
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 5000, 100
 	cfg.ZapLoggerBuilder = func(c *embed.Config) error {
-		logs := logutil.DefaultZapLoggerConfig
-		logs.Level, logs.DisableStacktrace = s.level, true
-		hook := fatalHook{s.dir, s.broken}
-		logger, err := logs.Build(zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+		logger, err := s.logger()
 		if err != nil {
-			return fmt.Errorf("build etcd's logger: %w", err)
+			return err
 		}
 		return embed.NewZapLoggerBuilder(logger)(c)
 	}
 	return cfg
+}
+
+// logger is what etcd logs to, and how it gives up.
+func (s *store) logger() (*zap.Logger, error) {
+	logs := logutil.DefaultZapLoggerConfig
+	logs.Level, logs.DisableStacktrace = s.level, true
+	hook := fatalHook{s.dir, s.broken}
+	logger, err := logs.Build(zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+	if err != nil {
+		return nil, fmt.Errorf("build etcd's logger: %w", err)
+	}
+	return logger, nil
 }
 
 // storeError marks that the embedded store is gone, and can not be stopped.

@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"everynode/internal/controlplane"
+)
+
+func (a *app) snapshotCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Save the cluster's state to a file, and bring it back",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand())
+	return c
+}
+
+func (a *app) snapshotSaveCommand() *cobra.Command {
+	config, output := controlplane.Config{}, ""
+	to := controlplane.SnapshotTarget{Everynode: version}
+	c := &cobra.Command{
+		Use:   "save FILE",
+		Short: "Save the cluster's state to FILE, while the server runs",
+		Long: `Save all objects of the cluster, and the keys that its nodes and tokens depend on, to one
+file. The server goes on working. The file holds every secret of the cluster: its mode is
+0600, and it should be kept as the data directory is.`,
+		Example: `  everynode server snapshot save /backup/$(date +%F).tar
+  everynode server snapshot save today.tar --force -o json
+  everynode server snapshot save today.tar --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			config.DataDir, config.Progress, to.File = a.dataDir, a.snapshotProgress, args[0]
+			saved, err := controlplane.SaveSnapshot(c.Context(), config, to)
+			if err != nil {
+				return err
+			}
+			return a.print(output, saved, func() error {
+				_, err := fmt.Fprintf(a.out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\nWhoever reads it owns the cluster: keep it safe.\n",
+					saved.File, float64(saved.Size)/1e6, saved.Keys, saved.Revision, saved.Hash, saved.Took)
+				return err
+			})
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&to.Replace, "force", false, "replace FILE if it is there")
+	etcdFlags(f, &config)
+	a.outputFlag(c, &output)
+	return c
+}
+
+func (a *app) snapshotRestoreCommand() *cobra.Command {
+	output := ""
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Fill a data directory from FILE, while no server runs on it",
+		Long: `Make the data directory of a server from a file that 'snapshot save' made, or from a
+snapshot of etcd's own (etcdctl snapshot save). It must hold no etcd yet: nothing is
+replaced. Nodes and people keep their credentials; what happened after the save is gone.
+All resourceVersions are raised, and every watch from before has to begin anew.`,
+		Example: `  everynode server snapshot restore /backup/2026-01-31.tar --data-dir /var/lib/everynode
+  mv /var/lib/everynode/etcd /var/lib/everynode/etcd.old    # to go back on the same machine`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
+				File: args[0], DataDir: a.dataDir, Progress: a.snapshotProgress,
+			})
+			if err != nil {
+				return err
+			}
+			if advice := restored.Advice(); advice != "" {
+				fmt.Fprintf(a.err, "warning: %s\n", advice)
+			}
+			return a.print(output, restored, func() error { return a.restoredText(restored) })
+		},
+	}
+	a.outputFlag(c, &output)
+	return c
+}
+
+func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
+	saved := "etcd's own snapshot"
+	if s := r.Saved; s != nil {
+		saved = fmt.Sprintf("the state of %s (everynode %s, Kubernetes %s)", s.Time.Local().Format(time.DateTime), s.Everynode, s.Kubernetes)
+	}
+	_, err := fmt.Fprintf(a.out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
+		r.DataDir, saved, r.Keys, r.Revision, r.Took)
+	return err
+}
+
+// snapshotProgress goes to standard error: standard output is the result's.
+func (a *app) snapshotProgress(step string, took time.Duration) {
+	fmt.Fprintf(a.err, "%-40s %6.1fs\n", step, took.Seconds())
+}
+
+// etcdFlags name an etcd that is there already, and how to reach it.
+func etcdFlags(f *pflag.FlagSet, config *controlplane.Config) {
+	f.StringSliceVar(&config.EtcdServers, "etcd-servers", nil, "URLs of an etcd that is there already (default: one inside)")
+	f.StringVar(&config.EtcdCAFile, "etcd-cafile", "", "CA of that etcd")
+	f.StringVar(&config.EtcdCertFile, "etcd-certfile", "", "client certificate for that etcd")
+	f.StringVar(&config.EtcdKeyFile, "etcd-keyfile", "", "key of the client certificate")
+}

@@ -1,0 +1,371 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// revisionBump is added to the store's revision by a restore. It is more than
+	// a cluster writes between a snapshot and its loss, so that no resourceVersion
+	// that anybody has seen is used a second time for something else.
+	revisionBump = 1_000_000_000
+	// restoreWork is the pattern of the folder, in the data directory, in which a
+	// restore is prepared. What was renamed out of it is on the same disk.
+	restoreWork = ".restore-*"
+	// restoreLog is what etcd's new write-ahead log takes at once.
+	restoreLog = 64 << 20
+)
+
+// RestoreConfig says what is restored, and to where.
+type RestoreConfig struct {
+	// File was made by SaveSnapshot, or is a snapshot of etcd's own.
+	File string
+	// DataDir is made if it is missing. It must hold no etcd; what else it holds
+	// stays as it is.
+	DataDir string
+	// Progress is told of each step, as Config's.
+	Progress func(step string, took time.Duration)
+}
+
+// RestoredSnapshot is what was restored.
+type RestoredSnapshot struct {
+	DataDir string `json:"dataDir"`
+	// Saved is the archive's manifest; nil for a snapshot of etcd's own.
+	Saved *Snapshot `json:"saved,omitempty"`
+	// Revision is where the restored store begins, above all that was seen.
+	Revision int64 `json:"revision"`
+	Keys     int   `json:"keys"`
+	// Missing lists the files that a cluster cannot be without and that neither
+	// the snapshot nor the data directory has.
+	Missing []string `json:"missing"`
+	Took    float64  `json:"tookSeconds"`
+}
+
+// RestoreSnapshot fills a data directory from a snapshot. It checks all of it
+// first, and leaves nothing behind when it fails. While it works no server can
+// start there.
+func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *RestoredSnapshot, err error) {
+	begin := time.Now()
+	s := &settings{Config: Config{DataDir: cfg.DataDir, Progress: cfg.Progress}}
+	if s.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("resolve the data directory %q: %w", cfg.DataDir, err)
+	}
+	file, err := os.Open(cfg.File)
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := checkSnapshotFile(file); err != nil {
+		return nil, err
+	}
+	release, err := s.claimForRestore()
+	if err != nil {
+		return nil, err
+	}
+	restored, err = s.restore(ctx, file)
+	err = errors.Join(err, release(err != nil))
+	if err != nil {
+		return nil, describeNoSpace(s.DataDir, err)
+	}
+	restored.Took = time.Since(begin).Seconds()
+	return restored, nil
+}
+
+func checkSnapshotFile(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("read the snapshot: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no snapshot: it is no plain file", file.Name())
+	}
+	return nil
+}
+
+// claimForRestore locks the data directory, as a server would, and makes sure
+// that it has no etcd. release says whether to undo what was made.
+func (s *settings) claimForRestore() (release func(undo bool) error, err error) {
+	fresh := !exists(s.DataDir)
+	if fresh {
+		if err := makeDir(s.DataDir); err != nil {
+			return nil, fmt.Errorf("%w; choose another data directory or run as its owner", err)
+		}
+	}
+	lockFile := s.path("server.lock")
+	unlocked := !exists(lockFile)
+	lock, err := lockDataDir(lockFile)
+	if err != nil {
+		return nil, err
+	}
+	release = func(undo bool) error {
+		var err error
+		if undo && unlocked {
+			err = os.Remove(lockFile)
+		}
+		if undo && fresh {
+			err = errors.Join(err, os.Remove(s.DataDir))
+		}
+		return errors.Join(err, lock.Close())
+	}
+	if err := s.checkEmpty(); err != nil {
+		return nil, errors.Join(err, release(true))
+	}
+	return release, nil
+}
+
+// checkEmpty refuses a data directory with an etcd, and clears what a restore
+// that was killed has left there.
+func (s *settings) checkEmpty() error {
+	data := s.storeDir()
+	if exists(data) {
+		return fmt.Errorf("%s holds a cluster's etcd, and a restore replaces none: move %s away, or name another data directory", s.DataDir, filepath.Dir(data))
+	}
+	left, err := filepath.Glob(s.path(restoreWork))
+	if err != nil {
+		return fmt.Errorf("look for an interrupted restore: %w", err)
+	}
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// storeDir is where the embedded etcd has its data.
+func (s *settings) storeDir() string { return newStore(s.path("etcd")).config().Dir }
+
+// restore prepares everything in a folder of its own, and then moves it into
+// place.
+func (s *settings) restore(ctx context.Context, file *os.File) (*RestoredSnapshot, error) {
+	work, err := os.MkdirTemp(s.DataDir, restoreWork) // 0700
+	if err != nil {
+		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
+	}
+	restored, err := s.restoreIn(ctx, file, work)
+	return restored, errors.Join(err, os.RemoveAll(work))
+}
+
+func (s *settings) restoreIn(ctx context.Context, file *os.File, work string) (*RestoredSnapshot, error) {
+	begin := time.Now()
+	saved, database, err := s.open(file, work)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkShared(work); err != nil {
+		return nil, err
+	}
+	status, err := readDatabase(database)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be restored: %w", file.Name(), err)
+	}
+	s.progress("snapshot checked", begin)
+	begin = time.Now()
+	target := newStore(filepath.Join(work, "etcd"))
+	if err := target.restore(database); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("interrupted, and nothing was restored: %w", err)
+	}
+	if err := s.moveIn(work, target.config().Dir); err != nil {
+		return nil, err
+	}
+	s.progress("etcd restored: "+megabytes(status.TotalSize), begin)
+	return &RestoredSnapshot{DataDir: s.DataDir, Saved: saved, Revision: status.Revision + revisionBump, Keys: status.TotalKey, Missing: s.missing()}, nil
+}
+
+// open returns the manifest of the snapshot, if it has one, and its database as
+// a file.
+func (s *settings) open(file *os.File, work string) (saved *Snapshot, database string, err error) {
+	kind, err := kindOf(file, file.Name())
+	if err != nil {
+		return nil, "", err
+	}
+	size := fileSize(file.Name())
+	if kind == databaseKind {
+		return nil, file.Name(), checkSpace(s.DataDir, size+restoreLog, "the restored etcd")
+	}
+	if err := checkSpace(s.DataDir, 2*size+restoreLog, "the restored etcd"); err != nil {
+		return nil, "", err
+	}
+	saved, err = unpack(file, work)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s cannot be restored: %w", file.Name(), err)
+	}
+	return saved, filepath.Join(work, databaseName), nil
+}
+
+// checkShared compares the unpacked keys and ranges with those that the data
+// directory has: two clusters do not mix.
+func (s *settings) checkShared(work string) error {
+	for _, name := range sharedNames() {
+		theirs, err := os.ReadFile(filepath.Join(work, filepath.FromSlash(name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // etcd's own snapshot has none
+		}
+		if err != nil {
+			return fmt.Errorf("read what was unpacked: %w", err)
+		}
+		path := s.path(filepath.FromSlash(name))
+		ours, err := os.ReadFile(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("read what the data directory has: %w", err)
+		case !bytes.Equal(ours, theirs):
+			return fmt.Errorf("%s is of another cluster than the snapshot: nodes and tokens trust one of the two only; move %s and %s away to take the snapshot's, or name another data directory",
+				path, s.path("pki"), s.path("version"))
+		}
+	}
+	return s.checkRecord(filepath.Join(work, "version"))
+}
+
+// checkRecord refuses a snapshot of a data directory that this program cannot
+// read.
+func (s *settings) checkRecord(path string) error {
+	record, err := readRecord(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && record.Format > dataFormat {
+		err = fmt.Errorf("the snapshot is of a data directory of format %d, made by a newer everynode; this one reads up to format %d: use the newer one", record.Format, dataFormat)
+	}
+	return err
+}
+
+// restore makes the data of the embedded member from a database that was
+// checked. Etcd ends the process, or would, where it cannot write: hence the
+// goroutine, as in start.
+func (s *store) restore(database string) error {
+	logger, err := s.logger()
+	if err != nil {
+		return err
+	}
+	cfg := s.config()
+	var peers []string
+	for _, u := range cfg.AdvertisePeerUrls {
+		peers = append(peers, u.String())
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- etcdutl.NewV3(logger).Restore(etcdutl.RestoreConfig{
+			SnapshotPath: database, OutputDataDir: cfg.Dir,
+			Name: cfg.Name, PeerURLs: peers, InitialCluster: cfg.InitialCluster, InitialClusterToken: cfg.InitialClusterToken,
+			// A watch from before must learn that it missed something. See docs/backup.md.
+			RevisionBump: revisionBump, MarkCompacted: true,
+		})
+	}()
+	select {
+	case err = <-done:
+	case err = <-s.broken:
+	}
+	if err != nil {
+		return fmt.Errorf("etcd could not restore the database: %w", err)
+	}
+	return nil
+}
+
+// moveIn moves what was prepared to its place, etcd last: without it nothing is
+// restored. It takes back what it moved when it cannot go on.
+func (s *settings) moveIn(work, data string) error {
+	if err := syncDisk(work); err != nil {
+		return err
+	}
+	var m mover
+	for _, name := range sharedNames() {
+		name = filepath.FromSlash(name)
+		err := m.move(filepath.Join(work, name), s.path(name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not in the snapshot, or there already, and the same
+			return errors.Join(err, m.undo())
+		}
+	}
+	err := m.move(data, s.storeDir())
+	if err == nil {
+		err = syncDisk(s.DataDir)
+	}
+	if err != nil {
+		return errors.Join(err, m.undo())
+	}
+	return nil
+}
+
+// mover renames files and folders, and knows how to take that back.
+type mover struct{ made []string }
+
+// move makes the folder that to is in, if need be, and replaces nothing.
+func (m *mover) move(from, to string) error {
+	if dir := filepath.Dir(to); !exists(dir) {
+		if err := makeDir(dir); err != nil {
+			return err
+		}
+		m.made = append(m.made, dir)
+	}
+	if err := renameNew(from, to); err != nil {
+		return fmt.Errorf("move what was restored to its place: %w", err)
+	}
+	m.made = append(m.made, to)
+	return nil
+}
+
+// undo removes what was not there before.
+func (m *mover) undo() error {
+	var err error
+	for _, path := range slices.Backward(m.made) {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// syncDisk returns when all that was written to the disk of dir is on it:
+// hundreds of files and names, of which etcd synced its own.
+func syncDisk(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open %s to sync it: %w", dir, err)
+	}
+	err = unix.Syncfs(int(f.Fd()))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("sync the disk of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// missing lists what neither the snapshot nor the data directory had.
+func (s *settings) missing() []string {
+	missing := []string{}
+	for _, name := range sharedNames() {
+		if !exists(s.path(filepath.FromSlash(name))) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+// Advice says what the missing files mean, and what to do; "" when none is.
+func (r *RestoredSnapshot) Advice() string {
+	if len(r.Missing) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`A snapshot of etcd alone does not hold %s.
+Before the first start, put these files of the old server into %s, or
+- without the keys below pki/, the server makes new ones: every node has to join again, and every
+  service account token is worth nothing;
+- without the file version, give the server the --service-cidr and --pod-cidr that the cluster had.`,
+		strings.Join(r.Missing, ", "), r.DataDir)
+}

@@ -1,0 +1,269 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/client/v3/snapshot"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+	componentversion "k8s.io/component-base/version"
+)
+
+// SnapshotTarget says where a snapshot goes.
+type SnapshotTarget struct {
+	File string
+	// Replace says that a file of this name, if there is one, may be lost.
+	Replace bool
+	// Everynode is this program's version, for the record.
+	Everynode string
+}
+
+// SavedSnapshot is what a snapshot file holds, and how it came about.
+type SavedSnapshot struct {
+	File     string  `json:"file"`
+	Size     int64   `json:"sizeBytes"`
+	SHA256   string  `json:"sha256"` // of the file
+	Revision int64   `json:"revision"`
+	Hash     string  `json:"hash"` // as etcdutl prints it for etcd.db
+	Keys     int     `json:"keys"`
+	Took     float64 `json:"tookSeconds"`
+}
+
+// showEvery is how often a long copy says how far it is.
+const showEvery = 5 * time.Second
+
+// SaveSnapshot writes all that a cluster is to one file: the state of its etcd
+// at one moment, the keys that nodes and tokens depend on, and the ranges of its
+// addresses. The file holds every secret of the cluster, and its mode is 0600.
+// It appears whole or not at all.
+func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSnapshot, error) {
+	begin := time.Now()
+	s, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTarget(to); err != nil {
+		return nil, err
+	}
+	keys, err := s.sharedFiles()
+	if err != nil {
+		return nil, err
+	}
+	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary folder beside %s: %w", to.File, err)
+	}
+	saved, err := s.save(ctx, to, keys, work)
+	err = errors.Join(err, os.RemoveAll(work))
+	if err != nil {
+		return nil, err
+	}
+	saved.Took = time.Since(begin).Seconds()
+	return saved, nil
+}
+
+// save makes the file in the folder work and moves it to its place.
+func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, work string) (*SavedSnapshot, error) {
+	database := filepath.Join(work, databaseName)
+	if err := s.fetch(ctx, database); err != nil {
+		return nil, describeNoSpace(to.File, err)
+	}
+	status, err := readDatabase(database)
+	if err != nil {
+		return nil, fmt.Errorf("what etcd sent is not a whole database: %w; try again", err)
+	}
+	info := Snapshot{
+		Format: snapshotFormat, Everynode: to.Everynode, Kubernetes: componentversion.Get().GitVersion, Etcd: status.Version,
+		Time: time.Now().UTC().Truncate(time.Second), Revision: status.Revision, Keys: status.TotalKey, Hash: hashText(status.Hash),
+	}
+	written := time.Now()
+	archive := filepath.Join(work, "archive")
+	size, sum, err := writeArchive(archive, info, append(keys, archiveFile{databaseName, database}))
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = publish(archive, to)
+	}
+	if err != nil {
+		return nil, describeNoSpace(to.File, err)
+	}
+	s.progress("file written", written)
+	return &SavedSnapshot{File: to.File, Size: size, SHA256: sum, Revision: info.Revision, Hash: info.Hash, Keys: info.Keys}, nil
+}
+
+// fetch copies etcd's database to path.
+func (s *settings) fetch(ctx context.Context, path string) error {
+	begin := time.Now()
+	source, err := s.openSource(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.fetchFrom(ctx, source, path)
+	if err == nil {
+		s.progress("etcd copied: "+megabytes(fileSize(path)), begin)
+	}
+	return errors.Join(err, source.release())
+}
+
+// fetchFrom says every few seconds how far it is.
+func (s *settings) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
+	// The database is there twice for a moment: alone, and in the archive.
+	if err := checkSpace(filepath.Dir(path), 2*source.size+smallFiles, "a snapshot"); err != nil {
+		return err
+	}
+	begin, done := time.Now(), make(chan struct{})
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		ticker := time.NewTicker(showEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				s.progress(fmt.Sprintf("copying etcd: %s of %s", megabytes(fileSize(path+".part")), megabytes(source.size)), begin)
+			}
+		}
+	})
+	_, err := snapshot.SaveWithVersion(ctx, zap.NewNop(), source.config, path)
+	close(done)
+	reporter.Wait()
+	if err != nil {
+		return fmt.Errorf("copy the database of etcd at %s: %w", source.config.Endpoints[0], err)
+	}
+	return nil
+}
+
+// sharedNames are the files of a data directory, besides etcd, that a cluster
+// cannot be without: the authorities, the key pair of service accounts and the
+// ranges of its addresses. A key comes before its certificate, as in writePair.
+func sharedNames() []string {
+	return []string{
+		"version",
+		"pki/" + clusterCA + ".key", "pki/" + clusterCA + ".crt",
+		"pki/" + frontProxyCA + ".key", "pki/" + frontProxyCA + ".crt",
+		"pki/" + serviceAccountKey, "pki/" + serviceAccountPub,
+	}
+}
+
+// sharedFiles finds the shared files in the data directory.
+func (s *settings) sharedFiles() ([]archiveFile, error) {
+	var files []archiveFile
+	for _, name := range sharedNames() {
+		path := s.path(filepath.FromSlash(name))
+		_, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("%s is not there, and nodes and tokens are worth nothing without it: name the data directory of a server of this cluster with --data-dir; for etcd alone there is etcdctl", path)
+		case err != nil:
+			return nil, fmt.Errorf("read what nodes and tokens depend on: %w; run this as the server's user", err)
+		}
+		files = append(files, archiveFile{name, path})
+	}
+	return files, nil
+}
+
+// checkTarget refuses a target that cannot be written, before anything is done.
+func checkTarget(to SnapshotTarget) error {
+	if info, err := os.Lstat(to.File); err == nil {
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is there and is no plain file: name another", to.File)
+		}
+		if !to.Replace {
+			return targetExists(to.File)
+		}
+	}
+	dir := filepath.Dir(to.File)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fmt.Errorf("there is no folder %s to put the snapshot in: make it first", dir)
+	}
+	return nil
+}
+
+func targetExists(file string) error {
+	return fmt.Errorf("%s is there already: name another file, or say --force to replace it", file)
+}
+
+// publish gives a finished file its name.
+func publish(from string, to SnapshotTarget) error {
+	var err error
+	if to.Replace {
+		err = os.Rename(from, to.File)
+	} else {
+		err = renameNew(from, to.File)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return targetExists(to.File)
+	}
+	if err != nil {
+		return fmt.Errorf("give the snapshot its name: %w", err)
+	}
+	return syncDir(filepath.Dir(to.File))
+}
+
+// renameNew renames a file without replacing another.
+func renameNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	// This file system cannot say no by itself: ask first.
+	if _, err := os.Lstat(to); err == nil {
+		return fs.ErrExist
+	}
+	return os.Rename(from, to)
+}
+
+// syncDir makes the names in a folder as lasting as the files.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open %s to sync it: %w", dir, err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// smallFiles is more than the keys, the manifest and the padding take.
+const smallFiles = 1 << 20
+
+// checkSpace compares what is free on the disk of dir with what is needed.
+func checkSpace(dir string, need int64, what string) error {
+	var fsInfo unix.Statfs_t
+	if err := unix.Statfs(dir, &fsInfo); err != nil {
+		return fmt.Errorf("ask how much room there is in %s: %w", dir, err)
+	}
+	if free := int64(fsInfo.Bavail) * fsInfo.Bsize; free < need {
+		return fmt.Errorf("not enough room in %s: %s takes %s while it is made, and %s are free; free some, or choose another disk",
+			dir, what, megabytes(need), megabytes(free))
+	}
+	return nil
+}
+
+// describeNoSpace says what to do about a disk that became full on the way.
+func describeNoSpace(path string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("the disk of %s is full, and nothing was left there: free space, or choose another disk (%w)", path, err)
+	}
+	return err
+}
+
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0 // only for show
+	}
+	return info.Size()
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+
+func hashText(hash uint32) string { return fmt.Sprintf("%08x", hash) }

@@ -1,0 +1,122 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	// answerTime is how long etcd may take to answer before it counts as away.
+	answerTime = 5 * time.Second
+	// pingTime is how often a silent connection is tried, and how long an
+	// answer may take: a frozen etcd must not hold up a backup for ever.
+	pingTime = 10 * time.Second
+)
+
+// etcdSource is the member of etcd that a snapshot is taken of.
+type etcdSource struct {
+	config  clientv3.Config
+	size    int64 // of its database, in bytes
+	release func() error
+}
+
+// openSource finds a member that answers.
+func (s *settings) openSource(ctx context.Context) (*etcdSource, error) {
+	if s.embeddedStore {
+		return s.embeddedSource(ctx)
+	}
+	config, err := s.clientConfig()
+	if err != nil {
+		return nil, err
+	}
+	var failures []error
+	for _, url := range s.EtcdServers {
+		config.Endpoints = []string{url} // a snapshot is of one member
+		size, err := askMember(ctx, config)
+		if err == nil {
+			return &etcdSource{config, size, func() error { return nil }}, nil
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", url, err))
+	}
+	return nil, fmt.Errorf("no etcd answers at %s: check the addresses, that it runs, and its CA, certificate and key: %w",
+		strings.Join(s.EtcdServers, ", "), errors.Join(failures...))
+}
+
+// clientConfig reads the TLS files. All of them may be empty.
+func (s *settings) clientConfig() (clientv3.Config, error) {
+	config := clientv3.Config{Logger: zap.NewNop(), DialTimeout: answerTime, DialKeepAliveTime: pingTime, DialKeepAliveTimeout: pingTime}
+	if s.EtcdCAFile == "" && s.EtcdCertFile == "" && s.EtcdKeyFile == "" {
+		return config, nil
+	}
+	tls, err := transport.TLSInfo{TrustedCAFile: s.EtcdCAFile, CertFile: s.EtcdCertFile, KeyFile: s.EtcdKeyFile}.ClientConfig()
+	if err != nil {
+		return config, fmt.Errorf("read the CA, certificate and key for etcd: %w", err)
+	}
+	config.TLS = tls
+	return config, nil
+}
+
+// embeddedSource is the etcd inside the server that runs on the data directory.
+func (s *settings) embeddedSource(ctx context.Context) (*etcdSource, error) {
+	dir := s.path("etcd")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, noServer(s.DataDir, err)
+	}
+	store, err := openStore(dir) // for its address; it is not started
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{Timeout: answerTime}).DialContext(ctx, "unix", store.socket)
+	if err != nil {
+		return nil, errors.Join(noServer(s.DataDir, err), store.stop(0))
+	}
+	config, err := s.clientConfig()
+	if err == nil {
+		err = conn.Close()
+	}
+	config.Endpoints = []string{store.url}
+	source := &etcdSource{config: config, release: func() error { return store.stop(0) }}
+	if err == nil {
+		source.size, err = askMember(ctx, config)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("the etcd of the server in %s does not answer: look at its log: %w", s.DataDir, err), source.release())
+	}
+	return source, nil
+}
+
+func noServer(dataDir string, err error) error {
+	return fmt.Errorf("no server with an etcd of its own runs in %s: start it (`everynode up`, or `everynode server`), name its folder with --data-dir, or its etcd with --etcd-servers: %w",
+		dataDir, err)
+}
+
+// askMember returns the size of the database of the one endpoint in config. It
+// reads through the leader first: a member that is cut off from it must not
+// hand out an old state as if it were today's.
+func askMember(ctx context.Context, config clientv3.Config) (size int64, err error) {
+	client, err := clientv3.New(config)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if _, err := client.Get(ctx, "everynode", clientv3.WithCountOnly()); err != nil {
+		return 0, err
+	}
+	status, err := client.Status(ctx, config.Endpoints[0])
+	if err != nil {
+		return 0, err
+	}
+	return status.DbSize, nil
+}
