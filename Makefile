@@ -77,6 +77,10 @@ bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernete
 bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, once
 	@bin/bench --nodes 20000 --reps 1 --results bench/results/large
 
+.PHONY: failover
+failover: ## how long until another engine writes when the leader stops, dies, hangs or is cut off; 15 minutes
+	@EVERYNODE_LONG=1 go test -vet=off -count 1 -v -timeout 1h -run '^TestFailover$$' ./internal/compat
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin
