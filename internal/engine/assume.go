@@ -25,7 +25,7 @@ func (ix *index) assume(pod *corev1.Pod) {
 	if e.version <= ix.podVersion {
 		return
 	}
-	ix.putPod(e)
+	ix.putPod(e, 0)
 	if ix.pods[e.UID] == e {
 		ix.ahead[e.UID] = time.Now()
 	}

@@ -134,9 +134,15 @@ func (ix *index) set(key types.NamespacedName) *setEntry {
 func (ix *index) upsertSet(e *setEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.putSet(e, 0)
+}
+
+// putSet takes a DaemonSet that is in a list of that version, or, with zero, in
+// none.
+func (ix *index) putSet(e *setEntry, list uint64) {
 	key := keyOf(e.ds)
 	if old := ix.sets[key]; old != nil {
-		if e.version <= old.version {
+		if !outdates(e.version, old.version, list) {
 			return
 		}
 		ix.ask(old, -1)
@@ -195,13 +201,13 @@ func (ix *index) disown(e *setEntry) {
 }
 
 func (ix *index) replaceSets(items []*setEntry, version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
 	listed := make(map[types.NamespacedName]bool, len(items))
 	for _, e := range items {
 		listed[keyOf(e.ds)] = true
-		ix.upsertSet(e)
+		ix.putSet(e, version)
 	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
 	for key, e := range ix.sets {
 		if !listed[key] && e.version <= version {
 			ix.dropSet(key)

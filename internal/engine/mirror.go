@@ -91,6 +91,15 @@ func (m *mirror[T]) shrink(obj any) (T, error) {
 	return m.compact(obj)
 }
 
+// outdates says whether what a list or a watch shows of an object, at the version
+// seen, takes the place of what is known of it. The newer one does, whichever
+// comes first, with one exception: a list is the truth as of its own version, also
+// where that is newer than what is known and the object is older. So it is after
+// the API server's store was restored from a backup. Of a watch, list is zero.
+func outdates(seen, known, list uint64) bool {
+	return seen > known || seen < known && known <= list
+}
+
 // parseVersion reads a resource version. Since Kubernetes 1.35 they are
 // integers that may be compared within one resource, and etcd always gave such.
 func parseVersion(s string) (uint64, error) {

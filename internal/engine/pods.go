@@ -88,15 +88,16 @@ func isDaemonSet(owner *metav1.OwnerReference) bool {
 func (ix *index) upsertPod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.putPod(e)
+	ix.putPod(e, 0)
 }
 
-func (ix *index) putPod(e *podEntry) {
+// putPod takes a pod that is in a list of that version, or, with zero, in none.
+func (ix *index) putPod(e *podEntry, list uint64) {
 	if _, gone := ix.buried[e.UID]; gone {
 		return
 	}
 	old := ix.pods[e.UID]
-	if old != nil && e.version <= old.version {
+	if old != nil && !outdates(e.version, old.version, list) {
 		return
 	}
 	if e.other {
@@ -135,7 +136,7 @@ func (ix *index) replacePods(items []*podEntry, version uint64) {
 	listed := make(map[string]bool, len(items))
 	for _, e := range items {
 		listed[e.UID] = true
-		ix.putPod(e)
+		ix.putPod(e, version)
 	}
 	for uid, e := range ix.pods {
 		if !listed[uid] && e.version <= version {

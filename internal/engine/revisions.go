@@ -42,13 +42,19 @@ func compactRevision(obj any) (*revisionEntry, error) {
 func (ix *index) upsertRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.putRevision(e, 0)
+}
+
+// putRevision takes a revision that is in a list of that version, or, with zero,
+// in none.
+func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	in := ix.revisions[e.obj.Namespace]
 	if in == nil {
 		in = map[string]*revisionEntry{}
 		ix.revisions[e.obj.Namespace] = in
 	}
 	old := in[e.obj.Name]
-	if old != nil && e.version <= old.version {
+	if old != nil && !outdates(e.version, old.version, list) {
 		return
 	}
 	in[e.obj.Name] = e
@@ -77,13 +83,13 @@ func (ix *index) dropRevision(namespace, name string) {
 
 func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	type id struct{ namespace, name string }
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
 	listed := make(map[id]bool, len(items))
 	for _, e := range items {
 		listed[id{e.obj.Namespace, e.obj.Name}] = true
-		ix.upsertRevision(e)
+		ix.putRevision(e, version)
 	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
 	for namespace, in := range ix.revisions {
 		for name, e := range in {
 			if !listed[id{namespace, name}] && e.version <= version {
