@@ -22,6 +22,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -362,11 +363,19 @@ func startMirror(t *testing.T, c kubernetes.Interface) *mirror {
 
 func (m *mirror) waitFor(want map[string]string) {
 	m.t.Helper()
-	eventually(m.t, fmt.Sprintf("the informer knows %v", want), func(context.Context) (bool, error) {
-		var items []corev1.ConfigMap
-		for _, object := range m.store.List() {
-			items = append(items, *object.(*corev1.ConfigMap))
-		}
-		return maps.Equal(values(items), want), nil
+	// While the server was away it has tried less and less often.
+	err := wait.PollUntilContextTimeout(m.t.Context(), 50*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+		return maps.Equal(m.values(), want), nil
 	})
+	if err != nil {
+		m.t.Fatalf("the informer knows %v, and should %v", m.values(), want)
+	}
+}
+
+func (m *mirror) values() map[string]string {
+	var items []corev1.ConfigMap
+	for _, object := range m.store.List() {
+		items = append(items, *object.(*corev1.ConfigMap))
+	}
+	return values(items)
 }
