@@ -14,6 +14,8 @@ import (
 
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"golang.org/x/sys/unix"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	componentversion "k8s.io/component-base/version"
 )
 
 const (
@@ -357,15 +359,31 @@ func (s *settings) missing() []string {
 	return missing
 }
 
-// Advice says what the missing files mean, and what to do; "" when none is.
+// Advice says what the missing files mean, and what else to look at; "" when
+// there is nothing to do.
 func (r *RestoredSnapshot) Advice() string {
-	if len(r.Missing) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(`A snapshot of etcd alone does not hold %s.
+	var advice []string
+	if len(r.Missing) > 0 {
+		advice = append(advice, fmt.Sprintf(`a snapshot of etcd alone does not hold %s.
 Before the first start, put these files of the old server into %s, or
 - without the keys below pki/, the server makes new ones: every node has to join again, and every
   service account token is worth nothing;
 - without the file version, give the server the --service-cidr and --pod-cidr that the cluster had.`,
-		strings.Join(r.Missing, ", "), r.DataDir)
+			strings.Join(r.Missing, ", "), r.DataDir))
+	}
+	if ours := componentversion.Get().GitVersion; r.Saved != nil && newerMinor(r.Saved.Kubernetes, ours) {
+		advice = append(advice, fmt.Sprintf("the snapshot is of Kubernetes %s, and this is %s, which may not know all that was stored: start it with the everynode that saved it (%s)",
+			r.Saved.Kubernetes, ours, r.Saved.Everynode))
+	}
+	return strings.Join(advice, "\n")
+}
+
+// newerMinor says whether a is of a later minor version than b.
+func newerMinor(a, b string) bool {
+	left, err := utilversion.ParseSemantic(a)
+	right, err2 := utilversion.ParseSemantic(b)
+	if err != nil || err2 != nil {
+		return false
+	}
+	return left.Major() > right.Major() || left.Major() == right.Major() && left.Minor() > right.Minor()
 }

@@ -17,7 +17,6 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
-	utilversion "k8s.io/apimachinery/pkg/util/version"
 )
 
 const (
@@ -238,14 +237,7 @@ func readDatabase(path string) (etcdutl.Status, error) {
 	if err != nil {
 		return status, fmt.Errorf("the database is damaged: %w", err)
 	}
-	if status.Version == "" {
-		return status, nil // older than 3.6, which did not say
-	}
-	has, err := utilversion.ParseGeneric(status.Version)
-	if err != nil {
-		return status, fmt.Errorf("the database has the version %q: %w", status.Version, err)
-	}
-	if reads := utilversion.MustParseGeneric(version.Version); has.Major() > reads.Major() || has.Major() == reads.Major() && has.Minor() > reads.Minor() {
+	if newerMinor(status.Version, version.Version) {
 		return status, fmt.Errorf("the database is of etcd %s, and the newest that this everynode reads is %s: use a newer everynode", status.Version, version.Version)
 	}
 	return status, nil

@@ -236,6 +236,20 @@ func TestSnapshotBare(t *testing.T) {
 	}
 }
 
+func TestNewerMinor(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"v1.38.0", "v1.37.2", true}, {"v2.0.0", "v1.37.2", true}, {"v1.37.9", "v1.37.2", false}, {"v1.36.0", "v1.37.2", false},
+		{"3.8.0", "3.7.0", true}, {"3.6.0", "3.7.0", false}, {"", "3.7.0", false}, {"v1.38.0", "unknown", false},
+	} {
+		if got := newerMinor(c.a, c.b); got != c.want {
+			t.Errorf("%q is newer than %q: %v", c.a, c.b, got)
+		}
+	}
+}
+
 // Whatever is wrong with a file, it is said, and the place where the data
 // directory was to be is as it was.
 func TestRestoreRefuses(t *testing.T) {
