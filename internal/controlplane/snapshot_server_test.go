@@ -42,7 +42,7 @@ type process struct {
 	stop  func()
 }
 
-// startProcess returns when the API server is ready.
+// startProcess returns when the control plane is of use.
 func startProcess(t *testing.T, cfg Config) *process {
 	t.Helper()
 	text, err := json.Marshal(map[string]string{
@@ -79,7 +79,8 @@ func startProcess(t *testing.T, cfg Config) *process {
 	})
 	t.Cleanup(p.stop)
 	admin := filepath.Join(cfg.DataDir, "admin.kubeconfig")
-	eventually(t, "the API server is ready", func(ctx context.Context) (bool, error) {
+	// The API server is ready before its administrator has any rights.
+	eventually(t, "the administrator is let in", func(ctx context.Context) (bool, error) {
 		select {
 		case <-p.ended:
 			return false, errors.New("the process has ended")
@@ -89,7 +90,7 @@ func startProcess(t *testing.T, cfg Config) *process {
 		if err != nil {
 			return false, nil
 		}
-		_, err = client(t, config).Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		_, err = client(t, config).CoreV1().Secrets("kube-system").List(ctx, metav1.ListOptions{Limit: 1})
 		return err == nil, nil
 	})
 	return p
