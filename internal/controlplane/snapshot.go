@@ -117,7 +117,7 @@ func (s *settings) fetch(ctx context.Context, path string) error {
 // fetchFrom says every few seconds how far it is.
 func (s *settings) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
 	// The database is there twice for a moment: alone, and in the archive.
-	if err := checkSpace(filepath.Dir(path), 2*source.size+smallFiles, "a snapshot"); err != nil {
+	if err := checkSpace(filepath.Dir(filepath.Dir(path)), 2*source.size+smallFiles, "a snapshot"); err != nil { // path is in a folder of its own
 		return err
 	}
 	begin, done := time.Now(), make(chan struct{})
