@@ -40,6 +40,8 @@ type cluster struct {
 	pods     map[string]podSet
 	rollout  *rollout       // nil: no rollout is watched
 	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
+	servers  []string       // several API servers, as HOST:PORT; the first that answers is asked
+	ledger   *ledger        // nil: nobody writes
 }
 
 func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
@@ -71,6 +73,7 @@ func clusterOf(ts *testscript.TestScript) *cluster {
 	if set := ts.Getenv("KUBECONFIG"); set != "" {
 		c.config = set
 	}
+	c.servers = strings.Fields(ts.Getenv("SERVERS"))
 	return c
 }
 
@@ -79,6 +82,10 @@ func (c *cluster) client() (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.config)
 	if err != nil {
 		return nil, err
+	}
+	if len(c.servers) > 0 {
+		config.Dial = dialAny(c.servers)
+		config.ServerName = "kubernetes"
 	}
 	return kubernetes.NewForConfig(config)
 }

@@ -82,6 +82,15 @@ func commandTable() map[string]scriptCommand {
 		// link NAME ADDRESS/BITS: a network interface of this machine.
 		"machine": machine,
 		"link":    link,
+		// etcd-keys FOLDER NAME=ADDRESS...: what members of an etcd and its clients
+		// know each other by. `exec on MACHINE etcd-member FOLDER KEYS NAME
+		// NAME=ADDRESS...` runs a member. etcd-healthy DURATION KEYS ADDRESS: it has
+		// caught up with the others.
+		"etcd-keys":    etcdKeys,
+		"etcd-healthy": etcdHealthy,
+		// writer start; writer check AT-LEAST: write all the time, then find all
+		// again that the API has acknowledged.
+		"writer": writer,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
 		"tmpfs": tmpfs,
 	}

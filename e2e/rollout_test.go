@@ -29,6 +29,7 @@ import (
 type rollout struct {
 	selector string
 	minReady time.Duration
+	surge    bool // a node may have two pods for a while
 	cancel   context.CancelFunc
 	informer informers.SharedInformerFactory
 
@@ -36,6 +37,7 @@ type rollout struct {
 	pods  map[types.UID]*corev1.Pod
 	nodes map[string][]types.UID // every pod each node had, in the order of appearance
 	down  int                    // the most nodes that lacked an available pod at once
+	most  int                    // the most pods, not ending, that a node had at once
 	story []string               // what was seen, for failures
 }
 
@@ -66,6 +68,7 @@ func (c *cluster) startRollout(daemonSet string) (*rollout, error) {
 	r := &rollout{
 		selector: metav1.FormatLabelSelector(ds.Spec.Selector),
 		minReady: time.Duration(ds.Spec.MinReadySeconds) * time.Second,
+		surge:    surges(ds),
 		cancel:   cancel,
 		pods:     map[types.UID]*corev1.Pod{},
 		nodes:    map[string][]types.UID{},
@@ -78,6 +81,11 @@ func (c *cluster) startRollout(daemonSet string) (*rollout, error) {
 		return nil, fmt.Errorf("watch the rollout of %s: %w", daemonSet, err)
 	}
 	return r, nil
+}
+
+func surges(ds *appsv1.DaemonSet) bool {
+	rolling := ds.Spec.UpdateStrategy.RollingUpdate
+	return rolling != nil && rolling.MaxSurge != nil && !slices.Contains([]string{"0", "0%"}, rolling.MaxSurge.String())
 }
 
 // begin starts the watch and returns when the state at the start is known. All
@@ -137,8 +145,20 @@ func (r *rollout) see(obj any, gone bool) {
 	now := time.Now()
 	down := r.countDown(now)
 	r.down = max(r.down, down)
+	r.most = max(r.most, r.countOn(node))
 	r.story = append(r.story, fmt.Sprintf("%s %s on %s: gone=%t ending=%t ready since %s; nodes without an available pod: %d",
 		now.Format("15:04:05.000"), pod.Name, node, gone, pod.DeletionTimestamp != nil, readySince(pod).Format("15:04:05"), down))
+}
+
+// countOn counts the pods of a node that nobody has asked to end.
+func (r *rollout) countOn(node string) int {
+	n := 0
+	for _, p := range r.pods {
+		if p.Spec.NodeName == node && p.DeletionTimestamp == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // countDown counts the nodes that lack an available pod.
@@ -191,6 +211,9 @@ func (r *rollout) check(maxDown int, now []corev1.Pod) error {
 	var errs []error
 	if r.down > maxDown {
 		errs = append(errs, fmt.Errorf("%d nodes lacked an available pod at the same time, %d may", r.down, maxDown))
+	}
+	if r.most > 1 && !r.surge {
+		errs = append(errs, fmt.Errorf("a node had %d pods at the same time", r.most))
 	}
 	if r.down == 0 {
 		errs = append(errs, errors.New("nothing was seen to be replaced"))

@@ -21,9 +21,14 @@ func (a *app) agentCommand() *cobra.Command {
 		Short: "Make this machine a node, in the foreground",
 		Long: `Join this machine to a control plane and run containerd, the kubelet and kube-proxy on
 it. The token is needed once: afterwards the node has a certificate of its own.
-EVERYNODE_TOKEN or --token-file keep the token out of the process list.`,
+EVERYNODE_TOKEN or --token-file keep the token out of the process list.
+
+Of several servers, one that answers is enough: the cluster tells the others, which are
+remembered. The node's programs reach the API at a port of the loopback interface, and
+the agent carries their connections to a server that works.`,
 		Example: `  everynode agent --server https://192.0.2.10:6443 --token abcdef.0123456789abcdef
-  everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token --node-labels ssd=true`,
+  everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token --node-labels ssd=true
+  everynode agent --server https://192.0.2.10:6443,https://192.0.2.11:6443 --token-file /etc/everynode/token`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			token, err := agentToken(config.Token, tokenFile)
@@ -39,7 +44,7 @@ EVERYNODE_TOKEN or --token-file keep the token out of the process list.`,
 	f.StringVar(&config.DataDir, "data-dir", "/var/lib/everynode-agent", "where the node's state is kept")
 	f.StringVar(&config.RuntimeDir, "runtime-dir", defaultRuntimeDir(), "where containerd and the CNI plugins are")
 	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
-	f.StringVar(&config.Server, "server", "", "URL of the API server (required)")
+	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
 	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
 	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")

@@ -20,7 +20,12 @@ func (a *app) serverCommand() *cobra.Command {
 		Short: "Run the control plane alone, in the foreground",
 		Long: `Run etcd, the API server, the controllers, the scheduler and the DaemonSet engine in
 this process, without any node. Machines join with 'everynode agent'.
-It listens on loopback unless --listen says otherwise.`,
+It listens on loopback unless --listen says otherwise.
+
+With --etcd-servers several servers are one cluster: all answer, one of them leads, and
+any may end. They share the keys of the first, which are copied to the others before
+their first start (docs/machines.md); one with other keys refuses to start. A server
+that leads and cannot reach etcd for ten seconds ends: let systemd start it again.`,
 		Example: `  everynode server --listen 0.0.0.0:6443 --advertise-address 192.0.2.10
   everynode token create                      # in another terminal
   everynode server --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
@@ -28,7 +33,7 @@ It listens on loopback unless --listen says otherwise.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			config.DataDir = a.dataDir
 			if withEngine {
-				config.DaemonSets = a.daemonSets
+				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0)
 			}
 			config.Progress = func(step string, took time.Duration) {
 				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
@@ -56,8 +61,10 @@ It listens on loopback unless --listen says otherwise.`,
 // runs elsewhere.
 const daemonSetFlag = "daemonset-controller"
 
-// daemonSets runs the engine inside the control plane. With one server there is
-// nobody to elect a leader against.
-func (a *app) daemonSets(ctx context.Context, client *rest.Config) error {
-	return engine.Run(ctx, engine.Config{Client: client, Log: slog.New(slog.NewTextHandler(a.err, nil))})
+// daemonSets returns what runs the engine inside the control plane. With an etcd
+// of its own a server is the only one, and there is nobody to elect a leader against.
+func (a *app) daemonSets(elect bool) func(context.Context, *rest.Config) error {
+	return func(ctx context.Context, client *rest.Config) error {
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, Log: slog.New(slog.NewTextHandler(a.err, nil))})
+	}
 }

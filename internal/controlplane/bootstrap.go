@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -49,12 +52,74 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("make a client for the bootstrap objects: %w", err)
 	}
-	for _, object := range append(objects, info) {
+	keep, err := s.keepClusterInfo(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if !keep {
+		objects = append(objects, info)
+	}
+	for _, object := range objects {
 		if err := applyObject(ctx, client, object); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keepClusterInfo says whether the cluster-info that is there will do. With
+// several servers it names the first: each of them writing its own address would
+// void the signatures, and with them the token of a machine that joins just then.
+func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool, error) {
+	if s.embeddedStore {
+		return false, nil
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return false, fmt.Errorf("make a client for cluster-info: %w", err)
+	}
+	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, bootstrapapi.ConfigMapClusterInfo, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read cluster-info: %w", err)
+	}
+	theirs, err := authorityIn(info)
+	if err != nil {
+		return false, nil // it is of no use to anybody, and is written anew
+	}
+	path, _ := pairPaths(s.path("pki"), clusterCA)
+	ours, err := os.ReadFile(path)
+	if err != nil {
+		return false, fmt.Errorf("read the cluster's authority: %w", err)
+	}
+	return sameCertificate(theirs, ours), nil
+}
+
+// authorityIn returns the CA (PEM) that a cluster-info tells of.
+func authorityIn(info *corev1.ConfigMap) ([]byte, error) {
+	kubeconfig, err := clientcmd.Load([]byte(info.Data[bootstrapapi.KubeConfigKey]))
+	if err != nil {
+		return nil, fmt.Errorf("read cluster-info: %w", err)
+	}
+	for _, cluster := range kubeconfig.Clusters {
+		return cluster.CertificateAuthorityData, nil
+	}
+	return nil, errors.New("cluster-info names no cluster")
+}
+
+// authorityInStore is authorityIn for a cluster-info as etcd keeps it.
+func authorityInStore(data []byte) ([]byte, error) {
+	object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), data)
+	if err != nil {
+		return nil, fmt.Errorf("decode cluster-info: %w", err)
+	}
+	info, ok := object.(*corev1.ConfigMap)
+	if !ok {
+		return nil, fmt.Errorf("cluster-info is a %T", object)
+	}
+	return authorityIn(info)
 }
 
 func applyObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {

@@ -72,23 +72,27 @@ func checkData(s *settings) error {
 		return err
 	}
 	old, err := readRecord(s.path("version"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := checkRanges(s, routes, false); err != nil {
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !isNew {
+		return err
+	}
+	if !isNew {
+		if err := old.allows(s); err != nil {
 			return err
 		}
-		data, err := json.Marshal(dataRecord{dataFormat, s.serviceRange.String(), s.podRange.String()})
-		if err != nil {
-			return fmt.Errorf("encode the data directory's version: %w", err)
-		}
-		return writeFile(s.path("version"), append(data, '\n'))
 	}
+	if err := checkRanges(s, routes, !isNew); err != nil {
+		return err
+	}
+	now := dataRecord{dataFormat, s.serviceRange.String(), s.podRange.String()}
+	if now == old {
+		return nil
+	}
+	data, err := json.Marshal(now)
 	if err != nil {
-		return err
+		return fmt.Errorf("encode the data directory's version: %w", err)
 	}
-	if err := old.allows(s); err != nil {
-		return err
-	}
-	return checkRanges(s, routes, true)
+	return writeFile(s.path("version"), append(data, '\n'))
 }
 
 func readRecord(path string) (dataRecord, error) {
@@ -108,6 +112,9 @@ func (r dataRecord) allows(s *settings) error {
 	if r.Format > dataFormat {
 		return fmt.Errorf("the data directory %s has format %d, made by a newer everynode; this one reads up to format %d: use the newer everynode, or another data directory",
 			s.DataDir, r.Format, dataFormat)
+	}
+	if !s.embeddedStore {
+		return nil // its objects are elsewhere, and so is the record of their ranges
 	}
 	for _, c := range []struct{ what, was, is string }{
 		{"service range", r.ServiceCIDR, s.serviceRange.String()},

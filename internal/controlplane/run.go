@@ -102,7 +102,7 @@ func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 	} else {
 		started <- nil
 	}
-	err := s.ensureIdentities(begin)
+	err := s.makeIdentities(ctx, begin)
 	s.progress("certificates", begin)
 	if err == nil {
 		s.api, err = newAPIServer(apiCtx, s.settings, urls, held.listener)
@@ -112,6 +112,14 @@ func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 		s.progress("etcd", begin)
 	}
 	return err
+}
+
+// makeIdentities makes the certificates and kubeconfigs of this server.
+func (s *settings) makeIdentities(ctx context.Context, now time.Time) error {
+	if s.embeddedStore {
+		return s.ensureIdentities(now)
+	}
+	return s.agreeWithCluster(ctx, now)
 }
 
 // startAPI starts the API server and waits until it is ready.
@@ -148,7 +156,9 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 		return err
 	}
 	controllers.start("the node controller", func(ctx context.Context) error {
-		return runNodeController(ctx, s.restConfig(nodeControllerCert))
+		return s.asLeader(ctx, nodeControllerCert, "everynode-node-controller", func(ctx context.Context) error {
+			return runNodeController(ctx, s.restConfig(nodeControllerCert))
+		})
 	})
 	if s.DaemonSets != nil {
 		controllers.start("the DaemonSet engine", func(ctx context.Context) error {
@@ -156,6 +166,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 		})
 	}
 	controllers.start("the renewal of certificates", s.renewCertificates)
+	controllers.start("the check of the advertised address", s.checkAdvertised)
 	s.progress("controllers", begin)
 	return nil
 }

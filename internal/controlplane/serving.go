@@ -92,6 +92,9 @@ func matchAddresses(request *x509.CertificateRequest, name string, node *corev1.
 		}
 	}
 	for _, ip := range request.IPAddresses {
+		if ip.IsLoopback() {
+			return hold, fmt.Sprintf("the IP address %s is every machine's: agents reach the API server at such an address", ip)
+		}
 		if addr, ok := netip.AddrFromSlice(ip); !ok || !addrs.Has(addr.Unmap()) {
 			return hold, fmt.Sprintf("the IP address %s is not an address of node %s", ip, name)
 		}

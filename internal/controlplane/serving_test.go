@@ -72,6 +72,8 @@ func TestJudgeServing(t *testing.T) {
 		{"an address of another node", node, func(_ *CSR, r *request) { r.IPAddresses = append(r.IPAddresses, net.IPv4(10, 0, 0, 102)) }, hold},
 		{"a name of another node", node, func(_ *CSR, r *request) { r.DNSNames = []string{"node-2"} }, hold},
 		{"a wildcard", node, func(_ *CSR, r *request) { r.DNSNames = []string{"*"} }, hold},
+		{"where agents look for the API server", testNode(corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}),
+			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }, hold},
 		{"for another node", node, func(_ *CSR, r *request) { r.Subject.CommonName = "system:node:node-2" }, deny},
 		{"by no node", node, func(c *CSR, _ *request) { c.Spec.Username = "system:serviceaccount:default:default" }, deny},
 		{"by one who only says that it is a node", node, func(c *CSR, _ *request) { c.Spec.Groups = []string{"system:authenticated"} }, deny},

@@ -24,12 +24,12 @@ type agent struct {
 	self    string // our own program, which is kubelet and kube-proxy, too
 
 	// What runs, in the order of its start; nil is not started.
-	containerd, kubelet, network, proxy *service
+	forward, containerd, kubelet, network, servers, proxy *service
 
 	pods *network // the network's rules and routes, to be cleaned up
 }
 
-// Run makes this machine a node of the cluster at cfg.Server, and keeps it one
+// Run makes this machine a node of the cluster at cfg.Servers, and keeps it one
 // until ctx ends. Then it stops the kubelet, with StopPods the pods, kube-proxy
 // and containerd, in this order, and returns nil. Without StopPods the pods go
 // on running, and the next Run takes them over.
@@ -79,6 +79,10 @@ func Run(ctx context.Context, cfg Config) error {
 // joining and the container runtime do not wait for each other.
 func (a *agent) start(ctx context.Context) error {
 	started := time.Now()
+	forward, err := a.startForward(ctx)
+	if err != nil {
+		return err
+	}
 	if err := a.configure(); err != nil {
 		return err
 	}
@@ -91,7 +95,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() {
-		if err := join(ready, a.cfg); err != nil {
+		if err := a.join(ready, forward); err != nil {
 			failed(err)
 		}
 	})
@@ -105,7 +109,40 @@ func (a *agent) start(ctx context.Context) error {
 	if err := waitForCredentials(ctx, a.cfg); err != nil {
 		return err
 	}
+	if forward != nil {
+		a.servers = supervise(ctx, "watch of the API servers", a.cfg.Log, func(ctx context.Context) error {
+			return learnServers(ctx, a.cfg.kubeconfig(), forward.learn)
+		})
+	}
 	return a.startNetwork(ctx, started)
+}
+
+// startForward starts what carries the connections of this machine's programs
+// to an API server that works. A local node needs none: its one server runs on
+// the same machine, at an address that does not change.
+func (a *agent) startForward(ctx context.Context) (*forwarder, error) {
+	if a.cfg.Local {
+		return nil, nil
+	}
+	f, err := newForwarder(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.cfg.api = f.url()
+	a.forward = supervise(ctx, "forwarder", a.cfg.Log, f.run)
+	return f, nil
+}
+
+// join joins the cluster. From then on the forwarder takes only its servers.
+func (a *agent) join(ctx context.Context, forward *forwarder) error {
+	if err := join(ctx, a.cfg); err != nil || forward == nil {
+		return err
+	}
+	ca, err := a.cfg.knownCA()
+	if err != nil {
+		return err
+	}
+	return forward.trust(ca)
 }
 
 // configure writes the children's configuration.
@@ -235,6 +272,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 // stop ends everything in order: first what starts pods, then the pods, then
 // what they need.
 func (a *agent) stop(ctx context.Context) {
+	defer a.forward.stop()
 	if a.kubelet == nil { // it never was a node
 		a.containerd.stop()
 		return
@@ -245,6 +283,7 @@ func (a *agent) stop(ctx context.Context) {
 		a.step("pods", func() error { return stopPods(ctx, a.cfg.endpoint()) })
 	}
 	a.step("pod network", func() error {
+		a.servers.stop()
 		a.network.stop()
 		if !a.cfg.StopPods || a.pods == nil {
 			return nil // pods that go on running keep their network

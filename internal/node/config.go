@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,9 +24,9 @@ type Config struct {
 	RuntimeDir string // containerd, its shim, the CNI plugins and images/*.tar
 
 	ImageDirs []string // directories of image archives imported at start, besides RuntimeDir/images
-	Server    string   // URL of the API server, https://host:port
+	Servers   []string // URLs of API servers, https://host:port; one that answers is enough
 	Token     string   // bootstrap token (id.secret); only needed until the node has joined
-	NodeIP    string   // IPv4 address of the node; default: the address of the route to Server
+	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string
 
 	// ContainerRuntimeEndpoint is the CRI socket (unix:///...) of a runtime
@@ -39,6 +38,9 @@ type Config struct {
 	Local      bool   // the node shares disk and kernel with others: no image GC, no eviction
 
 	Log *slog.Logger // nil: nothing is logged
+
+	hosts []string // Servers as host:port
+	api   string   // URL at which the programs of this machine reach the API
 }
 
 // maxSocketPath is the longest path that a unix socket address holds on Linux.
@@ -62,13 +64,13 @@ func (cfg Config) complete() (Config, error) {
 	if errs := validation.IsDNS1123Subdomain(cfg.Name); len(errs) > 0 {
 		return cfg, fmt.Errorf("node name %q is not valid: %s; choose another with --node-name", cfg.Name, strings.Join(errs, "; "))
 	}
-	server, err := parseServer(cfg.Server)
-	if err != nil {
+	var err error
+	if cfg.hosts, err = parseServers(cfg.Servers); err != nil {
 		return cfg, err
 	}
-	cfg.Server = "https://" + server.Host
+	cfg.api = "https://" + cfg.hosts[0]
 	if cfg.NodeIP == "" {
-		if cfg.NodeIP, err = routeAddress(server.Host); err != nil {
+		if cfg.NodeIP, err = routeAddress(cfg.hosts); err != nil {
 			return cfg, err
 		}
 	}
@@ -96,34 +98,25 @@ func (cfg *Config) completePaths() error {
 	return nil
 }
 
-// parseServer reads the URL of the API server. Port 6443 is the default.
-func parseServer(server string) (*url.URL, error) {
-	if server == "" {
-		return nil, errors.New("no API server is set: give its address with --server https://HOST:6443")
+// routeAddress returns the local address that packets to the first of the
+// servers leave from to which there is a route. Connecting a datagram socket
+// sends nothing.
+func routeAddress(hosts []string) (string, error) {
+	var errs []error
+	for _, host := range hosts {
+		conn, err := net.Dial("udp4", host)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("find the route to the API server %s: %w", host, err))
+			continue
+		}
+		defer conn.Close()
+		addr, err := netip.ParseAddrPort(conn.LocalAddr().String())
+		if err != nil {
+			return "", fmt.Errorf("read the local address of the route to %s: %w", host, err)
+		}
+		return addr.Addr().String(), nil
 	}
-	u, err := url.Parse(server)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("API server address %q is not of the form https://HOST:PORT: correct --server", server)
-	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "6443")
-	}
-	return u, nil
-}
-
-// routeAddress returns the local address that packets to hostPort leave from.
-// Connecting a datagram socket sends nothing.
-func routeAddress(hostPort string) (string, error) {
-	conn, err := net.Dial("udp4", hostPort)
-	if err != nil {
-		return "", fmt.Errorf("find the route to the API server %s: %w; check --server, or give this node's address with --node-ip", hostPort, err)
-	}
-	defer conn.Close()
-	addr, err := netip.ParseAddrPort(conn.LocalAddr().String())
-	if err != nil {
-		return "", fmt.Errorf("read the local address of the route to %s: %w", hostPort, err)
-	}
-	return addr.Addr().String(), nil
+	return "", fmt.Errorf("%w; check --server, or give this node's address with --node-ip", errors.Join(errs...))
 }
 
 // validateLabels refuses what the API server would refuse from a kubelet:

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 // the machine the test runs on.
 func testConfig() Config {
 	return Config{
-		Name: "node-1", DataDir: "/data", RuntimeDir: "/opt/runtime", Server: "https://10.0.0.1:6443",
+		Name: "node-1", DataDir: "/data", RuntimeDir: "/opt/runtime", Servers: []string{"https://10.0.0.1:6443"},
 		NodeIP: "10.0.0.101", CgroupRoot: "/everynode-x/node-1", Local: true,
 		Labels: map[string]string{"ssd": "true", "disk": "nvme"},
 	}
@@ -75,9 +76,11 @@ func TestCompleteConfig(t *testing.T) {
 		wantErr string // part of the error; "" is success
 	}{
 		{"as it is", func(*Config) {}, ""},
-		{"no server", func(c *Config) { c.Server = "" }, "--server"},
-		{"plain HTTP", func(c *Config) { c.Server = "http://10.0.0.1:6443" }, "https://HOST:PORT"},
-		{"no scheme", func(c *Config) { c.Server = "10.0.0.1:6443" }, "https://HOST:PORT"},
+		{"no server", func(c *Config) { c.Servers = nil }, "--server"},
+		{"plain HTTP", func(c *Config) { c.Servers = []string{"http://10.0.0.1:6443"} }, "https://HOST:PORT"},
+		{"no scheme", func(c *Config) { c.Servers = []string{"10.0.0.1:6443"} }, "https://HOST:PORT"},
+		{"one bad of two", func(c *Config) { c.Servers = []string{"https://10.0.0.1:6443", "htps://10.0.0.2"} }, `"htps://10.0.0.2"`},
+		{"an empty one", func(c *Config) { c.Servers = []string{"https://10.0.0.1:6443", ""} }, "https://HOST:PORT"},
 		{"no data directory", func(c *Config) { c.DataDir = "" }, "--data-dir"},
 		{"data directory too long", func(c *Config) { c.DataDir = "/" + strings.Repeat("x", 90) }, "too long"},
 		{"long data directory, other runtime", func(c *Config) {
@@ -110,13 +113,13 @@ func TestCompleteConfig(t *testing.T) {
 
 func TestCompleteConfigDefaults(t *testing.T) {
 	cfg := testConfig()
-	cfg.Server, cfg.NodeIP = "https://127.0.0.1", ""
+	cfg.Servers, cfg.NodeIP = []string{"https://127.0.0.1", "https://127.0.0.1:6443"}, ""
 	got, err := cfg.complete()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Server != "https://127.0.0.1:6443" || got.NodeIP != "127.0.0.1" {
-		t.Errorf("server %s, address %s; want port 6443 and the loopback address", got.Server, got.NodeIP)
+	if !slices.Equal(got.hosts, []string{"127.0.0.1:6443"}) || got.api != "https://127.0.0.1:6443" || got.NodeIP != "127.0.0.1" {
+		t.Errorf("servers %s, API at %s, address %s; want port 6443 once, and the loopback address", got.hosts, got.api, got.NodeIP)
 	}
 }
 

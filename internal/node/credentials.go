@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,18 +24,18 @@ func join(ctx context.Context, cfg Config) error {
 		return keepCredentials(cfg)
 	}
 	if cfg.Token == "" {
-		return needsToken(cfg.Server, err)
+		return needsToken(cfg, err)
 	}
 	token, perr := parseToken(cfg.Token)
 	if perr != nil {
 		return perr
 	}
-	cfg.Log.Info("joining the cluster", "server", cfg.Server, "token", token.id+".***", "because", err)
-	ca, err := newDiscovery(cfg.Server, token, cfg.Log).run(ctx)
+	cfg.Log.Info("joining the cluster", "servers", cfg.hosts, "token", token.id+".***", "because", err)
+	ca, err := newDiscovery("", token, cfg.Log).any(ctx, cfg.hosts)
 	if err != nil {
 		return err
 	}
-	bootstrap, err := bootstrapKubeconfig(cfg.Server, ca, token)
+	bootstrap, err := bootstrapKubeconfig(cfg.api, ca, token)
 	if err != nil {
 		return err
 	}
@@ -55,14 +56,14 @@ func checkJoinable(cfg Config) error {
 		return nil
 	}
 	if cfg.Token == "" {
-		return needsToken(cfg.Server, err)
+		return needsToken(cfg, err)
 	}
 	_, err = parseToken(cfg.Token)
 	return err
 }
 
-func needsToken(server string, because error) error {
-	return fmt.Errorf("this machine cannot join %s without a token: %w; %s, and give it with --token", server, because, newToken)
+func needsToken(cfg Config, because error) error {
+	return fmt.Errorf("this machine cannot join %s without a token: %w; %s, and give it with --token", strings.Join(cfg.Servers, ", "), because, newToken)
 }
 
 // checkCredentials says why the node's own credentials cannot be used, if so.
@@ -71,7 +72,7 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	if err := credentialsUsable(cfg.kubeconfig(), time.Now()); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags(cfg.Server, cfg.kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags(cfg.api, cfg.kubeconfig())
 	if err != nil {
 		return fmt.Errorf("read the node's credentials: %w", err)
 	}
@@ -86,7 +87,7 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	case apierrors.IsUnauthorized(err):
 		return errors.New("the cluster does not accept its credentials any more")
 	default:
-		cfg.Log.Warn("the API server does not answer, going on with what is known", "server", cfg.Server, "err", err)
+		cfg.Log.Warn("no API server answers, going on with what is known", "servers", cfg.hosts, "err", err)
 		return nil
 	}
 }
@@ -118,7 +119,7 @@ func credentialsUsable(kubeconfig string, now time.Time) error {
 	return nil
 }
 
-// keepCredentials points credentials that work at the server's present address,
+// keepCredentials points credentials that work at where the API is reached now,
 // writes the CA in them for the kubelet's server, and drops the token.
 func keepCredentials(cfg Config) error {
 	config, err := clientcmd.LoadFromFile(cfg.kubeconfig())
@@ -129,10 +130,10 @@ func keepCredentials(cfg Config) error {
 		if err := writeFile(cfg.caFile(), cluster.CertificateAuthorityData); err != nil {
 			return err
 		}
-		if cluster.Server == cfg.Server {
+		if cluster.Server == cfg.api {
 			continue
 		}
-		cluster.Server = cfg.Server
+		cluster.Server = cfg.api
 		data, err := clientcmd.Write(*config)
 		if err != nil {
 			return fmt.Errorf("render the node's credentials: %w", err)
@@ -154,6 +155,19 @@ func forgetCredentials(cfg Config) error {
 		return fmt.Errorf("remove the node's old certificates: %w", err)
 	}
 	return nil
+}
+
+// knownCA returns the CA (PEM) of the cluster that the node has joined; nil
+// when it has not.
+func (cfg Config) knownCA() ([]byte, error) {
+	ca, err := os.ReadFile(cfg.caFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	return ca, nil
 }
 
 func dropBootstrap(cfg Config) error {

@@ -9,6 +9,10 @@
 //	       ├─ everynode kubelet     registers the Node, runs its pods
 //	       └─ everynode kube-proxy  service addresses, by nftables
 //
+// All of them reach the API through the agent, at a port of the loopback
+// interface: it carries their connections to a server that works, and knows the
+// servers from the cluster (forward.go).
+//
 // The children die with the agent (parent death signal). Containers do not:
 // their shims are no children of the agent, and the next containerd finds them
 // again. The agent itself keeps the pod network: the CNI configuration for the

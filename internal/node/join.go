@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -74,6 +75,38 @@ func (d discovery) run(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	return ca, d.retry(ctx, func(ctx context.Context) error { return d.verify(ctx, ca) })
+}
+
+// any asks all servers (host:port) at once, and believes the first that proves
+// itself. What one of them says against the token holds for all; only silence
+// of one leaves the others to be waited for.
+func (d discovery) any(ctx context.Context, servers []string) ([]byte, error) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		ca  []byte
+		err error
+	}
+	answers := make(chan answer, len(servers))
+	for _, server := range servers {
+		one := d
+		one.server = "https://" + server
+		asking.Go(func() {
+			ca, err := one.run(ctx)
+			answers <- answer{ca, err}
+		})
+	}
+	var errs []error
+	for range servers {
+		a := <-answers
+		if a.err == nil || errors.As(a.err, &errRefused{}) || errors.As(a.err, &permanent{}) {
+			return a.ca, a.err
+		}
+		errs = append(errs, a.err)
+	}
+	return nil, errors.Join(errs...)
 }
 
 // permanent marks errors that trying again does not mend.

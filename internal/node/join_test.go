@@ -143,6 +143,13 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// joinConfig is a node that is to join at server.
+func joinConfig(t *testing.T, server *fakeServer) Config {
+	t.Helper()
+	return Config{Name: "node-1", DataDir: t.TempDir(), Servers: []string{server.URL},
+		hosts: []string{server.Listener.Addr().String()}, api: server.URL, Log: discard()}
+}
+
 func TestDiscovery(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	tests := []struct {
@@ -212,6 +219,66 @@ func runDiscovery(ctx context.Context, t *testing.T, server *fakeServer, s strin
 	return ca, err
 }
 
+// Of several servers one has to answer; what it says against the token ends the
+// join, although others are still waited for.
+func TestDiscoveryAmongServers(t *testing.T) {
+	ca := newAuthority(t)
+	alive := newFakeServer(t, ca, ca).Listener.Addr().String()
+	dead, gone := deadAddress(t), deadAddress(t)
+	for _, tt := range []struct {
+		name    string
+		token   string
+		servers []string
+		wantErr []string
+		notErr  string
+	}{
+		{name: "one is dead", token: goodToken, servers: []string{dead, alive}},
+		{name: "all are dead", token: goodToken, servers: []string{dead, gone}, wantErr: []string{dead, gone, "cannot be reached"}},
+		{name: "wrong secret, one is dead", token: "abcdef.fedcba9876543210", servers: []string{dead, alive}, wantErr: []string{alive, "secret part"}, notErr: dead},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			token, err := parseToken(tt.token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := newDiscovery("", token, discard())
+			d.interval = 10 * time.Millisecond
+			if d.unreachable = time.Minute; tt.notErr == "" {
+				d.unreachable = 50 * time.Millisecond
+			}
+			got, err := d.any(t.Context(), tt.servers)
+			if len(tt.wantErr) == 0 {
+				if err != nil || !bytes.Equal(got, ca.pem) {
+					t.Errorf("CA = %s, error %v; want the cluster's", got, err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, part := range tt.wantErr {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q lacks %q", err, part)
+				}
+			}
+			if tt.notErr != "" && strings.Contains(err.Error(), tt.notErr) {
+				t.Errorf("error %q speaks of %q", err, tt.notErr)
+			}
+		})
+	}
+}
+
+// deadAddress is an address of this machine at which nothing listens.
+func deadAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func TestDiscoveryWaitsForSignature(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
@@ -250,7 +317,8 @@ func TestParseToken(t *testing.T) {
 func TestJoinWritesPrivateFiles(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
-	cfg := Config{Name: "node-1", DataDir: t.TempDir(), Server: server.URL, Token: goodToken, Log: discard()}
+	cfg := joinConfig(t, server)
+	cfg.Token = goodToken
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +337,7 @@ func TestJoinWritesPrivateFiles(t *testing.T) {
 }
 
 func TestCheckJoinable(t *testing.T) {
-	cfg := Config{DataDir: t.TempDir(), Server: "https://10.0.0.1:6443"}
+	cfg := Config{DataDir: t.TempDir(), Servers: []string{"https://10.0.0.1:6443"}}
 	if err := checkJoinable(cfg); err == nil || !strings.Contains(err.Error(), "without a token: it has not joined yet") {
 		t.Errorf("first start without a token: %v", err)
 	}
@@ -324,7 +392,7 @@ func TestJoinKeepsCredentials(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
 	server.Close()
-	cfg := Config{Name: "node-1", DataDir: t.TempDir(), Server: server.URL, Log: discard()}
+	cfg := joinConfig(t, server)
 	writeCredentials(t, cfg, ca, time.Now().Add(time.Hour))
 	if err := writeFile(cfg.bootstrapKubeconfig(), []byte("left by a crash")); err != nil {
 		t.Fatal(err)
@@ -345,7 +413,7 @@ func TestJoinKeepsCredentials(t *testing.T) {
 func TestJoinAnotherCluster(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
-	cfg := Config{Name: "node-1", DataDir: t.TempDir(), Server: server.URL, Log: discard()}
+	cfg := joinConfig(t, server)
 	writeCredentials(t, cfg, newAuthority(t), time.Now().Add(time.Hour))
 	if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "of another cluster") {
 		t.Errorf("without a token: %v", err)

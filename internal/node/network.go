@@ -15,10 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // repairEvery is how often routes and rules are put right even though no Node
@@ -62,29 +59,13 @@ func newNetwork(cfg Config, registered func()) (*network, error) {
 
 // run watches the Nodes with the node's own credentials until ctx ends.
 func (n *network) run(ctx context.Context, kubeconfig string) error {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	client, err := nodeClient(kubeconfig)
 	if err != nil {
-		return fmt.Errorf("read the node's credentials: %w", err)
-	}
-	config.ContentType = "application/vnd.kubernetes.protobuf"
-	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "everynode-agent"))
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
+		return err
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
 	nodes := factory.Core().V1().Nodes()
-	changed := make(chan struct{}, 1)
-	notify := func() {
-		select {
-		case changed <- struct{}{}:
-		default: // a look at all nodes is due already
-		}
-	}
-	_, err = nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { notify() },
-		UpdateFunc: func(any, any) { notify() },
-		DeleteFunc: func(any) { notify() },
-	})
+	changed, err := onChange(nodes.Informer())
 	if err != nil {
 		return fmt.Errorf("watch the nodes: %w", err)
 	}

@@ -1,0 +1,104 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// sharedStoreTime is how long an etcd may take to answer. Servers and
+	// members of etcd may be started at the same time, in any order.
+	sharedStoreTime = time.Minute
+	sharedStoreTry  = 5 * time.Second
+)
+
+// sharedStore is an etcd that this process did not start.
+type sharedStore struct {
+	client *clientv3.Client
+	urls   []string
+	tls    *tls.Config // nil without TLS
+	limit  time.Duration
+}
+
+func (s *settings) openSharedStore() (*sharedStore, error) {
+	c := &sharedStore{urls: s.EtcdServers, limit: sharedStoreTime}
+	if s.EtcdCAFile != "" || s.EtcdCertFile != "" {
+		info := transport.TLSInfo{CertFile: s.EtcdCertFile, KeyFile: s.EtcdKeyFile, TrustedCAFile: s.EtcdCAFile}
+		var err error
+		if c.tls, err = info.ClientConfig(); err != nil {
+			return nil, fmt.Errorf("read the certificates for etcd: %w; correct --etcd-cafile, --etcd-certfile and --etcd-keyfile", err)
+		}
+	}
+	var err error
+	c.client, err = clientv3.New(clientv3.Config{Endpoints: s.EtcdServers, TLS: c.tls, DialTimeout: sharedStoreTry, Logger: zap.NewNop()})
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the etcd at %s: %w; correct --etcd-servers", s.etcdText(), err)
+	}
+	return c, nil
+}
+
+// close cannot fail in a way that matters: what was asked has been answered.
+func (c *sharedStore) close() { _ = c.client.Close() }
+
+// do asks etcd, again and again for a while when it does not answer.
+func (c *sharedStore) do(ctx context.Context, ask func(context.Context) error) error {
+	started := time.Now()
+	for warned := false; ; warned = true {
+		try, cancel := context.WithTimeout(ctx, sharedStoreTry)
+		err := ask(try)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		why := c.explain(ctx, err)
+		if time.Since(started) >= c.limit {
+			return fmt.Errorf("etcd does not answer: %w", why)
+		}
+		if !warned {
+			klog.Warningf("Waiting for etcd: %v", why)
+		}
+		pause := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		case <-pause.C:
+		}
+	}
+}
+
+// explain finds out why etcd did not answer: its client does not say what was
+// wrong with each of its members.
+func (c *sharedStore) explain(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, sharedStoreTry)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}}
+	var errs []error
+	for _, url := range c.urls {
+		req, reqErr := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/version", nil)
+		if reqErr != nil {
+			errs = append(errs, reqErr)
+			continue
+		}
+		resp, askErr := client.Do(req)
+		if askErr != nil {
+			errs = append(errs, askErr)
+			continue
+		}
+		resp.Body.Close()
+	}
+	if len(errs) == 0 {
+		return fmt.Errorf("%w, although each of %s can be reached: do most of its members run?", err, strings.Join(c.urls, ", "))
+	}
+	return errors.Join(errs...)
+}

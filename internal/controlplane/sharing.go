@@ -1,0 +1,250 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// recordKey is where the servers of a cluster keep, in their etcd, what they
+// must agree on. It is below /registry, so that a backup of the cluster holds
+// it, and is no resource of the API.
+const recordKey = "/registry/everynode/cluster"
+
+// sharedPairs are the files below pki/ that all servers of a cluster have in
+// common, by what must not differ: a node trusts one authority, and a token
+// that one server has signed is shown to another.
+func sharedPairs() map[string][]string {
+	return map[string][]string{
+		"cluster CA":          {clusterCA + ".crt", clusterCA + ".key"},
+		"front proxy CA":      {frontProxyCA + ".crt", frontProxyCA + ".key"},
+		"service account key": {serviceAccountPub, serviceAccountKey},
+	}
+}
+
+func sharedFiles() []string {
+	files := slices.Concat(slices.Collect(maps.Values(sharedPairs()))...)
+	slices.Sort(files)
+	return files
+}
+
+// clusterRecord is what all servers of a cluster agree on.
+type clusterRecord struct {
+	// Keys are the SHA-256 sums of the public halves of sharedPairs.
+	Keys        map[string]string `json:"keys"`
+	ServiceCIDR string            `json:"serviceCIDR"`
+	PodCIDR     string            `json:"podCIDR"`
+	// Port is that of every API server: the service kubernetes has one for all.
+	Port string `json:"port"`
+	// MadeBy says, for people, which server was the first.
+	MadeBy string `json:"madeBy"`
+}
+
+// agreeWithCluster makes the identities of a server whose etcd others may use
+// as well. It refuses to when that etcd belongs to a cluster with other keys
+// or ranges. Nothing of this server is known to anybody before it returns, and
+// of servers that start at the same moment with keys of their own, one wins.
+func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
+	c, err := s.openSharedStore()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for {
+		old, revision, err := c.record(ctx)
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			if err := s.haveKeysOf(old); err != nil {
+				return err
+			}
+		}
+		if err := s.ensureIdentities(now); err != nil {
+			return err
+		}
+		ours, err := s.ownRecord()
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			return s.compareRecords(old, ours)
+		}
+		if err := s.checkUnrecorded(ctx, c); err != nil {
+			return err
+		}
+		if done, err := c.writeRecord(ctx, ours, revision); done || err != nil {
+			return err
+		}
+	}
+}
+
+// ownRecord is what this server would have the cluster agree on.
+func (s *settings) ownRecord() (*clusterRecord, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name this server: %w", err)
+	}
+	r := &clusterRecord{
+		Keys: map[string]string{}, ServiceCIDR: s.serviceRange.String(), PodCIDR: s.podRange.String(), Port: s.portText(),
+		MadeBy: fmt.Sprintf("%s (%s)", host, s.advertise),
+	}
+	for what, files := range sharedPairs() {
+		if r.Keys[what], err = sumOf(s.path("pki", files[0])); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// sumOf is the SHA-256 sum of what the first PEM block of a file holds.
+func sumOf(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read what the servers of a cluster share: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return "", fmt.Errorf("%s holds no PEM block; copy it once more from another server of the cluster, or restore it from a backup", path)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// haveKeysOf refuses to make up keys for a cluster that has some.
+func (s *settings) haveKeysOf(r *clusterRecord) error {
+	var missing []string
+	for _, name := range sharedFiles() {
+		if _, err := os.Stat(s.path("pki", name)); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, name)
+		} else if err != nil {
+			return fmt.Errorf("look for what the servers of a cluster share: %w", err)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and this server lacks its keys (%s): %s",
+			s.etcdText(), r.MadeBy, strings.Join(missing, ", "), s.howToShare())
+	}
+	return nil
+}
+
+// compareRecords says why a server with ours cannot be one of the cluster of old.
+func (s *settings) compareRecords(old, ours *clusterRecord) error {
+	var differ []string
+	for _, what := range slices.Sorted(maps.Keys(ours.Keys)) {
+		if old.Keys[what] != ours.Keys[what] {
+			differ = append(differ, what)
+		}
+	}
+	if len(differ) > 0 {
+		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and whose keys are not those in %s (%s): %s",
+			s.etcdText(), old.MadeBy, s.path("pki"), strings.Join(differ, ", "), s.howToShare())
+	}
+	for _, c := range []struct{ flag, what, was, is string }{
+		{"--service-cidr", "service range", old.ServiceCIDR, ours.ServiceCIDR},
+		{"--pod-cidr", "pod range", old.PodCIDR, ours.PodCIDR},
+		{"--listen", "port of the API server", old.Port, ours.Port},
+	} {
+		if c.was != c.is {
+			return fmt.Errorf("the cluster in the etcd at %s has the %s %s, and this server was given %s: all its servers need the same; correct %s",
+				s.etcdText(), c.what, c.was, c.is, c.flag)
+		}
+	}
+	return nil
+}
+
+func (s *settings) howToShare() string {
+	return fmt.Sprintf("copy %s from the same folder of that server, or of any other of the cluster, to %s and start again; or give this server an etcd of its own",
+		strings.Join(sharedFiles(), ", "), s.path("pki"))
+}
+
+func (s *settings) etcdText() string { return strings.Join(s.EtcdServers, ",") }
+
+// record reads what the cluster agrees on, and the revision to replace it at.
+// It is nil when there is none, or when somebody has emptied it to change it.
+func (c *sharedStore) record(ctx context.Context) (*clusterRecord, int64, error) {
+	var got *clientv3.GetResponse
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		got, err = c.client.Get(ctx, recordKey)
+		return err
+	})
+	if err != nil || len(got.Kvs) == 0 {
+		return nil, 0, err
+	}
+	if len(got.Kvs[0].Value) == 0 {
+		return nil, got.Kvs[0].ModRevision, nil
+	}
+	r := &clusterRecord{}
+	if err := json.Unmarshal(got.Kvs[0].Value, r); err != nil || len(r.Keys) == 0 {
+		return nil, 0, fmt.Errorf("%s in etcd is not what an everynode server writes there (%q): restore it from a backup", recordKey, got.Kvs[0].Value)
+	}
+	return r, got.Kvs[0].ModRevision, nil
+}
+
+// writeRecord writes r unless somebody has written another since revision.
+func (c *sharedStore) writeRecord(ctx context.Context, r *clusterRecord, revision int64) (done bool, err error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return false, fmt.Errorf("encode what the servers agree on: %w", err)
+	}
+	err = c.do(ctx, func(ctx context.Context) error {
+		got, err := c.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(recordKey), "=", revision)).
+			Then(clientv3.OpPut(recordKey, string(data))).Commit()
+		if err == nil {
+			done = got.Succeeded
+		}
+		return err
+	})
+	return done, err
+}
+
+// checkUnrecorded looks at an etcd without a record. It may hold a cluster
+// that was made before there were records, or that everynode did not make.
+func (s *settings) checkUnrecorded(ctx context.Context, c *sharedStore) error {
+	var info, namespace *clientv3.GetResponse
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		if info, err = c.client.Get(ctx, "/registry/configmaps/kube-public/cluster-info"); err != nil {
+			return err
+		}
+		namespace, err = c.client.Get(ctx, "/registry/namespaces/kube-system", clientv3.WithCountOnly())
+		return err
+	})
+	if err != nil || namespace.Count == 0 {
+		return err
+	}
+	if len(info.Kvs) == 0 {
+		return fmt.Errorf("the etcd at %s holds a Kubernetes cluster that everynode did not make: give this server an etcd of its own", s.etcdText())
+	}
+	theirs, err := authorityInStore(info.Kvs[0].Value)
+	if err != nil {
+		return fmt.Errorf("read the CA of the cluster in the etcd at %s: %w", s.etcdText(), err)
+	}
+	path := s.path("pki", clusterCA+".crt")
+	ours, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the cluster's authority: %w", err)
+	}
+	if !sameCertificate(theirs, ours) {
+		return fmt.Errorf("the etcd at %s holds a cluster with another CA than the one in %s: %s", s.etcdText(), filepath.Dir(path), s.howToShare())
+	}
+	return nil
+}
+
+func sameCertificate(a, b []byte) bool {
+	first, _ := pem.Decode(a)
+	second, _ := pem.Decode(b)
+	return first != nil && second != nil && string(first.Bytes) == string(second.Bytes)
+}

@@ -1,0 +1,378 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// forwardPort is where programs of the node reach an API server, unless
+	// something else listens there.
+	forwardPort = 6444
+
+	probeEvery   = 5 * time.Second
+	probeTimeout = 3 * time.Second
+	// probeAgain is the pause after a probe that failed, and probesMissed how
+	// many that fail one after the other make a server a dead one.
+	probeAgain   = time.Second
+	probesMissed = 2
+	// stagger is how long a server may take to answer before the next is asked
+	// as well, when one is chosen.
+	stagger = 250 * time.Millisecond
+	// homeAfter is how long a node stays with a server that is not the first of
+	// its order, at least; at most twice that.
+	homeAfter = 5 * time.Minute
+)
+
+// forwarder carries TCP connections of this machine to an API server that
+// works. It sees nothing of what is in them: TLS goes on to the server.
+//
+// All connections go to one server, the current one, as long as it works. When
+// another takes its place, what is still connected to the old one is cut, so
+// that it connects again: a kubelet would wait for a dead machine's answer for
+// longer than its node may be silent.
+type forwarder struct {
+	cfg      Config
+	listener net.Listener
+	probe    probe
+
+	choosing sync.Mutex // held while another server is looked for
+
+	mu      sync.Mutex
+	servers serverList
+	current string                // "": none is known to work
+	since   time.Time             // when it became the current one
+	carried map[*carried]struct{} // nil once the forwarder has ended
+}
+
+// carried is one connection: both its ends, and where it leads.
+type carried struct {
+	server     string
+	client, up net.Conn
+}
+
+// newForwarder listens at the port of the last time, so that copies of the
+// node's credentials stay valid, or else at another.
+func newForwarder(cfg Config) (*forwarder, error) {
+	old := cfg.recall()
+	listener, err := listenLoopback(old.Port, forwardPort, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := &forwarder{cfg: cfg, listener: listener, carried: map[*carried]struct{}{},
+		servers: serverList{given: cfg.hosts, listed: old.Servers}}
+	ca, err := cfg.knownCA()
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	if _, err := f.probe.trust(ca); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	if f.port() != old.Port {
+		old.Port = f.port()
+		if err := cfg.remember(old); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	}
+	return f, nil
+}
+
+// listenLoopback takes the first port that is free. Port 0 is any; it is left
+// out where it is not the last.
+func listenLoopback(ports ...int) (listener net.Listener, err error) {
+	for i, port := range ports {
+		if port == 0 && i < len(ports)-1 {
+			continue
+		}
+		if listener, err = net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(port))); err == nil {
+			return listener, nil
+		}
+	}
+	return nil, fmt.Errorf("listen on %s for the programs of this node: %w", loopback, err)
+}
+
+func (f *forwarder) port() int { return f.listener.Addr().(*net.TCPAddr).Port }
+
+// url is where programs of this machine reach the cluster's API.
+func (f *forwarder) url() string { return "https://" + f.listener.Addr().String() }
+
+// trust takes a CA that became known, and looks for a server of it.
+func (f *forwarder) trust(ca []byte) error {
+	changed, err := f.probe.trust(ca)
+	if !changed || err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current = ""
+	return nil
+}
+
+// run carries connections until ctx ends.
+func (f *forwarder) run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer f.probe.close()
+	defer context.AfterFunc(ctx, f.end)()
+	all.Go(func() { f.watch(ctx) })
+	for {
+		client, err := f.listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			f.cfg.Log.Error("cannot take a connection for an API server", "err", err)
+			pause(ctx, probeAgain)
+			continue
+		}
+		all.Go(func() { f.carry(ctx, client) })
+	}
+}
+
+// end closes all there is.
+func (f *forwarder) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listener.Close()
+	for c := range f.carried {
+		c.cut()
+	}
+	f.carried = nil
+}
+
+func (c *carried) cut() {
+	c.client.Close()
+	c.up.Close()
+}
+
+// carry connects client with a server until one of them has enough.
+func (f *forwarder) carry(ctx context.Context, client net.Conn) {
+	defer client.Close()
+	server, up, err := f.connect(ctx)
+	if err != nil {
+		f.cfg.Log.Debug("no API server takes a connection", "err", err)
+		return
+	}
+	c := &carried{server, client, up}
+	defer c.cut()
+	if !f.add(c) {
+		return
+	}
+	defer f.remove(c)
+	var ways sync.WaitGroup
+	ways.Go(func() { copyOneWay(up, client) })
+	copyOneWay(client, up)
+	ways.Wait()
+}
+
+// copyOneWay copies until from ends, and says so to the other side. When it
+// cannot, nothing more is to come from there either.
+func copyOneWay(to, from net.Conn) {
+	if _, err := io.Copy(to, from); err != nil {
+		to.Close()
+		from.Close()
+		return
+	}
+	if half, ok := to.(*net.TCPConn); ok {
+		_ = half.CloseWrite() // it may be closed already
+	}
+}
+
+// add notes a connection. It is false when the server is not to be used any
+// more by now.
+func (f *forwarder) add(c *carried) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.carried == nil || (f.current != "" && f.current != c.server) {
+		return false
+	}
+	f.carried[c] = struct{}{}
+	return true
+}
+
+func (f *forwarder) remove(c *carried) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.carried, c)
+}
+
+// connect connects to the current server, or to another one when it does not
+// answer.
+func (f *forwarder) connect(ctx context.Context) (server string, up net.Conn, err error) {
+	server = f.now()
+	if server != "" {
+		if up, err = dial(ctx, server); err == nil {
+			return server, up, nil
+		}
+	}
+	var errs []error
+	for _, next := range f.replace(ctx, server, err) {
+		if up, err = dial(ctx, next); err == nil {
+			return next, up, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", nil, errors.Join(errs...)
+}
+
+func dial(ctx context.Context, server string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return (&net.Dialer{}).DialContext(ctx, "tcp", server)
+}
+
+func (f *forwarder) now() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current
+}
+
+func (f *forwarder) order() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.servers.order(f.cfg.Name)
+}
+
+// replace finds a server that is ready to take the place of the one that
+// failed, and returns it. When there is none it returns all in their order: a
+// server that is not ready may yet be better than none.
+func (f *forwarder) replace(ctx context.Context, failed string, why error) []string {
+	f.choosing.Lock()
+	defer f.choosing.Unlock()
+	if now := f.now(); now != failed {
+		return []string{now} // it was replaced meanwhile
+	}
+	order := f.order()
+	best := f.firstReady(ctx, slices.DeleteFunc(slices.Clone(order), func(s string) bool { return s == failed }))
+	if best == "" {
+		return order
+	}
+	f.use(best, why)
+	return []string{best}
+}
+
+// firstReady asks the servers one after the other, the next when the last has
+// not answered for a moment, and returns the first that is ready; "" for none.
+func (f *forwarder) firstReady(ctx context.Context, servers []string) string {
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	answers := make(chan string, len(servers)) // "" for one that is not ready
+	open, next := 0, 0
+	for next < len(servers) || open > 0 {
+		var moment <-chan time.Time
+		if next < len(servers) {
+			server := servers[next]
+			asking.Go(func() {
+				if f.probe.ready(ctx, server) != nil {
+					server = ""
+				}
+				answers <- server
+			})
+			next, open, moment = next+1, open+1, time.After(stagger)
+		}
+		select {
+		case server := <-answers:
+			if server != "" {
+				return server
+			}
+			open--
+		case <-moment:
+		}
+	}
+	return ""
+}
+
+// use makes a server the current one, and cuts what leads to others.
+func (f *forwarder) use(server string, why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	attrs := []any{slog.String("server", server)}
+	if f.current != "" {
+		attrs = append(attrs, slog.String("before", f.current), slog.Any("why", why))
+	}
+	f.cfg.Log.Info("using an API server", attrs...)
+	f.current, f.since = server, time.Now()
+	for c := range f.carried {
+		if c.server != server {
+			c.cut()
+		}
+	}
+}
+
+// watch looks whether the current server still works, and replaces it when it
+// does not, until ctx ends.
+func (f *forwarder) watch(ctx context.Context) {
+	stay := homeAfter + rand.N(homeAfter) // or all nodes would come back to a server at once
+	missed := 0
+	for ctx.Err() == nil {
+		server := f.now()
+		if server == "" {
+			f.replace(ctx, "", nil)
+			pause(ctx, probeAgain)
+			continue
+		}
+		err := f.probe.ready(ctx, server)
+		switch {
+		case err == nil:
+			missed = 0
+			f.goHome(ctx, server, stay)
+			pause(ctx, probeEvery)
+			continue
+		case ctx.Err() != nil:
+			return
+		}
+		if missed++; missed >= probesMissed {
+			f.replace(ctx, server, err)
+			missed = 0
+		}
+		pause(ctx, probeAgain)
+	}
+}
+
+// goHome returns to the first server of the order when the node has been with
+// another for long: else all nodes would end up with the one that was restarted
+// last.
+func (f *forwarder) goHome(ctx context.Context, server string, stay time.Duration) {
+	f.mu.Lock()
+	home, long := f.servers.order(f.cfg.Name)[0], time.Since(f.since) >= stay
+	f.mu.Unlock()
+	if long && home != server && f.probe.ready(ctx, home) == nil {
+		f.use(home, errors.New("it is this node's first choice, and works again"))
+	}
+}
+
+// learn takes the servers that the cluster lists, and remembers them.
+func (f *forwarder) learn(listed []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.servers.with(listed)
+	known := func(l serverList) []string { return slices.Concat(l.listed, l.former) }
+	same := slices.Equal(slices.Sorted(slices.Values(known(f.servers))), slices.Sorted(slices.Values(known(next))))
+	f.servers = next
+	if same {
+		return nil
+	}
+	f.cfg.Log.Info("the cluster has these API servers", "servers", listed)
+	return f.cfg.remember(remembered{Port: f.port(), Servers: known(next)})
+}
+
+// pause waits, at most until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,333 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// apiStub is an API server as far as the forwarder can tell: /readyz, /name, and
+// /hold, which answers and then keeps the connection open.
+type apiStub struct {
+	*httptest.Server
+	name   string
+	silent atomic.Bool // takes connections and answers nothing
+	broken atomic.Bool // is not ready
+	done   chan struct{}
+}
+
+func newAPIStub(t *testing.T, ca authority, name string) *apiStub {
+	t.Helper()
+	s := &apiStub{name: name, done: make(chan struct{})}
+	s.Server = httptest.NewUnstartedServer(s)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, time.Now().Add(time.Hour))}}
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.StartTLS()
+	t.Cleanup(s.kill)
+	return s
+}
+
+// kill ends it as a crash does.
+func (s *apiStub) kill() {
+	select {
+	case <-s.done:
+		return
+	default:
+		close(s.done)
+	}
+	s.CloseClientConnections()
+	s.Close()
+}
+
+func (s *apiStub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case s.silent.Load():
+		select {
+		case <-r.Context().Done():
+		case <-s.done:
+		}
+	case s.broken.Load() && r.URL.Path == "/readyz":
+		http.Error(w, "not ready", http.StatusInternalServerError)
+	case r.URL.Path == "/hold":
+		fmt.Fprintln(w, s.name)
+		_ = http.NewResponseController(w).Flush() // the client shows whether it came
+		select {
+		case <-r.Context().Done():
+		case <-s.done:
+		}
+	default:
+		fmt.Fprintln(w, s.name)
+	}
+}
+
+func (s *apiStub) address() string { return s.Listener.Addr().String() }
+
+// forwarding is a forwarder under test, and a client of it that trusts ca.
+type forwarding struct {
+	*forwarder
+	client *http.Client
+	log    *bytes.Buffer
+}
+
+func startForwarder(t *testing.T, ca authority, dataDir string, servers ...string) *forwarding {
+	t.Helper()
+	cfg := Config{Name: "node-1", DataDir: dataDir, hosts: servers, Log: discard()}
+	if err := writeFile(cfg.caFile(), ca.pem); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newForwarder(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	return &forwarding{forwarder: f, client: &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true,
+	}}}
+}
+
+// ask returns the name of the server that answers through the forwarder.
+func (f *forwarding) ask(t *testing.T) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url()+"/name", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	name, err := io.ReadAll(resp.Body)
+	return strings.TrimSpace(string(name)), err
+}
+
+// hold opens a connection that its server keeps open. It returns the server's
+// name, and a channel that tells how the connection ended.
+func (f *forwarding) hold(t *testing.T) (name string, ended <-chan error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url()+"/hold", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(resp.Body)
+	name, err = reader.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := make(chan error, 1)
+	go func() {
+		_, err := reader.ReadByte()
+		end <- errors.Join(err, resp.Body.Close())
+	}()
+	return strings.TrimSpace(name), end
+}
+
+// pairOf starts two servers and a forwarder to them. The first is the one that
+// the forwarder uses.
+func pairOf(t *testing.T) (first, second *apiStub, f *forwarding) {
+	t.Helper()
+	ca := newAuthority(t)
+	first, second = newAPIStub(t, ca, "a"), newAPIStub(t, ca, "b")
+	f = startForwarder(t, ca, t.TempDir(), first.address(), second.address())
+	if f.order()[0] == second.address() {
+		first, second = second, first
+	}
+	name, err := f.ask(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != first.name { // the machine was busy, and the other answered earlier
+		first, second = second, first
+	}
+	return first, second, f
+}
+
+func TestForwarderFailsOver(t *testing.T) {
+	first, second, f := pairOf(t)
+	name, ended := f.hold(t)
+	if name != first.name {
+		t.Fatalf("a connection goes to %s, not to the server in use, %s", name, first.name)
+	}
+	first.kill()
+	if err := <-ended; err == nil {
+		t.Error("the connection to a server that was killed did not break")
+	}
+	if name, err := f.ask(t); name != second.name {
+		t.Errorf("after the server in use was killed %q answers (%v), not %s", name, err, second.name)
+	}
+}
+
+// A server that takes connections and answers nothing, as one whose process
+// stands still, is found by asking. What is connected to it is cut.
+func TestForwarderCutsConnectionsOfDeadServer(t *testing.T) {
+	for _, how := range []string{"silent", "not ready"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			first, second, f := pairOf(t)
+			name, ended := f.hold(t)
+			if name != first.name {
+				t.Fatalf("a connection goes to %s", name)
+			}
+			begin := time.Now()
+			first.silent.Store(how == "silent")
+			first.broken.Store(how != "silent")
+			limit := time.NewTimer(30 * time.Second)
+			defer limit.Stop()
+			select {
+			case err := <-ended:
+				t.Logf("cut after %s: %v", time.Since(begin).Round(time.Millisecond), err)
+			case <-limit.C:
+				t.Fatal("the connection to the dead server is still there")
+			}
+			if name, err := f.ask(t); name != second.name {
+				t.Errorf("%q answers (%v), not %s", name, err, second.name)
+			}
+		})
+	}
+}
+
+// When no server is ready nothing is cut: the one in use is as good as any.
+func TestForwarderKeepsWhatItHas(t *testing.T) {
+	first, second, f := pairOf(t)
+	name, ended := f.hold(t)
+	first.broken.Store(true)
+	second.broken.Store(true)
+	f.replace(t.Context(), first.address(), errors.New("it is not ready"))
+	if got, err := f.ask(t); err != nil || got != name {
+		t.Errorf("%q answers (%v), not %s", got, err, name)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("a connection was cut although no server is better: %v", err)
+	default:
+	}
+}
+
+// The servers that the cluster lists are used by an agent that is started again,
+// though none of those on its command line is left, at the same port.
+func TestForwarderRemembersServers(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	given, listed := newAPIStub(t, ca, "given"), newAPIStub(t, ca, "listed")
+	f := startForwarder(t, ca, dir, given.address())
+	if name, err := f.ask(t); name != "given" {
+		t.Fatalf("%q answers: %v", name, err)
+	}
+	if err := f.learn([]string{listed.address()}); err != nil {
+		t.Fatal(err)
+	}
+	port := f.port()
+	f.end()
+	given.kill()
+	again := startForwarder(t, ca, dir, given.address())
+	if again.port() != port {
+		t.Errorf("port %d, it was %d", again.port(), port)
+	}
+	if name, err := again.ask(t); name != "listed" {
+		t.Errorf("%q answers (%v), not the remembered server", name, err)
+	}
+}
+
+// Somebody else at an address where a server was is not asked for anything.
+func TestForwarderKnowsItsCluster(t *testing.T) {
+	ca := newAuthority(t)
+	foreign, own := newAPIStub(t, newAuthority(t), "foreign"), newAPIStub(t, ca, "own")
+	f := startForwarder(t, ca, t.TempDir(), foreign.address(), own.address())
+	if name, err := f.ask(t); name != "own" {
+		t.Errorf("%q answers: %v", name, err)
+	}
+}
+
+// Without any server a connection ends at once, in place of hanging.
+func TestForwarderWithoutServers(t *testing.T) {
+	ca := newAuthority(t)
+	f := startForwarder(t, ca, t.TempDir(), deadAddress(t), deadAddress(t))
+	begin := time.Now()
+	if name, err := f.ask(t); err == nil {
+		t.Errorf("%q answers", name)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %s to find out", took)
+	}
+}
+
+// A port that is taken is no hindrance.
+func TestForwarderTakesAnotherPort(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := Config{DataDir: t.TempDir(), Log: discard()}
+	taken := l.Addr().(*net.TCPAddr).Port
+	if err := cfg.remember(remembered{Port: taken, Servers: []string{"192.0.2.1:6443"}}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newForwarder(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.end()
+	if got := cfg.recall(); got.Port == taken || got.Port != f.port() || len(got.Servers) != 1 {
+		t.Errorf("remembered: %+v; want the new port %d, and the server", got, f.port())
+	}
+}
+
+func TestServerListOrder(t *testing.T) {
+	l := serverList{given: []string{"a:1", "b:1"}, listed: []string{"b:1", "c:1"}, former: []string{"d:1", "a:1"}}
+	got := l.order("node-1")
+	if sorted := slices.Sorted(slices.Values(got)); !slices.Equal(sorted, []string{"a:1", "b:1", "c:1", "d:1"}) || got[3] != "d:1" {
+		t.Errorf("order %v: want each once, and the former one last", got)
+	}
+	first := map[string]int{}
+	for i := range 3000 {
+		first[l.order(fmt.Sprint("node-", i))[0]]++
+	}
+	for _, server := range []string{"a:1", "b:1", "c:1"} {
+		if first[server] < 800 || first[server] > 1200 {
+			t.Errorf("%d of 3000 nodes use %s first", first[server], server)
+		}
+	}
+}
+
+func TestServerListRemembers(t *testing.T) {
+	l := serverList{given: []string{"g:1"}}
+	for i := range 40 {
+		l = l.with([]string{fmt.Sprintf("s%d:1", i)})
+	}
+	if l.listed[0] != "s39:1" || l.former[0] != "s38:1" || len(l.former) != maxFormer {
+		t.Errorf("listed %v, former %v", l.listed, l.former)
+	}
+	if l = l.with([]string{"s38:1", "s39:1"}); slices.Contains(l.former, "s38:1") {
+		t.Errorf("a server that is back is among the former ones: %v", l.former)
+	}
+}

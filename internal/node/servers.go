@@ -1,0 +1,120 @@
+package node
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+)
+
+// maxFormer is how many servers are remembered that the cluster lists no more.
+const maxFormer = 16
+
+// serverList is what the agent knows of the cluster's API servers, each as
+// host:port.
+type serverList struct {
+	given  []string // on the command line
+	listed []string // by the cluster, when it was last asked
+	former []string // those that it listed before, the latest first
+}
+
+// order returns the servers in the order in which the node called name tries
+// them. The first of it is the one that the node uses when all work; it differs
+// from node to node, so that they spread over the servers, and a new server
+// draws few of them away from the others.
+func (l serverList) order(name string) []string {
+	weight := func(server string) []byte {
+		sum := sha256.Sum256([]byte(name + " " + server))
+		return sum[:]
+	}
+	now := slices.Concat(l.given, l.listed)
+	slices.SortFunc(now, func(a, b string) int { return bytes.Compare(weight(a), weight(b)) })
+	now = slices.Compact(now)
+	for _, server := range l.former {
+		if !slices.Contains(now, server) {
+			now = append(now, server)
+		}
+	}
+	return now
+}
+
+// with returns the list after the cluster has listed other servers. It forgets
+// those of before late: all that it lists now may be gone one day, too.
+func (l serverList) with(listed []string) serverList {
+	var former []string
+	for _, server := range slices.Concat(l.listed, l.former) {
+		if !slices.Contains(listed, server) && !slices.Contains(former, server) && len(former) < maxFormer {
+			former = append(former, server)
+		}
+	}
+	return serverList{given: l.given, listed: listed, former: former}
+}
+
+// remembered is the file in which an agent keeps, over its own end, what it
+// knows of the servers, and the port at which its programs reach them.
+type remembered struct {
+	Port    int      `json:"port"`
+	Servers []string `json:"servers,omitempty"`
+}
+
+func (cfg Config) serversFile() string { return cfg.path("servers.json") }
+
+// recall reads what an earlier run of the agent has remembered. A file that
+// nothing can be made of is as good as none: the servers on the command line do.
+func (cfg Config) recall() remembered {
+	var r remembered
+	data, err := os.ReadFile(cfg.serversFile())
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		cfg.Log.Warn("what is remembered of the API servers cannot be read, going on without", "file", cfg.serversFile(), "err", err)
+		return remembered{}
+	}
+	return r
+}
+
+func (cfg Config) remember(r remembered) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode what is known of the API servers: %w", err)
+	}
+	return writeFile(cfg.serversFile(), append(data, '\n'))
+}
+
+// parseServers reads the URLs of API servers and returns them as host:port,
+// without repeats.
+func parseServers(servers []string) ([]string, error) {
+	if len(servers) == 0 {
+		return nil, errors.New("no API server is set: give its address with --server https://HOST:6443")
+	}
+	var hosts []string
+	for _, server := range servers {
+		u, err := parseServer(server)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(hosts, u.Host) {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts, nil
+}
+
+// parseServer reads the URL of an API server. Port 6443 is the default.
+func parseServer(server string) (*url.URL, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("API server address %q is not of the form https://HOST:PORT: correct --server", server)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "6443")
+	}
+	return u, nil
+}
