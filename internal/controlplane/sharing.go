@@ -83,8 +83,10 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 		if old != nil {
 			return s.compareRecords(old, ours)
 		}
-		if err := s.checkUnrecorded(ctx, c); err != nil {
-			return err
+		if revision == 0 { // else somebody has emptied the record, and wants other keys
+			if err := s.checkUnrecorded(ctx, c); err != nil {
+				return err
+			}
 		}
 		if done, err := c.writeRecord(ctx, ours, revision); done || err != nil {
 			return err

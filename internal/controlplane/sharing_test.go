@@ -192,10 +192,18 @@ func TestServersFindACluster(t *testing.T) {
 
 	// An operator who wants other keys empties the record.
 	put(recordKey, "")
-	put("/registry/configmaps/kube-public/cluster-info", "")
-	wantRefusal(t, "an unreadable cluster-info", sharingServer(t, etcd).agree(t), "read the CA of the cluster")
+	next := sharingServer(t, etcd)
+	if err := next.agree(t); err != nil {
+		t.Error("the first server after the record was emptied: ", err)
+	}
+	wantRefusal(t, "the old keys", first.agree(t), "cluster CA, front proxy CA, service account key")
 	put(recordKey, "nonsense")
-	wantRefusal(t, "an unreadable record", first.agree(t), recordKey, "backup")
+	wantRefusal(t, "an unreadable record", next.agree(t), recordKey, "backup")
+	if _, err := client.Delete(t.Context(), recordKey); err != nil {
+		t.Fatal(err)
+	}
+	put("/registry/configmaps/kube-public/cluster-info", "")
+	wantRefusal(t, "an unreadable cluster-info", next.agree(t), "read the CA of the cluster")
 }
 
 func TestEtcdDoesNotAnswer(t *testing.T) {
