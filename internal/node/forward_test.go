@@ -2,7 +2,6 @@ package node
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -80,7 +79,6 @@ func (s *apiStub) address() string { return s.Listener.Addr().String() }
 type forwarding struct {
 	*forwarder
 	client *http.Client
-	log    *bytes.Buffer
 }
 
 func startForwarder(t *testing.T, ca authority, dataDir string, servers ...string) *forwarding {
