@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -96,6 +97,25 @@ func directions(t *testing.T, test func(t *testing.T, l *lab, from, to controlle
 	t.Run("and back", func(t *testing.T) { test(t, newLab(t), ours, upstream) })
 }
 
+// judge watches over I1 and I4 from here on, before there are nodes. What it
+// returns is called when a controller has ended, and at the end: ours must have
+// kept them while it worked. Upstream breaks its budget now and then.
+func (l *lab) judge() func(worked controller) {
+	o := newObserver()
+	(&truth{t: l.t, tell: o.see, store: shared.store}).follow()
+	var before findings
+	return func(worked controller) {
+		l.t.Helper()
+		l.do(o.reached(l.t.Context(), shared.store.Server.KV().Rev()))
+		now := o.results()
+		if worked.name == ours.name && (now.doubles != before.doubles || now.breaches != before.breaches) {
+			l.t.Errorf("two pods on a node %v times and the budget broken %v times, were %v and %v:\n%s",
+				now.doubles, now.breaches, before.doubles, before.breaches, strings.Join(now.wrong, "\n"))
+		}
+		before = now
+	}
+}
+
 // TestHandover moves a cluster from one controller to the other and shows that
 // no pod restarts for it.
 func TestHandover(t *testing.T) {
@@ -153,9 +173,11 @@ func handoverHistory(t *testing.T, l *lab, from, to controller) {
 }
 
 // handoverRollout: in the middle, the new one goes on from there. Pods of the
-// new template stay; each old one is replaced once.
+// new template stay; each old one is replaced once; and what is down at the moment
+// of the handover counts against the budget as what is taken down after it.
 func handoverRollout(l *lab, from, to controller, strategy func(*appsv1.DaemonSet)) {
 	nodes := []string{"n1", "n2", "n3", "n4"}
+	judge := l.judge()
 	r := l.begin(from, agent(strategy), nodes...)
 	l.kubelet.change(onlyImages("agent:1"))
 	l.edit(image("agent:2"))
@@ -164,6 +186,7 @@ func handoverRollout(l *lab, from, to controller, strategy func(*appsv1.DaemonSe
 	})
 	l.rest()
 	r.stop()
+	judge(from)
 	half := l.uids()
 	r = l.start(to)
 	l.rest()
@@ -173,6 +196,7 @@ func handoverRollout(l *lab, from, to controller, strategy func(*appsv1.DaemonSe
 	l.kubelet.change(anyImage)
 	l.until("the update is done", func() bool { return l.everywhere("agent:2") })
 	l.rest()
+	judge(to)
 	after := l.uids()
 	for uid, what := range half {
 		if _, stays := after[uid]; stays != (what[len(what)-1] == '2') {
@@ -238,12 +262,14 @@ func handoverOld(t *testing.T, l *lab) {
 
 // handoverOldRollout: the same in the middle of a rollout.
 func handoverOldRollout(t *testing.T, l *lab) {
+	judge := l.judge()
 	r := l.begin(upstream, agent(rolling(1, 0)), "n1", "n2", "n3")
 	l.kubelet.change(onlyImages("agent:1"))
 	l.edit(image("agent:2"))
 	l.until("the update has begun", func() bool { return slices.Contains(slices.Collect(maps.Values(l.images())), "agent:2") })
 	l.rest()
 	r.stop()
+	judge(upstream)
 	l.ageRevisions()
 	half := l.uids()
 	l.start(ours)
@@ -254,6 +280,7 @@ func handoverOldRollout(t *testing.T, l *lab) {
 	l.kubelet.change(anyImage)
 	l.until("the update is done", func() bool { return l.everywhere("agent:2") })
 	l.rest()
+	judge(ours)
 	after := l.uids()
 	for uid, what := range half {
 		if _, stays := after[uid]; stays != (what[len(what)-1] == '2') {
