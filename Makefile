@@ -17,6 +17,7 @@ SOURCES := $(shell find cmd internal \( -type d -o -type f ! -name '*_test.go' \
 BENCH_SOURCES := $(shell find bench -type f -name '*.go' ! -name '*_test.go')
 RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
 CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
+RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
 IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
 
 .PHONY: help
@@ -38,11 +39,11 @@ down: ## stop what make up started
 	@bin/everynode down
 
 .PHONY: test
-test: build image bin/tools/helm test-packages ## every test; those with real nodes need root
+test: build image stock bin/tools/helm test-packages ## every test; those with real nodes need root
 	@tools/test
 
 .PHONY: test-long
-test-long: build image bin/tools/helm skew test-packages ## the same, longer and three times over
+test-long: build image stock bin/tools/helm skew test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
@@ -91,7 +92,7 @@ packages:
 	@tools/need runc nftables:nft iproute2:ip busybox-static:busybox
 
 test-packages:
-	@if [[ $$(id -u) == 0 ]]; then tools/need gcc libc6-dev:/usr/include/stdlib.h; fi
+	@if [[ $$(id -u) == 0 ]]; then tools/need gcc libc6-dev:/usr/include/stdlib.h openssl; fi
 
 # The version is an input like any other: its file changes only when it does.
 .PHONY: version
@@ -125,6 +126,26 @@ bin/skew/%/kube-apiserver: internal/compat/skew/%/go.mod internal/compat/skew/%/
 	go -C $(<D) build -o $(CURDIR)/$@ -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" tool
 	@touch $@
 
+# A Kubernetes of nobody's own, to install the engine on: etcd and Kubernetes' programs as they come from their modules,
+# kubeadm to make a cluster of them, and ctr to load images into it. kubeadm runs the control plane from images.
+STOCK_IMAGES := $(patsubst %,bin/stock/images/%.tar,etcd kube-apiserver kube-controller-manager kube-scheduler)
+.PHONY: stock
+stock: bin/stock/.built $(STOCK_IMAGES) ## a stock Kubernetes for the tests, bin/stock
+
+bin/stock/.built: go.mod go.sum runtime/go.mod
+	@mkdir -p bin/stock
+	version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes); minor=$${version#v*.}; base=k8s.io/component-base/version; \
+	go build -o bin/stock/ -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" tool
+	mv bin/stock/server bin/stock/etcd
+	go -C runtime build -tags $(RUNTIME_TAGS) -ldflags '-s -w' -o ../bin/stock/ github.com/containerd/containerd/v2/cmd/ctr
+	@touch $@
+
+bin/stock/images/%.tar: bin/stock/.built internal/node/build.go | bin/everynode
+	@mkdir -p bin/rootfs/$*
+	@ln -f bin/stock/$* bin/rootfs/$*/
+	$(IMAGE_BUILD) bin/rootfs/$* --env PATH=/ --output $@ \
+	  --name everynode.local/$*:$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+
 bin/kubectl: | bin/everynode
 	ln -sf everynode $@
 
@@ -132,7 +153,7 @@ bin/kubectl: | bin/everynode
 bin/runtime/.built: $(RUNTIME_SOURCES)
 	@mkdir -p bin/runtime
 	version=$$(go -C runtime list -m -f '{{.Version}}' github.com/containerd/containerd/v2); \
-	go -C runtime build -tags 'no_btrfs no_zfs no_devmapper' \
+	go -C runtime build -tags $(RUNTIME_TAGS) \
 	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool
 	go -C runtime build -ldflags '-s -w' -o ../bin/rootfs/pause/ ./pause
 	@touch $@

@@ -136,11 +136,14 @@ func (c *cluster) report() {
 		{"kubectl", "--request-timeout=5s", "get", "nodes,daemonsets,pods", "-A", "-o", "wide"},
 		{"kubectl", "--request-timeout=5s", "get", "events", "-A", "--sort-by=.metadata.creationTimestamp"},
 	} {
+		if args[0] == "kubectl" && c.config != "" {
+			args = append(args, "--kubeconfig="+c.config)
+		}
 		out, err := c.run(ctx, args...)
 		c.t.Logf("everynode %s: %v\n%s", strings.Join(args, " "), err, lastLines(out))
 	}
-	for _, pattern := range []string{"*.log", "nodes/*/*.log"} {
-		logs, err := filepath.Glob(filepath.Join(c.dataDir, pattern))
+	for _, pattern := range []string{c.dataDir + "/*.log", c.dataDir + "/nodes/*/*.log", c.workDir + "/*/*.log", c.workDir + "/*/var/log/pods/*/*/*.log"} {
+		logs, err := filepath.Glob(pattern)
 		if err != nil {
 			c.t.Logf("find the logs: %v", err)
 		}

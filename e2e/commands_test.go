@@ -91,6 +91,9 @@ func commandTable() map[string]scriptCommand {
 		// writer start; writer check AT-LEAST: write all the time, then find all
 		// again that the API has acknowledged.
 		"writer": writer,
+		// printed HEADING TEXT FILE: write commands that docs/install.md prints into a
+		// file, the code block under the heading that has the text in it.
+		"printed": printed,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
 		"tmpfs": tmpfs,
 	}
@@ -218,7 +221,7 @@ func command(ctx context.Context, ts *testscript.TestScript, name string, args .
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "TMPDIR", "EVERYNODE_DATA_DIR", "KUBECONFIG"} {
+	for _, v := range []string{"PATH", "HOME", "TMPDIR", "WORK", "REPOSITORY", "EVERYNODE_DATA_DIR", "KUBECONFIG"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)
 		}

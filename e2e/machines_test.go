@@ -32,8 +32,9 @@ const powerOn = `
 for dir in /run /var/lib /var/log /opt; do
 	mkdir -p "$mine$dir"
 done
+[ -d "$mine/etc" ] || cp -a /etc "$mine/etc"
 [ ! -d /run/systemd/resolve ] || { mkdir -p "$mine/run/systemd" && cp -a /run/systemd/resolve "$mine/run/systemd/"; }
-for dir in /run /var/lib /var/log /opt; do
+for dir in /etc /run /var/lib /var/log /opt; do
 	mount --bind "$mine$dir" "$dir"
 done
 mount --make-rshared /

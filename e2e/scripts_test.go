@@ -29,19 +29,21 @@ import (
 func TestScripts(t *testing.T) {
 	bin := needMachine(t)
 	runScripts(t, testscript.Params{
-		Dir:       "testdata",
-		Setup:     func(env *testscript.Env) error { return setUp(env, bin, "") },
-		Condition: freePorts(),
+		Dir:   "testdata",
+		Setup: func(env *testscript.Env) error { return setUp(env, bin, "") },
 	})
 }
 
-// freePorts makes [free:PORT] a condition of scripts: nothing used the port, on
-// any address, when it was asked for first. A cluster that is up beside the tests
-// does.
-func freePorts() func(condition string) (bool, error) {
+// conditions are those of scripts. [free:PORT]: nothing used the port, on any
+// address, when it was asked for first. A cluster that is up beside the tests does.
+// [NAME]: this is the one of the conditions that the test has named.
+func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
 	return func(condition string) (bool, error) {
+		if condition == onKubeadm {
+			return condition == holds, nil
+		}
 		port, ok := strings.CutPrefix(condition, "free:")
 		if !ok {
 			return false, fmt.Errorf("there is no condition %q", condition)
@@ -107,6 +109,9 @@ func needMachine(t *testing.T) string {
 func runScripts(t *testing.T, p testscript.Params) {
 	t.Helper()
 	p.Cmds = commandTable()
+	if p.Condition == nil {
+		p.Condition = conditions("")
+	}
 	p.RequireUniqueNames = true
 	if deadline, ok := t.Deadline(); ok {
 		p.Deadline = deadline
@@ -134,11 +139,7 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	if err != nil {
 		return err
 	}
-	examples, err := filepath.Abs(filepath.Join("..", "examples"))
-	if err != nil {
-		return err
-	}
-	deploy, err := filepath.Abs(filepath.Join("..", "deploy"))
+	repository, err := filepath.Abs("..")
 	if err != nil {
 		return err
 	}
@@ -164,8 +165,9 @@ func setUp(env *testscript.Env, bin, stock string) error {
 		"PATH":               path,
 		"HOME":               home,
 		"BIN":                bin,
-		"EXAMPLES":           examples,
-		"DEPLOY":             deploy,
+		"REPOSITORY":         repository,
+		"EXAMPLES":           filepath.Join(repository, "examples"),
+		"DEPLOY":             filepath.Join(repository, "deploy"),
 		"IMAGES":             filepath.Join(bin, "runtime", "images"),
 		"EVERYNODE_DATA_DIR": data,
 		"DATA":               data,

@@ -1,0 +1,106 @@
+package e2e_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// onKubeadm is the condition of scripts that they run on a cluster of kubeadm's.
+const onKubeadm = "kubeadm"
+
+// TestKubeadm installs the engine on a Kubernetes that is nobody's but
+// Kubernetes' own, with the commands of docs/install.md as they are printed there,
+// runs the article on it, word for word as TestScripts runs it on ours, and gives
+// the cluster back to the built-in controller. With EVERYNODE_LONG the engine is
+// installed in the other ways, too.
+//
+// The cluster is of four machines. kubeadm makes it: certificates, flags, rights
+// and all. etcd, kube-apiserver, kube-controller-manager, kube-scheduler and a
+// kubelet for each machine are the programs of their modules, unchanged, each a
+// process of its own (make stock). For want of a registry the images of the
+// control plane are packed from the same programs, and kubeadm's addons are left
+// out: there is no kube-proxy and no DNS, which nothing here needs.
+func TestKubeadm(t *testing.T) {
+	bin := needMachine(t)
+	if _, err := os.Stat(filepath.Join(bin, "stock", ".built")); err != nil {
+		t.Fatalf("no Kubernetes to install on: %v; run `make stock`", err)
+	}
+	script := filepath.Join(t.TempDir(), "kubeadm.txtar")
+	parts := []string{"kubeadm/before.txtar", "article.txtar", "kubeadm/back.txtar", "kubeadm/after.txtar"}
+	if os.Getenv("EVERYNODE_LONG") != "" {
+		parts = slices.Insert(parts, 3, "kubeadm/otherways.txtar")
+	}
+	if err := os.WriteFile(script, joinScripts(t, parts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runScripts(t, testscript.Params{
+		Files:     []string{script},
+		Setup:     func(env *testscript.Env) error { return setUp(env, bin, "") },
+		Condition: conditions(onKubeadm),
+	})
+}
+
+// joinScripts makes one script of several in testdata, with the files of all.
+func joinScripts(t *testing.T, names []string) []byte {
+	t.Helper()
+	var whole txtar.Archive
+	for _, name := range names {
+		part, err := txtar.ParseFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole.Comment = append(append(whole.Comment, part.Comment...), '\n')
+		whole.Files = append(whole.Files, part.Files...)
+	}
+	return txtar.Format(&whole)
+}
+
+// printed writes commands that docs/install.md prints into a file: the code
+// blocks under a heading that have this text in them, of which there must be one.
+func printed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: printed HEADING TEXT FILE")
+	}
+	text, err := os.ReadFile(filepath.Join(ts.Getenv("REPOSITORY"), "docs", "install.md"))
+	ts.Check(err)
+	found := slices.DeleteFunc(codeBlocks(string(text), args[0]), func(block string) bool { return !strings.Contains(block, args[1]) })
+	if len(found) != 1 {
+		ts.Fatalf("docs/install.md has %d code blocks with %q under %q, not one", len(found), args[1], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(found[0]), 0o644))
+}
+
+// codeBlocks returns what is indented by four spaces under a heading.
+func codeBlocks(text, heading string) (blocks []string) {
+	here, open := false, false
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			here = strings.TrimLeft(strings.TrimSpace(line), "# ") == heading
+		}
+		code, ok := strings.CutPrefix(line, "    ")
+		switch {
+		case !here || !ok:
+			open = open && here && line == "\n" // a block may have empty lines
+		case open:
+			blocks[len(blocks)-1] += code
+		default:
+			blocks, open = append(blocks, code), true
+		}
+	}
+	return blocks
+}
+
+func TestCodeBlocks(t *testing.T) {
+	const page = "# one\n\nText:\n\n    a\n\n    b\n\ntext\n\n    c\n\n## two\n\n    d\n\n### two\n    e\n"
+	for heading, want := range map[string][]string{"one": {"a\nb\n", "c\n"}, "two": {"d\n", "e\n"}, "three": nil} {
+		if got := codeBlocks(page, heading); !slices.Equal(got, want) {
+			t.Errorf("under %q: %q, want %q", heading, got, want)
+		}
+	}
+}
