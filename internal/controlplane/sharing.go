@@ -24,21 +24,27 @@ import (
 // it, and is no resource of the API.
 const recordKey = "/registry/everynode/cluster"
 
-// sharedPairs are the files below pki/ that all servers of a cluster have in
-// common, by what must not differ: a node trusts one authority, and a token
+// sharedPair is a key below pki/ that all servers of a cluster have in common,
+// and its public half.
+type sharedPair struct{ what, key, public string }
+
+// sharedPairs are what must not differ: a node trusts one authority, and a token
 // that one server has signed is shown to another.
-func sharedPairs() map[string][]string {
-	return map[string][]string{
-		"cluster CA":          {clusterCA + ".crt", clusterCA + ".key"},
-		"front proxy CA":      {frontProxyCA + ".crt", frontProxyCA + ".key"},
-		"service account key": {serviceAccountPub, serviceAccountKey},
+func sharedPairs() []sharedPair {
+	return []sharedPair{
+		{"cluster CA", clusterCA + ".key", clusterCA + ".crt"},
+		{"front proxy CA", frontProxyCA + ".key", frontProxyCA + ".crt"},
+		{"service account key", serviceAccountKey, serviceAccountPub},
 	}
 }
 
-func sharedFiles() []string {
-	files := slices.Concat(slices.Collect(maps.Values(sharedPairs()))...)
-	slices.Sort(files)
-	return files
+// sharedFiles are the names of the pairs' files below pki/, a key before its
+// public half, as in writePair.
+func sharedFiles() (names []string) {
+	for _, p := range sharedPairs() {
+		names = append(names, p.key, p.public)
+	}
+	return names
 }
 
 // clusterRecord is what all servers of a cluster agree on.
@@ -104,8 +110,8 @@ func (s *settings) ownRecord() (*clusterRecord, error) {
 		Keys: map[string]string{}, ServiceCIDR: s.serviceRange.String(), PodCIDR: s.podRange.String(), Port: s.portText(),
 		MadeBy: fmt.Sprintf("%s (%s)", host, s.advertise),
 	}
-	for what, files := range sharedPairs() {
-		if r.Keys[what], err = sumOf(s.path("pki", files[0])); err != nil {
+	for _, p := range sharedPairs() {
+		if r.Keys[p.what], err = sumOf(s.path("pki", p.public)); err != nil {
 			return nil, err
 		}
 	}

@@ -53,7 +53,7 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	if err := checkTarget(to); err != nil {
 		return nil, err
 	}
-	keys, err := s.sharedFiles()
+	keys, err := s.findShared()
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +147,15 @@ func (s *settings) fetchFrom(ctx context.Context, source *etcdSource, path strin
 // cannot be without: the authorities, the key pair of service accounts and the
 // ranges of its addresses. A key comes before its certificate, as in writePair.
 func sharedNames() []string {
-	return []string{
-		"version",
-		"pki/" + clusterCA + ".key", "pki/" + clusterCA + ".crt",
-		"pki/" + frontProxyCA + ".key", "pki/" + frontProxyCA + ".crt",
-		"pki/" + serviceAccountKey, "pki/" + serviceAccountPub,
+	names := []string{"version"}
+	for _, name := range sharedFiles() {
+		names = append(names, "pki/"+name)
 	}
+	return names
 }
 
-// sharedFiles finds the shared files in the data directory.
-func (s *settings) sharedFiles() ([]archiveFile, error) {
+// findShared finds them in the data directory.
+func (s *settings) findShared() ([]archiveFile, error) {
 	var files []archiveFile
 	for _, name := range sharedNames() {
 		path := s.path(filepath.FromSlash(name))
