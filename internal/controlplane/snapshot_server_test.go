@@ -139,9 +139,10 @@ func TestSnapshotOfServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("saved: %+v", *saved)
-	for range 20 {
-		w.update("changed", "2")
+	for i := range 20 {
+		w.update("changed", strconv.Itoa(100+i))
 	}
+	w.update("changed", "2")
 	w.remove("deleted")
 	w.create("late", "1")
 	mirror.waitFor(map[string]string{"kept": "1", "changed": "2", "late": "1"})
