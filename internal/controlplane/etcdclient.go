@@ -62,7 +62,7 @@ func (c *sharedStore) do(ctx context.Context, ask func(context.Context) error) e
 		}
 		why := c.explain(ctx, err)
 		if time.Since(started) >= c.limit {
-			return fmt.Errorf("etcd does not answer: %w", why)
+			return fmt.Errorf("etcd does not answer: %w; start it, or correct --etcd-servers and the certificates for it", why)
 		}
 		if !warned {
 			klog.Warningf("Waiting for etcd: %v", why)
