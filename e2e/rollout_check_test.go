@@ -23,6 +23,7 @@ func TestRolloutCheck(t *testing.T) {
 		same  bool          // the old pods stay
 		again bool          // node-1 gets one more pod
 		both  bool          // the old pods go at the same time
+		twice bool          // node-1 has two pods at once
 		want  string        // part of the failure; empty for none
 	}{
 		{name: "kept", new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "new", old.Add(minReady))}},
@@ -30,6 +31,7 @@ func TestRolloutCheck(t *testing.T) {
 		{name: "two down", both: true, new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "new", old.Add(minReady))}, want: "2 nodes lacked"},
 		{name: "no pause", new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "new", old.Add(time.Second))}, want: "was made 2s after"},
 		{name: "replaced twice", again: true, new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "new", old.Add(minReady))}, want: "had 3 pods"},
+		{name: "two pods at once", twice: true, new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "new", old.Add(minReady))}, want: "a node had 2 pods at the same time"},
 		{name: "half way", new: []*corev1.Pod{fakePod(1, "new", old), fakePod(2, "old", old.Add(minReady))}, want: "2 revisions"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -45,6 +47,9 @@ func TestRolloutCheck(t *testing.T) {
 			}
 			now := []corev1.Pod{}
 			for i, p := range tc.new {
+				if tc.twice && i == 0 {
+					r.see(p, false)
+				}
 				r.see(olds[i], true)
 				r.see(p, false)
 				now = append(now, *p)

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
 )
 
 // dialAny connects to the first of several servers that takes the connection:
@@ -146,4 +149,31 @@ func (l *ledger) check(atLeast int) (string, error) {
 	}
 	return fmt.Sprintf("%d writes acknowledged, %d not; the longest time without one: %s, until %s",
 		len(l.noted), l.refused, l.longest.Round(time.Millisecond), l.ended.Format("15:04:05.000")), errors.Join(errs...)
+}
+
+// TestLedgerCheck shows that the check finds what is lost.
+func TestLedgerCheck(t *testing.T) {
+	entry := func(name, text string) *corev1.ConfigMap {
+		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ledgerNamespace, Name: name}, Data: map[string]string{"written": text}}
+	}
+	client := fake.NewClientset(entry("a", "1"), entry("b", "2"), entry("not-acknowledged", "3"))
+	for _, tc := range []struct {
+		name    string
+		noted   map[string]string
+		atLeast int
+		want    string // part of the failure; empty for none
+	}{
+		{name: "all there", noted: map[string]string{"a": "1", "b": "2"}, atLeast: 2},
+		{name: "one lost", noted: map[string]string{"a": "1", "c": "3"}, want: `c was acknowledged as "3" and is ""`},
+		{name: "one changed", noted: map[string]string{"a": "2"}, want: `a was acknowledged as "2" and is "1"`},
+		{name: "too few", noted: map[string]string{"a": "1"}, atLeast: 2, want: "too few"},
+	} {
+		_, err := (&ledger{client: client, noted: tc.noted}).check(tc.atLeast)
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%s: %v", tc.name, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s: got %v, want %q", tc.name, err, tc.want)
+		}
+	}
 }
