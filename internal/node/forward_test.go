@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // apiStub is an API server as far as the forwarder can tell: /readyz, /name, and
@@ -327,5 +329,49 @@ func TestServerListRemembers(t *testing.T) {
 	}
 	if l = l.with([]string{"s38:1", "s39:1"}); slices.Contains(l.former, "s38:1") {
 		t.Errorf("a server that is back is among the former ones: %v", l.former)
+	}
+}
+
+// A node that had to leave its first choice returns to it, after a while and
+// when it is ready: else all nodes would stay where they fled to.
+func TestForwarderGoesHome(t *testing.T) {
+	first, second, f := pairOf(t)
+	if f.order()[0] != first.address() {
+		first, second = second, first
+	}
+	f.use(second.address(), errors.New("a test"))
+	f.goHome(t.Context(), second.address(), time.Hour)
+	if f.now() != second.address() {
+		t.Error("it returns at once")
+	}
+	first.broken.Store(true)
+	f.goHome(t.Context(), second.address(), 0)
+	if f.now() != second.address() {
+		t.Error("it returns to a server that is not ready")
+	}
+	first.broken.Store(false)
+	f.goHome(t.Context(), second.address(), 0)
+	if f.now() != first.address() {
+		t.Error("it does not return")
+	}
+}
+
+func TestServersOf(t *testing.T) {
+	https, port := "https", int32(6443)
+	slice := func(family discoveryv1.AddressType, ready bool, addresses ...string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			AddressType: family,
+			Ports:       []discoveryv1.EndpointPort{{Name: &https, Port: &port}},
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: addresses, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		}
+	}
+	got := serversOf([]*discoveryv1.EndpointSlice{
+		slice(discoveryv1.AddressTypeIPv4, true, "192.0.2.12", "192.0.2.11"),
+		slice(discoveryv1.AddressTypeIPv4, false, "192.0.2.13"),
+		slice(discoveryv1.AddressTypeIPv6, true, "fd00::11"),
+		slice(discoveryv1.AddressTypeFQDN, true, "host.example"),
+	})
+	if want := []string{"192.0.2.11:6443", "192.0.2.12:6443", "[fd00::11]:6443"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
