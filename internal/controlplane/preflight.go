@@ -85,7 +85,7 @@ func checkData(s *settings) error {
 		return err
 	}
 	now := dataRecord{dataFormat, s.serviceRange.String(), s.podRange.String()}
-	if now == old {
+	if now == old || (!isNew && s.embeddedStore) {
 		return nil
 	}
 	data, err := json.Marshal(now)

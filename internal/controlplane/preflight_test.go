@@ -155,3 +155,23 @@ func TestPreflightVersion(t *testing.T) {
 		wantError(t, err, want)
 	}
 }
+
+// With an etcd elsewhere, the ranges that hold are those in it: a server that was
+// refused for wrong ones can start with the right ones.
+func TestPreflightVersionOfSharedStore(t *testing.T) {
+	s := testSettings(t, Config{DataDir: t.TempDir(), EtcdServers: []string{"http://127.0.0.1:1"}})
+	if err := os.WriteFile(s.path("version"), []byte(`{"format":1,"serviceCIDR":"10.9.0.0/16","podCIDR":"198.18.0.0/17"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := preflight(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.release(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readRecord(s.path("version"))
+	if err != nil || got.ServiceCIDR != s.serviceRange.String() || got.PodCIDR != s.podRange.String() {
+		t.Errorf("the record says %+v, %v", got, err)
+	}
+}
