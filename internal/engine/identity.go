@@ -12,8 +12,9 @@ import (
 
 // noteIdentity remembers whether the API server still knows who we are. It says
 // so of any request, but not of a watch that is open already: without this, a
-// process whose certificate has expired would look ready for minutes.
-func (r *requests) noteIdentity(code int, client *rest.Config, now time.Time, log *slog.Logger) {
+// process whose certificate has expired would look ready for minutes. What was
+// asked before it refused tells nothing new, whenever the answer comes.
+func (r *requests) noteIdentity(code int, client *rest.Config, asked, now time.Time, log *slog.Logger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.refused.since.IsZero()
@@ -21,7 +22,7 @@ func (r *requests) noteIdentity(code int, client *rest.Config, now time.Time, lo
 	case code == http.StatusUnauthorized && known:
 		r.refused = failure{now, whyRefused(client, now).Error()}
 		log.Warn("the API server refuses this process: nothing is written until it is let in again", "error", r.refused.what)
-	case !known && (code < 400 || code == http.StatusForbidden):
+	case !known && asked.After(r.refused.since) && (code < 400 || code == http.StatusForbidden):
 		log.Info("the API server lets this process in again", "after", now.Sub(r.refused.since).Round(time.Second).String())
 		r.refused = failure{}
 	}

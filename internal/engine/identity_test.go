@@ -130,3 +130,20 @@ func TestClientCertificateExpires(t *testing.T) {
 		t.Errorf("the log says %d times that it is refused, and %d times that it is let in again:\n%s", refused, again, log.text.String())
 	}
 }
+
+// The answer to what was asked before the API server refused us does not say that
+// it has let us in again.
+func TestLateAnswer(t *testing.T) {
+	r, log := &requests{}, slog.New(slog.NewTextHandler(io.Discard, nil))
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	note := func(code, asked, now int) { r.noteIdentity(code, &rest.Config{}, at(asked), at(now), log) }
+	note(http.StatusUnauthorized, 1, 2)
+	note(http.StatusOK, 1, 3)
+	if len(r.problems()) == 0 {
+		t.Error("an answer that was late ended the refusal")
+	}
+	note(http.StatusOK, 3, 4)
+	if wrong := r.problems(); len(wrong) > 0 {
+		t.Errorf("it was let in again, and still: %v", wrong)
+	}
+}

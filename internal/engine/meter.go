@@ -86,7 +86,7 @@ func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
 		t.to.requests.readClock(resp, began, now, t.log)
-		t.to.requests.noteIdentity(resp.StatusCode, t.as, now, t.log)
+		t.to.requests.noteIdentity(resp.StatusCode, t.as, began, now, t.log)
 	}
 	t.to.answers.WithLabelValues(verb, resource, code).Inc()
 	if verb != "watch" {
