@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -44,15 +45,16 @@ type item struct{ node, csr string }
 // which a kubelet may not give itself. It acts as the user
 // system:everynode-node-controller.
 type nodeController struct {
-	client kubernetes.Interface
-	csrs   certlisters.CertificateSigningRequestLister
-	nodes  corelisters.NodeLister
-	queue  workqueue.TypedRateLimitingInterface[item]
-	events record.EventRecorder
+	client   kubernetes.Interface
+	services netip.Prefix // the range of service addresses
+	csrs     certlisters.CertificateSigningRequestLister
+	nodes    corelisters.NodeLister
+	queue    workqueue.TypedRateLimitingInterface[item]
+	events   record.EventRecorder
 }
 
 // runNodeController runs until ctx ends and all its goroutines have.
-func runNodeController(ctx context.Context, cfg *rest.Config) error {
+func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Prefix) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
@@ -63,11 +65,12 @@ func runNodeController(ctx context.Context, cfg *rest.Config) error {
 
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(dropManagedFields))
 	c := &nodeController{
-		client: client,
-		csrs:   factory.Certificates().V1().CertificateSigningRequests().Lister(),
-		nodes:  factory.Core().V1().Nodes().Lister(),
-		queue:  workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
-		events: broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
+		client:   client,
+		services: services,
+		csrs:     factory.Certificates().V1().CertificateSigningRequests().Lister(),
+		nodes:    factory.Core().V1().Nodes().Lister(),
+		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
+		events:   broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
 	}
 	if err := c.watch(factory); err != nil {
 		return err
@@ -169,7 +172,7 @@ func (c *nodeController) decide(ctx context.Context, name string) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("read the node of the certificate request %s: %w", name, err)
 	}
-	verdict, reason := judgeServing(csr, node)
+	verdict, reason := judgeServing(csr, node, c.services)
 	csr = csr.DeepCopy()
 	condition := certv1.CertificateSigningRequestCondition{
 		Type: certv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "NodeAddressesMatch", Message: reason,

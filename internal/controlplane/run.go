@@ -157,7 +157,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	}
 	controllers.start("the node controller", func(ctx context.Context) error {
 		return s.asLeader(ctx, nodeControllerCert, "everynode-node-controller", func(ctx context.Context) error {
-			return runNodeController(ctx, s.restConfig(nodeControllerCert))
+			return runNodeController(ctx, s.restConfig(nodeControllerCert), s.serviceRange)
 		})
 	})
 	if s.DaemonSets != nil {

@@ -39,11 +39,13 @@ func requester(csr *certv1.CertificateSigningRequest) string {
 }
 
 // judgeServing decides about a request for the signer kubelet-serving and says
-// why. node is the Node that the requester names; nil if there is none.
+// why. node is the Node that the requester names; nil if there is none. services
+// is the range of service addresses.
 //
 // A node may have a certificate for its own name and addresses only: one for
-// any other would let it pose as another node to the API server.
-func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node) (ruling, string) {
+// any other would let it pose as another node to the API server. What it says of
+// itself is not enough, either, where clients look for the API server.
+func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, services netip.Prefix) (ruling, string) {
 	name := requester(csr)
 	if name == "" {
 		return deny, fmt.Sprintf("only nodes get serving certificates, and %s is none", csr.Spec.Username)
@@ -69,7 +71,29 @@ func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node) (rul
 	if request.Subject.CommonName != csr.Spec.Username {
 		return deny, fmt.Sprintf("the certificate would speak for %s, the requester is %s", request.Subject.CommonName, csr.Spec.Username)
 	}
+	if reason := asksForServer(request, services); reason != "" {
+		return hold, reason
+	}
 	return matchAddresses(request, name, node)
+}
+
+// asksForServer says why a certificate would be good for posing as the API
+// server; "" if it would not.
+func asksForServer(request *x509.CertificateRequest, services netip.Prefix) string {
+	for _, dns := range request.DNSNames {
+		if first, _, _ := strings.Cut(dns, "."); first == "kubernetes" || first == "localhost" {
+			return fmt.Sprintf("the DNS name %s is the API server's", dns)
+		}
+	}
+	for _, ip := range request.IPAddresses {
+		switch addr, ok := netip.AddrFromSlice(ip); {
+		case ip.IsLoopback():
+			return fmt.Sprintf("the IP address %s is every machine's: agents reach the API server at such an address", ip)
+		case ok && services.Contains(addr.Unmap()):
+			return fmt.Sprintf("the IP address %s is in the range of services", ip)
+		}
+	}
+	return ""
 }
 
 // matchAddresses compares what the certificate would be good for with what
@@ -92,9 +116,6 @@ func matchAddresses(request *x509.CertificateRequest, name string, node *corev1.
 		}
 	}
 	for _, ip := range request.IPAddresses {
-		if ip.IsLoopback() {
-			return hold, fmt.Sprintf("the IP address %s is every machine's: agents reach the API server at such an address", ip)
-		}
 		if addr, ok := netip.AddrFromSlice(ip); !ok || !addrs.Has(addr.Unmap()) {
 			return hold, fmt.Sprintf("the IP address %s is not an address of node %s", ip, name)
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net"
+	"net/netip"
 	"net/url"
 	"testing"
 
@@ -74,6 +75,10 @@ func TestJudgeServing(t *testing.T) {
 		{"a wildcard", node, func(_ *CSR, r *request) { r.DNSNames = []string{"*"} }, hold},
 		{"where agents look for the API server", testNode(corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}),
 			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }, hold},
+		{"the address of a service", testNode(corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "10.96.0.1"}),
+			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = nil, []net.IP{net.IPv4(10, 96, 0, 1)} }, hold},
+		{"a name of the API server", testNode(corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "kubernetes.default"}),
+			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = []string{"kubernetes.default"}, nil }, hold},
 		{"for another node", node, func(_ *CSR, r *request) { r.Subject.CommonName = "system:node:node-2" }, deny},
 		{"by no node", node, func(c *CSR, _ *request) { c.Spec.Username = "system:serviceaccount:default:default" }, deny},
 		{"by one who only says that it is a node", node, func(c *CSR, _ *request) { c.Spec.Groups = []string{"system:authenticated"} }, deny},
@@ -89,7 +94,7 @@ func TestJudgeServing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, reason := judgeServing(servingCSR(t, test.change), test.node)
+			got, reason := judgeServing(servingCSR(t, test.change), test.node, netip.MustParsePrefix("10.96.0.0/16"))
 			if got != test.want || reason == "" {
 				t.Errorf("got %v (%s), want %v", got, reason, test.want)
 			}
