@@ -101,12 +101,12 @@ func TestServersOfOneClusterAgree(t *testing.T) {
 	}
 
 	second := sharingServer(t, etcd)
-	wantRefusal(t, "without keys", second.agree(t), "lacks its keys", "service-account.key", "copy ca.crt, ca.key, ", second.path("pki"))
+	wantRefusal(t, "without keys", second.agree(t), "lacks its keys", "service-account.key", "copy ca.key, ca.crt, ", second.path("pki"))
 	if _, err := os.Stat(second.path("pki", "ca.crt")); err == nil {
 		t.Error("a server without the cluster's keys has made some of its own")
 	}
 	share(t, first, second, "ca.crt", "ca.key", "service-account.pub", "service-account.key")
-	wantRefusal(t, "with some of the keys", second.agree(t), "lacks its keys (front-proxy-ca.crt, front-proxy-ca.key)")
+	wantRefusal(t, "with some of the keys", second.agree(t), "lacks its keys (front-proxy-ca.key, front-proxy-ca.crt)")
 	share(t, first, second, sharedFiles()...)
 	if err := second.agree(t); err != nil {
 		t.Error("with the keys of the first: ", err)
