@@ -29,7 +29,8 @@ import (
 type rollout struct {
 	selector string
 	minReady time.Duration
-	surge    bool // a node may have two pods for a while
+	surge    bool          // a node may have two pods for a while
+	settle   time.Duration // how long a picture must last to count
 	cancel   context.CancelFunc
 	informer informers.SharedInformerFactory
 
@@ -38,7 +39,9 @@ type rollout struct {
 	nodes map[string][]types.UID // every pod each node had, in the order of appearance
 	down  int                    // the most nodes that lacked an available pod at once
 	most  int                    // the most pods, not ending, that a node had at once
-	story []string               // what was seen, for failures
+	last  picture                // since since
+	since time.Time
+	story []string // what was seen, for failures
 }
 
 func watchRollout(ts *testscript.TestScript, neg bool, args []string) {
@@ -69,6 +72,7 @@ func (c *cluster) startRollout(daemonSet string) (*rollout, error) {
 		selector: metav1.FormatLabelSelector(ds.Spec.Selector),
 		minReady: time.Duration(ds.Spec.MinReadySeconds) * time.Second,
 		surge:    surges(ds),
+		settle:   pictureTime,
 		cancel:   cancel,
 		pods:     map[types.UID]*corev1.Pod{},
 		nodes:    map[string][]types.UID{},
@@ -144,21 +148,45 @@ func (r *rollout) see(obj any, gone bool) {
 	}
 	now := time.Now()
 	down := r.countDown(now)
-	r.down = max(r.down, down)
-	r.most = max(r.most, r.countOn(node))
+	r.note(now, picture{down, r.countMost()})
 	r.story = append(r.story, fmt.Sprintf("%s %s on %s: gone=%t ending=%t ready since %s; nodes without an available pod: %d",
 		now.Format("15:04:05.000"), pod.Name, node, gone, pod.DeletionTimestamp != nil, readySince(pod).Format("15:04:05"), down))
 }
 
-// countOn counts the pods of a node that nobody has asked to end.
-func (r *rollout) countOn(node string) int {
-	n := 0
+// picture is what a rollout is judged by, at one moment.
+type picture struct{ down, most int }
+
+// pictureTime is how long a picture must last to count. A watch that was cut off
+// tells what it missed one pod after the other, and what is true of none but the
+// first of them was never so; a pod that is down is so for seconds.
+const pictureTime = 20 * time.Millisecond
+
+// note takes the picture that an event has led to.
+func (r *rollout) note(now time.Time, p picture) {
+	if p != r.last {
+		r.conclude(now)
+		r.last, r.since = p, now
+	}
+	r.conclude(now)
+}
+
+// conclude counts the last picture, if it has lasted.
+func (r *rollout) conclude(now time.Time) {
+	if now.Sub(r.since) >= r.settle {
+		r.down, r.most = max(r.down, r.last.down), max(r.most, r.last.most)
+	}
+}
+
+// countMost is the most pods that a node has and nobody has asked to end.
+func (r *rollout) countMost() int {
+	on, most := map[string]int{}, 0
 	for _, p := range r.pods {
-		if p.Spec.NodeName == node && p.DeletionTimestamp == nil {
-			n++
+		if p.DeletionTimestamp == nil {
+			on[p.Spec.NodeName]++
+			most = max(most, on[p.Spec.NodeName])
 		}
 	}
-	return n
+	return most
 }
 
 // countDown counts the nodes that lack an available pod.
@@ -208,6 +236,7 @@ func rolloutKept(ts *testscript.TestScript, neg bool, args []string) {
 func (r *rollout) check(maxDown int, now []corev1.Pod) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.conclude(time.Now())
 	var errs []error
 	if r.down > maxDown {
 		errs = append(errs, fmt.Errorf("%d nodes lacked an available pod at the same time, %d may", r.down, maxDown))
