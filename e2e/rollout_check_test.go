@@ -87,3 +87,21 @@ func fakePod(node int, revision string, made time.Time) *corev1.Pod {
 		}}},
 	}
 }
+
+// What only one event of several at once shows does not count; what lasts does.
+func TestPictureMustLast(t *testing.T) {
+	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
+	r := &rollout{settle: pictureTime, since: at(0)}
+	r.note(at(1000), picture{down: 2, most: 2})
+	r.note(at(1001), picture{down: 1, most: 1})
+	r.conclude(at(2000))
+	if r.down != 1 || r.most != 1 {
+		t.Errorf("after a moment with two down: %d down, %d pods on a node; want 1 and 1", r.down, r.most)
+	}
+	r.note(at(2000), picture{down: 2, most: 1})
+	r.note(at(2010), picture{down: 2, most: 1})
+	r.note(at(2020), picture{down: 2, most: 1})
+	if r.down != 2 {
+		t.Errorf("two were down for 20 ms, and %d were counted", r.down)
+	}
+}
