@@ -189,7 +189,8 @@ func cgroups() ([]string, error) {
 }
 
 // paths lists what lies where programs leave things. The folder of named network
-// namespaces counts by what is in it: `machine` makes it, too.
+// namespaces counts by what is in it: `machine` makes it, too. /run/mount is the
+// lock folder of the programs mount and umount, which the scripts call as kubelet does.
 func paths() ([]string, error) {
 	var all []string
 	for _, pattern := range []string{"/run/*", "/run/netns/*", "/var/lib/*", "/var/log/*", "/etc/*", "/opt/*"} {
@@ -199,7 +200,8 @@ func paths() ([]string, error) {
 		}
 		all = append(all, found...)
 	}
-	return slices.DeleteFunc(all, func(path string) bool { return path == cachePath || path == "/run/netns" }), nil
+	known := []string{cachePath, "/run/netns", "/run/mount"}
+	return slices.DeleteFunc(all, func(path string) bool { return slices.Contains(known, path) }), nil
 }
 
 // cachePath is where the example ssd-cache-api keeps its data on its node. Local

@@ -3,7 +3,13 @@ package controlplane
 import (
 	"flag"
 	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
 
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 )
@@ -21,5 +27,25 @@ func quietLogs() error {
 		}
 	}
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, newThinned(klog.Warning), os.Stderr))
 	return nil
+}
+
+const thinnedInterval = 10 * time.Second
+
+// thinned passes on one line in thinnedInterval. The API server has a connection
+// to etcd for each resource, and each of these hundreds says every few seconds
+// that a member cannot be reached.
+type thinned struct {
+	warn      func(...any)
+	sometimes rate.Sometimes
+}
+
+func newThinned(warn func(...any)) *thinned {
+	return &thinned{warn: warn, sometimes: rate.Sometimes{Interval: thinnedInterval}}
+}
+
+func (t *thinned) Write(line []byte) (int, error) {
+	t.sometimes.Do(func() { t.warn(strings.TrimSpace(string(line)), " (shown once in ", thinnedInterval, ")") })
+	return len(line), nil
 }
