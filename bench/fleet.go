@@ -27,7 +27,9 @@ type fleet struct {
 	sets    map[string]seenSet
 	waiters map[*waiter]struct{}
 	failed  error
+	events  int               // that the watches have shown
 	bound   func(*corev1.Pod) // the kubelet; gets every pod that is shown
+	say     func(format string, args ...any)
 	watches sync.WaitGroup
 }
 
@@ -52,9 +54,9 @@ type waiter struct {
 	since chan time.Time // gets the time when it came true
 }
 
-func newFleet(bound func(*corev1.Pod)) *fleet {
+func newFleet(bound func(*corev1.Pod), say func(format string, args ...any)) *fleet {
 	return &fleet{pods: map[types.UID]seenPod{}, groups: map[string]*group{}, sets: map[string]seenSet{},
-		waiters: map[*waiter]struct{}{}, bound: bound}
+		waiters: map[*waiter]struct{}{}, bound: bound, say: say}
 }
 
 // lister is one resource of a client.
@@ -160,6 +162,7 @@ func (f *fleet) set(event watch.EventType, obj runtime.Object) {
 
 // wake tells the waiters whose condition has come true. Called with mu held.
 func (f *fleet) wake() {
+	f.events++
 	for w := range f.waiters {
 		if w.holds(f) {
 			w.since <- time.Now()
@@ -178,8 +181,13 @@ func (f *fleet) fail(err error) {
 	}
 }
 
-// patience is how long any condition may take to come true.
-const patience = 20 * time.Minute
+const (
+	// patience is how long nothing at all may happen before a condition counts as
+	// one that never comes true.
+	patience = 5 * time.Minute
+	// reportEvery is how often the progress towards a condition is told.
+	reportEvery = time.Minute
+)
 
 // await returns when a condition came true. It must be cheap: it is looked at
 // with every event.
@@ -204,22 +212,56 @@ func (f *fleet) expect(holds func(*fleet) bool) *waiter {
 }
 
 func (w *waiter) await(ctx context.Context, f *fleet, what string) (time.Time, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %s", patience))
-	defer cancel()
-	select {
-	case at, ok := <-w.since:
-		if !ok {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return at, fmt.Errorf("waiting until %s: %w", what, f.failed)
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	seen, last := -1, time.Now()
+	for {
+		select {
+		case at, ok := <-w.since:
+			if !ok {
+				return at, fmt.Errorf("waiting until %s: %w", what, f.failure())
+			}
+			return at, nil
+		case <-ctx.Done():
+			f.forget(w)
+			return time.Time{}, fmt.Errorf("waiting until %s: %w", what, context.Cause(ctx))
+		case now := <-tick.C:
+			events, progress := f.progress()
+			if events != seen {
+				seen, last = events, now
+			} else if now.Sub(last) > patience {
+				f.forget(w)
+				return time.Time{}, fmt.Errorf("waiting until %s: nothing has happened for %s: %s", what, patience, progress)
+			}
+			f.say("     %s: %s", what, progress)
 		}
-		return at, nil
-	case <-ctx.Done():
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.waiters, w)
-		return time.Time{}, fmt.Errorf("waiting until %s: %w", what, context.Cause(ctx))
 	}
+}
+
+func (f *fleet) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+func (f *fleet) forget(w *waiter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.waiters, w)
+}
+
+// progress is how many events there have been, and what they have come to.
+func (f *fleet) progress() (events int, text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pods, run, updated := 0, 0, int32(0)
+	for _, g := range f.groups {
+		pods, run = pods+g.pods, run+g.running
+	}
+	for _, s := range f.sets {
+		updated += s.status.UpdatedNumberScheduled
+	}
+	return f.events, fmt.Sprintf("%d pods, %d run; of the newest template, as the statuses have it: %d", pods, run, updated)
 }
 
 // covered says that n pods of a DaemonSet are available, all of its newest

@@ -49,6 +49,7 @@ type settings struct {
 	serial      int
 	idle        int
 	sets        int
+	updates     int
 	systems     []string
 	phases      []string
 	controller  string
@@ -83,12 +84,13 @@ Systems:
 	f := cmd.Flags()
 	f.IntVar(&s.nodes, "nodes", s.nodes, "nodes of the cluster")
 	f.IntVar(&s.asShipped, "as-shipped-nodes", s.asShipped, "nodes of the cluster that U0 is measured on, with E beside it; at most --nodes")
-	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U0 runs once")
+	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U16, U0, and the phases that measure processor time alone run once")
 	f.IntVar(&s.joins, "joins", s.joins, "nodes that join one at a time, and nodes whose label is set")
 	f.IntVar(&s.burst, "burst", s.burst, "nodes that join at once")
 	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")
 	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
 	f.IntVar(&s.sets, "sets", s.sets, "DaemonSets that cover the cluster and are then updated, all at once")
+	f.IntVar(&s.updates, "updates", s.updates, "update so many of them only; 0 for all")
 	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
 	f.StringSliceVar(&s.phases, "phases", s.phases, "what to do; coverage always comes first")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
@@ -108,6 +110,12 @@ func (s *settings) check() error {
 	}
 	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.sets < 1 {
 		return errors.New("--nodes, --reps, --joins, --burst, --serial, --idle and --sets must be at least 1")
+	}
+	if s.updates < 0 || s.updates > s.sets {
+		return fmt.Errorf("--updates: there are %d DaemonSets, not %d", s.sets, s.updates)
+	}
+	if s.updates == 0 {
+		s.updates = s.sets
 	}
 	s.serial, s.asShipped = min(s.serial, s.nodes), min(s.asShipped, s.nodes)
 	if slices.Contains(s.systems, "E") {

@@ -35,6 +35,8 @@ type phase struct {
 	before, after func(*run, context.Context) error
 	work          func(*run, context.Context, report.Metrics) error
 	timesOnly     bool // its processes come and go: no processor time
+	// once: in the first repetition alone, for what is measured is processor time, which varies little.
+	once bool
 }
 
 func phases() []phase {
@@ -45,8 +47,8 @@ func phases() []phase {
 		{name: phaseFlips, before: (*run).prepareFlips, work: (*run).flips, after: (*run).undoFlips},
 		{name: phaseRollout, work: (*run).rollout},
 		{name: phaseSerial, before: (*run).prepareSerial, work: (*run).serialRollout},
-		{name: phaseHeartbeats, work: (*run).heartbeats},
-		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode},
+		{name: phaseHeartbeats, work: (*run).heartbeats, once: true},
+		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode, once: true},
 		{name: phaseMany, before: (*run).prepareIdle, work: (*run).joinMany},
 		{name: phaseLeader, work: (*run).changeLeader, timesOnly: true},
 	}
@@ -61,7 +63,7 @@ func phaseNames() (names []string) {
 
 func (r *run) runPhases(ctx context.Context, wanted []string) error {
 	for _, p := range phases() {
-		out := !slices.Contains(wanted, p.name) || r.system.only != nil && !slices.Contains(r.system.only, p.name)
+		out := !slices.Contains(wanted, p.name) || p.once && r.repetition > 0 || r.system.only != nil && !slices.Contains(r.system.only, p.name)
 		if p.name != phaseCoverage && out {
 			continue
 		}

@@ -41,7 +41,7 @@ func (r *run) coverage(ctx context.Context, m report.Metrics) error {
 
 // rollout: every pod is replaced, a tenth of each DaemonSet at a time.
 func (r *run) rollout(ctx context.Context, m report.Metrics) error {
-	return r.replace(ctx, r.agents(), r.size, m)
+	return r.replace(ctx, r.agents()[:r.updates], r.size, m)
 }
 
 const serialName = "serial"

@@ -43,6 +43,9 @@ func (b *bench) all(ctx context.Context) error {
 	b.prepared = map[int]*cluster{}
 	for repetition := range b.repetitions {
 		for _, name := range b.systems {
+			if systemNamed(name).once && repetition > 0 {
+				continue
+			}
 			if name == "U0" {
 				err = b.asShippedBeside(ctx, repetition)
 			} else {
@@ -56,12 +59,9 @@ func (b *bench) all(ctx context.Context) error {
 	return nil
 }
 
-// asShippedBeside measures upstream with its own client limits, once, for it
-// takes as long as these limits say; and the engine on the same cluster.
+// asShippedBeside measures upstream with its own client limits, and the engine
+// on the same cluster.
 func (b *bench) asShippedBeside(ctx context.Context, repetition int) error {
-	if repetition > 0 {
-		return nil
-	}
 	cold := []string{phaseCoverage}
 	if err := b.one(ctx, "U0", repetition, b.asShipped, cold); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 		return fmt.Errorf("make the kubelet's client: %w", err)
 	}
 	k := newKubelet(client)
-	r := &run{bench: b, cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look)}
+	r := &run{bench: b, cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look, b.say)}
 	k.fail = r.fleet.fail
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 )
@@ -92,8 +93,8 @@ func surges(ds *appsv1.DaemonSet) bool {
 	return rolling != nil && rolling.MaxSurge != nil && !slices.Contains([]string{"0", "0%"}, rolling.MaxSurge.String())
 }
 
-// begin starts the watch and returns when the state at the start is known. All
-// pods must be available then, or nothing that follows would mean anything.
+// begin starts the watch and returns when all pods are available: nothing that
+// follows would mean anything before. A server that lags may show that late.
 func (r *rollout) begin(ctx context.Context) error {
 	if r.minReady == 0 {
 		return errors.New("it has no minReadySeconds, so there is nothing to see of them")
@@ -112,12 +113,21 @@ func (r *rollout) begin(ctx context.Context) error {
 	if !cache.WaitForCacheSync(waiting.Done(), seen.HasSynced) {
 		return errors.New("the list of pods does not come")
 	}
+	err = wait.PollUntilContextCancel(waiting, pollEvery, true, func(context.Context) (bool, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.pods) > 0 && r.countDown(time.Now()) == 0, nil
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if down := r.countDown(time.Now()); len(r.pods) == 0 || down > 0 {
-		return fmt.Errorf("of its %d pods, %d are not available", len(r.pods), down)
+	if err != nil {
+		return fmt.Errorf("of its %d pods, %d are not available", len(r.pods), r.countDown(time.Now()))
 	}
-	r.down = 0
+	r.nodes = map[string][]types.UID{}
+	for uid, p := range r.pods {
+		r.nodes[p.Spec.NodeName] = append(r.nodes[p.Spec.NodeName], uid)
+	}
+	r.down, r.most, r.last, r.since = 0, 0, picture{0, r.countMost()}, time.Now()
 	return nil
 }
 
