@@ -50,6 +50,7 @@ type settings struct {
 	idle        int
 	sets        int
 	updates     int
+	plainPods   bool
 	systems     []string
 	phases      []string
 	controller  string
@@ -91,6 +92,7 @@ Systems:
 	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
 	f.IntVar(&s.sets, "sets", s.sets, "DaemonSets that cover the cluster and are then updated, all at once")
 	f.IntVar(&s.updates, "updates", s.updates, "update so many of them only; 0 for all")
+	f.BoolVar(&s.plainPods, "plain-pods", s.plainPods, "cover the cluster with the smallest pods, for fleets that would not fit into memory with agents")
 	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
 	f.StringSliceVar(&s.phases, "phases", s.phases, "what to do; coverage always comes first")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")

@@ -25,7 +25,11 @@ func (r *run) coverage(ctx context.Context, m report.Metrics) error {
 	allRun := r.fleet.expect(each(names, func(name string) func(*fleet) bool { return running(name, r.size) }))
 	began := time.Now()
 	for _, name := range names {
-		if err := r.createSet(ctx, daemonSet(name, "", tenPercent)); err != nil {
+		ds := daemonSet(name, "", tenPercent)
+		if r.plainPods {
+			ds = plain(ds)
+		}
+		if err := r.createSet(ctx, ds); err != nil {
 			return err
 		}
 	}

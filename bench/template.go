@@ -61,6 +61,18 @@ func podSpec() corev1.PodSpec {
 	}
 }
 
+// plain makes the pods of a DaemonSet as small as pods can be. The API server
+// keeps each at least twice.
+func plain(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
+	labels := map[string]string{labelApp: ds.Name}
+	ds.Spec.Template = corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels},
+		Spec: corev1.PodSpec{ServiceAccountName: agentName, AutomountServiceAccountToken: new(false), EnableServiceLinks: new(false),
+			Containers: []corev1.Container{{Name: agentName, Image: image("1")}}},
+	}
+	return ds
+}
+
 func container() corev1.Container {
 	return corev1.Container{
 		Name: "agent", Image: image("1"),

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,8 +28,12 @@ import (
 )
 
 // TestMain makes the test's own program a member of etcd as well: scripts run it
-// as etcd-member.
+// as etcd-member. Who runs the tests in the background may have them ignore
+// interrupts, and a shell that inherits that could not be interrupted at all.
 func TestMain(m *testing.M) {
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt) // programs start with what is not ignored
+	}
 	testscript.Main(m, map[string]func(){"etcd-member": etcdMember})
 }
 
