@@ -11,23 +11,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 )
 
-const (
-	// kubeletWorkers is how many pods are started and stopped at once: more make
-	// the API server no faster.
-	kubeletWorkers = 32
-	// kubeletQueue is how many pods may wait for a worker.
-	kubeletQueue = 1 << 16
-)
+// kubeletWorkers is how many pods are started and stopped at once: more make the
+// API server no faster.
+const kubeletWorkers = 32
 
 // kubelet stands for the kubelets of all nodes: a pod runs, and is ready, as
 // soon as it is bound, and is gone as soon as it is deleted. One status write
 // and one delete in a pod's life are what the API needs at least. It keeps no
 // leases: 5,000 of them would keep the machine busy with nothing else.
 type kubelet struct {
-	rest  rest.Interface
-	queue chan *corev1.Pod
+	rest rest.Interface
+	// queue has no end: a watch that has to wait loses what the server forgets.
+	queue *workqueue.Typed[*corev1.Pod]
 	fail  func(error)
 
 	mu   sync.Mutex
@@ -43,7 +41,7 @@ const (
 )
 
 func newKubelet(client kubernetes.Interface) *kubelet {
-	return &kubelet{rest: client.CoreV1().RESTClient(), queue: make(chan *corev1.Pod, kubeletQueue), done: map[types.UID]work{}}
+	return &kubelet{rest: client.CoreV1().RESTClient(), queue: workqueue.NewTyped[*corev1.Pod](), done: map[types.UID]work{}}
 }
 
 // look takes a pod that is bound, or has changed since.
@@ -64,24 +62,25 @@ func (k *kubelet) look(pod *corev1.Pod) {
 	}
 	k.mu.Unlock()
 	if todo > old {
-		k.queue <- pod
+		k.queue.Add(pod)
 	}
 }
 
 // run works until ctx ends.
 func (k *kubelet) run(ctx context.Context) {
+	defer context.AfterFunc(ctx, k.queue.ShutDown)()
 	var all sync.WaitGroup
 	for range kubeletWorkers {
 		all.Go(func() {
 			for {
-				select {
-				case pod := <-k.queue:
-					if err := k.act(ctx, pod); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-						k.fail(fmt.Errorf("the kubelet could not write pod %s: %w", pod.Name, err))
-					}
-				case <-ctx.Done():
+				pod, over := k.queue.Get()
+				if over || ctx.Err() != nil {
 					return
 				}
+				if err := k.act(ctx, pod); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+					k.fail(fmt.Errorf("the kubelet could not write pod %s: %w", pod.Name, err))
+				}
+				k.queue.Done(pod)
 			}
 		})
 	}
