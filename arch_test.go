@@ -630,7 +630,7 @@ func TestOtherRulesFind(t *testing.T) {
 		"/" + "root/go/pkg":                  true,
 		"/tmp/" + "work/x":                   true,
 		"root:x:0:0:root:/" + "root:/bin/sh": false,
-		"everynode/work/x":                   false,
+		"everynode/" + "work/x":              false,
 		"https://a.example/home/x":           false,
 		"/var/lib/everynode":                 false,
 	} {

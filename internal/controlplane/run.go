@@ -214,7 +214,7 @@ func (s *server) stop(cause error, controllers, apiStage *stage) error {
 		err = fmt.Errorf("stop the controllers: %w", err)
 	}
 	if apiErr := apiStage.stop(stopTime); apiErr != nil {
-		err = errors.Join(err, fmt.Errorf("stop the API server: %w; an etcd that does not answer holds it up, and what was acknowledged is safe there", apiErr))
+		err = errors.Join(err, fmt.Errorf("stop the API server: %w: perhaps etcd does not answer it; what was acknowledged is safe there", apiErr))
 	}
 	if s.store != nil {
 		err = errors.Join(err, s.store.stop(stopTime))
