@@ -187,12 +187,16 @@ func (e *engine) remove(ctx context.Context, w *write) (result, error) {
 	return result{fate: fate, wait: wait}, err
 }
 
-// removed is the result of a delete that happened.
+// removed is the result of a delete that happened. What it means for the back-off is
+// learned together with the rest: a decision in between would see one without the other.
 func (e *engine) removed(w *write, learn func()) result {
-	if ended(w.remove.Reason) {
-		w.state.ended(*w.remove, time.Now())
-	}
-	return result{fate: done, learn: learn}
+	now := time.Now()
+	return result{fate: done, learn: func() {
+		learn()
+		if ended(w.remove.Reason) {
+			w.state.ended(*w.remove, now)
+		}
+	}}
 }
 
 // learnDeleted takes the pod as a delete left it: gone, when no grace was due
