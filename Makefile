@@ -74,7 +74,7 @@ bin/tools/mutants:
 	@go -C tools build -o ../bin/tools/mutants ./mutants
 
 .PHONY: bench bench-large
-bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernetes' own controller, 5,000 nodes, 30 minutes
+bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernetes' own controller, 5,000 nodes, 18 to 30 minutes
 	@bin/bench
 
 bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, once
