@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +53,8 @@ func (c *cluster) kubelet(pod *corev1.Pod) {
 		return
 	}
 	switch {
+	case pod.DeletionTimestamp != nil && (pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed):
+		// Nothing runs. The pod is gone, or a finalizer has it.
 	case pod.DeletionTimestamp != nil:
 		time.AfterFunc(c.stops, func() { c.finish(pod) })
 	case pod.Status.Phase == corev1.PodPending && c.starts >= 0:
@@ -65,14 +66,6 @@ func (c *cluster) kubelet(pod *corev1.Pod) {
 				}
 			})
 		})
-	}
-}
-
-func (c *cluster) finish(pod *corev1.Pod) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p, ok := c.objects["pods"][path.Join(pod.Namespace, pod.Name)].(*corev1.Pod); ok && p.UID == pod.UID {
-		c.store("pods", "DELETED", p.DeepCopy())
 	}
 }
 
@@ -137,9 +130,7 @@ func (c *cluster) addNode(name string) {
 }
 
 func (c *cluster) removeNode(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.store("nodes", "DELETED", c.objects["nodes"][name].DeepCopyObject())
+	c.delete("nodes", name, "")
 }
 
 func edit[T runtime.Object](c *cluster, resource, key string, change func(T)) {
@@ -151,7 +142,7 @@ func edit[T runtime.Object](c *cluster, resource, key string, change func(T)) {
 	}
 	obj := old.DeepCopyObject().(T)
 	change(obj)
-	c.store(resource, "MODIFIED", obj)
+	c.put(resource, old, obj)
 }
 
 func (c *cluster) editNode(name string, change func(*corev1.Node)) {

@@ -63,6 +63,9 @@ type fakeAPI struct {
 	ahead time.Duration
 	// denied is what is not permitted, as "verb resource"; set by deny.
 	denied map[string]bool
+	// webhooks are asked about every write; set by admit.
+	webhooks []webhook
+	garbage  *collector // nil: none
 }
 
 type logged struct {
@@ -126,6 +129,9 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 	}
 	if r.verb == "watch" {
 		return f.watch(r), nil
+	}
+	if err := f.admitted(r); err != nil {
+		return respondError(err)
 	}
 	obj, err := f.serve(r)
 	if lost {
@@ -272,6 +278,9 @@ func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
 		o.Generation = 1
 	case *corev1.Pod:
 		o.Status.Phase = corev1.PodPending
+		if o.Spec.TerminationGracePeriodSeconds == nil {
+			o.Spec.TerminationGracePeriodSeconds = new(int64(corev1.DefaultTerminationGracePeriodSeconds))
+		}
 		f.creates = append(f.creates, o.Name+" on "+o.Spec.NodeName)
 	}
 	f.store(resource, "ADDED", obj)
@@ -293,6 +302,7 @@ func (f *fakeAPI) store(resource, kind string, obj runtime.Object) {
 	if pod, ok := obj.(*corev1.Pod); ok && f.after != nil && kind != "DELETED" {
 		f.after(pod)
 	}
+	f.awaitCollector()
 	f.changed.Broadcast()
 }
 
@@ -309,8 +319,7 @@ func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) 
 		obj = ds
 		f.status = append(f.status, ds.Status)
 	}
-	f.store(r.resource, "MODIFIED", obj)
-	return obj, nil
+	return f.put(r.resource, old, obj), nil
 }
 
 func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
@@ -338,44 +347,7 @@ func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
 	if err := json.Unmarshal(merged, obj); err != nil {
 		return nil, err
 	}
-	f.store(r.resource, "MODIFIED", obj)
-	return obj, nil
-}
-
-func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) {
-	var opts metav1.DeleteOptions
-	if len(r.body) > 0 {
-		if o, ok := decode(r.body).(*metav1.DeleteOptions); ok {
-			opts = *o
-		}
-	}
-	m, _ := meta.Accessor(old)
-	if p := opts.Preconditions; p != nil {
-		if p.UID != nil && *p.UID != m.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != m.GetResourceVersion() {
-			return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("precondition failed"))
-		}
-	}
-	obj := old.DeepCopyObject()
-	if pod, ok := obj.(*corev1.Pod); ok {
-		grace := int64(30)
-		if opts.GracePeriodSeconds != nil {
-			grace = *opts.GracePeriodSeconds
-		}
-		if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
-			grace = 0
-		}
-		if pod.DeletionTimestamp != nil && grace > 0 {
-			return pod, nil
-		}
-		at := metav1.NewTime(f.now().Add(time.Duration(grace) * time.Second))
-		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &at, &grace
-		if grace > 0 {
-			f.store(r.resource, "MODIFIED", pod)
-			return pod, nil
-		}
-	}
-	f.store(r.resource, "DELETED", obj)
-	return obj, nil
+	return f.put(r.resource, old, obj), nil
 }
 
 func (f *fakeAPI) list(resource string) runtime.Object {

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// webhook is admission that concerns the requests which it names; an empty field names all.
+// resource may have a subresource, as in "daemonsets/status".
+type webhook struct {
+	verb, resource, namespace, name string
+	// takes is how long it thinks. A client that does not wait so long loses its request.
+	takes time.Duration
+	// refuses is its answer, as an HTTP status code; zero: it lets the request pass.
+	// retryAfter goes with it, in seconds.
+	refuses, retryAfter int
+}
+
+func (w *webhook) concerns(r request) bool {
+	fits := func(want, got string) bool { return want == "" || want == got }
+	return r.verb != "get" && r.verb != "list" && r.verb != "watch" && fits(w.verb, r.verb) &&
+		fits(w.resource, path.Join(r.resource, r.sub)) && fits(w.namespace, r.namespace) && fits(w.name, r.name)
+}
+
+// admit sets the webhooks, in place of those that there were.
+func (f *fakeAPI) admit(hooks ...webhook) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.webhooks = hooks
+}
+
+// admitted asks each webhook that the request concerns, one after the other.
+func (f *fakeAPI) admitted(r request) error {
+	f.mu.Lock()
+	hooks := f.webhooks
+	f.mu.Unlock()
+	for i := range hooks {
+		w := &hooks[i]
+		if !w.concerns(r) {
+			continue
+		}
+		if w.takes > 0 && !sleep(r.ctx, w.takes) {
+			return r.ctx.Err()
+		}
+		if w.refuses != 0 {
+			return w.refusal()
+		}
+	}
+	return nil
+}
+
+// refusal is as the API server passes it on: with the webhook's own code.
+func (w *webhook) refusal() error {
+	reason := map[int]metav1.StatusReason{403: metav1.StatusReasonForbidden, 429: metav1.StatusReasonTooManyRequests,
+		500: metav1.StatusReasonInternalError}[w.refuses]
+	s := metav1.Status{Status: metav1.StatusFailure, Code: int32(w.refuses), Reason: reason,
+		Message: fmt.Sprintf("admission webhook %q denied the request: no %s of %s", "policy.example.com", w.verb, w.resource)}
+	if w.retryAfter > 0 {
+		s.Details = &metav1.StatusDetails{RetryAfterSeconds: int32(w.retryAfter)}
+	}
+	return &apierrors.StatusError{ErrStatus: s}
+}

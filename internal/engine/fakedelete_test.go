@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// How the fake API server deletes: as k8s.io/apiserver's registry/rest/delete.go and
+// registry/generic/registry/store.go do, and the strategy of pods. Pods have a grace period;
+// an object of any kind stays, marked as deleted, as long as it has a finalizer.
+
+// remove carries out a delete request.
+func (f *fakeAPI) remove(r request, old runtime.Object) (runtime.Object, error) {
+	var opts metav1.DeleteOptions
+	if len(r.body) > 0 {
+		if o, ok := decode(r.body).(*metav1.DeleteOptions); ok {
+			opts = *o
+		}
+	}
+	m, _ := meta.Accessor(old)
+	if p := opts.Preconditions; p != nil {
+		if p.UID != nil && *p.UID != m.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != m.GetResourceVersion() {
+			return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("precondition failed"))
+		}
+	}
+	return f.removeObject(r.resource, old, opts), nil
+}
+
+// removeObject deletes, and returns the object as that leaves it.
+func (f *fakeAPI) removeObject(resource string, old runtime.Object, opts metav1.DeleteOptions) runtime.Object {
+	obj := old.DeepCopyObject()
+	m, _ := meta.Accessor(obj)
+	graceful := false
+	if pod, ok := obj.(*corev1.Pod); ok {
+		var pending bool
+		if graceful, pending = f.shorten(pod, opts.GracePeriodSeconds); pending {
+			return old
+		}
+	}
+	m.SetFinalizers(collectorFinalizers(m.GetFinalizers(), opts.PropagationPolicy))
+	if !graceful && len(m.GetFinalizers()) > 0 {
+		f.mark(m)
+	}
+	if graceful || len(m.GetFinalizers()) > 0 {
+		f.store(resource, "MODIFIED", obj)
+	}
+	if len(m.GetFinalizers()) > 0 || graceful && *m.GetDeletionGracePeriodSeconds() > 0 {
+		return obj
+	}
+	gone := obj.DeepCopyObject()
+	f.store(resource, "DELETED", gone)
+	return gone
+}
+
+// shorten gives the pod its grace period, or a shorter one than it has. pending says that
+// there is nothing to shorten; neither, that the pod has none left to wait for.
+func (f *fakeAPI) shorten(pod *corev1.Pod, grace *int64) (graceful, pending bool) {
+	if at := pod.DeletionTimestamp; at != nil {
+		had := pod.DeletionGracePeriodSeconds
+		switch {
+		case had == nil || *had == 0:
+			return false, false
+		case grace == nil || *grace >= *had:
+			return false, true
+		}
+		period := *grace
+		end := metav1.NewTime(at.Add(time.Duration(period-*had) * time.Second))
+		if now := f.now(); end.Before(&now) {
+			end = now
+			period = min(period, 1)
+		}
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &end, &period
+		return true, false
+	}
+	period := *pod.Spec.TerminationGracePeriodSeconds
+	if grace != nil {
+		period = *grace
+	}
+	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		period = 0
+	}
+	end := metav1.NewTime(f.now().Add(time.Duration(period) * time.Second))
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &end, &period
+	if pod.Generation > 0 {
+		pod.Generation++
+	}
+	return true, false
+}
+
+// mark says of an object that only finalizers keep it.
+func (f *fakeAPI) mark(m metav1.Object) {
+	if m.GetDeletionTimestamp() == nil && m.GetGeneration() > 0 {
+		m.SetGeneration(m.GetGeneration() + 1)
+	}
+	if now := f.now(); m.GetDeletionTimestamp() == nil || now.Before(m.GetDeletionTimestamp()) {
+		m.SetDeletionTimestamp(&now)
+	}
+	m.SetDeletionGracePeriodSeconds(new(int64))
+}
+
+// collectorFinalizers is the finalizers of an object that is deleted with that policy.
+func collectorFinalizers(old []string, policy *metav1.DeletionPropagation) []string {
+	with := slices.DeleteFunc(slices.Clone(old), func(s string) bool {
+		return policy != nil && (s == metav1.FinalizerOrphanDependents || s == metav1.FinalizerDeleteDependents)
+	})
+	switch {
+	case policy == nil:
+	case *policy == metav1.DeletePropagationOrphan:
+		with = append(with, metav1.FinalizerOrphanDependents)
+	case *policy == metav1.DeletePropagationForeground:
+		with = append(with, metav1.FinalizerDeleteDependents)
+	}
+	return with
+}
+
+// put stores a changed object. One that was deleted, and has lost its last finalizer, goes.
+func (f *fakeAPI) put(resource string, old, obj runtime.Object) runtime.Object {
+	was, _ := meta.Accessor(old)
+	m, _ := meta.Accessor(obj)
+	grace := was.GetDeletionGracePeriodSeconds()
+	if len(m.GetFinalizers()) == 0 && was.GetDeletionTimestamp() != nil && (grace == nil || *grace == 0) {
+		f.store(resource, "DELETED", obj)
+	} else {
+		f.store(resource, "MODIFIED", obj)
+	}
+	return obj
+}
+
+// delete is what a user's delete does, with the policy; empty: the default.
+func (f *fakeAPI) delete(resource, key string, policy metav1.DeletionPropagation) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if old := f.objects[resource][key]; old != nil {
+		opts := metav1.DeleteOptions{}
+		if policy != "" {
+			opts.PropagationPolicy = &policy
+		}
+		f.removeObject(resource, old, opts)
+	}
+}
+
+// finish is what a kubelet does when the pod's containers have ended: it says so, and deletes
+// the pod for good. Finalizers keep it even then.
+func (c *cluster) finish(pod *corev1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.objects["pods"][path.Join(pod.Namespace, pod.Name)].(*corev1.Pod)
+	if !ok || p.UID != pod.UID {
+		return
+	}
+	if len(p.Finalizers) > 0 && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+		ended := p.DeepCopy()
+		ready(ended, false)
+		ended.Status.Phase = corev1.PodSucceeded
+		c.store("pods", "MODIFIED", ended)
+		p = ended
+	}
+	c.removeObject("pods", p, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+}
+
+// letGo takes the finalizers off a pod.
+func (c *cluster) letGo(pod *corev1.Pod) {
+	c.editPod(pod.Name, func(p *corev1.Pod) {
+		if p.UID == pod.UID {
+			p.Finalizers = nil
+		}
+	})
+}
