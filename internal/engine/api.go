@@ -163,7 +163,7 @@ func (a api) liveNode(ctx context.Context, name string) (*corev1.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	n, err := a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if missing(err, name) {
 		return nil, nil
 	}
 	return n, err

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // lingerAfter is how long an own write may be ahead of the watch before the pod
@@ -22,13 +21,42 @@ func (ix *index) assume(pod *corev1.Pod) {
 	}
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if e.version <= ix.podVersion {
-		return
+	if e.version > ix.podVersion {
+		ix.lay(e)
 	}
+}
+
+func (ix *index) lay(e *podEntry) {
 	ix.putPod(e, 0)
 	if ix.pods[e.UID] == e {
 		ix.ahead[e.UID] = time.Now()
 	}
+}
+
+// found is assume for a live read that began at asked. A pod that was buried
+// before, and that the watch has not shown to be gone, was buried by mistake.
+func (ix *index) found(pod *corev1.Pod, asked time.Time) {
+	e, err := compactPod(pod)
+	if err != nil {
+		return
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	b, buried := ix.buried[e.UID]
+	switch {
+	case buried && b.at.Before(asked):
+		delete(ix.buried, e.UID)
+		ix.lay(e)
+	case e.version > ix.podVersion:
+		ix.lay(e)
+	}
+}
+
+// burial is a pod that is known to be gone, and since when. The watch confirms it
+// within milliseconds; as long as it does not, the pod is read again now and then.
+type burial struct {
+	pod       *podEntry
+	at, check time.Time
 }
 
 // bury forgets a pod that a live read or an acknowledged delete has shown to be
@@ -38,12 +66,13 @@ func (ix *index) bury(uid string) {
 	defer ix.mu.Unlock()
 	if e := ix.pods[uid]; e != nil {
 		ix.dropPod(e)
-		ix.buried[uid] = time.Now()
+		now := time.Now()
+		ix.buried[uid] = burial{pod: e, at: now, check: now.Add(lingerAfter)}
 	}
 }
 
-// lingering is the pods whose last own write the watch should have shown long
-// ago. Those that it has shown meanwhile are no longer ahead.
+// lingering is the pods whose last own write, or end, the watch should have shown
+// long ago. Those that it has shown meanwhile are no longer ahead.
 func (ix *index) lingering(now time.Time) []*podEntry {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -54,6 +83,13 @@ func (ix *index) lingering(now time.Time) []*podEntry {
 			delete(ix.ahead, uid)
 		} else if now.Sub(since) >= lingerAfter {
 			late = append(late, e)
+		}
+	}
+	for uid, b := range ix.buried {
+		if !b.check.After(now) {
+			late = append(late, b.pod)
+			b.check = now.Add(now.Sub(b.at)) // twice the time
+			ix.buried[uid] = b
 		}
 	}
 	return late
@@ -82,14 +118,15 @@ func (e *engine) settleLingering(ctx context.Context) {
 // refresh reads a pod past the watch and puts what it finds into the index. It
 // reports whether the read gave an answer.
 func (e *engine) refresh(ctx context.Context, p *podEntry) bool {
+	asked := time.Now()
 	live, err := e.api.getPod(ctx, p.namespace, p.Name)
 	switch {
-	case apierrors.IsNotFound(err), err == nil && string(live.UID) != p.UID:
+	case missing(err, p.Name), err == nil && string(live.UID) != p.UID:
 		e.index.bury(p.UID)
 	case err != nil:
 		return false
 	default:
-		e.index.assume(live)
+		e.index.found(live, asked)
 	}
 	return true
 }

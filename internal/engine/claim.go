@@ -9,7 +9,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -55,14 +54,14 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 	switch {
 	case err == nil:
 		e.index.assume(live)
-	case apierrors.IsNotFound(err):
+	case missing(err, p.Name):
 		e.index.bury(p.UID)
 	case ctx.Err() != nil:
 	default:
 		// It may be another pod of that name by now, or have got another
 		// owner; or the patch was refused. What is true decides next time.
 		e.refresh(ctx, p)
-		st.failed(p.Node, time.Now())
+		st.failed(p.Node, failedPace(), time.Now())
 		e.log.Warn("a pod's owner could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
 	}
 }

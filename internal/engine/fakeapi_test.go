@@ -66,6 +66,9 @@ type fakeAPI struct {
 	// webhooks are asked about every write; set by admit.
 	webhooks []webhook
 	garbage  *collector // nil: none
+	// mutate is what admission makes of a pod that is created; set before the
+	// engine starts.
+	mutate func(*corev1.Pod)
 }
 
 type logged struct {
@@ -249,6 +252,9 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 		return f.list(r.resource), nil
 	case "create":
 		obj := decode(r.body)
+		if pod, ok := obj.(*corev1.Pod); ok && f.mutate != nil {
+			f.mutate(pod)
+		}
 		m, _ := meta.Accessor(obj)
 		m.SetNamespace(r.namespace)
 		if r.resource == "events" {

@@ -35,7 +35,7 @@ type index struct {
 
 	podVersion uint64               // the pod watch has delivered everything up to here
 	ahead      map[string]time.Time // own writes that the watch had not shown, by pod UID
-	buried     map[string]time.Time // UIDs that are known to be gone before the watch shows it
+	buried     map[string]burial    // pods that are known to be gone before the watch shows it, by UID
 	departed   map[string]departure // nodes seen to be deleted, with pods left
 }
 
@@ -75,7 +75,7 @@ func newIndex() *index {
 		orphans:   map[string]map[string]*podEntry{},
 		revisions: map[string]map[string]*revisionEntry{},
 		ahead:     map[string]time.Time{},
-		buried:    map[string]time.Time{},
+		buried:    map[string]burial{},
 		departed:  map[string]departure{},
 	}
 }
@@ -224,7 +224,9 @@ func (ix *index) upsertNode(n nodeEntry) {
 	if old != nil && sameNode(&old.Node, &n.Node) {
 		return
 	}
+	n.Changed = time.Now()
 	ix.nodes[n.Name] = &n
+	ix.touchHeeding(n.Name)
 	if old != nil {
 		ix.touchForNode(&old.Node, &n.Node)
 	} else {
@@ -252,6 +254,7 @@ func (ix *index) dropNode(name string) (left []string) {
 	delete(ix.nodes, name)
 	ix.touchForNode(&old.Node, nil)
 	for _, o := range ix.owned {
+		delete(o.heeds, name)
 		for p := o.first[name]; p != nil; p = p.next {
 			if p.Bound {
 				left = append(left, p.UID)

@@ -3,11 +3,13 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // fate is what became of a write, as far as its error tells.
@@ -49,6 +51,20 @@ func judge(ctx context.Context, err error) (f fate, wait time.Duration) {
 		return refused, 0
 	}
 	return unknown, 0
+}
+
+// missing says that the API server has answered that there is no object of that
+// name. A 404 that says less may come from a proxy on the way, or from a server
+// that does not serve the resource yet: it says nothing of the object.
+func missing(err error, name string) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	about := status.Status().Details
+	return about != nil && about.Name == name &&
+		// client-go's, for an answer that is not a Status: it fills in the name that was asked for.
+		!slices.ContainsFunc(about.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeUnexpectedServerResponse })
 }
 
 // definite says that the server has answered that it did not do it. A 5xx says

@@ -31,7 +31,9 @@ type owned struct {
 	since time.Time
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
-	selects   map[labelSet]bool // pods have few different sets of labels
+	// heeds is the nodes of which any change matters: see heed.
+	heeds   map[string]struct{}
+	selects map[labelSet]bool // pods have few different sets of labels
 }
 
 // ownedBy is the entry of the DaemonSet with that UID, made if need be.

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -77,10 +78,12 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	return e, nil
 }
 
-// isDaemonSet says that the owner is one of Kubernetes' DaemonSets. A kind of
-// that name may be defined in another group, too.
+// isDaemonSet says that the owner is one of Kubernetes' DaemonSets. They have been
+// in two groups, and an old object may still name the first. A kind of that name
+// may be defined in another group, too.
 func isDaemonSet(owner *metav1.OwnerReference) bool {
-	return owner.Kind == "DaemonSet" && strings.HasPrefix(owner.APIVersion, appsv1.GroupName+"/")
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	return owner.Kind == "DaemonSet" && (group == appsv1.GroupName || group == extensionsv1beta1.GroupName)
 }
 
 // upsertPod takes a watched pod. An older event than what is known, from an own

@@ -11,11 +11,20 @@ import (
 	"everynode/internal/view"
 )
 
+// pace is how a slot is tried again: the first pause, and the longest. Each is
+// twice the one before.
+type pace struct{ first, longest time.Duration }
+
 // The pauses of a slot whose write failed.
 const (
 	firstRetry = 250 * time.Millisecond
 	maxRetry   = time.Minute
 )
+
+// The paces of the kinds of failure.
+func failedPace() pace { return pace{firstRetry, maxRetry} }
+func stalePace() pace  { return pace{shortPause, maxRetry} }         // nothing went wrong; what it rested on was not so
+func takenPace() pace  { return pace{firstRetry, 15 * time.Minute} } // it costs several requests, and a person must mend it
 
 // state is what is remembered of one DaemonSet from one decision to the next.
 // The fields above mu belong to the worker that has the DaemonSet.
@@ -47,6 +56,10 @@ type state struct {
 	timers  timers           // when to look at their nodes; some are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
+	// remakes is, by node name, the pods that were created lately, all of the
+	// revision remadeOf.
+	remakes  map[string]remade
+	remadeOf string
 }
 
 // retry is when a slot that failed may be tried again.
@@ -73,11 +86,11 @@ func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 	return s
 }
 
-// failed puts a slot off, twice as long each time.
-func (s *state) failed(node string, now time.Time) {
+// failed puts a slot off.
+func (s *state) failed(node string, at pace, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delay := min(max(2*s.retries[node].delay, firstRetry), maxRetry)
+	delay := min(max(2*s.retries[node].delay, at.first), at.longest)
 	s.retry(node, retry{at: now.Add(delay), delay: delay})
 }
 
@@ -172,7 +185,12 @@ func (s *state) backoffOf(node string, now time.Time) plan.Backoff {
 	b, known := s.backoff[node]
 	if known && b.Expired(now) {
 		delete(s.backoff, node)
-		return plan.Backoff{}
+		b = plan.Backoff{}
+	}
+	if r, known := s.remakes[node]; known && r.Expired(now) {
+		delete(s.remakes, node)
+	} else {
+		b.Remakes = r.Remakes
 	}
 	return b
 }

@@ -201,13 +201,19 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 			e.index.look(uid, some, func(s *plan.Sight) {
 				overlay(s, l.startedOn(s.Name), st.now)
 				st.tellNewer(s)
+				st.notice(s.Pods)
 				s.Backoff = st.backoffOf(s.Name, st.now)
 				st.ledger.Look(st.now, *s)
 			})
 		})
 	}
 	st.rolling = false
-	st.ledger.Settle(func(v *plan.Verdict) { e.apply.replace(key, v.Node, e.writes(set.ds, hash, st, v)) })
+	st.ledger.Settle(func(v *plan.Verdict) {
+		if v.Reason == plan.PodsDoNotLast {
+			e.pauses(set.ds, st, v)
+		}
+		e.apply.replace(key, v.Node, e.writes(set.ds, hash, st, v))
+	})
 	st.names = names[:0]
 	st.busy = time.Since(st.now)
 	return retry
@@ -220,6 +226,7 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 		st.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(set.ds, hash) })
 	}
 	st.set, st.hash = set, hash
+	st.edited(hash)
 	return !same
 }
 

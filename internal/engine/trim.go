@@ -44,14 +44,16 @@ func endsInitialEvents(value []byte) bool {
 	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey))
 }
 
-// keptCondition is type, status and lastTransitionTime, of pods and nodes alike.
-func keptCondition() mask { return mask{1: {}, 2: {}, 4: {}} }
+// keptCondition is type, status and lastTransitionTime, of pods and nodes alike;
+// keptPodCondition has the reason as well.
+func keptCondition() mask    { return mask{1: {}, 2: {}, 4: {}} }
+func keptPodCondition() mask { return mask{1: {}, 2: {}, 4: {}, 5: {}} }
 
 func keptPod() mask {
 	return mask{
 		1: {part: keptMeta()},
-		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}},                 // spec: nodeName, affinity.nodeAffinity
-		3: {part: mask{1: {}, 2: {part: keptCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
+		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}},                    // spec: nodeName, affinity.nodeAffinity
+		3: {part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
 	}
 }
 

@@ -23,6 +23,8 @@ const shortPause = 100 * time.Millisecond
 // when someone else's pod has the first.
 const maxSalt = 8
 
+var errNamesTaken = errors.New("other pods have the names")
+
 // perform carries out one write, reports it, and remembers how its slot fared.
 func (e *engine) perform(ctx context.Context, w *write) result {
 	began := time.Now()
@@ -33,13 +35,19 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	case done:
 		w.state.worked(w.node())
 	case refused, overQuota, unknown:
-		w.state.failed(w.node(), now)
+		at := failedPace()
+		if errors.Is(err, errNamesTaken) {
+			at = takenPace()
+		}
+		w.state.failed(w.node(), at, now)
 		e.events.failed(w, err)
 		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
-	case throttled, stale:
-		// Also where nothing is asked for: what was learned must not send us
-		// round in circles, whatever it is.
+	case throttled:
 		w.state.putOff(w.node(), now.Add(max(r.wait, shortPause)))
+	case stale:
+		// Nothing went wrong, and yet the pause grows: whatever was learned, it
+		// must not send us round in circles.
+		w.state.failed(w.node(), stalePace(), now)
 	case terminating:
 		// Nothing can be created here any more, and nobody needs to be told:
 		// the DaemonSet goes with its namespace.
@@ -77,8 +85,7 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 		fate, wait := judge(ctx, err)
 		switch fate {
 		case done:
-			e.events.created(w, name)
-			return result{fate: done, learn: func() { e.index.assume(made) }}, nil
+			return e.created(w, made), nil
 		case unknown:
 			return e.settleCreate(ctx, w, name, err)
 		case stale:
@@ -86,8 +93,18 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 		}
 		return result{fate: fate, wait: wait}, err
 	}
-	err := fmt.Errorf("%d names for the pod of node %s are taken by other pods: delete or rename them", maxSalt, w.create.Node)
+	err := fmt.Errorf("%w: %d names for the pod of node %s; delete or rename those pods", errNamesTaken, maxSalt, w.create.Node)
 	return result{fate: refused}, err
+}
+
+// created is the result of a create that happened.
+func (e *engine) created(w *write, pod *corev1.Pod) result {
+	e.events.created(w, pod.Name)
+	now := time.Now()
+	return result{fate: done, learn: func() {
+		e.index.assume(pod)
+		w.state.made(w.node(), w.hash, now)
+	}}
 }
 
 // newPod is the pod of a create, as createPod takes it. One that waits for the
@@ -107,6 +124,7 @@ func (w *write) newPod(name string) (any, error) {
 // decision did not know it, it is what the create was for, or what should have
 // been decided on: either way it is learned. Else the name is taken.
 func (e *engine) claimName(ctx context.Context, w *write, name string) (r result, taken bool) {
+	asked := time.Now()
 	live, err := e.api.getPod(ctx, w.key.Namespace, name)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -117,7 +135,7 @@ func (e *engine) claimName(ctx context.Context, w *write, name string) (r result
 	case !ours(w, live) || w.knows(live):
 		return result{}, true
 	}
-	return result{fate: stale, learn: func() { e.index.assume(live) }}, false
+	return result{fate: stale, learn: func() { e.index.found(live, asked) }}, false
 }
 
 // side tells pods apart that may stand side by side on a node: with surge, by
@@ -135,7 +153,7 @@ func (w *write) knows(pod *corev1.Pod) bool { return slices.Contains(w.known, st
 // ours says that the pod belongs to this DaemonSet, on this node.
 func ours(w *write, pod *corev1.Pod) bool {
 	ref := metav1.GetControllerOfNoCopy(pod)
-	return ref != nil && ref.UID == w.ds.UID && view.Pod(pod).Node == w.create.Node
+	return ref != nil && isDaemonSet(ref) && ref.UID == w.ds.UID && view.Pod(pod).Node == w.create.Node
 }
 
 // settleCreate finds out what became of a create whose answer was lost. The
@@ -146,9 +164,8 @@ func (e *engine) settleCreate(ctx context.Context, w *write, name string, cause 
 		live, err := e.api.getPod(ctx, w.key.Namespace, name)
 		switch {
 		case err == nil && ours(w, live) && !w.knows(live):
-			e.events.created(w, name)
-			return result{fate: done, learn: func() { e.index.assume(live) }}, nil
-		case err == nil, apierrors.IsNotFound(err):
+			return e.created(w, live), nil
+		case err == nil, missing(err, name):
 			return result{fate: unknown}, fmt.Errorf("the answer was lost and the pod is not there: %w", cause)
 		}
 		if !sleep(ctx, pause) {
@@ -215,15 +232,16 @@ func (e *engine) learnDeleted(pod *corev1.Pod) {
 func (e *engine) settleRemove(ctx context.Context, w *write, cause error) (result, error) {
 	d := w.remove
 	for pause := range pauses(ctx) {
+		asked := time.Now()
 		live, err := e.api.getPod(ctx, w.key.Namespace, d.Pod)
-		gone := apierrors.IsNotFound(err) || err == nil && string(live.UID) != d.UID
+		gone := missing(err, d.Pod) || err == nil && string(live.UID) != d.UID
 		switch {
 		case gone:
 			return e.removed(w, func() { e.index.bury(d.UID) }), nil
 		case err == nil && live.DeletionTimestamp != nil:
 			return e.removed(w, func() { e.index.assume(live) }), nil
 		case err == nil:
-			learn := func() { e.index.assume(live) }
+			learn := func() { e.index.found(live, asked) }
 			if f, _ := judge(ctx, cause); f == unknown {
 				return result{fate: unknown, learn: learn}, fmt.Errorf("the answer was lost and the pod is still there: %w", cause)
 			}

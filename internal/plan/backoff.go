@@ -9,14 +9,59 @@ const (
 	quietBackoff = 2 * maxBackoff // after this much quiet it starts afresh
 )
 
+// The back-off of pods that do not last. A person who deletes a pod a few times
+// sees it come back at once. A loop of creates and deletes slows down until what
+// it costs is nothing.
+const (
+	freeRemakes  = 3
+	firstPause   = time.Second
+	maxPause     = 5 * time.Minute
+	changedPause = 10 * time.Second // at most, once the node has changed
+	lasting      = time.Minute      // a pod that lives so long may well have lasted
+)
+
+// Next is the memory of a node where a pod was just created.
+func (r Remakes) Next(now time.Time) Remakes {
+	if r.Expired(now) {
+		return Remakes{Last: now}
+	}
+	return Remakes{Last: now, Again: min(r.Again, 254) + 1, By: r.By}
+}
+
+// pause is how long after Last the next pod may be created.
+func (r Remakes) pause() time.Duration {
+	if r.Again < freeRemakes {
+		return 0
+	}
+	const doublings = 9 // more than maxPause
+	return min(firstPause<<min(r.Again-freeRemakes, doublings), maxPause)
+}
+
+// Expired says that the last pod has lasted, or was so long ago that nothing is
+// to be learned from it: the entry may be dropped.
+func (r Remakes) Expired(now time.Time) bool {
+	return r.Last.IsZero() || now.Sub(r.Last) > max(2*r.pause(), lasting)
+}
+
+// ends is when the next pod may be created on the node. A change of the node may
+// have ended the trouble: then a try is due, but never more than one in a while,
+// since the change may as well be part of a loop.
+func (r Remakes) ends(n *Node) time.Time {
+	pause := r.pause()
+	if n.Changed.After(r.Last) {
+		pause = min(pause, changedPause)
+	}
+	return r.Last.Add(pause)
+}
+
 // NextBackoff is the back-off after a failed or succeeded pod was deleted at
 // now: one second, doubled each time up to 15 minutes, and forgotten after 30
 // minutes without one. The caller sets the rest, or uses After.
 func NextBackoff(b Backoff, now time.Time) Backoff {
 	if b.Expired(now) {
-		return Backoff{Last: now, Delay: firstBackoff}
+		return Backoff{Last: now, Delay: firstBackoff, Remakes: b.Remakes}
 	}
-	return Backoff{Last: now, Delay: min(2*b.Delay, maxBackoff)}
+	return Backoff{Last: now, Delay: min(2*b.Delay, maxBackoff), Remakes: b.Remakes}
 }
 
 // After is NextBackoff for the delete d, which also records what must be known
@@ -31,8 +76,8 @@ func (b Backoff) After(d Delete, now time.Time) Backoff {
 	return next
 }
 
-// Expired says that the back-off starts afresh: it holds nothing back any
-// more, and the entry may be dropped.
+// Expired says that the back-off starts afresh: but for Remakes, it holds nothing
+// back any more, and the entry may be dropped.
 func (b Backoff) Expired(now time.Time) bool {
 	return b.Delay <= 0 || now.Sub(b.Last) > quietBackoff
 }

@@ -100,10 +100,26 @@ func (s *site) fill(v *Verdict) {
 		s.await(v, s.ended)
 	case s.ending != nil && !s.surges():
 		v.Reason, v.Detail = WaitingForTermination, s.ending.Name
+	case s.pauses(v):
 	default:
 		s.create(v, Missing)
 		v.Reason = v.creates[0].Reason
 	}
+}
+
+// pauses says that no pod is created for a while, since those before it did not
+// last.
+func (s *site) pauses(v *Verdict) bool {
+	until := s.backoff.Remakes.ends(s.node)
+	if !until.After(s.in.Now) {
+		return false
+	}
+	v.Reason = PodsDoNotLast
+	if by := s.backoff.Remakes.By; by != Unannounced {
+		v.Detail = "by " + by.String()
+	}
+	v.wake(until, s.in.Now)
+	return true
 }
 
 // await is for a pod that has ended: it is deleted just now, or left for a
@@ -221,6 +237,7 @@ func (s *site) renew(v *Verdict) {
 		s.remove(v, p, TaintNotTolerated)
 	case s.surges() && s.failing != nil:
 		s.await(v, s.failing) // it failed beside the old one
+	case s.surges() && s.pauses(v):
 	case s.surges():
 		s.create(v, Surge)
 		v.Reason = v.creates[0].Reason

@@ -74,6 +74,12 @@
 //	    left alone, and so is its node, until Set has caught up; only where the
 //	    node is gone nothing is left to wait for. So one that sees the DaemonSet
 //	    late does not undo what another has done.
+//	I14 Where pods do not last, because others delete or change them as they
+//	    come, the first three are created again at once, and each one after
+//	    them waits twice as long as the one before, up to five minutes. Who
+//	    carries out a plan keeps to the same with its writes, so nothing that
+//	    the world does turns into a loop. A change of the node shortens the
+//	    wait to ten seconds.
 //
 // # Names and late writes
 //

@@ -147,6 +147,10 @@ type Node struct {
 	Ready     bool
 	// ReadyChanged is when Ready last changed; zero when not known.
 	ReadyChanged time.Time
+	// Changed is when the node was last seen to change in what others may act
+	// on: its labels, its taints, whether it is ready. By the clock of Now; zero
+	// when it was not seen to.
+	Changed time.Time
 }
 
 // Phase is the phase of a pod.
@@ -196,6 +200,28 @@ type Pod struct {
 	// Newer says that the pod was made from a newer template than Set is: what
 	// is known of the DaemonSet is behind what is known of the pod.
 	Newer bool
+	// Disruptor is who has announced that the pod will be deleted.
+	Disruptor Disruptor
+}
+
+// Disruptor is who deletes a pod that is none of its own, as far as it says so
+// in the pod's condition DisruptionTarget.
+type Disruptor uint8
+
+// The disruptors that Kubernetes itself has, and any other.
+const (
+	Unannounced Disruptor = iota
+	TaintManager
+	EvictionAPI
+	Preemption
+	PodCollector
+	Kubelet
+	OtherDisruptor
+)
+
+// String says who it is; empty where nobody has said so.
+func (d Disruptor) String() string {
+	return [...]string{"", "the taint manager", "the eviction API", "the scheduler", "the pod garbage collector", "the kubelet", "a controller"}[d]
 }
 
 // Backoff is how long the next failed pod of a node is left in place. It
@@ -218,4 +244,19 @@ type Backoff struct {
 	// revision was created whose end this back-off remembers.
 	Hash  string
 	First time.Time
+	// Remakes is the other kind of back-off: that of pods which do not last.
+	Remakes Remakes
+}
+
+// Remakes counts the pods that were created on a node one soon after another,
+// because each was deleted by others, or taken from the DaemonSet, as it came.
+// It is of one revision: who carries out a plan forgets it with an edit of the
+// template, which may be what ends the trouble.
+type Remakes struct {
+	// Last is when a pod was last created.
+	Last time.Time
+	// Again is how many pods before it did not last.
+	Again uint8
+	// By is who has deleted the last of them.
+	By Disruptor
 }

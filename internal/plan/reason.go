@@ -20,6 +20,7 @@ const (
 	WaitingForTermination // the node's pod is terminating
 	BudgetSpent           // an outdated pod waits for the rollout's budget
 	BackingOff            // a failed pod is left in place for a while
+	PodsDoNotLast         // others delete the pods of the node as they come
 	WaitingForScheduler   // the pod waits for the scheduler to bind it
 	Unconfirmed           // the outcome of the last write is not known yet
 	NewerTemplate         // the pod is of a newer template than the one known
@@ -62,6 +63,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	WaitingForTermination: {"WaitingForTermination", "The pod is terminating; its successor is created when it is gone."},
 	BudgetSpent:           {"BudgetSpent", "The pod is outdated and waits its turn: the update already has as many nodes down, or surging, as it may."},
 	BackingOff:            {"BackingOff", "The pod has ended and is left in place for a while before it is replaced."},
+	PodsDoNotLast:         {"PodsDoNotLast", "The pods of this node are deleted by others, or changed, soon after they are created; the next one waits a while."},
 	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to find room for it on this node."},
 	Unconfirmed:           {"Unconfirmed", "The outcome of the last write to this pod is not known yet; nothing is done here until it is."},
 	NewerTemplate:         {"NewerTemplate", "The pod is of a newer template than the one that is known; nothing is done here until that one is."},

@@ -19,6 +19,7 @@ var remedies = [...]string{
 	WaitingForTermination: "Waits for the kubelet; on a dead node, bring the node back or delete the Node.",
 	BudgetSpent:           "Waits for pods elsewhere to become available; or raise maxUnavailable or maxSurge.",
 	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs --previous.",
+	PodsDoNotLast:         "Find out who does it (a taint that is tolerated for a short time, a descheduler, a policy, a webhook): a change of the node's taints or labels, or of the template, is tried at once.",
 	WaitingForScheduler:   "Make room on the node: kubectl describe pod says what it lacks.",
 	Unconfirmed:           "Waits for the API server's answer.",
 	NewerTemplate:         "Waits for the newest version of the DaemonSet.",

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	-- pods --      one pod a line: see parsePod
 //	-- gone --      names of nodes that are known to be gone
 //	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused] [rev=HASH]
-//	                [created=AGE] [first=AGE]
+//	                [created=AGE] [first=AGE] [remade=AGE again=N [by=N]]
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -227,7 +227,7 @@ func parseTaint(s string) (Taint, error) {
 }
 
 // parseNode reads: NAME [KEY=VALUE...] [taint:KEY[=VALUE]:EFFECT...]
-// [notready[=AGE]]. A node is Ready unless it says otherwise.
+// [notready[=AGE]] [changed=AGE]. A node is Ready unless it says otherwise.
 func parseNode(words []string, now time.Time) (n Node, err error) {
 	n = Node{Name: words[0], UID: "uid-" + words[0], Ready: true, Labels: map[string]string{}}
 	for _, w := range words[1:] {
@@ -238,6 +238,8 @@ func parseNode(words []string, now time.Time) (n Node, err error) {
 			var t Taint
 			t, err = parseTaint(spec)
 			n.Taints = append(n.Taints, t)
+		case key == "changed":
+			n.Changed, err = ago(value, now)
 		case key == "notready":
 			n.Ready = false
 			n.ReadyChanged, err = ago(value, now)
@@ -339,6 +341,16 @@ func parseBackoff(words []string, now time.Time) (b Backoff, err error) {
 			b.First, err = ago(value, now)
 		case "refused":
 			b.Refused = true
+		case "remade":
+			b.Remakes.Last, err = ago(value, now)
+		case "again":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 8)
+			b.Remakes.Again = uint8(n)
+		case "by":
+			var n uint64
+			n, err = strconv.ParseUint(value, 10, 8)
+			b.Remakes.By = Disruptor(n)
 		default:
 			err = fmt.Errorf("unknown word %q", w)
 		}

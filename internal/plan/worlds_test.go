@@ -71,6 +71,9 @@ func drawBackoff(t *rapid.T, pod string) Backoff {
 	if b.First.After(b.Created) {
 		b.First = b.Created
 	}
+	if rapid.IntRange(0, 2).Draw(t, "remade") == 0 {
+		b.Remakes = Remakes{Last: drawAge(t), Again: rapid.SampledFrom([]uint8{0, 2, 3, 8, 9, 255}).Draw(t, "again"), By: TaintManager}
+	}
 	return b
 }
 
@@ -85,6 +88,9 @@ func drawNode(t *rapid.T, name string) Node {
 	}
 	if rapid.IntRange(0, 9).Draw(t, "known") > 0 {
 		n.ReadyChanged = drawAge(t)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "changed") == 0 {
+		n.Changed = drawAge(t)
 	}
 	return n
 }

@@ -112,8 +112,8 @@ func (a *applier) pump() {
 }
 
 // end takes what became of a write: into the index first, and only then is it
-// no longer under way. wait is for writes that can be tried again after it.
-func (a *applier) end(w *write, result code, wait time.Duration, learn func()) {
+// no longer under way.
+func (a *applier) end(w *write, result code, learn func()) {
 	c := a.c
 	if learn != nil {
 		learn()
@@ -125,6 +125,7 @@ func (a *applier) end(w *write, result code, wait time.Duration, learn func()) {
 		if w.create != nil {
 			clear(a.overQuota)
 			a.quotaWait = 0
+			c.made(w)
 		}
 		c.worked(w.node())
 	case throttled:
@@ -134,12 +135,12 @@ func (a *applier) end(w *write, result code, wait time.Duration, learn func()) {
 	case terminating:
 		c.putOff(w.node(), maxRetry)
 	case conflict, notFound:
-		c.putOff(w.node(), wait)
+		c.failed(w.node(), shortPause)
 	default:
 		if result != refused {
 			a.window = max(a.window/2, 1)
 		}
-		c.failed(w.node())
+		c.failed(w.node(), firstRetry)
 	}
 	if result == overQuota {
 		a.countQuota(w)
@@ -185,25 +186,25 @@ func (a *applier) podName(w *write, salt int) string {
 func (a *applier) create(w *write, salt int) {
 	c := a.c
 	if salt == maxSalt {
-		a.end(w, refused, 0, nil)
+		a.end(w, refused, nil)
 		return
 	}
 	name := a.podName(w, salt)
 	w.names = append(w.names, name)
-	c.send(true, func() answer { c.w.check.wrote("create"); return c.w.api.create(w, name) }, func(r answer) {
+	c.send(true, func() answer { c.w.check.arrived("create", w); return c.w.api.create(w, name) }, func(r answer) {
 		switch r.code {
 		case ok:
-			a.end(w, ok, 0, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.assume(r.pod) })
 		case exists:
 			a.claim(w, name, salt)
 		case unknown:
 			if c.w.bug == TrustNoAnswer {
-				a.end(w, unknown, 0, nil)
+				a.end(w, unknown, nil)
 				return
 			}
 			a.settleCreate(w, name, 50*time.Millisecond)
 		default:
-			a.end(w, r.code, 0, nil)
+			a.end(w, r.code, nil)
 		}
 	})
 }
@@ -214,13 +215,13 @@ func (a *applier) claim(w *write, name string, salt int) {
 	c.send(false, func() answer { return c.w.api.get(name) }, func(r answer) {
 		switch {
 		case r.code == notFound:
-			a.end(w, conflict, 100*time.Millisecond, nil)
+			a.end(w, conflict, nil)
 		case r.code != ok:
-			a.end(w, r.code, 0, nil)
+			a.end(w, r.code, nil)
 		case r.pod.Node != w.create.Node || slices.Contains(w.known, r.pod.UID):
 			a.create(w, salt+1)
 		default:
-			a.end(w, ok, 0, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.assume(r.pod) })
 		}
 	})
 }
@@ -231,9 +232,9 @@ func (a *applier) settleCreate(w *write, name string, pause time.Duration) {
 	c.send(false, func() answer { return c.w.api.get(name) }, func(r answer) {
 		switch {
 		case r.code == ok && r.pod.Node == w.create.Node && !slices.Contains(w.known, r.pod.UID):
-			a.end(w, ok, 0, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.assume(r.pod) })
 		case r.code == ok, r.code == notFound:
-			a.end(w, unknown, 0, nil)
+			a.end(w, unknown, nil)
 		default:
 			c.later(pause, func() { a.settleCreate(w, name, min(2*pause, 2*time.Second)) })
 		}
@@ -243,7 +244,7 @@ func (a *applier) settleCreate(w *write, name string, pause time.Duration) {
 func (a *applier) delete(w *write) {
 	c := a.c
 	c.w.check.sent(c, w.remove.UID)
-	c.send(true, func() answer { c.w.check.wrote("delete"); return c.w.api.delete(w) }, func(r answer) {
+	c.send(true, func() answer { c.w.check.arrived("delete", w); return c.w.api.delete(w) }, func(r answer) {
 		switch r.code {
 		case ok:
 			a.removed(w, func() {
@@ -257,13 +258,13 @@ func (a *applier) delete(w *write) {
 			a.settleDelete(w, r.code, 50*time.Millisecond)
 		case unknown:
 			if c.w.bug == TrustNoAnswer {
-				a.end(w, unknown, 0, nil)
+				a.end(w, unknown, nil)
 				return
 			}
 			a.settleDelete(w, r.code, 50*time.Millisecond)
 		default:
 			c.w.check.settled(c, w.remove.UID)
-			a.end(w, r.code, 0, nil)
+			a.end(w, r.code, nil)
 		}
 	})
 }
@@ -275,7 +276,7 @@ func (a *applier) removed(w *write, learn func()) {
 		a.c.backoff[d.Node] = a.c.backoff[d.Node].After(d, a.c.w.clock())
 	}
 	a.c.w.check.settled(a.c, d.UID)
-	a.end(w, ok, 0, learn)
+	a.end(w, ok, learn)
 }
 
 // settleDelete finds out by a live read how a pod fares whose delete had no
@@ -294,7 +295,7 @@ func (a *applier) settleDelete(w *write, cause code, pause time.Duration) {
 			a.removed(w, func() { c.index.assume(r.pod) })
 		case r.code == ok:
 			c.w.check.settled(c, d.UID)
-			a.end(w, cause, 0, func() { c.index.assume(r.pod) })
+			a.end(w, cause, func() { c.index.assume(r.pod) })
 		default:
 			c.later(pause, func() { a.settleDelete(w, cause, min(2*pause, 2*time.Second)) })
 		}

@@ -32,12 +32,13 @@ const (
 	EagerSuccessor Bug = "eager-successor" // a pod is created while the delete of the last one has no answer
 	NoLabels       Bug = "no-labels"       // the node selector is not read
 	NoNewer        Bug = "no-newer"        // pods of a newer template are not told from outdated ones
+	NoRemakes      Bug = "no-remakes"      // a pod that is deleted by others is made again at once, for ever
 )
 
 // Bugs lists them all.
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
-		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer}
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer, NoRemakes}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"everynode/internal/plan"
@@ -28,10 +29,11 @@ type checker struct {
 	// unsettled is the deletes whose outcome their process does not know, by
 	// pod UID and process.
 	unsettled map[request]bool
-	deletedBy map[string]int   // the process that deleted a pod
-	ended     map[request]bool // names of ended pods that a process has deleted
-	places    []place          // room for a decision
-	lax       bool             // a second pod is counted, not an error
+	deletedBy map[string]int              // the process that deleted a pod
+	ended     map[request]bool            // names of ended pods that a process has deleted
+	places    []place                     // room for a decision
+	spent     map[request][]time.Duration // when a process wrote to a node
+	lax       bool                        // a second pod is counted, not an error
 }
 
 type request struct {
@@ -40,7 +42,7 @@ type request struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]bool{}}
+	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]bool{}, spent: map[request][]time.Duration{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have
@@ -55,6 +57,21 @@ func (k *checker) wrote(what string) {
 	}
 	if what == "status" {
 		k.report.StatusWrites++
+	}
+}
+
+// An hour of writes to one node. Pauses that grow keep creates and deletes far
+// below it, whoever undoes them; edits of the template begin afresh.
+const mostAnHour = 150
+
+// arrived counts a create or delete that reaches the API, and holds its process
+// to the writes that it may spend on one node (I14).
+func (k *checker) arrived(what string, w *write) {
+	k.wrote(what)
+	key, hour := request{w.owner.process, w.node()}, k.w.now-time.Hour
+	k.spent[key] = append(slices.DeleteFunc(k.spent[key], func(at time.Duration) bool { return at < hour }), k.w.now)
+	if n := len(k.spent[key]); n > mostAnHour {
+		k.w.fail("I14: %d writes to %s within an hour", n, w.node())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 const (
 	lingerAfter = 5 * time.Second
 	firstRetry  = 250 * time.Millisecond
+	shortPause  = 100 * time.Millisecond
 	maxRetry    = time.Minute
 	statusHold  = 100 * time.Millisecond
 	statusTries = 5
@@ -30,8 +31,10 @@ type controller struct {
 	index   *index
 	in      plan.Input
 	out     plan.Plan
+	hash    string // that the last decision was about
 	ledger  ledger
 	backoff map[string]plan.Backoff
+	changed map[string]time.Time // when a node was seen to change
 	retries map[string]retry
 	applier applier
 
@@ -59,7 +62,7 @@ const (
 // launch starts a process.
 func (w *world) launch() *controller {
 	w.processes++
-	c := &controller{w: w, process: w.processes, backoff: map[string]plan.Backoff{}, retries: map[string]retry{}}
+	c := &controller{w: w, process: w.processes, backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}}
 	c.index = newIndex(c)
 	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
 	w.controllers = append(w.controllers, c)
@@ -140,7 +143,9 @@ func (c *controller) decide(set *daemonSet) {
 	in.Nodes = in.Nodes[:0]
 	for _, n := range ix.nodes {
 		if !in.Gone[n.Name] {
-			in.Nodes = append(in.Nodes, n.Node)
+			known := n.Node
+			known.Changed = c.changed[n.Name]
+			in.Nodes = append(in.Nodes, known)
 		}
 	}
 	in.Pods = in.Pods[:0]
@@ -153,7 +158,7 @@ func (c *controller) decide(set *daemonSet) {
 	in.Pods = append(in.Pods, c.applier.overlay(in.Pods, in.Now)...)
 	c.tellNewer(set)
 	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
-	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) })
+	c.remember(in)
 	in.Backoff = c.backoff
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
@@ -164,6 +169,35 @@ func (c *controller) decide(set *daemonSet) {
 	if c.w.trace != nil {
 		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))
 	}
+}
+
+// remember is what is known of nodes where pods end, or do not last.
+func (c *controller) remember(in *plan.Input) {
+	if c.hash != in.Set.Hash {
+		c.hash = in.Set.Hash
+		for node, b := range c.backoff {
+			b.Remakes = plan.Remakes{}
+			c.backoff[node] = b
+		}
+	}
+	for i := range in.Pods {
+		p := &in.Pods[i]
+		if b := c.backoff[p.Node]; p.Disruptor != plan.Unannounced && !b.Remakes.Expired(in.Now) {
+			b.Remakes.By = p.Disruptor
+			c.backoff[p.Node] = b
+		}
+	}
+	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) && b.Remakes.Expired(in.Now) })
+}
+
+// made remembers that a pod was created.
+func (c *controller) made(w *write) {
+	if c.w.bug == NoRemakes || w.hash != c.hash {
+		return
+	}
+	b := c.backoff[w.create.Node]
+	b.Remakes = b.Remakes.Next(c.w.clock())
+	c.backoff[w.create.Node] = b
 }
 
 // tellNewer marks the pods of templates that came after the set. A live read
@@ -306,8 +340,8 @@ func (c *controller) reported(set *daemonSet, good bool) {
 }
 
 // failed puts a node off, twice as long each time; worked ends that.
-func (c *controller) failed(node string) {
-	delay := min(max(2*c.retries[node].delay, firstRetry), maxRetry)
+func (c *controller) failed(node string, first time.Duration) {
+	delay := min(max(2*c.retries[node].delay, first), maxRetry)
 	c.retries[node] = retry{at: c.w.now + delay, delay: delay}
 }
 

@@ -9,7 +9,7 @@
 //
 // # What is checked
 //
-// The numbers are those of package plan. I1, I2, I7 and I13 are checked on the
+// The numbers are those of package plan. I1, I2, I7, I13 and I14 are checked on the
 // true state of the API, whenever a write takes effect. I4, I5 and I6 are checked
 // whenever a controller decides, on what it has watched, with its own writes
 // laid over: which ones those are the checker knows from the API, not from the

@@ -26,6 +26,8 @@ var operations = map[string]int{
 	"room":     1, // NODE
 	"delete":   1, // NODE: someone deletes its pods
 	"force":    1, // NODE: without a grace period
+	"evict":    1, // NODE: someone deletes every pod there as it comes, and says who
+	"spare":    1, // NODE: and does so no more
 	"fail":     1, // NODE: its pods end, as if evicted by the kubelet
 	"unready":  1, // NODE: its pods stop being ready
 	"ready":    1, // NODE: and are again
@@ -63,6 +65,9 @@ func (w *world) happen(e Event) {
 		w.administer(e, arg)
 	case "delete", "force", "fail", "unready", "ready", "relabel":
 		w.api.on(arg, func(p *pod) { w.meddle(e.Op, p) })
+	case "evict", "spare":
+		w.kubelets.evicts[arg] = e.Op == "evict"
+		w.kubelets.kick(arg)
 	case "stall", "cut", "ghost":
 		w.disturb(e, arg)
 	case "crash", "freeze", "overlap", "restart":

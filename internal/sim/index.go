@@ -107,12 +107,14 @@ func (ix *index) putNode(n *node) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == n.Name })
 	if i < 0 {
 		ix.nodes = append(ix.nodes, n)
+		ix.c.changed[n.Name] = ix.c.w.clock()
 		ix.c.touch()
 		return
 	}
 	old := ix.nodes[i]
 	ix.nodes[i] = n
 	if !sameNode(&old.Node, &n.Node) {
+		ix.c.changed[n.Name] = ix.c.w.clock()
 		ix.c.touch()
 	}
 }

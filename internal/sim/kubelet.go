@@ -26,16 +26,18 @@ type kubelets struct {
 	w      *world
 	runs   map[string]*life // by pod UID
 	killed map[string]bool  // nodes that a revision has killed, ever
+	evicts map[string]bool  // nodes where someone deletes pods as they come
 }
 
 // life is what a kubelet knows of a pod.
 type life struct {
 	starting, started, ending, killed bool
+	evicted                           bool
 	up                                bool // the process would answer
 }
 
 func newKubelets(w *world) *kubelets {
-	return &kubelets{w: w, runs: map[string]*life{}, killed: map[string]bool{}}
+	return &kubelets{w: w, runs: map[string]*life{}, killed: map[string]bool{}, evicts: map[string]bool{}}
 }
 
 func (k *kubelets) life(uid string) *life {
@@ -51,6 +53,10 @@ func (k *kubelets) life(uid string) *life {
 func (k *kubelets) saw(p *pod) {
 	l := k.life(p.UID)
 	uid := p.UID
+	if k.evicts[p.Node] && !l.evicted {
+		l.evicted = true
+		k.w.after(k.w.between(10*time.Millisecond, 500*time.Millisecond), func() { k.evict(uid) })
+	}
 	switch {
 	case !p.Bound:
 		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.bind(uid) })
@@ -61,6 +67,18 @@ func (k *kubelets) saw(p *pod) {
 		l.starting = true
 		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.start(uid) })
 	}
+}
+
+// evict is what a descheduler or a policy does, with and without a grace period.
+func (k *kubelets) evict(uid string) {
+	p := k.w.api.pod(uid)
+	if p == nil || !p.Deleted.IsZero() || !k.evicts[p.Node] {
+		return
+	}
+	if k.w.chance(50) {
+		p = k.w.api.putPod(p, func(p *pod) { p.Disruptor = plan.EvictionAPI })
+	}
+	k.w.api.mark(p, k.w.chance(30), 0)
 }
 
 // termination is how long a pod takes to end: most listen to SIGTERM.

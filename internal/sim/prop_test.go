@@ -105,6 +105,7 @@ var kinds = func() (all []string) {
 		"edit": 8, "rollback": 2, "set": 2, "join": 2, "leave": 2, "vanish": 1, "break": 3, "mend": 3, "label": 2, "taint": 2, "untaint": 2,
 		"full": 1, "room": 1, "delete": 2, "force": 1, "fail": 2, "unready": 2, "ready": 1, "quota": 1, "ban": 1, "allow": 1,
 		"stall": 3, "cut": 3, "ghost": 1, "crash": 3, "freeze": 2, "overlap": 1, "restart": 1, "faults": 2, "relabel": 1, "cordon": 1,
+		"evict": 1, "spare": 1,
 	} {
 		for range n {
 			all = append(all, op)

@@ -149,6 +149,7 @@ func (w *world) heal() {
 	w.faults = calm()
 	w.api.quota, w.api.terminating = -1, false
 	clear(w.api.banned)
+	clear(w.kubelets.evicts)
 	for _, s := range w.api.streams {
 		s.stalled = 0
 		s.cut(false)
@@ -227,6 +228,7 @@ func (w *world) edit(change func(*plan.Spec)) {
 		s.generation++
 		if s.spec.Hash != template {
 			s.spec.Generation++ // as the API server counts templates
+			clear(w.check.spent)
 		}
 	})
 	w.tracef("user     edits: revision %s, maxUnavailable %v, maxSurge %v", w.api.set.spec.Hash, w.api.set.spec.MaxUnavailable, w.api.set.spec.MaxSurge)

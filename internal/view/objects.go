@@ -65,6 +65,7 @@ func Pod(p *corev1.Pod) plan.Pod {
 		Phase:      phase(p.Status.Phase),
 		Created:    p.CreationTimestamp.Time,
 		Refused:    refused(&p.Status),
+		Disruptor:  disruptor(&p.Status),
 	}
 	readiness(&p.Status, &out)
 	if p.DeletionTimestamp != nil {
@@ -158,6 +159,31 @@ func readiness(s *corev1.PodStatus, out *plan.Pod) {
 	// The condition is there, not true, from the pod's first status on. It has
 	// changed later only if it was true in between.
 	out.WasReady = s.StartTime != nil && c.LastTransitionTime.Sub(s.StartTime.Time) > startupSlack
+}
+
+// disruptor is who the pod's condition DisruptionTarget says will delete it.
+func disruptor(s *corev1.PodStatus) plan.Disruptor {
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		if c.Type != corev1.DisruptionTarget || c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Reason {
+		case "DeletionByTaintManager":
+			return plan.TaintManager
+		case "EvictionByEvictionAPI":
+			return plan.EvictionAPI
+		case corev1.PodReasonPreemptionByScheduler:
+			return plan.Preemption
+		case "DeletionByPodGC":
+			return plan.PodCollector
+		case corev1.PodReasonTerminationByKubelet:
+			return plan.Kubelet
+		default:
+			return plan.OtherDisruptor
+		}
+	}
+	return plan.Unannounced
 }
 
 // refused says that the kubelet failed the pod for want of room. The reasons

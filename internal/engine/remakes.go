@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/plan"
+)
+
+// Pods that do not last: package plan says how long the next one waits
+// (plan.Remakes). Here is what it needs to know for that.
+
+// remade is what is remembered of a node where a pod was created lately.
+type remade struct {
+	plan.Remakes
+	told uint8 // the count of which an event has told
+}
+
+// made records that a pod of that revision was created. A revision that nothing is
+// decided on any more has no say.
+func (s *state) made(node, hash string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if hash != s.remadeOf {
+		return
+	}
+	if s.remakes == nil {
+		s.remakes = map[string]remade{}
+	}
+	r := s.remakes[node]
+	r.Remakes = r.Next(now)
+	r.told = min(r.told, r.Again)
+	s.remakes[node] = r
+}
+
+// edited forgets what became of the pods of the last template: the edit may be
+// what ends the trouble.
+func (s *state) edited(hash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.remadeOf != hash {
+		s.remadeOf, s.remakes = hash, nil
+	}
+}
+
+// notice remembers who has announced the end of a pod.
+func (s *state) notice(pods []*plan.Pod) {
+	for _, p := range pods {
+		if p.Disruptor == plan.Unannounced {
+			continue
+		}
+		s.mu.Lock()
+		if r, known := s.remakes[p.Node]; known && r.By != p.Disruptor {
+			r.By = p.Disruptor
+			s.remakes[p.Node] = r
+		}
+		s.mu.Unlock()
+	}
+}
+
+// tellRemakes is what an event has to tell of the node: once for each pause.
+func (s *state) tellRemakes(node string) (plan.Remakes, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, known := s.remakes[node]
+	if !known || r.told == r.Again {
+		return plan.Remakes{}, false
+	}
+	r.told = r.Again
+	s.remakes[node] = r
+	return r.Remakes, true
+}
+
+// pauses makes sure that a change of the node is tried soon, and says on the
+// DaemonSet what is the matter.
+func (e *engine) pauses(ds *appsv1.DaemonSet, st *state, v *plan.Verdict) {
+	e.index.heed(string(ds.UID), v.Node, st.now)
+	if r, is := st.tellRemakes(v.Node); is {
+		e.events.doNotLast(ds, v, r, v.Until.Sub(st.now))
+	}
+}
+
+// doNotLast says that a node's pods are deleted, or changed, as they come.
+func (r *recorder) doNotLast(ds *appsv1.DaemonSet, v *plan.Verdict, of plan.Remakes, pause time.Duration) {
+	who := ""
+	if v.Detail != "" {
+		who = ", the last one " + v.Detail
+	}
+	r.event(ds, corev1.EventTypeWarning, v.Reason.String(), "node %s: %d pods were deleted by others, or changed, soon after they were created%s; the next one is created in %s, or when the node or the template changes",
+		v.Node, of.Again, who, pause.Round(time.Second))
+}
+
+// heed makes the DaemonSet look at the node when it changes in whatever way: what
+// plan.Placement does not read may matter to who deletes its pods. A change since the
+// decision counts.
+func (ix *index) heed(owner, node string, since time.Time) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	o, n := ix.owned[owner], ix.nodes[node]
+	switch {
+	case o == nil || n == nil:
+	case n.Changed.After(since):
+		ix.mark(o, node)
+	default:
+		if o.heeds == nil {
+			o.heeds = map[string]struct{}{}
+		}
+		o.heeds[node] = struct{}{}
+	}
+}
+
+// touchHeeding marks the node for the DaemonSets that wait for a change of it.
+func (ix *index) touchHeeding(node string) {
+	for _, o := range ix.owned {
+		if _, is := o.heeds[node]; is {
+			delete(o.heeds, node)
+			ix.mark(o, node)
+		}
+	}
+}
