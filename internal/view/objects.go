@@ -3,7 +3,6 @@ package view
 import (
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unique"
 
@@ -184,10 +183,4 @@ func disruptor(s *corev1.PodStatus) plan.Disruptor {
 		}
 	}
 	return plan.Unannounced
-}
-
-// refused says that the kubelet failed the pod for want of room. The reasons
-// are those of its admission: OutOf and the resource, or the ports' name.
-func refused(s *corev1.PodStatus) bool {
-	return s.Phase == corev1.PodFailed && (strings.HasPrefix(s.Reason, "OutOf") || s.Reason == "NodePorts")
 }

@@ -118,26 +118,6 @@ func TestSpecHalts(t *testing.T) {
 	}
 }
 
-func TestOnlyScheduler(t *testing.T) {
-	for name, spec := range map[string]corev1.PodSpec{
-		"claim":     {Volumes: []corev1.Volume{{}, {VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}}}},
-		"ephemeral": {Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}}}},
-		"device":    {ResourceClaims: []corev1.PodResourceClaim{{}}},
-		"gate":      {SchedulingGates: []corev1.PodSchedulingGate{{}}},
-	} {
-		ds := daemonSet()
-		ds.Spec.Template.Spec = spec
-		if !Spec(ds, "").Scheduled {
-			t.Errorf("%s: not left to the scheduler", name)
-		}
-	}
-	ds := daemonSet()
-	ds.Spec.Template.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{}}}}
-	if Spec(ds, "").Scheduled {
-		t.Error("a hostPath is left to the scheduler")
-	}
-}
-
 func at(seconds int) metav1.Time { return metav1.Unix(int64(seconds), 0) }
 
 func TestNode(t *testing.T) {
@@ -242,7 +222,7 @@ func TestPodPhase(t *testing.T) {
 	}
 	for reason, want := range map[string]bool{
 		"OutOfcpu": true, "OutOfpods": true, "OutOfnvidia.com/gpu": true, "NodePorts": true,
-		"Evicted": false, "NodeAffinity": false, "": false,
+		"Evicted": false, "": false,
 	} {
 		status := corev1.PodStatus{Phase: corev1.PodFailed, Reason: reason}
 		if got := Pod(&corev1.Pod{Status: status}).Refused; got != want {

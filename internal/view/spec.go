@@ -22,14 +22,18 @@ import (
 // cannot be read, comes back with Halt set, and HaltDetail saying what is
 // wrong: the API server lets no such thing through, but a webhook, a skewed
 // version or an edit in the store may.
+//
+// Scheduled is what the DaemonSet alone says. Binding.Scheduled also knows the
+// runtime classes, and what the engine was started with.
 func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 	set := plan.Spec{
 		Placement:  placement(&ds.Spec.Template.Spec),
 		MinReady:   time.Duration(ds.Spec.MinReadySeconds) * time.Second,
 		Hash:       hash,
 		Generation: Generation(ds),
-		Scheduled:  onlyScheduler(&ds.Spec.Template.Spec),
 	}
+	// What is wrong with the annotation is said by who acts on it.
+	set.Scheduled, _ = Binding{}.Scheduled(ds)
 	if err := strategy(ds.Spec.UpdateStrategy, &set); err != nil {
 		set.Halt, set.HaltDetail = plan.InvalidSpec, err.Error()
 	}
@@ -109,20 +113,6 @@ func Generation(ds *appsv1.DaemonSet) int64 {
 		return 0
 	}
 	return g
-}
-
-// onlyScheduler says that binding such a pod takes more than naming its node:
-// volumes bound to a node as it is chosen, devices that are allocated, a gate.
-func onlyScheduler(spec *corev1.PodSpec) bool {
-	if len(spec.ResourceClaims) > 0 || len(spec.SchedulingGates) > 0 {
-		return true
-	}
-	for i := range spec.Volumes {
-		if spec.Volumes[i].PersistentVolumeClaim != nil || spec.Volumes[i].Ephemeral != nil {
-			return true
-		}
-	}
-	return false
 }
 
 func placement(spec *corev1.PodSpec) plan.Placement {
