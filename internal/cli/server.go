@@ -11,10 +11,12 @@ import (
 
 	"everynode/internal/controlplane"
 	"everynode/internal/engine"
+	"everynode/internal/engine/command"
+	"everynode/internal/view"
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	config, withEngine := controlplane.Config{}, true
+	config, withEngine, bindBy := controlplane.Config{}, true, string(view.ByEngine)
 	c := &cobra.Command{
 		Use:   "server",
 		Short: "Run the control plane alone, in the foreground",
@@ -32,8 +34,12 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			config.DataDir = a.dataDir
+			binder, err := view.ParseBinder(bindBy)
+			if err != nil {
+				return usageError{fmt.Errorf("--%s: %w", bindByFlag, err)}
+			}
 			if withEngine {
-				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0)
+				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0, binder)
 			}
 			config.Progress = func(step string, took time.Duration) {
 				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
@@ -52,6 +58,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
+	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
 	return c
@@ -61,10 +68,13 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 // runs elsewhere.
 const daemonSetFlag = "daemonset-controller"
 
+// bindByFlag says who binds the pods of DaemonSets to their nodes.
+const bindByFlag = "bind-by"
+
 // daemonSets returns what runs the engine inside the control plane. With an etcd
 // of its own a server is the only one, and there is nobody to elect a leader against.
-func (a *app) daemonSets(elect bool) func(context.Context, *rest.Config) error {
+func (a *app) daemonSets(elect bool, by view.Binder) func(context.Context, *rest.Config) error {
 	return func(ctx context.Context, client *rest.Config) error {
-		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, Log: slog.New(slog.NewTextHandler(a.err, nil))})
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(a.err, nil))})
 	}
 }

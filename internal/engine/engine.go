@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+
+	"everynode/internal/view"
 )
 
 // Config says which cluster the engine works on, and how. Only Client must be
@@ -36,6 +38,9 @@ type Config struct {
 	CreateQPS float64
 	// Workers is how many DaemonSets are decided at once; default 4.
 	Workers int
+	// BindBy is who binds the pods of DaemonSets whose annotation does not say
+	// it; empty: the engine, where the template alone decides where they run.
+	BindBy view.Binder
 	// AllowNewerServer works on an API server that is more than one minor
 	// version newer than the engine's types, and may lose template fields.
 	AllowNewerServer bool
@@ -63,6 +68,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CreateQPS < 0 {
 		return c, fmt.Errorf("engine: the create rate is %g a second: it must be 0 (no limit) or more", c.CreateQPS)
+	}
+	if c.BindBy == "" {
+		c.BindBy = view.ByEngine
+	}
+	if _, err := view.ParseBinder(string(c.BindBy)); err != nil {
+		return c, fmt.Errorf("engine: who binds the pods: %w", err)
 	}
 	if c.LeaseNamespace == "" {
 		c.LeaseNamespace = "kube-system"
@@ -122,6 +133,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer watches.Wait()
 	defer cancel()
 	ix := newIndex()
+	ix.binding.Default = cfg.BindBy
 	synced := ix.watch(ctx, &watches, client)
 	cfg.Monitor.follows(ix, synced)
 	if monitored {

@@ -59,16 +59,21 @@ func (r *recorder) forget(uid types.UID) {
 
 // event writes an event about the DaemonSet, if it has any left.
 func (r *recorder) event(about *appsv1.DaemonSet, kind, reason, text string, args ...any) {
+	if r.allows(about) {
+		r.to.Eventf(about, kind, reason, text, args...)
+	}
+}
+
+// allows takes one of the DaemonSet's events, if it has any left.
+func (r *recorder) allows(about *appsv1.DaemonSet) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	a := r.allowances[about.UID]
 	if a == nil {
 		a = flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerMin/60., eventBurst)
 		r.allowances[about.UID] = a
 	}
-	r.mu.Unlock()
-	if a.TryAccept() {
-		r.to.Eventf(about, kind, reason, text, args...)
-	}
+	return a.TryAccept()
 }
 
 func (r *recorder) shutdown() { r.broadcaster.Shutdown() }

@@ -18,6 +18,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -92,7 +93,7 @@ func (r request) key() string { return path.Join(r.namespace, r.name) }
 func newFakeAPI() *fakeAPI {
 	f := &fakeAPI{version: 100, objects: map[string]map[string]runtime.Object{}, log: map[string][]logged{},
 		forget: map[string]uint64{}, lag: map[string]bool{}, writes: map[string]int{}}
-	for _, r := range []string{"pods", "nodes", "events", "daemonsets", "controllerrevisions", "leases"} {
+	for _, r := range []string{"pods", "nodes", "events", "daemonsets", "controllerrevisions", "leases", runtimeClasses} {
 		f.objects[r] = map[string]runtime.Object{}
 	}
 	f.changed = sync.NewCond(&f.mu)
@@ -249,7 +250,7 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	case "get":
 		return old, nil
 	case "list":
-		return f.list(r.resource), nil
+		return onNode(f.list(r.resource), first(r.query["fieldSelector"])), nil
 	case "create":
 		obj := decode(r.body)
 		if pod, ok := obj.(*corev1.Pod); ok && f.mutate != nil {
@@ -362,7 +363,7 @@ func (f *fakeAPI) list(resource string) runtime.Object {
 		items = append(items, o)
 	}
 	kind := map[string]runtime.Object{"pods": &corev1.PodList{}, "nodes": &corev1.NodeList{}, "daemonsets": &appsv1.DaemonSetList{},
-		"controllerrevisions": &appsv1.ControllerRevisionList{}, "leases": &coordinationv1.LeaseList{}, "events": &corev1.EventList{}}
+		"controllerrevisions": &appsv1.ControllerRevisionList{}, "leases": &coordinationv1.LeaseList{}, runtimeClasses: &nodev1.RuntimeClassList{}, "events": &corev1.EventList{}}
 	l := kind[resource].DeepCopyObject()
 	if err := meta.SetList(l, items); err != nil {
 		panic(err)
@@ -407,7 +408,7 @@ func (f *fakeAPI) initial(resource string, wanted bool) []logged {
 		head = append(head, logged{"ADDED", 0, o})
 	}
 	mark := map[string]runtime.Object{"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
-		"controllerrevisions": &appsv1.ControllerRevision{}, "leases": &coordinationv1.Lease{}}[resource].DeepCopyObject()
+		"controllerrevisions": &appsv1.ControllerRevision{}, "leases": &coordinationv1.Lease{}, runtimeClasses: &nodev1.RuntimeClass{}}[resource].DeepCopyObject()
 	m, _ := meta.Accessor(mark)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
 	m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
@@ -498,7 +499,7 @@ func encode(obj runtime.Object) []byte {
 	}
 	// The encoder writes kind and version into what it is given.
 	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
-		authorizationv1.SchemeGroupVersion), obj.DeepCopyObject())
+		authorizationv1.SchemeGroupVersion, nodev1.SchemeGroupVersion), obj.DeepCopyObject())
 	if err != nil {
 		panic(err)
 	}

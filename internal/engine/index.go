@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // index is the cluster as the engine sees it: what the watches have shown,
@@ -25,6 +26,8 @@ type index struct {
 	// other label of a node can matter.
 	asked map[string]int
 	nodes map[string]*nodeEntry // never written to
+	// binding decides, with each DaemonSet, who binds its pods.
+	binding view.Binding
 
 	pods      map[string]*podEntry            // by UID
 	owned     map[string]*owned               // by DaemonSet UID
@@ -51,8 +54,11 @@ type listener struct {
 type setEntry struct {
 	ds      *appsv1.DaemonSet
 	version uint64
-	// spec is compiled once per generation; it carries no revision.
+	// spec is compiled once per generation; it carries no revision. Scheduled
+	// follows the annotation and the runtime class as well.
 	spec plan.Spec
+	// binder is what is wrong with the annotation that says who binds; nil: nothing.
+	binder error
 }
 
 type nodeEntry struct {
@@ -68,6 +74,7 @@ type departure struct {
 func newIndex() *index {
 	return &index{
 		sets:      map[types.NamespacedName]*setEntry{},
+		binding:   view.Binding{Plain: map[string]bool{}},
 		asked:     map[string]int{},
 		nodes:     map[string]*nodeEntry{},
 		pods:      map[string]*podEntry{},
@@ -151,6 +158,7 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 		}
 	}
 	ix.ask(e, 1)
+	e.spec.Scheduled, e.binder = ix.binding.Scheduled(e.ds)
 	ix.sets[key] = e
 	o := ix.ownedBy(string(e.ds.UID))
 	o.unclaimed = o.unclaimed || o.set == nil

@@ -103,7 +103,7 @@ func (t *meter) WrappedRoundTripper() http.RoundTripper { return t.next }
 func (r *requests) note(verb, resource string, resp *http.Response, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil && resp.StatusCode == http.StatusForbidden {
+	if err == nil && resp.StatusCode == http.StatusForbidden && resource != runtimeClasses {
 		r.denied = true
 	}
 	if verb != "list" && verb != "watch" || !slices.Contains(followed(), resource) || errors.Is(err, context.Canceled) {

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
@@ -21,6 +23,10 @@ type mirror[T any] struct {
 	// reached says that every event up to version was delivered.
 	reached func(version uint64)
 
+	// longest is how long to wait, at most, before what could not be followed
+	// is tried again; zero: maxRelist.
+	longest time.Duration
+
 	once   sync.Once
 	synced chan struct{}
 }
@@ -29,6 +35,8 @@ var (
 	_ cache.TransformingStore      = (*mirror[int])(nil)
 	_ cache.ResourceVersionUpdater = (*mirror[int])(nil)
 )
+
+func (m *mirror[T]) patience() time.Duration { return cmp.Or(m.longest, maxRelist) }
 
 // Add takes a watched object.
 func (m *mirror[T]) Add(obj any) error { return m.with(obj, m.upsert) }

@@ -44,6 +44,7 @@ type state struct {
 	heldAt   time.Time     // since when a status waits for writes to end; zero: none does
 	busy     time.Duration // how long the last decision took
 	halted   int64         // the generation whose halt was announced
+	binder   string        // what is wrong with who binds, as announced
 	past     *past         // nil: the history must be worked out
 	// foreign is the UIDs of pods whose template number says nothing of this
 	// DaemonSet: see readNewer.
@@ -176,6 +177,14 @@ func (s *state) ended(d plan.Delete, now time.Time) {
 	defer s.mu.Unlock()
 	s.backoff[d.Node] = s.backoff[d.Node].After(d, now)
 	delete(s.found, d.UID)
+}
+
+// waited records that a pod which was created at that time has gone, or could
+// not be made, without being bound.
+func (s *state) waited(node string, created, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.backoff[node] = s.backoff[node].Waits(created, now)
 }
 
 // backoffOf is the back-off of a node; none when it is over.

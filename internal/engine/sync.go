@@ -86,6 +86,7 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 	ds, st := set.ds, e.stateOf(set.ds)
+	e.tellBinder(set, st)
 	if set.spec.Halt != plan.NoReason {
 		e.halt(ds, st, &set.spec)
 		return nil

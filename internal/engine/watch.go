@@ -25,6 +25,7 @@ func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[s
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes}
+	ix.watchClasses(ctx, all, from)
 	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
 	return map[string]<-chan struct{}{
 		"daemonsets":          follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
@@ -60,7 +61,7 @@ func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, n
 		Logger: &logger, Name: name,
 		Backoff: &wait.Backoff{Duration: firstRelist, Cap: maxRelist, Steps: 8, Factor: 2, Jitter: 0.5},
 	})
-	all.Go(func() { keepWatching(ctx, r) })
+	all.Go(func() { keepWatching(ctx, r, to.patience()) })
 	return to.synced
 }
 
@@ -72,20 +73,23 @@ const (
 
 // keepWatching lists and watches until ctx ends. The Reflector's own loop says
 // of every failure that something is unhandled; a server that restarts is no
-// such thing.
-func keepWatching(ctx context.Context, r *cache.Reflector) {
-	pause := firstRelist
+// such thing. longest is the pause after many failures; the same failure is said once.
+func keepWatching(ctx context.Context, r *cache.Reflector, longest time.Duration) {
+	pause, said := firstRelist, ""
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := r.ListAndWatchWithContext(ctx)
-		if err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", explain(err).Error())
-		}
 		if time.Since(began) > maxRelist {
-			pause = firstRelist
+			pause, said = firstRelist, ""
+		}
+		if err != nil && ctx.Err() == nil {
+			if text := explain(err).Error(); text != said {
+				klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", text)
+				said = text
+			}
 		}
 		sleep(ctx, wait.Jitter(pause, 0.5))
-		pause = min(2*pause, maxRelist)
+		pause = min(2*pause, longest)
 	}
 }
 

@@ -85,11 +85,16 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 		fate, wait := judge(ctx, err)
 		switch fate {
 		case done:
+			e.tellPorts(ctx, w, made)
 			return e.created(w, made), nil
 		case unknown:
 			return e.settleCreate(ctx, w, name, err)
 		case stale:
 			fate = refused // the namespace is not there: nothing that a new read would mend
+		case refused:
+			if gated(err) && !w.create.ByScheduler {
+				w.state.waited(w.node(), time.Now(), time.Now())
+			}
 		}
 		return result{fate: fate, wait: wait}, err
 	}
@@ -212,6 +217,9 @@ func (e *engine) removed(w *write, learn func()) result {
 		learn()
 		if ended(w.remove.Reason) {
 			w.state.ended(*w.remove, now)
+		}
+		if w.remove.Waited {
+			w.state.waited(w.node(), w.remove.Created, now)
 		}
 	}}
 }

@@ -69,11 +69,40 @@ func NextBackoff(b Backoff, now time.Time) Backoff {
 func (b Backoff) After(d Delete, now time.Time) Backoff {
 	next := NextBackoff(b, now)
 	next.Pod, next.Refused, next.Hash = d.UID, d.Reason == PodRefused, d.Hash
+	if !b.Expired(now) && b.Waited.After(d.Created) {
+		next.Waited = b.Waited
+	}
 	next.Created, next.First = d.Created, d.Created
 	if d.Hash == b.Hash && !b.Expired(now) && b.First.Before(d.Created) {
 		next.First = b.First
 	}
 	return next
+}
+
+// Waits is the back-off after a pod that was created at that time has gone
+// without being bound: its successor is for the scheduler as well. The pauses of
+// pods that fail do not change.
+func (b Backoff) Waits(created, now time.Time) Backoff {
+	if b.Expired(now) {
+		b = Backoff{Last: now, Delay: firstBackoff, Remakes: b.Remakes}
+	}
+	if created.After(b.Waited) {
+		b.Waited = created
+	}
+	return b
+}
+
+// handed says that the last that is known of the node is that a pod was refused
+// or never bound there. newest is the newest pod that the node still has, or nil.
+func (b Backoff) handed(newest *Pod) bool {
+	last, is := b.Waited, !b.Waited.IsZero()
+	if b.Refused && !b.Created.Before(last) {
+		last, is = b.Created, true
+	}
+	if newest == nil || is && !newest.Created.After(last) {
+		return is
+	}
+	return newest.Refused || !newest.Bound
 }
 
 // Expired says that the back-off starts afresh: but for Remakes, it holds nothing

@@ -87,6 +87,7 @@ type site struct {
 	uncertain   *Pod
 	newer       *Pod
 	predecessor *Pod // the newest pod of the current revision that is no longer live
+	newest      *Pod // of all
 	best        *Pod // the one that the status is taken from; nil when all are deleted
 	present     bool // there is a pod that counts as scheduled
 }
@@ -101,6 +102,9 @@ func survey(in *Input, node *Node, pods []*Pod) site {
 
 func (s *site) add(p *Pod) {
 	current := s.current(p)
+	if s.newest == nil || p.Created.After(s.newest.Created) {
+		s.newest = p
+	}
 	if p.Uncertain && s.uncertain == nil {
 		s.uncertain = p
 	}

@@ -257,27 +257,27 @@ func (s *site) renew(v *Verdict) {
 }
 
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {
-	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Hash: p.Hash, Created: p.Created}
+	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created}
 	if s.current(p) {
 		d.Hash = s.in.Set.Hash // by its generation, if not by its label
 	}
 	v.deletes = append(v.deletes, d)
 }
 
-// create names the pod's predecessor and who binds it. A pod that follows one
-// which the kubelet refused would be refused again: it goes to the scheduler,
-// which waits for room.
+// create names the pod's predecessor and who binds it. Where the last pod was
+// refused by the kubelet, or was never bound, we would have the next one refused
+// as well: it goes to the scheduler, which waits for what is missing. The node
+// comes back to us with the first pod that is bound there and not refused.
 func (s *site) create(v *Verdict, why Reason) {
 	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.in.Set.Scheduled}
-	refused := false
 	b, p := &s.backoff, s.predecessor
 	switch {
 	case b.Pod != "" && (p == nil || !b.Created.Before(p.Created)):
-		c.Predecessor, refused = b.Pod, b.Refused
+		c.Predecessor = b.Pod
 	case p != nil:
-		c.Predecessor, refused = p.UID, p.Refused
+		c.Predecessor = p.UID
 	}
-	if refused {
+	if !c.ByScheduler && b.handed(s.newest) {
 		c.ByScheduler, c.Reason = true, PodRefused
 	}
 	v.creates = append(v.creates, c)

@@ -81,6 +81,18 @@
 //	    the world does turns into a loop. A change of the node shortens the
 //	    wait to ten seconds.
 //
+// # Who binds
+//
+// A pod is bound to its node when it is created (Create.ByScheduler is false),
+// unless Spec.Scheduled says that more than the template decides its place, or
+// the last that is known of the node is that it did not take a pod: the newest
+// one was refused by the kubelet, or was never bound. Then the scheduler binds
+// the next one, and waits for what is missing: one pod is refused, and one waits,
+// however long. A pod that was bound, and not refused, gives the node back.
+// Backoff holds what is known of pods that are gone, for 30 minutes; of a pod
+// that waits there is nothing to remember. Who has forgotten has one more pod
+// refused, no loop.
+//
 // # Names and late writes
 //
 // Whoever carries out a plan names a pod after what it is for: DaemonSet, node,

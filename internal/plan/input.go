@@ -36,8 +36,8 @@ type Spec struct {
 	Halt Reason
 	// HaltDetail says what exactly is wrong, where Halt has a subject.
 	HaltDetail string
-	// Scheduled says that only the scheduler can place these pods (volume
-	// claims, resource claims, scheduling gates).
+	// Scheduled says that the scheduler must bind these pods: what decides
+	// their place is not in the template alone (other pods, devices, claims).
 	Scheduled bool
 }
 
@@ -189,8 +189,8 @@ type Pod struct {
 	// Forced says that deletion without a grace period was asked for: there
 	// is nothing stronger left to ask.
 	Forced bool
-	// Refused says that the kubelet failed the pod for want of room: OutOf
-	// resources, or ports in use.
+	// Refused says that the kubelet did not admit the pod, for a reason that
+	// waiting could have avoided: want of room, a port in use, labels.
 	Refused bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
@@ -237,9 +237,13 @@ type Backoff struct {
 	// a newer one.
 	Pod     string
 	Created time.Time
-	// Refused says that this pod was refused for want of room: the scheduler
-	// then binds the successor.
+	// Refused says that the kubelet did not admit this pod: the scheduler then
+	// binds the successor.
 	Refused bool
+	// Waited is when the newest of the pods was created that were deleted
+	// there, or could not be made, while they were for the scheduler to bind;
+	// zero when there is none. The scheduler then binds the successor, too.
+	Waited time.Time
 	// Hash is the revision of that pod, and First when the first pod of that
 	// revision was created whose end this back-off remembers.
 	Hash  string

@@ -44,7 +44,10 @@ type Create struct {
 type Delete struct {
 	Node, Pod, UID string
 	// Now says that no grace period is due: the node is gone.
-	Now    bool
+	Now bool
+	// Waited says that the scheduler has not bound the pod: Backoff.Waits
+	// remembers it for the successor.
+	Waited bool
 	Reason Reason
 	// Hash is the revision that the pod counts as, and Created when it was
 	// created. Backoff.After keeps them.

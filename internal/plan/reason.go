@@ -47,7 +47,7 @@ const (
 	Duplicate    // more than one pod here
 	PodFailed    // the pod failed
 	PodSucceeded // the pod ended with success
-	PodRefused   // the kubelet refused the pod for want of room
+	PodRefused   // the kubelet refused the pod, or the scheduler never bound it
 )
 
 // reasonText holds, for each reason, its name and its sentence. A sentence has
@@ -64,7 +64,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	BudgetSpent:           {"BudgetSpent", "The pod is outdated and waits its turn: the update already has as many nodes down, or surging, as it may."},
 	BackingOff:            {"BackingOff", "The pod has ended and is left in place for a while before it is replaced."},
 	PodsDoNotLast:         {"PodsDoNotLast", "The pods of this node are deleted by others, or changed, soon after they are created; the next one waits a while."},
-	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to find room for it on this node."},
+	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to bind it to this node."},
 	Unconfirmed:           {"Unconfirmed", "The outcome of the last write to this pod is not known yet; nothing is done here until it is."},
 	NewerTemplate:         {"NewerTemplate", "The pod is of a newer template than the one that is known; nothing is done here until that one is."},
 
@@ -87,7 +87,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	Duplicate:    {"Duplicate", "The node has more pods than one, so one is kept and the others are deleted."},
 	PodFailed:    {"PodFailed", "The pod has failed and is replaced."},
 	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run for ever, and is replaced."},
-	PodRefused:   {"PodRefused", "The kubelet had no room for the pod; the scheduler places its successor when there is."},
+	PodRefused:   {"PodRefused", "The node did not take the last pod; the scheduler places the next one when it can."},
 }
 
 // String is the reason's name, as in events and metrics.

@@ -20,7 +20,7 @@ var remedies = [...]string{
 	BudgetSpent:           "Waits for pods elsewhere to become available; or raise maxUnavailable or maxSurge.",
 	BackingOff:            "Waits for the back-off to end; find out why the pod ended: kubectl logs --previous.",
 	PodsDoNotLast:         "Find out who does it (a taint that is tolerated for a short time, a descheduler, a policy, a webhook): a change of the node's taints or labels, or of the template, is tried at once.",
-	WaitingForScheduler:   "Make room on the node: kubectl describe pod says what it lacks.",
+	WaitingForScheduler:   "kubectl describe pod says what the scheduler waits for: room, a port, a device, another pod.",
 	Unconfirmed:           "Waits for the API server's answer.",
 	NewerTemplate:         "Waits for the newest version of the DaemonSet.",
 	NotNamed:              "Change the template's spec.nodeName.",
@@ -35,5 +35,5 @@ var remedies = [...]string{
 	InvalidSpec:           "Correct the DaemonSet's specification.",
 	PodFailed:             "Find out why the pod failed: kubectl describe pod.",
 	PodSucceeded:          "Give the container a program that does not end.",
-	PodRefused:            "Make room on the node: resources or host ports.",
+	PodRefused:            "kubectl describe pod says what the node lacks: room, a host port, a label, a device.",
 }

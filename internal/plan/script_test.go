@@ -351,6 +351,8 @@ func parseBackoff(words []string, now time.Time) (b Backoff, err error) {
 			var n uint64
 			n, err = strconv.ParseUint(value, 10, 8)
 			b.Remakes.By = Disruptor(n)
+		case "waited":
+			b.Waited, err = ago(value, now)
 		default:
 			err = fmt.Errorf("unknown word %q", w)
 		}

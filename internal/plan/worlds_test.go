@@ -74,6 +74,9 @@ func drawBackoff(t *rapid.T, pod string) Backoff {
 	if rapid.IntRange(0, 2).Draw(t, "remade") == 0 {
 		b.Remakes = Remakes{Last: drawAge(t), Again: rapid.SampledFrom([]uint8{0, 2, 3, 8, 9, 255}).Draw(t, "again"), By: TaintManager}
 	}
+	if rapid.IntRange(0, 3).Draw(t, "waited") == 0 {
+		b.Waited = drawAge(t)
+	}
 	return b
 }
 

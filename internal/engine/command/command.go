@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"everynode/internal/engine"
+	"everynode/internal/view"
 )
 
 // New is the command `controller`. It runs the engine until its context ends.
@@ -88,7 +89,7 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	}
 	log.Info("starting", "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress)
 	err = endpoints.during(ctx, func(ctx context.Context) error {
-		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: s.LeaderElect, CreateQPS: s.CreateQPS,
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: s.LeaderElect, CreateQPS: s.CreateQPS, BindBy: view.Binder(s.BindBy),
 			AllowNewerServer: s.AllowNewerServer, Alone: !s.AllowOtherController, Monitor: monitor, Log: log})
 	})
 	if err != nil && s.LogFormat == "json" {

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/view"
 )
 
 // What a configuration file says of itself.
@@ -17,12 +19,16 @@ const (
 	configKind    = "ControllerConfiguration"
 )
 
+// BindByUsage says what the flag --bind-by is for, wherever there is one.
+const BindByUsage = `who binds pods to nodes: "engine", where the template alone decides, or always the "scheduler", as upstream; a DaemonSet's annotation everynode.io/bind-by wins`
+
 // settings are what flags and the configuration file set. The names in the file
 // are those of the flags in camel case.
 type settings struct {
 	Kubeconfig           string  `json:"kubeconfig"`
 	LeaderElect          bool    `json:"leaderElect"`
 	CreateQPS            float64 `json:"createQPS"`
+	BindBy               string  `json:"bindBy"`
 	AllowNewerServer     bool    `json:"allowNewerServer"`
 	AllowOtherController bool    `json:"allowOtherController"`
 	Verbosity            int     `json:"verbosity"`
@@ -35,7 +41,7 @@ type settings struct {
 }
 
 func defaults() settings {
-	return settings{LeaderElect: true, LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
+	return settings{LeaderElect: true, BindBy: string(view.ByEngine), LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
 }
 
 // bind adds the flags. What is set already is their default.
@@ -43,6 +49,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.Kubeconfig, "kubeconfig", s.Kubeconfig, "kubeconfig of the cluster; without it, the service account of the pod it runs in")
 	f.BoolVar(&s.LeaderElect, "leader-elect", s.LeaderElect, "work only while holding the lease kube-system/everynode-controller")
 	f.Float64Var(&s.CreateQPS, "create-qps", s.CreateQPS, "most pods to create per second; 0: as fast as the API server takes them")
+	f.StringVar(&s.BindBy, "bind-by", s.BindBy, BindByUsage)
 	f.BoolVar(&s.AllowNewerServer, "allow-newer-server", s.AllowNewerServer, "work on an API server more than one minor version newer; template fields that it added would be lost")
 	f.BoolVar(&s.AllowOtherController, "allow-other-controller", s.AllowOtherController, "work without finding out whether another DaemonSet controller is active; two delete each other's pods")
 	f.IntVarP(&s.Verbosity, "v", "v", s.Verbosity, "0: what an operator should know; from 4 on: what the engine does in detail")
@@ -99,7 +106,10 @@ func parseConfig(text []byte) (settings, error) {
 
 // check says which settings cannot be.
 func (s *settings) check() error {
+	_, err := view.ParseBinder(s.BindBy)
 	switch {
+	case err != nil:
+		return fmt.Errorf("--bind-by: %w", err)
 	case s.CreateQPS < 0:
 		return fmt.Errorf("--create-qps %g: must be 0 (no limit) or more", s.CreateQPS)
 	case s.LogFormat != "text" && s.LogFormat != "json":

@@ -88,6 +88,7 @@ func TestConfigFileErrors(t *testing.T) {
 // What would show more than was asked for is refused, with what to give.
 func TestSettingsThatCannotBe(t *testing.T) {
 	for line, want := range map[string]string{
+		"--bind-by=kubelet":                    `--bind-by: "kubelet" is neither "engine" nor "scheduler"`,
 		"--create-qps=-1":                      "--create-qps -1",
 		"--log-format=xml":                     `"text" or "json"`,
 		"--metrics-bind-address=localhost:1":   "must be IP:PORT",

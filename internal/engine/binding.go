@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// tellBinder says, once, what is wrong with the annotation that says who binds.
+func (e *engine) tellBinder(set *setEntry, st *state) {
+	text := ""
+	if set.binder != nil {
+		text = set.binder.Error()
+	}
+	if text == st.binder {
+		return
+	}
+	if st.binder = text; text != "" {
+		e.events.event(set.ds, corev1.EventTypeWarning, "InvalidBindBy", "%s", text)
+		e.log.Warn("a DaemonSet does not say who binds its pods", "daemonSet", keyOf(set.ds).String(), "error", text)
+	}
+}
+
+// gated says that the API server refused a create for naming the node: admission
+// has given the pod a scheduling gate, which only an unbound pod may have.
+func gated(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "spec.nodeName" })
+}
+
+// tellPorts says of a pod that was just made for the scheduler, as the one before
+// it was refused, which host ports of its node are taken, and by whom. The
+// scheduler and the kubelet say only that some are.
+func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
+	spec := &w.ds.Spec.Template.Spec
+	if w.create.Reason != plan.PodRefused || !view.AsksForPorts(spec) || !e.events.allows(w.ds) {
+		return
+	}
+	list, err := e.api.podsOn(ctx, w.create.Node)
+	if err != nil {
+		e.log.Info("whose host ports a pod waits for could not be read", "daemonSet", w.key.String(), "node", w.create.Node, "error", err)
+		return
+	}
+	taken := view.TakenPorts(spec, list.Items)
+	if len(taken) == 0 {
+		return
+	}
+	var all []string
+	for _, t := range taken {
+		all = append(all, t.String())
+	}
+	pod := &corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: made.Namespace, Name: made.Name, UID: made.UID}
+	e.events.to.Eventf(pod, corev1.EventTypeWarning, "HostPortTaken", "Waits on node %s for %s", w.create.Node, strings.Join(all, ", "))
+	e.events.to.Eventf(w.ds, corev1.EventTypeWarning, "HostPortTaken", "Pod %s waits on node %s for %s", made.Name, w.create.Node, strings.Join(all, ", "))
+}
+
+// podsOn is the pods on a node, whole, as a server has them at hand.
+func (a api) podsOn(ctx context.Context, node string) (*corev1.PodList, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(), ResourceVersion: "0",
+	})
+}

@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// Where the newest pod of a node was refused, or was never bound, nobody but the
+// scheduler gets the next one; and who binds is said the same way whatever the
+// revision of the pods.
+func TestRefusedNodesAreForTheScheduler(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		for _, c := range out.Creates {
+			var newest *Pod
+			pods := w.podsOf(c.Node)
+			for i := range pods {
+				if newest == nil || pods[i].Created.After(newest.Created) {
+					newest = &pods[i]
+				}
+			}
+			b := w.in.Backoff[c.Node]
+			told := b.Waited
+			if b.Refused && b.Created.After(told) {
+				told = b.Created
+			}
+			switch {
+			case w.in.Set.Scheduled && (!c.ByScheduler || c.Reason == PodRefused),
+				!w.in.Set.Scheduled && c.ByScheduler != (c.Reason == PodRefused):
+				t.Fatalf("%+v, the DaemonSet being scheduled: %v", c, w.in.Set.Scheduled)
+			case w.in.Set.Scheduled || len(pods) > 1 && hasTwin(pods, newest):
+				// Of two that are as old, either may be taken.
+			case newest != nil && newest.Created.After(told):
+				if c.ByScheduler != (newest.Refused || !newest.Bound) {
+					t.Fatalf("%+v after %+v", c, newest)
+				}
+			case c.ByScheduler != (b.Refused || !b.Waited.IsZero()):
+				t.Fatalf("%+v after %+v", c, b)
+			}
+		}
+	})
+}
+
+func hasTwin(pods []Pod, p *Pod) bool {
+	for i := range pods {
+		if pods[i].Name != p.Name && pods[i].Created.Equal(p.Created) {
+			return true
+		}
+	}
+	return false
+}
+
+// What is remembered of a pod that waited: for half an hour, beside the pauses
+// of pods that fail, and until a later pod was bound.
+func TestWaitedIsRemembered(t *testing.T) {
+	now := scriptNow()
+	made := now.Add(-5 * time.Hour)
+	b := Backoff{}.Waits(made, now)
+	if !b.handed(nil) || b.Expired(now.Add(30*time.Minute)) || !b.Expired(now.Add(30*time.Minute+1)) {
+		t.Errorf("after a pod that waited: %+v", b)
+	}
+	failing := Backoff{Last: now.Add(-time.Minute), Delay: 8 * time.Second, Pod: "x", Hash: "a", Created: now.Add(-2 * time.Minute)}
+	if got := failing.Waits(made, now); got.Last != failing.Last || got.Delay != failing.Delay || got.Pod != "x" || got.Waited != made {
+		t.Errorf("the pauses have changed: %+v", got)
+	}
+	if got := b.Waits(made.Add(-time.Hour), now); got.Waited != made {
+		t.Errorf("an older pod takes the place of a newer one: %+v", got)
+	}
+	bound := &Pod{Bound: true, Created: made.Add(time.Second)}
+	if b.handed(bound) || !b.handed(&Pod{Bound: true, Created: made}) || !b.handed(&Pod{Created: made.Add(time.Hour)}) {
+		t.Error("a pod that was bound later does not bring the node back, or another does")
+	}
+	if got := b.After(Delete{UID: "y", Reason: PodFailed, Created: now}, now); got.handed(nil) {
+		t.Errorf("it was bound, and then it failed: %+v", got)
+	}
+	if got := b.After(Delete{UID: "y", Reason: PodFailed, Created: made.Add(-time.Hour)}, now); !got.handed(nil) {
+		t.Errorf("the one that failed is older than the one that waited: %+v", got)
+	}
+}
