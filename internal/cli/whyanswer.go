@@ -48,7 +48,11 @@ func answer(ctx context.Context, client kubernetes.Interface, q question, now ti
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, slices.DeleteFunc(of, func(r whyRow) bool { return q.node != "" && r.Node != q.node })...)
+		of = slices.DeleteFunc(of, func(r whyRow) bool { return q.node != "" && r.Node != q.node })
+		if err := s.askScheduler(ctx, client, ds, of); err != nil {
+			return nil, err
+		}
+		rows = append(rows, of...)
 	}
 	if q.set != "" && !found {
 		return nil, fmt.Errorf("no DaemonSet %q in namespace %q: `kubectl get daemonsets -A` lists them, -n names another namespace", q.set, q.namespace)

@@ -376,6 +376,9 @@ func TestPermissionsAreComplete(t *testing.T) {
 				continue
 			}
 			resource, verb, _ := strings.Cut(strings.TrimSuffix(rest, "}"), ",verb=")
+			if resource == runtimeClasses {
+				continue // nothing is wrong without that right
+			}
 			if asked := verb + " " + resource; !slices.Contains(known, asked) && resource != "other" && resource != "selfsubjectaccessreviews" {
 				t.Errorf("%s is asked for and not among the permissions %v", asked, known)
 			}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// askScheduler puts into the rows of pods that wait to be bound what their
+// scheduler has said of them, and which host ports others have.
+func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, ds *appsv1.DaemonSet, rows []whyRow) error {
+	for i := range rows {
+		r := &rows[i]
+		if r.Reason != plan.WaitingForScheduler.String() {
+			continue
+		}
+		pod := s.unbound(ds, r.Node)
+		if pod == nil {
+			continue
+		}
+		r.Detail = "waits for the scheduler: " + saidOf(pod)
+		if !view.AsksForPorts(&pod.Spec) {
+			continue
+		}
+		there, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", r.Node).String()})
+		if err != nil {
+			return fmt.Errorf("list the pods of node %s, for their host ports: %w", r.Node, err)
+		}
+		for _, t := range view.TakenPorts(&pod.Spec, there.Items) {
+			r.Detail += "; it wants " + t.String()
+		}
+	}
+	return nil
+}
+
+// unbound is the pod of the DaemonSet that waits to be bound to the node.
+func (s *snapshot) unbound(ds *appsv1.DaemonSet, node string) *corev1.Pod {
+	for i := range s.pods {
+		p := &s.pods[i]
+		if p.Spec.NodeName == "" && p.DeletionTimestamp == nil && view.TargetNode(p) == node && metav1.IsControlledBy(p, ds) {
+			return p
+		}
+	}
+	return nil
+}
+
+// saidOf is what a scheduler has written into the pod's status.
+func saidOf(p *corev1.Pod) string {
+	for i := range p.Status.Conditions {
+		if c := &p.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue && c.Message != "" {
+			return c.Message
+		}
+	}
+	name := p.Spec.SchedulerName
+	if name == "" {
+		name = corev1.DefaultSchedulerName
+	}
+	return name + " has said nothing yet"
+}
