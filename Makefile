@@ -53,10 +53,10 @@ lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, s
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
-	@go vet ./... && go -C runtime vet ./... && go -C tools vet ./mutants
+	@go vet ./... && go -C runtime vet ./... && go -C tools vet ./mutants && go -C conformance vet .
 	@bin/tools/mutants -check
 	@bin/tools/helm lint --quiet --strict $(CHART)
-	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...)
+	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd conformance && ../bin/tools/staticcheck .)
 
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
@@ -147,6 +147,37 @@ bin/stock/images/%.tar: bin/stock/.built internal/node/build.go | bin/everynode
 	@ln -f bin/stock/$* bin/rootfs/$*/
 	$(IMAGE_BUILD) bin/rootfs/$* --env PATH=/ --output $@ \
 	  --name everynode.local/$*:$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+
+# Kubernetes' own end-to-end tests, run against three nodes of ours. RUN is what the program is told about which:
+# make conformance RUN='-sig apps', bin/conformance/conformance run -h.
+.PHONY: conformance conformance-build
+conformance: conformance-build ## Kubernetes' conformance tests on three nodes of their own; hours
+	@bin/conformance/conformance run $(RUN) && bin/conformance/conformance report
+
+conformance-build: build conformance-packages bin/conformance/images/.built
+
+.PHONY: conformance-packages
+conformance-packages:
+	@tools/need curl netcat-openbsd:nc iproute2:ip
+
+bin/conformance/conformance: $(wildcard conformance/*.go) conformance/notrun.txt conformance/go.mod
+	go -C conformance build -ldflags '-s -w' -o ../$@ .
+	@touch $@
+
+# The suite, ginkgo to run it, and the programs that its images hold.
+bin/conformance/.built: conformance/go.mod conformance/go.sum $(wildcard conformance/suite/*.go)
+	@mkdir -p bin/conformance
+	version=$$(go -C conformance list -m -f '{{.Version}}' k8s.io/kubernetes); minor=$${version#v*.}; base=k8s.io/component-base/version; \
+	go -C conformance test -c -vet=off -o ../bin/conformance/e2e.test \
+	  -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" ./suite
+	go -C conformance build -ldflags '-s -w' -o ../bin/conformance/ tool
+	@touch $@
+
+bin/conformance/images/.built: bin/conformance/conformance bin/conformance/.built conformance/rootfs examples/busybox/rootfs \
+		bin/runtime/.built internal/node/build.go | bin/everynode
+	conformance/rootfs bin/rootfs/conformance
+	bin/conformance/conformance images
+	@touch $@
 
 bin/kubectl: | bin/everynode
 	ln -sf everynode $@

@@ -108,6 +108,7 @@ var importRules = []importRule{
 	{path: "cmd", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
 	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is no part of the cluster"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
+	{path: "conformance", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
 
 // dependencyRule says what must not even be linked into a program.
@@ -560,6 +561,7 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "bench/report/a.go", `import "k8s.io/api/core/v1"`, "without linking an API server"},
 		{"imports", "internal/engine/a.go", `import "everynode/bench/report"`, "knows nothing of the measurement"},
 		{"imports", "e2e/a_test.go", `import "everynode/internal/plan"`, "from outside"},
+		{"imports", "conformance/a.go", `import "everynode/internal/plan"`, "from outside"},
 
 		{"selectors", "internal/plan/a.go", "import \"time\"\nvar _ = time.Now", "now is an input"},
 		{"selectors", "internal/plan/a.go", "import clock \"time\"\nvar _ = clock.Since", "no clock.Since"},
