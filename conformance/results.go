@@ -121,7 +121,7 @@ func readReport(file string) (results, error) {
 	return found, nil
 }
 
-// result is false for a test that was not selected, and for what is not a test.
+// result is false for a test that was not selected or was cut short, and for what is not a test.
 func (s spec) result() (result, bool) {
 	r := result{
 		Name:    strings.Join(append(slices.Clone(s.ContainerHierarchyTexts), s.LeafNodeText), " "),
@@ -137,6 +137,8 @@ func (s spec) result() (result, bool) {
 			return result{}, false
 		}
 		r.State, r.Why = notRun, "the suite skips it here: "+s.Failure.Message
+	case "interrupted", "aborted":
+		return result{}, false
 	}
 	return r, s.LeafNodeType == "It"
 }

@@ -9,15 +9,16 @@ import (
 	"testing"
 )
 
-// A report as ginkgo writes it, of five tests: one that passed, two that failed, each in its way, one that skipped itself,
-// one that nobody selected; and of a step that is not a test.
+// A report as ginkgo writes it, of six tests: one that passed, two that failed, each in its way, one that skipped itself,
+// one that nobody selected, one that was cut short; and of a step that is not a test.
 const ginkgoReport = `[{"SpecReports": [
  {"LeafNodeType": "SynchronizedBeforeSuite", "State": "passed", "RunTime": 5},
  {"ContainerHierarchyTexts": ["[sig-x] A", "b"], "LeafNodeType": "It", "LeafNodeText": "c [Conformance]", "State": "passed", "RunTime": 1540000000},
  {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "d", "State": "failed", "Failure": {"Message": "too late"}},
  {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "e", "State": "timedout", "Failure": {"Message": "an hour"}},
  {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "f", "State": "skipped", "Failure": {"Message": "no Windows"}},
- {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "g", "State": "skipped"}
+ {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "g", "State": "skipped"},
+ {"ContainerHierarchyTexts": ["[sig-x] A"], "LeafNodeType": "It", "LeafNodeText": "h", "State": "interrupted", "Failure": {"Message": "Ctrl-C"}}
 ]}]`
 
 func readSample(t *testing.T) results {
