@@ -113,11 +113,18 @@ func TestExclusions(t *testing.T) {
 	}
 }
 
-// What is checked in belongs to the version of Kubernetes that go.mod names.
+// The tests are of the Kubernetes that the nodes run, and what is checked in here belongs to that version.
 func TestSuite(t *testing.T) {
 	known, err := readSuite()
 	if err != nil {
 		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\tk8s.io/kubernetes "+known.version+"\n") {
+		t.Errorf("the tests are those of Kubernetes %s, and go.mod of everynode names another", known.version)
 	}
 	if len(known.names) < 400 {
 		t.Errorf("Kubernetes %s has %d conformance tests", known.version, len(known.names))
