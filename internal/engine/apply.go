@@ -199,6 +199,24 @@ func (a *applier) busy(key types.NamespacedName) int {
 	return 0
 }
 
+// pending is how many writes of the DaemonSet are under way or wait to start.
+func (a *applier) pending(key types.NamespacedName) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[key]; l != nil {
+		return l.waiting + len(l.started)
+	}
+	return 0
+}
+
+// has says that a write to the node is under way or waits to start.
+func (a *applier) has(key types.NamespacedName, node string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[key]
+	return l != nil && l.places[node] != nil
+}
+
 // idle says that the DaemonSet has no writes under way or waiting to start.
 func (a *applier) idle(key types.NamespacedName) bool {
 	a.mu.Lock()

@@ -98,20 +98,11 @@ func (ix *index) lingering(now time.Time) []*podEntry {
 // settleLingering reads such pods directly, so that a stalled watch does not
 // stall the pods that the engine itself has changed.
 func (e *engine) settleLingering(ctx context.Context) {
-	tick := time.NewTicker(lingerAfter)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	for _, p := range e.index.lingering(time.Now()) {
+		if ctx.Err() != nil {
 			return
-		case <-tick.C:
 		}
-		for _, p := range e.index.lingering(time.Now()) {
-			if ctx.Err() != nil {
-				return
-			}
-			e.refresh(ctx, p)
-		}
+		e.refresh(ctx, p)
 	}
 }
 

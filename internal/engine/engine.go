@@ -220,7 +220,7 @@ func (e *engine) work(ctx context.Context) {
 	e.apply.start(ctx)
 	e.watchProbe()
 	all.Go(func() { e.gone.run(ctx) })
-	all.Go(func() { e.settleLingering(ctx) })
+	all.Go(func() { e.housekeeping(ctx) })
 	for i := range e.cfg.Workers {
 		all.Go(func() { e.worker(ctx, &e.deciding[i]) })
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
@@ -14,8 +16,8 @@ import (
 
 const metricPrefix = "everynode_"
 
-// maxListed is how many DaemonSets have metrics of their own: the first by
-// namespace and name. What is summed over DaemonSets has all of them.
+// maxListed is how many DaemonSets have metrics of their own; listed says which.
+// What is summed over DaemonSets has all of them.
 const maxListed = 500
 
 // notEligible is the reason of the nodes for which a DaemonSet keeps nothing:
@@ -47,7 +49,7 @@ func newDescs() (d descs) {
 	d.nodes = add("nodes", "Nodes of the cluster.")
 	d.pods = add("pods", "Pods of DaemonSets, and those that one could adopt.")
 	d.sets = add("daemonsets", "DaemonSets of the cluster.")
-	d.listed = add("daemonsets_listed", "DaemonSets that have metrics of their own here: the first 500 by namespace and name.")
+	d.listed = add("daemonsets_listed", "DaemonSets that have metrics of their own here, 500 at most: those of kube-system, kube-public and kube-node-lease, then by name the first of each namespace, the second, and so on. The others are left out, and are only in what is summed over DaemonSets.")
 	d.behind = add("watch_lag_seconds", "How long the oldest own write to a pod has waited for the watch to show it.")
 	d.skew = add("clock_skew_seconds", "How far the clock of this machine is ahead of the API server's, as last seen.")
 	d.reasons = add("daemonset_nodes", "Nodes by what was decided about them, summed over DaemonSets.", "reason")
@@ -155,9 +157,7 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 	e.mu.Lock()
 	states := maps.Clone(e.states)
 	e.mu.Unlock()
-	keys := slices.SortedFunc(maps.Keys(states), func(a, b types.NamespacedName) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	keys := listed(slices.Collect(maps.Keys(states)))
 	nodes := e.index.size(time.Now()).nodes
 	reasons := map[plan.Reason]int{}
 	without := 0
@@ -173,6 +173,26 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 		gauge(m.descs.reasons, float64(n), reason.String())
 	}
 	gauge(m.descs.reasons, float64(without), notEligible)
+}
+
+// listed sorts DaemonSets so that the first are those whose metrics matter most:
+// what the cluster itself is made of, then one of each namespace in turn, so that
+// none can take those of others out.
+func listed(keys []types.NamespacedName) []types.NamespacedName {
+	slices.SortFunc(keys, func(a, b types.NamespacedName) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	turn, taken := make(map[types.NamespacedName]int, len(keys)), map[string]int{}
+	for _, key := range keys {
+		switch key.Namespace {
+		case metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease:
+		default:
+			taken[key.Namespace]++
+			turn[key] = taken[key.Namespace]
+		}
+	}
+	slices.SortStableFunc(keys, func(a, b types.NamespacedName) int { return cmp.Compare(turn[a], turn[b]) })
+	return keys
 }
 
 func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges) {
@@ -218,5 +238,6 @@ func (s *state) tally(reasons map[plan.Reason]int) (t setTally) {
 			t.retrying++
 		}
 	}
+	t.retrying += len(s.trial.refused)
 	return t
 }

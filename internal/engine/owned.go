@@ -32,8 +32,16 @@ type owned struct {
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
 	// heeds is the nodes of which any change matters: see heed.
-	heeds   map[string]struct{}
-	selects map[labelSet]bool // pods have few different sets of labels
+	heeds map[string]struct{}
+	// selects is, for each set of labels that its pods have, how many have it and
+	// whether it is selected: there are few different ones.
+	selects map[labelSet]selection
+}
+
+// selection is whether a set of labels is selected, once that is known.
+type selection struct {
+	pods      int
+	is, known bool
 }
 
 // ownedBy is the entry of the DaemonSet with that UID, made if need be.
@@ -41,7 +49,7 @@ func (ix *index) ownedBy(uid string) *owned {
 	o := ix.owned[uid]
 	if o == nil {
 		o = &owned{first: map[string]*podEntry{}, hashes: map[string]int{}, generations: map[int64]int{},
-			marked: map[string]struct{}{}, selects: map[labelSet]bool{}}
+			marked: map[string]struct{}{}, selects: map[labelSet]selection{}}
 		ix.owned[uid] = o
 	}
 	return o
@@ -61,6 +69,9 @@ func (o *owned) add(e *podEntry) {
 	if o.hashes[e.Hash] == 1 {
 		o.hashEpoch++
 	}
+	s := o.selects[e.labels]
+	s.pods++
+	o.selects[e.labels] = s
 	o.unclaimed = o.unclaimed || !o.selected(e)
 }
 
@@ -81,6 +92,12 @@ func (o *owned) remove(e *podEntry) {
 	e.next = nil
 	if o.generations[e.Generation]--; o.generations[e.Generation] == 0 {
 		delete(o.generations, e.Generation)
+	}
+	if s := o.selects[e.labels]; s.pods > 1 {
+		s.pods--
+		o.selects[e.labels] = s
+	} else {
+		delete(o.selects, e.labels)
 	}
 	o.hashes[e.Hash]--
 	if o.hashes[e.Hash] == 0 {
@@ -104,12 +121,15 @@ func (o *owned) selected(e *podEntry) bool {
 	if o.set == nil {
 		return true
 	}
-	is, known := o.selects[e.labels]
-	if !known {
-		is = view.Claims(o.set.ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt
-		o.selects[e.labels] = is
+	s := o.selects[e.labels]
+	if s.known {
+		return s.is
 	}
-	return is
+	s.is, s.known = view.Claims(o.set.ds, orphanWith(e.namespace, e.labels.set())) == view.Adopt, true
+	if s.pods > 0 {
+		o.selects[e.labels] = s
+	}
+	return s.is
 }
 
 // mark makes the DaemonSet look at the node again, soon.

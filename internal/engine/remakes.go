@@ -23,6 +23,7 @@ type remade struct {
 func (s *state) made(node, hash string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.trial.succeeded(now)
 	if hash != s.remadeOf {
 		return
 	}

@@ -19,6 +19,9 @@ type pace struct{ first, longest time.Duration }
 const (
 	firstRetry = 250 * time.Millisecond
 	maxRetry   = time.Minute
+	// forgetRetry is how long after its time a pause is remembered, so that the next
+	// one grows.
+	forgetRetry = 2 * maxRetry
 )
 
 // The paces of the kinds of failure.
@@ -61,6 +64,7 @@ type state struct {
 	// revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
+	trial    trial
 }
 
 // retry is when a slot that failed may be tried again.
@@ -91,6 +95,10 @@ func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 func (s *state) failed(node string, at pace, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.putOffFor(node, at, now)
+}
+
+func (s *state) putOffFor(node string, at pace, now time.Time) {
 	delay := min(max(2*s.retries[node].delay, at.first), at.longest)
 	s.retry(node, retry{at: now.Add(delay), delay: delay})
 }
@@ -121,7 +129,8 @@ func (s *state) worked(node string) {
 func (s *state) waits(node string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.retries[node].at.After(now)
+	_, refused := s.trial.refused[node]
+	return refused || s.retries[node].at.After(now)
 }
 
 // retryable appends the nodes whose slots may be tried again to into, and says
@@ -137,8 +146,8 @@ func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 		case !known || r.at.After(now):
 		case t.at.Equal(r.at):
 			into = append(into, t.node)
-			heap.Push(&s.timers, timer{at: r.at.Add(2 * maxRetry), node: t.node})
-		case now.Sub(r.at) >= 2*maxRetry:
+			heap.Push(&s.timers, timer{at: r.at.Add(forgetRetry), node: t.node})
+		case now.Sub(r.at) >= forgetRetry:
 			delete(s.retries, t.node)
 		}
 	}

@@ -191,12 +191,15 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		spec.Hash = hash
 		st.ledger.Reset(spec)
 		names = e.index.everywhere(uid)
+		st.allInSight()
 	} else {
 		var since time.Time
 		names, since = e.index.takeMarked(uid, names)
 		e.cfg.Monitor.waited(since, st.now)
 		names = st.ledger.Due(st.now, names)
 	}
+	room := st.room(e.apply.pending(key))
+	names, late := st.takeLate(room, st.now, names)
 	for some := range slices.Chunk(names, lookAtOnce) {
 		e.apply.underway(key, func(l *lane) {
 			e.index.look(uid, some, func(s *plan.Sight) {
@@ -213,11 +216,32 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		if v.Reason == plan.PodsDoNotLast {
 			e.pauses(set.ds, st, v)
 		}
-		e.apply.replace(key, v.Node, e.writes(set.ds, hash, st, v))
+		writes := e.writes(set.ds, hash, st, v)
+		switch {
+		case len(writes) == 0 || len(v.Creates()) == 0:
+		case room > 0:
+			room--
+		case !e.apply.has(key, v.Node):
+			st.leave(v.Node)
+			writes = nil
+		}
+		e.apply.replace(key, v.Node, writes)
 	})
+	if st.stalls(st.now) && e.apply.idle(key) {
+		late = st.now
+	}
+	retry = earlier(retry, late)
 	st.names = names[:0]
 	st.busy = time.Since(st.now)
 	return retry
+}
+
+// earlier is the earlier of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // begins says that the ledger is not about what is to be decided now.

@@ -39,7 +39,11 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 		if errors.Is(err, errNamesTaken) {
 			at = takenPace()
 		}
-		w.state.failed(w.node(), at, now)
+		if w.create != nil {
+			w.state.createFailed(w.node(), at, now)
+		} else {
+			w.state.failed(w.node(), at, now)
+		}
 		e.events.failed(w, err)
 		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
 	case throttled:

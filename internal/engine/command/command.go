@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -63,19 +62,12 @@ restarts, in either direction.`,
 	return cmd
 }
 
-// gcPercent lets the heap grow threefold between two collections. The index is
-// small and what an event allocates is dropped at once, so this costs some tens
-// of megabytes.
-const gcPercent = 200
-
 // run serves and works until ctx ends.
 func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	limit := tuneMemory(rootFS(), os.Getenv)
 	client, err := s.client()
 	if err != nil {
 		return err
@@ -87,7 +79,7 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress)
+	log.Info("starting", "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress, "memoryLimit", limit)
 	err = endpoints.during(ctx, func(ctx context.Context) error {
 		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: s.LeaderElect, CreateQPS: s.CreateQPS, BindBy: view.Binder(s.BindBy),
 			AllowNewerServer: s.AllowNewerServer, Alone: !s.AllowOtherController, Monitor: monitor, Log: log})

@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/plan"
+)
+
+// premises keeps, for each delete of a pod, the version that it names.
+type premises struct {
+	mu   sync.Mutex
+	seen map[string]string // by pod
+	uids map[string]string
+}
+
+func (p *premises) watch(c *cluster) {
+	p.seen, p.uids = map[string]string{}, map[string]string{}
+	c.intercept(func(r request) (error, bool) {
+		if r.is("delete", "pods") {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if of, ok := decode(r.body).(*metav1.DeleteOptions); ok && of.Preconditions != nil {
+				if v := of.Preconditions.ResourceVersion; v != nil {
+					p.seen[r.name] = *v
+				}
+				if u := of.Preconditions.UID; u != nil {
+					p.uids[r.name] = string(*u)
+				}
+			}
+		}
+		return nil, false
+	})
+}
+
+// With surge, the old pod goes because of what is known of it: the delete names its
+// version. So does every delete of a rollout, and every delete names the UID.
+func TestDeletesNameWhatTheyRestOn(t *testing.T) {
+	surge := func(ds *appsv1.DaemonSet) {
+		zero, one := intstr.FromInt32(0), intstr.FromInt32(1)
+		ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &zero, MaxSurge: &one}
+	}
+	for what, change := range map[string]func(*appsv1.DaemonSet){"surge": surge, "rolling": func(*appsv1.DaemonSet) {}} {
+		t.Run(what, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.addNodes(2)
+				c.addSet(change)
+				c.start()
+				c.run(10 * time.Second)
+				var old []*corev1.Pod
+				old = append(old, c.pods()...)
+				var p premises
+				p.watch(c)
+				c.editSet(image("agent:2"))
+				c.run(time.Minute)
+				for _, pod := range old {
+					if p.seen[pod.Name] != pod.ResourceVersion || p.uids[pod.Name] != string(pod.UID) {
+						t.Errorf("%s was deleted at version %q of UID %q, want %q of %q", pod.Name, p.seen[pod.Name], p.uids[pod.Name], pod.ResourceVersion, pod.UID)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A node that was marked again after it was looked at is not written to: the next
+// decision looks first.
+func TestWritesRestOnWhatWasLookedAt(t *testing.T) {
+	e := crowdedIn(t)
+	l := &liver{e: e, t: t}
+	set := l.addSet("x")
+	e.index.upsertNode(node("a", func(n *plan.Node) { n.Labels["for-x"] = "" }))
+	e.decideAll()
+	st := e.stateOf(set.ds)
+	v := st.ledger.Verdict("a")
+	if n := len(e.writes(set.ds, "h", st, v)); n != 1 {
+		t.Fatalf("%d writes, want the create", n)
+	}
+	e.index.note(string(set.ds.UID), "a")
+	if n := len(e.writes(set.ds, "h", st, v)); n != 0 {
+		t.Errorf("%d writes to a node where something has changed", n)
+	}
+}
+
+// crowdedIn is crowded, outside of a bubble.
+func crowdedIn(t *testing.T) *engine {
+	t.Helper()
+	e := crowded()
+	t.Cleanup(e.end)
+	return e
+}
+
+// What became of a delete whose answer was lost is what a live read says.
+func TestLostAnswersOfDeletes(t *testing.T) {
+	t.Run("the pod is still there: that is told, and tried again", func(t *testing.T) {
+		inCluster(t, func(c *cluster) {
+			c.addNodes(1)
+			c.addSet()
+			c.start()
+			c.run(10 * time.Second)
+			tries := 0
+			c.intercept(func(r request) (error, bool) {
+				if r.is("delete", "pods") {
+					if tries++; tries <= 2 {
+						return io.ErrUnexpectedEOF, false // never arrived
+					}
+				}
+				return nil, false
+			})
+			c.editSet(image("agent:2"))
+			c.run(time.Minute)
+			c.covered(1, "agent:2")
+			if events := c.events("FailedDelete"); len(events) == 0 || !strings.Contains(events[0], "still there") {
+				t.Errorf("events %q", events)
+			}
+		})
+	})
+	t.Run("the pod ends: nothing has failed", func(t *testing.T) {
+		inCluster(t, func(c *cluster) {
+			c.addNodes(1)
+			c.addSet()
+			c.start()
+			c.run(10 * time.Second)
+			c.intercept(func(r request) (error, bool) { return nil, r.is("delete", "pods") })
+			c.editSet(image("agent:2"))
+			c.run(time.Minute)
+			c.covered(1, "agent:2")
+			if events := c.events("FailedDelete"); len(events) != 0 || c.wrote("delete pods") != 1 {
+				t.Errorf("%d deletes, events %q", c.wrote("delete pods"), events)
+			}
+		})
+	})
+	t.Run("the pod is gone, and had failed: the next one that fails is left for a while", func(t *testing.T) {
+		inCluster(t, func(c *cluster) {
+			c.starts = -1
+			c.addNodes(1)
+			c.addSet()
+			c.start()
+			c.intercept(func(r request) (error, bool) { return nil, r.is("delete", "pods") })
+			c.run(time.Second)
+			deletes := 0
+			for range 60 {
+				c.onEach("node-01", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+				c.run(time.Second)
+			}
+			if deletes = c.wrote("delete pods"); deletes < 3 || deletes > 10 {
+				t.Errorf("%d failed pods were replaced in a minute", deletes)
+			}
+		})
+	})
+}
+
+// What was known of nodes that are gone ends with the term: the next one may begin
+// hours later, and decides to delete without a grace period by nothing but that.
+func TestTermEndsWithWhatItKnewOfGoneNodes(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.begin()
+	w.upsertNode(node("a"))
+	w.upsertPod(testPod(t, "p", "a", "x", 1))
+	w.removeNode(node("a"))
+	w.depart("a", []string{"uid-p"}, time.Time{})
+	gone := func() (is bool) {
+		w.look("uid-x", []string{"a"}, func(s *plan.Sight) { is = s.Gone })
+		return is
+	}
+	if !gone() {
+		t.Fatal("the node is not known to be gone")
+	}
+	w.end()
+	w.begin()
+	if gone() {
+		t.Error("the next term knows what it has not seen")
+	}
+}
+
+// A burial is taken back by a live read that began after it, and by no other; and it
+// is looked into as long as the watch does not confirm it.
+func TestBurials(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.begin()
+	w.upsertPod(testPod(t, "p", "a", "x", 5))
+	w.reachedPods(10)
+	before := time.Now()
+	w.bury("uid-p")
+	w.found(rawPod("p", "a", "x", 5), before.Add(-time.Second))
+	if w.pod("uid-p") != nil {
+		t.Error("a read from before the burial brought the pod back")
+	}
+	if late := w.lingering(time.Now()); len(late) != 0 {
+		t.Errorf("at once: %v", late)
+	}
+	for i, after := range []int{6, 13, 27} {
+		at := before.Add(time.Duration(after) * time.Second)
+		if late := w.lingering(at); len(late) != 1 || late[0].Name != "p" {
+			t.Errorf("reading %d: %v", i, late)
+		}
+		if late := w.lingering(at.Add(time.Second)); len(late) != 0 {
+			t.Errorf("a second after reading %d: %v", i, late)
+		}
+	}
+	w.found(rawPod("p", "a", "x", 5), time.Now().Add(time.Second))
+	if w.pod("uid-p") == nil || len(w.buried) != 0 {
+		t.Error("a read from after the burial did not bring the pod back")
+	}
+	w.bury("uid-p")
+	w.replacePods(nil, 20)
+	if len(w.buried) != 0 {
+		t.Error("a list without the pod does not end the burial")
+	}
+}
+
+// A slot that has worked begins with the shortest pause again.
+func TestSuccessEndsGrowingPauses(t *testing.T) {
+	s, now := newState("uid"), time.Now()
+	wait := func() time.Duration {
+		s.failed("a", failedPace(), now)
+		return s.retries["a"].at.Sub(now)
+	}
+	var got []time.Duration
+	for range 3 {
+		got = append(got, wait())
+	}
+	s.worked("a")
+	got = append(got, wait())
+	if want := []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry, firstRetry}; !slices.Equal(got, want) {
+		t.Errorf("pauses %v, want %v", got, want)
+	}
+	for range 20 {
+		wait()
+	}
+	if d := wait(); d != maxRetry {
+		t.Errorf("the longest pause is %v", d)
+	}
+}
+
+// A pod that ended is announced once, also when it cannot be deleted.
+func TestEndedPodIsAnnouncedOnce(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(1)
+		c.addSet()
+		c.start(func(cfg *Config) { cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil)) })
+		c.run(10 * time.Second)
+		c.deny("delete pods")
+		c.onEach("node-01", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+		c.run(time.Minute)
+		if events := c.events("FailedDaemonPod"); len(events) != 1 {
+			t.Errorf("events %q", events)
+		}
+		c.deny()
+	})
+}

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+)
+
+// sweepEvery is how often what is remembered for a while is looked through. Most of
+// it goes by itself when its node is decided on again, but a node that is gone never is.
+const sweepEvery = time.Minute
+
+// housekeeping looks after what nobody waits for: own writes that the watch does not show, and
+// memories that are over.
+func (e *engine) housekeeping(ctx context.Context) {
+	linger, sweep := time.NewTicker(lingerAfter), time.NewTicker(sweepEvery)
+	defer linger.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-linger.C:
+			e.settleLingering(ctx)
+		case <-sweep.C:
+			e.sweep(time.Now())
+		}
+	}
+}
+
+// sweep drops what is remembered of nodes, pods and DaemonSets and can matter no more.
+func (e *engine) sweep(now time.Time) {
+	e.mu.Lock()
+	states := maps.Clone(e.states)
+	e.mu.Unlock()
+	alive := make(map[types.UID]bool, len(states))
+	for _, s := range states {
+		s.sweep(now, e.index)
+		alive[types.UID(s.uid)] = true
+	}
+	e.events.sweep(alive)
+}
+
+func (s *state) sweep(now time.Time, ix *index) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.backoff = without(s.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(now) })
+	s.remakes = without(s.remakes, func(_ string, r remade) bool { return r.Expired(now) })
+	s.found = without(s.found, func(uid string, _ bool) bool { return ix.pod(uid) == nil })
+	s.retries = without(s.retries, func(_ string, r retry) bool { return now.Sub(r.at) >= forgetRetry })
+	if len(s.timers) == 0 {
+		s.timers = nil
+	}
+}
+
+// without deletes what is over. A map keeps the room of all that it ever held, so an
+// empty one is made anew.
+func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
+	n := len(m)
+	maps.DeleteFunc(m, over)
+	if n > 0 && len(m) == 0 {
+		return map[K]V{}
+	}
+	return m
+}
+
+// sweep drops the allowances of DaemonSets that are gone.
+func (r *recorder) sweep(alive map[types.UID]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for uid := range r.allowances {
+		if !alive[uid] {
+			delete(r.allowances, uid)
+		}
+	}
+}

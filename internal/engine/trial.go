@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// A DaemonSet whose pods cannot be created at all (a policy, a webhook that is away)
+// has as many slots to try as the cluster has nodes. Until one of its creates has
+// succeeded, and again when many in a row have failed, it is on trial: few are handed
+// over at a time. Slots that were refused then wait together, for one pause that
+// grows. So it costs little memory and few requests, however many of its kind there
+// are. The first success ends the trial.
+const (
+	trialCreates = 64 // that wait or are under way at once
+	manyFailed   = 32
+)
+
+// trial is what is remembered of that. The state's lock guards it.
+type trial struct {
+	passed bool
+	failed int // creates since one succeeded
+	// untried is the nodes whose creates are not handed over yet, refused those that
+	// wait together.
+	untried, refused map[string]struct{}
+	at               time.Time // when the refused may be tried again
+	pause            time.Duration
+}
+
+// createFailed puts a slot off whose create has failed.
+func (s *state) createFailed(node string, p pace, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &s.trial
+	t.failed++
+	if t.failed < manyFailed && t.pause == 0 {
+		s.putOffFor(node, p, now)
+		return
+	}
+	t.passed = t.passed && t.failed < manyFailed
+	delete(s.retries, node)
+	t.refused = with(t.refused, node)
+	if !t.at.After(now) {
+		t.pause = min(max(2*t.pause, time.Second), maxRetry)
+		t.at = now.Add(t.pause)
+	}
+}
+
+// succeeded ends the trial. Slots that are refused while others work keep their
+// pause until nothing has been refused for a while.
+func (t *trial) succeeded(now time.Time) {
+	t.passed, t.failed = true, 0
+	if len(t.refused) == 0 && now.Sub(t.at) > maxRetry {
+		t.pause = 0
+	}
+}
+
+func with(set map[string]struct{}, node string) map[string]struct{} {
+	if set == nil {
+		set = map[string]struct{}{}
+	}
+	set[node] = struct{}{}
+	return set
+}
+
+// leave has the node's create handed over later.
+func (s *state) leave(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial.untried = with(s.trial.untried, node)
+}
+
+// allInSight forgets who was left: every node is about to be looked at.
+func (s *state) allInSight() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial.untried = nil
+}
+
+// room is how many creates may be handed over beside those that are pending.
+func (s *state) room(pending int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trial.passed {
+		return math.MaxInt
+	}
+	return max(trialCreates-pending, 0)
+}
+
+// takeLate appends to into the nodes that were left and whose turn it is, and says
+// when those that were refused may be tried; zero: when others have been.
+func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, first := &s.trial, len(into)
+	into = t.take(&t.untried, room, into)
+	if t.at.After(now) {
+		if len(t.refused) > 0 {
+			return into, t.at
+		}
+		return into, time.Time{}
+	}
+	return t.take(&t.refused, room-(len(into)-first), into), time.Time{}
+}
+
+// take moves up to room nodes out of a set.
+func (t *trial) take(from *map[string]struct{}, room int, into []string) []string {
+	first := len(into)
+	for node := range *from {
+		if len(into)-first >= room {
+			break
+		}
+		into = append(into, node)
+		delete(*from, node)
+	}
+	if len(*from) == 0 {
+		*from = nil
+	}
+	slices.Sort(into[first:])
+	return into
+}
+
+// stalls says that nodes are left whose turn it is.
+func (s *state) stalls(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &s.trial
+	return len(t.untried) > 0 || len(t.refused) > 0 && !t.at.After(now)
+}
