@@ -12,6 +12,11 @@ import (
 // revision of the pods.
 func TestRefusedNodesAreForTheScheduler(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		for _, d := range out.Deletes {
+			if p := w.pod(d.Pod); d.Reason != NodeGone && d.Waited == p.Bound {
+				t.Fatalf("%+v of %+v", d, p)
+			}
+		}
 		for _, c := range out.Creates {
 			var newest *Pod
 			pods := w.podsOf(c.Node)

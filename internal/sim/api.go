@@ -27,7 +27,9 @@ type node struct {
 	version uint64
 	joined  time.Time // as the API shows it
 	alive   bool      // its kubelet runs
-	full    bool      // its kubelet refuses pods
+	full    bool      // its kubelet refuses pods, and the scheduler knows why
+	misfit  bool      // the same, and the scheduler does not
+	forbids bool      // its kubelet refuses pods for good: they fail
 	cordon  bool
 }
 
@@ -78,6 +80,7 @@ type api struct {
 
 	quota       int // how many pods there may be; -1: no limit
 	banned      map[string]bool
+	unscheduled bool // the scheduler stands still
 	terminating bool
 }
 

@@ -275,6 +275,9 @@ func (a *applier) removed(w *write, learn func()) {
 	if d.Reason == plan.PodFailed || d.Reason == plan.PodSucceeded || d.Reason == plan.PodRefused {
 		a.c.backoff[d.Node] = a.c.backoff[d.Node].After(d, a.c.w.clock())
 	}
+	if d.Waited && a.c.w.bug != ForgetsWaiting {
+		a.c.backoff[d.Node] = a.c.backoff[d.Node].Waits(d.Created, a.c.w.clock())
+	}
 	a.c.w.check.settled(a.c, d.UID)
 	a.end(w, ok, learn)
 }

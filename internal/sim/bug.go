@@ -31,6 +31,8 @@ const (
 	GoneTakesAll   Bug = "gone-takes-all"  // pods go with a node although another has its name since
 	EagerSuccessor Bug = "eager-successor" // a pod is created while the delete of the last one has no answer
 	NoLabels       Bug = "no-labels"       // the node selector is not read
+	ForgetsWaiting Bug = "forgets-waiting" // that a pod waited for the scheduler is not remembered
+	TriesAgain     Bug = "tries-again"     // a pod that the kubelet refused is taken for one that failed
 	NoNewer        Bug = "no-newer"        // pods of a newer template are not told from outdated ones
 	NoRemakes      Bug = "no-remakes"      // a pod that is deleted by others is made again at once, for ever
 )
@@ -38,7 +40,8 @@ const (
 // Bugs lists them all.
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
-		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer, NoRemakes}
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer, NoRemakes,
+		ForgetsWaiting, TriesAgain}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it
@@ -74,6 +77,10 @@ func (b Bug) corrupt(in *plan.Input) {
 		in.Set.Strategy = plan.RollingUpdate
 	case NoTaints:
 		in.Set.Placement.Tolerations = []plan.Toleration{{Exists: true}}
+	case TriesAgain:
+		for i := range in.Pods {
+			in.Pods[i].Refused = false
+		}
 	case NoLabels:
 		in.Set.Placement.Selector = nil
 	}

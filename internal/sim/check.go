@@ -30,7 +30,8 @@ type checker struct {
 	// pod UID and process.
 	unsettled map[request]bool
 	deletedBy map[string]int              // the process that deleted a pod
-	ended     map[request]bool            // names of ended pods that a process has deleted
+	ended     map[request]time.Duration   // when a process has deleted an ended pod of that name
+	handed    map[string]handed           // nodes that are the scheduler's
 	places    []place                     // room for a decision
 	spent     map[request][]time.Duration // when a process wrote to a node
 	lax       bool                        // a second pod is counted, not an error
@@ -42,7 +43,8 @@ type request struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]bool{}, spent: map[request][]time.Duration{}}
+	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
+		handed: map[string]handed{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have
@@ -78,6 +80,7 @@ func (k *checker) arrived(what string, w *write) {
 // creating is called just before a pod exists (I1).
 func (k *checker) creating(p *pod) {
 	k.report.Creates++
+	k.bound(p)
 	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
 	others := 0
 	for _, o := range k.w.api.pods {
@@ -96,7 +99,7 @@ func (k *checker) creating(p *pod) {
 			k.double("I1: %s is created on %s beside %s", p.Name, p.Node, o.Name)
 		}
 	}
-	if k.ended[request{p.made.owner.process, p.Name}] && !k.lax {
+	if at, is := k.ended[request{p.made.owner.process, p.Name}]; is && k.w.now-at < memory && !k.lax {
 		k.w.fail("names: %s takes over the name of a pod that has ended", p.Name)
 	}
 }
@@ -112,13 +115,14 @@ func (k *checker) double(format string, args ...any) {
 // deleting is called just before a controller's delete takes effect.
 func (k *checker) deleting(p *pod, w *write) {
 	k.report.Deletes++
+	k.handOver(p, w)
 	if !w.read {
 		// Of one that comes later its process cannot know: it has seen that
 		// the pod is there.
 		k.deletedBy[p.UID] = w.owner.process
 	}
 	if r := w.remove.Reason; r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused {
-		k.ended[request{w.owner.process, p.Name}] = true
+		k.ended[request{w.owner.process, p.Name}] = k.w.now
 	}
 	if w.remove.Now {
 		k.report.Forced++

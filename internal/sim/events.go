@@ -23,7 +23,10 @@ var operations = map[string]int{
 	"untaint":  1, // NODE
 	"cordon":   1, // NODE
 	"full":     1, // NODE: the kubelet refuses pods, the scheduler does not place any
-	"room":     1, // NODE
+	"misfit":   1, // NODE: the kubelet refuses pods, the scheduler places them all the same
+	"forbid":   1, // NODE: the kubelet refuses pods whatever is done
+	"room":     1, // NODE: it takes them again
+	"schedule": 1, // yes|no: the scheduler works
 	"delete":   1, // NODE: someone deletes its pods
 	"force":    1, // NODE: without a grace period
 	"evict":    1, // NODE: someone deletes every pod there as it comes, and says who
@@ -61,7 +64,7 @@ func (w *world) happen(e Event) {
 		arg = e.Args[0]
 	}
 	switch e.Op {
-	case "edit", "set", "rollback", "closing", "quota", "ban", "allow":
+	case "edit", "set", "rollback", "closing", "quota", "ban", "allow", "schedule":
 		w.administer(e, arg)
 	case "delete", "force", "fail", "unready", "ready", "relabel":
 		w.api.on(arg, func(p *pod) { w.meddle(e.Op, p) })
@@ -103,6 +106,12 @@ func (w *world) administer(e Event, arg string) {
 		delete(w.api.banned, arg)
 	case "closing":
 		w.api.terminating = arg == "yes"
+	case "schedule":
+		if w.api.unscheduled = arg == "no"; !w.api.unscheduled {
+			for _, n := range slices.Clone(w.api.nodes) {
+				w.kubelets.kick(n.Name)
+			}
+		}
 	}
 }
 
@@ -236,8 +245,8 @@ func (w *world) nodeEvent(e Event, name string) {
 			n.Taints = without(n.Taints, "k")
 		case "cordon":
 			n.cordon = true
-		case "full", "room":
-			n.full = e.Op == "full"
+		case "full", "misfit", "forbid", "room":
+			n.full, n.misfit, n.forbids = e.Op == "full", e.Op == "misfit", e.Op == "forbid"
 		}
 	})
 	k.kick(name)

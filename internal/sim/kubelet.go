@@ -108,7 +108,7 @@ func (k *kubelets) bind(uid string) {
 		return
 	}
 	n := a.node(p.Node)
-	if n == nil || n.full || !permits(&a.set.spec.Placement, &n.Node).run {
+	if n == nil || a.unscheduled || n.full || !permits(&a.set.spec.Placement, &n.Node).run {
 		return // looked at again when the node changes
 	}
 	a.putPod(p, func(p *pod) { p.Bound, p.nodeUID = true, n.UID })
@@ -125,8 +125,9 @@ func (k *kubelets) start(uid string) {
 	if n == nil {
 		return
 	}
-	if n.full {
-		k.w.api.putPod(p, func(p *pod) { p.Phase, p.Refused = plan.Failed, true })
+	if n.full || n.misfit || n.forbids {
+		k.w.tracef("kubelet  %s is refused", p.Name)
+		k.w.api.putPod(p, func(p *pod) { p.Phase, p.Refused = plan.Failed, !n.forbids })
 		return
 	}
 	l.started = true

@@ -147,7 +147,7 @@ func (w *world) heal() {
 	w.tracef("healing")
 	w.healed = true
 	w.faults = calm()
-	w.api.quota, w.api.terminating = -1, false
+	w.api.quota, w.api.terminating, w.api.unscheduled = -1, false, false
 	clear(w.api.banned)
 	clear(w.kubelets.evicts)
 	for _, s := range w.api.streams {
@@ -165,7 +165,7 @@ func (w *world) heal() {
 		if !w.sc.KeepDead {
 			w.kubelets.mendNode(n.Name)
 		}
-		w.api.putNode(n.Name, func(n *node) { n.full = false })
+		w.api.putNode(n.Name, func(n *node) { n.full, n.misfit, n.forbids = false, false, false })
 		w.kubelets.kick(n.Name)
 	}
 	w.after(healTime, func() {

@@ -1,0 +1,41 @@
+package sim
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// handed is when a process deleted a node's newest pod, which had been refused
+// or never bound: the next one is for the scheduler.
+type handed struct {
+	process int
+	at      time.Duration
+}
+
+// memory is how long a process has to remember, with a margin for the time that
+// its deletes take.
+const memory = 25 * time.Minute
+
+// handOver is called just before a controller's delete takes effect.
+func (k *checker) handOver(p *pod, w *write) {
+	if w.remove.Reason != plan.PodRefused && !w.remove.Waited {
+		return
+	}
+	for _, o := range k.w.api.pods {
+		if o.Node == p.Node && o.UID != p.UID && !o.Created.Before(p.Created) {
+			return // what is known of that one counts
+		}
+	}
+	k.handed[p.Node] = handed{w.owner.process, k.w.now}
+}
+
+// bound is called just before a pod exists: nobody binds to a node what he knows
+// that it would not take.
+func (k *checker) bound(p *pod) {
+	h, is := k.handed[p.Node]
+	delete(k.handed, p.Node)
+	if is && h.process == p.made.owner.process && k.w.now-h.at < memory && !p.made.create.ByScheduler && !k.lax {
+		k.w.fail("who binds: %s is bound to %s, whose last pod was refused or waited", p.Name, p.Node)
+	}
+}
