@@ -7,7 +7,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 	"everynode/internal/view"
@@ -15,7 +14,7 @@ import (
 
 // write is one create or delete of a plan.
 type write struct {
-	key    types.NamespacedName
+	key    identity          // of ds
 	ds     *appsv1.DaemonSet // as decided on; never written to
 	state  *state
 	hash   string
@@ -57,16 +56,19 @@ type applier struct {
 	began, ended func(*write)
 	pace         time.Duration // between creates; zero: none
 
-	mu      sync.Mutex
-	ctx     context.Context // nil before start and after stop
-	lanes   map[types.NamespacedName]*lane
-	turn    []*lane // lanes with something pending; the first is next
-	turns   int     // that were taken
-	all     window
-	resume  time.Time // the server asked for silence until then
-	created time.Time // when the last create started, for the pace
-	timer   *time.Timer
-	running sync.WaitGroup
+	mu    sync.Mutex
+	ctx   context.Context // nil before start and after stop
+	lanes map[identity]*lane
+	// removing is the deletes under way, by the UID of their pod: it may change
+	// hands meanwhile.
+	removing map[string]*write
+	turn     []*lane // lanes with something pending; the first is next
+	turns    int     // that were taken
+	all      window
+	resume   time.Time // the server asked for silence until then
+	created  time.Time // when the last create started, for the pace
+	timer    *time.Timer
+	running  sync.WaitGroup
 }
 
 // manyOverQuota is how many different nodes must have met the quota before
@@ -74,7 +76,7 @@ type applier struct {
 const manyOverQuota = 3
 
 func newApplier(createQPS float64, do func(context.Context, *write) result, began, ended func(*write)) *applier {
-	a := &applier{do: do, began: began, ended: ended, lanes: map[types.NamespacedName]*lane{}, all: newWindow()}
+	a := &applier{do: do, began: began, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
 	}
@@ -100,14 +102,14 @@ func (a *applier) stop() {
 }
 
 // hold keeps the DaemonSet's writes from starting until release.
-func (a *applier) hold(key types.NamespacedName) {
+func (a *applier) hold(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lane(key).held = true
 }
 
 // release lets them start.
-func (a *applier) release(key types.NamespacedName) {
+func (a *applier) release(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
@@ -118,7 +120,7 @@ func (a *applier) release(key types.NamespacedName) {
 }
 
 // withdraw takes back every write of the DaemonSet that has not started.
-func (a *applier) withdraw(key types.NamespacedName) {
+func (a *applier) withdraw(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
@@ -128,7 +130,7 @@ func (a *applier) withdraw(key types.NamespacedName) {
 }
 
 // forget withdraws, and drops what was remembered of a DaemonSet that is gone.
-func (a *applier) forget(key types.NamespacedName) {
+func (a *applier) forget(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
@@ -140,7 +142,7 @@ func (a *applier) forget(key types.NamespacedName) {
 
 // replace takes what a new decision wants done on one node, in place of what
 // an older one wanted there and has not started.
-func (a *applier) replace(key types.NamespacedName, node string, writes []*write) {
+func (a *applier) replace(key identity, node string, writes []*write) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[key]
@@ -159,7 +161,7 @@ func (a *applier) replace(key types.NamespacedName, node string, writes []*write
 }
 
 // lane is the DaemonSet's, made if need be.
-func (a *applier) lane(key types.NamespacedName) *lane {
+func (a *applier) lane(key identity) *lane {
 	l := a.lanes[key]
 	if l == nil {
 		l = &lane{key: key, started: map[*write]bool{}, places: map[string]*place{}, win: newWindow(), overQuota: map[string]bool{}}
@@ -181,16 +183,17 @@ func (a *applier) tidy(l *lane) {
 	}
 }
 
-// underway calls see with the lane of the DaemonSet, which may be nil. No write ends while see
-// runs, so what it reads from the index and from the lane are of one moment.
-func (a *applier) underway(key types.NamespacedName, see func(*lane)) {
+// underway calls see with the lane of the DaemonSet, which may be nil, and with every delete
+// under way by the UID of its pod. No write ends while see runs, so what it reads from the
+// index and from these are of one moment.
+func (a *applier) underway(key identity, see func(*lane, map[string]*write)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	see(a.lanes[key])
+	see(a.lanes[key], a.removing)
 }
 
 // busy is how many writes of the DaemonSet have started and not ended.
-func (a *applier) busy(key types.NamespacedName) int {
+func (a *applier) busy(key identity) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
@@ -200,7 +203,7 @@ func (a *applier) busy(key types.NamespacedName) int {
 }
 
 // pending is how many writes of the DaemonSet are under way or wait to start.
-func (a *applier) pending(key types.NamespacedName) int {
+func (a *applier) pending(key identity) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
@@ -210,7 +213,7 @@ func (a *applier) pending(key types.NamespacedName) int {
 }
 
 // has says that a write to the node is under way or waits to start.
-func (a *applier) has(key types.NamespacedName, node string) bool {
+func (a *applier) has(key identity, node string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[key]
@@ -218,7 +221,7 @@ func (a *applier) has(key types.NamespacedName, node string) bool {
 }
 
 // idle says that the DaemonSet has no writes under way or waiting to start.
-func (a *applier) idle(key types.NamespacedName) bool {
+func (a *applier) idle(key identity) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.lanes[key]
@@ -296,6 +299,8 @@ func (a *applier) begin(w *write, now time.Time) {
 	a.all.busy++
 	if w.create != nil {
 		a.created = now
+	} else {
+		a.removing[w.remove.UID] = w
 	}
 	a.began(w)
 	ctx := a.ctx
@@ -312,6 +317,9 @@ func (a *applier) end(w *write, r result) {
 	}
 	l := a.lanes[w.key]
 	l.end(w)
+	if w.remove != nil && a.removing[w.remove.UID] == w {
+		delete(a.removing, w.remove.UID)
+	}
 	l.win.busy--
 	a.all.busy--
 	a.account(l, w, r, time.Now())

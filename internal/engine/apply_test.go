@@ -64,7 +64,7 @@ func (b *bench) end() {
 }
 
 // submit is a decision that wants these writes, one for each node.
-func (b *bench) submit(key types.NamespacedName, writes []*write) {
+func (b *bench) submit(key identity, writes []*write) {
 	b.hold(key)
 	for _, w := range writes {
 		b.replace(key, w.node(), []*write{w})
@@ -72,10 +72,12 @@ func (b *bench) submit(key types.NamespacedName, writes []*write) {
 	b.release(key)
 }
 
-func key(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
+func key(name string) identity {
+	return identity{types.NamespacedName{Name: name}, types.UID("uid-" + name)}
+}
 
 func creates(set string, n int) []*write {
-	st := newState("uid")
+	st := newState(key("uid"))
 	var out []*write
 	for i := range n {
 		out = append(out, &write{key: key(set), state: st, create: &plan.Create{Node: fmt.Sprintf("n%03d", i)}})
@@ -191,7 +193,7 @@ func TestWithdrawAndUnderway(t *testing.T) {
 		synctest.Wait()
 		b.withdraw(key("a"))
 		count := func() (n int) {
-			b.underway(key("a"), func(l *lane) {
+			b.underway(key("a"), func(l *lane, _ map[string]*write) {
 				if l != nil {
 					n = len(l.started)
 				}
@@ -236,7 +238,7 @@ func TestPaceIsForCreatesOnly(t *testing.T) {
 		defer b.end()
 		b.submit(key("a"), creates("a", 10))
 		synctest.Wait()
-		st := newState("uid")
+		st := newState(key("uid"))
 		b.submit(key("b"), []*write{{key: key("b"), state: st, remove: &plan.Delete{Node: "n", UID: "u"}}})
 		synctest.Wait()
 		if !slices.Contains(b.soFar(), "b/n") {

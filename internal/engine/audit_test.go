@@ -16,9 +16,9 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{}}
 	in.Set.Hash = st.hash
 	names, _ := snapshot(e.index, string(set.ds.UID))
-	e.apply.underway(keyOf(set.ds), func(l *lane) {
+	e.apply.underway(identityOf(set.ds), func(l *lane, removing map[string]*write) {
 		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {
-			overlay(s, l.startedOn(s.Name), st.now)
+			overlay(s, l.startedOn(s.Name), removing, st.now)
 			st.tellNewer(s)
 			if s.Node != nil {
 				in.Nodes = append(in.Nodes, *s.Node)

@@ -175,7 +175,7 @@ func (e *engine) decideAll() {
 	for e.queue.Len() > 0 {
 		key, _ := e.queue.Get()
 		if set := e.index.set(key); set == nil {
-			e.forget(key, nil)
+			e.forgetOthers(key, nil)
 		} else {
 			e.decide(set, "h", e.stateOf(set.ds))
 		}
@@ -362,8 +362,8 @@ func TestRefusedDaemonSetsAreSmall(t *testing.T) {
 				st.createFailed(fmt.Sprintf("node-%04d", i), failedPace(), time.Now())
 			}
 		}
-		for key := range e.states {
-			e.apply.withdraw(key)
+		for _, st := range e.states {
+			e.apply.withdraw(st.id)
 		}
 		report("when all were refused")
 	})

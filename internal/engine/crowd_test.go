@@ -27,7 +27,7 @@ func TestCrowdIsDecidedTogether(t *testing.T) {
 			audit := cfg.decided
 			cfg.decided = func(e *engine, set *setEntry, st *state) {
 				decisions.Add(1)
-				if e.apply.busy(keyOf(set.ds)) >= crowd {
+				if e.apply.busy(identityOf(set.ds)) >= crowd {
 					under.Add(1)
 				}
 				audit(e, set, st)

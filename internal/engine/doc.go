@@ -29,6 +29,13 @@
 //   - Writes of one DaemonSet neither wait for each other nor for those of
 //     another; a slot (a DaemonSet on a node) that fails waits alone.
 //
+//   - A DaemonSet, a pod, a node is its UID. What is under way or remembered of
+//     one is nothing to another that has its name; but a delete under way counts
+//     for whoever has the pod.
+//
+//   - Whatever fails, the status that is written says what is known, and
+//     observedGeneration rises only with what was acted upon.
+//
 //   - Every request ends before the leader lease can pass to another process.
 //
 //   - A new leader decides nothing before its index is as new as its lease.

@@ -86,7 +86,7 @@ func TestWritesRestOnWhatWasLookedAt(t *testing.T) {
 	if n := len(e.writes(set.ds, "h", st, v)); n != 1 {
 		t.Fatalf("%d writes, want the create", n)
 	}
-	e.index.note(string(set.ds.UID), "a")
+	e.index.note(&write{key: identityOf(set.ds), create: &plan.Create{Node: "a"}})
 	if n := len(e.writes(set.ds, "h", st, v)); n != 0 {
 		t.Errorf("%d writes to a node where something has changed", n)
 	}
@@ -223,7 +223,7 @@ func TestBurials(t *testing.T) {
 
 // A slot that has worked begins with the shortest pause again.
 func TestSuccessEndsGrowingPauses(t *testing.T) {
-	s, now := newState("uid"), time.Now()
+	s, now := newState(key("uid")), time.Now()
 	wait := func() time.Duration {
 		s.failed("a", failedPace(), now)
 		return s.retries["a"].at.Sub(now)

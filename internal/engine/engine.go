@@ -172,10 +172,9 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 		deciding: make([]atomic.Int64, cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
-	note := func(w *write) { e.index.note(string(w.ds.UID), w.node()) }
-	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {
-		note(w)
-		e.queue.Add(w.key)
+	e.apply = newApplier(cfg.CreateQPS, e.perform, e.index.note, func(w *write) {
+		e.index.note(w)
+		e.queue.Add(w.key.NamespacedName)
 	})
 	e.gone = newGoneNodes(e.api, ix)
 	return e

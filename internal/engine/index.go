@@ -34,7 +34,8 @@ type index struct {
 	orphans   map[string]map[string]*podEntry // namespace, pod UID
 	revisions map[string]map[string]*revisionEntry
 
-	revisionEpoch uint64 // changes with every revision
+	revisionEpoch uint64 // counts the changes of revisions
+	looseEpoch    uint64 // the last of one that no known DaemonSet has
 
 	podVersion uint64               // the pod watch has delivered everything up to here
 	ahead      map[string]time.Time // own writes that the watch had not shown, by pod UID
@@ -166,10 +167,13 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 	ix.touch(key)
 }
 
+// removeSet takes a watched deletion. By then there may be another of the name.
 func (ix *index) removeSet(e *setEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.dropSet(keyOf(e.ds))
+	if old := ix.sets[keyOf(e.ds)]; old != nil && old.ds.UID == e.ds.UID {
+		ix.dropSet(keyOf(e.ds))
+	}
 }
 
 func (ix *index) dropSet(key types.NamespacedName) {

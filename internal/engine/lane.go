@@ -5,12 +5,11 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // lane is the writes of one DaemonSet. The applier guards it.
 type lane struct {
-	key types.NamespacedName
+	key identity
 	// queue is the writes that wait, in the order in which they came; those
 	// that were withdrawn are passed over. waiting is how many are left.
 	queue   []*write

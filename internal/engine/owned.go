@@ -23,6 +23,9 @@ type owned struct {
 	// comes up or is no longer there.
 	hashes    map[string]int
 	hashEpoch uint64
+	// revisionEpoch is index.revisionEpoch as of the last change of a revision of
+	// the DaemonSet.
+	revisionEpoch uint64
 	// generations counts the pods of each template number.
 	generations map[int64]int
 	// marked is the nodes where something has changed since the last decision.
@@ -144,12 +147,20 @@ func (ix *index) mark(o *owned, node string) {
 	ix.to.dirty(o.key)
 }
 
-// note makes the DaemonSet look at the node again with its next decision.
-func (ix *index) note(owner, node string) {
+// note makes the DaemonSet whose write begins or has ended look at the node again
+// with its next decision. A pod that is deleted may be another's by now, whose
+// decisions see the delete as well: that one looks soon.
+func (ix *index) note(w *write) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if o := ix.owned[owner]; o != nil {
-		o.marked[node] = struct{}{}
+	if o := ix.owned[string(w.key.uid)]; o != nil {
+		o.marked[w.node()] = struct{}{}
+	}
+	if w.remove == nil {
+		return
+	}
+	if p := ix.pods[w.remove.UID]; p != nil && p.owner != string(w.key.uid) {
+		ix.mark(ix.owned[p.owner], p.Node)
 	}
 }
 

@@ -14,132 +14,6 @@ import (
 	"everynode/internal/view"
 )
 
-// revisionEntry is a ControllerRevision. The object is never written to.
-type revisionEntry struct {
-	obj     *appsv1.ControllerRevision
-	owner   string // UID of its controller; empty for an orphan
-	version uint64
-}
-
-func compactRevision(obj any) (*revisionEntry, error) {
-	r, ok := obj.(*appsv1.ControllerRevision)
-	if !ok {
-		return nil, unexpected(obj)
-	}
-	version, err := versionOf(r)
-	if err != nil {
-		return nil, err
-	}
-	r.ManagedFields = nil
-	e := &revisionEntry{obj: r, version: version}
-	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
-		e.owner = string(ref.UID)
-	}
-	return e, nil
-}
-
-// upsertRevision takes a watched revision, or one that a write returned.
-func (ix *index) upsertRevision(e *revisionEntry) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	ix.putRevision(e, 0)
-}
-
-// putRevision takes a revision that is in a list of that version, or, with zero,
-// in none.
-func (ix *index) putRevision(e *revisionEntry, list uint64) {
-	in := ix.revisions[e.obj.Namespace]
-	if in == nil {
-		in = map[string]*revisionEntry{}
-		ix.revisions[e.obj.Namespace] = in
-	}
-	old := in[e.obj.Name]
-	if old != nil && !outdates(e.version, old.version, list) {
-		return
-	}
-	in[e.obj.Name] = e
-	ix.touchRevision(e)
-	if old != nil && old.owner != e.owner {
-		ix.touchRevision(old)
-	}
-}
-
-func (ix *index) removeRevision(e *revisionEntry) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	ix.dropRevision(e.obj.Namespace, e.obj.Name)
-}
-
-func (ix *index) dropRevision(namespace, name string) {
-	in := ix.revisions[namespace]
-	if old := in[name]; old != nil {
-		delete(in, name)
-		ix.touchRevision(old)
-	}
-	if len(in) == 0 {
-		delete(ix.revisions, namespace)
-	}
-}
-
-func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
-	type id struct{ namespace, name string }
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	listed := make(map[id]bool, len(items))
-	for _, e := range items {
-		listed[id{e.obj.Namespace, e.obj.Name}] = true
-		ix.putRevision(e, version)
-	}
-	for namespace, in := range ix.revisions {
-		for name, e := range in {
-			if !listed[id{namespace, name}] && e.version <= version {
-				ix.dropRevision(namespace, name)
-			}
-		}
-	}
-}
-
-// touchRevision makes dirty the DaemonSet that has the revision, or those that
-// could adopt it.
-func (ix *index) touchRevision(e *revisionEntry) {
-	ix.revisionEpoch++
-	if !ix.begun {
-		return
-	}
-	if e.owner != "" {
-		ix.touchOwner(e.owner)
-		return
-	}
-	for key, s := range ix.sets {
-		if key.Namespace == e.obj.Namespace && view.Claims(s.ds, e.obj) == view.Adopt {
-			ix.to.dirty(key)
-		}
-	}
-}
-
-// epochs is where the index stands with the DaemonSet's history.
-func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	at := epochs{revisions: ix.revisionEpoch}
-	if o := ix.owned[string(ds.UID)]; o != nil {
-		at.hashes = o.hashEpoch
-	}
-	return at
-}
-
-// revisionsOf is the revisions that the DaemonSet has or could adopt.
-func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (own []*appsv1.ControllerRevision) {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	for _, e := range ix.revisions[ds.Namespace] {
-		if e.owner == "" || e.owner == string(ds.UID) {
-			own = append(own, e.obj)
-		}
-	}
-	return own
-}
-
 // historyRounds bounds how often the history is worked out anew in one go: once
 // for each kind of change that it may need, and some more.
 const historyRounds = 8
@@ -155,8 +29,9 @@ type past struct {
 	hash       string
 }
 
-// epochs change with the revisions, and with which of them have pods.
-type epochs struct{ revisions, hashes uint64 }
+// epochs change with the DaemonSet's revisions, with those that no DaemonSet has,
+// and with which revisions have pods.
+type epochs struct{ revisions, loose, hashes uint64 }
 
 // history makes sure that the present template has its revision, with the
 // newest number, and returns it with the revisions that may be deleted.
@@ -198,7 +73,7 @@ func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (
 // terminating, and those that are being created.
 func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
 	live := map[string]bool{}
-	e.apply.underway(keyOf(ds), func(l *lane) {
+	e.apply.underway(identityOf(ds), func(l *lane, _ map[string]*write) {
 		l.hashes(live)
 		e.index.hashesOf(string(ds.UID), live)
 	})
@@ -217,21 +92,26 @@ func (ix *index) hashesOf(owner string, into map[string]bool) {
 	}
 }
 
-// createRevision creates it, or finds that it is there.
+// createRevision creates it, or finds that it is there. It may be one that a
+// DaemonSet of this name has left; its hash does for us as well.
 func (e *engine) createRevision(ctx context.Context, ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) error {
 	made, err := e.api.createRevision(ctx, r)
 	if apierrors.IsAlreadyExists(err) {
-		if made, err = e.api.getRevision(ctx, r.Namespace, r.Name); err == nil && !view.SameTemplate(made.Data.Raw, r.Data.Raw) {
+		made, err = e.api.getRevision(ctx, r.Namespace, r.Name)
+		if err == nil && (!view.SameTemplate(made.Data.Raw, r.Data.Raw) || ofOtherKind(made)) {
 			return e.collide(ctx, ds)
-		}
-		if err == nil && view.Claims(ds, made) == view.NotOurs {
-			return fmt.Errorf("ControllerRevision %s holds this template, but belongs to something else: delete it, or change the template", r.Name)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("creating ControllerRevision %s: %w", r.Name, err)
 	}
 	return e.learnRevision(made)
+}
+
+// ofOtherKind says that something else than a DaemonSet controls the revision.
+func ofOtherKind(r *appsv1.ControllerRevision) bool {
+	owner := metav1.GetControllerOfNoCopy(r)
+	return owner != nil && !isDaemonSet(owner)
 }
 
 // collide raises the collision count, which gives the template another hash.
@@ -298,15 +178,6 @@ func (e *engine) learnRevision(r *appsv1.ControllerRevision) error {
 	return nil
 }
 
-// forgetRevision drops a revision that a live request has shown to be gone.
-func (ix *index) forgetRevision(r *appsv1.ControllerRevision) {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if old := ix.revisions[r.Namespace][r.Name]; old != nil && old.obj.UID == r.UID {
-		ix.dropRevision(r.Namespace, r.Name)
-	}
-}
-
 // relabel gives pods of duplicate revisions the hash of the one that is kept.
 // A pod whose patch fails puts off its node and keeps its revision.
 func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, hashes map[string]string) error {
@@ -341,13 +212,26 @@ func (ix *index) entriesOf(owner string) []*podEntry {
 	return entries
 }
 
-// prune deletes the revisions that nothing needs.
+// prune deletes the revisions that nothing needs. One that cannot be deleted
+// keeps none of the others.
 func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
+	var failed []error
 	for _, d := range h.Delete {
 		if err := e.api.deleteRevision(ctx, d.Revision); err != nil && !apierrors.IsConflict(err) {
-			return fmt.Errorf("deleting ControllerRevision %s: %w", d.Revision.Name, err)
+			failed = append(failed, fmt.Errorf("deleting ControllerRevision %s: %w", d.Revision.Name, err))
+			continue
 		}
 		e.index.forgetRevision(d.Revision)
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// presentHash is the hash of the revision that the template has, or will have.
+// Empty when it cannot be told yet: then no pod is of the present template.
+func (e *engine) presentHash(ds *appsv1.DaemonSet) string {
+	h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
+	if err != nil {
+		return "" // history says why
+	}
+	return h.Hash
 }

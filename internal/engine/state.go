@@ -6,6 +6,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 	"everynode/internal/view"
@@ -29,10 +30,20 @@ func failedPace() pace { return pace{firstRetry, maxRetry} }
 func stalePace() pace  { return pace{shortPause, maxRetry} }         // nothing went wrong; what it rested on was not so
 func takenPace() pace  { return pace{firstRetry, 15 * time.Minute} } // it costs several requests, and a person must mend it
 
+// identity tells DaemonSets apart. One that is made again under the name of
+// another is another: nothing that is under way or remembered of the first is
+// the second's.
+type identity struct {
+	types.NamespacedName
+	uid types.UID
+}
+
+func identityOf(ds *appsv1.DaemonSet) identity { return identity{keyOf(ds), ds.UID} }
+
 // state is what is remembered of one DaemonSet from one decision to the next.
 // The fields above mu belong to the worker that has the DaemonSet.
 type state struct {
-	uid string
+	id identity
 	// looking is held while the ledger changes; who is not the worker reads it
 	// under looking.
 	looking sync.Mutex
@@ -73,8 +84,8 @@ type retry struct {
 	delay time.Duration
 }
 
-func newState(uid string) *state {
-	return &state{uid: uid, retries: map[string]retry{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
+func newState(id identity) *state {
+	return &state{id: id, retries: map[string]retry{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
 }
 
 // stateOf is the memory of this very DaemonSet; one of the same name that was
@@ -83,10 +94,10 @@ func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := keyOf(ds)
-	if s := e.states[key]; s != nil && s.uid == string(ds.UID) {
+	if s := e.states[key]; s != nil && s.id.uid == ds.UID {
 		return s
 	}
-	s := newState(string(ds.UID))
+	s := newState(identityOf(ds))
 	e.states[key] = s
 	return s
 }

@@ -25,28 +25,28 @@ const (
 	statusTries = 5
 )
 
-// report writes the status if it has changed. A change may be held back until
-// the returned time.
-func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state) (again time.Time, err error) {
-	want := view.Status(ds, st.ledger.Status(), ds.Generation)
+// report writes the status if it has changed. observed is the newest generation
+// that was acted upon. A change may be held back until the returned time.
+func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state, observed int64) (again time.Time, err error) {
+	want := view.Status(ds, st.ledger.Status(), observed)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
 		st.heldAt = time.Time{}
 		return time.Time{}, nil
 	}
-	if due := st.statusDue(ds, e.apply.idle(keyOf(ds))); due.After(st.now) {
+	if due := st.statusDue(observed != ds.Status.ObservedGeneration, e.apply.idle(st.id)); due.After(st.now) {
 		return due, nil
 	}
 	st.statusAt, st.heldAt = st.now, time.Time{}
-	return time.Time{}, e.writeStatus(ctx, ds, st)
+	return time.Time{}, e.writeStatus(ctx, ds, st, observed)
 }
 
 // statusDue is when a status that has changed is to be written. That a
 // specification was observed, and that everything is done, is said at once.
-func (st *state) statusDue(ds *appsv1.DaemonSet, idle bool) time.Time {
+func (st *state) statusDue(observes, idle bool) time.Time {
 	s := st.ledger.Status()
 	settled := idle && s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired
 	switch {
-	case settled || ds.Status.ObservedGeneration != ds.Generation:
+	case settled || observes:
 		return time.Time{}
 	case s.Desired > smallSet:
 		return st.statusAt.Add(min(max(statusEvery, time.Duration(s.Desired/statusNodes)*statusEvery), statusMax))
@@ -58,11 +58,11 @@ func (st *state) statusDue(ds *appsv1.DaemonSet, idle bool) time.Time {
 
 // writeStatus writes our part of the status over that of the newest version.
 // Conditions that others have set stay.
-func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
+func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *state, observed int64) error {
 	base := ds
 	for range statusTries {
 		next := base.DeepCopy()
-		next.Status = view.Status(base, st.ledger.Status(), ds.Generation)
+		next.Status = view.Status(base, st.ledger.Status(), observed)
 		if equality.Semantic.DeepEqual(next.Status, base.Status) {
 			return e.learnSet(base)
 		}

@@ -40,7 +40,7 @@ func (e *engine) sweep(now time.Time) {
 	alive := make(map[types.UID]bool, len(states))
 	for _, s := range states {
 		s.sweep(now, e.index)
-		alive[types.UID(s.uid)] = true
+		alive[s.id.uid] = true
 	}
 	e.events.sweep(alive)
 }

@@ -52,14 +52,17 @@ const (
 // is decided at most a third of the time: what happens meanwhile is decided on
 // together, and the others get their turn.
 func (e *engine) rest(key types.NamespacedName) {
-	e.mu.Lock()
 	var pause time.Duration
-	if st := e.states[key]; st != nil && st.busy >= time.Millisecond {
-		pause = min(2*st.busy, 200*time.Millisecond)
-	}
+	e.mu.Lock()
+	st := e.states[key]
 	e.mu.Unlock()
-	if e.apply.busy(key) >= crowd {
-		pause = max(pause, crowdRest)
+	if st != nil {
+		if st.busy >= time.Millisecond {
+			pause = min(2*st.busy, 200*time.Millisecond)
+		}
+		if e.apply.busy(st.id) >= crowd {
+			pause = max(pause, crowdRest)
+		}
 	}
 	if pause == 0 {
 		e.queue.Done(key)
@@ -72,89 +75,116 @@ func (e *engine) rest(key types.NamespacedName) {
 // waits for the creates and deletes that it starts: their results put the
 // DaemonSet into the queue again.
 func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
-	// 1. Nothing of this DaemonSet starts while it is decided on.
-	e.apply.hold(key)
-	defer e.apply.release(key)
 	set := e.index.set(key)
 	if mine, err := e.guard(ctx, key, set); mine {
 		return err
 	}
-	if set == nil || set.spec.Halt == plan.SetDeleted {
+	e.forgetOthers(key, set)
+	if set == nil {
+		return nil
+	}
+	// 1. Nothing of this DaemonSet starts while it is decided on.
+	id := identityOf(set.ds)
+	e.apply.hold(id)
+	defer e.apply.release(id)
+	if set.spec.Halt == plan.SetDeleted {
 		// The garbage collector does the rest: it deletes the pods, or takes
 		// our owner reference off them.
-		e.forget(key, set)
+		e.apply.forget(id)
 		return nil
 	}
-	ds, st := set.ds, e.stateOf(set.ds)
+	st := e.stateOf(set.ds)
 	e.tellBinder(set, st)
 	if set.spec.Halt != plan.NoReason {
-		e.halt(ds, st, &set.spec)
+		e.halt(set.ds, st, &set.spec)
 		return nil
 	}
 
-	// 2. Claim the pods and revisions that are or should be ours, and make
-	// sure that the template is the newest and has its revision.
-	history, err := e.prepare(ctx, ds, st)
-	if err != nil {
-		e.undecided(key, st)
-		return ignoreReplan(err)
+	// 2. Decide, and act.
+	history, retry, err := e.act(ctx, set, st)
+	if errors.Is(err, errReplan) {
+		e.undecided(st)
+		return nil // it is in the queue already
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		retry = e.observe(set, history, st)
+	}
+	e.apply.release(id)
 
-	// 3. Plan, and act.
-	retry := e.decide(set, history.Hash, st)
+	// 3. History that is no longer needed goes, and the status is written: it is
+	// true whatever else has failed.
+	observed := set.ds.Status.ObservedGeneration
+	if err == nil {
+		observed = set.ds.Generation
+		err = e.prune(ctx, history)
+	}
+	again, reported := e.report(ctx, set.ds, st, observed)
+	e.wake(key, st.ledger.WakeAt(), retry, again)
+	return errors.Join(err, reported)
+}
+
+// act claims the pods and revisions that are or should be ours, makes sure that
+// the template is the newest and has its revision, and then decides. With an
+// error, nothing may be done of what was decided. The time is when a slot that
+// has failed may be tried again.
+func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *view.HistoryPlan, retry time.Time, err error) {
+	ds := set.ds
+	if err := e.readNewer(ctx, ds, st); err != nil {
+		return nil, time.Time{}, err
+	}
+	if err := e.claim(ctx, ds, st); err != nil {
+		return nil, time.Time{}, err
+	}
+	if history, err = e.history(ctx, ds, st); err != nil {
+		return nil, time.Time{}, err
+	}
+	retry = e.decide(set, history.Hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
 	}
-	if err := e.confirm(ctx, ds, st); err != nil {
-		e.undecided(key, st)
-		return ignoreReplan(err)
-	}
-	e.apply.release(key)
-
-	// 4. History that is no longer needed, and status.
-	if err := e.prune(ctx, history); err != nil {
-		return err
-	}
-	again, err := e.report(ctx, ds, st)
-	e.wake(key, st.ledger.WakeAt(), retry, again)
-	return err
+	return history, retry, e.confirm(ctx, ds, st)
 }
 
-func (e *engine) prepare(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
-	if err := e.readNewer(ctx, ds, st); err != nil {
-		return nil, err
+// observe takes back what an older decision wanted: it may not be so any more. It
+// looks at all there is, for the status, and has nothing done. So does the next
+// decision, and acts.
+func (e *engine) observe(set *setEntry, history *view.HistoryPlan, st *state) (retry time.Time) {
+	e.undecided(st)
+	var hash string
+	if history != nil {
+		hash = history.Hash
+	} else {
+		hash = e.presentHash(set.ds)
 	}
-	if err := e.claim(ctx, ds, st); err != nil {
-		return nil, err
-	}
-	return e.history(ctx, ds, st)
+	retry = e.decide(set, hash, st)
+	e.undecided(st)
+	return retry
 }
 
-// undecided takes back what an older decision wanted: it may not be so any
-// more. The next decision looks at everything.
-func (e *engine) undecided(key types.NamespacedName, st *state) {
-	e.apply.withdraw(key)
+// undecided takes back what an older decision wanted. The next decision looks at
+// everything.
+func (e *engine) undecided(st *state) {
+	e.apply.withdraw(st.id)
 	st.set = nil
 }
 
-// ignoreReplan: what needs another look is in the queue already.
-func ignoreReplan(err error) error {
-	if errors.Is(err, errReplan) {
-		return nil
-	}
-	return err
-}
-
-// forget drops what was remembered of a DaemonSet that is gone or going.
-func (e *engine) forget(key types.NamespacedName, set *setEntry) {
-	e.apply.forget(key)
-	if set == nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if st := e.states[key]; st != nil {
-			e.events.forget(types.UID(st.uid))
-		}
+// forgetOthers drops what was remembered of a DaemonSet that is gone, also where
+// another has its name; how often it failed, too.
+func (e *engine) forgetOthers(key types.NamespacedName, set *setEntry) {
+	e.mu.Lock()
+	st := e.states[key]
+	other := st != nil && (set == nil || set.ds.UID != st.id.uid)
+	if other {
 		delete(e.states, key)
+	}
+	e.mu.Unlock()
+	if other {
+		e.apply.forget(st.id)
+		e.events.forget(st.id.uid)
+		e.queue.Forget(key)
 	}
 }
 
@@ -164,7 +194,7 @@ func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 		return
 	}
 	st.halted = ds.Generation
-	e.undecided(keyOf(ds), st)
+	e.undecided(st)
 	if spec.Halt == plan.SelectsAll {
 		e.events.selectsAll(ds)
 	}
@@ -182,11 +212,11 @@ const lookAtOnce = 256
 func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time) {
 	st.looking.Lock()
 	defer st.looking.Unlock()
-	key, uid := keyOf(set.ds), string(set.ds.UID)
+	id, uid := st.id, string(st.id.uid)
 	st.now = time.Now()
 	names, retry := st.retryable(st.now, st.names[:0])
 	if e.begins(set, hash, st) {
-		e.apply.withdraw(key)
+		e.apply.withdraw(id)
 		spec := set.spec
 		spec.Hash = hash
 		st.ledger.Reset(spec)
@@ -198,12 +228,12 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		e.cfg.Monitor.waited(since, st.now)
 		names = st.ledger.Due(st.now, names)
 	}
-	room := st.room(e.apply.pending(key))
+	room := st.room(e.apply.pending(id))
 	names, late := st.takeLate(room, st.now, names)
 	for some := range slices.Chunk(names, lookAtOnce) {
-		e.apply.underway(key, func(l *lane) {
+		e.apply.underway(id, func(l *lane, removing map[string]*write) {
 			e.index.look(uid, some, func(s *plan.Sight) {
-				overlay(s, l.startedOn(s.Name), st.now)
+				overlay(s, l.startedOn(s.Name), removing, st.now)
 				st.tellNewer(s)
 				st.notice(s.Pods)
 				s.Backoff = st.backoffOf(s.Name, st.now)
@@ -221,13 +251,13 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		case len(writes) == 0 || len(v.Creates()) == 0:
 		case room > 0:
 			room--
-		case !e.apply.has(key, v.Node):
+		case !e.apply.has(id, v.Node):
 			st.leave(v.Node)
 			writes = nil
 		}
-		e.apply.replace(key, v.Node, writes)
+		e.apply.replace(id, v.Node, writes)
 	})
-	if st.stalls(st.now) && e.apply.idle(key) {
+	if st.stalls(st.now) && e.apply.idle(id) {
 		late = st.now
 	}
 	retry = earlier(retry, late)
@@ -256,23 +286,34 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 }
 
 // overlay marks the pods that a write is under way for, and adds one for each
-// create that the index does not show yet.
-func overlay(s *plan.Sight, started []*write, now time.Time) {
+// create that the index does not show yet. started is the DaemonSet's own writes;
+// a delete counts whoever has asked for it, as its pod may have been another's.
+func overlay(s *plan.Sight, started []*write, removing map[string]*write, now time.Time) {
+	for i, p := range s.Pods {
+		if removing[p.UID] != nil && p.Deleted.IsZero() {
+			s.Pods[i] = uncertain(p)
+		}
+	}
 	for _, w := range started {
-		shown := w.remove != nil
+		if w.create == nil {
+			continue
+		}
+		shown := false
 		for i, p := range s.Pods {
-			of := w.remove != nil && p.UID == w.remove.UID && p.Deleted.IsZero() ||
-				w.create != nil && slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID)
-			if of {
-				copied := *p
-				copied.Uncertain, shown = true, true
-				s.Pods[i] = &copied
+			if slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID) {
+				s.Pods[i], shown = uncertain(p), true
 			}
 		}
 		if !shown {
 			s.Pods = append(s.Pods, w.pod(now))
 		}
 	}
+}
+
+func uncertain(p *plan.Pod) *plan.Pod {
+	copied := *p
+	copied.Uncertain = true
+	return &copied
 }
 
 // pod is what a create that is under way may have made.
@@ -297,7 +338,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	if !ok {
 		return nil
 	}
-	made := write{key: keyOf(ds), ds: ds, state: st, hash: hash, mold: st.mold, surges: st.set.spec.Surges()}
+	made := write{key: st.id, ds: ds, state: st, hash: hash, mold: st.mold, surges: st.set.spec.Surges()}
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made

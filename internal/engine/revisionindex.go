@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/view"
+)
+
+// revisionEntry is a ControllerRevision of a DaemonSet, or one that nobody
+// controls. The object is never written to.
+type revisionEntry struct {
+	obj     *appsv1.ControllerRevision
+	owner   string // UID of its controller; empty for an orphan
+	version uint64
+	// other says that another kind of controller has it. It is only kept long
+	// enough to replace what was known before.
+	other bool
+}
+
+func compactRevision(obj any) (*revisionEntry, error) {
+	r, ok := obj.(*appsv1.ControllerRevision)
+	if !ok {
+		return nil, unexpected(obj)
+	}
+	version, err := versionOf(r)
+	if err != nil {
+		return nil, err
+	}
+	e := &revisionEntry{obj: r, version: version}
+	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
+		e.owner, e.other = string(ref.UID), !isDaemonSet(ref)
+	}
+	r.ManagedFields = nil
+	return e, nil
+}
+
+// upsertRevision takes a watched revision, or one that a write returned.
+func (ix *index) upsertRevision(e *revisionEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.putRevision(e, 0)
+}
+
+// putRevision takes a revision that is in a list of that version, or, with zero,
+// in none.
+//
+// A revision that appears with an owner wakes nobody: that DaemonSet has made it
+// itself, or somebody else has, who may want to see it. It is looked at when the
+// DaemonSet is next worked on, as Kubernetes' controller does.
+func (ix *index) putRevision(e *revisionEntry, list uint64) {
+	in := ix.revisions[e.obj.Namespace]
+	old := in[e.obj.Name]
+	if old != nil && !outdates(e.version, old.version, list) {
+		return
+	}
+	if e.other {
+		if old != nil {
+			ix.dropRevision(old)
+		}
+		return
+	}
+	if in == nil {
+		in = map[string]*revisionEntry{}
+		ix.revisions[e.obj.Namespace] = in
+	}
+	in[e.obj.Name] = e
+	ix.dateRevision(e)
+	if old != nil && old.owner != e.owner {
+		ix.dateRevision(old)
+		ix.touchRevision(old)
+	}
+	if old != nil || e.owner == "" {
+		ix.touchRevision(e)
+	}
+}
+
+// removeRevision takes a watched deletion. By then there may be another of the name.
+func (ix *index) removeRevision(e *revisionEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.revisions[e.obj.Namespace][e.obj.Name]; old != nil && old.obj.UID == e.obj.UID {
+		ix.dropRevision(old)
+	}
+}
+
+func (ix *index) dropRevision(e *revisionEntry) {
+	in := ix.revisions[e.obj.Namespace]
+	delete(in, e.obj.Name)
+	if len(in) == 0 {
+		delete(ix.revisions, e.obj.Namespace)
+	}
+	ix.dateRevision(e)
+	ix.touchRevision(e)
+}
+
+func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
+	type id struct{ namespace, name string }
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	listed := make(map[id]bool, len(items))
+	for _, e := range items {
+		listed[id{e.obj.Namespace, e.obj.Name}] = true
+		ix.putRevision(e, version)
+	}
+	for namespace, in := range ix.revisions {
+		for name, e := range in {
+			if !listed[id{namespace, name}] && e.version <= version {
+				ix.dropRevision(e)
+			}
+		}
+	}
+}
+
+// dateRevision makes the histories that the revision can matter to out of date:
+// its owner's, or everybody's while no such DaemonSet is known. Its name may be
+// the one that the next DaemonSet of that name needs.
+func (ix *index) dateRevision(e *revisionEntry) {
+	ix.revisionEpoch++
+	if o := ix.owned[e.owner]; o != nil && o.set != nil {
+		o.revisionEpoch = ix.revisionEpoch
+	} else {
+		ix.looseEpoch = ix.revisionEpoch
+	}
+}
+
+// touchRevision makes dirty the DaemonSet that has the revision, or those that
+// could adopt it, or that have waited for one of an earlier life to go.
+func (ix *index) touchRevision(e *revisionEntry) {
+	if !ix.begun {
+		return
+	}
+	if o := ix.owned[e.owner]; o != nil && o.set != nil {
+		ix.touch(o.key)
+		return
+	}
+	free := orphanWith(e.obj.Namespace, e.obj.Labels)
+	for key, s := range ix.sets {
+		if key.Namespace == e.obj.Namespace && view.Claims(s.ds, free) == view.Adopt {
+			ix.to.dirty(key)
+		}
+	}
+}
+
+// epochs is where the index stands with the DaemonSet's history.
+func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	at := epochs{loose: ix.looseEpoch}
+	if o := ix.owned[string(ds.UID)]; o != nil {
+		at.revisions, at.hashes = o.revisionEpoch, o.hashEpoch
+	}
+	return at
+}
+
+// revisionsOf is the revisions that the DaemonSet has, or could adopt, or whose
+// names it may need: those of an earlier DaemonSet of its name above all.
+func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (known []*appsv1.ControllerRevision) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	for name, e := range ix.revisions[ds.Namespace] {
+		if e.owner == "" || e.owner == string(ds.UID) || strings.HasPrefix(name, ds.Name+"-") {
+			known = append(known, e.obj)
+		}
+	}
+	return known
+}
+
+// forgetRevision drops a revision that a live request has shown to be gone.
+func (ix *index) forgetRevision(r *appsv1.ControllerRevision) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.revisions[r.Namespace][r.Name]; old != nil && old.obj.UID == r.UID {
+		ix.dropRevision(old)
+	}
+}
