@@ -25,8 +25,9 @@ type write struct {
 	// version, when not empty, is the only version of the pod that may be
 	// deleted: the decision rests on it.
 	version string
-	// known is the UIDs of the pods that a create was decided beside.
-	known []string
+	// known is the UIDs of the pods that a create was decided beside, and taken
+	// their names.
+	known, taken []string
 
 	names     []string // of a create: those that were sent; guarded by applier.mu
 	withdrawn bool     // guarded by applier.mu

@@ -21,8 +21,10 @@ func TestDepartedSparesTheNewNode(t *testing.T) {
 	seen := 0
 	w.look("uid-x", []string{"a"}, func(s *plan.Sight) {
 		seen++
-		if !s.Gone || s.Node != nil || len(s.Pods) != 1 || s.Pods[0].Name != "old" {
-			t.Errorf("while the old pod is there: %+v", s)
+		for _, p := range s.Pods {
+			if s.Gone || s.Node == nil || len(s.Pods) != 2 || p.Left != (p.Name == "old") {
+				t.Errorf("while the old pod is there: %+v, pod %+v", s, p)
+			}
 		}
 	})
 	w.removePod(testPod(t, "old", "a", "x", 3))

@@ -225,17 +225,27 @@ func (ix *index) look(owner string, names []string, see func(*plan.Sight)) {
 	}
 }
 
-// sayGone shows a node that is known to be gone, as long as a pod of the
-// DaemonSet is left on it. Pods of a node that has come since under the same
-// name are left out: it gets its turn when those of the old one have left.
+// sayGone says of a node that is known to be gone that it is, as long as a pod of
+// the DaemonSet is left on it; and, where another has come under its name, which
+// pods the old one has left.
 func (ix *index) sayGone(s *plan.Sight) {
 	left := ix.departed[s.Name].pods
 	is := func(p *plan.Pod) bool { return left[p.UID] }
 	if len(left) == 0 || !slices.ContainsFunc(s.Pods, is) {
 		return
 	}
-	s.Node, s.Gone = nil, true
-	s.Pods = slices.DeleteFunc(s.Pods, func(p *plan.Pod) bool { return !is(p) })
+	if s.Node == nil {
+		s.Gone = true
+		s.Pods = slices.DeleteFunc(s.Pods, func(p *plan.Pod) bool { return !is(p) })
+		return
+	}
+	for i, p := range s.Pods {
+		if is(p) {
+			copied := *p
+			copied.Left = true
+			s.Pods[i] = &copied
+		}
+	}
 }
 
 // standing is the DaemonSet's pods on a node, if they and the node are as they

@@ -165,11 +165,28 @@ func (ix *index) dropPod(e *podEntry) {
 	ix.unlinkPod(e)
 	delete(ix.ahead, e.UID)
 	ix.touchPod(e)
-	if d, ok := ix.departed[e.Node]; ok {
-		delete(d.pods, e.UID)
+	ix.undepart(e.Node, e.UID)
+}
+
+func (ix *index) undepart(node, uid string) {
+	if d, ok := ix.departed[node]; ok {
+		delete(d.pods, uid)
 		if len(d.pods) == 0 {
-			delete(ix.departed, e.Node)
+			delete(ix.departed, node)
 		}
+	}
+}
+
+// spare takes a pod for one of the node that there is now.
+func (ix *index) spare(node, uid string) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.nodes[node] == nil {
+		return
+	}
+	ix.undepart(node, uid)
+	if e := ix.pods[uid]; e != nil {
+		ix.mark(ix.owned[e.owner], node)
 	}
 }
 
@@ -237,13 +254,14 @@ func (ix *index) pod(uid string) *podEntry {
 // depart records that the node is gone for good and these pods with it. Where
 // another node has come under its name, at since (else zero), it is only those
 // that must have been on the old one: they were bound when they were created,
-// and that was before. The new node's kubelet looks after the others.
+// and that was before; or they were known to be of one that was there before
+// that. The new node's kubelet looks after the others.
 func (ix *index) depart(node string, uids []string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	left := map[string]bool{}
+	left, before := map[string]bool{}, ix.departed[node].pods
 	for _, uid := range uids {
-		if e := ix.pods[uid]; e != nil && e.owner != "" && (since.IsZero() || !e.scheduled && e.Created.Before(since)) {
+		if e := ix.pods[uid]; e != nil && e.owner != "" && (before[uid] || since.IsZero() || !e.scheduled && e.Created.Before(since)) {
 			left[uid] = true
 			ix.mark(ix.owned[e.owner], node)
 		}

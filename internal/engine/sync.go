@@ -351,7 +351,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 		w := made
 		w.create = &c
 		for _, p := range pods {
-			w.known = append(w.known, p.UID)
+			w.known, w.taken = append(w.known, p.UID), append(w.taken, p.Name)
 		}
 		all = append(all, &w)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -19,9 +20,10 @@ import (
 // shortPause is how long a slot rests after something about it was learned.
 const shortPause = 100 * time.Millisecond
 
-// maxSalt is how many names are tried for one pod. The second is needed only
-// when someone else's pod has the first.
-const maxSalt = 8
+// maxTries is how many names are tried for one pod, besides those that pods of the
+// DaemonSet are known to have. The second is needed only when a pod that is not
+// known has the first.
+const maxTries = 8
 
 var errNamesTaken = errors.New("other pods have the names")
 
@@ -35,6 +37,11 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	case done:
 		w.state.worked(w.node())
 	case refused, overQuota, unknown:
+		if w.remove != nil && w.remove.Reason == plan.NodeReplaced && r.fate == refused {
+			// The server insists on it, and the kubelet of the present node has
+			// it to run by now.
+			e.index.spare(w.remove.Node, w.remove.UID)
+		}
 		at := failedPace()
 		if errors.Is(err, errNamesTaken) {
 			at = takenPace()
@@ -71,8 +78,7 @@ func (e *engine) attempt(ctx context.Context, w *write) (result, error) {
 // it twice makes one pod: what is found under the name, if ours, is it. That
 // holds of two controllers, too, and of two that disagree on the template.
 func (e *engine) create(ctx context.Context, w *write) (result, error) {
-	for salt := range maxSalt {
-		name := view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
+	for name := range w.freeNames() {
 		e.apply.naming(w, name)
 		pod, err := w.newPod(name)
 		if err != nil {
@@ -102,7 +108,7 @@ func (e *engine) create(ctx context.Context, w *write) (result, error) {
 		}
 		return result{fate: fate, wait: wait}, err
 	}
-	err := fmt.Errorf("%w: %d names for the pod of node %s; delete or rename those pods", errNamesTaken, maxSalt, w.create.Node)
+	err := fmt.Errorf("%w: %d names for the pod of node %s; delete or rename those pods", errNamesTaken, maxTries, w.create.Node)
 	return result{fate: refused}, err
 }
 
@@ -114,6 +120,23 @@ func (e *engine) created(w *write, pod *corev1.Pod) result {
 		e.index.assume(pod)
 		w.state.made(w.node(), w.hash, now)
 	}}
+}
+
+// freeNames yields the names that a create may try, the same ones each time: those
+// of the pods beside which it was decided are passed over. However many of these
+// finalizers keep, there is a name for the next.
+func (w *write) freeNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for salt, tries := 0, 0; tries < maxTries; salt++ {
+			name := view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
+			if slices.Contains(w.taken, name) {
+				continue
+			}
+			if tries++; !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 // newPod is the pod of a create, as createPod takes it. One that waits for the

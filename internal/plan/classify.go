@@ -76,6 +76,7 @@ type site struct {
 	in      *Input
 	node    *Node
 	pods    []*Pod // in keepOrder
+	left    []*Pod // of an earlier node of this name, as far as they may still run
 	backoff Backoff
 	fit     Eligibility
 
@@ -93,11 +94,30 @@ type site struct {
 }
 
 func survey(in *Input, node *Node, pods []*Pod) site {
-	s := site{in: in, node: node, pods: pods, backoff: in.Backoff[node.Name], fit: in.Set.Placement.Admits(node)}
-	for _, p := range pods {
+	s := site{in: in, node: node, backoff: in.Backoff[node.Name], fit: in.Set.Placement.Admits(node)}
+	s.pods, s.left = sortOut(pods)
+	for _, p := range s.pods {
 		s.add(p)
 	}
 	return s
+}
+
+// sortOut parts a node's pods from those that an earlier node of its name has
+// left. Of these, one whose deletion without grace was asked for runs nothing and
+// blocks nothing, whatever finalizer keeps it: it is not among either.
+func sortOut(pods []*Pod) (own, left []*Pod) {
+	if !slices.ContainsFunc(pods, func(p *Pod) bool { return p.Left }) {
+		return pods, nil
+	}
+	for _, p := range pods {
+		switch {
+		case !p.Left:
+			own = append(own, p)
+		case !p.Forced:
+			left = append(left, p)
+		}
+	}
+	return own, left
 }
 
 func (s *site) add(p *Pod) {

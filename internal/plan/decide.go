@@ -16,6 +16,7 @@ const (
 
 // decide names the reason and the acts.
 func (s *site) decide(v *Verdict) {
+	s.clear(v)
 	if s.newer != nil {
 		// What the node should have is not known, so neither is whether it
 		// may keep the pod.
@@ -24,6 +25,10 @@ func (s *site) decide(v *Verdict) {
 	}
 	if !s.fit.Keep {
 		s.evict(v)
+		return
+	}
+	if len(s.left) > 0 {
+		v.Reason, v.Detail = NodeReplaced, s.left[0].Name
 		return
 	}
 	if s.uncertain != nil {
@@ -44,6 +49,18 @@ func (s *site) decide(v *Verdict) {
 		s.handOver(v)
 	default:
 		s.renew(v)
+	}
+}
+
+// clear deletes what an earlier node of this name has left. No kubelet will
+// confirm that, so none is waited for; and the node's own pod comes after that,
+// since its kubelet would take the other for one to run.
+func (s *site) clear(v *Verdict) {
+	for _, p := range slices.Backward(s.left) {
+		if !p.Uncertain {
+			s.remove(v, p, NodeReplaced)
+			v.deletes[len(v.deletes)-1].Now = true
+		}
 	}
 }
 

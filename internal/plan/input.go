@@ -197,6 +197,9 @@ type Pod struct {
 	// Assumed says of such a pod that it is not known to exist: a create of
 	// ours may have made it. It counts for everything but the status.
 	Assumed bool
+	// Left says that the pod ran on an earlier node of this name, which is gone:
+	// no kubelet answers for it.
+	Left bool
 	// Newer says that the pod was made from a newer template than Set is: what
 	// is known of the DaemonSet is behind what is known of the pod.
 	Newer bool

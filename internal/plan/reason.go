@@ -33,6 +33,7 @@ const (
 	TaintKeepsPod      // an untolerated NoSchedule taint: keeps what runs
 	TaintEvicts        // an untolerated NoExecute taint
 	NodeGone           // the node exists no more
+	NodeReplaced       // a pod is left of an earlier node of this name
 
 	// Halted for all nodes.
 	SetDeleted  // the DaemonSet is being deleted
@@ -75,6 +76,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	TaintKeepsPod:      {"TaintKeepsPod", "The node has a NoSchedule taint that the pod does not tolerate; the pod that runs there may stay."},
 	TaintEvicts:        {"TaintEvicts", "The node has a NoExecute taint that the pod does not tolerate."},
 	NodeGone:           {"NodeGone", "The node does not exist."},
+	NodeReplaced:       {"NodeReplaced", "The pod was left by an earlier node of this name; the node gets its own when that one is gone."},
 
 	SetDeleted:  {"SetDeleted", "The DaemonSet is being deleted."},
 	SelectsAll:  {"SelectsAll", "The DaemonSet selects all pods; it needs a selector that is not empty."},

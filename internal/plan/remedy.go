@@ -30,6 +30,7 @@ var remedies = [...]string{
 	TaintKeepsPod:         "Take the taint off the node, or tolerate it, for the pod to be updated; a deleted one does not come back.",
 	TaintEvicts:           "Take the taint off the node, or tolerate it in the template.",
 	NodeGone:              "The pod garbage collector deletes the pod.",
+	NodeReplaced:          "Waits for the API server to delete the pod; kubectl describe daemonset says if that is refused.",
 	SetDeleted:            "Waits for the garbage collector.",
 	SelectsAll:            "Give the DaemonSet a selector.",
 	InvalidSpec:           "Correct the DaemonSet's specification.",

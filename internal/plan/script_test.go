@@ -311,6 +311,8 @@ func podFlag(p *Pod, word string) error {
 		p.WasReady = true
 	case "forced":
 		p.Forced = true
+	case "left":
+		p.Left = true
 	case "uncertain":
 		p.Uncertain = true
 	case "assumed":
