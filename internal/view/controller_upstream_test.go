@@ -99,11 +99,10 @@ func runUpstream(t *testing.T, client *fake.Clientset, nodes int) ([]appsv1.Cont
 	return revisions.Items, pods.Items
 }
 
-// ignoreServer leaves out what a server fills in, and upstream's generateName:
-// our names are our own.
+// ignoreServer leaves out what a server fills in.
 func ignoreServer() cmp.Option {
 	return cmp.Options{
-		cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion", "UID", "CreationTimestamp", "ManagedFields", "GenerateName"),
+		cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion", "UID", "CreationTimestamp", "ManagedFields"),
 		cmpopts.IgnoreTypes(metav1.TypeMeta{}),
 		cmpopts.EquateEmpty(),
 	}

@@ -31,7 +31,10 @@ func NewPod(ds *appsv1.DaemonSet, hash string, c plan.Create, name string) *core
 	template := &ds.Spec.Template
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:            name,
+			Name: name,
+			// Where a name is given the API server only keeps it: some tools read
+			// from it which DaemonSet a pod is of.
+			GenerateName:    ds.Name + "-",
 			Namespace:       ds.Namespace,
 			Labels:          podLabels(ds, hash),
 			Annotations:     maps.Clone(template.Annotations),

@@ -23,7 +23,7 @@ func TestNewPod(t *testing.T) {
 	before := ds.DeepCopy()
 
 	pod := NewPod(ds, "abc", plan.Create{Node: "n"}, "agent-x")
-	if pod.Name != "agent-x" || pod.Namespace != "default" || pod.GenerateName != "" || pod.Spec.NodeName != "n" {
+	if pod.Name != "agent-x" || pod.Namespace != "default" || pod.GenerateName != "agent-" || pod.Spec.NodeName != "n" {
 		t.Errorf("pod is %s/%s on %q", pod.Namespace, pod.Name, pod.Spec.NodeName)
 	}
 	wantLabels := map[string]string{"app": "agent", "controller-revision-hash": "abc", "pod-template-generation": "3"}

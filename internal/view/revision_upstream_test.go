@@ -149,7 +149,7 @@ func TestPodAgrees(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want.Name, want.GenerateName, want.Namespace = "p", "", ds.Namespace
+			want.Name, want.Namespace = "p", ds.Namespace
 			got := NewPod(ds, "abc", plan.Create{Node: "n1", ByScheduler: byScheduler}, "p")
 			if !apiequality.Semantic.DeepEqual(want, got) {
 				t.Fatalf("by scheduler %v (-upstream +ours):\n%s", byScheduler, cmp.Diff(want, got))

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -37,16 +39,16 @@ func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 	if err := strategy(ds.Spec.UpdateStrategy, &set); err != nil {
 		set.Halt, set.HaltDetail = plan.InvalidSpec, err.Error()
 	}
-	if halt, detail := halted(ds); halt != plan.NoReason {
+	if halt, detail := halted(ds, hash); halt != plan.NoReason {
 		set.Halt, set.HaltDetail = halt, detail
 	}
 	return set
 }
 
 // halted says whether the DaemonSet must not be acted upon. A selector that
-// its own template does not match would create pods for ever: none of them
-// would ever be found again.
-func halted(ds *appsv1.DaemonSet) (plan.Reason, string) {
+// does not match its own pods would create them without end: none of them would
+// be found again. They have the labels of the template, and two besides.
+func halted(ds *appsv1.DaemonSet, hash string) (plan.Reason, string) {
 	if ds.DeletionTimestamp != nil {
 		return plan.SetDeleted, ""
 	}
@@ -60,9 +62,23 @@ func halted(ds *appsv1.DaemonSet) (plan.Reason, string) {
 		return plan.InvalidSpec, "spec.selector: " + err.Error()
 	case !selector.Matches(labels.Set(ds.Spec.Template.Labels)):
 		return plan.InvalidSpec, "spec.selector does not match the labels of spec.template"
+	case !selector.Matches(labels.Set(podLabels(ds, hashAsked(ds, selector, hash)))):
+		return plan.InvalidSpec, "spec.selector asks for a value of " + appsv1.DefaultDaemonSetUniqueLabelKey + " or " +
+			extensionsv1beta1.DaemonSetTemplateGenerationKey + ", which every daemon pod gets another value of"
 	default:
 		return plan.NoReason, ""
 	}
+}
+
+// hashAsked is the hash that pods will have, as far as the selector asks for it:
+// while no revision is known, that of the next one.
+func hashAsked(ds *appsv1.DaemonSet, selector labels.Selector, hash string) string {
+	requirements, _ := selector.Requirements()
+	asks := slices.ContainsFunc(requirements, func(r labels.Requirement) bool { return r.Key() == appsv1.DefaultDaemonSetUniqueLabelKey })
+	if hash == "" && asks {
+		return TemplateHash(&ds.Spec.Template, ds.Status.CollisionCount)
+	}
+	return hash
 }
 
 func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {

@@ -1,0 +1,40 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// A create under way is shown as a pod that may be there, or as the one that the
+// watch has shown meanwhile; never as a pod beside which it was decided, although
+// that one may have had the name before. A delete is shown for its pod, whoever has
+// asked for it.
+func TestOverlay(t *testing.T) {
+	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+	create := &write{create: &plan.Create{Node: "n"}, hash: "b", names: []string{"agent-x", "agent-y"}, known: []string{"uid-before"}}
+	removing := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}}}
+	pod := func(name, uid string) *plan.Pod { return &plan.Pod{Name: name, UID: uid, Node: "n", Bound: true} }
+	for what, tc := range map[string]struct {
+		pods []*plan.Pod
+		want map[string]bool // by UID: whether it is uncertain; "": the create's own
+	}{
+		"nothing there":               {nil, map[string]bool{"": true}},
+		"one of its names, new":       {[]*plan.Pod{pod("agent-y", "uid-new")}, map[string]bool{"uid-new": true}},
+		"one of its names, known":     {[]*plan.Pod{pod("agent-x", "uid-before")}, map[string]bool{"uid-before": false, "": true}},
+		"another name":                {[]*plan.Pod{pod("agent-z", "uid-z")}, map[string]bool{"uid-z": false, "": true}},
+		"a pod that is being deleted": {[]*plan.Pod{pod("agent-z", "uid-going")}, map[string]bool{"uid-going": true, "": true}},
+	} {
+		s := &plan.Sight{Name: "n", Pods: tc.pods}
+		overlay(s, []*write{create}, removing, now)
+		if len(s.Pods) != len(tc.want) {
+			t.Errorf("%s: %d pods, want %d", what, len(s.Pods), len(tc.want))
+		}
+		for _, p := range s.Pods {
+			if uncertain, there := tc.want[p.UID]; !there || uncertain != p.Uncertain || p.Assumed != (p.UID == "") {
+				t.Errorf("%s: %+v", what, p)
+			}
+		}
+	}
+}
