@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -19,7 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// api is the requests that the engine makes. Each ends within requestTimeout
+// api is the requests that the engine makes. Each has a deadline (see patience)
 // and is sent once: the client's own retries would hide how the server fares
 // and hold a slot of the window while they sleep.
 type api struct {
@@ -30,6 +32,7 @@ type api struct {
 	follow typedcorev1.CoreV1Interface
 	// metadata reads no more than metadata.
 	metadata metadata.Interface
+	patience *patience
 }
 
 // newAPI makes the clients that all reads and writes go through. They share
@@ -68,7 +71,7 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about}, nil
+	return api{client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience()}, nil
 }
 
 // onItsOwn makes a client share no connection with others: one with a way to
@@ -86,95 +89,171 @@ func onItsOwn(c *rest.Config) *rest.Config {
 // dialTimeout is client-go's, and how often an idle connection is probed.
 const dialTimeout = 30 * time.Second
 
-// listTimeout bounds a request that may bring a thousand objects.
-const (
-	listTimeout = 30 * time.Second
-	pageSize    = 1000
-)
+const pageSize = 1000
+
+// pages calls list for each page of a list. A list of many pages takes long, and
+// the server forgets the state that it began with; what the rest then shows is
+// newer, and the list as a whole not of one moment.
+func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
+	opts := metav1.ListOptions{Limit: pageSize}
+	for {
+		var page metav1.ListInterface
+		err := a.readPage(ctx, kind{"list " + resource, ""}, func(ctx context.Context) (err error) {
+			page, err = list(ctx, opts)
+			return err
+		})
+		var status apierrors.APIStatus
+		switch {
+		case err == nil:
+			opts.Continue = page.GetContinue()
+		case apierrors.IsResourceExpired(err) && errors.As(err, &status) && status.Status().Continue != "":
+			opts.Continue = status.Status().Continue
+			continue
+		default:
+			return err
+		}
+		if opts.Continue == "" {
+			return nil
+		}
+	}
+}
 
 // listPods reads the metadata of every pod that a DaemonSet could be concerned
 // with, as of now.
 func (a api) listPods(ctx context.Context) (*podList, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
 	all := &podList{pods: map[string]podAt{}}
-	opts := metav1.ListOptions{Limit: pageSize}
-	for {
+	err := a.pages(ctx, "pods", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
 		page, err := a.metadata.Resource(corev1.SchemeGroupVersion.WithResource("pods")).List(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
-		if err := all.add(page); err != nil || page.Continue == "" {
-			return all, err
+		return page, all.add(page)
+	})
+	return all, err
+}
+
+// eachSet calls take with every DaemonSet there is.
+func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) error {
+	return a.pages(ctx, "daemonsets", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		page, err := a.client.AppsV1().DaemonSets("").List(ctx, opts)
+		if err != nil {
+			return nil, err
 		}
-		opts.Continue = page.Continue
+		return page, each(page.Items, take)
+	})
+}
+
+// eachRevision calls take with every ControllerRevision there is.
+func (a api) eachRevision(ctx context.Context, take func(*appsv1.ControllerRevision) error) error {
+	return a.pages(ctx, "controllerrevisions", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		page, err := a.client.AppsV1().ControllerRevisions("").List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		return page, each(page.Items, take)
+	})
+}
+
+func each[T any](items []T, take func(*T) error) error {
+	for i := range items {
+		if err := take(&items[i]); err != nil {
+			return err
+		}
 	}
-}
-
-func (a api) listSets(ctx context.Context) (*appsv1.DaemonSetList, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	return a.client.AppsV1().DaemonSets("").List(ctx, metav1.ListOptions{})
-}
-
-func (a api) listRevisions(ctx context.Context) (*appsv1.ControllerRevisionList, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	return a.client.AppsV1().ControllerRevisions("").List(ctx, metav1.ListOptions{})
+	return nil
 }
 
 // createPod makes a pod: a *corev1.Pod, or one as view.Mold encodes it.
 func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	made := &corev1.Pod{}
-	err := a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
-		SetHeader("Content-Type", runtime.ContentTypeProtobuf).
-		MaxRetries(0).Body(pod).Do(ctx).Into(made)
+	err := a.write(ctx, kind{"create pods", namespace}, func(ctx context.Context) error {
+		return a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
+			SetHeader("Content-Type", runtime.ContentTypeProtobuf).
+			MaxRetries(0).Body(pod).Do(ctx).Into(made)
+	})
 	return made, err
 }
 
 // deletePod deletes and returns the pod as the server left it: terminating, or
 // as it was when it went. The typed client throws that away.
-func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (runtime.Object, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
-		MaxRetries(0).Body(&opts).Do(ctx).Get()
+func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (left runtime.Object, err error) {
+	err = a.write(ctx, kind{"delete pods", namespace}, func(ctx context.Context) (err error) {
+		left, err = a.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
+			MaxRetries(0).Body(&opts).Do(ctx).Get()
+		return err
+	})
+	return left, err
 }
 
 func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	got := &corev1.Pod{}
-	err := a.core.RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
-		MaxRetries(0).Do(ctx).Into(got)
+	err := a.read(ctx, kind{"get pods", namespace}, func(ctx context.Context) error {
+		return a.core.RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
+			MaxRetries(0).Do(ctx).Into(got)
+	})
+	if apierrors.IsForbidden(err) {
+		return a.findPod(ctx, namespace, name, err)
+	}
 	return got, err
 }
 
-func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte) (*corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.core.Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+// findPod is getPod for who may only list. denied is the error of getting it.
+func (a api) findPod(ctx context.Context, namespace, name string, denied error) (*corev1.Pod, error) {
+	var found *corev1.Pod
+	err := a.read(ctx, kind{"list pods", namespace}, func(ctx context.Context) error {
+		list, err := a.core.Pods(namespace).List(ctx, metav1.ListOptions{
+			FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()})
+		if err != nil {
+			return err
+		}
+		for i := range list.Items {
+			if p := &list.Items[i]; p.Name == name && p.Namespace == namespace {
+				found = p
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, errors.Join(denied, err)
+	case found == nil:
+		return nil, apierrors.NewNotFound(corev1.Resource("pods"), name)
+	}
+	return found, nil
+}
+
+func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte) (made *corev1.Pod, err error) {
+	err = a.write(ctx, kind{"patch pods", namespace}, func(ctx context.Context) (err error) {
+		made, err = a.core.Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return err
+	})
+	return made, err
 }
 
 // liveNode is the node as it is now; nil when there is none.
-func (a api) liveNode(ctx context.Context, name string) (*corev1.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	n, err := a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
+func (a api) liveNode(ctx context.Context, name string) (n *corev1.Node, err error) {
+	err = a.read(ctx, kind{"get nodes", ""}, func(ctx context.Context) (err error) {
+		n, err = a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
 	if missing(err, name) {
 		return nil, nil
 	}
 	return n, err
 }
 
+func (a api) getSet(ctx context.Context, namespace, name string) (live *appsv1.DaemonSet, err error) {
+	err = a.read(ctx, kind{"get daemonsets", namespace}, func(ctx context.Context) (err error) {
+		live, err = a.client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	return live, err
+}
+
 // liveSet reads the DaemonSet past every cache and makes sure that it is still
 // the same object.
 func (a api) liveSet(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonSet, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	live, err := a.client.AppsV1().DaemonSets(ds.Namespace).Get(ctx, ds.Name, metav1.GetOptions{})
+	live, err := a.getSet(ctx, ds.Namespace, ds.Name)
 	if err != nil {
 		return nil, fmt.Errorf("reading DaemonSet %s/%s again: %w", ds.Namespace, ds.Name, err)
 	}
@@ -184,36 +263,65 @@ func (a api) liveSet(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonS
 	return live, nil
 }
 
-func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonSet, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.client.AppsV1().DaemonSets(ds.Namespace).UpdateStatus(ctx, ds, metav1.UpdateOptions{})
+func (a api) createSet(ctx context.Context, ds *appsv1.DaemonSet) (made *appsv1.DaemonSet, err error) {
+	err = a.write(ctx, kind{"create daemonsets", ds.Namespace}, func(ctx context.Context) (err error) {
+		made, err = a.client.AppsV1().DaemonSets(ds.Namespace).Create(ctx, ds, metav1.CreateOptions{})
+		return err
+	})
+	return made, err
 }
 
-func (a api) createRevision(ctx context.Context, r *appsv1.ControllerRevision) (*appsv1.ControllerRevision, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.client.AppsV1().ControllerRevisions(r.Namespace).Create(ctx, r, metav1.CreateOptions{})
+func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (made *appsv1.DaemonSet, err error) {
+	err = a.write(ctx, kind{"update daemonsets/status", ds.Namespace}, func(ctx context.Context) (err error) {
+		made, err = a.client.AppsV1().DaemonSets(ds.Namespace).UpdateStatus(ctx, ds, metav1.UpdateOptions{})
+		return err
+	})
+	return made, err
 }
 
-func (a api) getRevision(ctx context.Context, namespace, name string) (*appsv1.ControllerRevision, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.client.AppsV1().ControllerRevisions(namespace).Get(ctx, name, metav1.GetOptions{})
+// deleteSet deletes that very DaemonSet, if it is still there.
+func (a api) deleteSet(ctx context.Context, ds *appsv1.DaemonSet) error {
+	return unlessMissing(a.write(ctx, kind{"delete daemonsets", ds.Namespace}, func(ctx context.Context) error {
+		return a.client.AppsV1().DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &ds.UID},
+		})
+	}))
 }
 
-func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (*appsv1.ControllerRevision, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return a.client.AppsV1().ControllerRevisions(r.Namespace).Update(ctx, r, metav1.UpdateOptions{})
+func (a api) createRevision(ctx context.Context, r *appsv1.ControllerRevision) (made *appsv1.ControllerRevision, err error) {
+	err = a.write(ctx, kind{"create controllerrevisions", r.Namespace}, func(ctx context.Context) (err error) {
+		made, err = a.client.AppsV1().ControllerRevisions(r.Namespace).Create(ctx, r, metav1.CreateOptions{})
+		return err
+	})
+	return made, err
+}
+
+func (a api) getRevision(ctx context.Context, namespace, name string) (live *appsv1.ControllerRevision, err error) {
+	err = a.read(ctx, kind{"get controllerrevisions", namespace}, func(ctx context.Context) (err error) {
+		live, err = a.client.AppsV1().ControllerRevisions(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	return live, err
+}
+
+func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (made *appsv1.ControllerRevision, err error) {
+	err = a.write(ctx, kind{"update controllerrevisions", r.Namespace}, func(ctx context.Context) (err error) {
+		made, err = a.client.AppsV1().ControllerRevisions(r.Namespace).Update(ctx, r, metav1.UpdateOptions{})
+		return err
+	})
+	return made, err
 }
 
 func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err := a.client.AppsV1().ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &r.UID},
-	})
+	return unlessMissing(a.write(ctx, kind{"delete controllerrevisions", r.Namespace}, func(ctx context.Context) error {
+		return a.client.AppsV1().ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &r.UID},
+		})
+	}))
+}
+
+// unlessMissing is the error of a delete: what is to go need not be there.
+func unlessMissing(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

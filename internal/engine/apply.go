@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +28,14 @@ type write struct {
 	// their names.
 	known, taken []string
 
-	names     []string // of a create: those that were sent; guarded by applier.mu
-	withdrawn bool     // guarded by applier.mu
+	// The applier guards the rest.
+	names     []string // of a create: those that were sent
+	came      int      // its place among those of its lane
+	withdrawn bool
+	unproven  bool // its lane was, when it started
+	slow      bool // it takes longer than slowAfter
+	roomless  bool // it has given its rooms back
+	timer     *time.Timer
 }
 
 func (w *write) node() string {
@@ -44,14 +49,16 @@ func (w *write) node() string {
 type result struct {
 	fate fate
 	wait time.Duration
+	// own says that a failure is that of the namespace, not the server's.
+	own bool
 	// learn puts what was learned into the index.
 	learn func()
 }
 
 // applier carries out writes: concurrently, within a window for all and one for
-// each DaemonSet, taking DaemonSets in turn. It never waits for one write to
-// start another. Until it starts, a write can be withdrawn. began and ended hear
-// of every write, with mu held.
+// each DaemonSet, taking namespaces in turn, and in each its DaemonSets. It never
+// waits for one write to start another. Until it starts, a write can be withdrawn.
+// began and ended hear of every write, with mu held.
 type applier struct {
 	do           func(context.Context, *write) result
 	began, ended func(*write)
@@ -63,9 +70,14 @@ type applier struct {
 	// removing is the deletes under way, by the UID of their pod: it may change
 	// hands meanwhile.
 	removing map[string]*write
-	turn     []*lane // lanes with something pending; the first is next
-	turns    int     // that were taken
+	tenants  map[string]*tenant
+	turn     []*tenant // those with something pending; the first is next
+	turns    int       // that were taken
 	all      window
+	slow     int       // writes that have taken longer than slowAfter
+	proven   int       // lanes
+	unproven int       // writes in the window for all that are of other lanes
+	lastGood time.Time // when a write last succeeded
 	resume   time.Time // the server asked for silence until then
 	created  time.Time // when the last create started, for the pace
 	timer    *time.Timer
@@ -77,7 +89,8 @@ type applier struct {
 const manyOverQuota = 3
 
 func newApplier(createQPS float64, do func(context.Context, *write) result, began, ended func(*write)) *applier {
-	a := &applier{do: do, began: began, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{}, all: newWindow()}
+	a := &applier{do: do, began: began, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{},
+		tenants: map[string]*tenant{}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
 	}
@@ -136,6 +149,7 @@ func (a *applier) forget(key identity) {
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
 		l.overQuota, l.quotaWait = map[string]bool{}, 0
+		l.succeeds()
 		l.withdraw(func(*write) bool { return true })
 		a.tidy(l)
 	}
@@ -152,11 +166,11 @@ func (a *applier) replace(key identity, node string, writes []*write) {
 	}
 	l = a.lane(key)
 	if len(writes) > 0 && writes[0].ds != nil {
-		l.rank = rankOf(writes[0].ds)
+		l.rank = rankOf(writes[0])
 	}
 	l.replace(node, writes)
-	if l.waiting > 0 && !slices.Contains(a.turn, l) {
-		a.turn = append(a.turn, l)
+	if l.waiting > 0 {
+		a.queues(l)
 	}
 	a.tidy(l)
 }
@@ -165,7 +179,8 @@ func (a *applier) replace(key identity, node string, writes []*write) {
 func (a *applier) lane(key identity) *lane {
 	l := a.lanes[key]
 	if l == nil {
-		l = &lane{key: key, started: map[*write]bool{}, places: map[string]*place{}, win: newWindow(), overQuota: map[string]bool{}}
+		l = newLane(key, a.tenant(key.Namespace))
+		l.tenant.known++
 		a.lanes[key] = l
 	}
 	return l
@@ -177,9 +192,11 @@ func (a *applier) tidy(l *lane) {
 	if l.waiting > 0 {
 		return
 	}
-	l.queue = nil
-	a.turn = slices.DeleteFunc(a.turn, func(o *lane) bool { return o == l })
-	if len(l.started) == 0 && !l.held && len(l.overQuota) == 0 && l.quotaWait == 0 {
+	l.creates, l.deletes = nil, nil
+	a.leaves(l)
+	if len(l.started) == 0 && !l.held && len(l.overQuota) == 0 && l.quotaWait == 0 && !l.troubled() {
+		a.prove(l, false)
+		l.tenant.known--
 		delete(a.lanes, l.key)
 	}
 }
@@ -248,64 +265,89 @@ func (a *applier) pump() {
 		return
 	}
 	for a.all.room() {
-		w := a.next(now)
+		w, due := a.next(now)
 		if w == nil {
+			if !due.IsZero() {
+				a.later(due.Sub(now))
+			}
 			return
 		}
 		a.begin(w, now)
 	}
 }
 
-// evenTurn is how often the turn goes by order alone: a large DaemonSet that is
-// critical must not starve the others either.
-const evenTurn = 4
-
-// next takes the next write: from the lane of the highest rank, and among
-// equals from each in turn.
-func (a *applier) next(now time.Time) *write {
-	best := -1
-	for i, l := range a.turn {
-		w := l.head()
-		if w == nil || l.held || !l.win.room() {
-			continue
-		}
-		if due := a.created.Add(a.pace); w.create != nil && due.After(now) {
-			a.later(due.Sub(now))
-			continue
-		}
-		if best < 0 || l.rank > a.turn[best].rank {
-			best = i
-		}
-		if a.turns%evenTurn == 0 {
-			break
-		}
-	}
-	if best < 0 {
-		return nil
-	}
-	a.turns++
-	l := a.turn[best]
-	w := l.head()
-	l.start(w)
-	a.turn = slices.Delete(a.turn, best, best+1)
-	if l.waiting > 0 {
-		a.turn = append(a.turn, l)
-	}
-	return w
-}
-
 func (a *applier) begin(w *write, now time.Time) {
 	l := a.lanes[w.key]
 	l.win.busy++
 	a.all.busy++
+	if w.unproven = !l.proven; w.unproven {
+		a.unproven++
+	}
 	if w.create != nil {
 		a.created = now
 	} else {
 		a.removing[w.remove.UID] = w
 	}
 	a.began(w)
+	w.timer = time.AfterFunc(slowAfter, func() { a.slows(w) })
 	ctx := a.ctx
 	a.running.Go(func() { a.end(w, a.do(ctx, w)) })
+}
+
+// slows takes a write that takes long out of the window for all.
+func (a *applier) slows(w *write) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[w.key]
+	if l == nil || !l.started[w] || w.roomless {
+		return
+	}
+	w.slow = true
+	l.slow++
+	l.tenant.slow++
+	a.slow++
+	a.leave(w)
+	a.pump()
+}
+
+// leave gives back the room that a write has in the window for all.
+func (a *applier) leave(w *write) {
+	a.all.busy--
+	if w.unproven {
+		a.unproven--
+	}
+}
+
+// giveRoom takes a write out of all windows that nobody knows the outcome of, and
+// that it may take long to learn. The write stays under way. What it tells of the
+// server is accounted for now, and not again when it ends.
+func (a *applier) giveRoom(w *write, own bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[w.key]
+	if w.roomless {
+		return
+	}
+	a.free(l, w)
+	a.lost(l, w, own, time.Now())
+	a.pump()
+}
+
+// free gives back all rooms of a write, once.
+func (a *applier) free(l *lane, w *write) {
+	if w.roomless {
+		return
+	}
+	w.roomless = true
+	w.timer.Stop()
+	l.win.busy--
+	if !w.slow {
+		a.leave(w)
+		return
+	}
+	l.slow--
+	l.tenant.slow--
+	a.slow--
 }
 
 // end takes a result: first into the index, and only then is the write no
@@ -321,43 +363,14 @@ func (a *applier) end(w *write, r result) {
 	if w.remove != nil && a.removing[w.remove.UID] == w {
 		delete(a.removing, w.remove.UID)
 	}
-	l.win.busy--
-	a.all.busy--
-	a.account(l, w, r, time.Now())
+	told := w.roomless && r.fate == unknown
+	a.free(l, w)
+	if !told {
+		a.account(l, w, r, time.Now())
+	}
 	a.tidy(l)
 	a.ended(w)
 	a.pump()
-}
-
-// account adapts the windows, and puts off what would fail the same way.
-func (a *applier) account(l *lane, w *write, r result, now time.Time) {
-	switch r.fate {
-	case done:
-		a.all.grow()
-		l.win.grow()
-		if w.create != nil {
-			clear(l.overQuota)
-			l.quotaWait = 0
-		}
-	case throttled:
-		a.all.shrink(now)
-		if until := now.Add(r.wait); until.After(a.resume) {
-			a.resume = until
-		}
-	case unknown:
-		a.all.shrink(now)
-		l.win.shrink(now)
-	case overQuota:
-		l.win.shrink(now)
-		l.overQuota[w.node()] = true
-		if len(l.overQuota) >= manyOverQuota {
-			clear(l.overQuota)
-			l.quotaWait = min(max(2*l.quotaWait, time.Second), maxRetry)
-			a.putOff(l, now.Add(l.quotaWait))
-		}
-	case terminating:
-		a.putOff(l, now.Add(maxRetry))
-	}
 }
 
 // putOff takes back the creates that wait and keeps their slots until at.

@@ -16,7 +16,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// bench is an applier whose writes take a second and fare as told.
+// bench is an applier whose writes take a second, or as long as told, and fare as
+// told.
 type bench struct {
 	*applier
 	mu     sync.Mutex
@@ -24,11 +25,12 @@ type bench struct {
 	busy   int
 	most   int
 	fare   func(*write) result
+	takes  func(*write) time.Duration
 	cancel func()
 }
 
 func newBench(qps float64) *bench {
-	b := &bench{fare: func(*write) result { return result{fate: done} }}
+	b := &bench{fare: func(*write) result { return result{fate: done} }, takes: func(*write) time.Duration { return time.Second }}
 	b.applier = newApplier(qps, b.do, func(*write) {}, func(*write) {})
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
@@ -36,14 +38,14 @@ func newBench(qps float64) *bench {
 	return b
 }
 
-func (b *bench) do(_ context.Context, w *write) result {
+func (b *bench) do(ctx context.Context, w *write) result {
 	b.mu.Lock()
 	b.order = append(b.order, w.key.Name+"/"+w.node())
 	b.busy++
 	b.most = max(b.most, b.busy)
-	fare := b.fare(w)
+	fare, takes := b.fare(w), b.takes(w)
 	b.mu.Unlock()
-	time.Sleep(time.Second)
+	sleep(context.WithoutCancel(ctx), takes)
 	b.mu.Lock()
 	b.busy--
 	b.mu.Unlock()
@@ -80,7 +82,7 @@ func creates(set string, n int) []*write {
 	st := newState(key("uid"))
 	var out []*write
 	for i := range n {
-		out = append(out, &write{key: key(set), state: st, create: &plan.Create{Node: fmt.Sprintf("n%03d", i)}})
+		out = append(out, &write{key: key(set), ds: &appsv1.DaemonSet{}, state: st, create: &plan.Create{Node: fmt.Sprintf("n%03d", i)}})
 	}
 	return out
 }
@@ -135,18 +137,23 @@ func TestCriticalComesFirst(t *testing.T) {
 		b := newBench(0)
 		defer b.end()
 		critical := &appsv1.DaemonSet{}
+		system := identity{types.NamespacedName{Namespace: "kube-system", Name: "critical"}, "uid-critical"}
 		critical.Spec.Template.Spec.PriorityClassName = "system-node-critical"
 		with := func(ws []*write, ds *appsv1.DaemonSet) []*write {
 			for _, w := range ws {
 				w.ds = ds
+				if ds == critical {
+					w.key = system
+				}
 			}
 			return ws
 		}
+		b.takes = func(*write) time.Duration { return 200 * time.Millisecond }
 		b.submit(key("plain"), with(creates("plain", 500), &appsv1.DaemonSet{}))
-		b.submit(key("critical"), with(creates("critical", 500), critical))
-		time.Sleep(4500 * time.Millisecond) // the windows open
+		b.submit(system, with(creates("critical", 500), critical))
+		time.Sleep(900 * time.Millisecond) // the windows open
 		opening := len(b.soFar())
-		time.Sleep(4 * time.Second)
+		time.Sleep(800 * time.Millisecond)
 		started := b.soFar()[opening:]
 		share := 0
 		for _, name := range started {
@@ -172,8 +179,11 @@ func TestTroubleShrinksTheWindow(t *testing.T) {
 		b.withdraw(key("a"))
 		synctest.Wait()
 		b.applier.mu.Lock()
-		if b.all.size != 1 {
-			t.Errorf("the window is %d wide after six rounds of failures", b.all.size)
+		if n := b.lanes[key("a")].win.size; n != 1 {
+			t.Errorf("the window is %d wide after six rounds of failures", n)
+		}
+		if b.all.size != firstWindow {
+			t.Errorf("what one DaemonSet meets has made the window for all %d wide", b.all.size)
 		}
 		b.applier.mu.Unlock()
 		if n := len(b.soFar()); n > 8+4+2+1+1+1+1 {
@@ -239,7 +249,7 @@ func TestPaceIsForCreatesOnly(t *testing.T) {
 		b.submit(key("a"), creates("a", 10))
 		synctest.Wait()
 		st := newState(key("uid"))
-		b.submit(key("b"), []*write{{key: key("b"), state: st, remove: &plan.Delete{Node: "n", UID: "u"}}})
+		b.submit(key("b"), []*write{{key: key("b"), ds: &appsv1.DaemonSet{}, state: st, remove: &plan.Delete{Node: "n", UID: "u"}}})
 		synctest.Wait()
 		if !slices.Contains(b.soFar(), "b/n") {
 			t.Errorf("the delete waits: %v", b.soFar())

@@ -12,7 +12,7 @@
 //
 // # What must hold
 //
-//   - A DaemonSet is decided by one worker at a time, and while it is decided
+//   - A DaemonSet is decided by one goroutine at a time, and while it is decided
 //     none of its writes starts. So a decision sees every write before it as
 //     done, as under way (which counts as unavailable), or as withdrawn.
 //
@@ -36,7 +36,20 @@
 //   - Whatever fails, the status that is written says what is known, and
 //     observedGeneration rises only with what was acted upon.
 //
-//   - Every request ends before the leader lease can pass to another process.
+//   - A failure costs the DaemonSet that met it. Others wait only for what nobody
+//     gets from the server. A write that takes long holds no room in the window
+//     for all, a decision that waits for an answer no seat among the others.
+//
+//   - A write is sent only when it will have ended before the leader lease can pass
+//     to another process. It has four seconds, and is told so to the server; one
+//     that needs more is sent again when the lease has been renewed for more than
+//     the minute that the server gives itself. The term stands in the lease, where
+//     the others read it, and is short again when the last such write is answered
+//     or can take effect no more. A leader that is cut off or stands still sends
+//     nothing; what it has sent takes effect before the next leader begins, or
+//     never. One that stops ends its writes, which the server is told, and then
+//     releases the lease; a write that was lost before keeps the lease until its
+//     deadline has passed.
 //
 //   - A new leader decides nothing before its index is as new as its lease.
 //

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -158,10 +157,8 @@ type engine struct {
 	events *recorder
 	gone   *goneNodes
 	// fail ends the term with an error.
-	fail context.CancelCauseFunc
-	// deciding is, for each worker, since when it decides on a DaemonSet, in
-	// Unix nanoseconds; zero while it does not.
-	deciding []atomic.Int64
+	fail  context.CancelCauseFunc
+	seats *seats
 
 	mu     sync.Mutex
 	states map[types.NamespacedName]*state
@@ -169,7 +166,7 @@ type engine struct {
 
 func newEngine(cfg Config, client api, ix *index) *engine {
 	e := &engine{cfg: cfg, log: cfg.Log, api: client, index: ix, states: map[types.NamespacedName]*state{},
-		deciding: make([]atomic.Int64, cfg.Workers)}
+		seats: newSeats(cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
 	e.apply = newApplier(cfg.CreateQPS, e.perform, e.index.note, func(w *write) {
@@ -220,9 +217,7 @@ func (e *engine) work(ctx context.Context) {
 	e.watchProbe()
 	all.Go(func() { e.gone.run(ctx) })
 	all.Go(func() { e.housekeeping(ctx) })
-	for i := range e.cfg.Workers {
-		all.Go(func() { e.worker(ctx, &e.deciding[i]) })
-	}
+	all.Go(func() { e.dispatch(ctx) })
 	e.cfg.Monitor.works()
 	<-ctx.Done()
 	e.queue.ShutDown()

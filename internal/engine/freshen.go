@@ -45,23 +45,11 @@ func (e *engine) readAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing pods: %w", err)
 	}
-	revisions, err := e.api.listRevisions(ctx)
-	if err != nil {
+	if err := e.api.eachRevision(ctx, e.learnRevision); err != nil {
 		return fmt.Errorf("listing ControllerRevisions: %w", err)
 	}
-	for i := range revisions.Items {
-		if err := e.learnRevision(&revisions.Items[i]); err != nil {
-			return err
-		}
-	}
-	sets, err := e.api.listSets(ctx)
-	if err != nil {
+	if err := e.api.eachSet(ctx, e.learnSet); err != nil {
 		return fmt.Errorf("listing DaemonSets: %w", err)
-	}
-	for i := range sets.Items {
-		if err := e.learnSet(&sets.Items[i]); err != nil {
-			return err
-		}
 	}
 	return e.catchUp(ctx, pods)
 }

@@ -5,29 +5,65 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // lane is the writes of one DaemonSet. The applier guards it.
 type lane struct {
-	key identity
-	// queue is the writes that wait, in the order in which they came; those
-	// that were withdrawn are passed over. waiting is how many are left.
-	queue   []*write
-	waiting int
-	started map[*write]bool
-	places  map[string]*place // by node; none is empty
-	held    bool
-	rank    int // of the priority class of its pods
-	win     window
+	key    identity
+	tenant *tenant
+	// creates and deletes wait in the order in which they came; a create that has
+	// to wait for its pace holds up no delete. waiting is how many there are in
+	// both, without those that were withdrawn.
+	creates, deletes fifo
+	waiting, came    int
+	started          map[*write]bool
+	places           map[string]*place // by node; none is empty
+	held             bool
+	rank             int // of the priority class of its pods
+	win              window
+	// slow is how many of its writes have taken longer than slowAfter, and do not
+	// count against the window for all any more.
+	slow int
+	trouble
 	// overQuota is the nodes whose creates met the quota since one succeeded.
 	overQuota map[string]bool
 	quotaWait time.Duration
 }
 
+func newLane(key identity, t *tenant) *lane {
+	return &lane{key: key, tenant: t, started: map[*write]bool{}, places: map[string]*place{}, win: newWindow(),
+		trouble: trouble{nodes: map[string]bool{}}, overQuota: map[string]bool{}}
+}
+
+// fifo is writes that wait for their turn. Those that were withdrawn are passed
+// over when they come to the front.
+type fifo []*write
+
+func (q *fifo) head() *write {
+	for len(*q) > 0 && (*q)[0].withdrawn {
+		q.pop()
+	}
+	if len(*q) == 0 {
+		return nil
+	}
+	return (*q)[0]
+}
+
+func (q *fifo) pop() {
+	(*q)[0] = nil
+	*q = (*q)[1:]
+}
+
 // rankOf orders DaemonSets whose writes compete: what a node cannot do without
-// comes before what a cluster cannot do without, and that before the rest.
-func rankOf(ds *appsv1.DaemonSet) int {
-	switch ds.Spec.Template.Spec.PriorityClassName {
+// comes before what a cluster cannot do without, and that before the rest. A
+// template may say what it likes: the class counts once the API server has let a
+// pod have it, and in kube-system.
+func rankOf(w *write) int {
+	if w.key.Namespace != metav1.NamespaceSystem && !w.state.admitted(classOf(w.ds)) {
+		return 0
+	}
+	switch classOf(w.ds) {
 	case "system-node-critical":
 		return 2
 	case "system-cluster-critical":
@@ -35,6 +71,8 @@ func rankOf(ds *appsv1.DaemonSet) int {
 	}
 	return 0
 }
+
+func classOf(ds *appsv1.DaemonSet) string { return ds.Spec.Template.Spec.PriorityClassName }
 
 // place is the writes to one node.
 type place struct{ waiting, started []*write }
@@ -74,8 +112,7 @@ func (l *lane) replace(node string, writes []*write) {
 			continue
 		}
 		p.waiting = append(p.waiting, w)
-		l.queue = append(l.queue, w)
-		l.waiting++
+		l.push(w)
 	}
 	for _, w := range old {
 		w.withdrawn = true
@@ -88,6 +125,21 @@ func (l *lane) drop(node string, p *place) {
 	if len(p.waiting)+len(p.started) == 0 {
 		delete(l.places, node)
 	}
+}
+
+func (l *lane) push(w *write) {
+	l.came++
+	w.came = l.came
+	l.waiting++
+	q := l.queueOf(w)
+	*q = append(*q, w)
+}
+
+func (l *lane) queueOf(w *write) *fifo {
+	if w.create != nil {
+		return &l.creates
+	}
+	return &l.deletes
 }
 
 // conflicts says that a started write is about the same pod or place. A create
@@ -130,22 +182,19 @@ func (l *lane) withdraw(is func(*write) bool) {
 	}
 }
 
-// head is the write that is next, or nil.
-func (l *lane) head() *write {
-	for len(l.queue) > 0 && l.queue[0].withdrawn {
-		l.queue[0] = nil
-		l.queue = l.queue[1:]
+// head is the write that is next, or nil. Creates are left out while they are
+// paced.
+func (l *lane) head(paced bool) *write {
+	create, remove := l.creates.head(), l.deletes.head()
+	if create == nil || paced || remove != nil && remove.came < create.came {
+		return remove
 	}
-	if len(l.queue) == 0 {
-		return nil
-	}
-	return l.queue[0]
+	return create
 }
 
-// start moves the head from those that wait to those that are under way.
+// start moves a head from those that wait to those that are under way.
 func (l *lane) start(w *write) {
-	l.queue[0] = nil
-	l.queue = l.queue[1:]
+	l.queueOf(w).pop()
 	l.waiting--
 	p := l.places[w.node()]
 	p.waiting = slices.DeleteFunc(p.waiting, func(o *write) bool { return o == w })

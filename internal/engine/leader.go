@@ -17,16 +17,22 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// The deadlines of the lease. A leader that cannot renew writes nothing from
-// renewDeadline after its last renewal on (see tenure); another may start
-// leaseDuration after it. A request lives at most requestTimeout, so that one
-// begun at the last instant has ended, as far as this process can tell, before
-// the next leader lists.
+// The deadlines of the lease. A leader that cannot renew sends no write from
+// renewDeadline after its last renewal on (see tenure); another may start when the
+// term has passed that the lease itself names. So a write that is sent at the last
+// instant must have ended transit before that:
+//
+//	renewDeadline + promptTimeout + transit <= leaseDuration
+//	renewDeadline + slowTimeout + transit <= slowLease
+//
+// The term is leaseDuration, and slowLease only while there are writes that may
+// take that long. Others judge by the term that they read in the lease.
 const (
-	leaseDuration  = 15 * time.Second
-	renewDeadline  = 10 * time.Second
-	retryPeriod    = 2 * time.Second
-	requestTimeout = 4 * time.Second
+	leaseDuration = 15 * time.Second
+	slowLease     = 75 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+	transit       = time.Second
 )
 
 // lead runs work whenever this process holds the lease, until ctx ends. Work
@@ -45,11 +51,14 @@ func lead(ctx context.Context, cfg Config, work func(context.Context) error) err
 		return fmt.Errorf("engine: configuring the lease client: %w", err)
 	}
 	for ctx.Err() == nil {
-		if err := leadOnce(ctx, cfg, client, watcher, work); err != nil {
+		past := newTenure()
+		if err := leadOnce(ctx, cfg, client, watcher, past, work); err != nil {
 			return err
 		}
 		if ctx.Err() == nil {
 			cfg.Log.Warn("the lease was lost; writing has stopped until it is won again", "lease", cfg.LeaseNamespace+"/"+cfg.LeaseName)
+			// The lease may still name this process, which would win it at once.
+			sleep(ctx, time.Until(past.openUntil(true)))
 		}
 	}
 	return nil
@@ -57,12 +66,12 @@ func lead(ctx context.Context, cfg Config, work func(context.Context) error) err
 
 // leadOnce waits for the lease and works until it is lost or ctx ends. The
 // election outlives ctx until work has stopped: only then may it be released.
-func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, work func(context.Context) error) error {
+func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, term *tenure, work func(context.Context) error) error {
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var failure error
 	worked := make(chan struct{})
-	lock := &tenureLock{tenure: &tenure{}, Interface: &resourcelock.LeaseLock{
+	lock := &tenureLock{tenure: term, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: cfg.LeaseNamespace, Name: cfg.LeaseName},
 		Client:     client.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: cfg.Identity},

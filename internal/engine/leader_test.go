@@ -152,20 +152,20 @@ func TestWokenLeaderIsSilent(t *testing.T) {
 func TestTenureLapses(t *testing.T) {
 	now := time.Now()
 	ended := 0
-	n := &tenure{}
+	n := newTenure()
 	n.begin(func() { ended++ })
 	if !n.holds(now) {
 		t.Error("one that has not begun is over")
 	}
 	n.lose() // the lease of others, before it was won
-	n.renew(now)
+	n.renew(now, leaseDuration)
 	if !n.holds(now.Add(renewDeadline)) || ended != 0 {
 		t.Error("over before the deadline")
 	}
 	if n.holds(now.Add(renewDeadline+time.Millisecond)) || ended == 0 {
 		t.Error("not over after the deadline")
 	}
-	n.renew(now.Add(renewDeadline + time.Second))
+	n.renew(now.Add(renewDeadline+time.Second), leaseDuration)
 	if n.holds(now.Add(renewDeadline + time.Second)) {
 		t.Error("it is back")
 	}

@@ -121,7 +121,7 @@ func (m *Monitor) Ready() error {
 }
 
 // The limits of health. A decision makes many requests, each of which may take
-// its whole time: only one that takes much longer than any outage is stuck.
+// its whole time: only one that has had no answer for much longer is stuck.
 const (
 	renewTolerance = 10 * time.Second
 	stuckAfter     = 20 * time.Minute
@@ -146,18 +146,8 @@ func (m *Monitor) Healthy() error {
 		return nil
 	}
 	term.apply.load()
-	if busy := term.busy(); busy > stuckAfter {
-		return fmt.Errorf("a DaemonSet has been decided on for %s", busy.Round(time.Second))
+	if busy := term.seats.longest(); busy > stuckAfter {
+		return fmt.Errorf("a decision about a DaemonSet has not got on for %s", busy.Round(time.Second))
 	}
 	return nil
-}
-
-// busy is how long the oldest decision that is under way has taken.
-func (e *engine) busy() (longest time.Duration) {
-	for i := range e.deciding {
-		if since := e.deciding[i].Load(); since != 0 {
-			longest = max(longest, time.Since(time.Unix(0, since)))
-		}
-	}
-	return longest
 }

@@ -42,7 +42,7 @@ func judge(ctx context.Context, err error) (f fate, wait time.Duration) {
 		return terminating, 0
 	case apierrors.IsTooManyRequests(err):
 		seconds, _ := apierrors.SuggestsClientDelay(err)
-		return throttled, max(time.Duration(seconds)*time.Second, 500*time.Millisecond)
+		return throttled, min(max(time.Duration(min(seconds, 3600))*time.Second, 500*time.Millisecond), maxSilence)
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return stale, 0
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
@@ -76,4 +76,13 @@ func definite(err error) bool {
 	}
 	code := status.Status().Code
 	return code >= 400 && code < 500 && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
+}
+
+// howLost says why nothing is known of a write.
+func howLost(err error) string {
+	var slow *slowRequest
+	if errors.As(err, &slow) {
+		return slow.Error()
+	}
+	return "the answer was lost"
 }

@@ -91,7 +91,7 @@ func askPermissions(ctx context.Context, cfg Config, client kubernetes.Interface
 }
 
 func mayI(ctx context.Context, client kubernetes.Interface, p authorizationv1.ResourceAttributes) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, promptTimeout)
 	defer cancel()
 	answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &p},

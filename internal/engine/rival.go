@@ -166,9 +166,7 @@ func (e *engine) asked(probe *appsv1.DaemonSet) bool {
 }
 
 func (e *engine) readProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	probe, err := e.api.client.AppsV1().DaemonSets(e.cfg.LeaseNamespace).Get(ctx, probeName, metav1.GetOptions{})
+	probe, err := e.api.getSet(ctx, e.cfg.LeaseNamespace, probeName)
 	if err != nil {
 		return nil, fmt.Errorf("reading the probe: %w", err)
 	}
@@ -176,9 +174,7 @@ func (e *engine) readProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
 }
 
 func (e *engine) createProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	probe, err := e.api.client.AppsV1().DaemonSets(e.cfg.LeaseNamespace).Create(ctx, newProbe(e.cfg), metav1.CreateOptions{})
+	probe, err := e.api.createSet(ctx, newProbe(e.cfg))
 	if err != nil {
 		return nil, fmt.Errorf("creating the probe: %w", err)
 	}
@@ -187,12 +183,7 @@ func (e *engine) createProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
 
 // deleteProbe deletes that very probe, if it is still there.
 func (e *engine) deleteProbe(ctx context.Context, probe *appsv1.DaemonSet) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err := e.api.client.AppsV1().DaemonSets(probe.Namespace).Delete(ctx, probe.Name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &probe.UID},
-	})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err := e.api.deleteSet(ctx, probe); err != nil {
 		return fmt.Errorf("deleting the probe: %w", err)
 	}
 	return nil

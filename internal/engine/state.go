@@ -76,6 +76,8 @@ type state struct {
 	remakes  map[string]remade
 	remadeOf string
 	trial    trial
+	// class is the priority class that the API server has let a pod have.
+	class string
 }
 
 // retry is when a slot that failed may be tried again.
@@ -233,4 +235,18 @@ func (s *state) announce(uid string) bool {
 	}
 	s.found[uid] = true
 	return true
+}
+
+// admit notes that a pod of that priority class was created; admitted says
+// whether one was.
+func (s *state) admit(class string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.class = class
+}
+
+func (s *state) admitted(class string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.class == class
 }

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,28 +15,42 @@ import (
 	"everynode/internal/view"
 )
 
-// worker decides DaemonSets until the queue is shut down.
-func (e *engine) worker(ctx context.Context, deciding *atomic.Int64) {
+// dispatch decides DaemonSets, as many at once as there are seats, until the
+// queue is shut down.
+func (e *engine) dispatch(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for {
 		key, stop := e.queue.Get()
 		if stop {
 			return
 		}
-		began := time.Now()
-		deciding.Store(began.UnixNano())
-		err := e.sync(ctx, key)
-		deciding.Store(0)
-		e.cfg.Monitor.decided(time.Since(began), err)
-		if err != nil {
-			if ctx.Err() == nil {
-				e.log.Warn("a DaemonSet could not be brought up to date; it is tried again", "daemonSet", key.String(), "error", err)
-			}
-			e.queue.AddRateLimited(key)
-		} else {
-			e.queue.Forget(key)
+		if e.seats.crowded(key.Namespace) {
+			e.queue.AddAfter(key, awayPause)
+			e.queue.Done(key)
+			continue
 		}
-		e.rest(key)
+		e.seats.take()
+		all.Go(func() { e.decideOn(ctx, key) })
 	}
+}
+
+// decideOn brings one DaemonSet up to date, or has it tried again.
+func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
+	mine := e.seats.sit(key.Namespace)
+	defer e.seats.stand(mine)
+	began := time.Now()
+	err := e.sync(seated(ctx, mine), key)
+	e.cfg.Monitor.decided(time.Since(began), err)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("a DaemonSet could not be brought up to date; it is tried again", "daemonSet", key.String(), "error", err)
+		}
+		e.queue.AddRateLimited(key)
+	} else {
+		e.queue.Forget(key)
+	}
+	e.rest(key)
 }
 
 // crowdRest is how long a DaemonSet rests after a decision while a crowd of its

@@ -14,6 +14,9 @@ import (
 // errLapsed is why a write of a process that may lead no more was not sent.
 var errLapsed = errors.New("engine: the lease was not renewed in time, and may be another's by now; nothing is written until it is won again")
 
+// errOpen is why a lease was not released.
+var errOpen = errors.New("engine: a write has had no answer and may still take effect; the lease is left to run out")
+
 // tenure is one stretch of leadership. It lasts until renewDeadline after the
 // last renewal was sent, or until somebody else is seen to hold the lease, and
 // then it is over for good. Every write asks it right before it is sent.
@@ -22,12 +25,25 @@ var errLapsed = errors.New("engine: the lease was not renewed in time, and may b
 // to try, and a process that was frozen, or whose machine was suspended, begins
 // to try when it wakes up: it would write for ten seconds beside its successor.
 // Then it would release the lease that is not its own any more.
+//
+// A tenure also says how long the lease is to be. A write that may take slowTimeout
+// first has the lease renewed for slowLease, and keeps it so until it is answered,
+// or can take effect no more.
 type tenure struct {
 	mu      sync.Mutex
-	renewed time.Time // when the last renewal that succeeded was sent; zero: none has yet
+	renewed time.Time     // when the last renewal that succeeded was sent; zero: none has yet
+	term    time.Duration // that no renewal which may be in force falls short of
 	over    bool
-	stop    func() // ends the work
+	stop    func()        // ends the work
+	changed chan struct{} // closed, and replaced, when one of these changes
+
+	slow int // writes that may take slowTimeout, or wait for a lease that lets them
+	// Writes that had no answer may take effect until then: because we ended them
+	// ourselves, of which the server was told, and for other reasons.
+	ended, open time.Time
 }
+
+func newTenure() *tenure { return &tenure{changed: make(chan struct{})} }
 
 // begin says how to end the work.
 func (t *tenure) begin(stop func()) {
@@ -39,22 +55,105 @@ func (t *tenure) begin(stop func()) {
 	}
 }
 
-// holds says that nobody else can lead at that time, nor until a request that
-// is sent then has ended.
-func (t *tenure) holds(now time.Time) bool {
+// holds says that nobody else can lead at that time.
+func (t *tenure) holds(now time.Time) bool { return t.allows(now) > 0 }
+
+// allows is how long a write may take that is sent at that time, so that it has
+// ended before anybody else can lead; zero: none may be sent.
+func (t *tenure) allows(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.covered(now)
+}
+
+func (t *tenure) covered(now time.Time) time.Duration {
 	if !t.renewed.IsZero() && elapsed(t.renewed, now) > renewDeadline {
 		t.end()
 	}
-	return !t.over
+	if t.over {
+		return 0
+	}
+	return max(t.term, leaseDuration) - renewDeadline - transit
+}
+
+// extend returns when the lease lets a write take slowTimeout. It stays so until
+// shorten is called.
+func (t *tenure) extend(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slow++
+	for t.covered(time.Now()) < slowTimeout {
+		changed := t.changed
+		if t.over {
+			t.slow--
+			return errLapsed
+		}
+		t.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		t.mu.Lock()
+		if ctx.Err() != nil {
+			t.slow--
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (t *tenure) shorten() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slow--
+}
+
+// leftOpen notes that a write had no answer and can take effect until then.
+// ended says that this is because it was ended from here.
+func (t *tenure) leftOpen(until time.Time, ended bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := &t.open
+	if ended {
+		at = &t.ended
+	}
+	if until.After(*at) {
+		*at = until
+	}
+}
+
+// openUntil is when no write of this tenure can take effect any more; without
+// all, those are left out which were ended from here.
+func (t *tenure) openUntil(all bool) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if all && t.ended.After(t.open) {
+		return t.ended
+	}
+	return t.open
+}
+
+// renews is called before a renewal is sent, and says how long it is to hold. One
+// that is shorter than the last counts from now on: it may be in force although
+// its answer is never seen.
+func (t *tenure) renews(now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	term := leaseDuration
+	left := max(t.open.Sub(now), t.ended.Sub(now))
+	if t.slow > 0 || left > leaseDuration-renewDeadline {
+		term = slowLease
+	}
+	t.term = min(t.term, term)
+	return term
 }
 
 // renew notes a renewal that has succeeded, by the time when it was sent.
-func (t *tenure) renew(sent time.Time) {
+func (t *tenure) renew(sent time.Time, term time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.renewed = sent
+	t.renewed, t.term = sent, term
+	t.tell()
 }
 
 // lose notes that somebody else holds the lease.
@@ -67,10 +166,19 @@ func (t *tenure) lose() {
 }
 
 func (t *tenure) end() {
+	if t.over {
+		return
+	}
 	t.over = true
+	t.tell()
 	if t.stop != nil {
 		t.stop()
 	}
+}
+
+func (t *tenure) tell() {
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 // elapsed is the time that has passed for the world: the clock that counts on
@@ -86,8 +194,14 @@ func (t *tenure) during(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenureKey{}, t)
 }
 
+func tenureOf(ctx context.Context) *tenure {
+	t, _ := ctx.Value(tenureKey{}).(*tenure)
+	return t
+}
+
 // guardWrites makes a client refuse writes when the tenure that their context
-// belongs to is over.
+// belongs to is over, and tell the API server how long the others may take: it
+// does not notice when it is cut off from who has sent them.
 func guardWrites(c *rest.Config) {
 	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return guard{next} })
 }
@@ -95,14 +209,39 @@ func guardWrites(c *rest.Config) {
 type guard struct{ next http.RoundTripper }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	t, ok := req.Context().Value(tenureKey{}).(*tenure)
-	if !ok || req.Method == http.MethodGet || t.holds(time.Now()) {
+	if req.Method == http.MethodGet {
 		return g.next.RoundTrip(req)
 	}
-	if req.Body != nil {
-		req.Body.Close()
+	now, limit := time.Now(), time.Duration(0)
+	if deadline, limited := req.Context().Deadline(); limited {
+		limit = max(deadline.Sub(now), time.Millisecond)
 	}
-	return nil, errLapsed
+	if t := tenureOf(req.Context()); t != nil {
+		allowed := t.allows(now)
+		if allowed <= 0 {
+			if req.Body != nil {
+				req.Body.Close()
+			}
+			return nil, errLapsed
+		}
+		if limit == 0 || limit > allowed {
+			limit = allowed
+		}
+	}
+	if limit > 0 {
+		req = within(req, limit)
+	}
+	return g.next.RoundTrip(req)
+}
+
+// within is the request with a deadline for the server.
+func within(req *http.Request, limit time.Duration) *http.Request {
+	told, query := *req.URL, req.URL.Query()
+	query.Set("timeout", limit.Round(time.Millisecond).String())
+	told.RawQuery = query.Encode()
+	req = req.WithContext(req.Context())
+	req.URL = &told
+	return req
 }
 
 // tenureLock tells the tenure what becomes of the lease. A lease that may be
@@ -138,13 +277,23 @@ func (l *tenureLock) Update(ctx context.Context, record resourcelock.LeaderElect
 
 func (l *tenureLock) write(ctx context.Context, record resourcelock.LeaderElectionRecord,
 	do func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+	if record.HolderIdentity != l.Identity() { // the lease is released
+		if !sleep(ctx, time.Until(l.tenure.openUntil(false))) {
+			return errOpen
+		}
+	}
 	sent := time.Now()
 	if !l.tenure.holds(sent) {
 		return errLapsed
 	}
+	if record.HolderIdentity != l.Identity() {
+		return do(ctx, record)
+	}
+	term := l.tenure.renews(sent)
+	record.LeaseDurationSeconds = int(term / time.Second)
 	err := do(ctx, record)
-	if err == nil && record.HolderIdentity == l.Identity() {
-		l.tenure.renew(sent)
+	if err == nil {
+		l.tenure.renew(sent, term)
 	}
 	return err
 }

@@ -31,3 +31,18 @@ func (w *window) shrink(now time.Time) {
 	}
 	w.size, w.shrunk = max(w.size/2, 1), now
 }
+
+// A write that takes longer than slowAfter waits for something other than the
+// API server's processors: a webhook that hangs, mostly. It makes room in the
+// window for all, and counts against bounds of its own, for each namespace and
+// in all. A DaemonSet none of whose writes is slow does not ask for those.
+const (
+	slowAfter     = 250 * time.Millisecond
+	maxSlow       = 128
+	maxSlowTenant = 64
+)
+
+// unprovenShare is the part of the window for all that is left to DaemonSets of
+// whose writes none has succeeded since the last that failed, while others fare
+// well. Each has one write in it at a time: it may become a slow one.
+const unprovenShare = 4

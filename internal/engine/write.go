@@ -31,6 +31,7 @@ var errNamesTaken = errors.New("other pods have the names")
 func (e *engine) perform(ctx context.Context, w *write) result {
 	began := time.Now()
 	r, err := e.attempt(ctx, w)
+	r.own = err != nil && byAdmission(err)
 	now := time.Now()
 	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
 	switch r.fate {
@@ -192,19 +193,36 @@ func ours(w *write, pod *corev1.Pod) bool {
 // slot stays under way, and so uncertain, until a live read tells. If the pod
 // is not there, the create may still arrive: the next try has the same name.
 func (e *engine) settleCreate(ctx context.Context, w *write, name string, cause error) (result, error) {
-	for pause := range pauses(ctx) {
+	for range e.settling(ctx, w, cause) {
 		live, err := e.api.getPod(ctx, w.key.Namespace, name)
 		switch {
 		case err == nil && ours(w, live) && !w.knows(live):
 			return e.created(w, live), nil
 		case err == nil, missing(err, name):
-			return result{fate: unknown}, fmt.Errorf("the answer was lost and the pod is not there: %w", cause)
-		}
-		if !sleep(ctx, pause) {
-			break
+			return result{fate: unknown}, fmt.Errorf("%s and the pod is not there: %w", howLost(cause), cause)
 		}
 	}
 	return result{fate: abandoned}, ctx.Err()
+}
+
+// settleRoom is how long a write whose outcome is not known keeps its room.
+const settleRoom = 2 * time.Second
+
+// settling yields once for each try to learn what became of a write, until ctx
+// ends, with pauses that grow. As long as nobody knows, the slot is under way:
+// whatever else was believed of it might be wrong. But others need not wait.
+func (e *engine) settling(ctx context.Context, w *write, cause error) func(yield func() bool) {
+	return func(yield func() bool) {
+		began := time.Now()
+		for pause := range growing(ctx, maxRetry) {
+			if !yield() || !sleep(ctx, pause) {
+				return
+			}
+			if time.Since(began) >= settleRoom {
+				e.apply.giveRoom(w, cause != nil && byAdmission(cause))
+			}
+		}
+	}
 }
 
 // remove deletes one pod, and only that one.
@@ -266,7 +284,7 @@ func (e *engine) learnDeleted(pod *corev1.Pod) {
 // certain answer (cause), or was refused because the pod had changed.
 func (e *engine) settleRemove(ctx context.Context, w *write, cause error) (result, error) {
 	d := w.remove
-	for pause := range pauses(ctx) {
+	for range e.settling(ctx, w, cause) {
 		asked := time.Now()
 		live, err := e.api.getPod(ctx, w.key.Namespace, d.Pod)
 		gone := missing(err, d.Pod) || err == nil && string(live.UID) != d.UID
@@ -278,12 +296,9 @@ func (e *engine) settleRemove(ctx context.Context, w *write, cause error) (resul
 		case err == nil:
 			learn := func() { e.index.found(live, asked) }
 			if f, _ := judge(ctx, cause); f == unknown {
-				return result{fate: unknown, learn: learn}, fmt.Errorf("the answer was lost and the pod is still there: %w", cause)
+				return result{fate: unknown, learn: learn}, fmt.Errorf("%s and the pod is still there: %w", howLost(cause), cause)
 			}
 			return result{fate: stale, learn: learn}, cause
-		}
-		if !sleep(ctx, pause) {
-			break
 		}
 	}
 	return result{fate: abandoned}, errors.Join(ctx.Err(), cause)
@@ -296,8 +311,12 @@ func ended(r plan.Reason) bool {
 
 // pauses yields growing pauses until ctx ends.
 func pauses(ctx context.Context) func(yield func(time.Duration) bool) {
+	return growing(ctx, 2*time.Second)
+}
+
+func growing(ctx context.Context, longest time.Duration) func(yield func(time.Duration) bool) {
 	return func(yield func(time.Duration) bool) {
-		for d := 50 * time.Millisecond; ctx.Err() == nil; d = min(2*d, 2*time.Second) {
+		for d := 50 * time.Millisecond; ctx.Err() == nil; d = min(2*d, longest) {
 			if !yield(d) {
 				return
 			}

@@ -34,6 +34,7 @@ const (
 	ForgetsWaiting Bug = "forgets-waiting" // that a pod waited for the scheduler is not remembered
 	TriesAgain     Bug = "tries-again"     // a pod that the kubelet refused is taken for one that failed
 	NoNewer        Bug = "no-newer"        // pods of a newer template are not told from outdated ones
+	ShortLease     Bug = "short-lease"     // slow writes are sent under the ordinary lease
 	NoRemakes      Bug = "no-remakes"      // a pod that is deleted by others is made again at once, for ever
 )
 
@@ -41,7 +42,7 @@ const (
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
 		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer, NoRemakes,
-		ForgetsWaiting, TriesAgain}
+		ForgetsWaiting, TriesAgain, ShortLease}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it

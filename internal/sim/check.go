@@ -104,6 +104,14 @@ func (k *checker) creating(p *pod) {
 	}
 }
 
+// inTerm is called just before a write takes effect. No other process may have
+// begun since it was sent.
+func (k *checker) inTerm(c *controller) {
+	if c.process < k.w.processes && !k.lax {
+		k.w.fail("lease: a write of process %d takes effect after process %d has begun", c.process, k.w.processes)
+	}
+}
+
 func (k *checker) double(format string, args ...any) {
 	if k.lax {
 		k.report.Doubles++

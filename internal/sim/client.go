@@ -15,27 +15,67 @@ type Faults struct {
 	Late int
 	// Throttled requests are refused with 429.
 	Throttled int
+	// Slow writes take the server up to slowest: webhooks that hang, one after
+	// the other.
+	Slow int
 }
+
+// slowest is how long a server works on one request.
+const slowest = 60 * time.Second
 
 // calm is a good network.
 func calm() Faults { return Faults{Latency: 20 * time.Millisecond, Lag: 30 * time.Millisecond} }
 
 // send makes a request: op is carried out when it reaches the server, done is
-// called with the answer. A request reaches the server within requestTimeout
-// or never.
+// called with the answer. A request takes effect within promptTimeout or never. A
+// write gets slowTimeout when one of this process has lately taken too long, once
+// the lease covers that.
 func (c *controller) send(write bool, op func() answer, done func(answer)) {
-	w, f := c.w, c.w.faults
 	if c.dead {
 		return
 	}
+	if !write || c.patient <= c.w.now {
+		c.sendWithin(promptTimeout, write, op, done)
+		return
+	}
+	c.slow++
+	answered := func(a answer) { c.slow--; done(a) }
+	if c.long && c.w.bug != ShortLease {
+		c.sendWithin(slowTimeout, write, op, answered)
+		return
+	}
+	c.later(c.w.between(0, retryPeriod), func() { // until the next renewal
+		c.long = true
+		c.sendWithin(slowTimeout, write, op, answered)
+	})
+}
+
+// term is how long the lease holds when the process is cut off or dies. It is long
+// while there are slow writes; those that are over, or were never sent, do not
+// count.
+func (c *controller) term() time.Duration {
+	if c.slow > 0 && c.long && c.w.bug != ShortLease {
+		return slowLease
+	}
+	return leaseDuration
+}
+
+func (c *controller) sendWithin(limit time.Duration, write bool, op func() answer, done func(answer)) {
+	w, f := c.w, c.w.faults
 	if write && c.crash == beforeSending {
 		w.perish(c)
 		return
 	}
-	there, back := w.between(time.Millisecond, f.Latency), w.between(time.Millisecond, f.Latency)
-	giveUp := requestTimeout
+	there, back := w.ways(write)
+	giveUp := limit
 	if w.chance(50) {
-		giveUp = min(there+back, requestTimeout) // a broken connection shows at once
+		giveUp = min(there+back, limit) // a broken connection shows at once
+	}
+	serve := func() answer {
+		if write {
+			w.check.inTerm(c)
+		}
+		return op()
 	}
 	reply := func(d time.Duration, a answer) {
 		c.later(d, func() {
@@ -43,27 +83,33 @@ func (c *controller) send(write bool, op func() answer, done func(answer)) {
 				w.perish(c)
 				return
 			}
+			if write && a.code == unknown && d >= limit {
+				c.patient = w.now + patienceFor
+			}
+			if c.slow == 0 {
+				c.long = false
+			}
 			done(a)
 		})
 	}
 	switch {
 	case w.chance(f.Throttled):
-		reply(there+back, answer{code: throttled})
+		reply(min(there+back, limit), answer{code: throttled})
 	case w.chance(f.Late):
-		w.after(min(there+back+w.between(0, time.Second), requestTimeout), func() { op() })
-		reply(there, answer{code: unknown})
+		w.after(min(there+back+w.between(0, time.Second), limit), func() { serve() })
+		reply(min(there, limit), answer{code: unknown})
 	case w.chance(f.Lost):
 		if w.chance(50) && there < giveUp {
-			w.after(there, func() { op() })
+			w.after(there, func() { serve() })
 		}
 		reply(giveUp, answer{code: unknown})
-	case there > requestTimeout:
-		reply(requestTimeout, answer{code: unknown})
+	case there > limit:
+		reply(limit, answer{code: unknown})
 	default:
 		w.after(there, func() {
-			a := op()
-			if there+back > requestTimeout {
-				reply(requestTimeout-there, answer{code: unknown})
+			a := serve()
+			if there+back > limit {
+				reply(limit-there, answer{code: unknown})
 			} else {
 				reply(back, a)
 			}
@@ -74,10 +120,20 @@ func (c *controller) send(write bool, op func() answer, done func(answer)) {
 	}
 }
 
+// ways is how long a request takes to be carried out, and its answer to come.
+func (w *world) ways(write bool) (there, back time.Duration) {
+	there, back = w.between(time.Millisecond, w.faults.Latency), w.between(time.Millisecond, w.faults.Latency)
+	if write && w.chance(w.faults.Slow) {
+		there += w.between(time.Second, slowest-2*time.Second)
+	}
+	return there, back
+}
+
 // perish kills a process and lets another take over when its lease has ended.
 func (w *world) perish(c *controller) {
+	term := c.term()
 	c.die()
-	w.lease = w.now + w.between(leaseDuration-renewDeadline, leaseDuration)
+	w.lease = w.now + w.between(term-renewDeadline, term)
 	w.succeed(w.lease - w.now)
 }
 

@@ -27,6 +27,9 @@ type controller struct {
 	lost    bool          // its lease has gone to another: it dies when it wakes up
 	frozen  time.Duration // until then it does nothing
 	crash   crash         // how it dies at its next write
+	patient time.Duration // until then its writes may take slowTimeout
+	slow    int           // such writes that are under way, or wait for the lease
+	long    bool          // the lease covers them
 
 	index   *index
 	in      plan.Input

@@ -27,8 +27,9 @@
 // no adoption.
 //
 // Times that the API shows are whole seconds, rounded down, as in Kubernetes. A
-// request takes effect within requestTimeout of being sent, or never; leases
-// keep a new leader from starting before that.
+// request takes effect within promptTimeout of being sent, or never; a write of a
+// process that has met slow ones within slowTimeout. Leases keep a new leader from
+// starting before that, which is checked of every write.
 //
 // # What cannot be promised
 //

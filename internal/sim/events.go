@@ -45,7 +45,7 @@ var operations = map[string]int{
 	"crash":    1, // before|during|after: the controller dies at its next write
 	"freeze":   1, // DURATION: the controller stands still
 	"overlap":  1, // DURATION: a second controller runs beside the first, then takes over
-	"faults":   0, // lost=N late=N throttled=N (percent) latency=DURATION lag=DURATION
+	"faults":   0, // lost=N late=N throttled=N slow=N (percent) latency=DURATION lag=DURATION
 	"nothing":  0,
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
@@ -202,7 +202,8 @@ func (w *world) freeze(c *controller, d time.Duration) {
 	}
 	c.lost = true
 	w.after(d, c.die)
-	w.succeed(leaseDuration)
+	w.lease = w.now + c.term()
+	w.succeed(c.term())
 }
 
 func (w *world) nodeEvent(e Event, name string) {
@@ -266,6 +267,8 @@ func faults(args []string) Faults {
 			f.Late = n
 		case "throttled":
 			f.Throttled = n
+		case "slow":
+			f.Slow = n
 		case "latency":
 			f.Latency = d
 		case "lag":

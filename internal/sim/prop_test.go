@@ -93,6 +93,9 @@ func drawFaults(t *rapid.T, at time.Duration) Event {
 		fmt.Sprintf("latency=%dms", pick(t, "latency", 20, 500, 3000)),
 		fmt.Sprintf("lag=%dms", pick(t, "lag", 20, 500, 5000, 20000)),
 	}}
+	if n := pick(t, "slow", 0, 0, 0, 10, 50); n > 0 {
+		e.Args = append(e.Args, fmt.Sprintf("slow=%d", n))
+	}
 	if n := pick(t, "late", 0, 0, 0, 0, 0, 0, 5, 20); n > 0 {
 		e.Args = append(e.Args, fmt.Sprintf("late=%d", n))
 	}

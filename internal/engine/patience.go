@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// How long a request may take. A write that is answered promptly fits into the
+// ordinary lease. One that is not is sent again with all the time that the API
+// server gives itself: webhooks may take 30 s each, one after the other, and a
+// server that is left alone halfway gives the write up. The lease is made longer
+// before: see tenure.
+const (
+	promptTimeout = 4 * time.Second
+	slowTimeout   = 62 * time.Second // --request-timeout of the API server is 60 s
+	listTimeout   = 30 * time.Second // of a page, at first
+	// patienceFor is how long requests of a kind get more time after one has
+	// needed it, and calmAfter how long after one that did not.
+	patienceFor = 10 * time.Minute
+	calmAfter   = time.Minute
+)
+
+// kind is requests that take about as long: a webhook is for some verbs and
+// resources, and often for one namespace.
+type kind struct{ what, namespace string }
+
+// patience remembers which kinds of requests need more time than they were given.
+type patience struct {
+	mu   sync.Mutex
+	slow map[kind]time.Time // until when they get it
+}
+
+func newPatience() *patience { return &patience{slow: map[kind]time.Time{}} }
+
+// limit is how long a request of that kind may take, if first is what one gets
+// that is not known to need more.
+func (p *patience) limit(k kind, first time.Duration, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Before(p.slow[k]) {
+		return slowTimeout
+	}
+	return first
+}
+
+// needs notes that a request of that kind took too long.
+func (p *patience) needs(k kind, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.slow, func(_ kind, until time.Time) bool { return !now.Before(until) })
+	p.slow[k] = now.Add(patienceFor)
+}
+
+// prompt notes that a request of that kind took no longer than it would have got.
+func (p *patience) prompt(k kind, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if calm := now.Add(calmAfter); calm.Before(p.slow[k]) {
+		p.slow[k] = calm
+	}
+}
+
+// slowRequest is the error of a request that took longer than it might.
+type slowRequest struct {
+	limit time.Duration
+	err   error
+}
+
+func (s *slowRequest) Error() string {
+	return fmt.Sprintf("it took longer than %s: %v", s.limit, s.err)
+}
+
+func (s *slowRequest) Unwrap() error { return s.err }
+
+// read sends a request that changes nothing.
+func (a api) read(ctx context.Context, k kind, send func(context.Context) error) error {
+	defer waits(ctx)()
+	return a.timed(ctx, k, promptTimeout, send)
+}
+
+// readPage is read for a page of a list.
+func (a api) readPage(ctx context.Context, k kind, send func(context.Context) error) error {
+	defer waits(ctx)()
+	return a.timed(ctx, k, listTimeout, send)
+}
+
+// write sends a request that changes something. Within a tenure it gets no more
+// time than the lease covers; without one nobody waits for it to end.
+func (a api) write(ctx context.Context, k kind, send func(context.Context) error) error {
+	defer waits(ctx)()
+	t := tenureOf(ctx)
+	if t == nil {
+		return a.timed(ctx, k, slowTimeout, send)
+	}
+	slow := a.patience.limit(k, promptTimeout, time.Now()) > promptTimeout
+	if slow {
+		if err := t.extend(ctx); err != nil {
+			return err
+		}
+		defer t.shorten()
+	}
+	began := time.Now()
+	err := a.timed(ctx, k, promptTimeout, send)
+	if unanswered(err) {
+		limit := promptTimeout
+		if slow {
+			limit = slowTimeout
+		}
+		t.leftOpen(began.Add(limit+transit), ctx.Err() != nil)
+	}
+	return err
+}
+
+// timed sends a request with a deadline.
+func (a api) timed(ctx context.Context, k kind, first time.Duration, send func(context.Context) error) error {
+	began := time.Now()
+	limit := a.patience.limit(k, first, began)
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := send(limited)
+	now := time.Now()
+	took := now.Sub(began)
+	if err == nil && limit > first && took < first {
+		a.patience.prompt(k, now)
+	}
+	// The server is told the deadline, and may be the first to notice it.
+	if err == nil || ctx.Err() != nil || took < limit*3/4 || definite(err) {
+		return err
+	}
+	a.patience.needs(k, now)
+	return &slowRequest{limit, err}
+}
+
+// unanswered says that the API server may not have ended a request yet.
+func unanswered(err error) bool {
+	var status apierrors.APIStatus
+	return err != nil && !errors.As(err, &status) && !errors.Is(err, errLapsed)
+}

@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// tenant is a namespace with DaemonSets that have writes. Turns go round the
+// namespaces, and within one round its DaemonSets, so that nobody gets more by
+// having more of them. The applier guards it.
+type tenant struct {
+	name string
+	// lanes is those with something pending; the first is next.
+	lanes []*lane
+	// known is how many lanes belong to it.
+	known   int
+	slow    int // writes
+	fared   fare
+	faredAt time.Time
+}
+
+func (t *tenant) fares(f fare, now time.Time) { t.fared, t.faredAt = f, now }
+
+// tenant is the namespace's, made if need be. Those that have had nothing to do
+// for a while are forgotten on the way.
+func (a *applier) tenant(name string) *tenant {
+	if t := a.tenants[name]; t != nil {
+		return t
+	}
+	now := time.Now()
+	maps.DeleteFunc(a.tenants, func(_ string, t *tenant) bool { return t.known == 0 && now.Sub(t.faredAt) > fareLast })
+	t := &tenant{name: name}
+	a.tenants[name] = t
+	return t
+}
+
+// queues puts the lane into the turn of its tenant, and that into the turn of all.
+func (a *applier) queues(l *lane) {
+	t := l.tenant
+	if !slices.Contains(t.lanes, l) {
+		t.lanes = append(t.lanes, l)
+	}
+	if !slices.Contains(a.turn, t) {
+		a.turn = append(a.turn, t)
+	}
+}
+
+// leaves takes the lane out of the turn.
+func (a *applier) leaves(l *lane) {
+	t := l.tenant
+	t.lanes = slices.DeleteFunc(t.lanes, func(o *lane) bool { return o == l })
+	if len(t.lanes) == 0 {
+		a.turn = slices.DeleteFunc(a.turn, func(o *tenant) bool { return o == t })
+	}
+}
+
+// evenTurn is how often the turn goes by order alone: DaemonSets that are
+// critical must not starve the others either.
+const evenTurn = 4
+
+// next takes the next write: from the lane of the highest rank, and among equals
+// from each namespace in turn. When there is none, due says when there may be
+// one without anything else happening; zero: never.
+func (a *applier) next(now time.Time) (w *write, due time.Time) {
+	even := a.turns%evenTurn == 0
+	var best *lane
+	for _, t := range a.turn {
+		l, at := a.first(t, even, now)
+		due = earlier(due, at)
+		if l != nil && (best == nil || l.rank > best.rank) {
+			best = l
+		}
+		if even && best != nil {
+			break
+		}
+	}
+	if best == nil {
+		return nil, due
+	}
+	a.turns++
+	w = best.head(a.paced(now))
+	best.start(w)
+	a.leaves(best)
+	if best.waiting > 0 {
+		a.queues(best)
+	}
+	a.last(best.tenant)
+	return w, due
+}
+
+// last puts the tenant behind the others.
+func (a *applier) last(t *tenant) {
+	if i := slices.Index(a.turn, t); i >= 0 {
+		a.turn = append(slices.Delete(a.turn, i, i+1), t)
+	}
+}
+
+// first is the lane of the tenant whose turn it is, if any may start a write.
+func (a *applier) first(t *tenant, even bool, now time.Time) (best *lane, due time.Time) {
+	for _, l := range t.lanes {
+		may, at := a.may(l, now)
+		due = earlier(due, at)
+		if may && (best == nil || l.rank > best.rank) {
+			best = l
+		}
+		if even && best != nil {
+			break
+		}
+	}
+	return best, due
+}
+
+// may says that the lane may start a write now, or else when time alone lets it.
+func (a *applier) may(l *lane, now time.Time) (can bool, due time.Time) {
+	if l.held || !l.win.room() || l.slow > 0 && (a.slow >= maxSlow || l.tenant.slow >= maxSlowTenant) {
+		return false, time.Time{}
+	}
+	if !l.proven && a.proven > 0 && (l.win.busy > l.slow || a.unproven >= max(a.all.size/unprovenShare, 1)) {
+		return false, time.Time{}
+	}
+	if l.resume.After(now) {
+		return false, l.resume
+	}
+	paced := a.paced(now)
+	if l.head(paced) != nil {
+		return true, time.Time{}
+	}
+	if paced && l.head(false) != nil {
+		return false, a.created.Add(a.pace)
+	}
+	return false, time.Time{}
+}
+
+// paced says that the next create has to wait.
+func (a *applier) paced(now time.Time) bool { return a.created.Add(a.pace).After(now) }

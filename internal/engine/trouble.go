@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"strings"
+	"time"
+)
+
+// Whose trouble is it? A webhook or policy that refuses, is dead or hangs is most
+// often that of one namespace, and may answer with any code, 429 and 5xx among
+// them. So a failure costs the DaemonSet that met it, and all only when it cannot
+// be anybody's own.
+
+// The pauses of a DaemonSet whose writes fail on several nodes in a row. It
+// tries a write now and then, and goes on with the first that succeeds.
+const (
+	manyTroubled   = 3
+	firstLanePause = 250 * time.Millisecond
+	maxLanePause   = 10 * time.Second
+)
+
+// maxSilence is the longest that an answer can keep anybody from writing.
+const maxSilence = 30 * time.Second
+
+// trouble is what a DaemonSet has met since one of its writes succeeded.
+type trouble struct {
+	proven bool // one has, and none has failed since; see prove
+	nodes  map[string]bool
+	pause  time.Duration
+	resume time.Time // nothing of it starts until then
+}
+
+// succeeds forgets the trouble.
+func (t *trouble) succeeds() {
+	t.pause, t.resume = 0, time.Time{}
+	clear(t.nodes)
+}
+
+// fails takes a write on node that failed in a way that others may share.
+func (t *trouble) fails(node string, now time.Time) {
+	if t.nodes[node] = true; len(t.nodes) < manyTroubled {
+		return
+	}
+	clear(t.nodes)
+	t.pause = min(max(2*t.pause, firstLanePause), maxLanePause)
+	t.rests(now.Add(t.pause))
+}
+
+// troubled says that there is something to remember.
+func (t *trouble) troubled() bool { return len(t.nodes) > 0 || !t.resume.IsZero() }
+
+func (t *trouble) rests(until time.Time) {
+	if until.After(t.resume) {
+		t.resume = until
+	}
+}
+
+// fare is how the last write of a namespace went.
+type fare uint8
+
+const (
+	fareUnknown fare = iota
+	fareGood
+	fareThrottled
+	fareLost
+)
+
+// Trouble is that of the server when it meets several namespaces and nobody does
+// well: for goodFor after a success, or, when the server asks for silence, as
+// long as there are more that were served than were not.
+const (
+	goodFor  = 2 * time.Second
+	fareLast = time.Minute
+)
+
+// account adapts the windows, and puts off what would fail the same way.
+func (a *applier) account(l *lane, w *write, r result, now time.Time) {
+	switch r.fate {
+	case done:
+		a.all.grow()
+		l.win.grow()
+		a.prove(l, true)
+		l.succeeds()
+		l.tenant.fares(fareGood, now)
+		a.lastGood = now
+		if w.create != nil {
+			w.state.admit(classOf(w.ds))
+			l.rank = rankOf(w)
+			clear(l.overQuota)
+			l.quotaWait = 0
+		}
+	case throttled:
+		l.win.shrink(now)
+		a.prove(l, false)
+		l.rests(now.Add(r.wait))
+		if !r.own {
+			l.tenant.fares(fareThrottled, now)
+			a.throttle(r.wait, now)
+		}
+	case unknown:
+		a.lost(l, w, r.own, now)
+	case overQuota:
+		l.win.shrink(now)
+		l.overQuota[w.node()] = true
+		if len(l.overQuota) >= manyOverQuota {
+			clear(l.overQuota)
+			l.quotaWait = min(max(2*l.quotaWait, time.Second), maxRetry)
+			a.putOff(l, now.Add(l.quotaWait))
+		}
+	case terminating:
+		a.putOff(l, now.Add(maxRetry))
+	}
+}
+
+// lost takes a write whose outcome is not known. own says that it is the
+// trouble of its namespace.
+func (a *applier) lost(l *lane, w *write, own bool, now time.Time) {
+	l.win.shrink(now)
+	l.fails(w.node(), now)
+	a.prove(l, false)
+	if own {
+		return
+	}
+	l.tenant.fares(fareLost, now)
+	several := 0
+	for _, t := range a.tenants {
+		if t.fared == fareLost && t.faredAt.After(a.lastGood) {
+			several++
+		}
+	}
+	if several > 1 && now.Sub(a.lastGood) >= goodFor {
+		a.all.shrink(now)
+	}
+}
+
+// prove notes whether the last writes of the lane succeeded.
+func (a *applier) prove(l *lane, is bool) {
+	if l.proven != is {
+		l.proven = is
+		if is {
+			a.proven++
+		} else {
+			a.proven--
+		}
+	}
+}
+
+// throttle holds all writes back when the server asks for it.
+func (a *applier) throttle(wait time.Duration, now time.Time) {
+	good, silenced := 0, 0
+	for _, t := range a.tenants {
+		switch {
+		case now.Sub(t.faredAt) > fareLast:
+		case t.fared == fareGood:
+			good++
+		case t.fared == fareThrottled:
+			silenced++
+		}
+	}
+	if silenced < 2 || silenced <= good {
+		return
+	}
+	a.all.shrink(now)
+	if until := now.Add(wait); until.After(a.resume) {
+		a.resume = until
+	}
+}
+
+// byAdmission says that an error comes from what guards a namespace: a webhook
+// that refused or could not be asked, or a policy.
+func byAdmission(err error) bool {
+	text := err.Error()
+	for _, sign := range []string{"admission webhook", "failed calling webhook", "denied request", "denied the request"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
