@@ -182,12 +182,12 @@ bin/conformance/images/.built: bin/conformance/conformance bin/conformance/.buil
 bin/kubectl: | bin/everynode
 	ln -sf everynode $@
 
-# containerd, its shim, the CNI plugins and pause. What containerd says it is follows from its module.
+# containerd, its shim in ours, the CNI plugins and pause. What containerd says it is follows from its module.
 bin/runtime/.built: $(RUNTIME_SOURCES)
 	@mkdir -p bin/runtime
 	version=$$(go -C runtime list -m -f '{{.Version}}' github.com/containerd/containerd/v2); \
 	go -C runtime build -tags $(RUNTIME_TAGS) \
-	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool
+	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool ./containerd-shim-runc-v2
 	go -C runtime build -ldflags '-s -w' -o ../bin/rootfs/pause/ ./pause
 	@touch $@
 

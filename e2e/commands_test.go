@@ -44,6 +44,10 @@ func commandTable() map[string]scriptCommand {
 		"capture": capture,
 		// free-port NAME: set the variable to a TCP port that nothing uses.
 		"free-port": freePort,
+		// whole-input POD: a megabyte gets into the pod in one piece with exec and cp.
+		// whole-attach POD: the same with attach. Fifty times in the long run.
+		"whole-input":  wholeInput,
+		"whole-attach": wholeAttach,
 		// listen ADDRESS: keep a TCP address in use until the script ends.
 		"listen": listen,
 		// as-nobody PROGRAM ARGS...: run a program without any rights. It must fail.

@@ -168,9 +168,14 @@ func (f *forwarder) carry(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer f.remove(c)
+	c.copy()
+}
+
+// copy copies both ways until both have ended.
+func (c *carried) copy() {
 	var ways sync.WaitGroup
-	ways.Go(func() { copyOneWay(up, client) })
-	copyOneWay(client, up)
+	ways.Go(func() { copyOneWay(c.up, c.client) })
+	copyOneWay(c.client, c.up)
 	ways.Wait()
 }
 
@@ -182,7 +187,7 @@ func copyOneWay(to, from net.Conn) {
 		from.Close()
 		return
 	}
-	if half, ok := to.(*net.TCPConn); ok {
+	if half, ok := to.(interface{ CloseWrite() error }); ok { // TCP and Unix sockets
 		_ = half.CloseWrite() // it may be closed already
 	}
 }
