@@ -39,17 +39,16 @@ func PreflightLoopback(dataDir string) error {
 
 // checkCapabilities finds a root that lacks what root has on a machine of its own, as in most containers.
 func checkCapabilities() error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return fmt.Errorf("read this process's capabilities: %w", err)
+	held, err := capabilities()
+	if err != nil {
+		return err
 	}
 	var missing []string
 	for _, c := range []struct {
 		name string
 		bit  uint
 	}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}} {
-		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+		if !held(c.bit) {
 			missing = append(missing, c.name)
 		}
 	}
@@ -58,6 +57,16 @@ func checkCapabilities() error {
 			strings.Join(missing, " and "))
 	}
 	return nil
+}
+
+// capabilities returns what says whether this process holds a capability.
+func capabilities() (held func(bit uint) bool, err error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return nil, fmt.Errorf("read this process's capabilities: %w", err)
+	}
+	return func(bit uint) bool { return data[bit/32].Effective&(1<<(bit%32)) != 0 }, nil
 }
 
 func checkKernel() error {

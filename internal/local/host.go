@@ -17,8 +17,8 @@ import (
 const hostRunDir = "/run/everynode"
 
 // EnsureHost sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
-// points that they mount over, the bridge, the nftables table, and forwarding. It saves the record when it made mount
-// points. It changes nothing when all of that is there, or when the cluster is on loopback.
+// points that they mount over, the bridge, the nftables table, forwarding, and limits. It saves the record when it made
+// mount points. It changes nothing when all of that is there, or when the cluster is on loopback.
 func (c *Cluster) EnsureHost(ctx context.Context) error {
 	if c.Loopback {
 		return nil
@@ -46,6 +46,9 @@ func (c *Cluster) EnsureHost(ctx context.Context) error {
 		}
 		return writeSysctl(ipForward, "1")
 	})
+	if err == nil {
+		err = c.raiseLimits(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("set up this machine: %w", err)
 	}
@@ -89,7 +92,7 @@ func (c *Cluster) RemoveHost(ctx context.Context) error {
 		if len(others) > 0 {
 			return errors.Join(append(errs, r.write())...) // the last one cleans up
 		}
-		return errors.Join(append(errs, r.restoreSysctls(), removeMountPoints(r.Created), r.delete())...)
+		return errors.Join(append(errs, r.restoreSysctls(), r.restoreLimits(), removeMountPoints(r.Created), r.delete())...)
 	}))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up this machine: %w", err)

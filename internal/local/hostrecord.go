@@ -20,6 +20,7 @@ type hostRecord struct {
 	// BootID tells a record of an earlier boot, where /run is not a tmpfs.
 	BootID  string        `json:"bootID"`
 	Sysctls []savedSysctl `json:"sysctls"`
+	Limits  []raisedLimit `json:"limits,omitempty"`
 	Created []string      `json:"createdPaths"`
 
 	dir string

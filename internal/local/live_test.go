@@ -162,6 +162,11 @@ func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]str
 			t.Fatal(err)
 		}
 	}
+	for _, l := range sharedLimits() {
+		if sysctls[l.name], err = readSysctl(l.name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return paths, sysctls
 }
 

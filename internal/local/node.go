@@ -21,6 +21,9 @@ func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := c.raiseLimits(ctx); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	if err := c.makeSources(n); err != nil {
 		return err
 	}

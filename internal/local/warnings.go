@@ -12,7 +12,8 @@ import (
 )
 
 // Warnings says, in sentences for the user, what on this machine may hinder the nodes, though nothing fails yet: other
-// firewalls (a packet has to pass every table, so everynode's own cannot help) and a DNS server out of reach.
+// firewalls (a packet has to pass every table, so everynode's own cannot help), a DNS server out of reach, and limits
+// that are too low.
 func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -38,6 +39,11 @@ func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
 	} else if w != "" {
 		warnings = append(warnings, w)
 	}
+	limits, err := limitWarnings(sharedLimits(), len(c.Nodes))
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, limits...)
 	slices.Sort(warnings)
 	return warnings, nil
 }

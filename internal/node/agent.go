@@ -24,7 +24,7 @@ type agent struct {
 	self    string // our own program, which is kubelet and kube-proxy, too
 
 	// What runs, in the order of its start; nil is not started.
-	forward, containerd, kubelet, network, servers, proxy *service
+	forward, containerd, socket, kubelet, network, servers, proxy *service
 
 	pods *network // the network's rules and routes, to be cleaned up
 }
@@ -176,6 +176,9 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	cfg := a.cfg
 	started := time.Now()
 	if cfg.ContainerRuntimeEndpoint == "" {
+		if err := cfg.raiseLimits(); err != nil {
+			return err
+		}
 		a.containerd = supervise(ctx, "containerd", cfg.Log, containerdProcess(cfg).run)
 	}
 	waiting, cancel := context.WithTimeout(ctx, runtimeWithin)
@@ -196,6 +199,10 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	}
 	defer client.Close()
 	cfg.Log.Info("container runtime ready", "took", time.Since(started).Round(time.Millisecond))
+	if cfg.ownsUsualSocket() {
+		second := secondSocket{path: usualSocket, to: cfg.socket(), log: cfg.Log}
+		a.socket = supervise(ctx, "containerd's usual socket", cfg.Log, second.run)
+	}
 	if err := setSnapshotter(ctx, client, a.machine.snapshotter); err != nil {
 		return err
 	}
@@ -274,6 +281,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 func (a *agent) stop(ctx context.Context) {
 	defer a.forward.stop()
 	if a.kubelet == nil { // it never was a node
+		a.socket.stop()
 		a.containerd.stop()
 		return
 	}
@@ -291,7 +299,7 @@ func (a *agent) stop(ctx context.Context) {
 		return a.pods.cleanUp(ctx)
 	})
 	a.step("kube-proxy", func() error { a.proxy.stop(); return nil })
-	a.step("containerd", func() error { a.containerd.stop(); return nil })
+	a.step("containerd", func() error { a.socket.stop(); a.containerd.stop(); return nil })
 	a.cfg.Log.Info("stopped", "node", a.cfg.Name)
 }
 

@@ -5,87 +5,115 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 )
 
 // usualSocket is where programs of all kinds look for containerd.
 const usualSocket = "/run/containerd/containerd.sock"
 
-// socketForwarder makes this node's containerd answer at a second socket, the
-// usual one. A path of its own stays the kubelet's: another containerd that is
-// installed later takes the usual path without asking.
+// secondSocket makes the node's containerd answer at a second path. The first
+// one stays the kubelet's: a containerd that is installed later takes the usual
+// path without asking.
 //
-// The socket is the agent's and not containerd's, so a pod that has mounted it
-// reaches the next containerd as well when one ends.
-type socketForwarder struct {
-	listener *net.UnixListener
-	made     os.FileInfo // the socket's file: another process may put its own there
-	to       string
+// The socket is the agent's and not containerd's. So a pod that has mounted it
+// reaches containerd again after that was restarted.
+type secondSocket struct {
+	path string
+	to   string // containerd's own socket
+	log  *slog.Logger
 }
 
-// newSocketForwarder listens at path for connections to the socket `to`. It
-// returns nil when the path is another containerd's.
-func newSocketForwarder(path, to string) (*socketForwarder, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
-		return nil, fmt.Errorf("make the directory of containerd's usual socket: %w", err)
+// ownsUsualSocket says whether the usual path is this node's to use. It is not
+// where the machine has a containerd of its own, whether that runs just now or not.
+func (cfg Config) ownsUsualSocket() bool {
+	if cfg.ContainerRuntimeEndpoint != "" {
+		return false
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		return nil, conn.Close()
+	if cfg.Local {
+		return true // the folder is the node's
 	}
-	// Nobody listens there: it is what a killed process left.
-	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove a socket that nobody listens at: %w", err)
-		}
+	installed, err := exec.LookPath("containerd")
+	return err != nil || filepath.Dir(installed) == cfg.RuntimeDir
+}
+
+// run carries connections until ctx ends.
+func (s secondSocket) run(ctx context.Context) error {
+	listener, err := s.listen(ctx)
+	if err != nil || listener == nil {
+		return err
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("listen at containerd's usual socket: %w", err)
-	}
+	// Another process may put a socket of its own there, which is not ours to remove.
 	listener.SetUnlinkOnClose(false)
-	f := &socketForwarder{listener: listener, to: to}
-	if f.made, err = os.Lstat(path); err == nil {
-		err = os.Chmod(path, 0o660)
+	ours, err := os.Lstat(s.path)
+	if err == nil {
+		err = os.Chmod(s.path, 0o660)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("set up containerd's usual socket: %w", err), listener.Close())
+		return errors.Join(fmt.Errorf("set up containerd's socket %s: %w", s.path, err), listener.Close())
 	}
-	return f, nil
-}
-
-// run carries connections until ctx ends, and removes the socket if it is still
-// this one.
-func (f *socketForwarder) run(ctx context.Context) error {
-	path := f.listener.Addr().String()
 	var all sync.WaitGroup
 	defer all.Wait()
-	defer context.AfterFunc(ctx, func() { f.listener.Close() })()
+	defer context.AfterFunc(ctx, func() { listener.Close() })()
 	for {
-		client, err := f.listener.Accept()
+		client, err := listener.Accept()
 		if ctx.Err() != nil {
-			if now, err := os.Lstat(path); err == nil && os.SameFile(now, f.made) {
-				return os.Remove(path)
-			}
-			return nil
+			return removeSame(s.path, ours)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("take a connection at %s: %w", path, err), f.listener.Close())
+			return errors.Join(fmt.Errorf("take a connection at %s: %w", s.path, err), listener.Close())
 		}
-		all.Go(func() { f.carry(ctx, client) })
+		all.Go(func() { s.carry(ctx, client) })
 	}
+}
+
+// listen listens at the path. Where somebody else does it waits for the end of
+// ctx instead, and returns nil.
+func (s secondSocket) listen(ctx context.Context) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o711); err != nil {
+		return nil, fmt.Errorf("make the folder of containerd's socket: %w", err)
+	}
+	if conn, err := net.Dial("unix", s.path); err == nil {
+		conn.Close()
+		s.log.Warn("another containerd has the usual socket: programs that look for the pods of this node there do not find them", "socket", s.path, "ours", s.to)
+		<-ctx.Done()
+		return nil, nil
+	}
+	// Nobody listens: it is what an agent left that was killed.
+	if st, err := os.Lstat(s.path); err == nil && st.Mode().Type() == fs.ModeSocket {
+		if err := removeSame(s.path, st); err != nil {
+			return nil, err
+		}
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen at containerd's socket: %w", err)
+	}
+	return listener, nil
+}
+
+// removeSame removes a file unless another one has taken its place.
+func removeSame(path string, known os.FileInfo) error {
+	if now, err := os.Lstat(path); err != nil || !os.SameFile(now, known) {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a socket of ours: %w", err)
+	}
+	return nil
 }
 
 // carry connects client with containerd until one of them has enough. A client
 // that comes while containerd is down is sent away, and comes again.
-func (f *socketForwarder) carry(ctx context.Context, client net.Conn) {
+func (s secondSocket) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
-	up, err := (&net.Dialer{}).DialContext(ctx, "unix", f.to)
+	up, err := (&net.Dialer{}).DialContext(ctx, "unix", s.to)
 	if err != nil {
+		s.log.Debug("containerd takes no connection", "err", err)
 		return
 	}
 	c := &carried{client: client, up: up}

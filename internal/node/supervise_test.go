@@ -38,6 +38,12 @@ func TestMain(m *testing.M) {
 		fmt.Println("pid", os.Getpid())
 		<-end
 		os.Exit(0)
+	case "limits":
+		if err := printChildsLimit(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case "broken":
 		fmt.Println("E1123 22:00:00.000000       1 x.go:1] \"it broke\"")
 		fmt.Println("a last word")
