@@ -71,6 +71,12 @@ func runCommand(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if s.daemonSets {
+		if s.focus != "" || *sigs != "" {
+			return errors.New("-daemonsets is a selection of its own: leave -focus and -sig out")
+		}
+		s.procs = 1 // all of them run alone
+	}
 	if *sigs != "" {
 		s.sigs = strings.Split(*sigs, ",")
 	}

@@ -139,25 +139,19 @@ func TestSuite(t *testing.T) {
 }
 
 func TestSelection(t *testing.T) {
-	known := &suite{
-		names:  []string{"[sig-node] a", "[sig-apps] b", "[sig-node] c"},
-		notRun: []exclusion{{"needs [this]", "far away"}},
-	}
-	if got := (selection{}).slices(known); !slices.Equal(got, []string{"sig-apps", "sig-node"}) {
-		t.Errorf("everything is %v", got)
-	}
-	if got := (selection{sigs: []string{"node"}}).slices(known); !slices.Equal(got, []string{"sig-node"}) {
-		t.Errorf("-sig node is %v", got)
-	}
+	known := &suite{notRun: []exclusion{{"needs [this]", "far away"}}}
 	for _, tc := range []struct {
 		s    selection
 		want []string
 	}{
-		{selection{procs: 4}, []string{"--label-filter=Conformance && sig-node", "--procs=4", `--skip=needs \[this\]`}},
-		{selection{procs: 1, all: true, focus: "x"}, []string{"--label-filter=Conformance && sig-node", "--procs=1", "--focus=x"}},
-		{selection{daemonSets: true, all: true}, []string{"--label-filter=sig-node", "--procs=0", "--focus=" + daemonSetTests}},
+		{selection{procs: 4}, []string{"--procs=4", "--label-filter=Conformance", `--skip=needs \[this\]`}},
+		{
+			selection{procs: 1, all: true, sigs: []string{"apps", "node"}, focus: "x"},
+			[]string{"--procs=1", "--label-filter=Conformance && (sig-apps || sig-node)", "--focus=x"},
+		},
+		{selection{daemonSets: true, all: true}, []string{"--procs=0", "--focus=" + daemonSetTests}},
 	} {
-		if got := tc.s.arguments(known, "sig-node"); !slices.Equal(got, tc.want) {
+		if got := tc.s.arguments(known); !slices.Equal(got, tc.want) {
 			t.Errorf("%+v: %q, want %q", tc.s, got, tc.want)
 		}
 	}

@@ -21,10 +21,13 @@ import (
 )
 
 const (
-	// sliceTime bounds one group of tests; each test has bounds of its own.
-	sliceTime = 2 * time.Hour
-	// sayGoodbye is how long the tests may take to clean up once they are interrupted.
-	sayGoodbye = 2 * time.Minute
+	// suiteTime bounds everything; each test has bounds of its own.
+	suiteTime = 6 * time.Hour
+	// farewell is how long the tests may take to clean up once they are interrupted.
+	farewell = 2 * time.Minute
+
+	// Below resultsDir: ginkgo's report, and what the tests print.
+	reportName, logName = "report.json", "tests.log"
 
 	daemonSetTests = `\[sig-apps\] (Daemon set|ControllerRevision) `
 )
@@ -128,32 +131,20 @@ type selection struct {
 	procs      int
 }
 
-// slices are the parts in which a selection is run, so that what one part has found is kept when the next is cut
-// short. Each is named by the group of people whose tests they are.
-func (s selection) slices(known *suite) []string {
+// arguments are what ginkgo is told about a selection.
+func (s selection) arguments(known *suite) []string {
+	filter := []string{"Conformance"}
+	if len(s.sigs) > 0 {
+		filter = append(filter, "(sig-"+strings.Join(s.sigs, " || sig-")+")")
+	}
+	args := []string{"--procs=" + strconv.Itoa(s.procs)}
 	if s.daemonSets {
-		return []string{"sig-apps"}
+		args = append(args, "--focus="+daemonSetTests)
+	} else {
+		args = append(args, "--label-filter="+strings.Join(filter, " && "))
 	}
-	var names []string
-	for _, test := range known.names {
-		sig := strings.Trim(strings.Fields(test)[0], "[]")
-		if len(s.sigs) == 0 || slices.Contains(s.sigs, strings.TrimPrefix(sig, "sig-")) {
-			names = append(names, sig)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// arguments are what ginkgo is told about one slice.
-func (s selection) arguments(known *suite, slice string) []string {
-	labels, focus := "Conformance && "+slice, s.focus
-	if s.daemonSets {
-		labels, focus = slice, daemonSetTests
-	}
-	args := []string{"--label-filter=" + labels, "--procs=" + strconv.Itoa(s.procs)}
-	if focus != "" {
-		args = append(args, "--focus="+focus)
+	if s.focus != "" {
+		args = append(args, "--focus="+s.focus)
 	}
 	if !s.all {
 		for _, x := range known.notRun {
@@ -163,33 +154,15 @@ func (s selection) arguments(known *suite, slice string) []string {
 	return args
 }
 
-// runSuite runs what is selected, slice by slice, and returns what it has found even when it fails.
-func runSuite(ctx context.Context, s selection, known *suite, kubeconfig string) (results, error) {
+// runSuite runs what is selected, and returns what it has found even when it fails or is cut short.
+func runSuite(ctx context.Context, s selection, known *suite, kubeconfig string) (_ results, err error) {
 	if err := os.MkdirAll(resultsDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make room for results: %w", err)
 	}
-	found := results{}
-	for _, slice := range s.slices(known) {
-		began := time.Now()
-		some, err := runSlice(ctx, slice, s.arguments(known, slice), kubeconfig)
-		found = found.add(some)
-		if err != nil {
-			return found, err
-		}
-		fmt.Printf("%s: %s in %s\n", slice, some.counts(), time.Since(began).Round(time.Second))
+	if err := os.Remove(filepath.Join(resultsDir, reportName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("delete an earlier report: %w", err)
 	}
-	if len(found) == 0 {
-		return nil, errors.New("no test matches: see -focus and -sig, and conformance/notrun.txt")
-	}
-	return found, nil
-}
-
-func runSlice(ctx context.Context, slice string, args []string, kubeconfig string) (_ results, err error) {
-	reportFile, logFile := filepath.Join(resultsDir, slice+".json"), filepath.Join(resultsDir, slice+".log")
-	if err := os.Remove(reportFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	log, err := os.Create(logFile)
+	log, err := os.Create(filepath.Join(resultsDir, logName))
 	if err != nil {
 		return nil, fmt.Errorf("write what the tests print: %w", err)
 	}
@@ -198,19 +171,22 @@ func runSlice(ctx context.Context, slice string, args []string, kubeconfig strin
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, "--no-color", "--timeout="+sliceTime.String(), "--output-dir="+resultsDir, "--json-report="+slice+".json",
+	args := append(s.arguments(known), "--no-color", "--timeout="+suiteTime.String(), "--output-dir="+resultsDir, "--json-report="+reportName,
 		filepath.Join(programs, "e2e.test"), "--", "--provider=skeleton", "--kubeconfig="+kubeconfig, "--kubectl-path="+kubectl)
 	cmd := exec.CommandContext(ctx, filepath.Join(programs, "ginkgo"), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	cmd.WaitDelay = sayGoodbye
-	failed := cmd.Run()
-	some, err := readReport(reportFile)
+	cmd.WaitDelay = farewell
+	fmt.Printf("the tests run, and print to %s\n", log.Name())
+	ended := cmd.Run()
+	found, err := readReport(filepath.Join(resultsDir, reportName))
 	switch {
 	case err != nil:
-		return some, errors.Join(fmt.Errorf("the tests of %s ended without a report: see %s", slice, logFile), failed, err)
-	case failed != nil && !some.anyFailed():
-		return some, fmt.Errorf("the tests of %s failed, but no single one did: %w; see %s", slice, failed, logFile)
+		return nil, errors.Join(fmt.Errorf("the tests ended without a report: see %s", log.Name()), ended, err)
+	case ended != nil && !found.anyFailed():
+		return found, errors.Join(fmt.Errorf("the tests failed, but no single one did: %w; see %s", ended, log.Name()), ctx.Err())
+	case len(found) == 0:
+		return nil, errors.New("no test matches: see -focus and -sig, and conformance/notrun.txt")
 	}
-	return some, ctx.Err()
+	return found, ctx.Err()
 }
