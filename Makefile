@@ -40,12 +40,13 @@ down: ## stop what make up started
 
 # Only root can run the tests that need it.
 STOCK := $(if $(filter 0,$(shell id -u)),stock)
+CONFORMANCE := $(if $(filter 0,$(shell id -u)),conformance-build)
 .PHONY: test
-test: build image $(STOCK) bin/tools/helm test-packages ## every test; those with real nodes need root
+test: build image $(STOCK) $(CONFORMANCE) bin/tools/helm test-packages ## every test; those with real nodes need root
 	@tools/test
 
 .PHONY: test-long
-test-long: build image $(STOCK) bin/tools/helm skew test-packages ## the same, longer and three times over
+test-long: build image $(STOCK) $(CONFORMANCE) bin/tools/helm skew test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
