@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
-	"everynode/internal/plan"
 	"everynode/internal/view"
 )
 
@@ -40,12 +39,13 @@ func gated(err error) bool {
 	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "spec.nodeName" })
 }
 
-// tellPorts says of a pod that was just made for the scheduler, as the one before
-// it was refused, which host ports of its node are taken, and by whom. The
-// scheduler and the kubelet say only that some are.
+// tellPorts says of a pod that was just made for the scheduler which host ports of
+// its node are taken, and by whom. The scheduler and the kubelet say only that some
+// are. Of a large DaemonSet that is looked up for some of the pods; `everynode why`
+// does it for any.
 func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	spec := &w.ds.Spec.Template.Spec
-	if w.create.Reason != plan.PodRefused || !view.AsksForPorts(spec) || !e.events.allows(w.ds) {
+	if !w.create.ByScheduler || !view.AsksForPorts(spec) || !e.events.mayLookUp(w.ds.UID) {
 		return
 	}
 	list, err := e.api.podsOn(ctx, w.create.Node)
@@ -53,7 +53,9 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 		e.log.Info("whose host ports a pod waits for could not be read", "daemonSet", w.key.String(), "node", w.create.Node, "error", err)
 		return
 	}
-	taken := view.TakenPorts(spec, list.Items)
+	// The DaemonSet's own are on their way out.
+	others := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return metav1.IsControlledBy(&p, w.ds) })
+	taken := view.TakenPorts(spec, others)
 	if len(taken) == 0 {
 		return
 	}
@@ -63,7 +65,7 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	}
 	pod := &corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: made.Namespace, Name: made.Name, UID: made.UID}
 	e.events.to.Eventf(pod, corev1.EventTypeWarning, "HostPortTaken", "Waits on node %s for %s", w.create.Node, strings.Join(all, ", "))
-	e.events.to.Eventf(w.ds, corev1.EventTypeWarning, "HostPortTaken", "Pod %s waits on node %s for %s", made.Name, w.create.Node, strings.Join(all, ", "))
+	e.events.event(w.ds, corev1.EventTypeWarning, "HostPortTaken", "Pod %s waits on node %s for %s", made.Name, w.create.Node, strings.Join(all, ", "))
 }
 
 // podsOn is the pods on a node, whole, as a server has them at hand.

@@ -24,6 +24,7 @@ const (
 	eventBurst     = 100
 	eventsPerMin   = 6
 	eventsPlainMax = 60
+	lookUpBurst    = 20
 )
 
 // recorder writes events to the DaemonSet. Reasons, texts and the source are
@@ -36,6 +37,8 @@ type recorder struct {
 	// allowances drop what the correlator of the broadcaster would drop, with
 	// the same numbers but at a hundredth of the cost. By DaemonSet UID.
 	allowances map[types.UID]flowcontrol.PassiveRateLimiter
+	// lookUps bounds what is read of the cluster only to tell of it. By DaemonSet UID.
+	lookUps map[types.UID]flowcontrol.PassiveRateLimiter
 }
 
 func newRecorder(ctx context.Context, client kubernetes.Interface) *recorder {
@@ -47,6 +50,7 @@ func newRecorder(ctx context.Context, client kubernetes.Interface) *recorder {
 		to:          b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "daemonset-controller"}),
 		broadcaster: b,
 		allowances:  map[types.UID]flowcontrol.PassiveRateLimiter{},
+		lookUps:     map[types.UID]flowcontrol.PassiveRateLimiter{},
 	}
 }
 
@@ -55,23 +59,27 @@ func (r *recorder) forget(uid types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.allowances, uid)
+	delete(r.lookUps, uid)
 }
 
 // event writes an event about the DaemonSet, if it has any left.
 func (r *recorder) event(about *appsv1.DaemonSet, kind, reason, text string, args ...any) {
-	if r.allows(about) {
+	if r.take(r.allowances, about.UID, eventBurst) {
 		r.to.Eventf(about, kind, reason, text, args...)
 	}
 }
 
-// allows takes one of the DaemonSet's events, if it has any left.
-func (r *recorder) allows(about *appsv1.DaemonSet) bool {
+// mayLookUp says whether something may be read only to tell of it.
+func (r *recorder) mayLookUp(uid types.UID) bool { return r.take(r.lookUps, uid, lookUpBurst) }
+
+// take takes one of what the DaemonSet may still use, if there is any.
+func (r *recorder) take(from map[types.UID]flowcontrol.PassiveRateLimiter, uid types.UID, burst int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := r.allowances[about.UID]
+	a := from[uid]
 	if a == nil {
-		a = flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerMin/60., eventBurst)
-		r.allowances[about.UID] = a
+		a = flowcontrol.NewTokenBucketPassiveRateLimiter(eventsPerMin/60., burst)
+		from[uid] = a
 	}
 	return a.TryAccept()
 }

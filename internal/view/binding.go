@@ -76,6 +76,10 @@ func PlainClass(c *nodev1.RuntimeClass) bool {
 // template and the node: other pods, devices, volumes, a gate, another
 // scheduler. These are the filters of Kubernetes' scheduler that the kubelet
 // does not repeat when it admits a pod (pkg/scheduler/framework/plugins).
+//
+// A kubelet does look at host ports. But the scheduler's view of a node keeps no
+// count of who has a port (HostPortInfo.Remove): once a refused pod has left, it
+// takes the port for free, and binds the next one, for the kubelet to refuse.
 func (b Binding) onlyScheduler(spec *corev1.PodSpec) bool {
 	if s := spec.SchedulerName; s != "" && s != corev1.DefaultSchedulerName {
 		return true
@@ -84,7 +88,7 @@ func (b Binding) onlyScheduler(spec *corev1.PodSpec) bool {
 		return true
 	}
 	return len(spec.ResourceClaims) > 0 || len(spec.SchedulingGates) > 0 || spec.SchedulingGroup != nil ||
-		besideOthers(spec) || asksForDevices(spec) || boundVolumes(spec)
+		besideOthers(spec) || asksForDevices(spec) || boundVolumes(spec) || AsksForPorts(spec)
 }
 
 // besideOthers says that other pods decide where the pod may run.

@@ -72,6 +72,9 @@ func TestWhoBinds(t *testing.T) {
 		"unknown class":     {corev1.PodSpec{RuntimeClassName: ptr("gvisor")}, true},
 		"plain class":       {corev1.PodSpec{RuntimeClassName: ptr("runc")}, false},
 
+		"host port":      {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}}}}, true},
+		"container port": {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80}}}}}, false},
+
 		"claim":     {volume(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}), true},
 		"ephemeral": {volume(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}), true},
 		"iscsi":     {volume(corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{}}), true},

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/kubelet/lifecycle"
 	schedulerframework "k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodeaffinity"
@@ -68,6 +69,7 @@ func TestKubeletAgrees(t *testing.T) {
 		"anti-affinity": {Affinity: &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
 			RequiredDuringSchedulingIgnoredDuringExecution: neighbours()}}},
 		"another scheduler": {SchedulerName: "volcano"},
+		"a free port":       {Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{HostPort: 9101, Protocol: corev1.ProtocolTCP}}}}},
 	} {
 		ds := daemonSet()
 		ds.Spec.Template.Spec = spec
@@ -78,8 +80,16 @@ func TestKubeletAgrees(t *testing.T) {
 			t.Errorf("%s: bound past the scheduler, and the kubelet does not look", name)
 		}
 	}
+	// The scheduler's view of a node, without a pod that was refused for its port:
+	// the port of the other one is gone with it.
+	seen := schedulerframework.NewNodeInfo(stray)
+	twin := stray.DeepCopy()
+	twin.Name, twin.UID = "twin", "twin"
+	seen.AddPod(twin)
+	if err := seen.RemovePod(klog.Background(), twin); err != nil || seen.UsedPorts.Len() != 0 {
+		t.Errorf("the scheduler counts who has a port (%v, %v): who binds pods with host ports can be decided anew", seen.UsedPorts, err)
+	}
 	for name, spec := range map[string]corev1.PodSpec{
-		"a port":     {Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{HostPort: 9100, Protocol: corev1.ProtocolTCP}}}}},
 		"room":       {Containers: asks("cpu", "3")},
 		"huge pages": {Containers: asks("hugepages-2Mi", "2Mi")},
 		"a label":    {NodeSelector: map[string]string{"pool": "blue"}},
