@@ -145,16 +145,19 @@ func TestLostAnswersOfDeletes(t *testing.T) {
 			c.starts = -1
 			c.addNodes(1)
 			c.addSet()
-			c.start()
+			var st *state
+			c.start(func(cfg *Config) { cfg.decided = func(_ *engine, _ *setEntry, of *state) { st = of } })
 			c.intercept(func(r request) (error, bool) { return nil, r.is("delete", "pods") })
 			c.run(time.Second)
-			deletes := 0
 			for range 60 {
 				c.onEach("node-01", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
 				c.run(time.Second)
 			}
-			if deletes = c.wrote("delete pods"); deletes < 3 || deletes > 10 {
-				t.Errorf("%d failed pods were replaced in a minute", deletes)
+			if n := c.wrote("delete pods"); n < 3 || n > 10 {
+				t.Errorf("%d failed pods were replaced in a minute", n)
+			}
+			if b := st.backoffOf("node-01", time.Now()); b.Delay < 8*time.Second {
+				t.Errorf("the back-off is %+v", b)
 			}
 		})
 	})

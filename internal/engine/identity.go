@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -10,22 +9,48 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+// standing is what the API server says of who we are, on the connections of one
+// client: each client renews its certificate in its own time.
+type standing struct {
+	refused failure   // since when it does not know us; zero: it does
+	allowed time.Time // when it let us in again
+}
+
 // noteIdentity remembers whether the API server still knows who we are. It says
 // so of any request, but not of a watch that is open already: without this, a
 // process whose certificate has expired would look ready for minutes. What was
-// asked before it refused tells nothing new, whenever the answer comes.
-func (r *requests) noteIdentity(code int, client *rest.Config, asked, now time.Time, log *slog.Logger) {
+// asked before it changed its mind tells nothing new, whenever the answer comes.
+func (r *requests) noteIdentity(by *meter, code int, asked, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known := r.refused.since.IsZero()
-	switch {
-	case code == http.StatusUnauthorized && known:
-		r.refused = failure{now, whyRefused(client, now).Error()}
-		log.Warn("the API server refuses this process: nothing is written until it is let in again", "error", r.refused.what)
-	case !known && asked.After(r.refused.since) && (code < 400 || code == http.StatusForbidden):
-		log.Info("the API server lets this process in again", "after", now.Sub(r.refused.since).Round(time.Second).String())
-		r.refused = failure{}
+	s := r.standings[by]
+	if s == nil {
+		s = &standing{}
+		r.standings[by] = s
 	}
+	before := r.refused()
+	known := s.refused.since.IsZero()
+	switch {
+	case code == http.StatusUnauthorized && known && asked.After(s.allowed):
+		if s.refused = (failure{now, whyRefused(by.as, now).Error()}); before.since.IsZero() {
+			by.log.Warn("the API server refuses this process: nothing is written until it is let in again", "error", s.refused.what)
+		}
+	case !known && asked.After(s.refused.since) && (code < 400 || code == http.StatusForbidden):
+		s.refused, s.allowed = failure{}, now
+		if r.refused().since.IsZero() {
+			by.log.Info("the API server lets this process in again", "after", now.Sub(before.since).Round(time.Second).String())
+		}
+	}
+}
+
+// refused is the oldest refusal of those that last; zero: there is none.
+func (r *requests) refused() (oldest failure) {
+	for _, s := range r.standings {
+		if at := s.refused.since; !at.IsZero() && (oldest.since.IsZero() || at.Before(oldest.since)) {
+			oldest = s.refused
+		}
+	}
+	return oldest
 }
 
 // whyRefused looks at the client certificate, of which the API server does not

@@ -21,9 +21,8 @@ import (
 type requests struct {
 	mu sync.Mutex
 	// failing is the resources that cannot be followed now.
-	failing map[string]failure
-	// refused is since when the API server does not know who we are; zero: it does.
-	refused failure
+	failing   map[string]failure
+	standings map[*meter]*standing
 	// denied says that a request was forbidden since it was last asked.
 	denied    bool
 	skew      time.Duration
@@ -42,7 +41,7 @@ type failure struct {
 func (r *requests) problems() (wrong []error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f := r.refused; !f.since.IsZero() {
+	if f := r.refused(); !f.since.IsZero() {
 		wrong = append(wrong, fmt.Errorf("refused by the API server since %s: %s", f.since.UTC().Format(time.RFC3339), f.what))
 	}
 	for _, resource := range slices.Sorted(maps.Keys(r.failing)) {
@@ -86,7 +85,7 @@ func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		code = strconv.Itoa(resp.StatusCode)
 		t.to.requests.readClock(resp, began, now, t.log)
-		t.to.requests.noteIdentity(resp.StatusCode, t.as, began, now, t.log)
+		t.to.requests.noteIdentity(t, resp.StatusCode, began, now)
 	}
 	t.to.answers.WithLabelValues(verb, resource, code).Inc()
 	if verb != "watch" {

@@ -39,7 +39,7 @@ type Monitor struct {
 // NewMonitor makes one for a single call of Run.
 func NewMonitor() *Monitor {
 	return &Monitor{counters: newCounters(), descs: newDescs(),
-		requests: requests{failing: map[string]failure{}}, pending: "the API server"}
+		requests: requests{failing: map[string]failure{}, standings: map[*meter]*standing{}}, pending: "the API server"}
 }
 
 // follows takes the index and the channels that say which resources are in it.

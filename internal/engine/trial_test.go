@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+// Few creates are handed over until one succeeds; then all are. Slots that are
+// refused in great number wait together, at pauses that grow, and while others
+// succeed as well.
+func TestTrial(t *testing.T) {
+	s, now := newState("uid"), time.Now()
+	if a, b := s.room(0), s.room(trialCreates+5); a != trialCreates || b != 0 {
+		t.Errorf("room for %d, and beside many for %d", a, b)
+	}
+	for i := range 100 {
+		s.leave(fmt.Sprintf("n%02d", i))
+	}
+	if some, _ := s.takeLate(10, now, nil); len(some) != 10 || !s.stalls(now) {
+		t.Errorf("%d of those that were left have their turn", len(some))
+	}
+	s.made("n00", "h", now)
+	if n := s.room(1000); n != math.MaxInt {
+		t.Errorf("after a success there is room for %d", n)
+	}
+	if rest, _ := s.takeLate(math.MaxInt, now, nil); len(rest) != 90 || s.stalls(now) {
+		t.Errorf("%d of those that were left have their turn", len(rest))
+	}
+	for i := range 2 * manyFailed {
+		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now)
+	}
+	if n := s.room(0); n != trialCreates {
+		t.Errorf("after many failures there is room for %d", n)
+	}
+	var pauses []time.Duration
+	for range 9 {
+		none, at := s.takeLate(math.MaxInt, now, nil)
+		if len(none) != 0 || !s.waits("n60", now) || s.stalls(now) {
+			t.Fatalf("%q are tried before their time", none)
+		}
+		pauses = append(pauses, at.Sub(now))
+		now = at
+		all, _ := s.takeLate(math.MaxInt, now, nil)
+		if len(all) < manyFailed || s.waits("n60", now) {
+			t.Fatalf("%d are tried together", len(all))
+		}
+		for _, n := range all {
+			s.createFailed(n, failedPace(), now)
+		}
+		s.made("another", "h", now)
+	}
+	if pauses[0] != time.Second || pauses[1] != 2*time.Second || pauses[8] != maxRetry {
+		t.Errorf("pauses %v", pauses)
+	}
+}
