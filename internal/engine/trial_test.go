@@ -11,7 +11,7 @@ import (
 // refused in great number wait together, at pauses that grow, and while others
 // succeed as well.
 func TestTrial(t *testing.T) {
-	s, now := newState("uid"), time.Now()
+	s, now := newState(identity{}), time.Now()
 	if a, b := s.room(0), s.room(trialCreates+5); a != trialCreates || b != 0 {
 		t.Errorf("room for %d, and beside many for %d", a, b)
 	}
