@@ -21,12 +21,14 @@ type write struct {
 	surges bool                       // the DaemonSet does
 	create *plan.Create               // nil for a delete
 	remove *plan.Delete               // nil for a create
-	// version, when not empty, is the only version of the pod that may be
-	// deleted: the decision rests on it.
-	version string
+	// rests, when not nil, is the pod as the decision to delete it rests on.
+	rests *podEntry
 	// known is the UIDs of the pods that a create was decided beside, and taken
 	// their names.
 	known, taken []string
+
+	// began is when it was started.
+	began plan.Moment
 
 	// The applier guards the rest.
 	names     []string // of a create: those that were sent
@@ -58,10 +60,11 @@ type result struct {
 // applier carries out writes: concurrently, within a window for all and one for
 // each DaemonSet, taking namespaces in turn, and in each its DaemonSets. It never
 // waits for one write to start another. Until it starts, a write can be withdrawn.
-// began and ended hear of every write, with mu held.
+// With mu held, noted hears of every write that begins, and of those whose node is
+// put off untried, and ended of every one that has ended.
 type applier struct {
 	do           func(context.Context, *write) result
-	began, ended func(*write)
+	noted, ended func(*write)
 	pace         time.Duration // between creates; zero: none
 
 	mu    sync.Mutex
@@ -88,8 +91,8 @@ type applier struct {
 // creates for others are put off untried.
 const manyOverQuota = 3
 
-func newApplier(createQPS float64, do func(context.Context, *write) result, began, ended func(*write)) *applier {
-	a := &applier{do: do, began: began, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{},
+func newApplier(createQPS float64, do func(context.Context, *write) result, noted, ended func(*write)) *applier {
+	a := &applier{do: do, noted: noted, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{},
 		tenants: map[string]*tenant{}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
@@ -288,7 +291,7 @@ func (a *applier) begin(w *write, now time.Time) {
 	} else {
 		a.removing[w.remove.UID] = w
 	}
-	a.began(w)
+	a.noted(w)
 	w.timer = time.AfterFunc(slowAfter, func() { a.slows(w) })
 	ctx := a.ctx
 	a.running.Go(func() { a.end(w, a.do(ctx, w)) })
@@ -374,10 +377,11 @@ func (a *applier) end(w *write, r result) {
 }
 
 // putOff takes back the creates that wait and keeps their slots until at.
-func (a *applier) putOff(l *lane, at time.Time) {
+func (a *applier) putOff(l *lane, at time.Time, why string) {
 	l.withdraw(func(w *write) bool {
 		if w.create != nil {
-			w.state.putOff(w.create.Node, at)
+			w.state.putOff(w.create.Node, at, why)
+			a.noted(w)
 		}
 		return w.create != nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"everynode/internal/plan"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -15,19 +16,33 @@ const lingerAfter = 5 * time.Second
 // read, over what the watch has shown. A watch that is past that version
 // already knows better: the pod may have gone since.
 func (ix *index) assume(pod *corev1.Pod) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.lay(pod, ix.order.heard)
+}
+
+// acknowledge is assume for a pod that our own write has made or deleted.
+func (ix *index) acknowledge(pod *corev1.Pod, w *write) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.lay(pod, w.began)
+	if e := ix.pods[string(pod.UID)]; e != nil {
+		e.acknowledged(w)
+	}
+}
+
+func (ix *index) lay(pod *corev1.Pod, at plan.Moment) {
 	e, err := compactPod(pod)
 	if err != nil {
 		return // the mirror refuses such a server before any write
 	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
 	if e.version > ix.podVersion {
-		ix.lay(e)
+		ix.put(e, at)
 	}
 }
 
-func (ix *index) lay(e *podEntry) {
-	ix.putPod(e, 0)
+func (ix *index) put(e *podEntry, at plan.Moment) {
+	ix.putPod(e, 0, at)
 	if ix.pods[e.UID] == e {
 		ix.ahead[e.UID] = time.Now()
 	}
@@ -46,9 +61,9 @@ func (ix *index) found(pod *corev1.Pod, asked time.Time) {
 	switch {
 	case buried && b.at.Before(asked):
 		delete(ix.buried, e.UID)
-		ix.lay(e)
+		ix.put(e, ix.order.heard)
 	case e.version > ix.podVersion:
-		ix.lay(e)
+		ix.put(e, ix.order.heard)
 	}
 }
 

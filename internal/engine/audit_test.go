@@ -13,7 +13,8 @@ import (
 // audit compares a decision to what plan.Make says of the whole snapshot. Every
 // test of this package that runs an engine is one of the two as well.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
-	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{}}
+	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
+		Waits: map[string]plan.Wait{}, Left: map[string]bool{}}
 	in.Set.Hash = st.hash
 	names, _ := snapshot(e.index, string(set.ds.UID))
 	e.apply.underway(identityOf(set.ds), func(l *lane, removing map[string]*write) {
@@ -27,6 +28,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 				in.Pods = append(in.Pods, *p)
 			}
 			in.Gone[s.Name], in.Backoff[s.Name] = s.Gone, st.backoffOf(s.Name, st.now)
+			in.Waits[s.Name], in.Left[s.Name] = st.waitOf(s.Name, st.now), s.Left
 		})
 	})
 	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {

@@ -294,8 +294,8 @@ func (l *liver) befall(ix *index, pod, name, set string) {
 	}
 	ix.assume(rawPod(pod, name, set, l.next()))
 	st.announce("uid-" + pod)
-	st.failed(name, failedPace(), now)
-	st.putOff(name, now.Add(time.Second))
+	st.failed(name, failedPace(), now, "create")
+	st.putOff(name, now.Add(time.Second), "create")
 	st.ended(plan.Delete{Node: name, UID: "uid-" + pod, Reason: plan.PodFailed}, now)
 	st.announce("uid-other-" + pod)
 	for range 5 {
@@ -359,7 +359,7 @@ func TestRefusedDaemonSetsAreSmall(t *testing.T) {
 		for _, st := range e.states {
 			for i := range nodes {
 				st.takeLate(nodes, time.Now(), nil)
-				st.createFailed(fmt.Sprintf("node-%04d", i), failedPace(), time.Now())
+				st.createFailed(fmt.Sprintf("node-%04d", i), failedPace(), time.Now(), "create")
 			}
 		}
 		for _, st := range e.states {

@@ -61,7 +61,8 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 		// It may be another pod of that name by now, or have got another
 		// owner; or the patch was refused. What is true decides next time.
 		e.refresh(ctx, p)
-		st.failed(p.Node, failedPace(), time.Now())
+		st.failed(p.Node, failedPace(), time.Now(), "patch: "+blame(err, p.Name))
+		e.index.noteNode(string(ds.UID), p.Node)
 		e.log.Warn("a pod's owner could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
 	}
 }

@@ -228,7 +228,7 @@ func TestBurials(t *testing.T) {
 func TestSuccessEndsGrowingPauses(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	wait := func() time.Duration {
-		s.failed("a", failedPace(), now)
+		s.failed("a", failedPace(), now, "create")
 		return s.retries["a"].at.Sub(now)
 	}
 	var got []time.Duration

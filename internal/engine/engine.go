@@ -169,7 +169,8 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 		seats: newSeats(cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
-	e.apply = newApplier(cfg.CreateQPS, e.perform, e.index.note, func(w *write) {
+	note := func(w *write) { w.began = e.index.note(w) }
+	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {
 		e.index.note(w)
 		e.queue.Add(w.key.NamespacedName)
 	})

@@ -20,6 +20,7 @@ type index struct {
 	mu    sync.RWMutex
 	begun bool // else changes make nothing dirty
 	to    listener
+	order order
 
 	sets map[types.NamespacedName]*setEntry
 	// asked counts, for each label, the placements of sets that ask for it: no
@@ -232,18 +233,26 @@ func (ix *index) replaceSets(items []*setEntry, version uint64) {
 func (ix *index) upsertNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.putNode(n)
+}
+
+func (ix *index) putNode(n nodeEntry) {
 	old := ix.nodes[n.Name]
+	n.follow(old, &ix.order)
 	if old != nil && sameNode(&old.Node, &n.Node) {
 		return
 	}
 	n.Changed = time.Now()
 	ix.nodes[n.Name] = &n
 	ix.touchHeeding(n.Name)
-	if old != nil {
-		ix.touchForNode(&old.Node, &n.Node)
-	} else {
+	switch {
+	case old == nil:
 		ix.touchForNode(nil, &n.Node)
+		return
+	case n.Ready && !old.Ready:
+		ix.recovered(n.Name)
 	}
+	ix.touchForNode(&old.Node, &n.Node)
 }
 
 // removeNode takes a watched deletion.
@@ -264,6 +273,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	delete(ix.nodes, name)
+	ix.recovered(name)
 	ix.touchForNode(&old.Node, nil)
 	for _, o := range ix.owned {
 		delete(o.heeds, name)
@@ -277,13 +287,14 @@ func (ix *index) dropNode(name string) (left []string) {
 }
 
 func (ix *index) replaceNodes(items []nodeEntry, _ uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
 	listed := make(map[string]bool, len(items))
 	for _, n := range items {
 		listed[n.Name] = true
-		ix.upsertNode(n)
+		ix.putNode(n)
 	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
+	ix.order.nodes = true
 	for name := range ix.nodes {
 		if !listed[name] {
 			ix.dropNode(name)

@@ -164,7 +164,7 @@ func (w *write) sameAct(o *write) bool {
 
 // adopt takes what a newer decision rests on.
 func (w *write) adopt(o *write) {
-	w.ds, w.state, w.mold, w.version, w.known, w.taken = o.ds, o.state, o.mold, o.version, o.known, o.taken
+	w.ds, w.state, w.mold, w.rests, w.known, w.taken = o.ds, o.state, o.mold, o.rests, o.known, o.taken
 }
 
 // withdraw takes back the waiting writes that is picks.

@@ -32,6 +32,9 @@ type owned struct {
 	marked map[string]struct{}
 	// since is when the first of them was marked by an event; zero: none was.
 	since time.Time
+	// left is, by node, when the deletion of a pod was seen that has gone since:
+	// see leave.
+	left map[string]plan.Moment
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
 	// heeds is the nodes of which any change matters: see heed.
@@ -148,19 +151,28 @@ func (ix *index) mark(o *owned, node string) {
 }
 
 // note makes the DaemonSet whose write begins or has ended look at the node again
-// with its next decision. A pod that is deleted may be another's by now, whose
-// decisions see the delete as well: that one looks soon.
-func (ix *index) note(w *write) {
+// with its next decision, and returns the moment. A pod that is deleted may be
+// another's by now, whose decisions see the delete as well: that one looks soon.
+func (ix *index) note(w *write) plan.Moment {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if o := ix.owned[string(w.key.uid)]; o != nil {
 		o.marked[w.node()] = struct{}{}
 	}
-	if w.remove == nil {
-		return
+	if w.remove != nil {
+		if p := ix.pods[w.remove.UID]; p != nil && p.owner != string(w.key.uid) {
+			ix.mark(ix.owned[p.owner], p.Node)
+		}
 	}
-	if p := ix.pods[w.remove.UID]; p != nil && p.owner != string(w.key.uid) {
-		ix.mark(ix.owned[p.owner], p.Node)
+	return ix.order.moment()
+}
+
+// noteNode makes the DaemonSet look at the node again with its next decision.
+func (ix *index) noteNode(owner, node string) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if o := ix.owned[owner]; o != nil {
+		o.marked[node] = struct{}{}
 	}
 }
 
@@ -215,6 +227,7 @@ func (ix *index) look(owner string, names []string, see func(*plan.Sight)) {
 		}
 		pods = pods[:0]
 		if o != nil {
+			_, s.Left = o.left[name]
 			for p := o.first[name]; p != nil; p = p.next {
 				pods = append(pods, &p.Pod)
 			}

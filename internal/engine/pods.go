@@ -23,10 +23,12 @@ type podEntry struct {
 	owner     string // UID of the controlling DaemonSet; empty for an orphan
 	labels    labelSet
 	version   uint64
+	// readyStamp is when the pod became ready, as the kubelet wrote it.
+	readyStamp int64
+	next       *podEntry // of the same DaemonSet and node; guarded by the index
 	// scheduled says that the scheduler binds the pod, at some time after it
 	// was created.
 	scheduled bool
-	next      *podEntry // of the same DaemonSet and node; guarded by the index
 	// other says that the pod is of no concern: another kind of controller
 	// has it. It is only kept long enough to replace what was known before.
 	other bool
@@ -91,11 +93,12 @@ func isDaemonSet(owner *metav1.OwnerReference) bool {
 func (ix *index) upsertPod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.putPod(e, 0)
+	ix.putPod(e, 0, ix.order.hear())
 }
 
 // putPod takes a pod that is in a list of that version, or, with zero, in none.
-func (ix *index) putPod(e *podEntry, list uint64) {
+// What is new of it counts as seen at the moment at.
+func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	if _, gone := ix.buried[e.UID]; gone {
 		return
 	}
@@ -109,8 +112,11 @@ func (ix *index) putPod(e *podEntry, list uint64) {
 		}
 		return
 	}
+	e.follow(old, at, time.Now())
 	if old != nil {
 		ix.unlinkPod(old)
+	} else {
+		ix.succeed(e)
 	}
 	ix.linkPod(e)
 	if old == nil || old.Pod != e.Pod || old.owner != e.owner || old.labels != e.labels {
@@ -126,6 +132,7 @@ func (ix *index) removePod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	delete(ix.buried, e.UID)
+	ix.order.hear()
 	if old := ix.pods[e.UID]; old != nil {
 		ix.dropPod(old)
 	}
@@ -136,11 +143,12 @@ func (ix *index) removePod(e *podEntry) {
 func (ix *index) replacePods(items []*podEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	listed := make(map[string]bool, len(items))
+	listed, at := make(map[string]bool, len(items)), ix.order.list()
 	for _, e := range items {
 		listed[e.UID] = true
-		ix.putPod(e, version)
+		ix.putPod(e, version, at)
 	}
+	ix.order.listed()
 	for uid, e := range ix.pods {
 		if !listed[uid] && e.version <= version {
 			ix.dropPod(e)
@@ -158,10 +166,12 @@ func (ix *index) replacePods(items []*podEntry, version uint64) {
 func (ix *index) reachedPods(version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.order.hear()
 	ix.podVersion = max(ix.podVersion, version)
 }
 
 func (ix *index) dropPod(e *podEntry) {
+	ix.leave(e)
 	ix.unlinkPod(e)
 	delete(ix.ahead, e.UID)
 	ix.touchPod(e)

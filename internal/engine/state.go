@@ -80,10 +80,11 @@ type state struct {
 	class string
 }
 
-// retry is when a slot that failed may be tried again.
+// retry is when a slot that failed may be tried again, and what has failed.
 type retry struct {
 	at    time.Time
 	delay time.Duration
+	what  string
 }
 
 func newState(id identity) *state {
@@ -105,24 +106,24 @@ func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 }
 
 // failed puts a slot off.
-func (s *state) failed(node string, at pace, now time.Time) {
+func (s *state) failed(node string, at pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.putOffFor(node, at, now)
+	s.putOffFor(node, at, now, what)
 }
 
-func (s *state) putOffFor(node string, at pace, now time.Time) {
+func (s *state) putOffFor(node string, at pace, now time.Time, what string) {
 	delay := min(max(2*s.retries[node].delay, at.first), at.longest)
-	s.retry(node, retry{at: now.Add(delay), delay: delay})
+	s.retry(node, retry{at: now.Add(delay), delay: delay, what: what})
 }
 
 // putOff keeps a slot from being tried before at.
-func (s *state) putOff(node string, at time.Time) {
+func (s *state) putOff(node string, at time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.retries[node]
 	if at.After(r.at) {
-		s.retry(node, retry{at: at, delay: r.delay})
+		s.retry(node, retry{at: at, delay: r.delay, what: what})
 	}
 }
 
@@ -144,6 +145,20 @@ func (s *state) waits(node string, now time.Time) bool {
 	defer s.mu.Unlock()
 	_, refused := s.trial.refused[node]
 	return refused || s.retries[node].at.After(now)
+}
+
+// waitOf is how long nothing is to be written on a node; none when it need not
+// wait.
+func (s *state) waitOf(node string, now time.Time) plan.Wait {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if what, refused := s.trial.refused[node]; refused {
+		return plan.Wait{What: what}
+	}
+	if r := s.retries[node]; r.at.After(now) {
+		return plan.Wait{Until: r.at, What: r.what}
+	}
+	return plan.Wait{}
 }
 
 // retryable appends the nodes whose slots may be tried again to into, and says

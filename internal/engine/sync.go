@@ -249,7 +249,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 				overlay(s, l.startedOn(s.Name), removing, st.now)
 				st.tellNewer(s)
 				st.notice(s.Pods)
-				s.Backoff = st.backoffOf(s.Name, st.now)
+				s.Backoff, s.Wait = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now)
 				st.ledger.Look(st.now, *s)
 			})
 		})
@@ -303,8 +303,10 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 // a delete counts whoever has asked for it, as its pod may have been another's.
 func overlay(s *plan.Sight, started []*write, removing map[string]*write, now time.Time) {
 	for i, p := range s.Pods {
-		if removing[p.UID] != nil && p.Deleted.IsZero() {
-			s.Pods[i] = uncertain(p)
+		if w := removing[p.UID]; w != nil && p.Deleted.IsZero() {
+			going := uncertain(p)
+			going.SeenDeleted = w.began
+			s.Pods[i] = going
 		}
 	}
 	for _, w := range started {
@@ -314,7 +316,9 @@ func overlay(s *plan.Sight, started []*write, removing map[string]*write, now ti
 		shown := false
 		for i, p := range s.Pods {
 			if slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID) {
-				s.Pods[i], shown = uncertain(p), true
+				made := uncertain(p)
+				made.SeenCreated = min(p.SeenCreated, w.began)
+				s.Pods[i], shown = made, true
 			}
 		}
 		if !shown {
@@ -336,15 +340,14 @@ func (w *write) pod(now time.Time) *plan.Pod {
 		name = w.names[n-1]
 	}
 	return &plan.Pod{Name: name, Node: w.create.Node, Bound: !w.create.ByScheduler, Hash: w.hash,
-		Created: now, Uncertain: true, Assumed: true}
+		Created: now, SeenCreated: w.began, Uncertain: true, Assumed: true}
 }
 
-// writes is what a verdict asks for. A slot that has failed waits until its
-// time comes, and one that has changed since it was looked at for the next
-// decision.
+// writes is what a verdict asks for. A slot that has changed since it was looked
+// at waits for the next decision.
 func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Verdict) (all []*write) {
 	deletes, creates := v.Deletes(), v.Creates()
-	if len(deletes)+len(creates) == 0 || st.waits(v.Node, st.now) {
+	if len(deletes)+len(creates) == 0 {
 		return nil
 	}
 	pods, ok := e.index.standing(string(ds.UID), v.Node)
@@ -355,7 +358,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made
-			w.remove, w.version = &d, premise(&d, pods)
+			w.remove, w.rests = &d, premise(&d, pods)
 			st.rolling = st.rolling || d.Reason == plan.Outdated || d.Reason == plan.Surged
 			all = append(all, &w)
 		}
@@ -371,19 +374,19 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	return all
 }
 
-// premise is the version that a pod must still have when it is deleted. A
+// premise is the pod as it must still be when it is deleted; nil: any way. A
 // rollout rests on its being as we know it: one that spends budget on a ready
 // pod, and one that replaces a pod for not being ready, which it may be by now.
 // For the others the UID is enough.
-func premise(d *plan.Delete, pods []*podEntry) string {
+func premise(d *plan.Delete, pods []*podEntry) *podEntry {
 	if d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
-		return ""
+		return nil
 	}
 	i := slices.IndexFunc(pods, func(p *podEntry) bool { return p.UID == d.UID })
 	if i < 0 {
-		return ""
+		return nil
 	}
-	return formatVersion(pods[i].version)
+	return pods[i]
 }
 
 // wake queues the DaemonSet for when time alone changes something: the plan, a

@@ -22,25 +22,26 @@ type trial struct {
 	passed bool
 	failed int // creates since one succeeded
 	// untried is the nodes whose creates are not handed over yet, refused those that
-	// wait together.
-	untried, refused map[string]struct{}
-	at               time.Time // when the refused may be tried again
-	pause            time.Duration
+	// wait together, with what was refused.
+	untried map[string]struct{}
+	refused map[string]string
+	at      time.Time // when the refused may be tried again
+	pause   time.Duration
 }
 
 // createFailed puts a slot off whose create has failed.
-func (s *state) createFailed(node string, p pace, now time.Time) {
+func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &s.trial
 	t.failed++
 	if t.failed < manyFailed && t.pause == 0 {
-		s.putOffFor(node, p, now)
+		s.putOffFor(node, p, now, what)
 		return
 	}
 	t.passed = t.passed && t.failed < manyFailed
 	delete(s.retries, node)
-	t.refused = with(t.refused, node)
+	t.refused = with(t.refused, node, what)
 	if !t.at.After(now) {
 		t.pause = min(max(2*t.pause, time.Second), maxRetry)
 		t.at = now.Add(t.pause)
@@ -56,11 +57,11 @@ func (t *trial) succeeded(now time.Time) {
 	}
 }
 
-func with(set map[string]struct{}, node string) map[string]struct{} {
+func with[V any](set map[string]V, node string, value V) map[string]V {
 	if set == nil {
-		set = map[string]struct{}{}
+		set = map[string]V{}
 	}
-	set[node] = struct{}{}
+	set[node] = value
 	return set
 }
 
@@ -68,7 +69,7 @@ func with(set map[string]struct{}, node string) map[string]struct{} {
 func (s *state) leave(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.trial.untried = with(s.trial.untried, node)
+	s.trial.untried = with(s.trial.untried, node, struct{}{})
 }
 
 // allInSight forgets who was left: every node is about to be looked at.
@@ -94,18 +95,18 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, first := &s.trial, len(into)
-	into = t.take(&t.untried, room, into)
+	into = take(&t.untried, room, into)
 	if t.at.After(now) {
 		if len(t.refused) > 0 {
 			return into, t.at
 		}
 		return into, time.Time{}
 	}
-	return t.take(&t.refused, room-(len(into)-first), into), time.Time{}
+	return take(&t.refused, room-(len(into)-first), into), time.Time{}
 }
 
 // take moves up to room nodes out of a set.
-func (t *trial) take(from *map[string]struct{}, room int, into []string) []string {
+func take[V any](from *map[string]V, room int, into []string) []string {
 	first := len(into)
 	for node := range *from {
 		if len(into)-first >= room {

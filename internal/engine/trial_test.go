@@ -29,7 +29,7 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%d of those that were left have their turn", len(rest))
 	}
 	for i := range 2 * manyFailed {
-		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now)
+		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now, "create")
 	}
 	if n := s.room(0); n != trialCreates {
 		t.Errorf("after many failures there is room for %d", n)
@@ -47,7 +47,7 @@ func TestTrial(t *testing.T) {
 			t.Fatalf("%d are tried together", len(all))
 		}
 		for _, n := range all {
-			s.createFailed(n, failedPace(), now)
+			s.createFailed(n, failedPace(), now, "create")
 		}
 		s.made("another", "h", now)
 	}

@@ -104,10 +104,10 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 		if len(l.overQuota) >= manyOverQuota {
 			clear(l.overQuota)
 			l.quotaWait = min(max(2*l.quotaWait, time.Second), maxRetry)
-			a.putOff(l, now.Add(l.quotaWait))
+			a.putOff(l, now.Add(l.quotaWait), "create: the quota of the namespace is used up")
 		}
 	case terminating:
-		a.putOff(l, now.Add(maxRetry))
+		a.putOff(l, now.Add(maxRetry), "create: the namespace is being deleted")
 	}
 }
 

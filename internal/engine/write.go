@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 	"everynode/internal/view"
@@ -35,37 +37,80 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	now := time.Now()
 	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
 	switch r.fate {
-	case done:
-		w.state.worked(w.node())
 	case refused, overQuota, unknown:
 		if w.remove != nil && w.remove.Reason == plan.NodeReplaced && r.fate == refused {
 			// The server insists on it, and the kubelet of the present node has
 			// it to run by now.
 			e.index.spare(w.remove.Node, w.remove.UID)
 		}
+		e.events.failed(w, err)
+		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
+	}
+	learn := r.learn
+	r.learn = func() {
+		if learn != nil {
+			learn()
+		}
+		w.state.fared(w, &r, err, now)
+	}
+	return r
+}
+
+// fared remembers how the slot of a write has fared. Like all that a write
+// teaches it is learned when the write ends, so that no decision sees one part of
+// it without the other.
+func (s *state) fared(w *write, r *result, err error, now time.Time) {
+	switch r.fate {
+	case done:
+		s.worked(w.node())
+	case refused, overQuota, unknown:
 		at := failedPace()
 		if errors.Is(err, errNamesTaken) {
 			at = takenPace()
 		}
 		if w.create != nil {
-			w.state.createFailed(w.node(), at, now)
+			s.createFailed(w.node(), at, now, w.blame(err))
 		} else {
-			w.state.failed(w.node(), at, now)
+			s.failed(w.node(), at, now, w.blame(err))
 		}
-		e.events.failed(w, err)
-		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
 	case throttled:
-		w.state.putOff(w.node(), now.Add(max(r.wait, shortPause)))
+		s.putOff(w.node(), now.Add(max(r.wait, shortPause)), w.blame(err))
 	case stale:
 		// Nothing went wrong, and yet the pause grows: whatever was learned, it
 		// must not send us round in circles.
-		w.state.failed(w.node(), stalePace(), now)
+		s.failed(w.node(), stalePace(), now, w.blame(err))
 	case terminating:
 		// Nothing can be created here any more, and nobody needs to be told:
 		// the DaemonSet goes with its namespace.
-		w.state.putOff(w.node(), now.Add(maxRetry))
+		s.putOff(w.node(), now.Add(maxRetry), w.blame(err))
 	}
-	return r
+}
+
+// blame says what has failed, and why.
+func (w *write) blame(err error) string {
+	if w.create != nil {
+		return "create: " + blame(err, w.names...)
+	}
+	return "delete: " + blame(err, w.remove.Pod)
+}
+
+// maxBlame is how much of an error is kept for each node that is put off.
+const maxBlame = 240
+
+// blame is the text of an error without the names of pods, so that those of many
+// nodes that fare alike are one.
+func blame(err error, names ...string) string {
+	if err == nil {
+		return "the pod has changed"
+	}
+	text := err.Error()
+	for _, name := range names {
+		text = strings.ReplaceAll(text, strconv.Quote(name)+" ", "")
+	}
+	if len(text) > maxBlame {
+		text = strings.ToValidUTF8(text[:maxBlame], "") + "…"
+	}
+	return unique.Make(text).Value()
 }
 
 func (e *engine) attempt(ctx context.Context, w *write) (result, error) {
@@ -118,7 +163,7 @@ func (e *engine) created(w *write, pod *corev1.Pod) result {
 	e.events.created(w, pod.Name)
 	now := time.Now()
 	return result{fate: done, learn: func() {
-		e.index.assume(pod)
+		e.index.acknowledge(pod, w)
 		w.state.made(w.node(), w.hash, now)
 	}}
 }
@@ -168,7 +213,10 @@ func (e *engine) claimName(ctx context.Context, w *write, name string) (r result
 	case !ours(w, live) || w.knows(live):
 		return result{}, true
 	}
-	return result{fate: stale, learn: func() { e.index.found(live, asked) }}, false
+	return result{fate: stale, learn: func() {
+		e.index.found(live, asked)
+		e.index.acknowledge(live, w)
+	}}, false
 }
 
 // side tells pods apart that may stand side by side on a node: with surge, by
@@ -231,21 +279,13 @@ func (e *engine) remove(ctx context.Context, w *write) (result, error) {
 	if ended(d.Reason) && w.state.announce(d.UID) {
 		e.events.found(w)
 	}
-	uid := types.UID(d.UID)
-	opts := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
-	if w.version != "" {
-		opts.Preconditions.ResourceVersion = &w.version
-	}
-	if d.Now {
-		opts.GracePeriodSeconds = new(int64)
-	}
-	left, err := e.api.deletePod(ctx, w.key.Namespace, d.Pod, opts)
+	left, err := e.deleteAs(ctx, w)
 	fate, wait := judge(ctx, err)
 	switch fate {
 	case done:
 		e.events.deleted(w)
 		if pod, ok := left.(*corev1.Pod); ok && string(pod.UID) == d.UID {
-			return e.removed(w, func() { e.learnDeleted(pod) }), nil
+			return e.removed(w, func() { e.learnDeleted(pod, w) }), nil
 		}
 		return e.settleRemove(ctx, w, nil)
 	case stale, unknown:
@@ -271,13 +311,13 @@ func (e *engine) removed(w *write, learn func()) result {
 
 // learnDeleted takes the pod as a delete left it: gone, when no grace was due
 // and nothing holds it, else terminating.
-func (e *engine) learnDeleted(pod *corev1.Pod) {
+func (e *engine) learnDeleted(pod *corev1.Pod, w *write) {
 	grace := pod.DeletionGracePeriodSeconds
 	if len(pod.Finalizers) == 0 && (grace == nil || *grace == 0) {
 		e.index.bury(string(pod.UID))
 		return
 	}
-	e.index.assume(pod)
+	e.index.acknowledge(pod, w)
 }
 
 // settleRemove finds out by a live read how a pod fares whose delete had no
@@ -292,7 +332,7 @@ func (e *engine) settleRemove(ctx context.Context, w *write, cause error) (resul
 		case gone:
 			return e.removed(w, func() { e.index.bury(d.UID) }), nil
 		case err == nil && live.DeletionTimestamp != nil:
-			return e.removed(w, func() { e.index.assume(live) }), nil
+			return e.removed(w, func() { e.index.acknowledge(live, w) }), nil
 		case err == nil:
 			learn := func() { e.index.found(live, asked) }
 			if f, _ := judge(ctx, cause); f == unknown {

@@ -72,9 +72,9 @@ func (b Backoff) After(d Delete, now time.Time) Backoff {
 	if !b.Expired(now) && b.Waited.After(d.Created) {
 		next.Waited = b.Waited
 	}
-	next.Created, next.First = d.Created, d.Created
-	if d.Hash == b.Hash && !b.Expired(now) && b.First.Before(d.Created) {
-		next.First = b.First
+	next.Created, next.First, next.FirstSeen = d.Created, d.Created, d.SeenCreated
+	if d.Hash == b.Hash && !b.Expired(now) && b.earlier(&d) {
+		next.First, next.FirstSeen = b.First, b.FirstSeen
 	}
 	return next
 }
@@ -103,6 +103,14 @@ func (b Backoff) handed(newest *Pod) bool {
 		return is
 	}
 	return newest.Refused || !newest.Bound
+}
+
+// earlier says that the first pod of the back-off came before that of the delete.
+func (b *Backoff) earlier(d *Delete) bool {
+	if b.FirstSeen == 0 && d.SeenCreated == 0 {
+		return b.First.Before(d.Created)
+	}
+	return b.FirstSeen < d.SeenCreated
 }
 
 // Expired says that the back-off starts afresh: but for Remakes, it holds nothing

@@ -7,8 +7,8 @@ import (
 )
 
 // Classify decides for one node: what runs there, what is to be done, what it
-// adds to the status and to the totals of a rollout. It reads Now, Set, Gone
-// and Backoff of the input, not its Nodes and Pods, and sorts pods in place.
+// adds to the status and to the totals of a rollout. It reads all of the input but
+// its Nodes and Pods, and sorts pods in place.
 //
 // name is the node's; node is nil when there is no such node. pods are those
 // whose Pod.Node is name. The verdict is overwritten, its room used again. A
@@ -24,6 +24,7 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 		s.account(v)
 		s.decide(v)
 	}
+	in.putOff(v)
 	if in.Set.Halt != NoReason {
 		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
 		v.candidate, v.surging = fixed, false
@@ -255,28 +256,54 @@ func (v *Verdict) wake(at, now time.Time) {
 }
 
 // excused says that the node's trouble is older than the rollout's work on it
-// (I5). Equal times do not count as earlier: the API gives whole seconds, and
-// the safe side is to count the node as down.
+// (I5). Where that cannot be told, the node counts as down.
 //
 // The pods of the current revision that failed here and were deleted count like
 // those that are there, for as long as the back-off remembers them: they may
 // have been here before the trouble began.
 func (s *site) excused(v *Verdict) bool {
-	since, b := s.node.ReadyChanged, &s.backoff
-	if s.node.Ready || since.IsZero() {
+	n, b := s.node, &s.backoff
+	switch {
+	case n.Ready:
+		return false
+	case n.NeverReady:
+		return true
+	case s.in.Left[n.Name]:
 		return false
 	}
 	for _, p := range s.pods {
-		if s.current(p) && !since.Before(p.Created) {
+		if s.current(p) && !n.DownBefore(p.SeenCreated, p.Created) {
 			return false
 		}
-		if !s.current(p) && !p.Deleted.IsZero() && !since.Before(p.Deleted) {
+		if !s.current(p) && (p.Uncertain || !p.Deleted.IsZero()) && !n.DownBefore(p.SeenDeleted, p.Deleted) {
 			return false
 		}
 	}
-	if b.Hash == s.in.Set.Hash && !b.Expired(s.in.Now) && !since.Before(b.First) {
+	if b.Hash == s.in.Set.Hash && !b.Expired(s.in.Now) && !n.DownBefore(b.FirstSeen, b.First) {
 		v.wake(b.forgotten(), s.in.Now)
 		return false
 	}
 	return true
+}
+
+// DownBefore says that the node was not Ready when something was done to its
+// pods. What this process has seen, or done itself, has an order. Of two things
+// from before it watched there are only times, of different clocks.
+func (n *Node) DownBefore(seen Moment, written time.Time) bool {
+	if n.Down == 0 && seen == 0 {
+		return !n.ReadyChanged.IsZero() && n.ReadyChanged.Add(ClockMargin).Before(written)
+	}
+	return n.Down < seen
+}
+
+// putOff takes back the node's acts while one of them, which has failed, waits
+// for its next try. What cannot move takes no turn from the others.
+func (in *Input) putOff(v *Verdict) {
+	w := in.Waits[v.Node]
+	if w.over(in.Now) || len(v.deletes)+len(v.creates) == 0 {
+		return
+	}
+	v.wake(w.Until, in.Now)
+	v.Reason, v.Detail, v.candidate = WriteFailed, w.What, fixed
+	v.deletes, v.creates = v.deletes[:0], v.creates[:0]
 }

@@ -16,6 +16,7 @@ type cluster struct {
 	in   Input
 	plan Plan
 	made int
+	seen Moment // the last
 	dead map[string]bool
 	// fate says what becomes of the pods of a revision: "" they are good,
 	// "hangs" never ready, "fails" they fail.
@@ -27,7 +28,7 @@ func (c *cluster) step(t *rapid.T) {
 	for _, d := range c.plan.Deletes {
 		i := slices.IndexFunc(c.in.Pods, func(p Pod) bool { return p.Name == d.Pod })
 		p := &c.in.Pods[i]
-		p.Deleted = c.in.Now
+		p.Deleted, p.SeenDeleted = c.in.Now, c.moment()
 		if p.Phase == Failed || p.Phase == Succeeded {
 			c.in.Backoff[d.Node] = c.in.Backoff[d.Node].After(d, c.in.Now)
 		}
@@ -35,7 +36,8 @@ func (c *cluster) step(t *rapid.T) {
 	for _, n := range c.plan.Creates {
 		c.made++
 		name := fmt.Sprintf("%s-%d", c.in.Set.Hash, c.made)
-		c.in.Pods = append(c.in.Pods, Pod{Name: name, UID: name, Node: n.Node, Bound: true, Hash: c.in.Set.Hash, Created: c.in.Now})
+		c.in.Pods = append(c.in.Pods, Pod{Name: name, UID: name, Node: n.Node, Bound: true, Hash: c.in.Set.Hash,
+			Created: c.in.Now, SeenCreated: c.moment()})
 	}
 	c.in.Now = c.in.Now.Add(time.Second)
 	for i := range c.in.Pods {
@@ -54,6 +56,11 @@ func (c *cluster) step(t *rapid.T) {
 		ended := p.Phase == Failed || p.Phase == Succeeded
 		return !p.Deleted.IsZero() && (ended || !c.dead[p.Node] && !c.dawdles(t, p.Deleted))
 	})
+}
+
+func (c *cluster) moment() Moment {
+	c.seen++
+	return c.seen
 }
 
 // dawdles says that what was asked for then has not happened yet. It is fair:
@@ -127,7 +134,7 @@ func TestUpdatesSettle(t *testing.T) {
 		c.dead = dying
 		for i := range c.in.Nodes {
 			if n := &c.in.Nodes[i]; c.dead[n.Name] {
-				n.Ready, n.ReadyChanged = false, c.in.Now
+				n.Ready, n.Down, n.ReadyChanged = false, c.moment(), c.in.Now
 			}
 		}
 		for i := range c.in.Pods {

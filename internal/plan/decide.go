@@ -274,7 +274,7 @@ func (s *site) renew(v *Verdict) {
 }
 
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {
-	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created}
+	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created, SeenCreated: p.SeenCreated}
 	if s.current(p) {
 		d.Hash = s.in.Set.Hash // by its generation, if not by its label
 	}

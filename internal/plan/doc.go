@@ -51,17 +51,25 @@
 //	    A pod whose last write has an unknown outcome counts as unavailable.
 //	    One that is ready, though not yet for MinReady, is deleted only while
 //	    the nodes of B without an available pod are at most MaxUnavailable.
-//	    With MaxSurge, it deletes an available pod only if the node has
-//	    another one, or may start no new one while more nodes have an
-//	    available pod than should run one.
+//	    With MaxSurge, it deletes a pod that is ready, for however short a
+//	    time, only if another one of the node is available, or if the node may
+//	    start no new one; an available one then only while more nodes have an
+//	    available pod than should run one. What waits after a write that failed
+//	    (Wait) is deleted by no update, and takes no part of the budget for it.
 //	I5  Excused is a node without an available pod that has not been Ready
-//	    since before its old pod was deleted and its new pod created. A node
-//	    that turns NotReady under the new revision is not excused. So a dead
-//	    node never wedges a rollout, and a revision that kills nodes is stopped.
-//	    A failed pod that is gone was part of this as long as its back-off is
-//	    remembered, which is 30 minutes. What an older revision did is no reason
-//	    not to excuse.
-//	I6  A new pod counts only after MinReady of unbroken readiness.
+//	    since before its old pod was deleted and its new pod created, or never.
+//	    A node that turns NotReady under the new revision is not excused, nor
+//	    is one that does while its old pod ends. So a dead node never wedges a
+//	    rollout, and a revision that kills nodes is stopped. Before and after
+//	    are in the order in which the process has seen them (Moment), never by
+//	    two clocks; of what came before it watched, what is not clearly before
+//	    (ClockMargin) is after. That a node changes between one way of not
+//	    being Ready and another is nothing new. A failed pod that is gone was
+//	    part of this as long as its back-off is remembered, which is 30
+//	    minutes. What an older revision did is no reason not to excuse.
+//	I6  A new pod counts only after MinReady of unbroken readiness, by the
+//	    clock of Now: the shell saw it become ready, or makes sure that it errs
+//	    to too late.
 //	I7  OnDelete deletes no pod for being outdated.
 //	I8  The same input in any order gives the same plan.
 //	I9  Status equals what a full recount of the snapshot gives.
@@ -69,7 +77,7 @@
 //	I11 (revisions) History keeps the limit of old revisions, and never drops
 //	    one with live pods.
 //	I12 One failing node never holds up another: verdicts are independent but
-//	    for the budget.
+//	    for the budget, and of that a node takes none for what was refused there.
 //	I13 A pod that was made from a newer template than Set is (Pod.Newer) is
 //	    left alone, and so is its node, until Set has caught up; only where the
 //	    node is gone nothing is left to wait for. So one that sees the DaemonSet

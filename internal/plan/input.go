@@ -16,7 +16,23 @@ type Input struct {
 	Gone map[string]bool
 	// Backoff holds, by node name, the back-off of pods that failed there.
 	Backoff map[string]Backoff
+	// Waits holds, by node name, how long nothing is to be written there.
+	Waits map[string]Wait
+	// Left names the nodes that have turned not Ready after a pod there was to be
+	// deleted which has gone since, and whose successor is not there yet.
+	Left map[string]bool
 }
+
+// Moment is a place in the order in which this process has seen things, or done
+// them: the later, the larger. Zero is before the process watched. The clocks of
+// other machines have no part in it, and neither has its own.
+type Moment int64
+
+// ClockMargin is how far apart the clocks of the cluster's machines may be. Of
+// what came before the process watched there are only times, each by the clock
+// of whoever wrote it: such a time counts as the earlier one only if it is
+// earlier by more than this.
+const ClockMargin = 15 * time.Minute
 
 // Spec is what a DaemonSet asks for.
 type Spec struct {
@@ -145,8 +161,14 @@ type Node struct {
 	Labels    map[string]string
 	Taints    []Taint
 	Ready     bool
-	// ReadyChanged is when Ready last changed; zero when not known.
+	// Down is when this process saw that the node was not Ready, which it has
+	// not been since; zero when it has not been Ready since the process watches.
+	Down Moment
+	// ReadyChanged is when Ready last changed between true and not true, as
+	// somebody wrote it; zero when not known.
 	ReadyChanged time.Time
+	// NeverReady says that the node has not been Ready since it exists.
+	NeverReady bool
 	// Changed is when the node was last seen to change in what others may act
 	// on: its labels, its taints, whether it is ready. By the clock of Now; zero
 	// when it was not seen to.
@@ -164,28 +186,37 @@ const (
 	Failed
 )
 
-// Pod is what the algorithm needs to know of a pod.
+// Pod is what the algorithm needs to know of a pod. Engines keep very many: the
+// small fields stand together.
 type Pod struct {
 	Name, UID string
 	// Node is the node that the pod runs on, or is meant for while it is not
 	// Bound. Empty when the pod names none.
 	Node string
-	// Bound says that spec.nodeName is set.
-	Bound bool
 	// Hash and Generation are the revision that the pod was made from.
 	Hash       string
 	Generation int64
-	Phase      Phase
-	Created    time.Time
-	Ready      bool
-	// ReadySince is when the pod became ready; meaningful while Ready.
+	// Created is by the clock of the API server.
+	Created time.Time
+	// SeenCreated is when this process first saw the pod, or began to create it.
+	SeenCreated Moment
+	// ReadySince is when the pod became ready, by the clock of Input.Now;
+	// meaningful while Ready.
 	ReadySince time.Time
+	// Deleted is when deletion was asked for; zero while it was not. It is
+	// the moment of the request, not the end of the grace period, by the clock
+	// of the API server.
+	Deleted time.Time
+	// SeenDeleted is when this process first saw that deletion was asked for,
+	// or began to ask for it, also while the outcome is Uncertain.
+	SeenDeleted Moment
+	Phase       Phase
+	// Bound says that spec.nodeName is set.
+	Bound bool
+	Ready bool
 	// WasReady says of a pod that is not Ready that it has been. It changes
 	// the reason that is given, never what is done.
 	WasReady bool
-	// Deleted is when deletion was asked for; zero while it was not. It is
-	// the moment of the request, not the end of the grace period.
-	Deleted time.Time
 	// Forced says that deletion without a grace period was asked for: there
 	// is nothing stronger left to ask.
 	Forced bool
@@ -248,11 +279,28 @@ type Backoff struct {
 	// zero when there is none. The scheduler then binds the successor, too.
 	Waited time.Time
 	// Hash is the revision of that pod, and First when the first pod of that
-	// revision was created whose end this back-off remembers.
-	Hash  string
-	First time.Time
+	// revision was created whose end this back-off remembers; FirstSeen is when
+	// this process saw that, as Pod.SeenCreated.
+	Hash      string
+	First     time.Time
+	FirstSeen Moment
 	// Remakes is the other kind of back-off: that of pods which do not last.
 	Remakes Remakes
+}
+
+// Wait is how long nothing is to be written on a node, because a write there was
+// refused or failed. The zero value is no wait.
+type Wait struct {
+	// Until is the end; zero while it is not known. Whoever carries out a plan then
+	// looks at the node again when the wait is over.
+	Until time.Time
+	// What was refused, and by whom, as far as that is known.
+	What string
+}
+
+// over says that the node need not wait, or has waited.
+func (w Wait) over(now time.Time) bool {
+	return w == Wait{} || !w.Until.IsZero() && !w.Until.After(now)
 }
 
 // Remakes counts the pods that were created on a node one soon after another,

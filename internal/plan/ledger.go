@@ -26,21 +26,25 @@ type slot struct {
 	touched bool
 }
 
-// Sight is everything that is known of one node at an instant. Node is nil
-// where there is no such node, Gone where that is certain. Look sorts Pods,
-// which are all those whose Pod.Node is Name, and keeps none of them.
+// Sight is everything that is known of one node at an instant: what Input holds
+// by its name. Node is nil where there is no such node, Gone where that is certain.
+// Look sorts Pods, which are all those whose Pod.Node is Name, and keeps none of
+// them.
 type Sight struct {
 	Name    string
 	Node    *Node
 	Pods    []*Pod
 	Gone    bool
 	Backoff Backoff
+	Wait    Wait
+	Left    bool
 }
 
 // Reset begins anew: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
-		in:      Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{}},
+		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
+			Waits: map[string]Wait{}, Left: map[string]bool{}},
 		slots:   make(map[string]*slot, len(l.slots)),
 		touched: l.touched[:0],
 	}
@@ -68,20 +72,38 @@ func (l *Ledger) Look(now time.Time, s Sight) {
 		return
 	}
 	l.in.Now = now
-	if s.Gone {
-		l.in.Gone[s.Name] = true
-	}
-	if s.Backoff != (Backoff{}) {
-		l.in.Backoff[s.Name] = s.Backoff
-	}
+	l.in.know(&s)
 	Classify(&l.in, s.Name, s.Node, s.Pods, &v.Verdict)
-	clear(l.in.Gone)
-	clear(l.in.Backoff)
+	l.in.forget()
 	if v.empty() {
 		delete(l.slots, s.Name)
 		return
 	}
 	l.enter(v)
+}
+
+// know and forget frame a look at one node: what is known of it besides the node
+// and its pods.
+func (in *Input) know(s *Sight) {
+	if s.Gone {
+		in.Gone[s.Name] = true
+	}
+	if s.Backoff != (Backoff{}) {
+		in.Backoff[s.Name] = s.Backoff
+	}
+	if s.Wait != (Wait{}) {
+		in.Waits[s.Name] = s.Wait
+	}
+	if s.Left {
+		in.Left[s.Name] = true
+	}
+}
+
+func (in *Input) forget() {
+	clear(in.Gone)
+	clear(in.Backoff)
+	clear(in.Waits)
+	clear(in.Left)
 }
 
 // empty says that the node has no pod and should have none: nothing is kept of

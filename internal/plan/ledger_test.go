@@ -47,7 +47,7 @@ func (k *kept) look(name string) {
 	if name == "" {
 		return
 	}
-	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name]}
+	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Wait: k.in.Waits[name], Left: k.in.Left[name]}
 	for i := range k.in.Nodes {
 		if k.in.Nodes[i].Name == name {
 			s.Node = &k.in.Nodes[i]
@@ -89,7 +89,7 @@ func (k *kept) differs() string {
 // change draws something that happens to one node, or to all.
 func (k *kept) change(t *rapid.T) {
 	name := fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "where"))
-	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "backoff", "no backoff", "time", "time", "spec"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "left", "backoff", "no backoff", "wait", "no wait", "time", "time", "spec"}).Draw(t, "what") {
 	case "node":
 		k.in.Nodes = slices.DeleteFunc(k.in.Nodes, func(n Node) bool { return n.Name == name })
 		k.in.Nodes = append(k.in.Nodes, drawNode(t, name))
@@ -110,6 +110,12 @@ func (k *kept) change(t *rapid.T) {
 		k.in.Pods = slices.DeleteFunc(k.in.Pods, func(p Pod) bool { return p.Node == name })
 	case "gone":
 		k.in.Gone[name] = !k.in.Gone[name]
+	case "left":
+		k.in.Left[name] = !k.in.Left[name]
+	case "wait":
+		k.in.Waits[name] = drawWait(t)
+	case "no wait":
+		delete(k.in.Waits, name)
 	case "backoff":
 		k.in.Backoff[name] = drawBackoff(t, "last-"+name)
 	case "no backoff":

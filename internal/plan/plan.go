@@ -49,10 +49,11 @@ type Delete struct {
 	// remembers it for the successor.
 	Waited bool
 	Reason Reason
-	// Hash is the revision that the pod counts as, and Created when it was
-	// created. Backoff.After keeps them.
-	Hash    string
-	Created time.Time
+	// Hash is the revision that the pod counts as, and Created and SeenCreated
+	// when it was created. Backoff.After keeps them.
+	Hash        string
+	Created     time.Time
+	SeenCreated Moment
 }
 
 // Verdict is what was decided for one node, and why.

@@ -47,6 +47,9 @@ func TestOnePodPerNode(t *testing.T) {
 					count[true]++
 				}
 			}
+			if w.waits(n.Name) {
+				continue
+			}
 			if count[true] > 1 || count[false] > 1 || !w.surges() && count[true]+count[false] > 1 {
 				t.Fatalf("%s ends with %v pods\n%s", n.Name, count, Render(out, w.in.Now))
 			}
@@ -91,6 +94,10 @@ func TestEviction(t *testing.T) {
 			case w.in.Set.Halt != NoReason:
 				if deleted {
 					t.Fatalf("%s is deleted although the set is halted", p.Name)
+				}
+			case w.waits(p.Node):
+				if deleted {
+					t.Fatalf("%s is deleted on a node where a write waits for its next try", p.Name)
 				}
 			case known && w.isHeld(p.Node):
 				if deleted {
@@ -154,7 +161,7 @@ func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 	for _, n := range w.in.Nodes {
 		pods := slices.DeleteFunc(w.podsOf(n.Name), func(p Pod) bool { return !isLive(p) && !p.Uncertain })
 		run, _ := w.runs(n)
-		if !run || w.isHeld(n.Name) || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
+		if !run || w.isHeld(n.Name) || w.waits(n.Name) || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
 			continue
 		}
 		if !slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == pods[0].Name && d.Reason == Outdated }) {
@@ -174,14 +181,17 @@ func TestSurgeBudget(t *testing.T) {
 		left := 0
 		for _, d := range out.Deletes {
 			p := w.pod(d.Pod)
-			if !w.isAvailable(p) || d.Reason != Outdated && d.Reason != Surged && d.Reason != TaintNotTolerated {
+			if !p.Ready || d.Reason != Outdated && d.Reason != Surged && d.Reason != TaintNotTolerated {
 				continue
 			}
 			n, _ := w.node(p.Node)
 			run, _ := w.runs(n)
 			other := slices.ContainsFunc(w.podsOf(p.Node), func(q Pod) bool { return q.Name != p.Name && w.isAvailable(q) })
 			if !other && run {
-				t.Fatalf("%s is the only available pod of its node\n%s", p.Name, Render(out, w.in.Now))
+				t.Fatalf("%s serves, and no other pod of its node is available\n%s", p.Name, Render(out, w.in.Now))
+			}
+			if !w.isAvailable(p) {
+				continue
 			}
 			if !other {
 				left++
@@ -340,6 +350,7 @@ func clone(in *Input) *Input {
 	c := *in
 	c.Nodes, c.Pods = slices.Clone(in.Nodes), slices.Clone(in.Pods)
 	c.Gone, c.Backoff = maps.Clone(in.Gone), maps.Clone(in.Backoff)
+	c.Waits, c.Left = maps.Clone(in.Waits), maps.Clone(in.Left)
 	return &c
 }
 

@@ -24,6 +24,7 @@ const (
 	WaitingForScheduler   // the pod waits for the scheduler to bind it
 	Unconfirmed           // the outcome of the last write is not known yet
 	NewerTemplate         // the pod is of a newer template than the one known
+	WriteFailed           // a write was refused or failed, and is tried again later
 
 	// Not eligible.
 	NotNamed           // the template names another node
@@ -68,6 +69,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to bind it to this node."},
 	Unconfirmed:           {"Unconfirmed", "The outcome of the last write to this pod is not known yet; nothing is done here until it is."},
 	NewerTemplate:         {"NewerTemplate", "The pod is of a newer template than the one that is known; nothing is done here until that one is."},
+	WriteFailed:           {"WriteFailed", "A write for this node was refused or failed and is tried again after a pause; meanwhile it takes no turn from other nodes."},
 
 	NotNamed:           {"NotNamed", "The pod template names another node."},
 	NotSelected:        {"NotSelected", "The node's labels do not match the node selector."},

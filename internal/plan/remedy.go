@@ -23,6 +23,7 @@ var remedies = [...]string{
 	WaitingForScheduler:   "kubectl describe pod says what the scheduler waits for: room, a port, a device, another pod.",
 	Unconfirmed:           "Waits for the API server's answer.",
 	NewerTemplate:         "Waits for the newest version of the DaemonSet.",
+	WriteFailed:           "Find out what refuses it (admission policy, webhook, quota): kubectl describe daemonset has the events.",
 	NotNamed:              "Change the template's spec.nodeName.",
 	NotSelected:           "Label the node, or change the template's nodeSelector.",
 	AffinityNotMatched:    "Label the node, or change the template's required node affinity.",

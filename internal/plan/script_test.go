@@ -24,8 +24,11 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	-- nodes --     one node a line: see parseNode
 //	-- pods --      one pod a line: see parsePod
 //	-- gone --      names of nodes that are known to be gone
+//	-- left --      names of nodes that a pod has left: see Input.Left
+//	-- waits --     NODE DURATION WHAT: see Input.Waits
 //	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused] [rev=HASH]
-//	                [created=AGE] [first=AGE] [remade=AGE again=N [by=N]]
+//	                [created=AGE] [first=AGE] [seen=MOMENT]
+//	                [remade=AGE again=N [by=N]]
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -86,6 +89,10 @@ func parseSection(in *Input, section, text string) (err error) {
 		in.Pods = nil
 	case "gone":
 		in.Gone = map[string]bool{}
+	case "left":
+		in.Left = map[string]bool{}
+	case "waits":
+		in.Waits = map[string]Wait{}
 	case "backoff":
 		in.Backoff = map[string]Backoff{}
 	default:
@@ -109,6 +116,12 @@ func parseSection(in *Input, section, text string) (err error) {
 			in.Pods = append(in.Pods, p)
 		case "gone":
 			in.Gone[words[0]] = true
+		case "left":
+			in.Left[words[0]] = true
+		case "waits":
+			var d time.Duration
+			d, err = time.ParseDuration(words[1])
+			in.Waits[words[0]] = Wait{Until: in.Now.Add(d), What: strings.Join(words[2:], " ")}
 		case "backoff":
 			in.Backoff[words[0]], err = parseBackoff(words[1:], in.Now)
 		}
@@ -227,7 +240,8 @@ func parseTaint(s string) (Taint, error) {
 }
 
 // parseNode reads: NAME [KEY=VALUE...] [taint:KEY[=VALUE]:EFFECT...]
-// [notready[=AGE]] [changed=AGE]. A node is Ready unless it says otherwise.
+// [notready[=AGE]] [down=MOMENT] [never] [changed=AGE]. A node is Ready unless it
+// says otherwise.
 func parseNode(words []string, now time.Time) (n Node, err error) {
 	n = Node{Name: words[0], UID: "uid-" + words[0], Ready: true, Labels: map[string]string{}}
 	for _, w := range words[1:] {
@@ -243,6 +257,10 @@ func parseNode(words []string, now time.Time) (n Node, err error) {
 		case key == "notready":
 			n.Ready = false
 			n.ReadyChanged, err = ago(value, now)
+		case key == "down":
+			n.Down, err = parseMoment(value)
+		case w == "never":
+			n.NeverReady = true
 		default:
 			n.Labels[key] = value
 		}
@@ -251,6 +269,11 @@ func parseNode(words []string, now time.Time) (n Node, err error) {
 		}
 	}
 	return n, nil
+}
+
+func parseMoment(s string) (Moment, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return Moment(n), err
 }
 
 // ago is the instant of an age; zero for none.
@@ -264,7 +287,8 @@ func ago(age string, now time.Time) (time.Time, error) {
 
 // parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
 // [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
-// [forced] [uncertain] [assumed] [newer]. A pod runs and is an hour old unless it says otherwise.
+// [forced] [uncertain] [assumed] [newer] [seen=MOMENT] [seendeleted=MOMENT]. A
+// pod runs and is an hour old unless it says otherwise.
 func parsePod(words []string, now time.Time) (p Pod, err error) {
 	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
 		Phase: Running, Created: now.Add(-time.Hour)}
@@ -285,6 +309,10 @@ func parsePod(words []string, now time.Time) (p Pod, err error) {
 			p.ReadySince, err = ago(value, now)
 		case "deleted":
 			p.Deleted, err = ago(value, now)
+		case "seen":
+			p.SeenCreated, err = parseMoment(value)
+		case "seendeleted":
+			p.SeenDeleted, err = parseMoment(value)
 		default:
 			err = podFlag(&p, w)
 		}
@@ -341,6 +369,8 @@ func parseBackoff(words []string, now time.Time) (b Backoff, err error) {
 			b.Created, err = ago(value, now)
 		case "first":
 			b.First, err = ago(value, now)
+		case "seen":
+			b.FirstSeen, err = parseMoment(value)
 		case "refused":
 			b.Refused = true
 		case "remade":

@@ -12,7 +12,8 @@ import (
 // drawInput makes a small, odd world. Ages are from a few values, so that equal
 // times, and times just before and after others, are common.
 func drawInput(t *rapid.T) *Input {
-	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{}}
+	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{},
+		Waits: map[string]Wait{}, Left: map[string]bool{}}
 	for i := range rapid.IntRange(0, 5).Draw(t, "nodes") {
 		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
 	}
@@ -27,6 +28,10 @@ func drawInput(t *rapid.T) *Input {
 		if rapid.IntRange(0, 3).Draw(t, "backoff") == 0 {
 			in.Backoff[name] = drawBackoff(t, "last-"+name)
 		}
+		if rapid.IntRange(0, 7).Draw(t, "waits") == 7 {
+			in.Waits[name] = drawWait(t)
+		}
+		in.Left[name] = rapid.IntRange(0, 7).Draw(t, "left") == 7
 	}
 	return in
 }
@@ -57,7 +62,7 @@ func drawAmount(t *rapid.T, label string) Amount {
 }
 
 func drawAge(t *rapid.T) time.Time {
-	s := rapid.SampledFrom([]int{0, 1, 29, 30, 31, 60, 61, 3600}).Draw(t, "age")
+	s := rapid.SampledFrom([]int{0, 1, 29, 30, 31, 60, 930, 931, 3600}).Draw(t, "age")
 	return scriptNow().Add(-time.Duration(s) * time.Second)
 }
 
@@ -65,8 +70,15 @@ func drawDelay(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, time.Second, 31 * time.Second, 15 * time.Minute}).Draw(t, "delay")
 }
 
+func drawWait(t *rapid.T) Wait {
+	return Wait{Until: drawAge(t).Add(drawDelay(t)), What: "create: refused"}
+}
+
+// drawMoment draws from a few, so that equal ones are common; many are none.
+func drawMoment(t *rapid.T) Moment { return Moment(max(rapid.IntRange(-3, 4).Draw(t, "moment"), 0)) }
+
 func drawBackoff(t *rapid.T, pod string) Backoff {
-	b := Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: pod, Created: drawAge(t), First: drawAge(t),
+	b := Backoff{Last: drawAge(t), Delay: drawDelay(t), Pod: pod, Created: drawAge(t), First: drawAge(t), FirstSeen: drawMoment(t),
 		Hash: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "hash"), Refused: rapid.Bool().Draw(t, "refused")}
 	if b.First.After(b.Created) {
 		b.First = b.Created
@@ -95,6 +107,7 @@ func drawNode(t *rapid.T, name string) Node {
 	if rapid.IntRange(0, 2).Draw(t, "changed") == 0 {
 		n.Changed = drawAge(t)
 	}
+	n.Down, n.NeverReady = drawMoment(t), rapid.IntRange(0, 9).Draw(t, "never") == 9
 	return n
 }
 
@@ -106,13 +119,13 @@ func drawPod(t *rapid.T, name string) Pod {
 		Hash:       rapid.SampledFrom([]string{"a", "a", "b"}).Draw(t, "hash"),
 		Generation: rapid.SampledFrom([]int64{0, 6, 7}).Draw(t, "gen"),
 		Phase:      rapid.SampledFrom([]Phase{Pending, Running, Running, Running, Failed, Succeeded}).Draw(t, "phase"),
-		Created:    drawAge(t),
-		Ready:      rapid.Bool().Draw(t, "ready"),
-		Uncertain:  rapid.IntRange(0, 9).Draw(t, "uncertain") == 0,
-		Refused:    rapid.Bool().Draw(t, "refused"),
-		Forced:     rapid.Bool().Draw(t, "forced"),
-		WasReady:   rapid.Bool().Draw(t, "wasready"),
-		Newer:      rapid.IntRange(0, 14).Draw(t, "newer") == 14,
+		Created:    drawAge(t), SeenCreated: drawMoment(t),
+		Ready:     rapid.Bool().Draw(t, "ready"),
+		Uncertain: rapid.IntRange(0, 9).Draw(t, "uncertain") == 0,
+		Refused:   rapid.Bool().Draw(t, "refused"),
+		Forced:    rapid.Bool().Draw(t, "forced"),
+		WasReady:  rapid.Bool().Draw(t, "wasready"),
+		Newer:     rapid.IntRange(0, 14).Draw(t, "newer") == 14,
 	}
 	p.Assumed = p.Uncertain && rapid.Bool().Draw(t, "assumed")
 	if rapid.IntRange(0, 9).Draw(t, "homeless") == 0 {
@@ -122,7 +135,7 @@ func drawPod(t *rapid.T, name string) Pod {
 		p.ReadySince = drawAge(t)
 	}
 	if rapid.IntRange(0, 3).Draw(t, "deleted") == 0 {
-		p.Deleted = drawAge(t)
+		p.Deleted, p.SeenDeleted = drawAge(t), drawMoment(t)
 	}
 	if p.Assumed { // nothing has been seen of it
 		p.Phase, p.Ready, p.Deleted = Pending, false, time.Time{}
@@ -177,31 +190,41 @@ func (w twin) runs(n Node) (run, keep bool) {
 }
 
 func (w twin) isExcused(n Node) bool {
-	if n.Ready || n.ReadyChanged.IsZero() {
-		return false
+	if n.Ready || n.NeverReady {
+		return !n.Ready
 	}
-	moments := []time.Time{}
+	type work struct {
+		seen    Moment
+		written time.Time
+	}
+	all := []work{}
 	for _, p := range w.podsOf(n.Name) {
 		if w.isCurrent(p) {
-			moments = append(moments, p.Created)
-		} else if !p.Deleted.IsZero() {
-			moments = append(moments, p.Deleted)
-		}
-	}
-	for _, m := range moments {
-		if !n.ReadyChanged.Before(m) {
-			return false
+			all = append(all, work{p.SeenCreated, p.Created})
+		} else if !p.Deleted.IsZero() || p.Uncertain {
+			all = append(all, work{p.SeenDeleted, p.Deleted})
 		}
 	}
 	b := w.in.Backoff[n.Name]
-	remembered := b.Delay > 0 && w.in.Now.Sub(b.Last) <= 30*time.Minute && b.Hash == w.in.Set.Hash
-	return !remembered || n.ReadyChanged.Before(b.First)
+	if b.Delay > 0 && w.in.Now.Sub(b.Last) <= 30*time.Minute && b.Hash == w.in.Set.Hash {
+		all = append(all, work{b.FirstSeen, b.First})
+	}
+	isOlder := func(o work) bool { // the node's trouble
+		if n.Down > 0 || o.seen > 0 {
+			return o.seen > n.Down
+		}
+		return !n.ReadyChanged.IsZero() && o.written.Sub(n.ReadyChanged) > 15*time.Minute
+	}
+	return !w.in.Left[n.Name] && !slices.ContainsFunc(all, func(o work) bool { return !isOlder(o) })
 }
 
 // isHeld says that the node has a pod of a newer template (I13).
 func (w twin) isHeld(node string) bool {
 	return slices.ContainsFunc(w.podsOf(node), func(p Pod) bool { return p.Newer })
 }
+
+// waits says that nothing is written there for now.
+func (w twin) waits(node string) bool { return w.in.Waits[node].Until.Sub(w.in.Now) > 0 }
 
 // b is the set B of I4, without and with an available pod.
 func (w twin) b() (down, serving int) {

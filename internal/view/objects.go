@@ -24,6 +24,7 @@ func Node(n *corev1.Node) plan.Node {
 		// A node that has never said whether it is ready has not been ready
 		// since it exists.
 		ReadyChanged: n.CreationTimestamp.Time,
+		NeverReady:   true,
 	}
 	for _, t := range n.Spec.Taints {
 		// A taint of unknown effect has no effect.
@@ -35,10 +36,16 @@ func Node(n *corev1.Node) plan.Node {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
 			out.ReadyChanged = c.LastTransitionTime.Time
+			out.NeverReady = !out.Ready && out.ReadyChanged.Sub(n.CreationTimestamp.Time).Abs() <= registrationSlack
 		}
 	}
 	return out
 }
+
+// registrationSlack is how far from its creation a node that registers may write
+// that it is not Ready. It is written by the kubelet's clock, the creation by the
+// API server's: where these are further apart, the node may have been Ready.
+const registrationSlack = 5 * time.Second
 
 // shared copies labels.
 func shared(labels map[string]string) map[string]string {

@@ -130,7 +130,7 @@ func TestNode(t *testing.T) {
 			{Key: "e", Effect: corev1.TaintEffectNoExecute},
 		}},
 	}
-	want := plan.Node{Name: "n", UID: "u", Labels: map[string]string{"a": "b"}, ReadyChanged: at(10).Time, Taints: []plan.Taint{
+	want := plan.Node{Name: "n", UID: "u", Labels: map[string]string{"a": "b"}, ReadyChanged: at(10).Time, NeverReady: true, Taints: []plan.Taint{
 		{Key: "k", Value: "v", Effect: plan.NoSchedule},
 		{Key: "p", Effect: plan.PreferNoSchedule},
 		{Key: "e", Effect: plan.NoExecute},

@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+func forbidden(pod, why string) error {
+	return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod, errors.New(why))
+}
+
+// surge makes an update start new pods first.
+func surge(n int) func(*appsv1.DaemonSet) {
+	return func(ds *appsv1.DaemonSet) {
+		zero, some := intstr.FromInt32(0), intstr.FromInt(n)
+		ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable, ds.Spec.UpdateStrategy.RollingUpdate.MaxSurge = &zero, &some
+	}
+}
+
+// What is refused on one node does not hold the update of the others, whether
+// that is the answer of a policy or of a webhook that fails, a delete, a create of
+// a surge, or a patch; and the metrics say so (I12).
+func TestWhatIsRefusedHoldsNoRoom(t *testing.T) {
+	const nodes = 6
+	broken := apierrors.NewInternalError(errors.New("failed calling webhook: connection refused"))
+	for name, test := range map[string]struct {
+		set    func(*appsv1.DaemonSet)
+		refuse func(r request, held *corev1.Pod) error
+	}{
+		"delete": {func(*appsv1.DaemonSet) {}, func(r request, held *corev1.Pod) error {
+			if r.is("delete", "pods") && r.name == held.Name {
+				return forbidden(held.Name, "admission webhook denied the request: protected")
+			}
+			return nil
+		}},
+		"delete fails": {func(*appsv1.DaemonSet) {}, func(r request, held *corev1.Pod) error {
+			if r.is("delete", "pods") && r.name == held.Name {
+				return broken
+			}
+			return nil
+		}},
+		"surge": {surge(1), func(r request, held *corev1.Pod) error {
+			if r.is("create", "pods") && decode(r.body).(*corev1.Pod).Spec.NodeName == held.Spec.NodeName {
+				return forbidden("x", "admission webhook denied the request")
+			}
+			return nil
+		}},
+		"surge fails": {surge(1), func(r request, held *corev1.Pod) error {
+			if r.is("create", "pods") && decode(r.body).(*corev1.Pod).Spec.NodeName == held.Spec.NodeName {
+				return broken
+			}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				m := NewMonitor()
+				c.addNodes(nodes)
+				c.addSet(test.set)
+				c.start(func(cfg *Config) { cfg.Monitor = m })
+				c.run(20 * time.Second)
+				held := c.podOn("node-01")
+				c.intercept(func(r request) (error, bool) { return test.refuse(r, held), false })
+				c.watchBudget(nodes, 1)
+				c.editSet(image("agent:2"))
+				c.run(5 * time.Minute)
+				if n := c.updated("agent:2"); n != nodes-1 {
+					t.Errorf("%d of %d other nodes are updated: %+v", n, nodes-1, c.set().Status)
+				}
+				for at := time.Now(); metrics(t, m)["daemonset_nodes{reason=WriteFailed}"] != 1; c.run(time.Second) {
+					if time.Since(at) > time.Minute {
+						t.Fatalf("the metrics do not say that a node waits: %v", metrics(t, m))
+					}
+				}
+				c.intercept(nil)
+				c.run(3 * time.Minute)
+				c.covered(nodes, "agent:2")
+			})
+		})
+	}
+}
+
+// A node that waits for its next try says what was refused, without the name of
+// the pod: nodes that fare alike share one text.
+func TestWhatWasRefusedIsSaid(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.intercept(func(r request) (error, bool) {
+			if r.is("create", "pods") {
+				name := decode(r.body).(*corev1.Pod).Name
+				return forbidden(name, "admission webhook denied the request: "+strings.Repeat("long ", 100)), false
+			}
+			return nil, false
+		})
+		seen := map[string]int{}
+		c.start(func(cfg *Config) {
+			inner := cfg.decided
+			cfg.decided = func(e *engine, set *setEntry, st *state) {
+				inner(e, set, st)
+				clear(seen)
+				for i := range 3 {
+					w := st.waitOf(fmt.Sprintf("node-%02d", i+1), st.now)
+					seen[w.What]++
+				}
+			}
+		})
+		c.run(10 * time.Second)
+		for what, n := range seen {
+			if n != 3 || len(what) > maxBlame+20 || !strings.HasPrefix(what, "create: pods is forbidden: admission webhook denied the request: long") {
+				t.Errorf("%d nodes say %q", n, what)
+			}
+		}
+		if len(seen) != 1 {
+			t.Errorf("%d texts: %v", len(seen), seen)
+		}
+	})
+}
+
+// A pod whose owner or label cannot be changed puts off its node alone.
+func TestRefusedPatchHoldsNoRoom(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(4)
+		c.addSet()
+		c.start()
+		c.run(20 * time.Second)
+		lost := c.podOn("node-01").Name
+		c.intercept(func(r request) (error, bool) {
+			if r.is("patch", "pods") && r.name == lost {
+				return forbidden(lost, "admission webhook denied the request"), false
+			}
+			return nil, false
+		})
+		c.editPod(lost, func(p *corev1.Pod) { p.Labels["app"] = "other" }) // no longer selected: to be released
+		c.run(time.Second)
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		if n := c.updated("agent:2"); n != 3 {
+			t.Errorf("%d of 3 other nodes are updated: %+v", n, c.set().Status)
+		}
+	})
+}
+
+// A pod that changes all the time in what is of no concern is updated like the
+// others, and costs a few requests.
+func TestBusyPodIsUpdated(t *testing.T) {
+	for _, every := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
+		t.Run(every.String(), func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.addNodes(3)
+				c.addSet()
+				c.start()
+				c.run(10 * time.Second)
+				c.slowDown(func(r request) time.Duration {
+					if r.is("delete", "pods") || r.is("get", "pods") {
+						return 10 * time.Millisecond
+					}
+					return 0
+				})
+				old := c.podOn("node-01")
+				var tries atomic.Int32
+				c.intercept(func(r request) (error, bool) {
+					if r.is("delete", "pods") && r.name == old.Name {
+						tries.Add(1)
+					}
+					return nil, false
+				})
+				c.editSet(image("agent:2"))
+				for i := 0; i < min(int(20*time.Second/every), 2000); i++ {
+					c.editPod(old.Name, func(p *corev1.Pod) {
+						if p.UID == old.UID && p.DeletionTimestamp == nil {
+							p.Annotations = map[string]string{"beat": fmt.Sprint(i)}
+						}
+					})
+					c.run(every)
+				}
+				c.run(20 * time.Second)
+				c.covered(3, "agent:2")
+				if n := tries.Load(); n > 2*(maxConflicts+2) {
+					t.Errorf("%d deletes were tried", n)
+				}
+			})
+		})
+	}
+}
+
+// A pod that has become ready just before it is deleted for not being ready stays,
+// however often it changes otherwise.
+func TestBusyPodThatBecomesReadyStays(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		c.deny("delete pods")
+		one, two := c.podOn("node-01"), c.podOn("node-02")
+		c.editPod(one.Name, func(p *corev1.Pod) { ready(p, false) })
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Second)
+		beat := 0
+		c.intercept(func(r request) (error, bool) {
+			if r.is("delete", "pods") && r.name == one.Name {
+				beat++
+				c.editPod(one.Name, func(p *corev1.Pod) {
+					p.Annotations = map[string]string{"beat": fmt.Sprint(beat)}
+					ready(p, beat > maxConflicts+1)
+				})
+				if beat == 1 {
+					c.editPod(two.Name, func(p *corev1.Pod) { ready(p, false) }) // the budget is spent
+				}
+			}
+			return nil, false
+		})
+		c.mu.Lock()
+		delete(c.denied, "delete pods")
+		c.mu.Unlock()
+		c.run(time.Minute)
+		c.covered(2, "agent:2")
+		if beat <= maxConflicts+1 {
+			t.Errorf("%d deletes: the pod was not busy", beat)
+		}
+	})
+}
