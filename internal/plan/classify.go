@@ -34,8 +34,11 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 
 // keepOrder sorts the pods of one node so that, of two, the first is kept (I1).
 func (in *Input) keepOrder(a, b *Pod) int {
-	return cmp.Or(first(in.available(a), in.available(b)), elder(a, b))
+	return cmp.Or(first(in.available(a), in.available(b)), first(a.serves(), b.serves()), elder(a, b))
 }
+
+// serves says that the pod does something for its node, for however short a time.
+func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain }
 
 // elder is the part of keepOrder that time does not change. It is total (I8).
 func elder(a, b *Pod) int {
@@ -92,6 +95,7 @@ type site struct {
 	newest      *Pod // of all
 	best        *Pod // the one that the status is taken from; nil when all are deleted
 	present     bool // there is a pod that counts as scheduled
+	served      bool // there is one that is ready, for however short a time
 }
 
 func survey(in *Input, node *Node, pods []*Pod) site {
@@ -126,6 +130,7 @@ func (s *site) add(p *Pod) {
 	if s.newest == nil || p.Created.After(s.newest.Created) {
 		s.newest = p
 	}
+	s.served = s.served || p.serves()
 	if p.Uncertain && s.uncertain == nil {
 		s.uncertain = p
 	}
@@ -235,7 +240,7 @@ func (s *site) account(v *Verdict) {
 	// A node that only keeps its pod is not updated: a pod there that does not
 	// serve, and is outdated or never got there, is nothing to wait for.
 	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil && s.cur.Bound)
-	v.counted = holds && (serves || !s.excused(v))
+	v.counted = holds && (s.served || !s.excused(v))
 	v.down = v.counted && !serves
 	// A current pod that failed still takes its place: a revision whose pods
 	// fail must not walk from node to node.

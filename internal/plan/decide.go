@@ -233,7 +233,10 @@ func (s *site) handOver(v *Verdict) {
 // budget counts it in any case, and waiting would let a bad update block the
 // good one that follows it. One that is ready, but not yet for MinReady, is
 // down as well, yet it serves: it goes only while the budget holds (Roll), or
-// all would go at once when MinReady is raised, or when all have just come back.
+// all would go at once when MinReady is raised, when all have just come back, or
+// when an engine has just started that has not seen since when they are ready. For
+// the same reason the successor of one that is ready takes a slot of MaxSurge, and
+// one that is to leave does so only while others serve.
 //
 // A node that only keeps its pod is not updated: its successor would not be
 // started, and NoSchedule keeps what runs. With surge the pod leaves, since
@@ -246,7 +249,7 @@ func (s *site) renew(v *Verdict) {
 		v.Reason, v.Detail = WaitingForDeletion, p.Name
 	case !s.fit.Run && !s.surges():
 		s.keep(v, p)
-	case !s.fit.Run && s.available(p):
+	case !s.fit.Run && p.Ready:
 		v.Reason, v.Detail, v.candidate = TaintKeepsPod, s.fit.Detail, leave
 		s.remove(v, p, TaintNotTolerated)
 	case !s.fit.Run:
@@ -258,7 +261,7 @@ func (s *site) renew(v *Verdict) {
 	case s.surges():
 		s.create(v, Surge)
 		v.Reason = v.creates[0].Reason
-		if s.available(p) {
+		if p.Ready {
 			v.Reason, v.candidate = BudgetSpent, surge
 		}
 	case s.available(p):

@@ -31,7 +31,7 @@
 //	I1  A node has at most one pod of a DaemonSet that is not terminating; with
 //	    MaxSurge, at most one of the old and one of the current revision. Of
 //	    more, however they came about, one is kept: an available one before
-//	    others, then a bound one, as only that can run, then the oldest, which
+//	    others, then one that is ready, then a bound one, as only that can run, then the oldest, which
 //	    has proven itself, then the first by name. So an available pod is never
 //	    deleted as a duplicate but beside another one.
 //	I2  A pod is created only for a node that the template's node name, node
@@ -56,8 +56,9 @@
 //	    start no new one; an available one then only while more nodes have an
 //	    available pod than should run one. What waits after a write that failed
 //	    (Wait) is deleted by no update, and takes no part of the budget for it.
-//	I5  Excused is a node without an available pod that has not been Ready
-//	    since before its old pod was deleted and its new pod created, or never.
+//	I5  Excused is a node none of whose pods is ready and that has not been
+//	    Ready since before its old pod was deleted and its new pod created, or
+//	    never.
 //	    A node that turns NotReady under the new revision is not excused, nor
 //	    is one that does while its old pod ends. So a dead node never wedges a
 //	    rollout, and a revision that kills nodes is stopped. Before and after

@@ -217,7 +217,7 @@ func slots(t *rapid.T, w twin, out *Plan) {
 		}
 	}
 	for _, c := range out.Creates {
-		if slices.ContainsFunc(w.podsOf(c.Node), func(p Pod) bool { return w.isAvailable(p) }) {
+		if slices.ContainsFunc(w.podsOf(c.Node), func(p Pod) bool { return isLive(p) && p.Ready }) {
 			taken++
 		}
 	}
@@ -253,7 +253,11 @@ func TestDuplicatesServe(t *testing.T) {
 			deleted[d.Pod] = true
 		}
 		kept := func(p Pod) bool { return !deleted[p.Name] && w.isAvailable(p) }
+		ready := func(p Pod) bool { return !deleted[p.Name] && isLive(p) && p.Ready }
 		for _, d := range out.Deletes {
+			if d.Reason == Duplicate && w.pod(d.Pod).Ready && !slices.ContainsFunc(w.podsOf(d.Node), ready) {
+				t.Fatalf("%s is ready, and nothing else that stays is\n%s", d.Pod, Render(out, w.in.Now))
+			}
 			if d.Reason == Duplicate && w.isAvailable(w.pod(d.Pod)) && !slices.ContainsFunc(w.podsOf(d.Node), kept) {
 				t.Fatalf("%s is available, and nothing else that stays is\n%s", d.Pod, Render(out, w.in.Now))
 			}

@@ -238,7 +238,7 @@ func (w twin) b() (down, serving int) {
 		switch {
 		case slices.ContainsFunc(pods, w.isAvailable):
 			serving++
-		case !w.isExcused(n):
+		case slices.ContainsFunc(pods, func(p Pod) bool { return isLive(p) && p.Ready && !p.Uncertain }) || !w.isExcused(n):
 			down++
 		}
 	}

@@ -19,18 +19,28 @@ type pod struct {
 	nodeUID string // the node that it is bound to
 	renamed bool   // someone else has changed its revision
 	doomed  int    // the process whose delete marked it; 0: none, or someone else
+	heir    bool   // its predecessor was deleted before the node's trouble, and gone before it came
+	// What is true, not what is written: the versions in which it was created
+	// and its deletion asked for, and since when it is ready.
+	createdIn, deletedIn uint64
+	readyAt              time.Duration
+	readyStamp           time.Time // the last as the kubelet has written it
 }
 
 // node is a node as the API holds it, and the machine behind it.
 type node struct {
 	plan.Node
 	version uint64
-	joined  time.Time // as the API shows it
-	alive   bool      // its kubelet runs
-	full    bool      // its kubelet refuses pods, and the scheduler knows why
-	misfit  bool      // the same, and the scheduler does not
-	forbids bool      // its kubelet refuses pods for good: they fail
-	cordon  bool
+	// turned is the version in which it was no longer Ready, wasReady that it
+	// ever has been: what is true, not what is written.
+	turned   uint64
+	wasReady bool
+	joined   time.Time // as the API shows it
+	alive    bool      // its kubelet runs
+	full     bool      // its kubelet refuses pods, and the scheduler knows why
+	misfit   bool      // the same, and the scheduler does not
+	forbids  bool      // its kubelet refuses pods for good: they fail
+	cordon   bool
 }
 
 // daemonSet is the DaemonSet as the API holds it.
@@ -80,11 +90,15 @@ type api struct {
 
 	quota       int // how many pods there may be; -1: no limit
 	banned      map[string]bool
-	unscheduled bool // the scheduler stands still
+	unscheduled bool            // the scheduler stands still
+	guarded     map[string]bool // nodes whose pods may not be deleted
+	left        map[string]bool // nodes that have turned not Ready after the deletion of a pod that has gone since
 	terminating bool
 }
 
-func newAPI(w *world) *api { return &api{w: w, quota: -1, banned: map[string]bool{}} }
+func newAPI(w *world) *api {
+	return &api{w: w, quota: -1, banned: map[string]bool{}, guarded: map[string]bool{}, left: map[string]bool{}}
+}
 
 func (a *api) next() uint64 {
 	a.version++
@@ -139,10 +153,15 @@ func (a *api) putNode(name string, change func(*node)) {
 	if i >= 0 {
 		n = *a.nodes[i]
 	} else {
-		n.Name, n.UID, n.joined = name, a.uid("node"), a.w.stamp()
+		n.Name, n.UID, n.joined = name, a.uid("node"), a.w.stampOf("api")
 	}
+	wasReady := n.Ready
 	change(&n)
 	n.version = a.next()
+	if !n.Ready && (wasReady || i < 0) {
+		n.turned = n.version
+	}
+	n.wasReady = n.wasReady || n.Ready
 	if i >= 0 {
 		a.nodes[i] = &n
 	} else {
@@ -173,6 +192,9 @@ func (a *api) putPod(p *pod, change func(*pod)) *pod {
 	q := *p
 	change(&q)
 	q.version = a.next()
+	if p.Deleted.IsZero() && !q.Deleted.IsZero() {
+		q.deletedIn = q.version
+	}
 	a.pods[slices.Index(a.pods, p)] = &q
 	a.log(pods, event{pod: &q})
 	a.w.kubelets.saw(&q)
@@ -181,6 +203,9 @@ func (a *api) putPod(p *pod, change func(*pod)) *pod {
 
 func (a *api) removePod(p *pod) {
 	a.w.tracef("api      %s is gone", p.Name)
+	if n := a.node(p.Node); n != nil && !n.Ready && p.deletedIn != 0 && p.deletedIn < n.turned {
+		a.left[p.Node] = true
+	}
 	a.pods = slices.DeleteFunc(a.pods, func(o *pod) bool { return o.UID == p.UID })
 	q := *p
 	q.version = a.next()
@@ -201,15 +226,18 @@ func (a *api) create(w *write, name string) answer {
 		return answer{code: overQuota}
 	}
 	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash, Generation: w.set.spec.Generation,
-		Bound: !w.create.ByScheduler, Created: a.w.stamp()}}
+		Bound: !w.create.ByScheduler, Created: a.w.stampOf("api")}}
 	if n == nil {
 		a.w.kubelets.collect(p.Node)
 	} else if p.Bound {
 		p.nodeUID = n.UID
 	}
+	p.heir = a.left[p.Node]
+	delete(a.left, p.Node)
 	a.w.tracef("api      %s is created on %s", name, p.Node)
 	a.w.check.creating(p)
 	p.version = a.next()
+	p.createdIn = p.version
 	a.pods = append(a.pods, p)
 	a.log(pods, event{pod: p})
 	a.w.kubelets.saw(p)
@@ -224,6 +252,8 @@ func (a *api) delete(w *write) answer {
 		return answer{code: notFound}
 	case p.UID != w.remove.UID, w.version != 0 && p.version != w.version:
 		return answer{code: conflict}
+	case a.guarded[p.Node]:
+		return answer{code: refused}
 	}
 	a.w.check.deleting(p, w)
 	return a.mark(p, w.remove.Now, w.owner.process)
@@ -245,7 +275,7 @@ func (a *api) mark(p *pod, force bool, process int) answer {
 	}
 	p = a.putPod(p, func(p *pod) {
 		if p.Deleted.IsZero() {
-			p.Deleted, p.doomed = a.w.stamp(), process
+			p.Deleted, p.doomed = a.w.stampOf("api"), process
 		}
 		p.Forced = force
 	})

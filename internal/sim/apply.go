@@ -20,16 +20,20 @@ const (
 
 // write is one create or delete of a plan.
 type write struct {
-	owner   *controller
-	set     *daemonSet // as decided on
-	hash    string
-	create  *plan.Create // nil for a delete
-	remove  *plan.Delete // nil for a create
-	version uint64       // the only one that may be deleted; 0: any
-	ready   bool         // the pod that is deleted was seen to be ready
-	known   []string     // the pods that a create was decided beside
-	names   []string     // those that a create has sent
-	read    bool         // the pod of a delete without an answer was read since
+	owner     *controller
+	set       *daemonSet // as decided on
+	hash      string
+	create    *plan.Create // nil for a delete
+	remove    *plan.Delete // nil for a create
+	version   uint64       // the only one that may be deleted; 0: any
+	ready     bool         // the pod that is deleted was seen to be ready
+	known     []string     // the pods that a create was decided beside
+	names     []string     // those that a create has sent
+	rests     *pod         // the pod that a delete is of, as it was decided on
+	began     plan.Moment  // when it was started
+	startedIn uint64       // what the API was at then
+	missed    int          // versions of the pod that it has missed
+	read      bool         // the pod of a delete without an answer was read since
 }
 
 func (w *write) node() string {
@@ -81,13 +85,17 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 			switch {
 			case w.remove != nil && p.UID == w.remove.UID:
 				p.Uncertain = p.Deleted.IsZero()
+				if p.Uncertain {
+					p.SeenDeleted = w.began
+				}
 			case w.create != nil && p.Node == w.create.Node && slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID):
 				p.Uncertain, shown = true, true
+				p.SeenCreated = min(p.SeenCreated, w.began)
 			}
 		}
 		if w.create != nil && !shown {
 			more = append(more, plan.Pod{Name: w.names[len(w.names)-1], Node: w.create.Node,
-				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.set.spec.Generation, Created: now, Uncertain: true})
+				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.set.spec.Generation, Created: now, SeenCreated: w.began, Uncertain: true})
 		}
 	}
 	return more
@@ -103,6 +111,7 @@ func (a *applier) pump() {
 		w := a.pending[0]
 		a.pending = a.pending[1:]
 		a.started = append(a.started, w)
+		w.began, w.startedIn = a.c.index.order.moment(), a.c.w.api.version
 		if w.create != nil {
 			a.create(w, 0)
 		} else {
@@ -194,7 +203,7 @@ func (a *applier) create(w *write, salt int) {
 	c.send(true, func() answer { c.w.check.arrived("create", w); return c.w.api.create(w, name) }, func(r answer) {
 		switch r.code {
 		case ok:
-			a.end(w, ok, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.acknowledge(r.pod, w) })
 		case exists:
 			a.claim(w, name, salt)
 		case unknown:
@@ -221,7 +230,7 @@ func (a *applier) claim(w *write, name string, salt int) {
 		case r.pod.Node != w.create.Node || slices.Contains(w.known, r.pod.UID):
 			a.create(w, salt+1)
 		default:
-			a.end(w, ok, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.acknowledge(r.pod, w) })
 		}
 	})
 }
@@ -232,7 +241,7 @@ func (a *applier) settleCreate(w *write, name string, pause time.Duration) {
 	c.send(false, func() answer { return c.w.api.get(name) }, func(r answer) {
 		switch {
 		case r.code == ok && r.pod.Node == w.create.Node && !slices.Contains(w.known, r.pod.UID):
-			a.end(w, ok, func() { c.index.assume(r.pod) })
+			a.end(w, ok, func() { c.index.acknowledge(r.pod, w) })
 		case r.code == ok, r.code == notFound:
 			a.end(w, unknown, nil)
 		default:
@@ -251,10 +260,12 @@ func (a *applier) delete(w *write) {
 				if r.gone {
 					c.index.bury(w.remove.UID)
 				} else {
-					c.index.assume(r.pod)
+					c.index.acknowledge(r.pod, w)
 				}
 			})
-		case conflict, notFound:
+		case conflict:
+			a.deleteAgain(w)
+		case notFound:
 			a.settleDelete(w, r.code, 50*time.Millisecond)
 		case unknown:
 			if c.w.bug == TrustNoAnswer {
@@ -269,11 +280,38 @@ func (a *applier) delete(w *write) {
 	})
 }
 
+// deleteAgain sends a delete again that has missed the pod's version, if the pod
+// has changed in nothing that matters.
+func (a *applier) deleteAgain(w *write) {
+	c := a.c
+	c.send(false, func() answer { return c.w.api.get(w.remove.Pod) }, func(r answer) {
+		w.missed++
+		if r.code != ok || w.version == 0 || !alike(r.pod, w.rests) || w.missed > maxConflicts && !w.rests.Ready {
+			a.settleDelete(w, conflict, 50*time.Millisecond)
+			return
+		}
+		w.version = r.pod.version
+		if w.missed > maxConflicts {
+			w.version = 0
+		}
+		a.delete(w)
+	})
+}
+
+// maxConflicts is package engine's.
+const maxConflicts = 3
+
+// alike says that two versions of a pod are the same to a rollout.
+func alike(a, b *pod) bool {
+	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
+		a.Deleted.IsZero() && b.Deleted.IsZero()
+}
+
 // removed is the end of a delete that happened.
 func (a *applier) removed(w *write, learn func()) {
 	d := *w.remove
 	if d.Reason == plan.PodFailed || d.Reason == plan.PodSucceeded || d.Reason == plan.PodRefused {
-		a.c.backoff[d.Node] = a.c.backoff[d.Node].After(d, a.c.w.clock())
+		a.c.backoff[d.Node] = a.c.backoff[d.Node].After(d, a.c.clock())
 	}
 	if d.Waited && a.c.w.bug != ForgetsWaiting {
 		a.c.backoff[d.Node] = a.c.backoff[d.Node].Waits(d.Created, a.c.w.clock())
@@ -295,7 +333,7 @@ func (a *applier) settleDelete(w *write, cause code, pause time.Duration) {
 		case r.code == notFound, r.code == ok && r.pod.UID != d.UID:
 			a.removed(w, func() { c.index.bury(d.UID) })
 		case r.code == ok && !r.pod.Deleted.IsZero():
-			a.removed(w, func() { c.index.assume(r.pod) })
+			a.removed(w, func() { c.index.acknowledge(r.pod, w) })
 		case r.code == ok:
 			c.w.check.settled(c, d.UID)
 			a.end(w, cause, func() { c.index.assume(r.pod) })

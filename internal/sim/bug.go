@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"time"
+	"math"
 
 	"everynode/internal/plan"
 )
@@ -13,36 +13,41 @@ type Bug string
 
 // The bugs.
 const (
-	NoBug          Bug = ""
-	NoOverlay      Bug = "no-overlay"      // acknowledged writes are not laid over the watch
-	NoUncertainty  Bug = "no-uncertainty"  // writes under way are not counted
-	TrustNoAnswer  Bug = "trust-no-answer" // a lost answer means that nothing happened
-	NoPremise      Bug = "no-premise"      // deletes carry no resource version
-	NoPredecessor  Bug = "no-predecessor"  // names do not depend on the pod before
-	RandomNames    Bug = "random-names"    // names depend on chance
-	NoLiveNode     Bug = "no-live-node"    // a watched DELETE of a node is believed
-	BudgetPlusOne  Bug = "budget-plus-one" // one more node may be down
-	SurgePlusOne   Bug = "surge-plus-one"  // one more node may surge
-	ExcuseAlways   Bug = "excuse-always"   // every NotReady node is excused
-	ExcuseNever    Bug = "excuse-never"    // no node is excused
-	NoMinReady     Bug = "no-min-ready"    // pods count as soon as they are ready
-	ForceOnDelete  Bug = "force-on-delete" // OnDelete is taken for RollingUpdate
-	NoTaints       Bug = "no-taints"       // taints are not seen
-	GoneTakesAll   Bug = "gone-takes-all"  // pods go with a node although another has its name since
-	EagerSuccessor Bug = "eager-successor" // a pod is created while the delete of the last one has no answer
-	NoLabels       Bug = "no-labels"       // the node selector is not read
-	ForgetsWaiting Bug = "forgets-waiting" // that a pod waited for the scheduler is not remembered
-	TriesAgain     Bug = "tries-again"     // a pod that the kubelet refused is taken for one that failed
-	NoNewer        Bug = "no-newer"        // pods of a newer template are not told from outdated ones
-	ShortLease     Bug = "short-lease"     // slow writes are sent under the ordinary lease
-	NoRemakes      Bug = "no-remakes"      // a pod that is deleted by others is made again at once, for ever
+	NoBug           Bug = ""
+	NoOverlay       Bug = "no-overlay"        // acknowledged writes are not laid over the watch
+	NoUncertainty   Bug = "no-uncertainty"    // writes under way are not counted
+	TrustNoAnswer   Bug = "trust-no-answer"   // a lost answer means that nothing happened
+	NoPremise       Bug = "no-premise"        // deletes carry no resource version
+	NoPredecessor   Bug = "no-predecessor"    // names do not depend on the pod before
+	RandomNames     Bug = "random-names"      // names depend on chance
+	NoLiveNode      Bug = "no-live-node"      // a watched DELETE of a node is believed
+	BudgetPlusOne   Bug = "budget-plus-one"   // one more node may be down
+	SurgePlusOne    Bug = "surge-plus-one"    // one more node may surge
+	ExcuseAlways    Bug = "excuse-always"     // every NotReady node is excused
+	ExcuseNever     Bug = "excuse-never"      // no node is excused
+	NoMinReady      Bug = "no-min-ready"      // pods count as soon as they are ready
+	ForceOnDelete   Bug = "force-on-delete"   // OnDelete is taken for RollingUpdate
+	NoTaints        Bug = "no-taints"         // taints are not seen
+	GoneTakesAll    Bug = "gone-takes-all"    // pods go with a node although another has its name since
+	EagerSuccessor  Bug = "eager-successor"   // a pod is created while the delete of the last one has no answer
+	NoLabels        Bug = "no-labels"         // the node selector is not read
+	TrustTimes      Bug = "trust-times"       // what the clocks of others say of before and after is believed
+	TrustReadyTimes Bug = "trust-ready-times" // the kubelet's clock tells since when a pod is ready
+	FlipIsNew       Bug = "flip-is-new"       // Unknown and False are different troubles of a node
+	WaitsHoldRoom   Bug = "waits-hold-room"   // a node whose write was refused keeps its turn
+	YoungGoes       Bug = "young-goes"        // with surge, a pod that is ready goes before its successor is available
+	NoRemakes       Bug = "no-remakes"        // a pod that is deleted by others is made again at once, for ever
+	NoNewer         Bug = "no-newer"          // pods of a newer template are not told from outdated ones
+	ForgetsWaiting  Bug = "forgets-waiting"   // that a pod waited for the scheduler is not remembered
+	TriesAgain      Bug = "tries-again"       // a pod that the kubelet refused is taken for one that failed
+	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
 // Bugs lists them all.
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
-		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer, NoRemakes,
-		ForgetsWaiting, TriesAgain, ShortLease}
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer,
+		NoRemakes, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it
@@ -67,11 +72,15 @@ func (b Bug) corrupt(in *plan.Input) {
 	case ExcuseAlways, ExcuseNever:
 		for i := range in.Nodes {
 			if n := &in.Nodes[i]; !n.Ready && b == ExcuseAlways {
-				n.ReadyChanged = epoch.Add(-time.Hour)
+				n.NeverReady = true
 			} else if !n.Ready {
-				n.ReadyChanged = in.Now
+				n.NeverReady, n.Down = false, math.MaxInt64
 			}
 		}
+	case TrustTimes:
+		trustTimes(in)
+	case YoungGoes:
+		youngGoes(in)
 	case NoMinReady:
 		in.Set.MinReady = 0
 	case ForceOnDelete:
@@ -84,5 +93,30 @@ func (b Bug) corrupt(in *plan.Input) {
 		}
 	case NoLabels:
 		in.Set.Placement.Selector = nil
+	}
+}
+
+// trustTimes gives everything its place by the times that are written.
+func trustTimes(in *plan.Input) {
+	for i := range in.Nodes {
+		n := &in.Nodes[i]
+		n.Down = plan.Moment(n.ReadyChanged.Unix() + 1)
+	}
+	for i := range in.Pods {
+		p := &in.Pods[i]
+		p.SeenCreated, p.SeenDeleted = plan.Moment(p.Created.Unix()+1), plan.Moment(p.Deleted.Unix()+1)
+	}
+}
+
+// youngGoes takes old pods that are not available for such as do not serve.
+func youngGoes(in *plan.Input) {
+	if in.Set.MaxSurge.Value == 0 {
+		return
+	}
+	for i := range in.Pods {
+		p := &in.Pods[i]
+		if p.Hash != in.Set.Hash && p.ReadySince.Add(in.Set.MinReady).After(in.Now) {
+			p.Ready = false
+		}
 	}
 }

@@ -14,6 +14,7 @@ type Report struct {
 	// controllers ran at once, or after a late request. Names keep most from
 	// happening; the rest is removed on sight.
 	Doubles int
+	Updated int           // nodes with a current pod that is ready, after the last event
 	Killed  int           // nodes that a revision has killed
 	Settled time.Duration // from the end of the events until nothing happened any more
 	Steps   int
@@ -34,6 +35,9 @@ type checker struct {
 	handed    map[string]handed           // nodes that are the scheduler's
 	places    []place                     // room for a decision
 	spent     map[request][]time.Duration // when a process wrote to a node
+	turned    map[request]uint64          // by process and node UID: when a node was seen to turn not Ready, truly
+	turnedAt  map[request]uint64          // the same: what the API was at when it was seen
+	sentIn    map[request]uint64          // by process and pod UID: what the API was at when its delete was sent
 	lax       bool                        // a second pod is counted, not an error
 }
 
@@ -44,12 +48,19 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		handed: map[string]handed{}}
+		handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have
 // happened, as far as its process knows.
-func (k *checker) sent(c *controller, uid string)    { k.unsettled[request{c.process, uid}] = true }
+func (k *checker) sent(c *controller, uid string) {
+	at := request{c.process, uid}
+	k.unsettled[at] = true
+	if k.sentIn[at] == 0 {
+		k.sentIn[at] = k.w.api.version
+	}
+}
+
 func (k *checker) settled(c *controller, uid string) { delete(k.unsettled, request{c.process, uid}) }
 
 // wrote counts a write that reaches the API (I10).
@@ -192,7 +203,7 @@ func (k *checker) final() {
 			if isCurrent(spec, p) {
 				current++
 			}
-			if live(&p.Pod) && p.Ready && !p.ReadySince.Add(spec.MinReady).After(k.w.clock()) {
+			if live(&p.Pod) && p.Ready && p.readyAt+spec.MinReady <= k.w.now {
 				available++
 			}
 		})
@@ -222,7 +233,7 @@ func (k *checker) final() {
 // under the current revision, or while their pod was ending (I5).
 func (k *checker) wedged() bool {
 	k.survey(k.w.controllers[0], k.w.api.set)
-	b := k.balance(k.w.controllers[0], k.w.api.set)
+	b := k.balance(k.w.controllers[0], k.w.api.set, k.mayExcuse)
 	return k.w.anyDead() && (!b.surges && b.down >= b.maxUnavailable || b.surges && b.surging >= b.maxSurge)
 }
 

@@ -23,6 +23,7 @@ const (
 type controller struct {
 	w       *world
 	process int
+	ahead   time.Duration // its clock, since it started
 	dead    bool
 	lost    bool          // its lease has gone to another: it dies when it wakes up
 	frozen  time.Duration // until then it does nothing
@@ -65,7 +66,8 @@ const (
 // launch starts a process.
 func (w *world) launch() *controller {
 	w.processes++
-	c := &controller{w: w, process: w.processes, backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}}
+	c := &controller{w: w, process: w.processes, ahead: w.clocks["engine"],
+		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}}
 	c.index = newIndex(c)
 	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
 	w.controllers = append(w.controllers, c)
@@ -141,7 +143,7 @@ func (c *controller) sync() {
 
 func (c *controller) decide(set *daemonSet) {
 	ix, in := c.index, &c.in
-	in.Now, in.Set = c.w.clock(), set.spec
+	in.Now, in.Set = c.clock(), set.spec
 	in.Gone = ix.gone()
 	in.Nodes = in.Nodes[:0]
 	for _, n := range ix.nodes {
@@ -162,7 +164,10 @@ func (c *controller) decide(set *daemonSet) {
 	c.tellNewer(set)
 	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
 	c.remember(in)
-	in.Backoff = c.backoff
+	in.Backoff, in.Waits, in.Left = c.backoff, c.waiting(), map[string]bool{}
+	for name := range ix.left {
+		in.Left[name] = true
+	}
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
@@ -199,7 +204,7 @@ func (c *controller) made(w *write) {
 		return
 	}
 	b := c.backoff[w.create.Node]
-	b.Remakes = b.Remakes.Next(c.w.clock())
+	b.Remakes = b.Remakes.Next(c.clock())
 	c.backoff[w.create.Node] = b
 }
 
@@ -226,15 +231,25 @@ func (c *controller) tellNewer(set *daemonSet) {
 	})
 }
 
-// submit hands the acts to the applier, without the slots whose time has not
-// come.
+// waiting is the slots whose time has not come.
+func (c *controller) waiting() map[string]plan.Wait {
+	waits := map[string]plan.Wait{}
+	for node, r := range c.retries {
+		if r.at > c.w.now && c.w.bug != WaitsHoldRoom {
+			waits[node] = plan.Wait{Until: c.clock().Add(r.at - c.w.now)}
+		}
+	}
+	return waits
+}
+
+// submit hands the acts to the applier.
 func (c *controller) submit(set *daemonSet) {
 	var writes []*write
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node) {
 			p := c.index.pod(d.UID)
 			writes = append(writes, &write{owner: c, set: set, hash: set.spec.Hash, remove: &d,
-				version: c.premise(d), ready: p != nil && p.Ready})
+				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
 	for _, n := range c.out.Creates {
@@ -267,7 +282,7 @@ func (c *controller) premise(d plan.Delete) uint64 {
 // report writes the status if it has changed, and plans the next sync.
 func (c *controller) report(set *daemonSet) {
 	if at := c.out.WakeAt; !at.IsZero() {
-		c.wake(at.Sub(epoch))
+		c.wake(at.Sub(c.clock()) + c.w.now)
 	}
 	if at := c.nextRetry(); at > 0 {
 		c.wake(at)

@@ -30,7 +30,8 @@ func (k *checker) decided(c *controller, set *daemonSet) {
 		return
 	}
 	k.survey(c, set)
-	b := k.balance(c, set)
+	b := k.balance(c, set, k.excused)
+	k.judgeAvailable(c)
 	for i := range c.out.Creates {
 		k.judgeCreate(&c.out.Creates[i], &set.spec, &b)
 	}
@@ -46,7 +47,8 @@ type balance struct {
 	surges, rolls              bool
 }
 
-func (k *checker) balance(c *controller, set *daemonSet) (b balance) {
+// balance counts. excused says which nodes have no part in it.
+func (k *checker) balance(c *controller, set *daemonSet, excused func(*controller, *daemonSet, *place) bool) (b balance) {
 	for i := range k.places {
 		p := &k.places[i]
 		if p.node == nil {
@@ -57,7 +59,7 @@ func (k *checker) balance(c *controller, set *daemonSet) (b balance) {
 			switch {
 			case p.available > 0:
 				b.up++
-			case !k.excused(set, p):
+			case !excused(c, set, p):
 				b.down++
 			}
 		}
@@ -146,23 +148,8 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 // available says whether a pod counts (I6): it is ready for long enough, and
 // the process has not asked for its end, or does not know what came of that.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
-	return live(&p.Pod) && p.Ready && !p.ReadySince.Add(set.spec.MinReady).After(c.w.clock()) &&
+	return live(&p.Pod) && p.Ready && p.readyAt+set.spec.MinReady <= c.w.now &&
 		!k.unsettled[request{c.process, p.UID}] && k.deletedBy[p.UID] != c.process
-}
-
-// excused is I5, for a node without an available pod.
-func (k *checker) excused(set *daemonSet, at *place) bool {
-	since := at.node.ReadyChanged
-	if at.node.Ready {
-		return false
-	}
-	for _, p := range at.pods {
-		current := isCurrent(&set.spec, p)
-		if current && !p.Created.After(since) || !current && !p.Deleted.IsZero() && !p.Deleted.After(since) {
-			return false
-		}
-	}
-	return true
 }
 
 func (k *checker) judgeCreate(n *plan.Create, spec *plan.Spec, b *balance) {
@@ -201,15 +188,16 @@ func (k *checker) judgeDelete(c *controller, d *plan.Delete, spec *plan.Spec, b 
 	case at.spare(p, current, b.surges):
 		if k.available(c, &daemonSet{spec: *spec}, p) {
 			at.take()
-			if at.available == 0 {
-				k.w.fail("I1: %s is deleted as one too many on %s (%s), and is the only one that is available", p.Name, d.Node, d.Reason)
+			other := func(o *pod) bool { return o.UID != p.UID && live(&o.Pod) && o.Ready }
+			if at.available == 0 && !slices.ContainsFunc(at.pods, other) {
+				k.w.fail("I1: %s is deleted as one too many on %s (%s), and is the only one that is ready", p.Name, d.Node, d.Reason)
 			}
 		}
 	case !b.rolls:
 		k.w.fail("I7: %s is to be deleted, with OnDelete (%s)", p.Name, d.Reason)
 	case current:
 		k.w.fail("%s is to be deleted, it is of the current revision (%s)", p.Name, d.Reason)
-	case !k.available(c, &daemonSet{spec: *spec}, p):
+	case !k.available(c, &daemonSet{spec: *spec}, p) && !(b.surges && p.Ready):
 	case b.surges:
 		k.judgeSurged(at, p, b)
 	case !at.fit.run:
@@ -234,7 +222,7 @@ func (k *checker) judgeSurged(at *place, p *pod, b *balance) {
 		b.up--
 		return
 	}
-	k.w.fail("I4: %s is available and is to be deleted; no other pod serves on %s", p.Name, at.name)
+	k.w.fail("I4: %s is ready and is to be deleted; no other pod serves on %s", p.Name, at.name)
 }
 
 // spare says that the pod is one too many: there are more than may be. It

@@ -38,6 +38,10 @@ var operations = map[string]int{
 	"quota":    1, // N|off: how many pods there may be
 	"ban":      1, // NODE: admission refuses its pods
 	"allow":    1, // NODE
+	"guard":    1, // NODE: admission refuses to delete its pods
+	"unguard":  1, // NODE
+	"busy":     2, // NODE DURATION: someone changes its pods all the time, in what is of no concern
+	"clock":    2, // api|nodes|engine|NODE DURATION: a clock jumps, to so much ahead of the true time
 	"closing":  1, // yes|no: the namespace is being deleted
 	"stall":    2, // sets|nodes|pods DURATION: watches deliver nothing
 	"cut":      1, // sets|nodes|pods [resume]: watches end, and list again or resume
@@ -64,13 +68,16 @@ func (w *world) happen(e Event) {
 		arg = e.Args[0]
 	}
 	switch e.Op {
-	case "edit", "set", "rollback", "closing", "quota", "ban", "allow", "schedule":
+	case "edit", "set", "rollback", "closing", "quota", "ban", "allow", "schedule", "guard", "unguard", "clock":
 		w.administer(e, arg)
 	case "delete", "force", "fail", "unready", "ready", "relabel":
 		w.api.on(arg, func(p *pod) { w.meddle(e.Op, p) })
 	case "evict", "spare":
 		w.kubelets.evicts[arg] = e.Op == "evict"
 		w.kubelets.kick(arg)
+	case "busy":
+		d, _ := time.ParseDuration(e.Args[1])
+		w.busy(arg, w.now+d)
 	case "stall", "cut", "ghost":
 		w.disturb(e, arg)
 	case "crash", "freeze", "overlap", "restart":
@@ -104,6 +111,13 @@ func (w *world) administer(e Event, arg string) {
 		w.api.banned[arg] = true
 	case "allow":
 		delete(w.api.banned, arg)
+	case "guard":
+		w.api.guarded[arg] = true
+	case "unguard":
+		delete(w.api.guarded, arg)
+	case "clock":
+		d, _ := time.ParseDuration(e.Args[1])
+		w.setClock(arg, d)
 	case "closing":
 		w.api.terminating = arg == "yes"
 	case "schedule":
@@ -145,6 +159,15 @@ func (w *world) meddle(op string, p *pod) {
 	case op == "relabel" && live(&p.Pod) && p.Hash != w.api.set.spec.Hash && w.api.set.spec.MaxSurge.Value == 0:
 		w.api.putPod(p, func(p *pod) { p.Hash, p.renamed = w.api.set.spec.Hash, true })
 	}
+}
+
+// busy changes the pods of a node all the time, in what is of no concern.
+func (w *world) busy(node string, until time.Duration) {
+	if w.now > until || w.healed {
+		return
+	}
+	w.api.on(node, func(p *pod) { w.api.putPod(p, func(*pod) {}) })
+	w.after(w.between(5*time.Millisecond, 50*time.Millisecond), func() { w.busy(node, until) })
 }
 
 // disturb is what happens to watches.

@@ -11,10 +11,13 @@ import (
 // what the API has acknowledged to it.
 type index struct {
 	c        *controller
+	order    order
+	left     map[string]plan.Moment // see leave
 	synced   [resources]bool
 	set      *daemonSet
 	nodes    []*node
 	pods     []*pod
+	first    uint64                     // the version of the first list of pods
 	reachedV uint64                     // the pod watch has delivered everything up to here
 	ahead    map[string]time.Duration   // since when a pod is newer than the watch
 	buried   map[string]bool            // pods known to be gone before the watch shows it
@@ -22,7 +25,7 @@ type index struct {
 }
 
 func newIndex(c *controller) *index {
-	return &index{c: c, ahead: map[string]time.Duration{}, buried: map[string]bool{}, departed: map[string]map[string]bool{}}
+	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]bool{}, departed: map[string]map[string]bool{}}
 }
 
 func (ix *index) ready() bool { return ix.synced[sets] && ix.synced[nodes] && ix.synced[pods] }
@@ -37,16 +40,18 @@ func (ix *index) event(r resource, e event) {
 	case r == nodes:
 		ix.putNode(e.node)
 	case e.gone:
+		ix.order.hear()
 		delete(ix.buried, e.pod.UID)
 		ix.dropPod(e.pod.UID)
 	default:
-		ix.putPod(e.pod)
+		ix.putPod(e.pod, ix.order.hear())
 	}
 	ix.reached(r, e.version)
 }
 
 func (ix *index) reached(r resource, version uint64) {
 	if r == pods {
+		ix.order.hear()
 		ix.reachedV = max(ix.reachedV, version)
 	}
 }
@@ -77,10 +82,13 @@ func (ix *index) replace(r resource, l listing) {
 }
 
 func (ix *index) replacePods(l listing) {
-	listed := map[string]bool{}
+	listed, at := map[string]bool{}, ix.order.heard
+	if !ix.synced[pods] {
+		at, ix.first = 0, l.version
+	}
 	for _, p := range l.pods {
 		listed[p.UID] = true
-		ix.putPod(p)
+		ix.putPod(p, at)
 	}
 	for _, p := range slices.Clone(ix.pods) {
 		if !listed[p.UID] && p.version <= l.version {
@@ -106,15 +114,21 @@ func (ix *index) putSet(s *daemonSet) {
 func (ix *index) putNode(n *node) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == n.Name })
 	if i < 0 {
-		ix.nodes = append(ix.nodes, n)
-		ix.c.changed[n.Name] = ix.c.w.clock()
+		ix.nodes = append(ix.nodes, ix.placeNode(n, nil))
+		ix.c.w.check.sawNode(ix.c, n)
+		ix.c.changed[n.Name] = ix.c.clock()
 		ix.c.touch()
 		return
 	}
 	old := ix.nodes[i]
+	ix.c.w.check.sawNode(ix.c, n)
+	n = ix.placeNode(n, old)
 	ix.nodes[i] = n
+	if n.Ready {
+		delete(ix.left, n.Name)
+	}
 	if !sameNode(&old.Node, &n.Node) {
-		ix.c.changed[n.Name] = ix.c.w.clock()
+		ix.c.changed[n.Name] = ix.c.clock()
 		ix.c.touch()
 	}
 }
@@ -139,6 +153,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	ix.nodes = slices.Delete(ix.nodes, i, i+1)
+	delete(ix.left, name)
 	ix.c.touch()
 	for _, p := range ix.pods {
 		if p.Node == name && p.Bound {
@@ -146,6 +161,15 @@ func (ix *index) dropNode(name string) (left []string) {
 		}
 	}
 	return left
+}
+
+func (ix *index) node(name string) *node {
+	for _, n := range ix.nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
 }
 
 func (ix *index) pod(uid string) *pod {
@@ -157,12 +181,15 @@ func (ix *index) pod(uid string) *pod {
 	return nil
 }
 
-func (ix *index) putPod(p *pod) {
+// putPod takes a pod. What is new of it counts as seen at the moment at.
+func (ix *index) putPod(p *pod, at plan.Moment) {
 	if ix.buried[p.UID] {
 		return
 	}
 	i := slices.IndexFunc(ix.pods, func(o *pod) bool { return o.UID == p.UID })
 	if i < 0 {
+		p = ix.place(p, nil, at)
+		ix.succeed(p)
 		ix.pods = append(ix.pods, p)
 		ix.c.touch()
 		return
@@ -171,6 +198,7 @@ func (ix *index) putPod(p *pod) {
 	if p.version <= old.version {
 		return
 	}
+	p = ix.place(p, old, at)
 	ix.pods[i] = p
 	if p.Pod != old.Pod {
 		ix.c.touch()
@@ -183,6 +211,7 @@ func (ix *index) dropPod(uid string) {
 		return
 	}
 	p := ix.pods[i]
+	ix.leave(p)
 	ix.pods = slices.Delete(ix.pods, i, i+1)
 	delete(ix.ahead, uid)
 	if d := ix.departed[p.Node]; d != nil {
@@ -195,12 +224,20 @@ func (ix *index) dropPod(uid string) {
 }
 
 // assume lays a pod that the API has just returned over what was watched.
-func (ix *index) assume(p *pod) {
+func (ix *index) assume(p *pod) { ix.lay(p, ix.order.heard) }
+
+// acknowledge is assume for a pod that an own write has made or deleted.
+func (ix *index) acknowledge(p *pod, w *write) {
+	ix.lay(p, w.began)
+	ix.acknowledged(p.UID, w)
+}
+
+func (ix *index) lay(p *pod, at plan.Moment) {
 	if p.version <= ix.reachedV || ix.c.w.bug == NoOverlay {
 		return
 	}
-	ix.putPod(p)
-	if q := ix.pod(p.UID); q == p {
+	ix.putPod(p, at)
+	if q := ix.pod(p.UID); q != nil && q.version == p.version {
 		if len(ix.ahead) == 0 {
 			ix.c.later(lingerAfter, ix.c.settleLingering)
 		}

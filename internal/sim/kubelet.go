@@ -178,7 +178,7 @@ func (k *kubelets) ready(uid string, is bool) {
 	k.w.tracef("kubelet  %s ready=%v", p.Name, is)
 	k.w.api.putPod(p, func(p *pod) {
 		p.WasReady = p.WasReady || p.Ready
-		p.Ready, p.ReadySince = is, k.w.stamp()
+		k.w.stampReady(p, is, p.Node)
 	})
 }
 
@@ -247,21 +247,54 @@ func (k *kubelets) breakNode(name string) {
 	}
 	w.tracef("node     %s turns NotReady", name)
 	w.api.putNode(name, func(n *node) {
-		n.alive, n.Ready, n.ReadyChanged = false, false, w.stamp()
+		n.alive, n.Ready, n.ReadyChanged = false, false, w.stampOf(w.whoTells(name))
 		if w.sc.TaintNotReady {
 			n.Taints = with(n.Taints, notReadyTaint)
 		}
 	})
+	if w.chance(50) {
+		w.after(w.between(0, 20*time.Second), func() { k.flip(name) })
+	}
 	w.after(w.between(0, 2*time.Second), func() {
 		if n := w.api.node(name); n == nil || n.alive {
 			return
 		}
 		w.api.on(name, func(p *pod) {
 			if p.Ready {
-				w.api.putPod(p, func(p *pod) { p.Ready, p.WasReady, p.ReadySince = false, true, w.stamp() })
+				w.api.putPod(p, func(p *pod) {
+					p.WasReady = true
+					w.stampReady(p, false, "nodes")
+				})
 			}
 		})
 	})
+}
+
+// whoTells is who writes that a node is not Ready: its kubelet or the node
+// controller, each by its own clock.
+func (w *world) whoTells(node string) string {
+	if w.chance(50) {
+		return "nodes"
+	}
+	return node
+}
+
+// stampReady writes whether a pod is ready, by a clock.
+func (w *world) stampReady(p *pod, is bool, whose string) {
+	at := w.stampOf(whose)
+	p.Ready, p.ReadySince, p.readyStamp, p.readyAt = is, at, at, w.now
+}
+
+// flip lets a dead node's condition change between Unknown and False.
+func (k *kubelets) flip(name string) {
+	w := k.w
+	if n := w.api.node(name); n == nil || n.alive {
+		return
+	}
+	w.api.putNode(name, func(n *node) { n.ReadyChanged = w.stampOf(w.whoTells(name)) })
+	if w.chance(50) {
+		w.after(w.between(time.Second, 40*time.Second), func() { k.flip(name) })
+	}
 }
 
 // mendNode brings a node back; its pods report again.
@@ -272,8 +305,9 @@ func (k *kubelets) mendNode(name string) {
 		return
 	}
 	w.tracef("node     %s is Ready again", name)
+	delete(w.api.left, name)
 	w.api.putNode(name, func(n *node) {
-		n.alive, n.Ready, n.ReadyChanged = true, true, w.stamp()
+		n.alive, n.Ready, n.ReadyChanged = true, true, w.stampOf(name)
 		n.Taints = without(n.Taints, notReadyTaint.Key)
 	})
 	k.kick(name)
@@ -304,6 +338,7 @@ func (k *kubelets) leave(name string) {
 	}
 	w.tracef("node     %s leaves", name)
 	w.api.removeNode(name)
+	delete(w.api.left, name)
 	k.collect(name)
 }
 
@@ -331,7 +366,7 @@ func (k *kubelets) join(name string, labels map[string]string, taints []plan.Tai
 	}
 	w.tracef("node     %s joins", name)
 	w.api.putNode(name, func(n *node) {
-		n.alive, n.Ready, n.ReadyChanged = true, true, w.stamp()
+		n.alive, n.Ready, n.ReadyChanged = true, true, w.stampOf(name)
 		n.Labels, n.Taints = labels, taints
 	})
 	k.kick(name)

@@ -26,10 +26,12 @@ type sight struct {
 	pods    []plan.Pod
 	gone    bool
 	backoff plan.Backoff
+	wait    plan.Wait
+	left    bool
 }
 
 func (s *sight) same(o *sight) bool {
-	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
+	return s.gone == o.gone && s.backoff == o.backoff && s.wait == o.wait && s.left == o.left && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
 }
 
 // follow looks at what differs from the last decision's input.
@@ -62,7 +64,7 @@ func (l *ledger) follow(in *plan.Input) {
 
 func (l *ledger) look(in *plan.Input, name string) {
 	s := l.seen[name]
-	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff}
+	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Wait: s.wait, Left: s.left}
 	for i := range s.pods {
 		all.Pods = append(all.Pods, &s.pods[i])
 	}
@@ -84,7 +86,7 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 	}
 	for name, s := range all {
 		slices.SortFunc(s.pods, func(a, b plan.Pod) int { return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name)) })
-		s.gone, s.backoff = in.Gone[name], in.Backoff[name]
+		s.gone, s.backoff, s.wait, s.left = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name]
 		all[name] = s
 	}
 	return all

@@ -31,6 +31,11 @@ func drawScenario(t *rapid.T) *Scenario {
 		sc.Nodes = append(sc.Nodes, n)
 	}
 	at := time.Duration(0)
+	if rapid.Bool().Draw(t, "clocks") {
+		for _, whose := range []string{"api", "nodes", "engine", "n0", "n1", "n2", "n3"} {
+			sc.Events = append(sc.Events, Event{Op: "clock", Args: []string{whose, drawClock(t)}})
+		}
+	}
 	if rapid.Bool().Draw(t, "faulty") {
 		sc.Events = append(sc.Events, drawFaults(t, at))
 	}
@@ -76,6 +81,12 @@ func drawSet(t *rapid.T) Set {
 	return s
 }
 
+// drawClock draws how far a clock is ahead of the true time. No two are further
+// apart than ten minutes.
+func drawClock(t *rapid.T) string {
+	return (time.Duration(pick(t, "clock", 0, -300, 300, -5, 5, -30, 30, -120)) * time.Second).String()
+}
+
 func drawPool(t *rapid.T) string {
 	return pick(t, "pool", "ssd", "ssd", "ssd", "hdd")
 }
@@ -108,7 +119,7 @@ var kinds = func() (all []string) {
 		"edit": 8, "rollback": 2, "set": 2, "join": 2, "leave": 2, "vanish": 1, "break": 3, "mend": 3, "label": 2, "taint": 2, "untaint": 2,
 		"full": 1, "misfit": 1, "forbid": 1, "room": 2, "schedule": 1, "delete": 2, "force": 1, "fail": 2, "unready": 2, "ready": 1, "quota": 1, "ban": 1, "allow": 1,
 		"stall": 3, "cut": 3, "ghost": 1, "crash": 3, "freeze": 2, "overlap": 1, "restart": 1, "faults": 2, "relabel": 1, "cordon": 1,
-		"evict": 1, "spare": 1,
+		"evict": 1, "spare": 1, "clock": 3, "guard": 2, "unguard": 1, "busy": 1,
 	} {
 		for range n {
 			all = append(all, op)
@@ -148,6 +159,10 @@ func drawEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 		e.Args = []string{one("before", "during", "after")}
 	case "freeze", "overlap":
 		e.Args = []string{long()}
+	case "clock":
+		e.Args = []string{one("api", "nodes", "engine", "n0", "n1", "n2"), drawClock(t)}
+	case "busy":
+		e.Args = []string{node(), long()}
 	case "faults":
 		return drawFaults(t, at)
 	case "schedule":

@@ -97,6 +97,7 @@ func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 	}
 	w.play(end)
 	w.now = max(w.now, end)
+	w.check.report.Updated = w.updated()
 	w.heal()
 	w.play(end + settling)
 	w.check.report.Steps = int(w.seq)
@@ -112,7 +113,7 @@ func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 
 // begin is the cluster before anything has happened to it.
 func begin(sc *Scenario, bug Bug, trace func(string)) *world {
-	w := &world{rng: rand.New(rand.NewPCG(sc.Seed, sc.Seed)), sc: sc, bug: bug, trace: trace, faults: calm()}
+	w := &world{rng: rand.New(rand.NewPCG(sc.Seed, sc.Seed)), sc: sc, bug: bug, trace: trace, faults: calm(), clocks: clocks{}}
 	w.api, w.check, w.kubelets = newAPI(w), newChecker(w), newKubelets(w)
 	w.check.lax = slices.ContainsFunc(sc.Events, func(e Event) bool {
 		return e.Op == "overlap" || e.Op == "faults" && slices.ContainsFunc(e.Args, func(a string) bool { return strings.HasPrefix(a, "late=") })
@@ -150,6 +151,7 @@ func (w *world) heal() {
 	w.api.quota, w.api.terminating, w.api.unscheduled = -1, false, false
 	clear(w.api.banned)
 	clear(w.kubelets.evicts)
+	clear(w.api.guarded)
 	for _, s := range w.api.streams {
 		s.stalled = 0
 		s.cut(false)
@@ -203,13 +205,23 @@ func (w *world) settle() {
 	w.play(w.now + quietTime)
 }
 
+// updated is how many nodes have a pod of the current revision that is ready.
+func (w *world) updated() (n int) {
+	for _, p := range w.api.pods {
+		if live(&p.Pod) && p.Ready && isCurrent(&w.api.set.spec, p) {
+			n++
+		}
+	}
+	return n
+}
+
 // heartbeat is a change of a node that means nothing to anybody.
 func (w *world) heartbeat(name string) { w.api.putNode(name, func(*node) {}) }
 
 // expect compares the report to what the scenario says of it.
 func (w *world) expect() {
 	r := &w.check.report
-	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed}
+	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed, "updated": r.Updated}
 	for _, line := range w.sc.Expect {
 		words := strings.Fields(line)
 		want, _ := strconv.Atoi(words[2])

@@ -24,7 +24,9 @@ import (
 //	-- revisions --  NAME BEHAVIOUR
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is no pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
-//	-- expect --     COUNT =|<=|>= N, of creates, deletes, forced, doubles, killed
+//	-- expect --     COUNT =|<=|>= N, of creates, deletes, forced, doubles, killed;
+//	                updated: nodes with a current pod that is ready, before
+//	                the cluster is healed
 func Parse(text string) (*Scenario, error) {
 	sc := &Scenario{Revisions: map[string]Behaviour{}}
 	section := ""
@@ -97,7 +99,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	return err
 }
 
-var expectation = regexp.MustCompile(`^(creates|deletes|forced|doubles|killed) (=|<=|>=) \d+$`)
+var expectation = regexp.MustCompile(`^(creates|deletes|forced|doubles|killed|updated) (=|<=|>=) \d+$`)
 
 func (s *Set) parse(words []string) (err error) {
 	if len(words) != 2 {
@@ -175,6 +177,8 @@ func (e *Event) checkWords() (err error) {
 		_, known = crashes[e.Args[0]]
 	case "freeze", "overlap":
 		_, err = time.ParseDuration(e.Args[0])
+	case "clock", "busy":
+		_, err = time.ParseDuration(e.Args[1])
 	case "stall":
 		_, err = time.ParseDuration(e.Args[1])
 		_, known = resourceNames[e.Args[0]]

@@ -27,6 +27,7 @@ type world struct {
 	trace func(string) // nil: nobody watches
 	bug   Bug
 
+	clocks      clocks
 	sc          *Scenario
 	faults      Faults
 	api         *api
@@ -57,9 +58,6 @@ var epoch = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 
 // clock is the time now.
 func (w *world) clock() time.Time { return epoch.Add(w.now) }
-
-// stamp is the time now as the API stores it: whole seconds.
-func (w *world) stamp() time.Time { return epoch.Add(w.now.Truncate(time.Second)) }
 
 // after plans do for d from now.
 func (w *world) after(d time.Duration, do func()) {
