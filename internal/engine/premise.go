@@ -37,7 +37,7 @@ func (e *engine) deleteAs(ctx context.Context, w *write) (left runtime.Object, e
 		}
 		version, same := e.unchanged(ctx, w)
 		switch {
-		case !same, conflicts > maxConflicts && !w.rests.Ready:
+		case !same, version == *opts.Preconditions.ResourceVersion, conflicts > maxConflicts && !w.rests.Ready:
 			return left, err
 		case conflicts > maxConflicts:
 			// The budget has been spent on a pod that serves. If that ceases
