@@ -26,8 +26,13 @@
 // confirmation of deleted nodes. It has one DaemonSet, no revision history and
 // no adoption.
 //
-// Times that the API shows are whole seconds, rounded down, as in Kubernetes. A
-// request takes effect within promptTimeout of being sent, or never; a write of a
+// Every machine has a clock of its own: each kubelet, the node controller, the
+// API server and the engine are up to ten minutes apart, and jump. Times that the
+// API shows are by these clocks, in whole seconds, rounded down, as in Kubernetes.
+// What came first is judged by the versions of the API, and how long a pod has been
+// ready by the true time (truth.go).
+//
+// A request takes effect within promptTimeout of being sent, or never; a write of a
 // process that has met slow ones within slowTimeout. Leases keep a new leader from
 // starting before that, which is checked of every write.
 //
