@@ -40,9 +40,9 @@ func gated(err error) bool {
 }
 
 // tellPorts says of a pod that was just made for the scheduler which host ports of
-// its node are taken, and by whom. The scheduler and the kubelet say only that some
-// are. Of a large DaemonSet that is looked up for some of the pods; `everynode why`
-// does it for any.
+// its node are taken, and by whom if that is a pod of its own namespace. The
+// scheduler and the kubelet say only that some are. Of a large DaemonSet that is
+// looked up for some of the pods; `everynode why` does it for any, and names all.
 func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	spec := &w.ds.Spec.Template.Spec
 	if !w.create.ByScheduler || !view.AsksForPorts(spec) || !e.events.mayLookUp(w.ds.UID) {
@@ -61,7 +61,7 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	}
 	var all []string
 	for _, t := range taken {
-		all = append(all, t.String())
+		all = append(all, t.For(w.key.Namespace))
 	}
 	pod := &corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: made.Namespace, Name: made.Name, UID: made.UID}
 	e.events.to.Eventf(pod, corev1.EventTypeWarning, "HostPortTaken", "Waits on node %s for %s", w.create.Node, strings.Join(all, ", "))

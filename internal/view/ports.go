@@ -19,6 +19,15 @@ func (t TakenPort) String() string {
 	return fmt.Sprintf("host port %d/%s, which pod %s/%s has", t.Port, t.Protocol, t.Namespace, t.Pod)
 }
 
+// For is String for readers of one namespace: it names no pod of another, which
+// they may have no right to know of.
+func (t TakenPort) For(namespace string) string {
+	if t.Namespace == namespace {
+		return t.String()
+	}
+	return fmt.Sprintf("host port %d/%s, which a pod of another namespace has", t.Port, t.Protocol)
+}
+
 // AsksForPorts says that the pod wants a port of its node.
 func AsksForPorts(spec *corev1.PodSpec) bool { return len(hostPorts(spec)) > 0 }
 
