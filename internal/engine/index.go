@@ -119,12 +119,6 @@ func (ix *index) touch(key types.NamespacedName) {
 	}
 }
 
-func (ix *index) touchOwner(uid string) {
-	if o := ix.owned[uid]; o != nil && o.set != nil {
-		ix.touch(o.key)
-	}
-}
-
 func (ix *index) countSets() int {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
