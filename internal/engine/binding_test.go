@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -250,11 +251,11 @@ func TestRuntimeClassIsFollowed(t *testing.T) {
 // else goes on: this is no reason not to be ready, nor to ask again and again.
 func TestRuntimeClassesNeedNotBeReadable(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		asked := 0
+		var asked atomic.Int32
 		c.deny("list runtimeclasses", "watch runtimeclasses")
 		c.intercept(func(r request) (error, bool) {
 			if r.resource == runtimeClasses {
-				if asked++; r.verb == "watch" {
+				if asked.Add(1); r.verb == "watch" {
 					return apierrors.NewForbidden(schema.GroupResource{Resource: runtimeClasses}, "", nil), false
 				}
 			}
@@ -271,11 +272,11 @@ func TestRuntimeClassesNeedNotBeReadable(t *testing.T) {
 		if _, bound := c.made("node-01"); bound != 0 {
 			t.Error("a pod of a class that cannot be read was bound")
 		}
-		asked = 0
+		asked.Store(0)
 		before := c.countWrites()
 		c.run(time.Hour)
-		if err := m.Ready(); err != nil || asked > 240 || c.countWrites() != before {
-			t.Errorf("ready: %v; asked %d times in an hour, with %d writes", err, asked, c.countWrites()-before)
+		if err := m.Ready(); err != nil || asked.Load() > 240 || c.countWrites() != before {
+			t.Errorf("ready: %v; asked %d times in an hour, with %d writes", err, asked.Load(), c.countWrites()-before)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,7 +77,10 @@ func TestNothingIsKeptOfFormerLives(t *testing.T) {
 		var e *engine
 		c.addNodes(1)
 		c.addSet()
-		c.start(func(cfg *Config) { cfg.decided = func(of *engine, _ *setEntry, _ *state) { e = of } })
+		var once sync.Once
+		c.start(func(cfg *Config) {
+			cfg.decided = func(of *engine, _ *setEntry, _ *state) { once.Do(func() { e = of }) }
+		})
 		c.intercept(func(r request) (error, bool) {
 			if r.is("create", "pods") && strings.Contains(string(r.body), "refuse-me") {
 				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", fmt.Errorf("a policy")), false

@@ -141,6 +141,7 @@ func TestSlowWritesAreBounded(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		if b.most > maxSlow+maxWindow {
 			t.Errorf("%d writes were under way at once", b.most)
 		}
@@ -228,6 +229,7 @@ func TestRankIsWhatAdmissionAllows(t *testing.T) {
 		b.fare = func(*write) result { return result{fate: refused} }
 		b.submit(w.key, []*write{w})
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if got := rankOf(w); got != 0 {
 			t.Errorf("rank %d after a pod was refused", got)
 		}
