@@ -248,7 +248,7 @@ func TestRuntimeClassIsFollowed(t *testing.T) {
 }
 
 // Without the right to read runtime classes the scheduler gets their pods, and all
-// else goes on: this is no reason not to be ready, nor to ask again and again.
+// else goes on: the engine stays ready, and does not ask again and again.
 func TestRuntimeClassesNeedNotBeReadable(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		var asked atomic.Int32

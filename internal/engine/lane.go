@@ -23,7 +23,7 @@ type lane struct {
 	rank             int // of the priority class of its pods
 	win              window
 	// slow is how many of its writes have taken longer than slowAfter, and do not
-	// count against the window for all any more.
+	// count against the window for all.
 	slow int
 	trouble
 	// overQuota is the nodes whose creates met the quota since one succeeded.

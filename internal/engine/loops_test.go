@@ -182,7 +182,7 @@ func TestOwnerOfTheFirstGroup(t *testing.T) {
 }
 
 // A controller reference that has our UID and is of another kind is nobody's: the
-// name is taken, and is not tried for ever.
+// name is taken, and is not tried without end.
 func TestOwnerOfAnotherKindWithOurUID(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)
