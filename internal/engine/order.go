@@ -113,10 +113,19 @@ func (n *nodeEntry) follow(old *nodeEntry, o *order) {
 }
 
 // leave remembers that a pod has gone from a node that turned not Ready after
-// its deletion: until the successor is there nothing else tells (I5).
+// its deletion: until the successor is there nothing else tells (I5). A new list
+// shows the successor first, and a finalizer may keep the pod for longer than it
+// takes to come.
 func (ix *index) leave(e *podEntry) {
 	o, n := ix.owned[e.owner], ix.nodes[e.Node]
 	if o == nil || n == nil || n.Ready || n.NeverReady || e.Deleted.IsZero() || n.DownBefore(e.SeenDeleted, e.Deleted) {
+		return
+	}
+	if s := o.newestBeside(e); s != nil {
+		heir := *s // who looks at s may still do so
+		heir.SeenCreated = min(s.SeenCreated, e.SeenDeleted)
+		ix.unlinkPod(s)
+		ix.linkPod(&heir)
 		return
 	}
 	if o.left == nil {

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/plan"
 )
 
 // skews is how far the clock of whoever writes about a node is ahead of the API
@@ -355,4 +357,39 @@ func TestUpdateWaitsForMinReadyByItsOwnClock(t *testing.T) {
 		c.run(5 * time.Minute)
 		c.covered(3, "agent:2")
 	})
+}
+
+// The successor of a pod that ended on a node in trouble counts from when that
+// pod was to be deleted, in whatever order the two are shown: a finalizer keeps
+// the old pod for longer, and a new list shows what is there before what is not.
+func TestSuccessorCountsFromTheDeletion(t *testing.T) {
+	deleted := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(2000, 0)} }
+	for name, end := range map[string]func(w *watched, successor *podEntry){
+		"gone, then there": func(w *watched, successor *podEntry) {
+			w.removePod(testPod(t, "old", "a", "x", 7))
+			w.upsertPod(successor)
+		},
+		"there, then gone": func(w *watched, successor *podEntry) {
+			w.upsertPod(successor)
+			w.removePod(testPod(t, "old", "a", "x", 7))
+		},
+		"in one list": func(w *watched, successor *podEntry) {
+			w.replacePods([]*podEntry{successor}, 9)
+		},
+	} {
+		w := newWatched()
+		w.addSet(t, "x", nil)
+		w.upsertNode(node("a"))
+		w.begin()
+		w.upsertPod(testPod(t, "old", "a", "x", 5))
+		w.upsertPod(testPod(t, "old", "a", "x", 6, deleted))
+		w.upsertNode(node("a", func(n *plan.Node) { n.Ready = false }))
+		end(w, testPod(t, "new", "a", "x", 8))
+		if n, p := w.nodes["a"], w.pods["uid-new"]; n.DownBefore(p.SeenCreated, p.Created) {
+			t.Errorf("%s: the node was down before its successor came: %d, %d", name, n.Down, p.SeenCreated)
+		}
+		if left := w.owned["uid-x"].left; len(left) > 0 {
+			t.Errorf("%s: the node still waits for a successor: %v", name, left)
+		}
+	}
 }

@@ -121,6 +121,17 @@ func (o *owned) pods(see func(*podEntry)) {
 	}
 }
 
+// newestBeside is the newest of the other pods on the pod's node; nil if there is
+// none.
+func (o *owned) newestBeside(e *podEntry) (newest *podEntry) {
+	for p := o.first[e.Node]; p != nil; p = p.next {
+		if p.UID != e.UID && (newest == nil || p.Created.After(newest.Created)) {
+			newest = p
+		}
+	}
+	return newest
+}
+
 // selected says whether the DaemonSet selects the pod. While it is not known,
 // nothing is said against that.
 func (o *owned) selected(e *podEntry) bool {

@@ -65,15 +65,22 @@ func NextBackoff(b Backoff, now time.Time) Backoff {
 }
 
 // After is NextBackoff for the delete d, which also records what must be known
-// of the pod when it is gone.
+// of the newest of the pods when they are gone. An update with surge may lose the
+// old pod of a node just after the new one.
 func (b Backoff) After(d Delete, now time.Time) Backoff {
 	next := NextBackoff(b, now)
-	next.Pod, next.Refused, next.Hash = d.UID, d.Reason == PodRefused, d.Hash
-	if !b.Expired(now) && b.Waited.After(d.Created) {
+	if b.Expired(now) {
+		b = Backoff{}
+	}
+	next.Pod, next.Hash, next.Created, next.Refused = d.UID, d.Hash, d.Created, d.Reason == PodRefused
+	if b.Created.After(d.Created) {
+		next.Pod, next.Hash, next.Created, next.Refused = b.Pod, b.Hash, b.Created, b.Refused
+	}
+	if b.Waited.After(next.Created) {
 		next.Waited = b.Waited
 	}
-	next.Created, next.First, next.FirstSeen = d.Created, d.Created, d.SeenCreated
-	if d.Hash == b.Hash && !b.Expired(now) && b.earlier(&d) {
+	next.First, next.FirstSeen = d.Created, d.SeenCreated
+	if d.Hash != next.Hash || b.Pod != "" && d.Hash == b.Hash && b.earlier(&d) {
 		next.First, next.FirstSeen = b.First, b.FirstSeen
 	}
 	return next

@@ -94,6 +94,23 @@ func TestBackoffRemembersTheFirst(t *testing.T) {
 	}
 }
 
+// Two pods of a node may go at once, and the older one last: it says nothing
+// of how the newer one ended, except that the node's trouble is not over.
+func TestBackoffIsOfTheNewestPod(t *testing.T) {
+	now := scriptNow()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	refused := Backoff{}.After(Delete{UID: "new", Hash: "b", Reason: PodRefused, Created: ago(time.Minute)}, ago(time.Second))
+	both := refused.After(Delete{UID: "old", Hash: "a", Reason: PodFailed, Created: ago(time.Hour)}, now)
+	want := refused
+	want.Last, want.Delay = now, 2*refused.Delay
+	if both != want || !both.handed(nil) {
+		t.Errorf("after the older one:\n%+v, want\n%+v", both, want)
+	}
+	if b := refused.After(Delete{UID: "old", Hash: "b", Reason: PodFailed, Created: ago(time.Hour)}, now); b.Pod != "new" || !b.Refused || b.First != ago(time.Hour) {
+		t.Errorf("after an older one of the same revision: %+v", b)
+	}
+}
+
 // A pod that is current by its generation is remembered as of this revision,
 // whatever its label says; an outdated one as of its own.
 func TestDeletesNameTheRevision(t *testing.T) {

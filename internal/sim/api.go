@@ -204,7 +204,12 @@ func (a *api) putPod(p *pod, change func(*pod)) *pod {
 func (a *api) removePod(p *pod) {
 	a.w.tracef("api      %s is gone", p.Name)
 	if n := a.node(p.Node); n != nil && !n.Ready && p.deletedIn != 0 && p.deletedIn < n.turned {
-		a.left[p.Node] = true
+		if i := newestBeside(a.pods, p); i >= 0 {
+			heir := *a.pods[i]
+			heir.heir, a.pods[i] = true, &heir
+		} else {
+			a.left[p.Node] = true
+		}
 	}
 	a.pods = slices.DeleteFunc(a.pods, func(o *pod) bool { return o.UID == p.UID })
 	q := *p

@@ -71,13 +71,31 @@ func (ix *index) placeNode(n, old *node) *node {
 const registrationSlack = 5 * time.Second
 
 // leave remembers that a pod has gone from a node that turned not Ready after its
-// deletion; succeed gives that to its successor.
+// deletion; succeed gives that to its successor, unless it is there already.
 func (ix *index) leave(p *pod) {
 	n := ix.node(p.Node)
 	if n == nil || n.Ready || n.NeverReady || p.Deleted.IsZero() || n.DownBefore(p.SeenDeleted, p.Deleted) {
 		return
 	}
+	if i := newestBeside(ix.pods, p); i >= 0 {
+		heir := *ix.pods[i]
+		heir.SeenCreated = min(heir.SeenCreated, p.SeenDeleted)
+		ix.pods[i] = &heir
+		return
+	}
 	ix.left[p.Node] = p.SeenDeleted
+}
+
+// newestBeside is the place of the newest of the other pods on the pod's node, or
+// -1.
+func newestBeside(pods []*pod, p *pod) int {
+	newest := -1
+	for i, o := range pods {
+		if o.Node == p.Node && o.UID != p.UID && (newest < 0 || o.Created.After(pods[newest].Created)) {
+			newest = i
+		}
+	}
+	return newest
 }
 
 func (ix *index) succeed(p *pod) {

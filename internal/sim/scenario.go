@@ -176,13 +176,20 @@ func (w *world) heal() {
 			w.edit(func(s *plan.Spec) { s.Hash = fixed })
 		}
 	})
-	w.after(3*healTime, func() {
-		for _, p := range slices.Clone(w.api.pods) {
-			if w.api.set.spec.Strategy == plan.OnDelete && p.Hash != w.api.set.spec.Hash {
-				w.api.mark(p, false, 0)
-			}
+	// A write that was slow when the faults ended may arrive after the user's
+	// first round, with the template of its time, so there is a second.
+	for _, round := range []time.Duration{3 * healTime, slowTimeout + healTime} {
+		w.after(round, w.deleteOutdated)
+	}
+}
+
+// deleteOutdated is what a user of OnDelete does to update.
+func (w *world) deleteOutdated() {
+	for _, p := range slices.Clone(w.api.pods) {
+		if w.api.set.spec.Strategy == plan.OnDelete && p.Hash != w.api.set.spec.Hash {
+			w.api.mark(p, false, 0)
 		}
-	})
+	}
 }
 
 // settle checks the end, and that then nothing is written.
