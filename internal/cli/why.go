@@ -23,7 +23,8 @@ func (a *app) whyCommand() *cobra.Command {
 		Short: "Say why a node has a DaemonSet's pod, or has none",
 		Long: `Say, for each DaemonSet on a node or for each node of a DaemonSet, what runs there or
 why nothing does, since when, and (with -o wide) what would change it. It asks the same
-algorithm that the engine runs, with what the API server says now, and changes nothing.`,
+algorithm that the engine runs, with what the API server says now and what the engine has
+told in events, and changes nothing.`,
 		Example: `  everynode why node-2                      # every DaemonSet, on this node
   everynode why node-2 audit-agent
   everynode why daemonset/audit-agent -o wide
@@ -109,6 +110,8 @@ type whyRow struct {
 	Until  *time.Time `json:"until,omitempty"`
 	Why    string     `json:"why"`
 	Change string     `json:"change,omitempty"`
+
+	creates, deletes bool // what is to be written on the node
 }
 
 func (a *app) printWhy(output string, rows []whyRow) error {

@@ -23,7 +23,7 @@ type snapshot struct {
 	sets      []appsv1.DaemonSet
 	nodes     []plan.Node
 	pods      []corev1.Pod
-	revisions []*appsv1.ControllerRevision
+	revisions []*view.Revision
 }
 
 // answer plans each DaemonSet that is asked about over a snapshot and keeps the
@@ -50,6 +50,9 @@ func answer(ctx context.Context, client kubernetes.Interface, q question, now ti
 		}
 		of = slices.DeleteFunc(of, func(r whyRow) bool { return q.node != "" && r.Node != q.node })
 		if err := s.askScheduler(ctx, client, ds, of); err != nil {
+			return nil, err
+		}
+		if err := askEngine(ctx, client, ds, of, now); err != nil {
 			return nil, err
 		}
 		rows = append(rows, of...)
@@ -83,7 +86,7 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 		s.nodes = append(s.nodes, view.Node(&nodes.Items[i]))
 	}
 	for i := range revisions.Items {
-		s.revisions = append(s.revisions, &revisions.Items[i])
+		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
 	}
 	return s, nil
 }
@@ -119,7 +122,8 @@ func (s *snapshot) why(ds *appsv1.DaemonSet, now time.Time) ([]whyRow, error) {
 
 func rowOf(ds *appsv1.DaemonSet, v *plan.Verdict, pods map[string]*plan.Pod) whyRow {
 	r := whyRow{Node: v.Node, Namespace: ds.Namespace, DaemonSet: ds.Name, Pod: v.Pod, Reason: v.Reason.String(),
-		Detail: v.Detail, Why: v.Reason.Sentence(), Change: v.Reason.Remedy()}
+		Detail: v.Detail, Why: v.Reason.Sentence(), Change: v.Reason.Remedy(),
+		creates: len(v.Creates()) > 0, deletes: len(v.Deletes()) > 0}
 	if p := pods[v.Pod]; p != nil {
 		since := sinceWhen(p)
 		r.Since = &since

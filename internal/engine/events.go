@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // The events of one DaemonSet that are written as they are: enough to show each
@@ -96,12 +96,11 @@ func (r *recorder) deleted(w *write) {
 
 // failed says what was refused, and on which node: the pod's name does not tell.
 func (r *recorder) failed(w *write, err error) {
-	err = fmt.Errorf("node %s: %w", w.node(), err)
+	reason := "FailedDelete"
 	if w.create != nil {
-		r.event(w.ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		return
+		reason = "FailedCreate"
 	}
-	r.event(w.ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.create != nil, w.node(), err))
 }
 
 // found says that a pod has ended by itself, before it is deleted.

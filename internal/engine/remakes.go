@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // Pods that do not last: package plan says how long the next one waits
@@ -85,12 +86,7 @@ func (e *engine) pauses(ds *appsv1.DaemonSet, st *state, v *plan.Verdict) {
 
 // doNotLast says that a node's pods are deleted, or changed, as they come.
 func (r *recorder) doNotLast(ds *appsv1.DaemonSet, v *plan.Verdict, of plan.Remakes, pause time.Duration) {
-	who := ""
-	if v.Detail != "" {
-		who = ", the last one " + v.Detail
-	}
-	r.event(ds, corev1.EventTypeWarning, v.Reason.String(), "node %s: %d pods were deleted by others, or changed, soon after they were created%s; the next one is created in %s, or when the node or the template changes",
-		v.Node, of.Again, who, pause.Round(time.Second))
+	r.event(ds, corev1.EventTypeWarning, v.Reason.String(), "%s", view.NotLastText(v.Node, int(of.Again), v.Detail, pause))
 }
 
 // heed makes the DaemonSet look at the node when it changes in whatever way: what

@@ -10,9 +10,9 @@ import (
 )
 
 // revisionEntry is a ControllerRevision of a DaemonSet, or one that nobody
-// controls. The object is never written to.
+// controls. It is never written to.
 type revisionEntry struct {
-	obj     *appsv1.ControllerRevision
+	*view.Revision
 	owner   string // UID of its controller; empty for an orphan
 	version uint64
 	// other says that another kind of controller has it. It is only kept long
@@ -29,11 +29,10 @@ func compactRevision(obj any) (*revisionEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &revisionEntry{obj: r, version: version}
+	e := &revisionEntry{Revision: view.ReadRevision(r), version: version}
 	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
 		e.owner, e.other = string(ref.UID), !isDaemonSet(ref)
 	}
-	r.ManagedFields = nil
 	return e, nil
 }
 
@@ -51,8 +50,8 @@ func (ix *index) upsertRevision(e *revisionEntry) {
 // itself, or somebody else has, who may want to see it. It is looked at when the
 // DaemonSet is next worked on, as Kubernetes' controller does.
 func (ix *index) putRevision(e *revisionEntry, list uint64) {
-	in := ix.revisions[e.obj.Namespace]
-	old := in[e.obj.Name]
+	in := ix.revisions[e.Object.Namespace]
+	old := in[e.Object.Name]
 	if old != nil && !outdates(e.version, old.version, list) {
 		return
 	}
@@ -64,9 +63,9 @@ func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	}
 	if in == nil {
 		in = map[string]*revisionEntry{}
-		ix.revisions[e.obj.Namespace] = in
+		ix.revisions[e.Object.Namespace] = in
 	}
-	in[e.obj.Name] = e
+	in[e.Object.Name] = e
 	ix.dateRevision(e)
 	if old != nil && old.owner != e.owner {
 		ix.dateRevision(old)
@@ -81,16 +80,16 @@ func (ix *index) putRevision(e *revisionEntry, list uint64) {
 func (ix *index) removeRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if old := ix.revisions[e.obj.Namespace][e.obj.Name]; old != nil && old.obj.UID == e.obj.UID {
+	if old := ix.revisions[e.Object.Namespace][e.Object.Name]; old != nil && old.Object.UID == e.Object.UID {
 		ix.dropRevision(old)
 	}
 }
 
 func (ix *index) dropRevision(e *revisionEntry) {
-	in := ix.revisions[e.obj.Namespace]
-	delete(in, e.obj.Name)
+	in := ix.revisions[e.Object.Namespace]
+	delete(in, e.Object.Name)
 	if len(in) == 0 {
-		delete(ix.revisions, e.obj.Namespace)
+		delete(ix.revisions, e.Object.Namespace)
 	}
 	ix.dateRevision(e)
 	ix.touchRevision(e)
@@ -102,7 +101,7 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	defer ix.mu.Unlock()
 	listed := make(map[id]bool, len(items))
 	for _, e := range items {
-		listed[id{e.obj.Namespace, e.obj.Name}] = true
+		listed[id{e.Object.Namespace, e.Object.Name}] = true
 		ix.putRevision(e, version)
 	}
 	for namespace, in := range ix.revisions {
@@ -136,9 +135,9 @@ func (ix *index) touchRevision(e *revisionEntry) {
 		ix.touch(o.key)
 		return
 	}
-	free := orphanWith(e.obj.Namespace, e.obj.Labels)
+	free := orphanWith(e.Object.Namespace, e.Object.Labels)
 	for key, s := range ix.sets {
-		if key.Namespace == e.obj.Namespace && view.Claims(s.ds, free) == view.Adopt {
+		if key.Namespace == e.Object.Namespace && view.Claims(s.ds, free) == view.Adopt {
 			ix.to.dirty(key)
 		}
 	}
@@ -157,12 +156,12 @@ func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
 
 // revisionsOf is the revisions that the DaemonSet has, or could adopt, or whose
 // names it may need: those of an earlier DaemonSet of its name above all.
-func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (known []*appsv1.ControllerRevision) {
+func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (known []*view.Revision) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	for name, e := range ix.revisions[ds.Namespace] {
 		if e.owner == "" || e.owner == string(ds.UID) || strings.HasPrefix(name, ds.Name+"-") {
-			known = append(known, e.obj)
+			known = append(known, e.Revision)
 		}
 	}
 	return known
@@ -172,7 +171,7 @@ func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (known []*appsv1.ControllerRe
 func (ix *index) forgetRevision(r *appsv1.ControllerRevision) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if old := ix.revisions[r.Namespace][r.Name]; old != nil && old.obj.UID == r.UID {
+	if old := ix.revisions[r.Namespace][r.Name]; old != nil && old.Object.UID == r.UID {
 		ix.dropRevision(old)
 	}
 }

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,6 +186,48 @@ func TestRevisionOfACreateUnderWayIsKept(t *testing.T) {
 		c.covered(2, "agent:2")
 		if got := c.revisions(); len(got) != 1 {
 			t.Errorf("in the end there are %v", got)
+		}
+	})
+}
+
+// Of a revision the index keeps what tells templates apart, not the templates: who
+// may write a DaemonSet fills eleven of them with what he likes.
+func TestRevisionsAreSmall(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	r := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{Name: "a-1", Namespace: "n", UID: "1", ResourceVersion: "7",
+			Annotations: map[string]string{"a": large}, ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte(large)}}}},
+		Data: runtime.RawExtension{Raw: []byte(`{"spec":"` + large + `"}`)},
+	}
+	e, err := compactRevision(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := json.Marshal(e.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) > 1000 {
+		t.Errorf("%d bytes are kept of one revision: %.200s", len(kept), kept)
+	}
+}
+
+// What the index does not keep of a revision is there after an update of it.
+func TestRenumberedRevisionsKeepTheirAnnotations(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet(func(ds *appsv1.DaemonSet) { ds.Annotations = map[string]string{"kubernetes.io/change-cause": "first"} })
+		c.start()
+		c.run(10 * time.Second)
+		first := c.ownRevisions()[0].UID
+		c.editSet(image("agent:2"))
+		c.run(30 * time.Second)
+		c.editSet(image("agent:1"))
+		c.run(30 * time.Second)
+		for _, r := range c.ownRevisions() {
+			if r.UID == first && (r.Revision != 3 || r.Annotations["kubernetes.io/change-cause"] != "first" || imageIn(t, r) != "agent:1") {
+				t.Errorf("after the undo: number %d, %v, %s", r.Revision, r.Annotations, r.Data.Raw)
+			}
 		}
 	})
 }

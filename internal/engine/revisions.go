@@ -98,7 +98,7 @@ func (e *engine) createRevision(ctx context.Context, ds *appsv1.DaemonSet, r *ap
 	made, err := e.api.createRevision(ctx, r)
 	if apierrors.IsAlreadyExists(err) {
 		made, err = e.api.getRevision(ctx, r.Namespace, r.Name)
-		if err == nil && (!view.SameTemplate(made.Data.Raw, r.Data.Raw) || ofOtherKind(made)) {
+		if err == nil && (!view.ReadRevision(made).SameTemplate(view.ReadRevision(r)) || ofOtherKind(made)) {
 			return e.collide(ctx, ds)
 		}
 	}
@@ -140,8 +140,7 @@ func collisions(ds *appsv1.DaemonSet) int32 {
 	return *ds.Status.CollisionCount
 }
 
-// updateRevisions adopts, releases, labels and renumbers. Each write fails if
-// the revision has changed since; the watch then brings the newer one.
+// updateRevisions adopts, releases, labels and renumbers.
 func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, updates []view.RevisionUpdate) error {
 	checked := false
 	for _, u := range updates {
@@ -151,10 +150,7 @@ func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, upda
 			}
 			checked = true
 		}
-		made, err := e.api.updateRevision(ctx, u.Revision)
-		if apierrors.IsConflict(err) {
-			made, err = e.api.getRevision(ctx, u.Revision.Namespace, u.Revision.Name)
-		}
+		made, err := e.updateRevision(ctx, &u)
 		switch {
 		case apierrors.IsNotFound(err):
 			e.index.forgetRevision(u.Revision)
@@ -167,6 +163,22 @@ func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, upda
 		}
 	}
 	return nil
+}
+
+// updateRevision carries out one update, and returns the revision as it then is.
+// One that has changed since is not updated: what is to be done is worked out
+// from what it is now.
+func (e *engine) updateRevision(ctx context.Context, u *view.RevisionUpdate) (*appsv1.ControllerRevision, error) {
+	live, err := e.api.getRevision(ctx, u.Revision.Namespace, u.Revision.Name)
+	if err != nil || live.UID != u.Revision.UID || live.ResourceVersion != u.Revision.ResourceVersion {
+		return live, err
+	}
+	u.Apply(live)
+	made, err := e.api.updateRevision(ctx, live)
+	if apierrors.IsConflict(err) {
+		return e.api.getRevision(ctx, u.Revision.Namespace, u.Revision.Name)
+	}
+	return made, err
 }
 
 func (e *engine) learnRevision(r *appsv1.ControllerRevision) error {

@@ -104,17 +104,17 @@ func TestBrokenRevisions(t *testing.T) {
 		broken := revisionOf(t, ds, "busybox:1.36", 3)
 		broken.Name, broken.Data.Raw = "broken", []byte(data)
 		broken.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "broken"
-		h, err := History(ds, []*appsv1.ControllerRevision{broken}, map[string]bool{"broken": true})
+		h, err := History(ds, read(broken), map[string]bool{"broken": true})
 		if err != nil || summary(h) != "create #4" {
 			t.Errorf("%q alone: %s, %v", data, summary(h), err)
 			continue
 		}
-		h, err = History(ds, []*appsv1.ControllerRevision{broken, h.Create}, map[string]bool{"broken": true})
+		h, err = History(ds, read(broken, h.Create), map[string]bool{"broken": true})
 		if err != nil || !h.Empty() || h.Hash == "broken" {
 			t.Errorf("%q beside the present one: %s, %v", data, summary(h), err)
 		}
 		broken.Data.Raw = nil
-		if h, err := History(ds, []*appsv1.ControllerRevision{broken}, nil); err != nil || summary(h) != "create #4" {
+		if h, err := History(ds, read(broken), nil); err != nil || summary(h) != "create #4" {
 			t.Errorf("no data: %s, %v", summary(h), err)
 		}
 	}
@@ -126,12 +126,12 @@ func TestAbsurdRevisionNumbers(t *testing.T) {
 	for _, number := range []int64{math.MinInt64, -1, 0, math.MaxInt64 - 1, math.MaxInt64} {
 		ds := daemonSet()
 		odd := revisionOf(t, ds, "old", number)
-		h, err := History(ds, []*appsv1.ControllerRevision{odd}, nil)
+		h, err := History(ds, read(odd), nil)
 		if err != nil || h.Create == nil || h.Create.Revision < 1 {
 			t.Errorf("%d: %s, %v", number, summary(h), err)
 			continue
 		}
-		if h, err = History(ds, []*appsv1.ControllerRevision{odd, h.Create}, nil); err != nil || !h.Empty() {
+		if h, err = History(ds, read(odd, h.Create), nil); err != nil || !h.Empty() {
 			t.Errorf("%d, and the present one: %s, %v", number, summary(h), err)
 		}
 	}

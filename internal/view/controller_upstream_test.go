@@ -52,7 +52,7 @@ func TestWhatUpstreamWrites(t *testing.T) {
 		t.Errorf("revision (-upstream +ours):\n%s", diff)
 	}
 	hash := want.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
-	h, err := History(ds, []*appsv1.ControllerRevision{&want}, map[string]bool{hash: true})
+	h, err := History(ds, read(&want), map[string]bool{hash: true})
 	if err != nil || !h.Empty() || h.Hash != hash {
 		t.Errorf("we would change upstream's revision: %s, %v", summary(h), err)
 	}

@@ -1,22 +1,40 @@
 package view
 
 import (
-	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
+
+// Revision is what History needs to know of a ControllerRevision.
+type Revision struct {
+	// Object is the revision without its data, annotations and managed fields:
+	// what is in them may be large, and everybody who may write a DaemonSet fills
+	// eleven of it.
+	Object          *appsv1.ControllerRevision
+	bytes, template digest
+}
+
+// ReadRevision keeps of a revision what History needs. It does not change r.
+func ReadRevision(r *appsv1.ControllerRevision) *Revision {
+	small := *r
+	small.Data, small.Annotations, small.ManagedFields = runtime.RawExtension{}, nil, nil
+	return &Revision{&small, sha256.Sum256(r.Data.Raw), templateDigest(r.Data.Raw)}
+}
+
+// SameTemplate says whether both restore the same template.
+func (r *Revision) SameTemplate(o *Revision) bool { return r.template == o.template }
 
 // HistoryPlan is what to do with the revisions of a DaemonSet. It is carried
 // out from top to bottom, and worked out anew after any of it was done: Delete
 // names only what the given revisions and pods prove to be useless.
 type HistoryPlan struct {
-	// Current is the revision of the present template, as it will stand after
-	// Create and Update. Nil when Collision.
-	Current *appsv1.ControllerRevision
-	// Hash is Current's hash label, which new pods get. Empty when Collision.
+	// Hash is the hash label of the present template's revision, which new pods
+	// get. Empty when Collision.
 	Hash string
 	// Collision says that the name for the new revision is taken by another
 	// template: raise status.collisionCount by one, and plan again.
@@ -24,7 +42,7 @@ type HistoryPlan struct {
 	// Create is the revision to create, or nil. On AlreadyExists: when the
 	// one that is there has the same template, use it, else it is a Collision.
 	Create *appsv1.ControllerRevision
-	// Update are whole objects to write.
+	// Update are the revisions to change.
 	Update []RevisionUpdate
 	// Relabel gives pods, by their hash, another hash: that of a revision
 	// with the same template which is kept. No pod restarts for it.
@@ -33,7 +51,8 @@ type HistoryPlan struct {
 	Delete []RevisionDelete
 }
 
-// RevisionUpdate is one revision as it should be, and what is changed.
+// RevisionUpdate is one revision as it should be, as far as Revision keeps it, and
+// what is changed. Apply does so to the whole object.
 type RevisionUpdate struct {
 	Revision *appsv1.ControllerRevision
 	// Adopt: we become its controller, which needs a live read of the
@@ -42,6 +61,13 @@ type RevisionUpdate struct {
 	// Label: it gets the hash label that it lacks. Renumber: it becomes the
 	// newest, since its template is the present one again.
 	Label, Renumber bool
+
+	sameBytes bool // it has the very bytes of the present template
+}
+
+// Apply makes the changes on the whole object.
+func (u *RevisionUpdate) Apply(whole *appsv1.ControllerRevision) {
+	whole.Labels, whole.OwnerReferences, whole.Revision = u.Revision.Labels, u.Revision.OwnerReferences, u.Revision.Revision
 }
 
 // RevisionDelete is one revision to delete.
@@ -60,14 +86,14 @@ func (h *HistoryPlan) Empty() bool {
 // History plans the revisions of the DaemonSet. revisions are all those of its
 // namespace, or at least the ones that Claims does not call NotOurs; they are
 // not changed. live holds the hashes of all its pods, also terminating ones.
-func History(ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, live map[string]bool) (HistoryPlan, error) {
+func History(ds *appsv1.DaemonSet, revisions []*Revision, live map[string]bool) (HistoryPlan, error) {
 	data, err := RevisionData(ds)
 	if err != nil {
 		return HistoryPlan{}, err
 	}
-	h := history{ds: ds, live: live}
+	h := history{ds: ds, live: live, bytes: sha256.Sum256(data), template: templateDigest(data)}
 	for _, r := range slices.SortedFunc(slices.Values(revisions), byNumber) {
-		h.claim(r, data)
+		h.claim(r)
 	}
 	next := int64(1)
 	for _, e := range h.old {
@@ -79,7 +105,7 @@ func History(ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, live 
 		h.keepOnly()
 		return h.plan, nil
 	case len(h.same) > 0:
-		h.reuse(next, data)
+		h.reuse(next)
 	default:
 		if err := h.create(next, revisions); err != nil {
 			return HistoryPlan{}, err
@@ -91,7 +117,8 @@ func History(ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, live 
 }
 
 // byNumber sorts by revision number, then age, then name.
-func byNumber(a, b *appsv1.ControllerRevision) int {
+func byNumber(one, other *Revision) int {
+	a, b := one.Object, other.Object
 	return cmp.Or(cmp.Compare(a.Revision, b.Revision),
 		a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
@@ -100,6 +127,9 @@ func byNumber(a, b *appsv1.ControllerRevision) int {
 type history struct {
 	ds   *appsv1.DaemonSet
 	live map[string]bool
+
+	bytes, template digest // of the present template
+
 	same []*RevisionUpdate // of the present template, by number
 	old  []*RevisionUpdate // of others, by number
 	gone []*RevisionUpdate // to be released
@@ -108,8 +138,9 @@ type history struct {
 
 // claim copies what is ours, or will be, and gives it the label that it lacks.
 // The label is then its name, which is unique where a hash might not be.
-func (h *history) claim(r *appsv1.ControllerRevision, data []byte) {
-	u := &RevisionUpdate{Revision: r}
+func (h *history) claim(known *Revision) {
+	r := known.Object
+	u := &RevisionUpdate{Revision: r, sameBytes: known.bytes == h.bytes}
 	switch Claims(h.ds, r) {
 	case Owned:
 	case Adopt:
@@ -128,7 +159,7 @@ func (h *history) claim(r *appsv1.ControllerRevision, data []byte) {
 		u.edit(r).Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = r.Name
 		u.Label = true
 	}
-	if bytes.Equal(r.Data.Raw, data) || SameTemplate(r.Data.Raw, data) {
+	if known.template == h.template {
 		h.same = append(h.same, u)
 	} else {
 		h.old = append(h.old, u)
@@ -153,12 +184,11 @@ func (u *RevisionUpdate) hash() string {
 // reuse takes the newest revision of the present template as it stands; of
 // several with the same number, one that has the very bytes. Pods of the
 // others are relabelled first, and only when none is left the others go.
-func (h *history) reuse(next int64, data []byte) {
+func (h *history) reuse(next int64) {
 	keep := h.same[0]
 	for _, u := range h.same[1:] {
 		newer := u.Revision.Revision > keep.Revision.Revision
-		if newer || bytes.Equal(u.Revision.Data.Raw, data) && !bytes.Equal(keep.Revision.Data.Raw, data) &&
-			u.Revision.Revision == keep.Revision.Revision {
+		if newer || u.sameBytes && !keep.sameBytes && u.Revision.Revision == keep.Revision.Revision {
 			keep = u
 		}
 	}
@@ -166,7 +196,7 @@ func (h *history) reuse(next int64, data []byte) {
 		keep.Revision = keep.Revision.DeepCopy()
 		keep.Revision.Revision, keep.Renumber = next, true
 	}
-	h.plan.Current, h.plan.Hash = keep.Revision, keep.hash()
+	h.plan.Hash = keep.hash()
 	for _, u := range h.same {
 		switch {
 		case u == keep:
@@ -185,19 +215,18 @@ func (h *history) reuse(next int64, data []byte) {
 
 // create makes a revision, unless its name is taken. Taken by the same
 // template means that it is there already, only not ours.
-func (h *history) create(number int64, revisions []*appsv1.ControllerRevision) error {
+func (h *history) create(number int64, revisions []*Revision) error {
 	r, err := NewRevision(h.ds, number)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(revisions, func(o *appsv1.ControllerRevision) bool {
-		return o.Namespace == r.Namespace && o.Name == r.Name
+	i := slices.IndexFunc(revisions, func(o *Revision) bool {
+		return o.Object.Namespace == r.Namespace && o.Object.Name == r.Name
 	})
 	switch {
 	case i < 0:
-		h.plan.Create, h.plan.Current = r, r
-	case SameTemplate(revisions[i].Data.Raw, r.Data.Raw):
-		h.plan.Current = revisions[i]
+		h.plan.Create = r
+	case revisions[i].template == h.template:
 	default:
 		h.plan.Collision = true
 		return nil
@@ -210,7 +239,7 @@ func (h *history) create(number int64, revisions []*appsv1.ControllerRevision) e
 // named if it is there, and nothing is done.
 func (h *history) keepOnly() {
 	if n := len(h.same); n > 0 {
-		h.plan.Current, h.plan.Hash = h.same[n-1].Revision, h.same[n-1].hash()
+		h.plan.Hash = h.same[n-1].hash()
 	}
 }
 

@@ -12,7 +12,7 @@ func TestEmptyHashLabel(t *testing.T) {
 	ds := daemonSet()
 	r := revisionOf(t, ds, "busybox:1.36", 1)
 	r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = ""
-	h, err := History(ds, []*appsv1.ControllerRevision{r}, nil)
+	h, err := History(ds, read(r), nil)
 	if err != nil || h.Hash != r.Name {
 		t.Errorf("the hash is %q, want %q (%v)", h.Hash, r.Name, err)
 	}

@@ -25,6 +25,14 @@ func revisionOf(t testing.TB, ds *appsv1.DaemonSet, image string, number int64) 
 	return r
 }
 
+// read is what History needs to know of them.
+func read(revisions ...*appsv1.ControllerRevision) (known []*Revision) {
+	for _, r := range revisions {
+		known = append(known, ReadRevision(r))
+	}
+	return known
+}
+
 // summary is a history plan in a few words.
 func summary(h HistoryPlan) string {
 	var s []string
@@ -127,15 +135,15 @@ func (c historyCase) check(t *testing.T, set *appsv1.DaemonSet) {
 	for _, r := range c.given {
 		before = append(before, r.DeepCopy())
 	}
-	h, err := History(set, c.given, live)
+	h, err := History(set, read(c.given...), live)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := summary(h); got != c.plans || h.Empty() != (c.plans == "") {
 		t.Errorf("plan is %q (empty %v), want %q", got, h.Empty(), c.plans)
 	}
-	if h.Hash != c.hash || h.Current == nil {
-		t.Errorf("hash is %q of %v, want %q", h.Hash, h.Current, c.hash)
+	if h.Hash != c.hash {
+		t.Errorf("hash is %q, want %q", h.Hash, c.hash)
 	}
 	if diff := cmp.Diff(before, c.given); diff != "" {
 		t.Errorf("the revisions were changed:\n%s", diff)
@@ -150,7 +158,7 @@ func TestHistoryUpdates(t *testing.T) {
 	leaving := revisionOf(t, ds, "old", 5)
 	leaving.OwnerReferences = append(leaving.OwnerReferences, metav1.OwnerReference{UID: "friend"})
 	leaving.Labels = nil
-	h, err := History(ds, []*appsv1.ControllerRevision{orphan, leaving}, nil)
+	h, err := History(ds, read(orphan, leaving), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,17 +179,17 @@ func TestHistoryCollision(t *testing.T) {
 	ds := daemonSet()
 	taken := revisionOf(t, ds, "busybox:1.36", 1)
 	taken.OwnerReferences = []metav1.OwnerReference{{UID: "other", Controller: ptr(true)}}
-	h, err := History(ds, []*appsv1.ControllerRevision{taken}, nil)
-	if err != nil || h.Current != taken || h.Hash == "" || !h.Empty() {
+	h, err := History(ds, read(taken), nil)
+	if err != nil || h.Hash != taken.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] || !h.Empty() {
 		t.Errorf("by the same template: %s, %v", summary(h), err)
 	}
 	taken.Data.Raw = revisionOf(t, ds, "other", 1).Data.Raw
-	h, err = History(ds, []*appsv1.ControllerRevision{taken}, nil)
-	if err != nil || !h.Collision || h.Empty() || h.Current != nil || h.Hash != "" {
+	h, err = History(ds, read(taken), nil)
+	if err != nil || !h.Collision || h.Empty() || h.Hash != "" {
 		t.Errorf("by another template: %s, %v", summary(h), err)
 	}
 	ds.Status.CollisionCount = ptr(int32(1))
-	h, err = History(ds, []*appsv1.ControllerRevision{taken}, nil)
+	h, err = History(ds, read(taken), nil)
 	if err != nil || h.Create == nil || h.Create.Name == taken.Name {
 		t.Errorf("after the collision: %s, %v", summary(h), err)
 	}
@@ -192,14 +200,14 @@ func TestHistoryOfADeletedSet(t *testing.T) {
 	ds := daemonSet()
 	ds.DeletionTimestamp = &metav1.Time{}
 	h, err := History(ds, nil, nil)
-	if err != nil || !h.Empty() || h.Current != nil {
+	if err != nil || !h.Empty() || h.Hash != "" {
 		t.Errorf("without revisions: %s, %v", summary(h), err)
 	}
 	r := revisionOf(t, ds, "busybox:1.36", 1)
 	r.OwnerReferences = nil
 	mine := revisionOf(t, ds, "busybox:1.36", 2)
-	h, err = History(ds, []*appsv1.ControllerRevision{r, mine, revisionOf(t, ds, "old", 3)}, nil)
-	if err != nil || !h.Empty() || h.Current != mine || h.Hash == "" {
+	h, err = History(ds, read(r, mine, revisionOf(t, ds, "old", 3)), nil)
+	if err != nil || !h.Empty() || h.Hash != mine.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] {
 		t.Errorf("with revisions: %s, %v", summary(h), err)
 	}
 }
@@ -217,7 +225,7 @@ func TestHistorySettles(t *testing.T) {
 			revisions = append(revisions, drawRevision(t, ds, fmt.Sprintf("r%d", i), live))
 		}
 		for round := 0; ; round++ {
-			h, err := History(ds, revisions, live)
+			h, err := History(ds, read(revisions...), live)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -265,7 +273,9 @@ func carryOut(t *rapid.T, ds *appsv1.DaemonSet, h HistoryPlan, revisions []*apps
 	}
 	for _, u := range h.Update {
 		i := slices.IndexFunc(revisions, func(r *appsv1.ControllerRevision) bool { return r.Name == u.Revision.Name })
-		revisions[i] = u.Revision
+		whole := revisions[i].DeepCopy()
+		u.Apply(whole)
+		revisions[i] = whole
 	}
 	for from, to := range h.Relabel {
 		delete(live, from)
@@ -282,18 +292,22 @@ func carryOut(t *rapid.T, ds *appsv1.DaemonSet, h HistoryPlan, revisions []*apps
 
 func checkSettled(t *rapid.T, ds *appsv1.DaemonSet, revisions []*appsv1.ControllerRevision, h HistoryPlan) {
 	data, _ := RevisionData(ds)
-	same := 0
+	var same, old []*appsv1.ControllerRevision
 	for _, r := range revisions {
-		if Claims(ds, r) != Owned {
-			continue
-		}
-		if SameTemplate(r.Data.Raw, data) {
-			same++
-		} else if h.Current.Revision <= r.Revision {
-			t.Fatalf("current is #%d, an old one #%d", h.Current.Revision, r.Revision)
+		switch {
+		case Claims(ds, r) != Owned:
+		case sameTemplate(r.Data.Raw, data):
+			same = append(same, r)
+		default:
+			old = append(old, r)
 		}
 	}
-	if same != 1 || h.Hash == "" {
-		t.Fatalf("%d revisions of the present template, hash %q", same, h.Hash)
+	if len(same) != 1 || h.Hash == "" || same[0].Labels[appsv1.DefaultDaemonSetUniqueLabelKey] != h.Hash {
+		t.Fatalf("%d revisions of the present template, hash %q", len(same), h.Hash)
+	}
+	for _, r := range old {
+		if same[0].Revision <= r.Revision {
+			t.Fatalf("current is #%d, an old one #%d", same[0].Revision, r.Revision)
+		}
 	}
 }

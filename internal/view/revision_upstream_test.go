@@ -5,6 +5,7 @@ package view
 import (
 	"encoding/json"
 	"math/rand"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -80,7 +81,10 @@ func TestDefaultsAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !SameTemplate(before, after) {
+		if sameDigest(before, after) != sameTemplate(before, after) {
+			t.Fatalf("the digests say otherwise of\n%s\n%s", before, after)
+		}
+		if !sameTemplate(before, after) {
 			a, _ := readTemplate(before)
 			b, _ := readTemplate(after)
 			setTemplateDefaults(a)
@@ -91,12 +95,46 @@ func TestDefaultsAgree(t *testing.T) {
 			changed++
 		}
 		ds.Spec.Template.Spec.Hostname += "x"
-		if other, err := RevisionData(ds); err != nil || SameTemplate(before, other) {
+		if other, err := RevisionData(ds); err != nil || sameDigest(before, other) {
 			t.Fatalf("another template is the same (%v)", err)
 		}
 	})
 	if changed < 100 {
 		t.Errorf("defaults changed only %d templates", changed)
+	}
+}
+
+// TestTemplateDigestAgrees: digests tell templates apart that differ in one field,
+// and no others.
+func TestTemplateDigestAgrees(t *testing.T) {
+	rng := rand.New(rand.NewSource(7))
+	same := 0
+	var last *appsv1.DaemonSet
+	randomSets(6, 800, func(ds *appsv1.DaemonSet) {
+		if last != nil {
+			other := ds.DeepCopy()
+			i := rng.Intn(reflect.TypeFor[corev1.PodSpec]().NumField())
+			reflect.ValueOf(&other.Spec.Template.Spec).Elem().Field(i).Set(reflect.ValueOf(last.Spec.Template.Spec).Field(i))
+			a, err := RevisionData(ds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := RevisionData(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := sameTemplate(a, b)
+			if got := sameDigest(a, b); got != want {
+				t.Fatalf("%s: the digests say %v, the API %v:\n%s\n%s", reflect.TypeFor[corev1.PodSpec]().Field(i).Name, got, want, a, b)
+			}
+			if want {
+				same++
+			}
+		}
+		last = ds
+	})
+	if same < 80 || same > 700 {
+		t.Errorf("%d of 800 pairs are the same", same)
 	}
 }
 

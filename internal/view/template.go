@@ -1,36 +1,11 @@
 package view
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 )
-
-// SameTemplate says whether two revisions restore the same template. Bytes
-// that differ may mean the same: "creationTimestamp":null, which API servers
-// wrote up to 1.33, is no timestamp; an absent field is its default; 1000m is
-// 1. Telling these apart would restart every pod of a cluster for nothing.
-//
-// Data that cannot be read equals only itself.
-func SameTemplate(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
-	}
-	ta, ok := readTemplate(a)
-	if !ok {
-		return false
-	}
-	tb, ok := readTemplate(b)
-	if !ok {
-		return false
-	}
-	setTemplateDefaults(ta)
-	setTemplateDefaults(tb)
-	return apiequality.Semantic.DeepEqual(ta, tb)
-}
 
 // readTemplate reads a revision's patch. One that does more, or other, than
 // replace the template was not made by a DaemonSet controller.

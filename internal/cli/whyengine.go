@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// toldFor is how long it counts that a write was refused: the engine tries again
+// after a minute at most.
+const toldFor = 2 * time.Minute
+
+// askEngine puts into the rows of nodes where something is to be written what the
+// engine has told of them in events: that a write was refused there, or that it
+// waits because pods do not last. Both are in no object that a plan is made from.
+func askEngine(ctx context.Context, client kubernetes.Interface, ds *appsv1.DaemonSet, rows []whyRow, now time.Time) error {
+	if !slices.ContainsFunc(rows, func(r whyRow) bool { return r.creates || r.deletes }) {
+		return nil
+	}
+	about := fields.OneTermEqualSelector("involvedObject.uid", string(ds.UID)).String()
+	events, err := client.CoreV1().Events(ds.Namespace).List(ctx, metav1.ListOptions{FieldSelector: about})
+	if err != nil {
+		return fmt.Errorf("list the events of DaemonSet %s/%s: %w", ds.Namespace, ds.Name, err)
+	}
+	newest := map[string]view.Told{}
+	for i := range events.Items {
+		if t, ok := view.ReadTold(&events.Items[i]); ok && t.At.After(newest[t.Node].At) {
+			newest[t.Node] = t
+		}
+	}
+	for i := range rows {
+		if t := newest[rows[i].Node]; rows[i].holds(&t, now) {
+			rows[i].hear(&t)
+		}
+	}
+	return nil
+}
+
+// holds says that what the engine has told is why nothing is written yet.
+func (r *whyRow) holds(t *view.Told, now time.Time) bool {
+	switch t.Reason {
+	case plan.WriteFailed:
+		same := r.creates && strings.HasPrefix(t.Detail, "create: ") || r.deletes && strings.HasPrefix(t.Detail, "delete: ")
+		return same && now.Sub(t.At) < toldFor
+	case plan.PodsDoNotLast:
+		return r.creates && now.Before(t.Until)
+	}
+	return false
+}
+
+func (r *whyRow) hear(t *view.Told) {
+	r.Reason, r.Detail, r.Why, r.Change = t.Reason.String(), t.Detail, t.Reason.Sentence(), t.Reason.Remedy()
+	if !t.Until.IsZero() {
+		r.Until = &t.Until
+	}
+}

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"everynode/internal/view"
+)
+
+// What the engine has told of a node counts where the plan would write, and for
+// as long as it can be true.
+func TestWhyHearsTheEngine(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	denied := errors.New("denied by policy")
+	for what, c := range map[string]struct {
+		told             string
+		ago              time.Duration
+		creates, deletes bool
+		want, detail     string
+	}{
+		"a create was refused":             {view.RefusedText(true, "n", denied), time.Minute, true, false, "WriteFailed", "create: denied by policy"},
+		"a delete was refused":             {view.RefusedText(false, "n", denied), time.Minute, false, true, "WriteFailed", "delete: denied by policy"},
+		"long ago":                         {view.RefusedText(true, "n", denied), time.Hour, true, false, "planned", ""},
+		"elsewhere":                        {view.RefusedText(true, "m", denied), time.Minute, true, false, "planned", ""},
+		"a create was, and is there":       {view.RefusedText(true, "n", denied), time.Minute, false, false, "planned", ""},
+		"a delete was, now it is a create": {view.RefusedText(false, "n", denied), time.Minute, true, false, "planned", ""},
+		"pods do not last":                 {view.NotLastText("n", 4, "by the taint manager", 2*time.Minute), time.Minute, true, false, "PodsDoNotLast", "by the taint manager"},
+		"the pause is over":                {view.NotLastText("n", 4, "", time.Minute), 2 * time.Minute, true, false, "planned", ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "agent", UID: "1"}}
+			client := fake.NewClientset(&corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{Namespace: "apps", Name: "e"},
+				InvolvedObject: corev1.ObjectReference{UID: "1"},
+				Message:        c.told, LastTimestamp: metav1.NewTime(now.Add(-c.ago)),
+			})
+			rows := []whyRow{{Node: "n", Reason: "planned", creates: c.creates, deletes: c.deletes}}
+			if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
+				t.Fatal(err)
+			}
+			if r := rows[0]; r.Reason != c.want || r.Detail != c.detail {
+				t.Errorf("%s %q, want %s %q", r.Reason, r.Detail, c.want, c.detail)
+			}
+		})
+	}
+}
+
+// Of what was told of a node the newest counts.
+func TestWhyHearsTheNewest(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	event := func(name, text string, ago time.Duration) *corev1.Event {
+		return &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: name}, Message: text, LastTimestamp: metav1.NewTime(now.Add(-ago))}
+	}
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "agent"}}
+	client := fake.NewClientset(
+		event("a", view.RefusedText(true, "n", errors.New("second")), time.Second),
+		event("b", view.RefusedText(true, "n", errors.New("first")), time.Minute))
+	rows := []whyRow{{Node: "n", creates: true}}
+	if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
+		t.Fatal(err)
+	}
+	if rows[0].Detail != "create: second" {
+		t.Errorf("%q", rows[0].Detail)
+	}
+}

@@ -1,0 +1,72 @@
+package view
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/plan"
+)
+
+// What the engine knows and no object shows (a write that was refused, a pause
+// that has grown) it tells in events of the DaemonSet. Here are their texts, and
+// how they are read: whoever asks later knows no more than they say.
+
+// RefusedText is the text of an event about a create or delete on the node that
+// failed.
+func RefusedText(creates bool, node string, err error) string {
+	if creates {
+		return fmt.Sprintf("Error creating: node %s: %v", node, err)
+	}
+	return fmt.Sprintf("Error deleting: node %s: %v", node, err)
+}
+
+// NotLastText is the text of an event about a node whose pods do not last: how
+// many were created again, who ended the last one ("by ...", or empty), and how
+// long the next one waits.
+func NotLastText(node string, again int, by string, pause time.Duration) string {
+	if by != "" {
+		by = ", the last one " + by
+	}
+	return fmt.Sprintf("node %s: %d pods were deleted by others, or changed, soon after they were created%s; the next one is created in %s, or when the node or the template changes",
+		node, again, by, pause.Round(time.Second))
+}
+
+var (
+	refusedText = regexp.MustCompile(`(?s)^Error (creat|delet)ing: node (\S+): (.*)$`)
+	notLastText = regexp.MustCompile(`^node (\S+): \d+ pods were deleted by others, or changed, soon after they were created(?:, the last one (.+))?; the next one is created in (\S+), or`)
+	combined    = regexp.MustCompile(`^\(combined from similar events\): `) // of client-go's event correlator
+)
+
+// Told is what the engine has told of one node in an event.
+type Told struct {
+	Node   string
+	Reason plan.Reason // WriteFailed or PodsDoNotLast
+	Detail string
+	At     time.Time
+	// Until is when the engine goes on there; zero where it did not say.
+	Until time.Time
+}
+
+// ReadTold reads an event of a DaemonSet; ok is false for one that says nothing
+// of what holds a node up.
+func ReadTold(e *corev1.Event) (t Told, ok bool) {
+	t.At = e.LastTimestamp.Time
+	if t.At.IsZero() {
+		t.At = e.EventTime.Time
+	}
+	text := combined.ReplaceAllString(e.Message, "")
+	if m := refusedText.FindStringSubmatch(text); m != nil {
+		t.Reason, t.Node, t.Detail = plan.WriteFailed, m[2], m[1]+"e: "+m[3]
+		return t, true
+	}
+	m := notLastText.FindStringSubmatch(text)
+	if m == nil {
+		return t, false
+	}
+	pause, err := time.ParseDuration(m[3])
+	t.Reason, t.Node, t.Detail, t.Until = plan.PodsDoNotLast, m[1], m[2], t.At.Add(pause)
+	return t, err == nil
+}
