@@ -119,9 +119,7 @@ func parseSection(in *Input, section, text string) (err error) {
 		case "left":
 			in.Left[words[0]] = true
 		case "waits":
-			var d time.Duration
-			d, err = time.ParseDuration(words[1])
-			in.Waits[words[0]] = Wait{Until: in.Now.Add(d), What: strings.Join(words[2:], " ")}
+			in.Waits[words[0]], err = parseWait(words[1:], in.Now)
 		case "backoff":
 			in.Backoff[words[0]], err = parseBackoff(words[1:], in.Now)
 		}
@@ -130,6 +128,17 @@ func parseSection(in *Input, section, text string) (err error) {
 		}
 	}
 	return nil
+}
+
+// parseWait reads: DURATION WHAT...; "-" is a wait whose end is not known.
+func parseWait(words []string, now time.Time) (w Wait, err error) {
+	w.What = strings.Join(words[1:], " ")
+	if words[0] != "-" {
+		var d time.Duration
+		d, err = time.ParseDuration(words[0])
+		w.Until = now.Add(d)
+	}
+	return w, err
 }
 
 // parseSetting reads: revision HASH, generation N, onDelete, maxUnavailable
