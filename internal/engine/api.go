@@ -132,6 +132,38 @@ func (a api) listPods(ctx context.Context) (*podList, error) {
 	return all, err
 }
 
+// listNodes reads the metadata of every node, as of now.
+func (a api) listNodes(ctx context.Context) (*nodeList, error) {
+	all := &nodeList{names: map[string]bool{}}
+	err := a.pages(ctx, "nodes", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		page, err := a.metadata.Resource(corev1.SchemeGroupVersion.WithResource("nodes")).List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		return page, all.add(page)
+	})
+	return all, err
+}
+
+// nodes reads every node whole, and the version of the list.
+func (a api) nodes(ctx context.Context) (all []nodeEntry, version uint64, err error) {
+	err = a.pages(ctx, "nodes", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		page, err := a.core.Nodes().List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		if version, err = parseVersion(page.ResourceVersion); err != nil {
+			return nil, err
+		}
+		return page, each(page.Items, func(n *corev1.Node) error {
+			entry, err := compactNode(n)
+			all = append(all, entry)
+			return err
+		})
+	})
+	return all, version, err
+}
+
 // eachSet calls take with every DaemonSet there is.
 func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) error {
 	return a.pages(ctx, "daemonsets", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -41,17 +42,34 @@ func (e *engine) freshen(ctx context.Context) bool {
 
 // readAll reads pods first: the templates are then at least as new as they.
 func (e *engine) readAll(ctx context.Context) error {
-	pods, err := e.api.listPods(ctx)
-	if err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	var pods *podList
+	var nodes *nodeList
+	reading, readCtx := errgroup.WithContext(ctx)
+	reading.Go(func() (err error) {
+		if nodes, err = e.api.listNodes(readCtx); err != nil {
+			return fmt.Errorf("listing nodes: %w", err)
+		}
+		return nil
+	})
+	reading.Go(func() (err error) {
+		if pods, err = e.api.listPods(readCtx); err != nil {
+			return fmt.Errorf("listing pods: %w", err)
+		}
+		if err := e.api.eachRevision(readCtx, e.learnRevision); err != nil {
+			return fmt.Errorf("listing ControllerRevisions: %w", err)
+		}
+		if err := e.api.eachSet(readCtx, e.learnSet); err != nil {
+			return fmt.Errorf("listing DaemonSets: %w", err)
+		}
+		return nil
+	})
+	if err := reading.Wait(); err != nil {
+		return err
 	}
-	if err := e.api.eachRevision(ctx, e.learnRevision); err != nil {
-		return fmt.Errorf("listing ControllerRevisions: %w", err)
+	if err := e.catchUp(ctx, pods); err != nil {
+		return err
 	}
-	if err := e.api.eachSet(ctx, e.learnSet); err != nil {
-		return fmt.Errorf("listing DaemonSets: %w", err)
-	}
-	return e.catchUp(ctx, pods)
+	return e.catchUpNodes(ctx, nodes)
 }
 
 // podList is what a list says of the pods that are of concern.
@@ -139,4 +157,78 @@ func (ix *index) behind(l *podList) map[string]podAt {
 func (ix *index) passed(uid string, version uint64) bool {
 	_, buried := ix.buried[uid]
 	return buried || ix.pods[uid] == nil && ix.podVersion >= version
+}
+
+// nodeList is what a list says of nodes.
+type nodeList struct {
+	version uint64 // of the list
+	newest  uint64 // of the nodes in it
+	names   map[string]bool
+}
+
+// add takes a page of the list.
+func (l *nodeList) add(page *metav1.PartialObjectMetadataList) (err error) {
+	if l.version, err = parseVersion(page.ResourceVersion); err != nil {
+		return err
+	}
+	for i := range page.Items {
+		version, err := versionOf(&page.Items[i])
+		if err != nil {
+			return err
+		}
+		l.names[page.Items[i].Name], l.newest = true, max(l.newest, version)
+	}
+	return nil
+}
+
+// catchUpNodes waits until the index is past the list, and in the end reads all
+// nodes: which of them it lacks cannot be told, since heartbeats end in it.
+func (e *engine) catchUpNodes(ctx context.Context, l *nodeList) error {
+	for until := time.Now().Add(freshWait); e.index.behindNodes(l); {
+		if time.Now().After(until) {
+			return e.readNodes(ctx)
+		}
+		if !sleep(ctx, freshEvery) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// behindNodes says that nodes may have changed, come or gone since what the index
+// knows of them.
+func (ix *index) behindNodes(l *nodeList) bool {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if ix.nodeVersion < l.newest {
+		return true
+	}
+	if ix.nodeVersion >= l.version {
+		return false
+	}
+	for name := range ix.nodes {
+		if !l.names[name] {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *engine) readNodes(ctx context.Context) error {
+	items, version, err := e.api.nodes(ctx)
+	if err != nil {
+		return fmt.Errorf("listing whole nodes: %w", err)
+	}
+	e.index.refreshNodes(items, version)
+	return nil
+}
+
+// refreshNodes takes a whole list that was read beside the watch, unless that has
+// passed it meanwhile.
+func (ix *index) refreshNodes(items []nodeEntry, version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if version >= ix.nodeVersion {
+		ix.putNodes(items, version)
+	}
 }

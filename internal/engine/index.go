@@ -38,10 +38,13 @@ type index struct {
 	revisionEpoch uint64 // counts the changes of revisions
 	looseEpoch    uint64 // the last of one that no known DaemonSet has
 
-	podVersion uint64               // the pod watch has delivered everything up to here
-	ahead      map[string]time.Time // own writes that the watch had not shown, by pod UID
-	buried     map[string]burial    // pods that are known to be gone before the watch shows it, by UID
-	departed   map[string]departure // nodes seen to be deleted, with pods left
+	podVersion uint64 // the pod watch has delivered everything up to here
+	// nodeVersion is that of nodes: of the watch, or of a later list. What is older
+	// changes nothing.
+	nodeVersion uint64
+	ahead       map[string]time.Time // own writes that the watch had not shown, by pod UID
+	buried      map[string]burial    // pods that are known to be gone before the watch shows it, by UID
+	departed    map[string]departure // nodes seen to be deleted, with pods left
 }
 
 // listener hears of what must be looked into. It is called with the lock of the
@@ -65,6 +68,7 @@ type setEntry struct {
 
 type nodeEntry struct {
 	plan.Node
+	version uint64
 }
 
 // departure is a node that a watch showed to be deleted and a live read
@@ -227,7 +231,16 @@ func (ix *index) replaceSets(items []*setEntry, version uint64) {
 func (ix *index) upsertNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	ix.putNode(n)
+	if n.version >= ix.nodeVersion {
+		ix.putNode(n)
+	}
+}
+
+// reachedNodes takes the position of the node watch.
+func (ix *index) reachedNodes(version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.nodeVersion = max(ix.nodeVersion, version)
 }
 
 func (ix *index) putNode(n nodeEntry) {
@@ -253,6 +266,9 @@ func (ix *index) putNode(n nodeEntry) {
 func (ix *index) removeNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if n.version < ix.nodeVersion {
+		return
+	}
 	if pods := ix.dropNode(n.Name); len(pods) > 0 && ix.begun {
 		ix.to.left(n, pods)
 	}
@@ -280,9 +296,14 @@ func (ix *index) dropNode(name string) (left []string) {
 	return left
 }
 
-func (ix *index) replaceNodes(items []nodeEntry, _ uint64) {
+// replaceNodes takes a whole list that the watch goes on from.
+func (ix *index) replaceNodes(items []nodeEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.putNodes(items, version)
+}
+
+func (ix *index) putNodes(items []nodeEntry, version uint64) {
 	listed := make(map[string]bool, len(items))
 	for _, n := range items {
 		listed[n.Name] = true
@@ -294,6 +315,7 @@ func (ix *index) replaceNodes(items []nodeEntry, _ uint64) {
 			ix.dropNode(name)
 		}
 	}
+	ix.nodeVersion = version
 }
 
 // touchForNode makes dirty the DaemonSets that the change from old to new (nil:

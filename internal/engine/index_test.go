@@ -63,7 +63,7 @@ func node(name string, change ...func(*plan.Node)) nodeEntry {
 	for _, f := range change {
 		f(&n)
 	}
-	return nodeEntry{n}
+	return nodeEntry{Node: n}
 }
 
 func testPod(t *testing.T, name, node, set string, version int, change ...func(*corev1.Pod)) *podEntry {

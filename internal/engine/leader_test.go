@@ -2,12 +2,15 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 )
 
 func (c *cluster) leader() string {
@@ -118,6 +121,49 @@ func TestNewLeaderCatchesUp(t *testing.T) {
 		c.stall("pods", false)
 		c.run(time.Minute)
 		c.covered(3, "agent:2")
+	})
+}
+
+// The same of nodes: what the last leader has seen of them is not undone, and old
+// events that come afterwards change nothing.
+func TestNewLeaderCatchesUpWithNodes(t *testing.T) {
+	move := func(pool string) func(*corev1.Node) {
+		return func(n *corev1.Node) { n.Labels = map[string]string{"pool": pool} }
+	}
+	inCluster(t, func(c *cluster) {
+		c.addNodes(4)
+		for _, node := range []string{"node-01", "node-02", "node-03"} {
+			c.editNode(node, move("agents"))
+		}
+		c.addSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "agents"} })
+		c.start(elect("one"))
+		stopOne, endedOne := c.stopEngine, c.ended
+		c.run(10 * time.Second)
+		c.covered(3, "agent:1")
+		c.start(elect("two"))
+		c.run(time.Second)
+		c.stall("nodes", true)
+		c.editNode("node-03", move("others"))
+		c.editNode("node-04", move("agents"))
+		c.addNode("node-05")
+		c.editNode("node-05", move("agents"))
+		stopOne()
+		<-endedOne
+		c.run(freshWait + 10*time.Second)
+		var on []string
+		for _, p := range c.pods() {
+			on = append(on, p.Spec.NodeName)
+		}
+		if slices.Sort(on); !slices.Equal(on, []string{"node-01", "node-02", "node-04", "node-05"}) {
+			t.Errorf("while the watch shows nothing, there are pods on %v", on)
+		}
+		before := c.wrote("create pods") + c.wrote("delete pods")
+		c.stall("nodes", false)
+		c.run(time.Minute)
+		c.covered(4, "agent:1")
+		if n := c.wrote("create pods") + c.wrote("delete pods") - before; n != 0 {
+			t.Errorf("%d pods are created or deleted when the watch goes on", n)
+		}
 	})
 }
 

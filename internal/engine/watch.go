@@ -24,7 +24,7 @@ func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[s
 	c, core := from.client, from.follow
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
-	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes}
+	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes, reached: ix.reachedNodes}
 	ix.watchClasses(ctx, all, from)
 	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
 	return map[string]<-chan struct{}{
@@ -113,7 +113,8 @@ func compactNode(obj any) (nodeEntry, error) {
 	if !ok {
 		return nodeEntry{}, unexpected(obj)
 	}
-	return nodeEntry{view.Node(n)}, nil
+	version, err := versionOf(n)
+	return nodeEntry{view.Node(n), version}, err
 }
 
 func compactPodObject(obj any) (*podEntry, error) {
