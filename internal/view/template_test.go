@@ -47,6 +47,7 @@ func TestTemplateDigest(t *testing.T) {
 		"other amounts": {container(`,"resources":{"limits":{"memory":"1k"}}`), container(`,"resources":{"limits":{"memory":"1Ki"}}`), false},
 		"moved":         {container(`,"args":["a"],"command":[]`), container(`,"args":[],"command":["a"]`), false},
 		"joined":        {container(`,"args":["a","b"]`), container(`,"args":["ab"]`), false},
+		"shared":        {container(""), strings.Replace(container(""), `"name":"c","image":"i:1"`, `"name":"ci","image":":1"`, 1), false},
 		"absent":        {container(`,"args":[]`), container(""), true},
 		"none":          {container(`,"securityContext":{"runAsUser":0}`), container(`,"securityContext":{}`), false},
 		"defaults":      {container(""), container(`,"imagePullPolicy":"IfNotPresent","terminationMessagePath":"/dev/termination-log"`), true},
