@@ -80,6 +80,9 @@ func module(t *testing.T) (root string) {
 		"p/a_test.go": "package p\n\nimport (\n\t\"flag\"\n\t\"testing\"\n)\n\nvar _ = flag.Int(\"rapid.checks\", 0, \"\")\nvar _ = flag.Int(\"rapid.seed\", 0, \"\")\n" +
 			"var _ = flag.Bool(\"rapid.nofailfile\", false, \"\")\nvar _ = flag.String(\"rapid.shrinktime\", \"\", \"\")\n\n" +
 			"func TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Error(1)\n\t}\n}\n",
+		// A package without properties does not know their flags.
+		"q/q.go":               "package q\n\nfunc Neg(a int) int { return -a }\n",
+		"q/q_test.go":          "package q\n\nimport \"testing\"\n\nfunc TestNeg(t *testing.T) {\n\tif Neg(1) != -1 {\n\t\tt.Error(1)\n\t}\n}\n",
 		"p/b_upstream_test.go": "package p\n\nimport \"testing\"\n\nfunc TestSub(t *testing.T) {\n\tif Sub(0, 0) != 0 {\n\t\tt.Error(1)\n\t}\n}\n",
 	} {
 		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o700); err != nil {
@@ -96,13 +99,15 @@ func module(t *testing.T) (root string) {
 // no test does, and one that does not compile.
 func TestBench(t *testing.T) {
 	b := &bench{root: module(t), temp: t.TempDir()}
-	for _, c := range []struct{ from, to, want string }{
-		{"a + b", "a * b", "TestAdd"},
-		{"a - b", "a - b + 1", "TestSub (thorough)"},
-		{"a - b", "b - a", ""},
-		{"a - b", "a - c", "error"},
+	for _, c := range []struct{ file, from, to, want string }{
+		{"p/p.go", "a + b", "a * b", "TestAdd"},
+		{"p/p.go", "a - b", "a - b + 1", "TestSub (thorough)"},
+		{"p/p.go", "a - b", "b - a", ""},
+		{"p/p.go", "a - b", "a - c", "error"},
+		{"q/q.go", "-a", "a", "TestNeg"},
+		{"q/q.go", "-a", "0 - a", ""},
 	} {
-		m := mutant{file: "p/p.go", from: c.from, to: c.to}
+		m := mutant{file: c.file, from: c.from, to: c.to}
 		text, err := m.apply(b.root)
 		if err != nil {
 			t.Fatal(err)

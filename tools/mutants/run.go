@@ -70,9 +70,11 @@ func (b *bench) run(ctx context.Context, dir, file, text string, p pass) ([]stri
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the tests do not build: %w\n%s", err, out)
 	}
-	// The same seed each time, since the same list must give the same result.
-	tests := exec.CommandContext(ctx, binary, "-test.timeout=2m", "-rapid.seed=1", "-rapid.nofailfile",
-		"-rapid.shrinktime=0s", "-rapid.checks="+strconv.Itoa(p.checks))
+	flags, err := p.flags(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
+	tests := exec.CommandContext(ctx, binary, flags...)
 	tests.Dir = filepath.Join(b.root, filepath.FromSlash(path.Dir(file)))
 	out, err := tests.CombinedOutput()
 	var exit *exec.ExitError
@@ -86,6 +88,20 @@ func (b *bench) run(ctx context.Context, dir, file, text string, p pass) ([]stri
 	default:
 		return nil, fmt.Errorf("run the tests: %w\n%s", err, out)
 	}
+}
+
+// flags are those of the tests; those of properties where there are any. The seed is
+// the same each time, since the same list must give the same result.
+func (p pass) flags(ctx context.Context, binary string) ([]string, error) {
+	usage, err := exec.CommandContext(ctx, binary, "-help").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("ask the tests for their flags: %w\n%s", err, usage)
+	}
+	flags := []string{"-test.timeout=2m"}
+	if bytes.Contains(usage, []byte("-rapid.seed")) {
+		flags = append(flags, "-rapid.seed=1", "-rapid.nofailfile", "-rapid.shrinktime=0s", "-rapid.checks="+strconv.Itoa(p.checks))
+	}
+	return flags, nil
 }
 
 // overlay writes the file that tells Go which text to take for which file.
