@@ -19,12 +19,20 @@ func (c *cluster) dies(node string) {
 	c.removeNode(node)
 }
 
-// returns puts another node in its place, with a kubelet.
+// returns puts another node in its place, with a kubelet. That starts what is bound
+// to its name, also what came when there was no such node.
 func (c *cluster) returns(node string) {
 	c.mu.Lock()
 	delete(c.dead, node)
 	c.mu.Unlock()
 	c.addNode(node)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.objects["pods"] {
+		if p := o.(*corev1.Pod); p.Spec.NodeName == node && p.DeletionTimestamp == nil {
+			c.kubelet(p)
+		}
+	}
 }
 
 func (c *cluster) hold(pod *corev1.Pod) {
