@@ -196,7 +196,7 @@ func TestRevisionsAreSmall(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	r := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{Name: "a-1", Namespace: "n", UID: "1", ResourceVersion: "7",
-			Annotations: map[string]string{"a": large}, ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: []byte(large)}}}},
+			Annotations: map[string]string{"a": large}, ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1(large)}}},
 		Data: runtime.RawExtension{Raw: []byte(`{"spec":"` + large + `"}`)},
 	}
 	e, err := compactRevision(r)
