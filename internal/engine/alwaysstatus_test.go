@@ -54,7 +54,7 @@ func TestStatusIsWrittenWhateverFails(t *testing.T) {
 				c.editPod(c.podOn("node-01").Name, func(p *corev1.Pod) { ready(p, false) })
 				c.run(2 * time.Second)
 				if after := c.set().Status; after.NumberAvailable != s.NumberAvailable-1 {
-					t.Errorf("a pod is not ready any more: %+v, before %+v", after, s)
+					t.Errorf("a pod is no longer ready: %+v, before %+v", after, s)
 				}
 				c.editPod(c.podOn("node-01").Name, func(p *corev1.Pod) { ready(p, true) })
 				c.admit()

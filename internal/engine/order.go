@@ -145,7 +145,7 @@ func (ix *index) succeed(e *podEntry) {
 	}
 }
 
-// recovered forgets who has left the node: it is Ready, or is no more.
+// recovered forgets which pods have left the node, once it is Ready or gone.
 func (ix *index) recovered(node string) {
 	for _, o := range ix.owned {
 		delete(o.left, node)

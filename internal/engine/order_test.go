@@ -274,7 +274,7 @@ func TestMinReadyByAnyClock(t *testing.T) {
 				if s := c.set().Status; s.NumberAvailable != 3 {
 					t.Errorf("too late: %+v", s)
 				}
-				// A pod that is ready again begins anew.
+				// A pod that becomes ready again starts from zero.
 				c.editPod(c.podOn("node-01").Name, func(p *corev1.Pod) { ready(p, false) })
 				c.run(time.Second)
 				c.editPod(c.podOn("node-01").Name, func(p *corev1.Pod) { ready(p, true) })

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/view"
 )
 
-// historyRounds bounds how often the history is worked out anew in one go: once
+// historyRounds bounds how often the history is worked out again in one go: once
 // for each kind of change that it may need, and some more.
 const historyRounds = 8
 

@@ -30,7 +30,7 @@ func ReadRevision(r *appsv1.ControllerRevision) *Revision {
 func (r *Revision) SameTemplate(o *Revision) bool { return r.template == o.template }
 
 // HistoryPlan is what to do with the revisions of a DaemonSet. It is carried
-// out from top to bottom, and worked out anew after any of it was done: Delete
+// out from top to bottom, and worked out again after any of it was done: Delete
 // names only what the given revisions and pods prove to be useless.
 type HistoryPlan struct {
 	// Hash is the hash label of the present template's revision, which new pods
