@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
 
@@ -31,7 +30,7 @@ type api struct {
 	// follow is the same over a connection of its own, for watches.
 	follow typedcorev1.CoreV1Interface
 	// metadata reads no more than metadata.
-	metadata metadata.Interface
+	metadata metadataReader
 	patience *patience
 }
 
@@ -67,7 +66,7 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the watches of %s: %w", base.Host, err)
 	}
-	about, err := metadata.NewForConfigAndClient(metadata.ConfigFor(c), transport)
+	about, err := newMetadataReader(c, transport)
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
@@ -89,13 +88,20 @@ func onItsOwn(c *rest.Config) *rest.Config {
 // dialTimeout is client-go's, and how often an idle connection is probed.
 const dialTimeout = 30 * time.Second
 
-const pageSize = 1000
+// pageSize is how many items of a resource a page has. A node is ten times the
+// size of the rest, and a page is in memory as a whole before it is read.
+func pageSize(resource string) int64 {
+	if resource == "nodes" {
+		return 250
+	}
+	return 1000
+}
 
 // pages calls list for each page of a list. A list of many pages takes long, and
 // the server forgets the state that it began with; what the rest then shows is
 // newer, and the list as a whole not of one moment.
 func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
-	opts := metav1.ListOptions{Limit: pageSize}
+	opts := metav1.ListOptions{Limit: pageSize(resource)}
 	for {
 		var page metav1.ListInterface
 		err := a.readPage(ctx, kind{"list " + resource, ""}, func(ctx context.Context) (err error) {
@@ -123,7 +129,7 @@ func (a api) pages(ctx context.Context, resource string, list func(context.Conte
 func (a api) listPods(ctx context.Context) (*podList, error) {
 	all := &podList{pods: map[string]podAt{}}
 	err := a.pages(ctx, "pods", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.metadata.Resource(corev1.SchemeGroupVersion.WithResource("pods")).List(ctx, opts)
+		page, err := a.metadata.list(ctx, "pods", opts)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +142,7 @@ func (a api) listPods(ctx context.Context) (*podList, error) {
 func (a api) listNodes(ctx context.Context) (*nodeList, error) {
 	all := &nodeList{names: map[string]bool{}}
 	err := a.pages(ctx, "nodes", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.metadata.Resource(corev1.SchemeGroupVersion.WithResource("nodes")).List(ctx, opts)
+		page, err := a.metadata.list(ctx, "nodes", opts)
 		if err != nil {
 			return nil, err
 		}

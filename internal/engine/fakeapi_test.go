@@ -144,7 +144,7 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return respondError(err)
 	}
-	return respond(http.StatusOK, obj)
+	return respondAsked(req, obj)
 }
 
 // intercept sets what comes before every request; nil: nothing.

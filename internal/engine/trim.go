@@ -114,10 +114,11 @@ type trimmer struct {
 }
 
 func newTrimmer(inner runtime.Serializer) trimmer {
-	pod, node := keptPod(), keptNode()
+	pod, node, about := keptPod(), keptNode(), mask{1: {part: keptMeta()}}
 	list := func(item mask) mask { return mask{1: {}, 2: {part: item}} }
 	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]mask{
 		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
+		"PartialObjectMetadataList": list(about),
 	}}
 }
 
@@ -161,7 +162,8 @@ func (t trimmer) trim(out, data []byte) ([]byte, error) {
 	return mask{1: {}, 2: {part: kept}, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
 }
 
-// typeOf is the kind in an encoded TypeMeta of the core group; empty for others.
+// typeOf is the kind in an encoded TypeMeta of the core group or of metadata; empty
+// for others.
 func typeOf(about []byte) string {
 	version, kind := "", ""
 	for len(about) > 0 {
@@ -181,7 +183,7 @@ func typeOf(about []byte) string {
 		}
 		about = about[tag+n:]
 	}
-	if version != "v1" {
+	if version != "v1" && version != metav1.SchemeGroupVersion.String() {
 		return ""
 	}
 	return kind

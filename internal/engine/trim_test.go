@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	internalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
@@ -126,6 +127,36 @@ func TestTrimLists(t *testing.T) {
 	}
 	for i := range part.Items {
 		if diff := cmp.Diff(view.Pod(&whole.Items[i]), view.Pod(&part.Items[i])); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// Lists of metadata keep what podList and nodeList read.
+func TestTrimListsOfMetadata(t *testing.T) {
+	list := &metav1.PartialObjectMetadataList{ListMeta: metav1.ListMeta{ResourceVersion: "9", Continue: "more"},
+		Items: []metav1.PartialObjectMetadata{{ObjectMeta: fullMeta("a")}, {ObjectMeta: fullMeta("b")}}}
+	info, _ := runtime.SerializerInfoForMediaType(internalversion.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
+	data, err := runtime.Encode(internalversion.Codecs.EncoderForVersion(info.Serializer, metav1.SchemeGroupVersion), list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := newTrimmer(info.Serializer).Decode(data, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := got.(*metav1.PartialObjectMetadataList)
+	if diff := cmp.Diff(list.ListMeta, page.ListMeta); diff != "" || len(page.Items) != 2 {
+		t.Fatalf("%d items, %s", len(page.Items), diff)
+	}
+	for i := range page.Items {
+		want, got := list.Items[i].ObjectMeta, page.Items[i].ObjectMeta
+		if got.ManagedFields != nil || got.Annotations["big"] != "" {
+			t.Errorf("%s still has what nobody reads", got.Name)
+		}
+		want.ManagedFields, want.Annotations, want.Generation = nil, nil, 0
+		got.Annotations, got.Generation = nil, 0
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
 	}
