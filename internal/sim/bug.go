@@ -29,6 +29,7 @@ const (
 	ForceOnDelete   Bug = "force-on-delete"   // OnDelete is taken for RollingUpdate
 	NoTaints        Bug = "no-taints"         // taints are not seen
 	GoneTakesAll    Bug = "gone-takes-all"    // pods go with a node although another has its name since
+	LeftStays       Bug = "left-stays"        // what an earlier node of a name has left is taken for what the new one runs
 	EagerSuccessor  Bug = "eager-successor"   // a pod is created while the delete of the last one has no answer
 	NoLabels        Bug = "no-labels"         // the node selector is not read
 	TrustTimes      Bug = "trust-times"       // what the clocks of others say of before and after is believed
@@ -46,7 +47,7 @@ const (
 // Bugs lists them all.
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
-		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, EagerSuccessor, NoNewer,
+		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, LeftStays, EagerSuccessor, NoNewer,
 		NoRemakes, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
 }
 

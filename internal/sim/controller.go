@@ -157,7 +157,9 @@ func (c *controller) decide(set *daemonSet) {
 	for _, p := range ix.pods {
 		// A pod that is no part of a gone node's legacy may run on a new one.
 		if !in.Gone[p.Node] || ix.departed[p.Node][p.UID] || c.w.bug == GoneTakesAll {
-			in.Pods = append(in.Pods, p.Pod)
+			seen := p.Pod
+			seen.Left = ix.leftBehind(p) && c.w.bug != LeftStays
+			in.Pods = append(in.Pods, seen)
 		}
 	}
 	in.Pods = append(in.Pods, c.applier.overlay(in.Pods, in.Now)...)

@@ -99,6 +99,9 @@ func (k *checker) survey(c *controller, set *daemonSet) {
 		}
 	}
 	for _, p := range c.index.pods {
+		if c.index.leftBehind(p) {
+			continue // it does not run
+		}
 		at := k.place(p.Node)
 		if at == nil {
 			at = add(p.Node)
@@ -172,6 +175,12 @@ func (k *checker) judgeCreate(n *plan.Create, spec *plan.Spec, b *balance) {
 func (k *checker) judgeDelete(c *controller, d *plan.Delete, spec *plan.Spec, b *balance) {
 	at := k.place(d.Node)
 	p := c.index.pod(d.UID)
+	if p != nil && c.index.leftBehind(p) {
+		if !d.Now {
+			k.w.fail("gone: %s is to be deleted, its node %s has been replaced", p.Name, d.Node)
+		}
+		return
+	}
 	if at == nil || p == nil {
 		if d.UID != "" {
 			k.w.fail("a pod is to be deleted that is not known: %s", d.Pod)

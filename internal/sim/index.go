@@ -271,7 +271,8 @@ func (ix *index) depart(name string, uids []string) {
 	}
 }
 
-// gone is the nodes that are gone, as far as a pod of theirs is left.
+// gone is the nodes that are gone, as far as a pod of theirs is left and no other
+// has their name.
 func (ix *index) gone() map[string]bool {
 	if len(ix.departed) == 0 {
 		return nil
@@ -282,7 +283,15 @@ func (ix *index) gone() map[string]bool {
 			gone[p.Node] = true
 		}
 	}
+	for _, n := range ix.nodes {
+		delete(gone, n.Name)
+	}
 	return gone
+}
+
+// leftBehind says that the pod is of an earlier node of its node's name.
+func (ix *index) leftBehind(p *pod) bool {
+	return ix.departed[p.Node][p.UID] && slices.ContainsFunc(ix.nodes, func(n *node) bool { return n.Name == p.Node })
 }
 
 // late is the pods whose own write the watch should have shown long ago.
