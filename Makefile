@@ -18,7 +18,7 @@ BENCH_SOURCES := $(shell find bench -type f -name '*.go' ! -name '*_test.go')
 RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
 CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
 RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
-IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
+IMAGES := $(addprefix bin/runtime/images/,pause.tar coredns.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
 
 .PHONY: help
 help: ## show this
@@ -54,10 +54,10 @@ lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, s
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
-	@go vet ./... && go -C runtime vet ./... && go -C tools vet ./mutants && go -C conformance vet .
+	@go vet ./... && go -C runtime vet ./... && go -C coredns vet . && go -C tools vet ./mutants && go -C conformance vet .
 	@bin/tools/mutants -check
 	@bin/tools/helm lint --quiet --strict $(CHART)
-	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd conformance && ../bin/tools/staticcheck .)
+	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd coredns && ../bin/tools/staticcheck .) && (cd conformance && ../bin/tools/staticcheck .)
 
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
@@ -192,6 +192,11 @@ bin/runtime/.built: $(RUNTIME_SOURCES)
 	go -C runtime build -ldflags '-s -w' -o ../bin/rootfs/pause/ ./pause
 	@touch $@
 
+# CoreDNS has a module of its own: it and containerd want different versions of what both use.
+bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
+	go -C coredns build -ldflags '-s -w' -o ../$@ .
+	@touch $@
+
 bin/rootfs/ssd-cache-api/ssd-cache-api: $(CACHE_SOURCES)
 	go build -ldflags '-s -w' -o $@ ./examples/ssd-cache-api
 	@touch $@
@@ -206,6 +211,11 @@ $(IMAGES): internal/node/build.go | bin/everynode
 
 bin/runtime/images/pause.tar: bin/runtime/.built
 	$(IMAGE_BUILD) bin/rootfs/pause --name everynode.local/pause:1 --entrypoint /pause --output $@
+
+# The name is the one in Kubernetes' registry, so that nodes with another runtime than ours can pull that one.
+bin/runtime/images/coredns.tar: bin/rootfs/coredns/coredns
+	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --output $@ \
+	  --name registry.k8s.io/coredns/coredns:$$(go -C coredns list -m -f '{{.Version}}' github.com/coredns/coredns)
 
 bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox
 	$(IMAGE_BUILD) bin/rootfs/busybox --name busybox:1.36 --cmd sh --env PATH=/bin --output $@

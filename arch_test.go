@@ -107,6 +107,7 @@ var importRules = []importRule{
 	{path: "internal", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
 	{path: "cmd", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
 	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is no part of the cluster"},
+	{path: "coredns", never: []string{"everynode/..."}, reason: "it is CoreDNS and the list of its plugins, and what runs in a pod is no part of the cluster"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 	{path: "conformance", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
@@ -556,6 +557,8 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/fleet/a.go", `import "k8s.io/kubernetes/pkg/kubelet"`, "API clients and nothing else"},
 		{"imports", "internal/fleet/a.go", `import "k8s.io/client-go/informers"`, ""},
 		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "no part of the cluster"},
+		{"imports", "coredns/a.go", `import "everynode/internal/local"`, "the list of its plugins"},
+		{"imports", "coredns/a.go", `import "github.com/coredns/coredns/coremain"`, ""},
 		{"imports", "bench/a.go", `import "everynode/internal/controlplane"`, "from outside"},
 		{"imports", "bench/a.go", `import "k8s.io/kubernetes/cmd/kube-apiserver/app"`, ""},
 		{"imports", "bench/report/a.go", `import "k8s.io/api/core/v1"`, "without linking an API server"},

@@ -49,6 +49,7 @@ the agent carries their connections to a server that works.`,
 	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")
 	f.StringVar(&config.NodeIP, "node-ip", "", "address of the node (default: the one that reaches the server)")
+	f.StringVar(&config.ClusterDNS, "cluster-dns", "", "address of the cluster's DNS (default: that of the service kube-system/kube-dns)")
 	f.StringToStringVar(&config.Labels, "node-labels", nil, "labels that the node sets on itself")
 	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
 	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"everynode/internal/controlplane"
 	"everynode/internal/local"
 )
 
@@ -100,10 +101,14 @@ func (m *machine) containerdSocket(node string) string {
 	return filepath.Join(m.NodeDir(node), "containerd", "containerd.sock")
 }
 
+// hasDNS says whether the control plane makes a DNS for the cluster. One that can
+// have no nodes has nobody to run it, and nobody to ask it.
+func (m *machine) hasDNS() bool { return !m.NoDNS && !m.Loopback }
+
 // server describes the control plane's process.
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
-		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
+		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", dnsFlag, m.hasDNS()), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
 	if !m.Loopback {
 		argv = append(argv, "--node-cidr", m.Subnet.String())
 	}
@@ -119,12 +124,17 @@ func (m *machine) server() local.Process {
 // namespaces.
 func (m *machine) agent(n local.Node) local.Process {
 	dir := m.NodeDir(n.Name)
+	argv := []string{m.exe, "enter", "--pins", m.PinDir(n.Name), "--cgroup", m.SystemCgroup(n.Name), "--",
+		m.exe, "agent", "--local", "--stop-pods", "--data-dir", dir, "--runtime-dir", m.runtimeDir,
+		"--image-dir", m.imageDir(), "--server", m.serverURL(), "--token-file", m.tokenFile(),
+		"--node-name", n.Name, "--node-ip", n.Address.String(), "--cgroup-root", m.PodCgroup(n.Name)}
+	// The address is known here already: the kubelet need not wait until the agent has asked for it.
+	if address, ok := controlplane.DNSAddress(m.ServiceCIDR); ok && m.hasDNS() {
+		argv = append(argv, "--cluster-dns", address.String())
+	}
 	return local.Process{
-		Name: "agent of " + n.Name,
-		Argv: []string{m.exe, "enter", "--pins", m.PinDir(n.Name), "--cgroup", m.SystemCgroup(n.Name), "--",
-			m.exe, "agent", "--local", "--stop-pods", "--data-dir", dir, "--runtime-dir", m.runtimeDir,
-			"--image-dir", m.imageDir(), "--server", m.serverURL(), "--token-file", m.tokenFile(),
-			"--node-name", n.Name, "--node-ip", n.Address.String(), "--cgroup-root", m.PodCgroup(n.Name)},
+		Name:     "agent of " + n.Name,
+		Argv:     argv,
 		Log:      filepath.Join(dir, "agent.log"),
 		LockFile: m.agentLock(n.Name),
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	config, withEngine, bindBy := controlplane.Config{}, true, string(view.ByEngine)
+	config, withEngine, withDNS, bindBy := controlplane.Config{}, true, true, string(view.ByEngine)
 	c := &cobra.Command{
 		Use:   "server",
 		Short: "Run the control plane alone, in the foreground",
@@ -33,7 +33,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
   everynode server --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config.DataDir = a.dataDir
+			config.DataDir, config.NoDNS = a.dataDir, !withDNS
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {
 				return usageError{fmt.Errorf("--%s: %w", bindByFlag, err)}
@@ -58,6 +58,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
+	f.BoolVar(&withDNS, dnsFlag, true, "have a DNS in the cluster: CoreDNS, on its nodes")
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
@@ -67,6 +68,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 // daemonSetFlag switches the engine inside the control plane off, for one that
 // runs elsewhere.
 const daemonSetFlag = "daemonset-controller"
+
+// dnsFlag leaves the cluster without a DNS of ours.
+const dnsFlag = "dns"
 
 // bindByFlag says who binds the pods of DaemonSets to their nodes.
 const bindByFlag = "bind-by"

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/controlplane"
 	"everynode/internal/local"
 )
 
@@ -34,7 +37,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 			if err != nil {
 				return err
 			}
-			o.engineGiven = c.Flags().Changed(daemonSetFlag)
+			o.engineGiven, o.dnsGiven = c.Flags().Changed(daemonSetFlag), c.Flags().Changed(dnsFlag)
 			return a.up(c.Context(), o)
 		},
 	}
@@ -42,6 +45,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
+	c.Flags().BoolVar(&o.dns, dnsFlag, true, "have a DNS in the cluster, CoreDNS; what is chosen is kept")
 	o.simulate = newSimulateFlags(c.Flags())
 	return c
 }
@@ -53,6 +57,8 @@ type upOptions struct {
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
+	dns         bool // the control plane makes a DNS for the cluster
+	dnsGiven    bool
 }
 
 // none is a number of nodes that says: no real ones.
@@ -102,7 +108,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	if m, err = a.openOrCreate(local.Options{Loopback: o.nodes == none}); err != nil {
 		return nil, false, err
 	}
-	if err := m.chooseEngine(o); err != nil {
+	if err := m.choose(o); err != nil {
 		return nil, false, err
 	}
 	if err := m.addNodes(o.nodes); err != nil {
@@ -110,6 +116,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	}
 	some, all := m.running()
 	if all && !o.simulate.given() {
+		a.mendDNS(ctx, m)
 		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
 	}
@@ -145,21 +152,34 @@ func (a *app) openOrCreate(o local.Options) (*machine, error) {
 	return newMachine(c)
 }
 
-// chooseEngine records whether the control plane has the DaemonSet engine
-// inside. One that runs keeps what it was started with.
-func (m *machine) chooseEngine(o upOptions) error {
-	if !o.engineGiven || o.engine == !m.NoDaemonSets {
-		return nil
+// choose records whether the control plane has the DaemonSet engine inside, and
+// whether it makes a DNS. One that runs keeps what it was started with.
+func (m *machine) choose(o upOptions) error {
+	for _, c := range []struct {
+		flag    string
+		without *bool
+		wanted  bool
+		given   bool
+	}{
+		{daemonSetFlag, &m.NoDaemonSets, o.engine, o.engineGiven},
+		{dnsFlag, &m.NoDNS, o.dns, o.dnsGiven},
+	} {
+		if !c.given || c.wanted == !*c.without {
+			continue
+		}
+		if _, runs := local.Running(m.serverLock()); runs {
+			return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", c.flag, !*c.without)
+		}
+		*c.without = !c.wanted
 	}
-	if _, runs := local.Running(m.serverLock()); runs {
-		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", daemonSetFlag, !m.NoDaemonSets)
-	}
-	m.NoDaemonSets = !o.engine
 	return nil
 }
 
 // defaultNodes is how many nodes a new cluster has.
 const defaultNodes = 3
+
+// dnsDeadline bounds the look at the DNS of a cluster that runs.
+const dnsDeadline = 10 * time.Second
 
 // addNodes brings the cluster to count nodes. It never takes any away: which
 // one would that be?
@@ -233,7 +253,8 @@ func (m *machine) wanted() []local.Node {
 
 func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	done := p.step()
-	if _, ok := local.Running(m.serverLock()); !ok {
+	_, ran := local.Running(m.serverLock())
+	if !ran {
 		if _, err := local.Spawn(ctx, m.server()); err != nil {
 			return err
 		}
@@ -242,7 +263,32 @@ func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 		return err
 	}
 	done("API server ready at %s", m.serverURL())
+	if ran {
+		a.mendDNS(ctx, m)
+	}
 	return nil
+}
+
+// mendDNS makes again what somebody has deleted of the cluster's DNS since the
+// control plane, which runs, has started. The cluster is of use without it, so
+// that it cannot be done is only told.
+func (a *app) mendDNS(ctx context.Context, m *machine) {
+	if !m.hasDNS() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, dnsDeadline)
+	defer cancel()
+	config, err := adminConfig(m.DataDir)
+	var made []string
+	if err == nil {
+		made, err = controlplane.MakeDNS(ctx, config, m.ServiceCIDR)
+	}
+	if err != nil {
+		fmt.Fprintf(a.err, "warning: the cluster's DNS is not known to be complete: %v\n", err)
+	}
+	if len(made) > 0 {
+		fmt.Fprintf(a.out, "Of the cluster's DNS this was missing, and is there again: %s.\n", strings.Join(made, ", "))
+	}
 }
 
 func (a *app) makeNodes(ctx context.Context, m *machine, p *progress) error {

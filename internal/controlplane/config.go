@@ -50,6 +50,8 @@ type Config struct {
 	// bridge of this host. Routes inside it, and routes into PodCIDR over the
 	// same device, are the cluster's own. Empty: not on this host.
 	NodeCIDR string
+	// NoDNS leaves out the cluster's DNS. One that is there already stays.
+	NoDNS bool
 
 	// DaemonSets runs the DaemonSet engine until ctx ends. cfg is the identity
 	// system:everynode-controller, with the rights an engine needs and no
@@ -100,7 +102,7 @@ func (c Config) resolve() (*settings, error) {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, s.checkDNS()
 }
 
 func orDefault(value, fallback string) string {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -152,7 +154,10 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	controllers.start("the standing roles", func(ctx context.Context) error { return reconcilePolicy(ctx, s.api.loopback) })
 	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings) })
 	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
-	if err := applyBootstrap(ctx, s.settings, s.api.loopback); err != nil {
+	var objects errgroup.Group
+	objects.Go(func() error { return applyBootstrap(ctx, s.settings, s.api.loopback) })
+	objects.Go(func() error { s.startDNS(ctx, s.api.loopback); return nil })
+	if err := objects.Wait(); err != nil {
 		return err
 	}
 	controllers.start("the node controller", func(ctx context.Context) error {

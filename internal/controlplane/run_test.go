@@ -112,6 +112,7 @@ func TestRun(t *testing.T) {
 	}
 	r := startServer(t, cfg)
 	t.Run("policy", func(t *testing.T) { checkPolicy(t, r.admin) })
+	t.Run("dns", func(t *testing.T) { checkDNSObjects(t, r.admin) })
 	t.Run("service", func(t *testing.T) { checkService(t, r.admin) })
 	t.Run("engine", func(t *testing.T) {
 		if err := <-engine; err != nil {
@@ -391,5 +392,7 @@ func TestRunAgain(t *testing.T) {
 		t.Error("what was written before the restart is lost: ", err)
 	}
 	checkPolicyAgain(t, r.admin)
+	checkDNSAgain(t, r.admin)
+	checkDNSMended(t, r)
 	r.end(t)
 }

@@ -50,6 +50,8 @@ type Cluster struct {
 	Nodes []Node `json:"nodes"`
 	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
 	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
+	// NoDNS says that the control plane makes no DNS for the cluster.
+	NoDNS bool `json:"noDNS,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }

@@ -94,13 +94,21 @@ func (a *agent) start(ctx context.Context) error {
 			failed(err)
 		}
 	})
+	var dns string
 	wg.Go(func() {
-		if err := a.join(ready, forward); err != nil {
+		err := a.join(ready, forward)
+		if err == nil {
+			dns, err = a.cfg.clusterDNS(ready)
+		}
+		if err != nil {
 			failed(err)
 		}
 	})
 	wg.Wait()
 	if err := context.Cause(ready); err != nil {
+		return err
+	}
+	if err := a.configureKubelet(dns); err != nil {
 		return err
 	}
 	a.kubelet = supervise(ctx, "kubelet", a.cfg.Log, func(ctx context.Context) error {
@@ -145,21 +153,17 @@ func (a *agent) join(ctx context.Context, forward *forwarder) error {
 	return forward.trust(ca)
 }
 
-// configure writes the children's configuration.
+// configure writes the configuration of the children that need not know the cluster.
 func (a *agent) configure() error {
 	cfg := a.cfg
 	if err := prepareCgroup(cgroupMount, cfg.CgroupRoot, a.machine.cgroupV2); err != nil {
-		return err
-	}
-	kubelet, err := kubeletConfiguration(cfg, a.machine, resolvConf("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"))
-	if err != nil {
 		return err
 	}
 	proxy, err := proxyConfiguration(cfg, a.machine)
 	if err != nil {
 		return err
 	}
-	errs := []error{writeFile(cfg.kubeletConfigFile(), kubelet), writeFile(cfg.proxyConfigFile(), proxy)}
+	errs := []error{writeFile(cfg.proxyConfigFile(), proxy)}
 	if cfg.ContainerRuntimeEndpoint == "" {
 		containerd, err := containerdConfig(cfg, a.machine)
 		if err != nil {
@@ -168,6 +172,22 @@ func (a *agent) configure() error {
 		errs = append(errs, writeFile(cfg.containerdConfigFile(), containerd))
 	}
 	return errors.Join(errs...)
+}
+
+// configureKubelet writes the kubelet's configuration. dns is the address of the
+// cluster's DNS, or "".
+func (a *agent) configureKubelet(dns string) error {
+	cfg := a.cfg
+	cfg.ClusterDNS = dns
+	resolver, err := cfg.resolver("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+	if err != nil {
+		return err
+	}
+	kubelet, err := kubeletConfiguration(cfg, a.machine, resolver)
+	if err != nil {
+		return err
+	}
+	return writeFile(cfg.kubeletConfigFile(), kubelet)
 }
 
 // startRuntime starts containerd, unless there is a runtime already, and loads

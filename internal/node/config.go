@@ -29,6 +29,10 @@ type Config struct {
 	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string
 
+	// ClusterDNS is the address of the cluster's DNS. Empty: that of the service
+	// kube-system/kube-dns, if there is one.
+	ClusterDNS string
+
 	// ContainerRuntimeEndpoint is the CRI socket (unix:///...) of a runtime
 	// that is there already. Empty: the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
@@ -76,6 +80,11 @@ func (cfg Config) complete() (Config, error) {
 	}
 	if ip, err := netip.ParseAddr(cfg.NodeIP); err != nil || !ip.Is4() {
 		return cfg, fmt.Errorf("node address %q is not an IPv4 address: nodes need one that the other nodes reach", cfg.NodeIP)
+	}
+	if cfg.ClusterDNS != "" {
+		if _, err := netip.ParseAddr(cfg.ClusterDNS); err != nil {
+			return cfg, fmt.Errorf("the address of the cluster's DNS %q is no IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
+		}
 	}
 	return cfg, validateLabels(cfg.Labels)
 }

@@ -17,7 +17,7 @@ import (
 func testConfig() Config {
 	return Config{
 		Name: "node-1", DataDir: "/data", RuntimeDir: "/opt/runtime", Servers: []string{"https://10.0.0.1:6443"},
-		NodeIP: "10.0.0.101", CgroupRoot: "/everynode-x/node-1", Local: true,
+		NodeIP: "10.0.0.101", ClusterDNS: "10.96.0.10", CgroupRoot: "/everynode-x/node-1", Local: true,
 		Labels: map[string]string{"ssd": "true", "disk": "nvme"},
 	}
 }
@@ -43,7 +43,7 @@ func golden(t *testing.T, name string, got []byte) {
 func TestRenderedConfiguration(t *testing.T) {
 	local := testConfig()
 	single := testConfig()
-	single.Local, single.CgroupRoot, single.Labels = false, "", nil
+	single.Local, single.CgroupRoot, single.Labels, single.ClusterDNS = false, "", nil, ""
 	weak := machine{runc: "/usr/sbin/runc", snapshotter: "overlayfs"}
 	full := machine{runc: "/usr/bin/runc", snapshotter: "native", sysResource: true, cgroupV2: true}
 	tests := map[string]func() ([]byte, error){
@@ -120,32 +120,6 @@ func TestCompleteConfigDefaults(t *testing.T) {
 	}
 	if !slices.Equal(got.hosts, []string{"127.0.0.1:6443"}) || got.api != "https://127.0.0.1:6443" || got.NodeIP != "127.0.0.1" {
 		t.Errorf("servers %s, API at %s, address %s; want port 6443 once, and the loopback address", got.hosts, got.api, got.NodeIP)
-	}
-}
-
-func TestResolvConf(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, content string) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	systemd := write("systemd", "nameserver 192.0.2.53\n")
-	plain := write("plain", "nameserver 192.0.2.1\n")
-	stub := write("stub", "# comment\nnameserver 127.0.0.53\noptions edns0\n")
-	mixed := write("mixed", "nameserver 127.0.0.1\nnameserver 192.0.2.1\n")
-	empty := write("empty", "search example.com\n")
-	absent := filepath.Join(dir, "absent")
-	tests := []struct{ file, systemd, want string }{
-		{plain, systemd, plain}, {stub, systemd, systemd}, {stub, absent, stub},
-		{mixed, systemd, mixed}, {empty, systemd, empty}, {absent, systemd, absent},
-	}
-	for _, tt := range tests {
-		if got := resolvConf(tt.file, tt.systemd); got != tt.want {
-			t.Errorf("resolvConf(%s, %s) = %s, want %s", tt.file, tt.systemd, got, tt.want)
-		}
 	}
 }
 

@@ -46,6 +46,7 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 		EnforceNodeAllocatable:   []string{"none"},
 		FailSwapOn:               &no,
 		MakeIPTablesUtilChains:   &no,
+		ClusterDomain:            clusterDomain,
 		ResolverConfig:           &resolvConf,
 		MaxPods:                  110,
 		CPUManagerPolicy:         "none",
@@ -59,6 +60,9 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	kc.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeWebhook
 	if !m.sysResource {
 		kc.OOMScoreAdj = &zero // a lower score than ours is not ours to set
+	}
+	if cfg.ClusterDNS != "" {
+		kc.ClusterDNS = []string{cfg.ClusterDNS}
 	}
 	if cfg.Local {
 		shareDisk(&kc)
@@ -119,29 +123,4 @@ func kubeletProcess(cfg Config, self string) process {
 		env:  childEnv(cfg.RuntimeDir),
 		log:  cfg.path("kubelet.log"),
 	}
-}
-
-// resolvConf picks the resolv.conf for pods. One that names only systemd's
-// stub resolver, which listens on the host's loopback, would be of no use to
-// them: systemd keeps the real one beside it.
-func resolvConf(file, systemdFile string) string {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return file
-	}
-	stub := false
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "nameserver" {
-			continue
-		}
-		if !strings.HasPrefix(fields[1], "127.") && fields[1] != "::1" {
-			return file
-		}
-		stub = true
-	}
-	if _, err := os.Stat(systemdFile); stub && err == nil {
-		return systemdFile
-	}
-	return file
 }

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+const (
+	// clusterDomain is the domain of the names of services and pods.
+	clusterDomain = "cluster.local"
+	// dnsService is the service of the cluster's DNS.
+	dnsService = "kube-dns"
+	// dnsWithin is how long a node that knows no DNS yet asks for it.
+	dnsWithin = 10 * time.Second
+)
+
+func (cfg Config) dnsFile() string { return cfg.path("cluster-dns") }
+
+// clusterDNS returns the address of the cluster's DNS: the one that was given, or
+// that of its service. The last answer is kept, because a node also starts when no
+// API server answers. "" is a cluster without DNS.
+func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
+	if cfg.ClusterDNS != "" {
+		return cfg.ClusterDNS, nil
+	}
+	known, err := os.ReadFile(cfg.dnsFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the address of the cluster's DNS: %w", err)
+	}
+	address := strings.TrimSpace(string(known))
+	var said string
+	var last error
+	err = wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, dnsWithin, true, func(ctx context.Context) (bool, error) {
+		said, last = cfg.askDNS(ctx)
+		return last == nil || address != "", nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case last != nil && address != "":
+		cfg.Log.Warn("the cluster does not tell the address of its DNS, going on with what is known", "address", address, "err", last)
+		return address, nil
+	case err != nil:
+		cfg.Log.Warn("the cluster does not tell the address of its DNS: pods get the name servers of this machine until the agent starts again", "err", errors.Join(err, last))
+		return "", nil
+	case said == "":
+		cfg.Log.Info("the cluster has no DNS: pods get the name servers of this machine")
+	}
+	return said, writeFile(cfg.dnsFile(), []byte(said+"\n"))
+}
+
+// askDNS asks the API server for the address of the cluster's DNS, with the node's
+// credentials, or with those that the kubelet will ask for its own with. A cluster
+// that does not have the service, or does not let nodes see it, has no DNS.
+func (cfg Config) askDNS(ctx context.Context) (string, error) {
+	credentials := cfg.kubeconfig()
+	if _, err := os.Stat(cfg.bootstrapKubeconfig()); err == nil {
+		credentials = cfg.bootstrapKubeconfig()
+	}
+	client, err := nodeClient(credentials)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dnsWithin/2)
+	defer cancel()
+	service, err := client.CoreV1().Services(metav1.NamespaceSystem).Get(ctx, dnsService, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask for the service %s: %w", dnsService, err)
+	}
+	if _, err := netip.ParseAddr(service.Spec.ClusterIP); err != nil {
+		return "", nil // a service without an address is none that pods could ask
+	}
+	return service.Spec.ClusterIP, nil
+}
+
+// resolver returns the file with the name servers that pods get, and CoreDNS asks
+// for names of others: the machine's own, or one beside the node's other files
+// where the machine's is of no use to pods.
+func (cfg Config) resolver(file, systemdFile string) (string, error) {
+	file = resolvConf(file, systemdFile)
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the machine's name servers: %w", err)
+	}
+	usable := withoutLoopback(string(text), cfg.NodeIP)
+	if usable == string(text) {
+		return file, nil
+	}
+	cfg.Log.Warn("pods cannot ask all name servers of this machine: those on its loopback interface are left out", "file", file, "instead", cfg.path("resolv.conf"))
+	return cfg.path("resolv.conf"), writeFile(cfg.path("resolv.conf"), []byte(usable))
+}
+
+// withoutLoopback leaves those name servers out of the text of a resolv.conf that
+// are on loopback. In a pod that is the pod itself: CoreDNS would ask itself, notice,
+// and end. If none is left, the node stands in. It may have a name server that
+// listens there, too, and if not it refuses at once, instead of CoreDNS not starting.
+func withoutLoopback(text, node string) string {
+	var kept strings.Builder
+	servers := 0
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "nameserver" {
+			if a, err := netip.ParseAddr(fields[1]); err == nil && (a.IsLoopback() || a.IsUnspecified()) {
+				continue
+			}
+			servers++
+		}
+		kept.WriteString(line)
+	}
+	if servers > 0 {
+		return kept.String()
+	}
+	rest := kept.String()
+	if rest != "" && !strings.HasSuffix(rest, "\n") {
+		rest += "\n"
+	}
+	return rest + "nameserver " + node + "\n"
+}
+
+// resolvConf picks the resolv.conf for pods. One that names only systemd's
+// stub resolver, which listens on the host's loopback, would be of no use to
+// them: systemd keeps the real one beside it.
+func resolvConf(file, systemdFile string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return file
+	}
+	stub := false
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if !strings.HasPrefix(fields[1], "127.") && fields[1] != "::1" {
+			return file
+		}
+		stub = true
+	}
+	if _, err := os.Stat(systemdFile); stub && err == nil {
+		return systemdFile
+	}
+	return file
+}
