@@ -117,22 +117,31 @@ func dnsObjects(services netip.Prefix) ([]*unstructured.Unstructured, error) {
 // createObject makes an object unless it is there. It tries again for a while, as
 // applyObject does, but not what is refused for what it says.
 func createObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) (created bool, err error) {
-	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
-	var last error
+	kind, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	resource := client.Resource(kind).Namespace(object.GetNamespace())
+	// It is looked for first, and again when it is refused: of a service that is there
+	// the API server does not say so, but that its address is taken.
+	var refused, last error
 	err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, bootstrapTime, true, func(ctx context.Context) (bool, error) {
-		_, last = client.Resource(resource).Namespace(object.GetNamespace()).Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager})
-		if apierrors.IsInvalid(last) {
-			return false, last
+		if _, last = resource.Get(ctx, object.GetName(), metav1.GetOptions{}); !apierrors.IsNotFound(last) {
+			return last == nil, nil
 		}
-		return last == nil || apierrors.IsAlreadyExists(last), nil
+		if refused != nil {
+			return false, refused
+		}
+		if _, last = resource.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); apierrors.IsInvalid(last) {
+			refused = last
+		}
+		created = last == nil
+		return created, nil
 	})
-	switch {
-	case apierrors.IsInvalid(err):
+	if err != nil {
+		if refused == nil {
+			err = errors.Join(err, last)
+		}
 		return false, fmt.Errorf("make %s %s: %w", object.GetKind(), object.GetName(), err)
-	case err != nil:
-		return false, fmt.Errorf("make %s %s: %w", object.GetKind(), object.GetName(), errors.Join(err, last))
 	}
-	return last == nil, nil
+	return created, nil
 }
 
 // renewDNS gives the Deployment the image of this version, if it has the one of
