@@ -18,7 +18,7 @@ BENCH_SOURCES := $(shell find bench -type f -name '*.go' ! -name '*_test.go')
 RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
 CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
 RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
-IMAGES := $(addprefix bin/runtime/images/,pause.tar coredns.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar)
+IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) bin/runtime/addons/coredns.tar
 
 .PHONY: help
 help: ## show this
@@ -213,8 +213,8 @@ bin/runtime/images/pause.tar: bin/runtime/.built
 	$(IMAGE_BUILD) bin/rootfs/pause --name everynode.local/pause:1 --entrypoint /pause --output $@
 
 # The name is the one in Kubernetes' registry, so that nodes with another runtime than ours can pull that one.
-bin/runtime/images/coredns.tar: bin/rootfs/coredns/coredns
-	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --output $@ \
+bin/runtime/addons/coredns.tar: bin/rootfs/coredns/coredns
+	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --compression zstd --output $@ \
 	  --name registry.k8s.io/coredns/coredns:$$(go -C coredns list -m -f '{{.Version}}' github.com/coredns/coredns)
 
 bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox

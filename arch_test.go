@@ -72,6 +72,10 @@ var importRules = []importRule{
 		reason: fourParts,
 	},
 	{
+		path: "internal/registry", only: []string{"std", "everynode/internal/registry/...", "github.com/distribution/reference", "github.com/opencontainers/..."},
+		reason: "it serves files, and knows neither nodes nor clusters",
+	},
+	{
 		path: "internal/node",
 		never: []string{
 			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",

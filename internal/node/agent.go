@@ -12,6 +12,8 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"everynode/internal/registry"
 )
 
 // runtimeWithin is how long the container runtime may take to answer at start.
@@ -24,9 +26,10 @@ type agent struct {
 	self    string // our own program, which is kubelet and kube-proxy, too
 
 	// What runs, in the order of its start; nil is not started.
-	forward, containerd, socket, kubelet, network, servers, proxy *service
+	forward, containerd, socket, addons, kubelet, network, servers, proxy *service
 
-	pods *network // the network's rules and routes, to be cleaned up
+	archives *registry.Archives // that addons serves
+	pods     *network           // the network's rules and routes, to be cleaned up
 }
 
 // Run makes this machine a node of the cluster at cfg.Servers, and keeps it one
@@ -230,8 +233,31 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	if _, err := importFile(ctx, client, filepath.Join(cfg.RuntimeDir, "images", "pause.tar")); err != nil {
 		return fmt.Errorf("load the image that every pod needs: %w", err)
 	}
-	importAll(ctx, cfg.Log, client, a.imageDirs())
+	dirs := a.imageDirs()
+	if !a.serveAddons(ctx) {
+		dirs = append(dirs, cfg.addonDir())
+	}
+	importAll(ctx, cfg.Log, client, dirs)
 	return nil
+}
+
+// serveAddons starts the mirror for the add-ons' images. Where it would not be
+// asked, it says false.
+func (a *agent) serveAddons(ctx context.Context) bool {
+	archives, err := registry.Open(a.cfg.addonDir())
+	if err != nil {
+		a.cfg.Log.Error("the add-ons' images cannot be pulled, and are loaded", "err", err)
+		return false
+	}
+	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) {
+		if err := archives.Close(); err != nil {
+			a.cfg.Log.Error("an image archive was not closed", "err", err)
+		}
+		return none
+	}
+	a.archives = archives
+	a.addons = supervise(ctx, "mirror of the add-ons' images", a.cfg.Log, addonRegistry{archives, a.cfg.addonHosts()}.run)
+	return true
 }
 
 func (a *agent) imageDirs() []string {
@@ -250,7 +276,7 @@ func (a *agent) loadImagesElsewhere(ctx context.Context) error {
 		a.cfg.Log.Warn("the container runtime is no containerd, image archives are not loaded", "err", err)
 		return nil
 	}
-	importAll(ctx, a.cfg.Log, client, a.imageDirs())
+	importAll(ctx, a.cfg.Log, client, append(a.imageDirs(), a.cfg.addonDir()))
 	return nil
 }
 
@@ -301,8 +327,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 func (a *agent) stop(ctx context.Context) {
 	defer a.forward.stop()
 	if a.kubelet == nil { // it never was a node
-		a.socket.stop()
-		a.containerd.stop()
+		a.step("containerd", a.stopRuntime)
 		return
 	}
 	a.cfg.Log.Info("stopping", "node", a.cfg.Name, "pods", a.cfg.StopPods)
@@ -319,8 +344,19 @@ func (a *agent) stop(ctx context.Context) {
 		return a.pods.cleanUp(ctx)
 	})
 	a.step("kube-proxy", func() error { a.proxy.stop(); return nil })
-	a.step("containerd", func() error { a.socket.stop(); a.containerd.stop(); return nil })
+	a.step("containerd", a.stopRuntime)
 	a.cfg.Log.Info("stopped", "node", a.cfg.Name)
+}
+
+// stopRuntime stops containerd, if it is ours, and what stands before and behind it.
+func (a *agent) stopRuntime() error {
+	a.socket.stop()
+	a.containerd.stop()
+	a.addons.stop()
+	if a.archives == nil {
+		return nil
+	}
+	return a.archives.Close()
 }
 
 // step does one part of the stop. One that fails does not keep the next from it.

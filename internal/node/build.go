@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 )
 
 // Annotations of an archive's index that importers take the image's name from: the first is
@@ -41,7 +42,20 @@ type BuildOptions struct {
 	WorkingDir string   // absolute; "" is the root
 	User       string   // "UID", "UID:GID" or names that the image's /etc/passwd knows; "" is root
 	Output     string   // archive to write: an OCI image layout in one tar file
+
+	// Compression of the layer: Gzip, which every program reads, or Zstd, which a
+	// node unpacks in a fifth of the time. "" is Gzip.
+	Compression Compression
 }
+
+// Compression is how a layer is compressed.
+type Compression string
+
+// What a layer may be compressed with.
+const (
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
 
 // BuildImage makes an OCI archive of a directory, without a container engine. The image has one
 // layer, is for this machine's architecture, and depends on nothing but the names, contents,
@@ -59,8 +73,8 @@ func BuildImage(opts BuildOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 
-	layer := filepath.Join(scratch, "layer.tar.gz")
-	if err := packFile(layer, func(w io.Writer) error { return packLayer(w, opts.Dir) }); err != nil {
+	layer := filepath.Join(scratch, "layer")
+	if err := packFile(layer, func(w io.Writer) error { return packLayer(w, opts.Dir, opts.Compression) }); err != nil {
 		return fmt.Errorf("image %s not built from %s: %w", name, opts.Dir, err)
 	}
 	image, err := imageOf(layer, opts)
@@ -85,6 +99,9 @@ func checkBuild(opts BuildOptions) (string, error) {
 	}
 	if opts.Output == "" {
 		return "", errors.New("no output file given")
+	}
+	if c := opts.Compression; c != "" && c != Gzip && c != Zstd {
+		return "", fmt.Errorf("bad compression %q: a layer is compressed with %s or %s", c, Gzip, Zstd)
 	}
 	for what, pairs := range map[string][]string{"environment variable": opts.Env, "label": opts.Labels} {
 		for _, pair := range pairs {
@@ -127,7 +144,11 @@ func checkRoot(dir, output string) error {
 
 // imageOf wraps a layer file in an image with the configuration of opts.
 func imageOf(layerFile string, opts BuildOptions) (v1.Image, error) {
-	layer, err := tarball.LayerFromFile(layerFile, tarball.WithMediaType(types.OCILayer))
+	kind := types.OCILayer
+	if opts.Compression == Zstd {
+		kind = types.OCILayerZStd
+	}
+	layer, err := tarball.LayerFromFile(layerFile, tarball.WithMediaType(kind))
 	if err != nil {
 		return nil, err
 	}
@@ -203,8 +224,15 @@ func packFile(name string, write func(io.Writer) error) (err error) {
 }
 
 // packLayer writes dir as a compressed layer.
-func packLayer(w io.Writer, dir string) error {
-	compressed := gzip.NewWriter(w)
+func packLayer(w io.Writer, dir string, how Compression) error {
+	var compressed io.WriteCloser = gzip.NewWriter(w)
+	if how == Zstd {
+		encoder, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+		if err != nil {
+			return err
+		}
+		compressed = encoder
+	}
 	if err := packTree(compressed, dir); err != nil {
 		return err
 	}

@@ -113,13 +113,24 @@ func TestBuildImageReadsBack(t *testing.T) {
 }
 
 func TestBuildImageLayer(t *testing.T) {
+	for _, compression := range []Compression{"", Gzip, Zstd} {
+		t.Run(string(compression), func(t *testing.T) { checkLayer(t, compression) })
+	}
+}
+
+func checkLayer(t *testing.T, compression Compression) {
 	output := filepath.Join(t.TempDir(), "image.tar")
-	noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output}))
+	noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Compression: compression}))
 	_, image := unpackArchive(t, output)
 	layers, err := image.Layers()
 	noError(t, err)
 	if len(layers) != 1 {
 		t.Fatalf("%d layers, want 1", len(layers))
+	}
+	kind, err := layers[0].MediaType()
+	noError(t, err)
+	if want := map[Compression]types.MediaType{Zstd: types.OCILayerZStd}[compression]; want != "" && kind != want {
+		t.Errorf("the layer is a %s, want %s", kind, want)
 	}
 	content, err := layers[0].Uncompressed()
 	noError(t, err)
@@ -157,16 +168,22 @@ func TestBuildImageLayer(t *testing.T) {
 }
 
 func TestBuildImageIsReproducible(t *testing.T) {
+	for _, compression := range []Compression{Gzip, Zstd} {
+		t.Run(string(compression), func(t *testing.T) { checkReproducible(t, compression) })
+	}
+}
+
+func checkReproducible(t *testing.T, compression Compression) {
 	dir := t.TempDir()
 	var archives [][]byte
 	for i, name := range []string{"one.tar", "two.tar"} {
-		root := imageRoot(t) // made anew: other inodes, other times
+		root := imageRoot(t) // made again: other inodes, other times
 		noError(t, os.Chtimes(filepath.Join(root, "bin"), time.Now(), time.Now().Add(time.Duration(i)*time.Hour)))
 		if os.Geteuid() == 0 {
 			noError(t, os.Chown(filepath.Join(root, "etc/secret"), 1000+i, 1000+i))
 		}
 		output := filepath.Join(dir, name)
-		noError(t, BuildImage(BuildOptions{Dir: root, Name: "x:1", Output: output}))
+		noError(t, BuildImage(BuildOptions{Dir: root, Name: "x:1", Output: output, Compression: compression}))
 		content, err := os.ReadFile(output)
 		noError(t, err)
 		archives = append(archives, content)
@@ -236,6 +253,7 @@ func TestBuildImageRefuses(t *testing.T) {
 		{"output in no directory", func(o *BuildOptions) { o.Output = filepath.Join(empty, "a/b.tar") }, []string{"no place", "no such file"}},
 		{"output inside", func(o *BuildOptions) { o.Output = filepath.Join(root, "image.tar") }, []string{"lies inside"}},
 		{"bad environment", func(o *BuildOptions) { o.Env = []string{"PATH"} }, []string{"NAME=VALUE"}},
+		{"unknown compression", func(o *BuildOptions) { o.Compression = "xz" }, []string{"gzip or zstd"}},
 		{"relative working directory", func(o *BuildOptions) { o.WorkingDir = "tmp" }, []string{"absolute"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

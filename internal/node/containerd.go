@@ -42,10 +42,12 @@ disabled_plugins = [
 
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = {{q .Snapshotter}}
+  # The other way to pull knows one directory of registries only.
+  use_local_image_pull = true
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = {{q .SandboxImage}}
   [plugins."io.containerd.cri.v1.images".registry]
-    config_path = "/etc/containerd/certs.d"
+    config_path = {{q .Registries}}
 
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = {{.RestrictOOMScoreAdj}}
@@ -73,6 +75,7 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 		"State":               cfg.path("containerd", "state"),
 		"Socket":              cfg.socket(),
 		"Snapshotter":         m.snapshotter,
+		"Registries":          registrySettings + string(filepath.ListSeparator) + cfg.addonHosts(),
 		"SandboxImage":        SandboxImage,
 		"RestrictOOMScoreAdj": !m.sysResource,
 		"CNIBinDir":           cfg.RuntimeDir,
