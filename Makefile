@@ -214,7 +214,7 @@ bin/runtime/images/pause.tar: bin/runtime/.built
 
 # The name is the one in Kubernetes' registry, so that nodes with another runtime than ours can pull that one.
 bin/runtime/addons/coredns.tar: bin/rootfs/coredns/coredns
-	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --compression zstd --output $@ \
+	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --user 65532:65532 --compression zstd --output $@ \
 	  --name registry.k8s.io/coredns/coredns:$$(go -C coredns list -m -f '{{.Version}}' github.com/coredns/coredns)
 
 bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox
