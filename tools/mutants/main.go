@@ -2,11 +2,12 @@
 // defect after another, from a list that people wrote, and runs the tests of
 // the package: a defect that no test notices is alive, and a test is missing.
 //
-//	mutants [-check] [-list FILE] [NAME...]
+//	mutants [-check] [-list FILE] [-in PATH] [NAME...]
 //
 // It runs in the root of the repository and changes nothing there: the go
 // command takes the changed file from elsewhere. NAMEs are parts of the names
-// of the mutants to try; without them all are. With -check it only says
+// of the mutants to try; without them all are. -in tries those in files whose
+// path has PATH in it, such as internal/engine. With -check it only says
 // whether each of them still applies. It fails if one is alive, does not
 // apply or does not compile.
 package main
@@ -32,9 +33,10 @@ const workers = 2
 func main() {
 	check := flag.Bool("check", false, "only check that each mutant applies")
 	file := flag.String("list", "tools/mutants/mutants.txt", "the `file` with the mutants")
+	in := flag.String("in", "", "try only the mutants in files whose path has this `part`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := mutants(ctx, *file, *check, flag.Args())
+	err := mutants(ctx, *file, *check, *in, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -42,7 +44,7 @@ func main() {
 	}
 }
 
-func mutants(ctx context.Context, file string, check bool, names []string) error {
+func mutants(ctx context.Context, file string, check bool, in string, names []string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read the list: %w", err)
@@ -62,9 +64,9 @@ func mutants(ctx context.Context, file string, check bool, names []string) error
 		fmt.Printf("%d mutants apply\n", len(list))
 		return nil
 	}
-	list = slices.DeleteFunc(list, func(m mutant) bool { return !named(m.name, names) })
+	list = slices.DeleteFunc(list, func(m mutant) bool { return !named(m.name, names) || !strings.Contains(m.file, in) })
 	if len(list) == 0 {
-		return fmt.Errorf("no mutant is called %q", names)
+		return fmt.Errorf("no mutant is called %q in a file of %q", names, in)
 	}
 	temp, err := os.MkdirTemp("", "mutants-")
 	if err != nil {

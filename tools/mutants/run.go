@@ -97,9 +97,11 @@ func (p pass) flags(ctx context.Context, binary string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the tests for their flags: %w\n%s", err, usage)
 	}
-	flags := []string{"-test.timeout=2m"}
+	flags := []string{"-test.timeout=5m"}
 	if bytes.Contains(usage, []byte("-rapid.seed")) {
 		flags = append(flags, "-rapid.seed=1", "-rapid.nofailfile", "-rapid.shrinktime=0s", "-rapid.checks="+strconv.Itoa(p.checks))
+	} else {
+		flags = append(flags, "-test.failfast") // such tests take longer, and one that notices is enough
 	}
 	return flags, nil
 }
