@@ -25,3 +25,13 @@ func TestFieldsOfATerm(t *testing.T) {
 		}
 	}
 }
+
+// Of several labels that a node lacks the same one is shown each time.
+func TestUnselectedKeyDoesNotChange(t *testing.T) {
+	p := Placement{Selector: map[string]string{"a": "1", "b": "1", "c": "1", "d": "1", "e": "1", "f": "1"}}
+	for range 50 { // a map's order changes from one look to the next
+		if got := p.Admits(&Node{Name: "n"}); got.Run || got.Detail != "a=1" {
+			t.Fatalf("%+v, want the first label by name", got)
+		}
+	}
+}

@@ -192,6 +192,22 @@ func TestLedgerMovesTheFirst(t *testing.T) {
 	}
 }
 
+// Pods that serve on nodes that are down all the same, since minReadySeconds has not
+// passed, take nothing away: where the budget allows as many nodes down as there
+// are, all of them move at once.
+func TestLedgerMovesYoungPodsTogether(t *testing.T) {
+	in := fleet(4)
+	in.Set.Hash, in.Set.MinReady, in.Set.MaxUnavailable = "next", 2*time.Hour, Amount{Value: 4}
+	k := keep(in)
+	k.settle()
+	if got := len(inOrder(k.deletes)); got != 4 {
+		t.Errorf("%d pods move, want all four", got)
+	}
+	if diff := k.differs(); diff != "" {
+		t.Errorf("-Make +Ledger:\n%s", diff)
+	}
+}
+
 // keepFleet is a ledger over fleet, with a Sight of one of its nodes that is
 // updated and one of the same whose pod is not.
 func keepFleet(nodes int) (k *kept, busy, idle Sight) {
