@@ -95,8 +95,8 @@ func (k *checker) creating(p *pod) {
 	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
 	others := 0
 	for _, o := range k.w.api.pods {
-		if o.Node != p.Node {
-			continue
+		if o.Node != p.Node || o.Forced && k.replaced(o) {
+			continue // of the latter only the object is left, which a finalizer holds
 		}
 		ends := !o.Deleted.IsZero()
 		switch {
@@ -113,6 +113,12 @@ func (k *checker) creating(p *pod) {
 	if at, is := k.ended[request{p.made.owner.process, p.Name}]; is && k.w.now-at < memory && !k.lax {
 		k.w.fail("names: %s takes over the name of a pod that has ended", p.Name)
 	}
+}
+
+// replaced says that the node that the pod ran on is gone.
+func (k *checker) replaced(p *pod) bool {
+	n := k.w.api.node(p.Node)
+	return n == nil || n.UID != p.nodeUID
 }
 
 // inTerm is called just before a write takes effect. No other process may have
@@ -145,7 +151,7 @@ func (k *checker) deleting(p *pod, w *write) {
 	}
 	if w.remove.Now {
 		k.report.Forced++
-		if n := k.w.api.node(p.Node); n != nil && n.UID == p.nodeUID {
+		if !k.replaced(p) {
 			k.w.fail("gone: %s is deleted by force on %s, which is there", p.Name, p.Node)
 		}
 	}
