@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"everynode/internal/fleet"
 	"everynode/internal/local"
@@ -25,6 +26,12 @@ func (a *app) fleetClient() (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
+	return forFleet(config)
+}
+
+// forFleet is a client that asks as often as it likes, in the format that is read
+// fastest.
+func forFleet(config *rest.Config) (kubernetes.Interface, error) {
 	config.QPS = -1
 	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(config)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"everynode/internal/fleet"
 	"everynode/internal/local"
+	"everynode/internal/why"
 )
 
 // clusterStatus is what `status -o json` prints.
@@ -23,7 +23,9 @@ type clusterStatus struct {
 	DataDir string        `json:"dataDir"`
 	API     apiStatus     `json:"api"`
 	Server  processStatus `json:"server"`
-	Nodes   []nodeStatus  `json:"nodes"`
+	// DaemonSets is who does the work of DaemonSets.
+	DaemonSets engineStatus `json:"daemonSets"`
+	Nodes      []nodeStatus `json:"nodes"`
 	// Simulator is nil in a cluster without simulated nodes.
 	Simulator *simulatorStatus `json:"simulator,omitempty"`
 
@@ -43,6 +45,28 @@ type apiStatus struct {
 	Ready   bool   `json:"ready"`
 	Version string `json:"version,omitempty"`
 	Error   string `json:"error,omitempty"`
+}
+
+// engineStatus is who does the work of DaemonSets, as far as that is known.
+type engineStatus struct {
+	// Inside says that the control plane is to run the engine.
+	Inside bool `json:"inside"`
+	// Lease is that of engines outside; nil when it could not be read.
+	Lease *why.Lease `json:"lease,omitempty"`
+}
+
+// String says it in one line.
+func (e engineStatus) String() string {
+	switch {
+	case e.Inside && e.Lease != nil && e.Lease.Held:
+		return "engine inside the control plane; and " + e.Lease.String() + ": two controllers delete each other's pods"
+	case e.Inside:
+		return "engine inside the control plane"
+	case e.Lease == nil:
+		return "engine off in the control plane"
+	default:
+		return "engine off in the control plane; " + e.Lease.String()
+	}
 }
 
 // processStatus is a process of ours. RSS is in bytes.
@@ -93,7 +117,8 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 		Server:  processOf(m.serverLock()),
 		Nodes:   []nodeStatus{},
 	}
-	nodes, pods, err := a.apiView(ctx, m, &s.API)
+	s.DaemonSets.Inside = !m.NoDaemonSets
+	nodes, pods, err := a.apiView(ctx, m, &s)
 	for _, n := range m.Nodes {
 		ns := nodeStatus{Name: n.Name, Address: n.Address.String(), Agent: processOf(m.agentLock(n.Name)), Kubernetes: "unknown"}
 		if err == nil {
@@ -128,9 +153,7 @@ func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeSt
 		}
 		all = append(all, ns)
 	}
-	slices.SortFunc(all, func(a, b nodeStatus) int {
-		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(all, func(a, b nodeStatus) int { return why.Naturally(a.Name, b.Name) })
 	return all
 }
 
@@ -146,10 +169,10 @@ func sumUp(process processStatus, nodes []nodeStatus) *simulatorStatus {
 }
 
 // apiView asks the API server for the nodes and the number of pods on each.
-func (a *app) apiView(ctx context.Context, m *machine, api *apiStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
+func (a *app) apiView(ctx context.Context, m *machine, s *clusterStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
 	defer func() {
 		if err != nil {
-			api.Error = err.Error()
+			s.API.Error = err.Error()
 		}
 	}()
 	if !processOf(m.serverLock()).Running {
@@ -168,7 +191,10 @@ func (a *app) apiView(ctx context.Context, m *machine, api *apiStatus) (nodes ma
 	if err != nil {
 		return nil, nil, err
 	}
-	api.Ready, api.Version = m.probeAPI(ctx) == nil, version.GitVersion
+	s.API.Ready, s.API.Version = m.probeAPI(ctx) == nil, version.GitVersion
+	if lease, err := why.ReadLease(ctx, client, time.Now()); err == nil {
+		s.DaemonSets.Lease = &lease // without it the status says less, and the rest is still true
+	}
 	return listNodes(ctx, client)
 }
 
@@ -236,7 +262,8 @@ func (a *app) statusText(s clusterStatus) error {
 	if !s.API.Ready {
 		state = "not ready: " + s.API.Error
 	}
-	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\n", s.DataDir, s.API.URL, state, processText(s.Server))
+	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
+		s.DataDir, s.API.URL, state, processText(s.Server), s.DaemonSets)
 	if f := s.Simulator; f != nil {
 		fmt.Fprintf(a.out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
 		if len(s.Nodes) == 0 {
