@@ -106,7 +106,7 @@ func containerCauses(statuses []corev1.ContainerStatus, specs []corev1.Container
 			c.Reason, c.Message = state.Terminated.Reason, state.Terminated.Message
 		case state.Running != nil && s.Started != nil && !*s.Started:
 			c.Reason = NotStarted
-		case state.Running != nil && !s.Ready && !init:
+		case state.Running != nil && !s.Ready:
 			c.Reason = NotReady
 		}
 		if c.Reason != "" {
@@ -177,5 +177,6 @@ func (c *Cause) String() string {
 	return s
 }
 
-// oneLine makes one line of a text that may have several.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine makes one line of a text that may have several. A probe that prints
+// nothing leaves a colon at the end.
+func oneLine(s string) string { return strings.TrimSuffix(strings.Join(strings.Fields(s), " "), ":") }

@@ -81,6 +81,13 @@ func TestCauseOf(t *testing.T) {
 			}),
 			want: `CreateContainerConfigError (container main): configmap "x" not found`,
 		},
+		"an init container that still runs": {
+			init: status(func(s *corev1.ContainerStatus) {
+				s.Name, s.RestartCount, s.State, s.LastTerminationState = "prepare", 1, running(), ended("Error", 1, "")
+			}),
+			main: status(func(s *corev1.ContainerStatus) { s.State = waitsFor("PodInitializing", "") }),
+			want: "NotReady (init container prepare, exit code 1, 1 restart)", hints: true,
+		},
 		"it is being made": {
 			main: status(func(s *corev1.ContainerStatus) { s.State = waitsFor("ContainerCreating", "") }),
 			want: "ContainerCreating (container main)", hints: true,

@@ -113,6 +113,10 @@ func (c *Cause) line() string {
 	case view.NotStarted:
 		said.Reason, said.Message = "Running", "its startup probe has not succeeded yet"
 	case view.NotReady:
+		if said.Init {
+			said.Reason, said.Message = "Running", "it has not ended yet"
+			break
+		}
 		said.Reason, said.Message = "Running", "it is not ready, and no failed probe has been told"
 	}
 	return said.String()
