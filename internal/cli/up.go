@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,9 @@ import (
 func (a *app) upCommand() *cobra.Command {
 	nodes, o := "", upOptions{}
 	c := &cobra.Command{
-		Use:   "up",
-		Short: "Start a cluster with real nodes on this machine",
+		Use:        "up",
+		SuggestFor: []string{"start", "create", "run"},
+		Short:      "Start a cluster with real nodes on this machine",
 		Long: `Start the control plane and the nodes that are not running yet, each node with a
 containerd, kubelet and kube-proxy of its own in its own network and mount namespace.
 In the foreground, Ctrl-C stops everything in order. On a cluster that runs already it
@@ -68,7 +70,7 @@ func nodeCount(flag string, simulated bool) (int, error) {
 		return none, nil
 	}
 	if err != nil || n < 1 || n > local.MaxNodes {
-		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d", flag, local.MaxNodes)}
+		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d, or 0 together with --simulate N", flag, local.MaxNodes)}
 	}
 	return n, nil
 }
@@ -128,6 +130,12 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 // preflight checks that this machine can hold the cluster that is there or asked for.
 func (a *app) preflight(ctx context.Context, o upOptions) error {
 	c, err := local.Open(a.dataDir)
+	if errors.Is(err, fs.ErrPermission) {
+		return unreadable(a.dataDir, err)
+	}
+	if pid, runs := local.Running(serverLockOf(a.dataDir)); runs && isServerFolder(a.dataDir) {
+		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", a.dataDir, pid)
+	}
 	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.nodes == none {
 		return local.PreflightLoopback(a.dataDir)
 	}

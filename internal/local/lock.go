@@ -103,6 +103,22 @@ func Running(lockFile string) (pid int, ok bool) {
 	return pid, true
 }
 
+// Stopped reports that certainly no process holds the lock file. Where that cannot be told, because the file or the
+// process is another user's, it is false, as it is while one does.
+func Stopped(lockFile string) bool {
+	if _, err := os.ReadFile(lockFile); err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	pid := pidIn(lockFile)
+	if pid == 0 {
+		return true
+	}
+	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	return !holdsLock(pid, lockFile)
+}
+
 // holdsLock reports whether the process has a flock on file.
 func holdsLock(pid int, file string) bool {
 	want, err := os.Stat(file)
