@@ -116,8 +116,8 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return m, false, nil
 	}
 	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
-		if some {
-			return nil, false, err // it ran before: what still runs is not ours to stop
+		if some || isLate(err) {
+			return nil, false, err // it ran before, or runs now: it is not ours to stop
 		}
 		if ctx.Err() != nil {
 			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
