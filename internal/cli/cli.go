@@ -101,7 +101,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", plainWidth)))
-	root.AddCommand(a.upCommand(), a.downCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
+	root.AddCommand(a.upCommand(), a.downCommand(), a.listCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
 		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
 		a.controllerCommand(), a.whyCommand(), a.versionCommand())
 	root.AddCommand(a.childCommands()...)
@@ -109,7 +109,8 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	return root
 }
 
-// dataDirFlag adds --data-dir.
+// dataDirFlag adds --data-dir and --name.
 func (a *app) dataDirFlag(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&a.dataDir, "data-dir", dataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
+	c.PersistentFlags().Var(&clusterName{dataDir: &a.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"everynode/internal/local"
 )
 
@@ -104,5 +106,82 @@ func stopped(dataDir string) error {
 	if isServerFolder(dataDir) {
 		return fmt.Errorf("the server of %s does not run: start it with `everynode server --data-dir %s`", dataDir, dataDir)
 	}
-	return fmt.Errorf("the cluster in %s is stopped: start it with `everynode up`", dataDir)
+	return fmt.Errorf("the cluster in %s is stopped: start it with `everynode up%s`", dataDir, whichCluster(dataDir))
 }
+
+// gidOf is the group that a file belongs to; -1 where that is not known.
+func gidOf(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Gid)
+	}
+	return -1
+}
+
+// defaultName is the name of the cluster that has none.
+const defaultName = "everynode"
+
+// namedDir is the data directory of a cluster with a name.
+func namedDir(name string) string {
+	base := defaultDataDir(os.Geteuid(), os.Getenv)
+	if name == defaultName {
+		return base
+	}
+	return filepath.Join(base+"-clusters", name)
+}
+
+// nameOf is the name of the cluster in a data directory; empty when it has none.
+func nameOf(dataDir string) string {
+	for _, name := range []string{defaultName, filepath.Base(dataDir)} {
+		if filepath.Clean(dataDir) == namedDir(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// whichCluster is the flag with which a command means the cluster in the data
+// directory; empty when it does so without.
+func whichCluster(dataDir string) string {
+	name := nameOf(dataDir)
+	switch {
+	case filepath.Clean(dataDir) == filepath.Clean(dataDirFromEnv()):
+		return ""
+	case name != "":
+		return " --name " + name
+	default:
+		return " --data-dir " + dataDir
+	}
+}
+
+// contextName is the name of a cluster's context in kubeconfigs. That of a cluster
+// without a name is made from its id.
+func (m *machine) contextName(dataDir string) string {
+	switch name := nameOf(dataDir); name {
+	case defaultName:
+		return defaultName
+	case "":
+		return defaultName + "-" + m.ID
+	default:
+		return defaultName + "-" + name
+	}
+}
+
+// clusterName is the value of --name, which names a data directory.
+type clusterName struct {
+	name    string
+	dataDir *string
+}
+
+func (n *clusterName) String() string { return n.name }
+
+// Set takes what the user typed after --name.
+func (n *clusterName) Set(name string) error {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return fmt.Errorf("give at most %d lower case letters, digits and hyphens, with a letter or digit first and last", validation.DNS1123LabelMaxLength)
+	}
+	n.name, *n.dataDir = name, namedDir(name)
+	return nil
+}
+
+// Type is what --help shows for the value.
+func (n *clusterName) Type() string { return "string" }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -64,9 +65,13 @@ func (a *app) down(ctx context.Context, purge bool) error {
 	return nil
 }
 
-// stopAll stops the nodes, then the control plane, and then takes the network
+// stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the control plane, and then takes the network
 // away. Every step is tried.
 func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
+	// First: nobody is to be sent to an address that will soon be a stranger's.
+	if err := dropContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
+		fmt.Fprintf(a.err, "warning: the context %s is still in your kubeconfig: %v\n", m.contextName(a.dataDir), err)
+	}
 	errs, simulator := make([]error, len(m.Nodes)), error(nil)
 	var nodes sync.WaitGroup
 	for i, n := range m.Nodes {
@@ -120,6 +125,12 @@ func (m *machine) purge() error {
 	}
 	if err := os.Remove(m.DataDir); err != nil {
 		return fmt.Errorf("delete the cluster's data: %w", err)
+	}
+	// The folder of clusters with names goes with the last of them.
+	if parent := filepath.Dir(m.DataDir); parent == filepath.Dir(namedDir("any")) {
+		if err := os.Remove(parent); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+			return fmt.Errorf("delete the folder of clusters: %w", err)
+		}
 	}
 	return nil
 }

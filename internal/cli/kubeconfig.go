@@ -15,7 +15,9 @@ func (a *app) kubeconfigCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print the administrator's kubeconfig",
-		Example: `  everynode kubeconfig > ~/.kube/config
+		Long: `Print the administrator's kubeconfig. 'everynode up' has put the same into your own
+kubeconfig already, as a context beside the others, and 'everynode down' takes it out.`,
+		Example: `  everynode kubeconfig > everynode.kubeconfig
   export KUBECONFIG=$(everynode kubeconfig --path)`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -94,7 +94,7 @@ func refuseToDial(err error) func(context.Context, string, string) (net.Conn, er
 // unreachable is why the cluster that a client is configured for cannot answer; nil
 // when nothing is known against it. files are the kubeconfigs that were named.
 func unreachable(c *rest.Config, dataDir string, files []string) error {
-	dirs := []string{dataDir}
+	dirs := clusterDirs(dataDir)
 	for _, file := range files {
 		dirs = append(dirs, filepath.Dir(file))
 	}

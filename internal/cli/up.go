@@ -44,6 +44,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
+	c.Flags().BoolVar(&o.context, "context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
 	o.simulate = newSimulateFlags(c.Flags())
 	return c
 }
@@ -55,6 +56,7 @@ type upOptions struct {
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
+	context     bool // put the cluster into the user's kubeconfig
 }
 
 // none is a number of nodes that says: no real ones.
@@ -80,10 +82,20 @@ func nodeCount(flag string, simulated bool) (int, error) {
 func (a *app) up(ctx context.Context, o upOptions) error {
 	p := newProgress(a.out)
 	m, started, err := a.start(ctx, p, o)
-	if err != nil || !started {
+	if err != nil {
 		return err
 	}
-	a.whatNext(m, p, o.detach)
+	file := ""
+	if o.context {
+		// A cluster is up without it, so that it cannot be had is no failure.
+		if file, err = addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
+			fmt.Fprintf(a.err, "warning: no context was added for other kubectls: %v\n", err)
+		}
+	}
+	if !started {
+		return nil
+	}
+	a.whatNext(m, p, o.detach, file)
 	if o.detach {
 		return nil
 	}
@@ -315,13 +327,16 @@ func (a *app) exportDataDir() string {
 	return fmt.Sprintf("  export EVERYNODE_DATA_DIR=%s\n", a.dataDir)
 }
 
-func (a *app) whatNext(m *machine, p *progress, detach bool) {
+func (a *app) whatNext(m *machine, p *progress, detach bool, file string) {
 	fmt.Fprintf(a.out, `
 The cluster is up after %.1fs. Next:
 %s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
 `, p.elapsed(), a.exportDataDir())
+	if file != "" {
+		fmt.Fprintf(a.out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
+	}
 	if detach {
 		fmt.Fprintln(a.out, "Stop it with: everynode down")
 	} else {

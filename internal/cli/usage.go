@@ -64,6 +64,9 @@ func wrapArgs(c *cobra.Command) {
 				return seeHelp(c, fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), suggestion(c, args[0])))
 			}
 			err := check(c, args)
+			if c.Flags().Changed("name") && c.Flags().Changed("data-dir") && err == nil {
+				err = errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
+			}
 			if err == nil {
 				err = c.ValidateRequiredFlags()
 			}
