@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -114,9 +115,20 @@ func Stopped(lockFile string) bool {
 		return true
 	}
 	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
-		return errors.Is(err, os.ErrNotExist)
+		return errors.Is(err, os.ErrNotExist) || isZombie(pid)
 	}
 	return !holdsLock(pid, lockFile)
+}
+
+// isZombie reports whether the process has ended and only waits to be noticed. It holds nothing any more, and is
+// nobody's: only root may look at its files.
+func isZombie(pid int) bool {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return false
+	}
+	stat, err := p.Stat()
+	return err == nil && stat.State == "Z"
 }
 
 // holdsLock reports whether the process has a flock on file.
