@@ -65,8 +65,8 @@ func (a *app) down(ctx context.Context, purge bool) error {
 	return nil
 }
 
-// stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the control plane, and then takes the network
-// away. Every step is tried.
+// stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the
+// control plane, and then takes the network away. Every step is tried.
 func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	// First: nobody is to be sent to an address that will soon be a stranger's.
 	if err := dropContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {

@@ -30,7 +30,8 @@ func (a *app) kubectlCommand() *cobra.Command {
 		Use:   "kubectl [ARGUMENTS]",
 		Short: "Stock kubectl, pointed at the cluster of this machine",
 		Long: `kubectl as Kubernetes ships it. Unless --kubeconfig or KUBECONFIG says otherwise
-it talks to the cluster of this machine (EVERYNODE_DATA_DIR).
+it talks to the cluster of this machine (EVERYNODE_DATA_DIR); where there is none in the
+usual place, to that of your own kubeconfig.
 A link named kubectl to this binary does the same.`,
 		Example: `  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml`,
@@ -67,7 +68,8 @@ func runKubectl(args []string, dataDir string) int {
 		Arguments:     os.Args,
 		IOStreams:     streams,
 		ConfigFlags: flags.WithWrapConfigFn(func(c *rest.Config) *rest.Config {
-			if err := unreachable(c, dataDir, kubeconfigsOf(args)); err != nil {
+			named := usesDefaultConfig(args) && os.Getenv("EVERYNODE_DATA_DIR") != ""
+			if err := unreachable(c, dataDir, named, kubeconfigsOf(args)); err != nil {
 				c.Dial = refuseToDial(err)
 			}
 			return c
@@ -92,8 +94,12 @@ func refuseToDial(err error) func(context.Context, string, string) (net.Conn, er
 }
 
 // unreachable is why the cluster that a client is configured for cannot answer; nil
-// when nothing is known against it. files are the kubeconfigs that were named.
-func unreachable(c *rest.Config, dataDir string, files []string) error {
+// when nothing is known against it. Who has named the data directory means the cluster
+// in it, and no other that kubectl finds. files are the kubeconfigs that were named.
+func unreachable(c *rest.Config, dataDir string, named bool, files []string) error {
+	if _, err := os.Stat(adminKubeconfig(dataDir)); err != nil && named {
+		return unreadable(dataDir, err)
+	}
 	dirs := clusterDirs(dataDir)
 	for _, file := range files {
 		dirs = append(dirs, filepath.Dir(file))

@@ -44,7 +44,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
-	c.Flags().BoolVar(&o.context, "context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
+	c.Flags().BoolVar(&o.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
 	o.simulate = newSimulateFlags(c.Flags())
 	return c
 }

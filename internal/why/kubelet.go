@@ -99,7 +99,7 @@ func (r *Row) tellCause() {
 	case r.Cause.Reason == "":
 		r.Cause = nil
 	default:
-		r.Detail = r.Cause.line()
+		r.Detail, r.rank = r.Cause.line(), heldUp
 		if r.Cause.Pod != r.Pod && r.Pod != "" {
 			r.Detail = "pod " + r.Cause.Pod + ": " + r.Detail
 		}
