@@ -64,6 +64,11 @@ var importRules = []importRule{
 		reason: "it runs alone against any API server, in a small image; " + fourParts,
 	},
 	{
+		path:   "internal/why",
+		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/why/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/..."},
+		reason: "it asks any API server, and knows nothing of this machine",
+	},
+	{
 		path: "internal/controlplane",
 		never: []string{
 			"everynode/internal/engine/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",

@@ -7,18 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// defaultDataDir is where a cluster lives unless --data-dir or
-// EVERYNODE_DATA_DIR says otherwise.
-const defaultDataDir = "/var/lib/everynode"
 
 // Exit codes.
 const (
@@ -103,44 +99,18 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	if err := pflag.CommandLine.MarkHidden(versionFlag); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
-	})
-	root.AddCommand(a.upCommand(), a.downCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", plainWidth)))
+	root.AddCommand(a.upCommand(), a.downCommand(), a.listCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
 		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
-		a.controllerCommand(), a.whyCommand(), a.versionCommand())
+		a.controllerCommand(), a.whyCommand(), a.logsCommand(), a.versionCommand())
 	root.AddCommand(a.childCommands()...)
 	wrapArgs(root)
 	return root
 }
 
-// wrapArgs makes wrong arguments and missing flags of every command usage errors.
-func wrapArgs(c *cobra.Command) {
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
-			err := check(c, args)
-			if err == nil {
-				err = c.ValidateRequiredFlags()
-			}
-			if err != nil {
-				return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		wrapArgs(sub)
-	}
-}
-
-// dataDirFlag adds --data-dir.
+// dataDirFlag adds --data-dir and --name.
 func (a *app) dataDirFlag(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&a.dataDir, "data-dir", dataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
-}
-
-func dataDirFromEnv() string {
-	if dir := os.Getenv("EVERYNODE_DATA_DIR"); dir != "" {
-		return dir
-	}
-	return defaultDataDir
+	c.PersistentFlags().Var(&clusterName{dataDir: &a.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,10 +29,14 @@ type machine struct {
 // openMachine reads the cluster in the data directory.
 func (a *app) openMachine() (*machine, error) {
 	c, err := local.Open(a.dataDir)
-	if errors.Is(err, local.ErrNoCluster) {
-		return nil, fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", a.dataDir)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, local.ErrNoCluster) && isServerFolder(a.dataDir):
+		return nil, fmt.Errorf("%s is the folder of `everynode server`, whose nodes are machines of their own: `everynode status` and `everynode kubectl get nodes` show them", a.dataDir)
+	case errors.Is(err, local.ErrNoCluster):
+		return nil, noCluster(a.dataDir)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, unreadable(a.dataDir, err)
+	case err != nil:
 		return nil, err
 	}
 	return newMachine(c)
@@ -48,12 +53,12 @@ func newMachine(c *local.Cluster) (*machine, error) {
 // change opens the cluster for a command that changes it; release lets the next
 // such command in.
 func (a *app) change() (m *machine, release func(), err error) {
-	// A cluster on loopback has nothing on this machine but files and processes.
-	if c, err := local.Open(a.dataDir); os.Geteuid() != 0 && (err != nil || !c.Loopback) {
-		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
+	if m, err = a.openMachine(); err != nil {
+		return nil, nil, err
 	}
-	if _, err := os.Stat(a.dataDir); errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", a.dataDir)
+	// A cluster on loopback has nothing on this machine but files and processes.
+	if os.Geteuid() != 0 && !m.Loopback {
+		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
 	}
 	release, err = a.lock()
 	if err != nil {
@@ -85,7 +90,7 @@ func (a *app) lock() (release func(), err error) {
 
 func (m *machine) serverURL() string { return "https://" + m.APIAddress().String() }
 
-func (m *machine) serverLock() string { return filepath.Join(m.DataDir, "server.lock") }
+func (m *machine) serverLock() string { return serverLockOf(m.DataDir) }
 
 func (m *machine) serverLog() string { return filepath.Join(m.DataDir, "server.log") }
 

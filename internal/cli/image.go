@@ -19,11 +19,11 @@ import (
 func (a *app) imageCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "Load images into the nodes, or pack a folder into one",
+		Short: "Load images into the nodes, list them, or pack a folder into one",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.imageLoadCommand(), a.imageBuildCommand())
+	c.AddCommand(a.imageLoadCommand(), a.imageListCommand(), a.imageBuildCommand())
 	return c
 }
 
@@ -37,8 +37,11 @@ throws away what it could not pull again. Without --node they are kept for nodes
 are added later, too.`,
 		Example: `  everynode image load agent.tar
   everynode image load agent.tar --node node-2`,
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeastOne("archive"),
 		RunE: func(c *cobra.Command, files []string) error {
+			if err := areFiles(files); err != nil {
+				return err
+			}
 			m, release, err := a.change()
 			if err != nil {
 				return err
@@ -53,6 +56,20 @@ are added later, too.`,
 		panic(err) // only for a flag that does not exist
 	}
 	return c
+}
+
+// areFiles finds what is not there before anything is done.
+func areFiles(files []string) error {
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			return fmt.Errorf("image archive %s cannot be read: %w", file, errors.Unwrap(err))
+		}
+		if info.IsDir() {
+			return fmt.Errorf("%s is a folder, not an image archive: `everynode image build %s --name NAME --output FILE` makes one of it", file, file)
+		}
+	}
+	return nil
 }
 
 // loadImages loads one archive after the other; each is loaded whole or not at all.

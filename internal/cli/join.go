@@ -100,7 +100,7 @@ func (m *machine) waitAPI(ctx context.Context) error {
 		if _, ok := local.Running(m.serverLock()); !ok {
 			return false, fmt.Errorf("the control plane ended: %s\nIts log is %s", local.LastError(m.serverLog()), m.serverLog())
 		}
-		last = m.probeAPI(ctx)
+		last = probeAPI(ctx, m.DataDir)
 		return last == nil, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -111,8 +111,8 @@ func (m *machine) waitAPI(ctx context.Context) error {
 
 // probeAPI asks whether the API server is ready, and then whether it has
 // published what nodes join with.
-func (m *machine) probeAPI(ctx context.Context) error {
-	config, err := adminConfig(m.DataDir)
+func probeAPI(ctx context.Context, dataDir string) error {
+	config, err := adminConfig(dataDir)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -17,13 +15,15 @@ func (a *app) kubeconfigCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print the administrator's kubeconfig",
-		Example: `  everynode kubeconfig > ~/.kube/config
+		Long: `Print the administrator's kubeconfig. 'everynode up' has put the same into your own
+kubeconfig already, as a context beside the others, and 'everynode down' takes it out.`,
+		Example: `  everynode kubeconfig > everynode.kubeconfig
   export KUBECONFIG=$(everynode kubeconfig --path)`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			data, err := os.ReadFile(adminKubeconfig(a.dataDir))
 			if err != nil {
-				return noClusterError(a.dataDir, err)
+				return unreadable(a.dataDir, err)
 			}
 			if path {
 				_, err = fmt.Fprintln(a.out, adminKubeconfig(a.dataDir))
@@ -38,23 +38,21 @@ func (a *app) kubeconfigCommand() *cobra.Command {
 	return c
 }
 
-// noClusterError explains a kubeconfig that cannot be read.
-func noClusterError(dataDir string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", dataDir)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the administrator's kubeconfig in %s may only be read by its owner: run this as root", dataDir)
-	default:
-		return fmt.Errorf("read the administrator's kubeconfig: %w", err)
+// adminConfig is the administrator's access to the cluster in the data directory,
+// if that runs.
+func adminConfig(dataDir string) (*rest.Config, error) {
+	config, err := savedConfig(dataDir)
+	if err != nil {
+		return nil, err
 	}
+	return config, stopped(dataDir)
 }
 
-// adminConfig is the administrator's access to the cluster in the data directory.
-func adminConfig(dataDir string) (*rest.Config, error) {
+// savedConfig is the same, whether it runs or not.
+func savedConfig(dataDir string) (*rest.Config, error) {
 	path := adminKubeconfig(dataDir)
 	if _, err := os.Stat(path); err != nil {
-		return nil, noClusterError(dataDir, err)
+		return nil, unreadable(dataDir, err)
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", path)
 	if err != nil {

@@ -1,16 +1,27 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // exec and OIDC credentials in kubeconfigs
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	componentcli "k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
 	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/plugin"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 )
 
@@ -19,7 +30,8 @@ func (a *app) kubectlCommand() *cobra.Command {
 		Use:   "kubectl [ARGUMENTS]",
 		Short: "Stock kubectl, pointed at the cluster of this machine",
 		Long: `kubectl as Kubernetes ships it. Unless --kubeconfig or KUBECONFIG says otherwise
-it talks to the cluster of this machine (EVERYNODE_DATA_DIR).
+it talks to the cluster of this machine (EVERYNODE_DATA_DIR); where there is none in the
+usual place, to that of your own kubeconfig.
 A link named kubectl to this binary does the same.`,
 		Example: `  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml`,
@@ -48,10 +60,81 @@ func runKubectl(args []string, dataDir string) int {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
 		return exitUsage
 	}
-	if err := componentcli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	// These are kubectl's own defaults.
+	flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50).WithWarningPrinter(streams)
+	kubectl := cmd.NewDefaultKubectlCommandWithArgs(cmd.KubectlOptions{
+		PluginHandler: cmd.NewDefaultPluginHandler(plugin.ValidPluginFilenamePrefixes),
+		Arguments:     os.Args,
+		IOStreams:     streams,
+		ConfigFlags: flags.WithWrapConfigFn(func(c *rest.Config) *rest.Config {
+			named := usesDefaultConfig(args) && os.Getenv("EVERYNODE_DATA_DIR") != ""
+			if err := unreachable(c, dataDir, named, kubeconfigsOf(args)); err != nil {
+				c.Dial = refuseToDial(err)
+			}
+			return c
+		}),
+	})
+	if err := componentcli.RunNoErrOutput(kubectl); err != nil {
 		cmdutil.CheckErr(err)
 	}
 	return exitOK
+}
+
+// refuseToDial ends the process with an error of ours as soon as kubectl wants to
+// reach a cluster of which it is known that it does not run. Commands that need no
+// cluster never get here; and an error from here kubectl would print five times,
+// as one of the network.
+func refuseToDial(err error) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		os.Exit(exitError)
+		return nil, err
+	}
+}
+
+// unreachable is why the cluster that a client is configured for cannot answer; nil
+// when nothing is known against it. Who has named the data directory means the cluster
+// in it, and no other that kubectl finds. files are the kubeconfigs that were named.
+func unreachable(c *rest.Config, dataDir string, named bool, files []string) error {
+	if _, err := os.Stat(adminKubeconfig(dataDir)); err != nil && named {
+		return unreadable(dataDir, err)
+	}
+	dirs := clusterDirs(dataDir)
+	for _, file := range files {
+		dirs = append(dirs, filepath.Dir(file))
+	}
+	for _, dir := range dirs {
+		own, err := savedConfig(dir)
+		if err == nil && own.Host == c.Host && bytes.Equal(own.CAData, c.CAData) {
+			return stopped(dir)
+		}
+	}
+	if len(c.CAData) > 0 || c.CAFile != "" || c.Host != clientcmd.ClusterDefaults.Server && c.Host != "http://localhost:8080" {
+		return nil
+	}
+	// Nobody has named a cluster: this is what kubectl does then.
+	if len(files) > 0 {
+		return fmt.Errorf("no kubeconfig at %s: if that was of a cluster of everynode, it was deleted by `everynode down --purge`", strings.Join(files, ", "))
+	}
+	_, err := os.Stat(adminKubeconfig(dataDir))
+	return unreadable(dataDir, cmp.Or(err, fs.ErrNotExist))
+}
+
+// kubeconfigsOf are the files that a flag or the environment names.
+func kubeconfigsOf(args []string) []string {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	for i, arg := range args {
+		switch name, value, has := strings.Cut(arg, "="); {
+		case name == "--kubeconfig" && has:
+			return []string{value}
+		case name == "--kubeconfig" && i+1 < len(args):
+			return args[i+1 : i+2]
+		}
+	}
+	return slices.DeleteFunc(filepath.SplitList(os.Getenv("KUBECONFIG")), func(file string) bool { return file == "" })
 }
 
 // usesDefaultConfig says whether neither the environment nor a flag names the

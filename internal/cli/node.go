@@ -28,7 +28,7 @@ func (a *app) nodeCommand() *cobra.Command {
 	}
 	a.dataDirFlag(c)
 	simulate := false
-	add := a.nodeAction("add", "Add a node and wait until it is Ready", cobra.ExactArgs(1), func(ctx context.Context, m *machine, name string) error {
+	add := a.nodeAction("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *machine, name string) error {
 		if simulate {
 			return a.simulateAdd(ctx, m, name)
 		}
@@ -36,9 +36,9 @@ func (a *app) nodeCommand() *cobra.Command {
 	})
 	add.Flags().BoolVar(&simulate, "simulate", false, "add a simulated node")
 	c.AddCommand(add,
-		a.nodeAction("rm", "Stop a node, delete it from the cluster, and delete its data", cobra.ExactArgs(1), a.orSimulated(a.nodeRemove, a.simulateRemove)),
-		a.nodeAction("stop", "Stop a node's machine, as if it lost power", cobra.ExactArgs(1), a.orSimulated(a.nodeStop, a.simulateStop)),
-		a.nodeAction("start", "Start a node's machine again, or register it again", cobra.ExactArgs(1), a.orSimulated(a.nodeStart, a.simulateStart)),
+		a.nodeAction("rm", "Stop nodes, delete them from the cluster, and delete their data", a.orSimulated(a.nodeRemove, a.simulateRemove)),
+		a.nodeAction("stop", "Stop nodes' machines, as if they lost power", a.orSimulated(a.nodeStop, a.simulateStop)),
+		a.nodeAction("start", "Start nodes' machines again, or register them again", a.orSimulated(a.nodeStart, a.simulateStart)),
 		a.nodeListCommand())
 	return c
 }
@@ -60,21 +60,31 @@ func (a *app) orSimulated(act func(context.Context, *machine, string) error,
 	}
 }
 
-// nodeAction is a command that changes one node.
-func (a *app) nodeAction(verb, short string, args cobra.PositionalArgs, act func(context.Context, *machine, string) error) *cobra.Command {
+// nodeAction is a command that changes nodes, one after the other. What fails for
+// one does not keep the others from their turn.
+func (a *app) nodeAction(verb, short string, act func(context.Context, *machine, string) error) *cobra.Command {
 	c := &cobra.Command{
-		Use:     verb + " NAME",
+		Use:     verb + " NAME...",
 		Short:   short,
-		Example: fmt.Sprintf("  everynode node %s node-4", verb),
-		Args:    args,
-		RunE: func(c *cobra.Command, args []string) error {
+		Example: fmt.Sprintf("  everynode node %s node-4\n  everynode node %s node-4 node-5", verb, verb),
+		Args:    atLeastOne("node"),
+		RunE: func(c *cobra.Command, names []string) error {
 			m, release, err := a.change()
 			if err != nil {
 				return err
 			}
 			defer release()
-			return act(c.Context(), m, args[0])
+			var errs []error
+			for _, name := range names {
+				if errs = append(errs, act(c.Context(), m, name)); c.Context().Err() != nil {
+					break
+				}
+			}
+			return errors.Join(errs...)
 		},
+	}
+	if verb == "rm" {
+		c.Aliases, c.SuggestFor = []string{"remove"}, []string{"delete"}
 	}
 	if verb != "add" {
 		c.ValidArgsFunction = a.completeNodes
@@ -85,12 +95,14 @@ func (a *app) nodeAction(verb, short string, args cobra.PositionalArgs, act func
 // completeNodes completes the names of nodes on the shell.
 func (a *app) completeNodes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	m, err := a.openMachine()
-	if err != nil || len(args) > 0 {
+	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string
 	for _, n := range m.Nodes {
-		names = append(names, n.Name)
+		if !slices.Contains(args, n.Name) {
+			names = append(names, n.Name)
+		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -229,6 +241,7 @@ func (a *app) nodeListCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "list",
+		Aliases: []string{"ls"},
 		Short:   "List the nodes of this machine",
 		Example: "  everynode node list -o json",
 		Args:    cobra.NoArgs,

@@ -2,19 +2,23 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 )
 
-// outputFlag adds -o to a command that has something to read.
-func (a *app) outputFlag(c *cobra.Command, output *string) {
-	c.Flags().VarP((*outputFormat)(output), "output", "o", `"json", or nothing for people`)
-	complete := cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp)
+// outputFlag adds -o to a command that has something to read: json, yaml, and
+// what else the command knows.
+func (a *app) outputFlag(c *cobra.Command, output *string, more ...string) {
+	known := append(more, "json", "yaml")
+	usage := strings.Join(known, ", ") + ", or nothing for people"
+	c.Flags().VarP(&outputFormat{output, known}, "output", "o", usage)
+	complete := cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)
 	if err := c.RegisterFlagCompletionFunc("output", complete); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
@@ -22,37 +26,55 @@ func (a *app) outputFlag(c *cobra.Command, output *string) {
 
 // outputFormat is a flag's value that refuses what cannot be printed before
 // anything is done.
-type outputFormat string
+type outputFormat struct {
+	to    *string
+	known []string
+}
 
-func (o *outputFormat) String() string { return string(*o) }
+func (o *outputFormat) String() string { return *o.to }
 
 // Set takes what the user typed after -o.
 func (o *outputFormat) Set(value string) error {
-	if value != "json" {
-		return errors.New("only json is known")
+	if !slices.Contains(o.known, value) {
+		return fmt.Errorf("known are %s%s", strings.Join(o.known, ", "), didYouMean(value, o.known))
 	}
-	*o = outputFormat(value)
+	*o.to = value
 	return nil
 }
 
 // Type is what --help shows for the value.
 func (o *outputFormat) Type() string { return "string" }
 
-// print writes value as JSON, or calls text.
+// print writes value as JSON or YAML, or calls text.
 func (a *app) print(output string, value any, text func() error) error {
-	if output == "" {
+	switch output {
+	case "":
 		return text()
+	case "yaml":
+		data, err := yaml.Marshal(value)
+		if err != nil {
+			return fmt.Errorf("encode the output: %w", err)
+		}
+		_, err = a.out.Write(data)
+		return err
+	default:
+		e := json.NewEncoder(a.out)
+		e.SetIndent("", "  ")
+		return e.Encode(value)
 	}
-	e := json.NewEncoder(a.out)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
 }
+
+// The widths of a table's cells.
+const (
+	tableMinCell = 6
+	tablePadding = 3
+)
 
 // table prints columns as kubectl does.
 type table struct{ w *tabwriter.Writer }
 
 func newTable(out io.Writer, header ...string) table {
-	t := table{tabwriter.NewWriter(out, 6, 4, 3, ' ', 0)}
+	t := table{tabwriter.NewWriter(out, tableMinCell, 4, tablePadding, ' ', 0)}
 	t.row(header...)
 	return t
 }

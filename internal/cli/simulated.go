@@ -8,12 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"everynode/internal/fleet"
 	"everynode/internal/local"
@@ -25,6 +27,12 @@ func (a *app) fleetClient() (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
+	return forFleet(config)
+}
+
+// forFleet is a client that asks as often as it likes, in the format that is read
+// fastest.
+func forFleet(config *rest.Config) (kubernetes.Interface, error) {
 	config.QPS = -1
 	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(config)
@@ -58,20 +66,52 @@ func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *si
 	if err != nil {
 		return err
 	}
-	n, err := m.addSimulated(ctx, client, flags.count)
+	missing, want, err := m.missingSimulated(ctx, client, flags.count)
 	if err != nil {
 		return err
 	}
-	if n, err = m.waitSimulated(ctx, listSimulated(client), n, begin); err != nil {
+	n, err := m.musterSimulated(ctx, p, client, missing, want, begin)
+	if err != nil {
 		return err
 	}
-	done("%d simulated nodes Ready", n)
+	done("%s simulated nodes Ready", thousands(n))
 	return nil
 }
 
-// perSimulated is how much longer `up` waits for each simulated node: the
-// controllers make one taint-free at a time.
-const perSimulated = 20 * time.Millisecond
+// musterSimulated makes the nodes that are missing, and waits until there are at
+// least want and all of them that are not off have been reported Ready since begin
+// and take pods. It says how far it is, and returns how many there are.
+func (m *machine) musterSimulated(ctx context.Context, p *progress, client kubernetes.Interface, missing []*corev1.Node, want int, begin time.Time) (n int, err error) {
+	r := newMuster(begin)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var g errgroup.Group
+	g.Go(func() error { return r.watch(watching, client) })
+	making, mctx := errgroup.WithContext(watching)
+	making.Go(func() error { return fleet.Add(mctx, client, missing) })
+	making.Go(func() (err error) {
+		n, err = r.wait(mctx, want, m.simulates, p.counter())
+		return err
+	})
+	err = making.Wait()
+	stop()
+	if err = errors.Join(err, g.Wait()); err != nil {
+		p.endCount()
+	}
+	var late *lateError
+	if errors.As(err, &late) {
+		late.log = m.simulatorLog()
+	}
+	return n, err
+}
+
+// simulates fails when the simulator does not run.
+func (m *machine) simulates() error {
+	if _, ok := local.Running(m.simulatorLock()); !ok {
+		return fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(m.simulatorLog()), m.simulatorLog())
+	}
+	return nil
+}
 
 // listSimulated lists the simulated nodes, perhaps as they were a moment ago: from
 // the API server's cache, because etcd need not read thousands of them.
@@ -85,12 +125,12 @@ func listSimulated(client kubernetes.Interface) func(context.Context) ([]corev1.
 	}
 }
 
-// addSimulated brings the cluster to count simulated nodes, and returns how many
-// it has then. It never takes any away.
-func (m *machine) addSimulated(ctx context.Context, client kubernetes.Interface, count int) (int, error) {
+// missingSimulated are the nodes without which there would not be count simulated
+// ones, and how many there are with them. It never takes any away.
+func (m *machine) missingSimulated(ctx context.Context, client kubernetes.Interface, count int) (missing []*corev1.Node, total int, err error) {
 	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return 0, fmt.Errorf("list the nodes: %w", err)
+		return nil, 0, fmt.Errorf("list the nodes: %w", err)
 	}
 	taken, have := map[string]bool{}, 0
 	for _, n := range list.Items {
@@ -100,43 +140,14 @@ func (m *machine) addSimulated(ctx context.Context, client kubernetes.Interface,
 		}
 	}
 	if count != 0 && count < have {
-		return have, fmt.Errorf("the cluster has %d simulated nodes already, and --simulate %d does not say which ones should go: remove them with `everynode node rm NAME`", have, count)
+		return nil, have, fmt.Errorf("the cluster has %d simulated nodes already, and --simulate %d does not say which ones should go: remove them with `everynode node rm NAME`", have, count)
 	}
-	var missing []*corev1.Node
 	for i := 0; have+len(missing) < count; i++ {
 		if name := fmt.Sprintf("sim-%d", i+1); !taken[name] {
 			missing = append(missing, fleet.NewNode(name, i, m.LastPodRange()))
 		}
 	}
-	return have + len(missing), fleet.Add(ctx, client, missing)
-}
-
-// waitSimulated waits until list returns at least want nodes, and all of them that
-// are not off have been reported Ready since begin and take pods. It returns how
-// many there are.
-func (m *machine) waitSimulated(ctx context.Context, list func(context.Context) ([]corev1.Node, error), want int, begin time.Time) (n int, err error) {
-	limit := nodeDeadline + time.Duration(want)*perSimulated
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var last string
-	err = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		if _, ok := local.Running(m.simulatorLock()); !ok {
-			return false, fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(m.simulatorLog()), m.simulatorLog())
-		}
-		nodes, err := list(ctx)
-		if err != nil {
-			last = err.Error()
-			return false, nil
-		}
-		n = len(nodes)
-		waiting := slices.DeleteFunc(nodes, func(node corev1.Node) bool { return fleet.Off(&node) || takesPods(&node, begin) })
-		last = fmt.Sprintf("%d of %d are not", len(waiting), n)
-		return len(waiting) == 0 && n >= want, nil
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return n, fmt.Errorf("the simulated nodes are not Ready after %s: %s; the simulator's log is %s", limit, last, m.simulatorLog())
-	}
-	return n, err
+	return missing, have + len(missing), nil
 }
 
 // takesPods says whether a node has been reported Ready since begin, and whether
@@ -150,13 +161,23 @@ func takesPods(node *corev1.Node, begin time.Time) bool {
 
 // waitOne waits until the simulated node of this name takes pods.
 func (m *machine) waitOne(ctx context.Context, client kubernetes.Interface, name string) error {
-	_, err := m.waitSimulated(ctx, func(ctx context.Context) ([]corev1.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, nodeDeadline)
+	defer cancel()
+	last := "it has not been reported Ready"
+	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		if err := m.simulates(); err != nil {
+			return false, err
+		}
 		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("ask for Node %s: %w", name, err)
+			last = err.Error()
+			return false, nil
 		}
-		return []corev1.Node{*node}, nil
-	}, 1, time.Time{})
+		return takesPods(node, time.Time{}), nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the simulated node %s is not Ready after %s: %s; the simulator's log is %s", name, nodeDeadline, last, m.simulatorLog())
+	}
 	return err
 }
 

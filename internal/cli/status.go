@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +14,7 @@ import (
 
 	"everynode/internal/fleet"
 	"everynode/internal/local"
+	"everynode/internal/why"
 )
 
 // clusterStatus is what `status -o json` prints.
@@ -23,7 +22,9 @@ type clusterStatus struct {
 	DataDir string        `json:"dataDir"`
 	API     apiStatus     `json:"api"`
 	Server  processStatus `json:"server"`
-	Nodes   []nodeStatus  `json:"nodes"`
+	// DaemonSets is who does the work of DaemonSets.
+	DaemonSets engineStatus `json:"daemonSets"`
+	Nodes      []nodeStatus `json:"nodes"`
 	// Simulator is nil in a cluster without simulated nodes.
 	Simulator *simulatorStatus `json:"simulator,omitempty"`
 
@@ -45,6 +46,33 @@ type apiStatus struct {
 	Error   string `json:"error,omitempty"`
 }
 
+// engineStatus is who does the work of DaemonSets, as far as that is known.
+type engineStatus struct {
+	// Inside says whether the control plane is to run the engine; nil when that is
+	// not known, as of a server that somebody else has started.
+	Inside *bool `json:"inside,omitempty"`
+	// Lease is that of engines outside; nil when it could not be read.
+	Lease *why.Lease `json:"lease,omitempty"`
+}
+
+// String says it in one line.
+func (e engineStatus) String() string {
+	switch {
+	case e.Inside == nil && e.Lease == nil:
+		return "not known"
+	case e.Inside == nil:
+		return "engine inside the control plane, unless it was started without; " + e.Lease.String()
+	case *e.Inside && e.Lease != nil && e.Lease.Held:
+		return "engine inside the control plane; and " + e.Lease.String() + ": two controllers delete each other's pods"
+	case *e.Inside:
+		return "engine inside the control plane"
+	case e.Lease == nil:
+		return "engine off in the control plane"
+	default:
+		return "engine off in the control plane; " + e.Lease.String()
+	}
+}
+
 // processStatus is a process of ours. RSS is in bytes.
 type processStatus struct {
 	Running bool   `json:"running"`
@@ -61,7 +89,9 @@ type nodeStatus struct {
 	Kubernetes string `json:"kubernetes"`
 	Pods       int    `json:"pods"`
 	Simulated  bool   `json:"simulated,omitempty"`
-	Note       string `json:"note,omitempty"`
+	// Elsewhere says that its agent is none of those that this command starts.
+	Elsewhere bool   `json:"elsewhere,omitempty"`
+	Note      string `json:"note,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -73,17 +103,48 @@ func (a *app) statusCommand() *cobra.Command {
   everynode status -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			m, err := a.openMachine()
+			s, err := a.anyStatus(c.Context())
 			if err != nil {
 				return err
 			}
-			s := a.status(c.Context(), m)
 			return a.print(output, s, func() error { return a.statusText(s) })
 		},
 	}
 	a.dataDirFlag(c)
 	a.outputFlag(c, &output)
 	return c
+}
+
+// anyStatus is that of a cluster of this machine, or of a server alone.
+func (a *app) anyStatus(ctx context.Context) (clusterStatus, error) {
+	if isServerFolder(a.dataDir) {
+		return serverStatus(ctx, a.dataDir), nil
+	}
+	m, err := a.openMachine()
+	if err != nil {
+		return clusterStatus{}, err
+	}
+	return a.status(ctx, m), nil
+}
+
+// serverStatus is what a server knows of itself and of the nodes that have joined.
+func serverStatus(ctx context.Context, dataDir string) clusterStatus {
+	s := clusterStatus{DataDir: dataDir, Server: processOf(serverLockOf(dataDir)), Nodes: []nodeStatus{}}
+	nodes, pods, err := apiView(ctx, &s)
+	if err != nil {
+		return s
+	}
+	for name, n := range nodes {
+		ns := nodeStatus{Name: name, Kubernetes: kubernetesState(n), Pods: pods[name], Elsewhere: true}
+		for _, address := range n.Status.Addresses {
+			if address.Type == corev1.NodeInternalIP {
+				ns.Address = address.Address
+			}
+		}
+		s.Nodes = append(s.Nodes, ns)
+	}
+	slices.SortFunc(s.Nodes, func(a, b nodeStatus) int { return why.Naturally(a.Name, b.Name) })
+	return s
 }
 
 func (a *app) status(ctx context.Context, m *machine) clusterStatus {
@@ -93,7 +154,9 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 		Server:  processOf(m.serverLock()),
 		Nodes:   []nodeStatus{},
 	}
-	nodes, pods, err := a.apiView(ctx, m, &s.API)
+	inside := !m.NoDaemonSets
+	s.DaemonSets.Inside = &inside
+	nodes, pods, err := apiView(ctx, &s)
 	for _, n := range m.Nodes {
 		ns := nodeStatus{Name: n.Name, Address: n.Address.String(), Agent: processOf(m.agentLock(n.Name)), Kubernetes: "unknown"}
 		if err == nil {
@@ -128,9 +191,7 @@ func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeSt
 		}
 		all = append(all, ns)
 	}
-	slices.SortFunc(all, func(a, b nodeStatus) int {
-		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(all, func(a, b nodeStatus) int { return why.Naturally(a.Name, b.Name) })
 	return all
 }
 
@@ -146,17 +207,18 @@ func sumUp(process processStatus, nodes []nodeStatus) *simulatorStatus {
 }
 
 // apiView asks the API server for the nodes and the number of pods on each.
-func (a *app) apiView(ctx context.Context, m *machine, api *apiStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
+func apiView(ctx context.Context, s *clusterStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
 	defer func() {
 		if err != nil {
-			api.Error = err.Error()
+			s.API.Error = err.Error()
 		}
 	}()
-	if !processOf(m.serverLock()).Running {
-		return nil, nil, errors.New("the control plane does not run: start it with `everynode up`")
-	}
-	config, err := adminConfig(m.DataDir)
+	config, err := savedConfig(s.DataDir)
 	if err != nil {
+		return nil, nil, err
+	}
+	s.API.URL = config.Host
+	if err := stopped(s.DataDir); err != nil {
 		return nil, nil, err
 	}
 	config.Timeout = 5 * time.Second
@@ -168,7 +230,10 @@ func (a *app) apiView(ctx context.Context, m *machine, api *apiStatus) (nodes ma
 	if err != nil {
 		return nil, nil, err
 	}
-	api.Ready, api.Version = m.probeAPI(ctx) == nil, version.GitVersion
+	s.API.Ready, s.API.Version = probeAPI(ctx, s.DataDir) == nil, version.GitVersion
+	if lease, err := why.ReadLease(ctx, client, time.Now()); err == nil {
+		s.DaemonSets.Lease = &lease // without it the status says less, and the rest is still true
+	}
 	return listNodes(ctx, client)
 }
 
@@ -209,7 +274,11 @@ func kubernetesState(n *corev1.Node) string {
 func noteFor(n local.Node, s nodeStatus) string {
 	switch {
 	case n.Stopped:
-		return fmt.Sprintf("stopped by hand: `everynode node start %s`", n.Name)
+		text := fmt.Sprintf("stopped by hand: `everynode node start %s`", n.Name)
+		if s.Kubernetes == "Ready" {
+			text += "; Kubernetes notices that within a minute"
+		}
+		return text
 	case !s.Agent.Running:
 		return "its agent does not run: `everynode up`"
 	case s.Kubernetes == notRegistered:
@@ -236,27 +305,42 @@ func (a *app) statusText(s clusterStatus) error {
 	if !s.API.Ready {
 		state = "not ready: " + s.API.Error
 	}
-	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\n", s.DataDir, s.API.URL, state, processText(s.Server))
+	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
+		s.DataDir, s.API.URL, state, processText(s.Server), s.DaemonSets)
 	if f := s.Simulator; f != nil {
 		fmt.Fprintf(a.out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
 		if len(s.Nodes) == 0 {
 			return nil
 		}
 	}
+	if s.Nodes == nil || len(s.Nodes) == 0 && !s.API.Ready {
+		return nil
+	}
 	fmt.Fprintln(a.out)
 	return a.nodeTable(s.Nodes)
 }
 
 func (a *app) nodeTable(nodes []nodeStatus) error {
-	t := newTable(a.out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS", "NOTE")
+	t := newTable(a.out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS")
 	for _, n := range nodes {
 		agent := processText(n.Agent)
-		if n.Simulated {
+		switch {
+		case n.Simulated:
 			agent = "simulated"
+		case n.Elsewhere:
+			agent = "elsewhere"
 		}
-		t.row(n.Name, n.Address, agent, n.Kubernetes, fmt.Sprint(n.Pods), n.Note)
+		t.row(n.Name, n.Address, agent, n.Kubernetes, fmt.Sprint(n.Pods))
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Note != "" {
+			fmt.Fprintf(a.out, "%s: %s\n", n.Name, n.Note)
+		}
+	}
+	return nil
 }
 
 func processText(p processStatus) string {

@@ -67,6 +67,7 @@ func (a *app) tokenListCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "list",
+		Aliases: []string{"ls"},
 		Short:   "List the tokens, without their secrets",
 		Example: "  everynode token list -o json",
 		Args:    cobra.NoArgs,
@@ -105,9 +106,10 @@ func (a *app) tokenTable(rows []tokenRow) error {
 func (a *app) tokenDeleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "delete ID...",
+		Aliases: []string{"rm"},
 		Short:   "Delete tokens; nodes that have joined stay",
 		Example: "  everynode token delete abcdef",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeastOne("token"),
 		RunE: func(c *cobra.Command, ids []string) error {
 			client, err := a.adminClient()
 			if err != nil {

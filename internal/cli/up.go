@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,9 @@ import (
 func (a *app) upCommand() *cobra.Command {
 	nodes, o := "", upOptions{}
 	c := &cobra.Command{
-		Use:   "up",
-		Short: "Start a cluster with real nodes on this machine",
+		Use:        "up",
+		SuggestFor: []string{"start", "create", "run"},
+		Short:      "Start a cluster with real nodes on this machine",
 		Long: `Start the control plane and the nodes that are not running yet, each node with a
 containerd, kubelet and kube-proxy of its own in its own network and mount namespace.
 In the foreground, Ctrl-C stops everything in order. On a cluster that runs already it
@@ -46,6 +48,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
 	c.Flags().BoolVar(&o.dns, dnsFlag, true, "have a DNS in the cluster, CoreDNS; what is chosen is kept")
+	c.Flags().BoolVar(&o.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
 	o.simulate = newSimulateFlags(c.Flags())
 	return c
 }
@@ -59,6 +62,7 @@ type upOptions struct {
 	engineGiven bool
 	dns         bool // the control plane makes a DNS for the cluster
 	dnsGiven    bool
+	context     bool // put the cluster into the user's kubeconfig
 }
 
 // none is a number of nodes that says: no real ones.
@@ -74,7 +78,7 @@ func nodeCount(flag string, simulated bool) (int, error) {
 		return none, nil
 	}
 	if err != nil || n < 1 || n > local.MaxNodes {
-		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d", flag, local.MaxNodes)}
+		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d, or 0 together with --simulate N", flag, local.MaxNodes)}
 	}
 	return n, nil
 }
@@ -84,10 +88,20 @@ func nodeCount(flag string, simulated bool) (int, error) {
 func (a *app) up(ctx context.Context, o upOptions) error {
 	p := newProgress(a.out)
 	m, started, err := a.start(ctx, p, o)
-	if err != nil || !started {
+	if err != nil {
 		return err
 	}
-	a.whatNext(m, p, o.detach)
+	file := ""
+	if o.context {
+		// A cluster is up without it, so that it cannot be had is no failure.
+		if file, err = addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
+			fmt.Fprintf(a.err, "warning: no context was added for other kubectls: %v\n", err)
+		}
+	}
+	if !started {
+		return nil
+	}
+	a.whatNext(m, p, o.detach, file)
 	if o.detach {
 		return nil
 	}
@@ -121,8 +135,8 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return m, false, nil
 	}
 	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
-		if some {
-			return nil, false, err // it ran before: what still runs is not ours to stop
+		if some || isLate(err) {
+			return nil, false, err // it ran before, or runs now: it is not ours to stop
 		}
 		if ctx.Err() != nil {
 			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
@@ -135,6 +149,12 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 // preflight checks that this machine can hold the cluster that is there or asked for.
 func (a *app) preflight(ctx context.Context, o upOptions) error {
 	c, err := local.Open(a.dataDir)
+	if errors.Is(err, fs.ErrPermission) {
+		return unreadable(a.dataDir, err)
+	}
+	if pid, runs := local.Running(serverLockOf(a.dataDir)); runs && isServerFolder(a.dataDir) {
+		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", a.dataDir, pid)
+	}
 	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.nodes == none {
 		return local.PreflightLoopback(a.dataDir)
 	}
@@ -353,13 +373,16 @@ func (a *app) exportDataDir() string {
 	return fmt.Sprintf("  export EVERYNODE_DATA_DIR=%s\n", a.dataDir)
 }
 
-func (a *app) whatNext(m *machine, p *progress, detach bool) {
+func (a *app) whatNext(m *machine, p *progress, detach bool, file string) {
 	fmt.Fprintf(a.out, `
 The cluster is up after %.1fs. Next:
 %s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
 `, p.elapsed(), a.exportDataDir())
+	if file != "" {
+		fmt.Fprintf(a.out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
+	}
 	if detach {
 		fmt.Fprintln(a.out, "Stop it with: everynode down")
 	} else {

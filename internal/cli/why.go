@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -9,11 +11,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/local"
+	"everynode/internal/plan"
+	"everynode/internal/why"
 )
 
 // whyFlags are the flags of `why`.
 type whyFlags struct {
 	kubeconfig, namespace, output string
+	reasons                       []string
+	notOK                         bool
 }
 
 func (a *app) whyCommand() *cobra.Command {
@@ -23,15 +31,19 @@ func (a *app) whyCommand() *cobra.Command {
 		Short: "Say why a node has a DaemonSet's pod, or has none",
 		Long: `Say, for each DaemonSet on a node or for each node of a DaemonSet, what runs there or
 why nothing does, since when, and (with -o wide) what would change it. It asks the same
-algorithm that the engine runs, with what the API server says now and what the engine has
-told in events, and changes nothing.`,
+algorithm that the engine runs, with what the API server says now and what kubelets,
+scheduler and engine have told, and changes nothing. What is held up comes first.`,
 		Example: `  everynode why node-2                      # every DaemonSet, on this node
   everynode why node-2 audit-agent
-  everynode why daemonset/audit-agent -o wide
+  everynode why daemonset/audit-agent --not-ok -o wide
+  everynode why daemonset/audit-agent --reason NotReady,BudgetSpent
   everynode why node-2 -n kube-system -o json`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			q, err := newQuestion(args, f.namespace)
+			if err == nil {
+				err = f.check()
+			}
 			if err != nil {
 				return err
 			}
@@ -39,103 +51,85 @@ told in events, and changes nothing.`,
 			if err != nil {
 				return err
 			}
-			rows, err := answer(c.Context(), client, q, time.Now())
+			if m, err := local.Open(a.dataDir); err == nil && f.kubeconfig == "" {
+				q.EngineOff = m.NoDaemonSets
+			}
+			answer, err := why.Ask(c.Context(), client, q, time.Now())
 			if err != nil {
 				return err
 			}
-			return a.printWhy(f.output, rows)
+			answer.Rows = slices.DeleteFunc(answer.Rows, func(r why.Row) bool { return !f.wants(&r) })
+			return a.printWhy(f.output, q, answer)
 		},
 	}
 	a.dataDirFlag(c)
 	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
 	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all for a node, \"default\" for a DaemonSet)")
-	c.Flags().StringVarP(&f.output, "output", "o", "", `"wide", "json", or nothing for the short table`)
+	c.Flags().StringSliceVar(&f.reasons, "reason", nil, "show only rows with these reasons, such as NotReady,BudgetSpent")
+	c.Flags().BoolVar(&f.notOK, "not-ok", false, "leave out nodes that have what they should")
+	a.outputFlag(c, &f.output, "wide")
+	if err := c.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
 	return c
 }
 
-// question is what is asked: about one node, one DaemonSet, or both.
-type question struct {
-	node, set, namespace string
+func reasonNames() (names []string) {
+	for _, r := range plan.Reasons() {
+		names = append(names, r.String())
+	}
+	return names
 }
 
-func newQuestion(args []string, namespace string) (question, error) {
-	q := question{namespace: namespace}
+// check refuses reasons that there are not, and writes the others as they are.
+func (f *whyFlags) check() error {
+	names := reasonNames()
+	for i, given := range f.reasons {
+		at := slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, given) })
+		if at < 0 {
+			return usageError{errors.New("--reason " + given + ": there is no such reason" + didYouMean(given, names))}
+		}
+		f.reasons[i] = names[at]
+	}
+	return nil
+}
+
+// wants says whether the row is to be shown.
+func (f *whyFlags) wants(r *why.Row) bool {
+	return (len(f.reasons) == 0 || slices.Contains(f.reasons, r.Reason)) && !(f.notOK && r.OK)
+}
+
+func newQuestion(args []string, namespace string) (why.Question, error) {
+	q := why.Question{Namespace: namespace}
 	kind, name, typed := strings.Cut(args[0], "/")
 	switch {
 	case !typed:
-		q.node = args[0]
+		q.Node = args[0]
 		if len(args) == 2 {
-			q.set = strings.TrimPrefix(strings.TrimPrefix(args[1], "daemonset/"), "ds/")
+			q.DaemonSet = strings.TrimPrefix(strings.TrimPrefix(args[1], "daemonset/"), "ds/")
 		}
 	case len(args) == 2:
 		return q, usageError{fmt.Errorf("%s %s: give NODE [DAEMONSET], or daemonset/NAME alone", args[0], args[1])}
 	case kind == "daemonset" || kind == "daemonsets" || kind == "ds":
-		q.set = name
+		q.DaemonSet = name
 	case kind == "node" || kind == "nodes":
-		q.node = name
+		q.Node = name
 	default:
 		return q, usageError{fmt.Errorf("%s: nothing is known of a %s; ask for a node or for daemonset/NAME", args[0], kind)}
 	}
-	if q.set != "" && q.namespace == "" {
-		q.namespace = metav1.NamespaceDefault
+	if q.DaemonSet != "" && q.Namespace == "" {
+		q.Namespace = metav1.NamespaceDefault
 	}
 	return q, nil
 }
 
 func (a *app) whyClient(kubeconfig string) (kubernetes.Interface, error) {
 	if kubeconfig == "" {
-		return a.adminClient()
+		return a.fleetClient()
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("%s is no kubeconfig: %w", kubeconfig, err)
 	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
-	}
-	return client, nil
-}
-
-// whyRow is the answer for one DaemonSet on one node.
-type whyRow struct {
-	Node      string `json:"node"`
-	Namespace string `json:"namespace"`
-	DaemonSet string `json:"daemonSet"`
-	Pod       string `json:"pod,omitempty"`
-	Reason    string `json:"reason"`
-	Detail    string `json:"detail,omitempty"`
-	// Since is when the pod came into this state, where that is known.
-	Since  *time.Time `json:"since,omitempty"`
-	Until  *time.Time `json:"until,omitempty"`
-	Why    string     `json:"why"`
-	Change string     `json:"change,omitempty"`
-
-	creates, deletes bool // what is to be written on the node
-}
-
-func (a *app) printWhy(output string, rows []whyRow) error {
-	if output == "wide" {
-		return a.whyTable(rows, "WHY", "WHAT WOULD CHANGE IT")
-	}
-	return a.print(output, rows, func() error { return a.whyTable(rows) })
-}
-
-func (a *app) whyTable(rows []whyRow, more ...string) error {
-	t := newTable(a.out, append([]string{"NODE", "DAEMONSET", "POD", "REASON", "DETAIL", "SINCE"}, more...)...)
-	for _, r := range rows {
-		cells := []string{r.Node, r.Namespace + "/" + r.DaemonSet, orNone(r.Pod), r.Reason, orNone(r.Detail), ago(r.Since)}
-		if len(more) > 0 {
-			cells = append(cells, r.Why, orNone(r.Change))
-		}
-		t.row(cells...)
-	}
-	return t.flush()
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "<none>"
-	}
-	return s
+	return forFleet(config)
 }

@@ -23,7 +23,8 @@ const MinFreeBytes = 1 << 30
 // makes dataDir (mode 0700). The error joins one line per failed check: what is missing, why it is needed, what to do.
 func Preflight(ctx context.Context, dataDir string) error {
 	if os.Geteuid() != 0 {
-		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo")
+		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
+			"or try simulated nodes, for which it is not needed: everynode up --nodes 0 --simulate 10")
 	}
 	errs := []error{checkCapabilities(), checkKernel(), checkControllers(), checkPrograms(), checkDisk(dataDir)}
 	if err := ctx.Err(); err != nil {

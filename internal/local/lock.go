@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,6 +102,33 @@ func Running(lockFile string) (pid int, ok bool) {
 		return 0, false
 	}
 	return pid, true
+}
+
+// Stopped reports that certainly no process holds the lock file. Where that cannot be told, because the file or the
+// process is another user's, it is false, as it is while one does.
+func Stopped(lockFile string) bool {
+	if _, err := os.ReadFile(lockFile); err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	pid := pidIn(lockFile)
+	if pid == 0 {
+		return true
+	}
+	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
+		return errors.Is(err, os.ErrNotExist) || isZombie(pid)
+	}
+	return !holdsLock(pid, lockFile)
+}
+
+// isZombie reports whether the process has ended and only waits to be noticed. It holds nothing any more, and is
+// nobody's: only root may look at its files.
+func isZombie(pid int) bool {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return false
+	}
+	stat, err := p.Stat()
+	return err == nil && stat.State == "Z"
 }
 
 // holdsLock reports whether the process has a flock on file.

@@ -136,7 +136,8 @@ func (c *Cluster) unknownNode(name string) error {
 
 func checkName(name string) error {
 	if bad := validation.IsDNS1123Label(name); len(bad) > 0 {
-		return fmt.Errorf("node name %q: %s", name, strings.Join(bad, "; "))
+		return fmt.Errorf("node name %q: give at most %d lower case letters, digits and hyphens, with a letter or digit first and last",
+			name, validation.DNS1123LabelMaxLength)
 	}
 	if strings.HasSuffix(name, systemSuffix) {
 		return fmt.Errorf("node name %q: names that end in %s are kept for the nodes' own cgroups; choose another", name, systemSuffix)

@@ -165,8 +165,8 @@ func TestRunningIgnoresStrangers(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if pid, ok := Running(file); ok {
-			t.Errorf("%q: Running = %d", text, pid)
+		if pid, ok := Running(file); ok || !Stopped(file) {
+			t.Errorf("%q: Running = %d, Stopped = %v", text, pid, Stopped(file))
 		}
 		if err := Stop(t.Context(), file, time.Second); err != nil {
 			t.Error(err)
@@ -176,6 +176,9 @@ func TestRunningIgnoresStrangers(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.lock")
+	if !Stopped(file) {
+		t.Error("not Stopped, although nobody has ever locked the file")
+	}
 	release, err := Lock(file)
 	if err != nil {
 		t.Fatal(err)
@@ -184,8 +187,8 @@ func TestLock(t *testing.T) {
 	if _, err := Lock(file); !errors.As(err, &locked) || locked.PID != os.Getpid() {
 		t.Errorf("the second Lock: %v; want a LockedError with this process's id", err)
 	}
-	if pid, ok := Running(file); !ok || pid != os.Getpid() {
-		t.Errorf("Running = %d, %v; want this process", pid, ok)
+	if pid, ok := Running(file); !ok || pid != os.Getpid() || Stopped(file) {
+		t.Errorf("Running = %d, %v, Stopped = %v; want this process", pid, ok, Stopped(file))
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
@@ -199,5 +202,30 @@ func TestLock(t *testing.T) {
 	}
 	if err := release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process that has ended and was not waited for has a folder in /proc, which only
+// root may look into, and holds nothing.
+func TestZombiesAreTold(t *testing.T) {
+	ended := exec.Command("true")
+	if err := ended.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := ended.Wait(); err != nil {
+			t.Error(err)
+		}
+	}()
+	limit := time.After(10 * time.Second)
+	for tick := time.NewTicker(time.Millisecond); !isZombie(ended.Process.Pid); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatal("it has not ended, or is not told for a zombie")
+		}
+	}
+	if isZombie(os.Getpid()) {
+		t.Error("this process is told for a zombie")
 	}
 }

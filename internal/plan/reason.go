@@ -94,6 +94,15 @@ var reasonText = [...]struct{ name, sentence string }{
 	PodRefused:   {"PodRefused", "The node did not take the last pod; the scheduler places the next one when it can."},
 }
 
+// Reasons are all reasons that a verdict may have.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(reasonText)-1)
+	for r := NoReason + 1; int(r) < len(reasonText); r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
 // String is the reason's name, as in events and metrics.
 func (r Reason) String() string {
 	if int(r) >= len(reasonText) {

@@ -45,6 +45,12 @@ func (set *Spec) Budget(desired int) (maxUnavailable, maxSurge int) {
 // Candidate says that the verdict has an act which waits for Roll.
 func (v *Verdict) Candidate() bool { return v.candidate != fixed }
 
+// HoldsBudget says that the node takes a part of the rollout's budget: it is down
+// or surging, or Roll has just let it move.
+func (v *Verdict) HoldsBudget() bool {
+	return v.down || v.surging || v.granted && (v.candidate == replace || v.candidate == surge)
+}
+
 // Roll decides which candidates move now: the first ones in the order given,
 // which is by node name. It may be called again on the same verdicts with
 // other totals; the acts of earlier calls must have been overlaid by then.

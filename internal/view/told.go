@@ -40,10 +40,19 @@ var (
 	combined    = regexp.MustCompile(`^\(combined from similar events\): `) // of client-go's event correlator
 )
 
+// What may be refused.
+const (
+	RefusedCreate = "create"
+	RefusedDelete = "delete"
+)
+
 // Told is what the engine has told of one node in an event.
 type Told struct {
 	Node   string
 	Reason plan.Reason // WriteFailed or PodsDoNotLast
+	// Refused is RefusedCreate or RefusedDelete of a write that failed, else empty.
+	Refused string
+	// Detail is why it failed, or who deletes the pods.
 	Detail string
 	At     time.Time
 	// Until is when the engine goes on there; zero where it did not say.
@@ -53,13 +62,13 @@ type Told struct {
 // ReadTold reads an event of a DaemonSet; ok is false for one that says nothing
 // of what holds a node up.
 func ReadTold(e *corev1.Event) (t Told, ok bool) {
-	t.At = e.LastTimestamp.Time
-	if t.At.IsZero() {
-		t.At = e.EventTime.Time
-	}
+	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")
 	if m := refusedText.FindStringSubmatch(text); m != nil {
-		t.Reason, t.Node, t.Detail = plan.WriteFailed, m[2], m[1]+"e: "+m[3]
+		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, RefusedDelete, m[2], m[3]
+		if m[1] == "creat" {
+			t.Refused = RefusedCreate
+		}
 		return t, true
 	}
 	m := notLastText.FindStringSubmatch(text)

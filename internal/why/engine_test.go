@@ -1,4 +1,4 @@
-package cli
+package why
 
 import (
 	"context"
@@ -41,7 +41,7 @@ func TestWhyHearsTheEngine(t *testing.T) {
 				InvolvedObject: corev1.ObjectReference{UID: "1"},
 				Message:        c.told, LastTimestamp: metav1.NewTime(now.Add(-c.ago)),
 			})
-			rows := []whyRow{{Node: "n", Reason: "planned", creates: c.creates, deletes: c.deletes}}
+			rows := []Row{{Node: "n", Reason: "planned", creates: c.creates, deletes: c.deletes}}
 			if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +62,7 @@ func TestWhyHearsTheNewest(t *testing.T) {
 	client := fake.NewClientset(
 		event("a", view.RefusedText(true, "n", errors.New("second")), time.Second),
 		event("b", view.RefusedText(true, "n", errors.New("first")), time.Minute))
-	rows := []whyRow{{Node: "n", creates: true}}
+	rows := []Row{{Node: "n", creates: true}}
 	if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
 		t.Fatal(err)
 	}

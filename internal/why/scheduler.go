@@ -1,10 +1,9 @@
-package cli
+package why
 
 import (
 	"context"
 	"fmt"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -16,13 +15,13 @@ import (
 
 // askScheduler puts into the rows of pods that wait to be bound what their
 // scheduler has said of them, and which host ports others have.
-func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, ds *appsv1.DaemonSet, rows []whyRow) error {
+func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, rows []Row) error {
 	for i := range rows {
 		r := &rows[i]
 		if r.Reason != plan.WaitingForScheduler.String() {
 			continue
 		}
-		pod := s.unbound(ds, r.Node)
+		pod := s.unbound(r.Node)
 		if pod == nil {
 			continue
 		}
@@ -42,10 +41,9 @@ func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface
 }
 
 // unbound is the pod of the DaemonSet that waits to be bound to the node.
-func (s *snapshot) unbound(ds *appsv1.DaemonSet, node string) *corev1.Pod {
-	for i := range s.pods {
-		p := &s.pods[i]
-		if p.Spec.NodeName == "" && p.DeletionTimestamp == nil && view.TargetNode(p) == node && metav1.IsControlledBy(p, ds) {
+func (s *snapshot) unbound(node string) *corev1.Pod {
+	for _, p := range s.pods[node] {
+		if p.Spec.NodeName == "" && p.DeletionTimestamp == nil {
 			return p
 		}
 	}

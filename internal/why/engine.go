@@ -1,13 +1,11 @@
-package cli
+package why
 
 import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -23,8 +21,8 @@ const toldFor = 2 * time.Minute
 // askEngine puts into the rows of nodes where something is to be written what the
 // engine has told of them in events: that a write was refused there, or that it
 // waits because pods do not last. Both are in no object that a plan is made from.
-func askEngine(ctx context.Context, client kubernetes.Interface, ds *appsv1.DaemonSet, rows []whyRow, now time.Time) error {
-	if !slices.ContainsFunc(rows, func(r whyRow) bool { return r.creates || r.deletes }) {
+func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.creates || r.deletes }) {
 		return nil
 	}
 	about := fields.OneTermEqualSelector("involvedObject.uid", string(ds.UID)).String()
@@ -47,10 +45,10 @@ func askEngine(ctx context.Context, client kubernetes.Interface, ds *appsv1.Daem
 }
 
 // holds says that what the engine has told is why nothing is written yet.
-func (r *whyRow) holds(t *view.Told, now time.Time) bool {
+func (r *Row) holds(t *view.Told, now time.Time) bool {
 	switch t.Reason {
 	case plan.WriteFailed:
-		same := r.creates && strings.HasPrefix(t.Detail, "create: ") || r.deletes && strings.HasPrefix(t.Detail, "delete: ")
+		same := r.creates && t.Refused == view.RefusedCreate || r.deletes && t.Refused == view.RefusedDelete
 		return same && now.Sub(t.At) < toldFor
 	case plan.PodsDoNotLast:
 		return r.creates && now.Before(t.Until)
@@ -58,8 +56,12 @@ func (r *whyRow) holds(t *view.Told, now time.Time) bool {
 	return false
 }
 
-func (r *whyRow) hear(t *view.Told) {
+func (r *Row) hear(t *view.Told) {
 	r.Reason, r.Detail, r.Why, r.Change = t.Reason.String(), t.Detail, t.Reason.Sentence(), t.Reason.Remedy()
+	r.Cause, r.Refused, r.rank = nil, t.Refused, heldUp
+	if t.Refused != "" {
+		r.Detail = t.Refused + ": " + t.Detail
+	}
 	if !t.Until.IsZero() {
 		r.Until = &t.Until
 	}

@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// logFile is the log of one process of the cluster.
+type logFile struct {
+	// of is what people call the process: "server", "simulator", a node, or a node
+	// and one of its children, as "node-1 kubelet".
+	of, path string
+}
+
+// agentName is the child of a node that people need not name.
+const agentName = "agent"
+
+func (a *app) logsCommand() *cobra.Command {
+	follow, tail, export := false, 0, ""
+	c := &cobra.Command{
+		Use:   "logs [server | simulator | NODE [kubelet | containerd | kube-proxy]]",
+		Short: "Show what the cluster's own processes have logged",
+		Long: `Show the log of the control plane (the default), of the simulator, of a node's agent, or
+of one of the agent's children. The logs of pods are shown by 'everynode kubectl logs'.
+
+With --export all logs go into one archive for a bug report, together with the state of
+nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left out.`,
+		Example: `  everynode logs -f
+  everynode logs node-2 kubelet --tail 50
+  everynode logs --export report.tar.gz`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			if export != "" && (len(args) > 0 || follow) {
+				return usageError{errors.New("--export takes all logs: give no name and no --follow with it")}
+			}
+			if tail < 0 {
+				return usageError{fmt.Errorf("--tail %d: give a number of lines", tail)}
+			}
+			m, err := a.openMachine()
+			if err != nil {
+				return err
+			}
+			if export != "" {
+				return a.exportLogs(c.Context(), m, export)
+			}
+			file, err := m.logOf(args)
+			if err != nil {
+				return err
+			}
+			return showLog(c.Context(), a.out, file, tail, follow)
+		},
+		ValidArgsFunction: a.completeLogs,
+	}
+	a.dataDirFlag(c)
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is logged from now on, until Ctrl-C")
+	c.Flags().IntVar(&tail, "tail", 0, "show only this many of the last lines (0: all)")
+	c.Flags().StringVar(&export, "export", "", "write all logs and the cluster's state to this file, a .tar.gz")
+	return c
+}
+
+func (a *app) completeLogs(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	m, err := a.openMachine()
+	if err != nil || len(args) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, l := range m.logs() {
+		of, child, _ := strings.Cut(l.of, " ")
+		switch {
+		case len(args) == 0 && child == "":
+			names = append(names, of)
+		case len(args) == 1 && of == args[0] && child != "":
+			names = append(names, child)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// logs are the logs that there are, or could be.
+func (m *machine) logs() []logFile {
+	all := []logFile{{"server", m.serverLog()}, {"simulator", m.simulatorLog()}}
+	for _, n := range m.Nodes {
+		all = append(all, logFile{n.Name, filepath.Join(m.NodeDir(n.Name), agentName+".log")})
+		for _, child := range []string{"containerd", "kubelet", "kube-proxy"} {
+			all = append(all, logFile{n.Name + " " + child, filepath.Join(m.NodeDir(n.Name), child+".log")})
+		}
+	}
+	return all
+}
+
+// logOf finds the log that was asked for.
+func (m *machine) logOf(args []string) (logFile, error) {
+	asked := strings.TrimSuffix(cmp.Or(strings.Join(args, " "), "server"), " "+agentName)
+	var names []string
+	for _, l := range m.logs() {
+		if l.of == asked {
+			return l, nil
+		}
+		names = append(names, l.of)
+	}
+	return logFile{}, usageError{fmt.Errorf("nothing here is called %q%s", asked, didYouMean(asked, names))}
+}
+
+// showLog writes a log, or its last lines, and with follow what comes after that.
+func showLog(ctx context.Context, out io.Writer, l logFile, tail int, follow bool) error {
+	f, err := os.Open(l.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s has logged nothing yet: there is no %s", l.of, l.path)
+	case err != nil:
+		return unreadable(filepath.Dir(l.path), err)
+	}
+	defer func() { f.Close() }() // whichever it is by then
+	if tail > 0 {
+		if err := seekLines(f, tail); err != nil {
+			return fmt.Errorf("read the log of %s: %w", l.of, err)
+		}
+	}
+	for {
+		if _, err := io.Copy(out, f); err != nil {
+			return fmt.Errorf("read the log of %s: %w", l.of, err)
+		}
+		if !follow || !pause(ctx, followEvery) {
+			return nil
+		}
+		if f, err = current(f, l.path); err != nil {
+			return fmt.Errorf("read the log of %s: %w", l.of, err)
+		}
+	}
+}
+
+// followEvery is how often a log is looked at for more.
+const followEvery = 200 * time.Millisecond
+
+// pause waits, and says whether ctx still holds.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// current is the log that is written now, which was read as f: agents set a log
+// that has grown long aside, and begin another one. It closes f when that is another.
+func current(f *os.File, path string) (*os.File, error) {
+	now, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil // the next one has not begun
+	}
+	if err != nil {
+		return f, err
+	}
+	info, err := f.Stat()
+	if err != nil || os.SameFile(info, now) {
+		return f, err
+	}
+	next, err := os.Open(path)
+	if err != nil {
+		return f, err
+	}
+	return next, f.Close()
+}
+
+// seekLines goes to the first of the last n lines. It reads from the end.
+func seekLines(f *os.File, n int) error {
+	at, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 32<<10)
+	for end := at; at > 0; {
+		size := min(at, int64(len(block)))
+		at -= size
+		if _, err := f.ReadAt(block[:size], at); err != nil {
+			return err
+		}
+		for i, b := range slices.Backward(block[:size]) {
+			// The newline that ends the last line begins none.
+			if b == '\n' && at+int64(i)+1 < end {
+				if n--; n == 0 {
+					_, err := f.Seek(at+int64(i)+1, io.SeekStart)
+					return err
+				}
+			}
+		}
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return err
+}

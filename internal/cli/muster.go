@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"everynode/internal/fleet"
+)
+
+// muster counts the simulated nodes as they become Ready. It is told of each change
+// and never asks: a list of thousands of nodes costs the API server what it needs
+// to make them Ready.
+type muster struct {
+	begin time.Time // a report of Ready from before does not count
+
+	mu     sync.Mutex
+	takes  map[string]bool // by name, whether it takes pods, or is not meant to
+	ready  int
+	broken error         // why the last watch ended
+	news   chan struct{} // has room for one
+}
+
+func newMuster(begin time.Time) *muster {
+	return &muster{begin: begin, takes: map[string]bool{}, news: make(chan struct{}, 1)}
+}
+
+// set takes a node as it is now; nil: it is gone.
+func (r *muster) set(name string, node *corev1.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.takes[name] {
+		r.ready--
+	}
+	delete(r.takes, name)
+	if node != nil {
+		takes := fleet.Off(node) || takesPods(node, r.begin)
+		if r.takes[name] = takes; takes {
+			r.ready++
+		}
+	}
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+func (r *muster) count() (ready, total int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ready, len(r.takes)
+}
+
+func (r *muster) breaks(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = err
+}
+
+// watch follows the simulated nodes until ctx ends.
+func (r *muster) watch(ctx context.Context, client kubernetes.Interface) error {
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0,
+		informers.WithTransform(trimmedNode),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = fleet.LabelSimulated + "=true" }))
+	nodes := factory.Core().V1().Nodes().Informer()
+	// Without this it would write its errors to the terminal.
+	if err := nodes.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { r.breaks(err) }); err != nil {
+		return fmt.Errorf("watch the simulated nodes: %w", err)
+	}
+	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { r.see(o) },
+		UpdateFunc: func(_, o any) { r.see(o) },
+		DeleteFunc: func(o any) {
+			if name, err := cache.DeletionHandlingMetaNamespaceKeyFunc(o); err == nil {
+				r.set(name, nil)
+			}
+		},
+	}); err != nil {
+		return fmt.Errorf("watch the simulated nodes: %w", err)
+	}
+	nodes.RunWithContext(ctx)
+	return nil
+}
+
+func (r *muster) see(o any) {
+	if node, ok := o.(*corev1.Node); ok {
+		r.set(node.Name, node)
+	}
+}
+
+// trimmedNode keeps of a node what is counted: thousands of them are kept.
+func trimmedNode(o any) (any, error) {
+	node, ok := o.(*corev1.Node)
+	if !ok {
+		return o, nil
+	}
+	small := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Annotations: node.Annotations},
+		Spec: corev1.NodeSpec{Taints: node.Spec.Taints}}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			small.Status.Conditions = append(small.Status.Conditions, c)
+		}
+	}
+	return small, nil
+}
+
+const (
+	// tellEvery is how often `up` says how far it is.
+	tellEvery = 2 * time.Second
+	// patience is how long `up` waits for one more node to be Ready.
+	patience = 2 * time.Minute
+)
+
+// lateError says that some nodes are not Ready, and that no other has become so for
+// a while. What runs is left as it is: the rest may follow.
+type lateError struct {
+	ready, want int
+	broken      error // why it may not be true; nil: it is
+	log         string
+}
+
+func (e *lateError) Error() string {
+	text := fmt.Sprintf("%s of %s simulated nodes are Ready, and no other has become so for %s", thousands(e.ready), thousands(e.want), patience)
+	if e.broken != nil {
+		text += fmt.Sprintf(" (the last watch ended: %v)", e.broken)
+	}
+	return text + "; the simulator's log is " + e.log + `
+The cluster is kept as it is, and the rest may follow: "everynode status" counts them, "everynode up" waits for them, "everynode down" stops it.`
+}
+
+func (e *lateError) Unwrap() error { return e.broken }
+
+// isLate says that a cluster runs, of which not all has come up yet.
+func isLate(err error) bool {
+	var late *lateError
+	return errors.As(err, &late)
+}
+
+// wait returns when there are at least want nodes and all of them are Ready, and how
+// many that are. It fails when alive does, and when there is no progress for too long.
+func (r *muster) wait(ctx context.Context, want int, alive func() error, tell func(ready, want int)) (n int, err error) {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	most, progress := -1, time.Now()
+	for {
+		ready, total := r.count()
+		if ready == total && total >= want {
+			return total, nil
+		}
+		// A node that is made is progress, too: the more there are, the longer it takes.
+		if ready+total > most {
+			most, progress = ready+total, time.Now()
+		}
+		if time.Since(progress) >= patience {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return total, &lateError{ready: ready, want: max(want, total), broken: r.broken}
+		}
+		select {
+		case <-ctx.Done():
+			return total, ctx.Err()
+		case <-r.news:
+		case <-tick.C:
+			if err := alive(); err != nil {
+				return total, err
+			}
+			tell(ready, max(want, total))
+		}
+	}
+}
+
+// thousands writes a number with a comma between its thousands.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/local"
+)
+
+// TestMain lets scripts run this program as everynode and as kubectl.
+func TestMain(m *testing.M) {
+	run := func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+	testscript.Main(m, map[string]func(){"everynode": run, "kubectl": run})
+}
+
+// TestScripts runs what needs neither root nor a cluster that runs: testdata/*.txtar.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("EVERYNODE_DATA_DIR", filepath.Join(e.WorkDir, "data"))
+			return os.Mkdir(e.Getenv("HOME"), 0o700)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// stopped-cluster FOLDER: a cluster on loopback that does not run, and
+			// something else that listens where its API server was.
+			"stopped-cluster": stoppedCluster,
+			// server-folder FOLDER: the folder of a server that does not run.
+			"server-folder": serverFolder,
+			// holds-lock FILE: the script's own process holds it until its end.
+			"holds-lock": holdsLock,
+		},
+	})
+}
+
+func stoppedCluster(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	address := stranger(ts)
+	_, err := local.Create(dir, local.Options{Loopback: true, APIPort: address.Port})
+	ts.Check(err)
+	writeKubeconfig(ts, dir, address.Port)
+}
+
+func serverFolder(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Join(dir, "pki"), 0o700))
+	writeKubeconfig(ts, dir, stranger(ts).Port)
+}
+
+// stranger listens, and fails the script when anybody connects.
+func stranger(ts *testscript.TestScript) *net.TCPAddr {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	asked := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			err = errors.Join(errors.New("a stranger was asked in place of the cluster that does not run"), c.Close())
+		}
+		asked <- err
+	}()
+	ts.Defer(func() {
+		if err := l.Close(); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		if err := <-asked; !errors.Is(err, net.ErrClosed) {
+			ts.Fatalf("%v", err)
+		}
+	})
+	return l.Addr().(*net.TCPAddr)
+}
+
+func writeKubeconfig(ts *testscript.TestScript, dir string, port int) {
+	cert, key, err := certutil.GenerateSelfSignedCertKey("127.0.0.1", nil, nil)
+	ts.Check(err)
+	encode := base64.StdEncoding.EncodeToString
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters:
+- name: everynode
+  cluster: {server: "https://127.0.0.1:%d", certificate-authority-data: %s}
+users:
+- name: admin
+  user: {client-certificate-data: %s, client-key-data: %s}
+contexts:
+- name: everynode
+  context: {cluster: everynode, user: admin}
+current-context: everynode
+`, port, encode(cert), encode(cert), encode(key))
+	ts.Check(os.WriteFile(adminKubeconfig(dir), []byte(text), 0o600))
+}
+
+func holdsLock(ts *testscript.TestScript, _ bool, args []string) {
+	release, err := local.Lock(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(func() {
+		if err := release(); err != nil {
+			ts.Fatalf("%v", err)
+		}
+	})
+}

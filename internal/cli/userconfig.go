@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// userKubeconfigs are the files that kubectl reads for this user, without those of
+// clusters of everynode, which are not the user's to keep.
+func userKubeconfigs(kubeconfig, home string) []string {
+	files := filepath.SplitList(kubeconfig)
+	if kubeconfig == "" && filepath.IsAbs(home) {
+		if _, err := os.Stat(home); err == nil {
+			files = []string{filepath.Join(home, ".kube", "config")}
+		}
+	}
+	return slices.DeleteFunc(files, func(file string) bool {
+		if file == "" {
+			return true
+		}
+		_, err := os.Stat(filepath.Join(filepath.Dir(file), "pki"))
+		return err == nil && filepath.Base(file) == filepath.Base(adminKubeconfig(""))
+	})
+}
+
+// userFiles are those of the user that runs this.
+func userFiles() []string { return userKubeconfigs(os.Getenv("KUBECONFIG"), os.Getenv("HOME")) }
+
+// toWrite is the file that a new context goes into, as kubectl chooses it: the first
+// that is there, else the last.
+func toWrite(files []string) string {
+	for _, file := range files {
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	if len(files) == 0 {
+		return ""
+	}
+	return files[len(files)-1]
+}
+
+// addContext puts the cluster into the user's kubeconfig, as the current context.
+// It returns the file; empty when the user has none to put it into.
+func addContext(ctx context.Context, dataDir, name string, files []string) (file string, err error) {
+	c, err := contextOf(dataDir, name)
+	if err != nil {
+		return "", err
+	}
+	if file = toWrite(files); file == "" {
+		return "", nil
+	}
+	return file, editFile(ctx, file, func(data []byte) ([]byte, bool, error) {
+		with, err := c.addTo(data)
+		return with, true, err
+	})
+}
+
+// dropContext takes the cluster out of each of the files.
+func dropContext(ctx context.Context, dataDir, name string, files []string) error {
+	c, err := contextOf(dataDir, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has never run
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, file := range files {
+		if _, err := os.Stat(file); err == nil {
+			errs = append(errs, editFile(ctx, file, c.dropFrom))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// contextOf is the cluster in the data directory under the name of a context.
+func contextOf(dataDir, name string) (kubeContext, error) {
+	data, err := os.ReadFile(adminKubeconfig(dataDir))
+	if err != nil {
+		return kubeContext{}, fmt.Errorf("read the administrator's kubeconfig: %w", err)
+	}
+	c, err := readContext(data, name)
+	if err != nil {
+		return c, fmt.Errorf("read %s: %w", adminKubeconfig(dataDir), err)
+	}
+	return c, nil
+}
+
+// lockPatience is how long another program may keep a kubeconfig to itself.
+const lockPatience = 5 * time.Second
+
+// editFile changes a kubeconfig whole or not at all, while no other program that
+// keeps to the same rule does: kubectl and kind make the same lock file. The file
+// stays that of its owner, and becomes readable by nobody else.
+func editFile(ctx context.Context, file string, edit func([]byte) (after []byte, changed bool, err error)) (err error) {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		file = real
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("make the folder of the kubeconfig: %w", err)
+	}
+	release, err := lockKubeconfig(ctx, file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	after, changed, err := edit(before)
+	if err != nil {
+		return fmt.Errorf("change the kubeconfig %s: %w", file, err)
+	}
+	if !changed {
+		return nil
+	}
+	if _, err := clientcmd.Load(after); err != nil {
+		return fmt.Errorf("change the kubeconfig %s: it cannot be read as one: %w", file, err)
+	}
+	return replaceFile(file, after)
+}
+
+// lockKubeconfig makes the lock file that kubectl makes.
+func lockKubeconfig(ctx context.Context, file string) (release func() error, err error) {
+	name := file + ".lock"
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(context.Context) (bool, error) {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("lock the kubeconfig: %w", err)
+		}
+		return true, f.Close()
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s is there for more than %s: another program changes the kubeconfig, or has ended in the middle of that; then delete the lock file", name, lockPatience)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return os.Remove(name) }, nil
+}
+
+// replaceFile puts the content in place in one step, for the file's owner.
+func replaceFile(file string, content []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	if info, serr := os.Stat(file); serr == nil && os.Geteuid() == 0 {
+		err = tmp.Chown(uidOf(info), gidOf(info))
+	}
+	if err == nil {
+		_, err = tmp.Write(content)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	if err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", errors.Join(err, os.Remove(tmp.Name())))
+	}
+	return nil
+}

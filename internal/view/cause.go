@@ -1,0 +1,182 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Cause is what a pod's status, or an event about it, says of why the pod is not
+// available.
+type Cause struct {
+	// Container is the one that holds the pod up; empty when it is none of them.
+	Container string `json:"container,omitempty"`
+	// Init says that it is an init container.
+	Init bool `json:"init,omitempty"`
+	// Reason is Kubernetes' own word: ErrImagePull, CrashLoopBackOff, Unhealthy,
+	// FailedMount, Evicted.
+	Reason string `json:"reason"`
+	// Image is the image that is missing, where that is the reason.
+	Image string `json:"image,omitempty"`
+	// Message is what was said about it, by the kubelet or by the program.
+	Message string `json:"message,omitempty"`
+	// LastEnd is how the container ended the last time; nil when it has not.
+	LastEnd *End `json:"lastEnd,omitempty"`
+	// Restarts is how often the container was started again.
+	Restarts int32 `json:"restarts,omitempty"`
+}
+
+// End is how a container ended.
+type End struct {
+	Reason   string    `json:"reason"` // Error, OOMKilled, Completed, ContainerCannotRun
+	ExitCode int32     `json:"exitCode"`
+	Signal   int32     `json:"signal,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// Reasons that are ours, because the kubelet gives none while a container runs.
+const (
+	NotStarted = "NotStarted" // the startup probe has not succeeded
+	NotReady   = "NotReady"   // it runs, and is not ready
+)
+
+// CauseOf is what the status of a pod that is not available says. hints tells that
+// events about the pod may say more: see FromEvents. A cause without a reason is
+// none.
+func CauseOf(p *corev1.Pod) (c Cause, hints bool) {
+	if p.Status.Phase == corev1.PodFailed && p.Status.Reason != "" {
+		return Cause{Reason: p.Status.Reason, Message: p.Status.Message}, false
+	}
+	inits := containerCauses(p.Status.InitContainerStatuses, p.Spec.InitContainers, true)
+	mains := containerCauses(p.Status.ContainerStatuses, p.Spec.Containers, false)
+	for _, c := range append(inits, mains...) {
+		if !vague(c.Reason) {
+			return c, c.killed()
+		}
+	}
+	for _, c := range append(inits, mains...) {
+		return c, true
+	}
+	for i := range p.Status.Conditions {
+		if c := &p.Status.Conditions[i]; c.Type == corev1.PodReady && c.Reason == "ReadinessGatesNotReady" {
+			return Cause{Reason: c.Reason, Message: c.Message}, false
+		}
+	}
+	return Cause{}, len(p.Status.ContainerStatuses) == 0 && p.Spec.NodeName != ""
+}
+
+// vague says that a reason names a state that every container passes through.
+func vague(reason string) bool {
+	switch reason {
+	case "ContainerCreating", "PodInitializing", NotStarted, NotReady:
+		return true
+	}
+	return false
+}
+
+// killed says that somebody other than the program and its limit of memory may
+// have ended it: the kubelet, after a probe that failed.
+func (c *Cause) killed() bool {
+	const sigkill, sigterm = 128 + 9, 128 + 15
+	return c.LastEnd != nil && c.LastEnd.Reason != oomKilled && (c.LastEnd.ExitCode == sigkill || c.LastEnd.ExitCode == sigterm)
+}
+
+const oomKilled = "OOMKilled"
+
+// containerCauses are those of the containers that hold their pod up, in order.
+func containerCauses(statuses []corev1.ContainerStatus, specs []corev1.Container, init bool) (causes []Cause) {
+	for i := range statuses {
+		s := &statuses[i]
+		c := Cause{Container: s.Name, Init: init, Restarts: s.RestartCount, LastEnd: lastEnd(s)}
+		switch state := &s.State; {
+		case state.Waiting != nil:
+			c.Reason, c.Message = state.Waiting.Reason, state.Waiting.Message
+			if t := s.LastTerminationState.Terminated; c.Reason == "CrashLoopBackOff" {
+				c.Message = "" // it says no more than the reason does
+				if t != nil {
+					c.Message = t.Message
+				}
+			}
+			if missesImage(c.Reason) {
+				c.Image = imageOf(specs, s.Name)
+			}
+		case state.Terminated != nil && (!init || state.Terminated.ExitCode != 0):
+			c.Reason, c.Message = state.Terminated.Reason, state.Terminated.Message
+		case state.Running != nil && s.Started != nil && !*s.Started:
+			c.Reason = NotStarted
+		case state.Running != nil && !s.Ready:
+			c.Reason = NotReady
+		}
+		if c.Reason != "" {
+			causes = append(causes, c)
+		}
+	}
+	return causes
+}
+
+func lastEnd(s *corev1.ContainerStatus) *End {
+	t := s.State.Terminated
+	if t == nil {
+		t = s.LastTerminationState.Terminated
+	}
+	if t == nil {
+		return nil
+	}
+	return &End{Reason: t.Reason, ExitCode: t.ExitCode, Signal: t.Signal, At: t.FinishedAt.Time}
+}
+
+func missesImage(reason string) bool {
+	return strings.Contains(reason, "Image") || reason == "RegistryUnavailable"
+}
+
+// imageOf is the image as the template names it; the status has what the runtime
+// made of it.
+func imageOf(specs []corev1.Container, name string) string {
+	for i := range specs {
+		if specs[i].Name == name {
+			return specs[i].Image
+		}
+	}
+	return ""
+}
+
+// MissesImage says that the container's image cannot be had.
+func (c *Cause) MissesImage() bool { return missesImage(c.Reason) }
+
+// String is the cause in one line.
+func (c *Cause) String() string {
+	s, parts := c.Reason, []string{}
+	if c.Image != "" {
+		s += " " + c.Image
+	}
+	switch {
+	case c.Container != "" && c.Init:
+		parts = append(parts, "init container "+c.Container)
+	case c.Container != "":
+		parts = append(parts, "container "+c.Container)
+	}
+	if e := c.LastEnd; e != nil {
+		if e.Reason != "Error" && e.Reason != c.Reason && e.Reason != "" {
+			parts = append(parts, e.Reason)
+		}
+		parts = append(parts, fmt.Sprintf("exit code %d", e.ExitCode))
+	}
+	if c.Restarts == 1 {
+		parts = append(parts, "1 restart")
+	} else if c.Restarts > 1 {
+		parts = append(parts, fmt.Sprintf("%d restarts", c.Restarts))
+	}
+	if len(parts) > 0 {
+		s += " (" + strings.Join(parts, ", ") + ")"
+	}
+	if m := oneLine(c.Message); m != "" {
+		s += ": " + m
+	}
+	return s
+}
+
+// oneLine makes one line of a text that may have several. A probe that prints
+// nothing leaves a colon at the end.
+func oneLine(s string) string { return strings.TrimSuffix(strings.Join(strings.Fields(s), " "), ":") }

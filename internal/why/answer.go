@@ -1,0 +1,190 @@
+package why
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// Question is what is asked: about one node, one DaemonSet, or both.
+type Question struct {
+	// Node and DaemonSet are names; one of them may be empty.
+	Node, DaemonSet string
+	// Namespace is that of the DaemonSets; empty: all.
+	Namespace string
+	// EngineOff says that the control plane is known to run no DaemonSet
+	// controller of its own.
+	EngineOff bool
+}
+
+// Answer is what is known.
+type Answer struct {
+	// DaemonSets has an entry for each DaemonSet with rows.
+	DaemonSets []Set `json:"daemonSets"`
+	// Rows has one for each DaemonSet on each node: those that are held up first,
+	// then those that wait for others, then nodes that are not to have a pod, and
+	// at last what is up to date; among these by name.
+	Rows []Row `json:"rows"`
+}
+
+// Set is a DaemonSet as a whole.
+type Set struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Reasons counts the rows by reason.
+	Reasons            map[string]int `json:"reasons"`
+	Generation         int64          `json:"generation"`
+	ObservedGeneration int64          `json:"observedGeneration"`
+	// Controller says what is known to be wrong with who should do the work;
+	// empty when nothing is. Command is what to type about it, if there is any.
+	Controller string `json:"controller,omitempty"`
+	Command    string `json:"command,omitempty"`
+}
+
+// Row is the answer for one DaemonSet on one node.
+type Row struct {
+	Node      string `json:"node"`
+	Namespace string `json:"namespace"`
+	DaemonSet string `json:"daemonSet"`
+	Pod       string `json:"pod,omitempty"`
+	Reason    string `json:"reason"`
+	// OK says that the node has what it should: the current pod, available, or
+	// none where none should be.
+	OK bool `json:"ok"`
+	// Detail is the subject of the reason, or its cause, in one line.
+	Detail string `json:"detail,omitempty"`
+	// Cause is what keeps the pod from being available, where somebody has said so.
+	Cause *Cause `json:"cause,omitempty"`
+	// Refused is "create" or "delete" where the API server refused one.
+	Refused string `json:"refused,omitempty"`
+	// BudgetHeldBy are the nodes that an update waits for: the first of them, by
+	// name. BudgetHolders is how many there are.
+	BudgetHeldBy  []string `json:"budgetHeldBy,omitempty"`
+	BudgetHolders int      `json:"budgetHolders,omitempty"`
+	// Since is when the pod came into this state, where that is known.
+	Since *time.Time `json:"since,omitempty"`
+	Until *time.Time `json:"until,omitempty"`
+	Why   string     `json:"why"`
+	// Change is what would change it, in words; Commands are what to type.
+	Change   string   `json:"change,omitempty"`
+	Commands []string `json:"commands,omitempty"`
+
+	rank             rank
+	creates, deletes bool // what is to be written on the node
+}
+
+// Cause is what keeps a pod from being available.
+type Cause struct {
+	// Pod is the pod, which with surge may be another than the row's.
+	Pod string `json:"pod"`
+	view.Cause
+}
+
+// rank is the order of rows, the most interesting first.
+type rank uint8
+
+const (
+	heldUp rank = iota
+	waits
+	notWanted
+	fine
+)
+
+// Ask answers the question with what the API server says now.
+func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.Time) (*Answer, error) {
+	s, err := gather(ctx, client, q.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.knows(q); err != nil {
+		return nil, err
+	}
+	a := &Answer{DaemonSets: []Set{}, Rows: []Row{}}
+	for i := range s.sets {
+		ds := &s.sets[i]
+		if q.DaemonSet != "" && ds.Name != q.DaemonSet {
+			continue
+		}
+		rows, err := s.why(ds, now)
+		if err != nil {
+			return nil, err
+		}
+		rows = slices.DeleteFunc(rows, func(r Row) bool { return q.Node != "" && r.Node != q.Node })
+		if err := s.explain(ctx, client, ds, rows, now); err != nil {
+			return nil, err
+		}
+		of := summary(ds, rows)
+		if err := askController(ctx, client, q, ds, &of, rows, now); err != nil {
+			return nil, err
+		}
+		a.DaemonSets = append(a.DaemonSets, of)
+		a.Rows = append(a.Rows, rows...)
+	}
+	slices.SortFunc(a.Rows, byInterest)
+	return a, nil
+}
+
+// explain asks those who know more of the rows than the algorithm does.
+func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
+	if err := s.askScheduler(ctx, client, rows); err != nil {
+		return err
+	}
+	if err := askEngine(ctx, client, ds, rows, now); err != nil {
+		return err
+	}
+	if err := s.askKubelets(ctx, client, ds, rows); err != nil {
+		return err
+	}
+	for i := range rows {
+		rows[i].Commands = s.commands(ds, &rows[i])
+	}
+	return nil
+}
+
+// knows fails when the cluster does not have what is asked about.
+func (s *snapshot) knows(q Question) error {
+	if q.Node != "" && !slices.ContainsFunc(s.nodes, func(n plan.Node) bool { return n.Name == q.Node }) {
+		return fmt.Errorf("no node %q in the cluster: `kubectl get nodes` lists them", q.Node)
+	}
+	if q.DaemonSet != "" && !slices.ContainsFunc(s.sets, func(ds daemonSet) bool { return ds.Name == q.DaemonSet }) {
+		return fmt.Errorf("no DaemonSet %q in namespace %q: `kubectl get daemonsets -A` lists them, -n names another namespace", q.DaemonSet, q.Namespace)
+	}
+	return nil
+}
+
+func summary(ds *daemonSet, rows []Row) Set {
+	of := Set{Namespace: ds.Namespace, Name: ds.Name, Reasons: map[string]int{}, Generation: ds.Generation, ObservedGeneration: ds.Status.ObservedGeneration}
+	for i := range rows {
+		of.Reasons[rows[i].Reason]++
+	}
+	return of
+}
+
+func byInterest(a, b Row) int {
+	return cmp.Or(cmp.Compare(a.rank, b.rank), Naturally(a.Node, b.Node), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.DaemonSet, b.DaemonSet))
+}
+
+// ranked puts a row where it belongs.
+func (r *Row) ranked(v *plan.Verdict) {
+	switch {
+	case v.Reason == plan.UpToDate:
+		r.rank, r.OK = fine, true
+	case !v.Desired && !r.creates && !r.deletes && v.Reason != plan.WaitingForTermination && !halted(v.Reason):
+		r.rank, r.OK = notWanted, true
+	case slices.Contains([]plan.Reason{plan.BudgetSpent, plan.MinReadyWait, plan.WaitingForDeletion, plan.WaitingForTermination,
+		plan.Unconfirmed, plan.NewerTemplate, plan.Outdated, plan.Surge, plan.Surged}, v.Reason):
+		r.rank = waits
+	}
+}
+
+// halted says that the DaemonSet as a whole does nothing.
+func halted(r plan.Reason) bool {
+	return r == plan.SetDeleted || r == plan.SelectsAll || r == plan.InvalidSpec
+}

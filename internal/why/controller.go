@@ -1,0 +1,120 @@
+package why
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/client-go/kubernetes"
+)
+
+// noticeTime is how long a controller may take to notice a change before that is
+// worth a word.
+const noticeTime = 10 * time.Second
+
+// askController finds out whether somebody does the work. Certain is only what a
+// controller has written: the generation of the DaemonSet that it has seen last,
+// and its lease. So nothing is said of a controller that is merely slow.
+func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, now time.Time) error {
+	unseen := ds.Status.ObservedGeneration < ds.Generation
+	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && (r.creates || r.deletes) })
+	if !unseen && !undone {
+		return nil
+	}
+	written, known := specWritten(ds)
+	if unseen && known && now.Sub(written) < noticeTime {
+		return nil
+	}
+	lease, err := ReadLease(ctx, client, now)
+	if err != nil {
+		return err
+	}
+	if !unseen && lease.Held {
+		return nil
+	}
+	if unseen {
+		of.Controller = fmt.Sprintf("No DaemonSet controller has taken notice of generation %d", ds.Generation)
+		if known {
+			of.Controller += ", which is " + duration.HumanDuration(now.Sub(written)) + " old"
+		}
+		of.Controller += ". "
+	}
+	if q.EngineOff {
+		of.Controller += "The control plane runs without the engine, and "
+		of.Command = "everynode down; everynode up --daemonset-controller=true"
+		of.Controller += lease.String() + "."
+	} else {
+		of.Controller += "None is at work, or it cannot write: " + lease.String() + "."
+	}
+	return nil
+}
+
+// specWritten is when the DaemonSet's specification was last written, by the API
+// server's clock.
+func specWritten(ds *daemonSet) (at time.Time, known bool) {
+	if ds.Generation <= 1 {
+		return ds.CreationTimestamp.Time, !ds.CreationTimestamp.IsZero()
+	}
+	for _, m := range ds.ManagedFields {
+		if m.Subresource == "" && m.Time != nil && m.Time.After(at) {
+			at = m.Time.Time
+		}
+	}
+	return at, !at.IsZero()
+}
+
+// Where engines outside the control plane elect their leader, unless told
+// otherwise.
+const (
+	leaseNamespace = metav1.NamespaceSystem
+	leaseName      = "everynode-controller"
+)
+
+// Lease is what the lease of engines outside the control plane says.
+type Lease struct {
+	// Holder is who has, or had, the lease; empty when nobody has.
+	Holder string `json:"holder,omitempty"`
+	// Held says that the lease has not run out.
+	Held bool `json:"held"`
+	// Renewed is how long ago it was renewed; zero when it never was.
+	Renewed time.Duration `json:"-"`
+}
+
+// ReadLease reads the lease. That there is none, or that it may not be read, says
+// that nobody is known to hold it.
+func ReadLease(ctx context.Context, client kubernetes.Interface, now time.Time) (Lease, error) {
+	l, err := client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return Lease{}, nil
+	}
+	if err != nil {
+		return Lease{}, fmt.Errorf("read the lease %s/%s: %w", leaseNamespace, leaseName, err)
+	}
+	return leaseOf(l, now), nil
+}
+
+func leaseOf(l *coordinationv1.Lease, now time.Time) Lease {
+	s := &l.Spec
+	if s.HolderIdentity == nil || *s.HolderIdentity == "" || s.RenewTime == nil || s.LeaseDurationSeconds == nil {
+		return Lease{}
+	}
+	ago := now.Sub(s.RenewTime.Time)
+	return Lease{Holder: *s.HolderIdentity, Renewed: ago, Held: ago < time.Duration(*s.LeaseDurationSeconds)*time.Second}
+}
+
+// String says who works, as far as the lease tells.
+func (l Lease) String() string {
+	switch {
+	case l.Held:
+		return fmt.Sprintf("everynode-controller %s holds the lease %s/%s", l.Holder, leaseNamespace, leaseName)
+	case l.Holder != "":
+		return fmt.Sprintf("everynode-controller %s has not renewed the lease %s/%s for %s", l.Holder, leaseNamespace, leaseName, duration.HumanDuration(l.Renewed))
+	default:
+		return fmt.Sprintf("nobody holds the lease %s/%s", leaseNamespace, leaseName)
+	}
+}

@@ -1,0 +1,123 @@
+package why
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// askKubelets puts into the rows of pods that are not available what keeps them
+// from it: what their kubelets have written into the pods, and, where that is
+// nothing in particular, what they have told in events.
+func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row) error {
+	var unclear []*Row
+	pods := map[*Row]*corev1.Pod{}
+	for i := range rows {
+		r := &rows[i]
+		pod := s.inTrouble(r)
+		if pod == nil {
+			continue
+		}
+		if said, silent := s.silent[r.Node]; silent {
+			r.Cause = &Cause{pod.Name, view.Cause{Reason: "NodeNotReady", Message: said}}
+			continue
+		}
+		cause, hints := view.CauseOf(pod)
+		r.Cause = &Cause{pod.Name, cause}
+		if hints {
+			unclear, pods[r] = append(unclear, r), pod
+		}
+	}
+	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
+	if err != nil {
+		return err
+	}
+	for _, r := range unclear {
+		r.Cause.FromEvents(pods[r], events)
+	}
+	for i := range rows {
+		rows[i].tellCause()
+	}
+	return nil
+}
+
+// inTrouble is the pod of the row that is not available and should be; nil when
+// somebody else has said why already, or there is none. With surge that is the new
+// pod, not the old one that still serves.
+func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
+	switch r.Reason {
+	case plan.Starting.String(), plan.NotReady.String():
+		for _, p := range s.pods[r.Node] {
+			if p.DeletionTimestamp == nil && p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == s.hash && !view.Pod(p).Ready {
+				return p
+			}
+		}
+	case plan.BackingOff.String(), plan.PodFailed.String(), plan.PodRefused.String(), plan.PodSucceeded.String(), plan.Outdated.String():
+		for _, p := range s.pods[r.Node] {
+			if p.DeletionTimestamp == nil && !view.Pod(p).Ready && p.Spec.NodeName != "" {
+				return p
+			}
+		}
+	case plan.WaitingForTermination.String():
+		if _, silent := s.silent[r.Node]; silent && len(s.pods[r.Node]) > 0 {
+			return s.pods[r.Node][0]
+		}
+	}
+	return nil
+}
+
+// podEvents are the warnings about the pods of the rows. Of one pod only its own
+// are read; of several, those of all pods of the namespace at once, since the API
+// server reads all of them for each question.
+func podEvents(ctx context.Context, client kubernetes.Interface, namespace string, rows []*Row, pods map[*Row]*corev1.Pod) ([]corev1.Event, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	about := fields.Set{"type": corev1.EventTypeWarning, "involvedObject.kind": "Pod"}
+	if len(rows) == 1 {
+		about["involvedObject.uid"] = string(pods[rows[0]].UID)
+	}
+	events, err := client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: about.AsSelector().String()})
+	if err != nil {
+		return nil, fmt.Errorf("list the events of pods in namespace %s: %w", namespace, err)
+	}
+	return events.Items, nil
+}
+
+// tellCause makes the cause the row's detail. A cause without a reason is none.
+func (r *Row) tellCause() {
+	switch {
+	case r.Cause == nil:
+	case r.Cause.Reason == "":
+		r.Cause = nil
+	default:
+		r.Detail, r.rank = r.Cause.line(), heldUp
+		if r.Cause.Pod != r.Pod && r.Pod != "" {
+			r.Detail = "pod " + r.Cause.Pod + ": " + r.Detail
+		}
+	}
+}
+
+// line says in words what has only a word of ours.
+func (c *Cause) line() string {
+	said := c.Cause
+	switch said.Reason {
+	case view.NotStarted:
+		said.Reason, said.Message = "Running", "its startup probe has not succeeded yet"
+	case view.NotReady:
+		if said.Init {
+			said.Reason, said.Message = "Running", "it has not ended yet"
+			break
+		}
+		said.Reason, said.Message = "Running", "it is not ready, and no failed probe has been told"
+	}
+	return said.String()
+}

@@ -1,0 +1,182 @@
+package why
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+type daemonSet = appsv1.DaemonSet
+
+// snapshot is what the API server says now, about everything that the
+// algorithm looks at.
+type snapshot struct {
+	sets      []daemonSet
+	nodes     []plan.Node
+	silent    map[string]string // of nodes that are not Ready: what is said about it
+	owned     map[types.UID][]*corev1.Pod
+	orphans   []*corev1.Pod
+	revisions []*view.Revision
+
+	// Of the DaemonSet that was planned last.
+	pods     map[string][]*corev1.Pod // by node
+	hash     string                   // of the current revision
+	previous bool                     // there is an earlier revision to go back to
+}
+
+func gather(ctx context.Context, client kubernetes.Interface, namespace string) (*snapshot, error) {
+	sets, err := client.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the DaemonSets: %w", err)
+	}
+	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the nodes: %w", err)
+	}
+	pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the pods: %w", err)
+	}
+	revisions, err := client.AppsV1().ControllerRevisions(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the revisions: %w", err)
+	}
+	s := newSnapshot(sets.Items, nodes.Items, pods.Items)
+	for i := range revisions.Items {
+		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
+	}
+	return s, nil
+}
+
+func newSnapshot(sets []daemonSet, nodes []corev1.Node, pods []corev1.Pod) *snapshot {
+	s := &snapshot{sets: sets, silent: map[string]string{}, owned: map[types.UID][]*corev1.Pod{}}
+	for i := range nodes {
+		n := view.Node(&nodes[i])
+		s.nodes = append(s.nodes, n)
+		if !n.Ready {
+			s.silent[n.Name] = saidOfNode(&nodes[i])
+		}
+	}
+	for i := range pods {
+		if owner := metav1.GetControllerOfNoCopy(&pods[i]); owner != nil {
+			s.owned[owner.UID] = append(s.owned[owner.UID], &pods[i])
+		} else {
+			s.orphans = append(s.orphans, &pods[i])
+		}
+	}
+	return s
+}
+
+// saidOfNode is what was written about a node that is not Ready.
+func saidOfNode(n *corev1.Node) string {
+	for i := range n.Status.Conditions {
+		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			return c.Message
+		}
+	}
+	return "its kubelet has never reported"
+}
+
+// why plans one DaemonSet and returns a row for each node.
+func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
+	in := plan.Input{Now: now, Nodes: s.nodes}
+	live := map[string]bool{}
+	s.pods = map[string][]*corev1.Pod{}
+	for _, candidates := range [][]*corev1.Pod{s.owned[ds.UID], s.orphans} {
+		for _, p := range candidates {
+			if c := view.Claims(ds, p); c == view.Owned || c == view.Adopt {
+				in.Pods = append(in.Pods, view.Pod(p))
+				live[p.Labels[appsv1.ControllerRevisionHashLabelKey]] = true
+				node := view.TargetNode(p)
+				s.pods[node] = append(s.pods[node], p)
+			}
+		}
+	}
+	history, err := view.History(ds, s.revisions, live)
+	if err != nil {
+		return nil, fmt.Errorf("read the revisions of DaemonSet %s/%s: %w", ds.Namespace, ds.Name, err)
+	}
+	s.hash, s.previous = history.Hash, s.hasPrevious(ds, history.Hash)
+	in.Set = view.Spec(ds, history.Hash)
+	byName := make(map[string]*plan.Pod, len(in.Pods))
+	for i := range in.Pods {
+		byName[in.Pods[i].Name] = &in.Pods[i]
+	}
+	var out plan.Plan
+	plan.Make(&in, &out)
+	rows := make([]Row, 0, len(out.Verdicts))
+	for i := range out.Verdicts {
+		rows = append(rows, rowOf(ds, &out.Verdicts[i], byName))
+	}
+	nameHolders(rows, out.Verdicts)
+	return rows, nil
+}
+
+// hasPrevious says whether the DaemonSet can be rolled back to another template.
+func (s *snapshot) hasPrevious(ds *daemonSet, current string) bool {
+	for _, r := range s.revisions {
+		c := view.Claims(ds, r.Object)
+		if (c == view.Owned || c == view.Adopt) && r.Object.Labels[appsv1.ControllerRevisionHashLabelKey] != current {
+			return true
+		}
+	}
+	return false
+}
+
+func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
+	r := Row{Node: v.Node, Namespace: ds.Namespace, DaemonSet: ds.Name, Pod: v.Pod, Reason: v.Reason.String(),
+		Detail: v.Detail, Why: v.Reason.Sentence(), Change: v.Reason.Remedy(),
+		creates: len(v.Creates()) > 0, deletes: len(v.Deletes()) > 0}
+	if p := pods[v.Pod]; p != nil {
+		since := sinceWhen(p)
+		r.Since = &since
+	}
+	if !v.Until.IsZero() {
+		r.Until = &v.Until
+	}
+	r.ranked(v)
+	return r
+}
+
+// maxHolders is how many nodes a row names that hold the budget.
+const maxHolders = 3
+
+// nameHolders puts into the rows that wait for the update's budget which nodes
+// have it. rows and verdicts are of the same nodes.
+func nameHolders(rows []Row, verdicts []plan.Verdict) {
+	var holders []string
+	for i := range verdicts {
+		if verdicts[i].HoldsBudget() {
+			holders = append(holders, verdicts[i].Node)
+		}
+	}
+	sortNaturally(holders)
+	for i := range rows {
+		if rows[i].Reason != plan.BudgetSpent.String() || len(holders) == 0 {
+			continue
+		}
+		rows[i].BudgetHeldBy, rows[i].BudgetHolders = holders[:min(len(holders), maxHolders)], len(holders)
+		rows[i].Detail = "held by " + holdersText(&rows[i])
+	}
+}
+
+// sinceWhen is when the pod came into the state that it is in.
+func sinceWhen(p *plan.Pod) time.Time {
+	switch {
+	case !p.Deleted.IsZero():
+		return p.Deleted
+	case p.Ready && !p.ReadySince.IsZero():
+		return p.ReadySince
+	default:
+		return p.Created
+	}
+}
