@@ -88,18 +88,15 @@ func nodeCount(flag string, simulated bool) (int, error) {
 func (a *app) up(ctx context.Context, o upOptions) error {
 	p := newProgress(a.out)
 	m, started, err := a.start(ctx, p, o)
-	if err != nil {
+	if err != nil && !isLate(err) {
 		return err
 	}
 	file := ""
 	if o.context {
-		// A cluster is up without it, so that it cannot be had is no failure.
-		if file, err = addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
-			fmt.Fprintf(a.err, "warning: no context was added for other kubectls: %v\n", err)
-		}
+		file = a.addContext(ctx, m)
 	}
-	if !started {
-		return nil
+	if err != nil || !started {
+		return err
 	}
 	a.whatNext(m, p, o.detach, file)
 	if o.detach {
@@ -108,8 +105,19 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	return a.stay(ctx, m)
 }
 
+// addContext puts the cluster into the user's kubeconfig, and returns the file. A
+// cluster is up without it: that it cannot be had is no failure.
+func (a *app) addContext(ctx context.Context, m *machine) (file string) {
+	file, err := addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles())
+	if err != nil {
+		fmt.Fprintf(a.err, "warning: no context was added for other kubectls: %v\n", err)
+		return ""
+	}
+	return file
+}
+
 // start is up to the point where every node is ready. What it started it stops
-// again when it fails.
+// again when it fails, unless only some nodes are late: then m runs.
 func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, started bool, err error) {
 	if err := a.preflight(ctx, o); err != nil {
 		return nil, false, err
@@ -136,7 +144,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	}
 	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
 		if some || isLate(err) {
-			return nil, false, err // it ran before, or runs now: it is not ours to stop
+			return m, false, err // it ran before, or runs now: it is not ours to stop
 		}
 		if ctx.Err() != nil {
 			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
