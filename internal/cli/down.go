@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -32,11 +31,20 @@ back, unless --purge is given.`,
 }
 
 func (a *app) down(ctx context.Context, purge bool) error {
-	if _, err := local.Open(a.dataDir); errors.Is(err, local.ErrNoCluster) {
+	_, err := local.Open(a.dataDir)
+	lost, broken := errors.Is(err, local.ErrNoCluster), errors.Is(err, local.ErrBroken)
+	if lost && (!purge || !a.ofUp()) {
 		fmt.Fprintf(a.out, "No cluster in %s: nothing to stop.\n", a.dataDir)
 		return nil
 	}
-	m, release, err := a.change()
+	if broken {
+		fmt.Fprintf(a.err, "warning: %v\n", err)
+	}
+	open := a.openMachine
+	if lost || broken {
+		open = a.recoverMachine
+	}
+	m, release, err := a.changeBy(open)
 	if err != nil {
 		return err
 	}
@@ -48,12 +56,14 @@ func (a *app) down(ctx context.Context, purge bool) error {
 	if !purge {
 		return nil
 	}
-	done := p.step()
-	if err := m.purge(); err != nil {
-		return err
-	}
-	done("deleted %s", m.DataDir)
-	return nil
+	return a.purge(m, p)
+}
+
+// ofUp reports whether the data directory has the mark of `up`, though not its
+// record: a purge that was killed at its end leaves that.
+func (a *app) ofUp() bool {
+	dir, err := datadir.Find(a.dataDir)
+	return err == nil && dir.Kind() == datadir.Up
 }
 
 // stopAll stops the nodes, then the control plane, and then takes the network
@@ -64,7 +74,7 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	for i, n := range m.Nodes {
 		nodes.Go(func() {
 			done := p.step()
-			_, ran := local.Running(m.agentLock(n.Name))
+			_, ran := datadir.Running(m.agentLock(n.Name))
 			errs[i] = errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, false))
 			if ran && errs[i] == nil {
 				done("%s stopped", n.Name)
@@ -73,7 +83,7 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	}
 	nodes.Go(func() {
 		done := p.step()
-		_, ran := local.Running(m.simulatorLock())
+		_, ran := datadir.Running(m.simulatorLock())
 		if simulator = m.stopSimulator(ctx); ran && simulator == nil {
 			done("simulated nodes stopped")
 		}
@@ -88,23 +98,4 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 		done("control plane stopped, network removed")
 	}
 	return err
-}
-
-// purge deletes what everynode has written to the data directory, and the
-// directory if nothing else is in it.
-func (m *machine) purge() error {
-	names := []string{"cluster.json", "pki", "etcd", "admin.kubeconfig", "server.lock", "server.log",
-		"images", "nodes", "version", "volume-plugins", "join-token", "change.lock",
-		"simulate.json", "simulator.lock", "simulator.log"}
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, os.RemoveAll(filepath.Join(m.DataDir, name)))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("delete the cluster's data: %w", err)
-	}
-	if err := os.Remove(m.DataDir); err != nil {
-		return fmt.Errorf("%s holds files that are not everynode's, and was kept: %w", m.DataDir, err)
-	}
-	return nil
 }

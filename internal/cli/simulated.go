@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
@@ -48,7 +49,7 @@ func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *si
 		return nil
 	}
 	done, begin := p.step(), time.Now()
-	if _, runs := local.Running(m.simulatorLock()); runs {
+	if _, runs := datadir.Running(m.simulatorLock()); runs {
 		begin = time.Time{} // nodes that were Ready before report nothing new
 	}
 	if err := m.runSimulator(ctx, flags.over); err != nil {
@@ -120,7 +121,7 @@ func (m *machine) waitSimulated(ctx context.Context, list func(context.Context) 
 	defer cancel()
 	var last string
 	err = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		if _, ok := local.Running(m.simulatorLock()); !ok {
+		if _, ok := datadir.Running(m.simulatorLock()); !ok {
 			return false, fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(m.simulatorLog()), m.simulatorLog())
 		}
 		nodes, err := list(ctx)

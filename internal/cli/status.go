@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
@@ -220,7 +221,7 @@ func noteFor(n local.Node, s nodeStatus) string {
 }
 
 func processOf(lock string) processStatus {
-	pid, ok := local.Running(lock)
+	pid, ok := datadir.Running(lock)
 	if !ok {
 		return processStatus{}
 	}

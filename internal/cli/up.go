@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -151,7 +152,7 @@ func (m *machine) chooseEngine(o upOptions) error {
 	if !o.engineGiven || o.engine == !m.NoDaemonSets {
 		return nil
 	}
-	if _, runs := local.Running(m.serverLock()); runs {
+	if _, runs := datadir.Running(m.serverLock()); runs {
 		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", daemonSetFlag, !m.NoDaemonSets)
 	}
 	m.NoDaemonSets = !o.engine
@@ -233,7 +234,7 @@ func (m *machine) wanted() []local.Node {
 
 func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	done := p.step()
-	if _, ok := local.Running(m.serverLock()); !ok {
+	if _, ok := datadir.Running(m.serverLock()); !ok {
 		if _, err := local.Spawn(ctx, m.server()); err != nil {
 			return err
 		}

@@ -49,3 +49,15 @@ func makeDir(path string) error {
 	}
 	return nil
 }
+
+// KeyFiles are patterns of all files below pki/ that a server makes or is given.
+func KeyFiles() []string {
+	patterns := sharedFiles()
+	for _, name := range leafNames() {
+		patterns = append(patterns, name+".crt", name+".key", name+".kubeconfig")
+	}
+	return patterns
+}
+
+// PlainFiles are the files that a server makes in its data directory itself.
+func PlainFiles() []string { return []string{"version", "admin.kubeconfig"} }

@@ -36,6 +36,12 @@ const (
 	simulatorServingCert  = "simulator-serving"
 )
 
+// leafNames are the names of all certificates that are not authorities.
+func leafNames() []string {
+	return []string{servingCert, kubeletClientCert, frontProxyCert, adminCert, controllerManagerCert, schedulerCert,
+		engineCert, nodeControllerCert, simulatorCert, simulatorServingCert}
+}
+
 // Users and groups that bootstrap.yaml gives rights to.
 const (
 	adminGroup         = "everynode:cluster-admins"

@@ -7,6 +7,8 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"everynode/internal/datadir"
 )
 
 const (
@@ -98,7 +100,13 @@ func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 			return err
 		}
 		s.broken, urls = s.store.broken, []string{s.store.url}
-		go func() { started <- s.store.start(ctx) }()
+		go func() {
+			err := s.store.start(ctx)
+			if err == nil {
+				err = held.dir.SetStore(datadir.StoreMade)
+			}
+			started <- err
+		}()
 	} else {
 		started <- nil
 	}

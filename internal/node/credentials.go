@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -151,10 +152,24 @@ func forgetCredentials(cfg Config) error {
 	if err := os.Remove(cfg.kubeconfig()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the node's old credentials: %w", err)
 	}
-	if err := os.RemoveAll(cfg.path("pki")); err != nil {
-		return fmt.Errorf("remove the node's old certificates: %w", err)
+	for _, pattern := range kubeletFiles() {
+		files, err := filepath.Glob(cfg.path("pki", pattern))
+		if err != nil {
+			return fmt.Errorf("look for the node's old certificates: %w", err)
+		}
+		for _, file := range files {
+			if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("remove the node's old certificates: %w", err)
+			}
+		}
 	}
 	return nil
+}
+
+// kubeletFiles are the files that a kubelet keeps below pki/. They are deleted
+// by their names: what else is there is not the kubelet's.
+func kubeletFiles() []string {
+	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", "kubelet-client.key.tmp", "kubelet.crt", "kubelet.key"}
 }
 
 // knownCA returns the CA (PEM) of the cluster that the node has joined; nil

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -427,5 +429,31 @@ func TestJoinAnotherCluster(t *testing.T) {
 	}
 	if _, err := os.Stat(cfg.kubeconfig()); !os.IsNotExist(err) {
 		t.Errorf("the other cluster's credentials are still there (%v)", err)
+	}
+}
+
+// What is forgotten is the kubelet's: nothing else that lies beside it.
+func TestForgetCredentials(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir()}
+	for _, name := range []string{"pki/kubelet-client-current.pem", "pki/kubelet-client-2026-01-01-00-00-00.pem", "pki/kubelet-server-current.pem",
+		"pki/kubelet-client.key.tmp", "kubelet.kubeconfig", "pki/ca.key", "pki/ca.crt", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"} {
+		if err := writeFile(cfg.path(name), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := forgetCredentials(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var left []string
+	err := filepath.WalkDir(cfg.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, strings.TrimPrefix(path, cfg.DataDir+"/"))
+		}
+		return err
+	})
+	if want := []string{"pki/ca.crt", "pki/ca.key", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left %q (%v), want %q", left, err, want)
 	}
 }

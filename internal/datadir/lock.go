@@ -1,4 +1,4 @@
-package local
+package datadir
 
 import (
 	"errors"
@@ -97,14 +97,14 @@ func pidIn(file string) int {
 // disturbs a process that is about to.
 func Running(lockFile string) (pid int, ok bool) {
 	pid = pidIn(lockFile)
-	if pid == 0 || !holdsLock(pid, lockFile) {
+	if pid == 0 || !Holds(pid, lockFile) {
 		return 0, false
 	}
 	return pid, true
 }
 
-// holdsLock reports whether the process has a flock on file.
-func holdsLock(pid int, file string) bool {
+// Holds reports whether the process has a flock on file.
+func Holds(pid int, file string) bool {
 	want, err := os.Stat(file)
 	if err != nil {
 		return false
