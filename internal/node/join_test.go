@@ -6,9 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"io/fs"
@@ -162,6 +164,8 @@ func TestDiscovery(t *testing.T) {
 		wantErr []string // parts of the error; none is success
 	}{
 		{name: "good", token: goodToken, serving: ca},
+		{name: "the authority that the token names", token: pinned(ca), serving: ca},
+		{name: "another authority than the token names", token: pinned(other), serving: ca, wantErr: []string{"the token abcdef.*** names sha256:", "somebody else answers at that address"}},
 		{name: "unknown token", token: "ffffff.0123456789abcdef", serving: ca, wantErr: []string{"does not know the token ffffff.***", "everynode token create"}},
 		{name: "wrong secret", token: "abcdef.fedcba9876543210", serving: ca, wantErr: []string{"secret part of the token abcdef.***", "everynode token create"}},
 		{name: "changed cluster-info", token: goodToken, serving: ca, wantErr: []string{"secret part"},
@@ -198,7 +202,7 @@ func TestDiscovery(t *testing.T) {
 					t.Errorf("error %q lacks %q", err, part)
 				}
 			}
-			if _, secret, _ := strings.Cut(tt.token, "."); strings.Contains(err.Error(), secret) {
+			if _, secret, _ := strings.Cut(tt.token[:len(goodToken)], "."); strings.Contains(err.Error(), secret) {
 				t.Errorf("error %q shows the secret", err)
 			}
 		})
@@ -305,7 +309,9 @@ func TestDiscoveryWaitsForSignature(t *testing.T) {
 }
 
 func TestParseToken(t *testing.T) {
-	for _, bad := range []string{"", "abcdef", "abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", goodToken + "\n", goodToken + "0"} {
+	const sum = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, bad := range []string{"", "abcdef", "abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", goodToken + "\n", goodToken + "0",
+		goodToken + "@", goodToken + "@sha256:", goodToken + "@sha256:" + sum[1:], goodToken + "@md5:" + sum, goodToken + "@sha256:X" + sum[1:]} {
 		_, err := parseToken(bad)
 		if err == nil || !strings.Contains(err.Error(), "malformed") || !strings.Contains(err.Error(), "everynode token create") {
 			t.Errorf("parseToken(%q): %v", bad, err)
@@ -313,6 +319,9 @@ func TestParseToken(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "0123456789") {
 			t.Errorf("error %q shows the secret", err)
 		}
+	}
+	if got, err := parseToken(goodToken + "@sha256:" + sum); err != nil || got != (bootstrapToken{"abcdef", goodSecret, "sha256:" + sum}) {
+		t.Errorf("with the hash of an authority: %+v, %v", got, err)
 	}
 }
 
@@ -411,24 +420,69 @@ func TestJoinKeepsCredentials(t *testing.T) {
 	}
 }
 
-// Credentials of another cluster are replaced if there is a token, and kept if not.
+// pinned is the good token with the hash of an authority.
+func pinned(a authority) string {
+	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+	return goodToken + "@sha256:" + hex.EncodeToString(sum[:])
+}
+
+// A machine that has joined one cluster is taken by another only when it is told
+// to, although that one knows the token.
 func TestJoinAnotherCluster(t *testing.T) {
-	ca := newAuthority(t)
+	ca, old := newAuthority(t), newAuthority(t)
 	server := newFakeServer(t, ca, ca)
 	cfg := joinConfig(t, server)
-	writeCredentials(t, cfg, newAuthority(t), time.Now().Add(time.Hour))
-	if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "of another cluster") {
-		t.Errorf("without a token: %v", err)
+	writeCredentials(t, cfg, old, time.Now().Add(time.Hour))
+	if err := writeFile(cfg.caFile(), old.pem); err != nil {
+		t.Fatal(err)
 	}
+	refused := func(what, want string) {
+		t.Helper()
+		if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+		if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, old.pem) {
+			t.Errorf("%s: the CA that was known is gone (%v)", what, err)
+		}
+	}
+	refused("without a token", "of another cluster")
+	cfg.Token = goodToken
+	refused("with a token", "add --rejoin")
+	cfg.Token = pinned(ca)
+	refused("with a token that names the other authority", "add --rejoin")
 	if _, err := os.Stat(cfg.kubeconfig()); err != nil {
 		t.Errorf("credentials were removed by a join that failed: %v", err)
 	}
+	if err := os.Remove(cfg.kubeconfig()); err != nil {
+		t.Fatal(err)
+	}
+	refused("without credentials, but with a known CA", "add --rejoin")
+	cfg.Token, cfg.Rejoin = pinned(old), true
+	refused("with --rejoin, and a token of the old cluster", "names sha256:")
 	cfg.Token = goodToken
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
+	if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, ca.pem) {
+		t.Errorf("the CA after a join is not the cluster's (%v)", err)
+	}
+}
+
+// Credentials that ran out are replaced in the same cluster.
+func TestJoinSameClusterAgain(t *testing.T) {
+	ca := newAuthority(t)
+	server := newFakeServer(t, ca, ca)
+	cfg := joinConfig(t, server)
+	writeCredentials(t, cfg, ca, time.Now().Add(-time.Minute))
+	if err := writeFile(cfg.caFile(), ca.pem); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Token = pinned(ca)
+	if err := join(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(cfg.kubeconfig()); !os.IsNotExist(err) {
-		t.Errorf("the other cluster's credentials are still there (%v)", err)
+		t.Errorf("the old credentials are still there (%v)", err)
 	}
 }
 
