@@ -66,7 +66,15 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 	if m.allJoined(nodes) {
 		return drop, nil
 	}
-	token, err := controlplane.CreateToken(ctx, client, joinTokenTTL, "nodes of this machine")
+	spec := controlplane.TokenSpec{TTL: joinTokenTTL, Description: "nodes of this machine"}
+	for _, n := range nodes {
+		spec.Nodes = append(spec.Nodes, n.Name)
+	}
+	authority, err := controlplane.AuthorityHash(ctx, client)
+	if err != nil {
+		return drop, err
+	}
+	token, err := controlplane.CreateToken(ctx, client, spec)
 	if err != nil {
 		return drop, err
 	}
@@ -75,7 +83,7 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 		defer cancel()
 		return errors.Join(os.Remove(m.tokenFile()), controlplane.DeleteToken(ctx, client, token.ID))
 	}
-	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"@"+authority+"\n"), 0o600); err != nil {
 		return drop, errors.Join(fmt.Errorf("write the token for the nodes: %w", err), drop(ctx))
 	}
 	return drop, nil

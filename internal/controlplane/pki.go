@@ -45,7 +45,7 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// ensurePKI makes what is missing below dir: the two authorities, the key
+// ensurePKI makes what is missing below dir: the three authorities, the key
 // pair of service accounts and every certificate of leaves. It renews leaves
 // that have less than a third of their life left or no longer say what they
 // should. It never replaces an authority, which every node trusts.
@@ -60,6 +60,10 @@ func ensurePKI(dir string, leaves []certificate, now time.Time) error {
 			return err
 		}
 		authorities[name] = a
+	}
+	var err error
+	if authorities[kubeletCA], err = ensureKubeletAuthority(dir, authorities[clusterCA], now); err != nil {
+		return err
 	}
 	if err := ensureServiceAccountKey(dir); err != nil {
 		return err
