@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"everynode/internal/datadir"
 )
 
@@ -17,6 +19,7 @@ const (
 	// answer that the parts could wait for.
 	brokenStopTime = 3 * time.Second
 	renewEvery     = 12 * time.Hour
+	renewAgain     = 10 * time.Minute // after a renewal that failed
 )
 
 // Run starts a control plane, calls ready (which may be nil) once nodes and
@@ -180,20 +183,28 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 }
 
 // renewCertificates renews what is near its end while the server runs. All
-// who use the files read them again.
+// who use the files read them again. A renewal that fails ends nothing: what is
+// there is good for months, and it is tried again soon.
 func (s *server) renewCertificates(ctx context.Context) error {
-	ticker := time.NewTicker(renewEvery)
-	defer ticker.Stop()
+	timer := time.NewTimer(renewEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
-			if err := s.ensureIdentities(now); err != nil {
-				return err
-			}
+		case now := <-timer.C:
+			timer.Reset(s.renew(now))
 		}
 	}
+}
+
+// renew renews once, and says when to look again.
+func (s *settings) renew(now time.Time) (next time.Duration) {
+	if err := s.ensureIdentities(now); err != nil {
+		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
+		return renewAgain
+	}
+	return renewEvery
 }
 
 // wait blocks until the caller asks to stop (nil) or a part fails.

@@ -114,14 +114,14 @@ func (d *Dir) writeBy(rename func(from, to string) error) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
-	return syncDir(d.Path)
+	return Sync(d.Path)
 }
 
 // markTemp begins the names of marks that are being written.
 const markTemp = "." + MarkName + "."
 
-// syncDir makes a name that was just given survive the loss of power.
-func syncDir(dir string) error {
+// Sync makes the names that were given in a folder survive the loss of power.
+func Sync(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err

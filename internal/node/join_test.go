@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"math/big"
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -509,5 +511,37 @@ func TestForgetCredentials(t *testing.T) {
 	})
 	if want := []string{"pki/ca.crt", "pki/ca.key", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"}; err != nil || !slices.Equal(left, want) {
 		t.Errorf("left %q (%v), want %q", left, err, want)
+	}
+}
+
+// A machine that waits for its certificate says what the cluster says about the
+// newest of its requests.
+func TestReasonOf(t *testing.T) {
+	unusable := errors.New("it has not joined yet")
+	csr := func(node string, minute int, conditions ...string) certv1.CertificateSigningRequest {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:" + node}}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := certv1.CertificateSigningRequest{}
+		c.CreationTimestamp = metav1.NewTime(time.Unix(int64(minute)*60, 0))
+		c.Spec.Request = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+		for _, message := range conditions {
+			c.Status.Conditions = append(c.Status.Conditions, certv1.CertificateSigningRequestCondition{Message: message})
+		}
+		return c
+	}
+	list := []certv1.CertificateSigningRequest{csr("node-1", 2, "newer"), csr("node-1", 1, "older"), csr("node-2", 3, "another's"), csr("node-1", 4)}
+	for _, test := range []struct {
+		list []certv1.CertificateSigningRequest
+		want string
+	}{{list, "newer"}, {list[1:], "older"}, {list[2:], unusable.Error()}, {nil, unusable.Error()}} {
+		if got := reasonOf(test.list, Config{Name: "node-1"}, unusable); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }
