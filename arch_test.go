@@ -97,6 +97,10 @@ var importRules = []importRule{
 		reason: fourParts,
 	},
 	{
+		path: "internal/datadir", only: []string{"std", "golang.org/x/sys/..."},
+		reason: "it decides what may be deleted, and must be read in one sitting",
+	},
+	{
 		path:   "internal/fleet",
 		only:   []string{"std", "everynode/internal/fleet/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "golang.org/x/sync/..."},
 		reason: "simulated nodes are to the cluster what real ones are, API clients and nothing else; cli wires them",

@@ -21,12 +21,14 @@ func (a *app) agentCommand() *cobra.Command {
 		Short: "Make this machine a node, in the foreground",
 		Long: `Join this machine to a control plane and run containerd, the kubelet and kube-proxy on
 it. The token is needed once: afterwards the node has a certificate of its own.
-EVERYNODE_TOKEN or --token-file keep the token out of the process list.
+EVERYNODE_TOKEN or --token-file keep the token out of the process list. The token of
+'everynode token create' names the cluster's authority by its hash: the machine joins no
+other cluster with it. A machine that has joined goes to another only with --rejoin.
 
 Of several servers, one that answers is enough: the cluster tells the others, which are
 remembered. The node's programs reach the API at a port of the loopback interface, and
 the agent carries their connections to a server that works.`,
-		Example: `  everynode agent --server https://192.0.2.10:6443 --token abcdef.0123456789abcdef
+		Example: `  everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token
   everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token --node-labels ssd=true
   everynode agent --server https://192.0.2.10:6443,https://192.0.2.11:6443 --token-file /etc/everynode/token`,
 		Args: cobra.NoArgs,
@@ -47,6 +49,7 @@ the agent carries their connections to a server that works.`,
 	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
 	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
 	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
+	f.BoolVar(&config.Rejoin, "rejoin", false, "join with the token even if this machine belongs to a cluster with another authority")
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")
 	f.StringVar(&config.NodeIP, "node-ip", "", "address of the node (default: the one that reaches the server)")
 	f.StringVar(&config.ClusterDNS, "cluster-dns", "", "address of the cluster's DNS (default: that of the service kube-system/kube-dns)")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -52,8 +53,20 @@ func newMachine(c *local.Cluster) (*machine, error) {
 
 // change opens the cluster for a command that changes it; release lets the next
 // such command in.
-func (a *app) change() (m *machine, release func(), err error) {
-	if m, err = a.openMachine(); err != nil {
+func (a *app) change() (m *machine, release func(), err error) { return a.changeBy(a.openMachine) }
+
+// recoverMachine stands in for openMachine where the record is lost or broken.
+func (a *app) recoverMachine() (*machine, error) {
+	c, err := local.Recover(a.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	return newMachine(c)
+}
+
+// changeBy is change with another way to open the cluster.
+func (a *app) changeBy(open func() (*machine, error)) (m *machine, release func(), err error) {
+	if m, err = open(); err != nil {
 		return nil, nil, err
 	}
 	// A cluster on loopback has nothing on this machine but files and processes.
@@ -64,7 +77,7 @@ func (a *app) change() (m *machine, release func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if m, err = a.openMachine(); err != nil {
+	if m, err = open(); err != nil {
 		release()
 		return nil, nil, err
 	}
@@ -73,8 +86,8 @@ func (a *app) change() (m *machine, release func(), err error) {
 
 // lock keeps other commands from changing the same cluster at the same time.
 func (a *app) lock() (release func(), err error) {
-	unlock, err := local.Lock(filepath.Join(a.dataDir, "change.lock"))
-	var locked *local.LockedError
+	unlock, err := datadir.Lock(filepath.Join(a.dataDir, "change.lock"))
+	var locked *datadir.LockedError
 	if errors.As(err, &locked) {
 		return nil, fmt.Errorf("another everynode command (pid %d) is changing the cluster in %s: wait until it is done", locked.PID, a.dataDir)
 	}
@@ -151,7 +164,7 @@ func (m *machine) startNode(ctx context.Context, n local.Node) error {
 	if err := m.EnsureNode(ctx, n.Name); err != nil {
 		return err
 	}
-	if _, ok := local.Running(m.agentLock(n.Name)); ok {
+	if _, ok := datadir.Running(m.agentLock(n.Name)); ok {
 		return nil
 	}
 	_, err := local.Spawn(ctx, m.agent(n))
@@ -171,14 +184,14 @@ func (m *machine) stopServer(ctx context.Context) error {
 // running says whether anything of the cluster runs, and whether all of it does
 // that should.
 func (m *machine) running() (some, all bool) {
-	_, up := local.Running(m.serverLock())
+	_, up := datadir.Running(m.serverLock())
 	some, all = up, up
 	for _, n := range m.Nodes {
-		_, up := local.Running(m.agentLock(n.Name))
+		_, up := datadir.Running(m.agentLock(n.Name))
 		some = some || up
 		all = all && (up || n.Stopped)
 	}
-	_, up = local.Running(m.simulatorLock())
+	_, up = datadir.Running(m.simulatorLock())
 	_, simulates, _ := readRules(m.DataDir) // who starts the simulator is told what is wrong with them
 	some, all = some || up, all && (up || !simulates)
 	return some, all

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -100,7 +101,7 @@ func serverLockOf(dataDir string) string { return filepath.Join(dataDir, "server
 // cannot be told. Nobody else may be asked: what answers at the address of a cluster
 // that is stopped may be anything.
 func stopped(dataDir string) error {
-	if !local.Stopped(serverLockOf(dataDir)) {
+	if !datadir.Stopped(serverLockOf(dataDir)) {
 		return nil
 	}
 	if isServerFolder(dataDir) {

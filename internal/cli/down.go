@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -35,14 +32,25 @@ back, unless --purge is given.`,
 }
 
 func (a *app) down(ctx context.Context, purge bool) error {
-	if _, err := local.Open(a.dataDir); errors.Is(err, local.ErrNoCluster) {
-		if pid, runs := local.Running(serverLockOf(a.dataDir)); runs {
+	_, err := local.Open(a.dataDir)
+	lost, broken := errors.Is(err, local.ErrNoCluster), errors.Is(err, local.ErrBroken)
+	if lost {
+		if pid, runs := datadir.Running(serverLockOf(a.dataDir)); runs {
 			return fmt.Errorf("%s is the folder of `everynode server`: stop that process (pid %d), or its service", a.dataDir, pid)
 		}
+	}
+	if lost && (!purge || !a.ofUp()) {
 		fmt.Fprintf(a.out, "No cluster in %s: nothing to stop.\n", a.dataDir)
 		return nil
 	}
-	m, release, err := a.change()
+	if broken {
+		fmt.Fprintf(a.err, "warning: %v\n", err)
+	}
+	open := a.openMachine
+	if lost || broken {
+		open = a.recoverMachine
+	}
+	m, release, err := a.changeBy(open)
 	if err != nil {
 		return err
 	}
@@ -57,12 +65,14 @@ func (a *app) down(ctx context.Context, purge bool) error {
 	if !purge {
 		return nil
 	}
-	done := p.step()
-	if err := m.purge(); err != nil {
-		return err
-	}
-	done("deleted %s", m.DataDir)
-	return nil
+	return a.purge(m, p)
+}
+
+// ofUp reports whether the data directory has the mark of `up`, though not its
+// record: a purge that was killed at its end leaves that.
+func (a *app) ofUp() bool {
+	dir, err := datadir.Find(a.dataDir)
+	return err == nil && dir.Kind() == datadir.Up
 }
 
 // stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the
@@ -77,7 +87,7 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	for i, n := range m.Nodes {
 		nodes.Go(func() {
 			done := p.step()
-			_, ran := local.Running(m.agentLock(n.Name))
+			_, ran := datadir.Running(m.agentLock(n.Name))
 			errs[i] = errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, false))
 			if ran && errs[i] == nil {
 				done("%s stopped", n.Name)
@@ -86,7 +96,7 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	}
 	nodes.Go(func() {
 		done := p.step()
-		_, ran := local.Running(m.simulatorLock())
+		_, ran := datadir.Running(m.simulatorLock())
 		if simulator = m.stopSimulator(ctx); ran && simulator == nil {
 			done("simulated nodes stopped")
 		}
@@ -101,50 +111,4 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 		done("control plane stopped, network removed")
 	}
 	return err
-}
-
-// purge deletes what everynode has written to the data directory, and the
-// directory if nothing else is in it.
-func (m *machine) purge() error {
-	names := []string{"cluster.json", "pki", "etcd", "admin.kubeconfig", "server.lock", "server.log",
-		"images", "nodes", "version", "volume-plugins", "join-token", "change.lock",
-		"simulate.json", "simulator.lock", "simulator.log"}
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, os.RemoveAll(filepath.Join(m.DataDir, name)))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("delete the cluster's data: %w", err)
-	}
-	left, err := os.ReadDir(m.DataDir)
-	if err != nil {
-		return fmt.Errorf("delete the cluster's data: %w", err)
-	}
-	if len(left) > 0 {
-		return fmt.Errorf("the cluster's data is deleted, but not %s: it also holds %s, which everynode did not make; delete that by hand if you do not need it", m.DataDir, namesOf(left))
-	}
-	if err := os.Remove(m.DataDir); err != nil {
-		return fmt.Errorf("delete the cluster's data: %w", err)
-	}
-	// The folder of clusters with names goes with the last of them.
-	if parent := filepath.Dir(m.DataDir); parent == filepath.Dir(namedDir("any")) {
-		if err := os.Remove(parent); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
-			return fmt.Errorf("delete the folder of clusters: %w", err)
-		}
-	}
-	return nil
-}
-
-// namesOf names the first few of the entries of a folder.
-func namesOf(entries []os.DirEntry) string {
-	const most = 5
-	var names []string
-	for _, e := range entries[:min(len(entries), most)] {
-		names = append(names, e.Name())
-	}
-	text := strings.Join(names, ", ")
-	if more := len(entries) - len(names); more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/node"
 )
@@ -97,7 +98,7 @@ func (a *app) loadImages(ctx context.Context, m *machine, files []string, only s
 func (m *machine) loadTargets(only string) ([]local.Node, error) {
 	var nodes []local.Node
 	for _, n := range m.Nodes {
-		if _, ok := local.Running(m.agentLock(n.Name)); ok && (only == "" || n.Name == only) {
+		if _, ok := datadir.Running(m.agentLock(n.Name)); ok && (only == "" || n.Name == only) {
 			nodes = append(nodes, n)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -42,7 +43,7 @@ func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *
 		g.Go(func() error {
 			done := p.step()
 			begin := time.Now()
-			if _, runs := local.Running(m.agentLock(n.Name)); runs {
+			if _, runs := datadir.Running(m.agentLock(n.Name)); runs {
 				begin = time.Time{} // a kubelet that ran on reports nothing new for minutes
 			}
 			if err := m.startNode(gctx, n); err != nil {
@@ -65,7 +66,15 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 	if m.allJoined(nodes) {
 		return drop, nil
 	}
-	token, err := controlplane.CreateToken(ctx, client, joinTokenTTL, "nodes of this machine")
+	spec := controlplane.TokenSpec{TTL: joinTokenTTL, Description: "nodes of this machine"}
+	for _, n := range nodes {
+		spec.Nodes = append(spec.Nodes, n.Name)
+	}
+	authority, err := controlplane.AuthorityHash(ctx, client)
+	if err != nil {
+		return drop, err
+	}
+	token, err := controlplane.CreateToken(ctx, client, spec)
 	if err != nil {
 		return drop, err
 	}
@@ -74,7 +83,7 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 		defer cancel()
 		return errors.Join(os.Remove(m.tokenFile()), controlplane.DeleteToken(ctx, client, token.ID))
 	}
-	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"@"+authority+"\n"), 0o600); err != nil {
 		return drop, errors.Join(fmt.Errorf("write the token for the nodes: %w", err), drop(ctx))
 	}
 	return drop, nil
@@ -97,7 +106,7 @@ func (m *machine) waitAPI(ctx context.Context) error {
 	defer cancel()
 	var last error
 	err := wait.PollUntilContextCancel(ctx, 25*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		if _, ok := local.Running(m.serverLock()); !ok {
+		if _, ok := datadir.Running(m.serverLock()); !ok {
 			return false, fmt.Errorf("the control plane ended: %s\nIts log is %s", local.LastError(m.serverLog()), m.serverLog())
 		}
 		last = probeAPI(ctx, m.DataDir)
@@ -136,7 +145,7 @@ func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n 
 	log := filepath.Join(m.NodeDir(n.Name), "agent.log")
 	last := "it has not registered"
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (ready bool, err error) {
-		if _, ok := local.Running(m.agentLock(n.Name)); !ok {
+		if _, ok := datadir.Running(m.agentLock(n.Name)); !ok {
 			return false, fmt.Errorf("%s: its agent ended: %s\nIts log is %s", n.Name, local.LastError(log), log)
 		}
 		node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})

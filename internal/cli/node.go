@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -109,7 +110,7 @@ func (a *app) completeNodes(_ *cobra.Command, args []string, _ string) ([]string
 
 // needServer fails when the control plane does not run.
 func (m *machine) needServer() error {
-	if _, ok := local.Running(m.serverLock()); !ok {
+	if _, ok := datadir.Running(m.serverLock()); !ok {
 		return errors.New("the control plane does not run: start it with `everynode up`")
 	}
 	return nil
@@ -175,7 +176,7 @@ func (a *app) nodeStop(ctx context.Context, m *machine, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := local.Running(m.agentLock(name)); !ok && n.Stopped {
+	if _, ok := datadir.Running(m.agentLock(name)); !ok && n.Stopped {
 		fmt.Fprintf(a.out, "%s is stopped already.\n", name)
 		return nil
 	}
@@ -199,7 +200,7 @@ func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
-	if _, ok := local.Running(m.agentLock(name)); ok {
+	if _, ok := datadir.Running(m.agentLock(name)); ok {
 		registered, err := a.registered(ctx, name)
 		if err != nil {
 			return err

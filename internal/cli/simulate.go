@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
@@ -145,7 +146,7 @@ func (m *machine) runSimulator(ctx context.Context, change func(fleet.Rules) fle
 			return err
 		}
 	}
-	if _, ok := local.Running(m.simulatorLock()); ok {
+	if _, ok := datadir.Running(m.simulatorLock()); ok {
 		return nil
 	}
 	_, err = local.Spawn(ctx, m.simulator())
@@ -162,7 +163,7 @@ func (a *app) simulatorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulator", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			release, err := local.Lock(filepath.Join(a.dataDir, "simulator.lock"))
+			release, err := datadir.Lock(filepath.Join(a.dataDir, "simulator.lock"))
 			if err != nil {
 				return err
 			}

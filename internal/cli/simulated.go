@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
 )
@@ -56,7 +57,7 @@ func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *si
 		return nil
 	}
 	done, begin := p.step(), time.Now()
-	if _, runs := local.Running(m.simulatorLock()); runs {
+	if _, runs := datadir.Running(m.simulatorLock()); runs {
 		begin = time.Time{} // nodes that were Ready before report nothing new
 	}
 	if err := m.runSimulator(ctx, flags.over); err != nil {
@@ -107,7 +108,7 @@ func (m *machine) musterSimulated(ctx context.Context, p *progress, client kuber
 
 // simulates fails when the simulator does not run.
 func (m *machine) simulates() error {
-	if _, ok := local.Running(m.simulatorLock()); !ok {
+	if _, ok := datadir.Running(m.simulatorLock()); !ok {
 		return fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(m.simulatorLog()), m.simulatorLog())
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
 	"everynode/internal/why"
@@ -289,7 +290,7 @@ func noteFor(n local.Node, s nodeStatus) string {
 }
 
 func processOf(lock string) processStatus {
-	pid, ok := local.Running(lock)
+	pid, ok := datadir.Running(lock)
 	if !ok {
 		return processStatus{}
 	}

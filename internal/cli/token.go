@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,34 +23,53 @@ func (a *app) tokenCommand() *cobra.Command {
 }
 
 func (a *app) tokenCreateCommand() *cobra.Command {
-	var ttl time.Duration
-	var description, output string
+	var spec controlplane.TokenSpec
+	var output string
 	c := &cobra.Command{
 		Use:   "create",
 		Short: "Create a token and print it, once",
+		Long: `Create a token and print it with the hash of the cluster's authority, by which a machine
+knows the cluster. Its holder can make new nodes. With --node it can make the nodes of
+these names, and take the place of those that exist; then it is good for one use of
+each, unless --uses says otherwise.`,
 		Example: `  everynode token create --ttl 2h --description "rack 7"
-  everynode token create -o json`,
+  everynode token create --node db-1     # also when there is a node db-1
+  everynode token create --uses 20 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if ttl <= 0 {
-				return usageError{fmt.Errorf("--ttl %s: a token must expire; give a positive time such as 24h", ttl)}
+			if spec.TTL <= 0 {
+				return usageError{fmt.Errorf("--ttl %s: a token must expire; give a positive time such as 24h", spec.TTL)}
+			}
+			if spec.Uses < 0 || spec.Uses == 0 && c.Flags().Changed("uses") {
+				return usageError{fmt.Errorf("--uses %d: give a positive number, or leave it out", spec.Uses)}
+			}
+			if spec.Uses == 0 {
+				spec.Uses = len(spec.Nodes)
 			}
 			client, err := a.adminClient()
 			if err != nil {
 				return err
 			}
-			token, err := controlplane.CreateToken(c.Context(), client, ttl, description)
+			authority, err := controlplane.AuthorityHash(c.Context(), client)
 			if err != nil {
 				return err
 			}
-			return a.print(output, tokenRow{ID: token.ID, Token: token.String(), Expires: token.Expires, Description: token.Description}, func() error {
-				_, err := fmt.Fprintln(a.out, token)
+			token, err := controlplane.CreateToken(c.Context(), client, spec)
+			if err != nil {
+				return err
+			}
+			row := tokenRowOf(token)
+			row.Token = token.String() + "@" + authority
+			return a.print(output, row, func() error {
+				_, err := fmt.Fprintln(a.out, row.Token)
 				return err
 			})
 		},
 	}
-	c.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token is good for")
-	c.Flags().StringVar(&description, "description", "", "what it is for")
+	c.Flags().DurationVar(&spec.TTL, "ttl", 24*time.Hour, "how long the token is good for")
+	c.Flags().StringVar(&spec.Description, "description", "", "what it is for")
+	c.Flags().StringSliceVar(&spec.Nodes, "node", nil, "names of the nodes that it is for (default: any that do not exist)")
+	c.Flags().IntVar(&spec.Uses, "uses", 0, "how many machines may join with it (default: any number, or one for each --node)")
 	a.outputFlag(c, &output)
 	return c
 }
@@ -60,7 +80,14 @@ type tokenRow struct {
 	ID          string    `json:"id"`
 	Token       string    `json:"token,omitempty"`
 	Expires     time.Time `json:"expires"`
+	Nodes       []string  `json:"nodes,omitempty"`
+	Uses        int       `json:"uses,omitempty"` // zero: any number
+	Used        int       `json:"used,omitempty"` // counted if Uses is not zero
 	Description string    `json:"description,omitempty"`
+}
+
+func tokenRowOf(t controlplane.Token) tokenRow {
+	return tokenRow{ID: t.ID, Expires: t.Expires, Nodes: t.Nodes, Uses: t.Uses, Used: len(t.UsedBy), Description: t.Description}
 }
 
 func (a *app) tokenListCommand() *cobra.Command {
@@ -82,7 +109,7 @@ func (a *app) tokenListCommand() *cobra.Command {
 			}
 			rows := make([]tokenRow, 0, len(tokens))
 			for _, t := range tokens {
-				rows = append(rows, tokenRow{ID: t.ID, Expires: t.Expires, Description: t.Description})
+				rows = append(rows, tokenRowOf(t))
 			}
 			return a.print(output, rows, func() error { return a.tokenTable(rows) })
 		},
@@ -92,13 +119,20 @@ func (a *app) tokenListCommand() *cobra.Command {
 }
 
 func (a *app) tokenTable(rows []tokenRow) error {
-	t := newTable(a.out, "ID", "EXPIRES", "DESCRIPTION")
+	t := newTable(a.out, "ID", "EXPIRES", "NODES", "USED", "DESCRIPTION")
 	for _, r := range rows {
 		expires := "never"
 		if !r.Expires.IsZero() {
 			expires = r.Expires.Local().Format(time.DateTime)
 		}
-		t.row(r.ID, expires, r.Description)
+		nodes, used := "new ones", "-"
+		if len(r.Nodes) > 0 {
+			nodes = strings.Join(r.Nodes, ",")
+		}
+		if r.Uses > 0 {
+			used = fmt.Sprintf("%d of %d", r.Used, r.Uses)
+		}
+		t.row(r.ID, expires, nodes, used, r.Description)
 	}
 	return t.flush()
 }

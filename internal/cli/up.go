@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -160,7 +161,7 @@ func (a *app) preflight(ctx context.Context, o upOptions) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return unreadable(a.dataDir, err)
 	}
-	if pid, runs := local.Running(serverLockOf(a.dataDir)); runs && isServerFolder(a.dataDir) {
+	if pid, runs := datadir.Running(serverLockOf(a.dataDir)); runs && isServerFolder(a.dataDir) {
 		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", a.dataDir, pid)
 	}
 	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.nodes == none {
@@ -195,7 +196,7 @@ func (m *machine) choose(o upOptions) error {
 		if !c.given || c.wanted == !*c.without {
 			continue
 		}
-		if _, runs := local.Running(m.serverLock()); runs {
+		if _, runs := datadir.Running(m.serverLock()); runs {
 			return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", c.flag, !*c.without)
 		}
 		*c.without = !c.wanted
@@ -281,7 +282,7 @@ func (m *machine) wanted() []local.Node {
 
 func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	done := p.step()
-	_, ran := local.Running(m.serverLock())
+	_, ran := datadir.Running(m.serverLock())
 	if !ran {
 		if _, err := local.Spawn(ctx, m.server()); err != nil {
 			return err

@@ -105,7 +105,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 
 		"--kubelet-client-certificate=" + file(kubeletClientCert+".crt"),
 		"--kubelet-client-key=" + file(kubeletClientCert+".key"),
-		"--kubelet-certificate-authority=" + file(clusterCA+".crt"),
+		"--kubelet-certificate-authority=" + file(kubeletAuthorities),
 		// The control plane's host need not resolve the names of nodes.
 		"--kubelet-preferred-address-types=InternalIP",
 

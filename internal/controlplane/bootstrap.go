@@ -44,6 +44,15 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
+	policies, err := s.admissionPolicies()
+	if err != nil {
+		return err
+	}
+	network, err := s.networkInfo()
+	if err != nil {
+		return err
+	}
+	objects = append(append(policies, network), objects...)
 	info, err := s.clusterInfo()
 	if err != nil {
 		return err
@@ -63,6 +72,21 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 		if err := applyObject(ctx, client, object); err != nil {
 			return err
 		}
+	}
+	return deleteFormer(ctx, cfg)
+}
+
+// deleteFormer deletes what earlier releases have applied and what would undo
+// what this one decides: Kubernetes' own approver let a token become any node.
+func deleteFormer(ctx context.Context, cfg *rest.Config) error {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client for former bootstrap objects: %w", err)
+	}
+	const former = "everynode:agents-approve-node-client-csrs"
+	err = client.RbacV1().ClusterRoleBindings().Delete(ctx, former, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete the ClusterRoleBinding %s: %w", former, err)
 	}
 	return nil
 }
@@ -167,17 +191,28 @@ func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build cluster-info: %w", err)
 	}
+	return publicConfigMap(bootstrapapi.ConfigMapClusterInfo, map[string]string{bootstrapapi.KubeConfigKey: string(text)})
+}
+
+// networkInfo tells the nodes which addresses are pods': they route nothing else
+// for each other.
+func (s *settings) networkInfo() (*unstructured.Unstructured, error) {
+	return publicConfigMap("everynode-network", map[string]string{"podCIDR": s.podRange.String(), "serviceCIDR": s.serviceRange.String()})
+}
+
+// publicConfigMap builds a ConfigMap of the namespace kube-public.
+func publicConfigMap(name string, content map[string]string) (*unstructured.Unstructured, error) {
 	data, err := json.Marshal(corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: metav1.ObjectMeta{Name: bootstrapapi.ConfigMapClusterInfo, Namespace: metav1.NamespacePublic},
-		Data:       map[string]string{bootstrapapi.KubeConfigKey: string(text)},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespacePublic},
+		Data:       content,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("encode cluster-info: %w", err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	object, err := runtime.Decode(unstructured.UnstructuredJSONScheme, data)
 	if err != nil {
-		return nil, fmt.Errorf("build cluster-info: %w", err)
+		return nil, fmt.Errorf("build %s: %w", name, err)
 	}
 	return object.(*unstructured.Unstructured), nil
 }

@@ -36,7 +36,7 @@ func runControllerManager(ctx context.Context, s *settings) error {
 // documentation has them.
 func (s *settings) controllerManagerFlags() []string {
 	file := func(name string) string { return s.path("pki", name) }
-	return []string{
+	flags := []string{
 		"--kubeconfig=" + s.kubeconfigPath(controllerManagerCert),
 		"--controllers=*,-" + names.DaemonSetController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
 		"--secure-port=0",
@@ -51,10 +51,14 @@ func (s *settings) controllerManagerFlags() []string {
 		"--cluster-cidr=" + s.podRange.String(),
 		"--service-cluster-ip-range=" + s.serviceRange.String(),
 		"--root-ca-file=" + file(clusterCA+".crt"),
-		"--cluster-signing-cert-file=" + file(clusterCA+".crt"),
-		"--cluster-signing-key-file=" + file(clusterCA+".key"),
 		"--service-account-private-key-file=" + file(serviceAccountKey),
 	}
+	for signer, ca := range map[string]string{
+		"kubelet-serving": kubeletCA, "kubelet-client": clusterCA, "kube-apiserver-client": clusterCA, "legacy-unknown": clusterCA,
+	} {
+		flags = append(flags, "--cluster-signing-"+signer+"-cert-file="+file(ca+".crt"), "--cluster-signing-"+signer+"-key-file="+file(ca+".key"))
+	}
+	return flags
 }
 
 // runScheduler runs kube-scheduler until ctx ends. The API server must be ready.

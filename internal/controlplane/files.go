@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"everynode/internal/datadir"
 )
 
 // writeFile replaces path by data, whole or not at all, with mode 0600. The
-// data is on disk when it returns: a certificate that a node trusts must not
+// data and its name are on disk when it returns: a certificate that a node trusts must not
 // be lost with the power.
 func writeFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
@@ -26,6 +28,9 @@ func writeFile(path string, data []byte) error {
 	}
 	if err != nil {
 		return errors.Join(describeWriteError(err), os.Remove(f.Name()))
+	}
+	if err := datadir.Sync(filepath.Dir(path)); err != nil {
+		return describeWriteError(err)
 	}
 	return nil
 }
@@ -49,3 +54,15 @@ func makeDir(path string) error {
 	}
 	return nil
 }
+
+// KeyFiles are patterns of all files below pki/ that a server makes or is given.
+func KeyFiles() []string {
+	patterns := append(sharedFiles(), kubeletAuthorities, kubeletCA+".crt", kubeletCA+".key")
+	for _, name := range leafNames() {
+		patterns = append(patterns, name+".crt", name+".key", name+".kubeconfig")
+	}
+	return patterns
+}
+
+// PlainFiles are the files that a server makes in its data directory itself.
+func PlainFiles() []string { return []string{"version", "admin.kubeconfig"} }

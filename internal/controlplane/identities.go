@@ -36,6 +36,12 @@ const (
 	simulatorServingCert  = "simulator-serving"
 )
 
+// leafNames are the names of all certificates that are not authorities.
+func leafNames() []string {
+	return []string{servingCert, kubeletClientCert, frontProxyCert, adminCert, controllerManagerCert, schedulerCert,
+		engineCert, nodeControllerCert, simulatorCert, simulatorServingCert}
+}
+
 // Users and groups that bootstrap.yaml gives rights to.
 const (
 	adminGroup         = "everynode:cluster-admins"
@@ -67,7 +73,7 @@ func (s *settings) certificates() ([]certificate, error) {
 		client(engineCert, engineUser),
 		client(nodeControllerCert, nodeControllerUser),
 		client(simulatorCert, simulatorUser),
-		{name: simulatorServingCert, ca: clusterCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
+		{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
 	}, nil
 }
 
@@ -158,7 +164,7 @@ func (s *settings) writeKubeconfig(path, url, name string, embed bool) error {
 	if err != nil {
 		return fmt.Errorf("build %s: %w", path, err)
 	}
-	return writeFile(path, data)
+	return writeIfChanged(path, data)
 }
 
 // restConfig is how a part of this process speaks to the API server as the

@@ -3,7 +3,6 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -40,14 +38,15 @@ const (
 // item is one piece of work: exactly one of the two names is set.
 type item struct{ node, csr string }
 
-// nodeController admits nodes: it approves requests for kubelet serving
-// certificates that judgeServing finds right, and gives new nodes a role,
+// nodeController admits nodes: it decides about requests for their certificates
+// as judgeJoining and judgeServing find right, and gives new nodes a role,
 // which a kubelet may not give itself. It acts as the user
 // system:everynode-node-controller.
 type nodeController struct {
 	client   kubernetes.Interface
 	services netip.Prefix // the range of service addresses
 	csrs     certlisters.CertificateSigningRequestLister
+	byNode   cache.Indexer // the same requests, by the node that they are for
 	nodes    corelisters.NodeLister
 	queue    workqueue.TypedRateLimitingInterface[item]
 	events   record.EventRecorder
@@ -64,10 +63,15 @@ func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Pre
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
 
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(dropManagedFields))
+	requests := factory.Certificates().V1().CertificateSigningRequests()
+	if err := requests.Informer().AddIndexers(cache.Indexers{nodeIndex: indexByNode}); err != nil {
+		return fmt.Errorf("index the certificate requests: %w", err)
+	}
 	c := &nodeController{
 		client:   client,
 		services: services,
-		csrs:     factory.Certificates().V1().CertificateSigningRequests().Lister(),
+		csrs:     requests.Lister(),
+		byNode:   requests.Informer().GetIndexer(),
 		nodes:    factory.Core().V1().Nodes().Lister(),
 		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
 		events:   broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
@@ -95,20 +99,49 @@ func dropManagedFields(obj any) (any, error) {
 	return obj, nil
 }
 
-// watch turns events into work. A Node that changes makes its waiting
+// nodeIndex finds requests by the node that they are for.
+const nodeIndex = "node"
+
+func indexByNode(obj any) ([]string, error) {
+	if name := subjectNode(obj.(*certv1.CertificateSigningRequest)); name != "" {
+		return []string{name}, nil
+	}
+	return nil, nil
+}
+
+// subjectNode is the node that a request is for; "" when it is none of ours.
+func subjectNode(csr *certv1.CertificateSigningRequest) string {
+	if csr.Spec.SignerName == certv1.KubeletServingSignerName {
+		return requester(csr)
+	}
+	return joiningNode(csr)
+}
+
+// requestsFor are the requests for certificates of a node.
+func (c *nodeController) requestsFor(node string) (list []*certv1.CertificateSigningRequest) {
+	found, err := c.byNode.ByIndex(nodeIndex, node)
+	if err != nil {
+		klog.ErrorS(err, "Cannot list certificate requests", "node", node)
+	}
+	for _, obj := range found {
+		list = append(list, obj.(*certv1.CertificateSigningRequest))
+	}
+	return list
+}
+
+// watch turns events into work. A Node that changes or goes makes its waiting
 // requests worth another look.
 func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 	onNode := func(obj any) {
+		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = gone.Obj
+		}
 		node := obj.(*corev1.Node)
 		if needsRole(node) {
 			c.queue.Add(item{node: node.Name})
 		}
-		pending, err := c.csrs.List(labels.Everything())
-		if err != nil {
-			klog.ErrorS(err, "Cannot list certificate requests")
-		}
-		for _, csr := range pending {
-			if undecided(csr) && requester(csr) == node.Name {
+		for _, csr := range c.requestsFor(node.Name) {
+			if undecided(csr) {
 				c.queue.Add(item{csr: csr.Name})
 			}
 		}
@@ -118,12 +151,14 @@ func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 			c.queue.Add(item{csr: csr.Name})
 		}
 	}
+	nodes := factory.Core().V1().Nodes().Informer()
+	onGone := map[cache.SharedIndexInformer]func(any){nodes: onNode}
 	for informer, handle := range map[cache.SharedIndexInformer]func(any){
-		factory.Core().V1().Nodes().Informer():                              onNode,
+		nodes: onNode,
 		factory.Certificates().V1().CertificateSigningRequests().Informer(): onCSR,
 	} {
 		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) },
+			AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) }, DeleteFunc: onGone[informer],
 		})
 		if err != nil {
 			return fmt.Errorf("watch nodes and certificate requests: %w", err)
@@ -153,46 +188,6 @@ func (c *nodeController) next(ctx context.Context) bool {
 	klog.ErrorS(err, "Cannot admit a node yet; trying again", "node", work.node, "csr", work.csr)
 	c.queue.AddRateLimited(work)
 	return true
-}
-
-func undecided(csr *certv1.CertificateSigningRequest) bool {
-	return csr.Spec.SignerName == certv1.KubeletServingSignerName && len(csr.Status.Conditions) == 0
-}
-
-// decide approves or denies a request, or leaves it until its Node changes.
-func (c *nodeController) decide(ctx context.Context, name string) error {
-	csr, err := c.csrs.Get(name)
-	if apierrors.IsNotFound(err) || (err == nil && !undecided(csr)) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the certificate request %s: %w", name, err)
-	}
-	node, err := c.nodes.Get(requester(csr))
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("read the node of the certificate request %s: %w", name, err)
-	}
-	verdict, reason := judgeServing(csr, node, c.services)
-	csr = csr.DeepCopy()
-	condition := certv1.CertificateSigningRequestCondition{
-		Type: certv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "NodeAddressesMatch", Message: reason,
-	}
-	switch verdict {
-	case hold:
-		if node != nil && len(node.Status.Addresses) > 0 {
-			c.events.Event(node, corev1.EventTypeWarning, "ServingCertificateHeld", "Certificate request "+name+" waits: "+reason)
-		}
-		return nil
-	case deny:
-		condition.Type, condition.Reason = certv1.CertificateDenied, "NotAKubelet"
-		klog.ErrorS(errors.New(reason), "Denied a request for a kubelet serving certificate", "csr", name, "user", csr.Spec.Username)
-	}
-	csr.Status.Conditions = append(csr.Status.Conditions, condition)
-	_, err = c.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, name, csr, metav1.UpdateOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("decide the certificate request %s: %w", name, err)
-	}
-	return nil
 }
 
 // needsRole says whether node never had a role that kubectl could show.

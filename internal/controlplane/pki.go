@@ -45,7 +45,7 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// ensurePKI makes what is missing below dir: the two authorities, the key
+// ensurePKI makes what is missing below dir: the three authorities, the key
 // pair of service accounts and every certificate of leaves. It renews leaves
 // that have less than a third of their life left or no longer say what they
 // should. It never replaces an authority, which every node trusts.
@@ -60,6 +60,10 @@ func ensurePKI(dir string, leaves []certificate, now time.Time) error {
 			return err
 		}
 		authorities[name] = a
+	}
+	var err error
+	if authorities[kubeletCA], err = ensureKubeletAuthority(dir, authorities[clusterCA], now); err != nil {
+		return err
 	}
 	if err := ensureServiceAccountKey(dir); err != nil {
 		return err
@@ -84,8 +88,9 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 		return nil, fmt.Errorf("the certificate authority %s cannot be used: %w; restore both %s and %s from a backup (nodes trust no other)", name, err, crt, key)
 	}
 	if now.After(a.cert.NotAfter) {
-		return nil, fmt.Errorf("the certificate authority in %s expired on %s; move %s away to make a new one, then join every node again",
-			crt, a.cert.NotAfter.Format(time.DateOnly), dir)
+		return nil, fmt.Errorf("the certificate authority in %s is good until %s, and the clock of this machine says %s: set the clock if it is wrong; "+
+			"if it is right, every node has to join again after a server with new keys: keep a copy of %s, move it away, and start again",
+			crt, a.cert.NotAfter.Format(time.DateOnly), now.Format(time.DateOnly), dir)
 	}
 	return a, nil
 }

@@ -2,11 +2,15 @@ package controlplane
 
 import (
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,7 +100,7 @@ func TestPKIRenewal(t *testing.T) {
 		{"nothing to do", day, func(*certificate) {}, false},
 		{"more than a third is left", 240 * day, func(*certificate) {}, false},
 		{"less than a third is left", 250 * day, func(*certificate) {}, true},
-		{"expired", 400 * day, func(*certificate) {}, true},
+		{"is good until", 400 * day, func(*certificate) {}, true},
 		{"a name is added", day, func(c *certificate) { c.sans.DNSNames = append(c.sans.DNSNames, "more.example") }, true},
 		{"an address is another", day, func(c *certificate) { c.sans.IPs = []net.IP{net.IPv4(10, 0, 0, 1)} }, true},
 		{"another user", day, func(c *certificate) { c.cn = "other" }, true},
@@ -165,7 +169,7 @@ func TestPKIExpiredAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := ensurePKI(dir, nil, time.Now().AddDate(11, 0, 0))
-	if err == nil || !strings.Contains(err.Error(), "expired") {
+	if err == nil || !strings.Contains(err.Error(), "is good until") {
 		t.Errorf("an expired authority gives %v", err)
 	}
 }
@@ -189,4 +193,52 @@ func TestServingNames(t *testing.T) {
 	if _, err := s.servingNames(); err == nil {
 		t.Error("a URL is taken for a name")
 	}
+}
+
+// A renewal that cannot write ends nothing, and is tried again soon; one that has
+// nothing to change needs no room at all.
+func TestRenewOnFullDisk(t *testing.T) {
+	s := testSettings(t, Config{DataDir: t.TempDir()})
+	now := time.Now()
+	if err := s.ensureIdentities(now); err != nil {
+		t.Fatal(err)
+	}
+	if next := s.renew(now); next != renewEvery {
+		t.Errorf("the next look is in %v, want %v", next, renewEvery)
+	}
+	before := fileIDs(t, s.DataDir)
+	if err := s.ensureIdentities(now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if after := fileIDs(t, s.DataDir); !slices.Equal(before, after) {
+		t.Errorf("files that say the same were written again:\n%v\n%v", before, after)
+	}
+	// A folder in the way of a file stands for every failure to write.
+	path := s.path("admin.kubeconfig")
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if next := s.renew(now); next != renewAgain {
+		t.Errorf("after a failure the next look is in %v, want %v", next, renewAgain)
+	}
+	wantError(t, ensurePKI(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
+}
+
+// fileIDs tells files that were replaced from those that were not.
+func fileIDs(t *testing.T, dir string) (ids []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			ids = append(ids, fmt.Sprint(path, info.Sys().(*syscall.Stat_t).Ino))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }

@@ -8,12 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/retry"
+
+	"everynode/internal/datadir"
 )
 
 // dataFormat is the version of the layout of the data directory that this
@@ -30,29 +31,43 @@ type dataRecord struct {
 
 // claim is what a running control plane holds of its host.
 type claim struct {
-	lock     *os.File
+	dir      *datadir.Dir
+	unlock   func() error
 	listener net.Listener // nil once the API server has it
 }
 
 // preflight checks all that can be checked before anything is started, and
 // takes the data directory's lock and the listen address. It leaves nothing
-// behind when it fails, but for an empty data directory.
+// behind when it fails, but for a data directory that is marked as ours.
 func preflight(s *settings) (*claim, error) {
-	if err := makeDir(s.DataDir); err != nil {
-		return nil, fmt.Errorf("the data directory %s cannot be used: %w; choose another or run as its owner", s.DataDir, err)
-	}
-	lock, err := lockDataDir(s.path("server.lock"))
+	c, err := claimData(s)
 	if err != nil {
 		return nil, err
-	}
-	c := &claim{lock: lock}
-	if err := checkData(s); err != nil {
-		return nil, errors.Join(err, c.release())
 	}
 	if c.listener, err = listen(s.listen); err != nil {
 		return nil, errors.Join(err, c.release())
 	}
 	return c, nil
+}
+
+// claimData takes the data directory and checks what it holds.
+func claimData(s *settings) (*claim, error) {
+	dir, err := datadir.Claim(s.DataDir, datadir.Server)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.lockDataDir()
+	if err != nil {
+		return nil, err
+	}
+	err = s.checkStore(dir)
+	if err == nil {
+		err = checkData(s)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return &claim{dir: dir, unlock: unlock}, nil
 }
 
 // release gives up the data directory, and the address if nobody took it over.
@@ -61,7 +76,26 @@ func (c *claim) release() error {
 	if c.listener != nil {
 		err = c.listener.Close()
 	}
-	return errors.Join(err, c.lock.Close())
+	return errors.Join(err, c.unlock())
+}
+
+// checkStore refuses to begin a second etcd where there was one: its kubelets
+// would take the empty cluster for theirs, and end all their pods.
+func (s *settings) checkStore(dir *datadir.Dir) error {
+	if !s.embeddedStore || exists(s.storeDir()) {
+		return nil
+	}
+	hadOne := dir.Store() == datadir.StoreMade
+	if dir.Store() == datadir.StoreUnknown { // of a release that kept no note
+		ca, _ := pairPaths(s.path("pki"), clusterCA)
+		hadOne = exists(ca) && exists(s.path("version"))
+	}
+	if hadOne {
+		return fmt.Errorf("the cluster in %s has lost its etcd: %s is not there, and a server that starts without it would be a new, empty cluster with the old keys, whose nodes end all their pods; "+
+			"mount the disk that has it, restore it (everynode server snapshot restore FILE), name an etcd elsewhere with --etcd-servers, or name another data directory for a new cluster",
+			s.DataDir, s.storeDir())
+	}
+	return dir.SetStore(datadir.StoreBegun)
 }
 
 // checkData compares the data directory and the host with the settings, and
@@ -128,27 +162,19 @@ func (r dataRecord) allows(s *settings) error {
 	return nil
 }
 
-// lockDataDir takes the lock file and writes this process's id into it. The
-// lock is held until the file is closed or the process ends.
-func lockDataDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// lockDataDir takes the lock of the servers that use a data directory, until
+// release is called or the process ends.
+func (s *settings) lockDataDir() (release func() error, err error) {
+	release, err = datadir.Lock(s.path("server.lock"))
+	var locked *datadir.LockedError
+	if errors.As(err, &locked) {
+		return nil, fmt.Errorf("the data directory is in use by another everynode server (process %d holds %s): stop that one, or choose another data directory",
+			locked.PID, locked.File)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, readErr := os.ReadFile(path)
-		err = errors.Join(err, readErr, f.Close())
-		return nil, fmt.Errorf("the data directory is in use by another everynode server (process %s holds %s): stop that one, or choose another data directory: %w",
-			strings.TrimSpace(string(holder)), path, err)
-	}
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = fmt.Fprintln(f, os.Getpid())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("write the lock file of the data directory: %w", err), f.Close())
-	}
-	return f, nil
+	return release, nil
 }
 
 // listen takes the API server's address before anything else is done, so that

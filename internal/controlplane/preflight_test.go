@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"everynode/internal/datadir"
 )
 
 func testSettings(t *testing.T, cfg Config) *settings {
@@ -137,7 +140,7 @@ func TestPreflightDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := preflight(testSettings(t, Config{DataDir: filepath.Join(file, "data")}))
-	wantError(t, err, "cannot be used")
+	wantError(t, err, "cannot be made")
 }
 
 func TestPreflightVersion(t *testing.T) {
@@ -148,6 +151,9 @@ func TestPreflightVersion(t *testing.T) {
 		`{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/17"}`: "pod range 198.18.0.0/17",
 	} {
 		s := testSettings(t, Config{DataDir: t.TempDir()})
+		if _, err := datadir.Claim(s.DataDir, datadir.Server); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(s.path("version"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -173,5 +179,63 @@ func TestPreflightVersionOfSharedStore(t *testing.T) {
 	got, err := readRecord(s.path("version"))
 	if err != nil || got.ServiceCIDR != s.serviceRange.String() || got.PodCIDR != s.podRange.String() {
 		t.Errorf("the record says %+v, %v", got, err)
+	}
+}
+
+// A directory that was given stays as it is when it cannot be used.
+func TestPreflightChangesNothingOfOthers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shared")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := preflight(testSettings(t, Config{DataDir: dir}))
+	wantError(t, err, "can be written by others")
+	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o777 || len(entriesOf(t, dir)) != 0 {
+		t.Errorf("the mode is %v, the content %q (%v)", st.Mode(), entriesOf(t, dir), err)
+	}
+}
+
+// An etcd that was there and is not any more is lost, whether or not a note of it
+// was kept. One that has never been is begun, as often as it takes.
+func TestPreflightLostStore(t *testing.T) {
+	start := func(s *settings) error {
+		held, err := preflight(s)
+		if err != nil {
+			return err
+		}
+		return held.release()
+	}
+	s := testSettings(t, Config{})
+	if err := start(s); err != nil {
+		t.Fatal(err)
+	}
+	writeTestFile(t, s.path("pki", "ca.crt"), "") // as if killed before etcd was there
+	if err := start(s); err != nil {
+		t.Error("a first start that was interrupted cannot be repeated:", err)
+	}
+	dir, err := datadir.Find(s.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.SetStore(datadir.StoreMade); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, start(s), "has lost its etcd")
+	if exists(s.path("etcd", "data")) {
+		t.Error("a new etcd was begun")
+	}
+	writeTestFile(t, s.path("etcd", "data", "member", "snap", "db"), "")
+	if err := start(s); err != nil {
+		t.Error("with its etcd back:", err)
+	}
+
+	// A release that kept no note.
+	old := testSettings(t, Config{DataDir: t.TempDir()})
+	writeTestFile(t, old.path("version"), `{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/16"}`)
+	writeTestFile(t, old.path("pki", "ca.crt"), "")
+	wantError(t, start(old), "restore it (everynode server snapshot restore FILE)")
+	old.EtcdServers, old.embeddedStore = []string{"http://127.0.0.1:1"}, false
+	if err := start(old); err != nil {
+		t.Error("with an etcd elsewhere:", err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 	componentversion "k8s.io/component-base/version"
+
+	"everynode/internal/datadir"
 )
 
 const (
@@ -72,11 +74,13 @@ func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *Restored
 	if err := checkSnapshotFile(file); err != nil {
 		return nil, err
 	}
-	release, err := s.claimForRestore()
+	dir, release, err := s.claimForRestore()
 	if err != nil {
 		return nil, err
 	}
-	restored, err = s.restore(ctx, file)
+	if restored, err = s.restore(ctx, file); err == nil {
+		err = dir.SetStore(datadir.StoreMade)
+	}
 	err = errors.Join(err, release(err != nil))
 	if err != nil {
 		return nil, describeNoSpace(s.DataDir, err)
@@ -98,33 +102,30 @@ func checkSnapshotFile(file *os.File) error {
 
 // claimForRestore locks the data directory, as a server would, and makes sure
 // that it has no etcd. release says whether to undo what was made.
-func (s *settings) claimForRestore() (release func(undo bool) error, err error) {
-	fresh := !exists(s.DataDir)
-	if fresh {
-		if err := makeDir(s.DataDir); err != nil {
-			return nil, fmt.Errorf("%w; choose another data directory or run as its owner", err)
-		}
+func (s *settings) claimForRestore() (dir *datadir.Dir, release func(undo bool) error, err error) {
+	if dir, err = datadir.Claim(s.DataDir, datadir.Server); err != nil {
+		return nil, nil, err
 	}
 	lockFile := s.path("server.lock")
 	unlocked := !exists(lockFile)
-	lock, err := lockDataDir(lockFile)
+	unlock, err := s.lockDataDir()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	release = func(undo bool) error {
 		var err error
 		if undo && unlocked {
 			err = os.Remove(lockFile)
 		}
-		if undo && fresh {
-			err = errors.Join(err, os.Remove(s.DataDir))
+		if undo {
+			err = errors.Join(err, dir.Undo())
 		}
-		return errors.Join(err, lock.Close())
+		return errors.Join(err, unlock())
 	}
 	if err := s.checkEmpty(); err != nil {
-		return nil, errors.Join(err, release(true))
+		return nil, nil, errors.Join(err, release(true))
 	}
-	return release, nil
+	return dir, release, nil
 }
 
 // checkEmpty refuses a data directory with an etcd, and clears what a restore

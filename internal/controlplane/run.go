@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"everynode/internal/datadir"
 )
 
 const (
@@ -17,6 +20,7 @@ const (
 	// answer that the parts could wait for.
 	brokenStopTime = 3 * time.Second
 	renewEvery     = 12 * time.Hour
+	renewAgain     = 10 * time.Minute // after a renewal that failed
 )
 
 // Run starts a control plane, calls ready (which may be nil) once nodes and
@@ -100,7 +104,13 @@ func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 			return err
 		}
 		s.broken, urls = s.store.broken, []string{s.store.url}
-		go func() { started <- s.store.start(ctx) }()
+		go func() {
+			err := s.store.start(ctx)
+			if err == nil {
+				err = held.dir.SetStore(datadir.StoreMade)
+			}
+			started <- err
+		}()
 	} else {
 		started <- nil
 	}
@@ -177,20 +187,28 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 }
 
 // renewCertificates renews what is near its end while the server runs. All
-// who use the files read them again.
+// who use the files read them again. A renewal that fails ends nothing: what is
+// there is good for months, and it is tried again soon.
 func (s *server) renewCertificates(ctx context.Context) error {
-	ticker := time.NewTicker(renewEvery)
-	defer ticker.Stop()
+	timer := time.NewTimer(renewEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
-			if err := s.ensureIdentities(now); err != nil {
-				return err
-			}
+		case now := <-timer.C:
+			timer.Reset(s.renew(now))
 		}
 	}
+}
+
+// renew renews once, and says when to look again.
+func (s *settings) renew(now time.Time) (next time.Duration) {
+	if err := s.ensureIdentities(now); err != nil {
+		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
+		return renewAgain
+	}
+	return renewEvery
 }
 
 // wait blocks until the caller asks to stop (nil) or a part fails.

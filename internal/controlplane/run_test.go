@@ -103,7 +103,7 @@ func TestRun(t *testing.T) {
 	engine := make(chan error, 1)
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
-		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16",
+		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -156,7 +156,7 @@ func checkEngineRights(ctx context.Context, cfg *rest.Config) error {
 // checkJoin does what a new machine does: it checks cluster-info with a token,
 // gets a certificate, and then has a node's rights only.
 func checkJoin(t *testing.T, r *running) {
-	token, err := CreateToken(t.Context(), r.admin, time.Hour, "test")
+	token, err := CreateToken(t.Context(), r.admin, TokenSpec{TTL: time.Hour, Description: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +168,9 @@ func checkJoin(t *testing.T, r *running) {
 	node.CertData, node.KeyData = joinCertificate(t, client(t, bootstrap), "node-1")
 	checkNodeRights(t, r.admin, client(t, node))
 	checkNodeAdmission(t, r.admin, client(t, node))
+	checkJoinAgain(t, r.admin, client(t, bootstrap))
+	checkTokenUses(t, r.admin, base)
+	checkOtherNodes(t, r.admin, client(t, node), client(t, bootstrap), base)
 
 	if err := DeleteToken(t.Context(), r.admin, token.ID); err != nil {
 		t.Fatal(err)
@@ -308,11 +311,11 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 		return err == nil && len(got.Status.Certificate) > 0, err
 	})
 	eventually(t, "the refusal is an event of the node", func(ctx context.Context) (bool, error) {
-		events, err := admin.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=ServingCertificateHeld"})
+		events, err := admin.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=CertificateHeld"})
 		return err == nil && len(events.Items) > 0 && strings.Contains(events.Items[0].Message, "192.0.2.2"), err
 	})
 	got, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), foreign, metav1.GetOptions{})
-	if err != nil || len(got.Status.Conditions) != 0 {
+	if err != nil || decided(got) {
 		t.Errorf("a request for another node's address was decided: %+v, %v", got.Status.Conditions, err)
 	}
 	eventually(t, "the node has a pod range", func(ctx context.Context) (bool, error) {

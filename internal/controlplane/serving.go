@@ -3,6 +3,7 @@ package controlplane
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,12 +18,12 @@ import (
 
 const nodeUserPrefix = "system:node:"
 
-// ruling is what becomes of a request for a kubelet serving certificate.
+// ruling is what becomes of a request for a certificate of a node.
 type ruling int
 
 const (
 	hold    ruling = iota // not now: the Node may yet say what the request says
-	approve               // the request says no more than the Node does
+	approve               // the request says no more than it may
 	deny                  // no later state of the Node can make the request right
 )
 
@@ -38,50 +39,76 @@ func requester(csr *certv1.CertificateSigningRequest) string {
 	return name
 }
 
+// surroundings are what a certificate of a node is compared with, besides what
+// that node says of itself.
+type surroundings struct {
+	services netip.Prefix    // the range of service addresses
+	others   []*corev1.Node  // all other Nodes
+	servers  serverAddresses // of each server
+}
+
 // judgeServing decides about a request for the signer kubelet-serving and says
-// why. node is the Node that the requester names; nil if there is none. services
-// is the range of service addresses.
+// why. node is the Node that the requester names; nil if there is none.
 //
 // A node may have a certificate for its own name and addresses only: one for
 // any other would let it pose as another node to the API server. What it says of
-// itself is not enough, either, where clients look for the API server.
-func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, services netip.Prefix) (ruling, string) {
+// itself is not enough: nobody else may have that address.
+func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, around surroundings) (ruling, string) {
 	name := requester(csr)
 	if name == "" {
 		return deny, fmt.Sprintf("only nodes get serving certificates, and %s is none", csr.Spec.Username)
 	}
-	block, _ := pem.Decode(csr.Spec.Request)
-	if block == nil {
-		return deny, "the request holds no PEM block"
-	}
-	request, err := x509.ParseCertificateRequest(block.Bytes)
+	request, err := parseRequest(csr)
 	if err != nil {
-		return deny, fmt.Sprintf("the request cannot be read: %v", err)
+		return deny, err.Error()
 	}
-	if err := request.CheckSignature(); err != nil {
-		return deny, fmt.Sprintf("the request is not signed with its own key: %v", err)
-	}
-	usages := sets.NewString()
-	for _, usage := range csr.Spec.Usages {
-		usages.Insert(string(usage))
-	}
-	if err := certapi.ValidateKubeletServingCSR(request, usages); err != nil {
+	if err := certapi.ValidateKubeletServingCSR(request, usagesOf(csr)); err != nil {
 		return deny, fmt.Sprintf("it is no request for a kubelet serving certificate: %v", err)
 	}
 	if request.Subject.CommonName != csr.Spec.Username {
 		return deny, fmt.Sprintf("the certificate would speak for %s, the requester is %s", request.Subject.CommonName, csr.Spec.Username)
 	}
-	if reason := asksForServer(request, services); reason != "" {
+	if reason := asksForServer(request, around.services); reason != "" {
+		return hold, reason
+	}
+	if reason := asksForOthers(request, name, around); reason != "" {
 		return hold, reason
 	}
 	return matchAddresses(request, name, node)
+}
+
+// parseRequest reads a request that is signed with its own key.
+func parseRequest(csr *certv1.CertificateSigningRequest) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(csr.Spec.Request)
+	if block == nil {
+		return nil, errors.New("the request holds no PEM block")
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the request cannot be read: %w", err)
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("the request is not signed with its own key: %w", err)
+	}
+	return request, nil
+}
+
+func usagesOf(csr *certv1.CertificateSigningRequest) sets.String {
+	usages := sets.NewString()
+	for _, usage := range csr.Spec.Usages {
+		usages.Insert(string(usage))
+	}
+	return usages
 }
 
 // asksForServer says why a certificate would be good for posing as the API
 // server; "" if it would not.
 func asksForServer(request *x509.CertificateRequest, services netip.Prefix) string {
 	for _, dns := range request.DNSNames {
-		if first, _, _ := strings.Cut(dns, "."); first == "kubernetes" || first == "localhost" {
+		if strings.Contains(dns, "*") {
+			return fmt.Sprintf("the DNS name %s stands for more than one machine", dns)
+		}
+		if first, _, _ := strings.Cut(strings.ToLower(dns), "."); first == "kubernetes" || first == "localhost" {
 			return fmt.Sprintf("the DNS name %s is the API server's", dns)
 		}
 	}
@@ -91,6 +118,30 @@ func asksForServer(request *x509.CertificateRequest, services netip.Prefix) stri
 			return fmt.Sprintf("the IP address %s is every machine's: agents reach the API server at such an address", ip)
 		case ok && services.Contains(addr.Unmap()):
 			return fmt.Sprintf("the IP address %s is in the range of services", ip)
+		}
+	}
+	return ""
+}
+
+// asksForOthers says which name or address of another node, or of a server, a
+// certificate would be good for; "" if there is none. A node on a server's
+// machine has that machine's name.
+func asksForOthers(request *x509.CertificateRequest, name string, around surroundings) string {
+	asked := slices.Clone(request.DNSNames)
+	for _, ip := range request.IPAddresses {
+		asked = append(asked, ip.String())
+	}
+	for _, a := range asked {
+		if machine := around.servers.ownerOf(a); machine != "" && machine != name {
+			return fmt.Sprintf("%s is the server on %s, and node %s is not the node of that machine: give it --node-name %s if it runs there, else an address of its own", a, machine, name, machine)
+		}
+		for _, other := range around.others {
+			if other.Name == name {
+				continue
+			}
+			if has := func(b corev1.NodeAddress) bool { return strings.EqualFold(a, b.Address) }; strings.EqualFold(a, other.Name) || slices.ContainsFunc(other.Status.Addresses, has) {
+				return fmt.Sprintf("%s belongs to node %s as well: give one of the two another address, or delete node %s if its machine is gone", a, other.Name, other.Name)
+			}
 		}
 	}
 	return ""
@@ -107,11 +158,11 @@ func matchAddresses(request *x509.CertificateRequest, name string, node *corev1.
 		if addr, err := netip.ParseAddr(a.Address); err == nil {
 			addrs.Insert(addr.Unmap())
 		} else {
-			names.Insert(a.Address)
+			names.Insert(strings.ToLower(a.Address))
 		}
 	}
 	for _, dns := range request.DNSNames {
-		if !names.Has(dns) {
+		if !names.Has(strings.ToLower(dns)) {
 			return hold, fmt.Sprintf("the DNS name %s is not an address of node %s", dns, name)
 		}
 	}

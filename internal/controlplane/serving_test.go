@@ -56,8 +56,29 @@ func TestJudgeServing(t *testing.T) {
 		corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "10.0.0.101"},
 		corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "fd00::101"},
 		corev1.NodeAddress{Type: corev1.NodeHostName, Address: "machine-7"})
+	neighbour := testNode(corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "10.0.0.102"}, corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "two.example.com"})
+	neighbour.Name = "node-2"
+	around := surroundings{
+		services: netip.MustParsePrefix("10.96.0.0/16"), others: []*corev1.Node{node, neighbour},
+		servers: serverAddresses{"control": {"192.0.2.10", "api.example.com", "control"}, "node-1": {"192.0.2.11"}},
+	}
+	says := func(kind corev1.NodeAddressType, address string) *corev1.Node {
+		return testNode(corev1.NodeAddress{Type: kind, Address: address})
+	}
 	type CSR = certv1.CertificateSigningRequest
 	type request = x509.CertificateRequest
+	only := func(names ...string) func(*CSR, *request) {
+		return func(_ *CSR, r *request) {
+			r.DNSNames, r.IPAddresses = nil, nil
+			for _, name := range names {
+				if ip := net.ParseIP(name); ip != nil {
+					r.IPAddresses = append(r.IPAddresses, ip)
+				} else {
+					r.DNSNames = append(r.DNSNames, name)
+				}
+			}
+		}
+	}
 	tests := []struct {
 		name   string
 		node   *corev1.Node
@@ -79,6 +100,16 @@ func TestJudgeServing(t *testing.T) {
 			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = nil, []net.IP{net.IPv4(10, 96, 0, 1)} }, hold},
 		{"a name of the API server", testNode(corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "kubernetes.default"}),
 			func(_ *CSR, r *request) { r.DNSNames, r.IPAddresses = []string{"kubernetes.default"}, nil }, hold},
+		{"that name in capitals", says(corev1.NodeInternalDNS, "KUBERNETES.default.svc"), only("KUBERNETES.default.svc"), hold},
+		{"a wildcard over the API server", says(corev1.NodeInternalDNS, "*.default.svc"), only("*.default.svc"), hold},
+		{"a wildcard that the Node reports", says(corev1.NodeInternalDNS, "*.example.com"), only("*.example.com"), hold},
+		{"an address that another node has, too", says(corev1.NodeExternalIP, "10.0.0.102"), only("10.0.0.102"), hold},
+		{"a name that another node has, too", says(corev1.NodeInternalDNS, "TWO.example.com"), only("Two.Example.com"), hold},
+		{"the name of another node", says(corev1.NodeHostName, "Node-2"), only("Node-2"), hold},
+		{"a server's address", says(corev1.NodeInternalIP, "192.0.2.10"), only("192.0.2.10"), hold},
+		{"a server's name", says(corev1.NodeHostName, "API.example.com"), only("API.example.com"), hold},
+		{"the server's address on its own machine", says(corev1.NodeInternalIP, "192.0.2.11"), only("node-1", "192.0.2.11"), approve},
+		{"its own name in capitals", says(corev1.NodeHostName, "Machine-7"), only("machine-7"), approve},
 		{"for another node", node, func(_ *CSR, r *request) { r.Subject.CommonName = "system:node:node-2" }, deny},
 		{"by no node", node, func(c *CSR, _ *request) { c.Spec.Username = "system:serviceaccount:default:default" }, deny},
 		{"by one who only says that it is a node", node, func(c *CSR, _ *request) { c.Spec.Groups = []string{"system:authenticated"} }, deny},
@@ -94,7 +125,7 @@ func TestJudgeServing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, reason := judgeServing(servingCSR(t, test.change), test.node, netip.MustParsePrefix("10.96.0.0/16"))
+			got, reason := judgeServing(servingCSR(t, test.change), test.node, around)
 			if got != test.want || reason == "" {
 				t.Errorf("got %v (%s), want %v", got, reason, test.want)
 			}

@@ -178,7 +178,7 @@ func adminOf(t *testing.T, dataDir string) *rest.Config {
 // identitiesOf are the ways in that a cluster hands out, by name of their user.
 func identitiesOf(t *testing.T, cfg Config, admin *rest.Config) map[string]*rest.Config {
 	t.Helper()
-	token, err := CreateToken(t.Context(), client(t, admin), time.Hour, "test")
+	token, err := CreateToken(t.Context(), client(t, admin), TokenSpec{TTL: time.Hour, Description: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

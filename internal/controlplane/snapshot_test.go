@@ -58,7 +58,7 @@ func startStored(t *testing.T, dir string) *stored {
 		t.Fatal(err)
 	}
 	stop := func() {
-		if err := errors.Join(client.Close(), store.stop(stopTime), held.Close()); err != nil {
+		if err := errors.Join(client.Close(), store.stop(stopTime), held.release()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -67,15 +67,12 @@ func startStored(t *testing.T, dir string) *stored {
 }
 
 // preflightFiles does what a server does to its data directory first.
-func preflightFiles(s *settings) (*os.File, error) {
-	if err := makeDir(s.DataDir); err != nil {
-		return nil, err
-	}
-	lock, err := lockDataDir(s.path("server.lock"))
+func preflightFiles(s *settings) (*claim, error) {
+	held, err := claimData(s)
 	if err != nil {
 		return nil, err
 	}
-	return lock, errors.Join(checkData(s), ensurePKI(s.path("pki"), nil, time.Now()))
+	return held, ensurePKI(s.path("pki"), nil, time.Now())
 }
 
 func (s *stored) put(t *testing.T, key, value string) int64 {
@@ -194,7 +191,7 @@ func TestSnapshotInPlace(t *testing.T) {
 	if _, err := RestoreSnapshot(t.Context(), RestoreConfig{File: file, DataDir: moved}); err != nil {
 		t.Fatal(err)
 	}
-	if got := entriesOf(t, moved); !slices.Equal(got, []string{"cluster.json", "etcd", "pki", "server.lock", "version"}) {
+	if got := entriesOf(t, moved); !slices.Equal(got, []string{"cluster.json", "etcd", "everynode.json", "pki", "server.lock", "version"}) {
 		t.Errorf("the data directory has %q", got)
 	}
 	if got := startStored(t, moved).get(t, "/registry/a"); got != "1" {
@@ -315,7 +312,10 @@ func TestRestoreRefusesTarget(t *testing.T) {
 	}
 	used := t.TempDir()
 	writeTestFile(t, filepath.Join(used, "etcd", "data", "member", "wal", "0.wal"), "")
-	restore(used, "holds a cluster's etcd")
+	restore(used, "which everynode did not make")
+	writeTestFile(t, filepath.Join(used, "version"), `{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/16"}`)
+	_, err := RestoreSnapshot(t.Context(), RestoreConfig{File: file, DataDir: used})
+	wantError(t, err, "holds a cluster's etcd")
 
 	other := startStored(t, filepath.Join(t.TempDir(), "other"))
 	foreign := filepath.Join(t.TempDir(), "foreign")
@@ -326,7 +326,7 @@ func TestRestoreRefusesTarget(t *testing.T) {
 	writeTestFile(t, filepath.Join(ranges, "version"), `{"format":1,"serviceCIDR":"10.96.0.0/16","podCIDR":"10.42.0.0/16"}`)
 	restore(ranges, "version is of another cluster than the snapshot")
 
-	_, err := RestoreSnapshot(t.Context(), RestoreConfig{File: file + "x", DataDir: t.TempDir()})
+	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: file + "x", DataDir: t.TempDir()})
 	wantError(t, err, "no such file")
 	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: t.TempDir(), DataDir: t.TempDir()})
 	wantError(t, err, "no plain file")

@@ -3,14 +3,20 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
+	certutil "k8s.io/client-go/util/cert"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	tokenutil "k8s.io/cluster-bootstrap/token/util"
 	"k8s.io/cluster-bootstrap/util/secrets"
@@ -20,24 +26,50 @@ import (
 // agentGroup is the group of machines that join with a token.
 const agentGroup = "system:bootstrappers:everynode:agents"
 
+// What a token may do is kept in annotations of its Secret.
+const (
+	nodesAnnotation = "everynode.io/nodes"
+	usesAnnotation  = "everynode.io/uses"
+	usedAnnotation  = "everynode.io/used-by"
+)
+
+// TokenSpec says what a token is good for.
+type TokenSpec struct {
+	TTL         time.Duration // zero: without end
+	Description string
+	// Nodes are the names that a machine may take with it, also of nodes that
+	// exist. Empty: any name that no node has.
+	Nodes []string
+	Uses  int // how many machines may join with it; zero: any number
+}
+
 // Token is a bootstrap token: a secret with which a machine joins the cluster
-// and recognizes it. Its holder can make itself any node.
+// and recognizes it. Its holder can make itself any new node, unless it is for
+// some names only.
 type Token struct {
 	ID          string // six of a-z0-9; may be shown
 	Secret      string // sixteen of a-z0-9; must not be
 	Description string
 	Expires     time.Time // zero: never
+	Nodes       []string  // as in TokenSpec
+	Uses        int       // as in TokenSpec
+	UsedBy      []string  // REQUEST/NODE of each use, if Uses is not zero
 }
 
 // String is the token as a joining machine needs it: id.secret.
 func (t Token) String() string { return tokenutil.TokenFromIDAndSecret(t.ID, t.Secret) }
 
-// CreateToken makes a token that ends after ttl; zero means that it never
-// does. It is usable as soon as the cluster has signed its cluster-info with
+// CreateToken makes a token. It is usable as soon as the cluster has signed its cluster-info with
 // it, which takes well under a second.
-func CreateToken(ctx context.Context, client kubernetes.Interface, ttl time.Duration, description string) (Token, error) {
+func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpec) (Token, error) {
+	ttl := spec.TTL
 	if ttl < 0 {
 		return Token{}, fmt.Errorf("a token cannot live for %s: give a positive duration, or 0 for a token that does not expire", ttl)
+	}
+	for _, name := range spec.Nodes {
+		if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
+			return Token{}, fmt.Errorf("%q is no name of a node: %s", name, strings.Join(wrong, "; "))
+		}
 	}
 	text, err := tokenutil.GenerateBootstrapToken()
 	if err != nil {
@@ -47,7 +79,7 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, ttl time.Dura
 	if err != nil {
 		return Token{}, fmt.Errorf("make a bootstrap token: %w", err)
 	}
-	t := Token{ID: id, Secret: secret, Description: description}
+	t := Token{ID: id, Secret: secret, Description: spec.Description, Nodes: spec.Nodes, Uses: spec.Uses}
 	if ttl > 0 {
 		// The API keeps whole seconds; a token never ends early.
 		t.Expires = time.Now().Add(ttl + time.Second - 1).UTC().Truncate(time.Second)
@@ -56,6 +88,25 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, ttl time.Dura
 		return Token{}, fmt.Errorf("store the bootstrap token: %w", err)
 	}
 	return t, nil
+}
+
+// AuthorityHash is the hash of the cluster's CA as joining machines are given it:
+// sha256: and the sum of its public key (as kubeadm has it), in hex.
+func AuthorityHash(ctx context.Context, client kubernetes.Interface) (string, error) {
+	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, bootstrapapi.ConfigMapClusterInfo, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	ca, err := authorityIn(info)
+	if err != nil {
+		return "", err
+	}
+	certs, err := certutil.ParseCertsPEM(ca)
+	if err != nil {
+		return "", fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	sum := sha256.Sum256(certs[0].RawSubjectPublicKeyInfo)
+	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
 // secret is the form in which Kubernetes keeps a token.
@@ -73,8 +124,15 @@ func (t Token) secret() *corev1.Secret {
 	if !t.Expires.IsZero() {
 		data[bootstrapapi.BootstrapTokenExpirationKey] = []byte(t.Expires.Format(time.RFC3339))
 	}
+	annotations := map[string]string{}
+	if len(t.Nodes) > 0 {
+		annotations[nodesAnnotation] = strings.Join(t.Nodes, " ")
+	}
+	if t.Uses > 0 {
+		annotations[usesAnnotation] = strconv.Itoa(t.Uses)
+	}
 	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: tokenutil.BootstrapTokenSecretName(t.ID), Namespace: metav1.NamespaceSystem},
+		ObjectMeta: metav1.ObjectMeta{Name: tokenutil.BootstrapTokenSecretName(t.ID), Namespace: metav1.NamespaceSystem, Annotations: annotations},
 		Type:       bootstrapapi.SecretTypeBootstrapToken,
 		Data:       data,
 	}
@@ -115,6 +173,14 @@ func parseToken(secret *corev1.Secret) (Token, error) {
 		ID:          secrets.GetData(secret, bootstrapapi.BootstrapTokenIDKey),
 		Secret:      secrets.GetData(secret, bootstrapapi.BootstrapTokenSecretKey),
 		Description: secrets.GetData(secret, bootstrapapi.BootstrapTokenDescriptionKey),
+		Nodes:       strings.Fields(secret.Annotations[nodesAnnotation]),
+		UsedBy:      strings.Fields(secret.Annotations[usedAnnotation]),
+	}
+	if uses := secret.Annotations[usesAnnotation]; uses != "" {
+		var err error
+		if t.Uses, err = strconv.Atoi(uses); err != nil || t.Uses < 1 {
+			return t, fmt.Errorf("the annotation %s of the secret %s/%s is %q, and must be a positive number; correct or delete it", usesAnnotation, secret.Namespace, secret.Name, uses)
+		}
 	}
 	text := secrets.GetData(secret, bootstrapapi.BootstrapTokenExpirationKey)
 	if text == "" {

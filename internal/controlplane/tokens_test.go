@@ -4,18 +4,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/client-go/kubernetes/fake"
 	tokenutil "k8s.io/cluster-bootstrap/token/util"
 )
 
 func TestTokens(t *testing.T) {
 	ctx, client := t.Context(), fake.NewSimpleClientset()
-	forever, err := CreateToken(ctx, client, 0, "for the rack")
+	forever, err := CreateToken(ctx, client, TokenSpec{Description: "for the rack"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	hour, err := CreateToken(ctx, client, time.Hour, "")
+	hour, err := CreateToken(ctx, client, TokenSpec{TTL: time.Hour, Nodes: []string{"a", "b.example"}, Uses: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +31,8 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 2 || list[0] != hour || list[1] != forever {
-		t.Errorf("listed %v, want %v and then %v", list, hour, forever)
+	if diff := cmp.Diff([]Token{hour, forever}, list, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("listed (-want +got):\n%s", diff)
 	}
 	if err := DeleteToken(ctx, client, hour.ID); err != nil {
 		t.Error(err)
@@ -45,8 +47,10 @@ func TestTokens(t *testing.T) {
 
 func TestTokensRefuse(t *testing.T) {
 	ctx, client := t.Context(), fake.NewSimpleClientset()
-	_, err := CreateToken(ctx, client, -time.Hour, "")
+	_, err := CreateToken(ctx, client, TokenSpec{TTL: -time.Hour})
 	wantError(t, err, "positive")
+	_, err = CreateToken(ctx, client, TokenSpec{Nodes: []string{"No Name"}})
+	wantError(t, err, "no name of a node")
 	wantError(t, DeleteToken(ctx, client, "../x"), "no token id")
 	wantError(t, DeleteToken(ctx, client, "abcdef"), "there is no token abcdef")
 }

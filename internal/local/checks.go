@@ -13,6 +13,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/datadir"
 )
 
 // MinFreeBytes is the free disk space that Preflight asks for: images are unpacked once per node, and etcd stops on
@@ -20,22 +22,34 @@ import (
 const MinFreeBytes = 1 << 30
 
 // Preflight checks that this machine can hold a cluster whose data is in dataDir. It changes nothing, except that it
-// makes dataDir (mode 0700). The error joins one line per failed check: what is missing, why it is needed, what to do.
+// makes dataDir (mode 0700) and marks it, when all is well. The error joins one line per failed check: what is missing, why it is needed, what to do.
 func Preflight(ctx context.Context, dataDir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
 			"or try simulated nodes, for which it is not needed: everynode up --nodes 0 --simulate 10")
 	}
-	errs := []error{checkCapabilities(), checkKernel(), checkControllers(), checkPrograms(), checkDisk(dataDir)}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return errors.Join(append(errs, checkSandbox())...)
+	return withDisk(dataDir, checkCapabilities(), checkKernel(), checkControllers(), checkPrograms(), checkSandbox())
 }
 
 // PreflightLoopback checks what a cluster on loopback needs, which any user may have.
 func PreflightLoopback(dataDir string) error {
-	return errors.Join(checkKernel(), checkDisk(dataDir))
+	return withDisk(dataDir, checkKernel())
+}
+
+// withDisk claims the data directory and checks its disk. The claim is taken back when that or another check fails.
+func withDisk(dataDir string, others ...error) error {
+	dir, err := datadir.Claim(dataDir, datadir.Up)
+	if err != nil {
+		return errors.Join(append(others, err)...)
+	}
+	err = errors.Join(append(others, checkDisk(dir.Path))...)
+	if err != nil {
+		err = errors.Join(err, dir.Undo())
+	}
+	return err
 }
 
 // checkCapabilities finds a root that lacks what root has on a machine of its own, as in most containers.
@@ -130,12 +144,8 @@ func checkPrograms() error {
 	return errors.Join(errs...)
 }
 
-// checkDisk checks that the data directory can be written, lies where nodes can see it, and has room.
-func checkDisk(dataDir string) error {
-	dir, err := makeDataDir(dataDir)
-	if err != nil {
-		return err
-	}
+// checkDisk checks that the data directory can be written and has room.
+func checkDisk(dir string) error {
 	probe, err := os.CreateTemp(dir, ".writable.*")
 	if err != nil {
 		return fmt.Errorf("the data directory %s cannot be written: %w; choose another one with --data-dir", dir, err)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"everynode/internal/datadir"
 )
 
 const (
@@ -23,6 +25,9 @@ const (
 
 // ErrNoCluster says that a data directory holds no cluster yet.
 var ErrNoCluster = errors.New("no cluster here")
+
+// ErrBroken says that a cluster's record cannot be made sense of.
+var ErrBroken = errors.New("broken")
 
 // Cluster is the record of one cluster on this machine, as kept in cluster.json. Methods that change the record only
 // change it in memory; Save writes it. One process at a time may change it: hold a Lock on a file of the data
@@ -94,13 +99,25 @@ func Open(dataDir string) (*Cluster, error) {
 	return c, nil
 }
 
-// Create chooses the address ranges of a new cluster and writes its record. The data directory is made when missing
-// (mode 0700). It fails when there is a cluster already, or when no free range is left on this machine.
-func Create(dataDir string, o Options) (*Cluster, error) {
-	dir, err := makeDataDir(dataDir)
+// Recover stands in for Open where the record is lost or broken. The cluster that it returns is good for taking all of
+// it off this machine, and for nothing else: what the cluster made here has names that follow from the path.
+func Recover(dataDir string) (*Cluster, error) {
+	dir, err := resolveDir(dataDir)
 	if err != nil {
 		return nil, err
 	}
+	return &Cluster{DataDir: dir, Version: formatVersion, ID: clusterID(dir), Loopback: os.Geteuid() != 0}, nil
+}
+
+// Create chooses the address ranges of a new cluster and writes its record. The data directory is made when missing
+// (mode 0700); one that holds what everynode did not make is refused. It fails when there is a cluster already, or
+// when no free range is left on this machine.
+func Create(dataDir string, o Options) (*Cluster, error) {
+	claimed, err := datadir.Claim(dataDir, datadir.Up)
+	if err != nil {
+		return nil, err
+	}
+	dir := claimed.Path
 	if _, err := os.Lstat(filepath.Join(dir, stateFile)); err == nil {
 		return nil, fmt.Errorf("data directory %s has a cluster already", dir)
 	}
@@ -155,7 +172,7 @@ func decode(raw []byte) (*Cluster, error) {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, fmt.Errorf("broken JSON: %w; %s", err, mend)
+		return nil, fmt.Errorf("%w JSON: %w; %s", ErrBroken, err, mend)
 	}
 	if head.Version > formatVersion {
 		return nil, fmt.Errorf("written by a newer everynode (format %d, this program knows up to %d): "+
@@ -163,10 +180,10 @@ func decode(raw []byte) (*Cluster, error) {
 	}
 	var c Cluster
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, fmt.Errorf("broken content: %w; %s", err, mend)
+		return nil, fmt.Errorf("%w content: %w; %s", ErrBroken, err, mend)
 	}
 	if err := c.validate(); err != nil {
-		return nil, fmt.Errorf("broken content: %w; %s", err, mend)
+		return nil, fmt.Errorf("%w content: %w; %s", ErrBroken, err, mend)
 	}
 	return &c, nil
 }
@@ -226,25 +243,6 @@ func resolveDir(dir string) (string, error) {
 		return "", fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	return real, nil
-}
-
-// makeDataDir makes the data directory where it is missing, and returns its resolved path.
-func makeDataDir(dataDir string) (string, error) {
-	abs, err := filepath.Abs(dataDir)
-	if err != nil {
-		return "", fmt.Errorf("data directory %s: %w", dataDir, err)
-	}
-	if err := checkDataDir(abs); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return "", fmt.Errorf("the data directory %s cannot be made: %w; choose another one with --data-dir", dataDir, err)
-	}
-	dir, err := resolveDir(abs)
-	if err != nil {
-		return "", err
-	}
-	return dir, checkDataDir(dir) // once more: a symbolic link may have led elsewhere
 }
 
 // writeFileAtomic replaces file (mode 0600) by way of a synced temporary file beside it.

@@ -214,16 +214,6 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestCheckDataDir(t *testing.T) {
-	for dir, want := range map[string]string{
-		"/var/lib/everynode": "", "/var/logs": "", "/srv/a": "",
-		"/var/log": "every node has to itself", "/var/log/everynode": "every node has to itself", "/run/netns/x": "every node has to itself",
-		"/run/everynode/abc": "after a reboot",
-	} {
-		checkError(t, checkDataDir(dir), want)
-	}
-}
-
 func TestMemberOf(t *testing.T) {
 	const membership = "9:pids:/everynode-0a1b2c/node-10/kubepods\n4:memory:/user:slice/x\n0::/\n"
 	for path, want := range map[string]bool{

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"everynode/internal/datadir"
 )
 
 const ipForward = "net/ipv4/ip_forward"
@@ -58,8 +60,8 @@ func withHostRecord(ctx context.Context, fn func(*hostRecord) error) error {
 	var release func() error
 	err := waitFor(ctx, func() (bool, error) {
 		var err error
-		release, err = Lock(lock)
-		if errors.As(err, new(*LockedError)) {
+		release, err = datadir.Lock(lock)
+		if errors.As(err, new(*datadir.LockedError)) {
 			return false, nil
 		}
 		return err == nil, err

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/datadir"
 )
 
 // bind is a path of a node's own that replaces a fixed path inside the node's mount namespace.
@@ -40,6 +42,9 @@ func (c *Cluster) binds(n Node) []bind {
 
 // makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.
 func (c *Cluster) makeSources(n Node) error {
+	if _, err := datadir.ClaimWithin(c.NodeDir(n.Name), datadir.Agent); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	for _, b := range c.binds(n) {
 		if b.file {
 			continue
@@ -133,20 +138,6 @@ func sameFile(a, b string) (bool, error) {
 	return os.SameFile(sa, sb), nil
 }
 
-// checkDataDir refuses a data directory that a node's binds would hide from the node itself.
-func checkDataDir(dir string) error {
-	for _, b := range new(Cluster).binds(Node{}) {
-		if below(dir, b.target) {
-			return fmt.Errorf("data directory %s is below %s, which every node has to itself: "+
-				"choose another one with --data-dir", dir, b.target)
-		}
-	}
-	if below(dir, hostRunDir) {
-		return fmt.Errorf("data directory %s is below %s, which is gone after a reboot: choose another one with --data-dir", dir, hostRunDir)
-	}
-	return nil
-}
-
 // unmountBelow unmounts everything at or below dir in this process's mount namespace.
 func unmountBelow(dir string) error {
 	mounts, err := mountsBelow(dir)
@@ -166,6 +157,26 @@ func unmountBelow(dir string) error {
 		return fmt.Errorf("still mounted below %s: %s; unmount them and try again", dir, strings.Join(left, ", "))
 	}
 	return nil
+}
+
+// UnmountData unmounts what is mounted inside the data directory, and returns where. What is on those disks stays. The
+// data directory itself may be a disk of its own.
+func (c *Cluster) UnmountData() ([]string, error) {
+	mounts, err := mountsBelow(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for _, m := range slices.Backward(mounts) {
+		if m == c.DataDir || !below(m, c.DataDir) {
+			continue
+		}
+		if err := unix.Unmount(m, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			return done, fmt.Errorf("unmount %s before its folder is deleted: %w; unmount it by hand, then try again", m, err)
+		}
+		done = append(done, m)
+	}
+	return done, nil
 }
 
 // mountsBelow lists the mount points at or below dir, in the order in which they were mounted.

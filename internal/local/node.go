@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/datadir"
 )
 
 // EnsureNode sets up a node of the record on this machine: directories, cgroups, namespaces, mounts and network. It
@@ -172,10 +174,11 @@ func (c *Cluster) purgeNode(name string, before []error) error {
 	if err := unmountBelow(dir); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("delete its directory: %w", err)
+	remove, err := datadir.Remove(c.DataDir)
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(remove.Tree(filepath.Join("nodes", name)), remove.Close())
 }
 
 // releasePins lets go of the node's namespaces. The kernel removes them, with all mounts and links inside, when no

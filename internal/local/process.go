@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/datadir"
 )
 
 // maxLogTail bounds how much of a failed process's log is searched for its error.
@@ -55,7 +57,7 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 		return fail(errors.Join(errors.New("this kernel has no pidfds: everynode needs Linux 5.3 or newer"), cmd.Process.Kill(), cmd.Wait()))
 	}
 	defer unix.Close(pidfd)
-	running := func() bool { got, ok := Running(p.LockFile); return ok && got == cmd.Process.Pid }
+	running := func() bool { got, ok := datadir.Running(p.LockFile); return ok && got == cmd.Process.Pid }
 	for !running() {
 		exited, err := pollExit(pidfd, pollEvery)
 		if err == nil && exited {
@@ -123,7 +125,7 @@ func lastError(log string, start int64) string {
 // Stop ends the process that holds lockFile: SIGTERM, and SIGKILL when it is still there after grace. It returns when
 // the process is gone; at once when none holds the lock. When ctx ends first, the process is left as it is.
 func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
-	pid, ok := Running(lockFile)
+	pid, ok := datadir.Running(lockFile)
 	if !ok {
 		return nil
 	}
@@ -136,7 +138,7 @@ func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
 	}
 	defer unix.Close(fd)
 	// Asked again now that the number is pinned to one process: it may have been given to another one in between.
-	if !holdsLock(pid, lockFile) {
+	if !datadir.Holds(pid, lockFile) {
 		return nil
 	}
 	if err := signalAndWait(ctx, fd, unix.SIGTERM, grace); errors.Is(err, errStillThere) {
@@ -180,7 +182,7 @@ func signalAndWait(ctx context.Context, pidfd int, sig unix.Signal, limit time.D
 // that stays, without touching it.
 func WaitExit(ctx context.Context, lockFile string) error {
 	return waitFor(ctx, func() (bool, error) {
-		_, ok := Running(lockFile)
+		_, ok := datadir.Running(lockFile)
 		return !ok, nil
 	})
 }

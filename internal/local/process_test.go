@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"everynode/internal/datadir"
 )
 
 const (
@@ -38,7 +40,7 @@ func child(mode string, args []string) error {
 	case "daemon", "stubborn": // LOCKFILE
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)
-		release, err := Lock(args[0])
+		release, err := datadir.Lock(args[0])
 		if err != nil {
 			return err
 		}
@@ -75,14 +77,14 @@ func TestSpawnAndStop(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 			defer cancel()
 			p := childProcess(t, mode, t.TempDir())
-			if _, ok := Running(p.LockFile); ok {
+			if _, ok := datadir.Running(p.LockFile); ok {
 				t.Error("runs before it was started")
 			}
 			pid, err := Spawn(ctx, p)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, ok := Running(p.LockFile); !ok || got != pid {
+			if got, ok := datadir.Running(p.LockFile); !ok || got != pid {
 				t.Errorf("Running = %d, %v; want %d", got, ok, pid)
 			}
 			if sid, err := syscall.Getpgid(pid); err != nil || sid != pid {
@@ -165,8 +167,8 @@ func TestRunningIgnoresStrangers(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if pid, ok := Running(file); ok || !Stopped(file) {
-			t.Errorf("%q: Running = %d, Stopped = %v", text, pid, Stopped(file))
+		if pid, ok := datadir.Running(file); ok || !datadir.Stopped(file) {
+			t.Errorf("%q: Running = %d, Stopped = %v", text, pid, datadir.Stopped(file))
 		}
 		if err := Stop(t.Context(), file, time.Second); err != nil {
 			t.Error(err)
@@ -176,56 +178,31 @@ func TestRunningIgnoresStrangers(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.lock")
-	if !Stopped(file) {
+	if !datadir.Stopped(file) {
 		t.Error("not Stopped, although nobody has ever locked the file")
 	}
-	release, err := Lock(file)
+	release, err := datadir.Lock(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var locked *LockedError
-	if _, err := Lock(file); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+	var locked *datadir.LockedError
+	if _, err := datadir.Lock(file); !errors.As(err, &locked) || locked.PID != os.Getpid() {
 		t.Errorf("the second Lock: %v; want a LockedError with this process's id", err)
 	}
-	if pid, ok := Running(file); !ok || pid != os.Getpid() || Stopped(file) {
-		t.Errorf("Running = %d, %v, Stopped = %v; want this process", pid, ok, Stopped(file))
+	if pid, ok := datadir.Running(file); !ok || pid != os.Getpid() || datadir.Stopped(file) {
+		t.Errorf("Running = %d, %v, Stopped = %v; want this process", pid, ok, datadir.Stopped(file))
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := Running(file); ok {
+	if _, ok := datadir.Running(file); ok {
 		t.Error("Running after release")
 	}
-	release, err = Lock(file)
+	release, err = datadir.Lock(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := release(); err != nil {
 		t.Error(err)
-	}
-}
-
-// A process that has ended and was not waited for has a folder in /proc, which only
-// root may look into, and holds nothing.
-func TestZombiesAreTold(t *testing.T) {
-	ended := exec.Command("true")
-	if err := ended.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := ended.Wait(); err != nil {
-			t.Error(err)
-		}
-	}()
-	limit := time.After(10 * time.Second)
-	for tick := time.NewTicker(time.Millisecond); !isZombie(ended.Process.Pid); {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatal("it has not ended, or is not told for a zombie")
-		}
-	}
-	if isZombie(os.Getpid()) {
-		t.Error("this process is told for a zombie")
 	}
 }

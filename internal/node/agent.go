@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
+	"everynode/internal/datadir"
 	"everynode/internal/registry"
 )
 
@@ -39,25 +40,24 @@ type agent struct {
 //
 // It returns an error early when the machine lacks something, another agent
 // uses the data directory, or the cluster does not let the node in.
-func Run(ctx context.Context, cfg Config) error {
+func Run(ctx context.Context, cfg Config) (err error) {
 	if err := checkSuperuser(); err != nil {
 		return err
 	}
-	cfg, err := cfg.complete()
-	if err != nil {
+	if cfg, err = cfg.complete(); err != nil {
 		return err
 	}
 	if err := checkJoinable(cfg); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w; choose another with --data-dir", err)
+	if _, err := datadir.Claim(cfg.DataDir, datadir.Agent); err != nil {
+		return err
 	}
-	lock, err := lockDataDir(cfg.DataDir)
+	unlock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { err = errors.Join(err, unlock()) }()
 	machine, err := preflight(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("this machine cannot be a node:\n%w", err)

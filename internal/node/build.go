@@ -128,18 +128,31 @@ func checkRoot(dir, output string) error {
 	if len(entries) == 0 {
 		return fmt.Errorf("root file system %s is empty", dir)
 	}
-	root, err := filepath.Abs(dir)
+	root, err := realPath(dir)
 	if err != nil {
 		return err
 	}
-	target, err := filepath.Abs(output)
+	folder, err := realPath(filepath.Dir(output))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it cannot be in a directory that is there
+	}
 	if err != nil {
 		return err
 	}
+	target := filepath.Join(folder, filepath.Base(output))
 	if strings.HasPrefix(target, strings.TrimSuffix(root, "/")+"/") {
 		return fmt.Errorf("output %s lies inside the root file system %s: it would hold itself", output, dir)
 	}
 	return nil
+}
+
+// realPath is absolute and free of symbolic links.
+func realPath(name string) (string, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
 }
 
 // imageOf wraps a layer file in an image with the configuration of opts.
@@ -241,8 +254,12 @@ func packLayer(w io.Writer, dir string, how Compression) error {
 
 // packTree writes what is below dir as a tar stream, in the order of the names.
 func packTree(w io.Writer, dir string) error {
+	dir, err := filepath.EvalSymlinks(dir) // a walk does not follow its root
+	if err != nil {
+		return err
+	}
 	archive := tar.NewWriter(w)
-	err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || file == dir {
 			return err
 		}
@@ -283,6 +300,9 @@ func packEntry(archive *tar.Writer, file, inside string, entry fs.DirEntry) erro
 		header.Name += "/"
 	}
 	header.ModTime = time.Unix(0, 0)
+	// All files become root's: a bit that lent a user's rights would lend root's.
+	const setuid, setgid = 0o4000, 0o2000
+	header.Mode &^= setuid | setgid
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}

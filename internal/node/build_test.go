@@ -273,3 +273,32 @@ func TestBuildImageRefuses(t *testing.T) {
 		t.Errorf("an archive was written all the same: %v", err)
 	}
 }
+
+// A folder that is named by a link is packed all the same, and no file of a user
+// becomes one that makes its caller root.
+func TestPackLayer(t *testing.T) {
+	dir := t.TempDir()
+	root, link := filepath.Join(dir, "rootfs"), filepath.Join(dir, "link")
+	agent := filepath.Join(root, "agent")
+	err := errors.Join(os.Mkdir(root, 0o755), os.WriteFile(agent, []byte("x"), 0o755), os.Chmod(agent, 0o755|os.ModeSetuid|os.ModeSetgid), os.Symlink(root, link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{root, link} {
+		var packed bytes.Buffer
+		if err := packTree(&packed, from); err != nil {
+			t.Fatal(err)
+		}
+		header, err := tar.NewReader(&packed).Next()
+		if err != nil {
+			t.Errorf("%s: %v", from, err)
+			continue
+		}
+		if header.Name != "agent" || header.Mode != 0o755 {
+			t.Errorf("%s: %s has the mode %o", from, header.Name, header.Mode)
+		}
+	}
+	if err := checkRoot(link, filepath.Join(root, "out.tar")); err == nil {
+		t.Error("an output inside the root file system was let pass, because that is named by a link")
+	}
+}

@@ -25,7 +25,8 @@ type Config struct {
 
 	ImageDirs []string // directories of image archives imported at start, besides RuntimeDir/images
 	Servers   []string // URLs of API servers, https://host:port; one that answers is enough
-	Token     string   // bootstrap token (id.secret); only needed until the node has joined
+	Token     string   // join token (id.secret@sha256:hash of the CA); only needed until the node has joined
+	Rejoin    bool     // the token may lead to a cluster with another CA than the one that the node has joined
 	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string
 

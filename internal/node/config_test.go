@@ -156,12 +156,16 @@ func TestLockDataDir(t *testing.T) {
 	if _, err := lockDataDir(dir); err == nil || !strings.Contains(err.Error(), "another agent (process ") {
 		t.Errorf("second lock: %v, want an error that names the holder", err)
 	}
-	first.Close()
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
 	again, err := lockDataDir(dir)
 	if err != nil {
 		t.Fatalf("lock after the holder is gone: %v", err)
 	}
-	again.Close()
+	if err := again(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestPrepareCgroupV1(t *testing.T) {

@@ -4,15 +4,22 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	certv1 "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/cert"
 )
 
 // join makes sure that the kubelet can start: with the node's own credentials,
@@ -31,8 +38,14 @@ func join(ctx context.Context, cfg Config) error {
 		return perr
 	}
 	cfg.Log.Info("joining the cluster", "servers", cfg.hosts, "token", token.id+".***", "because", err)
+	if token.authority == "" && !cfg.Local {
+		cfg.Log.Warn("the token does not name the cluster's authority: whoever knows the token can pose as the cluster to this machine; " + newToken)
+	}
 	ca, err := newDiscovery("", token, cfg.Log).any(ctx, cfg.hosts)
 	if err != nil {
+		return err
+	}
+	if err := sameCluster(cfg, ca); err != nil {
 		return err
 	}
 	bootstrap, err := bootstrapKubeconfig(cfg.api, ca, token)
@@ -46,6 +59,31 @@ func join(ctx context.Context, cfg Config) error {
 		return err
 	}
 	return writeFile(cfg.bootstrapKubeconfig(), bootstrap)
+}
+
+// sameCluster refuses to take a machine from the cluster that it has joined to
+// one with another CA (PEM), unless that is wanted. That the other one knows the
+// token proves little: every machine that was given it does.
+func sameCluster(cfg Config, ca []byte) error {
+	known, err := cfg.knownCA()
+	if err != nil || cfg.Rejoin || known == nil {
+		return err
+	}
+	ours, err := cert.ParseCertsPEM(known)
+	if err != nil {
+		return fmt.Errorf("read the CA of the cluster that this machine has joined (%s): %w; to join with the token as a new machine: --rejoin", cfg.caFile(), err)
+	}
+	theirs, err := cert.ParseCertsPEM(ca)
+	if err != nil {
+		return fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	for _, c := range theirs {
+		if !slices.ContainsFunc(ours, c.Equal) {
+			return fmt.Errorf("this machine has joined a cluster, and the one at %s is another, or somebody poses as it: their authorities differ; "+
+				"check --server, or, to leave the old cluster for that one, add --rejoin", strings.Join(cfg.Servers, ", "))
+		}
+	}
+	return nil
 }
 
 // checkJoinable finds out what the join would fail for on this side, before
@@ -151,10 +189,24 @@ func forgetCredentials(cfg Config) error {
 	if err := os.Remove(cfg.kubeconfig()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the node's old credentials: %w", err)
 	}
-	if err := os.RemoveAll(cfg.path("pki")); err != nil {
-		return fmt.Errorf("remove the node's old certificates: %w", err)
+	for _, pattern := range kubeletFiles() {
+		files, err := filepath.Glob(cfg.path("pki", pattern))
+		if err != nil {
+			return fmt.Errorf("look for the node's old certificates: %w", err)
+		}
+		for _, file := range files {
+			if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("remove the node's old certificates: %w", err)
+			}
+		}
 	}
 	return nil
+}
+
+// kubeletFiles are the files that a kubelet keeps below pki/. They are deleted
+// by their names: what else is there is not the kubelet's.
+func kubeletFiles() []string {
+	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", "kubelet-client.key.tmp", "kubelet.crt", "kubelet.key"}
 }
 
 // knownCA returns the CA (PEM) of the cluster that the node has joined; nil
@@ -180,17 +232,76 @@ func dropBootstrap(cfg Config) error {
 // waitForCredentials returns once the kubelet has its certificate, and removes
 // the bootstrap credentials then.
 func waitForCredentials(ctx context.Context, cfg Config) error {
-	logged := time.Now()
-	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(context.Context) (bool, error) {
+	said := ""
+	look := time.NewTicker(heldEvery)
+	defer look.Stop()
+	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		err := credentialsUsable(cfg.kubeconfig(), time.Now())
-		if err != nil && time.Since(logged) > 15*time.Second {
-			logged = time.Now()
-			cfg.Log.Warn("the kubelet has no certificate yet; if its request waits for approval, see: everynode kubectl get csr", "err", err)
+		if err == nil {
+			return true, nil
 		}
-		return err == nil, nil
+		select {
+		case <-look.C:
+			if why := heldBecause(ctx, cfg, err); why != said {
+				said = why
+				cfg.Log.Warn("the kubelet has no certificate yet; if its request waits for approval, see: everynode kubectl get csr", "because", why)
+			}
+		default:
+		}
+		return false, nil
 	})
 	if err != nil {
 		return err
 	}
 	return dropBootstrap(cfg)
+}
+
+// heldEvery is how often a machine that waits for its certificate asks why.
+const heldEvery = 3 * time.Second
+
+// heldBecause is what the cluster says about this machine's request, or else why
+// its credentials cannot be used.
+func heldBecause(ctx context.Context, cfg Config, unusable error) string {
+	config, err := clientcmd.BuildConfigFromFlags("", cfg.bootstrapKubeconfig())
+	if err != nil {
+		return unusable.Error() // it has none any more: the kubelet is about to use its own
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(ctx, heldEvery)
+	defer cancel()
+	list, err := client.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{
+		FieldSelector: "spec.signerName=" + certv1.KubeAPIServerClientKubeletSignerName,
+	})
+	if err != nil {
+		return fmt.Sprintf("%v; ask about its request: %v", unusable, err)
+	}
+	return reasonOf(list.Items, cfg, unusable)
+}
+
+// reasonOf finds the newest request for this machine that was not approved, and
+// what is said of it.
+func reasonOf(list []certv1.CertificateSigningRequest, cfg Config, unusable error) string {
+	reason, newest := unusable.Error(), time.Time{}
+	for _, csr := range list {
+		if csr.CreationTimestamp.Time.Before(newest) || !asksFor(csr, cfg.Name) {
+			continue
+		}
+		for _, c := range csr.Status.Conditions {
+			reason, newest = c.Message, csr.CreationTimestamp.Time
+		}
+	}
+	return reason
+}
+
+// asksFor reports whether a request is for the certificate of a node.
+func asksFor(csr certv1.CertificateSigningRequest, node string) bool {
+	block, _ := pem.Decode(csr.Spec.Request)
+	if block == nil {
+		return false
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	return err == nil && request.Subject.CommonName == "system:node:"+node
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"everynode/internal/datadir"
 )
 
 // writeFile replaces a file in one step, so that a reader, or a restart after a
@@ -26,6 +28,9 @@ func writeFile(name string, data []byte) error {
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), name)
+	}
+	if err == nil {
+		err = datadir.Sync(filepath.Dir(name))
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,15 +30,42 @@ import (
 // newToken tells how to get a token that works; errors about tokens end with it.
 const newToken = "make a new one on the control plane's machine with: everynode token create"
 
-// bootstrapToken is a join token taken apart. Only its ID may be shown.
-type bootstrapToken struct{ id, secret string }
+// bootstrapToken is a join token taken apart. Only its ID and authority may be
+// shown.
+type bootstrapToken struct {
+	id, secret string
+	authority  string // sha256:HEX of the CA's public key; "" when the token names none
+}
 
+// parseToken reads id.secret, or id.secret@sha256:HEX.
 func parseToken(s string) (bootstrapToken, error) {
-	if !bootstraputil.IsValidBootstrapToken(s) {
-		return bootstrapToken{}, fmt.Errorf("the token is malformed: a token has 6 characters, a dot and 16 characters (a-z, 0-9), this one has %d in all; check it, or %s", len(s), newToken)
+	text, authority, pinned := strings.Cut(s, "@")
+	if !bootstraputil.IsValidBootstrapToken(text) {
+		return bootstrapToken{}, fmt.Errorf("the token is malformed: a token has 6 characters, a dot and 16 characters (a-z, 0-9), this one has %d in all; check it, or %s", len(text), newToken)
 	}
-	id, secret, _ := strings.Cut(s, ".")
-	return bootstrapToken{id: id, secret: secret}, nil
+	if sum, isSum := strings.CutPrefix(authority, "sha256:"); pinned && (!isSum || len(sum) != 2*sha256.Size || strings.Trim(sum, "0123456789abcdef") != "") {
+		return bootstrapToken{}, fmt.Errorf("the token is malformed: what follows its @ is not the hash of an authority (sha256: and 64 hex digits); copy all of it, or %s", newToken)
+	}
+	id, secret, _ := strings.Cut(text, ".")
+	return bootstrapToken{id: id, secret: secret, authority: authority}, nil
+}
+
+// checkAuthority refuses a CA (PEM) that the token does not name.
+func (t bootstrapToken) checkAuthority(ca []byte, server string) error {
+	if t.authority == "" {
+		return nil
+	}
+	certs, err := cert.ParseCertsPEM(ca)
+	if err != nil {
+		return err
+	}
+	for _, c := range certs {
+		if sum := sha256.Sum256(c.RawSubjectPublicKeyInfo); t.authority != "sha256:"+hex.EncodeToString(sum[:]) {
+			return fmt.Errorf("the authority of the cluster at %s is sha256:%x, and the token %s.*** names %s: somebody else answers at that address, or the token is of another cluster; check the address (--server), or %s",
+				server, sum, t.id, t.authority, newToken)
+		}
+	}
+	return nil
 }
 
 // discovery finds out, with nothing but a token, which CA the cluster has, the
@@ -170,6 +199,9 @@ func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
 	ca, err := caOf(kubeconfig)
 	if err != nil {
 		return nil, permanent{fmt.Errorf("read the cluster's CA from what %s says: %w", d.server, err)}
+	}
+	if err := d.token.checkAuthority(ca, d.server); err != nil {
+		return nil, permanent{err}
 	}
 	return ca, nil
 }

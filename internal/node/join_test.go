@@ -6,11 +6,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -18,11 +22,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -160,6 +166,8 @@ func TestDiscovery(t *testing.T) {
 		wantErr []string // parts of the error; none is success
 	}{
 		{name: "good", token: goodToken, serving: ca},
+		{name: "the authority that the token names", token: pinned(ca), serving: ca},
+		{name: "another authority than the token names", token: pinned(other), serving: ca, wantErr: []string{"the token abcdef.*** names sha256:", "somebody else answers at that address"}},
 		{name: "unknown token", token: "ffffff.0123456789abcdef", serving: ca, wantErr: []string{"does not know the token ffffff.***", "everynode token create"}},
 		{name: "wrong secret", token: "abcdef.fedcba9876543210", serving: ca, wantErr: []string{"secret part of the token abcdef.***", "everynode token create"}},
 		{name: "changed cluster-info", token: goodToken, serving: ca, wantErr: []string{"secret part"},
@@ -196,7 +204,7 @@ func TestDiscovery(t *testing.T) {
 					t.Errorf("error %q lacks %q", err, part)
 				}
 			}
-			if _, secret, _ := strings.Cut(tt.token, "."); strings.Contains(err.Error(), secret) {
+			if _, secret, _ := strings.Cut(tt.token[:len(goodToken)], "."); strings.Contains(err.Error(), secret) {
 				t.Errorf("error %q shows the secret", err)
 			}
 		})
@@ -303,7 +311,9 @@ func TestDiscoveryWaitsForSignature(t *testing.T) {
 }
 
 func TestParseToken(t *testing.T) {
-	for _, bad := range []string{"", "abcdef", "abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", goodToken + "\n", goodToken + "0"} {
+	const sum = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, bad := range []string{"", "abcdef", "abcdef.0123456789abcde", "ABCDEF.0123456789abcdef", goodToken + "\n", goodToken + "0",
+		goodToken + "@", goodToken + "@sha256:", goodToken + "@sha256:" + sum[1:], goodToken + "@md5:" + sum, goodToken + "@sha256:X" + sum[1:]} {
 		_, err := parseToken(bad)
 		if err == nil || !strings.Contains(err.Error(), "malformed") || !strings.Contains(err.Error(), "everynode token create") {
 			t.Errorf("parseToken(%q): %v", bad, err)
@@ -311,6 +321,9 @@ func TestParseToken(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "0123456789") {
 			t.Errorf("error %q shows the secret", err)
 		}
+	}
+	if got, err := parseToken(goodToken + "@sha256:" + sum); err != nil || got != (bootstrapToken{"abcdef", goodSecret, "sha256:" + sum}) {
+		t.Errorf("with the hash of an authority: %+v, %v", got, err)
 	}
 }
 
@@ -409,23 +422,126 @@ func TestJoinKeepsCredentials(t *testing.T) {
 	}
 }
 
-// Credentials of another cluster are replaced if there is a token, and kept if not.
+// pinned is the good token with the hash of an authority.
+func pinned(a authority) string {
+	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+	return goodToken + "@sha256:" + hex.EncodeToString(sum[:])
+}
+
+// A machine that has joined one cluster is taken by another only when it is told
+// to, although that one knows the token.
 func TestJoinAnotherCluster(t *testing.T) {
-	ca := newAuthority(t)
+	ca, old := newAuthority(t), newAuthority(t)
 	server := newFakeServer(t, ca, ca)
 	cfg := joinConfig(t, server)
-	writeCredentials(t, cfg, newAuthority(t), time.Now().Add(time.Hour))
-	if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "of another cluster") {
-		t.Errorf("without a token: %v", err)
+	writeCredentials(t, cfg, old, time.Now().Add(time.Hour))
+	if err := writeFile(cfg.caFile(), old.pem); err != nil {
+		t.Fatal(err)
 	}
+	refused := func(what, want string) {
+		t.Helper()
+		if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+		if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, old.pem) {
+			t.Errorf("%s: the CA that was known is gone (%v)", what, err)
+		}
+	}
+	refused("without a token", "of another cluster")
+	cfg.Token = goodToken
+	refused("with a token", "add --rejoin")
+	cfg.Token = pinned(ca)
+	refused("with a token that names the other authority", "add --rejoin")
 	if _, err := os.Stat(cfg.kubeconfig()); err != nil {
 		t.Errorf("credentials were removed by a join that failed: %v", err)
 	}
+	if err := os.Remove(cfg.kubeconfig()); err != nil {
+		t.Fatal(err)
+	}
+	refused("without credentials, but with a known CA", "add --rejoin")
+	cfg.Token, cfg.Rejoin = pinned(old), true
+	refused("with --rejoin, and a token of the old cluster", "names sha256:")
 	cfg.Token = goodToken
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
+	if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, ca.pem) {
+		t.Errorf("the CA after a join is not the cluster's (%v)", err)
+	}
+}
+
+// Credentials that ran out are replaced in the same cluster.
+func TestJoinSameClusterAgain(t *testing.T) {
+	ca := newAuthority(t)
+	server := newFakeServer(t, ca, ca)
+	cfg := joinConfig(t, server)
+	writeCredentials(t, cfg, ca, time.Now().Add(-time.Minute))
+	if err := writeFile(cfg.caFile(), ca.pem); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Token = pinned(ca)
+	if err := join(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(cfg.kubeconfig()); !os.IsNotExist(err) {
-		t.Errorf("the other cluster's credentials are still there (%v)", err)
+		t.Errorf("the old credentials are still there (%v)", err)
+	}
+}
+
+// What is forgotten is the kubelet's: nothing else that lies beside it.
+func TestForgetCredentials(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir()}
+	for _, name := range []string{"pki/kubelet-client-current.pem", "pki/kubelet-client-2026-01-01-00-00-00.pem", "pki/kubelet-server-current.pem",
+		"pki/kubelet-client.key.tmp", "kubelet.kubeconfig", "pki/ca.key", "pki/ca.crt", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"} {
+		if err := writeFile(cfg.path(name), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := forgetCredentials(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var left []string
+	err := filepath.WalkDir(cfg.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, strings.TrimPrefix(path, cfg.DataDir+"/"))
+		}
+		return err
+	})
+	if want := []string{"pki/ca.crt", "pki/ca.key", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left %q (%v), want %q", left, err, want)
+	}
+}
+
+// A machine that waits for its certificate says what the cluster says about the
+// newest of its requests.
+func TestReasonOf(t *testing.T) {
+	unusable := errors.New("it has not joined yet")
+	csr := func(node string, minute int, conditions ...string) certv1.CertificateSigningRequest {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:" + node}}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := certv1.CertificateSigningRequest{}
+		c.CreationTimestamp = metav1.NewTime(time.Unix(int64(minute)*60, 0))
+		c.Spec.Request = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+		for _, message := range conditions {
+			c.Status.Conditions = append(c.Status.Conditions, certv1.CertificateSigningRequestCondition{Message: message})
+		}
+		return c
+	}
+	list := []certv1.CertificateSigningRequest{csr("node-1", 2, "newer"), csr("node-1", 1, "older"), csr("node-2", 3, "another's"), csr("node-1", 4)}
+	for _, test := range []struct {
+		list []certv1.CertificateSigningRequest
+		want string
+	}{{list, "newer"}, {list[1:], "older"}, {list[2:], unusable.Error()}, {nil, unusable.Error()}} {
+		if got := reasonOf(test.list, Config{Name: "node-1"}, unusable); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }

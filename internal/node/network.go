@@ -24,9 +24,10 @@ const repairEvery = 30 * time.Second
 
 // peer is what the pod network has to know about a node.
 type peer struct {
-	name string
-	pods netip.Prefix // zero until the controllers have allocated one
-	addr netip.Addr   // InternalIP; zero until the kubelet has reported one
+	name    string
+	created time.Time    // by the API server's clock
+	pods    netip.Prefix // zero until the controllers have allocated one
+	addr    netip.Addr   // InternalIP; zero until the kubelet has reported one
 }
 
 // network keeps the pod network of one node in line with the cluster's Nodes.
@@ -37,6 +38,11 @@ type network struct {
 	foreign   bool   // the runtime is not ours: a pod network that is there already stays
 	log       *slog.Logger
 	rules     *masquerade
+
+	bounds    bounds
+	machines  func() []netip.Addr // for bounds
+	refused   map[string]string   // by node: why its pod range was not taken
+	unbounded bool                // it was said that the server does not tell the bounds
 
 	registered func() // called once, when our own Node is there
 }
@@ -54,6 +60,7 @@ func newNetwork(cfg Config, registered func()) (*network, error) {
 	return &network{
 		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.path("cni", "ipam"),
 		foreign: cfg.ContainerRuntimeEndpoint != "", log: cfg.Log, rules: rules, registered: registered,
+		machines: cfg.machineAddresses,
 	}, nil
 }
 
@@ -91,7 +98,8 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 		if err != nil {
 			return fmt.Errorf("list the nodes: %w", err)
 		}
-		n.sync(ctx, peersOf(list))
+		n.learnBounds(ctx, client)
+		n.sync(ctx, n.admit(peersOf(list)))
 	}
 }
 
@@ -102,7 +110,7 @@ func stripNode(obj any) (any, error) {
 		return obj, nil
 	}
 	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion},
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, CreationTimestamp: node.CreationTimestamp},
 		Spec:       corev1.NodeSpec{PodCIDR: node.Spec.PodCIDR, PodCIDRs: node.Spec.PodCIDRs},
 		Status:     corev1.NodeStatus{Addresses: node.Status.Addresses},
 	}, nil
@@ -112,7 +120,7 @@ func stripNode(obj any) (any, error) {
 func peersOf(nodes []*corev1.Node) []peer {
 	var peers []peer
 	for _, node := range nodes {
-		p := peer{name: node.Name}
+		p := peer{name: node.Name, created: node.CreationTimestamp.Time}
 		for _, cidr := range append(node.Spec.PodCIDRs, node.Spec.PodCIDR) {
 			if prefix, err := netip.ParsePrefix(cidr); err == nil && prefix.Addr().Is4() && !p.pods.IsValid() {
 				p.pods = prefix.Masked()

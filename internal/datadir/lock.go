@@ -1,4 +1,4 @@
-package local
+package datadir
 
 import (
 	"errors"
@@ -98,7 +98,7 @@ func pidIn(file string) int {
 // disturbs a process that is about to.
 func Running(lockFile string) (pid int, ok bool) {
 	pid = pidIn(lockFile)
-	if pid == 0 || !holdsLock(pid, lockFile) {
+	if pid == 0 || !Holds(pid, lockFile) {
 		return 0, false
 	}
 	return pid, true
@@ -117,7 +117,7 @@ func Stopped(lockFile string) bool {
 	if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err != nil {
 		return errors.Is(err, os.ErrNotExist) || isZombie(pid)
 	}
-	return !holdsLock(pid, lockFile)
+	return !Holds(pid, lockFile)
 }
 
 // isZombie reports whether the process has ended and only waits to be noticed. It holds nothing any more, and is
@@ -131,8 +131,8 @@ func isZombie(pid int) bool {
 	return err == nil && stat.State == "Z"
 }
 
-// holdsLock reports whether the process has a flock on file.
-func holdsLock(pid int, file string) bool {
+// Holds reports whether the process has a flock on file.
+func Holds(pid int, file string) bool {
 	want, err := os.Stat(file)
 	if err != nil {
 		return false

@@ -1,0 +1,96 @@
+package controlplane
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/kubernetes"
+)
+
+// What each server's policy says of it, and the label by which they are found.
+const (
+	serverPolicyLabel   = "everynode.io/server"
+	machineAnnotation   = "everynode.io/machine"
+	addressesAnnotation = "everynode.io/addresses"
+)
+
+//go:embed admission.yaml
+var admissionManifest []byte
+
+// admissionPolicies are what nodes may not decide for others, for the ranges of
+// this cluster and the addresses of this server.
+func (s *settings) admissionPolicies() ([]*unstructured.Unstructured, error) {
+	addresses, err := s.ownAddresses()
+	if err != nil {
+		return nil, err
+	}
+	text := strings.NewReplacer("$(podCIDR)", s.podRange.String(), "$(serviceCIDR)", s.serviceRange.String(),
+		"$(machine)", machineName(), "$(addresses)", strings.Join(addresses, " ")).Replace(string(admissionManifest))
+	return decodeManifest([]byte(text))
+}
+
+// ownAddresses are the addresses and names, in lower case, at which others reach
+// this server and no other machine.
+func (s *settings) ownAddresses() ([]string, error) {
+	names, err := s.servingNames()
+	if err != nil {
+		return nil, err
+	}
+	var own []string
+	for _, ip := range names.IPs {
+		if addr, ok := netip.AddrFromSlice(ip); ok && !addr.IsLoopback() && addr != s.firstServiceIP() {
+			own = append(own, addr.String())
+		}
+	}
+	for _, name := range names.DNSNames {
+		if first, _, _ := strings.Cut(name, "."); first != "kubernetes" && first != "localhost" && len(validation.IsDNS1123Subdomain(strings.ToLower(name))) == 0 {
+			own = append(own, strings.ToLower(name))
+		}
+	}
+	slices.Sort(own)
+	return slices.Compact(own), nil
+}
+
+// machineName is the name that a node on this machine has unless it is given
+// another.
+func machineName() string {
+	name, err := os.Hostname()
+	if name = strings.ToLower(name); err != nil || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return "server"
+	}
+	return name
+}
+
+// serverAddresses maps each server's machine to its addresses and names.
+type serverAddresses map[string][]string
+
+// ownerOf returns the machine of the server that has an address; "" if none has.
+func (s serverAddresses) ownerOf(address string) string {
+	for machine, addresses := range s {
+		if slices.Contains(addresses, strings.ToLower(address)) {
+			return machine
+		}
+	}
+	return ""
+}
+
+// readServerAddresses reads what the servers of the cluster have published.
+func readServerAddresses(ctx context.Context, client kubernetes.Interface) (serverAddresses, error) {
+	list, err := client.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{LabelSelector: serverPolicyLabel + "=true"})
+	if err != nil {
+		return nil, fmt.Errorf("read the addresses of the servers: %w", err)
+	}
+	servers := serverAddresses{}
+	for _, policy := range list.Items {
+		servers[policy.Annotations[machineAnnotation]] = strings.Fields(policy.Annotations[addressesAnnotation])
+	}
+	return servers, nil
+}

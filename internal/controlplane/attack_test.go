@@ -1,0 +1,150 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	certv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// askToJoin asks for a node's client certificate.
+func askToJoin(t *testing.T, c kubernetes.Interface, node string) (csr string) {
+	t.Helper()
+	subject := pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
+	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}
+	csr, _ = requestCertificate(t, c, certv1.KubeAPIServerClientKubeletSignerName, subject, usages, nil, nil)
+	return csr
+}
+
+// wantHeld waits until a request waits, and says why.
+func wantHeld(t *testing.T, admin kubernetes.Interface, csr, because string) {
+	t.Helper()
+	eventually(t, "the request is held because "+because, func(ctx context.Context) (bool, error) {
+		got, err := admin.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
+		if err != nil || len(got.Status.Conditions) == 0 {
+			return false, err
+		}
+		if c := got.Status.Conditions[0]; c.Type != certificateHeld || !strings.Contains(c.Message, because) || len(got.Status.Certificate) > 0 {
+			return false, fmt.Errorf("%s: %s", c.Type, c.Message)
+		}
+		return true, nil
+	})
+}
+
+func wantIssued(t *testing.T, admin kubernetes.Interface, csr string) {
+	t.Helper()
+	eventually(t, "the certificate is issued", func(ctx context.Context) (bool, error) {
+		got, err := admin.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
+		return err == nil && len(got.Status.Certificate) > 0, err
+	})
+}
+
+// checkJoinAgain wants to become node-1, which exists.
+func checkJoinAgain(t *testing.T, admin, bootstrap kubernetes.Interface) {
+	csr := askToJoin(t, bootstrap, "node-1")
+	wantHeld(t, admin, csr, "node node-1 exists already")
+}
+
+// checkTokenUses joins with a token for one machine, and with one for a name.
+func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config) {
+	with := func(spec TokenSpec) kubernetes.Interface {
+		spec.TTL = time.Hour
+		token, err := CreateToken(t.Context(), admin, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := rest.CopyConfig(base)
+		config.BearerToken = token.String()
+		c := client(t, config)
+		eventually(t, "the token gives access", func(context.Context) (bool, error) {
+			_, err := c.Discovery().ServerVersion()
+			return err == nil, nil
+		})
+		return c
+	}
+	once := with(TokenSpec{Uses: 1})
+	wantIssued(t, admin, askToJoin(t, once, "once-1"))
+	wantHeld(t, admin, askToJoin(t, once, "once-2"), "good for 1 uses, and all are spent")
+	named := with(TokenSpec{Nodes: []string{"node-1"}, Uses: 1})
+	wantHeld(t, admin, askToJoin(t, named, "other"), "for node node-1 only")
+	wantIssued(t, admin, askToJoin(t, named, "node-1"))
+}
+
+// checkOtherNodes tries, as node-1 and as a node that is to be made, to take what
+// is not theirs.
+func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, base *rest.Config) {
+	evil := rest.CopyConfig(base)
+	evil.CertData, evil.KeyData = joinCertificate(t, bootstrap, "evil")
+	as := client(t, evil)
+	refused := func(what string, err error, because string) {
+		t.Helper()
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), because) {
+			t.Errorf("%s: %v, want a refusal with %q", what, err, because)
+		}
+	}
+	create := func(spec corev1.NodeSpec, addresses ...string) error {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil"}, Spec: spec}
+		for _, a := range addresses {
+			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+		}
+		_, err := as.CoreV1().Nodes().Create(t.Context(), n, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	eventually(t, "the policies are in force", func(context.Context) (bool, error) {
+		return apierrors.IsForbidden(create(corev1.NodeSpec{PodCIDR: "0.0.0.0/1", PodCIDRs: []string{"0.0.0.0/1"}})), nil
+	})
+	for _, cidr := range []string{"0.0.0.0/1", "192.0.2.10/32", "198.18.0.0/16", "198.18.1.0/25"} {
+		refused("to create a Node with the pods "+cidr, create(corev1.NodeSpec{PodCIDR: cidr, PodCIDRs: []string{cidr}}), "may not choose its pod range")
+	}
+	if err := create(corev1.NodeSpec{}, "192.0.2.9"); err != nil {
+		t.Error("an honest Node cannot be created:", err)
+	}
+	refused("an address of node-1", create(corev1.NodeSpec{}, "192.0.2.1"), "belongs to node node-1")
+	refused("the name of node-1", create(corev1.NodeSpec{}, "NODE-1"), "belongs to node node-1")
+	refused("the address of a service", create(corev1.NodeSpec{}, "198.19.0.1"), "in the ranges of pods or services")
+	refused("the address of a pod", create(corev1.NodeSpec{}, "198.18.0.7"), "in the ranges of pods or services")
+	refused("everybody's address", create(corev1.NodeSpec{}, "127.0.0.1"), "every machine's")
+	refused("a wildcard", create(corev1.NodeSpec{}, "*.default.svc"), "neither an IP address nor a name")
+	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
+	refused("the server's name", create(corev1.NodeSpec{}, "API.example.test"), "an address of the server on "+machineName())
+
+	if _, err := as.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	report := func(c kubernetes.Interface, name string, kind corev1.NodeAddressType, address string) error {
+		patch, err := json.Marshal(map[string]any{"status": map[string]any{"addresses": []corev1.NodeAddress{{Type: kind, Address: address}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.CoreV1().Nodes().PatchStatus(t.Context(), name, patch)
+		return err
+	}
+	refused("to report node-1's address", report(as, "evil", corev1.NodeExternalIP, "192.0.2.1"), "belongs to node node-1")
+	refused("to change an address to another's", report(node, "node-1", corev1.NodeInternalIP, "198.19.0.1"), "in the ranges of pods or services")
+	patchSpec := func(c kubernetes.Interface, name, spec string) error {
+		_, err := c.CoreV1().Nodes().Patch(t.Context(), name, "application/strategic-merge-patch+json", []byte(`{"spec":`+spec+`}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	// It has no range yet, or one that cannot be changed anyway: either is refused.
+	if err := patchSpec(as, "evil", `{"podCIDR":"192.0.2.10/32","podCIDRs":["192.0.2.10/32"]}`); err == nil {
+		t.Error("a node chose its pod range after its Node was made")
+	}
+	if err := patchSpec(node, "node-1", `{"unschedulable":true}`); err != nil {
+		t.Error("a node cannot change what is its own:", err)
+	}
+	subject := pkix.Name{CommonName: "system:node:evil", Organization: []string{"system:nodes"}}
+	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}
+	csr, _ := requestCertificate(t, as, certv1.KubeletServingSignerName, subject, usages, nil, []net.IP{net.ParseIP("192.0.2.1")})
+	wantHeld(t, admin, csr, "192.0.2.1 belongs to node node-1")
+}

@@ -1,0 +1,93 @@
+package controlplane
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	certutil "k8s.io/client-go/util/cert"
+)
+
+// The serving certificates of kubelets come from an authority of their own, which
+// only API servers trust, and for kubelets only: a node that has one for a name
+// or an address that is not its own cannot pose as the API server to anybody.
+//
+// Its key follows from the key of the cluster's CA. So the servers of a cluster
+// have the same one, and so does a cluster that is restored, without one more file
+// to copy.
+const (
+	kubeletCA   = "kubelet-ca"
+	kubeletCACN = "everynode-kubelet-ca"
+	// kubeletAuthorities is the file below pki/ with what API servers trust for
+	// kubelets.
+	kubeletAuthorities = "kubelet-authorities.crt"
+	// softRotation is how long certificates that the cluster's CA has signed for
+	// kubelets, before there was this authority, can still be in use.
+	softRotation = leafLife + 24*time.Hour
+)
+
+// ensureKubeletAuthority loads or makes the authority of kubelets, and writes what
+// API servers trust.
+func ensureKubeletAuthority(dir string, ca *authority, now time.Time) (*authority, error) {
+	key, err := kubeletAuthorityKey(ca)
+	if err != nil {
+		return nil, err
+	}
+	a, err := loadPair(pairPaths(dir, kubeletCA))
+	if err != nil || !key.PublicKey.Equal(a.key.Public()) || now.After(a.cert.NotAfter) {
+		cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: kubeletCACN, NotBefore: now.Add(-clockSkew)}, key)
+		if err != nil {
+			return nil, fmt.Errorf("make the certificate authority of kubelets: %w", err)
+		}
+		if err := writePair(dir, kubeletCA, cert, key); err != nil {
+			return nil, err
+		}
+		a = &authority{cert, key}
+	}
+	trusted := []*x509.Certificate{a.cert}
+	if late := a.cert.NotBefore.Sub(ca.cert.NotBefore); late > time.Hour && now.Before(a.cert.NotBefore.Add(softRotation)) {
+		trusted = append(trusted, ca.cert) // the cluster is older than this authority
+	}
+	data, err := certutil.EncodeCertificates(trusted...)
+	if err != nil {
+		return nil, fmt.Errorf("encode the authorities of kubelets: %w", err)
+	}
+	return a, writeIfChanged(filepath.Join(dir, kubeletAuthorities), data)
+}
+
+// kubeletAuthorityKey derives the key, as in FIPS 186-5, A.2.1.
+func kubeletAuthorityKey(ca *authority) (*ecdsa.PrivateKey, error) {
+	secret, err := x509.MarshalPKCS8PrivateKey(ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
+	}
+	const extra = 8 // bytes beyond the size of a key, against bias
+	seed, err := hkdf.Key(sha256.New, secret, nil, "everynode: authority of kubelet serving certificates, 1", 32+extra)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
+	}
+	n := new(big.Int).Sub(elliptic.P256().Params().N, big.NewInt(1))
+	d := new(big.Int).Mod(new(big.Int).SetBytes(seed), n)
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d.Add(d, big.NewInt(1)).FillBytes(make([]byte, 32)))
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
+	}
+	return key, nil
+}
+
+// writeIfChanged is writeFile, unless the file says so already: a disk that is
+// full does not matter then.
+func writeIfChanged(path string, data []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return writeFile(path, data)
+}

@@ -1,0 +1,245 @@
+// Package datadir decides whether a directory is everynode's own, and deletes nothing in it that is not. A directory
+// is ours when it was missing or empty as we took it: then it carries our mark, and what lies in it under the names of
+// our layout was made by us.
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind says who keeps its data in a directory.
+type Kind string
+
+const (
+	// Up is a cluster of one machine: `everynode up`, and the control plane that it starts.
+	Up Kind = "up"
+	// Server is a control plane alone.
+	Server Kind = "server"
+	// Agent is one node.
+	Agent Kind = "agent"
+)
+
+// who names the owner of a directory in messages.
+func (k Kind) who() string {
+	return map[Kind]string{Up: "a cluster of `everynode up`", Server: "an everynode server", Agent: "an everynode agent"}[k]
+}
+
+// takes reports whether k may use a directory that was marked by another.
+func (k Kind) takes(marked Kind) bool {
+	return k == marked || k == Server && marked == Up || k == Up && marked == Server
+}
+
+// Dir is a data directory that carries our mark.
+type Dir struct {
+	// Path is absolute and free of symbolic links.
+	Path string
+
+	mark   mark
+	made   []string // directories that Claim made, parents first
+	marked bool     // Claim wrote the mark
+}
+
+// Claim makes dir the data directory of kind, or finds that it is already. It makes what is missing (mode 0700), and
+// changes neither mode nor owner of what is there. The error says why dir is not ours to use, and what to do; nothing
+// is left behind then. Directories that releases without a mark have made are taken over.
+func Claim(dir string, kind Kind) (*Dir, error) { return claim(dir, kind, false) }
+
+// ClaimWithin is Claim for a directory inside another data directory: that of a node of `everynode up`.
+func ClaimWithin(dir string, kind Kind) (*Dir, error) { return claim(dir, kind, true) }
+
+func claim(dir string, kind Kind, within bool) (_ *Dir, err error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	if err := checkPlace(abs); err != nil {
+		return nil, err
+	}
+	d := &Dir{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Undo())
+		}
+	}()
+	if d.made, err = makeAll(abs); err != nil {
+		return nil, fmt.Errorf("the data directory %s cannot be made: %w; %s", dir, err, remedy(err))
+	}
+	if d.Path, err = filepath.EvalSymlinks(abs); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	if err := checkPlace(d.Path); err != nil { // once more: a symbolic link may have led elsewhere
+		return nil, err
+	}
+	if err := checkOwner(d.Path); err != nil {
+		return nil, err
+	}
+	return d, d.take(kind, within)
+}
+
+// take compares the mark that is there with kind, or puts one.
+func (d *Dir) take(kind Kind, within bool) error {
+	err := d.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		if d.mark, err = d.firstMark(kind, within); err != nil {
+			return err
+		}
+		if err = d.create(); err == nil {
+			d.marked = true
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			err = d.read() // another process was faster
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if !kind.takes(d.mark.Kind) {
+		return wrongKind(d.Path, kind, d.mark.Kind)
+	}
+	if kind == Up && d.mark.Kind == Server { // a restored server goes on as a local cluster
+		d.mark.Kind = Up
+		return d.write()
+	}
+	return nil
+}
+
+// firstMark says what mark a directory without one gets, or why it gets none.
+func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
+	m := mark{Format: markFormat, Kind: kind, Made: len(d.made) > 0}
+	entries, err := foreignTo(d.Path)
+	if err != nil {
+		return m, err
+	}
+	if len(entries) == 0 {
+		if outer, of := outerDir(d.Path); outer != "" && !within {
+			return m, fmt.Errorf("the data directory %s is inside %s, the data directory of %s, which may delete it: choose another one with --data-dir", d.Path, outer, of.who())
+		}
+		return m, nil
+	}
+	m.Made = true // as far as anybody can tell
+	switch old := unmarkedKind(d.Path); {
+	case old != "" && kind.takes(old):
+		return m, nil
+	case old != "":
+		return m, wrongKind(d.Path, kind, old)
+	case onlyBegun(entries, kind):
+		return m, nil
+	}
+	return m, fmt.Errorf("the data directory %s holds %s, which everynode did not make, and a data directory must be everynode's alone: "+
+		"name a new or empty directory with --data-dir", d.Path, some(entries))
+}
+
+func wrongKind(dir string, kind, is Kind) error {
+	return fmt.Errorf("%s is the data directory of %s, and the keys of one would replace those of the other: give %s a directory of its own with --data-dir (the default is one)",
+		dir, is.who(), kind.who())
+}
+
+// Undo takes back what Claim made, as far as nothing else has come to it.
+func (d *Dir) Undo() error {
+	if d.marked {
+		if err := os.Remove(filepath.Join(d.Path, MarkName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("take back the mark of the data directory: %w", err)
+		}
+		d.marked = false
+	}
+	for i := len(d.made) - 1; i >= 0; i-- {
+		err := os.Remove(d.made[i])
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("take back the data directory: %w", err)
+		}
+	}
+	d.made = nil
+	return nil
+}
+
+// Find returns the marked data directory at dir; fs.ErrNotExist when there is none.
+func Find(dir string) (*Dir, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	d := &Dir{Path: real}
+	if err := checkOwner(real); err != nil {
+		return nil, err
+	}
+	return d, d.read()
+}
+
+// Kind says whose directory it is.
+func (d *Dir) Kind() Kind { return d.mark.Kind }
+
+// Made reports whether the directory itself was made by us, and not given to us empty.
+func (d *Dir) Made() bool { return d.mark.Made }
+
+// makeAll is os.MkdirAll with mode 0700, and returns what it made, parents first.
+func makeAll(dir string) (made []string, err error) {
+	switch st, err := os.Stat(dir); {
+	case err == nil && st.IsDir():
+		return nil, nil
+	case err == nil:
+		return nil, &fs.PathError{Op: "mkdir", Path: dir, Err: unix.ENOTDIR}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	if made, err = makeAll(filepath.Dir(dir)); err != nil {
+		return made, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return made, err
+	}
+	return append(made, dir), nil
+}
+
+// checkOwner refuses a directory in which somebody else could change what we read or write as ourselves.
+func checkOwner(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("look at the data directory %s: %w", dir, err)
+	}
+	if us := uint32(os.Geteuid()); st.Uid != us {
+		return fmt.Errorf("the data directory %s belongs to user %d, and everynode runs as user %d: whoever owns it could replace keys and programs; "+
+			"choose another one with --data-dir, or, if it is meant for everynode alone: chown %d %s", dir, st.Uid, us, us, dir)
+	}
+	if st.Mode&0o022 != 0 {
+		return fmt.Errorf("the data directory %s can be written by others (mode %04o), who could replace keys and programs: "+
+			"choose another one with --data-dir, or, if it is meant for everynode alone: chmod go-w %s", dir, st.Mode&0o7777, dir)
+	}
+	return nil
+}
+
+// remedy says what to do about an error of the disk.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "the disk is full: free some space, or choose another one with --data-dir"
+	case errors.Is(err, unix.EROFS):
+		return "the disk is read-only: mount it for writing, or choose another one with --data-dir"
+	case errors.Is(err, fs.ErrPermission):
+		return "choose another one with --data-dir, or run as its owner"
+	}
+	return "choose another one with --data-dir"
+}
+
+// some names a few of the entries.
+func some(entries []string) string {
+	const few = 3
+	if len(entries) <= few {
+		return strings.Join(entries, ", ")
+	}
+	return fmt.Sprintf("%s and %d others", strings.Join(entries[:few], ", "), len(entries)-few)
+}

@@ -1,0 +1,146 @@
+package datadir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MarkName is the file that says that a directory is ours.
+	MarkName = "everynode.json"
+	// markFormat is the version of the mark that this program writes, and the newest that it reads.
+	markFormat = 1
+)
+
+// mark is what the file says.
+type mark struct {
+	Format int  `json:"format"`
+	Kind   Kind `json:"kind"`
+	// Made says that the directory itself was made by us, and may be deleted with its content.
+	Made bool `json:"made"`
+	// Store is how far the embedded etcd has come.
+	Store StoreState `json:"store,omitempty"`
+}
+
+// StoreState says whether a data directory has had an etcd.
+type StoreState string
+
+const (
+	// StoreUnknown is the state in a directory of a release that kept no note of it.
+	StoreUnknown StoreState = ""
+	// StoreBegun says that a first etcd is being made.
+	StoreBegun StoreState = "begun"
+	// StoreMade says that there was an etcd that answered: one that is missing now is lost.
+	StoreMade StoreState = "made"
+)
+
+// Store returns the note about the embedded etcd.
+func (d *Dir) Store() StoreState { return d.mark.Store }
+
+// SetStore keeps a note about the embedded etcd in the mark.
+func (d *Dir) SetStore(s StoreState) error {
+	if d.mark.Store == s {
+		return nil
+	}
+	d.mark.Store = s
+	return d.write()
+}
+
+func (d *Dir) markFile() string { return filepath.Join(d.Path, MarkName) }
+
+// read reads the mark; fs.ErrNotExist when there is none. It follows no symbolic link.
+func (d *Dir) read() error {
+	st, err := os.Lstat(d.markFile())
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is not a plain file")
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(d.markFile())
+	}
+	if err != nil {
+		return fmt.Errorf("read the mark of the data directory %s: %w", d.Path, err)
+	}
+	m := mark{}
+	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 || m.Kind.who() == "" && m.Format <= markFormat {
+		return fmt.Errorf("%s is not what everynode writes there (%.40q): restore it from a backup, or delete it if you know that this directory is everynode's", d.markFile(), data)
+	}
+	if m.Format > markFormat {
+		return fmt.Errorf("%s was written by a newer everynode (format %d, this program knows up to %d): use the everynode that made it, or a newer one",
+			d.markFile(), m.Format, markFormat)
+	}
+	d.mark = m
+	return nil
+}
+
+// create writes the mark if there is none; else the error is fs.ErrExist.
+func (d *Dir) create() error {
+	return d.writeBy(func(tmp, file string) error {
+		return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, file, unix.RENAME_NOREPLACE)
+	})
+}
+
+func (d *Dir) write() error { return d.writeBy(os.Rename) }
+
+// writeBy writes the mark to a synced temporary file, and gives it its name.
+func (d *Dir) writeBy(rename func(from, to string) error) (err error) {
+	data, err := json.Marshal(d.mark)
+	if err != nil {
+		return fmt.Errorf("encode the mark of the data directory: %w", err)
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("the data directory %s cannot be written: %w; %s", d.Path, err, remedy(err))
+		}
+	}()
+	tmp, err := os.CreateTemp(d.Path, markTemp+"*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(append(data, '\n'))
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = rename(tmp.Name(), d.markFile())
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return Sync(d.Path)
+}
+
+// markTemp begins the names of marks that are being written.
+const markTemp = "." + MarkName + "."
+
+// Sync makes the names that were given in a folder survive the loss of power.
+func Sync(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// foreignTo lists what a directory without a mark holds, except for what every new disk has, and what a Claim that was
+// killed has left.
+func foreignTo(dir string) ([]string, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the data directory %s: %w", dir, err)
+	}
+	var names []string
+	for _, e := range list {
+		if e.Name() != "lost+found" && !strings.HasPrefix(e.Name(), markTemp) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,123 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// nodeShare is the prefix length of the part of the pod range that the cluster
+// gives each node. No node has more.
+const nodeShare = 24
+
+// bounds are what a node may say of itself and be believed. The API server's
+// policies refuse the same, as far as they can see it; a node does not rely on
+// that: with a route that it takes, another one gets its traffic.
+type bounds struct {
+	pods     netip.Prefix // all pods of the cluster; zero: the server is too old to say
+	machines []netip.Addr // addresses of the API servers and of this machine
+}
+
+// admit returns the peers without the pod ranges that they may not have, and by
+// the name of each such peer the reason. A range that two nodes claim is this
+// node's own, or else the older one's.
+func (b bounds) admit(self string, peers []peer) (admitted []peer, refused map[string]string) {
+	sorted := slices.Clone(peers)
+	slices.SortStableFunc(sorted, func(x, y peer) int {
+		if own := x.name == self; own != (y.name == self) {
+			return map[bool]int{true: -1, false: 1}[own]
+		}
+		return cmp.Or(x.created.Compare(y.created), strings.Compare(x.name, y.name))
+	})
+	refused = map[string]string{}
+	for _, p := range sorted {
+		if reason := b.refusal(p, admitted); reason != "" {
+			refused[p.name] = reason
+			p.pods = netip.Prefix{}
+		}
+		admitted = append(admitted, p)
+	}
+	slices.SortFunc(admitted, func(x, y peer) int { return strings.Compare(x.name, y.name) })
+	return admitted, refused
+}
+
+// refusal says why p may not have its pod range beside those that came before.
+func (b bounds) refusal(p peer, before []peer) string {
+	switch {
+	case !p.pods.IsValid():
+		return ""
+	case b.pods.IsValid() && (p.pods.Bits() < b.pods.Bits() || !b.pods.Contains(p.pods.Addr())):
+		return fmt.Sprintf("its pod range %s is not in that of the cluster, %s", p.pods, b.pods)
+	case p.pods.Bits() < nodeShare:
+		return fmt.Sprintf("its pod range %s is wider than a node's share, a /%d", p.pods, nodeShare)
+	}
+	for _, machine := range b.machines {
+		if p.pods.Contains(machine) {
+			return fmt.Sprintf("its pod range %s holds the address %s of a machine", p.pods, machine)
+		}
+	}
+	for _, other := range before {
+		switch {
+		case other.pods.IsValid() && p.pods.Overlaps(other.pods):
+			return fmt.Sprintf("its pod range %s overlaps %s of node %s, which was there before", p.pods, other.pods, other.name)
+		case other.addr.IsValid() && p.pods.Contains(other.addr):
+			return fmt.Sprintf("its pod range %s holds the address %s of node %s", p.pods, other.addr, other.name)
+		case p.addr.IsValid() && p.addr == other.addr && !p.addr.IsLoopback():
+			return fmt.Sprintf("its address %s is that of node %s, which was there before", p.addr, other.name)
+		}
+	}
+	return ""
+}
+
+// admit is bounds.admit, and says once of each peer why it was refused.
+func (n *network) admit(peers []peer) []peer {
+	b := n.bounds
+	b.machines = n.machines()
+	admitted, refused := b.admit(n.node, peers)
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		if n.refused[name] != refused[name] {
+			n.log.Warn("no route to the pods of a node, and no trust in what it says of itself", "node", name, "because", refused[name])
+		}
+	}
+	n.refused = refused
+	return admitted
+}
+
+// learnBounds asks the cluster which addresses are pods'. A server that does not
+// know the question is older than this agent.
+func (n *network) learnBounds(ctx context.Context, client kubernetes.Interface) {
+	if n.bounds.pods.IsValid() {
+		return
+	}
+	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, "everynode-network", metav1.GetOptions{})
+	if err == nil {
+		n.bounds.pods, err = netip.ParsePrefix(info.Data["podCIDR"])
+	}
+	if err != nil && !n.unbounded && !errors.Is(err, context.Canceled) {
+		n.unbounded = true
+		n.log.Warn("the server does not say which addresses are pods', and routes are not checked against that; update the server", "err", err)
+	}
+}
+
+// machineAddresses are the addresses of API servers that cfg knows, and of this
+// machine.
+func (cfg Config) machineAddresses() []netip.Addr {
+	var addrs []netip.Addr
+	for _, text := range slices.Concat(cfg.hosts, cfg.recall().Servers) {
+		if ap, err := netip.ParseAddrPort(text); err == nil {
+			addrs = append(addrs, ap.Addr().Unmap())
+		}
+	}
+	if own, err := netip.ParseAddr(cfg.NodeIP); err == nil {
+		addrs = append(addrs, own)
+	}
+	return addrs
+}
