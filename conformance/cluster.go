@@ -35,7 +35,7 @@ func startCluster(ctx context.Context, everynode string) (*cluster, error) {
 		return nil, fmt.Errorf("make a data directory: %w", err)
 	}
 	c := &cluster{everynode: everynode, dataDir: dataDir}
-	err = c.everynodeDo(ctx, "up", "--detach")
+	err = c.everynodeDo(ctx, "up", "--detach", "--set-context=false")
 	if err == nil {
 		err = c.everynodeDo(ctx, append([]string{"image", "load"}, archives...)...)
 	}

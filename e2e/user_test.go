@@ -42,7 +42,22 @@ func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Chown(c.dataDir, nobody, nobody))
 	ts.Check(linkOrCopy(c.everynode, filepath.Join(bin, "everynode")))
 	text := fmt.Sprintf("#!/bin/sh\ncd /\nexec setpriv --reuid=%d --regid=%d --clear-groups env HOME='%s' PATH='%s':/usr/bin:/bin \"$@\"\n", nobody, nobody, home, bin)
-	ts.Check(writeProgram(filepath.Join(c.workDir, ".tools"), "as-user", text))
+	asUser := filepath.Join(c.workDir, ".tools", "as-user")
+	ts.Check(writeProgram(filepath.Dir(asUser), filepath.Base(asUser), text))
+	ts.Defer(func() { stopNamed(ts, asUser, home) })
+}
+
+// stopNamed stops the clusters with names that a script of the ordinary user has left
+// running, as one does that fails in its middle.
+func stopNamed(ts *testscript.TestScript, asUser, home string) {
+	left, err := filepath.Glob(filepath.Join(home, ".local", "share", "everynode-clusters", "*"))
+	ts.Check(err)
+	for _, dir := range left {
+		out, err := exec.Command(asUser, "everynode", "down", "--name", filepath.Base(dir)).CombinedOutput()
+		if err != nil {
+			clusterOf(ts).t.Errorf("stop the cluster in %s: %v\n%s", dir, err, out)
+		}
+	}
 }
 
 // linkOrCopy makes a program available under another path, which may be on

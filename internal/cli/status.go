@@ -188,7 +188,7 @@ func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeSt
 			}
 		}
 		if fleet.Off(n) {
-			ns.Note = fmt.Sprintf("stopped by hand: `everynode node start %s`", name)
+			ns.Note = stoppedNote(name, ns.Kubernetes)
 		}
 		all = append(all, ns)
 	}
@@ -275,11 +275,7 @@ func kubernetesState(n *corev1.Node) string {
 func noteFor(n local.Node, s nodeStatus) string {
 	switch {
 	case n.Stopped:
-		text := fmt.Sprintf("stopped by hand: `everynode node start %s`", n.Name)
-		if s.Kubernetes == "Ready" {
-			text += "; Kubernetes notices that within a minute"
-		}
-		return text
+		return stoppedNote(n.Name, s.Kubernetes)
 	case !s.Agent.Running:
 		return "its agent does not run: `everynode up`"
 	case s.Kubernetes == notRegistered:
@@ -287,6 +283,16 @@ func noteFor(n local.Node, s nodeStatus) string {
 	default:
 		return ""
 	}
+}
+
+// stoppedNote is for a node that was stopped. That it is Ready is then only what
+// Kubernetes has heard last.
+func stoppedNote(name, kubernetes string) string {
+	text := fmt.Sprintf("stopped by hand: `everynode node start %s`", name)
+	if kubernetes == "Ready" {
+		text += "; Kubernetes notices that within a minute"
+	}
+	return text
 }
 
 func processOf(lock string) processStatus {
