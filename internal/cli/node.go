@@ -19,7 +19,7 @@ import (
 func (a *app) nodeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "node",
-		Short: "Add, remove, stop and start nodes of this machine",
+		Short: "Add, remove, stop and start nodes of this machine; revoke any node",
 		Example: `  everynode node add node-4     # every DaemonSet gets a pod there
   everynode node stop node-4    # as if it lost power
   everynode node start node-4
@@ -40,7 +40,7 @@ func (a *app) nodeCommand() *cobra.Command {
 		a.nodeAction("rm", "Stop nodes, delete them from the cluster, and delete their data", a.orSimulated(a.nodeRemove, a.simulateRemove)),
 		a.nodeAction("stop", "Stop nodes' machines, as if they lost power", a.orSimulated(a.nodeStop, a.simulateStop)),
 		a.nodeAction("start", "Start nodes' machines again, or register them again", a.orSimulated(a.nodeStart, a.simulateStart)),
-		a.nodeListCommand())
+		a.nodeListCommand(), a.nodeRevokeCommand())
 	return c
 }
 

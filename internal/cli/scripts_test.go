@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	certutil "k8s.io/client-go/util/cert"
 
+	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
@@ -101,7 +102,7 @@ current-context: everynode
 }
 
 func holdsLock(ts *testscript.TestScript, _ bool, args []string) {
-	release, err := local.Lock(ts.MkAbs(args[0]))
+	release, err := datadir.Lock(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Defer(func() {
 		if err := release(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -33,6 +34,7 @@ type apiServer struct {
 	// loopback is the server's own privileged identity. It exists in memory
 	// only, for the life of the process.
 	loopback *rest.Config
+	gate     *nodeGate
 }
 
 // newAPIServer builds the configuration, which takes a while and does not
@@ -65,9 +67,15 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 	if err := hastenPolicy(config.KubeAPIs.ControlPlane.Generic); err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
 	}
+	gate := newNodeGate()
+	for _, server := range []*genericapiserver.Config{config.KubeAPIs.ControlPlane.Generic, &config.ApiExtensions.GenericConfig.Config, &config.Aggregator.GenericConfig.Config} {
+		if server.Authorization.Authorizer, err = gate.before(server.Authorization.Authorizer); err != nil {
+			return nil, fmt.Errorf("configure the API server: %w", err)
+		}
+	}
 	loopback := rest.CopyConfig(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig)
 	loopback.QPS = -1
-	return &apiServer{config: config, loopback: loopback}, nil
+	return &apiServer{config: config, loopback: loopback, gate: gate}, nil
 }
 
 // apiServerFlags are the flags of kube-apiserver, as its documentation has them.

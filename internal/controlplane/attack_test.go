@@ -147,4 +147,47 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}
 	csr, _ := requestCertificate(t, as, certv1.KubeletServingSignerName, subject, usages, nil, []net.IP{net.ParseIP("192.0.2.1")})
 	wantHeld(t, admin, csr, "192.0.2.1 belongs to node node-1")
+	checkRevoked(t, admin, as, node)
+}
+
+// checkRevoked takes a node's rights away: its certificate, which whoever stole it
+// still has, reads and writes nothing, and renews itself to nothing.
+func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
+	if err := RevokeNode(t.Context(), admin, "evil", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
+		t.Errorf("to undo what was not done: %v", err)
+	}
+	for range 2 {
+		if err := RevokeNode(t.Context(), admin, "evil", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reads := func() error {
+		_, err := evil.CoreV1().Nodes().Get(t.Context(), "evil", metav1.GetOptions{})
+		return err
+	}
+	eventually(t, "a revoked node reads nothing", func(context.Context) (bool, error) {
+		return apierrors.IsForbidden(reads()), nil
+	})
+	if err := reads(); !strings.Contains(err.Error(), "node evil was revoked") {
+		t.Errorf("it is told %v", err)
+	}
+	subject := pkix.Name{CommonName: "system:node:evil", Organization: []string{"system:nodes"}}
+	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}
+	if _, _, err := createRequest(t, evil, certv1.KubeAPIServerClientKubeletSignerName, subject, usages, nil, nil); !apierrors.IsForbidden(err) {
+		t.Errorf("a revoked node asks for a new certificate: %v", err)
+	}
+	patch := []byte(`{"metadata":{"annotations":{"x":"y"}}}`)
+	if _, err := evil.CoreV1().Nodes().Patch(t.Context(), "evil", "application/merge-patch+json", patch, metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("a revoked node writes: %v", err)
+	}
+	if _, err := evil.Discovery().ServerGroups(); !apierrors.IsForbidden(err) {
+		t.Errorf("a revoked node looks around: %v", err)
+	}
+	if _, err := node.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{}); err != nil {
+		t.Errorf("another node: %v", err)
+	}
+	if err := RevokeNode(t.Context(), admin, "evil", true); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node is accepted again", func(context.Context) (bool, error) { return reads() == nil, nil })
 }

@@ -53,8 +53,9 @@ func ensureKubeletAuthority(dir string, ca *authority, now time.Time) (*authorit
 		a = &authority{cert, key}
 	}
 	trusted := []*x509.Certificate{a.cert}
-	if late := a.cert.NotBefore.Sub(ca.cert.NotBefore); late > time.Hour && now.Before(a.cert.NotBefore.Add(softRotation)) {
-		trusted = append(trusted, ca.cert) // the cluster is older than this authority
+	// In a new cluster both are made at the same moment.
+	if a.cert.NotBefore.After(ca.cert.NotBefore) && now.Before(a.cert.NotBefore.Add(softRotation)) {
+		trusted = append(trusted, ca.cert)
 	}
 	data, err := certutil.EncodeCertificates(trusted...)
 	if err != nil {

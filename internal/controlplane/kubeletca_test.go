@@ -99,7 +99,7 @@ func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	upgraded := begin.Add(500 * time.Hour)
+	upgraded := begin.Add(time.Minute)
 	for after, want := range map[time.Duration]int{0: 2, 300 * 24 * time.Hour: 2, softRotation: 1} {
 		if err := ensurePKI(dir, nil, upgraded); err != nil { // the first start of the new release
 			t.Fatal(err)

@@ -367,8 +367,8 @@ func (r *RestoredSnapshot) Advice() string {
 	if len(r.Missing) > 0 {
 		advice = append(advice, fmt.Sprintf(`a snapshot of etcd alone does not hold %s.
 Before the first start, put these files of the old server into %s, or
-- without the keys below pki/, the server makes new ones: every node has to join again, and every
-  service account token is worth nothing;
+- without the keys below pki/, the server makes new ones: every node has to join again (--rejoin, with a token of
+  everynode token create --node NAME), and every service account token is worth nothing;
 - without the file version, give the server the --service-cidr and --pod-cidr that the cluster had.`,
 			strings.Join(r.Missing, ", "), r.DataDir))
 	}

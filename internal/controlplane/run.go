@@ -144,6 +144,7 @@ func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	go func() { answered <- s.api.waitReady(ctx) }()
 	select {
 	case err := <-answered:
+		apiStage.start("the watch of revoked nodes", func(ctx context.Context) error { return s.api.gate.run(ctx, s.api.loopback) })
 		s.progress("API server", begin)
 		return err
 	case err := <-s.failed:

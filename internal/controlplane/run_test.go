@@ -228,6 +228,15 @@ func joinCertificate(t *testing.T, c kubernetes.Interface, node string) (cert, k
 
 func requestCertificate(t *testing.T, c kubernetes.Interface, signer string, subject pkix.Name, usages []certv1.KeyUsage, names []string, ips []net.IP) (name string, keyPEM []byte) {
 	t.Helper()
+	name, keyPEM, err := createRequest(t, c, signer, subject, usages, names, ips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name, keyPEM
+}
+
+func createRequest(t *testing.T, c kubernetes.Interface, signer string, subject pkix.Name, usages []certv1.KeyUsage, names []string, ips []net.IP) (name string, keyPEM []byte, err error) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -244,9 +253,9 @@ func requestCertificate(t *testing.T, c kubernetes.Interface, signer string, sub
 		Spec:       certv1.CertificateSigningRequestSpec{Request: request, SignerName: signer, Usages: usages},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
-	return csr.Name, keyPEM
+	return csr.Name, keyPEM, nil
 }
 
 // checkNodeRights binds a pod with a secret to node-2 and reads that secret as node-1.

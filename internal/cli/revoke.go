@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/controlplane"
+)
+
+// nodeRevokeCommand takes a node's rights away, for machines that are lost or
+// stolen.
+func (a *app) nodeRevokeCommand() *cobra.Command {
+	undo := false
+	c := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "Refuse the credentials of a node from now on",
+		Long: `Refuse whatever comes with the credentials of the node: reading, writing, and asking for a
+new certificate. Its containers run on until its machine is switched off, and connections
+that are open end within ten minutes. The Node and its pods go with
+'everynode kubectl delete node NAME'.`,
+		Example: `  everynode node revoke rack7-3
+  everynode node revoke rack7-3 --undo`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.adminClient()
+			if err != nil {
+				return err
+			}
+			if err := controlplane.RevokeNode(c.Context(), client, args[0], undo); err != nil {
+				return err
+			}
+			if undo {
+				fmt.Fprintf(a.out, "node %s is accepted again\n", args[0])
+				return nil
+			}
+			fmt.Fprintf(a.out, "node %s is revoked. Its Node and pods go with: everynode kubectl delete node %s\n", args[0], args[0])
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&undo, "undo", false, "accept them again")
+	return c
+}
