@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -8,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,12 +123,9 @@ func Stopped(lockFile string) bool {
 // isZombie reports whether the process has ended and only waits to be noticed. It holds nothing any more, and is
 // nobody's: only root may look at its files.
 func isZombie(pid int) bool {
-	p, err := procfs.NewProc(pid)
-	if err != nil {
-		return false
-	}
-	stat, err := p.Stat()
-	return err == nil && stat.State == "Z"
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	// The state follows the program's name, in which anything may be but the last ")".
+	return err == nil && strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z ")
 }
 
 // Holds reports whether the process has a flock on file.
