@@ -27,7 +27,7 @@ back, unless --purge is given.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.down(c.Context(), purge) },
 	}
 	a.dataDirFlag(c)
-	c.Flags().BoolVar(&purge, "purge", false, "delete the data directory too: etcd, keys, images, logs")
+	c.Flags().BoolVar(&purge, "purge", false, "delete what everynode made in the data directory, too: etcd, keys, images, logs")
 	return c
 }
 

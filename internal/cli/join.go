@@ -70,7 +70,7 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 	for _, n := range nodes {
 		spec.Nodes = append(spec.Nodes, n.Name)
 	}
-	authority, err := controlplane.AuthorityHash(ctx, client)
+	authority, err := authorityHash(m.DataDir)
 	if err != nil {
 		return drop, err
 	}

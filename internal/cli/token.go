@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 
 	"everynode/internal/controlplane"
 )
@@ -50,7 +51,7 @@ each, unless --uses says otherwise.`,
 			if err != nil {
 				return err
 			}
-			authority, err := controlplane.AuthorityHash(c.Context(), client)
+			authority, err := authorityHash(a.dataDir)
 			if err != nil {
 				return err
 			}
@@ -158,4 +159,17 @@ func (a *app) tokenDeleteCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// authorityHash is the hash of the CA that the administrator's kubeconfig trusts,
+// which is the cluster's.
+func authorityHash(dataDir string) (string, error) {
+	config, err := adminConfig(dataDir)
+	if err != nil {
+		return "", err
+	}
+	if err := rest.LoadTLSFiles(config); err != nil {
+		return "", fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	return controlplane.AuthorityHash(config.CAData)
 }

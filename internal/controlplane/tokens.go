@@ -90,17 +90,9 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpe
 	return t, nil
 }
 
-// AuthorityHash is the hash of the cluster's CA as joining machines are given it:
-// sha256: and the sum of its public key (as kubeadm has it), in hex.
-func AuthorityHash(ctx context.Context, client kubernetes.Interface) (string, error) {
-	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, bootstrapapi.ConfigMapClusterInfo, metav1.GetOptions{})
-	if err != nil {
-		return "", fmt.Errorf("read the cluster's CA: %w", err)
-	}
-	ca, err := authorityIn(info)
-	if err != nil {
-		return "", err
-	}
+// AuthorityHash is the hash of a cluster's CA (PEM) as joining machines are given
+// it: sha256: and the sum of its public key (as kubeadm has it), in hex.
+func AuthorityHash(ca []byte) (string, error) {
 	certs, err := certutil.ParseCertsPEM(ca)
 	if err != nil {
 		return "", fmt.Errorf("read the cluster's CA: %w", err)
