@@ -24,15 +24,7 @@ func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
 	c := clusterOf(ts)
 	dir, err := os.MkdirTemp("", "evuser")
 	ts.Check(err)
-	asUser := filepath.Join(c.workDir, ".tools", "as-user")
 	ts.Defer(func() {
-		// What a script that failed half way has left running.
-		clusters, _ := filepath.Glob(filepath.Join(dir, "home/.local/share/everynode-clusters/*"))
-		for _, cluster := range clusters {
-			if out, err := exec.Command(asUser, "everynode", "down", "--purge", "--data-dir", cluster).CombinedOutput(); err != nil {
-				c.t.Errorf("everynode down --purge: %v\n%s", err, out)
-			}
-		}
 		if err := os.RemoveAll(dir); err != nil {
 			c.t.Errorf("delete the ordinary user's folder: %v", err)
 		}
