@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -65,15 +66,16 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	if !keep {
-		objects = append(objects, info)
-	}
+	group, applying := errgroup.WithContext(ctx)
+	group.SetLimit(policyAtOnce)
 	for _, object := range objects {
-		if err := applyObject(ctx, client, object); err != nil {
-			return err
-		}
+		group.Go(func() error { return applyObject(applying, client, object) })
 	}
-	return deleteFormer(ctx, cfg)
+	group.Go(func() error { return deleteFormer(applying, cfg) })
+	if err := group.Wait(); err != nil || keep {
+		return err
+	}
+	return applyObject(ctx, client, info) // the last: machines that join wait for it
 }
 
 // deleteFormer deletes what earlier releases have applied and what would undo
