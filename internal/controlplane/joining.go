@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	certv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	certapi "k8s.io/kubernetes/pkg/apis/certificates"
 )
@@ -51,7 +52,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 	if err != nil {
 		return deny, err.Error()
 	}
-	if err := certapi.ValidateKubeletClientCSR(request, usagesOf(csr)); err != nil {
+	if err := certapi.ValidateKubeletClientCSR(request, sets.NewString(usagesOf(csr)...)); err != nil {
 		return deny, fmt.Sprintf("it is no request for the certificate of a node: %v", err)
 	}
 	name := joiningNode(csr)

@@ -62,7 +62,7 @@ func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, arou
 	if err != nil {
 		return deny, err.Error()
 	}
-	if err := certapi.ValidateKubeletServingCSR(request, usagesOf(csr)); err != nil {
+	if err := certapi.ValidateKubeletServingCSR(request, sets.NewString(usagesOf(csr)...)); err != nil {
 		return deny, fmt.Sprintf("it is no request for a kubelet serving certificate: %v", err)
 	}
 	if request.Subject.CommonName != csr.Spec.Username {
@@ -93,10 +93,10 @@ func parseRequest(csr *certv1.CertificateSigningRequest) (*x509.CertificateReque
 	return request, nil
 }
 
-func usagesOf(csr *certv1.CertificateSigningRequest) sets.String {
-	usages := sets.NewString()
+func usagesOf(csr *certv1.CertificateSigningRequest) []string {
+	var usages []string
 	for _, usage := range csr.Spec.Usages {
-		usages.Insert(string(usage))
+		usages = append(usages, string(usage))
 	}
 	return usages
 }
