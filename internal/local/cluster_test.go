@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"everynode/internal/datadir"
 )
 
 func TestChooseRanges(t *testing.T) {
@@ -158,8 +160,8 @@ func TestRecord(t *testing.T) {
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode of %s is %v, %v; want 0600", file, st.Mode(), err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
-		t.Errorf("the data directory holds %v, %v; want the record only", entries, err)
+	if names, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(names) != 2 || names[0] != file || filepath.Base(names[1]) != datadir.MarkName {
+		t.Errorf("the data directory holds %v, %v; want the record and the mark only", names, err)
 	}
 	_, err = Create(dir, Options{})
 	checkError(t, err, "has a cluster already")

@@ -236,7 +236,7 @@ func TestPreflight(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkError(t, Preflight(t.Context(), filepath.Join(file, "data")), "cannot be made")
-	checkError(t, Preflight(t.Context(), "/var/log/everynode-test/data"), "every node has to itself")
+	checkError(t, Preflight(t.Context(), "/var/log/everynode-test/data"), "belongs to other programs")
 	if _, err := os.Stat("/var/log/everynode-test"); err == nil {
 		t.Error("a refused data directory was made")
 	}
