@@ -65,7 +65,7 @@ func TestContextComesAndGoes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(theirs), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // also when it is there already
+	for range 2 { // the second time it is there
 		if got, err := addContext(t.Context(), dir, "everynode", []string{file}); err != nil || got != file {
 			t.Fatalf("%q, %v", got, err)
 		}
@@ -134,7 +134,7 @@ func TestContextAmongSeveralFiles(t *testing.T) {
 	}
 }
 
-// A file that is no kubeconfig is left as it is.
+// A file that is not a kubeconfig is left as it is.
 func TestContextRefusesNonsense(t *testing.T) {
 	for _, text := range []string{"- a\n- b\n", "a: [", "clusters: 3\nusers: {a: b}\ncontexts: x\nkind: Config\napiVersion: v2\n"} {
 		dir, file := ownKubeconfig(t, "b3Vycw=="), filepath.Join(t.TempDir(), "config")

@@ -146,7 +146,7 @@ func isLate(err error) bool {
 }
 
 // wait returns when there are at least want nodes and all of them are Ready, and how
-// many that are. It fails when alive does, and when there is no progress for too long.
+// many that are. It fails when alive does, and when nothing has progressed for too long.
 func (r *muster) wait(ctx context.Context, want int, alive func() error, tell func(ready, want int)) (n int, err error) {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()

@@ -107,7 +107,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 }
 
 // addContext puts the cluster into the user's kubeconfig, and returns the file. A
-// cluster is up without it: that it cannot be had is no failure.
+// cluster is up without it, so a failure is only told.
 func (a *app) addContext(ctx context.Context, m *machine) (file string) {
 	file, err := addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles())
 	if err != nil {

@@ -128,7 +128,7 @@ func (t *whyText) table(rows []why.Row) error {
 // minDetail is the least that a cell is cut to.
 const minDetail = 24
 
-// clipLast cuts the last column so that a table is no wider than width.
+// clipLast cuts the last column so that a table is at most as wide as width.
 func clipLast(cells [][]string, width int) {
 	last, others := len(cells[0])-1, 0
 	for col := range last {

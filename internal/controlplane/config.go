@@ -50,7 +50,7 @@ type Config struct {
 	// bridge of this host. Routes inside it, and routes into PodCIDR over the
 	// same device, are the cluster's own. Empty: not on this host.
 	NodeCIDR string
-	// NoDNS leaves out the cluster's DNS. One that is there already stays.
+	// NoDNS leaves out the cluster's DNS. One that the cluster has stays.
 	NoDNS bool
 
 	// DaemonSets runs the DaemonSet engine until ctx ends. cfg is the identity

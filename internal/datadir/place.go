@@ -46,7 +46,7 @@ func checkPlace(dir string) error {
 	return nil
 }
 
-// homeOf returns the person whose home directory dir is; "" when it is nobody's. Service users are no persons: their
+// homeOf returns the person whose home directory dir is; "" when it is nobody's. Service users are not persons: their
 // home is where their program keeps its data.
 func homeOf(dir string) string {
 	if filepath.Dir(dir) == "/home" {

@@ -27,7 +27,7 @@ func Remove(dir string) (*Remover, error) {
 // Close ends the use of the directory.
 func (r *Remover) Close() error { return r.dir.Close() }
 
-// Tree deletes a file, or a folder with all that is in it. It is no error if it is not there.
+// Tree deletes a file, or a folder with all that is in it. One that is not there is not an error.
 func (r *Remover) Tree(name string) error {
 	return r.in(filepath.Dir(name), func(parent *os.File) error { return removeAt(parent, filepath.Base(name)) })
 }
@@ -132,7 +132,7 @@ func removeAt(parent *os.File, name string) error {
 	return unlink(parent, name, unix.AT_REMOVEDIR)
 }
 
-// unlink deletes a name; one that is not there is no error.
+// unlink deletes a name; one that is not there is not an error.
 func unlink(parent *os.File, name string, flags int) error {
 	err := unix.Unlinkat(int(parent.Fd()), name, flags)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {

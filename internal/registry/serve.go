@@ -12,7 +12,7 @@ import (
 
 // ServeHTTP answers pulls, as
 // https://github.com/opencontainers/distribution-spec has them. Without tokens:
-// what an archive has is no secret. A mirror's client names the registry that it
+// what an archive has is not secret. A mirror's client names the registry that it
 // means in the parameter ns.
 func (a *Archives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
