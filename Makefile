@@ -106,11 +106,11 @@ bin/version: version
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 bin/everynode: $(SOURCES) bin/version
-	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode
+	@tools/compile everynode -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode
 	@touch $@
 
 bin/everynode-controller: $(SOURCES) bin/version
-	go build -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode-controller
+	@tools/compile everynode-controller -ldflags "-s -w $$(cat bin/version)" -o $@ ./cmd/everynode-controller
 	@touch $@
 
 bin/bench: $(SOURCES) $(BENCH_SOURCES) bin/version
@@ -138,7 +138,7 @@ stock: bin/stock/.built $(STOCK_IMAGES) ## a stock Kubernetes for the tests, bin
 bin/stock/.built: go.mod go.sum runtime/go.mod
 	@mkdir -p bin/stock
 	version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes); minor=$${version#v*.}; base=k8s.io/component-base/version; \
-	go build -o bin/stock/ -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" tool
+	tools/compile "stock Kubernetes" -o bin/stock/ -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" tool
 	mv bin/stock/server bin/stock/etcd
 	go -C runtime build -tags $(RUNTIME_TAGS) -ldflags '-s -w' -o ../bin/stock/ github.com/containerd/containerd/v2/cmd/ctr
 	@touch $@
@@ -159,7 +159,7 @@ conformance-build: build conformance-packages bin/conformance/images/.built
 
 .PHONY: conformance-packages
 conformance-packages:
-	@tools/need curl netcat-openbsd:nc iproute2:ip
+	@tools/need curl bind9-dnsutils:dig netcat-openbsd:nc iproute2:ip
 
 bin/conformance/conformance: $(wildcard conformance/*.go) conformance/notrun.txt conformance/go.mod
 	go -C conformance build -ldflags '-s -w' -o ../$@ .
@@ -171,7 +171,7 @@ bin/conformance/.built: conformance/go.mod conformance/go.sum $(wildcard conform
 	version=$$(go -C conformance list -m -f '{{.Version}}' k8s.io/kubernetes); minor=$${version#v*.}; base=k8s.io/component-base/version; \
 	go -C conformance test -c -vet=off -o ../bin/conformance/e2e.test \
 	  -ldflags "-s -w -X $$base.gitVersion=$$version -X $$base.gitMajor=1 -X $$base.gitMinor=$${minor%%.*}" ./suite
-	go -C conformance build -ldflags '-s -w' -o ../bin/conformance/ tool
+	tools/compile "programs of the conformance tests" -C conformance -ldflags '-s -w' -o ../bin/conformance/ tool
 	@touch $@
 
 bin/conformance/images/.built: bin/conformance/conformance bin/conformance/.built conformance/rootfs examples/busybox/rootfs \
@@ -187,14 +187,14 @@ bin/kubectl: | bin/everynode
 bin/runtime/.built: $(RUNTIME_SOURCES)
 	@mkdir -p bin/runtime
 	version=$$(go -C runtime list -m -f '{{.Version}}' github.com/containerd/containerd/v2); \
-	go -C runtime build -tags $(RUNTIME_TAGS) \
+	tools/compile containerd -C runtime -tags $(RUNTIME_TAGS) \
 	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool ./containerd-shim-runc-v2
 	go -C runtime build -ldflags '-s -w' -o ../bin/rootfs/pause/ ./pause
 	@touch $@
 
 # CoreDNS has a module of its own: it and containerd want different versions of what both use.
 bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
-	go -C coredns build -ldflags '-s -w' -o ../$@ .
+	@tools/compile CoreDNS -C coredns -ldflags '-s -w' -o ../$@ .
 	@touch $@
 
 bin/rootfs/ssd-cache-api/ssd-cache-api: $(CACHE_SOURCES)

@@ -81,6 +81,12 @@ var importRules = []importRule{
 		reason: "it serves files, and knows neither nodes nor clusters",
 	},
 	{
+		path: "internal/balancer",
+		only: []string{"std", "everynode/internal/balancer/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...",
+			"github.com/vishvananda/netlink", "golang.org/x/sys/..."},
+		reason: "a controller like others, that could run on any cluster's machine",
+	},
+	{
 		path: "internal/node",
 		never: []string{
 			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,6 +43,8 @@ type cluster struct {
 	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
 	servers  []string       // several API servers, as HOST:PORT; the first that answers is asked
 	ledger   *ledger        // nil: nobody writes
+
+	registries map[string]tls.Certificate // by address
 }
 
 func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
@@ -56,6 +59,8 @@ func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
 		workDir:   env.WorkDir,
 		env:       append([]string(nil), env.Vars...),
 		pods:      map[string]podSet{},
+
+		registries: map[string]tls.Certificate{},
 	}
 	c.hadCache = exists(cachePath)
 	var err error

@@ -94,7 +94,8 @@ func commandTable() map[string]scriptCommand {
 		"etcd-healthy": etcdHealthy,
 		// writer start; writer check AT-LEAST: write all the time, then find all
 		// again that the API has acknowledged.
-		"writer": writer,
+		"writer":   writer,
+		"registry": registry,
 		// printed HEADING TEXT FILE: write commands that docs/install.md prints into a
 		// file, the code block under the heading that has the text in it.
 		"printed": printed,

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type machine struct {
 	*local.Cluster
 	exe        string
 	runtimeDir string
+	size       local.Size // of this machine
+	file       []fileNode // what a file says of nodes that are new
 }
 
 // openMachine reads the cluster in the data directory.
@@ -48,7 +51,11 @@ func newMachine(c *local.Cluster) (*machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	return &machine{Cluster: c, exe: exe, runtimeDir: defaultRuntimeDir()}, nil
+	size, err := local.MachineSize()
+	if err != nil {
+		return nil, err
+	}
+	return &machine{Cluster: c, exe: exe, runtimeDir: defaultRuntimeDir(), size: size}, nil
 }
 
 // change opens the cluster for a command that changes it; release lets the next
@@ -123,12 +130,17 @@ func (m *machine) containerdSocket(node string) string {
 // have no nodes has nobody to run it, and nobody to ask it.
 func (m *machine) hasDNS() bool { return !m.NoDNS && !m.Loopback }
 
+// hostPaths is what the control plane is told of hostPath volumes.
+func (m *machine) hostPaths() string { return cmp.Or(m.HostPathPolicy, controlplane.HostPathsWarn) }
+
 // server describes the control plane's process.
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
 		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", dnsFlag, m.hasDNS()), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
+	argv = append(argv, "--"+hostPathFlag, m.hostPaths())
 	if !m.Loopback {
-		argv = append(argv, "--node-cidr", m.Subnet.String())
+		first, last := m.BalancerRange()
+		argv = append(argv, "--node-cidr", m.Subnet.String(), "--load-balancer-range", first.String()+"-"+last.String())
 	}
 	return local.Process{
 		Name:     "control plane",
@@ -149,6 +161,17 @@ func (m *machine) agent(n local.Node) local.Process {
 	// The address is known here already: the kubelet need not wait until the agent has asked for it.
 	if address, ok := controlplane.DNSAddress(m.ServiceCIDR); ok && m.hasDNS() {
 		argv = append(argv, "--cluster-dns", address.String())
+	}
+	if m.hasRegistries() {
+		argv = append(argv, "--"+registryFlag, m.registriesFile())
+	}
+	for _, f := range m.file {
+		if f.Name == n.Name {
+			argv = append(argv, f.atBirth()...)
+		}
+	}
+	if others := reserved(n.Size, m.size); others != "" {
+		argv = append(argv, "--system-reserved", others)
 	}
 	return local.Process{
 		Name:     "agent of " + n.Name,

@@ -25,7 +25,7 @@ func testMachine(t *testing.T) (*app, *machine, *bytes.Buffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.AddNode("node-1"); err != nil {
+	if _, err := c.AddNode("node-1", local.Size{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(c.NodeDir("node-1"), 0o700); err != nil {

@@ -28,13 +28,18 @@ func (a *app) nodeCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	a.dataDirFlag(c)
-	simulate := false
+	simulate, sizes := false, (*sizeFlags)(nil)
 	add := a.nodeAction("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *machine, name string) error {
 		if simulate {
 			return a.simulateAdd(ctx, m, name)
 		}
-		return a.nodeAdd(ctx, m, name)
+		size, err := sizes.size()
+		if err != nil {
+			return err
+		}
+		return a.nodeAdd(ctx, m, name, size)
 	})
+	sizes = newSizeFlags(add.Flags())
 	add.Flags().BoolVar(&simulate, "simulate", false, "add a simulated node")
 	c.AddCommand(add,
 		a.nodeAction("rm", "Stop nodes, delete them from the cluster, and delete their data", a.orSimulated(a.nodeRemove, a.simulateRemove)),
@@ -116,11 +121,11 @@ func (m *machine) needServer() error {
 	return nil
 }
 
-func (a *app) nodeAdd(ctx context.Context, m *machine, name string) error {
+func (a *app) nodeAdd(ctx context.Context, m *machine, name string, size local.Size) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
-	n, err := m.AddNode(name)
+	n, err := m.AddNode(name, size)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (m *machine) deleteData() (left []string, err error) {
 		remove.Files("images", "*.tar", "*.tar.gz", "*.tgz", ".load-*"),
 		remove.Files("pki", controlplane.KeyFiles()...),
 		remove.Files(".", controlplane.PlainFiles()...),
-		remove.Files(".", "server.lock", "server.log", "join-token", "simulate.json", "simulator.lock", "simulator.log", "writable"))
+		remove.Files(".", "server.lock", "server.log", "join-token", "registries.yaml", "simulate.json", "simulator.lock", "simulator.log", "writable"))
 	for _, folder := range []string{"etcd", "images", "nodes", "pki", "volume-plugins"} {
 		errs = append(errs, remove.Folder(folder))
 	}

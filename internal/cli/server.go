@@ -59,6 +59,8 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	f.BoolVar(&withDNS, dnsFlag, true, "have a DNS in the cluster: CoreDNS, on its nodes")
+	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
+	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
@@ -71,6 +73,12 @@ const daemonSetFlag = "daemonset-controller"
 
 // dnsFlag leaves the cluster without a DNS of ours.
 const dnsFlag = "dns"
+
+// hostPathFlag says what becomes of pods with hostPath volumes that may do harm.
+const (
+	hostPathFlag  = "host-path-policy"
+	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
+)
 
 // bindByFlag says who binds the pods of DaemonSets to their nodes.
 const bindByFlag = "bind-by"

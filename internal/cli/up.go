@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,10 +16,11 @@ import (
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
+	"everynode/internal/node"
 )
 
 func (a *app) upCommand() *cobra.Command {
-	nodes, o := "", upOptions{}
+	nodes, file, o, sizes := "", "", upOptions{}, (*sizeFlags)(nil)
 	c := &cobra.Command{
 		Use:        "up",
 		SuggestFor: []string{"start", "create", "run"},
@@ -34,11 +36,28 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
+			if file != "" {
+				if o.file, err = a.fillFrom(file, c.Flags()); err != nil {
+					return err
+				}
+			}
 			if o.nodes, err = nodeCount(nodes, o.simulate.count > 0); err == nil {
 				err = o.simulate.check()
 			}
+			if err == nil {
+				err = checkHostPaths(o.hostPaths)
+			}
+			if err == nil {
+				o.size, err = sizes.size()
+			}
+			if err == nil {
+				err = node.CheckRegistries(o.registries)
+			}
 			if err != nil {
 				return err
+			}
+			if o.dryRun {
+				return a.wouldDo(c.Context(), o)
 			}
 			o.engineGiven, o.dnsGiven = c.Flags().Changed(daemonSetFlag), c.Flags().Changed(dnsFlag)
 			return a.up(c.Context(), o)
@@ -46,11 +65,15 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	}
 	a.dataDirFlag(c)
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
+	c.Flags().StringVar(&o.registries, registryFlag, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
+	c.Flags().StringVar(&file, "config", "", "a file that describes the cluster (docs/local-cluster.md); flags win over it; -: standard input")
+	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
 	c.Flags().BoolVar(&o.dns, dnsFlag, true, "have a DNS in the cluster, CoreDNS; what is chosen is kept")
+	c.Flags().StringVar(&o.hostPaths, hostPathFlag, "", hostPathUsage+" (default warn); what is chosen is kept")
 	c.Flags().BoolVar(&o.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
-	o.simulate = newSimulateFlags(c.Flags())
+	o.simulate, sizes = newSimulateFlags(c.Flags()), newSizeFlags(c.Flags())
 	return c
 }
 
@@ -58,12 +81,17 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 type upOptions struct {
 	nodes       int // real ones; 0: not said, none: none at all
 	simulate    *simulateFlags
+	size        local.Size // of nodes that are new
+	file        []fileNode // nodes by name; with them, nodes is 0
+	dryRun      bool
+	registries  string // file; "": as it was
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
 	dns         bool // the control plane makes a DNS for the cluster
 	dnsGiven    bool
-	context     bool // put the cluster into the user's kubeconfig
+	hostPaths   string // what becomes of pods with hostPath volumes; "": as it was
+	context     bool   // put the cluster into the user's kubeconfig
 }
 
 // none is a number of nodes that says: no real ones.
@@ -134,11 +162,15 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	if err := m.choose(o); err != nil {
 		return nil, false, err
 	}
-	if err := m.addNodes(o.nodes); err != nil {
+	m.file = o.file
+	if err := m.addWanted(o); err != nil {
 		return nil, false, err
 	}
 	some, all := m.running()
 	if all && !o.simulate.given() {
+		if err := a.dress(ctx, o.file); err != nil {
+			return m, false, err
+		}
 		a.mendDNS(ctx, m)
 		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
@@ -201,6 +233,25 @@ func (m *machine) choose(o upOptions) error {
 		}
 		*c.without = !c.wanted
 	}
+	return errors.Join(m.chooseHostPaths(o.hostPaths), m.chooseRegistries(o.registries))
+}
+
+// chooseHostPaths records what becomes of pods with hostPath volumes.
+func (m *machine) chooseHostPaths(policy string) error {
+	if policy == "" || policy == m.hostPaths() {
+		return nil
+	}
+	if _, runs := datadir.Running(m.serverLock()); runs {
+		return fmt.Errorf("the control plane runs with --%s=%s: stop it with `everynode down` to change that", hostPathFlag, m.hostPaths())
+	}
+	m.HostPathPolicy = policy
+	return nil
+}
+
+func checkHostPaths(policy string) error {
+	if err := controlplane.CheckHostPathPolicy(policy); err != nil {
+		return usageError{fmt.Errorf("--%s: %w", hostPathFlag, err)}
+	}
 	return nil
 }
 
@@ -210,25 +261,51 @@ const defaultNodes = 3
 // dnsDeadline bounds the look at the DNS of a cluster that runs.
 const dnsDeadline = 10 * time.Second
 
-// addNodes brings the cluster to count nodes. It never takes any away: which
-// one would that be?
-func (m *machine) addNodes(count int) error {
-	if count == 0 && len(m.Nodes) == 0 && !m.Loopback {
-		count = defaultNodes
+// addWanted adds the nodes that were asked for and are not there.
+func (m *machine) addWanted(o upOptions) error {
+	missing, err := newNodes(m.Cluster, o)
+	if err != nil {
+		return err
 	}
-	if count != 0 && max(count, 0) < len(m.Nodes) {
-		return fmt.Errorf("the cluster has %d nodes already, and --nodes %d does not say which ones should go: remove them with `everynode node rm NAME`", len(m.Nodes), max(count, 0))
-	}
-	for i := 1; len(m.Nodes) < count; i++ {
-		name := fmt.Sprintf("node-%d", i)
-		if _, err := m.Node(name); err == nil {
-			continue
-		}
-		if _, err := m.AddNode(name); err != nil {
+	for _, n := range missing {
+		if _, err := m.AddNode(n.Name, n.size); err != nil {
 			return err
 		}
 	}
 	return m.Save()
+}
+
+// newNodes are the nodes that were asked for, by name or by number, and that a
+// cluster does not have. It is an error if the cluster has others: none is ever
+// taken away, for which one would that be?
+func newNodes(c *local.Cluster, o upOptions) (missing []fileNode, err error) {
+	for _, n := range o.file {
+		if _, err := c.Node(n.Name); err != nil {
+			missing = append(missing, n)
+		}
+	}
+	if len(o.file) > 0 {
+		for _, n := range c.Nodes {
+			if !slices.ContainsFunc(o.file, func(f fileNode) bool { return f.Name == n.Name }) {
+				return nil, fmt.Errorf("the cluster has the node %s, which the file does not name: add it there, or remove it with `everynode node rm %s`", n.Name, n.Name)
+			}
+		}
+		return missing, nil
+	}
+	count := o.nodes
+	if count == 0 && len(c.Nodes) == 0 && !c.Loopback {
+		count = defaultNodes
+	}
+	if count != 0 && max(count, 0) < len(c.Nodes) {
+		return nil, fmt.Errorf("the cluster has %d nodes already, and --nodes %d does not say which ones should go: remove them with `everynode node rm NAME`", len(c.Nodes), max(count, 0))
+	}
+	for i := 1; len(c.Nodes)+len(missing) < count; i++ {
+		name := fmt.Sprintf("node-%d", i)
+		if _, err := c.Node(name); err != nil {
+			missing = append(missing, fileNode{Name: name, size: o.size})
+		}
+	}
+	return missing, nil
 }
 
 // startAll starts the control plane and the nodes. Namespaces are made while the
@@ -244,6 +321,9 @@ func (a *app) startAll(ctx context.Context, m *machine, p *progress, simulate *s
 		return err
 	}
 	if err := a.joinNodes(ctx, m, m.wanted(), p); err != nil {
+		return err
+	}
+	if err := a.dress(ctx, m.file); err != nil {
 		return err
 	}
 	return a.startFleet(ctx, m, p, simulate)

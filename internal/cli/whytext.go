@@ -65,12 +65,17 @@ func (t *whyText) heading(answer *why.Answer) error {
 	}
 	lines := wrapped(of, t.width)
 	for _, ds := range answer.DaemonSets {
-		if ds.Controller == "" {
-			continue
+		if ds.Controller != "" {
+			lines = append(lines, wrapped(ds.Namespace+"/"+ds.Name+": "+ds.Controller, t.width)...)
 		}
-		lines = append(lines, wrapped(ds.Namespace+"/"+ds.Name+": "+ds.Controller, t.width)...)
 		if ds.Command != "" {
 			lines = append(lines, "    "+ds.Command)
+		}
+		if t.question.DaemonSet == "" {
+			continue // of a node one asks what is wrong there, not with each manifest
+		}
+		for _, warning := range ds.Warnings {
+			lines = append(lines, wrapped("warning: "+warning, t.width)...)
 		}
 	}
 	_, err := fmt.Fprintln(t.out, strings.Join(lines, "\n"))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,7 +54,11 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	objects = append(append(policies, network), objects...)
+	hostPaths, err := s.hostPathObjects()
+	if err != nil {
+		return err
+	}
+	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network}, objects)
 	info, err := s.clusterInfo()
 	if err != nil {
 		return err
@@ -72,6 +77,7 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 		group.Go(func() error { return applyObject(applying, client, object) })
 	}
 	group.Go(func() error { return deleteFormer(applying, cfg) })
+	group.Go(func() error { return s.deleteHostPathPolicy(applying, cfg) })
 	if err := group.Wait(); err != nil || keep {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
+
+	"everynode/internal/balancer"
 )
 
 const (
@@ -52,6 +54,15 @@ type Config struct {
 	NodeCIDR string
 	// NoDNS leaves out the cluster's DNS. One that the cluster has stays.
 	NoDNS bool
+	// HostPathPolicy says what becomes of pods that may do harm by way of hostPath
+	// volumes: HostPathsWarn, HostPathsReadOnly, HostPathsOff; empty leaves the
+	// cluster as it is.
+	HostPathPolicy string
+
+	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
+	// LoadBalancer get, with routes on this machine; empty: they get none. It is
+	// for a server that is alone.
+	LoadBalancers string
 
 	// DaemonSets runs the DaemonSet engine until ctx ends. cfg is the identity
 	// system:everynode-controller, with the rights an engine needs and no
@@ -69,7 +80,8 @@ type settings struct {
 	advertise     netip.Addr
 	serviceRange  netip.Prefix
 	podRange      netip.Prefix
-	nodeRange     netip.Prefix // zero: none on this host
+	nodeRange     netip.Prefix   // zero: none on this host
+	balancers     balancer.Range // zero: none
 	embeddedStore bool
 }
 
@@ -84,6 +96,9 @@ func (c Config) resolve() (*settings, error) {
 		return nil, fmt.Errorf("resolve the data directory %q: %w", c.DataDir, err)
 	}
 	c.DataDir = dir
+	if err := CheckHostPathPolicy(c.HostPathPolicy); err != nil {
+		return nil, err
+	}
 	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0}
 	if s.listen, err = parseListen(orDefault(c.Listen, defaultListen)); err != nil {
 		return nil, err
@@ -100,6 +115,14 @@ func (c Config) resolve() (*settings, error) {
 	if c.NodeCIDR != "" {
 		if s.nodeRange, err = parseRange("node range", c.NodeCIDR); err != nil {
 			return nil, err
+		}
+	}
+	if c.LoadBalancers != "" {
+		if !s.embeddedStore {
+			return nil, errors.New("addresses for load balancers lead to one machine, and with --etcd-servers there may be others: leave them out, and install MetalLB or the like")
+		}
+		if s.balancers, err = balancer.ParseRange(c.LoadBalancers); err != nil {
+			return nil, fmt.Errorf("the addresses of load balancers: %w", err)
 		}
 	}
 	return s, s.checkDNS()

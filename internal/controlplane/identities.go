@@ -32,6 +32,7 @@ const (
 	schedulerCert         = "scheduler"
 	engineCert            = "engine"
 	nodeControllerCert    = "node-controller"
+	loadBalancerCert      = "load-balancer"
 	simulatorCert         = "simulator"
 	simulatorServingCert  = "simulator-serving"
 )
@@ -39,7 +40,7 @@ const (
 // leafNames are the names of all certificates that are not authorities.
 func leafNames() []string {
 	return []string{servingCert, kubeletClientCert, frontProxyCert, adminCert, controllerManagerCert, schedulerCert,
-		engineCert, nodeControllerCert, simulatorCert, simulatorServingCert}
+		engineCert, nodeControllerCert, loadBalancerCert, simulatorCert, simulatorServingCert}
 }
 
 // Users and groups that bootstrap.yaml gives rights to.
@@ -49,6 +50,7 @@ const (
 	frontProxyUser     = "front-proxy-client"
 	engineUser         = "system:everynode-controller"
 	nodeControllerUser = "system:everynode-node-controller"
+	loadBalancerUser   = "system:everynode-load-balancer"
 	simulatorUser      = "system:everynode-simulator"
 )
 
@@ -72,6 +74,7 @@ func (s *settings) certificates() ([]certificate, error) {
 		client(schedulerCert, user.KubeScheduler),
 		client(engineCert, engineUser),
 		client(nodeControllerCert, nodeControllerUser),
+		client(loadBalancerCert, loadBalancerUser),
 		client(simulatorCert, simulatorUser),
 		{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
 	}, nil

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
+	"everynode/internal/balancer"
 	"everynode/internal/datadir"
 )
 
@@ -176,6 +180,9 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 			return runNodeController(ctx, s.restConfig(nodeControllerCert), s.serviceRange)
 		})
 	})
+	if s.LoadBalancers != "" {
+		controllers.start("the addresses of load balancers", s.balanceLoads)
+	}
 	if s.DaemonSets != nil {
 		controllers.start("the DaemonSet engine", func(ctx context.Context) error {
 			return s.DaemonSets(ctx, s.restConfig(engineCert))
@@ -185,6 +192,15 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	controllers.start("the check of the advertised address", s.checkAdvertised)
 	s.progress("controllers", begin)
 	return nil
+}
+
+// balanceLoads gives services of type LoadBalancer addresses of this machine's.
+func (s *server) balanceLoads(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(s.restConfig(loadBalancerCert))
+	if err != nil {
+		return fmt.Errorf("make a client for load balancers: %w", err)
+	}
+	return balancer.Run(ctx, client, s.balancers, balancer.HostRoutes(s.balancers), slog.New(logr.ToSlogHandler(klog.Background())))
 }
 
 // renewCertificates renews what is near its end while the server runs. All

@@ -104,6 +104,7 @@ func TestRun(t *testing.T) {
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
 		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
+		HostPathPolicy: HostPathsWarn,
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -112,6 +113,7 @@ func TestRun(t *testing.T) {
 	}
 	r := startServer(t, cfg)
 	t.Run("policy", func(t *testing.T) { checkPolicy(t, r.admin) })
+	t.Run("host paths", func(t *testing.T) { checkHostPathPolicy(t, r.admin, 1) })
 	t.Run("dns", func(t *testing.T) { checkDNSObjects(t, r.admin) })
 	t.Run("service", func(t *testing.T) { checkService(t, r.admin) })
 	t.Run("engine", func(t *testing.T) {
@@ -396,7 +398,7 @@ func TestRunAgain(t *testing.T) {
 	if dir == "" {
 		t.Skip("TestRun runs this in a process of its own")
 	}
-	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16"}
+	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff}
 	r := startServer(t, cfg)
 	_, secretErr := r.admin.CoreV1().Secrets("default").Get(t.Context(), "theirs", metav1.GetOptions{})
 	_, nodeErr := r.admin.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
@@ -404,6 +406,7 @@ func TestRunAgain(t *testing.T) {
 		t.Error("what was written before the restart is lost: ", err)
 	}
 	checkPolicyAgain(t, r.admin)
+	checkHostPathPolicy(t, r.admin, 0)
 	checkDNSAgain(t, r.admin)
 	checkDNSMended(t, r)
 	r.end(t)

@@ -57,16 +57,17 @@ func findHierarchies() (hierarchies, error) {
 	return h, nil
 }
 
-// ensureCgroups makes the node's two cgroups in every hierarchy, ready to take processes and children.
-func (c *Cluster) ensureCgroups(name string) error {
+// ensureCgroups makes the node's two cgroups in every hierarchy, ready to take processes and children, and bounds the
+// one of its pods.
+func (c *Cluster) ensureCgroups(name string, size Size) error {
 	h, err := findHierarchies()
 	if err != nil {
 		return err
 	}
-	return c.ensureCgroupsIn(h, name)
+	return c.ensureCgroupsIn(h, name, size)
 }
 
-func (c *Cluster) ensureCgroupsIn(h hierarchies, name string) error {
+func (c *Cluster) ensureCgroupsIn(h hierarchies, name string, size Size) error {
 	for _, m := range h.mounts {
 		for _, path := range []string{c.cgroup(), c.PodCgroup(name), c.SystemCgroup(name)} {
 			dir := filepath.Join(m, path)
@@ -76,6 +77,9 @@ func (c *Cluster) ensureCgroupsIn(h hierarchies, name string) error {
 			if err := h.prepare(dir); err != nil {
 				return fmt.Errorf("node %s: %w", name, err)
 			}
+		}
+		if err := h.limit(filepath.Join(m, c.PodCgroup(name)), size); err != nil {
+			return fmt.Errorf("node %s: bound its pods: %w", name, err)
 		}
 	}
 	return nil

@@ -57,6 +57,8 @@ type Cluster struct {
 	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
 	// NoDNS says that the control plane makes no DNS for the cluster.
 	NoDNS bool `json:"noDNS,omitempty"`
+	// HostPathPolicy is what the control plane is told of hostPath volumes; empty is its default.
+	HostPathPolicy string `json:"hostPathPolicy,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }

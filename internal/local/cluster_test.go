@@ -88,7 +88,7 @@ func TestNodes(t *testing.T) {
 	c := &Cluster{Subnet: netip.MustParsePrefix("10.3.0.0/24")}
 	add := func(name string, index int, address string) {
 		t.Helper()
-		n, err := c.AddNode(name)
+		n, err := c.AddNode(name, Size{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestNodes(t *testing.T) {
 		"": "node name", "Node": "lower case", "a.b": "node name", "a_b": "node name", "-a": "node name",
 		strings.Repeat("a", 64): "63", "../x": "node name", "edge": "there already", "a-system": "kept for",
 	} {
-		_, err := c.AddNode(name)
+		_, err := c.AddNode(name, Size{})
 		checkError(t, err, want)
 	}
 	_, err := c.Node("nod-1")
@@ -124,11 +124,11 @@ func TestNodes(t *testing.T) {
 		t.Errorf("Node(node-3) = %v, %v; want it stopped", n, err)
 	}
 	for len(c.Nodes) < MaxNodes {
-		if _, err := c.AddNode(fmt.Sprintf("n%d", len(c.Nodes))); err != nil {
+		if _, err := c.AddNode(fmt.Sprintf("n%d", len(c.Nodes)), Size{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = c.AddNode("one-more")
+	_, err = c.AddNode("one-more", Size{})
 	checkError(t, err, "at most 100 nodes")
 	_, err = new(Cluster).Node("x")
 	checkError(t, err, "everynode node add x")
@@ -143,7 +143,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.AddNode("node-1"); err != nil {
+	if _, err := c.AddNode("node-1", Size{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Save(); err != nil {

@@ -167,7 +167,7 @@ func TestKillAllOnV2(t *testing.T) {
 	c := &Cluster{ID: clusterID(t.TempDir())}
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
-	if err := c.ensureCgroupsIn(h, "node-1"); err != nil {
+	if err := c.ensureCgroupsIn(h, "node-1", Size{}); err != nil {
 		t.Fatal(err)
 	}
 	pod := filepath.Join(h.mounts[0], c.PodCgroup("node-1"), "pod")

@@ -71,7 +71,7 @@ func upCluster(t *testing.T) *Cluster {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"node-1", "node-2"} {
-		if _, err := c.AddNode(name); err != nil {
+		if _, err := c.AddNode(name, Size{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.EnsureNode(t.Context(), name); err != nil {

@@ -21,7 +21,7 @@ func TestClusterOnLoopback(t *testing.T) {
 	if !at.Addr().IsLoopback() || at.Port() == defaultAPIPort || !free(at) {
 		t.Errorf("the API server is to listen on %s, want a free port of loopback", at)
 	}
-	if _, err := c.AddNode("node-1"); err == nil {
+	if _, err := c.AddNode("node-1", Size{}); err == nil {
 		t.Error("it takes a node, which could not reach the API server")
 	}
 	if err := c.EnsureHost(t.Context()); err != nil {

@@ -29,7 +29,7 @@ func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
 	if err := c.makeSources(n); err != nil {
 		return err
 	}
-	if err := c.ensureCgroups(n.Name); err != nil {
+	if err := c.ensureCgroups(n.Name, n.Size); err != nil {
 		return err
 	}
 	resolver, err := c.ensureResolver(n)
@@ -56,7 +56,7 @@ func (c *Cluster) ensureNamespaces(ctx context.Context, n Node, binds []bind) er
 	if err := c.releasePins(n.Name); err != nil {
 		return err
 	}
-	if err := c.ensureCgroups(n.Name); err != nil {
+	if err := c.ensureCgroups(n.Name, n.Size); err != nil {
 		return err
 	}
 	return c.makeNamespaces(n, binds)

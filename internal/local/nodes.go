@@ -28,11 +28,13 @@ type Node struct {
 	Address netip.Addr `json:"address"`
 	// Stopped says that the node was stopped by hand, and is not to be started with the cluster.
 	Stopped bool `json:"stopped,omitempty"`
+	// Size bounds its pods.
+	Size Size `json:"size,omitzero"`
 }
 
 // AddNode adds a node to the record. The name must be a DNS-1123 label that is not in use. node-7 gets index 7 when
 // that is free, any other name the lowest free index.
-func (c *Cluster) AddNode(name string) (Node, error) {
+func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	if err := checkName(name); err != nil {
 		return Node{}, err
 	}
@@ -51,7 +53,7 @@ func (c *Cluster) AddNode(name string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	n := Node{Name: name, Index: index, Address: c.nodeAddress(index)}
+	n := Node{Name: name, Index: index, Address: c.nodeAddress(index), Size: size}
 	c.Nodes = append(c.Nodes, n)
 	slices.SortFunc(c.Nodes, func(a, b Node) int { return a.Index - b.Index })
 	return n, nil
@@ -107,9 +109,17 @@ func (c *Cluster) runDir() string { return filepath.Join(hostRunDir, c.ID) }
 // hostLink is the name of the host's end of the node's veth pair: at most 12 of 15 characters.
 func (c *Cluster) hostLink(n Node) string { return fmt.Sprintf("ev%sn%d", c.ID, n.Index) }
 
-func (c *Cluster) nodeAddress(index int) netip.Addr {
+func (c *Cluster) nodeAddress(index int) netip.Addr { return c.hostAddress(100 + index) }
+
+// BalancerRange are the first and the last address of services of type LoadBalancer, above those of the nodes.
+func (c *Cluster) BalancerRange() (first, last netip.Addr) {
+	return c.hostAddress(201), c.hostAddress(250)
+}
+
+// hostAddress is the address in the subnet with that last number.
+func (c *Cluster) hostAddress(last int) netip.Addr {
 	a := c.Subnet.Masked().Addr().As4()
-	a[3] = byte(100 + index)
+	a[3] = byte(last)
 	return netip.AddrFrom4(a)
 }
 

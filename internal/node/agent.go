@@ -172,7 +172,7 @@ func (a *agent) configure() error {
 		if err != nil {
 			return err
 		}
-		errs = append(errs, writeFile(cfg.containerdConfigFile(), containerd))
+		errs = append(errs, writeFile(cfg.containerdConfigFile(), containerd), cfg.registries.write(cfg.registryHosts()))
 	}
 	return errors.Join(errs...)
 }
@@ -249,7 +249,7 @@ func (a *agent) serveAddons(ctx context.Context) bool {
 		a.cfg.Log.Error("the add-ons' images cannot be pulled, and are loaded", "err", err)
 		return false
 	}
-	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) {
+	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) || overruled(a.cfg.registryHosts(), archives) {
 		if err := archives.Close(); err != nil {
 			a.cfg.Log.Error("an image archive was not closed", "err", err)
 		}

@@ -13,8 +13,11 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletapis "k8s.io/kubelet/pkg/apis"
+	"k8s.io/kubernetes/pkg/util/taints"
 )
 
 // Config says which node the agent makes, and of which cluster.
@@ -29,6 +32,8 @@ type Config struct {
 	Rejoin    bool     // the token may lead to a cluster with another CA than the one that the node has joined
 	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string
+	Taints    []string          // KEY=VALUE:EFFECT; a new node registers with them
+	Reserved  map[string]string // what of the machine is not for pods, quantities by resource
 
 	// ClusterDNS is the address of the cluster's DNS. Empty: that of the service
 	// kube-system/kube-dns, if there is one.
@@ -38,11 +43,17 @@ type Config struct {
 	// that is there already. Empty: the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
 
+	// RegistryConfig is a file of mirrors of registries and the ways to them, in the
+	// format of k3s. Empty: none.
+	RegistryConfig string
+
 	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
 	StopPods   bool   // stop the pods when the agent stops
 	Local      bool   // the node shares disk and kernel with others: no image GC, no eviction
 
 	Log *slog.Logger // nil: nothing is logged
+
+	registries registries // what is in RegistryConfig
 
 	hosts []string // Servers as host:port
 	api   string   // URL at which the programs of this machine reach the API
@@ -87,7 +98,36 @@ func (cfg Config) complete() (Config, error) {
 			return cfg, fmt.Errorf("the address of the cluster's DNS %q is no IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
 		}
 	}
-	return cfg, validateLabels(cfg.Labels)
+	if cfg.registries, err = readRegistries(cfg.RegistryConfig); err != nil {
+		return cfg, err
+	}
+	_, err = cfg.taints()
+	return cfg, errors.Join(validateLabels(cfg.Labels), err, validateReserved(cfg.Reserved))
+}
+
+// taints are the node's first taints.
+func (cfg Config) taints() ([]corev1.Taint, error) {
+	add, remove, err := taints.ParseTaints(cfg.Taints)
+	if err == nil && len(remove) > 0 {
+		err = errors.New("one of them has no effect")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--node-taints %s: %w: give KEY=VALUE:EFFECT, such as dedicated=storage:NoSchedule", strings.Join(cfg.Taints, ","), err)
+	}
+	return add, nil
+}
+
+// validateReserved checks what is not for pods, which the kubelet would refuse in
+// its own log.
+func validateReserved(reserved map[string]string) error {
+	known := []string{"cpu", "memory", "ephemeral-storage", "pid"}
+	for _, name := range slices.Sorted(maps.Keys(reserved)) {
+		q, err := resource.ParseQuantity(reserved[name])
+		if !slices.Contains(known, name) || err != nil || q.Sign() < 0 {
+			return fmt.Errorf("--system-reserved %s=%s: give amounts of %s, such as cpu=500m,memory=1Gi", name, reserved[name], strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 func (cfg *Config) completePaths() error {

@@ -48,7 +48,7 @@ disabled_plugins = [
     sandbox = {{q .SandboxImage}}
   [plugins."io.containerd.cri.v1.images".registry]
     config_path = {{q .Registries}}
-
+{{.Credentials}}
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = {{.RestrictOOMScoreAdj}}
   [plugins."io.containerd.cri.v1.runtime".cni]
@@ -75,7 +75,8 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 		"State":               cfg.path("containerd", "state"),
 		"Socket":              cfg.socket(),
 		"Snapshotter":         m.snapshotter,
-		"Registries":          registrySettings + string(filepath.ListSeparator) + cfg.addonHosts(),
+		"Registries":          strings.Join([]string{registrySettings, cfg.registryHosts(), cfg.addonHosts()}, string(filepath.ListSeparator)),
+		"Credentials":         cfg.registries.credentials(),
 		"SandboxImage":        SandboxImage,
 		"RestrictOOMScoreAdj": !m.sysResource,
 		"CNIBinDir":           cfg.RuntimeDir,

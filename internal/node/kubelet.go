@@ -32,6 +32,10 @@ func (cfg Config) kubeletConfigFile() string { return cfg.path("kubelet.yaml") }
 // the file with the name servers that pods get.
 func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, error) {
 	no, yes, zero := false, true, int32(0)
+	first, err := cfg.taints()
+	if err != nil {
+		return nil, err
+	}
 	kc := kubeletconfig.KubeletConfiguration{
 		TypeMeta:                 metav1.TypeMeta{APIVersion: kubeletconfig.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
 		Address:                  cfg.NodeIP,
@@ -54,6 +58,7 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 		VolumePluginDir:          cfg.path("volume-plugins"),
 		SerializeImagePulls:      &no, // an image that cannot be pulled must not hold up the others
 	}
+	kc.SystemReserved, kc.RegisterWithTaints = cfg.Reserved, first
 	kc.Authentication.Anonymous.Enabled = &no
 	kc.Authentication.X509.ClientCAFile = cfg.caFile()
 	kc.Authentication.Webhook.Enabled = &yes

@@ -46,6 +46,8 @@ type Set struct {
 	// empty when nothing is. Command is what to type about it, if there is any.
 	Controller string `json:"controller,omitempty"`
 	Command    string `json:"command,omitempty"`
+	// Warnings is what its pods may do to their nodes and should not (HostPathWarnings).
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Row is the answer for one DaemonSet on one node.
@@ -160,7 +162,7 @@ func (s *snapshot) knows(q Question) error {
 }
 
 func summary(ds *daemonSet, rows []Row) Set {
-	of := Set{Namespace: ds.Namespace, Name: ds.Name, Reasons: map[string]int{}, Generation: ds.Generation, ObservedGeneration: ds.Status.ObservedGeneration}
+	of := Set{Namespace: ds.Namespace, Name: ds.Name, Reasons: map[string]int{}, Generation: ds.Generation, ObservedGeneration: ds.Status.ObservedGeneration, Warnings: HostPathWarnings(&ds.Spec.Template.Spec)}
 	for i := range rows {
 		of.Reasons[rows[i].Reason]++
 	}

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"everynode/internal/local"
+)
+
+// wouldDo says what `up` would do, and does nothing.
+func (a *app) wouldDo(ctx context.Context, o upOptions) error {
+	if err := a.preflight(ctx, o); err != nil {
+		return err
+	}
+	c, err := local.Open(a.dataDir)
+	switch {
+	case errors.Is(err, local.ErrNoCluster):
+		c = &local.Cluster{Loopback: o.nodes == none}
+		fmt.Fprintf(a.out, "A new cluster would be made in %s.\n", a.dataDir)
+	case err != nil:
+		return err
+	default:
+		fmt.Fprintf(a.out, "The cluster in %s has %s.\n", c.DataDir, counted(len(c.Nodes), "node"))
+	}
+	missing, err := newNodes(c, o)
+	if err != nil {
+		return err
+	}
+	for _, n := range missing {
+		fmt.Fprintf(a.out, "A node would be added: %s\n", n.describe())
+	}
+	for _, n := range o.file {
+		if _, err := c.Node(n.Name); err == nil && len(n.Labels)+len(n.Taints) > 0 {
+			fmt.Fprintf(a.out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
+		}
+	}
+	if o.simulate.given() && o.simulate.count > 0 {
+		fmt.Fprintf(a.out, "There would be %s.\n", counted(o.simulate.count, "simulated node"))
+	}
+	fmt.Fprintln(a.out, "Nothing was done: --dry-run.")
+	return nil
+}
+
+// describe is a node in one line.
+func (n fileNode) describe() string {
+	parts := append([]string{n.Name}, n.atBirth()...)
+	if n.size.CPU != 0 {
+		parts = append(parts, fmt.Sprintf("%d thousandths of a CPU", n.size.CPU))
+	}
+	if n.size.Memory != 0 {
+		parts = append(parts, fmt.Sprintf("%d MiB", n.size.Memory>>20))
+	}
+	return strings.Join(parts, " ")
+}

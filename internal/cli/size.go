@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"everynode/internal/local"
+)
+
+// sizeFlags are the flags that bound what a new node's pods have together.
+type sizeFlags struct{ cpu, memory string }
+
+func newSizeFlags(flags *pflag.FlagSet) *sizeFlags {
+	s := &sizeFlags{}
+	flags.StringVar(&s.cpu, "node-cpu", "", "CPUs that the pods of each new node have together, such as 2 or 500m (default: all)")
+	flags.StringVar(&s.memory, "node-memory", "", "memory that they have together, such as 2Gi (default: all)")
+	return s
+}
+
+// size reads the flags, and refuses what this machine does not have.
+func (s *sizeFlags) size() (local.Size, error) {
+	var size local.Size
+	for _, f := range []struct {
+		name, text string
+		into       *int64
+		read       func(resource.Quantity) int64
+	}{
+		{"node-cpu", s.cpu, &size.CPU, func(q resource.Quantity) int64 { return q.MilliValue() }},
+		{"node-memory", s.memory, &size.Memory, func(q resource.Quantity) int64 { return q.Value() }},
+	} {
+		if f.text == "" {
+			continue
+		}
+		q, err := resource.ParseQuantity(f.text)
+		if err != nil || q.Sign() <= 0 {
+			return local.Size{}, usageError{fmt.Errorf("--%s %s: give an amount as Kubernetes has it, such as 2, 500m or 2Gi", f.name, f.text)}
+		}
+		*f.into = f.read(q)
+	}
+	machine, err := local.MachineSize()
+	if err != nil {
+		return local.Size{}, err
+	}
+	if err := size.Within(machine); err != nil {
+		return local.Size{}, usageError{err}
+	}
+	return size, nil
+}
+
+// reserved is what the kubelet of a node is told that others use: what the machine
+// has beyond the node's size. Empty: nothing.
+func reserved(size, machine local.Size) string {
+	text := ""
+	if size.CPU != 0 {
+		text = fmt.Sprintf("cpu=%dm", machine.CPU-size.CPU)
+	}
+	if size.Memory != 0 {
+		if text != "" {
+			text += ","
+		}
+		text += fmt.Sprintf("memory=%d", machine.Memory-size.Memory)
+	}
+	return text
+}

@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	fields "k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"everynode/internal/local"
+)
+
+// What a file of `up --config` says of itself.
+const (
+	clusterFileVersion = "everynode.io/v1alpha1"
+	clusterFileKind    = "Cluster"
+)
+
+// clusterFile is a cluster as a file describes it. What it leaves out is as without
+// a file, and flags win over it.
+type clusterFile struct {
+	metav1.TypeMeta     `json:",inline"`
+	Nodes               []fileNode    `json:"nodes,omitempty"`
+	Simulate            *fileSimulate `json:"simulate,omitempty"`
+	DaemonSetController *bool         `json:"daemonSetController,omitempty"`
+	DNS                 *bool         `json:"dns,omitempty"`
+	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
+	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
+}
+
+// fileNode is a real node. Labels and taints are put on it at each `up`, whether it
+// is new or not; the size is that of a new one.
+type fileNode struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Taints []corev1.Taint    `json:"taints,omitempty"`
+	CPU    string            `json:"cpu,omitempty"`
+	Memory string            `json:"memory,omitempty"`
+
+	size local.Size // CPU and Memory, read
+}
+
+// fileSimulate are the simulated nodes: each field is the flag --simulate-NAME.
+type fileSimulate struct {
+	Nodes  int     `json:"nodes"`
+	Start  string  `json:"start,omitempty"`
+	Ready  string  `json:"ready,omitempty"`
+	Stop   string  `json:"stop,omitempty"`
+	Jitter string  `json:"jitter,omitempty"`
+	Fail   string  `json:"fail,omitempty"`
+	Seed   *uint64 `json:"seed,omitempty"`
+}
+
+// fillFrom fills the flags from a file, and returns its nodes.
+func (a *app) fillFrom(name string, flags *pflag.FlagSet) ([]fileNode, error) {
+	f, err := readClusterFile(name, a.in)
+	if err != nil {
+		return nil, err
+	}
+	return f.Nodes, f.fill(flags)
+}
+
+// readClusterFile reads a file; "-" is standard input. Every error names the file.
+func readClusterFile(name string, stdin io.Reader) (*clusterFile, error) {
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read --config: %w", err)
+	}
+	f, err := parseClusterFile(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--config %s: %w", name, err)}
+	}
+	return f, nil
+}
+
+// parseClusterFile reads the text of a file. A field that it does not know, or that
+// is there twice, is an error that names it.
+func parseClusterFile(text []byte) (*clusterFile, error) {
+	data, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, err
+	}
+	f := &clusterFile{}
+	strict, err := json.UnmarshalStrict(data, f)
+	if err != nil {
+		return nil, err
+	}
+	if f.APIVersion != clusterFileVersion || f.Kind != clusterFileKind {
+		return nil, fmt.Errorf("it is apiVersion %q, kind %q: this version reads apiVersion %s, kind %s", f.APIVersion, f.Kind, clusterFileVersion, clusterFileKind)
+	}
+	return f, errors.Join(append(strict, f.check())...)
+}
+
+// check says which nodes cannot be.
+func (f *clusterFile) check() error {
+	var errs []error
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		if n.Name == "" {
+			n.Name = fmt.Sprintf("node-%d", i+1)
+		}
+		if slices.ContainsFunc(f.Nodes[:i], func(o fileNode) bool { return o.Name == n.Name }) {
+			errs = append(errs, fmt.Errorf("node %s is there twice", n.Name))
+		}
+		if err := n.check(); err != nil {
+			errs = append(errs, fmt.Errorf("node %s: %w", n.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *fileNode) check() error {
+	invalid := metav1validation.ValidateLabels(n.Labels, fields.NewPath("labels"))
+	path := fields.NewPath("taints")
+	for i, t := range n.Taints {
+		invalid = append(invalid, checkTaint(t, path.Index(i))...)
+		if slices.ContainsFunc(n.Taints[:i], func(o corev1.Taint) bool { return o.Key == t.Key }) {
+			invalid = append(invalid, fields.Duplicate(path.Index(i).Child("key"), t.Key))
+		}
+	}
+	size, err := (&sizeFlags{cpu: n.CPU, memory: n.Memory}).size()
+	n.size = size
+	return errors.Join(invalid.ToAggregate(), err)
+}
+
+// checkTaint says what the API server would refuse of a taint.
+func checkTaint(t corev1.Taint, path *fields.Path) (invalid fields.ErrorList) {
+	for _, problem := range validation.IsQualifiedName(t.Key) {
+		invalid = append(invalid, fields.Invalid(path.Child("key"), t.Key, problem))
+	}
+	for _, problem := range validation.IsValidLabelValue(t.Value) {
+		invalid = append(invalid, fields.Invalid(path.Child("value"), t.Value, problem))
+	}
+	effects := []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}
+	if !slices.Contains(effects, t.Effect) {
+		invalid = append(invalid, fields.NotSupported(path.Child("effect"), t.Effect, effects))
+	}
+	return invalid
+}
+
+// fill sets the flags that were not given to what the file says.
+func (f *clusterFile) fill(flags *pflag.FlagSet) error {
+	if len(f.Nodes) > 0 && flags.Changed("nodes") {
+		return usageError{errors.New("--nodes and the nodes of --config exclude each other: leave one of them out")}
+	}
+	for name, value := range f.flags() {
+		if value == "" || flags.Changed(name) {
+			continue
+		}
+		if err := flags.Set(name, value); err != nil {
+			return usageError{fmt.Errorf("--config: %s: %w", strings.ReplaceAll(name, "-", "."), err)}
+		}
+	}
+	return nil
+}
+
+// flags are the values that the file has for flags; empty: none.
+func (f *clusterFile) flags() map[string]string {
+	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, daemonSetFlag: boolText(f.DaemonSetController), dnsFlag: boolText(f.DNS)}
+	if s := f.Simulate; s != nil {
+		values["simulate"] = strconv.Itoa(s.Nodes)
+		values["simulate-start"], values["simulate-ready"], values["simulate-stop"] = s.Start, s.Ready, s.Stop
+		values["simulate-jitter"], values["simulate-fail"] = s.Jitter, s.Fail
+		if s.Seed != nil {
+			values["simulate-seed"] = strconv.FormatUint(*s.Seed, 10)
+		}
+		if f.Nodes != nil && len(f.Nodes) == 0 {
+			values["nodes"] = "0"
+		}
+	}
+	return values
+}
+
+func boolText(b *bool) string {
+	if b == nil {
+		return ""
+	}
+	return strconv.FormatBool(*b)
+}

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+const fileHead = "apiVersion: everynode.io/v1alpha1\nkind: Cluster\n"
+
+func TestClusterFile(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                 `it is apiVersion "", kind ""`,
+		"apiVersion: v9\nkind: Cluster\n":  `it is apiVersion "v9"`,
+		fileHead + "nods: []":              `unknown field "nods"`,
+		fileHead + "dns: true\ndns: false": `already set in map`,
+		fileHead + "dns: 1":                `cannot unmarshal number`,
+		fileHead + "nodes: [{name: a}, {name: a}]":                                                  "node a is there twice",
+		fileHead + "nodes: [{labels: {'not a label': x}}]":                                          "node node-1: labels: Invalid value",
+		fileHead + "nodes: [{labels: {a: 'not a value'}}]":                                          "node node-1: labels: Invalid value",
+		fileHead + "nodes: [{taints: [{key: a, effect: Never}]}]":                                   `taints[0].effect: Unsupported value: "Never"`,
+		fileHead + "nodes: [{taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoExecute}]}]": "Duplicate value",
+		fileHead + "nodes: [{cpu: many}]":                                                           "node node-1: --node-cpu many",
+	} {
+		if _, err := parseClusterFile([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// The example in docs/local-cluster.md is one that can be.
+func TestExampleClusterFile(t *testing.T) {
+	f, err := readClusterFile("../../examples/cluster.yaml", nil)
+	if err != nil || len(f.Nodes) != 3 {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+func TestClusterFileFillsFlags(t *testing.T) {
+	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\ndns: false\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := (&app{}).upCommand()
+	if err := c.Flags().Parse([]string{"--simulate-start", "9s"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.fill(c.Flags()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"nodes": "0", "simulate": "5", "simulate-start": "9s", "simulate-jitter": "50%", "simulate-fail": "crash:1%", "simulate-seed": "7",
+		hostPathFlag: "readonly", dnsFlag: "false", daemonSetFlag: "true",
+	} {
+		if got := c.Flags().Lookup(name).Value.String(); !strings.HasPrefix(got, want) {
+			t.Errorf("--%s is %s, want %s", name, got, want)
+		}
+	}
+	bad, err := parseClusterFile([]byte(fileHead + "simulate: {nodes: 1, start: soon}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bad.fill((&app{}).upCommand().Flags()); err == nil || !strings.Contains(err.Error(), "simulate.start") {
+		t.Errorf("a start of \"soon\": %v", err)
+	}
+	both := &clusterFile{Nodes: []fileNode{{Name: "a"}}}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.String("nodes", "", "")
+	if err := errorsOf(flags.Set("nodes", "3"), both.fill(flags)); err == nil || !strings.Contains(err.Error(), "exclude each other") {
+		t.Errorf("--nodes beside the file's nodes: %v", err)
+	}
+}
+
+func errorsOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestDressedOnce(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"theirs": "x"}},
+		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "theirs", Effect: corev1.TaintEffectNoExecute}}}}
+	client := fake.NewClientset(node)
+	n := fileNode{Name: "node-1", Labels: map[string]string{"ssd": "true"}, Taints: []corev1.Taint{{Key: "ours", Value: "v", Effect: corev1.TaintEffectNoSchedule}}}
+	for range 2 {
+		if err := n.dress(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, err := client.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now.Labels["ssd"] != "true" || now.Labels["theirs"] != "x" || len(now.Spec.Taints) != 2 {
+		t.Errorf("labels %v, taints %v", now.Labels, now.Spec.Taints)
+	}
+	writes := 0
+	for _, action := range client.Actions() {
+		if action.GetVerb() == "update" {
+			writes++
+		}
+	}
+	if writes != 1 {
+		t.Errorf("%d writes, want one: the second time there was nothing to do", writes)
+	}
+}

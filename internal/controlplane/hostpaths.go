@@ -1,0 +1,86 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"everynode/deploy/policies"
+)
+
+// What Config.HostPathPolicy may be.
+const (
+	HostPathsOff      = "off"
+	HostPathsWarn     = "warn"
+	HostPathsReadOnly = "readonly"
+)
+
+const (
+	hostPathsName = "everynode-host-paths"
+	// servedLabel marks what a server has installed by its settings, and takes away
+	// again when they say so. What somebody else has installed has no such label.
+	servedLabel = "everynode.io/installed-by"
+	servedValue = "server"
+)
+
+// CheckHostPathPolicy says whether a policy is one of those that there are. The
+// empty one leaves the cluster as it is.
+func CheckHostPathPolicy(policy string) error {
+	known := []string{HostPathsWarn, HostPathsReadOnly, HostPathsOff}
+	if policy != "" && !slices.Contains(known, policy) {
+		return fmt.Errorf("%q is not a policy for host paths: give one of %s", policy, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// hostPathObjects are the policy and its binding.
+func (s *settings) hostPathObjects() ([]*unstructured.Unstructured, error) {
+	var manifests [][]byte
+	switch s.HostPathPolicy {
+	case HostPathsWarn:
+		manifests = [][]byte{policies.HostPaths, policies.HostPathsWarn}
+	case HostPathsReadOnly:
+		manifests = [][]byte{policies.HostPaths, policies.HostPathsReadOnly}
+	}
+	var objects []*unstructured.Unstructured
+	for _, manifest := range manifests {
+		decoded, err := decodeManifest(manifest)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range decoded {
+			object.SetLabels(map[string]string{servedLabel: servedValue})
+		}
+		objects = append(objects, decoded...)
+	}
+	return objects, nil
+}
+
+// deleteHostPathPolicy takes away what a server installed when it had another
+// setting: first the binding, so that the policy never stands for more than it said.
+func (s *settings) deleteHostPathPolicy(ctx context.Context, cfg *rest.Config) error {
+	if s.HostPathPolicy != HostPathsOff {
+		return nil
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client for the policy of host paths: %w", err)
+	}
+	ours := metav1.ListOptions{LabelSelector: servedLabel + "=" + servedValue, FieldSelector: "metadata.name=" + hostPathsName}
+	admission := client.AdmissionregistrationV1()
+	err = admission.ValidatingAdmissionPolicyBindings().DeleteCollection(ctx, metav1.DeleteOptions{}, ours)
+	if err == nil {
+		err = admission.ValidatingAdmissionPolicies().DeleteCollection(ctx, metav1.DeleteOptions{}, ours)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete the policy of host paths: %w", err)
+	}
+	return nil
+}
