@@ -83,7 +83,7 @@ var importRules = []importRule{
 	{
 		path: "internal/balancer",
 		only: []string{"std", "everynode/internal/balancer/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...",
-			"github.com/vishvananda/netlink", "golang.org/x/sys/..."},
+			"github.com/vishvananda/netlink", "golang.org/x/sync/...", "golang.org/x/sys/..."},
 		reason: "a controller like others, that could run on any cluster's machine",
 	},
 	{

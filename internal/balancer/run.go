@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -53,13 +54,24 @@ type balancer struct {
 	told     map[string]string // the problem that was told last, by service
 }
 
+// Config is what Run is for.
+type Config struct {
+	// Range has the addresses that services get.
+	Range Range
+	// Publications are ports of this machine that lead to services.
+	Publications []Publication
+	// Routes leads the traffic to nodes.
+	Routes Routes
+	Log    *slog.Logger
+}
+
 // Run gives addresses of a range to the services of a cluster until ctx ends. It
-// returns an error only if it cannot begin; what fails later is logged and tried
-// again.
-func Run(ctx context.Context, client kubernetes.Interface, of Range, routes Routes, log *slog.Logger) error {
+// returns an error only if it cannot begin, or a publication ends; what fails
+// otherwise is logged and tried again.
+func Run(ctx context.Context, client kubernetes.Interface, c Config) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(needed))
 	b := &balancer{
-		client: client, of: of, routes: routes, log: log,
+		client: client, of: c.Range, routes: c.Routes, log: c.Log,
 		services: factory.Core().V1().Services().Lister(), nodes: factory.Core().V1().Nodes().Lister(),
 		slices:  factory.Discovery().V1().EndpointSlices().Lister(),
 		changed: make(chan struct{}, 1), told: map[string]string{},
@@ -82,8 +94,12 @@ func Run(ctx context.Context, client kubernetes.Interface, of Range, routes Rout
 			return fmt.Errorf("watch what load balancers need: no list of %v", kind)
 		}
 	}
-	b.loop(ctx)
-	return nil
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { b.loop(ctx); return nil })
+	for _, p := range c.Publications {
+		parts.Go(func() error { return b.publish(ctx, p) })
+	}
+	return parts.Wait()
 }
 
 // needed leaves of an object what is looked at here: nodes say a lot.

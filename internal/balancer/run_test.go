@@ -69,7 +69,9 @@ func TestRun(t *testing.T) {
 	routes := &keptRoutes{}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, client, ours, routes, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		ended <- Run(ctx, client, Config{Range: ours, Routes: routes, Log: slog.New(slog.DiscardHandler)})
+	}()
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {

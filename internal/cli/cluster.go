@@ -141,6 +141,9 @@ func (m *machine) server() local.Process {
 	if !m.Loopback {
 		first, last := m.BalancerRange()
 		argv = append(argv, "--node-cidr", m.Subnet.String(), "--load-balancer-range", first.String()+"-"+last.String())
+		for _, p := range m.Publish {
+			argv = append(argv, "--"+publishFlag, p)
+		}
 	}
 	return local.Process{
 		Name:     "control plane",

@@ -61,6 +61,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.BoolVar(&withDNS, dnsFlag, true, "have a DNS in the cluster: CoreDNS, on its nodes")
 	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
+	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
@@ -78,6 +79,12 @@ const dnsFlag = "dns"
 const (
 	hostPathFlag  = "host-path-policy"
 	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
+)
+
+// publishFlag has ports of this machine that lead to services.
+const (
+	publishFlag  = "publish"
+	publishUsage = "ports of this machine for services of type LoadBalancer, [ADDRESS:]PORT:SERVICEPORT, such as 8080:80"
 )
 
 // bindByFlag says who binds the pods of DaemonSets to their nodes.

@@ -51,7 +51,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 				o.size, err = sizes.size()
 			}
 			if err == nil {
-				err = node.CheckRegistries(o.registries)
+				err = errors.Join(node.CheckRegistries(o.registries), checkPublished(o))
 			}
 			if err != nil {
 				return err
@@ -59,6 +59,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 			if o.dryRun {
 				return a.wouldDo(c.Context(), o)
 			}
+			o.publishing = c.Flags().Changed(publishFlag)
 			o.engineGiven, o.dnsGiven = c.Flags().Changed(daemonSetFlag), c.Flags().Changed(dnsFlag)
 			return a.up(c.Context(), o)
 		},
@@ -66,6 +67,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	a.dataDirFlag(c)
 	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
 	c.Flags().StringVar(&o.registries, registryFlag, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
+	c.Flags().StringSliceVar(&o.publish, publishFlag, nil, publishUsage+"; what is chosen is kept")
 	c.Flags().StringVar(&file, "config", "", "a file that describes the cluster (docs/local-cluster.md); flags win over it; -: standard input")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
@@ -85,6 +87,8 @@ type upOptions struct {
 	file        []fileNode // nodes by name; with them, nodes is 0
 	dryRun      bool
 	registries  string // file; "": as it was
+	publish     []string
+	publishing  bool // publish was given
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
@@ -211,48 +215,6 @@ func (a *app) openOrCreate(o local.Options) (*machine, error) {
 		return nil, err
 	}
 	return newMachine(c)
-}
-
-// choose records whether the control plane has the DaemonSet engine inside, and
-// whether it makes a DNS. One that runs keeps what it was started with.
-func (m *machine) choose(o upOptions) error {
-	for _, c := range []struct {
-		flag    string
-		without *bool
-		wanted  bool
-		given   bool
-	}{
-		{daemonSetFlag, &m.NoDaemonSets, o.engine, o.engineGiven},
-		{dnsFlag, &m.NoDNS, o.dns, o.dnsGiven},
-	} {
-		if !c.given || c.wanted == !*c.without {
-			continue
-		}
-		if _, runs := datadir.Running(m.serverLock()); runs {
-			return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", c.flag, !*c.without)
-		}
-		*c.without = !c.wanted
-	}
-	return errors.Join(m.chooseHostPaths(o.hostPaths), m.chooseRegistries(o.registries))
-}
-
-// chooseHostPaths records what becomes of pods with hostPath volumes.
-func (m *machine) chooseHostPaths(policy string) error {
-	if policy == "" || policy == m.hostPaths() {
-		return nil
-	}
-	if _, runs := datadir.Running(m.serverLock()); runs {
-		return fmt.Errorf("the control plane runs with --%s=%s: stop it with `everynode down` to change that", hostPathFlag, m.hostPaths())
-	}
-	m.HostPathPolicy = policy
-	return nil
-}
-
-func checkHostPaths(policy string) error {
-	if err := controlplane.CheckHostPathPolicy(policy); err != nil {
-		return usageError{fmt.Errorf("--%s: %w", hostPathFlag, err)}
-	}
-	return nil
 }
 
 // defaultNodes is how many nodes a new cluster has.

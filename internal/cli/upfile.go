@@ -36,6 +36,7 @@ type clusterFile struct {
 	DaemonSetController *bool         `json:"daemonSetController,omitempty"`
 	DNS                 *bool         `json:"dns,omitempty"`
 	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
+	Publish             []string      `json:"publish,omitempty"`
 	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
 }
 
@@ -173,7 +174,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, daemonSetFlag: boolText(f.DaemonSetController), dnsFlag: boolText(f.DNS)}
+	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), dnsFlag: boolText(f.DNS)}
 	if s := f.Simulate; s != nil {
 		values["simulate"] = strconv.Itoa(s.Nodes)
 		values["simulate-start"], values["simulate-ready"], values["simulate-stop"] = s.Start, s.Ready, s.Stop

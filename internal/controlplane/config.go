@@ -63,6 +63,9 @@ type Config struct {
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
 	// for a server that is alone.
 	LoadBalancers string
+	// Publish are ports of this machine that lead to such services,
+	// [ADDRESS:]PORT:SERVICEPORT.
+	Publish []string
 
 	// DaemonSets runs the DaemonSet engine until ctx ends. cfg is the identity
 	// system:everynode-controller, with the rights an engine needs and no
@@ -82,6 +85,7 @@ type settings struct {
 	podRange      netip.Prefix
 	nodeRange     netip.Prefix   // zero: none on this host
 	balancers     balancer.Range // zero: none
+	publications  []balancer.Publication
 	embeddedStore bool
 }
 
@@ -117,15 +121,30 @@ func (c Config) resolve() (*settings, error) {
 			return nil, err
 		}
 	}
-	if c.LoadBalancers != "" {
-		if !s.embeddedStore {
-			return nil, errors.New("addresses for load balancers lead to one machine, and with --etcd-servers there may be others: leave them out, and install MetalLB or the like")
-		}
-		if s.balancers, err = balancer.ParseRange(c.LoadBalancers); err != nil {
-			return nil, fmt.Errorf("the addresses of load balancers: %w", err)
-		}
+	return s, errors.Join(s.resolveBalancers(), s.checkDNS())
+}
+
+// resolveBalancers reads what services of type LoadBalancer get.
+func (s *settings) resolveBalancers() (err error) {
+	switch {
+	case s.LoadBalancers == "" && len(s.Publish) > 0:
+		return errors.New("what is published leads to services of type LoadBalancer, which have no addresses here: give --load-balancer-range, too")
+	case s.LoadBalancers == "":
+		return nil
+	case !s.embeddedStore:
+		return errors.New("addresses for load balancers lead to one machine, and with --etcd-servers there may be others: leave them out, and install MetalLB or the like")
 	}
-	return s, s.checkDNS()
+	if s.balancers, err = balancer.ParseRange(s.LoadBalancers); err != nil {
+		return fmt.Errorf("the addresses of load balancers: %w", err)
+	}
+	for _, text := range s.Publish {
+		p, err := balancer.ParsePublication(text)
+		if err != nil {
+			return err
+		}
+		s.publications = append(s.publications, p)
+	}
+	return nil
 }
 
 func orDefault(value, fallback string) string {

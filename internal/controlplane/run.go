@@ -200,7 +200,8 @@ func (s *server) balanceLoads(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a client for load balancers: %w", err)
 	}
-	return balancer.Run(ctx, client, s.balancers, balancer.HostRoutes(s.balancers), slog.New(logr.ToSlogHandler(klog.Background())))
+	return balancer.Run(ctx, client, balancer.Config{Range: s.balancers, Publications: s.publications,
+		Routes: balancer.HostRoutes(s.balancers), Log: slog.New(logr.ToSlogHandler(klog.Background()))})
 }
 
 // renewCertificates renews what is near its end while the server runs. All

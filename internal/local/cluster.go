@@ -59,6 +59,8 @@ type Cluster struct {
 	NoDNS bool `json:"noDNS,omitempty"`
 	// HostPathPolicy is what the control plane is told of hostPath volumes; empty is its default.
 	HostPathPolicy string `json:"hostPathPolicy,omitempty"`
+	// Publish are ports of this machine that lead to services, as the control plane is given them.
+	Publish []string `json:"publish,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }

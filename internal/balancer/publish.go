@@ -1,0 +1,134 @@
+package balancer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// dialTime bounds how long a service may take to accept a connection.
+const dialTime = 10 * time.Second
+
+// Publication is a TCP port of this machine behind which is a port of whichever
+// service of type LoadBalancer has it, the oldest if several do.
+type Publication struct {
+	Listen netip.AddrPort
+	Port   int32
+}
+
+// ParsePublication reads [ADDRESS:]PORT:SERVICEPORT. Without an address it is for
+// this machine alone, 127.0.0.1.
+func ParsePublication(text string) (Publication, error) {
+	fail := fmt.Errorf("%q does not publish anything: give PORT:SERVICEPORT, such as 8080:80, or ADDRESS:PORT:SERVICEPORT", text)
+	cut := strings.LastIndex(text, ":")
+	if cut < 0 {
+		return Publication{}, fail
+	}
+	listen := text[:cut]
+	if !strings.Contains(listen, ":") {
+		listen = "127.0.0.1:" + listen
+	}
+	address, err := netip.ParseAddrPort(listen)
+	port, portErr := strconv.ParseUint(text[cut+1:], 10, 16)
+	if err != nil || portErr != nil || address.Port() == 0 || port == 0 {
+		return Publication{}, fail
+	}
+	return Publication{Listen: address, Port: int32(port)}, nil
+}
+
+// String is ADDRESS:PORT:SERVICEPORT.
+func (p Publication) String() string { return fmt.Sprintf("%s:%d", p.Listen, p.Port) }
+
+// publish listens for one publication until ctx ends, and then waits for its connections.
+func (b *balancer) publish(ctx context.Context, p Publication) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.Listen.String())
+	if err != nil {
+		return fmt.Errorf("publish port %d of services: %w: give another port", p.Port, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // its error is Accept's
+	var open sync.WaitGroup
+	defer open.Wait()
+	for {
+		connection, err := listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("publish port %d of services: %w", p.Port, err)
+		}
+		open.Go(func() {
+			if err := b.carry(ctx, connection, p.Port); err != nil && ctx.Err() == nil {
+				b.log.Error("A connection to a published port ended", "port", p.Listen.String(), "err", err)
+			}
+		})
+	}
+}
+
+// carry passes a connection on to the service that has the port.
+func (b *balancer) carry(ctx context.Context, from net.Conn, port int32) error {
+	defer from.Close()
+	address, err := b.published(port)
+	if err != nil {
+		return err
+	}
+	to, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "tcp", address.String())
+	if err != nil {
+		return fmt.Errorf("connect to the service at %s: %w", address, err)
+	}
+	defer to.Close()
+	defer context.AfterFunc(ctx, func() { _ = errors.Join(from.Close(), to.Close()) })()
+	var way sync.WaitGroup
+	way.Go(func() { pass(to, from) })
+	pass(from, to)
+	way.Wait()
+	return nil
+}
+
+// pass copies until one side has no more to say, and tells the other. That a
+// connection breaks is for its two ends to see.
+func pass(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// published finds the address of the oldest service that has a port and an address.
+func (b *balancer) published(port int32) (netip.AddrPort, error) {
+	all, err := b.services.List(labels.Everything())
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("list the services: %w", err)
+	}
+	all = slices.DeleteFunc(slices.Clone(all), func(s *corev1.Service) bool {
+		return !b.addressOf(s).IsValid() || !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port && p.Protocol == corev1.ProtocolTCP })
+	})
+	if len(all) == 0 {
+		return netip.AddrPort{}, fmt.Errorf("no service of type LoadBalancer has the port %d: make one with kubectl expose --type=LoadBalancer --port=%d", port, port)
+	}
+	oldest := slices.MinFunc(all, func(a, b *corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name))
+	})
+	return netip.AddrPortFrom(b.addressOf(oldest), uint16(port)), nil
+}
+
+// addressOf is the address of ours that a service has; zero: none.
+func (b *balancer) addressOf(s *corev1.Service) netip.Addr {
+	for _, ingress := range s.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(ingress.IP); err == nil && b.of.Contains(a) && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			return a
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"everynode/internal/plan"
+)
+
+func deleteOf(node, uid string) *write {
+	return &write{remove: &plan.Delete{Node: node, Pod: "pod-" + uid, UID: uid}}
+}
+
+func createOn(node string) *write { return &write{create: &plan.Create{Node: node}, hash: "h1"} }
+
+// While a pod is being deleted no second delete of it waits, and no create: what the
+// first learns comes before both. A delete of another pod on the node does wait.
+func TestWritesUnderWayAreWaitedFor(t *testing.T) {
+	l := newLane(identity{}, nil)
+	first := deleteOf("node-1", "a")
+	l.replace("node-1", []*write{first})
+	l.start(l.head(false))
+	l.replace("node-1", []*write{deleteOf("node-1", "a"), createOn("node-1"), deleteOf("node-1", "b")})
+	waiting := l.places["node-1"].waiting
+	if len(waiting) != 1 || waiting[0].remove == nil || waiting[0].remove.UID != "b" || l.waiting != 1 {
+		t.Fatalf("beside the delete of a, %d writes wait: %+v", l.waiting, waiting)
+	}
+	l.end(first)
+	l.replace("node-1", []*write{createOn("node-1")})
+	if l.waiting != 1 || l.head(false).create == nil {
+		t.Errorf("after it, %d writes wait", l.waiting)
+	}
+}
+
+// A write that is decided on again keeps its turn, and rests on what was decided last.
+func TestDecidedAgainRestsOnTheLast(t *testing.T) {
+	l := newLane(identity{}, nil)
+	old := deleteOf("node-1", "a")
+	old.ds, old.rests = &appsv1.DaemonSet{}, &podEntry{}
+	l.replace("node-1", []*write{old})
+	l.replace("node-2", []*write{deleteOf("node-2", "b")})
+	again := deleteOf("node-1", "a")
+	again.ds, again.rests, again.state, again.known, again.taken = &appsv1.DaemonSet{}, &podEntry{}, &state{}, []string{"k"}, []string{"t"}
+	l.replace("node-1", []*write{again})
+	next := l.head(false)
+	if next != old {
+		t.Fatalf("the next write is %+v: the first has lost its turn", next)
+	}
+	if next.ds != again.ds || next.rests != again.rests || next.state != again.state || len(next.known) != 1 || len(next.taken) != 1 {
+		t.Errorf("it rests on what was decided first: %+v", next)
+	}
+}
