@@ -106,3 +106,24 @@ func TestDroppedNodeLeavesBoundPods(t *testing.T) {
 		t.Errorf("%q are left on the node, want the pod that was bound to it", left)
 	}
 }
+
+// A watch says that a node was deleted, and the API server still has that very node,
+// as after a restored backup: its pod serves on, and is neither deleted nor replaced.
+func TestNodeThatIsStillThereKeepsItsPod(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(2)
+		c.addSet()
+		c.start()
+		c.run(10 * time.Second)
+		before := c.podOn("node-01")
+		c.mu.Lock()
+		there := c.objects["nodes"]["node-01"]
+		c.store("nodes", "DELETED", there.DeepCopyObject())
+		c.objects["nodes"]["node-01"] = there
+		c.mu.Unlock()
+		c.run(30 * time.Second)
+		if p := c.podOn("node-01"); p.UID != before.UID || p.DeletionTimestamp != nil {
+			t.Errorf("node-01 has the pod %s, deleted at %v; want %s to serve on", p.UID, p.DeletionTimestamp, before.UID)
+		}
+	})
+}

@@ -262,5 +262,12 @@ func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 			t.Errorf("events %q", events)
 		}
 		c.deny()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, o := range c.objects["events"] {
+			if e := o.(*corev1.Event); e.Reason == "FailedDaemonPod" && e.Count != 1 {
+				t.Errorf("it was told %d times", e.Count)
+			}
+		}
 	})
 }

@@ -252,3 +252,27 @@ func TestAskedLabels(t *testing.T) {
 		t.Error("only labels that are asked for count, and an empty one is not the same as none")
 	}
 }
+
+// A pod that changes hands is looked at by both: the DaemonSet that has lost it has
+// a node without one.
+func TestPodThatChangesHandsMarksBoth(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	w.addSet(t, "y", nil)
+	w.upsertNode(node("a"))
+	w.upsertPod(testPod(t, "p", "a", "x", 1))
+	w.begin()
+	for _, uid := range []string{"uid-x", "uid-y"} {
+		w.takeMarked(uid, nil)
+	}
+	w.dirtied()
+	w.upsertPod(testPod(t, "p", "a", "y", 2))
+	if got := w.dirtied(); !slices.Equal(got, []string{"x", "y"}) {
+		t.Errorf("it went from x to y, and dirty are %q", got)
+	}
+	for _, uid := range []string{"uid-x", "uid-y"} {
+		if nodes, _ := w.takeMarked(uid, nil); !slices.Equal(nodes, []string{"a"}) {
+			t.Errorf("%s is to look at %q, want the pod's node", uid, nodes)
+		}
+	}
+}

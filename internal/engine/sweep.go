@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"everynode/internal/plan"
 )
@@ -68,13 +69,12 @@ func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
 	return m
 }
 
-// sweep drops the allowances of DaemonSets that are gone.
+// sweep drops the allowances of DaemonSets that are gone: an event of one may have
+// come after the rest of it was forgotten.
 func (r *recorder) sweep(alive map[types.UID]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for uid := range r.allowances {
-		if !alive[uid] {
-			delete(r.allowances, uid)
-		}
-	}
+	gone := func(uid types.UID, _ flowcontrol.PassiveRateLimiter) bool { return !alive[uid] }
+	maps.DeleteFunc(r.allowances, gone)
+	maps.DeleteFunc(r.lookUps, gone)
 }
