@@ -40,6 +40,7 @@ func images() []image {
 		{id: imageutils.AgnhostPrev, root: "agnhost", entrypoint: agnhost, cmd: []string{"pause"}, what: agnhostIs + "; that of the newer image"},
 		{id: imageutils.BusyBox, root: "busybox", cmd: []string{"sh"}, what: busyboxIs},
 		{id: imageutils.Etcd, root: "etcd", what: "etcd's program, from its module"},
+		{id: imageutils.GlibcDnsTesting, root: "agnhost", cmd: []string{"sh"}, what: "stand-in: Debian's bash, dig and getent"},
 		{id: imageutils.Kitten, root: "kitten", entrypoint: agnhost, cmd: []string{"test-webserver"}, what: agnhostIs},
 		{id: imageutils.Nautilus, root: "nautilus", entrypoint: agnhost, cmd: []string{"test-webserver"}, what: agnhostIs},
 		{id: imageutils.Nginx, root: "nginx", cmd: httpd, what: nginxIs},

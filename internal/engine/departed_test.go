@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"everynode/internal/plan"
 )
 
@@ -108,7 +110,8 @@ func TestDroppedNodeLeavesBoundPods(t *testing.T) {
 }
 
 // A watch says that a node was deleted, and the API server still has that very node,
-// as after a restored backup: its pod serves on, and is neither deleted nor replaced.
+// as after a restored backup: its pod, which is older than the Node, serves on, and is
+// neither deleted nor replaced.
 func TestNodeThatIsStillThereKeepsItsPod(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(2)
@@ -116,6 +119,8 @@ func TestNodeThatIsStillThereKeepsItsPod(t *testing.T) {
 		c.start()
 		c.run(10 * time.Second)
 		before := c.podOn("node-01")
+		c.editNode("node-01", func(n *corev1.Node) { n.CreationTimestamp = c.now() })
+		c.run(10 * time.Second)
 		c.mu.Lock()
 		there := c.objects["nodes"]["node-01"]
 		c.store("nodes", "DELETED", there.DeepCopyObject())
