@@ -18,7 +18,9 @@ BENCH_SOURCES := $(shell find bench -type f -name '*.go' ! -name '*_test.go')
 RUNTIME_SOURCES := $(shell find runtime \( -type d -o -type f ! -name '*_test.go' \))
 CACHE_SOURCES := $(shell find examples/ssd-cache-api \( -type d -o -type f ! -name '*_test.go' \))
 RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
-IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) bin/runtime/addons/coredns.tar
+IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix bin/runtime/addons/,coredns.tar local-path-provisioner.tar)
+# Those of add-ons that a cluster has only when it is asked for them.
+MORE_ADDONS := bin/runtime/addons/metrics-server.tar
 
 .PHONY: help
 help: ## show this
@@ -29,6 +31,9 @@ build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.
 
 .PHONY: image
 image: bin/images/everynode-controller.tar ## the engine alone as an image for other clusters, an OCI archive
+
+.PHONY: addons
+addons: build $(MORE_ADDONS) ## the add-ons that are not on by default, for everynode up --with
 
 .PHONY: up
 up: build ## build, start three nodes, run the audit agent on them
@@ -42,11 +47,11 @@ down: ## stop what make up started
 STOCK := $(if $(filter 0,$(shell id -u)),stock)
 CONFORMANCE := $(if $(filter 0,$(shell id -u)),conformance-build)
 .PHONY: test
-test: build image $(STOCK) $(CONFORMANCE) bin/tools/helm test-packages ## every test; those with real nodes need root
+test: build addons image $(STOCK) $(CONFORMANCE) bin/tools/helm test-packages ## every test; those with real nodes need root
 	@tools/test
 
 .PHONY: test-long
-test-long: build image $(STOCK) $(CONFORMANCE) bin/tools/helm skew test-packages ## the same, longer and three times over
+test-long: build addons image $(STOCK) $(CONFORMANCE) bin/tools/helm skew test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
@@ -197,6 +202,17 @@ bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.s
 	@tools/compile CoreDNS -C coredns -ldflags '-s -w' -o ../$@ .
 	@touch $@
 
+# Two programs of others, as they come from their modules. The Kubernetes that is in them is the one of our own module,
+# whose packages have been compiled already.
+bin/rootfs/local-path-provisioner/local-path-provisioner: addons/go.mod addons/go.sum
+	@tools/compile local-path-provisioner -C addons -ldflags '-s -w' -o ../$@ github.com/rancher/local-path-provisioner
+	@touch $@
+
+bin/rootfs/metrics-server/metrics-server: addons/go.mod addons/go.sum
+	version=$$(go -C addons list -m -f '{{.Version}}' sigs.k8s.io/metrics-server); \
+	tools/compile metrics-server -C addons -ldflags "-s -w -X k8s.io/client-go/pkg/version.gitVersion=$$version" -o ../$@ sigs.k8s.io/metrics-server/cmd/metrics-server
+	@touch $@
+
 bin/rootfs/ssd-cache-api/ssd-cache-api: $(CACHE_SOURCES)
 	go build -ldflags '-s -w' -o $@ ./examples/ssd-cache-api
 	@touch $@
@@ -207,7 +223,7 @@ bin/rootfs/busybox/bin/busybox: examples/busybox/rootfs | packages
 
 # An image is made anew when what is in it or what packs it changes, not with every change of the program.
 IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build
-$(IMAGES): internal/node/build.go | bin/everynode
+$(IMAGES) $(MORE_ADDONS): internal/node/build.go | bin/everynode
 
 bin/runtime/images/pause.tar: bin/runtime/.built
 	$(IMAGE_BUILD) bin/rootfs/pause --name everynode.local/pause:1 --entrypoint /pause --output $@
@@ -216,6 +232,14 @@ bin/runtime/images/pause.tar: bin/runtime/.built
 bin/runtime/addons/coredns.tar: bin/rootfs/coredns/coredns
 	$(IMAGE_BUILD) bin/rootfs/coredns --entrypoint /coredns --user 65532:65532 --compression zstd --output $@ \
 	  --name registry.k8s.io/coredns/coredns:$$(go -C coredns list -m -f '{{.Version}}' github.com/coredns/coredns)
+
+bin/runtime/addons/local-path-provisioner.tar: bin/rootfs/local-path-provisioner/local-path-provisioner
+	$(IMAGE_BUILD) bin/rootfs/local-path-provisioner --env PATH=/ --user 65532:65532 --compression zstd --output $@ \
+	  --name everynode.local/local-path-provisioner:$$(go -C addons list -m -f '{{.Version}}' github.com/rancher/local-path-provisioner)
+
+bin/runtime/addons/metrics-server.tar: bin/rootfs/metrics-server/metrics-server
+	$(IMAGE_BUILD) bin/rootfs/metrics-server --entrypoint /metrics-server --user 65532:65532 --compression zstd --output $@ \
+	  --name registry.k8s.io/metrics-server/metrics-server:$$(go -C addons list -m -f '{{.Version}}' sigs.k8s.io/metrics-server)
 
 bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox
 	$(IMAGE_BUILD) bin/rootfs/busybox --name busybox:1.36 --cmd sh --env PATH=/bin --output $@

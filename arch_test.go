@@ -107,6 +107,10 @@ var importRules = []importRule{
 		reason: "it decides what may be deleted, and must be read in one sitting",
 	},
 	{
+		path: "internal/addons", only: []string{"std"},
+		reason: "it is data; who makes the objects and who chooses are elsewhere",
+	},
+	{
 		path:   "internal/fleet",
 		only:   []string{"std", "everynode/internal/fleet/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "golang.org/x/sync/..."},
 		reason: "simulated nodes are to the cluster what real ones are, API clients and nothing else; cli wires them",

@@ -36,13 +36,17 @@ func TestScripts(t *testing.T) {
 
 // conditions are those of scripts. [free:PORT]: nothing used the port, on any
 // address, when it was asked for first. A cluster that is up beside the tests does.
-// [NAME]: this is the one of the conditions that the test has named.
+// [NAME]: this is the one of the conditions that the test has named. [long]:
+// EVERYNODE_LONG is set.
 func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
 	return func(condition string) (bool, error) {
 		if condition == onKubeadm {
 			return condition == holds, nil
+		}
+		if condition == "long" {
+			return os.Getenv("EVERYNODE_LONG") != "", nil
 		}
 		port, ok := strings.CutPrefix(condition, "free:")
 		if !ok {

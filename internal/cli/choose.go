@@ -11,27 +11,22 @@ import (
 	"everynode/internal/datadir"
 )
 
-// choose records whether the control plane has the DaemonSet engine inside, and
-// whether it makes a DNS. One that runs keeps what it was started with.
+// choose records what was chosen for the cluster, and is kept. A control plane that
+// runs keeps what it was started with.
 func (m *machine) choose(o upOptions) error {
-	for _, c := range []struct {
-		flag    string
-		without *bool
-		wanted  bool
-		given   bool
-	}{
-		{daemonSetFlag, &m.NoDaemonSets, o.engine, o.engineGiven},
-		{dnsFlag, &m.NoDNS, o.dns, o.dnsGiven},
-	} {
-		if !c.given || c.wanted == !*c.without {
-			continue
-		}
-		if _, runs := datadir.Running(m.serverLock()); runs {
-			return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", c.flag, !*c.without)
-		}
-		*c.without = !c.wanted
+	return errors.Join(m.chooseAddons(o.addons), m.chooseEngine(o), m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries))
+}
+
+// chooseEngine records whether the control plane has the DaemonSet engine inside.
+func (m *machine) chooseEngine(o upOptions) error {
+	if !o.engineGiven || o.engine == !m.NoDaemonSets {
+		return nil
 	}
-	return errors.Join(m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries))
+	if _, runs := datadir.Running(m.serverLock()); runs {
+		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", daemonSetFlag, !m.NoDaemonSets)
+	}
+	m.NoDaemonSets = !o.engine
+	return nil
 }
 
 // choosePublished records the ports that lead to services.
@@ -49,8 +44,8 @@ func (m *machine) choosePublished(o upOptions) error {
 	return nil
 }
 
-func checkPublished(o upOptions) error {
-	for _, p := range o.publish {
+func checkPublished(publish []string) error {
+	for _, p := range publish {
 		if _, err := balancer.ParsePublication(p); err != nil {
 			return usageError{fmt.Errorf("--%s: %w", publishFlag, err)}
 		}

@@ -126,18 +126,15 @@ func (m *machine) containerdSocket(node string) string {
 	return filepath.Join(m.NodeDir(node), "containerd", "containerd.sock")
 }
 
-// hasDNS says whether the control plane makes a DNS for the cluster. One that can
-// have no nodes has nobody to run it, and nobody to ask it.
-func (m *machine) hasDNS() bool { return !m.NoDNS && !m.Loopback }
-
 // hostPaths is what the control plane is told of hostPath volumes.
 func (m *machine) hostPaths() string { return cmp.Or(m.HostPathPolicy, controlplane.HostPathsWarn) }
 
 // server describes the control plane's process.
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
-		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", dnsFlag, m.hasDNS()), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
+		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
 	argv = append(argv, "--"+hostPathFlag, m.hostPaths())
+	argv = append(argv, m.addonArgs()...)
 	if !m.Loopback {
 		first, last := m.BalancerRange()
 		argv = append(argv, "--node-cidr", m.Subnet.String(), "--load-balancer-range", first.String()+"-"+last.String())

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/addons"
 	"everynode/internal/controlplane"
 	"everynode/internal/engine"
 	"everynode/internal/engine/command"
@@ -16,7 +17,8 @@ import (
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	config, withEngine, withDNS, bindBy := controlplane.Config{}, true, true, string(view.ByEngine)
+	config, withEngine, bindBy := controlplane.Config{}, true, string(view.ByEngine)
+	var chosen *addonFlags
 	c := &cobra.Command{
 		Use:   "server",
 		Short: "Run the control plane alone, in the foreground",
@@ -33,7 +35,11 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
   everynode server --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config.DataDir, config.NoDNS = a.dataDir, !withDNS
+			choice, err := chosen.choice()
+			if err != nil {
+				return err
+			}
+			config.DataDir, config.Addons = a.dataDir, addons.Chosen(addons.OnMachines(choice))
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {
 				return usageError{fmt.Errorf("--%s: %w", bindByFlag, err)}
@@ -58,7 +64,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
-	f.BoolVar(&withDNS, dnsFlag, true, "have a DNS in the cluster: CoreDNS, on its nodes")
+	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
 	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
@@ -71,9 +77,6 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 // daemonSetFlag switches the engine inside the control plane off, for one that
 // runs elsewhere.
 const daemonSetFlag = "daemonset-controller"
-
-// dnsFlag leaves the cluster without a DNS of ours.
-const dnsFlag = "dns"
 
 // hostPathFlag says what becomes of pods with hostPath volumes that may do harm.
 const (

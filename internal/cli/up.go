@@ -6,21 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
-	"everynode/internal/node"
 )
 
 func (a *app) upCommand() *cobra.Command {
-	nodes, file, o, sizes := "", "", upOptions{}, (*sizeFlags)(nil)
+	f := &upFlags{}
 	c := &cobra.Command{
 		Use:        "up",
 		SuggestFor: []string{"start", "create", "run"},
@@ -31,89 +26,24 @@ In the foreground, Ctrl-C stops everything in order. On a cluster that runs alre
 says so. State is kept in --data-dir until 'everynode down --purge'.`,
 		Example: `  everynode up                      # three nodes; Ctrl-C stops them
   everynode up --nodes 5 --detach   # five, in the background
+  everynode up --config examples/cluster.yaml --dry-run
   everynode up --nodes 0 --simulate 100 --simulate-fail 1% --data-dir ~/fleet   # simulated ones, without root
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			var err error
-			if file != "" {
-				if o.file, err = a.fillFrom(file, c.Flags()); err != nil {
-					return err
-				}
-			}
-			if o.nodes, err = nodeCount(nodes, o.simulate.count > 0); err == nil {
-				err = o.simulate.check()
-			}
-			if err == nil {
-				err = checkHostPaths(o.hostPaths)
-			}
-			if err == nil {
-				o.size, err = sizes.size()
-			}
-			if err == nil {
-				err = errors.Join(node.CheckRegistries(o.registries), checkPublished(o))
-			}
+			o, err := f.read(c.Flags(), a.in)
 			if err != nil {
 				return err
 			}
-			if o.dryRun {
+			if f.dryRun {
 				return a.wouldDo(c.Context(), o)
 			}
-			o.publishing = c.Flags().Changed(publishFlag)
-			o.engineGiven, o.dnsGiven = c.Flags().Changed(daemonSetFlag), c.Flags().Changed(dnsFlag)
 			return a.up(c.Context(), o)
 		},
 	}
 	a.dataDirFlag(c)
-	c.Flags().StringVar(&nodes, "nodes", "", "how many nodes (default 3, or those that the cluster has)")
-	c.Flags().StringVar(&o.registries, registryFlag, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
-	c.Flags().StringSliceVar(&o.publish, publishFlag, nil, publishUsage+"; what is chosen is kept")
-	c.Flags().StringVar(&file, "config", "", "a file that describes the cluster (docs/local-cluster.md); flags win over it; -: standard input")
-	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
-	c.Flags().BoolVar(&o.detach, "detach", false, "return when the nodes are ready, and leave them running")
-	c.Flags().BoolVar(&o.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
-	c.Flags().BoolVar(&o.dns, dnsFlag, true, "have a DNS in the cluster, CoreDNS; what is chosen is kept")
-	c.Flags().StringVar(&o.hostPaths, hostPathFlag, "", hostPathUsage+" (default warn); what is chosen is kept")
-	c.Flags().BoolVar(&o.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
-	o.simulate, sizes = newSimulateFlags(c.Flags()), newSizeFlags(c.Flags())
+	f.add(c.Flags())
 	return c
-}
-
-// upOptions are what `up` was asked for.
-type upOptions struct {
-	nodes       int // real ones; 0: not said, none: none at all
-	simulate    *simulateFlags
-	size        local.Size // of nodes that are new
-	file        []fileNode // nodes by name; with them, nodes is 0
-	dryRun      bool
-	registries  string // file; "": as it was
-	publish     []string
-	publishing  bool // publish was given
-	detach      bool
-	engine      bool // the control plane has the DaemonSet engine inside
-	engineGiven bool
-	dns         bool // the control plane makes a DNS for the cluster
-	dnsGiven    bool
-	hostPaths   string // what becomes of pods with hostPath volumes; "": as it was
-	context     bool   // put the cluster into the user's kubeconfig
-}
-
-// none is a number of nodes that says: no real ones.
-const none = -1
-
-// nodeCount reads --nodes; 0 means that it was not given.
-func nodeCount(flag string, simulated bool) (int, error) {
-	if flag == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(flag)
-	if err == nil && n == 0 && simulated {
-		return none, nil
-	}
-	if err != nil || n < 1 || n > local.MaxNodes {
-		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d, or 0 together with --simulate N", flag, local.MaxNodes)}
-	}
-	return n, nil
 }
 
 // up starts what is missing, and in the foreground stays until it is told to
@@ -175,7 +105,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		if err := a.dress(ctx, o.file); err != nil {
 			return m, false, err
 		}
-		a.mendDNS(ctx, m)
+		a.mendAddons(ctx, m)
 		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
 	}
@@ -219,9 +149,6 @@ func (a *app) openOrCreate(o local.Options) (*machine, error) {
 
 // defaultNodes is how many nodes a new cluster has.
 const defaultNodes = 3
-
-// dnsDeadline bounds the look at the DNS of a cluster that runs.
-const dnsDeadline = 10 * time.Second
 
 // addWanted adds the nodes that were asked for and are not there.
 func (m *machine) addWanted(o upOptions) error {
@@ -335,31 +262,9 @@ func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	}
 	done("API server ready at %s", m.serverURL())
 	if ran {
-		a.mendDNS(ctx, m)
+		a.mendAddons(ctx, m)
 	}
 	return nil
-}
-
-// mendDNS makes again what somebody has deleted of the cluster's DNS since the
-// control plane, which runs, has started. The cluster is of use without it, so
-// that it cannot be done is only told.
-func (a *app) mendDNS(ctx context.Context, m *machine) {
-	if !m.hasDNS() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, dnsDeadline)
-	defer cancel()
-	config, err := adminConfig(m.DataDir)
-	var made []string
-	if err == nil {
-		made, err = controlplane.MakeDNS(ctx, config, m.ServiceCIDR)
-	}
-	if err != nil {
-		fmt.Fprintf(a.err, "warning: the cluster's DNS is not known to be complete: %v\n", err)
-	}
-	if len(made) > 0 {
-		fmt.Fprintf(a.out, "Of the cluster's DNS this was missing, and is there again: %s.\n", strings.Join(made, ", "))
-	}
 }
 
 func (a *app) makeNodes(ctx context.Context, m *machine, p *progress) error {

@@ -34,7 +34,8 @@ type clusterFile struct {
 	Nodes               []fileNode    `json:"nodes,omitempty"`
 	Simulate            *fileSimulate `json:"simulate,omitempty"`
 	DaemonSetController *bool         `json:"daemonSetController,omitempty"`
-	DNS                 *bool         `json:"dns,omitempty"`
+	With                []string      `json:"with,omitempty"`
+	Without             []string      `json:"without,omitempty"`
 	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
 	Publish             []string      `json:"publish,omitempty"`
 	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
@@ -61,15 +62,6 @@ type fileSimulate struct {
 	Jitter string  `json:"jitter,omitempty"`
 	Fail   string  `json:"fail,omitempty"`
 	Seed   *uint64 `json:"seed,omitempty"`
-}
-
-// fillFrom fills the flags from a file, and returns its nodes.
-func (a *app) fillFrom(name string, flags *pflag.FlagSet) ([]fileNode, error) {
-	f, err := readClusterFile(name, a.in)
-	if err != nil {
-		return nil, err
-	}
-	return f.Nodes, f.fill(flags)
 }
 
 // readClusterFile reads a file; "-" is standard input. Every error names the file.
@@ -174,7 +166,8 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), dnsFlag: boolText(f.DNS)}
+	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController),
+		withFlag: strings.Join(f.With, ","), withoutFlag: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {
 		values["simulate"] = strconv.Itoa(s.Nodes)
 		values["simulate-start"], values["simulate-ready"], values["simulate-stop"] = s.Start, s.Ready, s.Stop

@@ -14,17 +14,17 @@ const fileHead = "apiVersion: everynode.io/v1alpha1\nkind: Cluster\n"
 
 func TestClusterFile(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                 `it is apiVersion "", kind ""`,
-		"apiVersion: v9\nkind: Cluster\n":  `it is apiVersion "v9"`,
-		fileHead + "nods: []":              `unknown field "nods"`,
-		fileHead + "dns: true\ndns: false": `already set in map`,
-		fileHead + "dns: 1":                `cannot unmarshal number`,
-		fileHead + "nodes: [{name: a}, {name: a}]":                                                  "node a is there twice",
-		fileHead + "nodes: [{labels: {'not a label': x}}]":                                          "node node-1: labels: Invalid value",
-		fileHead + "nodes: [{labels: {a: 'not a value'}}]":                                          "node node-1: labels: Invalid value",
-		fileHead + "nodes: [{taints: [{key: a, effect: Never}]}]":                                   `taints[0].effect: Unsupported value: "Never"`,
+		"":                                                        `it is apiVersion "", kind ""`,
+		"apiVersion: v9\nkind: Cluster\n":                         `it is apiVersion "v9"`,
+		fileHead + "nods: []":                                     `unknown field "nods"`,
+		fileHead + "publish: []\npublish: []":                     `already set in map`,
+		fileHead + "daemonSetController: 1":                       `cannot unmarshal number`,
+		fileHead + "nodes: [{name: a}, {name: a}]":                "node a is there twice",
+		fileHead + "nodes: [{labels: {'not a label': x}}]":        "node node-1: labels: Invalid value",
+		fileHead + "nodes: [{labels: {a: 'not a value'}}]":        "node node-1: labels: Invalid value",
+		fileHead + "nodes: [{taints: [{key: a, effect: Never}]}]": `taints[0].effect: Unsupported value: "Never"`,
 		fileHead + "nodes: [{taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoExecute}]}]": "Duplicate value",
-		fileHead + "nodes: [{cpu: many}]":                                                           "node node-1: --node-cpu many",
+		fileHead + "nodes: [{cpu: many}]": "node node-1: --node-cpu many",
 	} {
 		if _, err := parseClusterFile([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
@@ -41,7 +41,7 @@ func TestExampleClusterFile(t *testing.T) {
 }
 
 func TestClusterFileFillsFlags(t *testing.T) {
-	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\ndns: false\n"))
+	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\nwithout: [dns]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"nodes": "0", "simulate": "5", "simulate-start": "9s", "simulate-jitter": "50%", "simulate-fail": "crash:1%", "simulate-seed": "7",
-		hostPathFlag: "readonly", dnsFlag: "false", daemonSetFlag: "true",
+		hostPathFlag: "readonly", withoutFlag: "[dns]", daemonSetFlag: "true",
 	} {
 		if got := c.Flags().Lookup(name).Value.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("--%s is %s, want %s", name, got, want)

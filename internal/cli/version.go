@@ -3,9 +3,12 @@ package cli
 import (
 	"fmt"
 	"runtime"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	componentversion "k8s.io/component-base/version"
+
+	"everynode/internal/addons"
 )
 
 // version is the version of everynode; the build sets it.
@@ -15,7 +18,7 @@ func (a *app) versionCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the versions of everynode and of the Kubernetes inside",
+		Short:   "Print the versions of everynode, of the Kubernetes inside, and of the add-ons",
 		Example: "  everynode version -o json",
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.printVersion(output) },
@@ -24,14 +27,35 @@ func (a *app) versionCommand() *cobra.Command {
 	return c
 }
 
+// addonVersion is what is told of an add-on.
+type addonVersion struct {
+	Name    string `json:"name"`
+	Program string `json:"program"`
+	Version string `json:"version"`
+	Image   string `json:"image"`
+	Default bool   `json:"default"`
+}
+
 func (a *app) printVersion(output string) error {
 	v := struct {
-		Everynode  string `json:"everynode"`
-		Kubernetes string `json:"kubernetes"`
-		Go         string `json:"go"`
-	}{version, componentversion.Get().GitVersion, runtime.Version()}
+		Everynode  string         `json:"everynode"`
+		Kubernetes string         `json:"kubernetes"`
+		Go         string         `json:"go"`
+		Addons     []addonVersion `json:"addons"`
+	}{version, componentversion.Get().GitVersion, runtime.Version(), nil}
+	for _, addon := range addons.All() {
+		v.Addons = append(v.Addons, addonVersion{addon.Name, addon.Program, addon.Version, addon.Image(), addon.Default})
+	}
 	return a.print(output, v, func() error {
-		_, err := fmt.Fprintf(a.out, "everynode %s, Kubernetes %s, %s\n", v.Everynode, v.Kubernetes, v.Go)
-		return err
+		fmt.Fprintf(a.out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
+		table := table{tabwriter.NewWriter(a.out, 0, 0, tablePadding, ' ', 0)}
+		for _, addon := range addons.All() {
+			when := "--" + withFlag + " " + addon.Name
+			if addon.Default {
+				when = "on by default"
+			}
+			table.row("  "+addon.Name, addon.Program+" "+addon.Version, when, addon.Use)
+		}
+		return table.flush()
 	})
 }

@@ -13,6 +13,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/addons"
 	"everynode/internal/balancer"
 )
 
@@ -52,8 +53,8 @@ type Config struct {
 	// bridge of this host. Routes inside it, and routes into PodCIDR over the
 	// same device, are the cluster's own. Empty: not on this host.
 	NodeCIDR string
-	// NoDNS leaves out the cluster's DNS. One that the cluster has stays.
-	NoDNS bool
+	// Addons are made in the cluster. Others that it has stay.
+	Addons []addons.Addon
 	// HostPathPolicy says what becomes of pods that may do harm by way of hostPath
 	// volumes: HostPathsWarn, HostPathsReadOnly, HostPathsOff; empty leaves the
 	// cluster as it is.

@@ -171,7 +171,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
 	var objects errgroup.Group
 	objects.Go(func() error { return applyBootstrap(ctx, s.settings, s.api.loopback) })
-	objects.Go(func() error { s.startDNS(ctx, s.api.loopback); return nil })
+	objects.Go(func() error { s.startAddons(ctx, s.api.loopback, isDNS); return nil })
 	if err := objects.Wait(); err != nil {
 		return err
 	}
@@ -188,6 +188,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 			return s.DaemonSets(ctx, s.restConfig(engineCert))
 		})
 	}
+	controllers.start("the add-ons", func(ctx context.Context) error { return s.runAddons(ctx, s.api.loopback) })
 	controllers.start("the renewal of certificates", s.renewCertificates)
 	controllers.start("the check of the advertised address", s.checkAdvertised)
 	s.progress("controllers", begin)

@@ -30,6 +30,8 @@ import (
 	"k8s.io/client-go/util/keyutil"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	"k8s.io/cluster-bootstrap/token/jws"
+
+	"everynode/internal/addons"
 )
 
 // againDir names, for the process that TestRun starts, the data directory
@@ -104,7 +106,7 @@ func TestRun(t *testing.T) {
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
 		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
-		HostPathPolicy: HostPathsWarn,
+		HostPathPolicy: HostPathsWarn, Addons: addons.All(),
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -115,6 +117,7 @@ func TestRun(t *testing.T) {
 	t.Run("policy", func(t *testing.T) { checkPolicy(t, r.admin) })
 	t.Run("host paths", func(t *testing.T) { checkHostPathPolicy(t, r.admin, 1) })
 	t.Run("dns", func(t *testing.T) { checkDNSObjects(t, r.admin) })
+	t.Run("addons", func(t *testing.T) { checkAddons(t, r.admin) })
 	t.Run("service", func(t *testing.T) { checkService(t, r.admin) })
 	t.Run("engine", func(t *testing.T) {
 		if err := <-engine; err != nil {
@@ -398,7 +401,7 @@ func TestRunAgain(t *testing.T) {
 	if dir == "" {
 		t.Skip("TestRun runs this in a process of its own")
 	}
-	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff}
+	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff, Addons: addons.Chosen(nil)}
 	r := startServer(t, cfg)
 	_, secretErr := r.admin.CoreV1().Secrets("default").Get(t.Context(), "theirs", metav1.GetOptions{})
 	_, nodeErr := r.admin.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
@@ -408,6 +411,6 @@ func TestRunAgain(t *testing.T) {
 	checkPolicyAgain(t, r.admin)
 	checkHostPathPolicy(t, r.admin, 0)
 	checkDNSAgain(t, r.admin)
-	checkDNSMended(t, r)
+	checkAddonsMended(t, r)
 	r.end(t)
 }

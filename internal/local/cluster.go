@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"everynode/internal/addons"
 	"everynode/internal/datadir"
 )
 
@@ -55,8 +56,9 @@ type Cluster struct {
 	Nodes []Node `json:"nodes"`
 	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
 	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
-	// NoDNS says that the control plane makes no DNS for the cluster.
-	NoDNS bool `json:"noDNS,omitempty"`
+	// Addons says of some add-ons, by name, whether the cluster has them. Of the others it has those that are on by
+	// default.
+	Addons map[string]bool `json:"addons,omitempty"`
 	// HostPathPolicy is what the control plane is told of hostPath volumes; empty is its default.
 	HostPathPolicy string `json:"hostPathPolicy,omitempty"`
 	// Publish are ports of this machine that lead to services, as the control plane is given them.
@@ -174,6 +176,8 @@ func decode(raw []byte) (*Cluster, error) {
 	const mend = "restore it from a backup, or stop every everynode process and delete it to start over with new nodes"
 	var head struct {
 		Version int `json:"version"`
+		// NoDNS is what records had before there were other add-ons.
+		NoDNS bool `json:"noDNS"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return nil, fmt.Errorf("%w JSON: %w; %s", ErrBroken, err, mend)
@@ -188,6 +192,9 @@ func decode(raw []byte) (*Cluster, error) {
 	}
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("%w content: %w; %s", ErrBroken, err, mend)
+	}
+	if head.NoDNS && c.Addons == nil {
+		c.Addons = map[string]bool{addons.DNS: false}
 	}
 	return &c, nil
 }

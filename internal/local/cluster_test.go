@@ -216,6 +216,25 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// A cluster that was made without DNS, when there was no other add-on, stays without.
+func TestDecodeNoDNS(t *testing.T) {
+	const record = `{"version":1,"id":"0a1b2c","subnet":"10.0.0.0/24","gateway":"10.0.0.1","podCIDR":"10.42.0.0/16",
+		"serviceCIDR":"10.96.0.0/16","apiPort":6443,"nodes":[]%s}`
+	for more, want := range map[string]map[string]bool{
+		``:                                    nil,
+		`,"noDNS":true`:                       {"dns": false},
+		`,"noDNS":true,"addons":{"dns":true}`: {"dns": true},
+	} {
+		c, err := decode(fmt.Appendf(nil, record, more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, c.Addons); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", more, diff)
+		}
+	}
+}
+
 func TestMemberOf(t *testing.T) {
 	const membership = "9:pids:/everynode-0a1b2c/node-10/kubepods\n4:memory:/user:slice/x\n0::/\n"
 	for path, want := range map[string]bool{

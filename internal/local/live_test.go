@@ -249,7 +249,7 @@ func TestMountPropagation(t *testing.T) {
 	if volumes != 1 {
 		t.Errorf("the volume is mounted %d times inside", volumes)
 	}
-	if got := run(t, c, "node-2", "grep", "-c", "volume", "/proc/self/mountinfo"); got != "1" {
+	if got := run(t, c, "node-2", "grep", "-c", " - tmpfs volume ", "/proc/self/mountinfo"); got != "1" {
 		t.Errorf("the mount did not outlive its process: %s", got)
 	}
 	for _, where := range []string{run(t, c, "node-1", "cat", "/proc/self/mountinfo"), readAll(t, "/proc/self/mountinfo")} {

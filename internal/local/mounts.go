@@ -35,6 +35,8 @@ func (c *Cluster) binds(n Node) []bind {
 		{source: filepath.Join(dir, "etc-cni"), target: "/etc/cni"},
 		{source: filepath.Join(dir, "opt-cni"), target: "/opt/cni/bin"},
 		{source: filepath.Join(dir, "var-lib-cni"), target: "/var/lib/cni"},
+		// Where the storage add-on keeps volumes.
+		{source: filepath.Join(dir, "volumes"), target: "/opt/local-path-provisioner"},
 		{source: filepath.Join(dir, "machine-id"), target: "/etc/machine-id", file: true},
 		{source: filepath.Join(dir, "hostname"), target: "/etc/hostname", file: true},
 	}

@@ -1,32 +1,25 @@
 package controlplane
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
-)
 
-// The image that the cluster is told to run is the one that is built.
-func TestDNSImageIsTheOneThatIsBuilt(t *testing.T) {
-	text, err := os.ReadFile("../../coredns/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := regexp.MustCompile(`(?m)github\.com/coredns/coredns (v\S+)$`).FindSubmatch(text)
-	if version == nil || !strings.HasSuffix(dnsImage, ":"+string(version[1])) {
-		t.Errorf("the image is %s, and coredns/go.mod has %q", dnsImage, version)
-	}
-}
+	"everynode/internal/addons"
+)
 
 func TestDNSAddress(t *testing.T) {
 	for services, want := range map[string]string{
@@ -37,18 +30,18 @@ func TestDNSAddress(t *testing.T) {
 			t.Errorf("in %s: %s, %v; want %q", services, address, ok, want)
 		}
 	}
-	small := Config{DataDir: "/data", ServiceCIDR: "198.19.0.0/29"}
-	if _, err := small.resolve(); err == nil || !strings.Contains(err.Error(), "--dns=false") {
+	small := Config{DataDir: "/data", ServiceCIDR: "198.19.0.0/29", Addons: addons.All()}
+	if _, err := small.resolve(); err == nil || !strings.Contains(err.Error(), "--without dns") {
 		t.Errorf("a range that is too small: %v", err)
 	}
-	small.NoDNS = true
+	small.Addons = nil
 	if _, err := small.resolve(); err != nil {
 		t.Errorf("a small range without DNS: %v", err)
 	}
 }
 
 // The image follows the server, unless somebody has chosen another.
-func TestDNSPatch(t *testing.T) {
+func TestImagePatch(t *testing.T) {
 	const before, now = "registry.k8s.io/coredns/coredns:v1.0.0", "registry.k8s.io/coredns/coredns:v2.0.0"
 	for name, tt := range map[string]struct {
 		given, has string
@@ -60,10 +53,10 @@ func TestDNSPatch(t *testing.T) {
 	} {
 		d := &appsv1.Deployment{}
 		if tt.given != "" {
-			d.Annotations = map[string]string{dnsImageKey: tt.given}
+			d.Annotations = map[string]string{addons.ImageKey: tt.given}
 		}
 		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "other", Image: "example.com/other:1"}, {Name: dnsName, Image: tt.has}}
-		patch, err := dnsPatch(d, now)
+		patch, err := imagePatch(d, now)
 		if err != nil || (patch != nil) != tt.want {
 			t.Errorf("%s: %s, %v", name, patch, err)
 		}
@@ -74,11 +67,14 @@ func TestDNSPatch(t *testing.T) {
 		if err := json.Unmarshal(patch, &changed); err != nil {
 			t.Fatal(err)
 		}
-		if c := changed.Spec.Template.Spec.Containers; len(c) != 1 || c[0].Name != dnsName || c[0].Image != now || changed.Annotations[dnsImageKey] != now {
+		if c := changed.Spec.Template.Spec.Containers; len(c) != 1 || c[0].Name != dnsName || c[0].Image != now || changed.Annotations[addons.ImageKey] != now {
 			t.Errorf("%s: the patch is %s", name, patch)
 		}
 	}
 }
+
+// dnsName is the name of the Deployment, its container, and the ConfigMap.
+const dnsName = "coredns"
 
 const editedCorefile = ".:53 {\n    errors\n}\n"
 
@@ -94,7 +90,7 @@ func checkDNSObjects(t *testing.T, admin kubernetes.Interface) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if image := d.Spec.Template.Spec.Containers[0].Image; image != dnsImage || *d.Spec.Replicas != 2 {
+	if image := d.Spec.Template.Spec.Containers[0].Image; image != addons.All()[0].Image() || *d.Spec.Replicas != 2 {
 		t.Errorf("the Deployment has the image %s, %d times", image, *d.Spec.Replicas)
 	}
 	d.Spec.Replicas = new(int32)
@@ -134,19 +130,75 @@ func checkDNSAgain(t *testing.T, admin kubernetes.Interface) {
 	}
 }
 
-// checkDNSMended deletes a part of the DNS of a running control plane.
-func checkDNSMended(t *testing.T, r *running) {
+// checkAddonsMended deletes parts of add-ons of a running control plane.
+func checkAddonsMended(t *testing.T, r *running) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(r.cfg.DataDir, "admin.kubeconfig"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.admin.AppsV1().Deployments("kube-system").Delete(t.Context(), dnsName, metav1.DeleteOptions{}); err != nil {
+	err = errors.Join(
+		r.admin.AppsV1().Deployments("kube-system").Delete(t.Context(), dnsName, metav1.DeleteOptions{}),
+		r.admin.StorageV1().StorageClasses().Delete(t.Context(), "local-path", metav1.DeleteOptions{}))
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Deployment coredns", ""} {
-		made, err := MakeDNS(t.Context(), cfg, netip.MustParsePrefix("198.19.0.0/16"))
-		if got := strings.Join(made, ", "); err != nil || got != want {
-			t.Errorf("it made %q, %v; want %q", got, err, want)
+	for _, want := range []string{"Deployment coredns, StorageClass local-path", ""} {
+		var made []string
+		for _, a := range addons.All() {
+			parts, err := MakeAddon(t.Context(), cfg, a, r.cfg.DataDir, netip.MustParsePrefix("198.19.0.0/16"))
+			if err != nil {
+				t.Error(err)
+			}
+			made = append(made, parts...)
 		}
+		if got := strings.Join(made, ", "); got != want {
+			t.Errorf("it made %q; want %q", got, want)
+		}
+	}
+}
+
+// checkAddons waits for the add-ons that nothing waits for, and sees that the API server
+// knows metrics-server by the certificate that its Secret holds.
+func checkAddons(t *testing.T, admin kubernetes.Interface) {
+	for _, d := range [][2]string{{"local-path-storage", "local-path-provisioner"}, {"kube-system", "metrics-server"}} {
+		eventually(t, "the Deployment "+d[1], func(ctx context.Context) (bool, error) {
+			_, err := admin.AppsV1().Deployments(d[0]).Get(ctx, d[1], metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			}
+			return err == nil, err
+		})
+	}
+	secret, err := admin.CoreV1().Secrets("kube-system").Get(t.Context(), "metrics-server", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !servedGood(secret.Data, "metrics-server.kube-system.svc", time.Now()) {
+		t.Error("the certificate of metrics-server does not do")
+	}
+	var service struct {
+		Spec struct {
+			CABundle              []byte `json:"caBundle"`
+			InsecureSkipTLSVerify bool   `json:"insecureSkipTLSVerify"`
+		} `json:"spec"`
+	}
+	text, err := admin.Discovery().RESTClient().Get().AbsPath("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io").DoRaw(t.Context())
+	if err == nil {
+		err = json.Unmarshal(text, &service)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(service.Spec.CABundle, secret.Data[corev1.TLSCertKey]) || service.Spec.InsecureSkipTLSVerify {
+		t.Errorf("the API server knows metrics-server by %s, insecure %v", service.Spec.CABundle, service.Spec.InsecureSkipTLSVerify)
+	}
+	config, err := admin.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "kubelet-authorities", metav1.GetOptions{})
+	if err != nil || !strings.Contains(config.Data["ca.crt"], "BEGIN CERTIFICATE") {
+		t.Errorf("kubelets are known by %v, %v", config.Data, err)
+	}
+	// Nobody runs it here. With an API that does not answer no namespace can be deleted.
+	err = admin.Discovery().RESTClient().Delete().AbsPath("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io").Do(t.Context()).Error()
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,142 @@
+// Package addons knows the software that a cluster has beside the control plane and
+// its nodes: what each add-on is called, which version it has, and the objects of
+// the API that make it. It is data. Who makes the objects is
+// internal/controlplane, and what is chosen is recorded by internal/local.
+//
+// An add-on NAME is a line in [All], NAME.yaml here, and an image archive that the
+// Makefile builds.
+//
+// In a manifest there is filled in what only the cluster knows ([Values]). What
+// becomes of an object that is there already depends on its kind:
+//   - Roles, bindings and APIServices, and what has the annotation [AppliedKey], are
+//     applied at every start.
+//   - All else is made when it is missing, and left to those who run the
+//     cluster when it is there.
+//   - A Deployment with the annotation [ImageKey] gets the image of this version,
+//     unless somebody has chosen another.
+package addons
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"maps"
+	"text/template"
+)
+
+const (
+	// ImageKey annotates a Deployment with the image that a server gave it. One that
+	// has another image got that from somebody else.
+	ImageKey = "everynode.dev/image"
+	// AppliedKey annotates what says what the server says, and is nobody's to
+	// change. Its value is "true".
+	AppliedKey = "everynode.dev/applied"
+	// NameKey labels each object with the name of its add-on.
+	NameKey = "everynode.dev/addon"
+)
+
+// DNS is the name of the add-on that nodes are told of when they join.
+const DNS = "dns"
+
+//go:embed *.yaml
+var manifests embed.FS
+
+// Addon is software that runs in pods of the cluster.
+type Addon struct {
+	Name    string // what people choose it by
+	Program string // the name that its makers gave it
+	Version string // that of its Go module
+	// Repository is the image's name without the tag. One in registry.k8s.io is where its
+	// makers publish it: a node that lacks our archive can pull that one. Of Docker
+	// Hub none of ours may be, or each node had a mirror for it, and containerd would
+	// say of an image that cannot be reached there that it does not exist.
+	Repository string
+	Archive    string // file name of the image that is built here, in the runtime's folder "addons"
+	Default    bool   // a cluster of `everynode up` has it unless it is told otherwise
+	// Machines says that one of `everynode server` has it by default, too: nodes that
+	// are machines of their own may have something better.
+	Machines bool
+	Use      string // what it is good for
+	// Serves is the service in kube-system that the API server calls, for which it
+	// needs a certificate. It is in the Secret of this name. "": none.
+	Serves string
+}
+
+// Image is the full name of the image, with the tag.
+func (a Addon) Image() string { return a.Repository + ":" + a.Version }
+
+// Values are filled in, and so is .Image.
+type Values struct {
+	DNSAddress string // of the cluster's DNS
+	// KubeletAuthorities are the certificates (PEM) by which to know a kubelet.
+	KubeletAuthorities string
+	// Certificate (PEM, in base64) is that of the service that the add-on serves.
+	Certificate string
+}
+
+// All returns every add-on, in the order in which people are told of them.
+func All() []Addon {
+	return []Addon{
+		{
+			Name: DNS, Program: "CoreDNS", Version: "v1.15.0", Default: true, Machines: true, Use: "names of services and pods",
+			Repository: "registry.k8s.io/coredns/coredns", Archive: "coredns.tar",
+		},
+		{
+			Name: "storage", Program: "local-path-provisioner", Version: "v0.0.30", Default: true, Use: "volumes for claims, on the nodes' disks",
+			Repository: "everynode.local/local-path-provisioner", Archive: "local-path-provisioner.tar",
+		},
+		{
+			Name: "metrics", Program: "metrics-server", Version: "v0.9.0", Use: "kubectl top, autoscaling",
+			Repository: "registry.k8s.io/metrics-server/metrics-server", Archive: "metrics-server.tar", Serves: "metrics-server",
+		},
+	}
+}
+
+// Chosen returns the add-ons of a cluster. choice says of some, by name, whether
+// it has them; for the others their default holds.
+func Chosen(choice map[string]bool) (chosen []Addon) {
+	for _, a := range All() {
+		if on, said := choice[a.Name]; on || !said && a.Default {
+			chosen = append(chosen, a)
+		}
+	}
+	return chosen
+}
+
+// OnMachines is the choice for `everynode server`, where said is what was said.
+func OnMachines(said map[string]bool) map[string]bool {
+	choice := maps.Clone(said)
+	if choice == nil {
+		choice = map[string]bool{}
+	}
+	for _, a := range All() {
+		if _, ok := choice[a.Name]; !ok {
+			choice[a.Name] = a.Machines
+		}
+	}
+	return choice
+}
+
+// Names returns the names of add-ons.
+func Names(list []Addon) (names []string) {
+	for _, a := range list {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// Manifest returns the objects of the add-on as YAML documents.
+func (a Addon) Manifest(v Values) ([]byte, error) {
+	t, err := template.New(a.Name+".yaml").ParseFS(manifests, a.Name+".yaml")
+	if err != nil {
+		return nil, fmt.Errorf("parse the objects of the add-on %s: %w", a.Name, err)
+	}
+	var text bytes.Buffer
+	if err := t.Execute(&text, struct {
+		Values
+		Image string
+	}{v, a.Image()}); err != nil {
+		return nil, fmt.Errorf("fill in the objects of the add-on %s: %w", a.Name, err)
+	}
+	return text.Bytes(), nil
+}

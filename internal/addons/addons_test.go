@@ -1,0 +1,117 @@
+package addons
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// What the cluster is told to run is what is built.
+func TestVersionsAreThoseOfTheModules(t *testing.T) {
+	for name, module := range map[string][2]string{
+		"dns":     {"coredns", "github.com/coredns/coredns"},
+		"storage": {"addons", "github.com/rancher/local-path-provisioner"},
+		"metrics": {"addons", "sigs.k8s.io/metrics-server"},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", module[0], "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := regexp.MustCompile(`(?m)` + regexp.QuoteMeta(module[1]) + ` (v\S+)( // indirect)?$`).FindSubmatch(text)
+		i := slices.IndexFunc(All(), func(a Addon) bool { return a.Name == name })
+		if i < 0 || version == nil || All()[i].Version != string(version[1]) {
+			t.Errorf("%s/go.mod has %s %q; the add-on: %+v", module[0], module[1], version, All()[i])
+		}
+	}
+}
+
+// Every manifest is filled in, every object has a name, and every container that we
+// build has the image of the add-on.
+func TestManifests(t *testing.T) {
+	values := Values{DNSAddress: "10.96.0.10", KubeletAuthorities: "-----BEGIN\nabc=\n-----END\n", Certificate: "YWJj"}
+	for _, a := range All() {
+		text, err := a.Manifest(values)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if bytes.Contains(text, []byte("{{")) || bytes.Contains(text, []byte("<no value>")) {
+			t.Errorf("%s is not filled in", a.Name)
+		}
+		if strings.HasPrefix(a.Image(), "docker.io/") {
+			t.Errorf("%s would make each node's mirror one of Docker Hub", a.Name)
+		}
+		var image string
+		for _, o := range decode(t, a.Name, text) {
+			if o.GetKind() == "" || o.GetName() == "" {
+				t.Errorf("%s: an object has no kind or name: %v", a.Name, o.Object)
+			}
+			if o.GetKind() != "Deployment" {
+				continue
+			}
+			image = o.GetAnnotations()[ImageKey]
+			containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+			if err != nil || len(containers) != 1 || containers[0].(map[string]any)["image"] != a.Image() {
+				t.Errorf("%s: the Deployment runs %v, %v", a.Name, containers, err)
+			}
+		}
+		if image != a.Image() {
+			t.Errorf("%s: the Deployment says that it has the image %q, want %q", a.Name, image, a.Image())
+		}
+	}
+}
+
+func decode(t *testing.T, name string, text []byte) (objects []*unstructured.Unstructured) {
+	t.Helper()
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(object)
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		objects = append(objects, object)
+	}
+}
+
+func TestChosen(t *testing.T) {
+	for said, want := range map[string]string{
+		"":                            "dns storage",
+		"metrics":                     "dns storage metrics",
+		"-dns -storage":               "",
+		"-dns metrics no-such-add-on": "storage metrics",
+	} {
+		choice := map[string]bool{}
+		for name := range strings.FieldsSeq(said) {
+			name, off := strings.CutPrefix(name, "-")
+			choice[name] = !off
+		}
+		if got := strings.Join(Names(Chosen(choice)), " "); got != want {
+			t.Errorf("%q chooses %q, want %q", said, got, want)
+		}
+	}
+}
+
+// An update of a server brings no default class for claims beside the one that the
+// cluster has.
+func TestOnMachines(t *testing.T) {
+	if got := Names(Chosen(OnMachines(nil))); !slices.Equal(got, []string{"dns"}) {
+		t.Errorf("a server has %v by default", got)
+	}
+	said := map[string]bool{"dns": false, "storage": true}
+	if got := Names(Chosen(OnMachines(said))); !slices.Equal(got, []string{"storage"}) || len(said) != 2 {
+		t.Errorf("it has %v where %v was said", got, said)
+	}
+}

@@ -1,0 +1,232 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"everynode/internal/addons"
+)
+
+// dnsIndex counts the DNS's address in the service range, as kubeadm does.
+const dnsIndex = 10
+
+// DNSAddress is the address of the cluster's DNS in a range of services. ok says
+// whether the range holds it.
+func DNSAddress(services netip.Prefix) (address netip.Addr, ok bool) {
+	address = services.Masked().Addr()
+	for range dnsIndex {
+		address = address.Next()
+	}
+	return address, services.Contains(address)
+}
+
+// isDNS tells the add-on that nodes ask for when they join from the others.
+func isDNS(a addons.Addon) bool { return a.Name == addons.DNS }
+
+// checkDNS says whether there is an address for the DNS.
+func (s *settings) checkDNS() error {
+	if _, ok := DNSAddress(s.serviceRange); !ok && slices.ContainsFunc(s.Addons, isDNS) {
+		return fmt.Errorf("the service range %s is too small: the cluster's DNS has its %dth address; give a larger --service-cidr, or --without %s", s.serviceRange, dnsIndex, addons.DNS)
+	}
+	return nil
+}
+
+// startAddons makes those add-ons that are wanted. A cluster without them is of more
+// use than none, so a failure is only told.
+func (s *settings) startAddons(ctx context.Context, cfg *rest.Config, wanted func(addons.Addon) bool) {
+	for _, a := range s.Addons {
+		if !wanted(a) {
+			continue
+		}
+		if _, err := MakeAddon(ctx, cfg, a, s.DataDir, s.serviceRange); err != nil && ctx.Err() == nil {
+			klog.Warningf("The cluster lacks the add-on %s, or a part of it: %v. `everynode up`, or the next start of this server, tries it again", a.Name, err)
+		}
+	}
+}
+
+// runAddons makes the add-ons that nothing waits for.
+func (s *settings) runAddons(ctx context.Context, cfg *rest.Config) error {
+	s.startAddons(ctx, cfg, func(a addons.Addon) bool { return !isDNS(a) })
+	<-ctx.Done()
+	return nil
+}
+
+// MakeAddon makes what is missing of an add-on, and returns what that was. What is
+// there stays as it is, but for what package addons says. dataDir is that of the
+// server, and services the cluster's range.
+func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, dataDir string, services netip.Prefix) (made []string, err error) {
+	typed, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the add-on %s: %w", a.Name, err)
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the add-on %s: %w", a.Name, err)
+	}
+	values, err := addonValues(ctx, typed, a, dataDir, services)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := addonObjects(a, values)
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range objects {
+		if applied(object) {
+			err = applyObject(ctx, client, object)
+		} else {
+			var created bool
+			if created, err = createObject(ctx, client, object); created {
+				made = append(made, object.GetKind()+" "+object.GetName())
+			}
+		}
+		if err != nil {
+			return made, err
+		}
+		if object.GetKind() == "Deployment" {
+			if err := renewImage(ctx, typed, object.GetNamespace(), object.GetName(), a.Image()); err != nil {
+				return made, err
+			}
+		}
+	}
+	return made, nil
+}
+
+// addonValues are what an add-on is told of its cluster.
+func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addon, dataDir string, services netip.Prefix) (v addons.Values, err error) {
+	if isDNS(a) {
+		address, ok := DNSAddress(services)
+		if !ok {
+			return v, fmt.Errorf("the service range %s has no %dth address for the DNS", services, dnsIndex)
+		}
+		v.DNSAddress = address.String()
+	}
+	if a.Serves == "" {
+		return v, nil
+	}
+	authorities, err := os.ReadFile(filepath.Join(dataDir, "pki", kubeletAuthorities))
+	if err != nil {
+		return v, fmt.Errorf("read by which authority kubelets are known: %w", err)
+	}
+	v.KubeletAuthorities = string(authorities)
+	v.Certificate, err = ensureServed(ctx, client, a.Serves, time.Now())
+	return v, err
+}
+
+// addonObjects are the objects of an add-on, with its label.
+func addonObjects(a addons.Addon, v addons.Values) ([]*unstructured.Unstructured, error) {
+	text, err := a.Manifest(v)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := decodeManifest(text)
+	if err != nil {
+		return nil, fmt.Errorf("add-on %s: %w", a.Name, err)
+	}
+	for _, object := range objects {
+		labels := object.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[addons.NameKey] = a.Name
+		object.SetLabels(labels)
+	}
+	return objects, nil
+}
+
+// applied says that an object is to say what the server says, at every start.
+func applied(object *unstructured.Unstructured) bool {
+	switch object.GroupVersionKind().Group {
+	case "rbac.authorization.k8s.io", "apiregistration.k8s.io":
+		return true
+	}
+	return object.GetAnnotations()[addons.AppliedKey] == "true"
+}
+
+// createObject makes an object unless it is there. It tries again for a while, as
+// applyObject does, but not what is refused for what it says.
+func createObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) (created bool, err error) {
+	kind, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	resource := client.Resource(kind).Namespace(object.GetNamespace())
+	// It is looked for first, and again when it is refused: of a service that is there
+	// the API server does not say so, but that its address is taken.
+	var refused, last error
+	err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, bootstrapTime, true, func(ctx context.Context) (bool, error) {
+		if _, last = resource.Get(ctx, object.GetName(), metav1.GetOptions{}); !apierrors.IsNotFound(last) {
+			return last == nil, nil
+		}
+		if refused != nil {
+			return false, refused
+		}
+		if _, last = resource.Create(ctx, object, metav1.CreateOptions{FieldManager: fieldManager}); apierrors.IsInvalid(last) {
+			refused = last
+		}
+		created = last == nil
+		return created, nil
+	})
+	if err != nil {
+		if refused == nil {
+			err = errors.Join(err, last)
+		}
+		return false, fmt.Errorf("make %s %s: %w", object.GetKind(), object.GetName(), err)
+	}
+	return created, nil
+}
+
+// renewImage gives a Deployment the image of this version, if it has the one of
+// another version still.
+func renewImage(ctx context.Context, client kubernetes.Interface, namespace, name, image string) error {
+	deployments := client.AppsV1().Deployments(namespace)
+	d, err := deployments.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("look at the Deployment %s: %w", name, err)
+	}
+	patch, err := imagePatch(d, image)
+	if err != nil || patch == nil {
+		return err
+	}
+	if _, err := deployments.Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+		return fmt.Errorf("give the Deployment %s the image %s: %w", name, image, err)
+	}
+	return nil
+}
+
+// imagePatch changes the image of a Deployment, if a server has chosen the one that
+// it has; nil changes nothing.
+func imagePatch(d *appsv1.Deployment, image string) ([]byte, error) {
+	given := d.Annotations[addons.ImageKey]
+	if given == "" || given == image {
+		return nil, nil
+	}
+	containers := d.Spec.Template.Spec.Containers
+	i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Image == given })
+	if i < 0 {
+		return nil, nil
+	}
+	return json.Marshal(map[string]any{
+		"metadata": map[string]any{"annotations": map[string]string{addons.ImageKey: image}},
+		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+			"containers": []map[string]string{{"name": containers[i].Name, "image": image}},
+		}}},
+	})
+}
