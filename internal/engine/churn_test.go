@@ -278,6 +278,10 @@ func (l *liver) live(i int) {
 		ix.depart(name, f.pods, time.Time{})
 	}
 	clear(l.e.gone.left)
+	for queue := l.e.gone.queue; queue.Len() > 0; {
+		name, _ := queue.Get()
+		queue.Done(name)
+	}
 	l.e.decideAll()
 	ix.removePod(testPod(l.t, "last-"+name, name, "stays", l.next()))
 	ix.removePod(testPod(l.t, "last-"+name, name, name, l.next()))
