@@ -21,6 +21,9 @@ RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
 IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix bin/runtime/addons/,coredns.tar local-path-provisioner.tar)
 # Those of add-ons that a cluster has only when it is asked for them.
 MORE_ADDONS := bin/runtime/addons/metrics-server.tar
+# The kinds of agents that DaemonSets are for. make test runs the light ones.
+AGENTS := $(patsubst examples/agents/%/rootfs,%,$(wildcard examples/agents/*/rootfs))
+LIGHT_AGENTS := aide device-plugin node-exporter
 
 .PHONY: help
 help: ## show this
@@ -35,6 +38,10 @@ image: bin/images/everynode-controller.tar ## the engine alone as an image for o
 .PHONY: addons
 addons: build $(MORE_ADDONS) ## the add-ons that are not on by default, for everynode up --with
 
+.PHONY: agents $(AGENTS:%=agent-%)
+agents: $(AGENTS:%=agent-%) ## the images of examples/agents, OCI archives in bin/agents; of one: make agent-NAME
+$(AGENTS:%=agent-%): agent-%: bin/agents/%.tar
+
 .PHONY: up
 up: build ## build, start three nodes, run the audit agent on them
 	@tools/demo
@@ -47,11 +54,11 @@ down: ## stop what make up started
 STOCK := $(if $(filter 0,$(shell id -u)),stock)
 CONFORMANCE := $(if $(filter 0,$(shell id -u)),conformance-build)
 .PHONY: test
-test: build addons image $(STOCK) $(CONFORMANCE) bin/tools/helm test-packages ## every test; those with real nodes need root
+test: build addons image $(LIGHT_AGENTS:%=agent-%) $(STOCK) $(CONFORMANCE) bin/tools/helm test-packages ## every test; those with real nodes need root
 	@tools/test
 
 .PHONY: test-long
-test-long: build addons image $(STOCK) $(CONFORMANCE) bin/tools/helm skew test-packages ## the same, longer and three times over
+test-long: build addons image agents $(STOCK) $(CONFORMANCE) bin/tools/helm skew test-packages ## the same, longer and three times over
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
@@ -250,6 +257,14 @@ bin/runtime/images/busybox-1.36.1.tar: bin/rootfs/busybox/bin/busybox
 
 bin/runtime/images/ssd-cache-api.tar: bin/rootfs/ssd-cache-api/ssd-cache-api
 	$(IMAGE_BUILD) bin/rootfs/ssd-cache-api --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api --output $@
+
+# An agent's image has the name that its manifest asks for. Its script makes what is in it.
+AGENT_SOURCES := tools/debian examples/busybox/rootfs examples/agents/go.mod go.mod internal/node/build.go
+bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AGENT_SOURCES) | bin/everynode packages
+	@mkdir -p $(@D) bin/rootfs/agents
+	examples/agents/$*/rootfs bin/rootfs/agents/$*
+	bin/everynode image build bin/rootfs/agents/$* --compression zstd --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --output $@ \
+	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml)
 
 # The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
 # says the label.

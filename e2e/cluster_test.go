@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,9 +36,9 @@ type cluster struct {
 	env       []string
 	config    string // the administrator's kubeconfig
 
-	hadCache bool   // cachePath was there before the script
-	before   traces // what the machine had before the script
-	marked   traces // what it had at `leftovers before`
+	newPaths []string // examplePaths that were not there before the script
+	before   traces   // what the machine had before the script
+	marked   traces   // what it had at `leftovers before`
 	pods     map[string]podSet
 	rollout  *rollout       // nil: no rollout is watched
 	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
@@ -62,7 +63,7 @@ func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
 
 		registries: map[string]tls.Certificate{},
 	}
-	c.hadCache = exists(cachePath)
+	c.newPaths = slices.DeleteFunc(examplePaths(), exists)
 	var err error
 	c.before, err = c.traces()
 	return c, err
@@ -109,8 +110,8 @@ func (c *cluster) tearDown() {
 	if out, err := c.run(ctx, "down", "--purge"); err != nil {
 		c.t.Errorf("everynode down --purge: %v\n%s", err, out)
 	}
-	if !c.hadCache {
-		if err := os.RemoveAll(cachePath); err != nil {
+	for _, path := range c.newPaths {
+		if err := os.RemoveAll(path); err != nil {
 			c.t.Errorf("delete what the example keeps: %v", err)
 		}
 	}

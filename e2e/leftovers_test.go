@@ -200,14 +200,16 @@ func paths() ([]string, error) {
 		}
 		all = append(all, found...)
 	}
-	known := []string{cachePath, "/run/netns", "/run/mount"}
+	known := append(examplePaths(), "/run/netns", "/run/mount")
 	return slices.DeleteFunc(all, func(path string) bool { return slices.Contains(known, path) }), nil
 }
 
-// cachePath is where the example ssd-cache-api keeps its data on its node. Local
-// nodes share this machine's /var/lib. It is the user's, who asked for it, and no
-// command of everynode deletes it.
-const cachePath = "/var/lib/ssd-cache-api"
+// examplePaths are where the examples keep data on their nodes. Local nodes share
+// this machine's /var/lib. It is the user's, who asked for it, and no command of
+// everynode deletes it.
+func examplePaths() []string {
+	return []string{"/var/lib/ssd-cache-api", "/var/lib/aide-agent"}
+}
 
 // sysctls reads every kernel setting that can be read and does not change by
 // itself, nor belongs to one network interface.

@@ -42,10 +42,10 @@ func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
 	return func(condition string) (bool, error) {
-		if condition == onKubeadm {
+		switch condition {
+		case onKubeadm:
 			return condition == holds, nil
-		}
-		if condition == "long" {
+		case "long":
 			return os.Getenv("EVERYNODE_LONG") != "", nil
 		}
 		port, ok := strings.CutPrefix(condition, "free:")

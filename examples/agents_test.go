@@ -1,0 +1,133 @@
+package examples_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// The manifests in agents are what people copy: strict, with an update strategy, limits, and no rights that they do
+// not need.
+func TestAgents(t *testing.T) {
+	files, err := filepath.Glob("agents/*/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests found: %v", err)
+	}
+	for _, file := range files {
+		for _, ds := range daemonSets(t, file) {
+			spec := ds.Spec.Template.Spec
+			if ds.Name != filepath.Base(filepath.Dir(file)) || ds.Spec.Selector.MatchLabels["app"] != ds.Name || ds.Spec.Template.Labels["app"] != ds.Name {
+				t.Errorf("%s: name %s, selector %v, labels %v", file, ds.Name, ds.Spec.Selector.MatchLabels, ds.Spec.Template.Labels)
+			}
+			if rolling := ds.Spec.UpdateStrategy.RollingUpdate; rolling == nil || rolling.MaxUnavailable == nil {
+				t.Errorf("%s: no maxUnavailable", file)
+			}
+			for _, c := range spec.Containers {
+				checkContainer(t, c, c.Image)
+				if c.ReadinessProbe == nil && ds.Name != "device-plugin" { // it serves nothing but the kubelet
+					t.Errorf("%s: %s has no readiness probe", file, c.Name)
+				}
+			}
+			checkHostPaths(t, file, spec)
+		}
+	}
+}
+
+// daemonSets are those of a file with several documents.
+func daemonSets(t *testing.T, file string) (list []appsv1.DaemonSet) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal([]byte(document), &kind); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if kind.Kind != "DaemonSet" {
+			continue
+		}
+		var ds appsv1.DaemonSet
+		if err := yaml.UnmarshalStrict([]byte(document), &ds); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		list = append(list, ds)
+	}
+	return list
+}
+
+// checkHostPaths wants a reason, which is in this list, for each path of the node that a pod may write to.
+func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
+	t.Helper()
+	writable := map[string]string{
+		"/tmp":                            "the sample's devices",
+		"/var/lib/aide-agent":             "what AIDE remembers of the node",
+		"/var/lib/kubelet/device-plugins": "the plugin's socket",
+	}
+	paths := map[string]string{}
+	for _, v := range spec.Volumes {
+		if v.HostPath != nil {
+			paths[v.Name] = v.HostPath.Path
+		}
+	}
+	for _, c := range spec.Containers {
+		for _, m := range c.VolumeMounts {
+			path, ok := paths[m.Name]
+			if !ok {
+				continue
+			}
+			recursive := m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyIfPossible
+			if path == "/" || !(m.ReadOnly && recursive) && writable[path] == "" {
+				t.Errorf("%s: %s mounts %s, read-only %v, with what is mounted inside %v", file, c.Name, path, m.ReadOnly, recursive)
+			}
+		}
+	}
+}
+
+// The images that others publish, too, have the names and versions of those that are built here.
+func TestAgentVersions(t *testing.T) {
+	for _, tc := range []struct{ agent, want string }{
+		{"node-exporter", "quay.io/prometheus/node-exporter:" + moduleVersion(t, "agents", "github.com/prometheus/node_exporter")},
+		{"device-plugin", "registry.k8s.io/e2e-test-images/sample-device-plugin:" + devicePluginVersion(t)},
+	} {
+		for _, ds := range daemonSets(t, filepath.Join("agents", tc.agent, "daemonset.yaml")) {
+			if got := ds.Spec.Template.Spec.Containers[0].Image; got != tc.want {
+				t.Errorf("%s: image %s, want %s", tc.agent, got, tc.want)
+			}
+		}
+	}
+}
+
+// moduleVersion is the version of a module that the module in dir locks.
+func moduleVersion(t *testing.T, dir, module string) string {
+	t.Helper()
+	return goList(t, dir, "{{.Version}}", module)
+}
+
+// devicePluginVersion is the version that Kubernetes gives the image of its sample.
+func devicePluginVersion(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(goList(t, ".", "{{.Dir}}", "k8s.io/kubernetes"), "test/images/sample-device-plugin/VERSION")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func goList(t *testing.T, dir, format, module string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "-C", dir, "list", "-m", "-f", format, module).Output()
+	if err != nil {
+		t.Fatalf("go list -m %s: %v", module, err)
+	}
+	return strings.TrimSpace(string(out))
+}
