@@ -129,7 +129,7 @@ func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addo
 		return v, fmt.Errorf("read by which authority kubelets are known: %w", err)
 	}
 	v.KubeletAuthorities = string(authorities)
-	v.Certificate, err = ensureServed(ctx, client, a.Serves, time.Now())
+	v.Certificate, err = ensureServed(ctx, client, a, time.Now())
 	return v, err
 }
 

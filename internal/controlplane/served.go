@@ -19,20 +19,23 @@ import (
 	"k8s.io/client-go/kubernetes"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
+
+	"everynode/internal/addons"
 )
 
 // servedLife is how long the certificate of a service is good for. The server makes
 // another at its start when a third is left.
 const servedLife = 10 * leafLife
 
-// ensureServed keeps a certificate for a service of kube-system that the API server
-// calls, with its key, in the Secret of the service's name. It returns the
+// ensureServed keeps a certificate for the service that an add-on serves to the API
+// server, with its key, in the Secret of the service's name. It returns the
 // certificate, PEM in base64, as an APIService takes it.
 //
 // The certificate is its own authority. Nobody else is to trust it, so the
 // cluster's authority need not sign it; whoever can read the Secret can pose as this
 // service to the API server, and as nothing else.
-func ensureServed(ctx context.Context, client kubernetes.Interface, service string, now time.Time) (string, error) {
+func ensureServed(ctx context.Context, client kubernetes.Interface, a addons.Addon, now time.Time) (string, error) {
+	service := a.Serves
 	host := service + "." + metav1.NamespaceSystem + ".svc"
 	secrets := client.CoreV1().Secrets(metav1.NamespaceSystem)
 	held, err := secrets.Get(ctx, service, metav1.GetOptions{})
@@ -41,7 +44,7 @@ func ensureServed(ctx context.Context, client kubernetes.Interface, service stri
 		return "", fmt.Errorf("read the certificate of the service %s: %w", service, err)
 	}
 	if missing || !servedGood(held.Data, host, now) {
-		fresh := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: service}, Type: corev1.SecretTypeTLS}
+		fresh := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: service, Labels: map[string]string{addons.NameKey: a.Name}}, Type: corev1.SecretTypeTLS}
 		if fresh.Data, err = newServed(host, now); err != nil {
 			return "", err
 		}

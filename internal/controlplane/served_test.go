@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+
+	"everynode/internal/addons"
 )
 
 // A certificate stays as long as it is good, and is replaced when it is not: then the
@@ -17,13 +19,16 @@ func TestEnsureServed(t *testing.T) {
 	client, now := fake.NewClientset(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	ensure := func(at time.Time) string {
 		t.Helper()
-		said, err := ensureServed(t.Context(), client, "web", at)
+		said, err := ensureServed(t.Context(), client, addons.Addon{Name: "site", Serves: "web"}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		held, err := client.CoreV1().Secrets("kube-system").Get(t.Context(), "web", metav1.GetOptions{})
 		if err != nil || base64.StdEncoding.EncodeToString(held.Data[corev1.TLSCertKey]) != said || !servedGood(held.Data, "web.kube-system.svc", at) {
 			t.Fatalf("the Secret has %s, %v; returned was %s", held.Data[corev1.TLSCertKey], err, said)
+		}
+		if held.Labels[addons.NameKey] != "site" {
+			t.Errorf("the Secret is not known as the add-on's, and would stay when that is deleted: %v", held.Labels)
 		}
 		return said
 	}
