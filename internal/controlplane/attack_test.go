@@ -110,6 +110,9 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	if err := create(corev1.NodeSpec{}, "192.0.2.9"); err != nil {
 		t.Error("an honest Node cannot be created:", err)
 	}
+	eventually(t, "the cluster knows the address of node-1", func(context.Context) (bool, error) {
+		return apierrors.IsForbidden(create(corev1.NodeSpec{}, "192.0.2.1")), nil
+	})
 	refused("an address of node-1", create(corev1.NodeSpec{}, "192.0.2.1"), "belongs to node node-1")
 	refused("the name of node-1", create(corev1.NodeSpec{}, "NODE-1"), "belongs to node node-1")
 	refused("the address of a service", create(corev1.NodeSpec{}, "198.19.0.1"), "in the ranges of pods or services")
@@ -154,7 +157,46 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}
 	csr, _ := requestCertificate(t, as, certv1.KubeletServingSignerName, subject, usages, nil, []net.IP{net.ParseIP("192.0.2.1")})
 	wantHeld(t, admin, csr, "192.0.2.1 belongs to node node-1")
+	checkClaims(t, admin, as, node, report)
 	checkRevoked(t, admin, as, node)
+}
+
+// checkClaims looks at the list of addresses: nodes do not write it, it comes back
+// when it is deleted, and an address that its node gives up is free.
+func checkClaims(t *testing.T, admin, evil, node kubernetes.Interface, report func(kubernetes.Interface, string, corev1.NodeAddressType, string) error) {
+	claims := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+	patch := []byte(`{"data":{"192.0.2.1":"evil"}}`)
+	if _, err := evil.CoreV1().ConfigMaps(metav1.NamespaceSystem).Patch(t.Context(), nodeAddresses, "application/merge-patch+json", patch, metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("a node writes who has which address: %v", err)
+	}
+	owner := func(key, want string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%s is the address of %q", key, want), func(ctx context.Context) (bool, error) {
+			list, err := claims.Get(ctx, nodeAddresses, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			}
+			return err == nil && list.Data[key] == want, err
+		})
+	}
+	if err := claims.Delete(t.Context(), nodeAddresses, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// The next change of an address brings the whole list back.
+	if err := report(evil, "evil", corev1.NodeExternalIP, "2001:db8:0::9"); err != nil {
+		t.Fatal(err)
+	}
+	owner("2001_db8__9", "evil")
+	owner("192.0.2.1", "node-1")
+	taken := []byte(`{"status":{"addresses":[{"type":"ExternalIP","address":"2001:DB8::0:9"}]}}`)
+	eventually(t, "node-1 may not have the address of evil, however it is spelled", func(ctx context.Context) (bool, error) {
+		_, err := node.CoreV1().Nodes().Patch(ctx, "node-1", "application/strategic-merge-patch+json", taken, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}, "status")
+		return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "belongs to node evil"), nil
+	})
+	if err := report(evil, "evil", corev1.NodeExternalIP, "192.0.2.77"); err != nil {
+		t.Fatal(err)
+	}
+	owner("2001_db8__9", "")
 }
 
 // checkRevoked takes a node's rights away: its certificate, which whoever stole it

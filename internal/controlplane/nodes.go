@@ -35,12 +35,15 @@ const (
 	roleGiven = "everynode.io/role-given"
 )
 
-// item is one piece of work: exactly one of the two names is set.
-type item struct{ node, csr string }
+// item is one piece of work: exactly one of the three is set.
+type item struct {
+	node, csr string
+	claims    bool // the addresses of all nodes
+}
 
 // nodeController admits nodes: it decides about requests for their certificates
 // as judgeJoining and judgeServing find right, and gives new nodes a role,
-// which a kubelet may not give itself. It acts as the user
+// which a kubelet may not give itself, and notes who has which address. It acts as the user
 // system:everynode-node-controller.
 type nodeController struct {
 	client   kubernetes.Interface
@@ -86,6 +89,7 @@ func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Pre
 	if err := factory.WaitForCacheSyncWithContext(ctx).Err; err != nil {
 		return fmt.Errorf("fill the caches: %w", err)
 	}
+	c.queue.Add(item{claims: true})
 	for c.next(ctx) {
 	}
 	return nil
@@ -164,7 +168,7 @@ func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 			return fmt.Errorf("watch nodes and certificate requests: %w", err)
 		}
 	}
-	return nil
+	return c.watchClaims(nodes)
 }
 
 // next does one piece of work, and again later what fails. It returns false
@@ -176,16 +180,19 @@ func (c *nodeController) next(ctx context.Context) bool {
 	}
 	defer c.queue.Done(work)
 	var err error
-	if work.node != "" {
+	switch {
+	case work.claims:
+		err = c.keepClaims(ctx)
+	case work.node != "":
 		err = c.giveRole(ctx, work.node)
-	} else {
+	default:
 		err = c.decide(ctx, work.csr)
 	}
 	if err == nil || ctx.Err() != nil {
 		c.queue.Forget(work)
 		return true
 	}
-	klog.ErrorS(err, "Cannot admit a node yet; trying again", "node", work.node, "csr", work.csr)
+	klog.ErrorS(err, "Cannot admit nodes yet; trying again", "node", work.node, "csr", work.csr)
 	c.queue.AddRateLimited(work)
 	return true
 }

@@ -1,0 +1,137 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// nodeAddresses is the ConfigMap in kube-system that has a key for each address
+	// of a node, and that node as its value. The policy of the same name asks it.
+	nodeAddresses = "everynode-node-addresses"
+	// claimsSize bounds it, in bytes: an object of the API has room for 1 MiB.
+	claimsSize = 900 << 10
+	// claimsCheck is how often somebody looks whether it is still there.
+	claimsCheck = time.Minute
+	// simulatedLabel marks nodes that have no machine. Thousands of them share one
+	// address.
+	simulatedLabel = "everynode.dev/simulated"
+)
+
+// claimsChanged says whether a Node that was before may have other claims now.
+func claimsChanged(before, now *corev1.Node) bool {
+	return before.UID != now.UID || !slices.Equal(before.Status.Addresses, now.Status.Addresses)
+}
+
+// watchClaims turns Nodes that come, go or change their addresses into work.
+func (c *nodeController) watchClaims(nodes cache.SharedIndexInformer) error {
+	changed := func(any) { c.queue.Add(item{claims: true}) }
+	_, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: changed, DeleteFunc: changed,
+		UpdateFunc: func(before, now any) {
+			if claimsChanged(before.(*corev1.Node), now.(*corev1.Node)) {
+				changed(now)
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watch the addresses of nodes: %w", err)
+	}
+	return nil
+}
+
+// claimKey is an address as a key of the ConfigMap, and as the policy spells it: IP
+// addresses in their shortest form, names in lower case, no colons. It is "" for
+// what no key can be made of; the policy on the form of addresses refuses that.
+func claimKey(address string) string {
+	key := strings.ToLower(address)
+	if ip, err := netip.ParseAddr(address); err == nil {
+		key = ip.String()
+	}
+	key = strings.ReplaceAll(key, ":", "_")
+	if len(validation.IsConfigMapKey(key)) > 0 {
+		return ""
+	}
+	return key
+}
+
+// claimAddresses says which node has which address. Who had it before keeps it while it
+// reports it: a node that got past the policy in the moment before the ConfigMap knew
+// of the first takes nothing away. Of nodes that are new, the oldest gets it. left
+// counts the addresses that there was no room for.
+func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[string]string, left int) {
+	nodes = slices.Clone(nodes)
+	slices.SortFunc(nodes, func(a, b *corev1.Node) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	claims, size := map[string]string{}, 0
+	take := func(mine func(key, node string) bool) {
+		for _, node := range nodes {
+			for _, a := range node.Status.Addresses {
+				key := claimKey(a.Address)
+				if _, taken := claims[key]; taken || key == "" || !mine(key, node.Name) {
+					continue
+				}
+				if size += len(key) + len(node.Name); size > claimsSize {
+					left++
+					continue
+				}
+				claims[key] = node.Name
+			}
+		}
+	}
+	take(func(key, node string) bool { return before[key] == node })
+	take(func(string, string) bool { return true })
+	return claims, left
+}
+
+// keepClaims writes the ConfigMap if it does not say what the Nodes do, and looks
+// again after a while: the policy lets everything pass when somebody has deleted it.
+func (c *nodeController) keepClaims(ctx context.Context) error {
+	defer c.queue.AddAfter(item{claims: true}, claimsCheck)
+	all, err := c.nodes.List(labels.Everything())
+	if err != nil {
+		return fmt.Errorf("list the nodes: %w", err)
+	}
+	machines := slices.DeleteFunc(slices.Clone(all), func(n *corev1.Node) bool { _, simulated := n.Labels[simulatedLabel]; return simulated })
+	configMaps := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+	list, err := configMaps.Get(ctx, nodeAddresses, metav1.GetOptions{})
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return fmt.Errorf("read the addresses of the nodes: %w", err)
+	}
+	if missing {
+		list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: nodeAddresses}}
+	}
+	claims, left := claimAddresses(list.Data, machines)
+	if left > 0 {
+		klog.Warningf("The ConfigMap kube-system/%s has no room for %d addresses of nodes: the API server does not compare "+
+			"other nodes' addresses with these, only agents and the node controller do", nodeAddresses, left)
+	}
+	switch same := maps.Equal(claims, list.Data); {
+	case missing:
+		list.Data = claims
+		_, err = configMaps.Create(ctx, list, metav1.CreateOptions{})
+	case !same:
+		list.Data = claims
+		_, err = configMaps.Update(ctx, list, metav1.UpdateOptions{}) // a conflict is tried again
+	}
+	if err != nil {
+		return fmt.Errorf("write the addresses of the nodes: %w", err)
+	}
+	return nil
+}
