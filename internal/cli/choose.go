@@ -14,7 +14,7 @@ import (
 // choose records what was chosen for the cluster, and is kept. A control plane that
 // runs keeps what it was started with.
 func (m *machine) choose(o upOptions) error {
-	return errors.Join(m.chooseAddons(o.addons), m.chooseEngine(o), m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries))
+	return errors.Join(m.chooseAddons(o.addons), m.chooseEngine(o), m.chooseAudit(o), m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries))
 }
 
 // chooseEngine records whether the control plane has the DaemonSet engine inside.
@@ -26,6 +26,18 @@ func (m *machine) chooseEngine(o upOptions) error {
 		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", daemonSetFlag, !m.NoDaemonSets)
 	}
 	m.NoDaemonSets = !o.engine
+	return nil
+}
+
+// chooseAudit records whether the control plane keeps an audit log.
+func (m *machine) chooseAudit(o upOptions) error {
+	if !o.auditGiven || o.audit == m.Audit {
+		return nil
+	}
+	if _, runs := datadir.Running(m.serverLock()); runs {
+		return fmt.Errorf("the control plane runs with --%s=%v: stop it with `everynode down` to change that", auditFlag, m.Audit)
+	}
+	m.Audit = o.audit
 	return nil
 }
 

@@ -132,7 +132,7 @@ func (m *machine) hostPaths() string { return cmp.Or(m.HostPathPolicy, controlpl
 // server describes the control plane's process.
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
-		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
+		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", auditFlag, m.Audit), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
 	argv = append(argv, "--"+hostPathFlag, m.hostPaths())
 	argv = append(argv, m.addonArgs()...)
 	if !m.Loopback {

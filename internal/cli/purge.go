@@ -83,9 +83,10 @@ func (m *machine) deleteData() (left []string, err error) {
 		remove.Files("etcd", "etcd.sock"),
 		remove.Files("images", "*.tar", "*.tar.gz", "*.tgz", ".load-*"),
 		remove.Files("pki", controlplane.KeyFiles()...),
+		remove.Files(controlplane.AuditDir, controlplane.AuditFiles()...),
 		remove.Files(".", controlplane.PlainFiles()...),
 		remove.Files(".", "server.lock", "server.log", "join-token", "registries.yaml", "simulate.json", "simulator.lock", "simulator.log", "writable"))
-	for _, folder := range []string{"etcd", "images", "nodes", "pki", "volume-plugins"} {
+	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "volume-plugins"} {
 		errs = append(errs, remove.Folder(folder))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -38,7 +38,7 @@ func madeCluster(t *testing.T, dir string) {
 	if _, err := local.Create(dir, local.Options{Loopback: true}); err != nil {
 		t.Fatal(err)
 	}
-	place(t, dir, "pki/ca.key", "pki/ca.crt", "pki/.ca.key.123", "pki/controller-manager.kubeconfig", "pki/service-account.pub", "etcd/data/member/snap/db", "etcd/etcd.sock",
+	place(t, dir, "pki/ca.key", "pki/ca.crt", "pki/.ca.key.123", "pki/controller-manager.kubeconfig", "pki/service-account.pub", "audit/audit.log", "audit/audit-2026-11-27T06-00-00.000.log.gz", "audit/policy.yaml", "etcd/data/member/snap/db", "etcd/etcd.sock",
 		"images/busybox.tar", "version", "admin.kubeconfig", "server.lock", "server.log", "simulate.json", "simulator.lock", "change.lock")
 }
 

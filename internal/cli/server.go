@@ -66,6 +66,8 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
 	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
+	f.BoolVar(&config.Audit, auditFlag, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
+	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
@@ -83,6 +85,9 @@ const (
 	hostPathFlag  = "host-path-policy"
 	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
 )
+
+// auditFlag has the control plane keep an audit log.
+const auditFlag = "audit"
 
 // publishFlag has ports of this machine that lead to services.
 const (

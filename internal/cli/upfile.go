@@ -37,6 +37,7 @@ type clusterFile struct {
 	With                []string      `json:"with,omitempty"`
 	Without             []string      `json:"without,omitempty"`
 	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
+	Audit               *bool         `json:"audit,omitempty"`
 	Publish             []string      `json:"publish,omitempty"`
 	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
 }
@@ -166,7 +167,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController),
+	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), auditFlag: boolText(f.Audit),
 		withFlag: strings.Join(f.With, ","), withoutFlag: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {
 		values["simulate"] = strconv.Itoa(s.Nodes)

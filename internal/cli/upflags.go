@@ -25,6 +25,8 @@ type upOptions struct {
 	detach      bool
 	engine      bool // the control plane has the DaemonSet engine inside
 	engineGiven bool
+	audit       bool // the control plane keeps an audit log
+	auditGiven  bool
 	addons      map[string]bool // what was said of them, by name
 	hostPaths   string          // what becomes of pods with hostPath volumes; "": as it was
 	context     bool            // put the cluster into the user's kubeconfig
@@ -45,6 +47,7 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	flags.BoolVar(&f.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	flags.BoolVar(&f.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
+	flags.BoolVar(&f.audit, auditFlag, false, "keep a log of who asked what of the API server; what is chosen is kept")
 	flags.StringVar(&f.hostPaths, hostPathFlag, "", hostPathUsage+" (default warn); what is chosen is kept")
 	flags.StringSliceVar(&f.publish, publishFlag, nil, publishUsage+"; what is chosen is kept")
 	flags.StringVar(&f.registries, registryFlag, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
@@ -68,6 +71,7 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	}
 	o = f.upOptions
 	o.publishing, o.engineGiven = flags.Changed(publishFlag), flags.Changed(daemonSetFlag)
+	o.auditGiven = flags.Changed(auditFlag)
 	var errs [3]error
 	o.nodes, errs[0] = nodeCount(f.count, f.simulate.count > 0)
 	o.size, errs[1] = f.sizes.size()

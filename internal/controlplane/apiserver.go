@@ -40,6 +40,9 @@ type apiServer struct {
 // newAPIServer builds the configuration, which takes a while and does not
 // need etcd yet. background goroutines of it end with ctx.
 func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
+	if err := s.writeAuditPolicy(); err != nil {
+		return nil, err
+	}
 	o := options.NewServerRunOptions()
 	if err := parse(o.Flags(), s.apiServerFlags(etcdURLs)); err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
@@ -132,7 +135,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 			flags = append(flags, "--etcd-"+flag+"="+value)
 		}
 	}
-	return flags
+	return append(flags, s.auditFlags()...)
 }
 
 // run serves until ctx ends and the last request is drained. etcd must answer.

@@ -60,6 +60,12 @@ type Config struct {
 	// cluster as it is.
 	HostPathPolicy string
 
+	// Audit keeps a log of what was asked of the API server, in DataDir/audit.
+	// AuditPolicyFile says what is noted, as a policy of audit.k8s.io/v1; default:
+	// metadata of all that people and nodes change, and of secrets that they read.
+	Audit           bool
+	AuditPolicyFile string
+
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
 	// for a server that is alone.
@@ -88,10 +94,11 @@ type settings struct {
 	balancers     balancer.Range // zero: none
 	publications  []balancer.Publication
 	embeddedStore bool
+	auditPolicy   []byte // nil: no audit log
 }
 
 // resolve fills in the defaults and parses what is text. It looks at nothing
-// on the host but, when it must, its default route.
+// on the host but the files that are named and, when it must, its default route.
 func (c Config) resolve() (*settings, error) {
 	if c.DataDir == "" {
 		return nil, errors.New("no data directory was given: name one, for example /var/lib/everynode")
@@ -121,6 +128,9 @@ func (c Config) resolve() (*settings, error) {
 		if s.nodeRange, err = parseRange("node range", c.NodeCIDR); err != nil {
 			return nil, err
 		}
+	}
+	if s.auditPolicy, err = s.readAuditPolicy(); err != nil {
+		return nil, err
 	}
 	return s, errors.Join(s.resolveBalancers(), s.checkDNS())
 }

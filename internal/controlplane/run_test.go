@@ -106,7 +106,7 @@ func TestRun(t *testing.T) {
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
 		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
-		HostPathPolicy: HostPathsWarn, Addons: addons.All(),
+		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true,
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -126,6 +126,7 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("join", func(t *testing.T) { checkJoin(t, r) })
 	t.Run("controllers", func(t *testing.T) { checkControllers(t, r.admin) })
+	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
 	checkGoroutines(t)
 	t.Run("again", func(t *testing.T) { startAgain(t, cfg) })

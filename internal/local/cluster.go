@@ -61,6 +61,8 @@ type Cluster struct {
 	Addons map[string]bool `json:"addons,omitempty"`
 	// HostPathPolicy is what the control plane is told of hostPath volumes; empty is its default.
 	HostPathPolicy string `json:"hostPathPolicy,omitempty"`
+	// Audit says that the control plane keeps an audit log.
+	Audit bool `json:"audit,omitempty"`
 	// Publish are ports of this machine that lead to services, as the control plane is given them.
 	Publish []string `json:"publish,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.

@@ -1,0 +1,90 @@
+package controlplane
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	"k8s.io/apiserver/pkg/audit"
+	auditpolicy "k8s.io/apiserver/pkg/audit/policy"
+)
+
+// The audit log is a file of at most auditSize MiB, beside auditFiles older ones
+// that are compressed and at most auditDays old.
+const (
+	auditSize  = 100
+	auditFiles = 9
+	auditDays  = 30
+)
+
+// The folder of the audit log, and what is in it.
+const (
+	AuditDir    = "audit"
+	auditLog    = "audit.log"
+	auditPolicy = "policy.yaml"
+)
+
+// AuditFiles are patterns of the files in AuditDir.
+func AuditFiles() []string {
+	return []string{auditPolicy, "audit.log", "audit-*.log", "audit-*.log.gz"}
+}
+
+//go:embed audit.yaml
+var defaultAuditPolicy []byte
+
+// readAuditPolicy returns the policy that was asked for, and refuses one that is not
+// valid: the API server itself would leave out fields that it does not know, and note
+// less than its author wanted.
+func (s *settings) readAuditPolicy() ([]byte, error) {
+	switch {
+	case !s.Audit && s.AuditPolicyFile != "":
+		return nil, errors.New("there is a policy for the audit log, and the audit log is off: leave one of the two out")
+	case !s.Audit:
+		return nil, nil
+	case s.AuditPolicyFile == "":
+		return defaultAuditPolicy, nil
+	}
+	text, err := os.ReadFile(s.AuditPolicyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the policy of the audit log: %w", err)
+	}
+	strict := serializer.NewCodecFactory(audit.Scheme, serializer.EnableStrict).UniversalDecoder()
+	if _, _, err := strict.Decode(text, nil, &auditinternal.Policy{}); err != nil {
+		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)
+	}
+	if _, err := auditpolicy.LoadPolicyFromBytes(text); err != nil {
+		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)
+	}
+	return text, nil
+}
+
+// writeAuditPolicy puts the policy that was checked where the API server reads it.
+func (s *settings) writeAuditPolicy() error {
+	if !s.Audit {
+		return nil
+	}
+	if err := makeDir(s.path(AuditDir)); err != nil {
+		return err
+	}
+	return writeIfChanged(s.path(AuditDir, auditPolicy), s.auditPolicy)
+}
+
+// auditFlags are the flags of kube-apiserver that have it keep the log. It makes the
+// files with mode 0600. A disk that is full stops no request.
+func (s *settings) auditFlags() []string {
+	if !s.Audit {
+		return nil
+	}
+	return []string{
+		"--audit-policy-file=" + s.path(AuditDir, auditPolicy),
+		"--audit-log-path=" + s.path(AuditDir, auditLog),
+		"--audit-log-maxsize=" + strconv.Itoa(auditSize),
+		"--audit-log-maxbackup=" + strconv.Itoa(auditFiles),
+		"--audit-log-maxage=" + strconv.Itoa(auditDays),
+		"--audit-log-compress=true",
+	}
+}
