@@ -40,7 +40,7 @@ type apiServer struct {
 // newAPIServer builds the configuration, which takes a while and does not
 // need etcd yet. background goroutines of it end with ctx.
 func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
-	if err := s.writeAuditPolicy(); err != nil {
+	if err := errors.Join(s.writeAuditPolicy(), s.writeEncryption()); err != nil {
 		return nil, err
 	}
 	o := options.NewServerRunOptions()
@@ -109,6 +109,8 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		// A joining node reads cluster-info before it trusts or is known.
 		"--anonymous-auth=true",
 		"--enable-bootstrap-token-auth=true",
+
+		"--encryption-provider-config=" + file(encryptionFile),
 
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + file(serviceAccountPub),

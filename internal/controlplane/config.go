@@ -66,6 +66,10 @@ type Config struct {
 	Audit           bool
 	AuditPolicyFile string
 
+	// EncryptSecrets has a cluster that was made without it keep Secrets encrypted in
+	// etcd from now on. New clusters always do.
+	EncryptSecrets bool
+
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
 	// for a server that is alone.
@@ -95,6 +99,8 @@ type settings struct {
 	publications  []balancer.Publication
 	embeddedStore bool
 	auditPolicy   []byte // nil: no audit log
+	// encryptSecrets is known once the cluster has been looked at.
+	encryptSecrets bool
 }
 
 // resolve fills in the defaults and parses what is text. It looks at nothing

@@ -57,7 +57,7 @@ func makeDir(path string) error {
 
 // KeyFiles are patterns of all files below pki/ that a server makes or is given.
 func KeyFiles() []string {
-	patterns := append(sharedFiles(), kubeletAuthorities, kubeletCA+".crt", kubeletCA+".key")
+	patterns := append(sharedFiles(), encryptionFile, kubeletAuthorities, kubeletCA+".crt", kubeletCA+".key")
 	for _, name := range leafNames() {
 		patterns = append(patterns, name+".crt", name+".key", name+".kubeconfig")
 	}

@@ -18,8 +18,12 @@ import (
 )
 
 // dataFormat is the version of the layout of the data directory that this
-// program writes, and the newest that it reads.
-const dataFormat = 1
+// program writes, and the newest that it reads. In one of plainFormat no Secret in
+// etcd is encrypted, and programs that know no other can read it.
+const (
+	plainFormat = 1
+	dataFormat  = 2
+)
 
 // dataRecord is the file "version" in the data directory: what made the data,
 // and the ranges that objects in it hold addresses of.
@@ -118,8 +122,12 @@ func checkData(s *settings) error {
 	if err := checkRanges(s, routes, !isNew); err != nil {
 		return err
 	}
-	now := dataRecord{dataFormat, s.serviceRange.String(), s.podRange.String()}
-	if now == old || (!isNew && s.embeddedStore) {
+	s.encryptSecrets = s.EncryptSecrets || old.Format != plainFormat
+	now := dataRecord{plainFormat, s.serviceRange.String(), s.podRange.String()}
+	if s.embeddedStore && s.encryptSecrets { // of another store its own record tells
+		now.Format = dataFormat
+	}
+	if now == old {
 		return nil
 	}
 	data, err := json.Marshal(now)

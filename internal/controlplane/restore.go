@@ -3,6 +3,7 @@ package controlplane
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -226,12 +227,24 @@ func (s *settings) checkShared(work string) error {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return fmt.Errorf("read what the data directory has: %w", err)
-		case !bytes.Equal(ours, theirs):
+		case name == "version" && sameRanges(ours, theirs), bytes.Equal(ours, theirs):
+		default:
 			return fmt.Errorf("%s is of another cluster than the snapshot: nodes and tokens trust one of the two only; move %s and %s away to take the snapshot's, or name another data directory",
 				path, s.path("pki"), s.path("version"))
 		}
 	}
 	return s.checkRecord(filepath.Join(work, "version"))
+}
+
+// sameRanges says whether two records are of clusters with the same addresses. Their
+// formats may differ: a snapshot can be older than the encryption of Secrets.
+func sameRanges(ours, theirs []byte) bool {
+	var a, b dataRecord
+	if err := errors.Join(json.Unmarshal(ours, &a), json.Unmarshal(theirs, &b)); err != nil {
+		return false
+	}
+	a.Format, b.Format = 0, 0
+	return a == b
 }
 
 // checkRecord refuses a snapshot of a data directory that this program cannot
@@ -368,7 +381,8 @@ func (r *RestoredSnapshot) Advice() string {
 		advice = append(advice, fmt.Sprintf(`a snapshot of etcd alone does not hold %s.
 Before the first start, put these files of the old server into %s, or
 - without the keys below pki/, the server makes new ones: every node has to join again (--rejoin, with a token of
-  everynode token create --node NAME), and every service account token is worth nothing;
+  everynode token create --node NAME), every service account token is worth nothing, and no Secret that was
+  encrypted can be read;
 - without the file version, give the server the --service-cidr and --pod-cidr that the cluster had.`,
 			strings.Join(r.Missing, ", "), r.DataDir))
 	}

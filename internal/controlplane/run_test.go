@@ -126,6 +126,7 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("join", func(t *testing.T) { checkJoin(t, r) })
 	t.Run("controllers", func(t *testing.T) { checkControllers(t, r.admin) })
+	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
 	checkGoroutines(t)

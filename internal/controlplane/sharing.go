@@ -55,6 +55,8 @@ type clusterRecord struct {
 	PodCIDR     string            `json:"podCIDR"`
 	// Port is that of every API server: the service kubernetes has one for all.
 	Port string `json:"port"`
+	// EncryptSecrets says that Secrets are encrypted in etcd.
+	EncryptSecrets bool `json:"encryptSecrets,omitempty"`
 	// MadeBy says, for people, which server was the first.
 	MadeBy string `json:"madeBy"`
 }
@@ -78,6 +80,7 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 			if err := s.haveKeysOf(old); err != nil {
 				return err
 			}
+			s.encryptSecrets = s.EncryptSecrets || old.EncryptSecrets
 		}
 		if err := s.ensureIdentities(now); err != nil {
 			return err
@@ -94,6 +97,12 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 				return err
 			}
 		}
+		isNew, err := c.isNew(ctx)
+		if err != nil {
+			return err
+		}
+		ours.EncryptSecrets = s.EncryptSecrets || isNew
+		s.encryptSecrets = ours.EncryptSecrets
 		if done, err := c.writeRecord(ctx, ours, revision); done || err != nil {
 			return err
 		}
@@ -217,6 +226,16 @@ func (c *sharedStore) writeRecord(ctx context.Context, r *clusterRecord, revisio
 		return err
 	})
 	return done, err
+}
+
+// isNew says whether no API server has written to the store yet.
+func (c *sharedStore) isNew(ctx context.Context) (isNew bool, err error) {
+	err = c.do(ctx, func(ctx context.Context) error {
+		got, err := c.client.Get(ctx, "/registry/namespaces/kube-system", clientv3.WithCountOnly())
+		isNew = err == nil && got.Count == 0
+		return err
+	})
+	return isNew, err
 }
 
 // checkUnrecorded looks at an etcd without a record. It may hold a cluster

@@ -111,6 +111,9 @@ func TestServersOfOneClusterAgree(t *testing.T) {
 	if err := second.agree(t); err != nil {
 		t.Error("with the keys of the first: ", err)
 	}
+	if !first.encryptSecrets || !second.encryptSecrets {
+		t.Errorf("the servers of a new cluster encrypt Secrets: %v, %v", first.encryptSecrets, second.encryptSecrets)
+	}
 	if err := first.agree(t); err != nil {
 		t.Error("the first server, once more: ", err)
 	}
