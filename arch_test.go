@@ -108,7 +108,7 @@ var importRules = []importRule{
 	},
 	{
 		path: "internal/addons", only: []string{"std"},
-		reason: "it is data; who makes the objects and who chooses are elsewhere",
+		reason: "it is data; other packages make the objects and record what was chosen",
 	},
 	{
 		path:   "internal/fleet",

@@ -109,8 +109,8 @@ func isCommand(line string) bool {
 	return slices.Contains(programs, first)
 }
 
-// withoutAnswers leaves out what is no command where some have a prompt, and
-// comments and empty lines.
+// withoutAnswers returns the commands of a block. Where some lines have a prompt, the
+// others are output and are left out, as are comments and empty lines.
 func withoutAnswers(block []string) (commands []string) {
 	prompted := strings.HasPrefix(block[0], "$ ")
 	for _, line := range block {

@@ -79,7 +79,7 @@ func serveRegistry(ts *testscript.TestScript, address, user, password, archive s
 		_ = server.ServeTLS(listener, "", "") // it ends with the script
 	}()
 	ts.Defer(func() {
-		_ = server.Shutdown(context.Background()) // nobody asks any more
+		_ = server.Shutdown(context.Background()) // the script has ended
 		<-ended
 	})
 	return nil

@@ -7,7 +7,7 @@
 // Makefile builds.
 //
 // In a manifest there is filled in what only the cluster knows ([Values]). What
-// becomes of an object that is there already depends on its kind:
+// becomes of an object that exists depends on its kind:
 //   - Roles, bindings and APIServices, and what has the annotation [AppliedKey], are
 //     applied at every start.
 //   - All else is made when it is missing, and left to those who run the
