@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ type faultProxy struct {
 	counts  map[string]int       // faults by kind
 	written int                  // writes that were done, events left out
 	asked   map[string]time.Time // when the deletion of a pod was last asked for, by its name
+	kept    map[string]time.Time // when a pod was last not deleted, as the request failed, by its name
 }
 
 // The faults of one request.
@@ -78,7 +80,8 @@ func newFaultProxy(t *testing.T, config *rest.Config, seed uint64, trace func(st
 	}
 	calm := make(chan struct{})
 	close(calm)
-	return &faultProxy{t: t, next: next, target: target, seed: seed, trace: trace, calm: calm, counts: map[string]int{}, asked: map[string]time.Time{}}
+	return &faultProxy{t: t, next: next, target: target, seed: seed, trace: trace, calm: calm, counts: map[string]int{},
+		asked: map[string]time.Time{}, kept: map[string]time.Time{}}
 }
 
 // faulty switches the faults on or off. A watch that stalls goes on when they
@@ -141,6 +144,13 @@ func (p *faultProxy) askedAt(pod string) time.Time {
 		return at
 	}
 	return time.Now()
+}
+
+// keptAt is when a pod was last not deleted, as the request failed. Never: zero.
+func (p *faultProxy) keptAt(pod string) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kept[pod]
 }
 
 // gate is the way of one process to the API server.
@@ -310,11 +320,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // pass carries out one request, with what fate has for it. counts says that it
 // is a write at which a process may be killed.
 func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, faults []chance, counts bool) {
-	if what(req) == "DELETE pods" {
-		g.proxy.mu.Lock()
-		g.proxy.asked[req.URL.Path[strings.LastIndex(req.URL.Path, "/")+1:]] = time.Now()
-		g.proxy.mu.Unlock()
-	}
+	g.proxy.noteDelete(g.proxy.asked, req)
 	fault, wait := g.draw(faults, counts)
 	if wait > 0 {
 		g.proxy.count("late")
@@ -338,6 +344,10 @@ func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, fault
 		if counts {
 			g.tell(req, body, fault)
 		}
+	}
+	switch fault {
+	case throttled, failed, lostRequest:
+		g.proxy.noteDelete(g.proxy.kept, req)
 	}
 	switch fault {
 	case throttled:
@@ -366,6 +376,16 @@ func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, fault
 		_ = http.NewResponseController(w).Flush()
 		g.killed(req, body, fault)
 	}
+}
+
+// noteDelete notes the time in one of the proxy's maps, if a pod is to be deleted.
+func (p *faultProxy) noteDelete(in map[string]time.Time, req *http.Request) {
+	if what(req) != "DELETE pods" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	in[path.Base(req.URL.Path)] = time.Now()
 }
 
 // queue waits while writes are held.

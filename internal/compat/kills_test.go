@@ -98,7 +98,7 @@ func newTrial(t *testing.T, c controller, s size, seed uint64) *trial {
 	x.l.kubelet.change(func(k *kubelet) { k.delay = 80 * time.Millisecond })
 	x.random = rand.New(rand.NewPCG(seed, 1<<32))
 	x.p = newFaultProxy(t, x.l.config, seed, x.o.note)
-	x.o.asked = x.p.askedAt
+	x.o.asked, x.o.kept = x.p.askedAt, x.p.keptAt
 	(&truth{t: t, tell: x.o.see, store: shared.store}).follow()
 	x.w = &workload{l: x.l, o: x.o, p: x.p, random: rand.New(rand.NewPCG(seed, 0)), joins: 3, version: 1}
 	for i := range s.nodes {

@@ -47,6 +47,9 @@ import (
 type observer struct {
 	// asked says when a controller asked for the end of the pod of that name.
 	asked func(pod string) time.Time
+	// kept says when a controller's request to delete the pod of that name last
+	// failed. Never: zero.
+	kept func(pod string) time.Time
 
 	mu      sync.Mutex
 	now     int64 // the revision that has been reached
@@ -78,6 +81,10 @@ const (
 	// order goes down only by one who counts the earlier as going, too, however
 	// late its view is. Nor are there ever two pods: the names of two for one
 	// node are the same.
+	//
+	// A node whose pod could not be deleted is passed over: what is put off holds
+	// no room. The next node in order then goes down by one controller while the
+	// first does by another. That is counted, and a lease prevents it.
 	agreeing
 	// disagreeing: templates are edited while there are others. Without surge
 	// there are still no two pods: names say nothing of the revision. Each makes
@@ -105,6 +112,7 @@ type site struct {
 	known   time.Time // when a controller has last made one since; zero: it has not
 	lost    bool      // the test has deleted the last available one since
 	rolled  bool      // an update has deleted the last available one
+	passed  bool      // a controller has passed this node over before that
 	doubled bool      // it has too many pods
 }
 
@@ -136,6 +144,7 @@ type change struct {
 func newObserver() *observer {
 	return &observer{
 		asked: func(string) time.Time { return time.Now() },
+		kept:  func(string) time.Time { return time.Time{} },
 		sets:  map[types.UID]*appsv1.DaemonSet{}, nodes: map[string]*corev1.Node{}, pods: map[string]*watchedPod{},
 		here: map[place]map[string]*watchedPod{}, sites: map[place]*site{}, byHand: map[types.UID]bool{},
 	}
@@ -329,10 +338,11 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 		return
 	}
 	if surges(ds) {
-		o.breach(p, fmt.Sprintf("%s is deleted while no other pod of %s is available", p.Name, p.node))
+		o.breach(p, true, fmt.Sprintf("%s is deleted while no other pod of %s is available", p.Name, p.node))
 		return
 	}
-	down, wanted := []string{p.node}, 0
+	s.passed = o.kept(p.Name).After(p.CreationTimestamp.Time)
+	down, wanted, inOrder := []string{p.node}, 0, !s.passed
 	for at, other := range o.sites {
 		if at.set != p.set || !other.wanted {
 			continue
@@ -340,12 +350,13 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 		wanted++
 		if at.node != p.node && o.counts(other, now) && !o.serves(at, "", now) {
 			down = append(down, at.node)
+			inOrder = inOrder && !other.passed
 		}
 	}
 	s.rolled = true
 	if most := budget(ds, wanted); len(down) > most {
 		slices.Sort(down[1:])
-		o.breach(p, fmt.Sprintf("%s is deleted on %s, which makes %d nodes down of at most %d: %s", p.Name, p.node, len(down), most, strings.Join(down, " ")))
+		o.breach(p, inOrder, fmt.Sprintf("%s is deleted on %s, which makes %d nodes down of at most %d: %s", p.Name, p.node, len(down), most, strings.Join(down, " ")))
 	}
 }
 
@@ -404,9 +415,13 @@ func (o *observer) judgeDouble(at place, s *site) {
 	o.wrong(at, !surges(ds), fmt.Sprintf("I1: %s has %s at once on %s", ds.Name, strings.Join(names, " and "), at.node))
 }
 
-func (o *observer) breach(p *watchedPod, text string) {
+// breach counts a budget that was not kept. inOrder says that no node of those
+// that are down was passed over: see agreeing.
+func (o *observer) breach(p *watchedPod, inOrder bool, text string) {
 	o.found.breaches[o.company]++
-	o.wrong(p.place, false, "I4: "+text)
+	if inOrder || o.company != agreeing {
+		o.wrong(p.place, false, "I4: "+text)
+	}
 }
 
 // wrong keeps a violation with what led to it. Controllers that

@@ -81,6 +81,16 @@ func (s *story) terminate(names ...string) {
 	}
 }
 
+// kept says that a request to delete that pod has just failed.
+func (s *story) kept(pod string) {
+	s.o.kept = func(name string) (at time.Time) {
+		if name == pod {
+			at = time.Now()
+		}
+		return at
+	}
+}
+
 func (s *story) gone(names ...string) {
 	for _, name := range names {
 		s.tell(s.pods[name], true)
@@ -167,6 +177,29 @@ func TestObserverBudget(t *testing.T) {
 			s.o.with(agreeing)
 			s.gone("a-1")
 			s.pod("a-2")
+			s.terminate("b-1")
+		}, "0 1 1"},
+		{"one of two has passed a node over", with(one), func(s *story) {
+			s.o.with(agreeing)
+			s.kept("a-1")
+			s.terminate("b-1")
+			s.terminate("a-1")
+		}, "0 1 0"},
+		{"the node that was passed over goes first", with(one), func(s *story) {
+			s.o.with(agreeing)
+			s.kept("a-1")
+			s.terminate("a-1")
+			s.terminate("b-1")
+		}, "0 1 0"},
+		{"one alone has passed a node over", with(one), func(s *story) {
+			s.kept("a-1")
+			s.terminate("b-1")
+			s.terminate("a-1")
+		}, "0 1 1"},
+		{"a node was passed over that is not down", with(one), func(s *story) {
+			s.o.with(agreeing)
+			s.kept("c-1")
+			s.terminate("a-1")
 			s.terminate("b-1")
 		}, "0 1 1"},
 		{"a pod that is not ready is deleted", with(one), func(s *story) {
