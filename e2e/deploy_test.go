@@ -39,6 +39,10 @@ func TestManifestsAgree(t *testing.T) {
 	if diff := cmp.Diff(kustomized, helmed); diff != "" {
 		t.Errorf("deploy/ and the chart differ (-kustomize +helm):\n%s", diff)
 	}
+	if diff := cmp.Diff(nodeAffinity(t, withComponents(t, bin)), nodeAffinity(t, objectsOf(t, filepath.Join(bin, "tools", "helm"),
+		"template", "everynode-controller", chart, "--namespace", "kube-system", "--set", "controlPlane=require"))); diff != "" {
+		t.Errorf("only nodes of the control plane (-kustomize +helm):\n%s", diff)
+	}
 
 	pod := objectsOf(t, "cat", filepath.Join("..", "deploy", "static-pod", "everynode-controller.yaml"))["Pod kube-system/everynode-controller"]
 	template, _, err := unstructured.NestedMap(kustomized["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec")
@@ -61,11 +65,41 @@ func TestManifestsAgree(t *testing.T) {
 	}
 }
 
+// withComponents is deploy/ with the components that are comments there.
+func withComponents(t *testing.T, bin string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "deploy"))); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "kustomization.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := strings.NewReplacer("# components:", "components:", "#   - ", "  - ").Replace(string(text))
+	if err := os.WriteFile(file, []byte(on), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", dir)
+}
+
+// nodeAffinity is which nodes may run the engine.
+func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
+	t.Helper()
+	affinity, found, err := unstructured.NestedMap(objects["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec", "affinity", "nodeAffinity")
+	if err != nil || !found || affinity["requiredDuringSchedulingIgnoredDuringExecution"] == nil {
+		t.Fatalf("no node is required: %v, %v", affinity, err)
+	}
+	return affinity
+}
+
 // TestChartValues: values that a chart must refuse, and what an address of the
 // API server becomes.
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
-	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml"} {
+	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
+		"controlPlane=no", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
 			t.Errorf("--set %s: %v\n%s", bad, err, out)

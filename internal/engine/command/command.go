@@ -75,7 +75,7 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	log := s.logger(stderr)
 	klog.SetSlogLogger(log) // what client-go says without a logger of ours
 	monitor := engine.NewMonitor()
-	endpoints, err := s.listen(ctx, monitor, log)
+	endpoints, err := s.listen(ctx, client, monitor, log)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/client-go/rest"
 
 	"everynode/internal/engine"
 )
@@ -54,15 +55,24 @@ type endpoints struct {
 	listener net.Listener
 }
 
-// stopTime is how long requests may take that are under way at the end.
-const stopTime = 2 * time.Second
+const (
+	// stopTime is how long requests may take that are under way at the end.
+	stopTime = 2 * time.Second
+	// scrapeTime is how long metrics may take: a scrape that nobody reads holds
+	// one of four places.
+	scrapeTime = 10 * time.Second
+)
 
 // listen opens the address; nil when there is to be none.
-func (s *settings) listen(ctx context.Context, m *engine.Monitor, log *slog.Logger) (*endpoints, error) {
+func (s *settings) listen(ctx context.Context, client *rest.Config, m *engine.Monitor, log *slog.Logger) (*endpoints, error) {
 	if s.MetricsBindAddress == noServing {
 		return nil, nil
 	}
-	handler, err := s.handler(m, log)
+	protect, err := s.protection(client, log)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := s.handler(m, protect, log)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +125,8 @@ func (e *endpoints) stop(ctx context.Context) error {
 	return e.server.Close()
 }
 
-// handler is what the paths lead to.
-func (s *settings) handler(m *engine.Monitor, log *slog.Logger) (http.Handler, error) {
+// handler is what the paths lead to. Probes are for everybody.
+func (s *settings) handler(m *engine.Monitor, protect protection, log *slog.Logger) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := registry.Register(c); err != nil {
@@ -126,14 +136,14 @@ func (s *settings) handler(m *engine.Monitor, log *slog.Logger) (http.Handler, e
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", tell(m.Healthy))
 	mux.Handle("GET /readyz", tell(m.Ready))
-	mux.Handle("GET /metrics", s.protect(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4})))
+	mux.Handle("GET /metrics", protect(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4, Timeout: scrapeTime})))
 	if s.Profiling {
-		mux.Handle("/debug/pprof/", s.protect(http.HandlerFunc(pprof.Index)))
-		mux.Handle("/debug/pprof/cmdline", s.protect(http.HandlerFunc(pprof.Cmdline)))
-		mux.Handle("/debug/pprof/profile", s.protect(http.HandlerFunc(pprof.Profile)))
-		mux.Handle("/debug/pprof/symbol", s.protect(http.HandlerFunc(pprof.Symbol)))
-		mux.Handle("/debug/pprof/trace", s.protect(http.HandlerFunc(pprof.Trace)))
+		mux.Handle("/debug/pprof/", protect(http.HandlerFunc(pprof.Index)))
+		mux.Handle("/debug/pprof/cmdline", protect(http.HandlerFunc(pprof.Cmdline)))
+		mux.Handle("/debug/pprof/profile", protect(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("/debug/pprof/symbol", protect(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("/debug/pprof/trace", protect(http.HandlerFunc(pprof.Trace)))
 	}
 	return mux, nil
 }
@@ -152,12 +162,28 @@ func tell(wrong func() error) http.Handler {
 	})
 }
 
-// protect asks for a client certificate, where there is a CA for them. TLS has
-// verified it.
-func (s *settings) protect(inner http.Handler) http.Handler {
-	if s.ClientCAFile == "" {
-		return inner
+// protection lets through who may see more than whether the engine is well.
+type protection func(http.Handler) http.Handler
+
+// protection is a client certificate where there is a CA for them, and else a
+// token, where this is served over TLS. In the clear it is served on loopback
+// only, to every local process.
+func (s *settings) protection(client *rest.Config, log *slog.Logger) (protection, error) {
+	switch {
+	case s.ClientCAFile != "":
+		return withCertificate, nil
+	case s.TLSCertFile != "":
+		r, err := newReviews(client, log)
+		if err != nil {
+			return nil, err
+		}
+		return r.protect, nil
 	}
+	return func(inner http.Handler) http.Handler { return inner }, nil
+}
+
+// withCertificate asks for a client certificate. TLS has verified it.
+func withCertificate(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 			http.Error(w, "this takes a client certificate of the CA in --client-ca-file", http.StatusUnauthorized)

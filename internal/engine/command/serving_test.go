@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"everynode/internal/engine"
 )
 
@@ -56,7 +58,7 @@ func pair(t *testing.T, name, certFile, keyFile string) tls.Certificate {
 func serving(t *testing.T, s settings, log io.Writer) string {
 	t.Helper()
 	s.MetricsBindAddress = "127.0.0.1:0"
-	e, err := s.listen(t.Context(), engine.NewMonitor(), slog.New(slog.NewTextHandler(log, nil)))
+	e, err := s.listen(t.Context(), &rest.Config{}, engine.NewMonitor(), slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +176,11 @@ func TestServingEndsWithWork(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	s := defaults()
 	s.MetricsBindAddress = taken.Addr().String()
-	if _, err := s.listen(t.Context(), engine.NewMonitor(), log); err == nil || !strings.Contains(err.Error(), "--metrics-bind-address") {
+	if _, err := s.listen(t.Context(), &rest.Config{}, engine.NewMonitor(), log); err == nil || !strings.Contains(err.Error(), "--metrics-bind-address") {
 		t.Errorf("a taken port: %v", err)
 	}
 	s.MetricsBindAddress = "127.0.0.1:0"
-	e, err := s.listen(t.Context(), engine.NewMonitor(), log)
+	e, err := s.listen(t.Context(), &rest.Config{}, engine.NewMonitor(), log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,10 +54,10 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.BoolVar(&s.AllowOtherController, "allow-other-controller", s.AllowOtherController, "work without finding out whether another DaemonSet controller is active; two delete each other's pods")
 	f.IntVarP(&s.Verbosity, "v", "v", s.Verbosity, "0: what an operator should know; from 4 on: what the engine does in detail")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, `"text" or "json"`)
-	f.StringVar(&s.MetricsBindAddress, "metrics-bind-address", s.MetricsBindAddress, "IP and port of /healthz, /readyz and /metrics; other than loopback only with a certificate; 0: none")
+	f.StringVar(&s.MetricsBindAddress, "metrics-bind-address", s.MetricsBindAddress, "IP and port of /healthz, /readyz and /metrics; other than loopback only with a certificate, and metrics then only for users whom the API server lets get /metrics; 0: none")
 	f.StringVar(&s.TLSCertFile, "tls-cert-file", s.TLSCertFile, "certificate for --metrics-bind-address, read again when it changes")
 	f.StringVar(&s.TLSPrivateKeyFile, "tls-private-key-file", s.TLSPrivateKeyFile, "key of --tls-cert-file")
-	f.StringVar(&s.ClientCAFile, "client-ca-file", s.ClientCAFile, "give /metrics only to clients with a certificate of this CA; probes need none")
+	f.StringVar(&s.ClientCAFile, "client-ca-file", s.ClientCAFile, "give /metrics to clients with a certificate of this CA, in place of those with a token; probes need none")
 	f.BoolVar(&s.Profiling, "profiling", s.Profiling, "serve /debug/pprof as well")
 }
 

@@ -16,3 +16,18 @@ httpGet:
   scheme: HTTPS
   {{- end }}
 {{- end }}
+
+{{- /* "yes" if only nodes of the control plane may run it. As many as there are copies: two never share a node. */ -}}
+{{- define "everynode-controller.controlPlaneOnly" -}}
+{{- $there := 0 }}
+{{- if eq .Values.controlPlane "auto" }}
+{{- range (lookup "v1" "Node" "" "").items }}
+{{- if hasKey (.metadata.labels | default dict) "node-role.kubernetes.io/control-plane" }}
+{{- $there = add1 $there }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if or (eq .Values.controlPlane "require") (and (gt (int $there) 0) (ge (int $there) (int .Values.replicas))) -}}
+yes
+{{- end }}
+{{- end }}
