@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 
 	"everynode/internal/addons"
@@ -57,24 +58,30 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	}
 	a.dataDirFlag(c)
 	f := c.Flags()
-	f.StringVar(&config.Listen, "listen", "127.0.0.1:6443", "address and port of the API server")
-	f.StringVar(&config.AdvertiseAddress, "advertise-address", "", "address that nodes and pods use (default: that of --listen)")
-	f.StringSliceVar(&config.SANs, "tls-san", nil, "more names and addresses for the API server's certificate")
-	f.StringVar(&config.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range of service addresses")
-	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
-	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
+	addressFlags(f, &config)
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
 	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
 	f.BoolVar(&config.Audit, auditFlag, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
 	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
 	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
+	snapshotFlags(f, &config.Snapshots)
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
 	return c
+}
+
+// addressFlags say where the API server is, and which addresses the cluster has.
+func addressFlags(f *pflag.FlagSet, config *controlplane.Config) {
+	f.StringVar(&config.Listen, "listen", "127.0.0.1:6443", "address and port of the API server")
+	f.StringVar(&config.AdvertiseAddress, "advertise-address", "", "address that nodes and pods use (default: that of --listen)")
+	f.StringSliceVar(&config.SANs, "tls-san", nil, "more names and addresses for the API server's certificate")
+	f.StringVar(&config.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range of service addresses")
+	f.StringVar(&config.PodCIDR, "pod-cidr", "10.42.0.0/16", "range of pod addresses")
+	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 }
 
 // daemonSetFlag switches the engine inside the control plane off, for one that

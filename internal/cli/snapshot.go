@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/seal"
 )
 
 func (a *app) snapshotCommand() *cobra.Command {
@@ -22,40 +23,53 @@ func (a *app) snapshotCommand() *cobra.Command {
 }
 
 func (a *app) snapshotSaveCommand() *cobra.Command {
-	config, output := controlplane.Config{}, ""
+	config, output, sealed := controlplane.Config{}, "", seal.To{}
 	to := controlplane.SnapshotTarget{Everynode: version}
 	c := &cobra.Command{
 		Use:   "save FILE",
 		Short: "Save the cluster's state to FILE, while the server runs",
 		Long: `Save all objects of the cluster, and the keys that its nodes and tokens depend on, to one
 file. The server goes on working. The file holds every secret of the cluster: its mode is
-0600, and it should be kept as the data directory is.`,
+0600, and it should be kept as the data directory is. Sealed for a key or with a
+passphrase (in the format of age), it can be kept elsewhere as well.`,
 		Example: `  everynode server snapshot save /backup/$(date +%F).tar
   everynode server snapshot save today.tar --force -o json
+  everynode server snapshot save today.tar.age --recipient age1...     # age-keygen makes the keys
   everynode server snapshot save today.tar --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config.DataDir, config.Progress, to.File = a.dataDir, a.snapshotProgress, args[0]
+			var err error
+			if to.Lock, err = sealed.Lock(a.in); err != nil {
+				return err
+			}
 			saved, err := controlplane.SaveSnapshot(c.Context(), config, to)
 			if err != nil {
 				return err
 			}
 			return a.print(output, saved, func() error {
-				_, err := fmt.Fprintf(a.out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\nWhoever reads it owns the cluster: keep it safe.\n",
-					saved.File, float64(saved.Size)/1e6, saved.Keys, saved.Revision, saved.Hash, saved.Took)
+				advice := "Whoever reads it owns the cluster: keep it safe, or seal it with --recipient."
+				if saved.Sealed {
+					advice = "It is sealed: without its key or passphrase, which belong somewhere else, it is lost."
+				}
+				_, err := fmt.Fprintf(a.out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\n%s\n",
+					saved.File, float64(saved.Size)/1e6, saved.Keys, saved.Revision, saved.Hash, saved.Took, advice)
 				return err
 			})
 		},
 	}
 	f := c.Flags()
 	f.BoolVar(&to.Replace, "force", false, "replace FILE if it is there")
+	f.StringSliceVar(&sealed.Recipients, "recipient", nil, "seal FILE for this public key of age's, age1...; may be given several times")
+	f.StringVar(&sealed.RecipientsFile, "recipients-file", "", "seal FILE for the public keys in this file, one a line")
+	f.StringVar(&sealed.PassphraseFile, "passphrase-file", "", "seal FILE with the passphrase in the first line of this file; - is standard input")
 	etcdFlags(f, &config)
 	a.outputFlag(c, &output)
 	return c
 }
 
 func (a *app) snapshotRestoreCommand() *cobra.Command {
-	output := ""
+	output, with := "", seal.With{}
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Fill a data directory from FILE, while no server runs on it",
@@ -64,11 +78,12 @@ snapshot of etcd's own (etcdctl snapshot save). It must hold no etcd yet: nothin
 replaced. Nodes and people keep their credentials; what happened after the save is gone.
 All resourceVersions are raised, and every watch from before has to begin anew.`,
 		Example: `  everynode server snapshot restore /backup/2026-01-31.tar --data-dir /var/lib/everynode
+  everynode server snapshot restore today.tar.age --identity key.txt --data-dir /var/lib/everynode
   mv /var/lib/everynode/etcd /var/lib/everynode/etcd.old    # to go back on the same machine`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
-				File: args[0], DataDir: a.dataDir, Progress: a.snapshotProgress,
+				File: args[0], DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.in,
 			})
 			if err != nil {
 				return err
@@ -79,6 +94,9 @@ All resourceVersions are raised, and every watch from before has to begin anew.`
 			return a.print(output, restored, func() error { return a.restoredText(restored) })
 		},
 	}
+	f := c.Flags()
+	f.StringSliceVar(&with.Identities, "identity", nil, "file of the private key that opens a sealed FILE, as age-keygen makes it; may be given several times")
+	f.StringVar(&with.PassphraseFile, "passphrase-file", "", "file with the passphrase that opens a sealed FILE in its first line; - is standard input")
 	a.outputFlag(c, &output)
 	return c
 }
@@ -96,6 +114,15 @@ func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
 // snapshotProgress goes to standard error: standard output is the result's.
 func (a *app) snapshotProgress(step string, took time.Duration) {
 	fmt.Fprintf(a.err, "%-40s %6.1fs\n", step, took.Seconds())
+}
+
+// snapshotFlags say when a server saves its cluster by itself.
+func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
+	s.Everynode = version
+	f.DurationVar(&s.Every, "snapshot-every", 12*time.Hour, "save a snapshot of the cluster this often; 0: never")
+	f.StringVar(&s.Dir, "snapshot-dir", "", "folder for them, better on another disk (default: snapshots/ in the data directory)")
+	f.IntVar(&s.Keep, "snapshot-keep", controlplane.DefaultSnapshotKeep, "how many of this machine's to keep; older ones are deleted")
+	f.StringSliceVar(&s.Recipients, "snapshot-recipient", nil, "seal them for this public key of age's, age1...; may be given several times")
 }
 
 // etcdFlags name an etcd that is there already, and how to reach it.

@@ -70,6 +70,9 @@ type Config struct {
 	// etcd from now on. New clusters always do.
 	EncryptSecrets bool
 
+	// Snapshots are saved by the server itself, while it runs.
+	Snapshots SnapshotSchedule
+
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
 	// for a server that is alone.
@@ -98,7 +101,8 @@ type settings struct {
 	balancers     balancer.Range // zero: none
 	publications  []balancer.Publication
 	embeddedStore bool
-	auditPolicy   []byte // nil: no audit log
+	auditPolicy   []byte     // nil: no audit log
+	snapshots     *snapshots // nil: none by itself
 	// encryptSecrets is known once the cluster has been looked at.
 	encryptSecrets bool
 }
@@ -136,6 +140,9 @@ func (c Config) resolve() (*settings, error) {
 		}
 	}
 	if s.auditPolicy, err = s.readAuditPolicy(); err != nil {
+		return nil, err
+	}
+	if s.snapshots, err = s.resolveSnapshots(); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(s.resolveBalancers(), s.checkDNS())

@@ -68,6 +68,9 @@ func claimData(s *settings) (*claim, error) {
 	if err == nil {
 		err = checkData(s)
 	}
+	if err == nil {
+		err = s.clearSnapshots()
+	}
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/datadir"
+	"everynode/internal/seal"
 )
 
 const (
@@ -40,6 +42,9 @@ type RestoreConfig struct {
 	// DataDir is made if it is missing. It must hold no etcd; what else it holds
 	// stays as it is.
 	DataDir string
+	// With opens File if it is sealed; Stdin is where its passphrase may come from.
+	With  seal.With
+	Stdin io.Reader
 	// Progress is told of each step, as Config's.
 	Progress func(step string, took time.Duration)
 }
@@ -79,7 +84,7 @@ func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *Restored
 	if err != nil {
 		return nil, err
 	}
-	if restored, err = s.restore(ctx, file); err == nil {
+	if restored, err = s.restore(ctx, snapshotFile{file, cfg.With, cfg.Stdin}); err == nil {
 		err = dir.SetStore(datadir.StoreMade)
 	}
 	err = errors.Join(err, release(err != nil))
@@ -149,9 +154,16 @@ func (s *settings) checkEmpty() error {
 // storeDir is where the embedded etcd has its data.
 func (s *settings) storeDir() string { return newStore(s.path("etcd")).config().Dir }
 
+// snapshotFile is a file that is to be restored, and what opens it.
+type snapshotFile struct {
+	source *os.File
+	with   seal.With
+	stdin  io.Reader
+}
+
 // restore prepares everything in a folder of its own, and then moves it into
 // place.
-func (s *settings) restore(ctx context.Context, file *os.File) (*RestoredSnapshot, error) {
+func (s *settings) restore(ctx context.Context, file snapshotFile) (*RestoredSnapshot, error) {
 	work, err := os.MkdirTemp(s.DataDir, restoreWork) // 0700
 	if err != nil {
 		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
@@ -160,7 +172,7 @@ func (s *settings) restore(ctx context.Context, file *os.File) (*RestoredSnapsho
 	return restored, errors.Join(err, os.RemoveAll(work))
 }
 
-func (s *settings) restoreIn(ctx context.Context, file *os.File, work string) (*RestoredSnapshot, error) {
+func (s *settings) restoreIn(ctx context.Context, file snapshotFile, work string) (*RestoredSnapshot, error) {
 	begin := time.Now()
 	saved, database, err := s.open(file, work)
 	if err != nil {
@@ -171,7 +183,7 @@ func (s *settings) restoreIn(ctx context.Context, file *os.File, work string) (*
 	}
 	status, err := readDatabase(database)
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be restored: %w", file.Name(), err)
+		return nil, fmt.Errorf("%s cannot be restored: %w", file.source.Name(), err)
 	}
 	s.progress("snapshot checked", begin)
 	begin = time.Now()
@@ -191,23 +203,64 @@ func (s *settings) restoreIn(ctx context.Context, file *os.File, work string) (*
 
 // open returns the manifest of the snapshot, if it has one, and its database as
 // a file.
-func (s *settings) open(file *os.File, work string) (saved *Snapshot, database string, err error) {
-	kind, err := kindOf(file, file.Name())
+func (s *settings) open(file snapshotFile, work string) (saved *Snapshot, database string, err error) {
+	name, plain := file.source.Name(), file.source
+	sealed, err := isSealed(plain)
 	if err != nil {
 		return nil, "", err
 	}
-	size := fileSize(file.Name())
+	if sealed {
+		if plain, err = s.unseal(file, work); err != nil {
+			return nil, "", fmt.Errorf("%s cannot be restored: %w", name, err)
+		}
+		defer func() { err = errors.Join(err, plain.Close()) }()
+	}
+	kind, err := kindOf(plain, name)
+	if err != nil {
+		return nil, "", err
+	}
+	size := fileSize(plain.Name())
 	if kind == databaseKind {
-		return nil, file.Name(), checkSpace(s.DataDir, size+restoreLog, "the restored etcd")
+		return nil, plain.Name(), checkSpace(s.DataDir, size+restoreLog, "the restored etcd")
 	}
 	if err := checkSpace(s.DataDir, 2*size+restoreLog, "the restored etcd"); err != nil {
 		return nil, "", err
 	}
-	saved, err = unpack(file, work)
+	saved, err = unpack(plain, work)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s cannot be restored: %w", file.Name(), err)
+		return nil, "", fmt.Errorf("%s cannot be restored: %w", name, err)
 	}
 	return saved, filepath.Join(work, databaseName), nil
+}
+
+func isSealed(file io.ReaderAt) (bool, error) {
+	head := make([]byte, 64)
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read the snapshot: %w", err)
+	}
+	return seal.IsSealed(head[:n]), nil
+}
+
+// unseal writes what is sealed to a file in work.
+func (s *settings) unseal(file snapshotFile, work string) (plain *os.File, err error) {
+	if err := checkSpace(s.DataDir, 3*fileSize(file.source.Name())+restoreLog, "the restored etcd"); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	plain, err = os.OpenFile(filepath.Join(work, "unsealed"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make a file for what is sealed: %w", err)
+	}
+	err = file.with.Open(file.source, plain, file.stdin)
+	if err == nil {
+		_, err = plain.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, plain.Close())
+	}
+	s.progress("snapshot opened", begin)
+	return plain, nil
 }
 
 // checkShared compares the unpacked keys and ranges with those that the data

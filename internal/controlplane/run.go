@@ -190,6 +190,9 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	}
 	controllers.start("the add-ons", func(ctx context.Context) error { return s.runAddons(ctx, s.api.loopback) })
 	controllers.start("the renewal of certificates", s.renewCertificates)
+	if s.snapshots != nil {
+		controllers.start("the schedule of snapshots", s.snapshots.run)
+	}
 	controllers.start("the check of the advertised address", s.checkAdvertised)
 	s.progress("controllers", begin)
 	return nil

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	componentversion "k8s.io/component-base/version"
+
+	"everynode/internal/seal"
 )
 
 // SnapshotTarget says where a snapshot goes.
@@ -24,12 +26,15 @@ type SnapshotTarget struct {
 	Replace bool
 	// Everynode is this program's version, for the record.
 	Everynode string
+	// Lock seals the file; nil: whoever reads it owns the cluster.
+	Lock *seal.Lock
 }
 
 // SavedSnapshot is what a snapshot file holds, and how it came about.
 type SavedSnapshot struct {
 	File     string  `json:"file"`
 	Size     int64   `json:"sizeBytes"`
+	Sealed   bool    `json:"sealed"`
 	SHA256   string  `json:"sha256"` // of the file
 	Revision int64   `json:"revision"`
 	Hash     string  `json:"hash"` // as etcdutl prints it for etcd.db
@@ -37,8 +42,13 @@ type SavedSnapshot struct {
 	Took     float64 `json:"tookSeconds"`
 }
 
-// showEvery is how often a long copy says how far it is.
-const showEvery = 5 * time.Second
+const (
+	// showEvery is how often a long copy says how far it is.
+	showEvery = 5 * time.Second
+	// snapshotWork is the pattern of the folder, in the data directory, with what a
+	// save has not sealed yet.
+	snapshotWork = ".snapshot-*"
+)
 
 // SaveSnapshot writes all that a cluster is to one file: the state of its etcd
 // at one moment, the keys that nodes and tokens depend on, and the ranges of its
@@ -57,12 +67,7 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	if err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
-	if err != nil {
-		return nil, fmt.Errorf("make a temporary folder beside %s: %w", to.File, err)
-	}
-	saved, err := s.save(ctx, to, keys, work)
-	err = errors.Join(err, os.RemoveAll(work))
+	saved, err := s.saveIn(ctx, to, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +75,39 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	return saved, nil
 }
 
-// save makes the file in the folder work and moves it to its place.
-func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, work string) (*SavedSnapshot, error) {
-	database := filepath.Join(work, databaseName)
+// saveIn saves by way of temporary folders, and removes them.
+func (s *settings) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile) (saved *SavedSnapshot, err error) {
+	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary folder beside %s: %w", to.File, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	plain := work
+	if to.Lock != nil {
+		// The disk of the file may be somebody else's: what is not sealed yet stays
+		// on that of etcd.
+		if plain, err = os.MkdirTemp(s.DataDir, snapshotWork); err != nil {
+			return nil, fmt.Errorf("make a temporary folder in the data directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(plain)) }()
+	}
+	return s.save(ctx, to, keys, filepath.Join(plain, databaseName), filepath.Join(work, "archive"))
+}
+
+// clearSnapshots removes what a save that was killed has left in the data directory.
+func (s *settings) clearSnapshots() error {
+	left, err := filepath.Glob(s.path(snapshotWork))
+	if err != nil {
+		return fmt.Errorf("look for interrupted snapshots: %w", err)
+	}
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// save copies etcd's database, makes the archive, and moves that to its place.
+func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, database, archive string) (*SavedSnapshot, error) {
 	if err := s.fetch(ctx, database); err != nil {
 		return nil, describeNoSpace(to.File, err)
 	}
@@ -85,8 +120,7 @@ func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFi
 		Time: time.Now().UTC().Truncate(time.Second), Revision: status.Revision, Keys: status.TotalKey, Hash: hashText(status.Hash),
 	}
 	written := time.Now()
-	archive := filepath.Join(work, "archive")
-	size, sum, err := writeArchive(archive, info, append(keys, archiveFile{databaseName, database}))
+	size, sum, err := writeArchive(archive, to.Lock, info, append(keys, archiveFile{databaseName, database}))
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -97,7 +131,7 @@ func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFi
 		return nil, describeNoSpace(to.File, err)
 	}
 	s.progress("file written", written)
-	return &SavedSnapshot{File: to.File, Size: size, SHA256: sum, Revision: info.Revision, Hash: info.Hash, Keys: info.Keys}, nil
+	return &SavedSnapshot{File: to.File, Size: size, Sealed: to.Lock != nil, SHA256: sum, Revision: info.Revision, Hash: info.Hash, Keys: info.Keys}, nil
 }
 
 // fetch copies etcd's database to path.

@@ -12,11 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+
+	"everynode/internal/seal"
 )
 
 const (
@@ -53,9 +56,9 @@ type archiveMember struct {
 // archiveFile is a file on its way into an archive.
 type archiveFile struct{ name, path string }
 
-// writeArchive writes a new archive to path and on to the disk. It returns the
-// archive's size and SHA-256.
-func writeArchive(path string, info Snapshot, files []archiveFile) (size int64, sum string, err error) {
+// writeArchive writes a new archive to path and on to the disk, sealed if there is
+// a lock. It returns the file's size and SHA-256.
+func writeArchive(path string, lock *seal.Lock, info Snapshot, files []archiveFile) (size int64, sum string, err error) {
 	for _, f := range files {
 		m, err := describeMember(f)
 		if err != nil {
@@ -63,16 +66,32 @@ func writeArchive(path string, info Snapshot, files []archiveFile) (size int64, 
 		}
 		info.Members = append(info.Members, m)
 	}
-	manifest, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return 0, "", fmt.Errorf("encode the manifest: %w", err)
-	}
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, "", fmt.Errorf("make the archive: %w", err)
 	}
 	hash := sha256.New()
-	w := tar.NewWriter(io.MultiWriter(out, hash))
+	err = writeMembers(io.MultiWriter(out, hash), lock, info, files)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return 0, "", fmt.Errorf("write the archive: %w", err)
+	}
+	return fileSize(path), hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// writeMembers writes the manifest and the files of its members.
+func writeMembers(out io.Writer, lock *seal.Lock, info Snapshot, files []archiveFile) error {
+	manifest, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the manifest: %w", err)
+	}
+	sealed, err := lock.Writer(out)
+	if err != nil {
+		return err
+	}
+	w := tar.NewWriter(sealed)
 	err = addMember(w, info.Time, manifestName, int64(len(manifest)), bytes.NewReader(manifest))
 	for i, f := range files {
 		if err == nil {
@@ -80,12 +99,12 @@ func writeArchive(path string, info Snapshot, files []archiveFile) (size int64, 
 		}
 	}
 	if err == nil {
-		err = errors.Join(w.Close(), out.Sync())
+		err = w.Close()
 	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		return 0, "", fmt.Errorf("write the archive: %w", err)
+	if err == nil {
+		err = sealed.Close()
 	}
-	return fileSize(path), hex.EncodeToString(hash.Sum(nil)), nil
+	return err
 }
 
 func describeMember(f archiveFile) (archiveMember, error) {
@@ -168,6 +187,8 @@ func unpack(in io.Reader, dir string) (*Snapshot, error) {
 			return nil, fmt.Errorf("it ends before %s: it was cut off; take another copy", m.Name)
 		case err != nil:
 			return nil, fmt.Errorf("it is damaged before %s: %w", m.Name, err)
+		case hasHoles(header):
+			return nil, fmt.Errorf("it is damaged: %s has holes, which no snapshot has", header.Name)
 		case header.Name != m.Name || header.Size != m.Size || header.Typeflag != tar.TypeReg:
 			return nil, fmt.Errorf("it is damaged: %s with %d bytes is where %s with %d should be", header.Name, header.Size, m.Name, m.Size)
 		}
@@ -176,6 +197,17 @@ func unpack(in io.Reader, dir string) (*Snapshot, error) {
 		}
 	}
 	return info, nil
+}
+
+// hasHoles says that a member is in tar's form for files with holes, which are
+// written out: a small archive could fill a disk. Ours have none.
+func hasHoles(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 // readManifest accepts only a list of members that this program can place, so

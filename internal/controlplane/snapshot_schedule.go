@@ -1,0 +1,180 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"everynode/internal/seal"
+)
+
+const (
+	// DefaultSnapshotKeep is how many snapshots a server keeps of those that it saves by itself.
+	DefaultSnapshotKeep = 5
+	// leastSnapshotEvery bounds how often: each one reads all of etcd.
+	leastSnapshotEvery = time.Minute
+	// firstSnapshot is how long a server that has none yet waits for its first: a
+	// start has other work to do.
+	firstSnapshot = 10 * time.Minute
+	// snapshotAgain is the pause after one that failed.
+	snapshotAgain = 10 * time.Minute
+	// snapshotStamp is the time in a snapshot's name, in UTC.
+	snapshotStamp  = "20060102T150405Z"
+	snapshotSuffix = ".tar"
+	sealedSuffix   = ".age"
+)
+
+// SnapshotSchedule says how often a server saves its cluster by itself, where to,
+// and what it keeps. What is not its own in the folder stays.
+type SnapshotSchedule struct {
+	// Every is the time from one to the next; zero: none are saved.
+	Every time.Duration
+	// Dir is the folder; default: snapshots in the data directory. It is made, with mode 0700.
+	Dir string
+	// Keep is how many of this machine's stay; default DefaultSnapshotKeep.
+	Keep int
+	// Recipients are the public keys of those who can open them (age1...); none:
+	// whoever reads them owns the cluster.
+	Recipients []string
+	// Everynode is this program's version, for the record.
+	Everynode string
+}
+
+// snapshots is a schedule at work.
+type snapshots struct {
+	every time.Duration
+	dir   string
+	keep  int
+	host  string
+	lock  *seal.Lock
+	save  func(ctx context.Context, to SnapshotTarget) error
+	as    string
+}
+
+// resolveSnapshots reads the schedule; nil: there is none.
+func (s *settings) resolveSnapshots() (*snapshots, error) {
+	plan := s.Snapshots
+	switch {
+	case plan.Every == 0:
+		return nil, nil
+	case plan.Every < leastSnapshotEvery:
+		return nil, fmt.Errorf("snapshots every %s are too many: each reads all of etcd; the least is %s, and 0 is none", plan.Every, leastSnapshotEvery)
+	case plan.Keep < 0:
+		return nil, fmt.Errorf("%d snapshots cannot be kept: give 1 or more", plan.Keep)
+	}
+	lock, err := seal.To{Recipients: plan.Recipients}.Lock(nil)
+	if err != nil {
+		return nil, fmt.Errorf("whom snapshots are sealed for: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("the name of this machine, for the names of snapshots: %w", err)
+	}
+	dir, err := filepath.Abs(orDefault(plan.Dir, s.path("snapshots")))
+	if err != nil {
+		return nil, fmt.Errorf("resolve the folder for snapshots %q: %w", plan.Dir, err)
+	}
+	if plan.Keep == 0 {
+		plan.Keep = DefaultSnapshotKeep
+	}
+	quiet := s.Config
+	quiet.Progress = nil
+	return &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, host: host, lock: lock, as: plan.Everynode, save: func(ctx context.Context, to SnapshotTarget) error {
+		_, err := SaveSnapshot(ctx, quiet, to)
+		return err
+	}}, nil
+}
+
+// run saves when it is time, until ctx ends. One that fails ends nothing: it is
+// told, and tried again soon.
+func (s *snapshots) run(ctx context.Context) error {
+	wait := s.first(time.Now())
+	for {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		wait = s.every
+		if err := s.once(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			wait = min(wait, snapshotAgain)
+			klog.ErrorS(err, "Cannot save a snapshot of the cluster; those that are there stay", "dir", s.dir, "nextTry", wait)
+		}
+	}
+}
+
+// first is how long to wait for the first after a start, so that many starts make
+// no more snapshots than one.
+func (s *snapshots) first(now time.Time) time.Duration {
+	mine, err := s.list()
+	if err != nil || len(mine) == 0 {
+		return min(s.every, firstSnapshot)
+	}
+	last := mine[len(mine)-1].time
+	return min(max(last.Add(s.every).Sub(now), 0), s.every) // the clock may have been ahead
+}
+
+// once saves one, and then deletes the oldest.
+func (s *snapshots) once(ctx context.Context, now time.Time) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for snapshots: %w", err)
+	}
+	if err := s.save(ctx, SnapshotTarget{File: filepath.Join(s.dir, s.name(now)), Everynode: s.as, Lock: s.lock}); err != nil {
+		return err
+	}
+	mine, err := s.list()
+	if err != nil {
+		return err
+	}
+	for _, old := range mine[:max(len(mine)-s.keep, 0)] {
+		err = errors.Join(err, os.Remove(old.path))
+	}
+	return err
+}
+
+func (s *snapshots) prefix() string { return "everynode-" + s.host + "-" }
+
+func (s *snapshots) name(now time.Time) string {
+	name := s.prefix() + now.UTC().Format(snapshotStamp) + snapshotSuffix
+	if s.lock != nil {
+		name += sealedSuffix
+	}
+	return name
+}
+
+// savedFile is a snapshot in the folder.
+type savedFile struct {
+	path string
+	time time.Time
+}
+
+// list is what this machine has saved by itself, oldest first. Other files are
+// not its own, whatever they are.
+func (s *snapshots) list() (mine []savedFile, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for older snapshots: %w", err)
+	}
+	for _, e := range entries {
+		stamp, ours := strings.CutPrefix(strings.TrimSuffix(strings.TrimSuffix(e.Name(), sealedSuffix), snapshotSuffix), s.prefix())
+		at, err := time.Parse(snapshotStamp, stamp)
+		if ours && err == nil && e.Type().IsRegular() {
+			mine = append(mine, savedFile{filepath.Join(s.dir, e.Name()), at})
+		}
+	}
+	slices.SortFunc(mine, func(a, b savedFile) int { return a.time.Compare(b.time) })
+	return mine, nil
+}

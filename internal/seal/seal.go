@@ -1,0 +1,245 @@
+// Package seal keeps a file from whoever may read it and has neither its key nor
+// its passphrase. The format is that of age (age-encryption.org/v1), so the age
+// program reads and writes the same files.
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+)
+
+// To says who can open a file. The zero value: everybody who can read it.
+type To struct {
+	// Recipients are public keys, age1...
+	Recipients []string
+	// RecipientsFile has one on each line, and lines that begin with #.
+	RecipientsFile string
+	// PassphraseFile has the passphrase in its first line; "-" is standard input.
+	// It goes with no recipients: such a file is for the passphrase alone.
+	PassphraseFile string
+
+	work int // log2 of scrypt's rounds; 0: age's own, a second's worth
+}
+
+// With says what opens a file.
+type With struct {
+	// Identities are files of private keys, as age-keygen makes them.
+	Identities []string
+	// PassphraseFile is as in To.
+	PassphraseFile string
+}
+
+// Lock seals what goes through it.
+type Lock struct{ recipients []age.Recipient }
+
+// Lock reads keys or passphrase; nil if there are none. in is standard input.
+func (t To) Lock(in io.Reader) (*Lock, error) {
+	if t.PassphraseFile != "" {
+		return t.passphraseLock(in)
+	}
+	l := &Lock{}
+	for _, text := range t.Recipients {
+		if err := l.add(text); err != nil {
+			return nil, fmt.Errorf("recipient %q: %w", text, err)
+		}
+	}
+	if t.RecipientsFile != "" {
+		text, err := os.ReadFile(t.RecipientsFile)
+		if err == nil {
+			err = l.add(string(text))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("recipients in %s: %w", t.RecipientsFile, err)
+		}
+	}
+	if len(l.recipients) == 0 {
+		return nil, nil
+	}
+	return l, nil
+}
+
+func (t To) passphraseLock(in io.Reader) (*Lock, error) {
+	if len(t.Recipients) > 0 || t.RecipientsFile != "" {
+		return nil, errors.New("a file is sealed with a passphrase or for recipients, and not both: choose one")
+	}
+	phrase, err := passphrase(t.PassphraseFile, in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := age.NewScryptRecipient(phrase)
+	if err != nil {
+		return nil, fmt.Errorf("the passphrase: %w", err)
+	}
+	if t.work > 0 {
+		r.SetWorkFactor(t.work)
+	}
+	return &Lock{[]age.Recipient{r}}, nil
+}
+
+func (l *Lock) add(text string) error {
+	if strings.Contains(text, "AGE-SECRET-KEY-") {
+		return errors.New("that is a private key, which only who opens the file may have: give the public key, which age-keygen -y prints")
+	}
+	more, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil {
+		return fmt.Errorf("%w; a recipient begins with age1, and age-keygen prints it", err)
+	}
+	l.recipients = append(l.recipients, more...)
+	return nil
+}
+
+// Writer seals what is written to it on the way to out. Close ends the file and
+// leaves out open. Without a lock it changes nothing.
+func (l *Lock) Writer(out io.Writer) (io.WriteCloser, error) {
+	if l == nil {
+		return open{out}, nil
+	}
+	w, err := age.Encrypt(out, l.recipients...)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return w, nil
+}
+
+type open struct{ io.Writer }
+
+func (open) Close() error { return nil }
+
+const (
+	intro        = "age-encryption.org/v1"
+	armoredIntro = armor.Header
+)
+
+// IsSealed says that what begins like head is a sealed file, in age's binary form
+// or in its text form.
+func IsSealed(head []byte) bool {
+	return bytes.HasPrefix(head, []byte(intro)) || bytes.HasPrefix(head, []byte(armoredIntro))
+}
+
+// Open copies what is sealed in from to out. Bytes that were written are right, but
+// there may be fewer of them than there should be if it returns an error.
+func (w With) Open(from io.Reader, out io.Writer, in io.Reader) error {
+	keys, err := w.keys(in)
+	if err != nil {
+		return err
+	}
+	from, err = dearmor(from)
+	if err != nil {
+		return err
+	}
+	plain, err := age.Decrypt(from, keys...)
+	var no *age.NoIdentityMatchError
+	switch {
+	case errors.As(err, &no) && w.PassphraseFile != "":
+		return errors.New("the passphrase is wrong, or it was sealed for a key: name the key's file with --identity")
+	case errors.As(err, &no):
+		return errors.New("none of the keys given is one that it was sealed for; one that was sealed with a passphrase takes --passphrase-file")
+	case err != nil:
+		return fmt.Errorf("its head is damaged: %w; take another copy", err)
+	}
+	if _, err := io.Copy(out, plain); err != nil {
+		return copyError(err)
+	}
+	return nil
+}
+
+// copyError tells a file that cannot be written from one that cannot be read.
+func copyError(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return err
+	}
+	return fmt.Errorf("it is damaged, or was cut off: %w; take another copy", err)
+}
+
+func dearmor(from io.Reader) (io.Reader, error) {
+	head := make([]byte, len(armoredIntro))
+	n, err := io.ReadFull(from, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	whole := io.MultiReader(bytes.NewReader(head[:n]), from)
+	if string(head[:n]) == armoredIntro {
+		return armor.NewReader(whole), nil
+	}
+	return whole, nil
+}
+
+func (w With) keys(in io.Reader) (keys []age.Identity, err error) {
+	for _, file := range w.Identities {
+		more, err := identities(file)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, more...)
+	}
+	if w.PassphraseFile != "" {
+		phrase, err := passphrase(w.PassphraseFile, in)
+		if err != nil {
+			return nil, err
+		}
+		id, err := age.NewScryptIdentity(phrase)
+		if err != nil {
+			return nil, fmt.Errorf("the passphrase: %w", err)
+		}
+		keys = append(keys, id)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("it is sealed: name the file of the key that opens it with --identity, or of the passphrase with --passphrase-file")
+	}
+	return keys, nil
+}
+
+func identities(file string) ([]age.Identity, error) {
+	text, err := readPrivate(file)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := age.ParseIdentities(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("the key in %s: %w; a file of age-keygen's is meant", file, err)
+	}
+	return ids, nil
+}
+
+// passphrase is the first line of a file.
+func passphrase(file string, in io.Reader) (string, error) {
+	var text []byte
+	var err error
+	if file == "-" {
+		text, err = io.ReadAll(io.LimitReader(in, maxPassphrase))
+	} else {
+		text, err = readPrivate(file)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the passphrase: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if strings.TrimSpace(line) == "" {
+		return "", fmt.Errorf("there is no passphrase in the first line of %s", file)
+	}
+	return line, nil
+}
+
+// maxPassphrase is more than anybody types.
+const maxPassphrase = 1 << 16
+
+// readPrivate reads a file with a secret, and refuses one that others can read.
+func readPrivate(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others than its owner, and has a secret: chmod 600 %s, and think of the secret as known", file, file)
+	}
+	return os.ReadFile(file)
+}
