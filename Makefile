@@ -78,6 +78,12 @@ SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 prop: ## 100,000 random runs of each property and of the simulator
 	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
 
+# How long to look for inputs of each kind. What is found is kept in testdata/fuzz, and is part of every test from then on.
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## look for inputs that what reads tokens, snapshots, archives, requests and settings of others cannot take
+	@tools/fuzz $(FUZZTIME)
+
 .PHONY: mutants
 mutants: bin/tools/mutants ## plant defects in the planner one by one and see that a test notices each
 	@bin/tools/mutants

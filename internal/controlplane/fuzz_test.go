@@ -1,0 +1,149 @@
+package controlplane
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	certv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	certutil "k8s.io/client-go/util/cert"
+)
+
+// What comes from others is read without harm, whatever it is: make fuzz.
+
+// FuzzSnapshot: an archive that is taken has what its manifest says, and writes
+// nowhere but in its folder.
+func FuzzSnapshot(f *testing.F) {
+	f.Add(smallSnapshot(f, nil))
+	f.Add(smallSnapshot(f, func(s *Snapshot) { s.Members[1].Name = "../../evil" }))
+	f.Add(smallSnapshot(f, func(s *Snapshot) { s.Members[0].Size = -1 }))
+	f.Add(smallSnapshot(f, nil)[:1000])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		parent := t.TempDir()
+		dir := filepath.Join(parent, "work")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		info, err := unpack(bytes.NewReader(data), dir)
+		if entries, readErr := os.ReadDir(parent); readErr != nil || len(entries) != 1 {
+			t.Errorf("beside the folder: %v, %v", entries, readErr)
+		}
+		if err != nil {
+			return
+		}
+		for _, m := range info.Members {
+			text, err := os.ReadFile(filepath.Join(dir, m.Name))
+			if sum := sha256.Sum256(text); err != nil || int64(len(text)) != m.Size || hex.EncodeToString(sum[:]) != m.SHA256 {
+				t.Errorf("%s is not what the manifest says: %v", m.Name, err)
+			}
+		}
+	})
+}
+
+// smallSnapshot is an archive whose members have a few bytes each.
+func smallSnapshot(f *testing.F, change func(*Snapshot)) []byte {
+	f.Helper()
+	info := Snapshot{Format: snapshotFormat, Everynode: "test"}
+	for _, name := range append(sharedNames(), databaseName) {
+		sum := sha256.Sum256([]byte(name))
+		info.Members = append(info.Members, archiveMember{name, int64(len(name)), hex.EncodeToString(sum[:])})
+	}
+	names := info.Members
+	if change != nil {
+		names = append([]archiveMember{}, names...)
+		change(&info)
+	}
+	manifest, err := json.Marshal(info)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	add := func(name, text string) {
+		if err := addMember(w, time.Unix(0, 0), name, int64(len(text)), strings.NewReader(text)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	add(manifestName, string(manifest))
+	for _, m := range names {
+		add(m.Name, m.Name)
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// FuzzServingRequest: whatever node-1 says of itself and asks for, it gets no
+// certificate for what is another's, a server's, a service's, or more than one
+// machine's.
+func FuzzServingRequest(f *testing.F) {
+	f.Add("node-1", "10.0.0.101", "machine-7")
+	f.Add("NODE-2.", "10.0.0.102", "Node-2")
+	f.Add("*.example.com", "::ffff:10.96.0.1", "kubernetes.default.svc")
+	f.Add("api.example.com", "192.0.2.10", "localhost.")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	neighbour := testNode(corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "10.0.0.102"}, corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "two.example.com"})
+	neighbour.Name = "node-2"
+	around := surroundings{services: netip.MustParsePrefix("10.96.0.0/16"), others: []*corev1.Node{neighbour},
+		servers: serverAddresses{"control": {"192.0.2.10", "api.example.com", "control"}}}
+	forbidden := []string{"node-2", "two.example.com", "api.example.com", "control", "localhost", "kubernetes", "10.0.0.102", "192.0.2.10", "127.0.0.1", "10.96.0.1"}
+	f.Fuzz(func(t *testing.T, dns, address, more string) {
+		node := testNode(corev1.NodeAddress{Type: corev1.NodeHostName, Address: dns}, corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: more},
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: address})
+		request := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:node-1", Organization: []string{"system:nodes"}}, DNSNames: []string{dns, more}}
+		if ip := net.ParseIP(address); ip != nil {
+			request.IPAddresses = []net.IP{ip}
+		}
+		text, err := certutil.MakeCSRFromTemplate(key, request)
+		if err != nil {
+			return // no certificate can say that
+		}
+		csr := &certv1.CertificateSigningRequest{Spec: certv1.CertificateSigningRequestSpec{SignerName: certv1.KubeletServingSignerName, Request: text,
+			Username: "system:node:node-1", Groups: []string{"system:nodes"}, Usages: []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}}}
+		if verdict, _ := judgeServing(csr, node, around); verdict != approve {
+			return
+		}
+		probe, err := certutil.ParseCertsPEM(selfSignedLike(t, key, request))
+		if err != nil {
+			return // what no client can read poses as nobody
+		}
+		for _, host := range forbidden {
+			if probe[0].VerifyHostname(host) == nil {
+				t.Errorf("%q, %q, %q: a certificate that is good for %s is approved", dns, address, more, host)
+			}
+		}
+	})
+}
+
+// selfSignedLike is a certificate for what a request asks.
+func selfSignedLike(t *testing.T, key *ecdsa.PrivateKey, request *x509.CertificateRequest) []byte {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: request.Subject, DNSNames: request.DNSNames, IPAddresses: request.IPAddresses,
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: der})
+}

@@ -1,0 +1,120 @@
+package node
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/util/cert"
+)
+
+// What comes from others is read without harm, whatever it is: make fuzz.
+
+// FuzzToken: a token that is taken is whole, and an error does not show its secret.
+func FuzzToken(f *testing.F) {
+	for _, text := range []string{"", "abcdef.0123456789abcdef", "abcdef.0123456789abcdef@sha256:" + strings.Repeat("0a", 32),
+		"abcdef.0123456789abcdef@sha256:", "abcdef.0123456789abcdeX", "abcdef@sha256.0123456789abcdef"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := parseToken(text)
+		if err != nil {
+			if _, secret, _ := strings.Cut(text, "."); len(secret) >= 16 && strings.Contains(err.Error(), secret) {
+				t.Errorf("the error shows the secret of %q: %v", text, err)
+			}
+			return
+		}
+		whole := token.id + "." + token.secret
+		if token.authority != "" {
+			whole += "@" + token.authority
+		}
+		if len(token.id) != 6 || len(token.secret) != 16 || whole != strings.TrimSuffix(text, "@") {
+			t.Errorf("%q is taken for %q", text, whole)
+		}
+	})
+}
+
+// FuzzClusterInfo: what a server says of its authority is certificates, or nothing.
+func FuzzClusterInfo(f *testing.F) {
+	f.Add("")
+	f.Add("apiVersion: v1\nkind: Config\nclusters: [{name: '', cluster: {certificate-authority-data: LS0tLS1CRUdJTg==, server: 'https://10.0.0.1'}}]\n")
+	f.Add("clusters: [{cluster: {certificate-authority: /etc/passwd}}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		ca, err := caOf(text)
+		if err != nil {
+			return
+		}
+		if certs, err := cert.ParseCertsPEM(ca); err != nil || len(certs) == 0 {
+			t.Errorf("%q is taken for an authority: %v", text, err)
+		}
+	})
+}
+
+// FuzzImageArchive: an archive that is taken names its images.
+func FuzzImageArchive(f *testing.F) {
+	for _, member := range []string{"index.json", "manifest.json", "./index.json"} {
+		for _, text := range []string{`{"manifests":[{"digest":"sha256:00","annotations":{"io.containerd.image.name":"busybox:1.36"}}]}`, `[{"RepoTags":["busybox:1.36"]}]`, "{"} {
+			f.Add(archiveOf(f, member, text))
+		}
+	}
+	f.Add([]byte("\x1f\x8b"))
+	f.Add([]byte("\x28\xb5\x2f\xfd"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(t.TempDir(), "image.tar")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		images, err := inspect(file)
+		if err == nil && len(images) == 0 {
+			t.Error("an archive of no image is taken")
+		}
+		for _, image := range images {
+			if image.name == "" {
+				t.Errorf("an image without a name is taken: %+v", images)
+			}
+		}
+	})
+}
+
+func archiveOf(f *testing.F, name, text string) []byte {
+	f.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(text))})
+	if err == nil {
+		_, err = w.Write([]byte(text))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// FuzzRegistries: settings that are taken can be written for containerd.
+func FuzzRegistries(f *testing.F) {
+	f.Add("mirrors: {docker.io: {endpoint: ['https://10.0.0.1:5000']}}\nconfigs: {'10.0.0.1:5000': {auth: {username: a, password: b}}}\n")
+	f.Add("mirrors: {'*': {endpoint: ['http://../..']}}\n")
+	f.Add("mirrors: {'../../etc': {}}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, parent := filepath.Join(t.TempDir(), "registries.yaml"), t.TempDir()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := readRegistries(file)
+		if err != nil {
+			return
+		}
+		if err := r.write(filepath.Join(parent, "certs.d")); err != nil {
+			t.Errorf("%q is taken, and cannot be written: %v", text, err)
+		}
+		if entries, err := os.ReadDir(parent); err != nil || len(entries) > 1 {
+			t.Errorf("%q writes beside its folder: %v, %v", text, entries, err)
+		}
+	})
+}
