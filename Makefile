@@ -62,14 +62,20 @@ test-long: build addons image agents $(STOCK) $(CONFORMANCE) bin/tools/helm skew
 	@EVERYNODE_LONG=1 tools/test
 
 .PHONY: lint
-lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, staticcheck, helm lint, the architecture test
+lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, staticcheck, helm lint, known vulnerabilities, the architecture test
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
 	@go vet ./... && go -C runtime vet ./... && go -C coredns vet . && go -C tools vet ./mutants && go -C conformance vet .
 	@bin/tools/mutants -check
 	@bin/tools/helm lint --quiet --strict $(CHART)
+	@ls -d bin/everynode bin/everynode-controller 2> /dev/null | xargs -r tools/vulnerabilities
 	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd coredns && ../bin/tools/staticcheck .) && (cd conformance && ../bin/tools/staticcheck .)
+
+# In a release: EVERYNODE_RELEASE=1 make vulnerabilities.
+.PHONY: vulnerabilities
+vulnerabilities: bin/tools/govulncheck bin/everynode bin/everynode-controller ## which known vulnerabilities the programs have
+	@tools/vulnerabilities bin/everynode bin/everynode-controller
 
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
@@ -287,6 +293,6 @@ bin/tools/helm: tools/helm/go.mod tools/helm/go.sum
 	go -C tools/helm build -ldflags '-s -w' -o ../../bin/tools/ tool
 	@touch $@
 
-bin/tools/staticcheck: tools/go.mod tools/go.sum
-	go -C tools build -o ../bin/tools/ tool
-	@touch $@
+bin/tools/staticcheck bin/tools/govulncheck &: tools/go.mod tools/go.sum
+	go -C tools build -ldflags '-s -w' -o ../bin/tools/ tool
+	@touch bin/tools/staticcheck bin/tools/govulncheck
