@@ -178,6 +178,7 @@ func checkJoin(t *testing.T, r *running) {
 	checkJoinAgain(t, r.admin, client(t, bootstrap))
 	checkTokenUses(t, r.admin, base)
 	checkOtherNodes(t, r.admin, client(t, node), client(t, bootstrap), base)
+	checkAttempts(t, r, base, bootstrap, node)
 
 	if err := DeleteToken(t.Context(), r.admin, token.ID); err != nil {
 		t.Fatal(err)
