@@ -73,11 +73,15 @@ func noteMachine(cfg Config) error {
 		}
 		r.BootID = boot
 	}
+	return r.write(cfg.DataDir)
+}
+
+func (r machineRecord) write(dir string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the record of this machine: %w", err)
 	}
-	return writeFile(filepath.Join(cfg.DataDir, recordName), append(data, '\n'))
+	return writeFile(filepath.Join(dir, recordName), append(data, '\n'))
 }
 
 func saveSettings() ([]sysctl.Setting, error) {
