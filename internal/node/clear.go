@@ -164,6 +164,8 @@ func (l *leaver) unmount(spaces []string) error {
 		err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", m.Mountpoint, err))
+		} else if m.Root == "/" && strings.HasPrefix(m.Source, "/dev/") { // a disk, and not a folder of one
+			l.Warn("unmounted %s, and left alone what is on %s", m.Mountpoint, m.Source)
 		}
 	}
 	for _, file := range spaces {

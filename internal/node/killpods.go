@@ -17,37 +17,40 @@ import (
 // killWithin bounds how long killed processes may take to be gone.
 const killWithin = 30 * time.Second
 
-// podCgroups are the cgroups of all pods that are there, one in each hierarchy.
-func podCgroups(mount, root string, v2 bool) ([]string, error) {
-	hierarchies := []string{mount}
-	if !v2 {
-		entries, err := os.ReadDir(mount)
-		if err != nil {
-			return nil, fmt.Errorf("list the cgroup hierarchies: %w", err)
-		}
-		hierarchies = nil
-		for _, e := range entries {
-			if e.IsDir() { // links are second names of a hierarchy
-				hierarchies = append(hierarchies, filepath.Join(mount, e.Name()))
-			}
+// hierarchies are where the cgroups at a mount begin.
+func hierarchies(mount string, v2 bool) ([]string, error) {
+	if v2 {
+		return []string{mount}, nil
+	}
+	entries, err := os.ReadDir(mount)
+	if err != nil {
+		return nil, fmt.Errorf("list the cgroup hierarchies: %w", err)
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() { // links are second names of a hierarchy
+			dirs = append(dirs, filepath.Join(mount, e.Name()))
 		}
 	}
-	var found []string
-	for _, h := range hierarchies {
-		if dir := filepath.Join(h, root, "kubepods"); exists(dir) {
-			found = append(found, dir)
-		}
+	return dirs, nil
+}
+
+// podCgroups are the cgroups that hold all pods of this node, one in each hierarchy.
+func (l *leaver) podCgroups() ([]string, error) {
+	dirs, err := hierarchies(cgroupMount, isCgroupV2())
+	for i, dir := range dirs {
+		dirs[i] = filepath.Join(dir, l.cfg.CgroupRoot, "kubepods")
 	}
-	return found, nil
+	return dirs, err
 }
 
 // podProcesses lists what runs in pods of this node, and the shims of its containerd.
 func (l *leaver) podProcesses() ([]int, error) {
-	dirs, err := podCgroups(cgroupMount, l.cfg.CgroupRoot, isCgroupV2())
+	dirs, err := l.podCgroups()
 	if err != nil {
 		return nil, err
 	}
-	pids, err := shimsOf("/proc", l.cfg.socket())
+	pids, err := shimsOf("/proc", l.record.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +163,7 @@ func (l *leaver) podNamespaces() ([]string, error) {
 
 // removeCgroups removes the cgroups of pods, and the one above them if it was ours alone.
 func (l *leaver) removeCgroups() error {
-	dirs, err := podCgroups(cgroupMount, l.cfg.CgroupRoot, isCgroupV2())
+	dirs, err := l.podCgroups()
 	if err != nil {
 		return err
 	}

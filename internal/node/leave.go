@@ -32,6 +32,9 @@ type LeaveOptions struct {
 	Warn func(format string, args ...any)
 }
 
+// clientCertificate is the link to the kubelet's present certificate, in pki/.
+const clientCertificate = "kubelet-client-current.pem"
+
 // ErrNoAgent says that a directory holds no agent's data.
 var ErrNoAgent = errors.New("no agent's data")
 
@@ -129,7 +132,8 @@ func exists(path string) bool {
 
 // connect finds an API server and the Node, if this machine has joined.
 func (l *leaver) connect(ctx context.Context) error {
-	if !exists(l.cfg.kubeconfig()) {
+	// The kubelet writes its kubeconfig before it has a certificate.
+	if !exists(l.cfg.kubeconfig()) || !exists(l.cfg.path("pki", clientCertificate)) {
 		return nil
 	}
 	there, err := l.findNode(ctx)
@@ -285,7 +289,7 @@ func (l *leaver) deleteFiles() (left []string, err error) {
 		err = errors.Join(err, remove.Tree(tree))
 	}
 	err = errors.Join(err,
-		remove.Files("pki", append(kubeletFiles(), filepath.Base(l.cfg.caFile()))...), remove.Tree(filepath.Join("pki", "kubelet-client-current.pem")),
+		remove.Files("pki", append(kubeletFiles(), filepath.Base(l.cfg.caFile()))...), remove.Tree(filepath.Join("pki", clientCertificate)),
 		remove.Tree(filepath.Join("pki", "kubelet-server-current.pem")), remove.Folder("pki"),
 		remove.Files(".", "kubelet.kubeconfig", "bootstrap.kubeconfig", "servers.json", "cluster-dns", "kubelet.yaml", "kube-proxy.yaml", "resolv.conf",
 			"containerd.log", "containerd.log.1", "kubelet.log", "kubelet.log.1", "kube-proxy.log", "kube-proxy.log.1", ".tmp-*"))

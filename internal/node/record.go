@@ -21,6 +21,7 @@ const recordName = "machine.json"
 type machineRecord struct {
 	Name       string `json:"name"`
 	RuntimeDir string `json:"runtimeDir"`
+	Socket     string `json:"socket"` // of our containerd, as its shims were told
 	Endpoint   string `json:"containerRuntimeEndpoint,omitempty"` // of a runtime that is not ours
 	CgroupRoot string `json:"cgroupRoot,omitempty"`
 
@@ -57,7 +58,8 @@ func noteMachine(cfg Config) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r.Name, r.RuntimeDir, r.Endpoint, r.CgroupRoot = cfg.Name, cfg.RuntimeDir, cfg.ContainerRuntimeEndpoint, cfg.CgroupRoot
+	r.Name, r.RuntimeDir, r.Socket = cfg.Name, cfg.RuntimeDir, cfg.socket()
+	r.Endpoint, r.CgroupRoot = cfg.ContainerRuntimeEndpoint, cfg.CgroupRoot
 	for _, path := range machinePaths() {
 		if missing := firstMissing(path); missing != "" && !slices.Contains(r.Made, missing) {
 			r.Made = append(r.Made, missing)
