@@ -107,6 +107,10 @@ var importRules = []importRule{
 		reason: "it decides what may be deleted, and must be read in one sitting",
 	},
 	{
+		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/..."},
+		reason: "local and node share it, and it must stay below both",
+	},
+	{
 		path: "internal/addons", only: []string{"std"},
 		reason: "it is data; other packages make the objects and record what was chosen",
 	},

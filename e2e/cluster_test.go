@@ -36,9 +36,9 @@ type cluster struct {
 	env       []string
 	config    string // the administrator's kubeconfig
 
-	newPaths []string // examplePaths that were not there before the script
-	before   traces   // what the machine had before the script
-	marked   traces   // what it had at `leftovers before`
+	newPaths []string          // examplePaths that were not there before the script
+	before   traces            // what the machine had before the script
+	marked   map[string]traces // what there was at `leftovers before`, by machine; "" is this one
 	pods     map[string]podSet
 	rollout  *rollout       // nil: no rollout is watched
 	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
@@ -115,7 +115,7 @@ func (c *cluster) tearDown() {
 			c.t.Errorf("delete what the example keeps: %v", err)
 		}
 	}
-	if err := c.waitForTraces(c.before); err != nil {
+	if err := waitForTraces(c.before, c.traces); err != nil {
 		c.t.Errorf("the script leaves something behind: %v", err)
 		return // the data directory may still hold mounts of the machine's folders
 	}

@@ -26,33 +26,47 @@ type traces struct {
 	sysctls map[string]string
 }
 
+// leftovers notes what there is on this machine, or on one of the script's, and
+// later says what has come to it since.
 func leftovers(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: leftovers before|after")
+	if neg || len(args) < 1 || len(args) > 2 || args[0] != "before" && args[0] != "after" {
+		ts.Fatalf("usage: leftovers before|after [MACHINE]")
 	}
-	c := clusterOf(ts)
-	switch args[0] {
-	case "before":
-		now, err := c.traces()
-		ts.Check(err)
-		c.marked = now
-	case "after":
-		if c.marked.names == nil {
-			ts.Fatalf("leftovers before comes first")
+	c, name := clusterOf(ts), ""
+	look := c.traces
+	if len(args) == 2 {
+		name = args[1]
+		look = func() (t traces, err error) {
+			err = c.onMachine(name, func(pid int) (err error) {
+				t, err = tracesBy(func() ([]string, error) { return processesWith(pid) })
+				return err
+			})
+			return t, err
 		}
-		ts.Check(c.waitForTraces(c.marked))
-	default:
-		ts.Fatalf("usage: leftovers before|after")
 	}
+	if args[0] == "before" {
+		now, err := look()
+		ts.Check(err)
+		if c.marked == nil {
+			c.marked = map[string]traces{}
+		}
+		c.marked[name] = now
+		return
+	}
+	before, ok := c.marked[name]
+	if !ok {
+		ts.Fatalf("leftovers before comes first")
+	}
+	ts.Check(waitForTraces(before, look))
 }
 
 // waitForTraces waits until there is nothing that was not there before.
-func (c *cluster) waitForTraces(before traces) error {
+func waitForTraces(before traces, look func() (traces, error)) error {
 	deadline := time.Now().Add(settleTime)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		now, err := c.traces()
+		now, err := look()
 		if err != nil {
 			return err
 		}
@@ -82,16 +96,24 @@ func (t traces) beyond(before traces) error {
 }
 
 func (c *cluster) traces() (traces, error) {
+	t, err := tracesBy(c.processNames)
+	hidden, hiddenErr := c.hiddenMounts()
+	t.names["hidden mount"] = hidden
+	return t, errors.Join(err, hiddenErr)
+}
+
+// tracesBy looks where the calling thread is.
+func tracesBy(processNames func() ([]string, error)) (traces, error) {
 	t := traces{names: map[string][]string{}}
 	var errs []error
 	for kind, list := range map[string]func() ([]string, error){
-		"process":      c.processNames,
-		"mount":        mounts,
-		"hidden mount": c.hiddenMounts,
-		"link":         links,
-		"nft table":    nftTables,
-		"cgroup":       cgroups,
-		"path":         paths,
+		"process":   processNames,
+		"mount":     mounts,
+		"link":      links,
+		"route":     routes,
+		"nft table": nftTables,
+		"cgroup":    cgroups,
+		"path":      paths,
 	} {
 		names, err := list()
 		if err != nil {
@@ -115,7 +137,7 @@ func (c *cluster) processNames() ([]string, error) {
 
 // mounts lists the mount points of this machine, and what is mounted there.
 func mounts() ([]string, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	return mountPoints(string(text)), err
 }
 
@@ -163,6 +185,18 @@ func links() ([]string, error) {
 		names = append(names, l.Attrs().Name)
 	}
 	return names, err
+}
+
+func routes() ([]string, error) {
+	list, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	for errors.Is(err, netlink.ErrDumpInterrupted) {
+		list, err = netlink.RouteList(nil, netlink.FAMILY_V4)
+	}
+	var all []string
+	for _, r := range list {
+		all = append(all, r.String())
+	}
+	return all, err
 }
 
 func nftTables() ([]string, error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -100,6 +101,89 @@ func startMachine(ts *testscript.TestScript, name, dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(pids, name), []byte(fmt.Sprint(cmd.Process.Pid)), 0o644)
+}
+
+// onMachine calls look on a thread that is inside the network and the mounts of a
+// machine of the script, with a process of it.
+func (c *cluster) onMachine(name string, look func(pid int) error) error {
+	text, err := os.ReadFile(filepath.Join(c.workDir, ".machines", name))
+	if err != nil {
+		return fmt.Errorf("there is no machine %s: %w", name, err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("the machine %s: %w", name, err)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := enterMachine(pid)
+		if err == nil {
+			err = look(pid)
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// enterMachine moves the calling thread into the namespaces of a process.
+func enterMachine(pid int) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("separate a thread from its process: %w", err)
+	}
+	kinds := []string{"net", "mnt"}
+	var files []*os.File
+	for _, kind := range kinds {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	for i, f := range files {
+		if err := unix.Setns(int(f.Fd()), 0); err != nil {
+			return fmt.Errorf("enter the %s namespace of process %d: %w", kinds[i], pid, err)
+		}
+	}
+	return nil
+}
+
+// processesWith lists the processes that share the mounts or the network of
+// another one, and their pods' processes, which have mounts of their own.
+func processesWith(pid int) ([]string, error) {
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	inside := map[int]bool{}
+	for _, other := range all {
+		for _, kind := range []string{"net", "mnt"} {
+			if same, err := sameNamespace(pid, other, kind); err == nil && same {
+				inside[other] = true
+			}
+		}
+	}
+	var names []string
+	for _, other := range all {
+		for p, depth := other, 0; p > 1 && depth < 64; p, depth = parent(p), depth+1 {
+			// The programs of a script's other steps are not the machine's.
+			if inside[p] && p != os.Getpid() {
+				names = append(names, fmt.Sprintf("%d %s", other, strings.Join(arguments(other), " ")))
+				break
+			}
+		}
+	}
+	return names, nil
+}
+
+func sameNamespace(a, b int, kind string) (bool, error) {
+	first, err := os.Stat(fmt.Sprintf("/proc/%d/ns/%s", a, kind))
+	if err != nil {
+		return false, err
+	}
+	second, err := os.Stat(fmt.Sprintf("/proc/%d/ns/%s", b, kind))
+	return err == nil && os.SameFile(first, second), err
 }
 
 // ensureTestBridge makes the bridge of the script's machines, once.

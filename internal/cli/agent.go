@@ -13,6 +13,9 @@ import (
 	"everynode/internal/node"
 )
 
+// defaultAgentDir is where an agent keeps its state unless --data-dir says otherwise.
+const defaultAgentDir = "/var/lib/everynode-agent"
+
 func (a *app) agentCommand() *cobra.Command {
 	config := node.Config{}
 	tokenFile := ""
@@ -43,7 +46,7 @@ the agent carries their connections to a server that works.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&config.DataDir, "data-dir", "/var/lib/everynode-agent", "where the node's state is kept")
+	f.StringVar(&config.DataDir, "data-dir", defaultAgentDir, "where the node's state is kept")
 	f.StringVar(&config.RuntimeDir, "runtime-dir", defaultRuntimeDir(), "where containerd and the CNI plugins are")
 	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
 	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
@@ -69,6 +72,7 @@ the agent carries their connections to a server that works.`,
 	if err := c.MarkFlagRequired("server"); err != nil {
 		panic(err)
 	}
+	c.AddCommand(a.leaveCommand())
 	return c
 }
 

@@ -12,9 +12,11 @@ import (
 
 	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -159,6 +161,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	wantHeld(t, admin, csr, "192.0.2.1 belongs to node node-1")
 	checkClaims(t, admin, as, node, report)
 	checkRevoked(t, admin, as, node)
+	checkLeaving(t, admin, as)
 }
 
 // checkClaims looks at the list of addresses: nodes do not write it, it comes back
@@ -239,4 +242,74 @@ func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
 		t.Fatal(err)
 	}
 	eventually(t, "the node is accepted again", func(context.Context) (bool, error) { return reads() == nil, nil })
+}
+
+// checkLeaving goes the way of a node that leaves, with its own credentials: it
+// cordons its Node, evicts its pods, and deletes the Node unless it would gain by that.
+func checkLeaving(t *testing.T, admin, evil kubernetes.Interface) {
+	nodes, pods := admin.CoreV1().Nodes(), evil.CoreV1().Pods(metav1.NamespaceDefault)
+	for pod, node := range map[string]string{"here": "evil", "there": "node-1"} {
+		spec := corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}}
+		_, err := admin.CoreV1().Pods(metav1.NamespaceDefault).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: pod}, Spec: spec}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cordon := []byte(`{"spec":{"unschedulable":true}}`)
+	if _, err := evil.CoreV1().Nodes().Patch(t.Context(), "evil", "application/merge-patch+json", cordon, metav1.PatchOptions{}); err != nil {
+		t.Error("a node cannot cordon its own Node:", err)
+	}
+	evict := func(pod string) error {
+		return pods.EvictV1(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: metav1.NamespaceDefault}})
+	}
+	if err := evict("here"); err != nil {
+		t.Error("a node cannot evict a pod of its own:", err)
+	}
+	if err := evict("there"); !apierrors.IsForbidden(err) {
+		t.Errorf("a node evicts another node's pod: %v", err)
+	}
+	leave := func(name string) error {
+		return evil.CoreV1().Nodes().Delete(t.Context(), name, metav1.DeleteOptions{})
+	}
+	if err := leave("node-1"); !apierrors.IsForbidden(err) {
+		t.Errorf("a node deletes another Node: %v", err)
+	}
+	if err := evil.CoreV1().Nodes().DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("a node deletes all Nodes: %v", err)
+	}
+	checkLeavingWith(t, nodes, leave)
+	lifecycle := `{"spec":{"taints":[{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"}]},"metadata":{"labels":{"node-role.kubernetes.io/agent":"","kubernetes.io/os":"linux","disk":"ssd"}}}`
+	if _, err := nodes.Patch(t.Context(), "evil", "application/merge-patch+json", []byte(lifecycle), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := leave("evil"); err != nil {
+		t.Error("a node cannot leave:", err)
+	}
+	if _, err := nodes.Get(t.Context(), "evil", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("its Node is still there: %v", err)
+	}
+}
+
+// checkLeavingWith tries to delete the Node evil while it has what a node may not
+// take off itself.
+func checkLeavingWith(t *testing.T, nodes typedcorev1.NodeInterface, leave func(string) error) {
+	for what, set := range map[string][2]string{
+		"taint dedicated": {`{"spec":{"taints":[{"key":"dedicated","value":"storage","effect":"NoSchedule"}]}}`, `{"spec":{"taints":null}}`},
+		"taint node.kubernetes.io/out-of-service": {`{"spec":{"taints":[{"key":"node.kubernetes.io/out-of-service","effect":"NoExecute"}]}}`,
+			`{"spec":{"taints":null}}`},
+		"label node-restriction.kubernetes.io/pci": {`{"metadata":{"labels":{"node-restriction.kubernetes.io/pci":"yes"}}}`,
+			`{"metadata":{"labels":{"node-restriction.kubernetes.io/pci":null}}}`},
+	} {
+		patch := func(change string) {
+			if _, err := nodes.Patch(t.Context(), "evil", "application/merge-patch+json", []byte(change), metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		patch(set[0])
+		err := leave("evil")
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "with the "+what+", or it could come back without: on a server, everynode kubectl delete node evil") {
+			t.Errorf("a node gets rid of the %s: %v", what, err)
+		}
+		patch(set[1])
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
 // hostRunDir is where clusters keep what must not outlive a reboot.
@@ -44,7 +46,7 @@ func (c *Cluster) EnsureHost(ctx context.Context) error {
 		if err := r.write(); err != nil {
 			return err
 		}
-		return writeSysctl(ipForward, "1")
+		return sysctl.Write(sysctl.IPForward, "1")
 	})
 	if err == nil {
 		err = c.raiseLimits(ctx)
@@ -92,7 +94,7 @@ func (c *Cluster) RemoveHost(ctx context.Context) error {
 		if len(others) > 0 {
 			return errors.Join(append(errs, r.write())...) // the last one cleans up
 		}
-		return errors.Join(append(errs, r.restoreSysctls(), r.restoreLimits(), removeMountPoints(r.Created), r.delete())...)
+		return errors.Join(append(errs, sysctl.Restore(r.Sysctls), r.restoreLimits(), removeMountPoints(r.Created), r.delete())...)
 	}))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up this machine: %w", err)

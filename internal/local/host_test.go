@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
 // inPrivateNet runs fn where the settings of the network are its own.
@@ -29,45 +31,6 @@ func inPrivateNet(t *testing.T, fn func() error) {
 	}
 }
 
-func TestRestoreSysctls(t *testing.T) {
-	const ttl, loop = "net/ipv4/ip_default_ttl", "net/ipv4/conf/lo/forwarding"
-	inPrivateNet(t, func() error {
-		set := func(name, value string) {
-			t.Helper()
-			if err := writeSysctl(name, value); err != nil {
-				t.Error(err)
-			}
-		}
-		check := func(what, name, want string) {
-			t.Helper()
-			if got, err := readSysctl(name); err != nil || got != want {
-				t.Errorf("%s: %s is %q, %v; want %q", what, name, got, err, want)
-			}
-		}
-		set(ipForward, "0")
-		set(loop, "1") // one link forwards although the machine does not
-		r := &hostRecord{Sysctls: []savedSysctl{{Name: ttl, Was: "64", Ours: "99"}, {Name: ipForward, Was: "0", Ours: "1"},
-			{Name: loop, Was: "1"}, {Name: "net/ipv4/conf/gone/forwarding", Was: "1"}}}
-		set(ttl, "99")
-		set(ipForward, "1")
-		if err := r.restoreSysctls(); err != nil {
-			return err
-		}
-		check("restored", ttl, "64")
-		check("restored", ipForward, "0")
-		check("restored with ip_forward", loop, "1")
-
-		set(ttl, "77")
-		set(loop, "0")
-		if err := r.restoreSysctls(); err != nil {
-			return err
-		}
-		check("changed by someone else", ttl, "77")
-		check("ip_forward was not ours to restore", loop, "0")
-		return nil
-	})
-}
-
 // The record of an earlier boot, on a machine whose /run is on disk, says nothing about this one's settings.
 func TestHostRecordOfEarlierBoot(t *testing.T) {
 	dir := t.TempDir()
@@ -75,7 +38,7 @@ func TestHostRecordOfEarlierBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Sysctls, r.Created = []savedSysctl{{Name: "x", Was: "1"}}, []string{"/made"}
+	r.Sysctls, r.Created = []sysctl.Setting{{Name: "x", Was: "1"}}, []string{"/made"}
 	if err := r.write(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +104,7 @@ func TestTwoClusters(t *testing.T) {
 	if err := b.RemoveHost(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got, err := readSysctl(ipForward); err != nil || got != "1" {
+	if got, err := sysctl.Read(sysctl.IPForward); err != nil || got != "1" {
 		t.Errorf("ip_forward is %s, %v with a cluster up", got, err)
 	}
 	checkTCP(t, "after the other cluster went", inNode(a, "node-1"), inNode(a, "node-2"), a.Nodes[1].Address, true)

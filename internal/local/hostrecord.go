@@ -11,44 +11,20 @@ import (
 	"strings"
 
 	"everynode/internal/datadir"
+	"everynode/internal/sysctl"
 )
-
-const ipForward = "net/ipv4/ip_forward"
 
 // hostRecord is what the clusters of this machine changed on it: /run/everynode/host.json. It is the machine's and
 // not one cluster's, because the second cluster would take the first one's changes for the original values, and
 // because both are gone after a reboot.
 type hostRecord struct {
 	// BootID tells a record of an earlier boot, where /run is not a tmpfs.
-	BootID  string        `json:"bootID"`
-	Sysctls []savedSysctl `json:"sysctls"`
-	Limits  []raisedLimit `json:"limits,omitempty"`
-	Created []string      `json:"createdPaths"`
+	BootID  string           `json:"bootID"`
+	Sysctls []sysctl.Setting `json:"sysctls"`
+	Limits  []raisedLimit    `json:"limits,omitempty"`
+	Created []string         `json:"createdPaths"`
 
 	dir string
-}
-
-// savedSysctl is a kernel setting as it was before the first cluster came up. Names are paths below /proc/sys.
-type savedSysctl struct {
-	Name string `json:"name"`
-	Was  string `json:"was"`
-	// Ours is the value that everynode, or a kubelet that it runs, sets. Empty for settings that the kernel changes
-	// along with ip_forward: those are restored with it.
-	Ours string `json:"ours,omitempty"`
-}
-
-// changedSysctls are the host-wide settings that a cluster changes: the kubelet writes all but ip_forward, whether it
-// runs in a network namespace or not. kube-proxy's are the namespace's own.
-func changedSysctls() []savedSysctl {
-	return []savedSysctl{
-		{Name: "vm/overcommit_memory", Ours: "1"},
-		{Name: "vm/panic_on_oom", Ours: "0"},
-		{Name: "kernel/panic", Ours: "10"},
-		{Name: "kernel/panic_on_oops", Ours: "1"},
-		{Name: "kernel/keys/root_maxkeys", Ours: "1000000"},
-		{Name: "kernel/keys/root_maxbytes", Ours: "25000000"},
-		{Name: ipForward, Ours: "1"},
-	}
 }
 
 // withHostRecord calls fn with the machine's record, while no other everynode process works on it.
@@ -122,75 +98,11 @@ func (r *hostRecord) write() error {
 
 func (r *hostRecord) delete() error { return removeIfThere(r.file()) }
 
-// saveSysctls notes the present values, once per boot.
-func (r *hostRecord) saveSysctls() error {
-	if len(r.Sysctls) > 0 {
-		return nil
+// saveSysctls notes the present values of what a cluster changes, once per boot. The settings are the host's, whether
+// a kubelet runs in a network namespace or not; kube-proxy's are the namespace's own.
+func (r *hostRecord) saveSysctls() (err error) {
+	if len(r.Sysctls) == 0 {
+		r.Sysctls, err = sysctl.Save(sysctl.OfNode())
 	}
-	var saved []savedSysctl
-	for _, s := range changedSysctls() {
-		was, err := readSysctl(s.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // this kernel lacks it, and so it is not changed
-		}
-		if err != nil {
-			return err
-		}
-		s.Was = was
-		saved = append(saved, s)
-	}
-	forwarding, err := savedForwarding()
-	if err != nil {
-		return err
-	}
-	r.Sysctls = append(saved, forwarding...)
-	return nil
-}
-
-// savedForwarding lists the settings that the kernel overwrites when ip_forward changes.
-func savedForwarding() ([]savedSysctl, error) {
-	files, err := filepath.Glob(filepath.Join(procSys, "net/ipv4/conf/*/forwarding"))
-	if err != nil {
-		return nil, err
-	}
-	names := []string{"net/ipv4/conf/all/accept_redirects"}
-	for _, f := range files {
-		if filepath.Base(filepath.Dir(f)) != "all" { // that one is ip_forward itself
-			names = append(names, strings.TrimPrefix(f, procSys+"/"))
-		}
-	}
-	var saved []savedSysctl
-	for _, name := range names {
-		was, err := readSysctl(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // its link has just gone
-		}
-		if err != nil {
-			return nil, err
-		}
-		saved = append(saved, savedSysctl{Name: name, Was: was})
-	}
-	return saved, nil
-}
-
-// restoreSysctls gives settings their old values, except those that someone else has changed since.
-func (r *hostRecord) restoreSysctls() error {
-	var errs []error
-	forwardRestored := false
-	for _, s := range r.Sysctls {
-		now, err := readSysctl(s.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if now == s.Was || s.Ours != "" && now != s.Ours || s.Ours == "" && !forwardRestored {
-			continue
-		}
-		errs = append(errs, writeSysctl(s.Name, s.Was))
-		forwardRestored = forwardRestored || s.Name == ipForward
-	}
-	return errors.Join(errs...)
+	return err
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
 // sharedLimit is a limit that the kernel counts for each user of the whole machine. What runs in nodes is root's,
@@ -69,7 +71,7 @@ func (r *hostRecord) raise(limits []sharedLimit, nodes int) error {
 		if err := r.write(); err != nil {
 			return err
 		}
-		err = writeSysctl(l.name, strconv.Itoa(l.enough(nodes)))
+		err = sysctl.Write(l.name, strconv.Itoa(l.enough(nodes)))
 		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
 			errs = append(errs, err)
 		}
@@ -97,7 +99,7 @@ func (r *hostRecord) restoreLimits() error {
 	for _, l := range r.Limits {
 		now, err := readLimit(l.Name)
 		if err == nil && slices.Contains(l.Set, now) {
-			err = writeSysctl(l.Name, strconv.Itoa(l.Was))
+			err = sysctl.Write(l.Name, strconv.Itoa(l.Was))
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
@@ -107,7 +109,7 @@ func (r *hostRecord) restoreLimits() error {
 }
 
 func readLimit(name string) (int, error) {
-	text, err := readSysctl(name)
+	text, err := sysctl.Read(name)
 	if err != nil {
 		return 0, err
 	}
@@ -131,7 +133,7 @@ func limitWarnings(limits []sharedLimit, nodes int) ([]string, error) {
 		}
 		if want := l.enough(nodes); now < want {
 			warnings = append(warnings, fmt.Sprintf("All nodes together have %s = %d, which may not be changed from here: when it runs out, %s. "+
-				"Raise it on the machine itself: echo %d > %s/%s", l.name, now, l.runsOut, want, procSys, l.name))
+				"Raise it on the machine itself: echo %d > %s/%s", l.name, now, l.runsOut, want, sysctl.Root, l.name))
 		}
 	}
 	w, err := filesWarning()

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
 // A setting of the network takes the place of a limit: a test has one of its own.
@@ -14,7 +16,7 @@ const ttl = "net/ipv4/ip_default_ttl"
 func TestRaiseLimits(t *testing.T) {
 	limits := []sharedLimit{{name: ttl, perNode: 10}, {name: "fs/inotify/not_in_this_kernel", perNode: 10}}
 	set := func(value string) func(*hostRecord) error {
-		return func(*hostRecord) error { return writeSysctl(ttl, value) }
+		return func(*hostRecord) error { return sysctl.Write(ttl, value) }
 	}
 	raise := func(nodes int) func(*hostRecord) error {
 		return func(r *hostRecord) error { return r.raise(limits, nodes) }
@@ -62,7 +64,7 @@ func TestRaiseLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inPrivateNet(t, func() error {
-				if err := writeSysctl(ttl, "7"); err != nil {
+				if err := sysctl.Write(ttl, "7"); err != nil {
 					return err
 				}
 				dir := t.TempDir()
@@ -77,7 +79,7 @@ func TestRaiseLimits(t *testing.T) {
 					if err := r.write(); err != nil {
 						return err
 					}
-					if got, err := readSysctl(ttl); err != nil || got != strconv.Itoa(s.want) {
+					if got, err := sysctl.Read(ttl); err != nil || got != strconv.Itoa(s.want) {
 						t.Errorf("%s: the limit is %s, %v; want %d", s.what, got, err, s.want)
 					}
 				}
@@ -90,7 +92,7 @@ func TestRaiseLimits(t *testing.T) {
 // The limit is on record before it changes: a process that is killed in between leaves nothing that nobody knows.
 func TestRaiseIsOnRecordFirst(t *testing.T) {
 	inPrivateNet(t, func() error {
-		if err := writeSysctl(ttl, "7"); err != nil {
+		if err := sysctl.Write(ttl, "7"); err != nil {
 			return err
 		}
 		r, err := readHostRecord(t.TempDir())
@@ -101,7 +103,7 @@ func TestRaiseIsOnRecordFirst(t *testing.T) {
 		if err := r.raise([]sharedLimit{{name: ttl, perNode: 10}}, 2); err == nil {
 			t.Error("raised without a record")
 		}
-		if got, err := readSysctl(ttl); err != nil || got != "7" {
+		if got, err := sysctl.Read(ttl); err != nil || got != "7" {
 			t.Errorf("the limit is %s, %v; want it unchanged", got, err)
 		}
 		return nil
@@ -110,7 +112,7 @@ func TestRaiseIsOnRecordFirst(t *testing.T) {
 
 func TestLimitWarnings(t *testing.T) {
 	inPrivateNet(t, func() error {
-		if err := writeSysctl(ttl, "29"); err != nil {
+		if err := sysctl.Write(ttl, "29"); err != nil {
 			return err
 		}
 		limit := sharedLimit{name: ttl, perNode: 10, runsOut: "all is lost"}

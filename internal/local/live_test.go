@@ -20,6 +20,8 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
 // needMachine skips a test that changes the machine where that is impossible.
@@ -152,18 +154,18 @@ func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]str
 			}
 		}
 	}
-	forwarding, err := savedForwarding()
+	forwarding, err := sysctl.Forwarding()
 	if err != nil {
 		t.Fatal(err)
 	}
 	sysctls = map[string]string{}
-	for _, sysctl := range append(changedSysctls(), forwarding...) {
-		if sysctls[sysctl.Name], err = readSysctl(sysctl.Name); err != nil {
+	for _, s := range append(sysctl.OfNode(), forwarding...) {
+		if sysctls[s.Name], err = sysctl.Read(s.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, l := range sharedLimits() {
-		if sysctls[l.name], err = readSysctl(l.name); err != nil {
+		if sysctls[l.name], err = sysctl.Read(l.name); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,22 +4,18 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/sysctl"
 )
 
-const (
-	procSys  = "/proc/sys"
-	nodeLink = "eth0" // the node's end of its veth pair
-)
+const nodeLink = "eth0" // the node's end of its veth pair
 
 // ensureBridge makes the cluster's bridge, with the gateway's address and the route to all pods.
 func (c *Cluster) ensureBridge() error {
@@ -113,9 +109,9 @@ func (c *Cluster) ensureLink(n Node) error {
 	}
 	err = inNamespaces(pinsIn(c.PinDir(n.Name))[:1], func() error {
 		// Pods are routed, and eth0 answers for their addresses, at once.
-		return errors.Join(writeSysctl("net/ipv4/ip_forward", "1"),
-			writeSysctl("net/ipv4/conf/"+nodeLink+"/proxy_arp", "1"),
-			writeSysctl("net/ipv4/neigh/"+nodeLink+"/proxy_delay", "0"))
+		return errors.Join(sysctl.Write("net/ipv4/ip_forward", "1"),
+			sysctl.Write("net/ipv4/conf/"+nodeLink+"/proxy_arp", "1"),
+			sysctl.Write("net/ipv4/neigh/"+nodeLink+"/proxy_delay", "0"))
 	})
 	if err != nil {
 		return fail(err)
@@ -201,27 +197,4 @@ func deleteLinks(match func(name string) bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// readSysctl reads a kernel setting by its path below /proc/sys. Settings of the network are those of the calling
-// thread's network namespace.
-func readSysctl(name string) (string, error) {
-	raw, err := os.ReadFile(filepath.Join(procSys, name))
-	if err != nil {
-		return "", fmt.Errorf("read the kernel setting %s: %w", name, err)
-	}
-	return strings.TrimSpace(string(raw)), nil
-}
-
-// writeSysctl sets a kernel setting, unless it has that value.
-func writeSysctl(name, value string) error {
-	if now, err := readSysctl(name); err == nil && now == value {
-		return nil
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(procSys, name), []byte(value), 0o644); err != nil {
-		return fmt.Errorf("set the kernel setting %s to %s: %w", name, value, err)
-	}
-	return nil
 }

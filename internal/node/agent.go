@@ -62,6 +62,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("this machine cannot be a node:\n%w", err)
 	}
+	if err := noteMachine(cfg); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
@@ -333,7 +336,7 @@ func (a *agent) stop(ctx context.Context) {
 	a.cfg.Log.Info("stopping", "node", a.cfg.Name, "pods", a.cfg.StopPods)
 	a.step("kubelet", func() error { a.kubelet.stop(); return nil })
 	if a.cfg.StopPods {
-		a.step("pods", func() error { return stopPods(ctx, a.cfg.endpoint()) })
+		a.step("pods", func() error { return stopPods(ctx, a.cfg.endpoint(), quickly, false) })
 	}
 	a.step("pod network", func() error {
 		a.servers.stop()

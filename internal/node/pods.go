@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,14 +17,30 @@ const (
 	// containerGrace is how long a container may take to end after its stop
 	// signal when the whole node goes, in seconds.
 	containerGrace = 2
-	// stopPodsWithin bounds the stop of all pods of the node.
+	// longestGrace is how long one may take when the node leaves for good, in seconds.
+	longestGrace = 60
+	// stopPodsWithin bounds the stop of all pods of the node, beyond their grace.
 	stopPodsWithin = 30 * time.Second
+	// graceAnnotation is where the kubelet notes the pod's own grace, in seconds.
+	graceAnnotation = "io.kubernetes.pod.terminationGracePeriod"
 )
 
-// stopPods stops every pod at a CRI endpoint (unix:///...), all at once. The
-// kubelet must be gone, or it starts them again.
-func stopPods(ctx context.Context, endpoint string) error {
-	ctx, cancel := context.WithTimeout(ctx, stopPodsWithin)
+// quickly is the grace of containers on a node that stops.
+func quickly(*runtimeapi.Container) int64 { return containerGrace }
+
+// asAsked is the grace that the pod of a container asks for, within bounds.
+func asAsked(c *runtimeapi.Container) int64 {
+	grace, err := strconv.ParseInt(c.Annotations[graceAnnotation], 10, 64)
+	if err != nil || grace < 0 {
+		return containerGrace
+	}
+	return min(grace, longestGrace)
+}
+
+// stopPods stops every pod at a CRI endpoint (unix:///...), all at once, and with
+// remove removes them. The kubelet must be gone, or it starts them again.
+func stopPods(ctx context.Context, endpoint string, grace func(*runtimeapi.Container) int64, remove bool) error {
+	ctx, cancel := context.WithTimeout(ctx, stopPodsWithin+longestGrace*time.Second)
 	defer cancel()
 	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -42,26 +59,29 @@ func stopPods(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return fmt.Errorf("list the containers: %w", err)
 	}
-	running := map[string][]string{}
+	running := map[string][]*runtimeapi.StopContainerRequest{}
 	for _, c := range containers.Containers {
-		running[c.PodSandboxId] = append(running[c.PodSandboxId], c.Id)
+		running[c.PodSandboxId] = append(running[c.PodSandboxId], &runtimeapi.StopContainerRequest{ContainerId: c.Id, Timeout: grace(c)})
 	}
 	errs := make([]error, len(sandboxes.Items))
 	var wg sync.WaitGroup
 	for i, sandbox := range sandboxes.Items {
-		wg.Go(func() { errs[i] = stopPod(ctx, client, sandbox.Id, running[sandbox.Id]) })
+		wg.Go(func() {
+			errs[i] = stopPod(ctx, client, sandbox.Id, running[sandbox.Id])
+			if errs[i] == nil && remove {
+				_, errs[i] = client.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox.Id})
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func stopPod(ctx context.Context, client runtimeapi.RuntimeServiceClient, sandbox string, containers []string) error {
+func stopPod(ctx context.Context, client runtimeapi.RuntimeServiceClient, sandbox string, containers []*runtimeapi.StopContainerRequest) error {
 	errs := make([]error, len(containers))
 	var wg sync.WaitGroup
-	for i, id := range containers {
-		wg.Go(func() {
-			_, errs[i] = client.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: containerGrace})
-		})
+	for i, stop := range containers {
+		wg.Go(func() { _, errs[i] = client.StopContainer(ctx, stop) })
 	}
 	wg.Wait()
 	_, err := client.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox})

@@ -1,0 +1,226 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// evictEvery is how often it is looked what is left, and how often a pod that may
+// not be evicted yet is asked for again.
+const evictEvery = time.Second
+
+// drainer empties a node with the node's own credentials, which may do this much:
+// cordon their Node, list and evict its pods, and delete the Node. The library of
+// kubectl cannot be used, because it reads DaemonSets, and pods that are gone.
+type drainer struct {
+	node   string
+	client kubernetes.Interface
+	force  bool // pods that nobody makes again, and those that may not be evicted, end nevertheless
+	within time.Duration
+	say    func(string, ...any)
+}
+
+// directClient is a client with the node's credentials that goes to the first of
+// servers (host:port) that is ready: the agent, which else carries the connections
+// of this machine, is about to end.
+func directClient(cfg Config, servers []string) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), cfg.kubeconfig())
+	if err != nil {
+		return nil, fmt.Errorf("read the node's credentials: %w", err)
+	}
+	ca, err := cfg.knownCA()
+	if err != nil {
+		return nil, err
+	}
+	asking := &probe{}
+	if _, err := asking.trust(ca); err != nil {
+		return nil, err
+	}
+	config.Timeout = 10 * time.Second
+	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var errs []error
+		for _, server := range servers {
+			err := asking.ready(ctx, server)
+			if err == nil {
+				return (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, network, server)
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", server, err))
+		}
+		return nil, errors.Join(errs...)
+	}
+	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "everynode-agent"))
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return client, nil
+}
+
+// registered reports whether the Node is there.
+func (d drainer) registered(ctx context.Context) (bool, error) {
+	_, err := d.client.CoreV1().Nodes().Get(ctx, d.node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// cordon keeps new pods away from the node.
+func (d drainer) cordon(ctx context.Context) error {
+	_, err := d.client.CoreV1().Nodes().Patch(ctx, d.node, types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("cordon %s: %w", d.node, err)
+	}
+	return nil
+}
+
+// drain evicts the node's pods through the Eviction API, so that disruption
+// budgets hold. With gone it waits until the kubelet has ended them; where no
+// kubelet runs, until each is to end. Pods of DaemonSets and static pods stay.
+func (d drainer) drain(ctx context.Context, gone bool) error {
+	waiting, cancel := context.WithTimeout(ctx, d.within)
+	defer cancel()
+	tick := time.NewTicker(evictEvery)
+	defer tick.Stop()
+	said := map[string]bool{}
+	for {
+		left, err := d.pods(waiting)
+		if err != nil {
+			return err
+		}
+		if !gone {
+			left = slices.DeleteFunc(left, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		refused, err := d.evict(waiting, left)
+		if err != nil {
+			return err
+		}
+		for _, pod := range slices.Sorted(maps.Keys(refused)) {
+			if !said[pod] {
+				d.say("pod %s may not be evicted yet: %s", pod, refused[pod])
+				said[pod] = true
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-waiting.Done():
+			return d.late(ctx, left, refused)
+		}
+	}
+}
+
+// late is what a drain that took too long comes to.
+func (d drainer) late(ctx context.Context, left []corev1.Pod, refused map[string]string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var lines []string
+	for i := range left {
+		name := podName(&left[i])
+		why := refused[name]
+		if why == "" {
+			why = "it does not end"
+		}
+		lines = append(lines, fmt.Sprintf("  %s: %s", name, why))
+	}
+	if d.force {
+		d.say("these pods end although they were not to be evicted:\n%s", strings.Join(lines, "\n"))
+		return nil
+	}
+	return fmt.Errorf("%d pods are still on %s after %s:\n%s\nwait longer with --drain-timeout, or end them with --force", len(left), d.node, d.within, strings.Join(lines, "\n"))
+}
+
+// pods lists what a drain has to take off the node.
+func (d drainer) pods(ctx context.Context) ([]corev1.Pod, error) {
+	list, err := d.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", d.node).String()})
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of %s: %w", d.node, err)
+	}
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return staysOnNode(&p) }), nil
+}
+
+// staysOnNode tells pods that a drain leaves alone: those that come back to the
+// node as long as it is there, and those that have ended.
+func staysOnNode(p *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(p)
+	return p.Annotations[corev1.MirrorPodAnnotationKey] != "" || owner != nil && owner.Kind == "DaemonSet" ||
+		p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// checkLonely refuses to end pods that nobody makes again elsewhere.
+func (d drainer) checkLonely(ctx context.Context) error {
+	pods, err := d.pods(ctx)
+	if err != nil || d.force {
+		return err
+	}
+	var lonely []string
+	for i := range pods {
+		if metav1.GetControllerOf(&pods[i]) == nil {
+			lonely = append(lonely, podName(&pods[i]))
+		}
+	}
+	if len(lonely) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no controller makes these pods again on another node: %s; delete them (everynode kubectl delete pod, on a server), or end them with --force", strings.Join(lonely, ", "))
+}
+
+// evict asks for the end of each pod that is not about to end, and returns why
+// the API server refuses it for now, by pod.
+func (d drainer) evict(ctx context.Context, pods []corev1.Pod) (refused map[string]string, err error) {
+	refused = map[string]string{}
+	for i := range pods {
+		p := &pods[i]
+		if p.DeletionTimestamp != nil {
+			continue
+		}
+		uid := p.UID
+		err := d.client.PolicyV1().Evictions(p.Namespace).Evict(ctx, &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
+		})
+		switch {
+		case err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err):
+		case apierrors.IsTooManyRequests(err):
+			refused[podName(p)] = err.Error()
+		case ctx.Err() != nil:
+			return refused, nil // the caller knows why
+		default:
+			return refused, fmt.Errorf("evict the pod %s: %w", podName(p), err)
+		}
+	}
+	return refused, nil
+}
+
+func podName(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
+
+// deleteNode deletes the Node. When the cluster keeps it, kept says why: it has
+// what a node may not take off.
+func (d drainer) deleteNode(ctx context.Context) (kept string, err error) {
+	err = d.client.CoreV1().Nodes().Delete(ctx, d.node, metav1.DeleteOptions{})
+	switch {
+	case err == nil || apierrors.IsNotFound(err):
+		return "", nil
+	case apierrors.IsForbidden(err):
+		return err.Error(), nil
+	}
+	return "", fmt.Errorf("delete the Node %s: %w", d.node, err)
+}
