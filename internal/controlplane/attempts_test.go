@@ -59,7 +59,7 @@ func attempts() []attempt {
 
 		{"a node", "reads a secret that none of its pods has", "GET", coreAPI + "/namespaces/default/secrets/theirs", "", false},
 		{"a node", "lists all secrets", "GET", coreAPI + "/secrets", "", false},
-		{"a node", "reads a ConfigMap that none of its pods has", "GET", coreAPI + "/namespaces/default/configmaps/kube-root-ca.crt", "", false},
+		{"a node", "reads a ConfigMap that none of its pods has", "GET", coreAPI + "/namespaces/tenant/configmaps/kube-root-ca.crt", "", false},
 		{"a node", "changes another Node", merge, coreAPI + "/nodes/node-2", `{"metadata":{"annotations":{"a":"b"}}}`, false},
 		{"a node", "changes the status of another Node", merge, coreAPI + "/nodes/node-2/status", `{"status":{"phase":"Running"}}`, false},
 		{"a node", "deletes another Node", "DELETE", coreAPI + "/nodes/node-2", "", false},
@@ -70,13 +70,13 @@ func attempts() []attempt {
 		{"a node", "deletes a pod of another node", "DELETE", coreAPI + "/namespaces/default/pods/theirs", "", false},
 		{"a node", "evicts a pod of another node", "POST", coreAPI + "/namespaces/default/pods/theirs/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"theirs"}}`, false},
 		{"a node", "says that a pod of another node is ready", merge, coreAPI + "/namespaces/default/pods/theirs/status", `{"status":{"message":"fine"}}`, false},
-		{"a node", "gets a token of an account that none of its pods has", "POST", coreAPI + "/namespaces/default/serviceaccounts/default/token", tokenBody, false},
+		{"a node", "gets a token of an account that none of its pods has", "POST", coreAPI + "/namespaces/tenant/serviceaccounts/default/token", tokenBody, false},
 		{"a node", "keeps another node alive", merge, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-2", `{"spec":{"holderIdentity":"node-1"}}`, false},
 		{"a node", "takes the lead", "POST", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", `{"metadata":{"name":"everynode-controller"},"spec":{"holderIdentity":"node-1"}}`, true},
 		{"a node", "approves a request", merge, certAPI + "/attempted/approval", approvalBody, false},
 		{"a node", "takes a policy away that holds nodes", "DELETE", admits + "/validatingadmissionpolicies/everynode-node-addresses", "", false},
 		{"a node", "gives itself a role", "POST", rbacAPI + "/clusterrolebindings", bindingBody("ClusterRoleBinding", "system:node:node-1"), false},
-		{"a node", "takes a node off the list of revoked ones", merge, coreAPI + "/namespaces/kube-system/configmaps/kube-root-ca.crt", `{"data":{"a":"b"}}`, false},
+		{"a node", "takes a node off the list of revoked ones", merge, coreAPI + "/namespaces/kube-system/configmaps/everynode-revoked-nodes", `{"data":{"a":"b"}}`, false},
 		{"a node", "makes a DaemonSet", "POST", "/apis/apps/v1/namespaces/default/daemonsets", daemonSetBody, false},
 		{"a node", "runs a program in a pod of another node", "POST", coreAPI + "/namespaces/default/pods/theirs/exec?command=sh&container=c", "", true},
 		{"a node", "asks the kubelet of another node", "GET", coreAPI + "/nodes/node-2/proxy/pods", "", true},
@@ -220,7 +220,7 @@ func prepareAttempts(t *testing.T, admin kubernetes.Interface) {
 	}
 	eventually(t, "the namespaces have their accounts and settings", func(ctx context.Context) (bool, error) {
 		var errs []error
-		for _, namespace := range []string{"default", "kube-system"} {
+		for _, namespace := range []string{"tenant", "kube-system"} {
 			_, err := admin.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 			_, err2 := admin.CoreV1().ConfigMaps(namespace).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
 			errs = append(errs, err, err2)
