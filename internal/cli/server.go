@@ -66,6 +66,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
 	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
 	snapshotFlags(f, &config.Snapshots)
+	f.StringVar(&config.PodSecurity, podSecurityFlag, "", "standard that pods are held to in namespaces without a label for it, kube-system aside: privileged, baseline, or restricted (default baseline)")
+	f.StringVar(&config.AdmissionFile, "admission-control-config-file", "", "how admission plugins are configured: a file of kind AdmissionConfiguration, apiserver.config.k8s.io/v1; a plugin that it names is on")
+	f.StringVar(&config.AuthenticationFile, "authentication-config", "", "OIDC and the like: a file of kind AuthenticationConfiguration, apiserver.config.k8s.io/v1 (docs/security.md)")
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
@@ -93,6 +96,9 @@ const (
 	hostPathFlag  = "host-path-policy"
 	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
 )
+
+// podSecurityFlag holds pods to a standard.
+const podSecurityFlag = "pod-security"
 
 // auditFlag has the control plane keep an audit log.
 const auditFlag = "audit"

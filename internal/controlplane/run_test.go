@@ -46,10 +46,12 @@ func dialSocket(path string) func(context.Context, string, string) (net.Conn, er
 
 // running is a control plane under test.
 type running struct {
-	cfg    Config
-	admin  kubernetes.Interface
-	stop   context.CancelFunc
-	result chan error
+	cfg   Config
+	admin kubernetes.Interface
+	// adminConfig is what admin was made of.
+	adminConfig *rest.Config
+	stop        context.CancelFunc
+	result      chan error
 }
 
 // startServer runs a control plane until the test or stop ends it.
@@ -69,7 +71,7 @@ func startServer(t *testing.T, cfg Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.admin = client(t, admin)
+	r.admin, r.adminConfig = client(t, admin), admin
 	return r
 }
 
@@ -126,6 +128,8 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("join", func(t *testing.T) { checkJoin(t, r) })
 	t.Run("controllers", func(t *testing.T) { checkControllers(t, r.admin) })
+	t.Run("pod security", func(t *testing.T) { checkPodSecurity(t, r.admin) })
+	t.Run("anonymous requests", func(t *testing.T) { checkAnonymousRequests(t, cfg.Listen) })
 	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
@@ -207,7 +211,7 @@ func trustedConfig(t *testing.T, address string, token Token) *rest.Config {
 		kubeconfig = info.Data[bootstrapapi.KubeConfigKey]
 		return jws.DetachedTokenIsValid(info.Data[bootstrapapi.JWSSignatureKeyPrefix+token.ID], kubeconfig, token.ID, token.Secret), nil
 	})
-	if _, err := blind.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+	if _, err := blind.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
 		t.Errorf("anonymous access to secrets gives %v", err)
 	}
 	info, err := clientcmd.Load([]byte(kubeconfig))
@@ -404,7 +408,11 @@ func TestRunAgain(t *testing.T) {
 	if dir == "" {
 		t.Skip("TestRun runs this in a process of its own")
 	}
-	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff, Addons: addons.Chosen(nil)}
+	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff, Addons: addons.Chosen(nil), PodSecurity: PodsRestricted}
+	issuer, files := startIssuer(t), t.TempDir()
+	cfg.AuthenticationFile = testFile(t, files, "authentication.yaml", issuer.config(), 0o644)
+	testFile(t, files, "limits.yaml", eventLimits, 0o644)
+	cfg.AdmissionFile = testFile(t, files, "admission.yaml", admissionHead+"plugins: [{name: EventRateLimit, path: limits.yaml}]", 0o644)
 	r := startServer(t, cfg)
 	_, secretErr := r.admin.CoreV1().Secrets("default").Get(t.Context(), "theirs", metav1.GetOptions{})
 	_, nodeErr := r.admin.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
@@ -415,5 +423,8 @@ func TestRunAgain(t *testing.T) {
 	checkHostPathPolicy(t, r.admin, 0)
 	checkDNSAgain(t, r.admin)
 	checkAddonsMended(t, r)
+	checkPodSecurityRestricted(t, r.admin)
+	checkEventLimit(t, r.admin)
+	checkOIDC(t, issuer, r.adminConfig)
 	r.end(t)
 }
