@@ -15,6 +15,7 @@ import (
 
 	"everynode/internal/addons"
 	"everynode/internal/balancer"
+	"everynode/internal/datadir"
 )
 
 const (
@@ -84,6 +85,10 @@ type Config struct {
 	// like, and what may be asked without a name. Default: health, and what a machine
 	// reads that joins.
 	AuthenticationFile string
+
+	// Simulator makes the identity of what plays the kubelets of simulated nodes. Without
+	// it the rights of that identity are taken away.
+	Simulator bool
 
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
@@ -157,6 +162,11 @@ func (c Config) resolve() (*settings, error) {
 	}
 	if s.snapshots, err = s.resolveSnapshots(); err != nil {
 		return nil, err
+	}
+	if c.EtcdKeyFile != "" {
+		if err := datadir.CheckSecret(c.EtcdKeyFile); err != nil {
+			return nil, fmt.Errorf("--etcd-keyfile: %w", err)
+		}
 	}
 	if s.admission, err = s.readAdmission(); err != nil {
 		return nil, err

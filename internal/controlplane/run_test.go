@@ -108,7 +108,7 @@ func TestRun(t *testing.T) {
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
 		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
-		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true,
+		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true, Simulator: true,
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -130,6 +130,7 @@ func TestRun(t *testing.T) {
 	t.Run("controllers", func(t *testing.T) { checkControllers(t, r.admin) })
 	t.Run("pod security", func(t *testing.T) { checkPodSecurity(t, r.admin) })
 	t.Run("anonymous requests", func(t *testing.T) { checkAnonymousRequests(t, cfg.Listen) })
+	t.Run("simulator", func(t *testing.T) { checkSimulator(t, r.admin, true) })
 	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
@@ -345,6 +346,19 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 	})
 }
 
+// checkSimulator looks for the rights of the simulator, who may end any pod.
+func checkSimulator(t *testing.T, admin kubernetes.Interface, wanted bool) {
+	_, role := admin.RbacV1().ClusterRoles().Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, binding := admin.RbacV1().ClusterRoleBindings().Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, leases := admin.RbacV1().RoleBindings("kube-node-lease").Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, flow := admin.FlowcontrolV1().FlowSchemas().Get(t.Context(), "everynode-simulator-heartbeats", metav1.GetOptions{})
+	for _, err := range []error{role, binding, leases, flow} {
+		if wanted && err != nil || !wanted && !apierrors.IsNotFound(err) {
+			t.Errorf("wanted %v: %v", wanted, err)
+		}
+	}
+}
+
 // checkControllers uses Deployments, namespaces and their garbage collection.
 func checkControllers(t *testing.T, admin kubernetes.Interface) {
 	ctx, name := t.Context(), "short-lived"
@@ -425,6 +439,7 @@ func TestRunAgain(t *testing.T) {
 	checkAddonsMended(t, r)
 	checkPodSecurityRestricted(t, r.admin)
 	checkEventLimit(t, r.admin)
+	checkSimulator(t, r.admin, false)
 	checkOIDC(t, issuer, r.adminConfig)
 	r.end(t)
 }

@@ -1,9 +1,11 @@
 package datadir
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // What others than its owner may do with a file.
@@ -49,4 +51,24 @@ func fileMode(path string) (fs.FileMode, error) {
 		return 0, nil
 	}
 	return info.Mode().Perm(), nil
+}
+
+// CheckSecrets checks those files of a directory that match one of the patterns, and
+// reports all that others can read or change. Certificates and public keys (*.crt,
+// *.pub) are no secrets.
+func CheckSecrets(dir string, patterns ...string) error {
+	var errs []error
+	for _, pattern := range patterns {
+		if ext := filepath.Ext(pattern); ext == ".crt" || ext == ".pub" {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		errs = append(errs, err)
+		for _, file := range files {
+			if err := CheckSecret(file); !errors.Is(err, fs.ErrNotExist) { // renewed just now
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

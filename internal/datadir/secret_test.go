@@ -40,3 +40,24 @@ func TestFilesOfOthers(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretsOfDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]fs.FileMode{"ca.key": 0o640, "ca.crt": 0o644, "sa.pub": 0o644, "kubelet-client-1.pem": 0o604, "good.key": 0o600, "other.key": 0o644} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("gone", filepath.Join(dir, "kubelet-client-current.pem")); err != nil {
+		t.Fatal(err)
+	}
+	err := CheckSecrets(dir, "ca.crt", "ca.key", "sa.pub", "kubelet-client-*.pem", "good.key", "missing.key")
+	if err == nil || strings.Count(err.Error(), "\n") != 1 ||
+		!strings.Contains(err.Error(), "chmod 600 "+filepath.Join(dir, "ca.key")) || !strings.Contains(err.Error(), "chmod 600 "+filepath.Join(dir, "kubelet-client-1.pem")) {
+		t.Errorf("%v", err)
+	}
+	if err := CheckSecrets(dir, "good.key", "ca.crt"); err != nil {
+		t.Error(err)
+	}
+}
