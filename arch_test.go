@@ -106,6 +106,7 @@ var importRules = []importRule{
 		path: "internal/datadir", only: []string{"std", "golang.org/x/sys/..."},
 		reason: "it decides what may be deleted, and must be read in one sitting",
 	},
+	{path: "internal/logfile", only: []string{"std"}, reason: "it cuts files, and knows nothing of what is in them"},
 	{
 		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/..."},
 		reason: "local and node share it, and it must stay below both",

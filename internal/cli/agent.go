@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/datadir"
+	"everynode/internal/logfile"
 	"everynode/internal/node"
 )
 
@@ -42,6 +44,7 @@ the agent carries their connections to a server that works.`,
 			}
 			config.Token = token
 			config.Log = slog.New(slog.NewTextHandler(a.err, nil))
+			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, agentName+".log"), config.Log)()
 			return node.Run(c.Context(), config)
 		},
 	}
@@ -91,6 +94,9 @@ func agentToken(flag, file string) (string, error) {
 		}
 		if err != nil {
 			return "", fmt.Errorf("read the token: %w", err)
+		}
+		if err := datadir.CheckSecret(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("--token-file: %w", err)
 		}
 		return strings.TrimSpace(string(data)), nil
 	default:

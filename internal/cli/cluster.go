@@ -112,7 +112,7 @@ func (m *machine) serverURL() string { return "https://" + m.APIAddress().String
 
 func (m *machine) serverLock() string { return serverLockOf(m.DataDir) }
 
-func (m *machine) serverLog() string { return filepath.Join(m.DataDir, "server.log") }
+func (m *machine) serverLog() string { return filepath.Join(m.DataDir, serverLogName) }
 
 func (m *machine) agentLock(node string) string { return filepath.Join(m.NodeDir(node), "agent.lock") }
 
@@ -133,7 +133,7 @@ func (m *machine) hostPaths() string { return cmp.Or(m.HostPathPolicy, controlpl
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
 		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", auditFlag, m.Audit), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
-	argv = append(argv, "--"+hostPathFlag, m.hostPaths())
+	argv = append(argv, "--"+hostPathFlag, m.hostPaths(), "--"+podSecurityFlag, controlplane.PodsPrivileged, "--"+simulatorFlag)
 	argv = append(argv, m.addonArgs()...)
 	if !m.Loopback {
 		first, last := m.BalancerRange()

@@ -155,6 +155,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// rewind goes to the beginning of a log that has less than was read of it: it was set
+// aside while it was written.
+func rewind(f *os.File, size int64) error {
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err == nil && at > size {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	return err
+}
+
 // current is the log that is written now, which was read as f: agents set a log
 // that has grown long aside, and begin another one. It closes f when that is another.
 func current(f *os.File, path string) (*os.File, error) {
@@ -166,8 +176,11 @@ func current(f *os.File, path string) (*os.File, error) {
 		return f, err
 	}
 	info, err := f.Stat()
-	if err != nil || os.SameFile(info, now) {
+	if err != nil {
 		return f, err
+	}
+	if os.SameFile(info, now) {
+		return f, rewind(f, now.Size())
 	}
 	next, err := os.Open(path)
 	if err != nil {

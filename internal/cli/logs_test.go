@@ -115,8 +115,14 @@ func TestLogFollow(t *testing.T) {
 		wait()
 		write(t, file, "three\n")
 		wait()
+		if err := os.Truncate(file, 0); err != nil { // as a process does whose log has grown long
+			t.Fatal(err)
+		}
+		wait()
+		write(t, file, "four\n")
+		wait()
 		stop()
-		if err := <-done; err != nil || out.String() != "one\ntwo\nthree\n" {
+		if err := <-done; err != nil || out.String() != "one\ntwo\nthree\nfour\n" {
 			t.Errorf("%q, %v", out, err)
 		}
 	})

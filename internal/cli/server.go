@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ import (
 	"everynode/internal/controlplane"
 	"everynode/internal/engine"
 	"everynode/internal/engine/command"
+	"everynode/internal/logfile"
 	"everynode/internal/view"
 )
 
@@ -51,6 +54,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			config.Progress = func(step string, took time.Duration) {
 				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
 			}
+			defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.err, nil)))()
 			return controlplane.Run(c.Context(), config, func() {
 				fmt.Fprintf(a.out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
 			})
@@ -61,10 +65,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	addressFlags(f, &config)
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
-	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
-	f.BoolVar(&config.Audit, auditFlag, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
-	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
-	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
+	guardFlags(f, &config)
 	snapshotFlags(f, &config.Snapshots)
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
@@ -84,6 +85,24 @@ func addressFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 }
 
+// guardFlags are those about what is kept, and who may do what.
+func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
+	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
+	f.BoolVar(&config.Audit, auditFlag, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
+	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
+	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
+	f.StringVar(&config.PodSecurity, podSecurityFlag, "", "standard that pods are held to in namespaces without a label for it, kube-system aside: privileged, baseline, or restricted (default baseline)")
+	f.StringVar(&config.AdmissionFile, "admission-control-config-file", "", "how admission plugins are configured: a file of kind AdmissionConfiguration, apiserver.config.k8s.io/v1; a plugin that it names is on")
+	f.StringVar(&config.AuthenticationFile, "authentication-config", "", "OIDC and the like: a file of kind AuthenticationConfiguration, apiserver.config.k8s.io/v1 (docs/security.md)")
+	f.BoolVar(&config.Simulator, simulatorFlag, false, "make the identity of the simulator")
+	if err := f.MarkHidden(simulatorFlag); err != nil { // there is no such flag
+		panic(err)
+	}
+}
+
+// serverLogName, in the data directory, is the log of a server that `up` has started.
+const serverLogName = "server.log"
+
 // daemonSetFlag switches the engine inside the control plane off, for one that
 // runs elsewhere.
 const daemonSetFlag = "daemonset-controller"
@@ -93,6 +112,12 @@ const (
 	hostPathFlag  = "host-path-policy"
 	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
 )
+
+// simulatorFlag has the control plane make what simulated nodes need.
+const simulatorFlag = "simulator"
+
+// podSecurityFlag holds pods to a standard.
+const podSecurityFlag = "pod-security"
 
 // auditFlag has the control plane keep an audit log.
 const auditFlag = "audit"

@@ -19,11 +19,14 @@ import (
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
+	"everynode/internal/logfile"
 )
 
 const (
 	maxSimulated   = 20_000
 	simulatorGrace = 10 * time.Second
+	// simulatorLogName is in the data directory.
+	simulatorLogName = "simulator.log"
 )
 
 // simulateFlags are the flags of `up` about simulated nodes.
@@ -94,7 +97,7 @@ func (s *simulateFlags) over(rules fleet.Rules) fleet.Rules {
 
 func (m *machine) simulatorLock() string { return filepath.Join(m.DataDir, "simulator.lock") }
 
-func (m *machine) simulatorLog() string { return filepath.Join(m.DataDir, "simulator.log") }
+func (m *machine) simulatorLog() string { return filepath.Join(m.DataDir, simulatorLogName) }
 
 func rulesFile(dataDir string) string { return filepath.Join(dataDir, "simulate.json") }
 
@@ -178,8 +181,9 @@ func (a *app) simulatorCommand() *cobra.Command {
 				return fmt.Errorf("the simulator has no access to the cluster: %w; `everynode down` and `everynode up` make it", err)
 			}
 			config.UserAgent = "everynode/simulator"
-			return fleet.Run(c.Context(), fleet.Config{Client: config, Rules: rules, CertFile: access.CertFile, KeyFile: access.KeyFile,
-				Log: slog.New(slog.NewTextHandler(a.err, nil))})
+			log := slog.New(slog.NewTextHandler(a.err, nil))
+			defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, simulatorLogName), log)()
+			return fleet.Run(c.Context(), fleet.Config{Client: config, Rules: rules, CertFile: access.CertFile, KeyFile: access.KeyFile, Log: log})
 		},
 	}
 	a.dataDirFlag(c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ type apiServer struct {
 // newAPIServer builds the configuration, which takes a while and does not
 // need etcd yet. background goroutines of it end with ctx.
 func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
-	if err := errors.Join(s.writeAuditPolicy(), s.writeEncryption()); err != nil {
+	if err := errors.Join(s.writeAuditPolicy(), s.writeEncryption(), s.writeAdmission(), s.writeAuthentication()); err != nil {
 		return nil, err
 	}
 	o := options.NewServerRunOptions()
@@ -105,14 +106,11 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		"--tls-private-key-file=" + file(servingCert+".key"),
 		"--client-ca-file=" + file(clusterCA+".crt"),
 		"--authorization-mode=Node,RBAC",
-		"--enable-admission-plugins=NodeRestriction",
-		// A joining node reads cluster-info before it trusts or is known.
-		"--anonymous-auth=true",
 		"--enable-bootstrap-token-auth=true",
 
 		"--encryption-provider-config=" + file(encryptionFile),
 
-		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-issuer=" + serviceAccountIssuer,
 		"--service-account-key-file=" + file(serviceAccountPub),
 		"--service-account-signing-key-file=" + file(serviceAccountKey),
 
@@ -137,7 +135,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 			flags = append(flags, "--etcd-"+flag+"="+value)
 		}
 	}
-	return append(flags, s.auditFlags()...)
+	return slices.Concat(flags, s.admissionFlags(), s.authenticationFlags(), s.auditFlags())
 }
 
 // run serves until ctx ends and the last request is drained. etcd must answer.

@@ -38,6 +38,9 @@ const (
 //go:embed bootstrap.yaml
 var bootstrapManifest []byte
 
+//go:embed simulator.yaml
+var simulatorManifest []byte
+
 // applyBootstrap applies the objects of bootstrap.yaml and cluster-info. Objects
 // that already say the same are not written. It tries again for a while what
 // fails, because the API server makes its namespaces in the background.
@@ -63,6 +66,13 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
+	simulator, err := decodeManifest(simulatorManifest)
+	if err != nil {
+		return err
+	}
+	if s.Simulator {
+		objects, simulator = append(objects, simulator...), nil
+	}
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make a client for the bootstrap objects: %w", err)
@@ -75,6 +85,9 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	group.SetLimit(policyAtOnce)
 	for _, object := range objects {
 		group.Go(func() error { return applyObject(applying, client, object) })
+	}
+	for _, object := range simulator {
+		group.Go(func() error { return deleteObject(applying, client, object) })
 	}
 	group.Go(func() error { return deleteFormer(applying, cfg) })
 	group.Go(func() error { return s.deleteHostPathPolicy(applying, cfg) })
@@ -164,6 +177,16 @@ func applyObject(ctx context.Context, client dynamic.Interface, object *unstruct
 	})
 	if err != nil {
 		return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), errors.Join(err, last))
+	}
+	return nil
+}
+
+// deleteObject deletes an object if it is there.
+func deleteObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
+	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	err := client.Resource(resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete %s %s: %w", object.GetKind(), object.GetName(), err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"everynode/internal/addons"
 	"everynode/internal/balancer"
+	"everynode/internal/datadir"
 )
 
 const (
@@ -73,6 +74,22 @@ type Config struct {
 	// Snapshots are saved by the server itself, while it runs.
 	Snapshots SnapshotSchedule
 
+	// PodSecurity is the Pod Security Standard that pods are held to in namespaces that
+	// have no label for it: PodsPrivileged, PodsBaseline, PodsRestricted; empty: what
+	// AdmissionFile says of it, else PodsBaseline. kube-system is left out.
+	PodSecurity string
+	// AdmissionFile is kube-apiserver's configuration of admission plugins, of the kind
+	// AdmissionConfiguration. A plugin that it names is on.
+	AdmissionFile string
+	// AuthenticationFile is kube-apiserver's AuthenticationConfiguration: OIDC and the
+	// like, and what may be asked without a name. Default: health, and what a machine
+	// reads that joins.
+	AuthenticationFile string
+
+	// Simulator makes the identity of what plays the kubelets of simulated nodes. Without
+	// it the rights of that identity are taken away.
+	Simulator bool
+
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
 	// LoadBalancer get, with routes on this machine; empty: they get none. It is
 	// for a server that is alone.
@@ -103,6 +120,7 @@ type settings struct {
 	embeddedStore bool
 	auditPolicy   []byte     // nil: no audit log
 	snapshots     *snapshots // nil: none by itself
+	admission     admissionConfig
 	// encryptSecrets is known once the cluster has been looked at.
 	encryptSecrets bool
 }
@@ -145,7 +163,15 @@ func (c Config) resolve() (*settings, error) {
 	if s.snapshots, err = s.resolveSnapshots(); err != nil {
 		return nil, err
 	}
-	return s, errors.Join(s.resolveBalancers(), s.checkDNS())
+	if c.EtcdKeyFile != "" {
+		if err := datadir.CheckSecret(c.EtcdKeyFile); err != nil {
+			return nil, fmt.Errorf("--etcd-keyfile: %w", err)
+		}
+	}
+	if s.admission, err = s.readAdmission(); err != nil {
+		return nil, err
+	}
+	return s, errors.Join(s.readAuthentication(), s.resolveBalancers(), s.checkDNS())
 }
 
 // resolveBalancers reads what services of type LoadBalancer get.

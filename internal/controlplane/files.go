@@ -65,4 +65,6 @@ func KeyFiles() []string {
 }
 
 // PlainFiles are the files that a server makes in its data directory itself.
-func PlainFiles() []string { return []string{"version", "admin.kubeconfig"} }
+func PlainFiles() []string {
+	return []string{"version", "admin.kubeconfig", admissionFile, authenticationFile}
+}

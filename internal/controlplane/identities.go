@@ -54,7 +54,7 @@ const (
 	simulatorUser      = "system:everynode-simulator"
 )
 
-// certificates lists every leaf of this control plane.
+// certificates lists every leaf that this control plane is to have.
 func (s *settings) certificates() ([]certificate, error) {
 	sans, err := s.servingNames()
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *settings) certificates() ([]certificate, error) {
 	}
 	frontProxy := client(frontProxyCert, frontProxyUser)
 	frontProxy.ca = frontProxyCA
-	return []certificate{
+	leaves := []certificate{
 		{name: servingCert, ca: clusterCA, cn: "kube-apiserver", usage: x509.ExtKeyUsageServerAuth, sans: sans},
 		frontProxy,
 		client(kubeletClientCert, kubeletClientUser),
@@ -75,9 +75,12 @@ func (s *settings) certificates() ([]certificate, error) {
 		client(engineCert, engineUser),
 		client(nodeControllerCert, nodeControllerUser),
 		client(loadBalancerCert, loadBalancerUser),
-		client(simulatorCert, simulatorUser),
-		{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
-	}, nil
+	}
+	if s.Simulator {
+		leaves = append(leaves, client(simulatorCert, simulatorUser),
+			certificate{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()})
+	}
+	return leaves, nil
 }
 
 // loopbackNames are those of a server that only this machine reaches.
@@ -91,7 +94,8 @@ type SimulatorAccess struct {
 	Kubeconfig, CertFile, KeyFile string
 }
 
-// AccessForSimulator names the files. The control plane makes and renews them.
+// AccessForSimulator names the files. A control plane with Config.Simulator makes and
+// renews them.
 func AccessForSimulator(dataDir string) SimulatorAccess {
 	s := &settings{Config: Config{DataDir: dataDir}}
 	a := SimulatorAccess{Kubeconfig: s.kubeconfigPath(simulatorCert)}
@@ -137,7 +141,11 @@ func (s *settings) ensureIdentities(now time.Time) error {
 	if err := ensurePKI(s.path("pki"), leaves, now); err != nil {
 		return err
 	}
-	for _, name := range []string{controllerManagerCert, schedulerCert, simulatorCert} {
+	kubeconfigs := []string{controllerManagerCert, schedulerCert}
+	if s.Simulator {
+		kubeconfigs = append(kubeconfigs, simulatorCert)
+	}
+	for _, name := range kubeconfigs {
 		if err := s.writeKubeconfig(s.kubeconfigPath(name), s.localURL(), name, false); err != nil {
 			return err
 		}

@@ -64,7 +64,10 @@ func claimData(s *settings) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.checkStore(dir)
+	err = s.checkSecrets()
+	if err == nil {
+		err = s.checkStore(dir)
+	}
 	if err == nil {
 		err = checkData(s)
 	}
@@ -75,6 +78,12 @@ func claimData(s *settings) (*claim, error) {
 		return nil, errors.Join(err, unlock())
 	}
 	return &claim{dir: dir, unlock: unlock}, nil
+}
+
+// checkSecrets refuses keys that others can read: they may have been copied here with a
+// mode that the folder hides until it is moved or backed up.
+func (s *settings) checkSecrets() error {
+	return errors.Join(datadir.CheckSecrets(s.path("pki"), KeyFiles()...), datadir.CheckSecrets(s.DataDir, "admin.kubeconfig"))
 }
 
 // release gives up the data directory, and the address if nobody took it over.

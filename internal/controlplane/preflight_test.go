@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"everynode/internal/datadir"
 )
@@ -238,4 +239,38 @@ func TestPreflightLostStore(t *testing.T) {
 	if err := start(old); err != nil {
 		t.Error("with an etcd elsewhere:", err)
 	}
+}
+
+// A server does not start with keys that others can read, and says which.
+func TestKeysOfOthers(t *testing.T) {
+	s := testSettings(t, Config{})
+	held, err := preflight(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.ensureIdentities(time.Now()), held.release()); err != nil {
+		t.Fatal(err)
+	}
+	key := s.path("pki", clusterCA+".key")
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = preflight(s)
+	wantError(t, err, "chmod 600 "+key)
+	if err := errors.Join(os.Chmod(key, 0o600), os.Chmod(s.path("admin.kubeconfig"), 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = preflight(s)
+	wantError(t, err, "chmod 600 "+s.path("admin.kubeconfig"))
+	if err := os.Chmod(s.path("admin.kubeconfig"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if held, err = preflight(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.release(); err != nil {
+		t.Error(err)
+	}
+	etcdKey := testFile(t, t.TempDir(), "etcd.key", "", 0o644)
+	wantResolved(t, "the key of etcd", Config{EtcdServers: []string{"https://127.0.0.1:1"}, EtcdKeyFile: etcdKey}, "--etcd-keyfile: "+etcdKey+" holds a secret")
 }

@@ -46,10 +46,12 @@ func dialSocket(path string) func(context.Context, string, string) (net.Conn, er
 
 // running is a control plane under test.
 type running struct {
-	cfg    Config
-	admin  kubernetes.Interface
-	stop   context.CancelFunc
-	result chan error
+	cfg   Config
+	admin kubernetes.Interface
+	// adminConfig is what admin was made of.
+	adminConfig *rest.Config
+	stop        context.CancelFunc
+	result      chan error
 }
 
 // startServer runs a control plane until the test or stop ends it.
@@ -69,7 +71,7 @@ func startServer(t *testing.T, cfg Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.admin = client(t, admin)
+	r.admin, r.adminConfig = client(t, admin), admin
 	return r
 }
 
@@ -106,7 +108,7 @@ func TestRun(t *testing.T) {
 	cfg := Config{
 		DataDir: filepath.Join(t.TempDir(), "data"), Listen: freeAddress(t),
 		PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", SANs: []string{"api.example.test"},
-		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true,
+		HostPathPolicy: HostPathsWarn, Addons: addons.All(), Audit: true, Simulator: true,
 		DaemonSets: func(ctx context.Context, cfg *rest.Config) error {
 			engine <- checkEngineRights(ctx, cfg)
 			<-ctx.Done()
@@ -126,6 +128,9 @@ func TestRun(t *testing.T) {
 	})
 	t.Run("join", func(t *testing.T) { checkJoin(t, r) })
 	t.Run("controllers", func(t *testing.T) { checkControllers(t, r.admin) })
+	t.Run("pod security", func(t *testing.T) { checkPodSecurity(t, r.admin) })
+	t.Run("anonymous requests", func(t *testing.T) { checkAnonymousRequests(t, cfg.Listen) })
+	t.Run("simulator", func(t *testing.T) { checkSimulator(t, r.admin, true) })
 	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
@@ -207,7 +212,7 @@ func trustedConfig(t *testing.T, address string, token Token) *rest.Config {
 		kubeconfig = info.Data[bootstrapapi.KubeConfigKey]
 		return jws.DetachedTokenIsValid(info.Data[bootstrapapi.JWSSignatureKeyPrefix+token.ID], kubeconfig, token.ID, token.Secret), nil
 	})
-	if _, err := blind.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+	if _, err := blind.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
 		t.Errorf("anonymous access to secrets gives %v", err)
 	}
 	info, err := clientcmd.Load([]byte(kubeconfig))
@@ -341,6 +346,19 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 	})
 }
 
+// checkSimulator looks for the rights of the simulator, who may end any pod.
+func checkSimulator(t *testing.T, admin kubernetes.Interface, wanted bool) {
+	_, role := admin.RbacV1().ClusterRoles().Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, binding := admin.RbacV1().ClusterRoleBindings().Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, leases := admin.RbacV1().RoleBindings("kube-node-lease").Get(t.Context(), simulatorUser, metav1.GetOptions{})
+	_, flow := admin.FlowcontrolV1().FlowSchemas().Get(t.Context(), "everynode-simulator-heartbeats", metav1.GetOptions{})
+	for _, err := range []error{role, binding, leases, flow} {
+		if wanted && err != nil || !wanted && !apierrors.IsNotFound(err) {
+			t.Errorf("wanted %v: %v", wanted, err)
+		}
+	}
+}
+
 // checkControllers uses Deployments, namespaces and their garbage collection.
 func checkControllers(t *testing.T, admin kubernetes.Interface) {
 	ctx, name := t.Context(), "short-lived"
@@ -404,7 +422,11 @@ func TestRunAgain(t *testing.T) {
 	if dir == "" {
 		t.Skip("TestRun runs this in a process of its own")
 	}
-	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff, Addons: addons.Chosen(nil)}
+	cfg := Config{DataDir: dir, Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16", HostPathPolicy: HostPathsOff, Addons: addons.Chosen(nil), PodSecurity: PodsRestricted}
+	issuer, files := startIssuer(t), t.TempDir()
+	cfg.AuthenticationFile = testFile(t, files, "authentication.yaml", issuer.config(), 0o644)
+	testFile(t, files, "limits.yaml", eventLimits, 0o644)
+	cfg.AdmissionFile = testFile(t, files, "admission.yaml", admissionHead+"plugins: [{name: EventRateLimit, path: limits.yaml}]", 0o644)
 	r := startServer(t, cfg)
 	_, secretErr := r.admin.CoreV1().Secrets("default").Get(t.Context(), "theirs", metav1.GetOptions{})
 	_, nodeErr := r.admin.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
@@ -415,5 +437,9 @@ func TestRunAgain(t *testing.T) {
 	checkHostPathPolicy(t, r.admin, 0)
 	checkDNSAgain(t, r.admin)
 	checkAddonsMended(t, r)
+	checkPodSecurityRestricted(t, r.admin)
+	checkEventLimit(t, r.admin)
+	checkSimulator(t, r.admin, false)
+	checkOIDC(t, issuer, r.adminConfig)
 	r.end(t)
 }

@@ -94,11 +94,12 @@ func (r *recorder) deleted(w *write) {
 	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", w.remove.Pod)
 }
 
-// failed says what was refused, and on which node: the pod's name does not tell.
+// failed says what was refused, and on which node: the pod's name does not tell. What
+// would allow it is added where it is known.
 func (r *recorder) failed(w *write, err error) {
 	reason := "FailedDelete"
 	if w.create != nil {
-		reason = "FailedCreate"
+		reason, err = "FailedCreate", view.WithAllowCommand(w.ds.Namespace, err)
 	}
 	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.create != nil, w.node(), err))
 }

@@ -58,6 +58,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := cfg.checkSecrets(); err != nil {
+		return err
+	}
 	machine, err := preflight(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("this machine cannot be a node:\n%w", err)

@@ -98,6 +98,7 @@ func containerdProcess(cfg Config) process {
 		args: []string{"--config", cfg.containerdConfigFile()},
 		env:  childEnv(cfg.RuntimeDir),
 		log:  cfg.path("containerd.log"),
+		tell: cfg.Log,
 	}
 }
 

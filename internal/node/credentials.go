@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/cert"
+
+	"everynode/internal/datadir"
 )
 
 // join makes sure that the kubelet can start: with the node's own credentials,
@@ -207,6 +209,12 @@ func forgetCredentials(cfg Config) error {
 // by their names: what else is there is not the kubelet's.
 func kubeletFiles() []string {
 	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", "kubelet-client.key.tmp", "kubelet.crt", "kubelet.key"}
+}
+
+// checkSecrets refuses credentials of the node that others can read.
+func (cfg Config) checkSecrets() error {
+	return errors.Join(datadir.CheckSecrets(cfg.path("pki"), kubeletFiles()...),
+		datadir.CheckSecrets(cfg.DataDir, filepath.Base(cfg.kubeconfig()), filepath.Base(cfg.bootstrapKubeconfig())))
 }
 
 // knownCA returns the CA (PEM) of the cluster that the node has joined; nil

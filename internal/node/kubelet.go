@@ -71,12 +71,27 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	}
 	if cfg.Local {
 		shareDisk(&kc)
+	} else {
+		guardMachine(&kc)
 	}
 	out, err := yaml.Marshal(kc)
 	if err != nil {
 		return nil, fmt.Errorf("render the kubelet's configuration: %w", err)
 	}
 	return out, nil
+}
+
+// podPids is how many processes and threads a pod may have: more than databases need,
+// and few enough that a machine bears it.
+const podPids = 16384
+
+// guardMachine has pods leave to a machine what it needs itself: memory and CPU that
+// are not for pods, process numbers, and system calls that no container is to make
+// unless its pod says so.
+func guardMachine(kc *kubeletconfig.KubeletConfiguration) {
+	yes, pids := true, int64(podPids)
+	kc.EnforceNodeAllocatable = []string{"pods"}
+	kc.PodPidsLimit, kc.SeccompDefault = &pids, &yes
 }
 
 // shareDisk switches off what acts on a full disk: local nodes share one, and
@@ -127,5 +142,6 @@ func kubeletProcess(cfg Config, self string) process {
 		args: append([]string{"kubelet"}, kubeletArgs(cfg, err == nil)...),
 		env:  childEnv(cfg.RuntimeDir),
 		log:  cfg.path("kubelet.log"),
+		tell: cfg.Log,
 	}
 }

@@ -2,10 +2,12 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,13 +15,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"everynode/internal/logfile"
 )
 
 const (
 	// stopGrace is how long a child may take to end after SIGTERM.
 	stopGrace = 5 * time.Second
-	// logLimit is the size from which on a child's log is set aside when it starts.
-	logLimit = 16 << 20
 	// logTail is how much of a log is searched for the reason of an exit.
 	logTail = 8 << 10
 )
@@ -29,7 +31,8 @@ type process struct {
 	path string
 	args []string
 	env  []string
-	log  string // path of the log file
+	log  string       // path of the log file
+	tell *slog.Logger // of what is wrong with the log file; nil: nobody
 }
 
 // run starts the program and waits for it. When ctx ends, the program gets
@@ -48,6 +51,7 @@ func (p process) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the end of %s: %w", p.log, err)
 	}
+	defer logfile.Keep(p.log, cmp.Or(p.tell, slog.New(slog.DiscardHandler)))()
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = out, out
@@ -87,7 +91,7 @@ func openLog(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return nil, fmt.Errorf("make the log directory: %w", err)
 	}
-	if info, err := os.Stat(name); err == nil && info.Size() > logLimit {
+	if info, err := os.Stat(name); err == nil && info.Size() > logfile.Limit {
 		if err := os.Rename(name, name+".1"); err != nil {
 			return nil, fmt.Errorf("set the old log aside: %w", err)
 		}
@@ -110,6 +114,9 @@ func lastComplaint(name string, start int64) string {
 	info, err := f.Stat()
 	if err != nil {
 		return ""
+	}
+	if start > info.Size() { // it has been set aside meanwhile
+		start = 0
 	}
 	start = max(start, info.Size()-logTail)
 	tail, err := io.ReadAll(io.NewSectionReader(f, start, logTail))

@@ -68,5 +68,6 @@ func proxyProcess(cfg Config, self string) process {
 		args: []string{"kube-proxy", "--config=" + cfg.proxyConfigFile()},
 		env:  childEnv(cfg.RuntimeDir),
 		log:  cfg.path("kube-proxy.log"),
+		tell: cfg.Log,
 	}
 }

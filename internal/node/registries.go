@@ -15,6 +15,8 @@ import (
 
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/datadir"
 )
 
 // registries are mirrors of registries and the ways to them: a file in the format
@@ -69,7 +71,7 @@ func readRegistries(file string) (registries, error) {
 	}
 	r, err := parseRegistries(text)
 	if err == nil && r.secret() {
-		err = onlyOwnerReads(file)
+		err = datadir.CheckSecret(file)
 	}
 	if err != nil {
 		return registries{}, fmt.Errorf("--registry-config %s: %w", file, err)
@@ -155,18 +157,6 @@ func (r registries) secret() bool {
 		}
 	}
 	return false
-}
-
-// onlyOwnerReads refuses a file with passwords that others can read.
-func onlyOwnerReads(file string) error {
-	info, err := os.Stat(file)
-	if err != nil {
-		return err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("there are passwords in it, and its mode %04o lets others read them: chmod 600 %s", mode, file)
-	}
-	return nil
 }
 
 // write makes a directory for containerd of the file, in place of what was there.

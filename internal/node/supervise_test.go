@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/logfile"
 )
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -178,7 +180,7 @@ func TestLargeLogIsSetAside(t *testing.T) {
 	if err := os.WriteFile(log, []byte("old\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(log, logLimit+1); err != nil {
+	if err := os.Truncate(log, logfile.Limit+1); err != nil {
 		t.Fatal(err)
 	}
 	f, err := openLog(log)
@@ -189,7 +191,7 @@ func TestLargeLogIsSetAside(t *testing.T) {
 	if info, err := f.Stat(); err != nil || info.Size() != 0 {
 		t.Errorf("new log has %d bytes (%v), want none", info.Size(), err)
 	}
-	if info, err := os.Stat(log + ".1"); err != nil || info.Size() != logLimit+1 {
+	if info, err := os.Stat(log + ".1"); err != nil || info.Size() != logfile.Limit+1 {
 		t.Errorf("the old log is not there as it was: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func ReadTold(e *corev1.Event) (t Told, ok bool) {
 	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")
 	if m := refusedText.FindStringSubmatch(text); m != nil {
-		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, RefusedDelete, m[2], m[3]
+		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, RefusedDelete, m[2], withoutAllowCommand(m[3])
 		if m[1] == "creat" {
 			t.Refused = RefusedCreate
 		}

@@ -19,6 +19,9 @@ func (s *snapshot) commands(ds *daemonSet, r *Row) []string {
 	case plan.WaitingForDeletion.String():
 		return []string{fmt.Sprintf("kubectl delete pod -n %s %s", ds.Namespace, r.Pod)}
 	case plan.WriteFailed.String(), plan.PodsDoNotLast.String():
+		if allow := view.AllowCommand(ds.Namespace, r.Detail); allow != "" {
+			return []string{allow}
+		}
 		return []string{"kubectl describe " + set}
 	case plan.TaintNotTolerated.String(), plan.TaintKeepsPod.String(), plan.TaintEvicts.String():
 		return []string{fmt.Sprintf("kubectl taint node %s %s-", r.Node, r.Detail)}

@@ -18,6 +18,10 @@ import (
 // after a minute at most.
 const toldFor = 2 * time.Minute
 
+// againstStandard is what would change that a pod is refused by the Pod Security Standard
+// of its namespace.
+const againstStandard = "Change the template so that its pods meet the standard. Or, if whoever may make pods in the namespace may do that to nodes, label the namespace."
+
 // askEngine puts into the rows of nodes where something is to be written what the
 // engine has told of them in events: that a write was refused there, or that it
 // waits because pods do not last. Both are in no object that a plan is made from.
@@ -61,6 +65,9 @@ func (r *Row) hear(t *view.Told) {
 	r.Cause, r.Refused, r.rank = nil, t.Refused, heldUp
 	if t.Refused != "" {
 		r.Detail = t.Refused + ": " + t.Detail
+	}
+	if view.AllowCommand(r.Namespace, t.Detail) != "" {
+		r.Change = againstStandard
 	}
 	if !t.Until.IsZero() {
 		r.Until = &t.Until

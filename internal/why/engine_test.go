@@ -3,6 +3,7 @@ package why
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -68,5 +69,26 @@ func TestWhyHearsTheNewest(t *testing.T) {
 	}
 	if rows[0].Detail != "create: second" {
 		t.Errorf("%q", rows[0].Detail)
+	}
+}
+
+// A refusal by Pod Security comes with the label that allows it.
+func TestWhyNamesTheLabel(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	refusal := errors.New(`pods "agent-" is forbidden: violates PodSecurity "baseline:latest": hostPath volumes (volume "logs")`)
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "agent", UID: "1"}}
+	client := fake.NewClientset(&corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: "apps", Name: "e"},
+		InvolvedObject: corev1.ObjectReference{UID: "1"},
+		Message:        view.RefusedText(true, "n", view.WithAllowCommand("apps", refusal)), LastTimestamp: metav1.NewTime(now),
+	})
+	rows := []Row{{Node: "n", Namespace: "apps", Reason: "planned", creates: true}}
+	if err := (&snapshot{}).explain(context.Background(), client, ds, rows, now); err != nil {
+		t.Fatal(err)
+	}
+	r := rows[0]
+	want := []string{"kubectl label namespace apps pod-security.kubernetes.io/enforce=privileged --overwrite"}
+	if r.Detail != "create: "+refusal.Error() || r.Change != againstStandard || !slices.Equal(r.Commands, want) {
+		t.Errorf("%q\n%q\n%q", r.Detail, r.Change, r.Commands)
 	}
 }

@@ -1,0 +1,220 @@
+package controlplane
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/admission"
+	apiserverinstall "k8s.io/apiserver/pkg/apis/apiserver/install"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	kubeoptions "k8s.io/kubernetes/pkg/kubeapiserver/options"
+	eventratelimit "k8s.io/kubernetes/plugin/pkg/admission/eventratelimit/apis/eventratelimit/install"
+	podtolerationrestriction "k8s.io/kubernetes/plugin/pkg/admission/podtolerationrestriction/apis/podtolerationrestriction/install"
+	"sigs.k8s.io/yaml"
+
+	"everynode/internal/datadir"
+)
+
+// admissionFile, in the data directory, tells the API server how admission plugins are
+// configured: what the administrator's file says, whole, and the standard for pods.
+const admissionFile = "admission.yaml"
+
+// admissionConfig is what was read and found to be good.
+type admissionConfig struct {
+	text []byte
+	// plugins are those that a file names. Some of them are off by default.
+	plugins []string
+}
+
+// readAdmission reads the administrator's file, if there is one, and adds the standard
+// for pods unless the file says it.
+func (s *settings) readAdmission() (c admissionConfig, err error) {
+	if err := checkPodStandard(s.PodSecurity); err != nil {
+		return c, err
+	}
+	config := apiserverv1.AdmissionConfiguration{TypeMeta: metav1.TypeMeta{APIVersion: apiserverv1.SchemeGroupVersion.String(), Kind: "AdmissionConfiguration"}}
+	if s.AdmissionFile != "" {
+		if config.Plugins, err = readAdmissionFile(s.AdmissionFile); err != nil {
+			return c, err
+		}
+	}
+	for _, p := range config.Plugins {
+		c.plugins = append(c.plugins, p.Name)
+	}
+	if slices.Contains(c.plugins, podSecurityPlugin) {
+		if s.PodSecurity != "" {
+			return c, fmt.Errorf("%s configures %s, and --pod-security was given as well: leave one of the two out", s.AdmissionFile, podSecurityPlugin)
+		}
+	} else {
+		pods, err := podSecurityOf(cmp.Or(s.PodSecurity, PodsBaseline))
+		if err != nil {
+			return c, err
+		}
+		config.Plugins = append(config.Plugins, pods)
+	}
+	if c.text, err = yaml.Marshal(config); err != nil {
+		return c, fmt.Errorf("encode the configuration of admission: %w", err)
+	}
+	return c, nil
+}
+
+// readAdmissionFile returns the plugins of an AdmissionConfiguration, each with its
+// configuration inside. The API server itself would end the process at a file that is
+// missing, and pass over a plugin that it does not know or that is off.
+func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration, error) {
+	text, err := readTrusted(file)
+	if err != nil {
+		return nil, fmt.Errorf("read --admission-control-config-file: %w", err)
+	}
+	object, err := runtime.Decode(strictAPIServerCodecs().UniversalDeserializer(), text)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not an AdmissionConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
+	}
+	config, ok := object.(*apiserverv1.AdmissionConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an AdmissionConfiguration of %s, but a %T", file, apiserverv1.SchemeGroupVersion, object)
+	}
+	registry := kubeoptions.NewAdmissionOptions().GenericAdmission.Plugins
+	seen := map[string]bool{}
+	for i := range config.Plugins {
+		p := &config.Plugins[i]
+		if seen[p.Name] {
+			return nil, fmt.Errorf("%s, plugins[%d]: %s is there twice: merge the two", file, i, p.Name)
+		}
+		seen[p.Name] = true
+		if err := completePlugin(registry, filepath.Dir(file), p); err != nil {
+			return nil, fmt.Errorf("%s, plugins[%d] (%s): %w", file, i, p.Name, err)
+		}
+	}
+	return config.Plugins, nil
+}
+
+// completePlugin reads the file of a plugin into it, and refuses what the plugin would.
+func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.AdmissionPluginConfiguration) error {
+	if !slices.Contains(registry.Registered(), p.Name) {
+		return fmt.Errorf("there is no plugin of this name: give one of %s", strings.Join(registry.Registered(), ", "))
+	}
+	if p.Path != "" && p.Configuration != nil {
+		return errors.New("it has both a path and a configuration: leave one of the two out")
+	}
+	if p.Path != "" {
+		if !filepath.IsAbs(p.Path) {
+			p.Path = filepath.Join(dir, p.Path)
+		}
+		text, err := readTrusted(p.Path)
+		if err != nil {
+			return err
+		}
+		raw, err := yaml.YAMLToJSONStrict(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Path, err)
+		}
+		p.Path, p.Configuration = "", &runtime.Unknown{Raw: raw}
+	}
+	if p.Configuration == nil {
+		return nil
+	}
+	if err := checkKubeconfigs(p.Configuration.Raw); err != nil {
+		return err
+	}
+	if p.Name == podSecurityPlugin {
+		return checkPodSecurityConfig(p.Configuration.Raw)
+	}
+	return tryPlugin(registry, p)
+}
+
+// tryPlugin has the plugin read its configuration, as the API server will. The plugin
+// goes no further, for want of all that it works with. Two plugins would pass over fields
+// that they do not know.
+func tryPlugin(registry *admission.Plugins, p *apiserverv1.AdmissionPluginConfiguration) error {
+	scheme := runtime.NewScheme()
+	eventratelimit.Install(scheme)
+	podtolerationrestriction.Install(scheme)
+	strict := serializer.NewCodecFactory(scheme, serializer.EnableStrict)
+	if _, err := runtime.Decode(strict.UniversalDecoder(), p.Configuration.Raw); runtime.IsStrictDecodingError(err) {
+		return err
+	}
+	var read readProbe
+	_, err := registry.InitPlugin(p.Name, bytes.NewReader(p.Configuration.Raw), &read)
+	if read.done {
+		return nil
+	}
+	return err
+}
+
+// readProbe is called once a plugin has read its configuration.
+type readProbe struct{ done bool }
+
+func (r *readProbe) Initialize(admission.Interface) { r.done = true }
+
+// checkKubeconfigs looks at the kubeconfigs that a configuration names, at whatever
+// depth: they hold what a webhook is to know the API server by.
+func checkKubeconfigs(raw []byte) error {
+	var config any
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return err
+	}
+	fields, ok := config.(map[string]any)
+	if !ok {
+		return fmt.Errorf("its configuration is not an object, but %s", raw)
+	}
+	for name, value := range fields {
+		var err error
+		switch value := value.(type) {
+		case string:
+			if name == "kubeConfigFile" && value != "" {
+				err = datadir.CheckSecret(value)
+			}
+		case map[string]any:
+			var inner []byte
+			if inner, err = json.Marshal(value); err == nil {
+				err = checkKubeconfigs(inner)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTrusted reads a file that says who may do what.
+func readTrusted(file string) ([]byte, error) {
+	if err := datadir.CheckTrusted(file); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file)
+}
+
+// strictAPIServerCodecs read the API server's own kinds, and refuse fields that they do
+// not know.
+func strictAPIServerCodecs() serializer.CodecFactory {
+	scheme := runtime.NewScheme()
+	apiserverinstall.Install(scheme)
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict)
+}
+
+// writeAdmission puts what was read where the API server reads it.
+func (s *settings) writeAdmission() error {
+	return writeIfChanged(s.path(admissionFile), s.admission.text)
+}
+
+// admissionFlags are the flags of kube-apiserver for it. A plugin that is configured is on.
+func (s *settings) admissionFlags() []string {
+	plugins := append([]string{"NodeRestriction"}, s.admission.plugins...)
+	slices.Sort(plugins)
+	return []string{
+		"--enable-admission-plugins=" + strings.Join(slices.Compact(plugins), ","),
+		"--admission-control-config-file=" + s.path(admissionFile),
+	}
+}

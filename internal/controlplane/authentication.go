@@ -1,0 +1,112 @@
+package controlplane
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	"k8s.io/apiserver/pkg/apis/apiserver/validation"
+	authenticationcel "k8s.io/apiserver/pkg/authentication/cel"
+	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/yaml"
+)
+
+// authenticationFile, in the data directory, tells the API server who may ask without a
+// name. With a file of the administrator's there is none.
+const authenticationFile = "authentication.yaml"
+
+// serviceAccountIssuer is in the tokens of service accounts.
+const serviceAccountIssuer = "https://kubernetes.default.svc.cluster.local"
+
+// clusterInfoPath is what a machine reads before it trusts anybody or is known.
+const clusterInfoPath = "/api/v1/namespaces/" + metav1.NamespacePublic + "/configmaps/" + bootstrapapi.ConfigMapClusterInfo
+
+// anonymousRequests lets in without a name what needs it: questions for health, of
+// agents and load balancers, and what a machine reads that joins. All else is
+// refused before it is asked who may.
+func anonymousRequests() *apiserverv1.AnonymousAuthConfig {
+	paths := []string{"/livez", "/readyz", "/healthz", clusterInfoPath}
+	config := &apiserverv1.AnonymousAuthConfig{Enabled: true}
+	for _, path := range paths {
+		config.Conditions = append(config.Conditions, apiserverv1.AnonymousAuthCondition{Path: path})
+	}
+	return config
+}
+
+// readAuthentication refuses a file that the API server would refuse, and one that leaves
+// open who may ask without a name: the API server would then let in everything.
+func (s *settings) readAuthentication() error {
+	if s.AuthenticationFile == "" {
+		return nil
+	}
+	file, err := filepath.Abs(s.AuthenticationFile)
+	if err != nil {
+		return fmt.Errorf("resolve --authentication-config %q: %w", s.AuthenticationFile, err)
+	}
+	s.AuthenticationFile = file
+	text, err := readTrusted(file)
+	if err != nil {
+		return fmt.Errorf("read --authentication-config: %w", err)
+	}
+	object, err := runtime.Decode(strictAPIServerCodecs().UniversalDecoder(), text)
+	if err != nil {
+		return fmt.Errorf("%s is not an AuthenticationConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
+	}
+	config, ok := object.(*apiserver.AuthenticationConfiguration)
+	if !ok {
+		return fmt.Errorf("%s is not an AuthenticationConfiguration of %s, but a %T", file, apiserverv1.SchemeGroupVersion, object)
+	}
+	invalid := validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), config, []string{serviceAccountIssuer})
+	if err := invalid.ToAggregate(); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return checkAnonymous(file, config.Anonymous)
+}
+
+func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
+	if given == nil {
+		section, err := yaml.Marshal(map[string]any{"anonymous": anonymousRequests()})
+		if err != nil {
+			return fmt.Errorf("encode who may ask without a name: %w", err)
+		}
+		return fmt.Errorf("%s does not say what may be asked without a name, and so would let in everything: add\n%s", file, section)
+	}
+	open := given.Enabled && len(given.Conditions) == 0
+	if open {
+		klog.Warningf("%s lets in requests without a name for every path: name those that are needed in anonymous.conditions", file)
+	}
+	if !open && !slices.ContainsFunc(given.Conditions, func(c apiserver.AnonymousAuthCondition) bool { return c.Path == clusterInfoPath }) {
+		klog.Warningf("No machine can join: %s does not let it read %s without a name. Add that path to anonymous.conditions when one is to", file, clusterInfoPath)
+	}
+	return nil
+}
+
+// writeAuthentication tells the API server who may ask without a name, unless the
+// administrator's file does.
+func (s *settings) writeAuthentication() error {
+	if s.AuthenticationFile != "" {
+		return nil
+	}
+	data, err := yaml.Marshal(apiserverv1.AuthenticationConfiguration{
+		TypeMeta:  metav1.TypeMeta{APIVersion: apiserverv1.SchemeGroupVersion.String(), Kind: "AuthenticationConfiguration"},
+		Anonymous: anonymousRequests(),
+	})
+	if err != nil {
+		return fmt.Errorf("encode who may ask without a name: %w", err)
+	}
+	return writeIfChanged(s.path(authenticationFile), data)
+}
+
+// authenticationFlags are the flags of kube-apiserver for it. It reads the file of the
+// administrator again when that changes.
+func (s *settings) authenticationFlags() []string {
+	if s.AuthenticationFile != "" {
+		return []string{"--authentication-config=" + s.AuthenticationFile}
+	}
+	return []string{"--authentication-config=" + s.path(authenticationFile)}
+}

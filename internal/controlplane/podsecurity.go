@@ -1,0 +1,62 @@
+package controlplane
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	podsecurityload "k8s.io/pod-security-admission/admission/api/load"
+	podsecurity "k8s.io/pod-security-admission/admission/api/v1"
+	podsecurityvalidation "k8s.io/pod-security-admission/admission/api/validation"
+)
+
+// What Config.PodSecurity may be: the Pod Security Standards of Kubernetes.
+const (
+	PodsPrivileged = "privileged"
+	PodsBaseline   = "baseline"
+	PodsRestricted = "restricted"
+)
+
+// podSecurityPlugin is the name of the admission plugin that holds pods to a standard.
+const podSecurityPlugin = "PodSecurity"
+
+// checkPodStandard refuses what is no standard.
+func checkPodStandard(standard string) error {
+	known := []string{PodsPrivileged, PodsBaseline, PodsRestricted}
+	if standard != "" && !slices.Contains(known, standard) {
+		return fmt.Errorf("%q is not a standard for pods (--pod-security): give one of %s", standard, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// podSecurityOf configures the plugin with a standard for namespaces that have no label
+// of their own. kube-system is left out: the cluster's own parts there work on nodes.
+// Other namespaces of ours say it by a label.
+func podSecurityOf(standard string) (plugin apiserverv1.AdmissionPluginConfiguration, err error) {
+	config, err := json.Marshal(podsecurity.PodSecurityConfiguration{
+		TypeMeta: metav1.TypeMeta{APIVersion: podsecurity.SchemeGroupVersion.String(), Kind: "PodSecurityConfiguration"},
+		Defaults: podsecurity.PodSecurityDefaults{Enforce: standard, EnforceVersion: "latest",
+			// Who applies a DaemonSet is told at once that its pods will be refused.
+			Warn: standard, WarnVersion: "latest", Audit: standard, AuditVersion: "latest"},
+		Exemptions: podsecurity.PodSecurityExemptions{Namespaces: []string{metav1.NamespaceSystem}},
+	})
+	if err != nil {
+		return plugin, fmt.Errorf("encode the standard for pods: %w", err)
+	}
+	return apiserverv1.AdmissionPluginConfiguration{Name: podSecurityPlugin, Configuration: &runtime.Unknown{Raw: config}}, nil
+}
+
+// checkPodSecurityConfig refuses a configuration of the plugin, which would be found to be
+// wrong only when all of the API server is there.
+func checkPodSecurityConfig(data []byte) error {
+	config, err := podsecurityload.LoadFromReader(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return podsecurityvalidation.ValidatePodSecurityConfiguration(config).ToAggregate()
+}
