@@ -21,7 +21,7 @@ const recordName = "machine.json"
 type machineRecord struct {
 	Name       string `json:"name"`
 	RuntimeDir string `json:"runtimeDir"`
-	Socket     string `json:"socket"` // of our containerd, as its shims were told
+	Socket     string `json:"socket"`                             // of our containerd, as its shims were told
 	Endpoint   string `json:"containerRuntimeEndpoint,omitempty"` // of a runtime that is not ours
 	CgroupRoot string `json:"cgroupRoot,omitempty"`
 
