@@ -277,6 +277,7 @@ bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AG
 	examples/agents/$*/rootfs bin/rootfs/agents/$*
 	bin/everynode image build bin/rootfs/agents/$* --compression zstd --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --output $@ \
 	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml)
+bin/agents/log-collector.tar: $(addprefix examples/agents/log-collector/,main.go go.mod go.sum)
 
 # The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
 # says the label.

@@ -99,6 +99,9 @@ func commandTable() map[string]scriptCommand {
 		// printed HEADING TEXT FILE: write commands that docs/install.md prints into a
 		// file, the code block under the heading that has the text in it.
 		"printed": printed,
+		// collected DURATION POD AT-LEAST AT-MOST-AGAIN: every line of pods named POD-...
+		// has arrived at the log collector's gateway; so many may have been sent again.
+		"collected": collected,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
 		"tmpfs": tmpfs,
 	}

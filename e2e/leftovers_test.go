@@ -242,7 +242,7 @@ func paths() ([]string, error) {
 // this machine's /var/lib. It is the user's, who asked for it, and no command of
 // everynode deletes it.
 func examplePaths() []string {
-	return []string{"/var/lib/ssd-cache-api", "/var/lib/aide-agent"}
+	return []string{"/var/lib/ssd-cache-api", "/var/lib/aide-agent", "/var/lib/log-collector"}
 }
 
 // sysctls reads every kernel setting that can be read and does not change by

@@ -16,11 +16,7 @@ import (
 // The manifests in agents are what people copy: strict, with an update strategy, limits, and no rights that they do
 // not need.
 func TestAgents(t *testing.T) {
-	files, err := filepath.Glob("agents/*/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no manifests found: %v", err)
-	}
-	for _, file := range files {
+	for _, file := range agentManifests(t) {
 		for _, ds := range daemonSets(t, file) {
 			spec := ds.Spec.Template.Spec
 			if ds.Name != filepath.Base(filepath.Dir(file)) || ds.Spec.Selector.MatchLabels["app"] != ds.Name || ds.Spec.Template.Labels["app"] != ds.Name {
@@ -38,6 +34,19 @@ func TestAgents(t *testing.T) {
 			checkHostPaths(t, file, spec)
 		}
 	}
+}
+
+// agentManifests also has those that stand beside an agent, for clusters with a registry.
+func agentManifests(t *testing.T) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"agents/*/*.yaml", "agents/*/*/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no manifests found at %s: %v", pattern, err)
+		}
+		files = append(files, found...)
+	}
+	return files
 }
 
 // daemonSets are those of a file with several documents.
@@ -70,7 +79,9 @@ func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 	writable := map[string]string{
 		"/tmp":                            "the sample's devices",
 		"/var/lib/aide-agent":             "what AIDE remembers of the node",
+		"/var/lib/fluent-bit":             "where it is in each file",
 		"/var/lib/kubelet/device-plugins": "the plugin's socket",
+		"/var/lib/log-collector":          "where it is in each file",
 	}
 	paths := map[string]string{}
 	for _, v := range spec.Volumes {
@@ -97,6 +108,7 @@ func TestAgentVersions(t *testing.T) {
 	for _, tc := range []struct{ agent, want string }{
 		{"node-exporter", "quay.io/prometheus/node-exporter:" + moduleVersion(t, "agents", "github.com/prometheus/node_exporter")},
 		{"device-plugin", "registry.k8s.io/e2e-test-images/sample-device-plugin:" + devicePluginVersion(t)},
+		{"log-collector", "everynode.local/otelcol-logs:" + strings.TrimPrefix(moduleVersion(t, "agents/log-collector", "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver"), "v")},
 	} {
 		for _, ds := range daemonSets(t, filepath.Join("agents", tc.agent, "daemonset.yaml")) {
 			if got := ds.Spec.Template.Spec.Containers[0].Image; got != tc.want {
