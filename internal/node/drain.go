@@ -99,7 +99,8 @@ func (d drainer) drain(ctx context.Context, gone bool) error {
 	defer tick.Stop()
 	said := map[string]bool{}
 	for {
-		left, err := d.pods(waiting)
+		// Requests do not end with the time for the drain: what is late is told apart.
+		left, err := d.pods(ctx)
 		if err != nil {
 			return err
 		}
@@ -109,7 +110,7 @@ func (d drainer) drain(ctx context.Context, gone bool) error {
 		if len(left) == 0 {
 			return nil
 		}
-		refused, err := d.evict(waiting, left)
+		refused, err := d.evict(ctx, left)
 		if err != nil {
 			return err
 		}
@@ -201,8 +202,6 @@ func (d drainer) evict(ctx context.Context, pods []corev1.Pod) (refused map[stri
 		case err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 		case apierrors.IsTooManyRequests(err):
 			refused[podName(p)] = err.Error()
-		case ctx.Err() != nil:
-			return refused, nil // the caller knows why
 		default:
 			return refused, fmt.Errorf("evict the pod %s: %w", podName(p), err)
 		}
