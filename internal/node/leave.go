@@ -224,7 +224,7 @@ func (l *leaver) stopPodsInOrder(ctx context.Context) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, runtimeWithin/2)
 	defer cancel()
-	if err := waitForSocket(waiting, l.cfg.endpointSocket()); err != nil {
+	if err := waitForRuntime(waiting, l.cfg.endpoint()); err != nil {
 		return err
 	}
 	return stopPods(ctx, l.cfg.endpoint(), asAsked, true)

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/apimachinery/pkg/util/wait"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -75,6 +76,26 @@ func stopPods(ctx context.Context, endpoint string, grace func(*runtimeapi.Conta
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// waitForRuntime returns once a container runtime answers at a CRI endpoint. One
+// that has just started listens before it does.
+func waitForRuntime(ctx context.Context, endpoint string) error {
+	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("connect to the container runtime: %w", err)
+	}
+	defer conn.Close()
+	client := runtimeapi.NewRuntimeServiceClient(conn)
+	var last error
+	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		_, last = client.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+		return last == nil, nil
+	})
+	if err != nil && last != nil {
+		return fmt.Errorf("wait for the container runtime: %w", last)
+	}
+	return err
 }
 
 func stopPod(ctx context.Context, client runtimeapi.RuntimeServiceClient, sandbox string, containers []*runtimeapi.StopContainerRequest) error {
