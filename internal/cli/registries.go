@@ -45,7 +45,7 @@ func (m *machine) chooseRegistries(file string) error {
 			return errors.New("the nodes run with other registries: stop them with `everynode down` to change that")
 		}
 	}
-	if err := os.WriteFile(m.registriesFile(), text, 0o600); err != nil {
+	if err := datadir.WriteFile(m.registriesFile(), text); err != nil {
 		return fmt.Errorf("keep the registries: %w", err)
 	}
 	return nil

@@ -155,7 +155,7 @@ func (c *Cluster) Save() error {
 	if err != nil {
 		return fmt.Errorf("encode the cluster's record: %w", err)
 	}
-	if err := writeFileAtomic(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
+	if err := datadir.WriteFile(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the cluster's record: %w", err)
 	}
 	return nil
@@ -256,34 +256,4 @@ func resolveDir(dir string) (string, error) {
 		return "", fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	return real, nil
-}
-
-// writeFileAtomic replaces file (mode 0600) by way of a synced temporary file beside it.
-func writeFileAtomic(file string, content []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err = tmp.Write(content); err != nil {
-		return err
-	}
-	if err = tmp.Sync(); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), file); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
