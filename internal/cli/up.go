@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/addons"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -206,6 +207,7 @@ func (a *app) startAll(ctx context.Context, m *machine, p *progress, simulate *s
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.startServer(gctx, m, p) })
 	g.Go(func() error { return a.makeNodes(gctx, m, p) })
+	g.Go(func() error { return a.startRegistry(gctx, m, p) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -263,6 +265,8 @@ func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	done("API server ready at %s", m.serverURL())
 	if ran {
 		a.mendAddons(ctx, m)
+	} else if addon, has := m.registryAddon(); has { // the server knows nothing of it
+		a.makeAddons(ctx, m, []addons.Addon{addon})
 	}
 	return nil
 }

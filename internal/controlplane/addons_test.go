@@ -145,7 +145,7 @@ func checkAddonsMended(t *testing.T, r *running) {
 	for _, want := range []string{"Deployment coredns, StorageClass local-path", ""} {
 		var made []string
 		for _, a := range addons.All() {
-			parts, err := MakeAddon(t.Context(), cfg, a, r.cfg.DataDir, netip.MustParsePrefix("198.19.0.0/16"))
+			parts, err := MakeAddon(t.Context(), cfg, a, AddonCluster{DataDir: r.cfg.DataDir, Services: netip.MustParsePrefix("198.19.0.0/16"), Registry: "localhost:5000"})
 			if err != nil {
 				t.Error(err)
 			}

@@ -65,6 +65,8 @@ type Cluster struct {
 	Audit bool `json:"audit,omitempty"`
 	// Publish are ports of this machine that lead to services, as the control plane is given them.
 	Publish []string `json:"publish,omitempty"`
+	// RegistryPort is the port of the add-on registry, on loopback and on Gateway; 0 until the cluster has had it.
+	RegistryPort int `json:"registryPort,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }
@@ -165,7 +167,7 @@ func (c *Cluster) Save() error {
 func (c *Cluster) APIAddress() netip.AddrPort {
 	host := c.Gateway
 	if c.Loopback {
-		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		host = loopback()
 	}
 	return netip.AddrPortFrom(host, uint16(c.APIPort))
 }
