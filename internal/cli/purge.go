@@ -30,6 +30,9 @@ func (a *app) purge(m *machine, p *progress) error {
 	if err != nil {
 		return err
 	}
+	if err := m.forget(); err != nil {
+		fmt.Fprintf(a.err, "warning: %v\n", err)
+	}
 	left, err := m.deleteData()
 	if err != nil {
 		return fmt.Errorf("delete the cluster's data: %w", err)

@@ -101,6 +101,9 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	if err := m.addWanted(o); err != nil {
 		return nil, false, err
 	}
+	if err := m.remember(); err != nil {
+		fmt.Fprintf(a.err, "warning: `everynode list` will not show this cluster: %v\n", err)
+	}
 	some, all := m.running()
 	if all && !o.simulate.given() {
 		if err := a.dress(ctx, o.file); err != nil {
