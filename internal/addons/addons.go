@@ -21,6 +21,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"strings"
 	"text/template"
 )
 
@@ -79,6 +80,12 @@ func (a Addon) Image() string {
 	return a.Repository + ":" + a.Version
 }
 
+// OurRegistry begins the names of images that are nowhere but here.
+const OurRegistry = "everynode.local/"
+
+// Elsewhere says that a node can pull the image from its makers where ours is missing.
+func (a Addon) Elsewhere() bool { return !a.OnHost && !strings.HasPrefix(a.Repository, OurRegistry) }
+
 // Values are filled in, and so is .Image.
 type Values struct {
 	DNSAddress string // of the cluster's DNS
@@ -99,7 +106,7 @@ func All() []Addon {
 		},
 		{
 			Name: "storage", Program: "local-path-provisioner", Version: "v0.0.30", Default: true, Use: "volumes for claims, on the nodes' disks",
-			Repository: "everynode.local/local-path-provisioner", Archive: "local-path-provisioner.tar",
+			Repository: OurRegistry + "local-path-provisioner", Archive: "local-path-provisioner.tar",
 		},
 		{
 			Name: "metrics", Program: "metrics-server", Version: "v0.9.0", Use: "kubectl top, autoscaling",

@@ -130,6 +130,19 @@ func (m *machine) checkArchives(said map[string]bool) error {
 	return nil
 }
 
+// unbuilt are warnings about add-ons whose pods will not start for want of an image:
+// those that are on without anybody having named them.
+func (m *machine) unbuilt() (warnings []string) {
+	for _, a := range m.addons() {
+		if a.Elsewhere() || m.isBuilt(a) {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("the add-on %s will not work: %s has not been built, and is nowhere to be had; it would be %s. Build it with `make addons`, or leave it out with `everynode up --%s %s`",
+			a.Name, a.Program, m.archive(a), withoutFlag, a.Name))
+	}
+	return warnings
+}
+
 func listed(names []string) string {
 	if len(names) == 0 {
 		return "none"

@@ -237,7 +237,7 @@ func (a *app) makeNetwork(ctx context.Context, m *machine, p *progress) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
+	for _, w := range append(m.unbuilt(), warnings...) {
 		fmt.Fprintf(a.err, "warning: %s\n", w)
 	}
 	return nil
