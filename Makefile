@@ -36,7 +36,7 @@ build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.
 image: bin/images/everynode-controller.tar ## the engine alone as an image for other clusters, an OCI archive
 
 .PHONY: addons
-addons: build $(MORE_ADDONS) ## the add-ons that are not on by default, for everynode up --with
+addons: build $(MORE_ADDONS) bin/runtime/addons/registry ## the add-ons that are not on by default, for everynode up --with
 
 .PHONY: agents $(AGENTS:%=agent-%)
 agents: $(AGENTS:%=agent-%) ## the images of examples/agents, OCI archives in bin/agents; of one: make agent-NAME
@@ -66,11 +66,11 @@ lint: bin/tools/staticcheck bin/tools/mutants bin/tools/helm ## gofmt, go vet, s
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' ! -path './.scratch/*' ! -path './bin/*')); \
 	 if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
 	@go test -vet=off .
-	@go vet ./... && go -C runtime vet ./... && go -C coredns vet . && go -C tools vet ./mutants && go -C conformance vet .
+	@go vet ./... && go -C runtime vet ./... && go -C coredns vet . && go -C registry vet . && go -C tools vet ./mutants && go -C conformance vet .
 	@bin/tools/mutants -check
 	@bin/tools/helm lint --quiet --strict $(CHART)
 	@ls -d bin/everynode bin/everynode-controller 2> /dev/null | xargs -r tools/vulnerabilities
-	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd coredns && ../bin/tools/staticcheck .) && (cd conformance && ../bin/tools/staticcheck .)
+	@bin/tools/staticcheck ./... && (cd runtime && ../bin/tools/staticcheck ./...) && (cd coredns && ../bin/tools/staticcheck .) && (cd registry && ../bin/tools/staticcheck .) && (cd conformance && ../bin/tools/staticcheck .)
 
 # In a release: EVERYNODE_RELEASE=1 make vulnerabilities.
 .PHONY: vulnerabilities
@@ -219,6 +219,13 @@ bin/runtime/.built: $(RUNTIME_SOURCES)
 # CoreDNS has a module of its own: it and containerd want different versions of what both use.
 bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
 	@tools/compile CoreDNS -C coredns -ldflags '-s -w' -o ../$@ .
+	@touch $@
+
+# So has the registry, with the versions that CoreDNS has, so that what both use is compiled once. It is a program, not
+# an image: it runs beside the control plane.
+bin/runtime/addons/registry: $(wildcard registry/*.go) registry/go.mod registry/go.sum
+	@mkdir -p $(@D)
+	@tools/compile registry -C registry -ldflags '-s -w' -o ../$@ .
 	@touch $@
 
 # Two programs of others, as they come from their modules. The Kubernetes that is in them is the one of our own module,

@@ -229,7 +229,7 @@ func command(ctx context.Context, ts *testscript.TestScript, name string, args .
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second
 	cmd.Dir = ts.MkAbs(".")
-	for _, v := range []string{"PATH", "HOME", "TMPDIR", "WORK", "REPOSITORY", "EVERYNODE_DATA_DIR", "KUBECONFIG"} {
+	for _, v := range []string{"PATH", "HOME", "TMPDIR", "WORK", "REPOSITORY", "EVERYNODE_DATA_DIR", "XDG_STATE_HOME", "KUBECONFIG"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)
 		}

@@ -168,6 +168,7 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	for name, value := range map[string]string{
 		"PATH":               path,
 		"HOME":               home,
+		"XDG_STATE_HOME":     filepath.Join(home, "state"),
 		"BIN":                bin,
 		"REPOSITORY":         repository,
 		"EXAMPLES":           filepath.Join(repository, "examples"),

@@ -33,7 +33,7 @@ func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(os.Chmod(dir, 0o755), os.Mkdir(home, 0o700), os.Mkdir(bin, 0o755), os.Chown(home, nobody, nobody)))
 	ts.Check(os.Chown(c.dataDir, nobody, nobody))
 	ts.Check(linkOrCopy(c.everynode, filepath.Join(bin, "everynode")))
-	text := fmt.Sprintf("#!/bin/sh\ncd /\nexec setpriv --reuid=%d --regid=%d --clear-groups env HOME='%s' PATH='%s':/usr/bin:/bin \"$@\"\n", nobody, nobody, home, bin)
+	text := fmt.Sprintf("#!/bin/sh\ncd /\nexec setpriv --reuid=%d --regid=%d --clear-groups env -u XDG_STATE_HOME HOME='%s' PATH='%s':/usr/bin:/bin \"$@\"\n", nobody, nobody, home, bin)
 	asUser := filepath.Join(c.workDir, ".tools", "as-user")
 	ts.Check(writeProgram(filepath.Dir(asUser), filepath.Base(asUser), text))
 	ts.Defer(func() { stopNamed(ts, asUser, home) })

@@ -21,6 +21,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"strings"
 	"text/template"
 )
 
@@ -35,8 +36,12 @@ const (
 	NameKey = "everynode.dev/addon"
 )
 
-// DNS is the name of the add-on that nodes are told of when they join.
-const DNS = "dns"
+const (
+	// DNS is the name of the add-on that nodes are told of when they join.
+	DNS = "dns"
+	// Registry is the name of the add-on that nodes pull images from.
+	Registry = "registry"
+)
 
 //go:embed *.yaml
 var manifests embed.FS
@@ -51,8 +56,13 @@ type Addon struct {
 	// Hub none of ours may be, or each node had a mirror for it, and containerd would
 	// say of an image that cannot be reached there that it does not exist.
 	Repository string
-	Archive    string // file name of the image that is built here, in the runtime's folder "addons"
-	Default    bool   // a cluster of `everynode up` has it unless it is told otherwise
+	// Archive is the file name of what is built here, in the runtime's folder "addons": the image, or the program of
+	// an add-on that is OnHost.
+	Archive string
+	// OnHost says that it is not pods but a process beside the control plane of `everynode up`, which starts it. What
+	// the manifest has is what the cluster is told of it.
+	OnHost  bool
+	Default bool // a cluster of `everynode up` has it unless it is told otherwise
 	// Machines says that one of `everynode server` has it by default, too: nodes that
 	// are machines of their own may have something better.
 	Machines bool
@@ -62,8 +72,19 @@ type Addon struct {
 	Serves string
 }
 
-// Image is the full name of the image, with the tag.
-func (a Addon) Image() string { return a.Repository + ":" + a.Version }
+// Image is the full name of the image, with the tag; "" of one that is OnHost.
+func (a Addon) Image() string {
+	if a.OnHost {
+		return ""
+	}
+	return a.Repository + ":" + a.Version
+}
+
+// OurRegistry begins the names of images that are nowhere but here.
+const OurRegistry = "everynode.local/"
+
+// Elsewhere says that a node can pull the image from its makers where ours is missing.
+func (a Addon) Elsewhere() bool { return !a.OnHost && !strings.HasPrefix(a.Repository, OurRegistry) }
 
 // Values are filled in, and so is .Image.
 type Values struct {
@@ -72,6 +93,8 @@ type Values struct {
 	KubeletAuthorities string
 	// Certificate (PEM, in base64) is that of the service that the add-on serves.
 	Certificate string
+	// Registry is the host by which people and nodes know the local registry, such as localhost:5000.
+	Registry string
 }
 
 // All returns every add-on, in the order in which people are told of them.
@@ -83,11 +106,14 @@ func All() []Addon {
 		},
 		{
 			Name: "storage", Program: "local-path-provisioner", Version: "v0.0.30", Default: true, Use: "volumes for claims, on the nodes' disks",
-			Repository: "everynode.local/local-path-provisioner", Archive: "local-path-provisioner.tar",
+			Repository: OurRegistry + "local-path-provisioner", Archive: "local-path-provisioner.tar",
 		},
 		{
 			Name: "metrics", Program: "metrics-server", Version: "v0.9.0", Use: "kubectl top, autoscaling",
 			Repository: "registry.k8s.io/metrics-server/metrics-server", Archive: "metrics-server.tar", Serves: "metrics-server",
+		},
+		{
+			Name: Registry, Program: "distribution", Version: "v3.1.2", Use: "images that you push from this machine", OnHost: true, Archive: "registry",
 		},
 	}
 }

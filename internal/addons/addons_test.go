@@ -18,9 +18,10 @@ import (
 // What the cluster is told to run is what is built.
 func TestVersionsAreThoseOfTheModules(t *testing.T) {
 	for name, module := range map[string][2]string{
-		"dns":     {"coredns", "github.com/coredns/coredns"},
-		"storage": {"addons", "github.com/rancher/local-path-provisioner"},
-		"metrics": {"addons", "sigs.k8s.io/metrics-server"},
+		"dns":      {"coredns", "github.com/coredns/coredns"},
+		"storage":  {"addons", "github.com/rancher/local-path-provisioner"},
+		"metrics":  {"addons", "sigs.k8s.io/metrics-server"},
+		"registry": {"registry", "github.com/distribution/distribution/v3"},
 	} {
 		text, err := os.ReadFile(filepath.Join("..", "..", module[0], "go.mod"))
 		if err != nil {
@@ -37,7 +38,7 @@ func TestVersionsAreThoseOfTheModules(t *testing.T) {
 // Every manifest is filled in, every object has a name, and every container that we
 // build has the image of the add-on.
 func TestManifests(t *testing.T) {
-	values := Values{DNSAddress: "10.96.0.10", KubeletAuthorities: "-----BEGIN\nabc=\n-----END\n", Certificate: "YWJj"}
+	values := Values{DNSAddress: "10.96.0.10", KubeletAuthorities: "-----BEGIN\nabc=\n-----END\n", Certificate: "YWJj", Registry: "localhost:5000"}
 	for _, a := range All() {
 		text, err := a.Manifest(values)
 		if err != nil {
@@ -64,7 +65,7 @@ func TestManifests(t *testing.T) {
 				t.Errorf("%s: the Deployment runs %v, %v", a.Name, containers, err)
 			}
 		}
-		if image != a.Image() {
+		if image != a.Image() { // of one that is OnHost there is none
 			t.Errorf("%s: the Deployment says that it has the image %q, want %q", a.Name, image, a.Image())
 		}
 	}

@@ -67,6 +67,16 @@ func (o *addonFlags) choice() (map[string]bool, error) {
 	return said, nil
 }
 
+// noneOnHost refuses for a server alone what only `everynode up` starts.
+func noneOnHost(choice map[string]bool) error {
+	for _, addon := range addons.All() {
+		if addon.OnHost && choice[addon.Name] {
+			return usageError{fmt.Errorf("--%s %s: it is a process of its own, which only `everynode up` starts: leave it out", withFlag, addon.Name)}
+		}
+	}
+	return nil
+}
+
 func knownAddon(name string) error {
 	names := addons.Names(addons.All())
 	if slices.Contains(names, name) {
@@ -87,23 +97,50 @@ func (m *machine) chooseAddons(said map[string]bool) error {
 	if _, runs := datadir.Running(m.serverLock()); runs && !slices.Equal(before, after) {
 		return fmt.Errorf("the control plane runs with the add-ons %s: stop it with `everynode down` to change that", listed(before))
 	}
+	if slices.Contains(before, addons.Registry) != slices.Contains(after, addons.Registry) && m.nodeRuns() {
+		return errOtherRegistries
+	}
 	if err := m.checkArchives(said); err != nil {
 		return err
 	}
 	m.Addons = choice
+	if m.hasRegistry() {
+		return m.ChooseRegistryPort()
+	}
 	return nil
 }
 
+// archive is what has been built of an add-on.
+func (m *machine) archive(a addons.Addon) string {
+	return filepath.Join(m.runtimeDir, "addons", a.Archive)
+}
+
+func (m *machine) isBuilt(a addons.Addon) bool {
+	_, err := os.Stat(m.archive(a))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // checkArchives says what to build of the add-ons that were asked for by name.
-// Those that are on by default come with everynode, or from their registry.
 func (m *machine) checkArchives(said map[string]bool) error {
 	for _, a := range addons.All() {
-		file := filepath.Join(m.runtimeDir, "addons", a.Archive)
-		if _, err := os.Stat(file); said[a.Name] && errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("--%s %s: the image of %s has not been built, and would be %s: build it with `make addons`", withFlag, a.Name, a.Program, file)
+		if said[a.Name] && !m.isBuilt(a) {
+			return fmt.Errorf("--%s %s: %s has not been built, and would be %s: build it with `make addons`", withFlag, a.Name, a.Program, m.archive(a))
 		}
 	}
 	return nil
+}
+
+// unbuilt are warnings about add-ons whose pods will not start for want of an image:
+// those that are on without anybody having named them.
+func (m *machine) unbuilt() (warnings []string) {
+	for _, a := range m.addons() {
+		if a.Elsewhere() || m.isBuilt(a) {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("the add-on %s will not work: %s has not been built, and is nowhere to be had; it would be %s. Build it with `make addons`, or leave it out with `everynode up --%s %s`",
+			a.Name, a.Program, m.archive(a), withoutFlag, a.Name))
+	}
+	return warnings
 }
 
 func listed(names []string) string {
@@ -128,7 +165,8 @@ func (m *machine) hasDNS() bool { return slices.Contains(addons.Names(m.addons()
 // addonArgs tell `everynode server` of the add-ons.
 func (m *machine) addonArgs() []string {
 	args := []string{"--bare"}
-	if names := addons.Names(m.addons()); len(names) > 0 {
+	onHost := func(a addons.Addon) bool { return a.OnHost }
+	if names := addons.Names(slices.DeleteFunc(m.addons(), onHost)); len(names) > 0 {
 		args = append(args, "--"+withFlag, strings.Join(names, ","))
 	}
 	return args
@@ -138,7 +176,12 @@ func (m *machine) addonArgs() []string {
 // plane, which runs, has started. The cluster is of use without it, so that it
 // cannot be done is only told.
 func (a *app) mendAddons(ctx context.Context, m *machine) {
-	if len(m.addons()) == 0 {
+	a.makeAddons(ctx, m, m.addons())
+}
+
+// makeAddons makes what is missing of some add-ons.
+func (a *app) makeAddons(ctx context.Context, m *machine, list []addons.Addon) {
+	if len(list) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, addonDeadline)
@@ -148,8 +191,8 @@ func (a *app) mendAddons(ctx context.Context, m *machine) {
 		fmt.Fprintf(a.err, "warning: the add-ons are not known to be complete: %v\n", err)
 		return
 	}
-	for _, addon := range m.addons() {
-		made, err := controlplane.MakeAddon(ctx, config, addon, m.DataDir, m.ServiceCIDR)
+	for _, addon := range list {
+		made, err := controlplane.MakeAddon(ctx, config, addon, controlplane.AddonCluster{DataDir: m.DataDir, Services: m.ServiceCIDR, Registry: m.RegistryHost()})
 		if err != nil {
 			fmt.Fprintf(a.err, "warning: the add-on %s is not known to be complete: %v\n", addon.Name, err)
 		}

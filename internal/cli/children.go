@@ -19,6 +19,7 @@ func (a *app) childCommands() []*cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error { return node.KubeProxy(c.Context(), args) },
 		},
 		a.enterCommand(),
+		a.becomeCommand(),
 		a.simulatorCommand(),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"everynode/internal/controlplane"
@@ -165,6 +166,9 @@ func (m *machine) agent(n local.Node) local.Process {
 	if m.hasRegistries() {
 		argv = append(argv, "--"+registryFlag, m.registriesFile())
 	}
+	if m.hasRegistry() {
+		argv = append(argv, "--"+registryFlag, m.localRegistryFile())
+	}
 	for _, f := range m.file {
 		if f.Name == n.Name {
 			argv = append(argv, f.atBirth()...)
@@ -204,6 +208,14 @@ func (m *machine) stopServer(ctx context.Context) error {
 	return local.Stop(ctx, m.serverLock(), serverGrace)
 }
 
+// nodeRuns says whether any real node runs.
+func (m *machine) nodeRuns() bool {
+	return slices.ContainsFunc(m.Nodes, func(n local.Node) bool {
+		_, runs := datadir.Running(m.agentLock(n.Name))
+		return runs
+	})
+}
+
 // running says whether anything of the cluster runs, and whether all of it does
 // that should.
 func (m *machine) running() (some, all bool) {
@@ -217,5 +229,7 @@ func (m *machine) running() (some, all bool) {
 	_, up = datadir.Running(m.simulatorLock())
 	_, simulates, _ := readRules(m.DataDir) // who starts the simulator is told what is wrong with them
 	some, all = some || up, all && (up || !simulates)
+	_, up = datadir.Running(m.registryLock())
+	some, all = some || up, all && (up || !m.hasRegistry())
 	return some, all
 }

@@ -103,7 +103,7 @@ func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	})
 	nodes.Wait()
 	done := p.step()
-	err := errors.Join(errors.Join(errs...), simulator, m.stopServer(ctx), m.RemoveHost(ctx))
+	err := errors.Join(errors.Join(errs...), simulator, m.stopRegistry(ctx), m.stopServer(ctx), m.RemoveHost(ctx))
 	switch {
 	case err == nil && m.Loopback:
 		done("control plane stopped")

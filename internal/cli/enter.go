@@ -18,3 +18,15 @@ func (a *app) enterCommand() *cobra.Command {
 	c.Flags().StringVar(&cgroup, "cgroup", "", "cgroup to move to first")
 	return c
 }
+
+// becomeCommand runs a program of others that holds a lock of ours, so that it is known to run.
+func (a *app) becomeCommand() *cobra.Command {
+	var lock string
+	c := &cobra.Command{
+		Use: "become --lock FILE -- PROGRAM [ARGUMENTS]", Hidden: true,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, argv []string) error { return local.Become(lock, argv) },
+	}
+	c.Flags().StringVar(&lock, "lock", "", "file to lock first")
+	return c
+}

@@ -20,11 +20,11 @@ import (
 func (a *app) imageCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "Load images into the nodes, list them, or pack a folder into one",
+		Short: "Load images into the nodes, push them to the registry, list them, or pack a folder into one",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.imageLoadCommand(), a.imageListCommand(), a.imageBuildCommand())
+	c.AddCommand(a.imageLoadCommand(), a.imagePushCommand(), a.imageListCommand(), a.imageBuildCommand())
 	return c
 }
 

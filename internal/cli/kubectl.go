@@ -100,7 +100,7 @@ func unreachable(c *rest.Config, dataDir string, named bool, files []string) err
 	if _, err := os.Stat(adminKubeconfig(dataDir)); err != nil && named {
 		return unreadable(dataDir, err)
 	}
-	dirs := clusterDirs(dataDir)
+	dirs := clusterDirs([]string{dataDir})
 	for _, file := range files {
 		dirs = append(dirs, filepath.Dir(file))
 	}

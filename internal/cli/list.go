@@ -29,12 +29,16 @@ func (a *app) listCommand() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List the clusters of this machine and user",
-		Long: `List the cluster without a name, those that were given one with --name, and that of
-EVERYNODE_DATA_DIR. One that was started with --data-dir is found by nothing else.`,
+		Long: `List the cluster without a name, those that were given one with --name, and those that
+were started with --data-dir or EVERYNODE_DATA_DIR, until they are purged.`,
 		Example: "  everynode list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			rows, err := clustersIn(clusterDirs(dataDirFromEnv()))
+			others, err := clustersElsewhere(elsewhere())
+			if err != nil {
+				return err
+			}
+			rows, err := clustersIn(clusterDirs(append(others, dataDirFromEnv())))
 			if err != nil {
 				return err
 			}
@@ -57,14 +61,23 @@ func (a *app) clusterTable(rows []clusterRow) error {
 	return t.flush()
 }
 
-// clusterDirs are the folders that may hold a cluster: also, what is named.
-func clusterDirs(also string) []string {
+// clusterDirs are the folders that may hold a cluster, each once: those that have a
+// name, and also others.
+func clusterDirs(also []string) []string {
 	dirs := []string{namedDir(defaultName)}
 	if found, err := filepath.Glob(namedDir("*")); err == nil { // it fails for a bad pattern only
 		dirs = append(dirs, found...)
 	}
-	if nameOf(also) == "" {
-		dirs = append(dirs, also)
+	seen := map[string]bool{}
+	for _, dir := range also {
+		real := dir
+		if resolved, err := filepath.EvalSymlinks(dir); err == nil { // what is not there is skipped later
+			real = resolved
+		}
+		if nameOf(dir) == "" && !seen[real] {
+			dirs = append(dirs, dir)
+		}
+		seen[real] = true
 	}
 	return dirs
 }

@@ -18,7 +18,7 @@ import (
 
 // logFile is the log of one process of the cluster.
 type logFile struct {
-	// of is what people call the process: "server", "simulator", a node, or a node
+	// of is what people call the process: "server", "simulator", "registry", a node, or a node
 	// and one of its children, as "node-1 kubelet".
 	of, path string
 }
@@ -29,10 +29,10 @@ const agentName = "agent"
 func (a *app) logsCommand() *cobra.Command {
 	follow, tail, export := false, 0, ""
 	c := &cobra.Command{
-		Use:   "logs [server | simulator | NODE [kubelet | containerd | kube-proxy]]",
+		Use:   "logs [server | simulator | registry | NODE [kubelet | containerd | kube-proxy]]",
 		Short: "Show what the cluster's own processes have logged",
-		Long: `Show the log of the control plane (the default), of the simulator, of a node's agent, or
-of one of the agent's children. The logs of pods are shown by 'everynode kubectl logs'.
+		Long: `Show the log of the control plane (the default), of the simulator, of the registry, of a
+node's agent, or of one of the agent's children. The logs of pods are shown by 'everynode kubectl logs'.
 
 With --export all logs go into one archive for a bug report, together with the state of
 nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left out.`,
@@ -89,7 +89,7 @@ func (a *app) completeLogs(_ *cobra.Command, args []string, _ string) ([]string,
 
 // logs are the logs that there are, or could be.
 func (m *machine) logs() []logFile {
-	all := []logFile{{"server", m.serverLog()}, {"simulator", m.simulatorLog()}}
+	all := []logFile{{"server", m.serverLog()}, {"simulator", m.simulatorLog()}, {"registry", m.registryLog()}}
 	for _, n := range m.Nodes {
 		all = append(all, logFile{n.Name, filepath.Join(m.NodeDir(n.Name), agentName+".log")})
 		for _, child := range []string{"containerd", "kubelet", "kube-proxy"} {

@@ -28,10 +28,11 @@ type muster struct {
 	ready  int
 	broken error         // why the last watch ended
 	news   chan struct{} // has room for one
+	freed  chan struct{} // the same, for who makes nodes
 }
 
 func newMuster(begin time.Time) *muster {
-	return &muster{begin: begin, takes: map[string]bool{}, news: make(chan struct{}, 1)}
+	return &muster{begin: begin, takes: map[string]bool{}, news: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
 }
 
 // set takes a node as it is now; nil: it is gone.
@@ -48,9 +49,40 @@ func (r *muster) set(name string, node *corev1.Node) {
 			r.ready++
 		}
 	}
-	select {
-	case r.news <- struct{}{}:
-	default:
+	for _, told := range []chan struct{}{r.news, r.freed} {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	}
+}
+
+const (
+	// ahead is how many nodes may be there that are not Ready while others are made. The
+	// node lifecycle controller gives up on a node that is not Ready a minute after it
+	// was made, and what it writes then is more than making the node Ready takes. So none
+	// is made long before its turn, and enough are to keep everybody at work.
+	ahead = 256
+	// unheeded is how long a node is held back at most: those that are there may never
+	// become Ready.
+	unheeded = time.Second
+)
+
+// room waits until it is a new node's turn.
+func (r *muster) room(ctx context.Context) error {
+	late := time.NewTimer(unheeded)
+	defer late.Stop()
+	for {
+		if ready, total := r.count(); total-ready < ahead {
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
+			return nil
+		case <-r.freed:
+		}
 	}
 }
 

@@ -144,3 +144,40 @@ func TestCounter(t *testing.T) {
 		})
 	}
 }
+
+// Nodes are made a little ahead of those that become Ready; and if none does, still.
+func TestMusterHoldsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, begin := newMuster(time.Now()), time.Now()
+		waits := func() time.Duration {
+			begin := time.Now()
+			if err := r.room(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return time.Since(begin)
+		}
+		for i := range ahead {
+			if d := waits(); d != 0 {
+				t.Errorf("node %d waited %s", i, d)
+			}
+			r.set(fmt.Sprint("sim-", i), simNode("", time.Time{}))
+		}
+		if d := waits(); d != unheeded {
+			t.Errorf("one too many waited %s, want %s", d, unheeded)
+		}
+		const soon = unheeded / 4
+		go func() {
+			time.Sleep(soon)
+			r.set("sim-7", simNode("", begin))
+		}()
+		if d := waits(); d != soon {
+			t.Errorf("it waited %s, and there was room after %s", d, soon)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r.set("sim-7", simNode("", time.Time{}))
+		if err := r.room(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("nobody waits any more: %v", err)
+		}
+	})
+}

@@ -30,6 +30,9 @@ func (a *app) purge(m *machine, p *progress) error {
 	if err != nil {
 		return err
 	}
+	if err := m.forget(); err != nil {
+		fmt.Fprintf(a.err, "warning: %v\n", err)
+	}
 	left, err := m.deleteData()
 	if err != nil {
 		return fmt.Errorf("delete the cluster's data: %w", err)
@@ -76,17 +79,19 @@ func (m *machine) deleteData() (left []string, err error) {
 		return nil, err
 	}
 	var errs []error
-	for _, tree := range append(nodes, filepath.Join("etcd", "data")) {
+	for _, tree := range append(nodes, filepath.Join("etcd", "data"), filepath.Join("registry", "images")) {
 		errs = append(errs, remove.Tree(tree))
 	}
 	errs = append(errs,
 		remove.Files("etcd", "etcd.sock"),
+		remove.Files("registry", "ca.crt", "ca.crt.new", "nodes.yaml"),
 		remove.Files("images", "*.tar", "*.tar.gz", "*.tgz", ".load-*"),
 		remove.Files("pki", controlplane.KeyFiles()...),
 		remove.Files(controlplane.AuditDir, controlplane.AuditFiles()...),
 		remove.Files(".", controlplane.PlainFiles()...),
-		remove.Files(".", "server.lock", "server.log", "server.log.1", "join-token", "registries.yaml", "simulate.json", "simulator.lock", "simulator.log", "simulator.log.1", "writable"))
-	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "volume-plugins"} {
+		remove.Files(".", "server.lock", "server.log", "server.log.1", "join-token", "registries.yaml", "simulate.json", "simulator.lock", "simulator.log", "simulator.log.1",
+			"registry.lock", "registry.log", "registry.log.1", "writable"))
+	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "registry", "volume-plugins"} {
 		errs = append(errs, remove.Folder(folder))
 	}
 	if err := errors.Join(errs...); err != nil {

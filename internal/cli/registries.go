@@ -11,6 +11,9 @@ import (
 	"everynode/internal/datadir"
 )
 
+// errOtherRegistries says that nodes, which read about registries when they start, run.
+var errOtherRegistries = errors.New("the nodes run with other registries: stop them with `everynode down` to change that")
+
 // registryFlag names a file of registries for the nodes.
 const registryFlag = "registry-config"
 
@@ -40,12 +43,10 @@ func (m *machine) chooseRegistries(file string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the registries of the cluster: %w", err)
 	}
-	for _, n := range m.Nodes {
-		if _, runs := datadir.Running(m.agentLock(n.Name)); runs {
-			return errors.New("the nodes run with other registries: stop them with `everynode down` to change that")
-		}
+	if m.nodeRuns() {
+		return errOtherRegistries
 	}
-	if err := os.WriteFile(m.registriesFile(), text, 0o600); err != nil {
+	if err := datadir.WriteFile(m.registriesFile(), text); err != nil {
 		return fmt.Errorf("keep the registries: %w", err)
 	}
 	return nil

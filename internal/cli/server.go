@@ -43,6 +43,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			if err != nil {
 				return err
 			}
+			if err := noneOnHost(choice); err != nil {
+				return err
+			}
 			config.DataDir, config.Addons = a.dataDir, addons.Chosen(addons.OnMachines(choice))
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {

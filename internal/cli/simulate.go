@@ -142,7 +142,7 @@ func (m *machine) runSimulator(ctx context.Context, change func(fleet.Rules) fle
 		return fmt.Errorf("encode the rules of the simulated nodes: %w", err)
 	}
 	if !simulates || string(before) != string(after) {
-		if err := os.WriteFile(rulesFile(m.DataDir), append(after, '\n'), 0o600); err != nil {
+		if err := datadir.WriteFile(rulesFile(m.DataDir), append(after, '\n')); err != nil {
 			return fmt.Errorf("write the rules of the simulated nodes: %w", err)
 		}
 		if err := m.stopSimulator(ctx); err != nil {

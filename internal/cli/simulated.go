@@ -89,7 +89,7 @@ func (m *machine) musterSimulated(ctx context.Context, p *progress, client kuber
 	var g errgroup.Group
 	g.Go(func() error { return r.watch(watching, client) })
 	making, mctx := errgroup.WithContext(watching)
-	making.Go(func() error { return fleet.Add(mctx, client, missing) })
+	making.Go(func() error { return fleet.Add(mctx, client, missing, r.room) })
 	making.Go(func() (err error) {
 		n, err = r.wait(mctx, want, m.simulates, p.counter())
 		return err
@@ -220,7 +220,7 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 	}
 	p := newProgress(a.out)
 	done := p.step()
-	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}); err != nil {
+	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}, context.Context.Err); err != nil {
 		if apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("node %q is there already", name)
 		}

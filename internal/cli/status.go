@@ -29,6 +29,9 @@ type clusterStatus struct {
 	// Simulator is nil in a cluster without simulated nodes.
 	Simulator *simulatorStatus `json:"simulator,omitempty"`
 
+	// Registry is nil in a cluster without a local registry.
+	Registry *registryStatus `json:"registry,omitempty"`
+
 	simulated []nodeStatus // the simulated nodes
 }
 
@@ -38,6 +41,12 @@ type simulatorStatus struct {
 	Nodes int `json:"nodes"`
 	Ready int `json:"ready"`
 	Pods  int `json:"pods"`
+}
+
+// registryStatus is the local registry's process, and its name.
+type registryStatus struct {
+	processStatus
+	Host string `json:"host"`
 }
 
 type apiStatus struct {
@@ -169,6 +178,9 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 	if _, simulates, _ := readRules(m.DataDir); simulates {
 		s.simulated = simulatedNodes(nodes, pods)
 		s.Simulator = sumUp(processOf(m.simulatorLock()), s.simulated)
+	}
+	if m.hasRegistry() {
+		s.Registry = &registryStatus{processOf(m.registryLock()), m.RegistryHost()}
 	}
 	return s
 }
@@ -314,6 +326,9 @@ func (a *app) statusText(s clusterStatus) error {
 	}
 	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
 		s.DataDir, s.API.URL, state, processText(s.Server), s.DaemonSets)
+	if r := s.Registry; r != nil {
+		fmt.Fprintf(a.out, "Registry       %s (%s)\n", r.Host, processText(r.processStatus))
+	}
 	if f := s.Simulator; f != nil {
 		fmt.Fprintf(a.out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
 		if len(s.Nodes) == 0 {

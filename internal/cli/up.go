@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/addons"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -99,6 +100,9 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 	m.file = o.file
 	if err := m.addWanted(o); err != nil {
 		return nil, false, err
+	}
+	if err := m.remember(); err != nil {
+		fmt.Fprintf(a.err, "warning: `everynode list` will not show this cluster: %v\n", err)
 	}
 	some, all := m.running()
 	if all && !o.simulate.given() {
@@ -206,6 +210,7 @@ func (a *app) startAll(ctx context.Context, m *machine, p *progress, simulate *s
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.startServer(gctx, m, p) })
 	g.Go(func() error { return a.makeNodes(gctx, m, p) })
+	g.Go(func() error { return a.startRegistry(gctx, m, p) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -232,7 +237,7 @@ func (a *app) makeNetwork(ctx context.Context, m *machine, p *progress) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
+	for _, w := range append(m.unbuilt(), warnings...) {
 		fmt.Fprintf(a.err, "warning: %s\n", w)
 	}
 	return nil
@@ -263,6 +268,8 @@ func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
 	done("API server ready at %s", m.serverURL())
 	if ran {
 		a.mendAddons(ctx, m)
+	} else if addon, has := m.registryAddon(); has { // the server knows nothing of it
+		a.makeAddons(ctx, m, []addons.Addon{addon})
 	}
 	return nil
 }

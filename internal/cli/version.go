@@ -32,7 +32,7 @@ type addonVersion struct {
 	Name    string `json:"name"`
 	Program string `json:"program"`
 	Version string `json:"version"`
-	Image   string `json:"image"`
+	Image   string `json:"image,omitempty"`
 	Default bool   `json:"default"`
 }
 

@@ -58,7 +58,7 @@ func (s *settings) startAddons(ctx context.Context, cfg *rest.Config, wanted fun
 		if !wanted(a) {
 			continue
 		}
-		if _, err := MakeAddon(ctx, cfg, a, s.DataDir, s.serviceRange); err != nil && ctx.Err() == nil {
+		if _, err := MakeAddon(ctx, cfg, a, AddonCluster{DataDir: s.DataDir, Services: s.serviceRange}); err != nil && ctx.Err() == nil {
 			klog.Warningf("The cluster lacks the add-on %s, or a part of it: %v. `everynode up`, or the next start of this server, tries it again", a.Name, err)
 		}
 	}
@@ -66,15 +66,21 @@ func (s *settings) startAddons(ctx context.Context, cfg *rest.Config, wanted fun
 
 // runAddons makes the add-ons that nothing waits for.
 func (s *settings) runAddons(ctx context.Context, cfg *rest.Config) error {
-	s.startAddons(ctx, cfg, func(a addons.Addon) bool { return !isDNS(a) })
+	s.startAddons(ctx, cfg, func(a addons.Addon) bool { return !isDNS(a) && !a.OnHost })
 	<-ctx.Done()
 	return nil
 }
 
+// AddonCluster is what there is to know of a cluster for its add-ons.
+type AddonCluster struct {
+	DataDir  string       // of the server
+	Services netip.Prefix // range of service addresses
+	Registry string       // host of the local registry; "" without one
+}
+
 // MakeAddon makes what is missing of an add-on, and returns what that was. What is
-// there stays as it is, but for what package addons says. dataDir is that of the
-// server, and services the cluster's range.
-func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, dataDir string, services netip.Prefix) (made []string, err error) {
+// there stays as it is, but for what package addons says.
+func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, of AddonCluster) (made []string, err error) {
 	typed, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the add-on %s: %w", a.Name, err)
@@ -83,7 +89,7 @@ func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, dataDir st
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the add-on %s: %w", a.Name, err)
 	}
-	values, err := addonValues(ctx, typed, a, dataDir, services)
+	values, err := addonValues(ctx, typed, a, of)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +98,11 @@ func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, dataDir st
 		return nil, err
 	}
 	for _, object := range objects {
+		if object.GetKind() == "StorageClass" {
+			if err := yieldDefault(ctx, typed, object); err != nil {
+				return made, err
+			}
+		}
 		if applied(object) {
 			err = applyObject(ctx, client, object)
 		} else {
@@ -113,18 +124,19 @@ func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, dataDir st
 }
 
 // addonValues are what an add-on is told of its cluster.
-func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addon, dataDir string, services netip.Prefix) (v addons.Values, err error) {
+func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addon, of AddonCluster) (v addons.Values, err error) {
+	v.Registry = of.Registry
 	if isDNS(a) {
-		address, ok := DNSAddress(services)
+		address, ok := DNSAddress(of.Services)
 		if !ok {
-			return v, fmt.Errorf("the service range %s has no %dth address for the DNS", services, dnsIndex)
+			return v, fmt.Errorf("the service range %s has no %dth address for the DNS", of.Services, dnsIndex)
 		}
 		v.DNSAddress = address.String()
 	}
 	if a.Serves == "" {
 		return v, nil
 	}
-	authorities, err := os.ReadFile(filepath.Join(dataDir, "pki", kubeletAuthorities))
+	authorities, err := os.ReadFile(filepath.Join(of.DataDir, "pki", kubeletAuthorities))
 	if err != nil {
 		return v, fmt.Errorf("read by which authority kubelets are known: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -145,7 +146,7 @@ func checkAddonsMended(t *testing.T, r *running) {
 	for _, want := range []string{"Deployment coredns, StorageClass local-path", ""} {
 		var made []string
 		for _, a := range addons.All() {
-			parts, err := MakeAddon(t.Context(), cfg, a, r.cfg.DataDir, netip.MustParsePrefix("198.19.0.0/16"))
+			parts, err := MakeAddon(t.Context(), cfg, a, AddonCluster{DataDir: r.cfg.DataDir, Services: netip.MustParsePrefix("198.19.0.0/16"), Registry: "localhost:5000"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -154,6 +155,45 @@ func checkAddonsMended(t *testing.T, r *running) {
 		if got := strings.Join(made, ", "); got != want {
 			t.Errorf("it made %q; want %q", got, want)
 		}
+	}
+}
+
+// checkOneDefaultClass has the class of the add-on storage made where somebody has a
+// default one.
+func checkOneDefaultClass(t *testing.T, r *running) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(r.cfg.DataDir, "admin.kubeconfig"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := r.admin.StorageV1().StorageClasses()
+	theirs := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Annotations: map[string]string{defaultClassKey: "true"}}, Provisioner: "example.com/disk"}
+	if _, err = classes.Create(t.Context(), theirs, metav1.CreateOptions{}); err == nil {
+		err = classes.Delete(t.Context(), "local-path", metav1.DeleteOptions{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func() *storagev1.StorageClass {
+		for _, a := range addons.Chosen(map[string]bool{addons.DNS: false}) {
+			if _, err := MakeAddon(t.Context(), cfg, a, AddonCluster{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		class, err := classes.Get(t.Context(), "local-path", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return class
+	}
+	if isDefaultClass(*made()) {
+		t.Error("beside somebody's default class ours became a second one")
+	}
+	err = errors.Join(classes.Delete(t.Context(), "theirs", metav1.DeleteOptions{}), classes.Delete(t.Context(), "local-path", metav1.DeleteOptions{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !isDefaultClass(*made()) {
+		t.Error("ours is not the default where there is no other")
 	}
 }
 

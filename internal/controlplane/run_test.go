@@ -441,5 +441,6 @@ func TestRunAgain(t *testing.T) {
 	checkEventLimit(t, r.admin)
 	checkSimulator(t, r.admin, false)
 	checkOIDC(t, issuer, r.adminConfig)
+	checkOneDefaultClass(t, r)
 	r.end(t)
 }

@@ -26,6 +26,28 @@ func (e *LockedError) Error() string {
 // wait: when another process holds the lock, the error is a *LockedError. The lock ends with the process, or with
 // release.
 func Lock(file string) (release func() error, err error) {
+	f, err := lock(file)
+	if err != nil {
+		return nil, err
+	}
+	return f.Close, nil
+}
+
+// LockForExec is Lock for the program that this process is about to turn into: it ends with the process.
+func LockForExec(file string) error {
+	f, err := lock(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// The lock is the open file's, which the copy keeps open; and a copy is not closed by exec.
+	if _, err := unix.Dup(int(f.Fd())); err != nil {
+		return fmt.Errorf("keep the lock on %s: %w", file, err)
+	}
+	return nil
+}
+
+func lock(file string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -52,7 +74,7 @@ func Lock(file string) (release func() error, err error) {
 			f.Close()
 			return nil, fmt.Errorf("write the lock file %s: %w", file, err)
 		}
-		return f.Close, nil
+		return f, nil
 	}
 }
 

@@ -56,11 +56,16 @@ func NewNode(name string, index int, podCIDR netip.Prefix) *corev1.Node {
 	}
 }
 
-// Add creates Nodes. It stops at the first that cannot be made.
-func Add(ctx context.Context, client kubernetes.Interface, nodes []*corev1.Node) error {
+// Add creates Nodes. Before each it waits for room. It stops at the first that cannot
+// be made.
+func Add(ctx context.Context, client kubernetes.Interface, nodes []*corev1.Node, room func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(writers)
 	for _, n := range nodes {
+		if err := room(ctx); err != nil {
+			g.Go(func() error { return err })
+			break
+		}
 		g.Go(func() error {
 			if _, err := client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{}); err != nil {
 				return fmt.Errorf("make the simulated node %s: %w", n.Name, err)

@@ -65,6 +65,8 @@ type Cluster struct {
 	Audit bool `json:"audit,omitempty"`
 	// Publish are ports of this machine that lead to services, as the control plane is given them.
 	Publish []string `json:"publish,omitempty"`
+	// RegistryPort is the port of the add-on registry, on loopback and on Gateway; 0 until the cluster has had it.
+	RegistryPort int `json:"registryPort,omitempty"`
 	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }
@@ -155,7 +157,7 @@ func (c *Cluster) Save() error {
 	if err != nil {
 		return fmt.Errorf("encode the cluster's record: %w", err)
 	}
-	if err := writeFileAtomic(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
+	if err := datadir.WriteFile(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the cluster's record: %w", err)
 	}
 	return nil
@@ -165,7 +167,7 @@ func (c *Cluster) Save() error {
 func (c *Cluster) APIAddress() netip.AddrPort {
 	host := c.Gateway
 	if c.Loopback {
-		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		host = loopback()
 	}
 	return netip.AddrPortFrom(host, uint16(c.APIPort))
 }
@@ -256,34 +258,4 @@ func resolveDir(dir string) (string, error) {
 		return "", fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	return real, nil
-}
-
-// writeFileAtomic replaces file (mode 0600) by way of a synced temporary file beside it.
-func writeFileAtomic(file string, content []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err = tmp.Write(content); err != nil {
-		return err
-	}
-	if err = tmp.Sync(); err != nil {
-		return err
-	}
-	if err = os.Rename(tmp.Name(), file); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -90,7 +90,7 @@ func (r *hostRecord) write() error {
 	if err != nil {
 		return fmt.Errorf("encode the machine's record: %w", err)
 	}
-	if err := writeFileAtomic(r.file(), append(raw, '\n')); err != nil {
+	if err := datadir.WriteFile(r.file(), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the machine's record: %w", err)
 	}
 	return nil

@@ -75,7 +75,7 @@ func writeIfMissing(file, content string) error {
 	if st, err := os.Stat(file); err == nil && st.Size() > 0 {
 		return nil
 	}
-	if err := writeFileAtomic(file, []byte(content)); err != nil {
+	if err := datadir.WriteFile(file, []byte(content)); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return os.Chmod(file, 0o644)

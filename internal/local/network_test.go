@@ -1,6 +1,7 @@
 package local
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 
@@ -117,4 +118,24 @@ func TestTraffic(t *testing.T) {
 	}
 	checkTCP(t, "without the table: the local network to the API server", lan.do, onHost, c.Gateway, true)
 	checkTCP(t, "without the table: the local network to a node", lan.do, inNode(c, "node-1"), node1, true)
+}
+
+// A registry gets a port that nobody has, and keeps it.
+func TestChooseRegistryPort(t *testing.T) {
+	if l, err := net.Listen("tcp", "127.0.0.1:5000"); err == nil { // else somebody else has it
+		defer l.Close()
+	}
+	c := &Cluster{}
+	if err := c.ChooseRegistryPort(); err != nil {
+		t.Fatal(err)
+	}
+	first := c.RegistryPort
+	l, err := net.Listen("tcp", c.RegistryHost())
+	if err != nil || first == 5000 {
+		t.Fatalf("the port is %d, %v", first, err)
+	}
+	defer l.Close()
+	if err := c.ChooseRegistryPort(); err != nil || c.RegistryPort != first {
+		t.Errorf("it was %d and is %d, %v", first, c.RegistryPort, err)
+	}
 }

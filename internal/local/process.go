@@ -80,6 +80,21 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 	return pid, nil
 }
 
+// Become turns the calling process into argv, which from then on holds the lock on lockFile. It returns only when it
+// fails, and the process must end then.
+func Become(lockFile string, argv []string) error {
+	if len(argv) == 0 {
+		return errors.New("no program was given")
+	}
+	if err := datadir.LockForExec(lockFile); err != nil {
+		return err
+	}
+	if err := syscall.Exec(argv[0], argv, os.Environ()); err != nil {
+		return fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	return nil
+}
+
 // exitError makes an error of how a process ended and what it logged since offset start.
 func exitError(wait error, log string, start int64) error {
 	how := "it ended at once"

@@ -49,6 +49,8 @@ func child(mode string, args []string) error {
 			select {}
 		}
 		return release()
+	case "become": // LOCKFILE
+		return Become(args[0], []string{"/bin/sleep", "1000"})
 	case "broken":
 		fmt.Println("error: an earlier one\nerror: the disk is full\nsome more words")
 		return errors.New("the port is in use")
@@ -111,6 +113,30 @@ func TestSpawnAndStop(t *testing.T) {
 				t.Errorf("the second Stop: %v", err)
 			}
 		})
+	}
+}
+
+// A program that knows nothing of locks runs with the lock of the process that turned into it.
+func TestBecome(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	defer cancel()
+	p := childProcess(t, "become", t.TempDir())
+	pid, err := Spawn(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = waitFor(ctx, func() (bool, error) {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return string(name) == "sleep\n", err
+	})
+	if got, ok := datadir.Running(p.LockFile); err != nil || !ok || got != pid {
+		t.Errorf("Running = %d, %v; want %d; %v", got, ok, pid, err)
+	}
+	if err := Stop(ctx, p.LockFile, time.Second); err != nil {
+		t.Error(err)
+	}
+	if got, ok := datadir.Running(p.LockFile); ok {
+		t.Errorf("%d holds the lock of a process that has ended", got)
 	}
 }
 

@@ -157,6 +157,34 @@ func free(address netip.AddrPort) bool {
 	return err == nil && l.Close() == nil
 }
 
+func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
+
+// Ports for a local registry. The first is the one that everybody writes.
+const firstRegistryPort, lastRegistryPort = 5000, 5099
+
+// ChooseRegistryPort records a port for the local registry that nobody listens on, unless there is one. It is part of
+// the images' names, so it is kept.
+func (c *Cluster) ChooseRegistryPort() error {
+	if c.RegistryPort != 0 {
+		return nil
+	}
+	for port := firstRegistryPort; port <= lastRegistryPort; port++ {
+		if free(netip.AddrPortFrom(loopback(), uint16(port))) {
+			c.RegistryPort = port
+			return nil
+		}
+	}
+	return fmt.Errorf("no port from %d to %d is free on %s for the registry: stop what listens there", firstRegistryPort, lastRegistryPort, loopback())
+}
+
+// RegistryAddresses are where the local registry listens: for this machine, and for nodes.
+func (c *Cluster) RegistryAddresses() (push, pull netip.AddrPort) {
+	return netip.AddrPortFrom(loopback(), uint16(c.RegistryPort)), netip.AddrPortFrom(c.Gateway, uint16(c.RegistryPort))
+}
+
+// RegistryHost is the registry in the names of its images.
+func (c *Cluster) RegistryHost() string { return fmt.Sprintf("localhost:%d", c.RegistryPort) }
+
 // freePort returns a port of host that nobody listens on.
 func freePort(host netip.Addr) (int, error) {
 	l, err := net.Listen("tcp", netip.AddrPortFrom(host, 0).String())

@@ -43,9 +43,9 @@ type Config struct {
 	// that is there already. Empty: the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
 
-	// RegistryConfig is a file of mirrors of registries and the ways to them, in the
-	// format of k3s. Empty: none.
-	RegistryConfig string
+	// RegistryConfigs are files of mirrors of registries and the ways to them, in the
+	// format of k3s. The first that names a host holds for it.
+	RegistryConfigs []string
 
 	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
 	StopPods   bool   // stop the pods when the agent stops
@@ -53,7 +53,7 @@ type Config struct {
 
 	Log *slog.Logger // nil: nothing is logged
 
-	registries registries // what is in RegistryConfig
+	registries registries // what is in RegistryConfigs
 
 	hosts []string // Servers as host:port
 	api   string   // URL at which the programs of this machine reach the API
@@ -98,7 +98,7 @@ func (cfg Config) complete() (Config, error) {
 			return cfg, fmt.Errorf("the address of the cluster's DNS %q is no IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
 		}
 	}
-	if cfg.registries, err = readRegistries(cfg.RegistryConfig); err != nil {
+	if cfg.registries, err = readAllRegistries(cfg.RegistryConfigs); err != nil {
 		return cfg, err
 	}
 	_, err = cfg.taints()

@@ -60,6 +60,20 @@ const anyRegistry, anyRegistryDir = "*", "_default"
 // registryHosts is a directory like registrySettings, made of the file.
 func (cfg Config) registryHosts() string { return cfg.path("containerd", "registries.d") }
 
+// readAllRegistries reads files, of which the first that names a host holds for it.
+func readAllRegistries(files []string) (registries, error) {
+	all := registries{Mirrors: map[string]registryMirror{}, Configs: map[string]registryHost{}}
+	for _, file := range slices.Backward(files) {
+		r, err := readRegistries(file)
+		if err != nil {
+			return registries{}, err
+		}
+		maps.Copy(all.Mirrors, r.Mirrors)
+		maps.Copy(all.Configs, r.Configs)
+	}
+	return all, nil
+}
+
 // readRegistries reads the file; "" is no file. Every error names it.
 func readRegistries(file string) (registries, error) {
 	if file == "" {
@@ -164,10 +178,8 @@ func (r registries) write(dir string) error {
 	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace the settings of registries: %w", err)
 	}
-	hosts := maps.Clone(r.Mirrors)
-	if hosts == nil {
-		hosts = map[string]registryMirror{}
-	}
+	hosts := map[string]registryMirror{}
+	maps.Copy(hosts, r.Mirrors)
 	for host, c := range r.Configs {
 		if _, mirrored := hosts[host]; !mirrored && c.TLS != nil {
 			hosts[host] = registryMirror{}

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"everynode/internal/local"
+)
+
+// elsewhereDir has a symbolic link to each data directory of this user's that no name
+// leads to, by the cluster's id: nothing else would find it. Links need neither a
+// format nor a lock. "": there is no place for them.
+func elsewhereDir(uid int, getenv func(string) string) string {
+	switch state, home := getenv("XDG_STATE_HOME"), getenv("HOME"); {
+	case filepath.IsAbs(state):
+		return filepath.Join(state, "everynode", "clusters")
+	case uid == 0: // HOME may be that of whoever has used sudo
+		return rootDataDir + "-elsewhere"
+	case filepath.IsAbs(home):
+		return filepath.Join(home, ".local", "state", "everynode", "clusters")
+	default:
+		return ""
+	}
+}
+
+func elsewhere() string { return elsewhereDir(os.Geteuid(), os.Getenv) }
+
+// remember has `list` find the cluster, if no name leads to it.
+func (m *machine) remember() error {
+	dir := elsewhere()
+	link := filepath.Join(dir, m.ID)
+	if to, err := os.Readlink(link); dir == "" || nameOf(m.DataDir) != "" || err == nil && to == m.DataDir {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(m.DataDir, link); !errors.Is(err, fs.ErrExist) { // another `up` of it was quicker
+		return err
+	}
+	return nil
+}
+
+// forget takes back what remember has done, and the folder with the last link.
+func (m *machine) forget() error {
+	dir := elsewhere()
+	if dir == "" || nameOf(m.DataDir) != "" {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(dir, m.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("take the cluster out of what `everynode list` shows: %w", err)
+	}
+	// It fails when others are left, or when there was none.
+	_ = os.Remove(dir)
+	return nil
+}
+
+// clustersElsewhere are the data directories that are remembered. Links to where no
+// cluster is any more are taken away.
+func clustersElsewhere(dir string) (found []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for clusters elsewhere: %w", err)
+	}
+	for _, e := range entries {
+		link := filepath.Join(dir, e.Name())
+		to, err := os.Readlink(link)
+		if err != nil {
+			continue // not of ours
+		}
+		_, err = local.Open(to)
+		if !errors.Is(err, local.ErrNoCluster) {
+			found = append(found, to)
+			continue
+		}
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("forget the cluster that was in %s: %w", to, err)
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"everynode/internal/local"
+)
+
+// The copy is replaced in one step: who has the old one open reads all of it.
+func TestRegistriesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	m := &machine{Cluster: &local.Cluster{DataDir: dir}}
+	file := filepath.Join(dir, "mine.yaml")
+	for _, text := range []string{"mirrors: {}\n", "configs: {}\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.chooseRegistries(file); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(m.registriesFile()); err != nil || string(got) != text {
+			t.Errorf("the copy is %q, %v", got, err)
+		}
+		if err := os.Link(m.registriesFile(), filepath.Join(dir, "first")); err != nil && !os.IsExist(err) {
+			t.Fatal(err)
+		}
+	}
+	if old, err := os.ReadFile(filepath.Join(dir, "first")); err != nil || string(old) != "mirrors: {}\n" {
+		t.Errorf("the first copy was written over: %q, %v", old, err)
+	}
+}
