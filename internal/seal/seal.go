@@ -13,6 +13,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"everynode/internal/datadir"
 )
 
 // To says who can open a file. The zero value: everybody who can read it.
@@ -51,7 +53,11 @@ func (t To) Lock(in io.Reader) (*Lock, error) {
 		}
 	}
 	if t.RecipientsFile != "" {
-		text, err := os.ReadFile(t.RecipientsFile)
+		var text []byte
+		err := datadir.CheckTrusted(t.RecipientsFile)
+		if err == nil {
+			text, err = os.ReadFile(t.RecipientsFile)
+		}
 		if err == nil {
 			err = l.add(string(text))
 		}
@@ -234,12 +240,8 @@ const maxPassphrase = 1 << 16
 
 // readPrivate reads a file with a secret, and refuses one that others can read.
 func readPrivate(file string) ([]byte, error) {
-	info, err := os.Stat(file)
-	if err != nil {
+	if err := datadir.CheckSecret(file); err != nil {
 		return nil, err
-	}
-	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others than its owner, and has a secret: chmod 600 %s, and think of the secret as known", file, file)
 	}
 	return os.ReadFile(file)
 }

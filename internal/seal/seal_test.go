@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ type desk struct {
 func (d desk) file(name, text string, mode os.FileMode) string {
 	d.t.Helper()
 	path := filepath.Join(d.folder, name)
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil { // whatever the umask
 		d.t.Fatal(err)
 	}
 	return path
@@ -149,6 +150,7 @@ func TestBadKeys(t *testing.T) {
 		"there is no passphrase":     {PassphraseFile: d.file("empty", "\n", 0o600)},
 		"chmod 600":                  {PassphraseFile: d.file("open", "secret\n", 0o644)},
 		"recipients in " + d.folder:  {RecipientsFile: d.file("none.txt", "# nobody\n", 0o644)},
+		"chmod go-w":                 {RecipientsFile: d.file("anybody.txt", public+"\n", 0o666)},
 		"read the passphrase: stat ": {PassphraseFile: filepath.Join(d.folder, "none")},
 	} {
 		if _, err := to.Lock(strings.NewReader("")); err == nil || !strings.Contains(err.Error(), want) {
