@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	config, withEngine, bindBy := controlplane.Config{}, true, string(view.ByEngine)
+	config, withEngine, bindBy, file := controlplane.Config{}, true, string(view.ByEngine), ""
 	var chosen *addonFlags
 	c := &cobra.Command{
 		Use:   "server",
@@ -36,8 +36,15 @@ their first start (docs/machines.md); one with other keys refuses to start. A se
 that leads and cannot reach etcd for ten seconds ends: let systemd start it again.`,
 		Example: `  everynode server --listen 0.0.0.0:6443 --advertise-address 192.0.2.10
   everynode token create                      # in another terminal
+  everynode server --config server.yaml       # flags win over it (docs/machines.md)
   everynode server --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.NoArgs,
+		PreRunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return nil
+			}
+			return loadServerFile(file, c.Flags())
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			choice, err := chosen.choice()
 			if err != nil {
@@ -46,7 +53,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			if err := noneOnHost(choice); err != nil {
 				return err
 			}
-			config.DataDir, config.Addons = a.dataDir, addons.Chosen(addons.OnMachines(choice))
+			config.Addons = addons.Chosen(addons.OnMachines(choice))
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {
 				return usageError{fmt.Errorf("--%s: %w", bindByFlag, err)}
@@ -54,17 +61,12 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			if withEngine {
 				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0, binder)
 			}
-			config.Progress = func(step string, took time.Duration) {
-				fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
-			}
-			defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.err, nil)))()
-			return controlplane.Run(c.Context(), config, func() {
-				fmt.Fprintf(a.out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
-			})
+			return a.serve(c.Context(), config)
 		},
 	}
 	a.dataDirFlag(c)
 	f := c.Flags()
+	f.StringVar(&file, serverConfigFlag, "", "file of kind ServerConfiguration with what is not given as a flag")
 	addressFlags(f, &config)
 	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
@@ -76,6 +78,18 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	etcdFlags(f, &config)
 	c.AddCommand(a.snapshotCommand())
 	return c
+}
+
+// serve runs the control plane in the data directory, until ctx ends.
+func (a *app) serve(ctx context.Context, config controlplane.Config) error {
+	config.DataDir = a.dataDir
+	config.Progress = func(step string, took time.Duration) {
+		fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
+	}
+	defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.err, nil)))()
+	return controlplane.Run(ctx, config, func() {
+		fmt.Fprintf(a.out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
+	})
 }
 
 // addressFlags say where the API server is, and which addresses the cluster has.
