@@ -56,7 +56,7 @@ func savedConfig(dataDir string) (*rest.Config, error) {
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", path)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no kubeconfig: %w", path, err)
+		return nil, fmt.Errorf("%s is not a kubeconfig: %w", path, err)
 	}
 	return config, nil
 }

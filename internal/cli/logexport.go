@@ -30,7 +30,7 @@ const maxExported = 16 << 20
 // and keeps nothing else out.
 func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err error) {
 	if _, err := os.Lstat(file); err == nil {
-		return fmt.Errorf("%s is there already: give another name, or delete it", file)
+		return fmt.Errorf("%s exists already: give another name, or delete it", file)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // mode 0600
 	if err != nil {

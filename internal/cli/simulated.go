@@ -222,7 +222,7 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 	done := p.step()
 	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}, context.Context.Err); err != nil {
 		if apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("node %q is there already", name)
+			return fmt.Errorf("node %q exists already", name)
 		}
 		return err
 	}

@@ -129,7 +129,7 @@ func (a *app) whyClient(kubeconfig string) (kubernetes.Interface, error) {
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no kubeconfig: %w", kubeconfig, err)
+		return nil, fmt.Errorf("%s is not a kubeconfig: %w", kubeconfig, err)
 	}
 	return forFleet(config)
 }

@@ -53,7 +53,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 		return deny, err.Error()
 	}
 	if err := certapi.ValidateKubeletClientCSR(request, sets.NewString(usagesOf(csr)...)); err != nil {
-		return deny, fmt.Sprintf("it is no request for the certificate of a node: %v", err)
+		return deny, fmt.Sprintf("it is not a request for the certificate of a node: %v", err)
 	}
 	name := joiningNode(csr)
 	switch {

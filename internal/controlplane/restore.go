@@ -101,7 +101,7 @@ func checkSnapshotFile(file *os.File) error {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no snapshot: it is no plain file", file.Name())
+		return fmt.Errorf("%s is not a snapshot: it is not a plain file", file.Name())
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ const revokedNodes = "everynode-revoked-nodes"
 // them again.
 func RevokeNode(ctx context.Context, client kubernetes.Interface, name string, undo bool) error {
 	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
-		return fmt.Errorf("%q is no name of a node: %s", name, strings.Join(wrong, "; "))
+		return fmt.Errorf("%q is not the name of a node: %s", name, strings.Join(wrong, "; "))
 	}
 	maps := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	// Somebody else may revoke another at the same moment.

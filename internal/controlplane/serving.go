@@ -63,7 +63,7 @@ func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, arou
 		return deny, err.Error()
 	}
 	if err := certapi.ValidateKubeletServingCSR(request, sets.NewString(usagesOf(csr)...)); err != nil {
-		return deny, fmt.Sprintf("it is no request for a kubelet serving certificate: %v", err)
+		return deny, fmt.Sprintf("it is not a request for a kubelet serving certificate: %v", err)
 	}
 	if request.Subject.CommonName != csr.Spec.Username {
 		return deny, fmt.Sprintf("the certificate would speak for %s, the requester is %s", request.Subject.CommonName, csr.Spec.Username)

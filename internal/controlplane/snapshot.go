@@ -209,7 +209,7 @@ func (s *settings) findShared() ([]archiveFile, error) {
 func checkTarget(to SnapshotTarget) error {
 	if info, err := os.Lstat(to.File); err == nil {
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is there and is no plain file: name another", to.File)
+			return fmt.Errorf("%s is there and is not a plain file: name another", to.File)
 		}
 		if !to.Replace {
 			return targetExists(to.File)
@@ -223,7 +223,7 @@ func checkTarget(to SnapshotTarget) error {
 }
 
 func targetExists(file string) error {
-	return fmt.Errorf("%s is there already: name another file, or say --force to replace it", file)
+	return fmt.Errorf("%s exists already: name another file, or say --force to replace it", file)
 }
 
 // publish gives a finished file its name.

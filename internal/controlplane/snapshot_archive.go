@@ -163,9 +163,9 @@ func kindOf(f io.ReaderAt, name string) (snapshotKind, error) {
 	case at(0, "\x1f\x8b"):
 		return 0, fmt.Errorf("%s is compressed: decompress it first, with gunzip", name)
 	case n < 512:
-		return 0, fmt.Errorf("%s is no snapshot: it has %d bytes; was it cut off?", name, n)
+		return 0, fmt.Errorf("%s is not a snapshot: it has %d bytes; was it cut off?", name, n)
 	}
-	return 0, fmt.Errorf("%s is no snapshot: neither one of `everynode server snapshot save` nor one of etcdctl", name)
+	return 0, fmt.Errorf("%s is not a snapshot: neither one of `everynode server snapshot save` nor one of etcdctl", name)
 }
 
 // unpack writes the members of an archive to dir, and returns its manifest. It

@@ -267,8 +267,8 @@ func TestRestoreRefuses(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"empty":              {nil, "is no snapshot: it has 0 bytes"},
-		"text":               {bytes.Repeat([]byte("text "), 1000), "is no snapshot: neither"},
+		"empty":              {nil, "is not a snapshot: it has 0 bytes"},
+		"text":               {bytes.Repeat([]byte("text "), 1000), "is not a snapshot: neither"},
 		"compressed":         {append([]byte("\x1f\x8b"), whole[:1000]...), "is compressed"},
 		"another archive":    {archive(t, "etc/passwd", []byte("root")), "does not begin with manifest.json"},
 		"cut off early":      {whole[:700], "cut off"},
@@ -351,7 +351,7 @@ func TestSaveRefuses(t *testing.T) {
 		wantError(t, err, want)
 	}
 	ours := Config{DataDir: s.DataDir}
-	save(ours, there, "is there already: name another file, or say --force")
+	save(ours, there, "exists already: name another file, or say --force")
 	save(ours, dir, "no plain file")
 	save(ours, filepath.Join(dir, "none", "file"), "there is no folder")
 
@@ -378,7 +378,7 @@ func TestSaveRefuses(t *testing.T) {
 	}
 	wantError(t, publish(file, SnapshotTarget{File: there}), "no such file")
 	writeTestFile(t, file, "late")
-	wantError(t, publish(file, SnapshotTarget{File: there}), "is there already")
+	wantError(t, publish(file, SnapshotTarget{File: there}), "exists already")
 }
 
 // An etcd of somebody else's is reached with certificates, at the first of its

@@ -68,7 +68,7 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpe
 	}
 	for _, name := range spec.Nodes {
 		if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
-			return Token{}, fmt.Errorf("%q is no name of a node: %s", name, strings.Join(wrong, "; "))
+			return Token{}, fmt.Errorf("%q is not the name of a node: %s", name, strings.Join(wrong, "; "))
 		}
 	}
 	text, err := tokenutil.GenerateBootstrapToken()
@@ -193,7 +193,7 @@ func DeleteToken(ctx context.Context, client kubernetes.Interface, id string) er
 		id = whole
 	}
 	if !tokenutil.IsValidBootstrapTokenID(id) {
-		return fmt.Errorf("%q is no token id, which is six of a-z and 0-9: list the tokens to see theirs", id)
+		return fmt.Errorf("%q is not a token id, which is six of a-z and 0-9: list the tokens to see theirs", id)
 	}
 	err := client.CoreV1().Secrets(metav1.NamespaceSystem).Delete(ctx, tokenutil.BootstrapTokenSecretName(id), metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {

@@ -113,7 +113,7 @@ func outdates(seen, known, list uint64) bool {
 func parseVersion(s string) (uint64, error) {
 	v, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("resource version %q is no integer: this API server cannot be followed, as own writes cannot be told from older events", s)
+		return 0, fmt.Errorf("resource version %q is not an integer: this API server cannot be followed, as own writes cannot be told from older events", s)
 	}
 	return v, nil
 }

@@ -79,7 +79,7 @@ func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 			if err == nil {
 				rule = d
 			} else {
-				errs = append(errs, fmt.Errorf("annotation %s: %q is no delay such as 5s: %w", annotation, text, err))
+				errs = append(errs, fmt.Errorf("annotation %s: %q is not a delay such as 5s: %w", annotation, text, err))
 			}
 		}
 		return rule + time.Duration(float64(rule)*float64(r.Jitter)*(2*r.draw(annotation, pod)-1))
@@ -199,7 +199,7 @@ func parseFailure(text string) (Failure, error) {
 	}
 	f := Failure{Mode: Mode(mode), Image: image}
 	if !slices.Contains([]Mode{Crash, Unready, Pull}, f.Mode) {
-		return f, fmt.Errorf("%q is no way to fail", mode)
+		return f, fmt.Errorf("%q is not a way to fail", mode)
 	}
 	return f, f.Share.UnmarshalText([]byte(share))
 }

@@ -42,16 +42,16 @@ func TestFailuresAsText(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"":                "is no way to fail",
-		"often":           `"often" is no way to fail`,
-		"5":               `"5" is no way to fail`,
-		"crash:5":         `"5" is no percentage`,
-		"crash:101%":      "is no percentage from 0% to 100%",
-		"crash:-1%":       "is no percentage",
-		"crash:NaN%":      "is no percentage",
+		"":                "is not a way to fail",
+		"often":           `"often" is not a way to fail`,
+		"5":               `"5" is not a way to fail`,
+		"crash:5":         `"5" is not a percentage`,
+		"crash:101%":      "is not a percentage from 0% to 100%",
+		"crash:-1%":       "is not a percentage",
+		"crash:NaN%":      "is not a percentage",
 		"crash@[":         "syntax error in pattern",
-		"1%,":             "is no way to fail",
-		"unready:1%,x:1%": `"x" is no way to fail`,
+		"1%,":             "is not a way to fail",
+		"unready:1%,x:1%": `"x" is not a way to fail`,
 	} {
 		var got Failures
 		err := got.UnmarshalText([]byte(text))

@@ -165,7 +165,7 @@ func (f *fleet) podChanged(pod *corev1.Pod) { f.kubelet.queue.Add(pod.Namespace 
 func nodeOf(obj any) ([]string, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
-		return nil, fmt.Errorf("%T is no pod", obj)
+		return nil, fmt.Errorf("%T is not a pod", obj)
 	}
 	return []string{pod.Spec.NodeName}, nil
 }

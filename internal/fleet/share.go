@@ -19,7 +19,7 @@ func (s *Share) UnmarshalText(text []byte) error {
 	number, ok := strings.CutSuffix(string(text), "%")
 	percent, err := strconv.ParseFloat(number, 64)
 	if !ok || err != nil || !(percent >= 0 && percent <= 100) {
-		return fmt.Errorf("%q is no percentage from 0%% to 100%%", text)
+		return fmt.Errorf("%q is not a percentage from 0%% to 100%%", text)
 	}
 	*s = Share(percent / 100)
 	return nil

@@ -39,7 +39,7 @@ func (c *Cluster) ensureBridge() error {
 		return fail(err)
 	}
 	if link.Type() != "bridge" {
-		return fail(fmt.Errorf("a link of that name is there already, of type %s: delete it with: ip link del %s", link.Type(), c.Bridge()))
+		return fail(fmt.Errorf("a link of that name exists already, of type %s: delete it with: ip link del %s", link.Type(), c.Bridge()))
 	}
 	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(c.Gateway, c.Subnet.Bits()))}
 	if err := netlink.AddrReplace(link, addr); err != nil {

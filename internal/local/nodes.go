@@ -45,7 +45,7 @@ func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	used := map[int]bool{}
 	for _, n := range c.Nodes {
 		if n.Name == name {
-			return Node{}, fmt.Errorf("node %q is there already", name)
+			return Node{}, fmt.Errorf("node %q exists already", name)
 		}
 		used[n.Index] = true
 	}

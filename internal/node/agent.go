@@ -279,7 +279,7 @@ func (a *agent) loadImagesElsewhere(ctx context.Context) error {
 	}
 	defer client.Close()
 	if _, err := client.Version(ctx); err != nil {
-		a.cfg.Log.Warn("the container runtime is no containerd, image archives are not loaded", "err", err)
+		a.cfg.Log.Warn("the container runtime is not containerd, image archives are not loaded", "err", err)
 		return nil
 	}
 	importAll(ctx, a.cfg.Log, client, append(a.imageDirs(), a.cfg.addonDir()))

@@ -233,7 +233,7 @@ func inspect(file string) ([]archived, error) {
 	}
 	defer f.Close()
 	notArchive := func(why error) error {
-		return fmt.Errorf("%s is no image archive: %w; give an OCI archive or what `docker save` writes", file, why)
+		return fmt.Errorf("%s is not an image archive: %w; give an OCI archive or what `docker save` writes", file, why)
 	}
 	var contents []archived
 	found := false
@@ -293,7 +293,7 @@ func openArchive(file string) (io.ReadCloser, error) {
 	}
 	plain, err := compression.DecompressStream(f)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is no image archive: %w; give an OCI archive or what `docker save` writes", file, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s is not an image archive: %w; give an OCI archive or what `docker save` writes", file, err), f.Close())
 	}
 	return readCloser{Reader: plain, closers: []io.Closer{plain, f}}, nil
 }

@@ -64,8 +64,8 @@ func TestInspectArchive(t *testing.T) {
 		{name: "docker", members: map[string]string{"manifest.json": docker},
 			want: []archived{{name: "docker.io/library/busybox:1.36"}, {name: "example.com/a/b:latest"}}},
 		{name: "both", members: map[string]string{"manifest.json": docker, "index.json": index}, want: []archived{{"docker.io/library/busybox:1.36", digestA}}},
-		{name: "no image", members: map[string]string{"notes.txt": "hello"}, wantErr: "is no image archive: it holds neither"},
-		{name: "nonsense in the index", members: map[string]string{"index.json": "hello"}, wantErr: "is no image archive: read index.json"},
+		{name: "no image", members: map[string]string{"notes.txt": "hello"}, wantErr: "is not an image archive: it holds neither"},
+		{name: "nonsense in the index", members: map[string]string{"index.json": "hello"}, wantErr: "is not an image archive: read index.json"},
 		{name: "image without a name", members: map[string]string{"index.json": `{"manifests":[{"digest":"` + digestA + `"}]}`}, wantErr: "names no image"},
 	}
 	for _, tt := range tests {

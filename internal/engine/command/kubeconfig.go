@@ -19,7 +19,7 @@ func fromKubeconfig(file string) (*rest.Config, error) {
 	content, err := clientcmd.Load(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--kubeconfig %s is no kubeconfig: %w: copy it from the cluster again", file, err)
+		return nil, fmt.Errorf("--kubeconfig %s is not a kubeconfig: %w: copy it from the cluster again", file, err)
 	case len(content.Clusters) == 0:
 		return nil, fmt.Errorf("--kubeconfig %s names no cluster, and so no API server: copy it from the cluster again", file)
 	case content.CurrentContext == "":

@@ -36,9 +36,9 @@ func TestKubeconfigErrors(t *testing.T) {
 		want []string
 	}{
 		"empty":              {"", []string{"names no cluster", "copy it from the cluster"}},
-		"no YAML":            {"\x00\x01", []string{"is no kubeconfig", "copy it from the cluster"}},
-		"another file":       {"apiVersion: v1\nkind: Pod\n", []string{"is no kubeconfig", `no kind "Pod"`}},
-		"cut off":            {kubeconfig("https://192.0.2.1:6443", "x", "{}")[:80], []string{"is no kubeconfig"}},
+		"no YAML":            {"\x00\x01", []string{"is not a kubeconfig", "copy it from the cluster"}},
+		"another file":       {"apiVersion: v1\nkind: Pod\n", []string{"is not a kubeconfig", `no kind "Pod"`}},
+		"cut off":            {kubeconfig("https://192.0.2.1:6443", "x", "{}")[:80], []string{"is not a kubeconfig"}},
 		"no server":          {kubeconfig("", "x", "{}"), []string{"cannot be used", `no server found for cluster "c"`, "config view"}},
 		"no current context": {kubeconfig("https://192.0.2.1:6443", "", "{}"), []string{"has no current context", "config use-context"}},
 		"unknown context":    {kubeconfig("https://192.0.2.1:6443", "y", "{}"), []string{"cannot be used", "context was not found for specified context: y"}},
