@@ -57,7 +57,7 @@ func commandTable() map[string]scriptCommand {
 		"ordinary-user": ordinaryUser,
 
 		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they
-		// still run, and neither they nor their containers were made anew.
+		// still run, and neither they nor their containers were made again.
 		"remember-pods": rememberPods,
 		"same-pods":     samePods,
 		// one-pod-each SELECTOR NODE...: one pod, not ending, on each of these

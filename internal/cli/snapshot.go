@@ -76,7 +76,7 @@ func (a *app) snapshotRestoreCommand() *cobra.Command {
 		Long: `Make the data directory of a server from a file that 'snapshot save' made, or from a
 snapshot of etcd's own (etcdctl snapshot save). It must hold no etcd yet: nothing is
 replaced. Nodes and people keep their credentials; what happened after the save is gone.
-All resourceVersions are raised, and every watch from before has to begin anew.`,
+All resourceVersions are raised, and every watch from before has to begin again.`,
 		Example: `  everynode server snapshot restore /backup/2026-01-31.tar --data-dir /var/lib/everynode
   everynode server snapshot restore today.tar.age --identity key.txt --data-dir /var/lib/everynode
   mv /var/lib/everynode/etcd /var/lib/everynode/etcd.old    # to go back on the same machine`,

@@ -27,7 +27,7 @@ func TestFatalHook(t *testing.T) {
 		broken := make(chan error, 1)
 		logger := zap.New(zapcore.NewNopCore(), zap.WithFatalHook(fatalHook{"/d/etcd", broken}))
 		returned := make(chan struct{})
-		go func() { // parked for ever, as it should be
+		go func() { // parked forever, as it should be
 			logger.Fatal("failed to save", zap.Error(test.cause))
 			close(returned)
 		}()

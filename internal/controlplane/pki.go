@@ -220,7 +220,7 @@ func loadPair(crt, key string) (*authority, error) {
 	return &authority{certs[0], signer}, nil
 }
 
-// writePair writes the key first: a key without a certificate is made anew,
+// writePair writes the key first: a key without a certificate is made again,
 // a certificate without its key cannot be.
 func writePair(dir, name string, cert *x509.Certificate, key crypto.Signer) error {
 	crtPath, keyPath := pairPaths(dir, name)

@@ -70,7 +70,7 @@ type server struct {
 	*settings
 	store  *store // nil with an etcd of somebody else's
 	api    *apiServer
-	broken <-chan error // the store's; nil blocks for ever
+	broken <-chan error // the store's; nil blocks forever
 	failed chan error
 }
 

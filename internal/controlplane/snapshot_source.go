@@ -19,7 +19,7 @@ const (
 	// answerTime is how long etcd may take to answer before it counts as away.
 	answerTime = 5 * time.Second
 	// pingTime is how often a silent connection is tried, and how long an
-	// answer may take: a frozen etcd must not hold up a backup for ever.
+	// answer may take: a frozen etcd must not hold up a backup forever.
 	pingTime = 10 * time.Second
 )
 

@@ -103,7 +103,7 @@ func (c Config) withDefaults() (Config, error) {
 // ends, and then returns nil, after the last write has ended and the lease is
 // released. An error means that the engine could not start, or must not go on
 // beside another controller. While the API server cannot be reached it tries
-// again, for ever.
+// again, forever.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -198,7 +198,7 @@ func TestOwnWritesAreAheadOfTheWatch(t *testing.T) {
 	}
 	w.removePod(testPod(t, "new", "a", "x", 31))
 	if len(w.buried) != 0 {
-		t.Errorf("buried for ever: %v", w.buried)
+		t.Errorf("buried forever: %v", w.buried)
 	}
 	w.assume(rawPod("listed", "a", "x", 40))
 	w.replacePods(nil, 50)

@@ -42,7 +42,7 @@ func internLabels(l map[string]string) labelSet {
 	return labelSet{unique.Make(labels.Set(l).String())}
 }
 
-// set is the labels as a map, made anew.
+// set is the labels as a map, made again.
 func (l labelSet) set() labels.Set {
 	s := l.Value()
 	if s == "" {

@@ -59,7 +59,7 @@ func (s *state) sweep(now time.Time, ix *index) {
 }
 
 // without deletes what is over. A map keeps the room of all that it ever held, so an
-// empty one is made anew.
+// empty one is made again.
 func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
 	n := len(m)
 	maps.DeleteFunc(m, over)

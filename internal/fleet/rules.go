@@ -35,7 +35,7 @@ type Rules struct {
 	// Start is how long it takes until a pod's containers run.
 	Start time.Duration `json:"start"`
 	// Ready is how long a running pod takes to be ready, to crash, or, when it
-	// is not to run for ever, to finish.
+	// is not to run forever, to finish.
 	Ready time.Duration `json:"ready"`
 	// Stop is how long a pod takes to end, at most its grace period.
 	Stop time.Duration `json:"stop"`

@@ -57,7 +57,7 @@ func (c *Cluster) ensureBridge() error {
 }
 
 // hardwareAddr is the address of the node with that index, or of the bridge (0). It never changes, so that neighbours
-// find a node that was made anew at once, and not when their caches forget the old address.
+// find a node that was made again at once, and not when their caches forget the old address.
 func (c *Cluster) hardwareAddr(index int) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(c.ID))
 	return append(net.HardwareAddr{0x02}, sum[0], sum[1], sum[2], sum[3], byte(index)) // 02: locally administered, unicast

@@ -40,7 +40,7 @@ type Sight struct {
 	Left    bool
 }
 
-// Reset begins anew: no node has been looked at.
+// Reset begins again: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},

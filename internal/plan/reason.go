@@ -90,7 +90,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	Surged:       {"Surged", "The old pod is deleted, because its successor is available."},
 	Duplicate:    {"Duplicate", "The node has more pods than one, so one is kept and the others are deleted."},
 	PodFailed:    {"PodFailed", "The pod has failed and is replaced."},
-	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run for ever, and is replaced."},
+	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run forever, and is replaced."},
 	PodRefused:   {"PodRefused", "The node did not take the last pod; the scheduler places the next one when it can."},
 }
 

@@ -37,7 +37,7 @@ const (
 	FlipIsNew       Bug = "flip-is-new"       // Unknown and False are different troubles of a node
 	WaitsHoldRoom   Bug = "waits-hold-room"   // a node whose write was refused keeps its turn
 	YoungGoes       Bug = "young-goes"        // with surge, a pod that is ready goes before its successor is available
-	NoRemakes       Bug = "no-remakes"        // a pod that is deleted by others is made again at once, for ever
+	NoRemakes       Bug = "no-remakes"        // a pod that is deleted by others is made again at once, forever
 	NoNewer         Bug = "no-newer"          // pods of a newer template are not told from outdated ones
 	ForgetsWaiting  Bug = "forgets-waiting"   // that a pod waited for the scheduler is not remembered
 	TriesAgain      Bug = "tries-again"       // a pod that the kubelet refused is taken for one that failed

@@ -111,7 +111,7 @@ func (s *stream) bookmark() {
 // stall holds back everything for d.
 func (s *stream) stall(d time.Duration) { s.stalled = s.a.w.now + d }
 
-// cut ends the watch. After a while it goes on where it was, or begins anew
+// cut ends the watch. After a while it goes on where it was, or begins again
 // with a list, which says nothing of what has happened between.
 func (s *stream) cut(resume bool) {
 	if !s.connected {
