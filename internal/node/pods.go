@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +83,9 @@ func stopPods(ctx context.Context, endpoint string, grace func(*runtimeapi.Conta
 // waitForRuntime returns once a container runtime answers at a CRI endpoint. One
 // that has just started listens before it does.
 func waitForRuntime(ctx context.Context, endpoint string) error {
+	if err := waitForListener(ctx, endpoint); err != nil {
+		return err
+	}
 	conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return fmt.Errorf("connect to the container runtime: %w", err)
@@ -91,6 +96,28 @@ func waitForRuntime(ctx context.Context, endpoint string) error {
 	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		_, last = client.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
 		return last == nil, nil
+	})
+	if err != nil && last != nil {
+		return fmt.Errorf("wait for the container runtime: %w", last)
+	}
+	return err
+}
+
+// waitForListener waits until somebody listens at a unix socket. gRPC would tell of
+// each connection that is refused on standard error.
+func waitForListener(ctx context.Context, endpoint string) error {
+	path, isSocket := strings.CutPrefix(endpoint, "unix://")
+	if !isSocket {
+		return nil
+	}
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err == nil {
+			return true, conn.Close()
+		}
+		last = err
+		return false, nil
 	})
 	if err != nil && last != nil {
 		return fmt.Errorf("wait for the container runtime: %w", last)
