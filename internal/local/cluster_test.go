@@ -105,7 +105,7 @@ func TestNodes(t *testing.T) {
 
 	for name, want := range map[string]string{
 		"": "node name", "Node": "lower case", "a.b": "node name", "a_b": "node name", "-a": "node name",
-		strings.Repeat("a", 64): "63", "../x": "node name", "edge": "there already", "a-system": "kept for",
+		strings.Repeat("a", 64): "63", "../x": "node name", "edge": "exists already", "a-system": "kept for",
 	} {
 		_, err := c.AddNode(name, Size{})
 		checkError(t, err, want)
