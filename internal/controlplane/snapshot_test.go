@@ -329,7 +329,7 @@ func TestRestoreRefusesTarget(t *testing.T) {
 	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: file + "x", DataDir: t.TempDir()})
 	wantError(t, err, "no such file")
 	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: t.TempDir(), DataDir: t.TempDir()})
-	wantError(t, err, "no plain file")
+	wantError(t, err, "not a plain file")
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
 	parent := t.TempDir()
@@ -352,7 +352,7 @@ func TestSaveRefuses(t *testing.T) {
 	}
 	ours := Config{DataDir: s.DataDir}
 	save(ours, there, "exists already: name another file, or say --force")
-	save(ours, dir, "no plain file")
+	save(ours, dir, "not a plain file")
 	save(ours, filepath.Join(dir, "none", "file"), "there is no folder")
 
 	// Keys but no server; no keys; an etcd that is not there.

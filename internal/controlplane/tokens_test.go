@@ -50,7 +50,7 @@ func TestTokensRefuse(t *testing.T) {
 	_, err := CreateToken(ctx, client, TokenSpec{TTL: -time.Hour})
 	wantError(t, err, "positive")
 	_, err = CreateToken(ctx, client, TokenSpec{Nodes: []string{"No Name"}})
-	wantError(t, err, "no name of a node")
-	wantError(t, DeleteToken(ctx, client, "../x"), "no token id")
+	wantError(t, err, "not the name of a node")
+	wantError(t, DeleteToken(ctx, client, "../x"), "not a token id")
 	wantError(t, DeleteToken(ctx, client, "abcdef"), "there is no token abcdef")
 }
