@@ -12,7 +12,7 @@ import (
 
 // elsewhereDir has a symbolic link to each data directory of this user's that no name
 // leads to, by the cluster's id: nothing else would find it. Links need neither a
-// format nor a lock. "": there is no place for them.
+// format nor a lock. It is "" where the environment names no place for them.
 func elsewhereDir(uid int, getenv func(string) string) string {
 	switch state, home := getenv("XDG_STATE_HOME"), getenv("HOME"); {
 	case filepath.IsAbs(state):
@@ -61,8 +61,8 @@ func (m *machine) forget() error {
 	return nil
 }
 
-// clustersElsewhere are the data directories that are remembered. Links to where no
-// cluster is any more are taken away.
+// clustersElsewhere returns the data directories that are remembered. It removes
+// links to directories that no longer hold a cluster.
 func clustersElsewhere(dir string) (found []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

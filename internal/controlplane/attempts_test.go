@@ -25,8 +25,8 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// attempt is what somebody tries who has too little for it. All of them are
-// refused by name, and an administrator is not: else an attempt would prove
+// attempt is what somebody tries without the right to it. Each is refused. An
+// administrator is not, where that can be tried: else an attempt would prove
 // nothing. docs/security.md lists them.
 type attempt struct {
 	who, what    string
