@@ -13,6 +13,7 @@ type mutant struct {
 	name string
 	line int    // where it stands in the list
 	file string // with slashes, from the root of the repository
+	by   string // the test that is known to notice, which is asked first; empty: none is
 	from string
 	to   string
 }
@@ -21,6 +22,7 @@ type mutant struct {
 //
 //	== NAME
 //	in FILE
+//	by TEST, or TEST/SUBTEST, that noticed the last time; without it all tests are run
 //	-text that is there, exactly once; more lines follow each other
 //	+text that takes its place; no such line: nothing does
 //
@@ -56,12 +58,14 @@ func parse(text string) (list []mutant, err error) {
 			wrong = append(wrong, fmt.Errorf("line %d: %q stands before the first mutant", i+1, line))
 		case strings.HasPrefix(line, "in "):
 			list[len(list)-1].file = strings.TrimPrefix(line, "in ")
+		case strings.HasPrefix(line, "by "):
+			list[len(list)-1].by = strings.TrimPrefix(line, "by ")
 		case kind == "-":
 			from = append(from, rest)
 		case kind == "+":
 			to = append(to, rest)
 		default:
-			wrong = append(wrong, fmt.Errorf("line %d: %q is neither ==, in, -, + nor a comment", i+1, line))
+			wrong = append(wrong, fmt.Errorf("line %d: %q is neither ==, in, by, -, + nor a comment", i+1, line))
 		}
 	}
 	end()
@@ -73,7 +77,7 @@ func (m *mutant) incomplete() error {
 	case m.file == "":
 		return fmt.Errorf("line %d: %q names no file", m.line, m.name)
 	case m.from == "":
-		return fmt.Errorf("line %d: %q says not what it changes", m.line, m.name)
+		return fmt.Errorf("line %d: %q does not say what it changes", m.line, m.name)
 	case m.from == m.to:
 		return fmt.Errorf("line %d: %q changes nothing", m.line, m.name)
 	default:

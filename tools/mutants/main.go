@@ -111,7 +111,7 @@ func tryAll(ctx context.Context, b *bench, list []mutant) error {
 				text, err := m.apply(b.root)
 				var o outcome
 				if err == nil {
-					o, err = b.test(ctx, i, m.file, text)
+					o, err = b.test(ctx, i, m.file, text, m.by)
 				}
 				report(m, o, err)
 			}
@@ -145,7 +145,7 @@ func (b *bench) sound(ctx context.Context, list []mutant) error {
 			continue
 		}
 		seen[dir] = true
-		o, err := b.test(ctx, i, list[i].file, "")
+		o, err := b.test(ctx, i, list[i].file, "", "")
 		if err != nil {
 			return fmt.Errorf("%s as it is: %w", dir, err)
 		}

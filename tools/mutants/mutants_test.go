@@ -9,13 +9,13 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	list, err := parse("# head\n\n== one\nin a/b.go\n-x\n-\ty\n+z\n\n== two\nin c.go\n-gone\n")
+	list, err := parse("# head\n\n== one\nin a/b.go\nby TestA/b\n-x\n-\ty\n+z\n\n== two\nin c.go\n-gone\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []mutant{
-		{name: "one", line: 3, file: "a/b.go", from: "x\n\ty", to: "z"},
-		{name: "two", line: 9, file: "c.go", from: "gone"},
+		{name: "one", line: 3, file: "a/b.go", by: "TestA/b", from: "x\n\ty", to: "z"},
+		{name: "two", line: 10, file: "c.go", from: "gone"},
 	}
 	if !slices.Equal(list, want) {
 		t.Errorf("%+v, want %+v", list, want)
@@ -26,7 +26,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 	for text, want := range map[string]string{
 		"-x":                          "line 1: \"-x\" stands before the first mutant",
 		"== a\n-x\n+y":                "names no file",
-		"== a\nin f\n+y":              "says not what it changes",
+		"== a\nin f\n+y":              "does not say what it changes",
 		"== a\nin f\n-x\n+x":          "changes nothing",
 		"== a\nin f\n-x\n== a\nin f":  "line 4: a second mutant is called \"a\"",
 		"== a\nin f\n-x\n+y\nwhat is": "line 5: \"what is\" is neither",
@@ -79,7 +79,8 @@ func module(t *testing.T) (root string) {
 		"p/p.go": "package p\n\nfunc Add(a, b int) int { return a + b }\n\nfunc Sub(a, b int) int { return a - b }\n",
 		"p/a_test.go": "package p\n\nimport (\n\t\"flag\"\n\t\"testing\"\n)\n\nvar _ = flag.Int(\"rapid.checks\", 0, \"\")\nvar _ = flag.Int(\"rapid.seed\", 0, \"\")\n" +
 			"var _ = flag.Bool(\"rapid.nofailfile\", false, \"\")\nvar _ = flag.String(\"rapid.shrinktime\", \"\", \"\")\n\n" +
-			"func TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Error(1)\n\t}\n}\n",
+			"func TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Error(1)\n\t}\n}\n\n" +
+			"func TestTwo(t *testing.T) {\n\tif Add(1, 1) > 2 || Add(1, 1) < 1 {\n\t\tt.Error(1)\n\t}\n}\n",
 		// A package without properties does not know their flags.
 		"q/q.go":               "package q\n\nfunc Neg(a int) int { return -a }\n",
 		"q/q_test.go":          "package q\n\nimport \"testing\"\n\nfunc TestNeg(t *testing.T) {\n\tif Neg(1) != -1 {\n\t\tt.Error(1)\n\t}\n}\n",
@@ -99,20 +100,23 @@ func module(t *testing.T) (root string) {
 // no test does, and one that does not compile.
 func TestBench(t *testing.T) {
 	b := &bench{root: module(t), temp: t.TempDir()}
-	for _, c := range []struct{ file, from, to, want string }{
-		{"p/p.go", "a + b", "a * b", "TestAdd"},
-		{"p/p.go", "a - b", "a - b + 1", "TestSub (thorough)"},
-		{"p/p.go", "a - b", "b - a", ""},
-		{"p/p.go", "a - b", "a - c", "error"},
-		{"q/q.go", "-a", "a", "TestNeg"},
-		{"q/q.go", "-a", "0 - a", ""},
+	for _, c := range []struct{ file, from, to, first, want string }{
+		{"p/p.go", "a + b", "a * b", "", "TestAdd"},
+		{"p/p.go", "a + b", "a - b", "TestAdd", "TestAdd"},          // the test that is asked first
+		{"p/p.go", "a + b", "a - b", "TestGone", "TestAdd TestTwo"}, // one that is not there any more
+		{"p/p.go", "a + b", "a - b", "TestTwo", "TestTwo"},          // of two that notice
+		{"p/p.go", "a - b", "a - b + 1", "", "TestSub (thorough)"},
+		{"p/p.go", "a - b", "b - a", "", ""},
+		{"p/p.go", "a - b", "a - c", "", "error"},
+		{"q/q.go", "-a", "a", "", "TestNeg"},
+		{"q/q.go", "-a", "0 - a", "", ""},
 	} {
 		m := mutant{file: c.file, from: c.from, to: c.to}
 		text, err := m.apply(b.root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := b.test(t.Context(), 0, m.file, text)
+		o, err := b.test(t.Context(), 0, m.file, text, c.first)
 		got := killers(o)
 		if err != nil {
 			got = "error"

@@ -40,16 +40,17 @@ type outcome struct {
 }
 
 // test runs the passes, until a test fails, over the package of file. text
-// takes the place of the file; empty, the file stays as it is. job is a number
-// of its own for each test that runs at the same time.
-func (b *bench) test(ctx context.Context, job int, file, text string) (outcome, error) {
+// takes the place of the file; empty, the file stays as it is. first is the
+// test to ask before all others, if any. job is a number of its own for each
+// test that runs at the same time.
+func (b *bench) test(ctx context.Context, job int, file, text, first string) (outcome, error) {
 	dir := filepath.Join(b.temp, strconv.Itoa(job))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return outcome{}, err
 	}
 	defer os.RemoveAll(dir)
 	for _, p := range passes() {
-		failed, err := b.run(ctx, dir, file, text, p)
+		failed, err := b.run(ctx, dir, file, text, first, p)
 		if err != nil || len(failed) > 0 {
 			return outcome{failed: failed, pass: p.name}, err
 		}
@@ -57,9 +58,10 @@ func (b *bench) test(ctx context.Context, job int, file, text string) (outcome, 
 	return outcome{}, nil
 }
 
-// run builds the tests and runs them. That they do not build is an error: a
-// defect which the compiler finds says nothing of the tests.
-func (b *bench) run(ctx context.Context, dir, file, text string, p pass) ([]string, error) {
+// run builds the tests and runs them: first alone, and all if that one does
+// not fail. That they do not build is an error: a defect which the compiler
+// finds says nothing of the tests.
+func (b *bench) run(ctx context.Context, dir, file, text, first string, p pass) ([]string, error) {
 	overlay, err := b.overlay(dir, file, text, p)
 	if err != nil {
 		return nil, err
@@ -74,8 +76,30 @@ func (b *bench) run(ctx context.Context, dir, file, text string, p pass) ([]stri
 	if err != nil {
 		return nil, err
 	}
+	in := filepath.Join(b.root, filepath.FromSlash(path.Dir(file)))
+	if first != "" {
+		failed, err := failing(ctx, in, binary, append([]string{"-test.run=" + only(first)}, flags...))
+		if err != nil || len(failed) > 0 {
+			return failed, err
+		}
+	}
+	return failing(ctx, in, binary, flags)
+}
+
+// only is the pattern of the one test of that name: of each of its parts, as
+// the subtests are.
+func only(test string) string {
+	parts := strings.Split(test, "/")
+	for i, p := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+	}
+	return strings.Join(parts, "/")
+}
+
+// failing runs the tests in a directory and says which of them fail.
+func failing(ctx context.Context, dir, binary string, flags []string) ([]string, error) {
 	tests := exec.CommandContext(ctx, binary, flags...)
-	tests.Dir = filepath.Join(b.root, filepath.FromSlash(path.Dir(file)))
+	tests.Dir = dir
 	out, err := tests.CombinedOutput()
 	var exit *exec.ExitError
 	switch {
