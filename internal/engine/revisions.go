@@ -1,5 +1,10 @@
 package engine
 
+// The history of a DaemonSet, kept as ControllerRevisions. `kubectl rollout undo` writes
+// an older template into the DaemonSet. It arrives here with the next decision (history):
+// view.History finds the revision of the same meaning and gives it the newest number,
+// and from then on pods of other revisions are outdated.
+
 import (
 	"context"
 	"errors"

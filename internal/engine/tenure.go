@@ -1,5 +1,10 @@
 package engine
 
+// What happens when the lease is lost: the tenure is over. Writes that are not sent yet are
+// refused (guard), the work ends, and the lease is not touched (tenureLock.write). What was sent
+// has ended by then: the deadlines are in leader.go. The process stands by, and lead
+// tries to win the lease again. The reasons are in docs/design/the-fence.md.
+
 import (
 	"context"
 	"errors"

@@ -1,5 +1,8 @@
 package local
 
+// The firewall of the cluster's bridge: one nftables table for each cluster, in which there are no rules of others.
+// The rule that keeps others away from the gateway is in addInput, the one for nodes and pods in addForward.
+
 import (
 	"fmt"
 	"net"

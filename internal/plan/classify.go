@@ -1,5 +1,10 @@
 package plan
 
+// What one node means to its DaemonSet. Whether it is down, and so takes a part of an
+// update's budget, is decided here (account): it is if no pod there is available, unless
+// its trouble is older than the update (excused). Whether a node is Ready is not: the
+// kubelet and the node lifecycle controller say that.
+
 import (
 	"cmp"
 	"slices"
