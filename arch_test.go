@@ -103,7 +103,11 @@ var importRules = []importRule{
 		reason: fourParts,
 	},
 	{
-		path: "internal/datadir", only: []string{"std", "golang.org/x/sys/..."},
+		path: "internal/atomicfile", only: []string{"std", "golang.org/x/sys/..."},
+		reason: "every part writes files, and it must stay below all of them",
+	},
+	{
+		path: "internal/datadir", only: []string{"std", "everynode/internal/atomicfile", "golang.org/x/sys/..."},
 		reason: "it decides what may be deleted, and must be read in one sitting",
 	},
 	{path: "internal/logfile", only: []string{"std"}, reason: "it cuts files, and knows nothing of what is in them"},

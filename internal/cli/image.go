@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/node"
@@ -143,7 +144,7 @@ func nodeNames(nodes []local.Node) string {
 }
 
 // keepArchive copies the archive to where agents look when they start.
-func keepArchive(dir, file string) (err error) {
+func keepArchive(dir, file string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep the image: %w", err)
 	}
@@ -152,16 +153,15 @@ func keepArchive(dir, file string) (err error) {
 		return fmt.Errorf("keep the image: %w", err)
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(dir, ".load-*")
+	out, err := atomicfile.Create(filepath.Join(dir, filepath.Base(file)))
 	if err != nil {
 		return fmt.Errorf("keep the image: %w", err)
 	}
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Close()); err == nil {
-		err = os.Rename(out.Name(), filepath.Join(dir, filepath.Base(file)))
+	if _, err = io.Copy(out, in); err == nil {
+		err = out.Commit()
 	}
-	if err != nil {
-		return fmt.Errorf("keep the image: %w", errors.Join(err, os.Remove(out.Name())))
+	if err = errors.Join(err, out.Discard()); err != nil {
+		return fmt.Errorf("keep the image: %w", err)
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -21,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	componentversion "k8s.io/component-base/version"
+
+	"everynode/internal/atomicfile"
 )
 
 // maxExported is how much of a log goes into an export, in bytes: its end.
@@ -29,30 +30,29 @@ const maxExported = 16 << 20
 // exportLogs writes an archive for a bug report. What cannot be had is told in it,
 // and keeps nothing else out.
 func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err error) {
+	exists := fmt.Errorf("%s exists already: give another name, or delete it", file)
 	if _, err := os.Lstat(file); err == nil {
-		return fmt.Errorf("%s exists already: give another name, or delete it", file)
+		return exists
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // mode 0600
+	f, err := atomicfile.Create(file)
 	if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write the export: %w", err), os.Remove(tmp.Name()))
-		}
-	}()
-	zip := gzip.NewWriter(tmp)
+	defer func() { err = errors.Join(err, f.Discard()) }()
+	zip := gzip.NewWriter(f)
 	e := &exporter{tar: tar.NewWriter(zip), now: time.Now()}
 	e.clusterState(ctx, a, m)
 	for _, l := range m.logs() {
 		e.log(l)
 	}
 	e.text("missing.txt", []byte(strings.Join(e.missing, "\n")+"\n"))
-	if err := errors.Join(e.failed, e.tar.Close(), zip.Close(), tmp.Sync(), tmp.Close()); err != nil {
-		return err
+	if err := errors.Join(e.failed, e.tar.Close(), zip.Close()); err != nil {
+		return fmt.Errorf("write the export: %w", err)
 	}
-	if err := os.Rename(tmp.Name(), file); err != nil {
-		return err
+	if err := f.CommitNew(); errors.Is(err, fs.ErrExist) {
+		return exists // since it was begun
+	} else if err != nil {
+		return fmt.Errorf("write the export: %w", err)
 	}
 	fmt.Fprintf(a.out, "%s has %d logs and the cluster's state, without keys, tokens and pod specifications.\nLook through it before you give it away: programs may log what they like.\n", file, e.logs)
 	return nil

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"everynode/internal/datadir"
+	"everynode/internal/atomicfile"
 )
 
 // errOtherRegistries says that nodes, which read about registries when they start, run.
@@ -46,7 +46,7 @@ func (m *machine) chooseRegistries(file string) error {
 	if m.nodeRuns() {
 		return errOtherRegistries
 	}
-	if err := datadir.WriteFile(m.registriesFile(), text); err != nil {
+	if err := atomicfile.Write(m.registriesFile(), text); err != nil {
 		return fmt.Errorf("keep the registries: %w", err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"everynode/internal/addons"
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/logfile"
@@ -105,7 +106,7 @@ func (m *machine) tellNodes() error {
 		"configs": map[string]any{pull.String(): map[string]any{"tls": map[string]string{"ca_file": m.registryCertificate()}}},
 	})
 	if err == nil {
-		err = datadir.WriteFile(m.localRegistryFile(), text)
+		err = atomicfile.Write(m.localRegistryFile(), text)
 	}
 	if err != nil {
 		return fmt.Errorf("tell the nodes of the registry: %w", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
@@ -142,7 +143,7 @@ func (m *machine) runSimulator(ctx context.Context, change func(fleet.Rules) fle
 		return fmt.Errorf("encode the rules of the simulated nodes: %w", err)
 	}
 	if !simulates || string(before) != string(after) {
-		if err := datadir.WriteFile(rulesFile(m.DataDir), append(after, '\n')); err != nil {
+		if err := atomicfile.Write(rulesFile(m.DataDir), append(after, '\n')); err != nil {
 			return fmt.Errorf("write the rules of the simulated nodes: %w", err)
 		}
 		if err := m.stopSimulator(ctx); err != nil {

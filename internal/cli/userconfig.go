@@ -12,6 +12,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/atomicfile"
 )
 
 // userKubeconfigs are the files that kubectl reads for this user, without those of
@@ -156,25 +158,22 @@ func lockKubeconfig(ctx context.Context, file string) (release func() error, err
 }
 
 // replaceFile puts the content in place in one step, for the file's owner.
-func replaceFile(file string, content []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // mode 0600
+func replaceFile(file string, content []byte) error {
+	f, err := atomicfile.Create(file)
 	if err != nil {
 		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
 	if info, serr := os.Stat(file); serr == nil && os.Geteuid() == 0 {
-		err = tmp.Chown(uidOf(info), gidOf(info))
+		err = f.Chown(uidOf(info), gidOf(info))
 	}
 	if err == nil {
-		_, err = tmp.Write(content)
+		_, err = f.Write(content)
 	}
 	if err == nil {
-		err = tmp.Sync()
+		err = f.Commit()
 	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return fmt.Errorf("write the kubeconfig: %w", errors.Join(err, os.Remove(tmp.Name())))
+	if err = errors.Join(err, f.Discard()); err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
 	return nil
 }

@@ -4,32 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
-	"everynode/internal/datadir"
+	"everynode/internal/atomicfile"
 )
 
 // writeFile replaces path by data, whole or not at all, with mode 0600. The
-// data and its name are on disk when it returns: a certificate that a node trusts must not
-// be lost with the power.
+// data and its name are on disk when it returns.
 func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return describeWriteError(err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(describeWriteError(err), os.Remove(f.Name()))
-	}
-	if err := datadir.Sync(filepath.Dir(path)); err != nil {
+	if err := atomicfile.Write(path, data); err != nil {
 		return describeWriteError(err)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"everynode/internal/atomicfile"
 )
 
 const (
@@ -81,16 +81,12 @@ func (d *Dir) read() error {
 }
 
 // create writes the mark if there is none; else the error is fs.ErrExist.
-func (d *Dir) create() error {
-	return d.writeBy(func(tmp, file string) error {
-		return unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, file, unix.RENAME_NOREPLACE)
-	})
-}
+func (d *Dir) create() error { return d.writeBy((*atomicfile.File).CommitNew) }
 
-func (d *Dir) write() error { return d.writeBy(os.Rename) }
+func (d *Dir) write() error { return d.writeBy((*atomicfile.File).Commit) }
 
-// writeBy writes the mark to a synced temporary file, and gives it its name.
-func (d *Dir) writeBy(rename func(from, to string) error) (err error) {
+// writeBy writes the mark, and has commit give it its name.
+func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
 	data, err := json.Marshal(d.mark)
 	if err != nil {
 		return fmt.Errorf("encode the mark of the data directory: %w", err)
@@ -100,34 +96,18 @@ func (d *Dir) writeBy(rename func(from, to string) error) (err error) {
 			err = fmt.Errorf("the data directory %s cannot be written: %w; %s", d.Path, err, remedy(err))
 		}
 	}()
-	tmp, err := os.CreateTemp(d.Path, markTemp+"*") // 0600
+	f, err := atomicfile.Create(d.markFile())
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(append(data, '\n'))
-	if err == nil {
-		err = tmp.Sync()
+	if _, err := f.Write(append(data, '\n')); err != nil {
+		return errors.Join(err, f.Discard())
 	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = rename(tmp.Name(), d.markFile())
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return Sync(d.Path)
+	return commit(f)
 }
 
-// markTemp begins the names of marks that are being written.
+// markTemp begins the names of marks that are being written (package atomicfile).
 const markTemp = "." + MarkName + "."
-
-// Sync makes the names that were given in a folder survive the loss of power.
-func Sync(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
 
 // foreignTo lists what a directory without a mark holds, except for what every new disk has, and what a Claim that was
 // killed has left.

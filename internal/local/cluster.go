@@ -13,6 +13,7 @@ import (
 	"regexp"
 
 	"everynode/internal/addons"
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 )
 
@@ -157,7 +158,7 @@ func (c *Cluster) Save() error {
 	if err != nil {
 		return fmt.Errorf("encode the cluster's record: %w", err)
 	}
-	if err := datadir.WriteFile(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
+	if err := atomicfile.Write(filepath.Join(c.DataDir, stateFile), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the cluster's record: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 	"everynode/internal/sysctl"
 )
@@ -90,7 +91,7 @@ func (r *hostRecord) write() error {
 	if err != nil {
 		return fmt.Errorf("encode the machine's record: %w", err)
 	}
-	if err := datadir.WriteFile(r.file(), append(raw, '\n')); err != nil {
+	if err := atomicfile.Write(r.file(), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the machine's record: %w", err)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 )
 
@@ -75,7 +76,7 @@ func writeIfMissing(file, content string) error {
 	if st, err := os.Stat(file); err == nil && st.Size() > 0 {
 		return nil
 	}
-	if err := datadir.WriteFile(file, []byte(content)); err != nil {
+	if err := atomicfile.Write(file, []byte(content)); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return os.Chmod(file, 0o644)
