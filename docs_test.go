@@ -1,10 +1,12 @@
 package everynode_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -115,6 +117,23 @@ func TestDocs(t *testing.T) {
 	if pages < 10 {
 		t.Fatalf("%d pages found: is this the root of the repository?", pages)
 	}
+}
+
+// Labels, annotations and API groups are of everynode.io. Names of the former domain are only where they are understood,
+// tested or explained.
+func TestOneDomain(t *testing.T) {
+	const formerDomain = "everynode." + "dev"
+	understood := []string{
+		"internal/fleet/names.go", "internal/fleet/names_test.go", "internal/cli/muster_test.go",
+		"internal/controlplane/admission.yaml", "internal/controlplane/claims.go", "internal/controlplane/claims_test.go",
+		"internal/addons/addons.go", "internal/addons/dns.yaml", "internal/addons/metrics.yaml", "internal/addons/storage.yaml",
+		"docs/simulate.md", "docs/addons.md", "CHANGELOG.md",
+	}
+	tree(t, func(name string, text []byte) {
+		if bytes.Contains(text, []byte(formerDomain)) && !slices.Contains(understood, name) {
+			t.Errorf("%s: a name of %s: new names are of everynode.io", name, formerDomain)
+		}
+	})
 }
 
 // Each page of docs/design is in its index, and has the five headings.

@@ -28,12 +28,15 @@ import (
 const (
 	// ImageKey annotates a Deployment with the image that a server gave it. One that
 	// has another image got that from somebody else.
-	ImageKey = "everynode.dev/image"
+	ImageKey = "everynode.io/image"
+	// FormerImageKey is what ImageKey was before, on Deployments of older versions.
+	FormerImageKey = "everynode.dev/image"
 	// AppliedKey annotates what says what the server says, and is nobody's to
 	// change. Its value is "true".
-	AppliedKey = "everynode.dev/applied"
-	// NameKey labels each object with the name of its add-on.
-	NameKey = "everynode.dev/addon"
+	AppliedKey = "everynode.io/applied"
+	// NameKey labels each object with the name of its add-on. Those that older versions
+	// have made keep "everynode.dev/addon".
+	NameKey = "everynode.io/addon"
 )
 
 const (

@@ -100,15 +100,13 @@ func (r *muster) breaks(err error) {
 
 // watch follows the simulated nodes until ctx ends.
 func (r *muster) watch(ctx context.Context, client kubernetes.Interface) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0,
-		informers.WithTransform(trimmedNode),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = fleet.LabelSimulated + "=true" }))
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trimmedNode))
 	nodes := factory.Core().V1().Nodes().Informer()
 	// Without this it would write its errors to the terminal.
 	if err := nodes.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { r.breaks(err) }); err != nil {
 		return fmt.Errorf("watch the simulated nodes: %w", err)
 	}
-	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	if _, err := nodes.AddEventHandler(fleet.OnlySimulated(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { r.see(o) },
 		UpdateFunc: func(_, o any) { r.see(o) },
 		DeleteFunc: func(o any) {
@@ -116,7 +114,7 @@ func (r *muster) watch(ctx context.Context, client kubernetes.Interface) error {
 				r.set(name, nil)
 			}
 		},
-	}); err != nil {
+	})); err != nil {
 		return fmt.Errorf("watch the simulated nodes: %w", err)
 	}
 	nodes.RunWithContext(ctx)
@@ -137,6 +135,9 @@ func trimmedNode(o any) (any, error) {
 	}
 	small := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Annotations: node.Annotations},
 		Spec: corev1.NodeSpec{Taints: node.Spec.Taints}}
+	if fleet.Simulated(node) {
+		small.Labels = map[string]string{fleet.LabelSimulated: "true"}
+	}
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			small.Status.Conditions = append(small.Status.Conditions, c)

@@ -86,7 +86,7 @@ func TestMusterWatches(t *testing.T) {
 	now := time.Now()
 	tainted, off, other := simNode("tainted", now), simNode("off", time.Time{}), simNode("other", now)
 	tainted.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeNotReady}}
-	off.Annotations = map[string]string{fleet.AnnotationOff: "true"}
+	off.Labels, off.Annotations = map[string]string{"everynode.dev/simulated": "true"}, map[string]string{"everynode.dev/simulate-off": "true"} // as they were named
 	other.Labels = nil
 	client := fake.NewClientset(simNode("a", now), simNode("b", time.Time{}), tainted, off, other)
 	ctx, stop := context.WithCancel(t.Context())

@@ -118,11 +118,11 @@ func (m *machine) simulates() error {
 // the API server's cache, because etcd need not read thousands of them.
 func listSimulated(client kubernetes.Interface) func(context.Context) ([]corev1.Node, error) {
 	return func(ctx context.Context) ([]corev1.Node, error) {
-		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: fleet.LabelSimulated + "=true", ResourceVersion: "0"})
+		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
 			return nil, fmt.Errorf("list the simulated nodes: %w", err)
 		}
-		return list.Items, nil
+		return slices.DeleteFunc(list.Items, func(n corev1.Node) bool { return !fleet.Simulated(&n) }), nil
 	}
 }
 
@@ -134,9 +134,9 @@ func (m *machine) missingSimulated(ctx context.Context, client kubernetes.Interf
 		return nil, 0, fmt.Errorf("list the nodes: %w", err)
 	}
 	taken, have := map[string]bool{}, 0
-	for _, n := range list.Items {
-		taken[n.Name] = true
-		if n.Labels[fleet.LabelSimulated] == "true" {
+	for i := range list.Items {
+		taken[list.Items[i].Name] = true
+		if fleet.Simulated(&list.Items[i]) {
 			have++
 		}
 	}
@@ -197,7 +197,7 @@ func (a *app) simulated(ctx context.Context, m *machine, name string, unknown er
 	}
 	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err) || err == nil && node.Labels[fleet.LabelSimulated] != "true":
+	case apierrors.IsNotFound(err) || err == nil && !fleet.Simulated(node):
 		return nil, fmt.Errorf("no node %q: `everynode node list` shows those that there are", name)
 	case err != nil:
 		return nil, fmt.Errorf("ask for Node %s: %w", name, err)
@@ -248,7 +248,7 @@ func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.
 // simulateStop makes a simulated node silent.
 func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
 	done := newProgress(a.out).step()
-	if err := switchOff(ctx, client, name, "true"); err != nil {
+	if err := switchOff(ctx, client, name, true); err != nil {
 		return err
 	}
 	done("%s stopped", name)
@@ -257,7 +257,7 @@ func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.In
 
 func (a *app) simulateStart(ctx context.Context, m *machine, client kubernetes.Interface, name string) error {
 	done := newProgress(a.out).step()
-	if err := switchOff(ctx, client, name, nil); err != nil {
+	if err := switchOff(ctx, client, name, false); err != nil {
 		return err
 	}
 	if err := m.runSimulator(ctx, func(r fleet.Rules) fleet.Rules { return r }); err != nil {
@@ -270,9 +270,9 @@ func (a *app) simulateStart(ctx context.Context, m *machine, client kubernetes.I
 	return nil
 }
 
-// switchOff sets the annotation of a Node that is off, or with nil takes it away.
-func switchOff(ctx context.Context, client kubernetes.Interface, name string, value any) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{fleet.AnnotationOff: value}}})
+// switchOff makes a simulated node silent, or wakes it up.
+func switchOff(ctx context.Context, client kubernetes.Interface, name string, off bool) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": fleet.SetOff(off)}})
 	if err != nil {
 		return fmt.Errorf("encode the change of Node %s: %w", name, err)
 	}

@@ -190,7 +190,7 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeStatus {
 	var all []nodeStatus
 	for name, n := range nodes {
-		if n.Labels[fleet.LabelSimulated] != "true" {
+		if !fleet.Simulated(n) {
 			continue
 		}
 		ns := nodeStatus{Name: name, Kubernetes: kubernetesState(n), Pods: pods[name], Simulated: true}

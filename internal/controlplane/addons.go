@@ -226,7 +226,10 @@ func renewImage(ctx context.Context, client kubernetes.Interface, namespace, nam
 // imagePatch changes the image of a Deployment, if a server has chosen the one that
 // it has; nil changes nothing.
 func imagePatch(d *appsv1.Deployment, image string) ([]byte, error) {
-	given := d.Annotations[addons.ImageKey]
+	given, ok := d.Annotations[addons.ImageKey]
+	if !ok {
+		given = d.Annotations[addons.FormerImageKey]
+	}
 	if given == "" || given == image {
 		return nil, nil
 	}
@@ -236,7 +239,7 @@ func imagePatch(d *appsv1.Deployment, image string) ([]byte, error) {
 		return nil, nil
 	}
 	return json.Marshal(map[string]any{
-		"metadata": map[string]any{"annotations": map[string]string{addons.ImageKey: image}},
+		"metadata": map[string]any{"annotations": map[string]any{addons.ImageKey: image, addons.FormerImageKey: nil}},
 		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
 			"containers": []map[string]string{{"name": containers[i].Name, "image": image}},
 		}}},

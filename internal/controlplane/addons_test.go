@@ -45,17 +45,17 @@ func TestDNSAddress(t *testing.T) {
 func TestImagePatch(t *testing.T) {
 	const before, now = "registry.k8s.io/coredns/coredns:v1.0.0", "registry.k8s.io/coredns/coredns:v2.0.0"
 	for name, tt := range map[string]struct {
-		given, has string
-		want       bool
+		key, given, has string
+		want            bool
 	}{
-		"of an older server": {before, before, true}, "as it should be": {now, now, false},
-		"somebody's own": {before, "example.com/dns:1", false}, "not of a server": {"", before, false},
-		"somebody's own, as new as ours": {before, now, false},
+		"of an older server": {addons.ImageKey, before, before, true}, "as it should be": {addons.ImageKey, now, now, false},
+		"somebody's own": {addons.ImageKey, before, "example.com/dns:1", false}, "not of a server": {"other", before, before, false},
+		"somebody's own, as new as ours":                    {addons.ImageKey, before, now, false},
+		"of a server that had another name for it":          {addons.FormerImageKey, before, before, true},
+		"somebody's own, of a server that had another name": {addons.FormerImageKey, before, "example.com/dns:1", false},
 	} {
 		d := &appsv1.Deployment{}
-		if tt.given != "" {
-			d.Annotations = map[string]string{addons.ImageKey: tt.given}
-		}
+		d.Annotations = map[string]string{tt.key: tt.given}
 		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "other", Image: "example.com/other:1"}, {Name: dnsName, Image: tt.has}}
 		patch, err := imagePatch(d, now)
 		if err != nil || (patch != nil) != tt.want {

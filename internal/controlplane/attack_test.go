@@ -124,16 +124,20 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
 	refused("the server's name", create(corev1.NodeSpec{}, "API.example.test"), "an address of the server on "+machineName())
 
-	simulated := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil", Labels: map[string]string{"everynode.dev/simulated": "true"}}}
-	_, err := as.CoreV1().Nodes().Create(t.Context(), simulated, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	refused("a node that is not compared with others", err, "may not say that it is simulated")
+	for _, label := range []string{simulatedLabel, formerSimulatedLabel} {
+		simulated := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil", Labels: map[string]string{label: "true"}}}
+		_, err := as.CoreV1().Nodes().Create(t.Context(), simulated, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		refused("a node that is not compared with others, by "+label, err, "may not say that it is simulated")
+	}
 
 	if _, err := as.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = as.CoreV1().Nodes().Patch(t.Context(), "evil", "application/merge-patch+json",
-		[]byte(`{"metadata":{"labels":{"everynode.dev/simulated":"true"}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
-	refused("to become such a node", err, "may not say that it is simulated")
+	for _, label := range []string{simulatedLabel, formerSimulatedLabel} {
+		_, err := as.CoreV1().Nodes().Patch(t.Context(), "evil", "application/merge-patch+json",
+			[]byte(`{"metadata":{"labels":{"`+label+`":"true"}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		refused("to become such a node, by "+label, err, "may not say that it is simulated")
+	}
 	report := func(c kubernetes.Interface, name string, kind corev1.NodeAddressType, address string) error {
 		patch, err := json.Marshal(map[string]any{"status": map[string]any{"addresses": []corev1.NodeAddress{{Type: kind, Address: address}}}})
 		if err != nil {

@@ -28,8 +28,9 @@ const (
 	// claimsCheck is how often somebody looks whether it is still there.
 	claimsCheck = time.Minute
 	// simulatedLabel marks nodes that have no machine. Thousands of them share one
-	// address.
-	simulatedLabel = "everynode.dev/simulated"
+	// address. Those that an older everynode has made have only the former label.
+	simulatedLabel       = "everynode.io/simulated"
+	formerSimulatedLabel = "everynode.dev/simulated"
 )
 
 // claimsChanged says whether a Node that was before may have other claims now.
@@ -52,6 +53,14 @@ func (c *nodeController) watchClaims(nodes cache.SharedIndexInformer) error {
 		return fmt.Errorf("watch the addresses of nodes: %w", err)
 	}
 	return nil
+}
+
+// saysSimulated tells whether a Node has a label that excuses it from being compared, as
+// the policies see it: a node may not give itself either of them.
+func saysSimulated(n *corev1.Node) bool {
+	_, now := n.Labels[simulatedLabel]
+	_, before := n.Labels[formerSimulatedLabel]
+	return now || before
 }
 
 // claimKey is an address as a key of the ConfigMap, and as the policy spells it: IP
@@ -107,7 +116,7 @@ func (c *nodeController) keepClaims(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the nodes: %w", err)
 	}
-	machines := slices.DeleteFunc(slices.Clone(all), func(n *corev1.Node) bool { _, simulated := n.Labels[simulatedLabel]; return simulated })
+	machines := slices.DeleteFunc(slices.Clone(all), saysSimulated)
 	configMaps := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	list, err := configMaps.Get(ctx, nodeAddresses, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)

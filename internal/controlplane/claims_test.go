@@ -70,3 +70,13 @@ func TestClaimFits(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has the label of simulated nodes, by either name and with any value, is compared with nobody: the policies
+// ask for the name alone.
+func TestSaysSimulated(t *testing.T) {
+	for label, want := range map[string]bool{"everynode.io/simulated": true, "everynode.dev/simulated": true, "example.com/simulated": false} {
+		if got := saysSimulated(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{label: ""}}}); got != want {
+			t.Errorf("a node with the label %s: %v, want %v", label, got, want)
+		}
+	}
+}

@@ -3,7 +3,7 @@
 // to. A rollout over a thousand of them shows what it will do before it is done
 // to real ones.
 //
-// Every Node with the label everynode.dev/simulated=true is simulated, whoever
+// Every Node with the label everynode.io/simulated=true is simulated, whoever
 // made it. Nothing is kept but what the API server keeps: a Run that starts again
 // goes on where the last one was.
 //

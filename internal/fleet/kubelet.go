@@ -99,6 +99,7 @@ func backOff(pod *corev1.Pod) time.Duration {
 type kubelet struct {
 	client kubernetes.Interface
 	rules  Rules
+	names  *formerNames
 	nodes  corelisters.NodeLister
 	pods   cache.Indexer
 	queue  workqueue.TypedRateLimitingInterface[string] // namespace/name of pods
@@ -139,6 +140,7 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	if err != nil || Off(node) {
 		return nil // not simulated, gone, or without power
 	}
+	k.names.rules(node, pod)
 	f, err := k.rules.fate(node, pod)
 	todo, delay := next(pod, f)
 	if err != nil && (todo == start || todo == pull) {

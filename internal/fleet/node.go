@@ -42,6 +42,7 @@ func NewNode(name string, index int, podCIDR netip.Prefix) *corev1.Node {
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 			LabelSimulated:                 "true",
+			former(LabelSimulated):         "true", // manifests that keep off such nodes may know no other
 			roleLabel:                      "",
 			corev1.LabelHostname:           name,
 			corev1.LabelArchStable:         runtime.GOARCH,
@@ -81,9 +82,6 @@ func Ready(node *corev1.Node) bool {
 	c := nodeCondition(node, corev1.NodeReady)
 	return c != nil && c.Status == corev1.ConditionTrue
 }
-
-// Off tells whether a Node is one that was made silent.
-func Off(node *corev1.Node) bool { return node.Annotations[AnnotationOff] == "true" }
 
 func nodeCondition(node *corev1.Node, kind corev1.NodeConditionType) *corev1.NodeCondition {
 	for i := range node.Status.Conditions {

@@ -14,22 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// LabelSimulated marks the Nodes that are simulated; its value is "true".
-const LabelSimulated = "everynode.dev/simulated"
-
-// Annotations that change the rules for one pod, or for every pod of one Node.
-// The pod's wins. They take the same values as the rules.
-const (
-	AnnotationStart = "everynode.dev/simulate-start"
-	AnnotationReady = "everynode.dev/simulate-ready"
-	AnnotationStop  = "everynode.dev/simulate-stop"
-	AnnotationFail  = "everynode.dev/simulate-fail"
-)
-
-// AnnotationOff, with the value "true", makes a Node silent, as if it had lost
-// its power.
-const AnnotationOff = "everynode.dev/simulate-off"
-
 // Rules say how the pods of simulated nodes fare.
 type Rules struct {
 	// Start is how long it takes until a pod's containers run.
@@ -82,7 +66,7 @@ func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 				errs = append(errs, fmt.Errorf("annotation %s: %q is not a delay such as 5s: %w", annotation, text, err))
 			}
 		}
-		return rule + time.Duration(float64(rule)*float64(r.Jitter)*(2*r.draw(annotation, pod)-1))
+		return rule + time.Duration(float64(rule)*float64(r.Jitter)*(2*r.draw(former(annotation), pod)-1))
 	}
 	f := fate{start: delay(AnnotationStart, r.Start), ready: delay(AnnotationReady, r.Ready), stop: delay(AnnotationStop, r.Stop)}
 	failures := r.Fail
@@ -94,21 +78,22 @@ func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 			failures = own
 		}
 	}
-	f.failure = failures.pick(r.draw(AnnotationFail, pod), images(pod))
+	f.failure = failures.pick(r.draw(former(AnnotationFail), pod), images(pod))
 	return f, errors.Join(errs...)
 }
 
 // override is an annotation of the pod, or else of the node.
 func override(node *corev1.Node, pod *corev1.Pod, annotation string) string {
-	if text := pod.Annotations[annotation]; text != "" {
+	if text := said(pod.Annotations, annotation); text != "" {
 		return text
 	}
-	return node.Annotations[annotation]
+	return said(node.Annotations, annotation)
 }
 
 // draw is a number from 0 up to 1 for one question about one pod. The successor
 // of a daemon pod, which has another name, draws the same while its images are
-// the same.
+// the same. Questions keep their former names: with others, each trial that
+// somebody has noted would have other luck.
 func (r Rules) draw(question string, pod *corev1.Pod) float64 {
 	who := "pod " + pod.Name
 	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "DaemonSet" {

@@ -15,8 +15,11 @@ import (
 	"k8s.io/client-go/informers"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 )
 
@@ -71,17 +74,21 @@ type fleet struct {
 
 // simulate runs heartbeats and pods until ctx ends.
 func simulate(ctx context.Context, client kubernetes.Interface, rules Rules, port int32, log *slog.Logger) error {
-	nodeFactory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = LabelSimulated + "=true" }))
+	nodeFactory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim))
 	podFactory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = "spec.nodeName!=" }))
 	nodes, pods := nodeFactory.Core().V1().Nodes(), podFactory.Core().V1().Pods()
 	if err := pods.Informer().AddIndexers(cache.Indexers{byNode: nodeOf}); err != nil {
 		return fmt.Errorf("index the pods: %w", err)
 	}
+	simulated := simulatedNodes{nodes.Lister()}
+	events := record.NewBroadcaster(record.WithContext(ctx))
+	defer events.Shutdown()
+	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	names := &formerNames{events: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-simulator"}), log: log}
 	f := &fleet{
-		heartbeat: &heartbeat{client: client, nodes: nodes.Lister(), queue: newQueue(), port: port, log: log, leases: map[string]lease{}},
-		kubelet: &kubelet{client: client, rules: rules, nodes: nodes.Lister(), pods: pods.Informer().GetIndexer(), queue: newQueue(),
+		heartbeat: &heartbeat{client: client, nodes: simulated, queue: newQueue(), port: port, log: log, leases: map[string]lease{}},
+		kubelet: &kubelet{client: client, rules: rules, names: names, nodes: simulated, pods: pods.Informer().GetIndexer(), queue: newQueue(),
 			log: log, plans: map[types.UID]appointment{}},
 	}
 	if err := f.watch(nodes, pods); err != nil {
@@ -109,7 +116,7 @@ func simulate(ctx context.Context, client kubernetes.Interface, rules Rules, por
 
 // watch turns events into work.
 func (f *fleet) watch(nodes coreinformers.NodeInformer, pods coreinformers.PodInformer) error {
-	_, err := nodes.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	_, err := nodes.Informer().AddEventHandler(OnlySimulated(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) { f.nodeChanged(nil, obj.(*corev1.Node)) },
 		UpdateFunc: func(old, obj any) {
 			f.nodeChanged(old.(*corev1.Node), obj.(*corev1.Node))
@@ -119,7 +126,7 @@ func (f *fleet) watch(nodes coreinformers.NodeInformer, pods coreinformers.PodIn
 				f.heartbeat.queue.Add(key)
 			}
 		},
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("watch the nodes: %w", err)
 	}
@@ -151,6 +158,7 @@ func (f *fleet) nodeChanged(old, node *corev1.Node) {
 	if !changed {
 		return
 	}
+	f.kubelet.names.label(node)
 	objects, err := f.kubelet.pods.ByIndex(byNode, node.Name)
 	if err != nil {
 		f.kubelet.log.Error("cannot find the pods of a node", "node", node.Name, "error", err)
@@ -174,8 +182,15 @@ func nodeOf(obj any) ([]string, error) {
 func trim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Node:
-		return &corev1.Node{ObjectMeta: trimMeta(o.ObjectMeta), Status: corev1.NodeStatus{
-			Conditions: o.Status.Conditions, DaemonEndpoints: o.Status.DaemonEndpoints}}, nil
+		n := &corev1.Node{ObjectMeta: trimMeta(o.ObjectMeta)}
+		if Simulated(o) { // of others nothing is read
+			n.Labels = map[string]string{LabelSimulated: "true"}
+			if onlyFormer(o.Labels, LabelSimulated) {
+				n.Labels = map[string]string{former(LabelSimulated): "true"}
+			}
+			n.Status = corev1.NodeStatus{Conditions: o.Status.Conditions, DaemonEndpoints: o.Status.DaemonEndpoints}
+		}
+		return n, nil
 	case *corev1.Pod:
 		p := &corev1.Pod{ObjectMeta: trimMeta(o.ObjectMeta), Status: corev1.PodStatus{
 			Phase: o.Status.Phase, StartTime: o.Status.StartTime, Conditions: o.Status.Conditions, ContainerStatuses: o.Status.ContainerStatuses}}
