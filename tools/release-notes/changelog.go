@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// unreleased is the heading of what no version has yet.
+const unreleased = "## Unreleased"
+
+// commit is one line of git's log.
+type commit struct{ hash, subject string }
+
+// area is what a commit is about: the first name before the colon of its subject.
+func (c commit) area() (area, what string) {
+	areas, what, ok := strings.Cut(c.subject, ": ")
+	if !ok {
+		return "other", c.subject
+	}
+	area, _, _ = strings.Cut(areas, ",")
+	return area, what
+}
+
+// unseen are areas that users see nothing of; they come last.
+func unseen(area string) bool {
+	return slices.Contains([]string{"arch", "bench", "comments", "compat", "conformance", "e2e", "mutants", "other", "sim", "tests", "tools", "words"}, area)
+}
+
+// byArea lists commits by what they are about.
+func byArea(commits []commit) string {
+	lines := map[string][]string{}
+	for _, c := range commits {
+		area, what := c.area()
+		lines[area] = append(lines[area], fmt.Sprintf("- %s (%s)", what, c.hash))
+	}
+	areas := slices.SortedFunc(maps.Keys(lines), func(a, b string) int {
+		if unseen(a) != unseen(b) {
+			if unseen(b) {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	var text strings.Builder
+	for _, area := range areas {
+		fmt.Fprintf(&text, "\n%s\n%s\n", area, strings.Join(lines[area], "\n"))
+	}
+	return text.String()
+}
+
+// cutRelease gives what is unreleased in a changelog a version and a date, and leaves
+// an empty section above it for what comes next. It returns the notes of the version.
+func cutRelease(changelog, version string, now time.Time) (changed, notes string, err error) {
+	before, after, ok := strings.Cut(changelog, "\n"+unreleased+"\n")
+	if !ok {
+		return "", "", fmt.Errorf("%s has no section %q: begin one above the last version", changelogFile, unreleased)
+	}
+	if strings.Contains(changelog, "\n## "+version+" ") {
+		return "", "", fmt.Errorf("%s has a section %s already", changelogFile, version)
+	}
+	notes, older, _ := strings.Cut(after, "\n## ")
+	if older != "" {
+		older = "\n## " + older
+	}
+	if notes = strings.TrimSpace(notes); notes == "" {
+		return "", "", errors.New("nothing is unreleased: say first what has changed for those who use it (make release-notes shows the commits)")
+	}
+	head := fmt.Sprintf("%s\n%s\n\n## %s (%s)\n\n", before, unreleased, version, now.Format(time.DateOnly))
+	return head + notes + "\n" + older, notes, nil
+}
