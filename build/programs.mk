@@ -1,0 +1,78 @@
+# Programs, each from the module that has it. A rule that compiles for minutes says how far it is (tools/compile).
+
+# Directories are among the sources: their times tell of a deleted file.
+sources = $(shell find $(1) \( -type d -o -type f ! -name '*_test.go' \) ! -path '*/testdata*')
+SOURCES := $(call sources,cmd internal) go.mod go.sum
+RUNTIME_TAGS := no_btrfs,no_zfs,no_devmapper
+# $(call version-of,DIR,MODULE) is the version of a module, as the go.mod in DIR has it.
+version-of = $$(go -C $(1) list -m -f '{{.Version}}' $(2))
+# The linker's flags of every program: without symbols; and of ours, with the version.
+STRIPPED := -ldflags '-s -w'
+VERSIONED = -ldflags "-s -w $$(cat bin/version)"
+
+# What a bare Debian 12 lacks.
+.PHONY: packages test-packages
+packages:
+	@tools/need runc nftables:nft iproute2:ip busybox-static:busybox
+
+test-packages:
+	@if [[ $$(id -u) == 0 ]]; then tools/need gcc libc6-dev:/usr/include/stdlib.h openssl; fi
+
+# The version is an input like any other: its file changes only when it does.
+.PHONY: version
+version:
+bin/version: version
+	@mkdir -p bin
+	@tools/version > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+bin/everynode bin/everynode-controller: bin/%: $(SOURCES) bin/version
+	@tools/compile $* $(VERSIONED) -o $@ ./cmd/$*
+	@touch $@
+
+bin/bench: $(SOURCES) $(shell find bench -type f -name '*.go' ! -name '*_test.go') bin/version
+	go build $(VERSIONED) -o $@ ./bench
+	@touch $@
+
+bin/kubectl: | bin/everynode
+	ln -sf everynode $@
+
+# containerd, its shim in ours, the CNI plugins and pause. What containerd says it is follows from its module.
+bin/runtime/.built: $(call sources,runtime)
+	@mkdir -p bin/runtime
+	version=$(call version-of,runtime,github.com/containerd/containerd/v2); \
+	tools/compile containerd -C runtime -tags $(RUNTIME_TAGS) \
+	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool ./containerd-shim-runc-v2
+	go -C runtime build $(STRIPPED) -o ../bin/rootfs/pause/ ./pause
+	@touch $@
+
+# CoreDNS has a module of its own: it and containerd want different versions of what both use.
+bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
+	@tools/compile CoreDNS -C coredns $(STRIPPED) -o ../$@ .
+	@touch $@
+
+# So has the registry, with the versions that CoreDNS has, so that what both use is compiled once. It is a program, not
+# an image: it runs beside the control plane.
+bin/runtime/addons/registry: $(wildcard registry/*.go) registry/go.mod registry/go.sum
+	@mkdir -p $(@D)
+	@tools/compile registry -C registry $(STRIPPED) -o ../$@ .
+	@touch $@
+
+# Two programs of others, as they come from their modules. The Kubernetes that is in them is the one of our own module,
+# whose packages have been compiled already.
+bin/rootfs/local-path-provisioner/local-path-provisioner: addons/go.mod addons/go.sum
+	@tools/compile local-path-provisioner -C addons $(STRIPPED) -o ../$@ github.com/rancher/local-path-provisioner
+	@touch $@
+
+bin/rootfs/metrics-server/metrics-server: addons/go.mod addons/go.sum
+	version=$(call version-of,addons,sigs.k8s.io/metrics-server); \
+	tools/compile metrics-server -C addons -ldflags "-s -w -X k8s.io/client-go/pkg/version.gitVersion=$$version" -o ../$@ sigs.k8s.io/metrics-server/cmd/metrics-server
+	@touch $@
+
+bin/rootfs/ssd-cache-api/ssd-cache-api: $(call sources,examples/ssd-cache-api)
+	go build $(STRIPPED) -o $@ ./examples/ssd-cache-api
+	@touch $@
+
+bin/rootfs/busybox/bin/busybox: examples/busybox/rootfs | packages
+	examples/busybox/rootfs bin/rootfs/busybox
+	@touch $@
