@@ -35,9 +35,8 @@ const hapless = 4
 // docs/compared-with-kubernetes.md stays true.
 //
 // Two spots are of cost alone, and are measured rather than tested: one pod or
-// node event costs upstream a pass over all nodes (the fifth), and every pass
-// evaluates a rollout that has nothing to do (the sixth; that it writes nothing
-// is tested here).
+// node event costs upstream a pass over all nodes, and every pass evaluates a
+// rollout that has nothing to do. That such a pass writes nothing is tested here.
 func TestWeakSpots(t *testing.T) {
 	for _, s := range []spot{
 		{"01 dead nodes do not block a rollout", false, deadNodes},
