@@ -161,6 +161,9 @@ func stories() []story {
 		{"a delete that was refused", remove(0, false), `
 			delete web -> refused
 			ends: refused`},
+		{"a delete that the server asks to wait with", remove(0, false), `
+			delete web -> throttled
+			ends: throttled after 3s`},
 		{"a pod that has changed in nothing that matters", remove(7, true), `
 			delete web at 7 -> conflict
 			get web -> alike, now at 8
