@@ -41,6 +41,11 @@ var importRules = []importRule{
 		reason: "the algorithm is a function of its input: no clock, no world, no Kubernetes",
 	},
 	{
+		path: "internal/delivery", only: []string{"std", "everynode/internal/delivery/..."},
+		never:  []string{"os/...", "net/...", "context", "log/...", "syscall", "math/rand/..."},
+		reason: "what becomes of a write is a function of the answers, so that the simulator runs what the engine runs",
+	},
+	{
 		path:   "internal/view",
 		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/utils/dump"},
 		never:  []string{"os/...", "net/http/...", "context"},
@@ -49,7 +54,7 @@ var importRules = []importRule{
 	{
 		path: "internal/sim",
 		only: []string{
-			"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/sim/...",
+			"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/delivery/...", "everynode/internal/sim/...",
 			"k8s.io/api/...", "k8s.io/apimachinery/...",
 		},
 		never:  []string{"os/...", "net/http/..."},
@@ -179,6 +184,7 @@ type selectorRule struct {
 
 var selectorRules = []selectorRule{
 	{path: "internal/plan", pkg: "time", names: []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, because: "now is an input"},
+	{path: "internal/delivery", pkg: "time", names: []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, because: "now is an argument"},
 	{path: "internal/view", pkg: "time", names: []string{"Now", "Since", "Until"}, because: "now is an input"},
 	{path: "internal/sim", pkg: "time", names: []string{"Now", "Since", "Until", "After", "Tick"}, because: "a simulation has its own clock"},
 	{pkg: "context", names: []string{"TODO"}, tests: true, because: "contexts come in as arguments"},
@@ -569,6 +575,8 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/plan/a.go", `import v1 "k8s.io/api/core/v1"`, "no Kubernetes"},
 		{"imports", "internal/plan/a.go", `import "everynode/internal/view"`, "must not import everynode/internal/view"},
 		{"imports", "internal/plan/a.go", `import "slices"`, ""},
+		{"imports", "internal/delivery/a.go", `import "context"`, "must not import context"},
+		{"imports", "internal/delivery/a.go", `import "everynode/internal/engine"`, "must not import everynode/internal/engine"},
 		{"imports", "internal/plan/a_test.go", `import "pgregory.net/rapid"`, ""},
 		{"imports", "internal/planet/a.go", `import "os"`, ""},
 		{"imports", "internal/view/a.go", `import "k8s.io/client-go/kubernetes"`, "talks to nobody"},

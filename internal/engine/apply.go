@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -49,7 +50,7 @@ func (w *write) node() string {
 
 // result is what became of a write.
 type result struct {
-	fate fate
+	fate delivery.Fate
 	wait time.Duration
 	// own says that a failure is that of the namespace, not the server's.
 	own bool
@@ -366,7 +367,7 @@ func (a *applier) end(w *write, r result) {
 	if w.remove != nil && a.removing[w.remove.UID] == w {
 		delete(a.removing, w.remove.UID)
 	}
-	told := w.roomless && r.fate == unknown
+	told := w.roomless && r.fate == delivery.Unknown
 	a.free(l, w)
 	if !told {
 		a.account(l, w, r, time.Now())

@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -30,7 +31,7 @@ type bench struct {
 }
 
 func newBench(qps float64) *bench {
-	b := &bench{fare: func(*write) result { return result{fate: done} }, takes: func(*write) time.Duration { return time.Second }}
+	b := &bench{fare: func(*write) result { return result{fate: delivery.OK} }, takes: func(*write) time.Duration { return time.Second }}
 	b.applier = newApplier(qps, b.do, func(*write) {}, func(*write) {})
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
@@ -172,7 +173,7 @@ func TestTroubleShrinksTheWindow(t *testing.T) {
 		b := newBench(0)
 		defer b.end()
 		b.mu.Lock()
-		b.fare = func(*write) result { return result{fate: unknown} }
+		b.fare = func(*write) result { return result{fate: delivery.Unknown} }
 		b.mu.Unlock()
 		b.submit(key("a"), creates("a", 100))
 		time.Sleep(6 * time.Second)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"everynode/internal/delivery"
 )
 
 // counters are the metrics that are counted as things happen: a few for each
@@ -67,7 +69,7 @@ func (c *counters) decided(took time.Duration, err error) {
 }
 
 // wrote counts a create or delete that has ended.
-func (c *counters) wrote(w *write, f fate, took time.Duration) {
+func (c *counters) wrote(w *write, f delivery.Fate, took time.Duration) {
 	verb := "create"
 	if w.create == nil {
 		verb = "delete"
@@ -75,7 +77,7 @@ func (c *counters) wrote(w *write, f fate, took time.Duration) {
 	c.writeTook.WithLabelValues(verb).Observe(took.Seconds())
 	c.writes.WithLabelValues(verb, f.String()).Inc()
 	switch {
-	case f != done:
+	case f != delivery.OK:
 	case w.create != nil:
 		c.creates.Inc()
 	default:

@@ -24,7 +24,8 @@
 //     being under way; the watch may lag behind it, but never takes it back.
 //
 //   - A write whose outcome is not known stays under way until a live read
-//     tells. Creates are keyed by name, so repeating one makes no second pod.
+//     tells. How that goes is package delivery's, D1 to D5; the simulator runs the
+//     same code.
 //
 //   - Writes of one DaemonSet neither wait for each other nor for those of
 //     another; a slot (a DaemonSet on a node) that fails waits alone.

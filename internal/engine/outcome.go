@@ -10,47 +10,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/delivery"
 )
-
-// fate is what became of a write, as far as its error tells.
-type fate uint8
-
-const (
-	done        fate = iota
-	refused          // the server will not have this one; others may fare better
-	overQuota        // the namespace has no quota left for it
-	terminating      // the namespace is going away
-	throttled        // the server asks to slow down; nothing was done
-	stale            // it was decided on something that is not so any more
-	unknown          // it may have been done or not
-	abandoned        // the engine stops
-)
-
-// String is the outcome as metrics have it.
-func (f fate) String() string {
-	return [...]string{"done", "refused", "over_quota", "namespace_terminating", "throttled", "stale", "unknown", "abandoned"}[f]
-}
 
 // judge reads the error of a write. wait is how long the server asks to wait.
-func judge(ctx context.Context, err error) (f fate, wait time.Duration) {
+func judge(ctx context.Context, err error) (f delivery.Fate, wait time.Duration) {
 	switch {
 	case err == nil:
-		return done, 0
+		return delivery.OK, 0
 	case ctx.Err() != nil:
-		return abandoned, 0
+		return delivery.Stopped, 0
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return terminating, 0
+		return delivery.Terminating, 0
 	case apierrors.IsTooManyRequests(err):
 		seconds, _ := apierrors.SuggestsClientDelay(err)
-		return throttled, min(max(time.Duration(min(seconds, 3600))*time.Second, 500*time.Millisecond), maxSilence)
+		return delivery.Throttled, min(max(time.Duration(min(seconds, 3600))*time.Second, 500*time.Millisecond), maxSilence)
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
-		return stale, 0
+		return delivery.Stale, 0
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
-		return overQuota, 0
+		return delivery.OverQuota, 0
 	case definite(err):
-		return refused, 0
+		return delivery.Refused, 0
 	}
-	return unknown, 0
+	return delivery.Unknown, 0
 }
 
 // missing says that the API server has answered that there is no object of that

@@ -280,3 +280,10 @@ func (ix *index) depart(node string, uids []string, since time.Time) {
 		ix.departed[node] = departure{pods: left}
 	}
 }
+
+// alike says that two versions of a pod are the same to a rollout.
+func (e *podEntry) alike(o *podEntry) bool {
+	return e.UID == o.UID && e.owner == o.owner && e.labels == o.labels && e.Node == o.Node && e.Bound == o.Bound &&
+		e.Hash == o.Hash && e.Generation == o.Generation && e.Phase == o.Phase &&
+		e.Ready == o.Ready && e.Deleted.IsZero() && o.Deleted.IsZero()
+}

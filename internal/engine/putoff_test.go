@@ -13,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/delivery"
 )
 
 func forbidden(pod, why string) error {
@@ -186,7 +188,7 @@ func TestBusyPodIsUpdated(t *testing.T) {
 				}
 				c.run(20 * time.Second)
 				c.covered(3, "agent:2")
-				if n := tries.Load(); n > 2*(maxConflicts+2) {
+				if n := tries.Load(); n > 2*(delivery.MaxConflicts+2) {
 					t.Errorf("%d deletes were tried", n)
 				}
 			})
@@ -213,7 +215,7 @@ func TestBusyPodThatBecomesReadyStays(t *testing.T) {
 				beat++
 				c.editPod(one.Name, func(p *corev1.Pod) {
 					p.Annotations = map[string]string{"beat": fmt.Sprint(beat)}
-					ready(p, beat > maxConflicts+1)
+					ready(p, beat > delivery.MaxConflicts+1)
 				})
 				if beat == 1 {
 					c.editPod(two.Name, func(p *corev1.Pod) { ready(p, false) }) // the budget is spent
@@ -226,7 +228,7 @@ func TestBusyPodThatBecomesReadyStays(t *testing.T) {
 		c.mu.Unlock()
 		c.run(time.Minute)
 		c.covered(2, "agent:2")
-		if beat <= maxConflicts+1 {
+		if beat <= delivery.MaxConflicts+1 {
 			t.Errorf("%d deletes: the pod was not busy", beat)
 		}
 	})

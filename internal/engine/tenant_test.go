@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -94,9 +95,9 @@ func TestDeadWebhookSlowsNobody(t *testing.T) {
 			}
 			b.fare = func(w *write) result {
 				if bad(w) {
-					return result{fate: unknown}
+					return result{fate: delivery.Unknown}
 				}
-				return result{fate: done}
+				return result{fate: delivery.OK}
 			}
 			for i := range broken {
 				b.work(in(namespace("broken", i), fmt.Sprintf("broken-%d", i)), 300)
@@ -156,7 +157,7 @@ func TestServersTroubleIsEverybodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
 		defer b.close()
-		b.fare = func(*write) result { return result{fate: unknown} }
+		b.fare = func(*write) result { return result{fate: delivery.Unknown} }
 		b.takes = func(*write) time.Duration { return 100 * time.Millisecond }
 		for i := range 4 {
 			b.work(in(fmt.Sprint("ns-", i), fmt.Sprint("set-", i)), 100)
@@ -199,7 +200,7 @@ func TestWhoIsSilenced(t *testing.T) {
 					if slices.Contains(c.silenced, w.key.Namespace) {
 						return result{fate: f, wait: wait, own: byAdmission(&err)}
 					}
-					return result{fate: done}
+					return result{fate: delivery.OK}
 				}
 				for _, ns := range c.silenced {
 					b.work(in(ns, ns), 3)
@@ -226,14 +227,14 @@ func TestRankIsWhatAdmissionAllows(t *testing.T) {
 		if got := rankOf(w); got != 0 {
 			t.Errorf("rank %d before any pod was admitted", got)
 		}
-		b.fare = func(*write) result { return result{fate: refused} }
+		b.fare = func(*write) result { return result{fate: delivery.Refused} }
 		b.submit(w.key, []*write{w})
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if got := rankOf(w); got != 0 {
 			t.Errorf("rank %d after a pod was refused", got)
 		}
-		b.fare = func(*write) result { return result{fate: done} }
+		b.fare = func(*write) result { return result{fate: delivery.OK} }
 		again := *w
 		b.submit(w.key, []*write{&again})
 		time.Sleep(2 * time.Second)

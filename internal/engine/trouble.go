@@ -3,6 +3,8 @@ package engine
 import (
 	"strings"
 	"time"
+
+	"everynode/internal/delivery"
 )
 
 // Whose trouble is it? A webhook or policy that refuses, is dead or hangs is most
@@ -75,7 +77,7 @@ const (
 // account adapts the windows, and puts off what would fail the same way.
 func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	switch r.fate {
-	case done:
+	case delivery.OK:
 		a.all.grow()
 		l.win.grow()
 		a.prove(l, true)
@@ -88,7 +90,7 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 			clear(l.overQuota)
 			l.quotaWait = 0
 		}
-	case throttled:
+	case delivery.Throttled:
 		l.win.shrink(now)
 		a.prove(l, false)
 		l.rests(now.Add(r.wait))
@@ -96,9 +98,9 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 			l.tenant.fares(fareThrottled, now)
 			a.throttle(r.wait, now)
 		}
-	case unknown:
+	case delivery.Unknown:
 		a.lost(l, w, r.own, now)
-	case overQuota:
+	case delivery.OverQuota:
 		l.win.shrink(now)
 		l.overQuota[w.node()] = true
 		if len(l.overQuota) >= manyOverQuota {
@@ -106,7 +108,7 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 			l.quotaWait = min(max(2*l.quotaWait, time.Second), maxRetry)
 			a.putOff(l, now.Add(l.quotaWait), "create: the quota of the namespace is used up")
 		}
-	case terminating:
+	case delivery.Terminating:
 		a.putOff(l, now.Add(maxRetry), "create: the namespace is being deleted")
 	}
 }

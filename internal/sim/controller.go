@@ -275,7 +275,7 @@ func (c *controller) premise(d plan.Delete) uint64 {
 		return 0
 	}
 	p := c.index.pod(d.UID)
-	if p == nil || !p.Ready {
+	if p == nil {
 		return 0
 	}
 	return p.version

@@ -20,11 +20,12 @@
 //
 // # What is like the engine, and what is not
 //
-// The model controller (controller.go, index.go, apply.go) takes package
-// engine's decisions about own writes: what is laid over the watch and for how
-// long, what an unknown outcome means, names, preconditions, back-off, and
-// confirmation of deleted nodes. It has one DaemonSet, no revision history and
-// no adoption.
+// The model controller decides with package plan and writes with package delivery,
+// as the engine does: what an unknown outcome means, names that are taken and
+// deletes that miss a version are the code that ships. The rest (controller.go,
+// index.go, apply.go) takes package engine's decisions: what is laid over the watch
+// and for how long, back-off, and confirmation of deleted nodes. It has one
+// DaemonSet, no revision history and no adoption.
 //
 // Every machine has a clock of its own: each kubelet, the node controller, the
 // API server and the engine are up to ten minutes apart, and jump. Times that the

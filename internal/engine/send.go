@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/delivery"
+)
+
+// sender asks the API server what an attempt wants to be asked, and keeps what
+// the attempt does not know: the pods and the errors.
+type sender struct {
+	*engine
+	w     *write
+	pod   *corev1.Pod // in the last answer; nil: none was
+	asked time.Time   // when the last request was sent
+	cause error       // of the last request that was to change something
+}
+
+func (s *sender) send(ctx context.Context, ask delivery.Request) delivery.Answer {
+	s.pod, s.asked = nil, time.Now()
+	switch ask.Verb {
+	case delivery.Create:
+		return s.create(ctx, ask)
+	case delivery.Delete:
+		return s.remove(ctx, ask)
+	case delivery.Get:
+		return s.read(ctx, ask)
+	case delivery.Yield:
+		s.apply.giveRoom(s.w, s.cause != nil && byAdmission(s.cause))
+	case delivery.Rest:
+		if !sleep(ctx, ask.Pause) {
+			return delivery.Answer{Fate: delivery.Stopped}
+		}
+	}
+	return delivery.Answer{}
+}
+
+func (s *sender) create(ctx context.Context, ask delivery.Request) delivery.Answer {
+	s.apply.naming(s.w, ask.Name)
+	pod, err := s.w.newPod(ask.Name)
+	if err != nil {
+		s.cause = err
+		return delivery.Answer{Fate: delivery.Refused}
+	}
+	made, err := s.api.createPod(ctx, s.w.key.Namespace, pod)
+	s.cause = err
+	a := answer(ctx, err)
+	a.Exists = apierrors.IsAlreadyExists(err)
+	switch {
+	case err == nil:
+		s.pod = made
+		s.tellPorts(ctx, s.w, made)
+	case a.Fate == delivery.Refused && gated(err) && !s.w.create.ByScheduler:
+		s.w.state.waited(s.w.node(), time.Now(), time.Now())
+	}
+	return a
+}
+
+func (s *sender) remove(ctx context.Context, ask delivery.Request) delivery.Answer {
+	d := s.w.remove
+	uid := types.UID(d.UID)
+	opts := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	if d.Now {
+		opts.GracePeriodSeconds = new(int64)
+	}
+	if ask.Version != 0 {
+		version := formatVersion(ask.Version)
+		opts.Preconditions.ResourceVersion = &version
+	}
+	left, err := s.api.deletePod(ctx, s.w.key.Namespace, ask.Name, opts)
+	s.cause = err
+	a := answer(ctx, err)
+	a.Conflict = apierrors.IsConflict(err)
+	if a.Fate == delivery.OK {
+		s.events.deleted(s.w)
+	}
+	if pod, is := left.(*corev1.Pod); is && err == nil {
+		s.pod, a.Pod = pod, s.sight(pod)
+	}
+	return a
+}
+
+func (s *sender) read(ctx context.Context, ask delivery.Request) delivery.Answer {
+	live, err := s.api.getPod(ctx, s.w.key.Namespace, ask.Name)
+	a := answer(ctx, err)
+	a.Missing = missing(err, ask.Name)
+	if err != nil {
+		return a
+	}
+	s.pod, a.Pod = live, s.sight(live)
+	if s.w.rests != nil {
+		if now, err := compactPod(live); err == nil {
+			a.Pod.Version, a.Pod.Alike = now.version, now.alike(s.w.rests)
+		}
+	}
+	return a
+}
+
+// answer is what the error of a request tells.
+func answer(ctx context.Context, err error) delivery.Answer {
+	fate, wait := judge(ctx, err)
+	return delivery.Answer{Fate: fate, Wait: wait}
+}
+
+// sight is what an attempt has to know of a pod.
+func (s *sender) sight(pod *corev1.Pod) delivery.Pod {
+	grace := pod.DeletionGracePeriodSeconds
+	return delivery.Pod{
+		UID:    string(pod.UID),
+		Ending: pod.DeletionTimestamp != nil,
+		Gone:   len(pod.Finalizers) == 0 && (grace == nil || *grace == 0),
+		Ours:   s.w.create != nil && ours(s.w, pod) && !s.w.knows(pod),
+	}
+}
+
+// result is what the outcome of the attempt means for the engine.
+func (s *sender) result(o delivery.Outcome) (result, error) {
+	r := result{fate: o.Fate, wait: o.Wait, learn: s.learn(o)}
+	switch {
+	case o.NamesTaken:
+		return r, fmt.Errorf("%w: %d names for the pod of node %s; delete or rename those pods", errNamesTaken, delivery.MaxNames, s.w.create.Node)
+	case o.Fate == delivery.OK:
+		if s.w.create != nil {
+			s.events.created(s.w, s.pod.Name)
+		}
+		return r, nil
+	case o.Fate == delivery.Unknown && o.Settled && s.w.create != nil:
+		return r, fmt.Errorf("%s and the pod is not there: %w", howLost(s.cause), s.cause)
+	case o.Fate == delivery.Unknown && o.Settled:
+		return r, fmt.Errorf("%s and the pod is still there: %w", howLost(s.cause), s.cause)
+	}
+	return r, s.cause
+}
+
+// learn is what the engine is to remember of the outcome. What a delete means for
+// the back-off is learned together with the rest: a decision in between would see
+// one without the other.
+func (s *sender) learn(o delivery.Outcome) func() {
+	w, pod, asked, now := s.w, s.pod, s.asked, time.Now()
+	lesson := s.lesson(o.Lesson, pod, asked)
+	if o.Fate != delivery.OK {
+		return lesson
+	}
+	return func() {
+		lesson()
+		switch {
+		case w.create != nil:
+			w.state.made(w.node(), w.hash, now)
+		default:
+			w.state.removed(w.remove, now)
+		}
+	}
+}
+
+// lesson is what the index is to learn; nil: nothing.
+func (s *sender) lesson(l delivery.Lesson, pod *corev1.Pod, asked time.Time) func() {
+	w := s.w
+	switch l {
+	case delivery.Ours:
+		return func() { s.index.acknowledge(pod, w) }
+	case delivery.Seen:
+		return func() { s.index.found(pod, asked) }
+	case delivery.Claimed:
+		return func() {
+			s.index.found(pod, asked)
+			s.index.acknowledge(pod, w)
+		}
+	case delivery.Gone:
+		return func() { s.index.bury(w.remove.UID) }
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/delivery"
+	"everynode/internal/plan"
+)
+
+// attempt is what package delivery makes of a write.
+func (a *applier) attempt(w *write) *delivery.Attempt {
+	if w.create != nil {
+		return delivery.NewCreate(func(salt int) string { return a.podName(w, salt) }, nil)
+	}
+	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.version, w.rests != nil && w.rests.Ready)
+}
+
+// drive plays what the attempt asks for until it is over.
+func (a *applier) drive(w *write, t *delivery.Attempt) {
+	c := a.c
+	ask := t.Next()
+	next := func(r answer) {
+		if c.w.bug == TrustNoAnswer && r.code == unknown && (ask.Verb == delivery.Create || ask.Verb == delivery.Delete) {
+			a.end(w, delivery.Outcome{Fate: delivery.Unknown}, nil)
+			return
+		}
+		t.Answer(c.clock(), a.answer(w, ask, r))
+		if t.Next().Verb == delivery.Done {
+			a.finish(w, t.Outcome(), r.pod)
+			return
+		}
+		a.drive(w, t)
+	}
+	switch ask.Verb {
+	case delivery.Create:
+		w.names = append(w.names, ask.Name)
+		c.send(true, func() answer { c.w.check.arrived("create", w); return c.w.api.create(w, ask.Name) }, next)
+	case delivery.Delete:
+		w.version = ask.Version
+		c.w.check.sent(c, w.remove.UID)
+		c.send(true, func() answer { c.w.check.arrived("delete", w); return c.w.api.delete(w) }, next)
+	case delivery.Get:
+		c.send(false, func() answer {
+			w.read = w.read || w.remove != nil && t.Settling()
+			return c.w.api.get(ask.Name)
+		}, next)
+	case delivery.Rest:
+		c.later(ask.Pause, func() { next(answer{}) })
+	case delivery.Yield: // nobody else waits for room here
+		next(answer{})
+	case delivery.Done: // there was not even a name to try
+		a.finish(w, t.Outcome(), nil)
+	}
+}
+
+// answer is what the attempt is told.
+func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answer {
+	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
+	d.Missing = r.code == notFound && ask.Verb == delivery.Get
+	if d.Fate == delivery.Throttled {
+		d.Wait = time.Second
+	}
+	if p := r.pod; p != nil && r.code == ok {
+		d.Pod = delivery.Pod{UID: p.UID, Version: p.version, Ending: !p.Deleted.IsZero(), Gone: r.gone,
+			Ours:  w.create != nil && p.Node == w.create.Node && !slices.Contains(w.known, p.UID),
+			Alike: w.rests != nil && alike(p, w.rests)}
+	}
+	return d
+}
+
+// fates is what the codes of the API mean for a request.
+var fates = [...]delivery.Fate{
+	ok: delivery.OK, exists: delivery.Refused, notFound: delivery.Stale, conflict: delivery.Stale, throttled: delivery.Throttled,
+	overQuota: delivery.OverQuota, terminating: delivery.Terminating, refused: delivery.Refused, unknown: delivery.Unknown,
+}
+
+// alike says that two versions of a pod are the same to a rollout.
+func alike(a, b *pod) bool {
+	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
+		a.Deleted.IsZero() && b.Deleted.IsZero()
+}
+
+// finish is the end of an attempt: what it has taught, and what that means for the
+// back-off.
+func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
+	c := a.c
+	if d := w.remove; d != nil {
+		c.w.check.settled(c, d.UID)
+		if o.Fate == delivery.OK {
+			a.removed(d)
+		}
+	}
+	a.end(w, o, func() {
+		switch o.Lesson {
+		case delivery.Ours, delivery.Claimed:
+			c.index.acknowledge(seen, w)
+		case delivery.Seen:
+			c.index.assume(seen)
+		case delivery.Gone:
+			c.index.bury(w.remove.UID)
+		}
+	})
+}
+
+// removed remembers what a delete that happened means for the back-off.
+func (a *applier) removed(d *plan.Delete) {
+	c := a.c
+	if d.Reason == plan.PodFailed || d.Reason == plan.PodSucceeded || d.Reason == plan.PodRefused {
+		c.backoff[d.Node] = c.backoff[d.Node].After(*d, c.clock())
+	}
+	if d.Waited && c.w.bug != ForgetsWaiting {
+		c.backoff[d.Node] = c.backoff[d.Node].Waits(d.Created, c.w.clock())
+	}
+}
