@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -35,6 +37,7 @@ type cluster struct {
 	workDir   string // the script's own folder
 	env       []string
 	config    string // the administrator's kubeconfig
+	namespace string // where the script's pods are
 
 	newPaths []string          // examplePaths that were not there before the script
 	before   traces            // what the machine had before the script
@@ -59,14 +62,19 @@ func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
 		dataDir:   dataDir,
 		workDir:   env.WorkDir,
 		env:       append([]string(nil), env.Vars...),
+		namespace: metav1.NamespaceDefault,
 		pods:      map[string]podSet{},
 
 		registries: map[string]tls.Certificate{},
 	}
+	return c, c.noteMachine()
+}
+
+// noteMachine notes what there is on this machine before the cluster.
+func (c *cluster) noteMachine() (err error) {
 	c.newPaths = slices.DeleteFunc(examplePaths(), exists)
-	var err error
 	c.before, err = c.traces()
-	return c, err
+	return err
 }
 
 // clusterOf returns the cluster of a script.
@@ -75,7 +83,7 @@ func clusterOf(ts *testscript.TestScript) *cluster {
 	if !ok {
 		ts.Fatalf("the script has no cluster: this is a defect of the test")
 	}
-	c.config = filepath.Join(c.dataDir, "admin.kubeconfig")
+	c.config = adminConfig(c.dataDir)
 	if set := ts.Getenv("KUBECONFIG"); set != "" {
 		c.config = set
 	}
@@ -83,21 +91,29 @@ func clusterOf(ts *testscript.TestScript) *cluster {
 	return c
 }
 
-// client talks to the cluster's API server as its administrator.
-func (c *cluster) client() (kubernetes.Interface, error) {
+func adminConfig(dataDir string) string { return filepath.Join(dataDir, "admin.kubeconfig") }
+
+// restConfig is that of the cluster's administrator.
+func (c *cluster) restConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.config)
-	if err != nil {
-		return nil, err
-	}
-	if len(c.servers) > 0 {
+	if err == nil && len(c.servers) > 0 {
 		config.Dial = dialAny(c.servers)
 		config.ServerName = "kubernetes"
+	}
+	return config, err
+}
+
+// client talks to the cluster's API server as its administrator.
+func (c *cluster) client() (kubernetes.Interface, error) {
+	config, err := c.restConfig()
+	if err != nil {
+		return nil, err
 	}
 	return kubernetes.NewForConfig(config)
 }
 
-// tearDown ends the script's cluster, whatever state it is in, and fails the
-// script when something of it stays behind.
+// tearDown ends the script's cluster, and fails the script when something of it stays
+// behind.
 func (c *cluster) tearDown() {
 	if c.rollout != nil {
 		c.rollout.stop()
@@ -105,6 +121,11 @@ func (c *cluster) tearDown() {
 	if c.t.Failed() {
 		c.report()
 	}
+	c.remove()
+}
+
+// remove ends the cluster, whatever state it is in; nothing of it may stay behind.
+func (c *cluster) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), purgeTime)
 	defer cancel()
 	if out, err := c.run(ctx, "down", "--purge"); err != nil {
@@ -116,7 +137,7 @@ func (c *cluster) tearDown() {
 		}
 	}
 	if err := waitForTraces(c.before, c.traces); err != nil {
-		c.t.Errorf("the script leaves something behind: %v", err)
+		c.t.Errorf("the cluster leaves something behind: %v", err)
 		return // the data directory may still hold mounts of the machine's folders
 	}
 	if err := os.RemoveAll(c.dataDir); err != nil {

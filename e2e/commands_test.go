@@ -21,9 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollEvery is the pause between two looks at a condition. Each look starts a
-// process, and the machine has other work.
-const pollEvery = 400 * time.Millisecond
+const (
+	// pollEvery is the pause between two looks at a condition. A look often starts a
+	// process, a quarter of a second of CPU, and the machine has other work: the pause
+	// grows with the time that a script has waited, up to pollAtMost.
+	pollEvery  = 400 * time.Millisecond
+	pollAtMost = time.Second
+)
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 
@@ -197,9 +201,8 @@ func poll(ts *testscript.TestScript, limit string, try func(context.Context) (st
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), within+2*time.Second)
 	defer cancel()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
+	for pause := pollEvery; ; pause = min(pause+pause/8, pollAtMost) {
+		next := time.After(pause)
 		started := time.Since(begin)
 		text, err := try(ctx)
 		if err == nil {
@@ -210,7 +213,7 @@ func poll(ts *testscript.TestScript, limit string, try func(context.Context) (st
 		if started >= within || ctx.Err() != nil {
 			ts.Fatalf("not within %s: %v", within, err)
 		}
-		<-tick.C
+		<-next
 	}
 }
 

@@ -12,12 +12,14 @@ import (
 )
 
 // pages are the pages whose commands must run as they are printed, in order, on one
-// machine; before is what the page takes as done.
-var pages = []struct{ file, before string }{
-	{"README.md", demo},
-	{"docs/walkthrough.md", demo},
-	{"docs/simulate.md", ""},
-	{"docs/local-cluster.md", ""},
+// machine where all is built. In comments, which a reader does not see, a page says what
+// is different:
+//
+//	<!-- not run: WHY -->           the next block is left out
+//	<!-- run first: COMMAND -->     what a reader has done who is here, as in a section of its own
+//	<!-- run after each: COMMAND -->  the lines of the next block are alternatives
+var pages = []string{
+	"README.md", "docs/walkthrough.md", "docs/simulate.md", "docs/local-cluster.md", "docs/addons.md", "docs/agents.md",
 }
 
 // demo is what `make up` does when all is built.
@@ -25,48 +27,62 @@ const demo = "everynode up --detach\nkubectl apply -f examples/node-audit-daemon
 
 // programs are those by which a block of commands is known: others show files, or
 // what is printed.
-var programs = []string{"everynode", "kubectl", "bin/everynode", "bin/kubectl", "export"}
+var programs = []string{"everynode", "kubectl", "bin/everynode", "bin/kubectl", "export", "make"}
 
-// TestDocs runs pages. It takes minutes, so it needs EVERYNODE_LONG. A block below
-// a comment `<!-- not run: WHY -->` is left out.
+// TestDocs runs pages. It takes minutes, so it needs EVERYNODE_LONG.
 func TestDocs(t *testing.T) {
 	bin := needMachine(t)
 	if os.Getenv("EVERYNODE_LONG") == "" {
 		t.Skip("the commands of the docs take minutes: EVERYNODE_LONG=1")
 	}
+	var scripts []string
+	dir := t.TempDir()
 	for _, page := range pages {
-		text, err := os.ReadFile(filepath.Join("..", page.file))
+		text, err := os.ReadFile(filepath.Join("..", page))
 		if err != nil {
 			t.Fatal(err)
 		}
-		script := filepath.Join(t.TempDir(), strings.NewReplacer("/", "-", ".md", "").Replace(page.file)+".txtar")
-		if err := os.WriteFile(script, []byte(pageScript(page.before, commandsOf(string(text)))), 0o600); err != nil {
+		script := filepath.Join(dir, strings.TrimSuffix(filepath.Base(page), ".md")+".txtar")
+		if err := os.WriteFile(script, []byte(pageScript(commandsOf(string(text)))), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		runScripts(t, testscript.Params{Files: []string{script}, Setup: func(env *testscript.Env) error { return setUp(env, bin, "") }})
+		scripts = append(scripts, script)
 	}
+	runScripts(t, testscript.Params{Files: scripts, Setup: func(env *testscript.Env) error { return setUp(env, bin, "") }})
 }
 
-// pageScript is a script for a page. A command whose comment begins with "fails"
-// must fail; `everynode up` goes to the background, for there is but one terminal.
-func pageScript(before string, commands []string) string {
+// pageScript is a script for a page.
+func pageScript(commands []string) string {
 	var b strings.Builder
 	b.WriteString("exec bash -euo pipefail page.sh\n-- page.sh --\n")
-	b.WriteString("for there in bin deploy docs examples; do ln -s \"$REPOSITORY/$there\" \"$there\"; done\n" + before)
+	b.WriteString("for there in bin deploy docs examples; do ln -s \"$REPOSITORY/$there\" \"$there\"; done\n")
 	for _, command := range commands {
 		line, comment, _ := strings.Cut(command, " # ")
-		if first, rest, _ := strings.Cut(strings.TrimSpace(line), " "); filepath.Base(first) == "everynode" && strings.HasPrefix(rest, "up") && !strings.Contains(rest, "--detach") {
-			line = strings.TrimRight(line, " ") + " --detach"
-		}
+		line = strings.TrimRight(line, " ")
 		fmt.Fprintf(&b, "echo %s\n", quoted("$ "+line))
-		if strings.HasPrefix(strings.TrimSpace(comment), "fails") {
-			fmt.Fprintf(&b, "if %s; then echo 'it should have failed'; exit 1; fi\n", line)
-		} else {
-			fmt.Fprintln(&b, line)
-		}
+		b.WriteString(asRun(line, strings.HasPrefix(strings.TrimSpace(comment), "fails")))
 	}
 	b.WriteString("everynode down --purge || true # where the page has done so\n")
 	return b.String()
+}
+
+// asRun is a line of a page as a script for bash has it. There is but one terminal, so
+// `everynode up` goes to the background, and what follows a log ends.
+func asRun(line string, fails bool) string {
+	first, rest, _ := strings.Cut(line, " ")
+	switch {
+	case line == "make up":
+		return demo
+	case first == "make": // all is built
+		return ""
+	case fails:
+		return fmt.Sprintf("if %s; then echo 'it should have failed'; exit 1; fi\n", line)
+	case filepath.Base(first) == "everynode" && strings.HasPrefix(rest, "up") && !strings.Contains(rest, "--detach"):
+		return line + " --detach\n"
+	case strings.HasSuffix(line, " --follow"):
+		return fmt.Sprintf("timeout 20 %s || [[ $? == 124 ]]\n", line)
+	}
+	return line + "\n"
 }
 
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
@@ -76,32 +92,49 @@ func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\
 // without one.
 func commandsOf(page string) (commands []string) {
 	var block []string
-	skip := false
+	skip, each := false, ""
 	end := func() {
-		if len(block) > 0 {
-			if !skip && isCommand(block[0]) {
-				commands = append(commands, withoutAnswers(block)...)
-			}
-			block, skip = nil, false
+		if len(block) == 0 {
+			return
 		}
+		if !skip && isCommand(block[0]) {
+			for _, command := range withoutAnswers(block) {
+				commands = append(commands, command)
+				if each != "" {
+					commands = append(commands, each)
+				}
+			}
+		}
+		block, skip, each = nil, false, ""
 	}
 	for line := range strings.Lines(page) {
-		code, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "    ")
-		switch {
-		case ok:
+		line = strings.TrimSuffix(line, "\n")
+		code, ok := strings.CutPrefix(line, "    ")
+		if ok {
 			block = append(block, code)
-		case strings.HasPrefix(line, "<!-- not run: "):
-			end()
+			continue
+		}
+		end()
+		if word, what, ok := directive(line); !ok {
+			continue
+		} else if word == "not run" {
 			skip = true
-		case strings.TrimSpace(line) != "":
-			end()
-			skip = false
-		default:
-			end()
+		} else if word == "run first" {
+			commands = append(commands, what)
+		} else if word == "run after each" {
+			each = what
 		}
 	}
 	end()
 	return commands
+}
+
+// directive takes a comment of a page apart.
+func directive(line string) (word, what string, ok bool) {
+	line, opened := strings.CutPrefix(line, "<!-- ")
+	line, closed := strings.CutSuffix(line, " -->")
+	word, what, colon := strings.Cut(line, ": ")
+	return word, what, opened && closed && colon
 }
 
 func isCommand(line string) bool {
@@ -115,7 +148,7 @@ func withoutAnswers(block []string) (commands []string) {
 	prompted := strings.HasPrefix(block[0], "$ ")
 	for _, line := range block {
 		command, ok := strings.CutPrefix(line, "$ ")
-		if prompted && !ok || strings.TrimSpace(command) == "" || strings.HasPrefix(command, "#") || strings.HasPrefix(command, "make ") {
+		if prompted && !ok || strings.TrimSpace(command) == "" || strings.HasPrefix(command, "#") {
 			continue
 		}
 		commands = append(commands, command)
@@ -126,13 +159,20 @@ func withoutAnswers(block []string) (commands []string) {
 func TestCommandsOfAPage(t *testing.T) {
 	const page = "# Title\n\n    make up\n\nText.\n\n    everynode up      # in the foreground\n    # a comment\n    everynode status\n\n" +
 		"<!-- not run: it needs a machine more -->\n\n    everynode agent\n\nIt prints\n\n    NAME   READY\n\n    $ kubectl get nodes\n    NAME\n    $ kubectl get pods\n\n" +
-		"    apiVersion: v1\n    kind: Pod\n"
-	want := []string{"everynode up      # in the foreground", "everynode status", "kubectl get nodes", "kubectl get pods"}
+		"    apiVersion: v1\n    kind: Pod\n\n<!-- run first: everynode down -->\n<!-- run after each: everynode down --purge -->\n\n    everynode up\n    everynode up --bare\n\n    everynode list\n"
+	want := []string{"make up", "everynode up      # in the foreground", "everynode status", "kubectl get nodes", "kubectl get pods",
+		"everynode down", "everynode up", "everynode down --purge", "everynode up --bare", "everynode down --purge", "everynode list"}
 	if got := commandsOf(page); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if got := pageScript("", []string{"everynode up      # in the foreground", "kubectl get x   # fails: it is not there"}); !strings.Contains(got, "\neverynode up --detach\n") ||
-		!strings.Contains(got, "\nif kubectl get x  ; then echo") {
-		t.Errorf("got %s", got)
+	script := pageScript([]string{"make up", "make agents      # all images", "everynode up      # in the foreground", "kubectl get x   # fails: it is not there", "kubectl logs x --follow"})
+	for _, line := range []string{"everynode up --detach", "kubectl apply -f examples/node-audit-daemonset.yaml",
+		"if kubectl get x; then echo 'it should have failed'; exit 1; fi", "timeout 20 kubectl logs x --follow || [[ $? == 124 ]]"} {
+		if !strings.Contains(script, "\n"+line+"\n") {
+			t.Errorf("no line %q in %s", line, script)
+		}
+	}
+	if strings.Contains(script, "\nmake") {
+		t.Errorf("make is called in %s", script)
 	}
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// settleTime is how long the kernel may take to let go of what was removed.
+// settleTime is how long the kernel, or Kubernetes, may take to let go of what was
+// removed.
 const settleTime = 10 * time.Second
 
 // traces is what a cluster could leave on a machine: names by kind, and the
@@ -62,6 +63,12 @@ func leftovers(ts *testscript.TestScript, neg bool, args []string) {
 
 // waitForTraces waits until there is nothing that was not there before.
 func waitForTraces(before traces, look func() (traces, error)) error {
+	return settled(look, func(now traces) error { return now.beyond(before) })
+}
+
+// settled looks until there is nothing wrong with what it sees, for as long as the
+// machine or the cluster may take to let go of things.
+func settled(look func() (traces, error), wrong func(traces) error) error {
 	deadline := time.Now().Add(settleTime)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -70,11 +77,20 @@ func waitForTraces(before traces, look func() (traces, error)) error {
 		if err != nil {
 			return err
 		}
-		if err = now.beyond(before); err == nil || time.Now().After(deadline) {
+		if err = wrong(now); err == nil || time.Now().After(deadline) {
 			return err
 		}
 		<-tick.C
 	}
+}
+
+// unlike says what is in t and was not there before, and what is no longer there.
+func (t traces) unlike(before traces) error {
+	gone := before.beyond(t)
+	if gone != nil {
+		gone = fmt.Errorf("no longer there: %w", gone)
+	}
+	return errors.Join(t.beyond(before), gone)
 }
 
 // beyond says what is in t and was not there before.

@@ -24,7 +24,7 @@ type podIdentity struct {
 	State      string // Running, or why not
 }
 
-// listPods returns the pods of the default namespace that match selector.
+// listPods returns the pods of the script that match selector.
 func (c *cluster) listPods(selector string) ([]corev1.Pod, error) {
 	client, err := c.client()
 	if err != nil {
@@ -32,7 +32,7 @@ func (c *cluster) listPods(selector string) ([]corev1.Pod, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	list, err := client.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	list, err := client.CoreV1().Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods %s: %w", selector, err)
 	}

@@ -64,7 +64,7 @@ func (c *cluster) startRollout(daemonSet string) (*rollout, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ds, err := client.AppsV1().DaemonSets(metav1.NamespaceDefault).Get(ctx, daemonSet, metav1.GetOptions{})
+	ds, err := client.AppsV1().DaemonSets(c.namespace).Get(ctx, daemonSet, metav1.GetOptions{})
 	if err != nil {
 		cancel()
 		return nil, err
@@ -79,7 +79,7 @@ func (c *cluster) startRollout(daemonSet string) (*rollout, error) {
 		nodes:    map[string][]types.UID{},
 	}
 	r.informer = informers.NewSharedInformerFactoryWithOptions(client, 0,
-		informers.WithNamespace(metav1.NamespaceDefault),
+		informers.WithNamespace(c.namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = r.selector }))
 	if err := r.begin(ctx); err != nil {
 		r.stop()

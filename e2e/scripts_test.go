@@ -3,12 +3,13 @@
 // Each script in testdata is one topic and reads like a session at a terminal:
 // lines are commands, `stdout` and `stderr` check what the last one printed, and
 // a leading `!` says that a command must fail. The commands that are not
-// testscript's own are in commandTable. Every script has a data directory, and
-// with it a cluster, of its own; afterwards nothing of it may be left.
+// testscript's own are in commandTable. Every script in testdata has a data directory,
+// and with it a cluster, of its own; afterwards nothing of it may be left. Those in
+// testdata/shared find a cluster of three nodes, which they leave as it was.
 //
 // The scripts need root on Linux and a built everynode: EVERYNODE_BIN names the
 // folder, by default bin beside this one. They run one after the other and take
-// about ten minutes in all, so give `go test` a -timeout.
+// half an hour in all, so give `go test` a -timeout.
 package e2e_test
 
 import (
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: func(env *testscript.Env) error { return setUp(env, bin, "") },
 	})
+	runShared(t, bin, filepath.Join("testdata", "shared"))
 }
 
 // conditions are those of scripts. [free:PORT]: nothing used the port, on any
@@ -143,41 +145,17 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	if err != nil {
 		return err
 	}
-	repository, err := filepath.Abs("..")
-	if err != nil {
-		return err
+	if err := setVariables(env, bin, data); err != nil {
+		return errors.Join(err, os.Remove(data))
 	}
-	tools := filepath.Join(env.WorkDir, ".tools")
-	if err := writeProgram(tools, "on", onMachine); err != nil {
-		return err
-	}
-	path := strings.Join([]string{bin, tools, os.Getenv("PATH")}, string(filepath.ListSeparator))
 	if stock != "" {
 		dir := filepath.Join(env.WorkDir, ".stock")
 		text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", stock) // a link would not find its own files
 		if err := writeProgram(dir, "kubectl", text); err != nil {
 			return err
 		}
-		path = dir + string(filepath.ListSeparator) + path
-		env.Setenv("KUBECONFIG", filepath.Join(data, "admin.kubeconfig"))
-	}
-	home := filepath.Join(env.WorkDir, ".home")
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return err
-	}
-	for name, value := range map[string]string{
-		"PATH":               path,
-		"HOME":               home,
-		"XDG_STATE_HOME":     filepath.Join(home, "state"),
-		"BIN":                bin,
-		"REPOSITORY":         repository,
-		"EXAMPLES":           filepath.Join(repository, "examples"),
-		"DEPLOY":             filepath.Join(repository, "deploy"),
-		"IMAGES":             filepath.Join(bin, "runtime", "images"),
-		"EVERYNODE_DATA_DIR": data,
-		"DATA":               data,
-	} {
-		env.Setenv(name, value)
+		env.Setenv("PATH", dir+string(filepath.ListSeparator)+env.Getenv("PATH"))
+		env.Setenv("KUBECONFIG", adminConfig(data))
 	}
 	c, err := newCluster(env, bin, data)
 	if err != nil {
@@ -186,6 +164,44 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	env.Values[clusterKey{}] = c
 	env.Defer(c.tearDown)
 	return nil
+}
+
+// setVariables gives a script what every script has: its programs, a home, and the
+// names of folders.
+func setVariables(env *testscript.Env, bin, data string) error {
+	repository, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	tools, home := filepath.Join(env.WorkDir, ".tools"), filepath.Join(env.WorkDir, ".home")
+	if err := errors.Join(writeProgram(tools, "on", onMachine), os.Mkdir(home, 0o700)); err != nil {
+		return err
+	}
+	for name, value := range variables(bin, data, home) {
+		env.Setenv(name, value)
+	}
+	for name, value := range map[string]string{
+		"PATH":       bin + string(filepath.ListSeparator) + tools + string(filepath.ListSeparator) + os.Getenv("PATH"),
+		"BIN":        bin,
+		"REPOSITORY": repository,
+		"EXAMPLES":   filepath.Join(repository, "examples"),
+		"DEPLOY":     filepath.Join(repository, "deploy"),
+		"IMAGES":     filepath.Join(bin, "runtime", "images"),
+		"DATA":       data,
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// variables are those of an everynode with this data directory.
+func variables(bin, data, home string) map[string]string {
+	return map[string]string{
+		"PATH":               bin + string(filepath.ListSeparator) + os.Getenv("PATH"),
+		"HOME":               home,
+		"XDG_STATE_HOME":     filepath.Join(home, "state"),
+		"EVERYNODE_DATA_DIR": data,
+	}
 }
 
 func writeProgram(dir, name, text string) error {

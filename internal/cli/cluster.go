@@ -134,7 +134,7 @@ func (m *machine) hostPaths() string { return cmp.Or(m.HostPathPolicy, controlpl
 func (m *machine) server() local.Process {
 	argv := []string{m.exe, "server", "--data-dir", m.DataDir, "--listen", m.APIAddress().String(),
 		fmt.Sprintf("--%s=%v", daemonSetFlag, !m.NoDaemonSets), fmt.Sprintf("--%s=%v", auditFlag, m.Audit), "--pod-cidr", m.PodCIDR.String(), "--service-cidr", m.ServiceCIDR.String()}
-	argv = append(argv, "--"+hostPathFlag, m.hostPaths(), "--"+podSecurityFlag, controlplane.PodsPrivileged, "--"+simulatorFlag)
+	argv = append(argv, "--"+hostPathFlag, m.hostPaths(), "--"+podSecurityFlag, controlplane.PodsPrivileged, "--"+simulatorFlag, "--"+snapshotEveryFlag, "0")
 	argv = append(argv, m.addonArgs()...)
 	if !m.Loopback {
 		first, last := m.BalancerRange()

@@ -91,7 +91,7 @@ func (m *machine) deleteData() (left []string, err error) {
 		remove.Files(".", controlplane.PlainFiles()...),
 		remove.Files(".", "server.lock", "server.log", "server.log.1", "join-token", "registries.yaml", "simulate.json", "simulator.lock", "simulator.log", "simulator.log.1",
 			"registry.lock", "registry.log", "registry.log.1", "writable"))
-	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "registry", "volume-plugins"} {
+	for _, folder := range []string{controlplane.AuditDir, "etcd", "images", "nodes", "pki", "registry", "snapshots", "volume-plugins"} {
 		errs = append(errs, remove.Folder(folder))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -120,7 +120,10 @@ func TestMetricsAreBounded(t *testing.T) {
 		m := NewMonitor()
 		c.addNodes(1)
 		for i := range maxListed + 10 {
-			c.addSet(func(ds *appsv1.DaemonSet) { ds.Name = fmt.Sprintf("agent-%04d", i) })
+			c.addSet(func(ds *appsv1.DaemonSet) { // of pods of its own, or each looks at those of all others
+				ds.Name = fmt.Sprintf("agent-%04d", i)
+				ds.Spec.Selector.MatchLabels["app"], ds.Spec.Template.Labels["app"] = ds.Name, ds.Name
+			})
 		}
 		c.start(func(cfg *Config) { cfg.Monitor, cfg.decided = m, nil })
 		c.run(time.Minute)
