@@ -115,6 +115,10 @@ var importRules = []importRule{
 		path: "internal/datadir", only: []string{"std", "everynode/internal/atomicfile", "golang.org/x/sys/..."},
 		reason: "it decides what may be deleted, and must be read in one sitting",
 	},
+	{
+		path: "internal/s3", only: []string{"std", "everynode/internal/datadir", "github.com/minio/minio-go/...", "github.com/johannesboyne/gofakes3/..."},
+		reason: "it moves files, and knows nothing of what is in them",
+	},
 	{path: "internal/logfile", only: []string{"std"}, reason: "it cuts files, and knows nothing of what is in them"},
 	{
 		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/..."},
@@ -165,6 +169,10 @@ var dependencyRules = []dependencyRule{
 			"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...",
 		},
 		reason: "it is the engine alone, made for a small image that runs on other clusters",
+	},
+	{
+		program: "cmd/everynode", never: []string{"github.com/johannesboyne/gofakes3/..."},
+		reason: "storage for tests is for tests",
 	},
 	{
 		program: "internal/view", never: []string{"k8s.io/client-go/...", "k8s.io/kubernetes/..."},

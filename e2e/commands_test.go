@@ -106,6 +106,9 @@ func commandTable() map[string]scriptCommand {
 		// collected DURATION POD AT-LEAST AT-MOST-AGAIN: every line of pods named POD-...
 		// has arrived at the log collector's gateway; so many may have been sent again.
 		"collected": collected,
+		// s3-storage NAME CREDENTIALS CA: start S3-compatible storage; set the variable to
+		// its URL, and write a file of credentials for it, and one of its authority.
+		"s3-storage": s3Storage,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
 		"tmpfs": tmpfs,
 	}

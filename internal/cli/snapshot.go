@@ -2,12 +2,14 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"everynode/internal/controlplane"
+	"everynode/internal/s3"
 	"everynode/internal/seal"
 )
 
@@ -18,7 +20,7 @@ func (a *app) snapshotCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand())
+	c.AddCommand(a.snapshotSaveCommand(), a.snapshotListCommand(), a.snapshotRestoreCommand())
 	return c
 }
 
@@ -31,10 +33,12 @@ func (a *app) snapshotSaveCommand() *cobra.Command {
 		Long: `Save all objects of the cluster, and the keys that its nodes and tokens depend on, to one
 file. The server goes on working. The file holds every secret of the cluster: its mode is
 0600, and it should be kept as the data directory is. Sealed for a key or with a
-passphrase (in the format of age), it can be kept elsewhere as well.`,
+passphrase (in the format of age), it can be kept elsewhere as well: in S3-compatible
+storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 		Example: `  everynode server snapshot save /backup/$(date +%F).tar
   everynode server snapshot save today.tar --force -o json
   everynode server snapshot save today.tar.age --recipient age1...     # age-keygen makes the keys
+  everynode server snapshot save s3://backup/cluster-1 --recipient age1... --s3-endpoint https://minio.example.com --s3-credentials-file s3.ini
   everynode server snapshot save today.tar --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -60,6 +64,8 @@ passphrase (in the format of age), it can be kept elsewhere as well.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&to.Replace, "force", false, "replace FILE if it is there")
+	storageFlags(f, &to.Storage.Options)
+	unsealedFlag(f, &to.Storage)
 	f.StringSliceVar(&sealed.Recipients, "recipient", nil, "seal FILE for this public key of age's, age1...; may be given several times")
 	f.StringVar(&sealed.RecipientsFile, "recipients-file", "", "seal FILE for the public keys in this file, one a line")
 	f.StringVar(&sealed.PassphraseFile, "passphrase-file", "", "seal FILE with the passphrase in the first line of this file; - is standard input")
@@ -69,13 +75,13 @@ passphrase (in the format of age), it can be kept elsewhere as well.`,
 }
 
 func (a *app) snapshotRestoreCommand() *cobra.Command {
-	output, with := "", seal.With{}
+	output, with, storage := "", seal.With{}, s3.Options{}
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Fill a data directory from FILE, while no server runs on it",
 		Long: `Make the data directory of a server from a file that 'snapshot save' made, or from a
-snapshot of etcd's own (etcdctl snapshot save). It must hold no etcd yet: nothing is
-replaced. Nodes and people keep their credentials; what happened after the save is gone.
+snapshot of etcd's own (etcdctl snapshot save). FILE may be in S3-compatible storage,
+s3://BUCKET/NAME. The directory must hold no etcd yet: nothing is replaced. Nodes and people keep their credentials; what happened after the save is gone.
 All resourceVersions are raised, and every watch from before has to begin again.`,
 		Example: `  everynode server snapshot restore /backup/2026-01-31.tar --data-dir /var/lib/everynode
   everynode server snapshot restore today.tar.age --identity key.txt --data-dir /var/lib/everynode
@@ -83,7 +89,7 @@ All resourceVersions are raised, and every watch from before has to begin again.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
-				File: args[0], DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.in,
+				File: args[0], Storage: storage, DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.in,
 			})
 			if err != nil {
 				return err
@@ -97,8 +103,54 @@ All resourceVersions are raised, and every watch from before has to begin again.
 	f := c.Flags()
 	f.StringSliceVar(&with.Identities, "identity", nil, "file of the private key that opens a sealed FILE, as age-keygen makes it; may be given several times")
 	f.StringVar(&with.PassphraseFile, "passphrase-file", "", "file with the passphrase that opens a sealed FILE in its first line; - is standard input")
+	storageFlags(f, &storage)
 	a.outputFlag(c, &output)
 	return c
+}
+
+func (a *app) snapshotListCommand() *cobra.Command {
+	output, storage := "", s3.Options{}
+	c := &cobra.Command{
+		Use:     "list [FOLDER]",
+		Aliases: []string{"ls"},
+		Short:   "List the snapshots in a folder",
+		Long: `List what is called like a snapshot (NAME.tar, NAME.tar.age) in FOLDER, oldest first: a
+folder of this machine, or s3://BUCKET/FOLDER. Without FOLDER it is the one that the
+server puts snapshots in by itself, in the data directory.`,
+		Example: `  everynode server snapshot list
+  everynode server snapshot list s3://backup/cluster-1 --s3-endpoint https://minio.example.com --s3-credentials-file s3.ini`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			folder := filepath.Join(a.dataDir, "snapshots")
+			if len(args) > 0 {
+				folder = args[0]
+			}
+			list, err := controlplane.ListSnapshots(c.Context(), folder, storage)
+			if err != nil {
+				return err
+			}
+			return a.print(output, list, func() error { return a.snapshotTable(folder, list) })
+		},
+	}
+	storageFlags(c.Flags(), &storage)
+	a.outputFlag(c, &output)
+	return c
+}
+
+func (a *app) snapshotTable(folder string, list []controlplane.StoredSnapshot) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintf(a.out, "There are no snapshots in %s.\n", folder)
+		return err
+	}
+	t := newTable(a.out, "TIME", "SIZE", "SEALED", "FILE")
+	for _, s := range list {
+		sealed := "no"
+		if s.Sealed {
+			sealed = "yes"
+		}
+		t.row(s.Time.Local().Format(time.DateTime), fmt.Sprintf("%.1f MB", float64(s.Size)/1e6), sealed, s.File)
+	}
+	return t.flush()
 }
 
 func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
@@ -125,6 +177,25 @@ func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
 	f.StringVar(&s.Dir, "snapshot-dir", "", "folder for them, better on another disk (default: snapshots/ in the data directory)")
 	f.IntVar(&s.Keep, "snapshot-keep", controlplane.DefaultSnapshotKeep, "how many of this machine's to keep; older ones are deleted")
 	f.StringSliceVar(&s.Recipients, "snapshot-recipient", nil, "seal them for this public key of age's, age1...; may be given several times")
+	f.StringVar(&s.Upload, "snapshot-upload", "", "copy each into S3-compatible storage as well, s3://BUCKET/FOLDER")
+	f.IntVar(&s.UploadKeep, "snapshot-upload-keep", controlplane.DefaultSnapshotKeep, "how many of this machine's to keep there; older ones are deleted; 0: all stay")
+	storageFlags(f, &s.Storage.Options)
+	unsealedFlag(f, &s.Storage)
+}
+
+// storageFlags say how S3-compatible storage is reached. No flag takes a secret:
+// everybody on the machine can read a command line.
+func storageFlags(f *pflag.FlagSet, o *s3.Options) {
+	f.StringVar(&o.Endpoint, "s3-endpoint", "", "URL of the S3-compatible storage, https://HOST[:PORT] (default: Amazon's of the region)")
+	f.StringVar(&o.Region, "s3-region", "", "region of the bucket (default: AWS_REGION, or us-east-1 if there is an endpoint)")
+	f.StringVar(&o.CAFile, "s3-ca-file", "", "authorities that the storage's certificate may be of (default: the system's)")
+	f.StringVar(&o.AddressingStyle, "s3-addressing-style", s3.AddressingAuto, "where requests name the bucket: path, virtual (in the host's name), or auto")
+	f.StringVar(&o.CredentialsFile, "s3-credentials-file", "", "credentials, in the format of AWS's shared credentials file (default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE)")
+	f.BoolVar(&o.Insecure, "s3-insecure", false, "allow storage without TLS on another machine")
+}
+
+func unsealedFlag(f *pflag.FlagSet, s *controlplane.SnapshotStorage) {
+	f.BoolVar(&s.Unsealed, "s3-unsealed", false, "allow snapshots there that are not sealed: who can read them owns the cluster")
 }
 
 // etcdFlags name an etcd that is there already, and how to reach it.

@@ -20,6 +20,7 @@ import (
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/datadir"
+	"everynode/internal/s3"
 	"everynode/internal/seal"
 )
 
@@ -37,8 +38,11 @@ const (
 
 // RestoreConfig says what is restored, and to where.
 type RestoreConfig struct {
-	// File was made by SaveSnapshot, or is a snapshot of etcd's own.
+	// File was made by SaveSnapshot, or is a snapshot of etcd's own: a path, or
+	// s3://BUCKET/KEY.
 	File string
+	// Storage is what File is in, if it is s3://.
+	Storage s3.Options
 	// DataDir is made if it is missing. It must hold no etcd; what else it holds
 	// stays as it is.
 	DataDir string
@@ -72,19 +76,16 @@ func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *Restored
 	if s.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("resolve the data directory %q: %w", cfg.DataDir, err)
 	}
-	file, err := os.Open(cfg.File)
+	file, err := findSnapshot(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("read the snapshot: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := checkSnapshotFile(file); err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, file.close()) }()
 	dir, release, err := s.claimForRestore()
 	if err != nil {
 		return nil, err
 	}
-	if restored, err = s.restore(ctx, snapshotFile{file, cfg.With, cfg.Stdin}); err == nil {
+	if restored, err = s.restore(ctx, file); err == nil {
 		err = dir.SetStore(datadir.StoreMade)
 	}
 	err = errors.Join(err, release(err != nil))
@@ -93,17 +94,6 @@ func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *Restored
 	}
 	restored.Took = time.Since(begin).Seconds()
 	return restored, nil
-}
-
-func checkSnapshotFile(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("read the snapshot: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a snapshot: it is not a plain file", file.Name())
-	}
-	return nil
 }
 
 // claimForRestore locks the data directory, as a server would, and makes sure
@@ -154,16 +144,9 @@ func (s *settings) checkEmpty() error {
 // storeDir is where the embedded etcd has its data.
 func (s *settings) storeDir() string { return newStore(s.path("etcd")).config().Dir }
 
-// snapshotFile is a file that is to be restored, and what opens it.
-type snapshotFile struct {
-	source *os.File
-	with   seal.With
-	stdin  io.Reader
-}
-
 // restore prepares everything in a folder of its own, and then moves it into
 // place.
-func (s *settings) restore(ctx context.Context, file snapshotFile) (*RestoredSnapshot, error) {
+func (s *settings) restore(ctx context.Context, file *snapshotFile) (*RestoredSnapshot, error) {
 	work, err := os.MkdirTemp(s.DataDir, restoreWork) // 0700
 	if err != nil {
 		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
@@ -172,7 +155,10 @@ func (s *settings) restore(ctx context.Context, file snapshotFile) (*RestoredSna
 	return restored, errors.Join(err, os.RemoveAll(work))
 }
 
-func (s *settings) restoreIn(ctx context.Context, file snapshotFile, work string) (*RestoredSnapshot, error) {
+func (s *settings) restoreIn(ctx context.Context, file *snapshotFile, work string) (*RestoredSnapshot, error) {
+	if err := s.bring(ctx, file, work); err != nil {
+		return nil, err
+	}
 	begin := time.Now()
 	saved, database, err := s.open(file, work)
 	if err != nil {
@@ -183,7 +169,7 @@ func (s *settings) restoreIn(ctx context.Context, file snapshotFile, work string
 	}
 	status, err := readDatabase(database)
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be restored: %w", file.source.Name(), err)
+		return nil, fmt.Errorf("%s cannot be restored: %w", file.name, err)
 	}
 	s.progress("snapshot checked", begin)
 	begin = time.Now()
@@ -203,8 +189,8 @@ func (s *settings) restoreIn(ctx context.Context, file snapshotFile, work string
 
 // open returns the manifest of the snapshot, if it has one, and its database as
 // a file.
-func (s *settings) open(file snapshotFile, work string) (saved *Snapshot, database string, err error) {
-	name, plain := file.source.Name(), file.source
+func (s *settings) open(file *snapshotFile, work string) (saved *Snapshot, database string, err error) {
+	name, plain := file.name, file.source
 	sealed, err := isSealed(plain)
 	if err != nil {
 		return nil, "", err
@@ -243,7 +229,7 @@ func isSealed(file io.ReaderAt) (bool, error) {
 }
 
 // unseal writes what is sealed to a file in work.
-func (s *settings) unseal(file snapshotFile, work string) (plain *os.File, err error) {
+func (s *settings) unseal(file *snapshotFile, work string) (plain *os.File, err error) {
 	if err := checkSpace(s.DataDir, 3*fileSize(file.source.Name())+restoreLog, "the restored etcd"); err != nil {
 		return nil, err
 	}

@@ -192,6 +192,9 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	controllers.start("the renewal of certificates", s.renewCertificates)
 	if s.snapshots != nil {
 		controllers.start("the schedule of snapshots", s.snapshots.run)
+		if s.snapshots.uploads != nil {
+			controllers.start("the upload of snapshots", s.snapshots.uploads.run)
+		}
 	}
 	controllers.start("the check of the advertised address", s.checkAdvertised)
 	s.progress("controllers", begin)

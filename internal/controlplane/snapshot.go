@@ -16,11 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 	componentversion "k8s.io/component-base/version"
 
+	"everynode/internal/s3"
 	"everynode/internal/seal"
 )
 
 // SnapshotTarget says where a snapshot goes.
 type SnapshotTarget struct {
+	// File is a path, or s3://BUCKET/KEY. A KEY that does not end like a snapshot's
+	// name is a folder, and the snapshot gets a name there.
 	File string
 	// Replace says that a file of this name, if there is one, may be lost.
 	Replace bool
@@ -28,6 +31,8 @@ type SnapshotTarget struct {
 	Everynode string
 	// Lock seals the file; nil: whoever reads it owns the cluster.
 	Lock *seal.Lock
+	// Storage is what File is in, if it is s3://.
+	Storage SnapshotStorage
 }
 
 // SavedSnapshot is what a snapshot file holds, and how it came about.
@@ -60,6 +65,20 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	if err != nil {
 		return nil, err
 	}
+	save := s.saveTo
+	if s3.IsURL(to.File) {
+		save = s.saveAway
+	}
+	saved, err := save(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	saved.Took = time.Since(begin).Seconds()
+	return saved, nil
+}
+
+// saveTo saves to a file of this machine.
+func (s *settings) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
 	if err := checkTarget(to); err != nil {
 		return nil, err
 	}
@@ -67,12 +86,7 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	if err != nil {
 		return nil, err
 	}
-	saved, err := s.saveIn(ctx, to, keys)
-	if err != nil {
-		return nil, err
-	}
-	saved.Took = time.Since(begin).Seconds()
-	return saved, nil
+	return s.saveIn(ctx, to, keys)
 }
 
 // saveIn saves by way of temporary folders, and removes them.

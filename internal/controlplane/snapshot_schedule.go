@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
 
+	"everynode/internal/s3"
 	"everynode/internal/seal"
 )
 
@@ -26,10 +26,6 @@ const (
 	firstSnapshot = 10 * time.Minute
 	// snapshotAgain is the pause after one that failed.
 	snapshotAgain = 10 * time.Minute
-	// snapshotStamp is the time in a snapshot's name, in UTC.
-	snapshotStamp  = "20060102T150405Z"
-	snapshotSuffix = ".tar"
-	sealedSuffix   = ".age"
 )
 
 // SnapshotSchedule says how often a server saves its cluster by itself, where to,
@@ -46,6 +42,12 @@ type SnapshotSchedule struct {
 	Recipients []string
 	// Everynode is this program's version, for the record.
 	Everynode string
+	// Upload is a folder in S3 storage, s3://BUCKET/FOLDER, that each snapshot is copied
+	// to; empty: none. Storage is what it is in.
+	Upload  string
+	Storage SnapshotStorage
+	// UploadKeep is how many of this machine's stay there; zero: all.
+	UploadKeep int
 }
 
 // snapshots is a schedule at work.
@@ -53,16 +55,22 @@ type snapshots struct {
 	every time.Duration
 	dir   string
 	keep  int
-	host  string
+	names snapshotNames
 	lock  *seal.Lock
 	save  func(ctx context.Context, to SnapshotTarget) error
 	as    string
+	// uploads is told of each that was saved; nil: none are uploaded.
+	uploads *uploads
 }
 
 // resolveSnapshots reads the schedule; nil: there is none.
 func (s *settings) resolveSnapshots() (*snapshots, error) {
 	plan := s.Snapshots
 	switch {
+	case s3.IsURL(plan.Dir):
+		return nil, fmt.Errorf("--snapshot-dir is a folder of this machine, where snapshots are made: give %s with --snapshot-upload", plan.Dir)
+	case plan.Every == 0 && plan.Upload != "":
+		return nil, errors.New("no snapshots are saved (--snapshot-every 0), so there are none to upload: give the time from one to the next, or leave --snapshot-upload out")
 	case plan.Every == 0:
 		return nil, nil
 	case plan.Every < leastSnapshotEvery:
@@ -74,9 +82,9 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("whom snapshots are sealed for: %w", err)
 	}
-	host, err := os.Hostname()
+	names, err := namesHere()
 	if err != nil {
-		return nil, fmt.Errorf("the name of this machine, for the names of snapshots: %w", err)
+		return nil, err
 	}
 	dir, err := filepath.Abs(orDefault(plan.Dir, s.path("snapshots")))
 	if err != nil {
@@ -86,11 +94,15 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 		plan.Keep = DefaultSnapshotKeep
 	}
 	quiet := s.Config
-	quiet.Progress = nil
-	return &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, host: host, lock: lock, as: plan.Everynode, save: func(ctx context.Context, to SnapshotTarget) error {
+	quiet.Progress, quiet.Snapshots = nil, SnapshotSchedule{}
+	made := &snapshots{every: plan.Every, dir: dir, keep: plan.Keep, names: names, lock: lock, as: plan.Everynode, save: func(ctx context.Context, to SnapshotTarget) error {
 		_, err := SaveSnapshot(ctx, quiet, to)
 		return err
-	}}, nil
+	}}
+	if made.uploads, err = plan.resolveUploads(made); err != nil {
+		return nil, err
+	}
+	return made, nil
 }
 
 // run saves when it is time, until ctx ends. One that fails ends nothing: it is
@@ -129,8 +141,12 @@ func (s *snapshots) once(ctx context.Context, now time.Time) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for snapshots: %w", err)
 	}
-	if err := s.save(ctx, SnapshotTarget{File: filepath.Join(s.dir, s.name(now)), Everynode: s.as, Lock: s.lock}); err != nil {
+	name := s.names.at(now, s.lock != nil)
+	if err := s.save(ctx, SnapshotTarget{File: filepath.Join(s.dir, name), Everynode: s.as, Lock: s.lock}); err != nil {
 		return err
+	}
+	if s.uploads != nil {
+		s.uploads.tell()
 	}
 	mine, err := s.list()
 	if err != nil {
@@ -140,16 +156,6 @@ func (s *snapshots) once(ctx context.Context, now time.Time) error {
 		err = errors.Join(err, os.Remove(old.path))
 	}
 	return err
-}
-
-func (s *snapshots) prefix() string { return "everynode-" + s.host + "-" }
-
-func (s *snapshots) name(now time.Time) string {
-	name := s.prefix() + now.UTC().Format(snapshotStamp) + snapshotSuffix
-	if s.lock != nil {
-		name += sealedSuffix
-	}
-	return name
 }
 
 // savedFile is a snapshot in the folder.
@@ -169,9 +175,7 @@ func (s *snapshots) list() (mine []savedFile, err error) {
 		return nil, fmt.Errorf("look for older snapshots: %w", err)
 	}
 	for _, e := range entries {
-		stamp, ours := strings.CutPrefix(strings.TrimSuffix(strings.TrimSuffix(e.Name(), sealedSuffix), snapshotSuffix), s.prefix())
-		at, err := time.Parse(snapshotStamp, stamp)
-		if ours && err == nil && e.Type().IsRegular() {
+		if at, ours := s.names.time(e.Name()); ours && e.Type().IsRegular() {
 			mine = append(mine, savedFile{filepath.Join(s.dir, e.Name()), at})
 		}
 	}

@@ -24,7 +24,7 @@ type scheduled struct {
 func schedule(t *testing.T, every time.Duration, keep int) *scheduled {
 	t.Helper()
 	begin := time.Now()
-	s := &scheduled{snapshots: &snapshots{every: every, keep: keep, host: "db-1", dir: filepath.Join(t.TempDir(), "snapshots")}}
+	s := &scheduled{snapshots: &snapshots{every: every, keep: keep, names: snapshotNames{"db-1"}, dir: filepath.Join(t.TempDir(), "snapshots")}}
 	s.save = func(_ context.Context, to SnapshotTarget) error {
 		s.tried = append(s.tried, time.Since(begin))
 		if s.broken {
@@ -114,7 +114,7 @@ func TestSnapshotScheduleFails(t *testing.T) {
 func TestSnapshotScheduleClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 3)
-		writeTestFile(t, filepath.Join(s.dir, s.name(time.Now().AddDate(5, 0, 0))), "")
+		writeTestFile(t, filepath.Join(s.dir, s.names.at(time.Now().AddDate(5, 0, 0), false)), "")
 		if got := s.first(time.Now()); got != time.Hour {
 			t.Errorf("the first is after %s, want 1h", got)
 		}

@@ -1,0 +1,52 @@
+package controlplane
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// snapshotStamp is the time in a snapshot's name, in UTC.
+	snapshotStamp  = "20060102T150405Z"
+	snapshotSuffix = ".tar"
+	sealedSuffix   = ".age"
+)
+
+// snapshotNames are those that a machine gives to snapshots which have none:
+// everynode-MACHINE-TIME.tar, or .tar.age if they are sealed.
+type snapshotNames struct{ host string }
+
+// namesHere are this machine's.
+func namesHere() (snapshotNames, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return snapshotNames{}, fmt.Errorf("the name of this machine, for the names of snapshots: %w", err)
+	}
+	return snapshotNames{host}, nil
+}
+
+func (n snapshotNames) prefix() string { return "everynode-" + n.host + "-" }
+
+func (n snapshotNames) at(now time.Time, sealed bool) string {
+	name := n.prefix() + now.UTC().Format(snapshotStamp) + snapshotSuffix
+	if sealed {
+		name += sealedSuffix
+	}
+	return name
+}
+
+// time reads the time in a name. Others' names are not ours.
+func (n snapshotNames) time(name string) (at time.Time, ours bool) {
+	stamp, ours := strings.CutPrefix(withoutSuffix(name), n.prefix())
+	at, err := time.Parse(snapshotStamp, stamp)
+	return at, ours && err == nil
+}
+
+func withoutSuffix(name string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(name, sealedSuffix), snapshotSuffix)
+}
+
+// looksLikeSnapshot tells a snapshot's name from a folder's.
+func looksLikeSnapshot(name string) bool { return withoutSuffix(name) != name }

@@ -1,0 +1,181 @@
+package s3
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+const (
+	// sumKey is what an object's SHA-256 is noted under, in its metadata.
+	sumKey = "Sha256"
+	// partSize is what a large file is sent in, one after the other, in bytes; each is in
+	// memory meanwhile.
+	partSize = 16 << 20
+	// cleanTime is how long the removal of what an upload left behind may take.
+	cleanTime = 10 * time.Second
+)
+
+// Client is a way to storage, as somebody.
+type Client struct {
+	api         minio.Core
+	endpoint    string
+	region      string
+	credentials string // where they are from
+	partSize    int64
+}
+
+// Object is a file in storage.
+type Object struct {
+	Name string // the last part of its key
+	Size int64  // in bytes
+	Time time.Time
+}
+
+// Upload sends a file. The object appears when all of it has arrived, and then its
+// size and sum are compared with the file's. What was there under this name is
+// replaced.
+func (c *Client) Upload(ctx context.Context, file string, to Location) error {
+	sum, size, err := hashFile(file)
+	if err != nil {
+		return err
+	}
+	_, err = c.api.FPutObject(ctx, to.Bucket, to.Key, file, minio.PutObjectOptions{
+		ContentType: "application/octet-stream", PartSize: uint64(c.partSize), UserMetadata: map[string]string{sumKey: sum},
+		SendContentMd5: true, // the storage refuses what arrives otherwise
+	})
+	if err != nil {
+		return errors.Join(c.explain("upload to "+to.String(), to, err), c.clean(ctx, to, size))
+	}
+	return c.verify(ctx, to, size, sum)
+}
+
+// hashFile returns the SHA-256 of a file, in hex, and its size.
+func hashFile(file string) (sum string, size int64, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", 0, fmt.Errorf("read what is to be uploaded: %w", err)
+	}
+	hash := sha256.New()
+	size, err = io.Copy(hash, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", 0, fmt.Errorf("read what is to be uploaded: %w", err)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), size, nil
+}
+
+// clean removes the parts of an upload that failed: nobody sees them, and they cost
+// money. The client does so itself unless ctx has ended.
+func (c *Client) clean(ctx context.Context, to Location, size int64) error {
+	if size <= c.partSize || ctx.Err() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+	defer cancel()
+	if err := c.api.RemoveIncompleteUpload(ctx, to.Bucket, to.Key); err != nil {
+		return c.explain("remove the parts of "+to.String()+" that had arrived, which cost money", to, err)
+	}
+	return nil
+}
+
+// verify asks the storage what it has, and removes what is not what was sent.
+func (c *Client) verify(ctx context.Context, at Location, size int64, sum string) error {
+	has, err := c.api.StatObject(ctx, at.Bucket, at.Key, minio.StatObjectOptions{})
+	if err != nil {
+		return c.explain("check "+at.String()+" after its upload", at, err)
+	}
+	if has.Size == size && has.UserMetadata[sumKey] == sum {
+		return nil
+	}
+	err = fmt.Errorf("%s is not what was uploaded: the storage has %d bytes with the sum %q, and %d with %q were sent; it was removed: try again, and if that happens again do not trust this storage",
+		at, has.Size, has.UserMetadata[sumKey], size, sum)
+	return errors.Join(err, c.Delete(ctx, at))
+}
+
+// List is what is in a folder, without folders in it.
+func (c *Client) List(ctx context.Context, folder Location) ([]Object, error) {
+	prefix := folder.Key
+	if prefix != "" {
+		prefix += "/"
+	}
+	var all []Object
+	for o := range c.api.ListObjectsIter(ctx, folder.Bucket, minio.ListObjectsOptions{Prefix: prefix}) {
+		if o.Err != nil {
+			return nil, c.explain("list "+folder.String(), folder, o.Err)
+		}
+		if name := strings.TrimPrefix(o.Key, prefix); name != "" && !strings.HasSuffix(name, "/") {
+			all = append(all, Object{name, o.Size, o.LastModified})
+		}
+	}
+	if err := ctx.Err(); err != nil { // the list ends without a word
+		return nil, fmt.Errorf("list %s: %w", folder, err)
+	}
+	return all, nil
+}
+
+// Find looks for one object; nil: there is none. Unlike a HEAD request a list has
+// an answer that says what is wrong.
+func (c *Client) Find(ctx context.Context, at Location) (*Object, error) {
+	for o := range c.api.ListObjectsIter(ctx, at.Bucket, minio.ListObjectsOptions{Prefix: at.Key, MaxKeys: 1}) {
+		if o.Err != nil {
+			return nil, c.explain("look for "+at.String(), at, o.Err)
+		}
+		if o.Key == at.Key { // the first of those that begin so
+			return &Object{at.Name(), o.Size, o.LastModified}, nil
+		}
+		break
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("look for %s: %w", at, err)
+	}
+	return nil, nil
+}
+
+// Download writes an object to a new file, for its owner only. It fails if that is
+// not what was uploaded, and then there may be a part of it.
+func (c *Client) Download(ctx context.Context, from Location, file string) error {
+	what := "download " + from.String()
+	in, info, _, err := c.api.GetObject(ctx, from.Bucket, from.Key, minio.GetObjectOptions{})
+	if err != nil {
+		return c.explain(what, from, err)
+	}
+	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return errors.Join(fmt.Errorf("make a file for what is downloaded: %w", err), in.Close())
+	}
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(out, hash), in)
+	err = errors.Join(err, in.Close(), out.Close())
+	switch sum := info.UserMetadata[sumKey]; {
+	case n < info.Size:
+		return fmt.Errorf("%s: only %d of %d bytes came: %w; try again", what, n, info.Size, orCutOff(err))
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	case sum != "" && sum != hex.EncodeToString(hash.Sum(nil)): // others upload without one
+		return fmt.Errorf("%s is not what was uploaded: its SHA-256 was %s, and is %x; take another", from, sum, hash.Sum(nil))
+	}
+	return nil
+}
+
+func orCutOff(err error) error {
+	if err == nil {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Delete removes an object. One that is not there is no error.
+func (c *Client) Delete(ctx context.Context, at Location) error {
+	if err := c.api.RemoveObject(ctx, at.Bucket, at.Key, minio.RemoveObjectOptions{}); err != nil {
+		return c.explain("delete "+at.String(), at, err)
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"everynode/internal/datadir"
+)
+
+// How the bucket is named in a request.
+const (
+	AddressingAuto    = "auto" // as the endpoint is used to it: virtual at Amazon's, else path
+	AddressingVirtual = "virtual"
+	AddressingPath    = "path"
+)
+
+// Options say how storage is reached, and as whom. Secrets are in none of them.
+type Options struct {
+	// Endpoint is a URL, https://HOST[:PORT]; default: Amazon's of Region.
+	Endpoint string
+	// Region defaults to AWS_REGION, AWS_DEFAULT_REGION, and us-east-1 where an
+	// Endpoint is given: what is not Amazon's seldom looks at it.
+	Region string
+	// CAFile has the authorities that the endpoint's certificate may be of; default:
+	// the system's.
+	CAFile string
+	// AddressingStyle is one of the constants above; empty is auto.
+	AddressingStyle string
+	// CredentialsFile has the format of AWS's shared credentials file, and is its
+	// owner's alone; default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file
+	// that AWS_SHARED_CREDENTIALS_FILE names. AWS_PROFILE chooses among its sections.
+	CredentialsFile string
+	// Insecure allows an endpoint without TLS that is not on this machine.
+	Insecure bool
+}
+
+// New makes a client, and asks nobody yet. It reads the credentials.
+func New(o Options) (*Client, error) { return newClient(o, silence, tries) }
+
+func newClient(o Options, silence time.Duration, tries int) (*Client, error) {
+	endpoint, err := o.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	lookup, err := o.lookup()
+	if err != nil {
+		return nil, err
+	}
+	creds, from, err := o.credentials()
+	if err != nil {
+		return nil, err
+	}
+	transport, err := o.transport(silence)
+	if err != nil {
+		return nil, err
+	}
+	api, err := minio.New(endpoint.Host, &minio.Options{
+		Creds: creds, Secure: endpoint.Scheme == "https", Transport: transport, Region: o.region(), BucketLookup: lookup, MaxRetries: tries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--s3-endpoint %s: %w", endpoint, err)
+	}
+	return &Client{api: minio.Core{Client: api}, endpoint: endpoint.String(), region: o.region(), credentials: from, partSize: partSize}, nil
+}
+
+// endpoint is where the storage is.
+func (o Options) endpoint() (*url.URL, error) {
+	if o.Endpoint == "" {
+		if o.region() == "" {
+			return nil, errors.New("there is neither an endpoint of the storage nor a region of Amazon's: give --s3-endpoint https://..., or --s3-region")
+		}
+		return &url.URL{Scheme: "https", Host: "s3." + o.region() + ".amazonaws.com"}, nil
+	}
+	u, err := url.Parse(o.Endpoint)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("--s3-endpoint is not https://HOST or https://HOST:PORT") // it may have a secret in it
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+		return nil, fmt.Errorf("--s3-endpoint has more than a host and a port: give %s://%s; the bucket belongs into s3://BUCKET/FOLDER, credentials into a file or the environment", u.Scheme, u.Host)
+	case u.Scheme == "http" && !o.Insecure && !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("--s3-endpoint %s has no TLS, so whoever is on the way reads and changes what goes there: give an https URL (--s3-ca-file if its certificate is of an authority of your own), or say --s3-insecure", o.Endpoint)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (o Options) region() string {
+	for _, region := range []string{o.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")} {
+		if region != "" {
+			return region
+		}
+	}
+	if o.Endpoint != "" {
+		return "us-east-1"
+	}
+	return ""
+}
+
+func (o Options) lookup() (minio.BucketLookupType, error) {
+	switch o.AddressingStyle {
+	case "", AddressingAuto:
+		return minio.BucketLookupAuto, nil
+	case AddressingVirtual:
+		return minio.BucketLookupDNS, nil
+	case AddressingPath:
+		return minio.BucketLookupPath, nil
+	}
+	return 0, fmt.Errorf("--s3-addressing-style %q: give %s, %s or %s", o.AddressingStyle, AddressingAuto, AddressingVirtual, AddressingPath)
+}
+
+// credentials are read once: a client lives as long as one task. from says where
+// they are, for people.
+func (o Options) credentials() (creds *credentials.Credentials, from string, err error) {
+	file := o.CredentialsFile
+	if file == "" {
+		id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
+		switch {
+		case id != "" && secret != "":
+			return credentials.NewStaticV4(id, secret, os.Getenv("AWS_SESSION_TOKEN")), "AWS_ACCESS_KEY_ID in the environment", nil
+		case id != "" || secret != "":
+			return nil, "", errors.New("of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY one is not set: set both")
+		}
+		file = os.Getenv("AWS_SHARED_CREDENTIALS_FILE")
+	}
+	if file == "" {
+		return nil, "", errors.New("there are no credentials for the storage: name a file in the format of AWS's shared credentials with --s3-credentials-file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	}
+	value, err := readCredentials(file)
+	if err != nil {
+		return nil, "", err
+	}
+	return credentials.NewStaticV4(value.AccessKeyID, value.SecretAccessKey, value.SessionToken), file, nil
+}
+
+// readCredentials says nothing of what is in the file.
+func readCredentials(file string) (credentials.Value, error) {
+	if err := datadir.CheckSecret(file); err != nil {
+		return credentials.Value{}, fmt.Errorf("the credentials for the storage: %w", err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return credentials.Value{}, fmt.Errorf("the credentials for the storage: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return credentials.Value{}, fmt.Errorf("the credentials for the storage: %w", err)
+	}
+	profile := os.Getenv("AWS_PROFILE")
+	if profile == "" {
+		profile = "default"
+	}
+	value, err := credentials.NewFileAWSCredentials(file, profile).GetWithContext(nil)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+		return value, fmt.Errorf("the credential_process in %s failed: %w", file, err)
+	case err != nil || value.AccessKeyID == "" || value.SecretAccessKey == "":
+		return value, fmt.Errorf("%s has no credentials under [%s]: it takes the lines aws_access_key_id = ... and aws_secret_access_key = ... below it", file, profile)
+	}
+	return value, nil
+}
