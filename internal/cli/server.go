@@ -76,7 +76,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
-	c.AddCommand(a.snapshotCommand())
+	c.AddCommand(a.snapshotCommand(), a.rotateCommand())
 	return c
 }
 

@@ -44,6 +44,7 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 	if err := errors.Join(s.writeAuditPolicy(), s.writeEncryption(), s.writeAdmission(), s.writeAuthentication()); err != nil {
 		return nil, err
 	}
+	hastenReload()
 	o := options.NewServerRunOptions()
 	if err := parse(o.Flags(), s.apiServerFlags(etcdURLs)); err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
@@ -109,6 +110,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		"--enable-bootstrap-token-auth=true",
 
 		"--encryption-provider-config=" + file(encryptionFile),
+		"--encryption-provider-config-automatic-reload=true",
 
 		"--service-account-issuer=" + serviceAccountIssuer,
 		"--service-account-key-file=" + file(serviceAccountPub),

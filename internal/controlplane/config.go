@@ -123,6 +123,11 @@ type settings struct {
 	admission     admissionConfig
 	// encryptSecrets is known once the cluster has been looked at.
 	encryptSecrets bool
+	// keyringFirst says that etcd must be asked for the keys of Secrets before the API
+	// server is made. Else they are as in a new cluster, and there is no time to lose.
+	keyringFirst bool
+	// secretsKeys are those that the API server has or is to have; nil: as in a new cluster.
+	secretsKeys []secretsKey
 }
 
 // resolve fills in the defaults and parses what is text. It looks at nothing

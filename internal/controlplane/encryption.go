@@ -12,40 +12,75 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// encryptionFile, below pki/, tells the API server how Secrets are kept in etcd.
-//
-// Its key follows from the key of the cluster's CA, as that of the kubelets' authority
-// does: all servers of a cluster have it, and so does one that is restored, without one
-// more file to copy. Whoever reads etcd alone reads no Secret.
-const encryptionFile = "secrets-encryption.yaml"
+const (
+	// encryptionFile, below pki/, tells the API server how Secrets are kept in etcd.
+	encryptionFile = "secrets-encryption.yaml"
+	// encryptionPrefix is what a value in etcd begins with that is encrypted so. The name
+	// of the key and a colon follow.
+	encryptionPrefix = "k8s:enc:secretbox:v1:"
+	// firstKey is the name of the key that a cluster begins with.
+	firstKey = "ca-1"
+	// secretsKeySize is that of a key of secretbox, in bytes.
+	secretsKeySize = 32
+)
 
-// writeEncryption writes it. Every server can read Secrets in the clear and encrypted
-// ones; what is first is how it writes them. So a cluster can be turned over while it
-// runs, once each of its servers knows the key.
-func (s *settings) writeEncryption() error {
-	ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+// secretsKey is a key that Secrets are encrypted with in etcd.
+type secretsKey struct {
+	name string
+	key  []byte
+}
+
+// firstSecretsKey follows from the key of the cluster's CA, as that of the kubelets'
+// authority does: all servers of a cluster have it, and so does one that is restored,
+// without one more file to copy. Whoever reads etcd alone reads no Secret.
+func firstSecretsKey(ca *authority) (secretsKey, error) {
+	key, err := deriveKey(ca, "everynode: encryption of Secrets in etcd, 1", secretsKeySize)
 	if err != nil {
-		return fmt.Errorf("derive the key of Secrets: %w", err)
+		return secretsKey{}, fmt.Errorf("derive the key of Secrets: %w", err)
 	}
-	config, err := encryptionConfig(ca, s.encryptSecrets)
+	return secretsKey{firstKey, key}, nil
+}
+
+// deriveKey returns size bytes that follow from the key of an authority, and that say
+// nothing about those of another purpose.
+func deriveKey(ca *authority, purpose string, size int) ([]byte, error) {
+	secret, err := x509.MarshalPKCS8PrivateKey(ca.key)
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Key(sha256.New, secret, nil, purpose, size)
+}
+
+// writeEncryption writes the file of the API server, with the keys that the cluster has.
+func (s *settings) writeEncryption() error {
+	keys := s.secretsKeys
+	if keys == nil {
+		ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+		if err != nil {
+			return fmt.Errorf("derive the key of Secrets: %w", err)
+		}
+		first, err := firstSecretsKey(ca)
+		if err != nil {
+			return err
+		}
+		keys = []secretsKey{first}
+	}
+	config, err := encryptionConfig(keys, s.encryptSecrets)
 	if err != nil {
 		return err
 	}
 	return writeIfChanged(s.path("pki", encryptionFile), config)
 }
 
-func encryptionConfig(ca *authority, encrypt bool) ([]byte, error) {
-	secret, err := x509.MarshalPKCS8PrivateKey(ca.key)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of Secrets: %w", err)
-	}
-	key, err := hkdf.Key(sha256.New, secret, nil, "everynode: encryption of Secrets in etcd, 1", 32)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of Secrets: %w", err)
-	}
+// encryptionConfig has Secrets written with the first of keys, or in the clear. Every
+// server can read those in the clear, and those of all keys. So a cluster can be turned
+// over while it runs, once each of its servers knows the key.
+func encryptionConfig(keys []secretsKey, encrypt bool) ([]byte, error) {
 	clear := apiserverv1.ProviderConfiguration{Identity: &apiserverv1.IdentityConfiguration{}}
-	box := apiserverv1.ProviderConfiguration{Secretbox: &apiserverv1.SecretboxConfiguration{
-		Keys: []apiserverv1.Key{{Name: "ca-1", Secret: base64.StdEncoding.EncodeToString(key)}}}}
+	box := apiserverv1.ProviderConfiguration{Secretbox: &apiserverv1.SecretboxConfiguration{}}
+	for _, k := range keys {
+		box.Secretbox.Keys = append(box.Secretbox.Keys, apiserverv1.Key{Name: k.name, Secret: base64.StdEncoding.EncodeToString(k.key)})
+	}
 	providers := []apiserverv1.ProviderConfiguration{clear, box}
 	if encrypt {
 		providers = []apiserverv1.ProviderConfiguration{box, clear}

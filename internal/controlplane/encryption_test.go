@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,31 +15,91 @@ import (
 	"everynode/internal/datadir"
 )
 
-const encryptedPrefix = "k8s:enc:secretbox:v1:ca-1:"
+const keptValue = "a-value-that-etcd-does-not-have"
 
 // checkEncrypted looks into etcd.
 func checkEncrypted(t *testing.T, r *running) {
-	const value = "a-value-that-etcd-does-not-have"
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: "default"}, StringData: map[string]string{"key": value}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: "default"}, StringData: map[string]string{"key": keptValue}}
 	if _, err := r.admin.CoreV1().Secrets("default").Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	for key, kept := range secretsInEtcd(t, r) {
+		if !bytes.HasPrefix(kept, []byte(encryptionPrefix+firstKey+":")) || bytes.Contains(kept, []byte(keptValue)) {
+			t.Errorf("%s is not encrypted", key)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(r.cfg.DataDir, "pki", encryptionFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key of Secrets: %v, %v", info, err)
+	}
+}
+
+// secretsInEtcd are the Secrets of a server as they lie in its etcd.
+func secretsInEtcd(t *testing.T, r *running) map[string][]byte {
+	t.Helper()
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + filepath.Join(r.cfg.DataDir, "etcd", "etcd.sock")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = etcd.Close() }()
-	kept, err := etcd.Get(t.Context(), "/registry/secrets/", clientv3.WithPrefix())
-	if err != nil || len(kept.Kvs) == 0 {
-		t.Fatalf("%d secrets in etcd, %v", len(kept.Kvs), err)
+	got, err := etcd.Get(t.Context(), secretsKeyPrefix, clientv3.WithPrefix())
+	if err != nil || len(got.Kvs) == 0 {
+		t.Fatalf("no secrets in etcd: %v", err)
 	}
-	for _, kv := range kept.Kvs {
-		if !bytes.HasPrefix(kv.Value, []byte(encryptedPrefix)) || bytes.Contains(kv.Value, []byte(value)) {
-			t.Errorf("%s is not encrypted", kv.Key)
+	secrets := map[string][]byte{}
+	for _, kv := range got.Kvs {
+		secrets[string(kv.Key)] = kv.Value
+	}
+	return secrets
+}
+
+// checkRotation rotates the key of a server that runs, and looks into etcd and at what the
+// server has of the old key.
+func checkRotation(t *testing.T, r *running) {
+	before := secretsInEtcd(t, r)
+	rotation, done, err := openRotation(t.Context(), Config{DataDir: r.cfg.DataDir}, r.adminConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotation.lastRequests = 0 // nobody else writes
+	state, err := func() (*SecretsKeys, error) {
+		if err := rotation.run(t.Context()); err != nil {
+			return nil, err
+		}
+		return rotation.store.secretsKeys(t.Context())
+	}()
+	if err := errors.Join(err, done()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := state.Keys[0].Name
+	if len(state.Keys) != 1 || fresh == firstKey || state.Keys[0].Secrets != len(before) || !state.Encrypted || len(state.Servers) != 1 || !state.Servers[0].Current {
+		t.Errorf("after the rotation: %+v", *state)
+	}
+	for key, kept := range secretsInEtcd(t, r) {
+		if !bytes.HasPrefix(kept, []byte(encryptionPrefix+fresh+":")) {
+			t.Errorf("%s is not encrypted with %s", key, fresh)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(r.cfg.DataDir, "pki", encryptionFile)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key of Secrets: %v, %v", info, err)
+	file, err := os.ReadFile(filepath.Join(r.cfg.DataDir, "pki", encryptionFile))
+	if err != nil || bytes.Contains(file, []byte(firstKey)) || !bytes.Contains(file, []byte(fresh)) {
+		t.Errorf("the server's keys are not %s alone (%v)", fresh, err)
+	}
+	record, err := readRecord(filepath.Join(r.cfg.DataDir, "version"))
+	if err != nil || record.Format != keyringFormat {
+		t.Errorf("an older release would start on this: %+v, %v", record, err)
+	}
+	checkKept(t, r)
+}
+
+// checkKept reads the Secret of checkEncrypted, and all others.
+func checkKept(t *testing.T, r *running) {
+	t.Helper()
+	secret, err := r.admin.CoreV1().Secrets("default").Get(t.Context(), "kept", metav1.GetOptions{})
+	if err != nil || string(secret.Data["key"]) != keptValue {
+		t.Errorf("the Secret cannot be read: %v", err)
+	}
+	list, err := r.admin.CoreV1().Secrets("").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) == 0 {
+		t.Errorf("%d Secrets, %v", len(list.Items), err)
 	}
 }
 
@@ -87,7 +148,7 @@ func TestSameRanges(t *testing.T) {
 	}
 }
 
-// Servers with the same CA have the same key.
+// Servers with the same CA have the same first key.
 func TestKeyOfSecrets(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
 	var configs [][]byte
@@ -97,7 +158,11 @@ func TestKeyOfSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			config, err := encryptionConfig(ca, true)
+			key, err := firstSecretsKey(ca)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, err := encryptionConfig([]secretsKey{key}, true)
 			if err != nil {
 				t.Fatal(err)
 			}

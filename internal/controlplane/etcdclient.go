@@ -30,8 +30,11 @@ type sharedStore struct {
 	limit  time.Duration
 }
 
-func (s *settings) openSharedStore() (*sharedStore, error) {
-	c := &sharedStore{urls: s.EtcdServers, limit: sharedStoreTime}
+func (s *settings) openSharedStore() (*sharedStore, error) { return s.openStoreAt(s.EtcdServers) }
+
+// openStoreAt makes a client of the etcd with these URLs.
+func (s *settings) openStoreAt(urls []string) (*sharedStore, error) {
+	c := &sharedStore{urls: urls, limit: sharedStoreTime}
 	if s.EtcdCAFile != "" || s.EtcdCertFile != "" {
 		info := transport.TLSInfo{CertFile: s.EtcdCertFile, KeyFile: s.EtcdKeyFile, TrustedCAFile: s.EtcdCAFile}
 		var err error
@@ -40,7 +43,7 @@ func (s *settings) openSharedStore() (*sharedStore, error) {
 		}
 	}
 	var err error
-	c.client, err = clientv3.New(clientv3.Config{Endpoints: s.EtcdServers, TLS: c.tls, DialTimeout: sharedStoreTry, Logger: zap.NewNop()})
+	c.client, err = clientv3.New(clientv3.Config{Endpoints: urls, TLS: c.tls, DialTimeout: sharedStoreTry, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the etcd at %s: %w; correct --etcd-servers", s.etcdText(), err)
 	}

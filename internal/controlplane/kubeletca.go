@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"math/big"
@@ -66,12 +64,8 @@ func ensureKubeletAuthority(dir string, ca *authority, now time.Time) (*authorit
 
 // kubeletAuthorityKey derives the key, as in FIPS 186-5, A.2.1.
 func kubeletAuthorityKey(ca *authority) (*ecdsa.PrivateKey, error) {
-	secret, err := x509.MarshalPKCS8PrivateKey(ca.key)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
-	}
 	const extra = 8 // bytes beyond the size of a key, against bias
-	seed, err := hkdf.Key(sha256.New, secret, nil, "everynode: authority of kubelet serving certificates, 1", 32+extra)
+	seed, err := deriveKey(ca, "everynode: authority of kubelet serving certificates, 1", 32+extra)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
 	}

@@ -19,10 +19,13 @@ import (
 
 // dataFormat is the version of the layout of the data directory that this
 // program writes, and the newest that it reads. In one of plainFormat no Secret in
-// etcd is encrypted, and programs that know no other can read it.
+// etcd is encrypted, and programs that know no other can read it. In one of
+// encryptedFormat there is one key, and from keyringFormat on those in etcd.
 const (
-	plainFormat = 1
-	dataFormat  = 2
+	plainFormat     = 1
+	encryptedFormat = 2
+	keyringFormat   = 3
+	dataFormat      = keyringFormat
 )
 
 // dataRecord is the file "version" in the data directory: what made the data,
@@ -135,18 +138,39 @@ func checkData(s *settings) error {
 		return err
 	}
 	s.encryptSecrets = s.EncryptSecrets || old.Format != plainFormat
-	now := dataRecord{plainFormat, s.serviceRange.String(), s.podRange.String()}
-	if s.embeddedStore && s.encryptSecrets { // of another store its own record tells
-		now.Format = dataFormat
+	now := dataRecord{max(plainFormat, old.Format), s.serviceRange.String(), s.podRange.String()}
+	if s.embeddedStore && s.encryptSecrets { // of another store its own record tells, later
+		now.Format = max(encryptedFormat, now.Format)
 	}
+	// A store that was there before its record is one that was restored from etcd's own
+	// snapshot, of which nothing is known.
+	s.keyringFirst = !s.embeddedStore || now.Format >= keyringFormat || isNew && exists(s.storeDir())
 	if now == old {
 		return nil
 	}
-	data, err := json.Marshal(now)
+	return s.writeDataRecord(now)
+}
+
+func (s *settings) writeDataRecord(r dataRecord) error {
+	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode the data directory's version: %w", err)
 	}
 	return writeFile(s.path("version"), append(data, '\n'))
+}
+
+// noteFormat notes in the record what releases must know that read the cluster, and those
+// of its snapshots.
+func (s *settings) noteFormat(format int) error {
+	r, err := readRecord(s.path("version"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Format >= format {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.Format = format
+	return s.writeDataRecord(r)
 }
 
 func readRecord(path string) (dataRecord, error) {

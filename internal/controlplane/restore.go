@@ -347,12 +347,28 @@ func (s *settings) moveIn(work, data string) error {
 	}
 	err := m.move(data, s.storeDir())
 	if err == nil {
+		err = s.raiseFormat(filepath.Join(work, "version"))
+	}
+	if err == nil {
 		err = syncDisk(s.DataDir)
 	}
 	if err != nil {
 		return errors.Join(err, m.undo())
 	}
 	return nil
+}
+
+// raiseFormat notes in the record of the data directory, if it had one, how the snapshot
+// keeps Secrets.
+func (s *settings) raiseFormat(saved string) error {
+	theirs, err := readRecord(saved)
+	if errors.Is(err, fs.ErrNotExist) { // it has been moved in, or the snapshot has none
+		return nil
+	}
+	if err == nil {
+		err = s.noteFormat(theirs.Format)
+	}
+	return err
 }
 
 // mover renames files and folders, and knows how to take that back.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -70,6 +71,7 @@ type server struct {
 	*settings
 	store  *store // nil with an etcd of somebody else's
 	api    *apiServer
+	keys   *keyFollower
 	broken <-chan error // the store's; nil blocks forever
 	failed chan error
 }
@@ -101,33 +103,49 @@ func serve(ctx context.Context, s *settings, held *claim, ready func()) (err err
 // of the API server that start with it live as long as apiCtx.
 func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 	begin := time.Now()
-	urls, started := s.EtcdServers, make(chan error, 1)
-	if s.embeddedStore {
-		var err error
-		if s.store, err = openStore(s.path("etcd")); err != nil {
-			return err
-		}
-		s.broken, urls = s.store.broken, []string{s.store.url}
-		go func() {
-			err := s.store.start(ctx)
-			if err == nil {
-				err = held.dir.SetStore(datadir.StoreMade)
-			}
-			started <- err
-		}()
-	} else {
-		started <- nil
+	urls, started, err := s.startStore(ctx, held)
+	if err != nil {
+		return err
 	}
-	err := s.makeIdentities(ctx, begin)
+	err = s.makeIdentities(ctx, begin)
 	s.progress("certificates", begin)
+	s.keys = s.newKeyFollower(urls)
+	if err == nil && s.keyringFirst {
+		if err = started(); err == nil {
+			err = s.keys.begin(ctx)
+		}
+	}
 	if err == nil {
 		s.api, err = newAPIServer(apiCtx, s.settings, urls, held.listener)
 	}
-	err = errors.Join(<-started, err)
+	if notStarted := started(); !errors.Is(err, notStarted) {
+		err = errors.Join(notStarted, err)
+	}
 	if s.embeddedStore && err == nil {
 		s.progress("etcd", begin)
 	}
 	return err
+}
+
+// startStore starts the embedded store, if there is to be one. started waits until it
+// answers; it may be called again.
+func (s *server) startStore(ctx context.Context, held *claim) (urls []string, started func() error, err error) {
+	if !s.embeddedStore {
+		return s.EtcdServers, func() error { return nil }, nil
+	}
+	if s.store, err = openStore(s.path("etcd")); err != nil {
+		return nil, nil, err
+	}
+	s.broken = s.store.broken
+	result := make(chan error, 1)
+	go func() {
+		err := s.store.start(ctx)
+		if err == nil {
+			err = held.dir.SetStore(datadir.StoreMade)
+		}
+		result <- err
+	}()
+	return []string{s.store.url}, sync.OnceValue(func() error { return <-result }), nil
 }
 
 // makeIdentities makes the certificates and kubeconfigs of this server.
@@ -135,13 +153,17 @@ func (s *settings) makeIdentities(ctx context.Context, now time.Time) error {
 	if s.embeddedStore {
 		return s.ensureIdentities(now)
 	}
-	return s.agreeWithCluster(ctx, now)
+	if err := s.agreeWithCluster(ctx, now); err != nil || !s.encryptSecrets {
+		return err
+	}
+	return s.noteFormat(encryptedFormat)
 }
 
 // startAPI starts the API server and waits until it is ready.
 func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	begin := time.Now()
 	apiStage.start("the API server", s.api.run)
+	apiStage.start("the keys of Secrets", s.keys.run)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answered := make(chan error, 1)
@@ -263,6 +285,9 @@ func (s *server) stop(cause error, controllers, apiStage *stage) error {
 	}
 	if apiErr := apiStage.stop(stopTime); apiErr != nil {
 		err = errors.Join(err, fmt.Errorf("stop the API server: %w: perhaps etcd does not answer it; what was acknowledged is safe there", apiErr))
+	}
+	if s.keys != nil {
+		s.keys.close(context.WithoutCancel(apiStage.ctx))
 	}
 	if s.store != nil {
 		err = errors.Join(err, s.store.stop(stopTime))

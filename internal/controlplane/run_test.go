@@ -132,6 +132,7 @@ func TestRun(t *testing.T) {
 	t.Run("anonymous requests", func(t *testing.T) { checkAnonymousRequests(t, cfg.Listen) })
 	t.Run("simulator", func(t *testing.T) { checkSimulator(t, r.admin, true) })
 	t.Run("encryption", func(t *testing.T) { checkEncrypted(t, r) })
+	t.Run("rotation", func(t *testing.T) { checkRotation(t, r) })
 	t.Run("audit", func(t *testing.T) { checkAudit(t, r) })
 	r.end(t)
 	checkGoroutines(t)
@@ -433,6 +434,7 @@ func TestRunAgain(t *testing.T) {
 	if err := errors.Join(secretErr, nodeErr); err != nil {
 		t.Error("what was written before the restart is lost: ", err)
 	}
+	checkKept(t, r)
 	checkPolicyAgain(t, r.admin)
 	checkHostPathPolicy(t, r.admin, 0)
 	checkDNSAgain(t, r.admin)

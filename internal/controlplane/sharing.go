@@ -217,9 +217,14 @@ func (c *sharedStore) writeRecord(ctx context.Context, r *clusterRecord, revisio
 	if err != nil {
 		return false, fmt.Errorf("encode what the servers agree on: %w", err)
 	}
+	return c.putAt(ctx, recordKey, data, revision)
+}
+
+// putAt writes a key unless somebody has written it since revision; 0: unless it is there.
+func (c *sharedStore) putAt(ctx context.Context, key string, value []byte, revision int64) (done bool, err error) {
 	err = c.do(ctx, func(ctx context.Context) error {
-		got, err := c.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(recordKey), "=", revision)).
-			Then(clientv3.OpPut(recordKey, string(data))).Commit()
+		got, err := c.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+			Then(clientv3.OpPut(key, string(value))).Commit()
 		if err == nil {
 			done = got.Succeeded
 		}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/controlplane"
+)
+
+func (a *app) rotateCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "Replace the cluster's keys, while it runs",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(a.rotateSecretsKeyCommand(), a.rotateStatusCommand())
+	return c
+}
+
+func (a *app) rotateSecretsKeyCommand() *cobra.Command {
+	config, output := controlplane.Config{}, ""
+	c := &cobra.Command{
+		Use:   "secrets-key",
+		Short: "Encrypt all Secrets with a new key, and drop the old one",
+		Long: `Make a new key for the Secrets in etcd, on any one server, while all run. Every server
+learns to read with it; then all write with it; then each Secret is written once more, and
+the old key goes. No step is begun before every server that runs has done the one before,
+and nobody has to wait for it: Secrets can be read and written all the time. It takes two
+minutes, and more with many Secrets.
+
+It may be interrupted anywhere: the same command goes on. Snapshots from before stay
+restorable, and have the old key in them.`,
+		Example: `  everynode server rotate secrets-key
+  everynode server rotate secrets-key --data-dir /var/lib/everynode -o json
+  everynode server rotate secrets-key --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			admin, err := adminConfig(a.dataDir)
+			if err != nil {
+				return err
+			}
+			config.DataDir, config.Progress = a.dataDir, a.snapshotProgress
+			keys, err := controlplane.RotateSecretsKey(c.Context(), config, admin)
+			if err != nil {
+				return err
+			}
+			return a.print(output, keys, func() error {
+				_, err := fmt.Fprintf(a.out, "All %d Secrets are encrypted with %s, and no server has another key.\n"+
+					"Snapshots from before hold the old key: save a new one, and delete those that nobody should read.\n",
+					keys.Keys[0].Secrets, keys.Keys[0].Name)
+				return err
+			})
+		},
+	}
+	etcdFlags(c.Flags(), &config)
+	a.outputFlag(c, &output)
+	return c
+}
+
+func (a *app) rotateStatusCommand() *cobra.Command {
+	config, output := controlplane.Config{}, ""
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show which keys are in use, and how far a rotation is",
+		Example: `  everynode server rotate status
+  everynode server rotate status -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			config.DataDir = a.dataDir
+			keys, err := controlplane.SecretsKeyState(c.Context(), config)
+			if err != nil {
+				return err
+			}
+			return a.print(output, rotationStatus{keys}, func() error { return a.secretsKeysText(keys) })
+		},
+	}
+	etcdFlags(c.Flags(), &config)
+	a.outputFlag(c, &output)
+	return c
+}
+
+// rotationStatus is what `rotate status` prints.
+type rotationStatus struct {
+	SecretsKey *controlplane.SecretsKeys `json:"secretsKey"`
+}
+
+func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {
+	t := newTable(a.out, "KEY", "MADE", "SECRETS", "WRITES")
+	for _, key := range k.Keys {
+		made := "with the cluster"
+		if !key.Made.IsZero() {
+			made = key.Made.Local().Format(time.DateTime)
+		}
+		t.row(key.Name, made, strconv.Itoa(key.Secrets), yesNo(key.Writes && k.Encrypted))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	t = newTable(a.out, "SERVER", "ADDRESS", "CURRENT")
+	for _, s := range k.Servers {
+		t.row(s.Name, s.Address, yesNo(s.Current))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, line := range secretsKeysAdvice(k) {
+		fmt.Fprintf(a.out, "\n%s\n", line)
+	}
+	return nil
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
+// secretsKeysAdvice says what is to be done.
+func secretsKeysAdvice(k *controlplane.SecretsKeys) (lines []string) {
+	if k.Step != controlplane.KeysSteady {
+		lines = append(lines, "A rotation is under way. If nobody works on it, go on with: everynode server rotate secrets-key")
+	}
+	if k.Clear > 0 {
+		lines = append(lines, fmt.Sprintf("%d Secrets are in the clear: docs/security.md says how to encrypt them.", k.Clear))
+	}
+	if k.Unreadable > 0 {
+		lines = append(lines, fmt.Sprintf("%d Secrets are encrypted with keys that the cluster does not have: restore them from a snapshot that has.", k.Unreadable))
+	}
+	return lines
+}

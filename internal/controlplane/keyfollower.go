@@ -1,0 +1,215 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
+	encryptioncontroller "k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+)
+
+// followEvery is how often a server looks whether the keys of Secrets have changed, and
+// its API server whether their file has.
+const followEvery = 2 * time.Second
+
+// hastenReload has API servers of this process look at the keys' file as often as it can
+// change. Kubernetes' own pace, a minute, has no flag.
+func hastenReload() { encryptioncontroller.EncryptionConfigFileChangePollDuration = followEvery }
+
+// keyFollower keeps a server's API server at the keys of Secrets that the cluster has, and
+// tells in etcd which it has. Whoever rotates them waits for that.
+type keyFollower struct {
+	*settings
+	urls  []string
+	store *sharedStore
+	me    presence
+	seen  *announced // nil before others can see this server
+	ring  keyring    // which the API server's file is of
+	said  string     // the last complaint
+	// inUse is the hash of the file that the API server uses.
+	inUse func() string
+}
+
+func (s *settings) newKeyFollower(urls []string) *keyFollower {
+	return &keyFollower{settings: s, urls: urls, me: presence{Address: s.advertise.String(), Loaded: notLoaded}, inUse: loadedEncryption}
+}
+
+// begin tells the other servers of this one, and then finds out the keys for the first file
+// of the API server: in this order, so that they cannot change twice before it has them.
+func (f *keyFollower) begin(ctx context.Context) error {
+	if err := f.announce(ctx); err != nil {
+		return err
+	}
+	ring, err := f.store.keyring(ctx)
+	if err != nil {
+		return err
+	}
+	if f.secretsKeys, err = f.open(ring); err != nil {
+		return err
+	}
+	f.ring = ring
+	return f.note(ring)
+}
+
+// note has starts from here on wait for etcd, and releases that know nothing of a keyring
+// not start at all, when the cluster has one.
+func (f *keyFollower) note(ring keyring) error {
+	if ring.revision == 0 {
+		return nil
+	}
+	return f.noteFormat(keyringFormat)
+}
+
+// announce has other servers see this one.
+func (f *keyFollower) announce(ctx context.Context) (err error) {
+	if f.me.Name, err = os.Hostname(); err != nil {
+		return fmt.Errorf("name this server: %w", err)
+	}
+	f.me.Encrypts = f.encryptSecrets
+	if f.store == nil {
+		if f.store, err = f.openStoreAt(f.urls); err != nil {
+			return err
+		}
+	}
+	f.seen, err = f.store.announce(ctx, f.me)
+	return err
+}
+
+// open opens the keys of a keyring with the key of the cluster's CA.
+func (f *keyFollower) open(ring keyring) ([]secretsKey, error) {
+	sealer, err := f.keySealer()
+	if err != nil {
+		return nil, err
+	}
+	return sealer.open(ring)
+}
+
+// close takes this server off the list of those that run.
+func (f *keyFollower) close(ctx context.Context) {
+	if f.seen != nil {
+		f.seen.withdraw(ctx, f.store)
+	}
+	if f.store != nil {
+		f.store.close()
+	}
+}
+
+// run follows until ctx ends, or the API server has keys that it must not write with.
+func (f *keyFollower) run(ctx context.Context) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		err := f.follow(ctx)
+		var stale staleKeysError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &stale):
+			return err
+		case err != nil && err.Error() != f.said:
+			f.said = err.Error()
+			klog.ErrorS(err, "Cannot follow the keys of Secrets; a rotation of them waits", "nextTry", followEvery)
+		case err == nil:
+			f.said = ""
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// staleKeysError is the end of a server that was cut off while the keys were rotated: what
+// it writes might be lost.
+type staleKeysError struct{ error }
+
+// follow looks once.
+func (f *keyFollower) follow(ctx context.Context) error {
+	if f.seen == nil || f.seen.lost() {
+		if err := f.announce(ctx); err != nil {
+			return err
+		}
+	}
+	ask, cancel := context.WithTimeout(ctx, sharedStoreTry)
+	defer cancel()
+	got, err := f.store.client.Get(ask, keyringKey)
+	if err != nil {
+		return fmt.Errorf("read the keys of Secrets: %w", err)
+	}
+	ring, err := parseKeyring(got)
+	if err != nil {
+		return err
+	}
+	if f.me.Loaded != notLoaded && ring.Generation > f.me.Loaded+1 {
+		return staleKeysError{errors.New("the keys of Secrets were rotated while this server could not reach etcd: start it again, and it has the new ones")}
+	}
+	if ring.Generation != f.ring.Generation {
+		if err := f.take(ring); err != nil {
+			return err
+		}
+	}
+	if f.me.Loaded == ring.Generation || !f.loaded() {
+		return nil
+	}
+	now := f.me
+	now.Loaded = ring.Generation
+	if err := f.seen.say(ctx, f.store, now); err != nil {
+		return err
+	}
+	f.me = now
+	return nil
+}
+
+// take writes the API server's file for a keyring.
+func (f *keyFollower) take(ring keyring) error {
+	keys, err := f.open(ring)
+	if err != nil {
+		return err
+	}
+	if err := f.note(ring); err != nil {
+		return err
+	}
+	f.secretsKeys = keys
+	if err := f.writeEncryption(); err != nil {
+		return err
+	}
+	f.ring = ring
+	return nil
+}
+
+// loaded says whether the API server of this process uses the file as it is now.
+func (f *keyFollower) loaded() bool {
+	hash, err := encryptionconfig.GetEncryptionConfigHash(f.path("pki", encryptionFile))
+	if err != nil {
+		return false
+	}
+	return hash == f.inUse()
+}
+
+// loadedEncryption is the hash of the file that the API server of this process uses, as it
+// reports it in its metrics; "" when it does not.
+func loadedEncryption() string {
+	families, err := legacyregistry.DefaultGatherer.Gather()
+	if err != nil && len(families) == 0 {
+		return ""
+	}
+	for _, family := range families {
+		if family.GetName() != "apiserver_encryption_config_controller_last_config_info" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "hash" {
+					return label.GetValue()
+				}
+			}
+		}
+	}
+	return ""
+}

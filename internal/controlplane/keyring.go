@@ -1,0 +1,194 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// keyringKey is where the servers of a cluster keep, in their etcd, the keys that Secrets
+// are encrypted with there. So all of them have the same, and a snapshot has those of the
+// Secrets in it. They are sealed with a key that follows from that of the cluster's CA:
+// who reads etcd alone has none.
+const keyringKey = "/registry/everynode/secrets-keys"
+
+// keyring holds these keys. A cluster that has rotated none has no keyring, for which the
+// zero value stands: its one key is firstKey.
+type keyring struct {
+	// Generation grows by one with each change. Servers of neighbouring generations can
+	// read what the others write, so no change may come before all have the last.
+	Generation int64 `json:"generation"`
+	// Keys can all be read with; the first is written with.
+	Keys []sealedKey `json:"keys"`
+	// Next is the key that a rotation brings in; empty: there is no rotation under way.
+	Next string `json:"next,omitempty"`
+
+	revision int64 // at which etcd has it; 0: it has none
+}
+
+// sealedKey is a key as etcd has it.
+type sealedKey struct {
+	Name string    `json:"name"`
+	Made time.Time `json:"made,omitzero"` // zero: with the cluster
+	// Sealed has the key once for each CA that it can be opened with, by keySealer.id.
+	Sealed map[string][]byte `json:"sealed"`
+}
+
+// names are those of the keys, that which is written with first.
+func (k keyring) names() []string {
+	if len(k.Keys) == 0 {
+		return []string{firstKey}
+	}
+	var names []string
+	for _, key := range k.Keys {
+		names = append(names, key.Name)
+	}
+	return names
+}
+
+// writer is the name of the key that Secrets are written with.
+func (k keyring) writer() string { return k.names()[0] }
+
+// advanced is the keyring after the next step of a rotation. All servers must have k by
+// then; and for the last step, all Secrets must be written with the new key.
+func (k keyring) advanced() keyring {
+	next := keyring{Generation: k.Generation + 1, revision: k.revision}
+	i := slices.IndexFunc(k.Keys, func(key sealedKey) bool { return key.Name == k.Next })
+	next.Keys = []sealedKey{k.Keys[i]}
+	if i > 0 { // it is not written with yet
+		next.Next = k.Next
+		next.Keys = append(next.Keys, slices.Delete(slices.Clone(k.Keys), i, i+1)...)
+	}
+	return next
+}
+
+// check refuses a keyring that no server can have written.
+func (k keyring) check() error {
+	if k.Generation < 1 || len(k.Keys) == 0 || k.Next != "" && !slices.Contains(k.names(), k.Next) || k.Next == "" && len(k.Keys) != 1 {
+		return fmt.Errorf("%s in etcd is not what an everynode server writes there: restore it from a backup", keyringKey)
+	}
+	return nil
+}
+
+// keySealer seals and opens the keys of a keyring.
+type keySealer struct {
+	id    string // of the CA
+	aead  cipher.AEAD
+	first secretsKey
+}
+
+func newKeySealer(ca *authority) (*keySealer, error) {
+	first, err := firstSecretsKey(ca)
+	if err != nil {
+		return nil, err
+	}
+	key, err := deriveKey(ca, "everynode: sealing of the keys of Secrets, 1", 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive what seals the keys of Secrets: %w", err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("make what seals the keys of Secrets: %w", err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("make what seals the keys of Secrets: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(ca.key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("name what seals the keys of Secrets: %w", err)
+	}
+	sum := sha256.Sum256(public)
+	return &keySealer{hex.EncodeToString(sum[:8]), aead, first}, nil
+}
+
+// keySealer is that of the cluster's CA in the data directory.
+func (s *settings) keySealer() (*keySealer, error) {
+	ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	return newKeySealer(ca)
+}
+
+func (b *keySealer) seal(k secretsKey, made time.Time) sealedKey {
+	return sealedKey{Name: k.name, Made: made, Sealed: map[string][]byte{b.id: b.aead.Seal(nil, nil, k.key, []byte(k.name))}}
+}
+
+// open returns the keys, in the order of the keyring.
+func (b *keySealer) open(k keyring) (keys []secretsKey, err error) {
+	if k.revision == 0 {
+		return []secretsKey{b.first}, nil
+	}
+	for _, sealed := range k.Keys {
+		key, err := b.aead.Open(nil, nil, sealed.Sealed[b.id], []byte(sealed.Name))
+		if err != nil || len(key) != secretsKeySize {
+			return nil, fmt.Errorf("the key %s of Secrets (%s in etcd) was sealed for another CA than the one of this server, or is damaged: "+
+				"restore pki/ and etcd from one and the same backup", sealed.Name, keyringKey)
+		}
+		keys = append(keys, secretsKey{sealed.Name, key})
+	}
+	return keys, nil
+}
+
+// begun is the keyring with a new key, which Secrets are to be written with.
+func (b *keySealer) begun(k keyring, now time.Time) (keyring, error) {
+	fresh := secretsKey{key: make([]byte, secretsKeySize)}
+	name := make([]byte, 4)
+	for _, random := range [][]byte{fresh.key, name} {
+		if _, err := rand.Read(random); err != nil {
+			return k, fmt.Errorf("make a key: %w", err)
+		}
+	}
+	fresh.name = "key-" + hex.EncodeToString(name)
+	keys := slices.Clone(k.Keys)
+	if len(keys) == 0 {
+		keys = append(keys, b.seal(b.first, time.Time{}))
+	}
+	return keyring{Generation: k.Generation + 1, Keys: append(keys, b.seal(fresh, now.UTC().Truncate(time.Second))), Next: fresh.name, revision: k.revision}, nil
+}
+
+// keyring reads that of the cluster.
+func (c *sharedStore) keyring(ctx context.Context) (keyring, error) {
+	var got *clientv3.GetResponse
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		got, err = c.client.Get(ctx, keyringKey)
+		return err
+	})
+	if err != nil {
+		return keyring{}, err
+	}
+	return parseKeyring(got)
+}
+
+func parseKeyring(got *clientv3.GetResponse) (keyring, error) {
+	if len(got.Kvs) == 0 {
+		return keyring{}, nil
+	}
+	k := keyring{}
+	if err := json.Unmarshal(got.Kvs[0].Value, &k); err != nil {
+		return keyring{}, keyring{}.check()
+	}
+	k.revision = got.Kvs[0].ModRevision
+	return k, k.check()
+}
+
+// replaceKeyring writes the keyring that comes after one that was read, unless somebody
+// else has written it since.
+func (c *sharedStore) replaceKeyring(ctx context.Context, next keyring) (done bool, err error) {
+	data, err := json.Marshal(next)
+	if err != nil {
+		return false, fmt.Errorf("encode the keys of Secrets: %w", err)
+	}
+	return c.putAt(ctx, keyringKey, data, next.revision)
+}

@@ -1,0 +1,121 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+)
+
+const (
+	// serversKey is where each server that runs says so in etcd, under its lease.
+	serversKey = "/registry/everynode/servers/"
+	// endpointsKey is where each API server that runs keeps its address in etcd, of a
+	// release that says nothing under serversKey, too.
+	endpointsKey = "/registry/masterleases/"
+	// presenceTime is how long a server that is dead counts as running, in seconds.
+	presenceTime = 15
+	// notLoaded is the generation of a server that does not serve yet.
+	notLoaded = -1
+)
+
+// presence is what a server that runs says of itself.
+type presence struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	// Encrypts says that what it writes is encrypted.
+	Encrypts bool `json:"encrypts"`
+	// Loaded is the generation of the keyring that its API server uses.
+	Loaded int64 `json:"loaded"`
+}
+
+func (p presence) String() string { return fmt.Sprintf("%s (%s)", p.Name, p.Address) }
+
+// presences lists the servers that run, by name.
+func (c *sharedStore) presences(ctx context.Context) (servers []presence, err error) {
+	var got *clientv3.TxnResponse
+	err = c.do(ctx, func(ctx context.Context) (err error) {
+		got, err = c.client.Txn(ctx).Then(clientv3.OpGet(serversKey, clientv3.WithPrefix()),
+			clientv3.OpGet(endpointsKey, clientv3.WithPrefix(), clientv3.WithKeysOnly())).Commit()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask which servers run: %w", err)
+	}
+	for _, kv := range got.Responses[0].GetResponseRange().Kvs {
+		p := presence{}
+		if err := json.Unmarshal(kv.Value, &p); err != nil {
+			return nil, fmt.Errorf("%s in etcd is not what a server writes there: %w", kv.Key, err)
+		}
+		servers = append(servers, p)
+	}
+	for _, kv := range got.Responses[1].GetResponseRange().Kvs {
+		address := strings.TrimPrefix(string(kv.Key), endpointsKey)
+		if !slices.ContainsFunc(servers, func(p presence) bool { return p.Address == address }) {
+			servers = append(servers, presence{Name: unknownServer, Address: address, Loaded: notLoaded})
+		}
+	}
+	slices.SortFunc(servers, func(a, b presence) int { return strings.Compare(a.String(), b.String()) })
+	return servers, nil
+}
+
+// unknownServer stands for the name of a server that says nothing of its keys.
+const unknownServer = "a server that starts, or of an older release"
+
+// announced is a server's own entry among the presences.
+type announced struct {
+	session *concurrency.Session
+	key     string
+}
+
+// announce makes a lease and says under it that this server runs.
+func (c *sharedStore) announce(ctx context.Context, p presence) (*announced, error) {
+	session, err := concurrency.NewSession(c.client, concurrency.WithTTL(presenceTime), concurrency.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("make a lease in etcd: %w", err)
+	}
+	a := &announced{session, fmt.Sprintf("%s%x", serversKey, session.Lease())}
+	if err := a.say(ctx, c, p); err != nil {
+		a.withdraw(context.WithoutCancel(ctx), c)
+		return nil, err
+	}
+	return a, nil
+}
+
+// say replaces what was said before.
+func (a *announced) say(ctx context.Context, c *sharedStore, p presence) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode what this server says of itself: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, sharedStoreTry)
+	defer cancel()
+	if _, err := c.client.Put(ctx, a.key, string(data), clientv3.WithLease(a.session.Lease())); err != nil {
+		return fmt.Errorf("tell the other servers which keys this one has: %w", err)
+	}
+	return nil
+}
+
+// lost says whether the lease has run out: others may believe that this server is dead.
+func (a *announced) lost() bool {
+	select {
+	case <-a.session.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// withdraw ends the lease, so that nobody waits for this server.
+func (a *announced) withdraw(ctx context.Context, c *sharedStore) {
+	a.session.Orphan()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	// An etcd that does not answer ends the lease by itself, in a while.
+	_, _ = c.client.Revoke(ctx, a.session.Lease())
+}
