@@ -20,7 +20,7 @@ const defaultAgentDir = "/var/lib/everynode-agent"
 
 func (a *app) agentCommand() *cobra.Command {
 	config := node.Config{}
-	tokenFile := ""
+	tokenFile, kubeProxy := "", true
 	c := &cobra.Command{
 		Use:   "agent --server URL [--token TOKEN | --token-file FILE]",
 		Short: "Make this machine a node, in the foreground",
@@ -32,12 +32,20 @@ other cluster with it. A machine that has joined goes to another only with --rej
 
 Of several servers, one that answers is enough: the cluster tells the others, which are
 remembered. The node's programs reach the API at a port of the loopback interface, and
-the agent carries their connections to a server that works.`,
+the agent carries their connections to a server that works.
+
+With --cni none the node is NotReady until you install a pod network, as a DaemonSet for
+instance (docs/local-cluster.md); with --kube-proxy=false kube-proxy is yours, too. Give all nodes
+of a cluster the same.`,
 		Example: `  everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token
   everynode agent --server https://192.0.2.10:6443 --token-file /etc/everynode/token --node-labels ssd=true
   everynode agent --server https://192.0.2.10:6443,https://192.0.2.11:6443 --token-file /etc/everynode/token`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkCNI(config.CNI); err != nil {
+				return err
+			}
+			config.NoKubeProxy = !kubeProxy
 			token, err := agentToken(config.Token, tokenFile)
 			if err != nil {
 				return err
@@ -59,6 +67,7 @@ the agent carries their connections to a server that works.`,
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")
 	f.StringVar(&config.NodeIP, "node-ip", "", "address of the node (default: the one that reaches the server)")
 	f.StringVar(&config.ClusterDNS, "cluster-dns", "", "address of the cluster's DNS (default: that of the service kube-system/kube-dns)")
+	networkFlags(f, &config.CNI, &kubeProxy, "")
 	f.StringToStringVar(&config.Labels, "node-labels", nil, "labels that the node sets on itself")
 	f.StringSliceVar(&config.Taints, "node-taints", nil, "taints that a new node registers with, KEY=VALUE:EFFECT")
 	f.StringToStringVar(&config.Reserved, "system-reserved", nil, "what of the machine is not for pods, such as cpu=500m,memory=1Gi")

@@ -163,6 +163,7 @@ func (m *machine) agent(n local.Node) local.Process {
 	if address, ok := controlplane.DNSAddress(m.ServiceCIDR); ok && m.hasDNS() {
 		argv = append(argv, "--cluster-dns", address.String())
 	}
+	argv = append(argv, m.networkArgs()...)
 	if m.hasRegistries() {
 		argv = append(argv, "--"+registryFlag, m.registriesFile())
 	}

@@ -36,6 +36,9 @@ func (a *app) wouldDo(ctx context.Context, o upOptions) error {
 			fmt.Fprintf(a.out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
 		}
 	}
+	if lacks := lacking(o.network(c)); lacks != "" {
+		fmt.Fprintf(a.out, "The nodes would have %s before you install it.\n", lacks)
+	}
 	if o.simulate.given() && o.simulate.count > 0 {
 		fmt.Fprintf(a.out, "There would be %s.\n", counted(o.simulate.count, "simulated node"))
 	}

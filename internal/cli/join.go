@@ -27,7 +27,7 @@ const (
 )
 
 // joinNodes starts the agents and waits until each node is Ready and its
-// machine runs.
+// machine runs, or lacks nothing but a pod network that is not ours to make.
 func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *progress) (err error) {
 	client, err := a.adminClient()
 	if err != nil {
@@ -49,11 +49,15 @@ func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *
 			if err := m.startNode(gctx, n); err != nil {
 				return err
 			}
-			if err := m.waitReady(gctx, client, n, begin); err != nil {
-				return err
+			err := m.waitReady(gctx, client, n, begin)
+			if errors.Is(err, errNoNetwork) {
+				done("%s registered at %s, NotReady: %v", n.Name, n.Address, err)
+				return nil
 			}
-			done("%s Ready at %s", n.Name, n.Address)
-			return nil
+			if err == nil {
+				done("%s Ready at %s", n.Name, n.Address)
+			}
+			return err
 		})
 	}
 	return g.Wait()
@@ -138,7 +142,8 @@ func probeAPI(ctx context.Context, dataDir string) error {
 }
 
 // waitReady waits until the node's kubelet has reported Ready since begin: that
-// it was Ready before its machine stopped does not count.
+// it was Ready before its machine stopped does not count. Where the pod network is not
+// ours, errNoNetwork says that the node is complete but for that.
 func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n local.Node, begin time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, nodeDeadline)
 	defer cancel()
@@ -154,6 +159,9 @@ func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n 
 			return false, nil
 		}
 		ready, last = readySince(node, begin)
+		if m.NoCNI && lacksNetwork(node, begin) {
+			return false, errNoNetwork
+		}
 		return ready, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {

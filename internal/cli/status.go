@@ -172,7 +172,7 @@ func (a *app) status(ctx context.Context, m *machine) clusterStatus {
 		if err == nil {
 			ns.Kubernetes, ns.Pods = kubernetesState(nodes[n.Name]), pods[n.Name]
 		}
-		ns.Note = noteFor(n, ns)
+		ns.Note = noteFor(n, ns, nodes[n.Name])
 		s.Nodes = append(s.Nodes, ns)
 	}
 	if _, simulates, _ := readRules(m.DataDir); simulates {
@@ -284,7 +284,7 @@ func kubernetesState(n *corev1.Node) string {
 }
 
 // noteFor says what is unusual about a node, and what to do about it.
-func noteFor(n local.Node, s nodeStatus) string {
+func noteFor(n local.Node, s nodeStatus, seen *corev1.Node) string {
 	switch {
 	case n.Stopped:
 		return stoppedNote(n.Name, s.Kubernetes)
@@ -292,6 +292,8 @@ func noteFor(n local.Node, s nodeStatus) string {
 		return "its agent does not run: `everynode up`"
 	case s.Kubernetes == notRegistered:
 		return fmt.Sprintf("the Node was deleted, its machine still runs: `everynode node start %s` registers it again", n.Name)
+	case seen != nil && lacksNetwork(seen, time.Time{}):
+		return errNoNetwork.Error() + ": with --cni none you install one (docs/local-cluster.md)"
 	default:
 		return ""
 	}

@@ -346,6 +346,9 @@ The cluster is up after %.1fs. Next:
 	if file != "" {
 		fmt.Fprintf(a.out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
 	}
+	if lacks := lacking(m.NoCNI, m.NoKubeProxy); lacks != "" {
+		fmt.Fprintf(a.out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
+	}
 	if detach {
 		fmt.Fprintln(a.out, "Stop it with: everynode down")
 	} else {

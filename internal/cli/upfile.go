@@ -34,6 +34,8 @@ type clusterFile struct {
 	Nodes               []fileNode    `json:"nodes,omitempty"`
 	Simulate            *fileSimulate `json:"simulate,omitempty"`
 	DaemonSetController *bool         `json:"daemonSetController,omitempty"`
+	CNI                 string        `json:"cni,omitempty"`
+	KubeProxy           *bool         `json:"kubeProxy,omitempty"`
 	With                []string      `json:"with,omitempty"`
 	Without             []string      `json:"without,omitempty"`
 	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
@@ -168,6 +170,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
 	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), auditFlag: boolText(f.Audit),
+		cniFlag: f.CNI, kubeProxyFlag: boolText(f.KubeProxy),
 		withFlag: strings.Join(f.With, ","), withoutFlag: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {
 		values["simulate"] = strconv.Itoa(s.Nodes)

@@ -41,7 +41,7 @@ func TestExampleClusterFile(t *testing.T) {
 }
 
 func TestClusterFileFillsFlags(t *testing.T) {
-	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\naudit: true\nwithout: [dns]\n"))
+	f, err := parseClusterFile([]byte(fileHead + "nodes: []\nsimulate: {nodes: 5, start: 3s, jitter: 50%, fail: 1%, seed: 7}\nhostPathPolicy: readonly\naudit: true\ncni: none\nkubeProxy: false\nwithout: [dns]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"nodes": "0", "simulate": "5", "simulate-start": "9s", "simulate-jitter": "50%", "simulate-fail": "crash:1%", "simulate-seed": "7",
-		hostPathFlag: "readonly", withoutFlag: "[dns]", daemonSetFlag: "true", auditFlag: "true",
+		hostPathFlag: "readonly", withoutFlag: "[dns]", daemonSetFlag: "true", auditFlag: "true", cniFlag: "none", kubeProxyFlag: "false",
 	} {
 		if got := c.Flags().Lookup(name).Value.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("--%s is %s, want %s", name, got, want)

@@ -15,21 +15,25 @@ import (
 
 // upOptions are what `up` was asked for.
 type upOptions struct {
-	nodes       int // real ones; 0: not said, none: none at all
-	simulate    *simulateFlags
-	size        local.Size // of nodes that are new
-	file        []fileNode // nodes by name; with them, nodes is 0
-	registries  string     // file; "": as it was
-	publish     []string
-	publishing  bool // publish was given
-	detach      bool
-	engine      bool // the control plane has the DaemonSet engine inside
-	engineGiven bool
-	audit       bool // the control plane keeps an audit log
-	auditGiven  bool
-	addons      map[string]bool // what was said of them, by name
-	hostPaths   string          // what becomes of pods with hostPath volumes; "": as it was
-	context     bool            // put the cluster into the user's kubeconfig
+	nodes          int // real ones; 0: not said, none: none at all
+	simulate       *simulateFlags
+	size           local.Size // of nodes that are new
+	file           []fileNode // nodes by name; with them, nodes is 0
+	registries     string     // file; "": as it was
+	publish        []string
+	publishing     bool // publish was given
+	detach         bool
+	engine         bool // the control plane has the DaemonSet engine inside
+	engineGiven    bool
+	cni            string // the nodes' pod network
+	cniGiven       bool
+	kubeProxy      bool // the nodes run kube-proxy
+	kubeProxyGiven bool
+	audit          bool // the control plane keeps an audit log
+	auditGiven     bool
+	addons         map[string]bool // what was said of them, by name
+	hostPaths      string          // what becomes of pods with hostPath volumes; "": as it was
+	context        bool            // put the cluster into the user's kubeconfig
 }
 
 // upFlags are the flags of `up`, as they were given.
@@ -47,6 +51,7 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	flags.BoolVar(&f.detach, "detach", false, "return when the nodes are ready, and leave them running")
 	flags.BoolVar(&f.engine, daemonSetFlag, true, "run the DaemonSet engine in the control plane; what is chosen is kept")
+	networkFlags(flags, &f.cni, &f.kubeProxy, "; what is chosen is kept")
 	flags.BoolVar(&f.audit, auditFlag, false, "keep a log of who asked what of the API server; what is chosen is kept")
 	flags.StringVar(&f.hostPaths, hostPathFlag, "", hostPathUsage+" (default warn); what is chosen is kept")
 	flags.StringSliceVar(&f.publish, publishFlag, nil, publishUsage+"; what is chosen is kept")
@@ -72,11 +77,12 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	o = f.upOptions
 	o.publishing, o.engineGiven = flags.Changed(publishFlag), flags.Changed(daemonSetFlag)
 	o.auditGiven = flags.Changed(auditFlag)
+	o.cniGiven, o.kubeProxyGiven = flags.Changed(cniFlag), flags.Changed(kubeProxyFlag)
 	var errs [3]error
 	o.nodes, errs[0] = nodeCount(f.count, f.simulate.count > 0)
 	o.size, errs[1] = f.sizes.size()
 	o.addons, errs[2] = f.chosen.choice()
-	return o, errors.Join(append(errs[:], f.simulate.check(), checkHostPaths(f.hostPaths), checkPublished(f.publish), node.CheckRegistries(f.registries))...)
+	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.cni), checkHostPaths(f.hostPaths), checkPublished(f.publish), node.CheckRegistries(f.registries))...)
 }
 
 // none is a number of nodes that says: no real ones.

@@ -57,6 +57,10 @@ type Cluster struct {
 	Nodes []Node `json:"nodes"`
 	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
 	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
+	// NoCNI says that the nodes have no pod network before somebody installs one.
+	NoCNI bool `json:"noCNI,omitempty"`
+	// NoKubeProxy says that the nodes run no kube-proxy of their own.
+	NoKubeProxy bool `json:"noKubeProxy,omitempty"`
 	// Addons says of some add-ons, by name, whether the cluster has them. Of the others it has those that are on by
 	// default.
 	Addons map[string]bool `json:"addons,omitempty"`

@@ -28,7 +28,7 @@ type bind struct {
 // binds lists what a node has to itself. Kubelets, device plugins, shims and cAdvisor expect these paths.
 func (c *Cluster) binds(n Node) []bind {
 	dir := c.NodeDir(n.Name)
-	return []bind{
+	binds := []bind{
 		{source: filepath.Join(dir, "log"), target: "/var/log"},
 		{source: filepath.Join(dir, "kubelet"), target: "/var/lib/kubelet"},
 		{source: filepath.Join(dir, "run-containerd"), target: "/run/containerd"},
@@ -41,6 +41,11 @@ func (c *Cluster) binds(n Node) []bind {
 		{source: filepath.Join(dir, "machine-id"), target: "/etc/machine-id", file: true},
 		{source: filepath.Join(dir, "hostname"), target: "/etc/hostname", file: true},
 	}
+	if c.NoCNI {
+		// Where flannel notes the node's pod range, for its CNI plugin.
+		binds = append(binds, bind{source: filepath.Join(dir, "run-flannel"), target: "/run/flannel"})
+	}
+	return binds
 }
 
 // makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.

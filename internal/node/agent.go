@@ -307,7 +307,7 @@ func setSnapshotter(ctx context.Context, client *containerd.Client, snapshotter 
 }
 
 // startNetwork starts the pod network and, once the Node is there, kube-proxy,
-// which would otherwise fail and back off.
+// which would otherwise fail and back off. What is somebody else's is left out.
 func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	registered := make(chan struct{})
 	pods, err := newNetwork(a.cfg, func() { close(registered) })
@@ -315,6 +315,12 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 		return err
 	}
 	a.pods = pods
+	if a.cfg.CNI == CNINone {
+		// The node may have had ours before: its rules and routes would be in the way.
+		if err := pods.cleanUp(ctx); err != nil {
+			return err
+		}
+	}
 	a.network = supervise(ctx, "pod network", a.cfg.Log, func(ctx context.Context) error {
 		return pods.run(ctx, a.cfg.kubeconfig())
 	})
@@ -324,6 +330,9 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	case <-registered:
 	}
 	a.cfg.Log.Info("node registered", "node", a.cfg.Name, "address", a.cfg.NodeIP, "took", time.Since(started).Round(time.Millisecond))
+	if a.cfg.NoKubeProxy {
+		return nil
+	}
 	a.proxy = supervise(ctx, "kube-proxy", a.cfg.Log, proxyProcess(a.cfg, a.self).run)
 	return nil
 }

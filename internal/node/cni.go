@@ -7,8 +7,26 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
+
+// The pod networks that a node can have.
+const (
+	CNIEverynode = "everynode" // ours: a bridge, and routes to the other nodes
+	CNINone      = "none"      // none, until somebody installs one
+)
+
+// CNIs are the names that Config.CNI can have.
+func CNIs() []string { return []string{CNIEverynode, CNINone} }
+
+// CheckCNI refuses a name that is none of CNIs.
+func CheckCNI(name string) error {
+	if slices.Contains(CNIs(), name) {
+		return nil
+	}
+	return fmt.Errorf("there is no such pod network; known are %s, and with %s you install one of your choice", strings.Join(CNIs(), ", "), CNINone)
+}
 
 // podBridge is the bridge that this node's pods are connected to.
 const podBridge = "cni0"

@@ -43,6 +43,12 @@ type Config struct {
 	// that is there already. Empty: the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
 
+	// CNI is the pod network that the agent makes: CNIEverynode, which is the default, or
+	// CNINone. Then a network that somebody installs puts its configuration into
+	// /etc/cni/net.d and its plugins into /opt/cni/bin, and the node is not Ready before.
+	CNI         string
+	NoKubeProxy bool // kube-proxy is somebody else's, too
+
 	// RegistryConfigs are files of mirrors of registries and the ways to them, in the
 	// format of k3s. The first that names a host holds for it.
 	RegistryConfigs []string
@@ -97,6 +103,12 @@ func (cfg Config) complete() (Config, error) {
 		if _, err := netip.ParseAddr(cfg.ClusterDNS); err != nil {
 			return cfg, fmt.Errorf("the address of the cluster's DNS %q is no IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
 		}
+	}
+	if cfg.CNI == "" {
+		cfg.CNI = CNIEverynode
+	}
+	if err := CheckCNI(cfg.CNI); err != nil {
+		return cfg, fmt.Errorf("--cni %s: %w", cfg.CNI, err)
 	}
 	if cfg.registries, err = readAllRegistries(cfg.RegistryConfigs); err != nil {
 		return cfg, err
@@ -227,11 +239,21 @@ func (cfg Config) endpointSocket() string {
 	return strings.TrimPrefix(cfg.endpoint(), "unix://")
 }
 
-// cniConfigDir is where the runtime looks for its pod network: our own below
-// the data directory, or the usual place when the runtime is somebody else's.
+// cniConfigDir is where the runtime looks for its pod network: our own below the
+// data directory, or the usual place when the runtime or the network is somebody
+// else's.
 func (cfg Config) cniConfigDir() string {
-	if cfg.ContainerRuntimeEndpoint != "" {
+	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == CNINone {
 		return "/etc/cni/net.d"
 	}
 	return cfg.path("cni", "net.d")
+}
+
+// cniPluginDirs are where the runtime looks for CNI plugins. Those of a network of
+// somebody else's win over ours of the same name, which it may need as well.
+func (cfg Config) cniPluginDirs() []string {
+	if cfg.CNI == CNINone {
+		return []string{"/opt/cni/bin", cfg.RuntimeDir}
+	}
+	return []string{cfg.RuntimeDir}
 }

@@ -44,6 +44,8 @@ func TestRenderedConfiguration(t *testing.T) {
 	local := testConfig()
 	single := testConfig()
 	single.Local, single.CgroupRoot, single.Labels, single.ClusterDNS = false, "", nil, ""
+	bare := testConfig()
+	bare.CNI = CNINone
 	weak := machine{runc: "/usr/sbin/runc", snapshotter: "overlayfs"}
 	full := machine{runc: "/usr/bin/runc", snapshotter: "native", sysResource: true, cgroupV2: true}
 	tests := map[string]func() ([]byte, error){
@@ -51,6 +53,8 @@ func TestRenderedConfiguration(t *testing.T) {
 		"containerd-full.toml":   func() ([]byte, error) { return containerdConfig(single, full) },
 		"kubelet-local.yaml":     func() ([]byte, error) { return kubeletConfiguration(local, weak, "/etc/resolv.conf") },
 		"kubelet-machine.yaml":   func() ([]byte, error) { return kubeletConfiguration(single, full, "/etc/resolv.conf") },
+		"containerd-no-cni.toml": func() ([]byte, error) { return containerdConfig(bare, weak) },
+		"kube-proxy-no-cni.yaml": func() ([]byte, error) { return proxyConfiguration(bare, weak) },
 		"kube-proxy.yaml":        func() ([]byte, error) { return proxyConfiguration(local, weak) },
 		"10-everynode.conflist":  func() ([]byte, error) { return conflist(netip.MustParsePrefix("10.42.3.0/24"), "/data/cni/ipam") },
 		"kubelet-args-first.txt": func() ([]byte, error) { return lines(kubeletArgs(local, true)), nil },
@@ -77,6 +81,8 @@ func TestCompleteConfig(t *testing.T) {
 	}{
 		{"as it is", func(*Config) {}, ""},
 		{"no server", func(c *Config) { c.Servers = nil }, "--server"},
+		{"unknown pod network", func(c *Config) { c.CNI = "cilium" }, "--cni cilium: there is no such pod network"},
+		{"no pod network", func(c *Config) { c.CNI = CNINone }, ""},
 		{"plain HTTP", func(c *Config) { c.Servers = []string{"http://10.0.0.1:6443"} }, "https://HOST:PORT"},
 		{"no scheme", func(c *Config) { c.Servers = []string{"10.0.0.1:6443"} }, "https://HOST:PORT"},
 		{"one bad of two", func(c *Config) { c.Servers = []string{"https://10.0.0.1:6443", "htps://10.0.0.2"} }, `"htps://10.0.0.2"`},

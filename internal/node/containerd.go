@@ -52,7 +52,7 @@ disabled_plugins = [
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = {{.RestrictOOMScoreAdj}}
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = [{{q .CNIBinDir}}]
+    bin_dirs = [{{range $i, $dir := .CNIBinDirs}}{{if $i}}, {{end}}{{q $dir}}{{end}}]
     conf_dir = {{q .CNIConfDir}}
   [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
@@ -79,7 +79,7 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 		"Credentials":         cfg.registries.credentials(),
 		"SandboxImage":        SandboxImage,
 		"RestrictOOMScoreAdj": !m.sysResource,
-		"CNIBinDir":           cfg.RuntimeDir,
+		"CNIBinDirs":          cfg.cniPluginDirs(),
 		"CNIConfDir":          cfg.cniConfigDir(),
 		"Runc":                m.runc,
 	})

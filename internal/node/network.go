@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
@@ -36,6 +37,7 @@ type network struct {
 	configDir string // of the CNI plugins
 	ipamDir   string // where host-local keeps the addresses it gave out
 	foreign   bool   // the runtime is not ours: a pod network that is there already stays
+	none      bool   // somebody else makes the pod network
 	log       *slog.Logger
 	rules     *masquerade
 
@@ -59,7 +61,7 @@ func newNetwork(cfg Config, registered func()) (*network, error) {
 	}
 	return &network{
 		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.path("cni", "ipam"),
-		foreign: cfg.ContainerRuntimeEndpoint != "", log: cfg.Log, rules: rules, registered: registered,
+		foreign: cfg.ContainerRuntimeEndpoint != "", none: cfg.CNI == CNINone, log: cfg.Log, rules: rules, registered: registered,
 		machines: cfg.machineAddresses,
 	}, nil
 }
@@ -70,7 +72,7 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 	if err != nil {
 		return err
 	}
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode))
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode), informers.WithTweakListOptions(n.watched))
 	nodes := factory.Core().V1().Nodes()
 	changed, err := onChange(nodes.Informer())
 	if err != nil {
@@ -98,9 +100,34 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 		if err != nil {
 			return fmt.Errorf("list the nodes: %w", err)
 		}
+		if n.none {
+			n.tellRegistered(peersOf(list))
+			continue
+		}
 		n.learnBounds(ctx, client)
 		n.sync(ctx, n.admit(peersOf(list)))
 	}
+}
+
+// watched narrows the watch to what the network needs: without one, to its own Node.
+func (n *network) watched(o *metav1.ListOptions) {
+	if n.none {
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, n.node).String()
+	}
+}
+
+// tellRegistered says once that our own Node is there with its address, and returns
+// it; nil while it is not.
+func (n *network) tellRegistered(peers []peer) (own *peer) {
+	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.node })
+	if i < 0 {
+		return nil
+	}
+	if peers[i].addr.IsValid() && n.registered != nil {
+		n.registered()
+		n.registered = nil
+	}
+	return &peers[i]
 }
 
 // stripNode keeps what the pod network needs: a thousand whole Nodes are large.
@@ -143,15 +170,9 @@ func peersOf(nodes []*corev1.Node) []peer {
 // sync puts the CNI configuration, the rules and the routes right. What fails
 // is logged, and tried again with the next change or repair.
 func (n *network) sync(ctx context.Context, peers []peer) {
-	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.node })
-	if i >= 0 && peers[i].addr.IsValid() && n.registered != nil {
-		n.registered()
-		n.registered = nil
-	}
 	var errs []error
-	if i >= 0 && peers[i].pods.IsValid() {
-		own := peers[i].pods
-		errs = append(errs, n.rules.set(ctx, own, podRanges(peers)), n.writeConfig(own))
+	if own := n.tellRegistered(peers); own != nil && own.pods.IsValid() {
+		errs = append(errs, n.rules.set(ctx, own.pods, podRanges(peers)), n.writeConfig(own.pods))
 	}
 	errs = append(errs, syncRoutes(n.log, wantedRoutes(n.node, peers)))
 	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {

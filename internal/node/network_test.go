@@ -159,3 +159,30 @@ func TestWriteCNIConfig(t *testing.T) {
 		t.Error("wrote a second pod network beside the runtime's own")
 	}
 }
+
+// A node whose pod network is somebody else's looks at no other, and gets no rules,
+// routes or configuration of ours.
+func TestNoPodNetwork(t *testing.T) {
+	registered := 0
+	n := &network{node: "a", none: true, registered: func() { registered++ }}
+	var list metav1.ListOptions
+	n.watched(&list)
+	if list.FieldSelector != "metadata.name=a" {
+		t.Errorf("field selector %q", list.FieldSelector)
+	}
+	n.tellRegistered(peersOf([]*corev1.Node{testNode("b", "10.42.1.0/24", "10.0.0.2")}))
+	n.tellRegistered(peersOf([]*corev1.Node{testNode("a", "", "")}))
+	if registered != 0 {
+		t.Error("registered before the Node is there with its address")
+	}
+	for range 2 {
+		n.tellRegistered(peersOf([]*corev1.Node{testNode("a", "", "10.0.0.1")}))
+	}
+	if registered != 1 {
+		t.Errorf("registered %d times", registered)
+	}
+	list = metav1.ListOptions{}
+	if (&network{node: "a"}).watched(&list); list.FieldSelector != "" {
+		t.Errorf("with our network the field selector is %q", list.FieldSelector)
+	}
+}

@@ -46,7 +46,10 @@ func preflight(ctx context.Context, cfg Config) (machine, error) {
 	var m machine
 	var errs []error
 	m.cgroupV2 = isCgroupV2()
-	errs = append(errs, checkControllers(cgroupMount, m.cgroupV2), checkBridge())
+	errs = append(errs, checkControllers(cgroupMount, m.cgroupV2))
+	if cfg.CNI != CNINone {
+		errs = append(errs, checkBridge())
+	}
 	if _, err := findProgram("nft", "nftables"); err != nil {
 		errs = append(errs, err)
 	} else {

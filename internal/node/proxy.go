@@ -35,7 +35,8 @@ func (cfg Config) proxyConfigFile() string { return cfg.path("kube-proxy.yaml") 
 // proxyConfiguration is kube-proxy's configuration as YAML.
 //
 // Traffic of this node's pods is told by the bridge it comes from, so that
-// kube-proxy need not know the pod range. The conntrack table's size belongs to
+// kube-proxy need not know the pod range. Another network may have no bridge: there
+// it is told by the range. The conntrack table's size belongs to
 // the whole machine, and is read-only in a network namespace: 0 leaves it alone.
 func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 	zero := int32(0)
@@ -49,6 +50,9 @@ func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 		DetectLocalMode:    "BridgeInterface",
 		DetectLocal:        proxyconfig.DetectLocalConfiguration{BridgeInterface: podBridge},
 		Conntrack:          proxyconfig.KubeProxyConntrackConfiguration{MaxPerCore: &zero, Min: &zero},
+	}
+	if cfg.CNI == CNINone {
+		pc.DetectLocalMode, pc.DetectLocal.BridgeInterface = "NodeCIDR", ""
 	}
 	pc.ClientConnection.Kubeconfig = cfg.kubeconfig()
 	if !m.sysResource {

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/datadir"
+	"everynode/internal/local"
+)
+
+// A node that lacks a network and nothing else is told from one that lacks more, or
+// that has only said so before.
+func TestLacksNetwork(t *testing.T) {
+	const network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized"
+	begin := time.Date(2026, 1, 1, 0, 0, 10, 0, time.UTC)
+	for _, c := range []struct {
+		name, message string
+		status        corev1.ConditionStatus
+		at            time.Time
+		want          bool
+	}{
+		{"network", network, corev1.ConditionFalse, begin, true},
+		{"an old report", network, corev1.ConditionFalse, begin.Add(-time.Minute), false},
+		{"more than that", "[container runtime is down, " + network + "]", corev1.ConditionFalse, begin, false},
+		{"not known yet", "network state unknown", corev1.ConditionFalse, begin, false},
+		{"ready", "kubelet is posting ready status", corev1.ConditionTrue, begin, false},
+	} {
+		node := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: c.status, Message: c.message, LastHeartbeatTime: metav1.NewTime(c.at)}}}}
+		if got := lacksNetwork(node, begin); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if lacksNetwork(&corev1.Node{}, begin) {
+		t.Error("a node that has said nothing")
+	}
+}
+
+// What is chosen of the network is kept, and changes only while nothing runs.
+func TestChooseNetwork(t *testing.T) {
+	m := &machine{Cluster: &local.Cluster{DataDir: t.TempDir()}}
+	if err := m.chooseNetwork(upOptions{cni: "none", cniGiven: true}); err != nil || !m.NoCNI || m.NoKubeProxy {
+		t.Fatalf("--cni none: %v, %v, %v", err, m.NoCNI, m.NoKubeProxy)
+	}
+	if err := m.chooseNetwork(upOptions{cni: "everynode", kubeProxy: true}); err != nil || !m.NoCNI {
+		t.Errorf("nothing given: %v, %v", err, m.NoCNI)
+	}
+	release, err := datadir.Lock(m.serverLock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := m.chooseNetwork(upOptions{cni: "none", cniGiven: true}); err != nil {
+		t.Errorf("as it is: %v", err)
+	}
+	const want = "the cluster runs with --cni=none --kube-proxy=true: stop it with `everynode down` to change that"
+	if err := m.chooseNetwork(upOptions{kubeProxyGiven: true}); err == nil || err.Error() != want || m.NoKubeProxy {
+		t.Errorf("while it runs: %v", err)
+	}
+}
