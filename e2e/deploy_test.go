@@ -151,21 +151,32 @@ func builtPrograms(t *testing.T) string {
 // objectsOf decodes the objects that a program prints: by "KIND NAMESPACE/NAME".
 func objectsOf(t *testing.T, program string, args ...string) map[string]*unstructured.Unstructured {
 	t.Helper()
-	out, err := exec.Command(program, args...).Output()
-	if err != nil {
-		t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
-	}
 	objects := map[string]*unstructured.Unstructured{}
+	for _, o := range printedObjects(t, exec.Command(program, args...)) {
+		objects[o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName()] = o
+	}
+	return objects
+}
+
+// printedObjects decodes the objects that a program prints, in their order.
+func printedObjects(t *testing.T, program *exec.Cmd) (objects []*unstructured.Unstructured) {
+	t.Helper()
+	var complaint bytes.Buffer
+	program.Stderr = &complaint
+	out, err := program.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, lastLines(complaint.String()))
+	}
 	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(out), 4096)
 	for {
 		o := &unstructured.Unstructured{}
 		if err := docs.Decode(o); errors.Is(err, io.EOF) {
 			return objects
 		} else if err != nil {
-			t.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+			t.Fatalf("%s: %v", program, err)
 		}
 		if o.Object != nil {
-			objects[o.GetKind()+" "+o.GetNamespace()+"/"+o.GetName()] = o
+			objects = append(objects, o)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"everynode/deploy/policies"
-	"everynode/internal/why"
+	"everynode/internal/view"
 )
 
 // readOnly, writable and allReadOnly are ways to mount a volume.
@@ -84,7 +84,7 @@ func TestHostPathPolicy(t *testing.T) {
 	})
 	for _, c := range hostPathCases {
 		spec := hostPathPod(c.path, c.mount)
-		want := why.HostPathWarnings(&spec)
+		want := view.HostPathWarnings(&spec)
 		if len(want) != c.want {
 			t.Errorf("%s %+v: %d warnings in Go, want %d: %q", c.path, c.mount, len(want), c.want, want)
 		}

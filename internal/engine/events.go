@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -28,7 +30,7 @@ const (
 )
 
 // recorder writes events to the DaemonSet. Reasons, texts and the source are
-// those of upstream's controller, which people and tools search for.
+// those of upstream's controller, which people and tools search for; HostPath is ours.
 type recorder struct {
 	to          record.EventRecorder
 	broadcaster record.EventBroadcaster
@@ -112,6 +114,17 @@ func (r *recorder) found(w *write) {
 		return
 	}
 	r.event(w.ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", w.ds.Namespace, d.Pod, d.Node)
+}
+
+// template says, of a template that is new, what its pods may do to their nodes and
+// should not. The system's own agents have to do such things.
+func (r *recorder) template(ds *appsv1.DaemonSet) {
+	if ds.Namespace == metav1.NamespaceSystem {
+		return
+	}
+	if warnings := view.HostPathWarnings(&ds.Spec.Template.Spec); len(warnings) > 0 {
+		r.event(ds, corev1.EventTypeWarning, "HostPath", "%s", strings.Join(warnings, "; "))
+	}
 }
 
 func (r *recorder) selectsAll(ds *appsv1.DaemonSet) {

@@ -101,6 +101,9 @@ func (ix *index) hashesOf(owner string, into map[string]bool) {
 // DaemonSet of this name has left; its hash does for us as well.
 func (e *engine) createRevision(ctx context.Context, ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) error {
 	made, err := e.api.createRevision(ctx, r)
+	if err == nil {
+		e.events.template(ds) // once, whichever engine makes it
+	}
 	if apierrors.IsAlreadyExists(err) {
 		made, err = e.api.getRevision(ctx, r.Namespace, r.Name)
 		if err == nil && (!view.ReadRevision(made).SameTemplate(view.ReadRevision(r)) || ofOtherKind(made)) {

@@ -46,7 +46,7 @@ type Set struct {
 	// empty when nothing is. Command is what to type about it, if there is any.
 	Controller string `json:"controller,omitempty"`
 	Command    string `json:"command,omitempty"`
-	// Warnings is what its pods may do to their nodes and should not (HostPathWarnings).
+	// Warnings is what its pods may do to their nodes and should not (view.HostPathWarnings).
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -162,7 +162,7 @@ func (s *snapshot) knows(q Question) error {
 }
 
 func summary(ds *daemonSet, rows []Row) Set {
-	of := Set{Namespace: ds.Namespace, Name: ds.Name, Reasons: map[string]int{}, Generation: ds.Generation, ObservedGeneration: ds.Status.ObservedGeneration, Warnings: HostPathWarnings(&ds.Spec.Template.Spec)}
+	of := Set{Namespace: ds.Namespace, Name: ds.Name, Reasons: map[string]int{}, Generation: ds.Generation, ObservedGeneration: ds.Status.ObservedGeneration, Warnings: view.HostPathWarnings(&ds.Spec.Template.Spec)}
 	for i := range rows {
 		of.Reasons[rows[i].Reason]++
 	}
