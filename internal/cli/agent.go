@@ -56,18 +56,27 @@ of a cluster the same.`,
 			return node.Run(c.Context(), config)
 		},
 	}
+	agentFlags(c, &config, &tokenFile, &kubeProxy)
+	if err := c.MarkFlagRequired("server"); err != nil {
+		panic(err)
+	}
+	c.AddCommand(a.leaveCommand())
+	return c
+}
+
+func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubeProxy *bool) {
 	f := c.Flags()
 	f.StringVar(&config.DataDir, "data-dir", defaultAgentDir, "where the node's state is kept")
 	f.StringVar(&config.RuntimeDir, "runtime-dir", defaultRuntimeDir(), "where containerd and the CNI plugins are")
 	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
 	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
 	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
-	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
+	f.StringVar(tokenFile, "token-file", "", "file that holds the token")
 	f.BoolVar(&config.Rejoin, "rejoin", false, "join with the token even if this machine belongs to a cluster with another authority")
 	f.StringVar(&config.Name, "node-name", hostname(), "name of the node")
 	f.StringVar(&config.NodeIP, "node-ip", "", "address of the node (default: the one that reaches the server)")
 	f.StringVar(&config.ClusterDNS, "cluster-dns", "", "address of the cluster's DNS (default: that of the service kube-system/kube-dns)")
-	networkFlags(f, &config.CNI, &kubeProxy, "")
+	networkFlags(f, &config.CNI, kubeProxy, "")
 	f.StringToStringVar(&config.Labels, "node-labels", nil, "labels that the node sets on itself")
 	f.StringSliceVar(&config.Taints, "node-taints", nil, "taints that a new node registers with, KEY=VALUE:EFFECT")
 	f.StringToStringVar(&config.Reserved, "system-reserved", nil, "what of the machine is not for pods, such as cpu=500m,memory=1Gi")
@@ -81,11 +90,6 @@ of a cluster the same.`,
 			panic(err) // only for a flag that does not exist
 		}
 	}
-	if err := c.MarkFlagRequired("server"); err != nil {
-		panic(err)
-	}
-	c.AddCommand(a.leaveCommand())
-	return c
 }
 
 // agentToken finds the token: flag, file, environment, in this order. None is
