@@ -146,8 +146,8 @@ func TestPreflightDirectory(t *testing.T) {
 
 func TestPreflightVersion(t *testing.T) {
 	for content, want := range map[string]string{
-		`{"format":3}`: "newer everynode",
-		`nonsense`:     "does not hold the version",
+		`{"format":99}`: "newer everynode",
+		`nonsense`:      "does not hold the version",
 		`{"format":1,"serviceCIDR":"10.9.0.0/16","podCIDR":"198.18.0.0/16"}`:   "service range 10.9.0.0/16",
 		`{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/17"}`: "pod range 198.18.0.0/17",
 	} {
