@@ -239,7 +239,7 @@ func (f *chartFleet) settle(t *testing.T, id objectID) *appsv1.DaemonSet {
 	defer tick.Stop()
 	for {
 		ds, err := f.client.AppsV1().DaemonSets(id.namespace).Get(ctx, id.name, metav1.GetOptions{})
-		if err == nil && settled(ds) {
+		if err == nil && complete(ds) {
 			return ds
 		}
 		select {
@@ -251,7 +251,7 @@ func (f *chartFleet) settle(t *testing.T, id objectID) *appsv1.DaemonSet {
 	}
 }
 
-func settled(ds *appsv1.DaemonSet) bool {
+func complete(ds *appsv1.DaemonSet) bool {
 	s := ds.Status
 	current := s.UpdatedNumberScheduled == s.DesiredNumberScheduled || ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 	return s.ObservedGeneration == ds.Generation && current && s.NumberAvailable == s.DesiredNumberScheduled && s.NumberMisscheduled == 0
