@@ -1,5 +1,9 @@
 package delivery
 
+// A create is tried again here: at once under the next name if another pod has the
+// first (claimed), and not before a read has told what became of it if the answer was
+// lost (judgeCreate). One that failed ends; package engine puts its node off.
+
 import "time"
 
 // NewCreate is an attempt to make one pod. name is the pod's name for each salt,

@@ -1,10 +1,8 @@
 package engine
 
-// One write to a pod, from the request until it is known what became of it. A create
-// is tried again here: at once under the next name if another pod has the first (create),
-// and after a live read if the answer was lost (settleCreate). If it failed, its node
-// is put off (fared, in the paces of state.go), and the decision after that pause makes
-// it again, under the same name.
+// One write to a pod. Package delivery says what to ask until it is known what became
+// of it; send.go asks. If it failed, its node is put off here (fared, in the paces of
+// state.go), and the decision after that pause makes it again, under the same name.
 
 import (
 	"context"
