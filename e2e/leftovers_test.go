@@ -220,7 +220,7 @@ func nftTables() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
-	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' }), nil
 }
 
 // cgroups lists the top of the cgroup tree, or of each tree where the machine
