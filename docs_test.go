@@ -14,7 +14,7 @@ import (
 var (
 	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading      = regexp.MustCompile(`(?m)^#+ (.+)$`)
-	// codeBlock is what is indented or fenced: links are no links there, and headings are comments.
+	// codeBlock is what is indented or fenced: what looks like a link there is text, and what looks like a heading is a comment.
 	codeBlock = regexp.MustCompile("(?ms)^```.*?^```|^    .*?$")
 	// namedFile is a file of ours in a list or table: in backquotes, from the root of the repository.
 	namedFile = regexp.MustCompile("`((?:internal|docs|e2e|cmd|deploy|tools)/[\\w./-]+\\.\\w+|arch_test\\.go|docs_test\\.go)`")

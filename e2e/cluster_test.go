@@ -54,7 +54,7 @@ type cluster struct {
 func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
 	t, ok := env.T().(testing.TB)
 	if !ok {
-		return nil, fmt.Errorf("%T is no testing.TB", env.T())
+		return nil, fmt.Errorf("%T is not a testing.TB", env.T())
 	}
 	c := &cluster{
 		t:         t,

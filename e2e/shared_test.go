@@ -48,7 +48,7 @@ func runShared(t *testing.T, bin, dir string) {
 func (s *sharedCluster) setUp(env *testscript.Env) error {
 	t, ok := env.T().(testing.TB)
 	if !ok {
-		return fmt.Errorf("%T is no testing.TB", env.T())
+		return fmt.Errorf("%T is not a testing.TB", env.T())
 	}
 	if s.cluster == nil {
 		if err := s.start(t); err != nil {
