@@ -92,6 +92,11 @@ var importRules = []importRule{
 		reason: "a controller like others, that could run on any cluster's machine",
 	},
 	{
+		path:   "internal/ingress",
+		only:   []string{"std", "everynode/internal/ingress/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/klog/v2", "golang.org/x/sync/..."},
+		reason: "it runs in a pod, and is a controller like others",
+	},
+	{
 		path: "internal/node",
 		never: []string{
 			"everynode/internal/engine/...", "everynode/internal/controlplane/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
@@ -173,6 +178,10 @@ var dependencyRules = []dependencyRule{
 	{
 		program: "cmd/everynode", never: []string{"github.com/johannesboyne/gofakes3/..."},
 		reason: "storage for tests is for tests",
+	},
+	{
+		program: "cmd/everynode-ingress", never: []string{"k8s.io/kubernetes/...", "everynode/internal/controlplane/...", "everynode/internal/cli/..."},
+		reason: "it is the ingress controller alone, in a small image",
 	},
 	{
 		program: "internal/view", never: []string{"k8s.io/client-go/...", "k8s.io/kubernetes/..."},

@@ -3,7 +3,7 @@
 
 # What every cluster of `everynode up` has, and what it has only when it is asked for it.
 IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix bin/runtime/addons/,coredns.tar local-path-provisioner.tar)
-MORE_ADDONS := bin/runtime/addons/metrics-server.tar
+MORE_ADDONS := $(addprefix bin/runtime/addons/,metrics-server.tar ingress.tar)
 CONTROLLER_IMAGE := bin/images/everynode-controller.tar
 CHART := deploy/helm/everynode-controller
 
@@ -41,6 +41,12 @@ bin/runtime/addons/metrics-server.tar: bin/rootfs/metrics-server/metrics-server
 bin/runtime/addons/metrics-server.tar: ROOTFS := metrics-server
 bin/runtime/addons/metrics-server.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /metrics-server \
   --name registry.k8s.io/metrics-server/metrics-server:$(call version-of,addons,sigs.k8s.io/metrics-server)
+
+# It is ours, so its version is written where add-ons are listed.
+bin/runtime/addons/ingress.tar: bin/rootfs/ingress/everynode-ingress internal/addons/addons.go
+bin/runtime/addons/ingress.tar: ROOTFS := ingress
+bin/runtime/addons/ingress.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /everynode-ingress \
+  --name everynode.local/ingress:$$(sed -n 's/.*Program: "everynode-ingress", Version: "\([^"]*\)".*/\1/p' internal/addons/addons.go)
 
 # The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
 # says the label.

@@ -69,6 +69,10 @@ bin/rootfs/metrics-server/metrics-server: addons/go.mod addons/go.sum
 	tools/compile metrics-server -C addons -ldflags "-s -w -X k8s.io/client-go/pkg/version.gitVersion=$$version" -o ../$@ sigs.k8s.io/metrics-server/cmd/metrics-server
 	@touch $@
 
+bin/rootfs/ingress/everynode-ingress: $(call sources,internal/ingress cmd/everynode-ingress) go.mod go.sum
+	go build $(STRIPPED) -o $@ ./cmd/everynode-ingress
+	@touch $@
+
 bin/rootfs/ssd-cache-api/ssd-cache-api: $(call sources,examples/ssd-cache-api)
 	go build $(STRIPPED) -o $@ ./examples/ssd-cache-api
 	@touch $@

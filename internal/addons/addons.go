@@ -116,6 +116,10 @@ func All() []Addon {
 			Repository: "registry.k8s.io/metrics-server/metrics-server", Archive: "metrics-server.tar", Serves: "metrics-server",
 		},
 		{
+			Name: "ingress", Program: "everynode-ingress", Version: "v1", Use: "Ingresses: services by host and path",
+			Repository: OurRegistry + "ingress", Archive: "ingress.tar",
+		},
+		{
 			Name: Registry, Program: "distribution", Version: "v3.1.2", Use: "images that you push from this machine", OnHost: true, Archive: "registry",
 		},
 	}

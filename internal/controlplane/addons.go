@@ -98,10 +98,8 @@ func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, of AddonCl
 		return nil, err
 	}
 	for _, object := range objects {
-		if object.GetKind() == "StorageClass" {
-			if err := yieldDefault(ctx, typed, object); err != nil {
-				return made, err
-			}
+		if err := yieldDefault(ctx, typed, object); err != nil {
+			return made, err
 		}
 		if applied(object) {
 			err = applyObject(ctx, client, object)

@@ -165,8 +165,9 @@ func checkOneDefaultClass(t *testing.T, r *running) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defaultKey := defaultKeys("StorageClass")[0]
 	classes := r.admin.StorageV1().StorageClasses()
-	theirs := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Annotations: map[string]string{defaultClassKey: "true"}}, Provisioner: "example.com/disk"}
+	theirs := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Annotations: map[string]string{defaultKey: "true"}}, Provisioner: "example.com/disk"}
 	if _, err = classes.Create(t.Context(), theirs, metav1.CreateOptions{}); err == nil {
 		err = classes.Delete(t.Context(), "local-path", metav1.DeleteOptions{})
 	}
@@ -185,14 +186,14 @@ func checkOneDefaultClass(t *testing.T, r *running) {
 		}
 		return class
 	}
-	if isDefaultClass(*made()) {
+	if made().Annotations[defaultKey] == "true" {
 		t.Error("beside somebody's default class ours became a second one")
 	}
 	err = errors.Join(classes.Delete(t.Context(), "theirs", metav1.DeleteOptions{}), classes.Delete(t.Context(), "local-path", metav1.DeleteOptions{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !isDefaultClass(*made()) {
+	if made().Annotations[defaultKey] != "true" {
 		t.Error("ours is not the default where there is no other")
 	}
 }

@@ -1,0 +1,154 @@
+package ingress
+
+import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// Objects are what a table is made of.
+type Objects struct {
+	Ingresses []*networkingv1.Ingress
+	// Service and Secret return an object, or nil if it is not there.
+	Service func(namespace, name string) *corev1.Service
+	Secret  func(namespace, name string) *corev1.Secret
+}
+
+// Problem is a part of an Ingress that cannot be carried out. All else of it is, and so are all other Ingresses.
+type Problem struct {
+	Ingress *networkingv1.Ingress
+	Message string
+}
+
+// builder makes a table. Of two Ingresses that want the same, the older one has it.
+type builder struct {
+	Objects
+	table    *Table
+	owners   map[string]*networkingv1.Ingress // of routes, certificates and the fallback, by what they are
+	problems []Problem
+}
+
+// Build makes the table of some Ingresses, and says what is wrong with them.
+func Build(of Objects) (*Table, []Problem) {
+	b := &builder{
+		Objects: of,
+		table:   &Table{hosts: map[string][]route{}, certificates: map[string]*tls.Certificate{}},
+		owners:  map[string]*networkingv1.Ingress{},
+	}
+	byAge := slices.Clone(of.Ingresses)
+	slices.SortFunc(byAge, func(x, y *networkingv1.Ingress) int {
+		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	for _, in := range byAge {
+		b.add(in)
+	}
+	b.table.sort()
+	return b.table, b.problems
+}
+
+func (b *builder) add(in *networkingv1.Ingress) {
+	if in.Spec.DefaultBackend != nil && b.claim(in, "the default backend") {
+		target := b.target(in, *in.Spec.DefaultBackend)
+		b.table.fallback = &target
+	}
+	for _, rule := range in.Spec.Rules {
+		if rule.HTTP == nil {
+			continue // the fallback's
+		}
+		for _, p := range rule.HTTP.Paths {
+			b.addPath(in, strings.ToLower(rule.Host), p)
+		}
+	}
+	for _, t := range in.Spec.TLS {
+		b.addCertificate(in, t)
+	}
+}
+
+func (b *builder) addPath(in *networkingv1.Ingress, host string, p networkingv1.HTTPIngressPath) {
+	r := route{path: p.Path, exact: p.PathType != nil && *p.PathType == networkingv1.PathTypeExact}
+	kind := "Exact"
+	if !r.exact {
+		r.path, kind = strings.TrimSuffix(r.path, "/"), "Prefix"
+	}
+	if !b.claim(in, fmt.Sprintf("the path %s (%s) of the host %q", p.Path, kind, host)) {
+		return
+	}
+	r.target = b.target(in, p.Backend)
+	b.table.hosts[host] = append(b.table.hosts[host], r)
+}
+
+// claim gives something to an Ingress unless an older one has it.
+func (b *builder) claim(in *networkingv1.Ingress, what string) bool {
+	owner, taken := b.owners[what]
+	if !taken {
+		b.owners[what] = in
+		return true
+	}
+	if owner != in {
+		b.problem(in, "%s already belongs to the Ingress %s/%s, which is older", what, owner.Namespace, owner.Name)
+	}
+	return false
+}
+
+func (b *builder) problem(in *networkingv1.Ingress, format string, args ...any) {
+	b.problems = append(b.problems, Problem{in, fmt.Sprintf(format, args...)})
+}
+
+// target is the address of the service that a backend names.
+func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressBackend) Target {
+	wanted := backend.Service
+	if wanted == nil {
+		b.problem(in, "a backend is not a service; requests can go to services only")
+		return Target{}
+	}
+	service := b.Service(in.Namespace, wanted.Name)
+	if service == nil {
+		b.problem(in, "there is no service %s in the namespace %s", wanted.Name, in.Namespace)
+		return Target{}
+	}
+	// A name outside (ExternalName) would let who makes Ingresses have this proxy ask any host.
+	if ip := service.Spec.ClusterIP; service.Spec.Type == corev1.ServiceTypeExternalName || net.ParseIP(ip) == nil {
+		b.problem(in, "the service %s has no address of the cluster: give it a clusterIP", wanted.Name)
+		return Target{}
+	}
+	for _, port := range service.Spec.Ports {
+		if wanted.Port.Name != "" && port.Name == wanted.Port.Name || wanted.Port.Name == "" && port.Port == wanted.Port.Number {
+			return Target{Address: net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(port.Port)))}
+		}
+	}
+	b.problem(in, "the service %s has no port %s", wanted.Name, cmp.Or(wanted.Port.Name, strconv.Itoa(int(wanted.Port.Number))))
+	return Target{}
+}
+
+func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.IngressTLS) {
+	if t.SecretName == "" {
+		return // the certificate that everybody gets who has none
+	}
+	secret := b.Secret(in.Namespace, t.SecretName)
+	if secret == nil {
+		b.problem(in, "there is no Secret %s of type %s in the namespace %s", t.SecretName, corev1.SecretTypeTLS, in.Namespace)
+		return
+	}
+	certificate, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		b.problem(in, "the Secret %s has no certificate with its key: %v", t.SecretName, err)
+		return
+	}
+	hosts := t.Hosts
+	if len(hosts) == 0 {
+		hosts = certificate.Leaf.DNSNames
+	}
+	for _, host := range hosts {
+		host = strings.ToLower(host)
+		if b.claim(in, fmt.Sprintf("the certificate of the host %q", host)) {
+			b.table.certificates[host] = &certificate
+		}
+	}
+}

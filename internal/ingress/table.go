@@ -1,0 +1,110 @@
+// Package ingress sends requests to services as the Ingress objects of a cluster say. [Build] makes a [Table] of them, which is
+// pure; [Proxy] answers requests by it; [Run] keeps it up to date.
+//
+// Requests go to the address of a service, where kube-proxy chooses the pod. The proxy itself is the standard library's.
+package ingress
+
+import (
+	"cmp"
+	"crypto/tls"
+	"net"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Target is where requests go.
+type Target struct {
+	Address string // host:port of a service; "": there is none to send them to
+}
+
+// route is a path of a host.
+type route struct {
+	path   string // of a prefix without the slash at its end
+	exact  bool
+	target Target
+}
+
+// Table says where requests go. It does not change.
+type Table struct {
+	hosts        map[string][]route // by host, by "*.example.org", and by "" for all; the best first
+	fallback     *Target            // for what no route is for
+	certificates map[string]*tls.Certificate
+}
+
+// Target says where a request goes. host may have a port. ok is false for what no Ingress is for.
+func (t *Table) Target(host, requested string) (_ Target, ok bool) {
+	name, at := hostName(host), cleaned(requested)
+	for _, key := range []string{name, wildcard(name), ""} {
+		for _, r := range t.hosts[key] {
+			if r.matches(at) {
+				return r.target, true
+			}
+		}
+	}
+	if t.fallback != nil {
+		return *t.fallback, true
+	}
+	return Target{}, false
+}
+
+// Certificate is the one to show for a name; nil if no Ingress has one for it.
+func (t *Table) Certificate(name string) *tls.Certificate {
+	name = hostName(name)
+	if c, ok := t.certificates[name]; ok {
+		return c
+	}
+	return t.certificates[wildcard(name)]
+}
+
+// matches says whether a clean path is the route's. Prefixes are compared element by element.
+func (r route) matches(at string) bool {
+	if r.exact {
+		return at == r.path
+	}
+	rest, ok := strings.CutPrefix(at, r.path)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// sort puts the routes of each host into the order in which they are tried: long paths first, exact ones before
+// prefixes, and what has been there longer first.
+func (t *Table) sort() {
+	for _, routes := range t.hosts {
+		slices.SortStableFunc(routes, func(a, b route) int {
+			if c := cmp.Compare(len(b.path), len(a.path)); c != 0 || a.exact == b.exact {
+				return c
+			}
+			if a.exact {
+				return -1
+			}
+			return 1
+		})
+	}
+}
+
+// hostName is a host as Ingresses have it: without port and final dot, in lower case.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// wildcard is the host with a star that stands for name, too; "*" if there can be none.
+func wildcard(name string) string {
+	_, parent, _ := strings.Cut(name, ".")
+	if parent == "" {
+		return "*"
+	}
+	return "*." + parent
+}
+
+// cleaned is a path without "." and "..", so that nobody gets from a path that an Ingress has to one that it has not. A
+// slash at the end stays.
+func cleaned(at string) string {
+	clean := path.Clean("/" + at)
+	if strings.HasSuffix(at, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean
+}
