@@ -51,7 +51,7 @@ func (f *File) Commit() error { return f.commit(os.Rename) }
 
 // CommitNew is Commit, unless there is something of that name: then the error is
 // fs.ErrExist, and the file is discarded.
-func (f *File) CommitNew() error { return f.commit(renameNew) }
+func (f *File) CommitNew() error { return f.commit(RenameNew) }
 
 func (f *File) commit(rename func(from, to string) error) error {
 	err := f.Sync()
@@ -74,8 +74,9 @@ func (f *File) Discard() error {
 	return errors.Join(f.Close(), os.Remove(f.File.Name()))
 }
 
-// renameNew renames a file without replacing another.
-func renameNew(from, to string) error {
+// RenameNew renames a file or folder without replacing another: if there is something
+// of that name, the error is fs.ErrExist. SyncDir makes the new name last.
+func RenameNew(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 	componentversion "k8s.io/component-base/version"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 	"everynode/internal/s3"
 	"everynode/internal/seal"
@@ -382,7 +383,7 @@ func (m *mover) move(from, to string) error {
 		}
 		m.made = append(m.made, dir)
 	}
-	if err := renameNew(from, to); err != nil {
+	if err := atomicfile.RenameNew(from, to); err != nil {
 		return fmt.Errorf("move what was restored to its place: %w", err)
 	}
 	m.made = append(m.made, to)

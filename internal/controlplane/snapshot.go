@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	componentversion "k8s.io/component-base/version"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/s3"
 	"everynode/internal/seal"
 )
@@ -246,7 +247,7 @@ func publish(from string, to SnapshotTarget) error {
 	if to.Replace {
 		err = os.Rename(from, to.File)
 	} else {
-		err = renameNew(from, to.File)
+		err = atomicfile.RenameNew(from, to.File)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return targetExists(to.File)
@@ -254,29 +255,7 @@ func publish(from string, to SnapshotTarget) error {
 	if err != nil {
 		return fmt.Errorf("give the snapshot its name: %w", err)
 	}
-	return syncDir(filepath.Dir(to.File))
-}
-
-// renameNew renames a file without replacing another.
-func renameNew(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-		return err
-	}
-	// This file system cannot say no by itself: ask first.
-	if _, err := os.Lstat(to); err == nil {
-		return fs.ErrExist
-	}
-	return os.Rename(from, to)
-}
-
-// syncDir makes the names in a folder as lasting as the files.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open %s to sync it: %w", dir, err)
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return atomicfile.SyncDir(filepath.Dir(to.File))
 }
 
 // smallFiles is more than the keys, the manifest and the padding take.

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"everynode/internal/atomicfile"
 	"everynode/internal/s3"
 )
 
@@ -96,10 +97,10 @@ func (s *settings) keepHere(file string, why error) error {
 	kept := s.path("snapshots", filepath.Base(file))
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
 	if err == nil {
-		err = renameNew(file, kept)
+		err = atomicfile.RenameNew(file, kept)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(kept))
+		err = atomicfile.SyncDir(filepath.Dir(kept))
 	}
 	if err != nil {
 		return errors.Join(why, fmt.Errorf("keep the snapshot on this machine: %w", err))

@@ -22,6 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+
+	"everynode/internal/atomicfile"
 )
 
 // Annotations of an archive's index that importers take the image's name from: the first is
@@ -220,7 +222,10 @@ func packArchive(scratch, output string, image v1.Image, name string) error {
 	if err := packFile(archive, func(w io.Writer) error { return packTree(w, dir) }); err != nil {
 		return err
 	}
-	return os.Rename(archive, output)
+	if err := os.Rename(archive, output); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(output))
 }
 
 // packFile creates a file, has write fill it and syncs it.
