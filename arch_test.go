@@ -74,6 +74,12 @@ var importRules = []importRule{
 		reason: "it asks any API server, and knows nothing of this machine",
 	},
 	{
+		path:   "internal/audit",
+		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
+		never:  []string{"os/...", "net/...", "context", "log/..."},
+		reason: "what is wrong is a function of what was read, so that files are judged like clusters; cli reads",
+	},
+	{
 		path: "internal/controlplane",
 		never: []string{
 			"everynode/internal/engine/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/cli/...", "everynode/internal/fleet/...",
@@ -187,6 +193,10 @@ var dependencyRules = []dependencyRule{
 		program: "internal/view", never: []string{"k8s.io/client-go/...", "k8s.io/kubernetes/..."},
 		reason: "a pure package must not get a client through a library either",
 	},
+	{
+		program: "internal/audit", never: []string{"k8s.io/client-go/...", "k8s.io/kubernetes/..."},
+		reason: "a pure package must not get a client through a library either",
+	},
 }
 
 // selectorRule forbids a name of a package.
@@ -203,6 +213,7 @@ var selectorRules = []selectorRule{
 	{path: "internal/plan", pkg: "time", names: []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, because: "now is an input"},
 	{path: "internal/delivery", pkg: "time", names: []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}, because: "now is an argument"},
 	{path: "internal/view", pkg: "time", names: []string{"Now", "Since", "Until"}, because: "now is an input"},
+	{path: "internal/audit", pkg: "time", names: []string{"Now", "Since", "Until"}, because: "now is an input"},
 	{path: "internal/sim", pkg: "time", names: []string{"Now", "Since", "Until", "After", "Tick"}, because: "a simulation has its own clock"},
 	{pkg: "context", names: []string{"TODO"}, tests: true, because: "contexts come in as arguments"},
 	{pkg: "time", names: []string{"Sleep"}, tests: true, unless: "testing/synctest", because: "wait for a condition or a timer that a context can end"},
@@ -598,6 +609,9 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/planet/a.go", `import "os"`, ""},
 		{"imports", "internal/view/a.go", `import "k8s.io/client-go/kubernetes"`, "talks to nobody"},
 		{"imports", "internal/view/a.go", `import "k8s.io/apimachinery/pkg/labels"`, ""},
+		{"imports", "internal/audit/a.go", `import "k8s.io/client-go/rest"`, "a function of what was read"},
+		{"imports", "internal/audit/a.go", `import "os"`, "a function of what was read"},
+		{"imports", "internal/audit/a.go", `import "everynode/internal/view"`, ""},
 		{"imports", "internal/sim/a.go", `import "k8s.io/client-go/rest"`, "must not import"},
 		{"imports", "internal/engine/a.go", `import "k8s.io/kubernetes/pkg/controller"`, "runs alone"},
 		{"imports", "internal/engine/a.go", `import "everynode/internal/controlplane"`, "must not import"},
@@ -627,6 +641,7 @@ func TestFileRulesFind(t *testing.T) {
 		{"selectors", "internal/plan/a.go", "import \"time\"\nvar _ = time.Now", "now is an input"},
 		{"selectors", "internal/plan/a.go", "import clock \"time\"\nvar _ = clock.Since", "no clock.Since"},
 		{"selectors", "internal/plan/a.go", "import \"time\"\nvar _ = time.Second", ""},
+		{"selectors", "internal/audit/a.go", "import \"time\"\nvar _ = time.Now", "now is an input"},
 		{"selectors", "internal/engine/a.go", "import \"time\"\nvar _ = time.Now", ""},
 		{"selectors", "internal/sim/a.go", "import \"time\"\nvar _ = time.After", "its own clock"},
 		{"selectors", "internal/cli/a.go", "import \"context\"\nvar _ = context.TODO", "come in as arguments"},

@@ -15,11 +15,35 @@ var (
 	runtimeSockets = regexp.MustCompile(`^/+(var/*|(var/+)?run(/+((containerd|crio|podman|k3s|docker)(/.*)?|[^/]*(docker|containerd|crio|dockershim)[^/]*[.]sock))?/*)$`)
 )
 
-// HostPathWarnings says what a pod may do to its node by way of hostPath volumes
-// that it should not: a sentence each for paths that it can write to, for the whole
-// of /, and for the socket of a container runtime. Nil: nothing.
-func HostPathWarnings(pod *corev1.PodSpec) []string {
-	var written, warnings []string
+// HostPathKind is how a pod reaches more of its node than it should.
+type HostPathKind uint8
+
+// The kinds of HostPathRisk.
+const (
+	HostWritten   HostPathKind = iota // a path that a container can write to
+	WholeHost                         // all of /
+	RuntimeSocket                     // the socket of a container runtime, or a folder with it
+)
+
+// HostPathRisk is what a pod may do to its node by way of hostPath volumes.
+type HostPathRisk struct {
+	Kind HostPathKind
+	// What it is, and what to Change about it: together one sentence.
+	What, Change string
+}
+
+// HostPathWarnings is HostPathRisks, a sentence each without a full stop.
+func HostPathWarnings(pod *corev1.PodSpec) (warnings []string) {
+	for _, r := range HostPathRisks(pod) {
+		warnings = append(warnings, r.What+": "+r.Change)
+	}
+	return warnings
+}
+
+// HostPathRisks says what a pod may do to its node by way of hostPath volumes
+// that it should not: at most one of each kind, in the order of the kinds. Nil: nothing.
+func HostPathRisks(pod *corev1.PodSpec) (risks []HostPathRisk) {
+	var written []string
 	var whole, socket *corev1.Volume
 	for i := range pod.Volumes {
 		v := &pod.Volumes[i]
@@ -38,15 +62,17 @@ func HostPathWarnings(pod *corev1.PodSpec) []string {
 		}
 	}
 	if len(written) > 0 {
-		warnings = append(warnings, "the host can be written to by way of "+strings.Join(written, ", ")+": mount it with readOnly: true in each container")
+		risks = append(risks, HostPathRisk{HostWritten, "the host can be written to by way of " + strings.Join(written, ", "), "mount it with readOnly: true in each container"})
 	}
 	if whole != nil {
-		warnings = append(warnings, fmt.Sprintf("volume %s is the whole file system of the host (%s): name the folders that are needed, or mount it with readOnly: true and recursiveReadOnly: Enabled", whole.Name, whole.HostPath.Path))
+		risks = append(risks, HostPathRisk{WholeHost, fmt.Sprintf("volume %s is the whole file system of the host (%s)", whole.Name, whole.HostPath.Path),
+			"name the folders that are needed, or mount it with readOnly: true and recursiveReadOnly: Enabled"})
 	}
 	if socket != nil {
-		warnings = append(warnings, fmt.Sprintf("volume %s (%s) is or holds the socket of a container runtime, with which one is root on the node, read-only or not: name a folder without it", socket.Name, socket.HostPath.Path))
+		risks = append(risks, HostPathRisk{RuntimeSocket, fmt.Sprintf("volume %s (%s) is or holds the socket of a container runtime, with which one is root on the node, read-only or not", socket.Name, socket.HostPath.Path),
+			"name a folder without it"})
 	}
-	return warnings
+	return risks
 }
 
 // notRecursive says that what is mounted below a mount stays writable.

@@ -131,6 +131,20 @@ func Generation(ds *appsv1.DaemonSet) int64 {
 	return g
 }
 
+// SpecWritten is when the DaemonSet's specification was last written, by the API
+// server's clock.
+func SpecWritten(ds *appsv1.DaemonSet) (at time.Time, known bool) {
+	if ds.Generation <= 1 {
+		return ds.CreationTimestamp.Time, !ds.CreationTimestamp.IsZero()
+	}
+	for _, m := range ds.ManagedFields {
+		if m.Subresource == "" && m.Time != nil && m.Time.After(at) {
+			at = m.Time.Time
+		}
+	}
+	return at, !at.IsZero()
+}
+
 func placement(spec *corev1.PodSpec) plan.Placement {
 	p := plan.Placement{
 		NodeName:    spec.NodeName,

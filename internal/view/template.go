@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -25,6 +26,14 @@ func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 		return nil, false
 	}
 	return template, true
+}
+
+// Template is a copy of the DaemonSet's template, with what the API server fills
+// into one: for manifests that no API server has seen.
+func Template(ds *appsv1.DaemonSet) *corev1.PodTemplateSpec {
+	t := ds.Spec.Template.DeepCopy()
+	setTemplateDefaults(t)
+	return t
 }
 
 // setTemplateDefaults fills in what the API server fills into a template, as
@@ -93,12 +102,18 @@ func setContainerDefaults(c *corev1.Container, hostNetwork bool) {
 
 // pullPolicy is Always for the tag latest, which no tag and no digest means.
 func pullPolicy(image string) corev1.PullPolicy {
-	name, _, digest := strings.Cut(image, "@")
-	_, tag, tagged := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
-	if tag == "latest" || image != "" && !tagged && !digest {
+	if tag, digest := ImageTag(image); tag == "latest" || image != "" && tag == "" && !digest {
 		return corev1.PullAlways
 	}
 	return corev1.PullIfNotPresent
+}
+
+// ImageTag is the tag that the image is named by, empty if there is none, and
+// whether it is named by a digest.
+func ImageTag(image string) (tag string, digest bool) {
+	name, _, digest := strings.Cut(image, "@")
+	_, tag, _ = strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+	return tag, digest
 }
 
 func setProbeDefaults(p *corev1.Probe) {

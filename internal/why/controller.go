@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/view"
 )
 
 // noticeTime is how long a controller may take to notice a change before that is
@@ -26,7 +28,7 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 	if !unseen && !undone {
 		return nil
 	}
-	written, known := specWritten(ds)
+	written, known := view.SpecWritten(ds)
 	if unseen && known && now.Sub(written) < noticeTime {
 		return nil
 	}
@@ -52,20 +54,6 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 		of.Controller += "None is at work, or it cannot write: " + lease.String() + "."
 	}
 	return nil
-}
-
-// specWritten is when the DaemonSet's specification was last written, by the API
-// server's clock.
-func specWritten(ds *daemonSet) (at time.Time, known bool) {
-	if ds.Generation <= 1 {
-		return ds.CreationTimestamp.Time, !ds.CreationTimestamp.IsZero()
-	}
-	for _, m := range ds.ManagedFields {
-		if m.Subresource == "" && m.Time != nil && m.Time.After(at) {
-			at = m.Time.Time
-		}
-	}
-	return at, !at.IsZero()
 }
 
 // Where engines outside the control plane elect their leader, unless told

@@ -1,0 +1,129 @@
+// Package audit judges DaemonSets: which of them one edit, one label or one
+// release can take down on every node, and why. It is a function of its input.
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Input is everything that is judged. Audit reads it and never writes to it.
+// DaemonSets, Nodes and Pods may come in any order.
+type Input struct {
+	// Now is the time at which statuses and pods were read; zero when there is
+	// none, and then nothing is said of what takes long.
+	Now        time.Time
+	DaemonSets []appsv1.DaemonSet
+	// Nodes are the nodes of the cluster; nil when they are not known.
+	Nodes []corev1.Node
+	// Pods are the pods of DaemonSets; nil when they are not known.
+	Pods []Pod
+	// Immutable says of ConfigMaps and Secrets whether they are. Of what is not
+	// in it nothing is known.
+	Immutable map[Ref]bool
+}
+
+// Pod is what is looked at in a pod.
+type Pod struct {
+	// Owner is the UID of the DaemonSet that controls it.
+	Owner types.UID
+	// Hash is the label controller-revision-hash.
+	Hash    string
+	Created time.Time
+}
+
+// Ref names a ConfigMap or a Secret.
+type Ref struct {
+	Kind            Kind
+	Namespace, Name string
+}
+
+// Kind is what a Ref refers to.
+type Kind string
+
+// The kinds of Ref.
+const (
+	ConfigMap Kind = "ConfigMap"
+	Secret    Kind = "Secret"
+)
+
+// Finding is one thing that is wrong with one DaemonSet.
+type Finding struct {
+	Severity  Severity `json:"severity"`
+	Namespace string   `json:"namespace"`
+	DaemonSet string   `json:"daemonSet"`
+	Reason    Reason   `json:"reason"`
+	// Cost is on how many nodes it is felt; nil when the nodes are not known.
+	Cost *Cost `json:"cost,omitempty"`
+	// Text is what is found, in one sentence without a full stop.
+	Text string `json:"text"`
+	// Why is what can come of it, and Change what would end it, in words.
+	Why    string `json:"why"`
+	Change string `json:"change"`
+	// Commands show more of it. None changes anything.
+	Commands []string `json:"commands,omitempty"`
+}
+
+// Cost is on how many nodes something is felt, of how many that could be.
+type Cost struct {
+	Nodes int `json:"nodes"`
+	Of    int `json:"of"`
+}
+
+// String is the cost in two or three words; "?" where it is not known.
+func (c *Cost) String() string {
+	switch {
+	case c == nil:
+		return "?"
+	case c.Of == 0:
+		return "none"
+	case c.Nodes == c.Of:
+		return fmt.Sprintf("all %d", c.Of)
+	default:
+		return fmt.Sprintf("%d of %d", c.Nodes, c.Of)
+	}
+}
+
+// Audit returns what is wrong with the DaemonSets: the worst first, then what
+// costs most nodes, then by name. A DaemonSet that is being deleted is left out.
+func Audit(in *Input) []Finding {
+	nodes := make([]node, 0, len(in.Nodes))
+	for i := range in.Nodes {
+		nodes = append(nodes, newNode(&in.Nodes[i]))
+	}
+	pods := map[types.UID][]*Pod{}
+	for i := range in.Pods {
+		pods[in.Pods[i].Owner] = append(pods[in.Pods[i].Owner], &in.Pods[i])
+	}
+	findings := []Finding{}
+	for i := range in.DaemonSets {
+		ds := &in.DaemonSets[i]
+		if ds.DeletionTimestamp != nil {
+			continue
+		}
+		s := newSubject(ds, in, nodes, pods[ds.UID])
+		s.judge()
+		findings = append(findings, s.findings...)
+	}
+	slices.SortStableFunc(findings, worstFirst)
+	return findings
+}
+
+func worstFirst(a, b Finding) int {
+	return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.felt(), a.felt()),
+		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.DaemonSet, b.DaemonSet), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Text, b.Text))
+}
+
+// felt is on how many nodes it is felt, for the order alone.
+func (f *Finding) felt() int {
+	if f.Cost == nil {
+		return 0
+	}
+	return f.Cost.Nodes
+}

@@ -1,0 +1,113 @@
+package audit
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/view"
+)
+
+// judgeHost is about what pods may do to their nodes. In kube-system that is
+// expected, and no more than worth a word.
+func (s *subject) judgeHost() {
+	root := Medium
+	if s.namespace() == metav1.NamespaceSystem {
+		root = Low
+	}
+	for _, risk := range view.HostPathRisks(s.pod) {
+		reason, severity := HostPathWritable, Low
+		switch risk.Kind {
+		case view.WholeHost:
+			reason, severity = HostPathWhole, root
+		case view.RuntimeSocket:
+			reason, severity = RuntimeSocket, root
+		}
+		s.find(reason, severity, s.everywhere(), "%s", risk.What)
+	}
+	var names []string
+	for _, c := range s.all() {
+		if s.privileged(c.SecurityContext) {
+			names = append(names, c.Name)
+		}
+	}
+	if len(names) > 0 {
+		s.find(Privileged, root, s.everywhere(), "containers that are privileged: %s", strings.Join(names, ", "))
+	}
+}
+
+// privileged says that the container is root on its node, on Linux or Windows.
+func (s *subject) privileged(c *corev1.SecurityContext) bool {
+	host := func(w *corev1.WindowsSecurityContextOptions) bool {
+		return w != nil && w.HostProcess != nil && *w.HostProcess
+	}
+	if c != nil && (c.Privileged != nil && *c.Privileged || host(c.WindowsOptions)) {
+		return true
+	}
+	return host(s.pod.SecurityContext.WindowsOptions)
+}
+
+// judgeStanding is about how well a pod holds its place on a node that is short of
+// something. Kubelets evict no pod with one of Kubernetes' critical priorities.
+func (s *subject) judgeStanding() {
+	if s.critical() {
+		return
+	}
+	if names := s.withoutMemory(); len(names) > 0 {
+		s.find(NoMemoryRequest, Low, s.everywhere(), "no memory is asked for by %s", strings.Join(names, ", "))
+	}
+	if s.pod.PriorityClassName != "" || s.pod.Priority != nil && *s.pod.Priority > 0 {
+		return
+	}
+	if dir := s.plumbing(); dir != "" {
+		s.find(NoPriority, Medium, s.everywhere(), "it has no priority class, and other pods of the node need it: it mounts %s", dir)
+	}
+}
+
+// systemCritical is the least priority that kubelets do not evict: that of
+// system-cluster-critical.
+const systemCritical = 2_000_000_000
+
+func (s *subject) critical() bool {
+	class := s.pod.PriorityClassName
+	return class == "system-node-critical" || class == "system-cluster-critical" || s.pod.Priority != nil && *s.pod.Priority >= systemCritical
+}
+
+// withoutMemory names the containers that ask for no memory.
+func (s *subject) withoutMemory() (names []string) {
+	asks := func(r *corev1.ResourceRequirements) bool {
+		_, requests := r.Requests[corev1.ResourceMemory]
+		_, limits := r.Limits[corev1.ResourceMemory]
+		return requests || limits // a limit without a request is one
+	}
+	if s.pod.Resources != nil && asks(s.pod.Resources) {
+		return nil
+	}
+	for _, c := range s.lasting() {
+		if !asks(&c.Resources) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// plumbing is a folder of the node's that the template mounts and by which
+// kubelets and runtimes find plugins for networks, storage and devices: what has
+// one serves the other pods of its node.
+func (s *subject) plumbing() string {
+	for i := range s.pod.Volumes {
+		host := s.pod.Volumes[i].HostPath
+		if host == nil {
+			continue
+		}
+		at := path.Clean(host.Path)
+		if slices.ContainsFunc([]string{"/etc/cni", "/opt/cni", "/var/lib/kubelet/plugins", "/var/lib/kubelet/plugins_registry", "/var/lib/kubelet/device-plugins"},
+			func(dir string) bool { return at == dir || strings.HasPrefix(at, dir+"/") }) {
+			return at
+		}
+	}
+	return ""
+}

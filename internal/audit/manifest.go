@@ -1,0 +1,154 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	stdjson "encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// Read adds the objects of a manifest, in YAML or JSON, of which it may have many,
+// lists among them: DaemonSets, Nodes, ConfigMaps, Secrets (whether they are
+// immutable, nothing else) and pods of DaemonSets. It returns how many objects of
+// other kinds there are. A DaemonSet with a field that there is not is an error:
+// it would be judged as if the field were left out.
+func (in *Input) Read(manifest []byte) (others int, err error) {
+	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
+	for i := 1; ; i++ {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return others, nil
+		}
+		if err != nil {
+			return others, fmt.Errorf("document %d: %w", i, err)
+		}
+		data, err := yaml.YAMLToJSONStrict(document)
+		if err != nil {
+			return others, fmt.Errorf("document %d: %w", i, err)
+		}
+		if bytes.Equal(data, []byte("null")) {
+			continue // nothing but comments
+		}
+		n, err := in.object(data, metav1.TypeMeta{})
+		if err != nil {
+			return others, fmt.Errorf("document %d: %w", i, err)
+		}
+		others += n
+	}
+}
+
+// identity is what is looked at in an object before, or in place of, all of it.
+type identity struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	// Raw, since objects of kinds that are not looked at may have anything there.
+	Immutable stdjson.RawMessage `json:"immutable"`
+	Items     stdjson.RawMessage `json:"items"`
+}
+
+// object adds one object, or those of a list. Items of a list of one kind need not
+// say what they are: unless says it.
+func (in *Input) object(data []byte, unless metav1.TypeMeta) (others int, err error) {
+	var o identity
+	if err := stdjson.Unmarshal(data, &o); err != nil {
+		return 0, fmt.Errorf("it is not an object of Kubernetes: %w", err)
+	}
+	if o.Kind == "" {
+		o.TypeMeta = unless
+	}
+	if o.Kind == "" || o.APIVersion == "" {
+		return 0, errors.New("it is not an object of Kubernetes: it has no kind, or no apiVersion")
+	}
+	if of, list := strings.CutSuffix(o.Kind, "List"); list && bytes.HasPrefix(o.Items, []byte("[")) {
+		return in.list(o.Items, metav1.TypeMeta{Kind: of, APIVersion: o.APIVersion})
+	}
+	switch group, _, _ := strings.Cut(o.APIVersion, "/"); {
+	case o.Kind == "DaemonSet" && (group == appsv1.GroupName || group == "extensions"):
+		return 0, in.daemonSet(data, &o)
+	case o.APIVersion != "v1":
+		return 1, nil
+	}
+	switch o.Kind {
+	case "Node":
+		var n corev1.Node
+		if err := stdjson.Unmarshal(data, &n); err != nil {
+			return 0, fmt.Errorf("node %s: %w", o.Name, err)
+		}
+		in.Nodes = append(in.Nodes, n)
+	case string(ConfigMap), string(Secret):
+		immutable := string(o.Immutable) == "true"
+		in.Know(Ref{Kind(o.Kind), namespaceOf(o.Namespace), o.Name}, &immutable)
+	case "Pod":
+		in.AddPod(&o.ObjectMeta)
+	default:
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func (in *Input) list(data []byte, of metav1.TypeMeta) (others int, err error) {
+	var items []stdjson.RawMessage
+	if err := stdjson.Unmarshal(data, &items); err != nil {
+		return 0, fmt.Errorf("items: %w", err)
+	}
+	if of.Kind == "" {
+		of = metav1.TypeMeta{} // a List of anything: each says what it is
+	}
+	for i, item := range items {
+		n, err := in.object(item, of)
+		if err != nil {
+			return others, fmt.Errorf("item %d: %w", i+1, err)
+		}
+		others += n
+	}
+	return others, nil
+}
+
+func (in *Input) daemonSet(data []byte, o *identity) error {
+	name := namespaceOf(o.Namespace) + "/" + o.Name
+	if o.Name == "" {
+		return errors.New("a DaemonSet has no metadata.name")
+	}
+	if o.APIVersion != appsv1.SchemeGroupVersion.String() {
+		return fmt.Errorf("DaemonSet %s is of %s, which API servers do not have any more: make it apps/v1", name, o.APIVersion)
+	}
+	var ds appsv1.DaemonSet
+	strict, err := json.UnmarshalStrict(data, &ds)
+	if err = errors.Join(append(strict, err)...); err != nil {
+		return fmt.Errorf("DaemonSet %s: %w", name, err)
+	}
+	for i := range in.DaemonSets {
+		if other := &in.DaemonSets[i]; other.Name == ds.Name && namespaceOf(other.Namespace) == namespaceOf(ds.Namespace) {
+			return fmt.Errorf("DaemonSet %s is given twice: leave one out", name)
+		}
+	}
+	in.DaemonSets = append(in.DaemonSets, ds)
+	return nil
+}
+
+// Know notes whether a ConfigMap or a Secret is immutable.
+func (in *Input) Know(ref Ref, immutable *bool) {
+	if in.Immutable == nil {
+		in.Immutable = map[Ref]bool{}
+	}
+	in.Immutable[ref] = immutable != nil && *immutable
+}
+
+// AddPod notes a pod, if a DaemonSet controls it.
+func (in *Input) AddPod(pod *metav1.ObjectMeta) {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil || owner.Kind != "DaemonSet" {
+		return
+	}
+	in.Pods = append(in.Pods, Pod{Owner: owner.UID, Hash: pod.Labels[appsv1.ControllerRevisionHashLabelKey], Created: pod.CreationTimestamp.Time})
+}

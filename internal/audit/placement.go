@@ -1,0 +1,210 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/plan"
+)
+
+// judgePlacement is about which nodes run a pod, and what that hangs on.
+func (s *subject) judgePlacement() {
+	for _, key := range s.keys() {
+		s.judgeLabel(key)
+	}
+	if s.in.Nodes != nil {
+		s.judgeNodes()
+	}
+	if n := int(s.ds.Status.NumberMisscheduled); n > 0 {
+		s.find(Misscheduled, Low, s.besides(n), "%s on nodes where the template lets none start", are(n, "pod"))
+		s.try("everynode why daemonset/%s -n %s --reason TaintKeepsPod", s.ds.Name, s.namespace())
+	}
+}
+
+// keys are the labels of nodes that the placement asks to be there, by name,
+// without those that each kubelet sets on its own node and puts back.
+func (s *subject) keys() []string {
+	keys := map[string]bool{}
+	for key := range s.spec.Placement.Selector {
+		keys[key] = true
+	}
+	for _, t := range s.spec.Placement.Terms {
+		for i := range t.Labels {
+			if wants(&t.Labels[i]) {
+				keys[t.Labels[i].Key] = true
+			}
+		}
+	}
+	maps.DeleteFunc(keys, func(key string, _ bool) bool { return setByKubelet(key) })
+	return slices.Sorted(maps.Keys(keys))
+}
+
+// wants says that the requirement fails where the label is absent.
+func wants(r *plan.Requirement) bool {
+	return r.Operator == plan.In || r.Operator == plan.Exists || r.Operator == plan.Gt || r.Operator == plan.Lt
+}
+
+// setByKubelet says that the kubelet sets the label on its node when it starts
+// (updateDefaultLabels in pkg/kubelet/kubelet_node_status.go).
+func setByKubelet(key string) bool {
+	switch key {
+	case corev1.LabelHostname, corev1.LabelTopologyZone, corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaZone, corev1.LabelFailureDomainBetaRegion,
+		corev1.LabelInstanceTypeStable, corev1.LabelInstanceType, corev1.LabelOSStable, corev1.LabelArchStable, corev1.LabelWindowsBuild,
+		"beta.kubernetes.io/os", "beta.kubernetes.io/arch":
+		return true
+	}
+	return false
+}
+
+// judgeLabel is about what goes when the label is taken away from all nodes.
+func (s *subject) judgeLabel(key string) {
+	switch {
+	case s.in.Nodes == nil && s.needs(key):
+		s.find(HangsOnLabel, Medium, s.everywhere(), "it runs only where nodes have the label %s", key)
+	case s.in.Nodes != nil && s.desired > 0:
+		lost := s.lostWithout(key)
+		if 2*lost <= s.desired {
+			return
+		}
+		severity := Medium
+		if lost == 1 {
+			severity = Low
+		}
+		s.find(HangsOnLabel, severity, s.on(lost), "%s of it only by the label %s", have(lost), key)
+	default:
+		return
+	}
+	s.try("kubectl get nodes -L %s", key)
+}
+
+// have is "3 nodes have a pod".
+func have(nodes int) string {
+	if nodes == 1 {
+		return "1 node has a pod"
+	}
+	return fmt.Sprintf("%d nodes have a pod", nodes)
+}
+
+// needs says that no node without the label matches, as far as the manifest tells.
+func (s *subject) needs(key string) bool {
+	p := &s.spec.Placement
+	if _, selects := p.Selector[key]; selects {
+		return true
+	}
+	return p.Terms != nil && !slices.ContainsFunc(p.Terms, func(t plan.Term) bool {
+		return !slices.ContainsFunc(t.Labels, func(r plan.Requirement) bool { return r.Key == key && wants(&r) })
+	})
+}
+
+// lostWithout is how many nodes would lose their pod with the label.
+func (s *subject) lostWithout(key string) (lost int) {
+	for _, n := range s.runs {
+		without := n.Node
+		without.Labels = maps.Clone(n.Labels)
+		delete(without.Labels, key)
+		if !s.spec.Placement.Admits(&without).Keep {
+			lost++
+		}
+	}
+	return lost
+}
+
+// judgeNodes is about nodes that are left out.
+func (s *subject) judgeNodes() {
+	taints, others := map[string]int{}, map[string]int{}
+	for i := range s.nodes {
+		e := s.spec.Placement.Admits(&s.nodes[i].Node)
+		switch e.Reason {
+		case plan.NoReason:
+		case plan.TaintNotTolerated, plan.TaintEvicts:
+			if !passes(e.Detail) {
+				taints[e.Detail]++
+			}
+		default:
+			others[strings.TrimSpace(e.Reason.String()+" "+e.Detail)]++
+		}
+	}
+	switch {
+	case s.desired > 0 && len(taints) > 0:
+		text, n := listed(taints)
+		s.find(TaintsKeepOff, Low, s.besides(n), "%s taints that it does not tolerate: %s", has(n), text)
+		s.try("everynode why daemonset/%s -n %s --reason TaintNotTolerated,TaintEvicts", s.ds.Name, s.namespace())
+	case s.desired == 0 && len(s.nodes) > 0:
+		s.matchesNone(taints, others)
+	}
+}
+
+// has is "3 nodes have".
+func has(nodes int) string {
+	if nodes == 1 {
+		return "1 node has"
+	}
+	return fmt.Sprintf("%d nodes have", nodes)
+}
+
+// matchesNone says why there is no node for it. That it is for another operating
+// system or processor is seen to be meant.
+func (s *subject) matchesNone(taints, others map[string]int) {
+	maps.Copy(others, taints)
+	if len(others) == 0 {
+		return // nothing but nodes that come or go
+	}
+	text, _ := listed(others)
+	severity := Medium
+	if s.forOtherMachines(others) {
+		severity = Low
+	}
+	s.find(MatchesNoNode, severity, s.everywhere(), "none of %s is for it: %s", counted(len(s.nodes), "node"), text)
+	s.try("kubectl get nodes --show-labels")
+}
+
+// forOtherMachines says that all of the reasons are labels which kubelets set.
+func (s *subject) forOtherMachines(reasons map[string]int) bool {
+	for reason := range reasons {
+		label, selected := strings.CutPrefix(reason, plan.NotSelected.String()+" ")
+		key, _, _ := strings.Cut(label, "=")
+		if !selected || !setByKubelet(key) {
+			return false
+		}
+	}
+	return true
+}
+
+// passes says that the taint marks a node that comes, goes or is replaced, so that
+// a pod which does not tolerate it is not amiss.
+func passes(taint string) bool {
+	for _, key := range []string{
+		"node.cloudprovider.kubernetes.io/uninitialized", "node.cloudprovider.kubernetes.io/shutdown", corev1.TaintNodeOutOfService,
+		corev1.TaintNodeNetworkUnavailable, "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted",
+	} {
+		if rest, is := strings.CutPrefix(taint, key); is && (strings.HasPrefix(rest, "=") || strings.HasPrefix(rest, ":")) {
+			return true
+		}
+	}
+	return false
+}
+
+// listed is "a (3 nodes), b (1 node)", the most frequent first, and their sum.
+func listed(counts map[string]int) (text string, sum int) {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		sum += counts[name]
+		if i < maxListed {
+			names[i] = fmt.Sprintf("%s (%s)", name, counted(counts[name], "node"))
+		}
+	}
+	if more := len(names) - maxListed; more > 0 {
+		names = append(names[:maxListed], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", "), sum
+}
+
+// maxListed is how many things a sentence names.
+const maxListed = 3

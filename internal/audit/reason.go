@@ -1,0 +1,122 @@
+package audit
+
+import "strconv"
+
+// Reason says what is wrong. Its text is what the command line prints.
+type Reason uint8
+
+// The reasons. Each has its name, a sentence and a remedy in reasonText.
+const (
+	// NoReason is the zero value; no finding has it.
+	NoReason Reason = iota
+
+	InvalidSpec // controllers leave the DaemonSet alone
+
+	// How an update goes.
+	UpdateAllAtOnce    // every pod at once
+	UpdateManyAtOnce   // half of the pods, or more, at once
+	NoReadinessProbe   // a pod that runs counts as one that works
+	NoMinReadySeconds  // a pod counts as good the moment it is ready
+	SurgeWithHostPorts // the new pod waits for the old one's port
+	NoHistory          // no revision is kept to go back to
+
+	// What an update has come to.
+	UpdateStuck         // it is half done, and nothing happens
+	HalfRolled          // OnDelete: pods of an older revision are left
+	MixedRevisions      // pods of three revisions or more
+	NodesDownHoldUpdate // nodes that are down have spent the budget
+
+	// Where pods may run.
+	HangsOnLabel  // one label, taken away, empties it
+	MatchesNoNode // it runs nowhere
+	TaintsKeepOff // nodes that it does not tolerate
+	Misscheduled  // pods where none should be
+
+	// What reaches pods past an update.
+	MutableConfig // a ConfigMap that can be edited
+	MutableSecret // a Secret that can be edited
+	MutableImage  // a tag that can be moved
+
+	// What pods may do to their nodes.
+	HostPathWritable // a path of the node can be written to
+	HostPathWhole    // all of the node's file system is seen
+	RuntimeSocket    // a container runtime's socket
+	Privileged       // a privileged container
+
+	// How well a pod holds its place.
+	NoMemoryRequest // it is evicted first
+	NoPriority      // it yields to any pod with a priority
+)
+
+// reasonText holds, for each reason, its name, what can come of it, and what
+// would end it.
+var reasonText = [...]struct{ name, sentence, remedy string }{
+	NoReason: {"NoReason", "No reason was given.", ""},
+
+	InvalidSpec: {"InvalidSpec", "The DaemonSet's specification cannot be acted upon: no pod is created, replaced or deleted.", "Correct the specification."},
+
+	UpdateAllAtOnce:    {"UpdateAllAtOnce", "A release reaches every node within seconds: a bad one is everywhere before anybody sees it.", "Set spec.updateStrategy.rollingUpdate.maxUnavailable to a small share, such as 10%, or 1."},
+	UpdateManyAtOnce:   {"UpdateManyAtOnce", "A bad release takes away at least half of the pods in its first step.", "Set spec.updateStrategy.rollingUpdate.maxUnavailable to a small share, such as 10%, or 1."},
+	NoReadinessProbe:   {"NoReadinessProbe", "A pod whose containers run counts as available, so an update goes on from node to node with a release that does nothing.", "Give a container a readinessProbe that fails while the agent does not do its work, and set minReadySeconds."},
+	NoMinReadySeconds:  {"NoMinReadySeconds", "A pod counts as available the moment it is ready, so an update goes on before a crash in the first minute shows.", "Set spec.minReadySeconds to what it takes a bad release to show, such as 30 to 60."},
+	SurgeWithHostPorts: {"SurgeWithHostPorts", "The new pod of a node waits for the port that the old one has, and the old one stays until the new one is available: no update gets anywhere.", "Use maxUnavailable in place of maxSurge, or do without the host port."},
+	NoHistory:          {"NoHistory", "Once an update is through, no earlier revision is kept: kubectl rollout undo has nothing to go back to.", "Leave spec.revisionHistoryLimit out (10), or set it to 2 or more."},
+
+	UpdateStuck:         {"UpdateStuck", "Nodes run different revisions for as long as it stays so, and a fix waits behind what holds this one.", "Find out what holds it; finish it, or go back."},
+	HalfRolled:          {"HalfRolled", "With OnDelete a node gets the current template when its pod ends for any reason: a reboot or an eviction releases it there, at a time that nobody chose.", "Delete the outdated pods, a few at a time, or put the older template back."},
+	MixedRevisions:      {"MixedRevisions", "An update began before the one before it was through: nodes run releases that nobody has tested side by side.", "Finish one update before the next."},
+	NodesDownHoldUpdate: {"NodesDownHoldUpdate", "Kubernetes' own DaemonSet controller counts nodes that are down against maxUnavailable: while they are, it replaces no pod that works, so no release gets out. (everynode's engine does not count them.)", "Bring the nodes back or delete their Node objects, or raise maxUnavailable."},
+
+	HangsOnLabel:  {"HangsOnLabel", "DaemonSets follow labels at once: where the label is taken away the pod is deleted, without regard to maxUnavailable or a PodDisruptionBudget.", "Let few people and programs write labels of nodes, and put the label on where nodes are made. A ValidatingAdmissionPolicy can refuse to take it away."},
+	MatchesNoNode: {"MatchesNoNode", "It has no pod anywhere. A label that is missing or misspelt looks the same as one that is meant for nodes to come.", "Label the nodes, tolerate their taints, or correct nodeSelector and affinity; if it is meant for nodes to come, nothing."},
+	TaintsKeepOff: {"TaintsKeepOff", "These nodes match its labels and have no pod of it. An agent that is for every node is missing there.", "Tolerate the taint in the template, if the agent is for these nodes too."},
+	Misscheduled:  {"Misscheduled", "These pods run where the template lets none start. Once one has ended, or is updated, it does not come back.", "Tolerate the nodes' taints in the template, or let the pods go."},
+
+	MutableConfig: {"MutableConfig", "An edit of it reaches pods without an update: maxUnavailable does not hold it back, no revision has it, and rollout undo does not bring it back.", "Give each version a name of its own (Kustomize's configMapGenerator, a hash in Helm), set immutable: true, and name the new one in the template: then a change of it is an update."},
+	MutableSecret: {"MutableSecret", "An edit of it reaches pods without an update: maxUnavailable does not hold it back, no revision has it, and rollout undo does not bring it back.", "As for ConfigMaps, where what is in it is not renewed by a program."},
+	MutableImage:  {"MutableImage", "What the tag names can change: a node gets another program whenever it pulls, past any update, and rollout undo goes back to the same tag.", "Name a version's tag that is never moved, or a digest (image@sha256:...)."},
+
+	HostPathWritable: {"HostPathWritable", "Who changes the image or the template can change files of every node, and what is written stays when the DaemonSet is gone.", "Mount with readOnly: true what is only read, and name the narrowest path."},
+	HostPathWhole:    {"HostPathWhole", "Who changes the image or the template can read, and may write, everything on every node, keys of the kubelet among it.", "Name the folders that are needed."},
+	RuntimeSocket:    {"RuntimeSocket", "Whoever talks to a container runtime is root on the node. Read-only does not help: a socket answers all the same.", "Name a folder without the socket; the kubelet's and CRI's metrics have most of what agents look for."},
+	Privileged:       {"Privileged", "Who changes the image or the template is root on every node where it runs.", "Name the capabilities that are needed in place of privileged: true."},
+
+	NoMemoryRequest: {"NoMemoryRequest", "On a node that runs out of memory, pods that use more than they ask for are evicted first, and one that asks for nothing always does.", "Set resources.requests.memory in each container to what it needs."},
+	NoPriority:      {"NoPriority", "On a full node its pod waits, or is pushed off by any pod with a higher priority; and other pods of the node need it to run at all.", "Set priorityClassName: system-node-critical, or a class of your own above that of applications."},
+}
+
+// Reasons are all reasons that a finding may have.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(reasonText)-1)
+	for r := NoReason + 1; int(r) < len(reasonText); r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
+// String is the reason's name.
+func (r Reason) String() string {
+	if int(r) >= len(reasonText) {
+		return "Reason(" + strconv.Itoa(int(r)) + ")"
+	}
+	return reasonText[r].name
+}
+
+// MarshalText is String: for JSON and YAML.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Sentence says what can come of it.
+func (r Reason) Sentence() string {
+	if int(r) >= len(reasonText) {
+		return "Unknown reason " + strconv.Itoa(int(r)) + "."
+	}
+	return reasonText[r].sentence
+}
+
+// Remedy says what would end it.
+func (r Reason) Remedy() string {
+	if int(r) >= len(reasonText) {
+		return ""
+	}
+	return reasonText[r].remedy
+}

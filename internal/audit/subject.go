@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// subject is one DaemonSet and what is known around it.
+type subject struct {
+	ds   *appsv1.DaemonSet
+	in   *Input
+	spec plan.Spec
+	pod  *corev1.PodSpec // of the template, complete
+	pods []*Pod
+
+	nodes []node  // all; none when they are not known
+	runs  []*node // those that should run a pod
+	// desired is how many nodes should run a pod, if that is known.
+	desired int
+	known   bool
+
+	findings []Finding
+}
+
+// node is what is looked at in a node.
+type node struct {
+	plan.Node
+	down bool // its kubelet has said that it is not Ready, or has fallen silent
+}
+
+func newNode(n *corev1.Node) node {
+	out := node{Node: view.Node(n)}
+	for i := range n.Status.Conditions {
+		out.down = out.down || n.Status.Conditions[i].Type == corev1.NodeReady && !out.Ready
+	}
+	return out
+}
+
+func newSubject(ds *appsv1.DaemonSet, in *Input, nodes []node, pods []*Pod) *subject {
+	s := &subject{ds: ds, in: in, spec: view.Spec(ds, ""), pod: &view.Template(ds).Spec, pods: pods, nodes: nodes, known: true}
+	for i := range nodes {
+		if s.spec.Placement.Admits(&nodes[i].Node).Run {
+			s.runs = append(s.runs, &nodes[i])
+		}
+	}
+	switch {
+	case in.Nodes != nil:
+		s.desired = len(s.runs)
+	case ds.Status.ObservedGeneration > 0:
+		s.desired = int(ds.Status.DesiredNumberScheduled)
+	default:
+		s.known = false
+	}
+	return s
+}
+
+// judge looks for everything. Of a DaemonSet that controllers leave alone there
+// is nothing more to say.
+func (s *subject) judge() {
+	if s.spec.Halt != plan.NoReason {
+		detail := s.spec.HaltDetail
+		if detail == "" {
+			detail = "its selector is empty, and selects every pod of the namespace"
+		}
+		s.find(InvalidSpec, High, s.everywhere(), "controllers leave it alone: %s", detail)
+		return
+	}
+	s.judgeUpdate()
+	s.judgeStatus()
+	s.judgePlacement()
+	s.judgeConfig()
+	s.judgeImages()
+	s.judgeHost()
+	s.judgeStanding()
+}
+
+// find notes a finding.
+func (s *subject) find(r Reason, severity Severity, cost *Cost, format string, args ...any) {
+	s.findings = append(s.findings, Finding{
+		Severity: severity, Namespace: s.namespace(), DaemonSet: s.ds.Name, Reason: r, Cost: cost,
+		Text: fmt.Sprintf(format, args...), Why: r.Sentence(), Change: r.Remedy(),
+	})
+}
+
+// try adds commands to the last finding that show more of it.
+func (s *subject) try(format string, args ...any) {
+	last := &s.findings[len(s.findings)-1]
+	last.Commands = append(last.Commands, fmt.Sprintf(format, args...))
+}
+
+// namespace is that of the DaemonSet: a manifest need not name it.
+func (s *subject) namespace() string { return namespaceOf(s.ds.Namespace) }
+
+func namespaceOf(given string) string {
+	if given == "" {
+		return metav1.NamespaceDefault
+	}
+	return given
+}
+
+// everywhere is the cost of what is felt wherever the DaemonSet runs.
+func (s *subject) everywhere() *Cost { return s.on(s.desired) }
+
+// on is the cost of what is felt on n of the nodes that should run a pod.
+func (s *subject) on(n int) *Cost {
+	if !s.known {
+		return nil
+	}
+	return &Cost{Nodes: n, Of: max(n, s.desired)}
+}
+
+// besides is the cost of what is felt on n nodes that should not run a pod.
+func (s *subject) besides(n int) *Cost {
+	if !s.known {
+		return nil
+	}
+	return &Cost{Nodes: n, Of: n + s.desired}
+}
+
+// rolls says that an update replaces pods by itself.
+func (s *subject) rolls() bool { return s.spec.Strategy == plan.RollingUpdate }
+
+// counted is n things in words.
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
