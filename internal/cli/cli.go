@@ -55,11 +55,15 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 func (a *app) exitCode(err error) int {
 	var usage usageError
 	var code exitStatus
+	var failed failure
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &code):
 		return int(code)
+	case errors.As(err, &failed):
+		fmt.Fprintf(a.err, "error: %v\n", err)
+		return failed.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.err, "error: %v\n", err)
 		return exitUsage
@@ -73,6 +77,12 @@ func (a *app) exitCode(err error) int {
 type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// failure is an error of a command that has an exit code of its own for errors.
+type failure struct {
+	error
+	code int
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -103,7 +113,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", plainWidth)))
 	root.AddCommand(a.upCommand(), a.downCommand(), a.listCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
 		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
-		a.controllerCommand(), a.whyCommand(), a.logsCommand(), a.versionCommand())
+		a.controllerCommand(), a.whyCommand(), a.auditCommand(), a.logsCommand(), a.versionCommand())
 	root.AddCommand(a.childCommands()...)
 	wrapArgs(root)
 	return root

@@ -17,24 +17,24 @@ import (
 func (a *app) outputFlag(c *cobra.Command, output *string, more ...string) {
 	known := append(more, "json", "yaml")
 	usage := strings.Join(known, ", ") + ", or nothing for people"
-	c.Flags().VarP(&outputFormat{output, known}, "output", "o", usage)
+	c.Flags().VarP(&oneOf{output, known}, "output", "o", usage)
 	complete := cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)
 	if err := c.RegisterFlagCompletionFunc("output", complete); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
 }
 
-// outputFormat is a flag's value that refuses what cannot be printed before
-// anything is done.
-type outputFormat struct {
+// oneOf is a flag's value that refuses words that are not known before anything is
+// done.
+type oneOf struct {
 	to    *string
 	known []string
 }
 
-func (o *outputFormat) String() string { return *o.to }
+func (o *oneOf) String() string { return *o.to }
 
-// Set takes what the user typed after -o.
-func (o *outputFormat) Set(value string) error {
+// Set takes what the user typed.
+func (o *oneOf) Set(value string) error {
 	if !slices.Contains(o.known, value) {
 		return fmt.Errorf("known are %s%s", strings.Join(o.known, ", "), didYouMean(value, o.known))
 	}
@@ -43,7 +43,7 @@ func (o *outputFormat) Set(value string) error {
 }
 
 // Type is what --help shows for the value.
-func (o *outputFormat) Type() string { return "string" }
+func (o *oneOf) Type() string { return "string" }
 
 // print writes value as JSON or YAML, or calls text.
 func (a *app) print(output string, value any, text func() error) error {

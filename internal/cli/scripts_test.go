@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -37,6 +39,8 @@ func TestScripts(t *testing.T) {
 			"stopped-cluster": stoppedCluster,
 			// server-folder FOLDER: the folder of a server that does not run.
 			"server-folder": serverFolder,
+			// exits CODE PROGRAM ARGS...: run a program that must end with this code.
+			"exits": exits,
 			// holds-lock FILE: the script's own process holds it until its end.
 			"holds-lock": holdsLock,
 		},
@@ -109,4 +113,14 @@ func holdsLock(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%v", err)
 		}
 	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARGS...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("%v, want exit code %s", err, args[0])
+	}
 }

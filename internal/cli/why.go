@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/local"
@@ -82,14 +82,17 @@ func reasonNames() (names []string) {
 }
 
 // check refuses reasons that there are not, and writes the others as they are.
-func (f *whyFlags) check() error {
-	names := reasonNames()
-	for i, given := range f.reasons {
-		at := slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, given) })
+func (f *whyFlags) check() error { return asKnown("reason", f.reasons, reasonNames()) }
+
+// asKnown refuses words after a flag that are not known, and writes the others as
+// they are known, upper and lower case.
+func asKnown(flag string, given, known []string) error {
+	for i, word := range given {
+		at := slices.IndexFunc(known, func(name string) bool { return strings.EqualFold(name, word) })
 		if at < 0 {
-			return usageError{errors.New("--reason " + given + ": there is no such reason" + didYouMean(given, names))}
+			return usageError{fmt.Errorf("--%s %s: there is no such %s%s", flag, word, flag, didYouMean(word, known))}
 		}
-		f.reasons[i] = names[at]
+		given[i] = known[at]
 	}
 	return nil
 }
@@ -124,12 +127,22 @@ func newQuestion(args []string, namespace string) (why.Question, error) {
 }
 
 func (a *app) whyClient(kubeconfig string) (kubernetes.Interface, error) {
+	config, err := a.configOf(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return forFleet(config)
+}
+
+// configOf is the way to the cluster of a kubeconfig; without one, to that of this
+// machine.
+func (a *app) configOf(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
-		return a.fleetClient()
+		return adminConfig(a.dataDir)
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a kubeconfig: %w", kubeconfig, err)
 	}
-	return forFleet(config)
+	return config, nil
 }
