@@ -192,3 +192,31 @@ func TestAuditCompletesNames(t *testing.T) {
 		t.Errorf("%s%s", out, errs)
 	}
 }
+
+// What cannot be meant ends with an exit code that no finding has, and says what to do.
+func TestAuditRefuses(t *testing.T) {
+	none := t.TempDir()
+	for args, want := range map[string]string{
+		"a/b/c":                   `"a/b/c" is not a name: give NAME or NAMESPACE/NAME`,
+		"/a":                      `"/a" is not a name: give NAME or NAMESPACE/NAME`,
+		"-n x y/z":                "y/z: it is of another namespace than --namespace x",
+		"-n x -A":                 "--all-namespaces and --namespace exclude each other",
+		"-f a --kubeconfig b":     "--filename and --kubeconfig exclude each other: manifests are judged without a cluster",
+		"-f a --read-secrets":     "--filename and --read-secrets exclude each other: manifests are judged without a cluster",
+		"--fail-on higher":        "--fail-on higher: known are none, low, medium, high; did you mean high?",
+		"--severity none":         "--severity none: known are low, medium, high",
+		"--reason HangOnLabel":    "--reason HangOnLabel: there is no such reason; did you mean HangsOnLabel?",
+		"-f " + none + "/none":    "open " + none + "/none: no such file or directory",
+		"-f " + none:              "read " + none + ": is a directory",
+		"--data-dir " + none:      "no cluster in " + none,
+		"--kubeconfig " + none:    none + " is not a kubeconfig: ",
+		"-f -":                    "there is no DaemonSet to judge: the files have 0 objects of other kinds",
+		"--kubeconfig /dev/null ": "/dev/null is not a kubeconfig: ",
+	} {
+		var out, errs bytes.Buffer
+		code := Main(append([]string{"everynode", "audit"}, strings.Fields(args)...), strings.NewReader(""), &out, &errs)
+		if code != exitAuditFailed || out.Len() > 0 || !strings.HasPrefix(errs.String(), "error: "+want) {
+			t.Errorf("%s: %d, %s%s\nwant %s", args, code, &out, &errs, want)
+		}
+	}
+}
