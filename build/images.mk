@@ -77,5 +77,6 @@ bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AG
 	@mkdir -p $(@D) bin/rootfs/agents
 	examples/agents/$*/rootfs bin/rootfs/agents/$*
 	$(IMAGE_BUILD) bin/rootfs/agents/$* --compression zstd --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --output $@ \
-	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml)
+	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml | sort -u)
+bin/agents/csi-disk.tar: $(call sources,examples/agents/csi-disk)
 bin/agents/log-collector.tar: $(addprefix examples/agents/log-collector/,main.go go.mod go.sum)

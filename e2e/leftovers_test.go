@@ -125,6 +125,7 @@ func tracesBy(processNames func() ([]string, error)) (traces, error) {
 	for kind, list := range map[string]func() ([]string, error){
 		"process":   processNames,
 		"mount":     mounts,
+		"loop":      loopDevices,
 		"link":      links,
 		"route":     routes,
 		"nft table": nftTables,
@@ -166,6 +167,20 @@ func mountPoints(mountinfo string) []string {
 		}
 	}
 	return points
+}
+
+// loopDevices lists the loop devices of this machine that are in use, and of which file.
+func loopDevices() ([]string, error) {
+	found, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	var used []string
+	for _, attribute := range found {
+		file, err := os.ReadFile(attribute)
+		if err != nil {
+			continue // it has been given back
+		}
+		used = append(used, strings.Split(attribute, "/")[3]+" "+strings.TrimSpace(string(file)))
+	}
+	return used, err
 }
 
 // hiddenMounts lists mounts below the cluster's data directory that only other

@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 // conditions are those of scripts. [free:PORT]: nothing used the port, on any
 // address, when it was asked for first. A cluster that is up beside the tests does.
 // [NAME]: this is the one of the conditions that the test has named. [long]:
-// EVERYNODE_LONG is set.
+// EVERYNODE_LONG is set. [loop]: the kernel makes disks of files.
 func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
@@ -49,6 +49,9 @@ func conditions(holds string) func(condition string) (bool, error) {
 			return condition == holds, nil
 		case "long":
 			return os.Getenv("EVERYNODE_LONG") != "", nil
+		case "loop":
+			_, err := os.Stat("/dev/loop-control")
+			return err == nil, nil
 		}
 		port, ok := strings.CutPrefix(condition, "free:")
 		if !ok {

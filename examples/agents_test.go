@@ -26,13 +26,29 @@ func TestAgents(t *testing.T) {
 				t.Errorf("%s: no maxUnavailable", file)
 			}
 			for _, c := range spec.Containers {
-				checkContainer(t, c, c.Image)
+				if sc := c.SecurityContext; sc != nil && sc.Privileged != nil {
+					checkPrivileged(t, ds.Name, c)
+				} else {
+					checkContainer(t, c, c.Image)
+				}
 				if c.ReadinessProbe == nil && ds.Name != "device-plugin" { // it serves nothing but the kubelet
 					t.Errorf("%s: %s has no readiness probe", file, c.Name)
 				}
 			}
 			checkHostPaths(t, file, spec)
 		}
+	}
+}
+
+// checkPrivileged wants a reason, which is in this list, for each container that may do everything.
+func checkPrivileged(t *testing.T, agent string, c corev1.Container) {
+	t.Helper()
+	reasons := map[string]string{
+		"csi-disk driver": "mounts that others see, and loop devices",
+	}
+	checkMemory(t, c)
+	if root := c.SecurityContext.ReadOnlyRootFilesystem; reasons[agent+" "+c.Name] == "" || root == nil || !*root {
+		t.Errorf("%s: %s is privileged, with the security context %+v", agent, c.Name, c.SecurityContext)
 	}
 }
 
@@ -77,11 +93,17 @@ func daemonSets(t *testing.T, file string) (list []appsv1.DaemonSet) {
 func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 	t.Helper()
 	writable := map[string]string{
-		"/tmp":                            "the sample's devices",
-		"/var/lib/aide-agent":             "what AIDE remembers of the node",
-		"/var/lib/fluent-bit":             "where it is in each file",
-		"/var/lib/kubelet/device-plugins": "the plugin's socket",
-		"/var/lib/log-collector":          "where it is in each file",
+		"/dev":                              "loop devices",
+		"/tmp":                              "the sample's devices",
+		"/var/lib/aide-agent":               "what AIDE remembers of the node",
+		"/var/lib/fluent-bit":               "where it is in each file",
+		"/var/lib/kubelet/device-plugins":   "the plugin's socket",
+		"/var/lib/kubelet/plugins":          "volumes, the driver's socket, and where the kubelet has volumes mounted for the node",
+		"/var/lib/kubelet/plugins_registry": "the socket by which the kubelet finds the driver",
+		"/var/lib/kubelet/pods":             "where the kubelet has volumes mounted for pods",
+		"/var/lib/log-collector":            "where it is in each file",
+
+		"/var/lib/kubelet/plugins/disk.csi.everynode.io/socket": "the driver's socket: whoever connects to one writes to it",
 	}
 	paths := map[string]string{}
 	for _, v := range spec.Volumes {

@@ -73,19 +73,24 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// checkContainer checks what holds for every container of the examples.
+// checkContainer checks what holds for every container of the examples but those that have to be privileged.
 func checkContainer(t *testing.T, c corev1.Container, image string) {
 	t.Helper()
 	if c.Image != image {
 		t.Errorf("%s: image %s, want %s", c.Name, c.Image, image)
 	}
-	if c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
-		t.Errorf("%s: no memory request or limit", c.Name)
-	}
+	checkMemory(t, c)
 	sc := c.SecurityContext
 	if sc == nil || !*sc.ReadOnlyRootFilesystem || *sc.AllowPrivilegeEscalation || sc.Privileged != nil ||
 		len(sc.Capabilities.Drop) != 1 || sc.Capabilities.Drop[0] != "ALL" {
 		t.Errorf("%s: security context %+v", c.Name, sc)
+	}
+}
+
+func checkMemory(t *testing.T, c corev1.Container) {
+	t.Helper()
+	if c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
+		t.Errorf("%s: no memory request or limit", c.Name)
 	}
 }
 
