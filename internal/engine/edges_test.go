@@ -271,3 +271,21 @@ func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 		}
 	})
 }
+
+// A slot whose pause has long been over is tried however late it is asked for: a decision
+// may wait for minutes, when the API server does not answer.
+func TestLateSlotsAreNotLost(t *testing.T) {
+	s, now := newState(key("uid")), time.Now()
+	for range 2 {
+		s.failed("a", failedPace(), now, "create")
+	}
+	later := now.Add(time.Hour)
+	s.sweep(later, newIndex())
+	if due, _ := s.retryable(later, nil); !slices.Equal(due, []string{"a"}) {
+		t.Errorf("due after an hour: %q", due)
+	}
+	s.retryable(later.Add(time.Hour), nil)
+	if len(s.retries) != 0 || len(s.timers) != 0 {
+		t.Errorf("%d retries and %d timers are left", len(s.retries), len(s.timers))
+	}
+}

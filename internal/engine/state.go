@@ -162,8 +162,8 @@ func (s *state) waitOf(node string, now time.Time) plan.Wait {
 }
 
 // retryable appends the nodes whose slots may be tried again to into, and says
-// when the next one may; zero when none waits. How long a slot had to wait is
-// remembered for a while longer.
+// when the next one may; zero when none waits. Each is said once, however late this
+// is asked. How long a slot had to wait is remembered for a while longer.
 func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,11 +171,11 @@ func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 		t := heap.Pop(&s.timers).(timer)
 		r, known := s.retries[t.node]
 		switch {
-		case !known || r.at.After(now):
+		case !known:
 		case t.at.Equal(r.at):
 			into = append(into, t.node)
 			heap.Push(&s.timers, timer{at: r.at.Add(forgetRetry), node: t.node})
-		case now.Sub(r.at) >= forgetRetry:
+		case t.at.Equal(r.at.Add(forgetRetry)):
 			delete(s.retries, t.node)
 		}
 	}

@@ -52,7 +52,9 @@ func (s *state) sweep(now time.Time, ix *index) {
 	s.backoff = without(s.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(now) })
 	s.remakes = without(s.remakes, func(_ string, r remade) bool { return r.Expired(now) })
 	s.found = without(s.found, func(uid string, _ bool) bool { return ix.pod(uid) == nil })
-	s.retries = without(s.retries, func(_ string, r retry) bool { return now.Sub(r.at) >= forgetRetry })
+	if len(s.retries) == 0 {
+		s.retries = map[string]retry{} // retryable deletes them, once it has said that they are due
+	}
 	if len(s.timers) == 0 {
 		s.timers = nil
 	}
