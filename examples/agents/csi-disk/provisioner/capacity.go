@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// roomEvery is how often the driver is asked how much room there is; it is asked after each volume, too.
+	// roomEvery is how often the driver is asked how much room there is. It is also asked after each volume.
 	roomEvery = time.Minute
 	// roomDelay and roomDelayMax are between attempts to write how much room there is.
 	roomDelay, roomDelayMax = time.Second, 5 * time.Minute
