@@ -46,6 +46,11 @@ var importRules = []importRule{
 		reason: "what becomes of a write is a function of the answers, so that the simulator runs what the engine runs",
 	},
 	{
+		path: "internal/forecast", only: []string{"std", "everynode/internal/plan/..."},
+		never:  []string{"os/...", "net/...", "context", "log/...", "syscall", "math/rand/..."},
+		reason: "what a change will do is a function of what was read; cli reads",
+	},
+	{
 		path:   "internal/view",
 		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/utils/dump"},
 		never:  []string{"os/...", "net/http/...", "context"},
