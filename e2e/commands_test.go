@@ -59,6 +59,9 @@ func commandTable() map[string]scriptCommand {
 		// ordinary-user: the cluster is nobody's, who has rights to nothing else;
 		// from here on `exec as-user PROGRAM ARGS...` runs a program as nobody.
 		"ordinary-user": ordinaryUser,
+		// also-cluster DIR: the script makes a second cluster, in this data directory.
+		// It is purged when the script ends, however that is.
+		"also-cluster": alsoCluster,
 
 		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they
 		// still run, and neither they nor their containers were made again.
@@ -276,6 +279,20 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	ts.Check(errors.Join(err, l.Close()))
 	ts.Setenv(args[0], port)
+}
+
+func alsoCluster(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: also-cluster DIR")
+	}
+	c, dir := clusterOf(ts), ts.MkAbs(args[0])
+	ts.Defer(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), purgeTime)
+		defer cancel()
+		if out, err := c.run(ctx, "down", "--purge", "--data-dir", dir); err != nil {
+			c.t.Errorf("everynode down --purge --data-dir %s: %v\n%s", dir, err, out)
+		}
+	})
 }
 
 func listen(ts *testscript.TestScript, neg bool, args []string) {
