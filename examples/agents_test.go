@@ -130,6 +130,7 @@ func TestAgentVersions(t *testing.T) {
 	for _, tc := range []struct{ agent, want string }{
 		{"node-exporter", "quay.io/prometheus/node-exporter:" + moduleVersion(t, "agents", "github.com/prometheus/node_exporter")},
 		{"device-plugin", "registry.k8s.io/e2e-test-images/sample-device-plugin:" + devicePluginVersion(t)},
+		{"kube-proxy", "everynode.local/kube-proxy:" + strings.TrimPrefix(moduleVersion(t, ".", "k8s.io/kubernetes"), "v")},
 		{"log-collector", "everynode.local/otelcol-logs:" + strings.TrimPrefix(moduleVersion(t, "agents/log-collector", "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver"), "v")},
 	} {
 		for _, ds := range daemonSets(t, filepath.Join("agents", tc.agent, "daemonset.yaml")) {
