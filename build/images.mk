@@ -79,4 +79,5 @@ bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AG
 	$(IMAGE_BUILD) bin/rootfs/agents/$* --compression zstd --env PATH=/usr/sbin:/usr/bin:/sbin:/bin --output $@ \
 	  --name $$(sed -n 's/^ *image: *//p' examples/agents/$*/daemonset.yaml | sort -u)
 bin/agents/csi-disk.tar: $(call sources,examples/agents/csi-disk)
+bin/agents/flannel.tar: $(wildcard examples/agents/flannel/go.* examples/agents/flannel/cni/go.*)
 bin/agents/log-collector.tar: $(addprefix examples/agents/log-collector/,main.go go.mod go.sum)

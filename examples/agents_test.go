@@ -25,6 +25,9 @@ func TestAgents(t *testing.T) {
 			if rolling := ds.Spec.UpdateStrategy.RollingUpdate; rolling == nil || rolling.MaxUnavailable == nil {
 				t.Errorf("%s: no maxUnavailable", file)
 			}
+			for _, c := range spec.InitContainers {
+				checkContainer(t, c, c.Image)
+			}
 			for _, c := range spec.Containers {
 				if sc := c.SecurityContext; sc != nil && sc.Privileged != nil {
 					checkPrivileged(t, ds.Name, c)
@@ -94,6 +97,9 @@ func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 	t.Helper()
 	writable := map[string]string{
 		"/dev":                              "loop devices",
+		"/etc/cni/net.d":                    "what the container runtime does for each pod",
+		"/opt/cni/bin":                      "flannel's plugin",
+		"/run/flannel":                      "what the node has got, for that plugin",
 		"/tmp":                              "the sample's devices",
 		"/var/lib/aide-agent":               "what AIDE remembers of the node",
 		"/var/lib/fluent-bit":               "where it is in each file",
@@ -111,7 +117,7 @@ func checkHostPaths(t *testing.T, file string, spec corev1.PodSpec) {
 			paths[v.Name] = v.HostPath.Path
 		}
 	}
-	for _, c := range spec.Containers {
+	for _, c := range append(spec.InitContainers, spec.Containers...) {
 		for _, m := range c.VolumeMounts {
 			path, ok := paths[m.Name]
 			if !ok {
@@ -131,6 +137,7 @@ func TestAgentVersions(t *testing.T) {
 		{"node-exporter", "quay.io/prometheus/node-exporter:" + moduleVersion(t, "agents", "github.com/prometheus/node_exporter")},
 		{"device-plugin", "registry.k8s.io/e2e-test-images/sample-device-plugin:" + devicePluginVersion(t)},
 		{"kube-proxy", "everynode.local/kube-proxy:" + strings.TrimPrefix(moduleVersion(t, ".", "k8s.io/kubernetes"), "v")},
+		{"flannel", "everynode.local/flannel:" + strings.TrimPrefix(moduleVersion(t, "agents/flannel", "github.com/flannel-io/flannel"), "v")},
 		{"log-collector", "everynode.local/otelcol-logs:" + strings.TrimPrefix(moduleVersion(t, "agents/log-collector", "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver"), "v")},
 	} {
 		for _, ds := range daemonSets(t, filepath.Join("agents", tc.agent, "daemonset.yaml")) {
