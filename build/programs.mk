@@ -13,7 +13,7 @@ VERSIONED = -ldflags "-s -w $$(cat bin/version)"
 # What a bare Debian 12 lacks.
 .PHONY: packages test-packages
 packages:
-	@tools/need runc nftables:nft iproute2:ip busybox-static:busybox
+	@tools/need runc nftables:nft netbase:/etc/protocols iproute2:ip busybox-static:busybox
 
 test-packages:
 	@if [[ $$(id -u) == 0 ]]; then tools/need gcc libc6-dev:/usr/include/stdlib.h openssl; fi

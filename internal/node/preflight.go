@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,9 @@ func preflight(ctx context.Context, cfg Config) (machine, error) {
 	} else {
 		errs = append(errs, checkNftables(ctx))
 	}
+	if !cfg.NoKubeProxy {
+		errs = append(errs, checkProtocols("/etc/protocols"))
+	}
 	if cfg.ContainerRuntimeEndpoint == "" {
 		runc, err := findProgram("runc", "runc")
 		m.runc = runc
@@ -97,6 +101,22 @@ func checkNftables(ctx context.Context) error {
 		return fmt.Errorf("nft cannot talk to the kernel: %w: %s; a node needs a kernel with nf_tables (modprobe nf_tables)", err, strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// checkProtocols looks whether file gives the protocol tcp its name. kube-proxy reads
+// its own rules back through nft, which takes names from there. With a number in their
+// place a kube-proxy that starts again takes all services for leftovers, and deletes them.
+func checkProtocols(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look for the names of protocols: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "tcp" && fields[1] == "6" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not name the protocol tcp, by which kube-proxy knows its own rules when it starts again: apt-get install netbase", file)
 }
 
 // checkBridge makes a bridge and takes it away again: whether a kernel can do
