@@ -105,7 +105,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 
 		"--tls-cert-file=" + file(servingCert+".crt"),
 		"--tls-private-key-file=" + file(servingCert+".key"),
-		"--client-ca-file=" + file(clusterCA+".crt"),
+		"--client-ca-file=" + file(clusterAuthorities),
 		"--authorization-mode=Node,RBAC",
 		"--enable-bootstrap-token-auth=true",
 

@@ -57,11 +57,15 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
+	authorities, err := s.authoritiesInfo()
+	if err != nil {
+		return err
+	}
 	hostPaths, err := s.hostPathObjects()
 	if err != nil {
 		return err
 	}
-	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network}, objects)
+	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network, authorities}, objects)
 	info, err := s.clusterInfo()
 	if err != nil {
 		return err
@@ -114,7 +118,8 @@ func deleteFormer(ctx context.Context, cfg *rest.Config) error {
 
 // keepClusterInfo says whether the cluster-info that is there will do. With
 // several servers it names the first: each of them writing its own address would
-// void the signatures, and with them the token of a machine that joins just then.
+// void the signatures, and with them the token of a machine that joins just then. One
+// that is of another step of a rotation is put right by whoever follows that.
 func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool, error) {
 	if s.embeddedStore {
 		return false, nil
@@ -134,12 +139,11 @@ func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool,
 	if err != nil {
 		return false, nil // it is of no use to anybody, and is written anew
 	}
-	path, _ := pairPaths(s.path("pki"), clusterCA)
-	ours, err := os.ReadFile(path)
+	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
 	if err != nil {
-		return false, fmt.Errorf("read the cluster's authority: %w", err)
+		return false, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
-	return sameCertificate(theirs, ours), nil
+	return shareCertificate(theirs, ours), nil
 }
 
 // authorityIn returns the CA (PEM) that a cluster-info tells of.
@@ -211,10 +215,9 @@ func decodeManifest(manifest []byte) ([]*unstructured.Unstructured, error) {
 // server is and which authority to trust. The bootstrap signer adds a
 // signature for each token.
 func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
-	path, _ := pairPaths(s.path("pki"), clusterCA)
-	ca, err := os.ReadFile(path)
+	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
 	if err != nil {
-		return nil, fmt.Errorf("read the cluster's authority: %w", err)
+		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
 	kubeconfig := clientcmdapi.NewConfig()
 	kubeconfig.Clusters[""] = &clientcmdapi.Cluster{Server: s.publicURL(), CertificateAuthorityData: ca}
@@ -229,6 +232,18 @@ func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
 // for each other.
 func (s *settings) networkInfo() (*unstructured.Unstructured, error) {
 	return publicConfigMap("everynode-network", map[string]string{"podCIDR": s.podRange.String(), "serviceCIDR": s.serviceRange.String()})
+}
+
+// authoritiesMap is the ConfigMap that authoritiesInfo makes.
+const authoritiesMap = "everynode-authorities"
+
+// authoritiesInfo tells the nodes whom they may trust, and who signs.
+func (s *settings) authoritiesInfo() (*unstructured.Unstructured, error) {
+	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
+	}
+	return publicConfigMap(authoritiesMap, map[string]string{"ca.crt": string(ca)})
 }
 
 // publicConfigMap builds a ConfigMap of the namespace kube-public.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -126,6 +127,8 @@ type settings struct {
 	// keyringFirst says that etcd must be asked for the keys of Secrets before the API
 	// server is made. Else they are as in a new cluster, and there is no time to lose.
 	keyringFirst bool
+	// identities is held while what is below pki/ is changed.
+	identities *sync.Mutex
 	// secretsKeys are those that the API server has or is to have; nil: as in a new cluster.
 	secretsKeys []secretsKey
 }
@@ -144,7 +147,7 @@ func (c Config) resolve() (*settings, error) {
 	if err := CheckHostPathPolicy(c.HostPathPolicy); err != nil {
 		return nil, err
 	}
-	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0}
+	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0, identities: &sync.Mutex{}}
 	if s.listen, err = parseListen(orDefault(c.Listen, defaultListen)); err != nil {
 		return nil, err
 	}

@@ -2,8 +2,11 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
@@ -13,8 +16,9 @@ import (
 
 // runControllerManager runs Kubernetes' controllers, without the one for
 // DaemonSets and with those that bootstrap tokens need, until ctx ends.
-// The API server must be ready.
-func runControllerManager(ctx context.Context, s *settings) error {
+// The API server must be ready. loopback may write what all namespaces trust, which
+// Kubernetes' own controller would not change before its process ends.
+func runControllerManager(ctx context.Context, s *settings, loopback *rest.Config) error {
 	o, err := options.NewKubeControllerManagerOptions()
 	if err != nil {
 		return fmt.Errorf("make the options: %w", err)
@@ -28,7 +32,15 @@ func runControllerManager(ctx context.Context, s *settings) error {
 		return fmt.Errorf("configure: %w", err)
 	}
 	return s.asLeader(ctx, controllerManagerCert, "kube-controller-manager", func(ctx context.Context) error {
-		return app.Run(ctx, config.Complete())
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error {
+			if err := app.Run(ctx, config.Complete()); err != nil || ctx.Err() != nil {
+				return err
+			}
+			return errors.New("it ended by itself")
+		})
+		group.Go(func() error { return s.publishRootCA(ctx, loopback) })
+		return group.Wait()
 	})
 }
 
@@ -38,7 +50,7 @@ func (s *settings) controllerManagerFlags() []string {
 	file := func(name string) string { return s.path("pki", name) }
 	flags := []string{
 		"--kubeconfig=" + s.kubeconfigPath(controllerManagerCert),
-		"--controllers=*,-" + names.DaemonSetController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
+		"--controllers=*,-" + names.DaemonSetController + ",-" + names.RootCACertificatePublisherController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
 		"--secure-port=0",
 		"--leader-elect=false", // asLeader does it where there is more than one server
 		"--profiling=false",
@@ -50,7 +62,7 @@ func (s *settings) controllerManagerFlags() []string {
 		"--allocate-node-cidrs=true",
 		"--cluster-cidr=" + s.podRange.String(),
 		"--service-cluster-ip-range=" + s.serviceRange.String(),
-		"--root-ca-file=" + file(clusterCA+".crt"),
+		"--root-ca-file=" + file(clusterAuthorities),
 		"--service-account-private-key-file=" + file(serviceAccountKey),
 	}
 	for signer, ca := range map[string]string{

@@ -40,7 +40,10 @@ func makeDir(path string) error {
 
 // KeyFiles are patterns of all files below pki/ that a server makes or is given.
 func KeyFiles() []string {
-	patterns := append(sharedFiles(), encryptionFile, kubeletAuthorities, kubeletCA+".crt", kubeletCA+".key")
+	patterns := append(sharedFiles(), encryptionFile, clusterAuthorities, crossFile, namedCA+"*.crt", namedCA+"*.key", kubeletAuthorities)
+	for _, name := range []string{kubeletCA, kubeletCA + "-*"} {
+		patterns = append(patterns, name+".crt", name+".key")
+	}
 	for _, name := range leafNames() {
 		patterns = append(patterns, name+".crt", name+".key", name+".kubeconfig")
 	}

@@ -134,6 +134,8 @@ func (s *settings) servingNames() (certutil.AltNames, error) {
 
 // ensureIdentities makes or renews certificates and kubeconfigs.
 func (s *settings) ensureIdentities(now time.Time) error {
+	s.identities.Lock()
+	defer s.identities.Unlock()
 	leaves, err := s.certificates()
 	if err != nil {
 		return err
@@ -160,9 +162,8 @@ func (s *settings) kubeconfigPath(name string) string { return s.path("pki", nam
 // certificate again when it is renewed.
 func (s *settings) writeKubeconfig(path, url, name string, embed bool) error {
 	crt, key := pairPaths(s.path("pki"), name)
-	ca, _ := pairPaths(s.path("pki"), clusterCA)
 	cfg := clientcmdapi.NewConfig()
-	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: ca}
+	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: s.path("pki", clusterAuthorities)}
 	cfg.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificate: crt, ClientKey: key}
 	cfg.Contexts["everynode"] = &clientcmdapi.Context{Cluster: "everynode", AuthInfo: name}
 	cfg.CurrentContext = "everynode"
@@ -183,10 +184,9 @@ func (s *settings) writeKubeconfig(path, url, name string, embed bool) error {
 // priority and fairness, not by the client.
 func (s *settings) restConfig(name string) *rest.Config {
 	crt, key := pairPaths(s.path("pki"), name)
-	ca, _ := pairPaths(s.path("pki"), clusterCA)
 	return &rest.Config{
 		Host:               s.localURL(),
-		TLSClientConfig:    rest.TLSClientConfig{CAFile: ca, CertFile: crt, KeyFile: key},
+		TLSClientConfig:    rest.TLSClientConfig{CAFile: s.path("pki", clusterAuthorities), CertFile: crt, KeyFile: key},
 		UserAgent:          "everynode/" + name,
 		QPS:                -1,
 		DisableCompression: true,

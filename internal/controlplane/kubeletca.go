@@ -32,34 +32,51 @@ const (
 	softRotation = leafLife + 24*time.Hour
 )
 
-// ensureKubeletAuthority loads or makes the authority of kubelets, and writes what
-// API servers trust.
-func ensureKubeletAuthority(dir string, ca *authority, now time.Time) (*authority, error) {
+// ensureKubeletAuthorities loads or makes the authority of kubelets, and those that follow
+// from other CAs that are trusted, and writes what API servers trust.
+func ensureKubeletAuthorities(dir string, ca *authority, others []*authority, now time.Time) (*authority, error) {
+	var trusted []*x509.Certificate
+	for _, other := range others { // first: one of them may be the former in kubelet-ca.crt
+		b, err := ensureKubeletAuthority(dir, kubeletCA+"-"+other.id(), other, now)
+		if err != nil {
+			return nil, err
+		}
+		trusted = append(trusted, b.cert)
+	}
+	a, err := ensureKubeletAuthority(dir, kubeletCA, ca, now)
+	if err != nil {
+		return nil, err
+	}
+	trusted = append([]*x509.Certificate{a.cert}, trusted...)
+	// In a new cluster both are made at the same moment, and a CA that came by a rotation has
+	// signed nothing for kubelets.
+	if len(ca.chain) == 0 && a.cert.NotBefore.After(ca.cert.NotBefore) && now.Before(a.cert.NotBefore.Add(softRotation)) {
+		trusted = append(trusted, ca.cert)
+	}
+	return a, writeCertificates(filepath.Join(dir, kubeletAuthorities), trusted...)
+}
+
+// ensureKubeletAuthority loads or makes the pair that follows from a CA.
+func ensureKubeletAuthority(dir, name string, ca *authority, now time.Time) (*authority, error) {
 	key, err := kubeletAuthorityKey(ca)
 	if err != nil {
 		return nil, err
 	}
-	a, err := loadPair(pairPaths(dir, kubeletCA))
-	if err != nil || !key.PublicKey.Equal(a.key.Public()) || now.After(a.cert.NotAfter) {
-		cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: kubeletCACN, NotBefore: now.Add(-clockSkew)}, key)
-		if err != nil {
-			return nil, fmt.Errorf("make the certificate authority of kubelets: %w", err)
+	for _, have := range []string{name, kubeletCA + "-" + ca.id(), kubeletCA} {
+		a, err := loadPair(pairPaths(dir, have))
+		if err != nil || !key.PublicKey.Equal(a.key.Public()) || now.After(a.cert.NotAfter) {
+			continue
 		}
-		if err := writePair(dir, kubeletCA, cert, key); err != nil {
-			return nil, err
+		if have != name { // this CA was trusted before it was the one that signs, or after
+			return a, writePair(dir, name, a.cert, a.key)
 		}
-		a = &authority{cert, key}
+		return a, nil
 	}
-	trusted := []*x509.Certificate{a.cert}
-	// In a new cluster both are made at the same moment.
-	if a.cert.NotBefore.After(ca.cert.NotBefore) && now.Before(a.cert.NotBefore.Add(softRotation)) {
-		trusted = append(trusted, ca.cert)
-	}
-	data, err := certutil.EncodeCertificates(trusted...)
+	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: kubeletCACN, NotBefore: now.Add(-clockSkew)}, key)
 	if err != nil {
-		return nil, fmt.Errorf("encode the authorities of kubelets: %w", err)
+		return nil, fmt.Errorf("make the certificate authority of kubelets: %w", err)
 	}
-	return a, writeIfChanged(filepath.Join(dir, kubeletAuthorities), data)
+	return &authority{cert: cert, key: key}, writePair(dir, name, cert, key)
 }
 
 // kubeletAuthorityKey derives the key, as in FIPS 186-5, A.2.1.

@@ -24,6 +24,8 @@ import (
 )
 
 const (
+	clusterCACN = "everynode-ca"
+
 	leafLife = 365 * 24 * time.Hour
 	// clockSkew is how far a node's clock may be behind ours.
 	clockSkew = 5 * time.Minute
@@ -43,26 +45,42 @@ type certificate struct {
 type authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
+	// chain is sent along with certificates that it has signed.
+	chain []*x509.Certificate
 }
 
 // ensurePKI makes what is missing below dir: the three authorities, the key
 // pair of service accounts and every certificate of leaves. It renews leaves
 // that have less than a third of their life left or no longer say what they
-// should. It never replaces an authority, which every node trusts.
+// should, or that another authority has signed than the one that signs now. It never
+// replaces an authority, which every node trusts.
 func ensurePKI(dir string, leaves []certificate, now time.Time) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
+	if err := settleAuthority(dir); err != nil {
+		return err
+	}
 	authorities := map[string]*authority{}
-	for name, cn := range map[string]string{clusterCA: "everynode-ca", frontProxyCA: "everynode-front-proxy-ca"} {
+	for name, cn := range map[string]string{clusterCA: clusterCACN, frontProxyCA: "everynode-front-proxy-ca"} {
 		a, err := ensureAuthority(dir, name, cn, now)
 		if err != nil {
 			return err
 		}
 		authorities[name] = a
 	}
-	var err error
-	if authorities[kubeletCA], err = ensureKubeletAuthority(dir, authorities[clusterCA], now); err != nil {
+	signer := authorities[clusterCA]
+	others, err := otherAuthorities(dir, signer)
+	if err != nil {
+		return err
+	}
+	if signer.chain, err = chainOf(dir, signer); err != nil {
+		return err
+	}
+	if err := writeAuthorities(dir, signer, others); err != nil {
+		return err
+	}
+	if authorities[kubeletCA], err = ensureKubeletAuthorities(dir, signer, others, now); err != nil {
 		return err
 	}
 	if err := ensureServiceAccountKey(dir); err != nil {
@@ -87,6 +105,7 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the certificate authority %s cannot be used: %w; restore both %s and %s from a backup (nodes trust no other)", name, err, crt, key)
 	}
+	a.chain = nil // it signs; what its file has besides is sent along by nobody
 	if now.After(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the certificate authority in %s is good until %s, and the clock of this machine says %s: set the clock if it is wrong; "+
 			"if it is right, every node has to join again after a server with new keys: keep a copy of %s, move it away, and start again",
@@ -96,6 +115,14 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 }
 
 func createAuthority(dir, name, cn string, now time.Time) (*authority, error) {
+	a, err := newAuthority(name, cn, now)
+	if err != nil {
+		return nil, err
+	}
+	return a, writePair(dir, name, a.cert, a.key)
+}
+
+func newAuthority(name, cn string, now time.Time) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of %s: %w", name, err)
@@ -104,7 +131,7 @@ func createAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate authority %s: %w", name, err)
 	}
-	return &authority{cert, key}, writePair(dir, name, cert, key)
+	return &authority{cert: cert, key: key}, nil
 }
 
 // ensureServiceAccountKey makes the key pair that signs service account tokens.
@@ -134,7 +161,7 @@ func ensureServiceAccountKey(dir string) error {
 // ensureLeaf keeps the leaf that is there if it is good, else issues one.
 func ensureLeaf(dir string, leaf certificate, ca *authority, now time.Time) error {
 	crt, key := pairPaths(dir, leaf.name)
-	if pair, err := loadPair(crt, key); err == nil && leaf.goodAt(pair.cert, ca, now) {
+	if pair, err := loadPair(crt, key); err == nil && leaf.goodAt(pair.cert, ca, now) && slices.EqualFunc(pair.chain, ca.chain, (*x509.Certificate).Equal) {
 		return nil
 	}
 	fresh, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -145,7 +172,7 @@ func ensureLeaf(dir string, leaf certificate, ca *authority, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	return writePair(dir, leaf.name, cert, fresh)
+	return writePair(dir, leaf.name, cert, fresh, ca.chain...)
 }
 
 // goodAt says whether cert can stand in for a new certificate at time now.
@@ -196,7 +223,8 @@ func pairPaths(dir, name string) (crt, key string) {
 	return filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
 }
 
-// loadPair reads a certificate and the key that belongs to it.
+// loadPair reads a certificate and the key that belongs to it, and what is sent along
+// with that certificate.
 func loadPair(crt, key string) (*authority, error) {
 	certs, err := certutil.CertsFromFile(crt)
 	if err != nil {
@@ -217,17 +245,17 @@ func loadPair(crt, key string) (*authority, error) {
 	if !bytes.Equal(public, certs[0].RawSubjectPublicKeyInfo) {
 		return nil, fmt.Errorf("%s is not the key of %s", key, crt)
 	}
-	return &authority{certs[0], signer}, nil
+	return &authority{certs[0], signer, certs[1:]}, nil
 }
 
 // writePair writes the key first: a key without a certificate is made again,
 // a certificate without its key cannot be.
-func writePair(dir, name string, cert *x509.Certificate, key crypto.Signer) error {
+func writePair(dir, name string, cert *x509.Certificate, key crypto.Signer, chain ...*x509.Certificate) error {
 	crtPath, keyPath := pairPaths(dir, name)
 	if err := writeKey(keyPath, key); err != nil {
 		return err
 	}
-	data, err := certutil.EncodeCertificates(cert)
+	data, err := certutil.EncodeCertificates(append([]*x509.Certificate{cert}, chain...)...)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", crtPath, err)
 	}

@@ -189,7 +189,7 @@ func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 func (s *server) startControllers(ctx context.Context, controllers *stage) error {
 	begin := time.Now()
 	controllers.start("the standing roles", func(ctx context.Context) error { return reconcilePolicy(ctx, s.api.loopback) })
-	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings) })
+	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings, s.api.loopback) })
 	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
 	var objects errgroup.Group
 	objects.Go(func() error { return applyBootstrap(ctx, s.settings, s.api.loopback) })

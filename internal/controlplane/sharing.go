@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	certutil "k8s.io/client-go/util/cert"
 )
 
 // recordKey is where the servers of a cluster keep, in their etcd, what they
@@ -273,6 +275,13 @@ func (s *settings) checkUnrecorded(ctx context.Context, c *sharedStore) error {
 		return fmt.Errorf("the etcd at %s holds a cluster with another CA than the one in %s: %s", s.etcdText(), filepath.Dir(path), s.howToShare())
 	}
 	return nil
+}
+
+// shareCertificate says whether two lists (PEM) have a certificate in common.
+func shareCertificate(a, b []byte) bool {
+	first, errA := certutil.ParseCertsPEM(a)
+	second, errB := certutil.ParseCertsPEM(b)
+	return errA == nil && errB == nil && slices.ContainsFunc(first, func(c *x509.Certificate) bool { return slices.ContainsFunc(second, c.Equal) })
 }
 
 func sameCertificate(a, b []byte) bool {
