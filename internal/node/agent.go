@@ -27,7 +27,9 @@ type agent struct {
 	self    string // our own program, which is kubelet and kube-proxy, too
 
 	// What runs, in the order of its start; nil is not started.
-	forward, containerd, socket, addons, kubelet, network, servers, proxy *service
+	forward, containerd, socket, addons, kubelet, network, servers, authorities, proxy *service
+
+	fresh restarts // what uses the node's credentials
 
 	archives *registry.Archives // that addons serves
 	pods     *network           // the network's rules and routes, to be cleaned up
@@ -72,6 +74,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
 	}
+	hastenReconnect()
 	a := &agent{cfg: cfg, machine: machine, self: self}
 	defer a.stop(context.WithoutCancel(ctx))
 	if err := a.start(ctx); err != nil {
@@ -120,18 +123,39 @@ func (a *agent) start(ctx context.Context) error {
 	if err := a.configureKubelet(dns); err != nil {
 		return err
 	}
-	a.kubelet = supervise(ctx, "kubelet", a.cfg.Log, func(ctx context.Context) error {
+	a.kubelet = supervise(ctx, "kubelet", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
 		return kubeletProcess(a.cfg, a.self).run(ctx)
-	})
+	}))
 	if err := waitForCredentials(ctx, a.cfg); err != nil {
 		return err
 	}
 	if forward != nil {
-		a.servers = supervise(ctx, "watch of the API servers", a.cfg.Log, func(ctx context.Context) error {
+		a.servers = supervise(ctx, "watch of the API servers", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
 			return learnServers(ctx, a.cfg.kubeconfig(), forward.learn)
-		})
+		}))
 	}
-	return a.startNetwork(ctx, started)
+	if err := a.startNetwork(ctx, started); err != nil || forward == nil {
+		return err
+	}
+	a.authorities = supervise(ctx, "watch of the cluster's authorities", a.cfg.Log, a.followAuthorities(forward))
+	return nil
+}
+
+// followAuthorities follows a rotation of the cluster's CA. What uses the node's
+// credentials starts again then; pods and their containers do not.
+func (a *agent) followAuthorities(forward *forwarder) func(context.Context) error {
+	f := authorityFollower{cfg: a.cfg, changed: func(ca []byte) error {
+		defer a.fresh.all()
+		return forward.trust(ca)
+	}}
+	return func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			if err := f.run(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // startForward starts what carries the connections of this machine's programs
@@ -321,9 +345,9 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 			return err
 		}
 	}
-	a.network = supervise(ctx, "pod network", a.cfg.Log, func(ctx context.Context) error {
+	a.network = supervise(ctx, "pod network", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
 		return pods.run(ctx, a.cfg.kubeconfig())
-	})
+	}))
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -333,7 +357,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	if a.cfg.NoKubeProxy {
 		return nil
 	}
-	a.proxy = supervise(ctx, "kube-proxy", a.cfg.Log, proxyProcess(a.cfg, a.self).run)
+	a.proxy = supervise(ctx, "kube-proxy", a.cfg.Log, a.fresh.around(proxyProcess(a.cfg, a.self).run))
 	return nil
 }
 
@@ -346,6 +370,7 @@ func (a *agent) stop(ctx context.Context) {
 		return
 	}
 	a.cfg.Log.Info("stopping", "node", a.cfg.Name, "pods", a.cfg.StopPods)
+	a.authorities.stop()
 	a.step("kubelet", func() error { a.kubelet.stop(); return nil })
 	if a.cfg.StopPods {
 		a.step("pods", func() error { return stopPods(ctx, a.cfg.endpoint(), quickly, false) })

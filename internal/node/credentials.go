@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +46,7 @@ func join(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := sameCluster(cfg, ca); err != nil {
+	if ca, err = sameCluster(cfg, ca); err != nil {
 		return err
 	}
 	bootstrap, err := bootstrapKubeconfig(cfg.api, ca, token)
@@ -65,27 +64,27 @@ func join(ctx context.Context, cfg Config) error {
 
 // sameCluster refuses to take a machine from the cluster that it has joined to
 // one with another CA (PEM), unless that is wanted. That the other one knows the
-// token proves little: every machine that was given it does.
-func sameCluster(cfg Config, ca []byte) error {
+// token proves little: every machine that was given it does. Of the authorities of its
+// own cluster it takes those that it knows; it learns others later, from whom it knows.
+func sameCluster(cfg Config, ca []byte) ([]byte, error) {
 	known, err := cfg.knownCA()
 	if err != nil || cfg.Rejoin || known == nil {
-		return err
+		return ca, err
 	}
 	ours, err := cert.ParseCertsPEM(known)
 	if err != nil {
-		return fmt.Errorf("read the CA of the cluster that this machine has joined (%s): %w; to join with the token as a new machine: --rejoin", cfg.caFile(), err)
+		return nil, fmt.Errorf("read the CA of the cluster that this machine has joined (%s): %w; to join with the token as a new machine: --rejoin", cfg.caFile(), err)
 	}
 	theirs, err := cert.ParseCertsPEM(ca)
 	if err != nil {
-		return fmt.Errorf("read the cluster's CA: %w", err)
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
 	}
-	for _, c := range theirs {
-		if !slices.ContainsFunc(ours, c.Equal) {
-			return fmt.Errorf("this machine has joined a cluster, and the one at %s is another, or somebody poses as it: their authorities differ; "+
-				"check --server, or, to leave the old cluster for that one, add --rejoin", strings.Join(cfg.Servers, ", "))
-		}
+	both := among(theirs, ours)
+	if len(both) == 0 {
+		return nil, fmt.Errorf("this machine has joined a cluster, and the one at %s is another, or somebody poses as it, or its CA was rotated while this machine was away: their authorities differ; "+
+			"check --server, or, to leave the old cluster or the old CA for that one, add --rejoin", strings.Join(cfg.Servers, ", "))
 	}
-	return nil
+	return cert.EncodeCertificates(both...)
 }
 
 // checkJoinable finds out what the join would fail for on this side, before
@@ -123,7 +122,7 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	case err == nil:
 		return nil
 	case isCertificateError(err):
-		return fmt.Errorf("it is of another cluster than the one at that address: %w", err)
+		return fmt.Errorf("it is of another cluster than the one at that address, or from before its CA was rotated: %w", err)
 	case apierrors.IsUnauthorized(err):
 		return errors.New("the cluster does not accept its credentials any more")
 	default:
@@ -188,8 +187,10 @@ func keepCredentials(cfg Config) error {
 // forgetCredentials removes credentials that are of no use, so that the kubelet
 // asks for new ones.
 func forgetCredentials(cfg Config) error {
-	if err := os.Remove(cfg.kubeconfig()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the node's old credentials: %w", err)
+	for _, file := range []string{cfg.kubeconfig(), cfg.droppedFile()} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove the node's old credentials: %w", err)
+		}
 	}
 	for _, pattern := range kubeletFiles() {
 		files, err := filepath.Glob(cfg.path("pki", pattern))

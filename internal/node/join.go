@@ -50,22 +50,24 @@ func parseToken(s string) (bootstrapToken, error) {
 	return bootstrapToken{id: id, secret: secret, authority: authority}, nil
 }
 
-// checkAuthority refuses a CA (PEM) that the token does not name.
-func (t bootstrapToken) checkAuthority(ca []byte, server string) error {
+// pinned returns those authorities of a CA (PEM) that the token names, and refuses one
+// with none. What else a server says to a stranger to be its authority may be made up:
+// whoever knows the token can. It is learned once the server is known.
+func (t bootstrapToken) pinned(ca []byte, server string) ([]byte, error) {
 	if t.authority == "" {
-		return nil
+		return ca, nil
 	}
 	certs, err := cert.ParseCertsPEM(ca)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, c := range certs {
-		if sum := sha256.Sum256(c.RawSubjectPublicKeyInfo); t.authority != "sha256:"+hex.EncodeToString(sum[:]) {
-			return fmt.Errorf("the authority of the cluster at %s is sha256:%x, and the token %s.*** names %s: somebody else answers at that address, or the token is of another cluster; check the address (--server), or %s",
-				server, sum, t.id, t.authority, newToken)
+		if sum := sha256.Sum256(c.RawSubjectPublicKeyInfo); t.authority == "sha256:"+hex.EncodeToString(sum[:]) {
+			return cert.EncodeCertificates(c)
 		}
 	}
-	return nil
+	return nil, fmt.Errorf("the authority of the cluster at %s is sha256:%x, and the token %s.*** names %s: somebody else answers at that address, the token is of another cluster, or from before its CA was rotated; check the address (--server), or %s",
+		server, sha256.Sum256(certs[0].RawSubjectPublicKeyInfo), t.id, t.authority, newToken)
 }
 
 // discovery finds out, with nothing but a token, which CA the cluster has, the
@@ -200,7 +202,7 @@ func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, permanent{fmt.Errorf("read the cluster's CA from what %s says: %w", d.server, err)}
 	}
-	if err := d.token.checkAuthority(ca, d.server); err != nil {
+	if ca, err = d.token.pinned(ca, d.server); err != nil {
 		return nil, permanent{err}
 	}
 	return ca, nil

@@ -291,7 +291,7 @@ func (l *leaver) deleteFiles() (left []string, err error) {
 	err = errors.Join(err,
 		remove.Files("pki", append(kubeletFiles(), filepath.Base(l.cfg.caFile()))...), remove.Tree(filepath.Join("pki", clientCertificate)),
 		remove.Tree(filepath.Join("pki", "kubelet-server-current.pem")), remove.Folder("pki"),
-		remove.Files(".", "kubelet.kubeconfig", "bootstrap.kubeconfig", "servers.json", "cluster-dns", "kubelet.yaml", "kube-proxy.yaml", "resolv.conf",
+		remove.Files(".", "kubelet.kubeconfig", "bootstrap.kubeconfig", "servers.json", "dropped-authorities.json", "cluster-dns", "kubelet.yaml", "kube-proxy.yaml", "resolv.conf",
 			"containerd.log", "containerd.log.1", "kubelet.log", "kubelet.log.1", "kube-proxy.log", "kube-proxy.log.1", ".tmp-*"))
 	if err != nil {
 		return nil, err

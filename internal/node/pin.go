@@ -1,0 +1,129 @@
+package node
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/cert"
+)
+
+// A node that has joined trusts the authorities that it has pinned, and nobody else. While
+// the cluster's CA is rotated it learns a second one: only from a server that it knows by
+// one that it has pinned, and only if that one is still named. What it has dropped it
+// does not take again, whoever names it.
+
+// authorityID names an authority: the first digits of what join tokens call it by.
+func authorityID(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:8])
+}
+
+func authorityIDs(certs []*x509.Certificate) (ids []string) {
+	for _, c := range certs {
+		ids = append(ids, authorityID(c))
+	}
+	return ids
+}
+
+// pins are the authorities of a node, in the order in which its server has named them.
+type pins struct {
+	trusted []*x509.Certificate
+	dropped []string // authorityIDs
+}
+
+// follow returns the pins after a server that was known by one of them has named said, the
+// one that signs first.
+func (p pins) follow(said []*x509.Certificate) (pins, error) {
+	next := pins{dropped: p.dropped}
+	for _, c := range said {
+		if !slices.Contains(p.dropped, authorityID(c)) {
+			next.trusted = append(next.trusted, c)
+		}
+	}
+	if !slices.ContainsFunc(next.trusted, func(c *x509.Certificate) bool { return slices.ContainsFunc(p.trusted, c.Equal) }) {
+		return p, fmt.Errorf("the server names the authorities %s, and this node trusts %s: none of these vouches for any of those, and nothing was changed; "+
+			"if the CA was rotated while this node was away, join once more with --rejoin", strings.Join(authorityIDs(said), ", "), strings.Join(authorityIDs(p.trusted), ", "))
+	}
+	for _, c := range p.trusted {
+		if !slices.ContainsFunc(next.trusted, c.Equal) {
+			next.dropped = append(slices.Clone(next.dropped), authorityID(c))
+		}
+	}
+	return next, nil
+}
+
+func (p pins) equal(q pins) bool {
+	return slices.EqualFunc(p.trusted, q.trusted, (*x509.Certificate).Equal) && slices.Equal(p.dropped, q.dropped)
+}
+
+// among returns those of certs that are pinned.
+func among(certs, pinned []*x509.Certificate) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool { return !slices.ContainsFunc(pinned, c.Equal) })
+}
+
+// droppedFile has the authorities that this node has trusted once.
+func (cfg Config) droppedFile() string { return cfg.path("dropped-authorities.json") }
+
+// pins reads those of the node's credentials.
+func (cfg Config) pins() (p pins, err error) {
+	config, err := clientcmd.BuildConfigFromFlags("", cfg.kubeconfig())
+	if err != nil {
+		return p, fmt.Errorf("read the node's credentials: %w", err)
+	}
+	if p.trusted, err = cert.ParseCertsPEM(config.CAData); err != nil {
+		return p, fmt.Errorf("read the CA in the node's credentials: %w", err)
+	}
+	data, err := os.ReadFile(cfg.droppedFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &p.dropped)
+	}
+	if err != nil {
+		return p, fmt.Errorf("read which authorities this node trusts no more: %w; delete %s if it is broken", err, cfg.droppedFile())
+	}
+	return p, nil
+}
+
+// pin writes pins: what is dropped first, and the credentials, which count, before what
+// the kubelet knows API servers by.
+func (cfg Config) pin(p pins) error {
+	ca, err := cert.EncodeCertificates(p.trusted...)
+	if err != nil {
+		return fmt.Errorf("encode the cluster's authorities: %w", err)
+	}
+	dropped, err := json.Marshal(p.dropped)
+	if err != nil {
+		return fmt.Errorf("encode which authorities this node trusts no more: %w", err)
+	}
+	if len(p.dropped) > 0 {
+		if err := writeFile(cfg.droppedFile(), append(dropped, '\n')); err != nil {
+			return err
+		}
+	}
+	config, err := clientcmd.LoadFromFile(cfg.kubeconfig())
+	if err != nil {
+		return fmt.Errorf("read the node's credentials: %w", err)
+	}
+	for _, cluster := range config.Clusters {
+		cluster.CertificateAuthorityData = ca
+	}
+	data, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("render the node's credentials: %w", err)
+	}
+	if err := writeFile(cfg.kubeconfig(), data); err != nil {
+		return err
+	}
+	return writeFile(cfg.caFile(), ca)
+}
