@@ -17,7 +17,7 @@ func (a *app) rotateCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.rotateSecretsKeyCommand(), a.rotateStatusCommand())
+	c.AddCommand(a.rotateSecretsKeyCommand(), a.rotateCACommand(), a.rotateStatusCommand())
 	return c
 }
 
@@ -65,7 +65,7 @@ func (a *app) rotateStatusCommand() *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show which keys are in use, and how far a rotation is",
+		Short: "Show which keys and CAs are in use, and how far a rotation is",
 		Example: `  everynode server rotate status
   everynode server rotate status -o json`,
 		Args: cobra.NoArgs,
@@ -75,7 +75,17 @@ func (a *app) rotateStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(output, rotationStatus{keys}, func() error { return a.secretsKeysText(keys) })
+			authorities, err := controlplane.AuthorityState(c.Context(), config)
+			if err != nil {
+				return err
+			}
+			return a.print(output, rotationStatus{keys, authorities}, func() error {
+				if err := a.secretsKeysText(keys); err != nil {
+					return err
+				}
+				fmt.Fprintln(a.out)
+				return a.authoritiesText(authorities)
+			})
 		},
 	}
 	etcdFlags(c.Flags(), &config)
@@ -86,6 +96,7 @@ func (a *app) rotateStatusCommand() *cobra.Command {
 // rotationStatus is what `rotate status` prints.
 type rotationStatus struct {
 	SecretsKey *controlplane.SecretsKeys `json:"secretsKey"`
+	CA         *controlplane.Authorities `json:"ca"`
 }
 
 func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
 	encryptioncontroller "k8s.io/apiserver/pkg/server/options/encryptionconfig/controller"
+	"k8s.io/client-go/transport"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
 )
@@ -17,12 +19,20 @@ import (
 // its API server whether their file has.
 const followEvery = 2 * time.Second
 
+// reconnectEvery is how often clients of this process look whether their certificates have
+// changed, and connect again then.
+const reconnectEvery = 10 * time.Second
+
 // hastenReload has API servers of this process look at the keys' file as often as it can
-// change. Kubernetes' own pace, a minute, has no flag.
-func hastenReload() { encryptioncontroller.EncryptionConfigFileChangePollDuration = followEvery }
+// change, and clients at their certificates. Kubernetes' own pace, minutes, has no flag.
+func hastenReload() {
+	encryptioncontroller.EncryptionConfigFileChangePollDuration = followEvery
+	transport.CertCallbackRefreshDuration = reconnectEvery
+}
 
 // keyFollower keeps a server's API server at the keys of Secrets that the cluster has, and
-// tells in etcd which it has. Whoever rotates them waits for that.
+// tells in etcd which it has. Whoever rotates them waits for that. It does the same for
+// the CAs.
 type keyFollower struct {
 	*settings
 	urls  []string
@@ -33,16 +43,26 @@ type keyFollower struct {
 	said  string     // the last complaint
 	// inUse is the hash of the file that the API server uses.
 	inUse func() string
+	// authorities are followed by it as well: a server says what it has of both at once.
+	authorities *authorityFollower
 }
 
 func (s *settings) newKeyFollower(urls []string) *keyFollower {
-	return &keyFollower{settings: s, urls: urls, me: presence{Address: s.advertise.String(), Loaded: notLoaded}, inUse: loadedEncryption}
+	return &keyFollower{settings: s, urls: urls, me: presence{Address: s.advertise.String(), Loaded: notLoaded}, inUse: loadedEncryption,
+		authorities: &authorityFollower{settings: s, inUse: s.authoritiesInUse}}
 }
 
 // begin tells the other servers of this one, and then finds out the keys for the first file
 // of the API server: in this order, so that they cannot change twice before it has them.
 func (f *keyFollower) begin(ctx context.Context) error {
 	if err := f.announce(ctx); err != nil {
+		return err
+	}
+	r, err := f.store.authorities(ctx)
+	if err == nil {
+		err = f.authorities.take(r, time.Now())
+	}
+	if err != nil {
 		return err
 	}
 	ring, err := f.store.keyring(ctx)
@@ -113,7 +133,7 @@ func (f *keyFollower) run(ctx context.Context) error {
 			return err
 		case err != nil && err.Error() != f.said:
 			f.said = err.Error()
-			klog.ErrorS(err, "Cannot follow the keys of Secrets; a rotation of them waits", "nextTry", followEvery)
+			klog.ErrorS(err, "Cannot follow the keys of Secrets or the CA; a rotation of them waits", "nextTry", followEvery)
 		case err == nil:
 			f.said = ""
 		}
@@ -125,17 +145,32 @@ func (f *keyFollower) run(ctx context.Context) error {
 	}
 }
 
-// staleKeysError is the end of a server that was cut off while the keys were rotated: what
-// it writes might be lost.
+// staleKeysError is the end of a server that was cut off while keys were rotated: what
+// it writes might be lost, and nobody trusts what it signs.
 type staleKeysError struct{ error }
 
-// follow looks once.
+// follow looks once, and says what is new.
 func (f *keyFollower) follow(ctx context.Context) error {
 	if f.seen == nil || f.seen.lost() {
 		if err := f.announce(ctx); err != nil {
 			return err
 		}
 	}
+	now := f.me
+	err := errors.Join(f.authorities.follow(ctx, f.store), f.followKeys(ctx, &now))
+	now.Trusts = f.authorities.trusts
+	if now.Loaded == f.me.Loaded && slices.Equal(now.Trusts, f.me.Trusts) {
+		return err
+	}
+	if sayErr := f.seen.say(ctx, f.store, now); sayErr != nil {
+		return errors.Join(err, sayErr)
+	}
+	f.me = now
+	return err
+}
+
+// followKeys looks at the keys of Secrets, and notes in now which the API server has.
+func (f *keyFollower) followKeys(ctx context.Context, now *presence) error {
 	ask, cancel := context.WithTimeout(ctx, sharedStoreTry)
 	defer cancel()
 	got, err := f.store.client.Get(ask, keyringKey)
@@ -154,15 +189,9 @@ func (f *keyFollower) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	if f.me.Loaded == ring.Generation || !f.loaded() {
-		return nil
+	if f.me.Loaded != ring.Generation && f.loaded() {
+		now.Loaded = ring.Generation
 	}
-	now := f.me
-	now.Loaded = ring.Generation
-	if err := f.seen.say(ctx, f.store, now); err != nil {
-		return err
-	}
-	f.me = now
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -92,17 +93,9 @@ func newKeySealer(ca *authority) (*keySealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := deriveKey(ca, "everynode: sealing of the keys of Secrets, 1", 32)
+	aead, err := newAEAD(ca, "everynode: sealing of the keys of Secrets, 1")
 	if err != nil {
-		return nil, fmt.Errorf("derive what seals the keys of Secrets: %w", err)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("make what seals the keys of Secrets: %w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, fmt.Errorf("make what seals the keys of Secrets: %w", err)
+		return nil, err
 	}
 	public, err := x509.MarshalPKIXPublicKey(ca.key.Public())
 	if err != nil {
@@ -110,6 +103,23 @@ func newKeySealer(ca *authority) (*keySealer, error) {
 	}
 	sum := sha256.Sum256(public)
 	return &keySealer{hex.EncodeToString(sum[:8]), aead, first}, nil
+}
+
+// newAEAD seals with a key that follows from that of an authority.
+func newAEAD(ca *authority, purpose string) (cipher.AEAD, error) {
+	key, err := deriveKey(ca, purpose, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive a key that seals others: %w", err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("make what seals keys: %w", err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("make what seals keys: %w", err)
+	}
+	return aead, nil
 }
 
 // keySealer is that of the cluster's CA in the data directory.
@@ -139,6 +149,30 @@ func (b *keySealer) open(k keyring) (keys []secretsKey, err error) {
 		keys = append(keys, secretsKey{sealed.Name, key})
 	}
 	return keys, nil
+}
+
+// alsoFor seals the keys for another CA as well.
+func (b *keySealer) alsoFor(k keyring, other *keySealer) (keyring, error) {
+	keys, err := b.open(k)
+	if err != nil {
+		return k, err
+	}
+	k.Keys = slices.Clone(k.Keys)
+	for i, key := range keys {
+		sealed := maps.Clone(k.Keys[i].Sealed)
+		maps.Copy(sealed, other.seal(key, time.Time{}).Sealed)
+		k.Keys[i].Sealed = sealed
+	}
+	return k, nil
+}
+
+// onlyFor drops what is sealed for CAs other than id.
+func (k keyring) onlyFor(id string) keyring {
+	k.Keys = slices.Clone(k.Keys)
+	for i, key := range k.Keys {
+		k.Keys[i].Sealed = map[string][]byte{id: key.Sealed[id]}
+	}
+	return k
 }
 
 // begun is the keyring with a new key, which Secrets are to be written with.

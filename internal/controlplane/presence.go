@@ -32,6 +32,9 @@ type presence struct {
 	Encrypts bool `json:"encrypts"`
 	// Loaded is the generation of the keyring that its API server uses.
 	Loaded int64 `json:"loaded"`
+	// Trusts are the CAs that its API server uses, the one that signs first; nil: it is on
+	// its way to others, or of an older release.
+	Trusts []string `json:"trusts,omitempty"`
 }
 
 func (p presence) String() string { return fmt.Sprintf("%s (%s)", p.Name, p.Address) }

@@ -155,6 +155,13 @@ func (r *keyRotation) begin(ctx context.Context) (keyring, error) {
 	if err != nil {
 		return ring, err
 	}
+	authorities, err := r.store.authorities(ctx)
+	if err != nil {
+		return ring, err
+	}
+	if authorities.underWay() { // a new key would be sealed for one of the two CAs only
+		return ring, errors.New("the CA is being rotated: end that first, with `everynode server rotate ca finish` or `everynode server rotate ca undo`")
+	}
 	if ring.Next != "" {
 		r.progress("goes on with the rotation to "+ring.Next, time.Now())
 		return ring, nil

@@ -34,8 +34,9 @@ type testServer struct {
 	follower *keyFollower
 	end      func() error
 
-	mu    sync.Mutex
-	stuck string // the hash of the file that its API server keeps to; "" follows
+	mu      sync.Mutex
+	stuck   string // the hash of the file that its API server keeps to; "" follows
+	stuckCA bool   // its API server does not take other CAs
 }
 
 func newRotatingCluster(t *testing.T, servers int) *rotatingCluster {
@@ -64,6 +65,8 @@ func (c *rotatingCluster) start(s *testServer) {
 	c.t.Helper()
 	f := s.newKeyFollower([]string{c.etcd})
 	f.inUse = s.hashInUse
+	f.authorities.inUse = func(context.Context, []*authority, []*authority) error { return s.caInUse() }
+	f.authorities.publish = func(context.Context) error { return nil }
 	if err := errors.Join(f.begin(c.t.Context()), s.writeEncryption()); err != nil {
 		c.t.Fatal(err)
 	}

@@ -163,6 +163,7 @@ func (s *settings) makeIdentities(ctx context.Context, now time.Time) error {
 func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	begin := time.Now()
 	apiStage.start("the API server", s.api.run)
+	s.keys.authorities.publish = func(ctx context.Context) error { return s.publishAuthorities(ctx, s.api.loopback) }
 	apiStage.start("the keys of Secrets", s.keys.run)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

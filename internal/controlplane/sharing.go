@@ -84,6 +84,9 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 			}
 			s.encryptSecrets = s.EncryptSecrets || old.EncryptSecrets
 		}
+		if err := s.takeRecorded(ctx, c); err != nil {
+			return err
+		}
 		if err := s.ensureIdentities(now); err != nil {
 			return err
 		}
@@ -109,6 +112,19 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
+}
+
+// takeRecorded brings a server that was off to the CAs that the cluster trusts by now. When
+// it has none of them, its keys are not the cluster's, as is said of it next.
+func (s *settings) takeRecorded(ctx context.Context, c *sharedStore) error {
+	r, err := c.authorities(ctx)
+	if err == nil && r.revision > 0 && exists(s.path("pki", clusterCA+".crt")) {
+		_, err = s.takeAuthorities(r)
+	}
+	if errors.Is(err, errUnknownCA) {
+		return nil
+	}
+	return err
 }
 
 // ownRecord is what this server would have the cluster agree on.

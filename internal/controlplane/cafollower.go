@@ -1,0 +1,233 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+)
+
+// authorityFollower keeps a server at the CAs that the cluster trusts.
+type authorityFollower struct {
+	*settings
+	record authorityRecord // what the files are of
+	known  bool            // record was read
+	since  time.Time       // when it was
+	former []*authority    // dropped with it
+	// trusts are the authorities that the API server uses and that were published, the one
+	// that signs first; nil: it is on its way.
+	trusts []string
+	// inUse says why the API server does not use the files yet, and publish tells everybody
+	// else of the authorities.
+	inUse   func(ctx context.Context, trusted, former []*authority) error
+	publish func(ctx context.Context) error
+}
+
+// follow looks once. Whoever rotates the CA waits for trusts.
+func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) error {
+	ask, cancel := context.WithTimeout(ctx, sharedStoreTry)
+	defer cancel()
+	got, err := store.client.Get(ask, authoritiesKey)
+	if err != nil {
+		return fmt.Errorf("read which CAs the cluster trusts: %w", err)
+	}
+	r, err := parseAuthorities(got)
+	if err != nil {
+		return err
+	}
+	if !f.known || r.revision != f.record.revision {
+		if err := f.take(r, time.Now()); err != nil {
+			return err
+		}
+	}
+	if f.trusts != nil {
+		return nil
+	}
+	trusted, err := f.trusted()
+	if err != nil {
+		return err
+	}
+	if r.revision > 0 {
+		if err := f.use(ctx, trusted); err != nil {
+			return f.patient(err)
+		}
+	}
+	for _, a := range trusted {
+		f.trusts = append(f.trusts, a.id())
+	}
+	f.former = nil
+	return nil
+}
+
+// use waits for nothing: it says why the authorities are not in use everywhere yet.
+func (f *authorityFollower) use(ctx context.Context, trusted []*authority) error {
+	if err := f.inUse(ctx, trusted, f.former); err != nil {
+		return err
+	}
+	return f.publish(ctx)
+}
+
+// patient keeps to itself what is usual for a while after a change.
+func (f *authorityFollower) patient(err error) error {
+	if time.Since(f.since) < loadTime/2 {
+		return nil
+	}
+	return err
+}
+
+// take writes the files of a record, and whatever follows from them.
+func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
+	former, err := f.takeAuthorities(r)
+	if errors.Is(err, errUnknownCA) {
+		return staleKeysError{fmt.Errorf("%w: move its pki/ away, and %s", err, f.howToShare())}
+	}
+	if err != nil {
+		return err
+	}
+	if r.revision > 0 {
+		if err := f.ensureIdentities(now); err != nil {
+			return err
+		}
+	}
+	f.record, f.known, f.since, f.trusts = r, true, now, nil
+	f.former = append(f.former, former...)
+	return nil
+}
+
+// trusted reads the authorities of the files.
+func (s *settings) trusted() ([]*authority, error) {
+	signer, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	others, err := otherAuthorities(s.path("pki"), signer)
+	return append([]*authority{signer}, others...), err
+}
+
+// takeAuthorities brings the files of authorities to what a record says, and returns those
+// that it has removed. A crash in its middle is mended by doing it once more: no key is
+// removed before it is elsewhere.
+func (s *settings) takeAuthorities(r authorityRecord) (former []*authority, err error) {
+	if r.revision == 0 {
+		return nil, nil
+	}
+	s.identities.Lock()
+	defer s.identities.Unlock()
+	dir := s.path("pki")
+	if err := settleAuthority(dir); err != nil {
+		return nil, err
+	}
+	had, err := s.trusted()
+	if err != nil {
+		return nil, err
+	}
+	var all []*authority
+	for _, sealed := range r.Authorities {
+		a, err := sealed.open(had)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	if r.underWay() {
+		for _, a := range all {
+			if err := keepNamed(dir, a); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := s.writeCross(r); err != nil {
+		return nil, err
+	}
+	if all[0].id() != had[0].id() {
+		if err := writePair(dir, clusterCA, all[0].cert, all[0].key); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range had {
+		if !slices.Contains(r.ids(), a.id()) {
+			former = append(former, a)
+		}
+	}
+	if !r.underWay() {
+		err = dropNamed(dir)
+	}
+	return former, err
+}
+
+func (s *settings) writeCross(r authorityRecord) error {
+	path := s.path("pki", crossFile)
+	if len(r.Cross) > 0 {
+		return writeIfChanged(path, r.Cross)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a certificate of a CA that is gone: %w", err)
+	}
+	return nil
+}
+
+// authoritiesInUse says why the API server of this process does not use the authorities
+// yet, if so: it is asked with certificates of each.
+func (s *settings) authoritiesInUse(ctx context.Context, trusted, former []*authority) error {
+	at, err := url.Parse(s.localURL())
+	if err != nil {
+		return fmt.Errorf("read our own address: %w", err)
+	}
+	served := whoAnswers(ctx, at.Host)
+	if served == nil {
+		return errors.New("the API server does not answer")
+	}
+	if err := served.CheckSignatureFrom(trusted[0].cert); err != nil {
+		return fmt.Errorf("the API server has no certificate of the CA %s yet: %w", trusted[0].id(), err)
+	}
+	for _, a := range trusted {
+		if status, err := s.askAs(ctx, a, trusted); err != nil || status == http.StatusUnauthorized {
+			return errors.Join(fmt.Errorf("the API server does not accept certificates of the CA %s yet", a.id()), err)
+		}
+	}
+	for _, a := range former {
+		if status, err := s.askAs(ctx, a, trusted); err != nil || status != http.StatusUnauthorized {
+			return errors.Join(fmt.Errorf("the API server still accepts certificates of the CA %s", a.id()), err)
+		}
+	}
+	return nil
+}
+
+// askAs asks the API server as somebody whom an authority has signed, and who has no rights.
+func (s *settings) askAs(ctx context.Context, a *authority, trusted []*authority) (status int, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return 0, fmt.Errorf("make a key: %w", err)
+	}
+	leaf, err := certificate{name: "rotation", cn: "everynode-rotation", usage: x509.ExtKeyUsageClientAuth}.issue(a, key.Public(), time.Now())
+	if err != nil {
+		return 0, err
+	}
+	pair := &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
+	roots := x509.NewCertPool()
+	for _, t := range trusted {
+		roots.AddCert(t.cert)
+	}
+	client := &http.Client{Timeout: advertisedTime, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		RootCAs: roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil },
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.localURL()+"/version", nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask our own API server: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("ask our own API server: %w", err)
+	}
+	return resp.StatusCode, resp.Body.Close()
+}

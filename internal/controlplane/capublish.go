@@ -1,0 +1,126 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	certutil "k8s.io/client-go/util/cert"
+	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+)
+
+// publishAuthorities tells nodes, machines that join, and servers that extend the API
+// which authorities there are. Pods are told by publishRootCA.
+func (s *settings) publishAuthorities(ctx context.Context, cfg *rest.Config) error {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client for the cluster's authorities: %w", err)
+	}
+	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	if err != nil {
+		return fmt.Errorf("read the cluster's authorities: %w", err)
+	}
+	kubelets, err := os.ReadFile(s.path("pki", kubeletAuthorities))
+	if err != nil {
+		return fmt.Errorf("read the authorities of kubelets: %w", err)
+	}
+	for _, one := range []struct {
+		namespace, name string
+		edit            func(data map[string]string) (changed bool, err error)
+	}{
+		{metav1.NamespacePublic, authoritiesMap, replaceText("ca.crt", ca)},
+		{metav1.NamespacePublic, bootstrapapi.ConfigMapClusterInfo, func(data map[string]string) (bool, error) { return replaceCA(data, ca) }},
+		{metav1.NamespaceSystem, "kubelet-authorities", replaceText("ca.crt", kubelets)}, // of the add-on metrics
+	} {
+		if err := editConfigMap(ctx, client, one.namespace, one.name, one.edit); err != nil {
+			return err
+		}
+	}
+	return forgetClientCA(ctx, client, ca)
+}
+
+// editConfigMap edits what a ConfigMap holds, if it is there: its maker writes it as it is
+// to be.
+func editConfigMap(ctx context.Context, client kubernetes.Interface, namespace, name string, edit func(data map[string]string) (changed bool, err error)) error {
+	maps := client.CoreV1().ConfigMaps(namespace)
+	object, err := maps.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	changed, err := edit(object.Data)
+	if err == nil && changed {
+		_, err = maps.Update(ctx, object, metav1.UpdateOptions{FieldManager: fieldManager})
+	}
+	if err != nil {
+		return fmt.Errorf("write the cluster's authorities into %s: %w", name, err)
+	}
+	return nil
+}
+
+func replaceText(key string, text []byte) func(data map[string]string) (bool, error) {
+	return func(data map[string]string) (changed bool, err error) {
+		changed = data[key] != string(text)
+		data[key] = string(text)
+		return changed, nil
+	}
+}
+
+// replaceCA replaces the CA in a cluster-info. What signs it signs it once more then.
+func replaceCA(info map[string]string, ca []byte) (changed bool, err error) {
+	kubeconfig, err := clientcmd.Load([]byte(info[bootstrapapi.KubeConfigKey]))
+	if err != nil {
+		return false, err
+	}
+	for _, cluster := range kubeconfig.Clusters {
+		changed = changed || !bytes.Equal(cluster.CertificateAuthorityData, ca)
+		cluster.CertificateAuthorityData = ca
+	}
+	if !changed {
+		return false, nil
+	}
+	text, err := clientcmd.Write(*kubeconfig)
+	info[bootstrapapi.KubeConfigKey] = string(text)
+	return true, err
+}
+
+// forgetClientCA deletes what tells servers that extend the API whom to trust, if it names
+// authorities that are not trusted any more: API servers only ever add to it, and write it
+// again when it is gone.
+func forgetClientCA(ctx context.Context, client kubernetes.Interface, ca []byte) error {
+	const name = "extension-apiserver-authentication"
+	maps := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+	object, err := maps.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	named, err := certutil.ParseCertsPEM([]byte(object.Data["client-ca-file"]))
+	if err != nil {
+		return nil // it names none
+	}
+	for _, c := range named {
+		text, err := certutil.EncodeCertificates(c)
+		if err != nil {
+			return fmt.Errorf("encode an authority: %w", err)
+		}
+		if !shareCertificate(text, ca) {
+			err := maps.Delete(ctx, name, *metav1.NewRVDeletionPrecondition(object.ResourceVersion))
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("delete %s, which names a CA that is not trusted any more: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return nil
+}

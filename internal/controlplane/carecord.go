@@ -1,0 +1,245 @@
+package controlplane
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	certutil "k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
+)
+
+// authoritiesKey is where the servers of a cluster keep, in their etcd, which CAs are
+// trusted. A cluster that has never rotated its CA has no such record.
+const authoritiesKey = "/registry/everynode/authorities"
+
+// authorityRecord says which CAs are trusted. While there are two, each key is in it,
+// sealed with what follows from the other's: a server that has either gets both, and so
+// does one that is restored from a snapshot of that time. With one there are no keys in it.
+type authorityRecord struct {
+	// Authorities are trusted; the first signs.
+	Authorities []sealedAuthority `json:"authorities"`
+	// Next is the one that a rotation brings in; empty: there is no rotation under way.
+	Next string `json:"next,omitempty"`
+	// Cross (PEM) is what crossFile is to hold.
+	Cross   []byte    `json:"cross,omitempty"`
+	Changed time.Time `json:"changed"`
+
+	revision int64 // at which etcd has it; 0: it has none
+}
+
+// sealedAuthority is a CA as etcd has it.
+type sealedAuthority struct {
+	ID   string `json:"id"`
+	Cert []byte `json:"cert"` // PEM
+	// Sealed has the key once for each authority that it can be opened with.
+	Sealed map[string][]byte `json:"sealed,omitempty"`
+}
+
+func (r authorityRecord) underWay() bool { return r.Next != "" }
+
+// signs is the authority that signs; "" without a record.
+func (r authorityRecord) signs() string {
+	if len(r.Authorities) == 0 {
+		return ""
+	}
+	return r.Authorities[0].ID
+}
+
+func (r authorityRecord) ids() (ids []string) {
+	for _, a := range r.Authorities {
+		ids = append(ids, a.ID)
+	}
+	return ids
+}
+
+// check refuses a record that no server can have written.
+func (r authorityRecord) check() error {
+	if n := len(r.Authorities); n < 1 || n > 2 || r.underWay() != (n == 2) || r.underWay() && !slices.Contains(r.ids(), r.Next) {
+		return fmt.Errorf("%s in etcd is not what an everynode server writes there: restore it from a backup", authoritiesKey)
+	}
+	return nil
+}
+
+// swapped is the record with the other authority as the one that signs.
+func (r authorityRecord) swapped(now time.Time) authorityRecord {
+	r.Authorities = []sealedAuthority{r.Authorities[1], r.Authorities[0]}
+	r.Changed = now.UTC().Truncate(time.Second)
+	return r
+}
+
+// alone is the record with the one that signs, and no keys.
+func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
+	signer := r.Authorities[0]
+	signer.Sealed = nil
+	next := authorityRecord{Authorities: []sealedAuthority{signer}, Changed: now.UTC().Truncate(time.Second), revision: r.revision}
+	if len(r.Cross) == 0 {
+		return next, nil
+	}
+	certs, err := certutil.ParseCertsPEM(r.Cross)
+	if err != nil {
+		return next, fmt.Errorf("read the cross-signed certificates in %s: %w", authoritiesKey, err)
+	}
+	certs = slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return authorityID(c) != signer.ID })
+	if len(certs) > 0 {
+		next.Cross, err = certutil.EncodeCertificates(certs...)
+	}
+	return next, err
+}
+
+// begun is the record with a new CA beside the one that signs.
+func (r authorityRecord) begun(old *authority, now time.Time) (next authorityRecord, fresh *authority, err error) {
+	if fresh, err = newAuthority(clusterCA, clusterCACN, now); err != nil {
+		return r, nil, err
+	}
+	cross, err := crossSign(fresh, old, now)
+	if err != nil {
+		return r, nil, err
+	}
+	crossPEM, err := certutil.EncodeCertificates(cross)
+	if err != nil {
+		return r, nil, fmt.Errorf("encode the new CA: %w", err)
+	}
+	first, err := sealAuthority(old, fresh)
+	if err != nil {
+		return r, nil, err
+	}
+	second, err := sealAuthority(fresh, old)
+	if err != nil {
+		return r, nil, err
+	}
+	return authorityRecord{
+		Authorities: []sealedAuthority{first, second}, Next: second.ID, Cross: append(slices.Clone(r.Cross), crossPEM...),
+		Changed: now.UTC().Truncate(time.Second), revision: r.revision,
+	}, fresh, nil
+}
+
+// crossSign returns the certificate of an authority as another has it.
+func crossSign(a, by *authority, now time.Time) (*x509.Certificate, error) {
+	template := *a.cert
+	if template.NotAfter.After(by.cert.NotAfter) {
+		template.NotAfter = by.cert.NotAfter
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, by.cert, a.key.Public(), by.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the new CA with the old one: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+const sealPurpose = "everynode: sealing of the key of another CA, 1"
+
+func sealAuthority(a, with *authority) (s sealedAuthority, err error) {
+	s.ID = a.id()
+	if s.Cert, err = certutil.EncodeCertificates(a.cert); err != nil {
+		return s, fmt.Errorf("encode a CA: %w", err)
+	}
+	key, err := keyutil.MarshalPrivateKeyToPEM(a.key)
+	if err != nil {
+		return s, fmt.Errorf("encode the key of a CA: %w", err)
+	}
+	aead, err := newAEAD(with, sealPurpose)
+	if err != nil {
+		return s, err
+	}
+	s.Sealed = map[string][]byte{with.id(): aead.Seal(nil, nil, key, []byte(s.ID))}
+	return s, nil
+}
+
+// errUnknownCA says that a server has none of the CAs that the cluster trusts.
+var errUnknownCA = errors.New("the cluster's CA was rotated while this server was away")
+
+// open returns the authority, which is one of known, or is sealed for one of them.
+func (s sealedAuthority) open(known []*authority) (*authority, error) {
+	for _, a := range known {
+		if a.id() == s.ID {
+			return a, nil
+		}
+	}
+	certs, err := certutil.ParseCertsPEM(s.Cert)
+	if err != nil || authorityID(certs[0]) != s.ID {
+		return nil, fmt.Errorf("the CA %s in %s is damaged: restore it from a backup", s.ID, authoritiesKey)
+	}
+	for _, a := range known {
+		sealed, ok := s.Sealed[a.id()]
+		if !ok {
+			continue
+		}
+		aead, err := newAEAD(a, sealPurpose)
+		if err != nil {
+			return nil, err
+		}
+		data, err := aead.Open(nil, nil, sealed, []byte(s.ID))
+		if err != nil {
+			return nil, fmt.Errorf("the key of the CA %s in %s is damaged: restore it from a backup", s.ID, authoritiesKey)
+		}
+		key, err := keyutil.ParsePrivateKeyPEM(data)
+		signer, ok := key.(crypto.Signer)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("the key of the CA %s in %s is no key: restore it from a backup", s.ID, authoritiesKey)
+		}
+		return &authority{cert: certs[0], key: signer}, nil
+	}
+	return nil, errUnknownCA
+}
+
+// authorities reads the record of the cluster.
+func (c *sharedStore) authorities(ctx context.Context) (authorityRecord, error) {
+	var got *clientv3.GetResponse
+	err := c.do(ctx, func(ctx context.Context) (err error) {
+		got, err = c.client.Get(ctx, authoritiesKey)
+		return err
+	})
+	if err != nil {
+		return authorityRecord{}, err
+	}
+	return parseAuthorities(got)
+}
+
+func parseAuthorities(got *clientv3.GetResponse) (authorityRecord, error) {
+	r := authorityRecord{}
+	if len(got.Kvs) == 0 {
+		return r, nil
+	}
+	if err := json.Unmarshal(got.Kvs[0].Value, &r); err != nil {
+		return authorityRecord{}, authorityRecord{}.check()
+	}
+	r.revision = got.Kvs[0].ModRevision
+	return r, r.check()
+}
+
+// change is a new value of a key that was read at a revision.
+type change struct {
+	key      string
+	value    any // JSON
+	revision int64
+}
+
+// commit makes all changes or, when somebody has written one of the keys since, none.
+func (c *sharedStore) commit(ctx context.Context, changes ...change) (done bool, err error) {
+	var unchanged []clientv3.Cmp
+	var puts []clientv3.Op
+	for _, ch := range changes {
+		data, err := json.Marshal(ch.value)
+		if err != nil {
+			return false, fmt.Errorf("encode %s: %w", ch.key, err)
+		}
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(ch.key), "=", ch.revision))
+		puts = append(puts, clientv3.OpPut(ch.key, string(data)))
+	}
+	err = c.do(ctx, func(ctx context.Context) error {
+		got, err := c.client.Txn(ctx).If(unchanged...).Then(puts...).Commit()
+		if err == nil {
+			done = got.Succeeded
+		}
+		return err
+	})
+	return done, err
+}
