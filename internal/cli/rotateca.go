@@ -35,7 +35,8 @@ Until the last step 'undo' goes back. What else trusts the CA or has a certifica
 			"A new CA is trusted beside the old one. Next: everynode server rotate ca switch"),
 		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CASwitch}, "Have the new CA sign, and all certificates renewed",
 			`Have the new CA sign, and all certificates of servers and nodes renewed. It is refused until
-every server, and every node that is Ready, trusts both. Kubelets start again; pods do not.`,
+every server, and every node that is Ready, trusts both, and waits until five minutes after
+'prepare', when API servers know kubelets by both. Kubelets start again; pods do not.`,
 			"The new CA signs. Replace kubeconfigs that were copied elsewhere; then: everynode server rotate ca finish"),
 		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAFinish}, "Trust the new CA only, and delete the key of the old one",
 			`Have the new CA trusted only, and delete the key of the old one. It is refused until every

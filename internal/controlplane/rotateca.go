@@ -20,6 +20,9 @@ import (
 const (
 	// nodeTime is how long nodes may take to follow.
 	nodeTime = 2 * time.Minute
+	// rereadTime is how long after a change an API server can still know kubelets by former
+	// authorities: it reads theirs every five minutes, for which there is no flag.
+	rereadTime = 5*time.Minute + 5*time.Second
 	// settleTime is how long after a change of the CA that signs there can still be
 	// connections of servers that were made with former certificates.
 	settleTime = 3 * reconnectEvery
@@ -49,8 +52,8 @@ type caRotation struct {
 	store     *sharedStore
 	local     *authority // the CA that signs, as this data directory has it
 	leaveLate bool
-	// loadTime, nodeTime and settleTime are the constants, but for tests.
-	loadTime, nodeTime, settleTime time.Duration
+	// These are the constants, but for tests.
+	loadTime, nodeTime, rereadTime, settleTime time.Duration
 }
 
 // RotateCA does one step on a cluster that runs. cfg has the data directory of any of its
@@ -81,7 +84,7 @@ func openCARotation(ctx context.Context, cfg Config) (r *caRotation, done func()
 	if err != nil {
 		return nil, nil, err
 	}
-	r = &caRotation{settings: s, loadTime: loadTime, nodeTime: nodeTime, settleTime: settleTime}
+	r = &caRotation{settings: s, loadTime: loadTime, nodeTime: nodeTime, rereadTime: rereadTime, settleTime: settleTime}
 	if r.local, err = loadPair(pairPaths(s.path("pki"), clusterCA)); err != nil {
 		return nil, nil, fmt.Errorf("read the cluster's CA: %w; run this as the server's user, on a server of the cluster, with its --data-dir", err)
 	}
@@ -216,6 +219,9 @@ func (r *caRotation) swap(ctx context.Context, record authorityRecord) error {
 	if err := r.waitAll(ctx, record, "both CAs trusted by", hasAll(record.ids()), true); err != nil {
 		return err
 	}
+	if err := r.waitSince(ctx, record.Changed, r.rereadTime, "kubelets of both known to API servers"); err != nil {
+		return err
+	}
 	return r.exchange(ctx, record, "certificates of the new CA on")
 }
 
@@ -256,12 +262,8 @@ func (r *caRotation) drop(ctx context.Context, record authorityRecord, should fu
 	if err := r.waitAll(ctx, record, "certificates of "+record.signs()+" on", should, r.leaveLate); err != nil {
 		return err
 	}
-	if left := r.settleTime - time.Since(record.Changed); left > 0 {
-		begin := time.Now()
-		if err := pause(ctx, left); err != nil {
-			return err
-		}
-		r.progress("connections from before have ended", begin)
+	if err := r.waitSince(ctx, record.Changed, r.settleTime, "connections from before have ended"); err != nil {
+		return err
 	}
 	next, err := record.alone(time.Now())
 	if err != nil {
@@ -272,6 +274,23 @@ func (r *caRotation) drop(ctx context.Context, record authorityRecord, should fu
 		return err
 	}
 	return r.change(ctx, next, "one CA on", change{keyringKey, ring.onlyFor(next.signs()), ring.revision})
+}
+
+// waitSince returns when so much time has passed since a change.
+func (r *caRotation) waitSince(ctx context.Context, changed time.Time, d time.Duration, what string) error {
+	left := d - time.Since(changed)
+	if left <= 0 {
+		return nil
+	}
+	begin := time.Now()
+	if left > showEvery {
+		r.progress(fmt.Sprintf("waiting for %s more, until %s", left.Round(time.Second), what), begin)
+	}
+	if err := pause(ctx, left); err != nil {
+		return err
+	}
+	r.progress(what, begin)
+	return nil
 }
 
 // undo goes back to the old CA, from either step.

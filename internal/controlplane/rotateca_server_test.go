@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -69,7 +70,12 @@ func (r *running) rotateCA(t *testing.T, step string) {
 	t.Helper()
 	cfg := r.cfg
 	cfg.Progress = func(step string, took time.Duration) { t.Logf("%-40s %6.1fs", step, took.Seconds()) }
-	if _, err := RotateCA(t.Context(), cfg, CARotation{Do: step, LeaveLate: true}); err != nil {
+	rotation, done, err := openCARotation(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("%s: %v", step, err)
+	}
+	rotation.rereadTime, rotation.leaveLate = 0, true // there are no kubelets
+	if err := errors.Join(rotation.check(), rotation.do(t.Context(), step), done()); err != nil {
 		t.Fatalf("%s: %v", step, err)
 	}
 }
