@@ -97,7 +97,11 @@ func (r *caRotation) state(ctx context.Context) (*Authorities, error) {
 	for _, p := range servers {
 		out.Servers = append(out.Servers, ServerKeys{p.Name, p.Address, slices.Equal(p.Trusts, record.ids())})
 	}
-	out.Nodes, out.Late, err = r.store.lateNodes(ctx, hasAll(record.ids()))
+	should := hasAll(record.ids())
+	if record.revision == 0 { // nobody had to follow anything
+		should = func([]string) bool { return true }
+	}
+	out.Nodes, out.Late, err = r.store.lateNodes(ctx, should)
 	return out, err
 }
 
