@@ -38,8 +38,10 @@ const (
 	// authoritiesAnnotation of a Node names those that the node trusts, the one that its
 	// certificate is of first.
 	authoritiesAnnotation = "everynode.io/authorities"
-	// tellEvery is how often a node says so again, while there are several.
-	tellEvery = time.Minute
+	// tellEvery is how often a node looks whether its Node still says so, while there are
+	// several; steadyEvery, while there is one.
+	tellEvery   = time.Minute
+	steadyEvery = 10 * time.Minute
 	// issueTime is how long the cluster may take to sign a certificate.
 	issueTime = 30 * time.Second
 )
@@ -82,22 +84,36 @@ func (f authorityFollower) run(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
+	var looked time.Time
+	pace := tellEvery
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-tick.C:
+			if time.Since(looked) < pace {
+				continue
+			}
 		}
 		said, err := maps.Lister().ConfigMaps(metav1.NamespacePublic).Get(authoritiesMap)
 		if err != nil {
 			continue // a server of an older release says nothing
 		}
+		looked, pace = time.Now(), paceFor(said)
 		again, err := f.follow(ctx, client, said)
 		if again || err != nil {
 			return err
 		}
 	}
+}
+
+// paceFor is how often to look again when the cluster has said this.
+func paceFor(said *corev1.ConfigMap) time.Duration {
+	if named, err := cert.ParseCertsPEM([]byte(said.Data["ca.crt"])); err == nil && len(named) == 1 {
+		return steadyEvery - tellEvery/2 // at the tick that is due then
+	}
+	return tellEvery / 2
 }
 
 // follow does what is new in what the cluster says. When it has changed what the node
@@ -157,7 +173,11 @@ func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interfac
 	if err := issued[0].CheckSignatureFrom(signer); err != nil {
 		return false, fmt.Errorf("the cluster has signed with another authority than %s, which it names: %w", authorityID(signer), err)
 	}
+	// The serving certificate goes first: the new one of the node is what says that all was done.
 	dir := f.cfg.path("pki")
+	if err := removeServing(dir); err != nil {
+		return false, err
+	}
 	store, err := certificate.NewFileStore("kubelet-client", dir, dir, "", "")
 	if err == nil {
 		_, err = store.Update(certPEM, keyPEM)
@@ -165,7 +185,7 @@ func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interfac
 	if err != nil {
 		return false, fmt.Errorf("keep the node's certificate: %w", err)
 	}
-	return true, removeServing(dir)
+	return true, nil
 }
 
 // removeServing removes the kubelet's serving certificates.
@@ -220,7 +240,8 @@ func (f authorityFollower) request(ctx context.Context, client kubernetes.Interf
 	return certPEM, keyPEM, err
 }
 
-// tell says on the Node which authorities this node trusts, and which its certificate is of.
+// tell says on the Node which authorities this node trusts, and which its certificate is
+// of, unless it says so already: each write is in the audit log.
 func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface, trusted []*x509.Certificate) error {
 	current, err := f.currentCertificate()
 	if err != nil {
@@ -230,8 +251,16 @@ func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface
 	slices.SortStableFunc(trusted, func(a, b *x509.Certificate) int {
 		return boolOrder(current.CheckSignatureFrom(a) == nil, current.CheckSignatureFrom(b) == nil)
 	})
+	text := strings.Join(authorityIDs(trusted), " ")
+	node, err := client.CoreV1().Nodes().Get(ctx, f.cfg.Name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read which authorities this node has said to trust: %w", err)
+	}
+	if node.Annotations[authoritiesAnnotation] == text {
+		return nil
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"annotations": map[string]string{authoritiesAnnotation: strings.Join(authorityIDs(trusted), " ")},
+		"annotations": map[string]string{authoritiesAnnotation: text},
 	}})
 	if err != nil {
 		return fmt.Errorf("encode which authorities this node trusts: %w", err)

@@ -95,8 +95,8 @@ func (cfg Config) pins() (p pins, err error) {
 	return p, nil
 }
 
-// pin writes pins: what is dropped first, and the credentials, which count, before what
-// the kubelet knows API servers by.
+// pin writes pins: what is dropped first, then what the kubelet knows API servers by, and at
+// last the credentials, which count: what fails before them is done once more.
 func (cfg Config) pin(p pins) error {
 	ca, err := cert.EncodeCertificates(p.trusted...)
 	if err != nil {
@@ -122,8 +122,8 @@ func (cfg Config) pin(p pins) error {
 	if err != nil {
 		return fmt.Errorf("render the node's credentials: %w", err)
 	}
-	if err := writeFile(cfg.kubeconfig(), data); err != nil {
+	if err := writeFile(cfg.caFile(), ca); err != nil {
 		return err
 	}
-	return writeFile(cfg.caFile(), ca)
+	return writeFile(cfg.kubeconfig(), data)
 }

@@ -172,6 +172,16 @@ func (n *rotatingNode) check(t *testing.T, step string, want ...authority) {
 	}
 }
 
+// writes is how often the Node was written.
+func (n *rotatingNode) writes() (times int) {
+	for _, action := range n.client.Actions() {
+		if action.Matches("patch", "nodes") {
+			times++
+		}
+	}
+	return times
+}
+
 // A node goes with its cluster to another CA, step by step.
 func TestNodeFollowsAuthorities(t *testing.T) {
 	old, fresh, evil := newAuthority(t), newAuthority(t), newAuthority(t)
@@ -181,12 +191,14 @@ func TestNodeFollowsAuthorities(t *testing.T) {
 		name  string
 		named []authority
 		told  int
+		wrote int // to the Node, in all
 	}{
-		{"as it is", []authority{old}, 0},
-		{"prepare", []authority{old, fresh}, 1},
-		{"prepare again", []authority{old, fresh}, 1},
-		{"switch", []authority{fresh, old}, 2},
-		{"finish", []authority{fresh}, 3},
+		{"as it is", []authority{old}, 0, 1},
+		{"as it still is", []authority{old}, 0, 1},
+		{"prepare", []authority{old, fresh}, 1, 2},
+		{"prepare again", []authority{old, fresh}, 1, 2},
+		{"switch", []authority{fresh, old}, 2, 3},
+		{"finish", []authority{fresh}, 3, 4},
 	} {
 		n.signer = step.named[0]
 		before := n.told
@@ -198,6 +210,9 @@ func TestNodeFollowsAuthorities(t *testing.T) {
 			t.Errorf("%s: %d changes were told of, want %d", step.name, n.told, step.told)
 		}
 		n.check(t, step.name, step.named...)
+		if wrote := n.writes(); wrote != step.wrote {
+			t.Errorf("%s: the Node was written %d times, want %d", step.name, wrote, step.wrote)
+		}
 		if _, err := os.Stat(filepath.Join(n.cfg.DataDir, "pki", "kubelet-server-current.pem")); step.name == "switch" && !errors.Is(err, os.ErrNotExist) {
 			t.Error("the kubelet keeps the serving certificate of the old CA: ", err)
 		}
