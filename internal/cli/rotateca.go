@@ -42,10 +42,10 @@ every server, and every node that is Ready, trusts both, and waits until five mi
 			`Have the new CA trusted only, and delete the key of the old one. It is refused until every
 server, and every node, has a certificate of the new CA. From then on certificates of the
 old CA are refused, and there is no way back.`,
-			"The cluster has one CA. Certificates of the former one are refused."),
+			"The cluster has one CA, and certificates of any other are refused."),
 		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAUndo}, "Go back to the old CA, before the last step",
 			`Go back to the old CA, before 'finish': it signs again, and when every server and every node
-that is Ready has a certificate of it, the new one is not trusted any more.`,
+has a certificate of it, the new one is not trusted any more.`,
 			"The cluster has its old CA only."))
 	return c
 }

@@ -65,7 +65,12 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network, authorities}, objects)
+	if keep, err := s.keepAuthorities(ctx, cfg); err != nil {
+		return err
+	} else if !keep {
+		objects = append(objects, authorities)
+	}
+	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network}, objects)
 	info, err := s.clusterInfo()
 	if err != nil {
 		return err
@@ -137,13 +142,35 @@ func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool,
 	}
 	theirs, err := authorityIn(info)
 	if err != nil {
-		return false, nil // it is of no use to anybody, and is written anew
+		return false, nil // it is of no use to anybody, and is replaced
 	}
 	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
 	if err != nil {
 		return false, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
 	return shareCertificate(theirs, ours), nil
+}
+
+// keepAuthorities says whether what names the cluster's authorities will do. Whoever
+// follows a rotation writes it; a server that starts may be a step behind, and nodes never take
+// again what they have once been told to drop.
+func (s *settings) keepAuthorities(ctx context.Context, cfg *rest.Config) (bool, error) {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return false, fmt.Errorf("make a client for the cluster's authorities: %w", err)
+	}
+	named, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, authoritiesMap, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", authoritiesMap, err)
+	}
+	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	if err != nil {
+		return false, fmt.Errorf("read the cluster's authorities: %w", err)
+	}
+	return shareCertificate([]byte(named.Data["ca.crt"]), ours), nil
 }
 
 // authorityIn returns the CA (PEM) that a cluster-info tells of.

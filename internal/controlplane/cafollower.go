@@ -94,13 +94,13 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	f.former = append(f.former, former...) // kept when the rest fails: the next look finds none
 	if r.revision > 0 {
 		if err := f.ensureIdentities(now); err != nil {
 			return err
 		}
 	}
 	f.record, f.known, f.since, f.trusts = r, true, now, nil
-	f.former = append(f.former, former...)
 	return nil
 }
 

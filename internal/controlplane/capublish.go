@@ -56,6 +56,9 @@ func editConfigMap(ctx context.Context, client kubernetes.Interface, namespace, 
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
+	if object.Data == nil {
+		object.Data = map[string]string{}
+	}
 	changed, err := edit(object.Data)
 	if err == nil && changed {
 		_, err = maps.Update(ctx, object, metav1.UpdateOptions{FieldManager: fieldManager})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"time"
 
@@ -121,11 +122,17 @@ func (r authorityRecord) begun(old *authority, now time.Time) (next authorityRec
 	}, fresh, nil
 }
 
-// crossSign returns the certificate of an authority as another has it.
+// crossSign returns the certificate of an authority as another has it. Both have one name,
+// so it says by whose key it is signed: OpenSSL takes it for one that signed itself otherwise.
 func crossSign(a, by *authority, now time.Time) (*x509.Certificate, error) {
 	template := *a.cert
 	if template.NotAfter.After(by.cert.NotAfter) {
 		template.NotAfter = by.cert.NotAfter
+	}
+	template.AuthorityKeyId = by.cert.SubjectKeyId
+	var err error
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return nil, fmt.Errorf("make a serial number: %w", err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &template, by.cert, a.key.Public(), by.key)
 	if err != nil {

@@ -98,8 +98,11 @@ func (r *caRotation) state(ctx context.Context) (*Authorities, error) {
 		out.Servers = append(out.Servers, ServerKeys{p.Name, p.Address, slices.Equal(p.Trusts, record.ids())})
 	}
 	should := hasAll(record.ids())
-	if record.revision == 0 { // nobody had to follow anything
+	switch {
+	case record.revision == 0: // nobody had to follow anything
 		should = func([]string) bool { return true }
+	case record.step() == CASteady: // one that trusts another CA still follows by itself
+		should = isOf(record.signs())
 	}
 	out.Nodes, out.Late, err = r.store.lateNodes(ctx, should)
 	return out, err
@@ -136,6 +139,11 @@ func hasAll(ids []string) func(has []string) bool {
 	return func(has []string) bool {
 		return len(has) == len(ids) && has[0] == ids[0] && !slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(has, id) })
 	}
+}
+
+// isOf says whether a node has a certificate of the authority id, which it then trusts.
+func isOf(id string) func(has []string) bool {
+	return func(has []string) bool { return len(has) > 0 && has[0] == id }
 }
 
 // isNotOf says whether a node has a certificate of another authority than id. One that says

@@ -20,6 +20,8 @@ import (
 const (
 	// nodeTime is how long nodes may take to follow.
 	nodeTime = 2 * time.Minute
+	// lookAtNodes is how often they are read meanwhile: all of them, from etcd.
+	lookAtNodes = 5 * time.Second
 	// rereadTime is how long after a change an API server can still know kubelets by former
 	// authorities: it reads theirs every five minutes, for which there is no flag.
 	rereadTime = 5*time.Minute + 5*time.Second
@@ -254,7 +256,7 @@ func (r *caRotation) finish(ctx context.Context, record authorityRecord) error {
 	case record.step() == CASteady:
 		return r.waitServers(ctx, record, "one CA on")
 	}
-	return r.drop(ctx, record, hasAll(record.ids()))
+	return r.drop(ctx, record, isOf(record.signs()))
 }
 
 // drop has only the CA trusted that signs, once all certificates are of it.
@@ -334,7 +336,7 @@ func (r *caRotation) waitAll(ctx context.Context, record authorityRecord, what s
 			told = time.Now()
 			r.progress("waiting for "+nameNodes(blocking), begin)
 		}
-		if err := pause(ctx, followEvery/4); err != nil {
+		if err := pause(ctx, min(lookAtNodes, r.nodeTime/8)); err != nil {
 			return err
 		}
 	}
@@ -364,13 +366,13 @@ func describeLateNodes(blocking []LateNode) error {
 	}
 	var why []string
 	if len(late) > 0 {
-		why = append(why, fmt.Sprintf("these nodes are Ready and have not followed: %s: update their agents if they are of an older release, and look at their logs", nameNodes(late)))
+		why = append(why, fmt.Sprintf("these nodes are Ready and have not followed: %s: update their agents if they are of an older release, look at their logs, or `everynode node revoke NAME` those that are not to be trusted", nameNodes(late)))
 	}
 	if len(away) > 0 {
 		why = append(why, fmt.Sprintf("these nodes are not Ready, and would have to join once more: %s: bring them back first, delete those that are gone, or add --leave-late "+
 			"(then, for each: `everynode token create --node NAME` on a server, and on the machine `everynode agent` with that token and --rejoin)", nameNodes(away)))
 	}
-	return fmt.Errorf("nothing was changed: %s; then type the same command again", strings.Join(why, "; "))
+	return fmt.Errorf("the step is not done: %s; then type the same command again", strings.Join(why, "; "))
 }
 
 // waitServers returns when all servers that run have what a record says.

@@ -164,7 +164,7 @@ func TestRotateCAOfTwoServers(t *testing.T) {
 	c.checkServers("prepare again", was, is)
 	wantRefusal(t, "another key", c.rotation(quiet).run(t.Context()), "the CA is being rotated")
 	wantRefusal(t, "finish before switch", c.do(CAFinish), "rotate ca switch")
-	wantRefusal(t, "a node that does not know the new CA", c.do(CASwitch), "node-1", "nothing was changed")
+	wantRefusal(t, "a node that does not know the new CA", c.do(CASwitch), "node-1", "the step is not done")
 	c.checkServers("refused", was, is)
 	c.putNode("node-1", true, was, is)
 
