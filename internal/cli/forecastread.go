@@ -125,6 +125,9 @@ func (a *app) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([
 	if err != nil {
 		return nil, fmt.Errorf("the API server does not take the change: %s", strings.TrimSpace(strings.TrimPrefix(said.String(), "error: ")))
 	}
+	if _, err := a.err.Write(said.Bytes()); err != nil { // warnings of the API server
+		return nil, fmt.Errorf("write the API server's warnings: %w", err)
+	}
 	return decodeDaemonSets(out)
 }
 

@@ -57,7 +57,7 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	authorities, err := s.authoritiesInfo()
+	authorities, err := s.authoritiesToApply(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -65,12 +65,7 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	if keep, err := s.keepAuthorities(ctx, cfg); err != nil {
-		return err
-	} else if !keep {
-		objects = append(objects, authorities)
-	}
-	objects = slices.Concat(policies, hostPaths, []*unstructured.Unstructured{network}, objects)
+	objects = slices.Concat(policies, hostPaths, authorities, []*unstructured.Unstructured{network}, objects)
 	info, err := s.clusterInfo()
 	if err != nil {
 		return err
@@ -151,26 +146,30 @@ func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool,
 	return shareCertificate(theirs, ours), nil
 }
 
-// keepAuthorities says whether what names the cluster's authorities will do. Whoever
-// follows a rotation writes it; a server that starts may be a step behind, and nodes never take
-// again what they have once been told to drop.
-func (s *settings) keepAuthorities(ctx context.Context, cfg *rest.Config) (bool, error) {
+// authoritiesToApply is what names the cluster's authorities; nothing where what is there will
+// do. Whoever follows a rotation writes it; a server that starts may be a step behind, and
+// nodes never take again what they have once been told to drop.
+func (s *settings) authoritiesToApply(ctx context.Context, cfg *rest.Config) ([]*unstructured.Unstructured, error) {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		return false, fmt.Errorf("make a client for the cluster's authorities: %w", err)
-	}
-	named, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, authoritiesMap, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read %s: %w", authoritiesMap, err)
+		return nil, fmt.Errorf("make a client for the cluster's authorities: %w", err)
 	}
 	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
 	if err != nil {
-		return false, fmt.Errorf("read the cluster's authorities: %w", err)
+		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
-	return shareCertificate([]byte(named.Data["ca.crt"]), ours), nil
+	named, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, authoritiesMap, metav1.GetOptions{})
+	switch {
+	case err == nil && shareCertificate([]byte(named.Data["ca.crt"]), ours):
+		return nil, nil
+	case err != nil && !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("read %s: %w", authoritiesMap, err)
+	}
+	object, err := publicConfigMap(authoritiesMap, map[string]string{"ca.crt": string(ours)})
+	if err != nil {
+		return nil, err
+	}
+	return []*unstructured.Unstructured{object}, nil
 }
 
 // authorityIn returns the CA (PEM) that a cluster-info tells of.
@@ -263,15 +262,6 @@ func (s *settings) networkInfo() (*unstructured.Unstructured, error) {
 
 // authoritiesMap is the ConfigMap that authoritiesInfo makes.
 const authoritiesMap = "everynode-authorities"
-
-// authoritiesInfo tells the nodes whom they may trust, and who signs.
-func (s *settings) authoritiesInfo() (*unstructured.Unstructured, error) {
-	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
-	if err != nil {
-		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
-	}
-	return publicConfigMap(authoritiesMap, map[string]string{"ca.crt": string(ca)})
-}
 
 // publicConfigMap builds a ConfigMap of the namespace kube-public.
 func publicConfigMap(name string, content map[string]string) (*unstructured.Unstructured, error) {
