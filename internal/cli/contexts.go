@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -61,8 +62,12 @@ func (c kubeContext) addTo(data []byte) ([]byte, error) {
 			items = &yaml.Node{}
 			root.Content = append(root.Content, text(item.list), items)
 		}
-		if items.Kind != yaml.SequenceNode { // null
+		switch {
+		case items.Kind == yaml.SequenceNode:
+		case items.Kind == 0 || items.Kind == yaml.ScalarNode && items.Tag == "!!null":
 			*items = yaml.Node{Kind: yaml.SequenceNode}
+		default: // whatever it is, it would be lost
+			return nil, fmt.Errorf("its %s are not a list", item.list)
 		}
 		items.Style = 0 // "[]" does not stay on one line
 		items.Content = append(items.Content, mapping("name", text(c.name), item.key, item.value))
@@ -98,8 +103,15 @@ func sameCA(a, b *yaml.Node) bool {
 
 // parseKubeconfig reads a file that may be empty.
 func parseKubeconfig(data []byte) (root *yaml.Node, err error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
+	var document, second yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	if err := documents.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch err := documents.Decode(&second); {
+	case err == nil: // kubectl reads the first alone, and the others would be lost
+		return nil, errors.New("it has more than one document: leave one, without the lines `---` between them")
+	case !errors.Is(err, io.EOF):
 		return nil, err
 	}
 	if len(document.Content) == 0 {
