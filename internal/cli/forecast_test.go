@@ -45,6 +45,9 @@ func TestStartOf(t *testing.T) {
 		return plan.Pod{Created: at, Ready: true, ReadySince: at.Add(after)}
 	}
 	pods := []plan.Pod{ready(9 * time.Second), {Created: at}, ready(time.Hour), ready(3 * time.Second), {Created: at, Ready: true}}
+	if d, n := startOf([]plan.Pod{ready(0), ready(0), ready(2 * time.Second)}, 0); d != time.Second || n != 3 {
+		t.Errorf("of pods that take less than a second the middle is %s of %d", d, n)
+	}
 	if d, n := startOf(pods, 0); d != 9*time.Second || n != 3 {
 		t.Errorf("the middle is %s of %d", d, n)
 	}

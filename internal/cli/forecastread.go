@@ -246,8 +246,9 @@ const assumedStart = 10 * time.Second
 func startOf(pods []plan.Pod, given time.Duration) (time.Duration, int) {
 	var took []time.Duration
 	for i := range pods {
-		if p := &pods[i]; p.Ready && p.ReadySince.After(p.Created) {
-			took = append(took, p.ReadySince.Sub(p.Created))
+		// The API has whole seconds: what takes less counts as one.
+		if p := &pods[i]; p.Ready && !p.ReadySince.IsZero() {
+			took = append(took, max(p.ReadySince.Sub(p.Created), time.Second))
 		}
 	}
 	switch {
