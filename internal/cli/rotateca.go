@@ -15,7 +15,7 @@ func (a *app) rotateCACommand() *cobra.Command {
 		Short: "Replace the cluster's CA, in steps that can be undone",
 		Long: `Replace the certificate authority of a cluster, on any one server, while all run and pods
 run through. First everybody learns to trust a new CA beside the old one; then the new one
-signs, and certificates are renewed; then the old one is not trusted any more, and its key
+signs, and certificates are renewed. Then the old one is no longer trusted, and its key
 is deleted. Between the steps there is as much time as you want. No step is begun before
 every server that runs, and every node that is Ready, has done the one before; the command
 says who has not. Each may be interrupted, and typed again.
@@ -45,7 +45,7 @@ old CA are refused, and there is no way back.`,
 			"The cluster has one CA, and certificates of any other are refused."),
 		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAUndo}, "Go back to the old CA, before the last step",
 			`Go back to the old CA, before 'finish': it signs again, and when every server and every node
-has a certificate of it, the new one is not trusted any more.`,
+has a certificate of it, the new one is no longer trusted.`,
 			"The cluster has its old CA only."))
 	return c
 }

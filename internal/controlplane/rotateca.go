@@ -43,8 +43,8 @@ type CARotation struct {
 const (
 	CAPrepare = "prepare" // a new CA is made, and trusted beside the old one
 	CASwitch  = "switch"  // the new one signs
-	CAFinish  = "finish"  // the old one is not trusted any more, and its key is deleted
-	CAUndo    = "undo"    // the old one signs, and the new one is not trusted any more
+	CAFinish  = "finish"  // the old one is no longer trusted, and its key is deleted
+	CAUndo    = "undo"    // the old one signs, and the new one is no longer trusted
 )
 
 // caRotation changes the CA in steps that etcd keeps. All servers, and the nodes, follow
