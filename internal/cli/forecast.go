@@ -109,7 +109,7 @@ type forecastReport struct {
 type setForecast struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Exists says that the DaemonSet is there already.
+	// Exists says that the cluster has the DaemonSet.
 	Exists bool `json:"exists"`
 	// Nodes counts the nodes by what becomes of their pod: replaced, new, removed.
 	Nodes map[forecast.Change]int `json:"nodes"`

@@ -21,7 +21,7 @@ func TestCopyDaemonSets(t *testing.T) {
 ---
 {apiVersion: v1, kind: List, items: [{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: two}}, {apiVersion: v1, kind: Pod}]}
 ---
-{apiVersion: apps/v1, kind: DaemonSetList, items: [{metadata: {name: three}}]}
+{apiVersion: apps/v1, kind: DaemonSetList, items: [{metadata: {name: three}}, {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: four}}]}
 `
 	var out bytes.Buffer
 	if err := copyDaemonSets(&out, []byte(manifest)); err != nil {
@@ -33,6 +33,8 @@ func TestCopyDaemonSets(t *testing.T) {
 {"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"two"}}
 ---
 {"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"three"}}
+---
+{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"four"}}
 `
 	if out.String() != want {
 		t.Errorf("got %s", out.String())

@@ -74,24 +74,32 @@ func copyDaemonSets(out *bytes.Buffer, manifest []byte) error {
 
 func copyDaemonSet(out *bytes.Buffer, object []byte) error {
 	var o struct {
-		Kind  string            `json:"kind"`
-		Items []json.RawMessage `json:"items"`
+		Kind  string          `json:"kind"`
+		Items json.RawMessage `json:"items"` // of any form, in kinds that do not matter
 	}
-	// What cannot be read so is of a kind that does not matter: audit.Input has read all.
 	if err := json.Unmarshal(object, &o); err != nil {
-		return nil
+		return err
 	}
 	if o.Kind == "DaemonSet" {
 		fmt.Fprintf(out, "---\n%s\n", object)
 	}
-	if strings.HasSuffix(o.Kind, "List") {
-		for _, item := range o.Items {
-			if o.Kind == "DaemonSetList" {
-				item = bytes.Replace(item, []byte("{"), []byte(`{"apiVersion":"apps/v1","kind":"DaemonSet",`), 1)
-			}
-			if err := copyDaemonSet(out, item); err != nil {
-				return err
-			}
+	if !strings.HasSuffix(o.Kind, "List") || !bytes.HasPrefix(o.Items, []byte("[")) {
+		return nil
+	}
+	var items []map[string]json.RawMessage
+	if err := json.Unmarshal(o.Items, &items); err != nil {
+		return err
+	}
+	for _, item := range items {
+		if o.Kind == "DaemonSetList" { // its items need not say what they are
+			item["apiVersion"], item["kind"] = json.RawMessage(`"apps/v1"`), json.RawMessage(`"DaemonSet"`)
+		}
+		data, err := json.Marshal(item)
+		if err != nil {
+			return err
+		}
+		if err := copyDaemonSet(out, data); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -132,7 +132,7 @@ func dropNamed(dir string) error {
 		}
 		for _, path := range files {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("remove an authority that is not trusted any more: %w", err)
+				return fmt.Errorf("remove an authority that is no longer trusted: %w", err)
 			}
 		}
 	}

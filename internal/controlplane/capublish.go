@@ -96,7 +96,7 @@ func replaceCA(info map[string]string, ca []byte) (changed bool, err error) {
 }
 
 // forgetClientCA deletes what tells servers that extend the API whom to trust, if it names
-// authorities that are not trusted any more: API servers only ever add to it, and write it
+// authorities that are no longer trusted: API servers only ever add to it, and write it
 // again when it is gone.
 func forgetClientCA(ctx context.Context, client kubernetes.Interface, ca []byte) error {
 	const name = "extension-apiserver-authentication"
@@ -120,7 +120,7 @@ func forgetClientCA(ctx context.Context, client kubernetes.Interface, ca []byte)
 		if !shareCertificate(text, ca) {
 			err := maps.Delete(ctx, name, *metav1.NewRVDeletionPrecondition(object.ResourceVersion))
 			if err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("delete %s, which names a CA that is not trusted any more: %w", name, err)
+				return fmt.Errorf("delete %s, which names a CA that is no longer trusted: %w", name, err)
 			}
 			return nil
 		}
