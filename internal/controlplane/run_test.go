@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -396,16 +397,29 @@ func checkControllers(t *testing.T, admin kubernetes.Interface) {
 	})
 }
 
-// checkGoroutines fails if code of this package still runs besides the test.
+// checkGoroutines fails if code of this package still runs besides the test. A
+// goroutine that has sent its result is given the moment that it needs to end.
 func checkGoroutines(t *testing.T) {
 	t.Helper()
-	buf := make([]byte, 64<<20)
-	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		ours := strings.Contains(stack, "everynode/internal/controlplane.")
-		if ours && !strings.Contains(stack, "testing.tRunner") && !strings.Contains(stack, "fatalHook") {
-			t.Errorf("a goroutine of ours is left:\n%s", stack)
-		}
+	var left []string
+	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 5*time.Second, true, func(context.Context) (bool, error) {
+		left = ourGoroutines()
+		return len(left) == 0, nil
+	})
+	if err != nil {
+		t.Errorf("goroutines of ours are left:\n%s", strings.Join(left, "\n\n"))
 	}
+}
+
+// ourGoroutines are the stacks in which this package has a part, but for the
+// test's own.
+func ourGoroutines() []string {
+	buf := make([]byte, 64<<20)
+	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	return slices.DeleteFunc(stacks, func(stack string) bool {
+		ours := strings.Contains(stack, "everynode/internal/controlplane.")
+		return !ours || strings.Contains(stack, "testing.tRunner") || strings.Contains(stack, "fatalHook")
+	})
 }
 
 // startAgain runs TestRunAgain on the same data in a new process.
