@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,7 @@ func TestWeakSpots(t *testing.T) {
 		{"13 a terminating pod is not available", false, terminatingCounted},
 		{"14 there is a reason for every node", false, reasons},
 		{"14 conditions of others stay", true, conditionsStay},
+		{"14 annotations stay, however large", true, annotationsStay},
 		{"15 every pod has its event", false, eventsKept},
 		{"16 pods that end at once are backed off", false, succeededLoop},
 		{"16 an edit does not reset the back-off", false, editedLoop},
@@ -379,6 +381,27 @@ func conditionsStay(l *lab, c controller) bool {
 	l.rest()
 	left := l.set().Status.Conditions
 	return len(left) == 1 && left[0].Type == "example.com/Audited"
+}
+
+// annotationsStay is about status writes, which take annotations along: what a
+// controller does not remember, it may delete. Revisions have them, too.
+func annotationsStay(l *lab, c controller) bool {
+	l.begin(c, agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
+		ds.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200<<10), "example.com/small": "y"}
+	}), "n1", "n2")
+	l.edit(image("agent:2"))
+	l.until("the rollout is done", func() bool { return l.everywhere("agent:2") })
+	l.rest()
+	stay := func(annotations map[string]string) bool {
+		return len(annotations["example.com/large"]) == 200<<10 && annotations["example.com/small"] == "y"
+	}
+	revisions, err := l.client.AppsV1().ControllerRevisions(namespace).List(l.t.Context(), metav1.ListOptions{})
+	l.do(err)
+	kept := len(revisions.Items) == 2
+	for _, r := range revisions.Items {
+		kept = kept && stay(r.Annotations)
+	}
+	return kept && stay(l.set().Annotations)
 }
 
 func eventsKept(l *lab, c controller) bool {

@@ -10,6 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 const (
@@ -122,5 +125,27 @@ func BenchmarkPodEvent(b *testing.B) {
 			b.Fatal(err)
 		}
 		ix.upsertPod(p)
+	}
+}
+
+// A node that turns ready and back, with 1,000 DaemonSets whose placements ask for 8,000 labels
+// each. The index is locked meanwhile.
+func BenchmarkReadinessBesideHeavyPlacements(b *testing.B) {
+	ix, _ := benchIndex(b)
+	terms := []plan.Term{{Labels: make([]plan.Requirement, 8000)}}
+	for i := range terms[0].Labels {
+		terms[0].Labels[i] = plan.Requirement{Key: fmt.Sprintf("k%d", i), Operator: plan.DoesNotExist}
+	}
+	for i := range 1000 {
+		s := &setEntry{ds: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "t", Name: fmt.Sprint(i), UID: types.UID(fmt.Sprint("t", i))}}, version: 1}
+		s.spec.Placement.Terms = terms
+		s.heavy = isHeavy(&s.spec.Placement)
+		ix.upsertSet(s)
+	}
+	n := view.Node(benchNode(7))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		n.Ready = i%2 == 0
+		ix.upsertNode(nodeEntry{Node: n, version: uint64(2 + i)})
 	}
 }

@@ -321,8 +321,9 @@ func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) 
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("version %s, not %s", o.GetResourceVersion(), m.GetResourceVersion()))
 	}
 	if r.sub == "status" {
-		ds := old.(*appsv1.DaemonSet).DeepCopy()
-		ds.Status = obj.(*appsv1.DaemonSet).Status
+		ds, sent := old.(*appsv1.DaemonSet).DeepCopy(), obj.(*appsv1.DaemonSet)
+		// The real one takes labels and annotations with the status, too.
+		ds.Status, ds.Labels, ds.Annotations = sent.Status, sent.Labels, sent.Annotations
 		obj = ds
 		f.status = append(f.status, ds.Status)
 	}

@@ -58,6 +58,8 @@ type listener struct {
 // setEntry is a DaemonSet. The object is never written to.
 type setEntry struct {
 	ds      *appsv1.DaemonSet
+	trimmed bool // ds lacks annotations: see trimAnnotations
+	heavy   bool // its placement: see isHeavy
 	version uint64
 	// spec is compiled once per generation; it carries no revision. Scheduled
 	// follows the annotation and the runtime class as well.
@@ -316,54 +318,6 @@ func (ix *index) putNodes(items []nodeEntry, version uint64) {
 		}
 	}
 	ix.nodeVersion = version
-}
-
-// touchForNode makes dirty the DaemonSets that the change from old to new (nil:
-// absent) can matter to: those whose eligibility changes, and, when readiness
-// or presence changes, those that are there or should be.
-func (ix *index) touchForNode(old, new *plan.Node) {
-	if !ix.begun {
-		return
-	}
-	name, health := "", old == nil || new == nil
-	if new != nil {
-		name = new.Name
-	} else {
-		name = old.Name
-	}
-	if !health {
-		health = old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)
-		if !health && slices.Equal(old.Taints, new.Taints) && !ix.relabelled(old.Labels, new.Labels) {
-			return
-		}
-	}
-	for _, s := range ix.sets {
-		o := ix.owned[string(s.ds.UID)]
-		before, after := admits(s, old), admits(s, new)
-		if before.Run != after.Run || before.Keep != after.Keep ||
-			(health || before != after) && (after.Run || o.first[name] != nil) {
-			ix.mark(o, name)
-		}
-	}
-}
-
-// relabelled says that a label has changed that a placement asks for.
-func (ix *index) relabelled(old, new map[string]string) bool {
-	for key := range ix.asked {
-		was, had := old[key]
-		is, has := new[key]
-		if was != is || had != has {
-			return true
-		}
-	}
-	return false
-}
-
-func admits(s *setEntry, n *plan.Node) plan.Eligibility {
-	if n == nil {
-		return plan.Eligibility{}
-	}
-	return s.spec.Placement.Admits(n)
 }
 
 func sameNode(a, b *plan.Node) bool {

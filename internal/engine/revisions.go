@@ -6,9 +6,11 @@ package engine
 // and from then on pods of other revisions are outdated.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -40,7 +42,8 @@ type epochs struct{ revisions, loose, hashes uint64 }
 
 // history makes sure that the present template has its revision, with the
 // newest number, and returns it with the revisions that may be deleted.
-func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (*view.HistoryPlan, error) {
+func (e *engine) history(ctx context.Context, set *setEntry, st *state) (*view.HistoryPlan, error) {
+	ds := set.ds
 	relabelled := false
 	for range historyRounds {
 		now := e.index.epochs(ds)
@@ -55,7 +58,7 @@ func (e *engine) history(ctx context.Context, ds *appsv1.DaemonSet, st *state) (
 		case h.Collision:
 			err = e.collide(ctx, ds)
 		case h.Create != nil:
-			err = e.createRevision(ctx, ds, h.Create)
+			err = e.createRevision(ctx, set, h.Create)
 		case len(h.Update) > 0:
 			err = e.updateRevisions(ctx, ds, h.Update)
 		case len(h.Relabel) > 0 && !relabelled:
@@ -99,7 +102,16 @@ func (ix *index) hashesOf(owner string, into map[string]bool) {
 
 // createRevision creates it, or finds that it is there. It may be one that a
 // DaemonSet of this name has left; its hash does for us as well.
-func (e *engine) createRevision(ctx context.Context, ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) error {
+func (e *engine) createRevision(ctx context.Context, set *setEntry, r *appsv1.ControllerRevision) error {
+	ds := set.ds
+	whole, err := e.whole(ctx, set)
+	if err != nil {
+		return fmt.Errorf("creating ControllerRevision %s: %w", r.Name, err)
+	}
+	if whole.Generation != ds.Generation {
+		return cmp.Or(e.learnSet(whole), errReplan)
+	}
+	r.Annotations = maps.Clone(whole.Annotations)
 	made, err := e.api.createRevision(ctx, r)
 	if err == nil {
 		e.events.template(ds) // once, whichever engine makes it

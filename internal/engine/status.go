@@ -27,7 +27,8 @@ const (
 
 // report writes the status if it has changed. observed is the newest generation
 // that was acted upon. A change may be held back until the returned time.
-func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state, observed int64) (again time.Time, err error) {
+func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed int64) (again time.Time, err error) {
+	ds := set.ds
 	want := view.Status(ds, st.ledger.Status(), observed)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
 		st.heldAt = time.Time{}
@@ -37,7 +38,7 @@ func (e *engine) report(ctx context.Context, ds *appsv1.DaemonSet, st *state, ob
 		return due, nil
 	}
 	st.statusAt, st.heldAt = st.now, time.Time{}
-	return time.Time{}, e.writeStatus(ctx, ds, st, observed)
+	return time.Time{}, e.writeStatus(ctx, set, st, observed)
 }
 
 // statusDue is when a status that has changed is to be written. That a
@@ -58,8 +59,15 @@ func (st *state) statusDue(observes, idle bool) time.Time {
 
 // writeStatus writes our part of the status over that of the newest version.
 // Conditions that others have set stay.
-func (e *engine) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, st *state, observed int64) error {
-	base := ds
+func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, observed int64) error {
+	ds := set.ds
+	base, err := e.whole(ctx, set)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil // deleted; the watch says so soon
+	case err != nil:
+		return fmt.Errorf("writing the status: %w", err)
+	}
 	for range statusTries {
 		next := base.DeepCopy()
 		next.Status = view.Status(base, st.ledger.Status(), observed)

@@ -134,7 +134,7 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 		observed = set.ds.Generation
 		err = e.prune(ctx, history)
 	}
-	again, reported := e.report(ctx, set.ds, st, observed)
+	again, reported := e.report(ctx, set, st, observed)
 	e.wake(key, st.ledger.WakeAt(), retry, again)
 	return errors.Join(err, reported)
 }
@@ -151,7 +151,7 @@ func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *vi
 	if err := e.claim(ctx, ds, st); err != nil {
 		return nil, time.Time{}, err
 	}
-	if history, err = e.history(ctx, ds, st); err != nil {
+	if history, err = e.history(ctx, set, st); err != nil {
 		return nil, time.Time{}, err
 	}
 	retry = e.decide(set, history.Hash, st)

@@ -105,7 +105,8 @@ func compactSet(obj any) (*setEntry, error) {
 	if ds.ManagedFields != nil {
 		ds.ManagedFields = nil
 	}
-	return &setEntry{ds: ds, version: version, spec: view.Spec(ds, "")}, nil
+	trimmed, spec := trimAnnotations(ds), view.Spec(ds, "")
+	return &setEntry{ds: ds, trimmed: trimmed, heavy: isHeavy(&spec.Placement), version: version, spec: spec}, nil
 }
 
 func compactNode(obj any) (nodeEntry, error) {

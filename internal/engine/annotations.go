@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"everynode/internal/view"
+)
+
+// The engine reads two annotations of a DaemonSet. Whoever may write one may fill 256 KiB
+// with others. Up to maxAnnotations all are kept, so that an ordinary DaemonSet can be written
+// back as it is. Of more than that, the two are kept, and each only as far as a good value can reach.
+const (
+	maxAnnotations = 16 << 10 // bytes, of keys and values
+	maxAnnotation  = 128
+)
+
+// trimAnnotations drops what is too much of the annotations, and says whether it did. It
+// replaces the map, since others may hold the one that it finds.
+func trimAnnotations(ds *appsv1.DaemonSet) bool {
+	size := 0
+	for key, value := range ds.Annotations {
+		size += len(key) + len(value)
+	}
+	if size <= maxAnnotations {
+		return false
+	}
+	kept := map[string]string{}
+	for _, key := range []string{view.BindByAnnotation, appsv1.DeprecatedTemplateGeneration} {
+		if value, ok := ds.Annotations[key]; ok {
+			kept[key] = value[:min(len(value), maxAnnotation)]
+		}
+	}
+	ds.Annotations = kept
+	return true
+}
+
+// whole is the DaemonSet with all of its annotations, as it may be written back. If some
+// were dropped it is read again.
+func (e *engine) whole(ctx context.Context, set *setEntry) (*appsv1.DaemonSet, error) {
+	if !set.trimmed {
+		return set.ds, nil
+	}
+	live, err := e.api.liveSet(ctx, set.ds)
+	if err != nil {
+		return nil, fmt.Errorf("its annotations are too large to be kept in mind: %w", err)
+	}
+	return live, nil
+}

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"slices"
+
+	"everynode/internal/plan"
+)
+
+// touchForNode makes dirty the DaemonSets that the change from old to new (nil:
+// absent) can matter to: those whose eligibility changes, and, when readiness
+// or presence changes, those that are there or should be.
+func (ix *index) touchForNode(old, new *plan.Node) {
+	if !ix.begun {
+		return
+	}
+	c := ix.nodeChange(old, new)
+	if !c.placement && !c.health {
+		return
+	}
+	for _, s := range ix.sets {
+		o := ix.owned[string(s.ds.UID)]
+		if s.heavy || c.concerns(&s.spec.Placement, o.first[c.name] != nil) {
+			ix.mark(o, c.name)
+		}
+	}
+}
+
+// nodeChange is what has become of a node; nil: absent.
+type nodeChange struct {
+	name     string
+	old, new *plan.Node
+	// placement: something has changed that a placement asks for; health: the node's
+	// presence or readiness.
+	placement, health bool
+}
+
+func (ix *index) nodeChange(old, new *plan.Node) nodeChange {
+	switch {
+	case old == nil:
+		return nodeChange{new.Name, old, new, true, true}
+	case new == nil:
+		return nodeChange{old.Name, old, new, true, true}
+	}
+	return nodeChange{new.Name, old, new,
+		!slices.Equal(old.Taints, new.Taints) || ix.relabelled(old.Labels, new.Labels),
+		old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)}
+}
+
+// concerns says whether the change can matter to a DaemonSet of that placement; there says
+// that the DaemonSet has a pod on the node. Placements are asked last and as seldom as can be: anybody may
+// write long ones, and the index is locked.
+func (c *nodeChange) concerns(p *plan.Placement, there bool) bool {
+	if c.health && there {
+		return true
+	}
+	after := admits(p, c.new)
+	switch {
+	case c.health && after.Run:
+		return true
+	case !c.placement:
+		return false
+	}
+	before := admits(p, c.old)
+	return before.Run != after.Run || before.Keep != after.Keep || before != after && (after.Run || there)
+}
+
+// A heavy placement asks a node more than heavy questions. Whether a node's change
+// matters to it is left to the DaemonSet's own decision, where it costs its namespace's
+// turn and not everybody's.
+const heavy = 100
+
+func isHeavy(p *plan.Placement) bool {
+	questions := len(p.Selector) + len(p.Tolerations)
+	for i := range p.Terms {
+		for _, asked := range [][]plan.Requirement{p.Terms[i].Labels, p.Terms[i].Names} {
+			for _, r := range asked {
+				questions += 1 + len(r.Values)
+			}
+		}
+	}
+	return questions > heavy
+}
+
+// relabelled says that a label has changed that a placement asks for. It goes through the
+// node's labels: those that are asked for may be many more.
+func (ix *index) relabelled(old, new map[string]string) bool {
+	for key, was := range old {
+		if is, has := new[key]; (!has || is != was) && ix.asked[key] > 0 {
+			return true
+		}
+	}
+	for key := range new {
+		if _, had := old[key]; !had && ix.asked[key] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func admits(p *plan.Placement, n *plan.Node) plan.Eligibility {
+	if n == nil {
+		return plan.Eligibility{}
+	}
+	return p.Admits(n)
+}
