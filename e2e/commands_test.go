@@ -112,6 +112,10 @@ func commandTable() map[string]scriptCommand {
 		// s3-storage NAME CREDENTIALS CA: start S3-compatible storage; set the variable to
 		// its URL, and write a file of credentials for it, and one of its authority.
 		"s3-storage": s3Storage,
+		// attacker-image ARCHIVE: build the image of a pod that attacks. attack POD FILE: it
+		// tries all that is in the file, and each is refused.
+		"attacker-image": attackerImage,
+		"attack":         attack,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
 		"tmpfs": tmpfs,
 	}
