@@ -41,7 +41,7 @@ test-long: $(TESTED) agents skew test-packages ## the same, longer and three tim
 	@EVERYNODE_LONG=1 tools/test
 
 prop: ## 100,000 random runs of each property and of the simulator
-	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
+	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/rollout ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
 
 fuzz: ## look for inputs that what reads tokens, snapshots, archives, requests and settings of others cannot take
 	@tools/fuzz $(FUZZTIME)

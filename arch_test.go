@@ -46,6 +46,11 @@ var importRules = []importRule{
 		reason: "what becomes of a write is a function of the answers, so that the simulator runs what the engine runs",
 	},
 	{
+		path: "internal/rollout", only: []string{"std", "everynode/internal/plan/..."},
+		never:  []string{"os/...", "net/...", "context", "log/...", "syscall", "math/rand/..."},
+		reason: "how far a release may go is a function of what is seen, of what was kept and of the time that is given",
+	},
+	{
 		path: "internal/forecast", only: []string{"std", "everynode/internal/plan/..."},
 		never:  []string{"os/...", "net/...", "context", "log/...", "syscall", "math/rand/..."},
 		reason: "what a change will do is a function of what was read; cli reads",

@@ -1,0 +1,74 @@
+package rollout
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Check says what is wrong with a policy, one sentence for each thing, which begins with the
+// field as it is written in a RolloutPolicy. Nil: nothing.
+func (p *Policy) Check() (wrong []string) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if len(p.Waves) == 0 {
+		say("spec.waves: there is none; leave the field out for those of the default policy")
+	}
+	names := map[string]int{}
+	for i := range p.Waves {
+		w, at := &p.Waves[i], fmt.Sprintf("spec.waves[%d]", i)
+		checkAmount(say, at+".nodes", w.Nodes, 1)
+		if before, taken := names[w.Name]; taken || w.Name == "" {
+			say("%s.name: %q is empty, or the name of waves[%d] as well", at, w.Name, before)
+		}
+		names[w.Name] = i
+		if w.Soak < 0 {
+			say("%s.soak: %s is less than nothing", at, w.Soak)
+		}
+		if i > 0 && w.Nodes.Percent == p.Waves[i-1].Nodes.Percent && w.Nodes.Value < p.Waves[i-1].Nodes.Value {
+			say("%s.nodes: %s is fewer than the %s of the wave before; the number is of all nodes that have the revision then", at, amount(w.Nodes), amount(p.Waves[i-1].Nodes))
+		}
+	}
+	if n := len(p.Waves); n > 0 {
+		if last := &p.Waves[n-1]; last.Nodes != (plan.Amount{Value: 100, Percent: true}) {
+			say("spec.waves[%d].nodes: the last wave must be 100%%, or the release never ends", n-1)
+		} else if last.Approval {
+			say("spec.waves[%d].approval: no wave comes after the last one", n-1)
+		}
+	}
+	p.Failure.check(say)
+	checkAmount(say, "spec.guard.removals", p.Removals, 0)
+	for i := range p.Windows {
+		p.Windows[i].check(say, fmt.Sprintf("spec.windows[%d]", i))
+	}
+	return wrong
+}
+
+func (f *Failure) check(say func(string, ...any)) {
+	checkAmount(say, "spec.failure.nodes", f.Nodes, 0)
+	if f.StartWithin < time.Second {
+		say("spec.failure.startWithin: %s is too short for any pod", f.StartWithin)
+	}
+	if f.Restarts < 1 {
+		say("spec.failure.restarts: %d; the first restart is 1", f.Restarts)
+	}
+}
+
+func checkAmount(say func(string, ...any), field string, a plan.Amount, least int) {
+	switch {
+	case a.Value < least:
+		say("%s: %s is too few; at least %d", field, amount(a), least)
+	case a.Percent && a.Value > 100:
+		say("%s: %s is more than all", field, amount(a))
+	case a.Value > math.MaxInt32:
+		say("%s: %s is out of range", field, amount(a))
+	}
+}
+
+func amount(a plan.Amount) string {
+	if a.Percent {
+		return fmt.Sprintf("%d%%", a.Value)
+	}
+	return fmt.Sprint(a.Value)
+}

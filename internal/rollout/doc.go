@@ -1,0 +1,24 @@
+// Package rollout decides how far the release of a DaemonSet may go: which nodes come
+// first, how many may have the new revision now, and when the next wave opens. It knows no
+// API, no clock and no pod. Its caller says what is seen and when that was, keeps the state that
+// comes back, and acts on it only once it is kept.
+//
+// Two revisions matter. The stable one is that with which the last release ended; the
+// target is that of the template. While they are the same, a release is Idle and everything is as without
+// a policy. A node is exposed when it has a pod of the target, or is about to get one.
+//
+// What must hold (the names are used by the tests):
+//
+//   - R1: no more nodes are granted the target than the quota of the open wave.
+//   - R2: nodes are granted by rank: the same nodes give the same order, however they are given.
+//   - R3: a wave opens only after the one before it has soaked for its whole soak, was
+//     approved if it asks for that, and while a window is open.
+//   - R4: in every phase but Rolling nothing is granted.
+//   - R5: from the decision on that sees more failures than are allowed, nothing is granted.
+//   - R6: after an abort nothing is granted until the template changes or a person lets it go on.
+//   - R8: a request that names another revision or a wave that is not open changes nothing.
+//   - R11: what cannot be read, or contradicts itself, holds.
+//   - R16: only time that was seen counts as soak.
+//
+// The other invariants of releases are about pods and objects, and are held where those are.
+package rollout

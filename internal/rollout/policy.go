@@ -1,0 +1,77 @@
+package rollout
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+)
+
+// Policy is how releases of a DaemonSet go. A valid one (see Check) has at least one wave.
+type Policy struct {
+	Name       string
+	Generation int64
+	Waves      []Wave
+	Failure    Failure
+	// Windows are when nodes may be granted the target. None: always.
+	Windows []Window
+	// Removals is the share of the running pods that labels, taints or the placement may take
+	// away in an hour before a person is asked.
+	Removals plan.Amount
+}
+
+// Wave is one step of a release.
+type Wave struct {
+	Name string
+	// Nodes is how many nodes have the target at the end of the wave, those of the waves
+	// before it included. Percentages are of the eligible nodes, rounded up.
+	Nodes plan.Amount
+	// Prefer are labels of nodes that come first.
+	Prefer map[string]string
+	// Cover are label keys: the wave has a node of each combination of their values, as far
+	// as there is room.
+	Cover []string
+	// Soak is how long all must be well before the next wave.
+	Soak time.Duration
+	// Approval: a person lets the next wave begin.
+	Approval bool
+	// OneAtATime is a label key. The nodes of each of its values are a step of their own,
+	// with a soak of its own.
+	OneAtATime string
+}
+
+// Failure is when a release stops.
+type Failure struct {
+	// Nodes is how many of the exposed nodes may fail, rounded down.
+	Nodes plan.Amount
+	// StartWithin is how long a pod has to become available.
+	StartWithin time.Duration
+	// Restarts is how often a pod's container may start again.
+	Restarts int
+	// Back: what has the target goes back to the stable revision. Else it stays, to be looked at.
+	Back bool
+}
+
+// Default is the policy that says nothing: one node, a tenth, all, with ten minutes after each.
+func Default() Policy {
+	const soak = 10 * time.Minute
+	return Policy{
+		Waves: []Wave{
+			{Name: "first", Nodes: plan.Amount{Value: 1}, Soak: soak},
+			{Name: "tenth", Nodes: plan.Amount{Value: 10, Percent: true}, Soak: soak},
+			{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}, Soak: soak},
+		},
+		Failure:  Failure{Nodes: plan.Amount{Value: 2, Percent: true}, StartWithin: 10 * time.Minute, Restarts: 3},
+		Removals: plan.Amount{Value: 10, Percent: true},
+	}
+}
+
+// Allowance is how many nodes may have failed while so many are exposed and bound may be
+// under way. A failed node holds a place under way, so at least one place stays free of them: else a
+// release would stand still and not say why.
+func (f *Failure) Allowance(exposed, bound int) int {
+	n := f.Nodes.Value
+	if f.Nodes.Percent {
+		n = f.Nodes.Value * exposed / 100
+	}
+	return max(0, min(n, bound-1))
+}

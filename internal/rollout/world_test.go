@@ -1,0 +1,228 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// world is nodes that do what a release says: a node that is granted a revision has a well pod of it after
+// start, unless it is said to fail. Everything is at times since the beginning.
+type world struct {
+	policy   Policy
+	state    State
+	requests Requests
+	target   string
+	nodes    map[string]*testNode
+	bound    int
+	start    time.Duration
+	now      time.Duration
+	problem  Reason
+	unwell   bool
+	bad      map[string]bool // revisions that are never well
+	rows     []string
+	check    func(before State, in *Seen)
+}
+
+type testNode struct {
+	Node
+	revision string
+	since    time.Duration // when it got it
+	sick     bool          // its pod is not well, and will not be
+	sickAt   time.Duration
+}
+
+// epoch is a Thursday, nine o'clock in Berlin.
+func epoch() time.Time { return time.Date(2026, 11, 26, 8, 0, 0, 0, time.UTC) }
+
+func newWorld() *world {
+	return &world{policy: Default(), nodes: map[string]*testNode{}, bound: 1, start: 10 * time.Second, target: "a", bad: map[string]bool{}}
+}
+
+func (w *world) time() time.Time { return epoch().Add(w.now) }
+
+func (w *world) add(name string, labels map[string]string) {
+	w.nodes[name] = &testNode{Node: Node{Name: name, Labels: labels}, since: w.now - time.Hour}
+}
+
+// well is whether the node's pod is available.
+func (w *world) well(n *testNode) bool {
+	return n.revision != "" && !n.sick && !w.bad[n.revision] && w.now >= n.since+w.start
+}
+
+func (w *world) failed(n *testNode) bool {
+	from := n.since
+	if n.sick {
+		from = max(from, n.sickAt)
+	}
+	return !w.well(n) && w.now >= from+w.policy.Failure.StartWithin
+}
+
+func (w *world) seen() *Seen {
+	in := &Seen{Target: w.target, Pods: map[string]int{}, Bound: w.bound, Problem: w.problem, Unwell: w.unwell, Requests: w.requests}
+	var nodes []Node
+	for _, n := range w.nodes {
+		nodes = append(nodes, n.Node)
+		if n.revision == "" {
+			continue
+		}
+		in.Pods[n.revision] += 0
+		if w.well(n) {
+			in.Pods[n.revision]++
+		}
+		switch {
+		case n.revision != w.target:
+			if n.revision != w.state.Stable {
+				in.Other++
+			}
+			if !n.Down {
+				in.Candidates++
+			}
+			continue
+		}
+		in.Exposed++
+		if !n.Down && !w.well(n) {
+			in.UnderWay++
+			if w.failed(n) {
+				in.Failed++
+			}
+		}
+	}
+	in.Layout = NewLayout(&w.policy, "uid", nodes)
+	return in
+}
+
+// settle lets everything happen that happens now.
+func (w *world) settle() (wake time.Time) {
+	for {
+		in, before := w.seen(), w.state
+		w.state, wake = Advance(&w.policy, w.state, in, w.time())
+		w.tell(before, in)
+		if w.check != nil {
+			w.check(before, in)
+		}
+		if !w.act(in) && w.state.row() == before.row() {
+			return wake
+		}
+	}
+}
+
+// act grants the target to the next node, or gives one back the stable revision.
+func (w *world) act(in *Seen) bool {
+	s := &w.state
+	for _, n := range w.nodes {
+		if n.revision == "" && !n.Down && s.Stable != "" {
+			n.revision, n.since = s.Stable, w.now-w.start // a node that is new
+			return true
+		}
+	}
+	if s.Phase == RollingBack || s.Phase == Idle {
+		for _, name := range in.Layout.Order {
+			if n := w.nodes[name]; n.revision != s.Stable && !n.Down {
+				n.revision, n.since, n.sick = s.Stable, w.now, false
+				return true
+			}
+		}
+		return false
+	}
+	if !s.Grants() || in.Exposed >= s.Quota || in.UnderWay >= w.bound {
+		return false
+	}
+	for _, name := range in.Layout.Order {
+		if n := w.nodes[name]; n.revision != s.Target && !n.Down {
+			n.revision, n.since, n.sick = s.Target, w.now, false
+			return true
+		}
+	}
+	return false
+}
+
+// next is when something happens next by itself; zero: never.
+func (w *world) next(wake time.Time) (at time.Duration) {
+	sooner := func(t time.Duration) {
+		if t > w.now && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	if !wake.IsZero() {
+		sooner(wake.Sub(epoch()))
+	}
+	for _, n := range w.nodes {
+		sooner(n.since + w.start)
+		if !w.well(n) {
+			sooner(n.since + w.policy.Failure.StartWithin)
+			sooner(n.sickAt + w.policy.Failure.StartWithin)
+		}
+	}
+	return at
+}
+
+// run lets time pass until then.
+func (w *world) run(until time.Duration) {
+	for {
+		at := w.next(w.settle())
+		if at == 0 || at > until {
+			w.now = until
+			w.settle()
+			return
+		}
+		w.now = at
+	}
+}
+
+// row is what of the state makes a row of the table.
+func (s *State) row() string {
+	return fmt.Sprintln(s.Stable, s.Target, s.Phase, s.Reason, s.Wave, s.Group, s.Quota, s.Ignored)
+}
+
+// tell adds a row to the table where the state has changed.
+func (w *world) tell(before State, in *Seen) {
+	s := &w.state
+	if s.row() == before.row() {
+		return
+	}
+	wave := s.wave(&w.policy)
+	if s.Phase == Idle {
+		wave = ""
+	}
+	w.rows = append(w.rows, strings.Join([]string{w.now.String(), s.Phase.String(), cmp.Or(s.Reason.String(), "-"), s.Stable + ">" + s.Target,
+		cmp.Or(strings.Trim(wave+"/"+s.Group, "/"), "-"), fmt.Sprint(s.Quota), fmt.Sprint(in.Exposed), fmt.Sprint(in.Failed), s.Soaked.String(), s.Ignored}, "\t"))
+}
+
+// table is what has become of the release, and where the nodes are in the end.
+func (w *world) table() string {
+	var b strings.Builder
+	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "AFTER\tPHASE\tREASON\tREVISIONS\tWAVE\tQUOTA\tEXPOSED\tFAILED\tSOAKED\tIGNORED")
+	for _, row := range w.rows {
+		fmt.Fprintln(out, row)
+	}
+	_ = out.Flush() // into a strings.Builder
+	on := map[string][]string{}
+	for _, name := range NewLayout(&w.policy, "uid", w.sorted()).Order {
+		n := w.nodes[name]
+		on[n.revision] = append(on[n.revision], name)
+	}
+	lines := strings.Split(b.String(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	text := strings.Join(lines, "\n")
+	for _, revision := range []string{"", "a", "b", "c", "d"} {
+		if names := on[revision]; len(names) > 0 {
+			text += fmt.Sprintf("%s: %s\n", cmp.Or(revision, "none"), strings.Join(names, " "))
+		}
+	}
+	return text
+}
+
+func (w *world) sorted() (nodes []Node) {
+	for _, n := range w.nodes {
+		nodes = append(nodes, n.Node)
+	}
+	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	return nodes
+}
