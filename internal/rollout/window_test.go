@@ -20,6 +20,7 @@ func TestWindow(t *testing.T) {
 	berlin := zone(t, "Europe/Berlin")
 	office := Window{Days: []time.Weekday{time.Monday, time.Thursday}, From: 9 * 60, To: 16 * 60, Zone: berlin}
 	night := Window{Days: []time.Weekday{time.Friday}, From: 22 * 60, To: 4 * 60, Zone: berlin}
+	twice := Window{From: 2 * 60, To: 2*60 + 30, Zone: berlin}
 	for _, c := range []struct {
 		name    string
 		windows []Window
@@ -35,6 +36,10 @@ func TestWindow(t *testing.T) {
 		{"over midnight", []Window{night}, "2026-11-28T02:59:00Z", true, "2026-11-28T03:00:00Z"},
 		{"the night after another day", []Window{night}, "2026-11-27T01:00:00Z", false, "2026-11-27T21:00:00Z"},
 		{"a whole day, every day", []Window{{From: 0, To: day, Zone: time.UTC}}, "2026-11-26T12:00:00Z", true, ""},
+		{"an hour that comes twice, at first", []Window{twice}, "2026-10-25T00:10:00Z", true, "2026-10-25T00:30:00Z"},
+		{"between", []Window{twice}, "2026-10-25T00:40:00Z", false, "2026-10-25T01:00:00Z"},
+		{"once more", []Window{twice}, "2026-10-25T01:10:00Z", true, "2026-10-25T01:30:00Z"},
+		{"an hour that is left out", []Window{twice}, "2026-03-29T00:00:00Z", false, "2026-03-30T00:00:00Z"},
 		{"two that touch are one", []Window{{From: 0, To: 60, Zone: time.UTC}, {From: 60, To: 120, Zone: time.UTC}}, "2026-11-26T00:30:00Z", true, "2026-11-26T02:00:00Z"},
 	} {
 		p := Policy{Windows: c.windows}
