@@ -51,13 +51,13 @@ var importRules = []importRule{
 		reason: "how far a release may go is a function of what is seen, of what was kept and of the time that is given",
 	},
 	{
-		path: "internal/forecast", only: []string{"std", "everynode/internal/plan/..."},
+		path: "internal/forecast", only: []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/..."},
 		never:  []string{"os/...", "net/...", "context", "log/...", "syscall", "math/rand/..."},
 		reason: "what a change will do is a function of what was read; cli reads",
 	},
 	{
 		path:   "internal/view",
-		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/utils/dump"},
+		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/utils/dump"},
 		never:  []string{"os/...", "net/http/...", "context"},
 		reason: "it turns API objects into plan's values and back, and talks to nobody",
 	},

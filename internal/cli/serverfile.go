@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"everynode/internal/datadir"
+	"everynode/internal/strictyaml"
 )
 
 // What the file of a server says of itself.
@@ -60,7 +60,7 @@ func loadServerFile(file string, f *pflag.FlagSet) error {
 
 // parseServerFile returns the fields besides kind and version.
 func parseServerFile(text []byte) (map[string]any, error) {
-	data, err := yaml.YAMLToJSONStrict(text)
+	data, err := strictyaml.ToJSON(text)
 	if err != nil {
 		return nil, err
 	}

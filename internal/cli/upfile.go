@@ -15,10 +15,9 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	fields "k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"everynode/internal/local"
+	"everynode/internal/strictyaml"
 )
 
 // What a file of `up --config` says of itself.
@@ -89,12 +88,8 @@ func readClusterFile(name string, stdin io.Reader) (*clusterFile, error) {
 // parseClusterFile reads the text of a file. A field that it does not know, or that
 // is there twice, is an error that names it.
 func parseClusterFile(text []byte) (*clusterFile, error) {
-	data, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return nil, err
-	}
 	f := &clusterFile{}
-	strict, err := json.UnmarshalStrict(data, f)
+	strict, err := strictyaml.Unmarshal(text, f)
 	if err != nil {
 		return nil, err
 	}

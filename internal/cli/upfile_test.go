@@ -16,6 +16,7 @@ func TestClusterFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                                        `it is apiVersion "", kind ""`,
 		"apiVersion: v9\nkind: Cluster\n":                         `it is apiVersion "v9"`,
+		fileHead + "---\n" + fileHead:                             "more than one document",
 		fileHead + "nods: []":                                     `unknown field "nods"`,
 		fileHead + "publish: []\npublish: []":                     `already set in map`,
 		fileHead + "daemonSetController: 1":                       `cannot unmarshal number`,

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"everynode/internal/datadir"
+	"everynode/internal/strictyaml"
 )
 
 // admissionFile, in the data directory, tells the API server how admission plugins are
@@ -80,6 +81,9 @@ func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration,
 	if err != nil {
 		return nil, fmt.Errorf("%s is not an AdmissionConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
 	}
+	if _, err := strictyaml.ToJSON(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
 	config, ok := object.(*apiserverv1.AdmissionConfiguration)
 	if !ok {
 		return nil, fmt.Errorf("%s is not an AdmissionConfiguration of %s, but a %T", file, apiserverv1.SchemeGroupVersion, object)
@@ -115,7 +119,7 @@ func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.Admi
 		if err != nil {
 			return err
 		}
-		raw, err := yaml.YAMLToJSONStrict(text)
+		raw, err := strictyaml.ToJSON(text)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.Path, err)
 		}

@@ -46,6 +46,7 @@ func TestAdmissionFile(t *testing.T) {
 		"a plugin without settings":     {"plugins: [{name: AlwaysPullImages}]", ""},
 		"another standard for pods":     {"plugins: [{name: PodSecurity, configuration: {" + podDefaults + ", defaults: {enforce: restricted}}}]", ""},
 		"an unknown field":              {"plugin: []", `unknown field "plugin"`},
+		"two documents":                 {"plugins: []\n---\n" + admissionHead + "plugins: []", "more than one document"},
 		"a field of a wrong type":       {"plugins: yes", "is not an AdmissionConfiguration"},
 		"an unknown plugin":             {"plugins: [{name: PodSecurty}]", "plugins[0] (PodSecurty): there is no plugin of this name: give one of AlwaysAdmit, "},
 		"a plugin without a name":       {"plugins: [{path: limits.yaml}]", "there is no plugin of this name"},

@@ -11,6 +11,8 @@ import (
 	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/audit"
 	auditpolicy "k8s.io/apiserver/pkg/audit/policy"
+
+	"everynode/internal/strictyaml"
 )
 
 // The audit log is a file of at most auditSize MiB, beside auditFiles older ones
@@ -55,6 +57,9 @@ func (s *settings) readAuditPolicy() ([]byte, error) {
 	strict := serializer.NewCodecFactory(audit.Scheme, serializer.EnableStrict).UniversalDecoder()
 	if _, _, err := strict.Decode(text, nil, &auditinternal.Policy{}); err != nil {
 		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)
+	}
+	if _, err := strictyaml.ToJSON(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.AuditPolicyFile, err)
 	}
 	if _, err := auditpolicy.LoadPolicyFromBytes(text); err != nil {
 		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)

@@ -22,6 +22,7 @@ func TestAuditPolicyFile(t *testing.T) {
 		"a good one":        {head + "rules: [{level: None}]", ""},
 		"an unknown field":  {head + "rules: [{level: None, user: [a]}]", `unknown field "rules[0].user"`},
 		"an unknown level":  {head + "rules: [{level: All}]", "Unsupported value"},
+		"two policies":      {head + "rules: [{level: None}]\n---\n" + head + "rules: [{level: None}]", "more than one document"},
 		"no rules":          {head, "0 rules"},
 		"a list of a kind":  {"apiVersion: audit.k8s.io/v1\nkind: EventList\nitems: []", "is not a policy"},
 		"an older version":  {"apiVersion: audit.k8s.io/v1beta1\nkind: Policy\nrules: [{level: None}]", "is not a policy"},

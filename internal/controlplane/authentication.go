@@ -14,6 +14,8 @@ import (
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/strictyaml"
 )
 
 // authenticationFile, in the data directory, tells the API server who may ask without a
@@ -56,6 +58,9 @@ func (s *settings) readAuthentication() error {
 	object, err := runtime.Decode(strictAPIServerCodecs().UniversalDecoder(), text)
 	if err != nil {
 		return fmt.Errorf("%s is not an AuthenticationConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
+	}
+	if _, err := strictyaml.ToJSON(text); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	config, ok := object.(*apiserver.AuthenticationConfiguration)
 	if !ok {

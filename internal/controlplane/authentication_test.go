@@ -37,6 +37,7 @@ func TestAuthenticationFile(t *testing.T) {
 		"nothing said of anonymous": {jwt, "add\nanonymous:\n  conditions:\n  - path: /livez\n"},
 		"an unknown field":          {off + "jwts: []", `unknown field "jwts"`},
 		"an unknown inner field":    {off + strings.Replace(jwt, "audiences", "audience", 1), `unknown field "jwt[0].issuer.audience"`},
+		"two documents":             {off + "---\n" + authenticationHead + jwt, "more than one document"},
 		"a field of a wrong type":   {"anonymous: yes", "is not an AuthenticationConfiguration"},
 		"an issuer without TLS":     {off + strings.Replace(jwt, "https", "http", 1), "jwt[0].issuer.url"},
 		"the cluster's own issuer":  {off + strings.Replace(jwt, "https://issuer.example", serviceAccountIssuer, 1), "jwt[0].issuer.url"},

@@ -13,10 +13,8 @@ import (
 	"strings"
 	"unicode"
 
-	"sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
-
 	"everynode/internal/datadir"
+	"everynode/internal/strictyaml"
 )
 
 // registries are mirrors of registries and the ways to them: a file in the format
@@ -100,11 +98,7 @@ func CheckRegistries(file string) error {
 }
 
 func parseRegistries(text []byte) (r registries, err error) {
-	data, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return r, err
-	}
-	strict, err := json.UnmarshalStrict(data, &r)
+	strict, err := strictyaml.Unmarshal(text, &r)
 	if err != nil {
 		return r, err
 	}

@@ -57,7 +57,8 @@ func TestRegistries(t *testing.T) {
 
 func TestBadRegistries(t *testing.T) {
 	for text, want := range map[string]string{
-		"mirors: {}": `unknown field "mirors"`,
+		"mirrors: {}\n---\nmirrors: {}":                            "more than one document",
+		"mirors: {}":                                               `unknown field "mirors"`,
 		"mirrors: {docker.io: {endpoint: [mirror]}}":               `"mirror" is not a URL`,
 		"mirrors: {docker.io: {endpoint: ['https://u:p@mirror']}}": "names and passwords go to configs",
 		"mirrors: {docker.io: {rewrite: {'^a': b}}}":               "containerd cannot rewrite",

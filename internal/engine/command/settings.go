@@ -7,9 +7,8 @@ import (
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
+	"everynode/internal/strictyaml"
 	"everynode/internal/view"
 )
 
@@ -90,11 +89,7 @@ func parseConfig(text []byte) (settings, error) {
 		metav1.TypeMeta `json:",inline"`
 		settings        `json:",inline"`
 	}{settings: defaults()}
-	data, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return settings{}, err
-	}
-	strict, err := json.UnmarshalStrict(data, &doc)
+	strict, err := strictyaml.Unmarshal(text, &doc)
 	if err != nil {
 		return settings{}, err
 	}

@@ -72,6 +72,7 @@ func TestFileHasEveryFlag(t *testing.T) {
 
 func TestConfigFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
+		header + "---\n" + header:                  "more than one document",
 		header + "createQps: 5\n":                  `unknown field "createQps"`,
 		header + "createQPS: 5\ncreateQPS: 6\n":    `"createQPS" already set`,
 		header + "createQPS: many\n":               "createQPS",
