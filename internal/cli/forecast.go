@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 // forecastFlags are the flags of `plan`.
 type forecastFlags struct {
 	kubeconfig, namespace, output string
+	policy                        string
 	files                         []string
 	start, stop                   time.Duration
 	serverSide                    bool
@@ -39,7 +41,8 @@ rules of apps/v1, but for the order of the nodes.`,
 		Example: `  everynode plan -f agent.yaml
   everynode plan -f agent.yaml -o wide                     # a line for each node
   helm template agent ./chart | everynode plan -f - --kubeconfig ~/.kube/config
-  everynode plan -f agent.yaml --start 90s                 # images have to be pulled first`,
+  everynode plan -f agent.yaml --start 90s                 # images have to be pulled first
+  everynode plan -f agent.yaml --policy policy.yaml        # in which waves a policy would do it`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
@@ -56,6 +59,7 @@ rules of apps/v1, but for the order of the nodes.`,
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
 	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
 	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: also say which nodes it would let go first, in which waves, until when")
 	a.outputFlag(c, &f.output, "wide")
 	if err := c.MarkFlagRequired("filename"); err != nil {
 		panic(err) // only for a flag that does not exist
@@ -67,11 +71,18 @@ func (f *forecastFlags) check() error {
 	if f.start < 0 || f.stop < 0 {
 		return usageError{fmt.Errorf("--start %s, --stop %s: give a time that is not negative", f.start, f.stop)}
 	}
+	if f.policy == "-" && slices.Contains(f.files, "-") {
+		return usageError{errors.New("-f - and --policy - both read standard input: give one of them as a file")}
+	}
 	return nil
 }
 
 func (a *app) plan(ctx context.Context, f *forecastFlags) error {
 	manifests, err := a.daemonSetsOf(f.files)
+	if err != nil {
+		return err
+	}
+	policy, err := a.readPolicy(f.policy)
 	if err != nil {
 		return err
 	}
@@ -89,7 +100,7 @@ func (a *app) plan(ctx context.Context, f *forecastFlags) error {
 	}
 	report := forecastReport{DaemonSets: []setForecast{}, NotRead: w.notRead()}
 	for i := range sets {
-		s, err := w.forecast(&sets[i], f)
+		s, err := w.forecast(&sets[i], f, policy)
 		if err != nil {
 			return err
 		}
@@ -126,6 +137,8 @@ type setForecast struct {
 	Steps    []forecastStep    `json:"steps"`
 	Left     []forecastLeft    `json:"left,omitempty"`
 	Warnings []forecastWarning `json:"warnings,omitempty"`
+	// Policy is what the policy that was given makes of it.
+	Policy *policyForecast `json:"policy,omitempty"`
 }
 
 // forecastStep is what happens on a node. Begins and Ends are seconds since the change.

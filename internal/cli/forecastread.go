@@ -214,7 +214,7 @@ func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error
 }
 
 // forecast plays the change of one DaemonSet.
-func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags) (*setForecast, error) {
+func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy *givenPolicy) (*setForecast, error) {
 	name := ds.Namespace + "/" + ds.Name
 	in := forecast.Input{Now: w.now, Nodes: w.nodes}
 	live := map[string]bool{}
@@ -243,6 +243,10 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags) (*setFo
 	judged := w.reader.in
 	judged.DaemonSets = []appsv1.DaemonSet{*ds}
 	s.Warnings = slices.Concat(playWarnings(&in.Set, fast, slow), auditWarnings(audit.Audit(&judged)))
+	if policy != nil {
+		in.Stop = f.stop
+		s.follow(policy, ds, &in)
+	}
 	return s, nil
 }
 

@@ -64,6 +64,11 @@ func (s *setForecast) print(out io.Writer, width int, wide bool) error {
 			return err
 		}
 	}
+	if s.Policy != nil {
+		if err := s.Policy.print(out, width); err != nil {
+			return err
+		}
+	}
 	if len(s.Left) == 0 {
 		return nil
 	}

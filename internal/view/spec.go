@@ -106,17 +106,25 @@ func amount(field string, v *intstr.IntOrString) (plan.Amount, error) {
 	if v == nil {
 		return plan.Amount{}, nil
 	}
+	a, err := readAmount(*v)
+	if err != nil {
+		return plan.Amount{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.%s %w", field, err)
+	}
+	return a, nil
+}
+
+func readAmount(v intstr.IntOrString) (plan.Amount, error) {
 	a := plan.Amount{Value: int(v.IntVal)}
 	if v.Type == intstr.String {
 		digits, ok := strings.CutSuffix(v.StrVal, "%")
 		n, err := strconv.Atoi(digits)
 		if !ok || err != nil {
-			return plan.Amount{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.%s %q is neither a number nor a percentage", field, v.StrVal)
+			return plan.Amount{}, fmt.Errorf("%q is neither a number nor a percentage", v.StrVal)
 		}
 		a = plan.Amount{Value: n, Percent: true}
 	}
 	if a.Value < 0 || a.Value > math.MaxInt32 {
-		return plan.Amount{}, fmt.Errorf("spec.updateStrategy.rollingUpdate.%s %s is out of range", field, v.String())
+		return plan.Amount{}, fmt.Errorf("%s is out of range", v.String())
 	}
 	return a, nil
 }

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // windows of policies are in time zones, and a machine may know none
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"everynode/internal/forecast"
+	"everynode/internal/rollout"
+	"everynode/internal/strictyaml"
+	"everynode/internal/view"
+)
+
+// givenPolicy is a RolloutPolicy that was given to `plan`.
+type givenPolicy struct {
+	object view.RolloutPolicy
+	policy rollout.Policy
+}
+
+// readPolicy reads the policy of --policy; nil: none was given.
+func (a *app) readPolicy(file string) (*givenPolicy, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := a.readFileOrInput(file)
+	if err != nil {
+		return nil, err
+	}
+	var g givenPolicy
+	unknown, err := strictyaml.Unmarshal(data, &g.object)
+	if err := errors.Join(append(unknown, err)...); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if o := &g.object; o.APIVersion != view.PolicyVersion || o.Kind != view.PolicyKind || o.Name == "" {
+		return nil, fmt.Errorf("%s: it has apiVersion %q, kind %q and the name %q; give one %s of %s, with a name", file, o.APIVersion, o.Kind, o.Name, view.PolicyKind, view.PolicyVersion)
+	}
+	var wrong []string
+	if g.policy, wrong = view.Policy(&g.object); wrong != nil {
+		return nil, fmt.Errorf("%s: the policy cannot be followed:\n  %s", file, strings.Join(wrong, "\n  "))
+	}
+	return &g, nil
+}
+
+// chooses says whether the policy is for the DaemonSet.
+func (g *givenPolicy) chooses(ds *appsv1.DaemonSet) bool {
+	s := g.object.Spec.DaemonSets
+	if s == nil {
+		return ds.Annotations[view.PolicyAnnotation] == g.policy.Name
+	}
+	selector := labels.Everything()
+	if s.Selector != nil {
+		var err error
+		if selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {
+			return false // view.Policy has said so
+		}
+	}
+	return selector.Matches(labels.Set(ds.Labels)) && (len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, ds.Namespace))
+}
+
+// policyForecast is what a policy makes of a release.
+type policyForecast struct {
+	Name  string         `json:"name"`
+	Waves []waveForecast `json:"waves"`
+}
+
+// waveForecast is a step of it. Times are seconds since the change; Opens and Ends are also
+// given as they are on a clock.
+type waveForecast struct {
+	Wave     string    `json:"wave"`
+	Group    string    `json:"group,omitempty"`
+	Nodes    []string  `json:"nodes"`
+	Total    int       `json:"total"`
+	AtATime  int       `json:"atATime"`
+	StopsAt  int       `json:"stopsAt"`
+	Opens    float64   `json:"opens"`
+	Soak     float64   `json:"soakSeconds"`
+	Ends     float64   `json:"ends"`
+	OpensAt  time.Time `json:"opensAt"`
+	EndsAt   time.Time `json:"endsAt"`
+	Approval bool      `json:"approval,omitempty"`
+	// Uncovered are combinations of labels of the wave's cover that no node so far has.
+	Uncovered []string `json:"uncovered,omitempty"`
+}
+
+// What `plan` warns of with a policy.
+const (
+	warnNotChosen = "PolicyIsForOthers"
+	warnUncovered = "NotCovered"
+)
+
+// follow adds what the policy makes of the release of a DaemonSet.
+func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input) {
+	warn := func(reason, format string, args ...any) {
+		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
+	}
+	if !g.chooses(ds) {
+		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
+	}
+	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}}
+	uid := string(ds.UID)
+	for _, w := range forecast.Waves(in, &g.policy, uid) {
+		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),
+			Opens: w.Opens.Sub(in.Now).Seconds(), Ends: w.Ends.Sub(in.Now).Seconds(), OpensAt: w.Opens, EndsAt: w.Ends, Approval: w.Approval, Uncovered: w.Uncovered}
+		s.Policy.Waves = append(s.Policy.Waves, wave)
+		if n := len(w.Uncovered); n > 0 {
+			warn(warnUncovered, "wave %s has no node of %s", w.Name, strings.Join(w.Uncovered, ", "))
+		}
+	}
+}
+
+// print has a line for each step.
+func (p *policyForecast) print(out io.Writer, width int) error {
+	text := "policy " + p.Name + ": no waves: the DaemonSet has no pod yet, so there is nothing to lose"
+	if n := len(p.Waves); n > 0 {
+		last := &p.Waves[n-1]
+		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s). everynode shows what a policy says, and does not follow it yet",
+			p.Name, roundTime(last.Ends), last.EndsAt.UTC().Format("Mon 2 Jan 15:04 MST"))
+	}
+	if _, err := fmt.Fprintln(out, strings.Join(wrapped(text, width), "\n")); err != nil || len(p.Waves) == 0 {
+		return err
+	}
+	t := newTable(out, "WAVE", "NODES", "AT A TIME", "STOPS AT", "OPENS", "SOAK", "ENDS", "FIRST")
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		ends := roundTime(w.Ends).String()
+		if w.Approval && (i+1 == len(p.Waves) || p.Waves[i+1].Wave != w.Wave) {
+			ends += ", approved"
+		}
+		t.row(strings.Trim(w.Wave+"/"+w.Group, "/"), fmt.Sprint(len(w.Nodes)), fmt.Sprint(w.AtATime), fmt.Sprintf("%d failed", w.StopsAt),
+			roundTime(w.Opens).String(), roundTime(w.Soak).String(), ends, nodesText(w.Nodes, func(s string) string { return s }))
+	}
+	return t.flush()
+}

@@ -1,0 +1,103 @@
+package forecast
+
+import (
+	"slices"
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// Wave is a step of a release as a policy would have it.
+type Wave struct {
+	Name  string
+	Group string
+	// Nodes are those that the step reaches, best rank first; Total is how many have the new
+	// revision at its end.
+	Nodes []string
+	Total int
+	// AtATime is how many nodes are without a pod, or have two, at a time. The release stops
+	// when StopsAt nodes have failed.
+	AtATime, StopsAt int
+	// Opens is when, Ends when all is done and has soaked, if nothing fails and whoever has to approve does so at
+	// once. Works is the time between that is not soak.
+	Opens, Ends time.Time
+	Works, Soak time.Duration
+	// Approval: after it a person lets the next one begin.
+	Approval bool
+	// Uncovered are the combinations of labels of the policy's cover that no node so far has.
+	Uncovered []string
+}
+
+// Waves plays the change step by step, as a policy would have it. uid is the DaemonSet's, from which
+// the ranks of its nodes follow. It has none if the DaemonSet has no pod yet: then nothing
+// can be lost, and there are no waves.
+func Waves(in *Input, p *rollout.Policy, uid string) []Wave {
+	nodes := eligible(in)
+	if len(in.Pods) == 0 || len(nodes) == 0 {
+		return nil
+	}
+	layout := rollout.NewLayout(p, uid, nodes)
+	bound := max(in.Set.MaxUnavailable.Of(len(nodes)), in.Set.MaxSurge.Of(len(nodes)))
+	at, done := in.Now, 0
+	var waves []Wave
+	for _, s := range layout.Steps {
+		policy := &p.Waves[s.Wave]
+		w := Wave{Name: policy.Name, Group: s.Group, Nodes: layout.Order[done:s.Quota], Total: s.Quota, Soak: policy.Soak, Uncovered: s.Uncovered,
+			AtATime: min(bound, s.Quota-done), StopsAt: p.Failure.Allowance(s.Quota, bound) + 1, Approval: policy.Approval}
+		w.Works = Play(in.only(w.Nodes, len(nodes))).Took
+		w.Opens = opens(p, at)
+		w.Ends = within(p, w.Opens, w.Works).Add(w.Soak)
+		waves = append(waves, w)
+		at, done = w.Ends, s.Quota
+	}
+	return waves
+}
+
+// eligible are the nodes that should run a pod after the change.
+func eligible(in *Input) (nodes []rollout.Node) {
+	for i := range in.Nodes {
+		if n := &in.Nodes[i]; in.Set.Placement.Admits(n).Run {
+			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Down: !n.Ready})
+		}
+	}
+	return nodes
+}
+
+// only is the change on some of the nodes, with the budget that all of them have.
+func (in *Input) only(names []string, of int) *Input {
+	part := *in
+	part.Set.MaxUnavailable = plan.Amount{Value: in.Set.MaxUnavailable.Of(of)}
+	part.Set.MaxSurge = plan.Amount{Value: in.Set.MaxSurge.Of(of)}
+	chosen := make(map[string]bool, len(names))
+	for _, name := range names {
+		chosen[name] = true
+	}
+	part.Nodes = slices.DeleteFunc(slices.Clone(in.Nodes), func(n plan.Node) bool { return !chosen[n.Name] })
+	part.Pods = slices.DeleteFunc(slices.Clone(in.Pods), func(p plan.Pod) bool { return !chosen[p.Node] })
+	return &part
+}
+
+// opens is when the policy lets nodes begin at the earliest.
+func opens(p *rollout.Policy, at time.Time) time.Time {
+	if p.Open(at) {
+		return at
+	}
+	if next := p.Turns(at); !next.IsZero() {
+		return next
+	}
+	return at
+}
+
+// within is when work that goes on in the policy's windows only is done.
+func within(p *rollout.Policy, at time.Time, work time.Duration) time.Time {
+	for {
+		at = opens(p, at)
+		closes := p.Turns(at)
+		if closes.IsZero() || !at.Add(work).After(closes) {
+			return at.Add(work)
+		}
+		work -= closes.Sub(at)
+		at = closes
+	}
+}

@@ -1,0 +1,208 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// PolicyAnnotation, on a DaemonSet, names the RolloutPolicy that its releases follow.
+const PolicyAnnotation = "everynode.io/rollout-policy"
+
+// The version and kind of a RolloutPolicy.
+const (
+	PolicyVersion = "everynode.io/v1alpha1"
+	PolicyKind    = "RolloutPolicy"
+)
+
+// RolloutPolicy is how releases of DaemonSets go, as people write it. Everything in its
+// spec may be left out.
+type RolloutPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              RolloutPolicySpec `json:"spec"`
+}
+
+// RolloutPolicySpec is what a RolloutPolicy asks for: see rollout.Policy.
+type RolloutPolicySpec struct {
+	// DaemonSets are those that follow the policy. Left out: those that name it, see
+	// PolicyAnnotation.
+	DaemonSets *PolicySubjects `json:"daemonSets,omitempty"`
+	Waves      []PolicyWave    `json:"waves,omitempty"`
+	Failure    *PolicyFailure  `json:"failure,omitempty"`
+	Windows    []PolicyWindow  `json:"windows,omitempty"`
+	Guard      *PolicyGuard    `json:"guard,omitempty"`
+}
+
+// PolicySubjects choose DaemonSets by namespace, by label, or by both.
+type PolicySubjects struct {
+	Namespaces []string              `json:"namespaces,omitempty"`
+	Selector   *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// PolicyWave is a rollout.Wave.
+type PolicyWave struct {
+	Name       string             `json:"name"`
+	Nodes      intstr.IntOrString `json:"nodes"`
+	Prefer     *PolicyLabels      `json:"prefer,omitempty"`
+	Cover      []string           `json:"cover,omitempty"`
+	Soak       metav1.Duration    `json:"soak,omitempty"`
+	Approval   bool               `json:"approval,omitempty"`
+	OneAtATime string             `json:"oneAtATime,omitempty"`
+}
+
+// PolicyLabels are labels that a node has.
+type PolicyLabels struct {
+	MatchLabels map[string]string `json:"matchLabels"`
+}
+
+// PolicyFailure is a rollout.Failure. Then is Pause or Rollback.
+type PolicyFailure struct {
+	Nodes       *intstr.IntOrString `json:"nodes,omitempty"`
+	StartWithin *metav1.Duration    `json:"startWithin,omitempty"`
+	Restarts    *int32              `json:"restarts,omitempty"`
+	Then        string              `json:"then,omitempty"`
+}
+
+// PolicyWindow is a rollout.Window. Days are Mon to Sun, From and To HH:MM, TimeZone a
+// name of the IANA database.
+type PolicyWindow struct {
+	Days     []string `json:"days,omitempty"`
+	From     string   `json:"from"`
+	To       string   `json:"to"`
+	TimeZone string   `json:"timeZone"`
+}
+
+// PolicyGuard bounds what labels and taints may take away.
+type PolicyGuard struct {
+	Removals *intstr.IntOrString `json:"removals,omitempty"`
+}
+
+// Policy reads a RolloutPolicy. wrong is what cannot be read or makes no sense, a sentence
+// each; then the policy must not be followed.
+func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
+	r := policyReader{}
+	p = rollout.Default()
+	p.Name, p.Generation = o.Name, o.Generation
+	r.subjects(o.Spec.DaemonSets)
+	if o.Spec.Waves != nil {
+		p.Waves = r.waves(o.Spec.Waves)
+	}
+	r.failure(&p.Failure, o.Spec.Failure)
+	for i := range o.Spec.Windows {
+		p.Windows = append(p.Windows, r.window(fmt.Sprintf("spec.windows[%d]", i), &o.Spec.Windows[i]))
+	}
+	if g := o.Spec.Guard; g != nil && g.Removals != nil {
+		p.Removals = r.amount("spec.guard.removals", *g.Removals)
+	}
+	if r.wrong == nil {
+		r.wrong = p.Check()
+	}
+	return p, r.wrong
+}
+
+// policyReader collects what is wrong.
+type policyReader struct{ wrong []string }
+
+func (r *policyReader) say(format string, args ...any) {
+	r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
+}
+
+func (r *policyReader) subjects(s *PolicySubjects) {
+	if s == nil {
+		return
+	}
+	if _, err := metav1.LabelSelectorAsSelector(s.Selector); err != nil {
+		r.say("spec.daemonSets.selector: %v", err)
+	}
+	if len(s.Namespaces) == 0 && (s.Selector == nil || len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) == 0) {
+		r.say("spec.daemonSets: it chooses every DaemonSet, the network's too; name namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
+	}
+}
+
+func (r *policyReader) waves(given []PolicyWave) []rollout.Wave {
+	waves := make([]rollout.Wave, len(given))
+	for i := range given {
+		g := &given[i]
+		waves[i] = rollout.Wave{Name: g.Name, Nodes: r.amount(fmt.Sprintf("spec.waves[%d].nodes", i), g.Nodes),
+			Cover: g.Cover, Soak: g.Soak.Duration, Approval: g.Approval, OneAtATime: g.OneAtATime}
+		if g.Prefer != nil {
+			waves[i].Prefer = g.Prefer.MatchLabels
+		}
+	}
+	return waves
+}
+
+func (r *policyReader) failure(to *rollout.Failure, given *PolicyFailure) {
+	if given == nil {
+		return
+	}
+	if given.Nodes != nil {
+		to.Nodes = r.amount("spec.failure.nodes", *given.Nodes)
+	}
+	if given.StartWithin != nil {
+		to.StartWithin = given.StartWithin.Duration
+	}
+	if given.Restarts != nil {
+		to.Restarts = int(*given.Restarts)
+	}
+	switch given.Then {
+	case "", "Pause":
+	case "Rollback":
+		to.Back = true
+	default:
+		r.say("spec.failure.then: %q is neither Pause nor Rollback", given.Then)
+	}
+}
+
+func (r *policyReader) amount(field string, v intstr.IntOrString) plan.Amount {
+	a, err := readAmount(v)
+	if err != nil {
+		r.say("%s: %v", field, err)
+	}
+	return a
+}
+
+func (r *policyReader) window(field string, given *PolicyWindow) rollout.Window {
+	w := rollout.Window{From: r.clock(field+".from", given.From), To: r.clock(field+".to", given.To)}
+	for _, name := range given.Days {
+		d, ok := weekday(name)
+		if !ok {
+			r.say("%s.days: %q is none of Mon, Tue, Wed, Thu, Fri, Sat, Sun", field, name)
+		}
+		w.Days = append(w.Days, d)
+	}
+	var err error
+	if w.Zone, err = time.LoadLocation(given.TimeZone); err != nil || given.TimeZone == "" || given.TimeZone == "Local" {
+		r.say("%s.timeZone: %q is not the name of a time zone, like Europe/Berlin or UTC", field, given.TimeZone)
+	}
+	return w
+}
+
+func weekday(name string) (time.Weekday, bool) {
+	for d := range time.Weekday(7) {
+		if name == d.String()[:3] {
+			return d, true
+		}
+	}
+	return 0, false
+}
+
+// clock reads HH:MM, up to 24:00, as minutes.
+func (r *policyReader) clock(field, text string) int {
+	t, err := time.Parse("15:04", strings.Replace(text, "24:00", "00:00", 1))
+	if err != nil || len(text) != len("15:04") {
+		r.say("%s: %q is not a time like 09:00, from 00:00 to 24:00", field, text)
+		return 0
+	}
+	if text == "24:00" {
+		return 24 * 60
+	}
+	return t.Hour()*60 + t.Minute()
+}
