@@ -224,6 +224,24 @@ func TestRenewOnFullDisk(t *testing.T) {
 	wantError(t, ensurePKI(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
 }
 
+// The CA of a cluster lives ten years; in its last one each look at the certificates warns.
+func TestEndOfCA(t *testing.T) {
+	s := testSettings(t, Config{DataDir: t.TempDir()})
+	now := time.Now()
+	if _, _, err := s.endOfCA(now); err == nil {
+		t.Error("the end of a CA that is not there is known")
+	}
+	if err := s.ensureIdentities(now); err != nil {
+		t.Fatal(err)
+	}
+	for years, want := range map[int]bool{0: false, 8: false, 10: true} {
+		end, soon, err := s.endOfCA(now.AddDate(years, -1, 0))
+		if err != nil || soon != want || end.Year() < now.Year()+9 {
+			t.Errorf("%d years later: it ends %s, soon: %v (%v)", years, end, soon, err)
+		}
+	}
+}
+
 // fileIDs tells files that were replaced from those that were not.
 func fileIDs(t *testing.T, dir string) (ids []string) {
 	t.Helper()

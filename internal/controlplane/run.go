@@ -238,6 +238,7 @@ func (s *server) balanceLoads(ctx context.Context) error {
 // who use the files read them again. A renewal that fails ends nothing: what is
 // there is good for months, and it is tried again soon.
 func (s *server) renewCertificates(ctx context.Context) error {
+	s.warnOfEnd(time.Now())
 	timer := time.NewTimer(renewEvery)
 	defer timer.Stop()
 	for {
@@ -256,7 +257,17 @@ func (s *settings) renew(now time.Time) (next time.Duration) {
 		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
 		return renewAgain
 	}
+	s.warnOfEnd(now)
 	return renewEvery
+}
+
+// warnOfEnd says in good time that the cluster's CA ends: with it every certificate does.
+func (s *settings) warnOfEnd(now time.Time) {
+	if end, soon, err := s.endOfCA(now); err != nil {
+		klog.ErrorS(err, "Cannot tell when the cluster's CA ends")
+	} else if soon {
+		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before, while all runs (everynode server rotate ca prepare)", end.Format(time.DateOnly))
+	}
 }
 
 // wait blocks until the caller asks to stop (nil) or a part fails.
