@@ -36,9 +36,11 @@ func TestWaves(t *testing.T) {
 			all/y d to 6, 1 at a time, stops at 1, 2m50s-3m0s works 10s []`},
 		{"a budget in percent is of all nodes", func(in *Input, p *rollout.Policy) {
 			in.Set.MaxUnavailable = percent(50)
-			p.Waves, p.Failure.Nodes = p.Waves[2:], plan.Amount{Value: 2}
+			p.Waves, p.Failure.Nodes = p.Waves[1:], plan.Amount{Value: 2}
+			p.Waves[0].Nodes = percent(50)
 		}, `
-			all/ fbacde to 6, 3 at a time, stops at 3, 0s-10m20s works 20s []`},
+			tenth/ fba to 3, 3 at a time, stops at 3, 0s-10m10s works 10s []
+			all/ cde to 6, 3 at a time, stops at 3, 10m10s-20m20s works 10s []`},
 		{"windows", func(in *Input, p *rollout.Policy) {
 			three(in, p)
 			p.Waves[2].OneAtATime = ""
