@@ -64,13 +64,13 @@ func (c *nodeChange) concerns(p *plan.Placement, there bool) bool {
 	return before.Run != after.Run || before.Keep != after.Keep || before != after && (after.Run || there)
 }
 
-// A heavy placement asks a node more than heavy questions. Whether a node's change
-// matters to it is left to the DaemonSet's own decision, where it costs its namespace's
-// turn and not everybody's.
+// A heavy placement asks a node more than heavy questions; a term is one, also an empty one. Whether a
+// node's change matters to it is left to the DaemonSet's own decision, in its namespace's turn, and
+// that looks at few nodes while the index is locked.
 const heavy = 100
 
 func isHeavy(p *plan.Placement) bool {
-	questions := len(p.Selector) + len(p.Tolerations)
+	questions := len(p.Selector) + len(p.Tolerations) + len(p.Terms)
 	for i := range p.Terms {
 		for _, asked := range [][]plan.Requirement{p.Terms[i].Labels, p.Terms[i].Names} {
 			for _, r := range asked {

@@ -91,12 +91,15 @@ func longAffinity(ds *appsv1.DaemonSet) {
 // A placement of which one could write thousands is not asked while everybody waits.
 func TestHeavyPlacementsAreAskedByTheirOwnDecision(t *testing.T) {
 	w := newWatched()
-	for _, name := range []string{"light", "long", "many"} {
+	for _, name := range []string{"empty", "light", "long", "many"} {
 		ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name), ResourceVersion: "1"}}
 		ds.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
 		ds.Spec.Template.Labels = map[string]string{"app": name}
 		ds.Spec.Template.Spec.NodeSelector = map[string]string{"never": "there"}
 		switch name {
+		case "empty":
+			ds.Spec.Template.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+				NodeSelectorTerms: make([]corev1.NodeSelectorTerm, 2*heavy)}}}
 		case "long":
 			longAffinity(ds)
 		case "many":
@@ -117,8 +120,8 @@ func TestHeavyPlacementsAreAskedByTheirOwnDecision(t *testing.T) {
 	w.begin()
 	w.dirtied()
 	w.upsertNode(node("a", func(n *plan.Node) { n.Ready = false }))
-	if got := w.dirtied(); !slices.Equal(got, []string{"long", "many"}) {
-		t.Errorf("dirty: %v, want the two that were not asked", got)
+	if got := w.dirtied(); !slices.Equal(got, []string{"empty", "long", "many"}) {
+		t.Errorf("dirty: %v, want the three that were not asked", got)
 	}
 	w.upsertNode(node("a", func(n *plan.Node) { n.Ready = false }))
 	if got := w.dirtied(); got != nil {

@@ -215,8 +215,19 @@ func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 		"why", spec.Halt.Sentence(), "detail", spec.HaltDetail)
 }
 
-// lookAtOnce is how many nodes are looked at while no write can end.
-const lookAtOnce = 256
+// lookAtOnce is how many nodes are looked at while no write can end, and nothing can be
+// learned; lookAtOnceHeavy, for those whose placement is long.
+const (
+	lookAtOnce      = 256
+	lookAtOnceHeavy = 4
+)
+
+func (s *setEntry) lookAtOnce() int {
+	if s.heavy {
+		return lookAtOnceHeavy
+	}
+	return lookAtOnce
+}
 
 // decide looks at the nodes that something has happened to, or at all, and
 // hands what is to be done there to the applier. Writes that are under way are
@@ -243,7 +254,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 	}
 	room := st.room(e.apply.pending(id))
 	names, late := st.takeLate(room, st.now, names)
-	for some := range slices.Chunk(names, lookAtOnce) {
+	for some := range slices.Chunk(names, set.lookAtOnce()) {
 		e.apply.underway(id, func(l *lane, removing map[string]*write) {
 			e.index.look(uid, some, func(s *plan.Sight) {
 				overlay(s, l.startedOn(s.Name), removing, st.now)
