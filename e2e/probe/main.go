@@ -99,7 +99,7 @@ func abstractSockets() (done bool, text string, err error) {
 	listed := 0
 	for line := range strings.Lines(string(list)) {
 		fields := strings.Fields(line)
-		if len(fields) < 8 {
+		if len(fields) < 8 || fields[0] == "Num" { // the header
 			continue
 		}
 		if listed++; !strings.HasPrefix(fields[7], "@") {

@@ -59,7 +59,7 @@ rules of apps/v1, but for the order of the nodes.`,
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
 	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
 	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
-	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: also say which nodes it would let go first, in which waves, until when")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: also say in which waves it would release the change, which nodes come first, and how long it takes")
 	a.outputFlag(c, &f.output, "wide")
 	if err := c.MarkFlagRequired("filename"); err != nil {
 		panic(err) // only for a flag that does not exist

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"everynode/internal/forecast"
+	"everynode/internal/plan"
 	"everynode/internal/rollout"
 	"everynode/internal/strictyaml"
 	"everynode/internal/view"
@@ -69,6 +71,8 @@ func (g *givenPolicy) chooses(ds *appsv1.DaemonSet) bool {
 type policyForecast struct {
 	Name  string         `json:"name"`
 	Waves []waveForecast `json:"waves"`
+	// NoWaves is why there are none.
+	NoWaves string `json:"noWaves,omitempty"`
 }
 
 // waveForecast is a step of it. Times are seconds since the change; Opens and Ends are also
@@ -92,9 +96,30 @@ type waveForecast struct {
 
 // What `plan` warns of with a policy.
 const (
-	warnNotChosen = "PolicyIsForOthers"
-	warnUncovered = "NotCovered"
+	warnNotChosen   = "PolicyIsForOthers"
+	warnUncovered   = "NotCovered"
+	warnNoSuchLabel = "NoSuchLabel"
 )
+
+// unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
+func unknownLabels(p *rollout.Policy, nodes []plan.Node) (unknown []string) {
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		for _, key := range slices.Concat(w.Cover, []string{w.OneAtATime}, slices.Collect(maps.Keys(w.Prefer))) {
+			has := func(n plan.Node) bool { _, ok := n.Labels[key]; return ok }
+			if key != "" && !slices.ContainsFunc(nodes, has) {
+				unknown = append(unknown, key)
+			}
+		}
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown)
+}
+
+func coverOf(p *rollout.Policy, wave string) []string {
+	i := slices.IndexFunc(p.Waves, func(w rollout.Wave) bool { return w.Name == wave })
+	return p.Waves[i].Cover
+}
 
 // follow adds what the policy makes of the release of a DaemonSet.
 func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input) {
@@ -104,21 +129,24 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	if !g.chooses(ds) {
 		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
 	}
-	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}}
-	uid := string(ds.UID)
-	for _, w := range forecast.Waves(in, &g.policy, uid) {
+	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))
+	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: why}
+	for _, key := range unknownLabels(&g.policy, in.Nodes) {
+		warn(warnNoSuchLabel, "the policy asks for the label %s, which no node has", key)
+	}
+	for _, w := range waves {
 		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),
 			Opens: w.Opens.Sub(in.Now).Seconds(), Ends: w.Ends.Sub(in.Now).Seconds(), OpensAt: w.Opens, EndsAt: w.Ends, Approval: w.Approval, Uncovered: w.Uncovered}
 		s.Policy.Waves = append(s.Policy.Waves, wave)
 		if n := len(w.Uncovered); n > 0 {
-			warn(warnUncovered, "wave %s has no node of %s", w.Name, strings.Join(w.Uncovered, ", "))
+			warn(warnUncovered, "wave %s covers no node with %s %s", w.Name, strings.Join(coverOf(&g.policy, w.Name), "/"), strings.Join(w.Uncovered, ", "))
 		}
 	}
 }
 
 // print has a line for each step.
 func (p *policyForecast) print(out io.Writer, width int) error {
-	text := "policy " + p.Name + ": no waves: the DaemonSet has no pod yet, so there is nothing to lose"
+	text := "policy " + p.Name + ": no waves: " + p.NoWaves
 	if n := len(p.Waves); n > 0 {
 		last := &p.Waves[n-1]
 		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s). everynode shows what a policy says, and does not follow it yet",

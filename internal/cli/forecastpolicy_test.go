@@ -102,7 +102,7 @@ func TestPolicyForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
-NotCovered: wave canary has no node of x
+NotCovered: wave canary covers no node with zone x
 policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC).
 everynode shows what a policy says, and does not follow it yet
 WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
@@ -112,6 +112,10 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 `
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
+	}
+	g.policy.Waves[1].OneAtATime = "zones"
+	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
+		t.Errorf("labels that no node has: %q", got)
 	}
 	in.Pods, out = nil, bytes.Buffer{}
 	s.follow(g, &appsv1.DaemonSet{}, in)

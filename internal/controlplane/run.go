@@ -266,7 +266,7 @@ func (s *settings) warnOfEnd(now time.Time) {
 	if end, soon, err := s.endOfCA(now); err != nil {
 		klog.ErrorS(err, "Cannot tell when the cluster's CA ends")
 	} else if soon {
-		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before, while all runs (everynode server rotate ca prepare)", end.Format(time.DateOnly))
+		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
 	}
 }
 

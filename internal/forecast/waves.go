@@ -30,17 +30,22 @@ type Wave struct {
 }
 
 // Waves plays the change step by step, as a policy would have it. uid is the DaemonSet's, from which
-// the ranks of its nodes follow. It has none if the DaemonSet has no pod yet: then nothing
-// can be lost, and there are no waves.
-func Waves(in *Input, p *rollout.Policy, uid string) []Wave {
+// the ranks of its nodes follow. Where there is nothing to release, why says so.
+func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) {
 	nodes := eligible(in)
-	if len(in.Pods) == 0 || len(nodes) == 0 {
-		return nil
+	switch {
+	case len(in.Pods) == 0:
+		return nil, "the DaemonSet has no pod yet, so there is nothing to lose"
+	case len(nodes) == 0:
+		return nil, "no node would have a pod after this change"
+	case !slices.ContainsFunc(in.Pods, func(p plan.Pod) bool { return p.Hash != in.Set.Hash }):
+		return nil, "every pod is of this template already"
+	case in.Set.Strategy == plan.OnDelete:
+		return nil, "the strategy is OnDelete, so a pod is replaced when somebody deletes it"
 	}
 	layout := rollout.NewLayout(p, uid, nodes)
 	bound := max(in.Set.MaxUnavailable.Of(len(nodes)), in.Set.MaxSurge.Of(len(nodes)))
 	at, done := in.Now, 0
-	var waves []Wave
 	for _, s := range layout.Steps {
 		policy := &p.Waves[s.Wave]
 		w := Wave{Name: policy.Name, Group: s.Group, Nodes: layout.Order[done:s.Quota], Total: s.Quota, Soak: policy.Soak, Uncovered: s.Uncovered,
@@ -51,7 +56,7 @@ func Waves(in *Input, p *rollout.Policy, uid string) []Wave {
 		waves = append(waves, w)
 		at, done = w.Ends, s.Quota
 	}
-	return waves
+	return waves, ""
 }
 
 // eligible are the nodes that should run a pod after the change.

@@ -61,7 +61,10 @@ func TestWaves(t *testing.T) {
 			first/ b to 1, 1 at a time, stops at 1, 0s-10m10s works 10s []
 			tenth/  to 1, 0 at a time, stops at 1, 10m10s-20m10s works 0s []
 			all/  to 1, 0 at a time, stops at 1, 20m10s-30m10s works 0s []`},
-		{"nothing to lose", func(in *Input, p *rollout.Policy) { in.Pods = nil }, ""},
+		{"nothing to lose", func(in *Input, p *rollout.Policy) { in.Pods = nil }, "none: the DaemonSet has no pod yet, so there is nothing to lose"},
+		{"no node", func(in *Input, p *rollout.Policy) { in.Set.Placement.Selector = map[string]string{"no": "node"} }, "none: no node would have a pod after this change"},
+		{"the same template", func(in *Input, p *rollout.Policy) { in.Set.Hash = "old" }, "none: every pod is of this template already"},
+		{"OnDelete", func(in *Input, p *rollout.Policy) { in.Set.Strategy = plan.OnDelete }, "none: the strategy is OnDelete, so a pod is replaced when somebody deletes it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, p := fleet(6), rollout.Default()
@@ -70,8 +73,12 @@ func TestWaves(t *testing.T) {
 				t.Fatal(wrong)
 			}
 			var got []string
-			for _, w := range Waves(in, &p, "uid") {
+			waves, why := Waves(in, &p, "uid")
+			for _, w := range waves {
 				got = append(got, w.text(in.Now))
+			}
+			if why != "" {
+				got = append(got, "none: "+why)
 			}
 			want := strings.ReplaceAll(strings.TrimSpace(c.want), "\t", "")
 			if text := strings.Join(got, "\n"); text != want {

@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// lookEvery is how often Advance wants to be called while a wave soaks. Of a longer silence no more than
+// the double counts: who was suspended has watched nothing.
+const lookEvery = 30 * time.Second
+
 // Advance works out how far a release may go now. What it returns must be kept before
 // anything is done by it. It is to be called whenever something that it is given changes, and at
 // wake: zero if time alone changes nothing.
@@ -15,20 +19,19 @@ func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time
 	if s.Stable == "" && in.Problem != NoReason {
 		return s.to(Held, in.Problem), time.Time{}
 	}
-	s = s.aim(in, now).abort(in)
+	s = s.aim(in)
+	s = s.heed(p, in)
 	switch {
-	case in.Problem.ofPolicy() && s.Back:
+	case s.Stopped && s.Unsure:
+		return s.to(Held, StableUnknown), time.Time{}
+	case s.Target == s.Stable && (in.Problem == NoReason || in.Problem.ofPolicy()):
+		return s.idle(in), time.Time{}
+	case s.Back && (in.Problem == NoReason || in.Problem.ofPolicy()):
 		return s.back(in), time.Time{}
 	case in.Problem != NoReason:
 		return s.to(Held, in.Problem), time.Time{}
 	}
-	if s.Unsure = s.Unsure && in.Requests.Resume.Target != s.Target; s.Unsure {
-		return s.to(Held, StableUnknown), time.Time{}
-	}
-	if s.Target == s.Stable {
-		return s.idle(in), time.Time{}
-	}
-	s = s.heed(p, in)
+	s = s.stop(p, in)
 	switch {
 	case s.Back:
 		return s.back(in), time.Time{}
@@ -45,6 +48,63 @@ func (s State) to(phase Phase, why Reason) State {
 	return s
 }
 
+// soak counts the time since the last call, if all was well then.
+func (s State) soak(now time.Time) State {
+	if !s.calmSince.IsZero() && now.After(s.calmSince) {
+		s.Soaked += min(now.Sub(s.calmSince), 2*lookEvery)
+	}
+	s.calmSince = time.Time{}
+	return s
+}
+
+// aim takes the target that the template has now. A new one begins a release.
+func (s State) aim(in *Seen) State {
+	switch {
+	case s.Stable == "":
+		return first(in)
+	case in.Target == s.Target:
+		return s
+	}
+	next := State{Stable: s.Stable, Target: in.Target, Release: s.Release + 1, Phase: Rolling}
+	if next.Reverting = next.Target == next.Stable; s.Unsure && s.Stopped {
+		next.Unsure, next.Stopped, next.Stops = true, true, 1
+	}
+	return next
+}
+
+// first is the state of a DaemonSet that had none. Its pods say which revision is good, if all
+// are of one: pods of which none is available say nothing beside others. Without a pod there is nothing
+// to take care of.
+func first(in *Seen) State {
+	s := State{Stable: in.Target, Target: in.Target}
+	most := 0
+	if in.Pods[in.Target] == 0 {
+		most = -1
+	}
+	for revision, available := range in.Pods {
+		if revision != in.Target && (available > most || available == most && s.Stable != in.Target && revision < s.Stable) {
+			s.Stable, most = revision, available
+		}
+	}
+	if s.Stable == s.Target {
+		return s
+	}
+	s.Release, s.Phase, s.Quota = 1, Rolling, in.Exposed
+	if s.Unsure = len(in.Pods) > 1; s.Unsure {
+		s.Stopped, s.Stops = true, 1
+	}
+	return s
+}
+
+// idle is the state while the template has the stable revision. Nodes with another go back to it.
+func (s State) idle(in *Seen) State {
+	s = State{Stable: s.Stable, Target: s.Target, Release: s.Release, Reverting: s.Reverting && in.Other > 0, Ignored: s.Ignored}
+	if s.Reverting {
+		return s.to(RollingBack, Reverted)
+	}
+	return s
+}
+
 // back says whether nodes still have what is taken back.
 func (s State) back(in *Seen) State {
 	if in.Exposed > 0 {
@@ -53,140 +113,120 @@ func (s State) back(in *Seen) State {
 	return s.to(Aborted, s.WhyBack)
 }
 
-// soak counts the time since the last call, if all was well then.
-func (s State) soak(now time.Time) State {
-	if !s.calmSince.IsZero() && now.After(s.calmSince) {
-		s.Soaked += now.Sub(s.calmSince)
-	}
-	s.calmSince = time.Time{}
-	return s
-}
-
-// aim takes the target that the template has now. A new one begins a release.
-func (s State) aim(in *Seen, now time.Time) State {
-	switch {
-	case s.Stable == "":
-		return s.first(in, now)
-	case in.Target == s.Target:
-		return s
-	}
-	return State{Stable: s.Stable, Target: in.Target, Unsure: s.Unsure, Phase: Rolling}
-}
-
-// first is the state of a DaemonSet that had none. Its pods say which revision is good, if all
-// are of one. Without a pod there is nothing to take care of.
-func (s State) first(in *Seen, now time.Time) State {
-	s = State{Stable: in.Target, Target: in.Target}
-	most := -1
-	for revision, available := range in.Pods {
-		if revision != in.Target && (available > most || available == most && revision < s.Stable) {
-			s.Stable, most = revision, available
-		}
-	}
-	s.Unsure = len(in.Pods) > 1
-	if s.Stable == s.Target {
-		return s
-	}
-	s.Phase, s.Opened = Rolling, now
-	for _, step := range in.Layout.Steps {
-		s.Wave, s.Group, s.Quota = step.Wave, step.Group, step.Quota
-		if in.Exposed <= step.Quota {
-			break
-		}
-	}
-	return s
-}
-
-// idle is the state while the template has the stable revision. Nodes with another go back to it.
-func (s State) idle(in *Seen) State {
-	s = State{Stable: s.Stable, Target: s.Target}
-	if in.Other > 0 {
-		return s.to(RollingBack, Reverted)
-	}
-	return s
-}
-
-// heed does what people ask for, and stops when too many nodes have failed.
+// heed does what people ask for. It is remembered, also while the release is held: the request
+// may be gone when that ends.
 func (s State) heed(p *Policy, in *Seen) State {
 	r := &in.Requests
-	resumes := r.Resume.Target == s.Target
-	if r.Resume.Target != "" && !resumes {
-		s.Ignored = ignored("resume", r.Resume.Target, s.Target)
+	for what, about := range r.about {
+		if about > s.Release {
+			s.Ignored = fmt.Sprintf("%s names release %d; this is release %d", what, about, s.Release)
+		}
 	}
-	if s.Back && r.Promote.Target == s.Target && r.Abort != s.Target && (r.Promote.All || r.Promote.Wave == s.wave(p)) {
-		s.Back, s.WhyBack, s.Stopped = false, NoReason, false
+	if s.Target == s.Stable {
+		return s
 	}
-	switch failing := in.Failed > s.allowed(p, in); {
-	case failing && p.Failure.Back && !s.Back:
-		s.Stopped, s.Back, s.WhyBack = true, true, FailedBack
-	case failing:
-		s.Stopped = true
-	case resumes:
-		s.Stopped = false
+	if r.Plain == s.Release {
+		return State{Stable: s.Target, Target: s.Target, Release: s.Release}
 	}
-	return s
-}
-
-// abort takes the target back if a person says so. It is remembered, also while the release is held: the request may be
-// gone when that ends.
-func (s State) abort(in *Seen) State {
-	switch about := in.Requests.Abort; {
-	case s.Target == s.Stable || about == "":
-	case about == s.Target:
+	if r.Resume.Release == s.Release && s.Stopped && r.Resume.Stop == s.Stops {
+		s.Stopped, s.Unsure, s.Forgiven = false, false, in.Failed
+	}
+	switch {
+	case s.Back && r.Retry == s.Release && in.Exposed == 0:
+		return State{Stable: s.Stable, Target: s.Target, Release: s.Release + 1, Phase: Rolling}
+	case r.Abort == s.Release && !s.Back:
 		s.Back, s.WhyBack = true, AbortRequested
-	default:
-		s.Ignored = ignored("abort", about, s.Target)
+	case r.Retry == s.Release && !s.Back:
+		s.Ignored = "retry is for a release that was taken back"
+	}
+	s.ignorePromotion(p, r.Promote)
+	return s
+}
+
+// ignorePromotion says so where a promotion cannot do anything. One of an earlier wave has done its work.
+func (s *State) ignorePromotion(p *Policy, r Promotion) {
+	wave := slices.IndexFunc(p.Waves, func(w Wave) bool { return w.Name == r.Wave })
+	switch {
+	case r.Release != s.Release:
+	case s.Back:
+		s.Ignored = "promote is too late: the release was taken back; retry begins again with it"
+	case s.Stopped:
+		s.Ignored = fmt.Sprintf("promote does not let a release go on that has stopped; resume stop %d does", s.Stops)
+	case !r.All && (wave < 0 || wave > p.wave(s.Wave)):
+		s.Ignored = fmt.Sprintf("promote names wave %q; the open one is %q", r.Wave, s.Wave)
+	}
+}
+
+// wave is the index of the wave of that name; -1: there is none.
+func (p *Policy) wave(name string) int {
+	return slices.IndexFunc(p.Waves, func(w Wave) bool { return w.Name == name })
+}
+
+// stop stops when too many nodes have failed.
+func (s State) stop(p *Policy, in *Seen) State {
+	s.Forgiven = min(s.Forgiven, in.Failed)
+	if in.Failed <= s.allowed(p, in) || s.Stopped {
+		return s
+	}
+	s.Stopped, s.Stops = true, s.Stops+1
+	if p.Failure.Back {
+		s.Back, s.WhyBack = true, FailedBack
 	}
 	return s
 }
 
-func ignored(what, about, target string) string {
-	return fmt.Sprintf("%s names revision %s; the release is of %s", what, about, target)
-}
-
-func (s *State) wave(p *Policy) string {
-	if s.Wave < len(p.Waves) {
-		return p.Waves[s.Wave].Name
-	}
-	return ""
+// allowed is how many nodes may have failed: what the policy allows, and what a person has forgiven.
+func (s *State) allowed(p *Policy, in *Seen) int {
+	return p.Failure.Allowance(in.Exposed, in.Bound) + s.Forgiven
 }
 
 // walk goes through the steps as far as it may.
 func (s State) walk(p *Policy, in *Seen, now time.Time) (State, time.Time) {
-	s.ignorePromotion(p, in.Requests.Promote)
-	if s.Opened.IsZero() {
-		s = s.open(in.Layout.Steps[0], now)
-	}
 	for steps := in.Layout.Steps; ; {
-		index := in.Layout.Step(s.Wave, s.Group)
-		if step := steps[index]; step.Wave != s.Wave || step.Group != s.Group {
-			s = s.open(step, now)
-		}
+		var index int
+		s, index = s.find(p, in, now)
 		s.Quota = max(s.Quota, steps[index].Quota)
-		after, wake, over := s.stay(p, in, steps[index+1:], now)
+		after, wake, over := s.stay(p, in, index, now)
 		switch {
 		case !over:
 			return after, wake
 		case index == len(steps)-1:
-			return State{Stable: s.Target, Target: s.Target}, time.Time{}
+			return State{Stable: s.Target, Target: s.Target, Release: s.Release}, time.Time{}
 		}
-		s = s.open(steps[index+1], now)
+		s = s.open(p, steps[index+1], now)
 	}
 }
 
-func (s State) open(step Step, now time.Time) State {
-	s.Wave, s.Group, s.Opened, s.Soaked = step.Wave, step.Group, now, 0
+// find is the open step. None is at first: then it is the first one, or the one that has all the
+// nodes that have the target already. The same where the policy has the wave no longer, and so it
+// soaks once more.
+func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
+	steps, wave := in.Layout.Steps, p.wave(s.Wave)
+	if s.Opened.IsZero() || wave < 0 {
+		s = s.open(p, steps[in.Layout.covering(s.Quota)], now)
+		wave = p.wave(s.Wave)
+	}
+	index := in.Layout.Step(wave, s.Group)
+	if steps[index].Group != s.Group {
+		s = s.open(p, steps[index], now)
+	}
+	return s, index
+}
+
+func (s State) open(p *Policy, step Step, now time.Time) State {
+	s.Wave, s.Group, s.Opened, s.Soaked = p.Waves[step.Wave].Name, step.Group, now, 0
 	return s
 }
 
-// stay says what is still to be done in the open step; over: nothing, and the next may open.
-func (s State) stay(p *Policy, in *Seen, later []Step, now time.Time) (after State, wake time.Time, over bool) {
-	w, promote := &p.Waves[s.Wave], in.Requests.Promote
-	if promote.Target != s.Target {
+// stay says what is still to be done in a step; over: nothing, and the next may open.
+func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State, wake time.Time, over bool) {
+	step, later := in.Layout.Steps[index], in.Layout.Steps[index+1:]
+	w, promote := &p.Waves[step.Wave], in.Requests.Promote
+	if promote.Release != s.Release {
 		promote = Promotion{}
 	}
-	ends := len(later) == 0 || later[0].Wave != s.Wave // the wave, not just a group of it
-	grants := in.Exposed < s.Quota && in.Candidates > 0
+	ends := len(later) == 0 || later[0].Wave != step.Wave // the wave, not just a group of it
+	grants := in.Exposed < step.Quota && in.candidates(index) > 0
 	switch {
 	case in.Unwell:
 		return s.to(Rolling, APIUnwell), time.Time{}, false
@@ -196,35 +236,15 @@ func (s State) stay(p *Policy, in *Seen, later []Step, now time.Time) (after Sta
 		return s.to(Waiting, WindowClosed), p.Turns(now), false
 	case in.UnderWay > s.allowed(p, in):
 		return s.to(Rolling, NotSettled), time.Time{}, false
+	case in.Well == 0 && step.Quota > 0 && s.Forgiven == 0 && promote.Wave != w.Name && !promote.All:
+		return s.to(Rolling, NoneWell), time.Time{}, false
 	case s.Soaked < w.Soak && !promote.All:
 		s.calmSince = now
-		return s.to(Soaking, NotSoaked), now.Add(w.Soak - s.Soaked), false
+		return s.to(Soaking, NotSoaked), now.Add(min(w.Soak-s.Soaked, lookEvery)), false
 	case w.Approval && ends && promote.Wave != w.Name && !promote.All:
 		return s.to(Waiting, NotApproved), time.Time{}, false
 	case len(later) > 0 && !p.Open(now):
 		return s.to(Waiting, WindowClosed), p.Turns(now), false
 	}
 	return s, time.Time{}, true
-}
-
-// allowed is how many nodes may have failed: what the policy allows, and what a person has forgiven.
-func (s *State) allowed(p *Policy, in *Seen) int {
-	n := p.Failure.Allowance(in.Exposed, in.Bound)
-	if r := in.Requests.Resume; r.Target == s.Target {
-		n += r.Failures
-	}
-	return n
-}
-
-// ignorePromotion says so where a promotion is of another revision, or of a wave that is not open
-// yet. One of an earlier wave has done its work.
-func (s *State) ignorePromotion(p *Policy, r Promotion) {
-	wave := slices.IndexFunc(p.Waves, func(w Wave) bool { return w.Name == r.Wave })
-	switch {
-	case r.Target == "":
-	case r.Target != s.Target:
-		s.Ignored = ignored("promote", r.Target, s.Target)
-	case !r.All && (wave < 0 || wave > s.Wave):
-		s.Ignored = fmt.Sprintf("promote names wave %q; the open one is %q", r.Wave, s.wave(p))
-	}
 }

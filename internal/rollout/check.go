@@ -19,8 +19,10 @@ func (p *Policy) Check() (wrong []string) {
 	for i := range p.Waves {
 		w, at := &p.Waves[i], fmt.Sprintf("spec.waves[%d]", i)
 		checkAmount(say, at+".nodes", w.Nodes, 1)
-		if before, taken := names[w.Name]; taken || w.Name == "" {
-			say("%s.name: %q is empty, or the name of waves[%d] as well", at, w.Name, before)
+		if before, taken := names[w.Name]; w.Name == "" {
+			say("%s.name: a wave needs a name", at)
+		} else if taken {
+			say("%s.name: %q is the name of waves[%d] as well", at, w.Name, before)
 		}
 		names[w.Name] = i
 		if w.Soak < 0 {

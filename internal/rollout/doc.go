@@ -14,9 +14,11 @@
 //   - R3: a wave opens only after the one before it has soaked for its whole soak, was
 //     approved if it asks for that, and while a window is open.
 //   - R4: in every phase but Rolling nothing is granted.
-//   - R5: from the decision on that sees more failures than are allowed, nothing is granted.
-//   - R6: after an abort nothing is granted until the template changes or a person lets it go on.
-//   - R8: a request that names another revision or a wave that is not open changes nothing.
+//   - R5: from the decision on that sees more failures than are allowed, nothing is granted until
+//     a person says so of this stop, whatever becomes of the nodes.
+//   - R6: after an abort, by a person or by itself, nothing is granted. A new release begins with the first wave.
+//   - R8: a request that names another release or a wave that is not open changes nothing, and
+//     one that stays in an object does its work once.
 //   - R11: what cannot be read, or contradicts itself, holds.
 //   - R16: only time that was seen counts as soak.
 //

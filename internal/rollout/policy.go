@@ -67,11 +67,11 @@ func Default() Policy {
 
 // Allowance is how many nodes may have failed while so many are exposed and bound may be
 // under way. A failed node holds a place under way, so at least one place stays free of them: else a
-// release would stand still and not say why.
+// release would stand still and not say why. And one of the exposed nodes at least must be well.
 func (f *Failure) Allowance(exposed, bound int) int {
 	n := f.Nodes.Value
 	if f.Nodes.Percent {
 		n = f.Nodes.Value * exposed / 100
 	}
-	return max(0, min(n, bound-1))
+	return max(0, min(n, bound-1, exposed-1))
 }

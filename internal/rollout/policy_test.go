@@ -21,7 +21,9 @@ func TestAllowance(t *testing.T) {
 		{percent(2), 50, 10, 1},
 		{percent(2), 99, 10, 1},
 		{percent(100), 50, 10, 9},
-		{plan.Amount{Value: 3}, 1, 10, 3},
+		{plan.Amount{Value: 3}, 4, 10, 3},
+		{plan.Amount{Value: 3}, 3, 10, 2},
+		{plan.Amount{Value: 3}, 1, 10, 0},
 		{plan.Amount{Value: 3}, 1, 1, 0},
 		{plan.Amount{}, 100, 100, 0},
 		{plan.Amount{Value: 3}, 0, 0, 0},
@@ -48,8 +50,8 @@ func TestCheck(t *testing.T) {
 		{func(p *Policy) { p.Waves[2].Nodes = percent(99) }, "spec.waves[2].nodes: the last wave must be 100%"},
 		{func(p *Policy) { p.Waves[2].Nodes = plan.Amount{Value: 1 << 40} }, "spec.waves[2].nodes: 1099511627776 is out of range"},
 		{func(p *Policy) { p.Waves[2].Approval = true }, "spec.waves[2].approval: no wave comes after the last one"},
-		{func(p *Policy) { p.Waves[1].Name = "first" }, `spec.waves[1].name: "first" is empty, or the name of waves[0] as well`},
-		{func(p *Policy) { p.Waves[1].Name = "" }, `spec.waves[1].name: "" is empty`},
+		{func(p *Policy) { p.Waves[1].Name = "first" }, `spec.waves[1].name: "first" is the name of waves[0] as well`},
+		{func(p *Policy) { p.Waves[1].Name = "" }, `spec.waves[1].name: a wave needs a name`},
 		{func(p *Policy) { p.Waves[1].Soak = -time.Second }, "spec.waves[1].soak: -1s is less than nothing"},
 		{func(p *Policy) { p.Failure.Nodes.Value = -1 }, "spec.failure.nodes: -1% is too few"},
 		{func(p *Policy) { p.Failure.StartWithin = 0 }, "spec.failure.startWithin: 0s is too short for any pod"},
@@ -79,5 +81,23 @@ func TestRanksDiffer(t *testing.T) {
 	}
 	if len(first) < 10 {
 		t.Errorf("40 DaemonSets begin on %d of 20 nodes", len(first))
+	}
+}
+
+// A process that was suspended has watched nothing.
+func TestSilenceIsNoSoak(t *testing.T) {
+	w := newWorld()
+	w.add("n1", nil)
+	w.nodes["n1"].revision = "a"
+	w.settle()
+	w.target = "b"
+	w.run(30 * time.Second)
+	if w.state.Phase != Soaking {
+		t.Fatalf("%+v", w.state)
+	}
+	before := w.state.Soaked
+	after, _ := Advance(&w.policy, w.state, w.seen(), w.time().Add(time.Hour))
+	if grown := after.Soaked - before; grown != 2*lookEvery || after.Phase != Soaking {
+		t.Errorf("an hour's silence counts %s: %+v", grown, after)
 	}
 }

@@ -47,7 +47,9 @@ type watcher struct {
 	at   time.Duration // of the last look
 	calm time.Duration // in the open step
 	soak bool          // the last look was at a step that soaks
-	ends bool          // an abort holds
+	// of the release: it was taken back; it has stopped; so many failures were forgiven.
+	back, stopped bool
+	forgiven      int
 }
 
 func (c *watcher) look(before State, in *Seen) {
@@ -55,30 +57,27 @@ func (c *watcher) look(before State, in *Seen) {
 	if c.soak {
 		c.calm += w.now - c.at
 	}
-	if s.Target != before.Target || before.Stable == "" {
-		c.ends, c.calm = false, 0
+	if s.Release != before.Release || before.Stable == "" {
+		c.calm, c.back, c.stopped, c.forgiven = 0, false, s.Unsure, 0
 	} else if s.Target != s.Stable && before.Target != before.Stable {
 		c.opened(before, in)
 	}
 	c.at, c.soak = w.now, s.Phase == Soaking
-	r := &in.Requests
-	c.ends = s.Target != s.Stable && (c.ends && r.Promote.Target != s.Target || r.Abort == s.Target)
-	allowed := w.policy.Failure.Allowance(in.Exposed, in.Bound)
-	if r.Resume.Target == s.Target {
-		allowed += r.Resume.Failures
-	}
+	c.remember(before, in)
 	for what, wrong := range map[string]bool{
-		"R1: the quota is more than the open step's": s.Target != s.Stable && s.Quota > max(quotaOf(before, s), c.quota(in)),
-		"R4: grants in another phase":                s.Grants() && s.Phase != Rolling,
-		"R4: grants although a person said to pause": s.Grants() && r.Paused,
-		"R4: grants outside of the windows":          s.Grants() && !w.policy.Open(w.time()),
-		"R5: grants with too many failed":            s.Grants() && in.Failed > allowed,
-		"R6: grants after an abort":                  s.Grants() && c.ends,
-		"R11: does not hold":                         in.Problem != NoReason && s.Phase != Held && !s.Back,
-		"grants although the API server is not well": s.Grants() && in.Unwell,
-		"R16: more soak than was seen":               s.Soaked > c.calm,
-		"a release is Idle and has a target":         s.Phase == Idle && s.Target != s.Stable,
-		"a new stable revision is not the target":    before.Stable != "" && s.Stable != before.Stable && s.Stable != s.Target,
+		"R1: the quota is more than the open step's":     s.Target != s.Stable && s.Quota > max(quotaOf(before, s), c.quota(in)),
+		"R4: grants in another phase":                    s.Grants() && s.Phase != Rolling,
+		"R4: grants although a person said to pause":     s.Grants() && in.Requests.Paused,
+		"R4: grants outside of the windows":              s.Grants() && !w.policy.Open(w.time()),
+		"R5: grants with too many failed, or after that": s.Grants() && c.stopped,
+		"R6: grants after an abort":                      s.Grants() && c.back,
+		"R11: does not hold":                             in.Problem == StableGone && s.Phase != Held,
+		"R11: grants without a policy":                   in.Problem != NoReason && s.Grants(),
+		"grants although the API server is not well":     s.Grants() && in.Unwell,
+		"R16: more soak than was seen":                   s.Soaked > c.calm,
+		"a release is Idle and has a target":             s.Phase == Idle && s.Target != s.Stable,
+		"a new stable revision is not the target":        before.Stable != "" && s.Stable != before.Stable && s.Stable != s.Target,
+		"goes back, and nobody said so":                  s.Phase == RollingBack && s.Target != s.Stable && !c.back,
 	} {
 		if wrong {
 			c.t.Fatalf("at %s: %s\nbefore: %+v\nafter:  %+v\nseen: %+v", w.now, what, before, *s, *in)
@@ -86,8 +85,28 @@ func (c *watcher) look(before State, in *Seen) {
 	}
 }
 
+// remember keeps what stops a release for good, and what lets it go on.
+func (c *watcher) remember(before State, in *Seen) {
+	s, r := &c.w.state, &in.Requests
+	if s.Target == s.Stable {
+		c.back, c.stopped = false, false
+		return
+	}
+	if before.Stopped && r.Resume == (Resumption{Release: s.Release, Stop: before.Stops}) {
+		c.stopped, c.forgiven = false, in.Failed
+	}
+	c.back = c.back || r.Abort == s.Release
+	if in.Problem != NoReason || c.back || c.stopped {
+		return
+	}
+	c.forgiven = min(c.forgiven, in.Failed)
+	if c.stopped = in.Failed > c.w.policy.Failure.Allowance(in.Exposed, in.Bound)+c.forgiven; c.stopped {
+		c.back = c.w.policy.Failure.Back
+	}
+}
+
 func quotaOf(before State, s *State) int {
-	if before.Target == s.Target {
+	if before.Release == s.Release {
 		return before.Quota
 	}
 	return 0
@@ -95,25 +114,30 @@ func quotaOf(before State, s *State) int {
 
 // quota is that of the open step.
 func (c *watcher) quota(in *Seen) int {
-	return in.Layout.Steps[in.Layout.Step(c.w.state.Wave, c.w.state.Group)].Quota
+	wave := c.w.policy.wave(c.w.state.Wave)
+	if wave < 0 {
+		return c.w.state.Quota // none is open
+	}
+	return in.Layout.Steps[in.Layout.Step(wave, c.w.state.Group)].Quota
 }
 
 // opened holds R3: what lies between two open steps was passed as it may be.
 func (c *watcher) opened(before State, in *Seen) {
 	s, p := &c.w.state, &c.w.policy
-	if s.Wave == before.Wave && s.Group == before.Group || before.Opened.IsZero() {
+	from, to := p.wave(before.Wave), p.wave(s.Wave)
+	if s.Wave == before.Wave && s.Group == before.Group {
 		return
 	}
-	if s.Wave == before.Wave && in.Layout.Steps[in.Layout.Step(before.Wave, before.Group)].Group != before.Group {
-		c.calm = 0 // the group is not there any more
+	if from < 0 || from == to && in.Layout.Steps[in.Layout.Step(from, before.Group)].Group != before.Group {
+		c.calm = 0 // none was open, or the policy or the layout has it no longer
 		return
 	}
 	promote := in.Requests.Promote
-	if promote.Target != s.Target {
+	if promote.Release != s.Release {
 		promote = Promotion{}
 	}
 	soaked := c.calm
-	for wave := before.Wave; wave < s.Wave; wave++ {
+	for wave := from; wave < to; wave++ {
 		w := &p.Waves[wave]
 		switch {
 		case soaked < w.Soak && !promote.All:
@@ -123,7 +147,7 @@ func (c *watcher) opened(before State, in *Seen) {
 		}
 		soaked = 0
 	}
-	if s.Wave == before.Wave && c.calm < p.Waves[s.Wave].Soak && !promote.All {
+	if from == to && c.calm < p.Waves[to].Soak && !promote.All {
 		c.t.Fatalf("R3: group %s was left after %s: %+v", before.Group, c.calm, *s)
 	}
 	if !p.Open(c.w.time()) {
@@ -160,10 +184,10 @@ func TestReleases(t *testing.T) {
 
 func (w *world) disturb(t *rapid.T, name string) {
 	n, r := w.nodes[name], &w.requests
-	revision := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "revision")
-	switch rapid.IntRange(0, 15).Draw(t, "what") {
+	release := max(0, w.state.Release+rapid.SampledFrom([]int{0, 0, 0, -1, 1}).Draw(t, "release"))
+	switch rapid.IntRange(0, 18).Draw(t, "what") {
 	case 0, 1, 2:
-		w.target = revision
+		w.target = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "revision")
 	case 3:
 		n.sick, n.sickAt = true, w.now
 	case 4:
@@ -173,22 +197,29 @@ func (w *world) disturb(t *rapid.T, name string) {
 	case 6:
 		r.Paused = !r.Paused
 	case 7, 8:
-		r.Promote = Promotion{Target: revision, Wave: rapid.SampledFrom([]string{"w0", "w1", "all"}).Draw(t, "wave")}
+		r.Promote = Promotion{Release: release, Wave: rapid.SampledFrom([]string{"w0", "w1", "all"}).Draw(t, "wave")}
 	case 9:
-		r.Promote = Promotion{Target: revision, Wave: "*", All: true}
+		r.Promote = Promotion{Release: release, Wave: "*", All: true}
 	case 10:
-		r.Abort = revision
+		r.Abort = release
 	case 11:
-		r.Resume = Resumption{Target: revision, Failures: rapid.IntRange(0, 2).Draw(t, "failures")}
+		r.Resume = Resumption{Release: release, Stop: rapid.IntRange(0, 3).Draw(t, "stop")}
 	case 12:
 		w.unwell = !w.unwell
-	case 13:
-		w.problem = PolicyGone - w.problem // there, and not
-	case 14:
+	case 13, 14:
+		w.problem = rapid.SampledFrom([]Reason{NoReason, PolicyGone, StableGone}).Draw(t, "problem")
+	case 15:
 		w.state = w.state.Kept()
 		w.now += time.Minute
-	case 15:
+	case 16:
 		*r = Requests{}
+	case 17:
+		r.Retry = release
+	case 18:
+		if last := len(w.policy.Waves) - 1; last > 0 {
+			i := rapid.IntRange(0, last-1).Draw(t, "without")
+			w.policy.Waves = slices.Delete(slices.Clone(w.policy.Waves), i, i+1)
+		}
 	}
 }
 
@@ -200,14 +231,16 @@ func (c *watcher) ending() {
 		n.Down, n.sick = false, false
 	}
 	w.run(w.now + time.Hour) // the failed ones are well again
-	w.requests = Requests{Promote: Promotion{Target: w.target, Wave: "*", All: true}, Resume: Resumption{Target: w.target, Failures: len(w.nodes)}}
+	w.requests = Requests{Resume: Resumption{Release: w.state.Release, Stop: w.state.Stops}, Retry: w.state.Release}
+	w.settle()
+	w.requests.Promote = Promotion{Release: w.state.Release, Wave: "*", All: true}
 	w.run(w.now + time.Hour)
 	if s := &w.state; s.Phase != Idle || s.Stable != w.target {
 		c.t.Fatalf("in the end: %+v", *s)
 	}
 }
 
-// What is ignored changes nothing but what is said of it (R8).
+// What is ignored changes nothing but what is said of it (R8): what is about another release, whichever phase this one is in.
 func TestIgnoredRequestsChangeNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
@@ -217,18 +250,20 @@ func TestIgnoredRequestsChangeNothing(t *testing.T) {
 			w.nodes[fmt.Sprint("n", i)].revision = "a"
 		}
 		w.settle()
-		w.target = "b"
+		w.target, w.bad["b"] = "b", rapid.Bool().Draw(t, "bad")
 		w.run(time.Duration(rapid.IntRange(0, 3600).Draw(t, "after")) * time.Second)
 		in := w.seen()
 		plain, wake := Advance(&w.policy, w.state, in, w.time())
-		in.Requests = Requests{Promote: Promotion{Target: "x", Wave: "w0", All: rapid.Bool().Draw(t, "all")}, Abort: "x", Resume: Resumption{Target: "x", Failures: 9}}
+		other := rapid.SampledFrom([]int{-1, 1}).Draw(t, "release") + plain.Release
+		in.Requests = Requests{Promote: Promotion{Release: other, Wave: "all", All: rapid.Bool().Draw(t, "all")}, Abort: other, Retry: other, Plain: other,
+			Resume: Resumption{Release: other, Stop: plain.Stops}}
 		asked, again := Advance(&w.policy, w.state, in, w.time())
-		if asked.Ignored == "" && plain.Phase != Idle {
+		if asked.Ignored == "" && other > plain.Release {
 			t.Fatalf("nothing is said of what was ignored: %+v", asked)
 		}
 		asked.Ignored = plain.Ignored
 		if asked != plain || !wake.Equal(again) {
-			t.Fatalf("with requests for another revision: %+v, without: %+v", asked, plain)
+			t.Fatalf("with requests for another release: %+v, without: %+v", asked, plain)
 		}
 	})
 }
@@ -240,7 +275,7 @@ func TestLayout(t *testing.T) {
 		p := drawPolicy(t)
 		var nodes []Node
 		for i := range rapid.IntRange(0, 12).Draw(t, "nodes") {
-			nodes = append(nodes, Node{Name: fmt.Sprint("n", i), Down: rapid.IntRange(0, 4).Draw(t, "down") == 0,
+			nodes = append(nodes, Node{Name: fmt.Sprint("n", i), Down: rapid.IntRange(0, 4).Draw(t, "down") == 0, Exposed: rapid.IntRange(0, 4).Draw(t, "exposed") == 0,
 				Labels: map[string]string{"zone": rapid.SampledFrom([]string{"", "x", "y", "z"}).Draw(t, "zone")}})
 		}
 		l := NewLayout(&p, "uid", nodes)
@@ -249,6 +284,21 @@ func TestLayout(t *testing.T) {
 		random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		if other := NewLayout(&p, "uid", shuffled); !slices.Equal(l.Order, other.Order) {
 			t.Fatalf("R2: %v, and in another order %v", l.Order, other.Order)
+		}
+		exposed := 0
+		for _, n := range nodes {
+			if n.Exposed {
+				exposed++
+			}
+		}
+		first := l.covering(exposed)
+		for first+1 < len(l.Steps) && l.Steps[first+1].Wave == l.Steps[first].Wave {
+			first++ // the groups of a wave have an order of their own
+		}
+		for _, n := range nodes {
+			if n.Exposed && !slices.Contains(l.Order[:l.Steps[first].Quota], n.Name) {
+				t.Fatalf("%s is exposed, and not in the first wave that has room, of %d: %v", n.Name, l.Steps[first].Quota, l.Order)
+			}
 		}
 		names := slices.Clone(l.Order)
 		slices.Sort(names)
@@ -291,7 +341,13 @@ func covers(t *rapid.T, p *Policy, nodes []Node, l *Layout, step int) {
 			begin = l.Steps[i-1].Quota
 		}
 	}
-	if len(has) < len(there) && s.Quota-begin > len(has) {
+	room := s.Quota - begin // but for what was there already
+	for _, n := range nodes {
+		if n.Exposed && slices.Contains(l.Order[begin:s.Quota], n.Name) {
+			room--
+		}
+	}
+	if len(has) < len(there) && room > len(has) {
 		t.Fatalf("wave %d picks %v of %v, and covers %v of %v", s.Wave, l.Order[begin:s.Quota], l.Order, has, there)
 	}
 }

@@ -12,6 +12,8 @@ import (
 type Node struct {
 	Name   string
 	Labels map[string]string
+	// Exposed nodes come first: they have been reached, and stay in the waves that are over.
+	Exposed bool
 	// Down: it does not answer, or is being looked after. There is nothing to learn from it, so it
 	// comes last.
 	Down bool
@@ -29,6 +31,10 @@ type Step struct {
 	// Uncovered are the combinations of Cover that no node of the waves so far has.
 	Uncovered []string
 }
+
+// Counts is what has become of the nodes of a step, those of the steps before it left out. Candidates could be
+// granted the target now, if there were room for any number under way.
+type Counts struct{ Candidates int }
 
 // Layout is the order in which a release reaches the nodes of a DaemonSet.
 type Layout struct {
@@ -96,7 +102,7 @@ type ranked struct {
 }
 
 func (a ranked) compare(b ranked) int {
-	return cmp.Or(last(a.Down, b.Down), last(!a.preferred, !b.preferred), last(!a.covers, !b.covers),
+	return cmp.Or(last(!a.Exposed, !b.Exposed), last(a.Down, b.Down), last(!a.preferred, !b.preferred), last(!a.covers, !b.covers),
 		cmp.Compare(a.hash, b.hash), cmp.Compare(a.Name, b.Name))
 }
 
@@ -170,8 +176,8 @@ func hashOf(uid, node string) uint64 {
 }
 
 // Step is the index of the step of that wave and group. Where the group is not there any more, it is
-// the one after it in the wave, or the wave's last: a wave is not left because of that. Where the
-// policy has lost waves, it is the last of all.
+// the one after it in the wave, or the wave's last: a wave is not left because of that. The layout must
+// have the wave.
 func (l *Layout) Step(wave int, group string) (index int) {
 	for i, s := range l.Steps {
 		if s.Wave <= wave {
@@ -182,6 +188,16 @@ func (l *Layout) Step(wave int, group string) (index int) {
 		}
 	}
 	return index
+}
+
+// covering is the index of the first step that has so many nodes.
+func (l *Layout) covering(nodes int) int {
+	for i, s := range l.Steps {
+		if s.Quota >= nodes {
+			return i
+		}
+	}
+	return len(l.Steps) - 1
 }
 
 // byGroupName sorts the empty group last.

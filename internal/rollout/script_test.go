@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -208,12 +209,14 @@ func (w *world) event(words []string) error {
 	case "remove":
 		delete(w.nodes, subject)
 	case "problem":
-		w.problem = map[string]Reason{"policy": PolicyUnreadable, "none": NoReason}[subject]
+		w.problem = map[string]Reason{"policy": PolicyGone, "stable": StableGone, "none": NoReason}[subject]
 	case "unwell", "well":
 		w.unwell = words[1] == "unwell"
 	case "leader":
 		w.state = w.state.Kept()
 		w.now += time.Minute // in which nobody leads
+	case "without": // a wave of the policy
+		w.policy.Waves = slices.Delete(w.policy.Waves, w.policy.wave(subject), w.policy.wave(subject)+1)
 	case "end":
 	default:
 		err = w.request(words[1], subject)
@@ -228,19 +231,22 @@ func (w *world) request(what, subject string) (err error) {
 	switch r := &w.requests; what {
 	case "pause", "continue":
 		r.Paused = what == "pause"
-	case "promote": // WAVE, or *; of the target, or WAVE@REVISION
-		wave, target, ok := strings.Cut(subject, "@")
-		if !ok {
-			target = w.target
+	case "promote": // WAVE, or *; of this release, or WAVE@RELEASE
+		wave, release, ok := strings.Cut(subject, "@")
+		r.Promote = Promotion{Release: w.state.Release, Wave: wave, All: wave == "*"}
+		if ok {
+			r.Promote.Release, err = strconv.Atoi(release)
 		}
-		r.Promote = Promotion{Target: target, Wave: wave, All: wave == "*"}
 	case "abort":
-		r.Abort = w.target
+		r.Abort = w.state.Release
+	case "retry":
+		r.Retry = w.state.Release
+	case "plain":
+		r.Plain = w.state.Release
 	case "clear":
 		*r = Requests{}
 	case "resume":
-		r.Resume.Target = w.target
-		r.Resume.Failures, err = strconv.Atoi(subject)
+		r.Resume = Resumption{Release: w.state.Release, Stop: w.state.Stops}
 	default:
 		err = fmt.Errorf("nothing is called %s", what)
 	}

@@ -31,6 +31,7 @@ const (
 	NoReason         Reason = iota
 	UnderQuota              // there are nodes to be granted the target
 	NotSettled              // nodes have the target and are not well yet
+	NoneWell                // no node that has the target is well, so there is nothing to watch; a person may promote the wave
 	NotSoaked               // the soak is not over
 	NotApproved             // a person has to let the next wave begin
 	WindowClosed            // no window is open
@@ -51,7 +52,7 @@ const (
 
 // String is the reason as users see it.
 func (r Reason) String() string {
-	return [...]string{"", "UnderQuota", "NotSettled", "NotSoaked", "NotApproved", "WindowClosed", "PauseRequested", "TooManyFailed",
+	return [...]string{"", "UnderQuota", "NotSettled", "NoneWell", "NotSoaked", "NotApproved", "WindowClosed", "PauseRequested", "TooManyFailed",
 		"AbortRequested", "FailedBack", "Reverted", "APIUnwell", "ViewIncomplete", "PolicyUnreadable", "PolicyGone", "SeveralPolicies", "StableGone",
 		"StableUnknown", "ClockSkew"}[r]
 }
@@ -65,21 +66,33 @@ func (r Reason) ofPolicy() bool {
 // before anything is done.
 type State struct {
 	Stable, Target string // revisions
-	Phase          Phase
-	Reason         Reason
-	// Wave and Group are the open step, see Step; Quota is how many nodes may have the target.
-	Wave   int
+	// Release counts the releases of the DaemonSet. A revision may be released again, so
+	// requests name this number.
+	Release int
+	Phase   Phase
+	Reason  Reason
+	// Wave, by its name, and Group are the open step; Quota is how many nodes may have the
+	// target, the most so far.
+	Wave   string
 	Group  string
 	Quota  int
 	Opened time.Time // when the step was opened; zero: none is
+	// Soaked is how long all was well in the open step. It is the step's, not each node's: of nodes
+	// that come late in it a part was watched.
 	Soaked time.Duration
-	// Stopped: too many nodes failed, and nobody has let the release go on since.
+	// Stops counts how often the release has stopped for a person; Stopped: it has, and nobody has
+	// let it go on since.
+	Stops   int
 	Stopped bool
-	// Back: nodes go back, or have gone; WhyBack is its reason.
+	// Unsure is why it has stopped: nobody knows which revision is good.
+	Unsure bool
+	// Forgiven is how many failed nodes a person has let pass. They hold no place under way.
+	Forgiven int
+	// Back: nodes go back to the stable revision, or have gone; WhyBack is its reason.
 	Back    bool
 	WhyBack Reason
-	// Unsure: nobody knows which revision is good.
-	Unsure bool
+	// Reverting: the template has the stable revision again, and nodes go back to it.
+	Reverting bool
 	// Ignored is what was asked for and changes nothing, and why; empty: nothing.
 	Ignored string
 
@@ -88,7 +101,8 @@ type State struct {
 	calmSince time.Time
 }
 
-// Grants says whether nodes may be granted the target.
+// Grants says whether nodes may be granted the target: those of the open step and of the steps before
+// it, by rank, while fewer than Bound and Forgiven together are under way.
 func (s *State) Grants() bool { return s.Phase == Rolling && s.Reason == UnderQuota }
 
 // Kept is the state as it is kept: without what only this process knows.
@@ -104,43 +118,58 @@ type Seen struct {
 	// Pods is how many available pods each revision has; those that are not available count as
 	// present with none.
 	Pods map[string]int
-	// Exposed nodes have a pod of the target, or are about to get one. UnderWay are those of them
-	// that are neither well nor excused, Failed those that have failed. Other nodes have a pod
-	// of neither revision.
-	Exposed, UnderWay, Failed, Other int
-	// Candidates are nodes that could be granted the target now, if the quota had no end.
-	Candidates int
+	// Exposed nodes have a pod of the target, or are about to get one. Well are those of them whose
+	// pod is available, UnderWay those that are neither well nor excused, Failed those that
+	// have failed. Other nodes have a pod of neither revision.
+	Exposed, Well, UnderWay, Failed, Other int
 	// Bound is how many nodes may be under way at a time.
 	Bound int
 	// Problem is why nothing may go on; NoReason: nothing.
 	Problem Reason
 	// Unwell: the API server answers late, or not.
-	Unwell   bool
+	Unwell bool
+	// Layout has the nodes that should have a pod; Counts has an entry for each of its steps.
 	Layout   *Layout
+	Counts   []Counts
 	Requests Requests
 }
 
+// candidates is how many nodes of the steps up to that one could be granted the target.
+func (in *Seen) candidates(step int) (n int) {
+	for _, c := range in.Counts[:step+1] {
+		n += c.Candidates
+	}
+	return n
+}
+
 // Requests are what people ask for, in the spec of a DaemonSetRollout. They stay there, so each
-// names what it is about.
+// names the release that it is about (State.Release); zero: none.
 type Requests struct {
 	Paused bool
 	// Promote approves a wave, or, with All, opens all that are left at once.
 	Promote Promotion
-	// Abort is the target that is to be taken back.
-	Abort string
 	// Resume lets a release go on that has stopped.
 	Resume Resumption
+	// Abort takes the target back. Retry begins again with it, from the first wave, once it was
+	// taken back.
+	Abort, Retry int
+	// Plain ends the release where it is: the target counts as stable, and all nodes get it as without a
+	// policy. It works in every phase.
+	Plain int
 }
 
-// Promotion is of a wave of one target; All: of all that are left, without their soak.
+// about yields what is asked for, and of which release.
+func (r *Requests) about(yield func(what string, release int) bool) {
+	_ = yield("promote", r.Promote.Release) && yield("resume", r.Resume.Release) && yield("abort", r.Abort) &&
+		yield("retry", r.Retry) && yield("plain", r.Plain)
+}
+
+// Promotion is of a wave; All: of all that are left, without their soak.
 type Promotion struct {
-	Target, Wave string
-	All          bool
+	Release int
+	Wave    string
+	All     bool
 }
 
-// Resumption is of one target, and forgives so many failed nodes. So one that stays
-// in the spec forgives nothing that comes later.
-type Resumption struct {
-	Target   string
-	Failures int
-}
+// Resumption names the stop that it lifts (State.Stops), and forgives the nodes that have failed by then.
+type Resumption struct{ Release, Stop int }

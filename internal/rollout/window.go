@@ -62,11 +62,12 @@ func (p *Policy) Turns(at time.Time) time.Time {
 }
 
 // edges adds when the window may open or close in the days around a time: at its minutes
-// by the clock on the wall, and where that clock is put forward or back.
+// by the clock on the wall, and where that clock is put forward or back. A window of one hour a week
+// that such a change leaves out opens the week after.
 func (w *Window) edges(at time.Time, all []time.Time) []time.Time {
 	local := at.In(w.Zone)
 	put, by := changeOfClock(local)
-	for days := -1; days <= 8; days++ {
+	for days := -1; days <= 15; days++ {
 		for _, minutes := range []int{0, w.From, w.To} {
 			edge := time.Date(local.Year(), local.Month(), local.Day()+days, 0, minutes, 0, 0, w.Zone)
 			all = append(all, edge, edge.Add(by), edge.Add(-by))

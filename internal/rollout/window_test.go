@@ -40,6 +40,7 @@ func TestWindow(t *testing.T) {
 		{"between", []Window{twice}, "2026-10-25T00:40:00Z", false, "2026-10-25T01:00:00Z"},
 		{"once more", []Window{twice}, "2026-10-25T01:10:00Z", true, "2026-10-25T01:30:00Z"},
 		{"an hour that is left out", []Window{twice}, "2026-03-29T00:00:00Z", false, "2026-03-30T00:00:00Z"},
+		{"an hour a week that is left out", []Window{{Days: []time.Weekday{time.Sunday}, From: 2 * 60, To: 3 * 60, Zone: berlin}}, "2026-03-22T02:00:00Z", false, "2026-04-05T00:00:00Z"},
 		{"two that touch are one", []Window{{From: 0, To: 60, Zone: time.UTC}, {From: 60, To: 120, Zone: time.UTC}}, "2026-11-26T00:30:00Z", true, "2026-11-26T02:00:00Z"},
 	} {
 		p := Policy{Windows: c.windows}

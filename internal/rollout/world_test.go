@@ -63,9 +63,7 @@ func (w *world) failed(n *testNode) bool {
 
 func (w *world) seen() *Seen {
 	in := &Seen{Target: w.target, Pods: map[string]int{}, Bound: w.bound, Problem: w.problem, Unwell: w.unwell, Requests: w.requests}
-	var nodes []Node
 	for _, n := range w.nodes {
-		nodes = append(nodes, n.Node)
 		if n.revision == "" {
 			continue
 		}
@@ -74,25 +72,48 @@ func (w *world) seen() *Seen {
 			in.Pods[n.revision]++
 		}
 		switch {
-		case n.revision != w.target:
-			if n.revision != w.state.Stable {
-				in.Other++
-			}
-			if !n.Down {
-				in.Candidates++
-			}
-			continue
-		}
-		in.Exposed++
-		if !n.Down && !w.well(n) {
-			in.UnderWay++
-			if w.failed(n) {
-				in.Failed++
-			}
+		case n.revision != w.target && n.revision != w.state.Stable:
+			in.Other++
+		case n.revision == w.target:
+			in.Exposed++
+			w.look(n, in)
 		}
 	}
-	in.Layout = NewLayout(&w.policy, "uid", nodes)
+	in.Layout = w.layout()
+	from := 0
+	for _, step := range in.Layout.Steps {
+		var c Counts
+		for _, name := range in.Layout.Order[from:step.Quota] {
+			if n := w.nodes[name]; !n.Down && n.revision != w.target {
+				c.Candidates++
+			}
+		}
+		in.Counts = append(in.Counts, c)
+		from = step.Quota
+	}
 	return in
+}
+
+// look counts an exposed node.
+func (w *world) look(n *testNode, in *Seen) {
+	switch {
+	case n.Down: // excused
+	case w.well(n):
+		in.Well++
+	default:
+		in.UnderWay++
+		if w.failed(n) {
+			in.Failed++
+		}
+	}
+}
+
+func (w *world) layout() *Layout {
+	nodes := w.sorted()
+	for i := range nodes {
+		nodes[i].Exposed = w.target != w.state.Stable && w.nodes[nodes[i].Name].revision == w.target
+	}
+	return NewLayout(&w.policy, "uid", nodes)
 }
 
 // settle lets everything happen that happens now.
@@ -120,20 +141,20 @@ func (w *world) act(in *Seen) bool {
 		}
 	}
 	if s.Phase == RollingBack || s.Phase == Idle {
-		for _, name := range in.Layout.Order {
-			if n := w.nodes[name]; n.revision != s.Stable && !n.Down {
-				n.revision, n.since, n.sick = s.Stable, w.now, false
-				return true
-			}
-		}
+		return w.give(in.Layout.Order, s.Stable)
+	}
+	if !s.Grants() || in.UnderWay >= w.bound+s.Forgiven {
 		return false
 	}
-	if !s.Grants() || in.Exposed >= s.Quota || in.UnderWay >= w.bound {
-		return false
-	}
-	for _, name := range in.Layout.Order {
-		if n := w.nodes[name]; n.revision != s.Target && !n.Down {
-			n.revision, n.since, n.sick = s.Target, w.now, false
+	step := in.Layout.Steps[in.Layout.Step(w.policy.wave(s.Wave), s.Group)]
+	return w.give(in.Layout.Order[:step.Quota], s.Target)
+}
+
+// give gives the revision to the first of the nodes that can have it.
+func (w *world) give(names []string, revision string) bool {
+	for _, name := range names {
+		if n := w.nodes[name]; n.revision != revision && !n.Down {
+			n.revision, n.since, n.sick = revision, w.now, false
 			return true
 		}
 	}
@@ -175,7 +196,7 @@ func (w *world) run(until time.Duration) {
 
 // row is what of the state makes a row of the table.
 func (s *State) row() string {
-	return fmt.Sprintln(s.Stable, s.Target, s.Phase, s.Reason, s.Wave, s.Group, s.Quota, s.Ignored)
+	return fmt.Sprintln(s.Stable, s.Target, s.Release, s.Phase, s.Reason, s.Wave, s.Group, s.Quota, s.Stops, s.Ignored)
 }
 
 // tell adds a row to the table where the state has changed.
@@ -184,12 +205,8 @@ func (w *world) tell(before State, in *Seen) {
 	if s.row() == before.row() {
 		return
 	}
-	wave := s.wave(&w.policy)
-	if s.Phase == Idle {
-		wave = ""
-	}
 	w.rows = append(w.rows, strings.Join([]string{w.now.String(), s.Phase.String(), cmp.Or(s.Reason.String(), "-"), s.Stable + ">" + s.Target,
-		cmp.Or(strings.Trim(wave+"/"+s.Group, "/"), "-"), fmt.Sprint(s.Quota), fmt.Sprint(in.Exposed), fmt.Sprint(in.Failed), s.Soaked.String(), s.Ignored}, "\t"))
+		cmp.Or(strings.Trim(s.Wave+"/"+s.Group, "/"), "-"), fmt.Sprint(s.Quota), fmt.Sprint(in.Exposed), fmt.Sprint(in.Failed), s.Soaked.String(), s.Ignored}, "\t"))
 }
 
 // table is what has become of the release, and where the nodes are in the end.

@@ -3,12 +3,11 @@
 package strictyaml
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
 
-	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
+	yamlv3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -24,28 +23,31 @@ func Unmarshal(text []byte, v any) (unknown []error, err error) {
 	return json.UnmarshalStrict(data, v)
 }
 
-// ToJSON is the one document that a file has, as JSON; null for none. Libraries that read one document
-// leave all that follow out.
+// ToJSON is the one document that a file has, as JSON; null for none.
 func ToJSON(text []byte) ([]byte, error) {
-	found := []byte("null")
-	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
-	for {
-		document, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		data, err := yaml.YAMLToJSONStrict(document)
-		switch {
+	if err := oneDocument(text); err != nil {
+		return nil, err
+	}
+	return yaml.YAMLToJSONStrict(text)
+}
+
+// oneDocument refuses what follows the first document: those who read one leave it out without a word. After
+// it there may be comments.
+func oneDocument(text []byte) error {
+	documents := yamlv3.NewDecoder(bytes.NewReader(text))
+	for i := 0; ; i++ {
+		var document yamlv3.Node
+		switch err := documents.Decode(&document); {
+		case errors.Is(err, io.EOF):
+			return nil
 		case err != nil:
-			return nil, err
-		case string(data) == "null": // comments
-		case string(found) != "null":
-			return nil, errors.New("it has more than one document: leave one, without the lines `---` between them")
-		default:
-			found = data
+			return err
+		case i > 0 && !empty(&document):
+			return errors.New("it has more than one document: keep only one")
 		}
 	}
+}
+
+func empty(document *yamlv3.Node) bool {
+	return len(document.Content) == 0 || document.Content[0].Tag == "!!null"
 }

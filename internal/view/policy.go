@@ -2,11 +2,14 @@ package view
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
@@ -101,8 +104,13 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 	if g := o.Spec.Guard; g != nil && g.Removals != nil {
 		p.Removals = r.amount("spec.guard.removals", *g.Removals)
 	}
-	if r.wrong == nil {
-		r.wrong = p.Check()
+	unread := slices.Clone(r.wrong)
+	for _, sentence := range p.Check() {
+		// What could not be read is said once.
+		field, _, _ := strings.Cut(sentence, ": ")
+		if !slices.ContainsFunc(unread, func(said string) bool { return strings.HasPrefix(said, field) }) {
+			r.say("%s", sentence)
+		}
 	}
 	return p, r.wrong
 }
@@ -122,7 +130,7 @@ func (r *policyReader) subjects(s *PolicySubjects) {
 		r.say("spec.daemonSets.selector: %v", err)
 	}
 	if len(s.Namespaces) == 0 && (s.Selector == nil || len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) == 0) {
-		r.say("spec.daemonSets: it chooses every DaemonSet, the network's too; name namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
+		r.say("spec.daemonSets: it chooses every DaemonSet, including the one of the network plugin; name namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
 	}
 }
 
@@ -134,6 +142,18 @@ func (r *policyReader) waves(given []PolicyWave) []rollout.Wave {
 			Cover: g.Cover, Soak: g.Soak.Duration, Approval: g.Approval, OneAtATime: g.OneAtATime}
 		if g.Prefer != nil {
 			waves[i].Prefer = g.Prefer.MatchLabels
+		}
+		for _, wrong := range validation.IsDNS1123Label(g.Name) {
+			r.say("spec.waves[%d].name: %q: %s", i, g.Name, wrong)
+		}
+		keys := slices.Concat(g.Cover, slices.Sorted(maps.Keys(waves[i].Prefer)))
+		if g.OneAtATime != "" {
+			keys = append(keys, g.OneAtATime)
+		}
+		for _, key := range keys {
+			for _, wrong := range validation.IsQualifiedName(key) {
+				r.say("spec.waves[%d]: %q is not the key of a label: %s", i, key, wrong)
+			}
 		}
 	}
 	return waves

@@ -56,6 +56,9 @@ func TestPolicy(t *testing.T) {
 }
 
 func TestPolicyWrong(t *testing.T) {
+	if _, wrong := readPolicy(t, "{waves: [{name: a, nodes: ten}, {name: b, nodes: 0}], failure: {restarts: 0}}"); len(wrong) != 4 {
+		t.Errorf("four things are wrong, and these are said: %q", wrong)
+	}
 	for _, c := range []struct{ spec, want string }{
 		{"{daemonSets: {}}", "spec.daemonSets: it chooses every DaemonSet"},
 		{"{daemonSets: {selector: {}}}", "spec.daemonSets: it chooses every DaemonSet"},
@@ -65,6 +68,9 @@ func TestPolicyWrong(t *testing.T) {
 		{"{waves: [{name: a, nodes: -1}]}", "spec.waves[0].nodes: -1 is out of range"},
 		{"{waves: [{name: a, nodes: 0}, {name: b, nodes: 100%}]}", "spec.waves[0].nodes: 0 is too few"},
 		{"{waves: [{name: a, nodes: 101%}]}", "spec.waves[0].nodes: 101% is more than all"},
+		{`{waves: [{name: "*", nodes: 100%}]}`, `spec.waves[0].name: "*": a lowercase RFC 1123 label`},
+		{"{waves: [{name: a, nodes: 100%, oneAtATime: a b}]}", `spec.waves[0]: "a b" is not the key of a label`},
+		{"{waves: [{name: a, nodes: 100%, cover: ['']}]}", `spec.waves[0]: "" is not the key of a label`},
 		{"{failure: {then: Explode}}", `spec.failure.then: "Explode" is neither Pause nor Rollback`},
 		{"{failure: {startWithin: 0s}}", "spec.failure.startWithin: 0s is too short"},
 		{"{failure: {restarts: 0}}", "spec.failure.restarts: 0"},
