@@ -109,7 +109,9 @@ func (w *world) policyLine(words []string) (err error) {
 				}
 			}
 		}
-		_, err = fmt.Sscan(words[2]+" "+words[3], &window.From, &window.To)
+		if _, err := fmt.Sscan(words[2]+" "+words[3], &window.From, &window.To); err != nil {
+			return err
+		}
 		window.From, window.To = window.From*60, window.To*60
 		if window.Zone, err = time.LoadLocation("Europe/Berlin"); err != nil {
 			return err
