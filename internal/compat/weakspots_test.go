@@ -383,8 +383,8 @@ func conditionsStay(l *lab, c controller) bool {
 	return len(left) == 1 && left[0].Type == "example.com/Audited"
 }
 
-// annotationsStay is about status writes, which take annotations along: what a
-// controller does not remember, it may delete. Revisions have them, too.
+// annotationsStay is about status writes, which carry the annotations: a controller that has
+// forgotten some deletes them. Revisions carry them, too.
 func annotationsStay(l *lab, c controller) bool {
 	l.begin(c, agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
 		ds.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200<<10), "example.com/small": "y"}

@@ -145,7 +145,7 @@ func (s State) heed(p *Policy, in *Seen) State {
 
 // ignorePromotion says so where a promotion cannot do anything. One of an earlier wave has done its work.
 func (s *State) ignorePromotion(p *Policy, r Promotion) {
-	wave := slices.IndexFunc(p.Waves, func(w Wave) bool { return w.Name == r.Wave })
+	wave := p.wave(r.Wave)
 	switch {
 	case r.Release != s.Release:
 	case s.Back:
