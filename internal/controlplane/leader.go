@@ -104,8 +104,8 @@ var errWorking = errors.New("the lease is not given up before its work has ended
 func (l *workLock) during(ctx, leading context.Context, work func(context.Context) error) error {
 	l.working.Store(true)
 	defer l.working.Store(false)
-	if leading.Err() != nil {
-		return nil // the lease was lost as soon as it was won, or ctx ended
+	if leading.Err() != nil || ctx.Err() != nil {
+		return nil // the lease was lost as soon as it was won, or ctx ended before
 	}
 	leading, stop := context.WithCancel(leading)
 	defer stop()

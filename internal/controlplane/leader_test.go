@@ -120,10 +120,20 @@ func TestLeaderWorkFails(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("got %v", err)
 		}
-		ctx, stop := context.WithCancel(t.Context())
-		stop()
-		if err := electTo(ctx, newTestLock(fake.NewClientset(), "b"), "work", func(context.Context) error { return want }); err != nil {
-			t.Errorf("told to stop before it leads: %v", err)
-		}
 	})
+}
+
+// A server that is told to stop before it leads does not begin to work, however
+// the election and the order to stop follow on each other.
+func TestLeaderStopsBeforeItLeads(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			stop()
+			var w workers
+			if err := electTo(ctx, newTestLock(fake.NewClientset(), "a"), "work", w.work(0)); err != nil || w.begun.Load() != 0 {
+				t.Fatalf("%d began to work: %v", w.begun.Load(), err)
+			}
+		})
+	}
 }
