@@ -25,15 +25,36 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 		classifyUnknown(in, pods, v)
 	} else {
 		slices.SortFunc(pods, in.keepOrder)
-		s := survey(in, node, pods)
-		s.account(v)
-		s.decide(v)
+		in.classifyKnown(node, pods, v)
 	}
 	in.putOff(v)
 	if in.Set.Halt != NoReason {
 		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
 		v.candidate, v.surging = fixed, false
 		v.deletes, v.creates = v.deletes[:0], v.creates[:0]
+	}
+}
+
+func (in *Input) classifyKnown(node *Node, pods []*Pod, v *Verdict) {
+	target := survey(in, &in.Set, node, pods)
+	switch r := in.Release; {
+	case r == nil:
+		target.account(v)
+		target.decide(v)
+	case r.Back:
+		stable := survey(in, &r.Stable, node, pods)
+		stable.account(v)
+		stable.decide(v)
+		target.expose(v)
+	case target.exposed():
+		target.account(v)
+		target.decide(v)
+		target.expose(v)
+	default:
+		stable := survey(in, &r.Stable, node, pods)
+		stable.account(v)
+		stable.decide(v)
+		target.awaitTurn(v, &stable)
 	}
 }
 
@@ -83,6 +104,7 @@ func classifyUnknown(in *Input, pods []*Pod, v *Verdict) {
 // site is one node and what its pods amount to.
 type site struct {
 	in      *Input
+	set     *Spec // with the revision that the node is looked at for: the current one
 	node    *Node
 	pods    []*Pod // in keepOrder
 	left    []*Pod // of an earlier node of this name, as far as they may still run
@@ -103,8 +125,8 @@ type site struct {
 	served      bool // there is one that is ready, for however short a time
 }
 
-func survey(in *Input, node *Node, pods []*Pod) site {
-	s := site{in: in, node: node, backoff: in.Backoff[node.Name], fit: in.Set.Placement.Admits(node)}
+func survey(in *Input, set *Spec, node *Node, pods []*Pod) site {
+	s := site{in: in, set: set, node: node, backoff: in.Backoff[node.Name], fit: set.Placement.Admits(node)}
 	s.pods, s.left = sortOut(pods)
 	for _, p := range s.pods {
 		s.add(p)
@@ -184,8 +206,10 @@ func (p *Pod) live() bool { return p.Deleted.IsZero() && !p.ended() }
 
 // current says whether the pod is of the current revision: by hash, or by the
 // template generation that older DaemonSets carry.
-func (s *site) current(p *Pod) bool {
-	set := &s.in.Set
+func (s *site) current(p *Pod) bool { return s.set.made(p) }
+
+// made says whether the pod is of the revision of the Spec.
+func (set *Spec) made(p *Pod) bool {
 	return set.Hash != "" && p.Hash == set.Hash || set.Generation != 0 && p.Generation == set.Generation
 }
 
@@ -238,7 +262,7 @@ func (s *site) account(v *Verdict) {
 		v.Pod = s.best.Name
 		v.Ready = s.fit.Run && s.best.live() && s.best.Ready
 		v.Available = s.fit.Run && serves
-		v.Updated = s.fit.Run && s.current(s.best)
+		v.Updated = s.fit.Run && s.in.Set.made(s.best)
 	} else if s.ending != nil {
 		v.Pod = s.ending.Name
 	}
@@ -281,15 +305,17 @@ func (s *site) excused(v *Verdict) bool {
 	case s.in.Left[n.Name]:
 		return false
 	}
+	work := s.in.work()
 	for _, p := range s.pods {
-		if s.current(p) && !n.DownBefore(p.SeenCreated, p.Created) {
+		current := work.made(p)
+		if current && !n.DownBefore(p.SeenCreated, p.Created) {
 			return false
 		}
-		if !s.current(p) && (p.Uncertain || !p.Deleted.IsZero()) && !n.DownBefore(p.SeenDeleted, p.Deleted) {
+		if !current && (p.Uncertain || !p.Deleted.IsZero()) && !n.DownBefore(p.SeenDeleted, p.Deleted) {
 			return false
 		}
 	}
-	if b.Hash == s.in.Set.Hash && !b.Expired(s.in.Now) && !n.DownBefore(b.FirstSeen, b.First) {
+	if b.Hash == work.Hash && !b.Expired(s.in.Now) && !n.DownBefore(b.FirstSeen, b.First) {
 		v.wake(b.forgotten(), s.in.Now)
 		return false
 	}

@@ -11,6 +11,8 @@ const (
 	recycle                  // the last delete takes a ready pod from a node that is down all the same
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
+	expose                   // all acts together give a node that is down the target of a release
+	drop                     // all acts together take the pod from a node that the target is not for
 	kinds                    // how many there are
 )
 
@@ -103,8 +105,8 @@ func endReason(p *Pod) Reason {
 	}
 }
 
-func (s *site) rolls() bool  { return s.in.Set.Strategy == RollingUpdate }
-func (s *site) surges() bool { return s.in.Set.Surges() }
+func (s *site) rolls() bool  { return s.set.Strategy == RollingUpdate }
+func (s *site) surges() bool { return s.set.Surges() }
 
 // fill is for a node without a live pod. The successor of one that ended comes
 // when that one is deleted. Without surge, it also waits until a terminating
@@ -279,7 +281,7 @@ func (s *site) renew(v *Verdict) {
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {
 	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created, SeenCreated: p.SeenCreated}
 	if s.current(p) {
-		d.Hash = s.in.Set.Hash // by its generation, if not by its label
+		d.Hash = s.set.Hash // by its generation, if not by its label
 	}
 	v.deletes = append(v.deletes, d)
 }
@@ -289,7 +291,7 @@ func (s *site) remove(v *Verdict, p *Pod, why Reason) {
 // as well: it goes to the scheduler, which waits for what is missing. The node
 // comes back to us with the first pod that is bound there and not refused.
 func (s *site) create(v *Verdict, why Reason) {
-	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.in.Set.Scheduled}
+	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.set.Scheduled, Stable: s.set != &s.in.Set}
 	b, p := &s.backoff, s.predecessor
 	switch {
 	case b.Pod != "" && (p == nil || !b.Created.Before(p.Created)):

@@ -90,6 +90,30 @@
 //	    the world does turns into a loop. A change of the node shortens the
 //	    wait to ten seconds.
 //
+// # Releases in waves
+//
+// While a release is under way (Input.Release), each node is for one of two revisions:
+// the target, if it has a pod of it or was granted it, and else the stable one. All
+// of the above then holds of the revision that the node is for, with these in addition
+// (the numbers are those of package rollout, which decides how far a release may go):
+//
+//	R1  A node is granted the target only if its rank is below Quota. A new node,
+//	    or one that has lost its pod, gets the stable revision until its turn comes.
+//	R2  Of the candidates of one kind those that come first by rank are granted.
+//	R4  While Grants is false no node is granted the target; one that has it keeps it.
+//	R6  While Back is true no pod of the target is created, and those that are there
+//	    are outdated: I4 holds for them.
+//	R9  I4 holds over all revisions together.
+//	R9b No grant makes more nodes be under way than the larger of MaxUnavailable and
+//	    MaxSurge, and Forgiven, whether their old pods serve or not. So when all pods
+//	    of a fleet stop serving in the middle of a release, not all are replaced.
+//	R17 Without a release nothing of this has any effect.
+//	R18 A node that is not Ready, or is being drained, is granted nothing, and what
+//	    it did before is no failure.
+//
+// Where the two revisions are for different nodes, a node is added or dropped when its turn
+// comes, too.
+//
 // # Who binds
 //
 // A pod is bound to its node when it is created (Create.ByScheduler is false),

@@ -21,6 +21,11 @@ type Input struct {
 	// Left names the nodes that have turned not Ready after a pod there was to be
 	// deleted which has gone since, and whose successor is not there yet.
 	Left map[string]bool
+	// Release is the release that is under way; nil: every node is for Set.
+	Release *Release
+	// Reached holds, by node name, the release that has last begun to give the node its target:
+	// with a Delete that Reaches, or with a Create that is not Stable.
+	Reached map[string]int
 }
 
 // Moment is a place in the order in which this process has seen things, or done
@@ -169,6 +174,9 @@ type Node struct {
 	ReadyChanged time.Time
 	// NeverReady says that the node has not been Ready since it exists.
 	NeverReady bool
+	// Leaving says that the node is being drained, shut down or looked after, by what it says
+	// itself: nothing is to be learned from what happens there.
+	Leaving bool
 	// Changed is when the node was last seen to change in what others may act
 	// on: its labels, its taints, whether it is ready. By the clock of Now; zero
 	// when it was not seen to.
@@ -200,8 +208,8 @@ type Pod struct {
 	Created time.Time
 	// SeenCreated is when this process first saw the pod, or began to create it.
 	SeenCreated Moment
-	// ReadySince is when the pod became ready, by the clock of Input.Now;
-	// meaningful while Ready.
+	// ReadySince is when the pod became ready, by the clock of Input.Now, while it is Ready. Of one
+	// that WasReady and is not, it is when that was seen to end; zero: it was not seen.
 	ReadySince time.Time
 	// Deleted is when deletion was asked for; zero while it was not. It is
 	// the moment of the request, not the end of the grace period, by the clock
@@ -223,6 +231,12 @@ type Pod struct {
 	// Refused says that the kubelet did not admit the pod, for a reason that
 	// waiting could have avoided: want of room, a port in use, labels.
 	Refused bool
+	// Stuck says that the pod will not start, whatever time it is given: its template names what
+	// there is not, or what cannot be read.
+	Stuck bool
+	// Restarts is how often a container of it has started again: of the one that did so most
+	// often, and 255 at most.
+	Restarts uint8
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
 	// Assumed says of such a pod that it is not known to exist: a create of
@@ -296,6 +310,8 @@ type Wait struct {
 	Until time.Time
 	// What was refused, and by whom, as far as that is known.
 	What string
+	// Pause is how long this wait is in all. It grows with each write that is refused.
+	Pause time.Duration
 }
 
 // over says that the node need not wait, or has waited.

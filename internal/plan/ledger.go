@@ -38,18 +38,38 @@ type Sight struct {
 	Backoff Backoff
 	Wait    Wait
 	Left    bool
+	// Reached is Input.Reached; zero: none.
+	Reached int
 }
 
 // Reset begins again: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
-			Waits: map[string]Wait{}, Left: map[string]bool{}},
+			Waits: map[string]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}},
 		slots:   make(map[string]*slot, len(l.slots)),
 		touched: l.touched[:0],
 	}
 	for kind := range l.queues {
 		l.queues[kind].granted.last = true
+	}
+}
+
+// Follow says how far a release may go from now on; nil: there is none. What it says of the budget
+// counts from the next Settle on. Which revision a node is for is decided when the node is looked at
+// again: all of them, unless the release differs from that of before only in what may be granted
+// and in Ranks and Quota, and then those that have come under the quota or have left it.
+func (l *Ledger) Follow(r *Release) {
+	before := l.in.Release
+	l.in.Release = r
+	if before == nil || r == nil || before.Grants == r.Grants {
+		return
+	}
+	for kind := range l.queues {
+		for _, v := range l.queues[kind].waiting.slots {
+			v.Reason = v.moves(&l.in)
+			l.touch(v)
+		}
 	}
 }
 
@@ -97,6 +117,9 @@ func (in *Input) know(s *Sight) {
 	if s.Left {
 		in.Left[s.Name] = true
 	}
+	if s.Reached != 0 {
+		in.Reached[s.Name] = s.Reached
+	}
 }
 
 func (in *Input) forget() {
@@ -104,20 +127,21 @@ func (in *Input) forget() {
 	clear(in.Backoff)
 	clear(in.Waits)
 	clear(in.Left)
+	clear(in.Reached)
 }
 
 // empty says that the node has no pod and should have none: nothing is kept of
 // it, since a cluster may have many DaemonSets that are for a few nodes each.
 func (v *Verdict) empty() bool {
 	return !v.Desired && !v.Current && !v.Misscheduled && !v.counted && v.Pod == "" &&
-		len(v.creates)+len(v.deletes) == 0 && v.Until.IsZero()
+		len(v.creates)+len(v.deletes) == 0 && v.Until.IsZero() && v.release == (standing{})
 }
 
 // enter lays a verdict into the sums, withdraw takes it out of them.
 func (l *Ledger) enter(v *slot) {
 	l.totals.Add(&v.Verdict)
 	if v.Candidate() {
-		v.Reason = v.moves()
+		v.Reason = v.moves(&l.in)
 		heap.Push(&l.queues[v.candidate].waiting, v)
 	}
 	if !v.Until.IsZero() {
@@ -149,12 +173,10 @@ func (l *Ledger) touch(v *slot) {
 // is not there any more has a name and nothing else. Verdicts are valid until
 // their node is looked at again.
 func (l *Ledger) Settle(see func(*Verdict)) {
-	for kind, room := range l.in.Set.room(&l.totals) {
+	rooms := l.in.rooms(&l.totals)
+	for _, kind := range inTurn() {
 		q := &l.queues[kind]
-		if candidate(kind) == recycle && room > 0 {
-			room = q.len()
-		}
-		q.grant(room, l.touch)
+		q.grant(&l.in, rooms.take(kind, q.len()), l.touch)
 	}
 	for _, v := range l.touched {
 		v.touched = false

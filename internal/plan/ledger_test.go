@@ -31,6 +31,7 @@ func keep(in *Input) *kept {
 func (k *kept) reset() {
 	k.creates, k.deletes = map[string][]Create{}, map[string][]Delete{}
 	k.ledger.Reset(k.in.Set)
+	k.ledger.Follow(k.in.Release)
 	names := map[string]bool{}
 	for i := range k.in.Nodes {
 		names[k.in.Nodes[i].Name] = true
@@ -47,7 +48,7 @@ func (k *kept) look(name string) {
 	if name == "" {
 		return
 	}
-	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Wait: k.in.Waits[name], Left: k.in.Left[name]}
+	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Wait: k.in.Waits[name], Left: k.in.Left[name], Reached: k.in.Reached[name]}
 	for i := range k.in.Nodes {
 		if k.in.Nodes[i].Name == name {
 			s.Node = &k.in.Nodes[i]
@@ -80,7 +81,7 @@ func (k *kept) differs() string {
 	var want Plan
 	Make(&k.in, &want)
 	want.Verdicts = slices.DeleteFunc(want.Verdicts, func(v Verdict) bool { return v.empty() })
-	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), WakeAt: k.ledger.WakeAt()}
+	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), Exposure: k.ledger.Totals().Exposure, WakeAt: k.ledger.WakeAt()}
 	k.ledger.Nodes(func(v *Verdict) { got.Verdicts = append(got.Verdicts, *v) })
 	slices.SortFunc(got.Verdicts, func(a, b Verdict) int { return strings.Compare(a.Node, b.Node) })
 	return cmp.Diff(want, got, cmpopts.IgnoreUnexported(Plan{}), cmp.AllowUnexported(Verdict{}), cmpopts.EquateEmpty())
@@ -210,9 +211,11 @@ func TestLedgerMovesYoungPodsTogether(t *testing.T) {
 
 // keepFleet is a ledger over fleet, with a Sight of one of its nodes that is
 // updated and one of the same whose pod is not.
-func keepFleet(nodes int) (k *kept, busy, idle Sight) {
-	k = &kept{in: *fleet(nodes)}
+func keepFleet(in *Input) (k *kept, busy, idle Sight) {
+	k = &kept{in: *in}
 	k.ledger.Reset(k.in.Set)
+	k.ledger.Follow(in.Release)
+	nodes := len(in.Nodes)
 	for i := range k.in.Nodes {
 		k.ledger.Look(k.in.Now, Sight{Name: k.in.Nodes[i].Name, Node: &k.in.Nodes[i], Pods: []*Pod{&k.in.Pods[i]}})
 	}
@@ -226,7 +229,7 @@ func keepFleet(nodes int) (k *kept, busy, idle Sight) {
 
 // An event costs the same in a fleet of any size, and no memory.
 func TestLedgerDoesNotAllocate(t *testing.T) {
-	k, busy, idle := keepFleet(5000)
+	k, busy, idle := keepFleet(fleet(5000))
 	moved := 0
 	event := func() {
 		k.ledger.Look(k.in.Now, busy)
@@ -243,10 +246,32 @@ func TestLedgerDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// The same in the middle of a release, which has reached half of the nodes.
+func BenchmarkLedgerPodEventInARelease(b *testing.B) {
+	const nodes = 100_000
+	in := fleet(nodes)
+	in.Release = &Release{Number: 1, Stable: in.Set, Ranks: map[string]int{}, Steps: []int{1, nodes / 2, nodes}, Quota: nodes / 2,
+		Grants: true, StartWithin: 10 * time.Minute, Restarts: 3}
+	in.Release.Stable.Hash = "a"
+	for i := range in.Nodes {
+		in.Release.Ranks[in.Nodes[i].Name] = i
+	}
+	k, busy, idle := keepFleet(in)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s := busy
+		if i%2 == 1 {
+			s = idle
+		}
+		k.ledger.Look(k.in.Now, s)
+		k.ledger.Settle(func(*Verdict) {})
+	}
+}
+
 func BenchmarkLedgerPodEvent(b *testing.B) {
 	for _, nodes := range []int{500, 20000, 100000} {
 		b.Run(fmt.Sprint(nodes), func(b *testing.B) {
-			k, busy, idle := keepFleet(nodes)
+			k, busy, idle := keepFleet(fleet(nodes))
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				s := busy

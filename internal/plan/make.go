@@ -21,8 +21,11 @@ func Make(in *Input, out *Plan) {
 			out.candidates = append(out.candidates, v)
 		}
 	}
-	Roll(&in.Set, &totals, out.candidates)
-	out.collect(totals.Status)
+	if in.Release != nil {
+		slices.SortStableFunc(out.candidates, func(a, b *Verdict) int { return cmp.Compare(a.rank, b.rank) })
+	}
+	Roll(in, &totals, out.candidates)
+	out.collect(&totals)
 	out.release()
 }
 
@@ -79,8 +82,8 @@ func (out *Plan) next() *Verdict {
 }
 
 // collect lists the acts, by node name since the verdicts are.
-func (out *Plan) collect(s Status) {
-	out.Status, out.WakeAt = s, earliest(out.Verdicts)
+func (out *Plan) collect(t *Totals) {
+	out.Status, out.Exposure, out.WakeAt = t.Status, t.Exposure, earliest(out.Verdicts)
 	for i := range out.Verdicts {
 		v := &out.Verdicts[i]
 		out.Creates = append(out.Creates, v.Creates()...)

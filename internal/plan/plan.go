@@ -15,6 +15,8 @@ type Plan struct {
 	// node that a pod names, sorted by node name.
 	Verdicts []Verdict
 	Status   Status
+	// Exposure is all zero without a release.
+	Exposure Exposure
 	// WakeAt is when time alone changes the plan; zero when never.
 	WakeAt time.Time
 
@@ -24,7 +26,7 @@ type Plan struct {
 	candidates []*Verdict
 }
 
-// Create is a pod to make from the current revision.
+// Create is a pod to make.
 type Create struct {
 	Node string
 	// NodeUID is the UID of that node.
@@ -37,7 +39,9 @@ type Create struct {
 	Predecessor string
 	// ByScheduler says that the scheduler must bind the pod.
 	ByScheduler bool
-	Reason      Reason
+	// Stable says that the pod is to be made from Release.Stable and not from Set.
+	Stable bool
+	Reason Reason
 }
 
 // Delete is a pod to delete.
@@ -54,6 +58,9 @@ type Delete struct {
 	Hash        string
 	Created     time.Time
 	SeenCreated Moment
+	// Reaches says that the node gets the target of the release by this: see
+	// Input.Reached.
+	Reaches bool
 }
 
 // Verdict is what was decided for one node, and why.
@@ -79,6 +86,10 @@ type Verdict struct {
 	counted bool // in B (I4)
 	down    bool // in B, without an available pod
 	surging bool // holds an old pod beside one that is not available yet
+
+	// What the node means to the release: see Exposure.
+	release standing
+	rank    int32 // its place among those that the release reaches
 
 	// The acts here. A candidate's last delete or create waits for Roll.
 	candidate candidate

@@ -420,8 +420,8 @@ func TestTotalsAgreeWithMake(t *testing.T) {
 				candidates = append(candidates, verdicts[name])
 			}
 		}
-		Roll(&in.Set, &Totals{}, candidates) // with totals that are wrong
-		Roll(&in.Set, &totals, candidates)
+		Roll(in, &Totals{}, candidates) // with totals that are wrong
+		Roll(in, &totals, candidates)
 		got := Plan{Status: totals.Status}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
 			v := verdicts[name]

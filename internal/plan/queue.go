@@ -2,7 +2,7 @@ package plan
 
 import "container/heap"
 
-// queue is the candidates of one kind, parted in two: the first ones by name,
+// queue is the candidates of one kind, parted in two: the first ones by rank and name,
 // which move, and the others, which wait.
 type queue struct {
 	granted, waiting ranking
@@ -12,34 +12,34 @@ func (q *queue) len() int { return len(q.granted.slots) + len(q.waiting.slots) }
 
 // grant lets the first n candidates move, and calls moved with those for which
 // that is new.
-func (q *queue) grant(n int, moved func(*slot)) {
+func (q *queue) grant(in *Input, n int, moved func(*slot)) {
 	for len(q.granted.slots) > max(n, 0) {
-		q.pass(&q.granted, &q.waiting, false, moved)
+		q.pass(in, &q.granted, &q.waiting, false, moved)
 	}
 	for len(q.granted.slots) < n && len(q.waiting.slots) > 0 {
-		q.pass(&q.waiting, &q.granted, true, moved)
+		q.pass(in, &q.waiting, &q.granted, true, moved)
 	}
 	for q.disordered() {
-		q.pass(&q.waiting, &q.granted, true, moved)
-		q.pass(&q.granted, &q.waiting, false, moved)
+		q.pass(in, &q.waiting, &q.granted, true, moved)
+		q.pass(in, &q.granted, &q.waiting, false, moved)
 	}
 }
 
 // disordered says that one that waits comes before one that moves.
 func (q *queue) disordered() bool {
 	g, w := q.granted.slots, q.waiting.slots
-	return len(g) > 0 && len(w) > 0 && w[0].Node < g[0].Node
+	return len(g) > 0 && len(w) > 0 && w[0].before(g[0])
 }
 
-func (q *queue) pass(from, to *ranking, granted bool, moved func(*slot)) {
+func (q *queue) pass(in *Input, from, to *ranking, granted bool, moved func(*slot)) {
 	v := heap.Pop(from).(*slot)
 	v.granted = granted
-	v.Reason = v.moves()
+	v.Reason = v.moves(in)
 	heap.Push(to, v)
 	moved(v)
 }
 
-// ranking is a heap of slots by node name: the first name on top, or the last.
+// ranking is a heap of slots by rank and node name: the first one on top, or the last.
 type ranking struct {
 	slots []*slot
 	last  bool
@@ -51,7 +51,12 @@ func (r *ranking) Less(i, j int) bool {
 	if r.last {
 		i, j = j, i
 	}
-	return r.slots[i].Node < r.slots[j].Node
+	return r.slots[i].before(r.slots[j])
+}
+
+// before is the order in which candidates move.
+func (v *slot) before(w *slot) bool {
+	return v.rank < w.rank || v.rank == w.rank && v.Node < w.Node
 }
 
 func (r *ranking) Swap(i, j int) {

@@ -19,6 +19,7 @@ const (
 	WaitingForDeletion    // OnDelete: an outdated pod waits to be deleted by hand
 	WaitingForTermination // the node's pod is terminating
 	BudgetSpent           // an outdated pod waits for the rollout's budget
+	AwaitsWave            // a pod of the stable revision waits until the release reaches its node
 	BackingOff            // a failed pod is left in place for a while
 	PodsDoNotLast         // others delete the pods of the node as they come
 	WaitingForScheduler   // the pod waits for the scheduler to bind it
@@ -64,6 +65,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	WaitingForDeletion:    {"WaitingForDeletion", "The pod is outdated, and the OnDelete strategy waits until someone deletes it."},
 	WaitingForTermination: {"WaitingForTermination", "The pod is terminating; its successor is created when it is gone."},
 	BudgetSpent:           {"BudgetSpent", "The pod is outdated and waits its turn: the update already has as many nodes down, or surging, as it may."},
+	AwaitsWave:            {"AwaitsWave", "The pod is of the revision that was good before, and stays until the release reaches its node."},
 	BackingOff:            {"BackingOff", "The pod has ended and is left in place for a while before it is replaced."},
 	PodsDoNotLast:         {"PodsDoNotLast", "The pods of this node are deleted by others, or changed, soon after they are created; the next one waits a while."},
 	WaitingForScheduler:   {"WaitingForScheduler", "The pod waits for the scheduler to bind it to this node."},

@@ -18,12 +18,21 @@ func Render(p *Plan, now time.Time) string {
 		fmt.Fprintf(&b, "delete %s on %s: %s%s\n", d.Pod, d.Node, d.Reason, when(d.Now, " now"))
 	}
 	for _, c := range p.Creates {
-		fmt.Fprintf(&b, "create on %s: %s%s%s\n", c.Node, c.Reason,
+		fmt.Fprintf(&b, "create on %s: %s%s%s%s\n", c.Node, c.Reason, when(c.Stable, " of the stable revision"),
 			when(c.Predecessor != "", " after "+c.Predecessor), when(c.ByScheduler, " by scheduler"))
 	}
 	s := p.Status
 	fmt.Fprintf(&b, "status desired=%d current=%d ready=%d updated=%d available=%d unavailable=%d misscheduled=%d\n",
 		s.Desired, s.Current, s.Ready, s.Updated, s.Available, s.Unavailable, s.Misscheduled)
+	for i := range p.Verdicts {
+		if v := &p.Verdicts[i]; v.Failure() != Unfailed {
+			fmt.Fprintf(&b, "failed %s: %s\n", v.Node, v.Failure())
+		}
+	}
+	if e := p.Exposure; e.Exposed+e.Other+len(e.Reachable) > 0 {
+		fmt.Fprintf(&b, "release exposed=%d well=%d underWay=%d failed=%d other=%d reachable=%v\n",
+			e.Exposed, e.Well, e.UnderWay, e.Failed, e.Other, e.Reachable)
+	}
 	if !p.WakeAt.IsZero() {
 		fmt.Fprintf(&b, "wake in %v\n", p.WakeAt.Sub(now))
 	}

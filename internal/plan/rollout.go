@@ -8,6 +8,8 @@ type Totals struct {
 	// (I4), Surging the nodes that hold an old pod beside one that is not
 	// available yet.
 	Counted, Down, Surging int
+	// Exposure is all zero without a release.
+	Exposure Exposure
 }
 
 // Add adds a verdict.
@@ -21,6 +23,7 @@ func (t *Totals) apply(v *Verdict, sign int) {
 	count(&t.Counted, v.counted, sign)
 	count(&t.Down, v.down, sign)
 	count(&t.Surging, v.surging, sign)
+	t.Exposure.apply(v, sign)
 }
 
 func count(n *int, is bool, sign int) {
@@ -51,50 +54,44 @@ func (v *Verdict) HoldsBudget() bool {
 	return v.down || v.surging || v.granted && (v.candidate == replace || v.candidate == surge)
 }
 
-// Roll decides which candidates move now: the first ones in the order given,
-// which is by node name. It may be called again on the same verdicts with
+// Roll decides which candidates move now: of each kind the first ones in the order given,
+// which is by rank and node name. It may be called again on the same verdicts with
 // other totals; the acts of earlier calls must have been overlaid by then.
 //
-// Pods that are not ready never come here, so that they always go first. A
-// node that is down already is not made worse by taking its pod, so that needs
+// Pods that are not ready never come here, unless a release in waves is under way, so that
+// they always go first. A node that is down already is not made worse by taking its pod, so that needs
 // no room, only that the budget holds.
-func Roll(set *Spec, t *Totals, candidates []*Verdict) {
-	room := set.room(t)
+func Roll(in *Input, t *Totals, candidates []*Verdict) {
+	var of [kinds]int
 	for _, v := range candidates {
-		v.granted = room[v.candidate] > 0
-		if v.granted && v.candidate != recycle {
-			room[v.candidate]--
-		}
-		v.Reason = v.moves()
+		of[v.candidate]++
 	}
-}
-
-// room is how many candidates of each kind may move. More may be down than the
-// budget allows, through no doing of ours: then there is none. Recycling needs
-// no room, only that there is some.
-func (set *Spec) room(t *Totals) [kinds]int {
-	maxUnavailable, maxSurge := set.Budget(t.Status.Desired)
-	return [kinds]int{
-		replace: maxUnavailable - t.Down,
-		recycle: maxUnavailable - t.Down + 1,
-		surge:   maxSurge - t.Surging,
-		leave:   t.Counted - t.Down - t.Status.Desired,
+	rooms := in.rooms(t)
+	for _, kind := range inTurn() {
+		of[kind] = rooms.take(kind, of[kind])
+	}
+	for _, v := range candidates {
+		v.granted = of[v.candidate] > 0
+		of[v.candidate]--
+		v.Reason = v.moves(in)
 	}
 }
 
 // moves is the reason of a candidate, by whether it moves.
-func (v *Verdict) moves() Reason {
+func (v *Verdict) moves(in *Input) Reason {
 	switch {
 	case v.candidate == leave && v.granted:
 		return TaintNotTolerated
 	case v.candidate == leave:
 		return TaintKeepsPod
+	case !v.granted && in.Release != nil && !in.Release.Back && !in.Release.Grants:
+		return AwaitsWave
 	case !v.granted:
 		return BudgetSpent
-	case v.candidate == surge:
+	case len(v.creates) > 0:
 		return v.creates[len(v.creates)-1].Reason
 	default:
-		return Outdated
+		return v.deletes[len(v.deletes)-1].Reason
 	}
 }
 
@@ -102,6 +99,9 @@ func (v *Verdict) moves() Reason {
 // candidate waits for is left out. The slice is valid until the verdict is
 // classified again.
 func (v *Verdict) Deletes() []Delete {
+	if v.holdsAll() {
+		return nil
+	}
 	if (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted {
 		return v.deletes[:len(v.deletes)-1]
 	}
@@ -110,8 +110,16 @@ func (v *Verdict) Deletes() []Delete {
 
 // Creates are the pods to make on this node, as Deletes are those to delete.
 func (v *Verdict) Creates() []Create {
+	if v.holdsAll() {
+		return nil
+	}
 	if v.candidate == surge && !v.granted {
 		return v.creates[:len(v.creates)-1]
 	}
 	return v.creates
+}
+
+// holdsAll says that the candidate waits with everything, not with its last act alone.
+func (v *Verdict) holdsAll() bool {
+	return (v.candidate == expose || v.candidate == drop) && !v.granted
 }

@@ -29,6 +29,8 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused] [rev=HASH]
 //	                [created=AGE] [first=AGE] [seen=MOMENT]
 //	                [remade=AGE again=N [by=N]]
+//	-- release --   the release under way, after the set: see parseRelease
+//	-- reached --   NODE RELEASE: see Input.Reached
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -95,6 +97,10 @@ func parseSection(in *Input, section, text string) (err error) {
 		in.Waits = map[string]Wait{}
 	case "backoff":
 		in.Backoff = map[string]Backoff{}
+	case "release":
+		in.Release = nil
+	case "reached":
+		in.Reached = map[string]int{}
 	default:
 		return fmt.Errorf("unknown section")
 	}
@@ -122,6 +128,10 @@ func parseSection(in *Input, section, text string) (err error) {
 			in.Waits[words[0]], err = parseWait(words[1:], in.Now)
 		case "backoff":
 			in.Backoff[words[0]], err = parseBackoff(words[1:], in.Now)
+		case "release":
+			err = parseRelease(in, words)
+		case "reached":
+			err = parseReached(in, words)
 		}
 		if err != nil {
 			return fmt.Errorf("%q: %w", strings.TrimSpace(line), err)
@@ -136,7 +146,7 @@ func parseWait(words []string, now time.Time) (w Wait, err error) {
 	if words[0] != "-" {
 		var d time.Duration
 		d, err = time.ParseDuration(words[0])
-		w.Until = now.Add(d)
+		w.Until, w.Pause = now.Add(d), d
 	}
 	return w, err
 }
@@ -249,7 +259,7 @@ func parseTaint(s string) (Taint, error) {
 }
 
 // parseNode reads: NAME [KEY=VALUE...] [taint:KEY[=VALUE]:EFFECT...]
-// [notready[=AGE]] [down=MOMENT] [never] [changed=AGE]. A node is Ready unless it
+// [notready[=AGE]] [down=MOMENT] [never] [leaving] [changed=AGE]. A node is Ready unless it
 // says otherwise.
 func parseNode(words []string, now time.Time) (n Node, err error) {
 	n = Node{Name: words[0], UID: "uid-" + words[0], Ready: true, Labels: map[string]string{}}
@@ -270,6 +280,8 @@ func parseNode(words []string, now time.Time) (n Node, err error) {
 			n.Down, err = parseMoment(value)
 		case w == "never":
 			n.NeverReady = true
+		case w == "leaving":
+			n.Leaving = true
 		default:
 			n.Labels[key] = value
 		}
@@ -296,7 +308,7 @@ func ago(age string, now time.Time) (time.Time, error) {
 
 // parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
 // [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
-// [forced] [uncertain] [assumed] [newer] [seen=MOMENT] [seendeleted=MOMENT]. A
+// [forced] [uncertain] [assumed] [newer] [stuck] [restarts=N] [since=AGE] [seen=MOMENT] [seendeleted=MOMENT]. A
 // pod runs and is an hour old unless it says otherwise.
 func parsePod(words []string, now time.Time) (p Pod, err error) {
 	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
@@ -320,6 +332,11 @@ func parsePod(words []string, now time.Time) (p Pod, err error) {
 			p.Deleted, err = ago(value, now)
 		case "seen":
 			p.SeenCreated, err = parseMoment(value)
+		case "restarts":
+			p.Restarts, err = parseRestarts(value)
+		case "since": // not ready since
+			p.WasReady = true
+			p.ReadySince, err = ago(value, now)
 		case "seendeleted":
 			p.SeenDeleted, err = parseMoment(value)
 		default:
@@ -356,6 +373,8 @@ func podFlag(p *Pod, word string) error {
 		p.Uncertain, p.Assumed = true, true
 	case "newer":
 		p.Newer = true
+	case "stuck":
+		p.Stuck = true
 	default:
 		return fmt.Errorf("unknown word %q", word)
 	}

@@ -1,0 +1,292 @@
+package plan
+
+// What one node means to a release in waves: whether it has the target, and how it fares
+// with it; whether it is its turn. How far a release may go is decided in package rollout.
+
+import (
+	"math"
+	"sort"
+	"time"
+)
+
+// Release is how far the release of a new revision, the target, may go. Input.Set is then of the
+// target, and Stable of the revision that was good before. Each node is for one of the two, and
+// everything that is said of a node's current revision is said of that one.
+type Release struct {
+	// Number tells the releases of a DaemonSet apart.
+	Number int
+	// Stable differs from Set in nothing but the revision: Hash, Generation, Placement, Scheduled.
+	Stable Spec
+	// Ranks are the places of nodes in the order in which the release reaches them, from 0.
+	// A node without one comes after all others. The map is shared, and not written to while it is.
+	Ranks map[string]int
+	// Steps are how many nodes have been reached at the end of each step, ascending. Quota is that of
+	// the open step: nodes of a lower rank may be granted the target.
+	Steps []int
+	Quota int
+	// Grants says that nodes may be granted the target now.
+	Grants bool
+	// Forgiven is how many nodes may be under way beyond the budget of the strategy.
+	Forgiven int
+	// Back says that all nodes are for the stable revision.
+	Back bool
+	// StartWithin is how long a pod of the target may be down, and Restarts how often it may start
+	// again, before its node counts as failed.
+	StartWithin time.Duration
+	Restarts    int
+}
+
+// Exposure is what has become of the nodes of a DaemonSet in a release.
+type Exposure struct {
+	// Exposed nodes have a pod of the target, or are about to get one; also those that are not to
+	// have a pod any more, once it is gone. Well are those whose pod of the target is available,
+	// UnderWay those that are neither well nor excused (I5), Failed those of them that have failed.
+	Exposed, Well, UnderWay, Failed int
+	// Other nodes have a live pod of neither revision.
+	Other int
+	// Reachable is, for each of Release.Steps, how many of its nodes are up and could be granted the
+	// target, were there room for any number under way. Steps after the last that has any are left
+	// out. It is valid until the totals change.
+	Reachable []int
+}
+
+func (e *Exposure) apply(v *Verdict, sign int) {
+	s := &v.release
+	count(&e.Exposed, s.Exposed, sign)
+	count(&e.Well, s.Well, sign)
+	count(&e.UnderWay, s.UnderWay, sign)
+	count(&e.Failed, s.Failure != Unfailed, sign)
+	count(&e.Other, s.Other, sign)
+	if s.Reachable {
+		for len(e.Reachable) <= int(s.Step) {
+			e.Reachable = append(e.Reachable, 0)
+		}
+		e.Reachable[s.Step] += sign
+		for n := len(e.Reachable); n > 0 && e.Reachable[n-1] == 0; n-- {
+			e.Reachable = e.Reachable[:n-1]
+		}
+	}
+}
+
+// standing is what one node adds to an Exposure.
+type standing struct {
+	Exposed, Well, UnderWay, Other, Reachable bool
+	Failure                                   Failure
+	Step                                      int32 // of Release.Steps, while reachable
+}
+
+// Failure is why a node counts as failed.
+type Failure uint8
+
+// The failures.
+const (
+	Unfailed       Failure = iota
+	NotStarted             // its pod was not available within Release.StartWithin
+	Restarting             // its pod has started again Release.Restarts times, or has ended as often
+	CannotStart            // its pod will not start without a change of the template
+	StoppedServing         // its pod was available, and has not been for Release.StartWithin
+	NodeBroke              // the node is not Ready any more
+	NotAdmitted            // its pod is refused by the API server, again and again
+)
+
+// String is the failure's name, as in the status of a release.
+func (f Failure) String() string {
+	return [...]string{"", "NotStarted", "Restarting", "CannotStart", "StoppedServing", "NodeBroke", "NotAdmitted"}[f]
+}
+
+// Failure says whether and why the node has failed in the release.
+func (v *Verdict) Failure() Failure { return v.release.Failure }
+
+// Exposed says that the node has the target of the release, or is about to get it.
+func (v *Verdict) Exposed() bool { return v.release.Exposed }
+
+// work is the Spec whose pods tell whether a node's trouble is older than the update (I5).
+func (in *Input) work() *Spec {
+	if in.Release != nil && in.Release.Back {
+		return &in.Release.Stable
+	}
+	return &in.Set
+}
+
+// exposed says that the node has a pod of the target, in whatever state, or had one, or was
+// granted it, and nothing else has taken its place. A node that should have no pod of the target, and
+// has none, needs no grant to stay like that.
+func (s *site) exposed() bool {
+	for _, p := range s.pods {
+		if s.current(p) {
+			return true
+		}
+	}
+	r, in := s.in.Release, s.in
+	switch {
+	case s.live > 0:
+		return false
+	case in.Reached[s.node.Name] == r.Number, s.backoff.Hash == s.set.Hash && !s.backoff.Expired(in.Now):
+		return true
+	}
+	return len(s.pods) == 0 && !s.fit.Run && r.Stable.Placement.Admits(s.node).Run && r.rank(s.node.Name) < r.Quota
+}
+
+// rank is the node's place in the order of the release.
+func (r *Release) rank(node string) int {
+	if rank, ok := r.Ranks[node]; ok {
+		return rank
+	}
+	return math.MaxInt32
+}
+
+// expose says how a node fares with the target. In a release that goes back, the node may have none.
+func (s *site) expose(v *Verdict) {
+	r := s.in.Release
+	if r.Back && s.cur == nil && s.failing == nil && s.predecessor == nil {
+		v.release.Other = s.old != nil && !r.Stable.made(s.old)
+		return
+	}
+	v.rank = int32(r.rank(v.Node))
+	w := &v.release
+	w.Exposed = true
+	if b := &s.backoff; b.Hash == s.set.Hash && !b.Expired(s.in.Now) {
+		v.wake(b.forgotten(), s.in.Now)
+	}
+	w.Well = s.cur != nil && s.available(s.cur)
+	if !s.fit.Run || !s.served && s.excused(v) {
+		return
+	}
+	if w.Failure = s.failure(v); w.Failure != Unfailed {
+		w.Well = false
+	}
+	w.UnderWay = !w.Well
+}
+
+// failure says whether the node has failed with the target. Its trouble is not older than that.
+func (s *site) failure(v *Verdict) Failure {
+	r, p, b := s.in.Release, s.cur, &s.backoff
+	switch {
+	case !s.node.Ready && !s.node.Leaving:
+		return NodeBroke
+	case p != nil && int(p.Restarts) >= r.Restarts:
+		return Restarting
+	case b.Hash == s.set.Hash && !b.Expired(s.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
+		return Restarting
+	case p == nil && s.in.Waits[v.Node].Pause >= refusedFor:
+		return NotAdmitted
+	case p == nil || s.available(p):
+		return Unfailed
+	case p.Stuck:
+		return CannotStart
+	}
+	since, why := p.Created, NotStarted
+	if p.Ready || p.WasReady && !p.ReadySince.IsZero() {
+		since, why = p.ReadySince, StoppedServing
+	}
+	if p.Ready { // though not for MinReady
+		return Unfailed
+	}
+	if at := since.Add(r.StartWithin); at.After(s.in.Now) {
+		v.wake(at, s.in.Now)
+		return Unfailed
+	}
+	return why
+}
+
+// refusedFor is how long the pause after a refused write must have grown for the node to count as
+// failed: a webhook that is being replaced answers sooner.
+const refusedFor = 30 * time.Second
+
+// awaitTurn is for a node that does not have the target. v is what the stable revision asks for, and
+// that comes first, but for an update: from a revision that is neither of the two a node goes
+// straight to the target. When the node's turn has come, what the target asks for waits to be granted.
+func (s *site) awaitTurn(v *Verdict, stable *site) {
+	r := s.in.Release
+	v.release.Other = stable.old != nil
+	if v.candidate != fixed {
+		v.forgo()
+	}
+	if v.Reason == UpToDate || v.Reason == BudgetSpent {
+		v.Reason = AwaitsWave
+	}
+	wanted := s.fit.Run || !s.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(s.pods) > 0)
+	if !wanted || !s.node.Ready || s.node.Leaving {
+		return
+	}
+	rank := r.rank(v.Node)
+	v.rank = int32(rank)
+	v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
+	v.release.Reachable = int(v.release.Step) < len(r.Steps)
+	if rank < r.Quota && len(v.deletes)+len(v.creates) == 0 {
+		s.takeTurn(v)
+	}
+}
+
+// forgo takes back an act that costs budget.
+func (v *Verdict) forgo() {
+	if v.candidate == surge {
+		v.creates = v.creates[:len(v.creates)-1]
+	} else {
+		v.deletes = v.deletes[:len(v.deletes)-1]
+	}
+	v.candidate, v.Reason, v.Detail = fixed, AwaitsWave, ""
+}
+
+// takeTurn decides for the target. Whatever it asks for waits to be granted.
+func (s *site) takeTurn(v *Verdict) {
+	reason, detail := v.Reason, v.Detail
+	s.decide(v)
+	for i := range v.deletes {
+		v.deletes[i].Reaches = true
+	}
+	switch {
+	case len(v.deletes)+len(v.creates) == 0:
+		v.Reason, v.Detail = reason, detail
+	case v.candidate == leave || v.candidate == fixed && !s.fit.Run:
+		v.candidate = drop
+	case v.candidate == fixed:
+		v.candidate = expose
+	}
+}
+
+// rooms is how many candidates of each kind may move, and how many more nodes may be under way.
+type rooms struct {
+	each     [kinds]int
+	underWay int
+}
+
+// take is how many of so many candidates of a kind move.
+func (r *rooms) take(kind candidate, of int) int {
+	n := max(min(r.each[kind], of), 0)
+	if kind != leave && kind != drop {
+		n = max(min(n, r.underWay), 0)
+		r.underWay -= n
+	}
+	return n
+}
+
+// inTurn is the kinds of candidates in the order in which they are let move: what costs no
+// availability comes first.
+func inTurn() [kinds - 1]candidate {
+	return [...]candidate{expose, recycle, replace, surge, leave, drop}
+}
+
+// rooms works them out. More may be down than the budget allows, through no doing of ours: then
+// there is none. Recycling needs no room, only that there is some.
+func (in *Input) rooms(t *Totals) (r rooms) {
+	maxUnavailable, maxSurge := in.Set.Budget(t.Status.Desired)
+	r.underWay = math.MaxInt
+	if w := in.Release; w != nil && !w.Back {
+		if !w.Grants {
+			return rooms{}
+		}
+		r.underWay = max(maxUnavailable, maxSurge) + w.Forgiven - t.Exposure.UnderWay
+	}
+	r.each = [kinds]int{
+		replace: maxUnavailable - t.Down,
+		surge:   maxSurge - t.Surging,
+		leave:   t.Counted - t.Down - t.Status.Desired,
+		expose:  math.MaxInt,
+		drop:    math.MaxInt,
+	}
+	if t.Down <= maxUnavailable {
+		r.each[recycle] = math.MaxInt
+	}
+	return r
+}
