@@ -1,6 +1,9 @@
 package rollout
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Phase is where a release is.
 type Phase uint8
@@ -18,9 +21,18 @@ const (
 	Held                     // something cannot be read, or contradicts itself
 )
 
-// String is the phase as users see it.
-func (p Phase) String() string {
-	return [...]string{"Idle", "Rolling", "Soaking", "Waiting", "Paused", "Halted", "RollingBack", "Aborted", "Held"}[p]
+func phases() [Held + 1]string {
+	return [...]string{"Idle", "Rolling", "Soaking", "Waiting", "Paused", "Halted", "RollingBack", "Aborted", "Held"}
+}
+
+// String is the phase as users see it, and as it is kept.
+func (p Phase) String() string { return phases()[p] }
+
+// PhaseOf is the phase of that name.
+func PhaseOf(name string) (p Phase, known bool) {
+	all := phases()
+	i := slices.Index(all[:], name)
+	return Phase(max(i, 0)), i >= 0
 }
 
 // Reason is why a release is in its phase.
@@ -50,11 +62,20 @@ const (
 	ClockSkew               // the clock is wrong by more than a soak can be trusted with
 )
 
-// String is the reason as users see it.
-func (r Reason) String() string {
+func reasons() [ClockSkew + 1]string {
 	return [...]string{"", "UnderQuota", "NotSettled", "NoneWell", "NotSoaked", "NotApproved", "WindowClosed", "PauseRequested", "TooManyFailed",
 		"AbortRequested", "FailedBack", "Reverted", "APIUnwell", "ViewIncomplete", "PolicyUnreadable", "PolicyGone", "SeveralPolicies", "StableGone",
-		"StableUnknown", "ClockSkew"}[r]
+		"StableUnknown", "ClockSkew"}
+}
+
+// String is the reason as users see it, and as it is kept.
+func (r Reason) String() string { return reasons()[r] }
+
+// ReasonOf is the reason of that name; the empty one is NoReason.
+func ReasonOf(name string) (r Reason, known bool) {
+	all := reasons()
+	i := slices.Index(all[:], name)
+	return Reason(max(i, 0)), i >= 0
 }
 
 // ofPolicy says that the reason is about a policy. To go back takes none.

@@ -1,0 +1,161 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/rollout"
+)
+
+// The conditions of a DaemonSetRollout, as kstatus and what is built on it read them: Ready once the release is
+// through, Reconciling while it goes on or waits for somebody, Stalled when it goes no further by itself.
+const (
+	ConditionReady       = "Ready"
+	ConditionReconciling = "Reconciling"
+	ConditionStalled     = "Stalled"
+)
+
+// ReasonStatusUnreadable is the reason of a DaemonSetRollout whose status cannot be read.
+const ReasonStatusUnreadable = "StatusUnreadable"
+
+// UnreadableRollout is the status of an object of which RolloutState could read nothing: all that is there stays, and
+// the conditions say why nothing goes on. To mend the status, or to delete the object, lets it.
+func UnreadableRollout(before *DaemonSetRolloutStatus, err error, now time.Time) DaemonSetRolloutStatus {
+	out := *before
+	out.Conditions = append([]metav1.Condition(nil), before.Conditions...)
+	message := "nothing goes on, since the status cannot be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	out.setConditions(ConditionStalled, ReasonStatusUnreadable, message, now)
+	return out
+}
+
+func setRolloutConditions(out *DaemonSetRolloutStatus, s *rollout.State, now time.Time) {
+	reason := s.Reason.String()
+	if reason == "" {
+		reason = s.Phase.String()
+	}
+	out.setConditions(rolloutCondition(s), reason, out.Message, now)
+}
+
+// rolloutCondition is the condition that is true.
+func rolloutCondition(s *rollout.State) string {
+	switch {
+	case s.Phase == rollout.Idle:
+		return ConditionReady
+	case s.Phase == rollout.Held && s.Reason == rollout.ViewIncomplete: // passes by itself
+		return ConditionReconciling
+	case s.Phase == rollout.Halted, s.Phase == rollout.Aborted, s.Phase == rollout.Held:
+		return ConditionStalled
+	}
+	return ConditionReconciling
+}
+
+func (s *DaemonSetRolloutStatus) setConditions(holds, reason, message string, now time.Time) {
+	for _, kind := range []string{ConditionReady, ConditionReconciling, ConditionStalled} {
+		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, ObservedGeneration: s.ObservedGeneration,
+			LastTransitionTime: metav1.Time{Time: now.UTC().Truncate(time.Second)}, Reason: reason, Message: message}
+		if kind == holds {
+			c.Status = metav1.ConditionTrue
+		}
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+}
+
+// rolloutSoak is empty while no wave is open.
+func rolloutSoak(s *rollout.State, p *rollout.Policy) string {
+	if s.Wave == "" || p == nil {
+		return ""
+	}
+	for i := range p.Waves {
+		if w := &p.Waves[i]; w.Name == s.Wave {
+			return fmt.Sprintf("%s of %s", short(min(s.Soaked, w.Soak)), short(w.Soak))
+		}
+	}
+	return ""
+}
+
+// rolloutMessage says where a release is, and what it waits for.
+func rolloutMessage(s *rollout.State, r *RolloutReport) string {
+	said := []string{reasonText(s, r)}
+	if s.Ignored != "" {
+		said = append(said, "ignored: "+s.Ignored)
+	}
+	return cut(strings.Join(append(said, r.Wrong...), "; "), maxMessage)
+}
+
+func reasonText(s *rollout.State, r *RolloutReport) string {
+	n := &r.Nodes
+	wave := "wave " + strings.Trim(s.Wave+"/"+s.Group, "/")
+	switch s.Reason {
+	case rollout.NoReason:
+		return "all nodes get " + s.Stable
+	case rollout.UnderQuota:
+		return fmt.Sprintf("%s: %d of %d nodes have %s", wave, n.Exposed, s.Quota, s.Target)
+	case rollout.NotSettled:
+		return fmt.Sprintf("%s: of %d nodes with %s %d are not well yet", wave, n.Exposed, s.Target, n.UnderWay)
+	case rollout.NoneWell:
+		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch; to promote the wave goes on without", wave, s.Target)
+	case rollout.NotSoaked:
+		return fmt.Sprintf("%s has soaked for %s", wave, rolloutSoak(s, r.Policy))
+	case rollout.NotApproved:
+		return wave + " is through; the next one opens when a person promotes it"
+	case rollout.WindowClosed:
+		return wave + ": no window is open" + opensAt(r)
+	case rollout.PauseRequested:
+		return fmt.Sprintf("spec.paused: %d of %d nodes have %s, and no more get it", n.Exposed, n.Eligible, s.Target)
+	case rollout.TooManyFailed:
+		return fmt.Sprintf("%s: of %d nodes with %s %d have failed; to resume stop %d lets it go on, to abort takes it back", wave, n.Exposed, s.Target, n.Failed, s.Stops)
+	case rollout.AbortRequested, rollout.FailedBack, rollout.Reverted:
+		return backText(s, n)
+	}
+	return problemText(s)
+}
+
+func backText(s *rollout.State, n *RolloutNodes) string {
+	why := map[rollout.Reason]string{rollout.AbortRequested: "aborted by spec.abort", rollout.FailedBack: "too many nodes have failed",
+		rollout.Reverted: "the template has " + s.Stable + " again"}[s.Reason]
+	switch {
+	case s.Reason == rollout.Reverted:
+		return fmt.Sprintf("%s: %d nodes go back to it", why, n.Other)
+	case s.Phase == rollout.Aborted:
+		return fmt.Sprintf("%s: all nodes have %s, and the template still asks for %s; a change of the template begins a release, and so does to retry", why, s.Stable, s.Target)
+	}
+	return fmt.Sprintf("%s: %d nodes go back from %s to %s", why, n.Exposed, s.Target, s.Stable)
+}
+
+// problemText is about what nothing goes on for, whatever the nodes do.
+func problemText(s *rollout.State) string {
+	switch s.Reason {
+	case rollout.APIUnwell:
+		return "the API server answers late, or not"
+	case rollout.ViewIncomplete:
+		return "the engine has not seen all of the cluster yet"
+	case rollout.PolicyUnreadable:
+		return "the policy cannot be followed"
+	case rollout.PolicyGone:
+		return "the policy is gone in the middle of a release; make it again, abort, or let all nodes get " + s.Target + " (plain)"
+	case rollout.SeveralPolicies:
+		return "more than one policy chooses the DaemonSet"
+	case rollout.StableGone:
+		return "the stable revision " + s.Stable + " is not there any more; only plain goes on"
+	case rollout.StableUnknown:
+		return fmt.Sprintf("there are pods of several revisions, and nobody knows which is good: to resume stop %d goes on with %s, to abort goes back to %s", s.Stops, s.Target, s.Stable)
+	case rollout.ClockSkew:
+		return "the clock of the engine is wrong by more than a soak can be trusted with"
+	}
+	return s.Reason.String()
+}
+
+func opensAt(r *RolloutReport) string {
+	if r.Policy == nil || r.Policy.Open(r.Now) {
+		return ""
+	}
+	next := r.Policy.Turns(r.Now)
+	if next.IsZero() {
+		return ""
+	}
+	return "; the next opens on " + next.UTC().Format("Mon 2 Jan 15:04 MST")
+}

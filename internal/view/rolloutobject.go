@@ -1,0 +1,179 @@
+package view
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// The kind of a DaemonSetRollout, of PolicyVersion, and what both kinds are called in a path.
+const (
+	RolloutKind     = "DaemonSetRollout"
+	RolloutResource = "daemonsetrollouts"
+	PolicyResource  = "rolloutpolicies"
+)
+
+// DaemonSetRollout is how the releases of one DaemonSet stand. It has the namespace and the name of the
+// DaemonSet, which owns it (NewRollout). The spec is written by people and by nobody else, the status by the engine:
+//
+//	spec:
+//	  paused: false
+//	  promote: {release: 3, wave: canary}   # or {release: 3, all: true}
+//	  resume: {release: 3, stop: 1}
+//	  abort: 3
+//	  retry: 3
+//	  plain: 3
+//	status:
+//	  observedGeneration: 4                 # of the spec that was heeded
+//	  phase: Soaking                        # names of rollout.Phase and rollout.Reason
+//	  reason: NotSoaked
+//	  message: wave canary has soaked for 12m3s of 30m
+//	  policy: {name: node-agents, generation: 7}
+//	  release: 3                            # rollout.State from here on
+//	  stable: 5d4c88
+//	  target: 7c9f5b
+//	  quota: 3
+//	  wave: {name: canary, opened: "2026-11-26T09:00:00Z", soaked: 12m3s}
+//	  nodes: {eligible: 5000, exposed: 3, well: 3}   # to here, and then only what people read
+//	  soak: 12m3s of 30m
+//	  failures: [...]
+//	  conditions: [...]                     # Ready, Reconciling, Stalled: as kstatus reads them
+//
+// RolloutRequests and RolloutState read it, RolloutStatus writes the status. An object without a status
+// is of a DaemonSet of which nothing is known yet.
+type DaemonSetRollout struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              DaemonSetRolloutSpec   `json:"spec"`
+	Status            DaemonSetRolloutStatus `json:"status,omitzero"`
+}
+
+// DaemonSetRolloutSpec is rollout.Requests: each but Paused names the release that it is about.
+type DaemonSetRolloutSpec struct {
+	Paused  bool             `json:"paused,omitempty"`
+	Promote *PromoteRequest  `json:"promote,omitempty"`
+	Resume  *ResumeRequest   `json:"resume,omitempty"`
+	Abort   int              `json:"abort,omitempty"`
+	Retry   int              `json:"retry,omitempty"`
+	Plain   int              `json:"plain,omitempty"`
+	Allow   *AllowedRemovals `json:"allowRemovals,omitempty"`
+}
+
+// PromoteRequest is a rollout.Promotion: of a wave, or of all that are left.
+type PromoteRequest struct {
+	Release int    `json:"release"`
+	Wave    string `json:"wave,omitempty"`
+	All     bool   `json:"all,omitempty"`
+}
+
+// ResumeRequest is a rollout.Resumption.
+type ResumeRequest struct {
+	Release int `json:"release"`
+	Stop    int `json:"stop"`
+}
+
+// AllowedRemovals lets labels, taints and placement take away the pods of so many nodes until Before. No package of
+// ours heeds it yet.
+type AllowedRemovals struct {
+	Nodes  int         `json:"nodes"`
+	Before metav1.Time `json:"before"`
+}
+
+// DaemonSetRolloutStatus is a rollout.State, and what people read beside it.
+type DaemonSetRolloutStatus struct {
+	ObservedGeneration int64      `json:"observedGeneration,omitempty"`
+	Phase              string     `json:"phase,omitempty"`
+	Reason             string     `json:"reason,omitempty"`
+	Message            string     `json:"message,omitempty"`
+	Policy             *PolicyRef `json:"policy,omitempty"`
+
+	Release   int          `json:"release"`
+	Stable    string       `json:"stable,omitempty"`
+	Target    string       `json:"target,omitempty"`
+	Quota     int          `json:"quota,omitempty"`
+	Wave      *RolloutWave `json:"wave,omitempty"`
+	Stops     int          `json:"stops,omitempty"`
+	Stopped   bool         `json:"stopped,omitempty"`
+	Unsure    bool         `json:"unsure,omitempty"`
+	Forgiven  int          `json:"forgiven,omitempty"`
+	Back      bool         `json:"back,omitempty"`
+	WhyBack   string       `json:"whyBack,omitempty"`
+	Reverting bool         `json:"reverting,omitempty"`
+	Ignored   string       `json:"ignored,omitempty"`
+
+	Nodes RolloutNodes `json:"nodes,omitzero"`
+	// Soak is for a column: how long the open wave has soaked, and of how much.
+	Soak       string             `json:"soak,omitempty"`
+	Failures   []RolloutFailure   `json:"failures,omitempty"`
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RolloutWave is the open step. Times are kept to the second, and rounded down: what is not written was
+// not watched.
+type RolloutWave struct {
+	Name   string          `json:"name,omitempty"`
+	Group  string          `json:"group,omitempty"`
+	Opened *metav1.Time    `json:"opened,omitempty"`
+	Soaked metav1.Duration `json:"soaked,omitzero"`
+}
+
+// PolicyRef is the policy, and which writing of it, that a release follows.
+type PolicyRef struct {
+	Name       string `json:"name"`
+	Generation int64  `json:"generation,omitempty"`
+}
+
+// RolloutNodes counts nodes as rollout.Seen does. Eligible are those that should have a pod.
+type RolloutNodes struct {
+	Eligible int `json:"eligible"`
+	Exposed  int `json:"exposed"`
+	Well     int `json:"well"`
+	UnderWay int `json:"underWay"`
+	Failed   int `json:"failed"`
+	Other    int `json:"other"`
+}
+
+// RolloutFailure is a node that has failed, and why.
+type RolloutFailure struct {
+	Node    string      `json:"node"`
+	Reason  string      `json:"reason"`
+	Message string      `json:"message,omitempty"`
+	Since   metav1.Time `json:"since"`
+}
+
+// NewRollout is the object of a DaemonSet that has none. The owner does not wait for it when it is deleted, so
+// no right to its finalizers is needed.
+func NewRollout(ds *appsv1.DaemonSet) *DaemonSetRollout {
+	controller := true
+	return &DaemonSetRollout{
+		TypeMeta: metav1.TypeMeta{APIVersion: PolicyVersion, Kind: RolloutKind},
+		ObjectMeta: metav1.ObjectMeta{Namespace: ds.Namespace, Name: ds.Name, OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet", Name: ds.Name, UID: ds.UID, Controller: &controller}}},
+	}
+}
+
+// IsOf says whether the object is about the DaemonSet with that UID, and not about another that had its name and is
+// gone. One without an owner is: people may make it before there is a release, and to delete a DaemonSet and
+// leave its pods takes the owner off.
+func (o *DaemonSetRollout) IsOf(ds types.UID) bool {
+	for _, owner := range o.OwnerReferences {
+		if owner.Kind == "DaemonSet" && owner.UID != ds {
+			return false
+		}
+	}
+	return true
+}
+
+// short is a duration without the units that say nothing: 30m, and not 30m0s.
+func short(d time.Duration) string {
+	text := d.Truncate(time.Second).String()
+	if n := len(text); n > 3 && text[n-3:] == "m0s" {
+		text = text[:n-2]
+	}
+	if n := len(text); n > 3 && text[n-3:] == "h0m" {
+		text = text[:n-2]
+	}
+	return text
+}
