@@ -321,7 +321,7 @@ func (ix *index) putNodes(items []nodeEntry, version uint64) {
 }
 
 func sameNode(a, b *plan.Node) bool {
-	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) &&
+	return a.UID == b.UID && a.Ready == b.Ready && a.Leaving == b.Leaving && a.ReadyChanged.Equal(b.ReadyChanged) &&
 		slices.Equal(a.Taints, b.Taints) && sameLabels(a.Labels, b.Labels)
 }
 

@@ -64,8 +64,13 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 	case old != nil && !old.Deleted.IsZero():
 		e.SeenDeleted = old.SeenDeleted
 	}
-	if e.Ready {
+	switch {
+	case e.Ready:
 		e.followReady(old, at, now)
+	case e.WasReady && old != nil && old.WasReady && !old.Ready:
+		e.ReadySince = old.ReadySince
+	case e.WasReady:
+		e.ReadySince = now
 	}
 }
 

@@ -52,9 +52,41 @@ func keptPodCondition() mask { return mask{1: {}, 2: {}, 4: {}, 5: {}} }
 func keptPod() mask {
 	return mask{
 		1: {part: keptMeta()},
-		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}},                    // spec: nodeName, affinity.nodeAffinity
-		3: {part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}}}, // status: phase, conditions, reason, startTime
+		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}}, // spec: nodeName, affinity.nodeAffinity
+		// status: phase, conditions, reason, startTime; of containers that have trouble starting, state and restartCount
+		3: {part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: keptContainer(), 10: keptContainer()}},
 	}
+}
+
+// keptContainer is why a container waits, and how often it has started again.
+func keptContainer() field {
+	return field{part: mask{2: {part: mask{1: {}}}, 5: {}}, when: startsBadly}
+}
+
+// startsBadly says of an encoded container status, with its tag, that it has started again, or is one that cannot start: of
+// the others there is nothing to read.
+func startsBadly(whole []byte) bool {
+	_, _, tag := protowire.ConsumeTag(whole)
+	status, _ := protowire.ConsumeBytes(whole[max(tag, 0):])
+	for len(status) > 0 {
+		number, kind, n := protowire.ConsumeTag(status)
+		if n < 0 {
+			return true // the decoder says what is wrong
+		}
+		size := protowire.ConsumeFieldValue(number, kind, status[n:])
+		if size < 0 {
+			return true
+		}
+		value := status[n : n+size]
+		status = status[n+size:]
+		switch restarts, _ := protowire.ConsumeVarint(value); {
+		case number == 5 && restarts > 0:
+			return true
+		case number == 2 && (bytes.Contains(value, []byte("Err")) || bytes.Contains(value, []byte("Invalid"))):
+			return true
+		}
+	}
+	return false
 }
 
 func keptNode() mask {

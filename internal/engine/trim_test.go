@@ -45,8 +45,19 @@ func fullPod(name string) *corev1.Pod {
 				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: "In", Values: []string{"node-2"}}}}}}}}},
 		Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu", Message: "no", StartTime: &at,
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Unix(3000, 0)), Message: "m"},
-				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager", Message: "m"}}},
+				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager", Message: "m"}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "c", Image: "i", Ready: true}}},
 	}
+}
+
+// badStarts are pods whose containers have trouble starting.
+func badStarts() []*corev1.Pod {
+	again, never, setup := fullPod("again"), fullPod("never"), fullPod("setup")
+	again.Status.ContainerStatuses = append(again.Status.ContainerStatuses, corev1.ContainerStatus{RestartCount: 300,
+		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "m"}}})
+	never.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: "m"}
+	setup.Status.InitContainerStatuses = []corev1.ContainerStatus{{RestartCount: 2, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "InvalidImageName"}}}}
+	return []*corev1.Pod{again, never, setup}
 }
 
 func fullNode(name string) *corev1.Node {
@@ -100,14 +111,14 @@ func TestTrim(t *testing.T) {
 			t.Errorf("%s (-whole +trimmed):\n%s", what, diff)
 		}
 	}
-	for _, p := range []*corev1.Pod{fullPod("failed"), unbound, running, {}} {
+	for _, p := range append(badStarts(), fullPod("failed"), unbound, running, &corev1.Pod{}) {
 		whole, part := trimmed(t, p)
 		same(p.Name, view.Pod(whole), view.Pod(part))
 		same(p.Name+"'s owners", whole.OwnerReferences, part.OwnerReferences)
 		same(p.Name+"'s finalizers", whole.Finalizers, part.Finalizers)
 		same(p.Name+"'s labels", whole.Labels, part.Labels)
 		same(p.Name+"'s place", whole.Namespace+whole.ResourceVersion, part.Namespace+part.ResourceVersion)
-		if part.Spec.Containers != nil || part.ManagedFields != nil || part.Annotations["big"] != "" {
+		if part.Spec.Containers != nil || len(part.Status.ContainerStatuses) == len(whole.Status.ContainerStatuses) && p.Name == "running" || part.ManagedFields != nil || part.Annotations["big"] != "" {
 			t.Errorf("%s still has what nobody reads", p.Name)
 		}
 	}

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -33,13 +34,27 @@ func Node(n *corev1.Node) plan.Node {
 		}
 	}
 	for i := range n.Status.Conditions {
-		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
+		c := &n.Status.Conditions[i]
+		if leaves(c) {
+			out.Leaving = true
+		}
+		if c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
 			out.ReadyChanged = c.LastTransitionTime.Time
 			out.NeverReady = !out.Ready && out.ReadyChanged.Sub(n.CreationTimestamp.Time).Abs() <= registrationSlack
 		}
 	}
 	return out
+}
+
+// leaves says that the node has announced that what happens to its pods is meant to: it is shut down, drained, or looked
+// after. The names are those of the kubelet and of Kubernetes' drafts for draining and maintenance.
+func leaves(c *corev1.NodeCondition) bool {
+	switch c.Type {
+	case "GracefulNodeShutdownInProgress", "DrainInProgress", "MaintenanceInProgress":
+		return c.Status == corev1.ConditionTrue
+	}
+	return false
 }
 
 // registrationSlack is how far from its creation a node that registers may write
@@ -74,6 +89,7 @@ func Pod(p *corev1.Pod) plan.Pod {
 		Disruptor:  disruptor(&p.Status),
 	}
 	readiness(&p.Status, &out)
+	starts(&p.Status, &out)
 	if p.DeletionTimestamp != nil {
 		out.Deleted = p.DeletionTimestamp.Time
 		if g := p.DeletionGracePeriodSeconds; g != nil {
@@ -165,6 +181,27 @@ func readiness(s *corev1.PodStatus, out *plan.Pod) {
 	// The condition is there, not true, from the pod's first status on. It has
 	// changed later only if it was true in between.
 	out.WasReady = s.StartTime != nil && c.LastTransitionTime.Sub(s.StartTime.Time) > startupSlack
+}
+
+// starts tells how a pod's containers have started: how often again, and whether one of them never will.
+func starts(s *corev1.PodStatus, out *plan.Pod) {
+	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for i := range all {
+			c := &all[i]
+			out.Restarts = max(out.Restarts, uint8(min(c.RestartCount, math.MaxUint8)))
+			out.Stuck = out.Stuck || c.State.Waiting != nil && stuck(c.State.Waiting.Reason)
+		}
+	}
+}
+
+// stuck says that a container which waits for that reason, of the kubelet's, does not start until somebody changes the
+// template, or what it names.
+func stuck(reason string) bool {
+	switch reason {
+	case "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError":
+		return true
+	}
+	return false
 }
 
 // disruptor is who the pod's condition DisruptionTarget says will delete it.

@@ -291,3 +291,38 @@ func TestStatus(t *testing.T) {
 		t.Error("the status shares its conditions with the object")
 	}
 }
+
+func TestPodStarts(t *testing.T) {
+	waiting := func(reason string) corev1.ContainerState {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+	}
+	for name, c := range map[string]struct {
+		status   corev1.PodStatus
+		restarts uint8
+		stuck    bool
+	}{
+		"nothing":           {},
+		"the most often":    {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{RestartCount: 2}, {RestartCount: 7}, {}}}, 7, false},
+		"more than a byte":  {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{RestartCount: 1000}}}, 255, false},
+		"init containers":   {corev1.PodStatus{InitContainerStatuses: []corev1.ContainerStatus{{RestartCount: 3, State: waiting("InvalidImageName")}}}, 3, true},
+		"no such secret":    {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: waiting("CreateContainerConfigError")}}}, 0, true},
+		"may never pull":    {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: waiting("ErrImageNeverPull")}}}, 0, true},
+		"a pull that fails": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: waiting("ImagePullBackOff")}}}, 0, false},
+	} {
+		got := Pod(&corev1.Pod{Status: c.status})
+		if got.Restarts != c.restarts || got.Stuck != c.stuck {
+			t.Errorf("%s: %d restarts, stuck %v", name, got.Restarts, got.Stuck)
+		}
+	}
+}
+
+func TestNodeLeaves(t *testing.T) {
+	for condition, want := range map[corev1.NodeConditionType]bool{"DrainInProgress": true, "GracefulNodeShutdownInProgress": true, "MaintenanceInProgress": true, "DiskPressure": false} {
+		for status, is := range map[corev1.ConditionStatus]bool{corev1.ConditionTrue: true, corev1.ConditionFalse: false} {
+			n := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: condition, Status: status}, {Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+			if got := Node(n); got.Leaving != (want && is) || !got.Ready {
+				t.Errorf("%s %s: leaving %v, ready %v", condition, status, got.Leaving, got.Ready)
+			}
+		}
+	}
+}
