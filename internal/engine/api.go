@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -31,6 +32,8 @@ type api struct {
 	follow typedcorev1.CoreV1Interface
 	// metadata reads no more than metadata.
 	metadata metadataReader
+	// objects is for policies and for the objects that keep releases.
+	objects  dynamic.Interface
 	patience *patience
 }
 
@@ -70,7 +73,11 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience()}, nil
+	objects, err := dynamic.NewForConfigAndClient(base, transport)
+	if err != nil {
+		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
+	}
+	return api{objects: objects, client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience()}, nil
 }
 
 // onItsOwn makes a client share no connection with others: one with a way to

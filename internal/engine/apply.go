@@ -14,14 +14,19 @@ import (
 
 // write is one create or delete of a plan.
 type write struct {
-	key    identity          // of ds
-	ds     *appsv1.DaemonSet // as decided on; never written to
-	state  *state
-	hash   string
-	mold   func() (*view.Mold, error) // of the pods of hash
-	surges bool                       // the DaemonSet does
-	create *plan.Create               // nil for a delete
-	remove *plan.Delete               // nil for a create
+	key   identity          // of ds
+	ds    *appsv1.DaemonSet // as decided on; never written to
+	state *state
+	hash  string
+	mold  func() (*view.Mold, error) // of the pods of hash
+	// beside says that a pod of another revision may stand on the same node, or come there.
+	beside bool
+	// edition is the revision of the template that was decided on, whichever hash is of.
+	edition string
+	// reaches is the release that gives the node its target by this; zero: none.
+	reaches int
+	create  *plan.Create // nil for a delete
+	remove  *plan.Delete // nil for a create
 	// rests, when not nil, is the pod as the decision to delete it rests on.
 	rests *podEntry
 	// known is the UIDs of the pods that a create was decided beside, and taken
@@ -240,6 +245,13 @@ func (a *applier) has(key identity, node string) bool {
 	defer a.mu.Unlock()
 	l := a.lanes[key]
 	return l != nil && l.places[node] != nil
+}
+
+// silent says that the server has asked for silence, or has not answered: nothing new is to begin.
+func (a *applier) silent(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return now.Before(a.resume)
 }
 
 // idle says that the DaemonSet has no writes under way or waiting to start.

@@ -14,8 +14,11 @@ import (
 // test of this package that runs an engine is one of the two as well.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
-		Waits: map[string]plan.Wait{}, Left: map[string]bool{}}
+		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Reached: map[string]int{}}
 	in.Set.Hash = st.hash
+	if in.Release != nil {
+		in.Set.Strategy = plan.RollingUpdate
+	}
 	names, _ := snapshot(e.index, string(set.ds.UID))
 	e.apply.underway(identityOf(set.ds), func(l *lane, removing map[string]*write) {
 		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {
@@ -28,7 +31,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 				in.Pods = append(in.Pods, *p)
 			}
 			in.Gone[s.Name], in.Backoff[s.Name] = s.Gone, st.backoffOf(s.Name, st.now)
-			in.Waits[s.Name], in.Left[s.Name] = st.waitOf(s.Name, st.now), s.Left
+			in.Waits[s.Name], in.Left[s.Name], in.Reached[s.Name] = st.waitOf(s.Name, st.now), s.Left, st.reachedBy(s.Name)
 		})
 	})
 	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {
@@ -39,7 +42,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	c.audits++
 	var want plan.Plan
 	plan.Make(&in, &want)
-	got := plan.Plan{Status: st.ledger.Status(), WakeAt: st.ledger.WakeAt()}
+	got := plan.Plan{Status: st.ledger.Status(), Exposure: st.ledger.Totals().Exposure, WakeAt: st.ledger.WakeAt()}
 	for i := range want.Verdicts {
 		if v := st.ledger.Verdict(want.Verdicts[i].Node); v != nil {
 			got.Creates, got.Deletes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -134,6 +135,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ix := newIndex()
 	ix.binding.Default = cfg.BindBy
 	synced := ix.watch(ctx, &watches, client)
+	maps.Copy(synced, ix.watchPolicies(ctx, &watches, client))
 	cfg.Monitor.follows(ix, synced)
 	if monitored {
 		watches.Go(func() { cfg.Monitor.checkPermissions(ctx, cfg, client.client) })
@@ -169,7 +171,12 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 		seats: newSeats(cfg.Workers)}
 	e.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](100*time.Millisecond, time.Minute))
-	note := func(w *write) { w.began = e.index.note(w) }
+	note := func(w *write) {
+		w.began = e.index.note(w)
+		if w.reaches != 0 {
+			w.state.reach(w.node(), w.reaches)
+		}
+	}
 	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {
 		e.index.note(w)
 		e.queue.Add(w.key.NamespacedName)

@@ -23,12 +23,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+
+	"everynode/internal/view"
 )
 
 // fakeAPI is an API server in memory, as the engine's client sees one: it is
@@ -132,6 +135,9 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if r.verb == "watch" {
+		if f.lacks(r.resource) {
+			return respondError(apierrors.NewNotFound(schema.GroupResource{Resource: r.resource}, ""))
+		}
 		return f.watch(r), nil
 	}
 	if err := f.admitted(r); err != nil {
@@ -243,6 +249,9 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	}
 	old := f.objects[r.resource][r.key()]
 	gr := schema.GroupResource{Resource: r.resource}
+	if f.objects[r.resource] == nil {
+		return nil, apierrors.NewNotFound(gr, r.name)
+	}
 	if old == nil && r.verb != "create" && r.verb != "list" {
 		return nil, apierrors.NewNotFound(gr, r.name)
 	}
@@ -320,6 +329,9 @@ func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) 
 	if m.GetResourceVersion() != "" && m.GetResourceVersion() != o.GetResourceVersion() {
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("version %s, not %s", o.GetResourceVersion(), m.GetResourceVersion()))
 	}
+	if kindOf(r.resource) != "" {
+		return f.put(r.resource, old, updateOfKind(old.(*unstructured.Unstructured), obj.(*unstructured.Unstructured), r.sub)), nil
+	}
 	if r.sub == "status" {
 		ds, sent := old.(*appsv1.DaemonSet).DeepCopy(), obj.(*appsv1.DaemonSet)
 		// The real one takes labels and annotations with the status, too.
@@ -365,9 +377,14 @@ func (f *fakeAPI) list(resource string) runtime.Object {
 	}
 	kind := map[string]runtime.Object{"pods": &corev1.PodList{}, "nodes": &corev1.NodeList{}, "daemonsets": &appsv1.DaemonSetList{},
 		"controllerrevisions": &appsv1.ControllerRevisionList{}, "leases": &coordinationv1.LeaseList{}, runtimeClasses: &nodev1.RuntimeClassList{}, "events": &corev1.EventList{}}
-	l := kind[resource].DeepCopyObject()
-	if err := meta.SetList(l, items); err != nil {
-		panic(err)
+	var l runtime.Object
+	if special := kindOf(resource); special != "" {
+		l = listOfKind(special, items)
+	} else {
+		l = kind[resource].DeepCopyObject()
+		if err := meta.SetList(l, items); err != nil {
+			panic(err)
+		}
 	}
 	m, _ := meta.ListAccessor(l)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
@@ -408,8 +425,10 @@ func (f *fakeAPI) initial(resource string, wanted bool) []logged {
 	for _, o := range f.objects[resource] {
 		head = append(head, logged{"ADDED", 0, o})
 	}
-	mark := map[string]runtime.Object{"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
-		"controllerrevisions": &appsv1.ControllerRevision{}, "leases": &coordinationv1.Lease{}, runtimeClasses: &nodev1.RuntimeClass{}}[resource].DeepCopyObject()
+	marks := map[string]runtime.Object{view.PolicyResource: newOfKind(view.PolicyKind), view.RolloutResource: newOfKind(view.RolloutKind),
+		"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
+		"controllerrevisions": &appsv1.ControllerRevision{}, "leases": &coordinationv1.Lease{}, runtimeClasses: &nodev1.RuntimeClass{}}
+	mark := marks[resource].DeepCopyObject()
 	m, _ := meta.Accessor(mark)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
 	m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
@@ -485,6 +504,9 @@ func first(v []string) string {
 }
 
 func decode(body []byte) runtime.Object {
+	if u := decodeOfKind(body); u != nil {
+		return u
+	}
 	obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
 	if err != nil {
 		panic(fmt.Sprintf("decoding %q: %v", body, err))
@@ -497,6 +519,14 @@ func encode(obj runtime.Object) []byte {
 		s.Kind, s.APIVersion = "Status", "v1"
 		b, _ := json.Marshal(s)
 		return append(b, '\n')
+	}
+	switch obj.(type) {
+	case *unstructured.Unstructured, *unstructured.UnstructuredList:
+		b, err := runtime.Encode(unstructured.UnstructuredJSONScheme, obj)
+		if err != nil {
+			panic(err)
+		}
+		return b
 	}
 	// The encoder writes kind and version into what it is given.
 	b, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,

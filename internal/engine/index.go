@@ -45,6 +45,7 @@ type index struct {
 	ahead       map[string]time.Time // own writes that the watch had not shown, by pod UID
 	buried      map[string]burial    // pods that are known to be gone before the watch shows it, by UID
 	departed    map[string]departure // nodes seen to be deleted, with pods left
+	releases    releases
 }
 
 // listener hears of what must be looked into. It is called with the lock of the
@@ -92,6 +93,7 @@ func newIndex() *index {
 		ahead:     map[string]time.Time{},
 		buried:    map[string]burial{},
 		departed:  map[string]departure{},
+		releases:  newReleases(),
 	}
 }
 
@@ -253,6 +255,7 @@ func (ix *index) putNode(n nodeEntry) {
 	}
 	n.Changed = time.Now()
 	ix.nodes[n.Name] = &n
+	ix.releases.nodes++
 	ix.touchHeeding(n.Name)
 	switch {
 	case old == nil:
@@ -285,6 +288,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	delete(ix.nodes, name)
+	ix.releases.nodes++
 	ix.recovered(name)
 	ix.touchForNode(&old.Node, nil)
 	for _, o := range ix.owned {

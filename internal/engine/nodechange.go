@@ -14,6 +14,9 @@ func (ix *index) touchForNode(old, new *plan.Node) {
 		return
 	}
 	c := ix.nodeChange(old, new)
+	for uid := range ix.releases.under {
+		ix.mark(ix.owned[uid], c.name)
+	}
 	if !c.placement && !c.health {
 		return
 	}

@@ -81,6 +81,7 @@ func (e *engine) history(ctx context.Context, set *setEntry, st *state) (*view.H
 // terminating, and those that are being created.
 func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
 	live := map[string]bool{}
+	e.index.pinned(ds, live)
 	e.apply.underway(identityOf(ds), func(l *lane, _ map[string]*write) {
 		l.hashes(live)
 		e.index.hashesOf(string(ds.UID), live)

@@ -152,7 +152,7 @@ func (s *sender) learn(o delivery.Outcome) func() {
 		lesson()
 		switch {
 		case w.create != nil:
-			w.state.made(w.node(), w.hash, now)
+			w.state.made(w.node(), w.edition, now)
 		default:
 			w.state.removed(w.remove, now)
 		}

@@ -63,6 +63,8 @@ type state struct {
 	// foreign is the UIDs of pods whose template number says nothing of this
 	// DaemonSet: see readNewer.
 	foreign     map[string]bool
+	course      course
+	following   following // of the ledger
 	rolling     bool      // the last decision deletes pods for being outdated
 	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
@@ -75,9 +77,28 @@ type state struct {
 	// revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	trial    trial
+	// reached is, by node name, the release that has last begun to give the node its target.
+	reached map[string]int
+	trial   trial
 	// class is the priority class that the API server has let a pod have.
 	class string
+}
+
+// reach notes that a write has begun by which a release gives a node its target.
+func (s *state) reach(node string, release int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reached == nil {
+		s.reached = map[string]int{}
+	}
+	s.reached[node] = release
+}
+
+// reachedBy is the release that has last begun to give the node its target; zero: none.
+func (s *state) reachedBy(node string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reached[node]
 }
 
 // retry is when a slot that failed may be tried again, and what has failed.
@@ -156,7 +177,7 @@ func (s *state) waitOf(node string, now time.Time) plan.Wait {
 		return plan.Wait{What: what}
 	}
 	if r := s.retries[node]; r.at.After(now) {
-		return plan.Wait{Until: r.at, What: r.what}
+		return plan.Wait{Until: r.at, What: r.what, Pause: r.delay}
 	}
 	return plan.Wait{}
 }

@@ -154,9 +154,20 @@ func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *vi
 	if history, err = e.history(ctx, set, st); err != nil {
 		return nil, time.Time{}, err
 	}
+	if err = e.steer(ctx, set, history.Hash, st); err != nil {
+		return history, time.Time{}, err
+	}
 	retry = e.decide(set, history.Hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
+	}
+	if st.course.holds {
+		e.undecided(st)
+	}
+	again, err := e.advance(ctx, set, history.Hash, st)
+	retry = earlier(retry, earlier(again, st.course.order.stale(e.index.nodeChanges())))
+	if err != nil {
+		return history, retry, err
 	}
 	return history, retry, e.confirm(ctx, ds, st)
 }
@@ -243,7 +254,11 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		e.apply.withdraw(id)
 		spec := set.spec
 		spec.Hash = hash
+		if st.course.release != nil {
+			spec.Strategy = plan.RollingUpdate // what a policy drives waits for nobody to delete it
+		}
 		st.ledger.Reset(spec)
+		st.ledger.Follow(st.course.release)
 		names = e.index.everywhere(uid)
 		st.allInSight()
 	} else {
@@ -251,6 +266,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 		names, since = e.index.takeMarked(uid, names)
 		e.cfg.Monitor.waited(since, st.now)
 		names = st.ledger.Due(st.now, names)
+		names = st.goOn(names)
 	}
 	room := st.room(e.apply.pending(id))
 	names, late := st.takeLate(room, st.now, names)
@@ -260,7 +276,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 				overlay(s, l.startedOn(s.Name), removing, st.now)
 				st.tellNewer(s)
 				st.notice(s.Pods)
-				s.Backoff, s.Wait = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now)
+				s.Backoff, s.Wait, s.Reached = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now), st.reachedBy(s.Name)
 				st.ledger.Look(st.now, *s)
 			})
 		})
@@ -300,11 +316,12 @@ func earlier(a, b time.Time) time.Time {
 
 // begins says that the ledger is not about what is to be decided now.
 func (e *engine) begins(set *setEntry, hash string, st *state) bool {
-	same := st.set != nil && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
+	follows := st.course.following()
+	same := st.set != nil && st.following == follows && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
 	if st.set != set || st.hash != hash {
 		st.mold = sync.OnceValues(func() (*view.Mold, error) { return view.NewMold(set.ds, hash) })
 	}
-	st.set, st.hash = set, hash
+	st.set, st.hash, st.following = set, hash, follows
 	st.edited(hash)
 	return !same
 }
@@ -365,18 +382,22 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	if !ok {
 		return nil
 	}
-	made := write{key: st.id, ds: ds, state: st, hash: hash, mold: st.mold, surges: st.set.spec.Surges()}
+	c := &st.course
+	made := write{key: st.id, ds: ds, state: st, hash: hash, edition: hash, mold: st.mold, beside: st.set.spec.Surges() || c.release != nil}
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made
-			w.remove, w.rests = &d, premise(&d, pods)
+			w.remove, w.rests, w.reaches = &d, premise(&d, pods), c.reaches(d.Reaches)
 			st.rolling = st.rolling || d.Reason == plan.Outdated || d.Reason == plan.Surged
 			all = append(all, &w)
 		}
 	}
-	for _, c := range creates {
+	for _, create := range creates {
 		w := made
-		w.create = &c
+		w.create, w.reaches = &create, c.reaches(!create.Stable)
+		if create.Stable {
+			w.ds, w.hash, w.mold = c.stable.ds, c.stable.hash, c.stable.mold
+		}
 		for _, p := range pods {
 			w.known, w.taken = append(w.known, p.UID), append(w.taken, p.Name)
 		}

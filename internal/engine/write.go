@@ -156,10 +156,10 @@ func (w *write) newPod(name string) (any, error) {
 	return mold.Pod(name, w.create.Node), nil
 }
 
-// side tells pods apart that may stand side by side on a node: with surge, by
-// their revision.
+// side tells pods apart that may stand side by side on a node, with surge, or that
+// engines which disagree may create there, in a release: by their revision.
 func (w *write) side() string {
-	if w.surges {
+	if w.beside {
 		return w.hash
 	}
 	return ""

@@ -73,6 +73,9 @@ func (l *Ledger) Follow(r *Release) {
 	}
 }
 
+// Follows is the release that was last given to Follow.
+func (l *Ledger) Follows() *Release { return l.in.Release }
+
 // Look decides for one node. What a candidate may do is only known after the
 // next Settle.
 func (l *Ledger) Look(now time.Time, s Sight) {

@@ -16,7 +16,7 @@ const lookEvery = 30 * time.Second
 func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = s.soak(now)
 	s.Ignored = ""
-	if s.Stable == "" && in.Problem != NoReason {
+	if s.Stable == "" && in.Problem == ViewIncomplete {
 		return s.to(Held, in.Problem), time.Time{}
 	}
 	s = s.aim(in)
@@ -61,7 +61,7 @@ func (s State) soak(now time.Time) State {
 func (s State) aim(in *Seen) State {
 	switch {
 	case s.Stable == "":
-		return first(in)
+		return First(in.Target, in.Pods, in.Exposed)
 	case in.Target == s.Target:
 		return s
 	}
@@ -72,25 +72,25 @@ func (s State) aim(in *Seen) State {
 	return next
 }
 
-// first is the state of a DaemonSet that had none. Its pods say which revision is good, if all
+// First is the state of a DaemonSet that had none; pods and exposed are as in Seen. The pods say which revision is good, if all
 // are of one: pods of which none is available say nothing beside others. Without a pod there is nothing
 // to take care of.
-func first(in *Seen) State {
-	s := State{Stable: in.Target, Target: in.Target}
+func First(target string, pods map[string]int, exposed int) State {
+	s := State{Stable: target, Target: target}
 	most := 0
-	if in.Pods[in.Target] == 0 {
+	if pods[target] == 0 {
 		most = -1
 	}
-	for revision, available := range in.Pods {
-		if revision != in.Target && (available > most || available == most && s.Stable != in.Target && revision < s.Stable) {
+	for revision, available := range pods {
+		if revision != target && (available > most || available == most && s.Stable != target && revision < s.Stable) {
 			s.Stable, most = revision, available
 		}
 	}
 	if s.Stable == s.Target {
 		return s
 	}
-	s.Release, s.Phase, s.Quota = 1, Rolling, in.Exposed
-	if s.Unsure = len(in.Pods) > 1; s.Unsure {
+	s.Release, s.Phase, s.Quota = 1, Rolling, exposed
+	if s.Unsure = len(pods) > 1; s.Unsure {
 		s.Stopped, s.Stops = true, 1
 	}
 	return s

@@ -78,3 +78,23 @@ func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) strin
 	}
 	return rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10))
 }
+
+// AtRevision is the DaemonSet with the template of one of its revisions. It has no number of that template, so
+// that pods made from it are not taken for ones of the present.
+func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.DaemonSet, error) {
+	var patch struct {
+		Spec struct {
+			Template *corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(r.Data.Raw, &patch); err != nil {
+		return nil, fmt.Errorf("read the template in ControllerRevision %s/%s: %w", r.Namespace, r.Name, err)
+	}
+	if patch.Spec.Template == nil {
+		return nil, fmt.Errorf("ControllerRevision %s/%s has no template", r.Namespace, r.Name)
+	}
+	old := ds.DeepCopy()
+	old.Spec.Template = *patch.Spec.Template
+	delete(old.Annotations, appsv1.DeprecatedTemplateGeneration)
+	return old, nil
+}

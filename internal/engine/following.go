@@ -1,0 +1,41 @@
+package engine
+
+import "everynode/internal/rollout"
+
+// following is what the ledger was begun with of a release: what else there is of it may change while the ledger
+// goes on. The zero value is no release.
+type following struct {
+	number, restarts int
+	startWithin      int64 // nanoseconds
+	back             bool
+	stable           *stableRevision
+	layout           *rollout.Layout
+}
+
+func (c *course) following() following {
+	r := c.release
+	if r == nil {
+		return following{}
+	}
+	return following{number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
+}
+
+// goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
+func (s *state) goOn(names []string) []string {
+	before, now := s.ledger.Follows(), s.course.release
+	if now == nil {
+		return names
+	}
+	s.ledger.Follow(now)
+	order := s.course.order.layout.Order
+	from, to := min(before.Quota, now.Quota), max(before.Quota, now.Quota)
+	return append(names, order[min(from, len(order)):min(to, len(order))]...)
+}
+
+// reaches is the number of the release, if a write gives its target to a node.
+func (c *course) reaches(is bool) int {
+	if c.release == nil || c.release.Back || !is {
+		return 0
+	}
+	return c.release.Number
+}

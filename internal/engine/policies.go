@@ -1,0 +1,366 @@
+package engine
+
+// Which policy the releases of a DaemonSet follow, and what is known of the objects that keep
+// them. A cluster may not have these kinds of objects at all.
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// kindsAgain is how soon it is tried again, at most, to follow kinds that the cluster does not have.
+const kindsAgain = 30 * time.Second
+
+func policyResource() schema.GroupVersionResource { return releaseResource(view.PolicyResource) }
+
+func rolloutResource() schema.GroupVersionResource { return releaseResource(view.RolloutResource) }
+
+func releaseResource(name string) schema.GroupVersionResource {
+	gv, err := schema.ParseGroupVersion(view.PolicyVersion)
+	if err != nil {
+		panic(err) // it is a constant
+	}
+	return gv.WithResource(name)
+}
+
+// policyEntry is a RolloutPolicy. It is never written to.
+type policyEntry struct {
+	policy rollout.Policy
+	wrong  []string // what makes it one that must not be followed
+	// namespaces and selector choose DaemonSets; chooses says whether they do: else the policy is for
+	// those that name it.
+	namespaces []string
+	selector   labels.Selector
+	chooses    bool
+	version    uint64
+}
+
+// rolloutEntry is a DaemonSetRollout. It is never written to.
+type rolloutEntry struct {
+	object  *view.DaemonSetRollout
+	version uint64
+}
+
+// releases is what an index knows of policies and of the objects that keep releases.
+type releases struct {
+	policies map[string]*policyEntry
+	rollouts map[types.NamespacedName]*rolloutEntry
+	// served says that the policies were listed, and absent that the cluster does not have the
+	// kind, or does not let us read it; neither: it is not known yet.
+	served, absent bool
+	// under is the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
+	under map[string]bool
+	// nodes counts the changes of nodes.
+	nodes uint64
+}
+
+func newReleases() releases {
+	return releases{policies: map[string]*policyEntry{}, rollouts: map[types.NamespacedName]*rolloutEntry{}, under: map[string]bool{}}
+}
+
+// watchPolicies follows both kinds. The channels close when the first lists are in, or when it is known
+// that there is nothing to be had.
+func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from api) map[string]<-chan struct{} {
+	return map[string]<-chan struct{}{
+		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(policyResource()), ix.lacksPolicies,
+			&mirror[*policyEntry]{compact: compactPolicy, upsert: ix.upsertPolicy, remove: ix.removePolicy, replace: ix.replacePolicies}),
+		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(rolloutResource()), func() {},
+			&mirror[*rolloutEntry]{compact: compactRollout, upsert: ix.upsertRollout, remove: ix.removeRollout, replace: ix.replaceRollouts}),
+	}
+}
+
+// followIfThere follows a kind that the cluster may not have: lacks is called each time that is found.
+func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[*unstructured.UnstructuredList], lacks func(), to *mirror[T]) <-chan struct{} {
+	known := make(chan struct{})
+	once := sync.OnceFunc(func() { close(known) })
+	replace := to.replace
+	to.replace = func(items []T, version uint64) { replace(items, version); once() }
+	to.longest = kindsAgain
+	follow(ctx, all, name, mayLack{from, func() { lacks(); once() }}, &unstructured.Unstructured{}, to)
+	return known
+}
+
+// mayLack is a resource that a cluster may not have, or not let us read: lacks then hears of it.
+type mayLack struct {
+	lister[*unstructured.UnstructuredList]
+	lacks func()
+}
+
+func (m mayLack) List(ctx context.Context, opts metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	l, err := m.lister.List(ctx, opts)
+	return l, m.judge(err)
+}
+
+func (m mayLack) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	w, err := m.lister.Watch(ctx, opts)
+	return w, m.judge(err)
+}
+
+func (m mayLack) judge(err error) error {
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		m.lacks()
+	}
+	return err
+}
+
+func read[T any](obj any, into *T) (version uint64, err error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return 0, unexpected(obj)
+	}
+	if version, err = versionOf(u); err != nil {
+		return 0, err
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, into); err != nil {
+		return version, fmt.Errorf("reading %s %s: %w", u.GetKind(), u.GetName(), err)
+	}
+	return version, nil
+}
+
+// compactPolicy never fails because of what a policy says: one that cannot be read is not followed, and
+// whoever names it is told.
+func compactPolicy(obj any) (*policyEntry, error) {
+	var o view.RolloutPolicy
+	version, err := read(obj, &o)
+	if version == 0 {
+		return nil, err
+	}
+	e := &policyEntry{version: version}
+	if err != nil {
+		o.Name = obj.(*unstructured.Unstructured).GetName()
+		e.policy.Name, e.wrong = o.Name, []string{err.Error()}
+		return e, nil
+	}
+	e.policy, e.wrong = view.Policy(&o)
+	if s := o.Spec.DaemonSets; s != nil {
+		// One that is wrong in other ways holds what it chooses.
+		e.chooses = !slices.ContainsFunc(e.wrong, func(said string) bool { return strings.HasPrefix(said, "spec.daemonSets") })
+		e.namespaces, e.selector = s.Namespaces, labels.Everything()
+		if s.Selector != nil && e.chooses {
+			if e.selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {
+				return nil, fmt.Errorf("the selector of RolloutPolicy %s, which was read before: %w", o.Name, err)
+			}
+		}
+	}
+	return e, nil
+}
+
+func compactRollout(obj any) (*rolloutEntry, error) {
+	e := &rolloutEntry{object: &view.DaemonSetRollout{}}
+	version, err := read(obj, e.object)
+	e.version = version
+	if version != 0 && err != nil {
+		// The CRD's schema lets no such thing through. What it keeps is read again from the server.
+		u := obj.(*unstructured.Unstructured)
+		e.object = &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName(), ResourceVersion: u.GetResourceVersion()}}
+		return e, nil
+	}
+	return e, err
+}
+
+func (ix *index) upsertPolicy(e *policyEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.releases.policies[e.policy.Name]; old != nil && !outdates(e.version, old.version, 0) {
+		return
+	}
+	ix.releases.policies[e.policy.Name] = e
+	ix.touchAll()
+}
+
+func (ix *index) removePolicy(e *policyEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	delete(ix.releases.policies, e.policy.Name)
+	ix.touchAll()
+}
+
+func (ix *index) replacePolicies(items []*policyEntry, _ uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	clear(ix.releases.policies)
+	for _, e := range items {
+		ix.releases.policies[e.policy.Name] = e
+	}
+	ix.releases.served, ix.releases.absent = true, false
+	ix.touchAll()
+}
+
+func (ix *index) lacksPolicies() {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if !ix.releases.absent {
+		ix.releases.absent = true
+		ix.touchAll()
+	}
+}
+
+// touchAll has every DaemonSet decided on again: policies change seldom.
+func (ix *index) touchAll() {
+	for key := range ix.sets {
+		ix.touch(key)
+	}
+}
+
+func rolloutKey(e *rolloutEntry) types.NamespacedName {
+	return types.NamespacedName{Namespace: e.object.Namespace, Name: e.object.Name}
+}
+
+func (ix *index) upsertRollout(e *rolloutEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.putRollout(e, 0)
+}
+
+func (ix *index) putRollout(e *rolloutEntry, list uint64) {
+	key := rolloutKey(e)
+	if old := ix.releases.rollouts[key]; old != nil && !outdates(e.version, old.version, list) {
+		return
+	}
+	ix.releases.rollouts[key] = e
+	ix.touch(key)
+}
+
+func (ix *index) removeRollout(e *rolloutEntry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	key := rolloutKey(e)
+	if old := ix.releases.rollouts[key]; old != nil && old.object.UID == e.object.UID {
+		delete(ix.releases.rollouts, key)
+		ix.touch(key)
+	}
+}
+
+func (ix *index) replaceRollouts(items []*rolloutEntry, version uint64) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	listed := map[types.NamespacedName]bool{}
+	for _, e := range items {
+		listed[rolloutKey(e)] = true
+		ix.putRollout(e, version)
+	}
+	for key, e := range ix.releases.rollouts {
+		if !listed[key] && e.version <= version {
+			delete(ix.releases.rollouts, key)
+			ix.touch(key)
+		}
+	}
+}
+
+// forgetRollout drops an object that a live request has shown to be gone.
+func (ix *index) forgetRollout(key types.NamespacedName) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	delete(ix.releases.rollouts, key)
+}
+
+// rolloutOf is the object that keeps the releases of this very DaemonSet; nil if there is none.
+func (ix *index) rolloutOf(ds *appsv1.DaemonSet) *rolloutEntry {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if e := ix.releases.rollouts[keyOf(ds)]; e != nil && e.object.IsOf(ds.UID) {
+		return e
+	}
+	return nil
+}
+
+// pinned adds the revisions that a release needs, whatever the limit of the history.
+func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
+	if e := ix.rolloutOf(ds); e != nil && e.object.Status.Stable != "" {
+		into[e.object.Status.Stable], into[e.object.Status.Target] = true, true
+	}
+}
+
+// guidance is which policy a DaemonSet follows.
+type guidance struct {
+	policy *policyEntry // nil: none that can be followed
+	// driven says that a policy is meant for the DaemonSet, and problem why it cannot be followed.
+	driven  bool
+	problem rollout.Reason
+	wrong   []string // in words
+	// absent says that the cluster has no such objects, or does not let us read them.
+	absent bool
+}
+
+// policyOf is the policy that the DaemonSet names, or else the one that chooses it.
+func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	r := &ix.releases
+	if name, named := ds.Annotations[view.PolicyAnnotation]; named {
+		switch p := r.policies[name]; {
+		case r.absent:
+			return guidance{driven: true, absent: true, problem: rollout.PolicyUnreadable, wrong: []string{"the cluster has no RolloutPolicies, or does not let the controller read them"}}
+		case !r.served:
+			return guidance{driven: true, problem: rollout.ViewIncomplete}
+		case p == nil:
+			return guidance{driven: true, problem: rollout.PolicyGone, wrong: []string{fmt.Sprintf("annotation %s: there is no RolloutPolicy %q", view.PolicyAnnotation, name)}}
+		default:
+			return p.guide()
+		}
+	}
+	var found *policyEntry
+	for _, p := range r.policies {
+		if !p.choose(ds) {
+			continue
+		}
+		if found != nil {
+			return guidance{driven: true, problem: rollout.SeveralPolicies,
+				wrong: []string{fmt.Sprintf("the RolloutPolicies %s and %s both choose the DaemonSet; name one in its annotation %s", min(found.policy.Name, p.policy.Name), max(found.policy.Name, p.policy.Name), view.PolicyAnnotation)}}
+		}
+		found = p
+	}
+	if found == nil {
+		return guidance{}
+	}
+	return found.guide()
+}
+
+func (p *policyEntry) guide() guidance {
+	if len(p.wrong) > 0 {
+		return guidance{driven: true, problem: rollout.PolicyUnreadable, wrong: p.wrong}
+	}
+	return guidance{policy: p, driven: true}
+}
+
+func (p *policyEntry) choose(ds *appsv1.DaemonSet) bool {
+	if !p.chooses || !p.selector.Matches(labels.Set(ds.Labels)) {
+		return false
+	}
+	return len(p.namespaces) == 0 || slices.Contains(p.namespaces, ds.Namespace)
+}
+
+// attend says whether any change of a node is to have the DaemonSet look at it again.
+func (ix *index) attend(uid string, is bool) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if is {
+		ix.releases.under[uid] = true
+	} else {
+		delete(ix.releases.under, uid)
+	}
+}
+
+// nodeChanges counts them.
+func (ix *index) nodeChanges() uint64 {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.releases.nodes
+}

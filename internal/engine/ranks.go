@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// ranks is the order in which a release reaches the nodes, and what it was worked out from.
+type ranks struct {
+	layout     *rollout.Layout
+	places     map[string]int // by node name
+	steps      []int          // the quotas of the layout's steps
+	release    int
+	policy     *policyEntry
+	stable, to string
+	nodes      uint64 // index.nodeChanges
+	at         time.Time
+}
+
+// rankEvery is how long an order is good for while nodes change.
+const rankEvery = 10 * time.Second
+
+// rank works out the order of the nodes, if that of before is not good any more. Of two orders one after the other the
+// nodes that have the target come first in both.
+func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
+	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
+	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
+	if same && (o.nodes == changes || time.Since(o.at) < rankEvery) {
+		return
+	}
+	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) bool { return st.reachedBy(node) == number })
+	*o = ranks{layout: rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes), places: make(map[string]int, len(nodes)),
+		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
+	for i, name := range o.layout.Order {
+		o.places[name] = i
+	}
+	for _, step := range o.layout.Steps {
+		o.steps = append(o.steps, step.Quota)
+	}
+}
+
+// stale says when the order is to be worked out again; zero: nothing calls for that.
+func (o *ranks) stale(changes uint64) time.Time {
+	if o.layout == nil || o.nodes == changes {
+		return time.Time{}
+	}
+	return o.at.Add(rankEvery)
+}
+
+// reachable is the nodes that the target or the stable revision is for.
+func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reached func(node string) bool) (nodes []rollout.Node) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	o := ix.owned[string(set.ds.UID)]
+	for name, n := range ix.nodes {
+		if !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+			continue
+		}
+		exposed := reached(name)
+		for p := o.first[name]; p != nil; p = p.next {
+			exposed = exposed || p.Hash == hash
+		}
+		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: !n.Ready || n.Leaving})
+	}
+	return nodes
+}
+
+// revisionsInUse is how many available pods each revision has, with none for those that have pods but none available;
+// on how many nodes there is a pod of the template's revision, and on how many a live one of another.
+func (ix *index) revisionsInUse(set *setEntry, hash string, now time.Time) (pods map[string]int, exposed, others int) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	pods = map[string]int{}
+	for _, first := range ix.owned[string(set.ds.UID)].first {
+		current, other := false, false
+		for p := first; p != nil; p = p.next {
+			current = current || p.Hash == hash
+			if !p.Deleted.IsZero() {
+				continue
+			}
+			pods[p.Hash] += 0
+			if p.Ready && now.Sub(p.ReadySince) >= set.spec.MinReady {
+				pods[p.Hash]++
+			}
+			other = other || p.Hash != hash
+		}
+		if current {
+			exposed++
+		}
+		if other {
+			others++
+		}
+	}
+	return pods, exposed, others
+}

@@ -1,0 +1,335 @@
+package engine
+
+// The releases of DaemonSets that follow a policy. Package rollout says how far one may go (advance),
+// and package plan which revision each node is for by that (steer). What rollout says is kept in the status
+// of a DaemonSetRollout before anything is done by it: so whoever leads next knows at least as much.
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// course is what is known of the release of one DaemonSet. The worker that has the DaemonSet owns it.
+type course struct {
+	guidance
+	// read says that the state was read from the server in this term: what a watch shows may be older than
+	// what the last leader did.
+	read bool
+	// entry is the object that keeps the state; nil: there is none.
+	entry *rolloutEntry
+	state rollout.State
+	kept  bool      // the state is kept, but for what was counted since
+	wrote time.Time // when the status was last written
+
+	stable *stableRevision // of state.Stable; nil: not read yet
+	order  ranks
+	// release is what the ledger follows; nil: none is under way.
+	release *plan.Release
+	// holds says that nothing may be done before the state has gone on: it is not kept, or not about the
+	// present template yet.
+	holds bool
+	// failed is since when nodes have failed, by name.
+	failed map[string]time.Time
+}
+
+// courseHold is how often a status is written that only counts on.
+const courseHold = 10 * time.Second
+
+// steer works out what the ledger is to follow. A DaemonSet without a policy, which no release is kept of, costs nothing.
+func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *state) error {
+	c := &st.course
+	c.guidance = e.index.policyOf(set.ds)
+	entry := e.index.rolloutOf(set.ds)
+	if !c.driven && !c.read && (entry == nil || entry.object.Status.Phase == "") {
+		e.leaves(set, c)
+		return nil
+	}
+	if err := e.readCourse(ctx, set, c, entry); err != nil {
+		return err
+	}
+	if !c.driven && c.state.Phase == rollout.Idle {
+		e.leaves(set, c)
+		return nil
+	}
+	e.meet(set, hash, c)
+	c.holds = !c.kept || c.state.Target != hash
+	if c.state.Stable == "" || c.state.Stable == hash && !c.state.Back {
+		e.index.attend(string(set.ds.UID), false)
+		c.release = nil // every node is for the present template, or it is not known yet what else
+		return nil
+	}
+	return e.follow(ctx, set, hash, st)
+}
+
+// leaves is for a DaemonSet that follows no policy.
+func (e *engine) leaves(set *setEntry, c *course) {
+	if c.release != nil {
+		e.index.attend(string(set.ds.UID), false)
+	}
+	c.release, c.holds = nil, false
+}
+
+// readCourse takes what is kept of the release: once from the server, and from then on it is what this process has
+// written, unless somebody deletes the object.
+func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
+	if !c.read {
+		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return fmt.Errorf("reading what is kept of the release: %w", err)
+		}
+		if live != nil && live.object.IsOf(set.ds.UID) {
+			e.index.upsertRollout(live)
+			entry = e.index.rolloutOf(set.ds)
+		}
+		if c.state, err = stateOf(entry); err != nil {
+			return err
+		}
+		c.read, c.kept = true, c.state.Stable != ""
+	} else if entry == nil && c.entry != nil {
+		c.state, c.kept = rollout.State{}, false
+	}
+	c.entry = entry
+	return nil
+}
+
+func stateOf(entry *rolloutEntry) (rollout.State, error) {
+	if entry == nil {
+		return rollout.State{}, nil
+	}
+	s, err := view.RolloutState(entry.object)
+	if err != nil {
+		return s, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; mend its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
+	}
+	return s, nil
+}
+
+// meet is for a DaemonSet of which nothing is kept, or what is kept is of another time: it was without a policy, or
+// in the hands of another controller, and has no pod of the stable revision any more.
+func (e *engine) meet(set *setEntry, hash string, c *course) {
+	stale := c.state.Phase == rollout.Idle && c.state.Target != hash
+	if c.problem == rollout.ViewIncomplete || c.state.Stable != "" && !stale {
+		return
+	}
+	pods, exposed, _ := e.index.revisionsInUse(set, hash, time.Now())
+	if _, has := pods[c.state.Stable]; stale && c.state.Stable != "" && (has || len(pods) == 0) {
+		return
+	}
+	c.state, c.kept = rollout.First(hash, pods, exposed), false
+}
+
+// follow makes the release that the ledger follows: of the state that is kept, or, while that is about another
+// template, one in which nothing is granted, for what it counts.
+func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *state) error {
+	c := &st.course
+	if err := e.needStable(ctx, set, c); err != nil {
+		return err
+	}
+	number := c.state.Release
+	if c.state.Target != hash {
+		number++
+	}
+	e.index.attend(string(set.ds.UID), true)
+	e.rank(set, hash, number, st)
+	p := c.policyOrDefault()
+	r := &plan.Release{Number: number, Stable: c.stable.spec, Ranks: c.order.places, Steps: c.order.steps,
+		StartWithin: p.Failure.StartWithin, Restarts: p.Failure.Restarts}
+	if !c.holds {
+		r.Quota, r.Back, r.Forgiven = c.state.Quota, c.state.Back, c.state.Forgiven
+		r.Grants = c.state.Grants() && c.stable.gone == nil
+	}
+	c.release = r
+	return nil
+}
+
+func (c *course) policyOrDefault() *rollout.Policy {
+	if c.policy != nil {
+		return &c.policy.policy
+	}
+	p := rollout.Default()
+	return &p
+}
+
+// advance lets the release go as far as it may by what was seen, and keeps that. What is to be done by it
+// is for the next decision, which then comes at once. The time is when to look again.
+func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
+	c := &st.course
+	if !c.driven && !c.read || c.driven && c.state.Stable == "" {
+		return time.Time{}, nil
+	}
+	in := e.seen(set, hash, st)
+	next, wake := rollout.State{}, time.Time{}
+	if c.driven || c.state.Phase != rollout.Idle {
+		next, wake = rollout.Advance(c.policyOrDefault(), c.state, &in, st.now)
+	}
+	moved := !c.kept || !sameCourse(next, c.state)
+	if c.lacks() {
+		c.state, c.kept = next, true
+	} else if due, err := e.keep(ctx, set, st, &next, &in, moved); err != nil || !due.IsZero() {
+		return earlier(wake, due), err
+	}
+	if moved {
+		st.past = nil // other revisions may be needed now
+		return st.now, nil
+	}
+	return wake, nil
+}
+
+// sameCourse says that two states differ in nothing but how long was soaked.
+func sameCourse(a, b rollout.State) bool {
+	a, b = a.Kept(), b.Kept()
+	a.Soaked = b.Soaked
+	return a == b
+}
+
+// lacks says that the cluster has no objects that could keep the state. Then a release is held, and what was seen
+// first is good enough for that.
+func (c *course) lacks() bool { return c.entry == nil && c.absent }
+
+// keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
+// else changes.
+func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *rollout.State, in *rollout.Seen, moved bool) (due time.Time, err error) {
+	c := &st.course
+	var before view.DaemonSetRolloutStatus
+	if c.entry != nil {
+		before = c.entry.object.Status
+	}
+	report := e.reportOn(set, st, in)
+	status := view.RolloutStatus(&before, next, &report)
+	switch {
+	case equality.Semantic.DeepEqual(status, before), c.entry == nil && !c.driven:
+		c.state, c.kept = *next, true
+		return time.Time{}, nil
+	case !moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):
+		if due = c.wrote.Add(courseHold); due.After(st.now) {
+			c.state = *next
+			return due, nil
+		}
+	}
+	if err := e.writeCourse(ctx, set, c, status); err != nil {
+		return time.Time{}, err
+	}
+	c.state, c.kept, c.wrote = *next, true, st.now
+	return time.Time{}, nil
+}
+
+// writeCourse writes the status over the version that the state was worked out from: what people have asked for since
+// comes first.
+func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, status view.DaemonSetRolloutStatus) error {
+	if c.entry == nil {
+		made, err := e.api.createRollout(ctx, view.NewRollout(set.ds))
+		if apierrors.IsAlreadyExists(err) {
+			return e.readRollout(ctx, set, err)
+		}
+		if err != nil {
+			return fmt.Errorf("making the object that keeps the release: %w", err)
+		}
+		e.index.upsertRollout(made)
+		c.entry = made
+	}
+	o := *c.entry.object
+	o.Status = status
+	made, err := e.api.updateRollout(ctx, &o)
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return e.readRollout(ctx, set, err)
+	case err != nil:
+		return fmt.Errorf("keeping the state of the release: %w", err)
+	}
+	e.index.upsertRollout(made)
+	c.entry = e.index.rolloutOf(set.ds)
+	return nil
+}
+
+// readRollout learns what the object is now that a write has shown that we do not know it. The DaemonSet is decided
+// on again.
+func (e *engine) readRollout(ctx context.Context, set *setEntry, why error) error {
+	live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading what is kept of the release: %w", err)
+	case live == nil:
+		e.index.forgetRollout(keyOf(set.ds))
+	case !live.object.IsOf(set.ds.UID):
+		return fmt.Errorf("there is a DaemonSetRollout of another DaemonSet of this name, which the garbage collector deletes: %w", why)
+	default:
+		e.index.upsertRollout(live)
+	}
+	e.queue.Add(keyOf(set.ds))
+	return errReplan
+}
+
+// seen is what the release is to go by.
+func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
+	c, t := &st.course, st.ledger.Totals()
+	most, surge := st.set.spec.Budget(t.Status.Desired)
+	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
+		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Bound: max(most, surge), Problem: c.problem,
+		Unwell: e.apply.silent(st.now), Layout: c.order.layout}
+	switch {
+	case c.problem != rollout.NoReason:
+	case !c.driven:
+		in.Problem = rollout.PolicyGone
+	case c.stable != nil && c.stable.gone != nil && c.stable.hash == c.state.Stable:
+		in.Problem = rollout.StableGone
+	}
+	if c.release == nil && (c.holds || c.state.Reverting) {
+		_, _, in.Other = e.index.revisionsInUse(set, hash, st.now)
+	}
+	if in.Layout != nil {
+		in.Counts = make([]rollout.Counts, len(in.Layout.Steps))
+		for i, n := range t.Exposure.Reachable {
+			in.Counts[i].Candidates = n
+		}
+	}
+	if c.entry != nil {
+		in.Requests, _ = view.RolloutRequests(c.entry.object) // what is wrong with them is in the report
+	}
+	return in
+}
+
+// reportOn is what people read beside the state.
+func (e *engine) reportOn(set *setEntry, st *state, in *rollout.Seen) view.RolloutReport {
+	c := &st.course
+	r := view.RolloutReport{Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
+		Failed: in.Failed, Other: in.Other, Eligible: st.ledger.Status().Desired}}
+	if c.policy != nil {
+		r.Policy = &c.policy.policy
+	}
+	if c.entry != nil {
+		_, wrong := view.RolloutRequests(c.entry.object)
+		r.Generation, r.Wrong = c.entry.object.Generation, append(wrong, r.Wrong...)
+	}
+	if in.Layout != nil && c.release != nil {
+		r.Nodes.Eligible = len(in.Layout.Order)
+	}
+	if in.Failed == 0 {
+		c.failed = nil
+		return r
+	}
+	failed := map[string]time.Time{}
+	st.ledger.Nodes(func(v *plan.Verdict) {
+		if v.Failure() == plan.Unfailed {
+			return
+		}
+		failed[v.Node] = cmp.Or(c.failed[v.Node], st.now)
+		r.Failures = append(r.Failures, view.RolloutFailure{Node: v.Node, Reason: v.Failure().String(),
+			Message: strings.TrimSpace(v.Pod + ": " + v.Reason.Sentence()), Since: metav1.NewTime(failed[v.Node])})
+	})
+	c.failed = failed
+	slices.SortFunc(r.Failures, func(a, b view.RolloutFailure) int {
+		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.Node, b.Node))
+	})
+	return r
+}
