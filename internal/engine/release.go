@@ -273,7 +273,7 @@ func (e *engine) readRollout(ctx context.Context, set *setEntry, why error) erro
 // seen is what the release is to go by.
 func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	c, t := &st.course, st.ledger.Totals()
-	most, surge := st.set.spec.Budget(t.Status.Desired)
+	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
 	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
 		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Bound: max(most, surge), Problem: c.problem,
 		Unwell: e.apply.silent(st.now), Layout: c.order.layout}
@@ -311,6 +311,9 @@ func (e *engine) reportOn(set *setEntry, st *state, in *rollout.Seen) view.Rollo
 		_, wrong := view.RolloutRequests(c.entry.object)
 		r.Generation, r.Wrong = c.entry.object.Generation, append(wrong, r.Wrong...)
 	}
+	if note := st.spent(in); note != "" {
+		r.Wrong = append(r.Wrong, note)
+	}
 	if in.Layout != nil && c.release != nil {
 		r.Nodes.Eligible = len(in.Layout.Order)
 	}
@@ -332,4 +335,14 @@ func (e *engine) reportOn(set *setEntry, st *state, in *rollout.Seen) view.Rollo
 		return cmp.Or(a.Since.Compare(b.Since.Time), cmp.Compare(a.Node, b.Node))
 	})
 	return r
+}
+
+// spent says that a release cannot go on although it may, since failed nodes take all that the budget has; empty: it can.
+func (s *state) spent(in *rollout.Seen) string {
+	t := s.ledger.Totals()
+	most, surge := s.ledger.Spec().Budget(t.Status.Desired)
+	if s.course.release == nil || !s.course.release.Grants || surge > 0 || in.Failed == 0 || in.UnderWay > in.Failed || t.Down < most {
+		return ""
+	}
+	return fmt.Sprintf("%d of the %d nodes that may be down are, so no other is taken until they are mended; why shows them", t.Down, most)
 }

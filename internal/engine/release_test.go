@@ -1,0 +1,377 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/view"
+)
+
+// follows annotates the DaemonSet with the policy "waves".
+func follows(ds *appsv1.DaemonSet) {
+	if ds.Annotations == nil {
+		ds.Annotations = map[string]string{}
+	}
+	ds.Annotations[view.PolicyAnnotation] = "waves"
+}
+
+func policy(spec string) string {
+	return fmt.Sprintf(`{"apiVersion": %q, "kind": "RolloutPolicy", "metadata": {"name": "waves"}, "spec": %s}`, view.PolicyVersion, spec)
+}
+
+// released is a cluster whose DaemonSet follows a policy and has all its pods. Pods of the images that
+// are named do not become ready.
+func released(t *testing.T, nodes int, spec string, bad string, test func(c *cluster)) {
+	t.Helper()
+	inCluster(t, func(c *cluster) {
+		c.after = func(pod *corev1.Pod) {
+			if bad == "" || pod.Spec.Containers[0].Image != bad || pod.DeletionTimestamp != nil {
+				c.kubelet(pod)
+			}
+		}
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy(spec))
+		c.addNodes(nodes)
+		c.addSet(follows)
+		c.start()
+		c.run(time.Minute)
+		c.covered(nodes, "agent:1")
+		if got := c.stands(); !strings.HasPrefix(got, "Idle") {
+			t.Fatalf("at first the release is %q", got)
+		}
+		test(c)
+	})
+}
+
+// with counts the pods of an image that are not on their way out.
+func (c *cluster) with(image string) (n int) {
+	for _, p := range c.pods() {
+		if p.Spec.Containers[0].Image == image && p.DeletionTimestamp == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *cluster) wantRelease(when, stands string, images map[string]int) {
+	c.t.Helper()
+	if got := c.stands(); got != stands {
+		c.t.Errorf("%s the release is %q, want %q: %s", when, got, stands, c.rollout().Status.Message)
+	}
+	for image, n := range images {
+		if got := c.with(image); got != n {
+			c.t.Errorf("%s %d pods are of %s, want %d", when, got, image, n)
+		}
+	}
+}
+
+// A good release goes through its waves: one node, a tenth, all, with ten minutes after each.
+func TestReleaseGoesInWaves(t *testing.T) {
+	released(t, 30, "{}", "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(9 * time.Minute)
+		c.wantRelease("after nine minutes", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 29})
+		c.run(3 * time.Minute)
+		c.wantRelease("after twelve minutes", "Soaking NotSoaked tenth 3", map[string]int{"agent:2": 3, "agent:1": 27})
+		c.addNode("node-31")
+		c.run(time.Minute)
+		c.wantRelease("with a new node", "Soaking NotSoaked tenth 4", map[string]int{"agent:2": 4, "agent:1": 27})
+		c.run(20 * time.Minute)
+		c.covered(31, "agent:2")
+		c.run(10 * time.Minute)
+		c.wantRelease("in the end", "Idle   0", nil)
+		if s := c.rollout().Status; s.Stable != s.Target || s.Release != 1 {
+			t.Errorf("in the end the status is %+v", s)
+		}
+		before := c.countWrites()
+		c.run(time.Hour)
+		if n := c.countWrites() - before; n != 0 {
+			t.Errorf("%d writes while nothing happens (R14)", n)
+		}
+	})
+}
+
+// A bad release stops on its first node. New nodes get what was good before, an abort takes it back, and a
+// fix goes through.
+func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
+	released(t, 20, "{}", "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(9 * time.Minute)
+		c.wantRelease("before it is too late", "Rolling NotSettled first 1", map[string]int{"agent:bad": 1, "agent:1": 19})
+		c.run(5 * time.Minute)
+		c.wantRelease("then", "Halted TooManyFailed first 1", map[string]int{"agent:bad": 1, "agent:1": 19})
+		if f := c.rollout().Status.Failures; len(f) != 1 || f[0].Reason != "NotStarted" {
+			t.Errorf("the failures are %+v", f)
+		}
+		c.addNode("node-21")
+		c.run(3 * time.Hour)
+		c.wantRelease("with a new node", "Halted TooManyFailed first 1", map[string]int{"agent:bad": 1, "agent:1": 20})
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		c.wantRelease("after the abort", "Aborted AbortRequested first 0", map[string]int{"agent:bad": 0, "agent:1": 21})
+		c.run(time.Hour)
+		c.wantRelease("an hour later", "Aborted AbortRequested first 0", map[string]int{"agent:bad": 0, "agent:1": 21})
+		c.editSet(image("agent:2"))
+		c.run(time.Hour)
+		c.covered(21, "agent:2")
+	})
+}
+
+// Whoever leads next knows how far the release was, and a restart alone moves nothing.
+func TestNextLeaderGoesOnWithTheRelease(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "first", "nodes": 2, "approval": true, "soak": "1m"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		for range 5 {
+			c.run(7 * time.Second)
+			c.stop()
+			c.run(3 * time.Second)
+			c.start()
+		}
+		c.run(5 * time.Minute)
+		c.wantRelease("after five restarts", "Waiting NotApproved first 2", map[string]int{"agent:2": 2, "agent:1": 18})
+		c.ask(`{"promote": {"release": 1, "wave": "first"}}`)
+		c.run(30 * time.Minute)
+		c.covered(20, "agent:2")
+		c.wantRelease("in the end", "Idle   0", nil)
+	})
+}
+
+// To delete what a release needs moves no pod (R12).
+func TestDeletingWhatGuidesAReleaseMovesNothing(t *testing.T) {
+	for what, do := range map[string]struct {
+		delete func(c *cluster)
+		stands string
+	}{
+		"the policy": {func(c *cluster) { c.delete(view.PolicyResource, "waves", "") }, "Held PolicyGone first 1"},
+		"the annotation": {func(c *cluster) {
+			c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
+		}, "Held PolicyGone first 1"},
+		"the DaemonSetRollout": {func(c *cluster) { c.delete(view.RolloutResource, "default/agent", "") }, "Held StableUnknown  1"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			released(t, 20, "{}", "", func(c *cluster) {
+				c.editSet(image("agent:2"))
+				c.run(5 * time.Minute)
+				c.wantRelease("before", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+				do.delete(c)
+				c.addNode("node-21")
+				c.run(3 * time.Hour)
+				c.wantRelease("after that", do.stands, map[string]int{"agent:2": 1, "agent:1": 20})
+			})
+		})
+	}
+}
+
+// The template gets its old content back: what has the new one goes back at once.
+func TestRevertedReleaseGoesBack(t *testing.T) {
+	released(t, 20, "{}", "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(5 * time.Minute)
+		c.editSet(image("agent:1"))
+		c.run(time.Minute)
+		c.covered(20, "agent:1")
+		c.wantRelease("in the end", "Idle   0", nil)
+	})
+}
+
+// A DaemonSet that is annotated while its cluster has no policies, or not that one, gets its pods; an update of it is held.
+func TestAnnotationWithoutPolicy(t *testing.T) {
+	for name, kinds := range map[string]bool{"no such policy": true, "no such kind": false} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				if kinds {
+					c.installKinds()
+				}
+				c.addNodes(5)
+				c.addSet(follows)
+				c.start()
+				c.run(time.Minute)
+				c.covered(5, "agent:1")
+				c.editSet(image("agent:2"))
+				c.run(time.Hour)
+				if got := c.with("agent:1"); got != 5 {
+					t.Errorf("%d pods are left of the old template", got)
+				}
+				c.addNode("node-06")
+				c.run(time.Minute)
+				if got := c.with("agent:1"); got != 6 {
+					t.Errorf("with a new node %d pods are of the old template", got)
+				}
+				c.installKinds()
+				c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "all", "nodes": "100%"}]}`))
+				c.run(10 * time.Minute)
+				c.covered(6, "agent:2")
+			})
+		})
+	}
+}
+
+// Nothing is done by a state that is not kept (R15), nor by one that is about another template.
+func TestNothingMovesBeforeItIsKept(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "one", "nodes": 1}, {"name": "some", "nodes": 5, "soak": "1h"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.starts = time.Minute
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			three := intstr.FromInt32(3)
+			ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &three
+		})
+		c.run(90 * time.Second)
+		c.wantRelease("at first", "Rolling UnderQuota some 4", map[string]int{"agent:2": 4, "agent:1": 16})
+		c.deny("update daemonsetrollouts/status")
+		c.editSet(image("agent:3"))
+		c.run(20 * time.Minute)
+		c.wantRelease("while nothing can be kept", "Rolling UnderQuota some 4", map[string]int{"agent:3": 0, "agent:2": 4, "agent:1": 16})
+		c.deny()
+		c.run(65 * time.Second)
+		c.wantRelease("after that", "Rolling NotSettled one 1", map[string]int{"agent:3": 1, "agent:2": 3, "agent:1": 16})
+		c.editSet(image("agent:4"))
+		c.run(30 * time.Second)
+		c.wantRelease("and with another edit", "Rolling NotSettled one 1", map[string]int{"agent:4": 1})
+	})
+}
+
+// A wave stops in the middle of its nodes (R5), goes on when a person says so of this stop, and stops again at the next failure.
+func TestWaveStopsInTheMiddle(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "some", "nodes": 18, "soak": "1h"}, {"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "", func(c *cluster) {
+		var made []string
+		c.starts = 40 * time.Second
+		breaks := map[int]bool{2: true, 8: true} // of the pods of the new image, in the order in which they come
+		c.after = func(pod *corev1.Pod) {
+			if pod.Spec.Containers[0].Image == "agent:2" && pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodPending {
+				made = append(made, pod.Name)
+				if breaks[len(made)] {
+					return
+				}
+			}
+			c.kubelet(pod)
+		}
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			three := intstr.FromInt32(3)
+			ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &three
+		})
+		c.run(10 * time.Minute)
+		stopped := c.with("agent:2")
+		if stopped < 2 || stopped > 9 {
+			t.Fatalf("%d nodes have the new image when it stops", stopped)
+		}
+		c.wantRelease("after the first failure", fmt.Sprintf("Halted TooManyFailed some %d", stopped), nil)
+		c.run(time.Hour)
+		c.wantRelease("an hour later", fmt.Sprintf("Halted TooManyFailed some %d", stopped), map[string]int{"agent:2": stopped})
+		c.ask(`{"resume": {"release": 1, "stop": 1}}`)
+		c.run(20 * time.Minute)
+		s := c.rollout().Status
+		if s.Phase != "Halted" || s.Stops != 2 || c.with("agent:2") <= stopped || c.with("agent:2") >= 18 {
+			t.Errorf("after the second failure %d nodes have it: %s, stop %d: %s", c.with("agent:2"), s.Phase, s.Stops, s.Message)
+		}
+	})
+}
+
+// Failed nodes that a person has forgiven are down all the same, and where they are as many as may be, it says so.
+func TestForgivenNodesHoldTheBudget(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(5 * time.Minute)
+		c.ask(`{"resume": {"release": 1, "stop": 1}}`)
+		c.run(time.Hour)
+		c.wantRelease("then", "Rolling UnderQuota all 1", map[string]int{"agent:bad": 1, "agent:1": 4})
+		if got := c.rollout().Status.Message; !strings.Contains(got, "1 of the 1 nodes that may be down are") {
+			t.Errorf("the status says %q", got)
+		}
+	})
+}
+
+// What a node is assigned decides its placement, too: a node selector with a typo takes one pod and no more.
+func TestNodeSelectorGoesThroughWaves(t *testing.T) {
+	released(t, 20, "{}", "", func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			ds.Spec.Template.Spec.NodeSelector = map[string]string{"kubernetes.io/hostnam": "x"}
+		})
+		c.run(3 * time.Hour)
+		c.wantRelease("then", "Rolling NoneWell first 1", map[string]int{"agent:1": 19})
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		c.wantRelease("after the abort", "Aborted AbortRequested first 0", map[string]int{"agent:1": 20})
+	})
+}
+
+// What a policy drives is updated although its strategy waits for people to delete pods.
+func TestReleaseOfOnDelete(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+		})
+		c.run(10 * time.Minute)
+		c.covered(5, "agent:2")
+	})
+}
+
+// A release with surge never takes a pod that serves from its node.
+func TestReleaseWithSurge(t *testing.T) {
+	released(t, 10, `{"waves": [{"name": "first", "nodes": 1, "soak": "1m"}, {"name": "all", "nodes": "100%", "soak": "1m"}], "failure": {"startWithin": "2m"}}`, "agent:bad", func(c *cluster) {
+		surges := func(ds *appsv1.DaemonSet) {
+			none, two := intstr.FromInt32(0), intstr.FromInt32(2)
+			ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &none, MaxSurge: &two}
+		}
+		c.editSet(surges)
+		c.watchBudget(10, 0)
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		c.covered(10, "agent:2")
+		c.editSet(image("agent:bad"))
+		c.run(time.Hour)
+		c.wantRelease("a bad one", "Halted TooManyFailed first 1", map[string]int{"agent:bad": 1, "agent:2": 10})
+		c.ask(`{"abort": 2}`)
+		c.run(10 * time.Minute)
+		c.wantRelease("taken back", "Aborted AbortRequested first 0", map[string]int{"agent:bad": 0, "agent:2": 10})
+	})
+}
+
+// The stable revision is kept whatever the limit of the history (R7), through bad fixes in a row; and without it no node
+// gets the target instead.
+func TestStableRevisionIsKept(t *testing.T) {
+	released(t, 5, "{}", "", func(c *cluster) {
+		c.starts = -1 // from now on no pod starts
+		none := int32(0)
+		for i := range 4 {
+			c.editSet(func(ds *appsv1.DaemonSet) {
+				image(fmt.Sprintf("agent:bad-%d", i))(ds)
+				ds.Spec.RevisionHistoryLimit = &none
+			})
+			c.run(30 * time.Minute)
+			if got := c.with("agent:1"); got != 4 {
+				t.Errorf("after %d bad fixes %d pods are left of the good image", i+1, got)
+			}
+		}
+		c.starts = time.Second
+		c.ask(`{"abort": 4}`)
+		c.run(10 * time.Minute)
+		c.wantRelease("in the end", "Aborted AbortRequested first 0", map[string]int{"agent:1": 5})
+	})
+}
+
+// Also when no node has a pod of it any more.
+func TestStableRevisionWithoutPodsIsKept(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "10h"}]}`, "", func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			none := int32(0)
+			image("agent:2")(ds)
+			ds.Spec.RevisionHistoryLimit = &none
+		})
+		c.run(time.Hour)
+		c.covered(5, "agent:2")
+		c.ask(`{"abort": 1}`)
+		c.run(10 * time.Minute)
+		c.wantRelease("in the end", "Aborted AbortRequested all 0", map[string]int{"agent:1": 5})
+		if got := len(c.revisions()); got != 2 {
+			t.Errorf("there are %d revisions", got)
+		}
+	})
+}
