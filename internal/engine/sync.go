@@ -252,13 +252,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 	names, retry := st.retryable(st.now, st.names[:0])
 	if e.begins(set, hash, st) {
 		e.apply.withdraw(id)
-		spec := set.spec
-		spec.Hash = hash
-		if st.course.release != nil {
-			spec.Strategy = plan.RollingUpdate // what a policy drives waits for nobody to delete it
-		}
-		st.ledger.Reset(spec)
-		st.ledger.Follow(st.course.release)
+		st.begin(set.spec, hash)
 		names = e.index.everywhere(uid)
 		st.allInSight()
 	} else {
@@ -324,6 +318,16 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	st.set, st.hash, st.following = set, hash, follows
 	st.edited(hash)
 	return !same
+}
+
+// begin has the ledger begin again. What a policy drives waits for nobody to delete it.
+func (st *state) begin(spec plan.Spec, hash string) {
+	spec.Hash = hash
+	if st.course.release != nil {
+		spec.Strategy = plan.RollingUpdate
+	}
+	st.ledger.Reset(spec)
+	st.ledger.Follow(st.course.release)
 }
 
 // overlay marks the pods that a write is under way for, and adds one for each
