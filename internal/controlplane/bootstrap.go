@@ -28,6 +28,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+
+	"everynode/deploy"
 )
 
 const (
@@ -41,11 +43,12 @@ var bootstrapManifest []byte
 //go:embed simulator.yaml
 var simulatorManifest []byte
 
-// applyBootstrap applies the objects of bootstrap.yaml and cluster-info. Objects
+// applyBootstrap applies the objects of bootstrap.yaml, the kinds of releases in waves and cluster-info. Objects
 // that already say the same are not written. It tries again for a while what
 // fails, because the API server makes its namespaces in the background.
 func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
-	objects, err := decodeManifest(bootstrapManifest)
+	manifests := [][]byte{bootstrapManifest, deploy.RolloutPolicies, deploy.DaemonSetRollouts, deploy.RolloutPeople}
+	objects, err := decodeManifest(bytes.Join(manifests, []byte("\n---\n")))
 	if err != nil {
 		return err
 	}

@@ -119,6 +119,7 @@ func TestRun(t *testing.T) {
 	r := startServer(t, cfg)
 	t.Run("policy", func(t *testing.T) { checkPolicy(t, r.admin) })
 	t.Run("host paths", func(t *testing.T) { checkHostPathPolicy(t, r.admin, 1) })
+	t.Run("releases in waves", func(t *testing.T) { checkRolloutKinds(t, r) })
 	t.Run("dns", func(t *testing.T) { checkDNSObjects(t, r.admin) })
 	t.Run("addons", func(t *testing.T) { checkAddons(t, r.admin) })
 	t.Run("service", func(t *testing.T) { checkService(t, r.admin) })

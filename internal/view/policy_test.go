@@ -1,6 +1,8 @@
 package view
 
 import (
+	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -59,32 +61,27 @@ func TestPolicyWrong(t *testing.T) {
 	if _, wrong := readPolicy(t, "{waves: [{name: a, nodes: ten}, {name: b, nodes: 0}], failure: {restarts: 0}}"); len(wrong) != 4 {
 		t.Errorf("four things are wrong, and these are said: %q", wrong)
 	}
-	for _, c := range []struct{ spec, want string }{
-		{"{daemonSets: {}}", "spec.daemonSets: it chooses every DaemonSet"},
-		{"{daemonSets: {selector: {}}}", "spec.daemonSets: it chooses every DaemonSet"},
-		{"{daemonSets: {selector: {matchExpressions: [{key: a, operator: Like}]}}}", "spec.daemonSets.selector: \"Like\" is not a valid"},
-		{"{waves: []}", "spec.waves: there is none"},
-		{"{waves: [{name: a, nodes: ten}]}", `spec.waves[0].nodes: "ten" is neither a number nor a percentage`},
-		{"{waves: [{name: a, nodes: -1}]}", "spec.waves[0].nodes: -1 is out of range"},
-		{"{waves: [{name: a, nodes: 0}, {name: b, nodes: 100%}]}", "spec.waves[0].nodes: 0 is too few"},
-		{"{waves: [{name: a, nodes: 101%}]}", "spec.waves[0].nodes: 101% is more than all"},
-		{`{waves: [{name: "*", nodes: 100%}]}`, `spec.waves[0].name: "*": a lowercase RFC 1123 label`},
-		{"{waves: [{name: a, nodes: 100%, oneAtATime: a b}]}", `spec.waves[0]: "a b" is not the key of a label`},
-		{"{waves: [{name: a, nodes: 100%, cover: ['']}]}", `spec.waves[0]: "" is not the key of a label`},
-		{"{failure: {then: Explode}}", `spec.failure.then: "Explode" is neither Pause nor Rollback`},
-		{"{failure: {startWithin: 0s}}", "spec.failure.startWithin: 0s is too short"},
-		{"{failure: {restarts: 0}}", "spec.failure.restarts: 0"},
-		{"{guard: {removals: 200%}}", "spec.guard.removals: 200% is more than all"},
-		{`{windows: [{from: "9:00", to: "10:00", timeZone: UTC}]}`, `spec.windows[0].from: "9:00" is not a time like 09:00`},
-		{`{windows: [{from: "09:00", to: "25:00", timeZone: UTC}]}`, `spec.windows[0].to: "25:00" is not a time like 09:00`},
-		{`{windows: [{from: "09:00", to: "09:00", timeZone: UTC}]}`, "spec.windows[0]: from 09:00 to 09:00 is never open"},
-		{`{windows: [{from: "24:00", to: "09:00", timeZone: UTC}]}`, "spec.windows[0]: from 24:00 to 09:00 is never open"},
-		{`{windows: [{from: "09:00", to: "10:00", timeZone: Mars/Olympus}]}`, `spec.windows[0].timeZone: "Mars/Olympus" is not the name`},
-		{`{windows: [{from: "09:00", to: "10:00", timeZone: ""}]}`, `spec.windows[0].timeZone: "" is not the name`},
-		{`{windows: [{days: [Monday], from: "09:00", to: "10:00", timeZone: UTC}]}`, `spec.windows[0].days: "Monday" is none of Mon`},
-	} {
-		if _, wrong := readPolicy(t, c.spec); len(wrong) == 0 || !strings.HasPrefix(wrong[0], c.want) {
-			t.Errorf("%s: %q, want %q", c.spec, wrong, c.want)
+	text, err := os.ReadFile("testdata/badpolicies.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Spec                json.RawMessage
+		Says, Field, Server string
+	}
+	if err := yaml.UnmarshalStrict(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		var o RolloutPolicy
+		if err := yaml.UnmarshalStrict([]byte(`{"metadata": {"name": "p"}, "spec": `+string(c.Spec)+"}"), &o); err != nil {
+			if !strings.Contains(err.Error(), c.Says) {
+				t.Errorf("%s: %v, want %q", c.Spec, err, c.Says)
+			}
+			continue
+		}
+		if _, wrong := Policy(&o); len(wrong) == 0 || !strings.HasPrefix(wrong[0], c.Says) {
+			t.Errorf("%s: %q, want %q", c.Spec, wrong, c.Says)
 		}
 	}
 }

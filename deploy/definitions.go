@@ -1,0 +1,17 @@
+// Package deploy has manifests that servers of ours install as well.
+package deploy
+
+import _ "embed"
+
+// The CustomResourceDefinitions of releases in waves.
+var (
+	//go:embed helm/everynode-controller/definitions/rolloutpolicies.yaml
+	RolloutPolicies []byte
+	//go:embed helm/everynode-controller/definitions/daemonsetrollouts.yaml
+	DaemonSetRollouts []byte
+)
+
+// RolloutPeople is what people may do with releases.
+//
+//go:embed rbac/people.yaml
+var RolloutPeople []byte
