@@ -143,11 +143,12 @@ func (s State) heed(p *Policy, in *Seen) State {
 	return s
 }
 
-// ignorePromotion says so where a promotion cannot do anything. One of an earlier wave has done its work.
+// ignorePromotion says so where a promotion cannot do anything. One of an earlier wave has done its work, whatever came
+// after.
 func (s *State) ignorePromotion(p *Policy, r Promotion) {
 	wave := p.wave(r.Wave)
 	switch {
-	case r.Release != s.Release:
+	case r.Release != s.Release, !r.All && wave >= 0 && wave < p.wave(s.Wave):
 	case s.Back:
 		s.Ignored = "promote is too late: the release was taken back; retry begins again with it"
 	case s.Stopped:
