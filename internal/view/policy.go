@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -113,6 +115,22 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 		}
 	}
 	return p, r.wrong
+}
+
+// Chooses says whether releases of the DaemonSet follow the policy.
+func (o *RolloutPolicy) Chooses(ds *appsv1.DaemonSet) bool {
+	s := o.Spec.DaemonSets
+	if s == nil {
+		return ds.Annotations[PolicyAnnotation] == o.Name
+	}
+	selector := labels.Everything()
+	if s.Selector != nil {
+		var err error
+		if selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {
+			return false // Policy says so
+		}
+	}
+	return selector.Matches(labels.Set(ds.Labels)) && (len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, ds.Namespace))
 }
 
 // policyReader collects what is wrong.
