@@ -11,8 +11,6 @@ import (
 	_ "time/tzdata" // windows of policies are in time zones, and a machine may know none
 
 	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
@@ -49,22 +47,6 @@ func (a *app) readPolicy(file string) (*givenPolicy, error) {
 		return nil, fmt.Errorf("%s: the policy cannot be followed:\n  %s", file, strings.Join(wrong, "\n  "))
 	}
 	return &g, nil
-}
-
-// chooses says whether the policy is for the DaemonSet.
-func (g *givenPolicy) chooses(ds *appsv1.DaemonSet) bool {
-	s := g.object.Spec.DaemonSets
-	if s == nil {
-		return ds.Annotations[view.PolicyAnnotation] == g.policy.Name
-	}
-	selector := labels.Everything()
-	if s.Selector != nil {
-		var err error
-		if selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {
-			return false // view.Policy has said so
-		}
-	}
-	return selector.Matches(labels.Set(ds.Labels)) && (len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, ds.Namespace))
 }
 
 // policyForecast is what a policy makes of a release.
@@ -126,7 +108,7 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
-	if !g.chooses(ds) {
+	if !g.object.Chooses(ds) {
 		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
 	}
 	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))

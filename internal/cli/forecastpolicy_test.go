@@ -72,8 +72,8 @@ func TestPolicyChooses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.chooses(ds) != c.it || g.chooses(annotated) != c.annotation {
-			t.Errorf("%s: chooses it %v, one with the annotation %v", c.spec, g.chooses(ds), g.chooses(annotated))
+		if g.object.Chooses(ds) != c.it || g.object.Chooses(annotated) != c.annotation {
+			t.Errorf("%s: chooses it %v, one with the annotation %v", c.spec, g.object.Chooses(ds), g.object.Chooses(annotated))
 		}
 	}
 }

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"everynode/internal/rollout"
+)
+
+// print says where a release is, for people.
+func (r *release) print(out io.Writer) error {
+	width, _ := widthOf(out)
+	lines := wrapped(r.Namespace+"/"+r.Name+": "+r.summary(), width)
+	lines = append(lines, wrapped(r.Status.Message, width)...)
+	if behind(r) {
+		lines = append(lines, wrapped("warning: the engine has not heeded the last request yet", width)...)
+	}
+	if r.policy == nil && r.Status.Policy != nil {
+		lines = append(lines, wrapped("policy "+r.Status.Policy.Name+" cannot be read", width)...)
+	}
+	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n")); err != nil {
+		return err
+	}
+	if err := r.printFailures(out); err != nil {
+		return err
+	}
+	for _, next := range r.next() {
+		if _, err := fmt.Fprintln(out, "    everynode rollout "+next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// summary is one line.
+func (r *release) summary() string {
+	s, n := &r.state, &r.Status.Nodes
+	if r.through() && s.Phase == rollout.Idle {
+		text := fmt.Sprintf("%s, all of %d nodes get %s", s.Phase, n.Eligible, r.revision(s.Stable))
+		if r.Spec.Paused {
+			text += "; paused: the next release waits"
+		}
+		return text
+	}
+	text := fmt.Sprintf("%s, release %d: %s in place of %s; %d of %d nodes have it, %d well, %d failed", s.Phase, s.Release, r.revision(s.Target), r.revision(s.Stable), n.Exposed, n.Eligible, n.Well, n.Failed)
+	if n.Other > 0 {
+		text += fmt.Sprintf("; %s of another revision", counted(n.Other, "node"))
+	}
+	return text
+}
+
+func (r *release) printFailures(out io.Writer) error {
+	if len(r.Status.Failures) == 0 {
+		return nil
+	}
+	t := newTable(out, "NODE", "SINCE", "REASON", "MESSAGE")
+	for _, f := range r.Status.Failures {
+		since := f.Since.Time
+		t.row(f.Node, ago(&since), f.Reason, strings.Join(strings.Fields(f.Message), " "))
+	}
+	return t.flush()
+}
+
+// next is what makes sense now.
+func (r *release) next() (all []string) {
+	s := &r.state
+	add := func(verb, more string) {
+		all = append(all, strings.TrimRight(fmt.Sprintf("%s ds/%s -n %s %s", verb, r.Name, r.Namespace, more), " "))
+	}
+	switch {
+	case r.through():
+		return nil
+	case s.Back:
+		add("retry", "")
+	case s.Stopped:
+		add("resume", "")
+		add("abort", "")
+	case s.Reason == rollout.NotApproved || s.Reason == rollout.NoneWell:
+		add("promote", s.Wave)
+		add("abort", "")
+	case s.Phase == rollout.Paused:
+		add("resume", "")
+		add("abort", "")
+	case s.Reason == rollout.StableGone, s.Reason == rollout.PolicyGone:
+		add("plain", "")
+	}
+	return all
+}
