@@ -24,7 +24,8 @@ import (
 // directions: nothing is denied, and no verb is there that nothing asked for.
 // The API server enforces RBAC and OwnerReferencesPermissionEnforcement.
 func TestRole(t *testing.T) {
-	l := newLab(t)
+	d := newRolloutKinds(t)
+	l := d.lab
 	roles := readRoles(t, deployedRoles, "everynode-controller")
 	l.dropTraces() // they are made only once, and may have been
 	g := newGuard()
@@ -33,7 +34,7 @@ func TestRole(t *testing.T) {
 		return engine.Run(ctx, engine.Config{Client: config, LeaderElect: true, Alone: true, AloneAfter: time.Second,
 			Monitor: engine.NewMonitor(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	}}
-	l.everything(elected, g)
+	d.everything(elected, g)
 
 	for _, denied := range g.denials() {
 		t.Errorf("denied: %s", denied)
@@ -56,7 +57,8 @@ func TestRole(t *testing.T) {
 }
 
 // everything has the engine do all that it can do, under its role.
-func (l *lab) everything(c controller, g *guard) {
+func (d *rolloutKinds) everything(c controller, g *guard) {
+	l := d.lab
 	l.t.Helper()
 	l.staleProbe()
 	g.twice.Insert("POST pods", "POST controllerrevisions")
@@ -86,6 +88,10 @@ func (l *lab) everything(c controller, g *guard) {
 	l.removeNode("n3")
 	l.until("the pod of the deleted node is gone", func() bool { return l.everywhere("agent:3") })
 	l.overQuota()
+	_, err := d.make(d.policies, "RolloutPolicy", "waves", twoWaves)
+	l.do(err)
+	l.edit(follows)
+	d.stands(0, "Idle", "")
 	standby.stop()
 }
 

@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/view"
 )
 
 // permissionEvery is how often missing permissions are asked for again.
@@ -37,6 +39,9 @@ func (c Config) permissions() (all []authorizationv1.ResourceAttributes) {
 	add(of("", "pods"), "create delete get list patch watch")
 	add(of("", "nodes"), "get list watch")
 	add(of("", "events"), "create patch")
+	add(of(policyResource().Group, view.PolicyResource), "list watch")
+	add(of(policyResource().Group, view.RolloutResource), "create get list watch")
+	add(of(policyResource().Group, view.RolloutResource+"/status"), "update")
 	one := func(group, resource, name string) authorizationv1.ResourceAttributes {
 		return authorizationv1.ResourceAttributes{Namespace: c.LeaseNamespace, Group: group, Resource: resource, Name: name}
 	}

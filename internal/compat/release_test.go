@@ -1,0 +1,146 @@
+package compat
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/view"
+)
+
+// follows has a DaemonSet follow the policy "waves".
+func follows(ds *appsv1.DaemonSet) {
+	if ds.Annotations == nil {
+		ds.Annotations = map[string]string{}
+	}
+	ds.Annotations[view.PolicyAnnotation] = "waves"
+}
+
+// rollout is what is kept of the releases of the DaemonSet.
+func (d *rolloutKinds) rollout() (o view.DaemonSetRollout) {
+	d.t.Helper()
+	u, err := d.rollouts.Get(d.t.Context(), "agent", metav1.GetOptions{})
+	if err == nil {
+		d.do(runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &o))
+	}
+	return o
+}
+
+// stands waits until the release is in the phase for the reason, in its n-th release.
+func (d *rolloutKinds) stands(n int, phase, reason string) {
+	d.t.Helper()
+	if !d.within(patience, func() bool {
+		s := d.rollout().Status
+		return s.Release == n && s.Phase == phase && s.Reason == reason
+	}) {
+		s := d.rollout().Status
+		d.t.Fatalf("release %d is %s (%s), want %s (%s) of release %d: %s", s.Release, s.Phase, s.Reason, phase, reason, n, s.Message)
+	}
+}
+
+// ask writes the spec as people do.
+func (d *rolloutKinds) ask(spec map[string]any) {
+	d.t.Helper()
+	patch, err := json.Marshal(map[string]any{"spec": spec})
+	d.do(err)
+	_, err = d.rollouts.Patch(d.t.Context(), "agent", types.MergePatchType, patch, metav1.PatchOptions{})
+	d.do(err)
+}
+
+// of counts the pods of an image.
+func (d *rolloutKinds) of(image string) (n int) {
+	for _, got := range d.images() {
+		if got == image {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *rolloutKinds) wantImages(when string, images map[string]int) {
+	d.t.Helper()
+	d.rest()
+	for image, n := range images {
+		if got := d.of(image); got != n {
+			d.t.Errorf("%s %d pods are of %s, want %d: %v", when, got, image, n, d.images())
+		}
+	}
+}
+
+const twoWaves = "{waves: [{name: first, nodes: 1, approval: true}, {name: all, nodes: 100%}]}"
+
+// drive starts a controller on three nodes with a DaemonSet that follows a policy.
+func (d *rolloutKinds) drive(c controller) *running {
+	d.t.Helper()
+	_, err := d.make(d.policies, "RolloutPolicy", "waves", twoWaves)
+	d.do(err)
+	leader := d.begin(c, agent(rolling(1, 0), follows), "n1", "n2", "n3")
+	d.stands(0, "Idle", "")
+	return leader
+}
+
+// TestRelease takes releases through a real API server, by the rights of deploy/: one that is approved, one that is taken
+// back, and one that is reverted. In the middle the engine is started again.
+func TestRelease(t *testing.T) {
+	d := newRolloutKinds(t)
+	leader := d.drive(ours)
+
+	d.edit(image("agent:2"))
+	d.stands(1, "Waiting", "NotApproved")
+	d.wantImages("in the first wave", map[string]int{"agent:2": 1, "agent:1": 2})
+	leader.stop()
+	leader = d.start(ours)
+	d.addNode("n4", nil)
+	d.until("the new node has a pod", func() bool { return len(d.images()) == 4 })
+	d.wantImages("with a new node", map[string]int{"agent:2": 1, "agent:1": 3})
+	d.ask(map[string]any{"promote": map[string]any{"release": 1, "wave": "first"}})
+	d.until("all have it", func() bool { return d.everywhere("agent:2") })
+	d.stands(1, "Idle", "")
+
+	d.edit(image("agent:3"))
+	d.stands(2, "Waiting", "NotApproved")
+	d.ask(map[string]any{"abort": 2})
+	d.stands(2, "Aborted", "AbortRequested")
+	d.wantImages("after the abort", map[string]int{"agent:2": 4})
+
+	d.edit(image("agent:4"))
+	d.stands(3, "Waiting", "NotApproved")
+	d.wantImages("of the fix", map[string]int{"agent:4": 1, "agent:2": 3})
+	d.edit(image("agent:2"))
+	d.until("the revert is done", func() bool { return d.everywhere("agent:2") })
+	d.stands(4, "Idle", "")
+	leader.stop()
+}
+
+// TestReleaseOfHandMadeObjects: what people do to the objects by hand is refused, or told, and moves nothing.
+func TestReleaseOfHandMadeObjects(t *testing.T) {
+	d := newRolloutKinds(t)
+	leader := d.drive(ours)
+	d.edit(image("agent:2"))
+	d.stands(1, "Waiting", "NotApproved")
+	d.ask(map[string]any{"promote": map[string]any{"release": 7, "wave": "first"}, "abort": 9})
+	d.until("requests of other releases are told", func() bool {
+		s := d.rollout().Status
+		return strings.Contains(s.Ignored, "release") && s.ObservedGeneration > 0
+	})
+	d.wantImages("after that", map[string]int{"agent:2": 1, "agent:1": 2})
+	d.ask(map[string]any{"promote": nil, "abort": nil})
+	d.do(d.policies.Delete(t.Context(), "waves", metav1.DeleteOptions{}))
+	d.stands(1, "Held", "PolicyGone")
+	d.wantImages("without the policy", map[string]int{"agent:2": 1, "agent:1": 2})
+	_, err := d.make(d.policies, "RolloutPolicy", "waves", twoWaves)
+	d.do(err)
+	d.stands(1, "Waiting", "NotApproved")
+	d.do(d.rollouts.Delete(t.Context(), "agent", metav1.DeleteOptions{}))
+	d.stands(1, "Held", "StableUnknown")
+	d.wantImages("without what keeps the release", map[string]int{"agent:2": 1, "agent:1": 2})
+	d.ask(map[string]any{"plain": 1})
+	d.until("all have it", func() bool { return d.everywhere("agent:2") })
+	d.stands(1, "Idle", "")
+	leader.stop()
+}
