@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -143,4 +144,45 @@ func TestReleaseOfHandMadeObjects(t *testing.T) {
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
 	d.stands(1, "Idle", "")
 	leader.stop()
+}
+
+// TestReleaseKills: however often the engine dies, no more nodes ever have the target than the kept quota says (R1, R15), and
+// the budget holds (R9). What is seen of the pods is older than what is read of the quota after it, and a quota only grows.
+func TestReleaseKills(t *testing.T) {
+	d := newRolloutKinds(t)
+	_, err := d.make(d.policies, "RolloutPolicy", "waves", "{waves: [{name: one, nodes: 1, soak: 300ms}, {name: some, nodes: 4, soak: 300ms}, {name: all, nodes: 100%}]}")
+	d.do(err)
+	leader := d.begin(ours, agent(rolling(2, 0), follows), names(10)...)
+	d.stands(0, "Idle", "")
+	d.watchDown()
+	kills, checks := 0, 0
+	for n, to := range []string{"agent:2", "agent:3", "agent:4"} {
+		d.edit(image(to))
+		for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
+			has := d.of(to)
+			if s := d.rollout().Status; s.Release == n+1 && s.Phase != "Idle" {
+				checks++
+				if has > s.Quota {
+					t.Fatalf("%d nodes have %s, and the quota that is kept is %d: %+v", has, to, s.Quota, s)
+				}
+			}
+			if i%3 == 2 && kills < 30 {
+				leader.stop()
+				leader = d.start(ours)
+				kills++
+			}
+			if i > 2000 {
+				t.Fatalf("release %d does not end: %+v", n+1, d.rollout().Status)
+			}
+			d.within(time.Duration(i%5)*20*time.Millisecond, func() bool { return false })
+		}
+	}
+	leader.stop()
+	if down := d.mostDown(); down > 2 {
+		t.Errorf("%d nodes were down at once, 2 may", down)
+	}
+	t.Logf("%d kills, %d looks", kills, checks)
+	if kills < 20 || checks < 50 {
+		t.Errorf("%d kills and %d looks are too few to tell", kills, checks)
+	}
 }

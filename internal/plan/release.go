@@ -40,7 +40,7 @@ type Release struct {
 type Exposure struct {
 	// Exposed nodes have a pod of the target, or are about to get one; also those that are not to
 	// have a pod any more, once it is gone. Well are those whose pod of the target is available,
-	// UnderWay those that are neither well nor excused (I5), Failed those of them that have failed.
+	// UnderWay those that are neither well nor excused (I5) nor Leaving, Failed those of them that have failed.
 	Exposed, Well, UnderWay, Failed int
 	// Other nodes have a live pod of neither revision.
 	Other int
@@ -149,7 +149,7 @@ func (s *site) expose(v *Verdict) {
 		v.wake(b.forgotten(), s.in.Now)
 	}
 	w.Well = s.cur != nil && s.available(s.cur)
-	if !s.fit.Run || !s.served && s.excused(v) {
+	if !s.fit.Run || s.node.Leaving || !s.served && s.excused(v) {
 		return
 	}
 	if w.Failure = s.failure(v); w.Failure != Unfailed {
@@ -162,7 +162,7 @@ func (s *site) expose(v *Verdict) {
 func (s *site) failure(v *Verdict) Failure {
 	r, p, b := s.in.Release, s.cur, &s.backoff
 	switch {
-	case !s.node.Ready && !s.node.Leaving:
+	case !s.node.Ready:
 		return NodeBroke
 	case p != nil && int(p.Restarts) >= r.Restarts:
 		return Restarting

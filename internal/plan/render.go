@@ -15,7 +15,7 @@ func Render(p *Plan, now time.Time) string {
 	var b strings.Builder
 	b.WriteString(RenderVerdicts(p.Verdicts, now))
 	for _, d := range p.Deletes {
-		fmt.Fprintf(&b, "delete %s on %s: %s%s\n", d.Pod, d.Node, d.Reason, when(d.Now, " now"))
+		fmt.Fprintf(&b, "delete %s on %s: %s%s%s\n", d.Pod, d.Node, d.Reason, when(d.Reaches, " for the target"), when(d.Now, " now"))
 	}
 	for _, c := range p.Creates {
 		fmt.Fprintf(&b, "create on %s: %s%s%s%s\n", c.Node, c.Reason, when(c.Stable, " of the stable revision"),
