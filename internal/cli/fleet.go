@@ -108,7 +108,7 @@ func worse(a, b fleetRow) int {
 
 func (a *app) printFleet(rows []fleetRow, wide bool) error {
 	if len(rows) == 0 {
-		_, err := fmt.Fprintln(a.out, "no DaemonSet follows a RolloutPolicy; docs/safe-releases.md says how one does")
+		_, err := fmt.Fprintln(a.out, "no engine has told of a release: no DaemonSet follows a RolloutPolicy, or the engine does not run; see docs/safe-releases.md")
 		return err
 	}
 	header := []string{"NAMESPACE", "NAME", "PHASE", "STABLE", "TARGET", "WAVE", "EXPOSED", "FAILED"}

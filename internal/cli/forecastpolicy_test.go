@@ -58,19 +58,24 @@ func TestPolicyChooses(t *testing.T) {
 	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Labels: map[string]string{"tier": "node"}}}
 	annotated := ds.DeepCopy()
 	annotated.Annotations = map[string]string{"everynode.io/rollout-policy": "node-agents"}
+	elsewhere := ds.DeepCopy()
+	elsewhere.Annotations = map[string]string{"everynode.io/rollout-policy": "another"}
 	for _, c := range []struct {
 		spec           string
 		it, annotation bool
 	}{
 		{"{}", false, true},
 		{"{daemonSets: {namespaces: [kube-system]}}", true, true},
-		{"{daemonSets: {namespaces: [default]}}", false, false},
+		{"{daemonSets: {namespaces: [default]}}", false, true},
 		{"{daemonSets: {selector: {matchLabels: {tier: node}}}}", true, true},
-		{"{daemonSets: {namespaces: [kube-system], selector: {matchLabels: {tier: web}}}}", false, false},
+		{"{daemonSets: {namespaces: [kube-system], selector: {matchLabels: {tier: web}}}}", false, true},
 	} {
 		g, err := policyOf(t, policyHead+"spec: "+c.spec)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if g.object.Chooses(elsewhere) {
+			t.Errorf("%s: chooses one that names another policy", c.spec)
 		}
 		if g.object.Chooses(ds) != c.it || g.object.Chooses(annotated) != c.annotation {
 			t.Errorf("%s: chooses it %v, one with the annotation %v", c.spec, g.object.Chooses(ds), g.object.Chooses(annotated))

@@ -159,7 +159,7 @@ func (t *rolloutTarget) whyNone(ctx context.Context) error {
 		}
 	}
 	if name := ds.Annotations[view.PolicyAnnotation]; name != "" {
-		return fmt.Errorf("DaemonSet %s names the RolloutPolicy %s, which is not there or chooses DaemonSets by itself", t, name)
+		return fmt.Errorf("DaemonSet %s names the RolloutPolicy %s, which is not there", t, name)
 	}
 	return fmt.Errorf("DaemonSet %s follows no RolloutPolicy, so its updates go as updateStrategy says: `kubectl rollout` is for these. "+
 		"To have it follow one: kubectl annotate -n %s ds/%s %s=NAME", t, t.namespace, t.name, view.PolicyAnnotation)

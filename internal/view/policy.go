@@ -117,11 +117,15 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 	return p, r.wrong
 }
 
-// Chooses says whether releases of the DaemonSet follow the policy.
+// Chooses says whether releases of the DaemonSet follow the policy: one that it names comes before all that would choose
+// it.
 func (o *RolloutPolicy) Chooses(ds *appsv1.DaemonSet) bool {
+	if name, named := ds.Annotations[PolicyAnnotation]; named {
+		return name == o.Name
+	}
 	s := o.Spec.DaemonSets
 	if s == nil {
-		return ds.Annotations[PolicyAnnotation] == o.Name
+		return false
 	}
 	selector := labels.Everything()
 	if s.Selector != nil {
