@@ -12,7 +12,9 @@ import (
 func (r *release) print(out io.Writer) error {
 	width, _ := widthOf(out)
 	lines := wrapped(r.Namespace+"/"+r.Name+": "+r.summary(), width)
-	lines = append(lines, wrapped(r.Status.Message, width)...)
+	if r.Status.Message != "all nodes get "+r.state.Stable { // which the first line says
+		lines = append(lines, wrapped(r.Status.Message, width)...)
+	}
 	if behind(r) {
 		lines = append(lines, wrapped("warning: the engine has not heeded the last request yet", width)...)
 	}

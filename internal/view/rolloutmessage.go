@@ -95,9 +95,9 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.UnderQuota:
 		return fmt.Sprintf("%s: %d of %d nodes have %s", wave, n.Exposed, s.Quota, s.Target)
 	case rollout.NotSettled:
-		return fmt.Sprintf("%s: of %d nodes with %s %d are not well yet", wave, n.Exposed, s.Target, n.UnderWay)
+		return fmt.Sprintf("%s: %d of %d nodes with %s not well yet", wave, n.UnderWay, n.Exposed, s.Target)
 	case rollout.NoneWell:
-		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch; to promote the wave goes on without", wave, s.Target)
+		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch; promote goes on without", wave, s.Target)
 	case rollout.NotSoaked:
 		return fmt.Sprintf("%s has soaked for %s", wave, rolloutSoak(s, r.Policy))
 	case rollout.NotApproved:
@@ -107,7 +107,7 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.PauseRequested:
 		return fmt.Sprintf("spec.paused: %d of %d nodes have %s, and no more get it", n.Exposed, n.Eligible, s.Target)
 	case rollout.TooManyFailed:
-		return fmt.Sprintf("%s: of %d nodes with %s %d have failed; to resume stop %d lets it go on, to abort takes it back", wave, n.Exposed, s.Target, n.Failed, s.Stops)
+		return fmt.Sprintf("%s: %d of %d nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", wave, n.Failed, n.Exposed, s.Target, s.Stops)
 	case rollout.AbortRequested, rollout.FailedBack, rollout.Reverted:
 		return backText(s, n)
 	}
@@ -119,11 +119,11 @@ func backText(s *rollout.State, n *RolloutNodes) string {
 		rollout.Reverted: "the template has " + s.Stable + " again"}[s.Reason]
 	switch {
 	case s.Reason == rollout.Reverted:
-		return fmt.Sprintf("%s: %d nodes go back to it", why, n.Other)
+		return fmt.Sprintf("%s: nodes go back to it, %d left", why, n.Other)
 	case s.Phase == rollout.Aborted:
-		return fmt.Sprintf("%s: all nodes have %s, and the template still asks for %s; a change of the template begins a release, and so does to retry", why, s.Stable, s.Target)
+		return fmt.Sprintf("%s: all nodes have %s, and the template still asks for %s; it is released again when the template changes, or by retry", why, s.Stable, s.Target)
 	}
-	return fmt.Sprintf("%s: %d nodes go back from %s to %s", why, n.Exposed, s.Target, s.Stable)
+	return fmt.Sprintf("%s: nodes go back from %s to %s, %d left", why, s.Target, s.Stable, n.Exposed)
 }
 
 // problemText is about what nothing goes on for, whatever the nodes do.
@@ -142,7 +142,7 @@ func problemText(s *rollout.State) string {
 	case rollout.StableGone:
 		return "the stable revision " + s.Stable + " is not there any more; only plain goes on"
 	case rollout.StableUnknown:
-		return fmt.Sprintf("there are pods of several revisions, and nobody knows which is good: to resume stop %d goes on with %s, to abort goes back to %s", s.Stops, s.Target, s.Stable)
+		return fmt.Sprintf("there are pods of several revisions, and nobody knows which is good: resume (stop %d) goes on with %s, abort goes back to %s", s.Stops, s.Target, s.Stable)
 	case rollout.ClockSkew:
 		return "the clock of the engine is wrong by more than a soak can be trusted with"
 	}

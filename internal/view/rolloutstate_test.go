@@ -255,13 +255,13 @@ func TestRolloutMessages(t *testing.T) {
 	}{
 		{rollout.Idle, rollout.NoReason, "all nodes get a"},
 		{rollout.Rolling, rollout.UnderQuota, "wave first/eu: 3 of 5 nodes have b"},
-		{rollout.Rolling, rollout.NotSettled, "wave first/eu: of 3 nodes with b 2 are not well yet"},
+		{rollout.Rolling, rollout.NotSettled, "wave first/eu: 2 of 3 nodes with b not well yet"},
 		{rollout.Soaking, rollout.NotSoaked, "wave first/eu has soaked for 1m30s of 1h30m"},
 		{rollout.Waiting, rollout.WindowClosed, "wave first/eu: no window is open; the next opens on Fri 27 Nov 09:00 UTC"},
-		{rollout.Halted, rollout.TooManyFailed, "wave first/eu: of 3 nodes with b 1 have failed; to resume stop 1 lets it go on, to abort takes it back"},
-		{rollout.RollingBack, rollout.AbortRequested, "aborted by spec.abort: 3 nodes go back from b to a"},
-		{rollout.RollingBack, rollout.Reverted, "the template has a again: 4 nodes go back to it"},
-		{rollout.Aborted, rollout.FailedBack, "too many nodes have failed: all nodes have a, and the template still asks for b; a change of the template begins a release, and so does to retry"},
+		{rollout.Halted, rollout.TooManyFailed, "wave first/eu: 1 of 3 nodes with b failed; resume (stop 1) lets it go on, abort takes it back"},
+		{rollout.RollingBack, rollout.AbortRequested, "aborted by spec.abort: nodes go back from b to a, 3 left"},
+		{rollout.RollingBack, rollout.Reverted, "the template has a again: nodes go back to it, 4 left"},
+		{rollout.Aborted, rollout.FailedBack, "too many nodes have failed: all nodes have a, and the template still asks for b; it is released again when the template changes, or by retry"},
 	} {
 		s.Phase, s.Reason = c.phase, c.reason
 		if got := rolloutMessage(&s, r); got != c.want {
