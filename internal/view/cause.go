@@ -76,6 +76,9 @@ func vague(reason string) bool {
 	return false
 }
 
+// Passing says that every container passes through the state, and that nothing more is known of this one.
+func (c *Cause) Passing() bool { return vague(c.Reason) }
+
 // killed says that somebody other than the program and its limit of memory may
 // have ended it: the kubelet, after a probe that failed.
 func (c *Cause) killed() bool {

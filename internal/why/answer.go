@@ -78,6 +78,11 @@ type Row struct {
 	Change   string   `json:"change,omitempty"`
 	Commands []string `json:"commands,omitempty"`
 
+	// Desired, Available and Updated are what the node adds to the DaemonSet's status.
+	Desired   bool `json:"-"`
+	Available bool `json:"-"`
+	Updated   bool `json:"-"`
+
 	rank             rank
 	creates, deletes bool // what is to be written on the node
 }

@@ -18,8 +18,24 @@ import (
 // from it: what their kubelets have written into the pods, and, where that is
 // nothing in particular, what they have told in events.
 func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row) error {
-	var unclear []*Row
-	pods := map[*Row]*corev1.Pod{}
+	unclear, pods := s.readPods(rows)
+	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
+	if err != nil {
+		return err
+	}
+	for _, r := range unclear {
+		r.Cause.FromEvents(pods[r], events)
+	}
+	for i := range rows {
+		rows[i].tellCause()
+	}
+	return nil
+}
+
+// readPods puts into the rows what the pods and nodes themselves say. It returns those about which events may
+// say more, with their pods.
+func (s *snapshot) readPods(rows []Row) (unclear []*Row, pods map[*Row]*corev1.Pod) {
+	pods = map[*Row]*corev1.Pod{}
 	for i := range rows {
 		r := &rows[i]
 		pod := s.inTrouble(r)
@@ -36,17 +52,7 @@ func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface,
 			unclear, pods[r] = append(unclear, r), pod
 		}
 	}
-	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
-	if err != nil {
-		return err
-	}
-	for _, r := range unclear {
-		r.Cause.FromEvents(pods[r], events)
-	}
-	for i := range rows {
-		rows[i].tellCause()
-	}
-	return nil
+	return unclear, pods
 }
 
 // inTrouble is the pod of the row that is not available and should be; nil when

@@ -28,8 +28,11 @@ func Naturally(a, b string) int {
 }
 
 // digits is how many digits s begins with.
-func digits(s string) int {
-	return len(s) - len(strings.TrimLeft(s, "0123456789"))
+func digits(s string) (n int) {
+	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
+		n++
+	}
+	return n
 }
 
 func sortNaturally(names []string) { slices.SortFunc(names, Naturally) }

@@ -63,21 +63,25 @@ func newSnapshot(sets []daemonSet, nodes []corev1.Node, pods []corev1.Pod) *snap
 		n := view.Node(&nodes[i])
 		s.nodes = append(s.nodes, n)
 		if !n.Ready {
-			s.silent[n.Name] = saidOfNode(&nodes[i])
+			s.silent[n.Name] = SaidOfNode(&nodes[i])
 		}
 	}
 	for i := range pods {
-		if owner := metav1.GetControllerOfNoCopy(&pods[i]); owner != nil {
-			s.owned[owner.UID] = append(s.owned[owner.UID], &pods[i])
-		} else {
-			s.orphans = append(s.orphans, &pods[i])
-		}
+		s.addPod(&pods[i])
 	}
 	return s
 }
 
-// saidOfNode is what was written about a node that is not Ready.
-func saidOfNode(n *corev1.Node) string {
+func (s *snapshot) addPod(p *corev1.Pod) {
+	if owner := metav1.GetControllerOfNoCopy(p); owner != nil {
+		s.owned[owner.UID] = append(s.owned[owner.UID], p)
+	} else {
+		s.orphans = append(s.orphans, p)
+	}
+}
+
+// SaidOfNode is what was written about a node that is not Ready.
+func SaidOfNode(n *corev1.Node) string {
 	for i := range n.Status.Conditions {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			return c.Message
@@ -135,6 +139,7 @@ func (s *snapshot) hasPrevious(ds *daemonSet, current string) bool {
 func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 	r := Row{Node: v.Node, Namespace: ds.Namespace, DaemonSet: ds.Name, Pod: v.Pod, Reason: v.Reason.String(),
 		Detail: v.Detail, Why: v.Reason.Sentence(), Change: v.Reason.Remedy(),
+		Desired: v.Desired, Available: v.Available, Updated: v.Updated,
 		creates: len(v.Creates()) > 0, deletes: len(v.Deletes()) > 0}
 	if p := pods[v.Pod]; p != nil {
 		since := sinceWhen(p)

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/fleetmap"
+	"everynode/internal/lookout"
+)
+
+// watchFlags are the flags of `watch`.
+type watchFlags struct {
+	kubeconfig, namespace, policy string
+	once, untilDone               bool
+	giveUp                        time.Duration
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	f := watchFlags{}
+	c := &cobra.Command{
+		Use:   "watch daemonset/NAME",
+		Short: "Show what each node has of a DaemonSet, as it changes",
+		Long: `Draw a map of the fleet: a sign for each node, a row for each zone, and below it what needs a
+look, with the reason that 'everynode why' gives. It follows the cluster until Ctrl-C or q ends it,
+whoever its DaemonSet controller is, and changes nothing.
+
+Where nodes are more than the terminal has room for, a sign stands for several and shows the worst.
+Without a terminal, or with --once, one picture is printed.`,
+		Example: `  everynode watch ds/audit-agent
+  everynode watch ds/fluent-bit -n kube-system --kubeconfig ~/.kube/config
+  everynode watch ds/audit-agent --policy policy.yaml    # in the order of its waves
+  everynode watch ds/audit-agent --until-done            # exit code 0 when the update is through
+  everynode watch ds/audit-agent --once > map.txt`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			name, err := f.check(args[0])
+			if err != nil {
+				return err
+			}
+			return a.watch(c.Context(), &f, name)
+		},
+		ValidArgsFunction: a.completeWatched(&f),
+	}
+	a.dataDirFlag(c)
+	flags := c.Flags()
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
+	flags.StringVarP(&f.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of the DaemonSet")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is")
+	flags.BoolVar(&f.once, "once", false, "print one picture and end")
+	flags.BoolVar(&f.untilDone, "until-done", false, "end when each node that is Ready and should have the newest pod has it, and it is available")
+	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done: end with an error when no further node got there for so long (0: never)")
+	return c
+}
+
+// check returns the DaemonSet's name.
+func (f *watchFlags) check(arg string) (name string, err error) {
+	kind, name, typed := strings.Cut(arg, "/")
+	if !typed {
+		kind, name = "ds", arg
+	}
+	switch {
+	case name == "" || kind != "daemonset" && kind != "daemonsets" && kind != "ds":
+		return "", usageError{fmt.Errorf("%s: give a DaemonSet, as daemonset/NAME", arg)}
+	case f.once && f.untilDone:
+		return "", usageError{errors.New("--once and --until-done exclude each other: one ends at once, the other when the update is through")}
+	case f.giveUp < 0:
+		return "", usageError{fmt.Errorf("--give-up %s: give a time that is not negative", f.giveUp)}
+	}
+	return name, nil
+}
+
+// completeWatched completes the name by those of the namespace.
+func (a *app) completeWatched(f *watchFlags) cobra.CompletionFunc {
+	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
+		client, err := a.whyClient(f.kubeconfig)
+		if err != nil || len(given) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), completionTime)
+		defer cancel()
+		sets, err := client.AppsV1().DaemonSets(f.namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		kind, _, typed := strings.Cut(word, "/")
+		var names []string
+		for i := range sets.Items {
+			name := sets.Items[i].Name
+			if typed {
+				name = kind + "/" + name
+			}
+			names = append(names, name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func (a *app) watch(ctx context.Context, f *watchFlags, name string) error {
+	policy, err := a.readPolicy(f.policy)
+	if err != nil {
+		return err
+	}
+	config, err := a.configOf(f.kubeconfig)
+	if err != nil {
+		return err
+	}
+	config.WarningHandler = rest.NoWarnings{} // they would be written across the picture
+	client, err := forFleet(config)
+	if err != nil {
+		return err
+	}
+	return a.watchSet(ctx, client, f, name, policy)
+}
+
+// watchSet draws one DaemonSet until there is a reason to end.
+func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, f *watchFlags, name string, policy *givenPolicy) error {
+	l, err := newLookout(ctx, client, f.namespace, name, policy)
+	if err != nil {
+		return err
+	}
+	out, terminal := a.terminal()
+	if f.once || !terminal && !f.untilDone {
+		return a.watchOnce(ctx, l)
+	}
+	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, command: fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace)}
+	if terminal {
+		s, err := openScreen(a.in, out)
+		if err != nil {
+			return err
+		}
+		w.canvas = s
+	} else {
+		w.canvas = &lines{out: a.out}
+	}
+	last, err := w.run(ctx)
+	err = errors.Join(err, w.canvas.close())
+	if last != nil { // what was seen last stays to be read
+		err = errors.Join(a.printFrame(&last.Model), err)
+	}
+	return err
+}
+
+func newLookout(ctx context.Context, client kubernetes.Interface, namespace, name string, policy *givenPolicy) (*lookout.Lookout, error) {
+	if policy == nil {
+		return lookout.New(ctx, client, namespace, name, nil)
+	}
+	return lookout.New(ctx, client, namespace, name, &policy.policy)
+}
+
+// watchOnce prints one picture.
+func (a *app) watchOnce(ctx context.Context, l *lookout.Lookout) error {
+	if err := l.Read(ctx); err != nil {
+		return err
+	}
+	if _, err := l.See(time.Now(), false); err != nil {
+		return err
+	}
+	if err := l.Ask(ctx); err != nil {
+		fmt.Fprintf(a.err, "warning: events were not read, so some reasons are left out: %v\n", err)
+	}
+	p, err := l.See(time.Now(), false)
+	if err != nil {
+		return err
+	}
+	return a.printFrame(&p.Model)
+}
+
+// printFrame prints a picture that stays where it is.
+func (a *app) printFrame(m *fleetmap.Model) error {
+	columns, rows := plainSize()
+	out, terminal := a.terminal()
+	if terminal {
+		columns, rows = sizeOf(out)
+		rows-- // for the prompt
+	}
+	var b strings.Builder
+	for _, l := range fleetmap.Frame(m, columns, rows) {
+		if terminal && coloured() {
+			b.WriteString(l.Coloured() + "\n")
+		} else {
+			b.WriteString(l.Plain() + "\n")
+		}
+	}
+	_, err := a.out.Write([]byte(b.String()))
+	return err
+}
+
+// coloured says that the user has nothing against colours: https://no-color.org.
+func coloured() bool { return os.Getenv("NO_COLOR") == "" }

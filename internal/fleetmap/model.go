@@ -1,0 +1,110 @@
+// Package fleetmap draws what each node of a fleet has of one DaemonSet: a sign for a node, or for
+// several where they do not fit. It turns a Model into lines and knows nothing of clusters, terminals or
+// the time, so that a frame can be compared letter by letter.
+package fleetmap
+
+import "time"
+
+// State is what a node has of the DaemonSet. Of several nodes in one cell the greatest is shown, so the
+// order is from what may be left out to what must be seen.
+type State uint8
+
+// The states.
+const (
+	NotMeant State = iota // no pod should run there, and none does
+	New                   // its pod of the current revision is available
+	Old                   // its pod of an older revision is available
+	Starting              // its pod of the current revision is on its way
+	Waiting               // no pod serves there, and the next step is somebody else's
+	Down                  // the node is not Ready
+	Failing               // its pod does not start, does not stay up, or cannot be made
+
+	states = int(Failing) + 1
+)
+
+// look is how a state appears: a sign that is enough without colour, a word, and a colour.
+type look struct {
+	sign   byte
+	name   string
+	colour string // what a terminal takes (ECMA-48, Select Graphic Rendition); empty: as text is
+}
+
+func (s State) look() look {
+	return [states]look{
+		NotMeant: {'-', "not meant", "90"},
+		New:      {'#', "new", "32"},
+		Old:      {'.', "old", ""},
+		Starting: {'+', "starting", "36"},
+		Waiting:  {'o', "waiting", "33"},
+		Down:     {'x', "down", "35"},
+		Failing:  {'!', "failing", "1;31"},
+	}[s]
+}
+
+// String is the state's word.
+func (s State) String() string { return s.look().name }
+
+// Model is what is to be drawn. Its texts may hold anything: what a terminal would take as a command
+// is drawn as a question mark.
+type Model struct {
+	Set string // namespace/name
+	// Revision is the hash of the current revision, Before those of other revisions that have pods.
+	Revision string
+	Before   []string
+	Phase    string
+	Zones    []Zone
+	// Waves are the steps of a policy, if one was given.
+	Waves []Wave
+	// Rollout is what the controller says of the release; nil while nobody says anything.
+	Rollout *Rollout
+	// Exceptions are what needs a look, the most interesting first. More is how many nodes besides
+	// those that are named or counted in them.
+	Exceptions []Exception
+	More       int
+	// Command shows all that needs a look.
+	Command string
+	// Stale is since when and why what is drawn may not be true any more; empty: it is.
+	Stale string
+}
+
+// Zone is a row, or several below each other. Nodes are in the order in which a release reaches them.
+type Zone struct {
+	Name  string
+	Nodes []State
+}
+
+// Wave is a step of a release: how many nodes it has, and how many of them have the current revision.
+type Wave struct {
+	Name         string
+	Nodes, There int
+}
+
+// Rollout is what the controller says of a release in waves.
+type Rollout struct {
+	Phase, Reason          string
+	Wave                   string
+	Quota, Exposed, Failed int
+	// Soaked is how much of Soak is over.
+	Soaked, Soak time.Duration
+	// Stopped says that it does not go on by itself.
+	Stopped bool
+}
+
+// Exception is a node that needs a look, and how many others do for the same reason.
+type Exception struct {
+	Node  string
+	Same  int // others
+	State State
+	Since string // as it is to be drawn; empty when it is not known
+	Text  string
+}
+
+// Counts is how many nodes are in each state, by State.
+func (m *Model) Counts() (counts [states]int) {
+	for i := range m.Zones {
+		for _, s := range m.Zones[i].Nodes {
+			counts[s]++
+		}
+	}
+	return counts
+}

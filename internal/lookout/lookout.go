@@ -1,0 +1,163 @@
+// Package lookout keeps in view what there is to be seen of one DaemonSet (itself, its pods and revisions,
+// the nodes), says when that may be out of date, and makes of it what internal/fleetmap draws. It lists and
+// watches, and changes nothing. While nothing changes in the cluster it does nothing.
+package lookout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+	"everynode/internal/why"
+)
+
+// Lookout is what is seen of one DaemonSet. It is safe for concurrent use.
+type Lookout struct {
+	client          kubernetes.Interface
+	namespace, name string
+	uid             types.UID // of the DaemonSet: another one of the same name is another one
+	selector        string
+	policy          *rollout.Policy
+
+	changed chan struct{} // has one while something is new
+	ask     chan struct{} // has one while there are new questions
+
+	mu        sync.Mutex
+	set       *appsv1.DaemonSet // nil: it is gone, or another one has its name
+	nodes     map[string]node
+	pods      map[string]*corev1.Pod
+	revisions map[string]*view.Revision
+	unread    int                // resources of which nothing was read yet
+	failing   map[string]failure // by resource
+	fatal     error              // nothing more will be seen
+	reached   map[string]step    // by node
+	scene     *why.Scene         // of the last picture
+	questions []why.Row          // events may say more of these
+	told      map[string]answer  // by node
+}
+
+// node is what is kept of a node.
+type node struct {
+	plan.Node
+	zone string
+	said string // of one that is not Ready
+}
+
+// failure is what keeps a resource from being followed, and since when.
+type failure struct {
+	since time.Time
+	err   error
+}
+
+// New looks for the DaemonSet. The policy may be nil: then nodes are in the order of their names.
+func New(ctx context.Context, client kubernetes.Interface, namespace, name string, policy *rollout.Policy) (*Lookout, error) {
+	ds, err := client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("no DaemonSet %q in namespace %q: `kubectl get daemonsets -A` lists them, -n names another namespace", name, namespace)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read DaemonSet %s/%s: %w", namespace, name, err)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("the selector of DaemonSet %s/%s: %w", namespace, name, err)
+	}
+	l := &Lookout{
+		client: client, namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), policy: policy,
+		changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]*view.Revision{},
+		failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
+	}
+	l.unread = len(l.sources())
+	return l, nil
+}
+
+// Read lists everything once. It takes the place of Follow.
+func (l *Lookout) Read(ctx context.Context) error {
+	for _, s := range l.sources() {
+		if err := s.read(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Follow keeps what is seen up to date until ctx ends.
+func (l *Lookout) Follow(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, s := range l.sources() {
+		all.Go(func() { s.follow(ctx) })
+	}
+	all.Go(func() { l.answer(ctx) })
+	all.Wait()
+}
+
+// Changed has something when a new picture may look different.
+func (l *Lookout) Changed() <-chan struct{} { return l.changed }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// note remembers whether a resource could be followed just now. Who is forbidden to read it from the start
+// will not see anything of it later either.
+func (l *Lookout) note(resource string, err error, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch _, known := l.failing[resource]; {
+	case err == nil && known:
+		delete(l.failing, resource)
+	case err == nil || errors.Is(err, context.Canceled) || passing(err):
+		return
+	case l.unread > 0 && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+		l.fatal = fmt.Errorf("follow the %s: %w", resource, err)
+	case known:
+		return
+	default:
+		l.failing[resource] = failure{now, err}
+	}
+	poke(l.changed)
+}
+
+// passing says that the server is well and the question was wrong: too old a version, or a way to list that
+// it does not have. It is asked another one at once.
+func passing(err error) bool {
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsInvalid(err) || apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+}
+
+// stale says since when what is seen may be out of date, and why; empty: it is not.
+func (l *Lookout) stale() string {
+	var first failure
+	resource := ""
+	for _, name := range slices.Sorted(maps.Keys(l.failing)) {
+		if f := l.failing[name]; resource == "" || f.since.Before(first.since) {
+			resource, first = name, f
+		}
+	}
+	if resource == "" {
+		return ""
+	}
+	err := first.err
+	if request := (*url.Error)(nil); errors.As(err, &request) {
+		err = request.Err // which resource it was is said already
+	}
+	return fmt.Sprintf("since %s, trying again: %s: %v", clock(first.since, first.since), resource, err)
+}

@@ -1,0 +1,79 @@
+package lookout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"everynode/internal/fleetmap"
+	"everynode/internal/plan"
+	"everynode/internal/why"
+)
+
+// Picture is what is seen at one moment.
+type Picture struct {
+	Model fleetmap.Model
+	// Done says that every node that is Ready and should have a pod has the current revision's, available.
+	Done bool
+	// Stopped says why it does not get there by itself; empty: nothing is known against it.
+	Stopped string
+	// There is how many nodes have got there, of Revision.
+	There    int
+	Revision string
+	// WakeAt is when time alone changes the picture; zero: never.
+	WakeAt time.Time
+}
+
+// See makes a picture of what is known. patient leaves out what may be over in a minute.
+func (l *Lookout) See(now time.Time, patient bool) (*Picture, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.fatal != nil:
+		return nil, l.fatal
+	case l.set == nil:
+		return nil, fmt.Errorf("DaemonSet %s/%s was deleted", l.namespace, l.name)
+	case l.unread > 0:
+		return nil, nil
+	}
+	rows, err := l.rows(now)
+	if err != nil {
+		return nil, err
+	}
+	forgetNodes(l.reached, l.nodes)
+	forgetNodes(l.told, l.nodes)
+	p := painter{Lookout: l, now: now, patient: patient, findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
+	p.paint(rows)
+	if l.questions = p.questions; len(l.questions) > 0 {
+		poke(l.ask)
+	}
+	return &p.out, nil
+}
+
+func forgetNodes[T any](of map[string]T, nodes map[string]node) {
+	maps.DeleteFunc(of, func(name string, _ T) bool { _, there := nodes[name]; return !there })
+}
+
+// rows are what `everynode why` says of each node, without what only events tell.
+func (l *Lookout) rows(now time.Time) ([]why.Row, error) {
+	nodes, silent := make([]plan.Node, 0, len(l.nodes)), map[string]string{}
+	for _, n := range l.nodes {
+		if nodes = append(nodes, n.Node); !n.Ready {
+			silent[n.Name] = n.said
+		}
+	}
+	l.scene = why.NewScene(l.set, nodes, silent, slices.Collect(maps.Values(l.pods)), slices.Collect(maps.Values(l.revisions)))
+	return l.scene.Rows(now)
+}
+
+// clock is a moment as people read it who know when it is now.
+func clock(at, now time.Time) string {
+	switch {
+	case at.IsZero():
+		return ""
+	case now.Sub(at) < 12*time.Hour:
+		return at.Local().Format("15:04:05")
+	}
+	return at.Local().Format("2 Jan")
+}

@@ -1,0 +1,260 @@
+package lookout
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"everynode/internal/view"
+	"everynode/internal/why"
+)
+
+// source is one resource and where its objects go. It is the store of its Reflector.
+type source struct {
+	of      *Lookout
+	name    string
+	example runtime.Object
+	options metav1.ListOptions
+	list    func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch   func(context.Context, metav1.ListOptions) (watch.Interface, error)
+
+	// trim cuts out of an object what is never read, so that most changes of it are none.
+	trim func(object any) (any, error)
+	// keep takes an object and says whether anything is new; forget takes one that is gone. replace is called before a
+	// whole list. All hold the lock.
+	keep    func(object any) bool
+	forget  func(object any)
+	replace func()
+	known   bool // it was read once
+}
+
+var _ cache.TransformingStore = (*source)(nil)
+
+// sources are the resources that are followed.
+func (l *Lookout) sources() []*source {
+	c, apps := l.client.CoreV1(), l.client.AppsV1()
+	ours := metav1.ListOptions{LabelSelector: l.selector}
+	return []*source{
+		{of: l, name: "daemonsets", example: &appsv1.DaemonSet{}, options: metav1.ListOptions{FieldSelector: "metadata.name=" + l.name},
+			list: lister(apps.DaemonSets(l.namespace).List), watch: apps.DaemonSets(l.namespace).Watch,
+			trim: trimmed(func(ds *appsv1.DaemonSet) { ds.ManagedFields = nil }),
+			keep: l.keepSet, forget: func(any) { l.set = nil }, replace: func() { l.set = nil }},
+		{of: l, name: "controllerrevisions", example: &appsv1.ControllerRevision{}, options: ours,
+			list: lister(apps.ControllerRevisions(l.namespace).List), watch: apps.ControllerRevisions(l.namespace).Watch,
+			trim: trimmed(func(r *appsv1.ControllerRevision) { r.ManagedFields = nil }),
+			keep: l.keepRevision, forget: forget(l.revisions), replace: func() { clear(l.revisions) }},
+		{of: l, name: "nodes", example: &corev1.Node{},
+			list: lister(c.Nodes().List), watch: c.Nodes().Watch,
+			trim: trimmed(func(n *corev1.Node) { n.ManagedFields, n.Annotations, n.Status.Images = nil, nil, nil }),
+			keep: l.keepNode, forget: forget(l.nodes), replace: func() { clear(l.nodes) }},
+		{of: l, name: "pods", example: &corev1.Pod{}, options: ours,
+			list: lister(c.Pods(l.namespace).List), watch: c.Pods(l.namespace).Watch,
+			trim: trimmed(trimPod),
+			keep: l.keepPod, forget: forget(l.pods), replace: func() { clear(l.pods) }},
+	}
+}
+
+func lister[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) }
+}
+
+func trimmed[T runtime.Object](trim func(T)) func(any) (any, error) {
+	return func(object any) (any, error) {
+		o, ok := object.(T)
+		if !ok {
+			return nil, fmt.Errorf("the watch gave an unexpected %T", object)
+		}
+		trim(o)
+		return o, nil
+	}
+}
+
+// trimPod leaves what says where a pod is, whose it is and how it is.
+func trimPod(p *corev1.Pod) {
+	p.ManagedFields, p.Annotations, p.ResourceVersion = nil, nil, ""
+	p.Spec.Volumes, p.Spec.Tolerations = nil, nil
+	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range containers {
+			c := &containers[i]
+			containers[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+		}
+	}
+}
+
+func (l *Lookout) keepSet(object any) bool {
+	if ds := object.(*appsv1.DaemonSet); ds.Name != l.name {
+		return false
+	} else if l.set = ds; ds.UID != l.uid {
+		l.set = nil
+	}
+	return true
+}
+
+func (l *Lookout) keepRevision(object any) bool {
+	r := object.(*appsv1.ControllerRevision)
+	l.revisions[r.Name] = view.ReadRevision(r)
+	return true
+}
+
+func (l *Lookout) keepNode(object any) bool {
+	n := object.(*corev1.Node)
+	kept := node{Node: view.Node(n), zone: n.Labels[corev1.LabelTopologyZone]}
+	if !kept.Ready {
+		kept.said = why.SaidOfNode(n)
+	}
+	before, known := l.nodes[n.Name]
+	l.nodes[n.Name] = kept
+	return !known || !reflect.DeepEqual(before, kept)
+}
+
+func (l *Lookout) keepPod(object any) bool {
+	p := object.(*corev1.Pod)
+	before := l.pods[p.Name]
+	l.pods[p.Name] = p
+	return before == nil || !reflect.DeepEqual(before, p)
+}
+
+func forget[T any](from map[string]T) func(any) {
+	return func(object any) {
+		if o, err := meta.Accessor(object); err == nil {
+			delete(from, o.GetName())
+		}
+	}
+}
+
+// Add takes a watched object.
+func (s *source) Add(object any) error { return s.take(object) }
+
+// Update takes a watched change.
+func (s *source) Update(object any) error { return s.take(object) }
+
+func (s *source) take(object any) error {
+	object, err := s.trim(object)
+	if err != nil {
+		return err
+	}
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if s.keep(object) {
+		poke(s.of.changed)
+	}
+	return nil
+}
+
+// Delete takes a watched deletion.
+func (s *source) Delete(object any) error {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.forget(object)
+	poke(s.of.changed)
+	return nil
+}
+
+// Replace takes a whole list.
+func (s *source) Replace(objects []any, _ string) error {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.replace()
+	for _, o := range objects {
+		o, err := s.trim(o)
+		if err != nil {
+			return err
+		}
+		s.keep(o)
+	}
+	if !s.known {
+		s.known = true
+		s.of.unread--
+	}
+	poke(s.of.changed)
+	return nil
+}
+
+// Resync has nothing to do.
+func (s *source) Resync() error { return nil }
+
+// Transformer trims objects before they are kept anywhere.
+func (s *source) Transformer() cache.TransformFunc { return s.trim }
+
+// read lists the resource once.
+func (s *source) read(ctx context.Context) error {
+	list, err := s.list(ctx, s.options)
+	if err != nil {
+		return fmt.Errorf("list the %s: %w", s.name, err)
+	}
+	items, err := meta.ExtractList(list)
+	if err != nil {
+		return fmt.Errorf("list the %s: %w", s.name, err)
+	}
+	objects := make([]any, 0, len(items))
+	for _, item := range items {
+		objects = append(objects, item)
+	}
+	return s.Replace(objects, "")
+}
+
+// A server that is back is found within a few seconds.
+const (
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 3 * time.Second
+)
+
+// follow lists and watches until ctx ends. Nothing of it is logged: the terminal is being drawn on, and
+// what fails is noted.
+func (s *source) follow(ctx context.Context) {
+	quiet := logr.Discard()
+	ctx = klog.NewContext(ctx, quiet)
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := s.list(ctx, s.aim(o))
+			s.of.note(s.name, err, time.Now())
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			w, err := s.watch(ctx, s.aim(o))
+			s.of.note(s.name, err, time.Now())
+			return w, err
+		},
+	}, s.of.client), s.example, s, cache.ReflectorOptions{
+		Logger: &quiet, Name: s.name,
+		Backoff: &wait.Backoff{Duration: firstRetry, Cap: lastRetry, Steps: 8, Factor: 2, Jitter: 0.5},
+	})
+	pause := wait.Backoff{Duration: firstRetry, Cap: lastRetry, Steps: 8, Factor: 2, Jitter: 0.5}
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := r.ListAndWatchWithContext(ctx); err != nil {
+			s.of.note(s.name, err, time.Now())
+		}
+		if time.Since(began) > lastRetry {
+			pause = wait.Backoff{Duration: firstRetry, Cap: lastRetry, Steps: 8, Factor: 2, Jitter: 0.5}
+		}
+		rest(ctx, pause.Step())
+	}
+}
+
+func (s *source) aim(o metav1.ListOptions) metav1.ListOptions {
+	o.LabelSelector, o.FieldSelector = s.options.LabelSelector, s.options.FieldSelector
+	return o
+}
+
+// rest waits, unless ctx ends before.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,52 @@
+package why
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/view"
+)
+
+// Scene is one DaemonSet at a moment, for who watches it and has all objects at hand.
+type Scene struct {
+	set daemonSet
+	of  snapshot
+}
+
+// NewScene takes the DaemonSet, the nodes and what is said of those that are not Ready (SaidOfNode), and the
+// pods and revisions of the DaemonSet's namespace that its selector matches. It changes none of them.
+func NewScene(ds *daemonSet, nodes []plan.Node, silent map[string]string, pods []*corev1.Pod, revisions []*view.Revision) *Scene {
+	s := &Scene{*ds, snapshot{nodes: nodes, silent: silent, owned: map[types.UID][]*corev1.Pod{}, revisions: revisions}}
+	for _, p := range pods {
+		s.of.addPod(p)
+	}
+	return s
+}
+
+// Rows are those of Ask in the same order, without what only events tell and without commands. It asks nobody.
+func (s *Scene) Rows(now time.Time) ([]Row, error) {
+	rows, err := s.of.why(&s.set, now)
+	if err != nil {
+		return nil, err
+	}
+	s.of.readPods(rows)
+	for i := range rows {
+		rows[i].tellCause()
+	}
+	slices.SortFunc(rows, byInterest)
+	return rows, nil
+}
+
+// Explain adds what events tell, as Ask does, to some of the rows. They must be of the last call of Rows.
+func (s *Scene) Explain(ctx context.Context, client kubernetes.Interface, rows []Row, now time.Time) error {
+	return s.of.explain(ctx, client, &s.set, rows, now)
+}
+
+// Revision is the hash of the current revision, as of the last call of Rows.
+func (s *Scene) Revision() string { return s.of.hash }
