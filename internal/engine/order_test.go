@@ -393,3 +393,20 @@ func TestSuccessorCountsFromTheDeletion(t *testing.T) {
 		}
 	}
 }
+
+// A pod that has lost readiness is not ready since that was seen, by our own clock.
+func TestLostReadinessIsTimedByUs(t *testing.T) {
+	was := func(ready bool) *podEntry {
+		return &podEntry{Pod: plan.Pod{Ready: ready, WasReady: !ready, ReadySince: time.Unix(1, 0)}}
+	}
+	now := time.Unix(5000, 0)
+	ready, lost, still, first := was(true), was(false), was(false), was(false)
+	lost.follow(ready, 1, now)
+	still.follow(lost, 2, now.Add(time.Hour))
+	first.follow(nil, 0, now)
+	for name, e := range map[string]*podEntry{"just lost": lost, "still lost": still, "seen for the first time": first} {
+		if !e.ReadySince.Equal(now) {
+			t.Errorf("%s: since %v", name, e.ReadySince)
+		}
+	}
+}

@@ -375,3 +375,84 @@ func TestStableRevisionWithoutPodsIsKept(t *testing.T) {
 		}
 	})
 }
+
+// A new leader reads what is kept of a release, whatever its watch has shown.
+func TestNewLeaderReadsWhatIsKept(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`))
+		c.addNodes(5)
+		c.start(elect("one"))
+		stopOne, endedOne := c.stopEngine, c.ended
+		c.run(time.Second)
+		c.start(elect("two"))
+		c.addSet(follows)
+		c.run(time.Minute)
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.ask(`{"promote": {"release": 1, "all": true}}`)
+		c.run(10 * time.Millisecond) // it is seen
+		c.stall(view.RolloutResource, true)
+		c.run(time.Minute)
+		c.covered(5, "agent:2")
+		c.editSet(image("agent:3"))
+		c.run(time.Minute)
+		stopOne()
+		<-endedOne
+		c.run(time.Minute)
+		c.addNode("node-06")
+		c.run(time.Minute)
+		c.wantRelease("under the next leader", "Waiting NotApproved first 1", map[string]int{"agent:3": 1, "agent:2": 5})
+	})
+}
+
+// Two policies that both choose a DaemonSet hold its releases; one that it names comes before those that choose it.
+func TestSeveralPolicies(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		for _, name := range []string{"a", "b"} {
+			c.addKind(view.PolicyResource, fmt.Sprintf(`{"apiVersion": %q, "kind": "RolloutPolicy", "metadata": {"name": %q}, "spec": {"daemonSets": {"namespaces": ["default"]}}}`, view.PolicyVersion, name))
+		}
+		c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "all", "nodes": "100%"}]}`))
+		c.addNodes(5)
+		c.addSet()
+		c.start()
+		c.run(time.Minute)
+		c.covered(5, "agent:1")
+		c.editSet(image("agent:2"))
+		c.run(time.Hour)
+		c.wantRelease("with two", "Held SeveralPolicies  0", map[string]int{"agent:2": 0, "agent:1": 5})
+		if got := c.rollout().Status.Message; !strings.Contains(got, "a and b both choose") {
+			t.Errorf("the status says %q", got)
+		}
+		c.editSet(follows)
+		c.run(10 * time.Minute)
+		c.covered(5, "agent:2")
+	})
+}
+
+// What people ask for while the engine writes is not lost, and a release writes little (R14).
+func TestRequestsAmongWrites(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "first", "nodes": 1, "soak": "10m"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		asked := false
+		c.intercept(func(r request) (error, bool) {
+			if r.is("update", view.RolloutResource) && !asked && c.wrote("update "+view.RolloutResource) > 2 {
+				asked = true
+				c.ask(`{"paused": true}`) // comes before the write, whose version is old then
+			}
+			return nil, false
+		})
+		before := c.wrote("update " + view.RolloutResource)
+		c.editSet(image("agent:2"))
+		c.run(time.Hour)
+		c.wantRelease("with a pause", "Paused PauseRequested first 1", map[string]int{"agent:2": 1})
+		c.ask(`{}`)
+		c.run(time.Hour)
+		c.covered(20, "agent:2")
+		// One for each change of phase or wave, and one in ten seconds while it soaks (ten minutes) or
+		// pods are replaced (a minute).
+		if n := c.wrote("update "+view.RolloutResource) - before; n > 90 {
+			t.Errorf("%d writes of what is kept", n)
+		}
+	})
+}
