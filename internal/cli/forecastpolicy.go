@@ -131,7 +131,7 @@ func (p *policyForecast) print(out io.Writer, width int) error {
 	text := "policy " + p.Name + ": no waves: " + p.NoWaves
 	if n := len(p.Waves); n > 0 {
 		last := &p.Waves[n-1]
-		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s). everynode shows what a policy says, and does not follow it yet",
+		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s)",
 			p.Name, roundTime(last.Ends), last.EndsAt.UTC().Format("Mon 2 Jan 15:04 MST"))
 	}
 	if _, err := fmt.Fprintln(out, strings.Join(wrapped(text, width), "\n")); err != nil || len(p.Waves) == 0 {

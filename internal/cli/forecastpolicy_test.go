@@ -108,8 +108,7 @@ func TestPolicyForecast(t *testing.T) {
 	}
 	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
 NotCovered: wave canary covers no node with zone x
-policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC).
-everynode shows what a policy says, and does not follow it yet
+policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC)
 WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
 canary   1       1           1 failed   0s         30m0s    30m10s, approved   n3
 all/x    2       2           1 failed   30m10s     1h0m0s   1h30m20s           n1, n2
