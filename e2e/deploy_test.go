@@ -99,7 +99,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
 	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
-		"controlPlane=no", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1"} {
+		"controlPlane=no", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
 			t.Errorf("--set %s: %v\n%s", bad, err, out)
@@ -123,6 +123,14 @@ func TestChartValues(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, the container (-want +got):\n%s", err, diff)
+	}
+	if objects["CustomResourceDefinition /rolloutpolicies.everynode.io"] == nil {
+		t.Error("the kinds of releases in waves are not installed")
+	}
+	for name := range objectsOf(t, helm, "template", "everynode-controller", chart, "--set", "definitions.install=false") {
+		if strings.HasPrefix(name, "CustomResourceDefinition") {
+			t.Errorf("%s is installed, though nobody wants it", name)
+		}
 	}
 	// One lease for the cluster, and an account where the pods are.
 	binding := objects["RoleBinding kube-system/everynode-controller"]
