@@ -183,6 +183,7 @@ var importRules = []importRule{
 	{path: "coredns", never: []string{"everynode/..."}, reason: "it is CoreDNS and the list of its plugins, and what runs in a pod is not a part of the cluster"},
 	{path: "registry", never: []string{"everynode/..."}, reason: "it is distribution's registry and who may push to it; it starts like any program of others"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
+	{path: "deploy/monitoring", never: []string{"everynode/..."}, reason: "it tests files for Prometheus with Prometheus' own code, which nothing of ours shall be linked with"},
 	{path: "conformance", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
 

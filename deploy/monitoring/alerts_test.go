@@ -1,0 +1,260 @@
+// Package monitoring_test reads the alerts as Prometheus does and lets it say when they fire. It is a module of its own:
+// Prometheus brings a hundred modules, some newer than what everynode's programs are linked with.
+package monitoring_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
+)
+
+// metric is what the controller exports under a name.
+type metric struct {
+	labels    []string
+	histogram bool
+}
+
+// metrics are those of testdata/metrics.txt, which a test of the controller holds to what it exports.
+func metrics(t *testing.T) map[string]metric {
+	t.Helper()
+	text, err := os.ReadFile("testdata/metrics.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]metric{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		m := metric{labels: fields[1:]}
+		if strings.HasSuffix(fields[0], "_duration_seconds") {
+			m.histogram, m.labels = true, append(m.labels, "le")
+			for _, part := range []string{"_bucket", "_sum", "_count"} {
+				all[fields[0]+part] = m
+			}
+			continue
+		}
+		all[fields[0]] = m
+	}
+	return all
+}
+
+func newParser() parser.Parser { return parser.NewParser(parser.Options{}) }
+
+// rules are the alerts, read as Prometheus does.
+func rules(t *testing.T) []rulefmt.Rule {
+	t.Helper()
+	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, newParser(), slog.New(slog.DiscardHandler))
+	for _, err := range errs {
+		t.Error(err)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	var all []rulefmt.Rule
+	for _, g := range groups.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+// ofTarget are labels that come with the scrape, and not from the controller.
+func ofTarget() []string { return []string{"cluster", "instance", "job"} }
+
+// wrongIn says what an expression asks for that the controller does not export.
+func wrongIn(expression string, known map[string]metric) (wrong []string) {
+	tree, err := newParser().ParseExpr(expression)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var has []string // labels that any of its metrics has
+	parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
+		s, ok := n.(*parser.VectorSelector)
+		if !ok {
+			return nil
+		}
+		m, ok := known[s.Name]
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("there is no metric %q", s.Name))
+		}
+		for _, matcher := range s.LabelMatchers {
+			if matcher.Name != labels.MetricName && !slices.Contains(append(m.labels, ofTarget()...), matcher.Name) {
+				wrong = append(wrong, fmt.Sprintf("%s has no label %q", s.Name, matcher.Name))
+			}
+		}
+		has = append(has, m.labels...)
+		return nil
+	})
+	parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
+		if a, ok := n.(*parser.AggregateExpr); ok {
+			for _, label := range a.Grouping {
+				if !slices.Contains(append(has, ofTarget()...), label) {
+					wrong = append(wrong, fmt.Sprintf("%s: no metric has the label %q", a, label))
+				}
+			}
+		}
+		return nil
+	})
+	return wrong
+}
+
+func TestWrongInFinds(t *testing.T) {
+	known := map[string]metric{"a": {labels: []string{"b"}}}
+	for expression, want := range map[string]string{
+		`sum by (b, cluster) (rate(a{b="1", job="j"}[5m]))`: "", `a{`: "unexpected", `x`: `there is no metric "x"`,
+		`a{c="1"}`: `a has no label "c"`, `max by (c) (a)`: `no metric has the label "c"`,
+	} {
+		if got := strings.Join(wrongIn(expression, known), "; "); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", expression, got, want)
+		}
+	}
+}
+
+// Each alert asks for what the controller exports, says how bad it is and what it means, and has a section of the docs.
+func TestAlerts(t *testing.T) {
+	known := metrics(t)
+	page := readDocs(t)
+	all := rules(t)
+	if len(all) < 10 {
+		t.Errorf("%d alerts", len(all))
+	}
+	for _, r := range all {
+		for _, w := range wrongIn(r.Expr, known) {
+			t.Errorf("%s: %s", r.Alert, w)
+		}
+		if !strings.HasPrefix(r.Alert, "Everynode") || r.For == 0 || !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+			t.Errorf("%s has %v, %v, %v", r.Alert, r.For, r.Labels, r.Annotations)
+		}
+		if want := "docs/monitoring.md#" + strings.ToLower(r.Alert); r.Annotations["runbook"] != want {
+			t.Errorf("%s has the runbook %q, want %q", r.Alert, r.Annotations["runbook"], want)
+		}
+		if !strings.Contains(page, "\n### "+r.Alert+"\n") {
+			t.Errorf("docs/monitoring.md has no section %q", r.Alert)
+		}
+	}
+	for _, section := range regexp.MustCompile(`(?m)^### (Everynode\w+)$`).FindAllStringSubmatch(page, -1) {
+		if !slices.ContainsFunc(all, func(r rulefmt.Rule) bool { return r.Alert == section[1] }) {
+			t.Errorf("docs/monitoring.md has a section about %s, which is no alert", section[1])
+		}
+	}
+}
+
+func readDocs(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(path.Join("..", "..", "docs", "monitoring.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func quiet() map[string]string {
+	return map[string]string{
+		`everynode_leader{instance="a"}`: "1x120", `everynode_leader{instance="b"}`: "0x120",
+		`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="200"}`:                  "0+60x120",
+		`everynode_sync_errors_total{instance="a"}`:                                                             "0x120",
+		`everynode_watch_lag_seconds{instance="a"}`:                                                             "0x120",
+		`everynode_clock_skew_seconds{instance="a"}`:                                                            "-1x120",
+		`everynode_daemonsets{instance="a"}`:                                                                    "2x120",
+		`everynode_daemonsets_listed{instance="a"}`:                                                             "2x120",
+		`everynode_daemonset_nodes{instance="a", reason="UpToDate"}`:                                            "3x120",
+		`everynode_queue_duration_seconds_bucket{instance="a", le="0.1"}`:                                       "0+60x120",
+		`everynode_queue_duration_seconds_bucket{instance="a", le="26"}`:                                        "0+60x120",
+		`everynode_queue_duration_seconds_bucket{instance="a", le="+Inf"}`:                                      "0+60x120",
+		`everynode_daemonset_retrying_nodes{instance="a", namespace="n", daemonset="d"}`:                        "0x120",
+		`everynode_daemonset_desired_nodes{instance="a", namespace="n", daemonset="d"}`:                         "3x120",
+		`everynode_daemonset_updated_nodes{instance="a", namespace="n", daemonset="d"}`:                         "3x120",
+		`everynode_daemonset_budget_nodes{instance="a", namespace="n", daemonset="d", kind="unavailable"}`:      "1x120",
+		`everynode_daemonset_budget_nodes{instance="a", namespace="n", daemonset="d", kind="surge"}`:            "0x120",
+		`everynode_daemonset_budget_used_nodes{instance="a", namespace="n", daemonset="d", kind="unavailable"}`: "0x120",
+		`everynode_daemonset_budget_used_nodes{instance="a", namespace="n", daemonset="d", kind="surge"}`:       "0x120",
+	}
+}
+
+// Each alert fires for what it is about, and for nothing else; in a quiet hour and in an update that goes well none does.
+func TestAlertsFire(t *testing.T) {
+	const of = `{instance="a", namespace="n", daemonset="d"}`
+	budget := func(metric, kind string) string {
+		return metric + `{instance="a", namespace="n", daemonset="d", kind="` + kind + `"}`
+	}
+	for what, c := range map[string]struct {
+		differs map[string]string
+		want    []string
+	}{
+		"a quiet hour":                   {nil, nil},
+		"a standby takes over":           {map[string]string{`everynode_leader{instance="a"}`: "1x60 0x60", `everynode_leader{instance="b"}`: "0x60 1x60"}, nil},
+		"nobody leads":                   {map[string]string{`everynode_leader{instance="a"}`: "0x120"}, []string{"EverynodeNoLeader"}},
+		"nothing is scraped":             {map[string]string{`everynode_leader{instance="a"}`: "", `everynode_leader{instance="b"}`: ""}, []string{"EverynodeNoLeader"}},
+		"two lead":                       {map[string]string{`everynode_leader{instance="b"}`: "1x120"}, []string{"EverynodeTwoLeaders"}},
+		"two clusters":                   {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x120"}, nil},
+		"a right is missing":             {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="nodes", code="403"}`: "0+2x120"}, []string{"EverynodeForbidden"}},
+		"pods are refused by a policy":   {map[string]string{`everynode_api_requests_total{instance="a", verb="create", resource="pods", code="403"}`: "0+1x120"}, nil},
+		"the API server fails":           {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
+		"the API server does not answer": {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="error"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
+		"one request fails":              {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0x118 1x2"}, nil},
+		"decisions fail":                 {map[string]string{`everynode_sync_errors_total{instance="a"}`: "0+4x120"}, []string{"EverynodeDecisionsFail"}},
+		"decisions are late":             {map[string]string{`everynode_queue_duration_seconds_bucket{instance="a", le="0.1"}`: "0+50x120"}, []string{"EverynodeDecisionsLate"}},
+		"the watch is late":              {map[string]string{`everynode_watch_lag_seconds{instance="a"}`: "45x120"}, []string{"EverynodeWatchLate"}},
+		"the clock is late":              {map[string]string{`everynode_clock_skew_seconds{instance="a"}`: "-40x120"}, []string{"EverynodeClockSkew"}},
+		"writes are refused":             {map[string]string{"everynode_daemonset_retrying_nodes" + of: "2x120"}, []string{"EverynodeWritesRefused"}},
+		"more are down than may":         {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120"}, []string{"EverynodeOverBudget"}},
+		"as many are down as may":        {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "1x120"}, nil},
+		"down, and updated by hand":      {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
+		"an update goes on":              {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x100 1x10 2x10"}, nil},
+		"an update is stuck":             {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
+		"an update waits for a person":   {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
+		"pods do not last":               {map[string]string{`everynode_daemonset_nodes{instance="a", reason="PodsDoNotLast"}`: "1x120"}, []string{"EverynodePodsDoNotLast"}},
+		"more DaemonSets than metrics":   {map[string]string{`everynode_daemonsets{instance="a"}`: "3x120"}, []string{"EverynodeMetricsLeftOut"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			if got := firing(t, c.differs); !slices.Equal(got, c.want) {
+				t.Errorf("%v fire, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// firing are the alerts whose condition holds at the end of the hour.
+func firing(t *testing.T, differs map[string]string) (names []string) {
+	t.Helper()
+	series := quiet()
+	for name, values := range differs {
+		series[name] = values
+	}
+	script := "load 1m\n"
+	for name, values := range series {
+		if values != "" {
+			script += "  " + name + " " + values + "\n"
+		}
+	}
+	storage := promqltest.LoadedStorage(t, script)
+	engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
+	for _, r := range rules(t) {
+		query, err := engine.NewInstantQuery(context.Background(), storage, nil, r.Expr, time.Unix(0, 0).Add(2*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		result := query.Exec(context.Background())
+		vector, err := result.Vector()
+		if err != nil {
+			t.Fatalf("%s: %v", r.Alert, cmp.Or(result.Err, err))
+		}
+		if len(vector) > 0 {
+			names = append(names, r.Alert)
+		}
+		query.Close()
+	}
+	return names
+}
