@@ -185,7 +185,7 @@ func (r *Row) ranked(v *plan.Verdict) {
 		r.rank, r.OK = fine, true
 	case !v.Desired && !r.creates && !r.deletes && v.Reason != plan.WaitingForTermination && !halted(v.Reason):
 		r.rank, r.OK = notWanted, true
-	case slices.Contains([]plan.Reason{plan.BudgetSpent, plan.MinReadyWait, plan.WaitingForDeletion, plan.WaitingForTermination,
+	case slices.Contains([]plan.Reason{plan.BudgetSpent, plan.AwaitsWave, plan.MinReadyWait, plan.WaitingForDeletion, plan.WaitingForTermination,
 		plan.Unconfirmed, plan.NewerTemplate, plan.Outdated, plan.Surge, plan.Surged}, v.Reason):
 		r.rank = waits
 	}

@@ -26,6 +26,7 @@ type snapshot struct {
 	owned     map[types.UID][]*corev1.Pod
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
+	releases  map[types.NamespacedName]underWay
 
 	// Of the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
@@ -53,6 +54,14 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 	s := newSnapshot(sets.Items, nodes.Items, pods.Items)
 	for i := range revisions.Items {
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
+	}
+	kept, err := releases(ctx, client, namespace)
+	if err != nil {
+		return nil, err
+	}
+	s.releases = map[types.NamespacedName]underWay{}
+	for i := range kept {
+		s.addRelease(&kept[i], revisions.Items)
 	}
 	return s, nil
 }
@@ -111,6 +120,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	}
 	s.hash, s.previous = history.Hash, s.hasPrevious(ds, history.Hash)
 	in.Set = view.Spec(ds, history.Hash)
+	in.Release = s.releaseOf(ds, &in.Set)
 	byName := make(map[string]*plan.Pod, len(in.Pods))
 	for i := range in.Pods {
 		byName[in.Pods[i].Name] = &in.Pods[i]
@@ -119,7 +129,11 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	plan.Make(&in, &out)
 	rows := make([]Row, 0, len(out.Verdicts))
 	for i := range out.Verdicts {
-		rows = append(rows, rowOf(ds, &out.Verdicts[i], byName))
+		row := rowOf(ds, &out.Verdicts[i], byName)
+		if out.Verdicts[i].Reason == plan.AwaitsWave {
+			row.Detail = s.stands(ds)
+		}
+		rows = append(rows, row)
 	}
 	nameHolders(rows, out.Verdicts)
 	return rows, nil

@@ -1,0 +1,90 @@
+package why
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"path"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// releases reads what is kept of releases in waves. Who may not read it, and a cluster that has no such objects, sees
+// every DaemonSet as one without a policy.
+func releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
+	ask := client.Discovery().RESTClient()
+	if ask == nil {
+		return nil, nil // of a client that stands for one in tests
+	}
+	at := path.Join("/apis", view.PolicyVersion)
+	if namespace != "" {
+		at = path.Join(at, "namespaces", namespace)
+	}
+	text, err := ask.Get().AbsPath(path.Join(at, view.RolloutResource)).SetHeader("Accept", "application/json").Do(ctx).Raw()
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list what is kept of releases: %w", err)
+	}
+	var list struct {
+		Items []view.DaemonSetRollout `json:"items"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("read what is kept of releases: %w", err)
+	}
+	return list.Items, nil
+}
+
+// addRelease takes a release that is under way, with the revision that its nodes had before.
+func (s *snapshot) addRelease(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
+	state, err := view.RolloutState(o)
+	if err != nil || state.Phase == rollout.Idle || state.Stable == state.Target {
+		return
+	}
+	for i := range revisions {
+		r := &revisions[i]
+		if r.Namespace == o.Namespace && r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == state.Stable {
+			s.releases[types.NamespacedName{Namespace: o.Namespace, Name: o.Name}] = underWay{o, state, r}
+		}
+	}
+}
+
+// underWay is a release in waves that has not ended.
+type underWay struct {
+	object *view.DaemonSetRollout
+	state  rollout.State
+	stable *appsv1.ControllerRevision
+}
+
+// releaseOf is the release of the DaemonSet, as of which nothing more is granted: which of the nodes that have their
+// turn is next is known to the engine alone. Nil: none is under way.
+func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
+	u, is := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
+	if !is || !u.object.IsOf(ds.UID) || u.state.Target != set.Hash {
+		return nil
+	}
+	old, err := view.AtRevision(ds, u.stable)
+	if err != nil {
+		return nil // the engine says so in the object's status
+	}
+	stable, then := *set, view.Spec(old, u.state.Stable)
+	stable.Hash, stable.Generation, stable.Placement, stable.Scheduled = u.state.Stable, 0, then.Placement, then.Scheduled
+	stable.Strategy, set.Strategy = plan.RollingUpdate, plan.RollingUpdate
+	return &plan.Release{Number: u.state.Release, Stable: stable, Back: u.state.Back, StartWithin: 24 * time.Hour, Restarts: math.MaxUint8}
+}
+
+// stands is where the release of the DaemonSet is, in words.
+func (s *snapshot) stands(ds *daemonSet) string {
+	u := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
+	return fmt.Sprintf("release %d is %s", u.state.Release, u.state.Phase)
+}

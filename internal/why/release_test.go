@@ -1,0 +1,54 @@
+package why
+
+import (
+	"fmt"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// In the middle of a release each node is told of by the revision that it is for.
+func TestReleaseUnderWay(t *testing.T) {
+	w := newWorld(t)
+	before := w.ds.DeepCopy()
+	before.Spec.Template.Spec.Containers[0].Image = "agent:1"
+	stable, err := view.NewRevision(before, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stable.UID = "revision"
+	old := func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = newWorldHash(t, before) }
+	w.node("n1")
+	w.pod("n1", down(crashes()))
+	w.node("n2")
+	w.pod("n2", old)
+	w.node("n3")
+	state := rollout.State{Stable: newWorldHash(t, before), Target: w.hash, Release: 4, Phase: rollout.Halted, Reason: rollout.TooManyFailed, Wave: "first", Quota: 1, Stopped: true, Stops: 1}
+	rows := func(state rollout.State) (said []string) {
+		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
+		s.releases = map[types.NamespacedName]underWay{}
+		o := view.NewRollout(w.ds)
+		o.Status = view.RolloutStatus(&o.Status, &state, &view.RolloutReport{Now: testNow()})
+		s.addRelease(o, []appsv1.ControllerRevision{*stable})
+		rows, err := s.why(&s.sets[0], testNow())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			said = append(said, fmt.Sprintf("%s %s %s %v", r.Node, r.Reason, r.Detail, s.commands(w.ds, &r)))
+		}
+		return said
+	}
+	want := "[n1 Starting  [] n2 AwaitsWave release 4 is Halted [everynode rollout status ds/agent -n apps] n3 Missing  []]"
+	if got := fmt.Sprint(rows(state)); got != want {
+		t.Errorf("in a release:\n%s, want\n%s", got, want)
+	}
+	if got := rows(rollout.State{Stable: w.hash, Target: w.hash, Release: 4}); got[1][:11] != "n2 Outdated" && got[1][:14] != "n2 BudgetSpent" {
+		t.Errorf("without a release n2 is told of as %q", got[1])
+	}
+}
