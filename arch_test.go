@@ -80,7 +80,7 @@ var importRules = []importRule{
 	},
 	{
 		path:   "internal/why",
-		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/why/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/..."},
+		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/...", "everynode/internal/view/...", "everynode/internal/why/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/..."},
 		reason: "it asks any API server, and knows nothing of this machine",
 	},
 	{
