@@ -47,7 +47,7 @@ it. With -v the kubectl command that does the same is printed.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "namespace of the DaemonSet (default \"default\")")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print the kubectl command that does the same")
-	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutHistoryCommand(f))
+	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f))
 	for _, v := range rolloutVerbs() {
 		c.AddCommand(a.rolloutVerbCommand(f, v))
 	}
@@ -83,6 +83,33 @@ Aborted, Held), with 2 if it is under way, and with 3 if that is not known.`,
 		},
 	}
 	a.outputFlag(c, &f.output)
+	return c
+}
+
+func (a *app) rolloutWatchCommand(f *rolloutFlags) *cobra.Command {
+	w := watchFlags{}
+	c := &cobra.Command{
+		Use:   "watch ds/NAME",
+		Short: "Show what each node has of a DaemonSet, as a release goes on",
+		Long: `Draw what 'everynode watch' draws: a sign for each node, the phase of the release and its open
+wave, and what needs a look.`,
+		Example: `  everynode rollout watch ds/agent -n monitoring
+  everynode rollout watch ds/agent -n monitoring --until-done   # exit code 1 when the release has stopped`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRollouts(f),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := w.checkEnd(); err != nil {
+				return err
+			}
+			t, err := a.rolloutTarget(f, args[0])
+			if err != nil {
+				return err
+			}
+			w.kubeconfig, w.namespace = t.kubeconfig, t.namespace
+			return a.watch(c.Context(), &w, t.name)
+		},
+	}
+	w.add(c)
 	return c
 }
 

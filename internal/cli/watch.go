@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -51,14 +52,19 @@ Without a terminal, or with --once, one picture is printed.`,
 		ValidArgsFunction: a.completeWatched(&f),
 	}
 	a.dataDirFlag(c)
+	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
+	c.Flags().StringVarP(&f.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of the DaemonSet")
+	f.add(c)
+	return c
+}
+
+// add adds the flags that `rollout watch` has as well.
+func (f *watchFlags) add(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
-	flags.StringVarP(&f.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of the DaemonSet")
 	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is")
 	flags.BoolVar(&f.once, "once", false, "print one picture and end")
-	flags.BoolVar(&f.untilDone, "until-done", false, "end when each node that is Ready and should have the newest pod has it, and it is available")
-	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done: end with an error when no further node got there for so long (0: never)")
-	return c
+	flags.BoolVar(&f.untilDone, "until-done", false, "end when each node that is Ready and should have the newest pod has it, it is available, and a release in waves is through")
+	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there for so long (0: never)")
 }
 
 // check returns the DaemonSet's name.
@@ -67,15 +73,20 @@ func (f *watchFlags) check(arg string) (name string, err error) {
 	if !typed {
 		kind, name = "ds", arg
 	}
-	switch {
-	case name == "" || kind != "daemonset" && kind != "daemonsets" && kind != "ds":
+	if name == "" || kind != "daemonset" && kind != "daemonsets" && kind != "ds" {
 		return "", usageError{fmt.Errorf("%s: give a DaemonSet, as daemonset/NAME", arg)}
-	case f.once && f.untilDone:
-		return "", usageError{errors.New("--once and --until-done exclude each other: one ends at once, the other when the update is through")}
-	case f.giveUp < 0:
-		return "", usageError{fmt.Errorf("--give-up %s: give a time that is not negative", f.giveUp)}
 	}
-	return name, nil
+	return name, f.checkEnd()
+}
+
+func (f *watchFlags) checkEnd() error {
+	switch {
+	case f.once && f.untilDone:
+		return usageError{errors.New("--once and --until-done exclude each other: one ends at once, the other when the update is through")}
+	case f.giveUp < 0:
+		return usageError{fmt.Errorf("--give-up %s: give a time that is not negative", f.giveUp)}
+	}
+	return nil
 }
 
 // completeWatched completes the name by those of the namespace.
@@ -118,12 +129,16 @@ func (a *app) watch(ctx context.Context, f *watchFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.watchSet(ctx, client, f, name, policy)
+	kinds, err := a.rolloutKinds(f.kubeconfig)
+	if err != nil {
+		return err
+	}
+	return a.watchSet(ctx, client, kinds.rollouts, f, name, policy)
 }
 
 // watchSet draws one DaemonSet until there is a reason to end.
-func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, f *watchFlags, name string, policy *givenPolicy) error {
-	l, err := newLookout(ctx, client, f.namespace, name, policy)
+func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, f *watchFlags, name string, policy *givenPolicy) error {
+	l, err := newLookout(ctx, client, rollouts, f.namespace, name, policy)
 	if err != nil {
 		return err
 	}
@@ -149,11 +164,11 @@ func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, f *watc
 	return err
 }
 
-func newLookout(ctx context.Context, client kubernetes.Interface, namespace, name string, policy *givenPolicy) (*lookout.Lookout, error) {
+func newLookout(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, namespace, name string, policy *givenPolicy) (*lookout.Lookout, error) {
 	if policy == nil {
-		return lookout.New(ctx, client, namespace, name, nil)
+		return lookout.New(ctx, client, rollouts, namespace, name, nil)
 	}
-	return lookout.New(ctx, client, namespace, name, &policy.policy)
+	return lookout.New(ctx, client, rollouts, namespace, name, &policy.policy)
 }
 
 // watchOnce prints one picture.

@@ -101,7 +101,7 @@ func (w *watcher) wait(ctx context.Context, must time.Duration, changed <-chan s
 
 // through says whether there is nothing more to wait for. It fails when the update has stopped.
 func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
-	if r := &w.progress; r.revision != p.Revision || p.There > r.there || p.Model.Stale != "" || r.since.IsZero() {
+	if r := &w.progress; r.revision != p.Revision || p.There > r.there || p.Model.Stale != "" || p.Model.Rollout != nil || r.since.IsZero() {
 		*r = progressOf{p.Revision, p.There, now}
 	}
 	rollout := p.Model.Rollout
@@ -114,7 +114,7 @@ func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
 		return false, fmt.Errorf("the update has stopped: %s", p.Stopped)
 	case rollout != nil && rollout.Stopped:
 		return false, fmt.Errorf("the update has stopped: %s (%s)", rollout.Phase, rollout.Reason)
-	case w.giveUp > 0 && now.Sub(w.progress.since) >= w.giveUp:
+	case rollout == nil && w.giveUp > 0 && now.Sub(w.progress.since) >= w.giveUp:
 		return false, fmt.Errorf("no further node got there in %s (--give-up): %s says what keeps them", w.giveUp, w.command)
 	}
 	return false, nil
@@ -123,7 +123,7 @@ func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
 // wake is when the picture changes by time alone, or it is time to give up.
 func (w *watcher) wake(p *lookout.Picture) time.Time {
 	at := p.WakeAt
-	if w.untilDone && w.giveUp > 0 && p.Model.Stale == "" {
+	if w.untilDone && w.giveUp > 0 && p.Model.Stale == "" && p.Model.Rollout == nil {
 		if end := w.progress.since.Add(w.giveUp); at.IsZero() || end.Before(at) {
 			at = end
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // maxExceptions is how many exceptions a frame has at most.
@@ -134,8 +133,8 @@ func (r *Rollout) text() string {
 		parts = append(parts, "wave "+r.Wave)
 	}
 	parts = append(parts, fmt.Sprintf("%s of %s exposed", number(r.Exposed), number(r.Quota)), number(r.Failed)+" failed")
-	if r.Soak > 0 {
-		parts = append(parts, fmt.Sprintf("soaked %s of %s", r.Soaked.Round(time.Second), r.Soak))
+	if r.Soak != "" {
+		parts = append(parts, "soaked "+r.Soak)
 	}
 	if r.Reason != "" {
 		parts = append(parts, r.Reason)

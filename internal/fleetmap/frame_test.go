@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 	"pgregory.net/rapid"
@@ -89,7 +88,7 @@ func harmful() *Model {
 
 func inWaves() *Model {
 	m := threeNodes()
-	m.Rollout = &Rollout{Phase: "Soaking", Reason: "NotSoaked", Wave: "tenth", Quota: 500, Exposed: 500, Failed: 1, Soaked: 12 * time.Minute, Soak: time.Hour}
+	m.Rollout = &Rollout{Phase: "Soaking", Reason: "NotSoaked", Wave: "tenth", Quota: 500, Exposed: 500, Failed: 1, Soak: "12m of 1h"}
 	m.Waves = []Wave{{"canary", 3, 3}}
 	for i := range 8 {
 		m.Waves = append(m.Waves, Wave{fmt.Sprintf("rest/zone-%d", i), 100, max(0, 100-40*max(0, i-2))})
@@ -210,7 +209,7 @@ func TestFramesFit(t *testing.T) {
 			m.Exceptions = append(m.Exceptions, Exception{Node: text.Draw(t, "node"), Same: rapid.IntRange(0, 5000).Draw(t, "same"), Since: text.Draw(t, "since"), Text: text.Draw(t, "text")})
 		}
 		if rapid.Bool().Draw(t, "rollout") {
-			m.Rollout = &Rollout{Phase: text.Draw(t, "its phase"), Reason: text.Draw(t, "reason"), Wave: text.Draw(t, "open wave"), Soak: time.Hour}
+			m.Rollout = &Rollout{Phase: text.Draw(t, "its phase"), Reason: text.Draw(t, "reason"), Wave: text.Draw(t, "open wave"), Soak: text.Draw(t, "soak")}
 		}
 		columns, rows := rapid.IntRange(1, 200).Draw(t, "columns"), rapid.IntRange(0, 60).Draw(t, "rows")
 		lines := Frame(m, columns, rows)

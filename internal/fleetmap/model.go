@@ -3,8 +3,6 @@
 // the time, so that a frame can be compared letter by letter.
 package fleetmap
 
-import "time"
-
 // State is what a node has of the DaemonSet. Of several nodes in one cell the greatest is shown, so the
 // order is from what may be left out to what must be seen.
 type State uint8
@@ -84,8 +82,8 @@ type Rollout struct {
 	Phase, Reason          string
 	Wave                   string
 	Quota, Exposed, Failed int
-	// Soaked is how much of Soak is over.
-	Soaked, Soak time.Duration
+	// Soak is how long the open wave has been watched, and of how much; empty: it is not being watched.
+	Soak string
 	// Stopped says that it does not go on by itself.
 	Stopped bool
 }

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/plan"
@@ -33,6 +34,7 @@ type Lookout struct {
 	uid             types.UID // of the DaemonSet: another one of the same name is another one
 	selector        string
 	policy          *rollout.Policy
+	rollouts        dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
 
 	changed chan struct{} // has one while something is new
 	ask     chan struct{} // has one while there are new questions
@@ -42,13 +44,14 @@ type Lookout struct {
 	nodes     map[string]node
 	pods      map[string]*corev1.Pod
 	revisions map[string]*view.Revision
-	unread    int                // resources of which nothing was read yet
-	failing   map[string]failure // by resource
-	fatal     error              // nothing more will be seen
-	reached   map[string]step    // by node
-	scene     *why.Scene         // of the last picture
-	questions []why.Row          // events may say more of these
-	told      map[string]answer  // by node
+	rollout   *view.DaemonSetRollout // nil: nobody says anything of a release
+	unread    int                    // resources of which nothing was read yet
+	failing   map[string]failure     // by resource
+	fatal     error                  // nothing more will be seen
+	reached   map[string]step        // by node
+	scene     *why.Scene             // of the last picture
+	questions []why.Row              // events may say more of these
+	told      map[string]answer      // by node
 }
 
 // node is what is kept of a node.
@@ -64,8 +67,9 @@ type failure struct {
 	err   error
 }
 
-// New looks for the DaemonSet. The policy may be nil: then nodes are in the order of their names.
-func New(ctx context.Context, client kubernetes.Interface, namespace, name string, policy *rollout.Policy) (*Lookout, error) {
+// New looks for the DaemonSet. The policy may be nil: then nodes are in the order of their names. So may rollouts, the
+// resource of DaemonSetRollouts; who may not read it, or has none, sees the rest.
+func New(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, namespace, name string, policy *rollout.Policy) (*Lookout, error) {
 	ds, err := client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("no DaemonSet %q in namespace %q: `kubectl get daemonsets -A` lists them, -n names another namespace", name, namespace)
@@ -82,6 +86,9 @@ func New(ctx context.Context, client kubernetes.Interface, namespace, name strin
 		changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
 		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]*view.Revision{},
 		failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
+	}
+	if rollouts != nil {
+		l.lookForRollout(ctx, rollouts.Namespace(namespace))
 	}
 	l.unread = len(l.sources())
 	return l, nil

@@ -61,8 +61,9 @@ func (p *painter) paint(rows []why.Row) {
 	for i := range rows {
 		p.add(&rows[i])
 	}
-	p.out.Revision, p.out.Done = p.scene.Revision(), p.pending == 0 && p.out.Stopped == ""
 	m := &p.out.Model
+	m.Rollout = p.release()
+	p.out.Revision, p.out.Done = p.scene.Revision(), p.pending == 0 && p.out.Stopped == "" && m.Rollout == nil
 	m.Set, m.Revision, m.Stale = p.namespace+"/"+p.name, p.out.Revision, p.stale()
 	m.Command = fmt.Sprintf("everynode why ds/%s -n %s --not-ok", p.name, p.namespace)
 	m.Before = slices.SortedFunc(maps.Keys(p.before), func(a, b string) int {

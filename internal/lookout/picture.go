@@ -14,7 +14,8 @@ import (
 // Picture is what is seen at one moment.
 type Picture struct {
 	Model fleetmap.Model
-	// Done says that every node that is Ready and should have a pod has the current revision's, available.
+	// Done says that every node that is Ready and should have a pod has the current revision's, available, and that a
+	// release in waves, if there was one, is through.
 	Done bool
 	// Stopped says why it does not get there by itself; empty: nothing is known against it.
 	Stopped string

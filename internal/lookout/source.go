@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
@@ -45,9 +46,9 @@ var _ cache.TransformingStore = (*source)(nil)
 // sources are the resources that are followed.
 func (l *Lookout) sources() []*source {
 	c, apps := l.client.CoreV1(), l.client.AppsV1()
-	ours := metav1.ListOptions{LabelSelector: l.selector}
-	return []*source{
-		{of: l, name: "daemonsets", example: &appsv1.DaemonSet{}, options: metav1.ListOptions{FieldSelector: "metadata.name=" + l.name},
+	ours, named := metav1.ListOptions{LabelSelector: l.selector}, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name}
+	sources := []*source{
+		{of: l, name: "daemonsets", example: &appsv1.DaemonSet{}, options: named,
 			list: lister(apps.DaemonSets(l.namespace).List), watch: apps.DaemonSets(l.namespace).Watch,
 			trim: trimmed(func(ds *appsv1.DaemonSet) { ds.ManagedFields = nil }),
 			keep: l.keepSet, forget: func(any) { l.set = nil }, replace: func() { l.set = nil }},
@@ -64,6 +65,12 @@ func (l *Lookout) sources() []*source {
 			trim: trimmed(trimPod),
 			keep: l.keepPod, forget: forget(l.pods), replace: func() { clear(l.pods) }},
 	}
+	if l.rollouts != nil {
+		sources = append(sources, &source{of: l, name: view.RolloutResource, example: &unstructured.Unstructured{}, options: named,
+			list: lister(l.rollouts.List), watch: l.rollouts.Watch, trim: func(o any) (any, error) { return o, nil },
+			keep: l.keepRollout, forget: func(any) { l.rollout = nil }, replace: func() { l.rollout = nil }})
+	}
+	return sources
 }
 
 func lister[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) func(context.Context, metav1.ListOptions) (runtime.Object, error) {
