@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -90,7 +89,7 @@ func wrongIn(expression string, known map[string]metric) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("there is no metric %q", s.Name))
 		}
 		for _, matcher := range s.LabelMatchers {
-			if matcher.Name != labels.MetricName && !slices.Contains(append(m.labels, ofTarget()...), matcher.Name) {
+			if matcher.Name != model.MetricNameLabel && !slices.Contains(append(m.labels, ofTarget()...), matcher.Name) {
 				wrong = append(wrong, fmt.Sprintf("%s has no label %q", s.Name, matcher.Name))
 			}
 		}
