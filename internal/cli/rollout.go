@@ -94,7 +94,7 @@ func (a *app) rolloutWatchCommand(f *rolloutFlags) *cobra.Command {
 		Long: `Draw what 'everynode watch' draws: a sign for each node, the phase of the release and its open
 wave, and what needs a look.`,
 		Example: `  everynode rollout watch ds/agent -n monitoring
-  everynode rollout watch ds/agent -n monitoring --until-done   # exit code 1 when the release has stopped`,
+  everynode rollout watch ds/agent -n monitoring --until-done   # exit code 1 when it stops`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRollouts(f),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -43,7 +43,7 @@ type Lookout struct {
 	set       *appsv1.DaemonSet // nil: it is gone, or another one has its name
 	nodes     map[string]node
 	pods      map[string]*corev1.Pod
-	revisions map[string]*view.Revision
+	revisions map[string]revision
 	rollout   *view.DaemonSetRollout // nil: nobody says anything of a release
 	unread    int                    // resources of which nothing was read yet
 	failing   map[string]failure     // by resource
@@ -59,6 +59,12 @@ type node struct {
 	plan.Node
 	zone string
 	said string // of one that is not Ready
+}
+
+// revision is a ControllerRevision, and what is read of it for the history.
+type revision struct {
+	object *appsv1.ControllerRevision
+	read   *view.Revision
 }
 
 // failure is what keeps a resource from being followed, and since when.
@@ -84,7 +90,7 @@ func New(ctx context.Context, client kubernetes.Interface, rollouts dynamic.Name
 	l := &Lookout{
 		client: client, namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), policy: policy,
 		changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
-		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]*view.Revision{},
+		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]revision{},
 		failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
 	}
 	if rollouts != nil {

@@ -112,10 +112,8 @@ func (p *painter) add(r *why.Row) {
 	case plan.SetDeleted.String(), plan.SelectsAll.String(), plan.InvalidSpec.String():
 		p.out.Stopped = r.Reason + ": " + r.Why
 	}
-	if pod := p.pods[r.Pod]; pod != nil && !r.Updated {
-		if hash := pod.Labels[appsv1.ControllerRevisionHashLabelKey]; hash != p.scene.Revision() {
-			p.before[hash]++
-		}
+	if hash, older := p.older(r); older {
+		p.before[hash]++
 	}
 	switch s.state {
 	case fleetmap.New:
@@ -136,21 +134,33 @@ func (p *painter) wake(at time.Time) {
 	}
 }
 
+// older says that the node's pod is of another revision than the current one. A release that goes back takes such a
+// pod for what the node should have; on the map it is what it is.
+func (p *painter) older(r *why.Row) (hash string, older bool) {
+	pod := p.pods[r.Pod]
+	if pod == nil {
+		return "", false
+	}
+	hash = pod.Labels[appsv1.ControllerRevisionHashLabelKey]
+	return hash, hash != p.scene.Revision() && (hash != "" || !r.Updated)
+}
+
 // stateOf is what the map shows of a node.
 func (p *painter) stateOf(r *why.Row, n *node) fleetmap.State {
+	_, older := p.older(r)
 	starting := r.Reason == plan.Starting.String() || r.Reason == plan.MinReadyWait.String()
 	switch {
 	case !r.Desired && r.Pod == "":
 		return fleetmap.NotMeant
 	case !n.Ready:
 		return fleetmap.Down
-	case r.Reason == plan.UpToDate.String():
+	case r.Reason == plan.UpToDate.String() && !older:
 		return fleetmap.New
 	case fails(r) || starting && r.Updated && p.late(r):
 		return fleetmap.Failing
 	case starting:
 		return fleetmap.Starting
-	case r.Available && r.Updated:
+	case r.Available && r.Updated && !older:
 		return fleetmap.New
 	case r.Available:
 		return fleetmap.Old

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+
 	"everynode/internal/fleetmap"
 	"everynode/internal/plan"
+	"everynode/internal/view"
 	"everynode/internal/why"
 )
 
@@ -64,7 +67,15 @@ func (l *Lookout) rows(now time.Time) ([]why.Row, error) {
 			silent[n.Name] = n.said
 		}
 	}
-	l.scene = why.NewScene(l.set, nodes, silent, slices.Collect(maps.Values(l.pods)), slices.Collect(maps.Values(l.revisions)))
+	var read []*view.Revision
+	var objects []appsv1.ControllerRevision
+	for _, r := range l.revisions {
+		read, objects = append(read, r.read), append(objects, *r.object)
+	}
+	l.scene = why.NewScene(l.set, nodes, silent, slices.Collect(maps.Values(l.pods)), read)
+	if l.rollout != nil {
+		l.scene.Release(l.rollout, objects)
+	}
 	return l.scene.Rows(now)
 }
 

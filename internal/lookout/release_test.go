@@ -3,9 +3,11 @@ package lookout
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,7 +38,7 @@ func release(owner string, status map[string]any) *unstructured.Unstructured {
 func TestRelease(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
-	w.pod(t, "a")
+	pod := w.pod(t, "a")
 	client := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{rolloutsResource(): view.RolloutKind + "List"},
 		release("earlier", map[string]any{"phase": "Halted"}))
 	watches := make(chan struct{}, 100)
@@ -71,6 +73,32 @@ func TestRelease(t *testing.T) {
 		r := p.Model.Rollout
 		return r != nil && r.Stopped && r.Reason == "1 of 2 nodes failed"
 	})
+	before := w.set.DeepCopy()
+	before.Spec.Template.Spec.Containers[0].Image = "agent:1"
+	stable, err := view.NewRevision(before, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := stable.Labels[appsv1.ControllerRevisionHashLabelKey]
+	sources := map[string]*source{}
+	for _, s := range l.sources() {
+		sources[s.name] = s
+	}
+	if err := sources["controllerrevisions"].Add(stable); err != nil {
+		t.Fatal(err)
+	}
+	pod.Labels[appsv1.ControllerRevisionHashLabelKey] = hash
+	if err := sources["pods"].Update(pod.DeepCopy()); err != nil {
+		t.Fatal(err)
+	}
+	update(map[string]any{"phase": "Aborted", "reason": "AbortRequested", "stable": hash, "target": w.hash, "release": int64(2), "back": true, "whyBack": "AbortRequested"})
+	see(t, l, "gone back", func(p *Picture) bool {
+		return p.Model.Rollout != nil && p.Model.Rollout.Phase == "Aborted" && p.There == 0 && slices.Equal(p.Model.Before, []string{hash})
+	})
+	pod.Labels[appsv1.ControllerRevisionHashLabelKey] = w.hash
+	if err := sources["pods"].Update(pod); err != nil {
+		t.Fatal(err)
+	}
 	update(map[string]any{"phase": "Idle"})
 	see(t, l, "through", func(p *Picture) bool { return p.Done && p.Model.Rollout == nil })
 }

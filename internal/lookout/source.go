@@ -111,7 +111,7 @@ func (l *Lookout) keepSet(object any) bool {
 
 func (l *Lookout) keepRevision(object any) bool {
 	r := object.(*appsv1.ControllerRevision)
-	l.revisions[r.Name] = view.ReadRevision(r)
+	l.revisions[r.Name] = revision{r, view.ReadRevision(r)}
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/plan"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
@@ -47,6 +48,20 @@ func TestReleaseUnderWay(t *testing.T) {
 	want := "[n1 Starting  [] n2 AwaitsWave release 4 is Halted [everynode rollout status ds/agent -n apps] n3 Missing  []]"
 	if got := fmt.Sprint(rows(state)); got != want {
 		t.Errorf("in a release:\n%s, want\n%s", got, want)
+	}
+	nodes, pods := []plan.Node{}, []*corev1.Pod{}
+	for i := range w.nodes {
+		nodes = append(nodes, view.Node(&w.nodes[i]))
+	}
+	for i := range w.pods {
+		pods = append(pods, &w.pods[i])
+	}
+	scene := NewScene(w.ds, nodes, nil, pods, []*view.Revision{view.ReadRevision(stable)})
+	o := view.NewRollout(w.ds)
+	o.Status = view.RolloutStatus(&o.Status, &state, &view.RolloutReport{Now: testNow()})
+	scene.Release(o, []appsv1.ControllerRevision{*stable})
+	if seen, err := scene.Rows(testNow()); err != nil || len(seen) != 3 || seen[2].Reason != "AwaitsWave" || seen[2].Detail != "release 4 is Halted" {
+		t.Errorf("who watches sees %+v, %v", seen, err)
 	}
 	if got := rows(rollout.State{Stable: w.hash, Target: w.hash, Release: 4}); got[1][:11] != "n2 Outdated" && got[1][:14] != "n2 BudgetSpent" {
 		t.Errorf("without a release n2 is told of as %q", got[1])

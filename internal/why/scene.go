@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -27,6 +28,12 @@ func NewScene(ds *daemonSet, nodes []plan.Node, silent map[string]string, pods [
 		s.of.addPod(p)
 	}
 	return s
+}
+
+// Release takes what is kept of the DaemonSet's releases, and its revisions, before Rows.
+func (s *Scene) Release(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
+	s.of.releases = map[types.NamespacedName]underWay{}
+	s.of.addRelease(o, revisions)
 }
 
 // Rows are those of Ask in the same order, without what only events tell and without commands. It asks nobody.
