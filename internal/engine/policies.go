@@ -165,7 +165,7 @@ func compactPolicy(obj any) (*policyEntry, error) {
 func compactRollout(obj any) (*rolloutEntry, error) {
 	e := &rolloutEntry{object: &view.DaemonSetRollout{}}
 	version, err := read(obj, e.object)
-	e.version = version
+	e.version, e.object.ManagedFields = version, nil
 	if version != 0 && err != nil {
 		// The CRD's schema lets no such thing through. What it keeps is read again from the server.
 		u := obj.(*unstructured.Unstructured)

@@ -58,10 +58,12 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reache
 		if !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
 			continue
 		}
-		exposed := reached(name)
+		has, other := false, false
 		for p := o.first[name]; p != nil; p = p.next {
-			exposed = exposed || p.Hash == hash
+			has = has || p.Hash == hash
+			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
 		}
+		exposed := has || !other && reached(name) // as package plan has it
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: !n.Ready || n.Leaving})
 	}
 	return nodes

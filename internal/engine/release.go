@@ -7,6 +7,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +41,9 @@ type course struct {
 	// holds says that nothing may be done before the state has gone on: it is not kept, or not about the
 	// present template yet.
 	holds bool
+	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
+	// repaired by the state that is kept.
+	stuck bool
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -147,7 +151,7 @@ func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *sta
 		StartWithin: p.Failure.StartWithin, Restarts: p.Failure.Restarts}
 	if !c.holds {
 		r.Quota, r.Back, r.Forgiven = c.state.Quota, c.state.Back, c.state.Forgiven
-		r.Grants = c.state.Grants() && c.stable.gone == nil
+		r.Grants = c.state.Grants() && c.stable.gone == nil && !c.stuck
 	}
 	c.release = r
 	return nil
@@ -159,6 +163,27 @@ func (c *course) policyOrDefault() *rollout.Policy {
 	}
 	p := rollout.Default()
 	return &p
+}
+
+// keepAgain is how soon a state is tried to be kept again that could not be.
+const keepAgain = 5 * time.Second
+
+// proceed lets the release go on after a decision, and says when to look again. With an error nothing may be done of what
+// was decided.
+func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
+	c := &st.course
+	repairs := c.stuck && c.kept && (c.release != nil || !c.holds) // nothing was granted
+	if c.holds && !repairs {
+		e.undecided(st)
+	}
+	again, err = e.advance(ctx, set, hash, st)
+	failed := err != nil && !errors.Is(err, errReplan)
+	if failed && repairs && ctx.Err() == nil {
+		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
+		return st.now.Add(keepAgain), nil
+	}
+	c.stuck = failed
+	return earlier(again, c.order.stale(e.index.nodeChanges())), err
 }
 
 // advance lets the release go as far as it may by what was seen, and keeps that. What is to be done by it

@@ -226,10 +226,18 @@ func TestNothingMovesBeforeItIsKept(t *testing.T) {
 		c.deny("update daemonsetrollouts/status")
 		c.editSet(image("agent:3"))
 		c.run(20 * time.Minute)
-		c.wantRelease("while nothing can be kept", "Rolling UnderQuota some 4", map[string]int{"agent:3": 0, "agent:2": 4, "agent:1": 16})
+		// Those that were not ready yet are repaired, by the stable revision.
+		c.wantRelease("while nothing can be kept", "Rolling UnderQuota some 4", map[string]int{"agent:3": 0, "agent:2": 1, "agent:1": 19})
+		c.addNode("node-21")
+		c.delete("pods", "default/"+c.podOn("node-20").Name, "")
+		c.run(10 * time.Minute)
+		c.wantRelease("with repairs", "Rolling UnderQuota some 4", map[string]int{"agent:3": 0, "agent:1": 21 - c.with("agent:2")})
+		if got := c.with("agent:1") + c.with("agent:2"); got != 21 {
+			t.Errorf("what can be repaired is not: %d pods", got)
+		}
 		c.deny()
-		c.run(65 * time.Second)
-		c.wantRelease("after that", "Rolling NotSettled one 1", map[string]int{"agent:3": 1, "agent:2": 3, "agent:1": 16})
+		c.run(40 * time.Second)
+		c.wantRelease("after that", "Rolling NotSettled one 1", map[string]int{"agent:3": 1})
 		c.editSet(image("agent:4"))
 		c.run(30 * time.Second)
 		c.wantRelease("and with another edit", "Rolling NotSettled one 1", map[string]int{"agent:4": 1})

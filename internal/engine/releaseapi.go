@@ -64,5 +64,6 @@ func strictRollout(got *unstructured.Unstructured, err error) (*rolloutEntry, er
 	}
 	e := &rolloutEntry{object: &view.DaemonSetRollout{}}
 	e.version, err = read(got, e.object)
+	e.object.ManagedFields = nil
 	return e, err
 }

@@ -77,9 +77,10 @@ type state struct {
 	// revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	// reached is, by node name, the release that has last begun to give the node its target.
-	reached map[string]int
-	trial   trial
+	// reached is the nodes to which the release reachedIn has begun to give its target.
+	reached   map[string]bool
+	reachedIn int
+	trial     trial
 	// class is the priority class that the API server has let a pod have.
 	class string
 }
@@ -88,17 +89,20 @@ type state struct {
 func (s *state) reach(node string, release int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reached == nil {
-		s.reached = map[string]int{}
+	if s.reached == nil || s.reachedIn != release {
+		s.reached, s.reachedIn = map[string]bool{}, release
 	}
-	s.reached[node] = release
+	s.reached[node] = true
 }
 
 // reachedBy is the release that has last begun to give the node its target; zero: none.
 func (s *state) reachedBy(node string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.reached[node]
+	if !s.reached[node] {
+		return 0
+	}
+	return s.reachedIn
 }
 
 // retry is when a slot that failed may be tried again, and what has failed.

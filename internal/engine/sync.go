@@ -161,11 +161,8 @@ func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *vi
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
 	}
-	if st.course.holds {
-		e.undecided(st)
-	}
-	again, err := e.advance(ctx, set, history.Hash, st)
-	retry = earlier(retry, earlier(again, st.course.order.stale(e.index.nodeChanges())))
+	again, err := e.proceed(ctx, set, history.Hash, st)
+	retry = earlier(retry, again)
 	if err != nil {
 		return history, retry, err
 	}
@@ -207,6 +204,7 @@ func (e *engine) forgetOthers(key types.NamespacedName, set *setEntry) {
 	e.mu.Unlock()
 	if other {
 		e.apply.forget(st.id)
+		e.index.attend(string(st.id.uid), false)
 		e.events.forget(st.id.uid)
 		e.queue.Forget(key)
 	}
