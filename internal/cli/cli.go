@@ -62,13 +62,13 @@ func (a *app) exitCode(err error) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &failed):
-		fmt.Fprintf(a.err, "error: %v\n", err)
+		fmt.Fprintf(plain{a.err}, "error: %v\n", err)
 		return failed.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.err, "error: %v\n", err)
+		fmt.Fprintf(plain{a.err}, "error: %v\n", err)
 		return exitUsage
 	default:
-		fmt.Fprintf(a.err, "error: %v\n", err)
+		fmt.Fprintf(plain{a.err}, "error: %v\n", err)
 		return exitError
 	}
 }

@@ -49,6 +49,9 @@ func (o *oneOf) Type() string { return "string" }
 func (a *app) print(output string, value any, text func() error) error {
 	switch output {
 	case "":
+		out := a.out
+		a.out = plain{out}
+		defer func() { a.out = out }()
 		return text()
 	case "yaml":
 		data, err := yaml.Marshal(value)

@@ -14,6 +14,9 @@ const plainWidth = 80
 
 // widthOf is how many columns there are, and whether out is a terminal.
 func widthOf(out io.Writer) (columns int, terminal bool) {
+	if p, is := out.(plain); is {
+		out = p.Writer
+	}
 	f, ok := out.(*os.File)
 	if !ok {
 		return plainWidth, false
