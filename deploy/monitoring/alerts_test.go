@@ -212,6 +212,8 @@ func TestAlertsFire(t *testing.T) {
 		"as many are down as may":        {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "1x120"}, nil},
 		"down, and updated by hand":      {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
 		"an update goes on":              {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x100 1x10 2x10"}, nil},
+		"a release has stopped":          {map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120", `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Halted"}`: "1x120"}, []string{"EverynodeReleaseStopped"}},
+		"a release soaks":                {map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120", `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Soaking"}`: "1x120"}, nil},
 		"an update is stuck":             {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
 		"an update waits for a person":   {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
 		"pods do not last":               {map[string]string{`everynode_daemonset_nodes{instance="a", reason="PodsDoNotLast"}`: "1x120"}, []string{"EverynodePodsDoNotLast"}},

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -125,6 +126,15 @@ func (r *recorder) template(ds *appsv1.DaemonSet) {
 	if warnings := view.HostPathWarnings(&ds.Spec.Template.Spec); len(warnings) > 0 {
 		r.event(ds, corev1.EventTypeWarning, "HostPath", "%s", strings.Join(warnings, "; "))
 	}
+}
+
+// release says that a release has come to another phase or wave: what needs a person is a warning.
+func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus) {
+	kind := corev1.EventTypeNormal
+	if s.Phase == rollout.Halted.String() || s.Phase == rollout.Held.String() {
+		kind = corev1.EventTypeWarning
+	}
+	r.event(ds, kind, "Release"+s.Phase, "Release %d of %s: %s", s.Release, s.Target, s.Message)
 }
 
 func (r *recorder) selectsAll(ds *appsv1.DaemonSet) {

@@ -164,6 +164,15 @@ func (r *requests) clockSkew() (ahead time.Duration, known bool) {
 	return r.skew, !r.skewAt.IsZero()
 }
 
+// maxSkew is how far our clock may be from the API server's for a release to go on: windows, and how long a pod takes to
+// start, are read off both.
+const maxSkew = time.Minute
+
+func (m *Monitor) clockIsOff() bool {
+	ahead, known := m.requests.clockSkew()
+	return known && ahead.Abs() > maxSkew
+}
+
 // aim is the verb and resource of a request, as permissions name them. There
 // are few of either.
 func aim(req *http.Request) (verb, resource string) {

@@ -33,6 +33,9 @@ type descs struct {
 
 	// Of one DaemonSet: namespace, daemonset; the budget also kind.
 	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
+
+	// Of one that follows a policy: also phase, or state.
+	phase, release *prometheus.Desc
 }
 
 func newDescs() (d descs) {
@@ -65,6 +68,8 @@ func newDescs() (d descs) {
 	d.retrying = of("retrying_nodes", "Nodes where a write has failed and is tried again later.")
 	d.budget = of("budget_nodes", "Nodes that the update strategy allows to be down, or to surge, at once.", "kind")
 	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; more than the budget where they failed by themselves.", "kind")
+	d.phase = of("release_phase", "1 for the phase in which the releases of the DaemonSet are, as in its DaemonSetRollout.", "phase")
+	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed.", "state")
 	return d
 }
 
@@ -166,6 +171,7 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 		without += max(nodes-t.kept, 0)
 		if i < maxListed {
 			m.collectSet(key, &t, gauge)
+			m.collectRelease(key, e.index.releasePhase(key), &t.totals.Exposure, gauge)
 		}
 	}
 	gauge(m.descs.listed, float64(min(len(keys), maxListed)))
@@ -209,6 +215,17 @@ func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges
 	for kind, of := range map[string][2]int{"unavailable": {t.maxUnavailable, t.totals.Down}, "surge": {t.maxSurge, t.totals.Surging}} {
 		gauge(d.budget, float64(of[0]), key.Namespace, key.Name, kind)
 		gauge(d.spent, float64(of[1]), key.Namespace, key.Name, kind)
+	}
+}
+
+// collectRelease is for a DaemonSet whose releases are in a phase; empty: it follows no policy.
+func (m *Monitor) collectRelease(key types.NamespacedName, phase string, t *plan.Exposure, gauge gauges) {
+	if phase == "" {
+		return
+	}
+	gauge(m.descs.phase, 1, key.Namespace, key.Name, phase)
+	for state, n := range map[string]int{"exposed": t.Exposed, "well": t.Well, "under-way": t.UnderWay, "failed": t.Failed} {
+		gauge(m.descs.release, float64(n), key.Namespace, key.Name, state)
 	}
 }
 

@@ -245,6 +245,9 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *rollo
 	if err := e.writeCourse(ctx, set, c, status); err != nil {
 		return time.Time{}, err
 	}
+	if before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
+		e.events.release(set.ds, &status)
+	}
 	c.state, c.kept, c.wrote = *next, true, st.now
 	return time.Time{}, nil
 }
@@ -308,6 +311,8 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 		in.Problem = rollout.PolicyGone
 	case c.stable != nil && c.stable.gone != nil && c.stable.hash == c.state.Stable:
 		in.Problem = rollout.StableGone
+	case c.release != nil && !c.release.Back && e.cfg.Monitor.clockIsOff():
+		in.Problem = rollout.ClockSkew
 	}
 	if c.release == nil && (c.holds || c.state.Reverting) {
 		_, _, in.Other = e.index.revisionsInUse(set, hash, st.now)

@@ -120,6 +120,30 @@ func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
 		c.editSet(image("agent:2"))
 		c.run(time.Hour)
 		c.covered(21, "agent:2")
+		if got := c.events("ReleaseHalted"); len(got) != 1 || !strings.HasPrefix(got[0], "Warning ReleaseHalted: Release 1 of ") {
+			t.Errorf("events of the stop: %q", got)
+		}
+	})
+}
+
+// A clock that is wrong by minutes holds a release, and what counts of it is shown.
+func TestReleaseByAWrongClock(t *testing.T) {
+	m := NewMonitor()
+	inCluster(t, func(c *cluster) {
+		c.ahead = 3 * time.Minute
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(5)
+		c.addSet(follows)
+		c.start(func(cfg *Config) { cfg.Monitor = m })
+		c.run(time.Minute)
+		c.covered(5, "agent:1")
+		c.editSet(image("agent:2"))
+		c.run(time.Hour)
+		c.wantRelease("then", "Held ClockSkew  0", map[string]int{"agent:1": 5})
+		if got := metrics(t, m)["daemonset_release_phase{daemonset=agent,namespace=default,phase=Held}"]; got != 1 {
+			t.Errorf("the metric of the phase is %v", got)
+		}
 	})
 }
 
