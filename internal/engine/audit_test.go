@@ -16,7 +16,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
 		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Reached: map[string]int{}}
 	in.Set.Hash = st.hash
-	if in.Release != nil {
+	if st.course.rolls() {
 		in.Set.Strategy = plan.RollingUpdate
 	}
 	names, _ := snapshot(e.index, string(set.ds.UID))

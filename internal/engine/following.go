@@ -8,6 +8,7 @@ type following struct {
 	number, restarts int
 	startWithin      int64 // nanoseconds
 	back             bool
+	rolls            bool
 	stable           *stableRevision
 	layout           *rollout.Layout
 }
@@ -15,10 +16,13 @@ type following struct {
 func (c *course) following() following {
 	r := c.release
 	if r == nil {
-		return following{}
+		return following{rolls: c.rolls()}
 	}
-	return following{number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
+	return following{rolls: c.rolls(), number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
+
+// rolls says that pods are replaced whatever the strategy of the DaemonSet says.
+func (c *course) rolls() bool { return c.release != nil || c.driven && c.state.Reverting }
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
 func (s *state) goOn(names []string) []string {

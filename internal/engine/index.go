@@ -209,6 +209,7 @@ func (ix *index) ask(e *setEntry, times int) {
 // they may be orphaned, or another is waiting for them to go.
 func (ix *index) disown(e *setEntry) {
 	uid := string(e.ds.UID)
+	delete(ix.releases.under, uid)
 	if o := ix.owned[uid]; o != nil {
 		o.set = nil
 	}

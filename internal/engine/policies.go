@@ -63,8 +63,8 @@ type releases struct {
 	policies map[string]*policyEntry
 	rollouts map[types.NamespacedName]*rolloutEntry
 	// served says that the policies were listed, and absent that the cluster does not have the
-	// kind, or does not let us read it; neither: it is not known yet.
-	served, absent bool
+	// kind, or, if denied, does not let us read it; neither: it is not known yet.
+	served, absent, denied bool
 	// under is the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
 	under map[string]bool
 	// nodes counts the changes of nodes.
@@ -81,26 +81,26 @@ func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from ap
 	return map[string]<-chan struct{}{
 		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(policyResource()), ix.lacksPolicies,
 			&mirror[*policyEntry]{compact: compactPolicy, upsert: ix.upsertPolicy, remove: ix.removePolicy, replace: ix.replacePolicies}),
-		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(rolloutResource()), func() {},
+		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(rolloutResource()), func(bool) {},
 			&mirror[*rolloutEntry]{compact: compactRollout, upsert: ix.upsertRollout, remove: ix.removeRollout, replace: ix.replaceRollouts}),
 	}
 }
 
 // followIfThere follows a kind that the cluster may not have: lacks is called each time that is found.
-func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[*unstructured.UnstructuredList], lacks func(), to *mirror[T]) <-chan struct{} {
+func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[*unstructured.UnstructuredList], lacks func(denied bool), to *mirror[T]) <-chan struct{} {
 	known := make(chan struct{})
 	once := sync.OnceFunc(func() { close(known) })
 	replace := to.replace
 	to.replace = func(items []T, version uint64) { replace(items, version); once() }
 	to.longest = kindsAgain
-	follow(ctx, all, name, mayLack{from, func() { lacks(); once() }}, &unstructured.Unstructured{}, to)
+	follow(ctx, all, name, mayLack{from, func(denied bool) { lacks(denied); once() }}, &unstructured.Unstructured{}, to)
 	return known
 }
 
 // mayLack is a resource that a cluster may not have, or not let us read: lacks then hears of it.
 type mayLack struct {
 	lister[*unstructured.UnstructuredList]
-	lacks func()
+	lacks func(denied bool)
 }
 
 func (m mayLack) List(ctx context.Context, opts metav1.ListOptions) (*unstructured.UnstructuredList, error) {
@@ -115,7 +115,7 @@ func (m mayLack) Watch(ctx context.Context, opts metav1.ListOptions) (watch.Inte
 
 func (m mayLack) judge(err error) error {
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-		m.lacks()
+		m.lacks(apierrors.IsForbidden(err))
 	}
 	return err
 }
@@ -199,15 +199,15 @@ func (ix *index) replacePolicies(items []*policyEntry, _ uint64) {
 	for _, e := range items {
 		ix.releases.policies[e.policy.Name] = e
 	}
-	ix.releases.served, ix.releases.absent = true, false
+	ix.releases.served, ix.releases.absent, ix.releases.denied = true, false, false
 	ix.touchAll()
 }
 
-func (ix *index) lacksPolicies() {
+func (ix *index) lacksPolicies(denied bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	if !ix.releases.absent {
-		ix.releases.absent = true
+	if r := &ix.releases; !r.absent || r.denied != denied {
+		r.absent, r.denied = true, denied
 		ix.touchAll()
 	}
 }
@@ -337,10 +337,21 @@ func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
 		}
 		found = p
 	}
-	if found == nil {
-		return guidance{}
+	if found != nil {
+		return found.guide()
 	}
-	return found.guide()
+	if kept := r.rollouts[keyOf(ds)]; r.denied && kept != nil && kept.object.IsOf(ds.UID) && kept.object.Status.Stable != "" {
+		// A policy has chosen it; which of them would, may not be read.
+		return guidance{driven: true, absent: true, problem: rollout.PolicyUnreadable, wrong: []string{"the controller may not read RolloutPolicies any more"}}
+	}
+	return guidance{}
+}
+
+// knowsPolicies says that what there is of policies is known: none is none.
+func (ix *index) knowsPolicies() bool {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.releases.served && !ix.releases.denied
 }
 
 func (p *policyEntry) guide() guidance {

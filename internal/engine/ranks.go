@@ -49,19 +49,22 @@ func (o *ranks) stale(changes uint64) time.Time {
 	return o.at.Add(rankEvery)
 }
 
-// reachable is the nodes that the target or the stable revision is for.
+// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reached func(node string) bool) (nodes []rollout.Node) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	o := ix.owned[string(set.ds.UID)]
+	if o == nil {
+		return nil // the DaemonSet has just gone
+	}
 	for name, n := range ix.nodes {
-		if !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
-			continue
-		}
 		has, other := false, false
 		for p := o.first[name]; p != nil; p = p.next {
 			has = has || p.Hash == hash
 			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
+		}
+		if !has && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+			continue
 		}
 		exposed := has || !other && reached(name) // as package plan has it
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: !n.Ready || n.Leaving})
@@ -75,7 +78,11 @@ func (ix *index) revisionsInUse(set *setEntry, hash string, now time.Time) (pods
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	pods = map[string]int{}
-	for _, first := range ix.owned[string(set.ds.UID)].first {
+	o := ix.owned[string(set.ds.UID)]
+	if o == nil {
+		return pods, 0, 0 // the DaemonSet has just gone
+	}
+	for _, first := range o.first {
 		current, other := false, false
 		for p := first; p != nil; p = p.next {
 			current = current || p.Hash == hash

@@ -41,6 +41,8 @@ type course struct {
 	// holds says that nothing may be done before the state has gone on: it is not kept, or not about the
 	// present template yet.
 	holds bool
+	// lost says that what was kept of a release under way was deleted by others.
+	lost bool
 	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
 	// repaired by the state that is kept.
 	stuck bool
@@ -68,7 +70,8 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 		return nil
 	}
 	e.meet(set, hash, c)
-	c.holds = !c.kept || c.state.Target != hash
+	atRest := c.state.Stable == hash && c.state.Target == hash
+	c.holds = !atRest && (!c.kept || c.state.Target != hash)
 	if c.state.Stable == "" || c.state.Stable == hash && !c.state.Back {
 		e.index.attend(string(set.ds.UID), false)
 		c.release = nil // every node is for the present template, or it is not known yet what else
@@ -98,14 +101,29 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			entry = e.index.rolloutOf(set.ds)
 		}
 		if c.state, err = stateOf(entry); err != nil {
-			return err
+			return e.unreadable(ctx, entry, err)
 		}
 		c.read, c.kept = true, c.state.Stable != ""
 	} else if entry == nil && c.entry != nil {
-		c.state, c.kept = rollout.State{}, false
+		c.lost = c.state.Phase != rollout.Idle
+		c.state, c.kept = rollout.State{Release: c.state.Release}, false
 	}
 	c.entry = entry
 	return nil
+}
+
+// unreadable says on the object itself that its status cannot be read, once.
+func (e *engine) unreadable(ctx context.Context, entry *rolloutEntry, why error) error {
+	o := *entry.object
+	o.Status = view.UnreadableRollout(&entry.object.Status, why, time.Now())
+	if equality.Semantic.DeepEqual(o.Status, entry.object.Status) {
+		return why
+	}
+	made, err := e.api.updateRollout(ctx, &o)
+	if err == nil {
+		e.index.upsertRollout(made)
+	}
+	return errors.Join(why, err)
 }
 
 func stateOf(entry *rolloutEntry) (rollout.State, error) {
@@ -130,7 +148,12 @@ func (e *engine) meet(set *setEntry, hash string, c *course) {
 	if _, has := pods[c.state.Stable]; stale && c.state.Stable != "" && (has || len(pods) == 0) {
 		return
 	}
-	c.state, c.kept = rollout.First(hash, pods, exposed), false
+	first := rollout.First(hash, pods, exposed)
+	if first.Release += c.state.Release; c.lost && first.Stable != first.Target {
+		// It may have been taken back: only a person knows.
+		first.Unsure, first.Stopped, first.Stops = true, true, 1
+	}
+	c.state, c.kept, c.lost = first, false, false
 }
 
 // follow makes the release that the ledger follows: of the state that is kept, or, while that is about another
@@ -172,15 +195,18 @@ const keepAgain = 5 * time.Second
 // was decided.
 func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
 	c := &st.course
-	repairs := c.stuck && c.kept && (c.release != nil || !c.holds) // nothing was granted
-	if c.holds && !repairs {
-		e.undecided(st)
+	repairs := c.release == nil && !c.holds || c.release != nil && c.stuck // nothing was granted
+	if c.holds && !repairs || c.release != nil && c.release.Back && c.stable.gone != nil {
+		e.undecided(st) // what would go could not be replaced, in the second case
 	}
 	again, err = e.advance(ctx, set, hash, st)
 	failed := err != nil && !errors.Is(err, errReplan)
 	if failed && repairs && ctx.Err() == nil {
 		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
 		return st.now.Add(keepAgain), nil
+	}
+	if failed && !c.stuck && c.release != nil {
+		again = earlier(again, st.now.Add(keepAgain))
 	}
 	c.stuck = failed
 	return earlier(again, c.order.stale(e.index.nodeChanges())), err
@@ -194,9 +220,15 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 		return time.Time{}, nil
 	}
 	in := e.seen(set, hash, st)
-	next, wake := rollout.State{}, time.Time{}
-	if c.driven || c.state.Phase != rollout.Idle {
+	next, wake := rollout.State{Release: c.state.Release}, time.Time{}
+	switch {
+	case c.driven || c.state.Phase != rollout.Idle:
 		next, wake = rollout.Advance(c.policyOrDefault(), c.state, &in, st.now)
+	case !e.index.knowsPolicies():
+		return time.Time{}, nil // it may follow one
+	}
+	if in.Unwell {
+		wake = earlier(wake, st.now.Add(keepAgain)) // time alone ends it
 	}
 	moved := !c.kept || !sameCourse(next, c.state)
 	if c.lacks() {
@@ -205,7 +237,8 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 		return earlier(wake, due), err
 	}
 	if moved {
-		st.past = nil // other revisions may be needed now
+		e.undecided(st) // what was decided by the state of before
+		st.past = nil   // other revisions may be needed now
 		return st.now, nil
 	}
 	return wake, nil

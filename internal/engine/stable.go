@@ -32,14 +32,15 @@ func (e *engine) needStable(ctx context.Context, set *setEntry, c *course) error
 	if old != nil && old.hash != c.state.Stable {
 		old = nil
 	}
-	if old != nil && old.gone == nil && old.of.Generation == set.ds.Generation && maps.Equal(old.of.Annotations, set.ds.Annotations) {
+	name := e.index.revisionName(set.ds, c.state.Stable)
+	same := old != nil && old.of.Generation == set.ds.Generation && maps.Equal(old.of.Annotations, set.ds.Annotations)
+	if same && (old.data != nil || name == "") {
 		return nil
 	}
 	var data *appsv1.ControllerRevision
 	if old != nil {
 		data = old.data
 	}
-	name := e.index.revisionName(set.ds, c.state.Stable)
 	if data == nil && name != "" {
 		live, err := e.api.getRevision(ctx, set.ds.Namespace, name)
 		if err != nil && !missing(err, name) {

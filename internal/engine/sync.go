@@ -321,7 +321,7 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 // begin has the ledger begin again. What a policy drives waits for nobody to delete it.
 func (st *state) begin(spec plan.Spec, hash string) {
 	spec.Hash = hash
-	if st.course.release != nil {
+	if st.course.rolls() {
 		spec.Strategy = plan.RollingUpdate
 	}
 	st.ledger.Reset(spec)

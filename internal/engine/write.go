@@ -146,12 +146,12 @@ func (w *write) name(salt int) string {
 // newPod is the pod of a create, as createPod takes it. One that waits for the
 // scheduler differs from the others of its revision in more than name and node.
 func (w *write) newPod(name string) (any, error) {
-	if w.create.ByScheduler {
-		return view.NewPod(w.ds, w.hash, *w.create, name), nil
-	}
 	mold, err := w.mold()
 	if err != nil {
 		return nil, err
+	}
+	if w.create.ByScheduler {
+		return view.NewPod(w.ds, w.hash, *w.create, name), nil
 	}
 	return mold.Pod(name, w.create.Node), nil
 }

@@ -66,7 +66,7 @@ func (s State) aim(in *Seen) State {
 		return s
 	}
 	next := State{Stable: s.Stable, Target: in.Target, Release: s.Release + 1, Phase: Rolling}
-	if next.Reverting = next.Target == next.Stable; s.Unsure && s.Stopped {
+	if next.Reverting = next.Target == next.Stable; s.Unsure && s.Stopped && !next.Reverting {
 		next.Unsure, next.Stopped, next.Stops = true, true, 1
 	}
 	return next

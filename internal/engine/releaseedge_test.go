@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/view"
+)
+
+// onlyWhileRolling fails the test when a pod of the stable image is deleted, or one of the target is made where there was
+// none, under a kept phase in which nothing may be granted.
+func (c *cluster) onlyWhileRolling(stable string) {
+	c.intercept(func(r request) (error, bool) {
+		if !r.is("delete", "pods") {
+			return nil, false
+		}
+		phase := c.rollout().Status.Phase
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p, ok := c.objects["pods"][r.key()].(*corev1.Pod); ok && phase != "Rolling" && p.Spec.Containers[0].Image == stable {
+			c.t.Errorf("%s goes while the release is %s", r.name, phase)
+		}
+		return nil, false
+	})
+}
+
+func unavailable(n int32) func(*appsv1.DaemonSet) {
+	return func(ds *appsv1.DaemonSet) {
+		amount := intstr.FromInt32(n)
+		ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &amount
+	}
+}
+
+// From the decision on that keeps a stop nothing is granted, whatever was decided before (R4, R5).
+func TestNothingIsGrantedOnceAStopIsKept(t *testing.T) {
+	for name, stop := range map[string]func(c *cluster){
+		"paused":  func(c *cluster) { c.ask(`{"paused": true}`) },
+		"aborted": func(c *cluster) { c.ask(`{"abort": 1}`) },
+		"without its policy": func(c *cluster) {
+			c.delete(view.PolicyResource, "waves", "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			released(t, 60, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1h"}]}`, "", func(c *cluster) {
+				c.slowDown(func(r request) time.Duration {
+					if r.is("update", "daemonsets") {
+						return 3 * time.Second
+					}
+					return 0
+				})
+				c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(10)(ds) })
+				c.run(4 * time.Second)
+				c.onlyWhileRolling("agent:1")
+				stop(c)
+				c.run(time.Hour)
+			})
+		})
+	}
+}
+
+// A DaemonSet without pods goes while its release is decided on.
+func TestReleaseOfAGoneDaemonSet(t *testing.T) {
+	ix, ds := newIndex(), &appsv1.DaemonSet{}
+	ds.UID = "gone"
+	set := &setEntry{ds: ds}
+	if pods, exposed, others := ix.revisionsInUse(set, "x", time.Now()); len(pods)+exposed+others != 0 {
+		t.Error("there are pods of a DaemonSet that is gone")
+	}
+	if nodes := ix.reachable(set, &set.spec, "x", func(string) bool { return false }); nodes != nil {
+		t.Error("a DaemonSet that is gone has nodes")
+	}
+}
+
+// Releases are counted on without a policy, so that an old request does not act on a new release (R8).
+func TestOldRequestsStayOld(t *testing.T) {
+	released(t, 10, "{}", "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.ask(`{"promote": {"release": 1, "all": true}}`)
+		c.run(10 * time.Minute)
+		c.covered(10, "agent:2")
+		c.delete(view.PolicyResource, "waves", "")
+		c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
+		c.run(time.Minute)
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.editSet(follows)
+		c.run(time.Minute)
+		c.editSet(image("agent:3"))
+		c.run(5 * time.Minute)
+		c.wantRelease("the next release", "Soaking NotSoaked first 1", map[string]int{"agent:3": 1, "agent:2": 9})
+		if s := c.rollout().Status; s.Release != 2 {
+			t.Errorf("it is release %d", s.Release)
+		}
+	})
+}
+
+// Where nothing can be kept, a DaemonSet at rest has all its pods; an update of it is held, and what is lost in it comes back.
+func TestReleaseThatCannotBeKept(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.deny("create daemonsetrollouts")
+		c.addNodes(5)
+		c.addSet(follows)
+		c.start()
+		c.run(time.Minute)
+		c.covered(5, "agent:1")
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		c.addNode("node-06")
+		c.run(10 * time.Minute)
+		if got := c.with("agent:1"); got != 6 {
+			t.Errorf("%d pods are of the stable revision, want all 6", got)
+		}
+	})
+}
+
+// Nodes that only keep their pod of the target have a place in the order, so that no other takes it (R1).
+func TestTaintedNodesStayExposed(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "some", "nodes": 10, "soak": "10h"}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(5)(ds) })
+		c.run(10 * time.Minute)
+		c.wantRelease("at first", "Soaking NotSoaked some 10", map[string]int{"agent:2": 10})
+		tainted, killed := 0, false
+		for _, p := range c.pods() {
+			if p.Spec.Containers[0].Image != "agent:2" {
+				continue
+			}
+			if tainted++; tainted <= 4 {
+				c.editNode(p.Spec.NodeName, func(n *corev1.Node) {
+					n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "busy", Effect: corev1.TaintEffectNoSchedule})
+				})
+			} else if !killed { // one place is free
+				killed = true
+				c.removeNode(p.Spec.NodeName)
+			}
+		}
+		c.run(time.Hour)
+		if got := c.with("agent:2"); got > 10 {
+			t.Errorf("%d nodes have the target, and the quota is 10", got)
+		}
+	})
+}
+
+// What is driven by a policy goes back with its template, although its strategy waits for people.
+func TestRevertOfOnDelete(t *testing.T) {
+	released(t, 5, "{}", "", func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+		})
+		c.run(5 * time.Minute)
+		c.wantRelease("at first", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1})
+		c.editSet(image("agent:1"))
+		c.run(5 * time.Minute)
+		c.covered(5, "agent:1")
+		c.wantRelease("in the end", "Idle   0", nil)
+	})
+}
+
+// To delete what is kept of an aborted release does not begin it again (R6).
+func TestAbortedReleaseIsNotBegunByDeletingIt(t *testing.T) {
+	released(t, 10, "{}", "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		c.ask(`{"abort": 1}`)
+		c.run(5 * time.Minute)
+		c.wantRelease("after the abort", "Aborted AbortRequested first 0", map[string]int{"agent:1": 10})
+		c.delete(view.RolloutResource, "default/agent", "")
+		c.run(time.Hour)
+		c.wantRelease("after that", "Held StableUnknown  0", map[string]int{"agent:1": 10})
+	})
+}
+
+// Without the stable revision a node never gets the target in its place, whoever binds its pod; and nothing goes that cannot be
+// replaced.
+func TestStableRevisionIsGone(t *testing.T) {
+	for name, bind := range map[string]string{"bound by the engine": "", "bound by the scheduler": "scheduler"} {
+		t.Run(name, func(t *testing.T) {
+			released(t, 5, "{}", "", func(c *cluster) {
+				if bind != "" {
+					c.editSet(func(ds *appsv1.DaemonSet) { ds.Annotations["everynode.io/bind-by"] = bind })
+				}
+				c.editSet(image("agent:2"))
+				c.run(5 * time.Minute)
+				exposed := c.with("agent:2")
+				stable := c.rollout().Status.Stable
+				c.stop()
+				c.delete("controllerrevisions", "default/agent-"+stable, "")
+				c.start()
+				c.run(time.Minute)
+				i := slices.IndexFunc(c.pods(), func(p *corev1.Pod) bool { return p.Spec.Containers[0].Image == "agent:1" })
+				c.delete("pods", "default/"+c.pods()[i].Name, "")
+				c.run(10 * time.Minute)
+				if got := c.stands(); !strings.HasPrefix(got, "Held StableGone") {
+					t.Errorf("the release is %q", got)
+				}
+				c.ask(`{"abort": 1}`)
+				c.run(10 * time.Minute)
+				if got := c.with("agent:2"); got != exposed {
+					t.Errorf("%d pods are of the target, %d were", got, exposed)
+				}
+			})
+		})
+	}
+}
