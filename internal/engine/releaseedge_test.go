@@ -13,21 +13,14 @@ import (
 	"everynode/internal/view"
 )
 
-// onlyWhileRolling fails the test when a pod of the stable image is deleted, or one of the target is made where there was
-// none, under a kept phase in which nothing may be granted.
-func (c *cluster) onlyWhileRolling(stable string) {
-	c.intercept(func(r request) (error, bool) {
-		if !r.is("delete", "pods") {
-			return nil, false
-		}
-		phase := c.rollout().Status.Phase
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if p, ok := c.objects["pods"][r.key()].(*corev1.Pod); ok && phase != "Rolling" && p.Spec.Containers[0].Image == stable {
-			c.t.Errorf("%s goes while the release is %s", r.name, phase)
-		}
-		return nil, false
-	})
+// whileRolling fails the test when the delete of a stable pod is sent under a kept phase in which nothing may be granted.
+func (c *cluster) whileRolling(r request, stable string) {
+	phase := c.rollout().Status.Phase
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p, ok := c.objects["pods"][r.key()].(*corev1.Pod); ok && phase != "Rolling" && p.Spec.Containers[0].Image == stable {
+		c.t.Errorf("%s goes while the release is %s", r.name, phase)
+	}
 }
 
 func unavailable(n int32) func(*appsv1.DaemonSet) {
@@ -47,16 +40,19 @@ func TestNothingIsGrantedOnceAStopIsKept(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			released(t, 60, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1h"}]}`, "", func(c *cluster) {
+			released(t, 200, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1h"}]}`, "", func(c *cluster) {
 				c.slowDown(func(r request) time.Duration {
-					if r.is("update", "daemonsets") {
+					switch {
+					case r.is("update", "daemonsets"):
 						return 3 * time.Second
+					case r.is("delete", "pods"):
+						c.whileRolling(r, "agent:1")
+						return time.Second // so that many wait to be sent
 					}
 					return 0
 				})
-				c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(10)(ds) })
+				c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(150)(ds) })
 				c.run(4 * time.Second)
-				c.onlyWhileRolling("agent:1")
 				stop(c)
 				c.run(time.Hour)
 			})
@@ -209,4 +205,29 @@ func TestStableRevisionIsGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What cannot be kept of a release that has failures stops it as well (R5).
+func TestStopThatCannotBeKept(t *testing.T) {
+	released(t, 20, `{"waves": [{"name": "all", "nodes": "100%"}], "failure": {"startWithin": "2m"}}`, "", func(c *cluster) {
+		made := 0
+		c.starts = 40 * time.Second
+		c.after = func(pod *corev1.Pod) {
+			if pod.Spec.Containers[0].Image == "agent:2" && pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodPending {
+				if made++; made == 2 {
+					return
+				}
+			}
+			c.kubelet(pod)
+		}
+		c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(3)(ds) })
+		c.run(time.Minute)
+		c.deny("update daemonsetrollouts/status")
+		c.run(5 * time.Minute)
+		stopped := c.with("agent:2")
+		c.run(time.Hour)
+		if got := c.with("agent:2"); got != stopped || got > 15 {
+			t.Errorf("%d nodes have the target after the failure, and %d an hour later", stopped, got)
+		}
+	})
 }
