@@ -123,20 +123,19 @@ func TestTaintedNodesStayExposed(t *testing.T) {
 		c.editSet(func(ds *appsv1.DaemonSet) { image("agent:2")(ds); unavailable(5)(ds) })
 		c.run(10 * time.Minute)
 		c.wantRelease("at first", "Soaking NotSoaked some 10", map[string]int{"agent:2": 10})
-		tainted, killed := 0, false
+		var exposed []string
 		for _, p := range c.pods() {
-			if p.Spec.Containers[0].Image != "agent:2" {
-				continue
-			}
-			if tainted++; tainted <= 4 {
-				c.editNode(p.Spec.NodeName, func(n *corev1.Node) {
-					n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "busy", Effect: corev1.TaintEffectNoSchedule})
-				})
-			} else if !killed { // one place is free
-				killed = true
-				c.removeNode(p.Spec.NodeName)
+			if p.Spec.Containers[0].Image == "agent:2" {
+				exposed = append(exposed, p.Spec.NodeName)
 			}
 		}
+		for _, node := range exposed[:4] {
+			c.editNode(node, func(n *corev1.Node) {
+				n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "busy", Effect: corev1.TaintEffectNoSchedule})
+			})
+		}
+		c.run(time.Minute)
+		c.removeNode(exposed[9]) // one place is free
 		c.run(time.Hour)
 		if got := c.with("agent:2"); got > 10 {
 			t.Errorf("%d nodes have the target, and the quota is 10", got)
