@@ -145,7 +145,7 @@ func TestAlerts(t *testing.T) {
 	}
 	for _, section := range regexp.MustCompile(`(?m)^### (Everynode\w+)$`).FindAllStringSubmatch(page, -1) {
 		if !slices.ContainsFunc(all, func(r rulefmt.Rule) bool { return r.Alert == section[1] }) {
-			t.Errorf("docs/monitoring.md has a section about %s, which is no alert", section[1])
+			t.Errorf("docs/monitoring.md has a section about %s, which is not an alert", section[1])
 		}
 	}
 }

@@ -25,7 +25,7 @@ const (
 	eraseLine   = "\x1b[%d;1H\x1b[2K"
 )
 
-// endKeys are q, Ctrl-C and Ctrl-D, which are no signals while keys are read one by one.
+// endKeys are q, Ctrl-C and Ctrl-D, which do not send signals while keys are read one by one.
 const endKeys = "qQ\x03\x04"
 
 // screen is a terminal that is drawn on as a whole. Only lines that have changed are written.
