@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
@@ -66,9 +64,8 @@ func (a *app) rolloutKinds(kubeconfig string) (k rolloutKinds, err error) {
 	if err != nil {
 		return k, fmt.Errorf("client for %s: %w", config.Host, err)
 	}
-	group, version, _ := strings.Cut(view.PolicyVersion, "/")
-	k.rollouts = client.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: view.RolloutResource})
-	k.policies = client.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: view.PolicyResource})
+	k.rollouts = client.Resource(view.ReleaseResource(view.RolloutResource))
+	k.policies = client.Resource(view.ReleaseResource(view.PolicyResource))
 	return k, nil
 }
 

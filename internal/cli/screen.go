@@ -40,7 +40,7 @@ type screen struct {
 	again, enough chan struct{}
 }
 
-// openScreen takes the terminal over; close gives it back. Keys are read where in is a terminal, too.
+// openScreen takes the terminal over; close gives it back. If in is a terminal, keys are read from it.
 func openScreen(in io.Reader, out *os.File) (*screen, error) {
 	s := &screen{out: out, colour: coloured(), restore: func() error { return nil }, sizes: make(chan os.Signal, 1),
 		done: make(chan struct{}), again: make(chan struct{}, 1), enough: make(chan struct{})}

@@ -39,9 +39,10 @@ func (c Config) permissions() (all []authorizationv1.ResourceAttributes) {
 	add(of("", "pods"), "create delete get list patch watch")
 	add(of("", "nodes"), "get list watch")
 	add(of("", "events"), "create patch")
-	add(of(policyResource().Group, view.PolicyResource), "list watch")
-	add(of(policyResource().Group, view.RolloutResource), "create get list watch")
-	add(of(policyResource().Group, view.RolloutResource+"/status"), "update")
+	group := view.ReleaseResource(view.PolicyResource).Group
+	add(of(group, view.PolicyResource), "list watch")
+	add(of(group, view.RolloutResource), "create get list watch")
+	add(of(group, view.RolloutResource+"/status"), "update")
 	one := func(group, resource, name string) authorizationv1.ResourceAttributes {
 		return authorizationv1.ResourceAttributes{Namespace: c.LeaseNamespace, Group: group, Resource: resource, Name: name}
 	}

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -27,18 +26,6 @@ import (
 
 // kindsAgain is how soon it is tried again, at most, to follow kinds that the cluster does not have.
 const kindsAgain = 30 * time.Second
-
-func policyResource() schema.GroupVersionResource { return releaseResource(view.PolicyResource) }
-
-func rolloutResource() schema.GroupVersionResource { return releaseResource(view.RolloutResource) }
-
-func releaseResource(name string) schema.GroupVersionResource {
-	gv, err := schema.ParseGroupVersion(view.PolicyVersion)
-	if err != nil {
-		panic(err) // it is a constant
-	}
-	return gv.WithResource(name)
-}
 
 // policyEntry is a RolloutPolicy. It is never written to.
 type policyEntry struct {
@@ -79,9 +66,9 @@ func newReleases() releases {
 // that there is nothing to be had.
 func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from api) map[string]<-chan struct{} {
 	return map[string]<-chan struct{}{
-		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(policyResource()), ix.lacksPolicies,
+		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(view.ReleaseResource(view.PolicyResource)), ix.lacksPolicies,
 			&mirror[*policyEntry]{compact: compactPolicy, upsert: ix.upsertPolicy, remove: ix.removePolicy, replace: ix.replacePolicies}),
-		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(rolloutResource()), func(bool) {},
+		view.RolloutResource: followIfThere(ctx, all, view.RolloutResource, from.objects.Resource(view.ReleaseResource(view.RolloutResource)), func(bool) {},
 			&mirror[*rolloutEntry]{compact: compactRollout, upsert: ix.upsertRollout, remove: ix.removeRollout, replace: ix.replaceRollouts}),
 	}
 }

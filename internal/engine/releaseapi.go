@@ -14,7 +14,7 @@ import (
 )
 
 func (a api) rollouts(namespace string) dynamic.ResourceInterface {
-	return a.objects.Resource(rolloutResource()).Namespace(namespace)
+	return a.objects.Resource(view.ReleaseResource(view.RolloutResource)).Namespace(namespace)
 }
 
 // getRollout reads an object past every cache; nil: there is none.

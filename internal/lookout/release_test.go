@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,8 +21,7 @@ import (
 )
 
 func rolloutsResource() schema.GroupVersionResource {
-	group, version, _ := strings.Cut(view.PolicyVersion, "/")
-	return schema.GroupVersionResource{Group: group, Version: version, Resource: view.RolloutResource}
+	return view.ReleaseResource(view.RolloutResource)
 }
 
 // release is a DaemonSetRollout apps/agent of the DaemonSet with that UID.

@@ -1,10 +1,12 @@
 package view
 
 import (
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -14,6 +16,12 @@ const (
 	RolloutResource = "daemonsetrollouts"
 	PolicyResource  = "rolloutpolicies"
 )
+
+// ReleaseResource is PolicyResource or RolloutResource as clients ask for it.
+func ReleaseResource(name string) schema.GroupVersionResource {
+	group, version, _ := strings.Cut(PolicyVersion, "/")
+	return schema.GroupVersionResource{Group: group, Version: version, Resource: name}
+}
 
 // DaemonSetRollout is how the releases of one DaemonSet stand. It has the namespace and the name of the
 // DaemonSet, which owns it (NewRollout). The spec is written by people and by nobody else, the status by the engine:
