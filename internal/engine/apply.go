@@ -319,6 +319,7 @@ func (a *applier) slows(w *write) {
 		return
 	}
 	w.slow = true
+	l.speed = speedSlow
 	l.slow++
 	l.tenant.slow++
 	a.slow++
@@ -380,6 +381,9 @@ func (a *applier) end(w *write, r result) {
 		delete(a.removing, w.remove.UID)
 	}
 	told := w.roomless && r.fate == delivery.Unknown
+	if !w.slow && !w.roomless {
+		l.speed = speedQuick
+	}
 	a.free(l, w)
 	if !told {
 		a.account(l, w, r, time.Now())

@@ -24,7 +24,8 @@ type lane struct {
 	win              window
 	// slow is how many of its writes have taken longer than slowAfter, and do not
 	// count against the window for all.
-	slow int
+	slow  int
+	speed speed
 	trouble
 	// overQuota is the nodes whose creates met the quota since one succeeded.
 	overQuota map[string]bool

@@ -113,7 +113,7 @@ func (a *applier) first(t *tenant, even bool, now time.Time) (best *lane, due ti
 
 // may says that the lane may start a write now, or else when time alone lets it.
 func (a *applier) may(l *lane, now time.Time) (can bool, due time.Time) {
-	if l.held || !l.win.room() || l.slow > 0 && (a.slow >= maxSlow || l.tenant.slow >= maxSlowTenant) {
+	if l.held || !l.win.room() || a.crowded(l) {
 		return false, time.Time{}
 	}
 	if !l.proven && a.proven > 0 && (l.win.busy > l.slow || a.unproven >= max(a.all.size/unprovenShare, 1)) {
@@ -130,6 +130,21 @@ func (a *applier) may(l *lane, now time.Time) (can bool, due time.Time) {
 		return false, a.created.Add(a.pace)
 	}
 	return false, time.Time{}
+}
+
+// crowded says that as many slow writes are under way as may be, and that the next
+// of the lane may be one. A lane whose last write was quick is always let through;
+// one that nothing is known of may try one write at up to twice the bounds, so that
+// it need not wait for others to end to be known as quick.
+func (a *applier) crowded(l *lane) bool {
+	times := 1
+	switch {
+	case l.speed == speedQuick:
+		return false
+	case l.speed == speedUnknown && l.win.busy == 0:
+		times = 2
+	}
+	return a.slow >= times*maxSlow || l.tenant.slow >= times*maxSlowTenant
 }
 
 // paced says that the next create has to wait.

@@ -152,6 +152,51 @@ func TestSlowWritesAreBounded(t *testing.T) {
 	})
 }
 
+// Neither do very many DaemonSets of a few writes each, none of which is known to be
+// slow before it is. A DaemonSet that was quick before is not held up by them, and one
+// that comes later waits for its turn among those that nothing is known of.
+func TestSlowWritesOfManyAreBounded(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		namespaces int
+		most       int
+	}{
+		{"one namespace", 1, 2*maxSlowTenant + maxWindow},
+		{"many namespaces", 500, 2*maxSlow + maxWindow},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(0)
+				defer b.close()
+				healthy := func(w *write) bool { return strings.HasPrefix(w.key.Namespace, "healthy") }
+				b.takes = func(w *write) time.Duration {
+					if healthy(w) {
+						return 20 * time.Millisecond
+					}
+					return 30 * time.Second
+				}
+				b.work(in("healthy-a", "known"), 500)
+				b.until("known/", 20)
+				for i := range 500 {
+					b.work(in(fmt.Sprint("ns-", i%c.namespaces), fmt.Sprint("set-", i)), 2)
+				}
+				if took := b.until("known/", 500); took > 15*time.Second {
+					t.Errorf("a DaemonSet whose writes are quick took %s", took)
+				}
+				b.work(in("healthy-b", "next"), 50)
+				if took := b.until("next/", 50); took > 90*time.Second {
+					t.Errorf("a DaemonSet that came later took %s", took)
+				}
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				if b.most > c.most {
+					t.Errorf("%d writes were under way at once; %d may", b.most, c.most)
+				}
+			})
+		})
+	}
+}
+
 // What the API server cannot do for anybody makes the window for all smaller.
 func TestServersTroubleIsEverybodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -35,11 +35,21 @@ func (w *window) shrink(now time.Time) {
 // A write that takes longer than slowAfter waits for something other than the
 // API server's processors: a webhook that hangs, mostly. It makes room in the
 // window for all, and counts against bounds of its own, for each namespace and
-// in all. A DaemonSet none of whose writes is slow does not ask for those.
+// in all. A DaemonSet whose writes are quick does not ask for those.
 const (
 	slowAfter     = 250 * time.Millisecond
 	maxSlow       = 128
 	maxSlowTenant = 64
+)
+
+// speed is how long the writes of a DaemonSet take, as far as that is known: as its
+// last write tells, which has ended or turned slow.
+type speed int
+
+const (
+	speedUnknown speed = iota
+	speedQuick
+	speedSlow
 )
 
 // unprovenShare is the part of the window for all that is left to DaemonSets of
