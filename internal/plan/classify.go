@@ -30,7 +30,7 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	in.putOff(v)
 	if in.Set.Halt != NoReason {
 		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
-		v.candidate, v.surging = fixed, false
+		v.candidate, v.surging, v.guarded, v.spared = fixed, false, false, false
 		v.deletes, v.creates = v.deletes[:0], v.creates[:0]
 	}
 }

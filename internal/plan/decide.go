@@ -67,11 +67,15 @@ func (s *site) clear(v *Verdict) {
 }
 
 // evict deletes everything from a node that may not hold a pod (I3). It does
-// not wait for budget or back-off: the pod has no business there.
+// not wait for budget or back-off: the pod has no business there. Only the guard
+// holds what runs.
 func (s *site) evict(v *Verdict) {
 	v.Reason, v.Detail = s.fit.Reason, s.fit.Detail
+	if s.guard(v) {
+		v.Reason = HeldByGuard
+	}
 	for _, p := range slices.Backward(s.pods) {
-		if p.Deleted.IsZero() && !p.Uncertain {
+		if p.Deleted.IsZero() && !p.Uncertain && !(v.guarded && s.runs(p)) {
 			s.remove(v, p, s.fit.Reason)
 		}
 	}

@@ -26,6 +26,8 @@ type Input struct {
 	// Reached holds, by node name, the release that has last begun to give the node its target:
 	// with a Delete that Reaches, or with a Create that is not Stable.
 	Reached map[string]int
+	// Guard holds pods that labels or the placement would take away; nil: it does not.
+	Guard *Guard
 }
 
 // Moment is a place in the order in which this process has seen things, or done

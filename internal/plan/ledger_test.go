@@ -32,6 +32,7 @@ func (k *kept) reset() {
 	k.creates, k.deletes = map[string][]Create{}, map[string][]Delete{}
 	k.ledger.Reset(k.in.Set)
 	k.ledger.Follow(k.in.Release)
+	k.ledger.Guard(k.in.Guard)
 	names := map[string]bool{}
 	for i := range k.in.Nodes {
 		names[k.in.Nodes[i].Name] = true
@@ -81,7 +82,7 @@ func (k *kept) differs() string {
 	var want Plan
 	Make(&k.in, &want)
 	want.Verdicts = slices.DeleteFunc(want.Verdicts, func(v Verdict) bool { return v.empty() })
-	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), Exposure: k.ledger.Totals().Exposure, WakeAt: k.ledger.WakeAt()}
+	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), Exposure: k.ledger.Totals().Exposure, Guarded: k.ledger.Totals().Guarded, WakeAt: k.ledger.WakeAt()}
 	k.ledger.Nodes(func(v *Verdict) { got.Verdicts = append(got.Verdicts, *v) })
 	slices.SortFunc(got.Verdicts, func(a, b Verdict) int { return strings.Compare(a.Node, b.Node) })
 	return cmp.Diff(want, got, cmpopts.IgnoreUnexported(Plan{}), cmp.AllowUnexported(Verdict{}), cmpopts.EquateEmpty())
@@ -90,7 +91,7 @@ func (k *kept) differs() string {
 // change draws something that happens to one node, or to all.
 func (k *kept) change(t *rapid.T) {
 	name := fmt.Sprintf("n%d", rapid.IntRange(0, 6).Draw(t, "where"))
-	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "left", "backoff", "no backoff", "wait", "no wait", "time", "time", "spec"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"node", "no node", "pod", "pod", "no pods", "gone", "left", "backoff", "no backoff", "wait", "no wait", "guard", "time", "time", "spec"}).Draw(t, "what") {
 	case "node":
 		k.in.Nodes = slices.DeleteFunc(k.in.Nodes, func(n Node) bool { return n.Name == name })
 		k.in.Nodes = append(k.in.Nodes, drawNode(t, name))
@@ -123,6 +124,15 @@ func (k *kept) change(t *rapid.T) {
 		delete(k.in.Backoff, name)
 	case "time":
 		k.pass(t)
+		return
+	case "guard":
+		if k.in.Guard = nil; rapid.Bool().Draw(t, "guarded") {
+			k.in.Guard = drawGuard(t)
+		}
+		k.ledger.Guard(k.in.Guard)
+		for i := range 7 {
+			k.look(fmt.Sprintf("n%d", i))
+		}
 		return
 	case "spec":
 		k.in.Set = drawSpec(t)

@@ -83,7 +83,7 @@ func (out *Plan) next() *Verdict {
 
 // collect lists the acts, by node name since the verdicts are.
 func (out *Plan) collect(t *Totals) {
-	out.Status, out.Exposure, out.WakeAt = t.Status, t.Exposure, earliest(out.Verdicts)
+	out.Status, out.Exposure, out.Guarded, out.WakeAt = t.Status, t.Exposure, t.Guarded, earliest(out.Verdicts)
 	for i := range out.Verdicts {
 		v := &out.Verdicts[i]
 		out.Creates = append(out.Creates, v.Creates()...)

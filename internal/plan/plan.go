@@ -15,6 +15,8 @@ type Plan struct {
 	// node that a pod names, sorted by node name.
 	Verdicts []Verdict
 	Status   Status
+	// Guarded is how many nodes would lose their pods, but for the guard.
+	Guarded int
 	// Exposure is all zero without a release.
 	Exposure Exposure
 	// WakeAt is when time alone changes the plan; zero when never.
@@ -86,6 +88,8 @@ type Verdict struct {
 	counted bool // in B (I4)
 	down    bool // in B, without an available pod
 	surging bool // holds an old pod beside one that is not available yet
+	guarded bool // the guard holds its pods
+	spared  bool // it would, but for Guard.Allowed
 
 	// What the node means to the release: see Exposure.
 	release standing

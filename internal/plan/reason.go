@@ -36,6 +36,7 @@ const (
 	TaintEvicts        // an untolerated NoExecute taint
 	NodeGone           // the node exists no more
 	NodeReplaced       // a pod is left of an earlier node of this name
+	HeldByGuard        // its pod would go, and a person is asked first
 
 	// Halted for all nodes.
 	SetDeleted  // the DaemonSet is being deleted
@@ -81,6 +82,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	TaintEvicts:        {"TaintEvicts", "The node has a NoExecute taint that the pod does not tolerate."},
 	NodeGone:           {"NodeGone", "The node does not exist."},
 	NodeReplaced:       {"NodeReplaced", "The pod was left by an earlier node of this name; the node gets its own when that one is gone."},
+	HeldByGuard:        {"HeldByGuard", "Labels or the placement have no place for the pod any more; it stays until that is put back or a person allows it."},
 
 	SetDeleted:  {"SetDeleted", "The DaemonSet is being deleted."},
 	SelectsAll:  {"SelectsAll", "The DaemonSet selects all pods; it needs a selector that is not empty."},

@@ -205,6 +205,9 @@ func (s *site) awaitTurn(v *Verdict, stable *site) {
 	if v.Reason == UpToDate || v.Reason == BudgetSpent {
 		v.Reason = AwaitsWave
 	}
+	if stable.fit.Keep && s.guard(v) && v.Reason == AwaitsWave {
+		v.Reason, v.Detail = HeldByGuard, s.fit.Detail
+	}
 	wanted := s.fit.Run || !s.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(s.pods) > 0)
 	if !wanted || !s.node.Ready || s.node.Leaving {
 		return
@@ -213,7 +216,7 @@ func (s *site) awaitTurn(v *Verdict, stable *site) {
 	v.rank = int32(rank)
 	v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
 	v.release.Reachable = int(v.release.Step) < len(r.Steps)
-	if rank < r.Quota && len(v.deletes)+len(v.creates) == 0 {
+	if rank < r.Quota && !v.guarded && len(v.deletes)+len(v.creates) == 0 {
 		s.takeTurn(v)
 	}
 }

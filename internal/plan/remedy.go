@@ -33,6 +33,7 @@ var remedies = [...]string{
 	TaintEvicts:           "Take the taint off the node, or tolerate it in the template.",
 	NodeGone:              "The pod garbage collector deletes the pod.",
 	NodeReplaced:          "Waits for the API server to delete the pod; kubectl describe daemonset says if that is refused.",
+	HeldByGuard:           "Put the label or the placement back; or let the pods go: everynode rollout allow.",
 	SetDeleted:            "Waits for the garbage collector.",
 	SelectsAll:            "Give the DaemonSet a selector.",
 	InvalidSpec:           "Correct the DaemonSet's specification.",

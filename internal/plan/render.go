@@ -29,6 +29,9 @@ func Render(p *Plan, now time.Time) string {
 			fmt.Fprintf(&b, "failed %s: %s\n", v.Node, v.Failure())
 		}
 	}
+	if p.Guarded > 0 {
+		fmt.Fprintf(&b, "guarded %d\n", p.Guarded)
+	}
 	if e := p.Exposure; e.Exposed+e.Other+len(e.Reachable) > 0 {
 		fmt.Fprintf(&b, "release exposed=%d well=%d underWay=%d failed=%d other=%d reachable=%v\n",
 			e.Exposed, e.Well, e.UnderWay, e.Failed, e.Other, e.Reachable)

@@ -8,6 +8,8 @@ type Totals struct {
 	// (I4), Surging the nodes that hold an old pod beside one that is not
 	// available yet.
 	Counted, Down, Surging int
+	// Guarded nodes would lose their pods, but for the guard.
+	Guarded int
 	// Exposure is all zero without a release.
 	Exposure Exposure
 }
@@ -23,6 +25,7 @@ func (t *Totals) apply(v *Verdict, sign int) {
 	count(&t.Counted, v.counted, sign)
 	count(&t.Down, v.down, sign)
 	count(&t.Surging, v.surging, sign)
+	count(&t.Guarded, v.guarded, sign)
 	t.Exposure.apply(v, sign)
 }
 

@@ -31,6 +31,7 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	                [remade=AGE again=N [by=N]]
 //	-- release --   the release under way, after the set: see parseRelease
 //	-- reached --   NODE RELEASE: see Input.Reached
+//	-- guard --     there is one; names of nodes that may lose their pods
 //	-- plan --      what Render prints
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -101,6 +102,8 @@ func parseSection(in *Input, section, text string) (err error) {
 		in.Release = nil
 	case "reached":
 		in.Reached = map[string]int{}
+	case "guard":
+		in.Guard = &Guard{Allowed: map[string]bool{}}
 	default:
 		return fmt.Errorf("unknown section")
 	}
@@ -132,6 +135,8 @@ func parseSection(in *Input, section, text string) (err error) {
 			err = parseRelease(in, words)
 		case "reached":
 			err = parseReached(in, words)
+		case "guard":
+			in.Guard.Allowed[words[0]] = true
 		}
 		if err != nil {
 			return fmt.Errorf("%q: %w", strings.TrimSpace(line), err)
