@@ -14,7 +14,7 @@ import (
 // test of this package that runs an engine is one of the two as well.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
-		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Reached: map[string]int{}}
+		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.guard, Reached: map[string]int{}}
 	in.Set.Hash = st.hash
 	if st.course.rolls() {
 		in.Set.Strategy = plan.RollingUpdate
@@ -42,7 +42,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	c.audits++
 	var want plan.Plan
 	plan.Make(&in, &want)
-	got := plan.Plan{Status: st.ledger.Status(), Exposure: st.ledger.Totals().Exposure, WakeAt: st.ledger.WakeAt()}
+	got := plan.Plan{Status: st.ledger.Status(), Exposure: st.ledger.Totals().Exposure, Guarded: st.ledger.Totals().Guarded, WakeAt: st.ledger.WakeAt()}
 	for i := range want.Verdicts {
 		if v := st.ledger.Verdict(want.Verdicts[i].Node); v != nil {
 			got.Creates, got.Deletes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...)

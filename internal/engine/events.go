@@ -137,6 +137,10 @@ func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus)
 	r.event(ds, kind, "Release"+s.Phase, "Release %d of %s: %s", s.Release, s.Target, s.Message)
 }
 
+func (r *recorder) removalsHeld(ds *appsv1.DaemonSet, what string) {
+	r.event(ds, corev1.EventTypeWarning, "RemovalsHeld", "%s", what)
+}
+
 func (r *recorder) selectsAll(ds *appsv1.DaemonSet) {
 	r.event(ds, corev1.EventTypeWarning, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required.")
 }

@@ -8,17 +8,17 @@ type following struct {
 	number, restarts int
 	startWithin      int64 // nanoseconds
 	back             bool
-	rolls            bool
+	rolls, guards    bool
 	stable           *stableRevision
 	layout           *rollout.Layout
 }
 
 func (c *course) following() following {
-	r := c.release
+	r, guards := c.release, c.removals.guard != nil
 	if r == nil {
-		return following{rolls: c.rolls()}
+		return following{rolls: c.rolls(), guards: guards}
 	}
-	return following{rolls: c.rolls(), number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
+	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
 // rolls says that pods are replaced whatever the strategy of the DaemonSet says.
@@ -26,6 +26,7 @@ func (c *course) rolls() bool { return c.release != nil || c.driven && c.state.R
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
 func (s *state) goOn(names []string) []string {
+	s.ledger.Guard(s.course.removals.guard)
 	before, now := s.ledger.Follows(), s.course.release
 	if now == nil {
 		return names

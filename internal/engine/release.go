@@ -45,7 +45,8 @@ type course struct {
 	lost bool
 	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
 	// repaired by the state that is kept.
-	stuck bool
+	stuck    bool
+	removals removals
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -59,12 +60,14 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c.guidance = e.index.policyOf(set.ds)
 	entry := e.index.rolloutOf(set.ds)
 	if !c.driven && !c.read && (entry == nil || entry.object.Status.Phase == "") {
+		c.removals.watch(false)
 		e.leaves(set, c)
 		return nil
 	}
 	if err := e.readCourse(ctx, set, c, entry); err != nil {
 		return err
 	}
+	c.removals.watch(c.driven || c.removals.kept.Held > 0 || entry != nil && !e.index.knowsPolicies())
 	if !c.driven && c.state.Phase == rollout.Idle {
 		e.leaves(set, c)
 		return nil
@@ -100,7 +103,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			e.index.upsertRollout(live)
 			entry = e.index.rolloutOf(set.ds)
 		}
-		if c.state, err = stateOf(entry); err != nil {
+		if c.state, c.removals.kept, err = stateOf(entry); err != nil {
 			return e.unreadable(ctx, entry, err)
 		}
 		c.read, c.kept = true, c.state.Stable != ""
@@ -126,15 +129,16 @@ func (e *engine) unreadable(ctx context.Context, entry *rolloutEntry, why error)
 	return errors.Join(why, err)
 }
 
-func stateOf(entry *rolloutEntry) (rollout.State, error) {
+func stateOf(entry *rolloutEntry) (s rollout.State, g rollout.Guard, err error) {
 	if entry == nil {
-		return rollout.State{}, nil
+		return s, g, nil
 	}
-	s, err := view.RolloutState(entry.object)
-	if err != nil {
-		return s, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; mend its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
+	s, err = view.RolloutState(entry.object)
+	g, wrong := view.RolloutGuard(entry.object)
+	if err = errors.Join(err, wrong); err != nil {
+		return s, g, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; mend its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
 	}
-	return s, nil
+	return s, g, nil
 }
 
 // meet is for a DaemonSet of which nothing is kept, or what is kept is of another time: it was without a policy, or
@@ -212,6 +216,16 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 	return earlier(again, c.order.stale(e.index.nodeChanges())), err
 }
 
+// step is how far a release goes by one look.
+type step struct {
+	state rollout.State
+	guard rollout.Guard
+	seen  rollout.Seen
+	held  heldPods
+	lets  bool // what is held may go
+	moved bool // more has changed than what is counted
+}
+
 // advance lets the release go as far as it may by what was seen, and keeps that. What is to be done by it
 // is for the next decision, which then comes at once. The time is when to look again.
 func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
@@ -219,30 +233,36 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	if !c.driven && !c.read || c.driven && c.state.Stable == "" {
 		return time.Time{}, nil
 	}
-	in := e.seen(set, hash, st)
-	next, wake := rollout.State{Release: c.state.Release}, time.Time{}
+	next, wake := step{seen: e.seen(set, hash, st), state: rollout.State{Release: c.state.Release}}, time.Time{}
 	switch {
 	case c.driven || c.state.Phase != rollout.Idle:
-		next, wake = rollout.Advance(c.policyOrDefault(), c.state, &in, st.now)
+		next.state, wake = rollout.Advance(c.policyOrDefault(), c.state, &next.seen, st.now)
 	case !e.index.knowsPolicies():
 		return time.Time{}, nil // it may follow one
 	}
-	if in.Unwell {
+	wake = earlier(wake, e.removing(st, &next))
+	if next.seen.Unwell {
 		wake = earlier(wake, st.now.Add(keepAgain)) // time alone ends it
 	}
-	moved := !c.kept || !sameCourse(next, c.state)
+	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.kept.Held > 0)
 	if c.lacks() {
-		c.state, c.kept = next, true
-	} else if due, err := e.keep(ctx, set, st, &next, &in, moved); err != nil || !due.IsZero() {
+		c.keeps(&next)
+	} else if due, err := e.keep(ctx, set, st, &next); err != nil || !due.IsZero() {
 		return earlier(wake, due), err
 	}
-	if moved {
+	if next.lets {
+		c.removals.allow(next.held.names)
+	}
+	if next.moved {
 		e.undecided(st) // what was decided by the state of before
 		st.past = nil   // other revisions may be needed now
 		return st.now, nil
 	}
 	return wake, nil
 }
+
+// keeps takes what is kept now.
+func (c *course) keeps(s *step) { c.state, c.removals.kept, c.kept = s.state, s.guard, true }
 
 // sameCourse says that two states differ in nothing but how long was soaked.
 func sameCourse(a, b rollout.State) bool {
@@ -257,21 +277,21 @@ func (c *course) lacks() bool { return c.entry == nil && c.absent }
 
 // keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
 // else changes.
-func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *rollout.State, in *rollout.Seen, moved bool) (due time.Time, err error) {
+func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step) (due time.Time, err error) {
 	c := &st.course
 	var before view.DaemonSetRolloutStatus
 	if c.entry != nil {
 		before = c.entry.object.Status
 	}
-	report := e.reportOn(set, st, in)
-	status := view.RolloutStatus(&before, next, &report)
+	report := e.reportOn(set, st, next)
+	status := view.RolloutStatus(&before, &next.state, &report)
 	switch {
 	case equality.Semantic.DeepEqual(status, before), c.entry == nil && !c.driven:
-		c.state, c.kept = *next, true
+		c.keeps(next)
 		return time.Time{}, nil
-	case !moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):
+	case !next.moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):
 		if due = c.wrote.Add(courseHold); due.After(st.now) {
-			c.state = *next
+			c.state = next.state
 			return due, nil
 		}
 	}
@@ -281,7 +301,11 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *rollo
 	if before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
 		e.events.release(set.ds, &status)
 	}
-	c.state, c.kept, c.wrote = *next, true, st.now
+	if next.guard.Held > 0 && c.removals.kept.Held == 0 {
+		e.events.removalsHeld(set.ds, report.HeldText)
+	}
+	c.keeps(next)
+	c.wrote = st.now
 	return time.Time{}, nil
 }
 
@@ -363,9 +387,9 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 }
 
 // reportOn is what people read beside the state.
-func (e *engine) reportOn(set *setEntry, st *state, in *rollout.Seen) view.RolloutReport {
-	c := &st.course
-	r := view.RolloutReport{Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
+func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutReport {
+	c, in := &st.course, &next.seen
+	r := view.RolloutReport{Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
 		Failed: in.Failed, Other: in.Other, Eligible: st.ledger.Status().Desired}}
 	if c.policy != nil {
 		r.Policy = &c.policy.policy

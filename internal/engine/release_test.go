@@ -319,9 +319,10 @@ func TestForgivenNodesHoldTheBudget(t *testing.T) {
 	})
 }
 
-// What a node is assigned decides its placement, too: a node selector with a typo takes one pod and no more.
+// What a node is assigned decides its placement, too. With a policy that guards nothing, a node selector with a typo takes one
+// pod and no more.
 func TestNodeSelectorGoesThroughWaves(t *testing.T) {
-	released(t, 20, "{}", "", func(c *cluster) {
+	released(t, 20, `{"guard": {"removals": "100%"}}`, "", func(c *cluster) {
 		c.editSet(func(ds *appsv1.DaemonSet) {
 			ds.Spec.Template.Spec.NodeSelector = map[string]string{"kubernetes.io/hostnam": "x"}
 		})

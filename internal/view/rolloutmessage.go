@@ -32,12 +32,18 @@ func UnreadableRollout(before *DaemonSetRolloutStatus, err error, now time.Time)
 	return out
 }
 
-func setRolloutConditions(out *DaemonSetRolloutStatus, s *rollout.State, now time.Time) {
-	reason := s.Reason.String()
-	if reason == "" {
+// ReasonRemovalsHeld is the reason of a DaemonSetRollout that waits for a person to say whether pods may go.
+const ReasonRemovalsHeld = "RemovalsHeld"
+
+func setRolloutConditions(out *DaemonSetRolloutStatus, s *rollout.State, r *RolloutReport) {
+	reason, holds := s.Reason.String(), rolloutCondition(s)
+	switch {
+	case r.Guard.Held > 0 && holds != ConditionStalled:
+		reason, holds = ReasonRemovalsHeld, ConditionStalled
+	case reason == "":
 		reason = s.Phase.String()
 	}
-	out.setConditions(rolloutCondition(s), reason, out.Message, now)
+	out.setConditions(holds, reason, out.Message, r.Now)
 }
 
 // rolloutCondition is the condition that is true.
@@ -80,6 +86,9 @@ func rolloutSoak(s *rollout.State, p *rollout.Policy) string {
 // rolloutMessage says where a release is, and what it waits for.
 func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 	said := []string{reasonText(s, r)}
+	if r.HeldText != "" {
+		said = append(said, r.HeldText)
+	}
 	if s.Ignored != "" {
 		said = append(said, "ignored: "+s.Ignored)
 	}

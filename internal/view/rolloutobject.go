@@ -33,6 +33,7 @@ func ReleaseResource(name string) schema.GroupVersionResource {
 //	  abort: 3
 //	  retry: 3
 //	  plain: 3
+//	  allowRemovals: {nodes: 300, before: "2026-11-28T18:00:00Z"}
 //	status:
 //	  observedGeneration: 4                 # of the spec that was heeded
 //	  phase: Soaking                        # names of rollout.Phase and rollout.Reason
@@ -45,6 +46,7 @@ func ReleaseResource(name string) schema.GroupVersionResource {
 //	  quota: 3
 //	  wave: {name: canary, opened: "2026-11-26T09:00:00Z", soaked: 12m3s}
 //	  nodes: {eligible: 5000, exposed: 3, well: 3}   # to here, and then only what people read
+//	  guard: {held: 300}                    # rollout.Guard
 //	  soak: 12m3s of 30m
 //	  failures: [...]
 //	  conditions: [...]                     # Ready, Reconciling, Stalled: as kstatus reads them
@@ -82,8 +84,7 @@ type ResumeRequest struct {
 	Stop    int `json:"stop"`
 }
 
-// AllowedRemovals lets labels, taints and placement take away the pods of so many nodes until Before. No package of
-// ours heeds it yet.
+// AllowedRemovals is a rollout.Allowance.
 type AllowedRemovals struct {
 	Nodes  int         `json:"nodes"`
 	Before metav1.Time `json:"before"`
@@ -111,7 +112,8 @@ type DaemonSetRolloutStatus struct {
 	Reverting bool         `json:"reverting,omitempty"`
 	Ignored   string       `json:"ignored,omitempty"`
 
-	Nodes RolloutNodes `json:"nodes,omitzero"`
+	Nodes RolloutNodes        `json:"nodes,omitzero"`
+	Guard *RolloutGuardStatus `json:"guard,omitempty"`
 	// Soak is for a column: how long the open wave has soaked, and of how much.
 	Soak       string             `json:"soak,omitempty"`
 	Failures   []RolloutFailure   `json:"failures,omitempty"`
@@ -125,6 +127,20 @@ type RolloutWave struct {
 	Group  string          `json:"group,omitempty"`
 	Opened *metav1.Time    `json:"opened,omitempty"`
 	Soaked metav1.Duration `json:"soaked,omitzero"`
+}
+
+// RolloutGuardStatus is a rollout.Guard.
+type RolloutGuardStatus struct {
+	Held   int            `json:"held,omitempty"`
+	Taken  []RolloutTaken `json:"taken,omitempty"`
+	Used   int            `json:"used,omitempty"`
+	Before *metav1.Time   `json:"before,omitempty"`
+}
+
+// RolloutTaken is a rollout.Taken.
+type RolloutTaken struct {
+	From  metav1.Time `json:"from"`
+	Nodes int         `json:"nodes"`
 }
 
 // PolicyRef is the policy, and which writing of it, that a release follows.

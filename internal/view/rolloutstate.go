@@ -111,6 +111,9 @@ type RolloutReport struct {
 	// Policy is the one that the release follows; nil: none that can be read.
 	Policy *rollout.Policy
 	Nodes  RolloutNodes
+	// Guard is kept beside the state; HeldText says what it holds, if anything.
+	Guard    rollout.Guard
+	HeldText string
 	// Failures are the failed nodes in the order in which people should look at them.
 	Failures []RolloutFailure
 	Now      time.Time
@@ -130,13 +133,13 @@ func RolloutStatus(before *DaemonSetRolloutStatus, s *rollout.State, r *RolloutR
 		ObservedGeneration: max(before.ObservedGeneration, r.Generation), Phase: s.Phase.String(), Reason: s.Reason.String(), Message: rolloutMessage(s, r),
 		Release: s.Release, Stable: s.Stable, Target: s.Target, Quota: s.Quota, Wave: rolloutWave(s), Stops: s.Stops, Stopped: s.Stopped, Unsure: s.Unsure,
 		Forgiven: s.Forgiven, Back: s.Back, WhyBack: s.WhyBack.String(), Reverting: s.Reverting, Ignored: s.Ignored,
-		Nodes: r.Nodes, Soak: rolloutSoak(s, r.Policy), Failures: rolloutFailures(r.Failures),
+		Nodes: r.Nodes, Guard: guardStatus(&r.Guard), Soak: rolloutSoak(s, r.Policy), Failures: rolloutFailures(r.Failures),
 		Conditions: slices.Clone(before.Conditions),
 	}
 	if r.Policy != nil {
 		out.Policy = &PolicyRef{Name: r.Policy.Name, Generation: r.Policy.Generation}
 	}
-	setRolloutConditions(&out, s, r.Now)
+	setRolloutConditions(&out, s, r)
 	return out
 }
 

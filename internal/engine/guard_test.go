@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/view"
+)
+
+// guarded is a cluster of 20 nodes in pool=main, whose DaemonSet is for that pool and follows a policy. The policy lets two
+// pods be taken away in an hour.
+func guarded(t *testing.T, test func(c *cluster), change ...func(*Config)) {
+	t.Helper()
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(20)
+		for i := range 20 {
+			c.label(i+1, "main")
+		}
+		c.addSet(follows, func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "main"} })
+		c.start(change...)
+		c.run(time.Minute)
+		c.covered(20, "agent:1")
+		test(c)
+	})
+}
+
+func (c *cluster) label(node int, pool string) {
+	c.editNode(fmt.Sprintf("node-%02d", node), func(n *corev1.Node) { n.Labels["pool"] = pool })
+}
+
+func (c *cluster) wantGuarded(when string, pods, held int) {
+	c.t.Helper()
+	got := 0
+	s := c.rollout().Status
+	if s.Guard != nil {
+		got = s.Guard.Held
+	}
+	if n := c.with("agent:1"); n != pods || got != held {
+		c.t.Errorf("%s there are %d pods and %d held, want %d and %d: %s", when, n, got, pods, held, s.Message)
+	}
+}
+
+// An edit of labels that goes too far takes nothing away, comes it at once or node by node, and nothing when it is put back node
+// by node. It is told what is held, and why.
+func TestLabelsOfManyNodesTakeNothing(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		for i := range 6 {
+			c.label(i+1, "mian")
+			c.run(4 * time.Second)
+		}
+		c.run(3 * time.Hour)
+		c.wantGuarded("with six labels less", 20, 6)
+		if got := c.events("RemovalsHeld"); len(got) != 1 || !strings.Contains(got[0], "node-01 has no pool=main") {
+			t.Errorf("the events are %q", got)
+		}
+		for _, condition := range c.rollout().Status.Conditions {
+			if holds := condition.Status == "True"; holds != (condition.Type == view.ConditionStalled) {
+				t.Errorf("condition %+v", condition)
+			}
+		}
+		before := c.countWrites()
+		c.run(time.Hour)
+		if n := c.countWrites() - before; n != 0 {
+			t.Errorf("%d writes while nothing happens", n)
+		}
+		for i := range 6 {
+			c.wantGuarded("on the way back", 20, 6-i)
+			c.label(i+1, "main")
+			c.run(time.Minute)
+		}
+		c.wantGuarded("after that", 20, 0)
+		c.covered(20, "agent:1")
+	})
+}
+
+// A few nodes may lose their pods, after a moment. More in the same hour may not, whoever leads; but by a person's word.
+func TestFewRemovalsGo(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.label(1, "other")
+		c.run(8 * time.Second)
+		c.wantGuarded("at once", 20, 0)
+		c.label(2, "other")
+		c.run(8 * time.Second)
+		c.wantGuarded("a moment after the first", 20, 0)
+		c.run(5 * time.Second)
+		c.wantGuarded("a moment after the second", 18, 0)
+		c.stop()
+		c.start()
+		c.run(time.Minute)
+		c.label(3, "other")
+		c.run(time.Minute)
+		c.wantGuarded("with a third, under another leader", 18, 1)
+		c.stop()
+		c.start()
+		c.run(3 * time.Hour)
+		c.wantGuarded("hours later, under a third", 18, 1)
+		c.ask(fmt.Sprintf(`{"allowRemovals": {"nodes": 2, "before": %q}}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)))
+		c.run(5 * time.Second)
+		c.wantGuarded("by a person's word", 17, 0)
+		for i := range 3 {
+			c.label(4+i, "other")
+		}
+		c.run(time.Minute)
+		c.wantGuarded("which was for two", 17, 3)
+	})
+}
+
+// A node selector with a typo takes nothing away, in none of its waves; what it took nothing from, an abort leaves as it is.
+func TestTypoInReleaseTakesNothing(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.editSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector["pool"] = "mian" })
+		c.run(3 * time.Hour)
+		c.wantGuarded("with a typo", 20, 20)
+		c.wantRelease("then", "Rolling UnderQuota first 0", nil)
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		c.wantRelease("after the abort", "Aborted AbortRequested first 0", nil)
+		c.wantGuarded("after that", 20, 0)
+	})
+}
+
+// To take away what guards moves nothing that is held (R12); neither does a restart after that.
+func TestDeletingTheGuardMovesNothing(t *testing.T) {
+	for what, do := range map[string]func(c *cluster){
+		"the policy": func(c *cluster) { c.delete(view.PolicyResource, "waves", "") },
+		"the annotation": func(c *cluster) {
+			c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
+		},
+		"the DaemonSetRollout": func(c *cluster) { c.delete(view.RolloutResource, "default/agent", "") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			guarded(t, func(c *cluster) {
+				for i := range 6 {
+					c.label(i+1, "mian")
+				}
+				c.run(time.Minute)
+				c.wantGuarded("before", 20, 6)
+				do(c)
+				c.run(time.Hour)
+				c.wantGuarded("after that", 20, 6)
+				c.stop()
+				c.start()
+				c.run(time.Hour)
+				c.wantGuarded("under the next leader", 20, 6)
+				if what == "the DaemonSetRollout" {
+					return
+				}
+				c.ask(fmt.Sprintf(`{"allowRemovals": {"nodes": 6, "before": %q}}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)))
+				c.run(time.Minute)
+				c.wantGuarded("once it is allowed", 14, 0)
+			})
+		})
+	}
+}
+
+// Nothing goes before that it goes is kept, or else the next leader would let as many go again.
+func TestRemovalsAreKeptBeforeTheyGo(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.deny("update daemonsetrollouts/status")
+		c.label(1, "other")
+		c.run(time.Hour)
+		c.wantGuarded("while nothing can be kept", 20, 0)
+		c.deny()
+		c.run(time.Minute)
+		c.wantGuarded("after that", 19, 0)
+	})
+}
