@@ -216,6 +216,7 @@ func TestAlertsFire(t *testing.T) {
 		"a release soaks":                {map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120", `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Soaking"}`: "1x120"}, nil},
 		"an update is stuck":             {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
 		"an update waits for a person":   {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
+		"an edit is held":                {map[string]string{`everynode_daemonset_nodes{instance="a", reason="HeldByGuard"}`: "300x120"}, []string{"EverynodeRemovalsHeld"}},
 		"pods do not last":               {map[string]string{`everynode_daemonset_nodes{instance="a", reason="PodsDoNotLast"}`: "1x120"}, []string{"EverynodePodsDoNotLast"}},
 		"more DaemonSets than metrics":   {map[string]string{`everynode_daemonsets{instance="a"}`: "3x120"}, []string{"EverynodeMetricsLeftOut"}},
 	} {

@@ -20,7 +20,7 @@ type rolloutFlags struct {
 
 // What `rollout status` exits with, beside exitOK for a release that is through.
 const (
-	exitRolloutStands  = 1 // Halted, Aborted or Held
+	exitRolloutStands  = 1 // Halted, Aborted or Held, or the guard holds pods
 	exitRolloutGoesOn  = 2
 	exitRolloutUnknown = 3 // so that who calls it can tell an error from a release that has stopped
 )
@@ -47,7 +47,7 @@ it. With -v the kubectl command that does the same is printed.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
 	flags.StringVarP(&f.namespace, "namespace", "n", "", "namespace of the DaemonSet (default \"default\")")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print the kubectl command that does the same")
-	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f))
+	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f), a.rolloutAllowCommand(f))
 	for _, v := range rolloutVerbs() {
 		c.AddCommand(a.rolloutVerbCommand(f, v))
 	}
@@ -115,11 +115,11 @@ wave, and what needs a look.`,
 
 // exit is how `status` ends.
 func (r *release) exit() error {
-	switch r.state.Phase {
-	case rollout.Idle:
-		return nil
-	case rollout.Halted, rollout.Aborted, rollout.Held:
+	switch p := r.state.Phase; {
+	case r.held() > 0, p == rollout.Halted, p == rollout.Aborted, p == rollout.Held:
 		return exitStatus(exitRolloutStands)
+	case p == rollout.Idle:
+		return nil
 	}
 	return exitStatus(exitRolloutGoesOn)
 }

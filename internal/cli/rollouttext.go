@@ -70,9 +70,12 @@ func (r *release) next() (all []string) {
 	add := func(verb, more string) {
 		all = append(all, strings.TrimRight(fmt.Sprintf("%s ds/%s -n %s %s", verb, r.Name, r.Namespace, more), " "))
 	}
+	if r.held() > 0 {
+		add("allow", "")
+	}
 	switch {
 	case r.through():
-		return nil
+		return all
 	case s.Back:
 		add("retry", "")
 	case s.Stopped:

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"everynode/internal/rollout"
 	"everynode/internal/view"
@@ -66,6 +68,41 @@ func TestRolloutVerbs(t *testing.T) {
 	}
 	if got := asked(&release{state: tenth}, "promote", nil); !strings.HasPrefix(got, "{") {
 		t.Errorf("a policy that cannot be read keeps nobody from promoting: %s", got)
+	}
+}
+
+// What may be taken away, and what not.
+func TestRolloutAllow(t *testing.T) {
+	before := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		held, nodes int
+		want        string
+	}{
+		{0, 0, "there is nothing to allow"},
+		{3, 0, `{"allowRemovals":{"before":"2026-11-28T10:00:00Z","nodes":3}}`},
+		{3, 2, "lets all of them go or none"},
+		{3, 5, `{"allowRemovals":{"before":"2026-11-28T10:00:00Z","nodes":5}}`},
+		{0, 5, `{"allowRemovals":{"before":"2026-11-28T10:00:00Z","nodes":5}}`},
+	} {
+		r := &release{}
+		if c.held > 0 {
+			r.Status.Guard = &view.RolloutGuardStatus{Held: c.held}
+		}
+		q, err := r.allow(c.nodes, before)
+		got := fmt.Sprint(err)
+		if err == nil {
+			data, err := json.Marshal(q.spec)
+			must(err)
+			got = string(data)
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%d of %d: %s, want %s", c.nodes, c.held, got, c.want)
+		}
+	}
+	r := &release{state: rollout.State{Stable: "a", Target: "a"}}
+	r.Name, r.Namespace, r.Status.Guard = "agent", "apps", &view.RolloutGuardStatus{Held: 3}
+	if got := fmt.Sprint(r.exit(), r.next()); got != fmt.Sprint(exitStatus(exitRolloutStands), []string{"allow ds/agent -n apps"}) {
+		t.Errorf("held pods: %s", got)
 	}
 }
 

@@ -14,7 +14,7 @@ type Policy struct {
 	Failure    Failure
 	// Windows are when nodes may be granted the target. None: always.
 	Windows []Window
-	// Removals is the share of the running pods that labels, taints or the placement may take
+	// Removals is the share of the running pods that labels or the placement may take
 	// away in an hour before a person is asked.
 	Removals plan.Amount
 }

@@ -183,6 +183,8 @@ func (r *Row) ranked(v *plan.Verdict) {
 	switch {
 	case v.Reason == plan.UpToDate:
 		r.rank, r.OK = fine, true
+	case v.Reason == plan.HeldByGuard:
+		r.rank = waits
 	case !v.Desired && !r.creates && !r.deletes && v.Reason != plan.WaitingForTermination && !halted(v.Reason):
 		r.rank, r.OK = notWanted, true
 	case slices.Contains([]plan.Reason{plan.BudgetSpent, plan.AwaitsWave, plan.MinReadyWait, plan.WaitingForDeletion, plan.WaitingForTermination,

@@ -16,7 +16,7 @@ func (s *snapshot) commands(ds *daemonSet, r *Row) []string {
 		if len(r.BudgetHeldBy) > 0 {
 			return []string{fmt.Sprintf("everynode why %s %s -n %s", r.BudgetHeldBy[0], ds.Name, ds.Namespace)}
 		}
-	case plan.AwaitsWave.String():
+	case plan.AwaitsWave.String(), plan.HeldByGuard.String():
 		return []string{fmt.Sprintf("everynode rollout status ds/%s -n %s", ds.Name, ds.Namespace)}
 	case plan.WaitingForDeletion.String():
 		return []string{fmt.Sprintf("kubectl delete pod -n %s %s", ds.Namespace, r.Pod)}

@@ -45,8 +45,12 @@ func releases(ctx context.Context, client kubernetes.Interface, namespace string
 	return list.Items, nil
 }
 
-// addRelease takes a release that is under way, with the revision that its nodes had before.
+// addRelease takes what the guard holds, and a release that is under way, with the revision that its nodes had before.
 func (s *snapshot) addRelease(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
+	at := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
+	if g := o.Status.Guard; g != nil && g.Held > 0 {
+		s.guarded[at] = o
+	}
 	state, err := view.RolloutState(o)
 	if err != nil || state.Phase == rollout.Idle || state.Stable == state.Target {
 		return
@@ -54,7 +58,7 @@ func (s *snapshot) addRelease(o *view.DaemonSetRollout, revisions []appsv1.Contr
 	for i := range revisions {
 		r := &revisions[i]
 		if r.Namespace == o.Namespace && r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == state.Stable {
-			s.releases[types.NamespacedName{Namespace: o.Namespace, Name: o.Name}] = underWay{o, state, r}
+			s.releases[at] = underWay{o, state, r}
 		}
 	}
 }

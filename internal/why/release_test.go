@@ -32,7 +32,7 @@ func TestReleaseUnderWay(t *testing.T) {
 	state := rollout.State{Stable: newWorldHash(t, before), Target: w.hash, Release: 4, Phase: rollout.Halted, Reason: rollout.TooManyFailed, Wave: "first", Quota: 1, Stopped: true, Stops: 1}
 	rows := func(state rollout.State) (said []string) {
 		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
-		s.releases = map[types.NamespacedName]underWay{}
+		s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 		o := view.NewRollout(w.ds)
 		o.Status = view.RolloutStatus(&o.Status, &state, &view.RolloutReport{Now: testNow()})
 		s.addRelease(o, []appsv1.ControllerRevision{*stable})
@@ -63,6 +63,15 @@ func TestReleaseUnderWay(t *testing.T) {
 	if seen, err := scene.Rows(testNow()); err != nil || len(seen) != 3 || seen[2].Reason != "AwaitsWave" || seen[2].Detail != "release 4 is Halted" {
 		t.Errorf("who watches sees %+v, %v", seen, err)
 	}
+	w.nodes[1].Labels, w.ds.Spec.Template.Spec.NodeSelector = nil, map[string]string{"pool": "main"}
+	held := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
+	held.releases, held.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	o.Status = view.RolloutStatus(&o.Status, &rollout.State{Stable: w.hash, Target: w.hash}, &view.RolloutReport{Now: testNow(), Guard: rollout.Guard{Held: 2}})
+	held.addRelease(o, nil)
+	if seen, err := held.why(&held.sets[0], testNow()); err != nil || seen[1].Reason != "HeldByGuard" || seen[1].OK {
+		t.Errorf("what the guard holds is %+v, %v", seen, err)
+	}
+	w.ds.Spec.Template.Spec.NodeSelector = nil
 	if got := rows(rollout.State{Stable: w.hash, Target: w.hash, Release: 4}); got[1][:11] != "n2 Outdated" && got[1][:14] != "n2 BudgetSpent" {
 		t.Errorf("without a release n2 is told of as %q", got[1])
 	}

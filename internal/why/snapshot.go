@@ -27,6 +27,7 @@ type snapshot struct {
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
 	releases  map[types.NamespacedName]underWay
+	guarded   map[types.NamespacedName]*view.DaemonSetRollout // whose guard holds pods
 
 	// Of the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
@@ -59,7 +60,7 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 	if err != nil {
 		return nil, err
 	}
-	s.releases = map[types.NamespacedName]underWay{}
+	s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	for i := range kept {
 		s.addRelease(&kept[i], revisions.Items)
 	}
@@ -121,6 +122,9 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	s.hash, s.previous = history.Hash, s.hasPrevious(ds, history.Hash)
 	in.Set = view.Spec(ds, history.Hash)
 	in.Release = s.releaseOf(ds, &in.Set)
+	if o := s.guarded[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; o != nil && o.IsOf(ds.UID) {
+		in.Guard = &plan.Guard{}
+	}
 	byName := make(map[string]*plan.Pod, len(in.Pods))
 	for i := range in.Pods {
 		byName[in.Pods[i].Name] = &in.Pods[i]
