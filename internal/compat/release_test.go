@@ -76,11 +76,11 @@ func (d *rolloutKinds) wantImages(when string, images map[string]int) {
 const twoWaves = "{waves: [{name: first, nodes: 1, approval: true}, {name: all, nodes: 100%}]}"
 
 // drive starts a controller on three nodes with a DaemonSet that follows a policy.
-func (d *rolloutKinds) drive(c controller) *running {
+func (d *rolloutKinds) drive(c controller, edits ...func(*appsv1.DaemonSet)) *running {
 	d.t.Helper()
 	_, err := d.make(d.policies, "RolloutPolicy", "waves", twoWaves)
 	d.do(err)
-	leader := d.begin(c, agent(rolling(1, 0), follows), "n1", "n2", "n3")
+	leader := d.begin(c, agent(append(edits, rolling(1, 0), follows)...), "n1", "n2", "n3")
 	d.stands(0, "Idle", "")
 	return leader
 }
