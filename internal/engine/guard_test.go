@@ -172,3 +172,32 @@ func TestRemovalsAreKeptBeforeTheyGo(t *testing.T) {
 		c.wantGuarded("after that", 19, 0)
 	})
 }
+
+// A node that was let lose its pod, and got its label back before it did, is held like any other.
+func TestNodeIsAllowedOnce(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.deny("delete pods")
+		c.label(1, "other")
+		c.run(time.Minute)
+		c.wantGuarded("while it cannot be deleted", 20, 0)
+		c.label(1, "main")
+		c.run(time.Minute)
+		c.deny()
+		c.run(10 * time.Minute)
+		for i := range 2 {
+			c.label(i+1, "other")
+		}
+		c.run(10 * time.Minute)
+		c.wantGuarded("with two labels less", 20, 2)
+	})
+}
+
+// A policy that is not there lets nothing go.
+func TestRemovalsWithoutAPolicy(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.delete(view.PolicyResource, "waves", "")
+		c.label(1, "other")
+		c.run(time.Hour)
+		c.wantGuarded("without the policy", 20, 1)
+	})
+}

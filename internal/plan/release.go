@@ -216,7 +216,7 @@ func (s *site) awaitTurn(v *Verdict, stable *site) {
 	v.rank = int32(rank)
 	v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
 	v.release.Reachable = int(v.release.Step) < len(r.Steps)
-	if rank < r.Quota && !v.guarded && len(v.deletes)+len(v.creates) == 0 {
+	if rank < r.Quota && len(v.deletes)+len(v.creates) == 0 {
 		s.takeTurn(v)
 	}
 }

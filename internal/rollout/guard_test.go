@@ -38,7 +38,7 @@ func TestGuard(t *testing.T) {
 		{what: "which is not for every edit that follows", pending: 2, held: 2},
 		{what: "one more is", pending: 1, lets: true},
 		{what: "then it is used up", pending: 1, held: 1},
-		{what: "another two", passes: time.Minute, pending: 1, allowed: 2, lets: true},
+		{what: "another twenty", passes: time.Minute, pending: 1, allowed: 20, lets: true},
 		{what: "it has an end", passes: time.Hour, pending: 11, held: 11},
 	} {
 		now = now.Add(step.passes)
