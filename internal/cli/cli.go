@@ -113,7 +113,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", plainWidth)))
 	root.AddCommand(a.upCommand(), a.downCommand(), a.listCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
 		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
-		a.controllerCommand(), a.whyCommand(), a.auditCommand(), a.planCommand(), a.rolloutCommand(), a.fleetCommand(), a.watchCommand(), a.logsCommand(), a.versionCommand())
+		a.controllerCommand(), a.whyCommand(), a.auditCommand(), a.planCommand(), a.rolloutCommand(), a.fleetCommand(), a.handoverCommand(), a.watchCommand(), a.logsCommand(), a.versionCommand())
 	root.AddCommand(a.childCommands()...)
 	wrapArgs(root)
 	return root

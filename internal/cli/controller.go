@@ -7,3 +7,9 @@ import (
 )
 
 func (a *app) controllerCommand() *cobra.Command { return command.New() }
+
+func (a *app) handoverCommand() *cobra.Command {
+	c := command.NewHandover(a.configOf)
+	a.dataDirFlag(c)
+	return c
+}

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -26,6 +27,7 @@ type snapshot struct {
 	owned     map[types.UID][]*corev1.Pod
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
+	kept      []view.DaemonSetRollout
 	releases  map[types.NamespacedName]underWay
 	guarded   map[types.NamespacedName]*view.DaemonSetRollout // whose guard holds pods
 
@@ -57,10 +59,11 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
 	}
 	kept, err := releases(ctx, client, namespace)
-	if err != nil {
+	if err != nil && !apierrors.IsForbidden(err) { // who may not read them sees every DaemonSet as one without a policy
 		return nil, err
 	}
 	s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	s.kept = kept
 	for i := range kept {
 		s.addRelease(&kept[i], revisions.Items)
 	}
@@ -102,7 +105,35 @@ func SaidOfNode(n *corev1.Node) string {
 
 // why plans one DaemonSet and returns a row for each node.
 func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
-	in := plan.Input{Now: now, Nodes: s.nodes}
+	in, err := s.input(ds, now)
+	if err != nil {
+		return nil, err
+	}
+	in.Release = s.releaseOf(ds, &in.Set)
+	if o := s.guarded[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; o != nil && o.IsOf(ds.UID) {
+		in.Guard = &plan.Guard{}
+	}
+	byName := make(map[string]*plan.Pod, len(in.Pods))
+	for i := range in.Pods {
+		byName[in.Pods[i].Name] = &in.Pods[i]
+	}
+	var out plan.Plan
+	plan.Make(in, &out)
+	rows := make([]Row, 0, len(out.Verdicts))
+	for i := range out.Verdicts {
+		row := rowOf(ds, &out.Verdicts[i], byName)
+		if out.Verdicts[i].Reason == plan.AwaitsWave {
+			row.Detail = s.stands(ds)
+		}
+		rows = append(rows, row)
+	}
+	nameHolders(rows, out.Verdicts)
+	return rows, nil
+}
+
+// input is the DaemonSet as it is without what people have said of its releases.
+func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
+	in := &plan.Input{Now: now, Nodes: s.nodes}
 	live := map[string]bool{}
 	s.pods = map[string][]*corev1.Pod{}
 	for _, candidates := range [][]*corev1.Pod{s.owned[ds.UID], s.orphans} {
@@ -121,26 +152,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	}
 	s.hash, s.previous = history.Hash, s.hasPrevious(ds, history.Hash)
 	in.Set = view.Spec(ds, history.Hash)
-	in.Release = s.releaseOf(ds, &in.Set)
-	if o := s.guarded[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; o != nil && o.IsOf(ds.UID) {
-		in.Guard = &plan.Guard{}
-	}
-	byName := make(map[string]*plan.Pod, len(in.Pods))
-	for i := range in.Pods {
-		byName[in.Pods[i].Name] = &in.Pods[i]
-	}
-	var out plan.Plan
-	plan.Make(&in, &out)
-	rows := make([]Row, 0, len(out.Verdicts))
-	for i := range out.Verdicts {
-		row := rowOf(ds, &out.Verdicts[i], byName)
-		if out.Verdicts[i].Reason == plan.AwaitsWave {
-			row.Detail = s.stands(ds)
-		}
-		rows = append(rows, row)
-	}
-	nameHolders(rows, out.Verdicts)
-	return rows, nil
+	return in, nil
 }
 
 // hasPrevious says whether the DaemonSet can be rolled back to another template.

@@ -6,6 +6,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /* Where the API server is. */ -}}
+{{- define "everynode-controller.apiServer" -}}
+{{- if .Values.apiServer.host -}}
+env:
+  - name: KUBERNETES_SERVICE_HOST
+    value: {{ .Values.apiServer.host | quote }}
+  - name: KUBERNETES_SERVICE_PORT
+    value: {{ .Values.apiServer.port | quote }}
+{{- else -}}
+envFrom:
+  - configMapRef:
+      name: kubernetes-services-endpoint
+      optional: true
+{{- end }}
+{{- end }}
+
 {{- /* A request of the kubelet, which is on the same network. */ -}}
 {{- define "everynode-controller.probe" -}}
 httpGet:

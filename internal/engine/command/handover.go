@@ -1,0 +1,115 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"everynode/internal/why"
+)
+
+// ErrWouldMove is what the handover command ends with while another controller would move pods.
+var ErrWouldMove = errors.New("Kubernetes' controller would move pods; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
+	"put back or allow what the guard holds, and check again")
+
+// Connect finds the cluster of a kubeconfig; of none, the one that is meant where the program runs.
+type Connect func(kubeconfig string) (*rest.Config, error)
+
+// InCluster is the cluster of the pod that this runs in, without a kubeconfig.
+func InCluster(kubeconfig string) (*rest.Config, error) { return settings{Kubeconfig: kubeconfig}.client() }
+
+// NewHandover is the command that says what a controller without waves would do.
+func NewHandover(connect Connect) *cobra.Command {
+	check, kubeconfig, namespace, output := false, "", "", ""
+	cmd := &cobra.Command{
+		Use:   "handover --check",
+		Short: "Say what Kubernetes' own controller would do if it took over now",
+		Long: `Say what Kubernetes' own controller would do if it took over now.
+
+It knows of no waves and no guard: of a release that is under way, stopped or taken back it would give the template
+to all nodes, as many at a time as maxUnavailable says, and what the guard holds would go at once. DaemonSets of which nothing
+of that is true stay as they are, and are not listed.
+
+It exits with 0 if no pod would move and with 1 otherwise, or if it could not find out. It changes nothing.`,
+		Example: `  everynode handover --check --kubeconfig ~/.kube/config
+  everynode handover --check -n monitoring -o json`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !check {
+				return errors.New("give --check: to hand over is to remove this controller and to switch the other one on (docs/install.md)")
+			}
+			config, err := connect(kubeconfig)
+			if err != nil {
+				return err
+			}
+			return handover(cmd.Context(), config, cmd.OutOrStdout(), namespace, output)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&check, "check", false, "only say what would happen")
+	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this belongs to)")
+	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all)")
+	f.StringVarP(&output, "output", "o", "", "json or yaml instead of a table")
+	return cmd
+}
+
+func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace, output string) error {
+	if output != "" && output != "json" && output != "yaml" {
+		return fmt.Errorf("--output %s: give json or yaml, or leave it out", output)
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	all, err := why.Handovers(ctx, client, namespace, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := printHandovers(out, all, output); err != nil {
+		return fmt.Errorf("printing: %w", err)
+	}
+	for i := range all {
+		if all[i].Moves() {
+			return ErrWouldMove
+		}
+	}
+	return nil
+}
+
+func printHandovers(out io.Writer, all []why.Handover, output string) error {
+	if output != "" {
+		if all == nil {
+			all = []why.Handover{}
+		}
+		text, err := json.MarshalIndent(all, "", "  ")
+		if err == nil && output == "yaml" {
+			text, err = yaml.JSONToYAML(text)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(out, string(text))
+		return err
+	}
+	if len(all) == 0 {
+		_, err := fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
+	fmt.Fprintln(w, "DAEMONSET\tRELEASE\tWOULD UPDATE\tAT A TIME\tWOULD REMOVE\tWOULD ADD")
+	for i := range all {
+		h := &all[i]
+		fmt.Fprintf(w, "%s/%s\t%s\t%d\t%d\t%d\t%d\n", h.Namespace, h.Name, h.Phase, h.Updates, h.AtATime, h.Removals, h.Additions)
+	}
+	return w.Flush()
+}

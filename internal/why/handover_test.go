@@ -1,0 +1,57 @@
+package why
+
+import (
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/view"
+)
+
+// What a controller without waves would do to a DaemonSet in the middle of a release: nodes that have its revision already stay,
+// others would be updated, held pods would go, and nodes that wait for the release would get theirs.
+func TestHandover(t *testing.T) {
+	w := newWorld(t)
+	old := func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = "before" }
+	w.ds.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "main"}
+	w.hash = newWorldHash(t, w.ds)
+	for _, n := range []string{"n1", "n2", "n3", "n4"} {
+		w.node(n)
+		w.nodes[len(w.nodes)-1].Labels = map[string]string{"pool": "main"}
+	}
+	w.node("n5")
+	w.pod("n1", func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = w.hash })
+	w.pod("n2", old)
+	w.pod("n3", old)
+	w.pod("n5", old)
+	o := view.NewRollout(w.ds)
+	handovers := func(phase string, held int) []Handover {
+		t.Helper()
+		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
+		o.Status.Phase, o.Status.Release, o.Status.Guard = phase, 7, &view.RolloutGuardStatus{Held: held}
+		s.kept = []view.DaemonSetRollout{*o}
+		all, err := s.handovers(testNow())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	want := Handover{Namespace: w.ds.Namespace, Name: w.ds.Name, Phase: "Halted", Release: 7, Held: 1, Updates: 2, Removals: 1, Additions: 1, AtATime: 1}
+	if all := handovers("Halted", 1); len(all) != 1 || all[0] != want || !all[0].Moves() {
+		t.Errorf("in a release: %+v, want %+v", all, want)
+	}
+	if all := handovers("Idle", 0); len(all) != 0 {
+		t.Errorf("at rest: %+v", all)
+	}
+	if all := handovers("Idle", 1); len(all) != 1 {
+		t.Errorf("with held pods: %+v", all)
+	}
+	o.OwnerReferences[0].UID = "another"
+	if all := handovers("Halted", 1); len(all) != 0 {
+		t.Errorf("of another DaemonSet: %+v", all)
+	}
+	if (&Handover{AtATime: 1}).Moves() {
+		t.Error("nothing moves")
+	}
+}
