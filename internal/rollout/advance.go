@@ -40,7 +40,17 @@ func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time
 	case in.Requests.Paused:
 		return s.to(Paused, PauseRequested), time.Time{}
 	}
-	return s.walk(p, in, now)
+	return s.unbroken(p, in).walk(p, in, now)
+}
+
+// unbroken has the soak begin again when nodes that were well are not any more, and are too many to be passed over: a version
+// that fails every five minutes would else be well for ten in the sum.
+func (s State) unbroken(p *Policy, in *Seen) State {
+	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
+		s.Soaked = 0
+	}
+	s.well = in.Well
+	return s
 }
 
 func (s State) to(phase Phase, why Reason) State {

@@ -30,7 +30,7 @@ type Wave struct {
 	// Cover are label keys: the wave has a node of each combination of their values, as far
 	// as there is room.
 	Cover []string
-	// Soak is how long all must be well before the next wave.
+	// Soak is how long all must be well, without a break, before the next wave.
 	Soak time.Duration
 	// Approval: a person lets the next wave begin.
 	Approval bool

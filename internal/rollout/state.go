@@ -120,6 +120,8 @@ type State struct {
 	// calmSince is until when the soak was counted, while it goes on. It is this process' own: what nobody
 	// has watched does not count.
 	calmSince time.Time
+	// well is how many nodes were well at the last look; this process' own, too.
+	well int
 }
 
 // Grants says whether nodes may be granted the target: those of the open step and of the steps before
@@ -128,7 +130,7 @@ func (s *State) Grants() bool { return s.Phase == Rolling && s.Reason == UnderQu
 
 // Kept is the state as it is kept: without what only this process knows.
 func (s State) Kept() State {
-	s.calmSince = time.Time{}
+	s.calmSince, s.well = time.Time{}, 0
 	return s
 }
 
