@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -42,7 +43,7 @@ func (r *run) measureBare(ctx context.Context) error {
 			return err
 		}
 	}
-	pods, err := r.encodePods(ctx, agentName, r.size)
+	pods, err := r.encodePods(ctx, testbed.AgentName, r.size)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func (r *run) measureBare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took, err := r.post(ctx, agentName, pods, r.bench.bare)
+	took, err := r.post(ctx, testbed.AgentName, pods, r.bench.bare)
 	if err != nil {
 		return err
 	}
@@ -85,8 +86,8 @@ func (r *run) sweep(ctx context.Context) error {
 		if best == 0 || took < best {
 			best, r.bench.bare = took, candidate
 		}
-		err = r.client.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)},
-			metav1.ListOptions{LabelSelector: labelApp + "=" + name})
+		err = r.Client.CoreV1().Pods(testbed.Namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)},
+			metav1.ListOptions{LabelSelector: testbed.LabelApp + "=" + name})
 		if err != nil {
 			return fmt.Errorf("remove the pods of the sweep: %w", err)
 		}
@@ -99,20 +100,20 @@ func (r *run) sweep(ctx context.Context) error {
 
 // encodePods makes a DaemonSet, and the pods that it should have on n nodes.
 func (r *run) encodePods(ctx context.Context, name string, n int) ([][]byte, error) {
-	ds, err := r.client.AppsV1().DaemonSets(namespace).Create(ctx, daemonSet(name, "", tenPercent), metav1.CreateOptions{})
+	ds, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, testbed.DaemonSet(name, "", tenPercent), metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("make the DaemonSet %s: %w", name, err)
 	}
 	ds.APIVersion, ds.Kind = appsv1.SchemeGroupVersion.String(), "DaemonSet"
-	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), protobuf)
+	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), testbed.Protobuf)
 	if !ok {
-		return nil, fmt.Errorf("client-go cannot encode %s", protobuf)
+		return nil, fmt.Errorf("client-go cannot encode %s", testbed.Protobuf)
 	}
 	encoder := scheme.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion)
 	const revision = "5d8f7c9b6d"
 	pods := make([][]byte, n)
 	for i := range pods {
-		node := nodeName("0", i)
+		node := testbed.NodeName("0", i)
 		pod := view.NewPod(ds, revision, plan.Create{Node: node}, view.PodName(ds, node, revision, "", 0))
 		if pods[i], err = runtime.Encode(encoder, pod); err != nil {
 			return nil, fmt.Errorf("encode a pod: %w", err)
@@ -125,7 +126,7 @@ func (r *run) encodePods(ctx context.Context, name string, n int) ([][]byte, err
 func (r *run) post(ctx context.Context, name string, pods [][]byte, how bareSettings) (time.Duration, error) {
 	var connections []rest.Interface
 	for range how.connections {
-		client, err := kubernetes.NewForConfig(r.pki.config(r.url, userController))
+		client, err := kubernetes.NewForConfig(r.Keys.Config(r.URL, testbed.UserController))
 		if err != nil {
 			return 0, fmt.Errorf("make the bare client: %w", err)
 		}
@@ -143,7 +144,7 @@ func (r *run) post(ctx context.Context, name string, pods [][]byte, how bareSett
 		to := connections[i%len(connections)]
 		g.Go(func() error {
 			for pod := range next {
-				if err := to.Post().Namespace(namespace).Resource("pods").SetHeader("Content-Type", protobuf).Body(pod).Do(sending).Error(); err != nil {
+				if err := to.Post().Namespace(testbed.Namespace).Resource("pods").SetHeader("Content-Type", testbed.Protobuf).Body(pod).Do(sending).Error(); err != nil {
 					return fmt.Errorf("create a pod: %w", err)
 				}
 			}

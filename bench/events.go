@@ -13,14 +13,23 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
+)
+
+// The labels by which phases find their nodes.
+const (
+	labelFlip   = "bench.example/flip"
+	labelJoined = "bench.example/joined"
+	labelAll    = "bench.example/all"
+	labelIdle   = "bench.example/nothing"
 )
 
 const joinFamily = "9"
 
 // join makes a node that is ready at once, and returns when the server has it.
 func (r *run) join(ctx context.Context, name string, i int, labels map[string]string) error {
-	node := newNode(name, r.size+i, labels)
-	err := r.client.CoreV1().RESTClient().Post().Resource("nodes").Body(node).Do(ctx).Error()
+	node := testbed.NewNode(name, r.size+i, labels)
+	err := r.Client.CoreV1().RESTClient().Post().Resource("nodes").Body(node).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("make node %s: %w", name, err)
 	}
@@ -31,7 +40,7 @@ var joined = map[string]string{labelJoined: "true"}
 
 // joinOneByOne: from the moment when a new node is there to its pod being bound.
 func (r *run) joinOneByOne(ctx context.Context, m report.Metrics) error {
-	return r.oneByOne(ctx, r.joins, m, agentName, func(i int) string { return nodeName(joinFamily, i) },
+	return r.oneByOne(ctx, r.joins, m, testbed.AgentName, func(i int) string { return testbed.NodeName(joinFamily, i) },
 		func(node string, i int) error { return r.join(ctx, node, i, joined) })
 }
 
@@ -74,10 +83,10 @@ func (r *run) pause(ctx context.Context) error {
 // joinAtOnce: from the first of many new nodes to all their pods being bound.
 func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
 	want := r.size + r.burst
-	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(agentName).onNode) == want })
+	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(testbed.AgentName).onNode) == want })
 	began := time.Now()
-	err := parallel(ctx, r.burst, func(ctx context.Context, i int) error {
-		return r.join(ctx, nodeName(joinFamily, i), i, joined)
+	err := testbed.Parallel(ctx, r.burst, func(ctx context.Context, i int) error {
+		return r.join(ctx, testbed.NodeName(joinFamily, i), i, joined)
 	})
 	if err != nil {
 		return err
@@ -91,14 +100,14 @@ func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
 // removeJoined takes new nodes away again, and their pods, as a cloud controller
 // and the pod garbage collector would.
 func (r *run) removeJoined(ctx context.Context) error {
-	err := r.client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelJoined})
+	err := r.Client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelJoined})
 	if err != nil {
 		return fmt.Errorf("remove the new nodes: %w", err)
 	}
-	suffix := strings.TrimPrefix(nodeName(joinFamily, 0), "ip-10-0-0")
+	suffix := strings.TrimPrefix(testbed.NodeName(joinFamily, 0), "ip-10-0-0")
 	pods := r.fleet.podsOn(func(node string) bool { return strings.HasSuffix(node, suffix) })
-	err = parallel(ctx, len(pods), func(ctx context.Context, i int) error {
-		err := r.client.CoreV1().Pods(namespace).Delete(ctx, pods[i], metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+	err = testbed.Parallel(ctx, len(pods), func(ctx context.Context, i int) error {
+		err := r.Client.CoreV1().Pods(testbed.Namespace).Delete(ctx, pods[i], metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 		if apierrors.IsNotFound(err) {
 			return nil // the controller was faster
 		}
@@ -107,10 +116,10 @@ func (r *run) removeJoined(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("remove the pods of the new nodes: %w", err)
 	}
-	if _, err := r.fleet.await(ctx, "the pods of the removed nodes are gone", running(agentName, r.size)); err != nil {
+	if _, err := r.fleet.await(ctx, "the pods of the removed nodes are gone", running(testbed.AgentName, r.size)); err != nil {
 		return err
 	}
-	_, err = r.fleet.await(ctx, "the status says so", covered(agentName, r.size))
+	_, err = r.fleet.await(ctx, "the status says so", covered(testbed.AgentName, r.size))
 	return err
 }
 
@@ -120,7 +129,7 @@ const flipName = "flip"
 func (r *run) flipped() int { return min(r.joins, r.size) }
 
 func (r *run) prepareFlips(ctx context.Context) error {
-	if err := r.createSet(ctx, daemonSet(flipName, labelFlip, tenPercent)); err != nil {
+	if err := r.createSet(ctx, testbed.DaemonSet(flipName, labelFlip, tenPercent)); err != nil {
 		return err
 	}
 	_, err := r.fleet.await(ctx, "the DaemonSet for labelled nodes is known", covered(flipName, 0))
@@ -129,12 +138,14 @@ func (r *run) prepareFlips(ctx context.Context) error {
 
 // flips: from the moment when a node has a label to the pod that wants it.
 func (r *run) flips(ctx context.Context, m report.Metrics) error {
-	return r.oneByOne(ctx, r.flipped(), m, flipName, func(i int) string { return nodeName("0", i) },
+	return r.oneByOne(ctx, r.flipped(), m, flipName, func(i int) string { return testbed.NodeName("0", i) },
 		func(node string, _ int) error { return r.setLabel(ctx, node, labelFlip, "true") })
 }
 
 func (r *run) undoFlips(ctx context.Context) error {
-	err := parallel(ctx, r.flipped(), func(ctx context.Context, i int) error { return r.setLabel(ctx, nodeName("0", i), labelFlip, "null") })
+	err := testbed.Parallel(ctx, r.flipped(), func(ctx context.Context, i int) error {
+		return r.setLabel(ctx, testbed.NodeName("0", i), labelFlip, "null")
+	})
 	if err != nil {
 		return err
 	}
@@ -147,12 +158,12 @@ func (r *run) heartbeats(ctx context.Context, m report.Metrics) error {
 	began := time.Now()
 	at := began.UTC().Add(time.Minute).Format(time.RFC3339)
 	var patch strings.Builder
-	for i, c := range nodeConditions(began) {
+	for i, c := range testbed.NodeConditions(began) {
 		fmt.Fprintf(&patch, `%s{"type":%q,"lastHeartbeatTime":%q}`, []string{"", ","}[min(i, 1)], c.Type, at)
 	}
 	body := []byte(`{"status":{"conditions":[` + patch.String() + `]}}`)
-	err := parallel(ctx, r.size, func(ctx context.Context, i int) error {
-		return r.client.CoreV1().RESTClient().Patch(types.StrategicMergePatchType).Resource("nodes").Name(nodeName("0", i)).
+	err := testbed.Parallel(ctx, r.size, func(ctx context.Context, i int) error {
+		return r.Client.CoreV1().RESTClient().Patch(types.StrategicMergePatchType).Resource("nodes").Name(testbed.NodeName("0", i)).
 			SubResource("status").Body(body).Do(ctx).Error()
 	})
 	m["posted"] = time.Since(began).Seconds()
@@ -170,9 +181,9 @@ func (r *run) prepareIdle(ctx context.Context) error {
 		return nil
 	}
 	r.idleMade = true
-	err := parallel(ctx, r.idle, func(ctx context.Context, i int) error {
-		ds := daemonSet(idleNamed(i), labelAll, tenPercent)
-		ds.Spec.Template.Labels[labelKind] = idleKind
+	err := testbed.Parallel(ctx, r.idle, func(ctx context.Context, i int) error {
+		ds := testbed.DaemonSet(idleNamed(i), labelAll, tenPercent)
+		ds.Spec.Template.Labels[testbed.LabelKind] = idleKind
 		return r.createSet(ctx, ds)
 	})
 	if err != nil {
@@ -192,8 +203,8 @@ func (r *run) prepareIdle(ctx context.Context) error {
 // labelEveryNode: every node gets a label that no DaemonSet asks for.
 func (r *run) labelEveryNode(ctx context.Context, m report.Metrics) error {
 	began := time.Now()
-	err := parallel(ctx, r.size, func(ctx context.Context, i int) error {
-		return r.setLabel(ctx, nodeName("0", i), "node.example.com/patched-on", "2026-11-24")
+	err := testbed.Parallel(ctx, r.size, func(ctx context.Context, i int) error {
+		return r.setLabel(ctx, testbed.NodeName("0", i), "node.example.com/patched-on", "2026-11-24")
 	})
 	m["posted"] = time.Since(began).Seconds()
 	return err
@@ -208,7 +219,7 @@ func (r *run) joinMany(ctx context.Context, m report.Metrics) error {
 	posted := 0 // guarded by the fleet's mutex
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	r.fleet.follow(watching, r.client.CoreV1().Pods(namespace), metav1.ListOptions{LabelSelector: labelKind + "=" + idleKind},
+	r.fleet.follow(watching, r.Client.CoreV1().Pods(testbed.Namespace), metav1.ListOptions{LabelSelector: testbed.LabelKind + "=" + idleKind},
 		func(event watch.EventType, _ runtime.Object) {
 			if event == watch.Added {
 				r.fleet.mu.Lock()
@@ -219,7 +230,7 @@ func (r *run) joinMany(ctx context.Context, m report.Metrics) error {
 		})
 	var took, bound []float64
 	for i := range manyJoins {
-		name := nodeName(joinFamily, r.joins+i)
+		name := testbed.NodeName(joinFamily, r.joins+i)
 		want := (i + 1) * r.idle
 		all := r.fleet.expect(func(*fleet) bool { return posted == want })
 		allBound := r.fleet.expect(func(f *fleet) bool { return f.idleOn(name, r.idle) })

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+
+	"everynode/bench/testbed"
 )
 
 // fleet is the cluster as its watches have shown it: the pods that are bound,
@@ -111,7 +113,7 @@ func (f *fleet) pod(event watch.EventType, obj runtime.Object) {
 	if event == watch.Deleted {
 		delete(f.pods, p.UID)
 	} else {
-		s := seenPod{name: p.Name, group: p.Labels[labelApp], node: p.Spec.NodeName, running: p.Status.Phase == corev1.PodRunning, terminating: p.DeletionTimestamp != nil}
+		s := seenPod{name: p.Name, group: p.Labels[testbed.LabelApp], node: p.Spec.NodeName, running: p.Status.Phase == corev1.PodRunning, terminating: p.DeletionTimestamp != nil}
 		f.pods[p.UID] = s
 		f.count(s, 1)
 	}

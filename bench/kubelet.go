@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
+
+	"everynode/bench/testbed"
 )
 
 // kubeletWorkers is how many pods are started and stopped at once: more make the
@@ -133,7 +135,7 @@ func (k *kubelet) setRunning(ctx context.Context, pod *corev1.Pod) error {
 	}
 	for _, c := range pod.Spec.Containers {
 		next.Status.ContainerStatuses = append(next.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, ImageID: "registry.example.com/observability/agent@sha256:" + hash("image", 1), ContainerID: "containerd://" + hash("container", 1),
+			Name: c.Name, Image: c.Image, ImageID: "registry.example.com/observability/agent@sha256:" + testbed.Hash("image", 1), ContainerID: "containerd://" + testbed.Hash("container", 1),
 			Ready: true, Started: &started, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}})
 	}
 	return k.rest.Put().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("status").

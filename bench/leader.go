@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 )
 
 // leaderChanges is how often the leader is stopped.
@@ -21,7 +22,7 @@ func (r *run) changeLeader(ctx context.Context, m report.Metrics) error {
 	var took, ended []float64
 	for i := range leaderChanges {
 		leader := r.processes[0]
-		standby, err := r.startStandby(ctx, []string{userStandby, userController}[i%2])
+		standby, err := r.startStandby(ctx, []string{testbed.UserStandby, testbed.UserController}[i%2])
 		if err != nil {
 			return err
 		}
@@ -32,14 +33,14 @@ func (r *run) changeLeader(ctx context.Context, m report.Metrics) error {
 			return err
 		}
 		began := time.Now()
-		if err := leader.signal(ctx); err != nil {
+		if err := leader.Signal(ctx); err != nil {
 			return err
 		}
 		ended = append(ended, time.Since(began).Seconds())
 		r.mu.Lock()
-		r.processes = append([]*child{standby}, r.processes[1:len(r.processes)-1]...)
+		r.processes = append([]*testbed.Child{standby}, r.processes[1:len(r.processes)-1]...)
 		r.mu.Unlock()
-		at, err := r.losePod(ctx, nodeName("0", i))
+		at, err := r.losePod(ctx, testbed.NodeName("0", i))
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (r *run) changeLeader(ctx context.Context, m report.Metrics) error {
 }
 
 // startStandby returns when the second process has tried to get the lease.
-func (r *run) startStandby(ctx context.Context, user string) (*child, error) {
+func (r *run) startStandby(ctx context.Context, user string) (*testbed.Child, error) {
 	before, err := r.leaseReads(ctx, user)
 	if err != nil {
 		return nil, err
@@ -65,8 +66,8 @@ func (r *run) startStandby(ctx context.Context, user string) (*child, error) {
 		return now > before, err
 	})
 	if err != nil {
-		c.stop()
-		return nil, fmt.Errorf("the standby does not ask for the lease: %w: %s", err, c.tail())
+		c.Stop()
+		return nil, fmt.Errorf("the standby does not ask for the lease: %w: %s", err, c.Tail())
 	}
 	return c, nil
 }
@@ -84,13 +85,13 @@ func (r *run) leaseReads(ctx context.Context, user string) (n int, err error) {
 // losePod deletes a pod at once, and returns when the node has another.
 func (r *run) losePod(ctx context.Context, node string) (time.Time, error) {
 	pods := r.fleet.podsOn(func(n string) bool { return n == node })
-	has := hasPod(agentName, node)
+	has := hasPod(testbed.AgentName, node)
 	gone := r.fleet.expect(func(f *fleet) bool { return !has(f) })
 	for _, name := range pods {
-		if !strings.HasPrefix(name, agentName+"-") {
+		if !strings.HasPrefix(name, testbed.AgentName+"-") {
 			continue
 		}
-		err := r.client.CoreV1().Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		err := r.Client.CoreV1().Pods(testbed.Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 		if err != nil {
 			return time.Time{}, fmt.Errorf("remove a pod: %w", err)
 		}

@@ -23,11 +23,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 )
 
 func main() {
 	if len(os.Args) > 1 {
-		if code, ok := playRole(os.Args[1], os.Args[2:]); ok {
+		if code, ok := testbed.PlayRole(os.Args[1], os.Args[2:]); ok {
 			os.Exit(code)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 )
 
 // The phases, in their order.
@@ -89,7 +90,7 @@ func (r *run) measure(ctx context.Context, p phase) error {
 	}
 	m := report.Metrics{}
 	if err := p.work(r, ctx, m); err != nil {
-		return errors.Join(err, alive(append(r.processes, r.api, r.etcd)...))
+		return errors.Join(err, testbed.Alive(append(r.processes, r.API, r.Etcd)...))
 	}
 	if err := r.settle(ctx); err != nil {
 		return err
@@ -121,7 +122,7 @@ func (r *run) record(phase string, m report.Metrics) {
 var tenPercent = intstr.FromString("10%")
 
 func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
-	if _, err := r.client.AppsV1().DaemonSets(namespace).Create(ctx, ds, metav1.CreateOptions{}); err != nil {
+	if _, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, ds, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("make the DaemonSet %s: %w", ds.Name, err)
 	}
 	return nil
@@ -130,7 +131,7 @@ func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 // setImage changes the template, and returns the new generation.
 func (r *run) setImage(ctx context.Context, name, image string) (int64, error) {
 	patch := fmt.Appendf(nil, `{"spec":{"template":{"spec":{"containers":[{"name":"agent","image":%q}]}}}}`, image)
-	ds, err := r.client.AppsV1().DaemonSets(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	ds, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("change the image of %s: %w", name, err)
 	}
@@ -143,7 +144,7 @@ func (r *run) setLabel(ctx context.Context, node, label, value string) error {
 		value = fmt.Sprintf("%q", value)
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, label, value)
-	err := r.client.CoreV1().RESTClient().Patch(types.MergePatchType).Resource("nodes").Name(node).Body(patch).Do(ctx).Error()
+	err := r.Client.CoreV1().RESTClient().Patch(types.MergePatchType).Resource("nodes").Name(node).Body(patch).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("label node %s: %w", node, err)
 	}

@@ -8,13 +8,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 )
 
 // agents is the names of the DaemonSets that run on every node.
 func (s *settings) agents() []string {
-	names := []string{agentName}
+	names := []string{testbed.AgentName}
 	for i := 2; i <= s.sets; i++ {
-		names = append(names, fmt.Sprintf("%s-%d", agentName, i))
+		names = append(names, fmt.Sprintf("%s-%d", testbed.AgentName, i))
 	}
 	return names
 }
@@ -25,9 +26,9 @@ func (r *run) coverage(ctx context.Context, m report.Metrics) error {
 	allRun := r.fleet.expect(each(names, func(name string) func(*fleet) bool { return running(name, r.size) }))
 	began := time.Now()
 	for _, name := range names {
-		ds := daemonSet(name, "", tenPercent)
+		ds := testbed.DaemonSet(name, "", tenPercent)
 		if r.plainPods {
-			ds = plain(ds)
+			ds = testbed.Plain(ds)
 		}
 		if err := r.createSet(ctx, ds); err != nil {
 			return err
@@ -51,7 +52,7 @@ func (r *run) rollout(ctx context.Context, m report.Metrics) error {
 const serialName = "serial"
 
 func (r *run) prepareSerial(ctx context.Context) error {
-	if err := r.createSet(ctx, daemonSet(serialName, labelSerial, intstr.FromInt32(1))); err != nil {
+	if err := r.createSet(ctx, testbed.DaemonSet(serialName, testbed.LabelSerial, intstr.FromInt32(1))); err != nil {
 		return err
 	}
 	_, err := r.fleet.await(ctx, "the pods to be replaced one by one run", covered(serialName, r.serial))
@@ -69,7 +70,7 @@ func (r *run) replace(ctx context.Context, names []string, nodes int, m report.M
 	generations := map[string]int64{}
 	for _, name := range names {
 		var err error
-		if generations[name], err = r.setImage(ctx, name, image("2")); err != nil {
+		if generations[name], err = r.setImage(ctx, name, testbed.Image("2")); err != nil {
 			return err
 		}
 	}

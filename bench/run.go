@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/bench/report"
+	"everynode/bench/testbed"
 )
 
 // bench is a whole measurement.
@@ -24,8 +25,8 @@ type bench struct {
 	root      string // of all temporary files
 	progress  io.Writer
 	began     time.Time
-	keys      pki
-	prepared  map[int]*cluster // stopped, with nodes and nothing else; by number of nodes
+	keys      testbed.PKI
+	prepared  map[int]*testbed.Cluster // stopped, with nodes and nothing else; by number of nodes
 	nodeBytes int
 	bare      bareSettings
 	samples   []report.Sample
@@ -37,10 +38,10 @@ func (b *bench) say(format string, args ...any) {
 
 func (b *bench) all(ctx context.Context) error {
 	var err error
-	if b.keys, err = makePKI(filepath.Join(b.root, "pki")); err != nil {
+	if b.keys, err = testbed.MakePKI(filepath.Join(b.root, "pki")); err != nil {
 		return err
 	}
-	b.prepared = map[int]*cluster{}
+	b.prepared = map[int]*testbed.Cluster{}
 	for repetition := range b.repetitions {
 		for _, name := range b.systems {
 			if systemNamed(name).once && repetition > 0 {
@@ -73,17 +74,17 @@ func (b *bench) asShippedBeside(ctx context.Context, repetition int) error {
 }
 
 // prepare makes a cluster of n nodes, once: every run starts from a copy.
-func (b *bench) prepare(ctx context.Context, n int) (*cluster, error) {
+func (b *bench) prepare(ctx context.Context, n int) (*testbed.Cluster, error) {
 	if c := b.prepared[n]; c != nil {
 		return c, nil
 	}
 	began := time.Now()
-	c, err := startCluster(ctx, filepath.Join(b.root, fmt.Sprintf("prepared-%d", n)), b.keys)
+	c, err := testbed.StartCluster(ctx, filepath.Join(b.root, fmt.Sprintf("prepared-%d", n)), b.keys)
 	if err != nil {
 		return nil, err
 	}
-	defer c.stop()
-	if b.nodeBytes, err = c.fill(ctx, n, b.serial); err != nil {
+	defer c.Stop()
+	if b.nodeBytes, err = c.Fill(ctx, n, b.serial); err != nil {
 		return nil, err
 	}
 	b.say("prepared %d nodes of %d bytes in %.1f s", n, b.nodeBytes, time.Since(began).Seconds())
@@ -94,12 +95,12 @@ func (b *bench) prepare(ctx context.Context, n int) (*cluster, error) {
 // run is one system on a cluster of its own.
 type run struct {
 	*bench
-	*cluster
+	*testbed.Cluster
 	system     system
 	repetition int
 	size       int // nodes
 	fleet      *fleet
-	processes  []*child // those that are compared
+	processes  []*testbed.Child // those that are compared
 	idleMade   bool
 
 	mu   sync.Mutex
@@ -113,20 +114,20 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 	}
 	dir := filepath.Join(b.root, fmt.Sprintf("%s-%d-%d", name, nodes, repetition))
 	defer os.RemoveAll(dir)
-	if err := prepared.copyTo(dir); err != nil {
+	if err := prepared.CopyTo(dir); err != nil {
 		return err
 	}
-	c, err := startCluster(ctx, dir, b.keys)
+	c, err := testbed.StartCluster(ctx, dir, b.keys)
 	if err != nil {
 		return err
 	}
-	defer c.stop()
-	client, err := kubernetes.NewForConfig(b.keys.config(c.url, userKubelet))
+	defer c.Stop()
+	client, err := kubernetes.NewForConfig(b.keys.Config(c.URL, testbed.UserKubelet))
 	if err != nil {
 		return fmt.Errorf("make the kubelet's client: %w", err)
 	}
 	k := newKubelet(client)
-	r := &run{bench: b, cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look, b.say)}
+	r := &run{bench: b, Cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look, b.say)}
 	k.fail = r.fleet.fail
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
@@ -140,7 +141,7 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 	}
 	defer func() {
 		for _, p := range r.processes {
-			p.stop()
+			p.Stop()
 		}
 	}()
 	if err := r.startSystem(ctx); err != nil {
@@ -164,7 +165,7 @@ func (r *run) sampleMemory(ctx context.Context) {
 		var sum uint64
 		r.mu.Lock()
 		for _, p := range r.processes {
-			if u, err := usageOf(p.pid()); err == nil { // else it is just ending
+			if u, err := usageOf(p.PID()); err == nil { // else it is just ending
 				sum += u.Anon
 			}
 		}
@@ -181,17 +182,17 @@ type reading struct {
 	at       time.Time
 	machine  float64          // processor time of everything, in seconds
 	use      map[string]usage // by process
-	requests map[request]answers
+	requests map[testbed.Request]testbed.Answers
 }
 
 func (r *run) read(ctx context.Context) (reading, error) {
-	now := reading{at: time.Now(), use: map[string]usage{}, requests: map[request]answers{}}
-	for _, p := range append([]*child{r.api, r.etcd}, r.processes...) {
-		u, err := usageOf(p.pid())
+	now := reading{at: time.Now(), use: map[string]usage{}, requests: map[testbed.Request]testbed.Answers{}}
+	for _, p := range append([]*testbed.Child{r.API, r.Etcd}, r.processes...) {
+		u, err := usageOf(p.PID())
 		if err != nil {
-			return now, errors.Join(err, alive(p))
+			return now, errors.Join(err, testbed.Alive(p))
 		}
-		now.use[p.name] = u
+		now.use[p.Name] = u
 	}
 	var err error
 	if now.use[driverName], err = usageOf(os.Getpid()); err != nil {
@@ -200,16 +201,16 @@ func (r *run) read(ctx context.Context) (reading, error) {
 	if now.machine, err = machineCPU(); err != nil {
 		return now, err
 	}
-	body, err := r.client.Discovery().RESTClient().Get().AbsPath(countPath).Do(ctx).Raw()
+	body, err := r.Client.Discovery().RESTClient().Get().AbsPath(testbed.CountPath).Do(ctx).Raw()
 	if err != nil {
 		return now, fmt.Errorf("read the server's counts: %w", err)
 	}
-	var list []entry
+	var list []testbed.Entry
 	if err := json.Unmarshal(body, &list); err != nil {
 		return now, fmt.Errorf("read the server's counts: %w", err)
 	}
 	for _, e := range list {
-		now.requests[e.request] = e.answers
+		now.requests[e.Request] = e.Answers
 	}
 	return now, nil
 }
@@ -225,7 +226,7 @@ func (r *run) since(before, after reading, m report.Metrics) {
 		case driverName:
 			m["cpuKubelet"] = cpu
 			continue
-		case r.api.name, r.etcd.name:
+		case r.API.Name, r.Etcd.Name:
 			m["cpuServer"] += cpu
 			continue
 		}
@@ -243,7 +244,7 @@ func (r *run) since(before, after reading, m report.Metrics) {
 // price of having a standby, and left out.
 func (r *run) countWrites(before, after reading, m report.Metrics) {
 	for req, a := range after.requests {
-		if !slices.Contains(controllerUsers(), req.User) {
+		if !slices.Contains(testbed.ControllerUsers(), req.User) {
 			continue
 		}
 		done := float64(a.Done - before.requests[req].Done)
@@ -286,9 +287,9 @@ func (r *run) settle(ctx context.Context) error {
 		}
 		var sum float64
 		for _, p := range r.processes {
-			u, err := usageOf(p.pid())
+			u, err := usageOf(p.PID())
 			if err != nil {
-				return errors.Join(err, alive(p))
+				return errors.Join(err, testbed.Alive(p))
 			}
 			sum += u.CPU
 		}

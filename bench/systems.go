@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"everynode/bench/testbed"
 )
 
 // system is one of the things that are compared.
@@ -27,11 +27,11 @@ const lifted = 10000
 func systems() []system {
 	return []system{
 		{name: "R", bare: true},
-		{name: "U2", controller: roleControllerManager, scheduler: roleScheduler, syncs: 2, qps: lifted},
+		{name: "U2", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, syncs: 2, qps: lifted},
 		// Of one DaemonSet there is but one sync at a time, however many there may be.
-		{name: "U16", controller: roleControllerManager, scheduler: roleScheduler, syncs: 16, qps: lifted, only: []string{phaseLabels, phaseMany}, once: true},
+		{name: "U16", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, syncs: 16, qps: lifted, only: []string{phaseLabels, phaseMany}, once: true},
 		// It takes as long as its client limits say.
-		{name: "U0", controller: roleControllerManager, scheduler: roleScheduler, once: true},
+		{name: "U0", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, once: true},
 		{name: "E"},
 	}
 }
@@ -49,62 +49,27 @@ func systemNamed(name string) system {
 }
 
 // startController starts what creates the pods, as a user of that name.
-func (r *run) startController(user string) (*child, error) {
-	config, err := r.pki.kubeconfig(r.dir, r.url, user)
-	if err != nil {
-		return nil, err
-	}
-	if r.system.controller == "" {
-		// Two may run side by side, and a port is only for one. Nobody else is there to be looked for.
-		return start("everynode-"+user, r.dir, nil, r.bench.controller, "--kubeconfig="+config, "--metrics-bind-address=0", "--allow-other-controller")
-	}
-	args := []string{
-		"--kubeconfig=" + config, "--controllers=daemonset-controller", "--secure-port=0",
-		"--flex-volume-plugin-dir=" + filepath.Join(r.dir, "volume-plugins"), // else it makes one for the host
-	}
-	if r.system.qps > 0 {
-		// Without the gate, which is off as shipped, a successor always waits
-		// for the lease of the one before to expire.
-		args = append(args, limits(r.system.qps)...)
-		args = append(args, "--concurrent-daemonset-syncs="+strconv.Itoa(r.system.syncs),
-			"--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true")
-	}
-	return startRole(r.system.controller, r.system.controller+"-"+user, r.dir, nil, args...)
-}
-
-func (r *run) startScheduler() (*child, error) {
-	config, err := r.pki.kubeconfig(r.dir, r.url, userScheduler)
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"--kubeconfig=" + config, "--secure-port=0"}
-	if r.system.qps > 0 {
-		args = append(args, limits(r.system.qps)...)
-	}
-	return startRole(r.system.scheduler, r.system.scheduler, r.dir, nil, args...)
-}
-
-func limits(qps int) []string {
-	return []string{"--kube-api-qps=" + strconv.Itoa(qps), "--kube-api-burst=" + strconv.Itoa(qps)}
+func (r *run) startController(user string) (*testbed.Child, error) {
+	return r.StartController(user, testbed.Controller{Role: r.system.controller, Program: r.bench.controller, Syncs: r.system.syncs, QPS: r.system.qps})
 }
 
 // startSystem starts the processes that are compared, and returns when a first
 // DaemonSet has been seen to: they work, and know the cluster.
 func (r *run) startSystem(ctx context.Context) error {
-	c, err := r.startController(userController)
+	c, err := r.startController(testbed.UserController)
 	if err != nil {
 		return err
 	}
 	r.processes = append(r.processes, c)
 	if r.system.scheduler != "" {
-		c, err := r.startScheduler()
+		c, err := r.StartScheduler(r.system.qps)
 		if err != nil {
 			return err
 		}
 		r.processes = append(r.processes, c)
 	}
 	const name = "first"
-	if err := r.createSet(ctx, daemonSet(name, labelIdle, tenPercent)); err != nil {
+	if err := r.createSet(ctx, testbed.DaemonSet(name, labelIdle, tenPercent)); err != nil {
 		return err
 	}
 	_, err = r.fleet.await(ctx, "the controller works", covered(name, 0))
@@ -116,7 +81,7 @@ func (r *run) startSystem(ctx context.Context) error {
 
 func (r *run) logTails() (tails []string) {
 	for _, c := range r.processes {
-		tails = append(tails, c.name+" says: "+c.tail())
+		tails = append(tails, c.Name+" says: "+c.Tail())
 	}
 	return tails
 }

@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"encoding/json"
@@ -9,36 +9,36 @@ import (
 )
 
 // countPath is where the API server tells its counts.
-const countPath = "/bench/requests"
+const CountPath = "/bench/requests"
 
-// request is a kind of request of one user: {"everynode", "create pods"}.
-type request struct {
+// Request is a kind of request of one user: {"everynode", "create pods"}.
+type Request struct {
 	User string `json:"user"`
 	What string `json:"what"` // verb, resource and subresource, as the API server names them
 }
 
-// answers is how often it was made: what the server did, and what it refused.
-type answers struct {
+// Answers is how often it was made: what the server did, and what it refused.
+type Answers struct {
 	Done    int `json:"done"`
 	Refused int `json:"refused"`
 }
 
-// entry is one line of the counts.
-type entry struct {
-	request
-	answers
+// Entry is one line of the counts.
+type Entry struct {
+	Request
+	Answers
 }
 
 // counter counts the requests that a server handles, by user. Only what is
 // authenticated comes here.
 type counter struct {
 	mu     sync.Mutex
-	counts map[request]*answers
+	counts map[Request]*Answers
 }
 
 func (c *counter) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == countPath {
+		if r.URL.Path == CountPath {
 			c.tell(w)
 			return
 		}
@@ -52,7 +52,7 @@ func (c *counter) around(next http.Handler) http.Handler {
 		if info.Subresource != "" {
 			what += "/" + info.Subresource
 		}
-		key := request{user.GetName(), what}
+		key := Request{user.GetName(), what}
 		if r.Method == http.MethodGet {
 			c.add(key, http.StatusOK) // a watch would be counted when it ends
 			next.ServeHTTP(w, r)
@@ -64,12 +64,12 @@ func (c *counter) around(next http.Handler) http.Handler {
 	})
 }
 
-func (c *counter) add(key request, status int) {
+func (c *counter) add(key Request, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.counts[key]
 	if a == nil {
-		a = &answers{}
+		a = &Answers{}
 		c.counts[key] = a
 	}
 	if status < http.StatusMultipleChoices {
@@ -81,9 +81,9 @@ func (c *counter) add(key request, status int) {
 
 func (c *counter) tell(w http.ResponseWriter) {
 	c.mu.Lock()
-	list := make([]entry, 0, len(c.counts))
+	list := make([]Entry, 0, len(c.counts))
 	for key, a := range c.counts {
-		list = append(list, entry{key, *a})
+		list = append(list, Entry{key, *a})
 	}
 	c.mu.Unlock()
 	if err := json.NewEncoder(w).Encode(list); err != nil {

@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"context"
@@ -18,51 +18,51 @@ import (
 // object that is there.
 const startTime = 2 * time.Minute
 
-// cluster is etcd and an API server, each a process of its own.
-type cluster struct {
-	dir     string
-	pki     pki
-	url     string // of the API server
-	etcd    *child
-	api     *child
-	client  kubernetes.Interface // the driver's
-	control *rest.Config
+// Cluster is etcd and an API server, each a process of its own.
+type Cluster struct {
+	Dir     string
+	Keys    PKI
+	URL     string // of the API server
+	Etcd    *Child
+	API     *Child
+	Client  kubernetes.Interface // the driver's
+	Control *rest.Config
 }
 
-// startCluster starts etcd on dir/etcd, which may hold data already, and the API
+// StartCluster starts etcd on dir/etcd, which may hold data already, and the API
 // server, and waits until it is ready.
-func startCluster(ctx context.Context, dir string, p pki) (*cluster, error) {
-	c := &cluster{dir: dir, pki: p}
+func StartCluster(ctx context.Context, dir string, p PKI) (*Cluster, error) {
+	c := &Cluster{Dir: dir, Keys: p}
 	if err := os.MkdirAll(filepath.Join(dir, "etcd"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the cluster's directory: %w", err)
 	}
 	if err := c.start(ctx); err != nil {
-		c.stop()
+		c.Stop()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *cluster) start(ctx context.Context) error {
+func (c *Cluster) start(ctx context.Context) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen for the API server: %w", err)
 	}
 	defer listener.Close()
-	c.url = "https://" + listener.Addr().String()
+	c.URL = "https://" + listener.Addr().String()
 	inherited, err := listener.(*net.TCPListener).File()
 	if err != nil {
 		return fmt.Errorf("pass the listener on: %w", err)
 	}
 	defer inherited.Close()
-	if c.etcd, err = startRole(roleEtcd, roleEtcd, c.dir, nil, c.dir); err != nil {
+	if c.Etcd, err = StartRole(RoleEtcd, RoleEtcd, c.Dir, nil, c.Dir); err != nil {
 		return err
 	}
-	if c.api, err = startRole(roleAPIServer, roleAPIServer, c.dir, []*os.File{inherited}, c.flags()...); err != nil {
+	if c.API, err = StartRole(RoleAPIServer, RoleAPIServer, c.Dir, []*os.File{inherited}, c.flags()...); err != nil {
 		return err
 	}
-	c.control = c.pki.config(c.url, userDriver)
-	if c.client, err = kubernetes.NewForConfig(c.control); err != nil {
+	c.Control = c.Keys.Config(c.URL, UserDriver)
+	if c.Client, err = kubernetes.NewForConfig(c.Control); err != nil {
 		return fmt.Errorf("make the driver's client: %w", err)
 	}
 	return c.waitReady(ctx)
@@ -71,10 +71,10 @@ func (c *cluster) start(ctx context.Context) error {
 // flags are kube-apiserver's. Priority and fairness is on, as shipped, and
 // exempts administrators, who all users here are. There is no node lifecycle
 // controller that would take away the taint of a new node.
-func (c *cluster) flags() []string {
-	p := c.pki
+func (c *Cluster) flags() []string {
+	p := c.Keys
 	return []string{
-		"--etcd-servers=unix://" + filepath.Join(c.dir, "etcd.sock"), "--bind-address=127.0.0.1",
+		"--etcd-servers=unix://" + filepath.Join(c.Dir, "etcd.sock"), "--bind-address=127.0.0.1",
 		"--tls-cert-file=" + p.crt("server"), "--tls-private-key-file=" + p.key("server"), "--client-ca-file=" + p.crt("ca"),
 		"--authorization-mode=AlwaysAllow", "--disable-admission-plugins=TaintNodesByCondition", "--allow-privileged=true",
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=198.19.0.0/24",
@@ -83,14 +83,14 @@ func (c *cluster) flags() []string {
 	}
 }
 
-func (c *cluster) waitReady(ctx context.Context) error {
+func (c *Cluster) waitReady(ctx context.Context) error {
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, startTime, true, func(ctx context.Context) (bool, error) {
-		for _, ch := range []*child{c.etcd, c.api} {
-			if ch.over() {
-				return false, fmt.Errorf("%s ended: %w: %s", ch.name, ch.err, ch.tail())
+		for _, ch := range []*Child{c.Etcd, c.API} {
+			if ch.Over() {
+				return false, fmt.Errorf("%s ended: %w: %s", ch.Name, ch.err, ch.Tail())
 			}
 		}
-		return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() == nil, nil
+		return c.Client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("the API server is not ready: %w", err)
@@ -98,18 +98,18 @@ func (c *cluster) waitReady(ctx context.Context) error {
 	return nil
 }
 
-// stop ends both, the API server first. It is safe on a half-started cluster.
-func (c *cluster) stop() {
-	c.api.stop()
-	c.etcd.stop()
+// Stop ends both, the API server first. It is safe on a half-started cluster.
+func (c *Cluster) Stop() {
+	c.API.Stop()
+	c.Etcd.Stop()
 }
 
-// copyTo copies the data of a stopped cluster into the directory of another.
-func (c *cluster) copyTo(dir string) error {
+// CopyTo copies the data of a stopped cluster into the directory of another.
+func (c *Cluster) CopyTo(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the cluster's directory: %w", err)
 	}
-	err := os.CopyFS(filepath.Join(dir, "etcd"), os.DirFS(filepath.Join(c.dir, "etcd")))
+	err := os.CopyFS(filepath.Join(dir, "etcd"), os.DirFS(filepath.Join(c.Dir, "etcd")))
 	if err == nil {
 		err = os.Chmod(filepath.Join(dir, "etcd"), 0o700)
 	}
@@ -119,12 +119,12 @@ func (c *cluster) copyTo(dir string) error {
 	return nil
 }
 
-// alive is an error when one of the children has ended.
-func alive(children ...*child) error {
+// Alive is an error when one of the children has ended.
+func Alive(children ...*Child) error {
 	var errs []error
 	for _, c := range children {
-		if c != nil && c.over() {
-			errs = append(errs, fmt.Errorf("%s ended (%v): %s", c.name, c.err, c.tail()))
+		if c != nil && c.Over() {
+			errs = append(errs, fmt.Errorf("%s ended (%v): %s", c.Name, c.err, c.Tail()))
 		}
 	}
 	return errors.Join(errs...)

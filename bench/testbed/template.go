@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	namespace = "bench"
-	agentName = "agent"
-	labelApp  = "app.kubernetes.io/instance"
-	labelKind = "app.kubernetes.io/component"
+	Namespace = "bench"
+	AgentName = "agent"
+	LabelApp  = "app.kubernetes.io/instance"
+	LabelKind = "app.kubernetes.io/component"
 )
 
-// daemonSet is a DaemonSet with the template of an ordinary log and metrics
+// DaemonSet is a DaemonSet with the template of an ordinary log and metrics
 // agent, on the nodes that have the label on, or on all when it is empty.
-func daemonSet(name, on string, maxUnavailable intstr.IntOrString) *appsv1.DaemonSet {
-	labels := map[string]string{"app.kubernetes.io/name": "agent", labelApp: name, "app.kubernetes.io/part-of": "observability"}
+func DaemonSet(name, on string, maxUnavailable intstr.IntOrString) *appsv1.DaemonSet {
+	labels := map[string]string{"app.kubernetes.io/name": "agent", LabelApp: name, "app.kubernetes.io/part-of": "observability"}
 	ds := &appsv1.DaemonSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: name, Labels: labels},
 		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{labelApp: name}},
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelApp: name}},
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType,
 				RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &maxUnavailable}},
 			Template: corev1.PodTemplateSpec{
@@ -42,7 +42,7 @@ func daemonSet(name, on string, maxUnavailable intstr.IntOrString) *appsv1.Daemo
 func podSpec() corev1.PodSpec {
 	grace := int64(30)
 	return corev1.PodSpec{
-		ServiceAccountName: agentName, PriorityClassName: "system-node-critical", TerminationGracePeriodSeconds: &grace,
+		ServiceAccountName: AgentName, PriorityClassName: "system-node-critical", TerminationGracePeriodSeconds: &grace,
 		Tolerations: []corev1.Toleration{
 			{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
 			{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute},
@@ -61,21 +61,21 @@ func podSpec() corev1.PodSpec {
 	}
 }
 
-// plain makes the pods of a DaemonSet as small as pods can be. The API server
+// Plain makes the pods of a DaemonSet as small as pods can be. The API server
 // keeps each at least twice.
-func plain(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
-	labels := map[string]string{labelApp: ds.Name}
+func Plain(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
+	labels := map[string]string{LabelApp: ds.Name}
 	ds.Spec.Template = corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
-		Spec: corev1.PodSpec{ServiceAccountName: agentName, AutomountServiceAccountToken: new(false), EnableServiceLinks: new(false),
-			Containers: []corev1.Container{{Name: agentName, Image: image("1")}}},
+		Spec: corev1.PodSpec{ServiceAccountName: AgentName, AutomountServiceAccountToken: new(false), EnableServiceLinks: new(false),
+			Containers: []corev1.Container{{Name: AgentName, Image: Image("1")}}},
 	}
 	return ds
 }
 
 func container() corev1.Container {
 	return corev1.Container{
-		Name: "agent", Image: image("1"),
+		Name: "agent", Image: Image("1"),
 		Args:  []string{"--config=/etc/agent/agent.yaml", "--host-root=/host", "--listen=:9100", "--log-level=info"},
 		Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: 9100, Protocol: corev1.ProtocolTCP}},
 		Env: []corev1.EnvVar{
@@ -99,8 +99,8 @@ func container() corev1.Container {
 	}
 }
 
-// image is a version of the agent.
-func image(version string) string { return "registry.example.com/observability/agent:v1.8." + version }
+// Image is a version of the agent.
+func Image(version string) string { return "registry.example.com/observability/agent:v1.8." + version }
 
 func field(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}

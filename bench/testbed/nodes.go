@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"context"
@@ -20,22 +20,16 @@ const (
 	driverWorkers = 24
 )
 
-// The labels by which phases find their nodes.
-const (
-	labelSerial = "bench.example/serial"
-	labelFlip   = "bench.example/flip"
-	labelJoined = "bench.example/joined"
-	labelAll    = "bench.example/all"
-	labelIdle   = "bench.example/nothing"
-)
+// LabelSerial is on the first nodes of a cluster.
+const LabelSerial = "bench.example/serial"
 
-// nodeName names node i of a family as a cloud does.
-func nodeName(family string, i int) string {
+// NodeName names node i of a family as a cloud does.
+func NodeName(family string, i int) string {
 	return fmt.Sprintf("ip-10-%d-%d-%s.eu-west-1.compute.internal", i/256, i%256, family)
 }
 
-// newNode is a node as a kubelet of a cloud registers it: about 20 kB.
-func newNode(name string, i int, extra map[string]string) *corev1.Node {
+// NewNode is a node as a kubelet of a cloud registers it: about 20 kB.
+func NewNode(name string, i int, extra map[string]string) *corev1.Node {
 	zone := fmt.Sprintf("eu-west-1%c", 'a'+i%3)
 	labels := map[string]string{
 		corev1.LabelArchStable: "amd64", corev1.LabelOSStable: "linux", corev1.LabelHostname: name,
@@ -60,11 +54,11 @@ func newNode(name string, i int, extra map[string]string) *corev1.Node {
 		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/i-%017x", zone, i), PodCIDR: nodeCIDR(i), PodCIDRs: []string{nodeCIDR(i)}},
 		Status: corev1.NodeStatus{
 			Capacity: capacity("64", "263882732Ki"), Allocatable: capacity("63770m", "256310252Ki"),
-			Conditions: nodeConditions(time.Now()),
+			Conditions: NodeConditions(time.Now()),
 			Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: nodeIP(i)}, {Type: corev1.NodeHostName, Address: name},
 				{Type: corev1.NodeInternalDNS, Address: name}},
 			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: 10250}},
-			NodeInfo: corev1.NodeSystemInfo{MachineID: hash("machine", i)[:32], SystemUUID: hash("system", i)[:36], BootID: hash("boot", i)[:36],
+			NodeInfo: corev1.NodeSystemInfo{MachineID: Hash("machine", i)[:32], SystemUUID: Hash("system", i)[:36], BootID: Hash("boot", i)[:36],
 				KernelVersion: "6.12.48-73.120.amzn2023.x86_64", OSImage: "Amazon Linux 2023.9.20261105", ContainerRuntimeVersion: "containerd://2.4.2",
 				KubeletVersion: "v1.37.2", OperatingSystem: "linux", Architecture: "amd64"},
 			Images: images(i),
@@ -85,7 +79,7 @@ func interfaces(i int) string {
 	return "[" + strings.TrimSuffix(b.String(), ",") + "]"
 }
 
-func hash(kind string, i int) string {
+func Hash(kind string, i int) string {
 	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, i)))
 }
 
@@ -97,8 +91,8 @@ func capacity(cpu, memory string) corev1.ResourceList {
 	}
 }
 
-// nodeConditions are those of a healthy node, whose last heartbeat was at now.
-func nodeConditions(now time.Time) []corev1.NodeCondition {
+// NodeConditions are those of a healthy node, whose last heartbeat was at now.
+func NodeConditions(now time.Time) []corev1.NodeCondition {
 	var all []corev1.NodeCondition
 	for _, c := range []struct {
 		kind            corev1.NodeConditionType
@@ -122,13 +116,13 @@ func images(i int) []corev1.ContainerImage {
 	for k := range list {
 		repository := fmt.Sprintf("602401143452.dkr.ecr.eu-west-1.amazonaws.com/platform/observability/production/service-%02d", (i+k)%97)
 		list[k] = corev1.ContainerImage{SizeBytes: int64(20_000_000 + 1_234_567*k), Names: []string{
-			repository + "@sha256:" + hash("image", (i+k)%97), fmt.Sprintf("%s:v1.%d.%d", repository, k, i%7)}}
+			repository + "@sha256:" + Hash("image", (i+k)%97), fmt.Sprintf("%s:v1.%d.%d", repository, k, i%7)}}
 	}
 	return list
 }
 
-// parallel calls do for 0 to n-1, driverWorkers at once, until one fails.
-func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+// Parallel calls do for 0 to n-1, driverWorkers at once, until one fails.
+func Parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	g, working := errgroup.WithContext(ctx)
 	g.SetLimit(driverWorkers)
 	for i := range n {
@@ -143,23 +137,23 @@ func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) er
 	return ctx.Err()
 }
 
-// fill makes the namespace with the agent's account, and n nodes: created first,
+// Fill makes the namespace with the agent's account, and n nodes: created first,
 // then their status written, so that both have their managed fields.
-func (c *cluster) fill(ctx context.Context, n, serial int) (nodeBytes int, err error) {
-	core := c.client.CoreV1()
-	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
+func (c *Cluster) Fill(ctx context.Context, n, serial int) (nodeBytes int, err error) {
+	core := c.Client.CoreV1()
+	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("make the namespace: %w", err)
 	}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: agentName}}
-	if _, err := core.ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: AgentName}}
+	if _, err := core.ServiceAccounts(Namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("make the agent's account: %w", err)
 	}
-	err = parallel(ctx, n, func(ctx context.Context, i int) error {
+	err = Parallel(ctx, n, func(ctx context.Context, i int) error {
 		var extra map[string]string
 		if i < serial {
-			extra = map[string]string{labelSerial: "true"}
+			extra = map[string]string{LabelSerial: "true"}
 		}
-		want := newNode(nodeName("0", i), i, extra)
+		want := NewNode(NodeName("0", i), i, extra)
 		bare := want.DeepCopy()
 		bare.Status = corev1.NodeStatus{}
 		made, err := core.Nodes().Create(ctx, bare, metav1.CreateOptions{FieldManager: "kubelet"})

@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"context"
@@ -27,30 +27,30 @@ import (
 
 // The roles that this program can play.
 const (
-	roleEtcd              = "etcd"
-	roleAPIServer         = "kube-apiserver"
-	roleControllerManager = "kube-controller-manager"
-	roleScheduler         = "kube-scheduler"
+	RoleEtcd              = "etcd"
+	RoleAPIServer         = "kube-apiserver"
+	RoleControllerManager = "kube-controller-manager"
+	RoleScheduler         = "kube-scheduler"
 )
 
 // storeQuota is how large etcd's database may become, in bytes.
 const storeQuota = 32 << 30
 
-// playRole runs this process as one of the roles until it gets a signal.
-func playRole(role string, args []string) (code int, ok bool) {
+// PlayRole runs this process as one of the roles until it gets a signal.
+func PlayRole(role string, args []string) (code int, ok bool) {
 	var err error
 	switch role {
-	case roleControllerManager:
+	case RoleControllerManager:
 		cmd := controllermanager.NewControllerManagerCommand()
 		cmd.SetArgs(args)
 		return cli.Run(cmd), true
-	case roleScheduler:
+	case RoleScheduler:
 		cmd := scheduler.NewSchedulerCommand()
 		cmd.SetArgs(args)
 		return cli.Run(cmd), true
-	case roleEtcd:
+	case RoleEtcd:
 		err = untilSignal(func(ctx context.Context) error { return runEtcd(ctx, args[0]) })
-	case roleAPIServer:
+	case RoleAPIServer:
 		err = untilSignal(func(ctx context.Context) error { return runAPIServer(ctx, args) })
 	default:
 		return 0, false
@@ -128,7 +128,7 @@ func runAPIServer(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	count := &counter{counts: map[request]*answers{}}
+	count := &counter{counts: map[Request]*Answers{}}
 	generic := &config.Aggregator.GenericConfig.Config
 	chain := generic.BuildHandlerChainFunc
 	generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {

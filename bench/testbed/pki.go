@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"crypto"
@@ -24,29 +24,29 @@ import (
 // The users of the API server. Each has a certificate; requests are counted by
 // these names.
 const (
-	userDriver     = "driver"
-	userKubelet    = "kubelet"
-	userController = "controller"
-	userScheduler  = "scheduler"
-	userStandby    = "standby"
+	UserDriver     = "driver"
+	UserKubelet    = "kubelet"
+	UserController = "controller"
+	UserScheduler  = "scheduler"
+	UserStandby    = "standby"
 )
 
-// controllers are the users whose writes are the price of a DaemonSet.
-func controllerUsers() []string { return []string{userController, userScheduler, userStandby} }
+// ControllerUsers are the users whose writes are the price of a DaemonSet.
+func ControllerUsers() []string { return []string{UserController, UserScheduler, UserStandby} }
 
 // life is how long a certificate is good for: longer than any run.
 const life = 7 * 24 * time.Hour
 
-// pki is a directory with the keys and certificates of one run.
-type pki struct{ dir string }
+// PKI is a directory with the keys and certificates of one run.
+type PKI struct{ dir string }
 
-func (p pki) crt(name string) string { return filepath.Join(p.dir, name+".crt") }
-func (p pki) key(name string) string { return filepath.Join(p.dir, name+".key") }
+func (p PKI) crt(name string) string { return filepath.Join(p.dir, name+".crt") }
+func (p PKI) key(name string) string { return filepath.Join(p.dir, name+".key") }
 
-// makePKI makes an authority, the server's certificate, one for each user, and
+// MakePKI makes an authority, the server's certificate, one for each user, and
 // the key of service account tokens.
-func makePKI(dir string) (pki, error) {
-	p := pki{dir}
+func MakePKI(dir string) (PKI, error) {
+	p := PKI{dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return p, fmt.Errorf("make the directory of keys: %w", err)
 	}
@@ -67,7 +67,7 @@ func makePKI(dir string) (pki, error) {
 	if err := p.issue("server", x509.ExtKeyUsageServerAuth, ca, caKey); err != nil {
 		return p, err
 	}
-	for _, user := range append(controllerUsers(), userDriver, userKubelet) {
+	for _, user := range append(ControllerUsers(), UserDriver, UserKubelet) {
 		if err := p.issue(user, x509.ExtKeyUsageClientAuth, ca, caKey); err != nil {
 			return p, err
 		}
@@ -77,7 +77,7 @@ func makePKI(dir string) (pki, error) {
 
 // issue makes a certificate. Users are administrators, whom the API server
 // neither refuses nor throttles.
-func (p pki) issue(name string, use x509.ExtKeyUsage, ca *x509.Certificate, caKey crypto.Signer) error {
+func (p PKI) issue(name string, use x509.ExtKeyUsage, ca *x509.Certificate, caKey crypto.Signer) error {
 	key, err := p.newKey(name)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (p pki) issue(name string, use x509.ExtKeyUsage, ca *x509.Certificate, caKe
 	return p.write(name, cert)
 }
 
-func (p pki) newKey(name string) (crypto.Signer, error) {
+func (p PKI) newKey(name string) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of %s: %w", name, err)
@@ -115,7 +115,7 @@ func (p pki) newKey(name string) (crypto.Signer, error) {
 	return key, os.WriteFile(p.key(name), text, 0o600)
 }
 
-func (p pki) write(name string, cert *x509.Certificate) error {
+func (p PKI) write(name string, cert *x509.Certificate) error {
 	text, err := certutil.EncodeCertificates(cert)
 	if err != nil {
 		return fmt.Errorf("encode the certificate of %s: %w", name, err)
@@ -123,21 +123,21 @@ func (p pki) write(name string, cert *x509.Certificate) error {
 	return os.WriteFile(p.crt(name), text, 0o600)
 }
 
-// config is how a user of this process reaches the server: without a limit, in
+// Config is how a user of this process reaches the server: without a limit, in
 // protobuf, over a connection of its own.
-func (p pki) config(server, user string) *rest.Config {
+func (p PKI) Config(server, user string) *rest.Config {
 	dialer := &net.Dialer{} // transports are shared unless they dial differently
 	return &rest.Config{
 		Host: server, QPS: -1, UserAgent: "bench-" + user, Dial: dialer.DialContext,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: p.crt("ca"), CertFile: p.crt(user), KeyFile: p.key(user)},
-		ContentConfig:   rest.ContentConfig{ContentType: protobuf, AcceptContentTypes: protobuf},
+		ContentConfig:   rest.ContentConfig{ContentType: Protobuf, AcceptContentTypes: Protobuf},
 	}
 }
 
-const protobuf = "application/vnd.kubernetes.protobuf"
+const Protobuf = "application/vnd.kubernetes.protobuf"
 
-// kubeconfig writes a user's kubeconfig into dir.
-func (p pki) kubeconfig(dir, server, user string) (file string, err error) {
+// Kubeconfig writes a user's kubeconfig into dir.
+func (p PKI) Kubeconfig(dir, server, user string) (file string, err error) {
 	c := clientcmdapi.NewConfig()
 	c.Clusters["bench"] = &clientcmdapi.Cluster{Server: server, CertificateAuthority: p.crt("ca")}
 	c.AuthInfos[user] = &clientcmdapi.AuthInfo{ClientCertificate: p.crt(user), ClientKey: p.key(user)}

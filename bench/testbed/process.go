@@ -1,4 +1,4 @@
-package main
+package testbed
 
 import (
 	"context"
@@ -16,20 +16,20 @@ import (
 // stopGrace is how long a child may take to end after SIGTERM.
 const stopGrace = 20 * time.Second
 
-// child is a process that was started here. It dies with this one.
-type child struct {
-	name  string
+// Child is a process that was started here. It dies with this one.
+type Child struct {
+	Name  string
 	cmd   *exec.Cmd
 	log   string
 	ended chan struct{} // closed when it is over
 	err   error         // how it ended; to be read after ended
 }
 
-// start starts a program; its output goes to dir/name.log. The kernel sends the
+// Start starts a program; its output goes to dir/name.log. The kernel sends the
 // parent death signal when the thread that started a child ends, so that thread
 // waits for it.
-func start(name, dir string, files []*os.File, program string, args ...string) (*child, error) {
-	c := &child{name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
+func Start(name, dir string, files []*os.File, program string, args ...string) (*Child, error) {
+	c := &Child{Name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
 	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log of %s: %w", name, err)
@@ -56,19 +56,19 @@ func start(name, dir string, files []*os.File, program string, args ...string) (
 	return c, nil
 }
 
-// startRole starts this program in another role.
-func startRole(role, name, dir string, files []*os.File, args ...string) (*child, error) {
+// StartRole starts this program in another role.
+func StartRole(role, name, dir string, files []*os.File, args ...string) (*Child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	return start(name, dir, files, self, append([]string{role}, args...)...)
+	return Start(name, dir, files, self, append([]string{role}, args...)...)
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-// over says that the child has ended.
-func (c *child) over() bool {
+// Over says that the child has ended.
+func (c *Child) Over() bool {
 	select {
 	case <-c.ended:
 		return true
@@ -77,27 +77,27 @@ func (c *child) over() bool {
 	}
 }
 
-// signal asks the child to end, and returns when it has.
-func (c *child) signal(ctx context.Context) error {
+// Signal asks the child to end, and returns when it has.
+func (c *Child) Signal(ctx context.Context) error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stop %s: %w", c.name, err)
+		return fmt.Errorf("stop %s: %w", c.Name, err)
 	}
 	select {
 	case <-c.ended:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("stop %s: %w", c.name, ctx.Err())
+		return fmt.Errorf("stop %s: %w", c.Name, ctx.Err())
 	}
 }
 
-// stop ends the child: in order, or else at once.
-func (c *child) stop() {
+// Stop ends the child: in order, or else at once.
+func (c *Child) Stop() {
 	if c == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
-	if c.signal(ctx) == nil {
+	if c.Signal(ctx) == nil {
 		return
 	}
 	if err := c.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -106,8 +106,8 @@ func (c *child) stop() {
 	<-c.ended
 }
 
-// tail is the last lines of the child's log, for an error message.
-func (c *child) tail() string {
+// Tail is the last lines of the child's log, for an error message.
+func (c *Child) Tail() string {
 	text, err := os.ReadFile(c.log)
 	if err != nil {
 		return err.Error()

@@ -1,0 +1,56 @@
+package testbed
+
+import (
+	"path/filepath"
+	"strconv"
+)
+
+// Controller is what creates the pods of DaemonSets: Kubernetes' own, or the engine.
+type Controller struct {
+	// Role is that of Kubernetes' own; empty: the engine's program.
+	Role    string
+	Program string // the engine's
+	Syncs   int    // of Kubernetes' controller
+	QPS     int    // its client limit; 0: as shipped, the syncs, too
+}
+
+// StartController starts what creates the pods, as a user of that name.
+func (c *Cluster) StartController(user string, how Controller) (*Child, error) {
+	config, err := c.Keys.Kubeconfig(c.Dir, c.URL, user)
+	if err != nil {
+		return nil, err
+	}
+	if how.Role == "" {
+		// Two may run side by side, and a port is only for one. Nobody else is there to be looked for.
+		return Start("everynode-"+user, c.Dir, nil, how.Program, "--kubeconfig="+config, "--metrics-bind-address=0", "--allow-other-controller")
+	}
+	args := []string{
+		"--kubeconfig=" + config, "--controllers=daemonset-controller", "--secure-port=0",
+		"--flex-volume-plugin-dir=" + filepath.Join(c.Dir, "volume-plugins"), // else it makes one for the host
+	}
+	if how.QPS > 0 {
+		// Without the gate, which is off as shipped, a successor always waits
+		// for the lease of the one before to expire.
+		args = append(args, limits(how.QPS)...)
+		args = append(args, "--concurrent-daemonset-syncs="+strconv.Itoa(how.Syncs),
+			"--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true")
+	}
+	return StartRole(how.Role, how.Role+"-"+user, c.Dir, nil, args...)
+}
+
+// StartScheduler starts Kubernetes' scheduler; qps 0: with the client limits that it is shipped with.
+func (c *Cluster) StartScheduler(qps int) (*Child, error) {
+	config, err := c.Keys.Kubeconfig(c.Dir, c.URL, UserScheduler)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--kubeconfig=" + config, "--secure-port=0"}
+	if qps > 0 {
+		args = append(args, limits(qps)...)
+	}
+	return StartRole(RoleScheduler, RoleScheduler, c.Dir, nil, args...)
+}
+
+func limits(qps int) []string {
+	return []string{"--kube-api-qps=" + strconv.Itoa(qps), "--kube-api-burst=" + strconv.Itoa(qps)}
+}
