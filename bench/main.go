@@ -145,7 +145,7 @@ func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	}
 	results := &report.Results{
 		Started: began.UTC().Truncate(time.Second), Seconds: time.Since(began).Seconds(), Machine: describeMachine(),
-		Versions: map[string]string{"kubernetes": moduleVersion("k8s.io/kubernetes"), "etcd": moduleVersion("go.etcd.io/etcd/server/v3"), "go": runtime.Version()},
+		Versions: map[string]string{"kubernetes": testbed.ModuleVersion("k8s.io/kubernetes"), "etcd": testbed.ModuleVersion("go.etcd.io/etcd/server/v3"), "go": runtime.Version()},
 		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Bare: b.bare.String(), Samples: b.samples,
 	}
 	return errors.Join(failure, report.Write(out, s.results, results))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/prometheus/procfs"
@@ -70,21 +69,4 @@ func describeMachine() report.Machine {
 		m.LoadAtEnd = strings.TrimSpace(string(text))
 	}
 	return m
-}
-
-// moduleVersion is the version of a module that this program is built from.
-func moduleVersion(path string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range info.Deps {
-		if m.Path == path {
-			if m.Replace != nil {
-				return m.Replace.Version
-			}
-			return m.Version
-		}
-	}
-	return "unknown"
 }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"iter"
+	"time"
+)
+
+// How the kubelets of the fleet play a pod. All times are those of a real node; the time scale shortens them.
+const (
+	// startTime is from the moment when a pod is bound to its first probe: the image is pulled, the container started.
+	startTime = 30 * time.Second
+	// stopTime is how long a container takes to end.
+	stopTime = 5 * time.Second
+	// backOffFirst, backOffMost and backOffForgotten are the kubelet's, between restarts of a container.
+	backOffFirst     = 10 * time.Second
+	backOffMost      = 5 * time.Minute
+	backOffForgotten = 10 * time.Minute
+	// nodeGrace is the node-monitor-grace-period: how long a node may be silent until it counts as unreachable.
+	nodeGrace = 50 * time.Second
+	// rebootTime is how long a node that has broken takes to come back. With the bad pod still bound to it, it breaks
+	// again at once.
+	rebootTime = 2 * time.Minute
+)
+
+// behaviour is what a version does to its pods and nodes. The zero one is well.
+type behaviour struct {
+	// Waiting is why its container never starts.
+	Waiting string `json:"waiting,omitempty"`
+	// NeverReady: it runs, and its readiness probe fails.
+	NeverReady bool `json:"neverReady,omitempty"`
+	// Ends is why its container ends, and EndsAfter how long after it was ready; 0: before it is.
+	Ends      string        `json:"ends,omitempty"`
+	EndsAfter time.Duration `json:"endsAfter,omitempty"`
+	// BreaksNode takes its node down, BreaksAfter after it was ready.
+	BreaksNode  bool          `json:"breaksNode,omitempty"`
+	BreaksAfter time.Duration `json:"breaksAfter,omitempty"`
+}
+
+// step is the next thing that happens to a pod.
+type step struct {
+	After      time.Duration // since the step before
+	Status     status
+	BreaksNode bool // the node falls silent, and nothing more is heard of the pod
+}
+
+// status is what a kubelet says of a pod.
+type status struct {
+	Waiting  string // why its container does not run; empty: it runs
+	Ready    bool
+	Restarts int
+	Ended    string // why the container before this one ended; empty: there was none
+}
+
+// steps is the life of a pod of a version, from the moment when it is bound. It may have no end.
+func (b behaviour) steps() iter.Seq[step] {
+	return func(yield func(step) bool) {
+		switch {
+		case b.Waiting != "":
+			yield(step{After: startTime, Status: status{Waiting: b.Waiting}})
+		case b.BreaksNode:
+			_ = yield(step{After: startTime, Status: status{Ready: true}}) && yield(step{After: b.BreaksAfter, BreaksNode: true})
+		case b.Ends != "":
+			b.endAgainAndAgain(yield)
+		default:
+			yield(step{After: startTime, Status: status{Ready: !b.NeverReady}})
+		}
+	}
+}
+
+// endAgainAndAgain is a container that ends and is started again, later each time.
+func (b behaviour) endAgainAndAgain(yield func(step) bool) {
+	pause := time.Duration(0) // the first restart is at once
+	for n := 0; ; n++ {
+		wait := pause
+		if n == 0 {
+			wait = startTime
+		} else if b.EndsAfter > 0 {
+			wait += startTime / 3 // the image is there
+		}
+		last := status{Restarts: n}
+		if n > 0 {
+			last.Ended = b.Ends
+		}
+		if b.EndsAfter > 0 {
+			last.Ready = true
+			if !yield(step{After: wait, Status: last}) {
+				return
+			}
+			wait = b.EndsAfter
+		}
+		if !yield(step{After: wait, Status: status{Waiting: "CrashLoopBackOff", Restarts: n, Ended: b.Ends}}) {
+			return
+		}
+		pause = nextPause(pause, b.EndsAfter)
+	}
+}
+
+// nextPause is the kubelet's back-off: none before the first restart, then doubled, and forgotten when a container has
+// run for long.
+func nextPause(last, ran time.Duration) time.Duration {
+	switch {
+	case ran >= backOffForgotten, last == 0:
+		return backOffFirst
+	default:
+		return min(2*last, backOffMost)
+	}
+}

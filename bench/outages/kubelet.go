@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/bench/testbed"
+)
+
+// kubelets stand for the kubelets of all nodes, and for the node lifecycle controller: what a version does to its pod
+// or node is a behaviour.
+type kubelets struct {
+	client kubernetes.Interface
+	scale  float64
+	fail   func(error)
+	broke  func(node string, down bool)
+	all    sync.WaitGroup
+
+	unready atomic.Bool // what all agents need is away
+
+	mu       sync.Mutex
+	versions map[string]behaviour // by image; one that is not there is well
+	lives    map[types.UID]*life
+	silent   map[string]context.CancelFunc // nodes that have broken, and what ends their repair
+}
+
+// life is a pod that is played.
+type life struct {
+	pod      *corev1.Pod
+	end      context.CancelFunc
+	stopping bool
+
+	mu   sync.Mutex // held while its status is written
+	said status
+}
+
+// scaled is how long something takes here.
+func (k *kubelets) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / k.scale) }
+
+// pause waits for a time of the real fleet.
+func (k *kubelets) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(k.scaled(d))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// is says what versions do from now on.
+func (k *kubelets) is(versions map[string]behaviour) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.versions = versions
+}
+
+// look takes a pod that is bound, or has changed since.
+func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.lives[pod.UID]
+	if l == nil {
+		l = &life{pod: pod, end: func() {}}
+		k.lives[pod.UID] = l
+		if k.silent[pod.Spec.NodeName] == nil && pod.DeletionTimestamp == nil {
+			k.begin(ctx, l)
+		}
+	}
+	if pod.DeletionTimestamp == nil || l.stopping {
+		return
+	}
+	l.stopping = true
+	if k.silent[pod.Spec.NodeName] != nil {
+		k.work(func() error { return k.repair(ctx, pod.Spec.NodeName) })
+		return
+	}
+	k.stop(ctx, l)
+}
+
+// gone takes that a pod is not there any more.
+func (k *kubelets) gone(ctx context.Context, pod *corev1.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l := k.lives[pod.UID]; l != nil {
+		l.end()
+		delete(k.lives, pod.UID)
+	}
+	if k.silent[pod.Spec.NodeName] != nil {
+		k.work(func() error { return k.repair(ctx, pod.Spec.NodeName) })
+	}
+}
+
+// work does something beside the watch. What fails is the end of the measurement.
+func (k *kubelets) work(do func() error) {
+	k.all.Go(func() {
+		if err := do(); err != nil && !errors.Is(err, context.Canceled) && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			k.fail(err)
+		}
+	})
+}
+
+// begin plays a pod's life. Called with mu held.
+func (k *kubelets) begin(ctx context.Context, l *life) {
+	playing, end := context.WithCancel(ctx)
+	l.end = end
+	b := k.versions[l.pod.Spec.Containers[0].Image]
+	k.work(func() error {
+		for s := range b.steps() {
+			if err := k.pause(playing, s.After); err != nil {
+				return nil // it ends, or its node does not answer
+			}
+			if s.BreaksNode {
+				k.breakNode(ctx, l.pod.Spec.NodeName)
+				return nil
+			}
+			if err := k.say(playing, l, s.Status); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// stop ends a pod as a kubelet does. Called with mu held.
+func (k *kubelets) stop(ctx context.Context, l *life) {
+	l.end()
+	k.work(func() error {
+		if err := k.pause(ctx, stopTime); err != nil {
+			return err
+		}
+		return k.client.CoreV1().Pods(l.pod.Namespace).Delete(ctx, l.pod.Name,
+			metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &l.pod.UID}})
+	})
+}
+
+// say writes the status of a pod.
+func (k *kubelets) say(ctx context.Context, l *life, s status) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = s
+	s.Ready = s.Ready && !k.unready.Load()
+	return k.write(ctx, l.pod, s)
+}
+
+func (k *kubelets) write(ctx context.Context, pod *corev1.Pod, s status) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": podStatus(pod, s, metav1.Now())})
+	if err != nil {
+		return fmt.Errorf("encode the status of pod %s: %w", pod.Name, err)
+	}
+	_, err = k.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "kubelet"}, "status")
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("write the status of pod %s: %w", pod.Name, err)
+	}
+	return nil
+}
+
+// allUnready takes away, or gives back, what all agents need to be ready.
+func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
+	k.unready.Store(unready)
+	k.mu.Lock()
+	var all []*life
+	for _, l := range k.lives {
+		if !l.stopping {
+			all = append(all, l)
+		}
+	}
+	k.mu.Unlock()
+	return testbed.Parallel(ctx, len(all), func(ctx context.Context, i int) error {
+		l := all[i]
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.said.Ready {
+			return nil // it says so itself, once it is
+		}
+		s := l.said
+		s.Ready = !unready
+		if err := k.write(ctx, l.pod, s); !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return err
+		}
+		return nil // the pod is gone
+	})
+}
+
+// podStatus is what a kubelet writes.
+func podStatus(pod *corev1.Pod, s status, now metav1.Time) corev1.PodStatus {
+	truth := map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}
+	out := corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &now, HostIP: "10.0.0.1", PodIP: "100.64.0.7"}
+	if s.Waiting != "" && s.Ended == "" {
+		out.Phase = corev1.PodPending
+	}
+	for kind, yes := range map[corev1.PodConditionType]bool{corev1.PodScheduled: true, corev1.PodInitialized: true, corev1.PodReady: s.Ready, corev1.ContainersReady: s.Ready} {
+		out.Conditions = append(out.Conditions, corev1.PodCondition{Type: kind, Status: truth[yes], LastTransitionTime: now})
+	}
+	running := s.Waiting == ""
+	c := pod.Spec.Containers[0]
+	container := corev1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: "registry.example.com/observability/agent@sha256:" + testbed.Hash(c.Image, 1),
+		Ready: s.Ready, Started: &running, RestartCount: int32(s.Restarts)}
+	if running {
+		container.State.Running = &corev1.ContainerStateRunning{StartedAt: now}
+	} else {
+		container.State.Waiting = &corev1.ContainerStateWaiting{Reason: s.Waiting}
+	}
+	if s.Ended != "" {
+		container.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: s.Ended, ExitCode: 1, StartedAt: now, FinishedAt: now}
+	}
+	out.ContainerStatuses = []corev1.ContainerStatus{container}
+	return out
+}

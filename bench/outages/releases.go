@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"everynode/bench/testbed"
+	"everynode/deploy"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// policyName is the policy that the DaemonSets of all scenarios name.
+const policyName = "default"
+
+// releases is a client for the kinds of releases in waves.
+type releases struct {
+	client dynamic.Interface
+	scale  float64
+}
+
+func resource(name string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "everynode.io", Version: "v1alpha1", Resource: name}
+}
+
+// install makes the kinds and the policy.
+func (r *releases) install(ctx context.Context) error {
+	kinds := r.client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	for _, text := range [][]byte{deploy.RolloutPolicies, deploy.DaemonSetRollouts} {
+		o := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(text, &o.Object); err != nil {
+			return fmt.Errorf("read a kind: %w", err)
+		}
+		if _, err := kinds.Create(ctx, o, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("make the kind %s: %w", o.GetName(), err)
+		}
+	}
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, err := r.client.Resource(resource(view.PolicyResource)).Create(ctx, &unstructured.Unstructured{Object: policy(r.scale)}, metav1.CreateOptions{})
+		return err == nil, nil // the kind is not served yet
+	})
+	if err != nil {
+		return fmt.Errorf("make the policy: %w", err)
+	}
+	return nil
+}
+
+// policy is the one that says nothing, on the time scale.
+func policy(scale float64) map[string]any {
+	p := rollout.Default()
+	scaled := func(d time.Duration) string {
+		return max(time.Second, time.Duration(float64(d)/scale).Round(time.Millisecond)).String()
+	}
+	var waves []any
+	for _, w := range p.Waves {
+		var nodes any = int64(w.Nodes.Value)
+		if w.Nodes.Percent {
+			nodes = fmt.Sprintf("%d%%", w.Nodes.Value)
+		}
+		waves = append(waves, map[string]any{"name": w.Name, "nodes": nodes, "soak": scaled(w.Soak)})
+	}
+	return map[string]any{
+		"apiVersion": "everynode.io/v1alpha1", "kind": "RolloutPolicy", "metadata": map[string]any{"name": policyName},
+		"spec": map[string]any{"waves": waves, "failure": map[string]any{"startWithin": scaled(p.Failure.StartWithin)}},
+	}
+}
+
+// state is how a DaemonSet's releases stand.
+type state struct {
+	view.DaemonSetRolloutStatus
+	version string // of the object
+}
+
+func (r *releases) get(ctx context.Context, name string) (*state, error) {
+	o, err := r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	s := &state{version: o.GetResourceVersion()}
+	status, err := json.Marshal(o.Object["status"])
+	if err == nil {
+		err = json.Unmarshal(status, &s.DaemonSetRolloutStatus)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the DaemonSetRollout %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// idle waits until the engine knows a good revision.
+func (r *releases) idle(ctx context.Context, name string) error {
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		s, err := r.get(ctx, name)
+		return err == nil && s.Phase == rollout.Idle.String() && s.Stable != "", nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting until the engine knows the good revision of %s: %w", name, err)
+	}
+	return nil
+}
+
+// abort asks for what `everynode rollout abort` asks for. It says no when there is no release to take back.
+func (r *releases) abort(ctx context.Context, name string) (asked bool, err error) {
+	s, err := r.get(ctx, name)
+	if err != nil {
+		return false, fmt.Errorf("look at the release of %s: %w", name, err)
+	}
+	if s.Target == s.Stable || s.Back {
+		return false, nil
+	}
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"abort": s.Release, "promote": nil, "resume": nil}})
+	if err != nil {
+		return false, fmt.Errorf("encode the request: %w", err)
+	}
+	_, err = r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).
+		Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "everynode-rollout"})
+	if err != nil {
+		return false, fmt.Errorf("abort the release of %s: %w", name, err)
+	}
+	return true, nil
+}
+
+func (r *releases) forget(ctx context.Context, name string) error {
+	return r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+}

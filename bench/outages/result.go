@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// result is what a scenario did to the fleet of one system. Times are those of a real fleet.
+type result struct {
+	Scenario string `json:"scenario"`
+	System   string `json:"system"`
+	// Exposed is how many nodes ever had a pod of a bad version before somebody interfered, Most how many had no working
+	// pod at once.
+	Exposed int `json:"nodesExposed"`
+	Most    int `json:"mostNodesWithoutWorkingPod"`
+	// Spread is from the release until the last node got a bad pod.
+	Spread time.Duration `json:"spreadNanoseconds"`
+	// Phase is where our release stood when somebody interfered.
+	Phase string `json:"phase,omitempty"`
+	// By is what was done: abort, template, label, or dependency, which comes back by itself.
+	By       string        `json:"takenBackBy"`
+	Recovery time.Duration `json:"recoveryNanoseconds"`
+	// Never: all was not well within recoveryTime. Left are the nodes without a working pod then, LeftBad the pods of bad
+	// versions.
+	Never   bool `json:"notRecovered,omitempty"`
+	Left    int  `json:"leftWithoutWorkingPod,omitempty"`
+	LeftBad int  `json:"leftBadPods,omitempty"`
+}
+
+// String is a line of progress.
+func (r *result) String() string {
+	phase := ""
+	if r.Phase != "" {
+		phase = " (" + r.Phase + ")"
+	}
+	return fmt.Sprintf("%d exposed, at most %d without a working pod, spread for %s%s; well %s by %s", r.Exposed, r.Most, r.spread(), phase, r.recovery(), r.By)
+}
+
+func (r *result) spread() string {
+	if r.Exposed == 0 {
+		return "-"
+	}
+	return minutes(r.Spread)
+}
+
+func (r *result) recovery() string {
+	if r.Never {
+		return fmt.Sprintf("not within %s: %d nodes without, %d bad pods", minutes(recoveryTime), r.Left, r.LeftBad)
+	}
+	return minutes(r.Recovery)
+}
+
+// minutes is a time as it is read: 40 s, 7.5 min.
+func minutes(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Minutes()), ".0") + " min"
+}
+
+// results are those of a whole measurement.
+type results struct {
+	Started  time.Time `json:"started"`
+	Seconds  float64   `json:"seconds"`
+	CPUs     int       `json:"cpus"`
+	Memory   uint64    `json:"memoryBytes"`
+	Versions string    `json:"kubernetes"`
+	Nodes    int       `json:"nodes"`
+	Scale    float64   `json:"timeScale"`
+	Results  []*result `json:"results"`
+}
+
+func (r *results) add(one *result) { r.Results = append(r.Results, one) }
+
+func (r *results) of(scenario, system string) *result {
+	for _, one := range r.Results {
+		if one.Scenario == scenario && one.System == system {
+			return one
+		}
+	}
+	return nil
+}
+
+// formats are what can be printed, by the name that is given to -o.
+func formats() map[string]func(io.Writer, *results) error {
+	return map[string]func(io.Writer, *results) error{"table": printTable, "markdown": printMarkdown, "json": printJSON}
+}
+
+func printJSON(w io.Writer, r *results) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// line is a scenario with what it did to both systems.
+func (r *results) line(s scenario) []string {
+	cells := []string{s.Name}
+	for _, figure := range []func(*result) string{
+		func(one *result) string { return fmt.Sprint(one.Exposed) },
+		func(one *result) string { return fmt.Sprint(one.Most) },
+		(*result).spread,
+		(*result).recovery,
+	} {
+		for _, system := range systemNames() {
+			if one := r.of(s.Name, system); one != nil {
+				cells = append(cells, figure(one))
+			} else {
+				cells = append(cells, "")
+			}
+		}
+	}
+	return cells
+}
+
+func (r *results) has(s scenario) bool {
+	return s.Excluded == "" && (r.of(s.Name, everynode) != nil || r.of(s.Name, upstream) != nil)
+}
+
+// setting says how it was measured.
+func (r *results) setting() string {
+	return fmt.Sprintf("%d nodes, maxUnavailable 10%%, Kubernetes %s, %d processors, %.0f GB; a minute of the fleet lasts %.3g s; %s",
+		r.Nodes, r.Versions, r.CPUs, float64(r.Memory)/1e9, 60/r.Scale, r.Started.Format("2006-01-02"))
+}
+
+func printTable(w io.Writer, r *results) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "%s\n\n\tnodes exposed\t\tmost without a pod\t\tspread for\t\twell again after\n\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\tours\tKubernetes'\n", r.setting())
+	for _, s := range scenarios() {
+		if r.has(s) {
+			fmt.Fprintln(t, strings.Join(r.line(s), "\t"))
+		}
+	}
+	return t.Flush()
+}
+
+// printMarkdown prints what stands in docs/safe-releases.md.
+func printMarkdown(w io.Writer, r *results) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n\n| | nodes exposed | | without a working pod | | spread for | | well again after | |\n|---|---|---|---|---|---|---|---|---|\n", r.setting())
+	fmt.Fprint(&b, "| the version, or what happens | ours | K8s | ours | K8s | ours | K8s | ours | K8s |\n")
+	notes := ""
+	for _, s := range scenarios() {
+		if !r.has(s) {
+			continue
+		}
+		cells := r.line(s)
+		cells[0] = s.Title
+		for _, from := range s.Sources {
+			cells[0] += fmt.Sprintf(" ([%s](%s))", from.What, from.URL)
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+		if s.Note != "" {
+			notes += fmt.Sprintf("- `%s`: %s\n", s.Name, s.Note)
+		}
+	}
+	fmt.Fprint(&b, "\n", notes)
+	for _, s := range scenarios() {
+		if s.Excluded != "" {
+			fmt.Fprintf(&b, "- `%s` (%s, [%s](%s)) is not played. %s.\n", s.Name, s.Title, s.Sources[0].What, s.Sources[0].URL, s.Excluded)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

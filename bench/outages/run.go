@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/bench/testbed"
+)
+
+// systems that are compared.
+const (
+	everynode = "everynode"
+	upstream  = "kubernetes"
+)
+
+// Client limits of Kubernetes' controller manager and scheduler as they are shipped, in requests a second. They are
+// multiplied with the time scale.
+const (
+	managerQPS   = 20
+	schedulerQPS = 50
+	syncs        = 2
+)
+
+// outages is a whole measurement.
+type outages struct {
+	settings
+	root     string // of all temporary files
+	keys     testbed.PKI
+	progress io.Writer
+	began    time.Time
+	results  *results
+}
+
+func (o *outages) say(format string, args ...any) {
+	fmt.Fprintf(o.progress, "%6.0fs  %s\n", time.Since(o.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// all plays every scenario with each system, on a cluster of its own.
+func (o *outages) all(ctx context.Context) (err error) {
+	if o.keys, err = testbed.MakePKI(filepath.Join(o.root, "pki")); err != nil {
+		return err
+	}
+	prepared, err := o.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	for _, system := range o.systems {
+		if err := o.one(ctx, system, prepared); err != nil {
+			return fmt.Errorf("%s: %w", system, err)
+		}
+	}
+	return nil
+}
+
+// prepare makes the nodes, once: each system starts from a copy.
+func (o *outages) prepare(ctx context.Context) (*testbed.Cluster, error) {
+	c, err := testbed.StartCluster(ctx, filepath.Join(o.root, "prepared"), o.keys)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Stop()
+	if _, err := c.Fill(ctx, o.nodes, o.nodes); err != nil {
+		return nil, err
+	}
+	o.say("%d nodes are there", o.nodes)
+	return c, nil
+}
+
+// run is one system on its cluster.
+type run struct {
+	*outages
+	*testbed.Cluster
+	system   string
+	fleet    *fleet
+	releases *releases
+	children []*testbed.Child
+}
+
+func (o *outages) one(ctx context.Context, system string, prepared *testbed.Cluster) error {
+	dir := filepath.Join(o.root, system)
+	if err := prepared.CopyTo(dir); err != nil {
+		return err
+	}
+	c, err := testbed.StartCluster(ctx, dir, o.keys)
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	client, err := kubernetes.NewForConfig(o.keys.Config(c.URL, testbed.UserKubelet))
+	if err != nil {
+		return fmt.Errorf("make the kubelets' client: %w", err)
+	}
+	config := o.keys.Config(c.URL, testbed.UserDriver)
+	config.ContentType, config.AcceptContentTypes = "", "" // objects of our kinds are JSON
+	kinds, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make the client for releases: %w", err)
+	}
+	r := &run{outages: o, Cluster: c, system: system, fleet: newFleet(client, o.nodes, o.scale), releases: &releases{client: kinds, scale: o.scale}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer r.fleet.kubelets.all.Wait()
+	defer cancel()
+	if err := r.releases.install(ctx); err != nil {
+		return err
+	}
+	if err := r.fleet.start(ctx, client); err != nil {
+		return err
+	}
+	defer func() {
+		for _, p := range r.children {
+			p.Stop()
+		}
+	}()
+	if err := r.startSystem(); err != nil {
+		return err
+	}
+	return r.playAll(ctx)
+}
+
+func (r *run) startSystem() error {
+	how := testbed.Controller{Program: r.controller}
+	if r.system == upstream {
+		how = testbed.Controller{Role: testbed.RoleControllerManager, Syncs: syncs, QPS: int(managerQPS * r.scale)}
+	}
+	c, err := r.StartController(testbed.UserController, how)
+	if err != nil {
+		return err
+	}
+	r.children = append(r.children, c)
+	if r.system != upstream {
+		return nil
+	}
+	if c, err = r.StartScheduler(int(schedulerQPS * r.scale)); err != nil {
+		return err
+	}
+	r.children = append(r.children, c)
+	return nil
+}
+
+func (r *run) playAll(ctx context.Context) error {
+	for _, s := range scenarios() {
+		if !r.wants(s.Name) || s.Excluded != "" {
+			continue
+		}
+		result, err := r.play(ctx, s)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", s.Name, err), testbed.Alive(append(r.children, r.API, r.Etcd)...))
+		}
+		r.results.add(result)
+		r.say("%-10s  %-14s %s", r.system, s.Name, result)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package main
+
+import "time"
+
+// source is a public account of something like a scenario.
+type source struct {
+	What string `json:"what"`
+	URL  string `json:"url"`
+}
+
+// kind is what happens in a scenario.
+type kind int
+
+const (
+	release    kind = iota // bad versions are released, one after another
+	selector               // the template gets a nodeSelector that no node matches
+	labels                 // nodes lose the label that the DaemonSet selects
+	dependency             // a good version is released, and what all agents need goes away in its middle
+)
+
+// scenario is something that goes wrong. Its times are those of a real fleet.
+type scenario struct {
+	Name, Title string
+	Sources     []source
+	Kind        kind
+	Bad         behaviour // of the bad versions
+	Versions    int       // how many bad versions are released, every releaseEvery; 0: one
+	// Observe is from the release until somebody takes it back.
+	Observe time.Duration
+	// Excluded is why it is not played.
+	Excluded string
+	// Note is what must be known to read its line.
+	Note string
+}
+
+const (
+	// releaseEvery is between the bad fixes of a row.
+	releaseEvery = 5 * time.Minute
+	// outageAt is how much of the fleet has the new version when the dependency goes away.
+	outageAt = 0.05
+	// lostShare is how many of the nodes lose their label.
+	lostShare = 0.3
+)
+
+func scenarios() []scenario {
+	return []scenario{
+		{Name: "bad-image", Title: "its image cannot be pulled", Observe: 20 * time.Minute, Bad: behaviour{Waiting: "ImagePullBackOff"}},
+		{Name: "crash", Title: "it crashes at once", Observe: 20 * time.Minute, Bad: behaviour{Ends: "Error"}},
+		{Name: "late-crash", Title: "it crashes after five minutes, and again and again", Observe: 45 * time.Minute,
+			Bad: behaviour{Ends: "Error", EndsAfter: 5 * time.Minute}},
+		{Name: "never-ready", Title: "it is never ready", Observe: 25 * time.Minute, Bad: behaviour{NeverReady: true},
+			Sources: []source{{"OpenShift: a rollout that hung at 90% was to be pushed further", "https://github.com/openshift/cluster-network-operator/pull/935"}}},
+		{Name: "node-down", Title: "it is ready, and takes its node down at once", Observe: 25 * time.Minute, Bad: behaviour{BreaksNode: true},
+			Sources: []source{{"CrowdStrike, 2024-07-19", "https://www.crowdstrike.com/blog/falcon-content-update-preliminary-post-incident-report/"}}},
+		{Name: "node-down-2m", Title: "it takes its node down after two minutes", Observe: 25 * time.Minute,
+			Bad:     behaviour{BreaksNode: true, BreaksAfter: 2 * time.Minute},
+			Sources: []source{{"Datadog, 2023-03-08", "https://www.datadoghq.com/blog/engineering/2023-03-08-deep-dive-into-platform-level-impact/"}}},
+		{Name: "node-down-10m", Title: "it takes its node down after ten minutes", Observe: 45 * time.Minute,
+			Bad:  behaviour{BreaksNode: true, BreaksAfter: 10 * time.Minute},
+			Note: "It takes longer than a soak of the policy, so the first wave lets it pass. A soak of 30 minutes would not."},
+		{Name: "leak", Title: "it leaks, and is killed after twenty minutes", Observe: 60 * time.Minute,
+			Bad:     behaviour{Ends: "OOMKilled", EndsAfter: 20 * time.Minute},
+			Sources: []source{{"EKS node monitoring agent", "https://github.com/aws/containers-roadmap/issues/2605"}},
+			Note:    "Nothing has failed by the end of a soak, and one restart is less than the three of the policy: neither system stops it."},
+		{Name: "api-flood", Title: "it floods the API server",
+			Sources: []source{{"OpenAI, 2024-12-11", "https://securityonline.info/openai-services-hit-by-major-outage-due-to-telemetry-service-deployment"}},
+			Excluded: "An API server does not become faster with the time scale. Its load, the load of the fleet and the engine share one machine here, so " +
+				"that the figures would be the machine's"},
+		{Name: "bad-config", Title: "its ConfigMap lacks a key (CreateContainerConfigError)", Observe: 20 * time.Minute,
+			Bad:     behaviour{Waiting: "CreateContainerConfigError"},
+			Sources: []source{{"Cloudflare, 2025-11-18", "https://blog.cloudflare.com/18-november-2025-outage/"}},
+			Note:    "The ConfigMap is a new one, which the template names. An edit of one that is mounted reaches every node past every release."},
+		{Name: "selector-typo", Title: "its nodeSelector has a typo", Observe: 10 * time.Minute, Kind: selector,
+			Sources: []source{{"Ceph monitors", "https://github.com/kubernetes/kubernetes/issues/54565"}}},
+		{Name: "label-lost", Title: "no release: 30% of the nodes lose the label that it selects", Observe: 10 * time.Minute, Kind: labels,
+			Sources: []source{{"Reddit, 2023-03-14", "https://www.reddit.com/r/RedditEng/comments/11xx5o0/you_broke_reddit_the_piday_outage/"},
+				{"Cilium agents", "https://github.com/kubernetes/kubernetes/pull/129315"}}},
+		{Name: "dependency", Title: "a good version; what all agents need goes away in the middle, for 15 minutes", Observe: 15 * time.Minute, Kind: dependency,
+			Sources: []source{{"Antrea, 503 nodes", "https://github.com/antrea-io/antrea/issues/2534"}, {"Calico", "https://github.com/kubernetes/kubernetes/issues/111073"}},
+			Note: "The outage begins when 5% of the nodes have the new version. Exposed are the nodes that have got it when the outage ends. Both systems go on " +
+				"with the release then."},
+		{Name: "three-fixes", Title: "three versions in a row, every five minutes, that crash at once", Observe: 20 * time.Minute, Versions: 3, Bad: behaviour{Ends: "Error"},
+			Sources: []source{{"Kubernetes", "https://github.com/kubernetes/kubernetes/issues/123232"}}},
+	}
+}
+
+func scenarioNames() (names []string) {
+	for _, s := range scenarios() {
+		names = append(names, s.Name)
+	}
+	return names
+}

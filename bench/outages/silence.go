@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// breakNode: the node falls silent. After the grace period it is unreachable, and its pods are not ready: that is the
+// node lifecycle controller's part.
+func (k *kubelets) breakNode(ctx context.Context, node string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.silent[node] != nil {
+		return
+	}
+	ctx, k.silent[node] = context.WithCancel(ctx)
+	k.broke(node, true)
+	var pods []*corev1.Pod
+	for _, l := range k.lives {
+		if l.pod.Spec.NodeName == node {
+			l.end()
+			pods = append(pods, l.pod)
+		}
+	}
+	k.work(func() error {
+		if err := k.pause(ctx, nodeGrace); err != nil {
+			return nil // repaired before anybody noticed
+		}
+		if err := k.condition(ctx, node, corev1.ConditionUnknown, "NodeStatusUnknown"); err != nil {
+			return err
+		}
+		for _, pod := range pods {
+			if err := k.notReady(ctx, pod); err != nil {
+				return err
+			}
+		}
+		return k.taint(ctx, node, true)
+	})
+}
+
+// repair: the node comes back if no bad pod is bound to it any more that would break it again. It has to be started
+// for that.
+func (k *kubelets) repair(ctx context.Context, node string) error {
+	if err := k.pause(ctx, rebootTime); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	cancel := k.silent[node]
+	var here []*life
+	for _, l := range k.lives {
+		if l.pod.Spec.NodeName != node {
+			continue
+		}
+		if b := k.versions[l.pod.Spec.Containers[0].Image]; b.BreaksNode && !l.stopping {
+			cancel = nil
+		}
+		here = append(here, l)
+	}
+	if cancel == nil {
+		k.mu.Unlock()
+		return nil
+	}
+	cancel()
+	delete(k.silent, node)
+	for _, l := range here {
+		if l.stopping {
+			k.stop(ctx, l)
+		} else {
+			k.begin(ctx, l)
+		}
+	}
+	k.mu.Unlock()
+	k.broke(node, false)
+	if err := k.condition(ctx, node, corev1.ConditionTrue, "KubeletReady"); err != nil {
+		return err
+	}
+	return k.taint(ctx, node, false)
+}
+
+// condition writes whether a node is Ready.
+func (k *kubelets) condition(ctx context.Context, node string, ready corev1.ConditionStatus, reason string) error {
+	now := metav1.Now()
+	body, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: ready, Reason: reason, LastHeartbeatTime: now, LastTransitionTime: now}}}})
+	if err != nil {
+		return fmt.Errorf("encode the condition of node %s: %w", node, err)
+	}
+	_, err = k.client.CoreV1().Nodes().Patch(ctx, node, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: "kubelet"}, "status")
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("write the condition of node %s: %w", node, err)
+	}
+	return nil
+}
+
+// taint says with taints what the condition says.
+func (k *kubelets) taint(ctx context.Context, node string, unreachable bool) error {
+	taints := []corev1.Taint{}
+	if unreachable {
+		now := metav1.NewTime(time.Now())
+		for _, effect := range []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute} {
+			taints = append(taints, corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: effect, TimeAdded: &now})
+		}
+	}
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"taints": taints}})
+	if err != nil {
+		return fmt.Errorf("encode the taints of node %s: %w", node, err)
+	}
+	_, err = k.client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "node-lifecycle"})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("taint node %s: %w", node, err)
+	}
+	return nil
+}
+
+// notReady says of a pod on a node that does not answer that it is not ready.
+func (k *kubelets) notReady(ctx context.Context, pod *corev1.Pod) error {
+	body := fmt.Appendf(nil, `{"metadata":{"uid":%q},"status":{"conditions":[{"type":"Ready","status":"False","lastTransitionTime":%q}]}}`,
+		pod.UID, time.Now().UTC().Format(time.RFC3339))
+	_, err := k.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: "node-lifecycle"}, "status")
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("write that pod %s is not ready: %w", pod.Name, err)
+	}
+	return nil
+}
