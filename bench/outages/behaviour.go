@@ -9,6 +9,8 @@ import (
 const (
 	// startTime is from the moment when a pod is bound to its first probe: the image is pulled, the container started.
 	startTime = 30 * time.Second
+	// restartTime is the same when the image is there.
+	restartTime = 10 * time.Second
 	// stopTime is how long a container takes to end.
 	stopTime = 5 * time.Second
 	// backOffFirst, backOffMost and backOffForgotten are the kubelet's, between restarts of a container.
@@ -17,8 +19,8 @@ const (
 	backOffForgotten = 10 * time.Minute
 	// nodeGrace is the node-monitor-grace-period: how long a node may be silent until it counts as unreachable.
 	nodeGrace = 50 * time.Second
-	// rebootTime is how long a node that has broken takes to come back. With the bad pod still bound to it, it breaks
-	// again at once.
+	// rebootTime is how long a node that has broken takes to come back. What is bound to it starts again, and may break
+	// it again.
 	rebootTime = 2 * time.Minute
 )
 
@@ -69,21 +71,19 @@ func (b behaviour) steps() iter.Seq[step] {
 
 // endAgainAndAgain is a container that ends and is started again, later each time.
 func (b behaviour) endAgainAndAgain(yield func(step) bool) {
-	pause := time.Duration(0) // the first restart is at once
+	wait := startTime
 	for n := 0; ; n++ {
-		wait := pause
-		if n == 0 {
-			wait = startTime
-		} else if b.EndsAfter > 0 {
-			wait += startTime / 3 // the image is there
-		}
-		last := status{Restarts: n}
+		now := status{Restarts: n}
 		if n > 0 {
-			last.Ended = b.Ends
+			now.Ended = b.Ends
+			wait = backOff(n, b.EndsAfter)
 		}
 		if b.EndsAfter > 0 {
-			last.Ready = true
-			if !yield(step{After: wait, Status: last}) {
+			if n > 0 {
+				wait += restartTime
+			}
+			now.Ready = true
+			if !yield(step{After: wait, Status: now}) {
 				return
 			}
 			wait = b.EndsAfter
@@ -91,17 +91,18 @@ func (b behaviour) endAgainAndAgain(yield func(step) bool) {
 		if !yield(step{After: wait, Status: status{Waiting: "CrashLoopBackOff", Restarts: n, Ended: b.Ends}}) {
 			return
 		}
-		pause = nextPause(pause, b.EndsAfter)
 	}
 }
 
-// nextPause is the kubelet's back-off: none before the first restart, then doubled, and forgotten when a container has
-// run for long.
-func nextPause(last, ran time.Duration) time.Duration {
-	switch {
-	case ran >= backOffForgotten, last == 0:
-		return backOffFirst
-	default:
-		return min(2*last, backOffMost)
+// backOff is how long a kubelet waits before it starts a container for the nth time again: not at all the first time,
+// or when it has run for long.
+func backOff(n int, ran time.Duration) time.Duration {
+	if n == 1 || ran >= backOffForgotten {
+		return 0
 	}
+	pause := backOffFirst
+	for range n - 2 {
+		pause = min(2*pause, backOffMost)
+	}
+	return pause
 }

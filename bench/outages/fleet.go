@@ -29,7 +29,7 @@ type fleet struct {
 func newFleet(client kubernetes.Interface, nodes int, scale float64) *fleet {
 	f := &fleet{tally: newTally(nodes), changed: make(chan struct{})}
 	f.kubelets = &kubelets{client: client, scale: scale, fail: f.fail, broke: f.nodeBroke,
-		lives: map[types.UID]*life{}, silent: map[string]context.CancelFunc{}}
+		lives: map[types.UID]*life{}, silent: map[string]bool{}}
 	return f
 }
 
@@ -67,7 +67,7 @@ func (f *fleet) see(ctx context.Context, pod *corev1.Pod, gone bool) {
 	}
 	f.change(func() { f.tally.pod(time.Now(), s) })
 	if gone {
-		f.kubelets.gone(ctx, pod)
+		f.kubelets.gone(pod)
 	} else {
 		f.kubelets.look(ctx, pod)
 	}

@@ -32,7 +32,7 @@ type kubelets struct {
 	mu       sync.Mutex
 	versions map[string]behaviour // by image; one that is not there is well
 	lives    map[types.UID]*life
-	silent   map[string]context.CancelFunc // nodes that have broken, and what ends their repair
+	silent   map[string]bool // nodes that have broken and do not answer
 }
 
 // life is a pod that is played.
@@ -40,6 +40,7 @@ type life struct {
 	pod      *corev1.Pod
 	end      context.CancelFunc
 	stopping bool
+	boots    int // how often its node has started since it runs; each starts its container again
 
 	mu   sync.Mutex // held while its status is written
 	said status
@@ -75,7 +76,7 @@ func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 	if l == nil {
 		l = &life{pod: pod, end: func() {}}
 		k.lives[pod.UID] = l
-		if k.silent[pod.Spec.NodeName] == nil && pod.DeletionTimestamp == nil {
+		if !k.silent[pod.Spec.NodeName] && pod.DeletionTimestamp == nil {
 			k.begin(ctx, l)
 		}
 	}
@@ -83,23 +84,18 @@ func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 		return
 	}
 	l.stopping = true
-	if k.silent[pod.Spec.NodeName] != nil {
-		k.work(func() error { return k.repair(ctx, pod.Spec.NodeName) })
-		return
+	if !k.silent[pod.Spec.NodeName] {
+		k.stop(ctx, l)
 	}
-	k.stop(ctx, l)
 }
 
 // gone takes that a pod is not there any more.
-func (k *kubelets) gone(ctx context.Context, pod *corev1.Pod) {
+func (k *kubelets) gone(pod *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l := k.lives[pod.UID]; l != nil {
 		l.end()
 		delete(k.lives, pod.UID)
-	}
-	if k.silent[pod.Spec.NodeName] != nil {
-		k.work(func() error { return k.repair(ctx, pod.Spec.NodeName) })
 	}
 }
 
@@ -117,6 +113,7 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 	playing, end := context.WithCancel(ctx)
 	l.end = end
 	b := k.versions[l.pod.Spec.Containers[0].Image]
+	boots := l.boots
 	k.work(func() error {
 		for s := range b.steps() {
 			if err := k.pause(playing, s.After); err != nil {
@@ -126,6 +123,7 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 				k.breakNode(ctx, l.pod.Spec.NodeName)
 				return nil
 			}
+			s.Status.Restarts += boots
 			if err := k.say(playing, l, s.Status); err != nil {
 				return err
 			}

@@ -7,80 +7,79 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // breakNode: the node falls silent. After the grace period it is unreachable, and its pods are not ready: that is the
-// node lifecycle controller's part.
+// node lifecycle controller's part. A watchdog starts it again.
 func (k *kubelets) breakNode(ctx context.Context, node string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.silent[node] != nil {
+	if k.silent[node] {
 		return
 	}
-	ctx, k.silent[node] = context.WithCancel(ctx)
+	k.silent[node] = true
 	k.broke(node, true)
 	var pods []*corev1.Pod
-	for _, l := range k.lives {
-		if l.pod.Spec.NodeName == node {
-			l.end()
-			pods = append(pods, l.pod)
-		}
+	for _, l := range k.on(node) {
+		l.end()
+		pods = append(pods, l.pod)
 	}
 	k.work(func() error {
 		if err := k.pause(ctx, nodeGrace); err != nil {
-			return nil // repaired before anybody noticed
+			return err
 		}
 		if err := k.condition(ctx, node, corev1.ConditionUnknown, "NodeStatusUnknown"); err != nil {
 			return err
 		}
 		for _, pod := range pods {
-			if err := k.notReady(ctx, pod); err != nil {
+			if err := k.notReady(ctx, pod); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 				return err
 			}
 		}
-		return k.taint(ctx, node, true)
+		if err := k.taint(ctx, node, true); err != nil {
+			return err
+		}
+		if err := k.pause(ctx, rebootTime-nodeGrace); err != nil {
+			return err
+		}
+		return k.comeBack(ctx, node)
 	})
 }
 
-// repair: the node comes back if no bad pod is bound to it any more that would break it again. It has to be started
-// for that.
-func (k *kubelets) repair(ctx context.Context, node string) error {
-	if err := k.pause(ctx, rebootTime); err != nil {
-		return err
-	}
-	k.mu.Lock()
-	cancel := k.silent[node]
-	var here []*life
+// on is the pods that are bound to a node. Called with mu held.
+func (k *kubelets) on(node string) (all []*life) {
 	for _, l := range k.lives {
-		if l.pod.Spec.NodeName != node {
-			continue
-		}
-		if b := k.versions[l.pod.Spec.Containers[0].Image]; b.BreaksNode && !l.stopping {
-			cancel = nil
-		}
-		here = append(here, l)
-	}
-	if cancel == nil {
-		k.mu.Unlock()
-		return nil
-	}
-	cancel()
-	delete(k.silent, node)
-	for _, l := range here {
-		if l.stopping {
-			k.stop(ctx, l)
-		} else {
-			k.begin(ctx, l)
+		if l.pod.Spec.NodeName == node {
+			all = append(all, l)
 		}
 	}
-	k.mu.Unlock()
-	k.broke(node, false)
+	return all
+}
+
+// comeBack: the node has started, and does what was asked of it meanwhile.
+func (k *kubelets) comeBack(ctx context.Context, node string) error {
 	if err := k.condition(ctx, node, corev1.ConditionTrue, "KubeletReady"); err != nil {
 		return err
 	}
-	return k.taint(ctx, node, false)
+	if err := k.taint(ctx, node, false); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.silent, node)
+	for _, l := range k.on(node) {
+		if l.stopping {
+			k.stop(ctx, l)
+		} else {
+			l.boots++
+			k.begin(ctx, l)
+		}
+	}
+	k.broke(node, false)
+	return nil
 }
 
 // condition writes whether a node is Ready.

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"everynode/bench/testbed"
+)
+
+func TestScenarios(t *testing.T) {
+	names, public := map[string]bool{}, 0
+	for _, s := range scenarios() {
+		if names[s.Name] || s.Name == "" || s.Title == "" {
+			t.Errorf("%q: a scenario has a name of its own and a title", s.Name)
+		}
+		names[s.Name] = true
+		if (s.Excluded == "") != (s.Observe > 0) {
+			t.Errorf("%s: it is watched for a time, or there is a reason why it is not played", s.Name)
+		}
+		if s.Excluded == "" && (s.Kind == release) != (s.Bad != behaviour{}) {
+			t.Errorf("%s: a release is of a bad version, and nothing else is", s.Name)
+		}
+		if rest := s.Observe - releaseEvery*time.Duration(max(1, s.Versions)-1); s.Excluded == "" && rest < releaseEvery {
+			t.Errorf("%s: the last version is watched for %s alone", s.Name, rest)
+		}
+		for _, from := range s.Sources {
+			if u, err := url.Parse(from.URL); err != nil || u.Scheme != "https" || u.Host == "" || from.What == "" {
+				t.Errorf("%s: source %+v", s.Name, from)
+			}
+		}
+		if len(s.Sources) > 0 && s.Excluded == "" {
+			public++
+		}
+	}
+	if public < 8 {
+		t.Errorf("%d scenarios have happened in public, want 8", public)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	for _, s := range scenarios() {
+		bad, counted := s.bad(), s.counted()
+		if _, ok := bad[testbed.Image("1")]; ok || slices.Contains(counted, testbed.Image("1")) {
+			t.Errorf("%s: what runs before is a good version", s.Name)
+		}
+		want := map[kind]int{release: max(1, s.Versions), selector: 1, dependency: 1}[s.Kind]
+		if len(counted) != want {
+			t.Errorf("%s: nodes with %v are exposed, want %d versions", s.Name, counted, want)
+		}
+		for v, b := range bad {
+			if b != s.Bad || !slices.Contains(counted, v) {
+				t.Errorf("%s: version %s is %+v", s.Name, v, b)
+			}
+		}
+	}
+}
+
+func TestPrint(t *testing.T) {
+	r := &results{Nodes: 1000, Scale: 60, Versions: "v1", CPUs: 2, Memory: 8e9, Started: time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)}
+	r.add(&result{Scenario: "crash", System: everynode, Exposed: 1, Most: 2, Spread: 12 * time.Second, Recovery: 90 * time.Second, By: "abort"})
+	r.add(&result{Scenario: "crash", System: upstream, Exposed: 100, Most: 101, Spread: 7*time.Minute + 30*time.Second, Never: true, Left: 3, LeftBad: 4})
+	for name, want := range map[string][]string{
+		"table":    {"crash 1 100 2 101 12 s 7.5 min 1.5 min not within 40 min: 3 nodes without, 4 bad pods"},
+		"markdown": {"| it crashes at once | 1 | 100 | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "`api-flood`", "a minute of the fleet lasts 1 s"},
+		"json":     {`"nodesExposed": 100,`, `"timeScale": 60,`},
+	} {
+		var b strings.Builder
+		if err := formats()[name](&b, r); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(strings.FieldsFunc(b.String(), func(c rune) bool { return c == ' ' }), " ")
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s has no %q:\n%s", name, text, b.String())
+			}
+		}
+		if strings.Contains(b.String(), "bad-image") {
+			t.Errorf("%s: a scenario that was not played is printed", name)
+		}
+	}
+}
+
+// The policy is the default one, as much faster as everything else.
+func TestPolicy(t *testing.T) {
+	spec := policy(60)["spec"].(map[string]any)
+	var text []string
+	for _, w := range spec["waves"].([]any) {
+		w := w.(map[string]any)
+		text = append(text, strings.Join([]string{w["name"].(string), w["soak"].(string)}, " "))
+	}
+	if got := strings.Join(text, ", "); got != "first 10s, tenth 10s, all 10s" {
+		t.Errorf("waves %s", got)
+	}
+	if got := spec["failure"].(map[string]any)["startWithin"]; got != "10s" {
+		t.Errorf("startWithin %v", got)
+	}
+}
