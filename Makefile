@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop fuzz mutants vulnerabilities
-.PHONY: bench bench-large failover conformance stock skew release-notes clean
+.PHONY: bench bench-large outages failover conformance stock skew release-notes clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -59,10 +59,13 @@ bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernete
 bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, once
 	@bin/bench --nodes 20000 --reps 1 --results bench/results/large
 
+outages: bin/outages bin/everynode-controller ## what a bad release costs, with the engine and with Kubernetes' controller, 1,000 nodes, 20 minutes
+	@bin/outages $(RUN)
+
 failover: ## how long until another engine writes when the leader stops, dies, hangs or is cut off; 15 minutes
 	@EVERYNODE_LONG=1 go test -vet=off -count 1 -v -timeout 1h -run '^TestFailover$$' ./internal/compat
 
-# RUN is what the program is told about which: make conformance RUN='-sig apps', bin/conformance/conformance run -h.
+# RUN is what the program is told: make outages RUN='--scenario crash --nodes 100'; make conformance RUN='-sig apps', bin/conformance/conformance run -h.
 conformance: conformance-build ## Kubernetes' conformance tests on three nodes of their own; hours
 	@bin/conformance/conformance run $(RUN) && bin/conformance/conformance report
 

@@ -30,8 +30,12 @@ bin/everynode bin/everynode-controller: bin/%: $(SOURCES) bin/version
 	@tools/compile $* $(VERSIONED) -o $@ ./cmd/$*
 	@touch $@
 
-bin/bench: $(SOURCES) $(shell find bench -type f -name '*.go' ! -name '*_test.go') bin/version
+bin/bench: $(SOURCES) $(shell find bench -type f -name '*.go' ! -name '*_test.go' ! -path 'bench/outages/*') bin/version
 	go build $(VERSIONED) -o $@ ./bench
+	@touch $@
+
+bin/outages: $(SOURCES) $(shell find bench/outages bench/testbed deploy -type f -name '*.go' ! -name '*_test.go') $(wildcard deploy/helm/everynode-controller/definitions/*.yaml) bin/version
+	go build $(VERSIONED) -o $@ ./bench/outages
 	@touch $@
 
 bin/kubectl: | bin/everynode

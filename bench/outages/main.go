@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,7 @@ type settings struct {
 	output     string
 	controller string
 	temp       string
+	from       []string // files with results; nothing is measured then
 }
 
 func systemNames() []string { return []string{everynode, upstream} }
@@ -77,13 +79,18 @@ Scenarios:` + list.String(),
   # One of them on a small fleet
   outages --scenario bad-image --nodes 100
 
-  # What stands in docs/safe-releases.md
-  outages -o markdown`,
+  # What stands in docs/safe-releases.md, measured in two parts
+  outages -o json --scenario late-crash,node-down-10m,leak >slow.json
+  outages -o json --scenario crash,bad-image >fast.json
+  outages -o markdown --from slow.json,fast.json`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.check(); err != nil {
 				return err
+			}
+			if len(s.from) > 0 {
+				return s.again(cmd.OutOrStdout())
 			}
 			return s.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -94,6 +101,7 @@ Scenarios:` + list.String(),
 	f.StringSliceVar(&s.only, "scenario", s.only, "play these alone")
 	f.StringSliceVar(&s.systems, "systems", s.systems, "what to measure, in this order")
 	f.StringVarP(&s.output, "output", "o", s.output, "table, markdown or json")
+	f.StringSliceVar(&s.from, "from", s.from, "measure nothing: print what was printed into these files with -o json")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
 	f.StringVar(&s.temp, "temp", s.temp, "where etcd keeps its data")
 	return cmd
@@ -119,6 +127,9 @@ func (s *settings) check() error {
 	if s.nodes < 20 || s.scale < 1 || s.scale > 600 {
 		return errors.New("--nodes must be at least 20, --scale from 1 to 600")
 	}
+	if len(s.from) > 0 {
+		return nil
+	}
 	if _, err := os.Stat(s.controller); err != nil && slices.Contains(s.systems, everynode) {
 		return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)
 	}
@@ -142,6 +153,27 @@ func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 		return failure
 	}
 	return errors.Join(failure, formats()[s.output](out, r))
+}
+
+// again prints what was measured before.
+func (s *settings) again(out io.Writer) error {
+	var parts []*results
+	for _, name := range s.from {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read results: %w", err)
+		}
+		part := &results{}
+		if err := json.Unmarshal(text, part); err != nil {
+			return fmt.Errorf("read the results in %s: %w", name, err)
+		}
+		parts = append(parts, part)
+	}
+	all, err := merge(parts)
+	if err != nil {
+		return err
+	}
+	return formats()[s.output](out, all)
 }
 
 // memory is how much the machine has; 0: it does not say.

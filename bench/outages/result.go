@@ -40,6 +40,14 @@ func (r *result) String() string {
 	return fmt.Sprintf("%d exposed, at most %d without a working pod, spread for %s%s; well %s by %s", r.Exposed, r.Most, r.spread(), phase, r.recovery(), r.By)
 }
 
+// exposed is a dash where there is no bad version that a node could have.
+func (r *result) exposed() string {
+	if r.Exposed == 0 {
+		return "-"
+	}
+	return fmt.Sprint(r.Exposed)
+}
+
 func (r *result) spread() string {
 	if r.Exposed == 0 {
 		return "-"
@@ -76,6 +84,20 @@ type results struct {
 
 func (r *results) add(one *result) { r.Results = append(r.Results, one) }
 
+// merge makes one of the results of several measurements. They must be of the same fleet.
+func merge(parts []*results) (*results, error) {
+	all := *parts[0]
+	all.Seconds, all.Results = 0, nil
+	for _, p := range parts {
+		if p.setting() != all.setting() {
+			return nil, fmt.Errorf("the results were not measured alike: %s; and %s", all.setting(), p.setting())
+		}
+		all.Seconds += p.Seconds
+		all.Results = append(all.Results, p.Results...)
+	}
+	return &all, nil
+}
+
 func (r *results) of(scenario, system string) *result {
 	for _, one := range r.Results {
 		if one.Scenario == scenario && one.System == system {
@@ -100,7 +122,7 @@ func printJSON(w io.Writer, r *results) error {
 func (r *results) line(s scenario) []string {
 	cells := []string{s.Name}
 	for _, figure := range []func(*result) string{
-		func(one *result) string { return fmt.Sprint(one.Exposed) },
+		(*result).exposed,
 		func(one *result) string { return fmt.Sprint(one.Most) },
 		(*result).spread,
 		(*result).recovery,

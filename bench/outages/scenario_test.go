@@ -83,6 +83,23 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+func TestMerge(t *testing.T) {
+	part := func(nodes int, names ...string) *results {
+		r := &results{Nodes: nodes, Scale: 60, Seconds: 10}
+		for _, name := range names {
+			r.add(&result{Scenario: name, System: everynode})
+		}
+		return r
+	}
+	all, err := merge([]*results{part(100, "crash"), part(100, "leak", "bad-image")})
+	if err != nil || len(all.Results) != 3 || all.Seconds != 20 || all.of("leak", everynode) == nil {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	if _, err := merge([]*results{part(100, "crash"), part(200, "leak")}); err == nil {
+		t.Error("results of different fleets stand in one table")
+	}
+}
+
 // The policy is the default one, as much faster as everything else.
 func TestPolicy(t *testing.T) {
 	spec := policy(60)["spec"].(map[string]any)
