@@ -55,6 +55,17 @@ func (r *result) spread() string {
 	return minutes(r.Spread)
 }
 
+// goingOn is the part of the observation after which what spreads is still spreading.
+const goingOn = 0.9
+
+// spreadOf says also whether it had stopped when somebody interfered.
+func (r *result) spreadOf(s scenario) string {
+	if s.Kind == release && float64(r.Spread) > goingOn*float64(s.Observe) {
+		return r.spread() + ", and on"
+	}
+	return r.spread()
+}
+
 func (r *result) recovery() string {
 	if r.Never {
 		return fmt.Sprintf("not within %s: %d nodes without, %d bad pods", minutes(recoveryTime), r.Left, r.LeftBad)
@@ -124,7 +135,7 @@ func (r *results) line(s scenario) []string {
 	for _, figure := range []func(*result) string{
 		(*result).exposed,
 		func(one *result) string { return fmt.Sprint(one.Most) },
-		(*result).spread,
+		func(one *result) string { return one.spreadOf(s) },
 		(*result).recovery,
 	} {
 		for _, system := range systemNames() {

@@ -79,8 +79,8 @@ func scenarios() []scenario {
 			Note: "`guard.removals` of a policy is for this, and not followed yet: both systems take the pods away at once."},
 		{Name: "dependency", Title: "a good version; what all agents need goes away in the middle, for 15 minutes", Observe: 15 * time.Minute, Kind: dependency,
 			Sources: []source{{"Antrea, 503 nodes", "https://github.com/antrea-io/antrea/issues/2534"}, {"Calico", "https://github.com/kubernetes/kubernetes/issues/111073"}},
-			Note: "The outage begins when 5% of the nodes have the new version. Exposed are the nodes that have got it when the outage ends. Both systems go on " +
-				"with the release then."},
+			Note: "The outage begins when 5% of the nodes have the new version. Exposed are the nodes that have got it when the outage ends: " +
+				"Kubernetes replaces pods that are not ready at once, and ours has stopped, and waits for a person."},
 		{Name: "three-fixes", Title: "three versions in a row, every five minutes, that crash at once", Observe: 20 * time.Minute, Versions: 3, Bad: behaviour{Ends: "Error"},
 			Sources: []source{{"Kubernetes", "https://github.com/kubernetes/kubernetes/issues/123232"}}},
 	}

@@ -100,6 +100,15 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+func TestGoingOn(t *testing.T) {
+	s := scenario{Observe: 20 * time.Minute}
+	for spread, want := range map[time.Duration]string{17 * time.Minute: "17 min", 19 * time.Minute: "19 min, and on"} {
+		if got := (&result{Exposed: 1, Spread: spread}).spreadOf(s); got != want {
+			t.Errorf("%s of 20 minutes: %q, want %q", spread, got, want)
+		}
+	}
+}
+
 // The policy is the default one, as much faster as everything else.
 func TestPolicy(t *testing.T) {
 	spec := policy(60)["spec"].(map[string]any)
