@@ -61,7 +61,7 @@ func scenarios() []scenario {
 		{Name: "leak", Title: "it leaks, and is killed after twenty minutes", Observe: 45 * time.Minute,
 			Bad:     behaviour{Ends: "OOMKilled", EndsAfter: 20 * time.Minute},
 			Sources: []source{{"EKS node monitoring agent", "https://github.com/aws/containers-roadmap/issues/2605"}},
-			Note:    "Nothing has failed by the end of a soak, and one restart is less than the three of the policy: neither system stops it."},
+			Note:    "Nothing has failed by the end of a soak, and one restart is less than the three of the policy."},
 		{Name: "api-flood", Title: "it floods the API server",
 			Sources: []source{{"OpenAI, 2024-12-11", "https://securityonline.info/openai-services-hit-by-major-outage-due-to-telemetry-service-deployment"}},
 			Excluded: "An API server does not become faster with the time scale. Its load, the load of the fleet and the engine share one machine here, so " +
