@@ -41,6 +41,8 @@ type course struct {
 	// holds says that nothing may be done before the state has gone on: it is not kept, or not about the
 	// present template yet.
 	holds bool
+	// unsure says that nobody knows whether the last write of it took effect, so it is read once more.
+	unsure bool
 	// lost says that what was kept of a release under way was deleted by others.
 	lost bool
 	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
@@ -59,7 +61,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c := &st.course
 	c.guidance = e.index.policyOf(set.ds)
 	entry := e.index.rolloutOf(set.ds)
-	if !c.driven && !c.read && (entry == nil || entry.object.Status.Phase == "") {
+	if !c.driven && !c.read && !c.unsure && (entry == nil || entry.object.Status.Phase == "") {
 		c.removals.watch(false)
 		e.leaves(set, c)
 		return nil
@@ -92,7 +94,7 @@ func (e *engine) leaves(set *setEntry, c *course) {
 }
 
 // readCourse takes what is kept of the release: once from the server, and from then on it is what this process has
-// written, unless somebody deletes the object.
+// written, unless somebody deletes the object or an answer was lost.
 func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
 	if !c.read {
 		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
@@ -106,7 +108,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 		if c.state, c.removals.kept, err = stateOf(entry); err != nil {
 			return e.unreadable(ctx, entry, err)
 		}
-		c.read, c.kept = true, c.state.Stable != ""
+		c.read, c.kept, c.unsure = true, c.state.Stable != "", false
 	} else if entry == nil && c.entry != nil {
 		c.lost = c.state.Phase != rollout.Idle
 		c.state, c.kept = rollout.State{Release: c.state.Release}, false
@@ -326,6 +328,9 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 	o := *c.entry.object
 	o.Status = status
 	made, err := e.api.updateRollout(ctx, &o)
+	if err != nil && !definite(err) {
+		c.read, c.unsure = false, true
+	}
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return e.readRollout(ctx, set, err)

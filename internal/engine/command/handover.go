@@ -18,14 +18,16 @@ import (
 )
 
 // ErrWouldMove is what the handover command ends with while another controller would move pods.
-var ErrWouldMove = errors.New("Kubernetes' controller would move pods; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
+var ErrWouldMove = errors.New("pods would move under Kubernetes' controller; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
 	"put back or allow what the guard holds, and check again")
 
 // Connect finds the cluster of a kubeconfig; of none, the one that is meant where the program runs.
 type Connect func(kubeconfig string) (*rest.Config, error)
 
 // InCluster is the cluster of the pod that this runs in, without a kubeconfig.
-func InCluster(kubeconfig string) (*rest.Config, error) { return settings{Kubeconfig: kubeconfig}.client() }
+func InCluster(kubeconfig string) (*rest.Config, error) {
+	return settings{Kubeconfig: kubeconfig}.client()
+}
 
 // NewHandover is the command that says what a controller without waves would do.
 func NewHandover(connect Connect) *cobra.Command {
