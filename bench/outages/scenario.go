@@ -72,11 +72,11 @@ func scenarios() []scenario {
 			Note:    "The ConfigMap is a new one, which the template names. An edit of one that is mounted reaches every node past every release."},
 		{Name: "selector-typo", Title: "its nodeSelector has a typo", Observe: 10 * time.Minute, Kind: selector,
 			Sources: []source{{"Ceph monitors", "https://github.com/kubernetes/kubernetes/issues/54565"}},
-			Note:    "No node can have it, so none is exposed. The nodes that lose the pod they had are without a working one."},
+			Note:    "No node can have it, so none is exposed. The nodes that lose the pod they had are without a working one; with us none does, since that waits for a person."},
 		{Name: "label-lost", Title: "no release: 30% of the nodes lose the label that it selects", Observe: 10 * time.Minute, Kind: labels,
 			Sources: []source{{"Reddit, 2023-03-14", "https://www.reddit.com/r/RedditEng/comments/11xx5o0/you_broke_reddit_the_piday_outage/"},
 				{"Cilium agents", "https://github.com/kubernetes/kubernetes/pull/129315"}},
-			Note: "`guard.removals` of a policy is for this, and not followed yet: both systems take the pods away at once."},
+			Note: "Our guard counts in real time: it holds what would go until a person allows it, or the labels are back."},
 		{Name: "dependency", Title: "a good version; what all agents need goes away in the middle, for 15 minutes", Observe: 15 * time.Minute, Kind: dependency,
 			Sources: []source{{"Antrea, 503 nodes", "https://github.com/antrea-io/antrea/issues/2534"}, {"Calico", "https://github.com/kubernetes/kubernetes/issues/111073"}},
 			Note: "The outage begins when 5% of the nodes have the new version. Exposed are the nodes that have got it when the outage ends: " +

@@ -138,6 +138,9 @@ func (f *fakeAPI) answer(req *http.Request) (*http.Response, error) {
 		if f.lacks(r.resource) {
 			return respondError(apierrors.NewNotFound(schema.GroupResource{Resource: r.resource}, ""))
 		}
+		if err := f.forbidden(r); err != nil {
+			return respondError(err)
+		}
 		return f.watch(r), nil
 	}
 	if err := f.admitted(r); err != nil {
@@ -232,6 +235,21 @@ func parse(req *http.Request) (request, error) {
 	return r, err
 }
 
+// forbidden is why the request is not allowed, if so.
+func (f *fakeAPI) forbidden(r request) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused(r)
+}
+
+// refused is forbidden, with mu held.
+func (f *fakeAPI) refused(r request) error {
+	if !f.denied[r.verb+" "+path.Join(r.resource, r.sub)] {
+		return nil
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("there is no role for %s %s", r.verb, r.resource))
+}
+
 func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -241,8 +259,8 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 		review.Status.Allowed = !f.denied[a.Verb+" "+path.Join(a.Resource, a.Subresource)]
 		return review, nil
 	}
-	if f.denied[r.verb+" "+path.Join(r.resource, r.sub)] {
-		return nil, apierrors.NewForbidden(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("there is no role for %s %s", r.verb, r.resource))
+	if err := f.refused(r); err != nil {
+		return nil, err
 	}
 	if r.verb != "get" && r.verb != "list" {
 		f.writes[r.verb+" "+r.resource]++

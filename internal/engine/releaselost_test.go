@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,6 +50,62 @@ func TestReleaseGoesOnOnceItIsKept(t *testing.T) {
 		c.run(30 * time.Second)
 		if got := c.with("agent:2"); got <= before || c.rollout().Status.Phase != "Rolling" {
 			t.Errorf("%d pods are of the target, %d were: %s", got, before, c.stands())
+		}
+	})
+}
+
+// The right to read policies is taken away. An engine that runs goes by those that it knows; one that starts holds what a policy
+// has chosen, until the right is back.
+func TestReleaseWhosePolicyMayNotBeRead(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy(`{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 1, "soak": "10m"}, {"name": "all", "nodes": "100%"}]}`))
+		c.addNodes(5)
+		c.addSet()
+		c.start()
+		c.run(time.Minute)
+		c.deny("list rolloutpolicies", "watch rolloutpolicies")
+		c.cutWatches(true)
+		c.run(time.Minute)
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		c.wantRelease("without the right", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 4})
+		c.stop()
+		c.start()
+		c.run(time.Hour)
+		c.wantRelease("under another leader", "Held PolicyUnreadable first 1", map[string]int{"agent:2": 1, "agent:1": 4})
+		c.deny()
+		c.run(30 * time.Minute)
+		c.covered(5, "agent:2")
+	})
+}
+
+// A status that cannot be read moves nothing, and says so in the object, once.
+func TestReleaseWhoseStatusCannotBeRead(t *testing.T) {
+	released(t, 5, "{}", "", func(c *cluster) {
+		c.stop()
+		c.delete(view.RolloutResource, "default/agent", "")
+		c.addKind(view.RolloutResource, fmt.Sprintf(`{"apiVersion": %q, "kind": "DaemonSetRollout", "metadata": {"namespace": "default", "name": "agent"},
+			"spec": {}, "status": {"phase": "Sleeping", "release": 3, "stable": "a", "target": "b"}}`, view.PolicyVersion))
+		c.editSet(image("agent:2"))
+		c.start()
+		c.run(time.Minute)
+		before := c.wrote("update " + view.RolloutResource)
+		c.run(time.Hour)
+		if n := c.wrote("update "+view.RolloutResource) - before; n != 0 {
+			t.Errorf("%d more writes of it", n)
+		}
+		s := c.rollout().Status
+		if s.Phase != "Sleeping" || c.with("agent:1") != 5 {
+			t.Errorf("phase %s, and %d pods of before", s.Phase, c.with("agent:1"))
+		}
+		for _, condition := range s.Conditions {
+			if holds := condition.Status == "True"; holds != (condition.Type == view.ConditionStalled) || condition.Reason != view.ReasonStatusUnreadable {
+				t.Errorf("condition %+v", condition)
+			}
+		}
+		if len(s.Conditions) == 0 {
+			t.Error("there is no condition")
 		}
 	})
 }

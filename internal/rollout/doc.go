@@ -19,6 +19,7 @@
 //   - R6: after an abort, by a person or by itself, nothing is granted. A new release begins with the first wave.
 //   - R8: a request that names another release or a wave that is not open changes nothing, and
 //     one that stays in an object does its work once.
+//   - R10: in an hour labels and the placement take away no more pods than the policy's share, or than a person has allowed.
 //   - R11: what cannot be read, or contradicts itself, holds.
 //   - R16: only time that was seen counts as soak.
 //
