@@ -81,6 +81,7 @@ const (
 	warnNotChosen   = "PolicyIsForOthers"
 	warnUncovered   = "NotCovered"
 	warnNoSuchLabel = "NoSuchLabel"
+	warnHeld        = "HeldByGuard"
 )
 
 // unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
@@ -103,8 +104,19 @@ func coverOf(p *rollout.Policy, wave string) []string {
 	return p.Waves[i].Cover
 }
 
-// follow adds what the policy makes of the release of a DaemonSet.
-func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input) {
+// running is how many nodes have a pod that runs.
+func running(pods []plan.Pod) int {
+	nodes := map[string]bool{}
+	for i := range pods {
+		if p := &pods[i]; p.Bound && p.Deleted.IsZero() && p.Phase == plan.Running {
+			nodes[p.Node] = true
+		}
+	}
+	return len(nodes)
+}
+
+// follow adds what the policy makes of the release of a DaemonSet, by which so many nodes lose their pods.
+func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int) {
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
@@ -115,6 +127,9 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: why}
 	for _, key := range unknownLabels(&g.policy, in.Nodes) {
 		warn(warnNoSuchLabel, "the policy asks for the label %s, which no node has", key)
+	}
+	if may := g.policy.MayRemove(running(in.Pods)); loses > may {
+		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", counted(loses, "node"), may)
 	}
 	for _, w := range waves {
 		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),

@@ -98,7 +98,7 @@ func TestPolicyForecast(t *testing.T) {
 		in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
 	}
 	s := &setForecast{}
-	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in)
+	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in, 2)
 	var out bytes.Buffer
 	for _, w := range s.Warnings {
 		out.WriteString(w.Reason + ": " + w.Text + "\n")
@@ -107,6 +107,7 @@ func TestPolicyForecast(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
+HeldByGuard: the policy's guard would hold the pods of the 2 nodes that lose it (1 may go in an hour), until somebody puts the change back or allows it: everynode rollout allow
 NotCovered: wave canary covers no node with zone x
 policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC)
 WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
@@ -122,7 +123,7 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 		t.Errorf("labels that no node has: %q", got)
 	}
 	in.Pods, out = nil, bytes.Buffer{}
-	s.follow(g, &appsv1.DaemonSet{}, in)
+	s.follow(g, &appsv1.DaemonSet{}, in, 0)
 	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
 		t.Errorf("%s (%v)", out.String(), err)
 	}

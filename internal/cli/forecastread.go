@@ -245,7 +245,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	s.Warnings = slices.Concat(playWarnings(&in.Set, fast, slow), auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
 		in.Stop = f.stop
-		s.follow(policy, ds, &in)
+		s.follow(policy, ds, &in, fast.Count(forecast.Loses))
 	}
 	return s, nil
 }

@@ -58,7 +58,7 @@ func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets b
 	case in.Pending == 0:
 		next.Held = 0
 		return next, false, time.Time{}
-	case g.Held == 0 && next.taken()+in.Pending <= p.removals(in.Running):
+	case g.Held == 0 && next.taken()+in.Pending <= p.MayRemove(in.Running):
 		if rest := in.Grew.Add(guardRest); rest.After(now) {
 			return next, false, rest
 		}
@@ -72,8 +72,8 @@ func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets b
 	return next, false, time.Time{}
 }
 
-// removals is how many nodes may lose their pods in an hour: a share is rounded down, but never to none.
-func (p *Policy) removals(running int) int {
+// MayRemove is how many of so many nodes may lose their pods in an hour: a share is rounded down, but never to none.
+func (p *Policy) MayRemove(running int) int {
 	if !p.Removals.Percent {
 		return p.Removals.Value
 	}

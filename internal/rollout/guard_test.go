@@ -78,7 +78,7 @@ func TestGuardShare(t *testing.T) {
 		{plan.Amount{}, 3, 0},
 	} {
 		p := Policy{Removals: c.removals}
-		if n := p.removals(c.running); n != c.most {
+		if n := p.MayRemove(c.running); n != c.most {
 			t.Errorf("%+v of %d are %d, want %d", c.removals, c.running, n, c.most)
 		}
 	}
