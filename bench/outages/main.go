@@ -13,12 +13,10 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -27,19 +25,7 @@ import (
 	"everynode/bench/testbed"
 )
 
-func main() {
-	if len(os.Args) > 1 {
-		if code, ok := testbed.PlayRole(os.Args[1], os.Args[2:]); ok {
-			os.Exit(code)
-		}
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if newCommand().ExecuteContext(ctx) != nil {
-		stop()
-		os.Exit(1) // cobra has printed the error
-	}
-}
+func main() { os.Exit(testbed.Main(newCommand)) }
 
 // settings are the flags.
 type settings struct {

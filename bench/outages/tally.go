@@ -31,7 +31,7 @@ func newTally(nodes int) *tally {
 	return t
 }
 
-// begin counts anew from what is there, with these versions as bad ones.
+// begin counts again, from what is there, with these versions as bad ones.
 func (t *tally) begin(bad ...string) {
 	t.bad, t.exposed, t.badPods, t.last, t.most = map[string]bool{}, map[string]bool{}, 0, time.Time{}, t.without()
 	for _, v := range bad {

@@ -35,7 +35,7 @@ func TestTally(t *testing.T) {
 		want   counts
 	}{
 		"nothing happens": {nil, counts{well: true}},
-		"a pod that ends is no working pod": {
+		"a pod that ends is not a working pod": {
 			[]seen{{at: 1, pod: stopping(a)}},
 			counts{most: 1, without: 1},
 		},
