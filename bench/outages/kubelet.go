@@ -89,7 +89,7 @@ func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// gone takes that a pod is not there any more.
+// gone notes that a pod is no longer there.
 func (k *kubelets) gone(pod *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

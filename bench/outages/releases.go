@@ -29,10 +29,6 @@ type releases struct {
 	scale  float64
 }
 
-func resource(name string) schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "everynode.io", Version: "v1alpha1", Resource: name}
-}
-
 // install makes the kinds and the policy.
 func (r *releases) install(ctx context.Context) error {
 	kinds := r.client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
@@ -46,7 +42,7 @@ func (r *releases) install(ctx context.Context) error {
 		}
 	}
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, err := r.client.Resource(resource(view.PolicyResource)).Create(ctx, &unstructured.Unstructured{Object: policy(r.scale)}, metav1.CreateOptions{})
+		_, err := r.client.Resource(view.ReleaseResource(view.PolicyResource)).Create(ctx, &unstructured.Unstructured{Object: policy(r.scale)}, metav1.CreateOptions{})
 		return err == nil, nil // the kind is not served yet
 	})
 	if err != nil {
@@ -70,7 +66,7 @@ func policy(scale float64) map[string]any {
 		waves = append(waves, map[string]any{"name": w.Name, "nodes": nodes, "soak": scaled(w.Soak)})
 	}
 	return map[string]any{
-		"apiVersion": "everynode.io/v1alpha1", "kind": "RolloutPolicy", "metadata": map[string]any{"name": policyName},
+		"apiVersion": view.PolicyVersion, "kind": view.PolicyKind, "metadata": map[string]any{"name": policyName},
 		"spec": map[string]any{"waves": waves, "failure": map[string]any{"startWithin": scaled(p.Failure.StartWithin)}},
 	}
 }
@@ -82,7 +78,7 @@ type state struct {
 }
 
 func (r *releases) get(ctx context.Context, name string) (*state, error) {
-	o, err := r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).Get(ctx, name, metav1.GetOptions{})
+	o, err := r.client.Resource(view.ReleaseResource(view.RolloutResource)).Namespace(testbed.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +105,7 @@ func (r *releases) idle(ctx context.Context, name string) error {
 	return nil
 }
 
-// abort asks for what `everynode rollout abort` asks for. It says no when there is no release to take back.
+// abort asks for what `everynode rollout abort` asks for. asked is false when there is no release to take back.
 func (r *releases) abort(ctx context.Context, name string) (asked bool, err error) {
 	s, err := r.get(ctx, name)
 	if err != nil {
@@ -122,7 +118,7 @@ func (r *releases) abort(ctx context.Context, name string) (asked bool, err erro
 	if err != nil {
 		return false, fmt.Errorf("encode the request: %w", err)
 	}
-	_, err = r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).
+	_, err = r.client.Resource(view.ReleaseResource(view.RolloutResource)).Namespace(testbed.Namespace).
 		Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "everynode-rollout"})
 	if err != nil {
 		return false, fmt.Errorf("abort the release of %s: %w", name, err)
@@ -131,5 +127,5 @@ func (r *releases) abort(ctx context.Context, name string) (asked bool, err erro
 }
 
 func (r *releases) forget(ctx context.Context, name string) error {
-	return r.client.Resource(resource(view.RolloutResource)).Namespace(testbed.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	return r.client.Resource(view.ReleaseResource(view.RolloutResource)).Namespace(testbed.Namespace).Delete(ctx, name, metav1.DeleteOptions{})
 }

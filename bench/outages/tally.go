@@ -74,7 +74,7 @@ func (t *tally) count(s sight, n int) {
 	}
 }
 
-// node takes that a node has gone down or come back.
+// node notes that a node has gone down or come back.
 func (t *tally) node(name string, down bool) {
 	t.change(name, func() { t.down[name] = down })
 	t.most = max(t.most, t.without())

@@ -107,8 +107,8 @@
 //	R9b No grant makes more nodes be under way than the larger of MaxUnavailable and
 //	    MaxSurge, and Forgiven, whether their old pods serve or not. So when all pods
 //	    of a fleet stop serving in the middle of a release, not all are replaced.
-//	R10 With a guard, what labels or the placement have no place for any more goes from
-//	    nodes that are allowed to lose it, and from no others. Package rollout allows them.
+//	R10 With a guard, a pod that labels or the placement no longer admit goes only if its
+//	    node is allowed to lose it. Package rollout allows that.
 //	R17 Without a release nothing of this has any effect.
 //	R18 A node that is not Ready, or is being drained, is granted nothing, and what
 //	    it did before is no failure.

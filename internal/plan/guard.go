@@ -2,7 +2,7 @@ package plan
 
 import "slices"
 
-// Guard holds back what an edit of labels, or of the template's placement, would take away (R10).
+// Guard holds the pods that an edit of labels, or of the template's placement, would take away (R10).
 // A pod that it holds stays where it is; nothing takes its place when it ends. What it does not hold: pods
 // on nodes with a NoExecute taint, which others evict; pods on nodes that are gone; and what a release that
 // goes back takes from nodes that were only for its target.

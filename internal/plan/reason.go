@@ -82,7 +82,7 @@ var reasonText = [...]struct{ name, sentence string }{
 	TaintEvicts:        {"TaintEvicts", "The node has a NoExecute taint that the pod does not tolerate."},
 	NodeGone:           {"NodeGone", "The node does not exist."},
 	NodeReplaced:       {"NodeReplaced", "The pod was left by an earlier node of this name; the node gets its own when that one is gone."},
-	HeldByGuard:        {"HeldByGuard", "Labels or the placement have no place for the pod any more; it stays until that is put back or a person allows it."},
+	HeldByGuard:        {"HeldByGuard", "Labels or the placement no longer admit the pod; it stays until that is put back or a person lets it go."},
 
 	SetDeleted:  {"SetDeleted", "The DaemonSet is being deleted."},
 	SelectsAll:  {"SelectsAll", "The DaemonSet selects all pods; it needs a selector that is not empty."},

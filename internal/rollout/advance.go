@@ -43,8 +43,8 @@ func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time
 	return s.unbroken(p, in).walk(p, in, now)
 }
 
-// unbroken has the soak begin again when nodes that were well are not any more, and are too many to be passed over: a version
-// that fails every five minutes would else be well for ten in the sum.
+// unbroken begins the soak again when nodes stop being well, and more than may fail are under way. Otherwise a version that
+// fails every five minutes would be well for ten minutes in total.
 func (s State) unbroken(p *Policy, in *Seen) State {
 	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
 		s.Soaked = 0

@@ -1,6 +1,6 @@
 package rollout
 
-// Whether pods may go that labels or the placement have no place for any more (R10): a share of those that run within an hour, or
+// Whether pods may go that labels or the placement no longer admit (R10): a share of those that run within an hour, or
 // what a person allows, and of an edit that goes too far none. Which pods that are is package plan's to say.
 
 import "time"
