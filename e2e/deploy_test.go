@@ -19,13 +19,21 @@ import (
 // chart is the Helm chart, from here.
 var chart = filepath.Join("..", "deploy", "helm", "everynode-controller")
 
+// handoverJob refuses `helm uninstall` while it would roll something out.
+const handoverJob = "Job kube-system/everynode-controller-handover"
+
 // TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send
-// differs in nothing but the labels with which Helm marks what is its own. The
-// static pod is like the Deployment's in all that both can have.
+// differs in nothing but the labels with which Helm marks what is its own, and
+// the Job that only `helm uninstall` runs. The static pod is like the
+// Deployment's in all that both can have.
 func TestManifestsAgree(t *testing.T) {
 	bin := builtPrograms(t)
 	kustomized := objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", filepath.Join("..", "deploy"))
 	helmed := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system")
+	if hook := helmed[handoverJob]; hook == nil || hook.GetAnnotations()["helm.sh/hook"] != "pre-delete" {
+		t.Errorf("the chart has no %s that runs before it is deleted: %v", handoverJob, hook)
+	}
+	delete(helmed, handoverJob)
 	for _, o := range helmed {
 		labels := o.GetLabels()
 		for _, own := range []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"} {
