@@ -40,7 +40,8 @@ func (e *engine) freshen(ctx context.Context) bool {
 	return false
 }
 
-// readAll reads pods first: the templates are then at least as new as they.
+// readAll reads pods first: the templates are then at least as new as they. What
+// guides releases comes last: a template that a policy holds is never read without it.
 func (e *engine) readAll(ctx context.Context) error {
 	var pods *podList
 	var nodes *nodeList
@@ -61,7 +62,7 @@ func (e *engine) readAll(ctx context.Context) error {
 		if err := e.api.eachSet(readCtx, e.learnSet); err != nil {
 			return fmt.Errorf("listing DaemonSets: %w", err)
 		}
-		return nil
+		return e.learnReleases(readCtx)
 	})
 	if err := reading.Wait(); err != nil {
 		return err

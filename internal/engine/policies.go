@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,6 +83,45 @@ func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string,
 	to.longest = kindsAgain
 	follow(ctx, all, name, mayLack{from, func(denied bool) { lacks(denied); once() }}, &unstructured.Unstructured{}, to)
 	return known
+}
+
+// learnReleases makes what the index knows of policies and of kept releases as new as the call, past what
+// watches have brought. Where a cluster has no such kinds, or lets us read none, the watches tell.
+func (e *engine) learnReleases(ctx context.Context) error {
+	ix := e.index
+	return errors.Join(
+		learn(ctx, e.api, view.PolicyResource, compactPolicy, ix.replacePolicies),
+		learn(ctx, e.api, view.RolloutResource, compactRollout, ix.replaceRollouts))
+}
+
+func learn[T any](ctx context.Context, from api, resource string, compact func(any) (T, error), replace func([]T, uint64)) error {
+	var all []T
+	version := uint64(0)
+	err := from.pages(ctx, resource, func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		page, err := from.objects.Resource(view.ReleaseResource(resource)).List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		if version, err = parseVersion(page.GetResourceVersion()); err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			entry, err := compact(&page.Items[i])
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, entry)
+		}
+		return page, nil
+	})
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("listing %s: %w", resource, err)
+	}
+	replace(all, version)
+	return nil
 }
 
 // mayLack is a resource that a cluster may not have, or not let us read: lacks then hears of it.
@@ -175,16 +215,25 @@ func (ix *index) upsertPolicy(e *policyEntry) {
 func (ix *index) removePolicy(e *policyEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if old := ix.releases.policies[e.policy.Name]; old != nil && old.version > e.version {
+		return // another one of the name, which was read beside the watch
+	}
 	delete(ix.releases.policies, e.policy.Name)
 	ix.touchAll()
 }
 
-func (ix *index) replacePolicies(items []*policyEntry, _ uint64) {
+func (ix *index) replacePolicies(items []*policyEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	clear(ix.releases.policies)
+	before := ix.releases.policies
+	ix.releases.policies = make(map[string]*policyEntry, len(items))
 	for _, e := range items {
 		ix.releases.policies[e.policy.Name] = e
+	}
+	for name, e := range before {
+		if e.version > version {
+			ix.releases.policies[name] = e // a watch has shown more than this list
+		}
 	}
 	ix.releases.served, ix.releases.absent, ix.releases.denied = true, false, false
 	ix.touchAll()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/view"
 )
@@ -108,4 +109,70 @@ func TestReleaseWhoseStatusCannotBeRead(t *testing.T) {
 			t.Error("there is no condition")
 		}
 	})
+}
+
+// Pods of the stable revision that do not last come back more and more slowly too while a release waits (I14).
+func TestStablePodsThatDoNotLast(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		name := ""
+		for i := 1; name == ""; i++ {
+			if p := c.podOn(fmt.Sprintf("node-%02d", i)); p.Spec.Containers[0].Image == "agent:1" {
+				name = p.Spec.NodeName
+			}
+		}
+		ev := &evictor{}
+		c.evict(name, 20*time.Millisecond, ev)
+		c.editPod(c.podOn(name).Name, func(p *corev1.Pod) { p.Annotations = map[string]string{"seen": "yes"} })
+		c.run(time.Hour)
+		if n := ev.made.Load(); n < 10 || n > 40 {
+			t.Errorf("%d pods in an hour", n)
+		}
+	})
+}
+
+// What guides a release is read when a term begins: watches may be behind what the last leader knew.
+func TestNewLeaderReadsWhatGuidesReleases(t *testing.T) {
+	first := `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`
+	for what, do := range map[string]struct {
+		change func(c *cluster)
+		stands string
+	}{
+		"a policy that it has not seen": {func(c *cluster) {
+			c.addSet()
+			c.run(time.Minute)
+			c.stall(view.PolicyResource, true)
+			c.addKind(view.PolicyResource, policy(first))
+		}, "Waiting NotApproved first 1"},
+		"a release that it has not seen": {func(c *cluster) {
+			c.addKind(view.PolicyResource, policy(first))
+			c.run(time.Second)
+			c.stall(view.RolloutResource, true)
+			c.addSet()
+			c.run(time.Minute)
+			c.editSet(image("agent:2"))
+			c.run(time.Minute)
+			c.delete(view.PolicyResource, "waves", "")
+			c.run(time.Second)
+		}, "Held PolicyGone first 1"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.installKinds()
+				c.addNodes(5)
+				c.start(elect("one"))
+				stopOne, endedOne := c.stopEngine, c.ended
+				c.run(time.Second)
+				c.start(elect("two"))
+				do.change(c)
+				stopOne()
+				<-endedOne
+				c.run(5 * time.Second)
+				c.editSet(image("agent:2"))
+				c.run(time.Minute)
+				c.wantRelease("under the next leader", do.stands, map[string]int{"agent:2": 1, "agent:1": 4})
+			})
+		})
+	}
 }
