@@ -214,6 +214,9 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 	if failed && !c.stuck && c.release != nil {
 		again = earlier(again, st.now.Add(keepAgain))
 	}
+	if c.stuck && !failed {
+		again = st.now // nothing was granted in this decision: the next one may
+	}
 	c.stuck = failed
 	return earlier(again, c.order.stale(e.index.nodeChanges())), err
 }

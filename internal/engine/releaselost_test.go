@@ -38,6 +38,18 @@ func TestReleaseWhoseBeginningIsNotAnswered(t *testing.T) {
 	})
 }
 
+// The answer to the write that begins a release is lost: it is found to be kept, and the release goes on without anything else
+// happening.
+func TestReleaseGoesOnAfterALostAnswer(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.stall(view.RolloutResource, true)
+		c.loseRollout(func() {})
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		c.covered(5, "agent:2")
+	})
+}
+
 // Once a state can be kept again, a release goes on without anything else happening.
 func TestReleaseGoesOnOnceItIsKept(t *testing.T) {
 	released(t, 20, `{"waves": [{"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
