@@ -45,7 +45,7 @@ func (in *Input) classifyKnown(node *Node, pods []*Pod, v *Verdict) {
 		stable := survey(in, &r.Stable, node, pods)
 		stable.account(v)
 		stable.decide(v)
-		target.expose(v)
+		target.takeBack(v, &stable)
 	case target.exposed():
 		target.account(v)
 		target.decide(v)

@@ -135,13 +135,22 @@ func (r *Release) rank(node string) int {
 	return math.MaxInt32
 }
 
-// expose says how a node fares with the target. In a release that goes back, the node may have none.
-func (s *site) expose(v *Verdict) {
-	r := s.in.Release
-	if r.Back && s.cur == nil && s.failing == nil && s.predecessor == nil {
-		v.release.Other = s.old != nil && !r.Stable.made(s.old)
+// takeBack says how a node fares in a release that goes back. One that is down, or whose pod a taint lets stay, does not
+// count as exposed: it goes back when it can, and nobody can say when that is.
+func (s *site) takeBack(v *Verdict, stable *site) {
+	if s.cur == nil && s.failing == nil && s.predecessor == nil {
+		v.release.Other = s.old != nil && !stable.set.made(s.old)
 		return
 	}
+	s.expose(v)
+	if !s.node.Ready || s.node.Leaving || stable.fit.Keep && !stable.fit.Run {
+		v.release.Exposed, v.release.Well, v.release.UnderWay = false, false, false
+	}
+}
+
+// expose says how a node fares with the target.
+func (s *site) expose(v *Verdict) {
+	r := s.in.Release
 	v.rank = int32(r.rank(v.Node))
 	w := &v.release
 	w.Exposed = true
