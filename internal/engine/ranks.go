@@ -16,10 +16,11 @@ type ranks struct {
 	policy     *policyEntry
 	stable, to string
 	nodes      uint64 // index.nodeChanges
+	crowded    bool   // see plan.Release.Crowded
 	at         time.Time
 }
 
-// rankEvery is how long an order is good for while nodes change.
+// rankEvery is how long an order is good for while nodes change, or have come by the target out of their turn.
 const rankEvery = 10 * time.Second
 
 // rank works out the order of the nodes, if that of before is not good any more. Of two orders one after the other the
@@ -27,10 +28,12 @@ const rankEvery = 10 * time.Second
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
 	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
-	if same && (o.nodes == changes || time.Since(o.at) < rankEvery) {
+	if same && (o.nodes == changes && !o.crowded || time.Since(o.at) < rankEvery) {
 		return
 	}
-	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) bool { return st.reachedBy(node) == number })
+	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) bool {
+		return st.reachedBy(node) == number || st.backoffOf(node, st.now).Hash == hash
+	})
 	*o = ranks{layout: rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes), places: make(map[string]int, len(nodes)),
 		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
 	for i, name := range o.layout.Order {
@@ -43,13 +46,14 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 
 // stale says when the order is to be worked out again; zero: nothing calls for that.
 func (o *ranks) stale(changes uint64) time.Time {
-	if o.layout == nil || o.nodes == changes {
+	if o.layout == nil || o.nodes == changes && !o.crowded {
 		return time.Time{}
 	}
 	return o.at.Add(rankEvery)
 }
 
-// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target.
+// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or are to
+// get one: a taint may have come since.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reached func(node string) bool) (nodes []rollout.Node) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -63,10 +67,11 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reache
 			has = has || p.Hash == hash
 			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
 		}
-		if !has && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+		given := reached(name)
+		if !has && !given && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
 			continue
 		}
-		exposed := has || !other && reached(name) // as package plan has it
+		exposed := has || !other && given // as package plan has it
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: !n.Ready || n.Leaving})
 	}
 	return nodes

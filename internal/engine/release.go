@@ -218,6 +218,8 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		again = st.now // nothing was granted in this decision: the next one may
 	}
 	c.stuck = failed
+	totals := st.ledger.Totals()
+	c.order.crowded = c.release != nil && !c.release.Back && c.release.Crowded(&totals.Exposure)
 	return earlier(again, c.order.stale(e.index.nodeChanges())), err
 }
 

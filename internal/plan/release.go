@@ -50,6 +50,20 @@ type Exposure struct {
 	Reachable []int
 }
 
+// Crowded says that more nodes have the target, or are in turn for it, than Quota. The order is then of another time:
+// in a new one the nodes that have the target come first.
+func (r *Release) Crowded(e *Exposure) bool {
+	n, before := e.Exposed, 0
+	for i, step := range r.Steps {
+		if i >= len(e.Reachable) || before >= r.Quota {
+			break
+		}
+		n += min(e.Reachable[i], r.Quota-before)
+		before = step
+	}
+	return n > r.Quota
+}
+
 func (e *Exposure) apply(v *Verdict, sign int) {
 	s := &v.release
 	count(&e.Exposed, s.Exposed, sign)
@@ -285,7 +299,7 @@ func (in *Input) rooms(t *Totals) (r rooms) {
 	maxUnavailable, maxSurge := in.Set.Budget(t.Status.Desired)
 	r.underWay = math.MaxInt
 	if w := in.Release; w != nil && !w.Back {
-		if !w.Grants {
+		if !w.Grants || w.Crowded(&t.Exposure) {
 			return rooms{}
 		}
 		r.underWay = max(maxUnavailable, maxSurge) + w.Forgiven - t.Exposure.UnderWay

@@ -93,6 +93,30 @@ func (w twin) rank(node string) int {
 	return 1000
 }
 
+// R1: of two orders of which only the other is of the present nodes, none exposes more than the quota, by the definition: the
+// nodes that have the target and those that are granted it now.
+func TestReleaseKeepsTheQuota(t *testing.T) {
+	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
+		exposed, grants := 0, map[string]bool{}
+		for i := range w.in.Nodes {
+			count(&exposed, w.has(w.in.Nodes[i]), 1)
+		}
+		for _, d := range out.Deletes {
+			if node, known := w.node(d.Node); d.Reaches && known && !w.has(node) {
+				grants[d.Node] = true
+			}
+		}
+		for _, c := range out.Creates {
+			if node, known := w.node(c.Node); !c.Stable && known && !w.has(node) {
+				grants[c.Node] = true
+			}
+		}
+		if r := w.in.Release; !r.Back && len(grants) > 0 && exposed+len(grants) > r.Quota {
+			t.Fatalf("%d have the target and %d are granted it, with a quota of %d\n%s", exposed, len(grants), r.Quota, Render(out, w.in.Now))
+		}
+	})
+}
+
 // R1, R4, R6, R9b: what is granted is under the quota, while nodes may be granted, and no more than
 // may be under way. Nothing is granted on the way back.
 func TestReleaseGrants(t *testing.T) {
