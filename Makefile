@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk
 
-.PHONY: help build image addons agents up down check lint test test-long prop fuzz mutants vulnerabilities
+.PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
 .PHONY: bench bench-large outages failover conformance stock skew release-notes clean
 
 help: ## show this
@@ -42,6 +42,11 @@ test-long: $(TESTED) agents skew test-packages ## the same, longer and three tim
 
 prop: ## 100,000 random runs of each property and of the simulator
 	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/rollout ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
+
+releases: ## 1,000,000 simulated runs of releases in waves, with faults; half an hour on 2 cores
+	@go test -vet=off -c -o bin/releases.test ./internal/sim && cd internal/sim && seed=$(SEED) all= && set -x && \
+	for half in 1 2; do ../../bin/releases.test -test.run '^TestReleases$$' -test.timeout 2h -rapid.checks=500000 -rapid.seed=$$((2 * seed + half)) & all="$$all $$!"; done; \
+	for half in $$all; do wait $$half || exit 1; done
 
 fuzz: ## look for inputs that what reads tokens, snapshots, archives, requests and settings of others cannot take
 	@tools/fuzz $(FUZZTIME)

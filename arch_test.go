@@ -64,7 +64,7 @@ var importRules = []importRule{
 	{
 		path: "internal/sim",
 		only: []string{
-			"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/delivery/...", "everynode/internal/sim/...",
+			"std", "everynode/internal/plan/...", "everynode/internal/view/...", "everynode/internal/delivery/...", "everynode/internal/rollout/...", "everynode/internal/sim/...",
 			"k8s.io/api/...", "k8s.io/apimachinery/...",
 		},
 		never:  []string{"os/...", "net/http/..."},

@@ -70,11 +70,12 @@ const (
 
 // answer is what a request returns.
 type answer struct {
-	code code
-	pod  *pod // of a pod that a delete removed: as it was
-	gone bool // the delete removed it
-	set  *daemonSet
-	node *node // nil: there is none
+	code   code
+	pod    *pod // of a pod that a delete removed: as it was
+	gone   bool // the delete removed it
+	set    *daemonSet
+	node   *node // nil: there is none
+	keeper *keeper
 }
 
 // api is the API server and its store.
@@ -83,6 +84,8 @@ type api struct {
 	version uint64
 	uids    int
 	set     *daemonSet
+	policy  *policy // nil: there is none
+	keeper  *keeper // nil: it was not made yet
 	nodes   []*node // by name
 	pods    []*pod  // by age
 	logs    [resources][]event
@@ -230,7 +233,7 @@ func (a *api) create(w *write, name string) answer {
 	case a.quota >= 0 && len(a.pods) >= a.quota:
 		return answer{code: overQuota}
 	}
-	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash, Generation: w.set.spec.Generation,
+	p := &pod{made: w, Pod: plan.Pod{Name: name, UID: a.uid("pod"), Node: w.create.Node, Hash: w.hash, Generation: w.generation(),
 		Bound: !w.create.ByScheduler, Created: a.w.stampOf("api")}}
 	if n == nil {
 		a.w.kubelets.collect(p.Node)
@@ -241,6 +244,7 @@ func (a *api) create(w *write, name string) answer {
 	delete(a.left, p.Node)
 	a.w.tracef("api      %s is created on %s", name, p.Node)
 	a.w.check.creating(p)
+	a.w.check.exposing(w)
 	p.version = a.next()
 	p.createdIn = p.version
 	a.pods = append(a.pods, p)
@@ -261,6 +265,7 @@ func (a *api) delete(w *write) answer {
 		return answer{code: refused}
 	}
 	a.w.check.deleting(p, w)
+	a.w.check.exposing(w)
 	return a.mark(p, w.remove.Now, w.owner.process)
 }
 

@@ -33,6 +33,9 @@ type write struct {
 	began     plan.Moment  // when it was started
 	startedIn uint64       // what the API was at then
 	read      bool         // the pod of a delete without an answer was read since
+	plain     bool         // it was decided without a policy
+	release   int          // that reaches the node by this; 0: none does
+	begun     begun        // what was true when it was started, for the checker
 }
 
 func (w *write) node() string {
@@ -94,7 +97,7 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 		}
 		if w.create != nil && !shown {
 			more = append(more, plan.Pod{Name: w.names[len(w.names)-1], Node: w.create.Node,
-				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.set.spec.Generation, Created: now, SeenCreated: w.began, Uncertain: true})
+				Bound: !w.create.ByScheduler, Hash: w.hash, Generation: w.generation(), Created: now, SeenCreated: w.began, Uncertain: true})
 		}
 	}
 	return more
@@ -111,6 +114,8 @@ func (a *applier) pump() {
 		a.pending = a.pending[1:]
 		a.started = append(a.started, w)
 		w.began, w.startedIn = a.c.index.order.moment(), a.c.w.api.version
+		a.c.reaches(w)
+		a.c.w.check.starts(w)
 		a.drive(w, a.attempt(w))
 	}
 }
@@ -172,7 +177,7 @@ func (a *applier) countQuota(w *write) {
 // podName is a function of what the pod is for.
 func (a *applier) podName(w *write, salt int) string {
 	name := w.create.Node
-	if w.set.spec.Surges() {
+	if w.set.spec.Surges() || a.c.course.release != nil {
 		name += "-" + w.hash
 	}
 	if w.create.Predecessor != "" && a.c.w.bug != NoPredecessor {

@@ -41,6 +41,12 @@ const (
 	NoNewer         Bug = "no-newer"          // pods of a newer template are not told from outdated ones
 	ForgetsWaiting  Bug = "forgets-waiting"   // that a pod waited for the scheduler is not remembered
 	TriesAgain      Bug = "tries-again"       // a pod that the kubelet refused is taken for one that failed
+	ActsBeforeKept  Bug = "acts-before-kept"  // a release goes on before its state is kept
+	TrustsWatch     Bug = "trusts-watch"      // a new leader takes the state of a release from its watch
+	QuotaForgotten  Bug = "quota-forgotten"   // a new leader does not know the quota
+	TargetForNew    Bug = "target-for-new"    // new nodes get the target whatever their turn
+	LostAnswerStays Bug = "lost-answer-stays" // a state whose answer was lost is not read again
+	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -49,6 +55,11 @@ func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
 		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, LeftStays, EagerSuccessor, NoNewer,
 		NoRemakes, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
+}
+
+// OfReleases are those that only a scenario with a policy can show.
+func OfReleases() []Bug {
+	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it

@@ -12,9 +12,13 @@ const mayRuns = 20000
 
 // A simulator that cannot fail proves nothing. Each planted bug must be found.
 func TestBugsAreFound(t *testing.T) {
+	findBugs(t, Bugs(), rapid.Custom(drawScenario))
+	findBugs(t, OfReleases(), rapid.Custom(drawReleased))
+}
+
+func findBugs(t *testing.T, bugs []Bug, scenarios *rapid.Generator[*Scenario]) {
 	files, scripts := readScripts(t)
-	scenarios := rapid.Custom(drawScenario)
-	for _, bug := range Bugs() {
+	for _, bug := range bugs {
 		t.Run(string(bug), func(t *testing.T) {
 			t.Parallel()
 			scripted := false

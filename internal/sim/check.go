@@ -38,6 +38,9 @@ type checker struct {
 	turned    map[request]uint64          // by process and node UID: when a node was seen to turn not Ready, truly
 	turnedAt  map[request]uint64          // the same: what the API was at when it was seen
 	sentIn    map[request]uint64          // by process and pod UID: what the API was at when its delete was sent
+	reached   map[request]bool            // see reaching
+	quotas    map[int]int                 // the most that was kept, by release
+	plainly   map[request]bool            // by node and revision: given outside of any release
 	lax       bool                        // a second pod is counted, not an error
 }
 
@@ -48,7 +51,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		reached: map[request]bool{}, plainly: map[request]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have
@@ -198,7 +201,7 @@ func permits(p *plan.Placement, n *plan.Node) fit {
 // final is the state that everything must come to in the end.
 func (k *checker) final() {
 	a := k.w.api
-	spec := &a.set.spec
+	spec := k.w.endsAt()
 	want := plan.Status{}
 	wedged := k.wedged()
 	for _, n := range a.nodes {
@@ -225,6 +228,9 @@ func (k *checker) final() {
 		want.Misscheduled += f.count(!f.run && alive > 0)
 	}
 	want.Current, want.Ready, want.Updated, want.Available = want.Desired, want.Desired, want.Desired, want.Desired
+	if spec.Hash != a.set.spec.Hash {
+		want.Updated = a.set.status.Updated // counts the target, which was taken back
+	}
 	for _, p := range a.pods {
 		if a.node(p.Node) == nil {
 			k.w.fail("liveness: %s is left on %s, which does not exist", p.Name, p.Node)

@@ -41,6 +41,7 @@ type controller struct {
 	changed map[string]time.Time // when a node was seen to change
 	retries map[string]retry
 	applier applier
+	course  course
 
 	queued    bool          // a sync is on its way
 	reading   bool          // the DaemonSet is being read again
@@ -73,7 +74,9 @@ func (w *world) launch() *controller {
 	w.controllers = append(w.controllers, c)
 	w.tracef("ctl %d    starts", c.process)
 	for r := range resources {
-		w.api.open(c, r)
+		if w.sc.Policy != nil || r != policies && r != rollouts {
+			w.api.open(c, r)
+		}
 	}
 	return c
 }
@@ -131,13 +134,26 @@ func (c *controller) wake(at time.Duration) {
 // sync gathers, decides and acts.
 func (c *controller) sync() {
 	c.queued = false
+	if c.busy {
+		c.again = true
+		return
+	}
 	if !c.index.ready() {
 		return
 	}
 	c.applier.withdraw()
 	set := c.index.set
+	if !c.steer(set) {
+		return // what is kept of the release is being read
+	}
 	c.decide(set)
-	c.submit(set)
+	acts, waits := c.proceed(set)
+	if waits {
+		return
+	}
+	if acts {
+		c.submit(set)
+	}
 	c.report(set)
 }
 
@@ -170,12 +186,17 @@ func (c *controller) decide(set *daemonSet) {
 	for name := range ix.left {
 		in.Left[name] = true
 	}
+	in.Release, in.Reached = c.course.release, c.course.reached
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
 		c.w.fail("ledger: it says %d creates, %d deletes and %+v", len(c.ledger.creates), len(c.ledger.deletes), c.ledger.kept.Status())
 	}
-	c.w.check.decided(c, set)
+	if c.w.sc.Policy != nil {
+		c.w.check.decidedInRelease(c, set)
+	} else {
+		c.w.check.decided(c, set)
+	}
 	if c.w.trace != nil {
 		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))
 	}
@@ -202,7 +223,7 @@ func (c *controller) remember(in *plan.Input) {
 
 // made remembers that a pod was created.
 func (c *controller) made(w *write) {
-	if c.w.bug == NoRemakes || w.hash != c.hash {
+	if c.w.bug == NoRemakes || w.set.spec.Hash != c.hash {
 		return
 	}
 	b := c.backoff[w.create.Node]
@@ -250,7 +271,7 @@ func (c *controller) submit(set *daemonSet) {
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node) {
 			p := c.index.pod(d.UID)
-			writes = append(writes, &write{owner: c, set: set, hash: set.spec.Hash, remove: &d,
+			writes = append(writes, &write{owner: c, set: set, plain: c.index.policy == nil, hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
@@ -258,7 +279,7 @@ func (c *controller) submit(set *daemonSet) {
 		if c.waits(n.Node) {
 			continue
 		}
-		w := &write{owner: c, set: set, hash: set.spec.Hash, create: &n}
+		w := &write{owner: c, set: set, plain: c.index.policy == nil, hash: c.course.makes(c, set, &n), create: &n}
 		for i := range c.in.Pods {
 			if c.in.Pods[i].Node == n.Node {
 				w.known = append(w.known, c.in.Pods[i].UID)

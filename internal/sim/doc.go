@@ -18,6 +18,22 @@
 // other node any; the status must be a recount of that (I9); and nothing more
 // may be written, whatever heartbeats, bookmarks and new lists come (I10).
 //
+// # Releases in waves
+//
+// A scenario with a policy (Scenario.Policy) has its DaemonSet released by package rollout: the model controller keeps
+// the state in the API before it does anything by it, reads it there when a term begins, and goes on from what is kept
+// when an answer was lost (course.go, which takes the decisions of package engine's release.go). People pause, promote,
+// abort, retry and edit or delete the policy in the middle. Then these are checked, too:
+//
+//	R1, R4, R15  when a write begins by which a node gets the target, the state that the API keeps then is about this
+//	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the
+//	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
+//	R5           nothing is granted while more nodes have failed than the policy allows
+//	R9           the budget holds over both revisions
+//	liveness     when people let the release through, or take it back, all nodes end as they say
+//
+// The guard (R10) is not in the model: its own properties are in package plan.
+//
 // # What is like the engine, and what is not
 //
 // The model controller decides with package plan and writes with package delivery,

@@ -43,8 +43,8 @@ var operations = map[string]int{
 	"busy":     2, // NODE DURATION: someone changes its pods all the time, in what is of no concern
 	"clock":    2, // api|nodes|engine|NODE DURATION: a clock jumps, to so much ahead of the true time
 	"closing":  1, // yes|no: the namespace is being deleted
-	"stall":    2, // sets|nodes|pods DURATION: watches deliver nothing
-	"cut":      1, // sets|nodes|pods [resume]: watches end, and list again or resume
+	"stall":    2, // sets|nodes|pods|policies|rollouts DURATION: watches deliver nothing
+	"cut":      1, // sets|nodes|pods|policies|rollouts [resume]: watches end, and list again or resume
 	"ghost":    1, // NODE: watches show its deletion, although it is there
 	"crash":    1, // before|during|after: the controller dies at its next write
 	"freeze":   1, // DURATION: the controller stands still
@@ -54,9 +54,17 @@ var operations = map[string]int{
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
 	"rollback": 0, // to the revision before
+	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no: the policy is edited
+	"unpolicy": 0, // the policy is deleted
+	"pause":    1, // yes|no: what people ask of the release that is under way
+	"promote":  1, // WAVE|*
+	"abort":    0,
+	"retry":    0,
+	"resume":   0,
+	"plain":    0,
 }
 
-var resourceNames = map[string]resource{"sets": sets, "nodes": nodes, "pods": pods}
+var resourceNames = map[string]resource{"sets": sets, "nodes": nodes, "pods": pods, "policies": policies, "rollouts": rollouts}
 var crashes = map[string]crash{"before": beforeSending, "during": beforeAnswer, "after": afterAnswer}
 var effects = map[string]plan.Effect{"NoSchedule": plan.NoSchedule, "NoExecute": plan.NoExecute, "PreferNoSchedule": plan.PreferNoSchedule}
 
@@ -84,6 +92,10 @@ func (w *world) happen(e Event) {
 		w.harm(e, arg)
 	case "faults":
 		w.faults = faults(e.Args)
+	case "policy", "unpolicy":
+		w.governs(e)
+	case "pause", "promote", "abort", "retry", "resume", "plain":
+		w.request(e.Op, arg)
 	default:
 		w.nodeEvent(e, arg)
 	}

@@ -15,6 +15,9 @@ type index struct {
 	left     map[string]plan.Moment // see leave
 	synced   [resources]bool
 	set      *daemonSet
+	policy   *policy
+	keeper   *keeper
+	changes  uint64 // of nodes, counted
 	nodes    []*node
 	pods     []*pod
 	first    uint64                     // the version of the first list of pods
@@ -28,13 +31,19 @@ func newIndex(c *controller) *index {
 	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]bool{}, departed: map[string]map[string]bool{}}
 }
 
-func (ix *index) ready() bool { return ix.synced[sets] && ix.synced[nodes] && ix.synced[pods] }
+func (ix *index) ready() bool {
+	return ix.synced[sets] && ix.synced[nodes] && ix.synced[pods] && (ix.c.w.sc.Policy == nil || ix.synced[policies] && ix.synced[rollouts])
+}
 
 // event takes a watched change.
 func (ix *index) event(r resource, e event) {
 	switch {
 	case r == sets:
 		ix.putSet(e.set)
+	case r == policies:
+		ix.putPolicy(e.policy)
+	case r == rollouts:
+		ix.putKeeper(e.keeper)
 	case r == nodes && e.gone:
 		ix.c.farewell(e.node, ix.dropNode(e.node.Name))
 	case r == nodes:
@@ -61,6 +70,10 @@ func (ix *index) replace(r resource, l listing) {
 	switch r {
 	case sets:
 		ix.putSet(l.set)
+	case policies:
+		ix.putPolicy(l.policy)
+	case rollouts:
+		ix.putKeeper(l.keeper)
 	case nodes:
 		for _, n := range l.nodes {
 			ix.putNode(n)
@@ -117,6 +130,7 @@ func (ix *index) putNode(n *node) {
 		ix.nodes = append(ix.nodes, ix.placeNode(n, nil))
 		ix.c.w.check.sawNode(ix.c, n)
 		ix.c.changed[n.Name] = ix.c.clock()
+		ix.changes++
 		ix.c.touch()
 		return
 	}
@@ -128,6 +142,7 @@ func (ix *index) putNode(n *node) {
 		delete(ix.left, n.Name)
 	}
 	if !sameNode(&old.Node, &n.Node) {
+		ix.changes++
 		ix.c.changed[n.Name] = ix.c.clock()
 		ix.c.touch()
 	}
@@ -153,6 +168,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	ix.nodes = slices.Delete(ix.nodes, i, i+1)
+	ix.changes++
 	delete(ix.left, name)
 	ix.c.touch()
 	for _, p := range ix.pods {

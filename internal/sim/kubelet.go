@@ -18,6 +18,7 @@ const (
 	Flaps   Behaviour = "flaps"   // ready and not ready in turn
 	Kills   Behaviour = "kills"   // its node breaks soon after its start
 	Lingers Behaviour = "lingers" // ready like a good one, and takes half a minute to end
+	Sours   Behaviour = "sours"   // ready like a good one, and for good no more after up to a minute
 )
 
 // kubelets is what runs on the nodes, together with the controllers of others:
@@ -141,6 +142,9 @@ func (k *kubelets) behave(p *pod) {
 	switch k.behaviour(p) {
 	case Good, Lingers:
 		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+	case Sours:
+		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+		w.after(w.between(10*time.Second, time.Minute), func() { k.ready(uid, false) })
 	case Slow:
 		w.after(w.between(5*time.Second, 20*time.Second), func() { k.ready(uid, true) })
 	case Fails:

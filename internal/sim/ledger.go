@@ -14,6 +14,7 @@ import (
 // time has come. Whatever happens in the cluster, it must say what plan.Make says.
 type ledger struct {
 	set     plan.Spec
+	release *plan.Release
 	kept    plan.Ledger
 	seen    map[string]sight
 	creates map[string][]plan.Create
@@ -28,10 +29,11 @@ type sight struct {
 	backoff plan.Backoff
 	wait    plan.Wait
 	left    bool
+	reached int
 }
 
 func (s *sight) same(o *sight) bool {
-	return s.gone == o.gone && s.backoff == o.backoff && s.wait == o.wait && s.left == o.left && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
+	return s.gone == o.gone && s.backoff == o.backoff && s.wait == o.wait && s.left == o.left && s.reached == o.reached && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
 }
 
 // follow looks at what differs from the last decision's input.
@@ -40,7 +42,18 @@ func (l *ledger) follow(in *plan.Input) {
 	if l.seen == nil || !reflect.DeepEqual(l.set, in.Set) {
 		l.set = in.Set
 		l.kept.Reset(in.Set)
+		l.release = nil
 		l.seen, l.creates, l.deletes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}
+	}
+	if !reflect.DeepEqual(l.release, in.Release) {
+		// Which revision a node is for may have changed anywhere.
+		l.release = in.Release
+		l.kept.Follow(in.Release)
+		for name := range l.seen {
+			if s, is := now[name]; is {
+				l.seen[name] = sight{gone: !s.gone}
+			}
+		}
 	}
 	look := l.kept.Due(in.Now, nil)
 	for name := range l.seen {
@@ -64,7 +77,7 @@ func (l *ledger) follow(in *plan.Input) {
 
 func (l *ledger) look(in *plan.Input, name string) {
 	s := l.seen[name]
-	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Wait: s.wait, Left: s.left}
+	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Wait: s.wait, Left: s.left, Reached: s.reached}
 	for i := range s.pods {
 		all.Pods = append(all.Pods, &s.pods[i])
 	}
@@ -86,7 +99,7 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 	}
 	for name, s := range all {
 		slices.SortFunc(s.pods, func(a, b plan.Pod) int { return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name)) })
-		s.gone, s.backoff, s.wait, s.left = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name]
+		s.gone, s.backoff, s.wait, s.left, s.reached = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name], in.Reached[name]
 		all[name] = s
 	}
 	return all
@@ -100,5 +113,11 @@ func (l *ledger) differs(out *plan.Plan) bool {
 		creates, deletes = append(creates, l.creates[name]...), append(deletes, l.deletes[name]...)
 	}
 	return !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) ||
-		l.kept.Status() != out.Status || !l.kept.WakeAt().Equal(out.WakeAt)
+		l.kept.Status() != out.Status || !sameExposure(l.kept.Totals().Exposure, out.Exposure) || !l.kept.WakeAt().Equal(out.WakeAt)
+}
+
+func sameExposure(a, b plan.Exposure) bool {
+	reachable := slices.Equal(a.Reachable, b.Reachable)
+	a.Reachable, b.Reachable = nil, nil
+	return reachable && reflect.DeepEqual(a, b)
 }

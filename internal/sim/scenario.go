@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 )
 
 // Scenario is a cluster and what happens to it. Its text is a txtar archive;
@@ -16,6 +17,8 @@ type Scenario struct {
 	Comment string
 	Seed    uint64
 	Set     Set
+	// Policy is how releases go; nil: as apps/v1 has it.
+	Policy *rollout.Policy
 	// Revisions are the templates that events can name, and how their pods
 	// behave. The first one by name is what the DaemonSet begins with.
 	Revisions map[string]Behaviour
@@ -27,6 +30,7 @@ type Scenario struct {
 	Finalizers    bool // something holds pods for a while that have ended
 	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
 	KeepDead      bool // nodes that are dead at the end stay so
+	EndsAborted   bool // when all is mended, the release is taken back instead of approved
 }
 
 // Set is the DaemonSet.
@@ -124,6 +128,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 	for _, n := range sc.Nodes {
 		w.kubelets.join(n.Name, map[string]string{"pool": n.Pool}, n.Taints)
 	}
+	w.begins(sc.Policy)
 	w.launch()
 	return w
 }
@@ -176,6 +181,7 @@ func (w *world) heal() {
 			w.edit(func(s *plan.Spec) { s.Hash = fixed })
 		}
 	})
+	w.approve()
 	// A write that was slow when the faults ended may arrive after the user's
 	// first round, with the template of its time, so there is a second.
 	for _, round := range []time.Duration{3 * healTime, slowTimeout + healTime} {

@@ -20,7 +20,9 @@ import (
 //	-- set --        one setting a line: strategy OnDelete, maxUnavailable N[%],
 //	                 maxSurge N[%], minReady DURATION, pool NAME, tolerate all,
 //	                 scheduled yes
-//	-- cluster --    finalizers, taint-not-ready, keep-dead: one a line
+//	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted: one a line
+//	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
+//	                 restarts N; back
 //	-- revisions --  NAME BEHAVIOUR
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is no pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
@@ -67,7 +69,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	case "set":
 		err = sc.Set.parse(words)
 	case "cluster":
-		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead}[words[0]]
+		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "ends-aborted": &sc.EndsAborted}[words[0]]
 		if flag == nil {
 			return fmt.Errorf("unknown word")
 		}
@@ -77,9 +79,11 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 			return fmt.Errorf("want a name and a behaviour")
 		}
 		sc.Revisions[words[0]] = Behaviour(words[1])
-		if !slices.Contains([]Behaviour{Good, Slow, Never, Fails, Flaps, Kills, Lingers}, Behaviour(words[1])) {
+		if !slices.Contains([]Behaviour{Good, Slow, Never, Fails, Flaps, Kills, Lingers, Sours}, Behaviour(words[1])) {
 			err = fmt.Errorf("unknown behaviour")
 		}
+	case "policy":
+		err = sc.parsePolicy(words)
 	case "nodes":
 		var n Node
 		n, err = parseNode(words)
@@ -213,6 +217,8 @@ func (sc *Scenario) String() string {
 	line(sc.Finalizers, "finalizers")
 	line(sc.TaintNotReady, "taint-not-ready")
 	line(sc.KeepDead, "keep-dead")
+	line(sc.EndsAborted, "ends-aborted")
+	b.WriteString(policyText(sc.Policy))
 	line(true, "-- revisions --")
 	for _, r := range slices.Sorted(maps.Keys(sc.Revisions)) {
 		line(true, "%s %s", r, sc.Revisions[r])

@@ -12,6 +12,8 @@ const (
 	sets resource = iota
 	nodes
 	pods
+	policies
+	rollouts
 	resources // how many there are
 )
 
@@ -22,6 +24,8 @@ type event struct {
 	set     *daemonSet
 	node    *node
 	pod     *pod
+	policy  *policy // nil: deleted
+	keeper  *keeper
 }
 
 // log records a change and lets every watch of the resource deliver it.
@@ -142,7 +146,7 @@ func (s *stream) relist(pause time.Duration) {
 			return
 		}
 		a := s.a
-		list := listing{version: a.version, set: a.set, nodes: slices.Clone(a.nodes), pods: slices.Clone(a.pods)}
+		list := listing{version: a.version, set: a.set, nodes: slices.Clone(a.nodes), pods: slices.Clone(a.pods), policy: a.policy, keeper: a.keeper}
 		position := len(a.logs[s.resource])
 		w.after(w.between(time.Millisecond, 20*time.Millisecond+w.faults.Lag), func() { s.arrive(term, position, list) })
 	})
@@ -176,4 +180,6 @@ type listing struct {
 	set     *daemonSet
 	nodes   []*node
 	pods    []*pod
+	policy  *policy
+	keeper  *keeper
 }

@@ -1,0 +1,396 @@
+package sim
+
+// The shell of the model controller around package rollout, as package engine's release.go has it.
+
+import (
+	"maps"
+	"math"
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// Pauses of package engine.
+const (
+	courseHold = 10 * time.Second // how often a state is written that only counts on
+	keepAgain  = 5 * time.Second
+	rankEvery  = 10 * time.Second
+)
+
+// course is what a process knows of the release.
+type course struct {
+	read, reading bool // the state was read from the server in this term, or is being read
+	state         rollout.State
+	kept          bool // the state is kept, but for what was counted since
+	holds         bool // nothing may be done before the state has gone on
+	unsure        bool // whether the state was kept the last time is not known: it is read again
+	stuck         bool // the state could not be kept the last time: nothing is granted
+	retryAt       time.Duration
+	wrote         time.Duration
+	entry         *keeper // that state is of
+	release       *plan.Release
+	reached       map[string]int
+
+	layout  *rollout.Layout
+	ranked  ranking
+	at      time.Duration // when the layout was worked out
+	changes uint64        // index.changes then
+	crowded bool
+	limit   bool // QuotaForgotten has forgotten it
+}
+
+// ranking is what a layout was worked out from.
+type ranking struct {
+	number     int
+	policy     *policy
+	stable, to string
+}
+
+// steer works out what plan is to follow; false: what is kept must be read first.
+func (c *controller) steer(set *daemonSet) bool {
+	k, ix := &c.course, c.index
+	if c.w.sc.Policy == nil {
+		return true
+	}
+	k.release, k.holds = nil, false
+	if ix.policy == nil && !k.read && !k.unsure && (ix.keeper == nil || ix.keeper.state.Stable == "") {
+		return true
+	}
+	if !k.read {
+		if c.readCourse(); !k.read {
+			return false
+		}
+	}
+	k.entry = ix.keeper
+	if ix.policy == nil && k.state.Phase == rollout.Idle {
+		return true
+	}
+	c.meet(set)
+	hash := set.spec.Hash
+	atRest := k.state.Stable == hash && k.state.Target == hash
+	k.holds = !atRest && (!k.kept || k.state.Target != hash)
+	if k.state.Stable == "" || k.state.Stable == hash && !k.state.Back {
+		return true
+	}
+	c.follow(set)
+	return true
+}
+
+// readCourse takes what is kept from the server, once in a term and when an answer was lost: a watch may show less
+// than the last leader did.
+func (c *controller) readCourse() {
+	k := &c.course
+	take := func(o *keeper) {
+		c.index.putKeeper(o)
+		if k.reached == nil {
+			k.reached, k.limit = map[string]int{}, c.w.bug == QuotaForgotten
+		}
+		k.read, k.unsure, k.state = true, false, rollout.State{}
+		if k.entry = c.index.keeper; k.entry != nil {
+			k.state = k.entry.state
+		}
+		k.kept = k.state.Stable != ""
+	}
+	if c.w.bug == TrustsWatch {
+		take(c.index.keeper)
+		return
+	}
+	if k.reading {
+		return
+	}
+	k.reading = true
+	c.send(false, func() answer { return answer{keeper: c.w.api.keeper} }, func(a answer) {
+		if k.reading = false; a.code != ok {
+			c.wake(c.w.now + time.Second)
+			return
+		}
+		take(a.keeper)
+		c.touch()
+	})
+}
+
+// meet is for a DaemonSet of which nothing is kept, or what is kept is of another time.
+func (c *controller) meet(set *daemonSet) {
+	k := &c.course
+	stale := k.state.Phase == rollout.Idle && k.state.Target != set.spec.Hash
+	if k.state.Stable != "" && !stale {
+		return
+	}
+	pods, exposed, _ := c.inUse(set)
+	if _, has := pods[k.state.Stable]; stale && k.state.Stable != "" && (has || len(pods) == 0) {
+		return
+	}
+	first := rollout.First(set.spec.Hash, pods, exposed)
+	first.Release += k.state.Release
+	k.state, k.kept = first, false
+}
+
+// inUse is how many available pods each revision has, on how many nodes there is one of the template's, and on how
+// many a live one of another.
+func (c *controller) inUse(set *daemonSet) (pods map[string]int, exposed, others int) {
+	pods = map[string]int{}
+	current, other := map[string]bool{}, map[string]bool{}
+	for _, p := range c.index.pods {
+		is := p.Hash == set.spec.Hash
+		current[p.Node] = current[p.Node] || is
+		if !p.Deleted.IsZero() {
+			continue
+		}
+		pods[p.Hash] += 0
+		if p.Ready && c.clock().Sub(p.ReadySince) >= set.spec.MinReady {
+			pods[p.Hash]++
+		}
+		other[p.Node] = other[p.Node] || !is
+	}
+	for _, m := range []map[string]bool{current, other} {
+		maps.DeleteFunc(m, func(_ string, is bool) bool { return !is })
+	}
+	return pods, len(current), len(other)
+}
+
+// follow makes the release that plan follows: of the state that is kept, or, while that is about another template,
+// one in which nothing is granted.
+func (c *controller) follow(set *daemonSet) {
+	k, number := &c.course, c.course.state.Release
+	if k.state.Target != set.spec.Hash {
+		number++
+	}
+	stable := set.spec
+	stable.Hash, stable.Generation, stable.Strategy = k.state.Stable, 0, plan.RollingUpdate
+	c.rank(set, number)
+	p := c.policy()
+	r := &plan.Release{Number: number, Stable: stable, Ranks: map[string]int{}, StartWithin: p.Failure.StartWithin, Restarts: p.Failure.Restarts}
+	for i, name := range k.layout.Order {
+		r.Ranks[name] = i
+	}
+	for _, step := range k.layout.Steps {
+		r.Steps = append(r.Steps, step.Quota)
+	}
+	if !k.holds {
+		r.Quota, r.Back, r.Forgiven = k.state.Quota, k.state.Back, k.state.Forgiven
+		r.Grants = k.state.Grants() && !k.stuck
+		if k.limit {
+			r.Quota = math.MaxInt32
+		}
+	}
+	k.release = r
+}
+
+func (c *controller) policy() *rollout.Policy {
+	if c.index.policy != nil {
+		return &c.index.policy.is
+	}
+	p := rollout.Default()
+	return &p
+}
+
+// rank works out the order of the nodes, if that of before is not good any more.
+func (c *controller) rank(set *daemonSet, number int) {
+	k := &c.course
+	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
+	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !k.crowded || c.w.now-k.at < rankEvery) {
+		return
+	}
+	var nodes []rollout.Node
+	for _, n := range c.index.nodes {
+		has, other := false, false
+		for _, p := range c.index.pods {
+			if p.Node == n.Name {
+				has = has || p.Hash == set.spec.Hash
+				other = other || p.Hash != set.spec.Hash && live(&p.Pod)
+			}
+		}
+		b := c.backoff[n.Name]
+		given := k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock())
+		if has || given || set.spec.Placement.Admits(&n.Node).Run {
+			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: has || !other && given, Down: !n.Ready || n.Leaving})
+		}
+	}
+	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
+}
+
+// proceed lets the release go on after a decision. acts says that what was decided may be done, waits that the state
+// is being written, after which there is another decision.
+func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
+	k, driven := &c.course, c.index.policy != nil
+	if c.w.sc.Policy == nil {
+		return true, false
+	}
+	acts = !k.holds || k.release != nil && k.stuck
+	switch {
+	case !driven && !k.read, driven && k.state.Stable == "":
+		return acts, false
+	case k.stuck && k.retryAt > c.w.now:
+		c.wake(k.retryAt)
+		return acts, false
+	}
+	if k.stuck {
+		k.stuck = false
+		c.touch() // nothing was granted in this decision: the next one may
+	}
+	in := c.seen(set)
+	next, wake := rollout.State{Release: k.state.Release}, time.Time{}
+	if driven || k.state.Phase != rollout.Idle {
+		next, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
+	}
+	if in.Unwell {
+		c.wake(c.w.now + keepAgain)
+	}
+	if !wake.IsZero() {
+		c.wake(wake.Sub(c.clock()) + c.w.now)
+	}
+	k.crowded = k.release != nil && !k.release.Back && k.release.Crowded(&c.out.Exposure)
+	if k.layout != nil && k.release != nil && (k.crowded || k.changes != c.index.changes) {
+		c.wake(k.at + rankEvery)
+	}
+	moved, entry := !k.kept || !sameCourse(next, k.state), c.index.keeper
+	switch {
+	case entry != nil && entry.state == next.Kept(), entry == nil && !driven:
+		k.state, k.kept = next, true
+	case !moved && c.w.now < k.wrote+courseHold:
+		k.state = next
+		c.wake(k.wrote + courseHold)
+	default:
+		return c.keep(next, moved, acts)
+	}
+	if moved {
+		c.touch()
+		return false, false
+	}
+	c.w.check.goesOn(c)
+	return acts, false
+}
+
+func sameCourse(a, b rollout.State) bool {
+	a, b = a.Kept(), b.Kept()
+	a.Soaked = b.Soaked
+	return a == b
+}
+
+// keep writes the state over the version that it was worked out from.
+func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
+	k, version := &c.course, uint64(0)
+	if c.index.keeper != nil {
+		version = c.index.keeper.version
+	}
+	ended := func() {
+		c.busy, c.again = false, false
+		c.touch()
+	}
+	early := c.w.bug == ActsBeforeKept
+	if early {
+		k.state, k.kept = next, true
+	}
+	c.busy, c.again = true, false
+	c.send(true, func() answer {
+		c.w.check.wrote("state of a release")
+		return c.w.api.keep(next.Kept(), version)
+	}, func(a answer) {
+		switch k.stuck = false; a.code {
+		case ok:
+			c.index.putKeeper(a.keeper)
+			k.entry = c.index.keeper
+			k.state, k.kept, k.wrote, k.limit = next, true, c.w.now, k.limit && !moved
+			ended()
+		case conflict:
+			c.send(false, func() answer { return answer{keeper: c.w.api.keeper} }, func(a answer) {
+				if a.code == ok {
+					c.index.putKeeper(a.keeper)
+				} else {
+					k.stuck, k.retryAt = true, c.w.now+keepAgain
+				}
+				ended()
+			})
+		default:
+			k.stuck, k.retryAt = true, c.w.now+keepAgain
+			if a.code == unknown && c.w.bug != LostAnswerStays {
+				k.read, k.unsure = false, true
+			}
+			ended()
+		}
+	})
+	if early {
+		c.busy = false
+		if moved {
+			c.touch()
+		}
+		return acts && !moved, false
+	}
+	return false, true
+}
+
+// seen is what the release is to go by.
+func (c *controller) seen(set *daemonSet) rollout.Seen {
+	k, t := &c.course, &c.out.Exposure
+	most, surge := set.spec.Budget(c.out.Status.Desired)
+	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other,
+		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout}
+	if c.index.policy == nil {
+		in.Problem = rollout.PolicyGone
+	}
+	if c.w.bug == FailuresPass {
+		in.Failed = 0
+	}
+	if k.release == nil && (k.holds || k.state.Reverting) {
+		_, _, in.Other = c.inUse(set)
+	}
+	if in.Layout != nil {
+		in.Counts = make([]rollout.Counts, len(in.Layout.Steps))
+		for i, n := range t.Reachable {
+			in.Counts[i].Candidates = n
+		}
+	}
+	if c.index.keeper != nil {
+		in.Requests = c.index.keeper.requests
+	}
+	return in
+}
+
+// makes is the revision of a pod that is to be created, replaces the one that it is to be of whose predecessor goes.
+func (k *course) makes(c *controller, set *daemonSet, n *plan.Create) string {
+	if n.Stable && c.w.bug != TargetForNew {
+		return k.release.Stable.Hash
+	}
+	return set.spec.Hash
+}
+
+func (k *course) replaces(set *daemonSet) string {
+	if k.release != nil && k.release.Back {
+		return k.release.Stable.Hash
+	}
+	return set.spec.Hash
+}
+
+// generation is the number of the template that a create makes its pod from: one of the history has none.
+func (w *write) generation() int64 {
+	if w.hash != w.set.spec.Hash {
+		return 0
+	}
+	return w.set.spec.Generation
+}
+
+// gains says that the node gets the template's revision by the write.
+func (w *write) gains() bool {
+	return w.remove != nil && w.remove.Reaches || w.create != nil && w.hash == w.set.spec.Hash
+}
+
+// reaches remembers that a write has begun by which the release gives a node its target.
+func (c *controller) reaches(w *write) {
+	if r := c.course.release; r != nil && !r.Back && w.gains() {
+		w.release = r.Number
+		c.course.reached[w.node()] = r.Number
+	}
+}
+
+func (ix *index) putPolicy(p *policy) {
+	ix.policy = p
+	ix.c.touch()
+}
+
+func (ix *index) putKeeper(o *keeper) {
+	if o != nil && (ix.keeper == nil || o.version > ix.keeper.version) {
+		ix.keeper = o
+		ix.c.touch()
+	}
+}

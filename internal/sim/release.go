@@ -1,0 +1,216 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// policy is a RolloutPolicy that chooses the DaemonSet.
+type policy struct{ is rollout.Policy }
+
+// keeper is the DaemonSetRollout: the state is the controller's, the requests are people's.
+type keeper struct {
+	state    rollout.State
+	requests rollout.Requests
+	version  uint64
+}
+
+// begins makes the policy that there is at the beginning.
+func (w *world) begins(p *rollout.Policy) {
+	if p != nil {
+		w.api.putPolicy(p)
+	}
+}
+
+func (a *api) putPolicy(p *rollout.Policy) {
+	a.policy = nil
+	if p != nil {
+		a.policy = &policy{*p}
+	}
+	a.next()
+	a.log(policies, event{policy: a.policy})
+}
+
+func (a *api) putKeeper(change func(*keeper)) *keeper {
+	o := keeper{}
+	if a.keeper != nil {
+		o = *a.keeper
+	}
+	change(&o)
+	o.version = a.next()
+	a.keeper = &o
+	a.log(rollouts, event{keeper: &o})
+	return &o
+}
+
+// keep writes the state if the object is still of that version; 0: there is none yet.
+func (a *api) keep(s rollout.State, version uint64) answer {
+	if a.keeper != nil && a.keeper.version != version || a.keeper == nil && version != 0 {
+		return answer{code: conflict}
+	}
+	a.w.tracef("api      release %d of %s over %s: %s %s, wave %s, quota %d", s.Release, s.Target, s.Stable, s.Phase, s.Reason, s.Wave, s.Quota)
+	a.w.check.keeps(&s)
+	return answer{keeper: a.putKeeper(func(o *keeper) { o.state = s })}
+}
+
+// governs edits the policy, or deletes it.
+func (w *world) governs(e Event) {
+	if w.api.policy == nil {
+		return
+	}
+	if e.Op == "unpolicy" {
+		w.api.putPolicy(nil)
+		return
+	}
+	p := w.api.policy.is
+	p.Waves = slices.Clone(p.Waves)
+	d, _ := time.ParseDuration(e.Args[1])
+	switch e.Args[0] {
+	case "failures":
+		p.Failure.Nodes = amount(e.Args[1])
+	case "soak":
+		for i := range p.Waves {
+			p.Waves[i].Soak = d
+		}
+	case "startWithin":
+		p.Failure.StartWithin = d
+	case "back":
+		p.Failure.Back = e.Args[1] == "yes"
+	}
+	w.api.putPolicy(&p)
+}
+
+// request is what a person asks of the release that is under way.
+func (w *world) request(what, arg string) {
+	if w.api.keeper == nil {
+		return
+	}
+	s := &w.api.keeper.state
+	w.api.putKeeper(func(o *keeper) {
+		switch r := &o.requests; what {
+		case "pause":
+			r.Paused = arg == "yes"
+		case "promote":
+			r.Promote = rollout.Promotion{Release: s.Release, Wave: arg, All: arg == "*"}
+		case "abort":
+			r.Abort = s.Release
+		case "retry":
+			r.Retry = s.Release
+		case "resume":
+			r.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
+		case "plain":
+			r.Plain = s.Release
+		}
+	})
+}
+
+const (
+	approveEvery = time.Minute
+	approvals    = 100
+)
+
+// approve is what a person does when everything is mended: the policy is there again, and the release is let
+// through or, where the scenario says so, taken back.
+func (w *world) approve() {
+	if w.sc.Policy == nil {
+		return
+	}
+	patient := *w.sc.Policy
+	patient.Failure.StartWithin, patient.Failure.Restarts = 10*time.Minute, 100
+	w.api.putPolicy(&patient)
+	for i := range approvals {
+		w.after(time.Duration(i+1)*approveEvery, func() {
+			o := w.api.keeper
+			if o == nil || o.state.Target == o.state.Stable || w.backAsAsked() {
+				return
+			}
+			s := &o.state
+			want := o.requests
+			want.Paused, want.Promote = false, rollout.Promotion{Release: s.Release, All: true}
+			want.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
+			switch {
+			case w.sc.EndsAborted && w.works(s.Stable):
+				want.Abort = s.Release
+			case !w.works(s.Stable): // nobody can go back to that
+				want.Plain = s.Release
+			case s.Back:
+				want.Retry = s.Release
+			}
+			if want != o.requests {
+				w.api.putKeeper(func(o *keeper) { o.requests = want })
+			}
+		})
+	}
+}
+
+// works says that pods of the revision come up and stay so.
+func (w *world) works(revision string) bool {
+	b := w.sc.Revisions[revision]
+	return revision == fixed || b == Good || b == Slow || b == Lingers
+}
+
+// backAsAsked says that the release was taken back at the end, and is to stay so.
+func (w *world) backAsAsked() bool {
+	o := w.api.keeper
+	return w.sc.EndsAborted && o != nil && o.state.Back && o.state.Target != o.state.Stable && w.works(o.state.Stable)
+}
+
+// endsAt is what every node must have in the end.
+func (w *world) endsAt() *plan.Spec {
+	spec := w.api.set.spec
+	if w.sc.Policy != nil && w.backAsAsked() {
+		spec.Hash, spec.Generation = w.api.keeper.state.Stable, -1
+	}
+	return &spec
+}
+
+// parsePolicy reads a line of the section policy.
+func (sc *Scenario) parsePolicy(words []string) (err error) {
+	if sc.Policy == nil {
+		p := rollout.Default()
+		p.Waves = nil
+		sc.Policy = &p
+	}
+	p := sc.Policy
+	switch {
+	case words[0] == "wave" && len(words) >= 4:
+		w := rollout.Wave{Name: words[1], Nodes: amount(words[2]), Approval: slices.Contains(words[4:], "approval")}
+		w.Soak, err = time.ParseDuration(words[3])
+		p.Waves = append(p.Waves, w)
+	case words[0] == "failures" && len(words) == 2:
+		p.Failure.Nodes, err = amount(words[1]), checkAmount(words[1])
+	case words[0] == "restarts" && len(words) == 2:
+		p.Failure.Restarts, err = strconv.Atoi(words[1])
+	case words[0] == "startWithin" && len(words) == 2:
+		p.Failure.StartWithin, err = time.ParseDuration(words[1])
+	case words[0] == "back":
+		p.Failure.Back = true
+	default:
+		err = fmt.Errorf("unknown setting")
+	}
+	return err
+}
+
+// policyText is the section policy as parsePolicy reads it.
+func policyText(p *rollout.Policy) string {
+	if p == nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("-- policy --\n")
+	for _, w := range p.Waves {
+		fmt.Fprintf(&b, "wave %s %s %s%s\n", w.Name, written(w.Nodes), w.Soak, map[bool]string{true: " approval"}[w.Approval])
+	}
+	fmt.Fprintf(&b, "failures %s\nstartWithin %s\nrestarts %d\n%s", written(p.Failure.Nodes), p.Failure.StartWithin, p.Failure.Restarts, map[bool]string{true: "back\n"}[p.Failure.Back])
+	return b.String()
+}
+
+func written(a plan.Amount) string {
+	return strconv.Itoa(a.Value) + map[bool]string{true: "%"}[a.Percent]
+}

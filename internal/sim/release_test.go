@@ -1,0 +1,117 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// drawReleased makes a cluster with a policy, whose DaemonSet is released again and again.
+func drawReleased(t *rapid.T) *Scenario {
+	sc := &Scenario{
+		Seed:          rapid.Uint64Range(0, 1<<32).Draw(t, "seed"),
+		Set:           Set{MaxUnavailable: pick(t, "maxUnavailable", "1", "2", "3", "100%"), MinReady: pick(t, "minReady", 0, 0, 5*time.Second)},
+		Policy:        drawPolicy(t),
+		Finalizers:    rare(t, "finalizers"),
+		TaintNotReady: rapid.Bool().Draw(t, "taintNotReady"),
+		EndsAborted:   rapid.Bool().Draw(t, "endsAborted"),
+		Revisions:     map[string]Behaviour{"a": Good},
+	}
+	if rare(t, "surge") {
+		sc.Set.MaxUnavailable, sc.Set.MaxSurge = "0", pick(t, "maxSurge", "1", "2", "50%")
+	}
+	if rapid.Bool().Draw(t, "selector") {
+		sc.Set.Pool = "ssd"
+	}
+	for _, r := range []string{"b", "c", "d"} {
+		sc.Revisions[r] = pick(t, "behaviour", Good, Good, Good, Slow, Never, Fails, Flaps, Kills, Sours)
+	}
+	for i := range pick(t, "nodes", 2, 3, 4, 5, 6, 8) {
+		sc.Nodes = append(sc.Nodes, Node{Name: fmt.Sprintf("n%d", i), Pool: drawPool(t)})
+	}
+	if rapid.Bool().Draw(t, "faulty") {
+		sc.Events = append(sc.Events, withoutLate(drawFaults(t, 0)))
+	}
+	at := time.Duration(0)
+	later := rapid.Custom(func(t *rapid.T) Event { return drawReleaseEvent(t, sc, drawPause(t)) })
+	for _, e := range rapid.SliceOfN(later, pick(t, "atLeast", 3, 8, 15, 30), 40).Draw(t, "events") {
+		at += e.At
+		e.At = at
+		sc.Events = append(sc.Events, e)
+	}
+	return sc
+}
+
+// withoutLate leaves out requests that take effect after their error: of those nothing is promised.
+func withoutLate(e Event) Event {
+	var args []string
+	for _, a := range e.Args {
+		if !strings.HasPrefix(a, "late=") {
+			args = append(args, a)
+		}
+	}
+	e.Args = args
+	return e
+}
+
+func drawPolicy(t *rapid.T) *rollout.Policy {
+	p := rollout.Default()
+	p.Waves = nil
+	soak := func() time.Duration { return pick(t, "soak", 0, 5*time.Second, 40*time.Second) }
+	for i, nodes := range [][]string{{"1"}, {"1", "2"}, {"1", "2", "50%"}}[pick(t, "waves", 0, 1, 2)] {
+		p.Waves = append(p.Waves, rollout.Wave{Name: fmt.Sprintf("w%d", i), Nodes: amount(nodes), Soak: soak(), Approval: rare(t, "approval")})
+	}
+	p.Waves = append(p.Waves, rollout.Wave{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}, Soak: soak()})
+	p.Failure = rollout.Failure{Nodes: plan.Amount{Value: pick(t, "failures", 0, 0, 1, 2)}, StartWithin: pick(t, "startWithin", 15*time.Second, time.Minute),
+		Restarts: pick(t, "restarts", 1, 3), Back: rapid.Bool().Draw(t, "back")}
+	return &p
+}
+
+// drawReleaseEvent is about releases in half of the cases.
+func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
+	if rapid.Bool().Draw(t, "other") {
+		for {
+			switch e := drawEvent(t, sc, at); e.Op {
+			case "relabel", "overlap", "ghost": // nobody can know of what these do
+			case "set":
+				if e.Args[0] != "strategy" && !(e.Args[0] == "maxSurge" && sc.Set.MaxSurge == "") {
+					return e
+				}
+			case "faults":
+				return withoutLate(e)
+			default:
+				return e
+			}
+		}
+	}
+	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "nothing", "nothing")}
+	switch e.Op {
+	case "edit":
+		e.Args = []string{pick(t, "revision", "a", "b", "c", "d")}
+	case "pause":
+		e.Args = []string{pick(t, "paused", "yes", "no")}
+	case "promote":
+		e.Args = []string{pick(t, "wave", "w0", "w1", "all", "*")}
+	case "policy":
+		what := pick(t, "what", "failures", "soak", "startWithin", "back")
+		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no")}[what]}
+	}
+	return e
+}
+
+// Whatever happens in releases, no more nodes have the target than the quota, and in the end all have what
+// people have asked for. A failure prints the scenario and rapid's seed.
+func TestReleases(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sc := drawReleased(t)
+		if err := Run(sc); err != nil {
+			t.Fatalf("%v\n%s", err, sc)
+		}
+	})
+}
