@@ -31,7 +31,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 				in.Pods = append(in.Pods, *p)
 			}
 			in.Gone[s.Name], in.Backoff[s.Name] = s.Gone, st.backoffOf(s.Name, st.now)
-			in.Waits[s.Name], in.Left[s.Name], in.Reached[s.Name] = st.waitOf(s.Name, st.now), s.Left, st.reachedBy(s.Name)
+			in.Waits[s.Name], in.Left[s.Name], in.Reached[s.Name] = st.waitOf(s.Name, st.now), s.Left, st.reachedWith(s.Name, st.hash)
 		})
 	})
 	if _, changed := snapshot(e.index, string(set.ds.UID)); changed {

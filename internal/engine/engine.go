@@ -174,7 +174,7 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 	note := func(w *write) {
 		w.began = e.index.note(w)
 		if w.reaches != 0 {
-			w.state.reach(w.node(), w.reaches)
+			w.state.reach(w.node(), goal{w.reaches, w.edition})
 		}
 	}
 	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {

@@ -32,7 +32,7 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 		return
 	}
 	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) bool {
-		return st.reachedBy(node) == number || st.backoffOf(node, st.now).Hash == hash
+		return st.reachedWith(node, hash) == number || st.backoffOf(node, st.now).Hash == hash
 	})
 	*o = ranks{layout: rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes), places: make(map[string]int, len(nodes)),
 		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}

@@ -188,3 +188,24 @@ func TestNewLeaderReadsWhatGuidesReleases(t *testing.T) {
 		})
 	}
 }
+
+// While no state can be kept, templates come and go under the number of one release. A node that has got one of them has not got the next.
+func TestTemplatesOfAReleaseThatIsNotKept(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(time.Minute)
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		c.deny("update daemonsetrollouts/status")
+		for _, next := range []string{"agent:1", "agent:3"} {
+			c.editSet(image(next))
+			c.run(20 * time.Second)
+			c.editPod(c.podOn("node-03").Name, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+			c.run(20 * time.Second)
+		}
+		c.run(time.Minute)
+		if n := c.with("agent:3"); n != 0 {
+			t.Errorf("%d pods are of a template that was never granted", n)
+		}
+	})
+}

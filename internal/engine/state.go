@@ -77,32 +77,38 @@ type state struct {
 	// revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	// reached is the nodes to which the release reachedIn has begun to give its target.
+	// reached is the nodes that the last release which gave any its target has begun to.
 	reached   map[string]bool
-	reachedIn int
+	reachedBy goal
 	trial     trial
 	// class is the priority class that the API server has let a pod have.
 	class string
 }
 
+// goal is what a release gives to nodes. While no state can be kept, one number may stand for several targets.
+type goal struct {
+	release int
+	target  string
+}
+
 // reach notes that a write has begun by which a release gives a node its target.
-func (s *state) reach(node string, release int) {
+func (s *state) reach(node string, by goal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reached == nil || s.reachedIn != release {
-		s.reached, s.reachedIn = map[string]bool{}, release
+	if s.reached == nil || s.reachedBy != by {
+		s.reached, s.reachedBy = map[string]bool{}, by
 	}
 	s.reached[node] = true
 }
 
-// reachedBy is the release that has last begun to give the node its target; zero: none.
-func (s *state) reachedBy(node string) int {
+// reachedWith is the release that has begun to give the node that target; zero: none.
+func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.reached[node] {
+	if !s.reached[node] || s.reachedBy.target != target {
 		return 0
 	}
-	return s.reachedIn
+	return s.reachedBy.release
 }
 
 // retry is when a slot that failed may be tried again, and what has failed.
