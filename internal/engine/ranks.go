@@ -52,8 +52,8 @@ func (o *ranks) stale(changes uint64) time.Time {
 	return o.at.Add(rankEvery)
 }
 
-// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or are to
-// get one: a taint may have come since.
+// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or were to
+// get one: a taint may have come since, and their old pod may not be seen to go yet. They keep their places.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reached func(node string) bool) (nodes []rollout.Node) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -62,17 +62,14 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reache
 		return nil // the DaemonSet has just gone
 	}
 	for name, n := range ix.nodes {
-		has, other := false, false
-		for p := o.first[name]; p != nil; p = p.next {
-			has = has || p.Hash == hash
-			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
+		has := reached(name)
+		for p := o.first[name]; p != nil && !has; p = p.next {
+			has = p.Hash == hash
 		}
-		given := reached(name)
-		if !has && !given && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+		if !has && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
 			continue
 		}
-		exposed := has || !other && given // as package plan has it
-		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: !n.Ready || n.Leaving})
+		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: has, Down: !n.Ready || n.Leaving})
 	}
 	return nodes
 }
