@@ -186,7 +186,9 @@ func (c *controller) decide(set *daemonSet) {
 	for name := range ix.left {
 		in.Left[name] = true
 	}
-	in.Release, in.Reached = c.course.release, c.course.reached
+	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == set.spec.Hash {
+		in.Reached = c.course.reached
+	}
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {

@@ -31,6 +31,7 @@ type course struct {
 	entry         *keeper // that state is of
 	release       *plan.Release
 	reached       map[string]int
+	reachedWith   string // the target that reached is about
 
 	layout  *rollout.Layout
 	ranked  ranking
@@ -202,7 +203,7 @@ func (c *controller) rank(set *daemonSet, number int) {
 			}
 		}
 		b := c.backoff[n.Name]
-		given := k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock())
+		given := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock())
 		if has || given || set.spec.Placement.Admits(&n.Node).Run {
 			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: has || !other && given, Down: !n.Ready || n.Leaving})
 		}
@@ -379,6 +380,9 @@ func (w *write) gains() bool {
 func (c *controller) reaches(w *write) {
 	if r := c.course.release; r != nil && !r.Back && w.gains() {
 		w.release = r.Number
+		if k := &c.course; k.reachedWith != w.set.spec.Hash {
+			k.reachedWith, k.reached = w.set.spec.Hash, map[string]int{}
+		}
 		c.course.reached[w.node()] = r.Number
 	}
 }
