@@ -5,6 +5,7 @@ package sim
 import (
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"everynode/internal/plan"
@@ -195,17 +196,11 @@ func (c *controller) rank(set *daemonSet, number int) {
 	}
 	var nodes []rollout.Node
 	for _, n := range c.index.nodes {
-		has, other := false, false
-		for _, p := range c.index.pods {
-			if p.Node == n.Name {
-				has = has || p.Hash == set.spec.Hash
-				other = other || p.Hash != set.spec.Hash && live(&p.Pod)
-			}
-		}
 		b := c.backoff[n.Name]
-		given := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock())
-		if has || given || set.spec.Placement.Admits(&n.Node).Run {
-			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: has || !other && given, Down: !n.Ready || n.Leaving})
+		has := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock()) ||
+			slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Node == n.Name && p.Hash == set.spec.Hash })
+		if has || set.spec.Placement.Admits(&n.Node).Run {
+			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: has, Down: !n.Ready || n.Leaving})
 		}
 	}
 	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
