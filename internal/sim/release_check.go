@@ -34,8 +34,8 @@ func (k *checker) starts(w *write) {
 		return
 	case w.plain && s.Phase == rollout.Idle, hash == s.Stable:
 		return
-	case w.remove == nil && k.had(c, w.node(), hash, s.Release):
-		k.reached[reaching(c, w.node(), s.Release)] = true // and that it knows from now on
+	case w.remove == nil && k.had(c, w.node(), hash):
+		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // and that it knows from now on
 		return
 	case hash != s.Target:
 		k.w.fail("R15: %s is to get %s; what is kept is of %s over %s", w.node(), hash, s.Target, s.Stable)
@@ -48,7 +48,7 @@ func (k *checker) starts(w *write) {
 	for _, n := range c.index.nodes {
 		w.begun.nodes[n.Name] = n.UID
 	}
-	k.reached[reaching(c, w.node(), s.Release)] = true
+	k.reached[reaching(c, w.node(), hash, c.course.number())] = true
 }
 
 // knowsOthers says that the process knows of live pods of another revision.
@@ -56,15 +56,23 @@ func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }
 
-// reaching is a node that a process has begun to give the target of a release.
-func reaching(c *controller, node string, release int) request {
-	return request{c.process, node + " " + strconv.Itoa(release)}
+// reaching is a node that a process has begun to give a target in a release of that number, which may not be kept yet.
+func reaching(c *controller, node, target string, release int) request {
+	return request{c.process, node + " " + target + " " + strconv.Itoa(release)}
+}
+
+// number is that of the release which the process goes by.
+func (k *course) number() int {
+	if k.release == nil {
+		return 0
+	}
+	return k.release.Number
 }
 
 // had says that the process has known the node to have something of the revision, or to have been given it.
-func (k *checker) had(c *controller, node, hash string, release int) bool {
+func (k *checker) had(c *controller, node, hash string) bool {
 	is := func(p *pod) bool { return p.Node == node && p.Hash == hash }
-	return k.reached[reaching(c, node, release)] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
+	return k.reached[reaching(c, node, hash, c.course.number())] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
 		c.backoff[node].Hash == hash
 }
 
@@ -101,7 +109,7 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 		}
 		alive = alive || live(&p.Pod)
 	}
-	return !alive && k.reached[reaching(c, n.Name, release)] && permits(&k.w.api.set.spec.Placement, &n.Node).run
+	return !alive && k.reached[reaching(c, n.Name, hash, release)] && permits(&k.w.api.set.spec.Placement, &n.Node).run
 }
 
 // goesOn is called when what was decided is about to be done (R5): more failures than are allowed expose no node.
@@ -116,7 +124,11 @@ func (k *checker) goesOn(c *controller) {
 
 // decidedInRelease is decided where nodes may be for either of two revisions (I1, I2, R9).
 func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
-	if len(c.out.Deletes)+len(c.out.Creates) == 0 {
+	switch {
+	case c.course.release == nil && !c.course.holds:
+		k.decided(c, set)
+		return
+	case len(c.out.Deletes)+len(c.out.Creates) == 0:
 		return
 	}
 	k.survey(c, set)
@@ -140,7 +152,8 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 		if at == nil || at.node == nil || p == nil || c.index.leftBehind(p) || !at.fit.run || !k.available(c, set, p) {
 			continue
 		}
-		others := at.available > 1
+		ready := func(o *pod) bool { return o.UID != p.UID && live(&o.Pod) && o.Ready }
+		others := at.available > 1 || d.Reason == plan.Duplicate && slices.ContainsFunc(at.pods, ready)
 		at.take()
 		switch {
 		case others:
