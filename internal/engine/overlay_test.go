@@ -38,3 +38,17 @@ func TestOverlay(t *testing.T) {
 		}
 	}
 }
+
+// The watch may show that a pod is being deleted before our request is answered. It was deleted when the request began, and a
+// node that broke after that was well.
+func TestOverlayOfADeleteThatAWatchHasShown(t *testing.T) {
+	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+	removing := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}, began: 16}}
+	for shown, want := range map[plan.Moment]plan.Moment{18: 16, 12: 12} {
+		s := &plan.Sight{Name: "n", Pods: []*plan.Pod{{Name: "agent-x", UID: "uid-going", Node: "n", Deleted: now, SeenDeleted: shown}}}
+		overlay(s, nil, removing, now)
+		if p := s.Pods[0]; p.SeenDeleted != want || p.Uncertain {
+			t.Errorf("shown at %d: %+v, want %d", shown, p, want)
+		}
+	}
+}

@@ -334,10 +334,17 @@ func (st *state) begin(spec plan.Spec, hash string) {
 // a delete counts whoever has asked for it, as its pod may have been another's.
 func overlay(s *plan.Sight, started []*write, removing map[string]*write, now time.Time) {
 	for i, p := range s.Pods {
-		if w := removing[p.UID]; w != nil && p.Deleted.IsZero() {
+		w := removing[p.UID]
+		switch {
+		case w == nil:
+		case p.Deleted.IsZero():
 			going := uncertain(p)
 			going.SeenDeleted = w.began
 			s.Pods[i] = going
+		case w.began < p.SeenDeleted: // a watch was quicker than the answer
+			going := *p
+			going.SeenDeleted = w.began
+			s.Pods[i] = &going
 		}
 	}
 	for _, w := range started {
