@@ -24,7 +24,11 @@ type pod struct {
 	// and its deletion asked for, and since when it is ready.
 	createdIn, deletedIn uint64
 	readyAt              time.Duration
-	readyStamp           time.Time // the last as the kubelet has written it
+	lastReady            struct {
+		stamp time.Time
+		at    time.Duration
+	}
+	readyStamp time.Time // the last as the kubelet has written it
 }
 
 // node is a node as the API holds it, and the machine behind it.

@@ -86,9 +86,8 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 			p := &pods[i]
 			switch {
 			case w.remove != nil && p.UID == w.remove.UID:
-				p.Uncertain = p.Deleted.IsZero()
-				if p.Uncertain {
-					p.SeenDeleted = w.began
+				if p.Uncertain = p.Deleted.IsZero(); p.Uncertain || w.began < p.SeenDeleted {
+					p.SeenDeleted = w.began // a watch may be quicker than the answer
 				}
 			case w.create != nil && p.Node == w.create.Node && slices.Contains(w.names, p.Name) && !slices.Contains(w.known, p.UID):
 				p.Uncertain, shown = true, true

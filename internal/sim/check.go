@@ -38,6 +38,7 @@ type checker struct {
 	turned    map[request]uint64          // by process and node UID: when a node was seen to turn not Ready, truly
 	turnedAt  map[request]uint64          // the same: what the API was at when it was seen
 	sentIn    map[request]uint64          // by process and pod UID: what the API was at when its delete was sent
+	newest    map[request]time.Time       // by process and node: when the newest pod was created that it has deleted
 	reached   map[request]bool            // see reaching
 	quotas    map[int]int                 // the most that was kept, by release
 	plainly   map[request]bool            // by node and revision: given outside of any release
@@ -51,7 +52,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		reached: map[request]bool{}, plainly: map[request]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		newest: map[request]time.Time{}, reached: map[request]bool{}, plainly: map[request]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have

@@ -19,6 +19,11 @@ const memory = 25 * time.Minute
 
 // handOver is called just before a controller's delete takes effect.
 func (k *checker) handOver(p *pod, w *write) {
+	of := request{w.owner.process, p.Node}
+	if p.Created.Before(k.newest[of]) {
+		return // what is known of a newer one counts, though it has gone before
+	}
+	k.newest[of] = p.Created
 	if w.remove.Reason != plan.PodRefused && !w.remove.Waited {
 		return
 	}

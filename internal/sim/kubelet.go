@@ -283,10 +283,18 @@ func (w *world) whoTells(node string) string {
 	return node
 }
 
-// stampReady writes whether a pod is ready, by a clock.
+// stampReady writes whether a pod is ready, by a clock. A pause within one second of that clock nobody can know of who was
+// not shown it.
 func (w *world) stampReady(p *pod, is bool, whose string) {
 	at := w.stampOf(whose)
 	p.Ready, p.ReadySince, p.readyStamp, p.readyAt = is, at, at, w.now
+	switch {
+	case !is:
+	case at.Equal(p.lastReady.stamp):
+		p.readyAt = p.lastReady.at
+	default:
+		p.lastReady.stamp, p.lastReady.at = at, w.now
+	}
 }
 
 // flip lets a dead node's condition change between Unknown and False.

@@ -79,8 +79,9 @@ func (k *checker) had(c *controller, node, hash string) bool {
 // exposing is called just before a write takes effect (R1): by the true state of the API no more nodes have the
 // target then than the quota that is kept.
 func (k *checker) exposing(w *write) {
-	if !w.begun.exposes {
-		return
+	own := k.w.api.node(w.node())
+	if !w.begun.exposes || own == nil || own.UID != w.begun.nodes[own.Name] {
+		return // for a node that has left, nothing comes of it
 	}
 	hash, quota := w.set.spec.Hash, k.quotas[w.begun.state.Release]
 	n := 1
