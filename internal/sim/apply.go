@@ -33,7 +33,7 @@ type write struct {
 	began     plan.Moment  // when it was started
 	startedIn uint64       // what the API was at then
 	read      bool         // the pod of a delete without an answer was read since
-	plain     bool         // it was decided without a policy
+	plain     bool         // it was decided without a policy, or when there was no revision to come from
 	release   int          // that reaches the node by this; 0: none does
 	begun     begun        // what was true when it was started, for the checker
 }

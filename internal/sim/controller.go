@@ -270,10 +270,11 @@ func (c *controller) waiting() map[string]plan.Wait {
 // submit hands the acts to the applier.
 func (c *controller) submit(set *daemonSet) {
 	var writes []*write
+	plain := c.index.policy == nil || c.course.release == nil && !c.knowsOthers(set.spec.Hash)
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node) {
 			p := c.index.pod(d.UID)
-			writes = append(writes, &write{owner: c, set: set, plain: c.index.policy == nil, hash: c.course.replaces(set), remove: &d,
+			writes = append(writes, &write{owner: c, set: set, plain: plain, hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
@@ -281,7 +282,7 @@ func (c *controller) submit(set *daemonSet) {
 		if c.waits(n.Node) {
 			continue
 		}
-		w := &write{owner: c, set: set, plain: c.index.policy == nil, hash: c.course.makes(c, set, &n), create: &n}
+		w := &write{owner: c, set: set, plain: plain, hash: c.course.makes(c, set, &n), create: &n}
 		for i := range c.in.Pods {
 			if c.in.Pods[i].Node == n.Node {
 				w.known = append(w.known, c.in.Pods[i].UID)
