@@ -2,6 +2,7 @@ package compat
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,16 @@ func (d *rolloutKinds) stands(n int, phase, reason string) {
 		s := d.rollout().Status
 		d.t.Fatalf("release %d is %s (%s), want %s (%s) of release %d: %s", s.Release, s.Phase, s.Reason, phase, reason, n, s.Message)
 	}
+}
+
+// says waits until the DaemonSet itself says so of its release.
+func (d *rolloutKinds) says(want string) {
+	d.t.Helper()
+	d.until("Progressing is "+want, func() bool {
+		return slices.ContainsFunc(d.set().Status.Conditions, func(c appsv1.DaemonSetCondition) bool {
+			return c.Type == view.ConditionProgressing && string(c.Status)+" "+c.Reason == want
+		})
+	})
 }
 
 // ask writes the spec as people do.
@@ -93,6 +104,7 @@ func TestRelease(t *testing.T) {
 
 	d.edit(image("agent:2"))
 	d.stands(1, "Waiting", "NotApproved")
+	d.says("Unknown NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:2": 1, "agent:1": 2})
 	leader.stop()
 	leader = d.start(ours)
@@ -102,11 +114,13 @@ func TestRelease(t *testing.T) {
 	d.ask(map[string]any{"promote": map[string]any{"release": 1, "wave": "first"}})
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
 	d.stands(1, "Idle", "")
+	d.says("True Released")
 
 	d.edit(image("agent:3"))
 	d.stands(2, "Waiting", "NotApproved")
 	d.ask(map[string]any{"abort": 2})
 	d.stands(2, "Aborted", "AbortRequested")
+	d.says("False AbortRequested")
 	d.wantImages("after the abort", map[string]int{"agent:2": 4})
 
 	d.edit(image("agent:4"))

@@ -114,6 +114,7 @@ func TestReleaseThatCannotBeKept(t *testing.T) {
 		if got := c.with("agent:1"); got != 6 {
 			t.Errorf("%d pods are of the stable revision, want all 6", got)
 		}
+		c.wantConditions("where nothing can be kept", "False StateNotKept", "True EnoughAvailable")
 	})
 }
 

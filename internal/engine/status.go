@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -29,7 +31,7 @@ const (
 // that was acted upon. A change may be held back until the returned time.
 func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed int64) (again time.Time, err error) {
 	ds := set.ds
-	want := view.Status(ds, st.ledger.Status(), observed)
+	want := st.status(set, ds, observed)
 	if equality.Semantic.DeepEqual(want, ds.Status) {
 		st.heldAt = time.Time{}
 		return time.Time{}, nil
@@ -39,6 +41,29 @@ func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed 
 	}
 	st.statusAt, st.heldAt = st.now, time.Time{}
 	return time.Time{}, e.writeStatus(ctx, set, st, observed)
+}
+
+// status is what the DaemonSet's status is to be: base is the version that it is written over.
+func (st *state) status(set *setEntry, base *appsv1.DaemonSet, observed int64) appsv1.DaemonSetStatus {
+	counts := st.ledger.Status()
+	out := view.Status(base, counts, observed)
+	view.SetConditions(&out, st.standing(&set.spec, counts))
+	return out
+}
+
+// standing is how the releases stand; nil: the DaemonSet follows no policy, and nothing is left to be done of one.
+func (st *state) standing(spec *plan.Spec, counts plan.Status) *view.Standing {
+	c := &st.course
+	held, follows := c.removals.kept.Held > 0, c.driven || c.state.Phase != rollout.Idle
+	if !follows && !held {
+		return nil
+	}
+	rolls := *spec
+	rolls.Strategy = plan.RollingUpdate // a policy drives what is OnDelete, too
+	most, _ := rolls.Budget(counts.Desired)
+	atRest := !follows || c.state.Stable == st.hash && c.state.Target == st.hash
+	return &view.Standing{State: &c.state, Unkept: !atRest && (!c.kept || c.state.Target != st.hash), Held: held, Wrong: c.wrong,
+		Missing: counts.Unavailable, MayMiss: most, Now: st.now}
 }
 
 // statusDue is when a status that has changed is to be written. That a
@@ -70,7 +95,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 	}
 	for range statusTries {
 		next := base.DeepCopy()
-		next.Status = view.Status(base, st.ledger.Status(), observed)
+		next.Status = st.status(set, base, observed)
 		if equality.Semantic.DeepEqual(next.Status, base.Status) {
 			return e.learnSet(base)
 		}

@@ -97,7 +97,7 @@ func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 
 func reasonText(s *rollout.State, r *RolloutReport) string {
 	n := &r.Nodes
-	wave := "wave " + strings.Trim(s.Wave+"/"+s.Group, "/")
+	wave := "wave " + waveOf(s)
 	switch s.Reason {
 	case rollout.NoReason:
 		return "all nodes get " + s.Stable
@@ -168,3 +168,6 @@ func opensAt(r *RolloutReport) string {
 	}
 	return "; the next opens on " + next.UTC().Format("Mon 2 Jan 15:04 MST")
 }
+
+// waveOf is the open step.
+func waveOf(s *rollout.State) string { return strings.Trim(s.Wave+"/"+s.Group, "/") }

@@ -7,7 +7,7 @@ import (
 )
 
 // Status is the DaemonSet's status with these counts. Whatever else stands in
-// it stays: conditions belong to others, collisionCount to the history.
+// it stays: conditions belong to others, or are for SetConditions, collisionCount to the history.
 // observedGeneration never goes back.
 func Status(ds *appsv1.DaemonSet, s plan.Status, observedGeneration int64) appsv1.DaemonSetStatus {
 	out := *ds.Status.DeepCopy()

@@ -1,0 +1,143 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/rollout"
+)
+
+// The conditions of a DaemonSet that follows a policy, with the names that Deployments have for them. Progressing is True
+// while a release goes on by itself, or is through; Unknown while it waits for a person, who was meant to be asked; False
+// once it goes no further. Available is True unless more nodes lack an available pod than maxUnavailable allows.
+const (
+	ConditionProgressing appsv1.DaemonSetConditionType = "Progressing"
+	ConditionAvailable   appsv1.DaemonSetConditionType = "Available"
+)
+
+// The reasons of both, beside those of a rollout.State and ReasonRemovalsHeld. None is one of a Deployment's: by
+// its reason a condition is known to be ours.
+const (
+	ReasonReleased        = "Released"
+	ReasonRolling         = "Rolling"
+	ReasonSoaking         = "Soaking"
+	ReasonStateNotKept    = "StateNotKept"
+	ReasonEnoughAvailable = "EnoughAvailable"
+	ReasonTooFewAvailable = "TooFewAvailable"
+)
+
+// Standing is how the releases of a DaemonSet stand. It counts nothing: what changes with each pod is in the
+// DaemonSetRollout.
+type Standing struct {
+	State *rollout.State
+	// Unkept: what is kept is not about the present template, so that nothing is done by that yet.
+	Unkept bool
+	// Held: the guard holds pods.
+	Held bool
+	// Wrong is what is wrong with the policy, in words.
+	Wrong []string
+	// Missing is how many nodes lack an available pod, and MayMiss how many may.
+	Missing, MayMiss int
+	Now              time.Time
+}
+
+// SetConditions has a status say how the releases stand; nil: the DaemonSet follows no policy, and what was said of
+// that before goes. The conditions of others stay, also those of our types of a DaemonSet that follows none.
+func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
+	if r == nil {
+		s.Conditions = slices.DeleteFunc(s.Conditions, isOurs)
+		return
+	}
+	if r.State.Reason == rollout.ViewIncomplete || r.State.Stable == "" && !r.Held {
+		return // it is not known yet, and soon will be
+	}
+	progressing := r.progress()
+	progressing.Type, progressing.Message = ConditionProgressing, cut(strings.Join(append([]string{progressing.Message}, r.Wrong...), "; "), maxMessage)
+	available := appsv1.DaemonSetCondition{Type: ConditionAvailable, Status: corev1.ConditionTrue, Reason: ReasonEnoughAvailable,
+		Message: "no more nodes lack an available pod than maxUnavailable allows"}
+	if r.Missing > r.MayMiss {
+		available.Status, available.Reason = corev1.ConditionFalse, ReasonTooFewAvailable
+		available.Message = "more nodes lack an available pod than maxUnavailable allows"
+	}
+	for _, c := range []appsv1.DaemonSetCondition{progressing, available} {
+		c.LastTransitionTime = metav1.Time{Time: r.Now.UTC().Truncate(time.Second)}
+		setCondition(&s.Conditions, c)
+	}
+}
+
+// setCondition puts a condition in the place of the one of its type. The time is that since which the status is so.
+func setCondition(all *[]appsv1.DaemonSetCondition, c appsv1.DaemonSetCondition) {
+	i := slices.IndexFunc(*all, func(old appsv1.DaemonSetCondition) bool { return old.Type == c.Type })
+	if i < 0 {
+		*all = append(*all, c)
+		return
+	}
+	if old := &(*all)[i]; old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	(*all)[i] = c
+}
+
+func isOurs(c appsv1.DaemonSetCondition) bool {
+	switch c.Type {
+	case ConditionProgressing:
+		_, known := rollout.ReasonOf(c.Reason)
+		return known && c.Reason != "" ||
+			slices.Contains([]string{ReasonReleased, ReasonRolling, ReasonSoaking, ReasonStateNotKept, ReasonRemovalsHeld}, c.Reason)
+	case ConditionAvailable:
+		return c.Reason == ReasonEnoughAvailable || c.Reason == ReasonTooFewAvailable
+	}
+	return false
+}
+
+// progress is status, reason and message of Progressing. The message changes with the phase, at most: never with a pod.
+func (r *Standing) progress() appsv1.DaemonSetCondition {
+	s := r.State
+	c := appsv1.DaemonSetCondition{Status: corev1.ConditionFalse, Reason: s.Reason.String()}
+	switch {
+	case r.Unkept:
+		c.Reason, c.Message = ReasonStateNotKept, "what is kept of the release is not about the present template, so no node gets that yet"
+	case s.Phase == rollout.Held:
+		c.Message = problemText(s)
+	case s.Phase == rollout.Aborted:
+		c.Message = backText(s, &RolloutNodes{})
+	case s.Phase == rollout.Halted:
+		c.Message = fmt.Sprintf("release %d, wave %s: too many nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", s.Release, waveOf(s), s.Target, s.Stops)
+	case r.Held:
+		c.Reason, c.Message = ReasonRemovalsHeld, "labels or the placement would take pods away; everynode rollout status says how many, and what to do"
+	default:
+		c.Status = corev1.ConditionTrue
+		r.goesOn(&c)
+	}
+	return c
+}
+
+// goesOn is for a release that nothing stops.
+func (r *Standing) goesOn(c *appsv1.DaemonSetCondition) {
+	s := r.State
+	of := fmt.Sprintf("release %d, wave %s: ", s.Release, waveOf(s))
+	switch {
+	case s.Phase == rollout.Idle:
+		c.Reason, c.Message = ReasonReleased, "all nodes get "+s.Stable
+	case s.Phase == rollout.RollingBack:
+		c.Message = fmt.Sprintf("release %d: nodes go back to %s", s.Release, s.Stable)
+	case s.Phase == rollout.Paused:
+		c.Status, c.Message = corev1.ConditionUnknown, of+"paused by spec.paused of the DaemonSetRollout"
+	case s.Reason == rollout.NotApproved:
+		c.Status, c.Message = corev1.ConditionUnknown, of+"it is through, and the next one opens when a person promotes it"
+	case s.Reason == rollout.WindowClosed:
+		c.Message = of + "no window is open"
+	case s.Reason == rollout.NoneWell:
+		c.Message = of + "no node with " + s.Target + " is well, so there is nothing to watch; promote goes on without"
+	case s.Phase == rollout.Soaking:
+		c.Reason, c.Message = ReasonSoaking, of+"it has "+s.Target+", and is watched"
+	default:
+		c.Reason, c.Message = ReasonRolling, of+"it gets "+s.Target+" in place of "+s.Stable
+	}
+}
