@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,18 @@ func (l *logText) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
+// lastingFile is a file that is there as long as the process is, and has no name that anybody would have to remove. client-go
+// reads the files of a client's certificate again until the process ends, and logs each time that they are not there.
+func lastingFile(t *testing.T) string {
+	t.Helper()
+	named := filepath.Join(t.TempDir(), "file")
+	fd, err := syscall.Open(named, syscall.O_CREAT|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", fd)
+}
+
 // A client certificate that expires while the engine runs is told of in words,
 // by the log and by readiness, although the watches are still open; and when the
 // file is renewed the engine goes on by itself.
@@ -83,7 +96,7 @@ func TestClientCertificateExpires(t *testing.T) {
 	server := c.serveTLS(t)
 	c.addNodes(3)
 	c.addSet()
-	certFile, keyFile := filepath.Join(t.TempDir(), "client.crt"), filepath.Join(t.TempDir(), "client.key")
+	certFile, keyFile := lastingFile(t), lastingFile(t)
 	renew := func(until time.Duration) {
 		cert, key := certificate(t, time.Now().Add(-time.Minute), time.Now().Add(until))
 		if err := errors.Join(os.WriteFile(keyFile, key, 0o600), os.WriteFile(certFile, cert, 0o600)); err != nil {
