@@ -35,12 +35,12 @@ func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 // Handovers asks the API server what Kubernetes' own controller would do if it took over now, to every DaemonSet of the
 // namespace (empty: all) that would be treated otherwise than now.
 func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, now time.Time) ([]Handover, error) {
-	if _, err := releases(ctx, client, namespace); err != nil {
-		return nil, err // one that may not read them cannot say that there are none
-	}
 	s, err := gather(ctx, client, namespace)
 	if err != nil {
 		return nil, err
+	}
+	if s.unread != nil {
+		return nil, s.unread // who may not read them cannot say that there are none
 	}
 	return s.handovers(now)
 }

@@ -1,10 +1,17 @@
 package why
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"everynode/internal/view"
 )
@@ -53,5 +60,33 @@ func TestHandover(t *testing.T) {
 	}
 	if (&Handover{AtATime: 1}).Moves() {
 		t.Error("nothing moves")
+	}
+}
+
+// What is kept of releases is read once; who may not read it is not told that no pod would move.
+func TestHandoversAreReadOnce(t *testing.T) {
+	for _, code := range []int{http.StatusOK, http.StatusForbidden} {
+		asked := map[string]int{}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			of := path.Base(req.URL.Path)
+			asked[of]++
+			w.Header().Set("Content-Type", "application/json")
+			if of == view.RolloutResource && code == http.StatusForbidden {
+				w.WriteHeader(code)
+				fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403}`)
+				return
+			}
+			fmt.Fprint(w, `{"items": []}`)
+		}))
+		defer server.Close()
+		all, err := Handovers(t.Context(), kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), "", testNow())
+		if refused := apierrors.IsForbidden(err); refused != (code == http.StatusForbidden) || err != nil && !refused || len(all) > 0 {
+			t.Errorf("with %d: %+v, %v", code, all, err)
+		}
+		for of, n := range asked {
+			if n != 1 {
+				t.Errorf("with %d: %s are asked for %d times", code, of, n)
+			}
+		}
 	}
 }

@@ -28,6 +28,7 @@ type snapshot struct {
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
 	kept      []view.DaemonSetRollout
+	unread    error // why kept was not read: then every DaemonSet is seen as one without a policy; nil: it was
 	releases  map[types.NamespacedName]underWay
 	guarded   map[types.NamespacedName]*view.DaemonSetRollout // whose guard holds pods
 
@@ -59,9 +60,10 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
 	}
 	kept, err := releases(ctx, client, namespace)
-	if err != nil && !apierrors.IsForbidden(err) { // who may not read them sees every DaemonSet as one without a policy
+	if err != nil && !apierrors.IsForbidden(err) {
 		return nil, err
 	}
+	s.unread = err
 	s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	s.kept = kept
 	for i := range kept {
