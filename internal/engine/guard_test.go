@@ -112,6 +112,39 @@ func TestFewRemovalsGo(t *testing.T) {
 	})
 }
 
+// That an hour is over is no reason to write: what was taken is cleared away with what is kept next, by whoever leads.
+func TestTakenPodsAreForgottenQuietly(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.label(1, "other")
+		c.run(3 * time.Hour)
+		before := c.wrote("update " + view.RolloutResource)
+		ends := func() {
+			c.editPod(c.podOn("node-05").Name, func(p *corev1.Pod) { ready(p, false) })
+			c.run(time.Minute)
+			c.editPod(c.podOn("node-05").Name, func(p *corev1.Pod) { ready(p, true) })
+			c.run(time.Minute)
+		}
+		ends()
+		c.stop()
+		c.start()
+		c.run(time.Minute)
+		ends()
+		if n := c.wrote("update "+view.RolloutResource) - before; n != 0 {
+			t.Errorf("%d writes of what is kept, and nothing has happened", n)
+		}
+		c.label(2, "other")
+		c.run(time.Minute)
+		c.wantGuarded("with another", 18, 0)
+		if got := c.rollout().Status.Guard; got == nil || len(got.Taken) != 1 {
+			t.Errorf("what is kept is %+v, want the last one that was taken", got)
+		}
+		c.label(3, "other")
+		c.label(4, "other")
+		c.run(time.Minute)
+		c.wantGuarded("with two too many", 18, 2)
+	})
+}
+
 // A node selector with a typo takes nothing away, in none of its waves; what it took nothing from, an abort leaves as it is.
 func TestTypoInReleaseTakesNothing(t *testing.T) {
 	guarded(t, func(c *cluster) {

@@ -8,7 +8,7 @@ import "time"
 // Guard is what is kept of the pods that edits of labels, or of a template's placement, have taken away. The zero
 // value is that of a DaemonSet from which nothing was taken.
 type Guard struct {
-	// Taken are those of the last hour, the oldest first.
+	// Taken are those of the last hour, the oldest first, and those of before that were not cleared away yet.
 	Taken []Taken
 	// Held is how many nodes would lose their pods and wait for a person; zero: none.
 	Held int
@@ -53,6 +53,13 @@ const (
 // they stay so until a person allows it or nothing is pending: who puts labels back does that one node after the other, and
 // the last ones must not go for being few.
 func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
+	if next, lets, wake = p.judge(g, in, now); !lets && next.Held == g.Held {
+		next = g // what was taken too long ago is no reason to write: it goes with what is
+	}
+	return next, lets, wake
+}
+
+func (p *Policy) judge(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
 	next = g.since(now)
 	switch {
 	case in.Pending == 0:

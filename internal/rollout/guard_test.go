@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -108,6 +109,9 @@ func TestGuardNeverLetsMore(t *testing.T) {
 			next, lets, wake := p.Guard(g, &in, now)
 			if again, _, _ := p.Guard(kept, &in, now); lets && again.Held != next.Held {
 				t.Fatal("the guard of before was changed")
+			}
+			if !lets && next.Held == kept.Held && !reflect.DeepEqual(next, kept) {
+				t.Fatalf("without a change of what is held %+v is to be kept in place of %+v", next, kept)
 			}
 			if g = next; !lets {
 				if in.Pending > 0 && g.Held != in.Pending && !wake.After(now) {
