@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"everynode/internal/view"
 )
@@ -124,5 +126,34 @@ func TestConditionsOfTheGuard(t *testing.T) {
 		}
 		c.run(time.Minute)
 		c.wantConditions("once it is put back", "", "")
+	})
+}
+
+// A leader that does not know yet what is kept of a release leaves alone what is said of it.
+func TestConditionsStayWhileNothingIsKnown(t *testing.T) {
+	released(t, 20, "{}", "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(15 * time.Minute)
+		c.wantConditions("at first", "False TooManyFailed", "True EnoughAvailable")
+		c.editSet(func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) })
+		c.run(time.Minute)
+		c.wantConditions("without the policy", "False PolicyGone", "True EnoughAvailable")
+		c.stop()
+		c.intercept(func(r request) (error, bool) {
+			if r.is("get", view.RolloutResource) {
+				return apierrors.NewInternalError(errors.New("not now")), false
+			}
+			return nil, false
+		})
+		c.start()
+		c.run(time.Minute)
+		c.wantConditions("while what is kept cannot be read", "False PolicyGone", "True EnoughAvailable")
+		c.intercept(nil)
+		c.stop()
+		c.editSet(func(ds *appsv1.DaemonSet) { follows(ds); image("agent:2")(ds) })
+		c.deny("create controllerrevisions")
+		c.start()
+		c.run(time.Minute)
+		c.wantConditions("while there can be no revision", "False PolicyGone", "True EnoughAvailable")
 	})
 }

@@ -25,6 +25,8 @@ import (
 // course is what is known of the release of one DaemonSet. The worker that has the DaemonSet owns it.
 type course struct {
 	guidance
+	// steered says that it was found out in this term whether the DaemonSet follows a policy, and what is kept.
+	steered bool
 	// read says that the state was read from the server in this term: what a watch shows may be older than
 	// what the last leader did.
 	read bool

@@ -47,7 +47,9 @@ func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed 
 func (st *state) status(set *setEntry, base *appsv1.DaemonSet, observed int64) appsv1.DaemonSetStatus {
 	counts := st.ledger.Status()
 	out := view.Status(base, counts, observed)
-	view.SetConditions(&out, st.standing(&set.spec, counts))
+	if st.course.steered {
+		view.SetConditions(&out, st.standing(&set.spec, counts))
+	}
 	return out
 }
 

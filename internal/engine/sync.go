@@ -157,6 +157,7 @@ func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *vi
 	if err = e.steer(ctx, set, history.Hash, st); err != nil {
 		return history, time.Time{}, err
 	}
+	st.course.steered = true
 	retry = e.decide(set, history.Hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
