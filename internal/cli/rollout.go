@@ -33,7 +33,7 @@ func (a *app) rolloutCommand() *cobra.Command {
 		Long: `Watch and steer the releases of a DaemonSet that follows a RolloutPolicy.
 
 Each command writes nothing but the spec of the DaemonSetRollout that has the namespace and the name
-of the DaemonSet: what people ask for. The engine heeds it, and says in the status what became of
+of the DaemonSet: what people ask for (undo --patch --write alone writes the DaemonSet). The engine heeds it, and says in the status what became of
 it. With -v the kubectl command that does the same is printed.`,
 		Example: `  everynode rollout status ds/agent -n monitoring
   everynode rollout pause ds/agent -n monitoring
@@ -146,6 +146,9 @@ func (a *app) rolloutVerbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command 
 	flags.IntVar(&f.release, "release", 0, "do it only to the release of this number (default: the one that there is)")
 	if v.all != "" {
 		flags.BoolVar(&f.all, "all", false, v.all)
+	}
+	if v.undoes {
+		a.addUndo(c, f)
 	}
 	return c
 }

@@ -149,17 +149,40 @@ func (api *releasesAPI) patch(o *unstructured.Unstructured, r *http.Request) any
 		must(unstructured.SetNestedField(o.Object, int64(9), "status", "release"))
 		api.put(o)
 	}
+	if api.is("edited") {
+		api.modes = nil
+		must(unstructured.SetNestedField(o.Object, "edited", "spec", "template", "metadata", "labels", "by"))
+		api.put(o)
+	}
 	if given.Metadata.ResourceVersion != o.GetResourceVersion() {
 		return apierrors.NewConflict(schema.GroupResource{Resource: view.RolloutResource}, o.GetName(), errors.New("it has been modified")).Status()
 	}
 	var patch map[string]any
 	must(json.Unmarshal(body, &patch))
+	if o.GetKind() == "DaemonSet" {
+		return api.patchTemplate(o, patch)
+	}
 	o = whole(merged(o.DeepCopy().Object, patch))
 	o.SetGeneration(o.GetGeneration() + 1)
 	api.put(o)
 	if !api.is("silent") {
 		api.heed(o)
 	}
+	return o
+}
+
+// patchTemplate takes a strategic merge patch that replaces the template, and no other.
+func (api *releasesAPI) patchTemplate(o *unstructured.Unstructured, patch map[string]any) any {
+	template, _, err := unstructured.NestedMap(patch, "spec", "template")
+	if err != nil || template["$patch"] != "replace" {
+		panic(fmt.Sprintf("%v: %v", patch, err))
+	}
+	if api.is("read-only") {
+		return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "daemonsets"}, o.GetName(), errors.New("you are not allowed to")).Status()
+	}
+	delete(template, "$patch")
+	must(unstructured.SetNestedMap(o.Object, template, "spec", "template"))
+	api.put(o)
 	return o
 }
 

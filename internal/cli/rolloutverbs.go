@@ -15,6 +15,7 @@ import (
 type rolloutVerb struct {
 	use, short, long, example string
 	all                       string // what --all does; empty: it has no such flag
+	undoes                    bool   // it has the flags about the template, too
 	args                      cobra.PositionalArgs
 	// decide says what is to be written for a release as it is, or why that makes no sense now.
 	decide func(r *release, words []string, all bool) (request, error)
@@ -39,9 +40,12 @@ func rolloutVerbs() []rolloutVerb {
 			long: "Take a release back: all nodes get the stable revision again. The template of the DaemonSet stays as it is, and is not released " +
 				"again until it changes or somebody retries.",
 			example: "  everynode rollout abort ds/agent -n monitoring"},
-		{use: "undo ds/NAME", short: "The same as abort", args: one, decide: (*release).abort,
-			long:    "The same as abort. A release that is through is undone where its manifest is: in git, or by `kubectl rollout undo`.",
-			example: "  everynode rollout undo ds/agent -n monitoring"},
+		{use: "undo ds/NAME", short: "The same as abort; with --patch: show what makes the template agree", args: one, decide: (*release).abort, undoes: true,
+			long: "The same as abort. The template of the DaemonSet stays as it is by that. With --patch it is the other way round: the change is shown that would " +
+				"give the template what the stable revision has, and, if no release is under way, what the one before has. Nothing is aborted, and nothing is " +
+				"written but with --write. With -o yaml it is a patch for kustomize, or for `kubectl patch --patch-file`.",
+			example: "  everynode rollout undo ds/agent -n monitoring\n  everynode rollout undo ds/agent --patch                  # look at it\n" +
+				"  everynode rollout undo ds/agent --patch -o yaml > undo.yaml\n  everynode rollout undo ds/agent --patch --to-revision 11 --write"},
 		{use: "retry ds/NAME", short: "Begin again with a release that was taken back, from the first wave", args: one, decide: (*release).retry,
 			long:    "Begin again with a release that was taken back, from the first wave, once all nodes have gone back.",
 			example: "  everynode rollout retry ds/agent -n monitoring"},
@@ -184,13 +188,13 @@ func (r *release) abort([]string, bool) (request, error) {
 	case s.Reverting:
 		return request{said: fmt.Sprintf("nodes go back to %s already", r.revision(s.Stable))}, nil
 	case r.through():
-		return request{}, fmt.Errorf("there is nothing to abort: %s. To go back to an older one, revert the manifest in git, or: kubectl rollout undo -n %s ds/%s", r.standing(), r.Namespace, r.Name)
+		return request{}, fmt.Errorf("there is nothing to abort: %s. To go back to an older one, revert the manifest in git; what has to change in it: everynode rollout undo ds/%s -n %s --patch", r.standing(), r.Name, r.Namespace)
 	case s.Back:
 		return request{said: r.named() + " was taken back already"}, nil
 	}
 	// What was asked for of this release before counts no more.
-	return request{map[string]any{"abort": s.Release, "promote": nil, "resume": nil}, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix",
-		r.named(), r.revision(s.Stable), s.Target)}, nil
+	return request{map[string]any{"abort": s.Release, "promote": nil, "resume": nil}, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix; what has to change: everynode rollout undo ds/%s -n %s --patch",
+		r.named(), r.revision(s.Stable), s.Target, r.Name, r.Namespace)}, nil
 }
 
 func (r *release) retry([]string, bool) (request, error) {
