@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -61,7 +60,7 @@ Without a terminal, or with --once, one picture is printed.`,
 // add adds the flags that `rollout watch` has as well.
 func (f *watchFlags) add(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is (default: the policy that the engine follows)")
 	flags.BoolVar(&f.once, "once", false, "print one picture and end")
 	flags.BoolVar(&f.untilDone, "until-done", false, "end when each node that is Ready and should have the newest pod has it, it is available, and a release in waves is through")
 	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there for so long (0: never)")
@@ -133,12 +132,12 @@ func (a *app) watch(ctx context.Context, f *watchFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.watchSet(ctx, client, kinds.rollouts, f, name, policy)
+	return a.watchSet(ctx, client, kinds, f, name, policy)
 }
 
 // watchSet draws one DaemonSet until there is a reason to end.
-func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, f *watchFlags, name string, policy *givenPolicy) error {
-	l, err := newLookout(ctx, client, rollouts, f.namespace, name, policy)
+func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, kinds rolloutKinds, f *watchFlags, name string, policy *givenPolicy) error {
+	l, err := newLookout(ctx, client, kinds, f.namespace, name, policy)
 	if err != nil {
 		return err
 	}
@@ -164,11 +163,12 @@ func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, rollout
 	return err
 }
 
-func newLookout(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, namespace, name string, policy *givenPolicy) (*lookout.Lookout, error) {
-	if policy == nil {
-		return lookout.New(ctx, client, rollouts, namespace, name, nil)
+func newLookout(ctx context.Context, client kubernetes.Interface, kinds rolloutKinds, namespace, name string, given *givenPolicy) (*lookout.Lookout, error) {
+	releases := lookout.Releases{Rollouts: kinds.rollouts, Policies: kinds.policies}
+	if given == nil {
+		return lookout.New(ctx, client, releases, namespace, name, nil)
 	}
-	return lookout.New(ctx, client, rollouts, namespace, name, &policy.policy)
+	return lookout.New(ctx, client, releases, namespace, name, &given.policy)
 }
 
 // watchOnce prints one picture.

@@ -108,7 +108,7 @@ func TestWatchUntilDone(t *testing.T) {
 	a := &app{out: writer, err: io.Discard}
 	ended := make(chan error, 1)
 	go func() {
-		err := a.watchSet(t.Context(), client, nil, &watchFlags{namespace: "apps", untilDone: true, giveUp: time.Minute}, "agent", nil)
+		err := a.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps", untilDone: true, giveUp: time.Minute}, "agent", nil)
 		writer.CloseWithError(io.EOF)
 		ended <- err
 	}()
@@ -133,14 +133,14 @@ func TestWatchNotThrough(t *testing.T) {
 	flags := watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Millisecond}
 	var out bytes.Buffer
 	a := &app{out: &out, err: io.Discard}
-	err := a.watchSet(t.Context(), client, nil, &flags, "agent", nil)
+	err := a.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil)
 	if err == nil || err.Error() != "no further node got there in 10ms (--give-up): everynode why ds/agent -n apps --not-ok says what keeps them" || !strings.HasSuffix(out.String(), "\n#.\n") {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	flags.giveUp = 0
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := a.watchSet(ctx, client, nil, &flags, "agent", nil); err == nil || !strings.HasPrefix(err.Error(), "interrupted before ") {
+	if err := a.watchSet(ctx, client, rolloutKinds{}, &flags, "agent", nil); err == nil || !strings.HasPrefix(err.Error(), "interrupted before ") {
 		t.Error(err)
 	}
 	ds, err := client.AppsV1().DaemonSets("apps").Get(t.Context(), "agent", metav1.GetOptions{})
@@ -151,7 +151,7 @@ func TestWatchNotThrough(t *testing.T) {
 	if err := client.Tracker().Update(appsv1.SchemeGroupVersion.WithResource("daemonsets"), ds, "apps"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.watchSet(t.Context(), client, nil, &flags, "agent", nil); err == nil || err.Error() != "the update has stopped: SetDeleted: The DaemonSet is being deleted." {
+	if err := a.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil); err == nil || err.Error() != "the update has stopped: SetDeleted: The DaemonSet is being deleted." {
 		t.Error(err)
 	}
 }
@@ -231,7 +231,9 @@ func TestWatchOnTerminal(t *testing.T) {
 	size(80, 24)
 	before, ended := modes(), make(chan error, 1)
 	a := &app{in: program, out: program, err: io.Discard}
-	go func() { ended <- a.watchSet(t.Context(), client, nil, &watchFlags{namespace: "apps"}, "agent", nil) }()
+	go func() {
+		ended <- a.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", nil)
+	}()
 	if got := seen(t, user, "\x1b[32m#\x1b[0m."); !strings.HasPrefix(got, enterScreen+eraseAll) || strings.Contains(got, "\n") {
 		t.Errorf("%q", got)
 	}
@@ -275,7 +277,9 @@ func TestWatchWithoutColour(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- a.watchSet(ctx, client, nil, &watchFlags{namespace: "apps"}, "agent", policy) }()
+	go func() {
+		ended <- a.watchSet(ctx, client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", policy)
+	}()
 	got := seen(t, user, "waves:  first ")
 	cancel()
 	got += seen(t, user, leaveScreen)

@@ -33,8 +33,9 @@ type Lookout struct {
 	namespace, name string
 	uid             types.UID // of the DaemonSet: another one of the same name is another one
 	selector        string
-	policy          *rollout.Policy
+	given           *rollout.Policy           // goes before the one that the controller follows
 	rollouts        dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
+	kinds           dynamic.ResourceInterface // of policies; nil likewise
 
 	changed chan struct{} // has one while something is new
 	ask     chan struct{} // has one while there are new questions
@@ -45,13 +46,14 @@ type Lookout struct {
 	pods      map[string]*corev1.Pod
 	revisions map[string]revision
 	rollout   *view.DaemonSetRollout // nil: nobody says anything of a release
-	unread    int                    // resources of which nothing was read yet
-	failing   map[string]failure     // by resource
-	fatal     error                  // nothing more will be seen
-	reached   map[string]step        // by node
-	scene     *why.Scene             // of the last picture
-	questions []why.Row              // events may say more of these
-	told      map[string]answer      // by node
+	policies  map[string]*rollout.Policy
+	unread    int                // resources of which nothing was read yet
+	failing   map[string]failure // by resource
+	fatal     error              // nothing more will be seen
+	reached   map[string]step    // by node
+	scene     *why.Scene         // of the last picture
+	questions []why.Row          // events may say more of these
+	told      map[string]answer  // by node
 }
 
 // node is what is kept of a node.
@@ -73,9 +75,15 @@ type failure struct {
 	err   error
 }
 
-// New looks for the DaemonSet. The policy may be nil: then nodes are in the order of their names. So may rollouts, the
-// resource of DaemonSetRollouts; who may not read it, or has none, sees the rest.
-func New(ctx context.Context, client kubernetes.Interface, rollouts dynamic.NamespaceableResourceInterface, namespace, name string, policy *rollout.Policy) (*Lookout, error) {
+// Releases are the resources that tell of releases in waves. Both may be nil; who may not read one, or has none, sees the
+// rest.
+type Releases struct {
+	Rollouts, Policies dynamic.NamespaceableResourceInterface
+}
+
+// New looks for the DaemonSet. Nodes are in the order of the policy that is given, or else of the one that the controller
+// says it follows, or else of their names.
+func New(ctx context.Context, client kubernetes.Interface, releases Releases, namespace, name string, given *rollout.Policy) (*Lookout, error) {
 	ds, err := client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("no DaemonSet %q in namespace %q: `kubectl get daemonsets -A` lists them, -n names another namespace", name, namespace)
@@ -88,14 +96,12 @@ func New(ctx context.Context, client kubernetes.Interface, rollouts dynamic.Name
 		return nil, fmt.Errorf("the selector of DaemonSet %s/%s: %w", namespace, name, err)
 	}
 	l := &Lookout{
-		client: client, namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), policy: policy,
+		client: client, namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), given: given,
 		changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
 		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]revision{},
-		failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
+		policies: map[string]*rollout.Policy{}, failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
 	}
-	if rollouts != nil {
-		l.lookForRollout(ctx, rollouts.Namespace(namespace))
-	}
+	l.lookForReleases(ctx, releases)
 	l.unread = len(l.sources())
 	return l, nil
 }

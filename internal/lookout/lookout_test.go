@@ -100,7 +100,7 @@ func creating(ago time.Duration) func(*corev1.Pod) {
 
 func (w *world) lookout(t testing.TB, policy *rollout.Policy) *Lookout {
 	t.Helper()
-	l, err := New(t.Context(), w.client, nil, "apps", "agent", policy)
+	l, err := New(t.Context(), w.client, Releases{}, "apps", "agent", policy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func TestQuiet(t *testing.T) {
 
 func TestNotThere(t *testing.T) {
 	w := newWorld(t)
-	if _, err := New(t.Context(), w.client, nil, "other", "agent", nil); err == nil || !strings.Contains(err.Error(), `no DaemonSet "agent" in namespace "other"`) {
+	if _, err := New(t.Context(), w.client, Releases{}, "other", "agent", nil); err == nil || !strings.Contains(err.Error(), `no DaemonSet "agent" in namespace "other"`) {
 		t.Error(err)
 	}
 	w.client.PrependReactor("list", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {

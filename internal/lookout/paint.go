@@ -18,6 +18,7 @@ import (
 // painter makes a picture of rows.
 type painter struct {
 	*Lookout
+	policy  *rollout.Policy // that nodes have the order of; nil: of their names
 	now     time.Time
 	patient bool
 
@@ -285,7 +286,9 @@ func (p *painter) ranks() func(*spot) int {
 		for i, name := range layout.Order {
 			rank[name] = i
 		}
-		p.waves(layout, states)
+		if p.given != nil || p.out.Model.Rollout != nil { // else no wave is gone through
+			p.waves(layout, states)
+		}
 	}
 	return func(s *spot) int {
 		if !s.meant {

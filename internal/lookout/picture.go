@@ -47,7 +47,7 @@ func (l *Lookout) See(now time.Time, patient bool) (*Picture, error) {
 	}
 	forgetNodes(l.reached, l.nodes)
 	forgetNodes(l.told, l.nodes)
-	p := painter{Lookout: l, now: now, patient: patient, findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
+	p := painter{Lookout: l, policy: l.policy(), now: now, patient: patient, findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
 	p.paint(rows)
 	if l.questions = p.questions; len(l.questions) > 0 {
 		poke(l.ask)

@@ -14,20 +14,56 @@ import (
 	"everynode/internal/view"
 )
 
-// lookForRollout finds out whether DaemonSetRollouts can be followed: the cluster may not have the kind, and not
-// everybody may read it.
-func (l *Lookout) lookForRollout(ctx context.Context, rollouts dynamic.ResourceInterface) {
-	if _, err := rollouts.List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name, Limit: 1}); err != nil {
+// lookForReleases finds out what can be followed: the cluster may not have the kinds, and not everybody may read them.
+func (l *Lookout) lookForReleases(ctx context.Context, releases Releases) {
+	if releases.Rollouts == nil {
 		return
 	}
-	w, err := rollouts.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name})
-	if apierrors.IsForbidden(err) {
-		return
+	if r := releases.Rollouts.Namespace(l.namespace); readable(ctx, r, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name}) {
+		l.rollouts = r
 	}
+	if p := releases.Policies; p != nil && l.rollouts != nil && l.given == nil && readable(ctx, p, metav1.ListOptions{}) {
+		l.kinds = p
+	}
+}
+
+// readable says that the kind is there, and that it may be listed and watched.
+func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.ListOptions) bool {
+	one := options
+	one.Limit = 1
+	if _, err := r.List(ctx, one); err != nil {
+		return false
+	}
+	w, err := r.Watch(ctx, options)
 	if err == nil {
 		w.Stop()
 	}
-	l.rollouts = rollouts
+	return !apierrors.IsForbidden(err)
+}
+
+// keepPolicy keeps one that can be followed; what the controller makes of another, it says itself.
+func (l *Lookout) keepPolicy(object any) bool {
+	o, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return false
+	}
+	delete(l.policies, o.GetName())
+	var wire view.RolloutPolicy
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &wire); err != nil {
+		return true
+	}
+	if p, wrong := view.Policy(&wire); wrong == nil {
+		l.policies[o.GetName()] = &p
+	}
+	return true
+}
+
+// policy is the one whose order nodes have; nil: none is known.
+func (l *Lookout) policy() *rollout.Policy {
+	if l.given != nil || l.rollout == nil || l.rollout.Status.Policy == nil {
+		return l.given
+	}
+	return l.policies[l.rollout.Status.Policy.Name]
 }
 
 func (l *Lookout) keepRollout(object any) bool {

@@ -3,8 +3,10 @@ package lookout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +19,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"everynode/internal/fleetmap"
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -45,7 +48,7 @@ func TestRelease(t *testing.T) {
 		watches <- struct{}{}
 		return true, own, err
 	})
-	l, err := New(t.Context(), w.client, client.Resource(rolloutsResource()), "apps", "agent", nil)
+	l, err := New(t.Context(), w.client, Releases{Rollouts: client.Resource(rolloutsResource())}, "apps", "agent", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,9 +112,80 @@ func TestReleasesForbidden(t *testing.T) {
 		forbidden := apierrors.NewForbidden(rolloutsResource().GroupResource(), "", errors.New("no"))
 		client.PrependReactor("list", view.RolloutResource, func(clienttesting.Action) (bool, runtime.Object, error) { return verb == "list", nil, forbidden })
 		client.PrependWatchReactor(view.RolloutResource, func(clienttesting.Action) (bool, watch.Interface, error) { return true, nil, forbidden })
-		l, err := New(t.Context(), w.client, client.Resource(rolloutsResource()), "apps", "agent", nil)
+		l, err := New(t.Context(), w.client, Releases{Rollouts: client.Resource(rolloutsResource())}, "apps", "agent", nil)
 		if err != nil || l.rollouts != nil {
 			t.Errorf("%s is forbidden: %v, followed: %v", verb, err, l.rollouts != nil)
 		}
+	}
+}
+
+// The order is that of the policy which the controller follows, also while no release is under way; waves are shown in a
+// release. Who may not read policies, or gives another, has no need of it.
+func TestOrderOfPolicyFollowed(t *testing.T) {
+	w := newWorld(t)
+	var names []string
+	var nodes []rollout.Node
+	for i := range 12 {
+		name := fmt.Sprint("n-", 10+i)
+		w.node(t, name, "", corev1.ConditionTrue)
+		w.pod(t, name)
+		names, nodes = append(names, name), append(nodes, rollout.Node{Name: name, Labels: map[string]string{}})
+	}
+	policies := view.ReleaseResource(view.PolicyResource)
+	object := &unstructured.Unstructured{Object: map[string]any{"apiVersion": view.PolicyVersion, "kind": view.PolicyKind, "metadata": map[string]any{"name": "agents"},
+		"spec": map[string]any{"waves": []any{map[string]any{"name": "some", "nodes": "50%"}, map[string]any{"name": "rest", "nodes": "100%"}}}}}
+	follows := map[string]any{"phase": "Soaking", "policy": map[string]any{"name": "agents"}}
+	client := func(status map[string]any) *dynamicfake.FakeDynamicClient {
+		c := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+			rolloutsResource(): view.RolloutKind + "List", policies: view.PolicyKind + "List"}, release("set", status))
+		if err := c.Tracker().Create(policies, object, ""); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	look := func(c *dynamicfake.FakeDynamicClient, given *rollout.Policy) (order []string, waves int) {
+		t.Helper()
+		l, err := New(t.Context(), w.client, Releases{c.Resource(rolloutsResource()), c.Resource(policies)}, "apps", "agent", given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p := painter{Lookout: l, policy: l.policy(), findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
+		rows, err := l.rows(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.paint(rows)
+		for i := range p.spots {
+			order = append(order, p.spots[i].name)
+		}
+		return order, len(p.out.Model.Waves)
+	}
+	p := rollout.Default()
+	ranked := rollout.NewLayout(&p, "set", nodes).Order // the first waves of both have no wishes: the hash alone decides
+	if slices.Equal(ranked, names) {
+		t.Fatal("the order of the names proves nothing")
+	}
+	if got, waves := look(client(follows), nil); !slices.Equal(got, ranked) || waves != 2 {
+		t.Errorf("in a release: %q with %d waves, want %q with 2", got, waves, ranked)
+	}
+	idle := map[string]any{"phase": "Idle", "policy": map[string]any{"name": "agents"}}
+	if got, waves := look(client(idle), nil); !slices.Equal(got, ranked) || waves != 0 {
+		t.Errorf("idle: %q with %d waves, want %q without", got, waves, ranked)
+	}
+	if got, waves := look(client(follows), &p); !slices.Equal(got, ranked) || waves != 3 {
+		t.Errorf("given another: %q with %d waves, want 3", got, waves)
+	}
+	if got, _ := look(client(map[string]any{"phase": "Soaking", "policy": map[string]any{"name": "gone"}}), nil); !slices.Equal(got, names) {
+		t.Errorf("a policy that is gone: %q, want %q", got, names)
+	}
+	c := client(follows)
+	c.PrependReactor("list", view.PolicyResource, func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(policies.GroupResource(), "", errors.New("no"))
+	})
+	if got, _ := look(c, nil); !slices.Equal(got, names) {
+		t.Errorf("policies are forbidden: %q, want %q", got, names)
 	}
 }

@@ -65,6 +65,11 @@ func (l *Lookout) sources() []*source {
 			trim: trimmed(trimPod),
 			keep: l.keepPod, forget: forget(l.pods), replace: func() { clear(l.pods) }},
 	}
+	if l.kinds != nil {
+		sources = append(sources, &source{of: l, name: view.PolicyResource, example: &unstructured.Unstructured{},
+			list: lister(l.kinds.List), watch: l.kinds.Watch, trim: func(o any) (any, error) { return o, nil },
+			keep: l.keepPolicy, forget: forget(l.policies), replace: func() { clear(l.policies) }})
+	}
 	if l.rollouts != nil {
 		sources = append(sources, &source{of: l, name: view.RolloutResource, example: &unstructured.Unstructured{}, options: named,
 			list: lister(l.rollouts.List), watch: l.rollouts.Watch, trim: func(o any) (any, error) { return o, nil },
