@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/view"
 )
 
 // Input is everything that is judged. Audit reads it and never writes to it.
@@ -27,6 +29,8 @@ type Input struct {
 	// Immutable says of ConfigMaps and Secrets whether they are. Of what is not
 	// in it nothing is known.
 	Immutable map[Ref]bool
+	// Policies are the RolloutPolicies; nil when they are not known, or when there can be none.
+	Policies []view.RolloutPolicy
 }
 
 // Pod is what is looked at in a pod.
@@ -93,10 +97,7 @@ func (c *Cost) String() string {
 // Audit returns what is wrong with the DaemonSets: the worst first, then what
 // costs most nodes, then by name. A DaemonSet that is being deleted is left out.
 func Audit(in *Input) []Finding {
-	nodes := make([]node, 0, len(in.Nodes))
-	for i := range in.Nodes {
-		nodes = append(nodes, newNode(&in.Nodes[i]))
-	}
+	nodes := in.nodes()
 	pods := map[types.UID][]*Pod{}
 	for i := range in.Pods {
 		pods[in.Pods[i].Owner] = append(pods[in.Pods[i].Owner], &in.Pods[i])
@@ -113,6 +114,14 @@ func Audit(in *Input) []Finding {
 	}
 	slices.SortStableFunc(findings, worstFirst)
 	return findings
+}
+
+func (in *Input) nodes() []node {
+	nodes := make([]node, 0, len(in.Nodes))
+	for i := range in.Nodes {
+		nodes = append(nodes, newNode(&in.Nodes[i]))
+	}
+	return nodes
 }
 
 func worstFirst(a, b Finding) int {

@@ -23,8 +23,8 @@ func storyNow() time.Time { return time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC) 
 // section "findings" after it what Audit says of it. Text after a colon is a title.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) < 9 {
-		t.Fatalf("found %d stories, want at least 9 (%v)", len(files), err)
+	if err != nil || len(files) < 10 {
+		t.Fatalf("found %d stories, want at least 10 (%v)", len(files), err)
 	}
 	told := map[Reason]bool{}
 	for _, file := range files {
@@ -107,7 +107,7 @@ func TestReasonsAreTold(t *testing.T) {
 	if n := len(slices.Compact(slices.Clone(names))); n != len(names) {
 		t.Errorf("%d names for %d reasons", n, len(names))
 	}
-	if got := (NoPriority + 1).String() + (NoPriority + 1).Sentence() + (NoPriority + 1).Remedy() + (High + 1).String(); got != "Reason(25)Unknown reason 25.Severity(4)" {
+	if got := (NoPriority + 1).String() + (NoPriority + 1).Sentence() + (NoPriority + 1).Remedy() + (High + 1).String(); got != "Reason(26)Unknown reason 26.Severity(4)" {
 		t.Error(got)
 	}
 }
@@ -123,11 +123,13 @@ func TestReadRefuses(t *testing.T) {
 		head + "spec: {}\nspec: {}": `document 1: `,
 		head + "spec: 1":            `document 1: DaemonSet default/a: json: cannot unmarshal number`,
 		head + "---\n" + head:       `document 2: DaemonSet default/a is given twice`,
-		"apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {}":                                 `document 1: a DaemonSet has no metadata.name`,
-		"apiVersion: extensions/v1beta1\nkind: DaemonSet\nmetadata: {name: a, namespace: b}": `document 1: DaemonSet b/a is of extensions/v1beta1, which API servers no longer have`,
-		"apiVersion: v1\nkind: List\nitems: [{kind: DaemonSet, apiVersion: apps/v1}]":        `document 1: item 1: a DaemonSet has no metadata.name`,
-		"apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]":                         `document 1: item 1: it is not an object of Kubernetes`,
-		"apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus: 1":                        `document 1: node n1: `,
+		"apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {}":                                                           `document 1: a DaemonSet has no metadata.name`,
+		"apiVersion: extensions/v1beta1\nkind: DaemonSet\nmetadata: {name: a, namespace: b}":                           `document 1: DaemonSet b/a is of extensions/v1beta1, which API servers no longer have`,
+		"apiVersion: v1\nkind: List\nitems: [{kind: DaemonSet, apiVersion: apps/v1}]":                                  `document 1: item 1: a DaemonSet has no metadata.name`,
+		"apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]":                                                   `document 1: item 1: it is not an object of Kubernetes`,
+		"apiVersion: everynode.io/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: p}\nspec: {gaurd: {}}":               `document 1: RolloutPolicy p: unknown field "spec.gaurd"`,
+		"apiVersion: everynode.io/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: p}\nspec: {guard: {removals: 101%}}": `document 1: RolloutPolicy p: spec.guard.removals: 101% is more than all`,
+		"apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus: 1":                                                  `document 1: node n1: `,
 	} {
 		in := &Input{}
 		if _, err := in.Read([]byte(manifest)); err == nil || !strings.HasPrefix(err.Error(), want) {

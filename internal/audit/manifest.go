@@ -15,11 +15,13 @@ import (
 	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/view"
 )
 
 // Read adds the objects of a manifest, in YAML or JSON, of which it may have many,
 // lists among them: DaemonSets, Nodes, ConfigMaps, Secrets (whether they are
-// immutable, nothing else) and pods of DaemonSets. It returns how many objects of
+// immutable, nothing else), RolloutPolicies and pods of DaemonSets. It returns how many objects of
 // other kinds there are. A DaemonSet with a field that there is not is an error:
 // it would be judged as if the field were left out.
 func (in *Input) Read(manifest []byte) (others int, err error) {
@@ -75,6 +77,8 @@ func (in *Input) object(data []byte, unless metav1.TypeMeta) (others int, err er
 	switch group, _, _ := strings.Cut(o.APIVersion, "/"); {
 	case o.Kind == "DaemonSet" && (group == appsv1.GroupName || group == "extensions"):
 		return 0, in.daemonSet(data, &o)
+	case o.Kind == view.PolicyKind && o.APIVersion == view.PolicyVersion:
+		return 0, in.policy(data, o.Name)
 	case o.APIVersion != "v1":
 		return 1, nil
 	}
@@ -133,6 +137,20 @@ func (in *Input) daemonSet(data []byte, o *identity) error {
 		}
 	}
 	in.DaemonSets = append(in.DaemonSets, ds)
+	return nil
+}
+
+// policy adds one that can be followed: with a typo in it, its guard would be judged as if that were left out.
+func (in *Input) policy(data []byte, name string) error {
+	var o view.RolloutPolicy
+	strict, err := json.UnmarshalStrict(data, &o)
+	if err = errors.Join(append(strict, err)...); err != nil {
+		return fmt.Errorf("RolloutPolicy %s: %w", name, err)
+	}
+	if _, wrong := view.Policy(&o); wrong != nil {
+		return fmt.Errorf("RolloutPolicy %s: %s", name, strings.Join(wrong, "; "))
+	}
+	in.Policies = append(in.Policies, o)
 	return nil
 }
 

@@ -61,14 +61,14 @@ func setByKubelet(key string) bool {
 	return false
 }
 
-// judgeLabel is about what goes when the label is taken away from all nodes.
+// judgeLabel is about what goes when the label is taken away from all nodes. What a guard would hold does not go.
 func (s *subject) judgeLabel(key string) {
 	switch {
-	case s.in.Nodes == nil && s.needs(key):
+	case s.in.Nodes == nil && s.needs(key) && !s.guarded(s.desired):
 		s.find(HangsOnLabel, Medium, s.everywhere(), "it runs only where nodes have the label %s", key)
 	case s.in.Nodes != nil && s.desired > 0:
 		lost := s.lostWithout(key)
-		if 2*lost <= s.desired {
+		if 2*lost <= s.desired || s.guarded(lost) {
 			return
 		}
 		severity := Medium

@@ -28,6 +28,7 @@ const (
 
 	// Where pods may run.
 	HangsOnLabel  // one label, taken away, empties it
+	Unguarded     // one edit of labels or of the placement empties it
 	MatchesNoNode // it runs nowhere
 	TaintsKeepOff // nodes that it does not tolerate
 	Misscheduled  // pods where none should be
@@ -68,6 +69,7 @@ var reasonText = [...]struct{ name, sentence, remedy string }{
 	NodesDownHoldUpdate: {"NodesDownHoldUpdate", "Kubernetes' own DaemonSet controller counts nodes that are down against maxUnavailable: while they are, it replaces no pod that works, so no release gets out. (everynode's engine does not count them.)", "Bring the nodes back or delete their Node objects, or raise maxUnavailable."},
 
 	HangsOnLabel:  {"HangsOnLabel", "DaemonSets follow labels at once: where the label is taken away the pod is deleted, without regard to maxUnavailable or a PodDisruptionBudget.", "Let few people and programs write labels of nodes, and put the label on where nodes are made. A ValidatingAdmissionPolicy can refuse to take it away."},
+	Unguarded:     {"Unguarded", "Pods go at once where labels or the placement stop matching, without regard to maxUnavailable: a typo in one line empties every node. A RolloutPolicy's guard would keep all of them until a person allows it.", "Have it follow a RolloutPolicy (annotation everynode.io/rollout-policy) whose guard.removals is small: 10% unless given."},
 	MatchesNoNode: {"MatchesNoNode", "It has no pod anywhere. A label that is missing or misspelt looks the same as one that is meant for nodes to come.", "Label the nodes, tolerate their taints, or correct nodeSelector and affinity; if it is meant for nodes to come, nothing."},
 	TaintsKeepOff: {"TaintsKeepOff", "These nodes match its labels and have no pod of it. An agent that is for every node is missing there.", "Tolerate the taint in the template, if the agent is for these nodes too."},
 	Misscheduled:  {"Misscheduled", "These pods run where the template lets none start. Once one has ended, or is updated, it does not come back.", "Tolerate the nodes' taints in the template, or let the pods go."},

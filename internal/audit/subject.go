@@ -24,6 +24,7 @@ type subject struct {
 	// desired is how many nodes should run a pod, if that is known.
 	desired int
 	known   bool
+	guard   guard
 
 	findings []Finding
 }
@@ -57,6 +58,7 @@ func newSubject(ds *appsv1.DaemonSet, in *Input, nodes []node, pods []*Pod) *sub
 	default:
 		s.known = false
 	}
+	s.guard = in.guardOf(s)
 	return s
 }
 
@@ -74,6 +76,7 @@ func (s *subject) judge() {
 	s.judgeUpdate()
 	s.judgeStatus()
 	s.judgePlacement()
+	s.judgeGuard()
 	s.judgeConfig()
 	s.judgeImages()
 	s.judgeHost()

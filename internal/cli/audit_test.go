@@ -105,6 +105,7 @@ func newAuditedCluster() *auditedCluster {
 		"/api/v1/pods?continue=2":                        podPageOf(auditedPod("b")+", "+auditedPod("c"), ""),
 		"/api/v1/namespaces/kube-system/configmaps/open": "{kind: ConfigMap, apiVersion: v1, metadata: {name: open}}",
 		"/api/v1/namespaces/kube-system/configmaps/gone": "404",
+		"/apis/everynode.io/v1alpha1/rolloutpolicies":    "404",
 		"/api/v1/namespaces/kube-system/secrets/key":     "{kind: Secret, apiVersion: v1, metadata: {name: key}, data: {k: c2VjcmV0}}",
 	}}
 }
@@ -139,6 +140,26 @@ func TestAuditAsksACluster(t *testing.T) {
 	}
 }
 
+// Which policies a cluster has says what its guards hold; a cluster that cannot have one is not blamed for it.
+func TestAuditReadsPolicies(t *testing.T) {
+	c := newAuditedCluster()
+	if _, out, _ := c.audit(t, "-o", "json"); strings.Contains(out, "guarded") || strings.Contains(out, "Unguarded") {
+		t.Errorf("without the kind:\n%s", out)
+	}
+	const list = "{kind: RolloutPolicyList, apiVersion: everynode.io/v1alpha1, metadata: {}, items: [%s]}"
+	c.objects["/apis/everynode.io/v1alpha1/rolloutpolicies"] = fmt.Sprintf(list, "")
+	if _, out, _ := c.audit(t, "-o", "json"); !strings.Contains(out, `"guarded": []`) || !strings.Contains(out, `"Unguarded"`) {
+		t.Errorf("without a policy:\n%s", out)
+	}
+	c.objects["/apis/everynode.io/v1alpha1/rolloutpolicies"] = fmt.Sprintf(list, "{apiVersion: everynode.io/v1alpha1, kind: RolloutPolicy, metadata: {name: p}, spec: {daemonSets: {namespaces: [kube-system]}}}")
+	if _, out, _ := c.audit(t, "-o", "json"); !strings.Contains(out, `"removals": "10%"`) || strings.Contains(out, `"Unguarded"`) {
+		t.Errorf("with a policy:\n%s", out)
+	}
+	if _, out, _ := c.audit(t); !strings.Contains(out, "\na RolloutPolicy's guard holds the pods of 1 when labels or the placement change\n") {
+		t.Error(out)
+	}
+}
+
 func TestAuditReadsSecretsIfTold(t *testing.T) {
 	_, out, _ := newAuditedCluster().audit(t, "--read-secrets", "-o", "json")
 	if !strings.Contains(out, `"MutableSecret"`) || strings.Contains(out, "notRead") || strings.Contains(out, "c2VjcmV0") {
@@ -158,7 +179,7 @@ func TestAuditGoesOnWithoutRights(t *testing.T) {
 	text := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{
 		"1 DaemonSet: 1 medium; 0 without a finding not known: ", "nodes were not read, so ", "GET /api/v1/nodes is forbidden", "pods were not read, so ",
-		"some ConfigMaps were not read, so ", "medium 2 of 3 kube-system/agent UpdateStuck 2 nodes run an older revision",
+		"RolloutPolicies were not read, so nothing is said of what their guards hold: ", "some ConfigMaps were not read, so ", "medium 2 of 3 kube-system/agent UpdateStuck 2 nodes run an older revision",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, out)

@@ -14,10 +14,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
 	"everynode/internal/audit"
+	"everynode/internal/view"
 )
 
 // auditReader reads from a cluster what `audit` judges. It lists and gets, and
@@ -25,6 +28,7 @@ import (
 type auditReader struct {
 	client    kubernetes.Interface
 	metadata  metadata.Interface
+	policies  dynamic.ResourceInterface
 	namespace string // of the DaemonSets; empty: all
 	secrets   bool   // may read them
 
@@ -45,7 +49,11 @@ func (a *app) newAuditReader(f *auditFlags) (*auditReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
 	}
-	return &auditReader{client: client, metadata: meta, namespace: f.namespace, secrets: f.secrets}, nil
+	kinds, err := a.rolloutKinds(f.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return &auditReader{client: client, metadata: meta, policies: kinds.policies, namespace: f.namespace, secrets: f.secrets}, nil
 }
 
 // read fails only without the DaemonSets. What else cannot be read it notes.
@@ -64,6 +72,7 @@ func (r *auditReader) read(ctx context.Context) error {
 	}
 	r.note("nodes", "how many there are is as the DaemonSets' statuses say, and nothing is said of single ones", err)
 	r.note("pods", "nothing is said of revisions and of when the last pod was created", r.readPods(ctx))
+	r.note("RolloutPolicies", "nothing is said of what their guards hold", r.readPolicies(ctx))
 	r.readConfig(ctx)
 	return context.Cause(ctx)
 }
@@ -73,6 +82,25 @@ func (r *auditReader) note(what, so string, err error) {
 	if err != nil {
 		r.notRead = append(r.notRead, fmt.Sprintf("%s were not read, so %s: %v", what, so, err))
 	}
+}
+
+// readPolicies lists the RolloutPolicies. Where there is no such kind, nobody can have one, and nothing is said of it.
+func (r *auditReader) readPolicies(ctx context.Context) error {
+	list, err := r.policies.List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	policies := make([]view.RolloutPolicy, len(list.Items))
+	for i := range list.Items {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &policies[i]); err != nil {
+			return fmt.Errorf("RolloutPolicy %s: %w", list.Items[i].GetName(), err)
+		}
+	}
+	r.in.Policies = policies
+	return nil
 }
 
 // podPage is how many pods are read at once.

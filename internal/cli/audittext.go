@@ -18,6 +18,9 @@ type auditReport struct {
 	Nodes *int `json:"nodes,omitempty"`
 	// Found counts all findings by severity, also those that are not shown.
 	Found map[string]int `json:"found"`
+	// Guarded are those of which a RolloutPolicy holds the pods when an edit of labels or of the placement would take
+	// them away; nil when policies are not known, or there can be none.
+	Guarded []audit.Guard `json:"guarded,omitzero"`
 	// WithoutFinding is how many DaemonSets have none.
 	WithoutFinding int `json:"withoutFinding"`
 	// NotRead says what is not known, a sentence each.
@@ -30,6 +33,9 @@ func newAuditReport(in *audit.Input, notRead []string) *auditReport {
 	if in.Nodes != nil {
 		n := len(in.Nodes)
 		r.Nodes = &n
+	}
+	if in.Policies != nil {
+		r.Guarded = audit.Guards(in)
 	}
 	found := map[string]bool{}
 	for i := range r.Findings {
@@ -89,6 +95,9 @@ func (r *auditReport) heading(width int) []string {
 	lines := wrapped(text, width)
 	if n := len(r.Findings); n < total {
 		lines = append(lines, fmt.Sprintf("%d of %d findings are shown", n, total))
+	}
+	if r.Guarded != nil {
+		lines = append(lines, wrapped(fmt.Sprintf("a RolloutPolicy's guard holds the pods of %d when labels or the placement change", len(r.Guarded)), width)...)
 	}
 	for _, what := range r.NotRead {
 		lines = append(lines, wrapped("not known: "+what, width)...)

@@ -1,0 +1,90 @@
+package audit
+
+import (
+	"strings"
+
+	"everynode/internal/view"
+)
+
+// Guard is what keeps an edit of node labels, or of the template's placement, from taking the pods of a DaemonSet away.
+type Guard struct {
+	Namespace string `json:"namespace"`
+	DaemonSet string `json:"daemonSet"`
+	Policy    string `json:"policy"`
+	// Removals is how many pods such edits may take within an hour, a number or a percentage.
+	Removals string `json:"removals"`
+}
+
+// Guards are those of the DaemonSets that have one, in their order. One that lets all pods go is none.
+func Guards(in *Input) []Guard {
+	guards := []Guard{}
+	for i := range in.DaemonSets {
+		ds := &in.DaemonSets[i]
+		s := newSubject(ds, in, in.nodes(), nil)
+		if ds.DeletionTimestamp == nil && s.guarded(s.desired) {
+			guards = append(guards, Guard{s.namespace(), ds.Name, strings.Join(s.guard.policies, ", "), s.guard.words()})
+		}
+	}
+	return guards
+}
+
+// guard is how many pods the policies that a DaemonSet follows let labels and the placement take away.
+type guard struct {
+	policies []string // none: it follows none
+	unclear  bool     // several, or one that cannot be read: then the engine lets nothing go
+	removals func(running int) int
+	text     string
+}
+
+func (in *Input) guardOf(s *subject) (g guard) {
+	ds := *s.ds
+	ds.Namespace = s.namespace()
+	for i := range in.Policies {
+		o := &in.Policies[i]
+		if !o.Chooses(&ds) {
+			continue
+		}
+		p, wrong := view.Policy(o)
+		g.policies = append(g.policies, o.Name)
+		g.unclear = g.unclear || wrong != nil || len(g.policies) > 1
+		g.removals, g.text = p.MayRemove, words(p.Removals)
+	}
+	return g
+}
+
+func (g *guard) words() string {
+	if g.unclear {
+		return "0"
+	}
+	return g.text
+}
+
+// guarded says that an edit which would take so many pods away is not carried out. Where nobody knows how many there are,
+// any number below all of them is a limit.
+func (s *subject) guarded(pods int) bool {
+	g := &s.guard
+	switch {
+	case len(g.policies) == 0 || g.unclear:
+		return g.unclear
+	case !s.known:
+		return g.text != "100%"
+	}
+	return pods > g.removals(s.desired)
+}
+
+// judgeGuard is about whether anything holds pods when an edit would take all of them away.
+func (s *subject) judgeGuard() {
+	const so = "an edit of nodeSelector or affinity takes every pod away at once, and so does one of the labels that it selects"
+	severity := Medium
+	switch {
+	case s.in.Policies == nil || s.known && s.desired == 0 || s.guarded(s.desired):
+		return
+	case s.known && s.desired == 1:
+		severity = Low
+	}
+	if len(s.guard.policies) == 0 {
+		s.find(Unguarded, severity, s.everywhere(), "it follows no RolloutPolicy: %s", so)
+		return
+	}
+	s.find(Unguarded, severity, s.everywhere(), "guard.removals of RolloutPolicy %s is %s: %s", s.guard.policies[0], s.guard.text, so)
+}
