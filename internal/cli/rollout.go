@@ -20,7 +20,7 @@ type rolloutFlags struct {
 
 // What `rollout status` exits with, beside exitOK for a release that is through.
 const (
-	exitRolloutStands  = 1 // Halted, Aborted or Held, or the guard holds pods
+	exitRolloutStands  = 1 // see rollout.State.Stands, or the guard holds pods
 	exitRolloutGoesOn  = 2
 	exitRolloutUnknown = 3 // so that who calls it can tell an error from a release that has stopped
 )
@@ -61,7 +61,7 @@ func (a *app) rolloutStatusCommand(f *rolloutFlags) *cobra.Command {
 		Long: `Say where the release of a DaemonSet is, what it waits for, and which nodes have failed.
 
 It exits with 0 if the release is through, with 1 if it stands until a person does something (Halted,
-Aborted, Held), with 2 if it is under way, and with 3 if that is not known.`,
+Aborted, Held, or Waiting because no node is well), with 2 if it is under way, and with 3 if that is not known.`,
 		Example: `  everynode rollout status ds/agent -n monitoring
   everynode rollout status monitoring/agent -o json`,
 		Args:              cobra.ExactArgs(1),
@@ -116,7 +116,7 @@ wave, and what needs a look.`,
 // exit is how `status` ends.
 func (r *release) exit() error {
 	switch p := r.state.Phase; {
-	case r.held() > 0, p == rollout.Halted, p == rollout.Aborted, p == rollout.Held:
+	case r.held() > 0, r.state.Stands():
 		return exitStatus(exitRolloutStands)
 	case p == rollout.Idle:
 		return nil

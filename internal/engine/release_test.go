@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/view"
@@ -327,7 +328,10 @@ func TestNodeSelectorGoesThroughWaves(t *testing.T) {
 			ds.Spec.Template.Spec.NodeSelector = map[string]string{"kubernetes.io/hostnam": "x"}
 		})
 		c.run(3 * time.Hour)
-		c.wantRelease("then", "Rolling NoneWell first 1", map[string]int{"agent:1": 19})
+		c.wantRelease("then", "Waiting NoneWell first 1", map[string]int{"agent:1": 19})
+		if got := c.rollout().Status; !meta.IsStatusConditionTrue(got.Conditions, view.ConditionStalled) {
+			t.Errorf("nobody is told: %+v", got.Conditions)
+		}
 		c.ask(`{"abort": 1}`)
 		c.run(time.Minute)
 		c.wantRelease("after the abort", "Aborted AbortRequested first 0", map[string]int{"agent:1": 20})

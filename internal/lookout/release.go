@@ -94,9 +94,8 @@ func (l *Lookout) release() *fleetmap.Rollout {
 			r.Wave += "/" + s.Wave.Group
 		}
 	}
-	switch s.Phase {
-	case rollout.Halted.String(), rollout.Aborted.String(), rollout.Held.String():
-		r.Stopped = true
-	}
+	phase, _ := rollout.PhaseOf(s.Phase)
+	reason, _ := rollout.ReasonOf(s.Reason)
+	r.Stopped = (&rollout.State{Phase: phase, Reason: reason}).Stands()
 	return r
 }

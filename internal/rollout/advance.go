@@ -49,7 +49,9 @@ func (s State) unbroken(p *Policy, in *Seen) State {
 	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
 		s.Soaked = 0
 	}
-	s.well = in.Well
+	if s.well = in.Well; in.Well > 0 {
+		s.noneSince = time.Time{}
+	}
 	return s
 }
 
@@ -226,6 +228,7 @@ func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
 
 func (s State) open(p *Policy, step Step, now time.Time) State {
 	s.Wave, s.Group, s.Opened, s.Soaked = p.Waves[step.Wave].Name, step.Group, now, 0
+	s.noneSince = time.Time{}
 	return s
 }
 
@@ -248,7 +251,8 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 	case in.UnderWay > s.allowed(p, in):
 		return s.to(Rolling, NotSettled), time.Time{}, false
 	case in.Well == 0 && step.Quota > 0 && s.Forgiven == 0 && promote.Wave != w.Name && !promote.All:
-		return s.to(Rolling, NoneWell), time.Time{}, false
+		after, wake = s.noneWell(p, now)
+		return after, wake, false
 	case s.Soaked < w.Soak && !promote.All:
 		s.calmSince = now
 		return s.to(Soaking, NotSoaked), now.Add(min(w.Soak-s.Soaked, lookEvery)), false
@@ -258,4 +262,19 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 		return s.to(Waiting, WindowClosed), p.Turns(now), false
 	}
 	return s, time.Time{}, true
+}
+
+// noneWell waits for a node that is well. None may come: those that could be down, or a placement that fits no node. Once a
+// pod that can start would have, a person is told; a node that comes up lets the release go on all the same.
+func (s State) noneWell(p *Policy, now time.Time) (after State, wake time.Time) {
+	if s.Phase == Waiting && s.Reason == NoneWell {
+		return s, time.Time{}
+	}
+	if s.noneSince.IsZero() {
+		s.noneSince = now
+	}
+	if due := s.noneSince.Add(p.Failure.StartWithin); now.Before(due) {
+		return s.to(Rolling, NoneWell), due
+	}
+	return s.to(Waiting, NoneWell), time.Time{}
 }

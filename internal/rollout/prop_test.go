@@ -74,6 +74,8 @@ func (c *watcher) look(before State, in *Seen) {
 		"R11: does not hold":                             in.Problem == StableGone && s.Phase != Held,
 		"R11: grants without a policy":                   in.Problem != NoReason && s.Grants(),
 		"grants although the API server is not well":     s.Grants() && in.Unwell,
+		"tells a person before a pod could have started": s.Phase == Waiting && s.Reason == NoneWell && w.time().Sub(s.Opened) < w.policy.Failure.StartWithin,
+		"tells a person and has a node that is well":     s.Phase == Waiting && s.Reason == NoneWell && in.Well > 0,
 		"R16: more soak than was seen":                   s.Soaked > c.calm,
 		"a release is Idle and has a target":             s.Phase == Idle && s.Target != s.Stable,
 		"a new stable revision is not the target":        before.Stable != "" && s.Stable != before.Stable && s.Stable != s.Target,

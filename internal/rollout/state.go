@@ -13,7 +13,7 @@ const (
 	Idle        Phase = iota // the target is the stable revision
 	Rolling                  // nodes are granted the target, up to the quota
 	Soaking                  // the wave has all its nodes, and is watched
-	Waiting                  // for a person, or for a window
+	Waiting                  // for a person, for a window, or for a node that is well
 	Paused                   // a person said so
 	Halted                   // too many nodes failed; what has the target keeps it, to be looked at
 	RollingBack              // nodes go back to the stable revision
@@ -122,6 +122,13 @@ type State struct {
 	calmSince time.Time
 	// well is how many nodes were well at the last look; this process' own, too.
 	well int
+	// noneSince is since when no node has been well, and nothing can be granted; zero: one is. This process' own, too.
+	noneSince time.Time
+}
+
+// Stands says that the release goes no further until a person does something, or until nodes come up that were down.
+func (s *State) Stands() bool {
+	return s.Phase == Halted || s.Phase == Aborted || s.Phase == Held || s.Phase == Waiting && s.Reason == NoneWell
 }
 
 // Grants says whether nodes may be granted the target: those of the open step and of the steps before
@@ -130,7 +137,7 @@ func (s *State) Grants() bool { return s.Phase == Rolling && s.Reason == UnderQu
 
 // Kept is the state as it is kept: without what only this process knows.
 func (s State) Kept() State {
-	s.calmSince, s.well = time.Time{}, 0
+	s.calmSince, s.well, s.noneSince = time.Time{}, 0, time.Time{}
 	return s
 }
 

@@ -53,7 +53,7 @@ func rolloutCondition(s *rollout.State) string {
 		return ConditionReady
 	case s.Phase == rollout.Held && s.Reason == rollout.ViewIncomplete: // passes by itself
 		return ConditionReconciling
-	case s.Phase == rollout.Halted, s.Phase == rollout.Aborted, s.Phase == rollout.Held:
+	case s.Stands():
 		return ConditionStalled
 	}
 	return ConditionReconciling
@@ -106,7 +106,7 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.NotSettled:
 		return fmt.Sprintf("%s: %d of %d nodes with %s not well yet", wave, n.UnderWay, n.Exposed, s.Target)
 	case rollout.NoneWell:
-		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch; promote goes on without", wave, s.Target)
+		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch: its nodes are down, or the template fits none of them; promote goes on without", wave, s.Target)
 	case rollout.NotSoaked:
 		return fmt.Sprintf("%s has soaked for %s", wave, rolloutSoak(s, r.Policy))
 	case rollout.NotApproved:
