@@ -35,6 +35,7 @@ type api struct {
 	// objects is for policies and for the objects that keep releases.
 	objects  dynamic.Interface
 	patience *patience
+	health   *health
 }
 
 // newAPI makes the clients that all reads and writes go through. They share
@@ -77,7 +78,7 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{objects: objects, client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience()}, nil
+	return api{objects: objects, client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
 }
 
 // onItsOwn makes a client share no connection with others: one with a way to

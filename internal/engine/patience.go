@@ -81,7 +81,10 @@ func (s *slowRequest) Unwrap() error { return s.err }
 // read sends a request that changes nothing.
 func (a api) read(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
-	return a.timed(ctx, k, promptTimeout, send)
+	began := time.Now()
+	err := a.timed(ctx, k, promptTimeout, send)
+	a.health.read(ctx, err, began)
+	return err
 }
 
 // readPage is read for a page of a list.
@@ -94,6 +97,13 @@ func (a api) readPage(ctx context.Context, k kind, send func(context.Context) er
 // time than the lease covers; without one nobody waits for it to end.
 func (a api) write(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
+	began := time.Now()
+	err := a.writeWithin(ctx, k, send)
+	a.health.write(ctx, err, began)
+	return err
+}
+
+func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context) error) error {
 	t := tenureOf(ctx)
 	if t == nil {
 		return a.timed(ctx, k, slowTimeout, send)

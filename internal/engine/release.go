@@ -307,7 +307,8 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 	if err := e.writeCourse(ctx, set, c, status); err != nil {
 		return time.Time{}, err
 	}
-	if before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
+	unwell := status.Reason == rollout.APIUnwell.String() && before.Reason != status.Reason
+	if unwell || before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
 		e.events.release(set.ds, &status)
 	}
 	if next.guard.Held > 0 && c.removals.kept.Held == 0 {
@@ -373,7 +374,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
 	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
 		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Bound: max(most, surge), Problem: c.problem,
-		Unwell: e.apply.silent(st.now), Layout: c.order.layout}
+		Unwell: e.apply.silent(st.now) || e.api.health.unwell(st.now), Layout: c.order.layout}
 	switch {
 	case c.problem != rollout.NoReason:
 	case !c.driven:

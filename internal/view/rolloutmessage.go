@@ -139,7 +139,7 @@ func backText(s *rollout.State, n *RolloutNodes) string {
 func problemText(s *rollout.State) string {
 	switch s.Reason {
 	case rollout.APIUnwell:
-		return "the API server answers late, or not"
+		return "the API server is unwell: many requests of the engine fail, or are answered late, so no more nodes get " + s.Target + " until it is well for a minute"
 	case rollout.ViewIncomplete:
 		return "the engine has not seen all of the cluster yet"
 	case rollout.PolicyUnreadable:
