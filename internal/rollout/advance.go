@@ -229,7 +229,7 @@ func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
 func (s State) open(p *Policy, step Step, now time.Time) State {
 	s.Wave, s.Group, s.Opened, s.Soaked = p.Waves[step.Wave].Name, step.Group, now, 0
 	s.noneSince = time.Time{}
-	return s
+	return s.to(Rolling, NoReason) // what the step before waited for is over
 }
 
 // stay says what is still to be done in a step; over: nothing, and the next may open.
