@@ -31,7 +31,7 @@ const (
 // Answered is the health after one more request.
 func (h Health) Answered(failed bool, took time.Duration, now time.Time) Health {
 	from := now.Truncate(healthPartOf)
-	p := &h.parts[int(from.Unix()/int64(healthPartOf/time.Second))%healthParts]
+	p := &h.parts[uint64(from.Unix()/int64(healthPartOf/time.Second))%healthParts]
 	if !p.from.Equal(from) {
 		*p = healthPart{from: from}
 	}

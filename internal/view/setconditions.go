@@ -109,6 +109,8 @@ func (r *Standing) progress() appsv1.DaemonSetCondition {
 		c.Message = backText(s, &RolloutNodes{})
 	case s.Phase == rollout.Halted:
 		c.Message = fmt.Sprintf("release %d, wave %s: too many nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", s.Release, waveOf(s), s.Target, s.Stops)
+	case s.Stands():
+		c.Message = fmt.Sprintf("release %d, wave %s: no node with %s is well, so there is nothing to watch; promote goes on without", s.Release, waveOf(s), s.Target)
 	case r.Held:
 		c.Reason, c.Message = ReasonRemovalsHeld, "labels or the placement would take pods away; everynode rollout status says how many, and what to do"
 	default:

@@ -39,6 +39,8 @@ func TestSetConditions(t *testing.T) {
 		{Standing{State: release(rollout.Rolling, rollout.APIUnwell)}, "True Rolling: release 3, wave zones/eu-a: it gets t in place of s"},
 		{Standing{State: release(rollout.Rolling, rollout.NoneWell)},
 			"True NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote goes on without"},
+		{Standing{State: release(rollout.Waiting, rollout.NoneWell)},
+			"False NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote goes on without"},
 		{Standing{State: release(rollout.Soaking, rollout.NotSoaked)}, "True Soaking: release 3, wave zones/eu-a: it has t, and is watched"},
 		{Standing{State: release(rollout.Waiting, rollout.WindowClosed)}, "True WindowClosed: release 3, wave zones/eu-a: no window is open"},
 		{Standing{State: release(rollout.Waiting, rollout.NotApproved)},
