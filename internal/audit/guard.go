@@ -49,6 +49,9 @@ func (in *Input) guardOf(s *subject) (g guard) {
 		g.unclear = g.unclear || wrong != nil || len(g.policies) > 1
 		g.removals, g.text = p.MayRemove, words(p.Removals)
 	}
+	if _, named := ds.Annotations[view.PolicyAnnotation]; named && len(g.policies) == 0 {
+		g.unclear = true // it names a policy that there is not: the engine lets nothing go
+	}
 	return g
 }
 

@@ -80,11 +80,16 @@ func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 	if err != nil {
 		return err
 	}
+	if u.write && u.to == 0 && r.through() {
+		return fmt.Errorf("no release of %s is under way, so --write needs the revision to go to: give --to-revision N; `everynode rollout history %s --namespace %s` shows them", t, t.name, t.namespace)
+	}
 	shown, err := t.undoing(ctx, r, u.to)
 	if err != nil {
 		return err
 	}
-	t.explain("kubectl rollout undo --namespace %s daemonset/%s --to-revision %d", t.namespace, t.name, shown.to.Revision)
+	if u.write {
+		t.explain("kubectl rollout undo --namespace %s daemonset/%s --to-revision %d", t.namespace, t.name, shown.to.Revision)
+	}
 	if err := t.app.print(u.output, shown.document(), func() error { return t.showUndo(r, shown, u) }); err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 func (r *release) afterUndo(d *undoing) string {
 	switch stable := d.to.Labels[appsv1.ControllerRevisionHashLabelKey] == r.state.Stable; {
 	case stable && r.state.Back && r.Status.Nodes.Exposed == 0:
-		return "No pod moves by it: all nodes have gone back"
+		return "No pod moves by it: all nodes that can have gone back"
 	case stable:
 		return "With it all nodes go back at once, without waves"
 	}
@@ -294,11 +299,13 @@ func flatten(to map[string]string, path string, value any) {
 			return
 		}
 	}
-	text, err := json.Marshal(value)
-	if err != nil {
+	var text strings.Builder
+	plain := json.NewEncoder(&text)
+	plain.SetEscapeHTML(false) // people read it: a && b
+	if err := plain.Encode(value); err != nil {
 		panic(err) // it was JSON
 	}
-	to[path] = string(text)
+	to[path] = strings.TrimSuffix(text.String(), "\n")
 }
 
 // nameIn is the name of an item, if all have one of their own, or else its place.

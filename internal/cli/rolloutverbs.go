@@ -40,10 +40,10 @@ func rolloutVerbs() []rolloutVerb {
 			long: "Take a release back: all nodes get the stable revision again. The template of the DaemonSet stays as it is, and is not released " +
 				"again until it changes or somebody retries.",
 			example: "  everynode rollout abort ds/agent -n monitoring"},
-		{use: "undo ds/NAME", short: "The same as abort; with --patch: show what makes the template agree", args: one, decide: (*release).abort, undoes: true,
+		{use: "undo ds/NAME", short: "The same as abort; with --patch: show what gives the template the stable revision", args: one, decide: (*release).abort, undoes: true,
 			long: "The same as abort. The template of the DaemonSet stays as it is by that. With --patch it is the other way round: the change is shown that would " +
 				"give the template what the stable revision has, and, if no release is under way, what the one before has. Nothing is aborted, and nothing is " +
-				"written but with --write. With -o yaml it is a patch for kustomize, or for `kubectl patch --patch-file`.",
+				"written without --write, which needs --to-revision if no release is under way. With -o yaml it is a patch for kustomize, or for `kubectl patch --patch-file`.",
 			example: "  everynode rollout undo ds/agent -n monitoring\n  everynode rollout undo ds/agent --patch                  # look at it\n" +
 				"  everynode rollout undo ds/agent --patch -o yaml > undo.yaml\n  everynode rollout undo ds/agent --patch --to-revision 11 --write"},
 		{use: "retry ds/NAME", short: "Begin again with a release that was taken back, from the first wave", args: one, decide: (*release).retry,

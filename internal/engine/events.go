@@ -131,7 +131,8 @@ func (r *recorder) template(ds *appsv1.DaemonSet) {
 // release says that a release has come to another phase or wave: what needs a person is a warning.
 func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus) {
 	kind := corev1.EventTypeNormal
-	if s.Phase == rollout.Halted.String() || s.Phase == rollout.Held.String() || s.Reason == rollout.NoneWell.String() || s.Reason == rollout.APIUnwell.String() {
+	if s.Phase == rollout.Halted.String() || s.Phase == rollout.Held.String() ||
+		s.Phase == rollout.Waiting.String() && s.Reason == rollout.NoneWell.String() || s.Reason == rollout.APIUnwell.String() {
 		kind = corev1.EventTypeWarning
 	}
 	r.event(ds, kind, "Release"+s.Phase, "Release %d of %s: %s", s.Release, s.Target, s.Message)

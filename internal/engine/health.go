@@ -11,8 +11,9 @@ import (
 	"everynode/internal/rollout"
 )
 
-// health is how the API server has answered our own requests. No tenant can spoil it: what admission refuses, or does not answer
-// for, and what may be slow for that, is left out.
+// health is how the API server has answered our own requests. No webhook of a tenant can spoil it: what admission refuses, or
+// does not answer for, and what may be slow for that, is left out. A flood that the server lets through to us can: then
+// releases wait, which is what they are to do.
 type health struct {
 	mu   sync.Mutex
 	seen rollout.Health
@@ -38,7 +39,7 @@ func (h *health) read(ctx context.Context, err error, began time.Time) {
 // write takes that of one that changes something.
 func (h *health) write(ctx context.Context, err error, began time.Time) {
 	fault := faultOf(err)
-	if ctx.Err() != nil || fault == faultAdmission || fault == faultServer && apierrors.IsTimeout(err) || time.Since(began) > promptWrite {
+	if ctx.Err() != nil || errors.Is(err, errLapsed) || fault == faultAdmission || fault == faultServer && apierrors.IsTimeout(err) || time.Since(began) > promptWrite {
 		return
 	}
 	h.note(fault == faultServer, began)

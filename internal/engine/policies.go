@@ -362,19 +362,18 @@ func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
 			return p.guide()
 		}
 	}
-	var found *policyEntry
-	for _, p := range r.policies {
-		if !p.choose(ds) {
-			continue
+	var found []string
+	for name, p := range r.policies {
+		if p.choose(ds) {
+			found = append(found, name)
 		}
-		if found != nil {
-			return guidance{driven: true, problem: rollout.SeveralPolicies,
-				wrong: []string{fmt.Sprintf("the RolloutPolicies %s and %s both choose the DaemonSet; name one in its annotation %s", min(found.policy.Name, p.policy.Name), max(found.policy.Name, p.policy.Name), view.PolicyAnnotation)}}
-		}
-		found = p
 	}
-	if found != nil {
-		return found.guide()
+	if slices.Sort(found); len(found) > 1 { // the same words each time: they are in statuses
+		return guidance{driven: true, problem: rollout.SeveralPolicies,
+			wrong: []string{fmt.Sprintf("the RolloutPolicies %s and %s both choose the DaemonSet; name one in its annotation %s", found[0], found[1], view.PolicyAnnotation)}}
+	}
+	if len(found) == 1 {
+		return r.policies[found[0]].guide()
 	}
 	if kept := r.rollouts[keyOf(ds)]; r.denied && kept != nil && kept.object.IsOf(ds.UID) && kept.object.Status.Stable != "" {
 		// A policy has chosen it; which of them would, may not be read.

@@ -16,11 +16,10 @@ type ranks struct {
 	policy     *policyEntry
 	stable, to string
 	nodes      uint64 // index.nodeChanges
-	crowded    bool   // see plan.Release.Crowded
 	at         time.Time
 }
 
-// rankEvery is how long an order is good for while nodes change, or have come by the target out of their turn.
+// rankEvery is how long an order is good for while nodes change.
 const rankEvery = 10 * time.Second
 
 // rank works out the order of the nodes, if that of before is not good any more. Of two orders one after the other the
@@ -28,11 +27,11 @@ const rankEvery = 10 * time.Second
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
 	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
-	if same && (o.nodes == changes && !o.crowded || time.Since(o.at) < rankEvery) {
+	if same && (o.nodes == changes || time.Since(o.at) < rankEvery) {
 		return
 	}
-	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) bool {
-		return st.reachedWith(node, hash) == number || st.backoffOf(node, st.now).Hash == hash
+	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) (reached, failed bool) {
+		return st.reachedWith(node, hash) == number, st.backoffOf(node, st.now).Hash == hash
 	})
 	*o = ranks{layout: rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes), places: make(map[string]int, len(nodes)),
 		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
@@ -46,15 +45,15 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 
 // stale says when the order is to be worked out again; zero: nothing calls for that.
 func (o *ranks) stale(changes uint64) time.Time {
-	if o.layout == nil || o.nodes == changes && !o.crowded {
+	if o.layout == nil || o.nodes == changes {
 		return time.Time{}
 	}
 	return o.at.Add(rankEvery)
 }
 
 // reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or were to
-// get one: a taint may have come since, and their old pod may not be seen to go yet. They keep their places.
-func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reached func(node string) bool) (nodes []rollout.Node) {
+// get one: a taint may have come since. given says that the release has reached a node, and that a pod of the target has failed there.
+func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given func(node string) (reached, failed bool)) (nodes []rollout.Node) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	o := ix.owned[string(set.ds.UID)]
@@ -62,14 +61,19 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, reache
 		return nil // the DaemonSet has just gone
 	}
 	for name, n := range ix.nodes {
-		has := reached(name)
-		for p := o.first[name]; p != nil && !has; p = p.next {
-			has = p.Hash == hash
+		has, other := false, false
+		for p := o.first[name]; p != nil; p = p.next {
+			has = has || p.Hash == hash
+			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
 		}
-		if !has && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
+		reached, failed := given(name)
+		if !has && !reached && !failed && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
 			continue
 		}
-		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: has, Down: !n.Ready || n.Leaving})
+		down := !n.Ready || n.Leaving
+		// The old pod of a node that was reached may not be seen to go yet: such a node keeps its place, while it is up.
+		exposed := has || !other && (reached || failed) || reached && !down
+		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: down})
 	}
 	return nodes
 }

@@ -220,8 +220,6 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		again = st.now // nothing was granted in this decision: the next one may
 	}
 	c.stuck = failed
-	totals := st.ledger.Totals()
-	c.order.crowded = c.release != nil && !c.release.Back && c.release.Crowded(&totals.Exposure)
 	return earlier(again, c.order.stale(e.index.nodeChanges())), err
 }
 
@@ -250,7 +248,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 		return time.Time{}, nil // it may follow one
 	}
 	wake = earlier(wake, e.removing(st, &next))
-	if next.seen.Unwell {
+	if next.seen.Unwell && c.release != nil {
 		wake = earlier(wake, st.now.Add(keepAgain)) // time alone ends it
 	}
 	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.kept.Held > 0)
@@ -373,7 +371,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	c, t := &st.course, st.ledger.Totals()
 	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
 	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
-		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Bound: max(most, surge), Problem: c.problem,
+		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Stranded: t.Exposure.Stranded, Bound: max(most, surge), Problem: c.problem,
 		Unwell: e.apply.silent(st.now) || e.api.health.unwell(st.now), Layout: c.order.layout}
 	switch {
 	case c.problem != rollout.NoReason:

@@ -443,11 +443,12 @@ func TestNewLeaderReadsWhatIsKept(t *testing.T) {
 	})
 }
 
-// Two policies that both choose a DaemonSet hold its releases; one that it names comes before those that choose it.
+// Several policies that choose a DaemonSet hold its releases, and are named in the same words each time; one that it names comes
+// before those that choose it.
 func TestSeveralPolicies(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.installKinds()
-		for _, name := range []string{"a", "b"} {
+		for _, name := range []string{"c", "a", "b"} {
 			c.addKind(view.PolicyResource, fmt.Sprintf(`{"apiVersion": %q, "kind": "RolloutPolicy", "metadata": {"name": %q}, "spec": {"daemonSets": {"namespaces": ["default"]}}}`, view.PolicyVersion, name))
 		}
 		c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "all", "nodes": "100%"}]}`))
@@ -458,9 +459,17 @@ func TestSeveralPolicies(t *testing.T) {
 		c.covered(5, "agent:1")
 		c.editSet(image("agent:2"))
 		c.run(time.Hour)
-		c.wantRelease("with two", "Held SeveralPolicies  0", map[string]int{"agent:2": 0, "agent:1": 5})
+		c.wantRelease("with three", "Held SeveralPolicies  0", map[string]int{"agent:2": 0, "agent:1": 5})
 		if got := c.rollout().Status.Message; !strings.Contains(got, "a and b both choose") {
 			t.Errorf("the status says %q", got)
+		}
+		before := c.wrote("update daemonsets/status") + c.wrote("update daemonsetrollouts/status")
+		for range 20 {
+			c.editSet(func(ds *appsv1.DaemonSet) { ds.Annotations = map[string]string{"looked": fmt.Sprint(time.Now())} })
+			c.run(time.Minute)
+		}
+		if after := c.wrote("update daemonsets/status") + c.wrote("update daemonsetrollouts/status"); after != before {
+			t.Errorf("%d writes of statuses in which nothing has changed", after-before)
 		}
 		c.editSet(follows)
 		c.run(10 * time.Minute)

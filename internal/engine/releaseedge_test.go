@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -68,7 +69,7 @@ func TestReleaseOfAGoneDaemonSet(t *testing.T) {
 	if pods, exposed, others := ix.revisionsInUse(set, "x", time.Now()); len(pods)+exposed+others != 0 {
 		t.Error("there are pods of a DaemonSet that is gone")
 	}
-	if nodes := ix.reachable(set, &set.spec, "x", func(string) bool { return false }); nodes != nil {
+	if nodes := ix.reachable(set, &set.spec, "x", func(string) (reached, failed bool) { return false, false }); nodes != nil {
 		t.Error("a DaemonSet that is gone has nodes")
 	}
 }
@@ -229,5 +230,28 @@ func TestStopThatCannotBeKept(t *testing.T) {
 		if got := c.with("agent:2"); got != stopped || got > 15 {
 			t.Errorf("%d nodes have the target after the failure, and %d an hour later", stopped, got)
 		}
+	})
+}
+
+// A fleet shrinks in the middle of a release, and a node that has the target comes to belong to a later wave, which goes zone by zone.
+// The release goes through all the same, and never has more than its quota.
+func TestReleaseInAFleetThatShrinks(t *testing.T) {
+	released(t, 12, `{"waves": [{"name": "some", "nodes": "34%", "soak": "5m"}, {"name": "rest", "nodes": "100%", "oneAtATime": "zone", "soak": "1m"}]}`, "", func(c *cluster) {
+		for i := 1; i <= 12; i++ {
+			c.editNode(fmt.Sprintf("node-%02d", i), func(n *corev1.Node) { n.Labels["zone"] = string(rune('a' + i%3)) })
+		}
+		c.run(time.Minute)
+		c.editSet(image("agent:2"))
+		c.run(4 * time.Minute)
+		left := 0
+		for i := 1; i <= 12 && left < 3; i++ {
+			if name := fmt.Sprintf("node-%02d", i); c.podOn(name).Spec.Containers[0].Image == "agent:1" {
+				c.removeNode(name)
+				left++
+			}
+		}
+		c.run(time.Hour)
+		c.covered(9, "agent:2")
+		c.wantRelease("in the end", "Idle   0", nil)
 	})
 }

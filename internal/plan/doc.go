@@ -97,9 +97,9 @@
 // of the above then holds of the revision that the node is for, with these in addition
 // (the numbers are those of package rollout, which decides how far a release may go):
 //
-//	R1  A node is granted the target only if its rank is below Quota, and no node while
-//	    those that have it and those in turn are more than Quota (Crowded). A new node,
-//	    or one that has lost its pod, gets the stable revision until its turn comes.
+//	R1  A node is granted the target only if its rank is below Quota, and no more than
+//	    Quota have it then. A new node, or one that has lost its pod, gets the stable
+//	    revision until its turn comes.
 //	R2  Of the candidates of one kind those that come first by rank are granted.
 //	R4  While Grants is false no node is granted the target; one that has it keeps it.
 //	R6  While Back is true no pod of the target is created, and those that are there

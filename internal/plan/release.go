@@ -42,26 +42,14 @@ type Exposure struct {
 	// have a pod any more, once it is gone. Well are those whose pod of the target is available,
 	// UnderWay those that are neither well nor excused (I5) nor Leaving, Failed those of them that have failed.
 	Exposed, Well, UnderWay, Failed int
+	// Stranded nodes have the target in a release that goes back, and are down: they go back when they are up.
+	Stranded int
 	// Other nodes have a live pod of neither revision.
 	Other int
 	// Reachable is, for each of Release.Steps, how many of its nodes are up and could be granted the
 	// target, were there room for any number under way. Steps after the last that has any are left
 	// out. It is valid until the totals change.
 	Reachable []int
-}
-
-// Crowded says that more nodes have the target, or are in turn for it, than Quota. The order is then of another time:
-// in a new one the nodes that have the target come first.
-func (r *Release) Crowded(e *Exposure) bool {
-	n, before := e.Exposed, 0
-	for i, step := range r.Steps {
-		if i >= len(e.Reachable) || before >= r.Quota {
-			break
-		}
-		n += min(e.Reachable[i], r.Quota-before)
-		before = step
-	}
-	return n > r.Quota
 }
 
 func (e *Exposure) apply(v *Verdict, sign int) {
@@ -71,6 +59,7 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 	count(&e.UnderWay, s.UnderWay, sign)
 	count(&e.Failed, s.Failure != Unfailed, sign)
 	count(&e.Other, s.Other, sign)
+	count(&e.Stranded, s.Stranded, sign)
 	if s.Reachable {
 		for len(e.Reachable) <= int(s.Step) {
 			e.Reachable = append(e.Reachable, 0)
@@ -84,9 +73,9 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 
 // standing is what one node adds to an Exposure.
 type standing struct {
-	Exposed, Well, UnderWay, Other, Reachable bool
-	Failure                                   Failure
-	Step                                      int32 // of Release.Steps, while reachable
+	Exposed, Well, UnderWay, Other, Reachable, Stranded bool
+	Failure                                             Failure
+	Step                                                int32 // of Release.Steps, while reachable
 }
 
 // Failure is why a node counts as failed.
@@ -157,8 +146,9 @@ func (s *site) takeBack(v *Verdict, stable *site) {
 		return
 	}
 	s.expose(v)
-	if !s.node.Ready || s.node.Leaving || stable.fit.Keep && !stable.fit.Run {
-		v.release.Exposed, v.release.Well, v.release.UnderWay = false, false, false
+	w := &v.release
+	if w.Stranded = !s.node.Ready || s.node.Leaving; w.Stranded || stable.fit.Keep && !stable.fit.Run {
+		w.Exposed, w.Well, w.UnderWay = false, false, false
 	}
 }
 
@@ -271,18 +261,25 @@ func (s *site) takeTurn(v *Verdict) {
 	}
 }
 
-// rooms is how many candidates of each kind may move, and how many more nodes may be under way.
+// rooms is how many candidates of each kind may move, how many more nodes may be under way, and how many more may be
+// granted the target.
 type rooms struct {
-	each     [kinds]int
-	underWay int
+	each             [kinds]int
+	underWay, grants int
 }
 
-// take is how many of so many candidates of a kind move.
+// take is how many of so many candidates of a kind move. What a taint drives away is of nodes that have the target.
 func (r *rooms) take(kind candidate, of int) int {
 	n := max(min(r.each[kind], of), 0)
+	if kind != leave {
+		n = max(min(n, r.grants), 0)
+	}
 	if kind != leave && kind != drop {
 		n = max(min(n, r.underWay), 0)
 		r.underWay -= n
+	}
+	if kind != leave {
+		r.grants -= n
 	}
 	return n
 }
@@ -297,11 +294,12 @@ func inTurn() [kinds - 1]candidate {
 // there is none. Recycling needs no room, only that there is some.
 func (in *Input) rooms(t *Totals) (r rooms) {
 	maxUnavailable, maxSurge := in.Set.Budget(t.Status.Desired)
-	r.underWay = math.MaxInt
+	r.underWay, r.grants = math.MaxInt, math.MaxInt
 	if w := in.Release; w != nil && !w.Back {
-		if !w.Grants || w.Crowded(&t.Exposure) {
+		if !w.Grants {
 			return rooms{}
 		}
+		r.grants = w.Quota - t.Exposure.Exposed
 		r.underWay = max(maxUnavailable, maxSurge) + w.Forgiven - t.Exposure.UnderWay
 	}
 	r.each = [kinds]int{

@@ -49,7 +49,7 @@ func (s State) unbroken(p *Policy, in *Seen) State {
 	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
 		s.Soaked = 0
 	}
-	if s.well = in.Well; in.Well > 0 {
+	if s.well = in.Well; in.Well > 0 || in.UnderWay > 0 || s.Grants() {
 		s.noneSince = time.Time{}
 	}
 	return s
@@ -144,6 +144,8 @@ func (s State) heed(p *Policy, in *Seen) State {
 		s.Stopped, s.Unsure, s.Forgiven = false, false, in.Failed
 	}
 	switch {
+	case s.Back && r.Retry == s.Release && in.Exposed == 0 && in.Stranded > 0:
+		s.Ignored = fmt.Sprintf("retry waits until nothing has %s any more: %d nodes that are down still have it", s.Target, in.Stranded)
 	case s.Back && r.Retry == s.Release && in.Exposed == 0:
 		return State{Stable: s.Stable, Target: s.Target, Release: s.Release + 1, Phase: Rolling}
 	case r.Abort == s.Release && !s.Back:

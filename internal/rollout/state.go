@@ -52,7 +52,7 @@ const (
 	AbortRequested          // spec.abort
 	FailedBack              // more nodes failed than may, and the policy says to go back
 	Reverted                // the template has the stable revision again
-	APIUnwell               // the API server answers late, or not
+	APIUnwell               // the API server answers late, with errors, or not
 	ViewIncomplete          // the engine has not seen all of the cluster yet
 	PolicyUnreadable        // the policy has errors
 	PolicyGone              // the policy is gone in the middle of a release
@@ -150,13 +150,14 @@ type Seen struct {
 	Pods map[string]int
 	// Exposed nodes have a pod of the target, or are about to get one. Well are those of them whose
 	// pod is available, UnderWay those that are neither well nor excused, Failed those that
-	// have failed. Other nodes have a pod of neither revision.
-	Exposed, Well, UnderWay, Failed, Other int
+	// have failed. Other nodes have a pod of neither revision. Stranded nodes have the target in a release that is taken
+	// back, and are down.
+	Exposed, Well, UnderWay, Failed, Other, Stranded int
 	// Bound is how many nodes may be under way at a time.
 	Bound int
 	// Problem is why nothing may go on; NoReason: nothing.
 	Problem Reason
-	// Unwell: the API server answers late, or not.
+	// Unwell: the API server answers late, with errors, or not.
 	Unwell bool
 	// Layout has the nodes that should have a pod; Counts has an entry for each of its steps.
 	Layout   *Layout

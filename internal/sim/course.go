@@ -5,7 +5,6 @@ package sim
 import (
 	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"everynode/internal/plan"
@@ -38,8 +37,7 @@ type course struct {
 	ranked  ranking
 	at      time.Duration // when the layout was worked out
 	changes uint64        // index.changes then
-	crowded bool
-	limit   bool // QuotaForgotten has forgotten it
+	limit   bool          // QuotaForgotten has forgotten it
 }
 
 // ranking is what a layout was worked out from.
@@ -191,16 +189,24 @@ func (c *controller) policy() *rollout.Policy {
 func (c *controller) rank(set *daemonSet, number int) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
-	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !k.crowded || c.w.now-k.at < rankEvery) {
+	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes || c.w.now-k.at < rankEvery) {
 		return
 	}
 	var nodes []rollout.Node
 	for _, n := range c.index.nodes {
+		has, other := false, false
+		for _, p := range c.index.pods {
+			if p.Node == n.Name {
+				has = has || p.Hash == set.spec.Hash
+				other = other || p.Hash != set.spec.Hash && live(&p.Pod)
+			}
+		}
 		b := c.backoff[n.Name]
-		has := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number || b.Hash == set.spec.Hash && !b.Expired(c.clock()) ||
-			slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Node == n.Name && p.Hash == set.spec.Hash })
-		if has || set.spec.Placement.Admits(&n.Node).Run {
-			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: has, Down: !n.Ready || n.Leaving})
+		reached, failed := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number, b.Hash == set.spec.Hash && !b.Expired(c.clock())
+		if has || reached || failed || set.spec.Placement.Admits(&n.Node).Run {
+			down := !n.Ready || n.Leaving
+			exposed := has || !other && (reached || failed) || reached && !down
+			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: exposed, Down: down})
 		}
 	}
 	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
@@ -236,8 +242,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if !wake.IsZero() {
 		c.wake(wake.Sub(c.clock()) + c.w.now)
 	}
-	k.crowded = k.release != nil && !k.release.Back && k.release.Crowded(&c.out.Exposure)
-	if k.layout != nil && k.release != nil && (k.crowded || k.changes != c.index.changes) {
+	if k.layout != nil && k.release != nil && k.changes != c.index.changes {
 		c.wake(k.at + rankEvery)
 	}
 	moved, entry := !k.kept || !sameCourse(next, k.state), c.index.keeper
@@ -320,7 +325,7 @@ func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
 func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
 	most, surge := set.spec.Budget(c.out.Status.Desired)
-	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other,
+	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
 		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout}
 	if c.index.policy == nil {
 		in.Problem = rollout.PolicyGone

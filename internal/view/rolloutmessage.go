@@ -130,7 +130,7 @@ func backText(s *rollout.State, n *RolloutNodes) string {
 	case s.Reason == rollout.Reverted:
 		return fmt.Sprintf("%s: nodes go back to it, %d left", why, n.Other)
 	case s.Phase == rollout.Aborted:
-		return fmt.Sprintf("%s: all nodes have %s, and the template still asks for %s; it is released again when the template changes, or by retry", why, s.Stable, s.Target)
+		return fmt.Sprintf("%s: all nodes that can go back have %s, and the template still asks for %s; it is released again when the template changes, or by retry", why, s.Stable, s.Target)
 	}
 	return fmt.Sprintf("%s: nodes go back from %s to %s, %d left", why, s.Target, s.Stable, n.Exposed)
 }

@@ -135,6 +135,8 @@ func (r *Standing) goesOn(c *appsv1.DaemonSetCondition) {
 		c.Status, c.Message = corev1.ConditionUnknown, of+"it is through, and the next one opens when a person promotes it"
 	case s.Reason == rollout.WindowClosed:
 		c.Message = of + "no window is open"
+	case s.Reason == rollout.APIUnwell:
+		c.Message = of + "no node gets " + s.Target + " while the API server is unwell"
 	case s.Reason == rollout.NoneWell:
 		c.Message = of + "no node with " + s.Target + " is well, so there is nothing to watch; promote goes on without"
 	case s.Phase == rollout.Soaking:
