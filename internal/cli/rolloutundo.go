@@ -152,7 +152,7 @@ func (r *release) undoTo(all []appsv1.ControllerRevision, number int64) (*appsv1
 	case r.through():
 		return nil, errors.New("there is no older revision to go back to: spec.revisionHistoryLimit of the DaemonSet says how many are kept")
 	}
-	return nil, fmt.Errorf("the ControllerRevision of the stable revision %s is gone: nobody knows its template any more", r.state.Stable)
+	return nil, fmt.Errorf("the ControllerRevision of the stable revision %s is gone, and its template with it: give --to-revision N for one that `everynode rollout history` shows", r.state.Stable)
 }
 
 // document is the patch as a file: kustomize takes it for a patch, and `kubectl patch --patch-file` as well.

@@ -112,7 +112,7 @@ func TestFewRemovalsGo(t *testing.T) {
 	})
 }
 
-// That an hour is over is no reason to write: what was taken is cleared away with what is kept next, by whoever leads.
+// The end of the hour causes no write: the next write, by whichever engine leads, drops the entries that have expired.
 func TestTakenPodsAreForgottenQuietly(t *testing.T) {
 	guarded(t, func(c *cluster) {
 		c.label(1, "other")

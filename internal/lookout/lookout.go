@@ -75,8 +75,8 @@ type failure struct {
 	err   error
 }
 
-// Releases are the resources that tell of releases in waves. Both may be nil; who may not read one, or has none, sees the
-// rest.
+// Releases are the resources that tell of releases in waves. Either may be nil, where the cluster has
+// no such kind or the user may not read it: the rest is shown then.
 type Releases struct {
 	Rollouts, Policies dynamic.NamespaceableResourceInterface
 }

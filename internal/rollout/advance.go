@@ -145,7 +145,7 @@ func (s State) heed(p *Policy, in *Seen) State {
 	}
 	switch {
 	case s.Back && r.Retry == s.Release && in.Exposed == 0 && in.Stranded > 0:
-		s.Ignored = fmt.Sprintf("retry waits until nothing has %s any more: %d nodes that are down still have it", s.Target, in.Stranded)
+		s.Ignored = fmt.Sprintf("retry waits for nodes that are down and still have %s: %d", s.Target, in.Stranded)
 	case s.Back && r.Retry == s.Release && in.Exposed == 0:
 		return State{Stable: s.Stable, Target: s.Target, Release: s.Release + 1, Phase: Rolling}
 	case r.Abort == s.Release && !s.Back:

@@ -54,7 +54,7 @@ const (
 // the last ones must not go for being few.
 func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
 	if next, lets, wake = p.judge(g, in, now); !lets && next.Held == g.Held {
-		next = g // what was taken too long ago is no reason to write: it goes with what is
+		next = g // entries that have expired are dropped with the next write, not by one of their own
 	}
 	return next, lets, wake
 }

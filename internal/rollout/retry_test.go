@@ -14,7 +14,7 @@ func TestRetryWaitsForNodesThatAreDown(t *testing.T) {
 	layout := NewLayout(&p, "uid", []Node{{Name: "n1"}, {Name: "n2"}})
 	in := Seen{Target: "b", Stranded: 1, Layout: layout, Counts: make([]Counts, len(layout.Steps)), Requests: Requests{Retry: 3}}
 	waits, _ := Advance(&p, s, &in, now)
-	if waits.Release != 3 || waits.Phase != Aborted || !strings.Contains(waits.Ignored, "1 nodes that are down") {
+	if waits.Release != 3 || waits.Phase != Aborted || !strings.Contains(waits.Ignored, "nodes that are down") {
 		t.Errorf("with a node that is down: %+v", waits)
 	}
 	in.Stranded = 0

@@ -28,7 +28,6 @@ type course struct {
 	stuck         bool // the state could not be kept the last time: nothing is granted
 	retryAt       time.Duration
 	wrote         time.Duration
-	entry         *keeper // that state is of
 	release       *plan.Release
 	reached       map[string]int
 	reachedWith   string // the target that reached is about
@@ -62,7 +61,6 @@ func (c *controller) steer(set *daemonSet) bool {
 			return false
 		}
 	}
-	k.entry = ix.keeper
 	if ix.policy == nil && k.state.Phase == rollout.Idle {
 		return true
 	}
@@ -87,8 +85,8 @@ func (c *controller) readCourse() {
 			k.reached, k.limit = map[string]int{}, c.w.bug == QuotaForgotten
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
-		if k.entry = c.index.keeper; k.entry != nil {
-			k.state = k.entry.state
+		if kept := c.index.keeper; kept != nil {
+			k.state = kept.state
 		}
 		k.kept = k.state.Stable != ""
 	}
@@ -291,7 +289,6 @@ func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
 		switch k.stuck = false; a.code {
 		case ok:
 			c.index.putKeeper(a.keeper)
-			k.entry = c.index.keeper
 			k.state, k.kept, k.wrote, k.limit = next, true, c.w.now, k.limit && !moved
 			ended()
 		case conflict:
