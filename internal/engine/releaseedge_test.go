@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"everynode/internal/plan"
 	"everynode/internal/view"
 )
 
@@ -254,4 +255,39 @@ func TestReleaseInAFleetThatShrinks(t *testing.T) {
 		c.covered(9, "agent:2")
 		c.wantRelease("in the end", "Idle   0", nil)
 	})
+}
+
+// A node that the release has reached keeps its place while its old pod is not seen to go, but does not hold the place of a canary
+// while it is down. One where a pod of the target has failed, and that has a pod of another revision again, is as good as any.
+func TestNodesKeepTheirPlaces(t *testing.T) {
+	for _, test := range []struct {
+		what                   string
+		reached, failed, ready bool
+		pods                   []string // their revisions
+		exposed                bool
+	}{
+		{"reached, the old pod is there", true, false, true, []string{"old"}, true},
+		{"the same, and down", true, false, false, []string{"old"}, false},
+		{"reached, and empty", true, false, false, nil, true},
+		{"failed, and has the old one again", false, true, true, []string{"old"}, false},
+		{"failed, and empty", false, true, true, nil, true},
+		{"not reached", false, false, true, []string{"old"}, false},
+		{"has the target", false, false, true, []string{"old", "new"}, true},
+	} {
+		ix, ds := newIndex(), &appsv1.DaemonSet{}
+		ds.UID = "uid"
+		ix.upsertNode(node("n", func(n *plan.Node) { n.Ready = test.ready }))
+		first := &ix.ownedBy("uid").first
+		*first = map[string]*podEntry{}
+		for _, hash := range test.pods {
+			p := &podEntry{next: (*first)["n"]}
+			p.Hash = hash
+			(*first)["n"] = p
+		}
+		set := &setEntry{ds: ds}
+		got := ix.reachable(set, &set.spec, "new", func(string) (reached, failed bool) { return test.reached, test.failed })
+		if len(got) != 1 || got[0].Exposed != test.exposed {
+			t.Errorf("%s: %+v", test.what, got)
+		}
+	}
 }
