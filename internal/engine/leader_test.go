@@ -61,6 +61,37 @@ func TestLeaderHandsOver(t *testing.T) {
 	})
 }
 
+// A leader that is told to stop waits for the answers of what it has sent, for a while: the API server need not notice
+// that somebody waits no more, and would do it beside the next leader.
+func TestStoppedLeaderHearsItsAnswers(t *testing.T) {
+	for _, takes := range []time.Duration{500 * time.Millisecond, time.Minute} {
+		inCluster(t, func(c *cluster) {
+			one := &slowServer{c: c, takes: writesTake(takes), resets: takes > parting}
+			c.start(one.use, elect("one"))
+			c.addNodes(3)
+			c.run(5 * time.Second)
+			c.addSet()
+			c.run(400 * time.Millisecond)
+			told := time.Now()
+			c.stop()
+			released := time.Now()
+			if got := c.leader(); got == "one" {
+				t.Error("the lease is held after a clean stop")
+			}
+			if took, late := released.Sub(told), takes > parting; took > parting+100*time.Millisecond || late && took < parting {
+				t.Errorf("writes of %s: it has stopped after %s", takes, took)
+			}
+			c.run(2 * time.Minute)
+			if takes < parting && one.first().IsZero() {
+				t.Error("nothing was under way")
+			}
+			if last := one.last(); last.After(released) {
+				t.Errorf("writes of %s: one took effect %s after the lease was released", takes, last.Sub(released))
+			}
+		})
+	}
+}
+
 // An engine that cannot renew its lease stops writing before another may lead,
 // and works again when it wins it back.
 func TestLostLeaseStopsWrites(t *testing.T) {

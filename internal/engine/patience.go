@@ -98,7 +98,7 @@ func (a api) readPage(ctx context.Context, k kind, send func(context.Context) er
 func (a api) write(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
 	began := time.Now()
-	err := a.writeWithin(ctx, k, send)
+	err := a.writeWithin(ctx, k, func(ctx context.Context) error { return outlast(ctx, parting, send) })
 	a.health.write(ctx, err, began)
 	return err
 }
@@ -125,6 +125,28 @@ func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context)
 		t.leftOpen(began.Add(limit+transit), ctx.Err() != nil)
 	}
 	return err
+}
+
+// parting is how long a write that is under way may still take once the engine is told to stop.
+const parting = 2 * time.Second
+
+// outlast sends a request that may go on for d after ctx has been cancelled, though not past its deadline. A write
+// that is ended from here may still take effect, beside the next leader: an answer is worth the wait.
+func outlast(ctx context.Context, d time.Duration, send func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if deadline, ok := ctx.Deadline(); ok {
+		own, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	}
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		if sleep(own, d) {
+			cancel()
+		}
+	})()
+	return send(own)
 }
 
 // timed sends a request with a deadline.

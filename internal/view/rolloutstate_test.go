@@ -261,7 +261,7 @@ func TestRolloutMessages(t *testing.T) {
 		{rollout.Halted, rollout.TooManyFailed, "wave first/eu: 1 of 3 nodes with b failed; resume (stop 1) lets it go on, abort takes it back"},
 		{rollout.RollingBack, rollout.AbortRequested, "aborted by spec.abort: nodes go back from b to a, 3 left"},
 		{rollout.RollingBack, rollout.Reverted, "the template has a again: nodes go back to it, 4 left"},
-		{rollout.Aborted, rollout.FailedBack, "too many nodes have failed: all nodes have a, and the template still asks for b; it is released again when the template changes, or by retry"},
+		{rollout.Aborted, rollout.FailedBack, "too many nodes have failed: all nodes that can go back have a, and the template still asks for b; it is released again when the template changes, or by retry"},
 	} {
 		s.Phase, s.Reason = c.phase, c.reason
 		if got := rolloutMessage(&s, r); got != c.want {
