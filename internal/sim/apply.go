@@ -34,6 +34,7 @@ type write struct {
 	startedIn uint64       // what the API was at then
 	read      bool         // the pod of a delete without an answer was read since
 	plain     bool         // it was decided without a policy, or when there was no revision to come from
+	guarded   bool         // it was decided with a guard
 	release   int          // that reaches the node by this; 0: none does
 	begun     begun        // what was true when it was started, for the checker
 }

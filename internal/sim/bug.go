@@ -47,6 +47,7 @@ const (
 	TargetForNew    Bug = "target-for-new"    // new nodes get the target whatever their turn
 	LostAnswerStays Bug = "lost-answer-stays" // a state whose answer was lost is not read again
 	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
+	GuardForgotten  Bug = "guard-forgotten"   // a new leader does not know what the guard has let go
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -59,7 +60,7 @@ func Bugs() []Bug {
 
 // OfReleases are those that only a scenario with a policy can show.
 func OfReleases() []Bug {
-	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass}
+	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten}
 }
 
 // corrupt makes the mistakes that package plan would have to make, by what it

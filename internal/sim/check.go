@@ -42,6 +42,9 @@ type checker struct {
 	reached   map[request]bool            // see reaching
 	quotas    map[int]int                 // the most that was kept, by release
 	plainly   map[request]bool            // by node and revision: given outside of any release
+	taken     []taken                     // what the guard has let go
+	takenPods map[string]bool             // by UID: their pods
+	permitted int                         // nodes that people have let lose their pods
 	lax       bool                        // a second pod is counted, not an error
 }
 
@@ -52,7 +55,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		newest: map[request]time.Time{}, reached: map[request]bool{}, plainly: map[request]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		newest: map[request]time.Time{}, reached: map[request]bool{}, plainly: map[request]bool{}, takenPods: map[string]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have

@@ -189,6 +189,7 @@ func (c *controller) decide(set *daemonSet) {
 	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == set.spec.Hash {
 		in.Reached = c.course.reached
 	}
+	in.Guard = c.course.removals.guard
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
@@ -274,7 +275,7 @@ func (c *controller) submit(set *daemonSet) {
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node) {
 			p := c.index.pod(d.UID)
-			writes = append(writes, &write{owner: c, set: set, plain: plain, hash: c.course.replaces(set), remove: &d,
+			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.course.removals.guard != nil, hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}

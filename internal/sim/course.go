@@ -37,6 +37,8 @@ type course struct {
 	at      time.Duration // when the layout was worked out
 	changes uint64        // index.changes then
 	limit   bool          // QuotaForgotten has forgotten it
+
+	removals removals
 }
 
 // ranking is what a layout was worked out from.
@@ -53,7 +55,8 @@ func (c *controller) steer(set *daemonSet) bool {
 		return true
 	}
 	k.release, k.holds = nil, false
-	if ix.policy == nil && !k.read && !k.unsure && (ix.keeper == nil || ix.keeper.state.Stable == "") {
+	if ix.policy == nil && !k.read && !k.unsure && ix.keeper == nil {
+		k.removals.watch(false)
 		return true
 	}
 	if !k.read {
@@ -61,6 +64,7 @@ func (c *controller) steer(set *daemonSet) bool {
 			return false
 		}
 	}
+	k.removals.watch(ix.policy != nil || k.removals.kept.Held > 0)
 	if ix.policy == nil && k.state.Phase == rollout.Idle {
 		return true
 	}
@@ -86,7 +90,10 @@ func (c *controller) readCourse() {
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
 		if kept := c.index.keeper; kept != nil {
-			k.state = kept.state
+			k.state, k.removals.kept = kept.state, kept.guard
+		}
+		if c.w.bug == GuardForgotten {
+			k.removals.kept = rollout.Guard{}
 		}
 		k.kept = k.state.Stable != ""
 	}
@@ -230,10 +237,11 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 		c.touch() // nothing was granted in this decision: the next one may
 	}
 	in := c.seen(set)
-	next, wake := rollout.State{Release: k.state.Release}, time.Time{}
+	next, wake := step{state: rollout.State{Release: k.state.Release}}, time.Time{}
 	if driven || k.state.Phase != rollout.Idle {
-		next, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
+		next.state, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
 	}
+	c.removing(&next)
 	if in.Unwell {
 		c.wake(c.w.now + keepAgain)
 	}
@@ -243,17 +251,18 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if k.layout != nil && k.release != nil && k.changes != c.index.changes {
 		c.wake(k.at + rankEvery)
 	}
-	moved, entry := !k.kept || !sameCourse(next, k.state), c.index.keeper
+	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.kept.Held > 0)
+	entry := c.index.keeper
 	switch {
-	case entry != nil && entry.state == next.Kept(), entry == nil && !driven:
-		k.state, k.kept = next, true
-	case !moved && c.w.now < k.wrote+courseHold:
-		k.state = next
+	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
+		k.keeps(&next)
+	case !next.moved && c.w.now < k.wrote+courseHold:
+		k.state = next.state
 		c.wake(k.wrote + courseHold)
 	default:
-		return c.keep(next, moved, acts)
+		return c.keep(&next, acts)
 	}
-	if moved {
+	if next.moved {
 		c.touch()
 		return false, false
 	}
@@ -267,8 +276,15 @@ func sameCourse(a, b rollout.State) bool {
 	return a == b
 }
 
+// keeps takes what is kept now.
+func (k *course) keeps(s *step) {
+	if k.state, k.removals.kept, k.kept = s.state, s.guard, true; s.lets {
+		k.removals.allow(s.held)
+	}
+}
+
 // keep writes the state over the version that it was worked out from.
-func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
+func (c *controller) keep(next *step, acts bool) (bool, bool) {
 	k, version := &c.course, uint64(0)
 	if c.index.keeper != nil {
 		version = c.index.keeper.version
@@ -279,17 +295,18 @@ func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
 	}
 	early := c.w.bug == ActsBeforeKept
 	if early {
-		k.state, k.kept = next, true
+		k.keeps(next)
 	}
 	c.busy, c.again = true, false
 	c.send(true, func() answer {
 		c.w.check.wrote("state of a release")
-		return c.w.api.keep(next.Kept(), version)
+		return c.w.api.keep(next.state.Kept(), next.guard, version)
 	}, func(a answer) {
 		switch k.stuck = false; a.code {
 		case ok:
 			c.index.putKeeper(a.keeper)
-			k.state, k.kept, k.wrote, k.limit = next, true, c.w.now, k.limit && !moved
+			k.keeps(next)
+			k.wrote, k.limit = c.w.now, k.limit && !next.moved
 			ended()
 		case conflict:
 			c.send(false, func() answer { return answer{keeper: c.w.api.keeper} }, func(a answer) {
@@ -310,10 +327,10 @@ func (c *controller) keep(next rollout.State, moved, acts bool) (bool, bool) {
 	})
 	if early {
 		c.busy = false
-		if moved {
+		if next.moved {
 			c.touch()
 		}
-		return acts && !moved, false
+		return acts && !next.moved, false
 	}
 	return false, true
 }

@@ -30,9 +30,12 @@
 //	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
 //	R5           nothing is granted while more nodes have failed than the policy allows
 //	R9           the budget holds over both revisions
+//	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels than the policy
+//	             and people allow, whichever process deletes them
 //	liveness     when people let the release through, or take it back, all nodes end as they say
 //
-// The guard (R10) is not in the model: its own properties are in package plan.
+// All revisions of a scenario have one placement: what the guard does for a template's edits, package plan's own
+// properties and the engine's tests say.
 //
 // # What is like the engine, and what is not
 //

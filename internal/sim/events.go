@@ -61,6 +61,8 @@ var operations = map[string]int{
 	"abort":    0,
 	"retry":    0,
 	"resume":   0,
+	"permit":   2, // N DURATION: N nodes may lose their pods, for so long
+	"pool":     1, // POOL: every node gets that label
 	"plain":    0,
 }
 
@@ -94,6 +96,11 @@ func (w *world) happen(e Event) {
 		w.faults = faults(e.Args)
 	case "policy", "unpolicy":
 		w.governs(e)
+	case "permit":
+		d, _ := time.ParseDuration(e.Args[1])
+		w.permit(arg, d)
+	case "pool":
+		w.relabelAll(arg)
 	case "pause", "promote", "abort", "retry", "resume", "plain":
 		w.request(e.Op, arg)
 	default:

@@ -15,6 +15,7 @@ import (
 type ledger struct {
 	set     plan.Spec
 	release *plan.Release
+	guard   *plan.Guard
 	kept    plan.Ledger
 	seen    map[string]sight
 	creates map[string][]plan.Create
@@ -42,13 +43,14 @@ func (l *ledger) follow(in *plan.Input) {
 	if l.seen == nil || !reflect.DeepEqual(l.set, in.Set) {
 		l.set = in.Set
 		l.kept.Reset(in.Set)
-		l.release = nil
+		l.release, l.guard = nil, nil
 		l.seen, l.creates, l.deletes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}
 	}
-	if !reflect.DeepEqual(l.release, in.Release) {
-		// Which revision a node is for may have changed anywhere.
-		l.release = in.Release
+	if !reflect.DeepEqual(l.release, in.Release) || !reflect.DeepEqual(l.guard, in.Guard) {
+		// Which revision a node is for, or what may go from it, may have changed anywhere.
+		l.release, l.guard = in.Release, in.Guard
 		l.kept.Follow(in.Release)
+		l.kept.Guard(in.Guard)
 		for name := range l.seen {
 			if s, is := now[name]; is {
 				l.seen[name] = sight{gone: !s.gone}
@@ -112,7 +114,7 @@ func (l *ledger) differs(out *plan.Plan) bool {
 	for _, name := range slices.Sorted(maps.Keys(l.creates)) {
 		creates, deletes = append(creates, l.creates[name]...), append(deletes, l.deletes[name]...)
 	}
-	return !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) ||
+	return l.kept.Totals().Guarded != out.Guarded || !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) ||
 		l.kept.Status() != out.Status || !sameExposure(l.kept.Totals().Exposure, out.Exposure) || !l.kept.WakeAt().Equal(out.WakeAt)
 }
 

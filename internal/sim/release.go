@@ -14,11 +14,13 @@ import (
 // policy is a RolloutPolicy that chooses the DaemonSet.
 type policy struct{ is rollout.Policy }
 
-// keeper is the DaemonSetRollout: the state is the controller's, the requests are people's.
+// keeper is the DaemonSetRollout: state and guard are the controller's, the rest is people's.
 type keeper struct {
-	state    rollout.State
-	requests rollout.Requests
-	version  uint64
+	state     rollout.State
+	guard     rollout.Guard
+	requests  rollout.Requests
+	allowance rollout.Allowance
+	version   uint64
 }
 
 // begins makes the policy that there is at the beginning.
@@ -50,13 +52,13 @@ func (a *api) putKeeper(change func(*keeper)) *keeper {
 }
 
 // keep writes the state if the object is still of that version; 0: there is none yet.
-func (a *api) keep(s rollout.State, version uint64) answer {
+func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 	if a.keeper != nil && a.keeper.version != version || a.keeper == nil && version != 0 {
 		return answer{code: conflict}
 	}
 	a.w.tracef("api      release %d of %s over %s: %s %s, wave %s, quota %d", s.Release, s.Target, s.Stable, s.Phase, s.Reason, s.Wave, s.Quota)
 	a.w.check.keeps(&s)
-	return answer{keeper: a.putKeeper(func(o *keeper) { o.state = s })}
+	return answer{keeper: a.putKeeper(func(o *keeper) { o.state, o.guard = s, g })}
 }
 
 // governs edits the policy, or deletes it.
@@ -126,6 +128,7 @@ func (w *world) approve() {
 	w.api.putPolicy(&patient)
 	for i := range approvals {
 		w.after(time.Duration(i+1)*approveEvery, func() {
+			w.permitAll()
 			o := w.api.keeper
 			if o == nil || o.state.Target == o.state.Stable || w.backAsAsked() {
 				return
@@ -189,6 +192,8 @@ func (sc *Scenario) parsePolicy(words []string) (err error) {
 		p.Failure.Restarts, err = strconv.Atoi(words[1])
 	case words[0] == "startWithin" && len(words) == 2:
 		p.Failure.StartWithin, err = time.ParseDuration(words[1])
+	case words[0] == "removals" && len(words) == 2:
+		p.Removals, err = amount(words[1]), checkAmount(words[1])
 	case words[0] == "back":
 		p.Failure.Back = true
 	default:
@@ -207,7 +212,7 @@ func policyText(p *rollout.Policy) string {
 	for _, w := range p.Waves {
 		fmt.Fprintf(&b, "wave %s %s %s%s\n", w.Name, written(w.Nodes), w.Soak, map[bool]string{true: " approval"}[w.Approval])
 	}
-	fmt.Fprintf(&b, "failures %s\nstartWithin %s\nrestarts %d\n%s", written(p.Failure.Nodes), p.Failure.StartWithin, p.Failure.Restarts, map[bool]string{true: "back\n"}[p.Failure.Back])
+	fmt.Fprintf(&b, "failures %s\nstartWithin %s\nrestarts %d\nremovals %s\n%s", written(p.Failure.Nodes), p.Failure.StartWithin, p.Failure.Restarts, written(p.Removals), map[bool]string{true: "back\n"}[p.Failure.Back])
 	return b.String()
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
@@ -21,6 +22,7 @@ func (k *checker) keeps(s *rollout.State) { k.quotas[s.Release] = max(k.quotas[s
 // starts is called when a write is started. Whether a node may be given the target is judged by what the API keeps
 // of the release then, whatever the process believes (R1, R4, R6, R15).
 func (k *checker) starts(w *write) {
+	k.takes(w)
 	o, c := k.w.api.keeper, w.owner
 	if k.w.sc.Policy == nil || o == nil || k.lax || !w.gains() {
 		return
@@ -49,6 +51,47 @@ func (k *checker) starts(w *write) {
 		w.begun.nodes[n.Name] = n.UID
 	}
 	k.reached[reaching(c, w.node(), hash, c.course.number())] = true
+}
+
+// taken is a node from which a pod was taken that labels have no place for, by the clock of the process that did it.
+type taken struct{ at time.Time }
+
+// takes is called when a write is started (R10): within an hour no more nodes lose their pods to a change of labels than
+// the policy allows of all that there are, and people besides.
+func (k *checker) takes(w *write) {
+	d, c := w.remove, w.owner
+	if d == nil || k.lax || d.Reason != plan.NotSelected || d.Now || k.takenPods[d.UID] || !k.guards(w) {
+		return
+	}
+	p := c.index.pod(d.UID)
+	goesBack := c.course.release != nil && c.course.release.Back && p != nil && p.Hash == w.set.spec.Hash
+	if p == nil || !p.Bound || !live(&p.Pod) || goesBack {
+		return
+	}
+	for _, all := range [][]*pod{c.index.pods, k.w.api.pods} {
+		for _, other := range all {
+			if other.Node == d.Node {
+				k.takenPods[other.UID] = true // the node is counted once
+			}
+		}
+	}
+	now, n := c.clock(), 0
+	k.taken = append(k.taken, taken{now})
+	for _, t := range k.taken {
+		if now.Sub(t.at).Abs() < time.Hour {
+			n++
+		}
+	}
+	if most := k.w.sc.Policy.MayRemove(k.w.sc.nodesEver()) + k.permitted; n > most {
+		k.w.fail("R10: %s loses its pod as one of %d nodes within an hour; %d may", d.Node, n, most)
+	}
+}
+
+// guards says that there is a guard, of which the process must have known when it decided. A policy that was deleted is
+// there again when all is mended.
+func (k *checker) guards(w *write) bool {
+	held := k.w.api.keeper != nil && k.w.api.keeper.guard.Held > 0
+	return w.guarded || held || k.w.api.policy != nil && !k.w.healed
 }
 
 // knowsOthers says that the process knows of live pods of another revision.

@@ -68,6 +68,7 @@ func drawPolicy(t *rapid.T) *rollout.Policy {
 		p.Waves = append(p.Waves, rollout.Wave{Name: fmt.Sprintf("w%d", i), Nodes: amount(nodes), Soak: soak(), Approval: rare(t, "approval")})
 	}
 	p.Waves = append(p.Waves, rollout.Wave{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}, Soak: soak()})
+	p.Removals = plan.Amount{Value: pick(t, "removals", 0, 1, 2, 100)}
 	p.Failure = rollout.Failure{Nodes: plan.Amount{Value: pick(t, "failures", 0, 0, 1, 2)}, StartWithin: pick(t, "startWithin", 15*time.Second, time.Minute),
 		Restarts: pick(t, "restarts", 1, 3), Back: rapid.Bool().Draw(t, "back")}
 	return &p
@@ -90,12 +91,18 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 			}
 		}
 	}
-	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "nothing", "nothing")}
+	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing")}
 	switch e.Op {
+	case "nothing":
+		e.At += pick(t, "long", 0, 0, 0, 25*time.Minute, 61*time.Minute)
 	case "edit":
 		e.Args = []string{pick(t, "revision", "a", "b", "c", "d")}
 	case "pause":
 		e.Args = []string{pick(t, "paused", "yes", "no")}
+	case "permit":
+		e.Args = []string{pick(t, "permitted", "1", "3", "10"), pick(t, "for", "5s", "1h")}
+	case "pool":
+		e.Args = []string{pick(t, "pool", "ssd", "ssd", "hdd")}
 	case "promote":
 		e.Args = []string{pick(t, "wave", "w0", "w1", "all", "*")}
 	case "policy":

@@ -22,7 +22,7 @@ import (
 //	                 scheduled yes
 //	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted: one a line
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
-//	                 restarts N; back
+//	                 restarts N; removals N[%]; back
 //	-- revisions --  NAME BEHAVIOUR
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is no pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
