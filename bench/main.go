@@ -47,7 +47,7 @@ type settings struct {
 
 func newCommand() *cobra.Command {
 	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, idle: 100, sets: 1,
-		systems: []string{"R", "U2", "E", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
+		systems: []string{"R", "U2", "E", "P", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the DaemonSet engine beside Kubernetes' own controller",
@@ -59,7 +59,8 @@ Systems:
        client limits lifted to 10,000 requests a second, 2 syncs at once
   U16  the same, 16 syncs at once, where several DaemonSets have work at once
   U0   the same as shipped: 20 requests a second, 2 syncs (cold coverage only)
-  E    everynode-controller`,
+  E    everynode-controller
+  P    the same, and the DaemonSets follow a policy: one node, then all, without soak`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -107,7 +108,7 @@ func (s *settings) check() error {
 		s.updates = s.sets
 	}
 	s.serial, s.asShipped = min(s.serial, s.nodes), min(s.asShipped, s.nodes)
-	if slices.Contains(s.systems, "E") {
+	if slices.Contains(s.systems, "E") || slices.Contains(s.systems, "P") {
 		if _, err := os.Stat(s.controller); err != nil {
 			return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)
 		}

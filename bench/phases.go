@@ -13,6 +13,7 @@ import (
 
 	"everynode/bench/report"
 	"everynode/bench/testbed"
+	"everynode/internal/view"
 )
 
 // The phases, in their order.
@@ -122,6 +123,9 @@ func (r *run) record(phase string, m report.Metrics) {
 var tenPercent = intstr.FromString("10%")
 
 func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
+	if r.system.policy {
+		ds.Annotations = map[string]string{view.PolicyAnnotation: policyName}
+	}
 	if _, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, ds, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("make the DaemonSet %s: %w", ds.Name, err)
 	}

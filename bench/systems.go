@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/client-go/dynamic"
+
 	"everynode/bench/testbed"
 )
 
@@ -16,6 +18,7 @@ type system struct {
 	controller, scheduler string
 	syncs, qps            int // of Kubernetes' controller; qps 0: as shipped
 	bare                  bool
+	policy                bool // the DaemonSets follow a policy
 	once                  bool // in the first repetition alone
 	// only is the phases after coverage that it is measured in; nil: all.
 	only []string
@@ -33,6 +36,7 @@ func systems() []system {
 		// It takes as long as its client limits say.
 		{name: "U0", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, once: true},
 		{name: "E"},
+		{name: "P", policy: true, only: []string{phaseRollout}},
 	}
 }
 
@@ -56,6 +60,11 @@ func (r *run) startController(user string) (*testbed.Child, error) {
 // startSystem starts the processes that are compared, and returns when a first
 // DaemonSet has been seen to: they work, and know the cluster.
 func (r *run) startSystem(ctx context.Context) error {
+	if r.system.policy {
+		if err := r.installPolicy(ctx); err != nil {
+			return err
+		}
+	}
 	c, err := r.startController(testbed.UserController)
 	if err != nil {
 		return err
@@ -77,6 +86,18 @@ func (r *run) startSystem(ctx context.Context) error {
 		return fmt.Errorf("%w; %s", err, strings.Join(r.logTails(), "; "))
 	}
 	return r.settle(ctx)
+}
+
+const policyName = "waves"
+
+// installPolicy makes a policy that asks for as little time as one can: what it costs is work.
+func (r *run) installPolicy(ctx context.Context) error {
+	client, err := dynamic.NewForConfig(r.bench.keys.Config(r.URL, testbed.UserDriver))
+	if err != nil {
+		return fmt.Errorf("make a client for policies: %w", err)
+	}
+	return testbed.InstallReleases(ctx, client, policyName, map[string]any{"waves": []any{
+		map[string]any{"name": "first", "nodes": int64(1), "soak": "0s"}, map[string]any{"name": "all", "nodes": "100%", "soak": "0s"}}})
 }
 
 func (r *run) logTails() (tails []string) {

@@ -7,15 +7,11 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/yaml"
 
 	"everynode/bench/testbed"
-	"everynode/deploy"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
@@ -31,27 +27,10 @@ type releases struct {
 
 // install makes the kinds and the policy.
 func (r *releases) install(ctx context.Context) error {
-	kinds := r.client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
-	for _, text := range [][]byte{deploy.RolloutPolicies, deploy.DaemonSetRollouts} {
-		o := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(text, &o.Object); err != nil {
-			return fmt.Errorf("read a kind: %w", err)
-		}
-		if _, err := kinds.Create(ctx, o, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("make the kind %s: %w", o.GetName(), err)
-		}
-	}
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, err := r.client.Resource(view.ReleaseResource(view.PolicyResource)).Create(ctx, &unstructured.Unstructured{Object: policy(r.scale)}, metav1.CreateOptions{})
-		return err == nil, nil // the kind is not served yet
-	})
-	if err != nil {
-		return fmt.Errorf("make the policy: %w", err)
-	}
-	return nil
+	return testbed.InstallReleases(ctx, r.client, policyName, policy(r.scale))
 }
 
-// policy is the one that says nothing, on the time scale.
+// policy is the spec of one that says nothing, on the time scale.
 func policy(scale float64) map[string]any {
 	p := rollout.Default()
 	scaled := func(d time.Duration) string {
@@ -65,10 +44,7 @@ func policy(scale float64) map[string]any {
 		}
 		waves = append(waves, map[string]any{"name": w.Name, "nodes": nodes, "soak": scaled(w.Soak)})
 	}
-	return map[string]any{
-		"apiVersion": view.PolicyVersion, "kind": view.PolicyKind, "metadata": map[string]any{"name": policyName},
-		"spec": map[string]any{"waves": waves, "failure": map[string]any{"startWithin": scaled(p.Failure.StartWithin)}},
-	}
+	return map[string]any{"waves": waves, "failure": map[string]any{"startWithin": scaled(p.Failure.StartWithin)}}
 }
 
 // state is how a DaemonSet's releases stand.

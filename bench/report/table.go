@@ -159,13 +159,13 @@ func Table(r *Results) string {
 	if r.Bare != "" {
 		b.WriteString(", " + r.Bare)
 	}
-	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller\n")
+	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller; P: the same with a policy\n")
 	b.WriteString(Disturbance(r))
 	b.WriteString("medians [least-greatest]; U is the better of U2 and U16\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R")
+	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R\tP\tP/E")
 	for _, row := range Rows(r) {
-		bare, ours, theirs := row.Of(r, "R"), row.Of(r, "E"), row.Upstream(r)
+		bare, ours, driven, theirs := row.Of(r, "R"), row.Of(r, "E"), row.Of(r, "P"), row.Upstream(r)
 		u2, u16 := row.Of(r, "U2"), row.Of(r, "U16")
 		if row.upstream != "" {
 			u2, u16 = theirs, Spread{Median: math.NaN()} // two syncs, too
@@ -173,8 +173,8 @@ func Table(r *Results) string {
 		if bare.N+ours.N+theirs.N == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
-			ratio(theirs, ours), ratio(ours, bare))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
+			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours))
 	}
 	w.Flush() // into a strings.Builder, which takes everything
 	return b.String()
@@ -189,7 +189,7 @@ func Disturbance(r *Results) string {
 		others[s.System] += s.Metrics["cpuOthers"]
 	}
 	var parts []string
-	for _, system := range []string{"R", "U2", "U16", "U0", "E"} {
+	for _, system := range []string{"R", "U2", "U16", "U0", "E", "P"} {
 		if all := elapsed[system] * float64(r.Machine.CPUs); all > 0 {
 			parts = append(parts, fmt.Sprintf("%s %.0f%%", system, max(others[system], 0)/all*100))
 		}

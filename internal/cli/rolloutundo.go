@@ -260,8 +260,14 @@ func templateIn(data []byte) (map[string]any, error) {
 // changed is what differs between two templates, by field.
 func changed(from, to map[string]any) (lines []string) {
 	before, after := map[string]string{}, map[string]string{}
-	flatten(before, "spec.template", from)
-	flatten(after, "spec.template", to)
+	names, later := map[string][]string{}, map[string][]string{}
+	flatten(before, names, "spec.template", from)
+	flatten(after, later, "spec.template", to)
+	for path := range names {
+		if was, is := common(names[path], later[path]), common(later[path], names[path]); !slices.Equal(was, is) {
+			before[path], after[path] = "in the order "+strings.Join(was, ", "), "in the order "+strings.Join(is, ", ")
+		}
+	}
 	paths := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
@@ -278,14 +284,24 @@ func changed(from, to map[string]any) (lines []string) {
 	return lines
 }
 
+// common is those of the names that are among the others, too, in their order.
+func common(names, others []string) (both []string) {
+	for _, name := range names {
+		if slices.Contains(others, name) {
+			both = append(both, name)
+		}
+	}
+	return both
+}
+
 // flatten has each value by its path. What is in a list is named by its name, so that one more in front of the others does not make
-// all of them differ.
-func flatten(to map[string]string, path string, value any) {
+// all of them differ; names has them in their order.
+func flatten(to map[string]string, names map[string][]string, path string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
 		for key, below := range v {
 			if key != "$patch" && below != nil {
-				flatten(to, path+"."+key, below)
+				flatten(to, names, path+"."+key, below)
 			}
 		}
 		if len(v) > 0 {
@@ -293,7 +309,9 @@ func flatten(to map[string]string, path string, value any) {
 		}
 	case []any:
 		for i, below := range v {
-			flatten(to, path+"["+nameIn(v, i)+"]", below)
+			name := nameIn(v, i)
+			names[path] = append(names[path], name)
+			flatten(to, names, path+"["+name+"]", below)
 		}
 		if len(v) > 0 {
 			return

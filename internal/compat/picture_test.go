@@ -22,7 +22,7 @@ type picture struct {
 	// Pods is, for each node, its pods: revision hash, template generation,
 	// image, and what is special about them.
 	Pods map[string][]string
-	// Status is without the DaemonSet's conditions, which neither writes.
+	// Status is whole. Neither writes a condition of a DaemonSet without a policy (R17).
 	Status    appsv1.DaemonSetStatus
 	Revisions []appsv1.ControllerRevision
 

@@ -55,6 +55,8 @@ type releases struct {
 	served, absent, denied bool
 	// under is the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
 	under map[string]bool
+	// newestPolicy and newestRollout are the newest versions of their kinds that were seen, also of what is gone.
+	newestPolicy, newestRollout uint64
 	// nodes counts the changes of nodes.
 	nodes uint64
 }
@@ -90,14 +92,32 @@ func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string,
 func (e *engine) learnReleases(ctx context.Context) error {
 	ix := e.index
 	return errors.Join(
-		learn(ctx, e.api, view.PolicyResource, compactPolicy, ix.replacePolicies),
-		learn(ctx, e.api, view.RolloutResource, compactRollout, ix.replaceRollouts))
+		learn(ctx, e.api, view.PolicyResource, compactPolicy, ix.learnPolicies),
+		learn(ctx, e.api, view.RolloutResource, compactRollout, ix.learnRollouts))
 }
 
-func learn[T any](ctx context.Context, from api, resource string, compact func(any) (T, error), replace func([]T, uint64)) error {
-	var all []T
-	version := uint64(0)
-	err := from.pages(ctx, resource, func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+// listTries is how often a list is read again that watches have overtaken.
+const listTries = 5
+
+// learn reads a list that take takes. It does not, and is given another, where watches have shown newer things: of what is
+// not in the index, an old list does not tell whether it is gone.
+func learn[T any](ctx context.Context, from api, resource string, compact func(any) (T, error), take func([]T, uint64) bool) error {
+	for range listTries {
+		all, version, err := listObjects(ctx, from, resource, compact)
+		switch {
+		case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("listing %s: %w", resource, err)
+		case take(all, version):
+			return nil
+		}
+	}
+	return fmt.Errorf("listing %s: they change faster than they can be listed", resource)
+}
+
+func listObjects[T any](ctx context.Context, from api, resource string, compact func(any) (T, error)) (all []T, version uint64, err error) {
+	err = from.pages(ctx, resource, func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
 		page, err := from.objects.Resource(view.ReleaseResource(resource)).List(ctx, opts)
 		if err != nil {
 			return nil, err
@@ -114,14 +134,7 @@ func learn[T any](ctx context.Context, from api, resource string, compact func(a
 		}
 		return page, nil
 	})
-	switch {
-	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("listing %s: %w", resource, err)
-	}
-	replace(all, version)
-	return nil
+	return all, version, err
 }
 
 // mayLack is a resource that a cluster may not have, or not let us read: lacks then hears of it.
@@ -205,6 +218,7 @@ func compactRollout(obj any) (*rolloutEntry, error) {
 func (ix *index) upsertPolicy(e *policyEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestPolicy = max(ix.releases.newestPolicy, e.version)
 	if old := ix.releases.policies[e.policy.Name]; old != nil && !outdates(e.version, old.version, 0) {
 		return
 	}
@@ -215,6 +229,7 @@ func (ix *index) upsertPolicy(e *policyEntry) {
 func (ix *index) removePolicy(e *policyEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestPolicy = max(ix.releases.newestPolicy, e.version)
 	if old := ix.releases.policies[e.policy.Name]; old != nil && old.version > e.version {
 		return // another one of the name, which was read beside the watch
 	}
@@ -225,6 +240,21 @@ func (ix *index) removePolicy(e *policyEntry) {
 func (ix *index) replacePolicies(items []*policyEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.setPolicies(items, version)
+}
+
+// learnPolicies takes a list that was read beside the watch, unless that has shown something newer.
+func (ix *index) learnPolicies(items []*policyEntry, version uint64) bool {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if version < ix.releases.newestPolicy {
+		return false
+	}
+	ix.setPolicies(items, version)
+	return true
+}
+
+func (ix *index) setPolicies(items []*policyEntry, version uint64) {
 	before := ix.releases.policies
 	ix.releases.policies = make(map[string]*policyEntry, len(items))
 	for _, e := range items {
@@ -262,6 +292,7 @@ func rolloutKey(e *rolloutEntry) types.NamespacedName {
 func (ix *index) upsertRollout(e *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestRollout = max(ix.releases.newestRollout, e.version)
 	ix.putRollout(e, 0)
 }
 
@@ -277,6 +308,7 @@ func (ix *index) putRollout(e *rolloutEntry, list uint64) {
 func (ix *index) removeRollout(e *rolloutEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestRollout = max(ix.releases.newestRollout, e.version)
 	key := rolloutKey(e)
 	if old := ix.releases.rollouts[key]; old != nil && old.object.UID == e.object.UID {
 		delete(ix.releases.rollouts, key)
@@ -287,6 +319,21 @@ func (ix *index) removeRollout(e *rolloutEntry) {
 func (ix *index) replaceRollouts(items []*rolloutEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.setRollouts(items, version)
+}
+
+// learnRollouts is like learnPolicies.
+func (ix *index) learnRollouts(items []*rolloutEntry, version uint64) bool {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if version < ix.releases.newestRollout {
+		return false
+	}
+	ix.setRollouts(items, version)
+	return true
+}
+
+func (ix *index) setRollouts(items []*rolloutEntry, version uint64) {
 	listed := map[types.NamespacedName]bool{}
 	for _, e := range items {
 		listed[rolloutKey(e)] = true

@@ -9,9 +9,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -289,5 +292,33 @@ func TestNodesKeepTheirPlaces(t *testing.T) {
 		if len(got) != 1 || got[0].Exposed != test.exposed {
 			t.Errorf("%s: %+v", test.what, got)
 		}
+	}
+}
+
+// A list that was read beside a watch brings nothing back that the watch has shown to be gone: it is read again.
+func TestAnOldListIsReadAgain(t *testing.T) {
+	ix := newIndex()
+	policy := func(name string, version uint64) *policyEntry {
+		return &policyEntry{policy: rollout.Policy{Name: name}, version: version}
+	}
+	ix.replacePolicies([]*policyEntry{policy("kept", 3), policy("gone", 4)}, 5)
+	ix.removePolicy(policy("gone", 7))
+	if ix.learnPolicies([]*policyEntry{policy("kept", 3), policy("gone", 4)}, 6) || ix.releases.policies["gone"] != nil {
+		t.Error("a policy is back that was deleted")
+	}
+	if !ix.learnPolicies([]*policyEntry{policy("kept", 3), policy("new", 8)}, 8) || ix.releases.policies["new"] == nil {
+		t.Error("a list is not taken that is as new as the watch")
+	}
+
+	state := func(uid string, version uint64) *rolloutEntry {
+		return &rolloutEntry{version: version, object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: types.UID(uid)}}}
+	}
+	ix.replaceRollouts([]*rolloutEntry{state("a", 4)}, 5)
+	ix.removeRollout(state("a", 7))
+	if ix.learnRollouts([]*rolloutEntry{state("a", 4)}, 6) || len(ix.releases.rollouts) != 0 {
+		t.Error("the object of a release is back that was deleted")
+	}
+	if !ix.learnRollouts([]*rolloutEntry{state("b", 8)}, 8) || len(ix.releases.rollouts) != 1 {
+		t.Error("a list is not taken that is as new as the watch")
 	}
 }
