@@ -26,7 +26,9 @@ type write struct {
 	// reaches is the release that gives the node its target by this; zero: none.
 	reaches int
 	create  *plan.Create // nil for a delete
-	remove  *plan.Delete // nil for a create
+	// remade is what was known of the node's pods when a create was decided on.
+	remade plan.Remakes
+	remove *plan.Delete // nil for a create
 	// rests, when not nil, is the pod as the decision to delete it rests on.
 	rests *podEntry
 	// known is the UIDs of the pods that a create was decided beside, and taken

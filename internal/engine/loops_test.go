@@ -95,6 +95,33 @@ func TestEvictedPodsComeBackMoreAndMoreSlowly(t *testing.T) {
 	}
 }
 
+// A create that is under way for a minute, because of a webhook, is not a pod that lasts for a minute: there, too, they are
+// made again more and more slowly.
+func TestEvictedPodsComeBackMoreAndMoreSlowlyThoughCreatesAreSlow(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.stops = 50 * time.Millisecond
+		slow := &slowServer{c: c, takes: func(r request) time.Duration {
+			if r.is("create", "pods") {
+				return 58 * time.Second
+			}
+			return 0
+		}}
+		c.addNodes(1)
+		c.addSet()
+		c.start(slow.use)
+		ev := &evictor{}
+		c.evict("node-01", 3*time.Second, ev)
+		c.run(20 * time.Minute)
+		ev.made.Store(0)
+		c.run(time.Hour)
+		if n := ev.made.Load(); n < 5 || n > 20 {
+			t.Errorf("%d pods in an hour", n)
+		}
+		c.stop()
+		c.run(2 * time.Minute) // what is still under way ends
+	})
+}
+
 // A pod that somebody deletes by hand is back at once, also the third time.
 func TestPodDeletedByHandIsBackAtOnce(t *testing.T) {
 	inCluster(t, func(c *cluster) {

@@ -37,6 +37,36 @@ func (s *state) made(node, hash string, now time.Time) {
 	s.remakes[node] = r
 }
 
+// remembered is what is known of a node when a create is decided on there.
+func (s *state) remembered(node string, now time.Time) plan.Remakes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.remakes[node]; !r.Expired(now) {
+		return r.Remakes
+	}
+	return plan.Remakes{}
+}
+
+// resume is for a create that has ended, or may have happened: what was known when it was decided on is known still. A
+// create may be under way for longer than a pod must live to have lasted.
+func (s *state) resume(w *write, now time.Time) {
+	if w.remade.Last.IsZero() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.remakes[w.node()]
+	if w.edition != s.remadeOf || r.Last.After(w.remade.Last) {
+		return
+	}
+	if s.remakes == nil {
+		s.remakes = map[string]remade{}
+	}
+	r.Remakes = w.remade
+	r.Last = now
+	s.remakes[w.node()] = r
+}
+
 // edited forgets what became of the pods of the last template: the edit may be
 // what ends the trouble.
 func (s *state) edited(hash string) {

@@ -405,7 +405,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	}
 	for _, create := range creates {
 		w := made
-		w.create, w.reaches = &create, c.reaches(!create.Stable)
+		w.create, w.reaches, w.remade = &create, c.reaches(!create.Stable), st.remembered(v.Node, st.now)
 		if create.Stable {
 			w.ds, w.hash, w.mold = c.stable.ds, c.stable.hash, c.stable.mold
 		}

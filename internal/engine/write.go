@@ -45,6 +45,9 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	}
 	learn := r.learn
 	r.learn = func() {
+		if w.create != nil && (r.fate == delivery.OK || r.fate == delivery.Unknown) {
+			w.state.resume(w, now)
+		}
 		if learn != nil {
 			learn()
 		}

@@ -34,6 +34,7 @@ type write struct {
 	startedIn uint64       // what the API was at then
 	read      bool         // the pod of a delete without an answer was read since
 	plain     bool         // it was decided without a policy, or when there was no revision to come from
+	remade    plan.Remakes // what was known of the node's pods when a create was decided on
 	guarded   bool         // it was decided with a guard
 	release   int          // that reaches the node by this; 0: none does
 	begun     begun        // what was true when it was started, for the checker
@@ -124,6 +125,9 @@ func (a *applier) pump() {
 // no longer under way.
 func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c := a.c
+	if w.create != nil && (o.Fate == delivery.OK || o.Fate == delivery.Unknown) {
+		c.resume(w)
+	}
 	if learn != nil {
 		learn()
 	}

@@ -234,6 +234,17 @@ func (c *controller) made(w *write) {
 	c.backoff[w.create.Node] = b
 }
 
+// resume is for a create that may have been under way for longer than a pod must live to have lasted.
+func (c *controller) resume(w *write) {
+	b := c.backoff[w.create.Node]
+	if w.remade.Last.IsZero() || w.set.spec.Hash != c.hash || b.Remakes.Last.After(w.remade.Last) || c.w.bug == NoRemakes {
+		return
+	}
+	b.Remakes = w.remade
+	b.Remakes.Last = c.clock()
+	c.backoff[w.create.Node] = b
+}
+
 // tellNewer marks the pods of templates that came after the set. A live read
 // then brings a set that is as new as they are (I13).
 func (c *controller) tellNewer(set *daemonSet) {
@@ -284,6 +295,9 @@ func (c *controller) submit(set *daemonSet) {
 			continue
 		}
 		w := &write{owner: c, set: set, plain: plain, hash: c.course.makes(c, set, &n), create: &n}
+		if r := c.backoff[n.Node].Remakes; !r.Expired(c.clock()) {
+			w.remade = r
+		}
 		for i := range c.in.Pods {
 			if c.in.Pods[i].Node == n.Node {
 				w.known = append(w.known, c.in.Pods[i].UID)
