@@ -179,7 +179,7 @@ var importRules = []importRule{
 	{path: "bench/report", only: []string{"std"}, reason: "statistics, table and plot are tested without linking an API server"},
 	{path: "internal", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
 	{path: "cmd", never: []string{"everynode/bench/..."}, reason: "what is measured knows nothing of the measurement"},
-	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is no part of the cluster"},
+	{path: "examples", never: []string{"everynode/internal/..."}, reason: "what runs in a pod is not part of the cluster"},
 	{path: "coredns", never: []string{"everynode/..."}, reason: "it is CoreDNS and the list of its plugins, and what runs in a pod is not a part of the cluster"},
 	{path: "registry", never: []string{"everynode/..."}, reason: "it is distribution's registry and who may push to it; it starts like any program of others"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},

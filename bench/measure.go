@@ -16,7 +16,7 @@ import (
 type usage struct {
 	CPU  float64 // seconds, user and system, of all threads
 	Peak uint64  // VmHWM: the most memory that was resident, in bytes
-	Anon uint64  // RssAnon: of what is resident now, what is no file, in bytes
+	Anon uint64  // RssAnon: of what is resident now, what is not a file, in bytes
 }
 
 func usageOf(pid int) (usage, error) {

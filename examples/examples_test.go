@@ -265,7 +265,7 @@ func TestAuditAgentFailsWithoutLogs(t *testing.T) {
 	if err := os.RemoveAll(a.logs); err != nil {
 		t.Fatal(err)
 	}
-	a.stop() // what is gone under a running agent is no crash
+	a.stop() // what is gone under a running agent is not a crash
 
 	var ds appsv1.DaemonSet
 	load(t, "node-audit-daemonset.yaml", &ds)

@@ -22,6 +22,10 @@ const (
 	// rebootTime is how long a node that has broken takes to come back. What is bound to it starts again, and may break
 	// it again.
 	rebootTime = 2 * time.Minute
+	// floodShare is how many of the nodes must flood the API server until its answers take floodDelay, which is not on the
+	// time scale: clients wait as long as they do. With fewer of them they take less long.
+	floodShare = 0.05
+	floodDelay = 2500 * time.Millisecond
 )
 
 // behaviour is what a version does to its pods and nodes. The zero one is well.
@@ -36,6 +40,8 @@ type behaviour struct {
 	// BreaksNode takes its node down, BreaksAfter after it was ready.
 	BreaksNode  bool          `json:"breaksNode,omitempty"`
 	BreaksAfter time.Duration `json:"breaksAfter,omitempty"`
+	// Floods: as long as it runs, it asks more of the API server than that has to give.
+	Floods bool `json:"floods,omitempty"`
 }
 
 // step is the next thing that happens to a pod.

@@ -27,7 +27,8 @@ type kubelets struct {
 	broke  func(node string, down bool)
 	all    sync.WaitGroup
 
-	unready atomic.Bool // what all agents need is away
+	unready atomic.Bool  // what all agents need is away
+	floods  atomic.Int64 // pods that flood the API server
 
 	mu       sync.Mutex
 	versions map[string]behaviour // by image; one that is not there is well
@@ -128,8 +129,19 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 				return err
 			}
 		}
+		if b.Floods {
+			k.floods.Add(1)
+			<-playing.Done()
+			k.floods.Add(-1)
+		}
 		return nil
 	})
+}
+
+// answersTake is how much longer the API server's answers take, the kubelets' apart.
+func (k *kubelets) answersTake(nodes int) time.Duration {
+	share := float64(k.floods.Load()) / (floodShare * float64(nodes))
+	return time.Duration(min(share, 1) * float64(floodDelay))
 }
 
 // stop ends a pod as a kubelet does. Called with mu held.

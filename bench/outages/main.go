@@ -104,11 +104,6 @@ func (s *settings) check() error {
 			}
 		}
 	}
-	for _, one := range scenarios() {
-		if one.Excluded != "" && slices.Contains(s.only, one.Name) {
-			return fmt.Errorf("--scenario: %s is not played. %s", one.Name, one.Excluded)
-		}
-	}
 	// The policy's shortest times are a second.
 	if s.nodes < 20 || s.scale < 1 || s.scale > 600 {
 		return errors.New("--nodes must be at least 20, --scale from 1 to 600")

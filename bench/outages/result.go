@@ -150,7 +150,7 @@ func (r *results) line(s scenario) []string {
 }
 
 func (r *results) has(s scenario) bool {
-	return s.Excluded == "" && (r.of(s.Name, everynode) != nil || r.of(s.Name, upstream) != nil)
+	return r.of(s.Name, everynode) != nil || r.of(s.Name, upstream) != nil
 }
 
 // setting says how it was measured.
@@ -191,11 +191,6 @@ func printMarkdown(w io.Writer, r *results) error {
 		}
 	}
 	fmt.Fprint(&b, "\n", notes)
-	for _, s := range scenarios() {
-		if s.Excluded != "" {
-			fmt.Fprintf(&b, "- `%s` (%s, [%s](%s)) is not played. %s.\n", s.Name, s.Title, s.Sources[0].What, s.Sources[0].URL, s.Excluded)
-		}
-	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

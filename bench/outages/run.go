@@ -81,6 +81,7 @@ type run struct {
 	fleet    *fleet
 	releases *releases
 	children []*testbed.Child
+	detour   *detour
 }
 
 func (o *outages) one(ctx context.Context, system string, prepared *testbed.Cluster) error {
@@ -106,6 +107,11 @@ func (o *outages) one(ctx context.Context, system string, prepared *testbed.Clus
 	r := &run{outages: o, Cluster: c, system: system, fleet: newFleet(client, o.nodes, o.scale), releases: &releases{client: kinds, scale: o.scale}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.fleet.kubelets.all.Wait()
+	if r.detour, err = newDetour(c.URL, func() time.Duration { return r.fleet.kubelets.answersTake(o.nodes) }); err != nil {
+		cancel()
+		return err
+	}
+	r.fleet.kubelets.all.Go(func() { r.detour.run(ctx) })
 	defer cancel()
 	if err := r.releases.install(ctx); err != nil {
 		return err
@@ -113,23 +119,43 @@ func (o *outages) one(ctx context.Context, system string, prepared *testbed.Clus
 	if err := r.fleet.start(ctx, client); err != nil {
 		return err
 	}
-	defer func() {
-		for _, p := range r.children {
-			p.Stop()
-		}
-	}()
-	if err := r.startSystem(); err != nil {
+	defer r.stopSystem()
+	if err := r.startSystem(c); err != nil {
 		return err
 	}
 	return r.playAll(ctx)
 }
 
-func (r *run) startSystem() error {
+func (r *run) stopSystem() {
+	for _, p := range r.children {
+		p.Stop()
+	}
+	r.children = nil
+}
+
+// byDetour plays a scenario with a system that goes to the API server by the detour.
+func (r *run) byDetour(ctx context.Context, s scenario) (*result, error) {
+	slow, straight := *r.Cluster, r.Cluster
+	slow.URL = r.detour.url()
+	r.stopSystem()
+	if err := r.startSystem(&slow); err != nil {
+		return nil, err
+	}
+	result, err := r.play(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r.stopSystem()
+	return result, r.startSystem(straight)
+}
+
+// startSystem starts what is compared, with the API server where c says it is.
+func (r *run) startSystem(on *testbed.Cluster) error {
 	how := testbed.Controller{Program: r.controller}
 	if r.system == upstream {
 		how = testbed.Controller{Role: testbed.RoleControllerManager, Syncs: syncs, QPS: int(managerQPS * r.scale)}
 	}
-	c, err := r.StartController(testbed.UserController, how)
+	c, err := on.StartController(testbed.UserController, how)
 	if err != nil {
 		return err
 	}
@@ -137,7 +163,7 @@ func (r *run) startSystem() error {
 	if r.system != upstream {
 		return nil
 	}
-	if c, err = r.StartScheduler(int(schedulerQPS * r.scale)); err != nil {
+	if c, err = on.StartScheduler(int(schedulerQPS * r.scale)); err != nil {
 		return err
 	}
 	r.children = append(r.children, c)
@@ -146,10 +172,14 @@ func (r *run) startSystem() error {
 
 func (r *run) playAll(ctx context.Context) error {
 	for _, s := range scenarios() {
-		if !r.wants(s.Name) || s.Excluded != "" {
+		if !r.wants(s.Name) {
 			continue
 		}
-		result, err := r.play(ctx, s)
+		play := r.play
+		if s.Bad.Floods {
+			play = r.byDetour
+		}
+		result, err := play(ctx, s)
 		if err != nil {
 			return errors.Join(fmt.Errorf("%s: %w", s.Name, err), testbed.Alive(append(r.children, r.API, r.Etcd)...))
 		}

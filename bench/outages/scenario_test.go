@@ -17,13 +17,10 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%q: a scenario has a name of its own and a title", s.Name)
 		}
 		names[s.Name] = true
-		if (s.Excluded == "") != (s.Observe > 0) {
-			t.Errorf("%s: it is watched for a time, or there is a reason why it is not played", s.Name)
-		}
-		if s.Excluded == "" && (s.Kind == release) != (s.Bad != behaviour{}) {
+		if (s.Kind == release) != (s.Bad != behaviour{}) {
 			t.Errorf("%s: a release is of a bad version, and nothing else is", s.Name)
 		}
-		if rest := s.Observe - releaseEvery*time.Duration(max(1, s.Versions)-1); s.Excluded == "" && rest < releaseEvery {
+		if rest := s.Observe - releaseEvery*time.Duration(max(1, s.Versions)-1); rest < releaseEvery {
 			t.Errorf("%s: the last version is watched for %s alone", s.Name, rest)
 		}
 		for _, from := range s.Sources {
@@ -31,7 +28,7 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("%s: source %+v", s.Name, from)
 			}
 		}
-		if len(s.Sources) > 0 && s.Excluded == "" {
+		if len(s.Sources) > 0 {
 			public++
 		}
 	}
@@ -64,7 +61,7 @@ func TestPrint(t *testing.T) {
 	r.add(&result{Scenario: "crash", System: upstream, Exposed: 100, Most: 101, Spread: 7*time.Minute + 30*time.Second, Never: true, Left: 3, LeftBad: 4})
 	for name, want := range map[string][]string{
 		"table":    {"crash 1 100 2 101 12 s 7.5 min 1.5 min not within 40 min: 3 nodes without, 4 bad pods"},
-		"markdown": {"| it crashes at once | 1 | 100 | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "`api-flood`", "a minute of the fleet lasts 1 s"},
+		"markdown": {"| it crashes at once | 1 | 100 | 2 | 101 | 12 s | 7.5 min | 1.5 min | not within 40 min: 3 nodes without, 4 bad pods |", "a minute of the fleet lasts 1 s"},
 		"json":     {`"nodesExposed": 100,`, `"timeScale": 60,`},
 	} {
 		var b strings.Builder
@@ -111,7 +108,7 @@ func TestGoingOn(t *testing.T) {
 
 // The policy is the default one, as much faster as everything else.
 func TestPolicy(t *testing.T) {
-	spec := policy(60)["spec"].(map[string]any)
+	spec := policy(60)
 	var text []string
 	for _, w := range spec["waves"].([]any) {
 		w := w.(map[string]any)

@@ -91,7 +91,7 @@ func (c *counter) tell(w http.ResponseWriter) {
 	}
 }
 
-// notedWriter remembers the status of a response that is no stream.
+// notedWriter remembers the status of a response that is not a stream.
 type notedWriter struct {
 	http.ResponseWriter
 	status int

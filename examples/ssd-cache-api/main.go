@@ -107,7 +107,7 @@ func run(ctx context.Context, opts options, node string, ready func(net.Addr)) (
 	return nil
 }
 
-// sweepUntil deletes expired values now and then until ctx ends, which is no error, or the server fails.
+// sweepUntil deletes expired values now and then until ctx ends, which is not an error, or the server fails.
 func sweepUntil(ctx context.Context, store *store, served <-chan error) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()

@@ -273,7 +273,7 @@ func (s *store) forget(key string) {
 	delete(s.entries, key)
 }
 
-// drop deletes a key. A file that somebody else has deleted is no error.
+// drop deletes a key. A file that somebody else has deleted is not an error.
 func (s *store) drop(key string) error {
 	s.forget(key)
 	if err := os.Remove(s.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -140,7 +140,7 @@ func (w *workload) relabel(ctx context.Context, name string) {
 	}
 }
 
-// comeOrGo deletes a node, or makes it anew: sometimes before the pods of the
+// comeOrGo deletes a node, or makes it again: sometimes before the pods of the
 // old one have gone.
 func (w *workload) comeOrGo(ctx context.Context, name string) {
 	_, err := w.l.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})

@@ -40,10 +40,10 @@ import (
 // its label, counts from when a controller has made a pod there; one whose pod
 // the test has deleted, from when a controller has made the next. That is
 // exact: who makes a pod knows that its node is without, and who comes after a
-// kill reads everything anew. Losses that controllers bring about count at
+// kill reads everything again. Losses that controllers bring about count at
 // once. A deletion is not judged when the node was not to run the pod at any
 // moment of the pod's life (it is evicted then, or its node was gone), or when
-// the test asked for it: both are no rolling update.
+// the test asked for it: neither is a rolling update.
 type observer struct {
 	// asked says when a controller asked for the end of the pod of that name.
 	asked func(pod string) time.Time

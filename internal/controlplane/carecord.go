@@ -190,7 +190,7 @@ func (s sealedAuthority) open(known []*authority) (*authority, error) {
 		key, err := keyutil.ParsePrivateKeyPEM(data)
 		signer, ok := key.(crypto.Signer)
 		if err != nil || !ok {
-			return nil, fmt.Errorf("the key of the CA %s in %s is no key: restore it from a backup", s.ID, authoritiesKey)
+			return nil, fmt.Errorf("the key of the CA %s in %s is not a key: restore it from a backup", s.ID, authoritiesKey)
 		}
 		return &authority{cert: certs[0], key: signer}, nil
 	}

@@ -34,7 +34,7 @@ func TestClaim(t *testing.T) {
 			map[string]string{"192.0.2.1": "old", "old": "old"}},
 		"who reports it no more loses it": {map[string]string{"192.0.2.9": "old", "192.0.2.1": "old", "old": "old"}, []*corev1.Node{old},
 			map[string]string{"192.0.2.1": "old", "old": "old"}},
-		"what is no key is left out": {nil, []*corev1.Node{claimant("odd", 0, "*.svc", "", "..", "fe80::1%eth0")},
+		"what is not a key is left out": {nil, []*corev1.Node{claimant("odd", 0, "*.svc", "", "..", "fe80::1%eth0")},
 			map[string]string{}},
 	} {
 		if got, left := claimAddresses(c.before, c.nodes); !maps.Equal(got, c.want) || left != 0 {

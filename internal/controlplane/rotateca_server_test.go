@@ -93,7 +93,7 @@ func (r *running) reload(t *testing.T) {
 func (r *running) wantAccess(t *testing.T, what string, cfg *rest.Config, want bool) {
 	t.Helper()
 	again := rest.CopyConfig(cfg)
-	again.UserAgent = what // or its connections would be those of before
+	again.UserAgent = what // or it would have the old connections
 	_, err := client(t, again).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	if want && err != nil || !want && !apierrors.IsUnauthorized(err) {
 		t.Errorf("after %s: %v", what, err)

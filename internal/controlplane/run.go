@@ -286,7 +286,7 @@ func (s *server) wait(ctx context.Context) error {
 // is left as it is: stopping it would wait for writes that cannot be done.
 func (s *server) stop(cause error, controllers, apiStage *stage) error {
 	if errors.As(cause, &storeError{}) {
-		// That not everything stops in time is no news, and hides none.
+		// That not everything stops in time is not news, and hides none.
 		_ = controllers.stop(brokenStopTime)
 		_ = apiStage.stop(brokenStopTime)
 		return nil

@@ -23,7 +23,7 @@ import (
 
 // recordKey is where the servers of a cluster keep, in their etcd, what they
 // must agree on. It is below /registry, so that a backup of the cluster holds
-// it, and is no resource of the API.
+// it, and is not a resource of the API.
 const recordKey = "/registry/everynode/cluster"
 
 // sharedPair is a key below pki/ that all servers of a cluster have in common,

@@ -22,7 +22,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !tokenutil.IsValidBootstrapToken(hour.String()) {
-		t.Errorf("%q is no bootstrap token", hour.String())
+		t.Errorf("%q is not a bootstrap token", hour.String())
 	}
 	if left := hour.Expires.Sub(begin); left < time.Hour || left > time.Hour+2*time.Second {
 		t.Errorf("a token for an hour lives for %s", left)

@@ -55,7 +55,7 @@ func fileMode(path string) (fs.FileMode, error) {
 
 // CheckSecrets checks those files of a directory that match one of the patterns, and
 // reports all that others can read or change. Certificates and public keys (*.crt,
-// *.pub) are no secrets.
+// *.pub) are not secrets.
 func CheckSecrets(dir string, patterns ...string) error {
 	var errs []error
 	for _, pattern := range patterns {

@@ -32,7 +32,7 @@ func TestFilesOfOthers(t *testing.T) {
 		}
 	}
 	if err := errors.Join(CheckSecret(os.DevNull), CheckTrusted(os.DevNull)); err != nil {
-		t.Error("what is no file: ", err)
+		t.Error("what is not a file: ", err)
 	}
 	for _, err := range []error{CheckSecret(file + "-"), CheckTrusted(file + "-")} {
 		if !errors.Is(err, fs.ErrNotExist) {

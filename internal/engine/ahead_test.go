@@ -28,7 +28,7 @@ func madeFrom(number, image string) func(*corev1.Pod) {
 	}
 }
 
-// A pod of a template that the watch has not shown yet is no outdated pod. The
+// A pod of a template that the watch has not shown yet is not an outdated pod. The
 // engine reads the DaemonSet, and goes on with the newer template (I13).
 func TestPodsAheadOfTheWatch(t *testing.T) {
 	inCluster(t, func(c *cluster) {
@@ -159,7 +159,7 @@ func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
 	})
 }
 
-// What another has made under the name is no second pod to be had, but one to
+// What another has made under the name is not a second pod to be had, but one to
 // be updated.
 func TestPodOfAnotherTemplateIsTaken(t *testing.T) {
 	inCluster(t, func(c *cluster) {

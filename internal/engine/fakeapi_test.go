@@ -286,7 +286,7 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 		m, _ := meta.Accessor(obj)
 		m.SetNamespace(r.namespace)
 		if r.resource == "events" {
-			// Named after the nanosecond, which in a bubble is no name.
+			// Named after the nanosecond, which in a bubble is not a name.
 			m.SetName(fmt.Sprintf("%s-%d", m.GetName(), f.version))
 		}
 		if f.objects[r.resource][path.Join(r.namespace, m.GetName())] != nil {

@@ -248,7 +248,7 @@ func TestThrottlingIsObeyed(t *testing.T) {
 			t.Errorf("%d requests although the server asked for silence", n)
 		}
 		if got := c.events("FailedCreate"); len(got) != 0 {
-			t.Errorf("throttling is no failure: %q", got)
+			t.Errorf("throttling is not a failure: %q", got)
 		}
 	})
 }

@@ -3,7 +3,7 @@ package engine
 import "everynode/internal/rollout"
 
 // following is what the ledger was begun with of a release: what else there is of it may change while the ledger
-// goes on. The zero value is no release.
+// goes on. The zero value is not a release.
 type following struct {
 	number, restarts int
 	startWithin      int64 // nanoseconds

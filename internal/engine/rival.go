@@ -119,7 +119,7 @@ func (e *engine) ask(ctx context.Context) error {
 // asks next is to hear of those that are active then.
 func (e *engine) answered(ctx context.Context, probe *appsv1.DaemonSet) error {
 	if err := e.deleteProbe(ctx, probe); err != nil {
-		e.log.Warn("the probe that was answered could not be deleted; who starts next does so", "error", err)
+		e.log.Warn("the probe that was answered could not be deleted; the next engine to start deletes it", "error", err)
 	}
 	other := &OtherController{Name: "one without a name", Probe: e.probeKey().String()}
 	for _, m := range probe.ManagedFields {
@@ -235,7 +235,7 @@ func (e *engine) withdrawProbe(ctx context.Context) {
 		err = e.deleteProbe(ctx, probe)
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
-		e.log.Warn("the probe could not be deleted; who starts next does so", "error", err)
+		e.log.Warn("the probe could not be deleted; the next engine to start deletes it", "error", err)
 	}
 }
 

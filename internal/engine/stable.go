@@ -26,7 +26,7 @@ type stableRevision struct {
 }
 
 // needStable makes sure that the stable revision is at hand. The history keeps no data, so it is read, once. That it is
-// gone is no error here: what runs goes on.
+// gone is not an error here: what runs goes on.
 func (e *engine) needStable(ctx context.Context, set *setEntry, c *course) error {
 	old := c.stable
 	if old != nil && old.hash != c.state.Stable {

@@ -154,7 +154,7 @@ func (f Failures) MarshalText() ([]byte, error) {
 	return []byte(strings.Join(parts, ",")), nil
 }
 
-// UnmarshalText reads failures. "none" are no failures.
+// UnmarshalText reads failures. "none" are not failures.
 func (f *Failures) UnmarshalText(text []byte) error {
 	var all Failures
 	if string(text) != "none" {

@@ -98,7 +98,7 @@ func simulate(ctx context.Context, client kubernetes.Interface, rules Rules, por
 		factory.StartWithContext(ctx)
 		defer factory.Shutdown()
 	}
-	// Nobody acts before both are known: a pod whose Node is unknown is no pod of ours.
+	// Nobody acts before both are known: a pod whose Node is unknown is not a pod of ours.
 	for _, factory := range []informers.SharedInformerFactory{nodeFactory, podFactory} {
 		if err := factory.WaitForCacheSyncWithContext(ctx).Err; err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read the nodes and their pods: %w", err)

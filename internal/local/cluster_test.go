@@ -40,7 +40,7 @@ func TestChooseRanges(t *testing.T) {
 			want: [3]string{"10.2.0.0/24", "10.0.0.0/15", "10.96.0.0/16"}},
 		{name: "a given range in use", opts: Options{PodCIDR: netip.MustParsePrefix("10.50.0.0/16")}, taken: used("10.50.1.0/24"), wantErr: "in use on this machine by route 10.50.1.0/24 of eth9"},
 		{name: "given ranges overlap", opts: Options{PodCIDR: netip.MustParsePrefix("10.50.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.50.128.0/17")}, wantErr: "the cluster's pod range"},
-		{name: "a given range is no network", opts: Options{ServiceCIDR: netip.MustParsePrefix("10.96.0.1/16")}, wantErr: "give an IPv4 network"},
+		{name: "a given range is not a network", opts: Options{ServiceCIDR: netip.MustParsePrefix("10.96.0.1/16")}, wantErr: "give an IPv4 network"},
 		{name: "nothing is free", taken: used("0.0.0.0/1", "128.0.0.0/1"), wantErr: "no free node range"},
 	}
 	for _, tt := range tests {

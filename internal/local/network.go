@@ -119,7 +119,7 @@ func (c *Cluster) ensureLink(n Node) error {
 	return nil
 }
 
-// ensureVeth makes the veth pair, or makes it anew when only one end is where it belongs.
+// ensureVeth makes the veth pair, or makes it again when only one end is where it belongs.
 func (c *Cluster) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, bridge netlink.Link) error {
 	host, err := netlink.LinkByName(c.hostLink(n))
 	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// foreign is a network namespace that is no node, connected to another namespace by a veth pair.
+// foreign is a network namespace that is not a node, connected to another namespace by a veth pair.
 type foreign struct {
 	ns   netns.NsHandle
 	link string

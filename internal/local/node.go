@@ -17,7 +17,7 @@ import (
 
 // EnsureNode sets up a node of the record on this machine: directories, cgroups, namespaces, mounts and network. It
 // changes nothing on a node that is complete, and repairs one that is not. A node whose namespaces are gone is made
-// anew; what still runs in the old ones is killed first. EnsureHost comes before it.
+// again; what still runs in the old ones is killed first. EnsureHost comes before it.
 func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
 	n, err := c.Node(name)
 	if err != nil {

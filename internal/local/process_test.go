@@ -176,7 +176,7 @@ func TestLastError(t *testing.T) {
 	}
 }
 
-// A number in a lock file is no proof: it may be that of another process by now.
+// A number in a lock file is not proof: it may be that of another process by now.
 func TestRunningIgnoresStrangers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.lock")
 	sleep := exec.Command("sleep", "1000")

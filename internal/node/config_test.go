@@ -22,7 +22,7 @@ func testConfig() Config {
 	}
 }
 
-// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 writes anew.
+// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 writes again.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

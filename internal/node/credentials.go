@@ -106,7 +106,7 @@ func needsToken(cfg Config, because error) error {
 }
 
 // checkCredentials says why the node's own credentials cannot be used, if so.
-// A server that does not answer is no reason: it may come up later.
+// A server that does not answer is not a reason: it may come up later.
 func checkCredentials(ctx context.Context, cfg Config) error {
 	if err := credentialsUsable(cfg.kubeconfig(), time.Now()); err != nil {
 		return err

@@ -45,17 +45,17 @@ func TestResolvConf(t *testing.T) {
 func TestWithoutLoopback(t *testing.T) {
 	const node = "10.0.0.101"
 	tests := map[string]struct{ text, want string }{
-		"others only":          {"search a.example\nnameserver 192.0.2.1\noptions edns0\n", "search a.example\nnameserver 192.0.2.1\noptions edns0\n"},
-		"one of two":           {"nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "nameserver 192.0.2.1\n"},
-		"none left":            {"nameserver 127.0.0.53\noptions edns0\n", "options edns0\nnameserver 10.0.0.101\n"},
-		"IPv6":                 {"nameserver ::1\nnameserver fe80::1%eth0\n", "nameserver fe80::1%eth0\n"},
-		"every address":        {"nameserver 0.0.0.0\n", "nameserver 10.0.0.101\n"},
-		"none":                 {"search a.example\n", "search a.example\nnameserver 10.0.0.101\n"},
-		"no file":              {"", "nameserver 10.0.0.101\n"},
-		"no end of line":       {"search a.example", "search a.example\nnameserver 10.0.0.101\n"},
-		"a comment":            {"# nameserver 192.0.2.1\n", "# nameserver 192.0.2.1\nnameserver 10.0.0.101\n"},
-		"what is no address":   {"nameserver what\n", "nameserver what\n"},
-		"a line without value": {"nameserver\nnameserver 192.0.2.1\n", "nameserver\nnameserver 192.0.2.1\n"},
+		"others only":            {"search a.example\nnameserver 192.0.2.1\noptions edns0\n", "search a.example\nnameserver 192.0.2.1\noptions edns0\n"},
+		"one of two":             {"nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "nameserver 192.0.2.1\n"},
+		"none left":              {"nameserver 127.0.0.53\noptions edns0\n", "options edns0\nnameserver 10.0.0.101\n"},
+		"IPv6":                   {"nameserver ::1\nnameserver fe80::1%eth0\n", "nameserver fe80::1%eth0\n"},
+		"every address":          {"nameserver 0.0.0.0\n", "nameserver 10.0.0.101\n"},
+		"none":                   {"search a.example\n", "search a.example\nnameserver 10.0.0.101\n"},
+		"no file":                {"", "nameserver 10.0.0.101\n"},
+		"no end of line":         {"search a.example", "search a.example\nnameserver 10.0.0.101\n"},
+		"a comment":              {"# nameserver 192.0.2.1\n", "# nameserver 192.0.2.1\nnameserver 10.0.0.101\n"},
+		"what is not an address": {"nameserver what\n", "nameserver what\n"},
+		"a line without value":   {"nameserver\nnameserver 192.0.2.1\n", "nameserver\nnameserver 192.0.2.1\n"},
 	}
 	for name, tt := range tests {
 		if got := withoutLoopback(tt.text, node); got != tt.want {

@@ -14,7 +14,7 @@
 // servers from the cluster (forward.go).
 //
 // The children die with the agent (parent death signal). Containers do not:
-// their shims are no children of the agent, and the next containerd finds them
+// their shims are not children of the agent, and the next containerd finds them
 // again. The agent itself keeps the pod network: the CNI configuration for the
 // node's pod range, routes to the other nodes' pod ranges and the masquerading
 // of what leaves them.

@@ -280,7 +280,7 @@ func TestForwarderWithoutServers(t *testing.T) {
 	}
 }
 
-// A port that is taken is no hindrance.
+// A port that is taken is not a hindrance.
 func TestForwarderTakesAnotherPort(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -72,7 +72,7 @@ func readAllRegistries(files []string) (registries, error) {
 	return all, nil
 }
 
-// readRegistries reads the file; "" is no file. Every error names it.
+// readRegistries reads the file; "" is not a file. Every error names it.
 func readRegistries(file string) (registries, error) {
 	if file == "" {
 		return registries{}, nil
@@ -131,7 +131,7 @@ func (r registries) check() error {
 	return errors.Join(errs...)
 }
 
-// checkRegistryHost refuses what is no host, and what would be another folder.
+// checkRegistryHost refuses what is not a host, and what would be another folder.
 func checkRegistryHost(section, host string) error {
 	if u, err := url.Parse("//" + host); host != anyRegistry && (err != nil || u.Host != host || host == "" || strings.ContainsAny(host, "/\\@")) {
 		return fmt.Errorf("%s: %q is not the host of a registry, such as docker.io or registry.example.com:5000", section, host)

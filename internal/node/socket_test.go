@@ -160,7 +160,7 @@ func TestSecondSocketOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.run(t.Context()); err == nil {
-		t.Error("a file at the path is no error")
+		t.Error("a file at the path is not an error")
 	}
 	if content, err := os.ReadFile(s.path); err != nil || string(content) != "a file" {
 		t.Errorf("the file is %q now, %v", content, err)

@@ -67,7 +67,7 @@
 //	    (ClockMargin) is after. That a node changes between one way of not
 //	    being Ready and another is nothing new. A failed pod that is gone was
 //	    part of this as long as its back-off is remembered, which is 30
-//	    minutes. What an older revision did is no reason not to excuse.
+//	    minutes. What an older revision did is not a reason not to excuse.
 //	I6  A new pod counts only after MinReady of unbroken readiness, by the
 //	    clock of Now: the shell saw it become ready, or makes sure that it errs
 //	    to too late.
@@ -112,7 +112,7 @@
 //	    node is allowed to lose it. Package rollout allows that.
 //	R17 Without a release nothing of this has any effect.
 //	R18 A node that is not Ready, or is being drained, is granted nothing, and what
-//	    it did before is no failure.
+//	    it did before is not a failure.
 //
 // Where the two revisions are for different nodes, a node is added or dropped when its turn
 // comes, too.

@@ -157,7 +157,7 @@ func (o Toleration) tolerates(t *Taint) bool {
 }
 
 // canonical says whether s is an integer as it would be printed. Tolerations
-// are strict where node affinity is not: "007" and "+7" are no numbers here.
+// are strict where node affinity is not: "007" and "+7" are not numbers here.
 func canonical(s string) bool {
 	v, err := strconv.ParseInt(s, 10, 64)
 	return err == nil && strconv.FormatInt(v, 10) == s

@@ -305,7 +305,7 @@ type Backoff struct {
 }
 
 // Wait is how long nothing is to be written on a node, because a write there was
-// refused or failed. The zero value is no wait.
+// refused or failed. The zero value is not a wait.
 type Wait struct {
 	// Until is the end; zero while it is not known. Whoever carries out a plan then
 	// looks at the node again when the wait is over.

@@ -57,7 +57,7 @@ func (l *Ledger) Reset(set Spec) {
 
 // Follow says how far a release may go from now on; nil: there is none. What it says of the budget
 // counts from the next Settle on. Which revision a node is for is decided when the node is looked at
-// again: all of them, unless the release differs from that of before only in what may be granted
+// again: all of them, unless the release differs from the last one only in what may be granted
 // and in Ranks and Quota, and then those that have come under the quota or have left it.
 func (l *Ledger) Follow(r *Release) {
 	before := l.in.Release

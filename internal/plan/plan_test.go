@@ -15,7 +15,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("reason %d is called %q", r, name)
 		}
 		if !strings.HasSuffix(sentence, ".") || strings.Contains(sentence, "\n") {
-			t.Errorf("%s: %q is no sentence", name, sentence)
+			t.Errorf("%s: %q is not a sentence", name, sentence)
 		}
 		seen[name] = true
 	}
@@ -145,7 +145,7 @@ func TestBudgetIsScaled(t *testing.T) {
 }
 
 // A pod of no revision is not of the current one because that is not known
-// yet, and a term that asks for nothing is no wildcard.
+// yet, and a term that asks for nothing is not a wildcard.
 func TestNothingMatchesNothing(t *testing.T) {
 	in := &Input{Now: scriptNow(), Nodes: []Node{{Name: "n"}}, Pods: []Pod{{Name: "p", Node: "n", Bound: true, Ready: true}}}
 	var out Plan

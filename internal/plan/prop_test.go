@@ -238,7 +238,7 @@ func TestOnDelete(t *testing.T) {
 				t.Fatalf("OnDelete deletes %+v", d)
 			}
 			if d.Reason == Duplicate && len(slices.DeleteFunc(w.podsOf(d.Node), func(p Pod) bool { return !isLive(p) })) < 2 {
-				t.Fatalf("%+v is no duplicate", d)
+				t.Fatalf("%+v is not a duplicate", d)
 			}
 		}
 	})

@@ -140,7 +140,7 @@ func (w *Wave) setting(word string) (err error) {
 	case "one":
 		w.OneAtATime = value
 	default:
-		return fmt.Errorf("%s is no setting of a wave", word)
+		return fmt.Errorf("%s is not a setting of a wave", word)
 	}
 	return err
 }

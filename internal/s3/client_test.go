@@ -281,7 +281,7 @@ func (b bad) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestDownloadDamaged: what comes otherwise, or ends early, is no snapshot.
+// TestDownloadDamaged: what comes otherwise, or ends early, is not a snapshot.
 func TestDownloadDamaged(t *testing.T) {
 	s := s3test.Start(t)
 	c := clientOf(t, s)

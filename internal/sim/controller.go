@@ -171,7 +171,7 @@ func (c *controller) decide(set *daemonSet) {
 	}
 	in.Pods = in.Pods[:0]
 	for _, p := range ix.pods {
-		// A pod that is no part of a gone node's legacy may run on a new one.
+		// A pod that is not part of a gone node's legacy may run on a new one.
 		if !in.Gone[p.Node] || ix.departed[p.Node][p.UID] || c.w.bug == GoneTakesAll {
 			seen := p.Pod
 			seen.Left = ix.leftBehind(p) && c.w.bug != LeftStays

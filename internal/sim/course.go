@@ -190,7 +190,7 @@ func (c *controller) policy() *rollout.Policy {
 	return &p
 }
 
-// rank works out the order of the nodes, if that of before is not good any more.
+// rank works out the order of the nodes, if the last one is not good any more.
 func (c *controller) rank(set *daemonSet, number int) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}

@@ -61,8 +61,8 @@
 // The fault "late" lets requests take effect after their error, and so perhaps
 // after the live read that settled them; the event "overlap" lets two
 // controllers run at once. Then a pod may be created beside another one, which
-// is counted (Report.Doubles) and is no error. Everything else is checked as
+// is counted (Report.Doubles) and is not an error. Everything else is checked as
 // ever: the budget on what a process can know, which a delete that comes late
-// is no part of until a watch shows it; and the end, in which every node has
+// is not part of until a watch shows it; and the end, in which every node has
 // its one pod again.
 package sim

@@ -30,7 +30,7 @@ var operations = map[string]int{
 	"delete":   1, // NODE: someone deletes its pods
 	"force":    1, // NODE: without a grace period
 	"evict":    1, // NODE: someone deletes every pod there as it comes, and says who
-	"spare":    1, // NODE: and does so no more
+	"spare":    1, // NODE: that ends
 	"fail":     1, // NODE: its pods end, as if evicted by the kubelet
 	"unready":  1, // NODE: its pods stop being ready
 	"ready":    1, // NODE: and are again

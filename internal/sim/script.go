@@ -24,7 +24,7 @@ import (
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
 //	                 restarts N; removals N[%]; back
 //	-- revisions --  NAME BEHAVIOUR
-//	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is no pool
+//	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is not a pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
 //	-- expect --     COUNT =|<=|>= N, of creates, deletes, forced, doubles, killed;
 //	                updated: nodes with a current pod that is ready, before

@@ -20,7 +20,7 @@ type digest [sha256.Size]byte
 
 // templateDigest is the same for two revisions that restore the same template.
 // Bytes that differ may mean the same: "creationTimestamp":null, which API servers
-// wrote up to 1.33, is no timestamp; an absent field is its default; 1000m is
+// wrote up to 1.33, is not a timestamp; an absent field is its default; 1000m is
 // 1. Telling these apart would restart every pod of a cluster for nothing.
 //
 // Data that cannot be read equals only itself.

@@ -87,7 +87,7 @@ func TestKubeletAgrees(t *testing.T) {
 	twin.Name, twin.UID = "twin", "twin"
 	seen.AddPod(twin)
 	if err := seen.RemovePod(klog.Background(), twin); err != nil || seen.UsedPorts.Len() != 0 {
-		t.Errorf("the scheduler counts who has a port (%v, %v): who binds pods with host ports can be decided anew", seen.UsedPorts, err)
+		t.Errorf("the scheduler counts who has a port (%v, %v): who binds pods with host ports can be decided again", seen.UsedPorts, err)
 	}
 	for name, spec := range map[string]corev1.PodSpec{
 		"room":       {Containers: asks("cpu", "3")},

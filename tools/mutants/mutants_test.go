@@ -54,7 +54,7 @@ func TestApply(t *testing.T) {
 	}
 	m.file = "missing"
 	if err := checkAll([]mutant{m}, root); err == nil {
-		t.Error("a missing file is no error")
+		t.Error("a missing file is not an error")
 	}
 }
 

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// detour is a way to the API server on which answers take longer. It passes bytes on: TLS is between the ends.
+type detour struct {
+	listener net.Listener
+	to       string               // host and port
+	delay    func() time.Duration // of what comes back, now
+	all      sync.WaitGroup
+}
+
+func newDetour(server string, delay func() time.Duration) (*detour, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, fmt.Errorf("read the address of the API server: %w", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for who goes to the API server: %w", err)
+	}
+	return &detour{listener: l, to: u.Host, delay: delay}, nil
+}
+
+func (d *detour) url() string { return "https://" + d.listener.Addr().String() }
+
+// run passes on until ctx ends.
+func (d *detour) run(ctx context.Context) {
+	defer d.all.Wait()
+	defer context.AfterFunc(ctx, func() { d.listener.Close() })()
+	for {
+		client, err := d.listener.Accept()
+		if err != nil {
+			return
+		}
+		d.all.Go(func() { d.pass(ctx, client) })
+	}
+}
+
+func (d *detour) pass(ctx context.Context, client net.Conn) {
+	defer client.Close()
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { errors.Join(client.Close(), server.Close()) })()
+	d.all.Go(func() {
+		defer server.Close()
+		_, _ = io.Copy(server, client) // either end may go at any time
+	})
+	d.back(client, server)
+}
+
+// chunk is what is to be passed on at a time.
+type chunk struct {
+	at   time.Time
+	data []byte
+}
+
+// back passes answers on, in their order, each as late as it was to be when it came.
+func (d *detour) back(client io.WriteCloser, server io.Reader) {
+	chunks := make(chan chunk, 1024)
+	d.all.Go(func() {
+		defer client.Close()
+		for c := range chunks {
+			time.Sleep(time.Until(c.at))
+			if _, err := client.Write(c.data); err != nil {
+				for range chunks { // until the reader has noticed
+				}
+				return
+			}
+		}
+	})
+	defer close(chunks)
+	for {
+		buffer := make([]byte, 32<<10)
+		n, err := server.Read(buffer)
+		if n > 0 {
+			chunks <- chunk{time.Now().Add(d.delay()), buffer[:n]}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
