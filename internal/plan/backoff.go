@@ -58,7 +58,7 @@ func (r Remakes) ends(n *Node) time.Time {
 // now: one second, doubled each time up to 15 minutes, and forgotten after 30
 // minutes without one. The caller sets the rest, or uses After.
 func NextBackoff(b Backoff, now time.Time) Backoff {
-	if b.Expired(now) {
+	if b.calm(now) {
 		return Backoff{Last: now, Delay: firstBackoff, Remakes: b.Remakes}
 	}
 	return Backoff{Last: now, Delay: min(2*b.Delay, maxBackoff), Remakes: b.Remakes}
@@ -69,15 +69,18 @@ func NextBackoff(b Backoff, now time.Time) Backoff {
 // old pod of a node just after the new one.
 func (b Backoff) After(d Delete, now time.Time) Backoff {
 	next := NextBackoff(b, now)
-	if b.Expired(now) {
+	switch {
+	case b.Expired(now):
 		b = Backoff{}
+	case b.calm(now):
+		b = Backoff{Waited: b.Waited, Heard: b.Heard}
 	}
 	next.Pod, next.Hash, next.Created, next.Refused = d.UID, d.Hash, d.Created, d.Reason == PodRefused
 	if b.Created.After(d.Created) {
 		next.Pod, next.Hash, next.Created, next.Refused = b.Pod, b.Hash, b.Created, b.Refused
 	}
 	if b.Waited.After(next.Created) {
-		next.Waited = b.Waited
+		next.Waited, next.Heard = b.Waited, b.Heard
 	}
 	next.First, next.FirstSeen = d.Created, d.SeenCreated
 	if d.Hash != next.Hash || b.Pod != "" && d.Hash == b.Hash && b.earlier(&d) {
@@ -96,6 +99,7 @@ func (b Backoff) Waits(created, now time.Time) Backoff {
 	if created.After(b.Waited) {
 		b.Waited = created
 	}
+	b.Heard = now
 	return b
 }
 
@@ -123,11 +127,22 @@ func (b *Backoff) earlier(d *Delete) bool {
 // Expired says that the back-off starts afresh: but for Remakes, it holds nothing
 // back any more, and the entry may be dropped.
 func (b Backoff) Expired(now time.Time) bool {
+	return b.calm(now) && (b.Heard.IsZero() || now.Sub(b.Heard) > quietBackoff)
+}
+
+// calm says that no pod has failed for so long that the pauses start afresh.
+func (b Backoff) calm(now time.Time) bool {
 	return b.Delay <= 0 || now.Sub(b.Last) > quietBackoff
 }
 
 // forgotten is the first instant at which Expired holds.
-func (b Backoff) forgotten() time.Time { return b.Last.Add(quietBackoff + 1) }
+func (b Backoff) forgotten() time.Time {
+	last := b.Last
+	if b.Heard.After(last) {
+		last = b.Heard
+	}
+	return last.Add(quietBackoff + 1)
+}
 
 // ends is when a failed pod may be deleted again.
 func (b Backoff) ends() time.Time { return b.Last.Add(b.Delay) }

@@ -72,6 +72,13 @@ func TestWaitedIsRemembered(t *testing.T) {
 	if got := b.Waits(made.Add(-time.Hour), now); got.Waited != made {
 		t.Errorf("an older pod takes the place of a newer one: %+v", got)
 	}
+	again := b.Waits(made.Add(time.Hour), now.Add(20*time.Minute))
+	if again.Last != b.Last || again.Expired(now.Add(50*time.Minute)) || !again.Expired(now.Add(50*time.Minute+1)) {
+		t.Errorf("after another that waited: %+v", again)
+	}
+	if got := again.After(Delete{UID: "y", Hash: "a", Reason: PodFailed, Created: made}, now.Add(40*time.Minute)); got.Delay != firstBackoff || !got.handed(nil) {
+		t.Errorf("a pod fails, the first for long: %+v", got)
+	}
 	bound := &Pod{Bound: true, Created: made.Add(time.Second)}
 	if b.handed(bound) || !b.handed(&Pod{Bound: true, Created: made}) || !b.handed(&Pod{Created: made.Add(time.Hour)}) {
 		t.Error("a pod that was bound later does not bring the node back, or another does")

@@ -248,9 +248,7 @@ func (v *Verdict) forgo() {
 func (s *site) takeTurn(v *Verdict) {
 	reason, detail := v.Reason, v.Detail
 	s.decide(v)
-	for i := range v.deletes {
-		v.deletes[i].Reaches = true
-	}
+	reaching := v.deletes
 	switch {
 	case len(v.deletes)+len(v.creates) == 0:
 		v.Reason, v.Detail = reason, detail
@@ -258,6 +256,13 @@ func (s *site) takeTurn(v *Verdict) {
 		v.candidate = drop
 	case v.candidate == fixed:
 		v.candidate = expose
+	case v.candidate == surge:
+		reaching = nil // the create does it
+	default:
+		reaching = v.deletes[len(v.deletes)-1:] // those before it go in any case, and leave a pod where it is
+	}
+	for i := range reaching {
+		reaching[i].Reaches = true
 	}
 }
 

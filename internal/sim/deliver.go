@@ -110,6 +110,6 @@ func (a *applier) removed(d *plan.Delete) {
 		c.backoff[d.Node] = c.backoff[d.Node].After(*d, c.clock())
 	}
 	if d.Waited && c.w.bug != ForgetsWaiting {
-		c.backoff[d.Node] = c.backoff[d.Node].Waits(d.Created, c.w.clock())
+		c.backoff[d.Node] = c.backoff[d.Node].Waits(d.Created, c.clock())
 	}
 }
