@@ -653,7 +653,7 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/fleet/a.go", `import "everynode/internal/engine"`, "API clients and nothing else"},
 		{"imports", "internal/fleet/a.go", `import "k8s.io/kubernetes/pkg/kubelet"`, "API clients and nothing else"},
 		{"imports", "internal/fleet/a.go", `import "k8s.io/client-go/informers"`, ""},
-		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "no part of the cluster"},
+		{"imports", "examples/x/a.go", `import "everynode/internal/plan"`, "not part of the cluster"},
 		{"imports", "coredns/a.go", `import "everynode/internal/local"`, "the list of its plugins"},
 		{"imports", "coredns/a.go", `import "github.com/coredns/coredns/coremain"`, ""},
 		{"imports", "bench/a.go", `import "everynode/internal/controlplane"`, "from outside"},
