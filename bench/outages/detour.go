@@ -58,7 +58,7 @@ func (d *detour) pass(ctx context.Context, client net.Conn) {
 		defer server.Close()
 		_, _ = io.Copy(server, client) // either end may go at any time
 	})
-	d.back(client, server)
+	d.back(ctx, client, server)
 }
 
 // chunk is what is to be passed on at a time.
@@ -68,12 +68,17 @@ type chunk struct {
 }
 
 // back passes answers on, in their order, each as late as it was to be when it came.
-func (d *detour) back(client io.WriteCloser, server io.Reader) {
+func (d *detour) back(ctx context.Context, client io.WriteCloser, server io.Reader) {
 	chunks := make(chan chunk, 1024)
 	d.all.Go(func() {
 		defer client.Close()
 		for c := range chunks {
-			time.Sleep(time.Until(c.at))
+			timer := time.NewTimer(time.Until(c.at))
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+			}
 			if _, err := client.Write(c.data); err != nil {
 				for range chunks { // until the reader has noticed
 				}
