@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,13 +33,17 @@ func newDetour(server string, delay func() time.Duration) (*detour, error) {
 func (d *detour) url() string { return "https://" + d.listener.Addr().String() }
 
 // run passes on until ctx ends.
-func (d *detour) run(ctx context.Context) {
+func (d *detour) run(ctx context.Context) error {
 	defer d.all.Wait()
 	defer context.AfterFunc(ctx, func() { d.listener.Close() })()
 	for {
 		client, err := d.listener.Accept()
 		if err != nil {
-			return
+			d.listener.Close()
+			if ctx.Err() == nil {
+				return fmt.Errorf("on the way to the API server: %w", err)
+			}
+			return nil
 		}
 		d.all.Go(func() { d.pass(ctx, client) })
 	}
@@ -53,7 +56,10 @@ func (d *detour) pass(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer server.Close()
-	defer context.AfterFunc(ctx, func() { errors.Join(client.Close(), server.Close()) })()
+	defer context.AfterFunc(ctx, func() {
+		client.Close()
+		server.Close()
+	})()
 	d.all.Go(func() {
 		defer server.Close()
 		_, _ = io.Copy(server, client) // either end may go at any time

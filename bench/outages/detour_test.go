@@ -19,7 +19,6 @@ func TestDetour(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer echo.Close()
 	var delay atomic.Int64
 	d, err := newDetour("https://"+echo.Addr().String(), func() time.Duration { return time.Duration(delay.Load()) })
 	if err != nil {
@@ -28,12 +27,17 @@ func TestDetour(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	defer all.Wait()
-	all.Go(func() { d.run(ctx) })
+	defer echo.Close()
+	defer cancel()
+	all.Go(func() {
+		if err := d.run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 	all.Go(func() {
 		conn, err := echo.Accept()
 		if err != nil {
-			t.Error(err)
-			return
+			return // the test has ended
 		}
 		defer conn.Close()
 		_, _ = io.Copy(conn, conn) // it ends by being cut off
@@ -43,6 +47,9 @@ func TestDetour(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	sent := make([]byte, 1<<20)
 	if _, err := rand.Read(sent); err != nil {
 		t.Fatal(err)

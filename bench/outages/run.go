@@ -111,7 +111,7 @@ func (o *outages) one(ctx context.Context, system string, prepared *testbed.Clus
 		cancel()
 		return err
 	}
-	r.fleet.kubelets.all.Go(func() { r.detour.run(ctx) })
+	r.fleet.kubelets.work(func() error { return r.detour.run(ctx) })
 	defer cancel()
 	if err := r.releases.install(ctx); err != nil {
 		return err

@@ -63,7 +63,7 @@ func scenarios() []scenario {
 		{Name: "api-flood", Title: "it floods the API server", Observe: 25 * time.Minute, Bad: behaviour{Floods: true},
 			Sources: []source{{"OpenAI, 2024-12-11", "https://securityonline.info/openai-services-hit-by-major-outage-due-to-telemetry-service-deployment"}},
 			Note: "The flood is played: the answers of the API server to controllers and scheduler take up to 2.5 real seconds longer, the more the nearer to 5% of the " +
-				"nodes have the version. So the first wave does not show it. The version is well otherwise, and its nodes count as exposed. Times are not those of a real fleet, since such a delay is not shortened."},
+				"nodes have the version. So the first node of many does not show it. The version is well otherwise, and its nodes count as exposed. Times are not those of a real fleet, since such a delay is not shortened."},
 		{Name: "bad-config", Title: "its ConfigMap lacks a key (CreateContainerConfigError)", Observe: 20 * time.Minute,
 			Bad:     behaviour{Waiting: "CreateContainerConfigError"},
 			Sources: []source{{"Cloudflare, 2025-11-18", "https://blog.cloudflare.com/18-november-2025-outage/"}},

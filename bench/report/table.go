@@ -170,7 +170,7 @@ func Table(r *Results) string {
 		if row.upstream != "" {
 			u2, u16 = theirs, Spread{Median: math.NaN()} // two syncs, too
 		}
-		if bare.N+ours.N+theirs.N == 0 {
+		if bare.N+ours.N+theirs.N+driven.N == 0 {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),

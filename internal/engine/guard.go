@@ -17,8 +17,9 @@ import (
 // removals is what is known of them. The worker that has the DaemonSet owns it.
 type removals struct {
 	kept rollout.Guard
-	// guard is what the ledger follows; nil: nothing is held.
+	// guard is what the ledger follows; nil: nothing is held. since is when the first of those were allowed that it lets go.
 	guard *plan.Guard
+	since time.Time
 	// pending is how many nodes were held at the last look, and grew when there were last more than before.
 	pending int
 	grew    time.Time
@@ -36,7 +37,10 @@ func (r *removals) watch(is bool) {
 
 // allow lets nodes lose their pods in this term, besides those that are let already. The next leader counts what has not
 // gone by then once more.
-func (r *removals) allow(nodes []string) {
+func (r *removals) allow(nodes []string, now time.Time) {
+	if len(r.guard.Allowed) == 0 {
+		r.since = now
+	}
 	allowed := maps.Clone(r.guard.Allowed)
 	if allowed == nil {
 		allowed = map[string]bool{}
@@ -47,9 +51,13 @@ func (r *removals) allow(nodes []string) {
 	r.guard = &plan.Guard{Allowed: allowed}
 }
 
-// tidy takes back what a node was allowed once its pod has gone or may stay after all.
-func (r *removals) tidy(l *plan.Ledger) {
+// tidy takes back what a node was allowed once its pod has gone or may stay after all, or has not gone for long.
+func (r *removals) tidy(l *plan.Ledger, now time.Time) {
 	if r.guard == nil || len(r.guard.Allowed) == 0 {
+		return
+	}
+	if now.Sub(r.since) > rollout.LetsFor {
+		r.guard = &plan.Guard{}
 		return
 	}
 	left := map[string]bool{}
@@ -96,7 +104,7 @@ func (s *step) text() string {
 func (e *engine) removing(st *state, next *step) (wake time.Time) {
 	c, t := &st.course, st.ledger.Totals()
 	r := &c.removals
-	r.tidy(&st.ledger)
+	r.tidy(&st.ledger, st.now)
 	next.guard = r.kept
 	if r.guard == nil || c.lacks() {
 		return time.Time{}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,7 +9,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
@@ -232,5 +235,27 @@ func TestRemovalsWithoutAPolicy(t *testing.T) {
 		c.label(1, "other")
 		c.run(time.Hour)
 		c.wantGuarded("without the policy", 20, 1)
+	})
+}
+
+// What may go and does not, because others refuse it, does not go on top of what may go in a later hour: after some minutes it is
+// held again.
+func TestWhatWasLetGoAndStayedIsPendingAgain(t *testing.T) {
+	guarded(t, func(c *cluster) {
+		c.intercept(func(r request) (error, bool) {
+			if r.is("delete", "pods") {
+				return apierrors.NewForbidden(corev1.Resource("pods"), r.name, errors.New("a policy protects it")), false
+			}
+			return nil, false
+		})
+		c.label(1, "other")
+		c.label(2, "other")
+		c.run(rollout.LetsFor - time.Minute)
+		c.wantGuarded("while it may go", 20, 0)
+		c.run(3 * time.Minute)
+		c.wantGuarded("when it might have gone", 20, 2)
+		c.intercept(nil)
+		c.run(2 * time.Hour)
+		c.wantGuarded("when nobody refuses it", 20, 2)
 	})
 }

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 )
 
 func (c *cluster) leader() string {
@@ -90,6 +93,35 @@ func TestStoppedLeaderHearsItsAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The answer to a write is lost after the leader was told to stop, and not by its doing: then the write may take effect until
+// its deadline, and the lease is kept until then.
+func TestStoppedLeaderWhoseAnswerIsLostKeepsTheLease(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		one := &slowServer{c: c, takes: writesTake(500 * time.Millisecond)}
+		var broken atomic.Bool
+		c.start(func(cfg *Config) {
+			cfg.Client = &rest.Config{Host: "http://fake", Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				resp, err := one.RoundTrip(req)
+				if broken.Load() && req.Method == http.MethodPost {
+					return nil, io.ErrUnexpectedEOF
+				}
+				return resp, err
+			})}
+		}, elect("one"))
+		c.addNodes(3)
+		c.run(5 * time.Second)
+		c.addSet()
+		c.run(400 * time.Millisecond)
+		told := time.Now()
+		broken.Store(true)
+		c.stop()
+		if kept := time.Since(told); kept < 3*time.Second {
+			t.Errorf("the lease was given up after %s", kept)
+		}
+		c.run(2 * time.Minute)
+	})
 }
 
 // An engine that cannot renew its lease stops writing before another may lead,

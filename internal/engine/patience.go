@@ -122,7 +122,7 @@ func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context)
 		if slow {
 			limit = slowTimeout
 		}
-		t.leftOpen(began.Add(limit+transit), ctx.Err() != nil)
+		t.leftOpen(began.Add(limit+transit), errors.Is(err, errParted))
 	}
 	return err
 }
@@ -130,23 +130,35 @@ func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context)
 // parting is how long a write that is under way may still take once the engine is told to stop.
 const parting = 2 * time.Second
 
-// outlast sends a request that may go on for d after ctx has been cancelled, though not past its deadline. A write
-// that is ended from here may still take effect, beside the next leader: an answer is worth the wait.
+// errParted is why a write that was under way was ended from here: the engine was told to stop, or may lead no more.
+var errParted = errors.New("engine: a write was ended before its answer, because the engine stops")
+
+// outlast sends a request that may go on for d after the engine was told to stop, though not past its deadline. A
+// write that is ended from here may still take effect, beside the next leader: an answer is worth the wait. It is not
+// once somebody else may write already.
 func outlast(ctx context.Context, d time.Duration, send func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return errors.Join(errParted, err)
 	}
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	limit := slowTimeout
 	if deadline, ok := ctx.Deadline(); ok {
-		own, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		limit = time.Until(deadline)
 	}
-	defer cancel()
+	within, done := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer done()
+	own, end := context.WithCancelCause(within)
+	defer end(nil)
 	defer context.AfterFunc(ctx, func() {
-		if sleep(own, d) {
-			cancel()
+		t := tenureOf(ctx)
+		if others := t != nil && !t.holds(time.Now()); others || sleep(own, d) {
+			end(errParted)
 		}
 	})()
-	return send(own)
+	err := send(own)
+	if err != nil && errors.Is(context.Cause(own), errParted) {
+		return errors.Join(errParted, err)
+	}
+	return err
 }
 
 // timed sends a request with a deadline.

@@ -99,8 +99,8 @@ func (e *engine) learnReleases(ctx context.Context) error {
 // listTries is how often a list is read again that watches have overtaken.
 const listTries = 5
 
-// learn reads a list that take takes. It does not, and is given another, where watches have shown newer things: of what is
-// not in the index, an old list does not tell whether it is gone.
+// learn reads a list and hands it to take. take refuses a list that is older than what a watch has shown, since it cannot
+// tell what is gone from what is new; then the list is read again.
 func learn[T any](ctx context.Context, from api, resource string, compact func(any) (T, error), take func([]T, uint64) bool) error {
 	for range listTries {
 		all, version, err := listObjects(ctx, from, resource, compact)
@@ -113,7 +113,7 @@ func learn[T any](ctx context.Context, from api, resource string, compact func(a
 			return nil
 		}
 	}
-	return fmt.Errorf("listing %s: they change faster than they can be listed", resource)
+	return fmt.Errorf("listing %s: each of the lists is older than what the watch has shown", resource)
 }
 
 func listObjects[T any](ctx context.Context, from api, resource string, compact func(any) (T, error)) (all []T, version uint64, err error) {
@@ -240,6 +240,7 @@ func (ix *index) removePolicy(e *policyEntry) {
 func (ix *index) replacePolicies(items []*policyEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestPolicy = version
 	ix.setPolicies(items, version)
 }
 
@@ -250,6 +251,7 @@ func (ix *index) learnPolicies(items []*policyEntry, version uint64) bool {
 	if version < ix.releases.newestPolicy {
 		return false
 	}
+	ix.releases.newestPolicy = version
 	ix.setPolicies(items, version)
 	return true
 }
@@ -319,6 +321,7 @@ func (ix *index) removeRollout(e *rolloutEntry) {
 func (ix *index) replaceRollouts(items []*rolloutEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	ix.releases.newestRollout = version
 	ix.setRollouts(items, version)
 }
 
@@ -329,6 +332,7 @@ func (ix *index) learnRollouts(items []*rolloutEntry, version uint64) bool {
 	if version < ix.releases.newestRollout {
 		return false
 	}
+	ix.releases.newestRollout = version
 	ix.setRollouts(items, version)
 	return true
 }

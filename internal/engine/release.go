@@ -258,7 +258,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 		return earlier(wake, due), err
 	}
 	if next.lets {
-		c.removals.allow(next.held.names)
+		c.removals.allow(next.held.names, st.now)
 	}
 	if next.moved {
 		e.undecided(st) // what was decided by the state of before

@@ -310,6 +310,11 @@ func TestAnOldListIsReadAgain(t *testing.T) {
 		t.Error("a list is not taken that is as new as the watch")
 	}
 
+	ix.replacePolicies(nil, 12) // the watch has begun again, and all are gone
+	if ix.learnPolicies([]*policyEntry{policy("kept", 3)}, 10) || len(ix.releases.policies) != 0 {
+		t.Error("a policy is back that a list of the watch was without")
+	}
+
 	state := func(uid string, version uint64) *rolloutEntry {
 		return &rolloutEntry{version: version, object: &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent", UID: types.UID(uid)}}}
 	}

@@ -47,23 +47,23 @@ func (s *state) remembered(node string, now time.Time) plan.Remakes {
 	return plan.Remakes{}
 }
 
-// resume is for a create that has ended, or may have happened: what was known when it was decided on is known still. A
-// create may be under way for longer than a pod must live to have lasted.
-func (s *state) resume(w *write, now time.Time) {
+// recall is for a create that was under way for longer than a pod must live to have lasted: what was known of the node when
+// it was decided on has not expired. made says that the pod was created; else it may have been, and is gone, and the next
+// one has waited for long enough.
+func (s *state) recall(w *write, made bool, now time.Time) {
 	if w.remade.Last.IsZero() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.remakes[w.node()]
-	if w.edition != s.remadeOf || r.Last.After(w.remade.Last) {
+	if w.edition != s.remadeOf || !r.Expired(now) {
 		return
 	}
 	if s.remakes == nil {
 		s.remakes = map[string]remade{}
 	}
-	r.Remakes = w.remade
-	r.Last = now
+	r.Remakes = w.remade.Recalled(made, now)
 	s.remakes[w.node()] = r
 }
 

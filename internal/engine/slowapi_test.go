@@ -128,3 +128,8 @@ func writesTake(d time.Duration) func(request) time.Duration {
 		return d
 	}
 }
+
+// roundTripper is a function that answers requests.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -46,7 +46,7 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	learn := r.learn
 	r.learn = func() {
 		if w.create != nil && (r.fate == delivery.OK || r.fate == delivery.Unknown) {
-			w.state.resume(w, now)
+			w.state.recall(w, r.fate == delivery.OK, now)
 		}
 		if learn != nil {
 			learn()

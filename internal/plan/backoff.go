@@ -43,6 +43,15 @@ func (r Remakes) Expired(now time.Time) bool {
 	return r.Last.IsZero() || now.Sub(r.Last) > max(2*r.pause(), lasting)
 }
 
+// Recalled is r when it has expired while a create was under way, which is not the life of a pod. made says that the pod
+// was created; else its successor has waited for long enough.
+func (r Remakes) Recalled(made bool, now time.Time) Remakes {
+	if r.Last = now; !made {
+		r.Last = now.Add(-r.pause())
+	}
+	return r
+}
+
 // ends is when the next pod may be created on the node. A change of the node may
 // have ended the trouble: then a try is due, but never more than one in a while,
 // since the change may as well be part of a loop.

@@ -112,8 +112,8 @@ func (in *Input) work() *Spec {
 }
 
 // exposed says that the node has a pod of the target, in whatever state, or had one, or was
-// granted it, and nothing else has taken its place. A node that should have no pod of the target, and
-// has none, needs no grant to stay like that.
+// granted it, and nothing else has taken its place, or can still get it by a write that is under way. A node
+// that should have no pod of the target, and has none, needs no grant to stay like that.
 func (s *site) exposed() bool {
 	for _, p := range s.pods {
 		if s.current(p) {
@@ -122,6 +122,8 @@ func (s *site) exposed() bool {
 	}
 	r, in := s.in.Release, s.in
 	switch {
+	case s.uncertain != nil && in.Reached[s.node.Name] == r.Number:
+		return true
 	case s.live > 0:
 		return false
 	case in.Reached[s.node.Name] == r.Number, s.backoff.Hash == s.set.Hash && !s.backoff.Expired(in.Now):

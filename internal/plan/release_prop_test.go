@@ -78,6 +78,9 @@ func (w twin) has(node Node) bool {
 			return true
 		}
 		live = live || isLive(p)
+		if p.Uncertain && w.in.Reached[node.Name] == 2 {
+			return true
+		}
 	}
 	b := w.in.Backoff[node.Name]
 	if !live && (w.in.Reached[node.Name] == 2 || b.Hash == "b" && !b.Expired(w.in.Now)) {

@@ -42,6 +42,10 @@ const (
 	// guardSpan is the time for which Policy.Removals counts, and takenSpan what is kept as one.
 	guardSpan = time.Hour
 	takenSpan = 10 * time.Minute
+	// LetsFor is for how long those that are let go may go. What has not gone by then, because others refuse it, is
+	// pending again. What is taken counts for as long after that as it might have gone.
+	LetsFor = 8 * time.Minute
+	goes    = LetsFor + 2*time.Minute
 	// guardRest is how long no node must have come to be pending before any of them loses its pod: an edit of many
 	// nodes comes one node after the other.
 	guardRest = 10 * time.Second
@@ -92,7 +96,7 @@ func (g Guard) since(now time.Time) Guard {
 	taken := g.Taken
 	g.Taken = nil
 	for _, t := range taken {
-		if t.From.Add(takenSpan + guardSpan).After(now) {
+		if t.From.Add(takenSpan + guardSpan + goes).After(now) {
 			g.Taken = append(g.Taken, t)
 		}
 	}

@@ -126,7 +126,7 @@ func (a *applier) pump() {
 func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c := a.c
 	if w.create != nil && (o.Fate == delivery.OK || o.Fate == delivery.Unknown) {
-		c.resume(w)
+		c.recall(w, o.Fate == delivery.OK)
 	}
 	if learn != nil {
 		learn()

@@ -42,9 +42,8 @@ type checker struct {
 	reached   map[request]bool            // see reaching
 	quotas    map[int]int                 // the most that was kept, by release
 	plainly   map[request]bool            // by node and revision: given outside of any release
-	taken     []taken                     // what the guard has let go
-	takenPods map[string]bool             // by UID: their pods
-	permitted int                         // nodes that people have let lose their pods
+	lost      map[string][]loss           // by node: what the guard has let go
+	permitted []permit                    // what people have let go besides
 	lax       bool                        // a second pod is counted, not an error
 }
 
@@ -55,7 +54,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		newest: map[request]time.Time{}, reached: map[request]bool{}, plainly: map[request]bool{}, takenPods: map[string]bool{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		newest: map[request]time.Time{}, reached: map[request]bool{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[int]int{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have
@@ -81,8 +80,9 @@ func (k *checker) wrote(what string) {
 }
 
 // An hour of writes to one node. Pauses that grow keep creates and deletes far
-// below it, whoever undoes them; edits of the template begin afresh.
-const mostAnHour = 150
+// below it, whoever undoes them; edits of the template begin afresh. Three pods whose
+// deletes are refused all the time are the most: each is tried once a minute.
+const mostAnHour = 240
 
 // arrived counts a create or delete that reaches the API, and holds its process
 // to the writes that it may spend on one node (I14).

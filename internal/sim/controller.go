@@ -234,14 +234,13 @@ func (c *controller) made(w *write) {
 	c.backoff[w.create.Node] = b
 }
 
-// resume is for a create that may have been under way for longer than a pod must live to have lasted.
-func (c *controller) resume(w *write) {
+// recall is for a create that was under way for longer than a pod must live to have lasted.
+func (c *controller) recall(w *write, made bool) {
 	b := c.backoff[w.create.Node]
-	if w.remade.Last.IsZero() || w.set.spec.Hash != c.hash || b.Remakes.Last.After(w.remade.Last) || c.w.bug == NoRemakes {
+	if w.remade.Last.IsZero() || w.set.spec.Hash != c.hash || !b.Remakes.Expired(c.clock()) || c.w.bug == NoRemakes {
 		return
 	}
-	b.Remakes = w.remade
-	b.Remakes.Last = c.clock()
+	b.Remakes = w.remade.Recalled(made, c.clock())
 	c.backoff[w.create.Node] = b
 }
 
@@ -286,7 +285,7 @@ func (c *controller) submit(set *daemonSet) {
 	for _, d := range c.out.Deletes {
 		if d.UID != "" && !c.waits(d.Node) {
 			p := c.index.pod(d.UID)
-			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.course.removals.guard != nil, hash: c.course.replaces(set), remove: &d,
+			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.guarded(p), hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
@@ -306,6 +305,14 @@ func (c *controller) submit(set *daemonSet) {
 		writes = append(writes, w)
 	}
 	c.applier.submit(writes)
+}
+
+// guarded says that there is a guard for a pod, of which the process must know when it decides to delete it. A policy that was
+// deleted is there again when all is mended.
+func (c *controller) guarded(p *pod) bool {
+	r, held := c.course.release, c.w.api.keeper != nil && c.w.api.keeper.guard.Held > 0
+	goesBack := r != nil && r.Back && p != nil && p.Hash == c.index.set.spec.Hash
+	return !goesBack && (c.course.removals.guard != nil || held || c.w.api.policy != nil && !c.w.healed)
 }
 
 // premise is the version that a pod must still have when it is deleted; 0: any.

@@ -255,7 +255,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	entry := c.index.keeper
 	switch {
 	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
-		k.keeps(&next)
+		k.keeps(&next, c.clock())
 	case !next.moved && c.w.now < k.wrote+courseHold:
 		k.state = next.state
 		c.wake(k.wrote + courseHold)
@@ -277,9 +277,9 @@ func sameCourse(a, b rollout.State) bool {
 }
 
 // keeps takes what is kept now.
-func (k *course) keeps(s *step) {
+func (k *course) keeps(s *step, now time.Time) {
 	if k.state, k.removals.kept, k.kept = s.state, s.guard, true; s.lets {
-		k.removals.allow(s.held)
+		k.removals.allow(s.held, now)
 	}
 }
 
@@ -295,7 +295,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 	}
 	early := c.w.bug == ActsBeforeKept
 	if early {
-		k.keeps(next)
+		k.keeps(next, c.clock())
 	}
 	c.busy, c.again = true, false
 	c.send(true, func() answer {
@@ -305,7 +305,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 		switch k.stuck = false; a.code {
 		case ok:
 			c.index.putKeeper(a.keeper)
-			k.keeps(next)
+			k.keeps(next, c.clock())
 			k.wrote, k.limit = c.w.now, k.limit && !next.moved
 			ended()
 		case conflict:

@@ -39,7 +39,14 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	case delivery.Delete:
 		w.version = ask.Version
 		c.w.check.sent(c, w.remove.UID)
-		c.send(true, func() answer { c.w.check.arrived("delete", w); return c.w.api.delete(w) }, next)
+		c.send(true, func() answer {
+			c.w.check.arrived("delete", w)
+			a := c.w.api.delete(w)
+			if a.code == ok {
+				c.w.check.loses(w)
+			}
+			return a
+		}, next)
 	case delivery.Get:
 		c.send(false, func() answer {
 			w.read = w.read || w.remove != nil && t.Settling()

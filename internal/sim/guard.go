@@ -16,6 +16,7 @@ import (
 type removals struct {
 	kept    rollout.Guard
 	guard   *plan.Guard // nil: nothing is held
+	since   time.Time   // when the first of those were allowed that it lets go
 	pending int         // at the last look
 	grew    time.Time
 }
@@ -31,10 +32,13 @@ func (r *removals) watch(is bool) {
 }
 
 // allow lets nodes lose their pods in this term, besides those that are let already.
-func (r *removals) allow(nodes []string) {
+func (r *removals) allow(nodes []string, now time.Time) {
 	allowed := map[string]bool{}
 	if r.guard != nil {
 		maps.Copy(allowed, r.guard.Allowed)
+	}
+	if len(allowed) == 0 {
+		r.since = now
 	}
 	for _, name := range nodes {
 		allowed[name] = true
@@ -42,9 +46,13 @@ func (r *removals) allow(nodes []string) {
 	r.guard = &plan.Guard{Allowed: allowed}
 }
 
-// tidy takes back what a node was allowed once its pod has gone or may stay after all.
-func (r *removals) tidy(l *plan.Ledger) {
-	if r.guard == nil {
+// tidy takes back what a node was allowed once its pod has gone or may stay after all, or has not gone for long.
+func (r *removals) tidy(l *plan.Ledger, now time.Time) {
+	if r.guard == nil || len(r.guard.Allowed) == 0 {
+		return
+	}
+	if now.Sub(r.since) > rollout.LetsFor {
+		r.guard = &plan.Guard{}
 		return
 	}
 	left := maps.Clone(r.guard.Allowed)
@@ -69,7 +77,7 @@ type step struct {
 // removing works out what may go now.
 func (c *controller) removing(next *step) {
 	r := &c.course.removals
-	r.tidy(&c.ledger.kept)
+	r.tidy(&c.ledger.kept, c.clock())
 	next.guard = r.kept
 	if r.guard == nil {
 		return
@@ -106,7 +114,7 @@ func (w *world) permit(nodes string, d time.Duration) {
 		return
 	}
 	n, _ := strconv.Atoi(nodes)
-	w.check.permitted += n
+	w.check.permits(n, d)
 	w.api.putKeeper(func(o *keeper) { o.allowance = rollout.Allowance{Nodes: n, Before: w.clock().Add(d)} })
 }
 

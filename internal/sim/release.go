@@ -57,7 +57,7 @@ func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 		return answer{code: conflict}
 	}
 	a.w.tracef("api      release %d of %s over %s: %s %s, wave %s, quota %d", s.Release, s.Target, s.Stable, s.Phase, s.Reason, s.Wave, s.Quota)
-	a.w.check.keeps(&s)
+	a.w.check.keeps(&s, &g)
 	return answer{keeper: a.putKeeper(func(o *keeper) { o.state, o.guard = s, g })}
 }
 

@@ -16,13 +16,24 @@ type begun struct {
 	nodes   map[string]string // the nodes that the process knew then: their UIDs, by name
 }
 
-// keeps is called just before a state is kept.
-func (k *checker) keeps(s *rollout.State) { k.quotas[s.Release] = max(k.quotas[s.Release], s.Quota) }
+// keeps is called just before a state is kept. What the guard holds goes by a person's yes alone (R10).
+func (k *checker) keeps(s *rollout.State, g *rollout.Guard) {
+	k.quotas[s.Release] = max(k.quotas[s.Release], s.Quota)
+	if o := k.w.api.keeper; o != nil && o.guard.Held > 0 && len(g.Taken) > 0 && g.Taken[len(g.Taken)-1] != last(o.guard.Taken) {
+		k.w.fail("R10: the guard held %d nodes, and lets some go; nobody has allowed that", o.guard.Held)
+	}
+}
+
+func last(taken []rollout.Taken) (t rollout.Taken) {
+	if n := len(taken); n > 0 {
+		t = taken[n-1]
+	}
+	return t
+}
 
 // starts is called when a write is started. Whether a node may be given the target is judged by what the API keeps
 // of the release then, whatever the process believes (R1, R4, R6, R15).
 func (k *checker) starts(w *write) {
-	k.takes(w)
 	o, c := k.w.api.keeper, w.owner
 	if k.w.sc.Policy == nil || o == nil || k.lax || !w.gains() {
 		return
@@ -34,7 +45,7 @@ func (k *checker) starts(w *write) {
 	switch {
 	case s.Stable == "" && c.course.release == nil: // there is no revision to come from
 		return
-	case w.plain && s.Phase == rollout.Idle, hash == s.Stable:
+	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
 	case w.remove == nil && k.had(c, w.node(), hash):
 		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // and that it knows from now on
@@ -53,45 +64,59 @@ func (k *checker) starts(w *write) {
 	k.reached[reaching(c, w.node(), hash, c.course.number())] = true
 }
 
-// taken is a node from which a pod was taken that labels have no place for, by the clock of the process that did it.
-type taken struct{ at time.Time }
+// loss is when a node lost its pod to a change of labels.
+type loss struct{ at time.Duration }
 
-// takes is called when a write is started (R10): within an hour no more nodes lose their pods to a change of labels than
-// the policy allows of all that there are, and people besides.
-func (k *checker) takes(w *write) {
-	d, c := w.remove, w.owner
-	if d == nil || k.lax || d.Reason != plan.NotSelected || d.Now || k.takenPods[d.UID] || !k.guards(w) {
+// permit is the yes of a person for so many nodes.
+type permit struct {
+	nodes       int
+	from, until time.Duration // when they may go
+}
+
+// permits notes a yes, which takes the place of the last one. What was allowed may go a little later.
+func (k *checker) permits(nodes int, d time.Duration) {
+	now := k.w.now
+	if n := len(k.permitted); n > 0 {
+		k.permitted[n-1].until = min(k.permitted[n-1].until, now+stillGoes)
+	}
+	k.permitted = append(k.permitted, permit{nodes, now, now + d + stillGoes})
+}
+
+// stillGoes is how long after it was allowed a pod may go; two clocks may be twenty minutes apart.
+const stillGoes = rollout.LetsFor + slowTimeout + 21*time.Minute
+
+// loses is called when a pod was deleted (R10): within an hour no more nodes lose theirs to a change of labels than the
+// policy allows of all that there are, and people besides. The hour is the engine's, whose clock may jump.
+func (k *checker) loses(w *write) {
+	if d := w.remove; k.lax || d.Reason != plan.NotSelected || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
 	}
-	p := c.index.pod(d.UID)
-	goesBack := c.course.release != nil && c.course.release.Back && p != nil && p.Hash == w.set.spec.Hash
-	if p == nil || !p.Bound || !live(&p.Pod) || goesBack {
-		return
+	hour := time.Hour
+	if slices.ContainsFunc(k.w.sc.Events, func(e Event) bool { return e.Op == "clock" && e.Args[0] == "engine" }) {
+		hour -= 25 * time.Minute
 	}
-	for _, all := range [][]*pod{c.index.pods, k.w.api.pods} {
-		for _, other := range all {
-			if other.Node == d.Node {
-				k.takenPods[other.UID] = true // the node is counted once
+	k.lost[w.node()] = append(k.lost[w.node()], loss{k.w.now})
+	n, most := 0, k.w.sc.Policy.MayRemove(k.w.sc.nodesEver())
+	for _, all := range k.lost {
+		for i, l := range all {
+			if k.w.now-l.at < hour && (i == 0 || l.at-all[i-1].at > rollout.LetsFor) { // two pods of a node go together
+				n++
 			}
 		}
 	}
-	now, n := c.clock(), 0
-	k.taken = append(k.taken, taken{now})
-	for _, t := range k.taken {
-		if now.Sub(t.at).Abs() < time.Hour {
-			n++
+	for _, p := range k.permitted {
+		if p.until > k.w.now-hour {
+			most += p.nodes
 		}
 	}
-	if most := k.w.sc.Policy.MayRemove(k.w.sc.nodesEver()) + k.permitted; n > most {
-		k.w.fail("R10: %s loses its pod as one of %d nodes within an hour; %d may", d.Node, n, most)
+	if n > most {
+		k.w.fail("R10: %s loses its pod as one of %d nodes within an hour; %d may", w.node(), n, most)
 	}
 }
 
-// guards says that there is a guard, of which the process must have known when it decided. A policy that was deleted is
-// there again when all is mended.
-func (k *checker) guards(w *write) bool {
-	held := k.w.api.keeper != nil && k.w.api.keeper.guard.Held > 0
-	return w.guarded || held || k.w.api.policy != nil && !k.w.healed
+// meets says that the process knows no other revision than this, and could not keep that yet: what is kept is of another time.
+func (k *course) meets(hash string) bool {
+	return !k.kept && k.release == nil && k.state.Stable == hash && k.state.Target == hash
 }
 
 // knowsOthers says that the process knows of live pods of another revision.
