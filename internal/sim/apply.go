@@ -35,6 +35,7 @@ type write struct {
 	read      bool         // the pod of a delete without an answer was read since
 	plain     bool         // it was decided without a policy, or when there was no revision to come from
 	remade    plan.Remakes // what was known of the node's pods when a create was decided on
+	had       bool         // the node had something of hash, for all that is known, when it was decided
 	guarded   bool         // it was decided with a guard
 	release   int          // that reaches the node by this; 0: none does
 	begun     begun        // what was true when it was started, for the checker

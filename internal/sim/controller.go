@@ -302,6 +302,7 @@ func (c *controller) submit(set *daemonSet) {
 				w.known = append(w.known, c.in.Pods[i].UID)
 			}
 		}
+		w.had = c.w.check.had(c, n.Node, w.hash)
 		writes = append(writes, w)
 	}
 	c.applier.submit(writes)

@@ -47,7 +47,7 @@ func (k *checker) starts(w *write) {
 		return
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
-	case w.remove == nil && k.had(c, w.node(), hash):
+	case w.remove == nil && (w.had || k.had(c, w.node(), hash)):
 		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // and that it knows from now on
 		return
 	case hash != s.Target:
@@ -170,7 +170,11 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 	}
 	alive := false
 	for _, p := range k.w.api.pods {
-		if p.Node != n.Name || p.nodeUID != "" && p.nodeUID != n.UID {
+		switch {
+		case p.Node != n.Name:
+			continue
+		case p.nodeUID != "" && p.nodeUID != n.UID:
+			alive = alive || live(&p.Pod) && p.Ready // the node that has the name now runs it
 			continue
 		}
 		if p.Hash == hash {
