@@ -14,7 +14,7 @@ import (
 // test of this package that runs an engine is one of the two as well.
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
-		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.guard, Reached: map[string]int{}}
+		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}}
 	in.Set.Hash = st.hash
 	if st.course.rolls() {
 		in.Set.Strategy = plan.RollingUpdate

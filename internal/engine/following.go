@@ -14,7 +14,7 @@ type following struct {
 }
 
 func (c *course) following() following {
-	r, guards := c.release, c.removals.guard != nil
+	r, guards := c.release, c.removals.Guard() != nil
 	if r == nil {
 		return following{rolls: c.rolls(), guards: guards}
 	}
@@ -26,7 +26,7 @@ func (c *course) rolls() bool { return c.release != nil || c.driven && c.state.R
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
 func (s *state) goOn(names []string) []string {
-	s.ledger.Guard(s.course.removals.guard)
+	s.ledger.Guard(s.course.removals.Guard())
 	before, now := s.ledger.Follows(), s.course.release
 	if now == nil {
 		return names

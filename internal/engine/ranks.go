@@ -22,7 +22,7 @@ type ranks struct {
 // rankEvery is how long an order is good for while nodes change.
 const rankEvery = 10 * time.Second
 
-// rank works out the order of the nodes, if the last one is not good any more. Of two orders one after the other the
+// rank works out the order of the nodes again when the last one no longer holds. Of two orders one after the other the
 // nodes that have the target come first in both.
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()

@@ -50,7 +50,7 @@ type course struct {
 	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
 	// repaired by the state that is kept.
 	stuck    bool
-	removals removals
+	removals rollout.Hold
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -64,14 +64,14 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c.guidance = e.index.policyOf(set.ds)
 	entry := e.index.rolloutOf(set.ds)
 	if !c.driven && !c.read && !c.unsure && (entry == nil || entry.object.Status.Phase == "") {
-		c.removals.watch(false)
+		c.removals.Watch(false)
 		e.leaves(set, c)
 		return nil
 	}
 	if err := e.readCourse(ctx, set, c, entry); err != nil {
 		return err
 	}
-	c.removals.watch(c.driven || c.removals.kept.Held > 0 || entry != nil && !e.index.knowsPolicies())
+	c.removals.Watch(c.driven || c.removals.Kept.Held > 0 || entry != nil && !e.index.knowsPolicies())
 	if !c.driven && c.state.Phase == rollout.Idle {
 		e.leaves(set, c)
 		return nil
@@ -107,7 +107,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			e.index.upsertRollout(live)
 			entry = e.index.rolloutOf(set.ds)
 		}
-		if c.state, c.removals.kept, err = stateOf(entry); err != nil {
+		if c.state, c.removals.Kept, err = stateOf(entry); err != nil {
 			return e.unreadable(ctx, entry, err)
 		}
 		c.read, c.kept, c.unsure = true, c.state.Stable != "", false
@@ -251,14 +251,14 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	if next.seen.Unwell && c.release != nil {
 		wake = earlier(wake, st.now.Add(keepAgain)) // time alone ends it
 	}
-	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.kept.Held > 0)
+	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
 	if c.lacks() {
 		c.keeps(&next)
 	} else if due, err := e.keep(ctx, set, st, &next); err != nil || !due.IsZero() {
 		return earlier(wake, due), err
 	}
 	if next.lets {
-		c.removals.allow(next.held.names, st.now)
+		c.removals.Allow(next.held.names, st.now)
 	}
 	if next.moved {
 		e.undecided(st) // what was decided by the state of before
@@ -269,7 +269,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 }
 
 // keeps takes what is kept now.
-func (c *course) keeps(s *step) { c.state, c.removals.kept, c.kept = s.state, s.guard, true }
+func (c *course) keeps(s *step) { c.state, c.removals.Kept, c.kept = s.state, s.guard, true }
 
 // sameCourse says that two states differ in nothing but how long was soaked.
 func sameCourse(a, b rollout.State) bool {
@@ -309,7 +309,7 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 	if unwell || before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
 		e.events.release(set.ds, &status)
 	}
-	if next.guard.Held > 0 && c.removals.kept.Held == 0 {
+	if next.guard.Held > 0 && c.removals.Kept.Held == 0 {
 		e.events.removalsHeld(set.ds, report.HeldText)
 	}
 	c.keeps(next)

@@ -56,7 +56,7 @@ func (st *state) status(set *setEntry, base *appsv1.DaemonSet, observed int64) a
 // standing is how the releases stand; nil: the DaemonSet follows no policy, and nothing is left to be done of one.
 func (st *state) standing(spec *plan.Spec, counts plan.Status) *view.Standing {
 	c := &st.course
-	held, follows := c.removals.kept.Held > 0, c.driven || c.state.Phase != rollout.Idle
+	held, follows := c.removals.Kept.Held > 0, c.driven || c.state.Phase != rollout.Idle
 	if !follows && !held {
 		return nil
 	}

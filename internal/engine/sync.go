@@ -327,7 +327,7 @@ func (st *state) begin(spec plan.Spec, hash string) {
 	}
 	st.ledger.Reset(spec)
 	st.ledger.Follow(st.course.release)
-	st.ledger.Guard(st.course.removals.guard)
+	st.ledger.Guard(st.course.removals.Guard())
 }
 
 // overlay marks the pods that a write is under way for, and adds one for each

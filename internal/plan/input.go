@@ -292,9 +292,9 @@ type Backoff struct {
 	Refused bool
 	// Waited is when the newest of the pods was created that were deleted
 	// there, or could not be made, while they were for the scheduler to bind;
-	// zero when there is none. The scheduler then binds the successor, too. Heard is
-	// when the last of them has gone: what is known of the node is kept for as long
-	// after that as after Last.
+	// zero when there is none. The scheduler then binds the successor, too.
+	// Heard is when the last of them went. What is known of the node is kept for as
+	// long after Heard as after Last.
 	Waited, Heard time.Time
 	// Hash is the revision of that pod, and First when the first pod of that
 	// revision was created whose end this back-off remembers; FirstSeen is when

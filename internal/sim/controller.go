@@ -189,7 +189,7 @@ func (c *controller) decide(set *daemonSet) {
 	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == set.spec.Hash {
 		in.Reached = c.course.reached
 	}
-	in.Guard = c.course.removals.guard
+	in.Guard = c.course.removals.Guard()
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
@@ -313,7 +313,7 @@ func (c *controller) submit(set *daemonSet) {
 func (c *controller) guarded(p *pod) bool {
 	r, held := c.course.release, c.w.api.keeper != nil && c.w.api.keeper.guard.Held > 0
 	goesBack := r != nil && r.Back && p != nil && p.Hash == c.index.set.spec.Hash
-	return !goesBack && (c.course.removals.guard != nil || held || c.w.api.policy != nil && !c.w.healed)
+	return !goesBack && (c.course.removals.Guard() != nil || held || c.w.api.policy != nil && !c.w.healed)
 }
 
 // premise is the version that a pod must still have when it is deleted; 0: any.

@@ -38,7 +38,7 @@ type course struct {
 	changes uint64        // index.changes then
 	limit   bool          // QuotaForgotten has forgotten it
 
-	removals removals
+	removals rollout.Hold
 }
 
 // ranking is what a layout was worked out from.
@@ -56,7 +56,7 @@ func (c *controller) steer(set *daemonSet) bool {
 	}
 	k.release, k.holds = nil, false
 	if ix.policy == nil && !k.read && !k.unsure && ix.keeper == nil {
-		k.removals.watch(false)
+		k.removals.Watch(false)
 		return true
 	}
 	if !k.read {
@@ -64,7 +64,7 @@ func (c *controller) steer(set *daemonSet) bool {
 			return false
 		}
 	}
-	k.removals.watch(ix.policy != nil || k.removals.kept.Held > 0)
+	k.removals.Watch(ix.policy != nil || k.removals.Kept.Held > 0)
 	if ix.policy == nil && k.state.Phase == rollout.Idle {
 		return true
 	}
@@ -90,10 +90,10 @@ func (c *controller) readCourse() {
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
 		if kept := c.index.keeper; kept != nil {
-			k.state, k.removals.kept = kept.state, kept.guard
+			k.state, k.removals.Kept = kept.state, kept.guard
 		}
 		if c.w.bug == GuardForgotten {
-			k.removals.kept = rollout.Guard{}
+			k.removals.Kept = rollout.Guard{}
 		}
 		k.kept = k.state.Stable != ""
 	}
@@ -190,7 +190,7 @@ func (c *controller) policy() *rollout.Policy {
 	return &p
 }
 
-// rank works out the order of the nodes, if the last one is not good any more.
+// rank works out the order of the nodes again when the last one no longer holds.
 func (c *controller) rank(set *daemonSet, number int) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
@@ -251,7 +251,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if k.layout != nil && k.release != nil && k.changes != c.index.changes {
 		c.wake(k.at + rankEvery)
 	}
-	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.kept.Held > 0)
+	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
 	entry := c.index.keeper
 	switch {
 	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
@@ -278,8 +278,8 @@ func sameCourse(a, b rollout.State) bool {
 
 // keeps takes what is kept now.
 func (k *course) keeps(s *step, now time.Time) {
-	if k.state, k.removals.kept, k.kept = s.state, s.guard, true; s.lets {
-		k.removals.allow(s.held, now)
+	if k.state, k.removals.Kept, k.kept = s.state, s.guard, true; s.lets {
+		k.removals.Allow(s.held, now)
 	}
 }
 

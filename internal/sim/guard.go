@@ -3,67 +3,12 @@ package sim
 // The guard of the model controller, as package engine's guard.go has it.
 
 import (
-	"maps"
 	"reflect"
 	"strconv"
 	"time"
 
-	"everynode/internal/plan"
 	"everynode/internal/rollout"
 )
-
-// removals is what a process knows of the pods that the guard holds.
-type removals struct {
-	kept    rollout.Guard
-	guard   *plan.Guard // nil: nothing is held
-	since   time.Time   // when the first of those were allowed that it lets go
-	pending int         // at the last look
-	grew    time.Time
-}
-
-// watch says whether there is a guard.
-func (r *removals) watch(is bool) {
-	switch {
-	case !is:
-		r.guard = nil
-	case r.guard == nil:
-		r.guard = &plan.Guard{}
-	}
-}
-
-// allow lets nodes lose their pods in this term, besides those that are let already.
-func (r *removals) allow(nodes []string, now time.Time) {
-	allowed := map[string]bool{}
-	if r.guard != nil {
-		maps.Copy(allowed, r.guard.Allowed)
-	}
-	if len(allowed) == 0 {
-		r.since = now
-	}
-	for _, name := range nodes {
-		allowed[name] = true
-	}
-	r.guard = &plan.Guard{Allowed: allowed}
-}
-
-// tidy takes back what a node was allowed once its pod has gone or may stay after all, or has not gone for long.
-func (r *removals) tidy(l *plan.Ledger, now time.Time) {
-	if r.guard == nil || len(r.guard.Allowed) == 0 {
-		return
-	}
-	if now.Sub(r.since) > rollout.LetsFor {
-		r.guard = &plan.Guard{}
-		return
-	}
-	left := maps.Clone(r.guard.Allowed)
-	maps.DeleteFunc(left, func(name string, _ bool) bool {
-		v := l.Verdict(name)
-		return v == nil || !v.Spared()
-	})
-	if len(left) < len(r.guard.Allowed) {
-		r.guard = &plan.Guard{Allowed: left}
-	}
-}
 
 // step is how far a release goes by one look.
 type step struct {
@@ -76,25 +21,15 @@ type step struct {
 
 // removing works out what may go now.
 func (c *controller) removing(next *step) {
-	r := &c.course.removals
-	r.tidy(&c.ledger.kept, c.clock())
-	next.guard = r.kept
-	if r.guard == nil {
-		return
+	var p *rollout.Policy
+	if c.index.policy != nil {
+		p = &c.index.policy.is
 	}
-	if c.out.Guarded > r.pending {
-		r.grew = c.clock()
-	}
-	r.pending = c.out.Guarded
-	p := *c.policy()
-	if c.index.policy == nil {
-		p.Removals = plan.Amount{}
-	}
-	in := rollout.Removals{Running: c.out.Status.Current + c.out.Status.Misscheduled, Pending: c.out.Guarded, Grew: r.grew}
+	var allowed rollout.Allowance
 	if c.index.keeper != nil {
-		in.Allowed = c.index.keeper.allowance
+		allowed = c.index.keeper.allowance
 	}
-	guard, lets, wake := p.Guard(r.kept, &in, c.clock())
+	guard, lets, wake := c.course.removals.Judge(p, &c.ledger.kept, allowed, c.clock())
 	next.guard, next.lets = guard, lets
 	for i := range c.out.Verdicts {
 		if v := &c.out.Verdicts[i]; v.Guarded() {
