@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -17,8 +18,9 @@ import (
 )
 
 // cautious is our engine as `everynode controller` runs it: it refuses to work
-// beside another. What Run returns goes to ended.
-func cautious(l *lab, after time.Duration) (ready func() error, ended <-chan error, stop func()) {
+// beside another. What Run returns goes to ended. It works only once it leads:
+// it is ready before, to take over from whoever else might lead.
+func cautious(l *lab, after time.Duration) (works func() bool, ended <-chan error, stop func()) {
 	m, result := engine.NewMonitor(), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.t.Context()))
 	config := rest.CopyConfig(l.config)
@@ -32,7 +34,23 @@ func cautious(l *lab, after time.Duration) (ready func() error, ended <-chan err
 		cancel()
 		<-result
 	})
-	return m.Ready, result, cancel
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(m)
+	return func() bool { return l.gauge(metrics, "everynode_leader") == 1 }, result, cancel
+}
+
+// gauge is the value of a metric that has no labels.
+func (l *lab) gauge(from prometheus.Gatherer, name string) float64 {
+	l.t.Helper()
+	families, err := from.Gather()
+	l.do(err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	l.t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // probeUID is that of the probe; empty when there is none.
@@ -75,8 +93,8 @@ func TestRefusesBesideUpstream(t *testing.T) {
 	r.stop()
 
 	began := time.Now()
-	ready, ended, stop := cautious(l, 3*time.Second)
-	l.until("ours is ready", func() bool { return ready() == nil })
+	works, ended, stop := cautious(l, 3*time.Second)
+	l.until("ours works", works)
 	probe := l.probeUID()
 	if probe == "" {
 		t.Error("there is no probe while ours works")
@@ -89,8 +107,8 @@ func TestRefusesBesideUpstream(t *testing.T) {
 	}
 
 	l.until("the probe has been there long enough", func() bool { return time.Since(began) > 10*time.Second })
-	ready, ended, _ = cautious(l, 10*time.Second) // and so it need not wait
-	l.until("the next one is ready", func() bool { return ready() == nil })
+	works, ended, _ = cautious(l, 10*time.Second) // and so it need not wait
+	l.until("the next one works", works)
 	if now := l.probeUID(); now != probe {
 		t.Errorf("the probe is %q, was %q", now, probe)
 	}
