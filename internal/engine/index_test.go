@@ -200,6 +200,14 @@ func TestOwnWritesAreAheadOfTheWatch(t *testing.T) {
 	if len(w.buried) != 0 {
 		t.Errorf("buried forever: %v", w.buried)
 	}
+	w.assume(rawPod("brief", "a", "x", 36)) // created and gone before an older list comes
+	w.bury("uid-brief")
+	w.replacePods(nil, 35)
+	w.upsertPod(testPod(t, "brief", "a", "x", 36))
+	if w.pod("uid-brief") != nil {
+		t.Error("a list from before the pod was there ended its burial, and an event brought it back")
+	}
+	w.removePod(testPod(t, "brief", "a", "x", 37))
 	w.assume(rawPod("listed", "a", "x", 40))
 	w.replacePods(nil, 50)
 	if w.pod("uid-listed") != nil {

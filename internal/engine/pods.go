@@ -154,8 +154,9 @@ func (ix *index) replacePods(items []*podEntry, version uint64) {
 			ix.dropPod(e)
 		}
 	}
-	for uid := range ix.buried {
-		if !listed[uid] {
+	for uid, b := range ix.buried {
+		// A list from before the pod was there is followed by the event that it was created.
+		if !listed[uid] && b.pod.version <= version {
 			delete(ix.buried, uid)
 		}
 	}

@@ -23,12 +23,12 @@ type index struct {
 	first    uint64                     // the version of the first list of pods
 	reachedV uint64                     // the pod watch has delivered everything up to here
 	ahead    map[string]time.Duration   // since when a pod is newer than the watch
-	buried   map[string]bool            // pods known to be gone before the watch shows it
+	buried   map[string]uint64          // pods known to be gone before the watch shows it: their last known versions
 	departed map[string]map[string]bool // nodes that are gone: the pods left on them
 }
 
 func newIndex(c *controller) *index {
-	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]bool{}, departed: map[string]map[string]bool{}}
+	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]uint64{}, departed: map[string]map[string]bool{}}
 }
 
 func (ix *index) ready() bool {
@@ -108,8 +108,8 @@ func (ix *index) replacePods(l listing) {
 			ix.dropPod(p.UID)
 		}
 	}
-	for uid := range ix.buried {
-		if !listed[uid] {
+	for uid, version := range ix.buried {
+		if !listed[uid] && version <= l.version {
 			delete(ix.buried, uid)
 		}
 	}
@@ -199,7 +199,7 @@ func (ix *index) pod(uid string) *pod {
 
 // putPod takes a pod. What is new of it counts as seen at the moment at.
 func (ix *index) putPod(p *pod, at plan.Moment) {
-	if ix.buried[p.UID] {
+	if _, gone := ix.buried[p.UID]; gone {
 		return
 	}
 	i := slices.IndexFunc(ix.pods, func(o *pod) bool { return o.UID == p.UID })
@@ -267,9 +267,9 @@ func (ix *index) bury(uid string) {
 	if ix.c.w.bug == NoOverlay {
 		return
 	}
-	if ix.pod(uid) != nil {
+	if p := ix.pod(uid); p != nil {
 		ix.dropPod(uid)
-		ix.buried[uid] = true
+		ix.buried[uid] = p.version
 	}
 }
 
