@@ -71,7 +71,8 @@ type Pod struct {
 	Ours bool
 	// Alike: it is what the decision to delete it rests on, but for the version.
 	Alike bool
-	// Ending: its deletion has been asked for.
+	// Ending: its deletion has been asked for, in the way of the attempt: an attempt that gives no time
+	// to end is not done as long as the pod has any.
 	Ending bool
 	// Gone: the delete has removed it.
 	Gone bool

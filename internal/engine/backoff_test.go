@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
@@ -20,5 +22,23 @@ func TestBackoffIsLearnedWithItsDelete(t *testing.T) {
 	learn()
 	if b := w.state.backoffOf("a", time.Now()); b.Pod != "pod" {
 		t.Errorf("after it: %+v", b)
+	}
+}
+
+// That a pod ends, for whatever reason, is not what a delete has done that gives it no time: the pauses of one that is
+// refused, and whose answers are lost, would begin again each time.
+func TestDeleteWithoutGraceIsNotDoneByOneWith(t *testing.T) {
+	pod := rawPod("p", "a", "x", 5)
+	now, grace := metav1.Now(), int64(30)
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &now, &grace
+	patient, urgent := sender{w: &write{remove: &plan.Delete{}}}, sender{w: &write{remove: &plan.Delete{Now: true}}}
+	if !patient.sight(pod).Ending {
+		t.Error("a pod that ends does not end for a delete that lets it")
+	}
+	if urgent.sight(pod).Ending {
+		t.Error("a pod that has time to end has none, as was asked for")
+	}
+	if grace = 0; !urgent.sight(pod).Ending {
+		t.Error("a pod that has no time to end has some")
 	}
 }

@@ -112,9 +112,10 @@ func answer(ctx context.Context, err error) delivery.Answer {
 // sight is what an attempt has to know of a pod.
 func (s *sender) sight(pod *corev1.Pod) delivery.Pod {
 	grace := pod.DeletionGracePeriodSeconds
+	patient := s.w.remove == nil || !s.w.remove.Now
 	return delivery.Pod{
 		UID:    string(pod.UID),
-		Ending: pod.DeletionTimestamp != nil,
+		Ending: pod.DeletionTimestamp != nil && (patient || grace != nil && *grace == 0),
 		Gone:   len(pod.Finalizers) == 0 && (grace == nil || *grace == 0),
 		Ours:   s.w.create != nil && ours(s.w, pod) && !s.w.knows(pod),
 	}

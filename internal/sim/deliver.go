@@ -69,7 +69,8 @@ func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answ
 		d.Wait = time.Second
 	}
 	if p := r.pod; p != nil && r.code == ok {
-		d.Pod = delivery.Pod{UID: p.UID, Version: p.version, Ending: !p.Deleted.IsZero(), Gone: r.gone,
+		patient := w.remove == nil || !w.remove.Now
+		d.Pod = delivery.Pod{UID: p.UID, Version: p.version, Ending: !p.Deleted.IsZero() && (patient || p.Forced), Gone: r.gone,
 			Ours:  w.create != nil && p.Node == w.create.Node && !slices.Contains(w.known, p.UID),
 			Alike: w.rests != nil && alike(p, w.rests)}
 	}
