@@ -101,6 +101,17 @@ type Outcome struct {
 	NamesTaken bool
 }
 
+// Undone says that the write has had no effect. One without an answer, of which a read says so, may still take effect later.
+func (o *Outcome) Undone() bool {
+	switch o.Fate {
+	case OK, Stopped:
+		return false
+	case Unknown:
+		return o.Settled
+	}
+	return true
+}
+
 // MaxNames is how many names are tried for one pod, besides those that pods of
 // the DaemonSet are known to have. The second is needed only when a pod that is
 // not known has the first.

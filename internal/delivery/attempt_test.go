@@ -297,3 +297,18 @@ func ending(o delivery.Outcome) string {
 	}
 	return text
 }
+
+func TestUndone(t *testing.T) {
+	for o, want := range map[delivery.Outcome]bool{
+		{Fate: delivery.OK, Settled: true}:      false,
+		{Fate: delivery.Stopped}:                false,
+		{Fate: delivery.Unknown}:                false,
+		{Fate: delivery.Unknown, Settled: true}: true,
+		{Fate: delivery.Refused}:                true,
+		{Fate: delivery.Stale, Settled: true}:   true,
+	} {
+		if o.Undone() != want {
+			t.Errorf("%+v: undone %v, want %v", o, o.Undone(), want)
+		}
+	}
+}

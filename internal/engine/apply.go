@@ -57,8 +57,9 @@ func (w *write) node() string {
 
 // result is what became of a write.
 type result struct {
-	fate delivery.Fate
-	wait time.Duration
+	fate   delivery.Fate
+	undone bool // delivery.Outcome.Undone
+	wait   time.Duration
 	// own says that a failure is that of the namespace, not the server's.
 	own bool
 	// learn puts what was learned into the index.

@@ -42,3 +42,29 @@ func TestDeleteWithoutGraceIsNotDoneByOneWith(t *testing.T) {
 		t.Error("a pod that has no time to end has some")
 	}
 }
+
+// A release that could not delete a pod has not reached its node: others may delete it later, which is not the release's doing.
+func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
+	s := newState(key("set"))
+	w := &write{state: s, edition: "b", reaches: 3, remove: &plan.Delete{Node: "a", UID: "pod", Reason: plan.Outdated}}
+	for _, c := range []struct {
+		outcome delivery.Outcome
+		want    int
+	}{
+		{delivery.Outcome{Fate: delivery.Refused}, 0},
+		{delivery.Outcome{Fate: delivery.Unknown, Settled: true}, 0},
+		{delivery.Outcome{Fate: delivery.Throttled}, 0},
+		{delivery.Outcome{Fate: delivery.Unknown}, 3},
+		{delivery.Outcome{Fate: delivery.OK, Settled: true}, 3},
+	} {
+		s.reach("a", goal{w.reaches, w.edition})
+		r := result{fate: c.outcome.Fate, undone: c.outcome.Undone()}
+		if s.fared(w, &r, nil, time.Now()); s.reachedWith("a", "b") != c.want {
+			t.Errorf("%+v: reached by release %d, want %d", c.outcome, s.reachedWith("a", "b"), c.want)
+		}
+	}
+	s.reach("a", goal{4, "b"})
+	if s.unreach(w); s.reachedWith("a", "b") != 4 {
+		t.Error("a delete of an earlier release takes back what a later one has begun")
+	}
+}

@@ -123,7 +123,7 @@ func (s *sender) sight(pod *corev1.Pod) delivery.Pod {
 
 // result is what the outcome of the attempt means for the engine.
 func (s *sender) result(o delivery.Outcome) (result, error) {
-	r := result{fate: o.Fate, wait: o.Wait, learn: s.learn(o)}
+	r := result{fate: o.Fate, undone: o.Undone(), wait: o.Wait, learn: s.learn(o)}
 	switch {
 	case o.NamesTaken:
 		return r, fmt.Errorf("%w: %d names for the pod of node %s; delete or rename those pods", errNamesTaken, delivery.MaxNames, s.w.create.Node)

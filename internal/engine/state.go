@@ -101,6 +101,15 @@ func (s *state) reach(node string, by goal) {
 	s.reached[node] = true
 }
 
+// unreach notes that such a write, a delete, has done nothing: the node keeps its pod, and waits for its turn again.
+func (s *state) unreach(w *write) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reachedBy == (goal{w.reaches, w.edition}) {
+		delete(s.reached, w.node())
+	}
+}
+
 // reachedWith is the release that has begun to give the node that target; zero: none.
 func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()

@@ -60,6 +60,9 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 // teaches it is learned when the write ends, so that no decision sees one part of
 // it without the other.
 func (s *state) fared(w *write, r *result, err error, now time.Time) {
+	if r.undone && w.remove != nil {
+		s.unreach(w)
+	}
 	switch r.fate {
 	case delivery.OK:
 		s.worked(w.node())

@@ -132,6 +132,10 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	if learn != nil {
 		learn()
 	}
+	if o.Undone() && w.remove != nil {
+		c.unreach(w)
+		c.w.check.undone(w)
+	}
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {
 	case delivery.OK:

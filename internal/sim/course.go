@@ -401,6 +401,13 @@ func (c *controller) reaches(w *write) {
 	}
 }
 
+// unreach is for a delete that has done nothing.
+func (c *controller) unreach(w *write) {
+	if k := &c.course; w.release != 0 && k.reachedWith == w.set.spec.Hash && k.reached[w.node()] == w.release {
+		delete(k.reached, w.node())
+	}
+}
+
 func (ix *index) putPolicy(p *policy) {
 	ix.policy = p
 	ix.c.touch()

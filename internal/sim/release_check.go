@@ -14,6 +14,7 @@ type begun struct {
 	exposes bool // the node had nothing of it before
 	state   rollout.State
 	nodes   map[string]string // the nodes that the process knew then: their UIDs, by name
+	as      request           // see reaching
 }
 
 // keeps is called just before a state is kept. What the guard holds goes by a person's yes alone (R10).
@@ -57,12 +58,15 @@ func (k *checker) starts(w *write) {
 		k.w.fail("R4: %s is to get %s in release %d, which is %s (%s)", w.node(), hash, s.Release, s.Phase, s.Reason)
 		return
 	}
-	w.begun = begun{exposes: true, state: s, nodes: map[string]string{}}
+	w.begun = begun{exposes: true, state: s, nodes: map[string]string{}, as: reaching(c, w.node(), hash, c.course.number())}
 	for _, n := range c.index.nodes {
 		w.begun.nodes[n.Name] = n.UID
 	}
-	k.reached[reaching(c, w.node(), hash, c.course.number())] = true
+	k.reached[w.begun.as] = true
 }
+
+// undone is called when a process has learned that its delete has done nothing.
+func (k *checker) undone(w *write) { delete(k.reached, w.begun.as) }
 
 // loss is when a node lost its pod to a change of labels.
 type loss struct{ at time.Duration }
