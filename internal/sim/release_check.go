@@ -156,6 +156,9 @@ func (k *checker) exposing(w *write) {
 		return // for a node that has left, nothing comes of it
 	}
 	hash, quota := w.set.spec.Hash, k.quotas[w.begun.state.Release]
+	if o := k.w.api.keeper; o != nil && o.state.Stable == hash {
+		return // by now all nodes may have it
+	}
 	n := 1
 	for name, uid := range w.begun.nodes {
 		if node := k.w.api.node(name); node != nil && node.UID == uid && name != w.node() && k.exposed(w.owner, node, hash, w.begun.state.Release) {
