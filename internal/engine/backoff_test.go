@@ -68,3 +68,19 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 		t.Error("a delete of an earlier release takes back what a later one has begun")
 	}
 }
+
+// That a pod is gone is noticed where its node is looked at.
+func TestEndsOfRemadePodsAreNoticed(t *testing.T) {
+	s, now := newState(key("set")), time.Now()
+	s.edited("b")
+	s.made("a", "b", now)
+	s.notice("a", []*plan.Pod{{Phase: plan.Running}}, now.Add(time.Second))
+	s.notice("other", nil, now)
+	if r := s.remakes["a"]; !r.Gone.IsZero() || len(s.remakes) != 1 {
+		t.Errorf("while it lives: %+v", s.remakes)
+	}
+	s.notice("a", nil, now.Add(2*time.Second))
+	if s.notice("a", nil, now.Add(time.Minute)); !s.remakes["a"].Gone.Equal(now.Add(2 * time.Second)) {
+		t.Errorf("after that: %+v", s.remakes["a"])
+	}
+}

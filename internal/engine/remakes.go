@@ -77,18 +77,13 @@ func (s *state) edited(hash string) {
 	}
 }
 
-// notice remembers who has announced the end of a pod.
-func (s *state) notice(pods []*plan.Pod) {
-	for _, p := range pods {
-		if p.Disruptor == plan.Unannounced {
-			continue
-		}
-		s.mu.Lock()
-		if r, known := s.remakes[p.Node]; known && r.By != p.Disruptor {
-			r.By = p.Disruptor
-			s.remakes[p.Node] = r
-		}
-		s.mu.Unlock()
+// notice remembers what becomes of the pod that was last created on a node.
+func (s *state) notice(node string, pods []*plan.Pod, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, known := s.remakes[node]; known {
+		r.Remakes = r.Noticed(pods, now)
+		s.remakes[node] = r
 	}
 }
 

@@ -268,7 +268,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 			e.index.look(uid, some, func(s *plan.Sight) {
 				overlay(s, l.startedOn(s.Name), removing, st.now)
 				st.tellNewer(s)
-				st.notice(s.Pods)
+				st.notice(s.Name, s.Pods, st.now)
 				s.Backoff, s.Wait, s.Reached = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now), st.reachedWith(s.Name, hash)
 				st.ledger.Look(st.now, *s)
 			})

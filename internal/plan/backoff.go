@@ -38,15 +38,40 @@ func (r Remakes) pause() time.Duration {
 }
 
 // Expired says that the last pod has lasted, or was so long ago that nothing is
-// to be learned from it: the entry may be dropped.
+// to be learned from it: the entry may be dropped. What comes between the end of
+// a pod and the next create, such as an API server that answers late, is not its life.
 func (r Remakes) Expired(now time.Time) bool {
-	return r.Last.IsZero() || now.Sub(r.Last) > max(2*r.pause(), lasting)
+	if r.Last.IsZero() || !r.Gone.IsZero() && now.Sub(r.Gone) > 2*maxPause {
+		return true
+	}
+	if !r.Gone.IsZero() {
+		now = r.Gone
+	}
+	return now.Sub(r.Last) > max(2*r.pause(), lasting)
+}
+
+// Noticed is the memory of a node on which these pods are seen.
+func (r Remakes) Noticed(pods []*Pod, now time.Time) Remakes {
+	alive := false
+	for _, p := range pods {
+		alive = alive || p.live()
+		if p.Disruptor != Unannounced {
+			r.By = p.Disruptor
+		}
+	}
+	switch {
+	case alive:
+		r.Gone = time.Time{}
+	case r.Gone.IsZero():
+		r.Gone = now
+	}
+	return r
 }
 
 // Recalled is r when it has expired while a create was under way, which is not the life of a pod. made says that the pod
 // was created; else its successor has waited for long enough.
 func (r Remakes) Recalled(made bool, now time.Time) Remakes {
-	if r.Last = now; !made {
+	if r.Last, r.Gone = now, (time.Time{}); !made {
 		r.Last = now.Add(-r.pause())
 	}
 	return r

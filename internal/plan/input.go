@@ -328,8 +328,8 @@ func (w Wait) over(now time.Time) bool {
 // It is of one revision: who carries out a plan forgets it with an edit of the
 // template, which may be what ends the trouble.
 type Remakes struct {
-	// Last is when a pod was last created.
-	Last time.Time
+	// Last is when a pod was last created, and Gone when it was first seen to be no more; zero: it was not.
+	Last, Gone time.Time
 	// Again is how many pods before it did not last.
 	Again uint8
 	// By is who has deleted the last of them.

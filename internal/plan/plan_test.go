@@ -159,3 +159,29 @@ func TestNothingMatchesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What a pod did not live to see is not its life: the next one counts as one more that did not last, however late it is created.
+func TestPodsThatEndSoonAreNotForgottenBySlowWrites(t *testing.T) {
+	r, now := Remakes{}, scriptNow()
+	for range 5 {
+		r, now = r.Next(now), now.Add(time.Second)
+		if r = r.Noticed([]*Pod{{Phase: Running}}, now); !r.Gone.IsZero() {
+			t.Fatal("a pod that lives is gone")
+		}
+		now = now.Add(time.Second)
+		r = r.Noticed([]*Pod{{Phase: Running, Deleted: now, Disruptor: TaintManager}}, now)
+		now = now.Add(2 * time.Minute)
+		if r = r.Noticed(nil, now); r.Expired(now) || r.By != TaintManager {
+			t.Fatalf("two minutes after a pod of two seconds: %+v", r)
+		}
+	}
+	if r.Again != 4 {
+		t.Errorf("%d pods did not last, want 4", r.Again)
+	}
+	if later := r.Gone.Add(2 * maxPause); r.Expired(later) || !r.Expired(later.Add(1)) {
+		t.Error("it is remembered for longer than any pause, or for less")
+	}
+	if lived := (Remakes{Last: now}).Noticed(nil, now.Add(lasting+1)); !lived.Expired(now.Add(lasting + 2)) {
+		t.Error("a pod that has lasted counts as one that has not")
+	}
+}

@@ -214,11 +214,14 @@ func (c *controller) remember(in *plan.Input) {
 			c.backoff[node] = b
 		}
 	}
+	on := map[string][]*plan.Pod{}
 	for i := range in.Pods {
-		p := &in.Pods[i]
-		if b := c.backoff[p.Node]; p.Disruptor != plan.Unannounced && !b.Remakes.Expired(in.Now) {
-			b.Remakes.By = p.Disruptor
-			c.backoff[p.Node] = b
+		on[in.Pods[i].Node] = append(on[in.Pods[i].Node], &in.Pods[i])
+	}
+	for node, b := range c.backoff {
+		if !b.Remakes.Expired(in.Now) {
+			b.Remakes = b.Remakes.Noticed(on[node], in.Now)
+			c.backoff[node] = b
 		}
 	}
 	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) && b.Remakes.Expired(in.Now) })
