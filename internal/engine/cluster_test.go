@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,8 @@ type cluster struct {
 
 	stopEngine context.CancelFunc
 	ended      chan struct{}
-	audits     int // decisions that were compared to plan.Make
+	audits     int          // decisions that were compared to plan.Make
+	looks      atomic.Int64 // decisions since run was called
 	// fails is called with what Run returns; nil: that must be no error.
 	fails func(error)
 }
@@ -82,7 +84,14 @@ func ready(p *corev1.Pod, is bool) {
 func (c *cluster) start(change ...func(*Config)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stopEngine, c.ended = cancel, make(chan struct{})
-	cfg := Config{Client: c.config(), decided: c.audit, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	audit := func(e *engine, set *setEntry, st *state) {
+		c.audit(e, set, st)
+		if c.looks.Add(1) == mostLooks {
+			c.t.Errorf("the engine has decided %d times while the test waited once: it goes in circles", mostLooks)
+			cancel() // or the test takes hours
+		}
+	}
+	cfg := Config{Client: c.config(), decided: audit, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(c.t.Output(), nil))
 	}
@@ -109,8 +118,12 @@ func (c *cluster) stop() {
 	}
 }
 
+// mostLooks is far more decisions than any test needs while it waits.
+const mostLooks = 20_000
+
 // run lets d pass.
 func (c *cluster) run(d time.Duration) {
+	c.looks.Store(0)
 	time.Sleep(d)
 	synctest.Wait()
 }

@@ -220,7 +220,10 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		again = st.now // nothing was granted in this decision: the next one may
 	}
 	c.stuck = failed
-	return earlier(again, c.order.stale(e.index.nodeChanges())), err
+	if c.release != nil { // else nobody asks for an order
+		again = earlier(again, c.order.stale(e.index.nodeChanges()))
+	}
+	return again, err
 }
 
 // step is how far a release goes by one look.

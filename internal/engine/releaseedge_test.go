@@ -149,6 +149,18 @@ func TestTaintedNodesStayExposed(t *testing.T) {
 	})
 }
 
+// Once a release is through, a change of a node is nothing to wake up for again and again.
+func TestNodeThatJoinsAfterARelease(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		c.wantRelease("in the end", "Idle   0", nil)
+		c.addNode("node-06")
+		c.run(time.Hour)
+		c.covered(6, "agent:2")
+	})
+}
+
 // What is driven by a policy goes back with its template, although its strategy waits for people.
 func TestRevertOfOnDelete(t *testing.T) {
 	released(t, 5, "{}", "", func(c *cluster) {
