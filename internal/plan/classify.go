@@ -38,6 +38,8 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 func (in *Input) classifyKnown(node *Node, pods []*Pod, v *Verdict) {
 	target := survey(in, &in.Set, node, pods)
 	switch r := in.Release; {
+	case in.Set.Assists:
+		target.assist(v)
 	case r == nil:
 		target.account(v)
 		target.decide(v)
@@ -94,7 +96,7 @@ func classifyUnknown(in *Input, pods []*Pod, v *Verdict) {
 	for _, p := range slices.Backward(pods) {
 		gone := in.Gone[v.Node]
 		switch {
-		case p.Uncertain:
+		case p.Uncertain, in.Set.Assists:
 		case gone && !p.Forced, !gone && !p.Bound && p.Deleted.IsZero():
 			v.deletes = append(v.deletes, Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Now: gone, Reason: NodeGone})
 		}

@@ -117,6 +117,13 @@
 // Where the two revisions are for different nodes, a node is added or dropped when its turn
 // comes, too.
 //
+// # Beside another controller
+//
+// Where another controller creates, repairs and removes the pods, always by the template (Spec.Assists), all
+// that is planned is when an outdated pod goes: I4 and R1 to R9b hold of that. A node without a live pod is exposed,
+// since the next one is of the target; exposed nodes whose turn has not come are Leaked. A release that goes
+// back plans nothing, as nobody could create what goes back.
+//
 // # Who binds
 //
 // A pod is bound to its node when it is created (Create.ByScheduler is false),

@@ -62,6 +62,9 @@ type Spec struct {
 	// Scheduled says that the scheduler must bind these pods: what decides
 	// their place is not in the template alone (other pods, devices, claims).
 	Scheduled bool
+	// Assists says that another controller creates, repairs and removes the pods. Then nothing is
+	// decided but when an outdated one goes. There is no MaxSurge with it.
+	Assists bool
 }
 
 // Surges says that an update starts a node's new pod beside the old one.

@@ -46,6 +46,9 @@ type Exposure struct {
 	Stranded int
 	// Other nodes have a live pod of neither revision.
 	Other int
+	// Leaked nodes are exposed and have not been reached: another controller has given them the target
+	// (Spec.Assists).
+	Leaked int
 	// Reachable is, for each of Release.Steps, how many of its nodes are up and could be granted the
 	// target, were there room for any number under way. Steps after the last that has any are left
 	// out. It is valid until the totals change.
@@ -60,6 +63,7 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 	count(&e.Failed, s.Failure != Unfailed, sign)
 	count(&e.Other, s.Other, sign)
 	count(&e.Stranded, s.Stranded, sign)
+	count(&e.Leaked, s.Leaked, sign)
 	if s.Reachable {
 		for len(e.Reachable) <= int(s.Step) {
 			e.Reachable = append(e.Reachable, 0)
@@ -73,9 +77,9 @@ func (e *Exposure) apply(v *Verdict, sign int) {
 
 // standing is what one node adds to an Exposure.
 type standing struct {
-	Exposed, Well, UnderWay, Other, Reachable, Stranded bool
-	Failure                                             Failure
-	Step                                                int32 // of Release.Steps, while reachable
+	Exposed, Well, UnderWay, Other, Reachable, Stranded, Leaked bool
+	Failure                                                     Failure
+	Step                                                        int32 // of Release.Steps, while reachable
 }
 
 // Failure is why a node counts as failed.
@@ -105,7 +109,7 @@ func (v *Verdict) Exposed() bool { return v.release.Exposed }
 
 // work is the Spec whose pods tell whether a node's trouble is older than the update (I5).
 func (in *Input) work() *Spec {
-	if in.Release != nil && in.Release.Back {
+	if in.Release != nil && in.Release.Back && !in.Set.Assists {
 		return &in.Release.Stable
 	}
 	return &in.Set
@@ -126,6 +130,8 @@ func (s *site) exposed() bool {
 		return true
 	case s.live > 0:
 		return false
+	case in.Set.Assists:
+		return s.fit.Run // what comes next is of the target
 	case in.Reached[s.node.Name] == r.Number, s.backoff.Hash == s.set.Hash && !s.backoff.Expired(in.Now):
 		return true
 	}
@@ -212,7 +218,6 @@ const refusedFor = 30 * time.Second
 // that comes first, but for an update: from a revision that is neither of the two a node goes
 // straight to the target. When the node's turn has come, what the target asks for waits to be granted.
 func (s *site) awaitTurn(v *Verdict, stable *site) {
-	r := s.in.Release
 	v.release.Other = stable.old != nil
 	if v.candidate != fixed {
 		v.forgo()
@@ -227,13 +232,19 @@ func (s *site) awaitTurn(v *Verdict, stable *site) {
 	if !wanted || !s.node.Ready || s.node.Leaving {
 		return
 	}
+	if s.turn(v) && len(v.deletes)+len(v.creates) == 0 {
+		s.takeTurn(v)
+	}
+}
+
+// turn says where the node, which could be granted the target, stands in the order, and whether its turn has come.
+func (s *site) turn(v *Verdict) (come bool) {
+	r := s.in.Release
 	rank := r.rank(v.Node)
 	v.rank = int32(rank)
 	v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
 	v.release.Reachable = int(v.release.Step) < len(r.Steps)
-	if rank < r.Quota && len(v.deletes)+len(v.creates) == 0 {
-		s.takeTurn(v)
-	}
+	return rank < r.Quota
 }
 
 // forgo takes back an act that costs budget.

@@ -35,6 +35,9 @@ func Render(p *Plan, now time.Time) string {
 	if e := p.Exposure; e.Exposed+e.Other+len(e.Reachable) > 0 {
 		fmt.Fprintf(&b, "release exposed=%d well=%d underWay=%d failed=%d other=%d reachable=%v\n",
 			e.Exposed, e.Well, e.UnderWay, e.Failed, e.Other, e.Reachable)
+		if e.Leaked > 0 {
+			fmt.Fprintf(&b, "leaked %d\n", e.Leaked)
+		}
 	}
 	if !p.WakeAt.IsZero() {
 		fmt.Fprintf(&b, "wake in %v\n", p.WakeAt.Sub(now))

@@ -157,7 +157,7 @@ func parseWait(words []string, now time.Time) (w Wait, err error) {
 }
 
 // parseSetting reads: revision HASH, generation N, onDelete, maxUnavailable
-// N[%], maxSurge N[%], minReady DURATION, scheduled, halt REASON, nodeName
+// N[%], maxSurge N[%], minReady DURATION, scheduled, assists, halt REASON, nodeName
 // NAME, nodeSelector KEY=VALUE..., tolerate *|KEY[=VALUE][:EFFECT], affinity
 // KEY OPERATOR [VALUE...], and ... (the same, in the same term), names
 // OPERATOR NAME.
@@ -182,6 +182,8 @@ func parseSetting(set *Spec, words []string) (err error) {
 		set.MinReady, err = time.ParseDuration(arg)
 	case "scheduled":
 		set.Scheduled = true
+	case "assists":
+		set.Assists = true
 	case "halt":
 		set.Halt, err = parseReason(arg)
 		set.HaltDetail = strings.Join(words[2:], " ")

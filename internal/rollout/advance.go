@@ -119,7 +119,7 @@ func (s State) idle(in *Seen) State {
 
 // back says whether nodes still have what is taken back.
 func (s State) back(in *Seen) State {
-	if in.Exposed > 0 {
+	if in.Exposed > 0 && !in.Assists {
 		return s.to(RollingBack, s.WhyBack)
 	}
 	return s.to(Aborted, s.WhyBack)
@@ -146,7 +146,7 @@ func (s State) heed(p *Policy, in *Seen) State {
 	switch {
 	case s.Back && r.Retry == s.Release && in.Exposed == 0 && in.Stranded > 0:
 		s.Ignored = fmt.Sprintf("retry waits for nodes that are down and still have %s: %d", s.Target, in.Stranded)
-	case s.Back && r.Retry == s.Release && in.Exposed == 0:
+	case s.Back && r.Retry == s.Release && (in.Exposed == 0 || in.Assists):
 		return State{Stable: s.Stable, Target: s.Target, Release: s.Release + 1, Phase: Rolling}
 	case r.Abort == s.Release && !s.Back:
 		s.Back, s.WhyBack = true, AbortRequested
@@ -242,7 +242,8 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 		promote = Promotion{}
 	}
 	ends := len(later) == 0 || later[0].Wave != step.Wave // the wave, not just a group of it
-	grants := in.Exposed < step.Quota && in.candidates(index) > 0
+	// Others may have given the target to nodes that the layout does not know yet.
+	grants := in.candidates(index) > 0 && (in.Exposed < step.Quota || in.Assists && len(later) == 0)
 	switch {
 	case in.Unwell:
 		return s.to(Rolling, APIUnwell), time.Time{}, false

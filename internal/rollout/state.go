@@ -60,12 +60,14 @@ const (
 	StableGone              // the stable revision is not there any more
 	StableUnknown           // pods of several revisions, and nothing says which of them is good
 	ClockSkew               // the clock is wrong by more than a soak can be trusted with
+	NotDriven               // another controller has the pods, and the DaemonSet does not leave it to a policy when they go
+	NotObserved             // another controller has the pods, and has not taken notice of the last change
 )
 
-func reasons() [ClockSkew + 1]string {
+func reasons() [NotObserved + 1]string {
 	return [...]string{"", "UnderQuota", "NotSettled", "NoneWell", "NotSoaked", "NotApproved", "WindowClosed", "PauseRequested", "TooManyFailed",
 		"AbortRequested", "FailedBack", "Reverted", "APIUnwell", "ViewIncomplete", "PolicyUnreadable", "PolicyGone", "SeveralPolicies", "StableGone",
-		"StableUnknown", "ClockSkew"}
+		"StableUnknown", "ClockSkew", "NotDriven", "NotObserved"}
 }
 
 // String is the reason as users see it, and as it is kept.
@@ -159,6 +161,9 @@ type Seen struct {
 	Problem Reason
 	// Unwell: the API server answers late, with errors, or not.
 	Unwell bool
+	// Assists: another controller makes the pods, always of the target. Then a release that is taken back stands where it
+	// is until the template changes.
+	Assists bool
 	// Layout has the nodes that should have a pod; Counts has an entry for each of its steps.
 	Layout   *Layout
 	Counts   []Counts
