@@ -48,6 +48,10 @@ type Config struct {
 	// Run then returns an OtherController. It finds out with a DaemonSet of its
 	// own that is for no node, in LeaseNamespace: see rival.go.
 	Alone bool
+	// Assist makes the engine work beside the DaemonSet controller of the cluster, which has the pods: it deletes
+	// outdated pods of DaemonSets that follow a policy and whose strategy is OnDelete, and does nothing else. It
+	// excludes Alone.
+	Assist bool
 	// AloneAfter is how long another controller has to show itself before the
 	// first term of work; default 10 s.
 	AloneAfter time.Duration
@@ -68,6 +72,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CreateQPS < 0 {
 		return c, fmt.Errorf("engine: the create rate is %g a second: it must be 0 (no limit) or more", c.CreateQPS)
+	}
+	if c.Assist && c.Alone {
+		return c, errors.New("engine: an engine that assists the DaemonSet controller of the cluster cannot refuse to work beside it: set either Config.Assist or Config.Alone")
 	}
 	if c.BindBy == "" {
 		c.BindBy = view.ByEngine
@@ -135,6 +142,9 @@ func Run(ctx context.Context, cfg Config) error {
 	ix := newIndex()
 	ix.binding.Default = cfg.BindBy
 	synced := ix.watch(ctx, &watches, client)
+	if !cfg.Assist { // else who binds pods is not asked here
+		ix.watchClasses(ctx, &watches, client)
+	}
 	maps.Copy(synced, ix.watchPolicies(ctx, &watches, client))
 	cfg.Monitor.follows(ix, synced)
 	if monitored {

@@ -21,8 +21,14 @@ func (c *course) following() following {
 	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
-// rolls says that pods are replaced whatever the strategy of the DaemonSet says.
-func (c *course) rolls() bool { return c.release != nil || c.driven && c.state.Reverting }
+// rolls says that outdated pods are replaced whatever the strategy of the DaemonSet says: in a release, and after it, where a
+// node was down all the while.
+func (c *course) rolls() bool {
+	if c.release != nil {
+		return true
+	}
+	return c.driven && c.state.Stable != "" && (c.problem == rollout.NoReason || c.state.Reverting && !c.assists)
+}
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
 func (s *state) goOn(names []string) []string {

@@ -33,10 +33,15 @@ func (c Config) permissions() (all []authorizationv1.ResourceAttributes) {
 		return authorizationv1.ResourceAttributes{Group: group, Resource: resource}
 	}
 	add(of("apps", "daemonsets"), "get list watch")
-	add(of("apps", "daemonsets/status"), "update")
-	add(of("apps", "daemonsets/finalizers"), "update") // for owner references that block deletion
-	add(of("apps", "controllerrevisions"), "create delete get list update watch")
-	add(of("", "pods"), "create delete get list patch watch")
+	if c.Assist {
+		add(of("apps", "controllerrevisions"), "list watch")
+		add(of("", "pods"), "delete get list watch")
+	} else {
+		add(of("apps", "daemonsets/status"), "update")
+		add(of("apps", "daemonsets/finalizers"), "update") // for owner references that block deletion
+		add(of("apps", "controllerrevisions"), "create delete get list update watch")
+		add(of("", "pods"), "create delete get list patch watch")
+	}
 	add(of("", "nodes"), "get list watch")
 	add(of("", "events"), "create patch")
 	group := view.ReleaseResource(view.PolicyResource).Group

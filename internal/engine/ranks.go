@@ -73,6 +73,10 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 		down := !n.Ready || n.Leaving
 		// The old pod of a node that was reached may not be seen to go yet: such a node keeps its place, while it is up.
 		exposed := has || !other && (reached || failed) || reached && !down
+		if stable.Assists {
+			// What others give the target moves nobody else back: it is out of turn.
+			exposed, down = false, down && other && !has
+		}
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: down})
 	}
 	return nodes

@@ -51,6 +51,10 @@ type course struct {
 	// repaired by the state that is kept.
 	stuck    bool
 	removals rollout.Hold
+	// assists says that another controller has the pods, and behind since when it has not taken notice of the last change;
+	// zero: it has.
+	assists bool
+	behind  time.Time
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -62,6 +66,9 @@ const courseHold = 10 * time.Second
 func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *state) error {
 	c := &st.course
 	c.guidance = e.index.policyOf(set.ds)
+	if c.assists {
+		c.yields(set.ds, &set.spec)
+	}
 	entry := e.index.rolloutOf(set.ds)
 	if !c.driven && !c.read && !c.unsure && (entry == nil || entry.object.Status.Phase == "") {
 		c.removals.Watch(false)
@@ -71,7 +78,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	if err := e.readCourse(ctx, set, c, entry); err != nil {
 		return err
 	}
-	c.removals.Watch(c.driven || c.removals.Kept.Held > 0 || entry != nil && !e.index.knowsPolicies())
+	c.removals.Watch(!c.assists && (c.driven || c.removals.Kept.Held > 0 || entry != nil && !e.index.knowsPolicies()))
 	if !c.driven && c.state.Phase == rollout.Idle {
 		e.leaves(set, c)
 		return nil
@@ -149,10 +156,14 @@ func stateOf(entry *rolloutEntry) (s rollout.State, g rollout.Guard, err error) 
 // in the hands of another controller, and has no pod of the stable revision any more.
 func (e *engine) meet(set *setEntry, hash string, c *course) {
 	stale := c.state.Phase == rollout.Idle && c.state.Target != hash
-	if c.problem == rollout.ViewIncomplete || c.state.Stable != "" && !stale {
+	taken := c.problem == rollout.NotDriven && c.state.Stable != hash
+	if c.problem == rollout.ViewIncomplete || c.problem == rollout.NotObserved || c.state.Stable != "" && !stale && !taken {
 		return
 	}
 	pods, exposed, _ := e.index.revisionsInUse(set, hash, time.Now())
+	if _, all := pods[hash]; c.state.Stable != "" && !stale && (!all || len(pods) > 1) {
+		return // the other controller has not given all nodes the target
+	}
 	if _, has := pods[c.state.Stable]; stale && c.state.Stable != "" && (has || len(pods) == 0) {
 		return
 	}
@@ -168,7 +179,9 @@ func (e *engine) meet(set *setEntry, hash string, c *course) {
 // template, one in which nothing is granted, for what it counts.
 func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *state) error {
 	c := &st.course
-	if err := e.needStable(ctx, set, c); err != nil {
+	if c.assists {
+		c.nameStable(set)
+	} else if err := e.needStable(ctx, set, c); err != nil {
 		return err
 	}
 	number := c.state.Release
@@ -375,7 +388,8 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
 	in := rollout.Seen{Target: hash, Exposed: t.Exposure.Exposed, Well: t.Exposure.Well, UnderWay: t.Exposure.UnderWay,
 		Failed: t.Exposure.Failed, Other: t.Exposure.Other, Stranded: t.Exposure.Stranded, Bound: max(most, surge), Problem: c.problem,
-		Unwell: e.apply.silent(st.now) || e.api.health.unwell(st.now), Layout: c.order.layout}
+		Assists: c.assists,
+		Unwell:  e.apply.silent(st.now) || e.api.health.unwell(st.now), Layout: c.order.layout}
 	switch {
 	case c.problem != rollout.NoReason:
 	case !c.driven:
@@ -402,9 +416,9 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 
 // reportOn is what people read beside the state.
 func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutReport {
-	c, in := &st.course, &next.seen
-	r := view.RolloutReport{Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
-		Failed: in.Failed, Other: in.Other, Eligible: st.ledger.Status().Desired}}
+	c, in, t := &st.course, &next.seen, st.ledger.Totals().Exposure
+	r := view.RolloutReport{Assists: c.assists, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
+		Failed: in.Failed, Other: in.Other, Leaked: t.Leaked, Eligible: st.ledger.Status().Desired}}
 	if c.policy != nil {
 		r.Policy = &c.policy.policy
 	}

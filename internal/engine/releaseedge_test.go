@@ -177,6 +177,28 @@ func TestRevertOfOnDelete(t *testing.T) {
 	})
 }
 
+// A node that is down while a release goes through gets it when it is back, although the strategy waits for people.
+func TestNodeThatMissesAReleaseOfOnDelete(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
+		turns := func(to corev1.ConditionStatus) {
+			c.editNode("node-03", func(n *corev1.Node) {
+				n.Status.Conditions[0].Status, n.Status.Conditions[0].LastTransitionTime = to, c.now()
+			})
+		}
+		turns(corev1.ConditionUnknown)
+		c.run(time.Minute)
+		c.editSet(func(ds *appsv1.DaemonSet) {
+			image("agent:2")(ds)
+			ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+		})
+		c.run(20 * time.Minute)
+		c.wantRelease("without the node", "Idle   0", nil)
+		turns(corev1.ConditionTrue)
+		c.run(5 * time.Minute)
+		c.covered(5, "agent:2")
+	})
+}
+
 // To delete what is kept of an aborted release does not begin it again (R6).
 func TestAbortedReleaseIsNotBegunByDeletingIt(t *testing.T) {
 	released(t, 10, "{}", "", func(c *cluster) {

@@ -107,6 +107,9 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 	st := e.stateOf(set.ds)
+	if e.cfg.Assist {
+		return e.assist(ctx, set, st)
+	}
 	e.tellBinder(set, st)
 	if set.spec.Halt != plan.NoReason {
 		e.halt(set.ds, st, &set.spec)
@@ -322,6 +325,9 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 // begin has the ledger begin again. What a policy drives waits for nobody to delete it.
 func (st *state) begin(spec plan.Spec, hash string) {
 	spec.Hash = hash
+	if st.course.assists {
+		spec.Assists, spec.Strategy, spec.MaxSurge = true, plan.OnDelete, plan.Amount{}
+	}
 	if st.course.rolls() {
 		spec.Strategy = plan.RollingUpdate
 	}

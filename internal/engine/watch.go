@@ -25,7 +25,6 @@ func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[s
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes, reached: ix.reachedNodes}
-	ix.watchClasses(ctx, all, from)
 	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
 	return map[string]<-chan struct{}{
 		"daemonsets":          follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),

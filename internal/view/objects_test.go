@@ -74,6 +74,11 @@ func TestSpecStrategy(t *testing.T) {
 	if got := Spec(ds, ""); got.Strategy != plan.OnDelete || got.Halt != plan.NoReason {
 		t.Errorf("OnDelete: %+v", got)
 	}
+	half, bad := intstr.FromString("50%"), intstr.FromString("some")
+	ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &half, MaxSurge: &bad}
+	if got := Spec(ds, ""); got.MaxUnavailable != (plan.Amount{Value: 50, Percent: true}) || got.MaxSurge != (plan.Amount{}) || got.Halt != plan.NoReason {
+		t.Errorf("OnDelete, with amounts for a policy: %+v", got)
+	}
 	ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{}
 	if got := Spec(ds, ""); got.Strategy != plan.RollingUpdate || got.Halt != plan.NoReason {
 		t.Errorf("the default: %+v", got)

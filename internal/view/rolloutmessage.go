@@ -89,6 +89,9 @@ func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 	if r.HeldText != "" {
 		said = append(said, r.HeldText)
 	}
+	if n := r.Nodes.Leaked; n > 0 {
+		said = append(said, fmt.Sprintf("%d of the nodes with %s have it out of turn: the DaemonSet controller of the cluster makes new and failed pods from the template", n, s.Target))
+	}
 	if s.Ignored != "" {
 		said = append(said, "ignored: "+s.Ignored)
 	}
@@ -118,17 +121,21 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.TooManyFailed:
 		return fmt.Sprintf("%s: %d of %d nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", wave, n.Failed, n.Exposed, s.Target, s.Stops)
 	case rollout.AbortRequested, rollout.FailedBack, rollout.Reverted:
-		return backText(s, n)
+		return backText(s, r)
 	}
 	return problemText(s)
 }
 
-func backText(s *rollout.State, n *RolloutNodes) string {
+func backText(s *rollout.State, r *RolloutReport) string {
+	n := &r.Nodes
 	why := map[rollout.Reason]string{rollout.AbortRequested: "aborted by spec.abort", rollout.FailedBack: "too many nodes have failed",
 		rollout.Reverted: "the template has " + s.Stable + " again"}[s.Reason]
 	switch {
 	case s.Reason == rollout.Reverted:
 		return fmt.Sprintf("%s: nodes go back to it, %d left", why, n.Other)
+	case r.Assists && n.Exposed > 0:
+		return fmt.Sprintf("%s: no more nodes get %s, and %d keep it, since the DaemonSet controller of the cluster makes pods from the template alone; to take it from them, give the template what %s has: "+
+			"revert it where it comes from, or everynode rollout undo --patch", why, s.Target, n.Exposed, s.Stable)
 	case s.Phase == rollout.Aborted:
 		return fmt.Sprintf("%s: all nodes that can go back have %s, and the template still asks for %s; it is released again when the template changes, or by retry", why, s.Stable, s.Target)
 	}
@@ -152,6 +159,10 @@ func problemText(s *rollout.State) string {
 		return "the stable revision " + s.Stable + " is not there any more; only plain goes on"
 	case rollout.StableUnknown:
 		return fmt.Sprintf("there are pods of several revisions, and nobody knows which is good: resume (stop %d) goes on with %s, abort goes back to %s", s.Stops, s.Target, s.Stable)
+	case rollout.NotDriven:
+		return "the DaemonSet controller of the cluster has these pods, and does not leave it to the policy when they are replaced"
+	case rollout.NotObserved:
+		return "the DaemonSet controller of the cluster has not taken notice of the last change yet"
 	case rollout.ClockSkew:
 		return "the clock of the engine is wrong by more than a soak can be trusted with"
 	}

@@ -112,8 +112,10 @@ type DaemonSetRolloutStatus struct {
 	Reverting bool         `json:"reverting,omitempty"`
 	Ignored   string       `json:"ignored,omitempty"`
 
-	Nodes RolloutNodes        `json:"nodes,omitzero"`
-	Guard *RolloutGuardStatus `json:"guard,omitempty"`
+	Nodes RolloutNodes `json:"nodes,omitzero"`
+	// Assists is rollout.Seen's.
+	Assists bool                `json:"assists,omitempty"`
+	Guard   *RolloutGuardStatus `json:"guard,omitempty"`
 	// Soak is for a column: how long the open wave has soaked, and of how much.
 	Soak       string             `json:"soak,omitempty"`
 	Failures   []RolloutFailure   `json:"failures,omitempty"`
@@ -157,6 +159,8 @@ type RolloutNodes struct {
 	UnderWay int `json:"underWay"`
 	Failed   int `json:"failed"`
 	Other    int `json:"other"`
+	// Leaked is plan.Exposure's.
+	Leaked int `json:"leaked,omitempty"`
 }
 
 // RolloutFailure is a node that has failed, and why.

@@ -114,6 +114,8 @@ type RolloutReport struct {
 	// Guard is kept beside the state; HeldText says what it holds, if anything.
 	Guard    rollout.Guard
 	HeldText string
+	// Assists is rollout.Seen's.
+	Assists bool
 	// Failures are the failed nodes in the order in which people should look at them.
 	Failures []RolloutFailure
 	Now      time.Time
@@ -133,7 +135,7 @@ func RolloutStatus(before *DaemonSetRolloutStatus, s *rollout.State, r *RolloutR
 		ObservedGeneration: max(before.ObservedGeneration, r.Generation), Phase: s.Phase.String(), Reason: s.Reason.String(), Message: rolloutMessage(s, r),
 		Release: s.Release, Stable: s.Stable, Target: s.Target, Quota: s.Quota, Wave: rolloutWave(s), Stops: s.Stops, Stopped: s.Stopped, Unsure: s.Unsure,
 		Forgiven: s.Forgiven, Back: s.Back, WhyBack: s.WhyBack.String(), Reverting: s.Reverting, Ignored: s.Ignored,
-		Nodes: r.Nodes, Guard: guardStatus(&r.Guard), Soak: rolloutSoak(s, r.Policy), Failures: rolloutFailures(r.Failures),
+		Nodes: r.Nodes, Assists: r.Assists, Guard: guardStatus(&r.Guard), Soak: rolloutSoak(s, r.Policy), Failures: rolloutFailures(r.Failures),
 		Conditions: slices.Clone(before.Conditions),
 	}
 	if r.Policy != nil {

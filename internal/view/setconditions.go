@@ -106,7 +106,7 @@ func (r *Standing) progress() appsv1.DaemonSetCondition {
 	case s.Phase == rollout.Held:
 		c.Message = problemText(s)
 	case s.Phase == rollout.Aborted:
-		c.Message = backText(s, &RolloutNodes{})
+		c.Message = backText(s, &RolloutReport{})
 	case s.Phase == rollout.Halted:
 		c.Message = fmt.Sprintf("release %d, wave %s: too many nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", s.Release, waveOf(s), s.Target, s.Stops)
 	case s.Stands():

@@ -85,6 +85,10 @@ func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {
 	switch s.Type {
 	case appsv1.OnDeleteDaemonSetStrategyType:
 		set.Strategy = plan.OnDelete
+		if r := s.RollingUpdate; r != nil {
+			// The API server keeps it, and does not look at it. A policy that drives the DaemonSet goes by it.
+			set.MaxUnavailable, set.MaxSurge = amountOrNone(r.MaxUnavailable), amountOrNone(r.MaxSurge)
+		}
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType, "":
 		set.Strategy = plan.RollingUpdate
@@ -99,6 +103,15 @@ func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {
 	}
 	set.MaxSurge, err = amount("maxSurge", s.RollingUpdate.MaxSurge)
 	return err
+}
+
+// amountOrNone is amount where nobody has checked it.
+func amountOrNone(v *intstr.IntOrString) plan.Amount {
+	a, err := amount("", v)
+	if err != nil {
+		return plan.Amount{}
+	}
+	return a
 }
 
 // amount reads a number or a percentage; absent is zero.

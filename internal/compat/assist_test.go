@@ -1,0 +1,222 @@
+package compat
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/engine"
+)
+
+const assistRoles = "../../deploy/assist/roles.yaml"
+
+// assistant is our engine beside the controller of the cluster, with the rights that deploy/assist gives it.
+func assistant(g *guard) controller {
+	return controller{"ours, which assists", func(ctx context.Context, t *testing.T, config *rest.Config) error {
+		g.put(config)
+		var out io.Writer = io.Discard
+		if os.Getenv("EVERYNODE_LOG") != "" {
+			out = t.Output()
+		}
+		return engine.Run(ctx, engine.Config{Client: config, LeaderElect: true, Assist: true, Monitor: engine.NewMonitor(), Log: slog.New(slog.NewTextHandler(out, nil))})
+	}}
+}
+
+// newAssisted is a cluster with a policy, and Kubernetes' controller at work.
+func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.DaemonSet)) (d *rolloutKinds, theirs *running, g *guard) {
+	t.Helper()
+	d, g = newRolloutKinds(t), newGuard()
+	d.dropTraces()
+	readRoles(t, assistRoles, "everynode-controller").grant(t, d.client)
+	_, err := d.make(d.policies, "RolloutPolicy", "waves", policy)
+	d.do(err)
+	theirs = d.begin(upstream, agent(append(edits, follows)...), names(nodes)...)
+	return d, theirs, g
+}
+
+func onDelete(ds *appsv1.DaemonSet) {
+	ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+}
+
+// TestAssist takes releases through beside Kubernetes' controller: one that is aborted and reverted, one that is approved, and
+// one in the middle of which the engine goes for good.
+func TestAssist(t *testing.T) {
+	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0))
+	ours := d.start(assistant(g))
+	d.stands(0, "Held", "NotDriven")
+	if s := d.rollout().Status; !strings.Contains(s.Message, "kubectl -n compat patch daemonset agent") || !s.Assists {
+		t.Errorf("nobody is told what to do: %+v", s)
+	}
+	d.edit(image("agent:2"))
+	d.until("Kubernetes' controller has rolled it out", func() bool { return d.everywhere("agent:2") })
+	d.edit(onDelete)
+	d.stands(1, "Idle", "")
+
+	d.edit(image("agent:3"))
+	d.stands(2, "Waiting", "NotApproved")
+	d.wantImages("in the first wave", map[string]int{"agent:3": 1, "agent:2": 2})
+	ours.stop()
+	d.addNode("n4", nil)
+	d.until("the new node has a pod", func() bool { return d.of("agent:3") == 2 })
+	ours = d.start(assistant(g))
+	d.until("what is out of turn is told", func() bool { s := d.rollout().Status; return s.Nodes.Leaked == 1 && s.Nodes.Exposed == 2 })
+	d.stands(2, "Waiting", "NotApproved")
+	d.ask(map[string]any{"abort": 2})
+	d.stands(2, "Aborted", "AbortRequested")
+	d.wantImages("after the abort", map[string]int{"agent:3": 2, "agent:2": 2})
+	if s := d.rollout().Status; !strings.Contains(s.Message, "revert") || s.Nodes.Exposed != 2 {
+		t.Errorf("nobody is told how to take it back: %+v", s)
+	}
+	d.edit(image("agent:2"))
+	d.until("the revert is done", func() bool { return d.everywhere("agent:2") })
+	d.stands(3, "Idle", "")
+
+	g.twice.Insert("DELETE pods")
+	d.edit(image("agent:4"))
+	d.stands(4, "Waiting", "NotApproved")
+	for _, paused := range []bool{true, false, true, false} {
+		d.ask(map[string]any{"paused": paused})
+		d.until("the release heeds it", func() bool { return (d.rollout().Status.Phase == "Paused") == paused })
+	}
+	d.removeNode("n4")
+	d.collectPods()
+	d.ask(map[string]any{"promote": map[string]any{"release": 4, "wave": "first"}})
+	d.until("all have it", func() bool { return d.everywhere("agent:4") })
+	d.stands(4, "Idle", "")
+
+	d.edit(image("agent:5"))
+	d.stands(5, "Waiting", "NotApproved")
+	ours.stop()
+	d.wantImages("without the engine", map[string]int{"agent:5": 1, "agent:4": 2})
+	for what := range ours.tally() {
+		if !slices.Contains([]string{"DELETE pods", "PUT daemonsetrollouts/status", "POST daemonsetrollouts", "PUT leases", "POST leases", "POST selfsubjectaccessreviews"}, what) {
+			t.Errorf("an engine that assists writes %s", what)
+		}
+	}
+	d.keepsTo(g, assistRoles)
+}
+
+// keepsTo holds what was asked of the API server to the roles in a file, in both directions.
+func (d *rolloutKinds) keepsTo(g *guard, file string) {
+	d.t.Helper()
+	for _, denied := range g.denials() {
+		d.t.Errorf("denied: %s", denied)
+	}
+	granted := readRoles(d.t, file, "everynode-controller").rights()
+	everybody, err := d.client.RbacV1().ClusterRoles().Get(d.t.Context(), "system:basic-user", metav1.GetOptions{})
+	d.do(err)
+	may := append(granted.UnsortedList(), rightsOf(everybody.Rules).UnsortedList()...)
+	for asked := range g.asked {
+		if !slices.ContainsFunc(may, func(r right) bool { return r.covers(asked) }) {
+			d.t.Errorf("asked for, and no rule of %s grants it: %s", file, asked)
+		}
+	}
+	for r := range granted {
+		if !slices.ContainsFunc(g.asked.UnsortedList(), r.covers) {
+			d.t.Errorf("granted, and the engine never asked for it: %s", r)
+		}
+	}
+}
+
+// TestAssistKills: beside Kubernetes' controller, too, no more nodes get the target than the kept quota says, but for those that
+// others have given it, and no more are down than may be, however often the engine dies. EVERYNODE_LONG makes it 200 kills.
+func TestAssistKills(t *testing.T) {
+	const policy = "{waves: [{name: one, nodes: 1, soak: 300ms}, {name: some, nodes: 4, soak: 300ms}, {name: all, nodes: 100%}]}"
+	d, _, g := newAssisted(t, policy, 10, rolling(2, 0), onDelete)
+	ours := d.start(assistant(g))
+	d.stands(0, "Idle", "")
+	d.watchDown()
+	most, releases := 24, 3
+	if os.Getenv("EVERYNODE_LONG") != "" {
+		most, releases = 200, 25
+	}
+	kills, checks := 0, 0
+	for n := range releases {
+		to := image2(n)
+		d.edit(image(to))
+		for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
+			has := d.of(to)
+			if s := d.rollout().Status; s.Release == n+1 && s.Phase != "Idle" {
+				checks++
+				if has > s.Quota {
+					t.Fatalf("%d nodes have %s, and the quota that is kept is %d: %+v", has, to, s.Quota, s)
+				}
+			}
+			if i%3 == 2 && kills < most {
+				ours.stop()
+				ours = d.start(assistant(g))
+				kills++
+			}
+			if i > 3000 {
+				t.Fatalf("release %d does not end: %+v", n+1, d.rollout().Status)
+			}
+			d.within(time.Duration(i%5)*20*time.Millisecond, func() bool { return false })
+		}
+	}
+	if down := d.mostDown(); down > 2 {
+		t.Errorf("%d nodes were down at once, 2 may", down)
+	}
+	d.leaks(releases)
+	ours.stop()
+	t.Logf("%d kills, %d looks", kills, checks)
+	if kills < most*3/4 || checks < 50 {
+		t.Errorf("%d kills and %d looks are too few to tell", kills, checks)
+	}
+}
+
+func image2(n int) string { return "agent:" + string(rune('a'+n)) }
+
+// leaks has nodes join in the middle of a release, which get the target from Kubernetes' controller.
+func (d *rolloutKinds) leaks(release int) {
+	d.t.Helper()
+	to := image2(release)
+	d.edit(image(to))
+	joined := 0
+	for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
+		has := d.of(to)
+		if s := d.rollout().Status; s.Release == release+1 && s.Phase != "Idle" {
+			if has > s.Quota+joined {
+				d.t.Fatalf("%d nodes have %s, the quota that is kept is %d, and %d have joined: %+v", has, to, s.Quota, joined, s)
+			}
+		}
+		if joined < 3 {
+			d.addNode("joined-"+string(rune('a'+joined)), nil)
+			joined++
+		}
+		if i > 3000 {
+			d.t.Fatalf("release %d does not end: %+v", release+1, d.rollout().Status)
+		}
+		d.within(50*time.Millisecond, func() bool { return false })
+	}
+}
+
+// TestAssistHolds: as long as Kubernetes' controller does not work, or may not do what a release needs, nothing is done, and that is told.
+func TestAssistHolds(t *testing.T) {
+	d, theirs, g := newAssisted(t, "{waves: [{name: all, nodes: 100%}]}", 3, rolling(1, 0), onDelete)
+	ours := d.start(assistant(g))
+	d.stands(0, "Idle", "")
+	d.edit(rolling(0, 1), onDelete)
+	d.stands(0, "Held", "NotDriven")
+	if m := d.rollout().Status.Message; !strings.Contains(m, "maxUnavailable is 0") {
+		t.Errorf("nobody is told what to do: %s", m)
+	}
+	d.edit(rolling(1, 0), onDelete)
+	d.stands(0, "Idle", "")
+	theirs.stop()
+	d.edit(image("agent:2"))
+	d.stands(0, "Held", "NotObserved")
+	d.wantImages("without Kubernetes' controller", map[string]int{"agent:1": 3})
+	d.start(upstream)
+	d.until("all have it", func() bool { return d.everywhere("agent:2") })
+	d.stands(1, "Idle", "")
+	ours.stop()
+}

@@ -1,0 +1,118 @@
+package engine
+
+// Beside another controller (Config.Assist), which makes, repairs and removes the pods of all DaemonSets, keeps their
+// revisions and writes their status. For those that follow a policy and whose strategy is OnDelete, this engine decides
+// when outdated pods go. It writes nothing else but what it keeps of releases.
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// noticeWithin is how long the other controller may take to see a change before a release says that it waits for that.
+const noticeWithin = 10 * time.Second
+
+// assist brings the release of one DaemonSet up to date. The DaemonSet itself is the other controller's.
+func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
+	c := &st.course
+	c.assists = true
+	entry := e.index.rolloutOf(set.ds)
+	followed := c.read || c.unsure || entry != nil && entry.object.Status.Phase != ""
+	if set.spec.Halt != plan.NoReason || !followed && !e.index.policyOf(set.ds).driven {
+		e.undecided(st)
+		return nil
+	}
+	hash, due, err := e.observed(set, st)
+	if err != nil || hash == "" {
+		e.undecided(st)
+		e.wake(keyOf(set.ds), due)
+		return err
+	}
+	retry, err := e.actBeside(ctx, set, hash, st)
+	if err != nil {
+		e.undecided(st)
+	}
+	e.wake(keyOf(set.ds), st.ledger.WakeAt(), retry, due)
+	return err
+}
+
+// actBeside is act for what is left to do.
+func (e *engine) actBeside(ctx context.Context, set *setEntry, hash string, st *state) (retry time.Time, err error) {
+	if err := e.readNewer(ctx, set.ds, st); err != nil {
+		return time.Time{}, err
+	}
+	if err := e.steer(ctx, set, hash, st); err != nil {
+		return time.Time{}, err
+	}
+	st.course.steered = true
+	retry = e.decide(set, hash, st)
+	if e.cfg.decided != nil {
+		e.cfg.decided(e, set, st)
+	}
+	again, err := e.proceed(ctx, set, hash, st)
+	if err != nil {
+		return earlier(retry, again), err
+	}
+	return earlier(retry, again), e.confirm(ctx, set.ds, st)
+}
+
+// observed is the revision that the other controller makes pods from, once it has taken notice of the last change. Until then
+// it is the one before, after a while, so that the release can say what it waits for; empty: nothing can be said. due
+// is when to ask again.
+func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time, err error) {
+	c, ds, now := &st.course, set.ds, time.Now()
+	if p, epochs := st.past, e.index.epochs(ds); p == nil || p.epochs != epochs || p.generation != ds.Generation || p.collisions != collisions(ds) {
+		h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
+		if err != nil {
+			return "", time.Time{}, fmt.Errorf("finding the revision of the template: %w", err)
+		}
+		st.past = nil
+		if h.Create == nil && !h.Collision && len(h.Update) == 0 {
+			st.past = &past{ds.Generation, collisions(ds), epochs, h.Hash}
+		}
+	}
+	if st.past != nil && ds.Status.ObservedGeneration >= ds.Generation {
+		c.behind = time.Time{}
+		return st.past.hash, time.Time{}, nil
+	}
+	if c.behind.IsZero() {
+		c.behind = now
+	}
+	if due = c.behind.Add(noticeWithin); due.After(now) {
+		return "", due, nil
+	}
+	return c.state.Target, time.Time{}, nil
+}
+
+// nameStable is needStable for who makes no pods: which nodes have one is up to the template.
+func (c *course) nameStable(set *setEntry) {
+	if s := c.stable; s == nil || s.hash != c.state.Stable || s.of.Generation != set.ds.Generation {
+		c.stable = &stableRevision{hash: c.state.Stable, of: set.ds, spec: set.spec}
+		c.stable.spec.Hash, c.stable.spec.Generation, c.stable.spec.Assists = c.state.Stable, 0, true
+	}
+}
+
+// yields says what keeps the policy from being followed beside another controller.
+func (c *course) yields(ds *appsv1.DaemonSet, spec *plan.Spec) {
+	if !c.driven || c.problem != rollout.NoReason {
+		return
+	}
+	switch {
+	case !c.behind.IsZero():
+		c.problem = rollout.NotObserved
+	case spec.Strategy != plan.OnDelete:
+		c.problem = rollout.NotDriven
+		c.wrong = []string{fmt.Sprintf("set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there, or: "+
+			`kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)}
+	case spec.MaxUnavailable.Value == 0 && spec.MaxSurge.Value > 0:
+		c.problem = rollout.NotDriven
+		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}
+	}
+}
