@@ -47,7 +47,11 @@ func TestManifestsAgree(t *testing.T) {
 	if diff := cmp.Diff(kustomized, helmed); diff != "" {
 		t.Errorf("deploy/ and the chart differ (-kustomize +helm):\n%s", diff)
 	}
-	if diff := cmp.Diff(nodeAffinity(t, withComponents(t, bin)), nodeAffinity(t, objectsOf(t, filepath.Join(bin, "tools", "helm"),
+	assisting := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system", "--set", "mode=assist")
+	if diff := cmp.Diff(mayAndDoes(t, withComponent(t, bin, "assist")), mayAndDoes(t, assisting)); diff != "" {
+		t.Errorf("deploy/ and the chart differ where they assist (-kustomize +helm):\n%s", diff)
+	}
+	if diff := cmp.Diff(nodeAffinity(t, withComponent(t, bin, "control-plane-only")), nodeAffinity(t, objectsOf(t, filepath.Join(bin, "tools", "helm"),
 		"template", "everynode-controller", chart, "--namespace", "kube-system", "--set", "controlPlane=require"))); diff != "" {
 		t.Errorf("only nodes of the control plane (-kustomize +helm):\n%s", diff)
 	}
@@ -73,8 +77,25 @@ func TestManifestsAgree(t *testing.T) {
 	}
 }
 
-// withComponents is deploy/ with the components that are comments there.
-func withComponents(t *testing.T, bin string) map[string]*unstructured.Unstructured {
+// mayAndDoes is the roles of the engine, and the flags of its container.
+func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for _, name := range []string{"ClusterRole /everynode-controller", "Role kube-system/everynode-controller"} {
+		all[name] = objects[name].Object["rules"]
+	}
+	containers, _, err := unstructured.NestedSlice(objects["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("containers: %v, %v", containers, err)
+	}
+	args := containers[0].(map[string]any)["args"].([]any)
+	slices.SortFunc(args, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+	all["args"] = args
+	return all
+}
+
+// withComponent is deploy/ with a component that is a comment there.
+func withComponent(t *testing.T, bin, name string) map[string]*unstructured.Unstructured {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "deploy"))); err != nil {
@@ -85,7 +106,10 @@ func withComponents(t *testing.T, bin string) map[string]*unstructured.Unstructu
 	if err != nil {
 		t.Fatal(err)
 	}
-	on := strings.NewReplacer("# components:", "components:", "#   - ", "  - ").Replace(string(text))
+	on := strings.NewReplacer("# components:", "components:", "#   - "+name, "  - "+name).Replace(string(text))
+	if !strings.Contains(on, "\n  - "+name+"\n") {
+		t.Fatalf("%s has no component %s:\n%s", file, name, text)
+	}
 	if err := os.WriteFile(file, []byte(on), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +131,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
 	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
-		"controlPlane=no", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe"} {
+		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
 			t.Errorf("--set %s: %v\n%s", bad, err, out)

@@ -193,7 +193,12 @@ func (r *release) abort([]string, bool) (request, error) {
 		return request{said: r.named() + " was taken back already"}, nil
 	}
 	// What was asked for of this release before counts no more.
-	return request{map[string]any{"abort": s.Release, "promote": nil, "resume": nil}, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix; what has to change: everynode rollout undo ds/%s -n %s --patch",
+	fields := map[string]any{"abort": s.Release, "promote": nil, "resume": nil}
+	if r.Status.Assists {
+		return request{fields, fmt.Sprintf("%s is aborted: no more nodes get it. Those that have it keep it, as the built-in controller makes pods of the template alone: revert the template in git; what has to change: everynode rollout undo ds/%s -n %s --patch",
+			r.named(), r.Name, r.Namespace)}, nil
+	}
+	return request{fields, fmt.Sprintf("%s is aborted: nodes go back to %s. The template still asks for %s: revert it in git, or go on to a fix; what has to change: everynode rollout undo ds/%s -n %s --patch",
 		r.named(), r.revision(s.Stable), s.Target, r.Name, r.Namespace)}, nil
 }
 

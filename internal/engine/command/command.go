@@ -43,6 +43,9 @@ restarts, in either direction.`,
   # With settings from a file; flags win over it
   everynode controller --config controller.yaml --v 4
 
+  # Beside the DaemonSet controller of a managed cluster (docs/managed.md)
+  everynode controller --mode assist
+
   # At most 50 new pods a second, for a registry that cannot take more
   everynode controller --create-qps 50`,
 		Args:         cobra.NoArgs,
@@ -79,10 +82,10 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("starting", "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress, "memoryLimit", limit)
+	log.Info("starting", "mode", s.Mode, "server", client.Host, "leaderElect", s.LeaderElect, "metrics", s.MetricsBindAddress, "memoryLimit", limit)
 	err = endpoints.during(ctx, func(ctx context.Context) error {
 		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: s.LeaderElect, CreateQPS: s.CreateQPS, BindBy: view.Binder(s.BindBy),
-			AllowNewerServer: s.AllowNewerServer, Alone: !s.AllowOtherController, Monitor: monitor, Log: log})
+			AllowNewerServer: s.AllowNewerServer, Assist: s.Mode == assists, Alone: s.Mode == inCharge && !s.AllowOtherController, Monitor: monitor, Log: log})
 	})
 	if err != nil && s.LogFormat == "json" {
 		log.Error("stopped", "error", err) // the command prints it, but not as JSON

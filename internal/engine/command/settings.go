@@ -21,9 +21,16 @@ const (
 // BindByUsage says what the flag --bind-by is for, wherever there is one.
 const BindByUsage = `who binds pods to nodes: "engine", where the template alone decides, or always the "scheduler", as upstream; a DaemonSet's annotation everynode.io/bind-by wins`
 
+// The modes.
+const (
+	inCharge = "engine"
+	assists  = "assist"
+)
+
 // settings are what flags and the configuration file set. The names in the file
 // are those of the flags in camel case.
 type settings struct {
+	Mode                 string  `json:"mode"`
 	Kubeconfig           string  `json:"kubeconfig"`
 	LeaderElect          bool    `json:"leaderElect"`
 	CreateQPS            float64 `json:"createQPS"`
@@ -40,11 +47,12 @@ type settings struct {
 }
 
 func defaults() settings {
-	return settings{LeaderElect: true, BindBy: string(view.ByEngine), LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
+	return settings{Mode: inCharge, LeaderElect: true, BindBy: string(view.ByEngine), LogFormat: "text", MetricsBindAddress: "127.0.0.1:10261"}
 }
 
 // bind adds the flags. What is set already is their default.
 func (s *settings) bind(f *pflag.FlagSet) {
+	f.StringVar(&s.Mode, "mode", s.Mode, `"engine": this is the DaemonSet controller of the cluster; "assist": another one is, and this deletes the outdated pods of OnDelete DaemonSets that follow a policy, in its waves`)
 	f.StringVar(&s.Kubeconfig, "kubeconfig", s.Kubeconfig, "kubeconfig of the cluster; without it, the service account of the pod it runs in")
 	f.BoolVar(&s.LeaderElect, "leader-elect", s.LeaderElect, "work only while holding the lease kube-system/everynode-controller")
 	f.Float64Var(&s.CreateQPS, "create-qps", s.CreateQPS, "most pods to create per second; 0: as fast as the API server takes them")
@@ -105,6 +113,10 @@ func (s *settings) check() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("--bind-by: %w", err)
+	case s.Mode != inCharge && s.Mode != assists:
+		return fmt.Errorf(`--mode %q: must be "engine" or "assist"`, s.Mode)
+	case s.Mode == assists && s.CreateQPS != 0:
+		return errors.New("--create-qps: with --mode=assist no pods are created; leave it out")
 	case s.CreateQPS < 0:
 		return fmt.Errorf("--create-qps %g: must be 0 (no limit) or more", s.CreateQPS)
 	case s.LogFormat != "text" && s.LogFormat != "json":
