@@ -11,6 +11,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -218,5 +219,48 @@ func TestAssistHolds(t *testing.T) {
 	d.start(upstream)
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
 	d.stands(1, "Idle", "")
+	ours.stop()
+}
+
+// TestAssistMendsFirst: pods of a version that came to nothing, which Kubernetes' controller has made out of turn, get the fix
+// first. As long as they are down, no other may go.
+func TestAssistMendsFirst(t *testing.T) {
+	d, _, g := newAssisted(t, twoWaves, 4, rolling(1, 0), onDelete)
+	d.kubelet.change(func(k *kubelet) {
+		k.phase = func(p *corev1.Pod) corev1.PodPhase {
+			if p.Spec.Containers[0].Image == "agent:bad" {
+				return corev1.PodPending
+			}
+			return corev1.PodRunning
+		}
+	})
+	ours := d.start(assistant(g))
+	d.stands(0, "Idle", "")
+	d.edit(image("agent:2"))
+	d.stands(1, "Waiting", "NotApproved")
+	first := ""
+	for node, has := range d.images() {
+		if has == "agent:2" {
+			first = node
+		}
+	}
+	d.ask(map[string]any{"promote": map[string]any{"release": 1, "wave": "first"}, "paused": false})
+	d.stands(1, "Idle", "")
+	d.ask(map[string]any{"paused": true})
+	d.edit(image("agent:bad"))
+	d.stands(2, "Paused", "PauseRequested")
+	bad := 0
+	for node := range d.images() {
+		if node != first && bad < 2 {
+			d.do(d.client.CoreV1().Pods(namespace).Delete(t.Context(), d.podOn(node).Name, metav1.DeleteOptions{}))
+			bad++
+		}
+	}
+	d.until("two have the bad version", func() bool { return d.of("agent:bad") == 2 })
+	d.edit(image("agent:3"))
+	d.stands(3, "Paused", "PauseRequested")
+	d.ask(map[string]any{"paused": false})
+	d.stands(3, "Waiting", "NotApproved")
+	d.wantImages("in the first wave", map[string]int{"agent:3": 1, "agent:bad": 1, "agent:2": 2})
 	ours.stop()
 }

@@ -61,10 +61,12 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 		return nil // the DaemonSet has just gone
 	}
 	for name, n := range ix.nodes {
-		has, other := false, false
+		has, other, third := false, false, false
 		for p := o.first[name]; p != nil; p = p.next {
 			has = has || p.Hash == hash
-			other = other || p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded
+			if p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded {
+				other, third = true, third || p.Hash != stable.Hash
+			}
 		}
 		reached, failed := given(name)
 		if !has && !reached && !failed && !set.spec.Placement.Admits(&n.Node).Run && !stable.Placement.Admits(&n.Node).Run {
@@ -74,8 +76,10 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 		// The old pod of a node that was reached may not be seen to go yet: such a node keeps its place, while it is up.
 		exposed := has || !other && (reached || failed) || reached && !down
 		if stable.Assists {
-			// What others give the target moves nobody else back: it is out of turn.
-			exposed, down = false, down && other && !has
+			// What others give the target is out of turn, and moves nobody back. Pods of a version that came to
+			// nothing go first: they may be down, and then nothing else may go.
+			down = down && other && !has
+			exposed = reached || third && !down
 		}
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: down})
 	}
