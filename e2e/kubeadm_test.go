@@ -17,7 +17,7 @@ const onKubeadm = "kubeadm"
 // TestKubeadm installs the engine on a Kubernetes that is nobody's but
 // Kubernetes' own, with the commands of docs/install.md as they are printed there,
 // runs the article on it, word for word as TestScripts runs it on ours, and gives
-// the cluster back to the built-in controller. On the way it asks the cluster for the
+// the cluster back to the built-in controller. There it assists that one (docs/managed.md). On the way it asks the cluster for the
 // defaults that docs/security.md compares ours to. With EVERYNODE_LONG the engine is
 // installed in the other ways, too.
 //
@@ -33,7 +33,7 @@ func TestKubeadm(t *testing.T) {
 		t.Fatalf("no Kubernetes to install on: %v; run `make stock`", err)
 	}
 	script := filepath.Join(t.TempDir(), "kubeadm.txtar")
-	parts := []string{"kubeadm/before.txtar", "kubeadm/compared.txtar", "article.txtar", "kubeadm/back.txtar", "kubeadm/after.txtar"}
+	parts := []string{"kubeadm/before.txtar", "kubeadm/compared.txtar", "article.txtar", "kubeadm/back.txtar", "kubeadm/handed-back.txtar", "kubeadm/assist.txtar", "kubeadm/after.txtar"}
 	if os.Getenv("EVERYNODE_LONG") != "" {
 		parts = slices.Insert(parts, 4, "kubeadm/otherways.txtar")
 	}
