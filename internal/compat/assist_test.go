@@ -210,10 +210,17 @@ func TestAssistHolds(t *testing.T) {
 	if m := d.rollout().Status.Message; !strings.Contains(m, "maxUnavailable is 0") {
 		t.Errorf("nobody is told what to do: %s", m)
 	}
+	d.edit(rolling(0, 0), onDelete)
+	d.rest()
+	d.stands(0, "Held", "NotDriven")
 	d.edit(rolling(1, 0), onDelete)
 	d.stands(0, "Idle", "")
 	theirs.stop()
 	d.edit(image("agent:2"))
+	d.stands(0, "Held", "NotObserved")
+	d.edit(rolling(2, 0), onDelete)
+	ours.stop()
+	ours = d.start(assistant(g))
 	d.stands(0, "Held", "NotObserved")
 	d.wantImages("without Kubernetes' controller", map[string]int{"agent:1": 3})
 	d.start(upstream)
@@ -262,5 +269,24 @@ func TestAssistMendsFirst(t *testing.T) {
 	d.ask(map[string]any{"paused": false})
 	d.stands(3, "Waiting", "NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:3": 1, "agent:bad": 1, "agent:2": 2})
+	ours.stop()
+}
+
+// TestAssistStopsAtPodsThatEnd: a version whose pods end, and which Kubernetes' controller makes again and again, has failed.
+func TestAssistStopsAtPodsThatEnd(t *testing.T) {
+	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0), onDelete)
+	d.kubelet.change(func(k *kubelet) {
+		k.phase = func(p *corev1.Pod) corev1.PodPhase {
+			if p.Spec.Containers[0].Image == "agent:bad" {
+				return corev1.PodFailed
+			}
+			return corev1.PodRunning
+		}
+	})
+	ours := d.start(assistant(g))
+	d.stands(0, "Idle", "")
+	d.edit(image("agent:bad"))
+	d.stands(1, "Halted", "TooManyFailed")
+	d.until("one node has it", func() bool { return d.of("agent:1") == 2 })
 	ours.stop()
 }

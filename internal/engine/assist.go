@@ -6,6 +6,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,18 +30,23 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 		e.undecided(st)
 		return nil
 	}
-	hash, due, err := e.observed(set, st)
+	hash, due, retry := "", time.Time{}, time.Time{}
+	err := e.readCourse(ctx, set, c, entry)
+	if err == nil {
+		hash, due, err = e.observed(set, st)
+	}
+	if err == nil && hash != "" {
+		retry, err = e.actBeside(ctx, set, hash, st)
+	}
 	if err != nil || hash == "" {
 		e.undecided(st)
-		e.wake(keyOf(set.ds), due)
-		return err
-	}
-	retry, err := e.actBeside(ctx, set, hash, st)
-	if err != nil {
-		e.undecided(st)
+		if e.wake(keyOf(set.ds), due); errors.Is(err, errReplan) {
+			return nil // it is in the queue already
+		}
+		return err // and it is tried again
 	}
 	e.wake(keyOf(set.ds), st.ledger.WakeAt(), retry, due)
-	return err
+	return nil
 }
 
 // actBeside is act for what is left to do.
@@ -99,20 +105,38 @@ func (c *course) nameStable(set *setEntry) {
 	}
 }
 
-// yields says what keeps the policy from being followed beside another controller.
+// yields says what keeps the policy, if there is one, from being followed beside another controller.
 func (c *course) yields(ds *appsv1.DaemonSet, spec *plan.Spec) {
-	if !c.driven || c.problem != rollout.NoReason {
-		return
-	}
 	switch {
+	case !c.driven:
 	case !c.behind.IsZero():
 		c.problem = rollout.NotObserved
 	case spec.Strategy != plan.OnDelete:
 		c.problem = rollout.NotDriven
 		c.wrong = []string{fmt.Sprintf("set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there, or: "+
 			`kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)}
-	case spec.MaxUnavailable.Value == 0 && spec.MaxSurge.Value > 0:
+	case spec.MaxUnavailable.Value == 0 && (spec.MaxSurge.Value > 0 || saysUnavailable(ds)):
 		c.problem = rollout.NotDriven
-		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}
+		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}
+	}
+}
+
+// saysUnavailable says that the DaemonSet has a maxUnavailable.
+func saysUnavailable(ds *appsv1.DaemonSet) bool {
+	r := ds.Spec.UpdateStrategy.RollingUpdate
+	return r != nil && r.MaxUnavailable != nil
+}
+
+// endedBeside remembers pods that came to an end and that the other controller deletes, as ended does for those that this one does: a
+// version whose pods end again and again has failed.
+func (s *state) endedBeside(pods []*plan.Pod, now time.Time) {
+	for _, p := range pods {
+		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || !s.announce(p.UID) {
+			continue
+		}
+		s.mu.Lock()
+		s.backoff[p.Node] = s.backoff[p.Node].After(plan.Delete{Node: p.Node, Pod: p.Name, UID: p.UID, Hash: p.Hash,
+			Created: p.Created, SeenCreated: p.SeenCreated, Reason: plan.PodFailed}, now)
+		s.mu.Unlock()
 	}
 }

@@ -27,7 +27,7 @@ func (c *course) rolls() bool {
 	if c.release != nil {
 		return true
 	}
-	return c.driven && c.state.Stable != "" && (c.problem == rollout.NoReason || c.state.Reverting && !c.assists)
+	return c.driven && c.state.Stable != "" && (c.problem == rollout.NoReason || c.state.Reverting && c.problem != rollout.NotDriven && c.problem != rollout.NotObserved)
 }
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.

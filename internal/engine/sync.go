@@ -272,6 +272,9 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 				overlay(s, l.startedOn(s.Name), removing, st.now)
 				st.tellNewer(s)
 				st.notice(s.Name, s.Pods, st.now)
+				if st.course.assists {
+					st.endedBeside(s.Pods, st.now)
+				}
 				s.Backoff, s.Wait, s.Reached = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now), st.reachedWith(s.Name, hash)
 				st.ledger.Look(st.now, *s)
 			})
@@ -400,7 +403,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 		return nil
 	}
 	c := &st.course
-	made := write{key: st.id, ds: ds, state: st, hash: hash, edition: hash, mold: st.mold, beside: st.set.spec.Surges() || c.release != nil}
+	made := write{key: st.id, ds: ds, state: st, hash: hash, edition: hash, mold: st.mold, beside: st.ledger.Spec().Surges() || c.release != nil}
 	for _, d := range deletes {
 		if d.UID != "" {
 			w := made
