@@ -44,6 +44,18 @@ func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.D
 	return d, theirs, g
 }
 
+// becomes has the kubelets bring pods of that image no further than to the phase.
+func (l *lab) becomes(image string, phase corev1.PodPhase) {
+	l.kubelet.change(func(k *kubelet) {
+		k.phase = func(p *corev1.Pod) corev1.PodPhase {
+			if p.Spec.Containers[0].Image == image {
+				return phase
+			}
+			return corev1.PodRunning
+		}
+	})
+}
+
 func onDelete(ds *appsv1.DaemonSet) {
 	ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 }
@@ -142,7 +154,7 @@ func TestAssistKills(t *testing.T) {
 	}
 	kills, checks := 0, 0
 	for n := range releases {
-		to := image2(n)
+		to := nthImage(n)
 		d.edit(image(to))
 		for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
 			has := d.of(to)
@@ -174,12 +186,12 @@ func TestAssistKills(t *testing.T) {
 	}
 }
 
-func image2(n int) string { return "agent:" + string(rune('a'+n)) }
+func nthImage(n int) string { return "agent:" + string(rune('a'+n)) }
 
 // leaks has nodes join in the middle of a release, which get the target from Kubernetes' controller.
 func (d *rolloutKinds) leaks(release int) {
 	d.t.Helper()
-	to := image2(release)
+	to := nthImage(release)
 	d.edit(image(to))
 	joined := 0
 	for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
@@ -233,14 +245,7 @@ func TestAssistHolds(t *testing.T) {
 // first. As long as they are down, no other may go.
 func TestAssistMendsFirst(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 4, rolling(1, 0), onDelete)
-	d.kubelet.change(func(k *kubelet) {
-		k.phase = func(p *corev1.Pod) corev1.PodPhase {
-			if p.Spec.Containers[0].Image == "agent:bad" {
-				return corev1.PodPending
-			}
-			return corev1.PodRunning
-		}
-	})
+	d.becomes("agent:bad", corev1.PodPending)
 	ours := d.start(assistant(g))
 	d.stands(0, "Idle", "")
 	d.edit(image("agent:2"))
@@ -275,14 +280,7 @@ func TestAssistMendsFirst(t *testing.T) {
 // TestAssistStopsAtPodsThatEnd: a version whose pods end, and which Kubernetes' controller makes again and again, has failed.
 func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0), onDelete)
-	d.kubelet.change(func(k *kubelet) {
-		k.phase = func(p *corev1.Pod) corev1.PodPhase {
-			if p.Spec.Containers[0].Image == "agent:bad" {
-				return corev1.PodFailed
-			}
-			return corev1.PodRunning
-		}
-	})
+	d.becomes("agent:bad", corev1.PodFailed)
 	ours := d.start(assistant(g))
 	d.stands(0, "Idle", "")
 	d.edit(image("agent:bad"))
