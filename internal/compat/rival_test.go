@@ -49,7 +49,7 @@ func (l *lab) gauge(from prometheus.Gatherer, name string) float64 {
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	l.t.Fatalf("there is no metric %s", name)
+	l.t.Fatalf("the engine has no metric %s", name)
 	return 0
 }
 

@@ -36,7 +36,9 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 		hash, due, err = e.observed(set, st)
 	}
 	if err == nil && hash != "" {
-		retry, err = e.actBeside(ctx, set, hash, st)
+		if err = e.readNewer(ctx, set.ds, st); err == nil {
+			retry, err = e.actAt(ctx, set, hash, st)
+		}
 	}
 	if err != nil || hash == "" {
 		e.undecided(st)
@@ -47,26 +49,6 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	}
 	e.wake(keyOf(set.ds), st.ledger.WakeAt(), retry, due)
 	return nil
-}
-
-// actBeside is act for what is left to do.
-func (e *engine) actBeside(ctx context.Context, set *setEntry, hash string, st *state) (retry time.Time, err error) {
-	if err := e.readNewer(ctx, set.ds, st); err != nil {
-		return time.Time{}, err
-	}
-	if err := e.steer(ctx, set, hash, st); err != nil {
-		return time.Time{}, err
-	}
-	st.course.steered = true
-	retry = e.decide(set, hash, st)
-	if e.cfg.decided != nil {
-		e.cfg.decided(e, set, st)
-	}
-	again, err := e.proceed(ctx, set, hash, st)
-	if err != nil {
-		return earlier(retry, again), err
-	}
-	return earlier(retry, again), e.confirm(ctx, set.ds, st)
 }
 
 // observed is the revision that the other controller makes pods from, once it has taken notice of the last change. Until then

@@ -157,20 +157,25 @@ func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *vi
 	if history, err = e.history(ctx, set, st); err != nil {
 		return nil, time.Time{}, err
 	}
-	if err = e.steer(ctx, set, history.Hash, st); err != nil {
-		return history, time.Time{}, err
+	retry, err = e.actAt(ctx, set, history.Hash, st)
+	return history, retry, err
+}
+
+// actAt is act once it is known which revision the template has.
+func (e *engine) actAt(ctx context.Context, set *setEntry, hash string, st *state) (retry time.Time, err error) {
+	if err := e.steer(ctx, set, hash, st); err != nil {
+		return time.Time{}, err
 	}
 	st.course.steered = true
-	retry = e.decide(set, history.Hash, st)
+	retry = e.decide(set, hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
 	}
-	again, err := e.proceed(ctx, set, history.Hash, st)
-	retry = earlier(retry, again)
-	if err != nil {
-		return history, retry, err
+	again, err := e.proceed(ctx, set, hash, st)
+	if retry = earlier(retry, again); err != nil {
+		return retry, err
 	}
-	return history, retry, e.confirm(ctx, ds, st)
+	return retry, e.confirm(ctx, set.ds, st)
 }
 
 // observe takes back what an older decision wanted: it may not be so any more. It

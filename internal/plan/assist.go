@@ -1,8 +1,8 @@
 package plan
 
-// A plan for DaemonSets that another controller looks after (Spec.Assists): that one creates and repairs
-// the pods, always from the target, and removes those that have no place any more. All that is left to
-// decide is when a pod of another revision goes.
+// A plan for DaemonSets that another controller looks after (Spec.Assists). That one creates and repairs the
+// pods, always from the target, and removes those that no longer have a place. This plan decides only when
+// a pod of another revision goes.
 
 // assist decides for one node. Whatever the other controller does by itself is not asked for; the reason says that it will.
 func (s *site) assist(v *Verdict) {
