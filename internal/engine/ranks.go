@@ -27,7 +27,7 @@ const rankEvery = 10 * time.Second
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
 	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
-	if same && (o.nodes == changes || time.Since(o.at) < rankEvery) {
+	if same && (o.nodes == changes && !st.mends() || time.Since(o.at) < rankEvery) {
 		return
 	}
 	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) (reached, failed bool) {
@@ -43,9 +43,14 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	}
 }
 
-// stale says when the order is to be worked out again; zero: nothing calls for that.
-func (o *ranks) stale(changes uint64) time.Time {
-	if o.layout == nil || o.nodes == changes {
+// mends says that the order depends on how pods of versions that came to nothing fare: see reachable.
+func (s *state) mends() bool {
+	return s.course.assists && s.course.state.Grants() && s.ledger.Totals().Exposure.Other > 0
+}
+
+// stale says when the order is to be worked out again, if nodes have changed or pods matter; zero: nothing calls for that.
+func (o *ranks) stale(changes uint64, mends bool) time.Time {
+	if o.layout == nil || o.nodes == changes && !mends {
 		return time.Time{}
 	}
 	return o.at.Add(rankEvery)
@@ -61,11 +66,11 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 		return nil // the DaemonSet has just gone
 	}
 	for name, n := range ix.nodes {
-		has, other, third := false, false, false
+		has, other, broken := false, false, false
 		for p := o.first[name]; p != nil; p = p.next {
 			has = has || p.Hash == hash
 			if p.Hash != hash && p.Deleted.IsZero() && p.Phase != plan.Failed && p.Phase != plan.Succeeded {
-				other, third = true, third || p.Hash != stable.Hash
+				other, broken = true, broken || p.Hash != stable.Hash && !p.Ready
 			}
 		}
 		reached, failed := given(name)
@@ -77,9 +82,9 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 		exposed := has || !other && (reached || failed) || reached && !down
 		if stable.Assists {
 			// What others give the target is out of turn, and moves nobody back. Pods of a version that came to
-			// nothing go first: they may be down, and then nothing else may go.
+			// nothing go first if they are down: as long as they are, nothing else may go.
 			down = down && other && !has
-			exposed = reached || third && !down
+			exposed = reached || broken && !down
 		}
 		nodes = append(nodes, rollout.Node{Name: name, Labels: n.Labels, Exposed: exposed, Down: down})
 	}

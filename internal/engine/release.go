@@ -234,7 +234,7 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 	}
 	c.stuck = failed
 	if c.release != nil { // else nobody asks for an order
-		again = earlier(again, c.order.stale(e.index.nodeChanges()))
+		again = earlier(again, c.order.stale(e.index.nodeChanges(), st.mends()))
 	}
 	return again, err
 }

@@ -12,6 +12,9 @@ func drawAssisted(t *rapid.T) *Input {
 	in := drawReleased(t)
 	in.Set.Assists, in.Set.MaxSurge = true, Amount{}
 	in.Release.Stable.Assists, in.Release.Stable.MaxSurge = true, Amount{}
+	for i := range in.Pods {
+		in.Pods[i].Left = in.Pods[i].Left || rapid.IntRange(0, 7).Draw(t, "left") == 7
+	}
 	if rapid.IntRange(0, 3).Draw(t, "noRelease") == 0 {
 		in.Release = nil
 		in.Set.Strategy = rapid.SampledFrom([]Strategy{RollingUpdate, OnDelete}).Draw(t, "strategy")
@@ -24,7 +27,6 @@ func (w twin) isExposed(node Node) bool {
 	live := false
 	for _, p := range w.podsOf(node.Name) {
 		switch {
-		case p.Left:
 		case p.Hash == w.in.Set.Hash, p.Uncertain && w.in.Reached[node.Name] == w.in.Release.Number:
 			return true
 		default:
@@ -59,7 +61,7 @@ func TestAssistGrants(t *testing.T) {
 			node, known := w.node(d.Node)
 			p := w.pod(d.Pod)
 			switch {
-			case !known, d.Reason != Outdated, granted[d.Node], p.Hash == in.Set.Hash, !isLive(p), p.Left:
+			case !known, d.Reason != Outdated, granted[d.Node], p.Hash == in.Set.Hash, !isLive(p):
 				t.Fatalf("%+v is deleted\n%s", d, Render(&out, in.Now))
 			case in.Release == nil && in.Set.Strategy == OnDelete:
 				t.Fatalf("%+v is deleted although nobody asked for it\n%s", d, Render(&out, in.Now))

@@ -129,7 +129,9 @@ type site struct {
 
 func survey(in *Input, set *Spec, node *Node, pods []*Pod) site {
 	s := site{in: in, set: set, node: node, backoff: in.Backoff[node.Name], fit: set.Placement.Admits(node)}
-	s.pods, s.left = sortOut(pods)
+	if s.pods = pods; !set.Assists { // else the other controller takes them for the new node's, and so does its kubelet
+		s.pods, s.left = sortOut(pods)
+	}
 	for _, p := range s.pods {
 		s.add(p)
 	}

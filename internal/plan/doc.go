@@ -122,7 +122,8 @@
 // Where another controller creates, repairs and removes the pods, always by the template (Spec.Assists), all
 // that is planned is when an outdated pod goes: I4 and R1 to R9b hold of that. A node without a live pod is exposed,
 // since the next one is of the target; exposed nodes whose turn has not come are Leaked. A release that goes
-// back plans nothing, as nobody could create what goes back.
+// back plans nothing, as nobody could create what goes back. A pod that an earlier node of the same name has left
+// (Pod.Left) counts as the new node's: that controller leaves it there, and the kubelet takes it over.
 //
 // # Who binds
 //

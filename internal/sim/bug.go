@@ -48,6 +48,10 @@ const (
 	LostAnswerStays Bug = "lost-answer-stays" // a state whose answer was lost is not read again
 	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
 	GuardForgotten  Bug = "guard-forgotten"   // a new leader does not know what the guard has let go
+	TakesOver       Bug = "takes-over"        // beside another controller, pods are created and repaired
+	DrivesAll       Bug = "drives-all"        // beside another controller, its RollingUpdate is not left alone
+	NotNoticed      Bug = "not-noticed"       // beside another controller, a release does not wait for that to see the template
+	LeaksFree       Bug = "leaks-free"        // nodes that another controller has given the target do not count
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -62,6 +66,9 @@ func Bugs() []Bug {
 func OfReleases() []Bug {
 	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten}
 }
+
+// OfAssisting are those that only a scenario with another controller can show.
+func OfAssisting() []Bug { return []Bug{TakesOver, DrivesAll, NotNoticed, LeaksFree} }
 
 // corrupt makes the mistakes that package plan would have to make, by what it
 // is told.

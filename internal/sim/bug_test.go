@@ -14,6 +14,7 @@ const mayRuns = 20000
 func TestBugsAreFound(t *testing.T) {
 	findBugs(t, Bugs(), rapid.Custom(drawScenario))
 	findBugs(t, OfReleases(), rapid.Custom(drawReleased))
+	findBugs(t, OfAssisting(), rapid.Custom(drawAssisted))
 }
 
 func findBugs(t *testing.T, bugs []Bug, scenarios *rapid.Generator[*Scenario]) {

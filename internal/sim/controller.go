@@ -40,8 +40,10 @@ type controller struct {
 	backoff map[string]plan.Backoff
 	changed map[string]time.Time // when a node was seen to change
 	retries map[string]retry
-	applier applier
-	course  course
+	// announced are pods whose end was counted that another controller deletes.
+	announced map[string]bool
+	applier   applier
+	course    course
 
 	queued    bool          // a sync is on its way
 	reading   bool          // the DaemonSet is being read again
@@ -51,8 +53,6 @@ type controller struct {
 	heldAt    time.Duration // since when a status waits for writes to end; 0: none does
 	statusBad time.Duration // the pause after a status that could not be written
 }
-
-type retry struct{ at, delay time.Duration }
 
 // crash is the point of a write at which a process dies.
 type crash uint8
@@ -68,7 +68,7 @@ const (
 func (w *world) launch() *controller {
 	w.processes++
 	c := &controller{w: w, process: w.processes, ahead: w.clocks["engine"],
-		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}}
+		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}, announced: map[string]bool{}}
 	c.index = newIndex(c)
 	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
 	w.controllers = append(w.controllers, c)
@@ -143,6 +143,11 @@ func (c *controller) sync() {
 	}
 	c.applier.withdraw()
 	set := c.index.set
+	if c.w.sc.Assists {
+		if set = c.assist(set); set == nil {
+			return
+		}
+	}
 	if !c.steer(set) {
 		return // what is kept of the release is being read
 	}
@@ -152,6 +157,9 @@ func (c *controller) sync() {
 		return
 	}
 	if acts {
+		if c.w.sc.Assists {
+			c.w.check.doesBeside(c, set)
+		}
 		c.submit(set)
 	}
 	c.report(set)
@@ -159,7 +167,7 @@ func (c *controller) sync() {
 
 func (c *controller) decide(set *daemonSet) {
 	ix, in := c.index, &c.in
-	in.Now, in.Set = c.clock(), set.spec
+	in.Now, in.Set = c.clock(), c.beside(set.spec)
 	in.Gone = ix.gone()
 	in.Nodes = in.Nodes[:0]
 	for _, n := range ix.nodes {
@@ -182,6 +190,7 @@ func (c *controller) decide(set *daemonSet) {
 	c.tellNewer(set)
 	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
 	c.remember(in)
+	c.endedBeside(in.Pods)
 	in.Backoff, in.Waits, in.Left = c.backoff, c.waiting(), map[string]bool{}
 	for name := range ix.left {
 		in.Left[name] = true
@@ -190,14 +199,19 @@ func (c *controller) decide(set *daemonSet) {
 		in.Reached = c.course.reached
 	}
 	in.Guard = c.course.removals.Guard()
+	if c.w.bug == LeaksFree && in.Release != nil {
+		in.Release.Quota += c.out.Exposure.Leaked
+	}
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
 		c.w.fail("ledger: it says %d creates, %d deletes and %+v", len(c.ledger.creates), len(c.ledger.deletes), c.ledger.kept.Status())
 	}
-	if c.w.sc.Policy != nil {
+	switch {
+	case c.w.sc.Assists: // judged when it is done
+	case c.w.sc.Policy != nil:
 		c.w.check.decidedInRelease(c, set)
-	} else {
+	default:
 		c.w.check.decided(c, set)
 	}
 	if c.w.trace != nil {
@@ -339,6 +353,9 @@ func (c *controller) report(set *daemonSet) {
 	if at := c.nextRetry(); at > 0 {
 		c.wake(at)
 	}
+	if c.w.sc.Assists {
+		return // it is the other controller's
+	}
 	if set.status == c.out.Status && set.observed == set.generation {
 		c.heldAt = 0
 		return
@@ -408,32 +425,6 @@ func (c *controller) reported(set *daemonSet, good bool) {
 		c.touch()
 	}
 }
-
-// failed puts a node off, twice as long each time; worked ends that.
-func (c *controller) failed(node string, first time.Duration) {
-	delay := min(max(2*c.retries[node].delay, first), maxRetry)
-	c.retries[node] = retry{at: c.w.now + delay, delay: delay}
-}
-
-// nextRetry is when the first node that was put off may be tried; 0: none was.
-func (c *controller) nextRetry() (at time.Duration) {
-	for _, r := range c.retries {
-		if r.at > c.w.now && (at == 0 || r.at < at) {
-			at = r.at
-		}
-	}
-	return at
-}
-
-func (c *controller) worked(node string) { delete(c.retries, node) }
-
-func (c *controller) putOff(node string, d time.Duration) {
-	if r := c.retries[node]; c.w.now+d > r.at {
-		c.retries[node] = retry{at: c.w.now + d, delay: r.delay}
-	}
-}
-
-func (c *controller) waits(node string) bool { return c.retries[node].at > c.w.now }
 
 // settleLingering reads pods whose own write the watch should have shown.
 func (c *controller) settleLingering() {

@@ -39,6 +39,9 @@ type course struct {
 	limit   bool          // QuotaForgotten has forgotten it
 
 	removals rollout.Hold
+
+	problem rollout.Reason // beside another controller: why the policy cannot be followed
+	behind  time.Duration  // since when that one has not taken notice of a change; 0: it has
 }
 
 // ranking is what a layout was worked out from.
@@ -64,7 +67,7 @@ func (c *controller) steer(set *daemonSet) bool {
 			return false
 		}
 	}
-	k.removals.Watch(ix.policy != nil || k.removals.Kept.Held > 0)
+	k.removals.Watch(!c.w.sc.Assists && (ix.policy != nil || k.removals.Kept.Held > 0))
 	if ix.policy == nil && k.state.Phase == rollout.Idle {
 		return true
 	}
@@ -119,10 +122,14 @@ func (c *controller) readCourse() {
 func (c *controller) meet(set *daemonSet) {
 	k := &c.course
 	stale := k.state.Phase == rollout.Idle && k.state.Target != set.spec.Hash
-	if k.state.Stable != "" && !stale {
+	taken := k.problem == rollout.NotDriven && k.state.Stable != set.spec.Hash
+	if k.problem == rollout.NotObserved || k.state.Stable != "" && !stale && !taken {
 		return
 	}
 	pods, exposed, _ := c.inUse(set)
+	if _, all := pods[set.spec.Hash]; k.state.Stable != "" && !stale && (!all || len(pods) > 1) {
+		return // the other controller has not given all nodes the target
+	}
 	if _, has := pods[k.state.Stable]; stale && k.state.Stable != "" && (has || len(pods) == 0) {
 		return
 	}
@@ -162,6 +169,9 @@ func (c *controller) follow(set *daemonSet) {
 		number++
 	}
 	stable := set.spec
+	if c.w.sc.Assists {
+		stable.Assists, stable.MaxSurge = true, plan.Amount{}
+	}
 	stable.Hash, stable.Generation, stable.Strategy = k.state.Stable, 0, plan.RollingUpdate
 	c.rank(set, number)
 	p := c.policy()
@@ -194,16 +204,18 @@ func (c *controller) policy() *rollout.Policy {
 func (c *controller) rank(set *daemonSet, number int) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
-	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes || c.w.now-k.at < rankEvery) {
+	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !c.mends() || c.w.now-k.at < rankEvery) {
 		return
 	}
 	var nodes []rollout.Node
 	for _, n := range c.index.nodes {
-		has, other := false, false
+		has, other, broken := false, false, false
 		for _, p := range c.index.pods {
 			if p.Node == n.Name {
 				has = has || p.Hash == set.spec.Hash
-				other = other || p.Hash != set.spec.Hash && live(&p.Pod)
+				if p.Hash != set.spec.Hash && live(&p.Pod) {
+					other, broken = true, broken || p.Hash != k.state.Stable && !p.Ready
+				}
 			}
 		}
 		b := c.backoff[n.Name]
@@ -211,6 +223,10 @@ func (c *controller) rank(set *daemonSet, number int) {
 		if has || reached || failed || set.spec.Placement.Admits(&n.Node).Run {
 			down := !n.Ready || n.Leaving
 			exposed := has || !other && (reached || failed) || reached && !down
+			if c.w.sc.Assists {
+				down = down && other && !has
+				exposed = reached || broken && !down
+			}
 			nodes = append(nodes, rollout.Node{Name: n.Name, Labels: n.Labels, Exposed: exposed, Down: down})
 		}
 	}
@@ -248,7 +264,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	if !wake.IsZero() {
 		c.wake(wake.Sub(c.clock()) + c.w.now)
 	}
-	if k.layout != nil && k.release != nil && k.changes != c.index.changes {
+	if k.layout != nil && k.release != nil && (k.changes != c.index.changes || c.mends()) {
 		c.wake(k.at + rankEvery)
 	}
 	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
@@ -340,7 +356,7 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
 	most, surge := set.spec.Budget(c.out.Status.Desired)
 	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
-		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout}
+		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
 	if c.index.policy == nil {
 		in.Problem = rollout.PolicyGone
 	}

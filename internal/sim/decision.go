@@ -99,7 +99,7 @@ func (k *checker) survey(c *controller, set *daemonSet) {
 		}
 	}
 	for _, p := range c.index.pods {
-		if c.index.leftBehind(p) {
+		if c.index.leftBehind(p) && !k.w.sc.Assists {
 			continue // it does not run
 		}
 		at := k.place(p.Node)

@@ -37,6 +37,18 @@
 // All revisions of a scenario have one placement: what the guard does for a template's edits, package plan's own
 // properties and the engine's tests say.
 //
+// # Beside another controller
+//
+// In a scenario with "assists" the pods are those of a second model (builtin.go), of the DaemonSet controller in
+// Kubernetes: it creates and repairs them from the template that it has seen, late, stands still at times, and, with RollingUpdate,
+// replaces outdated ones by itself. The model controller only lets outdated pods go (assist.go). Then these are checked:
+//
+//	what goes    nothing is created; what is deleted is an outdated pod of a DaemonSet with OnDelete, once the other controller
+//	             has taken notice of the template
+//	R1           at a decision, what is known to have the target and what gets it are within the quota that is kept, whoever
+//	             gave it; and in truth the nodes that the model controller has given it are. The rest is a leak.
+//	R4, R5, R9, R15, I6, I10, I14 and liveness, as above
+//
 // # What is like the engine, and what is not
 //
 // The model controller decides with package plan and writes with package delivery,

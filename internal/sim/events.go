@@ -45,6 +45,7 @@ var operations = map[string]int{
 	"closing":  1, // yes|no: the namespace is being deleted
 	"stall":    2, // sets|nodes|pods|policies|rollouts DURATION: watches deliver nothing
 	"cut":      1, // sets|nodes|pods|policies|rollouts [resume]: watches end, and list again or resume
+	"still":    1, // DURATION: the DaemonSet controller of the cluster does nothing (with assists)
 	"ghost":    1, // NODE: watches show its deletion, although it is there
 	"crash":    1, // before|during|after: the controller dies at its next write
 	"freeze":   1, // DURATION: the controller stands still
@@ -90,6 +91,10 @@ func (w *world) happen(e Event) {
 		w.busy(arg, w.now+d)
 	case "stall", "cut", "ghost":
 		w.disturb(e, arg)
+	case "still":
+		if d, _ := time.ParseDuration(arg); w.builtin != nil {
+			w.builtin.still = w.now + d
+		}
 	case "crash", "freeze", "overlap", "restart":
 		w.harm(e, arg)
 	case "faults":

@@ -21,6 +21,9 @@ type step struct {
 
 // removing works out what may go now.
 func (c *controller) removing(next *step) {
+	if c.w.sc.Assists {
+		return
+	}
 	var p *rollout.Policy
 	if c.index.policy != nil {
 		p = &c.index.policy.is

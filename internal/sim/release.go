@@ -138,6 +138,8 @@ func (w *world) approve() {
 			want.Paused, want.Promote = false, rollout.Promotion{Release: s.Release, All: true}
 			want.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
 			switch {
+			case w.sc.EndsAborted && w.works(s.Stable) && s.Back && w.sc.Assists: // a person has to put the template back
+				w.edit(func(spec *plan.Spec) { spec.Hash = s.Stable })
 			case w.sc.EndsAborted && w.works(s.Stable):
 				want.Abort = s.Release
 			case !w.works(s.Stable): // nobody can go back to that
@@ -161,7 +163,7 @@ func (w *world) works(revision string) bool {
 // backAsAsked says that the release was taken back at the end, and is to stay so.
 func (w *world) backAsAsked() bool {
 	o := w.api.keeper
-	return w.sc.EndsAborted && o != nil && o.state.Back && o.state.Target != o.state.Stable && w.works(o.state.Stable)
+	return w.sc.EndsAborted && !w.sc.Assists && o != nil && o.state.Back && o.state.Target != o.state.Stable && w.works(o.state.Stable)
 }
 
 // endsAt is what every node must have in the end.

@@ -63,10 +63,16 @@ func (k *checker) starts(w *write) {
 		w.begun.nodes[n.Name] = n.UID
 	}
 	k.reached[w.begun.as] = true
+	if n := c.index.node(w.node()); n != nil {
+		k.grants[grant{s.Release, n.Name}] = n.UID
+	}
 }
 
 // undone is called when a process has learned that its delete has done nothing.
-func (k *checker) undone(w *write) { delete(k.reached, w.begun.as) }
+func (k *checker) undone(w *write) {
+	delete(k.reached, w.begun.as)
+	delete(k.grants, grant{w.begun.state.Release, w.node()})
+}
 
 // loss is when a node lost its pod to a change of labels.
 type loss struct{ at time.Duration }
@@ -161,7 +167,10 @@ func (k *checker) exposing(w *write) {
 	}
 	n := 1
 	for name, uid := range w.begun.nodes {
-		if node := k.w.api.node(name); node != nil && node.UID == uid && name != w.node() && k.exposed(w.owner, node, hash, w.begun.state.Release) {
+		node, release := k.w.api.node(name), w.begun.state.Release
+		switch {
+		case node == nil || node.UID != uid || name == w.node():
+		case k.w.sc.Assists && k.granted(node, hash, release), !k.w.sc.Assists && k.exposed(w.owner, node, hash, release):
 			n++
 		}
 	}

@@ -31,6 +31,7 @@ type Scenario struct {
 	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
 	KeepDead      bool // nodes that are dead at the end stay so
 	EndsAborted   bool // when all is mended, the release is taken back instead of approved
+	Assists       bool // the DaemonSet controller of the cluster makes the pods: see builtin
 }
 
 // Set is the DaemonSet.
@@ -129,6 +130,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 		w.kubelets.join(n.Name, map[string]string{"pool": n.Pool}, n.Taints)
 	}
 	w.begins(sc.Policy)
+	w.employ()
 	w.launch()
 	return w
 }
@@ -153,6 +155,9 @@ func (w *world) heal() {
 	w.tracef("healing")
 	w.healed = true
 	w.faults = calm()
+	if w.builtin != nil {
+		w.builtin.still = 0
+	}
 	w.api.quota, w.api.terminating, w.api.unscheduled = -1, false, false
 	clear(w.api.banned)
 	clear(w.kubelets.evicts)
@@ -192,7 +197,7 @@ func (w *world) heal() {
 // deleteOutdated is what a user of OnDelete does to update.
 func (w *world) deleteOutdated() {
 	for _, p := range slices.Clone(w.api.pods) {
-		if w.api.set.spec.Strategy == plan.OnDelete && p.Hash != w.api.set.spec.Hash {
+		if w.api.set.spec.Strategy == plan.OnDelete && !w.sc.Assists && p.Hash != w.api.set.spec.Hash {
 			w.api.mark(p, false, 0)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 //	-- set --        one setting a line: strategy OnDelete, maxUnavailable N[%],
 //	                 maxSurge N[%], minReady DURATION, pool NAME, tolerate all,
 //	                 scheduled yes
-//	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted: one a line
+//	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists: one a line
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
 //	                 restarts N; removals N[%]; back
 //	-- revisions --  NAME BEHAVIOUR
@@ -69,7 +69,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	case "set":
 		err = sc.Set.parse(words)
 	case "cluster":
-		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "ends-aborted": &sc.EndsAborted}[words[0]]
+		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "ends-aborted": &sc.EndsAborted, "assists": &sc.Assists}[words[0]]
 		if flag == nil {
 			return fmt.Errorf("unknown word")
 		}
@@ -179,7 +179,7 @@ func (e *Event) checkWords() (err error) {
 		_, known = effects[e.Args[1]]
 	case "crash":
 		_, known = crashes[e.Args[0]]
-	case "freeze", "overlap":
+	case "freeze", "overlap", "still":
 		_, err = time.ParseDuration(e.Args[0])
 	case "clock", "busy":
 		_, err = time.ParseDuration(e.Args[1])
@@ -218,6 +218,7 @@ func (sc *Scenario) String() string {
 	line(sc.TaintNotReady, "taint-not-ready")
 	line(sc.KeepDead, "keep-dead")
 	line(sc.EndsAborted, "ends-aborted")
+	line(sc.Assists, "assists")
 	b.WriteString(policyText(sc.Policy))
 	line(true, "-- revisions --")
 	for _, r := range slices.Sorted(maps.Keys(sc.Revisions)) {

@@ -32,6 +32,9 @@ type event struct {
 func (a *api) log(r resource, e event) {
 	e.version = a.version
 	a.logs[r] = append(a.logs[r], e)
+	if b := a.w.builtin; b != nil {
+		b.saw(r, e)
+	}
 	for _, s := range a.streams {
 		if s.resource == r && s.connected {
 			s.due()

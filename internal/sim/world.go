@@ -32,6 +32,7 @@ type world struct {
 	faults      Faults
 	api         *api
 	kubelets    *kubelets
+	builtin     *builtin      // nil: the model controller is in charge
 	controllers []*controller // those that live
 	processes   int           // controllers ever started
 	lease       time.Duration // no other controller starts before

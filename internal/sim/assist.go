@@ -1,0 +1,165 @@
+package sim
+
+// The model controller beside the DaemonSet controller of the cluster, as package engine's assist.go has it.
+
+import (
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+// noticeWithin is package engine's: how long the other controller may take to see a change.
+const noticeWithin = 10 * time.Second
+
+// assist is the DaemonSet to decide on, of the revision that the other controller makes pods from; nil: there is nothing to
+// decide, or it cannot be known yet.
+func (c *controller) assist(set *daemonSet) *daemonSet {
+	k, ix := &c.course, c.index
+	if !k.read && !k.unsure && ix.keeper == nil && ix.policy == nil {
+		return nil
+	}
+	if !k.read {
+		if c.readCourse(); !k.read {
+			return nil
+		}
+	}
+	hash := c.observed(set)
+	if hash == "" {
+		return nil
+	}
+	k.problem = rollout.NoReason
+	switch {
+	case ix.policy == nil:
+	case k.behind != 0:
+		k.problem = rollout.NotObserved
+	case set.spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll:
+		k.problem = rollout.NotDriven
+	}
+	as := *set
+	as.spec.Hash = hash
+	return &as
+}
+
+// observed is the revision that the other controller makes pods from; while it has not taken notice of the last change,
+// the one before, after a while.
+func (c *controller) observed(set *daemonSet) string {
+	k := &c.course
+	if set.observed >= set.generation || c.w.bug == NotNoticed {
+		k.behind = 0
+		return set.spec.Hash
+	}
+	if k.behind == 0 {
+		k.behind = c.w.now
+	}
+	if due := k.behind + noticeWithin; due > c.w.now {
+		c.wake(due)
+		return ""
+	}
+	return k.state.Target
+}
+
+// beside is the specification that plan goes by.
+func (c *controller) beside(spec plan.Spec) plan.Spec {
+	if !c.w.sc.Assists {
+		return spec
+	}
+	k := &c.course
+	spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
+	if k.release != nil || c.index.policy != nil && k.state.Stable != "" && k.problem == rollout.NoReason {
+		spec.Strategy = plan.RollingUpdate
+	}
+	return spec
+}
+
+// mends says that the order depends on how pods of versions that came to nothing fare.
+func (c *controller) mends() bool {
+	return c.w.sc.Assists && c.course.state.Grants() && c.out.Exposure.Other > 0
+}
+
+// endedBeside remembers pods that came to an end, which the other controller replaces.
+func (c *controller) endedBeside(pods []plan.Pod) {
+	if !c.w.sc.Assists {
+		return
+	}
+	for i := range pods {
+		p := &pods[i]
+		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || c.announced[p.UID] {
+			continue
+		}
+		c.announced[p.UID] = true
+		c.backoff[p.Node] = c.backoff[p.Node].After(plan.Delete{Node: p.Node, Pod: p.Name, UID: p.UID, Hash: p.Hash,
+			Created: p.Created, SeenCreated: p.SeenCreated, Reason: plan.PodFailed}, c.clock())
+	}
+}
+
+// grant is a node that the model controller has given the target of a release.
+type grant struct {
+	release int
+	node    string
+}
+
+// doesBeside holds what is about to be done to what is promised beside another controller: nothing is created, and what goes is an outdated pod
+// of a DaemonSet that leaves that to a policy, within the quota less what is known to have the target (R1), and
+// within the budget (R9).
+func (k *checker) doesBeside(c *controller, set *daemonSet) {
+	if n := len(c.out.Creates); n > 0 {
+		k.w.fail("assist: a pod is to be created on %s", c.out.Creates[0].Node)
+	}
+	if len(c.out.Deletes) == 0 {
+		return
+	}
+	k.survey(c, set)
+	k.judgeAvailable(c)
+	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !p.fit.run })
+	exposed, quota := 0, k.quotas[c.course.state.Release]
+	for i := range k.places {
+		p := &k.places[i]
+		exposed += p.fit.count(p.node != nil && (p.has(set.spec.Hash) || p.live == 0 && p.fit.run))
+	}
+	for i := range c.out.Deletes {
+		d := &c.out.Deletes[i]
+		at, p := k.place(d.Node), c.index.pod(d.UID)
+		switch {
+		case at == nil || at.node == nil || p == nil || !live(&p.Pod), d.Reason != plan.Outdated, isCurrent(&set.spec, p):
+			k.w.fail("assist: %s is to be deleted (%s), which is the other controller's to do", d.Pod, d.Reason)
+			return
+		case set.spec.Strategy != plan.OnDelete:
+			k.w.fail("assist: %s is to be deleted, and the DaemonSet does not leave that to a policy", d.Pod)
+		case set.observed < set.generation:
+			k.w.fail("assist: %s is to be deleted before the other controller has taken notice of %s", d.Pod, set.spec.Hash)
+		}
+		if exposed++; d.Reaches && exposed > quota {
+			k.w.fail("R1: %s is to get %s as one of %d nodes that are known to have it; the quota that is kept is %d", d.Node, set.spec.Hash, exposed, quota)
+		}
+		if !k.available(c, set, p) {
+			continue
+		}
+		if b.down++; b.down > b.maxUnavailable {
+			k.w.fail("R9: %s is available and is to be deleted; that makes %d down of at most %d", p.Name, b.down, b.maxUnavailable)
+		}
+	}
+}
+
+// has says that a pod of the revision is known on the node, in whatever state.
+func (at *place) has(hash string) bool {
+	for _, p := range at.pods {
+		if p.Hash == hash {
+			return true
+		}
+	}
+	return false
+}
+
+// granted says that the node has truly the target of the release, or nothing, and that it is the model controller's doing. What
+// the other one has given is a leak.
+func (k *checker) granted(n *node, hash string, release int) bool {
+	if k.grants[grant{release, n.Name}] != n.UID {
+		return false
+	}
+	has, alive := false, false
+	k.w.api.on(n.Name, func(p *pod) {
+		has, alive = has || p.Hash == hash, alive || live(&p.Pod)
+	})
+	return has || !alive && permits(&k.w.api.set.spec.Placement, &n.Node).run
+}
