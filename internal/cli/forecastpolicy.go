@@ -82,6 +82,8 @@ const (
 	warnUncovered   = "NotCovered"
 	warnNoSuchLabel = "NoSuchLabel"
 	warnHeld        = "HeldByGuard"
+	warnNotHeld     = "NotHeld"
+	warnNotDriven   = "NotDriven"
 )
 
 // unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
@@ -115,20 +117,29 @@ func running(pods []plan.Pod) int {
 	return len(nodes)
 }
 
-// follow adds what the policy makes of the release of a DaemonSet, by which so many nodes lose their pods.
-func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int) {
+// follow adds what the policy makes of the release of a DaemonSet, by which so many nodes lose their pods. assisted: the DaemonSet
+// controller of the cluster has the pods, and everynode lets outdated ones go.
+func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int, assisted bool) {
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
 	}
 	if !g.object.Chooses(ds) {
 		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
 	}
+	if assisted {
+		if in.Set.MaxSurge = (plan.Amount{}); in.Set.Strategy != plan.OnDelete {
+			warn(warnNotDriven, "updateStrategy.type is not OnDelete, so the DaemonSet controller of the cluster rolls this out by itself, and not in these waves")
+		}
+	}
 	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))
 	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: why}
 	for _, key := range unknownLabels(&g.policy, in.Nodes) {
 		warn(warnNoSuchLabel, "the policy asks for the label %s, which no node has", key)
 	}
-	if may := g.policy.MayRemove(running(in.Pods)); loses > may {
+	switch may := g.policy.MayRemove(running(in.Pods)); {
+	case assisted && loses > 0:
+		warn(warnNotHeld, "%s lose their pods at once, on the day of the change: the DaemonSet controller of the cluster takes them, and the policy's guard cannot hold them", counted(loses, "node"))
+	case loses > may:
 		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", counted(loses, "node"), may)
 	}
 	for _, w := range waves {

@@ -98,7 +98,7 @@ func TestPolicyForecast(t *testing.T) {
 		in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
 	}
 	s := &setForecast{}
-	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in, 2)
+	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in, 2, false)
 	var out bytes.Buffer
 	for _, w := range s.Warnings {
 		out.WriteString(w.Reason + ": " + w.Text + "\n")
@@ -118,12 +118,21 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	if out.String() != want {
 		t.Errorf("got:\n%s", out.String())
 	}
+	s.Warnings = nil
+	s.follow(g, &appsv1.DaemonSet{}, in, 2, true)
+	var said []string
+	for _, w := range s.Warnings {
+		said = append(said, w.Reason)
+	}
+	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld NotCovered" {
+		t.Errorf("beside another controller it warns of %s", got)
+	}
 	g.policy.Waves[1].OneAtATime = "zones"
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
 		t.Errorf("labels that no node has: %q", got)
 	}
 	in.Pods, out = nil, bytes.Buffer{}
-	s.follow(g, &appsv1.DaemonSet{}, in, 0)
+	s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
 	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
 		t.Errorf("%s (%v)", out.String(), err)
 	}

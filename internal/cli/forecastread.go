@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -25,6 +26,7 @@ import (
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
 	"everynode/internal/view"
+	"everynode/internal/why"
 )
 
 // daemonSetsOf are the DaemonSets in the files, as documents for kubectl. Everything else
@@ -161,10 +163,11 @@ type forecastWorld struct {
 	exist     map[string]bool // DaemonSets, by namespace and name
 	pods      map[string][]corev1.Pod
 	revisions map[string][]*view.Revision // by namespace
+	assisted  map[types.UID]bool          // DaemonSets whose pods another controller makes, and whose releases everynode's engine drives
 }
 
 func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
-	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}}
+	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}, assisted: map[types.UID]bool{}}
 	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
@@ -210,6 +213,15 @@ func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error
 	for i := range revisions.Items {
 		w.revisions[ds.Namespace] = append(w.revisions[ds.Namespace], view.ReadRevision(&revisions.Items[i]))
 	}
+	kept, err := why.Releases(ctx, client, ds.Namespace)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return err
+	}
+	for i := range kept {
+		for _, owner := range kept[i].OwnerReferences {
+			w.assisted[owner.UID] = kept[i].Status.Assists
+		}
+	}
 	return nil
 }
 
@@ -245,7 +257,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	s.Warnings = slices.Concat(playWarnings(&in.Set, fast, slow), auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
 		in.Stop = f.stop
-		s.follow(policy, ds, &in, fast.Count(forecast.Loses))
+		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted[ds.UID])
 	}
 	return s, nil
 }

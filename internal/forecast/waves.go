@@ -40,8 +40,6 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 		return nil, "no node would have a pod after this change"
 	case !slices.ContainsFunc(in.Pods, func(p plan.Pod) bool { return p.Hash != in.Set.Hash }):
 		return nil, "every pod is of this template already"
-	case in.Set.Strategy == plan.OnDelete:
-		return nil, "the strategy is OnDelete, so a pod is replaced when somebody deletes it"
 	}
 	layout := rollout.NewLayout(p, uid, nodes)
 	bound := max(in.Set.MaxUnavailable.Of(len(nodes)), in.Set.MaxSurge.Of(len(nodes)))
@@ -72,6 +70,7 @@ func eligible(in *Input) (nodes []rollout.Node) {
 // only is the change on some of the nodes, with the budget that all of them have.
 func (in *Input) only(names []string, of int) *Input {
 	part := *in
+	part.Set.Strategy = plan.RollingUpdate // with a policy nobody has to delete pods
 	part.Set.MaxUnavailable = plan.Amount{Value: in.Set.MaxUnavailable.Of(of)}
 	part.Set.MaxSurge = plan.Amount{Value: in.Set.MaxSurge.Of(of)}
 	chosen := make(map[string]bool, len(names))

@@ -64,7 +64,11 @@ func TestWaves(t *testing.T) {
 		{"nothing to lose", func(in *Input, p *rollout.Policy) { in.Pods = nil }, "none: the DaemonSet has no pod yet, so there is nothing to lose"},
 		{"no node", func(in *Input, p *rollout.Policy) { in.Set.Placement.Selector = map[string]string{"no": "node"} }, "none: no node would have a pod after this change"},
 		{"the same template", func(in *Input, p *rollout.Policy) { in.Set.Hash = "old" }, "none: every pod is of this template already"},
-		{"OnDelete", func(in *Input, p *rollout.Policy) { in.Set.Strategy = plan.OnDelete }, "none: the strategy is OnDelete, so a pod is replaced when somebody deletes it"},
+		{"OnDelete, which a policy lets wait for nobody", func(in *Input, p *rollout.Policy) {
+			in.Set.Strategy = plan.OnDelete
+			p.Waves = p.Waves[2:]
+		}, `
+			all/ fbacde to 6, 1 at a time, stops at 1, 0s-11m0s works 1m0s []`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, p := fleet(6), rollout.Default()

@@ -18,8 +18,9 @@ import (
 	"everynode/internal/view"
 )
 
-// releases reads what is kept of releases in waves; nothing on a cluster that has no such objects.
-func releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
+// Releases reads what is kept of releases in waves in a namespace (empty: in all); nothing on a cluster that has no such objects. Who
+// may not read them gets an error of the kind Forbidden.
+func Releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
 	ask := client.Discovery().RESTClient()
 	if ask == nil {
 		return nil, nil // of a client that stands for one in tests
@@ -47,9 +48,7 @@ func releases(ctx context.Context, client kubernetes.Interface, namespace string
 // addRelease takes what the guard holds, and a release that is under way, with the revision that its nodes had before.
 func (s *snapshot) addRelease(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
 	at := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
-	if g := o.Status.Guard; g != nil && g.Held > 0 {
-		s.guarded[at] = o
-	}
+	s.keepers[at] = o
 	state, err := view.RolloutState(o)
 	if err != nil || state.Phase == rollout.Idle || state.Stable == state.Target {
 		return
@@ -67,6 +66,30 @@ type underWay struct {
 	object *view.DaemonSetRollout
 	state  rollout.State
 	stable *appsv1.ControllerRevision
+}
+
+// follow has the plan follow what the engine has said of the DaemonSet's policy, if there is one: beside another controller it creates
+// nothing, outdated pods wait for nobody to delete them, and a guard may hold some.
+func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
+	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
+	if o == nil || !o.IsOf(ds.UID) {
+		return
+	}
+	status := &o.Status
+	reason, _ := rollout.ReasonOf(status.Reason)
+	if reason == rollout.NotDriven {
+		return // the DaemonSet controller of the cluster goes by the strategy alone
+	}
+	if status.Assists {
+		in.Set.Assists, in.Set.MaxSurge, in.Set.Strategy = true, plan.Amount{}, plan.OnDelete
+	}
+	if status.Phase == rollout.Idle.String() && status.Policy != nil {
+		in.Set.Strategy = plan.RollingUpdate
+	}
+	if g := status.Guard; g != nil && g.Held > 0 {
+		in.Guard = &plan.Guard{}
+	}
+	in.Release = s.releaseOf(ds, &in.Set)
 }
 
 // releaseOf is the release of the DaemonSet, as of which nothing more is granted: which of the nodes that have their

@@ -2,6 +2,7 @@ package why
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,7 +33,7 @@ func TestReleaseUnderWay(t *testing.T) {
 	state := rollout.State{Stable: newWorldHash(t, before), Target: w.hash, Release: 4, Phase: rollout.Halted, Reason: rollout.TooManyFailed, Wave: "first", Quota: 1, Stopped: true, Stops: 1}
 	rows := func(state rollout.State) (said []string) {
 		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
-		s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+		s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 		o := view.NewRollout(w.ds)
 		o.Status = view.RolloutStatus(&o.Status, &state, &view.RolloutReport{Now: testNow()})
 		s.addRelease(o, []appsv1.ControllerRevision{*stable})
@@ -65,7 +66,7 @@ func TestReleaseUnderWay(t *testing.T) {
 	}
 	w.nodes[1].Labels, w.ds.Spec.Template.Spec.NodeSelector = nil, map[string]string{"pool": "main"}
 	held := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
-	held.releases, held.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	held.releases, held.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	o.Status = view.RolloutStatus(&o.Status, &rollout.State{Stable: w.hash, Target: w.hash}, &view.RolloutReport{Now: testNow(), Guard: rollout.Guard{Held: 2}})
 	held.addRelease(o, nil)
 	if seen, err := held.why(&held.sets[0], testNow()); err != nil || seen[1].Reason != "HeldByGuard" || seen[1].OK {
@@ -74,5 +75,41 @@ func TestReleaseUnderWay(t *testing.T) {
 	w.ds.Spec.Template.Spec.NodeSelector = nil
 	if got := rows(rollout.State{Stable: w.hash, Target: w.hash, Release: 4}); got[1][:11] != "n2 Outdated" && got[1][:14] != "n2 BudgetSpent" {
 		t.Errorf("without a release n2 is told of as %q", got[1])
+	}
+	testBeside(t, w, stable)
+}
+
+// Beside another controller a node without a pod waits for that, which gives it the new version. When no release is under way, outdated
+// pods wait for nobody.
+func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
+	w.ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+	before := stable.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	for _, c := range []struct {
+		state   rollout.State
+		reasons string
+		change  string
+	}{
+		{rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Rolling}, "n1 Starting, n2 AwaitsWave, n3 Missing",
+			"The DaemonSet controller of the cluster does that, not everynode."},
+		{rollout.State{Stable: w.hash, Target: w.hash, Release: 4}, "n1 Starting, n2 BudgetSpent, n3 Missing", "The DaemonSet controller of the cluster does that, not everynode."},
+		{rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Held, Reason: rollout.NotDriven}, "n1 Starting, n2 WaitingForDeletion, n3 Missing", ""},
+	} {
+		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
+		s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+		o := view.NewRollout(w.ds)
+		policy := rollout.Default()
+		o.Status = view.RolloutStatus(&o.Status, &c.state, &view.RolloutReport{Now: testNow(), Assists: true, Policy: &policy})
+		s.addRelease(o, []appsv1.ControllerRevision{*stable})
+		rows, err := s.why(&s.sets[0], testNow())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range rows {
+			got = append(got, r.Node+" "+r.Reason)
+		}
+		if text := strings.Join(got, ", "); text != c.reasons || rows[2].Change != c.change || rows[2].creates != (c.change == "") {
+			t.Errorf("%+v: %s; n3: %+v", c.state, text, rows[2])
+		}
 	}
 }

@@ -32,7 +32,7 @@ func NewScene(ds *daemonSet, nodes []plan.Node, silent map[string]string, pods [
 
 // Release takes what is kept of the DaemonSet's releases, and its revisions, before Rows.
 func (s *Scene) Release(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
-	s.of.releases, s.of.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	s.of.releases, s.of.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	s.of.addRelease(o, revisions)
 }
 

@@ -30,7 +30,7 @@ type snapshot struct {
 	kept      []view.DaemonSetRollout
 	unread    error // why kept was not read: then every DaemonSet is seen as one without a policy; nil: it was
 	releases  map[types.NamespacedName]underWay
-	guarded   map[types.NamespacedName]*view.DaemonSetRollout // whose guard holds pods
+	keepers   map[types.NamespacedName]*view.DaemonSetRollout
 
 	// Of the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
@@ -59,12 +59,12 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 	for i := range revisions.Items {
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
 	}
-	kept, err := releases(ctx, client, namespace)
+	kept, err := Releases(ctx, client, namespace)
 	if err != nil && !apierrors.IsForbidden(err) {
 		return nil, err
 	}
 	s.unread = err
-	s.releases, s.guarded = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
+	s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	s.kept = kept
 	for i := range kept {
 		s.addRelease(&kept[i], revisions.Items)
@@ -111,10 +111,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Release = s.releaseOf(ds, &in.Set)
-	if o := s.guarded[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; o != nil && o.IsOf(ds.UID) {
-		in.Guard = &plan.Guard{}
-	}
+	s.follow(in, ds)
 	byName := make(map[string]*plan.Pod, len(in.Pods))
 	for i := range in.Pods {
 		byName[in.Pods[i].Name] = &in.Pods[i]
@@ -126,6 +123,9 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 		row := rowOf(ds, &out.Verdicts[i], byName)
 		if out.Verdicts[i].Reason == plan.AwaitsWave {
 			row.Detail = s.stands(ds)
+		}
+		if in.Set.Assists {
+			row.leave(&out.Verdicts[i])
 		}
 		rows = append(rows, row)
 	}
@@ -182,6 +182,17 @@ func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 	}
 	r.ranked(v)
 	return r
+}
+
+// leave says of a row that what comes next is for the DaemonSet controller of the cluster to do, if it is. Only outdated pods
+// are everynode's there.
+func (r *Row) leave(v *plan.Verdict) {
+	switch v.Reason {
+	case plan.Missing, plan.PodFailed, plan.PodSucceeded, plan.PodRefused, plan.Duplicate, plan.NotSelected, plan.TaintNotTolerated, plan.NodeGone:
+		if !r.OK {
+			r.Change = "The DaemonSet controller of the cluster does that, not everynode."
+		}
+	}
 }
 
 // maxHolders is how many nodes a row names that hold the budget.
