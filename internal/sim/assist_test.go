@@ -21,6 +21,8 @@ func drawAssisted(t *rapid.T) *Scenario {
 			e.Op, e.Args = "set", []string{"strategy", pick(t, "type", "OnDelete", "OnDelete", "RollingUpdate")}
 		case pick(t, "other", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9) == 9:
 			e.Op, e.Args = "still", []string{(time.Duration(rapid.IntRange(1, 40).Draw(t, "long")) * time.Second).String()}
+		case pick(t, "other", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9) == 9:
+			e.Op, e.Args = "twice", []string{pick(t, "node", "n0", "n1", "n2", "n3")}
 		}
 	}
 	return sc

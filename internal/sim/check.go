@@ -99,6 +99,9 @@ func (k *checker) arrived(what string, w *write) {
 // creating is called just before a pod exists (I1).
 func (k *checker) creating(p *pod) {
 	k.report.Creates++
+	if k.w.sc.Assists {
+		return // it is the other controller's
+	}
 	k.bound(p)
 	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
 	others := 0

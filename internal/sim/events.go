@@ -46,6 +46,7 @@ var operations = map[string]int{
 	"stall":    2, // sets|nodes|pods|policies|rollouts DURATION: watches deliver nothing
 	"cut":      1, // sets|nodes|pods|policies|rollouts [resume]: watches end, and list again or resume
 	"still":    1, // DURATION: the DaemonSet controller of the cluster does nothing (with assists)
+	"twice":    1, // NODE: it makes another pod there, as after a restart, when it does not see its last one yet
 	"ghost":    1, // NODE: watches show its deletion, although it is there
 	"crash":    1, // before|during|after: the controller dies at its next write
 	"freeze":   1, // DURATION: the controller stands still
@@ -97,6 +98,10 @@ func (w *world) happen(e Event) {
 		}
 	case "crash", "freeze", "overlap", "restart":
 		w.harm(e, arg)
+	case "twice":
+		if w.builtin != nil && w.builtin.set != nil && w.api.node(arg) != nil {
+			w.builtin.create(arg)
+		}
 	case "faults":
 		w.faults = faults(e.Args)
 	case "policy", "unpolicy":
