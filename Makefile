@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
-.PHONY: bench bench-large outages failover conformance stock skew release-notes clean
+.PHONY: bench bench-large outages failover conformance stock skew upgrade release-notes clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -84,6 +84,11 @@ stock: bin/stock/.built $(STOCK_IMAGES) ## a stock Kubernetes for the tests, bin
 
 skew: $(SKEW:%=bin/skew/%/kube-apiserver) ## API servers of older versions, to test against: many minutes
 
+upgrade: build ## change versions in the middle of releases: from PREVIOUS, a tag or a commit, to this one and back
+	@tools/previous "$(PREVIOUS)"
+	EVERYNODE_PREVIOUS=$(CURDIR)/bin/previous go test -vet=off -count 1 -timeout 20m -run '^TestUpgrade$$' ./internal/compat
+	EVERYNODE_PREVIOUS=$(CURDIR)/bin/previous EVERYNODE_BIN=$(CURDIR)/bin go test -vet=off -count 1 -timeout 20m -run '^TestScripts$$/^upgrade$$' ./e2e
+
 release-notes: ## what has changed since the last tag; with VERSION=v1.2.3, write it into CHANGELOG.md
 	@go -C tools run ./release-notes -C .. $(VERSION)
 
@@ -93,5 +98,7 @@ clean: ## remove what was built
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+# The version to upgrade from.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null)
 # How long to look for inputs of each kind. What is found is kept in testdata/fuzz, and is part of every test from then on.
 FUZZTIME ?= 1m

@@ -39,7 +39,8 @@ func TestScripts(t *testing.T) {
 // conditions are those of scripts. [free:PORT]: nothing used the port, on any
 // address, when it was asked for first. A cluster that is up beside the tests does.
 // [NAME]: this is the one of the conditions that the test has named. [long]:
-// EVERYNODE_LONG is set. [loop]: the kernel makes disks of files.
+// EVERYNODE_LONG is set. [loop]: the kernel makes disks of files. [previous]: there is a version to upgrade
+// from, in the folder $PREVIOUS (make upgrade).
 func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
@@ -49,6 +50,8 @@ func conditions(holds string) func(condition string) (bool, error) {
 			return condition == holds, nil
 		case "long":
 			return os.Getenv("EVERYNODE_LONG") != "", nil
+		case "previous":
+			return os.Getenv("EVERYNODE_PREVIOUS") != "", nil
 		case "loop":
 			_, err := os.Stat("/dev/loop-control")
 			return err == nil, nil
@@ -191,6 +194,7 @@ func setVariables(env *testscript.Env, bin, data string) error {
 		"DEPLOY":     filepath.Join(repository, "deploy"),
 		"IMAGES":     filepath.Join(bin, "runtime", "images"),
 		"DATA":       data,
+		"PREVIOUS":   filepath.Join(os.Getenv("EVERYNODE_PREVIOUS"), "bin"),
 	} {
 		env.Setenv(name, value)
 	}
