@@ -184,6 +184,7 @@ var importRules = []importRule{
 	{path: "registry", never: []string{"everynode/..."}, reason: "it is distribution's registry and who may push to it; it starts like any program of others"},
 	{path: "e2e", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 	{path: "deploy/monitoring", never: []string{"everynode/..."}, reason: "it tests files for Prometheus with Prometheus' own code, which nothing of ours shall be linked with"},
+	{path: "deploy/gitops", never: []string{"everynode/..."}, reason: "it tests files for Argo CD and Flux with their own code, which nothing of ours shall be linked with"},
 	{path: "conformance", never: []string{"everynode/internal/..."}, reason: "it tests the real binary from outside"},
 }
 

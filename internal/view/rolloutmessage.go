@@ -61,7 +61,7 @@ func rolloutCondition(s *rollout.State) string {
 
 func (s *DaemonSetRolloutStatus) setConditions(holds, reason, message string, now time.Time) {
 	for _, kind := range []string{ConditionReady, ConditionReconciling, ConditionStalled} {
-		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, ObservedGeneration: s.ObservedGeneration,
+		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, ObservedGeneration: max(s.ObservedGeneration, 0),
 			LastTransitionTime: metav1.Time{Time: now.UTC().Truncate(time.Second)}, Reason: reason, Message: message}
 		if kind == holds {
 			c.Status = metav1.ConditionTrue

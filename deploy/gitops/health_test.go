@@ -1,0 +1,245 @@
+// Package gitops_test runs what others use to wait for a release on objects that the engine has written: the scripts for
+// Argo CD in its interpreter, and kstatus, by which Flux waits. It is a module of its own, so that nothing of everynode's
+// programs has to be of the same version as these libraries.
+package gitops_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	lua "github.com/yuin/gopher-lua"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// record is an object of testdata, and what TestGitOpsRecords of internal/view calls it.
+type record struct {
+	Name   string         `json:"name"`
+	Object map[string]any `json:"object"`
+}
+
+func records(t *testing.T, file string) (all []record) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(text, &all); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if len(all) < 10 {
+		t.Fatalf("%s has %d objects", file, len(all))
+	}
+	for i := range all {
+		all[i].Object = integers(all[i].Object).(map[string]any)
+	}
+	return all
+}
+
+// integers makes the numbers of an object what those of clients are, since kstatus takes nothing else for a generation.
+func integers(value any) any {
+	switch v := value.(type) {
+	case float64:
+		return int64(v)
+	case map[string]any:
+		for key := range v {
+			v[key] = integers(v[key])
+		}
+	case []any:
+		for i := range v {
+			v[i] = integers(v[i])
+		}
+	}
+	return value
+}
+
+// health runs a script as Argo CD runs those of argocd-cm: with three of Lua's libraries, and the object as obj.
+func health(t *testing.T, script string, object map[string]any) (status, message string) {
+	t.Helper()
+	l := lua.NewState(lua.Options{SkipOpenLibs: true})
+	defer l.Close()
+	for name, open := range map[string]lua.LGFunction{lua.LoadLibName: lua.OpenPackage, lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable} {
+		if err := l.CallByParam(lua.P{Fn: l.NewFunction(open), Protect: true}, lua.LString(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.SetContext(t.Context())
+	l.SetGlobal("obj", valueOf(l, object))
+	if err := l.DoString(script); err != nil {
+		t.Fatal(err)
+	}
+	said, ok := l.Get(-1).(*lua.LTable)
+	if !ok {
+		t.Fatalf("the script returns a %s, and Argo CD wants a table", l.Get(-1).Type())
+	}
+	return said.RawGetString("status").String(), said.RawGetString("message").String()
+}
+
+func valueOf(l *lua.LState, value any) lua.LValue {
+	switch v := value.(type) {
+	case string:
+		return lua.LString(v)
+	case bool:
+		return lua.LBool(v)
+	case int64:
+		return lua.LNumber(v)
+	case []any:
+		table := l.NewTable()
+		for _, item := range v {
+			table.Append(valueOf(l, item))
+		}
+		return table
+	case map[string]any:
+		table := l.NewTable()
+		for key, item := range v {
+			table.RawSetString(key, valueOf(l, item))
+		}
+		return table
+	}
+	return lua.LNil
+}
+
+func script(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// verdict is what a tool that waits makes of an object.
+type verdict struct{ argo, flux string }
+
+var (
+	through = verdict{"Healthy", "Current"}
+	goesOn  = verdict{"Progressing", "InProgress"}
+	stands  = verdict{"Degraded", "Failed"}
+	asks    = verdict{"Suspended", "InProgress"} // it waits for a person, who was meant to be asked
+)
+
+// rolloutVerdicts is what is to be said of each DaemonSetRollout of testdata.
+func rolloutVerdicts() map[string]verdict {
+	return map[string]verdict{
+		"Idle":                           through,
+		"Idle, and the guard holds pods": stands,
+		"Rolling UnderQuota":             goesOn,
+		"Rolling UnderQuota, and the guard holds pods": stands,
+		"Rolling NotSettled":                           goesOn,
+		"Rolling APIUnwell":                            goesOn,
+		"Rolling NoneWell":                             goesOn,
+		"Waiting NoneWell":                             stands,
+		"Soaking NotSoaked":                            goesOn,
+		"Waiting NotApproved":                          asks,
+		"Waiting WindowClosed":                         goesOn,
+		"Paused PauseRequested":                        asks,
+		"Halted TooManyFailed":                         stands,
+		"Halted TooManyFailed, and a request that does nothing":  stands,
+		"RollingBack AbortRequested":                             goesOn,
+		"RollingBack FailedBack":                                 goesOn,
+		"RollingBack Reverted":                                   goesOn,
+		"Aborted AbortRequested":                                 stands,
+		"Aborted FailedBack":                                     stands,
+		"Aborted AbortRequested, beside the built-in controller": stands,
+		"Held StableUnknown":                                     stands,
+		"Held ViewIncomplete":                                    goesOn,
+		"Held PolicyUnreadable":                                  stands,
+		"Held PolicyGone":                                        stands,
+		"Held SeveralPolicies":                                   stands,
+		"Held StableGone":                                        stands,
+		"Held ClockSkew":                                         stands,
+		"Held NotDriven":                                         stands,
+		"Held NotObserved":                                       stands,
+		"no engine has looked at it yet":                         goesOn,
+		"Idle, and the last request is not heeded yet":           goesOn,
+		"its status cannot be read":                              stands,
+	}
+}
+
+// TestRollouts: Argo CD and Flux wait while a release goes on, fail once it goes no further, and are content when it is through.
+func TestRollouts(t *testing.T) {
+	judge(t, records(t, "daemonsetrollouts.yaml"), rolloutVerdicts(), script(t, "daemonsetrollout.lua"))
+}
+
+// setVerdicts is what is to be said of each DaemonSet of testdata. kstatus looks at its numbers alone: by it a release goes
+// on until every node has the new version.
+func setVerdicts() map[string]verdict {
+	all := map[string]verdict{
+		"Idle, and too few pods are available":          goesOn,
+		"the new template is not kept yet":              goesOn,
+		"Idle, and the last change is not observed yet": goesOn,
+	}
+	for name, v := range rolloutVerdicts() {
+		if v != through && name != "Idle, and the guard holds pods" {
+			v.flux = "InProgress"
+		} else {
+			v.flux = "Current"
+		}
+		switch name {
+		case "Aborted AbortRequested, beside the built-in controller", "Held NotDriven", "Held NotObserved", "no engine has looked at it yet",
+			"Idle, and the last request is not heeded yet", "its status cannot be read":
+			continue
+		}
+		all[name] = v
+	}
+	return all
+}
+
+// TestSets: the same, of the DaemonSet itself.
+func TestSets(t *testing.T) {
+	judge(t, records(t, "daemonsets.yaml"), setVerdicts(), script(t, "daemonset.lua"))
+}
+
+func judge(t *testing.T, all []record, want map[string]verdict, script string) {
+	t.Helper()
+	var names []string
+	for _, r := range all {
+		names = append(names, r.Name)
+		argo, message := health(t, script, r.Object)
+		computed, err := status.Compute(&unstructured.Unstructured{Object: r.Object})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (verdict{argo, string(computed.Status)}); got != want[r.Name] {
+			t.Errorf("%s: Argo CD takes it for %s and Flux for %s, want %s and %s: %q, %q", r.Name, got.argo, got.flux, want[r.Name].argo, want[r.Name].flux, message, computed.Message)
+		}
+		if message == "" || message == lua.LNil.String() {
+			t.Errorf("%s: %s, and nothing says why", r.Name, argo)
+		}
+	}
+	for name := range want {
+		if !slices.Contains(names, name) {
+			t.Errorf("testdata has no object %q", name)
+		}
+	}
+}
+
+// TestOtherSets: of a DaemonSet that follows no policy the script says what Argo CD's own does. One that names a policy where
+// nobody writes conditions, and is OnDelete, is waited for.
+func TestOtherSets(t *testing.T) {
+	for _, c := range []struct{ strategy, meta, status, want string }{
+		{"RollingUpdate", "{}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 2, numberAvailable: 3", "Progressing 2 of 3 pods are of the last template"},
+		{"RollingUpdate", "{}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 2", "Progressing 2 of 3 pods are available"},
+		{"RollingUpdate", "{}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3", "Healthy 3 pods are available"},
+		{"RollingUpdate", "{}, generation: 2", "desiredNumberScheduled: 0", "Healthy 0 pods are available"},
+		{"OnDelete", "{}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 1, numberAvailable: 2", "Healthy 1 of 3 pods are of the last template; the others wait to be deleted"},
+		{"OnDelete", "{everynode.io/rollout-policy: p}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 1, numberAvailable: 3", "Progressing 1 of 3 pods are of the last template"},
+		{"OnDelete", "{everynode.io/rollout-policy: p}, generation: 2", "desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3", "Healthy 3 pods are available"},
+		{"OnDelete", "{}, generation: 3", "numberAvailable: 3", "Progressing the last change of the DaemonSet is not observed yet"},
+		// Of somebody else: the engine writes two, and one is not its own.
+		{"OnDelete", "{}, generation: 2", "conditions: [{type: Progressing, status: 'False', reason: X, message: x}]", "Healthy 0 of 0 pods are of the last template; the others wait to be deleted"},
+	} {
+		text := fmt.Sprintf("{metadata: {name: agent, annotations: %s}, spec: {updateStrategy: {type: %s}}, status: {observedGeneration: 2, %s}}", c.meta, c.strategy, c.status)
+		var object map[string]any
+		if err := yaml.Unmarshal([]byte(text), &object); err != nil {
+			t.Fatal(err)
+		}
+		state, message := health(t, script(t, "daemonset.lua"), integers(object).(map[string]any))
+		if got := state + " " + message; got != c.want {
+			t.Errorf("%s\nis   %s\nwant %s", text, got, c.want)
+		}
+	}
+}
