@@ -80,6 +80,38 @@ func TestManifestsAgree(t *testing.T) {
 	}
 }
 
+// TestPoliciesAgree: the policies of the API server are the same with kustomize and with the chart, which takes what they go by from
+// its values. Where they cannot be installed, the chart says so.
+func TestPoliciesAgree(t *testing.T) {
+	bin := builtPrograms(t)
+	helm := filepath.Join(bin, "tools", "helm")
+	template := []string{"template", "everynode-controller", chart, "--namespace", "kube-system", "--kube-version", "1.36.0"}
+	without := objectsOf(t, helm, template...)
+	for value, folder := range map[string]string{"guards.install": "policies/guards", "onDelete.install": "policies/on-delete"} {
+		helmed, kustomized := objectsOf(t, helm, append(template, "--set", value+"=true")...), withComponent(t, bin, folder)
+		for name, o := range helmed {
+			if without[name] != nil {
+				delete(helmed, name)
+				delete(kustomized, name)
+				continue
+			}
+			o.SetLabels(map[string]string{"app.kubernetes.io/name": o.GetLabels()["app.kubernetes.io/name"]})
+		}
+		if diff := cmp.Diff(kustomized, helmed); diff != "" || len(helmed) < 2 {
+			t.Errorf("%s: deploy/ and the chart differ (-kustomize +helm):\n%s", folder, diff)
+		}
+	}
+	settings := objectsOf(t, helm, append(template, "--set", "guards.install=true,guards.labels={ssd,example.com/pool},guards.taints={gone}")...)["ConfigMap kube-system/everynode-guards"]
+	data, _, err := unstructured.NestedStringMap(settings.Object, "data")
+	if diff := cmp.Diff(map[string]string{"labels": "ssd\nexample.com/pool", "taints": "gone"}, data); err != nil || diff != "" {
+		t.Errorf("%v, what the guards go by (-want +got):\n%s", err, diff)
+	}
+	out, err := exec.Command(helm, "template", chart, "--set", "onDelete.install=true", "--kube-version", "1.35.0").CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("onDelete.install needs Kubernetes 1.36 or newer")) {
+		t.Errorf("on Kubernetes 1.35: %v\n%s", err, out)
+	}
+}
+
 // mayAndDoes is the roles of the engine, and the flags of its container.
 func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
@@ -134,7 +166,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
 	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
-		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe"} {
+		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe", "guards.labels={a b}", "onDelete.install=1"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
 			t.Errorf("--set %s: %v\n%s", bad, err, out)
