@@ -19,21 +19,26 @@ import (
 // chart is the Helm chart, from here.
 var chart = filepath.Join("..", "deploy", "helm", "everynode-controller")
 
-// handoverJob refuses `helm uninstall` while it would roll something out.
-const handoverJob = "Job kube-system/everynode-controller-handover"
+// handoverJob refuses `helm uninstall` while it would roll something out; testJob is what `helm test` runs.
+const (
+	handoverJob = "Job kube-system/everynode-controller-handover"
+	testJob     = "Job kube-system/everynode-controller-test"
+)
 
 // TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send
 // differs in nothing but the labels with which Helm marks what is its own, and
-// the Job that only `helm uninstall` runs. The static pod is like the
+// the Jobs that only `helm uninstall` and `helm test` run. The static pod is like the
 // Deployment's in all that both can have.
 func TestManifestsAgree(t *testing.T) {
 	bin := builtPrograms(t)
 	kustomized := objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", filepath.Join("..", "deploy"))
 	helmed := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system")
-	if hook := helmed[handoverJob]; hook == nil || hook.GetAnnotations()["helm.sh/hook"] != "pre-delete" {
-		t.Errorf("the chart has no %s that runs before it is deleted: %v", handoverJob, hook)
+	for job, when := range map[string]string{handoverJob: "pre-delete", testJob: "test"} {
+		if hook := helmed[job]; hook == nil || hook.GetAnnotations()["helm.sh/hook"] != when {
+			t.Errorf("the chart has no %s that runs for %s: %v", job, when, hook)
+		}
+		delete(helmed, job)
 	}
-	delete(helmed, handoverJob)
 	for _, o := range helmed {
 		labels := o.GetLabels()
 		for _, own := range []string{"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"} {

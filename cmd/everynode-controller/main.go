@@ -17,7 +17,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	cmd := command.New()
 	cmd.Use = "everynode-controller"
-	cmd.AddCommand(command.NewHandover(command.InCluster))
+	cmd.AddCommand(command.NewHandover(command.InCluster), command.NewCheck(command.InCluster))
 	if cmd.ExecuteContext(ctx) != nil {
 		stop()
 		os.Exit(1) // cobra has printed the error

@@ -47,3 +47,59 @@ httpGet:
 yes
 {{- end }}
 {{- end }}
+
+{{- /* A Job that runs a command of the image once, for Helm, with the account of the controller: name, hook, args. */ -}}
+{{- define "everynode-controller.job" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: everynode-controller-{{ .name }}
+  namespace: {{ .context.Release.Namespace }}
+  labels:
+    {{- include "everynode-controller.labels" .context | nindent 4 }}
+  annotations:
+    helm.sh/hook: {{ .hook }}
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  backoffLimit: 0
+  activeDeadlineSeconds: 120
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: everynode-controller-{{ .name }}
+    spec:
+      restartPolicy: Never
+      serviceAccountName: everynode-controller
+      automountServiceAccountToken: true
+      {{- with .context.Values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      hostNetwork: true
+      dnsPolicy: Default
+      enableServiceLinks: false
+      {{- with .context.Values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      tolerations:
+        - operator: Exists
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 65532
+        runAsGroup: 65532
+        seccompProfile:
+          type: RuntimeDefault
+      containers:
+        - name: {{ .name }}
+          image: "{{ .context.Values.image.repository }}:{{ .context.Values.image.tag | default .context.Chart.AppVersion }}"
+          imagePullPolicy: {{ .context.Values.image.pullPolicy }}
+          args: {{ toJson .args }}
+          {{- include "everynode-controller.apiServer" .context | nindent 10 }}
+          terminationMessagePolicy: FallbackToLogsOnError
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities:
+              drop: [ALL]
+{{- end }}

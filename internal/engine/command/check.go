@@ -1,0 +1,75 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+)
+
+// NewCheck is the command that says whether an engine works.
+func NewCheck(connect Connect) *cobra.Command {
+	kubeconfig, timeout := "", time.Minute
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say whether a controller works in this cluster",
+		Long: `Say whether a controller works in this cluster: whether one holds the lease kube-system/everynode-controller and
+renews it. It waits for that, exits with 0 once it is so, and with 1 if it is not after --timeout. It changes nothing.`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := connect(kubeconfig)
+			if err != nil {
+				return err
+			}
+			client, err := kubernetes.NewForConfig(config)
+			if err != nil {
+				return fmt.Errorf("making a client: %w", err)
+			}
+			return leads(cmd.Context(), client.CoordinationV1().Leases(metav1.NamespaceSystem), cmd.OutOrStdout(), timeout, time.Second)
+		},
+	}
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this runs in)")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait for one")
+	return cmd
+}
+
+const leaseName = "everynode-controller"
+
+// leads returns once somebody has renewed the lease. It compares no clocks: what counts is that the lease changes.
+func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Writer, timeout, every time.Duration) error {
+	var before *metav1.MicroTime
+	holder, why := "", errors.New("the API server has not answered")
+	err := wait.PollUntilContextTimeout(ctx, every, timeout, true, func(ctx context.Context) (bool, error) {
+		lease, err := leases.Get(ctx, leaseName, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			why = errors.New("nobody has ever held it")
+			return false, nil
+		case err != nil:
+			why = err
+			return false, nil
+		case lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" || lease.Spec.RenewTime == nil:
+			why, before = errors.New("nobody holds it"), nil
+			return false, nil
+		}
+		holder = *lease.Spec.HolderIdentity
+		why = fmt.Errorf("%s holds it, and does not renew it", holder)
+		renewed := before != nil && !before.Equal(lease.Spec.RenewTime)
+		before = lease.Spec.RenewTime
+		return renewed, nil
+	})
+	if err != nil {
+		return fmt.Errorf("no controller works, by the lease kube-system/%s: %w; see the logs of its pods (kubectl logs -n NAMESPACE deployment/everynode-controller)", leaseName, why)
+	}
+	_, err = fmt.Fprintf(out, "%s works.\n", holder)
+	return err
+}
