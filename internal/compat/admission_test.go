@@ -351,10 +351,15 @@ func TestPlacementGuard(t *testing.T) {
 	passes(t, "one without a policy", try(l.client, intolerant))
 }
 
-// TestGuardsWithoutSettings: the guards of nodes refuse nothing without the ConfigMap, rather than everything.
+// TestGuardsWithoutSettings: the guards of nodes refuse nothing without the ConfigMap, rather than everything. Of one that names nothing,
+// no label is guarded, and no taint is allowed.
 func TestGuardsWithoutSettings(t *testing.T) {
 	l := newGuarded(t)
 	maps := l.client.CoreV1().ConfigMaps("kube-system")
+	_, err := maps.Patch(t.Context(), "everynode-guards", types.MergePatchType, []byte(`{"data": null}`), metav1.PatchOptions{})
+	l.do(err)
+	l.until("labels pass", func() bool { return l.tries(l.client, label("ssd", nil)) == nil })
+	l.until("no taint passes", func() bool { return l.tries(l.client, taint("example.com/gone", "NoExecute")) != nil })
 	kept, err := maps.Get(t.Context(), "everynode-guards", metav1.GetOptions{})
 	l.do(err)
 	l.do(maps.Delete(t.Context(), kept.Name, metav1.DeleteOptions{}))

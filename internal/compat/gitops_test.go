@@ -2,6 +2,7 @@ package compat
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -43,26 +44,33 @@ func (l *lab) sets() dynamic.ResourceInterface {
 	return client.Resource(setsResource).Namespace(namespace)
 }
 
-// selfHeal applies a manifest again and again, as a tool does that holds a cluster to what is in git. applied counts.
-func (l *lab) selfHeal(manifest *unstructured.Unstructured) (applied *atomic.Int64) {
-	l.t.Helper()
-	sets, applied := l.sets(), &atomic.Int64{}
-	ctx, cancel := context.WithCancel(l.t.Context())
+// selfHeal applies a DaemonSet, and an empty DaemonSetRollout of it, again and again, as a tool does that holds a cluster to what is
+// in git. applied counts.
+func (d *rolloutKinds) selfHeal(manifest *unstructured.Unstructured) (applied *atomic.Int64) {
+	d.t.Helper()
+	sets, applied := d.sets(), &atomic.Int64{}
+	rollout := &unstructured.Unstructured{Object: map[string]any{"apiVersion": view.PolicyVersion, "kind": view.RolloutKind,
+		"metadata": map[string]any{"name": manifest.GetName(), "namespace": namespace}, "spec": map[string]any{}}}
+	ctx, cancel := context.WithCancel(d.t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-			_, err := sets.Apply(ctx, manifest.GetName(), manifest.DeepCopy(), metav1.ApplyOptions{FieldManager: "gitops", Force: true})
+			options := metav1.ApplyOptions{FieldManager: "gitops", Force: true}
+			_, err := sets.Apply(ctx, manifest.GetName(), manifest.DeepCopy(), options)
+			if err == nil {
+				_, err = d.rollouts.Apply(ctx, manifest.GetName(), rollout.DeepCopy(), options)
+			}
 			switch {
 			case err == nil:
 				applied.Add(1)
 			case ctx.Err() == nil:
-				l.t.Errorf("the manifest is not applied: %v", err)
+				d.t.Errorf("what is in git is not applied: %v", err)
 			}
 			return false, nil
 		})
 	}()
-	l.t.Cleanup(func() { cancel(); <-ended })
+	d.t.Cleanup(func() { cancel(); <-ended })
 	return applied
 }
 
@@ -107,6 +115,70 @@ func TestSelfHeal(t *testing.T) {
 		t.Errorf("the template has %s, and git has agent:2", got)
 	}
 	leader.stop()
+}
+
+// told collects what the DaemonSet says of its release each time it changes: "IMAGE STATUS REASON", only where the last change of
+// its spec is observed. stop ends it and returns what was told, each once in a row.
+func (l *lab) told() (stop func() []string) {
+	l.t.Helper()
+	watch, err := l.client.AppsV1().DaemonSets(namespace).Watch(l.t.Context(), metav1.ListOptions{})
+	l.do(err)
+	all := make(chan []string)
+	go func() {
+		var told []string
+		for event := range watch.ResultChan() {
+			ds, ok := event.Object.(*appsv1.DaemonSet)
+			if !ok || ds.Status.ObservedGeneration != ds.Generation {
+				continue
+			}
+			for _, c := range ds.Status.Conditions {
+				says := fmt.Sprintf("%s %s %s", ds.Spec.Template.Spec.Containers[0].Image, c.Status, c.Reason)
+				if c.Type == view.ConditionProgressing && (len(told) == 0 || told[len(told)-1] != says) {
+					told = append(told, says)
+				}
+			}
+		}
+		all <- told
+	}()
+	return func() []string { watch.Stop(); return <-all }
+}
+
+// TestConditionsAreOfTheLastChange: once a change of the template is observed, the DaemonSet says nothing of the release before.
+// Argo CD would end its sync by that, or take it for done.
+func TestConditionsAreOfTheLastChange(t *testing.T) {
+	d := newRolloutKinds(t)
+	leader := d.drive(ours)
+	stop := d.told()
+	for n, to := range []string{"agent:2", "agent:3", "agent:4"} {
+		d.edit(image(to))
+		d.stands(n+1, "Waiting", "NotApproved")
+		d.says("Unknown NotApproved")
+		if n < 2 {
+			d.ask(map[string]any{"abort": n + 1})
+			d.stands(n+1, "Aborted", "AbortRequested")
+			d.says("False AbortRequested")
+		}
+	}
+	d.ask(map[string]any{"promote": map[string]any{"release": 3, "wave": "first"}})
+	d.stands(3, "Idle", "")
+	d.says("True Released")
+	leader.stop()
+	told := stop()
+	for _, to := range []string{"agent:2", "agent:3", "agent:4"} {
+		waited := false
+		for _, says := range told {
+			switch what, ok := strings.CutPrefix(says, to+" "); {
+			case !ok:
+			case what == "Unknown NotApproved":
+				waited = true
+			case !waited && (what == "True Released" || strings.HasPrefix(what, "False ") && what != "False "+view.ReasonStateNotKept):
+				t.Errorf("of %s it says at first: %s", to, what)
+			}
+		}
+		if !waited {
+			t.Errorf("nothing is told of %s: %q", to, told)
+		}
+	}
 }
 
 // TestRolloutsAreNotDoneAtFirst: who waits by kstatus does not take a DaemonSetRollout for done that no engine has looked at.
