@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"everynode/internal/engine"
+	"everynode/internal/engine/command"
 )
 
 const assistRoles = "../../deploy/assist/roles.yaml"
@@ -288,4 +289,27 @@ func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 	d.stands(1, "Halted", "TooManyFailed")
 	d.until("one node has it", func() bool { return d.of("agent:1") == 2 })
 	ours.stop()
+}
+
+// TestCheck: what `helm test` runs says, with the rights of the account, whether an engine works.
+func TestCheck(t *testing.T) {
+	d, _, g := newAssisted(t, twoWaves, 1, rolling(1, 0), onDelete)
+	ours := d.start(assistant(g))
+	d.stands(0, "Idle", "")
+	check := func(timeout string) error {
+		cmd := command.NewCheck(func(string) (*rest.Config, error) {
+			config := rest.CopyConfig(d.config)
+			config.Impersonate = account()
+			return config, nil
+		})
+		cmd.SetArgs([]string{"--timeout=" + timeout})
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		return cmd.ExecuteContext(t.Context())
+	}
+	d.do(check("1m"))
+	ours.stop()
+	if err := check("3s"); err == nil || !strings.Contains(err.Error(), "nobody holds it") {
+		t.Errorf("without an engine it says %v", err)
+	}
 }

@@ -54,6 +54,8 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 		case apierrors.IsNotFound(err):
 			why = errors.New("nobody has ever held it")
 			return false, nil
+		case ctx.Err() != nil: // the time is over; what was seen before says more
+			return false, nil
 		case err != nil:
 			why = err
 			return false, nil
