@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/cel-go/cel"
 	lua "github.com/yuin/gopher-lua"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -162,6 +164,70 @@ func rolloutVerdicts() map[string]verdict {
 // TestRollouts: Argo CD and Flux wait while a release goes on, fail once it goes no further, and are content when it is through.
 func TestRollouts(t *testing.T) {
 	judge(t, records(t, "daemonsetrollouts.yaml"), rolloutVerdicts(), script(t, "daemonsetrollout.lua"))
+}
+
+// TestExpressions: the expressions of docs/gitops.md say the same of a DaemonSetRollout as its conditions, but that a release
+// that waits for a person has failed. Flux looks at the generation first, and then at failed and current.
+func TestExpressions(t *testing.T) {
+	var said struct {
+		Spec struct {
+			HealthCheckExprs []struct{ APIVersion, Kind, Failed, Current string }
+		}
+	}
+	_, block, found := strings.Cut(script(t, "../../docs/gitops.md"), "```yaml\nspec:\n  healthCheckExprs:")
+	block, _, _ = strings.Cut(block, "```")
+	if err := yaml.UnmarshalStrict([]byte("spec:\n  healthCheckExprs:"+block), &said); err != nil || !found || len(said.Spec.HealthCheckExprs) != 1 {
+		t.Fatalf("docs/gitops.md has no expressions that can be read: %v", err)
+	}
+	e := said.Spec.HealthCheckExprs[0]
+	for _, r := range records(t, "daemonsetrollouts.yaml") {
+		want := rolloutVerdicts()[r.Name]
+		if want == asks {
+			want.flux = "Failed"
+		}
+		if r.Object["kind"] != e.Kind || r.Object["apiVersion"] != e.APIVersion {
+			t.Fatalf("the expressions are for %s %s", e.APIVersion, e.Kind)
+		}
+		got := "InProgress"
+		switch {
+		case unheeded(r.Object):
+		case holds(t, e.Failed, r.Object):
+			got = "Failed"
+		case holds(t, e.Current, r.Object):
+			got = "Current"
+		}
+		if got != want.flux {
+			t.Errorf("%s: by the expressions it is %s, want %s", r.Name, got, want.flux)
+		}
+	}
+}
+
+func unheeded(object map[string]any) bool {
+	generation, _, _ := unstructured.NestedInt64(object, "metadata", "generation")
+	observed, _, _ := unstructured.NestedInt64(object, "status", "observedGeneration")
+	return generation != observed
+}
+
+// holds says what an expression comes to, with the parts of the object as its variables.
+func holds(t *testing.T, expression string, object map[string]any) bool {
+	t.Helper()
+	env, err := cel.NewEnv(cel.Variable("metadata", cel.DynType), cel.Variable("spec", cel.DynType), cel.Variable("status", cel.DynType))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast, issues := env.Compile(expression)
+	if issues.Err() != nil {
+		t.Fatalf("%s: %v", expression, issues.Err())
+	}
+	program, err := env.Program(ast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, _, err := program.Eval(object)
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err) // Flux would wait until the timeout
+	}
+	return value.Value() == true
 }
 
 // setVerdicts is what is to be said of each DaemonSet of testdata. kstatus looks at its numbers alone: by it a release goes
