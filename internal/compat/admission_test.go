@@ -293,6 +293,19 @@ func (l *lab) breakGlass(user string, needs rbacv1.PolicyRule) {
 	l.t.Cleanup(func() { l.do(rbac.ClusterRoles().Delete(context.WithoutCancel(ctx), user, metav1.DeleteOptions{})) })
 }
 
+// breakGlassHere gives a user the right to override guards in the namespace, and what else a role allows there.
+func (l *lab) breakGlassHere(user, role string) {
+	l.t.Helper()
+	for _, role := range []string{"everynode-break-glass", role} {
+		bindings, name := l.client.RbacV1().RoleBindings(namespace), user+"-"+role
+		_, err := bindings.Create(l.t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}}, metav1.CreateOptions{})
+		l.do(err)
+		l.t.Cleanup(func() { l.do(bindings.Delete(context.WithoutCancel(l.t.Context()), name, metav1.DeleteOptions{})) })
+	}
+}
+
 // TestPlacementGuard: where a DaemonSet with a policy may run is not narrowed by mistake.
 func TestPlacementGuard(t *testing.T) {
 	l := newGuarded(t)
@@ -347,6 +360,9 @@ func TestPlacementGuard(t *testing.T) {
 	l.breakGlass("mover", rbacv1.PolicyRule{APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, Verbs: []string{"update"}})
 	mover := l.as("mover")
 	l.until("break-glass lets it pass", func() bool { return try(mover, intolerant) == nil })
+	l.breakGlassHere("owner", "mover")
+	owner := l.as("owner")
+	l.until("break-glass of one namespace lets it pass", func() bool { return try(owner, intolerant) == nil })
 	l.edit(policyless)
 	passes(t, "one without a policy", try(l.client, intolerant))
 }
