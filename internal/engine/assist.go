@@ -89,11 +89,12 @@ func (c *course) nameStable(set *setEntry) {
 
 // yields says what keeps the policy, if there is one, from being followed beside another controller.
 func (c *course) yields(ds *appsv1.DaemonSet, spec *plan.Spec) {
+	c.leaveIt = spec.Strategy != plan.OnDelete
 	switch {
 	case !c.driven:
 	case !c.behind.IsZero():
 		c.problem = rollout.NotObserved
-	case spec.Strategy != plan.OnDelete:
+	case c.leaveIt:
 		c.problem = rollout.NotDriven
 		c.wrong = []string{fmt.Sprintf("set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there, or: "+
 			`kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)}

@@ -21,13 +21,16 @@ func (c *course) following() following {
 	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
-// rolls says that outdated pods are replaced whatever the strategy of the DaemonSet says: in a release, and after it, where a
-// node was down all the while.
+// rolls says that outdated pods are replaced whatever the strategy of the DaemonSet says: in a release; after it, where a
+// node was down all the while; and when the template was put back, which takes no policy.
 func (c *course) rolls() bool {
-	if c.release != nil {
+	switch {
+	case c.release != nil:
 		return true
+	case c.leaveIt, c.problem == rollout.NotDriven, c.problem == rollout.NotObserved:
+		return false
 	}
-	return c.driven && c.state.Stable != "" && (c.problem == rollout.NoReason || c.state.Reverting && c.problem != rollout.NotDriven && c.problem != rollout.NotObserved)
+	return c.state.Reverting || c.driven && c.state.Stable != "" && c.problem == rollout.NoReason
 }
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"reflect"
 	"time"
 
 	"everynode/internal/plan"
@@ -33,7 +34,12 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) (reached, failed bool) {
 		return st.reachedWith(node, hash) == number, st.backoffOf(node, st.now).Hash == hash
 	})
-	*o = ranks{layout: rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes), places: make(map[string]int, len(nodes)),
+	layout := rollout.NewLayout(c.policyOrDefault(), string(set.ds.UID), nodes)
+	if same && reflect.DeepEqual(layout, o.layout) {
+		o.nodes, o.at = changes, time.Now() // nothing has to be looked at again
+		return
+	}
+	*o = ranks{layout: layout, places: make(map[string]int, len(nodes)),
 		release: number, policy: c.policy, nodes: changes, at: time.Now(), stable: c.state.Stable, to: hash}
 	for i, name := range o.layout.Order {
 		o.places[name] = i

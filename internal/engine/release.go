@@ -55,6 +55,8 @@ type course struct {
 	// zero: it has.
 	assists bool
 	behind  time.Time
+	// leaveIt says that the other controller replaces outdated pods by itself (RollingUpdate).
+	leaveIt bool
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -452,11 +454,12 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 	return r
 }
 
-// spent says that a release cannot go on although it may, since failed nodes take all that the budget has; empty: it can.
+// spent says that a release cannot go on although it may, since nodes that have failed, or whose pods were not ready before it,
+// take all that the budget has; empty: it can.
 func (s *state) spent(in *rollout.Seen) string {
 	t := s.ledger.Totals()
 	most, surge := s.ledger.Spec().Budget(t.Status.Desired)
-	if s.course.release == nil || !s.course.release.Grants || surge > 0 || in.Failed == 0 || in.UnderWay > in.Failed || t.Down < most {
+	if s.course.release == nil || !s.course.release.Grants || surge > 0 || in.UnderWay > in.Failed || t.Down < most {
 		return ""
 	}
 	return fmt.Sprintf("%d of the %d nodes that may be down are, so no other is taken until they are mended; why shows them", t.Down, most)

@@ -42,7 +42,10 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 		return nil, "every pod is of this template already"
 	}
 	layout := rollout.NewLayout(p, uid, nodes)
-	bound := max(in.Set.MaxUnavailable.Of(len(nodes)), in.Set.MaxSurge.Of(len(nodes)))
+	set := in.Set
+	set.Strategy = plan.RollingUpdate // with a policy nobody has to delete pods
+	most, surge := set.Budget(len(nodes))
+	bound := max(most, surge)
 	at, done := in.Now, 0
 	for _, s := range layout.Steps {
 		policy := &p.Waves[s.Wave]
@@ -70,9 +73,9 @@ func eligible(in *Input) (nodes []rollout.Node) {
 // only is the change on some of the nodes, with the budget that all of them have.
 func (in *Input) only(names []string, of int) *Input {
 	part := *in
-	part.Set.Strategy = plan.RollingUpdate // with a policy nobody has to delete pods
-	part.Set.MaxUnavailable = plan.Amount{Value: in.Set.MaxUnavailable.Of(of)}
-	part.Set.MaxSurge = plan.Amount{Value: in.Set.MaxSurge.Of(of)}
+	part.Set.Strategy = plan.RollingUpdate
+	most, surge := part.Set.Budget(of)
+	part.Set.MaxUnavailable, part.Set.MaxSurge = plan.Amount{Value: most}, plan.Amount{Value: surge}
 	chosen := make(map[string]bool, len(names))
 	for _, name := range names {
 		chosen[name] = true

@@ -64,11 +64,16 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	if !c.w.sc.Assists {
 		return spec
 	}
-	k := &c.course
+	k, rolls := &c.course, spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll
 	spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
-	if k.release != nil || c.index.policy != nil && k.state.Stable != "" && k.problem == rollout.NoReason {
-		spec.Strategy = plan.RollingUpdate
+	switch {
+	case k.release != nil:
+	case rolls, k.problem == rollout.NotDriven, k.problem == rollout.NotObserved:
+		return spec
+	case !k.state.Reverting && (c.index.policy == nil || k.state.Stable == ""):
+		return spec
 	}
+	spec.Strategy = plan.RollingUpdate
 	return spec
 }
 
@@ -128,6 +133,12 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 			k.w.fail("assist: %s is to be deleted, and the DaemonSet does not leave that to a policy", d.Pod)
 		case set.observed < set.generation:
 			k.w.fail("assist: %s is to be deleted before the other controller has taken notice of %s", d.Pod, set.spec.Hash)
+		case c.course.release == nil && !c.course.state.Reverting && (c.index.policy == nil || c.course.state.Stable != set.spec.Hash):
+			k.w.fail("assist: %s is to be deleted, and no policy drives the DaemonSet", d.Pod)
+		case c.course.release != nil && !d.Reaches:
+			k.w.fail("assist: %s is to be deleted, and its node does not count as reached", d.Pod)
+		case c.course.release != nil && (!at.node.Ready || at.node.Leaving):
+			k.w.fail("assist: %s is to be deleted on %s, which is down or leaves", d.Pod, d.Node)
 		}
 		if exposed++; d.Reaches && exposed > quota {
 			k.w.fail("R1: %s is to get %s as one of %d nodes that are known to have it; the quota that is kept is %d", d.Node, set.spec.Hash, exposed, quota)

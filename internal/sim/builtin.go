@@ -23,8 +23,11 @@ type builtin struct {
 	replace map[string]pause
 }
 
-// pause is how long a node waits for its next pod after one has ended.
-type pause struct{ until, last time.Duration }
+// pause is how long a node waits for its next pod after one has failed, in a generation of the DaemonSet.
+type pause struct {
+	until, last time.Duration
+	generation  int64
+}
 
 // The pauses of Kubernetes' controller after pods that have failed, and after requests that were refused.
 const (
@@ -106,6 +109,9 @@ func (b *builtin) manage(n *node) {
 	var alive []*pod
 	any := false
 	b.w.api.on(n.Name, func(p *pod) {
+		if !p.Deleted.IsZero() && ended(&p.Pod) {
+			return // only a finalizer holds it
+		}
 		switch any = true; {
 		case !p.Deleted.IsZero():
 		case !f.keep:
@@ -116,7 +122,8 @@ func (b *builtin) manage(n *node) {
 			alive = append(alive, p)
 		}
 	})
-	for i := 1; i < len(alive); i++ { // the oldest stays
+	slices.SortStableFunc(alive, func(a, b *pod) int { return fit{}.count(b.Bound) - fit{}.count(a.Bound) })
+	for i := 1; i < len(alive); i++ { // the oldest of those that are bound stays
 		b.remove(alive[i])
 	}
 	if f.run && !any {
@@ -127,6 +134,13 @@ func (b *builtin) manage(n *node) {
 // afterEnd removes a pod that has ended, later each time.
 func (b *builtin) afterEnd(p *pod) {
 	last := b.replace[p.Node]
+	if last.generation != b.set.generation {
+		last = pause{}
+	}
+	if p.Phase == plan.Succeeded {
+		b.remove(p)
+		return
+	}
 	if last.until > b.w.now {
 		b.touch(last.until - b.w.now)
 		return
@@ -135,7 +149,7 @@ func (b *builtin) afterEnd(p *pod) {
 	if b.w.now-last.until > 2*mostFailedPause {
 		next = firstFailedPause
 	}
-	b.replace[p.Node] = pause{until: b.w.now + next, last: next}
+	b.replace[p.Node] = pause{b.w.now + next, next, b.set.generation}
 	b.remove(p)
 }
 

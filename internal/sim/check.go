@@ -15,6 +15,7 @@ type Report struct {
 	// happening; the rest is removed on sight.
 	Doubles int
 	Updated int           // nodes with a current pod that is ready, after the last event
+	Phase   string        // of the release, after the last event
 	Killed  int           // nodes that a revision has killed
 	Settled time.Duration // from the end of the events until nothing happened any more
 	Steps   int

@@ -103,6 +103,9 @@ func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 	w.play(end)
 	w.now = max(w.now, end)
 	w.check.report.Updated = w.updated()
+	if o := w.api.keeper; o != nil {
+		w.check.report.Phase = o.state.Phase.String()
+	}
 	w.heal()
 	w.play(end + settling)
 	w.check.report.Steps = int(w.seq)
@@ -242,6 +245,12 @@ func (w *world) expect() {
 	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed, "updated": r.Updated}
 	for _, line := range w.sc.Expect {
 		words := strings.Fields(line)
+		if words[0] == "phase" {
+			if w.check.report.Phase != words[2] {
+				w.fail("expected %s, it is %s", line, w.check.report.Phase)
+			}
+			continue
+		}
 		want, _ := strconv.Atoi(words[2])
 		have := got[words[0]]
 		if good := map[string]bool{"=": have == want, "<=": have <= want, ">=": have >= want}[words[1]]; !good {

@@ -28,7 +28,7 @@ import (
 //	-- events --     WHEN WHAT [WORD...]: see operations
 //	-- expect --     COUNT =|<=|>= N, of creates, deletes, forced, doubles, killed;
 //	                updated: nodes with a current pod that is ready, before
-//	                the cluster is healed
+//	                the cluster is healed; phase = PHASE: of the release then
 func Parse(text string) (*Scenario, error) {
 	sc := &Scenario{Revisions: map[string]Behaviour{}}
 	section := ""
@@ -103,7 +103,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	return err
 }
 
-var expectation = regexp.MustCompile(`^(creates|deletes|forced|doubles|killed|updated) (=|<=|>=) \d+$`)
+var expectation = regexp.MustCompile(`^((creates|deletes|forced|doubles|killed|updated) (=|<=|>=) \d+|phase = \w+)$`)
 
 func (s *Set) parse(words []string) (err error) {
 	if len(words) != 2 {

@@ -128,7 +128,8 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 			return nil, err
 		}
 		of := summary(ds, rows)
-		if err := askController(ctx, client, q, ds, &of, rows, now); err != nil {
+		kept := s.keeperOf(ds)
+		if err := askController(ctx, client, q, ds, &of, rows, kept != nil && kept.Assists, now); err != nil {
 			return nil, err
 		}
 		a.DaemonSets = append(a.DaemonSets, of)

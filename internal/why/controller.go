@@ -21,8 +21,8 @@ const noticeTime = 10 * time.Second
 
 // askController finds out whether somebody does the work. Certain is only what a
 // controller has written: the generation of the DaemonSet that it has seen last,
-// and its lease. So nothing is said of a controller that is merely slow.
-func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, now time.Time) error {
+// and its lease. So nothing is said of a controller that is merely slow. beside: everynode's engine assists another one.
+func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, beside bool, now time.Time) error {
 	unseen := ds.Status.ObservedGeneration < ds.Generation
 	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && (r.creates || r.deletes) })
 	if !unseen && !undone {
@@ -46,11 +46,14 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 		}
 		of.Controller += ". "
 	}
-	if q.EngineOff {
+	switch {
+	case beside:
+		of.Controller += "That is for the DaemonSet controller of the cluster, beside which everynode works: does kube-controller-manager run?"
+	case q.EngineOff:
 		of.Controller += "The control plane runs without the engine, and "
 		of.Command = "everynode down; everynode up --daemonset-controller=true"
 		of.Controller += lease.String() + "."
-	} else {
+	default:
 		of.Controller += "None is at work, or it cannot write: " + lease.String() + "."
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -68,28 +69,57 @@ type underWay struct {
 	stable *appsv1.ControllerRevision
 }
 
+// keeperOf is what is kept of the DaemonSet's releases; nil: nothing.
+func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
+	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
+	if o == nil || !o.IsOf(ds.UID) {
+		return nil
+	}
+	return &o.Status
+}
+
 // follow has the plan follow what the engine has said of the DaemonSet's policy, if there is one: beside another controller it creates
 // nothing, outdated pods wait for nobody to delete them, and a guard may hold some.
 func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
-	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
-	if o == nil || !o.IsOf(ds.UID) {
+	status := s.keeperOf(ds)
+	if status == nil {
 		return
-	}
-	status := &o.Status
-	reason, _ := rollout.ReasonOf(status.Reason)
-	if reason == rollout.NotDriven {
-		return // the DaemonSet controller of the cluster goes by the strategy alone
-	}
-	if status.Assists {
-		in.Set.Assists, in.Set.MaxSurge, in.Set.Strategy = true, plan.Amount{}, plan.OnDelete
-	}
-	if status.Phase == rollout.Idle.String() && status.Policy != nil {
-		in.Set.Strategy = plan.RollingUpdate
 	}
 	if g := status.Guard; g != nil && g.Held > 0 {
 		in.Guard = &plan.Guard{}
 	}
+	idle, reverted := status.Phase == rollout.Idle.String(), status.Reason == rollout.Reverted.String()
+	switch {
+	case status.Assists && in.Set.Strategy == plan.RollingUpdate, status.Reason == rollout.NotDriven.String():
+		return // the DaemonSet controller of the cluster goes by the strategy alone
+	case idle && status.Policy == nil:
+		return // and so does the engine where there is no policy
+	case status.Assists:
+		in.Set.Assists, in.Set.MaxSurge = true, plan.Amount{}
+	}
+	if idle || reverted {
+		in.Set.Strategy = plan.RollingUpdate
+	}
 	in.Release = s.releaseOf(ds, &in.Set)
+}
+
+// leave says of a row what is for the DaemonSet controller of the cluster to do, if something is. Only outdated pods are
+// everynode's there, and not before that controller has taken notice of the template.
+func (r *Row) leave(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
+	switch v.Reason {
+	case plan.Missing:
+		r.Change = "The DaemonSet controller of the cluster makes it, not everynode."
+	case plan.PodFailed, plan.PodSucceeded, plan.PodRefused, plan.Duplicate:
+		r.Change = strings.TrimSpace(r.Change + " The DaemonSet controller of the cluster replaces it, not everynode.")
+	case plan.NotSelected, plan.TaintEvicts:
+		if v.Pod != "" {
+			r.OK, r.rank, r.Change = false, waits, "The DaemonSet controller of the cluster removes the pod, not everynode."
+		}
+	case plan.WaitingForDeletion:
+		if status.Reason == rollout.NotObserved.String() {
+			r.Reason, r.Why, r.Change, r.Detail = plan.AwaitsWave.String(), plan.AwaitsWave.Sentence(), plan.AwaitsWave.Remedy(), status.Message
+		}
+	}
 }
 
 // releaseOf is the release of the DaemonSet, as of which nothing more is granted: which of the nodes that have their

@@ -79,26 +79,45 @@ func TestReleaseUnderWay(t *testing.T) {
 	testBeside(t, w, stable)
 }
 
-// Beside another controller a node without a pod waits for that, which gives it the new version. When no release is under way, outdated
-// pods wait for nobody.
+// What a policy drives waits for nobody to delete its pods, at rest and when a template was put back. Beside another controller that
+// one makes and removes pods, and goes by the strategy alone where the policy is not followed.
 func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
-	w.ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 	before := stable.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	atRest := rollout.State{Stable: w.hash, Target: w.hash, Release: 4}
+	reverted, unseen := atRest, atRest
+	reverted.Phase, reverted.Reason, reverted.Reverting = rollout.RollingBack, rollout.Reverted, true
+	unseen.Stable, unseen.Target, unseen.Phase, unseen.Reason = before, before, rollout.Held, rollout.NotObserved
+	rolling := rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Rolling}
+	notDriven := rolling
+	notDriven.Phase, notDriven.Reason = rollout.Held, rollout.NotDriven
+	const waits, goes, byHand = "n1 Starting, n2 AwaitsWave, n3 Missing", "n1 Starting, n2 BudgetSpent, n3 Missing", "n1 Starting, n2 WaitingForDeletion, n3 Missing"
 	for _, c := range []struct {
-		state   rollout.State
-		reasons string
-		change  string
+		what            string
+		state           rollout.State
+		assists, policy bool
+		strategy        appsv1.DaemonSetUpdateStrategyType
+		reasons         string
+		theirs          bool // n3 gets its pod from the other controller
 	}{
-		{rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Rolling}, "n1 Starting, n2 AwaitsWave, n3 Missing",
-			"The DaemonSet controller of the cluster does that, not everynode."},
-		{rollout.State{Stable: w.hash, Target: w.hash, Release: 4}, "n1 Starting, n2 BudgetSpent, n3 Missing", "The DaemonSet controller of the cluster does that, not everynode."},
-		{rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Held, Reason: rollout.NotDriven}, "n1 Starting, n2 WaitingForDeletion, n3 Missing", ""},
+		{"a release", rolling, true, true, "OnDelete", waits, true},
+		{"at rest", atRest, true, true, "OnDelete", goes, true},
+		{"a revert", reverted, true, true, "OnDelete", goes, true},
+		{"a revert without a policy", reverted, true, false, "OnDelete", goes, true},
+		{"a revert in charge", reverted, false, true, "OnDelete", goes, false},
+		{"not noticed yet", unseen, true, true, "OnDelete", waits, true},
+		{"not driven", notDriven, true, true, "RollingUpdate", goes, false},
+		{"no policy any more", atRest, true, false, "RollingUpdate", goes, false},
+		{"no policy any more, and OnDelete", atRest, true, false, "OnDelete", byHand, false},
 	} {
+		w.ds.Spec.UpdateStrategy.Type = c.strategy
 		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
 		s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 		o := view.NewRollout(w.ds)
-		policy := rollout.Default()
-		o.Status = view.RolloutStatus(&o.Status, &c.state, &view.RolloutReport{Now: testNow(), Assists: true, Policy: &policy})
+		report := view.RolloutReport{Now: testNow(), Assists: c.assists}
+		if policy := rollout.Default(); c.policy {
+			report.Policy = &policy
+		}
+		o.Status = view.RolloutStatus(&o.Status, &c.state, &report)
 		s.addRelease(o, []appsv1.ControllerRevision{*stable})
 		rows, err := s.why(&s.sets[0], testNow())
 		if err != nil {
@@ -108,8 +127,29 @@ func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 		for _, r := range rows {
 			got = append(got, r.Node+" "+r.Reason)
 		}
-		if text := strings.Join(got, ", "); text != c.reasons || rows[2].Change != c.change || rows[2].creates != (c.change == "") {
-			t.Errorf("%+v: %s; n3: %+v", c.state, text, rows[2])
+		theirs := strings.HasPrefix(rows[2].Change, "The DaemonSet controller of the cluster")
+		if text := strings.Join(got, ", "); text != c.reasons || theirs != c.theirs || rows[2].creates == c.theirs {
+			t.Errorf("%s: %s, want %s; n3: %+v", c.what, text, c.reasons, rows[2])
+		}
+	}
+}
+
+// A pod that has no place is not all right because another controller is to remove it.
+func TestLeftToAnother(t *testing.T) {
+	for _, c := range []struct {
+		v    plan.Verdict
+		ok   bool
+		says string
+	}{
+		{plan.Verdict{Reason: plan.NotSelected, Pod: "p"}, false, "removes the pod"},
+		{plan.Verdict{Reason: plan.TaintEvicts, Pod: "p"}, false, "removes the pod"},
+		{plan.Verdict{Reason: plan.NotSelected}, true, ""},
+		{plan.Verdict{Reason: plan.PodFailed, Pod: "p", Desired: true}, false, "kubectl describe pod"},
+		{plan.Verdict{Reason: plan.PodFailed, Pod: "p", Desired: true}, false, "The DaemonSet controller of the cluster replaces it"},
+	} {
+		r := rowOf(&daemonSet{}, &c.v, nil)
+		if r.leave(&c.v, &view.DaemonSetRolloutStatus{}); r.OK != c.ok || !strings.Contains(r.Change, c.says) {
+			t.Errorf("%s: %+v", c.v.Reason, r)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 			row.Detail = s.stands(ds)
 		}
 		if in.Set.Assists {
-			row.leave(&out.Verdicts[i])
+			row.leave(&out.Verdicts[i], s.keeperOf(ds))
 		}
 		rows = append(rows, row)
 	}
@@ -182,17 +182,6 @@ func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 	}
 	r.ranked(v)
 	return r
-}
-
-// leave says of a row that what comes next is for the DaemonSet controller of the cluster to do, if it is. Only outdated pods
-// are everynode's there.
-func (r *Row) leave(v *plan.Verdict) {
-	switch v.Reason {
-	case plan.Missing, plan.PodFailed, plan.PodSucceeded, plan.PodRefused, plan.Duplicate, plan.NotSelected, plan.TaintNotTolerated, plan.NodeGone:
-		if !r.OK {
-			r.Change = "The DaemonSet controller of the cluster does that, not everynode."
-		}
-	}
 }
 
 // maxHolders is how many nodes a row names that hold the budget.
