@@ -127,8 +127,12 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
 	}
 	if assisted {
-		if in.Set.MaxSurge = (plan.Amount{}); in.Set.Strategy != plan.OnDelete {
+		in.Set.MaxSurge = plan.Amount{}
+		switch most := ds.Spec.UpdateStrategy.RollingUpdate; {
+		case in.Set.Strategy != plan.OnDelete:
 			warn(warnNotDriven, "updateStrategy.type is not OnDelete, so the DaemonSet controller of the cluster rolls this out by itself, and not in these waves")
+		case in.Set.MaxUnavailable.Value == 0 && most != nil && most.MaxUnavailable != nil:
+			warn(warnNotDriven, "updateStrategy.rollingUpdate.maxUnavailable is 0, so no pod may go, and nobody makes its successor before it has gone: set it to 1 or more")
 		}
 	}
 	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))
@@ -138,7 +142,7 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	}
 	switch may := g.policy.MayRemove(running(in.Pods)); {
 	case assisted && loses > 0:
-		warn(warnNotHeld, "%s lose their pods at once, on the day of the change: the DaemonSet controller of the cluster takes them, and the policy's guard cannot hold them", counted(loses, "node"))
+		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", counted(loses, "node"))
 	case loses > may:
 		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", counted(loses, "node"), may)
 	}

@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -163,11 +162,11 @@ type forecastWorld struct {
 	exist     map[string]bool // DaemonSets, by namespace and name
 	pods      map[string][]corev1.Pod
 	revisions map[string][]*view.Revision // by namespace
-	assisted  map[types.UID]bool          // DaemonSets whose pods another controller makes, and whose releases everynode's engine drives
+	assisted  bool                        // everynode's engine works beside the DaemonSet controller of the cluster
 }
 
 func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
-	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}, assisted: map[types.UID]bool{}}
+	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}}
 	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
@@ -182,6 +181,11 @@ func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.Daemon
 		}
 	}
 	r.readConfig(ctx)
+	kept, err := why.Releases(ctx, r.client, metav1.NamespaceAll)
+	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster", err)
+	for i := range kept {
+		w.assisted = w.assisted || kept[i].Status.Assists
+	}
 	return w, context.Cause(ctx)
 }
 
@@ -212,15 +216,6 @@ func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error
 	w.revisions[ds.Namespace] = []*view.Revision{}
 	for i := range revisions.Items {
 		w.revisions[ds.Namespace] = append(w.revisions[ds.Namespace], view.ReadRevision(&revisions.Items[i]))
-	}
-	kept, err := why.Releases(ctx, client, ds.Namespace)
-	if err != nil && !apierrors.IsForbidden(err) {
-		return err
-	}
-	for i := range kept {
-		for _, owner := range kept[i].OwnerReferences {
-			w.assisted[owner.UID] = kept[i].Status.Assists
-		}
 	}
 	return nil
 }
@@ -254,10 +249,14 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	s.fill(fast, slow)
 	judged := w.reader.in
 	judged.DaemonSets = []appsv1.DaemonSet{*ds}
-	s.Warnings = slices.Concat(playWarnings(&in.Set, fast, slow), auditWarnings(audit.Audit(&judged)))
+	played := playWarnings(&in.Set, fast, slow)
+	if policy != nil && in.Set.Strategy == plan.OnDelete { // the policy lets the pods wait for nobody
+		played = slices.DeleteFunc(played, func(w forecastWarning) bool { return w.Reason == warnNotFinished })
+	}
+	s.Warnings = slices.Concat(played, auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
 		in.Stop = f.stop
-		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted[ds.UID])
+		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted)
 	}
 	return s, nil
 }

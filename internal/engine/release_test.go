@@ -320,6 +320,25 @@ func TestForgivenNodesHoldTheBudget(t *testing.T) {
 	})
 }
 
+// A pod of the stable revision that is not ready holds the budget, so a release cannot begin, and it says so.
+func TestUnreadyNodesHoldTheBudget(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "first", "nodes": 1}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
+		sick, kubelet := c.pods()[1], c.after // not the first in the order
+		c.after = func(p *corev1.Pod) {
+			if p.Name != sick.Name || p.DeletionTimestamp != nil {
+				kubelet(p)
+			}
+		}
+		c.editPod(sick.Name, func(p *corev1.Pod) { ready(p, false) })
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		c.wantRelease("beside a pod that is not ready", "Rolling UnderQuota first 0", map[string]int{"agent:1": 5})
+		if got := c.rollout().Status.Message; !strings.Contains(got, "1 of the 1 nodes that may be down are") {
+			t.Errorf("the status says %q", got)
+		}
+	})
+}
+
 // What a node is assigned decides its placement, too. With a policy that guards nothing, a node selector with a typo takes one
 // pod and no more.
 func TestNodeSelectorGoesThroughWaves(t *testing.T) {

@@ -161,20 +161,28 @@ func TestNodeThatJoinsAfterARelease(t *testing.T) {
 	})
 }
 
-// What is driven by a policy goes back with its template, although its strategy waits for people.
+// What is driven by a policy goes back with its template, although its strategy waits for people, and whether it follows a policy
+// by then or not.
 func TestRevertOfOnDelete(t *testing.T) {
-	released(t, 5, "{}", "", func(c *cluster) {
-		c.editSet(func(ds *appsv1.DaemonSet) {
-			image("agent:2")(ds)
-			ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+	for _, edits := range [][]func(*appsv1.DaemonSet){
+		{image("agent:1")},
+		{func(ds *appsv1.DaemonSet) { delete(ds.Annotations, view.PolicyAnnotation) }, image("agent:1")},
+	} {
+		released(t, 5, "{}", "", func(c *cluster) {
+			c.editSet(func(ds *appsv1.DaemonSet) {
+				image("agent:2")(ds)
+				ds.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+			})
+			c.run(5 * time.Minute)
+			c.wantRelease("at first", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1})
+			for _, edit := range edits {
+				c.editSet(edit)
+				c.run(5 * time.Minute)
+			}
+			c.covered(5, "agent:1")
+			c.wantRelease("in the end", "Idle   0", nil)
 		})
-		c.run(5 * time.Minute)
-		c.wantRelease("at first", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1})
-		c.editSet(image("agent:1"))
-		c.run(5 * time.Minute)
-		c.covered(5, "agent:1")
-		c.wantRelease("in the end", "Idle   0", nil)
-	})
+	}
 }
 
 // A node that is down while a release goes through gets it when it is back, although the strategy waits for people.
