@@ -20,7 +20,7 @@ include build/programs.mk build/images.mk build/stock.mk build/tools.mk
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-build: packages bin/everynode bin/kubectl bin/everynode-controller bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
+build: packages bin/everynode bin/kubectl bin/everynode-controller bin/kubectl_complete-everynode bin/everynode-ctl bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
 
 up: build ## build, start three nodes, run the audit agent on them
 	@tools/demo

@@ -161,6 +161,18 @@ var importRules = []importRule{
 		reason: "it is data; other packages make the objects and record what was chosen",
 	},
 	{
+		path: "internal/cli/console", only: []string{"std", "everynode/internal/cli/console", "github.com/spf13/...", "golang.org/x/term", "sigs.k8s.io/yaml"},
+		reason: "it is what all our command lines share, and knows no command",
+	},
+	{
+		path: "internal/cli/verbs",
+		never: []string{
+			"k8s.io/kubernetes/...", "k8s.io/kubectl/...", "everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...",
+			"everynode/internal/datadir", "everynode/internal/engine/...", "everynode/internal/fleet/...", "golang.org/x/sys/unix",
+		},
+		reason: "these commands need an API server and nothing else, so that they work with any cluster, and from any machine",
+	},
+	{
 		path:   "internal/fleet",
 		only:   []string{"std", "everynode/internal/fleet/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "golang.org/x/sync/..."},
 		reason: "simulated nodes are to the cluster what real ones are, API clients and nothing else; cli wires them",
@@ -207,6 +219,14 @@ var dependencyRules = []dependencyRule{
 	{
 		program: "cmd/everynode", never: []string{"github.com/johannesboyne/gofakes3/..."},
 		reason: "storage for tests is for tests",
+	},
+	{
+		program: "cmd/kubectl-everynode",
+		never: []string{
+			"k8s.io/kubernetes/...", "k8s.io/kubectl/...", "k8s.io/apiserver/...", "k8s.io/component-base/...", "go.etcd.io/...", "github.com/containerd/...",
+			"everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...", "everynode/internal/fleet/...", "everynode/internal/engine/...", "everynode/internal/cli",
+		},
+		reason: "it is a plugin of kubectl, for any cluster and for machines that are not Linux: it asks an API server, and has no part of one",
 	},
 	{
 		program: "cmd/everynode-ingress", never: []string{"k8s.io/kubernetes/...", "everynode/internal/controlplane/...", "everynode/internal/cli/..."},
@@ -648,6 +668,9 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/local/a.go", `import "everynode/internal/cli"`, "cli wires them"},
 		{"imports", "internal/engine/a.go", `import "everynode/internal/fleet"`, "must not import"},
 		{"imports", "internal/cli/a.go", `import "everynode/internal/node"`, ""},
+		{"imports", "internal/cli/verbs/a.go", `import "everynode/internal/local"`, "need an API server and nothing else"},
+		{"imports", "internal/cli/verbs/a.go", `import "everynode/internal/why"`, ""},
+		{"imports", "internal/cli/console/a.go", `import "everynode/internal/cli/verbs"`, "knows no command"},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/cli"`, "nothing else takes part"},
 		{"imports", "internal/compat/a_test.go", `import "k8s.io/kubernetes/pkg/controller/daemon"`, ""},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/engine"`, ""},

@@ -55,7 +55,7 @@ $(CONTROLLER_IMAGE): ROOTFS := everynode-controller
 $(CONTROLLER_IMAGE): FLAGS = --entrypoint /everynode-controller --user 65532:65532 \
   --name everynode.local/everynode-controller:$$(sed -n 's/^appVersion: \([^ ]*\).*/\1/p' $(CHART)/Chart.yaml) \
   --label org.opencontainers.image.title=everynode-controller \
-  --label org.opencontainers.image.version=$$(sed -n 's/.*cli.version=\([^ ]*\).*/\1/p' bin/version)
+  --label org.opencontainers.image.version=$$(sed -n 's/.*console.Version=\([^ ]*\).*/\1/p' bin/version)
 
 bin/rootfs/everynode-controller/everynode-controller: bin/everynode-controller
 	@mkdir -p $(@D)

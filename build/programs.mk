@@ -26,7 +26,7 @@ bin/version: version
 	@tools/version > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-bin/everynode bin/everynode-controller: bin/%: $(SOURCES) bin/version
+bin/everynode bin/everynode-controller bin/kubectl-everynode: bin/%: $(SOURCES) bin/version
 	@tools/compile $* $(VERSIONED) -o $@ ./cmd/$*
 	@touch $@
 
@@ -40,6 +40,10 @@ bin/outages: $(SOURCES) $(shell find bench/outages bench/testbed deploy -type f 
 
 bin/kubectl: | bin/everynode
 	ln -sf everynode $@
+
+# The plugin under its other names (internal/cli/plugin).
+bin/kubectl_complete-everynode bin/everynode-ctl: | bin/kubectl-everynode
+	ln -sf kubectl-everynode $@
 
 # containerd, its shim in ours, the CNI plugins and pause. What containerd says it is follows from its module.
 bin/runtime/.built: $(call sources,runtime)

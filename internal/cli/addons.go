@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"everynode/internal/addons"
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 )
@@ -56,10 +57,10 @@ func (o *addonFlags) choice() (map[string]bool, error) {
 	}{{withoutFlag, o.without, false}, {withFlag, o.with, true}} {
 		for _, name := range list.names {
 			if err := knownAddon(name); err != nil {
-				return nil, usageError{fmt.Errorf("--%s %s: %w", list.flag, name, err)}
+				return nil, console.Usage(fmt.Errorf("--%s %s: %w", list.flag, name, err))
 			}
 			if list.on && slices.Contains(o.without, name) {
-				return nil, usageError{fmt.Errorf("--%s and --%s both name %s: leave out one of them", withFlag, withoutFlag, name)}
+				return nil, console.Usage(fmt.Errorf("--%s and --%s both name %s: leave out one of them", withFlag, withoutFlag, name))
 			}
 			said[name] = list.on
 		}
@@ -71,7 +72,7 @@ func (o *addonFlags) choice() (map[string]bool, error) {
 func noneOnHost(choice map[string]bool) error {
 	for _, addon := range addons.All() {
 		if addon.OnHost && choice[addon.Name] {
-			return usageError{fmt.Errorf("--%s %s: it is a process of its own, which only `everynode up` starts: leave it out", withFlag, addon.Name)}
+			return console.Usage(fmt.Errorf("--%s %s: it is a process of its own, which only `everynode up` starts: leave it out", withFlag, addon.Name))
 		}
 	}
 	return nil
@@ -82,7 +83,7 @@ func knownAddon(name string) error {
 	if slices.Contains(names, name) {
 		return nil
 	}
-	return fmt.Errorf("there is no such add-on; known are %s%s", strings.Join(names, ", "), didYouMean(name, names))
+	return fmt.Errorf("there is no such add-on; known are %s%s", strings.Join(names, ", "), console.DidYouMean(name, names))
 }
 
 // chooseAddons records which add-ons the cluster is to have. A control plane that
@@ -188,16 +189,16 @@ func (a *app) makeAddons(ctx context.Context, m *machine, list []addons.Addon) {
 	defer cancel()
 	config, err := adminConfig(m.DataDir)
 	if err != nil {
-		fmt.Fprintf(a.err, "warning: the add-ons are not known to be complete: %v\n", err)
+		fmt.Fprintf(a.Err, "warning: the add-ons are not known to be complete: %v\n", err)
 		return
 	}
 	for _, addon := range list {
 		made, err := controlplane.MakeAddon(ctx, config, addon, controlplane.AddonCluster{DataDir: m.DataDir, Services: m.ServiceCIDR, Registry: m.RegistryHost()})
 		if err != nil {
-			fmt.Fprintf(a.err, "warning: the add-on %s is not known to be complete: %v\n", addon.Name, err)
+			fmt.Fprintf(a.Err, "warning: the add-on %s is not known to be complete: %v\n", addon.Name, err)
 		}
 		if len(made) > 0 {
-			fmt.Fprintf(a.out, "Of the add-on %s this was missing, and is there again: %s.\n", addon.Name, strings.Join(made, ", "))
+			fmt.Fprintf(a.Out, "Of the add-on %s this was missing, and is there again: %s.\n", addon.Name, strings.Join(made, ", "))
 		}
 	}
 }

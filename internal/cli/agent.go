@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/logfile"
 	"everynode/internal/node"
@@ -51,7 +52,7 @@ of a cluster the same.`,
 				return err
 			}
 			config.Token = token
-			config.Log = slog.New(slog.NewTextHandler(a.err, nil))
+			config.Log = slog.New(slog.NewTextHandler(a.Err, nil))
 			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, agentName+".log"), config.Log)()
 			return node.Run(c.Context(), config)
 		},
@@ -97,7 +98,7 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 func agentToken(flag, file string) (string, error) {
 	switch {
 	case flag != "" && file != "":
-		return "", usageError{errors.New("--token and --token-file exclude each other: give one of them")}
+		return "", console.Usage(errors.New("--token and --token-file exclude each other: give one of them"))
 	case flag != "":
 		return flag, nil
 	case file != "":

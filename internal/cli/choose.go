@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"everynode/internal/balancer"
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 )
@@ -59,7 +60,7 @@ func (m *machine) choosePublished(o upOptions) error {
 func checkPublished(publish []string) error {
 	for _, p := range publish {
 		if _, err := balancer.ParsePublication(p); err != nil {
-			return usageError{fmt.Errorf("--%s: %w", publishFlag, err)}
+			return console.Usage(fmt.Errorf("--%s: %w", publishFlag, err))
 		}
 	}
 	return nil
@@ -79,7 +80,7 @@ func (m *machine) chooseHostPaths(policy string) error {
 
 func checkHostPaths(policy string) error {
 	if err := controlplane.CheckHostPathPolicy(policy); err != nil {
-		return usageError{fmt.Errorf("--%s: %w", hostPathFlag, err)}
+		return console.Usage(fmt.Errorf("--%s: %w", hostPathFlag, err))
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (a *app) lock() (release func(), err error) {
 	}
 	return func() {
 		if err := unlock(); err != nil {
-			fmt.Fprintf(a.err, "warning: unlock %s: %v\n", a.dataDir, err)
+			fmt.Fprintf(a.Err, "warning: unlock %s: %v\n", a.dataDir, err)
 		}
 	}, nil
 }

@@ -40,11 +40,11 @@ func (a *app) down(ctx context.Context, purge bool) error {
 		}
 	}
 	if lost && (!purge || !a.ofUp()) {
-		fmt.Fprintf(a.out, "No cluster in %s: nothing to stop.\n", a.dataDir)
+		fmt.Fprintf(a.Out, "No cluster in %s: nothing to stop.\n", a.dataDir)
 		return nil
 	}
 	if broken {
-		fmt.Fprintf(a.err, "warning: %v\n", err)
+		fmt.Fprintf(a.Err, "warning: %v\n", err)
 	}
 	open := a.openMachine
 	if lost || broken {
@@ -55,7 +55,7 @@ func (a *app) down(ctx context.Context, purge bool) error {
 		return err
 	}
 	defer release()
-	p := newProgress(a.out)
+	p := newProgress(a.Out)
 	if err := a.stopAll(ctx, m, p); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("interrupted before everything was stopped: run `everynode down` again for the rest")
@@ -80,7 +80,7 @@ func (a *app) ofUp() bool {
 func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
 	// First: nobody is to be sent to an address that will soon be a stranger's.
 	if err := dropContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
-		fmt.Fprintf(a.err, "warning: the context %s is still in your kubeconfig: %v\n", m.contextName(a.dataDir), err)
+		fmt.Fprintf(a.Err, "warning: the context %s is still in your kubeconfig: %v\n", m.contextName(a.dataDir), err)
 	}
 	errs, simulator := make([]error, len(m.Nodes)), error(nil)
 	var nodes sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 )
 
@@ -18,31 +19,31 @@ func (a *app) wouldDo(ctx context.Context, o upOptions) error {
 	switch {
 	case errors.Is(err, local.ErrNoCluster):
 		c = &local.Cluster{Loopback: o.nodes == none}
-		fmt.Fprintf(a.out, "A new cluster would be made in %s.\n", a.dataDir)
+		fmt.Fprintf(a.Out, "A new cluster would be made in %s.\n", a.dataDir)
 	case err != nil:
 		return err
 	default:
-		fmt.Fprintf(a.out, "The cluster in %s has %s.\n", c.DataDir, counted(len(c.Nodes), "node"))
+		fmt.Fprintf(a.Out, "The cluster in %s has %s.\n", c.DataDir, console.Counted(len(c.Nodes), "node"))
 	}
 	missing, err := newNodes(c, o)
 	if err != nil {
 		return err
 	}
 	for _, n := range missing {
-		fmt.Fprintf(a.out, "A node would be added: %s\n", n.describe())
+		fmt.Fprintf(a.Out, "A node would be added: %s\n", n.describe())
 	}
 	for _, n := range o.file {
 		if _, err := c.Node(n.Name); err == nil && len(n.Labels)+len(n.Taints) > 0 {
-			fmt.Fprintf(a.out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
+			fmt.Fprintf(a.Out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
 		}
 	}
 	if lacks := lacking(o.network(c)); lacks != "" {
-		fmt.Fprintf(a.out, "The nodes would have %s before you install it.\n", lacks)
+		fmt.Fprintf(a.Out, "The nodes would have %s before you install it.\n", lacks)
 	}
 	if o.simulate.given() && o.simulate.count > 0 {
-		fmt.Fprintf(a.out, "There would be %s.\n", counted(o.simulate.count, "simulated node"))
+		fmt.Fprintf(a.Out, "There would be %s.\n", console.Counted(o.simulate.count, "simulated node"))
 	}
-	fmt.Fprintln(a.out, "Nothing was done: --dry-run.")
+	fmt.Fprintln(a.Out, "Nothing was done: --dry-run.")
 	return nil
 }
 

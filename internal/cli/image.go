@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/node"
@@ -39,7 +40,7 @@ throws away what it could not pull again. Without --node they are kept for nodes
 are added later, too.`,
 		Example: `  everynode image load agent.tar
   everynode image load agent.tar --node node-2`,
-		Args: atLeastOne("archive"),
+		Args: console.AtLeastOne("archive"),
 		RunE: func(c *cobra.Command, files []string) error {
 			if err := areFiles(files); err != nil {
 				return err
@@ -90,7 +91,7 @@ func (a *app) loadImages(ctx context.Context, m *machine, files []string, only s
 				return err
 			}
 		}
-		fmt.Fprintf(a.out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
+		fmt.Fprintf(a.Out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
 	}
 	return nil
 }
@@ -181,7 +182,7 @@ the same folder always gives the same bytes.`,
 			if err := node.BuildImage(o); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%s written to %s\n", o.Name, o.Output)
+			fmt.Fprintf(a.Out, "%s written to %s\n", o.Name, o.Output)
 			return nil
 		},
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+
+	"everynode/internal/cli/console"
 )
 
 // imageRow is an image and where it is.
@@ -40,16 +42,16 @@ func (a *app) imageListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(output, rows, func() error { return a.imageTable(rows, total) })
+			return a.Print(output, rows, func() error { return a.imageTable(rows, total) })
 		},
 	}
 	a.dataDirFlag(c)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
 func (a *app) imageTable(rows []imageRow, total int) error {
-	t := newTable(a.out, "IMAGE", "PINNED", "NODES")
+	t := console.NewTable(a.Out, "IMAGE", "PINNED", "NODES")
 	for _, r := range rows {
 		where, pinned := strings.Join(r.Nodes, ", "), "no"
 		if len(r.Nodes) == total {
@@ -58,9 +60,9 @@ func (a *app) imageTable(rows []imageRow, total int) error {
 		if r.Pinned {
 			pinned = "yes"
 		}
-		t.row(r.Name, pinned, where)
+		t.Row(r.Name, pinned, where)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // images are those of the nodes that run, and how many nodes these are.

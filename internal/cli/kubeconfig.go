@@ -26,10 +26,10 @@ kubeconfig already, as a context beside the others, and 'everynode down' takes i
 				return unreadable(a.dataDir, err)
 			}
 			if path {
-				_, err = fmt.Fprintln(a.out, adminKubeconfig(a.dataDir))
+				_, err = fmt.Fprintln(a.Out, adminKubeconfig(a.dataDir))
 				return err
 			}
-			_, err = a.out.Write(data)
+			_, err = a.Out.Write(data)
 			return err
 		},
 	}

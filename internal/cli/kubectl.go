@@ -23,6 +23,8 @@ import (
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/plugin"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"everynode/internal/cli/console"
 )
 
 func (a *app) kubectlCommand() *cobra.Command {
@@ -37,8 +39,8 @@ A link named kubectl to this binary does the same.`,
   everynode kubectl apply -f examples/node-audit-daemonset.yaml`,
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runKubectl(args, dataDirFromEnv()); code != exitOK {
-				return exitStatus(code)
+			if code := runKubectl(args, dataDirFromEnv()); code != console.ExitOK {
+				return console.ExitStatus(code)
 			}
 			return nil
 		},
@@ -53,12 +55,12 @@ func runKubectl(args []string, dataDir string) int {
 	if _, err := os.Stat(config); err == nil && usesDefaultConfig(args) {
 		if err := os.Setenv("KUBECONFIG", config); err != nil {
 			fmt.Fprintf(os.Stderr, "error: %v\n", err)
-			return exitError
+			return console.ExitError
 		}
 	}
 	if _, err := logs.GlogSetter(cmd.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
-		return exitUsage
+		return console.ExitUsage
 	}
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	// These are kubectl's own defaults.
@@ -78,7 +80,7 @@ func runKubectl(args []string, dataDir string) int {
 	if err := componentcli.RunNoErrOutput(kubectl); err != nil {
 		cmdutil.CheckErr(err)
 	}
-	return exitOK
+	return console.ExitOK
 }
 
 // refuseToDial ends the process with an error of ours as soon as kubectl wants to
@@ -88,7 +90,7 @@ func runKubectl(args []string, dataDir string) int {
 func refuseToDial(err error) func(context.Context, string, string) (net.Conn, error) {
 	return func(context.Context, string, string) (net.Conn, error) {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
-		os.Exit(exitError)
+		os.Exit(console.ExitError)
 		return nil, err
 	}
 }

@@ -32,20 +32,20 @@ Node, unless that has taints or labels that only an administrator may set.`,
   everynode agent leave --force    # no server answers, or pods may not be evicted`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			p := newProgress(a.out)
+			p := newProgress(a.Out)
 			o.Step = p.step
-			o.Warn = func(format string, args ...any) { fmt.Fprintf(a.err, "warning: "+format+"\n", args...) }
+			o.Warn = func(format string, args ...any) { fmt.Fprintf(a.Err, "warning: "+format+"\n", args...) }
 			err := node.Leave(c.Context(), o)
 			switch {
 			case errors.Is(err, node.ErrNoAgent):
-				fmt.Fprintf(a.out, "No agent's data in %s: nothing to leave.\n", o.DataDir)
+				fmt.Fprintf(a.Out, "No agent's data in %s: nothing to leave.\n", o.DataDir)
 				return nil
 			case err != nil && c.Context().Err() != nil:
 				return errors.New("interrupted before everything was done: run `everynode agent leave` again for the rest")
 			case err != nil:
 				return err
 			}
-			fmt.Fprintln(a.out, "This machine has left the cluster.")
+			fmt.Fprintln(a.Out, "This machine has left the cluster.")
 			return nil
 		},
 	}

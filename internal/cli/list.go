@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 )
 
@@ -42,23 +43,23 @@ were started with --data-dir or EVERYNODE_DATA_DIR, until they are purged.`,
 			if err != nil {
 				return err
 			}
-			return a.print(output, rows, func() error { return a.clusterTable(rows) })
+			return a.Print(output, rows, func() error { return a.clusterTable(rows) })
 		},
 	}
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
 func (a *app) clusterTable(rows []clusterRow) error {
 	if len(rows) == 0 {
-		fmt.Fprintln(a.out, "No clusters. Start one with: everynode up")
+		fmt.Fprintln(a.Out, "No clusters. Start one with: everynode up")
 		return nil
 	}
-	t := newTable(a.out, "NAME", "STATE", "NODES", "API", "CONTEXT", "DATA")
+	t := console.NewTable(a.Out, "NAME", "STATE", "NODES", "API", "CONTEXT", "DATA")
 	for _, r := range rows {
-		t.row(orNone(r.Name), r.State, fmt.Sprint(r.Nodes), orNone(r.API), orNone(r.Context), r.DataDir)
+		t.Row(console.OrNone(r.Name), r.State, fmt.Sprint(r.Nodes), console.OrNone(r.API), console.OrNone(r.Context), r.DataDir)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // clusterDirs are the folders that may hold a cluster, each once: those that have a

@@ -22,6 +22,7 @@ import (
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/cli/console"
 )
 
 // maxExported is how much of a log goes into an export, in bytes: its end.
@@ -54,7 +55,7 @@ func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err erro
 	} else if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	fmt.Fprintf(a.out, "%s has %d logs and the cluster's state, without keys, tokens and pod specifications.\nLook through it before you give it away: programs may log what they like.\n", file, e.logs)
+	fmt.Fprintf(a.Out, "%s has %d logs and the cluster's state, without keys, tokens and pod specifications.\nLook through it before you give it away: programs may log what they like.\n", file, e.logs)
 	return nil
 }
 
@@ -131,7 +132,7 @@ func readEnd(file string, limit int64) ([]byte, error) {
 // pods and DaemonSets.
 func (e *exporter) clusterState(ctx context.Context, a *app, m *machine) {
 	e.try("version.json", func() (any, error) {
-		return map[string]string{"everynode": version, "kubernetes": componentversion.Get().GitVersion, "go": runtime.Version(), "arch": runtime.GOARCH}, nil
+		return map[string]string{"everynode": console.Version, "kubernetes": componentversion.Get().GitVersion, "go": runtime.Version(), "arch": runtime.GOARCH}, nil
 	})
 	e.try("status.json", func() (any, error) { return a.status(ctx, m), nil })
 	e.try("record.json", func() (any, error) { return m.Cluster, nil })

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"everynode/internal/cli/console"
 )
 
 // logFile is the log of one process of the cluster.
@@ -42,10 +44,10 @@ nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if export != "" && (len(args) > 0 || follow) {
-				return usageError{errors.New("--export takes all logs: give no name and no --follow with it")}
+				return console.Usage(errors.New("--export takes all logs: give no name and no --follow with it"))
 			}
 			if tail < 0 {
-				return usageError{fmt.Errorf("--tail %d: give a number of lines", tail)}
+				return console.Usage(fmt.Errorf("--tail %d: give a number of lines", tail))
 			}
 			m, err := a.openMachine()
 			if err != nil {
@@ -58,7 +60,7 @@ nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left
 			if err != nil {
 				return err
 			}
-			return showLog(c.Context(), a.out, file, tail, follow)
+			return showLog(c.Context(), a.Out, file, tail, follow)
 		},
 		ValidArgsFunction: a.completeLogs,
 	}
@@ -109,7 +111,7 @@ func (m *machine) logOf(args []string) (logFile, error) {
 		}
 		names = append(names, l.of)
 	}
-	return logFile{}, usageError{fmt.Errorf("nothing here is called %q%s", asked, didYouMean(asked, names))}
+	return logFile{}, console.Usage(fmt.Errorf("nothing here is called %q%s", asked, console.DidYouMean(asked, names)))
 }
 
 // showLog writes a log, or its last lines, and with follow what comes after that.

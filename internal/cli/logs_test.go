@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 )
 
@@ -35,7 +36,7 @@ func testMachine(t *testing.T) (*app, *machine, *bytes.Buffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &app{out: out, err: out, dataDir: c.DataDir}, m, out
+	return &app{Console: console.Console{Out: out, Err: out, Program: console.Everynode}, dataDir: c.DataDir}, m, out
 }
 
 func write(t *testing.T, file, text string) {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -73,7 +74,7 @@ func (a *app) nodeAction(verb, short string, act func(context.Context, *machine,
 		Use:     verb + " NAME...",
 		Short:   short,
 		Example: fmt.Sprintf("  everynode node %s node-4\n  everynode node %s node-4 node-5", verb, verb),
-		Args:    atLeastOne("node"),
+		Args:    console.AtLeastOne("node"),
 		RunE: func(c *cobra.Command, names []string) error {
 			m, release, err := a.change()
 			if err != nil {
@@ -132,7 +133,7 @@ func (a *app) nodeAdd(ctx context.Context, m *machine, name string, size local.S
 	if err := m.Save(); err != nil {
 		return err
 	}
-	if err := a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.out)); err != nil {
+	if err := a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.Out)); err != nil {
 		return errors.Join(err, m.dropNode(context.WithoutCancel(ctx), n))
 	}
 	return nil
@@ -157,7 +158,7 @@ func (a *app) nodeRemove(ctx context.Context, m *machine, name string) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
-	p := newProgress(a.out)
+	p := newProgress(a.Out)
 	done := p.step()
 	if err := m.dropNode(ctx, n); err != nil {
 		return err
@@ -182,10 +183,10 @@ func (a *app) nodeStop(ctx context.Context, m *machine, name string) error {
 		return err
 	}
 	if _, ok := datadir.Running(m.agentLock(name)); !ok && n.Stopped {
-		fmt.Fprintf(a.out, "%s is stopped already.\n", name)
+		fmt.Fprintf(a.Out, "%s is stopped already.\n", name)
 		return nil
 	}
-	p := newProgress(a.out)
+	p := newProgress(a.Out)
 	done := p.step()
 	if err := m.SetStopped(name, true); err != nil {
 		return err
@@ -211,7 +212,7 @@ func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
 			return err
 		}
 		if registered {
-			fmt.Fprintf(a.out, "%s runs already.\n", name)
+			fmt.Fprintf(a.Out, "%s runs already.\n", name)
 			return nil
 		}
 		// A kubelet registers its Node when it starts, and only then.
@@ -225,7 +226,7 @@ func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
 	if err := m.Save(); err != nil {
 		return err
 	}
-	return a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.out))
+	return a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.Out))
 }
 
 func (a *app) registered(ctx context.Context, name string) (bool, error) {
@@ -258,9 +259,9 @@ func (a *app) nodeListCommand() *cobra.Command {
 			}
 			s := a.status(c.Context(), m)
 			nodes := slices.Concat(s.Nodes, s.simulated)
-			return a.print(output, nodes, func() error { return a.nodeTable(nodes) })
+			return a.Print(output, nodes, func() error { return a.nodeTable(nodes) })
 		},
 	}
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }

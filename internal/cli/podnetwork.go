@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/node"
@@ -29,7 +30,7 @@ func networkFlags(f *pflag.FlagSet, cni *string, kubeProxy *bool, more string) {
 
 func checkCNI(name string) error {
 	if err := node.CheckCNI(name); err != nil {
-		return usageError{fmt.Errorf("--%s %s: %w%s", cniFlag, name, err, didYouMean(name, node.CNIs()))}
+		return console.Usage(fmt.Errorf("--%s %s: %w%s", cniFlag, name, err, console.DidYouMean(name, node.CNIs())))
 	}
 	return nil
 }

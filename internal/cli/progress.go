@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"everynode/internal/cli/console"
 )
 
 // progress tells what a long command does: a line for each step, when it is
@@ -20,7 +22,7 @@ type progress struct {
 }
 
 func newProgress(out io.Writer) *progress {
-	_, terminal := widthOf(out)
+	_, terminal := console.WidthOf(out)
 	return &progress{out: out, begin: time.Now(), terminal: terminal && os.Getenv("TERM") != "dumb"}
 }
 

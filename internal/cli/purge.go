@@ -25,13 +25,13 @@ func (a *app) purge(m *machine, p *progress) error {
 	}
 	unmounted, err := m.UnmountData()
 	for _, mount := range unmounted {
-		fmt.Fprintf(a.err, "warning: unmounted %s, and left alone what is on it\n", mount)
+		fmt.Fprintf(a.Err, "warning: unmounted %s, and left alone what is on it\n", mount)
 	}
 	if err != nil {
 		return err
 	}
 	if err := m.forget(); err != nil {
-		fmt.Fprintf(a.err, "warning: %v\n", err)
+		fmt.Fprintf(a.Err, "warning: %v\n", err)
 	}
 	left, err := m.deleteData()
 	if err != nil {

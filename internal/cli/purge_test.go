@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -46,7 +47,7 @@ func madeCluster(t *testing.T, dir string) {
 func purgeIn(t *testing.T, dir string) (said string, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	a := &app{in: &bytes.Buffer{}, out: &out, err: &out, dataDir: dir}
+	a := &app{Console: console.Console{In: &bytes.Buffer{}, Out: &out, Err: &out, Program: console.Everynode}, dataDir: dir}
 	err = a.down(t.Context(), true)
 	return out.String(), err
 }

@@ -18,6 +18,7 @@ import (
 
 	"everynode/internal/addons"
 	"everynode/internal/atomicfile"
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 	"everynode/internal/logfile"
@@ -174,10 +175,10 @@ other tool can push there as well.`,
 		Example: `  everynode image build rootfs --name localhost:5000/agent:1 --entrypoint /agent --output agent.tar
   everynode image push agent.tar
   everynode image push other.tar --name localhost:5000/other:2`,
-		Args: atLeastOne("archive"),
+		Args: console.AtLeastOne("archive"),
 		RunE: func(c *cobra.Command, files []string) error {
 			if name != "" && len(files) > 1 {
-				return usageError{errors.New("--name is for one archive: push them one by one")}
+				return console.Usage(errors.New("--name is for one archive: push them one by one"))
 			}
 			return a.pushImages(c.Context(), files, name)
 		},
@@ -208,7 +209,7 @@ func (a *app) pushImages(ctx context.Context, files []string, name string) error
 	for _, file := range files {
 		names, err := to.Push(ctx, file, name)
 		for _, pushed := range names {
-			fmt.Fprintf(a.out, "%s pushed\n", pushed)
+			fmt.Fprintf(a.Out, "%s pushed\n", pushed)
 		}
 		if err != nil {
 			return err

@@ -31,10 +31,10 @@ that are open end within ten minutes. The Node and its pods go with
 				return err
 			}
 			if undo {
-				fmt.Fprintf(a.out, "node %s is accepted again\n", args[0])
+				fmt.Fprintf(a.Out, "node %s is accepted again\n", args[0])
 				return nil
 			}
-			fmt.Fprintf(a.out, "node %s is revoked. Its Node and pods go with: everynode kubectl delete node %s\n", args[0], args[0])
+			fmt.Fprintf(a.Out, "node %s is revoked. Its Node and pods go with: everynode kubectl delete node %s\n", args[0], args[0])
 			return nil
 		},
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 )
 
@@ -48,8 +49,8 @@ restorable, and have the old key in them.`,
 			if err != nil {
 				return err
 			}
-			return a.print(output, keys, func() error {
-				_, err := fmt.Fprintf(a.out, "All %d Secrets are encrypted with %s, and no server has another key.\n"+
+			return a.Print(output, keys, func() error {
+				_, err := fmt.Fprintf(a.Out, "All %d Secrets are encrypted with %s, and no server has another key.\n"+
 					"Snapshots from before hold the old key: save a new one, and delete those that nobody should read.\n",
 					keys.Keys[0].Secrets, keys.Keys[0].Name)
 				return err
@@ -57,7 +58,7 @@ restorable, and have the old key in them.`,
 		},
 	}
 	etcdFlags(c.Flags(), &config)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -79,17 +80,17 @@ func (a *app) rotateStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(output, rotationStatus{keys, authorities}, func() error {
+			return a.Print(output, rotationStatus{keys, authorities}, func() error {
 				if err := a.secretsKeysText(keys); err != nil {
 					return err
 				}
-				fmt.Fprintln(a.out)
+				fmt.Fprintln(a.Out)
 				return a.authoritiesText(authorities)
 			})
 		},
 	}
 	etcdFlags(c.Flags(), &config)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -100,27 +101,27 @@ type rotationStatus struct {
 }
 
 func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {
-	t := newTable(a.out, "KEY", "MADE", "SECRETS", "WRITES")
+	t := console.NewTable(a.Out, "KEY", "MADE", "SECRETS", "WRITES")
 	for _, key := range k.Keys {
 		made := "with the cluster"
 		if !key.Made.IsZero() {
 			made = key.Made.Local().Format(time.DateTime)
 		}
-		t.row(key.Name, made, strconv.Itoa(key.Secrets), yesNo(key.Writes && k.Encrypted))
+		t.Row(key.Name, made, strconv.Itoa(key.Secrets), yesNo(key.Writes && k.Encrypted))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.out)
-	t = newTable(a.out, "SERVER", "ADDRESS", "CURRENT")
+	fmt.Fprintln(a.Out)
+	t = console.NewTable(a.Out, "SERVER", "ADDRESS", "CURRENT")
 	for _, s := range k.Servers {
-		t.row(s.Name, s.Address, yesNo(s.Current))
+		t.Row(s.Name, s.Address, yesNo(s.Current))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, line := range secretsKeysAdvice(k) {
-		fmt.Fprintf(a.out, "\n%s\n", line)
+		fmt.Fprintf(a.Out, "\n%s\n", line)
 	}
 	return nil
 }

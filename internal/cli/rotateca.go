@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 )
 
@@ -67,14 +68,14 @@ func (a *app) rotateCAStep(step controlplane.CARotation, short, long, done strin
 			if err != nil {
 				return err
 			}
-			return a.print(output, state, func() error {
-				fmt.Fprintln(a.out, done)
+			return a.Print(output, state, func() error {
+				fmt.Fprintln(a.Out, done)
 				return a.lateNodesText(state)
 			})
 		},
 	}
 	etcdFlags(c.Flags(), &config)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	if step.Do == controlplane.CAFinish || step.Do == controlplane.CAUndo {
 		c.Flags().BoolVar(&step.LeaveLate, "leave-late", false, "go on although nodes that are not Ready have not followed: they have to join once more, with --rejoin")
 	}
@@ -83,29 +84,29 @@ func (a *app) rotateCAStep(step controlplane.CARotation, short, long, done strin
 
 // authoritiesText prints which CAs are trusted, and who has followed.
 func (a *app) authoritiesText(s *controlplane.Authorities) error {
-	t := newTable(a.out, "CA", "FROM", "UNTIL", "SIGNS")
+	t := console.NewTable(a.Out, "CA", "FROM", "UNTIL", "SIGNS")
 	for _, ca := range s.Authorities {
-		t.row(ca.ID, ca.From.Local().Format("2006-01-02"), ca.Until.Local().Format("2006-01-02"), yesNo(ca.Signs))
+		t.Row(ca.ID, ca.From.Local().Format("2006-01-02"), ca.Until.Local().Format("2006-01-02"), yesNo(ca.Signs))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	if s.Step == controlplane.CASteady {
 		return nil
 	}
-	fmt.Fprintln(a.out)
-	t = newTable(a.out, "SERVER", "ADDRESS", "CURRENT")
+	fmt.Fprintln(a.Out)
+	t = console.NewTable(a.Out, "SERVER", "ADDRESS", "CURRENT")
 	for _, server := range s.Servers {
-		t.row(server.Name, server.Address, yesNo(server.Current))
+		t.Row(server.Name, server.Address, yesNo(server.Current))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	next := "The new CA is trusted beside the old one. Go on with: everynode server rotate ca switch"
 	if s.Step == controlplane.CASwitched {
 		next = "The new CA signs, and the old one is trusted still. Go on with: everynode server rotate ca finish"
 	}
-	fmt.Fprintf(a.out, "\n%d of %d nodes have followed.\n%s\nGo back with: everynode server rotate ca undo\n", s.Nodes-len(s.Late), s.Nodes, next)
+	fmt.Fprintf(a.Out, "\n%d of %d nodes have followed.\n%s\nGo back with: everynode server rotate ca undo\n", s.Nodes-len(s.Late), s.Nodes, next)
 	return a.lateNodesText(s)
 }
 
@@ -126,7 +127,7 @@ func (a *app) lateNodesText(s *controlplane.Authorities) error {
 		if len(names) == 0 || s.Step == controlplane.CASteady && state == controlplane.NodeLate {
 			continue
 		}
-		if _, err := fmt.Fprintf(a.out, "These nodes %s: %s\n", advice[state], strings.Join(names, ", ")); err != nil {
+		if _, err := fmt.Fprintf(a.Out, "These nodes %s: %s\n", advice[state], strings.Join(names, ", ")); err != nil {
 			return err
 		}
 	}

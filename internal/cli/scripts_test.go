@@ -41,8 +41,6 @@ func TestScripts(t *testing.T) {
 			"server-folder": serverFolder,
 			// exits CODE PROGRAM ARGS...: run a program that must end with this code.
 			"exits": exits,
-			// releases FILE [MODE...]: an API server with these objects, and the file kubeconfig.
-			"releases": releases,
 			// holds-lock FILE: the script's own process holds it until its end.
 			"holds-lock": holdsLock,
 		},

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"everynode/internal/addons"
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/engine"
 	"everynode/internal/engine/command"
@@ -56,7 +57,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 			config.Addons = addons.Chosen(addons.OnMachines(choice))
 			binder, err := view.ParseBinder(bindBy)
 			if err != nil {
-				return usageError{fmt.Errorf("--%s: %w", bindByFlag, err)}
+				return console.Usage(fmt.Errorf("--%s: %w", bindByFlag, err))
 			}
 			if withEngine {
 				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0, binder)
@@ -84,11 +85,11 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 func (a *app) serve(ctx context.Context, config controlplane.Config) error {
 	config.DataDir = a.dataDir
 	config.Progress = func(step string, took time.Duration) {
-		fmt.Fprintf(a.out, "%-40s %6.1fs\n", step, took.Seconds())
+		fmt.Fprintf(a.Out, "%-40s %6.1fs\n", step, took.Seconds())
 	}
-	defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.err, nil)))()
+	defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.Err, nil)))()
 	return controlplane.Run(ctx, config, func() {
-		fmt.Fprintf(a.out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
+		fmt.Fprintf(a.Out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
 	})
 }
 
@@ -152,6 +153,6 @@ const bindByFlag = "bind-by"
 // of its own a server is the only one, and there is nobody to elect a leader against.
 func (a *app) daemonSets(elect bool, by view.Binder) func(context.Context, *rest.Config) error {
 	return func(ctx context.Context, client *rest.Config) error {
-		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(a.err, nil))})
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(a.Err, nil))})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/strictyaml"
 )
@@ -37,7 +38,7 @@ func loadServerFile(file string, f *pflag.FlagSet) error {
 	}
 	fields, err := parseServerFile(text)
 	if err != nil {
-		return usageError{fmt.Errorf("--config %s: %w", file, err)}
+		return console.Usage(fmt.Errorf("--config %s: %w", file, err))
 	}
 	flags := serverFields(f)
 	var errs []error
@@ -45,7 +46,7 @@ func loadServerFile(file string, f *pflag.FlagSet) error {
 		flag := flags[name]
 		switch {
 		case flag == nil:
-			errs = append(errs, fmt.Errorf("unknown field %q%s", name, didYouMean(name, slices.Sorted(maps.Keys(flags)))))
+			errs = append(errs, fmt.Errorf("unknown field %q%s", name, console.DidYouMean(name, slices.Sorted(maps.Keys(flags)))))
 		case !flag.Changed:
 			if err := setFlag(f, flag, fields[name]); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -53,7 +54,7 @@ func loadServerFile(file string, f *pflag.FlagSet) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return usageError{fmt.Errorf("--config %s: %w", file, err)}
+		return console.Usage(fmt.Errorf("--config %s: %w", file, err))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
@@ -68,10 +69,10 @@ func (s *simulateFlags) setters() map[string]func(*fleet.Rules) {
 // check refuses what cannot be before anything is done.
 func (s *simulateFlags) check() error {
 	if s.flags.Changed("simulate") && (s.count < 1 || s.count > maxSimulated) {
-		return usageError{fmt.Errorf("--simulate %d: give a number from 1 to %d", s.count, maxSimulated)}
+		return console.Usage(fmt.Errorf("--simulate %d: give a number from 1 to %d", s.count, maxSimulated))
 	}
 	if err := s.rules.Validate(); err != nil {
-		return usageError{err}
+		return console.Usage(err)
 	}
 	return nil
 }
@@ -182,7 +183,7 @@ func (a *app) simulatorCommand() *cobra.Command {
 				return fmt.Errorf("the simulator has no access to the cluster: %w; `everynode down` and `everynode up` make it", err)
 			}
 			config.UserAgent = "everynode/simulator"
-			log := slog.New(slog.NewTextHandler(a.err, nil))
+			log := slog.New(slog.NewTextHandler(a.Err, nil))
 			defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, simulatorLogName), log)()
 			return fleet.Run(c.Context(), fleet.Config{Client: config, Rules: rules, CertFile: access.CertFile, KeyFile: access.KeyFile, Log: log})
 		},

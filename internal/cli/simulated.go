@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
+	"everynode/internal/cli/verbs"
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
@@ -28,19 +28,7 @@ func (a *app) fleetClient() (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	return forFleet(config)
-}
-
-// forFleet is a client that asks as often as it likes, in the format that is read
-// fastest.
-func forFleet(config *rest.Config) (kubernetes.Interface, error) {
-	config.QPS = -1
-	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
-	}
-	return client, nil
+	return verbs.ForFleet(config)
 }
 
 // startFleet starts the simulator, makes the nodes that are missing, and waits
@@ -218,7 +206,7 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(a.out)
+	p := newProgress(a.Out)
 	done := p.step()
 	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}, context.Context.Err); err != nil {
 		if apierrors.IsAlreadyExists(err) {
@@ -237,7 +225,7 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 }
 
 func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.out).step()
+	done := newProgress(a.Out).step()
 	if err := client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete Node %s: %w", name, err)
 	}
@@ -247,7 +235,7 @@ func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.
 
 // simulateStop makes a simulated node silent.
 func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.out).step()
+	done := newProgress(a.Out).step()
 	if err := switchOff(ctx, client, name, true); err != nil {
 		return err
 	}
@@ -256,7 +244,7 @@ func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.In
 }
 
 func (a *app) simulateStart(ctx context.Context, m *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.out).step()
+	done := newProgress(a.Out).step()
 	if err := switchOff(ctx, client, name, false); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 )
 
@@ -35,7 +36,7 @@ func (s *sizeFlags) size() (local.Size, error) {
 		}
 		q, err := resource.ParseQuantity(f.text)
 		if err != nil || q.Sign() <= 0 {
-			return local.Size{}, usageError{fmt.Errorf("--%s %s: give an amount as Kubernetes has it, such as 2, 500m or 2Gi", f.name, f.text)}
+			return local.Size{}, console.Usage(fmt.Errorf("--%s %s: give an amount as Kubernetes has it, such as 2, 500m or 2Gi", f.name, f.text))
 		}
 		*f.into = f.read(q)
 	}
@@ -44,7 +45,7 @@ func (s *sizeFlags) size() (local.Size, error) {
 		return local.Size{}, err
 	}
 	if err := size.Within(machine); err != nil {
-		return local.Size{}, usageError{err}
+		return local.Size{}, console.Usage(err)
 	}
 	return size, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/s3"
 	"everynode/internal/seal"
@@ -26,7 +27,7 @@ func (a *app) snapshotCommand() *cobra.Command {
 
 func (a *app) snapshotSaveCommand() *cobra.Command {
 	config, output, sealed := controlplane.Config{}, "", seal.To{}
-	to := controlplane.SnapshotTarget{Everynode: version}
+	to := controlplane.SnapshotTarget{Everynode: console.Version}
 	c := &cobra.Command{
 		Use:   "save FILE",
 		Short: "Save the cluster's state to FILE, while the server runs",
@@ -44,19 +45,19 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			config.DataDir, config.Progress, to.File = a.dataDir, a.snapshotProgress, args[0]
 			var err error
-			if to.Lock, err = sealed.Lock(a.in); err != nil {
+			if to.Lock, err = sealed.Lock(a.In); err != nil {
 				return err
 			}
 			saved, err := controlplane.SaveSnapshot(c.Context(), config, to)
 			if err != nil {
 				return err
 			}
-			return a.print(output, saved, func() error {
+			return a.Print(output, saved, func() error {
 				advice := "Whoever reads it owns the cluster: keep it safe, or seal it with --recipient."
 				if saved.Sealed {
 					advice = "It is sealed: without its key or passphrase, which belong somewhere else, it is lost."
 				}
-				_, err := fmt.Fprintf(a.out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\n%s\n",
+				_, err := fmt.Fprintf(a.Out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\n%s\n",
 					saved.File, float64(saved.Size)/1e6, saved.Keys, saved.Revision, saved.Hash, saved.Took, advice)
 				return err
 			})
@@ -70,7 +71,7 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 	f.StringVar(&sealed.RecipientsFile, "recipients-file", "", "seal FILE for the public keys in this file, one a line")
 	f.StringVar(&sealed.PassphraseFile, "passphrase-file", "", "seal FILE with the passphrase in the first line of this file; - is standard input")
 	etcdFlags(f, &config)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -89,22 +90,22 @@ All resourceVersions are raised, and every watch from before has to begin again.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
-				File: args[0], Storage: storage, DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.in,
+				File: args[0], Storage: storage, DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.In,
 			})
 			if err != nil {
 				return err
 			}
 			if advice := restored.Advice(); advice != "" {
-				fmt.Fprintf(a.err, "warning: %s\n", advice)
+				fmt.Fprintf(a.Err, "warning: %s\n", advice)
 			}
-			return a.print(output, restored, func() error { return a.restoredText(restored) })
+			return a.Print(output, restored, func() error { return a.restoredText(restored) })
 		},
 	}
 	f := c.Flags()
 	f.StringSliceVar(&with.Identities, "identity", nil, "file of the private key that opens a sealed FILE, as age-keygen makes it; may be given several times")
 	f.StringVar(&with.PassphraseFile, "passphrase-file", "", "file with the passphrase that opens a sealed FILE in its first line; - is standard input")
 	storageFlags(f, &storage)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -129,28 +130,28 @@ server puts snapshots in by itself, in the data directory.`,
 			if err != nil {
 				return err
 			}
-			return a.print(output, list, func() error { return a.snapshotTable(folder, list) })
+			return a.Print(output, list, func() error { return a.snapshotTable(folder, list) })
 		},
 	}
 	storageFlags(c.Flags(), &storage)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
 func (a *app) snapshotTable(folder string, list []controlplane.StoredSnapshot) error {
 	if len(list) == 0 {
-		_, err := fmt.Fprintf(a.out, "There are no snapshots in %s.\n", folder)
+		_, err := fmt.Fprintf(a.Out, "There are no snapshots in %s.\n", folder)
 		return err
 	}
-	t := newTable(a.out, "TIME", "SIZE", "SEALED", "FILE")
+	t := console.NewTable(a.Out, "TIME", "SIZE", "SEALED", "FILE")
 	for _, s := range list {
 		sealed := "no"
 		if s.Sealed {
 			sealed = "yes"
 		}
-		t.row(s.Time.Local().Format(time.DateTime), fmt.Sprintf("%.1f MB", float64(s.Size)/1e6), sealed, s.File)
+		t.Row(s.Time.Local().Format(time.DateTime), fmt.Sprintf("%.1f MB", float64(s.Size)/1e6), sealed, s.File)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
@@ -158,21 +159,21 @@ func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
 	if s := r.Saved; s != nil {
 		saved = fmt.Sprintf("the state of %s (everynode %s, Kubernetes %s)", s.Time.Local().Format(time.DateTime), s.Everynode, s.Kubernetes)
 	}
-	_, err := fmt.Fprintf(a.out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
+	_, err := fmt.Fprintf(a.Out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
 		r.DataDir, saved, r.Keys, r.Revision, r.Took)
 	return err
 }
 
 // snapshotProgress goes to standard error: standard output is the result's.
 func (a *app) snapshotProgress(step string, took time.Duration) {
-	fmt.Fprintf(a.err, "%-40s %6.1fs\n", step, took.Seconds())
+	fmt.Fprintf(a.Err, "%-40s %6.1fs\n", step, took.Seconds())
 }
 
 const snapshotEveryFlag = "snapshot-every"
 
 // snapshotFlags say when a server saves its cluster by itself.
 func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
-	s.Everynode = version
+	s.Everynode = console.Version
 	f.DurationVar(&s.Every, snapshotEveryFlag, 12*time.Hour, "save a snapshot of the cluster this often; 0: never")
 	f.StringVar(&s.Dir, "snapshot-dir", "", "folder for them, better on another disk (default: snapshots/ in the data directory)")
 	f.IntVar(&s.Keep, "snapshot-keep", controlplane.DefaultSnapshotKeep, "how many of this machine's to keep; older ones are deleted")

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
@@ -117,11 +118,11 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(output, s, func() error { return a.statusText(s) })
+			return a.Print(output, s, func() error { return a.statusText(s) })
 		},
 	}
 	a.dataDirFlag(c)
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -326,13 +327,13 @@ func (a *app) statusText(s clusterStatus) error {
 	if !s.API.Ready {
 		state = "not ready: " + s.API.Error
 	}
-	fmt.Fprintf(a.out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
+	fmt.Fprintf(a.Out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
 		s.DataDir, s.API.URL, state, processText(s.Server), s.DaemonSets)
 	if r := s.Registry; r != nil {
-		fmt.Fprintf(a.out, "Registry       %s (%s)\n", r.Host, processText(r.processStatus))
+		fmt.Fprintf(a.Out, "Registry       %s (%s)\n", r.Host, processText(r.processStatus))
 	}
 	if f := s.Simulator; f != nil {
-		fmt.Fprintf(a.out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
+		fmt.Fprintf(a.Out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
 		if len(s.Nodes) == 0 {
 			return nil
 		}
@@ -340,12 +341,12 @@ func (a *app) statusText(s clusterStatus) error {
 	if s.Nodes == nil || len(s.Nodes) == 0 && !s.API.Ready {
 		return nil
 	}
-	fmt.Fprintln(a.out)
+	fmt.Fprintln(a.Out)
 	return a.nodeTable(s.Nodes)
 }
 
 func (a *app) nodeTable(nodes []nodeStatus) error {
-	t := newTable(a.out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS")
+	t := console.NewTable(a.Out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS")
 	for _, n := range nodes {
 		agent := processText(n.Agent)
 		switch {
@@ -354,14 +355,14 @@ func (a *app) nodeTable(nodes []nodeStatus) error {
 		case n.Elsewhere:
 			agent = "elsewhere"
 		}
-		t.row(n.Name, n.Address, agent, n.Kubernetes, fmt.Sprint(n.Pods))
+		t.Row(n.Name, n.Address, agent, n.Kubernetes, fmt.Sprint(n.Pods))
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, n := range nodes {
 		if n.Note != "" {
-			fmt.Fprintf(a.out, "%s: %s\n", n.Name, n.Note)
+			fmt.Fprintf(a.Out, "%s: %s\n", n.Name, n.Note)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 )
 
@@ -39,10 +40,10 @@ each, unless --uses says otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if spec.TTL <= 0 {
-				return usageError{fmt.Errorf("--ttl %s: a token must expire; give a positive time such as 24h", spec.TTL)}
+				return console.Usage(fmt.Errorf("--ttl %s: a token must expire; give a positive time such as 24h", spec.TTL))
 			}
 			if spec.Uses < 0 || spec.Uses == 0 && c.Flags().Changed("uses") {
-				return usageError{fmt.Errorf("--uses %d: give a positive number, or leave it out", spec.Uses)}
+				return console.Usage(fmt.Errorf("--uses %d: give a positive number, or leave it out", spec.Uses))
 			}
 			if spec.Uses == 0 {
 				spec.Uses = len(spec.Nodes)
@@ -61,8 +62,8 @@ each, unless --uses says otherwise.`,
 			}
 			row := tokenRowOf(token)
 			row.Token = token.String() + "@" + authority
-			return a.print(output, row, func() error {
-				_, err := fmt.Fprintln(a.out, row.Token)
+			return a.Print(output, row, func() error {
+				_, err := fmt.Fprintln(a.Out, row.Token)
 				return err
 			})
 		},
@@ -71,7 +72,7 @@ each, unless --uses says otherwise.`,
 	c.Flags().StringVar(&spec.Description, "description", "", "what it is for")
 	c.Flags().StringSliceVar(&spec.Nodes, "node", nil, "names of the nodes that it is for (default: any that do not exist)")
 	c.Flags().IntVar(&spec.Uses, "uses", 0, "how many machines may join with it (default: any number, or one for each --node)")
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -112,15 +113,15 @@ func (a *app) tokenListCommand() *cobra.Command {
 			for _, t := range tokens {
 				rows = append(rows, tokenRowOf(t))
 			}
-			return a.print(output, rows, func() error { return a.tokenTable(rows) })
+			return a.Print(output, rows, func() error { return a.tokenTable(rows) })
 		},
 	}
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
 func (a *app) tokenTable(rows []tokenRow) error {
-	t := newTable(a.out, "ID", "EXPIRES", "NODES", "USED", "DESCRIPTION")
+	t := console.NewTable(a.Out, "ID", "EXPIRES", "NODES", "USED", "DESCRIPTION")
 	for _, r := range rows {
 		expires := "never"
 		if !r.Expires.IsZero() {
@@ -133,9 +134,9 @@ func (a *app) tokenTable(rows []tokenRow) error {
 		if r.Uses > 0 {
 			used = fmt.Sprintf("%d of %d", r.Used, r.Uses)
 		}
-		t.row(r.ID, expires, nodes, used, r.Description)
+		t.Row(r.ID, expires, nodes, used, r.Description)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func (a *app) tokenDeleteCommand() *cobra.Command {
@@ -144,7 +145,7 @@ func (a *app) tokenDeleteCommand() *cobra.Command {
 		Aliases: []string{"rm"},
 		Short:   "Delete tokens; nodes that have joined stay",
 		Example: "  everynode token delete abcdef",
-		Args:    atLeastOne("token"),
+		Args:    console.AtLeastOne("token"),
 		RunE: func(c *cobra.Command, ids []string) error {
 			client, err := a.adminClient()
 			if err != nil {
@@ -154,7 +155,7 @@ func (a *app) tokenDeleteCommand() *cobra.Command {
 				if err := controlplane.DeleteToken(c.Context(), client, id); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.out, "token %s deleted\n", id)
+				fmt.Fprintf(a.Out, "token %s deleted\n", id)
 			}
 			return nil
 		},

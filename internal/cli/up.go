@@ -32,7 +32,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := f.read(c.Flags(), a.in)
+			o, err := f.read(c.Flags(), a.In)
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 // up starts what is missing, and in the foreground stays until it is told to
 // stop or the control plane ends.
 func (a *app) up(ctx context.Context, o upOptions) error {
-	p := newProgress(a.out)
+	p := newProgress(a.Out)
 	m, started, err := a.start(ctx, p, o)
 	if err != nil && !isLate(err) {
 		return err
@@ -74,7 +74,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 func (a *app) addContext(ctx context.Context, m *machine) (file string) {
 	file, err := addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles())
 	if err != nil {
-		fmt.Fprintf(a.err, "warning: no context was added for other kubectls: %v\n", err)
+		fmt.Fprintf(a.Err, "warning: no context was added for other kubectls: %v\n", err)
 		return ""
 	}
 	return file
@@ -102,7 +102,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return nil, false, err
 	}
 	if err := m.remember(); err != nil {
-		fmt.Fprintf(a.err, "warning: `everynode list` will not show this cluster: %v\n", err)
+		fmt.Fprintf(a.Err, "warning: `everynode list` will not show this cluster: %v\n", err)
 	}
 	some, all := m.running()
 	if all && !o.simulate.given() {
@@ -110,7 +110,7 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 			return m, false, err
 		}
 		a.mendAddons(ctx, m)
-		fmt.Fprintf(a.out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
+		fmt.Fprintf(a.Out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
 	}
 	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
@@ -238,7 +238,7 @@ func (a *app) makeNetwork(ctx context.Context, m *machine, p *progress) error {
 		return err
 	}
 	for _, w := range append(m.unbuilt(), warnings...) {
-		fmt.Fprintf(a.err, "warning: %s\n", w)
+		fmt.Fprintf(a.Err, "warning: %s\n", w)
 	}
 	return nil
 }
@@ -302,26 +302,26 @@ func (a *app) stay(ctx context.Context, m *machine) error {
 			return errors.Join(err, a.serverEnded(m))
 		}
 	}
-	fmt.Fprintln(a.out)
+	fmt.Fprintln(a.Out)
 	stop := context.WithoutCancel(ctx)
 	release, err := a.lock()
 	if err != nil {
 		return err // somebody else stops it
 	}
 	defer release()
-	return a.stopAll(stop, m, newProgress(a.out))
+	return a.stopAll(stop, m, newProgress(a.Out))
 }
 
 // serverEnded tells apart a `down` in another terminal from a crash.
 func (a *app) serverEnded(m *machine) error {
 	if release, err := a.lock(); err != nil {
-		fmt.Fprintln(a.out, "The cluster is being stopped by another command.")
+		fmt.Fprintln(a.Out, "The cluster is being stopped by another command.")
 		return nil
 	} else {
 		release()
 	}
 	if some, _ := m.running(); !some {
-		fmt.Fprintln(a.out, "The cluster was stopped.")
+		fmt.Fprintln(a.Out, "The cluster was stopped.")
 		return nil
 	}
 	return fmt.Errorf("the control plane ended: %s\nThe pods keep running. `everynode up` starts it again, `everynode down` stops the rest; its log is %s", local.LastError(m.serverLog()), m.serverLog())
@@ -337,21 +337,21 @@ func (a *app) exportDataDir() string {
 }
 
 func (a *app) whatNext(m *machine, p *progress, detach bool, file string) {
-	fmt.Fprintf(a.out, `
+	fmt.Fprintf(a.Out, `
 The cluster is up after %.1fs. Next:
 %s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
 `, p.elapsed(), a.exportDataDir())
 	if file != "" {
-		fmt.Fprintf(a.out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
+		fmt.Fprintf(a.Out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
 	}
 	if lacks := lacking(m.NoCNI, m.NoKubeProxy); lacks != "" {
-		fmt.Fprintf(a.out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
+		fmt.Fprintf(a.Out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
 	}
 	if detach {
-		fmt.Fprintln(a.out, "Stop it with: everynode down")
+		fmt.Fprintln(a.Out, "Stop it with: everynode down")
 	} else {
-		fmt.Fprintln(a.out, "Stop it with Ctrl-C.")
+		fmt.Fprintln(a.Out, "Stop it with Ctrl-C.")
 	}
 }

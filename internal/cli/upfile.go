@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	fields "k8s.io/apimachinery/pkg/util/validation/field"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 	"everynode/internal/strictyaml"
 )
@@ -80,7 +81,7 @@ func readClusterFile(name string, stdin io.Reader) (*clusterFile, error) {
 	}
 	f, err := parseClusterFile(text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--config %s: %w", name, err)}
+		return nil, console.Usage(fmt.Errorf("--config %s: %w", name, err))
 	}
 	return f, nil
 }
@@ -149,14 +150,14 @@ func checkTaint(t corev1.Taint, path *fields.Path) (invalid fields.ErrorList) {
 // fill sets the flags that were not given to what the file says.
 func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 	if len(f.Nodes) > 0 && flags.Changed("nodes") {
-		return usageError{errors.New("--nodes and the nodes of --config exclude each other: leave one of them out")}
+		return console.Usage(errors.New("--nodes and the nodes of --config exclude each other: leave one of them out"))
 	}
 	for name, value := range f.flags() {
 		if value == "" || flags.Changed(name) {
 			continue
 		}
 		if err := flags.Set(name, value); err != nil {
-			return usageError{fmt.Errorf("--config: %s: %w", strings.ReplaceAll(name, "-", "."), err)}
+			return console.Usage(fmt.Errorf("--config: %s: %w", strings.ReplaceAll(name, "-", "."), err))
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"everynode/internal/addons"
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 	"everynode/internal/node"
 )
@@ -98,7 +99,7 @@ func nodeCount(flag string, simulated bool) (int, error) {
 		return none, nil
 	}
 	if err != nil || n < 1 || n > local.MaxNodes {
-		return 0, usageError{fmt.Errorf("--nodes %s: give a number from 1 to %d, or 0 together with --simulate N", flag, local.MaxNodes)}
+		return 0, console.Usage(fmt.Errorf("--nodes %s: give a number from 1 to %d, or 0 together with --simulate N", flag, local.MaxNodes))
 	}
 	return n, nil
 }

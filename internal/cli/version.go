@@ -3,16 +3,13 @@ package cli
 import (
 	"fmt"
 	"runtime"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/addons"
+	"everynode/internal/cli/console"
 )
-
-// version is the version of everynode; the build sets it.
-var version = "devel"
 
 func (a *app) versionCommand() *cobra.Command {
 	var output string
@@ -23,7 +20,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(*cobra.Command, []string) error { return a.printVersion(output) },
 	}
-	a.outputFlag(c, &output)
+	console.OutputFlag(c, &output)
 	return c
 }
 
@@ -42,20 +39,20 @@ func (a *app) printVersion(output string) error {
 		Kubernetes string         `json:"kubernetes"`
 		Go         string         `json:"go"`
 		Addons     []addonVersion `json:"addons"`
-	}{version, componentversion.Get().GitVersion, runtime.Version(), nil}
+	}{console.Version, componentversion.Get().GitVersion, runtime.Version(), nil}
 	for _, addon := range addons.All() {
 		v.Addons = append(v.Addons, addonVersion{addon.Name, addon.Program, addon.Version, addon.Image(), addon.Default})
 	}
-	return a.print(output, v, func() error {
-		fmt.Fprintf(a.out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
-		table := table{tabwriter.NewWriter(a.out, 0, 0, tablePadding, ' ', 0)}
+	return a.Print(output, v, func() error {
+		fmt.Fprintf(a.Out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
+		table := console.NewTable(a.Out)
 		for _, addon := range addons.All() {
 			when := "--" + withFlag + " " + addon.Name
 			if addon.Default {
 				when = "on by default"
 			}
-			table.row("  "+addon.Name, addon.Program+" "+addon.Version, when, addon.Use)
+			table.Row("  "+addon.Name, addon.Program+" "+addon.Version, when, addon.Use)
 		}
-		return table.flush()
+		return table.Flush()
 	})
 }

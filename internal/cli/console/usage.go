@@ -1,0 +1,110 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// seeHelp makes an error in how a command was called.
+func seeHelp(c *cobra.Command, err error) error {
+	return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+}
+
+// flagError says what is wrong with a flag in words of people: what the libraries
+// say of it names functions of theirs.
+func flagError(c *cobra.Command, err error) error {
+	var value *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.As(err, &value):
+		err = valueError(value)
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
+		err = fmt.Errorf("%w%s", err, DidYouMean("--"+unknown.GetSpecifiedName(), flagNames(c)))
+	}
+	return seeHelp(c, err)
+}
+
+func flagNames(c *cobra.Command) (names []string) {
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return names
+}
+
+// valueError says what a flag takes. Flags with values of ours say so themselves.
+func valueError(e *pflag.InvalidValueError) error {
+	given := fmt.Sprintf("--%s %s: ", e.GetFlag().Name, e.GetValue())
+	switch e.GetFlag().Value.Type() {
+	case "int", "int32", "int64":
+		return errors.New(given + "give a whole number")
+	case "uint", "uint32", "uint64":
+		return errors.New(given + "give a whole number that is not negative")
+	case "duration":
+		return errors.New(given + "give a time such as 90s, 10m or 24h")
+	case "bool":
+		return errors.New(given + "give true or false")
+	case "stringToString":
+		return errors.New(given + "give KEY=VALUE, of several with commas between")
+	}
+	return fmt.Errorf("%s%w", given, e.Unwrap())
+}
+
+// wrapArgs makes wrong arguments and missing flags of every command usage errors,
+// and suggests the command that was meant.
+func wrapArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if len(args) > 0 && c.HasAvailableSubCommands() {
+				return seeHelp(c, fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), suggestion(c, args[0])))
+			}
+			err := check(c, args)
+			if c.Flags().Changed("name") && c.Flags().Changed("data-dir") && err == nil {
+				err = errors.New("--name and --data-dir exclude each other: the name chooses the data directory")
+			}
+			if err == nil {
+				err = c.ValidateRequiredFlags()
+			}
+			if err != nil {
+				return seeHelp(c, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+// suggestion is the subcommand that was meant: by another name that people know it
+// by, or by letters.
+func suggestion(c *cobra.Command, given string) string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		for _, other := range sub.SuggestFor {
+			if strings.EqualFold(other, given) {
+				return "; did you mean " + sub.Name() + "?"
+			}
+		}
+		names = append(append(names, sub.Name()), sub.Aliases...)
+	}
+	return DidYouMean(given, names)
+}
+
+// AtLeastOne is for commands that take one name or several.
+func AtLeastOne(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("give the name of at least one %s", what)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/local"
+)
+
+// ownCluster is the cluster of this machine, or that of a kubeconfig, for the commands that need an API server alone.
+type ownCluster struct {
+	app        *app
+	kubeconfig string
+}
+
+// AddFlags adds the flags that choose the cluster.
+func (o *ownCluster) AddFlags(c *cobra.Command) {
+	o.app.dataDirFlag(c)
+	c.PersistentFlags().StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
+}
+
+// Config is the way to its API server.
+func (o *ownCluster) Config() (*rest.Config, error) { return o.app.configOf(o.kubeconfig) }
+
+// Namespace is that of DaemonSets which are named without one.
+func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault, nil }
+
+// Kubectl is the kubectl in this program, for this cluster.
+func (o *ownCluster) Kubectl() ([]string, error) {
+	kubeconfig := o.kubeconfig
+	if kubeconfig == "" {
+		if _, err := adminConfig(o.app.dataDir); err != nil {
+			return nil, err
+		}
+		kubeconfig = adminKubeconfig(o.app.dataDir)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return []string{exe, "kubectl", "--kubeconfig", kubeconfig}, nil
+}
+
+// EngineOff says whether it is known to run without the engine.
+func (o *ownCluster) EngineOff() bool {
+	m, err := local.Open(o.app.dataDir)
+	return err == nil && o.kubeconfig == "" && m.NoDaemonSets
+}
+
+// configOf is the way to the cluster of a kubeconfig; without one, to that of this
+// machine.
+func (a *app) configOf(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		return adminConfig(a.dataDir)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a kubeconfig: %w", kubeconfig, err)
+	}
+	return config, nil
+}

@@ -1,0 +1,110 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // exec and OIDC credentials in kubeconfigs
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// configured is the cluster that kubectl would take: by its flags, KUBECONFIG, and the current context.
+type configured struct {
+	flags *genericclioptions.ConfigFlags
+	given *pflag.FlagSet // where they were parsed
+}
+
+func newConfigured() *configured {
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.Namespace = nil // each command has its own, which says where it looks without it
+	flags.CacheDir = nil  // nothing is kept
+	return &configured{flags: flags}
+}
+
+// addTo adds kubectl's flags to the root. The rare ones are left out of help texts.
+func (f *configured) addTo(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	f.given = pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
+	f.flags.AddFlags(f.given)
+	usual := []string{"kubeconfig", "context", "cluster", "user", "as", "request-timeout"}
+	f.given.VisitAll(func(flag *pflag.Flag) { flag.Hidden = !slices.Contains(usual, flag.Name) })
+	flags.AddFlagSet(f.given)
+	for name, names := range map[string]func(*api.Config) []string{
+		"context": func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.Contexts)) },
+		"cluster": func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.Clusters)) },
+		"user":    func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.AuthInfos)) },
+	} {
+		if err := root.RegisterFlagCompletionFunc(name, f.complete(names)); err != nil {
+			panic(err) // only for a flag that does not exist
+		}
+	}
+}
+
+// AddFlags adds nothing: the flags are the root's.
+func (*configured) AddFlags(*cobra.Command) {}
+
+// Config is the way to the API server.
+func (f *configured) Config() (*rest.Config, error) {
+	loader := f.flags.ToRawKubeConfigLoader()
+	// Without a cluster the loader takes a port of this machine, which nobody has meant.
+	if raw, err := loader.RawConfig(); err == nil && api.IsConfigEmpty(&raw) && !f.given.Changed("server") {
+		return nil, errors.New("no cluster is configured: give --kubeconfig or set KUBECONFIG, as for kubectl")
+	}
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	return rest.CopyConfig(config), nil // it is changed, and the loader keeps it
+}
+
+// Namespace is that of the context.
+func (f *configured) Namespace() (string, error) {
+	namespace, _, err := f.flags.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("read the namespace of the kubeconfig's context: %w", err)
+	}
+	return namespace, nil
+}
+
+// Kubectl is the one in the path, with the flags that this program was given.
+func (f *configured) Kubectl() ([]string, error) {
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		return nil, fmt.Errorf("this asks the API server as `kubectl apply --dry-run=server` does, so kubectl must be in the path: %w", err)
+	}
+	command := []string{kubectl}
+	f.given.VisitAll(func(flag *pflag.Flag) {
+		if !flag.Changed {
+			return
+		}
+		values := []string{flag.Value.String()}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			command = append(command, "--"+flag.Name+"="+value)
+		}
+	})
+	return command, nil
+}
+
+// EngineOff says nothing: it is not known of a cluster of others.
+func (*configured) EngineOff() bool { return false }
+
+// complete completes by names in the kubeconfig.
+func (f *configured) complete(names func(*api.Config) []string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		config, err := f.flags.ToRawKubeConfigLoader().RawConfig()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp // a shell has no place for an error
+		}
+		return names(&config), cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,133 @@
+package verbs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// fleetRow is a DaemonSet that follows a policy.
+type fleetRow struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Phase     string `json:"phase"`
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"`
+	Release   int    `json:"release"`
+	Stable    string `json:"stable,omitempty"`
+	Target    string `json:"target,omitempty"`
+	Wave      string `json:"wave,omitempty"`
+	Group     string `json:"group,omitempty"`
+	Paused    bool   `json:"paused,omitempty"`
+
+	Nodes view.RolloutNodes `json:"nodes"`
+}
+
+// noAnswer is the phase of a DaemonSet of which no engine has said anything.
+const noAnswer = "Unknown"
+
+func (a *app) fleetCommand() *cobra.Command {
+	f := &rolloutFlags{}
+	c := &cobra.Command{
+		Use:   "fleet",
+		Short: "Show every DaemonSet that follows a RolloutPolicy, and where its release is",
+		Long:  "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and what is through last.",
+		Example: `  everynode fleet
+  everynode fleet -n monitoring -o wide      # also what each waits for
+  everynode fleet --kubeconfig ~/.kube/config -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			rows, err := a.fleet(c.Context(), f)
+			if err != nil {
+				return err
+			}
+			wide, output := f.output == "wide", f.output
+			if wide {
+				output = ""
+			}
+			return a.Print(output, rows, func() error { return a.printFleet(rows, wide) })
+		},
+	}
+	a.cluster.AddFlags(c)
+	a.namespaceFlag(c, &f.namespace, "the DaemonSets", "all")
+	console.OutputFlag(c, &f.output, "wide")
+	return c
+}
+
+func (a *app) fleet(ctx context.Context, f *rolloutFlags) ([]fleetRow, error) {
+	kinds, err := a.rolloutKinds()
+	if err != nil {
+		return nil, err
+	}
+	list, err := kinds.rollouts.Namespace(f.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, readError(err)
+	}
+	rows := make([]fleetRow, 0, len(list.Items))
+	for i := range list.Items {
+		var o view.DaemonSetRollout
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &o); err != nil {
+			return nil, fmt.Errorf("the DaemonSetRollout %s/%s cannot be read: %w", list.Items[i].GetNamespace(), list.Items[i].GetName(), err)
+		}
+		rows = append(rows, rowOf(&o))
+	}
+	slices.SortFunc(rows, worse)
+	return rows, nil
+}
+
+func rowOf(o *view.DaemonSetRollout) fleetRow {
+	s := &o.Status
+	r := fleetRow{Namespace: o.Namespace, Name: o.Name, Phase: cmp.Or(s.Phase, noAnswer), Reason: s.Reason, Message: s.Message, Release: s.Release,
+		Stable: s.Stable, Target: s.Target, Paused: o.Spec.Paused, Nodes: s.Nodes}
+	if s.Wave != nil {
+		r.Wave, r.Group = s.Wave.Name, s.Wave.Group
+	}
+	return r
+}
+
+// worse sorts what a person should look at first to the front. A phase that this version does not know is
+// such.
+func worse(a, b fleetRow) int {
+	order := []string{}
+	for _, p := range []rollout.Phase{rollout.Halted, rollout.Held, rollout.RollingBack, rollout.Aborted, rollout.Waiting, rollout.Paused, rollout.Rolling, rollout.Soaking, rollout.Idle} {
+		order = append(order, p.String())
+	}
+	return cmp.Or(cmp.Compare(slices.Index(order, a.Phase), slices.Index(order, b.Phase)), cmp.Compare(b.Nodes.Failed, a.Nodes.Failed),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+func (a *app) printFleet(rows []fleetRow, wide bool) error {
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(a.Out, "no engine has told of a release: no DaemonSet follows a RolloutPolicy, or the engine does not run; see docs/safe-releases.md")
+		return err
+	}
+	header := []string{"NAMESPACE", "NAME", "PHASE", "STABLE", "TARGET", "WAVE", "EXPOSED", "FAILED"}
+	if wide {
+		header = append(header, "MESSAGE")
+	}
+	t := console.NewTable(a.Out, header...)
+	for i := range rows {
+		r := &rows[i]
+		phase := r.Phase
+		if r.Paused && phase != rollout.Paused.String() {
+			phase += ",paused"
+		}
+		cells := []string{r.Namespace, r.Name, phase, console.OrNone(r.Stable), console.OrNone(r.Target), console.OrNone(strings.Trim(r.Wave+"/"+r.Group, "/")),
+			fmt.Sprintf("%d/%d", r.Nodes.Exposed, r.Nodes.Eligible), fmt.Sprint(r.Nodes.Failed)}
+		if wide {
+			cells = append(cells, r.Message)
+		}
+		t.Row(cells...)
+	}
+	return t.Flush()
+}

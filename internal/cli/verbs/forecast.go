@@ -1,0 +1,213 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/audit"
+	"everynode/internal/cli/console"
+	"everynode/internal/forecast"
+	"everynode/internal/plan"
+)
+
+// forecastFlags are the flags of `plan`.
+type forecastFlags struct {
+	namespace, output string
+	policy            string
+	files             []string
+	start, stop       time.Duration
+	serverSide        bool
+}
+
+func (a *app) planCommand() *cobra.Command {
+	f := forecastFlags{}
+	c := &cobra.Command{
+		Use:   "plan -f FILE",
+		Short: "Say what a change of a DaemonSet would do, node by node, before it is made",
+		Long: `Say which nodes would get, lose or replace a pod if the DaemonSets in these files were applied,
+in which order, and how long that would take by what these pods took so far. The API server
+checks the change as 'kubectl apply --dry-run=server' does; then the algorithm that the engine
+runs is played on it, with the nodes and pods that there are. Nothing is changed, on any cluster,
+whoever its DaemonSet controller is.
+
+Pods are taken to start as they did until now: whether the new version works is not known. How
+long they take to end is not known either: the first figure takes them to end at once, the second
+to need all of their grace period. What controllers other than everynode's do is the same by the
+rules of apps/v1, but for the order of the nodes.`,
+		Example: `  everynode plan -f agent.yaml
+  everynode plan -f agent.yaml -o wide                     # a line for each node
+  helm template agent ./chart | everynode plan -f - --kubeconfig ~/.kube/config
+  everynode plan -f agent.yaml --start 90s                 # images have to be pulled first
+  everynode plan -f agent.yaml --policy policy.yaml        # in which waves a policy would do it`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			return a.plan(c.Context(), &f)
+		},
+	}
+	a.cluster.AddFlags(c)
+	flags := c.Flags()
+	flags.StringSliceVarP(&f.files, "filename", "f", nil, "files with DaemonSets, as they are to be (-: standard input); other kinds in them are left out")
+	a.namespaceFlag(c, &f.namespace, "DaemonSets that name none", current)
+	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
+	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
+	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: also say in which waves it would release the change, which nodes come first, and how long it takes")
+	console.OutputFlag(c, &f.output, "wide")
+	if err := c.MarkFlagRequired("filename"); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return c
+}
+
+func (f *forecastFlags) check() error {
+	if f.start < 0 || f.stop < 0 {
+		return console.Usage(fmt.Errorf("--start %s, --stop %s: give a time that is not negative", f.start, f.stop))
+	}
+	if f.policy == "-" && slices.Contains(f.files, "-") {
+		return console.Usage(errors.New("-f - and --policy - both read standard input: give one of them as a file"))
+	}
+	return nil
+}
+
+func (a *app) plan(ctx context.Context, f *forecastFlags) error {
+	manifests, err := a.daemonSetsOf(f.files)
+	if err != nil {
+		return err
+	}
+	policy, err := a.readPolicy(f.policy)
+	if err != nil {
+		return err
+	}
+	sets, err := a.dryRun(ctx, f, manifests)
+	if err != nil {
+		return err
+	}
+	r, err := a.newAuditReader(&auditFlags{})
+	if err != nil {
+		return err
+	}
+	w, err := readForecastWorld(ctx, r, sets)
+	if err != nil {
+		return err
+	}
+	report := forecastReport{DaemonSets: []setForecast{}, NotRead: w.notRead()}
+	for i := range sets {
+		s, err := w.forecast(&sets[i], f, policy)
+		if err != nil {
+			return err
+		}
+		report.DaemonSets = append(report.DaemonSets, *s)
+	}
+	return a.printForecast(f.output, &report)
+}
+
+// forecastReport is what `plan` prints.
+type forecastReport struct {
+	DaemonSets []setForecast `json:"daemonSets"`
+	// NotRead says what is not known, a sentence each.
+	NotRead []string `json:"notRead,omitempty"`
+}
+
+// setForecast is what a change of one DaemonSet does.
+type setForecast struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Exists says that the cluster has the DaemonSet.
+	Exists bool `json:"exists"`
+	// Nodes counts the nodes by what becomes of their pod: replaced, new, removed.
+	Nodes map[forecast.Change]int `json:"nodes"`
+	// MostDown is how many of the nodes that serve now do not at the worst moment.
+	MostDown int `json:"mostDown"`
+	// AtLeast and AtMost are how long it takes, in seconds: with pods that end at once,
+	// and with such that need all of their grace period.
+	AtLeast float64 `json:"atLeastSeconds"`
+	AtMost  float64 `json:"atMostSeconds"`
+	// Start is how long a pod is taken to need until it is ready, in seconds, and
+	// StartOf how many pods have shown that; 0 when it was given, or assumed.
+	Start    float64           `json:"startSeconds"`
+	StartOf  int               `json:"startOf"`
+	Steps    []forecastStep    `json:"steps"`
+	Left     []forecastLeft    `json:"left,omitempty"`
+	Warnings []forecastWarning `json:"warnings,omitempty"`
+	// Policy is what the policy that was given makes of it.
+	Policy *policyForecast `json:"policy,omitempty"`
+}
+
+// forecastStep is what happens on a node. Begins and Ends are seconds since the change.
+type forecastStep struct {
+	Node   string          `json:"node"`
+	Change forecast.Change `json:"change"`
+	Reason string          `json:"reason"`
+	Detail string          `json:"detail,omitempty"`
+	Begins float64         `json:"begins"`
+	Ends   *float64        `json:"ends,omitempty"`
+}
+
+// forecastLeft is a node that has not what it should at the end.
+type forecastLeft struct {
+	Node   string `json:"node"`
+	Reason string `json:"reason"`
+	Detail string `json:"detail,omitempty"`
+	Why    string `json:"why"`
+}
+
+// forecastWarning is what one should know before the change. Its reasons are those of
+// `audit`, and the three below.
+type forecastWarning struct {
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
+}
+
+// What `plan` warns of beside what `audit` finds.
+const (
+	warnRemovesPods = "RemovesPods"
+	warnNotFinished = "NotFinished"
+	warnHelmTimeout = "LongerThanHelm"
+)
+
+// helmTimeout is how long Helm waits unless it is told otherwise.
+const helmTimeout = 5 * time.Minute
+
+// auditWarnings are the findings of `audit` that are about the change, and not about the
+// DaemonSet as it is anyway.
+func auditWarnings(findings []audit.Finding) (warnings []forecastWarning) {
+	about := []audit.Reason{audit.InvalidSpec, audit.UpdateAllAtOnce, audit.UpdateManyAtOnce, audit.NoReadinessProbe,
+		audit.SurgeWithHostPorts, audit.NoHistory, audit.MatchesNoNode, audit.TaintsKeepOff, audit.MutableConfig}
+	for _, x := range findings {
+		if slices.Contains(about, x.Reason) && x.Severity > audit.Low {
+			warnings = append(warnings, forecastWarning{x.Reason.String(), x.Text})
+		}
+	}
+	return warnings
+}
+
+// playWarnings are about how it goes: fast and slow are with pods that end at once and
+// with slow ones.
+func playWarnings(set *plan.Spec, fast, slow *forecast.Forecast) (warnings []forecastWarning) {
+	warn := func(reason, format string, args ...any) {
+		warnings = append(warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
+	}
+	if n := fast.Count(forecast.Loses); n > 0 {
+		warn(warnRemovesPods, "%s would lose the pod at once: maxUnavailable does not hold that back", console.Counted(n, "node"))
+	}
+	switch {
+	case fast.Endless:
+		warn(warnNotFinished, "no end was found: pods would be made and deleted again and again")
+	case len(fast.Left) > 0 && set.Strategy == plan.OnDelete:
+		warn(warnNotFinished, "the strategy is OnDelete: %s would keep the older pod until somebody deletes it", console.Counted(len(fast.Left), "node"))
+	case len(fast.Left) > 0:
+		warn(warnNotFinished, "%s would not get there by itself, see below", console.Counted(len(fast.Left), "node"))
+	}
+	if slow.Took > helmTimeout {
+		warn(warnHelmTimeout, "`helm upgrade --wait` gives up after %s: give it --timeout %s", helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
+	}
+	return warnings
+}

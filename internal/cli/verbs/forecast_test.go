@@ -1,0 +1,123 @@
+package verbs
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"everynode/internal/forecast"
+	"everynode/internal/plan"
+)
+
+func TestCopyDaemonSets(t *testing.T) {
+	const manifest = `
+# a comment alone
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: config}, items: kept}
+---
+{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: one}}
+---
+{apiVersion: v1, kind: List, items: [{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: two}}, {apiVersion: v1, kind: Pod}]}
+---
+{apiVersion: apps/v1, kind: DaemonSetList, items: [{metadata: {name: three}}, {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: four}}]}
+`
+	var out bytes.Buffer
+	if err := copyDaemonSets(&out, []byte(manifest)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `---
+{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"one"}}
+---
+{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"two"}}
+---
+{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"three"}}
+---
+{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"four"}}
+`
+	if out.String() != want {
+		t.Errorf("got %s", out.String())
+	}
+}
+
+func TestStartOf(t *testing.T) {
+	at := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
+	ready := func(after time.Duration) plan.Pod {
+		return plan.Pod{Created: at, Ready: true, ReadySince: at.Add(after)}
+	}
+	pods := []plan.Pod{ready(9 * time.Second), {Created: at}, ready(time.Hour), ready(3 * time.Second), {Created: at, Ready: true}}
+	if d, n := startOf([]plan.Pod{ready(0), ready(0), ready(2 * time.Second)}, 0); d != time.Second || n != 3 {
+		t.Errorf("of pods that take less than a second the middle is %s of %d", d, n)
+	}
+	if d, n := startOf(pods, 0); d != 9*time.Second || n != 3 {
+		t.Errorf("the middle is %s of %d", d, n)
+	}
+	if d, n := startOf(pods, time.Second); d != time.Second || n != 0 {
+		t.Errorf("given is %s of %d", d, n)
+	}
+	if d, n := startOf(nil, 0); d != assumedStart || n != 0 {
+		t.Errorf("assumed is %s of %d", d, n)
+	}
+}
+
+func TestForecastText(t *testing.T) {
+	ends := 10.0
+	s := setForecast{Namespace: "kube-system", Name: "agent", Exists: true, MostDown: 4, AtLeast: 70, AtMost: 400, Start: 8, StartOf: 5,
+		Nodes:    map[forecast.Change]int{forecast.Replaces: 5, forecast.Loses: 1},
+		Warnings: []forecastWarning{{warnNotFinished, "1 node would not get there by itself, see below"}},
+		Left:     []forecastLeft{{"f", "NotReady", "", ""}}}
+	for _, node := range []string{"a", "b", "c", "d"} {
+		s.Steps = append(s.Steps, forecastStep{Node: node, Reason: "Outdated", Ends: &ends})
+	}
+	s.Steps = append(s.Steps, forecastStep{Node: "e", Reason: "Outdated", Begins: 60}, forecastStep{Node: "g", Change: forecast.Loses, Reason: "NotSelected", Detail: "ssd", Begins: 60})
+	var short, wide bytes.Buffer
+	if err := s.print(&short, 100, false); err != nil {
+		t.Fatal(err)
+	}
+	const want = `kube-system/agent: 5 pods replaced, 1 pod removed; at most 4 nodes without one at a time; about
+1m10s, up to 6m40s if pods are slow to end (a pod is ready after 8s: the middle of 5)
+warning: NotFinished: 1 node would not get there by itself, see below
+AFTER   NODES                POD        REASON        DETAIL
+0s      a, b, c and 1 more   replaced   Outdated      
+1m0s    e                    replaced   Outdated      
+1m0s    g                    removed    NotSelected   ssd
+STAYS   REASON     DETAIL
+f       NotReady   
+`
+	if short.String() != want {
+		t.Errorf("got\n%s", short.String())
+	}
+	if err := s.print(&wide, 100, true); err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(wide.String(), "\n"); !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "0s      d ") }) {
+		t.Errorf("wide is\n%s", wide.String())
+	}
+}
+
+func TestPlayWarnings(t *testing.T) {
+	reasons := func(set plan.Spec, fast, slow forecast.Forecast) (names []string) {
+		for _, w := range playWarnings(&set, &fast, &slow) {
+			names = append(names, w.Reason)
+		}
+		return names
+	}
+	left := []forecast.Left{{Node: "a"}}
+	for _, c := range []struct {
+		name string
+		got  []string
+		want []string
+	}{
+		{"all is well", reasons(plan.Spec{}, forecast.Forecast{}, forecast.Forecast{Took: helmTimeout}), nil},
+		{"slow", reasons(plan.Spec{}, forecast.Forecast{}, forecast.Forecast{Took: helmTimeout + time.Second}), []string{warnHelmTimeout}},
+		{"removes", reasons(plan.Spec{}, forecast.Forecast{Steps: []forecast.Step{{Change: forecast.Loses}}}, forecast.Forecast{}), []string{warnRemovesPods}},
+		{"stuck", reasons(plan.Spec{}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
+		{"by hand", reasons(plan.Spec{Strategy: plan.OnDelete}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
+		{"endless", reasons(plan.Spec{}, forecast.Forecast{Endless: true}, forecast.Forecast{}), []string{warnNotFinished}},
+	} {
+		if !slices.Equal(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		}
+	}
+}

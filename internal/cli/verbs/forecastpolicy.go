@@ -1,0 +1,182 @@
+package verbs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // windows of policies are in time zones, and a machine may know none
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/forecast"
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/strictyaml"
+	"everynode/internal/view"
+)
+
+// givenPolicy is a RolloutPolicy that was given to `plan`.
+type givenPolicy struct {
+	object view.RolloutPolicy
+	policy rollout.Policy
+}
+
+// readPolicy reads the policy of --policy; nil: none was given.
+func (a *app) readPolicy(file string) (*givenPolicy, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := a.readFileOrInput(file)
+	if err != nil {
+		return nil, err
+	}
+	var g givenPolicy
+	unknown, err := strictyaml.Unmarshal(data, &g.object)
+	if err := errors.Join(append(unknown, err)...); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if o := &g.object; o.APIVersion != view.PolicyVersion || o.Kind != view.PolicyKind || o.Name == "" {
+		return nil, fmt.Errorf("%s: it has apiVersion %q, kind %q and the name %q; give one %s of %s, with a name", file, o.APIVersion, o.Kind, o.Name, view.PolicyKind, view.PolicyVersion)
+	}
+	var wrong []string
+	if g.policy, wrong = view.Policy(&g.object); wrong != nil {
+		return nil, fmt.Errorf("%s: the policy cannot be followed:\n  %s", file, strings.Join(wrong, "\n  "))
+	}
+	return &g, nil
+}
+
+// policyForecast is what a policy makes of a release.
+type policyForecast struct {
+	Name  string         `json:"name"`
+	Waves []waveForecast `json:"waves"`
+	// NoWaves is why there are none.
+	NoWaves string `json:"noWaves,omitempty"`
+}
+
+// waveForecast is a step of it. Times are seconds since the change; Opens and Ends are also
+// given as they are on a clock.
+type waveForecast struct {
+	Wave     string    `json:"wave"`
+	Group    string    `json:"group,omitempty"`
+	Nodes    []string  `json:"nodes"`
+	Total    int       `json:"total"`
+	AtATime  int       `json:"atATime"`
+	StopsAt  int       `json:"stopsAt"`
+	Opens    float64   `json:"opens"`
+	Soak     float64   `json:"soakSeconds"`
+	Ends     float64   `json:"ends"`
+	OpensAt  time.Time `json:"opensAt"`
+	EndsAt   time.Time `json:"endsAt"`
+	Approval bool      `json:"approval,omitempty"`
+	// Uncovered are combinations of labels of the wave's cover that no node so far has.
+	Uncovered []string `json:"uncovered,omitempty"`
+}
+
+// What `plan` warns of with a policy.
+const (
+	warnNotChosen   = "PolicyIsForOthers"
+	warnUncovered   = "NotCovered"
+	warnNoSuchLabel = "NoSuchLabel"
+	warnHeld        = "HeldByGuard"
+	warnNotHeld     = "NotHeld"
+	warnNotDriven   = "NotDriven"
+)
+
+// unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
+func unknownLabels(p *rollout.Policy, nodes []plan.Node) (unknown []string) {
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		for _, key := range slices.Concat(w.Cover, []string{w.OneAtATime}, slices.Collect(maps.Keys(w.Prefer))) {
+			has := func(n plan.Node) bool { _, ok := n.Labels[key]; return ok }
+			if key != "" && !slices.ContainsFunc(nodes, has) {
+				unknown = append(unknown, key)
+			}
+		}
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown)
+}
+
+func coverOf(p *rollout.Policy, wave string) []string {
+	i := slices.IndexFunc(p.Waves, func(w rollout.Wave) bool { return w.Name == wave })
+	return p.Waves[i].Cover
+}
+
+// running is how many nodes have a pod that runs.
+func running(pods []plan.Pod) int {
+	nodes := map[string]bool{}
+	for i := range pods {
+		if p := &pods[i]; p.Bound && p.Deleted.IsZero() && p.Phase == plan.Running {
+			nodes[p.Node] = true
+		}
+	}
+	return len(nodes)
+}
+
+// follow adds what the policy makes of the release of a DaemonSet, by which so many nodes lose their pods. assisted: the DaemonSet
+// controller of the cluster has the pods, and everynode lets outdated ones go.
+func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int, assisted bool) {
+	warn := func(reason, format string, args ...any) {
+		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
+	}
+	if !g.object.Chooses(ds) {
+		warn(warnNotChosen, "policy %s does not choose this DaemonSet; this is what it would do", g.policy.Name)
+	}
+	if assisted {
+		in.Set.MaxSurge = plan.Amount{}
+		switch most := ds.Spec.UpdateStrategy.RollingUpdate; {
+		case in.Set.Strategy != plan.OnDelete:
+			warn(warnNotDriven, "updateStrategy.type is not OnDelete, so the DaemonSet controller of the cluster rolls this out by itself, and not in these waves")
+		case in.Set.MaxUnavailable.Value == 0 && most != nil && most.MaxUnavailable != nil:
+			warn(warnNotDriven, "updateStrategy.rollingUpdate.maxUnavailable is 0, so no pod may go, and nobody makes its successor before it has gone: set it to 1 or more")
+		}
+	}
+	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))
+	s.Policy = &policyForecast{Name: g.policy.Name, Waves: []waveForecast{}, NoWaves: why}
+	for _, key := range unknownLabels(&g.policy, in.Nodes) {
+		warn(warnNoSuchLabel, "the policy asks for the label %s, which no node has", key)
+	}
+	switch may := g.policy.MayRemove(running(in.Pods)); {
+	case assisted && loses > 0:
+		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", console.Counted(loses, "node"))
+	case loses > may:
+		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(loses, "node"), may)
+	}
+	for _, w := range waves {
+		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),
+			Opens: w.Opens.Sub(in.Now).Seconds(), Ends: w.Ends.Sub(in.Now).Seconds(), OpensAt: w.Opens, EndsAt: w.Ends, Approval: w.Approval, Uncovered: w.Uncovered}
+		s.Policy.Waves = append(s.Policy.Waves, wave)
+		if n := len(w.Uncovered); n > 0 {
+			warn(warnUncovered, "wave %s covers no node with %s %s", w.Name, strings.Join(coverOf(&g.policy, w.Name), "/"), strings.Join(w.Uncovered, ", "))
+		}
+	}
+}
+
+// print has a line for each step.
+func (p *policyForecast) print(out io.Writer, width int) error {
+	text := "policy " + p.Name + ": no waves: " + p.NoWaves
+	if n := len(p.Waves); n > 0 {
+		last := &p.Waves[n-1]
+		text = fmt.Sprintf("policy %s: done after %s at the earliest (%s)",
+			p.Name, roundTime(last.Ends), last.EndsAt.UTC().Format("Mon 2 Jan 15:04 MST"))
+	}
+	if _, err := fmt.Fprintln(out, strings.Join(console.Wrapped(text, width), "\n")); err != nil || len(p.Waves) == 0 {
+		return err
+	}
+	t := console.NewTable(out, "WAVE", "NODES", "AT A TIME", "STOPS AT", "OPENS", "SOAK", "ENDS", "FIRST")
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		ends := roundTime(w.Ends).String()
+		if w.Approval && (i+1 == len(p.Waves) || p.Waves[i+1].Wave != w.Wave) {
+			ends += ", approved"
+		}
+		t.Row(strings.Trim(w.Wave+"/"+w.Group, "/"), fmt.Sprint(len(w.Nodes)), fmt.Sprint(w.AtATime), fmt.Sprintf("%d failed", w.StopsAt),
+			roundTime(w.Opens).String(), roundTime(w.Soak).String(), ends, nodesText(w.Nodes, func(s string) string { return s }))
+	}
+	return t.Flush()
+}

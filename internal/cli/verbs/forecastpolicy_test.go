@@ -1,0 +1,139 @@
+package verbs
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/forecast"
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+)
+
+const policyHead = "apiVersion: everynode.io/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: node-agents}\n"
+
+func policyOf(t *testing.T, text string) (*givenPolicy, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{}
+	return a.readPolicy(file)
+}
+
+func TestReadPolicy(t *testing.T) {
+	if g, err := policyOf(t, policyHead+"spec: {}"); err != nil || g.policy.Name != "node-agents" || len(g.policy.Waves) != len(rollout.Default().Waves) {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if _, err := (&app{}).readPolicy("../../../examples/rollout-policy.yaml"); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct{ text, want string }{
+		{"", `it has apiVersion "", kind "" and the name ""`},
+		{"kind: [", "yaml"},
+		{"apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: a}", `kind "DaemonSet"`},
+		{policyHead + "spec: {wave: []}", `unknown field "spec.wave"`},
+		{policyHead + "spec: {waves: {}}", "cannot unmarshal object"},
+		{policyHead + "spec: {waves: [{name: a, nodes: 5, soak: soon}]}", "invalid duration"},
+		{policyHead + "spec: {waves: [{name: a, nodes: 0}], failure: {restarts: 0}}", "the policy cannot be followed:\n  spec.waves[0].nodes: 0 is too few; at least 1\n  spec.waves[0].nodes: the last wave must be 100%"},
+		{policyHead + "spec: {}\n---\n" + policyHead + "spec: {}", "more than one"},
+	} {
+		if _, err := policyOf(t, c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %s", c.text, err, c.want)
+		}
+	}
+	if g, err := (&app{}).readPolicy(""); g != nil || err != nil {
+		t.Errorf("no policy: %v, %v", g, err)
+	}
+}
+
+func TestPolicyChooses(t *testing.T) {
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Labels: map[string]string{"tier": "node"}}}
+	annotated := ds.DeepCopy()
+	annotated.Annotations = map[string]string{"everynode.io/rollout-policy": "node-agents"}
+	elsewhere := ds.DeepCopy()
+	elsewhere.Annotations = map[string]string{"everynode.io/rollout-policy": "another"}
+	for _, c := range []struct {
+		spec           string
+		it, annotation bool
+	}{
+		{"{}", false, true},
+		{"{daemonSets: {namespaces: [kube-system]}}", true, true},
+		{"{daemonSets: {namespaces: [default]}}", false, true},
+		{"{daemonSets: {selector: {matchLabels: {tier: node}}}}", true, true},
+		{"{daemonSets: {namespaces: [kube-system], selector: {matchLabels: {tier: web}}}}", false, true},
+	} {
+		g, err := policyOf(t, policyHead+"spec: "+c.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.object.Chooses(elsewhere) {
+			t.Errorf("%s: chooses one that names another policy", c.spec)
+		}
+		if g.object.Chooses(ds) != c.it || g.object.Chooses(annotated) != c.annotation {
+			t.Errorf("%s: chooses it %v, one with the annotation %v", c.spec, g.object.Chooses(ds), g.object.Chooses(annotated))
+		}
+	}
+}
+
+func TestPolicyForecast(t *testing.T) {
+	g, err := policyOf(t, policyHead+`spec:
+  waves:
+  - {name: canary, nodes: 1, soak: 30m, approval: true, cover: [zone]}
+  - {name: all, nodes: 100%, oneAtATime: zone, soak: 1h}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
+	in := &forecast.Input{Now: at, Start: 10 * time.Second, Set: plan.Spec{Hash: "new", MaxUnavailable: plan.Amount{Value: 2}}}
+	for i, name := range []string{"n1", "n2", "n3", "n4"} {
+		in.Nodes = append(in.Nodes, plan.Node{Name: name, UID: name, Ready: true, Labels: map[string]string{"zone": []string{"x", "y"}[i/2]}})
+		in.Pods = append(in.Pods, plan.Pod{Name: name, UID: name, Node: name, Hash: "old", Ready: true, Bound: true, Phase: plan.Running, ReadySince: at.Add(-time.Hour)})
+	}
+	s := &setForecast{}
+	s.follow(g, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{UID: "uid"}}, in, 2, false)
+	var out bytes.Buffer
+	for _, w := range s.Warnings {
+		out.WriteString(w.Reason + ": " + w.Text + "\n")
+	}
+	if err := s.Policy.print(&out, 80); err != nil {
+		t.Fatal(err)
+	}
+	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
+HeldByGuard: the policy's guard would hold the pods of the 2 nodes that lose it (1 may go in an hour), until somebody puts the change back or allows it: everynode rollout allow
+NotCovered: wave canary covers no node with zone x
+policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC)
+WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
+canary   1       1           1 failed   0s         30m0s    30m10s, approved   n3
+all/x    2       2           1 failed   30m10s     1h0m0s   1h30m20s           n1, n2
+all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n4
+`
+	if out.String() != want {
+		t.Errorf("got:\n%s", out.String())
+	}
+	s.Warnings = nil
+	s.follow(g, &appsv1.DaemonSet{}, in, 2, true)
+	var said []string
+	for _, w := range s.Warnings {
+		said = append(said, w.Reason)
+	}
+	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld NotCovered" {
+		t.Errorf("beside another controller it warns of %s", got)
+	}
+	g.policy.Waves[1].OneAtATime = "zones"
+	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {
+		t.Errorf("labels that no node has: %q", got)
+	}
+	in.Pods, out = nil, bytes.Buffer{}
+	s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
+	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
+		t.Errorf("%s (%v)", out.String(), err)
+	}
+}

@@ -1,0 +1,284 @@
+package verbs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	yamlutil "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+
+	"everynode/internal/audit"
+	"everynode/internal/forecast"
+	"everynode/internal/plan"
+	"everynode/internal/view"
+	"everynode/internal/why"
+)
+
+// daemonSetsOf are the DaemonSets in the files, as documents for kubectl. Everything else
+// in them is left out.
+func (a *app) daemonSetsOf(files []string) ([]byte, error) {
+	var out bytes.Buffer
+	in := &audit.Input{}
+	for _, name := range files {
+		data, err := a.readFileOrInput(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := in.Read(data); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if err := copyDaemonSets(&out, data); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if len(in.DaemonSets) == 0 {
+		return nil, fmt.Errorf("there is no DaemonSet in %s", strings.Join(files, ", "))
+	}
+	return out.Bytes(), nil
+}
+
+// copyDaemonSets writes the documents of a manifest that are DaemonSets, those of lists
+// as documents of their own.
+func copyDaemonSets(out *bytes.Buffer, manifest []byte) error {
+	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data, err := yaml.YAMLToJSON(document)
+		if err != nil {
+			return err
+		}
+		if err := copyDaemonSet(out, data); err != nil {
+			return err
+		}
+	}
+}
+
+func copyDaemonSet(out *bytes.Buffer, object []byte) error {
+	var o struct {
+		Kind  string          `json:"kind"`
+		Items json.RawMessage `json:"items"` // of any form, in kinds that do not matter
+	}
+	if err := json.Unmarshal(object, &o); err != nil {
+		return err
+	}
+	if o.Kind == "DaemonSet" {
+		fmt.Fprintf(out, "---\n%s\n", object)
+	}
+	if !strings.HasSuffix(o.Kind, "List") || !bytes.HasPrefix(o.Items, []byte("[")) {
+		return nil
+	}
+	var items []map[string]json.RawMessage
+	if err := json.Unmarshal(o.Items, &items); err != nil {
+		return err
+	}
+	for _, item := range items {
+		if o.Kind == "DaemonSetList" { // its items need not say what they are
+			item["apiVersion"], item["kind"] = json.RawMessage(`"apps/v1"`), json.RawMessage(`"DaemonSet"`)
+		}
+		data, err := json.Marshal(item)
+		if err != nil {
+			return err
+		}
+		if err := copyDaemonSet(out, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dryRun asks the API server what the DaemonSets would be. kubectl does it, so that the
+// answer is what its `apply` would come to.
+func (a *app) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([]appsv1.DaemonSet, error) {
+	args, err := a.cluster.Kubectl()
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "apply", "--dry-run=server", "--output", "json", "--filename", "-")
+	if f.serverSide {
+		args = append(args, "--server-side")
+	}
+	if f.namespace != "" {
+		args = append(args, "--namespace", f.namespace)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(manifests), &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("the API server does not take the change: %s", strings.TrimSpace(strings.TrimPrefix(said.String(), "error: ")))
+	}
+	if _, err := a.Err.Write(said.Bytes()); err != nil { // warnings of the API server
+		return nil, fmt.Errorf("write the API server's warnings: %w", err)
+	}
+	return decodeDaemonSets(out)
+}
+
+// decodeDaemonSets reads what kubectl prints: one object, or a List of them.
+func decodeDaemonSets(data []byte) ([]appsv1.DaemonSet, error) {
+	var list appsv1.DaemonSetList
+	err := json.Unmarshal(data, &list)
+	if err == nil && list.Kind == "DaemonSet" {
+		list.Items = make([]appsv1.DaemonSet, 1)
+		err = json.Unmarshal(data, &list.Items[0])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what kubectl answered: %w", err)
+	}
+	return list.Items, nil
+}
+
+// forecastWorld is what is known of the cluster.
+type forecastWorld struct {
+	now       time.Time
+	reader    *auditReader
+	nodes     []plan.Node
+	exist     map[string]bool // DaemonSets, by namespace and name
+	pods      map[string][]corev1.Pod
+	revisions map[string][]*view.Revision // by namespace
+	assisted  bool                        // everynode's engine works beside the DaemonSet controller of the cluster
+}
+
+func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
+	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}}
+	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the nodes: %w", err)
+	}
+	r.in.Nodes, r.in.DaemonSets, r.in.Now = append([]corev1.Node{}, nodes.Items...), sets, w.now
+	for i := range nodes.Items {
+		w.nodes = append(w.nodes, view.Node(&nodes.Items[i]))
+	}
+	for i := range sets {
+		if err := w.readSet(ctx, &sets[i]); err != nil {
+			return nil, err
+		}
+	}
+	r.readConfig(ctx)
+	kept, err := why.Releases(ctx, r.client, metav1.NamespaceAll)
+	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster", err)
+	for i := range kept {
+		w.assisted = w.assisted || kept[i].Status.Assists
+	}
+	return w, context.Cause(ctx)
+}
+
+func (w *forecastWorld) notRead() []string { return w.reader.notRead }
+
+func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error {
+	client, name := w.reader.client, ds.Namespace+"/"+ds.Name
+	_, err := client.AppsV1().DaemonSets(ds.Namespace).Get(ctx, ds.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read DaemonSet %s: %w", name, err)
+	}
+	w.exist[name] = true
+	pods, err := client.CoreV1().Pods(ds.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(ds.Spec.Selector)})
+	if err != nil {
+		return fmt.Errorf("list the pods of DaemonSet %s: %w", name, err)
+	}
+	w.pods[name] = pods.Items
+	if w.revisions[ds.Namespace] != nil {
+		return nil
+	}
+	revisions, err := client.AppsV1().ControllerRevisions(ds.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the revisions: %w", err)
+	}
+	w.revisions[ds.Namespace] = []*view.Revision{}
+	for i := range revisions.Items {
+		w.revisions[ds.Namespace] = append(w.revisions[ds.Namespace], view.ReadRevision(&revisions.Items[i]))
+	}
+	return nil
+}
+
+// forecast plays the change of one DaemonSet.
+func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy *givenPolicy) (*setForecast, error) {
+	name := ds.Namespace + "/" + ds.Name
+	in := forecast.Input{Now: w.now, Nodes: w.nodes}
+	live := map[string]bool{}
+	for i := range w.pods[name] {
+		p := &w.pods[name][i]
+		if c := view.Claims(ds, p); c == view.Owned || c == view.Adopt {
+			in.Pods = append(in.Pods, view.Pod(p))
+			live[p.Labels[appsv1.ControllerRevisionHashLabelKey]] = true
+		}
+	}
+	history, err := view.History(ds, w.revisions[ds.Namespace], live)
+	if err != nil {
+		return nil, fmt.Errorf("read the revisions of DaemonSet %s: %w", name, err)
+	}
+	in.Set = view.Spec(ds, history.Hash)
+	s := &setForecast{Namespace: ds.Namespace, Name: ds.Name, Exists: w.exist[name]}
+	in.Start, s.StartOf = startOf(in.Pods, f.start)
+	s.Start = in.Start.Seconds()
+	in.Stop = f.stop
+	fast := forecast.Play(&in)
+	if f.stop == 0 {
+		in.Stop = gracePeriod(ds)
+	}
+	slow := forecast.Play(&in)
+	s.fill(fast, slow)
+	judged := w.reader.in
+	judged.DaemonSets = []appsv1.DaemonSet{*ds}
+	played := playWarnings(&in.Set, fast, slow)
+	if policy != nil && in.Set.Strategy == plan.OnDelete { // the policy lets the pods wait for nobody
+		played = slices.DeleteFunc(played, func(w forecastWarning) bool { return w.Reason == warnNotFinished })
+	}
+	s.Warnings = slices.Concat(played, auditWarnings(audit.Audit(&judged)))
+	if policy != nil {
+		in.Stop = f.stop
+		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted)
+	}
+	return s, nil
+}
+
+// assumedStart is how long a pod takes to be ready when nobody knows.
+const assumedStart = 10 * time.Second
+
+// startOf is how long pods take until they are ready, in the middle, and of how many that
+// is; given wins.
+func startOf(pods []plan.Pod, given time.Duration) (time.Duration, int) {
+	var took []time.Duration
+	for i := range pods {
+		// The API has whole seconds: what takes less counts as one.
+		if p := &pods[i]; p.Ready && !p.ReadySince.IsZero() {
+			took = append(took, max(p.ReadySince.Sub(p.Created), time.Second))
+		}
+	}
+	switch {
+	case given > 0:
+		return given, 0
+	case len(took) == 0:
+		return assumedStart, 0
+	}
+	slices.Sort(took)
+	return took[len(took)/2], len(took)
+}
+
+func gracePeriod(ds *appsv1.DaemonSet) time.Duration {
+	if s := ds.Spec.Template.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+}

@@ -1,0 +1,175 @@
+package verbs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/rollout"
+)
+
+// rolloutFlags are the flags of `rollout` and its commands.
+type rolloutFlags struct {
+	namespace, output  string
+	verbose, wait, all bool
+	release            int
+}
+
+// What `rollout status` exits with, beside console.ExitOK for a release that is through.
+const (
+	exitRolloutStands  = 1 // see rollout.State.Stands, or the guard holds pods
+	exitRolloutGoesOn  = 2
+	exitRolloutUnknown = 3 // so that who calls it can tell an error from a release that has stopped
+)
+
+func (a *app) rolloutCommand() *cobra.Command {
+	f := &rolloutFlags{}
+	c := &cobra.Command{
+		Use:   "rollout",
+		Short: "Watch and steer the releases of a DaemonSet that follows a RolloutPolicy",
+		Long: `Watch and steer the releases of a DaemonSet that follows a RolloutPolicy.
+
+Each command writes nothing but the spec of the DaemonSetRollout that has the namespace and the name
+of the DaemonSet: what people ask for (undo --patch --write alone writes the DaemonSet). The engine heeds it, and says in the status what became of
+it. With -v the kubectl command that does the same is printed.`,
+		Example: `  everynode rollout status ds/agent -n monitoring
+  everynode rollout pause ds/agent -n monitoring
+  everynode rollout promote ds/agent canary -n monitoring   # the next wave may begin
+  everynode rollout abort ds/agent -n monitoring            # all nodes go back`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	a.cluster.AddFlags(c)
+	flags := c.PersistentFlags()
+	a.namespaceFlag(c, &f.namespace, "the DaemonSet", current)
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print the kubectl command that does the same")
+	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f), a.rolloutAllowCommand(f))
+	for _, v := range rolloutVerbs() {
+		c.AddCommand(a.rolloutVerbCommand(f, v))
+	}
+	return c
+}
+
+func (a *app) rolloutStatusCommand(f *rolloutFlags) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status ds/NAME",
+		Short: "Say where the release of a DaemonSet is, and what it waits for",
+		Long: `Say where the release of a DaemonSet is, what it waits for, and which nodes have failed.
+
+It exits with 0 if the release is through, with 1 if it stands until a person does something (Halted,
+Aborted, Held, or Waiting because no node is well), with 2 if it is under way, and with 3 if that is not known.`,
+		Example: `  everynode rollout status ds/agent -n monitoring
+  everynode rollout status monitoring/agent -o json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRollouts(f),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := a.rolloutTarget(f, args[0])
+			if err != nil {
+				return console.Failure(err, exitRolloutUnknown)
+			}
+			t.explain("kubectl get daemonsetrollout --namespace %s %s --output yaml", t.namespace, t.name)
+			r, err := t.read(c.Context())
+			if err == nil {
+				err = a.Print(f.output, r.DaemonSetRollout, func() error { return r.print(a.Out) })
+			}
+			if err != nil {
+				return console.Failure(err, exitRolloutUnknown)
+			}
+			return r.exit()
+		},
+	}
+	console.OutputFlag(c, &f.output)
+	return c
+}
+
+func (a *app) rolloutWatchCommand(f *rolloutFlags) *cobra.Command {
+	w := watchFlags{}
+	c := &cobra.Command{
+		Use:   "watch ds/NAME",
+		Short: "Show what each node has of a DaemonSet, as a release goes on",
+		Long: `Draw what 'everynode watch' draws: a sign for each node, the phase of the release and its open
+wave, and what needs a look.`,
+		Example: `  everynode rollout watch ds/agent -n monitoring
+  everynode rollout watch ds/agent -n monitoring --until-done   # exit code 1 when it stops`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRollouts(f),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := w.checkEnd(); err != nil {
+				return err
+			}
+			t, err := a.rolloutTarget(f, args[0])
+			if err != nil {
+				return err
+			}
+			w.namespace = t.namespace
+			return a.watch(c.Context(), &w, t.name)
+		},
+	}
+	w.add(c)
+	return c
+}
+
+// exit is how `status` ends.
+func (r *release) exit() error {
+	switch p := r.state.Phase; {
+	case r.held() > 0, r.state.Stands():
+		return console.ExitStatus(exitRolloutStands)
+	case p == rollout.Idle:
+		return nil
+	}
+	return console.ExitStatus(exitRolloutGoesOn)
+}
+
+func (a *app) rolloutVerbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command {
+	c := &cobra.Command{
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: v.args,
+		ValidArgsFunction: a.completeRollouts(f),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := a.rolloutTarget(f, args[0])
+			if err != nil {
+				return err
+			}
+			return t.ask(c.Context(), func(r *release) (request, error) {
+				if f.release != 0 && f.release != r.state.Release {
+					return request{}, fmt.Errorf("--release %d: this is release %d of %s", f.release, r.state.Release, t)
+				}
+				return v.decide(r, args[1:], f.all)
+			}, f.wait)
+		},
+	}
+	flags := c.Flags()
+	flags.BoolVar(&f.wait, "wait", true, fmt.Sprintf("wait up to %s until the engine has heeded it, and say what became of it", answerTime))
+	flags.IntVar(&f.release, "release", 0, "do it only to the release of this number (default: the one that there is)")
+	if v.all != "" {
+		flags.BoolVar(&f.all, "all", false, v.all)
+	}
+	if v.undoes {
+		a.addUndo(c, f)
+	}
+	return c
+}
+
+// rolloutTarget finds the DaemonSet that was meant: ds/NAME, NAMESPACE/NAME or NAME.
+func (a *app) rolloutTarget(f *rolloutFlags, arg string) (*rolloutTarget, error) {
+	t := &rolloutTarget{app: a, namespace: f.namespace, name: arg, verbose: f.verbose}
+	if before, name, typed := strings.Cut(arg, "/"); typed {
+		switch t.name = name; {
+		case before == "ds" || before == "daemonset" || before == "daemonsets" || before == "daemonset.apps":
+		case t.namespace == "" || t.namespace == before:
+			t.namespace = before
+		default:
+			return nil, console.Usage(fmt.Errorf("%s: give ds/NAME, or NAMESPACE/NAME without --namespace %s", arg, f.namespace))
+		}
+	}
+	var err error
+	if t.namespace, err = a.orCurrent(t.namespace); err != nil {
+		return nil, err
+	}
+	if t.name == "" || strings.Contains(t.name, "/") {
+		return nil, console.Usage(errors.New("give the DaemonSet as ds/NAME"))
+	}
+	return t, t.connect()
+}

@@ -1,0 +1,153 @@
+package verbs
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/cli/console"
+)
+
+// releaseHistory is what `rollout history` prints.
+type releaseHistory struct {
+	Revisions []pastRevision `json:"revisions"`
+	Requests  []pastRequest  `json:"requests"`
+}
+
+// pastRevision is a revision of a DaemonSet that is kept. Is says whether it is the stable one, the target, or both.
+type pastRevision struct {
+	Revision int64     `json:"revision"`
+	Hash     string    `json:"hash"`
+	Created  time.Time `json:"created"`
+	Is       string    `json:"is,omitempty"`
+	Images   []string  `json:"images,omitempty"`
+	Cause    string    `json:"cause,omitempty"`
+}
+
+// pastRequest is a field of the spec, who wrote it last, and when.
+type pastRequest struct {
+	Field   string    `json:"field"`
+	Asked   string    `json:"asked"`
+	Manager string    `json:"manager"`
+	At      time.Time `json:"at"`
+}
+
+func (a *app) rolloutHistoryCommand(f *rolloutFlags) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "history ds/NAME",
+		Short: "Show the revisions of a DaemonSet, and what was asked for last",
+		Long: `Show the revisions of a DaemonSet that are kept, which of them is the stable one and which the
+target, and of each request in the spec of its DaemonSetRollout by which program it was written, and when. By whom
+stands in the audit log of the API server.`,
+		Example:           "  everynode rollout history ds/agent -n monitoring",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRollouts(f),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := a.rolloutTarget(f, args[0])
+			if err != nil {
+				return err
+			}
+			t.explain("kubectl rollout history --namespace %s daemonset/%s", t.namespace, t.name)
+			r, err := t.read(c.Context())
+			if err != nil {
+				return err
+			}
+			revisions, err := t.revisions(c.Context())
+			if err != nil {
+				return err
+			}
+			h := r.history(revisions)
+			return a.Print(f.output, h, func() error { return a.printReleaseHistory(h) })
+		},
+	}
+	console.OutputFlag(c, &f.output)
+	return c
+}
+
+func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory {
+	h := &releaseHistory{Revisions: []pastRevision{}, Requests: r.requests()}
+	for i := range revisions {
+		v := &revisions[i]
+		p := pastRevision{Revision: v.Revision, Hash: v.Labels[appsv1.ControllerRevisionHashLabelKey], Created: v.CreationTimestamp.Time,
+			Images: revisionImages(v.Data.Raw), Cause: v.Annotations["kubernetes.io/change-cause"]}
+		var is []string
+		if p.Hash == r.state.Stable {
+			is = append(is, "stable")
+		}
+		if p.Hash == r.state.Target {
+			is = append(is, "target")
+		}
+		p.Is = strings.Join(is, ", ")
+		h.Revisions = append(h.Revisions, p)
+	}
+	return h
+}
+
+// revisionImages are those of the containers of a revision's template; none where it cannot be read.
+func revisionImages(data []byte) (images []string) {
+	var set appsv1.DaemonSet
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil
+	}
+	for i := range set.Spec.Template.Spec.Containers {
+		images = append(images, set.Spec.Template.Spec.Containers[i].Image)
+	}
+	return images
+}
+
+// requests are the fields of the spec, as the API server has noted who wrote them.
+func (r *release) requests() []pastRequest {
+	all := []pastRequest{}
+	var values map[string]json.RawMessage
+	if data, err := json.Marshal(r.Spec); err != nil || json.Unmarshal(data, &values) != nil {
+		return all
+	}
+	for _, m := range r.ManagedFields {
+		var owned struct {
+			Spec map[string]json.RawMessage `json:"f:spec"`
+		}
+		if m.FieldsV1 == nil || json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned) != nil {
+			continue
+		}
+		for field := range owned.Spec {
+			name := strings.TrimPrefix(field, "f:")
+			if value, there := values[name]; there {
+				all = append(all, pastRequest{name, string(bytes.ReplaceAll(value, []byte(`"`), nil)), m.Manager, timeOf(m.Time)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b pastRequest) int { return cmp.Or(b.At.Compare(a.At), strings.Compare(a.Field, b.Field)) })
+	return all
+}
+
+func timeOf(t *metav1.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.Time
+}
+
+func (a *app) printReleaseHistory(h *releaseHistory) error {
+	t := console.NewTable(a.Out, "REVISION", "HASH", "AGE", "IS", "IMAGES", "CAUSE")
+	for i := range h.Revisions {
+		v := &h.Revisions[i]
+		t.Row(fmt.Sprint(v.Revision), v.Hash, ago(&v.Created), console.OrNone(v.Is), console.OrNone(strings.Join(v.Images, ", ")), console.OrNone(v.Cause))
+	}
+	if err := t.Flush(); err != nil || len(h.Requests) == 0 {
+		return err
+	}
+	t = console.NewTable(a.Out, "ASKED FOR", "VALUE", "AGE", "WITH")
+	for i := range h.Requests {
+		q := &h.Requests[i]
+		t.Row(q.Field, q.Asked, ago(&q.At), q.Manager)
+	}
+	return t.Flush()
+}

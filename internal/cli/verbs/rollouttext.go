@@ -1,0 +1,95 @@
+package verbs
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/rollout"
+)
+
+// print says where a release is, for people.
+func (r *release) print(out io.Writer) error {
+	width, _ := console.WidthOf(out)
+	lines := console.Wrapped(r.Namespace+"/"+r.Name+": "+r.summary(), width)
+	if r.Status.Message != "all nodes get "+r.state.Stable { // which the first line says
+		lines = append(lines, console.Wrapped(r.Status.Message, width)...)
+	}
+	if behind(r) {
+		lines = append(lines, console.Wrapped("warning: the engine has not heeded the last request yet", width)...)
+	}
+	if r.policy == nil && r.Status.Policy != nil {
+		lines = append(lines, console.Wrapped("policy "+r.Status.Policy.Name+" cannot be read", width)...)
+	}
+	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n")); err != nil {
+		return err
+	}
+	if err := r.printFailures(out); err != nil {
+		return err
+	}
+	for _, next := range r.next() {
+		if _, err := fmt.Fprintln(out, "    everynode rollout "+next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// summary is one line.
+func (r *release) summary() string {
+	s, n := &r.state, &r.Status.Nodes
+	if r.through() && s.Phase == rollout.Idle {
+		text := fmt.Sprintf("%s, all of %d nodes get %s", s.Phase, n.Eligible, r.revision(s.Stable))
+		if r.Spec.Paused {
+			text += "; paused: the next release waits"
+		}
+		return text
+	}
+	text := fmt.Sprintf("%s, release %d: %s in place of %s; %d of %d nodes have it, %d well, %d failed", s.Phase, s.Release, r.revision(s.Target), r.revision(s.Stable), n.Exposed, n.Eligible, n.Well, n.Failed)
+	if n.Other > 0 {
+		text += fmt.Sprintf("; %s of another revision", console.Counted(n.Other, "node"))
+	}
+	return text
+}
+
+func (r *release) printFailures(out io.Writer) error {
+	if len(r.Status.Failures) == 0 {
+		return nil
+	}
+	t := console.NewTable(out, "NODE", "SINCE", "REASON", "MESSAGE")
+	for _, f := range r.Status.Failures {
+		since := f.Since.Time
+		t.Row(f.Node, ago(&since), f.Reason, strings.Join(strings.Fields(f.Message), " "))
+	}
+	return t.Flush()
+}
+
+// next is what makes sense now.
+func (r *release) next() (all []string) {
+	s := &r.state
+	add := func(verb, more string) {
+		all = append(all, strings.TrimRight(fmt.Sprintf("%s ds/%s -n %s %s", verb, r.Name, r.Namespace, more), " "))
+	}
+	if r.held() > 0 {
+		add("allow", "")
+	}
+	switch {
+	case r.through():
+		return all
+	case s.Back:
+		add("retry", "")
+	case s.Stopped:
+		add("resume", "")
+		add("abort", "")
+	case s.Reason == rollout.NotApproved || s.Reason == rollout.NoneWell:
+		add("promote", s.Wave)
+		add("abort", "")
+	case s.Phase == rollout.Paused:
+		add("resume", "")
+		add("abort", "")
+	case s.Reason == rollout.StableGone, s.Reason == rollout.PolicyGone:
+		add("plain", "")
+	}
+	return all
+}

@@ -1,0 +1,151 @@
+// Package verbs is the commands that need an API server and nothing else: audit, fleet, plan, rollout, watch and why.
+// everynode has them, and so has the plugin of kubectl, which is a small program without a control plane.
+package verbs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/cli/console"
+)
+
+// Cluster is the cluster that is meant. Each program has its own way to choose one.
+type Cluster interface {
+	// AddFlags adds the flags that choose it to a command and those below.
+	AddFlags(c *cobra.Command)
+	// Config is the way to its API server.
+	Config() (*rest.Config, error)
+	// Namespace is that of DaemonSets which are named without one.
+	Namespace() (string, error)
+	// Kubectl is the beginning of a command line that runs kubectl for it.
+	Kubectl() ([]string, error)
+	// EngineOff says whether it is known to run without the engine.
+	EngineOff() bool
+}
+
+// app carries what every command needs.
+type app struct {
+	*console.Console
+	cluster Cluster
+}
+
+// Commands are the commands of this package, for a program.
+func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
+	a := &app{c, cluster}
+	return []*cobra.Command{a.auditCommand(), a.fleetCommand(), a.planCommand(), a.rolloutCommand(), a.watchCommand(), a.whyCommand()}
+}
+
+// client is a client of the cluster.
+func (a *app) client() (kubernetes.Interface, error) {
+	config, err := a.cluster.Config()
+	if err != nil {
+		return nil, err
+	}
+	return ForFleet(config)
+}
+
+// ForFleet is a client that asks as often as it likes, in the format that is read
+// fastest.
+func ForFleet(config *rest.Config) (kubernetes.Interface, error) {
+	config.QPS = -1
+	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
+	}
+	return client, nil
+}
+
+// namespaceFlag adds --namespace. otherwise is where DaemonSets are looked for without it.
+func (a *app) namespaceFlag(c *cobra.Command, namespace *string, what, otherwise string) {
+	flags := c.Flags()
+	if c.HasSubCommands() || c.Name() == "rollout" {
+		flags = c.PersistentFlags()
+	}
+	flags.StringVarP(namespace, "namespace", "n", "", fmt.Sprintf("namespace of %s (default: %s)", what, otherwise))
+	complete := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.complete(c, a.namespaces)
+	}
+	if err := c.RegisterFlagCompletionFunc("namespace", complete); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+}
+
+// current is the namespace of DaemonSets that are named without one, in words.
+const current = `that of the kubeconfig's context, or "default"`
+
+// orCurrent is the namespace that was given, or the one of the cluster.
+func (a *app) orCurrent(namespace string) (string, error) {
+	if namespace != "" {
+		return namespace, nil
+	}
+	return a.cluster.Namespace()
+}
+
+// completionTime is how long a shell may wait for names.
+const completionTime = 2 * time.Second
+
+// complete returns the names that ask finds, in time; none if it fails, since a shell has no place for an error.
+func (a *app) complete(c *cobra.Command, ask func(context.Context, kubernetes.Interface) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	client, err := a.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), completionTime)
+	defer cancel()
+	names, err := ask(ctx, client)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) namespaces(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names, nil
+}
+
+// daemonSetNames are those of the namespace as they are typed: after kind and a slash if the word has one.
+func (a *app) daemonSetNames(namespace, word string) func(context.Context, kubernetes.Interface) ([]string, error) {
+	return func(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+		if namespace, err = a.orCurrent(namespace); err != nil {
+			return nil, err
+		}
+		sets, err := client.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		prefix := ""
+		if kind, _, typed := strings.Cut(word, "/"); typed {
+			prefix = kind + "/"
+		}
+		for i := range sets.Items {
+			names = append(names, prefix+sets.Items[i].Name)
+		}
+		return names, nil
+	}
+}
+
+func (a *app) nodeNames(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names, nil
+}

@@ -1,0 +1,169 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"everynode/internal/fleetmap"
+	"everynode/internal/lookout"
+)
+
+// canvas is what pictures are drawn on.
+type canvas interface {
+	draw(m *fleetmap.Model) error
+	// resized has something when the last picture has to be drawn again; quit, when the user has seen enough.
+	resized() <-chan struct{}
+	quit() <-chan struct{}
+	close() error
+}
+
+// watcher draws pictures until there is a reason to end.
+type watcher struct {
+	lookout   *lookout.Lookout
+	canvas    canvas
+	untilDone bool
+	giveUp    time.Duration
+	command   string // what shows more
+	called    func(string) string
+	progress  progressOf
+}
+
+// progressOf is how far an update was, and since when.
+type progressOf struct {
+	revision string
+	there    int
+	since    time.Time
+}
+
+// pace is the least time between two pictures. One that takes long takes at most a quarter of the time.
+const (
+	pace      = 250 * time.Millisecond
+	restShare = 3
+)
+
+// run draws until the update is through, the user ends it, or nothing more is to be seen. It returns the last
+// picture; nil: none was drawn.
+func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
+	following, end := context.WithCancel(ctx)
+	defer end()
+	go w.lookout.Follow(following)
+	for {
+		began := time.Now()
+		p, err := w.lookout.See(began, true)
+		if err != nil {
+			return last, err
+		}
+		var wake time.Time
+		if p != nil {
+			last = p
+			p.Model.Command = w.called(p.Model.Command)
+			if err := w.canvas.draw(&p.Model); err != nil {
+				return last, err
+			}
+			if through, err := w.through(p, began); through || err != nil {
+				return last, err
+			}
+			wake = w.wake(p)
+		}
+		took := time.Since(began)
+		if !w.wait(ctx, max(pace, restShare*took), nil, time.Time{}) || !w.wait(ctx, 0, w.lookout.Changed(), wake) {
+			return last, w.left(last)
+		}
+	}
+}
+
+// wait waits for a time that must pass, or for something to draw: a change, another size of the terminal, the
+// moment to wake. False: the user has seen enough.
+func (w *watcher) wait(ctx context.Context, must time.Duration, changed <-chan struct{}, wake time.Time) bool {
+	timer := time.NewTimer(must)
+	resized := w.canvas.resized()
+	switch {
+	case must > 0:
+		resized = nil
+	case wake.IsZero():
+		timer.Stop()
+	default:
+		timer.Reset(time.Until(wake))
+	}
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-w.canvas.quit():
+		return false
+	case <-changed:
+	case <-resized:
+	case <-timer.C:
+	}
+	return true
+}
+
+// through says whether there is nothing more to wait for. It fails when the update has stopped.
+func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
+	if r := &w.progress; r.revision != p.Revision || p.There > r.there || p.Model.Stale != "" || p.Model.Rollout != nil || r.since.IsZero() {
+		*r = progressOf{p.Revision, p.There, now}
+	}
+	rollout := p.Model.Rollout
+	switch {
+	case !w.untilDone || p.Model.Stale != "":
+		return false, nil
+	case p.Done:
+		return true, nil
+	case p.Stopped != "":
+		return false, fmt.Errorf("the update has stopped: %s", p.Stopped)
+	case rollout != nil && rollout.Stopped:
+		return false, fmt.Errorf("the update has stopped: %s (%s)", rollout.Phase, rollout.Reason)
+	case rollout == nil && w.giveUp > 0 && now.Sub(w.progress.since) >= w.giveUp:
+		return false, fmt.Errorf("no further node got there in %s (--give-up): %s says what keeps them", w.giveUp, w.command)
+	}
+	return false, nil
+}
+
+// wake is when the picture changes by time alone, or it is time to give up.
+func (w *watcher) wake(p *lookout.Picture) time.Time {
+	at := p.WakeAt
+	if w.untilDone && w.giveUp > 0 && p.Model.Stale == "" && p.Model.Rollout == nil {
+		if end := w.progress.since.Add(w.giveUp); at.IsZero() || end.Before(at) {
+			at = end
+		}
+	}
+	return at
+}
+
+// left is for a user who does not wait for the end.
+func (w *watcher) left(last *lookout.Picture) error {
+	if !w.untilDone {
+		return nil
+	}
+	if last == nil {
+		return errors.New("interrupted before anything was seen")
+	}
+	return errors.New("interrupted before the update was through")
+}
+
+// lines is a canvas for logs: a line for each change, but not many.
+type lines struct {
+	out  io.Writer
+	said string
+	at   time.Time
+}
+
+// lineEvery is the least time between two lines.
+const lineEvery = 5 * time.Second
+
+func (l *lines) draw(m *fleetmap.Model) error {
+	text, now := m.Summary(), time.Now()
+	if text == l.said || now.Sub(l.at) < lineEvery {
+		return nil
+	}
+	l.said, l.at = text, now
+	_, err := fmt.Fprintln(l.out, now.Format(time.TimeOnly), text)
+	return err
+}
+
+func (*lines) resized() <-chan struct{} { return nil }
+func (*lines) quit() <-chan struct{}    { return nil }
+func (*lines) close() error             { return nil }

@@ -1,0 +1,134 @@
+package verbs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/plan"
+	"everynode/internal/why"
+)
+
+// whyFlags are the flags of `why`.
+type whyFlags struct {
+	namespace, output string
+	reasons           []string
+	notOK             bool
+}
+
+func (a *app) whyCommand() *cobra.Command {
+	f := whyFlags{}
+	c := &cobra.Command{
+		Use:   "why NODE [DAEMONSET] | daemonset/NAME",
+		Short: "Say why a node has a DaemonSet's pod, or has none",
+		Long: `Say, for each DaemonSet on a node or for each node of a DaemonSet, what runs there or
+why nothing does, since when, and (with -o wide) what would change it. It asks the same
+algorithm that the engine runs, with what the API server says now and what kubelets,
+scheduler and engine have told, and changes nothing. What is held up comes first.`,
+		Example: `  everynode why node-2                      # every DaemonSet, on this node
+  everynode why node-2 audit-agent
+  everynode why daemonset/audit-agent --not-ok -o wide
+  everynode why daemonset/audit-agent --reason NotReady,BudgetSpent
+  everynode why node-2 -n kube-system -o json`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeQuestion(&f),
+		RunE: func(c *cobra.Command, args []string) error {
+			q, err := newQuestion(args, f.namespace)
+			if err == nil {
+				err = f.check()
+			}
+			if err == nil && q.DaemonSet != "" {
+				q.Namespace, err = a.orCurrent(q.Namespace)
+			}
+			if err != nil {
+				return err
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			q.EngineOff = a.cluster.EngineOff()
+			answer, err := why.Ask(c.Context(), client, q, time.Now())
+			if err != nil {
+				return err
+			}
+			answer.Rows = slices.DeleteFunc(answer.Rows, func(r why.Row) bool { return !f.wants(&r) })
+			return a.printWhy(f.output, q, answer)
+		},
+	}
+	a.cluster.AddFlags(c)
+	a.namespaceFlag(c, &f.namespace, "the DaemonSets", "all for a node; for a DaemonSet, "+current)
+	c.Flags().StringSliceVar(&f.reasons, "reason", nil, "show only rows with these reasons, such as NotReady,BudgetSpent")
+	c.Flags().BoolVar(&f.notOK, "not-ok", false, "leave out nodes that have what they should")
+	console.OutputFlag(c, &f.output, "wide")
+	if err := c.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // only for a flag that does not exist
+	}
+	return c
+}
+
+func reasonNames() (names []string) {
+	for _, r := range plan.Reasons() {
+		names = append(names, r.String())
+	}
+	return names
+}
+
+// check refuses reasons that there are not, and writes the others as they are.
+func (f *whyFlags) check() error { return asKnown("reason", f.reasons, reasonNames()) }
+
+// asKnown refuses words after a flag that are not known, and writes the others as
+// they are known, upper and lower case.
+func asKnown(flag string, given, known []string) error {
+	for i, word := range given {
+		at := slices.IndexFunc(known, func(name string) bool { return strings.EqualFold(name, word) })
+		if at < 0 {
+			return console.Usage(fmt.Errorf("--%s %s: there is no such %s%s", flag, word, flag, console.DidYouMean(word, known)))
+		}
+		given[i] = known[at]
+	}
+	return nil
+}
+
+// wants says whether the row is to be shown.
+func (f *whyFlags) wants(r *why.Row) bool {
+	return (len(f.reasons) == 0 || slices.Contains(f.reasons, r.Reason)) && !(f.notOK && r.OK)
+}
+
+func newQuestion(args []string, namespace string) (why.Question, error) {
+	q := why.Question{Namespace: namespace}
+	kind, name, typed := strings.Cut(args[0], "/")
+	switch {
+	case !typed:
+		q.Node = args[0]
+		if len(args) == 2 {
+			q.DaemonSet = strings.TrimPrefix(strings.TrimPrefix(args[1], "daemonset/"), "ds/")
+		}
+	case len(args) == 2:
+		return q, console.Usage(fmt.Errorf("%s %s: give NODE [DAEMONSET], or daemonset/NAME alone", args[0], args[1]))
+	case kind == "daemonset" || kind == "daemonsets" || kind == "ds":
+		q.DaemonSet = name
+	case kind == "node" || kind == "nodes":
+		q.Node = name
+	default:
+		return q, console.Usage(fmt.Errorf("%s: nothing is known of a %s; ask for a node or for daemonset/NAME", args[0], kind))
+	}
+	return q, nil
+}
+
+// completeQuestion completes a node, and after it a DaemonSet; or a DaemonSet behind its kind.
+func (a *app) completeQuestion(f *whyFlags) cobra.CompletionFunc {
+	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
+		switch kind, _, typed := strings.Cut(word, "/"); {
+		case len(given) == 0 && typed && kind != "node" && kind != "nodes", len(given) == 1 && !strings.Contains(given[0], "/"):
+			return a.complete(c, a.daemonSetNames(f.namespace, word))
+		case len(given) == 0 && !typed:
+			return a.complete(c, a.nodeNames)
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}

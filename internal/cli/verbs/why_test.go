@@ -1,0 +1,117 @@
+package verbs
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/why"
+)
+
+func testRows() []why.Row {
+	return []why.Row{
+		{Node: "sim-2", Namespace: "default", DaemonSet: "agent", Pod: "agent-abc", Reason: "NotReady", Detail: "CrashLoopBackOff (container main, exit code 3, 2 restarts): " + strings.Repeat("words ", 12),
+			Why: "The pod has been ready before and is not ready now.", Change: "Find out why.", Commands: []string{"kubectl logs -n default agent-abc -c main --previous"}},
+		{Node: "sim-10", Namespace: "default", DaemonSet: "agent", Pod: "agent-def", Reason: "UpToDate", Why: "All is well.", OK: true},
+	}
+}
+
+func testAnswer() *why.Answer {
+	return &why.Answer{Rows: testRows(), DaemonSets: []why.Set{{Namespace: "default", Name: "agent", Reasons: map[string]int{"UpToDate": 997, "NotReady": 2, "BudgetSpent": 1}}}}
+}
+
+// Before the rows there is their sum; and nothing is wider than the terminal but
+// commands, which are to be copied.
+func TestWhyFits(t *testing.T) {
+	of := why.Question{DaemonSet: "agent", Namespace: "default"}
+	for _, wide := range []bool{false, true} {
+		var out bytes.Buffer
+		text := whyText{out: &out, question: of, width: 80, clip: true}
+		answer := testAnswer()
+		write := text.table
+		if wide {
+			write = text.blocks
+		}
+		if err := errors.Join(text.heading(answer), write(answer.Rows)); err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(out.String(), "\n")
+		if want := "default/agent, 1000 nodes: 997 UpToDate, 2 NotReady, 1 BudgetSpent"; first != want {
+			t.Errorf("%q, want %q", first, want)
+		}
+		for line := range strings.Lines(out.String()) {
+			if len(line) > 81 && !strings.Contains(line, "$ ") {
+				t.Errorf("%d columns: %s", len(line), line)
+			}
+		}
+		if got := strings.Count(out.String(), "words"); wide && got != 12 {
+			t.Errorf("%d of 12 words are there:\n%s", got, &out)
+		}
+		if got := strings.Contains(out.String(), "    $ kubectl logs -n default agent-abc -c main --previous\n"); got != wide {
+			t.Errorf("the command is there: %v\n%s", got, &out)
+		}
+		if strings.Contains(out.String(), "All is well") {
+			t.Errorf("much is said of what is well:\n%s", &out)
+		}
+	}
+}
+
+// Who reads from a pipe gets every word.
+func TestWhyIsWholeInAPipe(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{Console: &console.Console{Out: &out, Program: console.Everynode}}
+	if err := a.printWhy("", why.Question{DaemonSet: "agent", Namespace: "default"}, testAnswer()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "words"); got != 12 {
+		t.Errorf("%d of 12 words:\n%s", got, &out)
+	}
+}
+
+func TestWhyFilters(t *testing.T) {
+	for what, c := range map[string]struct {
+		flags whyFlags
+		want  []string
+		err   string
+	}{
+		"all":            {whyFlags{}, []string{"sim-2", "sim-10"}, ""},
+		"a reason":       {whyFlags{reasons: []string{"uptodate"}}, []string{"sim-10"}, ""},
+		"two reasons":    {whyFlags{reasons: []string{"NotReady", "UpToDate"}}, []string{"sim-2", "sim-10"}, ""},
+		"not OK":         {whyFlags{notOK: true}, []string{"sim-2"}, ""},
+		"there are none": {whyFlags{reasons: []string{"NotReddy"}}, nil, "--reason NotReddy: there is no such reason; did you mean NotReady?"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			err := c.flags.check()
+			if c.err != "" {
+				if err == nil || err.Error() != c.err {
+					t.Errorf("%v, want %s", err, c.err)
+				}
+				return
+			}
+			var got []string
+			for _, r := range testRows() {
+				if c.flags.wants(&r) {
+					got = append(got, r.Node)
+				}
+			}
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%v, %v; want %v", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestDidYouMean(t *testing.T) {
+	known := []string{"up", "down", "status", "node", "kubeconfig"}
+	for given, want := range map[string]string{
+		"upp": "up", "donw": "down", "stauts": "status", "nodes": "node", "kubecfg": "", "xyz": "", "KUBECONFIG": "kubeconfig",
+	} {
+		want := strings.TrimSuffix("; did you mean "+want+"?", "; did you mean ?")
+		if got := console.DidYouMean(given, known); got != want {
+			t.Errorf("%s: %q, want %q", given, got, want)
+		}
+	}
+}
