@@ -195,6 +195,7 @@ the same folder always gives the same bytes.`,
 	f.StringArrayVar(&o.Labels, "label", nil, "NAME=VALUE in the image's configuration; may be repeated")
 	f.StringVar(&o.WorkingDir, "workdir", "", "working directory of containers")
 	f.StringVar((*string)(&o.Compression), "compression", string(node.Gzip), "of the layer: gzip, or zstd, which nodes unpack faster")
+	f.StringVar(&o.Architecture, "arch", "", "architecture of the programs in the folder, such as arm64 (default: this machine's)")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
 	for _, name := range []string{"name", "output"} {
 		if err := c.MarkFlagRequired(name); err != nil {

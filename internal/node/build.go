@@ -2,6 +2,7 @@ package node
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ type BuildOptions struct {
 	User       string   // "UID", "UID:GID" or names that the image's /etc/passwd knows; "" is root
 	Output     string   // archive to write: an OCI image layout in one tar file
 
+	// Architecture of the programs in Dir, as Go names it; "" is this machine's.
+	Architecture string
+
 	// Compression of the layer: Gzip, which every program reads, or Zstd, which a
 	// node unpacks in a fifth of the time. "" is Gzip.
 	Compression Compression
@@ -60,7 +64,7 @@ const (
 )
 
 // BuildImage makes an OCI archive of a directory, without a container engine. The image has one
-// layer, is for this machine's architecture, and depends on nothing but the names, contents,
+// layer and depends on nothing but the options and the names, contents,
 // permissions and link targets below Dir: owners become root, times the epoch, hard links files,
 // and extended attributes are left out. So the same input gives the same bytes. The archive appears
 // under its name only when it is complete, and replaces one that is there.
@@ -181,7 +185,7 @@ func imageOf(layerFile string, opts BuildOptions) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Created = "linux", runtime.GOARCH, created
+	config.OS, config.Architecture, config.Created = "linux", cmp.Or(opts.Architecture, runtime.GOARCH), created
 	config.Config = v1.Config{
 		Entrypoint: opts.Entrypoint,
 		Cmd:        opts.Cmd,

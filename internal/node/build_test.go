@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -109,6 +110,19 @@ func TestBuildImageReadsBack(t *testing.T) {
 	}
 	if diff := cmp.Diff(wantConfig, config.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
+	}
+}
+
+func TestBuildImageArchitecture(t *testing.T) {
+	for given, want := range map[string]string{"": runtime.GOARCH, "riscv64": "riscv64"} {
+		output := filepath.Join(t.TempDir(), "image.tar")
+		noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Architecture: given}))
+		_, image := unpackArchive(t, output)
+		config, err := image.ConfigFile()
+		noError(t, err)
+		if config.Architecture != want {
+			t.Errorf("%q: the image is for %q, want %q", given, config.Architecture, want)
+		}
 	}
 }
 
