@@ -47,8 +47,13 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 }
 
 // Root is the command line as a whole, for what describes it.
-func Root() *cobra.Command {
-	return newRoot(&console.Console{Out: io.Discard, Err: io.Discard, Program: asPlugin})
+func Root() *cobra.Command { return described(asPlugin) }
+
+// AloneRoot is the same under the name without kubectl.
+func AloneRoot() *cobra.Command { return described(aloneName) }
+
+func described(program string) *cobra.Command {
+	return newRoot(&console.Console{Out: io.Discard, Err: io.Discard, Program: program})
 }
 
 func newRoot(c *console.Console) *cobra.Command {
@@ -71,8 +76,10 @@ for that, and works with any cluster; for 'rollout' and 'fleet' everynode's engi
 	cluster.addTo(root)
 	root.AddCommand(verbs.Commands(c, cluster)...)
 	root.AddCommand(versionCommand(c))
-	if c.Program == asPlugin {
-		root.CompletionOptions.HiddenDefaultCmd = true // shells complete kubectl, which asks this program
+	if c.Program == aloneName {
+		root.Use = aloneName // shells ask the program that they complete
+	} else {
+		root.CompletionOptions.HiddenDefaultCmd = true // they complete kubectl, which asks this program
 	}
 	c.Prepare(root)
 	return root

@@ -43,7 +43,7 @@ With -f it judges manifests, without a cluster.
 
 It exits with 0 if nothing that is shown is as bad as --fail-on says, with 1 if something is, and
 with 2 if it could not do its work.`,
-		Example: `  everynode audit                                     # the cluster of this machine
+		Example: `  everynode audit                                     # all DaemonSets
   everynode audit --kubeconfig ~/.kube/config --severity high
   everynode audit monitoring/node-exporter -o wide    # what can come of it, and what to change
   everynode audit -n kube-system --reason HangsOnLabel,MutableConfig
@@ -57,7 +57,7 @@ with 2 if it could not do its work.`,
 	}
 	a.cluster.AddFlags(c)
 	flags := c.Flags()
-	a.namespaceFlag(c, &f.namespace, "the DaemonSets", "all; of a NAME without one, "+current)
+	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all; of a NAME without one, "+current)
 	flags.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "DaemonSets of all namespaces, also of a NAME without one")
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "judge the manifests in these files (-: standard input), and ask no cluster")
 	flags.StringSliceVar(&f.reasons, "reason", nil, "show only findings with these reasons, such as HangsOnLabel,MutableConfig")

@@ -59,7 +59,7 @@ func (a *app) fleetCommand() *cobra.Command {
 		},
 	}
 	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, &f.namespace, "the DaemonSets", "all")
+	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all")
 	console.OutputFlag(c, &f.output, "wide")
 	return c
 }

@@ -55,7 +55,7 @@ rules of apps/v1, but for the order of the nodes.`,
 	a.cluster.AddFlags(c)
 	flags := c.Flags()
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "files with DaemonSets, as they are to be (-: standard input); other kinds in them are left out")
-	a.namespaceFlag(c, &f.namespace, "DaemonSets that name none", current)
+	a.namespaceFlag(c, c.Flags(), &f.namespace, "DaemonSets that name none", current)
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
 	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
 	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")

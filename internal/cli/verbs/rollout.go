@@ -44,7 +44,7 @@ it. With -v the kubectl command that does the same is printed.`,
 	}
 	a.cluster.AddFlags(c)
 	flags := c.PersistentFlags()
-	a.namespaceFlag(c, &f.namespace, "the DaemonSet", current)
+	a.namespaceFlag(c, c.PersistentFlags(), &f.namespace, "the DaemonSet", current)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print the kubectl command that does the same")
 	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f), a.rolloutAllowCommand(f))
 	for _, v := range rolloutVerbs() {

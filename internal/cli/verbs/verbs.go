@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -63,12 +64,8 @@ func ForFleet(config *rest.Config) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// namespaceFlag adds --namespace. otherwise is where DaemonSets are looked for without it.
-func (a *app) namespaceFlag(c *cobra.Command, namespace *string, what, otherwise string) {
-	flags := c.Flags()
-	if c.HasSubCommands() || c.Name() == "rollout" {
-		flags = c.PersistentFlags()
-	}
+// namespaceFlag adds --namespace to flags of the command. otherwise is where DaemonSets are looked for without it.
+func (a *app) namespaceFlag(c *cobra.Command, flags *pflag.FlagSet, namespace *string, what, otherwise string) {
 	flags.StringVarP(namespace, "namespace", "n", "", fmt.Sprintf("namespace of %s (default: %s)", what, otherwise))
 	complete := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.complete(c, a.namespaces)

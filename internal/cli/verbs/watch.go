@@ -54,7 +54,7 @@ Without a terminal, or with --once, one picture is printed.`,
 		ValidArgsFunction: a.completeWatched(&f),
 	}
 	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, &f.namespace, "the DaemonSet", current)
+	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSet", current)
 	f.add(c)
 	return c
 }

@@ -61,7 +61,7 @@ scheduler and engine have told, and changes nothing. What is held up comes first
 		},
 	}
 	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, &f.namespace, "the DaemonSets", "all for a node; for a DaemonSet, "+current)
+	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all for a node; for a DaemonSet, "+current)
 	c.Flags().StringSliceVar(&f.reasons, "reason", nil, "show only rows with these reasons, such as NotReady,BudgetSpent")
 	c.Flags().BoolVar(&f.notOK, "not-ok", false, "leave out nodes that have what they should")
 	console.OutputFlag(c, &f.output, "wide")
