@@ -1,70 +1,70 @@
-# Images: OCI archives of folders below bin/rootfs, packed by `everynode image build`. The image of one line in the
+# Images: OCI archives of folders below $(OUT)/rootfs, packed by `everynode image build`. The image of one line in the
 # tables below is made from ROOTFS with FLAGS.
 
 # What every cluster of `everynode up` has, and what it has only when it is asked for it.
-IMAGES := $(addprefix bin/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix bin/runtime/addons/,coredns.tar local-path-provisioner.tar)
-MORE_ADDONS := $(addprefix bin/runtime/addons/,metrics-server.tar ingress.tar)
-CONTROLLER_IMAGE := bin/images/everynode-controller.tar
+IMAGES := $(addprefix $(OUT)/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix $(OUT)/runtime/addons/,coredns.tar local-path-provisioner.tar)
+MORE_ADDONS := $(addprefix $(OUT)/runtime/addons/,metrics-server.tar ingress.tar)
+CONTROLLER_IMAGE := $(OUT)/images/everynode-controller.tar
 CHART := deploy/helm/everynode-controller
 
-bin/runtime/images/pause.tar: bin/runtime/.built
-bin/runtime/images/pause.tar: ROOTFS := pause
-bin/runtime/images/pause.tar: FLAGS := --name everynode.local/pause:1 --entrypoint /pause
+$(OUT)/runtime/images/pause.tar: $(OUT)/runtime/.built
+$(OUT)/runtime/images/pause.tar: ROOTFS := pause
+$(OUT)/runtime/images/pause.tar: FLAGS := --name everynode.local/pause:1 --entrypoint /pause
 
-bin/runtime/images/busybox.tar: bin/rootfs/busybox/bin/busybox
-bin/runtime/images/busybox.tar: ROOTFS := busybox
-bin/runtime/images/busybox.tar: FLAGS := --name busybox:1.36 --cmd sh --env PATH=/bin
+$(OUT)/runtime/images/busybox.tar: $(OUT)/rootfs/busybox/bin/busybox
+$(OUT)/runtime/images/busybox.tar: ROOTFS := busybox
+$(OUT)/runtime/images/busybox.tar: FLAGS := --name busybox:1.36 --cmd sh --env PATH=/bin
 
 # The patch release that the walk-through rolls out: the same program under another tag.
-bin/runtime/images/busybox-1.36.1.tar: bin/rootfs/busybox/bin/busybox
-bin/runtime/images/busybox-1.36.1.tar: ROOTFS := busybox
-bin/runtime/images/busybox-1.36.1.tar: FLAGS := --name busybox:1.36.1 --cmd sh --env PATH=/bin --env BUSYBOX_TAG=1.36.1
+$(OUT)/runtime/images/busybox-1.36.1.tar: $(OUT)/rootfs/busybox/bin/busybox
+$(OUT)/runtime/images/busybox-1.36.1.tar: ROOTFS := busybox
+$(OUT)/runtime/images/busybox-1.36.1.tar: FLAGS := --name busybox:1.36.1 --cmd sh --env PATH=/bin --env BUSYBOX_TAG=1.36.1
 
-bin/runtime/images/ssd-cache-api.tar: bin/rootfs/ssd-cache-api/ssd-cache-api
-bin/runtime/images/ssd-cache-api.tar: ROOTFS := ssd-cache-api
-bin/runtime/images/ssd-cache-api.tar: FLAGS := --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api
+$(OUT)/runtime/images/ssd-cache-api.tar: $(OUT)/rootfs/ssd-cache-api/ssd-cache-api
+$(OUT)/runtime/images/ssd-cache-api.tar: ROOTFS := ssd-cache-api
+$(OUT)/runtime/images/ssd-cache-api.tar: FLAGS := --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api
 
 # Programs of others run as nobody, and have the name under which their makers publish them where there is one, so
 # that nodes with another runtime than ours can pull that.
 ADDON_FLAGS := --user 65532:65532 --compression zstd
-bin/runtime/addons/coredns.tar: bin/rootfs/coredns/coredns
-bin/runtime/addons/coredns.tar: ROOTFS := coredns
-bin/runtime/addons/coredns.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /coredns \
+$(OUT)/runtime/addons/coredns.tar: $(OUT)/rootfs/coredns/coredns
+$(OUT)/runtime/addons/coredns.tar: ROOTFS := coredns
+$(OUT)/runtime/addons/coredns.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /coredns \
   --name registry.k8s.io/coredns/coredns:$(call version-of,coredns,github.com/coredns/coredns)
 
-bin/runtime/addons/local-path-provisioner.tar: bin/rootfs/local-path-provisioner/local-path-provisioner
-bin/runtime/addons/local-path-provisioner.tar: ROOTFS := local-path-provisioner
-bin/runtime/addons/local-path-provisioner.tar: FLAGS = $(ADDON_FLAGS) --env PATH=/ \
+$(OUT)/runtime/addons/local-path-provisioner.tar: $(OUT)/rootfs/local-path-provisioner/local-path-provisioner
+$(OUT)/runtime/addons/local-path-provisioner.tar: ROOTFS := local-path-provisioner
+$(OUT)/runtime/addons/local-path-provisioner.tar: FLAGS = $(ADDON_FLAGS) --env PATH=/ \
   --name everynode.local/local-path-provisioner:$(call version-of,addons,github.com/rancher/local-path-provisioner)
 
-bin/runtime/addons/metrics-server.tar: bin/rootfs/metrics-server/metrics-server
-bin/runtime/addons/metrics-server.tar: ROOTFS := metrics-server
-bin/runtime/addons/metrics-server.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /metrics-server \
+$(OUT)/runtime/addons/metrics-server.tar: $(OUT)/rootfs/metrics-server/metrics-server
+$(OUT)/runtime/addons/metrics-server.tar: ROOTFS := metrics-server
+$(OUT)/runtime/addons/metrics-server.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /metrics-server \
   --name registry.k8s.io/metrics-server/metrics-server:$(call version-of,addons,sigs.k8s.io/metrics-server)
 
 # It is ours, so its version is written where add-ons are listed.
-bin/runtime/addons/ingress.tar: bin/rootfs/ingress/everynode-ingress internal/addons/addons.go
-bin/runtime/addons/ingress.tar: ROOTFS := ingress
-bin/runtime/addons/ingress.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /everynode-ingress \
+$(OUT)/runtime/addons/ingress.tar: $(OUT)/rootfs/ingress/everynode-ingress internal/addons/addons.go
+$(OUT)/runtime/addons/ingress.tar: ROOTFS := ingress
+$(OUT)/runtime/addons/ingress.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /everynode-ingress \
   --name everynode.local/ingress:$$(sed -n 's/.*Program: "everynode-ingress", Version: "\([^"]*\)".*/\1/p' internal/addons/addons.go)
 
 # The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
 # says the label.
-$(CONTROLLER_IMAGE): bin/rootfs/everynode-controller/everynode-controller $(CHART)/Chart.yaml
+$(CONTROLLER_IMAGE): $(OUT)/rootfs/everynode-controller/everynode-controller $(CHART)/Chart.yaml
 $(CONTROLLER_IMAGE): ROOTFS := everynode-controller
 $(CONTROLLER_IMAGE): FLAGS = --entrypoint /everynode-controller --user 65532:65532 \
   --name everynode.local/everynode-controller:$$(sed -n 's/^appVersion: \([^ ]*\).*/\1/p' $(CHART)/Chart.yaml) \
   --label org.opencontainers.image.title=everynode-controller \
   --label org.opencontainers.image.version=$$(sed -n 's/.*console.Version=\([^ ]*\).*/\1/p' bin/version)
 
-bin/rootfs/everynode-controller/everynode-controller: bin/everynode-controller
+$(OUT)/rootfs/everynode-controller/everynode-controller: $(OUT)/everynode-controller
 	@mkdir -p $(@D)
 	@ln -f $< $@
 
 # An image is made again when what is in it or what packs it changes, not with every change of the program.
-IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build
+IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build $(if $(GOARCH),--arch $(GOARCH))
 $(IMAGES) $(MORE_ADDONS) $(CONTROLLER_IMAGE): internal/node/build.go | bin/everynode
-	$(IMAGE_BUILD) bin/rootfs/$(ROOTFS) $(FLAGS) --output $@
+	$(IMAGE_BUILD) $(OUT)/rootfs/$(ROOTFS) $(FLAGS) --output $@
 
 # The kinds of agents that DaemonSets are for. make test runs the light ones. An agent's image has the name that its
 # manifest asks for, and its script makes what is in it.

@@ -1,5 +1,8 @@
 # Programs, each from the module that has it. A rule that compiles for minutes says how far it is (tools/compile).
 
+# Where programs and images are put. make dist has a folder for each system that it builds for.
+OUT := bin
+
 # Directories are among the sources: their times tell of a deleted file.
 sources = $(shell find $(1) \( -type d -o -type f ! -name '*_test.go' \) ! -path '*/testdata*')
 SOURCES := $(call sources,cmd internal) go.mod go.sum
@@ -26,7 +29,7 @@ bin/version: version
 	@tools/version > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-bin/everynode bin/everynode-controller bin/kubectl-everynode: bin/%: $(SOURCES) bin/version
+$(OUT)/everynode $(OUT)/everynode-controller $(OUT)/kubectl-everynode: $(OUT)/%: $(SOURCES) bin/version
 	@tools/compile $* $(VERSIONED) -o $@ ./cmd/$*
 	@touch $@
 
@@ -46,45 +49,47 @@ bin/kubectl_complete-everynode bin/everynode-ctl: | bin/kubectl-everynode
 	ln -sf kubectl-everynode $@
 
 # containerd, its shim in ours, the CNI plugins and pause. What containerd says it is follows from its module.
-bin/runtime/.built: $(call sources,runtime)
-	@mkdir -p bin/runtime
+$(OUT)/runtime/.built: $(call sources,runtime)
+	@mkdir -p $(OUT)/runtime
 	version=$(call version-of,runtime,github.com/containerd/containerd/v2); \
 	tools/compile containerd -C runtime -tags $(RUNTIME_TAGS) \
-	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../bin/runtime/ tool ./containerd-shim-runc-v2
-	go -C runtime build $(STRIPPED) -o ../bin/rootfs/pause/ ./pause
+	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../$(OUT)/runtime/ tool ./containerd-shim-runc-v2
+	go -C runtime build $(STRIPPED) -o ../$(OUT)/rootfs/pause/ ./pause
 	@touch $@
 
 # CoreDNS has a module of its own: it and containerd want different versions of what both use.
-bin/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
+$(OUT)/rootfs/coredns/coredns: $(wildcard coredns/*.go) coredns/go.mod coredns/go.sum
 	@tools/compile CoreDNS -C coredns $(STRIPPED) -o ../$@ .
 	@touch $@
 
 # So has the registry, with the versions that CoreDNS has, so that what both use is compiled once. It is a program, not
 # an image: it runs beside the control plane.
-bin/runtime/addons/registry: $(wildcard registry/*.go) registry/go.mod registry/go.sum
+$(OUT)/runtime/addons/registry: $(wildcard registry/*.go) registry/go.mod registry/go.sum
 	@mkdir -p $(@D)
 	@tools/compile registry -C registry $(STRIPPED) -o ../$@ .
 	@touch $@
 
 # Two programs of others, as they come from their modules. The Kubernetes that is in them is the one of our own module,
 # whose packages have been compiled already.
-bin/rootfs/local-path-provisioner/local-path-provisioner: addons/go.mod addons/go.sum
+$(OUT)/rootfs/local-path-provisioner/local-path-provisioner: addons/go.mod addons/go.sum
 	@tools/compile local-path-provisioner -C addons $(STRIPPED) -o ../$@ github.com/rancher/local-path-provisioner
 	@touch $@
 
-bin/rootfs/metrics-server/metrics-server: addons/go.mod addons/go.sum
+$(OUT)/rootfs/metrics-server/metrics-server: addons/go.mod addons/go.sum
 	version=$(call version-of,addons,sigs.k8s.io/metrics-server); \
 	tools/compile metrics-server -C addons -ldflags "-s -w -X k8s.io/client-go/pkg/version.gitVersion=$$version" -o ../$@ sigs.k8s.io/metrics-server/cmd/metrics-server
 	@touch $@
 
-bin/rootfs/ingress/everynode-ingress: $(call sources,internal/ingress cmd/everynode-ingress) go.mod go.sum
+$(OUT)/rootfs/ingress/everynode-ingress: $(call sources,internal/ingress cmd/everynode-ingress) go.mod go.sum
 	go build $(STRIPPED) -o $@ ./cmd/everynode-ingress
 	@touch $@
 
-bin/rootfs/ssd-cache-api/ssd-cache-api: $(call sources,examples/ssd-cache-api)
+$(OUT)/rootfs/ssd-cache-api/ssd-cache-api: $(call sources,examples/ssd-cache-api)
 	go build $(STRIPPED) -o $@ ./examples/ssd-cache-api
 	@touch $@
 
-bin/rootfs/busybox/bin/busybox: examples/busybox/rootfs | packages
-	examples/busybox/rootfs bin/rootfs/busybox
+# Debian has the same busybox for all architectures: which commands it has says the one of this machine.
+$(OUT)/rootfs/busybox/bin/busybox: examples/busybox/rootfs | packages
+	examples/busybox/rootfs $(OUT)/rootfs/busybox
+	$(if $(GOARCH),DEBIAN_ARCH=$(GOARCH) tools/debian $(OUT)/debian busybox-static && install -m 0755 $(OUT)/debian/bin/busybox $@)
 	@touch $@
