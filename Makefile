@@ -12,10 +12,10 @@ export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=%,$(GOFLAGS)) -trimpa
 # Debian leaves these out of an ordinary user's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-include build/programs.mk build/images.mk build/stock.mk build/tools.mk
+include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/dist.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
-.PHONY: bench bench-large outages failover conformance stock skew upgrade release-notes clean
+.PHONY: bench bench-large outages failover conformance stock skew upgrade release-notes dist dist-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -91,6 +91,12 @@ upgrade: build ## change versions in the middle of releases: from PREVIOUS, a ta
 
 release-notes: ## what has changed since the last tag; with VERSION=v1.2.3, write it into CHANGELOG.md
 	@go -C tools run ./release-notes -C .. $(VERSION)
+
+dist: dist-parts ## what there is to download, in bin/dist: archives, Debian packages, images; many minutes; make dist ARCH=amd64 PLUGINS= for a part
+
+dist-check: dist ## build it once more, and compare: the same commit gives the same bytes
+	@rm -rf bin/dist-before bin/stage bin/manual && mv bin/dist bin/dist-before
+	@TZ=Asia/Tokyo LC_ALL=C.UTF-8 $(MAKE) --no-print-directory dist && diff -r bin/dist-before bin/dist && echo "bin/dist is the same, byte for byte"
 
 clean: ## remove what was built
 	rm -rf bin

@@ -1,0 +1,32 @@
+# What there is to download, in bin/dist. One commit gives the same bytes each time, which make dist-check shows.
+
+# For which architectures of Linux, and for which other systems the plugin. make dist ARCH=amd64 PLUGINS= makes a part.
+ARCH ?= amd64 arm64
+PLUGINS ?= darwin-amd64 darwin-arm64 windows-amd64 windows-arm64
+# The folder that has one for each version, for the manifest of krew: nobody has said yet where that will be.
+DIST_URL ?= https://downloads.example.org/everynode
+
+DIST_TOOLS := bin/tools/nfpm bin/tools/cyclonedx-gomod
+$(DIST_TOOLS) &: tools/dist/go.mod tools/dist/go.sum
+	go -C tools/dist build $(STRIPPED) -o ../../bin/tools/ tool
+	@touch $(DIST_TOOLS)
+
+# What make calls itself for, once for each system: OUT, GOOS and GOARCH say which.
+.PHONY: dist-programs
+dist-programs: $(OUT)/everynode $(OUT)/kubectl-everynode $(OUT)/runtime/.built $(IMAGES) $(CONTROLLER_IMAGE)
+
+# Pages and completions are the same for all systems.
+bin/manual/.made: $(SOURCES) $(call sources,build/manual) bin/version
+	@rm -rf $(@D)
+	@tools/compile "manual pages" $(VERSIONED) -o bin/tools/manual ./build/manual
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2> /dev/null || echo 0) EVERYNODE_DATA_DIR=/var/lib/everynode bin/tools/manual $(@D)
+	@touch $@
+
+# The modes of files are part of what is made: they must not depend on who makes it.
+.PHONY: dist-parts
+dist-parts: packages $(DIST_TOOLS) bin/everynode bin/manual/.made
+	@umask 022; for arch in $(ARCH); do \
+	  $(MAKE) --no-print-directory OUT=bin/stage/linux-$$arch GOOS=linux GOARCH=$$arch dist-programs; done
+	@umask 022; for system in $(PLUGINS); do export GOOS=$${system%-*} GOARCH=$${system#*-}; \
+	  $(MAKE) --no-print-directory OUT=bin/stage/$$system bin/stage/$$system/kubectl-everynode; done
+	@DIST_URL=$(DIST_URL) tools/package bin/dist "$(ARCH)" "$(PLUGINS)"
