@@ -8,17 +8,22 @@ import (
 	"testing"
 )
 
-// onBareMachine runs in namespaces of its own. root is Debian as debootstrap leaves it, and package lies in it. The machine
-// has no way out: what the nodes need is in the package.
+// onBareMachine runs in namespaces of its own. root is Debian as debootstrap leaves it, with the packages. The machine has
+// no way out: what the nodes need must be in the packages. A chroot would not do: a node's mount namespace has its own root.
 const onBareMachine = `
 mount --make-rprivate /
+mount --bind "$root" "$root"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
 ip link set lo up
-exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -eux -c '
-	for compiler in gcc cc go make; do ! command -v "$compiler"; done
+cd "$root"
+pivot_root . mnt
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -eux -c '
+	cd /
+	umount --lazy /mnt
+	if command -v gcc || command -v cc || command -v go || command -v make; then exit 1; fi
 	everynode version
 	trap "everynode down --purge" EXIT
 	everynode up --detach
@@ -26,11 +31,13 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/roo
 	test "$(/usr/lib/everynode/kubectl get nodes --no-headers | grep -c " Ready ")" = 3
 	/usr/lib/everynode/kubectl get nodes,pods --all-namespaces
 	/usr/lib/everynode/kubectl everynode audit --fail-on none
-	man_pages="$(ls /usr/share/man/man1 | grep -c everynode)"
-	test "$man_pages" -gt 20
+	/usr/lib/everynode/kubectl apply --filename /usr/share/doc/everynode/examples/node-audit-daemonset.yaml
+	/usr/lib/everynode/kubectl rollout status daemonset audit-agent --timeout=3m
+	test -e /usr/share/man/man1/everynode-up.1.gz
+	test -e /usr/share/man/man1/kubectl-everynode-why.1.gz
 	trap - EXIT
 	everynode down --purge
-	! ls /var/lib/everynode
+	test ! -e /var/lib/everynode
 '
 `
 
@@ -49,7 +56,7 @@ func TestDebianPackage(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	run("mmdebstrap", "--quiet", "--variant=apt", "bookworm", root, "http://deb.debian.org/debian")
+	run("mmdebstrap", "--quiet", "--variant=minbase", "--skip=cleanup/apt/lists", "bookworm", root, "http://deb.debian.org/debian")
 	for _, name := range []string{"everynode", "kubectl-everynode"} {
 		found, err := filepath.Glob("../bin/dist/" + name + "_[0-9]*_" + runtime.GOARCH + ".deb")
 		if err != nil || len(found) != 1 {
@@ -57,9 +64,8 @@ func TestDebianPackage(t *testing.T) {
 		}
 		run("cp", found[0], filepath.Join(root, name+".deb"))
 	}
-	// What apt leaves in /dev and /proc is in this namespace alone.
-	run("unshare", "--mount", "chroot", root, "sh", "-exc",
-		"mount -t proc proc /proc && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends /everynode.deb /kubectl-everynode.deb")
+	run("chroot", root, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
+		"apt-get", "install", "--quiet", "--yes", "--no-install-recommends", "/everynode.deb", "/kubectl-everynode.deb")
 	machine := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "sh", "-eu", "-c", onBareMachine)
 	machine.Env = append(os.Environ(), "root="+root)
 	out, err := machine.CombinedOutput()
