@@ -73,11 +73,14 @@ func (f *configured) Namespace() (string, error) {
 	return namespace, nil
 }
 
-// Kubectl is the one in the path, with the flags that this program was given.
+// Kubectl is the one in the path, with the flags that this program was given. No secret is put on a command line, which others can read.
 func (f *configured) Kubectl() ([]string, error) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
 		return nil, fmt.Errorf("this asks the API server as `kubectl apply --dry-run=server` does, so kubectl must be in the path: %w", err)
+	}
+	if f.given.Changed("token") {
+		return nil, errors.New("--token would be on the command line of kubectl, which this asks, and all users of this machine can read those: put it into a kubeconfig, and give --kubeconfig")
 	}
 	command := []string{kubectl}
 	f.given.VisitAll(func(flag *pflag.Flag) {

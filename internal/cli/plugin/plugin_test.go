@@ -150,11 +150,14 @@ func TestPlanAsksKubectl(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "kubectl"), []byte("#!/bin/sh\necho \"error: called with $*\" >&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, _, errs := run(pluginName, "plan", "-f", manifest, "--context", "apps", "--as", "ada", "--as-group", "a", "--as-group", "b")
-	for _, want := range []string{"--context=apps", "--as=ada", "--as-group=a --as-group=b", " apply --dry-run=server"} {
+	_, _, errs := run(pluginName, "plan", "-f", manifest, "--context", "apps", "--as", "auditor", "--as-group", "a", "--as-group", "b")
+	for _, want := range []string{"--context=apps", "--as=auditor", "--as-group=a --as-group=b", " apply --dry-run=server"} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("%s: %s is not in it", errs, want)
 		}
+	}
+	if _, _, errs := run(pluginName, "plan", "-f", manifest, "--token", "s3cret"); strings.Contains(errs, "s3cret") || !strings.Contains(errs, "put it into a kubeconfig") {
+		t.Errorf("with a token: %s", errs)
 	}
 }
 
