@@ -149,6 +149,19 @@ func TestTaintedNodesStayExposed(t *testing.T) {
 	})
 }
 
+// A node that joins in the middle of a release gets a place in the order: it has what is good first, and the target in its turn.
+func TestNodeThatJoinsInARelease(t *testing.T) {
+	released(t, 5, `{"waves": [{"name": "first", "nodes": 1, "soak": "10m"}, {"name": "all", "nodes": "100%", "soak": "10h"}]}`, "", func(c *cluster) {
+		c.editSet(image("agent:2"))
+		c.run(5 * time.Minute)
+		c.addNode("node-06")
+		c.run(time.Minute)
+		c.wantRelease("when it has joined", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 5})
+		c.run(2 * time.Hour)
+		c.wantRelease("in the last wave", "Soaking NotSoaked all 6", map[string]int{"agent:2": 6})
+	})
+}
+
 // Once a release is through, a change of a node is nothing to wake up for again and again.
 func TestNodeThatJoinsAfterARelease(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "all", "nodes": "100%", "soak": "1m"}]}`, "", func(c *cluster) {
