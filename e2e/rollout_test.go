@@ -232,7 +232,7 @@ func rolloutKept(ts *testscript.TestScript, neg bool, args []string) {
 	if r == nil {
 		ts.Fatalf("no rollout is watched: watch-rollout comes first")
 	}
-	pods, err := c.listPods(r.selector)
+	pods, err := c.podsAtRest(r.selector)
 	ts.Check(err)
 	r.stop()
 	c.rollout = nil
@@ -240,6 +240,17 @@ func rolloutKept(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%v\nwhat was seen:\n%s", err, strings.Join(r.story, "\n"))
 	}
 	ts.Logf("at most %d of %d nodes lacked an available pod", r.down, len(r.nodes))
+}
+
+// podsAtRest are the pods once none of them ends any more. A kubelet whose request to remove one was cut off, because its API server died,
+// sends it again with its next look at the pod: a DaemonSet is up to date before that.
+func (c *cluster) podsAtRest(selector string) (pods []corev1.Pod, err error) {
+	err = wait.PollUntilContextTimeout(context.Background(), pollEvery, time.Minute, true, func(context.Context) (bool, error) {
+		pods, err = c.listPods(selector)
+		ends := func(p corev1.Pod) bool { return p.DeletionTimestamp != nil }
+		return err == nil && !slices.ContainsFunc(pods, ends), err
+	})
+	return pods, err
 }
 
 // check says how the rollout broke its promises; now are the pods at its end.
