@@ -242,8 +242,8 @@ func rolloutKept(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("at most %d of %d nodes lacked an available pod", r.down, len(r.nodes))
 }
 
-// podsAtRest are the pods once none of them ends any more. A kubelet whose request to remove one was cut off, because its API server died,
-// sends it again with its next look at the pod: a DaemonSet is up to date before that.
+// podsAtRest waits until no pod is being deleted, and returns those that are left. When an API server dies, it may cut off a kubelet's
+// request to remove a pod. The kubelet sends it again seconds later; the DaemonSet can be up to date before that.
 func (c *cluster) podsAtRest(selector string) (pods []corev1.Pod, err error) {
 	err = wait.PollUntilContextTimeout(context.Background(), pollEvery, time.Minute, true, func(context.Context) (bool, error) {
 		pods, err = c.listPods(selector)

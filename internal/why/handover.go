@@ -2,14 +2,12 @@ package why
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
-	"everynode/internal/view"
 )
 
 // Handover is what a controller that knows of no waves would do to a DaemonSet of which a release is under way, or whose
@@ -48,18 +46,15 @@ func Handovers(ctx context.Context, client kubernetes.Interface, namespace strin
 func (s *snapshot) handovers(now time.Time) (all []Handover, err error) {
 	for i := range s.sets {
 		ds := &s.sets[i]
-		at := slices.IndexFunc(s.kept, func(o view.DaemonSetRollout) bool {
-			return o.Namespace == ds.Namespace && o.Name == ds.Name && o.IsOf(ds.UID)
-		})
-		if at < 0 {
+		status := s.keeperOf(ds)
+		if status == nil {
 			continue
 		}
-		o := &s.kept[at]
-		h := Handover{Namespace: ds.Namespace, Name: ds.Name, Phase: o.Status.Phase, Release: o.Status.Release}
-		if o.Status.Guard != nil {
-			h.Held = o.Status.Guard.Held
+		h := Handover{Namespace: ds.Namespace, Name: ds.Name, Phase: status.Phase, Release: status.Release}
+		if status.Guard != nil {
+			h.Held = status.Guard.Held
 		}
-		if o.Status.Phase == rollout.Idle.String() && h.Held == 0 {
+		if status.Phase == rollout.Idle.String() && h.Held == 0 {
 			continue
 		}
 		if err := s.handover(&h, ds, now); err != nil {

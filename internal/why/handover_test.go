@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -37,7 +38,7 @@ func TestHandover(t *testing.T) {
 		t.Helper()
 		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
 		o.Status.Phase, o.Status.Release, o.Status.Guard = phase, 7, &view.RolloutGuardStatus{Held: held}
-		s.kept = []view.DaemonSetRollout{*o}
+		s.keepers = map[types.NamespacedName]*view.DaemonSetRollout{{Namespace: o.Namespace, Name: o.Name}: o}
 		all, err := s.handovers(testNow())
 		if err != nil {
 			t.Fatal(err)

@@ -27,8 +27,7 @@ type snapshot struct {
 	owned     map[types.UID][]*corev1.Pod
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
-	kept      []view.DaemonSetRollout
-	unread    error // why kept was not read: then every DaemonSet is seen as one without a policy; nil: it was
+	unread    error // why what is kept of releases was not read: then every DaemonSet is seen as one without a policy; nil: it was
 	releases  map[types.NamespacedName]underWay
 	keepers   map[types.NamespacedName]*view.DaemonSetRollout
 
@@ -65,7 +64,6 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 	}
 	s.unread = err
 	s.releases, s.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
-	s.kept = kept
 	for i := range kept {
 		s.addRelease(&kept[i], revisions.Items)
 	}
