@@ -13,6 +13,7 @@ const (
 	Done   Verb = iota // nothing more: see Outcome
 	Create             // create the pod under Name
 	Delete             // delete the pod Name of the UID that the attempt is about
+	Change             // make the pod Name one of another revision where it runs
 	Get                // read the pod Name as it is now
 	Rest               // answer after Pause
 	Yield              // let others have the room of this write: it may take long until anybody knows what became of it
@@ -22,7 +23,7 @@ const (
 type Request struct {
 	Verb    Verb
 	Name    string        // of the pod
-	Version uint64        // of Delete: the only one that may be deleted; 0: any
+	Version uint64        // of Delete and Change: the only one that may be deleted or changed; 0: any
 	Pause   time.Duration // of Rest
 }
 
@@ -53,12 +54,12 @@ type Answer struct {
 	Wait time.Duration // of Throttled: how long the server asks to wait
 	// Exists, of a create: another pod has the name.
 	Exists bool
-	// Conflict, of a delete: there is a pod of that name, and it is not the one,
-	// or not in the version, that was to be deleted.
+	// Conflict, of a delete or change: there is a pod of that name, and it is not the one,
+	// or not in the version, that was to be deleted or changed.
 	Conflict bool
 	// Missing, of a read: the server has said that it has no pod of that name.
 	Missing bool
-	// Pod, of OK: what a create made, a delete left, or a read showed.
+	// Pod, of OK: what a create or change made, a delete left, or a read showed.
 	Pod Pod
 }
 
@@ -69,8 +70,10 @@ type Pod struct {
 	// Ours: it is of the DaemonSet and on the node that the create is for, and
 	// the decision did not know it.
 	Ours bool
-	// Alike: it is what the decision to delete it rests on, but for the version.
+	// Alike: it is what the decision to delete or change it rests on, but for the version.
 	Alike bool
+	// Unfit: it cannot be changed where it runs. Changed: it is of the revision that it is to be changed to.
+	Unfit, Changed bool
 	// Ending: its deletion has been asked for, in the way of the attempt: an attempt that gives no time
 	// to end is not done as long as the pod has any.
 	Ending bool
@@ -84,10 +87,11 @@ type Lesson uint8
 // The lessons.
 const (
 	Nothing Lesson = iota
-	Ours           // the write has made it, or has asked for its end
+	Ours           // the write has made it, changed it, or has asked for its end
 	Seen           // it is as a read has shown it
 	Claimed        // Seen, and made by an earlier create of the same name
-	Gone           // the pod of the delete is gone
+	Gone           // the pod of the delete or change is gone
+	Unfit          // Seen, and it cannot be changed where it runs
 )
 
 // Outcome is what became of a write.
@@ -133,7 +137,9 @@ const (
 	claiming // reads the pod that has the name
 	deleting
 	comparing // reads the pod that is no longer in the version that was named
-	settling  // reads until the outcome is known
+	weighing  // reads the pod that is to be changed
+	changing
+	settling // reads until the outcome is known
 )
 
 // Attempt is one write and what has happened to it.
@@ -148,7 +154,9 @@ type Attempt struct {
 	salt  int // the next
 	tries int
 
-	// Of a delete.
+	changes bool // it is a change
+
+	// Of a delete or change.
 	uid       string
 	version   uint64
 	serving   bool
@@ -185,6 +193,10 @@ func (a *Attempt) Answer(now time.Time, r Answer) {
 		a.deleted(now, r)
 	case a.phase == comparing:
 		a.compared(now, r)
+	case a.phase == weighing:
+		a.weighed(r)
+	case a.phase == changing:
+		a.changed(now, r)
 	case a.phase == settling:
 		a.settled(now, r)
 	}
@@ -227,8 +239,11 @@ func (a *Attempt) settled(now time.Time, r Answer) {
 
 // judge says what a read tells of the write.
 func (a *Attempt) judge(r Answer) (o Outcome, known bool) {
-	if a.name != nil {
+	switch {
+	case a.name != nil:
 		return a.judgeCreate(r)
+	case a.changes:
+		return a.judgeChange(r)
 	}
 	return a.judgeDelete(r)
 }

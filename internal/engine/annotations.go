@@ -9,12 +9,12 @@ import (
 	"everynode/internal/view"
 )
 
-// The engine reads two annotations of a DaemonSet. Whoever may write one may fill 256 KiB
+// The engine reads four annotations of a DaemonSet. Whoever may write one may fill 256 KiB
 // with others. Up to maxAnnotations all are kept, so that an ordinary DaemonSet can be written
-// back as it is. Of more than that, the two are kept, and each only as far as a good value can reach.
+// back as it is. Of more than that, the four are kept, and each only as far as a good value can reach.
 const (
 	maxAnnotations = 16 << 10 // bytes, of keys and values
-	maxAnnotation  = 128
+	maxAnnotation  = 253      // the longest name of an object
 )
 
 // trimAnnotations drops what is too much of the annotations, and says whether it did. It
@@ -28,7 +28,7 @@ func trimAnnotations(ds *appsv1.DaemonSet) bool {
 		return false
 	}
 	kept := map[string]string{}
-	for _, key := range []string{view.BindByAnnotation, appsv1.DeprecatedTemplateGeneration} {
+	for _, key := range []string{view.BindByAnnotation, view.UpdateAnnotation, view.PolicyAnnotation, appsv1.DeprecatedTemplateGeneration} {
 		if value, ok := ds.Annotations[key]; ok {
 			kept[key] = value[:min(len(value), maxAnnotation)]
 		}

@@ -243,6 +243,15 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 	return got, err
 }
 
+// getWholePod is getPod with all that there is of the pod.
+func (a api) getWholePod(ctx context.Context, namespace, name string) (got *corev1.Pod, err error) {
+	err = a.read(ctx, kind{"get pods", namespace}, func(ctx context.Context) (err error) {
+		got, err = a.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+	return got, err
+}
+
 // findPod is getPod for who may only list. denied is the error of getting it.
 func (a api) findPod(ctx context.Context, namespace, name string, denied error) (*corev1.Pod, error) {
 	var found *corev1.Pod

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
 
-// write is one create or delete of a plan.
+// write is one create, delete or change of a plan.
 type write struct {
 	key   identity          // of ds
 	ds    *appsv1.DaemonSet // as decided on; never written to
@@ -25,11 +26,14 @@ type write struct {
 	edition string
 	// reaches is the release that gives the node its target by this; zero: none.
 	reaches int
-	create  *plan.Create // nil for a delete
+	create  *plan.Create // nil for others
 	// remade is what was known of the node's pods when a create was decided on.
 	remade plan.Remakes
-	remove *plan.Delete // nil for a create
-	// rests, when not nil, is the pod as the decision to delete it rests on.
+	remove *plan.Delete // nil for others
+	change *plan.Change // nil for others
+	// from is the template that the pod of a change was made from; to ds it is changed.
+	from *corev1.PodTemplateSpec
+	// rests, when not nil, is the pod as the decision to delete or change it rests on.
 	rests *podEntry
 	// known is the UIDs of the pods that a create was decided beside, and taken
 	// their names.
@@ -49,10 +53,35 @@ type write struct {
 }
 
 func (w *write) node() string {
-	if w.create != nil {
+	switch {
+	case w.create != nil:
 		return w.create.Node
+	case w.change != nil:
+		return w.change.Node
 	}
 	return w.remove.Node
+}
+
+// about is the name and the UID of the pod that is deleted or changed; empty of a create.
+func (w *write) about() (name, uid string) {
+	switch {
+	case w.remove != nil:
+		return w.remove.Pod, w.remove.UID
+	case w.change != nil:
+		return w.change.Pod, w.change.UID
+	}
+	return "", ""
+}
+
+// verb is what the write does, as metrics and messages have it.
+func (w *write) verb() string {
+	switch {
+	case w.create != nil:
+		return "create"
+	case w.change != nil:
+		return "change"
+	}
+	return "delete"
 }
 
 // result is what became of a write.
@@ -79,9 +108,9 @@ type applier struct {
 	mu    sync.Mutex
 	ctx   context.Context // nil before start and after stop
 	lanes map[identity]*lane
-	// removing is the deletes under way, by the UID of their pod: it may change
+	// altering is the deletes and changes under way, by the UID of their pod: it may change
 	// hands meanwhile.
-	removing map[string]*write
+	altering map[string]*write
 	tenants  map[string]*tenant
 	turn     []*tenant // those with something pending; the first is next
 	turns    int       // that were taken
@@ -101,7 +130,7 @@ type applier struct {
 const manyOverQuota = 3
 
 func newApplier(createQPS float64, do func(context.Context, *write) result, noted, ended func(*write)) *applier {
-	a := &applier{do: do, noted: noted, ended: ended, lanes: map[identity]*lane{}, removing: map[string]*write{},
+	a := &applier{do: do, noted: noted, ended: ended, lanes: map[identity]*lane{}, altering: map[string]*write{},
 		tenants: map[string]*tenant{}, all: newWindow()}
 	if createQPS > 0 {
 		a.pace = time.Duration(float64(time.Second) / createQPS)
@@ -213,13 +242,13 @@ func (a *applier) tidy(l *lane) {
 	}
 }
 
-// underway calls see with the lane of the DaemonSet, which may be nil, and with every delete
+// underway calls see with the lane of the DaemonSet, which may be nil, and with every delete and change
 // under way by the UID of its pod. No write ends while see runs, so what it reads from the
 // index and from these are of one moment.
 func (a *applier) underway(key identity, see func(*lane, map[string]*write)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	see(a.lanes[key], a.removing)
+	see(a.lanes[key], a.altering)
 }
 
 // busy is how many writes of the DaemonSet have started and not ended.
@@ -305,7 +334,8 @@ func (a *applier) begin(w *write, now time.Time) {
 	if w.create != nil {
 		a.created = now
 	} else {
-		a.removing[w.remove.UID] = w
+		_, uid := w.about()
+		a.altering[uid] = w
 	}
 	a.noted(w)
 	w.timer = time.AfterFunc(slowAfter, func() { a.slows(w) })
@@ -380,8 +410,8 @@ func (a *applier) end(w *write, r result) {
 	}
 	l := a.lanes[w.key]
 	l.end(w)
-	if w.remove != nil && a.removing[w.remove.UID] == w {
-		delete(a.removing, w.remove.UID)
+	if _, uid := w.about(); a.altering[uid] == w {
+		delete(a.altering, uid)
 	}
 	told := w.roomless && r.fate == delivery.Unknown
 	if !w.slow && !w.roomless {

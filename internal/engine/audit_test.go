@@ -15,14 +15,14 @@ import (
 func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
 		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}}
-	in.Set.Hash = st.hash
+	in.Set.Hash, in.Set.InPlace = st.hash, st.inPlace.target
 	if st.course.rolls() {
 		in.Set.Strategy = plan.RollingUpdate
 	}
 	names, _ := snapshot(e.index, string(set.ds.UID))
-	e.apply.underway(identityOf(set.ds), func(l *lane, removing map[string]*write) {
+	e.apply.underway(identityOf(set.ds), func(l *lane, altering map[string]*write) {
 		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {
-			overlay(s, l.startedOn(s.Name), removing, st.now)
+			overlay(s, l.startedOn(s.Name), altering, st.now)
 			st.tellNewer(s)
 			if s.Node != nil {
 				in.Nodes = append(in.Nodes, *s.Node)
@@ -45,7 +45,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	got := plan.Plan{Status: st.ledger.Status(), Exposure: st.ledger.Totals().Exposure, Guarded: st.ledger.Totals().Guarded, WakeAt: st.ledger.WakeAt()}
 	for i := range want.Verdicts {
 		if v := st.ledger.Verdict(want.Verdicts[i].Node); v != nil {
-			got.Creates, got.Deletes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...)
+			got.Creates, got.Deletes, got.Changes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...), append(got.Changes, v.Changes()...)
 		}
 	}
 	want.Verdicts = nil

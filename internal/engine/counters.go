@@ -15,7 +15,7 @@ type counters struct {
 	failures         prometheus.Counter
 	writeTook        *prometheus.HistogramVec // verb
 	writes           *prometheus.CounterVec   // verb, outcome
-	creates          prometheus.Counter
+	creates, changes prometheus.Counter
 	deletes          *prometheus.CounterVec   // reason
 	answers          *prometheus.CounterVec   // verb, resource, code
 	answerTook       *prometheus.HistogramVec // verb, resource
@@ -39,9 +39,10 @@ func newCounters() counters {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: metricPrefix + "sync_errors_total",
 			Help: "Decisions that ended with an error and are taken again."}),
 		writeTook: prometheus.NewHistogramVec(observe("write_duration_seconds",
-			"How long a create or delete of a pod took, with the reads that settle its outcome."), []string{"verb"}),
-		writes:  count("writes_total", "Creates and deletes of pods that have ended, by outcome.", "verb", "outcome"),
+			"How long a create, delete or change of a pod took, with the reads that settle its outcome."), []string{"verb"}),
+		writes:  count("writes_total", "Creates, deletes and changes of pods that have ended, by outcome.", "verb", "outcome"),
 		creates: prometheus.NewCounter(prometheus.CounterOpts{Name: metricPrefix + "pods_created_total", Help: "Pods that were created."}),
+		changes: prometheus.NewCounter(prometheus.CounterOpts{Name: metricPrefix + "pods_changed_total", Help: "Pods that were updated in place."}),
 		deletes: count("pods_deleted_total", "Pods that were deleted, by reason.", "reason"),
 		answers: count("api_requests_total", "Requests to the API server, by HTTP status, or \"error\" when there was no answer.", "verb", "resource", "code"),
 		answerTook: prometheus.NewHistogramVec(observe("api_request_duration_seconds",
@@ -50,7 +51,7 @@ func newCounters() counters {
 }
 
 func (c *counters) list() []prometheus.Collector {
-	return []prometheus.Collector{c.waits, c.decisions, c.failures, c.writeTook, c.writes, c.creates, c.deletes, c.answers, c.answerTook}
+	return []prometheus.Collector{c.waits, c.decisions, c.failures, c.writeTook, c.writes, c.creates, c.changes, c.deletes, c.answers, c.answerTook}
 }
 
 // waited counts how long events have waited, if any has.
@@ -68,18 +69,17 @@ func (c *counters) decided(took time.Duration, err error) {
 	}
 }
 
-// wrote counts a create or delete that has ended.
+// wrote counts a write to a pod that has ended.
 func (c *counters) wrote(w *write, f delivery.Fate, took time.Duration) {
-	verb := "create"
-	if w.create == nil {
-		verb = "delete"
-	}
+	verb := w.verb()
 	c.writeTook.WithLabelValues(verb).Observe(took.Seconds())
 	c.writes.WithLabelValues(verb, f.String()).Inc()
 	switch {
 	case f != delivery.OK:
 	case w.create != nil:
 		c.creates.Inc()
+	case w.change != nil:
+		c.changes.Inc()
 	default:
 		c.deletes.WithLabelValues(w.remove.Reason.String()).Inc()
 	}

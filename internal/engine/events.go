@@ -97,14 +97,21 @@ func (r *recorder) deleted(w *write) {
 	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", w.remove.Pod)
 }
 
+func (r *recorder) changed(w *write) {
+	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulChange", "Changed pod where it runs: %v", w.change.Pod)
+}
+
 // failed says what was refused, and on which node: the pod's name does not tell. What
 // would allow it is added where it is known.
 func (r *recorder) failed(w *write, err error) {
 	reason := "FailedDelete"
-	if w.create != nil {
+	switch {
+	case w.create != nil:
 		reason, err = "FailedCreate", view.WithAllowCommand(w.ds.Namespace, err)
+	case w.change != nil:
+		reason = "FailedChange"
 	}
-	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.create != nil, w.node(), err))
+	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.verb(), w.node(), err))
 }
 
 // found says that a pod has ended by itself, before it is deleted.

@@ -311,7 +311,7 @@ func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
 	case *appsv1.DaemonSet:
 		o.Generation = 1
 	case *corev1.Pod:
-		o.Status.Phase = corev1.PodPending
+		o.Status.Phase, o.Generation = corev1.PodPending, 1
 		if o.Spec.TerminationGracePeriodSeconds == nil {
 			o.Spec.TerminationGracePeriodSeconds = new(int64(corev1.DefaultTerminationGracePeriodSeconds))
 		}
@@ -362,12 +362,20 @@ func (f *fakeAPI) update(r request, old runtime.Object) (runtime.Object, error) 
 
 func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
 	o, _ := meta.Accessor(old)
-	var want struct{ Metadata struct{ UID types.UID } }
+	var want struct {
+		Metadata struct {
+			UID             types.UID
+			ResourceVersion string
+		}
+	}
 	if err := json.Unmarshal(r.body, &want); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if want.Metadata.UID != "" && want.Metadata.UID != o.GetUID() {
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("another UID"))
+	}
+	if v := want.Metadata.ResourceVersion; v != "" && v != o.GetResourceVersion() {
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: r.resource}, r.name, fmt.Errorf("version %s, not %s", o.GetResourceVersion(), v))
 	}
 	before, err := json.Marshal(old)
 	if err != nil {
@@ -384,6 +392,9 @@ func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
 	}
 	if err := json.Unmarshal(merged, obj); err != nil {
 		return nil, err
+	}
+	if pod, ok := obj.(*corev1.Pod); ok && !equality.Semantic.DeepEqual(pod.Spec, old.(*corev1.Pod).Spec) {
+		pod.Generation++
 	}
 	return f.put(r.resource, old, obj), nil
 }

@@ -147,17 +147,21 @@ func (l *lane) queueOf(w *write) *fifo {
 // waits for any write to its node: what that learns may change the new name.
 func (p *place) conflicts(w *write) bool {
 	return slices.ContainsFunc(p.started, func(s *write) bool {
-		return w.create != nil || s.remove != nil && w.remove.UID == s.remove.UID
+		_, ours := w.about()
+		_, theirs := s.about()
+		return w.create != nil || ours == theirs
 	})
 }
 
 // sameAct says that both writes ask for the same.
 func (w *write) sameAct(o *write) bool {
 	switch {
-	case w.hash != o.hash, (w.create == nil) != (o.create == nil):
+	case w.hash != o.hash, w.verb() != o.verb():
 		return false
 	case w.create != nil:
 		return *w.create == *o.create
+	case w.change != nil:
+		return *w.change == *o.change
 	default:
 		return *w.remove == *o.remove
 	}
@@ -165,7 +169,7 @@ func (w *write) sameAct(o *write) bool {
 
 // adopt takes what a newer decision rests on.
 func (w *write) adopt(o *write) {
-	w.ds, w.state, w.mold, w.rests, w.known, w.taken = o.ds, o.state, o.mold, o.rests, o.known, o.taken
+	w.ds, w.state, w.mold, w.from, w.rests, w.known, w.taken = o.ds, o.state, o.mold, o.from, o.rests, o.known, o.taken
 }
 
 // withdraw takes back the waiting writes that is picks.
@@ -203,13 +207,13 @@ func (l *lane) start(w *write) {
 	l.started[w] = true
 }
 
-// hashes adds the revisions whose pods are being created to into.
+// hashes adds the revisions that pods are being made of to into.
 func (l *lane) hashes(into map[string]bool) {
 	if l == nil {
 		return
 	}
 	for w := range l.started {
-		if w.create != nil {
+		if w.remove == nil {
 			into[w.hash] = true
 		}
 	}

@@ -46,9 +46,9 @@ func newDescs() (d descs) {
 	}
 	d.leader = add("leader", "1 while this process works, 0 while it stands by.")
 	d.queue = add("queue_depth", "DaemonSets that wait for a decision.")
-	d.waiting = add("writes_waiting", "Creates and deletes of pods that are decided and have not started.")
-	d.underway = add("writes_under_way", "Creates and deletes of pods that are under way.")
-	d.window = add("writes_window", "How many creates and deletes may be under way at once now.")
+	d.waiting = add("writes_waiting", "Creates, deletes and changes of pods that are decided and have not started.")
+	d.underway = add("writes_under_way", "Creates, deletes and changes of pods that are under way.")
+	d.window = add("writes_window", "How many creates, deletes and changes may be under way at once now.")
 	d.nodes = add("nodes", "Nodes of the cluster.")
 	d.pods = add("pods", "Pods of DaemonSets, and those that one could adopt.")
 	d.sets = add("daemonsets", "DaemonSets of the cluster.")

@@ -57,7 +57,9 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 	e.SeenCreated, e.SeenDeleted = at, at
 	if old != nil {
 		e.SeenCreated = old.SeenCreated
+		e.unfit = old.unfit
 	}
+	e.Unchangeable = e.Unchangeable || e.unfit
 	switch {
 	case e.Deleted.IsZero():
 		e.SeenDeleted = 0
@@ -82,7 +84,7 @@ func (e *podEntry) followReady(old *podEntry, at plan.Moment, now time.Time) {
 	written := e.ReadySince
 	e.readyStamp = written.Unix()
 	switch {
-	case old != nil && old.Ready && old.readyStamp == e.readyStamp:
+	case old != nil && old.Ready && old.readyStamp == e.readyStamp && !e.begins(old):
 		e.ReadySince = old.ReadySince
 	case old == nil && at == 0 && !written.IsZero():
 		e.ReadySince = now.Add(-max(now.Sub(written.Add(plan.ClockMargin)), 0))
@@ -91,12 +93,18 @@ func (e *podEntry) followReady(old *podEntry, at plan.Moment, now time.Time) {
 	}
 }
 
+// begins says that the pod's containers have become those of its last change since old: how long it has been ready
+// counts from now, whatever the kubelet's clock has done meanwhile.
+func (e *podEntry) begins(old *podEntry) bool {
+	return !old.Changed.Equal(e.Changed) || old.Changing && old.Settles == 0 && (!e.Changing || e.Settles > 0)
+}
+
 // acknowledged takes the moment at which our write to the pod began, which is
 // before any effect of it that was seen.
 func (e *podEntry) acknowledged(w *write) {
 	if w.create != nil {
 		e.SeenCreated = min(e.SeenCreated, w.began)
-	} else if !e.Deleted.IsZero() {
+	} else if w.remove != nil && !e.Deleted.IsZero() {
 		e.SeenDeleted = min(e.SeenDeleted, w.began)
 	}
 }

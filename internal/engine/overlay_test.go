@@ -14,7 +14,7 @@ import (
 func TestOverlay(t *testing.T) {
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 	create := &write{create: &plan.Create{Node: "n"}, hash: "b", names: []string{"agent-x", "agent-y"}, known: []string{"uid-before"}}
-	removing := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}}}
+	altering := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}}}
 	pod := func(name, uid string) *plan.Pod { return &plan.Pod{Name: name, UID: uid, Node: "n", Bound: true} }
 	for what, tc := range map[string]struct {
 		pods []*plan.Pod
@@ -27,7 +27,7 @@ func TestOverlay(t *testing.T) {
 		"a pod that is being deleted": {[]*plan.Pod{pod("agent-z", "uid-going")}, map[string]bool{"uid-going": true, "": true}},
 	} {
 		s := &plan.Sight{Name: "n", Pods: tc.pods}
-		overlay(s, []*write{create}, removing, now)
+		overlay(s, []*write{create}, altering, now)
 		if len(s.Pods) != len(tc.want) {
 			t.Errorf("%s: %d pods, want %d", what, len(s.Pods), len(tc.want))
 		}
@@ -43,10 +43,10 @@ func TestOverlay(t *testing.T) {
 // node that broke after that was well.
 func TestOverlayOfADeleteThatAWatchHasShown(t *testing.T) {
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
-	removing := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}, began: 16}}
+	altering := map[string]*write{"uid-going": {remove: &plan.Delete{UID: "uid-going"}, began: 16}}
 	for shown, want := range map[plan.Moment]plan.Moment{18: 16, 12: 12} {
 		s := &plan.Sight{Name: "n", Pods: []*plan.Pod{{Name: "agent-x", UID: "uid-going", Node: "n", Deleted: now, SeenDeleted: shown}}}
-		overlay(s, nil, removing, now)
+		overlay(s, nil, altering, now)
 		if p := s.Pods[0]; p.SeenDeleted != want || p.Uncertain {
 			t.Errorf("shown at %d: %+v, want %d", shown, p, want)
 		}

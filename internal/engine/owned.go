@@ -170,8 +170,8 @@ func (ix *index) note(w *write) plan.Moment {
 	if o := ix.owned[string(w.key.uid)]; o != nil {
 		o.marked[w.node()] = struct{}{}
 	}
-	if w.remove != nil {
-		if p := ix.pods[w.remove.UID]; p != nil && p.owner != string(w.key.uid) {
+	if _, uid := w.about(); uid != "" {
+		if p := ix.pods[uid]; p != nil && p.owner != string(w.key.uid) {
 			ix.mark(ix.owned[p.owner], p.Node)
 		}
 	}

@@ -29,6 +29,8 @@ type podEntry struct {
 	// scheduled says that the scheduler binds the pod, at some time after it
 	// was created.
 	scheduled bool
+	// unfit says that a look at the whole pod has shown that it cannot be changed in place.
+	unfit bool
 	// other says that the pod is of no concern: another kind of controller
 	// has it. It is only kept long enough to replace what was known before.
 	other bool
@@ -286,5 +288,5 @@ func (ix *index) depart(node string, uids []string, since time.Time) {
 func (e *podEntry) alike(o *podEntry) bool {
 	return e.UID == o.UID && e.owner == o.owner && e.labels == o.labels && e.Node == o.Node && e.Bound == o.Bound &&
 		e.Hash == o.Hash && e.Generation == o.Generation && e.Phase == o.Phase &&
-		e.Ready == o.Ready && e.Deleted.IsZero() && o.Deleted.IsZero()
+		e.Ready == o.Ready && e.Changing == o.Changing && e.Deleted.IsZero() && o.Deleted.IsZero()
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/delivery"
+	"everynode/internal/view"
 )
 
 // sender asks the API server what an attempt wants to be asked, and keeps what
@@ -19,6 +21,7 @@ type sender struct {
 	*engine
 	w     *write
 	pod   *corev1.Pod // in the last answer; nil: none was
+	whole *corev1.Pod // that a change rests on, as it was last read
 	asked time.Time   // when the last request was sent
 	cause error       // of the last request that was to change something
 }
@@ -30,6 +33,8 @@ func (s *sender) send(ctx context.Context, ask delivery.Request) delivery.Answer
 		return s.create(ctx, ask)
 	case delivery.Delete:
 		return s.remove(ctx, ask)
+	case delivery.Change:
+		return s.change(ctx, ask)
 	case delivery.Get:
 		return s.read(ctx, ask)
 	case delivery.Yield:
@@ -87,14 +92,46 @@ func (s *sender) remove(ctx context.Context, ask delivery.Request) delivery.Answ
 	return a
 }
 
+// change sends the one request that makes the pod one of another revision, if it is still as it was read.
+func (s *sender) change(ctx context.Context, ask delivery.Request) delivery.Answer {
+	patch, err := view.ChangeInPlace(s.whole, s.w.from, s.w.ds, s.w.hash, time.Now())
+	if err != nil {
+		s.cause = err
+		return delivery.Answer{Fate: delivery.Refused}
+	}
+	made, err := s.api.patchPod(ctx, s.w.key.Namespace, ask.Name, patch)
+	s.cause = err
+	a := answer(ctx, err)
+	a.Conflict = apierrors.IsConflict(err)
+	if err == nil {
+		s.pod, a.Pod = made, s.sight(made)
+		s.events.changed(s.w)
+	}
+	return a
+}
+
+func (s *sender) get(ctx context.Context, name string) (*corev1.Pod, error) {
+	if s.w.change != nil {
+		return s.api.getWholePod(ctx, s.w.key.Namespace, name)
+	}
+	return s.api.getPod(ctx, s.w.key.Namespace, name)
+}
+
 func (s *sender) read(ctx context.Context, ask delivery.Request) delivery.Answer {
-	live, err := s.api.getPod(ctx, s.w.key.Namespace, ask.Name)
+	live, err := s.get(ctx, ask.Name)
 	a := answer(ctx, err)
 	a.Missing = missing(err, ask.Name)
 	if err != nil {
 		return a
 	}
 	s.pod, a.Pod = live, s.sight(live)
+	if s.w.change != nil {
+		s.whole, a.Pod.Changed = live, live.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == s.w.hash
+		unfit := view.Unfit(live, s.w.from, &s.w.ds.Spec.Template)
+		if a.Pod.Unfit = unfit != nil; a.Pod.Unfit && !a.Pod.Changed {
+			s.cause = unfit
+		}
+	}
 	if s.w.rests != nil {
 		if now, err := compactPod(live); err == nil {
 			a.Pod.Version, a.Pod.Alike = now.version, now.alike(s.w.rests)
@@ -134,6 +171,8 @@ func (s *sender) result(o delivery.Outcome) (result, error) {
 		return r, nil
 	case o.Fate == delivery.Unknown && o.Settled && s.w.create != nil:
 		return r, fmt.Errorf("%s and the pod is not there: %w", howLost(s.cause), s.cause)
+	case o.Fate == delivery.Unknown && o.Settled && s.w.change != nil:
+		return r, fmt.Errorf("%s and the pod is as it was: %w", howLost(s.cause), s.cause)
 	case o.Fate == delivery.Unknown && o.Settled:
 		return r, fmt.Errorf("%s and the pod is still there: %w", howLost(s.cause), s.cause)
 	}
@@ -154,7 +193,7 @@ func (s *sender) learn(o delivery.Outcome) func() {
 		switch {
 		case w.create != nil:
 			w.state.made(w.node(), w.edition, now)
-		default:
+		case w.remove != nil:
 			w.state.removed(w.remove, now)
 		}
 	}
@@ -174,7 +213,14 @@ func (s *sender) lesson(l delivery.Lesson, pod *corev1.Pod, asked time.Time) fun
 			s.index.acknowledge(pod, w)
 		}
 	case delivery.Gone:
-		return func() { s.index.bury(w.remove.UID) }
+		_, uid := w.about()
+		return func() { s.index.bury(uid) }
+	case delivery.Unfit:
+		s.log.Info("a pod cannot be updated in place, and is updated by deletion", "daemonSet", w.key.String(), "pod", w.change.Pod, "why", s.cause)
+		return func() {
+			s.index.found(pod, asked)
+			s.index.unfit(w.change.UID)
+		}
 	}
 	return nil
 }

@@ -65,7 +65,9 @@ type state struct {
 	foreign     map[string]bool
 	course      course
 	following   following // of the ledger
-	rolling     bool      // the last decision deletes pods for being outdated
+	rolling     bool      // the last decision deletes or changes pods for being outdated
+	inPlace     inPlace
+	update      string    // what is wrong with how pods are to be updated, as announced
 	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
 	mu      sync.Mutex

@@ -167,6 +167,9 @@ func (e *engine) actAt(ctx context.Context, set *setEntry, hash string, st *stat
 		return time.Time{}, err
 	}
 	st.course.steered = true
+	if err := e.weighInPlace(ctx, set, hash, st); err != nil {
+		return time.Time{}, err
+	}
 	retry = e.decide(set, hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
@@ -272,9 +275,9 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 	room := st.room(e.apply.pending(id))
 	names, late := st.takeLate(room, st.now, names)
 	for some := range slices.Chunk(names, set.lookAtOnce()) {
-		e.apply.underway(id, func(l *lane, removing map[string]*write) {
+		e.apply.underway(id, func(l *lane, altering map[string]*write) {
 			e.index.look(uid, some, func(s *plan.Sight) {
-				overlay(s, l.startedOn(s.Name), removing, st.now)
+				overlay(s, l.startedOn(s.Name), altering, st.now)
 				st.tellNewer(s)
 				st.notice(s.Name, s.Pods, st.now)
 				if st.course.assists {
@@ -332,7 +335,7 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 
 // begin has the ledger begin again. What a policy drives waits for nobody to delete it.
 func (st *state) begin(spec plan.Spec, hash string) {
-	spec.Hash = hash
+	spec.Hash, spec.InPlace = hash, st.inPlace.target
 	if st.course.assists {
 		spec.Assists, spec.Strategy, spec.MaxSurge = true, plan.OnDelete, plan.Amount{}
 	}
@@ -346,12 +349,14 @@ func (st *state) begin(spec plan.Spec, hash string) {
 
 // overlay marks the pods that a write is under way for, and adds one for each
 // create that the index does not show yet. started is the DaemonSet's own writes;
-// a delete counts whoever has asked for it, as its pod may have been another's.
-func overlay(s *plan.Sight, started []*write, removing map[string]*write, now time.Time) {
+// a delete or change counts whoever has asked for it, as its pod may have been another's.
+func overlay(s *plan.Sight, started []*write, altering map[string]*write, now time.Time) {
 	for i, p := range s.Pods {
-		w := removing[p.UID]
+		w := altering[p.UID]
 		switch {
 		case w == nil:
+		case w.change != nil:
+			s.Pods[i] = uncertain(p)
 		case p.Deleted.IsZero():
 			going := uncertain(p)
 			going.SeenDeleted = w.began
@@ -399,8 +404,8 @@ func (w *write) pod(now time.Time) *plan.Pod {
 // writes is what a verdict asks for. A slot that has changed since it was looked
 // at waits for the next decision.
 func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Verdict) (all []*write) {
-	deletes, creates := v.Deletes(), v.Creates()
-	if len(deletes)+len(creates) == 0 {
+	deletes, creates, changes := v.Deletes(), v.Creates(), v.Changes()
+	if len(deletes)+len(creates)+len(changes) == 0 {
 		return nil
 	}
 	pods, ok := e.index.standing(string(ds.UID), v.Node)
@@ -415,6 +420,11 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 			w.remove, w.rests, w.reaches = &d, premise(&d, pods), c.reaches(d.Reaches)
 			st.rolling = st.rolling || d.Reason == plan.Outdated || d.Reason == plan.Surged
 			all = append(all, &w)
+		}
+	}
+	for _, change := range changes {
+		if w := st.changes(made, &change, pods); w != nil {
+			all = append(all, w)
 		}
 	}
 	for _, create := range creates {

@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"everynode/internal/view"
 )
 
 // Most of what a watch brings is never read: a node's images, a pod's
@@ -27,6 +29,9 @@ type field struct {
 	part mask
 	// when, if not nil, says which of the values are kept.
 	when func(value []byte) bool
+	// rich, if not nil, is the part of those values that are says so of.
+	rich mask
+	are  func(value []byte) bool
 }
 
 // The numbers are those of generated.proto in k8s.io/api and k8s.io/apimachinery.
@@ -34,14 +39,17 @@ func keptMeta() mask {
 	return mask{
 		1: {}, 3: {}, 5: {}, 6: {}, 8: {}, 9: {}, 10: {}, // name, namespace, uid, resourceVersion, creation and deletion
 		11: {}, 13: {}, 14: {}, // labels, ownerReferences, finalizers
-		12: {when: endsInitialEvents}, // annotations
+		12: {when: told}, // annotations
 	}
 }
 
-// endsInitialEvents picks the annotation by which a watch says that its list is
-// complete.
-func endsInitialEvents(value []byte) bool {
-	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey))
+// wasChanged says of an encoded pod that it was changed in place, or looks like it.
+func wasChanged(pod []byte) bool { return bytes.Contains(pod, []byte(view.ChangedAnnotation)) }
+
+// told picks the annotations that say something: by one a watch says that its list is complete; the other is on pods that
+// were changed in place.
+func told(value []byte) bool {
+	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey)) || wasChanged(value)
 }
 
 // keptCondition is type, status and lastTransitionTime, of pods and nodes alike;
@@ -56,6 +64,14 @@ func keptPod() mask {
 		// status: phase, conditions, reason, startTime; of containers that have trouble starting, state and restartCount
 		3: {part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: keptContainer(), 10: keptContainer()}},
 	}
+}
+
+// keptChangedPod is keptPod for pods that were changed in place: what has become of that is in all containers' statuses,
+// and in which generation of the pod they are of.
+func keptChangedPod() mask {
+	kept, container := keptPod(), field{part: mask{1: {}, 2: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, restartCount, imageID, started, containerID
+	kept[3] = field{part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: container, 10: container, 17: {}}}
+	return kept
 }
 
 // keptContainer is why a container waits, and how often it has started again.
@@ -118,7 +134,11 @@ func (f mask) trim(out, message []byte) ([]byte, error) {
 		default:
 			value, _ := protowire.ConsumeBytes(whole[tag:])
 			var err error
-			if out, err = keep.part.trimInto(append(out, whole[:tag]...), value); err != nil {
+			part := keep.part
+			if keep.rich != nil && keep.are(value) {
+				part = keep.rich
+			}
+			if out, err = part.trimInto(append(out, whole[:tag]...), value); err != nil {
 				return nil, err
 			}
 		}
@@ -141,14 +161,15 @@ func (f mask) trimInto(out, message []byte) ([]byte, error) {
 // never read of pods and nodes. Everything else it decodes as it is.
 type trimmer struct {
 	runtime.Serializer
-	kinds map[string]mask
+	kinds map[string]field
 	room  *sync.Pool
 }
 
 func newTrimmer(inner runtime.Serializer) trimmer {
-	pod, node, about := keptPod(), keptNode(), mask{1: {part: keptMeta()}}
-	list := func(item mask) mask { return mask{1: {}, 2: {part: item}} }
-	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]mask{
+	pod := field{part: keptPod(), rich: keptChangedPod(), are: wasChanged}
+	node, about := field{part: keptNode()}, field{part: mask{1: {part: keptMeta()}}}
+	list := func(item field) field { return field{part: mask{1: {}, 2: item}} }
+	return trimmer{Serializer: inner, room: &sync.Pool{New: func() any { return new([]byte) }}, kinds: map[string]field{
 		"Pod": pod, "Node": node, "PodList": list(pod), "NodeList": list(node),
 		"PartialObjectMetadataList": list(about),
 	}}
@@ -191,7 +212,7 @@ func (t trimmer) trim(out, data []byte) ([]byte, error) {
 	if !ok {
 		return nil, nil
 	}
-	return mask{1: {}, 2: {part: kept}, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
+	return mask{1: {}, 2: kept, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
 }
 
 // typeOf is the kind in an encoded TypeMeta of the core group or of metadata; empty

@@ -60,7 +60,7 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 // teaches it is learned when the write ends, so that no decision sees one part of
 // it without the other.
 func (s *state) fared(w *write, r *result, err error, now time.Time) {
-	if r.undone && w.remove != nil {
+	if r.undone && w.create == nil {
 		s.unreach(w)
 	}
 	switch r.fate {
@@ -91,10 +91,11 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 
 // blame says what has failed, and why.
 func (w *write) blame(err error) string {
-	if w.create != nil {
-		return "create: " + blame(err, w.names...)
+	names := w.names
+	if name, uid := w.about(); uid != "" {
+		names = []string{name}
 	}
-	return "delete: " + blame(err, w.remove.Pod)
+	return w.verb() + ": " + blame(err, names...)
 }
 
 // maxBlame is how much of an error is kept for each node that is put off.
@@ -134,10 +135,12 @@ func (e *engine) attempt(ctx context.Context, w *write) (result, error) {
 }
 
 func (w *write) attempt() *delivery.Attempt {
-	if w.create != nil {
+	switch {
+	case w.create != nil:
 		return delivery.NewCreate(w.name, w.taken)
-	}
-	if w.rests == nil {
+	case w.change != nil:
+		return delivery.NewChange(w.change.Pod, w.change.UID)
+	case w.rests == nil:
 		return delivery.NewDelete(w.remove.Pod, w.remove.UID, 0, false)
 	}
 	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.rests.version, w.rests.Ready)

@@ -19,7 +19,7 @@ import (
 // whose Pod.Node is name. The verdict is overwritten, its room used again. A
 // verdict that could cost budget is a Candidate: its act waits for Roll.
 func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
-	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0]}
+	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0], changes: v.changes[:0]}
 	if node == nil {
 		slices.SortFunc(pods, elder)
 		classifyUnknown(in, pods, v)
@@ -30,8 +30,8 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	in.putOff(v)
 	if in.Set.Halt != NoReason {
 		v.Reason, v.Detail = in.Set.Halt, in.Set.HaltDetail
-		v.candidate, v.surging, v.guarded, v.spared = fixed, false, false, false
-		v.deletes, v.creates = v.deletes[:0], v.creates[:0]
+		v.surging, v.guarded, v.spared = false, false, false
+		v.rest()
 	}
 }
 
@@ -66,7 +66,7 @@ func (in *Input) keepOrder(a, b *Pod) int {
 }
 
 // serves says that the pod does something for its node, for however short a time.
-func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain }
+func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain && !p.Changing }
 
 // elder is the part of keepOrder that time does not change. It is total (I8).
 func elder(a, b *Pod) int {
@@ -230,12 +230,19 @@ func (in *Input) available(p *Pod) bool {
 }
 
 // availableAt is when a ready pod becomes available if it stays ready. Without
-// MinReady the time does not matter, and need not be known.
+// MinReady the time does not matter, and need not be known. A pod whose containers may be those
+// of the revision before is not available until that is known, or has lasted for long enough.
 func (in *Input) availableAt(p *Pod) (at time.Time, known bool) {
-	if in.Set.MinReady <= 0 {
+	wait := in.Set.MinReady
+	switch {
+	case p.Changing && p.Settles <= 0:
+		return time.Time{}, false
+	case p.Changing:
+		wait = max(wait, p.Settles)
+	case wait <= 0:
 		return time.Time{}, true
 	}
-	return p.ReadySince.Add(in.Set.MinReady), !p.ReadySince.IsZero()
+	return p.ReadySince.Add(wait), !p.ReadySince.IsZero()
 }
 
 // idle says that the pod is not bound, on a node that starts nothing: it does
@@ -340,10 +347,18 @@ func (n *Node) DownBefore(seen Moment, written time.Time) bool {
 // for its next try. What cannot move takes no turn from the others.
 func (in *Input) putOff(v *Verdict) {
 	w := in.Waits[v.Node]
-	if w.over(in.Now) || len(v.deletes)+len(v.creates) == 0 {
+	if w.over(in.Now) || !v.acts() {
 		return
 	}
 	v.wake(w.Until, in.Now)
-	v.Reason, v.Detail, v.candidate = WriteFailed, w.What, fixed
-	v.deletes, v.creates = v.deletes[:0], v.creates[:0]
+	v.Reason, v.Detail = WriteFailed, w.What
+	v.rest()
+}
+
+// acts says that there is something to do on the node.
+func (v *Verdict) acts() bool { return len(v.deletes)+len(v.creates)+len(v.changes) > 0 }
+
+// rest takes back all acts.
+func (v *Verdict) rest() {
+	v.candidate, v.deletes, v.creates, v.changes = fixed, v.deletes[:0], v.creates[:0], v.changes[:0]
 }

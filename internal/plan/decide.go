@@ -7,8 +7,8 @@ type candidate uint8
 
 const (
 	fixed   candidate = iota // nothing waits for Roll
-	replace                  // the last delete makes the node unavailable
-	recycle                  // the last delete takes a ready pod from a node that is down all the same
+	replace                  // the last delete, or the change, makes the node unavailable
+	recycle                  // the last delete, or the change, takes a ready pod from a node that is down all the same
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
 	expose                   // all acts together give a node that is down the target of a release
@@ -207,6 +207,8 @@ func (s *site) progress(p *Pod) Reason {
 	switch {
 	case s.available(p):
 		return UpToDate
+	case p.Changing:
+		return ChangingInPlace
 	case p.Ready:
 		return MinReadyWait
 	case !p.Bound:
@@ -271,15 +273,32 @@ func (s *site) renew(v *Verdict) {
 			v.Reason, v.candidate = BudgetSpent, surge
 		}
 	case s.available(p):
+		s.revise(v, p)
 		v.Reason, v.candidate = BudgetSpent, replace
-		s.remove(v, p, Outdated)
 	case p.Ready:
+		s.revise(v, p)
 		v.Reason, v.candidate = BudgetSpent, recycle
-		s.remove(v, p, Outdated)
 	default:
+		s.revise(v, p)
+	}
+}
+
+// revise makes the pod one of the current revision where it runs, or deletes it for one to come.
+func (s *site) revise(v *Verdict, p *Pod) {
+	if !s.changeable(p) {
 		v.Reason = Outdated
 		s.remove(v, p, Outdated)
+		return
 	}
+	v.Reason = OutdatedInPlace
+	v.changes = append(v.changes, Change{Node: v.Node, Pod: p.Name, UID: p.UID, From: p.Hash, Stable: s.set != &s.in.Set, Reason: OutdatedInPlace})
+}
+
+// changeable says that the pod can become one of the current revision where it runs. Its kubelet must be
+// there to do that: else nothing would come of it before the node is back, and a pod that was deleted
+// tells whether the node's trouble is older than the update (I5).
+func (s *site) changeable(p *Pod) bool {
+	return s.set.InPlace[p.Hash] && s.node.Ready && p.Bound && p.Phase == Running && !p.Unchangeable
 }
 
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {

@@ -117,6 +117,19 @@
 // Where the two revisions are for different nodes, a node is added or dropped when its turn
 // comes, too.
 //
+// # Updates in place
+//
+// Where Spec.InPlace holds the revision of an outdated pod, the pod is made one of the current revision where it runs (Change),
+// instead of being deleted. What is said above of deleting an outdated pod (I4, I7, I13, R1 to R9b) holds of changing
+// it, with these in addition:
+//
+//	P1  A pod that was changed is not available while its containers may be those of the revision before (Changing), unless
+//	    it has been ready for as long as it takes to be sure (Settles). Until then it takes its part of the budget.
+//	P2  No pod is changed to the revision that it is of. With MaxSurge none is, and beside another controller none is.
+//	P3  A pod that does not run, whose node is not Ready, or that is not what its revision says (Unchangeable), is not
+//	    changed but deleted.
+//	P4  How long a changed pod has been down counts from its change (Changed), not from when it was created.
+//
 // # Beside another controller
 //
 // Where another controller creates, repairs and removes the pods, always by the template (Spec.Assists), all

@@ -65,6 +65,10 @@ type Spec struct {
 	// Assists says that another controller creates, repairs and removes the pods. Then nothing is
 	// decided but when an outdated one goes. There is no MaxSurge with it.
 	Assists bool
+	// InPlace holds the hashes of revisions whose pods can become ones of this revision where they
+	// run, since the templates differ in nothing else than what a running pod may change. Nil: the
+	// DaemonSet does not ask for that.
+	InPlace map[string]bool
 }
 
 // Surges says that an update starts a node's new pod beside the old one.
@@ -214,8 +218,15 @@ type Pod struct {
 	// SeenCreated is when this process first saw the pod, or began to create it.
 	SeenCreated Moment
 	// ReadySince is when the pod became ready, by the clock of Input.Now, while it is Ready. Of one
-	// that WasReady and is not, it is when that was seen to end; zero: it was not seen.
+	// that WasReady and is not, it is when that was seen to end; zero: it was not seen. Of one that was
+	// changed in place it is not before its new containers have started.
 	ReadySince time.Time
+	// Changed is when the pod was last made one of its revision by a Change, by the clock of whoever
+	// did; zero: it was created as one.
+	Changed time.Time
+	// Settles is how long the pod must have been ready to be taken for one of its revision while it is
+	// Changing; zero: it is not, however long that lasts.
+	Settles time.Duration
 	// Deleted is when deletion was asked for; zero while it was not. It is
 	// the moment of the request, not the end of the grace period, by the clock
 	// of the API server.
@@ -242,6 +253,12 @@ type Pod struct {
 	// Restarts is how often a container of it has started again: of the one that did so most
 	// often, and 255 at most.
 	Restarts uint8
+	// Changing says that a Change was made to the pod, and that its containers may still be those of
+	// the revision before: it is not available, whatever Ready says.
+	Changing bool
+	// Unchangeable says that the pod cannot become one of another revision where it runs: it is not what
+	// its revision says, or somebody has objected.
+	Unchangeable bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
 	// Assumed says of such a pod that it is not known to exist: a create of

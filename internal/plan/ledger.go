@@ -137,7 +137,7 @@ func (in *Input) forget() {
 // it, since a cluster may have many DaemonSets that are for a few nodes each.
 func (v *Verdict) empty() bool {
 	return !v.Desired && !v.Current && !v.Misscheduled && !v.counted && v.Pod == "" &&
-		len(v.creates)+len(v.deletes) == 0 && v.Until.IsZero() && v.release == (standing{})
+		!v.acts() && v.Until.IsZero() && v.release == (standing{})
 }
 
 // enter lays a verdict into the sums, withdraw takes it out of them.

@@ -30,7 +30,7 @@ func Make(in *Input, out *Plan) {
 }
 
 func (out *Plan) reset() {
-	out.Creates, out.Deletes, out.Verdicts = out.Creates[:0], out.Deletes[:0], out.Verdicts[:0]
+	out.Creates, out.Deletes, out.Changes, out.Verdicts = out.Creates[:0], out.Deletes[:0], out.Changes[:0], out.Verdicts[:0]
 	out.nodes, out.pods, out.candidates = out.nodes[:0], out.pods[:0], out.candidates[:0]
 }
 
@@ -88,6 +88,7 @@ func (out *Plan) collect(t *Totals) {
 		v := &out.Verdicts[i]
 		out.Creates = append(out.Creates, v.Creates()...)
 		out.Deletes = append(out.Deletes, v.Deletes()...)
+		out.Changes = append(out.Changes, v.Changes()...)
 	}
 }
 

@@ -2,8 +2,8 @@ package plan
 
 import "time"
 
-// Plan is what to do now. The engine carries it out in this order: deletes and
-// creates in any order among nodes (a node never has both, but for a surge that
+// Plan is what to do now. The engine carries it out in this order: deletes,
+// changes and creates in any order among nodes (a node never has creates and one of the others, but for a surge that
 // ends), then status.
 type Plan struct {
 	// Creates are the pods to make, by node name.
@@ -11,6 +11,8 @@ type Plan struct {
 	// Deletes are the pods to delete, by node name; on a node, the pod that
 	// would rather be kept comes last.
 	Deletes []Delete
+	// Changes are the pods to make ones of another revision where they run, by node name.
+	Changes []Change
 	// Verdicts has one entry for each node of the input and for each other
 	// node that a pod names, sorted by node name.
 	Verdicts []Verdict
@@ -65,6 +67,20 @@ type Delete struct {
 	Reaches bool
 }
 
+// Change is a pod to make one of another revision where it runs. Its containers start again as far as
+// the two differ; the pod stays.
+type Change struct {
+	Node, Pod, UID string
+	// From is the revision that it was made from.
+	From string
+	// Stable says that it is to become one of Release.Stable and not of Set.
+	Stable bool
+	Reason Reason
+	// Reaches says that the node gets the target of the release by this: see
+	// Input.Reached.
+	Reaches bool
+}
+
 // Verdict is what was decided for one node, and why.
 type Verdict struct {
 	Node   string
@@ -95,11 +111,12 @@ type Verdict struct {
 	release standing
 	rank    int32 // its place among those that the release reaches
 
-	// The acts here. A candidate's last delete or create waits for Roll.
+	// The acts here. A candidate's last one waits for Roll: the change or the create, if there is one.
 	candidate candidate
 	granted   bool
 	deletes   []Delete
 	creates   []Create
+	changes   []Change // one at most
 }
 
 // Status is apps/v1 DaemonSetStatus, as far as pods decide it.

@@ -14,6 +14,7 @@ const (
 	// Nothing to do.
 	UpToDate              // the current pod is available
 	Starting              // the current pod is not ready yet
+	ChangingInPlace       // the pod was made one of the current revision, and its containers may not be yet
 	MinReadyWait          // the current pod is ready, but not for MinReady yet
 	NotReady              // the pod was ready before and is not now
 	WaitingForDeletion    // OnDelete: an outdated pod waits to be deleted by hand
@@ -44,14 +45,15 @@ const (
 	InvalidSpec // the specification cannot be read
 
 	// Acts.
-	Missing      // no pod here: create one
-	Surge        // a new pod beside the old one
-	Outdated     // the pod is replaced by the current revision
-	Surged       // the old pod goes, its successor is available
-	Duplicate    // more than one pod here
-	PodFailed    // the pod failed
-	PodSucceeded // the pod ended with success
-	PodRefused   // the kubelet refused the pod, or the scheduler never bound it
+	Missing         // no pod here: create one
+	Surge           // a new pod beside the old one
+	Outdated        // the pod is replaced by the current revision
+	OutdatedInPlace // the pod is made one of the current revision where it runs
+	Surged          // the old pod goes, its successor is available
+	Duplicate       // more than one pod here
+	PodFailed       // the pod failed
+	PodSucceeded    // the pod ended with success
+	PodRefused      // the kubelet refused the pod, or the scheduler never bound it
 )
 
 // reasonText holds, for each reason, its name and its sentence. A sentence has
@@ -61,6 +63,7 @@ var reasonText = [...]struct{ name, sentence string }{
 
 	UpToDate:              {"UpToDate", "The pod is of the current revision and available."},
 	Starting:              {"Starting", "The pod is of the current revision and not ready yet."},
+	ChangingInPlace:       {"ChangingInPlace", "The pod was made one of the current revision where it runs, and its new containers are not seen to work yet."},
 	MinReadyWait:          {"MinReadyWait", "The pod is ready, but not yet for minReadySeconds."},
 	NotReady:              {"NotReady", "The pod has been ready before and is not ready now."},
 	WaitingForDeletion:    {"WaitingForDeletion", "The pod is outdated, and the OnDelete strategy waits until someone deletes it."},
@@ -88,14 +91,15 @@ var reasonText = [...]struct{ name, sentence string }{
 	SelectsAll:  {"SelectsAll", "The DaemonSet selects all pods; it needs a selector that is not empty."},
 	InvalidSpec: {"InvalidSpec", "The DaemonSet's specification cannot be read."},
 
-	Missing:      {"Missing", "The node has no pod, so one is created."},
-	Surge:        {"Surge", "A pod of the current revision is created beside the old one."},
-	Outdated:     {"Outdated", "The pod is outdated and is replaced by the current revision."},
-	Surged:       {"Surged", "The old pod is deleted, because its successor is available."},
-	Duplicate:    {"Duplicate", "The node has more pods than one, so one is kept and the others are deleted."},
-	PodFailed:    {"PodFailed", "The pod has failed and is replaced."},
-	PodSucceeded: {"PodSucceeded", "The pod has ended, although it should run forever, and is replaced."},
-	PodRefused:   {"PodRefused", "The node did not take the last pod; the scheduler places the next one when it can."},
+	Missing:         {"Missing", "The node has no pod, so one is created."},
+	Surge:           {"Surge", "A pod of the current revision is created beside the old one."},
+	Outdated:        {"Outdated", "The pod is outdated and is replaced by the current revision."},
+	OutdatedInPlace: {"OutdatedInPlace", "The pod is outdated and is made one of the current revision where it runs."},
+	Surged:          {"Surged", "The old pod is deleted, because its successor is available."},
+	Duplicate:       {"Duplicate", "The node has more pods than one, so one is kept and the others are deleted."},
+	PodFailed:       {"PodFailed", "The pod has failed and is replaced."},
+	PodSucceeded:    {"PodSucceeded", "The pod has ended, although it should run forever, and is replaced."},
+	PodRefused:      {"PodRefused", "The node did not take the last pod; the scheduler places the next one when it can."},
 }
 
 // Reasons are all reasons that a verdict may have.

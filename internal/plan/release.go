@@ -196,18 +196,27 @@ func (s *site) failure(v *Verdict) Failure {
 	case p.Stuck:
 		return CannotStart
 	}
-	since, why := p.Created, NotStarted
-	if p.Ready || p.WasReady && !p.ReadySince.IsZero() {
-		since, why = p.ReadySince, StoppedServing
-	}
-	if p.Ready { // though not for MinReady
+	since, why := p.began(), NotStarted
+	switch {
+	case p.Changing && p.Ready: // by its old containers, for all that is known
+	case p.Ready: // though not for MinReady
 		return Unfailed
+	case p.WasReady && !p.ReadySince.IsZero():
+		since, why = p.ReadySince, StoppedServing
 	}
 	if at := since.Add(r.StartWithin); at.After(s.in.Now) {
 		v.wake(at, s.in.Now)
 		return Unfailed
 	}
 	return why
+}
+
+// began is when the pod became one of its revision.
+func (p *Pod) began() time.Time {
+	if p.Changed.After(p.Created) {
+		return p.Changed
+	}
+	return p.Created
 }
 
 // refusedFor is how long the pause after a refused write must have grown for the node to count as
@@ -232,7 +241,7 @@ func (s *site) awaitTurn(v *Verdict, stable *site) {
 	if !wanted || !s.node.Ready || s.node.Leaving {
 		return
 	}
-	if s.turn(v) && len(v.deletes)+len(v.creates) == 0 {
+	if s.turn(v) && !v.acts() {
 		s.takeTurn(v)
 	}
 }
@@ -249,9 +258,12 @@ func (s *site) turn(v *Verdict) (come bool) {
 
 // forgo takes back an act that costs budget.
 func (v *Verdict) forgo() {
-	if v.candidate == surge {
+	switch {
+	case v.candidate == surge:
 		v.creates = v.creates[:len(v.creates)-1]
-	} else {
+	case len(v.changes) > 0:
+		v.changes = v.changes[:0]
+	default:
 		v.deletes = v.deletes[:len(v.deletes)-1]
 	}
 	v.candidate, v.Reason, v.Detail = fixed, AwaitsWave, ""
@@ -263,19 +275,22 @@ func (s *site) takeTurn(v *Verdict) {
 	s.decide(v)
 	reaching := v.deletes
 	switch {
-	case len(v.deletes)+len(v.creates) == 0:
+	case !v.acts():
 		v.Reason, v.Detail = reason, detail
 	case v.candidate == leave || v.candidate == fixed && !s.fit.Run:
 		v.candidate = drop
 	case v.candidate == fixed:
 		v.candidate = expose
-	case v.candidate == surge:
-		reaching = nil // the create does it
+	case v.candidate == surge, len(v.changes) > 0 && v.candidate != expose:
+		reaching = nil // the create or the change does it
 	default:
 		reaching = v.deletes[len(v.deletes)-1:] // those before it go in any case, and leave a pod where it is
 	}
 	for i := range reaching {
 		reaching[i].Reaches = true
+	}
+	for i := range v.changes {
+		v.changes[i].Reaches = true
 	}
 }
 

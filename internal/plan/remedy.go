@@ -13,6 +13,7 @@ func (r Reason) Remedy() string {
 // remedies has a text for each reason that a person may want to change.
 var remedies = [...]string{
 	Starting:              "Waits for the pod to become ready: kubectl describe pod, kubectl logs.",
+	ChangingInPlace:       "Waits for the kubelet to start the new containers: kubectl describe pod, kubectl logs.",
 	MinReadyWait:          "Waits for minReadySeconds of unbroken readiness.",
 	NotReady:              "Find out why the pod lost readiness: kubectl describe pod, kubectl logs.",
 	WaitingForDeletion:    "Delete the pod, or set updateStrategy.type to RollingUpdate.",

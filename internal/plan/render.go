@@ -17,6 +17,9 @@ func Render(p *Plan, now time.Time) string {
 	for _, d := range p.Deletes {
 		fmt.Fprintf(&b, "delete %s on %s: %s%s%s\n", d.Pod, d.Node, d.Reason, when(d.Reaches, " for the target"), when(d.Now, " now"))
 	}
+	for _, c := range p.Changes {
+		fmt.Fprintf(&b, "change %s on %s: %s%s%s\n", c.Pod, c.Node, c.Reason, when(c.Reaches, " for the target"), when(c.Stable, " to the stable revision"))
+	}
 	for _, c := range p.Creates {
 		fmt.Fprintf(&b, "create on %s: %s%s%s%s\n", c.Node, c.Reason, when(c.Stable, " of the stable revision"),
 			when(c.Predecessor != "", " after "+c.Predecessor), when(c.ByScheduler, " by scheduler"))

@@ -93,6 +93,8 @@ func (v *Verdict) moves(in *Input) Reason {
 		return BudgetSpent
 	case len(v.creates) > 0:
 		return v.creates[len(v.creates)-1].Reason
+	case len(v.changes) > 0:
+		return v.changes[0].Reason
 	default:
 		return v.deletes[len(v.deletes)-1].Reason
 	}
@@ -105,10 +107,24 @@ func (v *Verdict) Deletes() []Delete {
 	if v.holdsAll() {
 		return nil
 	}
-	if (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted {
+	if v.keepsPod() && len(v.changes) == 0 {
 		return v.deletes[:len(v.deletes)-1]
 	}
 	return v.deletes
+}
+
+// Changes is the pod to make one of another revision on this node, if there is one, as Deletes are those to
+// delete.
+func (v *Verdict) Changes() []Change {
+	if v.holdsAll() || v.keepsPod() {
+		return nil
+	}
+	return v.changes
+}
+
+// keepsPod says that the candidate waits with the act that takes its pod away or changes it.
+func (v *Verdict) keepsPod() bool {
+	return (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted
 }
 
 // Creates are the pods to make on this node, as Deletes are those to delete.

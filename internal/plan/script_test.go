@@ -157,7 +157,7 @@ func parseWait(words []string, now time.Time) (w Wait, err error) {
 }
 
 // parseSetting reads: revision HASH, generation N, onDelete, maxUnavailable
-// N[%], maxSurge N[%], minReady DURATION, scheduled, assists, halt REASON, nodeName
+// N[%], maxSurge N[%], minReady DURATION, scheduled, assists, inPlace HASH..., halt REASON, nodeName
 // NAME, nodeSelector KEY=VALUE..., tolerate *|KEY[=VALUE][:EFFECT], affinity
 // KEY OPERATOR [VALUE...], and ... (the same, in the same term), names
 // OPERATOR NAME.
@@ -184,6 +184,11 @@ func parseSetting(set *Spec, words []string) (err error) {
 		set.Scheduled = true
 	case "assists":
 		set.Assists = true
+	case "inPlace":
+		set.InPlace = map[string]bool{}
+		for _, hash := range words[1:] {
+			set.InPlace[hash] = true
+		}
 	case "halt":
 		set.Halt, err = parseReason(arg)
 		set.HaltDetail = strings.Join(words[2:], " ")
@@ -315,8 +320,8 @@ func ago(age string, now time.Time) (time.Time, error) {
 
 // parsePod reads: NAME NODE|- [rev=HASH] [gen=N] [age=AGE] [ready[=AGE]]
 // [wasready] [pending|failed|succeeded|refused] [unbound] [deleted=AGE]
-// [forced] [uncertain] [assumed] [newer] [stuck] [restarts=N] [since=AGE] [seen=MOMENT] [seendeleted=MOMENT]. A
-// pod runs and is an hour old unless it says otherwise.
+// [forced] [uncertain] [assumed] [newer] [stuck] [restarts=N] [since=AGE] [seen=MOMENT] [seendeleted=MOMENT]
+// [changed=AGE] [changing[=SETTLES]] [unchangeable]. A pod runs and is an hour old unless it says otherwise.
 func parsePod(words []string, now time.Time) (p Pod, err error) {
 	p = Pod{Name: words[0], UID: "uid-" + words[0], Bound: words[1] != "-",
 		Phase: Running, Created: now.Add(-time.Hour)}
@@ -346,6 +351,13 @@ func parsePod(words []string, now time.Time) (p Pod, err error) {
 			p.ReadySince, err = ago(value, now)
 		case "seendeleted":
 			p.SeenDeleted, err = parseMoment(value)
+		case "changed":
+			p.Changed, err = ago(value, now)
+		case "changing":
+			p.Changing = true
+			if value != "" {
+				p.Settles, err = time.ParseDuration(value)
+			}
 		default:
 			err = podFlag(&p, w)
 		}
@@ -382,6 +394,8 @@ func podFlag(p *Pod, word string) error {
 		p.Newer = true
 	case "stuck":
 		p.Stuck = true
+	case "unchangeable":
+		p.Unchangeable = true
 	default:
 		return fmt.Errorf("unknown word %q", word)
 	}

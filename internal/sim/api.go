@@ -29,6 +29,7 @@ type pod struct {
 		at    time.Duration
 	}
 	readyStamp time.Time // the last as the kubelet has written it
+	changing
 }
 
 // node is a node as the API holds it, and the machine behind it.
@@ -244,7 +245,7 @@ func (a *api) create(w *write, name string) answer {
 	} else if p.Bound {
 		p.nodeUID = n.UID
 	}
-	p.heir = a.left[p.Node]
+	p.heir, p.unfit = a.left[p.Node], a.w.sc.InPlace && a.w.chance(unfitPods)
 	delete(a.left, p.Node)
 	a.w.tracef("api      %s is created on %s", name, p.Node)
 	a.w.check.creating(p)

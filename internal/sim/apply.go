@@ -18,18 +18,19 @@ const (
 	manyOverQuota = 3
 )
 
-// write is one create or delete of a plan.
+// write is one create, delete or change of a plan.
 type write struct {
 	owner     *controller
 	set       *daemonSet // as decided on
 	hash      string
-	create    *plan.Create // nil for a delete
-	remove    *plan.Delete // nil for a create
-	version   uint64       // the only one that the last delete was sent for; 0: any
-	ready     bool         // the pod that is deleted was seen to be ready
+	create    *plan.Create // nil for others
+	remove    *plan.Delete // nil for others
+	change    *plan.Change // nil for others
+	version   uint64       // the only one that the last delete or change was sent for; 0: any
+	ready     bool         // the pod that is deleted or changed was seen to be ready
 	known     []string     // the pods that a create was decided beside
 	names     []string     // those that a create has sent
-	rests     *pod         // the pod that a delete is of, as it was decided on
+	rests     *pod         // the pod that a delete or change is of, as it was decided on
 	began     plan.Moment  // when it was started
 	startedIn uint64       // what the API was at then
 	read      bool         // the pod of a delete without an answer was read since
@@ -42,10 +43,24 @@ type write struct {
 }
 
 func (w *write) node() string {
-	if w.create != nil {
+	switch {
+	case w.create != nil:
 		return w.create.Node
+	case w.change != nil:
+		return w.change.Node
 	}
 	return w.remove.Node
+}
+
+// uid is that of the pod which is deleted or changed; empty of a create.
+func (w *write) uid() string {
+	switch {
+	case w.remove != nil:
+		return w.remove.UID
+	case w.change != nil:
+		return w.change.UID
+	}
+	return ""
 }
 
 // applier carries out writes within a window.
@@ -73,7 +88,7 @@ func (a *applier) conflicts(w *write) bool {
 		// A pod may be seen to be gone before the answer to its delete comes:
 		// only that tells what its successor is to be called.
 		return w.create != nil && w.create.Node == s.node() && (s.create != nil || a.c.w.bug != EagerSuccessor) ||
-			w.remove != nil && s.remove != nil && w.remove.UID == s.remove.UID
+			w.create == nil && w.uid() == s.uid()
 	})
 }
 
@@ -88,6 +103,8 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 		for i := range pods {
 			p := &pods[i]
 			switch {
+			case w.change != nil && p.UID == w.change.UID:
+				p.Uncertain = true
 			case w.remove != nil && p.UID == w.remove.UID:
 				if p.Uncertain = p.Deleted.IsZero(); p.Uncertain || w.began < p.SeenDeleted {
 					p.SeenDeleted = w.began // a watch may be quicker than the answer
@@ -132,7 +149,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	if learn != nil {
 		learn()
 	}
-	if o.Undone() && w.remove != nil {
+	if o.Undone() && w.create == nil {
 		c.unreach(w)
 		c.w.check.undone(w)
 	}

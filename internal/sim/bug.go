@@ -52,6 +52,9 @@ const (
 	DrivesAll       Bug = "drives-all"        // beside another controller, its RollingUpdate is not left alone
 	NotNoticed      Bug = "not-noticed"       // beside another controller, a release does not wait for that to see the template
 	LeaksFree       Bug = "leaks-free"        // nodes that another controller has given the target do not count
+	TrustsReady     Bug = "trusts-ready"      // a pod that was changed in place counts while it says Ready
+	ChangesUnfit    Bug = "changes-unfit"     // a pod that is not what its revision says is changed in place
+	ChangesBlindly  Bug = "changes-blindly"   // changes hold for any version of the pod
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -69,6 +72,9 @@ func OfReleases() []Bug {
 
 // OfAssisting are those that only a scenario with another controller can show.
 func OfAssisting() []Bug { return []Bug{TakesOver, DrivesAll, NotNoticed, LeaksFree} }
+
+// OfChanging are those that only a scenario with changes in place can show.
+func OfChanging() []Bug { return []Bug{TrustsReady, ChangesUnfit, ChangesBlindly} }
 
 // corrupt makes the mistakes that package plan would have to make, by what it
 // is told.
@@ -96,6 +102,10 @@ func (b Bug) corrupt(in *plan.Input) {
 			} else if !n.Ready {
 				n.NeverReady, n.Down = false, math.MaxInt64
 			}
+		}
+	case TrustsReady:
+		for i := range in.Pods {
+			in.Pods[i].Changing = false
 		}
 	case TrustTimes:
 		trustTimes(in)

@@ -15,6 +15,7 @@ func TestBugsAreFound(t *testing.T) {
 	findBugs(t, Bugs(), rapid.Custom(drawScenario))
 	findBugs(t, OfReleases(), rapid.Custom(drawReleased))
 	findBugs(t, OfAssisting(), rapid.Custom(drawAssisted))
+	findBugs(t, OfChanging(), rapid.Custom(drawChanging))
 }
 
 func findBugs(t *testing.T, bugs []Bug, scenarios *rapid.Generator[*Scenario]) {

@@ -9,7 +9,7 @@ import (
 
 // Report is what a run has seen.
 type Report struct {
-	Creates, Deletes, Forced, StatusWrites int // that have taken effect, by controllers
+	Creates, Deletes, Changes, Forced, StatusWrites int // that have taken effect, by controllers
 	// Doubles counts pods that were created beside another one while two
 	// controllers ran at once, or after a late request. Names keep most from
 	// happening; the rest is removed on sight.
@@ -22,7 +22,7 @@ type Report struct {
 }
 
 // written is how many writes have taken effect.
-func (r *Report) written() int { return r.Creates + r.Deletes + r.StatusWrites }
+func (r *Report) written() int { return r.Creates + r.Deletes + r.Changes + r.StatusWrites }
 
 // checker holds the run to the invariants.
 type checker struct {
@@ -86,7 +86,7 @@ func (k *checker) wrote(what string) {
 // deletes are refused all the time are the most: each is tried once a minute.
 const mostAnHour = 240
 
-// arrived counts a create or delete that reaches the API, and holds its process
+// arrived counts a write to a pod that reaches the API, and holds its process
 // to the writes that it may spend on one node (I14).
 func (k *checker) arrived(what string, w *write) {
 	k.wrote(what)
@@ -221,7 +221,7 @@ func (k *checker) final() {
 			if isCurrent(spec, p) {
 				current++
 			}
-			if live(&p.Pod) && p.Ready && p.readyAt+spec.MinReady <= k.w.now {
+			if live(&p.Pod) && p.Ready && p.fresh() && p.readyAt+spec.MinReady <= k.w.now {
 				available++
 			}
 		})

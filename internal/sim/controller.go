@@ -168,6 +168,7 @@ func (c *controller) sync() {
 func (c *controller) decide(set *daemonSet) {
 	ix, in := c.index, &c.in
 	in.Now, in.Set = c.clock(), c.beside(set.spec)
+	in.Set.InPlace = c.w.sc.changeable(set.spec.Hash)
 	in.Gone = ix.gone()
 	in.Nodes = in.Nodes[:0]
 	for _, n := range ix.nodes {
@@ -183,6 +184,7 @@ func (c *controller) decide(set *daemonSet) {
 		if !in.Gone[p.Node] || ix.departed[p.Node][p.UID] || c.w.bug == GoneTakesAll {
 			seen := p.Pod
 			seen.Left = ix.leftBehind(p) && c.w.bug != LeftStays
+			seen.Unchangeable = seen.Unchangeable || ix.unfit[p.UID]
 			in.Pods = append(in.Pods, seen)
 		}
 	}
@@ -198,6 +200,9 @@ func (c *controller) decide(set *daemonSet) {
 	if in.Release, in.Reached = c.course.release, nil; c.course.reachedWith == set.spec.Hash {
 		in.Reached = c.course.reached
 	}
+	if r := in.Release; r != nil {
+		r.Stable.InPlace = c.w.sc.changeable(r.Stable.Hash)
+	}
 	in.Guard = c.course.removals.Guard()
 	if c.w.bug == LeaksFree && in.Release != nil {
 		in.Release.Quota += c.out.Exposure.Leaked
@@ -205,7 +210,7 @@ func (c *controller) decide(set *daemonSet) {
 	c.w.bug.corrupt(in)
 	plan.Make(in, &c.out)
 	if c.ledger.follow(in); c.ledger.differs(&c.out) {
-		c.w.fail("ledger: it says %d creates, %d deletes and %+v", len(c.ledger.creates), len(c.ledger.deletes), c.ledger.kept.Status())
+		c.w.fail("ledger: it says creates on %d nodes, deletes on %d, changes on %d and %+v", len(c.ledger.creates), len(c.ledger.deletes), len(c.ledger.changes), c.ledger.kept.Status())
 	}
 	switch {
 	case c.w.sc.Assists: // judged when it is done
@@ -215,7 +220,7 @@ func (c *controller) decide(set *daemonSet) {
 		c.w.check.decided(c, set)
 	}
 	if c.w.trace != nil {
-		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes))
+		c.w.tracef("ctl %d    decides on %s: %d creates, %d deletes, %d changes", c.process, set.spec.Hash, len(c.out.Creates), len(c.out.Deletes), len(c.out.Changes))
 	}
 }
 
@@ -306,6 +311,15 @@ func (c *controller) submit(set *daemonSet) {
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
+	for _, d := range c.out.Changes {
+		if p := c.index.pod(d.UID); p != nil && !c.waits(d.Node) {
+			w := &write{owner: c, set: set, plain: plain, hash: set.spec.Hash, change: &d, ready: p.Ready, rests: p}
+			if d.Stable {
+				w.hash = c.course.release.Stable.Hash
+			}
+			writes = append(writes, w)
+		}
+	}
 	for _, n := range c.out.Creates {
 		if c.waits(n.Node) {
 			continue
@@ -373,7 +387,7 @@ func (c *controller) report(set *daemonSet) {
 func (c *controller) statusDue(set *daemonSet) time.Duration {
 	s := c.out.Status
 	settled := s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired &&
-		len(c.out.Creates)+len(c.out.Deletes) == 0
+		c.idle()
 	switch {
 	case settled, set.observed != set.generation, len(c.applier.started) == 0:
 		return 0

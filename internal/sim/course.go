@@ -403,7 +403,7 @@ func (w *write) generation() int64 {
 
 // gains says that the node gets the template's revision by the write.
 func (w *write) gains() bool {
-	return w.remove != nil && w.remove.Reaches || w.create != nil && w.hash == w.set.spec.Hash
+	return w.remove != nil && w.remove.Reaches || w.change != nil && w.change.Reaches || w.create != nil && w.hash == w.set.spec.Hash
 }
 
 // reaches remembers that a write has begun by which the release gives a node its target.

@@ -26,7 +26,7 @@ type place struct {
 
 // decided checks a decision before it is carried out (I2, I4, I5, I6, I7).
 func (k *checker) decided(c *controller, set *daemonSet) {
-	if len(c.out.Deletes)+len(c.out.Creates) == 0 {
+	if c.idle() {
 		return
 	}
 	k.survey(c, set)
@@ -38,6 +38,10 @@ func (k *checker) decided(c *controller, set *daemonSet) {
 	for i := range c.out.Deletes {
 		k.judgeDelete(c, &c.out.Deletes[i], &set.spec, &b)
 	}
+	if len(c.out.Changes) > 0 && !b.rolls {
+		k.w.fail("I7: %s is to be changed, with OnDelete", c.out.Changes[0].Pod)
+	}
+	k.judgeChanges(c, set, &b, "I4")
 }
 
 // balance is what a rollout may spend, and has spent.
@@ -151,7 +155,7 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 // available says whether a pod counts (I6): it is ready for long enough, and
 // the process has not asked for its end, or does not know what came of that.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
-	return live(&p.Pod) && p.Ready && p.readyAt+set.spec.MinReady <= c.w.now &&
+	return live(&p.Pod) && p.Ready && p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now &&
 		!k.unsettled[request{c.process, p.UID}] && k.deletedBy[p.UID] != c.process
 }
 

@@ -10,8 +10,11 @@ import (
 
 // attempt is what package delivery makes of a write.
 func (a *applier) attempt(w *write) *delivery.Attempt {
-	if w.create != nil {
+	switch {
+	case w.create != nil:
 		return delivery.NewCreate(func(salt int) string { return a.podName(w, salt) }, nil)
+	case w.change != nil:
+		return delivery.NewChange(w.change.Pod, w.change.UID)
 	}
 	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.version, w.rests != nil && w.rests.Ready)
 }
@@ -21,7 +24,7 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	c := a.c
 	ask := t.Next()
 	next := func(r answer) {
-		if c.w.bug == TrustNoAnswer && r.code == unknown && (ask.Verb == delivery.Create || ask.Verb == delivery.Delete) {
+		if c.w.bug == TrustNoAnswer && r.code == unknown && (ask.Verb == delivery.Create || ask.Verb == delivery.Delete || ask.Verb == delivery.Change) {
 			a.end(w, delivery.Outcome{Fate: delivery.Unknown}, nil)
 			return
 		}
@@ -47,6 +50,10 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 			}
 			return a
 		}, next)
+	case delivery.Change:
+		w.version = ask.Version
+		c.w.check.sent(c, w.change.UID)
+		c.send(true, func() answer { c.w.check.arrived("change", w); return c.w.api.change(w) }, next)
 	case delivery.Get:
 		c.send(false, func() answer {
 			w.read = w.read || w.remove != nil && t.Settling()
@@ -63,6 +70,7 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 
 // answer is what the attempt is told.
 func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answer {
+	c := a.c
 	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
 	d.Missing = r.code == notFound && ask.Verb == delivery.Get
 	if d.Fate == delivery.Throttled {
@@ -72,7 +80,8 @@ func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answ
 		patient := w.remove == nil || !w.remove.Now
 		d.Pod = delivery.Pod{UID: p.UID, Version: p.version, Ending: !p.Deleted.IsZero() && (patient || p.Forced), Gone: r.gone,
 			Ours:  w.create != nil && p.Node == w.create.Node && !slices.Contains(w.known, p.UID),
-			Alike: w.rests != nil && alike(p, w.rests)}
+			Alike: w.rests != nil && alike(p, w.rests),
+			Unfit: p.unfit && c.w.bug != ChangesUnfit, Changed: w.change != nil && p.Hash == w.hash}
 	}
 	return d
 }
@@ -86,18 +95,18 @@ var fates = [...]delivery.Fate{
 // alike says that two versions of a pod are the same to a rollout.
 func alike(a, b *pod) bool {
 	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
-		a.Deleted.IsZero() && b.Deleted.IsZero()
+		a.Changing == b.Changing && a.Deleted.IsZero() && b.Deleted.IsZero()
 }
 
 // finish is the end of an attempt: what it has taught, and what that means for the
 // back-off.
 func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
 	c := a.c
-	if d := w.remove; d != nil {
-		c.w.check.settled(c, d.UID)
-		if o.Fate == delivery.OK {
-			a.removed(d)
-		}
+	if w.create == nil {
+		c.w.check.settled(c, w.uid())
+	}
+	if w.remove != nil && o.Fate == delivery.OK {
+		a.removed(w.remove)
 	}
 	a.end(w, o, func() {
 		switch o.Lesson {
@@ -106,7 +115,11 @@ func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
 		case delivery.Seen:
 			c.index.assume(seen)
 		case delivery.Gone:
-			c.index.bury(w.remove.UID)
+			c.index.bury(w.uid())
+		case delivery.Unfit:
+			c.index.assume(seen)
+			c.index.unfit[w.uid()] = true
+			c.touch()
 		}
 	})
 }

@@ -49,6 +49,16 @@
 //	             gave it; and in truth the nodes that the model controller has given it are. The rest is a leak.
 //	R4, R5, R9, R15, I6, I10, I14 and liveness, as above
 //
+// # In place
+//
+// In a scenario with "in-place" pods are changed where they run, from any revision to any other, and their kubelets say of that what
+// a real one does (changes.go): Ready while the old containers end, Ready of new ones that are not, nothing at all for
+// new ones that look like the old. Admission has rewritten some pods. Then these are checked, too:
+//
+//	P1, I4, R9   a pod counts only if the containers that it asks for serve in truth
+//	P2, P3       what is changed runs, is of another revision, and is what its revision says
+//	premise      what is changed for not being ready is not
+//
 // # What is like the engine, and what is not
 //
 // The model controller decides with package plan and writes with package delivery,

@@ -186,7 +186,10 @@ func (w *world) meddle(op string, p *pod) {
 	case op == "ready" && running:
 		w.kubelets.ready(p.UID, true)
 	case op == "relabel" && live(&p.Pod) && p.Hash != w.api.set.spec.Hash && w.api.set.spec.MaxSurge.Value == 0:
-		w.api.putPod(p, func(p *pod) { p.Hash, p.renamed = w.api.set.spec.Hash, true })
+		w.api.putPod(p, func(p *pod) {
+			p.Hash, p.renamed = w.api.set.spec.Hash, true
+			p.unfit, p.Unchangeable = true, p.spec != ""
+		})
 	}
 }
 

@@ -25,10 +25,11 @@ type index struct {
 	ahead    map[string]time.Duration   // since when a pod is newer than the watch
 	buried   map[string]uint64          // pods known to be gone before the watch shows it: their last known versions
 	departed map[string]map[string]bool // nodes that are gone: the pods left on them
+	unfit    map[string]bool            // pods that a look has shown not to be changeable in place
 }
 
 func newIndex(c *controller) *index {
-	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]uint64{}, departed: map[string]map[string]bool{}}
+	return &index{c: c, left: map[string]plan.Moment{}, ahead: map[string]time.Duration{}, buried: map[string]uint64{}, departed: map[string]map[string]bool{}, unfit: map[string]bool{}}
 }
 
 func (ix *index) ready() bool {

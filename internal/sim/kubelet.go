@@ -34,7 +34,9 @@ type kubelets struct {
 type life struct {
 	starting, started, ending, killed bool
 	evicted                           bool
-	up                                bool // the process would answer
+	up                                bool   // the process would answer
+	term                              int    // of its containers: what those before would have done is done no more
+	to                                string // the revision that its containers are being made of
 }
 
 func newKubelets(w *world) *kubelets {
@@ -64,6 +66,8 @@ func (k *kubelets) saw(p *pod) {
 	case !p.Deleted.IsZero() && !l.ending:
 		l.ending = true
 		k.w.after(k.termination(p), func() { k.end(uid) })
+	case p.behind() && l.to != p.spec && p.Deleted.IsZero():
+		k.changes(p)
 	case p.Phase == plan.Pending && !l.starting:
 		l.starting = true
 		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.start(uid) })
@@ -132,28 +136,29 @@ func (k *kubelets) start(uid string) {
 		return
 	}
 	l.started = true
-	p = k.w.api.putPod(p, func(p *pod) { p.Phase = plan.Running })
+	p = k.w.api.putPod(p, func(p *pod) { p.Phase, p.runs = plan.Running, p.Hash })
 	k.behave(p)
 }
 
 // behave lets a running pod do what its revision does.
 func (k *kubelets) behave(p *pod) {
 	w, uid := k.w, p.UID
+	after := func(d time.Duration, do func()) { k.later(uid, d, do) }
 	switch k.behaviour(p) {
 	case Good, Lingers:
-		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+		after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
 	case Sours:
-		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
-		w.after(w.between(10*time.Second, time.Minute), func() { k.ready(uid, false) })
+		after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+		after(w.between(10*time.Second, time.Minute), func() { k.ready(uid, false) })
 	case Slow:
-		w.after(w.between(5*time.Second, 20*time.Second), func() { k.ready(uid, true) })
+		after(w.between(5*time.Second, 20*time.Second), func() { k.ready(uid, true) })
 	case Fails:
-		w.after(w.between(10*time.Millisecond, 3*time.Second), func() { k.fails(uid) })
+		after(w.between(10*time.Millisecond, 3*time.Second), func() { k.fails(uid) })
 	case Flaps:
-		w.after(w.between(10*time.Millisecond, 3*time.Second), func() { k.flap(uid) })
+		after(w.between(10*time.Millisecond, 3*time.Second), func() { k.flap(uid) })
 	case Kills:
-		w.after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
-		w.after(w.between(10*time.Millisecond, 6*time.Second), func() { k.kill(uid) })
+		after(w.between(10*time.Millisecond, 2*time.Second), func() { k.ready(uid, true) })
+		after(w.between(10*time.Millisecond, 6*time.Second), func() { k.kill(uid) })
 	}
 }
 
@@ -183,6 +188,7 @@ func (k *kubelets) ready(uid string, is bool) {
 	k.w.api.putPod(p, func(p *pod) {
 		p.WasReady = p.WasReady || p.Ready
 		k.w.stampReady(p, is, p.Node)
+		p.settled()
 	})
 }
 
@@ -201,7 +207,7 @@ func (k *kubelets) flap(uid string) {
 	}
 	k.ready(uid, k.w.healed || !p.Ready)
 	if !k.w.healed {
-		k.w.after(k.w.between(time.Second, 8*time.Second), func() { k.flap(uid) })
+		k.later(uid, k.w.between(time.Second, 8*time.Second), func() { k.flap(uid) })
 	}
 }
 
@@ -332,8 +338,11 @@ func (k *kubelets) kick(name string) {
 		l := k.life(p.UID)
 		if p.Phase == plan.Running && !p.Ready && p.Deleted.IsZero() && k.host(p) != nil {
 			uid, up := p.UID, l.up
+			if p.behind() {
+				return
+			}
 			if up {
-				k.w.after(k.w.between(0, 2*time.Second), func() { k.ready(uid, true) })
+				k.later(uid, k.w.between(0, 2*time.Second), func() { k.ready(uid, true) })
 			} else {
 				k.behave(p)
 			}

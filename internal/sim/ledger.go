@@ -20,6 +20,7 @@ type ledger struct {
 	seen    map[string]sight
 	creates map[string][]plan.Create
 	deletes map[string][]plan.Delete
+	changes map[string][]plan.Change
 }
 
 // sight is what was last seen of a node.
@@ -44,7 +45,7 @@ func (l *ledger) follow(in *plan.Input) {
 		l.set = in.Set
 		l.kept.Reset(in.Set)
 		l.release, l.guard = nil, nil
-		l.seen, l.creates, l.deletes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}
+		l.seen, l.creates, l.deletes, l.changes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}, map[string][]plan.Change{}
 	}
 	if !reflect.DeepEqual(l.release, in.Release) || !reflect.DeepEqual(l.guard, in.Guard) {
 		// Which revision a node is for, or what may go from it, may have changed anywhere.
@@ -73,7 +74,7 @@ func (l *ledger) follow(in *plan.Input) {
 		l.look(in, name)
 	}
 	l.kept.Settle(func(v *plan.Verdict) {
-		l.creates[v.Node], l.deletes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes())
+		l.creates[v.Node], l.deletes[v.Node], l.changes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes()), slices.Clone(v.Changes())
 	})
 }
 
@@ -111,10 +112,11 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 func (l *ledger) differs(out *plan.Plan) bool {
 	var creates []plan.Create
 	var deletes []plan.Delete
+	var changes []plan.Change
 	for _, name := range slices.Sorted(maps.Keys(l.creates)) {
-		creates, deletes = append(creates, l.creates[name]...), append(deletes, l.deletes[name]...)
+		creates, deletes, changes = append(creates, l.creates[name]...), append(deletes, l.deletes[name]...), append(changes, l.changes[name]...)
 	}
-	return l.kept.Totals().Guarded != out.Guarded || !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) ||
+	return l.kept.Totals().Guarded != out.Guarded || !slices.Equal(creates, out.Creates) || !slices.Equal(deletes, out.Deletes) || !slices.Equal(changes, out.Changes) ||
 		l.kept.Status() != out.Status || !sameExposure(l.kept.Totals().Exposure, out.Exposure) || !l.kept.WakeAt().Equal(out.WakeAt)
 }
 

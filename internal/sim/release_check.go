@@ -48,7 +48,7 @@ func (k *checker) starts(w *write) {
 		return
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
-	case w.remove == nil && (w.had || k.had(c, w.node(), hash)):
+	case w.create != nil && (w.had || k.had(c, w.node(), hash)):
 		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // and that it knows from now on
 		return
 	case hash != s.Target:
@@ -205,8 +205,9 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 func (k *checker) goesOn(c *controller) {
 	p, e := c.policy(), &c.out.Exposure
 	most, surge := c.index.set.spec.Budget(c.out.Status.Desired)
-	reaches := func(d plan.Delete) bool { return d.Reaches }
-	if e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven && slices.ContainsFunc(c.out.Deletes, reaches) {
+	reaches := slices.ContainsFunc(c.out.Deletes, func(d plan.Delete) bool { return d.Reaches }) ||
+		slices.ContainsFunc(c.out.Changes, func(d plan.Change) bool { return d.Reaches })
+	if e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven && reaches {
 		k.w.fail("R5: %d nodes have failed, and another is to get %s", e.Failed, c.index.set.spec.Hash)
 	}
 }
@@ -217,7 +218,7 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	case c.course.release == nil && !c.course.holds:
 		k.decided(c, set)
 		return
-	case len(c.out.Deletes)+len(c.out.Creates) == 0:
+	case c.idle():
 		return
 	}
 	k.survey(c, set)
@@ -254,4 +255,5 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 			}
 		}
 	}
+	k.judgeChanges(c, set, &b, "R9")
 }

@@ -32,6 +32,7 @@ type Scenario struct {
 	KeepDead      bool // nodes that are dead at the end stay so
 	EndsAborted   bool // when all is mended, the release is taken back instead of approved
 	Assists       bool // the DaemonSet controller of the cluster makes the pods: see builtin
+	InPlace       bool // pods may be changed where they run, from any revision to any other: see changes.go
 }
 
 // Set is the DaemonSet.
@@ -242,7 +243,7 @@ func (w *world) heartbeat(name string) { w.api.putNode(name, func(*node) {}) }
 // expect compares the report to what the scenario says of it.
 func (w *world) expect() {
 	r := &w.check.report
-	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed, "updated": r.Updated}
+	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed, "updated": r.Updated, "changes": r.Changes}
 	for _, line := range w.sc.Expect {
 		words := strings.Fields(line)
 		if words[0] == "phase" {

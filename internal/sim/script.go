@@ -20,13 +20,13 @@ import (
 //	-- set --        one setting a line: strategy OnDelete, maxUnavailable N[%],
 //	                 maxSurge N[%], minReady DURATION, pool NAME, tolerate all,
 //	                 scheduled yes
-//	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists: one a line
+//	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists, in-place: one a line
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
 //	                 restarts N; removals N[%]; back
 //	-- revisions --  NAME BEHAVIOUR
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is not a pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
-//	-- expect --     COUNT =|<=|>= N, of creates, deletes, forced, doubles, killed;
+//	-- expect --     COUNT =|<=|>= N, of creates, deletes, changes, forced, doubles, killed;
 //	                updated: nodes with a current pod that is ready, before
 //	                the cluster is healed; phase = PHASE: of the release then
 func Parse(text string) (*Scenario, error) {
@@ -69,7 +69,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	case "set":
 		err = sc.Set.parse(words)
 	case "cluster":
-		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "ends-aborted": &sc.EndsAborted, "assists": &sc.Assists}[words[0]]
+		flag := map[string]*bool{"finalizers": &sc.Finalizers, "taint-not-ready": &sc.TaintNotReady, "keep-dead": &sc.KeepDead, "ends-aborted": &sc.EndsAborted, "assists": &sc.Assists, "in-place": &sc.InPlace}[words[0]]
 		if flag == nil {
 			return fmt.Errorf("unknown word")
 		}
@@ -103,7 +103,7 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 	return err
 }
 
-var expectation = regexp.MustCompile(`^((creates|deletes|forced|doubles|killed|updated) (=|<=|>=) \d+|phase = \w+)$`)
+var expectation = regexp.MustCompile(`^((creates|deletes|changes|forced|doubles|killed|updated) (=|<=|>=) \d+|phase = \w+)$`)
 
 func (s *Set) parse(words []string) (err error) {
 	if len(words) != 2 {
@@ -219,6 +219,7 @@ func (sc *Scenario) String() string {
 	line(sc.KeepDead, "keep-dead")
 	line(sc.EndsAborted, "ends-aborted")
 	line(sc.Assists, "assists")
+	line(sc.InPlace, "in-place")
 	b.WriteString(policyText(sc.Policy))
 	line(true, "-- revisions --")
 	for _, r := range slices.Sorted(maps.Keys(sc.Revisions)) {

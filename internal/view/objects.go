@@ -2,7 +2,6 @@ package view
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"time"
 	"unique"
@@ -90,6 +89,7 @@ func Pod(p *corev1.Pod) plan.Pod {
 	}
 	readiness(&p.Status, &out)
 	starts(&p.Status, &out)
+	changedInPlace(p, &out)
 	if p.DeletionTimestamp != nil {
 		out.Deleted = p.DeletionTimestamp.Time
 		if g := p.DeletionGracePeriodSeconds; g != nil {
@@ -169,11 +169,10 @@ func phase(p corev1.PodPhase) plan.Phase {
 const startupSlack = 2 * time.Second
 
 func readiness(s *corev1.PodStatus, out *plan.Pod) {
-	i := slices.IndexFunc(s.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
-	if i < 0 {
+	c := readyCondition(s)
+	if c == nil {
 		return
 	}
-	c := &s.Conditions[i]
 	if out.Ready = c.Status == corev1.ConditionTrue; out.Ready {
 		out.ReadySince = c.LastTransitionTime.Time
 		return

@@ -52,7 +52,7 @@ func TestAllowCommand(t *testing.T) {
 		if !errors.Is(told, c.refusal) || !strings.HasSuffix(told.Error(), c.want) {
 			t.Errorf("%s: %v", name, told)
 		}
-		got, ok := ReadTold(&corev1.Event{Message: RefusedText(true, "a", told)})
+		got, ok := ReadTold(&corev1.Event{Message: RefusedText(RefusedCreate, "a", told)})
 		if !ok || got.Detail != c.refusal.Error() {
 			t.Errorf("%s: %q is read from the event, want %q", name, got.Detail, c.refusal)
 		}

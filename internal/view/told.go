@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,13 +15,10 @@ import (
 // that has grown) it tells in events of the DaemonSet. Here are their texts, and
 // how they are read: whoever asks later knows no more than they say.
 
-// RefusedText is the text of an event about a create or delete on the node that
-// failed.
-func RefusedText(creates bool, node string, err error) string {
-	if creates {
-		return fmt.Sprintf("Error creating: node %s: %v", node, err)
-	}
-	return fmt.Sprintf("Error deleting: node %s: %v", node, err)
+// RefusedText is the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete or
+// RefusedChange.
+func RefusedText(verb, node string, err error) string {
+	return fmt.Sprintf("Error %sing: node %s: %v", strings.TrimSuffix(verb, "e"), node, err)
 }
 
 // NotLastText is the text of an event about a node whose pods do not last: how
@@ -35,7 +33,7 @@ func NotLastText(node string, again int, by string, pause time.Duration) string 
 }
 
 var (
-	refusedText = regexp.MustCompile(`(?s)^Error (creat|delet)ing: node (\S+): (.*)$`)
+	refusedText = regexp.MustCompile(`(?s)^Error (creat|delet|chang)ing: node (\S+): (.*)$`)
 	notLastText = regexp.MustCompile(`^node (\S+): \d+ pods were deleted by others, or changed, soon after they were created(?:, the last one (.+))?; the next one is created in (\S+), or`)
 	combined    = regexp.MustCompile(`^\(combined from similar events\): `) // of client-go's event correlator
 )
@@ -44,13 +42,14 @@ var (
 const (
 	RefusedCreate = "create"
 	RefusedDelete = "delete"
+	RefusedChange = "change"
 )
 
 // Told is what the engine has told of one node in an event.
 type Told struct {
 	Node   string
 	Reason plan.Reason // WriteFailed or PodsDoNotLast
-	// Refused is RefusedCreate or RefusedDelete of a write that failed, else empty.
+	// Refused is RefusedCreate, RefusedDelete or RefusedChange of a write that failed, else empty.
 	Refused string
 	// Detail is why it failed, or who deletes the pods.
 	Detail string
@@ -65,10 +64,7 @@ func ReadTold(e *corev1.Event) (t Told, ok bool) {
 	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")
 	if m := refusedText.FindStringSubmatch(text); m != nil {
-		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, RefusedDelete, m[2], withoutAllowCommand(m[3])
-		if m[1] == "creat" {
-			t.Refused = RefusedCreate
-		}
+		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, m[1]+"e", m[2], withoutAllowCommand(m[3])
 		return t, true
 	}
 	m := notLastText.FindStringSubmatch(text)

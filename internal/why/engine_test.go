@@ -26,12 +26,12 @@ func TestWhyHearsTheEngine(t *testing.T) {
 		creates, deletes bool
 		want, detail     string
 	}{
-		"a create was refused":             {view.RefusedText(true, "n", denied), time.Minute, true, false, "WriteFailed", "create: denied by policy"},
-		"a delete was refused":             {view.RefusedText(false, "n", denied), time.Minute, false, true, "WriteFailed", "delete: denied by policy"},
-		"long ago":                         {view.RefusedText(true, "n", denied), time.Hour, true, false, "planned", ""},
-		"elsewhere":                        {view.RefusedText(true, "m", denied), time.Minute, true, false, "planned", ""},
-		"a create was, and is there":       {view.RefusedText(true, "n", denied), time.Minute, false, false, "planned", ""},
-		"a delete was, now it is a create": {view.RefusedText(false, "n", denied), time.Minute, true, false, "planned", ""},
+		"a create was refused":             {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, true, false, "WriteFailed", "create: denied by policy"},
+		"a delete was refused":             {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, false, true, "WriteFailed", "delete: denied by policy"},
+		"long ago":                         {view.RefusedText(view.RefusedCreate, "n", denied), time.Hour, true, false, "planned", ""},
+		"elsewhere":                        {view.RefusedText(view.RefusedCreate, "m", denied), time.Minute, true, false, "planned", ""},
+		"a create was, and is there":       {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, false, false, "planned", ""},
+		"a delete was, now it is a create": {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, true, false, "planned", ""},
 		"pods do not last":                 {view.NotLastText("n", 4, "by the taint manager", 2*time.Minute), time.Minute, true, false, "PodsDoNotLast", "by the taint manager"},
 		"the pause is over":                {view.NotLastText("n", 4, "", time.Minute), 2 * time.Minute, true, false, "planned", ""},
 	} {
@@ -61,8 +61,8 @@ func TestWhyHearsTheNewest(t *testing.T) {
 	}
 	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "agent"}}
 	client := fake.NewClientset(
-		event("a", view.RefusedText(true, "n", errors.New("second")), time.Second),
-		event("b", view.RefusedText(true, "n", errors.New("first")), time.Minute))
+		event("a", view.RefusedText(view.RefusedCreate, "n", errors.New("second")), time.Second),
+		event("b", view.RefusedText(view.RefusedCreate, "n", errors.New("first")), time.Minute))
 	rows := []Row{{Node: "n", creates: true}}
 	if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestWhyNamesTheLabel(t *testing.T) {
 	client := fake.NewClientset(&corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: "apps", Name: "e"},
 		InvolvedObject: corev1.ObjectReference{UID: "1"},
-		Message:        view.RefusedText(true, "n", view.WithAllowCommand("apps", refusal)), LastTimestamp: metav1.NewTime(now),
+		Message:        view.RefusedText(view.RefusedCreate, "n", view.WithAllowCommand("apps", refusal)), LastTimestamp: metav1.NewTime(now),
 	})
 	rows := []Row{{Node: "n", Namespace: "apps", Reason: "planned", creates: true}}
 	if err := (&snapshot{}).explain(context.Background(), client, ds, rows, now); err != nil {

@@ -1,0 +1,30 @@
+package sim
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// drawChanging makes a cluster whose pods are changed where they run, with or without a policy.
+func drawChanging(t *rapid.T) *Scenario {
+	var sc *Scenario
+	if rapid.Bool().Draw(t, "released") {
+		sc = drawReleased(t)
+	} else {
+		sc = drawScenario(t)
+	}
+	sc.InPlace = true
+	return sc
+}
+
+// Whatever happens while pods are changed where they run, the invariants hold: none counts that does not serve, none is
+// changed that may not be, and in the end every node has what it should have.
+func TestInPlace(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sc := drawChanging(t)
+		if err := Run(sc); err != nil {
+			t.Fatalf("%v\n%s", err, sc)
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package view
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/plan"
+)
+
+// second is the n-th second of a test.
+func second(n int64) metav1.Time { return metav1.NewTime(time.Unix(1_000_000+n, 0).UTC()) }
+
+// changedPod is a pod that was ready since second 2, and was changed from image one to two at second 100. Its status is still
+// that of before.
+func changedPod(t *testing.T, change ...func(*corev1.Pod)) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "u", ResourceVersion: "7", Generation: 1, Labels: map[string]string{appsv1.DefaultDaemonSetUniqueLabelKey: "old"}},
+		Spec: corev1.PodSpec{NodeName: "n", TerminationGracePeriodSeconds: new(int64(5)), Containers: []corev1.Container{
+			{Name: "c", Image: "one"}, {Name: "beside", Image: "same"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, ObservedGeneration: 1, StartTime: new(second(0)),
+			Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: second(2)}},
+			ContainerStatuses: []corev1.ContainerStatus{runs("c", "id-1", "sha-1", 4, 1), runs("beside", "id-b", "sha-b", 9, 1)}},
+	}
+	for _, f := range change {
+		f(pod)
+	}
+	from := corev1.PodTemplateSpec{Spec: *pod.Spec.DeepCopy()}
+	ds := &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: *from.DeepCopy()}}
+	ds.Spec.Template.Spec.Containers[0].Image = "two"
+	patch, err := ChangeInPlace(pod, &from, ds, "new", second(100).Time)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var applied struct {
+		Metadata struct{ Labels, Annotations map[string]*string }
+		Spec     struct{ Containers []corev1.Container }
+	}
+	if err := json.Unmarshal(patch, &applied); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]corev1.Container{{Name: "c", Image: "two"}}, applied.Spec.Containers); diff != "" {
+		t.Fatal(diff)
+	}
+	pod.Generation, pod.Spec.Containers[0].Image = 2, "two"
+	pod.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = *applied.Metadata.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	pod.Annotations = map[string]string{ChangedAnnotation: *applied.Metadata.Annotations[ChangedAnnotation]}
+	return pod
+}
+
+func runs(name, id, image string, restarts int32, since int64) corev1.ContainerStatus {
+	return corev1.ContainerStatus{Name: name, ContainerID: id, ImageID: image, RestartCount: restarts, Ready: true,
+		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: second(since)}}}
+}
+
+func waits(reason string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+	}
+}
+
+func observed(p *corev1.Pod) { p.Status.ObservedGeneration = p.Generation }
+
+// is has the container be another one.
+func is(status corev1.ContainerStatus) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = status }
+}
+
+func readyIs(status corev1.ConditionStatus, since int64) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions[0].Status, p.Status.Conditions[0].LastTransitionTime = status, second(since)
+	}
+}
+
+func probedBy(p *corev1.Pod) {
+	p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{InitialDelaySeconds: 3, PeriodSeconds: 2, TimeoutSeconds: 1}
+}
+
+// Each case is what a kubelet has written at some moment of a change, and what may be known by it.
+func TestChangedInPlace(t *testing.T) {
+	type known struct {
+		Ready, Changing, Stuck, WasReady, Unchangeable bool
+		Settles                                        time.Duration
+		Since                                          int64 // the second of ReadySince; 0: none
+		Restarts                                       uint8
+	}
+	two := runs("c", "id-2", "sha-2", 5, 110)
+	for name, c := range map[string]struct {
+		before, after []func(*corev1.Pod)
+		want          known
+	}{
+		"not observed": {nil, nil, known{Ready: true, Changing: true, Since: 2}},
+		"the window: observed, Ready, and it is the old container": {nil, []func(*corev1.Pod){observed},
+			known{Ready: true, Changing: true, Since: 2}},
+		"without a probe: it runs, and Ready has not turned": {nil, []func(*corev1.Pod){observed, is(two)},
+			known{Ready: true, Since: 110}},
+		"a probe, and Ready has not turned: the new container passes for what the old one was": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two)},
+			known{Ready: true, Changing: true, Settles: 11 * time.Second, Since: 110}},
+		"a probe, which has not passed": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionFalse, 110)},
+			known{}},
+		"a probe, which has passed": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionTrue, 112)},
+			known{Ready: true, Since: 112}},
+		"a probe, which has passed in the second of the start": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionTrue, 110)},
+			known{Ready: true, Since: 110}},
+		"it has ceased to be ready": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionFalse, 150)},
+			known{WasReady: true}},
+		"another container of the same image": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-2", "sha-1", 5, 110))},
+			known{Ready: true, Changing: true, Settles: 15 * time.Second, Since: 110}},
+		"the new image cannot be pulled": {nil, []func(*corev1.Pod){observed, waits("ErrImagePull"), readyIs(corev1.ConditionFalse, 110)},
+			known{Changing: true}},
+		"nor ever": {nil, []func(*corev1.Pod){observed, waits("InvalidImageName"), readyIs(corev1.ConditionFalse, 110)},
+			known{Changing: true, Stuck: true}},
+		"nor could the old one, which its status may still be about": {[]func(*corev1.Pod){waits("InvalidImageName"), readyIs(corev1.ConditionFalse, 50)},
+			[]func(*corev1.Pod){observed}, known{Changing: true}},
+		"the new container starts again and again": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-5", "sha-2", 8, 140)), readyIs(corev1.ConditionTrue, 141)},
+			known{Ready: true, Since: 141, Restarts: 3}},
+		"a kubelet that does not say what it has observed": {nil, []func(*corev1.Pod){is(two), func(p *corev1.Pod) { p.Status.ObservedGeneration = 0 }},
+			known{Ready: true, Since: 110}},
+		"a status from before the change": {[]func(*corev1.Pod){func(p *corev1.Pod) { p.Generation = 1 }}, []func(*corev1.Pod){is(two)},
+			known{Ready: true, Changing: true, Since: 2}},
+		"somebody has given it another label": {nil, []func(*corev1.Pod){func(p *corev1.Pod) { p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "third" }},
+			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
+		"the record cannot be read": {nil, []func(*corev1.Pod){observed, func(p *corev1.Pod) { p.Annotations[ChangedAnnotation] = "{" }},
+			known{Ready: true, Unchangeable: true, Since: 2, Restarts: 9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := changedPod(t, c.before...)
+			for _, f := range c.after {
+				f(pod)
+			}
+			got := Pod(pod)
+			is := known{got.Ready, got.Changing, got.Stuck, got.WasReady, got.Unchangeable, got.Settles, 0, got.Restarts}
+			if got.Ready {
+				is.Since = got.ReadySince.Unix() - 1_000_000
+			}
+			if diff := cmp.Diff(c.want, is); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if at := second(100).Time; !got.Changed.Equal(at) && name != "the record cannot be read" {
+				t.Errorf("it was changed at %v, want %v", got.Changed, at)
+			}
+		})
+	}
+	if diff := cmp.Diff(plan.Pod{}.Changed, Pod(&corev1.Pod{}).Changed); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,230 @@
+package view
+
+// Which updates can be made in place, that is, by changing a pod where it runs; and the one request that
+// does it. What then becomes of the pod is read in changed.go.
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// UpdateAnnotation, on a DaemonSet, says how its pods are updated. It is not part of the template:
+// changing it changes no pod.
+const UpdateAnnotation = "everynode.io/update"
+
+// InPlaceIfPossible is its one value: where two revisions differ in images alone, a pod gets its new images
+// where it runs. Every other update deletes the pod.
+const InPlaceIfPossible = "InPlaceIfPossible"
+
+// AsksInPlace says that the DaemonSet asks for updates in place. The error is about a value that means
+// nothing, and then it does not.
+func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
+	said, ok := ds.Annotations[UpdateAnnotation]
+	switch {
+	case !ok:
+		return false, nil
+	case said != InPlaceIfPossible:
+		return false, fmt.Errorf("annotation %s: %q is not %q; pods are updated by deletion", UpdateAnnotation, said, InPlaceIfPossible)
+	}
+	return true, nil
+}
+
+// NotInPlace says what keeps pods of one template from becoming ones of the other where they run; nil:
+// nothing does. Containers start again as far as their images differ, and nothing else is done again: not what init
+// containers do, and not what only the creation of a pod does (admission, its network, its environment).
+func NotInPlace(from, to *corev1.PodTemplateSpec) error {
+	changed := changedImages(&from.Spec, &to.Spec)
+	switch {
+	case len(changed) == 0:
+		return fmt.Errorf("no image differs, so nothing would start again")
+	case !maps.Equal(from.Annotations, to.Annotations):
+		return fmt.Errorf("annotations of the template differ: they are for what happens when a pod is created, or there to have that happen")
+	case !equality.Semantic.DeepEqual(sameBut(from), sameBut(to)):
+		return fmt.Errorf("more than the images of containers differs")
+	}
+	for _, key := range changedKeys(from.Labels, to.Labels) {
+		switch {
+		case !private(key):
+			return fmt.Errorf("label %s differs, which others may have read when the pod was created", key)
+		case inEnvironment(&to.Spec, "metadata.labels['"+key+"']"):
+			return fmt.Errorf("label %s differs, which a container has in its environment", key)
+		}
+	}
+	return nil
+}
+
+// sameBut is a copy of the template without what may differ. Images of init containers that end stay: those are not
+// run again.
+func sameBut(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
+	same := t.DeepCopy()
+	setTemplateDefaults(same)
+	same.Labels, same.Annotations = nil, nil
+	for _, c := range lasting(&same.Spec) {
+		c.Image = ""
+	}
+	return same
+}
+
+// lasting is the containers that run as long as the pod does.
+func lasting(spec *corev1.PodSpec) (all []*corev1.Container) {
+	for i := range spec.InitContainers {
+		if c := &spec.InitContainers[i]; sidecar(c) {
+			all = append(all, c)
+		}
+	}
+	for i := range spec.Containers {
+		all = append(all, &spec.Containers[i])
+	}
+	return all
+}
+
+func sidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// changedImages is the images that lasting containers of the second have, by name, where the first has others.
+func changedImages(from, to *corev1.PodSpec) map[string]string {
+	before, changed := map[string]string{}, map[string]string{}
+	for _, c := range lasting(from) {
+		before[c.Name] = c.Image
+	}
+	for _, c := range lasting(to) {
+		if image, ok := before[c.Name]; ok && image != c.Image && c.Image != "" && image != "" {
+			changed[c.Name] = c.Image
+		}
+	}
+	return changed
+}
+
+// changedKeys is the keys that differ, sorted.
+func changedKeys(from, to map[string]string) (keys []string) {
+	all := maps.Clone(from)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, to)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		was, had := from[key]
+		is, has := to[key]
+		if was != is || had != has {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// private says that a label means nothing to systems that look at pods when they are created: it is the user's own, which
+// has no prefix, or one of those by which charts say what they are.
+func private(key string) bool {
+	prefix, _, prefixed := strings.Cut(key, "/")
+	return !prefixed || prefix == "app.kubernetes.io" || prefix == "helm.sh"
+}
+
+// inEnvironment says that a container has the field of its pod in its environment, which is fixed when it is created.
+// Containers that start again would have the new value beside others with the old one.
+func inEnvironment(spec *corev1.PodSpec, field string) bool {
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for i := range c.Env {
+			if from := c.Env[i].ValueFrom; from != nil && from.FieldRef != nil && strings.ReplaceAll(from.FieldRef.FieldPath, `"`, "'") == field {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Unfit says what keeps this pod, of revision from, from being changed in place; nil: nothing does.
+// It must be what its revision says, or somebody has changed it on its way in, and would again.
+func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
+	changed, images := changedImages(&from.Spec, &to.Spec), imagesOf(&from.Spec)
+	found := 0
+	for _, c := range lasting(&pod.Spec) {
+		if _, changes := changed[c.Name]; !changes {
+			continue
+		}
+		if found++; c.Image != images[c.Name] {
+			return fmt.Errorf("container %s has image %q, which is not that of its revision", c.Name, c.Image)
+		}
+	}
+	if found != len(changed) {
+		return fmt.Errorf("the pod lacks containers of its revision")
+	}
+	for _, key := range changedKeys(from.Labels, to.Labels) {
+		if pod.Labels[key] != from.Labels[key] {
+			return fmt.Errorf("label %s is not that of its revision", key)
+		}
+	}
+	for i := range pod.Status.EphemeralContainerStatuses {
+		if s := &pod.Status.EphemeralContainerStatuses[i]; s.State.Running != nil {
+			return fmt.Errorf("somebody debugs the pod in container %s", s.Name)
+		}
+	}
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		if (c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress) && c.Status == corev1.ConditionTrue {
+			return fmt.Errorf("the resources of the pod are being changed")
+		}
+	}
+	return nil
+}
+
+func imagesOf(spec *corev1.PodSpec) map[string]string {
+	images := map[string]string{}
+	for _, c := range lasting(spec) {
+		images[c.Name] = c.Image
+	}
+	return images
+}
+
+// ChangeInPlace is the strategic merge patch that makes the pod, of revision from, one of the DaemonSet's revision hash.
+// It holds for this version of the pod alone: the API server answers Conflict for any other.
+func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.DaemonSet, hash string, now time.Time) ([]byte, error) {
+	to := &ds.Spec.Template
+	changed := changedImages(&from.Spec, &to.Spec)
+	record, err := json.Marshal(recordOf(pod, changed, hash, now))
+	if err != nil {
+		return nil, fmt.Errorf("encode what pod %s/%s was before: %w", pod.Namespace, pod.Name, err)
+	}
+	labels := map[string]any{extensionsv1beta1.DaemonSetTemplateGenerationKey: nil}
+	for _, key := range changedKeys(from.Labels, to.Labels) {
+		labels[key] = nil
+	}
+	for key, value := range podLabels(ds, hash) {
+		labels[key] = value
+	}
+	type container struct {
+		Name  string `json:"name"`
+		Image string `json:"image"`
+	}
+	spec := map[string][]container{}
+	for _, c := range pod.Spec.InitContainers {
+		if image, ok := changed[c.Name]; ok {
+			spec["initContainers"] = append(spec["initContainers"], container{c.Name, image})
+		}
+	}
+	for _, c := range pod.Spec.Containers {
+		if image, ok := changed[c.Name]; ok {
+			spec["containers"] = append(spec["containers"], container{c.Name, image})
+		}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{
+			"uid": pod.UID, "resourceVersion": pod.ResourceVersion,
+			"labels": labels, "annotations": map[string]string{ChangedAnnotation: string(record)},
+		},
+		"spec": spec,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode the change of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return patch, nil
+}

@@ -1,0 +1,129 @@
+package view
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func placeTemplate() *corev1.PodTemplateSpec {
+	always := corev1.ContainerRestartPolicyAlways
+	return &corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "agent", "app.kubernetes.io/version": "1", "istio.io/rev": "a"}, Annotations: map[string]string{"checksum/config": "x"}},
+		Spec: corev1.PodSpec{
+			InitContainers: []corev1.Container{{Name: "setup", Image: "setup:1"}, {Name: "side", Image: "side:1", RestartPolicy: &always}},
+			Containers:     []corev1.Container{{Name: "c", Image: "agent:1"}, {Name: "other", Image: "other:1"}},
+		},
+	}
+}
+
+// What a running pod may be made, and what it may not, by how two templates differ.
+func TestNotInPlace(t *testing.T) {
+	image := func(to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Image = "agent:2" }
+	for name, c := range map[string]struct {
+		change func(from, to *corev1.PodTemplateSpec)
+		why    string // part of the reason; empty: it may
+	}{
+		"an image":                {func(_, to *corev1.PodTemplateSpec) { image(to) }, ""},
+		"a sidecar's image":       {func(_, to *corev1.PodTemplateSpec) { to.Spec.InitContainers[1].Image = "side:2" }, ""},
+		"all images":              {func(_, to *corev1.PodTemplateSpec) { image(to); to.Spec.Containers[1].Image = "other:2" }, ""},
+		"the version, too":        {func(_, to *corev1.PodTemplateSpec) { image(to); to.Labels["app.kubernetes.io/version"] = "2" }, ""},
+		"a label of one's own":    {func(_, to *corev1.PodTemplateSpec) { image(to); to.Labels["tier"] = "x" }, ""},
+		"without it":              {func(from, to *corev1.PodTemplateSpec) { image(to); from.Labels["tier"] = "x" }, ""},
+		"what a server defaults":  {func(_, to *corev1.PodTemplateSpec) { image(to); to.Spec.DNSPolicy = corev1.DNSClusterFirst }, ""},
+		"nothing":                 {func(_, to *corev1.PodTemplateSpec) {}, "no image differs"},
+		"a restart":               {func(_, to *corev1.PodTemplateSpec) { to.Annotations["kubectl.kubernetes.io/restartedAt"] = "now" }, "no image differs"},
+		"a label alone":           {func(_, to *corev1.PodTemplateSpec) { to.Labels["tier"] = "x" }, "no image differs"},
+		"a checksum":              {func(_, to *corev1.PodTemplateSpec) { image(to); to.Annotations["checksum/config"] = "y" }, "annotations"},
+		"what a webhook reads":    {func(_, to *corev1.PodTemplateSpec) { image(to); to.Labels["istio.io/rev"] = "b" }, "label istio.io/rev"},
+		"an init container":       {func(_, to *corev1.PodTemplateSpec) { image(to); to.Spec.InitContainers[0].Image = "setup:2" }, "more than the images"},
+		"an init container alone": {func(_, to *corev1.PodTemplateSpec) { to.Spec.InitContainers[0].Image = "setup:2" }, "no image differs"},
+		"environment": {func(_, to *corev1.PodTemplateSpec) {
+			image(to)
+			to.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A"}}
+		}, "more than the images"},
+		"a policy of pulling": {func(_, to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Image = "agent:latest" }, "more than the images"},
+		"one container more": {func(_, to *corev1.PodTemplateSpec) {
+			image(to)
+			to.Spec.Containers = append(to.Spec.Containers, corev1.Container{Name: "new", Image: "new:1"})
+		}, "more than the images"},
+		"no image": {func(_, to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Image = "" }, "no image differs"},
+		"a label in the environment": {func(from, to *corev1.PodTemplateSpec) {
+			env := []corev1.EnvVar{{Name: "V", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels['tier']"}}}}
+			from.Spec.Containers[1].Env, to.Spec.Containers[1].Env = env, env
+			image(to)
+			to.Labels["tier"] = "x"
+		}, "in its environment"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := placeTemplate(), placeTemplate()
+			c.change(from, to)
+			switch err := NotInPlace(from, to); {
+			case c.why == "" && err != nil:
+				t.Errorf("it may not: %v", err)
+			case c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)):
+				t.Errorf("want a reason with %q, got %v", c.why, err)
+			}
+		})
+	}
+}
+
+// A pod that is not what its revision says was made so by somebody who would do it again.
+func TestUnfit(t *testing.T) {
+	to := placeTemplate()
+	to.Spec.Containers[0].Image = "agent:2"
+	to.Labels["app.kubernetes.io/version"] = "2"
+	for name, c := range map[string]struct {
+		change func(*corev1.Pod)
+		why    string
+	}{
+		"as it was made": {func(*corev1.Pod) {}, ""},
+		"with an injected one": {func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "proxy", Image: "proxy"})
+		}, ""},
+		"another image that does not change": {func(p *corev1.Pod) { p.Spec.Containers[1].Image = "mirror/other:1" }, ""},
+		"from a mirror":                      {func(p *corev1.Pod) { p.Spec.Containers[0].Image = "mirror/agent:1" }, "container c"},
+		"relabelled":                         {func(p *corev1.Pod) { p.Labels["app.kubernetes.io/version"] = "0" }, "label app.kubernetes.io/version"},
+		"debugged": {func(p *corev1.Pod) {
+			p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "d", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		}, "debugs"},
+		"debugged once": {func(p *corev1.Pod) {
+			p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "d", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
+		}, ""},
+		"resized": {func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, Status: corev1.ConditionTrue}}
+		}, "resources"},
+		"without the container": {func(p *corev1.Pod) { p.Spec.Containers = p.Spec.Containers[1:] }, "lacks"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := placeTemplate()
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(from.Labels)}, Spec: *from.Spec.DeepCopy()}
+			c.change(pod)
+			switch err := Unfit(pod, from, to); {
+			case c.why == "" && err != nil:
+				t.Errorf("it is not: %v", err)
+			case c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)):
+				t.Errorf("want a reason with %q, got %v", c.why, err)
+			}
+		})
+	}
+}
+
+func TestAsksInPlace(t *testing.T) {
+	ds := &appsv1.DaemonSet{}
+	if asks, err := AsksInPlace(ds); asks || err != nil {
+		t.Error(asks, err)
+	}
+	ds.Annotations = map[string]string{UpdateAnnotation: "InPlaceIfPossible"}
+	if asks, err := AsksInPlace(ds); !asks || err != nil {
+		t.Error(asks, err)
+	}
+	ds.Annotations[UpdateAnnotation] = "inplace"
+	if asks, err := AsksInPlace(ds); asks || err == nil || !strings.Contains(err.Error(), `"inplace" is not "InPlaceIfPossible"`) {
+		t.Error(asks, err)
+	}
+}
