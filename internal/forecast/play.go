@@ -107,7 +107,7 @@ func (g *game) act() bool {
 	var verdicts []*plan.Verdict
 	g.ledger.Settle(func(v *plan.Verdict) {
 		g.watch(v)
-		if len(v.Creates())+len(v.Deletes()) > 0 {
+		if len(v.Creates())+len(v.Deletes())+len(v.Changes()) > 0 {
 			verdicts = append(verdicts, v)
 		}
 	})
@@ -118,6 +118,9 @@ func (g *game) act() bool {
 		g.note(v)
 		for _, d := range slices.Clone(v.Deletes()) {
 			g.remove(d)
+		}
+		for _, c := range slices.Clone(v.Changes()) {
+			g.change(c)
 		}
 		for _, c := range slices.Clone(v.Creates()) {
 			g.create(c)
@@ -160,6 +163,17 @@ func (g *game) remove(d plan.Delete) {
 	case node != nil && node.Ready:
 		g.expect(g.now.Add(g.in.Stop), p, true)
 	}
+}
+
+// change makes a pod one of the present revision where it runs: its containers end and start.
+func (g *game) change(c plan.Change) {
+	i := slices.IndexFunc(g.pods[c.Node], func(p *plan.Pod) bool { return p.UID == c.UID })
+	if i < 0 {
+		return
+	}
+	p := g.pods[c.Node][i]
+	p.Hash, p.Generation, p.Changed, p.Ready = g.in.Set.Hash, g.in.Set.Generation, g.now, false
+	g.expect(g.now.Add(g.in.Stop+g.in.Start), p, false)
 }
 
 // create makes a pod. One that the scheduler has to bind finds its place at once.

@@ -65,8 +65,8 @@ func (in *Input) keepOrder(a, b *Pod) int {
 	return cmp.Or(first(in.available(a), in.available(b)), first(a.serves(), b.serves()), elder(a, b))
 }
 
-// serves says that the pod does something for its node, for however short a time.
-func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain && !p.Changing }
+// serves says that the pod does something for its node, for however short a time, as far as it says so.
+func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain }
 
 // elder is the part of keepOrder that time does not change. It is total (I8).
 func elder(a, b *Pod) int {

@@ -207,7 +207,7 @@ func (s *site) progress(p *Pod) Reason {
 	switch {
 	case s.available(p):
 		return UpToDate
-	case p.Changing:
+	case p.Ready && p.Changing:
 		return ChangingInPlace
 	case p.Ready:
 		return MinReadyWait

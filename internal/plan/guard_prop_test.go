@@ -65,7 +65,7 @@ func TestGuardHolds(t *testing.T) {
 			}
 		}
 		for i, v := range out.Verdicts {
-			if u := free.Verdicts[i]; !held[v.Node] && (u.candidate != v.candidate || len(u.deletes) != len(v.deletes) || len(u.creates) != len(v.creates)) {
+			if u := free.Verdicts[i]; !held[v.Node] && (u.candidate != v.candidate || len(u.deletes) != len(v.deletes) || len(u.creates) != len(v.creates) || len(u.changes) != len(v.changes)) {
 				t.Fatalf("%s is not held, and differs:\n%s\n%s", v.Node, Render(&free, in.Now), Render(&out, in.Now))
 			}
 		}

@@ -20,6 +20,7 @@ type kept struct {
 	// What Settle has last said of each node.
 	creates map[string][]Create
 	deletes map[string][]Delete
+	changes map[string][]Change
 }
 
 func keep(in *Input) *kept {
@@ -29,7 +30,7 @@ func keep(in *Input) *kept {
 }
 
 func (k *kept) reset() {
-	k.creates, k.deletes = map[string][]Create{}, map[string][]Delete{}
+	k.creates, k.deletes, k.changes = map[string][]Create{}, map[string][]Delete{}, map[string][]Change{}
 	k.ledger.Reset(k.in.Set)
 	k.ledger.Follow(k.in.Release)
 	k.ledger.Guard(k.in.Guard)
@@ -65,7 +66,7 @@ func (k *kept) look(name string) {
 
 func (k *kept) settle() {
 	k.ledger.Settle(func(v *Verdict) {
-		k.creates[v.Node], k.deletes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes())
+		k.creates[v.Node], k.deletes[v.Node], k.changes[v.Node] = slices.Clone(v.Creates()), slices.Clone(v.Deletes()), slices.Clone(v.Changes())
 	})
 }
 
@@ -82,7 +83,7 @@ func (k *kept) differs() string {
 	var want Plan
 	Make(&k.in, &want)
 	want.Verdicts = slices.DeleteFunc(want.Verdicts, func(v Verdict) bool { return v.empty() })
-	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Status: k.ledger.Status(), Exposure: k.ledger.Totals().Exposure, Guarded: k.ledger.Totals().Guarded, WakeAt: k.ledger.WakeAt()}
+	got := Plan{Creates: inOrder(k.creates), Deletes: inOrder(k.deletes), Changes: inOrder(k.changes), Status: k.ledger.Status(), Exposure: k.ledger.Totals().Exposure, Guarded: k.ledger.Totals().Guarded, WakeAt: k.ledger.WakeAt()}
 	k.ledger.Nodes(func(v *Verdict) { got.Verdicts = append(got.Verdicts, *v) })
 	slices.SortFunc(got.Verdicts, func(a, b Verdict) int { return strings.Compare(a.Node, b.Node) })
 	return cmp.Diff(want, got, cmpopts.IgnoreUnexported(Plan{}), cmp.AllowUnexported(Verdict{}), cmpopts.EquateEmpty())

@@ -128,7 +128,7 @@ func TestBudget(t *testing.T) {
 		}
 		down, _ := w.b()
 		spent, young, waiting := 0, 0, 0
-		for _, d := range out.Deletes {
+		for _, d := range outdated(out) {
 			switch p := w.pod(d.Pod); {
 			case d.Reason != Outdated:
 			case w.isAvailable(p):
@@ -155,6 +155,43 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// outdated is the deletes, and the changes as if they were deletes: they cost the same.
+func outdated(out *Plan) []Delete {
+	all := slices.Clone(out.Deletes)
+	for _, c := range out.Changes {
+		all = append(all, Delete{Node: c.Node, Pod: c.Pod, UID: c.UID, Reason: Outdated, Hash: c.From, Reaches: c.Reaches})
+	}
+	return all
+}
+
+// P2, P3: what is changed is the one live pod of a node that should run it, outdated, of a revision from which there is a
+// way, and its kubelet is there to do it. Whatever could be changed is not deleted for being outdated.
+func TestChanges(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		could := func(p Pod) bool {
+			n, ok := w.node(p.Node)
+			run, _ := w.runs(n)
+			return ok && run && n.Ready && isLive(p) && p.Phase == Running && p.Bound && !p.Unchangeable && !w.surges() &&
+				w.in.Set.InPlace[p.Hash] && !w.isCurrent(p) && w.in.Set.Strategy == RollingUpdate && w.in.Set.Halt == NoReason
+		}
+		for _, c := range out.Changes {
+			p := w.pod(c.Pod)
+			lives := slices.DeleteFunc(w.podsOf(c.Node), func(p Pod) bool { return !isLive(p) })
+			if p.UID != c.UID || p.Node != c.Node || p.Uncertain || c.From != p.Hash || !could(p) || len(lives) != 1 || w.waits(c.Node) || w.isHeld(c.Node) {
+				t.Fatalf("bad change %+v of %+v\n%s", c, p, Render(out, w.in.Now))
+			}
+			if slices.ContainsFunc(out.Creates, func(n Create) bool { return n.Node == c.Node }) || slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == c.Pod }) {
+				t.Fatalf("more than the change of %s\n%s", c.Pod, Render(out, w.in.Now))
+			}
+		}
+		for _, d := range out.Deletes {
+			if p := w.pod(d.Pod); d.Reason == Outdated && could(p) {
+				t.Fatalf("%+v is deleted, and could be changed\n%s", p, Render(out, w.in.Now))
+			}
+		}
+	})
+}
+
 // unavailableFirst: an outdated pod that is not ready, alone on a node that
 // should run one, is always replaced.
 func unavailableFirst(t *rapid.T, w twin, out *Plan) {
@@ -164,7 +201,7 @@ func unavailableFirst(t *rapid.T, w twin, out *Plan) {
 		if !run || w.isHeld(n.Name) || w.waits(n.Name) || len(pods) != 1 || w.isCurrent(pods[0]) || pods[0].Ready || pods[0].Uncertain {
 			continue
 		}
-		if !slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == pods[0].Name && d.Reason == Outdated }) {
+		if !slices.ContainsFunc(outdated(out), func(d Delete) bool { return d.Pod == pods[0].Name && d.Reason == Outdated }) {
 			t.Fatalf("%s is down and outdated, but stays\n%s", pods[0].Name, Render(out, w.in.Now))
 		}
 	}
@@ -426,7 +463,7 @@ func TestTotalsAgreeWithMake(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(names)) {
 			v := verdicts[name]
 			got.Verdicts = append(got.Verdicts, *v)
-			got.Creates, got.Deletes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...)
+			got.Creates, got.Deletes, got.Changes = append(got.Creates, v.Creates()...), append(got.Deletes, v.Deletes()...), append(got.Changes, v.Changes()...)
 		}
 		got.WakeAt = earliest(got.Verdicts)
 		if diff := diffPlans(&out, &got); diff != "" {

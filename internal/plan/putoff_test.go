@@ -16,7 +16,7 @@ func TestPutOffHoldsNoRoom(t *testing.T) {
 			if !w.waits(v.Node) {
 				continue
 			}
-			if len(v.Deletes())+len(v.Creates()) > 0 || v.Candidate() {
+			if v.acts() || v.Candidate() {
 				t.Fatalf("%+v waits, and acts", v)
 			}
 			free := clone(w.in)
@@ -25,7 +25,7 @@ func TestPutOffHoldsNoRoom(t *testing.T) {
 			Make(free, &other)
 			i := slices.IndexFunc(other.Verdicts, func(o Verdict) bool { return o.Node == v.Node })
 			o := &other.Verdicts[i]
-			acts := len(o.deletes)+len(o.creates) > 0
+			acts := o.acts()
 			if acts != (v.Reason == WriteFailed) || acts && v.Until.IsZero() {
 				t.Fatalf("without its wait %+v, with it %+v", o, v)
 			}
@@ -37,7 +37,7 @@ func TestPutOffHoldsNoRoom(t *testing.T) {
 		down, _ := w.b()
 		moves, waits := 0, 0
 		for _, v := range out.Verdicts {
-			moves += len(v.Deletes())
+			moves += len(v.Deletes()) + len(v.Changes())
 			count(&waits, v.Reason == BudgetSpent, 1)
 		}
 		if allowed := max(w.in.Set.MaxUnavailable.Of(w.desired()), 1); waits > 0 && moves == 0 && down < allowed {

@@ -14,7 +14,7 @@ const (
 	// Nothing to do.
 	UpToDate              // the current pod is available
 	Starting              // the current pod is not ready yet
-	ChangingInPlace       // the pod was made one of the current revision, and its containers may not be yet
+	ChangingInPlace       // the pod was made one of the current revision, and says that it is ready; its containers may be older
 	MinReadyWait          // the current pod is ready, but not for MinReady yet
 	NotReady              // the pod was ready before and is not now
 	WaitingForDeletion    // OnDelete: an outdated pod waits to be deleted by hand
@@ -63,7 +63,7 @@ var reasonText = [...]struct{ name, sentence string }{
 
 	UpToDate:              {"UpToDate", "The pod is of the current revision and available."},
 	Starting:              {"Starting", "The pod is of the current revision and not ready yet."},
-	ChangingInPlace:       {"ChangingInPlace", "The pod was made one of the current revision where it runs, and its new containers are not seen to work yet."},
+	ChangingInPlace:       {"ChangingInPlace", "The pod was made one of the current revision where it runs; it says that it is ready, but its new containers are not seen to work yet."},
 	MinReadyWait:          {"MinReadyWait", "The pod is ready, but not yet for minReadySeconds."},
 	NotReady:              {"NotReady", "The pod has been ready before and is not ready now."},
 	WaitingForDeletion:    {"WaitingForDeletion", "The pod is outdated, and the OnDelete strategy waits until someone deletes it."},

@@ -146,7 +146,7 @@ func TestReleaseGrants(t *testing.T) {
 			}
 		}
 		dropped := 0
-		for _, d := range out.Deletes {
+		for _, d := range outdated(out) {
 			if d.Reaches && !granted[d.Node] {
 				check(d.Node, "delete")
 				node, _ := w.node(d.Node)
@@ -182,7 +182,7 @@ func TestReleaseAssigns(t *testing.T) {
 func TestReleaseKeepsTheBudget(t *testing.T) {
 	checkReleases(t, func(t *rapid.T, w twin, out *Plan) {
 		spent, held := 0, 0
-		for _, d := range out.Deletes {
+		for _, d := range outdated(out) {
 			if p := w.pod(d.Pod); w.isAvailable(p) && d.Reason == Outdated {
 				spent++
 			}
@@ -196,12 +196,12 @@ func TestReleaseKeepsTheBudget(t *testing.T) {
 			}
 		}
 		allowed, _ := w.in.Set.Budget(out.Status.Desired)
-		serving := slices.ContainsFunc(out.Deletes, func(d Delete) bool { return w.isAvailable(w.pod(d.Pod)) && d.Reason == Outdated })
+		serving := slices.ContainsFunc(outdated(out), func(d Delete) bool { return w.isAvailable(w.pod(d.Pod)) && d.Reason == Outdated })
 		if serving && spent > allowed && !w.surges() {
 			t.Fatalf("%d are down or go, %d may\n%s", spent, allowed, Render(out, w.in.Now))
 		}
 		if r := w.in.Release; !r.Grants && !r.Back {
-			for _, d := range out.Deletes {
+			for _, d := range outdated(out) {
 				if p := w.pod(d.Pod); d.Reason == Outdated && p.Hash == "a" && isLive(p) && !slices.ContainsFunc(w.podsOf(p.Node), func(q Pod) bool { return q.Hash == "b" }) {
 					t.Fatalf("%+v goes while nothing may\n%s", p, Render(out, w.in.Now))
 				}

@@ -51,6 +51,9 @@ func drawSpec(t *rapid.T) Spec {
 	if rapid.Bool().Draw(t, "selector") {
 		set.Placement.Selector = map[string]string{"ssd": "true"}
 	}
+	if rapid.Bool().Draw(t, "inPlace") {
+		set.InPlace = map[string]bool{"a": true}
+	}
 	if rapid.IntRange(0, 15).Draw(t, "halt") == 0 {
 		set.Halt = SelectsAll
 	}
@@ -127,6 +130,11 @@ func drawPod(t *rapid.T, name string) Pod {
 		WasReady:  rapid.Bool().Draw(t, "wasready"),
 		Newer:     rapid.IntRange(0, 14).Draw(t, "newer") == 14,
 	}
+	if rapid.IntRange(0, 3).Draw(t, "changed") == 0 {
+		p.Changed, p.Changing = drawAge(t), rapid.Bool().Draw(t, "changing")
+		p.Settles = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "settles")
+	}
+	p.Unchangeable = rapid.IntRange(0, 9).Draw(t, "unchangeable") == 0
 	p.Assumed = p.Uncertain && rapid.Bool().Draw(t, "assumed")
 	if rapid.IntRange(0, 9).Draw(t, "homeless") == 0 {
 		p.Node, p.Bound = "", false
@@ -166,6 +174,9 @@ func isLive(p Pod) bool {
 
 func (w twin) isAvailable(p Pod) bool {
 	if !isLive(p) || !p.Ready || p.Uncertain {
+		return false
+	}
+	if p.Changing && (p.Settles == 0 || p.ReadySince.IsZero() || w.in.Now.Sub(p.ReadySince) < p.Settles) {
 		return false
 	}
 	if w.in.Set.MinReady == 0 {

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // UpdateAnnotation, on a DaemonSet, says how its pods are updated. It is not part of the template:
@@ -227,4 +228,27 @@ func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.Dae
 		return nil, fmt.Errorf("encode the change of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return patch, nil
+}
+
+// InPlaceFrom is plan.Spec.InPlace of the DaemonSet's template, whose revision is of that hash: by the revisions that the
+// DaemonSet has. Nil: no pod can be changed in place, or the DaemonSet does not ask for it.
+func InPlaceFrom(ds *appsv1.DaemonSet, hash string, revisions []appsv1.ControllerRevision) (from map[string]bool) {
+	asks, err := AsksInPlace(ds)
+	if !asks || err != nil { // the engine tells of the error in an event
+		return nil
+	}
+	for i := range revisions {
+		r := &revisions[i]
+		was := r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+		if was == "" || was == hash || !metav1.IsControlledBy(r, ds) {
+			continue
+		}
+		if template, ok := readTemplate(r.Data.Raw); ok && NotInPlace(template, &ds.Spec.Template) == nil {
+			if from == nil {
+				from = map[string]bool{}
+			}
+			from[was] = true
+		}
+	}
+	return from
 }

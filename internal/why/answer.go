@@ -83,8 +83,8 @@ type Row struct {
 	Available bool `json:"-"`
 	Updated   bool `json:"-"`
 
-	rank             rank
-	creates, deletes bool // what is to be written on the node
+	rank                      rank
+	creates, deletes, changes bool // what is to be written on the node
 }
 
 // Cause is what keeps a pod from being available.
@@ -186,10 +186,10 @@ func (r *Row) ranked(v *plan.Verdict) {
 		r.rank, r.OK = fine, true
 	case v.Reason == plan.HeldByGuard:
 		r.rank = waits
-	case !v.Desired && !r.creates && !r.deletes && v.Reason != plan.WaitingForTermination && !halted(v.Reason):
+	case !v.Desired && !r.writes() && v.Reason != plan.WaitingForTermination && !halted(v.Reason):
 		r.rank, r.OK = notWanted, true
 	case slices.Contains([]plan.Reason{plan.BudgetSpent, plan.AwaitsWave, plan.MinReadyWait, plan.WaitingForDeletion, plan.WaitingForTermination,
-		plan.Unconfirmed, plan.NewerTemplate, plan.Outdated, plan.Surge, plan.Surged}, v.Reason):
+		plan.Unconfirmed, plan.NewerTemplate, plan.Outdated, plan.OutdatedInPlace, plan.ChangingInPlace, plan.Surge, plan.Surged}, v.Reason):
 		r.rank = waits
 	}
 }

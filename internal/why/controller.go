@@ -24,7 +24,7 @@ const noticeTime = 10 * time.Second
 // and its lease. So nothing is said of a controller that is merely slow. beside: everynode's engine assists another one.
 func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, beside bool, now time.Time) error {
 	unseen := ds.Status.ObservedGeneration < ds.Generation
-	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && (r.creates || r.deletes) })
+	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && r.writes() })
 	if !unseen && !undone {
 		return nil
 	}

@@ -26,7 +26,7 @@ const againstStandard = "Change the template so that its pods meet the standard.
 // engine has told of them in events: that a write was refused there, or that it
 // waits because pods do not last. Both are in no object that a plan is made from.
 func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
-	if !slices.ContainsFunc(rows, func(r Row) bool { return r.creates || r.deletes }) {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.writes() }) {
 		return nil
 	}
 	about := fields.OneTermEqualSelector("involvedObject.uid", string(ds.UID)).String()
@@ -52,13 +52,16 @@ func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, 
 func (r *Row) holds(t *view.Told, now time.Time) bool {
 	switch t.Reason {
 	case plan.WriteFailed:
-		same := r.creates && t.Refused == view.RefusedCreate || r.deletes && t.Refused == view.RefusedDelete
+		same := r.creates && t.Refused == view.RefusedCreate || r.deletes && t.Refused == view.RefusedDelete || r.changes && t.Refused == view.RefusedChange
 		return same && now.Sub(t.At) < toldFor
 	case plan.PodsDoNotLast:
 		return r.creates && now.Before(t.Until)
 	}
 	return false
 }
+
+// writes says that something is to be written on the node.
+func (r *Row) writes() bool { return r.creates || r.deletes || r.changes }
 
 func (r *Row) hear(t *view.Told) {
 	r.Reason, r.Detail, r.Why, r.Change = t.Reason.String(), t.Detail, t.Reason.Sentence(), t.Reason.Remedy()

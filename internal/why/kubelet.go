@@ -66,7 +66,7 @@ func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
 				return p
 			}
 		}
-	case plan.BackingOff.String(), plan.PodFailed.String(), plan.PodRefused.String(), plan.PodSucceeded.String(), plan.Outdated.String():
+	case plan.BackingOff.String(), plan.PodFailed.String(), plan.PodRefused.String(), plan.PodSucceeded.String(), plan.Outdated.String(), plan.OutdatedInPlace.String():
 		for _, p := range s.pods[r.Node] {
 			if p.DeletionTimestamp == nil && !view.Pod(p).Ready && p.Spec.NodeName != "" {
 				return p

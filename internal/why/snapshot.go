@@ -27,6 +27,8 @@ type snapshot struct {
 	owned     map[types.UID][]*corev1.Pod
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
+	// templates are the revisions with their data; nil where nobody has read that.
+	templates []appsv1.ControllerRevision
 	unread    error // why what is kept of releases was not read: then every DaemonSet is seen as one without a policy; nil: it was
 	releases  map[types.NamespacedName]underWay
 	keepers   map[types.NamespacedName]*view.DaemonSetRollout
@@ -55,6 +57,7 @@ func gather(ctx context.Context, client kubernetes.Interface, namespace string) 
 		return nil, fmt.Errorf("list the revisions: %w", err)
 	}
 	s := newSnapshot(sets.Items, nodes.Items, pods.Items)
+	s.templates = revisions.Items
 	for i := range revisions.Items {
 		s.revisions = append(s.revisions, view.ReadRevision(&revisions.Items[i]))
 	}
@@ -152,6 +155,7 @@ func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
 	}
 	s.hash, s.previous = history.Hash, s.hasPrevious(ds, history.Hash)
 	in.Set = view.Spec(ds, history.Hash)
+	in.Set.InPlace = view.InPlaceFrom(ds, history.Hash, s.templates)
 	return in, nil
 }
 
@@ -170,7 +174,7 @@ func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 	r := Row{Node: v.Node, Namespace: ds.Namespace, DaemonSet: ds.Name, Pod: v.Pod, Reason: v.Reason.String(),
 		Detail: v.Detail, Why: v.Reason.Sentence(), Change: v.Reason.Remedy(),
 		Desired: v.Desired, Available: v.Available, Updated: v.Updated,
-		creates: len(v.Creates()) > 0, deletes: len(v.Deletes()) > 0}
+		creates: len(v.Creates()) > 0, deletes: len(v.Deletes()) > 0, changes: len(v.Changes()) > 0}
 	if p := pods[v.Pod]; p != nil {
 		since := sinceWhen(p)
 		r.Since = &since

@@ -153,12 +153,13 @@ type forecastWorld struct {
 	nodes     []plan.Node
 	exist     map[string]bool // DaemonSets, by namespace and name
 	pods      map[string][]corev1.Pod
-	revisions map[string][]*view.Revision // by namespace
-	assisted  bool                        // everynode's engine works beside the DaemonSet controller of the cluster
+	revisions map[string][]*view.Revision            // by namespace
+	templates map[string][]appsv1.ControllerRevision // the same with their data
+	assisted  bool                                   // everynode's engine works beside the DaemonSet controller of the cluster
 }
 
 func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
-	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}}
+	w := &forecastWorld{now: time.Now(), reader: r, exist: map[string]bool{}, pods: map[string][]corev1.Pod{}, revisions: map[string][]*view.Revision{}, templates: map[string][]appsv1.ControllerRevision{}}
 	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list the nodes: %w", err)
@@ -205,7 +206,7 @@ func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error
 	if err != nil {
 		return fmt.Errorf("list the revisions: %w", err)
 	}
-	w.revisions[ds.Namespace] = []*view.Revision{}
+	w.revisions[ds.Namespace], w.templates[ds.Namespace] = []*view.Revision{}, revisions.Items
 	for i := range revisions.Items {
 		w.revisions[ds.Namespace] = append(w.revisions[ds.Namespace], view.ReadRevision(&revisions.Items[i]))
 	}
@@ -229,6 +230,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 		return nil, fmt.Errorf("read the revisions of DaemonSet %s: %w", name, err)
 	}
 	in.Set = view.Spec(ds, history.Hash)
+	in.Set.InPlace = view.InPlaceFrom(ds, history.Hash, w.templates[ds.Namespace])
 	s := &setForecast{Namespace: ds.Namespace, Name: ds.Name, Exists: w.exist[name]}
 	in.Start, s.StartOf = startOf(in.Pods, f.start)
 	s.Start = in.Start.Seconds()
