@@ -19,7 +19,7 @@ import (
 //	<!-- run first: COMMAND -->     what a reader has done who is here, as in a section of its own
 //	<!-- run after each: COMMAND -->  the lines of the next block are alternatives
 var pages = []string{
-	"README.md", "docs/walkthrough.md", "docs/audit.md", "docs/plan.md", "docs/safe-releases.md", "docs/watch.md", "docs/simulate.md", "docs/local-cluster.md",
+	"README.md", "docs/walkthrough.md", "docs/audit.md", "docs/plan.md", "docs/safe-releases.md", "docs/in-place.md", "docs/watch.md", "docs/simulate.md", "docs/local-cluster.md",
 	"docs/addons.md", "docs/agents.md",
 }
 

@@ -58,6 +58,13 @@ func TestPlay(t *testing.T) {
 		change func(*Input)
 		want   string
 	}{
+		{"in place", func(in *Input) {
+			in.Set.InPlace = map[string]bool{"old": true}
+			in.Pods[1].Unchangeable = true
+		}, `a replaced OutdatedInPlace 0s-10s
+b replaced Outdated 10s-20s
+c replaced OutdatedInPlace 20s-30s
+took 30s, down 1`},
 		{"one at a time", func(*Input) {}, `
 			a replaced Outdated 0s-10s
 			b replaced Outdated 10s-20s

@@ -127,3 +127,35 @@ func TestAsksInPlace(t *testing.T) {
 		t.Error(asks, err)
 	}
 }
+
+// Of a DaemonSet's revisions those count that are its own, can be read, and differ in images alone.
+func TestInPlaceFrom(t *testing.T) {
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "agent", UID: "set", Annotations: map[string]string{UpdateAnnotation: InPlaceIfPossible}}}
+	ds.Spec.Template = *placeTemplate()
+	revision := func(hash string, change func(*corev1.PodTemplateSpec)) appsv1.ControllerRevision {
+		of := ds.DeepCopy()
+		change(&of.Spec.Template)
+		r, err := NewRevision(of, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = hash
+		return *r
+	}
+	image := func(to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Image = "agent:0" }
+	all := []appsv1.ControllerRevision{
+		revision("present", image),
+		revision("image", image),
+		revision("env", func(to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A"}} }),
+		revision("unreadable", image), revision("of-another", image),
+	}
+	all[3].Data.Raw = []byte("{")
+	all[4].OwnerReferences[0].UID = "other"
+	if got := InPlaceFrom(ds, "present", all); !maps.Equal(got, map[string]bool{"image": true}) {
+		t.Errorf("got %v", got)
+	}
+	delete(ds.Annotations, UpdateAnnotation)
+	if got := InPlaceFrom(ds, "present", all); got != nil {
+		t.Errorf("nobody has asked, and %v", got)
+	}
+}
