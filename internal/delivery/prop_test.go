@@ -23,6 +23,8 @@ type held struct {
 	ours    bool
 	version uint64
 	ending  bool
+	unfit   bool
+	changed bool
 }
 
 // TestOnePod makes attempts until one of them has made or found the pod. Answers
@@ -137,7 +139,7 @@ func (s *server) meddle(uid string) {
 	case 0:
 		p.version++
 	case 1:
-		p.ending = p.uid == uid
+		p.ending, p.version = p.uid == uid, p.version+1
 	case 2:
 		delete(s.pods, "web")
 	case 3:
@@ -156,10 +158,46 @@ func (s *server) do(ask delivery.Request, uid string) delivery.Answer {
 		s.pods[ask.Name] = p
 	case p == nil:
 		return delivery.Answer{Fate: delivery.Stale, Missing: ask.Verb == delivery.Get}
-	case ask.Verb == delivery.Delete && (p.uid != uid || ask.Version != 0 && p.version != ask.Version):
+	case ask.Verb == delivery.Change && ask.Version == 0:
+		s.t.Fatal("a change of any version")
+	case (ask.Verb == delivery.Delete || ask.Verb == delivery.Change) && (p.uid != uid || ask.Version != 0 && p.version != ask.Version):
 		return delivery.Answer{Fate: delivery.Stale, Conflict: true}
 	case ask.Verb == delivery.Delete:
 		p.ending = true
+	case ask.Verb == delivery.Change:
+		if p.ending || p.changed {
+			s.t.Fatalf("it is changed, and was not as the decision has it: %+v", p)
+		}
+		p.changed, p.version = true, p.version+1
 	}
-	return delivery.Answer{Pod: delivery.Pod{UID: p.uid, Version: p.version, Ours: p.ours, Alike: !p.ending, Ending: p.ending}}
+	return delivery.Answer{Pod: delivery.Pod{UID: p.uid, Version: p.version, Ours: p.ours, Alike: !p.ending && !p.changed, Ending: p.ending, Unfit: p.unfit, Changed: p.changed}}
+}
+
+// TestOneChange lets others change, delete and replace the pod meanwhile, or find fault with it.
+func TestOneChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pod := &held{uid: "u1", version: 7, unfit: rapid.IntRange(0, 5).Draw(t, "unfit") == 0}
+		s := &server{t: t, pods: map[string]*held{"web": pod}}
+		o := s.play(delivery.NewChange("web", "u1"), "u1")
+		there := s.pods["web"] == pod
+		switch {
+		case o.Fate == delivery.OK && there && !pod.changed:
+			t.Fatalf("it ends as %+v, and nobody has changed the pod", o)
+		case o.Lesson == delivery.Gone && there:
+			t.Fatalf("it is said to be gone: %+v", o)
+		case o.Lesson == delivery.Unfit && !pod.unfit:
+			t.Fatalf("it is said to be unfit: %+v", o)
+		case o.Fate != delivery.OK && there && pod.changed && o.Fate != delivery.Unknown && len(s.late) == 0:
+			t.Fatalf("it ends as %+v, and the pod is changed", o)
+		}
+		s.arrive()
+		if pod.changed && pod.unfit {
+			t.Fatal("it was changed, and could not be")
+		}
+		for _, p := range s.pods {
+			if p.uid != "u1" && p.changed {
+				t.Fatal("the pod of another was changed")
+			}
+		}
+	})
 }
