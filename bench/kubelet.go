@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,8 +13,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
-
-	"everynode/bench/testbed"
 )
 
 // kubeletWorkers is how many pods are started and stopped at once: more make the
@@ -21,17 +20,20 @@ import (
 const kubeletWorkers = 32
 
 // kubelet stands for the kubelets of all nodes: a pod runs, and is ready, as
-// soon as it is bound, and is gone as soon as it is deleted. One status write
-// and one delete in a pod's life are what the API needs at least. It keeps no
+// soon as it is bound or changed, and is gone as soon as it is deleted. One status write
+// and one delete in a pod's life are what the API needs at least. While it is real it writes what a real one does. It keeps no
 // leases: 5,000 of them would keep the machine busy with nothing else.
 type kubelet struct {
 	rest rest.Interface
 	// queue has no end: a watch that has to wait loses what the server forgets.
 	queue *workqueue.Typed[*corev1.Pod]
 	fail  func(error)
+	real  atomic.Bool
 
 	mu   sync.Mutex
 	done map[types.UID]work // what a worker has taken on
+	// changed is the generations of pods that were changed, as far as a worker has taken them on.
+	changed map[types.UID]int64
 }
 
 // work is what a kubelet has done about a pod.
@@ -43,7 +45,7 @@ const (
 )
 
 func newKubelet(client kubernetes.Interface) *kubelet {
-	return &kubelet{rest: client.CoreV1().RESTClient(), queue: workqueue.NewTyped[*corev1.Pod](), done: map[types.UID]work{}}
+	return &kubelet{rest: client.CoreV1().RESTClient(), queue: workqueue.NewTyped[*corev1.Pod](), done: map[types.UID]work{}, changed: map[types.UID]int64{}}
 }
 
 // look takes a pod that is bound, or has changed since.
@@ -54,6 +56,9 @@ func (k *kubelet) look(pod *corev1.Pod) {
 		todo = toStop
 	case pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "":
 		todo = toStart
+	case pod.Generation > pod.Status.ObservedGeneration:
+		k.lookAgain(pod)
+		return
 	default:
 		return
 	}
@@ -64,6 +69,19 @@ func (k *kubelet) look(pod *corev1.Pod) {
 	}
 	k.mu.Unlock()
 	if todo > old {
+		k.queue.Add(pod)
+	}
+}
+
+// lookAgain takes a pod that runs and was changed.
+func (k *kubelet) lookAgain(pod *corev1.Pod) {
+	k.mu.Lock()
+	later := pod.Generation > k.changed[pod.UID]
+	if later {
+		k.changed[pod.UID] = pod.Generation
+	}
+	k.mu.Unlock()
+	if later {
 		k.queue.Add(pod)
 	}
 }
@@ -93,8 +111,20 @@ func (k *kubelet) act(ctx context.Context, pod *corev1.Pod) error {
 	if pod.DeletionTimestamp != nil {
 		k.mu.Lock()
 		delete(k.done, pod.UID) // its UID will not come back
+		delete(k.changed, pod.UID)
 		k.mu.Unlock()
+		if k.real.Load() {
+			if err := k.stopping(ctx, pod); err != nil {
+				return err
+			}
+		}
 		return k.remove(ctx, pod)
+	}
+	if k.real.Load() {
+		if pod.Status.Phase == corev1.PodRunning {
+			return k.changing(ctx, pod)
+		}
+		return k.starting(ctx, pod)
 	}
 	err := k.setRunning(ctx, pod)
 	for apierrors.IsConflict(err) {
@@ -123,21 +153,9 @@ func (k *kubelet) remove(ctx context.Context, pod *corev1.Pod) error {
 // setRunning writes the status of a pod that has just become ready. What the
 // server takes from its own copy anyway is left out.
 func (k *kubelet) setRunning(ctx context.Context, pod *corev1.Pod) error {
-	now, started := metav1.Now(), true
 	meta := pod.ObjectMeta
 	meta.ManagedFields = nil
-	next := &corev1.Pod{ObjectMeta: meta, Status: corev1.PodStatus{
-		Phase: corev1.PodRunning, StartTime: &now, QOSClass: pod.Status.QOSClass, ObservedGeneration: pod.Generation,
-		HostIP: "10.0.0.1", HostIPs: []corev1.HostIP{{IP: "10.0.0.1"}}, PodIP: "100.64.0.7", PodIPs: []corev1.PodIP{{IP: "100.64.0.7"}},
-	}}
-	for _, kind := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled} {
-		next.Status.Conditions = append(next.Status.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: now})
-	}
-	for _, c := range pod.Spec.Containers {
-		next.Status.ContainerStatuses = append(next.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, ImageID: "registry.example.com/observability/agent@sha256:" + testbed.Hash("image", 1), ContainerID: "containerd://" + testbed.Hash("container", 1),
-			Ready: true, Started: &started, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}})
-	}
+	next := &corev1.Pod{ObjectMeta: meta, Status: statusOf(pod, containerOf(pod), true)}
 	return k.rest.Put().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("status").
 		VersionedParams(&metav1.UpdateOptions{FieldManager: "kubelet"}, metav1.ParameterCodec).Body(next).Do(ctx).Error()
 }

@@ -34,6 +34,7 @@ type settings struct {
 	joins       int
 	burst       int
 	serial      int
+	real        int
 	idle        int
 	sets        int
 	updates     int
@@ -46,8 +47,8 @@ type settings struct {
 }
 
 func newCommand() *cobra.Command {
-	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, idle: 100, sets: 1,
-		systems: []string{"R", "U2", "E", "P", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
+	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, real: 1000, idle: 100, sets: 1,
+		systems: []string{"R", "U2", "E", "P", "I", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the DaemonSet engine beside Kubernetes' own controller",
@@ -60,7 +61,8 @@ Systems:
   U16  the same, 16 syncs at once, where several DaemonSets have work at once
   U0   the same as shipped: 20 requests a second, 2 syncs (cold coverage only)
   E    everynode-controller
-  P    the same, and the DaemonSets follow a policy: one node, then all, without soak`,
+  P    the same, and the DaemonSets follow a policy: one node, then all, without soak
+  I    the same as E, and the DaemonSets ask to be updated in place`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -73,10 +75,11 @@ Systems:
 	f := cmd.Flags()
 	f.IntVar(&s.nodes, "nodes", s.nodes, "nodes of the cluster")
 	f.IntVar(&s.asShipped, "as-shipped-nodes", s.asShipped, "nodes of the cluster that U0 is measured on, with E beside it; at most --nodes")
-	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U16, U0, and the phases that measure processor time alone run once")
+	f.IntVar(&s.repetitions, "reps", s.repetitions, "repetitions of each system, in turn; U16, U0, I, and the phases that measure processor time alone run once")
 	f.IntVar(&s.joins, "joins", s.joins, "nodes that join one at a time, and nodes whose label is set")
 	f.IntVar(&s.burst, "burst", s.burst, "nodes that join at once")
 	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")
+	f.IntVar(&s.real, "real", s.real, "nodes of the DaemonSet that is updated while the kubelets write what real ones do")
 	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
 	f.IntVar(&s.sets, "sets", s.sets, "DaemonSets that cover the cluster and are then updated, all at once")
 	f.IntVar(&s.updates, "updates", s.updates, "update so many of them only; 0 for all")
@@ -98,8 +101,8 @@ func (s *settings) check() error {
 			}
 		}
 	}
-	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.sets < 1 {
-		return errors.New("--nodes, --reps, --joins, --burst, --serial, --idle and --sets must be at least 1")
+	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.real < 1 || s.sets < 1 {
+		return errors.New("--nodes, --reps, --joins, --burst, --serial, --real, --idle and --sets must be at least 1")
 	}
 	if s.updates < 0 || s.updates > s.sets {
 		return fmt.Errorf("--updates: there are %d DaemonSets, not %d", s.sets, s.updates)
@@ -107,8 +110,8 @@ func (s *settings) check() error {
 	if s.updates == 0 {
 		s.updates = s.sets
 	}
-	s.serial, s.asShipped = min(s.serial, s.nodes), min(s.asShipped, s.nodes)
-	if slices.Contains(s.systems, "E") || slices.Contains(s.systems, "P") {
+	s.serial, s.real, s.asShipped = min(s.serial, s.nodes), min(s.real, s.nodes), min(s.asShipped, s.nodes)
+	if slices.ContainsFunc(s.systems, func(name string) bool { return name == "E" || name == "P" || name == "I" }) {
 		if _, err := os.Stat(s.controller); err != nil {
 			return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)
 		}
@@ -133,7 +136,7 @@ func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	results := &report.Results{
 		Started: began.UTC().Truncate(time.Second), Seconds: time.Since(began).Seconds(), Machine: describeMachine(),
 		Versions: map[string]string{"kubernetes": testbed.ModuleVersion("k8s.io/kubernetes"), "etcd": testbed.ModuleVersion("go.etcd.io/etcd/server/v3"), "go": runtime.Version()},
-		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Bare: b.bare.String(), Samples: b.samples,
+		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Real: s.real, Bare: b.bare.String(), Samples: b.samples,
 	}
 	return errors.Join(failure, report.Write(out, s.results, results))
 }

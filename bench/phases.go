@@ -23,6 +23,7 @@ const (
 	phaseBurst      = "burst"
 	phaseFlips      = "flips"
 	phaseRollout    = "rollout"
+	phaseReal       = "real"
 	phaseSerial     = "serial"
 	phaseHeartbeats = "heartbeats"
 	phaseLabels     = "labels"
@@ -48,6 +49,7 @@ func phases() []phase {
 		{name: phaseBurst, work: (*run).joinAtOnce, after: (*run).removeJoined},
 		{name: phaseFlips, before: (*run).prepareFlips, work: (*run).flips, after: (*run).undoFlips},
 		{name: phaseRollout, work: (*run).rollout},
+		{name: phaseReal, before: (*run).prepareReal, work: (*run).realRollout, after: (*run).endReal, once: true},
 		{name: phaseSerial, before: (*run).prepareSerial, work: (*run).serialRollout},
 		{name: phaseHeartbeats, work: (*run).heartbeats, once: true},
 		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode, once: true},
@@ -123,8 +125,11 @@ func (r *run) record(phase string, m report.Metrics) {
 var tenPercent = intstr.FromString("10%")
 
 func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
-	if r.system.policy {
+	switch {
+	case r.system.policy:
 		ds.Annotations = map[string]string{view.PolicyAnnotation: policyName}
+	case r.system.inPlace:
+		ds.Annotations = map[string]string{view.UpdateAnnotation: view.InPlaceIfPossible}
 	}
 	if _, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, ds, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("make the DaemonSet %s: %w", ds.Name, err)

@@ -64,6 +64,28 @@ func (r *run) serialRollout(ctx context.Context, m report.Metrics) error {
 	return r.replace(ctx, []string{serialName}, r.serial, m)
 }
 
+const realName = "real"
+
+// prepareReal covers some nodes; from then on the kubelets write what real ones do.
+func (r *run) prepareReal(ctx context.Context) error {
+	if err := r.createSet(ctx, testbed.DaemonSet(realName, testbed.LabelReal, tenPercent)); err != nil {
+		return err
+	}
+	_, err := r.fleet.await(ctx, "the pods of real kubelets run", covered(realName, r.real))
+	r.kubelet.real.Store(true)
+	return err
+}
+
+// realRollout: as rollout, with what real kubelets write.
+func (r *run) realRollout(ctx context.Context, m report.Metrics) error {
+	return r.replace(ctx, []string{realName}, r.real, m)
+}
+
+func (r *run) endReal(context.Context) error {
+	r.kubelet.real.Store(false)
+	return nil
+}
+
 // replace updates DaemonSets of so many nodes.
 func (r *run) replace(ctx context.Context, names []string, nodes int, m report.Metrics) error {
 	began := time.Now()

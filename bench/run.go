@@ -84,7 +84,7 @@ func (b *bench) prepare(ctx context.Context, n int) (*testbed.Cluster, error) {
 		return nil, err
 	}
 	defer c.Stop()
-	if b.nodeBytes, err = c.Fill(ctx, n, b.serial); err != nil {
+	if b.nodeBytes, err = c.Fill(ctx, n, map[string]int{testbed.LabelSerial: b.serial, testbed.LabelReal: b.real}); err != nil {
 		return nil, err
 	}
 	b.say("prepared %d nodes of %d bytes in %.1f s", n, b.nodeBytes, time.Since(began).Seconds())
@@ -100,6 +100,7 @@ type run struct {
 	repetition int
 	size       int // nodes
 	fleet      *fleet
+	kubelet    *kubelet
 	processes  []*testbed.Child // those that are compared
 	idleMade   bool
 
@@ -127,7 +128,7 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 		return fmt.Errorf("make the kubelet's client: %w", err)
 	}
 	k := newKubelet(client)
-	r := &run{bench: b, Cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look, b.say)}
+	r := &run{bench: b, Cluster: c, system: systemNamed(name), repetition: repetition, size: nodes, fleet: newFleet(k.look, b.say), kubelet: k}
 	k.fail = r.fleet.fail
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup

@@ -19,6 +19,7 @@ type system struct {
 	syncs, qps            int // of Kubernetes' controller; qps 0: as shipped
 	bare                  bool
 	policy                bool // the DaemonSets follow a policy
+	inPlace               bool // the DaemonSets ask to be updated in place
 	once                  bool // in the first repetition alone
 	// only is the phases after coverage that it is measured in; nil: all.
 	only []string
@@ -37,6 +38,7 @@ func systems() []system {
 		{name: "U0", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, once: true},
 		{name: "E"},
 		{name: "P", policy: true, only: []string{phaseRollout}},
+		{name: "I", inPlace: true, only: []string{phaseRollout, phaseReal}, once: true},
 	}
 }
 

@@ -66,7 +66,7 @@ func (o *outages) prepare(ctx context.Context) (*testbed.Cluster, error) {
 		return nil, err
 	}
 	defer c.Stop()
-	if _, err := c.Fill(ctx, o.nodes, o.nodes); err != nil {
+	if _, err := c.Fill(ctx, o.nodes, map[string]int{testbed.LabelSerial: o.nodes}); err != nil {
 		return nil, err
 	}
 	o.say("%d nodes are there", o.nodes)

@@ -25,6 +25,7 @@ type Results struct {
 	Idle      int               `json:"idleDaemonSets"`
 	Burst     int               `json:"burst"`
 	Serial    int               `json:"serial"`
+	Real      int               `json:"real"`
 	Bare      string            `json:"bareClient"`
 	Samples   []Sample          `json:"samples"`
 }

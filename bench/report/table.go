@@ -85,6 +85,10 @@ func Rows(r *Results) []Row {
 		{"  processor time of API server and etcd", Seconds, n, metric("cpuServer"), "rollout", ""},
 		{"  API writes per replaced pod", Count, n, perPod, "rollout", ""},
 		{"  status writes", Count, n, metric("statusWrites"), "rollout", ""},
+		{fmt.Sprintf("rolling update of %d nodes, 10%% at a time, writes of real kubelets", r.Real), Seconds, n, metric("time"), "real", ""},
+		{"  processor time", Seconds, n, metric("cpu"), "real", ""},
+		{"  processor time of API server and etcd", Seconds, n, metric("cpuServer"), "real", ""},
+		{"  API writes per replaced pod", Count, n, perPod, "real", ""},
 		{fmt.Sprintf("rolling update of %d nodes, one at a time", r.Serial), Seconds, n, metric("time"), "serial", ""},
 		{"  processor time", Seconds, n, metric("cpu"), "serial", ""},
 		{"heartbeat of every node: processor time", Seconds, n, metric("cpu"), "heartbeats", ""},
@@ -159,22 +163,22 @@ func Table(r *Results) string {
 	if r.Bare != "" {
 		b.WriteString(", " + r.Bare)
 	}
-	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller; P: the same with a policy\n")
+	b.WriteString("; U2, U16: upstream's DaemonSet controller and scheduler, client limits lifted, 2 and 16 syncs; E: everynode-controller; P: the same with a policy; I: updates in place\n")
 	b.WriteString(Disturbance(r))
 	b.WriteString("medians [least-greatest]; U is the better of U2 and U16\n\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R\tP\tP/E")
+	fmt.Fprintln(w, "\tR\tU2\tU16\tE\tU/E\tE/R\tP\tP/E\tI\tU/I")
 	for _, row := range Rows(r) {
-		bare, ours, driven, theirs := row.Of(r, "R"), row.Of(r, "E"), row.Of(r, "P"), row.Upstream(r)
+		bare, ours, driven, theirs, inPlace := row.Of(r, "R"), row.Of(r, "E"), row.Of(r, "P"), row.Upstream(r), row.Of(r, "I")
 		u2, u16 := row.Of(r, "U2"), row.Of(r, "U16")
 		if row.upstream != "" {
 			u2, u16 = theirs, Spread{Median: math.NaN()} // two syncs, too
 		}
-		if bare.N+ours.N+theirs.N+driven.N == 0 {
+		if bare.N+ours.N+theirs.N+driven.N+inPlace.N == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
-			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
+			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours), row.cell(inPlace), ratio(theirs, inPlace))
 	}
 	w.Flush() // into a strings.Builder, which takes everything
 	return b.String()
@@ -189,7 +193,7 @@ func Disturbance(r *Results) string {
 		others[s.System] += s.Metrics["cpuOthers"]
 	}
 	var parts []string
-	for _, system := range []string{"R", "U2", "U16", "U0", "E", "P"} {
+	for _, system := range []string{"R", "U2", "U16", "U0", "E", "P", "I"} {
 		if all := elapsed[system] * float64(r.Machine.CPUs); all > 0 {
 			parts = append(parts, fmt.Sprintf("%s %.0f%%", system, max(others[system], 0)/all*100))
 		}

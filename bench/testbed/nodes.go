@@ -20,8 +20,11 @@ const (
 	driverWorkers = 24
 )
 
-// LabelSerial is on the first nodes of a cluster.
-const LabelSerial = "bench.example/serial"
+// LabelSerial and LabelReal are on the first nodes of a cluster.
+const (
+	LabelSerial = "bench.example/serial"
+	LabelReal   = "bench.example/real"
+)
 
 // NodeName names node i of a family as a cloud does.
 func NodeName(family string, i int) string {
@@ -137,9 +140,9 @@ func Parallel(ctx context.Context, n int, do func(ctx context.Context, i int) er
 	return ctx.Err()
 }
 
-// Fill makes the namespace with the agent's account, and n nodes: created first,
+// Fill makes the namespace with the agent's account, and n nodes, so many of them with each of the labels: created first,
 // then their status written, so that both have their managed fields.
-func (c *Cluster) Fill(ctx context.Context, n, serial int) (nodeBytes int, err error) {
+func (c *Cluster) Fill(ctx context.Context, n int, labels map[string]int) (nodeBytes int, err error) {
 	core := c.Client.CoreV1()
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("make the namespace: %w", err)
@@ -149,9 +152,11 @@ func (c *Cluster) Fill(ctx context.Context, n, serial int) (nodeBytes int, err e
 		return 0, fmt.Errorf("make the agent's account: %w", err)
 	}
 	err = Parallel(ctx, n, func(ctx context.Context, i int) error {
-		var extra map[string]string
-		if i < serial {
-			extra = map[string]string{LabelSerial: "true"}
+		extra := map[string]string{}
+		for label, nodes := range labels {
+			if i < nodes {
+				extra[label] = "true"
+			}
 		}
 		want := NewNode(NodeName("0", i), i, extra)
 		bare := want.DeepCopy()

@@ -330,6 +330,7 @@ func TestUnreadyNodesHoldTheBudget(t *testing.T) {
 			}
 		}
 		c.editPod(sick.Name, func(p *corev1.Pod) { ready(p, false) })
+		c.run(time.Second) // the watches of pods and of DaemonSets are not in step
 		c.editSet(image("agent:2"))
 		c.run(10 * time.Minute)
 		c.wantRelease("beside a pod that is not ready", "Rolling UnderQuota first 0", map[string]int{"agent:1": 5})
