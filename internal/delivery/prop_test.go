@@ -187,7 +187,9 @@ func TestOneChange(t *testing.T) {
 			t.Fatalf("it is said to be gone: %+v", o)
 		case o.Lesson == delivery.Unfit && !pod.unfit:
 			t.Fatalf("it is said to be unfit: %+v", o)
-		case o.Fate != delivery.OK && there && pod.changed && o.Fate != delivery.Unknown && len(s.late) == 0:
+		case o.Fate == delivery.Unknown && !o.Settled:
+			t.Fatalf("it ends as %+v, and nobody has read the pod", o)
+		case o.Fate != delivery.OK && there && pod.changed:
 			t.Fatalf("it ends as %+v, and the pod is changed", o)
 		}
 		s.arrive()
@@ -200,4 +202,25 @@ func TestOneChange(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A pod that is always another version is left alone after some tries, and decided on again later.
+func TestChangeOfABusyPod(t *testing.T) {
+	a := delivery.NewChange("web", "u1")
+	for tries := 0; a.Next().Verb != delivery.Done; tries++ {
+		if tries > 4*delivery.MaxConflicts {
+			t.Fatal("it goes on")
+		}
+		switch a.Next().Verb {
+		case delivery.Get:
+			a.Answer(time.Unix(0, 0), delivery.Answer{Pod: delivery.Pod{UID: "u1", Version: uint64(tries), Alike: true}})
+		case delivery.Change:
+			a.Answer(time.Unix(0, 0), delivery.Answer{Fate: delivery.Stale, Conflict: true})
+		default:
+			t.Fatalf("it asks for %+v", a.Next())
+		}
+	}
+	if o := a.Outcome(); o.Fate != delivery.Stale || o.Lesson != delivery.Nothing {
+		t.Errorf("it ends as %+v", o)
+	}
 }

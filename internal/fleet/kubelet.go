@@ -23,6 +23,7 @@ type step int
 const (
 	nothing step = iota
 	start        // the containers start
+	again        // those whose image was changed end and start
 	ready        // the pod becomes ready
 	crash        // the containers end, and are held back
 	pull         // the image cannot be pulled
@@ -53,6 +54,12 @@ func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 		return pull, f.start
 	case phase != corev1.PodRunning:
 		return start, f.start
+	case changed(pod) && f.failure == Pull:
+		return pull, stopDelay(pod, f)
+	case changed(pod), f.failure != Pull && waitingFor(pod) == reasonPull:
+		return again, stopDelay(pod, f) + f.start
+	case f.failure == Pull && waitingFor(pod) == reasonPull:
+		return nothing, 0
 	case isReady(pod):
 		return nothing, 0 // what runs keeps running, whatever became of the rules
 	case f.failure == Crash && pod.Spec.RestartPolicy == corev1.RestartPolicyNever:

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"encoding/json"
+	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,11 +36,14 @@ func podPatch(pod *corev1.Pod, todo step, now metav1.Time) ([]byte, error) {
 	c := &conditions{pod: pod, now: now}
 	c.set(corev1.PodScheduled, true, "")
 	c.set(corev1.PodReadyToStartContainers, true, "")
-	c.set(corev1.PodInitialized, todo != pull, "ContainersNotInitialized")
+	ran := pod.Status.Phase == corev1.PodRunning
+	c.set(corev1.PodInitialized, todo != pull || ran, "ContainersNotInitialized")
 	notReady := "ContainersNotReady"
 	switch todo {
 	case pull:
-		p.Status.Phase = corev1.PodPending
+		if !ran {
+			p.Status.Phase = corev1.PodPending
+		}
 	case finish:
 		p.Status.Phase, notReady = corev1.PodSucceeded, "PodCompleted"
 	case fail:
@@ -105,20 +110,28 @@ func (c *conditions) set(kind corev1.PodConditionType, yes bool, reason string) 
 
 // containerStatus is a container's status after a step.
 func containerStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time) corev1.ContainerStatus {
-	s := imageStatus(pod, c)
-	s.RestartCount = restarts(pod)
+	s, old := imageStatus(pod, c), statusOf(pod, c.Name)
+	if old != nil {
+		s.RestartCount = old.RestartCount
+		if (todo == again || todo == pull) && old.Image == c.Image && old.State.Waiting == nil {
+			return *old // only what has changed is touched
+		}
+	}
 	running := &corev1.ContainerStateRunning{StartedAt: startedAt(pod, now)}
 	started := todo == start || todo == ready
 	s.Started, s.Ready = &started, todo == ready
 	switch todo {
 	case start, ready:
 		s.State.Running = running
+	case again:
+		s.RestartCount++
+		s.Started, s.State.Running = new(true), &corev1.ContainerStateRunning{StartedAt: now}
 	case crash:
 		s.RestartCount++
 		s.State.Waiting = waiting(reasonCrash, "back-off restarting failed container "+c.Name)
 		s.LastTerminationState.Terminated = ended(s, running.StartedAt, now, 1, "Error")
 	case pull:
-		s = corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: &started}
+		s = corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: &started, RestartCount: s.RestartCount}
 		s.State.Waiting = waiting(reasonPull, "Back-off pulling image \""+c.Image+"\": the simulation says that it cannot be pulled")
 	case finish:
 		s.State.Terminated = ended(s, running.StartedAt, now, 0, "Completed")
@@ -140,9 +153,38 @@ func initStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time)
 	return s
 }
 
+// imageStatus is what follows from the image: another image is another container.
 func imageStatus(pod *corev1.Pod, c corev1.Container) corev1.ContainerStatus {
-	return corev1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: "simulated://" + digest("image", c.Image),
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: "simulated://" + digest("image", c.Image),
 		ContainerID: "simulated://" + digest(c.Name, string(pod.UID))}
+	switch old := statusOf(pod, c.Name); {
+	case old == nil:
+	case old.Image == c.Image && old.ContainerID != "":
+		s.ContainerID = old.ContainerID
+	case pod.Status.Phase == corev1.PodRunning:
+		s.ContainerID = "simulated://" + digest(c.Name, string(pod.UID)+" "+strconv.FormatInt(pod.Generation, 10))
+	}
+	return s
+}
+
+// statusOf is the status of the pod's container of that name; nil: there is none.
+func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
+	for _, all := range [...][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range all {
+			if all[i].Name == name {
+				return &all[i]
+			}
+		}
+	}
+	return nil
+}
+
+// changed says that a container of a pod that runs was given another image: an update in place.
+func changed(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		s := statusOf(pod, c.Name)
+		return s != nil && s.Image != c.Image && s.State.Terminated == nil
+	})
 }
 
 func waiting(reason, message string) *corev1.ContainerStateWaiting {

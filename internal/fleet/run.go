@@ -193,7 +193,8 @@ func trim(obj any) (any, error) {
 		return n, nil
 	case *corev1.Pod:
 		p := &corev1.Pod{ObjectMeta: trimMeta(o.ObjectMeta), Status: corev1.PodStatus{
-			Phase: o.Status.Phase, StartTime: o.Status.StartTime, Conditions: o.Status.Conditions, ContainerStatuses: o.Status.ContainerStatuses}}
+			Phase: o.Status.Phase, StartTime: o.Status.StartTime, Conditions: o.Status.Conditions,
+			InitContainerStatuses: o.Status.InitContainerStatuses, ContainerStatuses: o.Status.ContainerStatuses}}
 		p.Spec = corev1.PodSpec{NodeName: o.Spec.NodeName, HostNetwork: o.Spec.HostNetwork, RestartPolicy: o.Spec.RestartPolicy,
 			InitContainers: trimContainers(o.Spec.InitContainers), Containers: trimContainers(o.Spec.Containers)}
 		return p, nil

@@ -371,3 +371,62 @@ func TestKubeletSaysWhyThereIsNothing(t *testing.T) {
 		}
 	}
 }
+
+// A pod whose images are changed where it runs gets the containers that differ again, and is ready after as long as at first.
+func TestPodIsChangedWhereItRuns(t *testing.T) {
+	simulation(t, usual, func(w trial) {
+		pod := daemonPod("a", "sim-1", "v1")
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: "beside", Image: "same"})
+		w.create(pod)
+		w.pass(time.Minute)
+		w.want("a", corev1.PodRunning, true, "", 0)
+		before := w.pod("a").Status.ContainerStatuses
+		change := func(image string) {
+			p := w.pod("a").DeepCopy()
+			p.Spec.Containers[0].Image = image
+			p.Generation++
+			w.change(p)
+		}
+		change("v2")
+		w.pass(usual.Stop + usual.Start - time.Millisecond)
+		w.want("a", corev1.PodRunning, true, "", 0)
+		w.pass(time.Millisecond)
+		w.want("a", corev1.PodRunning, false, "", 1)
+		w.pass(usual.Ready)
+		w.want("a", corev1.PodRunning, true, "", 1)
+		after := w.pod("a").Status
+		if c := after.ContainerStatuses; c[0].ContainerID == before[0].ContainerID || c[0].ImageID == before[0].ImageID || c[1].ContainerID != before[1].ContainerID || c[1].RestartCount != 0 {
+			t.Errorf("the containers were %+v\nand are %+v", before, c)
+		}
+		if after.ObservedGeneration != w.pod("a").Generation {
+			t.Errorf("the status is of generation %d, and the pod of %d", after.ObservedGeneration, w.pod("a").Generation)
+		}
+		w.writes("pods")
+		w.pass(time.Hour)
+		if n := w.writes("pods"); n != 0 {
+			t.Errorf("a pod that is ready was written %d times", n)
+		}
+	})
+}
+
+// An image that cannot be pulled takes the old container away, and the way back gives it another.
+func TestPodIsChangedToABadImage(t *testing.T) {
+	rules := usual
+	rules.Fail = Failures{{Mode: Pull, Share: 1, Image: "bad"}}
+	simulation(t, rules, func(w trial) {
+		w.create(daemonPod("a", "sim-1", "v1"))
+		w.pass(time.Minute)
+		change := func(image string) {
+			p := w.pod("a").DeepCopy()
+			p.Spec.Containers[0].Image = image
+			p.Generation++
+			w.change(p)
+		}
+		change("bad")
+		w.pass(time.Minute)
+		w.want("a", corev1.PodRunning, false, reasonPull, 0)
+		change("v1")
+		w.pass(time.Minute)
+		w.want("a", corev1.PodRunning, true, "", 1)
+	})
+}
