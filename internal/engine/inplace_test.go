@@ -138,6 +138,14 @@ func TestUpdateInPlaceWithFaults(t *testing.T) {
 				return nil, false
 			})
 		},
+		"the server is slow": func(k *keepers) {
+			k.slowDown(func(r request) time.Duration {
+				if r.is("patch", "pods") {
+					return 3 * time.Second
+				}
+				return 0
+			})
+		},
 		"others write to the pods": func(k *keepers) {
 			n := 0
 			k.intercept(func(r request) (error, bool) {
@@ -237,4 +245,20 @@ func TestLargeAnnotationsKeepWhatTheEngineReads(t *testing.T) {
 	if !trimAnnotations(ds) || !maps.Equal(ds.Annotations, asksInPlaceOnly) {
 		t.Errorf("what is kept is %v", ds.Annotations)
 	}
+}
+
+// That a pod cannot be changed is remembered of all of its versions.
+func TestUnfitPodsStayUnfit(t *testing.T) {
+	ix := newIndex()
+	pod := &podEntry{version: 1, owner: "set"}
+	pod.UID, pod.Node = "u", "n"
+	ix.upsertPod(pod)
+	ix.unfit("u")
+	next := *pod
+	next.version, next.next, next.unfit, next.Unchangeable = 2, nil, false, false
+	ix.upsertPod(&next)
+	if p := ix.pod("u"); p.version != 2 || !p.Unchangeable {
+		t.Errorf("the pod is %+v", p)
+	}
+	ix.unfit("gone")
 }

@@ -60,6 +60,22 @@ func badStarts() []*corev1.Pod {
 	return []*corev1.Pod{again, never, setup}
 }
 
+// changedPods are pods that were changed in place, at some points of that.
+func changedPods() (pods []*corev1.Pod) {
+	for i, id := range []string{"old", "new"} {
+		for generation := range int64(2) {
+			p := fullPod(fmt.Sprintf("changed-%d-%d", i, generation))
+			p.DeletionTimestamp, p.Status.Phase, p.Status.ObservedGeneration = nil, corev1.PodRunning, 2+generation
+			p.Status.Conditions[0].Status = corev1.ConditionTrue
+			p.Annotations[view.ChangedAnnotation] = `{"revision":"abc","at":"2026-01-02T03:04:05Z","generation":3,"ready":"1970-01-01T00:50:00Z","containers":[{"name":"c","id":"old","imageID":"x","restarts":4,"ends":15,"probed":11}]}`
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", ContainerID: id, ImageID: "x", RestartCount: 7, Ready: true,
+				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Unix(4000, 0))}}}}
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
 func fullNode(name string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: fullMeta(name),
 		Spec: corev1.NodeSpec{PodCIDR: "10.0.0.0/24", Unschedulable: true, Taints: []corev1.Taint{{Key: "k", Value: "v", Effect: corev1.TaintEffectNoExecute}}},
@@ -111,7 +127,7 @@ func TestTrim(t *testing.T) {
 			t.Errorf("%s (-whole +trimmed):\n%s", what, diff)
 		}
 	}
-	for _, p := range append(badStarts(), fullPod("failed"), unbound, running, &corev1.Pod{}) {
+	for _, p := range append(append(badStarts(), changedPods()...), fullPod("failed"), unbound, running, &corev1.Pod{}) {
 		whole, part := trimmed(t, p)
 		same(p.Name, view.Pod(whole), view.Pod(part))
 		same(p.Name+"'s owners", whole.OwnerReferences, part.OwnerReferences)
@@ -120,6 +136,11 @@ func TestTrim(t *testing.T) {
 		same(p.Name+"'s place", whole.Namespace+whole.ResourceVersion, part.Namespace+part.ResourceVersion)
 		if part.Spec.Containers != nil || len(part.Status.ContainerStatuses) == len(whole.Status.ContainerStatuses) && p.Name == "running" || part.ManagedFields != nil || part.Annotations["big"] != "" {
 			t.Errorf("%s still has what nobody reads", p.Name)
+		}
+	}
+	for _, p := range changedPods() {
+		if seen := view.Pod(p); !seen.Changing || seen.Changed.IsZero() {
+			t.Errorf("%s is no test: %+v", p.Name, seen)
 		}
 	}
 	whole, part := trimmed(t, fullNode("node-1"))

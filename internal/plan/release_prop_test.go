@@ -41,7 +41,10 @@ func drawRelease(t *rapid.T, in *Input) *Release {
 	r := &Release{Number: 2, Stable: in.Set, Ranks: map[string]int{}, Steps: []int{1, 3, 5}, Quota: rapid.SampledFrom([]int{1, 1, 3, 5, 7}).Draw(t, "quota"),
 		Grants: rapid.IntRange(0, 3).Draw(t, "grants") > 0, Back: rapid.IntRange(0, 5).Draw(t, "back") == 0,
 		Forgiven: rapid.IntRange(0, 1).Draw(t, "forgiven"), StartWithin: time.Minute, Restarts: 3}
-	r.Stable.Hash, r.Stable.Placement = "a", Placement{}
+	r.Stable.Hash, r.Stable.Placement, r.Stable.InPlace = "a", Placement{}, nil
+	if in.Set.InPlace != nil {
+		r.Stable.InPlace = map[string]bool{"b": true, "c": true}
+	}
 	if rapid.Bool().Draw(t, "stableSelector") {
 		r.Stable.Placement.Selector = map[string]string{"ssd": "true"}
 	}

@@ -52,7 +52,7 @@ func drawSpec(t *rapid.T) Spec {
 		set.Placement.Selector = map[string]string{"ssd": "true"}
 	}
 	if rapid.Bool().Draw(t, "inPlace") {
-		set.InPlace = map[string]bool{"a": true}
+		set.InPlace = map[string]bool{rapid.SampledFrom([]string{"a", "a", "c"}).Draw(t, "from"): true}
 	}
 	if rapid.IntRange(0, 15).Draw(t, "halt") == 0 {
 		set.Halt = SelectsAll
@@ -132,7 +132,7 @@ func drawPod(t *rapid.T, name string) Pod {
 	}
 	if rapid.IntRange(0, 3).Draw(t, "changed") == 0 {
 		p.Changed, p.Changing = drawAge(t), rapid.Bool().Draw(t, "changing")
-		p.Settles = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "settles")
+		p.Settles = rapid.SampledFrom([]time.Duration{0, 20 * time.Second, 40 * time.Second}).Draw(t, "settles")
 	}
 	p.Unchangeable = rapid.IntRange(0, 9).Draw(t, "unchangeable") == 0
 	p.Assumed = p.Uncertain && rapid.Bool().Draw(t, "assumed")
