@@ -88,26 +88,21 @@ func (c *course) nameStable(set *setEntry) {
 }
 
 // yields says what keeps the policy, if there is one, from being followed beside another controller.
-func (c *course) yields(ds *appsv1.DaemonSet, spec *plan.Spec) {
-	c.leaveIt = spec.Strategy != plan.OnDelete
+func (c *course) yields(ds *appsv1.DaemonSet) {
+	undriven := view.UndrivenBeside(ds)
+	c.leaveIt = undriven == view.RolledOut
 	switch {
 	case !c.driven:
 	case !c.behind.IsZero():
 		c.problem = rollout.NotObserved
-	case c.leaveIt:
+	case undriven == view.RolledOut:
 		c.problem = rollout.NotDriven
 		c.wrong = []string{fmt.Sprintf("set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there, or: "+
 			`kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)}
-	case spec.MaxUnavailable.Value == 0 && (spec.MaxSurge.Value > 0 || saysUnavailable(ds)):
+	case undriven == view.NoneMayGo:
 		c.problem = rollout.NotDriven
 		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}
 	}
-}
-
-// saysUnavailable says that the DaemonSet has a maxUnavailable.
-func saysUnavailable(ds *appsv1.DaemonSet) bool {
-	r := ds.Spec.UpdateStrategy.RollingUpdate
-	return r != nil && r.MaxUnavailable != nil
 }
 
 // endedBeside remembers pods that came to an end and that the other controller deletes, as ended does for those that this one does: a

@@ -69,7 +69,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c := &st.course
 	c.guidance = e.index.policyOf(set.ds)
 	if c.assists {
-		c.yields(set.ds, &set.spec)
+		c.yields(set.ds)
 	}
 	entry := e.index.rolloutOf(set.ds)
 	if !c.driven && !c.read && !c.unsure && (entry == nil || entry.object.Status.Phase == "") {

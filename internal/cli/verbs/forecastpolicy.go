@@ -129,11 +129,11 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	}
 	if assisted {
 		in.Set.MaxSurge = plan.Amount{}
-		switch most := ds.Spec.UpdateStrategy.RollingUpdate; {
-		case in.Set.Strategy != plan.OnDelete:
+		switch view.UndrivenBeside(ds) {
+		case view.RolledOut:
 			warn(warnNotDriven, "updateStrategy.type is not OnDelete, so the DaemonSet controller of the cluster rolls this out by itself, and not in these waves")
-		case in.Set.MaxUnavailable.Value == 0 && most != nil && most.MaxUnavailable != nil:
-			warn(warnNotDriven, "updateStrategy.rollingUpdate.maxUnavailable is 0, so no pod may go, and nobody makes its successor before it has gone: set it to 1 or more")
+		case view.NoneMayGo:
+			warn(warnNotDriven, "updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go, and nobody makes its successor before it has gone: set it to 1 or more, and maxSurge to 0")
 		}
 	}
 	waves, why := forecast.Waves(in, &g.policy, string(ds.UID))

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
@@ -126,6 +127,13 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	}
 	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld NotCovered" {
 		t.Errorf("beside another controller it warns of %s", got)
+	}
+	s.Warnings = nil
+	surges, one := &appsv1.DaemonSet{}, intstr.FromInt32(1)
+	surges.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxSurge: &one}}
+	s.follow(g, surges, in, 0, true)
+	if w := s.Warnings[1]; w.Reason != "NotDriven" || !strings.Contains(w.Text, "maxUnavailable is 0") {
+		t.Errorf("of a surge beside another controller it warns of %+v", w)
 	}
 	g.policy.Waves[1].OneAtATime = "zones"
 	if got := unknownLabels(&g.policy, in.Nodes); len(got) != 1 || got[0] != "zones" {

@@ -1,0 +1,30 @@
+package view
+
+import appsv1 "k8s.io/api/apps/v1"
+
+// Undriven is why a policy cannot say when outdated pods of a DaemonSet go while the DaemonSet controller of the cluster makes its pods.
+type Undriven uint8
+
+const (
+	Driven    Undriven = iota // nothing: it can
+	RolledOut                 // that controller replaces outdated pods by itself (RollingUpdate)
+	NoneMayGo                 // no pod may go before its successor is there, which that controller does not do for OnDelete
+)
+
+// UndrivenBeside says which it is, by spec.updateStrategy alone. With OnDelete the API server keeps rollingUpdate and checks none of it: a
+// maxUnavailable that cannot be read counts as 0.
+func UndrivenBeside(ds *appsv1.DaemonSet) Undriven {
+	s := &ds.Spec.UpdateStrategy
+	if s.Type != appsv1.OnDeleteDaemonSetStrategyType {
+		return RolledOut
+	}
+	r := s.RollingUpdate
+	if r == nil {
+		return Driven // one at a time
+	}
+	says := r.MaxUnavailable != nil || amountOrNone(r.MaxSurge).Value > 0
+	if says && amountOrNone(r.MaxUnavailable).Value == 0 {
+		return NoneMayGo
+	}
+	return Driven
+}
