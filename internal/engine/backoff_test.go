@@ -57,16 +57,41 @@ func TestDeleteThatDoesNothingReachesNoNode(t *testing.T) {
 		{delivery.Outcome{Fate: delivery.Unknown}, 3},
 		{delivery.Outcome{Fate: delivery.OK, Settled: true}, 3},
 	} {
-		s.reach("a", goal{w.reaches, w.edition})
+		s.reach(w)
 		r := result{fate: c.outcome.Fate, undone: c.outcome.Undone()}
 		if s.fared(w, &r, nil, time.Now()); s.reachedWith("a", "b") != c.want {
 			t.Errorf("%+v: reached by release %d, want %d", c.outcome, s.reachedWith("a", "b"), c.want)
 		}
 	}
-	s.reach("a", goal{4, "b"})
+	later := *w
+	later.reaches = 4
+	s.reach(&later)
 	if s.unreach(w); s.reachedWith("a", "b") != 4 {
 		t.Error("a delete of an earlier release takes back what a later one has begun")
 	}
+}
+
+// A node of which a release has deleted one pod is reached, although the delete of another one there did nothing. Whether that has
+// happened once or twice does not matter.
+func TestDeleteThatDoesNothingBesideOneThatIsDone(t *testing.T) {
+	s := newState(key("set"))
+	of := func(pod string) *write {
+		return &write{state: s, edition: "b", reaches: 3, remove: &plan.Delete{Node: "a", UID: pod, Reason: plan.Outdated}}
+	}
+	ends := func(pod string, fate delivery.Fate, want int) {
+		t.Helper()
+		o := delivery.Outcome{Fate: fate, Settled: true}
+		if s.fared(of(pod), &result{fate: fate, undone: o.Undone()}, nil, time.Now()); s.reachedWith("a", "b") != want {
+			t.Errorf("%s, %v: reached by release %d, want %d", pod, fate, s.reachedWith("a", "b"), want)
+		}
+	}
+	s.reach(of("one"))
+	s.reach(of("two"))
+	ends("one", delivery.OK, 3)
+	ends("two", delivery.Stale, 3)
+	s.reach(of("two"))
+	s.reach(of("two")) // before the answer to the first is known
+	ends("two", delivery.Refused, 3)
 }
 
 // That a pod is gone is noticed where its node is looked at.

@@ -184,7 +184,7 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 	note := func(w *write) {
 		w.began = e.index.note(w)
 		if w.reaches != 0 {
-			w.state.reach(w.node(), goal{w.reaches, w.edition})
+			w.state.reach(w)
 		}
 	}
 	e.apply = newApplier(cfg.CreateQPS, e.perform, note, func(w *write) {

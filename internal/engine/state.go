@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,8 +80,9 @@ type state struct {
 	// revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	// reached is the nodes that the last release which gave any its target has begun to.
-	reached   map[string]bool
+	// reached is the nodes that the last release which gave any its target has begun to, each with what has begun: the UIDs of the
+	// pods that are deleted or changed, or an empty one for a create.
+	reached   map[string][]string
 	reachedBy goal
 	trial     trial
 	// class is the priority class that the API server has let a pod have.
@@ -93,21 +95,33 @@ type goal struct {
 	target  string
 }
 
+// goal is what the write gives its node, if it reaches it.
+func (w *write) goal() goal { return goal{w.reaches, w.edition} }
+
 // reach notes that a write has begun by which a release gives a node its target.
-func (s *state) reach(node string, by goal) {
+func (s *state) reach(w *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reached == nil || s.reachedBy != by {
-		s.reached, s.reachedBy = map[string]bool{}, by
+	if by := w.goal(); s.reached == nil || s.reachedBy != by {
+		s.reached, s.reachedBy = map[string][]string{}, by
 	}
-	s.reached[node] = true
+	_, uid := w.about()
+	if begun := s.reached[w.node()]; !slices.Contains(begun, uid) {
+		s.reached[w.node()] = append(begun, uid)
+	}
 }
 
-// unreach notes that such a write, a delete, has done nothing: the node keeps its pod, and waits for its turn again.
+// unreach notes that such a write, a delete, has done nothing: the node keeps that pod, and, unless another write has reached it,
+// waits for its turn again.
 func (s *state) unreach(w *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reachedBy == (goal{w.reaches, w.edition}) {
+	if s.reachedBy != w.goal() {
+		return
+	}
+	_, undone := w.about()
+	begun := slices.DeleteFunc(s.reached[w.node()], func(uid string) bool { return uid == undone })
+	if s.reached[w.node()] = begun; len(begun) == 0 {
 		delete(s.reached, w.node())
 	}
 }
@@ -116,7 +130,7 @@ func (s *state) unreach(w *write) {
 func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.reached[node] || s.reachedBy.target != target {
+	if len(s.reached[node]) == 0 || s.reachedBy.target != target {
 		return 0
 	}
 	return s.reachedBy.release

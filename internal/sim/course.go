@@ -30,7 +30,8 @@ type course struct {
 	wrote         time.Duration
 	release       *plan.Release
 	reached       map[string]int
-	reachedWith   string // the target that reached is about
+	begun         map[string]map[string]bool // by node: the UIDs of the pods by which it was reached; empty: by a create
+	reachedWith   string                     // the target that reached is about
 
 	layout  *rollout.Layout
 	ranked  ranking
@@ -89,7 +90,7 @@ func (c *controller) readCourse() {
 	take := func(o *keeper) {
 		c.index.putKeeper(o)
 		if k.reached == nil {
-			k.reached, k.limit = map[string]int{}, c.w.bug == QuotaForgotten
+			k.reached, k.begun, k.limit = map[string]int{}, map[string]map[string]bool{}, c.w.bug == QuotaForgotten
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
 		if kept := c.index.keeper; kept != nil {
@@ -408,18 +409,28 @@ func (w *write) gains() bool {
 
 // reaches remembers that a write has begun by which the release gives a node its target.
 func (c *controller) reaches(w *write) {
-	if r := c.course.release; r != nil && !r.Back && w.gains() {
-		w.release = r.Number
-		if k := &c.course; k.reachedWith != w.set.spec.Hash {
-			k.reachedWith, k.reached = w.set.spec.Hash, map[string]int{}
-		}
-		c.course.reached[w.node()] = r.Number
+	r, k := c.course.release, &c.course
+	if r == nil || r.Back || !w.gains() {
+		return
 	}
+	w.release = r.Number
+	if k.reachedWith != w.set.spec.Hash {
+		k.reachedWith, k.reached, k.begun = w.set.spec.Hash, map[string]int{}, map[string]map[string]bool{}
+	}
+	if k.reached[w.node()] != r.Number {
+		k.begun[w.node()] = map[string]bool{}
+	}
+	k.reached[w.node()] = r.Number
+	k.begun[w.node()][w.uid()] = true
 }
 
 // unreach is for a delete that has done nothing.
 func (c *controller) unreach(w *write) {
-	if k := &c.course; w.release != 0 && k.reachedWith == w.set.spec.Hash && k.reached[w.node()] == w.release {
+	k := &c.course
+	if w.release == 0 || k.reachedWith != w.set.spec.Hash || k.reached[w.node()] != w.release {
+		return
+	}
+	if delete(k.begun[w.node()], w.uid()); len(k.begun[w.node()]) == 0 {
 		delete(k.reached, w.node())
 	}
 }

@@ -62,14 +62,20 @@ func (k *checker) starts(w *write) {
 	for _, n := range c.index.nodes {
 		w.begun.nodes[n.Name] = n.UID
 	}
-	k.reached[w.begun.as] = true
+	if k.reached[w.begun.as] = true; k.doing[w.begun.as] == nil {
+		k.doing[w.begun.as] = map[string]bool{}
+	}
+	k.doing[w.begun.as][w.uid()] = true
 	if n := c.index.node(w.node()); n != nil {
 		k.grants[grant{s.Release, n.Name}] = n.UID
 	}
 }
 
-// undone is called when a process has learned that its delete has done nothing.
+// undone is called when a process has learned that its delete has done nothing. What another write has begun on the node stays.
 func (k *checker) undone(w *write) {
+	if delete(k.doing[w.begun.as], w.uid()); len(k.doing[w.begun.as]) > 0 {
+		return
+	}
 	delete(k.reached, w.begun.as)
 	delete(k.grants, grant{w.begun.state.Release, w.node()})
 }
