@@ -35,10 +35,14 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	if err == nil {
 		hash, due, err = e.observed(set, st)
 	}
-	if err == nil && hash != "" {
+	switch {
+	case err != nil:
+	case hash != "":
 		if err = e.readNewer(ctx, set.ds, st); err == nil {
 			retry, err = e.actAt(ctx, set, hash, st)
 		}
+	case due.IsZero():
+		due, err = e.unnoticed(ctx, set, st)
 	}
 	if err != nil || hash == "" {
 		e.undecided(st)
@@ -52,8 +56,8 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 }
 
 // observed is the revision that the other controller makes pods from, once it has taken notice of the last change. Until then
-// it is the one before, after a while, so that the release can say what it waits for; empty: nothing can be said. due
-// is when to ask again.
+// it is the one before, after a while, so that the release can say what it waits for; empty: none is known. due
+// is when to ask again; zero: whatever that is changes by an event.
 func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time, err error) {
 	c, ds, now := &st.course, set.ds, time.Now()
 	if p, epochs := st.past, e.index.epochs(ds); p == nil || p.epochs != epochs || p.generation != ds.Generation || p.collisions != collisions(ds) {
@@ -77,6 +81,25 @@ func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time,
 		return "", due, nil
 	}
 	return c.state.Target, time.Time{}, nil
+}
+
+// unnoticed says that the other controller has not taken notice of a DaemonSet of which no revision is kept: what its next pods will be
+// made from cannot be known, so there is nothing to decide. Whoever has the DaemonSet follow a policy must hear of that all the same. due
+// is when to write again.
+func (e *engine) unnoticed(ctx context.Context, set *setEntry, st *state) (due time.Time, err error) {
+	c := &st.course
+	if c.guidance = e.index.policyOf(set.ds); c.lacks() {
+		return time.Time{}, nil
+	}
+	c.yields(set.ds)
+	e.leaves(set, c)
+	e.observe(set, nil, st) // for the counts that are told
+	next := step{state: rollout.State{Release: c.state.Release}, seen: e.seen(set, "", st)}
+	if c.driven {
+		next.state.Phase, next.state.Reason = rollout.Held, rollout.NotObserved
+	}
+	next.moved = !sameCourse(next.state, c.state)
+	return e.keep(ctx, set, st, &next)
 }
 
 // nameStable is needStable for who makes no pods: which nodes have one is up to the template.

@@ -16,6 +16,9 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
 		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}}
 	in.Set.Hash, in.Set.InPlace = st.hash, st.inPlace.target
+	if st.course.assists {
+		in.Set.Assists, in.Set.Strategy, in.Set.MaxSurge = true, plan.OnDelete, plan.Amount{}
+	}
 	if st.course.rolls() {
 		in.Set.Strategy = plan.RollingUpdate
 	}

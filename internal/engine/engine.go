@@ -140,7 +140,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer watches.Wait()
 	defer cancel()
 	ix := newIndex()
-	ix.binding.Default = cfg.BindBy
+	ix.binding.Default, ix.assists = cfg.BindBy, cfg.Assist
 	synced := ix.watch(ctx, &watches, client)
 	if !cfg.Assist { // else who binds pods is not asked here
 		ix.watchClasses(ctx, &watches, client)

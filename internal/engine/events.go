@@ -142,6 +142,10 @@ func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus)
 		s.Phase == rollout.Waiting.String() && s.Reason == rollout.NoneWell.String() || s.Reason == rollout.APIUnwell.String() {
 		kind = corev1.EventTypeWarning
 	}
+	if s.Target == "" { // of which nothing is known yet
+		r.event(ds, kind, "Release"+s.Phase, "%s", s.Message)
+		return
+	}
 	r.event(ds, kind, "Release"+s.Phase, "Release %d of %s: %s", s.Release, s.Target, s.Message)
 }
 

@@ -29,6 +29,8 @@ type index struct {
 	nodes map[string]*nodeEntry // never written to
 	// binding decides, with each DaemonSet, who binds its pods.
 	binding view.Binding
+	// assists is Config.Assist: another controller makes the revisions.
+	assists bool
 
 	pods      map[string]*podEntry            // by UID
 	owned     map[string]*owned               // by DaemonSet UID

@@ -379,7 +379,7 @@ func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
 func (ix *index) releasePhase(key types.NamespacedName) string {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	if e := ix.releases.rollouts[key]; e != nil && e.object.Status.Stable != "" {
+	if e := ix.releases.rollouts[key]; e != nil && (e.object.Status.Stable != "" || e.object.Status.Phase != rollout.Idle.String()) {
 		return e.object.Status.Phase
 	}
 	return ""

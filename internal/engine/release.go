@@ -81,6 +81,9 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 		return err
 	}
 	c.removals.Watch(!c.assists && (c.driven || c.removals.Kept.Held > 0 || entry != nil && !e.index.knowsPolicies()))
+	if !c.driven && c.state.Stable == "" {
+		c.state = rollout.State{Release: c.state.Release} // nothing was under way: see unnoticed
+	}
 	if !c.driven && c.state.Phase == rollout.Idle {
 		e.leaves(set, c)
 		return nil

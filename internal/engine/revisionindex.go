@@ -48,7 +48,8 @@ func (ix *index) upsertRevision(e *revisionEntry) {
 //
 // A revision that appears with an owner wakes nobody: that DaemonSet has made it
 // itself, or somebody else has, who may want to see it. It is looked at when the
-// DaemonSet is next worked on, as Kubernetes' controller does.
+// DaemonSet is next worked on, as Kubernetes' controller does. Beside another controller it is what a
+// release waits for, and may be seen later than all else that tells of the change.
 func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	in := ix.revisions[e.Object.Namespace]
 	old := in[e.Object.Name]
@@ -71,7 +72,7 @@ func (ix *index) putRevision(e *revisionEntry, list uint64) {
 		ix.dateRevision(old)
 		ix.touchRevision(old)
 	}
-	if old != nil || e.owner == "" {
+	if old != nil || e.owner == "" || ix.assists {
 		ix.touchRevision(e)
 	}
 }

@@ -24,8 +24,13 @@ func (c *controller) assist(set *daemonSet) *daemonSet {
 			return nil
 		}
 	}
-	hash := c.observed(set)
-	if hash == "" {
+	hash, due := c.observed(set)
+	switch {
+	case due > 0:
+		c.wake(due)
+		return nil
+	case hash == "":
+		c.unnoticed()
 		return nil
 	}
 	k.problem = rollout.NoReason
@@ -42,21 +47,36 @@ func (c *controller) assist(set *daemonSet) *daemonSet {
 }
 
 // observed is the revision that the other controller makes pods from; while it has not taken notice of the last change,
-// the one before, after a while.
-func (c *controller) observed(set *daemonSet) string {
+// the one before, once that is due; empty: none is known.
+func (c *controller) observed(set *daemonSet) (hash string, due time.Duration) {
 	k := &c.course
 	if set.observed >= set.generation || c.w.bug == NotNoticed {
 		k.behind = 0
-		return set.spec.Hash
+		return set.spec.Hash, 0
 	}
 	if k.behind == 0 {
 		k.behind = c.w.now
 	}
 	if due := k.behind + noticeWithin; due > c.w.now {
-		c.wake(due)
-		return ""
+		return "", due
 	}
-	return k.state.Target
+	return k.state.Target, 0
+}
+
+// unnoticed tells that the other controller has not taken notice of a DaemonSet of which no revision is kept.
+func (c *controller) unnoticed() {
+	k, ix := &c.course, c.index
+	next := step{state: rollout.State{Release: k.state.Release}}
+	if ix.policy != nil {
+		next.state.Phase, next.state.Reason = rollout.Held, rollout.NotObserved
+	}
+	switch {
+	case ix.keeper == nil && ix.policy == nil, ix.keeper != nil && ix.keeper.state == next.state:
+	case k.stuck && k.retryAt > c.w.now:
+		c.wake(k.retryAt)
+	default:
+		c.keep(&next, false)
+	}
 }
 
 // beside is the specification that plan goes by.

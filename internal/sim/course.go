@@ -69,6 +69,9 @@ func (c *controller) steer(set *daemonSet) bool {
 		}
 	}
 	k.removals.Watch(!c.w.sc.Assists && (ix.policy != nil || k.removals.Kept.Held > 0))
+	if ix.policy == nil && k.state.Stable == "" {
+		k.state = rollout.State{Release: k.state.Release}
+	}
 	if ix.policy == nil && k.state.Phase == rollout.Idle {
 		return true
 	}

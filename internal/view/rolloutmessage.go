@@ -103,6 +103,9 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	wave := "wave " + waveOf(s)
 	switch s.Reason {
 	case rollout.NoReason:
+		if s.Stable == "" {
+			return "the DaemonSet follows no policy"
+		}
 		return "all nodes get " + s.Stable
 	case rollout.UnderQuota:
 		return fmt.Sprintf("%s: %d of %d nodes have %s", wave, n.Exposed, s.Quota, s.Target)
@@ -162,7 +165,7 @@ func problemText(s *rollout.State) string {
 	case rollout.NotDriven:
 		return "the DaemonSet controller of the cluster has these pods, and does not leave it to the policy when they are replaced"
 	case rollout.NotObserved:
-		return "the DaemonSet controller of the cluster has not taken notice of the last change yet"
+		return "the DaemonSet controller of the cluster has not taken notice of the last change yet; does kube-controller-manager run?"
 	case rollout.ClockSkew:
 		return "the clock of the engine is wrong by more than a soak can be trusted with"
 	}

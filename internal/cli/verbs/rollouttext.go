@@ -39,6 +39,9 @@ func (r *release) print(out io.Writer) error {
 // summary is one line.
 func (r *release) summary() string {
 	s, n := &r.state, &r.Status.Nodes
+	if r.unbegun() {
+		return fmt.Sprintf("%s, no release is under way; %s should have a pod", s.Phase, console.Counted(n.Eligible, "node"))
+	}
 	if r.through() && s.Phase == rollout.Idle {
 		text := fmt.Sprintf("%s, all of %d nodes get %s", s.Phase, n.Eligible, r.revision(s.Stable))
 		if r.Spec.Paused {

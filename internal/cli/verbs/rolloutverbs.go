@@ -73,6 +73,9 @@ func (r *release) named() string { return r.number() + " of " + r.revision(r.sta
 
 func (r *release) through() bool { return r.state.Target == r.state.Stable }
 
+// unbegun says that no revision is kept: the engine cannot tell yet which one the nodes have, or no policy is followed any more.
+func (r *release) unbegun() bool { return r.state.Stable == "" }
+
 func (r *release) pause([]string, bool) (request, error) {
 	switch {
 	case r.Spec.Paused:
@@ -116,7 +119,10 @@ func failedNodes(n int) string {
 
 // standing is a sentence about where the release is.
 func (r *release) standing() string {
-	if r.through() && r.state.Phase == rollout.Idle {
+	switch {
+	case r.unbegun():
+		return "no release is under way; " + r.Status.Message
+	case r.through() && r.state.Phase == rollout.Idle:
 		return fmt.Sprintf("no release is under way; all nodes get %s", r.revision(r.state.Stable))
 	}
 	return fmt.Sprintf("%s is in phase %s", r.named(), r.state.Phase)
