@@ -18,6 +18,18 @@ func drawGuard(t *rapid.T) *Guard {
 	return g
 }
 
+// asAffinity has a placement ask by affinity for what it asks for by its node selector, in half of the cases.
+func asAffinity(t *rapid.T, p *Placement) {
+	if p.Selector == nil || !rapid.Bool().Draw(t, "affinity") {
+		return
+	}
+	var all Term
+	for key, value := range p.Selector {
+		all.Labels = append(all.Labels, Requirement{Key: key, Operator: In, Values: []string{value}})
+	}
+	*p = Placement{NodeName: p.NodeName, Terms: []Term{all}, Tolerations: p.Tolerations}
+}
+
 // taken is the nodes from which a plan takes a pod that runs because labels or the placement have no place for it.
 func (w twin) taken(out *Plan) map[string]bool {
 	taken := map[string]bool{}
@@ -38,6 +50,10 @@ func TestGuardHolds(t *testing.T) {
 		in := drawInput(t)
 		if rapid.Bool().Draw(t, "released") {
 			in = drawReleased(t)
+		}
+		asAffinity(t, &in.Set.Placement)
+		if in.Release != nil {
+			asAffinity(t, &in.Release.Stable.Placement)
 		}
 		var free, out, open Plan
 		Make(in, &free)

@@ -35,14 +35,14 @@ func (p *pod) settled() {
 	}
 }
 
-// changeable is plan.Spec.InPlace of a revision: every other is.
+// changeable is plan.Spec.InPlace of a revision: every other is whose pods run in the same places.
 func (sc *Scenario) changeable(to string) map[string]bool {
 	if !sc.InPlace {
 		return nil
 	}
 	from := map[string]bool{}
 	for _, hash := range append(sc.names(), fixed) {
-		if hash != to {
+		if hash != to && sc.place(hash) == sc.place(to) {
 			from[hash] = true
 		}
 	}

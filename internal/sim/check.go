@@ -194,6 +194,10 @@ func permits(p *plan.Placement, n *plan.Node) fit {
 			return fit{}
 		}
 	}
+	in := func(r plan.Requirement) bool { return slices.Contains(r.Values, n.Labels[r.Key]) }
+	if len(p.Terms) > 0 && !slices.ContainsFunc(p.Terms, func(t plan.Term) bool { return slices.ContainsFunc(t.Labels, in) }) {
+		return fit{}
+	}
 	f := fit{true, true}
 	for _, t := range n.Taints {
 		tolerated := t.Effect == plan.PreferNoSchedule

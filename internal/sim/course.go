@@ -175,9 +175,11 @@ func (c *controller) follow(set *daemonSet) {
 	stable := set.spec
 	if c.w.sc.Assists {
 		stable.Assists, stable.MaxSurge = true, plan.Amount{}
+	} else {
+		stable.Placement = c.w.sc.placement(k.state.Stable)
 	}
 	stable.Hash, stable.Generation, stable.Strategy = k.state.Stable, 0, plan.RollingUpdate
-	c.rank(set, number)
+	c.rank(set, number, &stable.Placement)
 	p := c.policy()
 	r := &plan.Release{Number: number, Stable: stable, Ranks: map[string]int{}, StartWithin: p.Failure.StartWithin, Restarts: p.Failure.Restarts}
 	for i, name := range k.layout.Order {
@@ -205,7 +207,7 @@ func (c *controller) policy() *rollout.Policy {
 }
 
 // rank works out the order of the nodes again when the last one no longer holds.
-func (c *controller) rank(set *daemonSet, number int) {
+func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
 	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !c.mends() || c.w.now-k.at < rankEvery) {
@@ -224,7 +226,7 @@ func (c *controller) rank(set *daemonSet, number int) {
 		}
 		b := c.backoff[n.Name]
 		reached, failed := k.reachedWith == set.spec.Hash && k.reached[n.Name] == number, b.Hash == set.spec.Hash && !b.Expired(c.clock())
-		if has || reached || failed || set.spec.Placement.Admits(&n.Node).Run {
+		if has || reached || failed || set.spec.Placement.Admits(&n.Node).Run || stable.Admits(&n.Node).Run {
 			down := !n.Ready || n.Leaving
 			exposed := has || !other && (reached || failed) || reached && !down
 			if c.w.sc.Assists {

@@ -30,12 +30,9 @@
 //	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
 //	R5           nothing is granted while more nodes have failed than the policy allows
 //	R9           the budget holds over both revisions
-//	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels than the policy
-//	             and people allow, whichever process deletes them
+//	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels and of the template's
+//	             placement than the policy and people allow, whichever process deletes them
 //	liveness     when people let the release through, or take it back, all nodes end as they say
-//
-// All revisions of a scenario have one placement: what the guard does for a template's edits, package plan's own
-// properties and the engine's tests say.
 //
 // # Beside another controller
 //

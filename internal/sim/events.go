@@ -121,11 +121,11 @@ func (w *world) happen(e Event) {
 func (w *world) administer(e Event, arg string) {
 	switch e.Op {
 	case "edit":
-		w.edit(func(s *plan.Spec) { s.Hash = arg })
+		w.release(arg)
 	case "rollback":
 		for _, c := range slices.Backward(w.api.logs[sets]) {
 			if c.set.spec.Hash != w.api.set.spec.Hash {
-				w.edit(func(s *plan.Spec) { s.Hash = c.set.spec.Hash })
+				w.release(c.set.spec.Hash)
 				return
 			}
 		}

@@ -113,7 +113,7 @@ func (k *kubelets) bind(uid string) {
 		return
 	}
 	n := a.node(p.Node)
-	if n == nil || a.unscheduled || n.full || !permits(&a.set.spec.Placement, &n.Node).run {
+	if n == nil || a.unscheduled || n.full || !permits(new(k.w.sc.placement(p.Hash)), &n.Node).run {
 		return // looked at again when the node changes
 	}
 	a.putPod(p, func(p *pod) { p.Bound, p.nodeUID = true, n.UID })

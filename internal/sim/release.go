@@ -139,7 +139,7 @@ func (w *world) approve() {
 			want.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
 			switch {
 			case w.sc.EndsAborted && w.works(s.Stable) && s.Back && w.sc.Assists: // a person has to put the template back
-				w.edit(func(spec *plan.Spec) { spec.Hash = s.Stable })
+				w.release(s.Stable)
 			case w.sc.EndsAborted && w.works(s.Stable):
 				want.Abort = s.Release
 			case !w.works(s.Stable): // nobody can go back to that
@@ -171,6 +171,7 @@ func (w *world) endsAt() *plan.Spec {
 	spec := w.api.set.spec
 	if w.sc.Policy != nil && w.backAsAsked() {
 		spec.Hash, spec.Generation = w.api.keeper.state.Stable, -1
+		spec.Placement = w.sc.placement(spec.Hash)
 	}
 	return &spec
 }

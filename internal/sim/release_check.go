@@ -104,7 +104,7 @@ const stillGoes = rollout.LetsFor + slowTimeout + 21*time.Minute
 // loses is called when a pod was deleted (R10): within an hour no more nodes lose theirs to a change of labels than the
 // policy allows of all that there are, and people besides. The hour is the engine's, whose clock may jump.
 func (k *checker) loses(w *write) {
-	if d := w.remove; k.lax || d.Reason != plan.NotSelected || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
+	if d := w.remove; k.lax || d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
 	}
 	hour := time.Hour
@@ -204,7 +204,15 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 		}
 		alive = alive || live(&p.Pod)
 	}
-	return !alive && k.reached[reaching(c, n.Name, hash, release)] && permits(&k.w.api.set.spec.Placement, &n.Node).run
+	if alive || !k.reached[reaching(c, n.Name, hash, release)] {
+		return false
+	}
+	// One that the revision is not for, and that has lost its pod to that, counts like one that waits for its pod.
+	stable := ""
+	if o := k.w.api.keeper; o != nil {
+		stable = o.state.Stable
+	}
+	return permits(new(k.w.sc.placement(hash)), &n.Node).run || permits(new(k.w.sc.placement(stable)), &n.Node).run
 }
 
 // goesOn is called when what was decided is about to be done (R5): more failures than are allowed expose no node.
@@ -215,6 +223,26 @@ func (k *checker) goesOn(c *controller) {
 		slices.ContainsFunc(c.out.Changes, func(d plan.Change) bool { return d.Reaches })
 	if e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven && reaches {
 		k.w.fail("R5: %d nodes have failed, and another is to get %s", e.Failed, c.index.set.spec.Hash)
+	}
+}
+
+// isForBoth says that both revisions of a release are for the node.
+func (k *checker) isForBoth(c *controller, p *place) bool {
+	stable := k.w.sc.placement(c.course.state.Stable)
+	return p.fit.run && permits(&stable, &p.node.Node).run
+}
+
+// widen scales the budget by the nodes that any of the two revisions is for.
+func (k *checker) widen(c *controller, set *daemonSet, b *balance) {
+	stable := k.w.sc.placement(c.course.state.Stable)
+	b.desired = 0
+	for i := range k.places {
+		if p := &k.places[i]; p.node != nil {
+			b.desired += p.fit.count(p.fit.run || permits(&stable, &p.node.Node).run)
+		}
+	}
+	if n := set.spec.MaxUnavailable.Of(b.desired); n > 0 {
+		b.maxUnavailable = n
 	}
 }
 
@@ -231,12 +259,14 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	k.judgeAvailable(c)
 	// Trouble of a node that is not Ready may be older than the release, and a pod that a taint lets stay may be of
 	// either revision: such a node is not counted.
-	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !p.fit.run })
+	// So does one that only one of the two is for: to take its pod costs no budget.
+	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !k.isForBoth(c, p) })
+	k.widen(c, set, &b)
 	for i := range c.out.Creates {
 		n := &c.out.Creates[i]
-		at := k.place(n.Node)
+		at, of := k.place(n.Node), new(k.w.sc.placement(c.course.makes(c, set, n)))
 		switch {
-		case at == nil || at.node == nil || !at.fit.run:
+		case at == nil || at.node == nil || !permits(of, &at.node.Node).run:
 			k.w.fail("I2: a pod is to be created on %s, which is not known or not eligible", n.Node)
 		case at.live > 1, at.live > 0 && !b.surges:
 			k.w.fail("I1: a pod is to be created on %s, which has %d", n.Node, at.live)
@@ -245,7 +275,7 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	for i := range c.out.Deletes {
 		d := &c.out.Deletes[i]
 		at, p := k.place(d.Node), c.index.pod(d.UID)
-		if at == nil || at.node == nil || p == nil || c.index.leftBehind(p) || !at.fit.run || !k.available(c, set, p) {
+		if at == nil || at.node == nil || p == nil || c.index.leftBehind(p) || !k.isForBoth(c, at) || !k.available(c, set, p) {
 			continue
 		}
 		ready := func(o *pod) bool { return o.UID != p.UID && live(&o.Pod) && o.Ready }

@@ -29,7 +29,12 @@ func drawReleased(t *rapid.T) *Scenario {
 	if rapid.Bool().Draw(t, "selector") {
 		sc.Set.Pool = "ssd"
 	}
+	sc.Places = map[string]string{}
+	moves := rapid.Bool().Draw(t, "moves")
 	for _, r := range []string{"b", "c", "d"} {
+		if place := pick(t, "place", "", "", "ssd", "hdd", "*", "ssd|hdd", "sdd"); moves && place != "" {
+			sc.Places[r] = place
+		}
 		sc.Revisions[r] = pick(t, "behaviour", Good, Good, Good, Slow, Never, Fails, Flaps, Kills, Sours)
 	}
 	for i := range pick(t, "nodes", 2, 3, 4, 5, 6, 8) {
@@ -68,7 +73,7 @@ func drawPolicy(t *rapid.T) *rollout.Policy {
 		p.Waves = append(p.Waves, rollout.Wave{Name: fmt.Sprintf("w%d", i), Nodes: amount(nodes), Soak: soak(), Approval: rare(t, "approval")})
 	}
 	p.Waves = append(p.Waves, rollout.Wave{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}, Soak: soak()})
-	p.Removals = plan.Amount{Value: pick(t, "removals", 0, 1, 2, 100)}
+	p.Removals = amount(pick(t, "removals", "0", "1", "2", "100", "10%", "34%", "50%"))
 	p.Failure = rollout.Failure{Nodes: plan.Amount{Value: pick(t, "failures", 0, 0, 1, 2)}, StartWithin: pick(t, "startWithin", 15*time.Second, time.Minute),
 		Restarts: pick(t, "restarts", 1, 3), Back: rapid.Bool().Draw(t, "back")}
 	return &p

@@ -22,8 +22,11 @@ type Scenario struct {
 	// Revisions are the templates that events can name, and how their pods
 	// behave. The first one by name is what the DaemonSet begins with.
 	Revisions map[string]Behaviour
-	Nodes     []Node
-	Events    []Event
+	// Places are the pools that templates ask for, of revisions that do not ask for that of the Set: one is a node selector, several
+	// with | between them are an affinity, and * is any.
+	Places map[string]string
+	Nodes  []Node
+	Events []Event
 	// Expect is what the Report must hold: lines such as "creates = 3".
 	Expect []string
 
@@ -58,19 +61,38 @@ type Event struct {
 	Args []string
 }
 
-func (s *Set) spec(hash string) plan.Spec {
-	spec := plan.Spec{Hash: hash, MinReady: s.MinReady, Scheduled: s.Scheduled,
+func (sc *Scenario) spec(hash string) plan.Spec {
+	s := &sc.Set
+	spec := plan.Spec{Hash: hash, MinReady: s.MinReady, Scheduled: s.Scheduled, Placement: sc.placement(hash),
 		MaxUnavailable: amount(s.MaxUnavailable), MaxSurge: amount(s.MaxSurge)}
 	if s.OnDelete {
 		spec.Strategy = plan.OnDelete
 	}
-	if s.Pool != "" {
-		spec.Placement.Selector = map[string]string{"pool": s.Pool}
-	}
-	if s.Tolerate {
-		spec.Placement.Tolerations = []plan.Toleration{{Exists: true}}
-	}
 	return spec
+}
+
+// place is the pools that the template of a revision asks for, as Places has them; empty: any.
+func (sc *Scenario) place(hash string) string {
+	if place, its := sc.Places[hash]; its {
+		return place
+	}
+	return sc.Set.Pool
+}
+
+// placement is where the template of a revision lets pods run.
+func (sc *Scenario) placement(hash string) (p plan.Placement) {
+	place := sc.place(hash)
+	switch pools := strings.Split(place, "|"); {
+	case place == "" || place == "*":
+	case len(pools) == 1:
+		p.Selector = map[string]string{"pool": place}
+	default:
+		p.Terms = []plan.Term{{Labels: []plan.Requirement{{Key: "pool", Operator: plan.In, Values: pools}}}}
+	}
+	if sc.Set.Tolerate {
+		p.Tolerations = []plan.Toleration{{Exists: true}}
+	}
+	return p
 }
 
 // amount reads what Parse has made sure is one.
@@ -127,7 +149,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 	w.check.lax = slices.ContainsFunc(sc.Events, func(e Event) bool {
 		return e.Op == "overlap" || e.Op == "faults" && slices.ContainsFunc(e.Args, func(a string) bool { return strings.HasPrefix(a, "late=") })
 	})
-	w.api.set = &daemonSet{uid: "set", generation: 1, spec: sc.Set.spec(sc.first())}
+	w.api.set = &daemonSet{uid: "set", generation: 1, spec: sc.spec(sc.first())}
 	w.api.set.spec.Generation = 1
 	w.api.putSet(func(*daemonSet) {})
 	for _, n := range sc.Nodes {
@@ -187,7 +209,7 @@ func (w *world) heal() {
 	w.after(healTime, func() {
 		b := w.sc.Revisions[w.api.set.spec.Hash]
 		if w.sc.KeepDead || b != Good && b != Slow && b != Lingers {
-			w.edit(func(s *plan.Spec) { s.Hash = fixed })
+			w.release(fixed)
 		}
 	})
 	w.approve()
@@ -258,6 +280,11 @@ func (w *world) expect() {
 			w.fail("expected %s, got %d", line, have)
 		}
 	}
+}
+
+// release gives the DaemonSet the template of a revision.
+func (w *world) release(hash string) {
+	w.edit(func(s *plan.Spec) { s.Hash, s.Placement = hash, w.sc.placement(hash) })
 }
 
 // edit changes the DaemonSet's specification.

@@ -23,14 +23,14 @@ import (
 //	-- cluster --    finalizers, taint-not-ready, keep-dead, ends-aborted, assists, in-place: one a line
 //	-- policy --     wave NAME N[%] SOAK [approval]; failures N[%]; startWithin DURATION;
 //	                 restarts N; removals N[%]; back
-//	-- revisions --  NAME BEHAVIOUR
+//	-- revisions --  NAME BEHAVIOUR [POOL|POOL...]: where its template lets pods run; * is anywhere
 //	-- nodes --      NAME [POOL] [taint:EFFECT]; "-" is not a pool
 //	-- events --     WHEN WHAT [WORD...]: see operations
 //	-- expect --     COUNT =|<=|>= N, of creates, deletes, changes, forced, doubles, killed;
 //	                updated: nodes with a current pod that is ready, before
 //	                the cluster is healed; phase = PHASE: of the release then
 func Parse(text string) (*Scenario, error) {
-	sc := &Scenario{Revisions: map[string]Behaviour{}}
+	sc := &Scenario{Revisions: map[string]Behaviour{}, Places: map[string]string{}}
 	section := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
@@ -75,8 +75,11 @@ func (sc *Scenario) parseLine(section string, words []string) (err error) {
 		}
 		*flag = true
 	case "revisions":
-		if len(words) != 2 {
-			return fmt.Errorf("want a name and a behaviour")
+		if len(words) != 2 && len(words) != 3 {
+			return fmt.Errorf("want a name, a behaviour, and perhaps pools")
+		}
+		if len(words) == 3 {
+			sc.Places[words[0]] = words[2]
 		}
 		sc.Revisions[words[0]] = Behaviour(words[1])
 		if !slices.Contains([]Behaviour{Good, Slow, Never, Fails, Flaps, Kills, Lingers, Sours}, Behaviour(words[1])) {
@@ -223,7 +226,7 @@ func (sc *Scenario) String() string {
 	b.WriteString(policyText(sc.Policy))
 	line(true, "-- revisions --")
 	for _, r := range slices.Sorted(maps.Keys(sc.Revisions)) {
-		line(true, "%s %s", r, sc.Revisions[r])
+		line(true, "%s", strings.TrimSpace(fmt.Sprintf("%s %s %s", r, sc.Revisions[r], sc.Places[r])))
 	}
 	line(true, "-- nodes --")
 	for _, n := range sc.Nodes {
