@@ -86,7 +86,7 @@ agents: $(AGENTS:%=agent-%) ## the images of examples/agents, OCI archives in bi
 
 stock: bin/stock/.built $(STOCK_IMAGES) ## a stock Kubernetes for the tests, bin/stock
 
-skew: $(SKEW:%=bin/skew/%/kube-apiserver) ## API servers of older versions, to test against: many minutes
+skew: $(SKEW:%=bin/skew/%/kube-apiserver) ## API servers and controller managers of older versions, to test against: many minutes
 
 upgrade: build ## change versions in the middle of releases: from PREVIOUS, a tag or a commit, to this one and back
 	@tools/previous "$(PREVIOUS)"

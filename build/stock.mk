@@ -1,11 +1,11 @@
 # Programs of Kubernetes as its makers have them, which tests run: tools/kubernetes-flags says which version they are.
 
-# API servers of older versions, each built by a module of its own (tools/skew-module). Cold, each takes longer than
-# all the rest.
+# API servers and controller managers of older versions, each pair built by a module of its own (tools/skew-module). Cold, each
+# takes longer than all the rest.
 SKEW := $(patsubst internal/compat/skew/%/go.mod,%,$(wildcard internal/compat/skew/*/go.mod))
 bin/skew/%/kube-apiserver: internal/compat/skew/%/go.mod internal/compat/skew/%/go.sum
 	@mkdir -p $(@D)
-	go -C $(<D) build -o $(CURDIR)/$@ -ldflags "-s -w $$(tools/kubernetes-flags $(<D))" tool
+	go -C $(<D) build -o $(CURDIR)/$(@D)/ -ldflags "-s -w $$(tools/kubernetes-flags $(<D))" tool
 	@touch $@
 
 # A Kubernetes of nobody's own, to install the engine on: etcd and Kubernetes' programs as they come from their modules,

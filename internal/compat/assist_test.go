@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,23 @@ func assistant(g *guard) controller {
 	}}
 }
 
+// builtIn is Kubernetes' controller as it belongs to the API server: that in this process, or, with another version (apiServerEnv), the
+// kube-controller-manager that was built with it.
+func builtIn(t *testing.T) controller {
+	t.Helper()
+	server := os.Getenv(apiServerEnv)
+	if server == "" {
+		return upstream
+	}
+	program := filepath.Join(filepath.Dir(server), "kube-controller-manager")
+	if _, err := os.Stat(program); err != nil {
+		t.Skipf("it takes the kube-controller-manager of %s beside its kube-apiserver (make skew): %v", filepath.Base(filepath.Dir(server)), err)
+	}
+	return controller{program, func(ctx context.Context, t *testing.T, config *rest.Config) error {
+		return runManager(ctx, t.TempDir(), program, config)
+	}}
+}
+
 // newAssisted is a cluster with a policy, and Kubernetes' controller at work.
 func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.DaemonSet)) (d *rolloutKinds, theirs *running, g *guard) {
 	t.Helper()
@@ -41,7 +59,7 @@ func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.D
 	readRoles(t, assistRoles, "everynode-controller").grant(t, d.client)
 	_, err := d.make(d.policies, "RolloutPolicy", "waves", policy)
 	d.do(err)
-	theirs = d.begin(upstream, agent(append(edits, follows)...), names(nodes)...)
+	theirs = d.begin(builtIn(t), agent(append(edits, follows)...), names(nodes)...)
 	return d, theirs, g
 }
 
@@ -237,17 +255,16 @@ func TestAssistHolds(t *testing.T) {
 	ours = d.start(assistant(g))
 	d.stands(0, "Held", "NotObserved")
 	d.wantImages("without Kubernetes' controller", map[string]int{"agent:1": 3})
-	d.start(upstream)
+	d.start(builtIn(t))
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
 	d.stands(1, "Idle", "")
 	ours.stop()
 }
 
 // TestAssistMendsFirst: pods of a version that came to nothing, which Kubernetes' controller has made out of turn, get the fix
-// first. As long as they are down, no other may go.
+// first, also if they break after the order of the nodes was worked out. As long as they are down, no other may go.
 func TestAssistMendsFirst(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 4, rolling(1, 0), onDelete)
-	d.becomes("agent:bad", corev1.PodPending)
 	ours := d.start(assistant(g))
 	d.stands(0, "Idle", "")
 	d.edit(image("agent:2"))
@@ -273,6 +290,12 @@ func TestAssistMendsFirst(t *testing.T) {
 	d.until("two have the bad version", func() bool { return d.of("agent:bad") == 2 })
 	d.edit(image("agent:3"))
 	d.stands(3, "Paused", "PauseRequested")
+	for _, pod := range d.pods() {
+		if pod.Spec.Containers[0].Image == "agent:bad" {
+			d.do(setReady(t.Context(), d.client, &pod, corev1.PodRunning, corev1.ConditionFalse))
+		}
+	}
+	d.rest() // so that the engine has seen it
 	d.ask(map[string]any{"paused": false})
 	d.stands(3, "Waiting", "NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:3": 1, "agent:bad": 1, "agent:2": 2})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	certutil "k8s.io/client-go/util/cert"
 )
 
@@ -56,6 +58,21 @@ func configureProgram(program string) func(context.Context, string, string) (*re
 			return runProgram(ctx, filepath.Join(dir, "kube-apiserver.log"), program, flags...)
 		}, nil
 	}
+}
+
+// runManager runs the DaemonSet controller of a kube-controller-manager, and none of its others.
+func runManager(ctx context.Context, dir, program string, config *rest.Config) error {
+	kubeconfig := clientcmdapi.NewConfig()
+	kubeconfig.Clusters["c"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	kubeconfig.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: config.BearerToken}
+	kubeconfig.Contexts["c"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+	kubeconfig.CurrentContext = "c"
+	file := filepath.Join(dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*kubeconfig, file); err != nil {
+		return err
+	}
+	return runProgram(ctx, filepath.Join(dir, "kube-controller-manager.log"), program, "--kubeconfig="+file, "--controllers=daemonset",
+		"--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=2000", "--profiling=false")
 }
 
 // runProgram runs a program until ctx ends, and ends it then. The kernel ends
