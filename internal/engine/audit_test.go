@@ -16,12 +16,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	in := plan.Input{Now: st.now, Set: set.spec, Gone: map[string]bool{}, Backoff: map[string]plan.Backoff{},
 		Waits: map[string]plan.Wait{}, Left: map[string]bool{}, Release: st.course.release, Guard: st.course.removals.Guard(), Reached: map[string]int{}}
 	in.Set.Hash, in.Set.InPlace = st.hash, st.inPlace.target
-	if st.course.assists {
-		in.Set.Assists, in.Set.Strategy, in.Set.MaxSurge = true, plan.OnDelete, plan.Amount{}
-	}
-	if st.course.rolls() {
-		in.Set.Strategy = plan.RollingUpdate
-	}
+	st.course.specify(&in.Set)
 	names, _ := snapshot(e.index, string(set.ds.UID))
 	e.apply.underway(identityOf(set.ds), func(l *lane, altering map[string]*write) {
 		e.index.look(string(set.ds.UID), names, func(s *plan.Sight) {

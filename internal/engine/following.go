@@ -1,6 +1,12 @@
 package engine
 
-import "everynode/internal/rollout"
+import (
+	"time"
+
+	"everynode/internal/plan"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
 
 // following is what the ledger was begun with of a release: what else there is of it may change while the ledger
 // goes on. The zero value is not a release.
@@ -9,6 +15,8 @@ type following struct {
 	startWithin      int64 // nanoseconds
 	back             bool
 	rolls, guards    bool
+	atRest           bool
+	rests            rollout.Reason
 	stable           *stableRevision
 	layout           *rollout.Layout
 }
@@ -16,13 +24,13 @@ type following struct {
 func (c *course) following() following {
 	r, guards := c.release, c.removals.Guard() != nil
 	if r == nil {
-		return following{rolls: c.rolls(), guards: guards}
+		return following{rolls: c.rolls(), guards: guards, atRest: c.atRest, rests: c.rests}
 	}
 	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
 // rolls says that outdated pods are replaced whatever the strategy of the DaemonSet says: in a release; after it, where a
-// node was down all the while; and when the template was put back, which takes no policy.
+// node was down all the while, unless that rests; and when the template was put back, which takes no policy.
 func (c *course) rolls() bool {
 	switch {
 	case c.release != nil:
@@ -30,7 +38,36 @@ func (c *course) rolls() bool {
 	case c.leaveIt, c.problem == rollout.NotDriven, c.problem == rollout.NotObserved:
 		return false
 	}
-	return c.state.Reverting || c.driven && c.state.Stable != "" && c.problem == rollout.NoReason
+	return c.state.Reverting || c.driven && c.state.Stable != "" && c.problem == rollout.NoReason && c.rests == rollout.NoReason
+}
+
+// strategy is how outdated pods are replaced, where the DaemonSet says of.
+func (c *course) strategy(of plan.Strategy) plan.Strategy {
+	switch {
+	case c.rolls():
+		return plan.RollingUpdate
+	case c.release == nil && c.rests != rollout.NoReason:
+		return plan.OnDelete
+	}
+	return of
+}
+
+// specify has a specification say what the plan goes by.
+func (c *course) specify(spec *plan.Spec) {
+	if c.assists {
+		spec.Assists, spec.Strategy, spec.MaxSurge = true, plan.OnDelete, plan.Amount{}
+	}
+	spec.Strategy, spec.Patient = c.strategy(spec.Strategy), c.atRest
+}
+
+// rest works out whether the policy that is followed has released the revision to all nodes, and why those that have missed that wait.
+func (c *course) rest(hash string, now time.Time) {
+	c.atRest = c.driven && c.problem == rollout.NoReason && c.state.Stable == hash && c.state.Target == hash && !c.state.Reverting
+	if c.policy == nil || c.entry == nil || !c.atRest {
+		return
+	}
+	requests, _ := view.RolloutRequests(c.entry.object) // what is wrong with them is in the report
+	c.rests = c.policy.policy.Rests(&requests, now)
 }
 
 // goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.

@@ -33,7 +33,7 @@ type nodeChange struct {
 	name     string
 	old, new *plan.Node
 	// placement: something has changed that a placement asks for; health: the node's
-	// presence or readiness.
+	// presence or readiness, or that it leaves.
 	placement, health bool
 }
 
@@ -46,7 +46,7 @@ func (ix *index) nodeChange(old, new *plan.Node) nodeChange {
 	}
 	return nodeChange{new.Name, old, new,
 		!slices.Equal(old.Taints, new.Taints) || ix.relabelled(old.Labels, new.Labels),
-		old.UID != new.UID || old.Ready != new.Ready || !old.ReadyChanged.Equal(new.ReadyChanged)}
+		old.UID != new.UID || old.Ready != new.Ready || old.Leaving != new.Leaving || !old.ReadyChanged.Equal(new.ReadyChanged)}
 }
 
 // concerns says whether the change can matter to a DaemonSet of that placement; there says

@@ -57,6 +57,10 @@ type course struct {
 	behind  time.Time
 	// leaveIt says that the other controller replaces outdated pods by itself (RollingUpdate).
 	leaveIt bool
+	// atRest says that the policy has released the revision to all nodes but those that have missed it, and rests why these wait;
+	// NoReason: they need not.
+	atRest bool
+	rests  rollout.Reason
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
@@ -67,7 +71,7 @@ const courseHold = 10 * time.Second
 // steer works out what the ledger is to follow. A DaemonSet without a policy, which no release is kept of, costs nothing.
 func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *state) error {
 	c := &st.course
-	c.guidance = e.index.policyOf(set.ds)
+	c.guidance, c.atRest, c.rests = e.index.policyOf(set.ds), false, rollout.NoReason
 	if c.assists {
 		c.yields(set.ds)
 	}
@@ -89,6 +93,7 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 		return nil
 	}
 	e.meet(set, hash, c)
+	c.rest(hash, time.Now())
 	atRest := c.state.Stable == hash && c.state.Target == hash
 	c.holds = !atRest && (!c.kept || c.state.Target != hash)
 	if c.state.Stable == "" || c.state.Stable == hash && !c.state.Back {
@@ -404,7 +409,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	case c.release != nil && !c.release.Back && e.cfg.Monitor.clockIsOff():
 		in.Problem = rollout.ClockSkew
 	}
-	if c.release == nil && (c.holds || c.state.Reverting) {
+	if s := &t.Status; c.release == nil && (c.holds || c.state.Reverting || s.Updated < s.Current) {
 		_, _, in.Other = e.index.revisionsInUse(set, hash, st.now)
 	}
 	if in.Layout != nil {

@@ -336,12 +336,7 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 // begin has the ledger begin again. What a policy drives waits for nobody to delete it.
 func (st *state) begin(spec plan.Spec, hash string) {
 	spec.Hash, spec.InPlace = hash, st.inPlace.target
-	if st.course.assists {
-		spec.Assists, spec.Strategy, spec.MaxSurge = true, plan.OnDelete, plan.Amount{}
-	}
-	if st.course.rolls() {
-		spec.Strategy = plan.RollingUpdate
-	}
+	st.course.specify(&spec)
 	st.ledger.Reset(spec)
 	st.ledger.Follow(st.course.release)
 	st.ledger.Guard(st.course.removals.Guard())

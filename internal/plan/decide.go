@@ -255,6 +255,8 @@ func (s *site) renew(v *Verdict) {
 	switch {
 	case !s.rolls():
 		v.Reason, v.Detail = WaitingForDeletion, p.Name
+	case s.set.Patient && (!s.node.Ready || s.node.Leaving):
+		v.Reason, v.Detail = AwaitsWave, "its node is not back yet"
 	case !s.fit.Run && !s.surges():
 		s.keep(v, p)
 	case !s.fit.Run && p.Ready:

@@ -65,6 +65,9 @@ type Spec struct {
 	// Assists says that another controller creates, repairs and removes the pods. Then nothing is
 	// decided but when an outdated one goes. There is no MaxSurge with it.
 	Assists bool
+	// Patient says that outdated pods of nodes that are down, or leave, stay until those are back: a policy has the DaemonSet, and
+	// has released the revision to all other nodes.
+	Patient bool
 	// InPlace holds the hashes of revisions whose pods can become ones of this revision where they
 	// run, since the templates differ in nothing else than what a running pod may change. Nil: the
 	// DaemonSet does not ask for that.

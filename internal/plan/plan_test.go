@@ -185,3 +185,36 @@ func TestPodsThatEndSoonAreNotForgottenBySlowWrites(t *testing.T) {
 		t.Error("a pod that has lasted counts as one that has not")
 	}
 }
+
+// What has missed a release keeps its pod until its node is back, whether that serves or not.
+func TestPatience(t *testing.T) {
+	for _, c := range []struct {
+		what          string
+		node          Node
+		podReady      bool
+		patient       bool
+		surge, assist bool
+		want          Reason
+	}{
+		{"down", Node{}, true, true, false, false, AwaitsWave},
+		{"down, and so is the pod", Node{}, false, true, false, false, AwaitsWave},
+		{"looked after", Node{Ready: true, Leaving: true}, true, true, false, false, AwaitsWave},
+		{"down, with surge", Node{}, true, true, true, false, AwaitsWave},
+		{"down, beside another controller", Node{}, true, true, false, true, AwaitsWave},
+		{"back", Node{Ready: true}, true, true, false, false, Outdated},
+		{"without a policy", Node{}, true, false, false, false, Outdated},
+	} {
+		in := &Input{Now: scriptNow(), Set: Spec{Hash: "b", MaxUnavailable: Amount{Value: 1}, Patient: c.patient, Assists: c.assist}}
+		if c.surge {
+			in.Set.MaxSurge = Amount{Value: 1}
+		}
+		c.node.Name, c.node.NeverReady = "n", true
+		in.Nodes = []Node{c.node}
+		in.Pods = []Pod{{Name: "p", UID: "u", Node: "n", Hash: "a", Bound: true, Phase: Running, Ready: c.podReady}}
+		var out Plan
+		Make(in, &out)
+		if got := out.Verdicts[0].Reason; got != c.want || (len(out.Deletes)+len(out.Creates) > 0) != (c.want == Outdated) {
+			t.Errorf("%s: %s, %d deletes, %d creates, want %s", c.what, got, len(out.Deletes), len(out.Creates), c.want)
+		}
+	}
+}

@@ -25,7 +25,7 @@ func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time
 	case s.Stopped && s.Unsure:
 		return s.to(Held, StableUnknown), time.Time{}
 	case s.Target == s.Stable && (in.Problem == NoReason || in.Problem.ofPolicy()):
-		return s.idle(in), time.Time{}
+		return s.idle(p, in, now)
 	case s.Back && (in.Problem == NoReason || in.Problem.ofPolicy()):
 		return s.back(in), time.Time{}
 	case in.Problem != NoReason:
@@ -108,13 +108,29 @@ func First(target string, pods map[string]int, exposed int) State {
 	return s
 }
 
-// idle is the state while the template has the stable revision. Nodes with another go back to it.
-func (s State) idle(in *Seen) State {
+// idle is the state while the template has the stable revision. Nodes with another go back to it, or have missed a release. What they
+// wait for is told.
+func (s State) idle(p *Policy, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = State{Stable: s.Stable, Target: s.Target, Release: s.Release, Reverting: s.Reverting && in.Other > 0, Ignored: s.Ignored}
-	if s.Reverting {
-		return s.to(RollingBack, Reverted)
+	switch {
+	case s.Reverting:
+		return s.to(RollingBack, Reverted), time.Time{}
+	case in.Other == 0 || in.Problem != NoReason:
+		return s, time.Time{}
 	}
-	return s
+	return s.to(Idle, p.Rests(&in.Requests, now)), p.Turns(now)
+}
+
+// Rests is why nodes that have missed a release do not get its revision while none is under way: a person has paused, or no window is
+// open. NoReason: they get it. A template that was put back waits for neither.
+func (p *Policy) Rests(r *Requests, now time.Time) Reason {
+	switch {
+	case r.Paused:
+		return PauseRequested
+	case !p.Open(now):
+		return WindowClosed
+	}
+	return NoReason
 }
 
 // back says whether nodes still have what is taken back.

@@ -5,7 +5,7 @@
 //
 // Two revisions matter. The stable one is that with which the last release ended; the
 // target is that of the template. While they are the same, a release is Idle and everything is as without
-// a policy. A node is exposed when it has a pod of the target, or is about to get one.
+// a policy, but for nodes that have missed a release: they get its revision while no person has paused and a window is open (Rests). A node is exposed when it has a pod of the target, or is about to get one.
 //
 // What must hold (the names are used by the tests):
 //

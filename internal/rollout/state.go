@@ -38,7 +38,7 @@ func PhaseOf(name string) (p Phase, known bool) {
 // Reason is why a release is in its phase.
 type Reason uint8
 
-// The reasons. Idle has none.
+// The reasons. Idle has one while nodes that have missed a release wait for a person or a window.
 const (
 	NoReason         Reason = iota
 	UnderQuota              // there are nodes to be granted the target
@@ -152,7 +152,7 @@ type Seen struct {
 	Pods map[string]int
 	// Exposed nodes have a pod of the target, or are about to get one. Well are those of them whose
 	// pod is available, UnderWay those that are neither well nor excused, Failed those that
-	// have failed. Other nodes have a pod of neither revision. Stranded nodes have the target in a release that is taken
+	// have failed. Other nodes have a pod of neither revision: without a release, those that go back or have missed one. Stranded nodes have the target in a release that is taken
 	// back, and are down.
 	Exposed, Well, UnderWay, Failed, Other, Stranded int
 	// Bound is how many nodes may be under way at a time.

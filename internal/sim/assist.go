@@ -81,8 +81,10 @@ func (c *controller) unnoticed() {
 
 // beside is the specification that plan goes by.
 func (c *controller) beside(spec plan.Spec) plan.Spec {
+	rests := c.rests(spec.Hash)
+	spec.Patient = c.atRest(spec.Hash)
 	if !c.w.sc.Assists {
-		return spec
+		return resting(spec, rests)
 	}
 	k, rolls := &c.course, spec.Strategy != plan.OnDelete && c.w.bug != DrivesAll
 	spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
@@ -90,10 +92,31 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	case k.release != nil:
 	case rolls, k.problem == rollout.NotDriven, k.problem == rollout.NotObserved:
 		return spec
-	case !k.state.Reverting && (c.index.policy == nil || k.state.Stable == ""):
+	case rests, !k.state.Reverting && (c.index.policy == nil || k.state.Stable == ""):
 		return spec
 	}
 	spec.Strategy = plan.RollingUpdate
+	return spec
+}
+
+// rests says that nodes which have missed a release wait, and pauses that they must, by what the process knows.
+func (c *controller) rests(hash string) bool { return c.pauses(hash) && c.w.bug != PauseForgotten }
+
+func (c *controller) pauses(hash string) bool {
+	ix := c.index
+	return c.atRest(hash) && ix.keeper != nil && ix.policy.is.Rests(&ix.keeper.requests, c.clock()) != rollout.NoReason
+}
+
+// atRest says that a policy has released the revision to all nodes but those that have missed it.
+func (c *controller) atRest(hash string) bool {
+	k := &c.course
+	return c.index.policy != nil && k.problem == rollout.NoReason && k.state.Stable == hash && k.state.Target == hash && !k.state.Reverting
+}
+
+func resting(spec plan.Spec, rests bool) plan.Spec {
+	if rests {
+		spec.Strategy = plan.OnDelete
+	}
 	return spec
 }
 
@@ -155,9 +178,11 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 			k.w.fail("assist: %s is to be deleted before the other controller has taken notice of %s", d.Pod, set.spec.Hash)
 		case c.course.release == nil && !c.course.state.Reverting && (c.index.policy == nil || c.course.state.Stable != set.spec.Hash):
 			k.w.fail("assist: %s is to be deleted, and no policy drives the DaemonSet", d.Pod)
+		case c.pauses(set.spec.Hash):
+			k.w.fail("R4: %s is to be deleted after the release, in a pause", d.Pod)
 		case c.course.release != nil && !d.Reaches:
 			k.w.fail("assist: %s is to be deleted, and its node does not count as reached", d.Pod)
-		case c.course.release != nil && (!at.node.Ready || at.node.Leaving):
+		case !c.course.state.Reverting && (!at.node.Ready || at.node.Leaving):
 			k.w.fail("assist: %s is to be deleted on %s, which is down or leaves", d.Pod, d.Node)
 		}
 		if exposed++; d.Reaches && exposed > quota {

@@ -369,7 +369,7 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	if c.w.bug == FailuresPass {
 		in.Failed = 0
 	}
-	if k.release == nil && (k.holds || k.state.Reverting) {
+	if s := &c.out.Status; k.release == nil && (k.holds || k.state.Reverting || s.Updated < s.Current) {
 		_, _, in.Other = c.inUse(set)
 	}
 	if in.Layout != nil {

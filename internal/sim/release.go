@@ -130,7 +130,13 @@ func (w *world) approve() {
 		w.after(time.Duration(i+1)*approveEvery, func() {
 			w.permitAll()
 			o := w.api.keeper
-			if o == nil || o.state.Target == o.state.Stable || w.backAsAsked() {
+			switch {
+			case o == nil || w.backAsAsked():
+				return
+			case o.state.Target == o.state.Stable:
+				if o.requests.Paused {
+					w.request("pause", "no") // nodes may have missed the release
+				}
 				return
 			}
 			s := &o.state

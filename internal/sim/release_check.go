@@ -250,7 +250,9 @@ func (k *checker) widen(c *controller, set *daemonSet, b *balance) {
 func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	switch {
 	case c.course.release == nil && !c.course.holds:
-		k.decided(c, set)
+		still := *set
+		still.spec = resting(set.spec, c.pauses(set.spec.Hash))
+		k.decided(c, &still)
 		return
 	case c.idle():
 		return

@@ -101,6 +101,9 @@ func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 func reasonText(s *rollout.State, r *RolloutReport) string {
 	n := &r.Nodes
 	wave := "wave " + waveOf(s)
+	if s.Phase == rollout.Idle && s.Reason != rollout.NoReason {
+		return restsText(s, r)
+	}
 	switch s.Reason {
 	case rollout.NoReason:
 		if s.Stable == "" {
@@ -127,6 +130,15 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 		return backText(s, r)
 	}
 	return problemText(s)
+}
+
+// restsText is about nodes that have missed a release.
+func restsText(s *rollout.State, r *RolloutReport) string {
+	text := fmt.Sprintf("all nodes get %s, and %d that have missed it wait ", s.Stable, r.Nodes.Other)
+	if s.Reason == rollout.PauseRequested {
+		return text + "until the pause ends (spec.paused)"
+	}
+	return text + "for a window" + opensAt(r)
 }
 
 func backText(s *rollout.State, r *RolloutReport) string {

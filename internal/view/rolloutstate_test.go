@@ -254,6 +254,8 @@ func TestRolloutMessages(t *testing.T) {
 		want   string
 	}{
 		{rollout.Idle, rollout.NoReason, "all nodes get a"},
+		{rollout.Idle, rollout.PauseRequested, "all nodes get a, and 4 that have missed it wait until the pause ends (spec.paused)"},
+		{rollout.Idle, rollout.WindowClosed, "all nodes get a, and 4 that have missed it wait for a window; the next opens on Fri 27 Nov 09:00 UTC"},
 		{rollout.Rolling, rollout.UnderQuota, "wave first/eu: 3 of 5 nodes have b"},
 		{rollout.Rolling, rollout.NotSettled, "wave first/eu: 2 of 3 nodes with b not well yet"},
 		{rollout.Soaking, rollout.NotSoaked, "wave first/eu has soaked for 1m30s of 1h30m"},

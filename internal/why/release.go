@@ -97,15 +97,30 @@ func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 	case status.Assists:
 		in.Set.Assists, in.Set.MaxSurge = true, plan.Amount{}
 	}
-	if idle || reverted {
-		in.Set.Strategy = plan.RollingUpdate
+	switch {
+	case rests(status):
+		in.Set.Strategy = plan.OnDelete
+	case idle || reverted:
+		in.Set.Strategy, in.Set.Patient = plan.RollingUpdate, idle
 	}
 	in.Release = s.releaseOf(ds, &in.Set)
 }
 
+// rests says that nodes which have missed a release wait until a pause ends or a window opens.
+func rests(status *view.DaemonSetRolloutStatus) bool {
+	return status != nil && status.Phase == rollout.Idle.String() && status.Reason != ""
+}
+
+// await says of a row whose outdated pod nobody deletes now what that waits for.
+func (r *Row) await(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
+	if v.Reason == plan.WaitingForDeletion && (rests(status) || status != nil && status.Reason == rollout.NotObserved.String()) {
+		r.Reason, r.Why, r.Change, r.Detail = plan.AwaitsWave.String(), plan.AwaitsWave.Sentence(), plan.AwaitsWave.Remedy(), status.Message
+	}
+}
+
 // leave says of a row what is for the DaemonSet controller of the cluster to do, if something is. Only outdated pods are
-// everynode's there, and not before that controller has taken notice of the template.
-func (r *Row) leave(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
+// everynode's there.
+func (r *Row) leave(v *plan.Verdict) {
 	switch v.Reason {
 	case plan.Missing:
 		r.Change = "The DaemonSet controller of the cluster makes it, not everynode."
@@ -114,10 +129,6 @@ func (r *Row) leave(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
 	case plan.NotSelected, plan.TaintEvicts:
 		if v.Pod != "" {
 			r.OK, r.rank, r.Change = false, waits, "The DaemonSet controller of the cluster removes the pod, not everynode."
-		}
-	case plan.WaitingForDeletion:
-		if status.Reason == rollout.NotObserved.String() {
-			r.Reason, r.Why, r.Change, r.Detail = plan.AwaitsWave.String(), plan.AwaitsWave.Sentence(), plan.AwaitsWave.Remedy(), status.Message
 		}
 	}
 }

@@ -84,7 +84,8 @@ func TestReleaseUnderWay(t *testing.T) {
 func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 	before := stable.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 	atRest := rollout.State{Stable: w.hash, Target: w.hash, Release: 4}
-	reverted, unseen := atRest, atRest
+	reverted, unseen, paused, shut := atRest, atRest, atRest, atRest
+	paused.Reason, shut.Reason = rollout.PauseRequested, rollout.WindowClosed
 	reverted.Phase, reverted.Reason, reverted.Reverting = rollout.RollingBack, rollout.Reverted, true
 	unseen.Stable, unseen.Target, unseen.Phase, unseen.Reason = before, before, rollout.Held, rollout.NotObserved
 	rolling := rollout.State{Stable: before, Target: w.hash, Release: 4, Phase: rollout.Rolling}
@@ -101,6 +102,9 @@ func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 	}{
 		{"a release", rolling, true, true, "OnDelete", waits, true},
 		{"at rest", atRest, true, true, "OnDelete", goes, true},
+		{"at rest in a pause", paused, true, true, "OnDelete", waits, true},
+		{"the same in charge", paused, false, true, "RollingUpdate", waits, false},
+		{"at rest while no window is open", shut, false, true, "OnDelete", waits, false},
 		{"a revert", reverted, true, true, "OnDelete", goes, true},
 		{"a revert without a policy", reverted, true, false, "OnDelete", goes, true},
 		{"a revert in charge", reverted, false, true, "OnDelete", goes, false},
@@ -148,7 +152,7 @@ func TestLeftToAnother(t *testing.T) {
 		{plan.Verdict{Reason: plan.PodFailed, Pod: "p", Desired: true}, false, "The DaemonSet controller of the cluster replaces it"},
 	} {
 		r := rowOf(&daemonSet{}, &c.v, nil)
-		if r.leave(&c.v, &view.DaemonSetRolloutStatus{}); r.OK != c.ok || !strings.Contains(r.Change, c.says) {
+		if r.leave(&c.v); r.OK != c.ok || !strings.Contains(r.Change, c.says) {
 			t.Errorf("%s: %+v", c.v.Reason, r)
 		}
 	}

@@ -122,12 +122,13 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	rows := make([]Row, 0, len(out.Verdicts))
 	for i := range out.Verdicts {
 		row := rowOf(ds, &out.Verdicts[i], byName)
-		if out.Verdicts[i].Reason == plan.AwaitsWave {
+		if out.Verdicts[i].Reason == plan.AwaitsWave && in.Release != nil {
 			row.Detail = s.stands(ds)
 		}
 		if in.Set.Assists {
-			row.leave(&out.Verdicts[i], s.keeperOf(ds))
+			row.leave(&out.Verdicts[i])
 		}
+		row.await(&out.Verdicts[i], s.keeperOf(ds))
 		rows = append(rows, row)
 	}
 	nameHolders(rows, out.Verdicts)

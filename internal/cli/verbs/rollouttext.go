@@ -44,6 +44,9 @@ func (r *release) summary() string {
 	}
 	if r.through() && s.Phase == rollout.Idle {
 		text := fmt.Sprintf("%s, all of %d nodes get %s", s.Phase, n.Eligible, r.revision(s.Stable))
+		if n.Other > 0 {
+			text += fmt.Sprintf("; %s of another revision", console.Counted(n.Other, "node"))
+		}
 		if r.Spec.Paused {
 			text += "; paused: the next release waits"
 		}
