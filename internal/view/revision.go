@@ -98,3 +98,15 @@ func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.Dae
 	delete(old.Annotations, appsv1.DeprecatedTemplateGeneration)
 	return old, nil
 }
+
+// RevisionImages are those of the containers of a revision's template, in order; none where it cannot be read.
+func RevisionImages(r *appsv1.ControllerRevision) (images []string) {
+	var set appsv1.DaemonSet
+	if err := json.Unmarshal(r.Data.Raw, &set); err != nil {
+		return nil
+	}
+	for i := range set.Spec.Template.Spec.Containers {
+		images = append(images, set.Spec.Template.Spec.Containers[i].Image)
+	}
+	return images
+}

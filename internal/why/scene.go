@@ -57,3 +57,9 @@ func (s *Scene) Explain(ctx context.Context, client kubernetes.Interface, rows [
 
 // Revision is the hash of the current revision, as of the last call of Rows.
 func (s *Scene) Revision() string { return s.of.hash }
+
+// Budget is how many nodes an update may have without a pod, or with two, at a time, and how many hold a part of that.
+type Budget struct{ MaxUnavailable, MaxSurge, Used int }
+
+// Budget is that of the DaemonSet, as of the last call of Rows; zero where its strategy has none.
+func (s *Scene) Budget() Budget { return s.of.budget }

@@ -37,6 +37,7 @@ type snapshot struct {
 	pods     map[string][]*corev1.Pod // by node
 	hash     string                   // of the current revision
 	previous bool                     // there is an earlier revision to go back to
+	budget   Budget
 }
 
 func gather(ctx context.Context, client kubernetes.Interface, namespace string) (*snapshot, error) {
@@ -119,6 +120,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	}
 	var out plan.Plan
 	plan.Make(in, &out)
+	s.budget = budgetOf(in, &out)
 	rows := make([]Row, 0, len(out.Verdicts))
 	for i := range out.Verdicts {
 		row := rowOf(ds, &out.Verdicts[i], byName)
@@ -133,6 +135,16 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	}
 	nameHolders(rows, out.Verdicts)
 	return rows, nil
+}
+
+func budgetOf(in *plan.Input, out *plan.Plan) (b Budget) {
+	b.MaxUnavailable, b.MaxSurge = in.Set.Budget(out.Status.Desired)
+	for i := range out.Verdicts {
+		if out.Verdicts[i].HoldsBudget() {
+			b.Used++
+		}
+	}
+	return b
 }
 
 // input is the DaemonSet as it is without what people have said of its releases.

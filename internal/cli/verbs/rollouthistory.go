@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/view"
 )
 
 // releaseHistory is what `rollout history` prints.
@@ -77,7 +78,7 @@ func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory
 	for i := range revisions {
 		v := &revisions[i]
 		p := pastRevision{Revision: v.Revision, Hash: v.Labels[appsv1.ControllerRevisionHashLabelKey], Created: v.CreationTimestamp.Time,
-			Images: revisionImages(v.Data.Raw), Cause: v.Annotations["kubernetes.io/change-cause"]}
+			Images: view.RevisionImages(v), Cause: v.Annotations["kubernetes.io/change-cause"]}
 		var is []string
 		if p.Hash == r.state.Stable {
 			is = append(is, "stable")
@@ -89,18 +90,6 @@ func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory
 		h.Revisions = append(h.Revisions, p)
 	}
 	return h
-}
-
-// revisionImages are those of the containers of a revision's template; none where it cannot be read.
-func revisionImages(data []byte) (images []string) {
-	var set appsv1.DaemonSet
-	if err := json.Unmarshal(data, &set); err != nil {
-		return nil
-	}
-	for i := range set.Spec.Template.Spec.Containers {
-		images = append(images, set.Spec.Template.Spec.Containers[i].Image)
-	}
-	return images
 }
 
 // requests are the fields of the spec, as the API server has noted who wrote them.
