@@ -85,7 +85,7 @@ var importRules = []importRule{
 	},
 	{
 		path: "internal/lookout",
-		only: []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/...", "everynode/internal/view/...", "everynode/internal/why/...", "everynode/internal/fleetmap/...",
+		only: []string{"std", "everynode/internal/plan/...", "everynode/internal/rollout/...", "everynode/internal/view/...", "everynode/internal/why/...", "everynode/internal/fleetmap/...", "everynode/internal/fleetview/...",
 			"github.com/go-logr/logr", "k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/client-go/...", "k8s.io/klog/v2"},
 		never:  []string{"os/..."},
 		reason: "it follows any API server, and knows neither this machine nor a terminal",
@@ -94,6 +94,15 @@ var importRules = []importRule{
 		path: "internal/fleetmap", only: []string{"std"}, never: []string{"os/...", "net/...", "context", "log/...", "syscall"},
 		reason: "a picture is a function of a value, so that it can be compared letter by letter",
 	},
+	{
+		path: "internal/fleetview", only: []string{"std"}, never: []string{"os/...", "net/...", "context", "log/...", "syscall", "time"},
+		reason: "what a page is told is values, and what has changed between two of them is a function",
+	},
+	{
+		path: "internal/ui", only: []string{"std", "everynode/internal/ui", "everynode/internal/fleetview"},
+		reason: "it serves a page, and knows neither clusters nor where a fleet comes from",
+	},
+	{path: "ui", never: []string{"everynode/internal/..."}, reason: "it makes and tries a page, which knows the server by what it sends alone"},
 	{
 		path:   "internal/audit",
 		only:   []string{"std", "everynode/internal/plan/...", "everynode/internal/view/...", "k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
@@ -656,6 +665,9 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/audit/a.go", `import "k8s.io/client-go/rest"`, "a function of what was read"},
 		{"imports", "internal/lookout/a.go", `import "os"`, "knows neither this machine"},
 		{"imports", "internal/fleetmap/a.go", `import "golang.org/x/term"`, "a function of a value"},
+		{"imports", "internal/fleetview/a.go", `import "time"`, "is values"},
+		{"imports", "internal/ui/a.go", `import "everynode/internal/lookout"`, "knows neither clusters"},
+		{"imports", "internal/ui/a.go", `import "everynode/internal/fleetview"`, ""},
 		{"imports", "internal/audit/a.go", `import "os"`, "a function of what was read"},
 		{"imports", "internal/audit/a.go", `import "everynode/internal/view"`, ""},
 		{"imports", "internal/sim/a.go", `import "k8s.io/client-go/rest"`, "must not import"},

@@ -9,8 +9,8 @@ import (
 	"everynode/internal/why"
 )
 
-// answer is what events have told of a row.
-type answer struct {
+// told is what events have told of a row.
+type told struct {
 	of  key
 	row why.Row
 }
@@ -22,7 +22,7 @@ func keyOf(r *why.Row) key { return key{r.Pod, r.Reason, r.Detail} }
 
 // heard is the row with what events have told of it, if they have.
 func (l *Lookout) heard(r *why.Row) *why.Row {
-	if a, ok := l.told[r.Node]; ok && a.of == keyOf(r) {
+	if a, ok := l.heardOf[r.Node]; ok && a.of == keyOf(r) {
 		return &a.row
 	}
 	return r
@@ -36,35 +36,46 @@ const (
 	maxBinding = 10 // rows for each of which pods of other DaemonSets are read
 )
 
+// asker has questions about rows that events may answer.
+type asker interface {
+	Ask(ctx context.Context) error
+	asksMore() bool  // there is a question without an answer, or none any more
+	questions() bool // there are some
+}
+
 // answer asks for what events tell of the rows that the last picture had questions about, until ctx ends.
-func (l *Lookout) answer(ctx context.Context) {
+func answer(ctx context.Context, asked chan struct{}, a asker) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.ask:
+		case <-asked:
 		}
 		// Who may not read events sees the rest all the same.
-		_ = l.Ask(ctx)
+		_ = a.Ask(ctx)
 		for end := time.Now().Add(askAgain); ctx.Err() == nil && time.Now().Before(end); {
-			if rest(ctx, askEvery); l.asksMore() {
+			if rest(ctx, askEvery); a.asksMore() {
 				break
 			}
 		}
-		l.mu.Lock()
-		if len(l.questions) > 0 {
-			poke(l.ask)
+		if a.questions() {
+			poke(asked)
 		}
-		l.mu.Unlock()
 	}
+}
+
+func (l *Lookout) questions() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.asked) > 0
 }
 
 // asksMore says whether there is a question without an answer, or none any more.
 func (l *Lookout) asksMore() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.questions) == 0 || slices.ContainsFunc(l.questions, func(r why.Row) bool {
-		a, known := l.told[r.Node]
+	return len(l.asked) == 0 || slices.ContainsFunc(l.asked, func(r why.Row) bool {
+		a, known := l.heardOf[r.Node]
 		return !known || a.of != keyOf(&r)
 	})
 }
@@ -73,7 +84,7 @@ func (l *Lookout) asksMore() bool {
 func (l *Lookout) Ask(ctx context.Context) error {
 	l.mu.Lock()
 	scene := l.scene
-	rows := slices.Clone(l.questions)
+	rows := slices.Clone(l.asked)
 	l.mu.Unlock()
 	binding := 0
 	rows = slices.DeleteFunc(rows, func(r why.Row) bool {
@@ -96,7 +107,7 @@ func (l *Lookout) Ask(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range rows {
-		l.told[rows[i].Node] = answer{keys[i], rows[i]}
+		l.heardOf[rows[i].Node] = told{keys[i], rows[i]}
 	}
 	poke(l.changed)
 	return nil

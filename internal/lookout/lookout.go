@@ -5,13 +5,8 @@ package lookout
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"net/url"
-	"slices"
 	"sync"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +24,7 @@ import (
 
 // Lookout is what is seen of one DaemonSet. It is safe for concurrent use.
 type Lookout struct {
-	client          kubernetes.Interface
+	*feed
 	namespace, name string
 	uid             types.UID // of the DaemonSet: another one of the same name is another one
 	selector        string
@@ -37,23 +32,20 @@ type Lookout struct {
 	rollouts        dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
 	kinds           dynamic.ResourceInterface // of policies; nil likewise
 
-	changed chan struct{} // has one while something is new
-	ask     chan struct{} // has one while there are new questions
+	ask chan struct{} // has one while there are new questions
 
-	mu        sync.Mutex
+	// What follows is read and written with the feed's lock held.
 	set       *appsv1.DaemonSet // nil: it is gone, or another one has its name
 	nodes     map[string]node
 	pods      map[string]*corev1.Pod
 	revisions map[string]revision
 	rollout   *view.DaemonSetRollout // nil: nobody says anything of a release
 	policies  map[string]*rollout.Policy
-	unread    int                // resources of which nothing was read yet
-	failing   map[string]failure // by resource
-	fatal     error              // nothing more will be seen
-	reached   map[string]step    // by node
-	scene     *why.Scene         // of the last picture
-	questions []why.Row          // events may say more of these
-	told      map[string]answer  // by node
+	reached   map[string]step // by node
+	scene     *why.Scene      // of the last picture
+	asked     []why.Row       // events may say more of these
+	heardOf   map[string]told // by node
+	memory                    // what a page is told beside a picture
 }
 
 // node is what is kept of a node.
@@ -63,16 +55,15 @@ type node struct {
 	said string // of one that is not Ready
 }
 
-// revision is a ControllerRevision, and what is read of it for the history.
+// revision is a ControllerRevision, and what is read of it: for the history, and for people.
 type revision struct {
 	object *appsv1.ControllerRevision
 	read   *view.Revision
+	images []string
 }
 
-// failure is what keeps a resource from being followed, and since when.
-type failure struct {
-	since time.Time
-	err   error
+func readRevision(r *appsv1.ControllerRevision) revision {
+	return revision{r, view.ReadRevision(r), view.RevisionImages(r)}
 }
 
 // Releases are the resources that tell of releases in waves. Either may be nil, where the cluster has
@@ -96,10 +87,10 @@ func New(ctx context.Context, client kubernetes.Interface, releases Releases, na
 		return nil, fmt.Errorf("the selector of DaemonSet %s/%s: %w", namespace, name, err)
 	}
 	l := &Lookout{
-		client: client, namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), given: given,
-		changed: make(chan struct{}, 1), ask: make(chan struct{}, 1),
+		feed: newFeed(client), namespace: namespace, name: name, uid: ds.UID, selector: selector.String(), given: given,
+		ask: make(chan struct{}, 1),
 		set: ds, nodes: map[string]node{}, pods: map[string]*corev1.Pod{}, revisions: map[string]revision{},
-		policies: map[string]*rollout.Policy{}, failing: map[string]failure{}, reached: map[string]step{}, told: map[string]answer{},
+		policies: map[string]*rollout.Policy{}, reached: map[string]step{}, heardOf: map[string]told{},
 	}
 	l.lookForReleases(ctx, releases)
 	l.unread = len(l.sources())
@@ -122,61 +113,6 @@ func (l *Lookout) Follow(ctx context.Context) {
 	for _, s := range l.sources() {
 		all.Go(func() { s.follow(ctx) })
 	}
-	all.Go(func() { l.answer(ctx) })
+	all.Go(func() { answer(ctx, l.ask, l) })
 	all.Wait()
-}
-
-// Changed has something when a new picture may look different.
-func (l *Lookout) Changed() <-chan struct{} { return l.changed }
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// note remembers whether a resource could be followed just now. Who is forbidden to read it from the start
-// will not see anything of it later either.
-func (l *Lookout) note(resource string, err error, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch _, known := l.failing[resource]; {
-	case err == nil && known:
-		delete(l.failing, resource)
-	case err == nil || errors.Is(err, context.Canceled) || passing(err):
-		return
-	case l.unread > 0 && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
-		l.fatal = fmt.Errorf("follow the %s: %w", resource, err)
-	case known:
-		return
-	default:
-		l.failing[resource] = failure{now, err}
-	}
-	poke(l.changed)
-}
-
-// passing says that the server is well and the question was wrong: too old a version, or a way to list that
-// it does not have. It is asked another one at once.
-func passing(err error) bool {
-	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsInvalid(err) || apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
-}
-
-// stale says since when what is seen may be out of date, and why; empty: it is not.
-func (l *Lookout) stale() string {
-	var first failure
-	resource := ""
-	for _, name := range slices.Sorted(maps.Keys(l.failing)) {
-		if f := l.failing[name]; resource == "" || f.since.Before(first.since) {
-			resource, first = name, f
-		}
-	}
-	if resource == "" {
-		return ""
-	}
-	err := first.err
-	if request := (*url.Error)(nil); errors.As(err, &request) {
-		err = request.Err // which resource it was is said already
-	}
-	return fmt.Sprintf("since %s, trying again: %s: %v", clock(first.since, first.since), resource, err)
 }

@@ -24,9 +24,10 @@ type painter struct {
 
 	out       Picture
 	spots     []spot
-	findings  map[finding]*fleetmap.Exception
+	findings  map[finding]*found
 	order     []finding
-	before    map[string]int // pods of other revisions, by hash
+	layout    *rollout.Layout // of the policy; nil without one
+	before    map[string]int  // pods of other revisions, by hash
 	questions []why.Row
 
 	pending, byHand int // nodes that are not there yet, and those of them where a pod has to be deleted by hand
@@ -38,12 +39,20 @@ type spot struct {
 	name  string
 	state fleetmap.State
 	meant bool
+	why   string // the reason
 }
 
 // finding is what several nodes may have in common.
 type finding struct {
 	state fleetmap.State
 	text  string
+}
+
+// found is a finding: its first node and how many others, and what is known of that node.
+type found struct {
+	fleetmap.Exception
+	since time.Time
+	row   *why.Row
 }
 
 // step is what a node was last seen at, and since when.
@@ -75,7 +84,7 @@ func (p *painter) paint(rows []why.Row) {
 	slices.SortStableFunc(p.order, func(a, b finding) int { return cmp.Compare(b.state, a.state) })
 	for i, f := range p.order {
 		if e := p.findings[f]; i < maxExceptions {
-			m.Exceptions = append(m.Exceptions, *e)
+			m.Exceptions = append(m.Exceptions, e.Exception)
 		} else {
 			m.More += 1 + e.Same
 		}
@@ -104,7 +113,7 @@ func (p *painter) add(r *why.Row) {
 	}
 	asked := *r
 	r = p.heard(r)
-	s := spot{&n, r.Node, p.stateOf(r, &n), r.Desired}
+	s := spot{&n, r.Node, p.stateOf(r, &n), r.Desired, r.Reason}
 	p.spots = append(p.spots, s)
 	if r.Until != nil {
 		p.wake(*r.Until)
@@ -214,7 +223,7 @@ func (p *painter) find(r *why.Row, s *spot) bool {
 		return true
 	}
 	p.order = append(p.order, f)
-	p.findings[f] = &fleetmap.Exception{Node: r.Node, State: s.state, Since: clock(since, p.now), Text: text}
+	p.findings[f] = &found{fleetmap.Exception{Node: r.Node, State: s.state, Since: clock(since, p.now), Text: text}, since, r}
 	return true
 }
 
@@ -283,6 +292,7 @@ func (p *painter) ranks() func(*spot) int {
 			}
 		}
 		layout := rollout.NewLayout(p.policy, string(p.uid), nodes)
+		p.layout = layout
 		for i, name := range layout.Order {
 			rank[name] = i
 		}

@@ -46,13 +46,17 @@ func (l *Lookout) See(now time.Time, patient bool) (*Picture, error) {
 		return nil, err
 	}
 	forgetNodes(l.reached, l.nodes)
-	forgetNodes(l.told, l.nodes)
-	p := painter{Lookout: l, policy: l.policy(), now: now, patient: patient, findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
+	forgetNodes(l.heardOf, l.nodes)
+	p := newPainter(l, now, patient)
 	p.paint(rows)
-	if l.questions = p.questions; len(l.questions) > 0 {
+	if l.asked = p.questions; len(l.asked) > 0 {
 		poke(l.ask)
 	}
 	return &p.out, nil
+}
+
+func newPainter(l *Lookout, now time.Time, patient bool) *painter {
+	return &painter{Lookout: l, policy: l.policy(), now: now, patient: patient, findings: map[finding]*found{}, before: map[string]int{}}
 }
 
 func forgetNodes[T any](of map[string]T, nodes map[string]node) {

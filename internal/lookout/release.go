@@ -41,19 +41,21 @@ func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.L
 	return !apierrors.IsForbidden(err)
 }
 
+func (l *Lookout) keepPolicy(object any) bool { return keepPolicy(l.policies, object) }
+
 // keepPolicy keeps one that can be followed; what the controller makes of another, it says itself.
-func (l *Lookout) keepPolicy(object any) bool {
+func keepPolicy(in map[string]*rollout.Policy, object any) bool {
 	o, ok := object.(*unstructured.Unstructured)
 	if !ok {
 		return false
 	}
-	delete(l.policies, o.GetName())
+	delete(in, o.GetName())
 	var wire view.RolloutPolicy
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &wire); err != nil {
 		return true
 	}
 	if p, wrong := view.Policy(&wire); wrong == nil {
-		l.policies[o.GetName()] = &p
+		in[o.GetName()] = &p
 	}
 	return true
 }

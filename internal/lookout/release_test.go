@@ -152,7 +152,7 @@ func TestOrderOfPolicyFollowed(t *testing.T) {
 		if err := l.Read(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p := painter{Lookout: l, policy: l.policy(), findings: map[finding]*fleetmap.Exception{}, before: map[string]int{}}
+		p := painter{Lookout: l, policy: l.policy(), findings: map[finding]*found{}, before: map[string]int{}}
 		rows, err := l.rows(time.Now())
 		if err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 
 // source is one resource and where its objects go. It is the store of its Reflector.
 type source struct {
-	of      *Lookout
+	of      *feed
 	name    string
 	example runtime.Object
 	options metav1.ListOptions
@@ -48,30 +48,30 @@ func (l *Lookout) sources() []*source {
 	c, apps := l.client.CoreV1(), l.client.AppsV1()
 	ours, named := metav1.ListOptions{LabelSelector: l.selector}, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name}
 	sources := []*source{
-		{of: l, name: "daemonsets", example: &appsv1.DaemonSet{}, options: named,
+		{of: l.feed, name: "daemonsets", example: &appsv1.DaemonSet{}, options: named,
 			list: lister(apps.DaemonSets(l.namespace).List), watch: apps.DaemonSets(l.namespace).Watch,
-			trim: trimmed(func(ds *appsv1.DaemonSet) { ds.ManagedFields = nil }),
+			trim: trimmed(trimSet),
 			keep: l.keepSet, forget: func(any) { l.set = nil }, replace: func() { l.set = nil }},
-		{of: l, name: "controllerrevisions", example: &appsv1.ControllerRevision{}, options: ours,
+		{of: l.feed, name: "controllerrevisions", example: &appsv1.ControllerRevision{}, options: ours,
 			list: lister(apps.ControllerRevisions(l.namespace).List), watch: apps.ControllerRevisions(l.namespace).Watch,
-			trim: trimmed(func(r *appsv1.ControllerRevision) { r.ManagedFields = nil }),
+			trim: trimmed(trimRevision),
 			keep: l.keepRevision, forget: forget(l.revisions), replace: func() { clear(l.revisions) }},
-		{of: l, name: "nodes", example: &corev1.Node{},
+		{of: l.feed, name: "nodes", example: &corev1.Node{},
 			list: lister(c.Nodes().List), watch: c.Nodes().Watch,
-			trim: trimmed(func(n *corev1.Node) { n.ManagedFields, n.Annotations, n.Status.Images = nil, nil, nil }),
+			trim: trimmed(trimNode),
 			keep: l.keepNode, forget: forget(l.nodes), replace: func() { clear(l.nodes) }},
-		{of: l, name: "pods", example: &corev1.Pod{}, options: ours,
+		{of: l.feed, name: "pods", example: &corev1.Pod{}, options: ours,
 			list: lister(c.Pods(l.namespace).List), watch: c.Pods(l.namespace).Watch,
 			trim: trimmed(trimPod),
 			keep: l.keepPod, forget: forget(l.pods), replace: func() { clear(l.pods) }},
 	}
 	if l.kinds != nil {
-		sources = append(sources, &source{of: l, name: view.PolicyResource, example: &unstructured.Unstructured{},
+		sources = append(sources, &source{of: l.feed, name: view.PolicyResource, example: &unstructured.Unstructured{},
 			list: lister(l.kinds.List), watch: l.kinds.Watch, trim: func(o any) (any, error) { return o, nil },
 			keep: l.keepPolicy, forget: forget(l.policies), replace: func() { clear(l.policies) }})
 	}
 	if l.rollouts != nil {
-		sources = append(sources, &source{of: l, name: view.RolloutResource, example: &unstructured.Unstructured{}, options: named,
+		sources = append(sources, &source{of: l.feed, name: view.RolloutResource, example: &unstructured.Unstructured{}, options: named,
 			list: lister(l.rollouts.List), watch: l.rollouts.Watch, trim: func(o any) (any, error) { return o, nil },
 			keep: l.keepRollout, forget: func(any) { l.rollout = nil }, replace: func() { l.rollout = nil }})
 	}
@@ -92,6 +92,12 @@ func trimmed[T runtime.Object](trim func(T)) func(any) (any, error) {
 		return o, nil
 	}
 }
+
+func trimSet(ds *appsv1.DaemonSet) { ds.ManagedFields = nil }
+
+func trimRevision(r *appsv1.ControllerRevision) { r.ManagedFields = nil }
+
+func trimNode(n *corev1.Node) { n.ManagedFields, n.Annotations, n.Status.Images = nil, nil, nil }
 
 // trimPod leaves what says where a pod is, whose it is and how it is.
 func trimPod(p *corev1.Pod) {
@@ -116,25 +122,29 @@ func (l *Lookout) keepSet(object any) bool {
 
 func (l *Lookout) keepRevision(object any) bool {
 	r := object.(*appsv1.ControllerRevision)
-	l.revisions[r.Name] = revision{r, view.ReadRevision(r)}
+	l.revisions[r.Name] = readRevision(r)
 	return true
 }
 
 func (l *Lookout) keepNode(object any) bool {
-	n := object.(*corev1.Node)
+	return keepNode(l.nodes, object.(*corev1.Node))
+}
+
+func keepNode(in map[string]node, n *corev1.Node) (isNew bool) {
 	kept := node{Node: view.Node(n), zone: n.Labels[corev1.LabelTopologyZone]}
 	if !kept.Ready {
 		kept.said = why.SaidOfNode(n)
 	}
-	before, known := l.nodes[n.Name]
-	l.nodes[n.Name] = kept
+	before, known := in[n.Name]
+	in[n.Name] = kept
 	return !known || !reflect.DeepEqual(before, kept)
 }
 
-func (l *Lookout) keepPod(object any) bool {
-	p := object.(*corev1.Pod)
-	before := l.pods[p.Name]
-	l.pods[p.Name] = p
+func (l *Lookout) keepPod(object any) bool { return keepPod(l.pods, object.(*corev1.Pod)) }
+
+func keepPod(in map[string]*corev1.Pod, p *corev1.Pod) (isNew bool) {
+	before := in[p.Name]
+	in[p.Name] = p
 	return before == nil || !reflect.DeepEqual(before, p)
 }
 

@@ -1,0 +1,205 @@
+package fleetview
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// Change is how one State differs from an earlier one. What is left out is as it was.
+type Change struct {
+	At    int64   `json:"at"`
+	Stale *string `json:"stale,omitempty"`
+	// Nodes are by their place. A place after the last one is a new one.
+	Nodes map[int]Node `json:"nodes,omitempty"`
+	// Sets are by their key. A key that is not known is of a new DaemonSet, which has everything.
+	Sets map[string]SetChange `json:"sets,omitempty"`
+	Gone []string             `json:"gone,omitempty"`
+}
+
+// SetChange is how a DaemonSet differs.
+type SetChange struct {
+	Head *Head `json:"head,omitempty"`
+	// Found are findings that are new or different, Lost those that are gone, by their ID.
+	Found   []Finding `json:"found,omitempty"`
+	Lost    []int     `json:"lost,omitempty"`
+	History *History  `json:"history,omitempty"`
+	// Cells are by the place of their node.
+	Cells map[int]Cell `json:"cells,omitempty"`
+}
+
+// Between is what has changed from one State to a later one of the same fleet; nil: nothing but the time.
+func Between(before, after *State) *Change {
+	c := &Change{At: after.At}
+	if before.Stale != after.Stale {
+		c.Stale = &after.Stale
+	}
+	c.Nodes = changedNodes(before.Nodes, after.Nodes)
+	was := before.byKey()
+	for _, s := range after.Sets {
+		key := s.Key()
+		if old := was[key]; old != s {
+			if d := setChange(old, s); d != nil {
+				if c.Sets == nil {
+					c.Sets = map[string]SetChange{}
+				}
+				c.Sets[key] = *d
+			}
+		}
+		delete(was, key)
+	}
+	c.Gone = slices.Sorted(maps.Keys(was))
+	if c.Stale == nil && len(c.Nodes)+len(c.Sets)+len(c.Gone) == 0 {
+		return nil
+	}
+	return c
+}
+
+func (s *State) byKey() map[string]*Set {
+	all := make(map[string]*Set, len(s.Sets))
+	for _, set := range s.Sets {
+		all[set.Key()] = set
+	}
+	return all
+}
+
+func changedNodes(before, after []Node) map[int]Node {
+	var changed map[int]Node
+	for i := range after {
+		if i < len(before) && before[i] == after[i] {
+			continue
+		}
+		if changed == nil {
+			changed = map[int]Node{}
+		}
+		changed[i] = after[i]
+	}
+	return changed
+}
+
+// setChange is nil where nothing has changed. Without a set before, everything has.
+func setChange(before, after *Set) *SetChange {
+	d := &SetChange{}
+	if before == nil {
+		before = &Set{}
+		d.Head, d.History = &after.Head, &after.History
+	}
+	if !reflect.DeepEqual(before.Head, after.Head) {
+		d.Head = &after.Head
+	}
+	if !reflect.DeepEqual(before.History, after.History) {
+		d.History = &after.History
+	}
+	d.find(before.Findings, after.Findings)
+	for i, c := range after.Cells {
+		if i < len(before.Cells) && before.Cells[i] == c {
+			continue
+		}
+		if d.Cells == nil {
+			d.Cells = map[int]Cell{}
+		}
+		d.Cells[i] = c
+	}
+	if d.Head == nil && d.History == nil && len(d.Found)+len(d.Lost)+len(d.Cells) == 0 {
+		return nil
+	}
+	return d
+}
+
+func (d *SetChange) find(before, after []Finding) {
+	was := make(map[int]Finding, len(before))
+	for _, f := range before {
+		was[f.ID] = f
+	}
+	for _, f := range after {
+		if old, known := was[f.ID]; !known || old != f {
+			d.Found = append(d.Found, f)
+		}
+		delete(was, f.ID)
+	}
+	d.Lost = slices.Sorted(maps.Keys(was))
+}
+
+// Apply makes the later State of an earlier one, which stays as it is.
+func (s *State) Apply(c *Change) *State {
+	after := *s
+	after.At = c.At
+	if c.Stale != nil {
+		after.Stale = *c.Stale
+	}
+	if len(c.Nodes) > 0 {
+		after.Nodes = placed(s.Nodes, c.Nodes)
+	}
+	sets := s.byKey()
+	for _, key := range c.Gone {
+		delete(sets, key)
+	}
+	for key, d := range c.Sets {
+		sets[key] = sets[key].apply(&d)
+	}
+	after.Sets = slices.AppendSeq(make([]*Set, 0, len(sets)), maps.Values(sets))
+	slices.SortFunc(after.Sets, func(a, b *Set) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return &after
+}
+
+// apply makes the later set of s, which may be nil.
+func (s *Set) apply(d *SetChange) *Set {
+	after := Set{Findings: []Finding{}}
+	if s != nil {
+		after = *s
+	}
+	if d.Head != nil {
+		after.Head = *d.Head
+	}
+	if d.History != nil {
+		after.History = *d.History
+	}
+	if len(d.Found)+len(d.Lost) > 0 {
+		after.Findings = d.findings(after.Findings)
+	}
+	if len(d.Cells) > 0 {
+		after.Cells = placed(after.Cells, d.Cells)
+	}
+	return &after
+}
+
+func (d *SetChange) findings(before []Finding) []Finding {
+	all := make(map[int]Finding, len(before))
+	for _, f := range before {
+		all[f.ID] = f
+	}
+	for _, id := range d.Lost {
+		delete(all, id)
+	}
+	for _, f := range d.Found {
+		all[f.ID] = f
+	}
+	left := slices.AppendSeq(make([]Finding, 0, len(all)), maps.Values(all))
+	SortFindings(left)
+	return left
+}
+
+// byWeight is the order of findings: the worst state first, and the older before the newer.
+func byWeight(a, b Finding) int {
+	return cmp.Or(cmp.Compare(b.State, a.State), cmp.Compare(a.ID, b.ID))
+}
+
+// SortFindings puts them into the order in which they are shown.
+func SortFindings(all []Finding) { slices.SortFunc(all, byWeight) }
+
+// placed is a copy with some places changed, and as long as the last of them asks for.
+func placed[S ~[]T, T any](before S, changes map[int]T) S {
+	size := len(before)
+	for i := range changes {
+		size = max(size, i+1)
+	}
+	after := make(S, size)
+	copy(after, before)
+	for i, v := range changes {
+		after[i] = v
+	}
+	return after
+}

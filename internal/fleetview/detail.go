@@ -1,0 +1,98 @@
+package fleetview
+
+// What a page asks for when somebody looks closer. It is not in the stream.
+
+import "errors"
+
+// ErrUnknown is of a question about what is not there, or not there any more.
+var ErrUnknown = errors.New("it is not in the fleet")
+
+// NodeDetail is one node.
+type NodeDetail struct {
+	Name    string `json:"name"`
+	Created int64  `json:"created"`
+	// Unschedulable says that it is cordoned.
+	Unschedulable bool        `json:"unschedulable,omitempty"`
+	System        []string    `json:"system"` // of the kubelet: version, operating system, architecture, runtime
+	Taints        []string    `json:"taints"`
+	Conditions    []Condition `json:"conditions"`
+	Rows          []Row       `json:"rows"`
+	Events        []Event     `json:"events"`
+	// Unread says what could not be read, and why; empty: nothing.
+	Unread string `json:"unread,omitempty"`
+}
+
+// Condition is one of a node's.
+type Condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	Since   int64  `json:"since,omitempty"`
+	// Bad says that it is not as it should be.
+	Bad bool `json:"bad,omitempty"`
+}
+
+// Row is what `everynode why` says of one DaemonSet on the node.
+type Row struct {
+	Set      string   `json:"set"` // namespace/name
+	Pod      string   `json:"pod,omitempty"`
+	State    int      `json:"state"`
+	Reason   string   `json:"reason"`
+	Why      string   `json:"why"`
+	Detail   string   `json:"detail,omitempty"`
+	Since    int64    `json:"since,omitempty"`
+	Change   string   `json:"change,omitempty"`
+	Commands []string `json:"commands,omitempty"`
+	// Log says that a container of it has something to read.
+	Log bool `json:"log,omitempty"`
+}
+
+// Event is what somebody has written about an object.
+type Event struct {
+	At      int64  `json:"at"`
+	Type    string `json:"type"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	From    string `json:"from,omitempty"`
+	Count   int    `json:"count,omitempty"`
+}
+
+// Log is the end of what a container has printed.
+type Log struct {
+	Pod       string `json:"pod"`
+	Container string `json:"container"`
+	// Previous says that it is of the run before, which has ended.
+	Previous bool     `json:"previous,omitempty"`
+	Lines    []string `json:"lines"`
+}
+
+// Events are those of a DaemonSet.
+type Events struct {
+	Events []Event `json:"events"`
+}
+
+// About is what a page has to know of who serves it.
+type About struct {
+	Version int    `json:"version"`
+	Program string `json:"program"` // what people type
+	// Actions says that a release may be steered from the page.
+	Actions bool `json:"actions"`
+	// Replay is the recording that is shown; empty: it is a cluster.
+	Replay string `json:"replay,omitempty"`
+}
+
+// Action asks for something that changes a release. Release and Target must be those that the page has shown, so
+// that nobody confirms one thing and gets another.
+type Action struct {
+	Verb    string `json:"verb"` // pause, resume, promote, abort
+	Release int    `json:"release"`
+	Target  string `json:"target"`
+	Wave    string `json:"wave,omitempty"`
+}
+
+// Answer is what became of an Action.
+type Answer struct {
+	Said  string `json:"said,omitempty"`
+	Error string `json:"error,omitempty"`
+}

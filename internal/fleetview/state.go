@@ -1,0 +1,159 @@
+// Package fleetview is what the page of `everynode ui` is told: one State at first, then a Change each time that something
+// is different. It is values, how they are written, and what has changed between two of them. A server sends it, a file
+// keeps it to be played again, and the page's own types are made of these.
+package fleetview
+
+// Version is that of the format. A recording of another one is refused.
+const Version = 1
+
+// State is what is known of a fleet at a moment. Once made it is not changed, so that viewers may share one.
+type State struct {
+	// At is when that was, in milliseconds since 1970, by the clock of who serves the page.
+	At int64 `json:"at"`
+	// Cluster is where it is: the context's name, or the address of the API server.
+	Cluster string `json:"cluster"`
+	// Stale is since when and why the cluster is not being seen; empty: it is.
+	Stale string `json:"stale"`
+	// Reasons are those that a Cell has by its number.
+	Reasons []Reason `json:"reasons"`
+	// Nodes are in an order that stays: a node keeps its place while it exists, and a place that has become free has a node without a name.
+	Nodes []Node `json:"nodes"`
+	// Sets are the DaemonSets, by namespace and name.
+	Sets []*Set `json:"sets"`
+}
+
+// Reason is why a node is as it is: its name in events and metrics, and a sentence.
+type Reason struct {
+	Name     string `json:"name"`
+	Sentence string `json:"sentence"`
+}
+
+// Node is what is said of a node at first sight.
+type Node struct {
+	Name string `json:"name"`
+	Zone string `json:"zone,omitempty"`
+	Pool string `json:"pool,omitempty"`
+	// Down is what is said of one that is not Ready, Since when that began (milliseconds since 1970).
+	Down  string `json:"down,omitempty"`
+	Since int64  `json:"since,omitempty"`
+	// Held is a taint that keeps pods away which do not tolerate it; the first of several.
+	Held string `json:"held,omitempty"`
+}
+
+// Set is a DaemonSet and what each node has of it.
+type Set struct {
+	Head     `json:"head"`
+	Findings []Finding `json:"findings"`
+	History  History   `json:"history"`
+	// Cells has one for each of State.Nodes.
+	Cells Cells `json:"cells"`
+}
+
+// Key names the set: namespace/name.
+func (s *Set) Key() string { return s.Namespace + "/" + s.Name }
+
+// Head is a DaemonSet as a whole.
+type Head struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Revision is the hash of the current revision, Before those of other revisions that have pods, the most common first.
+	Revision string   `json:"revision"`
+	Before   []string `json:"before,omitempty"`
+	// Phase is what goes on, in a few words; Stopped why it does not go on by itself.
+	Phase   string `json:"phase"`
+	Stopped string `json:"stopped,omitempty"`
+	// Strategy is how pods are replaced: "RollingUpdate" or "OnDelete".
+	Strategy string   `json:"strategy"`
+	Budget   *Budget  `json:"budget,omitempty"`
+	Release  *Release `json:"release,omitempty"`
+	Waves    []Wave   `json:"waves,omitempty"`
+	// More is how many nodes need a look besides those of the findings.
+	More int `json:"more,omitempty"`
+}
+
+// Budget is how many nodes an update may have without a pod, or with two, at a time, and how many there are.
+type Budget struct {
+	MaxUnavailable int `json:"maxUnavailable"`
+	MaxSurge       int `json:"maxSurge"`
+	Used           int `json:"used"`
+}
+
+// Release is what the engine says of a release in waves that is not through.
+type Release struct {
+	Number int `json:"number"`
+	// Phase and Reason are names of package rollout; Message is a sentence.
+	Phase    string `json:"phase"`
+	Reason   string `json:"reason,omitempty"`
+	Message  string `json:"message,omitempty"`
+	Policy   string `json:"policy,omitempty"`
+	Stable   string `json:"stable"`
+	Target   string `json:"target"`
+	Wave     string `json:"wave,omitempty"` // the open one, with its group after a slash
+	Quota    int    `json:"quota"`
+	Eligible int    `json:"eligible"`
+	Exposed  int    `json:"exposed"`
+	Failed   int    `json:"failed"`
+	// Soak is how long the open wave has been watched, and of how much.
+	Soak string `json:"soak,omitempty"`
+	// Stands says that it does not go on by itself; Paused that a person has said so.
+	Stands bool `json:"stands,omitempty"`
+	Paused bool `json:"paused,omitempty"`
+	// Held is how many nodes' pods the guard holds.
+	Held int `json:"held,omitempty"`
+}
+
+// Wave is a step of the policy that is followed.
+type Wave struct {
+	Name  string `json:"name"`
+	Nodes int    `json:"nodes"`
+	// There is how many of them have the current revision, available.
+	There    int  `json:"there"`
+	Open     bool `json:"open,omitempty"`
+	Approval bool `json:"approval,omitempty"`
+	// Soak is how long all must be well before the next one, as Go writes durations.
+	Soak string `json:"soak,omitempty"`
+}
+
+// Finding is a node that needs a look, and others for the same reason.
+type Finding struct {
+	// ID tells findings of a set apart while they last.
+	ID int `json:"id"`
+	// State is a CellState, Reason a number of State.Reasons.
+	State  int    `json:"state"`
+	Reason int    `json:"reason"`
+	Text   string `json:"text"`
+	// Node is the first of them, Nodes how many there are.
+	Node  string `json:"node"`
+	Nodes int    `json:"nodes"`
+	// Since is that of the first one, in milliseconds since 1970; zero: it is not known.
+	Since int64 `json:"since,omitempty"`
+	// Log says that a container has run there and ended, so that there is something to read.
+	Log bool `json:"log,omitempty"`
+}
+
+// History is what has been.
+type History struct {
+	Revisions []Revision `json:"revisions"`
+	// Moments are the last ones, the newest first.
+	Moments []Moment `json:"moments"`
+}
+
+// Revision is a template that is kept.
+type Revision struct {
+	Number  int64    `json:"number"`
+	Hash    string   `json:"hash"`
+	Created int64    `json:"created"`
+	Images  []string `json:"images,omitempty"`
+	Cause   string   `json:"cause,omitempty"`
+	// Is says whether a release takes it for stable, target, or both.
+	Is string `json:"is,omitempty"`
+	// Pods is how many nodes have a pod of it.
+	Pods int `json:"pods"`
+}
+
+// Moment is something that happened: a kind ("revision", "wave", "failure", "phase"), and what.
+type Moment struct {
+	At   int64  `json:"at"`
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+}

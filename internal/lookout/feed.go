@@ -1,0 +1,93 @@
+package lookout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// feed is how resources of a cluster are followed: whether all of them were read, what keeps them from being followed, and
+// whether anything is new. Its lock is that of what the resources are kept in.
+type feed struct {
+	client  kubernetes.Interface
+	changed chan struct{} // has one while something is new
+
+	mu      sync.Mutex
+	unread  int                // resources of which nothing was read yet
+	failing map[string]failure // by resource
+	fatal   error              // nothing more will be seen
+}
+
+func newFeed(client kubernetes.Interface) *feed {
+	return &feed{client: client, changed: make(chan struct{}, 1), failing: map[string]failure{}}
+}
+
+// failure is what keeps a resource from being followed, and since when.
+type failure struct {
+	since time.Time
+	err   error
+}
+
+// Changed has something when a new picture may look different.
+func (f *feed) Changed() <-chan struct{} { return f.changed }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// note remembers whether a resource could be followed just now. Who is forbidden to read it from the start
+// will not see anything of it later either.
+func (f *feed) note(resource string, err error, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch _, known := f.failing[resource]; {
+	case err == nil && known:
+		delete(f.failing, resource)
+	case err == nil || errors.Is(err, context.Canceled) || passing(err):
+		return
+	case f.unread > 0 && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
+		f.fatal = fmt.Errorf("follow the %s: %w", resource, err)
+	case known:
+		return
+	default:
+		f.failing[resource] = failure{now, err}
+	}
+	poke(f.changed)
+}
+
+// passing says that the server is well and the question was wrong: too old a version, or a way to list that
+// it does not have. It is asked another one at once.
+func passing(err error) bool {
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsInvalid(err) || apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+}
+
+// stale says since when what is seen may be out of date, and why; empty: it is not.
+func (f *feed) stale() string {
+	var first failure
+	resource := ""
+	for _, name := range slices.Sorted(maps.Keys(f.failing)) {
+		if one := f.failing[name]; resource == "" || one.since.Before(first.since) {
+			resource, first = name, one
+		}
+	}
+	if resource == "" {
+		return ""
+	}
+	err := first.err
+	if request := (*url.Error)(nil); errors.As(err, &request) {
+		err = request.Err // which resource it was is said already
+	}
+	return fmt.Sprintf("since %s, trying again: %s: %v", clock(first.since, first.since), resource, err)
+}

@@ -1,0 +1,233 @@
+package lookout
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"everynode/internal/fleetview"
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+	"everynode/internal/why"
+)
+
+// Fleet is what is seen of all DaemonSets of a cluster, or of a namespace: each as a Lookout, all with one watch of each
+// resource. It is safe for concurrent use.
+type Fleet struct {
+	*feed
+	namespace string
+	rollouts  dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
+	kinds     dynamic.ResourceInterface // of policies; nil likewise
+	ask       chan struct{}             // has one while there are new questions
+
+	// What follows is read and written with the feed's lock held. Pods and revisions are by the UID of the DaemonSet that
+	// owns them: they may be seen before it is.
+	nodes     map[string]node
+	policies  map[string]*rollout.Policy
+	pods      map[types.UID]map[string]*corev1.Pod
+	revisions map[types.UID]map[string]revision
+	said      map[types.NamespacedName]*view.DaemonSetRollout
+	stands    map[types.NamespacedName]*stand
+	owners    map[types.UID]*stand
+	moved     bool // nodes are new, gone, or different
+
+	reasons []fleetview.Reason
+	frame   frame
+	table   []fleetview.Node // by place
+}
+
+// stand is one DaemonSet, and what was seen of it last.
+type stand struct {
+	*Lookout
+	unseen bool      // the last list of DaemonSets did not have it
+	dirty  bool      // something has changed since
+	wake   time.Time // when time alone changes it; zero: never
+	set    *fleetview.Set
+	rows   []why.Row
+}
+
+// NewFleet sees the DaemonSets of a namespace; empty: all. Whoever may not read releases, or has none, sees the rest.
+func NewFleet(ctx context.Context, client kubernetes.Interface, releases Releases, namespace string) *Fleet {
+	f := &Fleet{feed: newFeed(client), namespace: namespace, ask: make(chan struct{}, 1),
+		nodes: map[string]node{}, policies: map[string]*rollout.Policy{}, pods: map[types.UID]map[string]*corev1.Pod{}, revisions: map[types.UID]map[string]revision{},
+		said: map[types.NamespacedName]*view.DaemonSetRollout{}, stands: map[types.NamespacedName]*stand{}, owners: map[types.UID]*stand{}}
+	f.reasons, f.frame.numbers = reasonNumbers()
+	f.frame.places = map[string]int{}
+	if r := releases.Rollouts; r != nil && readable(ctx, r.Namespace(namespace), metav1.ListOptions{}) {
+		f.rollouts = r.Namespace(namespace)
+	}
+	if p := releases.Policies; p != nil && f.rollouts != nil && readable(ctx, p, metav1.ListOptions{}) {
+		f.kinds = p
+	}
+	f.unread = len(f.sources())
+	return f
+}
+
+// Follow keeps what is seen up to date until ctx ends.
+func (f *Fleet) Follow(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, s := range f.sources() {
+		all.Go(func() { s.follow(ctx) })
+	}
+	all.Go(func() { answer(ctx, f.ask, f) })
+	all.Wait()
+}
+
+// See says what is known, and when time alone will change it (zero: never). Nothing is known until everything was read
+// once; then the State is nil. Only DaemonSets of which something has changed are looked at.
+func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fatal != nil || f.unread > 0 {
+		return nil, wake, f.fatal
+	}
+	f.forgetUnseen()
+	if f.moved {
+		f.settle()
+	}
+	s = &fleetview.State{At: now.UnixMilli(), Stale: f.stale(), Reasons: f.reasons, Nodes: f.table, Sets: []*fleetview.Set{}}
+	questions := false
+	for _, d := range f.sorted() {
+		if d.dirty || !d.wake.IsZero() && !d.wake.After(now) {
+			d.see(&f.frame, now)
+		}
+		if s.Sets = append(s.Sets, d.set); !d.wake.IsZero() && (wake.IsZero() || d.wake.Before(wake)) {
+			wake = d.wake
+		}
+		questions = questions || len(d.asked) > 0
+	}
+	if questions {
+		poke(f.ask)
+	}
+	return s, wake, nil
+}
+
+// see looks at the DaemonSet again. One that cannot be read says so, and the others are seen all the same.
+func (d *stand) see(f *frame, now time.Time) {
+	d.dirty = false
+	forgetNodes(d.reached, d.nodes)
+	forgetNodes(d.heardOf, d.nodes)
+	rows, err := d.Lookout.rows(now)
+	if err != nil {
+		cells := make(fleetview.Cells, f.size)
+		for i := range cells {
+			cells[i].Wave = uint8(fleetview.NoWave)
+		}
+		d.set = &fleetview.Set{Head: fleetview.Head{Namespace: d.namespace, Name: d.name, Phase: "cannot be read", Stopped: err.Error()}, Findings: []fleetview.Finding{},
+			History: fleetview.History{Revisions: []fleetview.Revision{}, Moments: []fleetview.Moment{}}, Cells: cells}
+		return
+	}
+	d.rows = rows
+	d.set, d.wake = d.sight(f, rows, now)
+}
+
+func (f *Fleet) sorted() []*stand {
+	return slices.SortedFunc(maps.Values(f.stands), func(a, b *stand) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+	})
+}
+
+// settle gives each node its place. One that is there keeps it, and a new one gets the first that is free.
+func (f *Fleet) settle() {
+	f.moved = false
+	table := slices.Clone(f.table) // the last one may be shown just now
+	for name, place := range f.frame.places {
+		if _, there := f.nodes[name]; !there {
+			delete(f.frame.places, name)
+			table[place] = fleetview.Node{}
+		}
+	}
+	free := 0
+	for _, name := range slices.SortedFunc(maps.Keys(f.nodes), why.Naturally) {
+		place, placed := f.frame.places[name]
+		if !placed {
+			for free < len(table) && table[free].Name != "" {
+				free++
+			}
+			if place = free; place == len(table) {
+				table = append(table, fleetview.Node{})
+			}
+			f.frame.places[name] = place
+		}
+		table[place] = seenNode(f.nodes[name])
+	}
+	f.table, f.frame.size = table, len(table)
+}
+
+// poolLabels say which pool of its provider, or which kind of machine, a node is of: the first that it has.
+func poolLabels() []string {
+	return []string{"cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "karpenter.sh/nodepool", "kubernetes.azure.com/agentpool",
+		"node.openshift.io/nodepool", "node-pool", "pool", corev1.LabelInstanceTypeStable}
+}
+
+func seenNode(n node) fleetview.Node {
+	out := fleetview.Node{Name: n.Name, Zone: n.zone}
+	for _, label := range poolLabels() {
+		if out.Pool = n.Labels[label]; out.Pool != "" {
+			break
+		}
+	}
+	if !n.Ready {
+		out.Down, out.Since = cmp.Or(n.said, "it is not Ready"), n.ReadyChanged.UnixMilli()
+	}
+	if len(n.Taints) > 0 {
+		out.Held = n.Taints[0].Key
+	}
+	return out
+}
+
+// Ask asks for what events tell of the rows that the last State had questions about. The next one shows it.
+func (f *Fleet) Ask(ctx context.Context) error {
+	for _, d := range f.asking() {
+		if err := d.Ask(ctx); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		d.dirty = true
+		f.mu.Unlock()
+	}
+	return nil
+}
+
+// asking are the DaemonSets with questions.
+func (f *Fleet) asking() []*stand {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(f.sorted(), func(d *stand) bool { return len(d.asked) == 0 })
+}
+
+func (f *Fleet) questions() bool { return len(f.asking()) > 0 }
+
+func (f *Fleet) asksMore() bool {
+	all := f.asking()
+	return len(all) == 0 || slices.ContainsFunc(all, func(d *stand) bool { return d.asksMore() })
+}
+
+// newStand is a DaemonSet of which nothing was seen yet but itself.
+func (f *Fleet) newStand(ds *appsv1.DaemonSet) *stand {
+	l := &Lookout{feed: f.feed, namespace: ds.Namespace, name: ds.Name, uid: ds.UID, nodes: f.nodes, policies: f.policies,
+		pods: owned(f.pods, ds.UID), revisions: owned(f.revisions, ds.UID), reached: map[string]step{}, heardOf: map[string]told{}}
+	d := &stand{Lookout: l}
+	if r := f.said[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; r != nil && r.IsOf(ds.UID) {
+		d.rollout = r
+	}
+	return d
+}
+
+// owned are the objects of one owner. The map stays the same while the DaemonSet exists.
+func owned[T any](of map[types.UID]map[string]T, owner types.UID) map[string]T {
+	if of[owner] == nil {
+		of[owner] = map[string]T{}
+	}
+	return of[owner]
+}
