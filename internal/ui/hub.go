@@ -1,0 +1,143 @@
+package ui
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"everynode/internal/fleetview"
+)
+
+// hub follows a Source while somebody looks.
+type hub struct {
+	source        Source
+	linger, retry time.Duration
+
+	mu      sync.Mutex
+	viewers int
+	seen    scene
+	changed chan struct{} // closed when there is another scene
+	counted chan struct{} // has one while viewers has changed
+}
+
+// scene is what was seen last. Run tells runs of Source.Follow apart: nodes have the same place within one alone.
+type scene struct {
+	state *fleetview.State // nil: nothing yet
+	run   int
+	error string // why there is nothing to be seen
+}
+
+// A page that is loaded again finds what was followed; what fails is tried again.
+const (
+	lingers = 15 * time.Second
+	retries = 3 * time.Second
+)
+
+func newHub(source Source) *hub {
+	return &hub{source: source, linger: lingers, retry: retries, changed: make(chan struct{}), counted: make(chan struct{}, 1)}
+}
+
+// join and leave frame that somebody looks.
+func (h *hub) join() { h.count(1) }
+
+func (h *hub) leave() { h.count(-1) }
+
+func (h *hub) count(more int) {
+	h.mu.Lock()
+	h.viewers += more
+	h.mu.Unlock()
+	select {
+	case h.counted <- struct{}{}:
+	default:
+	}
+}
+
+func (h *hub) watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.viewers > 0
+}
+
+// now is the scene, and what is closed when there is another.
+func (h *hub) now() (scene, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seen, h.changed
+}
+
+func (h *hub) set(change func(*scene)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(&h.seen)
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// run follows the source whenever somebody looks, until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !h.watched() {
+			select {
+			case <-ctx.Done():
+			case <-h.counted:
+			}
+			continue
+		}
+		if err := h.follow(ctx); err != nil {
+			h.set(func(s *scene) { s.state, s.error = nil, err.Error() })
+			wait(ctx, h.retry)
+		}
+	}
+}
+
+// follow returns when nobody has looked for a while, or when nothing more is to be seen.
+func (h *hub) follow(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	run := h.begin()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- h.source.Follow(ctx, func(state *fleetview.State) {
+			h.set(func(s *scene) {
+				if s.run == run { // else it was stopped meanwhile
+					s.state, s.error = state, ""
+				}
+			})
+		})
+	}()
+	for {
+		var alone <-chan time.Time
+		if !h.watched() {
+			alone = time.After(h.linger)
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-h.counted:
+		case <-alone:
+			h.begin() // who comes now is not shown what was
+			stop()
+			<-ended // it was stopped, and has nothing to say
+			return nil
+		}
+	}
+}
+
+// begin forgets what was seen, as places of nodes are those of one run alone, and returns the number of the next run.
+func (h *hub) begin() (run int) {
+	h.set(func(s *scene) {
+		s.state, s.run = nil, s.run+1
+		run = s.run
+	})
+	return run
+}
+
+// wait waits, unless ctx ends before.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

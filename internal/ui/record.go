@@ -1,0 +1,135 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"time"
+
+	"everynode/internal/fleetview"
+)
+
+// A recording has one JSON object in each line: first a heading, then what was seen, and what was answered about findings.
+
+// heading says what the file is.
+type heading struct {
+	Recording string `json:"recording"` // recordingName
+	Version   int    `json:"version"`
+}
+
+const recordingName = "everynode fleet"
+
+// entry is one line after the heading. One of State, Change and Answer is there.
+type entry struct {
+	// At is how many milliseconds after the first one.
+	At     int64             `json:"at"`
+	State  *fleetview.State  `json:"state,omitempty"`
+	Change *fleetview.Change `json:"change,omitempty"`
+	// Path is what was asked (as in the address of a request), Answer what was answered.
+	Path   string          `json:"path,omitempty"`
+	Answer json.RawMessage `json:"answer,omitempty"`
+}
+
+// recorder writes what a viewer would be told, and asks what somebody would ask who looks closer at a finding.
+type recorder struct {
+	s     *Server
+	out   *json.Encoder
+	began time.Time
+	last  *fleetview.State
+	asked map[question]bool
+}
+
+// question is about a finding: asked once, however many nodes it is about.
+type question struct {
+	set string
+	id  int
+}
+
+// maxAsked is how many findings of a recording are asked about.
+const maxAsked = 100
+
+// record writes what is seen until ctx ends.
+func (s *Server) record(ctx context.Context) error {
+	s.hub.join()
+	defer s.hub.leave()
+	r := &recorder{s: s, out: json.NewEncoder(s.o.Record), began: time.Now(), asked: map[question]bool{}}
+	if err := r.out.Encode(heading{recordingName, fleetview.Version}); err != nil {
+		return fmt.Errorf("write the recording: %w", err)
+	}
+	return s.hub.each(ctx, func(m *message) error {
+		if m == nil {
+			return nil
+		}
+		if err := r.take(ctx, m); err != nil {
+			return fmt.Errorf("write the recording: %w", err)
+		}
+		return nil
+	})
+}
+
+func (r *recorder) take(ctx context.Context, m *message) error {
+	e := entry{At: time.Since(r.began).Milliseconds()}
+	switch v := m.value.(type) {
+	case *fleetview.State:
+		e.State, r.last = v, v
+	case *fleetview.Change:
+		e.Change, r.last = v, r.last.Apply(v)
+	default:
+		return nil // that nothing is seen is not worth a word here
+	}
+	if err := r.out.Encode(e); err != nil {
+		return err
+	}
+	return r.askAbout(ctx)
+}
+
+// askAbout asks for the log and the node of findings that are new, so that they can be looked at when it is played.
+func (r *recorder) askAbout(ctx context.Context) error {
+	for _, set := range r.last.Sets {
+		for i := range set.Findings {
+			f := &set.Findings[i]
+			q := question{set.Key(), f.ID}
+			if r.asked[q] || len(r.asked) >= maxAsked {
+				continue
+			}
+			r.asked[q] = true
+			if err := r.about(ctx, set, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// about writes what is answered. What is not answered is not recorded.
+func (r *recorder) about(ctx context.Context, set *fleetview.Set, f *fleetview.Finding) error {
+	source := r.s.o.Source
+	if f.Log {
+		if l, err := source.Log(ctx, set.Namespace, set.Name, f.Node); err == nil {
+			if err := r.answered(logPath(set.Key(), f.Node), l); err != nil {
+				return err
+			}
+		}
+	}
+	if n, err := source.Node(ctx, f.Node); err == nil {
+		return r.answered(nodePath(f.Node), n)
+	}
+	return nil
+}
+
+func (r *recorder) answered(path string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return r.out.Encode(entry{At: time.Since(r.began).Milliseconds(), Path: path, Answer: text})
+}
+
+func logPath(set, node string) string {
+	return "/v1/log?" + url.Values{"set": {set}, "node": {node}}.Encode()
+}
+
+func nodePath(node string) string { return "/v1/node?" + url.Values{"name": {node}}.Encode() }
+
+func eventsPath(set string) string { return "/v1/events?" + url.Values{"set": {set}}.Encode() }

@@ -1,0 +1,120 @@
+package ui
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"everynode/internal/fleetview"
+)
+
+// Recording is a fleet as it was once. It is a Source: each time that somebody begins to look it is played from the start, and its
+// end stays.
+type Recording struct {
+	entries []entry
+	speed   float64
+
+	mu       sync.Mutex
+	position int64 // of what was shown last, as entry.At
+}
+
+// maxLine is how long a line of a recording may be: a State of a very large fleet.
+const maxLine = 256 << 20
+
+// Read reads a recording, to be played so many times as fast as it was made.
+func Read(r io.Reader, speed float64) (*Recording, error) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	var h heading
+	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &h) != nil || h.Recording != recordingName {
+		return nil, errors.Join(errors.New("it is not a recording that `everynode ui --record` has made"), lines.Err())
+	}
+	if h.Version != fleetview.Version {
+		return nil, fmt.Errorf("it is a recording of version %d, and this program plays version %d: play it with the everynode that has made it", h.Version, fleetview.Version)
+	}
+	rec := &Recording{speed: speed}
+	for n := 2; lines.Scan(); n++ {
+		var e entry
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("line %d of the recording: %w", n, err)
+		}
+		if e.Change != nil && len(rec.entries) == 0 {
+			return nil, fmt.Errorf("line %d of the recording changes what was never said", n)
+		}
+		rec.entries = append(rec.entries, e)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the recording: %w", err)
+	}
+	if len(rec.entries) == 0 || rec.entries[0].State == nil {
+		return nil, errors.New("the recording is empty: nothing had been seen when it ended")
+	}
+	return rec, nil
+}
+
+// Follow plays the recording.
+func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) error {
+	began := time.Now()
+	var state *fleetview.State
+	for i := range r.entries {
+		e := &r.entries[i]
+		due := began.Add(time.Duration(float64(e.At-r.entries[0].At) / r.speed * float64(time.Millisecond)))
+		if wait(ctx, time.Until(due)); ctx.Err() != nil {
+			return nil
+		}
+		switch {
+		case e.State != nil:
+			state = e.State
+		case e.Change != nil:
+			state = state.Apply(e.Change)
+		}
+		r.mu.Lock()
+		r.position = e.At
+		r.mu.Unlock()
+		if e.State != nil || e.Change != nil {
+			show(state)
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Node is what was answered last before the moment that is shown; the first answer where that was later.
+func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail, error) {
+	return answered[fleetview.NodeDetail](r, nodePath(name))
+}
+
+// Events are those that were recorded, as Node.
+func (r *Recording) Events(_ context.Context, namespace, name string) (*fleetview.Events, error) {
+	return answered[fleetview.Events](r, eventsPath(namespace+"/"+name))
+}
+
+// Log is what was recorded of a log, as Node.
+func (r *Recording) Log(_ context.Context, namespace, name, node string) (*fleetview.Log, error) {
+	return answered[fleetview.Log](r, logPath(namespace+"/"+name, node))
+}
+
+func answered[T any](r *Recording, path string) (*T, error) {
+	r.mu.Lock()
+	position := r.position
+	r.mu.Unlock()
+	var text json.RawMessage
+	for i := range r.entries {
+		if e := &r.entries[i]; e.Path == path && (text == nil || e.At <= position) {
+			text = e.Answer
+		}
+	}
+	if text == nil {
+		return nil, fmt.Errorf("the recording has nothing about this: %w", fleetview.ErrUnknown)
+	}
+	v := new(T)
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, fmt.Errorf("read what was recorded: %w", err)
+	}
+	return v, nil
+}
