@@ -1,4 +1,4 @@
-// Package verbs is the commands that need an API server and nothing else: audit, fleet, plan, rollout, watch and why.
+// Package verbs is the commands that need an API server and nothing else: audit, fleet, plan, rollout, ui, watch and why.
 // everynode has them, and so has the plugin of kubectl, which is a small program without a control plane.
 package verbs
 
@@ -40,7 +40,7 @@ type app struct {
 // Commands are the commands of this package, for a program.
 func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
 	a := &app{c, cluster}
-	return []*cobra.Command{a.auditCommand(), a.fleetCommand(), a.planCommand(), a.rolloutCommand(), a.watchCommand(), a.whyCommand()}
+	return []*cobra.Command{a.auditCommand(), a.fleetCommand(), a.planCommand(), a.rolloutCommand(), a.uiCommand(), a.watchCommand(), a.whyCommand()}
 }
 
 // client is a client of the cluster.

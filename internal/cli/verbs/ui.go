@@ -1,0 +1,134 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/ui"
+)
+
+// uiFlags are the flags of `ui`.
+type uiFlags struct {
+	namespace      string
+	port           uint16
+	open, actions  bool
+	record, replay string
+	speed          float64
+}
+
+func (a *app) uiCommand() *cobra.Command {
+	f := uiFlags{}
+	c := &cobra.Command{
+		Use:   "ui",
+		Short: "Show the fleet in a browser",
+		Long: `Serve a page on this machine that shows the fleet: a cell for each node, what needs a look and why, each DaemonSet with its
+waves and revisions, each node. It follows the cluster while somebody looks, with the rights of the kubeconfig, and changes nothing
+unless --allow-actions lets it steer releases.
+
+The link that is printed has a token: who has the link sees what you see. It is good until this command ends. On a machine
+without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --port 8700.`,
+		Example: `  everynode ui
+  everynode ui -n monitoring                        # the DaemonSets of one namespace
+  everynode ui --allow-actions                      # pause, resume, promote and abort releases from the page
+  everynode ui --port 8700 --open=false             # on a machine that you are logged in to
+  everynode ui --record release.fleet               # keep what is seen
+  everynode ui --replay release.fleet --speed 10    # and play it again`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := f.check(c.Flags().Changed("speed")); err != nil {
+				return err
+			}
+			return a.ui(c.Context(), &f)
+		},
+	}
+	a.cluster.AddFlags(c)
+	flags := c.Flags()
+	a.namespaceFlag(c, flags, &f.namespace, "the DaemonSets", "all")
+	flags.Uint16Var(&f.port, "port", 0, "port of the page on 127.0.0.1 (0: one that is free)")
+	flags.BoolVar(&f.open, "open", true, "open a browser, if there is one")
+	flags.BoolVar(&f.actions, "allow-actions", false, "let the page pause, resume, promote and abort releases; each is confirmed")
+	flags.StringVar(&f.record, "record", "", "write what is seen to this file, until the command ends")
+	flags.StringVar(&f.replay, "replay", "", "play a file of --record; no cluster is asked")
+	flags.Float64Var(&f.speed, "speed", 1, "with --replay: how many times as fast")
+	return c
+}
+
+func (f *uiFlags) check(speed bool) error {
+	switch {
+	case f.replay != "" && (f.record != "" || f.actions || f.namespace != ""):
+		return console.Usage(errors.New("--replay shows what was: it goes without --record, --allow-actions and --namespace"))
+	case speed && f.replay == "":
+		return console.Usage(errors.New("--speed is for --replay"))
+	case !(f.speed > 0 && f.speed <= 1000):
+		return console.Usage(fmt.Errorf("--speed %v: give more than 0, and 1000 at most", f.speed))
+	}
+	return nil
+}
+
+// ui serves the page until ctx ends.
+func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
+	o := ui.Options{Program: a.Called("everynode"), Errors: a.Err, Replay: f.replay}
+	if f.replay == "" {
+		o.Source, err = a.liveFleet(f.namespace)
+	} else {
+		o.Source, err = readRecording(f.replay, f.speed)
+	}
+	if err != nil {
+		return err
+	}
+	if f.actions {
+		o.Act = a.steer
+	}
+	if f.record != "" {
+		file, err := os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // logs may have secrets
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("--record %s: there is such a file, and it is not written over: give another name", f.record)
+		}
+		if err != nil {
+			return fmt.Errorf("record what is seen: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		o.Record = file
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(f.port))))
+	if err != nil {
+		return fmt.Errorf("serve the page: %w; --port 0 takes a port that is free", err)
+	}
+	return a.serveUI(ctx, ui.New(o, ui.NewToken()), l, f.open)
+}
+
+// serveUI says where the page is, and opens it.
+func (a *app) serveUI(ctx context.Context, s *ui.Server, l net.Listener, open bool) error {
+	url := s.URL(l)
+	if err := a.Say("The fleet is at\n\n  %s\n\nWho has this link sees what you see. Ctrl-C ends it.\n", url); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if open {
+		closeIt, err := openBrowser(url)
+		if err != nil {
+			a.Warn("warning: no browser was opened: %v\n", err)
+		}
+		defer closeIt()
+	}
+	return s.Serve(ctx, l)
+}
+
+func readRecording(name string, speed float64) (*ui.Recording, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("play a recording: %w", err)
+	}
+	recording, err := ui.Read(file, speed)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("play %s: %w", name, err), file.Close())
+	}
+	return recording, file.Close()
+}

@@ -1,0 +1,128 @@
+package verbs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"everynode/internal/cli/console"
+	"everynode/internal/fleetview"
+	"everynode/internal/lookout"
+)
+
+// liveFleet is the fleet of a cluster, for a page. It is another lookout.Fleet each time that somebody begins to look.
+type liveFleet struct {
+	client             kubernetes.Interface
+	kinds              rolloutKinds
+	namespace, cluster string
+
+	mu    sync.Mutex
+	fleet *lookout.Fleet // nil: nobody has looked yet
+}
+
+func (a *app) liveFleet(namespace string) (*liveFleet, error) {
+	config, err := a.cluster.Config()
+	if err != nil {
+		return nil, err
+	}
+	config.WarningHandler = rest.NoWarnings{} // nobody reads them
+	client, err := ForFleet(config)
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := a.rolloutKinds()
+	if err != nil {
+		return nil, err
+	}
+	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host}, nil
+}
+
+// Follow follows the cluster.
+func (l *liveFleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
+	f := lookout.NewFleet(ctx, l.client, lookout.Releases{Rollouts: l.kinds.rollouts, Policies: l.kinds.policies}, l.namespace)
+	l.mu.Lock()
+	l.fleet = f
+	l.mu.Unlock()
+	return f.Watch(ctx, func(s *fleetview.State) {
+		s.Cluster = l.cluster
+		show(s)
+	})
+}
+
+func (l *liveFleet) now() (*lookout.Fleet, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fleet == nil {
+		return nil, fmt.Errorf("nothing was read yet: %w", fleetview.ErrUnknown)
+	}
+	return l.fleet, nil
+}
+
+// Node asks about a node.
+func (l *liveFleet) Node(ctx context.Context, name string) (*fleetview.NodeDetail, error) {
+	f, err := l.now()
+	if err != nil {
+		return nil, err
+	}
+	return f.Node(ctx, name, time.Now())
+}
+
+// Events asks about a DaemonSet.
+func (l *liveFleet) Events(ctx context.Context, namespace, name string) (*fleetview.Events, error) {
+	f, err := l.now()
+	if err != nil {
+		return nil, err
+	}
+	return f.Events(ctx, namespace, name)
+}
+
+// Log reads the log of the container that fails.
+func (l *liveFleet) Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error) {
+	f, err := l.now()
+	if err != nil {
+		return nil, err
+	}
+	return f.Log(ctx, namespace, name, node)
+}
+
+// steer does what `rollout` does, for a page. The release must still be the one that was confirmed.
+func (a *app) steer(ctx context.Context, namespace, name string, act fleetview.Action) (string, error) {
+	decide, err := steering(act)
+	if err != nil {
+		return "", err
+	}
+	var said strings.Builder
+	to := &app{&console.Console{Out: &said, Err: &said, Program: a.Program}, a.cluster}
+	t := &rolloutTarget{app: to, namespace: namespace, name: name}
+	if err := t.connect(); err != nil {
+		return "", err
+	}
+	err = t.ask(ctx, decide, true)
+	return strings.TrimSpace(said.String()), err
+}
+
+// steering is what a verb of a page asks for.
+func steering(act fleetview.Action) (func(*release) (request, error), error) {
+	verbs := map[string]func(*release, []string, bool) (request, error){
+		"pause": (*release).pause, "resume": (*release).resume, "promote": (*release).promote, "abort": (*release).abort}
+	decide := verbs[act.Verb]
+	if decide == nil {
+		return nil, fmt.Errorf("%q is not among what a page may ask for: pause, resume, promote, abort", act.Verb)
+	}
+	var words []string
+	if act.Verb == "promote" {
+		wave, _, _ := strings.Cut(act.Wave, "/") // its group is not promoted by itself
+		words = []string{wave}
+	}
+	return func(r *release) (request, error) {
+		if act.Release != r.state.Release || act.Target != r.state.Target {
+			return request{}, fmt.Errorf("nothing was done: this was about release %d of %s, and it is %s now. Look at it, and ask again", act.Release, act.Target, r.named())
+		}
+		return decide(r, words, false)
+	}, nil
+}
