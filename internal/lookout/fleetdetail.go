@@ -155,6 +155,9 @@ func events(ctx context.Context, client kubernetes.Interface, namespace, kind, n
 	return all[:min(len(all), maxEvents)], nil
 }
 
+// logGone is what a kubelet answers in place of a log that its node does not have any more, and not as an error.
+const logGone = "unable to retrieve container logs for "
+
 // How much of a log is read.
 const (
 	logLines = 20
@@ -169,7 +172,7 @@ func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetvi
 		return nil, err
 	}
 	text, err := f.readLog(ctx, namespace, at)
-	if err != nil && at.Previous { // the node may not have it any more
+	if at.Previous && (err != nil || strings.HasPrefix(text, logGone)) {
 		at.Previous = false
 		text, err = f.readLog(ctx, namespace, at)
 	}

@@ -61,7 +61,10 @@ func (s *sight) head() fleetview.Head {
 	h := fleetview.Head{Namespace: s.namespace, Name: s.name, Revision: m.Revision, Before: m.Before, Phase: m.Phase, Stopped: s.out.Stopped,
 		Strategy: string(s.set.Spec.UpdateStrategy.Type), More: m.More, Release: s.standing()}
 	if h.Release != nil {
-		h.Phase = strings.TrimSpace(h.Release.Phase + " " + h.Release.Wave)
+		h.Phase = h.Release.Phase
+		if h.Release.Wave != "" {
+			h.Phase += " in wave " + h.Release.Wave
+		}
 	}
 	if b := s.scene.Budget(); b.MaxUnavailable+b.MaxSurge > 0 {
 		h.Budget = &fleetview.Budget{MaxUnavailable: b.MaxUnavailable, MaxSurge: b.MaxSurge, Used: b.Used}

@@ -113,12 +113,12 @@ func (s *scene) set(i, tick int, began time.Time, nodes []fleetview.Node) *fleet
 func (s *scene) move(set *fleetview.Set, tick int, began time.Time) (reached int) {
 	first, tenth := min(3, s.nodes), (s.nodes+9)/10
 	reached = min(s.nodes, tenth+tick*max(1, s.nodes/200))
-	set.Before, set.Phase = []string{"5d4c88f7b6"}, "Rolling all"
+	set.Before, set.Phase = []string{"5d4c88f7b6"}, "Rolling in wave all"
 	set.Release = &fleetview.Release{Number: release, Phase: "Rolling", Reason: "UnderQuota", Message: "nodes get the new revision " + s.harm, Policy: "node-agents", Stable: "5d4c88f7b6", Target: "7c9f5b88d4",
 		Wave: "all", Quota: s.nodes, Eligible: s.nodes, Exposed: reached, Failed: 1}
 	if s.nodes == 300 {
 		reached = tenth
-		set.Phase, set.Release.Phase, set.Release.Reason = "Halted tenth", "Halted", "TooManyFailed"
+		set.Phase, set.Release.Phase, set.Release.Reason = "Halted in wave tenth", "Halted", "TooManyFailed"
 		set.Release.Message, set.Release.Wave, set.Release.Stands, set.Release.Exposed = "2 of 30 nodes failed, more than 1 may", "tenth", true, reached
 	}
 	set.Waves = []fleetview.Wave{{Name: "canary", Nodes: first, Soak: "30m", Approval: true}, {Name: "tenth", Nodes: tenth - min(first, tenth), Soak: "1h"}, {Name: "all", Nodes: s.nodes - tenth}}

@@ -61,8 +61,8 @@ function WaveStep({ wave: w, release: r }: { wave: Wave; release: Release | unde
     <span class="name">{w.name}</span>
     <span class="meter" aria-hidden="true"><span style={{ width: (w.nodes ? 100 * w.there / w.nodes : 0) + '%' }} /></span>
     <span class="faint">{number(w.there)} of {number(w.nodes)}
-      {w.open && r?.soak ? <> · watched {r.soak}</> : w.soak ? <> · watched for {w.soak}</> : null}
-      {w.approval && ' · asks a person'}</span>
+      {w.open && r?.soak ? <> · soaked {r.soak}</> : w.soak ? <> · soak {w.soak}</> : null}
+      {w.approval && ' · approval'}</span>
   </li>
 }
 

@@ -12,10 +12,15 @@ export const naturally = (a: string, b: string): number => collator.compare(a, b
 /** What the nodes have: zones, pools, waves. */
 export function groupings(model: Model, of: Daemon | null): By[] {
   const all: By[] = []
-  if (model.nodes.some((n) => n.zone)) all.push('zone')
-  if (model.nodes.some((n) => n.pool)) all.push('pool')
+  if (differ(model, 'zone')) all.push('zone')
+  if (differ(model, 'pool')) all.push('pool')
   if (of?.head.waves?.length) all.push('wave')
   return all
+}
+
+function differ(model: Model, what: 'zone' | 'pool'): boolean {
+  const first = model.nodes.find((n) => n.name !== '')?.[what]
+  return model.nodes.some((n) => n.name !== '' && n[what] !== first)
 }
 
 /** Groups nodes; within a group a release reaches the first ones first, and then names decide. */

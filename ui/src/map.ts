@@ -9,9 +9,12 @@ interface Block { group: Group; top: number; from: number }
 
 const heading = 22
 const largest = 26, smallest = 5
+// A few nodes have their names beside their signs.
+const named = 60, namedHeight = 26, namedSign = 18
 
 export class FleetMap {
-  private cell = largest
+  private cell = largest // how high a cell is
+  private wide = largest // and how wide
   private columns = 1
   private blocks: Block[] = []
   private order: number[] = [] // places, as they are drawn
@@ -27,7 +30,7 @@ export class FleetMap {
   private only: number | null = null
   private marked = -1
 
-  constructor(private readonly canvas: HTMLCanvasElement) { this.readColours() }
+  constructor(private readonly canvas: HTMLCanvasElement, private readonly name: (place: number) => string) { this.readColours() }
 
   /** Reads the colours again, as after a change of the scheme. */
   readColours(): void {
@@ -39,13 +42,21 @@ export class FleetMap {
     this.faint = of('--ink-2')
     this.surface = of('--surface')
     this.drawn.fill(255)
+    if (this.order.length > 0) this.headings()
   }
 
   /** Lays the groups out in so many pixels, as large as they fit. The picture is higher than that if it must. */
   arrange(groups: Group[], width: number, room: number): void {
     this.width = width
-    for (this.cell = largest; this.cell > smallest; this.cell--) if (this.heightWith(groups, this.cell) <= room) break
-    this.columns = Math.max(1, Math.floor(width / this.cell))
+    const count = groups.reduce((sum, g) => sum + g.places.length, 0)
+    if (count <= named) {
+      this.cell = namedHeight
+      this.wide = Math.min(width, Math.max(120, Math.min(250, namedSign + 26 + 7 * Math.max(...groups.flatMap((g) => g.places.map((p) => this.name(p).length))))))
+    } else {
+      for (this.cell = largest; this.cell > smallest; this.cell--) if (this.heightWith(groups, this.cell) <= room) break
+      this.wide = this.cell
+    }
+    this.columns = Math.max(1, Math.floor(width / this.wide))
     this.blocks = []
     this.order = []
     let y = 0
@@ -99,7 +110,6 @@ export class FleetMap {
   /** Draws what has changed. */
   draw(states: Uint8Array): void {
     const c = this.canvas.getContext('2d')!
-    if (this.drawn.every((d) => d === 255)) this.headings()
     for (let i = 0; i < this.order.length; i++) {
       const state = states[this.order[i]!] ?? notMeant
       if (this.drawn[i] === state) continue
@@ -117,14 +127,21 @@ export class FleetMap {
     }
     const block = this.blocks[b]!
     const k = i - block.from
-    return { x: (k % this.columns) * this.cell, y: block.top + Math.floor(k / this.columns) * this.cell }
+    return { x: (k % this.columns) * this.wide, y: block.top + Math.floor(k / this.columns) * this.cell }
   }
 
   private one(c: CanvasRenderingContext2D, i: number, state: number): void {
     const { x, y } = this.at(i)
-    c.clearRect(x, y, this.cell, this.cell)
+    c.clearRect(x, y, this.wide, this.cell)
     c.globalAlpha = this.only === null || this.only === state ? 1 : 0.14
-    shape(c, x, y, this.cell, state, this.colours[state]!, this.surface)
+    if (this.wide === this.cell) shape(c, x, y, this.cell, state, this.colours[state]!, this.surface)
+    else {
+      shape(c, x + 3, y + 5, namedSign, state, this.colours[state]!, this.surface)
+      c.font = '13px system-ui, sans-serif'
+      c.fillStyle = this.ink
+      c.textBaseline = 'middle'
+      c.fillText(fitting(c, this.name(this.order[i]!), this.wide - namedSign - 18), x + namedSign + 10, y + this.cell / 2)
+    }
     c.globalAlpha = 1
   }
 
@@ -132,13 +149,13 @@ export class FleetMap {
     const { x, y } = this.at(i)
     c.strokeStyle = this.ink
     c.lineWidth = 2
-    c.strokeRect(x + 1, y + 1, this.cell - 2, this.cell - 2)
+    c.strokeRect(x + 1, y + 1, this.wide - 2, this.cell - 2)
   }
 
   /** The place under a point of the picture; -1: none. */
   under(x: number, y: number): number {
     for (const b of this.blocks) {
-      const row = Math.floor((y - b.top) / this.cell), column = Math.floor(x / this.cell)
+      const row = Math.floor((y - b.top) / this.cell), column = Math.floor(x / this.wide)
       if (row < 0 || column < 0 || column >= this.columns) continue
       const k = row * this.columns + column
       if (k < b.group.places.length && y < b.top + Math.ceil(b.group.places.length / this.columns) * this.cell) return b.group.places[k]!
@@ -147,9 +164,9 @@ export class FleetMap {
   }
 
   /** Where the cell of a place is. */
-  box(place: number): { x: number; y: number; size: number } | null {
+  box(place: number): { x: number; y: number; width: number; height: number } | null {
     const i = this.index.get(place)
-    return i === undefined ? null : { ...this.at(i), size: this.cell }
+    return i === undefined ? null : { ...this.at(i), width: this.wide, height: this.cell }
   }
 
   /** Marks the cell of a place; -1: none. */
@@ -182,6 +199,16 @@ export class FleetMap {
     return -1
   }
 }
+
+/** As much of a text as there is room for: names often differ at their ends, so the middle is left out. */
+function fitting(c: CanvasRenderingContext2D, text: string, width: number): string {
+  if (text.length < 200 && c.measureText(text).width <= width) return text
+  let keep = Math.floor(width / 7)
+  while (keep > 4 && c.measureText(shortened(text, keep)).width > width) keep--
+  return shortened(text, keep)
+}
+
+const shortened = (text: string, keep: number): string => text.slice(0, Math.ceil(keep / 2)) + '…' + text.slice(-Math.floor(keep / 2))
 
 /** Draws the sign of a state into a square. Signs differ in shape, so colour is not needed to tell them apart. */
 export function shape(c: CanvasRenderingContext2D, x: number, y: number, size: number, state: number, colour: string, surface: string): void {

@@ -4,8 +4,8 @@ import { FleetMap, type Group } from './map'
 import { failing, words } from './model'
 import { useScheme } from './parts'
 
-export function MapView({ groups, states, only, label, describe, open }: {
-  groups: Group[]; states: Uint8Array; only: number | null; label: string; describe: (place: number) => string[]; open: (place: number) => void }) {
+export function MapView({ groups, states, only, label, name, describe, open }: {
+  groups: Group[]; states: Uint8Array; only: number | null; label: string; name: (place: number) => string; describe: (place: number) => string[]; open: (place: number) => void }) {
   const frame = useRef<HTMLDivElement>(null), canvas = useRef<HTMLCanvasElement>(null), map = useRef<FleetMap | null>(null)
   const [width, setWidth] = useState(0)
   const [room, setRoom] = useState(0)
@@ -14,7 +14,7 @@ export function MapView({ groups, states, only, label, describe, open }: {
   const scheme = useScheme()
 
   useLayoutEffect(() => {
-    map.current = new FleetMap(canvas.current!)
+    map.current = new FleetMap(canvas.current!, name)
     const measure = () => {
       setWidth(Math.floor(frame.current!.clientWidth))
       setRoom(Math.max(220, Math.floor(window.innerHeight * 0.56)))
@@ -38,7 +38,7 @@ export function MapView({ groups, states, only, label, describe, open }: {
     const m = map.current!
     let to = at
     if (['ArrowRight', 'ArrowLeft', 'ArrowUp', 'ArrowDown', 'Home', 'End'].includes(e.key)) to = m.step(at, e.key)
-    else if (e.key === 'n') to = Math.max(m.next(at, only ?? failing, states), at)
+    else if (e.key === 'n') { const next = m.next(at, only ?? failing, states); if (next >= 0) to = next }
     else if (e.key === 'Enter' && at >= 0) return open(at)
     else return
     e.preventDefault()
@@ -59,7 +59,7 @@ export function MapView({ groups, states, only, label, describe, open }: {
       <canvas ref={canvas} aria-hidden="true" onMouseMove={(e) => setOver(place(e))} onMouseLeave={() => setOver(-1)}
         onClick={(e) => { const p = place(e); if (p >= 0) open(p) }} />
       {box && lines.length > 0 && <div class={'tip' + (box.x > width * 0.6 ? ' left' : '')}
-        style={{ left: box.x > width * 0.6 ? 'auto' : box.x + box.size + 6 + 'px', right: box.x > width * 0.6 ? width - box.x + 6 + 'px' : 'auto', top: box.y + box.size + 4 + 'px' }}>
+        style={{ left: box.x > width * 0.6 ? 'auto' : box.x + box.width + 6 + 'px', right: box.x > width * 0.6 ? width - box.x + 6 + 'px' : 'auto', top: box.y + box.height + 4 + 'px' }}>
         {lines.map((l, i) => <div key={i}>{l}</div>)}
       </div>}
     </div>

@@ -108,7 +108,6 @@ export class Model {
     for (const key of c.gone ?? []) this.daemons.delete(key)
     for (const [key, d] of Object.entries(c.sets ?? {})) this.applySet(key, d)
     if (placed.length > 0) this.nodesChanged()
-    else for (const key of Object.keys(c.sets ?? {})) this.daemons.get(key)?.count(this.nodes)
     if (placed.length === 0 && (c.gone?.length ?? 0) > 0) this.findWorst()
     this.sort()
   }
@@ -118,6 +117,8 @@ export class Model {
     if (!d) {
       if (!c.head || !c.history) return
       d = new Daemon(key, c.head, c.history)
+      d.grow(this.nodes.length)
+      d.count(this.nodes)
       this.daemons.set(key, d)
     }
     if (c.head) d.head = c.head
@@ -131,8 +132,12 @@ export class Model {
     for (const [place, text] of Object.entries(c.cells ?? {})) {
       const i = Number(place)
       d.grow(i + 1)
+      const before = d.states[i]!
       d.set(i, text, 0)
-      if (i < this.worst.length) this.worsen(i)
+      if (i >= this.worst.length || this.nodes[i]!.name === '') continue // it is counted with its node
+      d.counts[before]!--
+      d.counts[d.states[i]!]!++
+      this.worsen(i)
     }
   }
 
@@ -164,7 +169,6 @@ export class Model {
   }
 
   private worsen(place: number): void {
-    if (this.nodes[place]!.name === '') return
     const worst = this.worstAt(place)
     if (worst === this.worst[place]) return
     this.worstCounts[this.worst[place]!]!--

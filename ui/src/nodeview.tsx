@@ -101,5 +101,5 @@ function Neighbours({ model, place }: { model: Model; place: number | undefined 
   if (place === undefined) return null
   const others = [...model.places.values()].filter((p) => p !== place && model.worst[p] === failing).slice(0, 8)
   if (others.length === 0) return null
-  return <>Failing as well: {others.map((p, i) => <span key={p}>{i > 0 && ', '}<a href={nodeLink(model.nodes[p]!.name)}>{model.nodes[p]!.name}</a></span>)}</>
+  return <>Other nodes that are failing: {others.map((p, i) => <span key={p}>{i > 0 && ', '}<a href={nodeLink(model.nodes[p]!.name)}>{model.nodes[p]!.name}</a></span>)}</>
 }

@@ -27,6 +27,7 @@ export function Picture({ model, of, title }: { model: Model; of: Daemon | null;
       <button type="button" class="quiet" aria-pressed={table} onClick={() => setTable(!table)}>table</button>
     </div>
     <MapView groups={groups} states={states} only={only} label={`${title}: ${number(model.places.size)} nodes: ${summary}`}
+      name={(place) => model.nodes[place]?.name ?? ''}
       describe={(place) => describe(model, of, place, reason(place))} open={(place) => { location.hash = nodeLink(model.nodes[place]!.name) }} />
     {table && <NodeTable model={model} groups={groups} states={states} only={only} reason={reason} caption={title} />}
   </section>

@@ -21,7 +21,8 @@ export function Search({ model }: { model: Model }) {
     document.addEventListener('keydown', slash)
     return () => document.removeEventListener('keydown', slash)
   }, [])
-  const hits = text.trim() === '' ? [] : find(model, text.trim().toLowerCase())
+  const asked = text.trim().replace(/^\/+/, '').toLowerCase() // the key that leads here may be in it
+  const hits = asked === '' ? [] : find(model, asked)
   const at = Math.min(chosen, hits.length - 1)
   const go = (hit: Hit | undefined) => {
     if (!hit) return
@@ -44,7 +45,7 @@ export function Search({ model }: { model: Model }) {
       {hits.map((h, i) => <li key={h.link} id={'hit-' + i} role="option" aria-selected={i === at} onMouseDown={(e) => { e.preventDefault(); go(h) }}>
         <Sign state={h.state} /> <span class="label">{h.label}</span> <span class="faint">{h.note}</span></li>)}
     </ul>
-    {text.trim() !== '' && hits.length === 0 && <p class="hits none" role="status">Nothing has “{text.trim()}” in its name.</p>}
+    {asked !== '' && hits.length === 0 && <p class="hits none" role="status">Nothing has “{asked}” in its name.</p>}
   </div>
 }
 
