@@ -17,17 +17,23 @@ import (
 // end stays.
 type Recording struct {
 	entries []entry
-	speed   float64
+	how     Playing
 
 	mu       sync.Mutex
 	position int64 // of what was shown last, as entry.At
 }
 
+// Playing is how a recording is played: so many times as fast as it was made, and from where on.
+type Playing struct {
+	Speed float64
+	From  time.Duration
+}
+
 // maxLine is how long a line of a recording may be: a State of a very large fleet.
 const maxLine = 256 << 20
 
-// Read reads a recording, to be played so many times as fast as it was made.
-func Read(r io.Reader, speed float64) (*Recording, error) {
+// Read reads a recording.
+func Read(r io.Reader, how Playing) (*Recording, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	var h heading
@@ -37,7 +43,7 @@ func Read(r io.Reader, speed float64) (*Recording, error) {
 	if h.Version != fleetview.Version {
 		return nil, fmt.Errorf("it is a recording of version %d, and this program plays version %d: play it with the everynode that has made it", h.Version, fleetview.Version)
 	}
-	rec := &Recording{speed: speed}
+	rec := &Recording{how: how}
 	for n := 2; lines.Scan(); n++ {
 		var e entry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
@@ -63,8 +69,12 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 	var state *fleetview.State
 	for i := range r.entries {
 		e := &r.entries[i]
-		due := began.Add(time.Duration(float64(e.At-r.entries[0].At) / r.speed * float64(time.Millisecond)))
-		if wait(ctx, time.Until(due)); ctx.Err() != nil {
+		since := time.Duration(e.At-r.entries[0].At)*time.Millisecond - r.how.From
+		due := began.Add(time.Duration(float64(since) / r.how.Speed))
+		if since > 0 {
+			wait(ctx, time.Until(due))
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 		switch {
@@ -76,12 +86,17 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 		r.mu.Lock()
 		r.position = e.At
 		r.mu.Unlock()
-		if e.State != nil || e.Change != nil {
+		if (e.State != nil || e.Change != nil) && !r.passed(i+1) {
 			show(state)
 		}
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// passed says that the entry is before where the playing begins, so that what comes before it need not be shown.
+func (r *Recording) passed(i int) bool {
+	return i < len(r.entries) && time.Duration(r.entries[i].At-r.entries[0].At)*time.Millisecond <= r.how.From
 }
 
 // Node is what was answered last before the moment that is shown; the first answer where that was later.

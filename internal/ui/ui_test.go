@@ -401,7 +401,7 @@ func TestRecordAndReplay(t *testing.T) {
 	until(t, "the first state is written", func() bool { return strings.Count(file.String(), "\n") == 2 })
 	source.states <- failing
 	until(t, "the answers are written", func() bool { return strings.Count(file.String(), "\n") == 5 })
-	recording, err := Read(strings.NewReader(file.String()), 1000)
+	recording, err := Read(strings.NewReader(file.String()), Playing{Speed: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,6 +431,33 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 }
 
+// A recording can be begun in its middle, where it is as it was then.
+func TestReplayFrom(t *testing.T) {
+	var file bytes.Buffer
+	out := json.NewEncoder(&file)
+	for _, line := range []any{heading{recordingName, fleetview.Version}, entry{At: 5, State: stateOf(1, fleetview.Old)},
+		entry{At: 1005, Change: fleetview.Between(stateOf(1, fleetview.Old), stateOf(2, fleetview.Starting))},
+		entry{At: 3_600_005, Change: fleetview.Between(stateOf(2, fleetview.Starting), stateOf(3, fleetview.New))}} {
+		if err := out.Encode(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recording, err := Read(&file, Playing{Speed: 1, From: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	seen, ended := make(chan *fleetview.State, 10), make(chan error, 1)
+	go func() { ended <- recording.Follow(ctx, func(s *fleetview.State) { seen <- s }) }()
+	if got := <-seen; got.At != 2 || got.Sets[0].Cells[0].State != fleetview.Starting {
+		t.Errorf("half a minute in it is %+v", got)
+	}
+	stop()
+	if err := <-ended; err != nil || len(seen) > 0 {
+		t.Errorf("%v, and %d more", err, len(seen))
+	}
+}
+
 func TestUnreadableRecordings(t *testing.T) {
 	const head = `{"recording":"everynode fleet","version":1}` + "\n"
 	for file, want := range map[string]string{
@@ -442,7 +469,7 @@ func TestUnreadableRecordings(t *testing.T) {
 		head + "{\n": "line 2",
 		head + `{"at":1,"change":{"at":1}}` + "\n": "never said",
 	} {
-		if _, err := Read(strings.NewReader(file), 1); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Read(strings.NewReader(file), Playing{Speed: 1}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", file, err, want)
 		}
 	}

@@ -56,7 +56,7 @@ func plainly(text string) string {
 }
 
 // shared are the commands that more programs than everynode have, also as the plugin of kubectl.
-var shared = regexp.MustCompile(`(?:\bkubectl )?\beverynode (audit|fleet|plan|rollout|version|watch|why)\b`)
+var shared = regexp.MustCompile(`(?:\bkubectl )?\beverynode (audit|fleet|plan|rollout|ui|version|watch|why)\b`)
 
 // called is the text with the commands as people type them for this program. All parts of everynode name its commands as
 // everynode has them: which program runs is not theirs to know.

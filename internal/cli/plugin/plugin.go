@@ -67,7 +67,8 @@ for that, and works with any cluster; for 'rollout' and 'fleet' everynode's engi
   everynode why node-3 -n kube-system
   everynode plan -f agent.yaml               # what a change would do, node by node
   everynode rollout status ds/agent -n monitoring
-  everynode watch ds/agent -n monitoring --context production`,
+  everynode watch ds/agent -n monitoring --context production
+  everynode ui --context production          # the fleet in a browser`,
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: c.Program},
 		Args:        cobra.NoArgs,
 		RunE:        func(c *cobra.Command, _ []string) error { return c.Help() },

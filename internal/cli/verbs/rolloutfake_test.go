@@ -41,21 +41,31 @@ type releasesAPI struct {
 func releases(ts *testscript.TestScript, _ bool, args []string) {
 	text, err := os.ReadFile(ts.MkAbs(args[0]))
 	ts.Check(err)
-	api := &releasesAPI{objects: map[string]*unstructured.Unstructured{}, modes: args[1:]}
+	api, err := newReleasesAPI(text, args[1:]...)
+	ts.Check(err)
+	server := httptest.NewServer(api)
+	ts.Defer(server.Close)
+	ts.Check(writeKubeconfig(ts.MkAbs("kubeconfig"), server.URL))
+}
+
+// newReleasesAPI has the objects of a file.
+func newReleasesAPI(text []byte, modes ...string) (*releasesAPI, error) {
+	api := &releasesAPI{objects: map[string]*unstructured.Unstructured{}, modes: modes}
 	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
 	for {
 		var object map[string]any
 		if err := docs.Decode(&object); errors.Is(err, io.EOF) {
-			break
+			return api, nil
 		} else if err != nil {
-			ts.Fatalf("%s: %v", args[0], err)
+			return nil, err
 		}
 		api.put(whole(object))
 	}
-	server := httptest.NewServer(api)
-	ts.Defer(server.Close)
-	ts.Check(os.WriteFile(ts.MkAbs("kubeconfig"), fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: c,
-  clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}`, server.URL), 0o600))
+}
+
+func writeKubeconfig(name, url string) error {
+	return os.WriteFile(name, fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: c,
+  clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}`, url), 0o600)
 }
 
 func (api *releasesAPI) is(mode string) bool { return slices.Contains(api.modes, mode) }

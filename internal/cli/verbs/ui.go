@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,10 +19,11 @@ import (
 // uiFlags are the flags of `ui`.
 type uiFlags struct {
 	namespace      string
-	port           uint16
+	port           int
 	open, actions  bool
 	record, replay string
 	speed          float64
+	from           time.Duration
 }
 
 func (a *app) uiCommand() *cobra.Command {
@@ -40,10 +42,11 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
   everynode ui --allow-actions                      # pause, resume, promote and abort releases from the page
   everynode ui --port 8700 --open=false             # on a machine that you are logged in to
   everynode ui --record release.fleet               # keep what is seen
-  everynode ui --replay release.fleet --speed 10    # and play it again`,
+  everynode ui --replay release.fleet --speed 10    # and play it again
+  everynode ui --replay release.fleet --from 2m     # from two minutes in`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := f.check(c.Flags().Changed("speed")); err != nil {
+			if err := f.check(c.Flags().Changed("speed") || c.Flags().Changed("from")); err != nil {
 				return err
 			}
 			return a.ui(c.Context(), &f)
@@ -52,21 +55,27 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
 	a.cluster.AddFlags(c)
 	flags := c.Flags()
 	a.namespaceFlag(c, flags, &f.namespace, "the DaemonSets", "all")
-	flags.Uint16Var(&f.port, "port", 0, "port of the page on 127.0.0.1 (0: one that is free)")
+	flags.IntVar(&f.port, "port", 0, "port of the page on 127.0.0.1 (0: one that is free)")
 	flags.BoolVar(&f.open, "open", true, "open a browser, if there is one")
 	flags.BoolVar(&f.actions, "allow-actions", false, "let the page pause, resume, promote and abort releases; each is confirmed")
 	flags.StringVar(&f.record, "record", "", "write what is seen to this file, until the command ends")
 	flags.StringVar(&f.replay, "replay", "", "play a file of --record; no cluster is asked")
 	flags.Float64Var(&f.speed, "speed", 1, "with --replay: how many times as fast")
+	flags.DurationVar(&f.from, "from", 0, "with --replay: begin so far into the recording")
 	return c
 }
 
-func (f *uiFlags) check(speed bool) error {
+// check says what of the flags does not go together. played says that --speed or --from was given.
+func (f *uiFlags) check(played bool) error {
 	switch {
 	case f.replay != "" && (f.record != "" || f.actions || f.namespace != ""):
 		return console.Usage(errors.New("--replay shows what was: it goes without --record, --allow-actions and --namespace"))
-	case speed && f.replay == "":
-		return console.Usage(errors.New("--speed is for --replay"))
+	case played && f.replay == "":
+		return console.Usage(errors.New("--speed and --from are for --replay"))
+	case f.port < 0 || f.port > 65535:
+		return console.Usage(fmt.Errorf("--port %d: give a port from 1 to 65535, or 0 for one that is free", f.port))
+	case f.from < 0:
+		return console.Usage(fmt.Errorf("--from %s: give a time that is not negative", f.from))
 	case !(f.speed > 0 && f.speed <= 1000):
 		return console.Usage(fmt.Errorf("--speed %v: give more than 0, and 1000 at most", f.speed))
 	}
@@ -75,11 +84,11 @@ func (f *uiFlags) check(speed bool) error {
 
 // ui serves the page until ctx ends.
 func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
-	o := ui.Options{Program: a.Called("everynode"), Errors: a.Err, Replay: f.replay}
+	o := ui.Options{Program: a.Program, Errors: a.Err, Replay: f.replay}
 	if f.replay == "" {
 		o.Source, err = a.liveFleet(f.namespace)
 	} else {
-		o.Source, err = readRecording(f.replay, f.speed)
+		o.Source, err = readRecording(f.replay, ui.Playing{Speed: f.speed, From: f.from})
 	}
 	if err != nil {
 		return err
@@ -98,7 +107,7 @@ func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		o.Record = file
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(f.port))))
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)))
 	if err != nil {
 		return fmt.Errorf("serve the page: %w; --port 0 takes a port that is free", err)
 	}
@@ -121,12 +130,12 @@ func (a *app) serveUI(ctx context.Context, s *ui.Server, l net.Listener, open bo
 	return s.Serve(ctx, l)
 }
 
-func readRecording(name string, speed float64) (*ui.Recording, error) {
+func readRecording(name string, how ui.Playing) (*ui.Recording, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("play a recording: %w", err)
 	}
-	recording, err := ui.Read(file, speed)
+	recording, err := ui.Read(file, how)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("play %s: %w", name, err), file.Close())
 	}

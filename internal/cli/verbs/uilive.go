@@ -20,6 +20,7 @@ type liveFleet struct {
 	client             kubernetes.Interface
 	kinds              rolloutKinds
 	namespace, cluster string
+	called             func(string) string // a command as people type it
 
 	mu    sync.Mutex
 	fleet *lookout.Fleet // nil: nobody has looked yet
@@ -39,7 +40,7 @@ func (a *app) liveFleet(namespace string) (*liveFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host}, nil
+	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, called: a.Called}, nil
 }
 
 // Follow follows the cluster.
@@ -69,7 +70,17 @@ func (l *liveFleet) Node(ctx context.Context, name string) (*fleetview.NodeDetai
 	if err != nil {
 		return nil, err
 	}
-	return f.Node(ctx, name, time.Now())
+	n, err := f.Node(ctx, name, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for i := range n.Rows {
+		for j, command := range n.Rows[i].Commands {
+			n.Rows[i].Commands[j] = l.called(command)
+		}
+		n.Rows[i].Change = l.called(n.Rows[i].Change)
+	}
+	return n, nil
 }
 
 // Events asks about a DaemonSet.
