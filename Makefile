@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/dist.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
-.PHONY: bench bench-large outages failover conformance stock skew upgrade release-notes dist dist-check clean
+.PHONY: page docs-pictures bench bench-large outages failover conformance stock skew upgrade release-notes dist dist-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -46,6 +46,12 @@ test-long: $(TESTED) agents skew test-packages dist-parts ## the same, longer an
 
 prop: ## 100,000 random runs of each property and of the simulator
 	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/rollout ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
+
+page: $(PAGE_PACKAGES) ## the page of everynode ui, from ui/ into internal/ui/page, which is kept in git
+	@go test -vet=off ./internal/fleetview -run TestTypesOfThePage -update > /dev/null && go -C ui run .
+
+docs-pictures: page-packages bin/kubectl-everynode bin/tools/pictures ## the pictures of everynode ui in the docs, from the recordings beside them
+	@docs/pictures/make bin/tools/pictures bin/kubectl-everynode
 
 releases: ## 1,000,000 simulated runs of releases in waves, with faults; half an hour on 2 cores
 	@go test -vet=off -c -o bin/releases.test ./internal/sim && cd internal/sim && seed=$(SEED) all= && set -x && \
