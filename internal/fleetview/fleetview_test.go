@@ -229,7 +229,8 @@ func (s *State) rolledOn(second int) *State {
 		set := *old
 		release := *old.Release
 		release.Exposed, release.Soak, release.Message = 50*second, fmt.Sprintf("12m%ds of 30m", second), fmt.Sprintf("wave tenth has soaked for 12m%ds of 30m", second)
-		set.Release = &release
+		set.Release, set.Waves = &release, slices.Clone(old.Waves)
+		set.Waves[1].There, set.Pods = 50*second, map[string]int{"7c9f5b88d4": 50 * second, "5d4c88f7b6": fleetNodes - 50*second}
 		set.Cells, set.Findings = slices.Clone(old.Cells), slices.Clone(old.Findings)
 		for i := range 100 {
 			c := &set.Cells[(100*second+i)%fleetNodes]

@@ -59,6 +59,8 @@ type Head struct {
 	// Revision is the hash of the current revision, Before those of other revisions that have pods, the most common first.
 	Revision string   `json:"revision"`
 	Before   []string `json:"before,omitempty"`
+	// Pods is how many nodes have a pod of each revision, by its hash.
+	Pods map[string]int `json:"pods,omitempty"`
 	// Phase is what goes on, in a few words; Stopped why it does not go on by itself.
 	Phase   string `json:"phase"`
 	Stopped string `json:"stopped,omitempty"`
@@ -147,8 +149,6 @@ type Revision struct {
 	Cause   string   `json:"cause,omitempty"`
 	// Is says whether a release takes it for stable, target, or both.
 	Is string `json:"is,omitempty"`
-	// Pods is how many nodes have a pod of it.
-	Pods int `json:"pods"`
 }
 
 // Moment is something that happened: a kind ("revision", "wave", "failure", "phase"), and what.

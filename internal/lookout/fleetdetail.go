@@ -155,8 +155,11 @@ func events(ctx context.Context, client kubernetes.Interface, namespace, kind, n
 	return all[:min(len(all), maxEvents)], nil
 }
 
-// logGone is what a kubelet answers in place of a log that its node does not have any more, and not as an error.
-const logGone = "unable to retrieve container logs for "
+// noLog says that the text is what a kubelet answers in place of a log that its node does not have any more: not as an error, but
+// as if the container had printed it.
+func noLog(text string) bool {
+	return strings.HasPrefix(text, "unable to retrieve container logs for ") || strings.HasPrefix(text, "failed to try resolving symlinks in path ")
+}
 
 // How much of a log is read.
 const (
@@ -172,12 +175,15 @@ func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetvi
 		return nil, err
 	}
 	text, err := f.readLog(ctx, namespace, at)
-	if at.Previous && (err != nil || strings.HasPrefix(text, logGone)) {
+	if at.Previous && (err != nil || noLog(text)) {
 		at.Previous = false
 		text, err = f.readLog(ctx, namespace, at)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the log of container %s of pod %s/%s: %w", at.Container, namespace, at.Pod, err)
+	}
+	if noLog(text) {
+		return nil, fmt.Errorf("the node has no log of container %s of pod %s/%s: %s", at.Container, namespace, at.Pod, strings.TrimSpace(text))
 	}
 	at.Lines = []string{}
 	if text = strings.TrimRight(text, "\n"); text != "" {

@@ -59,7 +59,12 @@ func (l *Lookout) sight(f *frame, rows []why.Row, now time.Time) (*fleetview.Set
 func (s *sight) head() fleetview.Head {
 	m := &s.out.Model
 	h := fleetview.Head{Namespace: s.namespace, Name: s.name, Revision: m.Revision, Before: m.Before, Phase: m.Phase, Stopped: s.out.Stopped,
-		Strategy: string(s.set.Spec.UpdateStrategy.Type), More: m.More, Release: s.standing()}
+		Strategy: string(s.set.Spec.UpdateStrategy.Type), More: m.More, Release: s.standing(), Pods: map[string]int{}}
+	for _, p := range s.pods {
+		if p.DeletionTimestamp == nil {
+			h.Pods[p.Labels[appsv1.ControllerRevisionHashLabelKey]]++
+		}
+	}
 	if h.Release != nil {
 		h.Phase = h.Release.Phase
 		if h.Release.Wave != "" {
@@ -207,17 +212,11 @@ func (s *sight) remember(h *fleetview.Head) {
 // history is what is kept in the cluster of what has been, and what this process has seen.
 func (s *sight) history() fleetview.History {
 	h := fleetview.History{Revisions: []fleetview.Revision{}, Moments: slices.Clone(s.moments)}
-	pods := map[string]int{}
-	for _, p := range s.pods {
-		if p.DeletionTimestamp == nil {
-			pods[p.Labels[appsv1.ControllerRevisionHashLabelKey]]++
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(s.revisions)) {
 		r := s.revisions[name]
 		hash := r.object.Labels[appsv1.ControllerRevisionHashLabelKey]
 		v := fleetview.Revision{Number: r.object.Revision, Hash: hash, Created: r.object.CreationTimestamp.UnixMilli(), Images: r.images,
-			Cause: r.object.Annotations["kubernetes.io/change-cause"], Is: s.is(hash), Pods: pods[hash]}
+			Cause: r.object.Annotations["kubernetes.io/change-cause"], Is: s.is(hash)}
 		h.Revisions = append(h.Revisions, v)
 		h.Moments = append(h.Moments, fleetview.Moment{At: v.Created, Kind: "revision", Text: fmt.Sprintf("revision %d (%s): %s", v.Number, hash, strings.Join(v.Images, ", "))})
 	}

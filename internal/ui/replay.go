@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,8 +33,12 @@ type Playing struct {
 // maxLine is how long a line of a recording may be: a State of a very large fleet.
 const maxLine = 256 << 20
 
-// Read reads a recording.
+// Read reads a recording, also one that gzip has packed. A last line that was not written to its end is left out.
 func Read(r io.Reader, how Playing) (*Recording, error) {
+	r, err := unpacked(r)
+	if err != nil {
+		return nil, err
+	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	var h heading
@@ -44,10 +49,15 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 		return nil, fmt.Errorf("it is a recording of version %d, and this program plays version %d: play it with the everynode that has made it", h.Version, fleetview.Version)
 	}
 	rec := &Recording{how: how}
+	var broken error
 	for n := 2; lines.Scan(); n++ {
+		if broken != nil {
+			return nil, broken
+		}
 		var e entry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("line %d of the recording: %w", n, err)
+			broken = fmt.Errorf("line %d of the recording: %w", n, err)
+			continue
 		}
 		if e.Change != nil && len(rec.entries) == 0 {
 			return nil, fmt.Errorf("line %d of the recording changes what was never said", n)
@@ -61,6 +71,19 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 		return nil, errors.New("the recording is empty: nothing had been seen when it ended")
 	}
 	return rec, nil
+}
+
+// unpacked is what gzip has packed, or what is there if it has not.
+func unpacked(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReader(r)
+	if magic, err := buffered.Peek(2); err != nil || magic[0] != 0x1f || magic[1] != 0x8b {
+		return buffered, nil // a file without two bytes is not a recording: who reads it says so
+	}
+	packed, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, fmt.Errorf("unpack the recording: %w", err)
+	}
+	return packed, nil
 }
 
 // Follow plays the recording.
@@ -86,7 +109,7 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 		r.mu.Lock()
 		r.position = e.At
 		r.mu.Unlock()
-		if (e.State != nil || e.Change != nil) && !r.passed(i+1) {
+		if (e.State != nil || e.Change != nil) && !r.passed(i) {
 			show(state)
 		}
 	}
@@ -94,9 +117,17 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 	return nil
 }
 
-// passed says that the entry is before where the playing begins, so that what comes before it need not be shown.
+// passed says that there is a later picture that is before where the playing begins, so that this one need not be shown.
 func (r *Recording) passed(i int) bool {
-	return i < len(r.entries) && time.Duration(r.entries[i].At-r.entries[0].At)*time.Millisecond <= r.how.From
+	for _, e := range r.entries[i+1:] {
+		if time.Duration(e.At-r.entries[0].At)*time.Millisecond > r.how.From {
+			return false
+		}
+		if e.State != nil || e.Change != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Node is what was answered last before the moment that is shown; the first answer where that was later.

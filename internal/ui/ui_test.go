@@ -3,6 +3,7 @@ package ui
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -437,12 +438,22 @@ func TestReplayFrom(t *testing.T) {
 	out := json.NewEncoder(&file)
 	for _, line := range []any{heading{recordingName, fleetview.Version}, entry{At: 5, State: stateOf(1, fleetview.Old)},
 		entry{At: 1005, Change: fleetview.Between(stateOf(1, fleetview.Old), stateOf(2, fleetview.Starting))},
+		entry{At: 1006, Path: nodePath("a"), Answer: json.RawMessage(`{"name":"a"}`)},
 		entry{At: 3_600_005, Change: fleetview.Between(stateOf(2, fleetview.Starting), stateOf(3, fleetview.New))}} {
 		if err := out.Encode(line); err != nil {
 			t.Fatal(err)
 		}
 	}
-	recording, err := Read(&file, Playing{Speed: 1, From: 30 * time.Second})
+	file.WriteString(`{"at":3600006,"cha`) // the power was cut
+	var packed bytes.Buffer
+	gz := gzip.NewWriter(&packed)
+	if _, err := file.WriteTo(gz); err != nil {
+		t.Fatal(err)
+	}
+	if err := gz.Close(); err != nil {
+		t.Fatal(err)
+	}
+	recording, err := Read(&packed, Playing{Speed: 1, From: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,7 +477,7 @@ func TestUnreadableRecordings(t *testing.T) {
 		head:   "is empty",
 		"x\n":  "not a recording",
 		`{"recording":"everynode fleet","version":2}` + "\n": "version 2",
-		head + "{\n": "line 2",
+		head + "{\n{}\n": "line 2",
 		head + `{"at":1,"change":{"at":1}}` + "\n": "never said",
 	} {
 		if _, err := Read(strings.NewReader(file), Playing{Speed: 1}); err == nil || !strings.Contains(err.Error(), want) {

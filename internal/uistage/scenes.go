@@ -92,7 +92,7 @@ func (s *scene) set(i, tick int, began time.Time, nodes []fleetview.Node) *fleet
 		Budget: &fleetview.Budget{MaxUnavailable: max(1, s.nodes/100)}}, Findings: []fleetview.Finding{}}
 	set.History = fleetview.History{Revisions: []fleetview.Revision{
 		{Number: 8, Hash: "7c9f5b88d4", Created: began.Add(-35 * time.Minute).UnixMilli(), Images: []string{"registry.example.com/team/" + agents()[i%10] + ":2.4.1" + s.harm}, Cause: s.harm},
-		{Number: 7, Hash: "5d4c88f7b6", Created: began.Add(-190 * time.Hour).UnixMilli(), Images: []string{"registry.example.com/team/" + agents()[i%10] + ":2.4.0"}, Pods: s.nodes}}}
+		{Number: 7, Hash: "5d4c88f7b6", Created: began.Add(-190 * time.Hour).UnixMilli(), Images: []string{"registry.example.com/team/" + agents()[i%10] + ":2.4.0"}}}}
 	for _, r := range set.History.Revisions {
 		set.History.Moments = append(set.History.Moments, fleetview.Moment{At: r.Created, Kind: "revision", Text: fmt.Sprintf("revision %d (%s): %s", r.Number, r.Hash, r.Images[0])})
 	}
@@ -103,7 +103,9 @@ func (s *scene) set(i, tick int, began time.Time, nodes []fleetview.Node) *fleet
 	}
 	set.Cells = s.cells(i, moving, reached, tick, nodes)
 	s.find(set, nodes, began)
+	set.Pods = map[string]int{"7c9f5b88d4": s.nodes}
 	if moving {
+		set.Pods = map[string]int{}
 		s.count(set)
 	}
 	return set
@@ -196,14 +198,13 @@ func (s *scene) text() string {
 
 // count says how far each wave is, and how many pods each revision has.
 func (s *scene) count(set *fleetview.Set) {
-	set.History.Revisions[1].Pods = 0
 	for _, c := range set.Cells {
 		switch c.State {
 		case fleetview.New:
 			set.Waves[c.Wave].There++
-			set.History.Revisions[0].Pods++
+			set.Pods["7c9f5b88d4"]++
 		case fleetview.Old:
-			set.History.Revisions[1].Pods++
+			set.Pods["5d4c88f7b6"]++
 		}
 	}
 }

@@ -32,7 +32,8 @@ func main() {
 }
 
 func take(out string, program []string, width, height int64, path, press string, dark bool, after time.Duration) error {
-	ctx := context.Background()
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer stop()
 	p, err := browser.Serve(ctx, program[0], program[1:]...)
 	if err != nil {
 		return err

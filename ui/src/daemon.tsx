@@ -20,7 +20,7 @@ export function DaemonView({ model, connection, of }: { model: Model; connection
     {(r || h.waves) && <Rail model={model} of={of} connection={connection} />}
     <Picture model={model} of={of} title={of.key} />
     <section aria-labelledby="look"><h2 id="look">To look at</h2>
-      <Findings model={model} connection={connection} all={of.findings.map((finding) => ({ key: of.key, finding }))} named={false} more={h.more ?? 0} /></section>
+      <Findings model={model} connection={connection} all={of.findings.map((finding) => ({ key: of.key, finding, sets: 1 }))} named={false} more={h.more ?? 0} /></section>
     <div class="columns">
       <Revisions of={of} />
       <TimeLine model={model} moments={of.history.moments} />
@@ -113,8 +113,8 @@ function Revisions({ of }: { of: Daemon }) {
     {all.length === 0 ? <Empty>None are kept.</Empty> :
       <table class="small"><thead><tr><th scope="col">No.</th><th scope="col">Hash</th><th scope="col">Pods</th><th scope="col">Made</th><th scope="col">Images</th></tr></thead>
         <tbody>{all.map((r) => <tr key={r.hash + r.number} class={r.hash === of.head.revision ? 'current' : ''}>
-          <th scope="row">{r.number}</th><td><code>{r.hash}</code>{r.is && <span class="badge">{r.is}</span>}</td><td>{number(r.pods)}</td>
-          <td>{moment(r.created)}</td><td>{(r.images ?? []).join(', ')}{r.cause && <div class="faint">{r.cause}</div>}</td></tr>)}</tbody></table>}
+          <th scope="row">{r.number}</th><td><code>{r.hash}</code>{r.is && <span class="badge">{r.is}</span>}</td><td>{number(of.head.pods?.[r.hash] ?? 0)}</td>
+          <td class="nowrap">{moment(r.created)}</td><td>{(r.images ?? []).join(', ')}{r.cause && <div class="faint">{r.cause}</div>}</td></tr>)}</tbody></table>}
   </section>
 }
 

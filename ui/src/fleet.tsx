@@ -7,7 +7,7 @@ import { down, failing, isNew, notMeant, type Model } from './model'
 const maxFindings = 12
 
 export function FleetView({ model, connection }: { model: Model; connection: Connection }) {
-  const all = model.findings().map(({ of, finding }) => ({ key: of.key, finding }))
+  const all = model.findings().map(({ of, finding, sets }) => ({ key: of.key, finding, sets }))
   const counts = model.worstCounts
   const bad = counts[failing]! + counts[down]!
   const rest = all.slice(maxFindings).reduce((n, f) => n + f.finding.nodes, 0) + model.sorted.reduce((n, d) => n + (d.head.more ?? 0), 0)

@@ -181,9 +181,20 @@ export class Model {
     this.sorted = [...this.daemons.values()].sort((a, b) => (a.key < b.key ? -1 : 1))
   }
 
-  /** What needs a look in all DaemonSets, the worst first. */
-  findings(): { of: Daemon; finding: Finding }[] {
-    const all = this.sorted.flatMap((of) => of.findings.map((finding) => ({ of, finding })))
+  /** What needs a look in all DaemonSets, the worst first. A node that is down is one thing, however many DaemonSets it has. */
+  findings(): { of: Daemon; finding: Finding; sets: number }[] {
+    const all: { of: Daemon; finding: Finding; sets: number }[] = []
+    const seen = new Map<string, { sets: number }>()
+    for (const of of this.sorted) {
+      for (const finding of of.findings) {
+        const key = finding.state === down ? finding.node + finding.text : ''
+        const same = seen.get(key)
+        if (key !== '' && same) { same.sets++; continue }
+        const one = { of, finding, sets: 1 }
+        if (key !== '') seen.set(key, one)
+        all.push(one)
+      }
+    }
     return all.sort((a, b) => b.finding.state - a.finding.state || b.finding.nodes - a.finding.nodes)
   }
 }

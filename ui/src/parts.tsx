@@ -103,17 +103,17 @@ export function LogTail({ connection, set, node }: { connection: Connection; set
 
 /** What needs a look, with the log one press away. */
 export function Findings({ model, connection, all, named, more }:
-  { model: Model; connection: Connection; all: { key: string; finding: Finding }[]; named: boolean; more: number }) {
+  { model: Model; connection: Connection; all: { key: string; finding: Finding; sets: number }[]; named: boolean; more: number }) {
   const [open, setOpen] = useState<string | null>(null)
   if (all.length === 0) return <Empty>Nothing needs a look.</Empty>
   return <ul class="findings">
-    {all.map(({ key, finding: f }) => {
+    {all.map(({ key, finding: f, sets }) => {
       const id = key + ' ' + f.id, isOpen = open === id
       return <li key={id}>
         <div class="finding">
           <Sign state={f.state} size={15} /><span class="hidden">{words[f.state]}</span>
           <span class="who"><a href={nodeLink(f.node)}>{f.node}</a>{f.nodes > 1 && <span class="more" title={`${counted(f.nodes, 'node')} for the same reason`}> +{number(f.nodes - 1)}</span>}
-            {named && <a class="of" href={setLink(key)}>{key}</a>}</span>
+            {named && (sets > 1 ? <span class="of">{counted(sets, 'DaemonSet')}</span> : <a class="of" href={setLink(key)}>{key}</a>)}</span>
           <span class="what">{f.text}</span>
           <span class="since"><Since model={model} at={f.since} /></span>
           {f.log ? <button type="button" class="quiet" aria-expanded={isOpen} onClick={() => setOpen(isOpen ? null : id)}>{isOpen ? 'hide log' : 'log'}</button> : <span />}

@@ -44,7 +44,8 @@ function describe(model: Model, of: Daemon | null, place: number, reason: string
 /** Why a node is as it is, for one DaemonSet. */
 function told(model: Model, of: Daemon, place: number): string {
   const r = model.reasons[of.reasons[place] ?? 0]
-  const down = model.nodes[place]?.down
+  const down = model.nodes[place]?.down, found = of.findings.find((f) => f.node === model.nodes[place]?.name)
+  if (found) return found.text
   return down ? `the node is not Ready: ${down}` : r?.name ? `${r.name}: ${r.sentence}` : 'no pod is meant for it'
 }
 

@@ -71,6 +71,7 @@ export interface Head {
   name: string
   revision: string
   before?: string[]
+  pods?: Record<string, number>
   phase: string
   stopped?: string
   strategy: string
@@ -150,7 +151,6 @@ export interface Revision {
   images?: string[]
   cause?: string
   is?: string
-  pods: number
 }
 
 export interface Row {
