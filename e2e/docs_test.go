@@ -19,7 +19,7 @@ import (
 //	<!-- run first: COMMAND -->     what a reader has done who is here, as in a section of its own
 //	<!-- run after each: COMMAND -->  the lines of the next block are alternatives
 var pages = []string{
-	"README.md", "docs/walkthrough.md", "docs/audit.md", "docs/plan.md", "docs/safe-releases.md", "docs/in-place.md", "docs/watch.md", "docs/simulate.md", "docs/local-cluster.md",
+	"README.md", "docs/walkthrough.md", "docs/audit.md", "docs/plan.md", "docs/safe-releases.md", "docs/in-place.md", "docs/watch.md", "docs/ui.md", "docs/simulate.md", "docs/local-cluster.md",
 	"docs/addons.md", "docs/agents.md",
 }
 
@@ -68,7 +68,7 @@ func pageScript(commands []string) string {
 }
 
 // asRun is a line of a page as a script for bash has it. There is but one terminal, so
-// `everynode up` goes to the background, and what follows a log ends.
+// `everynode up` goes to the background, and what follows a log or serves a page ends.
 func asRun(line string, fails bool) string {
 	first, rest, _ := strings.Cut(line, " ")
 	switch {
@@ -80,7 +80,7 @@ func asRun(line string, fails bool) string {
 		return fmt.Sprintf("if %s; then echo 'it should have failed'; exit 1; fi\n", line)
 	case filepath.Base(first) == "everynode" && strings.HasPrefix(rest, "up") && !strings.Contains(rest, "--detach"):
 		return line + " --detach\n"
-	case strings.HasSuffix(line, " --follow"):
+	case strings.HasSuffix(line, " --follow"), strings.HasPrefix(rest, "ui"):
 		return fmt.Sprintf("timeout 20 %s || [[ $? == 124 ]]\n", line)
 	}
 	return line + "\n"

@@ -342,6 +342,7 @@ The cluster is up after %.1fs. Next:
 %s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
+  everynode ui          # the fleet in a browser
 `, p.elapsed(), a.exportDataDir())
 	if file != "" {
 		fmt.Fprintf(a.Out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
