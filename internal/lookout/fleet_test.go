@@ -16,8 +16,11 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 
+	"everynode/internal/fleetmap"
 	"everynode/internal/fleetview"
+	"everynode/internal/plan"
 	"everynode/internal/view"
+	"everynode/internal/why"
 )
 
 // fleet is the one of the world, read once.
@@ -275,5 +278,61 @@ func TestFleetDetails(t *testing.T) {
 		if err := ask(); !errors.Is(err, fleetview.ErrUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A pod that is made one of the current revision where it runs is on its way there, like one that starts.
+func TestChangingInPlaceIsStarting(t *testing.T) {
+	w := newWorld(t)
+	w.node(t, "a", "", corev1.ConditionTrue)
+	f := w.fleet(t)
+	f.seen(t, time.Now())
+	p := newPainter(f.stand("apps", "agent").Lookout, time.Now(), true)
+	n := f.nodes["a"]
+	row := why.Row{Node: "a", Pod: "agent-a", Desired: true, Updated: true, Reason: plan.ChangingInPlace.String()}
+	if got := p.stateOf(&row, &n); got != fleetmap.Starting {
+		t.Errorf("it is %s", got)
+	}
+}
+
+// BenchmarkFleet looks at 20 DaemonSets on 5,000 nodes after a node has changed, which each of them may go by.
+func BenchmarkFleet(b *testing.B) {
+	w := newWorld(b)
+	f := NewFleet(b.Context(), w.client, Releases{}, "")
+	nodes, pods, sets := f.source(b, "nodes"), f.source(b, "pods"), f.source(b, "daemonsets")
+	add := func(s *source, o any) {
+		if err := s.Add(o); err != nil {
+			b.Fatal(err)
+		}
+	}
+	f.unread = 0
+	node := func(name string, labels map[string]string) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+	}
+	for i := range 5000 {
+		add(nodes, node(fmt.Sprintf("node-%d", i), nil))
+	}
+	for i := range 20 {
+		ds := w.set.DeepCopy()
+		ds.Name, ds.UID = fmt.Sprintf("agent-%d", i), types.UID(fmt.Sprintf("set-%d", i))
+		add(sets, ds)
+		for j := range 5000 {
+			name := fmt.Sprintf("node-%d", j)
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: ds.Name + "-" + name, Labels: map[string]string{"app": "agent", appsv1.ControllerRevisionHashLabelKey: w.hash},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ds, appsv1.SchemeGroupVersion.WithKind("DaemonSet"))}}, Spec: corev1.PodSpec{NodeName: name},
+				Status: corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
+			add(pods, p)
+		}
+	}
+	before := f.seen(b, time.Now())
+	n := 0
+	for b.Loop() {
+		n++
+		add(nodes, node("node-7", map[string]string{"again": fmt.Sprint(n)}))
+		after := f.seen(b, time.Now())
+		if c := fleetview.Between(before, after); len(after.Sets) != 20 || c != nil && len(c.Nodes) > 0 {
+			b.Fatal("not what was asked for")
+		}
+		before = after
 	}
 }

@@ -158,7 +158,7 @@ func (p *painter) older(r *why.Row) (hash string, older bool) {
 // stateOf is what the map shows of a node.
 func (p *painter) stateOf(r *why.Row, n *node) fleetmap.State {
 	_, older := p.older(r)
-	starting := r.Reason == plan.Starting.String() || r.Reason == plan.MinReadyWait.String()
+	starting := slices.Contains([]string{plan.Starting.String(), plan.MinReadyWait.String(), plan.ChangingInPlace.String()}, r.Reason)
 	switch {
 	case !r.Desired && r.Pod == "":
 		return fleetmap.NotMeant
