@@ -134,6 +134,7 @@ func TestOutdatedIsConfirmed(t *testing.T) {
 // nothing of it. With surge two are what is asked for.
 func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
 	inCluster(t, func(c *cluster) {
+		c.lingers = 0 // else the old pod has the name still
 		c.addNodes(1)
 		c.addSet()
 		c.start()

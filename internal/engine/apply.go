@@ -38,6 +38,8 @@ type write struct {
 	// known is the UIDs of the pods that a create was decided beside, and taken
 	// their names.
 	known, taken []string
+	// first is the salt of the name that a create asks for first.
+	first int
 
 	// began is when it was started.
 	began plan.Moment

@@ -24,8 +24,9 @@ import (
 type cluster struct {
 	*fakeAPI
 	t *testing.T
-	// starts and stops is how long a pod takes to become ready, and to end.
-	starts, stops time.Duration
+	// starts and stops is how long a pod takes to become ready, and to end; lingers,
+	// how long one that has ended stays.
+	starts, stops, lingers time.Duration
 	// dead nodes have no kubelet.
 	dead map[string]bool
 
@@ -41,7 +42,7 @@ type cluster struct {
 func inCluster(t *testing.T, test func(c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{fakeAPI: newFakeAPI(), t: t, starts: 2 * time.Second, stops: time.Second, dead: map[string]bool{}}
+		c := &cluster{fakeAPI: newFakeAPI(), t: t, starts: 2 * time.Second, stops: time.Second, lingers: 300 * time.Millisecond, dead: map[string]bool{}}
 		c.after = c.kubelet
 		test(c)
 		c.stop()
@@ -58,7 +59,7 @@ func (c *cluster) kubelet(pod *corev1.Pod) {
 	case pod.DeletionTimestamp != nil && (pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed):
 		// Nothing runs. The pod is gone, or a finalizer has it.
 	case pod.DeletionTimestamp != nil:
-		time.AfterFunc(c.stops, func() { c.finish(pod) })
+		time.AfterFunc(c.stops, func() { c.end(pod) })
 	case pod.Status.Phase == corev1.PodPending && c.starts >= 0:
 		time.AfterFunc(c.starts, func() {
 			c.editPod(name, func(p *corev1.Pod) {

@@ -148,23 +148,50 @@ func (f *fakeAPI) delete(resource, key string, policy metav1.DeletionPropagation
 	}
 }
 
-// finish is what a kubelet does when the pod's containers have ended: it says so, and deletes
-// the pod for good. Finalizers keep it even then.
+// end is what a kubelet does when the containers of a deleted pod have ended: it says so, cleans up
+// for as long as that lingers, and finishes.
+func (c *cluster) end(pod *corev1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.still(pod); p != nil && c.lingers > 0 {
+		c.sayEnded(p)
+	}
+	time.AfterFunc(c.lingers, func() { c.finish(pod) })
+}
+
+// finish is what a kubelet does in the end: it deletes the pod for good. Finalizers keep it even then.
 func (c *cluster) finish(pod *corev1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, ok := c.objects["pods"][path.Join(pod.Namespace, pod.Name)].(*corev1.Pod)
-	if !ok || p.UID != pod.UID {
+	p := c.still(pod)
+	if p == nil {
 		return
 	}
-	if len(p.Finalizers) > 0 && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
-		ended := p.DeepCopy()
-		ready(ended, false)
-		ended.Status.Phase = corev1.PodSucceeded
-		c.store("pods", "MODIFIED", ended)
-		p = ended
+	if len(p.Finalizers) > 0 {
+		p = c.sayEnded(p)
 	}
 	c.removeObject("pods", p, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+}
+
+// still is the pod as the server has it; nil if it is gone.
+func (c *cluster) still(pod *corev1.Pod) *corev1.Pod {
+	p, ok := c.objects["pods"][path.Join(pod.Namespace, pod.Name)].(*corev1.Pod)
+	if !ok || p.UID != pod.UID {
+		return nil
+	}
+	return p
+}
+
+// sayEnded writes that the pod's containers have ended, once, and returns the pod.
+func (c *cluster) sayEnded(p *corev1.Pod) *corev1.Pod {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return p
+	}
+	ended := p.DeepCopy()
+	ready(ended, false)
+	ended.Status.Phase = corev1.PodSucceeded
+	c.store("pods", "MODIFIED", ended)
+	return ended
 }
 
 // letGo takes the finalizers off a pod.

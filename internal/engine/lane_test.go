@@ -41,13 +41,13 @@ func TestDecidedAgainRestsOnTheLast(t *testing.T) {
 	l.replace("node-1", []*write{old})
 	l.replace("node-2", []*write{deleteOf("node-2", "b")})
 	again := deleteOf("node-1", "a")
-	again.ds, again.rests, again.state, again.known, again.taken = &appsv1.DaemonSet{}, &podEntry{}, &state{}, []string{"k"}, []string{"t"}
+	again.ds, again.rests, again.state, again.known, again.taken, again.first = &appsv1.DaemonSet{}, &podEntry{}, &state{}, []string{"k"}, []string{"t"}, 1
 	l.replace("node-1", []*write{again})
 	next := l.head(false)
 	if next != old {
 		t.Fatalf("the next write is %+v: the first has lost its turn", next)
 	}
-	if next.ds != again.ds || next.rests != again.rests || next.state != again.state || len(next.known) != 1 || len(next.taken) != 1 {
+	if next.ds != again.ds || next.rests != again.rests || next.state != again.state || len(next.known) != 1 || len(next.taken) != 1 || next.first != 1 {
 		t.Errorf("it rests on what was decided first: %+v", next)
 	}
 }

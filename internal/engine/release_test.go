@@ -323,9 +323,9 @@ func TestForgivenNodesHoldTheBudget(t *testing.T) {
 // A pod of the stable revision that is not ready holds the budget, so a release cannot begin, and it says so.
 func TestUnreadyNodesHoldTheBudget(t *testing.T) {
 	released(t, 5, `{"waves": [{"name": "first", "nodes": 1}, {"name": "all", "nodes": "100%"}]}`, "", func(c *cluster) {
-		sick, kubelet := c.pods()[1], c.after // not the first in the order
+		sick, kubelet := c.podOn("node-02"), c.after // not the first in the order
 		c.after = func(p *corev1.Pod) {
-			if p.Name != sick.Name || p.DeletionTimestamp != nil {
+			if p.Spec.NodeName != sick.Spec.NodeName || p.DeletionTimestamp != nil {
 				kubelet(p)
 			}
 		}

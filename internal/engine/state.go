@@ -85,6 +85,7 @@ type state struct {
 	reached   map[string][]string
 	reachedBy goal
 	trial     trial
+	unsettled map[string]unsettled // by node name: creates that may still arrive
 	// class is the priority class that the API server has let a pod have.
 	class string
 }

@@ -51,6 +51,7 @@ func (s *state) sweep(now time.Time, ix *index) {
 	defer s.mu.Unlock()
 	s.backoff = without(s.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(now) })
 	s.remakes = without(s.remakes, func(_ string, r remade) bool { return r.Expired(now) })
+	s.unsettled = without(s.unsettled, func(_ string, n unsettled) bool { return now.After(n.until) })
 	s.found = without(s.found, func(uid string, _ bool) bool { return ix.pod(uid) == nil })
 	if len(s.retries) == 0 {
 		s.retries = map[string]retry{} // retryable deletes them, once it has said that they are due

@@ -431,6 +431,7 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 		for _, p := range pods {
 			w.known, w.taken = append(w.known, p.UID), append(w.taken, p.Name)
 		}
+		w.first = st.firstName(&w, st.now)
 		all = append(all, &w)
 	}
 	return all

@@ -66,7 +66,13 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 	switch r.fate {
 	case delivery.OK:
 		s.worked(w.node())
+		if w.create != nil {
+			s.settleName(w.node())
+		}
 	case delivery.Refused, delivery.OverQuota, delivery.Unknown:
+		if w.create != nil && r.fate == delivery.Unknown {
+			s.keepName(w, now)
+		}
 		at := failedPace()
 		if errors.Is(err, errNamesTaken) {
 			at = takenPace()
@@ -144,12 +150,6 @@ func (w *write) attempt() *delivery.Attempt {
 		return delivery.NewDelete(w.remove.Pod, w.remove.UID, 0, false)
 	}
 	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.rests.version, w.rests.Ready)
-}
-
-// name is a function of what the pod is for. That holds of two engines, too, and
-// of two that disagree on the template.
-func (w *write) name(salt int) string {
-	return view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
 }
 
 // newPod is the pod of a create, as createPod takes it. One that waits for the
