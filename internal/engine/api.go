@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -133,24 +135,49 @@ func (a api) pages(ctx context.Context, resource string, list func(context.Conte
 }
 
 // listPods reads the metadata of every pod that a DaemonSet could be concerned
-// with, as of now.
-func (a api) listPods(ctx context.Context) (*podList, error) {
-	all := &podList{pods: map[string]podAt{}}
-	err := a.pages(ctx, "pods", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.metadata.list(ctx, "pods", opts)
+// with, as of now, as far as it has those labels.
+func (a api) listPods(ctx context.Context, selector string) (*podList, error) {
+	all := &podList{pods: map[string]podAt{}, narrow: selector != ""}
+	return all, a.eachPod(ctx, "", selector, all.add)
+}
+
+// eachPod calls take with each page of the metadata of pods with those labels, of one namespace or, if it is empty, of all.
+func (a api) eachPod(ctx context.Context, namespace, selector string, take func(*metav1.PartialObjectMetadataList) error) error {
+	return a.pages(ctx, "pods", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
+		opts.LabelSelector = selector
+		page, err := a.metadata.list(ctx, "pods", namespace, opts)
 		if err != nil {
 			return nil, err
 		}
-		return page, all.add(page)
+		return page, take(page)
 	})
-	return all, err
+}
+
+// anyPod says whether is picks any pod, as it is now, that has those labels and one of foreignLabels as well.
+func (a api) anyPod(ctx context.Context, namespace, selector string, is func(*metav1.PartialObjectMetadata) bool) (bool, error) {
+	var found atomic.Bool
+	reading, ctx := errgroup.WithContext(ctx)
+	for _, key := range foreignLabels() {
+		reading.Go(func() error {
+			return a.eachPod(ctx, namespace, selector+","+key, func(page *metav1.PartialObjectMetadataList) error {
+				for i := range page.Items {
+					if is(&page.Items[i]) {
+						found.Store(true)
+					}
+				}
+				return nil
+			})
+		})
+	}
+	err := reading.Wait()
+	return found.Load(), err
 }
 
 // listNodes reads the metadata of every node, as of now.
 func (a api) listNodes(ctx context.Context) (*nodeList, error) {
 	all := &nodeList{names: map[string]bool{}}
 	err := a.pages(ctx, "nodes", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.metadata.list(ctx, "nodes", opts)
+		page, err := a.metadata.list(ctx, "nodes", "", opts)
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,7 @@ func (ix *index) lay(pod *corev1.Pod, at plan.Moment) {
 	if err != nil {
 		return // the mirror refuses such a server before any write
 	}
-	if e.version > ix.podVersion {
+	if e.version > ix.podVersion || ix.outOfSight(e) {
 		ix.put(e, at)
 	}
 }
@@ -62,7 +62,7 @@ func (ix *index) found(pod *corev1.Pod, asked time.Time) {
 	case buried && b.at.Before(asked):
 		delete(ix.buried, e.UID)
 		ix.put(e, ix.order.heard)
-	case e.version > ix.podVersion:
+	case e.version > ix.podVersion, ix.outOfSight(e):
 		ix.put(e, ix.order.heard)
 	}
 }

@@ -21,6 +21,9 @@ const claimsAtOnce = 16
 // that it no longer does. A pod whose patch fails puts off its node, not the
 // others.
 func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
+	if err := e.searchOwn(ctx, ds, st); err != nil {
+		return fmt.Errorf("looking for pods that are not watched: %w", err)
+	}
 	adopt, release := e.index.claims(ds)
 	now := time.Now()
 	if len(adopt) > 0 {

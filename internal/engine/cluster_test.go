@@ -177,8 +177,8 @@ func (c *cluster) editSet(change func(*appsv1.DaemonSet)) {
 	})
 }
 
-// addSet makes the DaemonSet default/agent.
-func (c *cluster) addSet(change ...func(*appsv1.DaemonSet)) {
+// agentSet is the DaemonSet default/agent.
+func agentSet(change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	limit, one := int32(10), intstr.FromInt32(1)
 	ds := &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent"},
@@ -196,6 +196,12 @@ func (c *cluster) addSet(change ...func(*appsv1.DaemonSet)) {
 	for _, f := range change {
 		f(ds)
 	}
+	return ds
+}
+
+// addSet makes the DaemonSet default/agent.
+func (c *cluster) addSet(change ...func(*appsv1.DaemonSet)) {
+	ds := agentSet(change...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.add("daemonsets", ds)

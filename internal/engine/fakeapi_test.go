@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -79,6 +80,7 @@ type logged struct {
 	kind    string
 	version uint64
 	object  runtime.Object
+	was     runtime.Object // the object before; nil: there was none
 }
 
 // request is one request, taken apart.
@@ -277,7 +279,7 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	case "get":
 		return old, nil
 	case "list":
-		return onNode(f.list(r.resource), first(r.query["fieldSelector"])), nil
+		return onNode(f.list(r.resource, r.labels()), first(r.query["fieldSelector"])), nil
 	case "create":
 		obj := decode(r.body)
 		if pod, ok := obj.(*corev1.Pod); ok && f.mutate != nil {
@@ -327,12 +329,13 @@ func (f *fakeAPI) store(resource, kind string, obj runtime.Object) {
 	m, _ := meta.Accessor(obj)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
 	key := path.Join(m.GetNamespace(), m.GetName())
+	was := f.objects[resource][key]
 	if kind == "DELETED" {
 		delete(f.objects[resource], key)
 	} else {
 		f.objects[resource][key] = obj
 	}
-	f.log[resource] = append(f.log[resource], logged{kind, f.version, obj})
+	f.log[resource] = append(f.log[resource], logged{kind, f.version, obj, was})
 	if pod, ok := obj.(*corev1.Pod); ok && f.after != nil && kind != "DELETED" {
 		f.after(pod)
 	}
@@ -399,10 +402,12 @@ func (f *fakeAPI) patch(r request, old runtime.Object) (runtime.Object, error) {
 	return f.put(r.resource, old, obj), nil
 }
 
-func (f *fakeAPI) list(resource string) runtime.Object {
+func (f *fakeAPI) list(resource string, wanted labels.Selector) runtime.Object {
 	var items []runtime.Object
 	for _, o := range f.objects[resource] {
-		items = append(items, o)
+		if has(o, wanted) {
+			items = append(items, o)
+		}
 	}
 	kind := map[string]runtime.Object{"pods": &corev1.PodList{}, "nodes": &corev1.NodeList{}, "daemonsets": &appsv1.DaemonSetList{},
 		"controllerrevisions": &appsv1.ControllerRevisionList{}, "leases": &coordinationv1.LeaseList{}, runtimeClasses: &nodev1.RuntimeClassList{}, "events": &corev1.EventList{}}
@@ -429,13 +434,13 @@ func (f *fakeAPI) watch(r request) *http.Response {
 	f.watches++
 	from, err := strconv.ParseUint(first(r.query["resourceVersion"]), 10, 64)
 	initial := first(r.query["sendInitialEvents"]) == "true"
-	head := f.initial(r.resource, initial)
+	head := f.initial(r.resource, initial, r.labels())
 	if initial || err != nil {
 		from = f.version
 	}
 	expired := from < f.forget[r.resource]
 	context.AfterFunc(ctx, func() { f.mu.Lock(); f.changed.Broadcast(); f.mu.Unlock() })
-	go f.stream(ctx, r.resource, from, f.watches, expired, head, in)
+	go f.stream(ctx, r, from, f.watches, expired, head, in)
 	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: &watchBody{out, cancel}}
 }
 
@@ -446,13 +451,15 @@ type watchBody struct {
 
 func (b *watchBody) Close() error { b.cancel(); return b.PipeReader.Close() }
 
-func (f *fakeAPI) initial(resource string, wanted bool) []logged {
-	if !wanted {
+func (f *fakeAPI) initial(resource string, asked bool, wanted labels.Selector) []logged {
+	if !asked {
 		return nil
 	}
 	var head []logged
 	for _, o := range f.objects[resource] {
-		head = append(head, logged{"ADDED", 0, o})
+		if has(o, wanted) {
+			head = append(head, logged{kind: "ADDED", object: o})
+		}
 	}
 	marks := map[string]runtime.Object{view.PolicyResource: newOfKind(view.PolicyKind), view.RolloutResource: newOfKind(view.RolloutKind),
 		"pods": &corev1.Pod{}, "nodes": &corev1.Node{}, "daemonsets": &appsv1.DaemonSet{},
@@ -461,10 +468,10 @@ func (f *fakeAPI) initial(resource string, wanted bool) []logged {
 	m, _ := meta.Accessor(mark)
 	m.SetResourceVersion(strconv.FormatUint(f.version, 10))
 	m.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
-	return append(head, logged{"BOOKMARK", f.version, mark})
+	return append(head, logged{kind: "BOOKMARK", version: f.version, object: mark})
 }
 
-func (f *fakeAPI) stream(ctx context.Context, resource string, from, number uint64, expired bool, head []logged, to *io.PipeWriter) {
+func (f *fakeAPI) stream(ctx context.Context, r request, from, number uint64, expired bool, head []logged, to *io.PipeWriter) {
 	defer to.Close()
 	if expired {
 		status := apierrors.NewResourceExpired("too old").Status()
@@ -476,12 +483,16 @@ func (f *fakeAPI) stream(ctx context.Context, resource string, from, number uint
 			return
 		}
 	}
+	wanted := r.labels()
 	for {
-		l, ok := f.nextChange(ctx, resource, from, number)
-		if !ok || writeEvent(to, l.kind, l.object) != nil {
+		l, ok := f.nextChange(ctx, r.resource, from, number)
+		if !ok {
 			return
 		}
 		from = l.version
+		if seen, shown := l.through(wanted); shown && writeEvent(to, seen.kind, seen.object) != nil {
+			return
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func (e *engine) readAll(ctx context.Context) error {
 		return nil
 	})
 	reading.Go(func() (err error) {
-		if pods, err = e.api.listPods(readCtx); err != nil {
+		if pods, err = e.api.listPods(readCtx, e.index.podSelector()); err != nil {
 			return fmt.Errorf("listing pods: %w", err)
 		}
 		if err := e.api.eachRevision(readCtx, e.learnRevision); err != nil {
@@ -76,6 +76,7 @@ func (e *engine) readAll(ctx context.Context) error {
 // podList is what a list says of the pods that are of concern.
 type podList struct {
 	version uint64
+	narrow  bool             // it leaves out those that a narrow watch does
 	pods    map[string]podAt // by UID
 }
 
@@ -146,7 +147,7 @@ func (ix *index) behind(l *podList) map[string]podAt {
 		late[uid] = p
 	}
 	for uid, e := range ix.pods {
-		if _, listed := l.pods[uid]; !listed && e.version <= l.version {
+		if _, listed := l.pods[uid]; !listed && e.version <= l.version && !(l.narrow && e.foreign) {
 			late[uid] = podAt{types.NamespacedName{Namespace: e.namespace, Name: e.Name}, e.version}
 		}
 	}

@@ -48,6 +48,7 @@ type index struct {
 	buried      map[string]burial    // pods that are known to be gone before the watch shows it, by UID
 	departed    map[string]departure // nodes seen to be deleted, with pods left
 	releases    releases
+	scope       scope
 }
 
 // listener hears of what must be looked into. It is called with the lock of the
@@ -63,6 +64,7 @@ type setEntry struct {
 	ds      *appsv1.DaemonSet
 	trimmed bool // ds lacks annotations: see trimAnnotations
 	heavy   bool // its placement: see isHeavy
+	foreign bool // see namesForeign
 	version uint64
 	// spec is compiled once per generation; it carries no revision. Scheduled
 	// follows the annotation and the runtime class as well.
@@ -96,6 +98,7 @@ func newIndex() *index {
 		buried:    map[string]burial{},
 		departed:  map[string]departure{},
 		releases:  newReleases(),
+		scope:     newScope(),
 	}
 }
 
@@ -159,11 +162,13 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 			return
 		}
 		ix.ask(old, -1)
+		ix.scope.countSet(old, -1)
 		if old.ds.UID != e.ds.UID {
 			ix.disown(old)
 		}
 	}
 	ix.ask(e, 1)
+	ix.scope.countSet(e, 1)
 	e.spec.Scheduled, e.binder = ix.binding.Scheduled(e.ds)
 	ix.sets[key] = e
 	o := ix.ownedBy(string(e.ds.UID))
@@ -184,6 +189,7 @@ func (ix *index) removeSet(e *setEntry) {
 func (ix *index) dropSet(key types.NamespacedName) {
 	if old := ix.sets[key]; old != nil {
 		ix.ask(old, -1)
+		ix.scope.countSet(old, -1)
 		ix.disown(old)
 		delete(ix.sets, key)
 		ix.touch(key)

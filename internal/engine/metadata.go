@@ -29,9 +29,9 @@ func newMetadataReader(c *rest.Config, transport *http.Client) (metadataReader, 
 	return metadataReader{client}, err
 }
 
-// list reads a page of all namespaces.
-func (m metadataReader) list(ctx context.Context, resource string, opts metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
-	got, err := m.client.Get().Resource(resource).VersionedParams(&opts, scheme.ParameterCodec).
+// list reads a page of a namespace, or of all if that is empty.
+func (m metadataReader) list(ctx context.Context, resource, namespace string, opts metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	got, err := m.client.Get().NamespaceIfScoped(namespace, namespace != "").Resource(resource).VersionedParams(&opts, scheme.ParameterCodec).
 		SetHeader("Accept", acceptMetadata).Do(ctx).Get()
 	if err != nil {
 		return nil, err

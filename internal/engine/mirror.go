@@ -20,6 +20,8 @@ type mirror[T any] struct {
 	remove  func(T)
 	// replace gets every object of a list that is as new as version.
 	replace func(items []T, version uint64)
+	// confirm, if not nil, is asked before a list is taken; with an error it is not.
+	confirm func() error
 	// reached says that every event up to version was delivered.
 	reached func(version uint64)
 
@@ -70,6 +72,11 @@ func (m *mirror[T]) Replace(objs []any, resourceVersion string) error {
 			return err
 		}
 		items = append(items, v)
+	}
+	if m.confirm != nil {
+		if err := m.confirm(); err != nil {
+			return err
+		}
 	}
 	m.replace(items, version)
 	m.once.Do(func() { close(m.synced) })

@@ -55,7 +55,7 @@ func (p *pager) RoundTrip(req *http.Request) (*http.Response, error) {
 // it was too short.
 func TestPagesHaveDeadlinesOfTheirOwn(t *testing.T) {
 	lists := map[string]func(*testing.T, api) error{
-		"pods": func(t *testing.T, a api) error { _, err := a.listPods(t.Context()); return err },
+		"pods": func(t *testing.T, a api) error { _, err := a.listPods(t.Context(), ""); return err },
 		"daemonsets": func(t *testing.T, a api) error {
 			return a.eachSet(t.Context(), func(*appsv1.DaemonSet) error { return nil })
 		},

@@ -31,6 +31,8 @@ type podEntry struct {
 	scheduled bool
 	// unfit says that a look at the whole pod has shown that it cannot be changed in place.
 	unfit bool
+	// foreign says that it has a label of Deployments' or Jobs' pods: see scope.go.
+	foreign bool
 	// other says that the pod is of no concern: another kind of controller
 	// has it. It is only kept long enough to replace what was known before.
 	other bool
@@ -78,7 +80,7 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	e.Node, e.Hash = unique.Make(e.Node).Value(), unique.Make(e.Hash).Value()
 	e.owner = unique.Make(e.owner).Value()
 	e.labels = internLabels(p.Labels)
-	e.scheduled = view.ForScheduler(p)
+	e.scheduled, e.foreign = view.ForScheduler(p), looksForeign(p.Labels)
 	return e, nil
 }
 
@@ -95,6 +97,7 @@ func isDaemonSet(owner *metav1.OwnerReference) bool {
 func (ix *index) upsertPod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	delete(ix.scope.doubts, e.UID)
 	ix.putPod(e, 0, ix.order.hear())
 }
 
@@ -129,13 +132,17 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	}
 }
 
-// removePod takes a watched deletion.
+// removePod takes a watched deletion. Where the watch is narrow, a pod that was not deleted may have got a label.
 func (ix *index) removePod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	delete(ix.buried, e.UID)
 	ix.order.hear()
-	if old := ix.pods[e.UID]; old != nil {
+	switch old := ix.pods[e.UID]; {
+	case old == nil:
+	case ix.scope.shown && e.Deleted.IsZero() && !e.other:
+		ix.scope.doubt(old)
+	default:
 		ix.dropPod(old)
 	}
 }
@@ -163,6 +170,7 @@ func (ix *index) replacePods(items []*podEntry, version uint64) {
 		}
 	}
 	ix.podVersion = max(ix.podVersion, version)
+	ix.taken()
 }
 
 // reachedPods takes the position of the pod watch.
@@ -177,6 +185,7 @@ func (ix *index) dropPod(e *podEntry) {
 	ix.leave(e)
 	ix.unlinkPod(e)
 	delete(ix.ahead, e.UID)
+	delete(ix.scope.doubts, e.UID)
 	ix.touchPod(e)
 	ix.undepart(e.Node, e.UID)
 }
@@ -205,6 +214,7 @@ func (ix *index) spare(node, uid string) {
 
 func (ix *index) linkPod(e *podEntry) {
 	ix.pods[e.UID] = e
+	ix.scope.countPod(e, 1)
 	if e.owner == "" {
 		link(ix.orphans, e.namespace, e)
 	} else {
@@ -214,6 +224,7 @@ func (ix *index) linkPod(e *podEntry) {
 
 func (ix *index) unlinkPod(e *podEntry) {
 	delete(ix.pods, e.UID)
+	ix.scope.countPod(e, -1)
 	if e.owner == "" {
 		unlink(ix.orphans, e.namespace, e)
 		return

@@ -66,6 +66,7 @@ type state struct {
 	foreign     map[string]bool
 	course      course
 	following   following // of the ledger
+	searched    bool      // see searchOwn
 	rolling     bool      // the last decision deletes or changes pods for being outdated
 	inPlace     inPlace
 	update      string    // what is wrong with how pods are to be updated, as announced

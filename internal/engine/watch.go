@@ -25,12 +25,16 @@ func (ix *index) watch(ctx context.Context, all *sync.WaitGroup, from api) map[s
 	sets := &mirror[*setEntry]{compact: compactSet, upsert: ix.upsertSet, remove: ix.removeSet, replace: ix.replaceSets}
 	revisions := &mirror[*revisionEntry]{compact: compactRevision, upsert: ix.upsertRevision, remove: ix.removeRevision, replace: ix.replaceRevisions}
 	nodes := &mirror[nodeEntry]{compact: compactNode, upsert: ix.upsertNode, remove: ix.removeNode, replace: ix.replaceNodes, reached: ix.reachedNodes}
-	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods}
+	pods := &mirror[*podEntry]{compact: compactPodObject, upsert: ix.upsertPod, remove: ix.removePod, replace: ix.replacePods, reached: ix.reachedPods,
+		synced: make(chan struct{})}
+	known := follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets)
+	feed := &podFeed{index: ix, from: from, to: pods}
+	all.Go(func() { feed.run(ctx, known) })
 	return map[string]<-chan struct{}{
-		"daemonsets":          follow(ctx, all, "daemonsets", c.AppsV1().DaemonSets(""), &appsv1.DaemonSet{}, sets),
+		"daemonsets":          known,
 		"controllerrevisions": follow(ctx, all, "controllerrevisions", c.AppsV1().ControllerRevisions(""), &appsv1.ControllerRevision{}, revisions),
 		"nodes":               follow(ctx, all, "nodes", core.Nodes(), &corev1.Node{}, nodes),
-		"pods":                follow(ctx, all, "pods", core.Pods(""), &corev1.Pod{}, pods),
+		"pods":                pods.synced,
 	}
 }
 
@@ -43,8 +47,15 @@ type lister[L runtime.Object] interface {
 // follow runs a Reflector from a resource to a mirror until ctx ends.
 func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[L], example runtime.Object, to *mirror[T]) <-chan struct{} {
 	to.synced = make(chan struct{})
+	r := newReflector(ctx, name, from, example, to)
+	all.Go(func() { keepWatching(ctx, r, to.patience()) })
+	return to.synced
+}
+
+// newReflector is a Reflector from a resource to a mirror.
+func newReflector[L runtime.Object, T any](ctx context.Context, name string, from lister[L], example runtime.Object, to *mirror[T]) *cache.Reflector {
 	logger := klog.FromContext(ctx)
-	r := cache.NewReflectorWithOptions(&cache.ListWatch{
+	return cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			// "0" means any state that a server has at hand, perhaps from
 			// before the last leader's deletes: read what is true now.
@@ -60,8 +71,6 @@ func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, n
 		Logger: &logger, Name: name,
 		Backoff: &wait.Backoff{Duration: firstRelist, Cap: maxRelist, Steps: 8, Factor: 2, Jitter: 0.5},
 	})
-	all.Go(func() { keepWatching(ctx, r, to.patience()) })
-	return to.synced
 }
 
 // A server that is back after a restart is found within seconds.
@@ -105,7 +114,7 @@ func compactSet(obj any) (*setEntry, error) {
 		ds.ManagedFields = nil
 	}
 	trimmed, spec := trimAnnotations(ds), view.Spec(ds, "")
-	return &setEntry{ds: ds, trimmed: trimmed, heavy: isHeavy(&spec.Placement), version: version, spec: spec}, nil
+	return &setEntry{ds: ds, trimmed: trimmed, heavy: isHeavy(&spec.Placement), foreign: namesForeign(ds), version: version, spec: spec}, nil
 }
 
 func compactNode(obj any) (nodeEntry, error) {
