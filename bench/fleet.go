@@ -100,9 +100,9 @@ func (f *fleet) drain(ctx context.Context, w watch.Interface, version string, se
 	return version, ctx.Err()
 }
 
-// start watches bound pods and DaemonSets as the kubelet's user.
+// start watches bound pods, but not those of Deployments, and DaemonSets, as the kubelet's user.
 func (f *fleet) start(ctx context.Context, client kubernetes.Interface) {
-	f.follow(ctx, client.CoreV1().Pods(metav1.NamespaceAll), metav1.ListOptions{FieldSelector: "spec.nodeName!="}, f.pod)
+	f.follow(ctx, client.CoreV1().Pods(metav1.NamespaceAll), metav1.ListOptions{FieldSelector: "spec.nodeName!=", LabelSelector: notForeign}, f.pod)
 	f.follow(ctx, client.AppsV1().DaemonSets(metav1.NamespaceAll), metav1.ListOptions{}, f.set)
 }
 

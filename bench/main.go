@@ -36,6 +36,7 @@ type settings struct {
 	serial      int
 	real        int
 	idle        int
+	foreign     int
 	sets        int
 	updates     int
 	plainPods   bool
@@ -47,7 +48,7 @@ type settings struct {
 }
 
 func newCommand() *cobra.Command {
-	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, real: 1000, idle: 100, sets: 1,
+	s := settings{nodes: 5000, asShipped: 1000, repetitions: 3, joins: 100, burst: 200, serial: 200, real: 1000, idle: 100, foreign: 10_000, sets: 1,
 		systems: []string{"R", "U2", "E", "P", "I", "U16", "U0"}, phases: phaseNames(), controller: filepath.Join("bin", "everynode-controller")}
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -81,6 +82,7 @@ Systems:
 	f.IntVar(&s.serial, "serial", s.serial, "nodes of the DaemonSet that is updated one node at a time")
 	f.IntVar(&s.real, "real", s.real, "nodes of the DaemonSet that is updated while the kubelets write what real ones do")
 	f.IntVar(&s.idle, "idle", s.idle, "idle DaemonSets, which a joining node then gets all of")
+	f.IntVar(&s.foreign, "foreign", s.foreign, "pods of a Deployment, which are nothing to DaemonSets, and each of which changes once")
 	f.IntVar(&s.sets, "sets", s.sets, "DaemonSets that cover the cluster and are then updated, all at once")
 	f.IntVar(&s.updates, "updates", s.updates, "update so many of them only; 0 for all")
 	f.BoolVar(&s.plainPods, "plain-pods", s.plainPods, "cover the cluster with the smallest pods, for fleets that would not fit into memory with agents")
@@ -101,8 +103,8 @@ func (s *settings) check() error {
 			}
 		}
 	}
-	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.real < 1 || s.sets < 1 {
-		return errors.New("--nodes, --reps, --joins, --burst, --serial, --real, --idle and --sets must be at least 1")
+	if s.nodes < 1 || s.repetitions < 1 || s.joins < 1 || s.burst < 1 || s.idle < 1 || s.serial < 1 || s.real < 1 || s.sets < 1 || s.foreign < 1 {
+		return errors.New("--nodes, --reps, --joins, --burst, --serial, --real, --idle, --foreign and --sets must be at least 1")
 	}
 	if s.updates < 0 || s.updates > s.sets {
 		return fmt.Errorf("--updates: there are %d DaemonSets, not %d", s.sets, s.updates)
@@ -136,7 +138,7 @@ func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	results := &report.Results{
 		Started: began.UTC().Truncate(time.Second), Seconds: time.Since(began).Seconds(), Machine: describeMachine(),
 		Versions: map[string]string{"kubernetes": testbed.ModuleVersion("k8s.io/kubernetes"), "etcd": testbed.ModuleVersion("go.etcd.io/etcd/server/v3"), "go": runtime.Version()},
-		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Real: s.real, Bare: b.bare.String(), Samples: b.samples,
+		Nodes:    s.nodes, NodeBytes: b.nodeBytes, Idle: s.idle, Burst: s.burst, Serial: s.serial, Real: s.real, Foreign: s.foreign, Bare: b.bare.String(), Samples: b.samples,
 	}
 	return errors.Join(failure, report.Write(out, s.results, results))
 }

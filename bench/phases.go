@@ -29,6 +29,7 @@ const (
 	phaseLabels     = "labels"
 	phaseMany       = "many"
 	phaseLeader     = "leader"
+	phaseForeign    = "foreign"
 )
 
 // phase is something that happens to the cluster. What before and after do is
@@ -38,6 +39,7 @@ type phase struct {
 	before, after func(*run, context.Context) error
 	work          func(*run, context.Context, report.Metrics) error
 	timesOnly     bool // its processes come and go: no processor time
+	apart         bool // what is measured is not the cluster of the others: no memory
 	// once: in the first repetition alone, for what is measured is processor time, which varies little.
 	once bool
 }
@@ -55,6 +57,8 @@ func phases() []phase {
 		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode, once: true},
 		{name: phaseMany, before: (*run).prepareIdle, work: (*run).joinMany},
 		{name: phaseLeader, work: (*run).changeLeader, timesOnly: true},
+		// The last one: its pods stay, and would cost the others time and memory.
+		{name: phaseForeign, before: (*run).prepareForeign, work: (*run).foreignChanges, once: true, apart: true},
 	}
 }
 
@@ -104,6 +108,10 @@ func (r *run) measure(ctx context.Context, p phase) error {
 			return err
 		}
 		r.since(before, after, m)
+	}
+	if p.apart {
+		delete(m, "peakRSS")
+		delete(m, "peakAnon")
 	}
 	r.record(p.name, m)
 	if p.after != nil {

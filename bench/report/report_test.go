@@ -69,7 +69,7 @@ func TestFormat(t *testing.T) {
 // results has three repetitions of U16 and E, of which E takes a third, one of
 // U2, which is slower but needs less memory, and U0 on fewer nodes.
 func results() *Results {
-	r := &Results{Nodes: 5000, Burst: 200, Serial: 200, Idle: 100, Versions: map[string]string{"kubernetes": "v1.37.2"}}
+	r := &Results{Nodes: 5000, Burst: 200, Serial: 200, Idle: 100, Foreign: 10_000, Versions: map[string]string{"kubernetes": "v1.37.2"}}
 	add := func(system string, repetition, nodes int, phase string, m Metrics) {
 		r.Samples = append(r.Samples, Sample{system, repetition, nodes, phase, m})
 	}
@@ -80,6 +80,8 @@ func results() *Results {
 		add("P", i, 5000, "coverage", Metrics{"writes": 5502, "pods": 5000})
 		add("E", i, 5000, "coverage", Metrics{"time": 10 * k, "running": 9 * k, "peakRSS": 50e6, "writes": 5002, "pods": 5000})
 	}
+	add("U2", 0, 5000, "foreign", Metrics{"cpu": 7, "cpu.kube-scheduler": 3, "cpu.kube-controller-manager": 4})
+	add("E", 0, 5000, "foreign", Metrics{"cpu": 0.04, "cpu.everynode": 0.04})
 	add("R", 0, 5000, "coverage", Metrics{"time": 8, "running": 8})
 	add("U2", 0, 5000, "coverage", Metrics{"time": 33, "running": 32, "peakRSS": 300e6})
 	add("U0", 0, 1000, "coverage", Metrics{"time": 50, "running": 49})
@@ -102,11 +104,12 @@ func line(t *testing.T, table, label string) []string {
 func TestTable(t *testing.T) {
 	table := Table(results())
 	for label, want := range map[string]string{
-		"cold coverage: all pods available in the status": "8 s|33 s|30 s [27-36]|10 s [9-12]|3x|1.25x|-|-",
-		"cold coverage: all pods running":                 "8 s|32 s|29 s [26.1-34.8]|9 s [8.10-10.8]|3.22x|1.12x|-|-",
-		"  API writes per pod":                            "-|-|2 [2-2]|1.00 [1.00-1.00]|2.00x|-|1.10 [1.10-1.10]|1.10x",
-		"peak memory (VmHWM)":                             "-|300 MB|600 MB [540-720]|50 MB [50-50]|6x|-|-|-",
-		"as shipped (U0), 1000 nodes: all pods available": "-|50 s|-|2 s|25x|-|-|-",
+		"cold coverage: all pods available in the status":       "8 s|33 s|30 s [27-36]|10 s [9-12]|3x|1.25x|-|-",
+		"cold coverage: all pods running":                       "8 s|32 s|29 s [26.1-34.8]|9 s [8.10-10.8]|3.22x|1.12x|-|-",
+		"  API writes per pod":                                  "-|-|2 [2-2]|1.00 [1.00-1.00]|2.00x|-|1.10 [1.10-1.10]|1.10x",
+		"peak memory (VmHWM)":                                   "-|300 MB|600 MB [540-720]|50 MB [50-50]|6x|-|-|-",
+		"10000 pods of Deployments change once: processor time": "-|4 s|-|0.04 s|100x|-|-|-",
+		"as shipped (U0), 1000 nodes: all pods available":       "-|50 s|-|2 s|25x|-|-|-",
 	} {
 		cells := line(t, table, label)
 		for i := range cells {
@@ -158,8 +161,8 @@ func TestPlot(t *testing.T) {
 			}
 		}
 	}
-	if bars != 5 {
-		t.Errorf("%d bars of ours, want one for each row that both have: 5", bars)
+	if bars != 6 {
+		t.Errorf("%d bars of ours, want one for each row that both have: 6", bars)
 	}
 	if !strings.Contains(plot, ">3.22x<") {
 		t.Error("the ratio of cold coverage is missing")

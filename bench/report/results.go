@@ -26,6 +26,7 @@ type Results struct {
 	Burst     int               `json:"burst"`
 	Serial    int               `json:"serial"`
 	Real      int               `json:"real"`
+	Foreign   int               `json:"foreignPods"`
 	Bare      string            `json:"bareClient"`
 	Samples   []Sample          `json:"samples"`
 }
