@@ -160,6 +160,7 @@ var importRules = []importRule{
 		path: "internal/s3", only: []string{"std", "everynode/internal/datadir", "github.com/minio/minio-go/...", "github.com/johannesboyne/gofakes3/..."},
 		reason: "it moves files, and knows nothing of what is in them",
 	},
+	{path: "internal/memory", only: []string{"std"}, never: []string{"os/..."}, reason: "engine and control plane share it, and it must stay below both"},
 	{path: "internal/logfile", only: []string{"std"}, reason: "it cuts files, and knows nothing of what is in them"},
 	{
 		path: "internal/sysctl", only: []string{"std", "golang.org/x/sys/..."},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"everynode/internal/balancer"
 	"everynode/internal/datadir"
+	"everynode/internal/memory"
 )
 
 const (
@@ -47,23 +47,12 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 	if err != nil {
 		return err
 	}
-	defer tuneMemory()()
+	defer memory.Adapt(ctx, os.DirFS("/"), os.Getenv("GOGC"))()
 	err = serve(ctx, s, held, ready)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil // it was asked to stop while it started
 	}
 	return errors.Join(err, held.release())
-}
-
-// tuneMemory lets the heap grow by half instead of twofold between two
-// collections, unless GOGC says otherwise, and returns what undoes that. It
-// saves a tenth of the process's memory and costs no measurable start time.
-func tuneMemory() (undo func()) {
-	if os.Getenv("GOGC") != "" {
-		return func() {}
-	}
-	old := debug.SetGCPercent(50)
-	return func() { debug.SetGCPercent(old) }
 }
 
 // server is a control plane in the making: what runs, and how it fails.

@@ -2,12 +2,10 @@ package command
 
 import (
 	"io/fs"
-	"math"
 	"os"
-	"path"
 	"runtime/debug"
-	"strconv"
-	"strings"
+
+	"everynode/internal/memory"
 )
 
 // gcPercent lets the heap grow threefold between two collections. The index is
@@ -29,51 +27,10 @@ func tuneMemory(root fs.FS, getenv func(string) string) (limit int64) {
 	if getenv("GOMEMLIMIT") != "" {
 		return 0
 	}
-	if limit = cgroupLimit(root) / 100 * limitPercent; limit > 0 {
+	if limit = memory.Limit(root) / 100 * limitPercent; limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
 	return limit
-}
-
-// cgroupLimit is how much memory the process may have, by its cgroups; zero when
-// they set no limit, or cannot be read. root is the root of the file system.
-func cgroupLimit(root fs.FS) int64 {
-	text, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil {
-		return 0
-	}
-	least := int64(math.MaxInt64)
-	for line := range strings.Lines(string(text)) {
-		// NUMBER:CONTROLLERS:PATH; the second version has no controllers here.
-		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		controllers, at, _ := strings.Cut(rest, ":")
-		switch {
-		case controllers == "":
-			least = min(least, lowest(root, "sys/fs/cgroup", at, "memory.max"), lowest(root, "sys/fs/cgroup/unified", at, "memory.max"))
-		case strings.Contains(","+controllers+",", ",memory,"):
-			least = min(least, lowest(root, "sys/fs/cgroup/memory", at, "memory.limit_in_bytes"))
-		}
-	}
-	if least > math.MaxInt64/2 { // how the first version writes that there is none
-		return 0
-	}
-	return least
-}
-
-// lowest is the lowest limit from a cgroup up to the top of what is mounted. In a
-// container the path may be that of the host, of which only the end is mounted,
-// as the top.
-func lowest(root fs.FS, mount, at, file string) int64 {
-	least := int64(math.MaxInt64)
-	for at = path.Clean("/" + at); ; at = path.Dir(at) {
-		text, err := fs.ReadFile(root, path.Join(mount, at, file))
-		if n, bad := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && bad == nil && n > 0 {
-			least = min(least, n)
-		}
-		if at == "/" {
-			return least
-		}
-	}
 }
 
 // rootFS is the file system of this machine.
