@@ -84,7 +84,7 @@ func (r *recorder) take(ctx context.Context, m *message) error {
 	return r.askAbout(ctx)
 }
 
-// askAbout asks for the log and the node of findings that are new, so that they can be looked at when it is played.
+// askAbout asks for the log and the node of findings that are new, and for events of their DaemonSet, so that they can be looked at when it is played.
 func (r *recorder) askAbout(ctx context.Context) error {
 	for _, set := range r.last.Sets {
 		for i := range set.Findings {
@@ -110,6 +110,11 @@ func (r *recorder) about(ctx context.Context, set *fleetview.Set, f *fleetview.F
 			if err := r.answered(logPath(set.Key(), f.Node), l); err != nil {
 				return err
 			}
+		}
+	}
+	if e, err := source.Events(ctx, set.Namespace, set.Name); err == nil {
+		if err := r.answered(eventsPath(set.Key()), e); err != nil {
+			return err
 		}
 	}
 	if n, err := source.Node(ctx, f.Node); err == nil {

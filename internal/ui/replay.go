@@ -135,9 +135,13 @@ func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail,
 	return answered[fleetview.NodeDetail](r, nodePath(name))
 }
 
-// Events are those that were recorded, as Node.
+// Events are those that were recorded, as Node; none of a DaemonSet that never had a finding.
 func (r *Recording) Events(_ context.Context, namespace, name string) (*fleetview.Events, error) {
-	return answered[fleetview.Events](r, eventsPath(namespace+"/"+name))
+	all, err := answered[fleetview.Events](r, eventsPath(namespace+"/"+name))
+	if errors.Is(err, fleetview.ErrUnknown) {
+		return &fleetview.Events{Events: []fleetview.Event{}}, nil
+	}
+	return all, err
 }
 
 // Log is what was recorded of a log, as Node.

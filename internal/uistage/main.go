@@ -116,9 +116,10 @@ func (f *fleet) Node(_ context.Context, name string) (*fleetview.NodeDetail, err
 	return d, nil
 }
 
-// Events are none.
-func (*fleet) Events(context.Context, string, string) (*fleetview.Events, error) {
-	return &fleetview.Events{Events: []fleetview.Event{}}, nil
+// Events is one, of what was refused.
+func (f *fleet) Events(context.Context, string, string) (*fleetview.Events, error) {
+	return &fleetview.Events{Events: []fleetview.Event{{At: f.began.Add(-time.Minute).UnixMilli(), Type: "Warning", Reason: "FailedCreate",
+		Message: "admission webhook denied the request: image is not signed " + f.scene.harm, From: "everynode", Count: 4}}}, nil
 }
 
 // Log is a program that does not find its file.

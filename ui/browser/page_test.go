@@ -176,6 +176,7 @@ func TestViews(t *testing.T) {
 		p.wait(".phase", "Halted in wave tenth")
 		p.wait(".wave.open", "tenth")
 		p.wait(".timeline", "revision 8 (7c9f5b88d4)")
+		p.wait("td", "image is not signed")
 		p.accessible("daemonset-" + scheme)
 		p.do(chromedp.Click(chromedp.CSS(".finding button")))
 		p.wait(".log pre", "open /etc/agent/agent.yaml: no such file or directory")

@@ -1,10 +1,11 @@
 // One DaemonSet: the map, its release, what fails, and what has been.
-import { useRef, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import type { Connection } from './connection'
+import { EventTable } from './events'
 import { Picture } from './picture'
 import { clock, counted, Empty, Findings, moment, number, Since } from './parts'
 import type { Daemon, Model } from './model'
-import type { Moment, Release, Wave } from './wire'
+import type { Event, Events, Moment, Release, Wave } from './wire'
 
 export function DaemonView({ model, connection, of }: { model: Model; connection: Connection; of: Daemon }) {
   const h = of.head, r = h.release
@@ -25,6 +26,7 @@ export function DaemonView({ model, connection, of }: { model: Model; connection
       <Revisions of={of} />
       <TimeLine model={model} moments={of.history.moments} />
     </div>
+    <SetEvents model={model} connection={connection} of={of} />
   </>
 }
 
@@ -116,6 +118,19 @@ function Revisions({ of }: { of: Daemon }) {
           <th scope="row">{r.number}</th><td><code>{r.hash}</code>{r.is && <span class="badge">{r.is}</span>}</td><td>{number(of.head.pods?.[r.hash] ?? 0)}</td>
           <td class="nowrap">{moment(r.created)}</td><td>{(r.images ?? []).join(', ')}{r.cause && <div class="faint">{r.cause}</div>}</td></tr>)}</tbody></table>}
   </section>
+}
+
+/** What others have written about the DaemonSet; it is asked for again when its phase is another. */
+function SetEvents({ model, connection, of }: { model: Model; connection: Connection; of: Daemon }) {
+  const [events, setEvents] = useState<Event[] | null>(null)
+  const [error, setError] = useState('')
+  useEffect(() => {
+    let gone = false
+    connection.ask<Events>('/v1/events', { set: of.key }).then((e) => { if (!gone) { setEvents(e.events); setError('') } }, (err: Error) => { if (!gone) setError(err.message) })
+    return () => { gone = true }
+  }, [of.key, of.head.phase])
+  return <section aria-labelledby="events"><h2 id="events">Events</h2>
+    {error ? <Empty>They could not be read: {error}</Empty> : events && <EventTable all={events} model={model} />}</section>
 }
 
 function TimeLine({ model, moments }: { model: Model; moments: Moment[] }) {

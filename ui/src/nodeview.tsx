@@ -1,9 +1,10 @@
 // One node: what it has of each DaemonSet and why, and what is said of the node itself.
 import { useEffect, useState } from 'preact/hooks'
 import type { Connection } from './connection'
+import { EventTable } from './events'
 import { failing, severity, starting, words, type Model } from './model'
-import { counted, Empty, LogTail, moment, nodeLink, setLink, Since, State } from './parts'
-import type { Condition, Event, NodeDetail, Row } from './wire'
+import { counted, Empty, LogTail, nodeLink, setLink, Since, State } from './parts'
+import type { Condition, NodeDetail, Row } from './wire'
 
 export function NodeView({ model, connection, name }: { model: Model; connection: Connection; name: string }) {
   const place = model.places.get(name)
@@ -38,7 +39,7 @@ export function NodeView({ model, connection, name }: { model: Model; connection
         <Conditions all={d.conditions} model={model} />
         {d.taints.length > 0 ? <ul class="taints" aria-label="Taints">{d.taints.map((t) => <li key={t}><code>{t}</code></li>)}</ul> : <Empty>No taints.</Empty>}</section>
       <section aria-labelledby="events"><h2 id="events">Events</h2>
-        {d.unread && <p class="stopped">{d.unread}</p>}<Events all={d.events} model={model} /></section>
+        {d.unread && <p class="stopped">{d.unread}</p>}<EventTable all={d.events} model={model} /></section>
     </div>}
     <p><Neighbours model={model} place={place} /></p>
   </>
@@ -87,13 +88,6 @@ function Conditions({ all, model }: { all: Condition[]; model: Model }) {
   return <table class="small"><thead><tr><th scope="col">Condition</th><th scope="col">Is</th><th scope="col">For</th><th scope="col">Says</th></tr></thead>
     <tbody>{all.map((c) => <tr key={c.type} class={c.bad ? 'bad-row' : ''}><th scope="row">{c.type}</th><td>{c.status}{c.bad && ' ⚠'}</td>
       <td><Since model={model} at={c.since} /></td><td>{c.message || c.reason}</td></tr>)}</tbody></table>
-}
-
-export function Events({ all, model }: { all: Event[]; model: Model }) {
-  if (all.length === 0) return <Empty>None are kept.</Empty>
-  return <table class="small"><thead><tr><th scope="col">Ago</th><th scope="col">Event</th><th scope="col">Says</th></tr></thead>
-    <tbody>{all.map((e, i) => <tr key={i} class={e.type === 'Warning' ? 'bad-row' : ''}><td title={moment(e.at)}><Since model={model} at={e.at} /></td>
-      <th scope="row">{e.reason}{(e.count ?? 0) > 1 && ` ×${e.count}`}</th><td>{e.message}</td></tr>)}</tbody></table>
 }
 
 /** The nodes beside this one that need a look, too. */
