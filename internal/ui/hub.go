@@ -31,6 +31,8 @@ type scene struct {
 const (
 	lingers = 15 * time.Second
 	retries = 3 * time.Second
+	// longRetries is the longest pause, in first pauses.
+	longRetries = 20
 )
 
 func newHub(source Source) *hub {
@@ -73,8 +75,10 @@ func (h *hub) set(change func(*scene)) {
 	h.changed = make(chan struct{})
 }
 
-// run follows the source whenever somebody looks, until ctx ends.
+// run follows the source whenever somebody looks, until ctx ends. Each failure after another one is waited after for twice as
+// long, as to begin again reads everything.
 func (h *hub) run(ctx context.Context) {
+	pause := h.retry
 	for ctx.Err() == nil {
 		if !h.watched() {
 			select {
@@ -83,9 +87,15 @@ func (h *hub) run(ctx context.Context) {
 			}
 			continue
 		}
-		if err := h.follow(ctx); err != nil {
+		began := time.Now()
+		err := h.follow(ctx)
+		if time.Since(began) > longRetries*h.retry {
+			pause = h.retry
+		}
+		if err != nil {
 			h.set(func(s *scene) { s.state, s.error = nil, err.Error() })
-			wait(ctx, h.retry)
+			wait(ctx, pause)
+			pause = min(2*pause, longRetries*h.retry)
 		}
 	}
 }
