@@ -29,7 +29,9 @@ export function MapView({ groups, states, only, label, name, describe, open }: {
   useLayoutEffect(() => { if (width > 0) map.current!.arrange(groups, width, room) }, [groups, width, room])
   useLayoutEffect(() => {
     map.current!.show(only)
-    if (width > 0) map.current!.draw(states)
+    if (width === 0) return
+    map.current!.draw(states)
+    if (performance.getEntriesByName('drawn').length === 0) performance.mark('drawn') // with 'state', for measurements
   })
   const current = over >= 0 ? over : at
   useEffect(() => { if (width > 0) map.current!.mark(current, states) }, [current, groups, width, scheme])
