@@ -27,6 +27,9 @@ const (
 	// restAfter is how long less than that must be allocated before the process gives its memory back.
 	restAfter = 30 * time.Second
 	lookEvery = time.Second
+	// startFor is how long the start may take: it is no quicker with more garbage, and what it leaves
+	// behind stays.
+	startFor = 10 * time.Second
 	// step is what less than changes nothing, in per cent.
 	step = 10
 	// roomShare is the part of the memory there is, one in so many, that garbage may take.
@@ -42,7 +45,8 @@ type heap struct {
 
 // pace decides how much the heap may grow. It is a function of what it is told.
 type pace struct {
-	at        time.Time // of the last look
+	began     time.Time // of the first look
+	at        time.Time // of the last one
 	allocated uint64
 	busyUntil time.Time
 }
@@ -50,7 +54,11 @@ type pace struct {
 // next is how much the heap may grow between two collections, in per cent of what is live. available
 // is how much memory there is beside the process's own, in bytes; it is asked for when that matters.
 func (p *pace) next(now time.Time, h heap, available func() int64) (percent int) {
-	if elapsed := now.Sub(p.at); !p.at.IsZero() && elapsed > 0 && float64(h.allocated-p.allocated) >= busyRate*elapsed.Seconds() {
+	if p.began.IsZero() {
+		p.began, p.at = now, now
+	}
+	elapsed := now.Sub(p.at)
+	if now.Sub(p.began) > startFor && float64(h.allocated-p.allocated) >= busyRate*elapsed.Seconds() {
 		p.busyUntil = now.Add(restAfter)
 	}
 	p.at, p.allocated = now, h.allocated
