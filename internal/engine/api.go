@@ -247,6 +247,15 @@ func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.
 	return made, err
 }
 
+// tryPod asks what would become of a pod that is made, which is not kept.
+func (a api) tryPod(ctx context.Context, pod *corev1.Pod) (made *corev1.Pod, err error) {
+	err = a.write(ctx, kind{"try pods", pod.Namespace}, func(ctx context.Context) (err error) {
+		made, err = a.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	})
+	return made, err
+}
+
 // deletePod deletes and returns the pod as the server left it: terminating, or
 // as it was when it went. The typed client throws that away.
 func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (left runtime.Object, err error) {

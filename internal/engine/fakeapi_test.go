@@ -264,7 +264,7 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 	if err := f.refused(r); err != nil {
 		return nil, err
 	}
-	if r.verb != "get" && r.verb != "list" {
+	if r.verb != "get" && r.verb != "list" && r.query["dryRun"] == nil {
 		f.writes[r.verb+" "+r.resource]++
 	}
 	old := f.objects[r.resource][r.key()]
@@ -293,6 +293,9 @@ func (f *fakeAPI) serve(r request) (runtime.Object, error) {
 		}
 		if f.objects[r.resource][path.Join(r.namespace, m.GetName())] != nil {
 			return nil, apierrors.NewAlreadyExists(gr, m.GetName())
+		}
+		if r.query["dryRun"] != nil {
+			return obj, nil
 		}
 		return f.add(r.resource, obj), nil
 	case "update":

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -20,25 +22,36 @@ import (
 type inPlace struct {
 	// templates are those of the revisions that have pods, by hash; nil: the revision is gone, or cannot be read.
 	templates map[string]*corev1.PodTemplateSpec
-	// target and stable are plan.Spec.InPlace of the two.
-	target, stable map[string]bool
+	// toTarget and toStable are the revisions whose templates allow it; target and stable, as far as admission does,
+	// too: plan.Spec.InPlace of the two.
+	toTarget, toStable, target, stable map[string]bool
+	// admitted is, by hash, whether a new pod of a revision would be let in as it is; see admits.
+	admitted map[string]bool
+	askAgain time.Time // not before
 }
 
 // weighInPlace works out which revisions' pods may be changed in place, for the decision that follows. Where that is
 // not what it was, the decision looks at every node.
 func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, st *state) error {
-	before := st.inPlace
+	before, c := st.inPlace, &st.course
 	asks, err := view.AsksInPlace(set.ds)
 	e.tellUpdate(set.ds, st, err)
-	if !asks || st.course.assists || set.spec.Surges() {
+	if !asks || c.assists || set.spec.Surges() {
 		st.inPlace = inPlace{}
 	} else if err := e.readTemplates(ctx, set, hash, st); err != nil {
 		return err
 	}
+	st.inPlace.target, st.inPlace.stable = nil, nil
+	if len(st.inPlace.toTarget) > 0 && e.admits(ctx, set.ds, hash, st) {
+		st.inPlace.target = st.inPlace.toTarget
+	}
+	if len(st.inPlace.toStable) > 0 && e.admits(ctx, c.stable.ds, c.stable.hash, st) {
+		st.inPlace.stable = st.inPlace.toStable
+	}
 	if !maps.Equal(before.target, st.inPlace.target) || !maps.Equal(before.stable, st.inPlace.stable) {
 		st.set = nil
 	}
-	if r := st.course.release; r != nil {
+	if r := c.release; r != nil {
 		r.Stable.InPlace = st.inPlace.stable
 	}
 	return nil
@@ -83,12 +96,42 @@ func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, 
 	if maps.Equal(known, p.templates) {
 		return nil
 	}
-	*p = inPlace{templates: known, target: changeable(known, &set.ds.Spec.Template)}
+	p.templates, p.toTarget, p.toStable = known, changeable(known, &set.ds.Spec.Template), nil
 	if withStable {
-		p.stable = changeable(known, &stable.ds.Spec.Template)
+		p.toStable = changeable(known, &stable.ds.Spec.Template)
 	}
 	return nil
 }
+
+// admits says whether a new pod of the revision would be let in, and as its template is. There is admission that looks at
+// new pods alone. What it refuses or rewrites must not come in by a change of a pod that is there, which we may write and
+// the author of the DaemonSet may not. So once for each revision the server is asked to make such a pod, and not to keep it.
+func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, st *state) bool {
+	p := &st.inPlace
+	if is, known := p.admitted[hash]; known || time.Now().Before(p.askAgain) {
+		return is
+	}
+	made, err := e.api.tryPod(ctx, view.NewPod(ds, hash, plan.Create{}, ""))
+	fate, _ := judge(ctx, err)
+	switch {
+	case err == nil:
+		err = view.Rewritten(made, &ds.Spec.Template)
+	case fate == delivery.OverQuota:
+		err = nil // the quota is asked last: all others have let it in
+	case fate != delivery.Refused:
+		p.askAgain = time.Now().Add(askAgainAfter)
+		e.log.Warn("whether pods can be updated in place is not known; they are updated by deletion for now", "daemonSet", keyOf(ds).String(), "error", err)
+		return false
+	}
+	p.admitted = with(p.admitted, hash, err == nil)
+	if err != nil {
+		e.events.event(ds, corev1.EventTypeWarning, "NotInPlace", "Pods are updated by deletion, because a new one of revision %s would not be let in as it is: %v", hash, err)
+	}
+	return err == nil
+}
+
+// askAgainAfter is how long after a question without an answer it is asked again.
+const askAgainAfter = 10 * time.Second
 
 // readTemplate is that of one of the DaemonSet's revisions; nil when it is gone or cannot be read.
 func (e *engine) readTemplate(ctx context.Context, ds *appsv1.DaemonSet, hash string) (*corev1.PodTemplateSpec, error) {

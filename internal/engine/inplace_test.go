@@ -67,6 +67,32 @@ func TestUpdateNotInPlace(t *testing.T) {
 				ds.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "b"}}
 			})
 		},
+		"admission refuses new pods": func(k *keepers) {
+			k.intercept(func(r request) (error, bool) {
+				if r.is("create", "pods") && r.query["dryRun"] != nil {
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("unsigned image")), false
+				}
+				return nil, false
+			})
+		},
+		"admission would rewrite new pods": func(k *keepers) {
+			k.intercept(func(r request) (error, bool) {
+				if r.is("create", "pods") && r.query["dryRun"] != nil {
+					k.mutate = func(p *corev1.Pod) { p.Spec.Containers[0].Image = "mirror/" + p.Spec.Containers[0].Image }
+				} else {
+					k.mutate = nil
+				}
+				return nil, false
+			})
+		},
+		"what admission says of new pods is not known": func(k *keepers) {
+			k.intercept(func(r request) (error, bool) {
+				if r.is("create", "pods") && r.query["dryRun"] != nil {
+					return apierrors.NewInternalError(errors.New("no webhook answers")), false
+				}
+				return nil, false
+			})
+		},
 		"admission has rewritten the images": func(k *keepers) {
 			for _, p := range k.pods() {
 				k.editPod(p.Name, func(p *corev1.Pod) { p.Spec.Containers[0].Image = "mirror/agent:1" })
@@ -261,4 +287,24 @@ func TestUnfitPodsStayUnfit(t *testing.T) {
 		t.Errorf("the pod is %+v", p)
 	}
 	ix.unfit("gone")
+}
+
+// Whether a new pod would be let in is asked once for each revision, and a quota that is used up does not count.
+func TestAdmissionIsAskedOnce(t *testing.T) {
+	inPlaceCluster(t, 5, func(k *keepers) {
+		asked := 0
+		k.intercept(func(r request) (error, bool) {
+			if r.is("create", "pods") && r.query["dryRun"] != nil {
+				asked++
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("exceeded quota: pods")), false
+			}
+			return nil, false
+		})
+		k.editSet(image("agent:2"))
+		k.run(2 * time.Minute)
+		k.covered(5, "agent:2")
+		if asked != 1 || k.wrote("patch pods") != 5 {
+			t.Errorf("it was asked %d times, and %d pods were changed", asked, k.wrote("patch pods"))
+		}
+	})
 }

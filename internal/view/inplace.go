@@ -186,6 +186,18 @@ func imagesOf(spec *corev1.PodSpec) map[string]string {
 	return images
 }
 
+// Rewritten says what admission has made of the images of a pod that was to be of the template; nil: they are those. Nor may
+// it be without a container.
+func Rewritten(pod *corev1.Pod, template *corev1.PodTemplateSpec) error {
+	images := imagesOf(&pod.Spec)
+	for _, c := range lasting(&template.Spec) {
+		if got, is := images[c.Name]; !is || got != c.Image {
+			return fmt.Errorf("admission gives container %s the image %q in place of %q", c.Name, got, c.Image)
+		}
+	}
+	return nil
+}
+
 // ChangeInPlace is the strategic merge patch that makes the pod, of revision from, one of the DaemonSet's revision hash.
 // It holds for this version of the pod alone: the API server answers Conflict for any other.
 func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.DaemonSet, hash string, now time.Time) ([]byte, error) {
