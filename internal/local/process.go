@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,8 +30,8 @@ type Process struct {
 	LockFile string   // the process takes a Lock on it when it starts
 }
 
-// Spawn starts a process in a session of its own, with / as its working directory, that outlives the caller. It
-// returns when the process holds its lock. When the process ends before that, the error carries the last line of its
+// Spawn starts a process in a session of its own, with / as its working directory and without TMPDIR, that outlives the caller and
+// what was the caller's alone. It returns when the process holds its lock. When the process ends before that, the error carries the last line of its
 // log that begins with "error:"; when ctx ends first, the process is killed.
 func Spawn(ctx context.Context, p Process) (pid int, err error) {
 	fail := func(err error) (int, error) { return 0, fmt.Errorf("start the %s: %w", p.Name, err) }
@@ -48,7 +49,7 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 	}
 	pidfd := -1
 	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", p.Env, log, log
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", lasting(p.Env), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	if err := cmd.Start(); err != nil {
 		return fail(err)
@@ -78,6 +79,14 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 		return fail(err)
 	}
 	return pid, nil
+}
+
+// lasting is the environment of a process that outlives the caller; nil: the caller's.
+func lasting(env []string) []string {
+	if env == nil {
+		env = os.Environ()
+	}
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") })
 }
 
 // Become turns the calling process into argv, which from then on holds the lock on lockFile. It returns only when it

@@ -78,6 +78,7 @@ func TestSpawnAndStop(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 			defer cancel()
+			t.Setenv("TMPDIR", t.TempDir())
 			p := childProcess(t, mode, t.TempDir())
 			if _, ok := datadir.Running(p.LockFile); ok {
 				t.Error("runs before it was started")
@@ -94,6 +95,9 @@ func TestSpawnAndStop(t *testing.T) {
 			}
 			if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd != "/" {
 				t.Errorf("working directory is %q, %v; want /", cwd, err)
+			}
+			if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || strings.Contains(string(env), "TMPDIR=") {
+				t.Errorf("its environment has the caller's TMPDIR, which may not last: %v", err)
 			}
 			if st, err := os.Stat(p.Log); err != nil || st.Mode().Perm() != 0o600 {
 				t.Errorf("log: %v, %v; want mode 0600", st, err)

@@ -144,11 +144,12 @@ func TestHasCapability(t *testing.T) {
 	}
 }
 
-func TestChildEnvKeepsNoToken(t *testing.T) {
+func TestChildEnvKeepsNoTokenAndNoFolder(t *testing.T) {
 	t.Setenv("EVERYNODE_TOKEN", "abcdef.0123456789abcdef")
+	t.Setenv("TMPDIR", "/tmp/of-a-session")
 	t.Setenv("PATH", "/usr/bin")
 	env := childEnv("/opt/runtime")
-	if joined := strings.Join(env, "\n"); strings.Contains(joined, "0123456789abcdef") || !strings.Contains(joined, "PATH=/opt/runtime:/usr/bin") {
+	if joined := strings.Join(env, "\n"); strings.Contains(joined, "0123456789abcdef") || strings.Contains(joined, "of-a-session") || !strings.Contains(joined, "PATH=/opt/runtime:/usr/bin") {
 		t.Errorf("environment of children:\n%s", joined)
 	}
 }

@@ -102,13 +102,13 @@ func containerdProcess(cfg Config) process {
 	}
 }
 
-// childEnv is our environment with dir first on PATH, and without the join
-// token, which containers' shims would keep.
+// childEnv is our environment with dir first on PATH, without the join token, which containers' shims would keep, and
+// without TMPDIR: shims outlive us, and so perhaps the folder, and no command could be run in their containers any more.
 func childEnv(dir string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if name != "PATH" && name != "EVERYNODE_TOKEN" {
+		if name != "PATH" && name != "EVERYNODE_TOKEN" && name != "TMPDIR" {
 			env = append(env, kv)
 		}
 	}

@@ -54,7 +54,7 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 		case apierrors.IsNotFound(err):
 			why = errors.New("nobody has ever held it")
 			return false, nil
-		case ctx.Err() != nil: // the time is over; what was seen before says more
+		case err != nil && (ctx.Err() != nil || outOfTime(ctx, every)): // what was seen before says more
 			return false, nil
 		case err != nil:
 			why = err
@@ -74,4 +74,11 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 	}
 	_, err = fmt.Fprintf(out, "%s works.\n", holder)
 	return err
+}
+
+// outOfTime says that the time is as good as over. A client whose request would not get its turn before the deadline does not wait
+// for it, and its error says nothing of the server.
+func outOfTime(ctx context.Context, every time.Duration) bool {
+	deadline, is := ctx.Deadline()
+	return is && time.Until(deadline) < every
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -54,4 +55,21 @@ func TestLeads(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", c.what, got, err, c.want)
 		}
 	}
+}
+
+// What goes wrong because the time is over hides nothing of what was seen before.
+func TestLeadsSaysWhatWasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, began, none := fake.NewClientset(), time.Now(), ""
+		client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if time.Since(began) > 2*time.Second {
+				return true, nil, errors.New("rate: Wait(n=1) would exceed context deadline")
+			}
+			return true, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &none}}, nil
+		})
+		err := leads(t.Context(), client.CoordinationV1().Leases("kube-system"), &bytes.Buffer{}, 3500*time.Millisecond, time.Second)
+		if err == nil || !strings.Contains(err.Error(), "nobody holds it") {
+			t.Error(err)
+		}
+	})
 }
