@@ -109,7 +109,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		watchRelease(electing, cfg, watcher, func() {
-			if !elector.IsLeader() {
+			if !elector.IsLeader() && !lock.asks.Load() {
 				stop() // and another elector tries at once
 			}
 		})

@@ -297,6 +297,34 @@ func TestFollowerEnds(t *testing.T) {
 	})
 }
 
+// Two engines are stopped one after the other, as when their Deployment is scaled to nothing. The second one is just taking the
+// lease that the first has released: it waits for the answer, and releases what it got.
+func TestFollowerThatIsWinningReleases(t *testing.T) {
+	for _, after := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond, 350 * time.Millisecond, time.Second} {
+		inCluster(t, func(c *cluster) {
+			c.start(elect("one"))
+			stopOne, endedOne := c.stopEngine, c.ended
+			c.run(time.Second)
+			two := &slowServer{c: c, takes: func(r request) time.Duration {
+				if r.resource == "leases" && r.verb != "get" && r.verb != "list" {
+					return 300 * time.Millisecond
+				}
+				return 0
+			}}
+			c.start(two.use, elect("two"))
+			c.run(5 * time.Second)
+			stopOne()
+			<-endedOne
+			c.run(after)
+			c.stop()
+			c.run(time.Second)
+			if got := c.leader(); got != "" {
+				t.Errorf("stopped %s after the first: %q holds the lease", after, got)
+			}
+		})
+	}
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	if err := Run(t.Context(), Config{}); err == nil || !strings.Contains(err.Error(), "API server") {
 		t.Errorf("no client: %v", err)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -257,6 +258,8 @@ type tenureLock struct {
 	// won remembers that the election was won, which the elector tells nobody
 	// but a goroutine that may not have run yet when the election is over.
 	won bool
+	// asks: a try to win the lease is under way.
+	asks atomic.Bool
 }
 
 func (l *tenureLock) RecordEvent(what string) {
@@ -296,6 +299,13 @@ func (l *tenureLock) write(ctx context.Context, record resourcelock.LeaderElecti
 	}
 	term := l.tenure.renews(sent)
 	record.LeaseDurationSeconds = int(term / time.Second)
+	if !l.won {
+		// The answer is awaited although the election ends meanwhile: the server would give the lease to a process that does not
+		// know of it, and that would not release it. The client has a deadline of its own.
+		ctx = context.WithoutCancel(ctx)
+		l.asks.Store(true)
+		defer l.asks.Store(false)
+	}
 	err := do(ctx, record)
 	if err == nil {
 		l.tenure.renew(sent, term)
