@@ -135,6 +135,25 @@ func (r *recorder) template(ds *appsv1.DaemonSet) {
 	}
 }
 
+// moved says what a release has come to, once it is something else than before.
+func (r *recorder) moved(ds *appsv1.DaemonSet, before, now *view.DaemonSetRolloutStatus) {
+	idle := rollout.Idle.String()
+	phase := before.Phase != now.Phase && before.Phase+now.Phase != idle
+	reason := before.Reason != now.Reason && (now.Phase == rollout.Held.String() || now.Reason == rollout.APIUnwell.String())
+	if phase || reason {
+		r.release(ds, now)
+	}
+	// A request that was heeded stays in the object, and is nothing for the next release: only what somebody asks for now is told.
+	if asked := now.ObservedGeneration != before.ObservedGeneration; asked && now.Ignored != before.Ignored && now.Ignored != "" {
+		r.event(ds, corev1.EventTypeWarning, "RequestIgnored", "Release %d changes nothing by what was asked: %s", now.Release, now.Ignored)
+	}
+}
+
+// stands says why a release goes no further, where its own object does not say it.
+func (r *recorder) stands(ds *appsv1.DaemonSet, reason string, why error) {
+	r.event(ds, corev1.EventTypeWarning, reason, "The release goes no further: %v", why)
+}
+
 // release says that a release has come to another phase or wave: what needs a person is a warning.
 func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus) {
 	kind := corev1.EventTypeNormal

@@ -49,7 +49,11 @@ type course struct {
 	lost bool
 	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
 	// repaired by the state that is kept.
-	stuck    bool
+	stuck bool
+	// unkept is what would be kept, where the cluster has no objects for that.
+	unkept view.DaemonSetRolloutStatus
+	// failures counts how often that was so in a row, also where nothing is granted anyway.
+	failures int
 	removals rollout.Hold
 	// assists says that another controller has the pods, and behind since when it has not taken notice of the last change;
 	// zero: it has.
@@ -125,7 +129,7 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 			entry = e.index.rolloutOf(set.ds)
 		}
 		if c.state, c.removals.Kept, err = stateOf(entry); err != nil {
-			return e.unreadable(ctx, entry, err)
+			return e.unreadable(ctx, set, entry, err)
 		}
 		c.read, c.kept, c.unsure = true, c.state.Stable != "", false
 	} else if entry == nil && c.entry != nil {
@@ -137,12 +141,13 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 }
 
 // unreadable says on the object itself that its status cannot be read, once.
-func (e *engine) unreadable(ctx context.Context, entry *rolloutEntry, why error) error {
+func (e *engine) unreadable(ctx context.Context, set *setEntry, entry *rolloutEntry, why error) error {
 	o := *entry.object
 	o.Status = view.UnreadableRollout(&entry.object.Status, why, time.Now())
 	if equality.Semantic.DeepEqual(o.Status, entry.object.Status) {
 		return why
 	}
+	e.events.stands(set.ds, view.ReasonStatusUnreadable, why)
 	made, err := e.api.updateRollout(ctx, &o)
 	if err == nil {
 		e.index.upsertRollout(made)
@@ -231,8 +236,9 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		e.undecided(st) // what would go could not be replaced, in the second case
 	}
 	again, err = e.advance(ctx, set, hash, st)
-	failed := err != nil && !errors.Is(err, errReplan)
-	if failed && repairs && ctx.Err() == nil {
+	failed := err != nil && !errors.Is(err, errReplan) && ctx.Err() == nil
+	e.tellFailures(set, c, failed, err)
+	if failed && repairs {
 		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
 		return st.now.Add(keepAgain), nil
 	}
@@ -247,6 +253,17 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		again = earlier(again, c.order.stale(e.index.nodeChanges(), st.mends()))
 	}
 	return again, err
+}
+
+// tellFailures tells of a state that cannot be kept, once: with the second time in a row, since one may be an API server that starts again.
+func (e *engine) tellFailures(set *setEntry, c *course, failed bool, err error) {
+	if !failed {
+		c.failures = 0
+		return
+	}
+	if c.failures++; c.failures == 2 {
+		e.events.stands(set.ds, view.ReasonStateNotKept, err)
+	}
 }
 
 // step is how far a release goes by one look.
@@ -279,6 +296,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	}
 	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
 	if c.lacks() {
+		e.tellUnkept(set, st, &next)
 		c.keeps(&next)
 	} else if due, err := e.keep(ctx, set, st, &next); err != nil || !due.IsZero() {
 		return earlier(wake, due), err
@@ -308,6 +326,14 @@ func sameCourse(a, b rollout.State) bool {
 // first is good enough for that.
 func (c *course) lacks() bool { return c.entry == nil && c.absent }
 
+// tellUnkept tells of a release where there is no object to say it on, once.
+func (e *engine) tellUnkept(set *setEntry, st *state, next *step) {
+	report := e.reportOn(set, st, next)
+	status := view.RolloutStatus(&st.course.unkept, &next.state, &report)
+	e.events.moved(set.ds, &st.course.unkept, &status)
+	st.course.unkept = status
+}
+
 // keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
 // else changes.
 func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step) (due time.Time, err error) {
@@ -331,10 +357,7 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 	if err := e.writeCourse(ctx, set, c, status); err != nil {
 		return time.Time{}, err
 	}
-	unwell := status.Reason == rollout.APIUnwell.String() && before.Reason != status.Reason
-	if unwell || before.Phase != status.Phase && before.Phase+status.Phase != rollout.Idle.String() {
-		e.events.release(set.ds, &status)
-	}
+	e.events.moved(set.ds, &before, &status)
 	if next.guard.Held > 0 && c.removals.Kept.Held == 0 {
 		e.events.removalsHeld(set.ds, report.HeldText)
 	}

@@ -228,6 +228,9 @@ func TestAnnotationWithoutPolicy(t *testing.T) {
 				if got := c.with("agent:1"); got != 6 {
 					t.Errorf("with a new node %d pods are of the old template", got)
 				}
+				if said := c.events("ReleaseHeld"); len(said) != 1 || !strings.Contains(said[0], "RolloutPolic") {
+					t.Errorf("events: %q", said)
+				}
 				c.installKinds()
 				c.addKind(view.PolicyResource, policy(`{"waves": [{"name": "all", "nodes": "100%"}]}`))
 				c.run(10 * time.Minute)

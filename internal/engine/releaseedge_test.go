@@ -98,6 +98,14 @@ func TestOldRequestsStayOld(t *testing.T) {
 		if s := c.rollout().Status; s.Release != 2 {
 			t.Errorf("it is release %d", s.Release)
 		}
+		if said := c.events("RequestIgnored"); len(said) != 0 {
+			t.Errorf("nobody has asked for anything: %q", said)
+		}
+		c.ask(`{"promote": {"release": 3, "wave": "first"}}`)
+		c.run(5 * time.Second)
+		if said := c.events("RequestIgnored"); len(said) != 1 || !strings.Contains(said[0], "names release 3; this is release 2") {
+			t.Errorf("events: %q", said)
+		}
 	})
 }
 
@@ -120,6 +128,9 @@ func TestReleaseThatCannotBeKept(t *testing.T) {
 			t.Errorf("%d pods are of the stable revision, want all 6", got)
 		}
 		c.wantConditions("where nothing can be kept", "False StateNotKept", "True EnoughAvailable")
+		if said := c.events("StateNotKept"); len(said) != 1 || !strings.Contains(said[0], "daemonsetrollouts") {
+			t.Errorf("events: %q", said)
+		}
 	})
 }
 

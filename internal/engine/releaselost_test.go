@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -119,6 +120,9 @@ func TestReleaseWhoseStatusCannotBeRead(t *testing.T) {
 		}
 		if len(s.Conditions) == 0 {
 			t.Error("there is no condition")
+		}
+		if said := c.events(view.ReasonStatusUnreadable); len(said) != 1 || !strings.Contains(said[0], "Sleeping") {
+			t.Errorf("events: %q", said)
 		}
 	})
 }
