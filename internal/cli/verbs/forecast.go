@@ -59,7 +59,7 @@ rules of apps/v1, but for the order of the nodes.`,
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
 	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
 	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
-	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: also say in which waves it would release the change, which nodes come first, and how long it takes")
+	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: say in which waves it would release the change, which nodes come first, and how long it takes (default: the policy of the cluster that the DaemonSet follows)")
 	console.OutputFlag(c, &f.output, "wide")
 	if err := c.MarkFlagRequired("filename"); err != nil {
 		panic(err) // only for a flag that does not exist
@@ -137,7 +137,7 @@ type setForecast struct {
 	Steps    []forecastStep    `json:"steps"`
 	Left     []forecastLeft    `json:"left,omitempty"`
 	Warnings []forecastWarning `json:"warnings,omitempty"`
-	// Policy is what the policy that was given makes of it.
+	// Policy is what the policy makes of it that was given, or else the one that the DaemonSet follows.
 	Policy *policyForecast `json:"policy,omitempty"`
 }
 
@@ -174,7 +174,10 @@ const (
 )
 
 // helmTimeout is how long Helm waits unless it is told otherwise.
-const helmTimeout = 5 * time.Minute
+const (
+	helmTimeout  = 5 * time.Minute
+	helmTooShort = "`helm upgrade --wait` gives up after %s: give it --timeout %s"
+)
 
 // auditWarnings are the findings of `audit` that are about the change, and not about the
 // DaemonSet as it is anyway.
@@ -207,7 +210,7 @@ func playWarnings(set *plan.Spec, fast, slow *forecast.Forecast) (warnings []for
 		warn(warnNotFinished, "%s would not get there by itself, see below", console.Counted(len(fast.Left), "node"))
 	}
 	if slow.Took > helmTimeout {
-		warn(warnHelmTimeout, "`helm upgrade --wait` gives up after %s: give it --timeout %s", helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
+		warn(warnHelmTimeout, helmTooShort, helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))
 	}
 	return warnings
 }

@@ -50,6 +50,34 @@ func (a *app) readPolicy(file string) (*givenPolicy, error) {
 	return &g, nil
 }
 
+// followed is the policy of the cluster that the releases of a DaemonSet follow. nil: it follows none, or one by which nothing can be
+// released, which is a warning.
+func (w *forecastWorld) followed(ds *appsv1.DaemonSet, s *setForecast) *givenPolicy {
+	var names, wrong []string
+	var g givenPolicy
+	for i := range w.reader.in.Policies {
+		if o := &w.reader.in.Policies[i]; o.Chooses(ds) {
+			names, g.object = append(names, o.Name), *o
+			g.policy, wrong = view.Policy(o)
+		}
+	}
+	named, all, why := ds.Annotations[view.PolicyAnnotation], strings.Join(names, ", "), ""
+	switch {
+	case len(names) > 1:
+		why = "policies " + all + " choose this DaemonSet; it can follow one"
+	case len(names) == 0 && named != "" && w.reader.in.Policies != nil:
+		why = "the cluster has no policy " + named + ", which this DaemonSet names"
+	case len(wrong) > 0:
+		why = "policy " + all + " cannot be followed: " + strings.Join(wrong, "; ")
+	case len(names) == 1:
+		return &g
+	default:
+		return nil
+	}
+	s.Warnings = append(s.Warnings, forecastWarning{warnUpdateHeld, why + ". No node would get an update"})
+	return nil
+}
+
 // policyForecast is what a policy makes of a release.
 type policyForecast struct {
 	Name  string         `json:"name"`
@@ -85,6 +113,7 @@ const (
 	warnHeld        = "HeldByGuard"
 	warnNotHeld     = "NotHeld"
 	warnNotDriven   = "NotDriven"
+	warnUpdateHeld  = "UpdateHeld"
 )
 
 // unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
@@ -146,6 +175,9 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 		warn(warnNotHeld, "the pods of %s go as soon as the change is applied: the DaemonSet controller of the cluster removes them, and the policy's guard cannot hold them", console.Counted(loses, "node"))
 	case loses > may:
 		warn(warnHeld, "the policy's guard would hold the pods of the %s that lose it (%d may go in an hour), until somebody puts the change back or allows it: everynode rollout allow", console.Counted(loses, "node"), may)
+	}
+	if n := len(waves); n > 0 && waves[n-1].Ends.Sub(in.Now) > helmTimeout {
+		warn(warnHelmTimeout, helmTooShort, helmTimeout, (waves[n-1].Ends.Sub(in.Now) + helmTimeout).Round(time.Minute))
 	}
 	for _, w := range waves {
 		wave := waveForecast{Wave: w.Name, Group: w.Group, Nodes: w.Nodes, Total: w.Total, AtATime: w.AtATime, StopsAt: w.StopsAt, Soak: w.Soak.Seconds(),

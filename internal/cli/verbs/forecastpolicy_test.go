@@ -11,10 +11,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 
 	"everynode/internal/forecast"
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
+	"everynode/internal/view"
 )
 
 const policyHead = "apiVersion: everynode.io/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: node-agents}\n"
@@ -109,6 +111,7 @@ func TestPolicyForecast(t *testing.T) {
 	}
 	const want = `PolicyIsForOthers: policy node-agents does not choose this DaemonSet; this is what it would do
 HeldByGuard: the policy's guard would hold the pods of the 2 nodes that lose it (1 may go in an hour), until somebody puts the change back or allows it: everynode rollout allow
+LongerThanHelm: ` + "`helm upgrade --wait`" + ` gives up after 5m0s: give it --timeout 2h36m0s
 NotCovered: wave canary covers no node with zone x
 policy node-agents: done after 2h30m30s at the earliest (Thu 26 Nov 11:30 UTC)
 WAVE     NODES   AT A TIME   STOPS AT   OPENS      SOAK     ENDS               FIRST
@@ -125,7 +128,7 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	for _, w := range s.Warnings {
 		said = append(said, w.Reason)
 	}
-	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld NotCovered" {
+	if got := strings.Join(said, " "); got != "PolicyIsForOthers NotDriven NotHeld LongerThanHelm NotCovered" {
 		t.Errorf("beside another controller it warns of %s", got)
 	}
 	s.Warnings = nil
@@ -143,5 +146,48 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	s.follow(g, &appsv1.DaemonSet{}, in, 0, false)
 	if err := s.Policy.print(&out, 80); err != nil || !strings.Contains(out.String(), "no waves") {
 		t.Errorf("%s (%v)", out.String(), err)
+	}
+}
+
+// Without --policy it is the cluster's policy that counts, as the engine chooses it.
+func TestFollowedPolicy(t *testing.T) {
+	const forAll, forNamed, wrong = "name: all/{daemonSets: {namespaces: [default]}}", "name: named/{}", "name: wrong/{daemonSets: {namespaces: [default]}, waves: [{name: a, nodes: 5%}]}"
+	for _, c := range []struct {
+		what     string
+		policies []string
+		names    string // what the DaemonSet names
+		want     string
+	}{
+		{"none", nil, "", ""},
+		{"one that chooses it", []string{forNamed, forAll}, "", "all"},
+		{"one that it names, before one that chooses it", []string{forNamed, forAll}, "named", "named"},
+		{"one for others", []string{forNamed}, "", ""},
+		{"two", []string{forAll, wrong}, "", "policies all, wrong choose this DaemonSet"},
+		{"one that cannot be followed", []string{wrong}, "", "policy wrong cannot be followed: "},
+		{"one that is not there", []string{forAll}, "gone", "the cluster has no policy gone"},
+	} {
+		w, s, ds := &forecastWorld{reader: &auditReader{}}, &setForecast{}, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default"}}
+		w.reader.in.Policies = []view.RolloutPolicy{}
+		for _, text := range c.policies {
+			name, spec, _ := strings.Cut(text, "/")
+			var o view.RolloutPolicy
+			if err := yaml.Unmarshal([]byte("{metadata: {"+name+"}, spec: "+spec+"}"), &o); err != nil {
+				t.Fatal(err)
+			}
+			w.reader.in.Policies = append(w.reader.in.Policies, o)
+		}
+		if c.names != "" {
+			ds.Annotations = map[string]string{view.PolicyAnnotation: c.names}
+		}
+		got := ""
+		if g := w.followed(ds, s); g != nil {
+			got = g.policy.Name
+		}
+		for _, warning := range s.Warnings {
+			got += warning.Text
+		}
+		if c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
 	}
 }

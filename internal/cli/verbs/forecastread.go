@@ -174,6 +174,7 @@ func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.Daemon
 		}
 	}
 	r.readConfig(ctx)
+	r.note("RolloutPolicies", "it is not known in which waves the change would go", r.readPolicies(ctx))
 	kept, err := why.Releases(ctx, r.client, metav1.NamespaceAll)
 	r.note("DaemonSetRollouts", "it is not known whether everynode works beside the DaemonSet controller of the cluster", err)
 	for i := range kept {
@@ -244,10 +245,15 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	judged := w.reader.in
 	judged.DaemonSets = []appsv1.DaemonSet{*ds}
 	played := playWarnings(&in.Set, fast, slow)
-	if policy != nil && in.Set.Strategy == plan.OnDelete { // the policy lets the pods wait for nobody
-		played = slices.DeleteFunc(played, func(w forecastWarning) bool { return w.Reason == warnNotFinished })
+	if policy == nil {
+		policy = w.followed(ds, s)
 	}
-	s.Warnings = slices.Concat(played, auditWarnings(audit.Audit(&judged)))
+	if policy != nil { // it says how long that takes, and lets the pods of OnDelete wait for nobody
+		played = slices.DeleteFunc(played, func(w forecastWarning) bool {
+			return w.Reason == warnHelmTimeout || w.Reason == warnNotFinished && in.Set.Strategy == plan.OnDelete
+		})
+	}
+	s.Warnings = slices.Concat(s.Warnings, played, auditWarnings(audit.Audit(&judged)))
 	if policy != nil {
 		in.Stop = f.stop
 		s.follow(policy, ds, &in, fast.Count(forecast.Loses), w.assisted)
