@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
+	"everynode/internal/rollout"
 )
 
 const metricPrefix = "everynode_"
@@ -35,7 +36,7 @@ type descs struct {
 	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
 
 	// Of one that follows a policy: also phase, or state.
-	phase, release *prometheus.Desc
+	phase, release, wave, waves, soak *prometheus.Desc
 }
 
 func newDescs() (d descs) {
@@ -69,7 +70,10 @@ func newDescs() (d descs) {
 	d.budget = of("budget_nodes", "Nodes that the update strategy allows to be down, or to surge, at once.", "kind")
 	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; more than the budget where they failed by themselves.", "kind")
 	d.phase = of("release_phase", "1 for the phase in which the releases of the DaemonSet are, as in its DaemonSetRollout.", "phase")
-	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed.", "state")
+	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed. And held: their pods would go because of labels or the placement, and the guard keeps them.", "state")
+	d.wave = of("release_wave", "The number of the wave that is open; 0: none is.")
+	d.waves = of("release_waves", "How many waves the policy has; 0: it cannot be read.")
+	d.soak = of("release_soak_left_seconds", "How long the open wave has still to soak, as last kept; 0 while none soaks.")
 	return d
 }
 
@@ -171,7 +175,7 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 		without += max(nodes-t.kept, 0)
 		if i < maxListed {
 			m.collectSet(key, &t, gauge)
-			m.collectRelease(key, e.index.releasePhase(key), &t.totals.Exposure, gauge)
+			m.collectRelease(key, e.index.keptRelease(key), &t.totals, gauge)
 		}
 	}
 	gauge(m.descs.listed, float64(min(len(keys), maxListed)))
@@ -218,15 +222,49 @@ func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges
 	}
 }
 
-// collectRelease is for a DaemonSet whose releases are in a phase; empty: it follows no policy.
-func (m *Monitor) collectRelease(key types.NamespacedName, phase string, t *plan.Exposure, gauge gauges) {
-	if phase == "" {
+// keptRelease is what is kept of the releases of a DaemonSet, in numbers.
+type keptRelease struct {
+	phase       string // empty: it follows no policy
+	wave, waves int
+	soak        time.Duration // what is left of it
+}
+
+func (ix *index) keptRelease(key types.NamespacedName) (k keptRelease) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	e := ix.releases.rollouts[key]
+	if e == nil || e.object.Status.Stable == "" && e.object.Status.Phase == rollout.Idle.String() {
+		return k
+	}
+	s := &e.object.Status
+	k.phase = s.Phase
+	if s.Policy == nil || ix.releases.policies[s.Policy.Name] == nil {
+		return k
+	}
+	waves := ix.releases.policies[s.Policy.Name].policy.Waves
+	k.waves = len(waves)
+	if s.Wave == nil {
+		return k
+	}
+	i := slices.IndexFunc(waves, func(w rollout.Wave) bool { return w.Name == s.Wave.Name })
+	if k.wave = i + 1; i >= 0 && s.Phase == rollout.Soaking.String() {
+		k.soak = max(waves[i].Soak-s.Wave.Soaked.Duration, 0)
+	}
+	return k
+}
+
+func (m *Monitor) collectRelease(key types.NamespacedName, k keptRelease, t *plan.Totals, gauge gauges) {
+	if k.phase == "" {
 		return
 	}
-	gauge(m.descs.phase, 1, key.Namespace, key.Name, phase)
-	for state, n := range map[string]int{"exposed": t.Exposed, "well": t.Well, "under-way": t.UnderWay, "failed": t.Failed} {
-		gauge(m.descs.release, float64(n), key.Namespace, key.Name, state)
+	d, of := &m.descs, &t.Exposure
+	gauge(d.phase, 1, key.Namespace, key.Name, k.phase)
+	for state, n := range map[string]int{"exposed": of.Exposed, "well": of.Well, "under-way": of.UnderWay, "failed": of.Failed, "held": t.Guarded} {
+		gauge(d.release, float64(n), key.Namespace, key.Name, state)
 	}
+	gauge(d.wave, float64(k.wave), key.Namespace, key.Name)
+	gauge(d.waves, float64(k.waves), key.Namespace, key.Name)
+	gauge(d.soak, k.soak.Seconds(), key.Namespace, key.Name)
 }
 
 // setTally is what is counted of one DaemonSet.

@@ -375,16 +375,6 @@ func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
 	}
 }
 
-// releasePhase is the phase that is kept of the releases of a DaemonSet; empty while it follows no policy.
-func (ix *index) releasePhase(key types.NamespacedName) string {
-	ix.mu.RLock()
-	defer ix.mu.RUnlock()
-	if e := ix.releases.rollouts[key]; e != nil && (e.object.Status.Stable != "" || e.object.Status.Phase != rollout.Idle.String()) {
-		return e.object.Status.Phase
-	}
-	return ""
-}
-
 // guidance is which policy a DaemonSet follows.
 type guidance struct {
 	policy *policyEntry // nil: none that can be followed
