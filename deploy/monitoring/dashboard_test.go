@@ -71,6 +71,29 @@ func TestDashboard(t *testing.T) {
 			checkPanel(t, &p, variables, known)
 		}
 	}
+	checkReleases(t, d.Panels, known)
+}
+
+// checkReleases is about the metrics of releases: each is in a panel.
+func checkReleases(t *testing.T, panels []panel, known map[string]metric) {
+	t.Helper()
+	shown, of := "", 0
+	for _, p := range panels {
+		for _, target := range p.Targets {
+			shown += target.Expr + "\n"
+		}
+	}
+	for name := range known {
+		if !strings.Contains(name, "release_") {
+			continue
+		}
+		if of++; !strings.Contains(shown, name+"{") {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+	if of == 0 {
+		t.Error("testdata/metrics.txt has no metric of releases")
+	}
 }
 
 func checkPanel(t *testing.T, p *panel, variables map[string]bool, known map[string]metric) {
