@@ -143,6 +143,9 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("docs/monitoring.md has no section %q", r.Alert)
 		}
 	}
+	if want := fmt.Sprintf("| %d alerts, ", len(all)); !strings.Contains(page, want) {
+		t.Errorf("docs/monitoring.md does not say %q", want)
+	}
 	for _, section := range regexp.MustCompile(`(?m)^### (Everynode\w+)$`).FindAllStringSubmatch(page, -1) {
 		if !slices.ContainsFunc(all, func(r rulefmt.Rule) bool { return r.Alert == section[1] }) {
 			t.Errorf("docs/monitoring.md has a section about %s, which is not an alert", section[1])
@@ -188,37 +191,52 @@ func TestAlertsFire(t *testing.T) {
 	budget := func(metric, kind string) string {
 		return metric + `{instance="a", namespace="n", daemonset="d", kind="` + kind + `"}`
 	}
+	stands := func(phase, reason string) map[string]string {
+		return map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120",
+			fmt.Sprintf(`everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase=%q, reason=%q}`, phase, reason): "1x120"}
+	}
 	for what, c := range map[string]struct {
 		differs map[string]string
 		want    []string
 	}{
-		"a quiet hour":                   {nil, nil},
-		"a standby takes over":           {map[string]string{`everynode_leader{instance="a"}`: "1x60 0x60", `everynode_leader{instance="b"}`: "0x60 1x60"}, nil},
-		"nobody leads":                   {map[string]string{`everynode_leader{instance="a"}`: "0x120"}, []string{"EverynodeNoLeader"}},
-		"nothing is scraped":             {map[string]string{`everynode_leader{instance="a"}`: "", `everynode_leader{instance="b"}`: ""}, []string{"EverynodeNoLeader"}},
-		"two lead":                       {map[string]string{`everynode_leader{instance="b"}`: "1x120"}, []string{"EverynodeTwoLeaders"}},
-		"two clusters":                   {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x120"}, nil},
-		"a right is missing":             {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="nodes", code="403"}`: "0+2x120"}, []string{"EverynodeForbidden"}},
-		"pods are refused by a policy":   {map[string]string{`everynode_api_requests_total{instance="a", verb="create", resource="pods", code="403"}`: "0+1x120"}, nil},
-		"the API server fails":           {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
-		"the API server does not answer": {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="error"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
-		"one request fails":              {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0x118 1x2"}, nil},
-		"decisions fail":                 {map[string]string{`everynode_sync_errors_total{instance="a"}`: "0+4x120"}, []string{"EverynodeDecisionsFail"}},
-		"decisions are late":             {map[string]string{`everynode_queue_duration_seconds_bucket{instance="a", le="0.1"}`: "0+50x120"}, []string{"EverynodeDecisionsLate"}},
-		"the watch is late":              {map[string]string{`everynode_watch_lag_seconds{instance="a"}`: "45x120"}, []string{"EverynodeWatchLate"}},
-		"the clock is late":              {map[string]string{`everynode_clock_skew_seconds{instance="a"}`: "-40x120"}, []string{"EverynodeClockSkew"}},
-		"writes are refused":             {map[string]string{"everynode_daemonset_retrying_nodes" + of: "2x120"}, []string{"EverynodeWritesRefused"}},
-		"more are down than may":         {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120"}, []string{"EverynodeOverBudget"}},
-		"as many are down as may":        {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "1x120"}, nil},
-		"down, and updated by hand":      {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
-		"an update goes on":              {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x100 1x10 2x10"}, nil},
-		"a release has stopped":          {map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120", `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Halted"}`: "1x120"}, []string{"EverynodeReleaseStopped"}},
-		"a release soaks":                {map[string]string{"everynode_daemonset_updated_nodes" + of: "1x120", `everynode_daemonset_release_phase{instance="a", namespace="n", daemonset="d", phase="Soaking"}`: "1x120"}, nil},
-		"an update is stuck":             {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
-		"an update waits for a person":   {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
-		"an edit is held":                {map[string]string{`everynode_daemonset_nodes{instance="a", reason="HeldByGuard"}`: "300x120"}, []string{"EverynodeRemovalsHeld"}},
-		"pods do not last":               {map[string]string{`everynode_daemonset_nodes{instance="a", reason="PodsDoNotLast"}`: "1x120"}, []string{"EverynodePodsDoNotLast"}},
-		"more DaemonSets than metrics":   {map[string]string{`everynode_daemonsets{instance="a"}`: "3x120"}, []string{"EverynodeMetricsLeftOut"}},
+		"a quiet hour":                      {nil, nil},
+		"a standby takes over":              {map[string]string{`everynode_leader{instance="a"}`: "1x60 0x60", `everynode_leader{instance="b"}`: "0x60 1x60"}, nil},
+		"nobody leads":                      {map[string]string{`everynode_leader{instance="a"}`: "0x120"}, []string{"EverynodeNoLeader"}},
+		"nothing is scraped":                {map[string]string{`everynode_leader{instance="a"}`: "", `everynode_leader{instance="b"}`: ""}, []string{"EverynodeNoLeader"}},
+		"two lead":                          {map[string]string{`everynode_leader{instance="b"}`: "1x120"}, []string{"EverynodeTwoLeaders"}},
+		"two clusters":                      {map[string]string{`everynode_leader{instance="c", cluster="two"}`: "1x120"}, nil},
+		"a right is missing":                {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="nodes", code="403"}`: "0+2x120"}, []string{"EverynodeForbidden"}},
+		"pods are refused by a policy":      {map[string]string{`everynode_api_requests_total{instance="a", verb="create", resource="pods", code="403"}`: "0+1x120"}, nil},
+		"the API server fails":              {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
+		"the API server does not answer":    {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="error"}`: "0+30x120"}, []string{"EverynodeAPIErrors"}},
+		"one request fails":                 {map[string]string{`everynode_api_requests_total{instance="a", verb="list", resource="pods", code="500"}`: "0x118 1x2"}, nil},
+		"decisions fail":                    {map[string]string{`everynode_sync_errors_total{instance="a"}`: "0+4x120"}, []string{"EverynodeDecisionsFail"}},
+		"decisions are late":                {map[string]string{`everynode_queue_duration_seconds_bucket{instance="a", le="0.1"}`: "0+50x120"}, []string{"EverynodeDecisionsLate"}},
+		"the watch is late":                 {map[string]string{`everynode_watch_lag_seconds{instance="a"}`: "45x120"}, []string{"EverynodeWatchLate"}},
+		"the clock is late":                 {map[string]string{`everynode_clock_skew_seconds{instance="a"}`: "-40x120"}, []string{"EverynodeClockSkew"}},
+		"writes are refused":                {map[string]string{"everynode_daemonset_retrying_nodes" + of: "2x120"}, []string{"EverynodeWritesRefused"}},
+		"more are down than may":            {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120"}, []string{"EverynodeOverBudget"}},
+		"as many are down as may":           {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "1x120"}, nil},
+		"down, and updated by hand":         {map[string]string{budget("everynode_daemonset_budget_used_nodes", "unavailable"): "2x120", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
+		"an update goes on":                 {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x100 1x10 2x10"}, nil},
+		"a release has stopped":             {stands("Halted", "TooManyFailed"), []string{"EverynodeReleaseStopped"}},
+		"a release has no policy":           {stands("Held", "PolicyGone"), []string{"EverynodeReleaseStopped"}},
+		"no node of a release is well":      {stands("Waiting", "NoneWell"), []string{"EverynodeReleaseStopped"}},
+		"a release finds no further node":   {stands("Rolling", "UnderQuota"), []string{"EverynodeUpdateStuck"}},
+		"nodes do not come up in one":       {stands("Rolling", "NotSettled"), []string{"EverynodeUpdateStuck"}},
+		"a way back gets no further":        {stands("RollingBack", "AbortRequested"), []string{"EverynodeUpdateStuck"}},
+		"nodes do not get what they missed": {stands("Idle", ""), []string{"EverynodeUpdateStuck"}},
+		"nodes wait for a window":           {stands("Idle", "WindowClosed"), nil},
+		"a release soaks":                   {stands("Soaking", "NotSoaked"), nil},
+		"a release waits for a yes":         {stands("Waiting", "NotApproved"), nil},
+		"a release waits for a window":      {stands("Waiting", "WindowClosed"), nil},
+		"a release is paused":               {stands("Paused", "PauseRequested"), nil},
+		"a release was taken back":          {stands("Aborted", "AbortRequested"), nil},
+		"an update is stuck":                {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
+		"an update waits for a person":      {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
+		"an edit is held":                   {map[string]string{`everynode_daemonset_nodes{instance="a", reason="HeldByGuard"}`: "300x120"}, []string{"EverynodeRemovalsHeld"}},
+		"pods do not last":                  {map[string]string{`everynode_daemonset_nodes{instance="a", reason="PodsDoNotLast"}`: "1x120"}, []string{"EverynodePodsDoNotLast"}},
+		"more DaemonSets than metrics":      {map[string]string{`everynode_daemonsets{instance="a"}`: "3x120"}, []string{"EverynodeMetricsLeftOut"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			if got := firing(t, c.differs); !slices.Equal(got, c.want) {

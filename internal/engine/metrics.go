@@ -35,7 +35,7 @@ type descs struct {
 	// Of one DaemonSet: namespace, daemonset; the budget also kind.
 	desired, current, ready, available, updated, misscheduled, retrying, budget, spent *prometheus.Desc
 
-	// Of one that follows a policy: also phase, or state.
+	// Of one that follows a policy: also phase and reason, or state.
 	phase, release, wave, waves, soak *prometheus.Desc
 }
 
@@ -69,7 +69,7 @@ func newDescs() (d descs) {
 	d.retrying = of("retrying_nodes", "Nodes where a write has failed and is tried again later.")
 	d.budget = of("budget_nodes", "Nodes that the update strategy allows to be down, or to surge, at once.", "kind")
 	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; more than the budget where they failed by themselves.", "kind")
-	d.phase = of("release_phase", "1 for the phase in which the releases of the DaemonSet are, as in its DaemonSetRollout.", "phase")
+	d.phase = of("release_phase", "1 for the phase in which the releases of the DaemonSet are, and the reason, as in its DaemonSetRollout.", "phase", "reason")
 	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed. And held: their pods would go because of labels or the placement, and the guard keeps them.", "state")
 	d.wave = of("release_wave", "The number of the wave that is open; 0: none is.")
 	d.waves = of("release_waves", "How many waves the policy has; 0: it cannot be read.")
@@ -225,6 +225,7 @@ func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges
 // keptRelease is what is kept of the releases of a DaemonSet, in numbers.
 type keptRelease struct {
 	phase       string // empty: it follows no policy
+	reason      string
 	wave, waves int
 	soak        time.Duration // what is left of it
 }
@@ -237,7 +238,7 @@ func (ix *index) keptRelease(key types.NamespacedName) (k keptRelease) {
 		return k
 	}
 	s := &e.object.Status
-	k.phase = s.Phase
+	k.phase, k.reason = s.Phase, s.Reason
 	if s.Policy == nil || ix.releases.policies[s.Policy.Name] == nil {
 		return k
 	}
@@ -258,7 +259,7 @@ func (m *Monitor) collectRelease(key types.NamespacedName, k keptRelease, t *pla
 		return
 	}
 	d, of := &m.descs, &t.Exposure
-	gauge(d.phase, 1, key.Namespace, key.Name, k.phase)
+	gauge(d.phase, 1, key.Namespace, key.Name, k.phase, k.reason)
 	for state, n := range map[string]int{"exposed": of.Exposed, "well": of.Well, "under-way": of.UnderWay, "failed": of.Failed, "held": t.Guarded} {
 		gauge(d.release, float64(n), key.Namespace, key.Name, state)
 	}

@@ -142,7 +142,7 @@ func TestReleaseByAWrongClock(t *testing.T) {
 		c.editSet(image("agent:2"))
 		c.run(time.Hour)
 		c.wantRelease("then", "Held ClockSkew  0", map[string]int{"agent:1": 5})
-		if got := metrics(t, m)["daemonset_release_phase{daemonset=agent,namespace=default,phase=Held}"]; got != 1 {
+		if got := metrics(t, m)["daemonset_release_phase{daemonset=agent,namespace=default,phase=Held,reason=ClockSkew}"]; got != 1 {
 			t.Errorf("the metric of the phase is %v", got)
 		}
 	})
