@@ -29,6 +29,7 @@ type fleetRow struct {
 	Wave      string `json:"wave,omitempty"`
 	Group     string `json:"group,omitempty"`
 	Paused    bool   `json:"paused,omitempty"`
+	Held      int    `json:"held,omitempty"` // nodes whose pods the guard keeps
 
 	Nodes view.RolloutNodes `json:"nodes"`
 }
@@ -41,7 +42,8 @@ func (a *app) fleetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fleet",
 		Short: "Show every DaemonSet that follows a RolloutPolicy, and where its release is",
-		Long:  "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and what is through last.",
+		Long: "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and what is through last. " +
+			"Beside the phase stands whether it is paused, and how many pods the policy's guard holds.",
 		Example: `  everynode fleet
   everynode fleet -n monitoring -o wide      # also what each waits for
   everynode fleet --kubeconfig ~/.kube/config -o json`,
@@ -89,6 +91,9 @@ func rowOf(o *view.DaemonSetRollout) fleetRow {
 	s := &o.Status
 	r := fleetRow{Namespace: o.Namespace, Name: o.Name, Phase: cmp.Or(s.Phase, noAnswer), Reason: s.Reason, Message: s.Message, Release: s.Release,
 		Stable: s.Stable, Target: s.Target, Paused: o.Spec.Paused, Nodes: s.Nodes}
+	if s.Guard != nil {
+		r.Held = s.Guard.Held
+	}
 	if s.Wave != nil {
 		r.Wave, r.Group = s.Wave.Name, s.Wave.Group
 	}
@@ -96,13 +101,20 @@ func rowOf(o *view.DaemonSetRollout) fleetRow {
 }
 
 // worse sorts what a person should look at first to the front. A phase that this version does not know is
-// such.
+// such, and so is a guard that holds pods, whatever the phase.
 func worse(a, b fleetRow) int {
 	order := []string{}
 	for _, p := range []rollout.Phase{rollout.Halted, rollout.Held, rollout.RollingBack, rollout.Aborted, rollout.Waiting, rollout.Paused, rollout.Rolling, rollout.Soaking, rollout.Idle} {
 		order = append(order, p.String())
 	}
-	return cmp.Or(cmp.Compare(slices.Index(order, a.Phase), slices.Index(order, b.Phase)), cmp.Compare(b.Nodes.Failed, a.Nodes.Failed),
+	place := func(r *fleetRow) int {
+		at := slices.Index(order, r.Phase)
+		if r.Held > 0 {
+			at = min(at, slices.Index(order, rollout.Held.String()))
+		}
+		return at
+	}
+	return cmp.Or(cmp.Compare(place(&a), place(&b)), cmp.Compare(b.Nodes.Failed, a.Nodes.Failed),
 		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
@@ -113,7 +125,7 @@ func (a *app) printFleet(rows []fleetRow, wide bool) error {
 	}
 	header := []string{"NAMESPACE", "NAME", "PHASE", "STABLE", "TARGET", "WAVE", "EXPOSED", "FAILED"}
 	if wide {
-		header = append(header, "MESSAGE")
+		header = append(header, "HELD", "MESSAGE")
 	}
 	t := console.NewTable(a.Out, header...)
 	for i := range rows {
@@ -122,10 +134,13 @@ func (a *app) printFleet(rows []fleetRow, wide bool) error {
 		if r.Paused && phase != rollout.Paused.String() {
 			phase += ",paused"
 		}
+		if r.Held > 0 {
+			phase += fmt.Sprintf(",%d held", r.Held)
+		}
 		cells := []string{r.Namespace, r.Name, phase, console.OrNone(r.Stable), console.OrNone(r.Target), console.OrNone(strings.Trim(r.Wave+"/"+r.Group, "/")),
 			fmt.Sprintf("%d/%d", r.Nodes.Exposed, r.Nodes.Eligible), fmt.Sprint(r.Nodes.Failed)}
 		if wide {
-			cells = append(cells, r.Message)
+			cells = append(cells, fmt.Sprint(r.Held), r.Message)
 		}
 		t.Row(cells...)
 	}
