@@ -127,7 +127,7 @@ func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
 	})
 }
 
-// A clock that is wrong by minutes holds a release, and what counts of it is shown.
+// A clock that is wrong by minutes holds a release, and what counts of it is shown. To go back takes no clock.
 func TestReleaseByAWrongClock(t *testing.T) {
 	m := NewMonitor()
 	inCluster(t, func(c *cluster) {
@@ -145,6 +145,9 @@ func TestReleaseByAWrongClock(t *testing.T) {
 		if got := metrics(t, m)["daemonset_release_phase{daemonset=agent,namespace=default,phase=Held,reason=ClockSkew}"]; got != 1 {
 			t.Errorf("the metric of the phase is %v", got)
 		}
+		c.ask(`{"abort": 1}`)
+		c.run(time.Minute)
+		c.wantRelease("after an abort", "Aborted AbortRequested  0", map[string]int{"agent:1": 5})
 	})
 }
 

@@ -94,7 +94,12 @@ func (r *release) next() (all []string) {
 	case s.Phase == rollout.Paused:
 		add("resume", "")
 		add("abort", "")
-	case s.Reason == rollout.StableGone, s.Reason == rollout.PolicyGone:
+	case s.Reason == rollout.PolicyGone, s.Reason == rollout.PolicyUnreadable, s.Reason == rollout.SeveralPolicies:
+		add("abort", "")
+		add("plain", "")
+	case s.Reason == rollout.ClockSkew:
+		add("abort", "")
+	case s.Reason == rollout.StableGone: // there is nothing to go back to
 		add("plain", "")
 	}
 	return all

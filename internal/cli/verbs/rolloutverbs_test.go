@@ -105,6 +105,31 @@ func TestRolloutAllow(t *testing.T) {
 	}
 }
 
+// What is printed to type next, where nobody can tell how to go on.
+func TestRolloutNext(t *testing.T) {
+	for reason, want := range map[rollout.Reason]string{
+		rollout.PolicyGone: "abort plain", rollout.PolicyUnreadable: "abort plain", rollout.SeveralPolicies: "abort plain",
+		rollout.StableGone: "plain", rollout.ClockSkew: "abort", rollout.ViewIncomplete: "",
+	} {
+		r := &release{state: rollout.State{Stable: "a", Target: "b", Release: 3, Phase: rollout.Held, Reason: reason}}
+		r.Name, r.Namespace = "agent", "apps"
+		var got []string
+		for _, line := range r.next() {
+			verb, of, _ := strings.Cut(line, " ")
+			if got = append(got, verb); of != "ds/agent -n apps" {
+				t.Errorf("%s: %q", reason, line)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %s, want %s", reason, got, want)
+		}
+		r.state.Stable = "b"
+		if got := r.next(); len(got) > 0 {
+			t.Errorf("%s with no release under way: %s", reason, got)
+		}
+	}
+}
+
 func asked(r *release, verb string, words []string) string {
 	for _, v := range rolloutVerbs() {
 		if name, _, _ := strings.Cut(v.use, " "); name != verb {
