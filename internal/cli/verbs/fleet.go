@@ -53,10 +53,7 @@ func (a *app) fleetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			wide, output := f.output == "wide", f.output
-			if wide {
-				output = ""
-			}
+			output, wide := formOf(f.output)
 			return a.Print(output, rows, func() error { return a.printFleet(rows, wide) })
 		},
 	}

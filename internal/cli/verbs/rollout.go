@@ -62,6 +62,7 @@ func (a *app) rolloutStatusCommand(f *rolloutFlags) *cobra.Command {
 It exits with 0 if the release is through, with 1 if it stands until a person does something (Halted,
 Aborted, Held, or Waiting because no node is well), with 2 if it is under way, and with 3 if that is not known.`,
 		Example: `  everynode rollout status ds/agent -n monitoring
+  everynode rollout status monitoring/agent -o wide   # also policy, wave and counts
   everynode rollout status monitoring/agent -o json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeRollouts(f),
@@ -72,8 +73,8 @@ Aborted, Held, or Waiting because no node is well), with 2 if it is under way, a
 			}
 			t.explain("kubectl get daemonsetrollout --namespace %s %s --output yaml", t.namespace, t.name)
 			r, err := t.read(c.Context())
-			if err == nil {
-				err = a.Print(f.output, r.DaemonSetRollout, func() error { return r.print(a.Out) })
+			if output, wide := formOf(f.output); err == nil {
+				err = a.Print(output, r.DaemonSetRollout, func() error { return r.print(a.Out, wide) })
 			}
 			if err != nil {
 				return console.Failure(err, exitRolloutUnknown)
@@ -81,8 +82,16 @@ Aborted, Held, or Waiting because no node is well), with 2 if it is under way, a
 			return r.exit()
 		},
 	}
-	console.OutputFlag(c, &f.output)
+	console.OutputFlag(c, &f.output, "wide")
 	return c
+}
+
+// formOf is how Print is to write what -o asks for; wide: for people, with more columns.
+func formOf(output string) (form string, wide bool) {
+	if output == "wide" {
+		return "", true
+	}
+	return output, false
 }
 
 func (a *app) rolloutWatchCommand(f *rolloutFlags) *cobra.Command {

@@ -66,10 +66,11 @@ stands in the audit log of the API server.`,
 				return err
 			}
 			h := r.history(revisions)
-			return a.Print(f.output, h, func() error { return a.printReleaseHistory(h) })
+			output, wide := formOf(f.output)
+			return a.Print(output, h, func() error { return a.printReleaseHistory(h, wide) })
 		},
 	}
-	console.OutputFlag(c, &f.output)
+	console.OutputFlag(c, &f.output, "wide")
 	return c
 }
 
@@ -124,19 +125,33 @@ func timeOf(t *metav1.Time) time.Time {
 	return t.Time
 }
 
-func (a *app) printReleaseHistory(h *releaseHistory) error {
-	t := console.NewTable(a.Out, "REVISION", "HASH", "AGE", "IS", "IMAGES", "CAUSE")
+// printReleaseHistory has the times themselves, too, if it is wide.
+func (a *app) printReleaseHistory(h *releaseHistory, wide bool) error {
+	more := func(cells []string, last string) []string {
+		if wide {
+			cells = append(cells, last)
+		}
+		return cells
+	}
+	t := console.NewTable(a.Out, more([]string{"REVISION", "HASH", "AGE", "IS", "IMAGES", "CAUSE"}, "CREATED")...)
 	for i := range h.Revisions {
 		v := &h.Revisions[i]
-		t.Row(fmt.Sprint(v.Revision), v.Hash, ago(&v.Created), console.OrNone(v.Is), console.OrNone(strings.Join(v.Images, ", ")), console.OrNone(v.Cause))
+		t.Row(more([]string{fmt.Sprint(v.Revision), v.Hash, ago(&v.Created), console.OrNone(v.Is), console.OrNone(strings.Join(v.Images, ", ")), console.OrNone(v.Cause)}, stamp(v.Created))...)
 	}
 	if err := t.Flush(); err != nil || len(h.Requests) == 0 {
 		return err
 	}
-	t = console.NewTable(a.Out, "ASKED FOR", "VALUE", "AGE", "WITH")
+	t = console.NewTable(a.Out, more([]string{"ASKED FOR", "VALUE", "AGE", "WITH"}, "AT")...)
 	for i := range h.Requests {
 		q := &h.Requests[i]
-		t.Row(q.Field, q.Asked, ago(&q.At), q.Manager)
+		t.Row(more([]string{q.Field, q.Asked, ago(&q.At), q.Manager}, stamp(q.At))...)
 	}
 	return t.Flush()
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return console.OrNone("")
+	}
+	return t.UTC().Format(time.RFC3339)
 }

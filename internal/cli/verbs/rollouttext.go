@@ -9,8 +9,8 @@ import (
 	"everynode/internal/rollout"
 )
 
-// print says where a release is, for people.
-func (r *release) print(out io.Writer) error {
+// print says where a release is, for people; wide: with all that is counted.
+func (r *release) print(out io.Writer, wide bool) error {
 	width, _ := console.WidthOf(out)
 	lines := console.Wrapped(r.Namespace+"/"+r.Name+": "+r.summary(), width)
 	if r.Status.Message != "all nodes get "+r.state.Stable { // which the first line says
@@ -24,6 +24,11 @@ func (r *release) print(out io.Writer) error {
 	}
 	if _, err := fmt.Fprintln(out, strings.Join(lines, "\n")); err != nil {
 		return err
+	}
+	if wide {
+		if err := r.printCounts(out); err != nil {
+			return err
+		}
 	}
 	if err := r.printFailures(out); err != nil {
 		return err
@@ -57,6 +62,20 @@ func (r *release) summary() string {
 		text += fmt.Sprintf("; %s of another revision", console.Counted(n.Other, "node"))
 	}
 	return text
+}
+
+func (r *release) printCounts(out io.Writer) error {
+	s, n, policy := &r.state, &r.Status.Nodes, ""
+	if r.Status.Policy != nil {
+		policy = r.Status.Policy.Name
+	}
+	t := console.NewTable(out, "POLICY", "WAVE", "SOAK", "QUOTA", "EXPOSED", "WELL", "UNDER WAY", "FAILED", "OTHER", "HELD")
+	cells := []string{console.OrNone(policy), console.OrNone(strings.Trim(s.Wave+"/"+s.Group, "/")), console.OrNone(r.Status.Soak)}
+	for _, count := range []int{s.Quota, n.Exposed, n.Well, n.UnderWay, n.Failed, n.Other, r.held()} {
+		cells = append(cells, fmt.Sprint(count))
+	}
+	t.Row(cells...)
+	return t.Flush()
 }
 
 func (r *release) printFailures(out io.Writer) error {
