@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"strings"
 	"time"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // Clocks of other machines tell nothing of what came first: a kubelet, the node
@@ -58,6 +60,7 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 	if old != nil {
 		e.SeenCreated = old.SeenCreated
 		e.unfit = old.unfit
+		e.followTrouble(old)
 	}
 	e.Unchangeable = e.Unchangeable || e.unfit
 	switch {
@@ -73,6 +76,14 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 		e.ReadySince = old.ReadySince
 	case e.WasReady:
 		e.ReadySince = now
+	}
+}
+
+// followTrouble keeps what is known of a container that goes on to end and to start: why it waited says more than that it
+// runs again, and what is told of a failure does not change each time.
+func (e *podEntry) followTrouble(old *podEntry) {
+	if !e.Ready && e.trouble != nil && old.trouble != nil && strings.HasPrefix(*e.trouble, view.Restarted) {
+		e.trouble = old.trouble
 	}
 }
 

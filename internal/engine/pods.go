@@ -10,6 +10,7 @@ import (
 	extensionsv1beta1 "k8s.io/api/extensions/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
 	"everynode/internal/view"
@@ -25,7 +26,9 @@ type podEntry struct {
 	version   uint64
 	// readyStamp is when the pod became ready, as the kubelet wrote it.
 	readyStamp int64
-	next       *podEntry // of the same DaemonSet and node; guarded by the index
+	// trouble is what its containers have, while it is not ready; nil: nothing is known. See view.Trouble.
+	trouble *string
+	next    *podEntry // of the same DaemonSet and node; guarded by the index
 	// scheduled says that the scheduler binds the pod, at some time after it
 	// was created.
 	scheduled bool
@@ -80,6 +83,9 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	e.Node, e.Hash = unique.Make(e.Node).Value(), unique.Make(e.Hash).Value()
 	e.owner = unique.Make(e.owner).Value()
 	e.labels = internLabels(p.Labels)
+	if trouble := view.Trouble(p); trouble != "" {
+		e.trouble = &trouble
+	}
 	e.scheduled, e.foreign = view.ForScheduler(p), looksForeign(p.Labels)
 	return e, nil
 }
@@ -188,6 +194,22 @@ func (ix *index) dropPod(e *podEntry) {
 	delete(ix.scope.doubts, e.UID)
 	ix.touchPod(e)
 	ix.undepart(e.Node, e.UID)
+}
+
+// trouble is what the pod of that name has, of a DaemonSet, on a node; empty: nothing is known.
+func (ix *index) trouble(owner types.UID, node, name string) string {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	o := ix.owned[string(owner)]
+	if o == nil {
+		return ""
+	}
+	for p := o.first[node]; p != nil; p = p.next {
+		if p.Name == name && p.trouble != nil {
+			return *p.trouble
+		}
+	}
+	return ""
 }
 
 func (ix *index) undepart(node, uid string) {

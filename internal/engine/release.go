@@ -476,7 +476,7 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 		}
 		failed[v.Node] = cmp.Or(c.failed[v.Node], st.now)
 		r.Failures = append(r.Failures, view.RolloutFailure{Node: v.Node, Reason: v.Failure().String(),
-			Message: strings.TrimSpace(v.Pod + ": " + v.Reason.Sentence()), Since: metav1.NewTime(failed[v.Node])})
+			Message: strings.TrimSpace(v.Pod + ": " + cmp.Or(e.index.trouble(set.ds.UID, v.Node, v.Pod), v.Reason.Sentence())), Since: metav1.NewTime(failed[v.Node])})
 	})
 	c.failed = failed
 	slices.SortFunc(r.Failures, func(a, b view.RolloutFailure) int {

@@ -127,6 +127,37 @@ func TestBadReleaseStopsOnItsFirstNode(t *testing.T) {
 	})
 }
 
+// A failure says what the pod's status says, as long as it has not become ready since.
+func TestFailureSaysWhy(t *testing.T) {
+	released(t, 20, "{}", "agent:bad", func(c *cluster) {
+		c.editSet(image("agent:bad"))
+		c.run(time.Minute)
+		crashes := func(state corev1.ContainerState, restarts int32) {
+			for _, pod := range c.pods() {
+				if pod.Spec.Containers[0].Image == "agent:bad" {
+					c.editPod(pod.Name, func(p *corev1.Pod) {
+						p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "agent", RestartCount: restarts, State: state, LastTerminationState: corev1.ContainerState{
+							Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 1}}}}
+					})
+				}
+			}
+		}
+		for _, reason := range []string{"ImagePullBackOff", "CrashLoopBackOff"} {
+			crashes(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "back-off 10s"}}, 1)
+			c.run(time.Minute)
+		}
+		c.run(15 * time.Minute)
+		for restarts := range int32(3) {
+			f := c.rollout().Status.Failures
+			if len(f) != 1 || !strings.HasSuffix(f[0].Message, ": CrashLoopBackOff (container agent, exit code 1)") || !strings.HasPrefix(f[0].Message, "agent-") {
+				t.Errorf("after %d restarts the failures are %+v", restarts, f)
+			}
+			crashes(corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, restarts+2)
+			c.run(15 * time.Second)
+		}
+	})
+}
+
 // A clock that is wrong by minutes holds a release, and what counts of it is shown. To go back takes no clock.
 func TestReleaseByAWrongClock(t *testing.T) {
 	m := NewMonitor()

@@ -61,7 +61,7 @@ func keptPod() mask {
 	return mask{
 		1: {part: keptMeta()},
 		2: {part: mask{10: {}, 18: {part: mask{1: {}}}}}, // spec: nodeName, affinity.nodeAffinity
-		// status: phase, conditions, reason, startTime; of containers that have trouble starting, state and restartCount
+		// status: phase, conditions, reason, startTime; of containers that have trouble, see keptContainer
 		3: {part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: keptContainer(), 10: keptContainer()}},
 	}
 }
@@ -69,18 +69,23 @@ func keptPod() mask {
 // keptChangedPod is keptPod for pods that were changed in place: what has become of that is in all containers' statuses,
 // and in which generation of the pod they are of.
 func keptChangedPod() mask {
-	kept, container := keptPod(), field{part: mask{1: {}, 2: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, restartCount, imageID, started, containerID
+	kept, container := keptPod(), field{part: mask{1: {}, 2: {}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, lastState, ready, restartCount, imageID, started, containerID
 	kept[3] = field{part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: container, 10: container, 17: {}}}
 	return kept
 }
 
-// keptContainer is why a container waits, and how often it has started again.
+// keptContainer is which container it is, why it waits or has ended, how it had ended before, whether it is ready, and how
+// often it has started again.
 func keptContainer() field {
-	return field{part: mask{2: {part: mask{1: {}}}, 5: {}}, when: startsBadly}
+	state := mask{1: {part: mask{1: {}}}, 3: keptEnd()}
+	return field{part: mask{1: {}, 2: {part: state}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}}, when: startsBadly}
 }
 
-// startsBadly says of an encoded container status, with its tag, that it has started again, or is one that cannot start: of
-// the others there is nothing to read.
+// keptEnd is exit code and reason.
+func keptEnd() field { return field{part: mask{1: {}, 3: {}}} }
+
+// startsBadly says of an encoded container status, with its tag, that it has started again, or waits or has ended for a reason
+// that not every container passes through: of the others there is nothing to read.
 func startsBadly(whole []byte) bool {
 	_, _, tag := protowire.ConsumeTag(whole)
 	status, _ := protowire.ConsumeBytes(whole[max(tag, 0):])
@@ -98,9 +103,21 @@ func startsBadly(whole []byte) bool {
 		switch restarts, _ := protowire.ConsumeVarint(value); {
 		case number == 5 && restarts > 0:
 			return true
-		case number == 2 && (bytes.Contains(value, []byte("Err")) || bytes.Contains(value, []byte("Invalid"))):
+		case number == 2 && isTold(value):
 			return true
 		}
+	}
+	return false
+}
+
+// isTold says of an encoded state, with its length, that it has a reason: 1 is that it waits, 3 that it has ended.
+func isTold(value []byte) bool {
+	state, _ := protowire.ConsumeBytes(value)
+	switch number, _, _ := protowire.ConsumeTag(state); number {
+	case 1:
+		return !bytes.Contains(state, []byte("ContainerCreating")) && !bytes.Contains(state, []byte("PodInitializing"))
+	case 3:
+		return !bytes.Contains(state, []byte("Completed"))
 	}
 	return false
 }

@@ -57,7 +57,17 @@ func badStarts() []*corev1.Pod {
 		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "m"}}})
 	never.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: "m"}
 	setup.Status.InitContainerStatuses = []corev1.ContainerStatus{{RestartCount: 2, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "InvalidImageName"}}}}
-	return []*corev1.Pod{again, never, setup}
+	pulls, ended, runs, creates := fullPod("pulls"), fullPod("ended"), fullPod("runs"), fullPod("creates")
+	pulls.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "m"}
+	ended.Status.ContainerStatuses[0].State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled", Message: "m"}
+	runs.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "c", RestartCount: 2, LastTerminationState: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error", Message: "m"}}, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
+	creates.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	bad := []*corev1.Pod{again, never, setup, pulls, ended, runs, creates}
+	for _, p := range bad {
+		p.DeletionTimestamp, p.Status.Phase = nil, corev1.PodRunning
+	}
+	return bad
 }
 
 // changedPods are pods that were changed in place, at some points of that.
@@ -130,6 +140,7 @@ func TestTrim(t *testing.T) {
 	for _, p := range append(append(badStarts(), changedPods()...), fullPod("failed"), unbound, running, &corev1.Pod{}) {
 		whole, part := trimmed(t, p)
 		same(p.Name, view.Pod(whole), view.Pod(part))
+		same(p.Name+"'s trouble", view.Trouble(whole), view.Trouble(part))
 		same(p.Name+"'s owners", whole.OwnerReferences, part.OwnerReferences)
 		same(p.Name+"'s finalizers", whole.Finalizers, part.Finalizers)
 		same(p.Name+"'s labels", whole.Labels, part.Labels)
@@ -137,6 +148,9 @@ func TestTrim(t *testing.T) {
 		if part.Spec.Containers != nil || len(part.Status.ContainerStatuses) == len(whole.Status.ContainerStatuses) && p.Name == "running" || part.ManagedFields != nil || part.Annotations["big"] != "" {
 			t.Errorf("%s still has what nobody reads", p.Name)
 		}
+	}
+	if got := view.Trouble(badStarts()[5]); got != "Restarted (container c, exit code 3)" {
+		t.Errorf("a container that has started again: %q", got)
 	}
 	for _, p := range changedPods() {
 		if seen := view.Pod(p); !seen.Changing || seen.Changed.IsZero() {

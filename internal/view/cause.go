@@ -40,6 +40,7 @@ type End struct {
 const (
 	NotStarted = "NotStarted" // the startup probe has not succeeded
 	NotReady   = "NotReady"   // it runs, and is not ready
+	Restarted  = "Restarted"  // it runs again after it has ended: see Trouble
 )
 
 // CauseOf is what the status of a pod that is not available says. hints tells that
@@ -178,6 +179,32 @@ func (c *Cause) String() string {
 		s += ": " + m
 	}
 	return s
+}
+
+// Trouble is what the status of a pod that is not ready says of why, in a few words that stay the same while nothing
+// changes: no message, and no number of restarts. Empty: it says nothing, or the pod is on its way out.
+func Trouble(p *corev1.Pod) string {
+	if ready := readyCondition(&p.Status); p.DeletionTimestamp != nil || ready != nil && ready.Status == corev1.ConditionTrue {
+		return ""
+	}
+	c, _ := CauseOf(p)
+	if c.Reason == "" || c.Passing() || c.Reason == "Completed" {
+		c = restarted(&p.Status)
+	}
+	c.Image, c.Message, c.Restarts = "", "", 0
+	return c.String()
+}
+
+// restarted is for a container that has ended before, and has not become ready since.
+func restarted(s *corev1.PodStatus) Cause {
+	for n, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for i := range all {
+			if end := lastEnd(&all[i]); end != nil && all[i].RestartCount > 0 && !all[i].Ready {
+				return Cause{Container: all[i].Name, Init: n == 0, Reason: Restarted, LastEnd: end}
+			}
+		}
+	}
+	return Cause{}
 }
 
 // oneLine makes one line of a text that may have several. A probe that prints

@@ -168,3 +168,36 @@ func TestCauseFromEvents(t *testing.T) {
 		}
 	}
 }
+
+// A few words, which stay the same while nothing changes.
+func TestTrouble(t *testing.T) {
+	of := func(restarts int32, last, state corev1.ContainerState) []corev1.ContainerStatus {
+		return []corev1.ContainerStatus{{Name: "ok", Ready: true, RestartCount: 1, LastTerminationState: ended("Error", 2, ""), State: running()},
+			{Name: "app", RestartCount: restarts, LastTerminationState: last, State: state}}
+	}
+	var none corev1.ContainerState
+	for what, c := range map[string]struct {
+		init, main []corev1.ContainerStatus
+		want       string
+	}{
+		"nothing":        {nil, nil, ""},
+		"crashes":        {nil, of(7, ended("Error", 1, "long"), waitsFor("CrashLoopBackOff", "back-off 10s")), "CrashLoopBackOff (container app, exit code 1)"},
+		"has no image":   {nil, of(0, none, waitsFor("ImagePullBackOff", "back-off 10s")), "ImagePullBackOff (container app)"},
+		"is made":        {nil, of(0, none, waitsFor("ContainerCreating", "")), ""},
+		"runs again":     {nil, of(1, ended("OOMKilled", 137, ""), running()), "Restarted (container app, OOMKilled, exit code 137)"},
+		"cannot prepare": {of(0, none, ended("Error", 3, ""))[1:], of(0, none, waitsFor("PodInitializing", "")), "Error (init container app, exit code 3)"},
+	} {
+		p := &corev1.Pod{Status: corev1.PodStatus{InitContainerStatuses: c.init, ContainerStatuses: c.main}}
+		if got := Trouble(p); got != c.want {
+			t.Errorf("%s: %q, want %q", what, got, c.want)
+		}
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		if got := Trouble(p); got != "" {
+			t.Errorf("%s, and ready: %q", what, got)
+		}
+		p.Status.Conditions, p.DeletionTimestamp = nil, &metav1.Time{Time: time.Unix(1, 0)}
+		if got := Trouble(p); got != "" {
+			t.Errorf("%s, and deleted: %q", what, got)
+		}
+	}
+}
