@@ -231,6 +231,7 @@ func TestAlertsFire(t *testing.T) {
 		"a release waits for a yes":         {stands("Waiting", "NotApproved"), nil},
 		"a release waits for a window":      {stands("Waiting", "WindowClosed"), nil},
 		"a release is paused":               {stands("Paused", "PauseRequested"), nil},
+		"a release goes back by itself":     {stands("Aborted", "FailedBack"), []string{"EverynodeReleaseStopped"}},
 		"a release was taken back":          {stands("Aborted", "AbortRequested"), nil},
 		"an update is stuck":                {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60"}, []string{"EverynodeUpdateStuck"}},
 		"an update waits for a person":      {map[string]string{"everynode_daemonset_updated_nodes" + of: "0x60 1x60", budget("everynode_daemonset_budget_nodes", "unavailable"): "0x120"}, nil},
