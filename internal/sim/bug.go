@@ -48,6 +48,7 @@ const (
 	LostAnswerStays Bug = "lost-answer-stays" // a state whose answer was lost is not read again
 	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
 	GuardForgotten  Bug = "guard-forgotten"   // a new leader does not know what the guard has let go
+	AnyRelease      Bug = "any-release"       // what is asked of one release is done to any
 	PauseForgotten  Bug = "pause-forgotten"   // a pause holds nothing once a release is through
 	TakesOver       Bug = "takes-over"        // beside another controller, pods are created and repaired
 	DrivesAll       Bug = "drives-all"        // beside another controller, its RollingUpdate is not left alone
@@ -68,7 +69,7 @@ func Bugs() []Bug {
 
 // OfReleases are those that only a scenario with a policy can show.
 func OfReleases() []Bug {
-	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten}
+	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease}
 }
 
 // OfAssisting are those that only a scenario with another controller can show.

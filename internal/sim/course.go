@@ -262,6 +262,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	next, wake := step{state: rollout.State{Release: k.state.Release}}, time.Time{}
 	if driven || k.state.Phase != rollout.Idle {
 		next.state, wake = rollout.Advance(c.policy(), k.state, &in, c.clock())
+		c.w.check.asked(c, &in, &next.state)
 	}
 	c.removing(&next)
 	if in.Unwell {
@@ -379,7 +380,9 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 		}
 	}
 	if c.index.keeper != nil {
-		in.Requests = c.index.keeper.requests
+		if in.Requests = c.index.keeper.requests; c.w.bug == AnyRelease {
+			in.Requests = anyRelease(in.Requests, k.state.Release)
+		}
 	}
 	return in
 }

@@ -59,7 +59,7 @@ var operations = map[string]int{
 	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no: the policy is edited
 	"unpolicy": 0, // the policy is deleted
 	"pause":    1, // yes|no: what people ask of the release that is under way
-	"promote":  1, // WAVE|*
+	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: of the release before, or of the one to come
 	"abort":    0,
 	"retry":    0,
 	"resume":   0,
@@ -112,7 +112,7 @@ func (w *world) happen(e Event) {
 	case "pool":
 		w.relabelAll(arg)
 	case "pause", "promote", "abort", "retry", "resume", "plain":
-		w.request(e.Op, arg)
+		w.request(e.Op, e.Args...)
 	default:
 		w.nodeEvent(e, arg)
 	}

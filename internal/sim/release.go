@@ -88,26 +88,32 @@ func (w *world) governs(e Event) {
 	w.api.putPolicy(&p)
 }
 
-// request is what a person asks of the release that is under way.
-func (w *world) request(what, arg string) {
+// request is what a person asks of the release that is under way, or of one before or after it.
+func (w *world) request(what string, args ...string) {
 	if w.api.keeper == nil {
 		return
 	}
-	s := &w.api.keeper.state
+	s, arg := &w.api.keeper.state, ""
+	number := s.Release
+	if n := len(args); n > 0 {
+		arg = args[0]
+		by, _ := strconv.Atoi(args[n-1])
+		number = max(0, number+by)
+	}
 	w.api.putKeeper(func(o *keeper) {
 		switch r := &o.requests; what {
 		case "pause":
 			r.Paused = arg == "yes"
 		case "promote":
-			r.Promote = rollout.Promotion{Release: s.Release, Wave: arg, All: arg == "*"}
+			r.Promote = rollout.Promotion{Release: number, Wave: arg, All: arg == "*"}
 		case "abort":
-			r.Abort = s.Release
+			r.Abort = number
 		case "retry":
-			r.Retry = s.Release
+			r.Retry = number
 		case "resume":
-			r.Resume = rollout.Resumption{Release: s.Release, Stop: s.Stops}
+			r.Resume = rollout.Resumption{Release: number, Stop: s.Stops}
 		case "plain":
-			r.Plain = s.Release
+			r.Plain = number
 		}
 	})
 }

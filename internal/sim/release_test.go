@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,11 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	case "policy":
 		what := pick(t, "what", "failures", "soak", "startWithin", "back")
 		e.Args = []string{what, map[string]string{"failures": pick(t, "failures", "0", "2"), "soak": pick(t, "soak", "0s", "30s"), "startWithin": pick(t, "startWithin", "10s", "2m"), "back": pick(t, "back", "yes", "no")}[what]}
+	}
+	if slices.Contains([]string{"promote", "abort", "retry", "resume", "plain"}, e.Op) {
+		if of := pick(t, "of", "", "", "", "", "", "-1", "+1", "+1"); of != "" { // another release
+			e.Args = append(e.Args, of)
+		}
 	}
 	return e
 }

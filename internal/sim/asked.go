@@ -1,0 +1,63 @@
+package sim
+
+import (
+	"slices"
+
+	"everynode/internal/rollout"
+)
+
+// asked is called when a release was looked at (R8). What people have asked of other releases has changed nothing, and what they ask of one that
+// has not begun is told.
+func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
+	if c.index.keeper == nil {
+		return
+	}
+	all, as, before := c.index.keeper.requests, *in, c.course.state
+	as.Requests = rollout.Requests{Paused: all.Paused}
+	aimed, _ := rollout.Advance(c.policy(), before, &as, c.clock())
+	if as.Requests = about(all, aimed.Release, next.Release); as.Requests == all { // a retry begins another one
+		return
+	}
+	want, _ := rollout.Advance(c.policy(), before, &as, c.clock())
+	is, told := *next, next.Ignored != ""
+	is.Ignored, want.Ignored = "", ""
+	ends := next.Release != aimed.Release || before.Target != before.Stable && next.Target == next.Stable
+	switch {
+	case is != want:
+		k.w.fail("R8: of %+v only %+v is about release %d; it is %+v then, not %+v", all, as.Requests, aimed.Release, want, is)
+	case latest(all) > next.Release && !told && !ends:
+		k.w.fail("R8: nothing is said of %+v, of which some is about another release than %d", all, next.Release)
+	}
+}
+
+// about is what is asked of these releases.
+func about(r rollout.Requests, numbers ...int) rollout.Requests {
+	is := func(number int) bool { return slices.Contains(numbers, number) }
+	if !is(r.Promote.Release) {
+		r.Promote = rollout.Promotion{}
+	}
+	if !is(r.Resume.Release) {
+		r.Resume = rollout.Resumption{}
+	}
+	for _, number := range []*int{&r.Abort, &r.Retry, &r.Plain} {
+		if !is(*number) {
+			*number = 0
+		}
+	}
+	return r
+}
+
+// latest is the last release of which anything is asked.
+func latest(r rollout.Requests) int {
+	return max(r.Promote.Release, r.Resume.Release, r.Abort, r.Retry, r.Plain)
+}
+
+// anyRelease is what is asked, as if it were all about that release.
+func anyRelease(r rollout.Requests, number int) rollout.Requests {
+	for _, of := range []*int{&r.Promote.Release, &r.Resume.Release, &r.Abort, &r.Retry, &r.Plain} {
+		if *of > 0 {
+			*of = number
+		}
+	}
+	return r
+}
