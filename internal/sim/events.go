@@ -52,6 +52,7 @@ var operations = map[string]int{
 	"freeze":   1, // DURATION: the controller stands still
 	"overlap":  1, // DURATION: a second controller runs beside the first, then takes over
 	"faults":   0, // lost=N late=N throttled=N slow=N (percent) latency=DURATION lag=DURATION
+	"prune":    1, // waits|fails: what the stable revision needs is gone, such as its ConfigMap: its new pods wait, or fail; what runs, runs
 	"nothing":  0,
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
@@ -104,6 +105,8 @@ func (w *world) happen(e Event) {
 		}
 	case "faults":
 		w.faults = faults(e.Args)
+	case "prune":
+		w.kubelets.prune(arg)
 	case "policy", "unpolicy":
 		w.governs(e)
 	case "permit":

@@ -25,9 +25,10 @@ const (
 // the scheduler, the node lifecycle controller and the pod garbage collector.
 type kubelets struct {
 	w      *world
-	runs   map[string]*life // by pod UID
-	killed map[string]bool  // nodes that a revision has killed, ever
-	evicts map[string]bool  // nodes where someone deletes pods as they come
+	runs   map[string]*life  // by pod UID
+	killed map[string]bool   // nodes that a revision has killed, ever
+	evicts map[string]bool   // nodes where someone deletes pods as they come
+	pruned map[string]string // by revision of which pods no longer start: they wait, or fail
 }
 
 // life is what a kubelet knows of a pod.
@@ -40,7 +41,7 @@ type life struct {
 }
 
 func newKubelets(w *world) *kubelets {
-	return &kubelets{w: w, runs: map[string]*life{}, killed: map[string]bool{}, evicts: map[string]bool{}}
+	return &kubelets{w: w, runs: map[string]*life{}, killed: map[string]bool{}, evicts: map[string]bool{}, pruned: map[string]string{}}
 }
 
 func (k *kubelets) life(uid string) *life {
@@ -135,9 +136,25 @@ func (k *kubelets) start(uid string) {
 		k.w.api.putPod(p, func(p *pod) { p.Phase, p.Refused = plan.Failed, !n.forbids })
 		return
 	}
+	switch k.pruned[p.Hash] {
+	case "waits":
+		return
+	case "fails":
+		defer k.later(uid, k.w.between(10*time.Millisecond, 3*time.Second), func() { k.fails(uid) })
+	}
 	l.started = true
 	p = k.w.api.putPod(p, func(p *pod) { p.Phase, p.runs = plan.Running, p.Hash })
 	k.behave(p)
+}
+
+// prune takes away what the revision needs that is stable now.
+func (k *kubelets) prune(how string) {
+	stable := k.w.api.set.spec.Hash
+	if o := k.w.api.keeper; o != nil && o.state.Stable != "" {
+		stable = o.state.Stable
+	}
+	k.w.tracef("user     takes away what %s needs: its new pods: %s", stable, how)
+	k.pruned[stable] = how
 }
 
 // behave lets a running pod do what its revision does.

@@ -169,7 +169,7 @@ func (w *world) approve() {
 // works says that pods of the revision come up and stay so.
 func (w *world) works(revision string) bool {
 	b := w.sc.Revisions[revision]
-	return revision == fixed || b == Good || b == Slow || b == Lingers
+	return revision == fixed || (b == Good || b == Slow || b == Lingers) && w.kubelets.pruned[revision] == ""
 }
 
 // backAsAsked says that the release was taken back at the end, and is to stay so.

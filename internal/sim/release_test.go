@@ -97,7 +97,7 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 			}
 		}
 	}
-	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing")}
+	e := Event{At: at, Op: pick(t, "release", "edit", "edit", "edit", "edit", "rollback", "pause", "promote", "promote", "abort", "retry", "resume", "resume", "policy", "unpolicy", "plain", "restart", "permit", "pool", "pool", "nothing", "nothing", "prune")}
 	switch e.Op {
 	case "nothing":
 		e.At += pick(t, "long", 0, 0, 0, 25*time.Minute, 61*time.Minute)
@@ -109,6 +109,8 @@ func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 		e.Args = []string{pick(t, "permitted", "1", "3", "10"), pick(t, "for", "5s", "1h")}
 	case "pool":
 		e.Args = []string{pick(t, "pool", "ssd", "ssd", "hdd")}
+	case "prune":
+		e.Args = []string{pick(t, "how", "waits", "fails")}
 	case "promote":
 		e.Args = []string{pick(t, "wave", "w0", "w1", "all", "*")}
 	case "policy":

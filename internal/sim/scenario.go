@@ -207,8 +207,7 @@ func (w *world) heal() {
 		w.kubelets.kick(n.Name)
 	}
 	w.after(healTime, func() {
-		b := w.sc.Revisions[w.api.set.spec.Hash]
-		if w.sc.KeepDead || b != Good && b != Slow && b != Lingers {
+		if w.sc.KeepDead || !w.works(w.api.set.spec.Hash) {
 			w.release(fixed)
 		}
 	})
