@@ -21,7 +21,8 @@ func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
 	want, _ := rollout.Advance(c.policy(), before, &as, c.clock())
 	is, told := *next, next.Ignored != ""
 	is.Ignored, want.Ignored = "", ""
-	ends := next.Release != aimed.Release || before.Target != before.Stable && next.Target == next.Stable
+	underWay := before.Target != before.Stable || aimed.Target != aimed.Stable
+	ends := next.Release != aimed.Release || underWay && next.Target == next.Stable
 	switch {
 	case is != want:
 		k.w.fail("R8: of %+v only %+v is about release %d; it is %+v then, not %+v", all, as.Requests, aimed.Release, want, is)

@@ -48,6 +48,7 @@ const (
 	LostAnswerStays Bug = "lost-answer-stays" // a state whose answer was lost is not read again
 	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
 	GuardForgotten  Bug = "guard-forgotten"   // a new leader does not know what the guard has let go
+	OwnStateStays   Bug = "own-state-stays"   // what another leader has kept is written over
 	AnyRelease      Bug = "any-release"       // what is asked of one release is done to any
 	PauseForgotten  Bug = "pause-forgotten"   // a pause holds nothing once a release is through
 	TakesOver       Bug = "takes-over"        // beside another controller, pods are created and repaired
@@ -69,7 +70,7 @@ func Bugs() []Bug {
 
 // OfReleases are those that only a scenario with a policy can show.
 func OfReleases() []Bug {
-	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease}
+	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays}
 }
 
 // OfAssisting are those that only a scenario with another controller can show.

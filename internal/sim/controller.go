@@ -342,7 +342,11 @@ func (c *controller) submit(set *daemonSet) {
 // guarded says that there is a guard for a pod, of which the process must know when it decides to delete it. A policy that was
 // deleted is there again when all is mended.
 func (c *controller) guarded(p *pod) bool {
-	r, held := c.course.release, c.w.api.keeper != nil && c.w.api.keeper.guard.Held > 0
+	r, o := c.course.release, c.w.api.keeper
+	if c.w.check.lax {
+		o = c.index.keeper // another process may have kept it just now
+	}
+	held := o != nil && o.guard.Held > 0
 	goesBack := r != nil && r.Back && p != nil && p.Hash == c.index.set.spec.Hash
 	return !goesBack && (c.course.removals.Guard() != nil || held || c.w.api.policy != nil && !c.w.healed)
 }

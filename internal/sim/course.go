@@ -22,10 +22,11 @@ const (
 type course struct {
 	read, reading bool // the state was read from the server in this term, or is being read
 	state         rollout.State
-	kept          bool // the state is kept, but for what was counted since
-	holds         bool // nothing may be done before the state has gone on
-	unsure        bool // whether the state was kept the last time is not known: it is read again
-	stuck         bool // the state could not be kept the last time: nothing is granted
+	kept          bool    // the state is kept, but for what was counted since
+	own           *keeper // what this process has kept or read last; nil: nothing
+	holds         bool    // nothing may be done before the state has gone on
+	unsure        bool    // whether the state was kept the last time is not known: it is read again
+	stuck         bool    // the state could not be kept the last time: nothing is granted
 	retryAt       time.Duration
 	wrote         time.Duration
 	release       *plan.Release
@@ -63,6 +64,9 @@ func (c *controller) steer(set *daemonSet) bool {
 		k.removals.Watch(false)
 		return true
 	}
+	if k.read && k.overwritten(ix.keeper) && c.w.bug != OwnStateStays {
+		k.read, k.unsure = false, true
+	}
 	if !k.read {
 		if c.readCourse(); !k.read {
 			return false
@@ -96,8 +100,8 @@ func (c *controller) readCourse() {
 			k.reached, k.begun, k.limit = map[string]int{}, map[string]map[string]bool{}, c.w.bug == QuotaForgotten
 		}
 		k.read, k.unsure, k.state = true, false, rollout.State{}
-		if kept := c.index.keeper; kept != nil {
-			k.state, k.removals.Kept = kept.state, kept.guard
+		if k.own = c.index.keeper; k.own != nil {
+			k.state, k.removals.Kept = k.own.state, k.own.guard
 		}
 		if c.w.bug == GuardForgotten {
 			k.removals.Kept = rollout.Guard{}
@@ -120,6 +124,15 @@ func (c *controller) readCourse() {
 		take(a.keeper)
 		c.touch()
 	})
+}
+
+// overwritten says that another process has kept something since.
+func (k *course) overwritten(now *keeper) bool {
+	was := keeper{}
+	if k.own != nil {
+		was = *k.own
+	}
+	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
 }
 
 // meet is for a DaemonSet of which nothing is kept, or what is kept is of another time.
@@ -329,6 +342,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 		case ok:
 			c.index.putKeeper(a.keeper)
 			k.keeps(next, c.clock())
+			k.own = a.keeper
 			k.wrote, k.limit = c.w.now, k.limit && !next.moved
 			ended()
 		case conflict:

@@ -20,6 +20,9 @@ type begun struct {
 // keeps is called just before a state is kept. What the guard holds goes by a person's yes alone (R10).
 func (k *checker) keeps(s *rollout.State, g *rollout.Guard) {
 	k.quotas[s.Release] = max(k.quotas[s.Release], s.Quota)
+	if s.Grants() {
+		k.granting[release{s.Release, s.Target}] = true
+	}
 	if o := k.w.api.keeper; o != nil && o.guard.Held > 0 && len(g.Taken) > 0 && g.Taken[len(g.Taken)-1] != last(o.guard.Taken) {
 		k.w.fail("R10: the guard held %d nodes, and lets some go; nobody has allowed that", o.guard.Held)
 	}
@@ -36,7 +39,11 @@ func last(taken []rollout.Taken) (t rollout.Taken) {
 // of the release then, whatever the process believes (R1, R4, R6, R15).
 func (k *checker) starts(w *write) {
 	o, c := k.w.api.keeper, w.owner
-	if k.w.sc.Policy == nil || o == nil || k.lax || !w.gains() {
+	if k.w.sc.Policy == nil || o == nil || !w.gains() {
+		return
+	}
+	if k.lax {
+		k.startsBeside(w)
 		return
 	}
 	s, hash := o.state, w.set.spec.Hash
@@ -104,7 +111,7 @@ const stillGoes = rollout.LetsFor + slowTimeout + 21*time.Minute
 // loses is called when a pod was deleted (R10): within an hour no more nodes lose theirs to a change of labels than the
 // policy allows of all that there are, and people besides. The hour is the engine's, whose clock may jump.
 func (k *checker) loses(w *write) {
-	if d := w.remove; k.lax || d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
+	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
 	}
 	hour := time.Hour
@@ -223,6 +230,9 @@ func (k *checker) goesOn(c *controller) {
 		slices.ContainsFunc(c.out.Changes, func(d plan.Change) bool { return d.Reaches })
 	if e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven && reaches {
 		k.w.fail("R5: %d nodes have failed, and another is to get %s", e.Failed, c.index.set.spec.Hash)
+	}
+	if k.lax && !k.w.sc.Assists {
+		k.knows(c)
 	}
 }
 
