@@ -32,6 +32,8 @@ type course struct {
 	read bool
 	// entry is the object that keeps the state; nil: there is none.
 	entry *rolloutEntry
+	// own is the object as this process has read or written it last; nil: there was none.
+	own   *rolloutEntry
 	state rollout.State
 	kept  bool      // the state is kept, but for what was counted since
 	wrote time.Time // when the status was last written
@@ -117,8 +119,12 @@ func (e *engine) leaves(set *setEntry, c *course) {
 }
 
 // readCourse takes what is kept of the release: once from the server, and from then on it is what this process has
-// written, unless somebody deletes the object or an answer was lost.
+// written, unless somebody deletes the object, an answer was lost, or another process has written it.
 func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
+	if c.read && c.overwritten(entry) {
+		e.log.Warn("what is kept of a release was written by another process, and is read again", "daemonSet", keyOf(set.ds).String())
+		c.read, c.unsure = false, true
+	}
 	if !c.read {
 		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
 		if err != nil && !apierrors.IsForbidden(err) {
@@ -131,13 +137,29 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 		if c.state, c.removals.Kept, err = stateOf(entry); err != nil {
 			return e.unreadable(ctx, set, entry, err)
 		}
-		c.read, c.kept, c.unsure = true, c.state.Stable != "", false
+		c.read, c.kept, c.unsure, c.own = true, c.state.Stable != "", false, entry
 	} else if entry == nil && c.entry != nil {
 		c.lost = c.state.Phase != rollout.Idle
-		c.state, c.kept = rollout.State{Release: c.state.Release}, false
+		c.state, c.kept, c.own = rollout.State{Release: c.state.Release}, false, nil
 	}
 	c.entry = entry
 	return nil
+}
+
+// overwritten says that somebody else has written the status since: a second leader, say, which must not be undone.
+func (c *course) overwritten(entry *rolloutEntry) bool {
+	if entry == nil || entry == c.own || c.own != nil && entry.version <= c.own.version {
+		return false
+	}
+	var before view.DaemonSetRolloutStatus
+	if c.own != nil {
+		before = c.own.object.Status
+	}
+	if !equality.Semantic.DeepEqual(entry.object.Status, before) {
+		return true
+	}
+	c.own = entry // people have written the spec
+	return false
 }
 
 // unreadable says on the object itself that its status cannot be read, once.
@@ -393,7 +415,7 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 		return fmt.Errorf("keeping the state of the release: %w", err)
 	}
 	e.index.upsertRollout(made)
-	c.entry = e.index.rolloutOf(set.ds)
+	c.entry, c.own = e.index.rolloutOf(set.ds), made
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"everynode/internal/view"
 )
@@ -212,4 +213,34 @@ func TestTemplatesOfAReleaseThatIsNotKept(t *testing.T) {
 			t.Errorf("%d pods are of a template that was never granted", n)
 		}
 	})
+}
+
+// Two processes lead at once, and the other one has stopped the release, or let nodes have the target: that is not undone, whether
+// a watch shows it first or a conflict (R15).
+func TestWhatAnotherLeaderKeepsStays(t *testing.T) {
+	for _, stalled := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stalled=%v", stalled), func(t *testing.T) {
+			released(t, 20, "{}", "", func(c *cluster) {
+				c.editSet(image("agent:2"))
+				c.run(5 * time.Minute)
+				c.wantRelease("before", "Soaking NotSoaked first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+				c.stall(view.RolloutResource, stalled)
+				c.mu.Lock()
+				old := c.objects[view.RolloutResource]["default/agent"].(*unstructured.Unstructured)
+				sent := old.DeepCopy()
+				for field, value := range map[string]any{"stopped": true, "stops": int64(1), "phase": "Halted", "reason": "TooManyFailed", "quota": int64(2)} {
+					if err := unstructured.SetNestedField(sent.Object, value, "status", field); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.store(view.RolloutResource, "MODIFIED", updateOfKind(old, sent, "status"))
+				c.mu.Unlock()
+				c.run(3 * time.Hour)
+				c.wantRelease("after that", "Halted TooManyFailed first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+				if got := c.rollout().Status.Quota; got != 2 {
+					t.Errorf("the quota is %d, and was 2", got)
+				}
+			})
+		})
+	}
 }
