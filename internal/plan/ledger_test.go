@@ -238,28 +238,31 @@ func keepFleet(in *Input) (k *kept, busy, idle Sight) {
 	return k, busy, idle
 }
 
-// An event costs the same in a fleet of any size, and no memory.
+// An event costs the same in a fleet of any size, and no memory, in a release or without.
 func TestLedgerDoesNotAllocate(t *testing.T) {
-	k, busy, idle := keepFleet(fleet(5000))
-	moved := 0
-	event := func() {
-		k.ledger.Look(k.in.Now, busy)
-		k.ledger.Settle(func(*Verdict) { moved++ })
-		k.ledger.Look(k.in.Now, idle)
-		k.ledger.Settle(func(*Verdict) { moved++ })
-	}
-	event()
-	if moved < 4 {
-		t.Fatalf("%d verdicts changed: a node that goes down takes another's place", moved)
-	}
-	if got := testing.AllocsPerRun(100, event); got > 0 {
-		t.Errorf("two events allocate %v times", got)
+	for what, in := range map[string]*Input{"without a release": fleet(5000), "in a release": releasedFleet(5000)} {
+		t.Run(what, func(t *testing.T) {
+			k, busy, idle := keepFleet(in)
+			moved := 0
+			event := func() {
+				k.ledger.Look(k.in.Now, busy)
+				k.ledger.Settle(func(*Verdict) { moved++ })
+				k.ledger.Look(k.in.Now, idle)
+				k.ledger.Settle(func(*Verdict) { moved++ })
+			}
+			event()
+			if moved < 4 {
+				t.Fatalf("%d verdicts changed: a node that goes down takes another's place", moved)
+			}
+			if got := testing.AllocsPerRun(100, event); got > 0 {
+				t.Errorf("two events allocate %v times", got)
+			}
+		})
 	}
 }
 
-// The same in the middle of a release, which has reached half of the nodes.
-func BenchmarkLedgerPodEventInARelease(b *testing.B) {
-	const nodes = 100_000
+// releasedFleet is a fleet in the middle of a release, which has reached half of the nodes.
+func releasedFleet(nodes int) *Input {
 	in := fleet(nodes)
 	in.Release = &Release{Number: 1, Stable: in.Set, Ranks: map[string]int{}, Steps: []int{1, nodes / 2, nodes}, Quota: nodes / 2,
 		Grants: true, StartWithin: 10 * time.Minute, Restarts: 3}
@@ -267,7 +270,12 @@ func BenchmarkLedgerPodEventInARelease(b *testing.B) {
 	for i := range in.Nodes {
 		in.Release.Ranks[in.Nodes[i].Name] = i
 	}
-	k, busy, idle := keepFleet(in)
+	return in
+}
+
+// The same in the middle of a release.
+func BenchmarkLedgerPodEventInARelease(b *testing.B) {
+	k, busy, idle := keepFleet(releasedFleet(100_000))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		s := busy
