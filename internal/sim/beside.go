@@ -29,34 +29,9 @@ func (k *checker) startsBeside(w *write) {
 	}
 }
 
-// gives is the nodes that get the target by what was decided, and have nothing of it yet.
-func (k *checker) gives(c *controller) (nodes []string) {
-	for i := range c.out.Deletes {
-		if d := &c.out.Deletes[i]; d.Reaches {
-			nodes = append(nodes, d.Node)
-		}
-	}
-	for i := range c.out.Changes {
-		if d := &c.out.Changes[i]; d.Reaches {
-			nodes = append(nodes, d.Node)
-		}
-	}
-	for i := range c.out.Creates {
-		n := &c.out.Creates[i]
-		if r := c.course.release; r != nil && !n.Stable && !k.had(c, n.Node, c.index.set.spec.Hash) {
-			nodes = append(nodes, n.Node)
-		}
-	}
-	return nodes
-}
-
 // knows is called when what was decided is about to be done, where two processes may lead at once (R1): the nodes of which the process knows
 // that they have the target, and those that get it, are within the quota.
-func (k *checker) knows(c *controller) {
-	gives := k.gives(c)
-	if len(gives) == 0 {
-		return
-	}
+func (k *checker) knows(c *controller, gives []string) {
 	r, hash := c.course.release, c.index.set.spec.Hash
 	has := map[string]bool{}
 	for _, p := range c.index.pods {

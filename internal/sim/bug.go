@@ -49,6 +49,10 @@ const (
 	FailuresPass    Bug = "failures-pass"     // failures do not stop a release
 	GuardForgotten  Bug = "guard-forgotten"   // a new leader does not know what the guard has let go
 	OwnStateStays   Bug = "own-state-stays"   // what another leader has kept is written over
+	NeedsNoPolicy   Bug = "needs-no-policy"   // a release goes on without its policy
+	DeadAreReached  Bug = "dead-are-reached"  // nodes that are down are reached like others
+	SoaksUnwatched  Bug = "soaks-unwatched"   // a new leader counts time in which nobody has watched
+	CountsAloud     Bug = "counts-aloud"      // a soak is written with everything that happens
 	AnyRelease      Bug = "any-release"       // what is asked of one release is done to any
 	PauseForgotten  Bug = "pause-forgotten"   // a pause holds nothing once a release is through
 	TakesOver       Bug = "takes-over"        // beside another controller, pods are created and repaired
@@ -70,7 +74,8 @@ func Bugs() []Bug {
 
 // OfReleases are those that only a scenario with a policy can show.
 func OfReleases() []Bug {
-	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays}
+	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays,
+		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud}
 }
 
 // OfAssisting are those that only a scenario with another controller can show.
@@ -105,6 +110,10 @@ func (b Bug) corrupt(in *plan.Input) {
 			} else if !n.Ready {
 				n.NeverReady, n.Down = false, math.MaxInt64
 			}
+		}
+	case DeadAreReached:
+		for i := range in.Nodes {
+			in.Nodes[i].Ready = true
 		}
 	case TrustsReady:
 		for i := range in.Pods {

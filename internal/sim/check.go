@@ -43,6 +43,7 @@ type checker struct {
 	reached   map[request]bool            // see reaching
 	doing     map[request]map[string]bool // the writes that have, by the UIDs of their pods
 	quotas    map[int]int                 // the most that was kept, by release
+	memos     map[int]*memo               // by process
 	granting  map[release]bool            // of which a state was kept by which nodes may be granted
 	plainly   map[request]bool            // by node and revision: given outside of any release
 	grants    map[grant]string            // beside another controller: the UIDs of nodes that were given the target
@@ -58,7 +59,7 @@ type request struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, unsettled: map[request]bool{}, deletedBy: map[string]int{}, ended: map[request]time.Duration{}, spent: map[request][]time.Duration{},
-		newest: map[request]time.Time{}, reached: map[request]bool{}, doing: map[request]map[string]bool{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[int]int{}, granting: map[release]bool{}, grants: map[grant]string{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
+		newest: map[request]time.Time{}, reached: map[request]bool{}, doing: map[request]map[string]bool{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[int]int{}, granting: map[release]bool{}, memos: map[int]*memo{}, grants: map[grant]string{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
 // sent and settled frame the time in which a delete may or may not have

@@ -103,8 +103,12 @@ func (c *controller) readCourse() {
 		if k.own = c.index.keeper; k.own != nil {
 			k.state, k.removals.Kept = k.own.state, k.own.guard
 		}
-		if c.w.bug == GuardForgotten {
+		c.w.check.takes(c, k.own)
+		switch c.w.bug {
+		case GuardForgotten:
 			k.removals.Kept = rollout.Guard{}
+		case SoaksUnwatched:
+			k.state.Soaked += 20 * time.Second
 		}
 		k.kept = k.state.Stable != ""
 	}
@@ -292,7 +296,7 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	switch {
 	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
 		k.keeps(&next, c.clock())
-	case !next.moved && c.w.now < k.wrote+courseHold:
+	case !next.moved && c.w.now < k.wrote+courseHold && c.w.bug != CountsAloud:
 		k.state = next.state
 		c.wake(k.wrote + courseHold)
 	default:
@@ -334,6 +338,8 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 		k.keeps(next, c.clock())
 	}
 	c.busy, c.again = true, false
+	sent := c.w.now
+	c.w.check.writes(c, next)
 	c.send(true, func() answer {
 		c.w.check.wrote("state of a release")
 		return c.w.api.keep(next.state.Kept(), next.guard, version)
@@ -343,6 +349,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 			c.index.putKeeper(a.keeper)
 			k.keeps(next, c.clock())
 			k.own = a.keeper
+			c.w.check.told(c, next, sent)
 			k.wrote, k.limit = c.w.now, k.limit && !next.moved
 			ended()
 		case conflict:
@@ -378,7 +385,7 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	most, surge := set.spec.Budget(c.out.Status.Desired)
 	in := rollout.Seen{Target: set.spec.Hash, Exposed: t.Exposed, Well: t.Well, UnderWay: t.UnderWay, Failed: t.Failed, Other: t.Other, Stranded: t.Stranded,
 		Bound: max(most, surge), Unwell: c.applier.resume > c.w.now, Layout: k.layout, Assists: c.w.sc.Assists, Problem: k.problem}
-	if c.index.policy == nil {
+	if c.index.policy == nil && c.w.bug != NeedsNoPolicy {
 		in.Problem = rollout.PolicyGone
 	}
 	if c.w.bug == FailuresPass {

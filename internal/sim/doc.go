@@ -22,16 +22,22 @@
 //
 // A scenario with a policy (Scenario.Policy) has its DaemonSet released by package rollout: the model controller keeps
 // the state in the API before it does anything by it, reads it there when a term begins, and goes on from what is kept
-// when an answer was lost (course.go, which takes the decisions of package engine's release.go). People pause, promote,
-// abort, retry and edit or delete the policy in the middle. Then these are checked, too:
+// when an answer was lost or another process has written it (course.go, which takes the decisions of package engine's release.go). People pause, promote,
+// abort, retry and edit or delete the policy in the middle, and ask for releases that are over or have not begun. What the stable revision
+// needs may go, so that its new pods do not start. Then these are checked, too, by the numbers of package rollout:
 //
 //	R1, R4, R15  when a write begins by which a node gets the target, the state that the API keeps then is about this
 //	             target and grants it; and when it takes effect, no more nodes have the target, by the true state of the
 //	             API, than the highest quota that was kept. Nodes that got it before a policy came are not counted.
 //	R5           nothing is granted while more nodes have failed than the policy allows
+//	R8           what is asked of other releases changes nothing, and what is asked of one to come is told
 //	R9           the budget holds over both revisions
 //	R10          within an hour, by the engine's clock, no more nodes lose their pods to changes of labels and of the template's
 //	             placement than the policy and people allow, whichever process deletes them
+//	R12          while a process knows no policy, it gives no node the target
+//	R14          what only counts on is kept once in ten seconds; at rest nothing is
+//	R16          a wave has soaked no longer than was kept of it, and than its process has watched since
+//	R18          no node gets the target that is known to be down
 //	liveness     when people let the release through, or take it back, all nodes end as they say
 //
 // # Beside another controller
@@ -80,7 +86,9 @@
 // The fault "late" lets requests take effect after their error, and so perhaps
 // after the live read that settled them; the event "overlap" lets two
 // controllers run at once. Then a pod may be created beside another one, which
-// is counted (Report.Doubles) and is not an error. Everything else is checked as
+// is counted (Report.Doubles) and is not an error. In a release each of the two is then held to what it knows: it grants
+// by a state that was kept (R4, R15), and the nodes of which it knows that they have the target are within the quota (R1); it may not know
+// yet of those that the other has just given it. Everything else is checked as
 // ever: the budget on what a process can know, which a delete that comes late
 // is not part of until a watch shows it; and the end, in which every node has
 // its one pod again.

@@ -222,18 +222,50 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 	return permits(new(k.w.sc.placement(hash)), &n.Node).run || permits(new(k.w.sc.placement(stable)), &n.Node).run
 }
 
-// goesOn is called when what was decided is about to be done (R5): more failures than are allowed expose no node.
+// goesOn is called when what was decided is about to be done. No node gets the target while more have failed than may (R5), without a policy,
+// whether that is gone or was never seen (R12), or while it is down (R18).
 func (k *checker) goesOn(c *controller) {
+	gives, hash := k.gives(c), c.index.set.spec.Hash
+	if len(gives) == 0 {
+		return
+	}
 	p, e := c.policy(), &c.out.Exposure
 	most, surge := c.index.set.spec.Budget(c.out.Status.Desired)
-	reaches := slices.ContainsFunc(c.out.Deletes, func(d plan.Delete) bool { return d.Reaches }) ||
-		slices.ContainsFunc(c.out.Changes, func(d plan.Change) bool { return d.Reaches })
-	if e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven && reaches {
-		k.w.fail("R5: %d nodes have failed, and another is to get %s", e.Failed, c.index.set.spec.Hash)
+	switch {
+	case e.Failed > p.Failure.Allowance(e.Exposed, max(most, surge))+c.course.state.Forgiven:
+		k.w.fail("R5: %d nodes have failed, and %s is to get %s", e.Failed, gives[0], hash)
+	case c.index.policy == nil:
+		k.w.fail("R12: %s is to get %s, and there is no policy to say so", gives[0], hash)
+	}
+	for _, name := range gives {
+		if n := c.index.node(name); n == nil || !n.Ready || n.Leaving {
+			k.w.fail("R18: %s is to get %s, and is down", name, hash)
+		}
 	}
 	if k.lax && !k.w.sc.Assists {
-		k.knows(c)
+		k.knows(c, gives)
 	}
+}
+
+// gives is the nodes that get the target by what was decided, and have nothing of it yet.
+func (k *checker) gives(c *controller) (nodes []string) {
+	for i := range c.out.Deletes {
+		if d := &c.out.Deletes[i]; d.Reaches {
+			nodes = append(nodes, d.Node)
+		}
+	}
+	for i := range c.out.Changes {
+		if d := &c.out.Changes[i]; d.Reaches {
+			nodes = append(nodes, d.Node)
+		}
+	}
+	for i := range c.out.Creates {
+		n := &c.out.Creates[i]
+		if r := c.course.release; r != nil && !n.Stable && !k.had(c, n.Node, c.index.set.spec.Hash) {
+			nodes = append(nodes, n.Node)
+		}
+	}
+	return nodes
 }
 
 // isForBoth says that both revisions of a release are for the node.

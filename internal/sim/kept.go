@@ -1,0 +1,54 @@
+package sim
+
+import (
+	"time"
+
+	"everynode/internal/rollout"
+)
+
+// memo is what a process has last read, or was told that it has kept, of a release.
+type memo struct {
+	state  rollout.State
+	at     time.Duration
+	told   rollout.State
+	held   bool          // by the guard
+	toldAt time.Duration // 0: never, or it has read since
+}
+
+func (k *checker) memo(c *controller) *memo {
+	if k.memos[c.process] == nil {
+		k.memos[c.process] = &memo{at: k.w.now}
+	}
+	return k.memos[c.process]
+}
+
+// takes is called when a process has read what is kept.
+func (k *checker) takes(c *controller, o *keeper) {
+	l := k.memo(c)
+	if *l = (memo{at: k.w.now}); o != nil {
+		l.state = o.state
+	}
+}
+
+// writes is called when a process writes what is to be kept. A step has soaked no longer than what was kept of it says, and the process has
+// watched since (R16). Nothing but time that goes by is written every ten seconds at most (R14).
+func (k *checker) writes(c *controller, next *step) {
+	l, s := k.memo(c), &next.state
+	most := k.w.now - l.at
+	if was := &l.state; s.Release == was.Release && s.Wave == was.Wave && s.Group == was.Group && s.Opened.Equal(was.Opened) {
+		most += was.Soaked
+	}
+	switch {
+	case s.Soaked > most:
+		k.w.fail("R16: wave %s has soaked for %v; %v of that were watched", s.Wave, s.Soaked, most)
+	case l.toldAt > 0 && k.w.now < l.toldAt+courseHold && sameCourse(*s, l.told) && !next.lets && (next.guard.Held > 0) == l.held:
+		k.w.fail("R14: a state that only counts on is written %v after the last one", k.w.now-l.toldAt)
+	}
+}
+
+// told is called when a process has learned that what it wrote at a time is kept.
+func (k *checker) told(c *controller, next *step, at time.Duration) {
+	l := k.memo(c)
+	l.state, l.at = next.state, at
+	l.told, l.held, l.toldAt = next.state, next.guard.Held > 0, k.w.now
+}
