@@ -95,7 +95,7 @@
 // While a release is under way (Input.Release), each node is for one of two revisions:
 // the target, if it has a pod of it or was granted it, and else the stable one. All
 // of the above then holds of the revision that the node is for, with these in addition
-// (the numbers are those of package rollout, which decides how far a release may go):
+// (the numbers are those of package rollout, which decides how far a release may go; all of them, R1 to R18, are defined there):
 //
 //	R1  A node is granted the target only if its rank is below Quota, and no more than
 //	    Quota have it then. A new node, or one that has lost its pod, gets the stable
