@@ -20,13 +20,26 @@ type Change struct {
 
 // SetChange is how a DaemonSet differs.
 type SetChange struct {
-	Head *Head `json:"head,omitempty"`
+	// Head is all of it, Part what of it is different: one of the two.
+	Head *Head     `json:"head,omitempty"`
+	Part *HeadPart `json:"part,omitempty"`
 	// Found are findings that are new or different, Lost those that are gone, by their ID.
 	Found   []Finding `json:"found,omitempty"`
 	Lost    []int     `json:"lost,omitempty"`
 	History *History  `json:"history,omitempty"`
 	// Cells are by the place of their node.
 	Cells map[int]Cell `json:"cells,omitempty"`
+}
+
+// HeadPart is what of a Head changes in a release, as it is now. What is left out is as it was: a Head that has lost one of them is sent whole.
+type HeadPart struct {
+	Pods    map[string]int `json:"pods,omitempty"`
+	Phase   string         `json:"phase,omitempty"`
+	Stopped string         `json:"stopped,omitempty"`
+	Budget  *Budget        `json:"budget,omitempty"`
+	Release *Release       `json:"release,omitempty"`
+	Waves   []Wave         `json:"waves,omitempty"`
+	More    int            `json:"more,omitempty"`
 }
 
 // Between is what has changed from one State to a later one of the same fleet; nil: nothing but the time.
@@ -85,8 +98,10 @@ func setChange(before, after *Set) *SetChange {
 		before = &Set{}
 		d.Head, d.History = &after.Head, &after.History
 	}
-	if !reflect.DeepEqual(before.Head, after.Head) {
-		d.Head = &after.Head
+	if d.Head == nil && !reflect.DeepEqual(before.Head, after.Head) {
+		if d.Part = partOf(&before.Head, &after.Head); d.Part == nil {
+			d.Head = &after.Head
+		}
 	}
 	if !reflect.DeepEqual(before.History, after.History) {
 		d.History = &after.History
@@ -101,10 +116,53 @@ func setChange(before, after *Set) *SetChange {
 		}
 		d.Cells[i] = c
 	}
-	if d.Head == nil && d.History == nil && len(d.Found)+len(d.Lost)+len(d.Cells) == 0 {
+	if d.Head == nil && d.Part == nil && d.History == nil && len(d.Found)+len(d.Lost)+len(d.Cells) == 0 {
 		return nil
 	}
 	return d
+}
+
+// partOf is what has changed; nil: it takes all of the later one to say so.
+func partOf(before, after *Head) *HeadPart {
+	p := &HeadPart{}
+	if !maps.Equal(before.Pods, after.Pods) {
+		p.Pods = after.Pods
+	}
+	if before.Phase != after.Phase {
+		p.Phase = after.Phase
+	}
+	if before.Stopped != after.Stopped {
+		p.Stopped = after.Stopped
+	}
+	if !reflect.DeepEqual(before.Budget, after.Budget) {
+		p.Budget = after.Budget
+	}
+	if !reflect.DeepEqual(before.Release, after.Release) {
+		p.Release = after.Release
+	}
+	if !slices.Equal(before.Waves, after.Waves) {
+		p.Waves = after.Waves
+	}
+	if before.More != after.More {
+		p.More = after.More
+	}
+	if !reflect.DeepEqual(before.with(p), *after) {
+		return nil
+	}
+	return p
+}
+
+// with is the Head with a part of it changed.
+func (h Head) with(p *HeadPart) Head {
+	if len(p.Pods) > 0 {
+		h.Pods = p.Pods
+	}
+	if len(p.Waves) > 0 {
+		h.Waves = p.Waves
+	}
+	h.Phase, h.Stopped, h.More = cmp.Or(p.Phase, h.Phase), cmp.Or(p.Stopped, h.Stopped), cmp.Or(p.More, h.More)
+	h.Budget, h.Release = cmp.Or(p.Budget, h.Budget), cmp.Or(p.Release, h.Release)
+	return h
 }
 
 func (d *SetChange) find(before, after []Finding) {
@@ -153,6 +211,9 @@ func (s *Set) apply(d *SetChange) *Set {
 	}
 	if d.Head != nil {
 		after.Head = *d.Head
+	}
+	if d.Part != nil {
+		after.Head = after.with(d.Part)
 	}
 	if d.History != nil {
 		after.History = *d.History

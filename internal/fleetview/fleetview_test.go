@@ -136,8 +136,12 @@ func (s *State) oldSet(before *State, name string) *Set {
 func drawSet(t *rapid.T, name string, nodes int) *Set {
 	set := &Set{Head: Head{Namespace: "apps", Name: name, Revision: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "revision")}, Findings: []Finding{},
 		History: History{Revisions: []Revision{}, Moments: []Moment{}}}
+	set.Phase, set.Stopped, set.More = rapid.SampledFrom([]string{"", "rolls"}).Draw(t, "phase"), rapid.SampledFrom([]string{"", "so"}).Draw(t, "stopped"), rapid.IntRange(0, 2).Draw(t, "more")
 	if rapid.Bool().Draw(t, "release") {
 		set.Release = &Release{Number: rapid.IntRange(1, 2).Draw(t, "number")}
+		set.Waves = []Wave{{Name: "first", There: rapid.IntRange(0, 1).Draw(t, "there")}}
+		set.Pods = map[string]int{"x": rapid.IntRange(0, 1).Draw(t, "pods")}
+		set.Budget = &Budget{Used: rapid.IntRange(0, 1).Draw(t, "used")}
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "moments") {
 		set.History.Moments = append(set.History.Moments, Moment{At: 1, Text: "it was so"})
@@ -160,12 +164,12 @@ func drawSet(t *rapid.T, name string, nodes int) *Set {
 // Sizes, as the page promises them.
 const (
 	fleetNodes, fleetSets = 5000, 20
-	maxFirst              = 2 << 20  // bytes at first
-	maxSecond             = 50 << 10 // bytes for each second of a rollout
+	maxFirst              = 2_000_000 // bytes at first
+	maxSecond             = 50_000    // bytes for each second of a rollout
 )
 
-// A State of 5,000 nodes and 20 DaemonSets, all with policies, is under 2 MB, and so is what a release of all 20 at once costs
-// in each second under 50 kB, with two changes of each node that moves.
+// A State of 5,000 nodes and 20 DaemonSets, all with policies, is under 2 MB, and what a release of all 20 at once costs in each second
+// is under 50 kB, with two changes of each node that moves, and as many messages as a viewer is told in a second.
 func TestSizes(t *testing.T) {
 	first := largeState()
 	text, err := json.Marshal(first)
@@ -176,17 +180,21 @@ func TestSizes(t *testing.T) {
 	if len(text) > maxFirst {
 		t.Errorf("%d bytes at first, at most %d", len(text), maxFirst)
 	}
-	worst := 0
-	before := first
+	const messages = 1000 / Pace
+	worst, before := 0, first
 	for second := range 20 {
-		after := before.rolledOn(second)
-		text, err := json.Marshal(Between(before, after))
-		if err != nil {
-			t.Fatal(err)
+		size := 0
+		for i := range messages {
+			after := before.rolledOn(second*messages+i, messages)
+			text, err := json.Marshal(Between(before, after))
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, before = size+len(text), after
 		}
-		worst, before = max(worst, len(text)), after
+		worst = max(worst, size)
 	}
-	t.Logf("in a second of 20 releases: %d bytes", worst)
+	t.Logf("in a second of 20 releases: %d bytes in %d messages", worst, messages)
 	if worst > maxSecond {
 		t.Errorf("%d bytes in a second, at most %d", worst, maxSecond)
 	}
@@ -220,24 +228,31 @@ func largeState() *State {
 	return s
 }
 
-// rolledOn is a second later: of each DaemonSet 50 nodes have changed twice, its numbers, and one finding of three.
-func (s *State) rolledOn(second int) *State {
+// rolledOn is what there is one of several messages of a second later: in the second 50 nodes of each DaemonSet have changed twice; so have its
+// numbers, and one finding in three messages. One DaemonSet after the other has a wave opened, which its history tells.
+func (s *State) rolledOn(n, messages int) *State {
 	after := *s
-	after.At += 1000
+	after.At += 1000 / int64(messages)
 	after.Sets = nil
-	for _, old := range s.Sets {
+	moved := 100 / messages
+	for i, old := range s.Sets {
 		set := *old
 		release := *old.Release
-		release.Exposed, release.Soak, release.Message = 50*second, fmt.Sprintf("12m%ds of 30m", second), fmt.Sprintf("wave tenth has soaked for 12m%ds of 30m", second)
+		release.Exposed, release.Soak, release.Message = moved/2*n, fmt.Sprintf("12m%ds of 30m", n), fmt.Sprintf("wave tenth has soaked for 12m%ds of 30m", n)
 		set.Release, set.Waves = &release, slices.Clone(old.Waves)
-		set.Waves[1].There, set.Pods = 50*second, map[string]int{"7c9f5b88d4": 50 * second, "5d4c88f7b6": fleetNodes - 50*second}
+		set.Waves[1].There, set.Pods = moved/2*n, map[string]int{"7c9f5b88d4": moved / 2 * n, "5d4c88f7b6": fleetNodes - moved/2*n}
 		set.Cells, set.Findings = slices.Clone(old.Cells), slices.Clone(old.Findings)
-		for i := range 100 {
-			c := &set.Cells[(100*second+i)%fleetNodes]
+		for j := range moved {
+			c := &set.Cells[(moved*n+j)%fleetNodes]
 			c.State, c.Reason = (c.State+1)%7, 3
 		}
-		if second%3 == 0 {
-			set.Findings[second%10].Nodes += 7
+		if n%3 == 0 {
+			set.Findings[n%10].Nodes += 7
+		}
+		if n%len(s.Sets) == i {
+			set.Phase = fmt.Sprintf("Rolling in wave %d", n)
+			opened := Moment{At: after.At, Kind: "wave", Text: "release 4: wave tenth opened"}
+			set.History.Moments = append([]Moment{opened}, old.History.Moments[:len(old.History.Moments)-1]...)
 		}
 		after.Sets = append(after.Sets, &set)
 	}
@@ -246,7 +261,7 @@ func (s *State) rolledOn(second int) *State {
 
 func BenchmarkBetween(b *testing.B) {
 	before := largeState()
-	after := before.rolledOn(1)
+	after := before.rolledOn(1, 1)
 	for b.Loop() {
 		if c := Between(before, after); len(c.Sets) != fleetSets || !reflect.DeepEqual(c.Gone, []string(nil)) {
 			b.Fatal("not all DaemonSets have changed")

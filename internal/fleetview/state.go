@@ -6,6 +6,10 @@ package fleetview
 // Version is that of the format. A recording of another one is refused.
 const Version = 1
 
+// Pace is how far apart two States of a cluster are at least, in milliseconds: what has changed meanwhile is one Change, which costs less than two. TestSizes
+// counts on it.
+const Pace = 1000
+
 // State is what is known of a fleet at a moment. Once made it is not changed, so that viewers may share one.
 type State struct {
 	// At is when that was, in milliseconds since 1970, by the clock of who serves the page.

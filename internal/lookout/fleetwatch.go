@@ -8,11 +8,8 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// How often a State is made at most. One that takes long takes at most a quarter of the time.
-const (
-	viewPace  = 500 * time.Millisecond
-	viewRests = 3
-)
+// viewRests is for how many times as long as a State has taken none is made: that takes a quarter of the time at most.
+const viewRests = 3
 
 // Watch follows the fleet and calls show with each new State, until ctx ends, which is not an error. An error says why
 // nothing more will be seen.
@@ -30,7 +27,7 @@ func (f *Fleet) Watch(ctx context.Context, show func(*fleetview.State)) error {
 		}
 		if s != nil {
 			show(s)
-			rest(ctx, max(viewPace, viewRests*time.Since(began)))
+			rest(ctx, max(fleetview.Pace*time.Millisecond, viewRests*time.Since(began)))
 		}
 		if !f.await(ctx, wake) {
 			return nil

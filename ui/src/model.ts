@@ -122,6 +122,7 @@ export class Model {
       this.daemons.set(key, d)
     }
     if (c.head) d.head = c.head
+    if (c.part) d.head = { ...d.head, ...c.part }
     if (c.history) d.history = c.history
     if (c.found || c.lost) {
       const all = new Map(d.findings.map((f) => [f.id, f]))

@@ -81,6 +81,16 @@ export interface Head {
   more?: number
 }
 
+export interface HeadPart {
+  pods?: Record<string, number>
+  phase?: string
+  stopped?: string
+  budget?: Budget
+  release?: Release
+  waves?: Wave[]
+  more?: number
+}
+
 export interface History {
   revisions: Revision[]
   moments: Moment[]
@@ -175,6 +185,7 @@ export interface Set {
 
 export interface SetChange {
   head?: Head
+  part?: HeadPart
   found?: Finding[]
   lost?: number[]
   history?: History
