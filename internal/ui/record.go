@@ -46,8 +46,11 @@ type question struct {
 	id  int
 }
 
-// maxAsked is how many findings of a recording are asked about.
-const maxAsked = 100
+// How many findings of a recording are asked about, and how long an answer may take: what is seen waits for it.
+const (
+	maxAsked = 100
+	askTime  = 5 * time.Second
+)
 
 // record writes what is seen until ctx ends.
 func (s *Server) record(ctx context.Context) error {
@@ -102,23 +105,27 @@ func (r *recorder) askAbout(ctx context.Context) error {
 	return nil
 }
 
-// about writes what is answered. What is not answered is not recorded.
+// about writes what is answered. What is not answered, or not soon, is not recorded.
 func (r *recorder) about(ctx context.Context, set *fleetview.Set, f *fleetview.Finding) error {
 	source := r.s.o.Source
 	if f.Log {
-		if l, err := source.Log(ctx, set.Namespace, set.Name, f.Node); err == nil {
-			if err := r.answered(logPath(set.Key(), f.Node), l); err != nil {
-				return err
-			}
-		}
-	}
-	if e, err := source.Events(ctx, set.Namespace, set.Name); err == nil {
-		if err := r.answered(eventsPath(set.Key()), e); err != nil {
+		err := r.ask(ctx, logPath(set.Key(), f.Node), func(ctx context.Context) (any, error) { return source.Log(ctx, set.Namespace, set.Name, f.Node) })
+		if err != nil {
 			return err
 		}
 	}
-	if n, err := source.Node(ctx, f.Node); err == nil {
-		return r.answered(nodePath(f.Node), n)
+	err := r.ask(ctx, eventsPath(set.Key()), func(ctx context.Context) (any, error) { return source.Events(ctx, set.Namespace, set.Name) })
+	if err != nil {
+		return err
+	}
+	return r.ask(ctx, nodePath(f.Node), func(ctx context.Context) (any, error) { return source.Node(ctx, f.Node) })
+}
+
+func (r *recorder) ask(ctx context.Context, path string, answer func(context.Context) (any, error)) error {
+	ctx, stop := context.WithTimeout(ctx, askTime)
+	defer stop()
+	if value, err := answer(ctx); err == nil {
+		return r.answered(path, value)
 	}
 	return nil
 }

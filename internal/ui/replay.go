@@ -70,7 +70,33 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 	if len(rec.entries) == 0 || rec.entries[0].State == nil {
 		return nil, errors.New("the recording is empty: nothing had been seen when it ended")
 	}
+	rec.offer()
 	return rec, nil
+}
+
+// offer leaves findings a log to be read only where it was recorded.
+func (r *Recording) offer() {
+	recorded := map[string]bool{}
+	for i := range r.entries {
+		recorded[r.entries[i].Path] = true
+	}
+	offer := func(set string, all []fleetview.Finding) {
+		for i := range all {
+			all[i].Log = all[i].Log && recorded[logPath(set, all[i].Node)]
+		}
+	}
+	for i := range r.entries {
+		if s := r.entries[i].State; s != nil {
+			for _, set := range s.Sets {
+				offer(set.Key(), set.Findings)
+			}
+		}
+		if c := r.entries[i].Change; c != nil {
+			for key, set := range c.Sets {
+				offer(key, set.Found)
+			}
+		}
+	}
 }
 
 // unpacked is what gzip has packed, or what is there if it has not.
@@ -149,6 +175,14 @@ func (r *Recording) Log(_ context.Context, namespace, name, node string) (*fleet
 	return answered[fleetview.Log](r, logPath(namespace+"/"+name, node))
 }
 
+// errNotRecorded is of a question that nobody asked while it was recorded, or that was not answered.
+type errNotRecorded struct{}
+
+func (errNotRecorded) Error() string { return "it was not recorded" }
+
+// Is says that it is an ErrUnknown.
+func (errNotRecorded) Is(err error) bool { return err == fleetview.ErrUnknown }
+
 func answered[T any](r *Recording, path string) (*T, error) {
 	r.mu.Lock()
 	position := r.position
@@ -160,7 +194,7 @@ func answered[T any](r *Recording, path string) (*T, error) {
 		}
 	}
 	if text == nil {
-		return nil, fmt.Errorf("the recording has nothing about this: %w", fleetview.ErrUnknown)
+		return nil, errNotRecorded{}
 	}
 	v := new(T)
 	if err := json.Unmarshal(text, v); err != nil {

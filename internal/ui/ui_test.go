@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"everynode/internal/fleetview"
@@ -430,6 +431,52 @@ func TestRecordAndReplay(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// stuck is a fleet whose kubelets do not answer.
+type stuck struct{ *scripted }
+
+func (stuck) Log(ctx context.Context, _, _, _ string) (*fleetview.Log, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Who does not answer does not end a recording, and when it is played nothing is offered that was not recorded.
+func TestNotRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var file bytes.Buffer
+		source := stuck{newScripted()}
+		r := &recorder{s: New(Options{Source: source}, testToken), out: json.NewEncoder(&file), began: time.Now(), asked: map[question]bool{}}
+		if err := r.out.Encode(heading{recordingName, fleetview.Version}); err != nil {
+			t.Fatal(err)
+		}
+		failing := stateOf(2, fleetview.Failing)
+		failing.Sets[0].Findings = []fleetview.Finding{{ID: 1, State: 6, Node: "a", Nodes: 1, Text: "CrashLoopBackOff", Log: true}}
+		more := *failing.Sets[0]
+		more.Findings = []fleetview.Finding{{ID: 1, State: 6, Node: "a", Nodes: 2, Text: "CrashLoopBackOff", Log: true}}
+		later := &fleetview.State{At: 3, Nodes: failing.Nodes, Sets: []*fleetview.Set{&more}}
+		for _, m := range []*message{{"state", failing}, {"change", fleetview.Between(failing, later)}} {
+			if err := r.take(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		recording, err := Read(&file, Playing{Speed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := recording.entries[0].State.Sets[0].Findings[0]; f.Log {
+			t.Error("a log is offered that was not recorded")
+		}
+		if last := recording.entries[len(recording.entries)-1].Change; last == nil || last.Sets["apps/agent"].Found[0].Log {
+			t.Errorf("a log is offered that was not recorded: %+v", last)
+		}
+		if _, err := recording.Log(t.Context(), "apps", "agent", "a"); !errors.Is(err, fleetview.ErrUnknown) || err.Error() != "it was not recorded" {
+			t.Errorf("the log: %v", err)
+		}
+		if n, err := recording.Node(t.Context(), "a"); err != nil || n.Name != "a" {
+			t.Errorf("what was asked after it: %+v, %v", n, err)
+		}
+	})
 }
 
 // A recording can be begun in its middle, where it is as it was then.
