@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
+	"sync"
 	"time"
 
 	"everynode/internal/fleetview"
@@ -51,6 +53,18 @@ const (
 	maxAsked = 100
 	askTime  = 5 * time.Second
 )
+
+// Record writes what a page would be told of a fleet until ctx ends, without serving one.
+func Record(ctx context.Context, of Source, to io.Writer) error {
+	ctx, stop := context.WithCancel(ctx)
+	s := New(Options{Source: of, Record: to}, NewToken())
+	var all sync.WaitGroup
+	all.Go(func() { s.hub.run(ctx) })
+	err := s.record(ctx)
+	stop()
+	all.Wait()
+	return err
+}
 
 // record writes what is seen until ctx ends.
 func (s *Server) record(ctx context.Context) error {

@@ -19,6 +19,7 @@ import (
 type Recording struct {
 	entries []entry
 	how     Playing
+	paths   map[string]bool // that something was answered to
 
 	mu       sync.Mutex
 	position int64 // of what was shown last, as entry.At
@@ -76,13 +77,13 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 
 // offer leaves findings a log to be read only where it was recorded.
 func (r *Recording) offer() {
-	recorded := map[string]bool{}
+	r.paths = map[string]bool{}
 	for i := range r.entries {
-		recorded[r.entries[i].Path] = true
+		r.paths[r.entries[i].Path] = true
 	}
 	offer := func(set string, all []fleetview.Finding) {
 		for i := range all {
-			all[i].Log = all[i].Log && recorded[logPath(set, all[i].Node)]
+			all[i].Log = all[i].Log && r.paths[logPath(set, all[i].Node)]
 		}
 	}
 	for i := range r.entries {
@@ -158,7 +159,14 @@ func (r *Recording) passed(i int) bool {
 
 // Node is what was answered last before the moment that is shown; the first answer where that was later.
 func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail, error) {
-	return answered[fleetview.NodeDetail](r, nodePath(name))
+	d, err := answered[fleetview.NodeDetail](r, nodePath(name))
+	if err != nil {
+		return nil, err
+	}
+	for i := range d.Rows {
+		d.Rows[i].Log = d.Rows[i].Log && r.paths[logPath(d.Rows[i].Set, name)]
+	}
+	return d, nil
 }
 
 // Events are those that were recorded, as Node; none of a DaemonSet that never had a finding.

@@ -65,7 +65,7 @@ func (*scripted) Node(_ context.Context, name string) (*fleetview.NodeDetail, er
 	if name != "a" {
 		return nil, fmt.Errorf("node %s: %w", name, fleetview.ErrUnknown)
 	}
-	return &fleetview.NodeDetail{Name: name}, nil
+	return &fleetview.NodeDetail{Name: name, Rows: []fleetview.Row{{Set: "apps/agent", Log: true}}}, nil
 }
 
 func (*scripted) Events(context.Context, string, string) (*fleetview.Events, error) {
@@ -421,7 +421,7 @@ func TestRecordAndReplay(t *testing.T) {
 		l, err := recording.Log(ctx, "apps", "agent", "a")
 		return err == nil && len(l.Lines) == 1
 	})
-	if n, err := recording.Node(ctx, "a"); err != nil || n.Name != "a" {
+	if n, err := recording.Node(ctx, "a"); err != nil || n.Name != "a" || !n.Rows[0].Log {
 		t.Errorf("%+v, %v", n, err)
 	}
 	if _, err := recording.Node(ctx, "b"); !errors.Is(err, fleetview.ErrUnknown) {
@@ -429,6 +429,27 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 	stop()
 	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A fleet can be recorded without a page of it being served.
+func TestRecord(t *testing.T) {
+	source := newScripted()
+	var file lockedBuffer
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Record(ctx, source, &file) }()
+	source.states <- stateOf(1, fleetview.Old)
+	until(t, "the first state is written", func() bool { return strings.Count(file.String(), "\n") == 2 })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if follows, stopped := source.counts(); follows != 1 || stopped != 1 {
+		t.Errorf("the fleet was followed %d times, and left %d times", follows, stopped)
+	}
+	if _, err := Read(strings.NewReader(file.String()), Playing{Speed: 1}); err != nil {
 		t.Error(err)
 	}
 }
@@ -473,7 +494,7 @@ func TestNotRecorded(t *testing.T) {
 		if _, err := recording.Log(t.Context(), "apps", "agent", "a"); !errors.Is(err, fleetview.ErrUnknown) || err.Error() != "it was not recorded" {
 			t.Errorf("the log: %v", err)
 		}
-		if n, err := recording.Node(t.Context(), "a"); err != nil || n.Name != "a" {
+		if n, err := recording.Node(t.Context(), "a"); err != nil || n.Name != "a" || n.Rows[0].Log {
 			t.Errorf("what was asked after it: %+v, %v", n, err)
 		}
 	})

@@ -35,12 +35,17 @@ func run(ctx context.Context, args []string) error {
 	token := flags.String("token", "", "of the page (empty: a new one)")
 	pace := flags.Duration("pace", 500*time.Millisecond, "how often something changes")
 	still := flags.Bool("still", false, "nothing changes")
+	replay := flags.String("replay", "", "a recording, in place of a scene")
+	from := flags.Duration("from", 0, "where the recording begins; it stands there")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(scenes(), func(s scene) bool { return s.name == *name })
-	if i < 0 {
-		return fmt.Errorf("no scene %q", *name)
+	o, err := scened(*name, *pace, *still)
+	if *replay != "" {
+		o, err = replayed(*replay, *from)
+	}
+	if err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp", *address)
 	if err != nil {
@@ -49,14 +54,36 @@ func run(ctx context.Context, args []string) error {
 	if *token == "" {
 		*token = string(ui.NewToken())
 	}
-	f := &fleet{scene: scenes()[i], pace: *pace, still: *still, began: time.Now()}
+	s := ui.New(o, ui.Token(*token))
+	fmt.Println(s.URL(l))
+	return s.Serve(ctx, l)
+}
+
+// scened is a fleet that is made up.
+func scened(name string, pace time.Duration, still bool) (ui.Options, error) {
+	i := slices.IndexFunc(scenes(), func(s scene) bool { return s.name == name })
+	if i < 0 {
+		return ui.Options{}, fmt.Errorf("no scene %q", name)
+	}
+	f := &fleet{scene: scenes()[i], pace: pace, still: still, began: time.Now()}
 	o := ui.Options{Source: f, Program: "everynode", Errors: os.Stderr}
 	if f.scene.actions {
 		o.Act = f.act
 	}
-	s := ui.New(o, ui.Token(*token))
-	fmt.Println(s.URL(l))
-	return s.Serve(ctx, l)
+	return o, nil
+}
+
+// slowly is how fast a recording is played: not at all, as far as a test can see.
+const slowly = 0.0001
+
+// replayed is a fleet that was recorded.
+func replayed(name string, from time.Duration) (ui.Options, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return ui.Options{}, err
+	}
+	recording, err := ui.Read(file, ui.Playing{Speed: slowly, From: from})
+	return ui.Options{Source: recording, Program: "everynode", Replay: name, Errors: os.Stderr}, errors.Join(err, file.Close())
 }
 
 func names() (all []string) {
