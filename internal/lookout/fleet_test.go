@@ -295,6 +295,16 @@ func TestChangingInPlaceIsStarting(t *testing.T) {
 	}
 }
 
+// How long a wave soaks is said without what is zero.
+func TestShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "", 20 * time.Second: "20s", 10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Hour: "20h",
+		time.Minute + 30*time.Second: "1m30s", 1500 * time.Millisecond: "1.5s"} {
+		if got := short(d); got != want {
+			t.Errorf("%s is written as %q, want %q", d, got, want)
+		}
+	}
+}
+
 // BenchmarkFleet looks at 20 DaemonSets on 5,000 nodes after a node has changed, which each of them may go by.
 func BenchmarkFleet(b *testing.B) {
 	w := newWorld(b)

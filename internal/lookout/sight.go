@@ -133,11 +133,19 @@ func nameOf(wave, group string) string {
 	return wave + "/" + group
 }
 
+// short leaves out what is zero at the end: 10m and not 10m0s.
 func short(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // cells has one for each place, also for those without a node.
