@@ -348,15 +348,43 @@ func TestTokenIsTaken(t *testing.T) {
 	p.quiet()
 }
 
-// On paper there is what matters, in light colours.
+// paints says whether the map has a pixel that is just of a colour of the style sheet.
+func (p *shown) paints(colour string) bool {
+	p.t.Helper()
+	return value[bool](p, fmt.Sprintf(`(() => {
+		const c = document.querySelector('.cells canvas'), want = parseInt(%q.slice(1), 16)
+		const copy = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true})
+		copy.drawImage(c, 0, 0)
+		const all = copy.getImageData(0, 0, c.width, c.height).data
+		for (let i = 0; i < all.length; i += 4) if (all[i + 3] === 255 && (all[i] << 16 | all[i + 1] << 8 | all[i + 2]) === want) return true
+		return false
+	})()`, colour))
+}
+
+// On paper there is what matters, in light colours, and so is what was drawn.
 func TestPrint(t *testing.T) {
+	const newDark, newLight = "#2f9e76", "#2f9470"
 	p := open(t).show(t, true, "-scene", "release", "-still")
 	p.wait(".finding", "CrashLoopBackOff")
-	if _, err := chromedp.Call(p.Ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}); err != nil {
+	light := func(when string, want bool) {
+		t.Helper()
+		if p.paints(newLight) != want || p.paints(newDark) == want {
+			t.Errorf("%s the map is in light colours: %t, want %t", when, p.paints(newLight), want)
+		}
+	}
+	light("on the screen", false)
+	value[bool](p, "dispatchEvent(new Event('beforeprint'))") // browsers send it before they ask for the style of print
+	light("before it is printed", true)
+	value[bool](p, "dispatchEvent(new Event('afterprint'))")
+	light("afterwards", false)
+	if _, err := chromedp.Call(p.Ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print",
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if shown := value[bool](p, "document.querySelector('.sets').checkVisibility()"); shown {
 		t.Error("the list of DaemonSets is printed")
 	}
 	p.accessible("print")
+	light("printed", true)
+	p.quiet()
 }

@@ -6,7 +6,7 @@ import { DaemonView } from './daemon'
 import { FleetView } from './fleet'
 import { down, failing, Model, type Daemon } from './model'
 import { NodeView } from './nodeview'
-import { Bar, clock, Empty, number, setLink } from './parts'
+import { Bar, clock, Empty, number, preparePaper, setLink } from './parts'
 import { Search } from './search'
 
 type Route = { view: 'fleet' } | { view: 'set'; key: string } | { view: 'node'; name: string }
@@ -123,4 +123,5 @@ function Trouble({ model, standing: s }: { model: Model; standing: Standing }) {
   return null
 }
 
+preparePaper()
 render(<Page token={takeToken()} />, document.getElementById('page')!)

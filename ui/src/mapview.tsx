@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { FleetMap, type Group } from './map'
 import { failing, words } from './model'
-import { useScheme } from './parts'
+import { useColours } from './parts'
 
 export function MapView({ groups, states, only, label, name, describe, open }: {
   groups: Group[]; states: Uint8Array; only: number | null; label: string; name: (place: number) => string; describe: (place: number) => string[]; open: (place: number) => void }) {
@@ -11,7 +11,7 @@ export function MapView({ groups, states, only, label, name, describe, open }: {
   const [room, setRoom] = useState(0)
   const [at, setAt] = useState(-1) // the place of the keyboard
   const [over, setOver] = useState(-1) // and of the pointer
-  const scheme = useScheme()
+  const colours = useColours()
 
   useLayoutEffect(() => {
     map.current = new FleetMap(canvas.current!, name)
@@ -25,7 +25,7 @@ export function MapView({ groups, states, only, label, name, describe, open }: {
     measure()
     return () => { observer.disconnect(); window.removeEventListener('resize', measure) }
   }, [])
-  useLayoutEffect(() => { map.current!.readColours() }, [scheme])
+  useLayoutEffect(() => { map.current!.readColours() }, [colours])
   useLayoutEffect(() => { if (width > 0) map.current!.arrange(groups, width, room) }, [groups, width, room])
   useLayoutEffect(() => {
     map.current!.show(only)
@@ -34,7 +34,7 @@ export function MapView({ groups, states, only, label, name, describe, open }: {
     if (performance.getEntriesByName('drawn').length === 0) performance.mark('drawn') // with 'state', for measurements
   })
   const current = over >= 0 ? over : at
-  useEffect(() => { if (width > 0) map.current!.mark(current, states) }, [current, groups, width, scheme])
+  useEffect(() => { if (width > 0) map.current!.mark(current, states) }, [current, groups, width, colours])
 
   const key = (e: KeyboardEvent) => {
     const m = map.current!

@@ -1,6 +1,6 @@
 // Small pieces that all views are made of.
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { Connection } from './connection'
 import { shape } from './map'
 import { severity, words, type Model } from './model'
@@ -29,8 +29,8 @@ export function Since({ model, at }: { model: Model; at: number | undefined }) {
 /** The sign of a state, as on the map. */
 export function Sign({ state, size = 13 }: { state: number; size?: number }) {
   const canvas = useRef<HTMLCanvasElement>(null)
-  const scheme = useScheme()
-  useEffect(() => {
+  const colours = useColours()
+  useLayoutEffect(() => {
     const c = canvas.current!, ratio = window.devicePixelRatio || 1
     c.width = c.height = size * ratio
     const style = getComputedStyle(document.documentElement)
@@ -39,20 +39,29 @@ export function Sign({ state, size = 13 }: { state: number; size?: number }) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0)
     context.clearRect(0, 0, size, size)
     shape(context, 0, 0, size + 1, state, colour, style.getPropertyValue('--surface').trim())
-  }, [state, size, scheme])
+  }, [state, size, colours])
   return <canvas ref={canvas} class={'sign s' + size} aria-hidden="true" />
 }
 
-/** Another value when the user has chosen another scheme of colours. */
-export function useScheme(): boolean {
-  const query = window.matchMedia('(prefers-color-scheme: dark)')
-  const [dark, set] = useState(query.matches)
+const dark = window.matchMedia('(prefers-color-scheme: dark)'), print = window.matchMedia('print')
+const coloursNow = (): string => print.matches || document.documentElement.classList.contains('paper') ? 'paper' : dark.matches ? 'dark' : 'light'
+
+/** Another value when the colours are others: those of the user's scheme, or of paper, which is light. */
+export function useColours(): string {
+  const [colours, set] = useState(coloursNow)
   useEffect(() => {
-    const changed = () => set(query.matches)
-    query.addEventListener('change', changed)
-    return () => query.removeEventListener('change', changed)
+    const changed = () => set(coloursNow())
+    const told: [EventTarget, string][] = [[dark, 'change'], [print, 'change'], [window, 'beforeprint'], [window, 'afterprint']]
+    for (const [of, event] of told) of.addEventListener(event, changed)
+    return () => { for (const [of, event] of told) of.removeEventListener(event, changed) }
   }, [])
-  return dark
+  return colours
+}
+
+/** Has the page in the colours of paper before it is printed: a canvas is printed as it was drawn. */
+export function preparePaper(): void {
+  window.addEventListener('beforeprint', () => document.documentElement.classList.add('paper'))
+  window.addEventListener('afterprint', () => document.documentElement.classList.remove('paper'))
 }
 
 /** A sign and its word. */
