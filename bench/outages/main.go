@@ -36,6 +36,7 @@ type settings struct {
 	output     string
 	controller string
 	temp       string
+	record     string   // a folder; empty: nothing is recorded
 	from       []string // files with results; nothing is measured then
 }
 
@@ -65,6 +66,10 @@ Scenarios:` + list.String(),
   # One of them on a small fleet
   outages --scenario bad-image --nodes 100
 
+  # The same, kept so that a browser shows it again
+  outages --scenario bad-image --nodes 100 --scale 20 --record films
+  everynode ui --replay films/bad-image-everynode.fleet.gz
+
   # What stands in docs/safe-releases.md, measured in two parts
   outages -o json --scenario late-crash,node-down-10m,leak >slow.json
   outages -o json --scenario crash,bad-image >fast.json
@@ -89,6 +94,7 @@ Scenarios:` + list.String(),
 	f.StringVarP(&s.output, "output", "o", s.output, "table, markdown or json")
 	f.StringSliceVar(&s.from, "from", s.from, "measure nothing: print what was printed into these files with -o json")
 	f.StringVar(&s.controller, "controller", s.controller, "the engine's program")
+	f.StringVar(&s.record, "record", s.record, "keep each scenario for `everynode ui --replay`, in this folder, as SCENARIO-SYSTEM.fleet.gz")
 	f.StringVar(&s.temp, "temp", s.temp, "where etcd keeps its data")
 	return cmd
 }
@@ -110,6 +116,11 @@ func (s *settings) check() error {
 	}
 	if len(s.from) > 0 {
 		return nil
+	}
+	if s.record != "" {
+		if err := os.MkdirAll(s.record, 0o755); err != nil {
+			return fmt.Errorf("--record %s: %w", s.record, err)
+		}
 	}
 	if _, err := os.Stat(s.controller); err != nil && slices.Contains(s.systems, everynode) {
 		return fmt.Errorf("the engine's program is missing: make bin/everynode-controller (%w)", err)

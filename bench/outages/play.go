@@ -32,14 +32,21 @@ func (r *run) play(ctx context.Context, s scenario) (*result, error) {
 	if err := r.cover(ctx, name, s); err != nil {
 		return nil, err
 	}
-	bad := s.bad()
-	r.fleet.kubelets.is(bad)
+	out := &result{Scenario: s.Name, System: r.system}
+	if err := r.recorded(ctx, s.Name, func() error { return r.measure(ctx, name, s, out) }); err != nil {
+		return nil, err
+	}
+	return out, r.clear(ctx, name)
+}
+
+// measure does what the scenario says, and takes it back.
+func (r *run) measure(ctx context.Context, name string, s scenario, out *result) error {
+	r.fleet.kubelets.is(s.bad())
 	r.fleet.change(func() { r.fleet.tally.begin(s.counted()...) })
 	began := time.Now()
 	if err := r.breakIt(ctx, name, s); err != nil {
-		return nil, err
+		return err
 	}
-	out := &result{Scenario: s.Name, System: r.system}
 	r.fleet.change(func() {
 		t := r.fleet.tally
 		out.Most, out.Exposed = t.most, len(t.exposed)
@@ -51,10 +58,7 @@ func (r *run) play(ctx context.Context, s scenario) (*result, error) {
 		}
 	})
 	out.Phase = r.phase(ctx, name)
-	if err := r.takeBack(ctx, name, s, out); err != nil {
-		return nil, err
-	}
-	return out, r.clear(ctx, name)
+	return r.takeBack(ctx, name, s, out)
 }
 
 // real is how long something would have taken on a real fleet.
