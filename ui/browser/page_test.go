@@ -202,7 +202,19 @@ func TestTwoClicks(t *testing.T) {
 	p.quiet()
 }
 
-// All of it with the keyboard alone.
+// tabTo presses the tabulator until what is selected has the focus.
+func (p *shown) tabTo(selector string) {
+	p.t.Helper()
+	for range 80 {
+		p.do(chromedp.KeyEvent(kb.Tab))
+		if value[bool](p, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
+			return
+		}
+	}
+	p.t.Fatalf("%s is not reached with the tabulator", selector)
+}
+
+// All of it with the keyboard alone: nothing is clicked, and nothing is given the focus but by keys.
 func TestKeyboard(t *testing.T) {
 	p := open(t).show(t, true, "-scene", "release", "-still")
 	p.wait("h1", "All DaemonSets")
@@ -213,26 +225,109 @@ func TestKeyboard(t *testing.T) {
 	p.accessible("search-dark")
 	p.do(chromedp.KeyEvent(kb.Enter))
 	p.wait("h1", "node-exporter")
-	p.until("document.querySelector('.hits') === null || document.querySelectorAll('[role=option]').length === 0")
-	p.until("document.querySelector('.cells').focus() === undefined && document.activeElement.className === 'cells'")
+	p.until("document.querySelectorAll('[role=option]').length === 0")
+	p.until("document.activeElement.matches('main h1')")
+	p.tabTo(".cells")
 	p.do(chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowDown))
 	p.wait("[aria-live=polite]", "ip-10-40-")
 	p.do(chromedp.KeyEvent("n"))
 	p.wait("[aria-live=polite]", "failing")
 	p.accessible("keyboard-dark")
+	// The log of what fails.
+	p.tabTo(".finding button")
 	p.do(chromedp.KeyEvent(kb.Enter))
+	p.wait(".log pre", "no such file")
+	p.tabTo(".log pre")
+	// The table is before the map.
+	p.do(chromedp.KeyEvent("/"))
+	p.until("document.activeElement.type === 'search'")
+	p.tabTo(".tools > button.quiet")
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.wait("caption", "300 of 300 nodes")
+	p.tabTo(".table a")
+	// And a node from the map.
+	p.do(chromedp.KeyEvent("/"))
+	p.until("document.activeElement.type === 'search'")
+	p.tabTo(".cells")
+	p.do(chromedp.KeyEvent("n"), chromedp.KeyEvent(kb.Enter))
 	p.wait(".row.failing", "CrashLoopBackOff")
-	// Everything that can be used can be reached.
-	reached := map[string]bool{}
-	for range 60 {
-		p.do(chromedp.KeyEvent(kb.Tab))
-		reached[value[string](p, "document.activeElement.className || document.activeElement.tagName")] = true
+	p.until("document.activeElement.matches('main h1')")
+	for _, want := range []string{".set", ".log pre", ".command button"} {
+		p.tabTo(want)
 	}
-	for _, want := range []string{"brand", "set-link", "quiet", "set"} {
-		if !reached[want] {
-			t.Errorf("%s is not reached with the tabulator: %v", want, reached)
+	p.quiet()
+}
+
+// In a small window the map is higher than what is seen of it, and the cell of the keyboard is seen all the same.
+func TestTallMap(t *testing.T) {
+	s := open(t)
+	for name, width := range map[string]int64{"the view scrolls": 1000, "the page scrolls": 500} {
+		p := s.show(t, false, "-scene", "large", "-still")
+		p.wait(".lead", "5,000 nodes")
+		p.do(chromedp.EmulateViewport(width, 420))
+		p.until(fmt.Sprintf("innerWidth === %d && document.querySelector('.cells canvas').clientWidth < innerWidth", width))
+		p.tabTo(".cells")
+		const seen = "(() => { const r = document.querySelector('.cell').getBoundingClientRect(); return r.top >= 0 && r.bottom <= innerHeight })()"
+		for _, key := range []string{kb.End, kb.Home} {
+			p.do(chromedp.KeyEvent(key))
+			p.wait("[aria-live=polite]", "ip-10-")
+			if !value[bool](p, seen) {
+				t.Errorf("%s: the cell of the keyboard is not seen after %q", name, key)
+			}
 		}
+		p.quiet()
 	}
+}
+
+// What is under the pointer is said, and a click on a cell opens its node.
+func TestPointer(t *testing.T) {
+	p := open(t).show(t, false, "-scene", "release", "-still")
+	p.goTo(firstSet)
+	p.wait("h1", "node-exporter")
+	p.tabTo(".cells")
+	p.do(chromedp.KeyEvent("n"))
+	p.wait("[aria-live=polite]", "failing")
+	at := value[[]float64](p, "(() => { const r = document.querySelector('.cell').getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2] })()")
+	name := value[string](p, "document.querySelector('.tip div').textContent.split(' ')[0]")
+	p.do(chromedp.KeyEvent(kb.Home), chromedp.KeyEvent("/")) // the mark of the keyboard is gone with the focus
+	p.until("document.querySelector('.tip') === null")
+	p.do(chromedp.MouseEvent(chromedp.MouseMoved, at[0], at[1]))
+	p.wait(".tip", name)
+	p.wait(".tip", "failing: Starting: CrashLoopBackOff")
+	p.do(chromedp.MouseClickXY(at[0], at[1]))
+	p.wait("h1", name)
+	p.wait(".row.failing", "CrashLoopBackOff")
+	p.quiet()
+}
+
+// A node is found by what is said of it.
+func TestSearchReason(t *testing.T) {
+	p := open(t).show(t, false, "-scene", "release", "-still")
+	p.wait(".lead", "300 nodes")
+	p.do(chromedp.KeyEvent("/"), chromedp.KeyEvent("no such file"))
+	p.wait("[role=option]", "node-exporter: Starting: CrashLoopBackOff")
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.wait(".row.failing", "no such file")
+	p.quiet()
+}
+
+// A tab that nobody sees for long is told nothing, and goes on when it is seen. Five minutes are made short.
+func TestHiddenTab(t *testing.T) {
+	p := open(t).show(t, true, "-scene", "small")
+	p.wait(".live", "live")
+	value[bool](p, `(() => {
+		const real = window.setTimeout
+		window.setTimeout = (f, ms, ...more) => real(f, ms === 300000 ? 100 : ms, ...more)
+		window.see = (seen) => {
+			Object.defineProperty(document, 'hidden', {configurable: true, value: !seen})
+			document.dispatchEvent(new Event('visibilitychange'))
+		}
+		see(false)
+		return true
+	})()`)
+	p.wait(".live", "connecting")
+	value[bool](p, "see(true) === undefined")
+	p.wait(".live", "live")
 	p.quiet()
 }
 

@@ -14,11 +14,24 @@ export interface Listener {
 
 // The server says something every 10 seconds.
 const silence = 25_000
+// A tab that nobody has seen for so long is told nothing more, until it is seen again: while no page is seen the cluster is asked nothing.
+const unseen = 300_000
 const pauses = [250, 500, 1000, 2000, 4000]
 
 export class Connection {
   private standing: Standing = { kind: 'connecting', text: '', since: Date.now() }
-  constructor(private readonly token: string, private readonly to: Listener) {}
+  private abort = new AbortController()
+  private rests = false
+  private wake = () => {}
+
+  constructor(private readonly token: string, private readonly to: Listener) {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    document.addEventListener('visibilitychange', () => {
+      clearTimeout(timer)
+      if (document.hidden) timer = setTimeout(() => { this.rests = true; this.abort.abort() }, unseen)
+      else { this.rests = false; this.wake() }
+    })
+  }
 
   private say(kind: Standing['kind'], text = ''): void {
     const since = kind === this.standing.kind ? this.standing.since : Date.now()
@@ -29,10 +42,16 @@ export class Connection {
   /** Follows the fleet until the token is refused. */
   async follow(): Promise<void> {
     for (let tries = 0; ; tries++) {
+      if (this.rests) {
+        this.say('connecting')
+        await new Promise<void>((done) => { this.wake = done })
+        tries = 0
+      }
       try {
         if (!(await this.read(() => { tries = 0 }))) return
         this.say('lost', 'the server has ended the stream')
       } catch (err) {
+        if (this.rests) continue
         this.say('lost', err instanceof Error ? err.message : String(err))
       }
       await new Promise((done) => setTimeout(done, pauses[Math.min(tries, pauses.length - 1)]))
@@ -41,7 +60,7 @@ export class Connection {
 
   /** Reads one stream to its end; false: it will never be given to us. */
   private async read(began: () => void): Promise<boolean> {
-    const abort = new AbortController()
+    const abort = this.abort = new AbortController()
     let timer = setTimeout(() => abort.abort(), silence)
     try {
       const response = await fetch('/v1/stream', { headers: this.headers(), signal: abort.signal })

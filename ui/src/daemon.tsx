@@ -11,7 +11,7 @@ export function DaemonView({ model, connection, of }: { model: Model; connection
   const h = of.head, r = h.release
   return <>
     <header class="head">
-      <h1><span class="namespace">{h.namespace}/</span>{h.name}</h1>
+      <h1 tabIndex={-1}><span class="namespace">{h.namespace}/</span>{h.name}</h1>
       <p class="lead"><Phase of={of} /> <code>{h.revision}</code>
         {h.before?.length ? <> from <code>{h.before.slice(0, 2).join(', ')}</code>{h.before.length > 2 && ` and ${h.before.length - 2} more`}</> : null}
         {' · '}{number(of.there)} of {counted(of.meant, 'node')} have it

@@ -14,7 +14,7 @@ export function FleetView({ model, connection }: { model: Model; connection: Con
   const going = model.sorted.filter((d) => d.head.release)
   return <>
     <header class="head">
-      <h1>All DaemonSets</h1>
+      <h1 tabIndex={-1}>All DaemonSets</h1>
       <p class="lead">{bad > 0 ? <><b class="bad">{counted(bad, 'node')}</b> failing or down.</> : 'No node is failing.'}{' '}
         {counted(model.sorted.length, 'DaemonSet')} on {counted(model.places.size, 'node')}
         {going.length > 0 && <>, {counted(going.length, 'release')} under way</>}.

@@ -1,6 +1,6 @@
 // The page: it keeps what the server says, and shows one of three views of it.
 import { render } from 'preact'
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { Connection, takeToken, type Standing } from './connection'
 import { DaemonView } from './daemon'
 import { FleetView } from './fleet'
@@ -91,6 +91,14 @@ function Page({ token }: { token: string }) {
   const daemon = route.view === 'set' ? model.daemons.get(route.key) : undefined
   const title = route.view === 'set' ? route.key : route.view === 'node' ? route.name : 'fleet'
   useEffect(() => { document.title = `${title} · everynode` }, [title])
+  // Who has gone elsewhere with the keyboard, or hears the page, goes on at the heading of what is there.
+  const before = useRef(title)
+  useEffect(() => {
+    if (before.current === title) return
+    before.current = title
+    const to = document.querySelector<HTMLElement>('main h1') ?? document.querySelector('main')!
+    to.focus({ preventScroll: true })
+  }, [title])
   return <>
     <header class="top">
       <a class="brand" href="#/">everynode</a>

@@ -46,20 +46,22 @@ export function MapView({ groups, states, only, label, name, describe, open }: {
     e.preventDefault()
     setOver(-1)
     setAt(to)
-    const box = m.box(to)
-    if (box) canvas.current!.parentElement!.scrollTo({ top: box.y - room / 2 })
   }
   const place = (e: MouseEvent) => {
     const r = canvas.current!.getBoundingClientRect()
     return map.current!.under(e.clientX - r.left, e.clientY - r.top)
   }
   const box = current >= 0 && width > 0 ? map.current?.box(current) : null
+  // Whatever scrolls, the cell of the keyboard is seen.
+  const cell = useRef<HTMLSpanElement>(null)
+  useLayoutEffect(() => { if (at >= 0 && over < 0) cell.current?.scrollIntoView({ block: 'nearest', inline: 'nearest' }) }, [at, over])
   const lines = current >= 0 ? describe(current) : []
   return <div class="map" ref={frame}>
     <div class="cells" tabIndex={0} role="application" aria-roledescription="map of nodes" aria-label={label} aria-describedby="map-keys"
       onKeyDown={key} onBlur={() => setAt(-1)}>
       <canvas ref={canvas} aria-hidden="true" onMouseMove={(e) => setOver(place(e))} onMouseLeave={() => setOver(-1)}
         onClick={(e) => { const p = place(e); if (p >= 0) open(p) }} />
+      {box && <span class="cell" ref={cell} style={{ left: box.x + 'px', top: box.y + 'px', width: box.width + 'px', height: box.height + 'px' }} />}
       {box && lines.length > 0 && <div class={'tip' + (box.x > width * 0.6 ? ' left' : '')}
         style={{ left: box.x > width * 0.6 ? 'auto' : box.x + box.width + 6 + 'px', right: box.x > width * 0.6 ? width - box.x + 6 + 'px' : 'auto', top: box.y + box.height + 4 + 'px' }}>
         {lines.map((l, i) => <div key={i}>{l}</div>)}

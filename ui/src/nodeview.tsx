@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import type { Connection } from './connection'
 import { EventTable } from './events'
-import { failing, severity, starting, words, type Model } from './model'
+import { failing, severity, words, type Model } from './model'
 import { counted, Empty, LogTail, nodeLink, setLink, Since, State } from './parts'
 import type { Condition, NodeDetail, Row } from './wire'
 
@@ -22,7 +22,7 @@ export function NodeView({ model, connection, name }: { model: Model; connection
   const rows = d ? [...d.rows].sort(bySeverity) : sketch(model, place)
   return <>
     <header class="head">
-      <h1>{name}</h1>
+      <h1 tabIndex={-1}>{name}</h1>
       <p class="lead">{!n ? <b class="bad">The cluster has no node of this name{d ? ' any more' : ''}.</b> :
         <><b class={'phase ' + (n.down ? 'bad' : 'good')}>{n.down ? 'not Ready' : 'Ready'}</b>
           {n.down && <> for <Since model={model} at={n.since} />: {n.down}</>}
@@ -68,7 +68,7 @@ function RowView({ row: r, model, connection, node }: { row: Row; model: Model; 
       <State state={r.state} />
       <a class="set" href={setLink(r.set)}>{r.set}</a>
       <b>{r.reason}</b>
-      {!!r.since && r.state >= starting && <span class="faint">for <Since model={model} at={r.since} /></span>}
+      {!!r.since && <span class="faint">for <Since model={model} at={r.since} /></span>}
       {r.log && <button type="button" class="quiet" aria-expanded={logs} onClick={() => setOpen(!logs)}>{logs ? 'hide log' : 'log'}</button>}
     </div>
     {detail && <p class="detail">{detail}</p>}
