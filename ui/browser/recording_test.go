@@ -14,7 +14,7 @@ const (
 
 // A release that has stopped in its canary wave: each view of it.
 func TestRecordedRelease(t *testing.T) {
-	p := open(t).show(t, true, "-replay", recordedRelease, "-from", "6m25s")
+	p := open(t).show(t, true, "-replay", recordedRelease, "-from", "3m45s")
 	p.wait(".live", "recording")
 	p.wait(".lead", "600 nodes")
 	p.wait(".finding", "CrashLoopBackOff")
@@ -23,13 +23,13 @@ func TestRecordedRelease(t *testing.T) {
 	p.wait(".phase", "Halted in wave canary")
 	p.wait(".wave.open", "canary")
 	p.wait(".lead", "of 600 nodes have it")
-	p.wait(".timeline", "sim-11 failed")
+	p.wait(".timeline", "failed")
 	if shown := value[bool](p, "document.querySelector('.finding button') !== null"); shown {
 		t.Error("a log is offered that was not recorded")
 	}
 	p.accessible("recorded-halted-dark")
 	p.do(chromedp.Click(chromedp.CSS(".finding .who a")))
-	p.wait("h1", "sim-11")
+	p.wait("h1", "sim-75")
 	p.wait(".row.failing", "CrashLoopBackOff")
 	p.wait("table", "MemoryPressure")
 	if said := p.text(".log-error"); said != "" {
@@ -37,6 +37,19 @@ func TestRecordedRelease(t *testing.T) {
 	}
 	p.accessible("recorded-node-dark")
 	p.quiet()
+}
+
+// What `outages --record` keeps: the same bad version, where releases are in waves and where they are not.
+func TestRecordedOutages(t *testing.T) {
+	s := open(t)
+	for name, want := range map[string]string{"bad-image-everynode": "Halted in wave first", "bad-image-kubernetes": "updating", "label-lost-everynode": "Idle"} {
+		p := s.show(t, true, "-replay", "../../docs/pictures/"+name+".fleet.gz", "-from", "20s")
+		p.wait(".lead", "120 nodes")
+		p.do(chromedp.Click(chromedp.CSS(".sets li .set-link")))
+		p.wait(".phase", want)
+		p.accessible("recorded-" + name + "-dark")
+		p.quiet()
+	}
 }
 
 // A cluster without policies: what belongs to a release in waves is not there, and from the fleet to the line of the log it is two clicks.

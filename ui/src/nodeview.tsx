@@ -41,7 +41,7 @@ export function NodeView({ model, connection, name }: { model: Model; connection
       <section aria-labelledby="events"><h2 id="events">Events</h2>
         {d.unread && <p class="stopped">{d.unread}</p>}<EventTable all={d.events} model={model} /></section>
     </div>}
-    <p><Neighbours model={model} place={place} /></p>
+    <p class="neighbours"><Neighbours model={model} place={place} /></p>
   </>
 }
 
