@@ -42,6 +42,22 @@ func TestKeptPage(t *testing.T) {
 	}
 }
 
+// Packages give the notice of what of others is in the page.
+func TestNotice(t *testing.T) {
+	needPackages(t)
+	license, err := os.ReadFile(filepath.Join(packages, "preact", "LICENSE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := os.ReadFile("../dist/copyright")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(given, bytes.TrimSpace(license)) {
+		t.Errorf("dist/copyright has no notice of Preact, which is in the page:\n%s", license)
+	}
+}
+
 // The page is small.
 func TestPageIsSmall(t *testing.T) {
 	var packed bytes.Buffer
