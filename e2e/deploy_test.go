@@ -53,8 +53,8 @@ func TestManifestsAgree(t *testing.T) {
 		t.Errorf("deploy/ and the chart differ (-kustomize +helm):\n%s", diff)
 	}
 	assisting := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system", "--set", "mode=assist")
-	if assisting[handoverJob] != nil {
-		t.Error("the chart asks before it is deleted, although nothing is handed over where it assists")
+	if args := jobArgs(t, assisting[handoverJob]); !slices.Equal(args, []string{"handover", "--check"}) {
+		t.Errorf("where it assists, the chart asks %v before it is deleted", args)
 	}
 	if diff := cmp.Diff(mayAndDoes(t, withComponent(t, bin, "assist")), mayAndDoes(t, assisting)); diff != "" {
 		t.Errorf("deploy/ and the chart differ where they assist (-kustomize +helm):\n%s", diff)
@@ -106,6 +106,10 @@ func TestPoliciesAgree(t *testing.T) {
 			t.Errorf("%s: deploy/ and the chart differ (-kustomize +helm):\n%s", folder, diff)
 		}
 	}
+	mutating := objectsOf(t, helm, append(template, "--set", "mode=assist,onDelete.install=true")...)
+	if args := jobArgs(t, mutating[handoverJob]); !slices.Equal(args, []string{"handover", "--check", "--on-delete"}) {
+		t.Errorf("with a policy that goes with the chart, it asks %v before it is deleted", args)
+	}
 	settings := objectsOf(t, helm, append(template, "--set", "guards.install=true,guards.labels={ssd,example.com/pool},guards.taints={gone}")...)["ConfigMap kube-system/everynode-guards"]
 	data, _, err := unstructured.NestedStringMap(settings.Object, "data")
 	if diff := cmp.Diff(map[string]string{"labels": "ssd\nexample.com/pool", "taints": "gone"}, data); err != nil || diff != "" {
@@ -115,6 +119,23 @@ func TestPoliciesAgree(t *testing.T) {
 	if err == nil || !bytes.Contains(out, []byte("onDelete.install needs Kubernetes 1.36 or newer")) {
 		t.Errorf("on Kubernetes 1.35: %v\n%s", err, out)
 	}
+}
+
+// jobArgs is what the one container of a Job is told.
+func jobArgs(t *testing.T, job *unstructured.Unstructured) []string {
+	t.Helper()
+	if job == nil {
+		t.Fatal("the chart has no such Job")
+	}
+	containers, _, err := unstructured.NestedSlice(job.Object, "spec", "template", "spec", "containers")
+	if err != nil || len(containers) != 1 {
+		t.Fatalf("containers: %v, %v", containers, err)
+	}
+	args, _, err := unstructured.NestedStringSlice(containers[0].(map[string]any), "args")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return args
 }
 
 // mayAndDoes is the roles of the engine, and the flags of its container.

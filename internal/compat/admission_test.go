@@ -25,6 +25,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+
+	"everynode/internal/engine/command"
 )
 
 const policiesOfTheChart = "../../deploy/helm/everynode-controller/policies/"
@@ -171,7 +173,33 @@ func TestOnDeletePolicyAssists(t *testing.T) {
 	d.edit(rolling(1, 0), image("agent:2"))
 	d.stands(1, "Waiting", "NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:2": 1, "agent:1": 2})
+	d.uninstalls("the policy stays", nil, "Nobody would update these any more, as they are OnDelete: compat/agent. ")
+	d.uninstalls("the policy goes as well", command.ErrWouldUpdate, "compat/agent   Waiting   2 ", "--on-delete")
+	d.ask(map[string]any{"promote": map[string]any{"release": 1, "wave": "first"}})
+	d.until("all have it", func() bool { return d.everywhere("agent:2") })
+	d.stands(1, "Idle", "")
+	d.uninstalls("the policy goes as well, at rest", nil, "No pod would move.", "--on-delete")
 	ours.stop()
+}
+
+// uninstalls asks with the rights of the engine's account what `helm uninstall` asks before.
+func (d *rolloutKinds) uninstalls(when string, want error, says string, flags ...string) {
+	d.t.Helper()
+	cmd := command.NewHandover(d.asAccount)
+	cmd.SetArgs(append(flags, "--check"))
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(io.Discard)
+	if err := cmd.ExecuteContext(d.t.Context()); !errors.Is(err, want) || !strings.Contains(out.String(), says) {
+		d.t.Errorf("%s: %v, want %v, and to be told %q:\n%s", when, err, want, says, &out)
+	}
+}
+
+// asAccount is the way to the API server for the account that the engine has in a cluster of others.
+func (d *rolloutKinds) asAccount(string) (*rest.Config, error) {
+	config := rest.CopyConfig(d.config)
+	config.Impersonate = account()
+	return config, nil
 }
 
 // newGuarded is a cluster with the guards, and with a guarded label and a taint that may be added.

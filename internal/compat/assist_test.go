@@ -320,11 +320,7 @@ func TestCheck(t *testing.T) {
 	ours := d.start(assistant(g))
 	d.stands(0, "Idle", "")
 	check := func(timeout string) error {
-		cmd := command.NewCheck(func(string) (*rest.Config, error) {
-			config := rest.CopyConfig(d.config)
-			config.Impersonate = account()
-			return config, nil
-		})
+		cmd := command.NewCheck(d.asAccount)
 		cmd.SetArgs([]string{"--timeout=" + timeout})
 		cmd.SetOut(io.Discard)
 		cmd.SetErr(io.Discard)

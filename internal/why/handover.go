@@ -4,19 +4,20 @@ import (
 	"context"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
+	"everynode/internal/view"
 )
 
-// Handover is what a controller that knows of no waves would do to a DaemonSet of which a release is under way, or whose
-// pods the guard holds.
+// Handover is what becomes of a DaemonSet when the engine goes and nothing knows of waves any more.
 type Handover struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Phase is that of the release; Held is how many nodes' pods the guard holds.
-	Phase   string `json:"phase"`
+	// Phase is that of the release, empty if none is kept; Held is how many nodes' pods the guard holds.
+	Phase   string `json:"phase,omitempty"`
 	Release int    `json:"release"`
 	Held    int    `json:"held,omitempty"`
 	// Updates, Removals and Additions count the nodes whose pods would be replaced, taken away and made; AtATime is how
@@ -25,14 +26,19 @@ type Handover struct {
 	Removals  int `json:"removals"`
 	Additions int `json:"additions"`
 	AtATime   int `json:"atATime"`
+	// WhenApplied says that the updates begin when its manifest is applied the next time.
+	WhenApplied bool `json:"whenApplied,omitempty"`
+	// NobodyUpdates says that its pods stay of the version that they have: it is OnDelete, and the engine is who deleted outdated ones.
+	NobodyUpdates bool `json:"nobodyUpdates,omitempty"`
 }
 
 // Moves says that pods would go or come.
 func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 
-// Handovers asks the API server what Kubernetes' own controller would do if it took over now, to every DaemonSet of the
-// namespace (empty: all) that would be treated otherwise than now.
-func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, now time.Time) ([]Handover, error) {
+// Handovers asks the API server what Kubernetes' own controller would do if the engine went now, to every DaemonSet of the
+// namespace (empty: all) that would be treated otherwise than now. mutation says that the admission policy goes as well which
+// makes DaemonSets OnDelete: then the manifest may say RollingUpdate, and counts when it is applied again.
+func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, mutation bool, now time.Time) ([]Handover, error) {
 	s, err := gather(ctx, client, namespace)
 	if err != nil {
 		return nil, err
@@ -40,36 +46,56 @@ func Handovers(ctx context.Context, client kubernetes.Interface, namespace strin
 	if s.unread != nil {
 		return nil, s.unread // who may not read them cannot say that there are none
 	}
-	return s.handovers(now)
+	return s.handovers(mutation, now)
 }
 
-func (s *snapshot) handovers(now time.Time) (all []Handover, err error) {
+func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err error) {
 	for i := range s.sets {
 		ds := &s.sets[i]
-		status := s.keeperOf(ds)
-		if status == nil {
+		h, updatesAlone, differs := s.changesHands(ds, mutation)
+		if !differs {
 			continue
 		}
-		h := Handover{Namespace: ds.Namespace, Name: ds.Name, Phase: status.Phase, Release: status.Release}
-		if status.Guard != nil {
-			h.Held = status.Guard.Held
-		}
-		if status.Phase == rollout.Idle.String() && h.Held == 0 {
-			continue
-		}
-		if err := s.handover(&h, ds, now); err != nil {
+		if err := s.handover(&h, ds, updatesAlone, now); err != nil {
 			return nil, err
 		}
-		all = append(all, h)
+		if h.Phase != "" || h.Moves() {
+			all = append(all, h)
+		}
 	}
 	return all, nil
 }
 
+// changesHands says whether a DaemonSet would be treated otherwise than now. updatesAlone: in its updates, and in nothing else,
+// as Kubernetes' controller makes and removes its pods already, or would do so as the engine does.
+func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updatesAlone, differs bool) {
+	h = Handover{Namespace: ds.Namespace, Name: ds.Name}
+	onDelete := ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+	_, names := ds.Annotations[view.PolicyAnnotation]
+	h.WhenApplied = mutation && onDelete && names
+	status := s.keeperOf(ds)
+	if status == nil {
+		return h, true, h.WhenApplied
+	}
+	h.Phase, h.Release = status.Phase, status.Release
+	if status.Guard != nil {
+		h.Held = status.Guard.Held
+	}
+	if status.Assists {
+		h.NobodyUpdates = onDelete && (status.Policy != nil || status.Phase != rollout.Idle.String())
+		return h, true, h.NobodyUpdates || h.WhenApplied
+	}
+	return h, false, h.WhenApplied || status.Phase != rollout.Idle.String() || h.Held > 0
+}
+
 // handover counts what would become of the nodes.
-func (s *snapshot) handover(h *Handover, ds *daemonSet, now time.Time) error {
+func (s *snapshot) handover(h *Handover, ds *daemonSet, updatesAlone bool, now time.Time) error {
 	in, err := s.input(ds, now)
 	if err != nil {
 		return err
+	}
+	if h.WhenApplied {
+		in.Set.Strategy = plan.RollingUpdate
 	}
 	var out plan.Plan
 	plan.Make(in, &out)
@@ -78,10 +104,11 @@ func (s *snapshot) handover(h *Handover, ds *daemonSet, now time.Time) error {
 	for i := range out.Verdicts {
 		v := &out.Verdicts[i]
 		switch {
+		case v.Desired && v.Pod != "" && !v.Updated && in.Set.Strategy == plan.RollingUpdate:
+			h.Updates++
+		case updatesAlone:
 		case v.Desired && v.Pod == "":
 			h.Additions++
-		case v.Desired && !v.Updated && in.Set.Strategy == plan.RollingUpdate:
-			h.Updates++
 		case !v.Desired && v.Misscheduled && len(v.Deletes()) > 0:
 			h.Removals++
 		}

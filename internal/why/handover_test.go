@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -39,7 +40,7 @@ func TestHandover(t *testing.T) {
 		s := newSnapshot([]daemonSet{*w.ds}, w.nodes, w.pods)
 		o.Status.Phase, o.Status.Release, o.Status.Guard = phase, 7, &view.RolloutGuardStatus{Held: held}
 		s.keepers = map[types.NamespacedName]*view.DaemonSetRollout{{Namespace: o.Namespace, Name: o.Name}: o}
-		all, err := s.handovers(testNow())
+		all, err := s.handovers(false, testNow())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,6 +65,67 @@ func TestHandover(t *testing.T) {
 	}
 }
 
+// Beside Kubernetes' controller nothing is handed over but updates: nobody makes them any more, or, if what made DaemonSets OnDelete goes
+// too, all of them come with the next apply.
+func TestHandoverBeside(t *testing.T) {
+	w := newWorld(t)
+	for _, n := range []string{"n1", "n2", "n3", "n4"} {
+		w.node(n)
+	}
+	w.pod("n1", func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = w.hash })
+	w.pod("n2", outdated)
+	w.pod("n3", outdated)
+	kept := func(o *view.DaemonSetRollout) {
+		o.Status.Assists, o.Status.Phase, o.Status.Release, o.Status.Policy = true, "Waiting", 2, &view.PolicyRef{Name: "p"}
+	}
+	base := Handover{Namespace: w.ds.Namespace, Name: w.ds.Name}
+	with := func(edit func(h *Handover)) []Handover {
+		h := base
+		edit(&h)
+		return []Handover{h}
+	}
+	waiting := with(func(h *Handover) { h.Phase, h.Release, h.NobodyUpdates = "Waiting", 2, true })
+	for _, c := range []struct {
+		what                           string
+		rolls, unnamed, kept, mutation bool
+		edit                           func(o *view.DaemonSetRollout)
+		want                           []Handover
+	}{
+		{what: "in a release", kept: true, want: waiting},
+		{what: "at rest", kept: true, edit: func(o *view.DaemonSetRollout) { o.Status.Phase = "Idle" },
+			want: with(func(h *Handover) { h.Phase, h.Release, h.NobodyUpdates = "Idle", 2, true })},
+		{what: "at rest, without a policy", kept: true, edit: func(o *view.DaemonSetRollout) { o.Status.Phase, o.Status.Policy = "Idle", nil }},
+		{what: "rolled out by Kubernetes' controller", kept: true, rolls: true, mutation: true},
+		{what: "and nothing makes it OnDelete any more", kept: true, mutation: true,
+			want: with(func(h *Handover) { *h = waiting[0]; h.Updates, h.AtATime, h.WhenApplied = 2, 1, true })},
+		{what: "chosen by its labels, so OnDelete by its manifest", kept: true, unnamed: true, mutation: true, want: waiting},
+		{what: "of a policy that is not there", mutation: true, want: with(func(h *Handover) { h.Updates, h.AtATime, h.WhenApplied = 2, 1, true })},
+		{what: "of no policy", unnamed: true, mutation: true},
+	} {
+		ds := w.ds.DeepCopy()
+		ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+		if c.rolls {
+			ds.Spec.UpdateStrategy.Type = appsv1.RollingUpdateDaemonSetStrategyType
+		}
+		if !c.unnamed {
+			ds.Annotations = map[string]string{view.PolicyAnnotation: "p"}
+		}
+		s := newSnapshot([]daemonSet{*ds}, w.nodes, w.pods)
+		if c.kept {
+			o := view.NewRollout(ds)
+			kept(o)
+			if c.edit != nil {
+				c.edit(o)
+			}
+			s.keepers = map[types.NamespacedName]*view.DaemonSetRollout{{Namespace: o.Namespace, Name: o.Name}: o}
+		}
+		all, err := s.handovers(c.mutation, testNow())
+		if err != nil || !slices.Equal(all, c.want) {
+			t.Errorf("%s: %+v, %v, want %+v", c.what, all, err, c.want)
+		}
+	}
+}
+
 // What is kept of releases is read once; who may not read it is not told that no pod would move.
 func TestHandoversAreReadOnce(t *testing.T) {
 	for _, code := range []int{http.StatusOK, http.StatusForbidden} {
@@ -80,7 +142,7 @@ func TestHandoversAreReadOnce(t *testing.T) {
 			fmt.Fprint(w, `{"items": []}`)
 		}))
 		defer server.Close()
-		all, err := Handovers(t.Context(), kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), "", testNow())
+		all, err := Handovers(t.Context(), kubernetes.NewForConfigOrDie(&rest.Config{Host: server.URL}), "", false, testNow())
 		if refused := apierrors.IsForbidden(err); refused != (code == http.StatusForbidden) || err != nil && !refused || len(all) > 0 {
 			t.Errorf("with %d: %+v, %v", code, all, err)
 		}

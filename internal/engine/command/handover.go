@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,10 @@ import (
 var ErrWouldMove = errors.New("pods would move under Kubernetes' controller; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
 	"put back or allow what the guard holds, and check again")
 
+// ErrWouldUpdate is the same where pods would move once a manifest is applied, because nothing makes it OnDelete any more.
+var ErrWouldUpdate = errors.New("outdated pods would go, all by the next apply of a manifest with RollingUpdate, as nothing makes it OnDelete any more; " +
+	"take the releases to their end, revert their templates, or write updateStrategy.type: OnDelete into the manifests and remove everynode without this check (helm uninstall --no-hooks)")
+
 // Connect finds the cluster of a kubeconfig; of none, the one that is meant where the program runs.
 type Connect func(kubeconfig string) (*rest.Config, error)
 
@@ -31,7 +36,7 @@ func InCluster(kubeconfig string) (*rest.Config, error) {
 
 // NewHandover is the command that says what a controller without waves would do.
 func NewHandover(connect Connect) *cobra.Command {
-	check, kubeconfig, namespace, output := false, "", "", ""
+	check, mutation, kubeconfig, namespace, output := false, false, "", "", ""
 	cmd := &cobra.Command{
 		Use:   "handover --check",
 		Short: "Say what Kubernetes' own controller would do if it took over now",
@@ -40,6 +45,10 @@ func NewHandover(connect Connect) *cobra.Command {
 It knows of no waves and no guard: of a release that is under way, stopped or taken back it would give the template
 to all nodes, as many at a time as maxUnavailable says, and what the guard holds would go at once. DaemonSets of which nothing
 of that is true stay as they are, and are not listed.
+
+Beside Kubernetes' own controller (--mode=assist) nothing is taken over. Then it lists the DaemonSets that nobody would update any
+more. With --on-delete it counts what the next apply of their manifests may update, once the admission policy
+everynode-on-delete is removed as well.
 
 It exits with 0 if no pod would move and with 1 otherwise, or if it could not find out. It changes nothing.`,
 		Example: `  everynode handover --check --kubeconfig ~/.kube/config
@@ -54,18 +63,19 @@ It exits with 0 if no pod would move and with 1 otherwise, or if it could not fi
 			if err != nil {
 				return err
 			}
-			return handover(cmd.Context(), config, cmd.OutOrStdout(), namespace, output)
+			return handover(cmd.Context(), config, cmd.OutOrStdout(), namespace, mutation, output)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&check, "check", false, "only say what would happen")
+	f.BoolVar(&mutation, "on-delete", false, "the admission policy everynode-on-delete is removed as well")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this belongs to)")
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all)")
 	f.StringVarP(&output, "output", "o", "", "json or yaml instead of a table")
 	return cmd
 }
 
-func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace, output string) error {
+func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace string, mutation bool, output string) error {
 	if output != "" && output != "json" && output != "yaml" {
 		return fmt.Errorf("--output %s: give json or yaml, or leave it out", output)
 	}
@@ -73,19 +83,28 @@ func handover(ctx context.Context, config *rest.Config, out io.Writer, namespace
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	all, err := why.Handovers(ctx, client, namespace, time.Now())
+	all, err := why.Handovers(ctx, client, namespace, mutation, time.Now())
 	if err != nil {
 		return err
 	}
 	if err := printHandovers(out, all, output); err != nil {
 		return fmt.Errorf("printing: %w", err)
 	}
+	return notYet(all)
+}
+
+// notYet is why the engine should not go yet; nil: it may.
+func notYet(all []why.Handover) error {
+	var err error
 	for i := range all {
-		if all[i].Moves() {
+		switch h := &all[i]; {
+		case h.Moves() && !h.WhenApplied:
 			return ErrWouldMove
+		case h.Moves():
+			err = ErrWouldUpdate
 		}
 	}
-	return nil
+	return err
 }
 
 func printHandovers(out io.Writer, all []why.Handover, output string) error {
@@ -103,15 +122,41 @@ func printHandovers(out io.Writer, all []why.Handover, output string) error {
 		_, err = fmt.Fprintln(out, string(text))
 		return err
 	}
-	if len(all) == 0 {
-		_, err := fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(w, "DAEMONSET\tRELEASE\tWOULD UPDATE\tAT A TIME\tWOULD REMOVE\tWOULD ADD")
+	var left []string
+	w, rows := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0), 0
 	for i := range all {
 		h := &all[i]
-		fmt.Fprintf(w, "%s/%s\t%s\t%d\t%d\t%d\t%d\n", h.Namespace, h.Name, h.Phase, h.Updates, h.AtATime, h.Removals, h.Additions)
+		if h.NobodyUpdates {
+			left = append(left, h.Namespace+"/"+h.Name)
+		}
+		if h.NobodyUpdates && !h.Moves() {
+			continue
+		}
+		if rows++; rows == 1 {
+			fmt.Fprintln(w, "DAEMONSET\tRELEASE\tWOULD UPDATE\tAT A TIME\tWOULD REMOVE\tWOULD ADD")
+		}
+		fmt.Fprintf(w, "%s/%s\t%s\t%d\t%d\t%d\t%d\n", h.Namespace, h.Name, orDash(h.Phase), h.Updates, h.AtATime, h.Removals, h.Additions)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	switch {
+	case len(left) > 0 && rows == 0:
+		fmt.Fprintln(out, "No pod would move.")
+	case rows == 0:
+		fmt.Fprintln(out, "No pod would move: no release is under way, and the guard holds nothing.")
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "Nobody would update these any more, as they are OnDelete: %s. To give one back to Kubernetes' controller, "+
+		"set its updateStrategy.type to RollingUpdate: what is outdated is then updated at once.\n", strings.Join(left, ", "))
+	return err
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }
