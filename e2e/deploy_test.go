@@ -19,25 +19,28 @@ import (
 // chart is the Helm chart, from here.
 var chart = filepath.Join("..", "deploy", "helm", "everynode-controller")
 
-// handoverJob refuses `helm uninstall` while it would roll something out; testJob is what `helm test` runs.
+// handoverJob refuses `helm uninstall` while it would roll something out; testJob is what `helm test` runs; kindsJob is what `helm install`
+// waits for before it makes defaultPolicy.
 const (
-	handoverJob = "Job kube-system/everynode-controller-handover"
-	testJob     = "Job kube-system/everynode-controller-test"
+	handoverJob   = "Job kube-system/everynode-controller-handover"
+	testJob       = "Job kube-system/everynode-controller-test"
+	kindsJob      = "Job kube-system/everynode-controller-kinds"
+	defaultPolicy = "RolloutPolicy /default"
 )
 
 // TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send
 // differs in nothing but the labels with which Helm marks what is its own, and
-// the Jobs that only `helm uninstall` and `helm test` run. The static pod is like the
+// what only Helm does before and after it. The static pod is like the
 // Deployment's in all that both can have.
 func TestManifestsAgree(t *testing.T) {
 	bin := builtPrograms(t)
 	kustomized := objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", filepath.Join("..", "deploy"))
 	helmed := objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", "everynode-controller", chart, "--namespace", "kube-system")
-	for job, when := range map[string]string{handoverJob: "pre-delete", testJob: "test"} {
-		if hook := helmed[job]; hook == nil || hook.GetAnnotations()["helm.sh/hook"] != when {
-			t.Errorf("the chart has no %s that runs for %s: %v", job, when, hook)
+	for name, when := range map[string]string{handoverJob: "pre-delete", testJob: "test", kindsJob: "post-install", defaultPolicy: "post-install"} {
+		if hook := helmed[name]; hook == nil || hook.GetAnnotations()["helm.sh/hook"] != when {
+			t.Errorf("the chart has no %s for %s: %v", name, when, hook)
 		}
-		delete(helmed, job)
+		delete(helmed, name)
 	}
 	for _, o := range helmed {
 		labels := o.GetLabels()
@@ -138,6 +141,47 @@ func jobArgs(t *testing.T, job *unstructured.Unstructured) []string {
 	return args
 }
 
+// TestChartPolicies: the first time the policies come when the API server knows their kind. From then on they are part of the release, and
+// nothing deletes them. The policy for those who do without Helm is the same.
+func TestChartPolicies(t *testing.T) {
+	bin := builtPrograms(t)
+	template := []string{"template", "everynode-controller", chart, "--namespace", "kube-system", "--set-json", `policies={"mine": {"waves": [{"name": "a", "nodes": 1}]}}`}
+	first := objectsOf(t, filepath.Join(bin, "tools", "helm"), template...)
+	later := objectsOf(t, filepath.Join(bin, "tools", "helm"), append(template, "--api-versions", "everynode.io/v1alpha1/RolloutPolicy")...)
+	byHand := objectsOf(t, "cat", filepath.Join("..", "deploy", "default-policy.yaml"))
+	for _, name := range []string{defaultPolicy, "RolloutPolicy /mine"} {
+		was, is := first[name], later[name]
+		if was == nil || is == nil {
+			t.Fatalf("the chart has %s at first: %v, and later: %v", name, was, is)
+		}
+		annotations := is.GetAnnotations()
+		want := map[string]string{"helm.sh/resource-policy": "keep", "meta.helm.sh/release-name": "everynode-controller", "meta.helm.sh/release-namespace": "kube-system"}
+		if diff := cmp.Diff(want, annotations); diff != "" {
+			t.Errorf("annotations of %s (-want +got):\n%s", name, diff)
+		}
+		annotations["helm.sh/hook"], annotations["helm.sh/hook-delete-policy"] = "post-install", "hook-failed"
+		is.SetAnnotations(annotations)
+		if diff := cmp.Diff(is, was); diff != "" {
+			t.Errorf("%s later and at first, when nothing else may differ:\n%s", name, diff)
+		}
+	}
+	if job := later[kindsJob]; job != nil || !slices.Equal(jobArgs(t, first[kindsJob]), []string{"check"}) {
+		t.Errorf("later, there is %v to wait for", job)
+	}
+	if diff := cmp.Diff(byHand[defaultPolicy].Object["spec"], later[defaultPolicy].Object["spec"]); diff != "" {
+		t.Errorf("the policy in deploy/ and that of the chart differ:\n%s", diff)
+	}
+	mine, _, err := unstructured.NestedSlice(later["RolloutPolicy /mine"].Object, "spec", "waves")
+	if err != nil || len(mine) != 1 {
+		t.Errorf("waves %v, %v", mine, err)
+	}
+	for name := range objectsOf(t, filepath.Join(bin, "tools", "helm"), "template", chart, "--set", "policies.default=null") {
+		if strings.HasPrefix(name, "RolloutPolicy") || strings.HasSuffix(name, "-kinds") {
+			t.Errorf("%s is made, though nobody wants it", name)
+		}
+	}
+}
+
 // mayAndDoes is the roles of the engine, and the flags of its container.
 func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
@@ -192,7 +236,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
 	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
-		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe", "guards.labels={a b}", "onDelete.install=1"} {
+		"controlPlane=no", "mode=both", "metrics.tlsSecret=a b", `image.tag=1"`, "image.repository=a b", "apiServer.host=a\nb", "imagePullSecrets[0].nam=x", "nodeSelector.a=1", "definitions.install=maybe", "guards.labels={a b}", "onDelete.install=1", "policies.A_.waves=x", "policies.default=1"} {
 		out, err := exec.Command(helm, "template", chart, "--set", bad).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("values don't meet the specifications of the schema")) {
 			t.Errorf("--set %s: %v\n%s", bad, err, out)

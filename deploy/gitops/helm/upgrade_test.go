@@ -32,6 +32,7 @@ func upgrade(t *testing.T, names []string, set map[string]any, how func(*action.
 	config.KubeClient = &fake.PrintingKubeClient{Out: io.Discard}
 	config.Capabilities = common.DefaultCapabilities.Copy()
 	config.Capabilities.KubeVersion = common.KubeVersion{Version: "v1.37.0", Major: "1", Minor: "37"}
+	config.Capabilities.APIVersions = append(config.Capabilities.APIVersions, "everynode.io/v1alpha1/RolloutPolicy")
 	err = config.Releases.Create(&release.Release{Name: "everynode-controller", Namespace: "kube-system", Version: 1, Chart: older, Config: set,
 		Info: &release.Info{Status: status.StatusDeployed}})
 	if err != nil {
@@ -57,7 +58,7 @@ func TestUpgradeKeepsValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, has := range []string{"replicas: 3", "registry.example.com/ec:", "a: b", "kind: CustomResourceDefinition"} {
+	for _, has := range []string{"replicas: 3", "registry.example.com/ec:", "a: b", "kind: CustomResourceDefinition", "kind: RolloutPolicy"} {
 		if !strings.Contains(manifest, has) {
 			t.Errorf("nothing says %q:\n%s", has, manifest)
 		}

@@ -48,7 +48,7 @@ yes
 {{- end }}
 {{- end }}
 
-{{- /* A Job that runs a command of the image once, for Helm, with the account of the controller: name, hook, args. */ -}}
+{{- /* A Job that runs a command of the image once, for Helm, with the account of the controller: name, hook, args; and if there are any, weight, completions. */ -}}
 {{- define "everynode-controller.job" -}}
 apiVersion: batch/v1
 kind: Job
@@ -59,9 +59,15 @@ metadata:
     {{- include "everynode-controller.labels" .context | nindent 4 }}
   annotations:
     helm.sh/hook: {{ .hook }}
+    {{- with .weight }}
+    helm.sh/hook-weight: {{ . | quote }}
+    {{- end }}
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
     helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
 spec:
+  {{- if hasKey . "completions" }}
+  completions: {{ .completions }}
+  {{- end }}
   backoffLimit: 0
   activeDeadlineSeconds: 120
   template:
