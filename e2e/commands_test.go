@@ -103,7 +103,7 @@ func commandTable() map[string]scriptCommand {
 		// again that the API has acknowledged.
 		"writer":   writer,
 		"registry": registry,
-		// printed HEADING TEXT FILE: write commands that docs/install.md prints into a
+		// printed HEADING TEXT FILE [PAGE]: write commands that docs/install.md prints, or that page, into a
 		// file, the code block under the heading that has the text in it.
 		"printed": printed,
 		// collected DURATION POD AT-LEAST AT-MOST-AGAIN: every line of pods named POD-...

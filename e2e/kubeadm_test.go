@@ -62,17 +62,18 @@ func joinScripts(t *testing.T, names []string) []byte {
 	return txtar.Format(&whole)
 }
 
-// printed writes commands that docs/install.md prints into a file: the code
+// printed writes commands that docs/install.md, or another page, prints into a file: the code
 // blocks under a heading that have this text in them, of which there must be one.
 func printed(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: printed HEADING TEXT FILE")
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: printed HEADING TEXT FILE [PAGE]")
 	}
-	text, err := os.ReadFile(filepath.Join(ts.Getenv("REPOSITORY"), "docs", "install.md"))
+	page := append(args, "install.md")[3]
+	text, err := os.ReadFile(filepath.Join(ts.Getenv("REPOSITORY"), "docs", page))
 	ts.Check(err)
 	found := slices.DeleteFunc(codeBlocks(string(text), args[0]), func(block string) bool { return !strings.Contains(block, args[1]) })
 	if len(found) != 1 {
-		ts.Fatalf("docs/install.md has %d code blocks with %q under %q, not one", len(found), args[1], args[0])
+		ts.Fatalf("docs/%s has %d code blocks with %q under %q, not one", page, len(found), args[1], args[0])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(found[0]), 0o644))
 }
