@@ -120,8 +120,7 @@ func (c *course) yields(ds *appsv1.DaemonSet) {
 		c.problem = rollout.NotObserved
 	case undriven == view.RolledOut:
 		c.problem = rollout.NotDriven
-		c.wrong = []string{fmt.Sprintf("set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there, or: "+
-			`kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)}
+		c.wrong = []string{view.HowOnDelete(ds)}
 	case undriven == view.NoneMayGo:
 		c.problem = rollout.NotDriven
 		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}

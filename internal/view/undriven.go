@@ -1,6 +1,10 @@
 package view
 
-import appsv1 "k8s.io/api/apps/v1"
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+)
 
 // Undriven is why a policy cannot say when outdated pods of a DaemonSet go while the DaemonSet controller of the cluster makes its pods.
 type Undriven uint8
@@ -27,4 +31,24 @@ func UndrivenBeside(ds *appsv1.DaemonSet) Undriven {
 		return NoneMayGo
 	}
 	return Driven
+}
+
+// Helm writes these annotations on what it has installed.
+const (
+	helmReleaseAnnotation   = "meta.helm.sh/release-name"
+	helmNamespaceAnnotation = "meta.helm.sh/release-namespace"
+)
+
+// HowOnDelete is what to do so that a DaemonSet becomes OnDelete: in its manifest, with its chart if it is Helm's, or by a patch.
+func HowOnDelete(ds *appsv1.DaemonSet) string {
+	how := "set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there"
+	if release := ds.Annotations[helmReleaseAnnotation]; release != "" {
+		in := ds.Annotations[helmNamespaceAnnotation]
+		if in == "" {
+			in = ds.Namespace
+		}
+		how += fmt.Sprintf("; it is of the Helm release %s, and many charts have a value for that: helm -n %s upgrade %s CHART --reset-then-reuse-values --set updateStrategy.type=OnDelete",
+			release, in, release)
+	}
+	return how + fmt.Sprintf(`; or: kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)
 }

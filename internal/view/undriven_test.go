@@ -1,9 +1,11 @@
 package view
 
 import (
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -47,5 +49,22 @@ func TestUndrivenBeside(t *testing.T) {
 		if got := UndrivenBeside(test.ds); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
 		}
+	}
+}
+
+func TestHowOnDelete(t *testing.T) {
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "logging", Name: "agent"}}
+	const patch = `; or: kubectl -n logging patch daemonset agent -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`
+	if how := HowOnDelete(ds); !strings.HasSuffix(how, "in its manifest, and keep rollingUpdate.maxUnavailable there"+patch) {
+		t.Errorf("of nobody's: %s", how)
+	}
+	ds.Annotations = map[string]string{"meta.helm.sh/release-name": "fb", "meta.helm.sh/release-namespace": "releases"}
+	const helm = "helm -n releases upgrade fb CHART --reset-then-reuse-values --set updateStrategy.type=OnDelete" + patch
+	if how := HowOnDelete(ds); !strings.HasSuffix(how, helm) {
+		t.Errorf("of Helm's: %s", how)
+	}
+	delete(ds.Annotations, "meta.helm.sh/release-namespace")
+	if how := HowOnDelete(ds); !strings.Contains(how, "helm -n logging upgrade fb") {
+		t.Errorf("of Helm's, without a namespace: %s", how)
 	}
 }
