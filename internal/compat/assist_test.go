@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,9 +21,12 @@ import (
 
 const assistRoles = "../../deploy/assist/roles.yaml"
 
+// assists is the name of our engine beside the controller of the cluster.
+const assists = "ours, which assists"
+
 // assistant is our engine beside the controller of the cluster, with the rights that deploy/assist gives it.
 func assistant(g *guard) controller {
-	return controller{"ours, which assists", func(ctx context.Context, t *testing.T, config *rest.Config) error {
+	return controller{assists, func(ctx context.Context, t *testing.T, config *rest.Config) error {
 		g.put(config)
 		var out io.Writer = io.Discard
 		if os.Getenv("EVERYNODE_LOG") != "" {
@@ -157,78 +159,6 @@ func (d *rolloutKinds) keepsTo(g *guard, file string, unsent ...string) {
 		if !slices.Contains(unsent, r.resource) && !slices.ContainsFunc(g.asked.UnsortedList(), r.covers) {
 			d.t.Errorf("granted, and the engine never asked for it: %s", r)
 		}
-	}
-}
-
-// TestAssistKills: beside Kubernetes' controller, too, no more nodes get the target than the kept quota says, but for those that
-// others have given it, and no more are down than may be, however often the engine dies. EVERYNODE_LONG makes it 200 kills.
-func TestAssistKills(t *testing.T) {
-	const policy = "{waves: [{name: one, nodes: 1, soak: 300ms}, {name: some, nodes: 4, soak: 300ms}, {name: all, nodes: 100%}]}"
-	d, _, g := newAssisted(t, policy, 10, rolling(2, 0), onDelete)
-	ours := d.start(assistant(g))
-	d.stands(0, "Idle", "")
-	d.watchDown()
-	most, releases := 24, 3
-	if os.Getenv("EVERYNODE_LONG") != "" {
-		most, releases = 200, 25
-	}
-	kills, checks := 0, 0
-	for n := range releases {
-		to := nthImage(n)
-		d.edit(image(to))
-		for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
-			has := d.of(to)
-			if s := d.rollout().Status; s.Release == n+1 && s.Phase != "Idle" {
-				checks++
-				if has > s.Quota {
-					t.Fatalf("%d nodes have %s, and the quota that is kept is %d: %+v", has, to, s.Quota, s)
-				}
-			}
-			if i%3 == 2 && kills < most {
-				ours.stop()
-				ours = d.start(assistant(g))
-				kills++
-			}
-			if i > 3000 {
-				t.Fatalf("release %d does not end: %+v", n+1, d.rollout().Status)
-			}
-			d.within(time.Duration(i%5)*20*time.Millisecond, func() bool { return false })
-		}
-	}
-	if down := d.mostDown(); down > 2 {
-		t.Errorf("%d nodes were down at once, 2 may", down)
-	}
-	d.leaks(releases)
-	ours.stop()
-	t.Logf("%d kills, %d looks", kills, checks)
-	if kills < most*3/4 || checks < 50 {
-		t.Errorf("%d kills and %d looks are too few to tell", kills, checks)
-	}
-}
-
-func nthImage(n int) string { return "agent:" + string(rune('a'+n)) }
-
-// leaks has nodes join in the middle of a release, which get the target from Kubernetes' controller.
-func (d *rolloutKinds) leaks(release int) {
-	d.t.Helper()
-	to := nthImage(release)
-	d.edit(image(to))
-	joined := 0
-	for i := 0; !d.everywhere(to) || d.rollout().Status.Phase != "Idle"; i++ {
-		has := d.of(to)
-		if s := d.rollout().Status; s.Release == release+1 && s.Phase != "Idle" {
-			if has > s.Quota+joined {
-				d.t.Fatalf("%d nodes have %s, the quota that is kept is %d, and %d have joined: %+v", has, to, s.Quota, joined, s)
-			}
-		}
-		if joined < 3 {
-			d.addNode("joined-"+string(rune('a'+joined)), nil)
-			joined++
-		}
-		if i > 3000 {
-			d.t.Fatalf("release %d does not end: %+v", release+1, d.rollout().Status)
-		}
-		d.within(50*time.Millisecond, func() bool { return false })
 	}
 }
 

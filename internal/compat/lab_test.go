@@ -42,7 +42,8 @@ type lab struct {
 	changed time.Time           // when something was last seen to change
 	seen    map[string]sighting // pods by UID, also those that are gone
 	downNow map[string]bool
-	worst   int // most nodes without a ready pod at once since watchDown
+	worst   int             // most nodes without a ready pod at once since watchDown
+	late    map[string]bool // nodes that have joined since, and have had no ready pod yet
 }
 
 // sighting is what became of one pod.
@@ -134,13 +135,17 @@ func (l *lab) podSeen(obj any, gone bool) {
 func (l *lab) watchDown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.downNow, l.worst = map[string]bool{}, 0
+	l.downNow, l.worst, l.late = map[string]bool{}, 0, map[string]bool{}
 }
 
 func (l *lab) countDown(node string, up bool) {
 	if up {
 		delete(l.downNow, node)
+		delete(l.late, node)
 		return
+	}
+	if l.late[node] {
+		return // nobody has taken it down
 	}
 	l.downNow[node] = true
 	l.worst = max(l.worst, len(l.downNow))
@@ -234,6 +239,15 @@ func (l *lab) addNode(name string, change func(*corev1.Node)) {
 	}
 	_, err := l.client.CoreV1().Nodes().Create(l.t.Context(), n, metav1.CreateOptions{})
 	l.do(err)
+}
+
+// join adds a node that does not count as down until it has had a ready pod.
+func (l *lab) join(name string) {
+	l.t.Helper()
+	l.mu.Lock()
+	l.late[name] = true
+	l.mu.Unlock()
+	l.addNode(name, nil)
 }
 
 func (l *lab) editNode(name string, change func(*corev1.Node)) {

@@ -39,6 +39,9 @@ func controllerMain(name string) int {
 	switch name {
 	case ours.name:
 		err = engine.Run(ctx, engine.Config{Client: config, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	case assists:
+		config.Impersonate = account()
+		err = engine.Run(ctx, engine.Config{Client: config, Assist: true, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	case upstream.name:
 		err = runUpstream(ctx, nil, config)
 	default:
