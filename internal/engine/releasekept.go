@@ -1,0 +1,193 @@
+package engine
+
+// What is kept of a release: it is read once from the server, and written before anything is done by it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"everynode/internal/rollout"
+	"everynode/internal/view"
+)
+
+// readCourse takes what is kept of the release: once from the server, and from then on it is what this process has
+// written, unless somebody deletes the object, an answer was lost, or another process has written it.
+func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
+	if c.read && c.overwritten(entry) {
+		e.log.Warn("what is kept of a release was written by another process, and is read again", "daemonSet", keyOf(set.ds).String())
+		c.read, c.unsure = false, true
+	}
+	if !c.read {
+		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return fmt.Errorf("reading what is kept of the release: %w", err)
+		}
+		if live != nil && live.object.IsOf(set.ds.UID) {
+			e.index.upsertRollout(live)
+			entry = e.index.rolloutOf(set.ds)
+		}
+		if c.state, c.removals.Kept, err = stateOf(entry); err != nil {
+			return e.unreadable(ctx, set, entry, err)
+		}
+		c.read, c.kept, c.unsure, c.own = true, c.state.Stable != "", false, entry
+	} else if entry == nil && c.entry != nil {
+		c.lost = c.state.Phase != rollout.Idle
+		c.state, c.kept, c.own = rollout.State{Release: c.state.Release}, false, nil
+	}
+	c.entry = entry
+	return nil
+}
+
+// overwritten says that somebody else has written the status since: a second leader, say, which must not be undone.
+func (c *course) overwritten(entry *rolloutEntry) bool {
+	if entry == nil || entry == c.own || c.own != nil && entry.version <= c.own.version {
+		return false
+	}
+	var before view.DaemonSetRolloutStatus
+	if c.own != nil {
+		before = c.own.object.Status
+	}
+	if !equality.Semantic.DeepEqual(entry.object.Status, before) {
+		return true
+	}
+	c.own = entry // people have written the spec
+	return false
+}
+
+// unreadable says on the object itself that its status cannot be read, once.
+func (e *engine) unreadable(ctx context.Context, set *setEntry, entry *rolloutEntry, why error) error {
+	o := *entry.object
+	o.Status = view.UnreadableRollout(&entry.object.Status, why, time.Now())
+	if equality.Semantic.DeepEqual(o.Status, entry.object.Status) {
+		return why
+	}
+	e.events.stands(set.ds, view.ReasonStatusUnreadable, why)
+	made, err := e.api.updateRollout(ctx, &o)
+	if err == nil {
+		e.index.upsertRollout(made)
+	}
+	return errors.Join(why, err)
+}
+
+func stateOf(entry *rolloutEntry) (s rollout.State, g rollout.Guard, err error) {
+	if entry == nil {
+		return s, g, nil
+	}
+	s, err = view.RolloutState(entry.object)
+	g, wrong := view.RolloutGuard(entry.object)
+	if err = errors.Join(err, wrong); err != nil {
+		return s, g, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; mend its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
+	}
+	return s, g, nil
+}
+
+// keeps takes what is kept now.
+func (c *course) keeps(s *step) { c.state, c.removals.Kept, c.kept = s.state, s.guard, true }
+
+// sameCourse says that two states differ in nothing but how long was soaked.
+func sameCourse(a, b rollout.State) bool {
+	a, b = a.Kept(), b.Kept()
+	a.Soaked = b.Soaked
+	return a == b
+}
+
+// lacks says that the cluster has no objects that could keep the state. Then a release is held, and what was seen
+// first is good enough for that.
+func (c *course) lacks() bool { return c.entry == nil && c.absent }
+
+// tellUnkept tells of a release where there is no object to say it on, once.
+func (e *engine) tellUnkept(set *setEntry, st *state, next *step) {
+	report := e.reportOn(set, st, next)
+	status := view.RolloutStatus(&st.course.unkept, &next.state, &report)
+	e.events.moved(set.ds, &st.course.unkept, &status)
+	st.course.unkept = status
+}
+
+// courseHold is how often a status is written that only counts on.
+const courseHold = 10 * time.Second
+
+// keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
+// else changes.
+func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step) (due time.Time, err error) {
+	c := &st.course
+	var before view.DaemonSetRolloutStatus
+	if c.entry != nil {
+		before = c.entry.object.Status
+	}
+	report := e.reportOn(set, st, next)
+	status := view.RolloutStatus(&before, &next.state, &report)
+	switch {
+	case equality.Semantic.DeepEqual(status, before), c.entry == nil && !c.driven:
+		c.keeps(next)
+		return time.Time{}, nil
+	case !next.moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):
+		if due = c.wrote.Add(courseHold); due.After(st.now) {
+			c.state = next.state
+			return due, nil
+		}
+	}
+	if err := e.writeCourse(ctx, set, c, status); err != nil {
+		return time.Time{}, err
+	}
+	e.events.moved(set.ds, &before, &status)
+	if next.guard.Held > 0 && c.removals.Kept.Held == 0 {
+		e.events.removalsHeld(set.ds, report.HeldText)
+	}
+	c.keeps(next)
+	c.wrote = st.now
+	return time.Time{}, nil
+}
+
+// writeCourse writes the status over the version that the state was worked out from: what people have asked for since
+// comes first.
+func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, status view.DaemonSetRolloutStatus) error {
+	if c.entry == nil {
+		made, err := e.api.createRollout(ctx, view.NewRollout(set.ds))
+		if apierrors.IsAlreadyExists(err) {
+			return e.readRollout(ctx, set, err)
+		}
+		if err != nil {
+			return fmt.Errorf("making the object that keeps the release: %w", err)
+		}
+		e.index.upsertRollout(made)
+		c.entry = made
+	}
+	o := *c.entry.object
+	o.Status = status
+	made, err := e.api.updateRollout(ctx, &o)
+	if err != nil && !definite(err) {
+		c.read, c.unsure = false, true
+	}
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return e.readRollout(ctx, set, err)
+	case err != nil:
+		return fmt.Errorf("keeping the state of the release: %w", err)
+	}
+	e.index.upsertRollout(made)
+	c.entry, c.own = e.index.rolloutOf(set.ds), made
+	return nil
+}
+
+// readRollout learns what the object is now that a write has shown that we do not know it. The DaemonSet is decided
+// on again.
+func (e *engine) readRollout(ctx context.Context, set *setEntry, why error) error {
+	live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading what is kept of the release: %w", err)
+	case live == nil:
+		e.index.forgetRollout(keyOf(set.ds))
+	case !live.object.IsOf(set.ds.UID):
+		return fmt.Errorf("there is a DaemonSetRollout of another DaemonSet of this name, which the garbage collector deletes: %w", why)
+	default:
+		e.index.upsertRollout(live)
+	}
+	e.queue.Add(keyOf(set.ds))
+	return errReplan
+}
