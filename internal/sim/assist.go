@@ -19,10 +19,8 @@ func (c *controller) assist(set *daemonSet) *daemonSet {
 	if !k.read && !k.unsure && ix.keeper == nil && ix.policy == nil {
 		return nil
 	}
-	if !k.read {
-		if c.readCourse(); !k.read {
-			return nil
-		}
+	if c.readCourse(); !k.read {
+		return nil
 	}
 	hash, due := c.observed(set)
 	switch {

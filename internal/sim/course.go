@@ -64,13 +64,8 @@ func (c *controller) steer(set *daemonSet) bool {
 		k.removals.Watch(false)
 		return true
 	}
-	if k.read && k.overwritten(ix.keeper) && c.w.bug != OwnStateStays {
-		k.read, k.unsure = false, true
-	}
-	if !k.read {
-		if c.readCourse(); !k.read {
-			return false
-		}
+	if c.readCourse(); !k.read {
+		return false
 	}
 	k.removals.Watch(!c.w.sc.Assists && (ix.policy != nil || k.removals.Kept.Held > 0))
 	if ix.policy == nil && k.state.Stable == "" {
@@ -90,10 +85,16 @@ func (c *controller) steer(set *daemonSet) bool {
 	return true
 }
 
-// readCourse takes what is kept from the server, once in a term and when an answer was lost: a watch may show less
-// than the last leader did.
+// readCourse takes what is kept from the server, once in a term, when an answer was lost and when another process has written it: a watch may
+// show less than the last leader did.
 func (c *controller) readCourse() {
 	k := &c.course
+	if k.read && k.overwritten(c.index.keeper) && c.w.bug != OwnStateStays {
+		k.read, k.unsure = false, true
+	}
+	if k.read {
+		return
+	}
 	take := func(o *keeper) {
 		c.index.putKeeper(o)
 		if k.reached == nil {
