@@ -89,7 +89,7 @@ func (c *controller) steer(set *daemonSet) bool {
 // show less than the last leader did.
 func (c *controller) readCourse() {
 	k := &c.course
-	if k.read && k.overwritten(c.index.keeper) && c.w.bug != OwnStateStays {
+	if k.read && c.w.bug != OwnStateStays && c.w.bug != TrustsWatch && k.overwritten(c.index.keeper) {
 		k.read, k.unsure = false, true
 	}
 	if k.read {
