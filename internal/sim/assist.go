@@ -88,7 +88,7 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	spec.Assists, spec.MaxSurge, spec.Strategy = c.w.bug != TakesOver, plan.Amount{}, plan.OnDelete
 	switch {
 	case k.release != nil:
-	case rolls, k.problem == rollout.NotDriven, k.problem == rollout.NotObserved:
+	case rolls, k.problem == rollout.NotDriven, k.behind != 0:
 		return spec
 	case rests, !k.state.Reverting && (c.index.policy == nil || k.state.Stable == ""):
 		return spec
