@@ -537,6 +537,26 @@ func TestReplayFrom(t *testing.T) {
 	}
 }
 
+// A recording that is played ten times as fast takes a tenth of the time, and one at a tenth of the speed ten times.
+func TestReplaySpeed(t *testing.T) {
+	for speed, want := range map[float64]time.Duration{10: time.Second, 1: 10 * time.Second, 0.1: 100 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			change := fleetview.Between(stateOf(1, fleetview.Old), stateOf(2, fleetview.New))
+			recording := &Recording{entries: []entry{{At: 5, State: stateOf(1, fleetview.Old)}, {At: 10_005, Change: change}}, how: Playing{Speed: speed}}
+			ctx, stop := context.WithCancel(t.Context())
+			began, shown := time.Now(), []time.Duration{}
+			err := recording.Follow(ctx, func(*fleetview.State) {
+				if shown = append(shown, time.Since(began)); len(shown) == 2 {
+					stop()
+				}
+			})
+			if err != nil || len(shown) != 2 || shown[0] != 0 || shown[1] != want {
+				t.Errorf("at speed %v it is shown after %v, want %s (%v)", speed, shown, want, err)
+			}
+		})
+	}
+}
+
 func TestUnreadableRecordings(t *testing.T) {
 	const head = `{"recording":"everynode fleet","version":1}` + "\n"
 	for file, want := range map[string]string{

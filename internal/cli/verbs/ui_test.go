@@ -6,17 +6,20 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"everynode/internal/cli/console"
 	"everynode/internal/fleetview"
+	"everynode/internal/ui"
 )
 
 func TestUIFlags(t *testing.T) {
@@ -80,6 +83,7 @@ func TestSteer(t *testing.T) {
 		{fleetview.Action{Verb: "pause", Release: 3, Target: "7c9f5b"}, "paused: release 3 of 7c9f5b (revision 12) goes to no more nodes until somebody resumes\nPaused:", ""},
 		{fleetview.Action{Verb: "resume", Release: 3, Target: "7c9f5b"}, "the pause ends", ""},
 		{fleetview.Action{Verb: "promote", Release: 3, Target: "7c9f5b", Wave: "canary/eu-a"}, "wave canary is promoted", ""},
+		{fleetview.Action{Verb: "abort", Release: 3, Target: "7c9f5b"}, "aborted", ""},
 	} {
 		before := api.version
 		said, err := a.steer(t.Context(), "monitoring", "agent", tc.act)
@@ -135,6 +139,66 @@ func TestUICommand(t *testing.T) {
 	}
 	if err := a.ui(t.Context(), &uiFlags{record: record, speed: 1}); err == nil || !strings.Contains(err.Error(), "is not written over") {
 		t.Errorf("a recording that is there: %v", err)
+	}
+}
+
+// While nobody looks the API server is asked nothing, and what was seen is not kept.
+func TestNobodyLooks(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, &givenCluster{kubeconfig}}
+	fleet, err := a.liveFleet("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := ui.New(ui.Options{Source: fleet, Program: console.Everynode}, "token")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- page.Serve(ctx, l) }()
+	get := func(path string) *http.Response {
+		q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Authorization", "Bearer token")
+		r, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for _, path := range []string{"/", "/app.js", "/v1/node?name=a", "/v1/events?set=a/b", "/v1/log?set=a/b&node=c"} {
+		if err := get(path).Body.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("nobody looks, and the API server was asked %d times", n)
+	}
+	stream := get("/v1/stream")
+	for lines := bufio.NewScanner(stream.Body); lines.Scan() && lines.Text() != "event: failure"; {
+	}
+	if err := stream.Body.Close(); err != nil || asked.Load() == 0 {
+		t.Errorf("somebody looks, and the API server was asked %d times (%v)", asked.Load(), err)
+	}
+	if _, err := fleet.now(); !errors.Is(err, fleetview.ErrUnknown) {
+		t.Errorf("what was seen is kept: %v", err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -23,7 +23,7 @@ type liveFleet struct {
 	called             func(string) string // a command as people type it
 
 	mu    sync.Mutex
-	fleet *lookout.Fleet // nil: nobody has looked yet
+	fleet *lookout.Fleet // nil: nobody looks
 }
 
 func (a *app) liveFleet(namespace string) (*liveFleet, error) {
@@ -46,13 +46,18 @@ func (a *app) liveFleet(namespace string) (*liveFleet, error) {
 // Follow follows the cluster.
 func (l *liveFleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
 	f := lookout.NewFleet(ctx, l.client, lookout.Releases{Rollouts: l.kinds.rollouts, Policies: l.kinds.policies}, l.namespace)
-	l.mu.Lock()
-	l.fleet = f
-	l.mu.Unlock()
+	l.keep(f)
+	defer l.keep(nil) // it may be some hundred MB
 	return f.Watch(ctx, func(s *fleetview.State) {
 		s.Cluster = l.cluster
 		show(s)
 	})
+}
+
+func (l *liveFleet) keep(f *lookout.Fleet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fleet = f
 }
 
 func (l *liveFleet) now() (*lookout.Fleet, error) {
