@@ -176,6 +176,9 @@ func TestViews(t *testing.T) {
 		p.wait(".phase", "Halted in wave tenth")
 		p.wait(".wave.open", "tenth")
 		p.wait(".timeline", "revision 8 (7c9f5b88d4)")
+		p.wait(".budget", "3 of 3")
+		p.wait(".wave", "soak 30m · approval")
+		p.wait(".finding .since", "7m")
 		p.wait("td", "image is not signed")
 		p.accessible("daemonset-" + scheme)
 		p.do(chromedp.Click(chromedp.CSS(".finding button")))
@@ -187,6 +190,9 @@ func TestViews(t *testing.T) {
 		p.wait("h2", "4 DaemonSets here")
 		p.wait(".row.failing .log pre", "no such file")
 		p.wait("table", "DiskPressure")
+		p.wait("table", "FreeDiskSpaceFailed ×3")
+		p.wait(".taints", "example.com/dedicated=")
+		p.until("[...document.querySelectorAll('.row .row-head')].length === 4 && [...document.querySelectorAll('.row .row-head')].every((r) => r.textContent.includes('for 7m'))")
 		p.accessible("node-" + scheme)
 		p.quiet()
 	}
@@ -390,6 +396,36 @@ func TestNothing(t *testing.T) {
 		p.wait(".lead", "The cluster has no node of this name")
 		p.goTo("#/set/a/b")
 		p.wait(".empty", "There is no DaemonSet a/b")
+		p.quiet()
+	}
+}
+
+// A page that may only be looked at offers nothing else.
+func TestOnlyLooking(t *testing.T) {
+	p := open(t).show(t, false, "-scene", "small", "-still")
+	p.goTo(firstSet)
+	p.wait(".rail .release", "release 4")
+	if n := value[int](p, "document.querySelectorAll('.actions, .actions button, dialog').length"); n != 0 {
+		t.Errorf("%d things are offered that change a release", n)
+	}
+	p.quiet()
+}
+
+// What goes wrong in a page is heard: else all tests would be quiet for nothing.
+func TestConsoleIsHeard(t *testing.T) {
+	p := open(t).show(t, false, "-scene", "small", "-still")
+	p.wait(".live", "live")
+	p.quiet()
+	value[bool](p, "setTimeout(() => { console.error('said on purpose'); throw new Error('thrown on purpose') }) > 0")
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		all := strings.Join(p.Said(), "\n")
+		if strings.Contains(all, "said on purpose") && strings.Contains(all, "thrown on purpose") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the console has said %q", all)
+		}
+		p.until("document.hidden === false") // the messages come by the same way
 	}
 }
 

@@ -13,6 +13,7 @@ export function NodeView({ model, connection, name }: { model: Model; connection
   // What has changed on the map is asked about again.
   const standing = place === undefined ? 'gone' : model.sorted.map((d) => `${d.states[place]}${d.reasons[place]}`).join()
   useEffect(() => {
+    if (place === undefined) return // nobody knows more of it
     let gone = false
     connection.ask<NodeDetail>('/v1/node', { name }).then((d) => { if (!gone) { setDetail(d); setError('') } }, (err: Error) => { if (!gone) setError(err.message) })
     return () => { gone = true }
