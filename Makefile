@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/dist.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
-.PHONY: page docs-pictures bench bench-large outages failover conformance stock skew upgrade release-notes dist dist-check clean
+.PHONY: page docs-pictures bench bench-large bench-page outages failover conformance stock skew upgrade release-notes dist dist-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -73,6 +73,9 @@ bench: bin/bench bin/everynode-controller ## measure the engine beside Kubernete
 
 bench-large: bin/bench bin/everynode-controller ## the same with 20,000 nodes, once
 	@bin/bench --nodes 20000 --reps 1 --results bench/results/large
+
+bench-page: page-packages ## how smoothly the page of everynode ui shows 5,000 nodes that change, in Chromium, half a minute
+	@go -C ui test -vet=off -run '^$$' -bench Frames -benchtime 3x -count 1 ./browser
 
 outages: bin/outages bin/everynode-controller ## what a bad release costs, with the engine and with Kubernetes' controller, 1,000 nodes, 20 minutes
 	@bin/outages $(RUN)

@@ -35,12 +35,13 @@ func run(ctx context.Context, args []string) error {
 	token := flags.String("token", "", "of the page (empty: a new one)")
 	pace := flags.Duration("pace", 500*time.Millisecond, "how often something changes")
 	still := flags.Bool("still", false, "nothing changes")
+	made := flags.Int("made", 0, "how many states are made before the first is shown, to go forth and back in them (0: each is made when it is shown)")
 	replay := flags.String("replay", "", "a recording, in place of a scene")
 	from := flags.Duration("from", 0, "where the recording begins; it stands there")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	o, err := scened(*name, *pace, *still)
+	o, err := scened(*name, *pace, *still, *made)
 	if *replay != "" {
 		o, err = replayed(*replay, *from)
 	}
@@ -60,12 +61,15 @@ func run(ctx context.Context, args []string) error {
 }
 
 // scened is a fleet that is made up.
-func scened(name string, pace time.Duration, still bool) (ui.Options, error) {
+func scened(name string, pace time.Duration, still bool, made int) (ui.Options, error) {
 	i := slices.IndexFunc(scenes(), func(s scene) bool { return s.name == name })
 	if i < 0 {
 		return ui.Options{}, fmt.Errorf("no scene %q", name)
 	}
 	f := &fleet{scene: scenes()[i], pace: pace, still: still, began: time.Now()}
+	for n := range made {
+		f.made = append(f.made, f.scene.at(n, f.began, f.began.Add(time.Duration(n)*pace)))
+	}
 	o := ui.Options{Source: f, Program: "everynode", Errors: os.Stderr}
 	if f.scene.actions {
 		o.Act = f.act
@@ -99,6 +103,19 @@ type fleet struct {
 	pace  time.Duration
 	still bool
 	began time.Time
+	made  []*fleetview.State // in advance; empty: none are
+}
+
+// state is the one after so many changes.
+func (f *fleet) state(n int) *fleetview.State {
+	if len(f.made) == 0 {
+		return f.scene.at(n, f.began, time.Now())
+	}
+	last := len(f.made) - 1
+	if n %= max(1, 2*last); n > last {
+		n = 2*last - n
+	}
+	return f.made[n]
 }
 
 // Follow shows one state after the other.
@@ -107,7 +124,7 @@ func (f *fleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		if !f.still || n == 0 {
-			show(f.scene.at(n, f.began, time.Now()))
+			show(f.state(n))
 		}
 		select {
 		case <-ctx.Done():

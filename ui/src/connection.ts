@@ -22,6 +22,7 @@ export class Connection {
   private standing: Standing = { kind: 'connecting', text: '', since: Date.now() }
   private abort = new AbortController()
   private rests = false
+  private changes = 0
   private wake = () => {}
 
   constructor(private readonly token: string, private readonly to: Listener) {
@@ -97,6 +98,7 @@ export class Connection {
       else if (line.startsWith('data: ')) data += line.slice(6)
     }
     if (data === '') return
+    this.measure(kind)
     const value: unknown = JSON.parse(data)
     switch (kind) {
       case 'about': this.to.about(value as About); break
@@ -105,6 +107,14 @@ export class Connection {
       case 'alive': if (this.standing.kind === 'live') this.say('live'); break
       case 'failure': this.say('failed', (value as Answer).error ?? ''); break
     }
+  }
+
+  /** Notes what comes, for measurements (BenchmarkFrames): when the first state did, and how many changes since. */
+  private measure(kind: string): void {
+    if (kind === 'state' && performance.getEntriesByName('state').length === 0) performance.mark('state')
+    if (kind !== 'change') return
+    performance.clearMarks('changes')
+    performance.mark('changes', { detail: ++this.changes })
   }
 
   private headers(): Record<string, string> { return { Authorization: 'Bearer ' + this.token } }

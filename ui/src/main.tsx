@@ -41,7 +41,7 @@ function useFleet(model: Model, token: string): { connection: Connection; standi
     }
     return new Connection(token, {
       about: (a) => { model.about = a; changed() },
-      state: (s) => { performance.mark('state'); model.replace(s); changed() },
+      state: (s) => { model.replace(s); changed() },
       change: (c) => { model.apply(c); changed() },
       standing: setStanding,
     })
