@@ -33,8 +33,15 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -eux -c '
 	/usr/lib/everynode/kubectl everynode audit --fail-on none
 	/usr/lib/everynode/kubectl apply --filename /usr/share/doc/everynode/examples/node-audit-daemonset.yaml
 	/usr/lib/everynode/kubectl rollout status daemonset audit-agent --timeout=3m
-	test -e /usr/share/man/man1/everynode-up.1.gz
-	test -e /usr/share/man/man1/kubectl-everynode-why.1.gz
+	for file in man/man1/everynode-up.1.gz man/man1/kubectl-everynode-why.1.gz doc/everynode/copyright doc/kubectl-everynode/copyright \
+		bash-completion/completions/everynode zsh/vendor-completions/_everynode fish/vendor_completions.d/everynode.fish \
+		bash-completion/completions/everynode-ctl zsh/vendor-completions/_everynode-ctl fish/vendor_completions.d/everynode-ctl.fish; do
+		test -s /usr/share/$file
+	done
+	for unit in server agent; do
+		test -s /usr/lib/systemd/system/everynode-$unit.service
+		test -s /etc/default/everynode-$unit
+	done
 	trap - EXIT
 	everynode down --purge
 	test ! -e /var/lib/everynode
