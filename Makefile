@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/dist.mk
 
-.PHONY: help build image addons agents up down check lint test test-long prop releases fuzz mutants vulnerabilities
+.PHONY: help build image addons agents up down check lint test test-long prop emulated releases fuzz mutants vulnerabilities
 .PHONY: page docs-pictures bench bench-large bench-page outages failover conformance stock skew upgrade release-notes dist dist-check clean
 
 help: ## show this
@@ -37,12 +37,19 @@ lint: $(LINTERS) ## gofmt, go vet, staticcheck, helm lint, known vulnerabilities
 test: $(TESTED) $(LIGHT_AGENTS:%=agent-%) test-packages ## every test; those with real nodes need root
 	@tools/test
 
-# TestDebianPackage needs the packages for this machine alone.
+# TestDist and TestDebianPackage need what there is to download for this machine alone.
 test-long: ARCH = $(shell go env GOARCH)
 test-long: PLUGINS =
-test-long: $(TESTED) agents skew test-packages dist-parts ## the same, longer and three times over
+test-long: $(TESTED) agents skew test-packages emulator dist-check ## the same, longer and three times over; what there is to download, made twice
 	@if [[ $$(id -u) == 0 ]]; then tools/need mmdebstrap; fi
 	@EVERYNODE_LONG=1 tools/test
+
+.PHONY: emulator
+emulator:
+	@if [[ $$(id -u) == 0 ]]; then tools/need qemu-user-static:qemu-aarch64-static; fi
+
+emulated: emulator ## the tests of packages that only compute, as programs of arm64, under qemu's emulator
+	@tools/test emulated
 
 prop: ## 100,000 random runs of each property and of the simulator
 	@seed=$(SEED); set -x; go test -vet=off -p 2 -timeout 1h ./internal/plan ./internal/rollout ./internal/sim -rapid.checks=$(CHECKS) -rapid.seed=$$seed
@@ -109,7 +116,7 @@ dist: dist-parts ## what there is to download, in bin/dist: archives, Debian pac
 
 dist-check: dist ## build it once more, and compare: the same commit gives the same bytes
 	@rm -rf bin/dist-before bin/stage bin/manual && mv bin/dist bin/dist-before
-	@TZ=Asia/Tokyo LC_ALL=C.UTF-8 $(MAKE) --no-print-directory dist && diff -r bin/dist-before bin/dist && echo "bin/dist is the same, byte for byte"
+	@TZ=Asia/Tokyo LC_ALL=C.UTF-8 $(MAKE) --no-print-directory dist ARCH="$(ARCH)" PLUGINS="$(PLUGINS)" && diff -r bin/dist-before bin/dist && echo "bin/dist is the same, byte for byte"
 
 clean: ## remove what was built
 	rm -rf bin
