@@ -104,7 +104,7 @@ stock: bin/stock/.built $(STOCK_IMAGES) ## a stock Kubernetes for the tests, bin
 
 skew: $(SKEW:%=bin/skew/%/kube-apiserver) ## API servers and controller managers of older versions, to test against: many minutes
 
-upgrade: build ## change versions in the middle of releases: from PREVIOUS, a tag or a commit, to this one and back
+upgrade: build ## change versions in the middle of releases: from PREVIOUS, the last tag or what you name, to this one and back
 	@tools/previous "$(PREVIOUS)"
 	EVERYNODE_PREVIOUS=$(CURDIR)/bin/previous go test -vet=off -count 1 -timeout 20m -run '^TestUpgrade$$' ./internal/compat
 	EVERYNODE_PREVIOUS=$(CURDIR)/bin/previous EVERYNODE_BIN=$(CURDIR)/bin go test -vet=off -count 1 -timeout 20m -run '^TestScripts$$/^upgrade$$' ./e2e
@@ -124,7 +124,7 @@ clean: ## remove what was built
 # How many random runs, and from which seed; make prints both. Without SEED each call takes another.
 CHECKS ?= 100000
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-# The version to upgrade from.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null)
+# The version to upgrade from: the last tag. As long as there is none, the commit that could be upgraded from first.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2> /dev/null || echo 8d9d866903a3f70c5304e8aca9082f4aa7c31d1a)
 # How long to look for inputs of each kind. What is found is kept in testdata/fuzz, and is part of every test from then on.
 FUZZTIME ?= 1m
