@@ -13,7 +13,7 @@ import (
 type begun struct {
 	exposes bool // the node had nothing of it before
 	state   rollout.State
-	nodes   map[string]string // the nodes that the process knew then: their UIDs, by name
+	nodes   map[string]string // the nodes that the process knew then, and that may have what it gives: their UIDs, by name
 	as      request           // see reaching
 }
 
@@ -67,6 +67,10 @@ func (k *checker) starts(w *write) {
 	}
 	w.begun = begun{exposes: true, state: s, nodes: map[string]string{}, as: reaching(c, w.node(), hash, c.course.number())}
 	for _, n := range c.index.nodes {
+		has := func(p *pod) bool { return p.Node == n.Name && p.Hash == hash }
+		if k.w.sc.Assists && !permits(&w.set.spec.Placement, &n.Node).run && !slices.ContainsFunc(c.index.pods, has) {
+			continue // a taint keeps it free of pods. What it gets when that goes is the other controller's doing, at any time
+		}
 		w.begun.nodes[n.Name] = n.UID
 	}
 	if k.reached[w.begun.as] = true; k.doing[w.begun.as] == nil {
