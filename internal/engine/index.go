@@ -111,7 +111,7 @@ func (ix *index) begin(to listener) {
 	ix.begun, ix.to = true, to
 	for key, s := range ix.sets {
 		o := ix.owned[string(s.ds.UID)]
-		clear(o.marked)
+		o.unmark()
 		o.unclaimed = true
 		to.dirty(key)
 	}

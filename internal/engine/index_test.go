@@ -3,7 +3,9 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -282,5 +284,25 @@ func TestPodThatChangesHandsMarksBoth(t *testing.T) {
 		if nodes, _ := w.takeMarked(uid, nil); !slices.Equal(nodes, []string{"a"}) {
 			t.Errorf("%s is to look at %q, want the pod's node", uid, nodes)
 		}
+	}
+}
+
+// A decision about a whole fleet leaves no map of that size behind, through which every later one would look.
+func TestManyMarksLeaveNoLargeMap(t *testing.T) {
+	w := newWatched()
+	w.addSet(t, "x", nil)
+	o := w.owned["uid-x"]
+	same := func(nodes int) bool {
+		before := reflect.ValueOf(o.marked).Pointer()
+		for i := range nodes {
+			o.marked[strconv.Itoa(i)] = struct{}{}
+		}
+		if got, _ := w.takeMarked("uid-x", nil); len(got) != nodes || len(o.marked) != 0 {
+			t.Errorf("%d of %d are taken, %d are left", len(got), nodes, len(o.marked))
+		}
+		return reflect.ValueOf(o.marked).Pointer() == before
+	}
+	if !same(fewMarked) || same(fewMarked+1) {
+		t.Error("the map is not kept after few, or is kept after many")
 	}
 }

@@ -187,6 +187,19 @@ func (ix *index) noteNode(owner, node string) {
 	}
 }
 
+// fewMarked is how many marked nodes an ordinary decision has at most.
+const fewMarked = 1024
+
+// unmark forgets what was marked. A map takes as long to look through as it was large once, however little is in it now: a new leader
+// marks the whole fleet, and each event after that would pay for it. So after many there is a new one.
+func (o *owned) unmark() {
+	if len(o.marked) > fewMarked {
+		o.marked = map[string]struct{}{}
+		return
+	}
+	clear(o.marked)
+}
+
 // takeMarked is the nodes to look at, and since when an event has waited for
 // that; zero when none has. They are marked no longer.
 func (ix *index) takeMarked(owner string, into []string) (names []string, since time.Time) {
@@ -197,7 +210,7 @@ func (ix *index) takeMarked(owner string, into []string) (names []string, since 
 		for node := range o.marked {
 			into = append(into, node)
 		}
-		clear(o.marked)
+		o.unmark()
 	}
 	return into, since
 }
@@ -215,7 +228,7 @@ func (ix *index) everywhere(owner string) []string {
 			}
 		}
 		o.since = time.Time{}
-		clear(o.marked)
+		o.unmark()
 	}
 	slices.Sort(names)
 	return names
