@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Undriven is why a policy cannot say when outdated pods of a DaemonSet go while the DaemonSet controller of the cluster makes its pods.
@@ -42,13 +43,16 @@ const (
 // HowOnDelete is what to do so that a DaemonSet becomes OnDelete: in its manifest, with its chart if it is Helm's, or by a patch.
 func HowOnDelete(ds *appsv1.DaemonSet) string {
 	how := "set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there"
-	if release := ds.Annotations[helmReleaseAnnotation]; release != "" {
-		in := ds.Annotations[helmNamespaceAnnotation]
-		if in == "" {
-			in = ds.Namespace
-		}
+	release, in := ds.Annotations[helmReleaseAnnotation], ds.Annotations[helmNamespaceAnnotation]
+	if in == "" {
+		in = ds.Namespace
+	}
+	// Whoever may write the annotations must not write a command that somebody else types.
+	if isName(release) && isName(in) {
 		how += fmt.Sprintf("; it is of the Helm release %s, and many charts have a value for that: helm -n %s upgrade %s CHART --reset-then-reuse-values --set updateStrategy.type=OnDelete",
 			release, in, release)
 	}
 	return how + fmt.Sprintf(`; or: kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)
 }
+
+func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }

@@ -67,4 +67,8 @@ func TestHowOnDelete(t *testing.T) {
 	if how := HowOnDelete(ds); !strings.Contains(how, "helm -n logging upgrade fb") {
 		t.Errorf("of Helm's, without a namespace: %s", how)
 	}
+	ds.Annotations["meta.helm.sh/release-name"] = "fb; rm -rf /"
+	if how := HowOnDelete(ds); strings.Contains(how, "rm") {
+		t.Errorf("of one that is not a name: %s", how)
+	}
 }
