@@ -56,6 +56,7 @@ func TestDocs(t *testing.T) {
 func pageScript(commands []string) string {
 	var b strings.Builder
 	b.WriteString("exec bash -euo pipefail page.sh\n-- page.sh --\n")
+	b.WriteString("trap 'everynode down --purge || true' EXIT # the cluster that the page is about by then, also where a command fails\n")
 	b.WriteString("for there in bin deploy docs examples; do ln -s \"$REPOSITORY/$there\" \"$there\"; done\n")
 	for _, command := range commands {
 		line, comment, _ := strings.Cut(command, " # ")
@@ -63,7 +64,6 @@ func pageScript(commands []string) string {
 		fmt.Fprintf(&b, "echo %s\n", quoted("$ "+line))
 		b.WriteString(asRun(line, strings.HasPrefix(strings.TrimSpace(comment), "fails")))
 	}
-	b.WriteString("everynode down --purge || true # where the page has done so\n")
 	return b.String()
 }
 
