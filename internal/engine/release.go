@@ -182,9 +182,9 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 		e.undecided(st) // what would go could not be replaced, in the second case
 	}
 	again, err = e.advance(ctx, set, hash, st)
-	failed := err != nil && !errors.Is(err, errReplan) && ctx.Err() == nil
-	e.tellFailures(set, c, failed, err)
-	if failed && repairs {
+	failed := err != nil && !errors.Is(err, errReplan)
+	e.tellFailures(set, c, failed && ctx.Err() == nil, err)
+	if failed && repairs && ctx.Err() == nil {
 		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
 		return st.now.Add(keepAgain), nil
 	}
