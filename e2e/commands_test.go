@@ -72,9 +72,11 @@ func commandTable() map[string]scriptCommand {
 		"one-pod-each": onePodEach,
 
 		// watch-rollout DAEMONSET MIN-READY: watch a rollout from here on.
+		// rollout-begun DURATION: wait until it has replaced a pod.
 		// rollout-kept MAX-DOWN: it replaced every pod once, kept its budget,
 		// and waited between two replacements.
 		"watch-rollout": watchRollout,
+		"rollout-begun": rolloutBegun,
 		"rollout-kept":  rolloutKept,
 
 		// kill9 server|agents|all, kill9 NODE kubelet|kube-proxy|containerd.

@@ -14,10 +14,8 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,15 +25,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestMain makes the test's own program a member of etcd as well: scripts run it
-// as etcd-member. Who runs the tests in the background may have them ignore
-// interrupts, and a shell that inherits that could not be interrupted at all.
-func TestMain(m *testing.M) {
-	if signal.Ignored(os.Interrupt) {
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt) // programs start with what is not ignored
-	}
-	testscript.Main(m, map[string]func(){"etcd-member": etcdMember})
-}
+// etcdMemberName is what scripts call the test's own program as, to have it be a member of etcd.
+const etcdMemberName = "etcd-member"
 
 // etcdMember is the program etcd-member FOLDER KEYS NAME NAME=ADDRESS...: the
 // member NAME of an etcd of these members, with its data in FOLDER, and with

@@ -221,6 +221,28 @@ func readySince(p *corev1.Pod) time.Time {
 	return time.Time{}
 }
 
+// rolloutBegun waits until the rollout that is watched has replaced a pod. The watch misses no pod, however short the moment is in
+// which only one has been replaced; a look at the DaemonSet's status may come after it.
+func rolloutBegun(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: rollout-begun DURATION")
+	}
+	r := clusterOf(ts).rollout
+	if r == nil {
+		ts.Fatalf("no rollout is watched: watch-rollout comes first")
+	}
+	poll(ts, args[0], func(context.Context) (string, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for node, pods := range r.nodes {
+			if len(pods) > 1 {
+				return node + " has another pod\n", nil
+			}
+		}
+		return "", errors.New("no node has another pod")
+	})
+}
+
 func rolloutKept(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: rollout-kept MAX-DOWN")

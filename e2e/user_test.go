@@ -52,10 +52,14 @@ func stopNamed(ts *testscript.TestScript, asUser, home string) {
 	}
 }
 
-// linkOrCopy makes a program available under another path, which may be on
-// another disk.
+// linkOrCopy makes a program available to every user under another path. It is copied where that is on another disk, and where
+// whoever built it let nobody else run it: a link would have the same mode.
 func linkOrCopy(from, to string) error {
-	if os.Link(from, to) == nil {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&0o005 == 0o005 && os.Link(from, to) == nil {
 		return nil
 	}
 	source, err := os.Open(from)

@@ -169,7 +169,7 @@ func (l *lab) nudge(i int) {
 func (l *lab) same(s scenario, step step, want, got frame, loose bool) {
 	l.t.Helper()
 	diff := ""
-	ok := l.within(5*time.Second, func() bool {
+	ok := l.within(patience, func() bool {
 		if diff = difference(want.picture, got.picture, loose); diff != "" {
 			got.picture = l.picture()
 		}

@@ -28,6 +28,8 @@ const (
 	// Both act on an event within milliseconds.
 	quietTime = 500 * time.Millisecond
 	patience  = 60 * time.Second
+	// fallsShort is how long upstream is waited for where it is known not to do a thing. Both act at once when they do.
+	fallsShort = 3 * time.Second
 )
 
 // lab is an empty cluster with nodes, a kubelet for all of them, and a binder
@@ -198,6 +200,14 @@ func (l *lab) until(what string, cond func() bool) {
 func (l *lab) within(d time.Duration, cond func() bool) bool {
 	err := wait.PollUntilContextTimeout(l.t.Context(), 10*time.Millisecond, d, true, func(context.Context) (bool, error) { return cond(), nil })
 	return err == nil
+}
+
+// comes says whether cond comes about with the controller. Ours has all the time that a slow machine may need.
+func (l *lab) comes(c controller, cond func() bool) bool {
+	if c.name == ours.name {
+		return l.within(patience, cond)
+	}
+	return l.within(fallsShort, cond)
 }
 
 // rest waits until nothing has changed for a while.

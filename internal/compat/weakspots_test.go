@@ -164,11 +164,11 @@ func killerRevision(l *lab, c controller) bool {
 	return old == 2
 }
 
-func (l *lab) countsAre(want string) bool {
+func (l *lab) countsAre(c controller, want string) bool {
 	l.t.Helper()
 	l.rest()
 	got := ""
-	ok := l.within(time.Second, func() bool { got = l.counts(); return got == want })
+	ok := l.comes(c, func() bool { got = l.counts(); return got == want })
 	l.t.Logf("desired/current/ready/updated/available/misscheduled: %s, right is %s", got, want)
 	return ok
 }
@@ -176,7 +176,7 @@ func (l *lab) countsAre(want string) bool {
 func taintInStatus(l *lab, c controller) bool {
 	l.begin(c, agent(), "n1", "n2")
 	l.editNode("n1", noSchedule)
-	return l.countsAre("1/1/1/1/1/1")
+	return l.countsAre(c, "1/1/1/1/1/1")
 }
 
 func unboundPod(l *lab, c controller) bool {
@@ -189,13 +189,13 @@ func unboundPod(l *lab, c controller) bool {
 	l.until("the pod is there", func() bool { return len(l.pods()) == 1 })
 	l.rest()
 	l.editNode("n1", func(n *corev1.Node) { n.Labels["disk"] = "hdd" })
-	return l.within(time.Second, func() bool { return len(l.pods()) == 0 })
+	return l.comes(c, func() bool { return len(l.pods()) == 0 })
 }
 
 func nodeDeleted(l *lab, c controller) bool {
 	l.begin(c, agent(), "n1", "n2")
 	l.removeNode("n2")
-	return l.countsAre("1/1/1/1/1/0")
+	return l.countsAre(c, "1/1/1/1/1/0")
 }
 
 // quiet06 makes changes that are of no concern.
@@ -231,7 +231,7 @@ func (l *lab) unwelcome(c controller, maxUnavailable int) {
 func failingCreate(l *lab, c controller) bool {
 	l.unwelcome(c, 2)
 	want := map[string]string{"n1": "agent:2", "n2": "agent:2", "n3": "agent:2"}
-	l.within(2*time.Second, func() bool { return maps.Equal(l.images(), want) })
+	l.comes(c, func() bool { return maps.Equal(l.images(), want) })
 	return l.are(want)
 }
 
@@ -265,7 +265,7 @@ func selectorMoves(l *lab, c controller) bool {
 		}
 	})
 	l.edit(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"disk": "none"} })
-	return l.within(3*time.Second, func() bool { return len(l.images()) == 0 })
+	return l.comes(c, func() bool { return len(l.images()) == 0 })
 }
 
 func rolloutOrder(l *lab, c controller) bool {
@@ -318,7 +318,7 @@ func surgeWithoutNode(l *lab, c controller) bool {
 	l.removeNode("n3")
 	l.edit(image("agent:2"))
 	want := map[string]string{"n1": "agent:2", "n2": "agent:2"}
-	l.within(3*time.Second, func() bool { return maps.Equal(l.images(), want) })
+	l.comes(c, func() bool { return maps.Equal(l.images(), want) })
 	return l.are(want)
 }
 
@@ -326,7 +326,7 @@ func terminatingCounted(l *lab, c controller) bool {
 	l.begin(c, agent(), "n1", "n2")
 	l.kubelet.change(func(k *kubelet) { k.stays["n1"] = true })
 	l.do(l.client.CoreV1().Pods(namespace).Delete(l.t.Context(), l.podOn("n1").Name, metav1.DeleteOptions{}))
-	return l.countsAre("2/2/1/1/1/0")
+	return l.countsAre(c, "2/2/1/1/1/0")
 }
 
 // reasons asks for what can be found out about a node without a pod. Upstream
@@ -408,7 +408,7 @@ func eventsKept(l *lab, c controller) bool {
 	const nodes = 60
 	l.begin(c, agent(), names(nodes)...)
 	told := 0
-	l.within(3*time.Second, func() bool {
+	l.comes(c, func() bool {
 		events, err := l.client.CoreV1().Events(namespace).List(l.t.Context(), metav1.ListOptions{})
 		l.do(err)
 		told = 0
@@ -476,7 +476,7 @@ func madeAgain(l *lab, c controller) bool {
 			l.do(l.client.CoreV1().Pods(namespace).Delete(l.t.Context(), p.Name, metav1.DeleteOptions{}))
 		}
 	}
-	return l.within(10*time.Second, func() bool { return l.everywhere("agent:2") })
+	return l.within(patience, func() bool { return l.everywhere("agent:2") })
 }
 
 func oldRevisionPods(l *lab, c controller) bool {
@@ -572,7 +572,7 @@ func duplicateRevision(l *lab, c controller) bool {
 	l.start(c)
 	l.rest()
 	l.kubelet.change(anyImage)
-	l.within(2*time.Second, func() bool { return l.everywhere("agent:2") })
+	l.comes(c, func() bool { return l.everywhere("agent:2") })
 	l.rest()
 	l.t.Logf("images: %v, status %s", l.images(), l.counts())
 	return l.everywhere("agent:2")

@@ -27,7 +27,7 @@ import (
 const smallPart = 5 << 20
 
 // quick is how long a connection may stand still in tests of what is slow.
-const quick = 200 * time.Millisecond
+const quick = time.Second
 
 func clientOf(t *testing.T, s *s3test.Storage) *Client {
 	t.Helper()
@@ -346,7 +346,7 @@ func TestSlow(t *testing.T) {
 				_, _ = w.Write(p[:100]) // the client may have gone
 				p = p[100:]
 				_ = http.NewResponseController(w).Flush()
-				<-time.After(quick / 4)
+				<-time.After(quick / 8)
 			}
 			return p
 		}}, r)

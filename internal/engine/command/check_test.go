@@ -49,7 +49,10 @@ func TestLeads(t *testing.T) {
 			return false, nil, nil // there is none
 		})
 		var out bytes.Buffer
-		err := leads(t.Context(), client.CoordinationV1().Leases("kube-system"), &out, 200*time.Millisecond, time.Millisecond)
+		var err error
+		synctest.Test(t, func(t *testing.T) {
+			err = leads(t.Context(), client.CoordinationV1().Leases("kube-system"), &out, 200*time.Millisecond, time.Millisecond)
+		})
 		works := strings.HasSuffix(c.want, "works.")
 		if got := out.String(); works && (err != nil || !strings.Contains(got, c.want)) || !works && (err == nil || !strings.Contains(err.Error(), c.want) || got != "") {
 			t.Errorf("%s: %q, %v, want %q", c.what, got, err, c.want)

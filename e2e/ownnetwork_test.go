@@ -1,0 +1,141 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// outsideNetwork is set in the process that has a network of its own. It names the file of the machine's network, for the few
+// programs that fetch something: nsenter --net=FILE.
+const outsideNetwork = "EVERYNODE_TEST_OUTSIDE"
+
+const (
+	uplinkName    = testPrefix + "uplink"
+	farEndName    = testPrefix + "far"
+	uplinkAddress = "198.18.0.2/30" // of the range for benchmarks, RFC 2544, which nobody routes
+	uplinkGateway = "198.18.0.1"
+)
+
+// wantsOwnNetwork says whether the tests are to start again in a network of their own. What they assert of links, routes, ports
+// and firewall rules would otherwise depend on what the machine has, and their addresses could cut the machine off from the
+// network that it is in. Without root no test makes nodes, and there is nothing to keep apart.
+func wantsOwnNetwork() bool {
+	return runtime.GOOS == "linux" && os.Geteuid() == 0 && os.Getenv(outsideNetwork) == ""
+}
+
+// aloneLock is what each run of tests with nodes, of whatever checkout, holds while it is at work (tools/test). Nodes of two would
+// have the same cgroups and files, and each would find the other's changes to the machine.
+const aloneLock = "/tmp/everynode-tests.lock"
+
+// waitToBeAlone takes the lock, for as long as the file that it returns is open. Where the caller has it already, it returns nil.
+func waitToBeAlone() (*os.File, error) {
+	if os.Getenv("EVERYNODE_TESTS_ALONE") != "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(aloneLock, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return f, nil
+	}
+	fmt.Fprintf(os.Stderr, "waiting for the tests of another checkout, which have nodes on this machine (%s)\n", aloneLock)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", aloneLock, err), f.Close())
+	}
+	return f, nil
+}
+
+// runInOwnNetwork runs this program again, with the same arguments, in a network and with mounts of its own, both of which end
+// with it. It returns its exit code.
+func runInOwnNetwork() (int, error) {
+	lock, err := waitToBeAlone()
+	if err != nil {
+		return 0, err
+	}
+	defer lock.Close() // which does nothing to nil
+	runtime.LockOSThread() // the child is killed when the thread that started it ends
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = os.Args
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=/proc/%d/ns/net", outsideNetwork, os.Getpid()))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// In a group of its own: what a terminal sends to all of a group would reach it twice.
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Setpgid: true, Pdeathsig: unix.SIGKILL}
+	told := make(chan os.Signal, 8)
+	signal.Notify(told, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP)
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start the tests in a network of their own: %w", err)
+	}
+	go func() {
+		for s := range told {
+			_ = cmd.Process.Signal(s) // it may have ended
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// prepareOwnNetwork makes of an empty network what programs expect of a machine's: the loopback, an address, and a way out, which
+// leads nowhere. Named network namespaces, which are mounts, are the tests' own, too.
+func prepareOwnNetwork() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("keep mounts to the tests: %w", err)
+	}
+	const named = "/run/netns"
+	if err := os.MkdirAll(named, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", named, "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount a folder of named networks: %w", err)
+	}
+	return setUpLinks()
+}
+
+func setUpLinks() error {
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("look for the loopback: %w", err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = uplinkName
+	uplink := &netlink.Veth{LinkAttrs: attrs, PeerName: farEndName} // what nodes have as well: not every kernel has dummies
+	if err := netlink.LinkAdd(uplink); err != nil {
+		return fmt.Errorf("make the link %s: %w", uplinkName, err)
+	}
+	address, err := netlink.ParseAddr(uplinkAddress)
+	if err != nil {
+		return err
+	}
+	farEnd, err := netlink.LinkByName(farEndName)
+	if err != nil {
+		return fmt.Errorf("look for the link %s: %w", farEndName, err)
+	}
+	for _, step := range []func() error{
+		func() error { return netlink.LinkSetUp(loopback) },
+		func() error { return netlink.AddrAdd(uplink, address) },
+		func() error { return netlink.LinkSetUp(uplink) },
+		func() error { return netlink.LinkSetUp(farEnd) },
+		func() error { return netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(uplinkGateway)}) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("set up the tests' own network: %w", err)
+		}
+	}
+	return nil
+}
+
+// isProgramOfScripts says whether this process is one of the programs that scripts run, and not the tests.
+func isProgramOfScripts() bool { return filepath.Base(os.Args[0]) == etcdMemberName }
