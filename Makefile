@@ -6,9 +6,10 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 
 # One set of flags for building, testing and linting, so that they share Go's build cache. Nothing here needs
-# cgo: a machine without a C compiler will do, and binaries run on any Linux.
+# cgo: a machine without a C compiler will do, and binaries run on any Linux. What a debugger reads is left out: it is a
+# sixth of the time that a compiler takes, and programs are linked without it.
 export CGO_ENABLED := 0
-export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=%,$(GOFLAGS)) -trimpath -buildvcs=false)
+export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=% -gcflags=%,$(GOFLAGS)) -trimpath -buildvcs=false -gcflags=all=-dwarf=false)
 # Debian leaves these out of an ordinary user's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -20,9 +21,13 @@ include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/di
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-build: packages bin/everynode bin/kubectl bin/everynode-controller bin/kubectl_complete-everynode bin/everynode-ctl bin/runtime/.built $(IMAGES) ## install what is missing, build bin/
+# What a cluster is made of, in the order in which it is compiled: the longest first.
+.PHONY: cluster
+cluster: packages bin/everynode bin/kubectl bin/runtime/.built $(IMAGES)
 
-up: build ## build, start three nodes, run the audit agent on them
+build: cluster bin/everynode-controller bin/kubectl_complete-everynode bin/everynode-ctl ## install what is missing, build bin/
+
+up: cluster ## build what a cluster is made of, start three nodes, run the audit agent on them
 	@tools/demo
 
 down: ## stop what make up started
