@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 include build/programs.mk build/images.mk build/stock.mk build/tools.mk build/dist.mk
 
 .PHONY: help build image addons agents up down check lint test test-long prop emulated releases fuzz mutants vulnerabilities
-.PHONY: page docs-pictures bench bench-large bench-page outages failover conformance stock skew upgrade release-notes dist dist-check clean
+.PHONY: page docs-pictures bench bench-large bench-page bench-start outages failover conformance stock skew upgrade release-notes dist dist-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -91,6 +91,9 @@ bench-page: page-packages ## how smoothly the page of everynode ui shows 5,000 n
 
 outages: bin/outages bin/everynode-controller ## what a bad release costs, with the engine and with Kubernetes' controller, 1,000 nodes, 20 minutes
 	@bin/outages $(RUN)
+
+bench-start: build ## how long a cluster takes to start and what it costs idle, with add-ons and without; 50 minutes
+	@go run ./bench/start $(RUN)
 
 failover: ## how long until another engine writes when the leader stops, dies, hangs or is cut off; 15 minutes
 	@EVERYNODE_LONG=1 go test -vet=off -count 1 -v -timeout 1h -run '^TestFailover$$' ./internal/compat
