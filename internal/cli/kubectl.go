@@ -117,7 +117,7 @@ func unreachable(c *rest.Config, dataDir string, named bool, files []string) err
 	}
 	// Nobody has named a cluster: this is what kubectl does then.
 	if len(files) > 0 {
-		return fmt.Errorf("no kubeconfig at %s: if that was of a cluster of everynode, it was deleted by `everynode down --purge`", strings.Join(files, ", "))
+		return fmt.Errorf("no kubeconfig at %s: if it belonged to a cluster of everynode, it was deleted by `everynode down --purge`", strings.Join(files, ", "))
 	}
 	_, err := os.Stat(adminKubeconfig(dataDir))
 	return unreadable(dataDir, cmp.Or(err, fs.ErrNotExist))

@@ -79,7 +79,7 @@ func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
 		if err != nil {
 			return fmt.Errorf("encode who may ask without a name: %w", err)
 		}
-		return fmt.Errorf("%s does not say what may be asked without a name, and so would let in everything: add\n%s", file, section)
+		return fmt.Errorf("%s does not restrict anonymous requests, and so would let in everything: add\n%s", file, section)
 	}
 	open := given.Enabled && len(given.Conditions) == 0
 	if open {

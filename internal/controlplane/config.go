@@ -186,7 +186,7 @@ func (c Config) resolve() (*settings, error) {
 func (s *settings) resolveBalancers() (err error) {
 	switch {
 	case s.LoadBalancers == "" && len(s.Publish) > 0:
-		return errors.New("what is published leads to services of type LoadBalancer, which have no addresses here: give --load-balancer-range, too")
+		return errors.New("--publish forwards to services of type LoadBalancer, which have no addresses here: set --load-balancer-range, too")
 	case s.LoadBalancers == "":
 		return nil
 	case !s.embeddedStore:
@@ -238,7 +238,7 @@ func parseAdvertise(text string, listen netip.Addr) (netip.Addr, error) {
 	}
 	ip, err := utilnet.ChooseHostInterface()
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("this machine has no default route to tell its address by; give an advertise address: %w", err)
+		return netip.Addr{}, fmt.Errorf("cannot determine the address of this machine, which has no default route: give an advertise address: %w", err)
 	}
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {

@@ -252,7 +252,7 @@ func (r *caRotation) finish(ctx context.Context, record authorityRecord) error {
 	case record.revision == 0:
 		return errors.New("there is no rotation of the CA to finish: begin one with `everynode server rotate ca prepare`")
 	case record.step() == CAPrepared:
-		return errors.New("the old CA signs still: go on with `everynode server rotate ca switch`, or go back with `everynode server rotate ca undo`")
+		return errors.New("the old CA is still signing: go on with `everynode server rotate ca switch`, or go back with `everynode server rotate ca undo`")
 	case record.step() == CASteady:
 		return r.waitServers(ctx, record, "one CA on")
 	}

@@ -36,7 +36,7 @@ func checkRotateCA(t *testing.T, r *running) {
 	r.rotateCA(t, CASwitch)
 	fresh := readCert(t, r.settings(t).path("pki"), clusterCA)
 	if fresh.Equal(old) {
-		t.Fatal("the old CA signs still")
+		t.Fatal("the old CA is still signing")
 	}
 	r.wantAuthorities(t, token, 2)
 	r.wantServing(t, fresh)

@@ -276,7 +276,7 @@ func (r *keyRotation) rewrite(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	return errors.New("there are still Secrets written with another key than the one that all servers have: does a server of an older release run? Update it, and type the same command again")
+	return errors.New("there are still Secrets written with another key than the one that all servers have: is a server of an older release still running? Update it, and type the same command again")
 }
 
 func (r *keyRotation) rewriteAll(ctx context.Context, names []types.NamespacedName, begin time.Time) error {

@@ -122,7 +122,7 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	case err == nil:
 		return nil
 	case isCertificateError(err):
-		return fmt.Errorf("it is of another cluster than the one at that address, or from before its CA was rotated: %w", err)
+		return fmt.Errorf("it belongs to another cluster than the one at that address, or was made before its CA was rotated: %w", err)
 	case apierrors.IsUnauthorized(err):
 		return errors.New("the cluster does not accept its credentials any more")
 	default:

@@ -47,10 +47,10 @@ func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case last != nil && address != "":
-		cfg.Log.Warn("the cluster does not tell the address of its DNS, going on with what is known", "address", address, "err", last)
+		cfg.Log.Warn("the cluster does not publish the address of its DNS, going on with what is known", "address", address, "err", last)
 		return address, nil
 	case err != nil:
-		cfg.Log.Warn("the cluster does not tell the address of its DNS: pods get the name servers of this machine until the agent starts again", "err", errors.Join(err, last))
+		cfg.Log.Warn("the cluster does not publish the address of its DNS: pods get the name servers of this machine until the agent starts again", "err", errors.Join(err, last))
 		return "", nil
 	case said == "":
 		cfg.Log.Info("the cluster has no DNS: pods get the name servers of this machine")

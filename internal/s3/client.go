@@ -172,7 +172,7 @@ func orCutOff(err error) error {
 	return err
 }
 
-// Delete removes an object. One that is not there is no error.
+// Delete removes an object. It is not an error if there is none.
 func (c *Client) Delete(ctx context.Context, at Location) error {
 	if err := c.api.RemoveObject(ctx, at.Bucket, at.Key, minio.RemoveObjectOptions{}); err != nil {
 		return c.explain("delete "+at.String(), at, err)

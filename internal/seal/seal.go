@@ -91,7 +91,7 @@ func (t To) passphraseLock(in io.Reader) (*Lock, error) {
 
 func (l *Lock) add(text string) error {
 	if strings.Contains(text, "AGE-SECRET-KEY-") {
-		return errors.New("that is a private key, which only who opens the file may have: give the public key, which age-keygen -y prints")
+		return errors.New("that is a private key, which only whoever decrypts the file may have: give the public key, which age-keygen -y prints")
 	}
 	more, err := age.ParseRecipients(strings.NewReader(text))
 	if err != nil {
@@ -210,7 +210,7 @@ func identities(file string) ([]age.Identity, error) {
 	}
 	ids, err := age.ParseIdentities(bytes.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("the key in %s: %w; a file of age-keygen's is meant", file, err)
+		return nil, fmt.Errorf("the key in %s: %w; expected a file that age-keygen wrote", file, err)
 	}
 	return ids, nil
 }

@@ -158,9 +158,9 @@ func TestBadKeys(t *testing.T) {
 		}
 	}
 	for want, with := range map[string]With{
-		"chmod 600":                {Identities: []string{d.file("open-key", string(private), 0o640)}},
-		"file of age-keygen's":     {Identities: []string{d.file("no-key", "hello", 0o600)}},
-		"name the file of the key": {},
+		"chmod 600":                    {Identities: []string{d.file("open-key", string(private), 0o640)}},
+		"a file that age-keygen wrote": {Identities: []string{d.file("no-key", "hello", 0o600)}},
+		"name the file of the key":     {},
 	} {
 		if got := opens([]byte(intro), with); !strings.Contains(got, want) {
 			t.Errorf("%+v: %q, want %q", with, got, want)

@@ -42,7 +42,7 @@ func (a *app) fleetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fleet",
 		Short: "Show every DaemonSet that follows a RolloutPolicy, and where its release is",
-		Long: "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and what is through last. " +
+		Long: "Show every DaemonSet that follows a RolloutPolicy, and where its release is: the worst first, and those that are finished last. " +
 			"Beside the phase stands whether it is paused, and how many pods the policy's guard holds.",
 		Example: `  everynode fleet
   everynode fleet -n monitoring -o wide      # also what each waits for

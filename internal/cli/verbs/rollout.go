@@ -150,7 +150,7 @@ func (a *app) rolloutVerbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command 
 		},
 	}
 	flags := c.Flags()
-	flags.BoolVar(&f.wait, "wait", true, fmt.Sprintf("wait up to %s until the engine has heeded it, and say what became of it", answerTime))
+	flags.BoolVar(&f.wait, "wait", true, fmt.Sprintf("wait up to %s until the engine has acted on it, and say what became of it", answerTime))
 	flags.IntVar(&f.release, "release", 0, "do it only to the release of this number (default: the one that there is)")
 	if v.all != "" {
 		flags.BoolVar(&f.all, "all", false, v.all)

@@ -45,7 +45,7 @@ nodes, for a time: more than that waits again.`,
 	flags := c.Flags()
 	flags.IntVar(&nodes, "nodes", 0, "how many nodes may lose their pods (default: as many as are held now)")
 	flags.DurationVar(&lasts, "for", time.Hour, "how long that is allowed")
-	flags.BoolVar(&f.wait, "wait", true, fmt.Sprintf("wait up to %s until the engine has heeded it, and say what became of it", answerTime))
+	flags.BoolVar(&f.wait, "wait", true, fmt.Sprintf("wait up to %s until the engine has acted on it, and say what became of it", answerTime))
 	return c
 }
 
