@@ -184,8 +184,23 @@ func TestRefusedForGoodBacksOff(t *testing.T) {
 	})
 }
 
-// Who waits for a host port hears which one it is, and who has it.
+// Who waits for a host port hears which one it is, and who has it. Of a pod on its
+// node's network each port is one, though the stored template does not say so; and no
+// kubelet is asked to refuse a pod.
 func TestHostPortIsNamed(t *testing.T) {
+	for name, template := range map[string]func(*corev1.PodSpec){
+		"host port": func(s *corev1.PodSpec) {
+			s.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 9101}, {HostPort: 9100}}
+		},
+		"host network": func(s *corev1.PodSpec) {
+			s.HostNetwork, s.Containers[0].Ports = true, []corev1.ContainerPort{{ContainerPort: 9101}, {ContainerPort: 9100}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { hostPortIsNamed(t, template) })
+	}
+}
+
+func hostPortIsNamed(t *testing.T, template func(*corev1.PodSpec)) {
 	inCluster(t, func(c *cluster) {
 		on := refusals{"node-01": "NodePorts"}
 		c.addNodes(2)
@@ -195,11 +210,14 @@ func TestHostPortIsNamed(t *testing.T) {
 		c.mu.Unlock()
 		c.refuse(on)
 		c.addSet(func(ds *appsv1.DaemonSet) {
-			ds.Spec.Template.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 9101}, {HostPort: 9100}}
+			template(&ds.Spec.Template.Spec)
 		})
 		c.start()
 		c.run(time.Minute)
 		name := c.waiting("node-01").Name
+		if _, bound := c.made("node-01"); bound != 1 {
+			t.Errorf("%d pods were bound for the kubelet to refuse", bound-1) // the stray one is as well
+		}
 		want := "Warning HostPortTaken: Waits on node node-01 for host port 9100/TCP, which pod default/stray has"
 		alike := "Warning HostPortTaken: Pod " + name + " waits on node node-01 for host port 9100/TCP, which pod default/stray has"
 		if got := c.events("HostPortTaken"); len(got) != 2 || got[1] != want || got[0] != alike {

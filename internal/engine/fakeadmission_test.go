@@ -5,6 +5,7 @@ import (
 	"path"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -63,4 +64,19 @@ func (w *webhook) refusal() error {
 		s.Details = &metav1.StatusDetails{RetryAfterSeconds: int32(w.retryAfter)}
 	}
 	return &apierrors.StatusError{ErrStatus: s}
+}
+
+// onHostNetwork fills in the host ports of a pod on its node's network, as the API
+// server does with pods, and not with templates.
+func onHostNetwork(spec *corev1.PodSpec) {
+	if !spec.HostNetwork {
+		return
+	}
+	for i := range spec.Containers {
+		for j := range spec.Containers[i].Ports {
+			if p := &spec.Containers[i].Ports[j]; p.HostPort == 0 {
+				p.HostPort = p.ContainerPort
+			}
+		}
+	}
 }

@@ -320,6 +320,7 @@ func (f *fakeAPI) add(resource string, obj runtime.Object) runtime.Object {
 		if o.Spec.TerminationGracePeriodSeconds == nil {
 			o.Spec.TerminationGracePeriodSeconds = new(int64(corev1.DefaultTerminationGracePeriodSeconds))
 		}
+		onHostNetwork(&o.Spec)
 		f.creates = append(f.creates, o.Name+" on "+o.Spec.NodeName)
 	}
 	f.store(resource, "ADDED", obj)

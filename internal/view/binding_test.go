@@ -72,8 +72,13 @@ func TestWhoBinds(t *testing.T) {
 		"unknown class":     {corev1.PodSpec{RuntimeClassName: ptr("gvisor")}, true},
 		"plain class":       {corev1.PodSpec{RuntimeClassName: ptr("runc")}, false},
 
-		"host port":      {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}}}}, true},
-		"container port": {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80}}}}}, false},
+		"port on the node's network":      {corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 9100}}}}}, true},
+		"port of a sidecar on it":         {corev1.PodSpec{HostNetwork: true, InitContainers: []corev1.Container{{RestartPolicy: &always, Ports: []corev1.ContainerPort{{ContainerPort: 9100}}}}}, true},
+		"port of an init container on it": {corev1.PodSpec{HostNetwork: true, InitContainers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 9100}}}}}, false},
+		"no port on it":                   {corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "a"}}}, false},
+		"port of the pod's own network":   {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 9100}}}}}, false},
+		"host port":                       {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}}}}, true},
+		"container port":                  {corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 80}}}}}, false},
 
 		"claim":     {volume(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}), true},
 		"ephemeral": {volume(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}), true},

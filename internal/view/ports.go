@@ -48,10 +48,16 @@ func TakenPorts(spec *corev1.PodSpec, others []corev1.Pod) (taken []TakenPort) {
 	return taken
 }
 
-// hostPorts is the host ports of all containers that run as long as the pod does.
+// hostPorts is the host ports of all containers that run as long as the pod does,
+// which are those that schedulers and kubelets count. On the node's network each port
+// is one: the API server fills it into a pod, and since Kubernetes 1.28 no more into
+// a template (SetDefaults_Pod, SetDefaults_PodSpec).
 func hostPorts(spec *corev1.PodSpec) (ports []corev1.ContainerPort) {
 	take := func(c *corev1.Container) {
 		for _, p := range c.Ports {
+			if spec.HostNetwork {
+				setDefault(&p.HostPort, p.ContainerPort)
+			}
 			if p.HostPort > 0 {
 				ports = append(ports, p)
 			}
