@@ -75,6 +75,17 @@ func (w *write) about() (name, uid string) {
 	return "", ""
 }
 
+// act is what tells the write from others to the node.
+func (w *write) act() plan.Act {
+	switch {
+	case w.remove != nil:
+		return w.remove.Act()
+	case w.change != nil:
+		return w.change.Act()
+	}
+	return plan.Act{Kind: plan.Creating}
+}
+
 // verb is what the write does, as metrics and messages have it.
 func (w *write) verb() string {
 	switch {
@@ -432,7 +443,7 @@ func (a *applier) end(w *write, r result) {
 func (a *applier) putOff(l *lane, at time.Time, why string) {
 	l.withdraw(func(w *write) bool {
 		if w.create != nil {
-			w.state.putOff(w.create.Node, at, why)
+			w.state.putOff(w.create.Node, w.act(), at, why)
 			a.noted(w)
 		}
 		return w.create != nil

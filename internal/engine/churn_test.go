@@ -304,8 +304,9 @@ func (l *liver) befall(ix *index, pod, name, set string) {
 	}
 	ix.assume(rawPod(pod, name, set, l.next()))
 	st.announce("uid-" + pod)
-	st.failed(name, failedPace(), now, "create")
-	st.putOff(name, now.Add(time.Second), "create")
+	st.failed(name, plan.Act{}, failedPace(), now, "create")
+	st.failed(name, plan.Act{Kind: plan.Deleting, Pod: "uid-" + pod}, failedPace(), now, "delete")
+	st.putOff(name, plan.Act{}, now.Add(time.Second), "create")
 	st.ended(plan.Delete{Node: name, UID: "uid-" + pod, Reason: plan.PodFailed}, now)
 	st.announce("uid-other-" + pod)
 	for range 5 {

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"everynode/internal/plan"
 )
 
 // claimsAtOnce bounds the patches of one DaemonSet that are under way.
@@ -35,7 +37,7 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	room := make(chan struct{}, claimsAtOnce)
 	each := func(pods []*podEntry, patch func(types.UID) []byte) {
 		for _, p := range pods {
-			if st.waits(p.Node, now) {
+			if st.waits(p.Node, p.claim(), now) {
 				continue
 			}
 			room <- struct{}{}
@@ -51,6 +53,9 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	return ctx.Err()
 }
 
+// claim is what tells the patch of a pod from what else is done on its node.
+func (p *podEntry) claim() plan.Act { return plan.Act{Kind: plan.Claiming, Pod: p.UID} }
+
 // patchClaim adopts or releases one pod.
 func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state, p *podEntry, patch []byte) {
 	live, err := e.api.patchPod(ctx, p.namespace, p.Name, patch)
@@ -64,7 +69,7 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 		// It may be another pod of that name by now, or have got another
 		// owner; or the patch was refused. What is true decides next time.
 		e.refresh(ctx, p)
-		st.failed(p.Node, failedPace(), time.Now(), "patch: "+blame(err, p.Name))
+		st.failed(p.Node, p.claim(), failedPace(), time.Now(), "patch: "+blame(err, p.Name))
 		e.index.noteNode(string(ds.UID), p.Node)
 		e.log.Warn("a pod's owner could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
 	}

@@ -228,14 +228,14 @@ func TestBurials(t *testing.T) {
 func TestSuccessEndsGrowingPauses(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	wait := func() time.Duration {
-		s.failed("a", failedPace(), now, "create")
-		return s.retries["a"].at.Sub(now)
+		s.failed("a", plan.Act{}, failedPace(), now, "create")
+		return s.retries.of("a", plan.Act{}).at.Sub(now)
 	}
 	var got []time.Duration
 	for range 3 {
 		got = append(got, wait())
 	}
-	s.worked("a")
+	s.worked("a", plan.Act{})
 	got = append(got, wait())
 	if want := []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry, firstRetry}; !slices.Equal(got, want) {
 		t.Errorf("pauses %v, want %v", got, want)
@@ -277,7 +277,7 @@ func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 func TestLateSlotsAreNotLost(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	for range 2 {
-		s.failed("a", failedPace(), now, "create")
+		s.failed("a", plan.Act{}, failedPace(), now, "create")
 	}
 	later := now.Add(time.Hour)
 	s.sweep(later, newIndex())

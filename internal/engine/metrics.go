@@ -289,8 +289,8 @@ func (s *state) tally(reasons map[plan.Reason]int) (t setTally) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.retries {
-		if r.at.After(now) {
+	for _, slots := range s.retries {
+		if slices.ContainsFunc(slots, func(r retry) bool { return r.at.After(now) }) {
 			t.retrying++
 		}
 	}

@@ -112,8 +112,9 @@ func TestWhatWasRefusedIsSaid(t *testing.T) {
 				inner(e, set, st)
 				clear(seen)
 				for i := range 3 {
-					w := st.waitOf(fmt.Sprintf("node-%02d", i+1), st.now)
-					seen[w.What]++
+					for _, w := range st.waitsOf(fmt.Sprintf("node-%02d", i+1), st.now) {
+						seen[w.What]++
+					}
 				}
 			}
 		})
@@ -232,4 +233,38 @@ func TestBusyPodThatBecomesReadyStays(t *testing.T) {
 			t.Errorf("%d deletes: the pod was not busy", beat)
 		}
 	})
+}
+
+// What waits is the act that was refused: a pod that has no business on its node any
+// more goes at once, although the node has had a create refused all the time, and so
+// does one that a node which is gone has left.
+func TestRefusedCreateHoldsNoDelete(t *testing.T) {
+	for name, goes := range map[string]func(c *cluster){
+		"not selected": func(c *cluster) { c.editNode("node-01", func(n *corev1.Node) { n.Labels["pool"] = "red" }) },
+		"node gone":    func(c *cluster) { c.removeNode("node-01") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.addNodes(2)
+				for _, n := range []string{"node-01", "node-02"} {
+					c.editNode(n, func(n *corev1.Node) { n.Labels["pool"] = "blue" })
+				}
+				c.addSet(surge(1), func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.NodeSelector = map[string]string{"pool": "blue"} })
+				c.start()
+				c.run(20 * time.Second)
+				c.intercept(func(r request) (error, bool) {
+					if r.is("create", "pods") && decode(r.body).(*corev1.Pod).Spec.NodeName == "node-01" {
+						return forbidden("x", "admission webhook denied the request"), false
+					}
+					return nil, false
+				})
+				c.editSet(image("agent:2"))
+				c.run(5 * time.Minute)
+				c.podOn("node-01")
+				goes(c)
+				c.run(3 * time.Second)
+				c.covered(1, "agent:2")
+			})
+		})
+	}
 }

@@ -219,7 +219,7 @@ func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, h
 	now := time.Now()
 	for _, p := range e.index.entriesOf(string(ds.UID)) {
 		to, ok := hashes[p.Hash]
-		if !ok || st.waits(p.Node, now) {
+		if !ok || st.waits(p.Node, p.claim(), now) {
 			continue
 		}
 		room <- struct{}{}

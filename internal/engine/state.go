@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"container/heap"
 	"slices"
 	"sync"
 	"time"
@@ -12,24 +11,6 @@ import (
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
-
-// pace is how a slot is tried again: the first pause, and the longest. Each is
-// twice the one before.
-type pace struct{ first, longest time.Duration }
-
-// The pauses of a slot whose write failed.
-const (
-	firstRetry = 250 * time.Millisecond
-	maxRetry   = time.Minute
-	// forgetRetry is how long after its time a pause is remembered, so that the next
-	// one grows.
-	forgetRetry = 2 * maxRetry
-)
-
-// The paces of the kinds of failure.
-func failedPace() pace { return pace{firstRetry, maxRetry} }
-func stalePace() pace  { return pace{shortPause, maxRetry} }         // nothing went wrong; what it rested on was not so
-func takenPace() pace  { return pace{firstRetry, 15 * time.Minute} } // it costs several requests, and a person must mend it
 
 // identity tells DaemonSets apart. One that is made again under the name of
 // another is another: nothing that is under way or remembered of the first is
@@ -73,8 +54,8 @@ type state struct {
 	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
 	mu      sync.Mutex
-	retries map[string]retry // by node name
-	timers  timers           // when to look at their nodes; some are outdated
+	retries retries
+	timers  timers // when to look at the nodes of retries; some are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
 	// remakes is, by node name, the pods that were created lately, all of the
@@ -138,15 +119,8 @@ func (s *state) reachedWith(node, target string) int {
 	return s.reachedBy.release
 }
 
-// retry is when a slot that failed may be tried again, and what has failed.
-type retry struct {
-	at    time.Time
-	delay time.Duration
-	what  string
-}
-
 func newState(id identity) *state {
-	return &state{id: id, retries: map[string]retry{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
+	return &state{id: id, retries: retries{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
 }
 
 // stateOf is the memory of this very DaemonSet; one of the same name that was
@@ -161,109 +135,6 @@ func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 	s := newState(identityOf(ds))
 	e.states[key] = s
 	return s
-}
-
-// failed puts a slot off.
-func (s *state) failed(node string, at pace, now time.Time, what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.putOffFor(node, at, now, what)
-}
-
-func (s *state) putOffFor(node string, at pace, now time.Time, what string) {
-	delay := min(max(2*s.retries[node].delay, at.first), at.longest)
-	s.retry(node, retry{at: now.Add(delay), delay: delay, what: what})
-}
-
-// putOff keeps a slot from being tried before at.
-func (s *state) putOff(node string, at time.Time, what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.retries[node]
-	if at.After(r.at) {
-		s.retry(node, retry{at: at, delay: r.delay, what: what})
-	}
-}
-
-func (s *state) retry(node string, r retry) {
-	s.retries[node] = r
-	heap.Push(&s.timers, timer{at: r.at, node: node})
-}
-
-// worked clears the slot's failures.
-func (s *state) worked(node string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.retries, node)
-}
-
-// waits says that the slot failed and its time has not come.
-func (s *state) waits(node string, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, refused := s.trial.refused[node]
-	return refused || s.retries[node].at.After(now)
-}
-
-// waitOf is how long nothing is to be written on a node; none when it need not
-// wait.
-func (s *state) waitOf(node string, now time.Time) plan.Wait {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if what, refused := s.trial.refused[node]; refused {
-		return plan.Wait{What: what}
-	}
-	if r := s.retries[node]; r.at.After(now) {
-		return plan.Wait{Until: r.at, What: r.what, Pause: r.delay}
-	}
-	return plan.Wait{}
-}
-
-// retryable appends the nodes whose slots may be tried again to into, and says
-// when the next one may; zero when none waits. Each is said once, however late this
-// is asked. How long a slot had to wait is remembered for a while longer.
-func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for len(s.timers) > 0 && !s.timers[0].at.After(now) {
-		t := heap.Pop(&s.timers).(timer)
-		r, known := s.retries[t.node]
-		switch {
-		case !known:
-		case t.at.Equal(r.at):
-			into = append(into, t.node)
-			heap.Push(&s.timers, timer{at: r.at.Add(forgetRetry), node: t.node})
-		case t.at.Equal(r.at.Add(forgetRetry)):
-			delete(s.retries, t.node)
-		}
-	}
-	if len(s.timers) == 0 {
-		return into, time.Time{}
-	}
-	return into, s.timers[0].at
-}
-
-// timer is when to look at a node again.
-type timer struct {
-	at   time.Time
-	node string
-}
-
-// timers is a heap for package container/heap, the earliest first.
-type timers []timer
-
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-
-// Push and Pop serve package container/heap.
-func (t *timers) Push(x any) { *t = append(*t, x.(timer)) }
-
-func (t *timers) Pop() any {
-	last := len(*t) - 1
-	x := (*t)[last]
-	*t = (*t)[:last]
-	return x
 }
 
 // ended records that a pod that had failed or succeeded was deleted.

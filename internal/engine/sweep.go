@@ -54,7 +54,7 @@ func (s *state) sweep(now time.Time, ix *index) {
 	s.unsettled = without(s.unsettled, func(_ string, n unsettled) bool { return now.After(n.until) })
 	s.found = without(s.found, func(uid string, _ bool) bool { return ix.pod(uid) == nil })
 	if len(s.retries) == 0 {
-		s.retries = map[string]retry{} // retryable deletes them, once it has said that they are due
+		s.retries = retries{} // retryable deletes them, once it has said that they are due
 	}
 	if len(s.timers) == 0 {
 		s.timers = nil

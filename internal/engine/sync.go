@@ -283,7 +283,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 				if st.course.assists {
 					st.endedBeside(s.Pods, st.now)
 				}
-				s.Backoff, s.Wait, s.Reached = st.backoffOf(s.Name, st.now), st.waitOf(s.Name, st.now), st.reachedWith(s.Name, hash)
+				s.Backoff, s.Waits, s.Reached = st.backoffOf(s.Name, st.now), st.waitsOf(s.Name, st.now), st.reachedWith(s.Name, hash)
 				st.ledger.Look(st.now, *s)
 			})
 		})

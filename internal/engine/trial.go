@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"everynode/internal/plan"
 )
 
 // A DaemonSet whose pods cannot be created at all (a policy, a webhook that is away)
@@ -36,11 +38,11 @@ func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 	t := &s.trial
 	t.failed++
 	if t.failed < manyFailed && t.pause == 0 {
-		s.putOffFor(node, p, now, what)
+		s.putOffFor(node, plan.Act{Kind: plan.Creating}, p, now, what)
 		return
 	}
 	t.passed = t.passed && t.failed < manyFailed
-	delete(s.retries, node)
+	s.retries.forget(node, plan.Act{Kind: plan.Creating})
 	t.refused = with(t.refused, node, what)
 	if !t.at.After(now) {
 		t.pause = min(max(2*t.pause, time.Second), maxRetry)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"everynode/internal/plan"
 )
 
 // Few creates are handed over until one succeeds; then all are. Slots that are
@@ -37,13 +39,13 @@ func TestTrial(t *testing.T) {
 	var pauses []time.Duration
 	for range 9 {
 		none, at := s.takeLate(math.MaxInt, now, nil)
-		if len(none) != 0 || !s.waits("n60", now) || s.stalls(now) {
+		if len(none) != 0 || !s.waits("n60", plan.Act{}, now) || s.stalls(now) {
 			t.Fatalf("%q are tried before their time", none)
 		}
 		pauses = append(pauses, at.Sub(now))
 		now = at
 		all, _ := s.takeLate(math.MaxInt, now, nil)
-		if len(all) < manyFailed || s.waits("n60", now) {
+		if len(all) < manyFailed || s.waits("n60", plan.Act{}, now) {
 			t.Fatalf("%d are tried together", len(all))
 		}
 		for _, n := range all {

@@ -65,7 +65,7 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 	}
 	switch r.fate {
 	case delivery.OK:
-		s.worked(w.node())
+		s.worked(w.node(), w.act())
 		if w.create != nil {
 			s.settleName(w.node())
 		}
@@ -80,18 +80,18 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 		if w.create != nil {
 			s.createFailed(w.node(), at, now, w.blame(err))
 		} else {
-			s.failed(w.node(), at, now, w.blame(err))
+			s.failed(w.node(), w.act(), at, now, w.blame(err))
 		}
 	case delivery.Throttled:
-		s.putOff(w.node(), now.Add(max(r.wait, shortPause)), w.blame(err))
+		s.putOff(w.node(), w.act(), now.Add(max(r.wait, shortPause)), w.blame(err))
 	case delivery.Stale:
 		// Nothing went wrong, and yet the pause grows: whatever was learned, it
 		// must not send us round in circles.
-		s.failed(w.node(), stalePace(), now, w.blame(err))
+		s.failed(w.node(), w.act(), stalePace(), now, w.blame(err))
 	case delivery.Terminating:
 		// Nothing can be created here any more, and nobody needs to be told:
 		// the DaemonSet goes with its namespace.
-		s.putOff(w.node(), now.Add(maxRetry), w.blame(err))
+		s.putOff(w.node(), w.act(), now.Add(maxRetry), w.blame(err))
 	}
 }
 

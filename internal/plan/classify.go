@@ -342,23 +342,3 @@ func (n *Node) DownBefore(seen Moment, written time.Time) bool {
 	}
 	return n.Down < seen
 }
-
-// putOff takes back the node's acts while one of them, which has failed, waits
-// for its next try. What cannot move takes no turn from the others.
-func (in *Input) putOff(v *Verdict) {
-	w := in.Waits[v.Node]
-	if w.over(in.Now) || !v.acts() {
-		return
-	}
-	v.wake(w.Until, in.Now)
-	v.Reason, v.Detail = WriteFailed, w.What
-	v.rest()
-}
-
-// acts says that there is something to do on the node.
-func (v *Verdict) acts() bool { return len(v.deletes)+len(v.creates)+len(v.changes) > 0 }
-
-// rest takes back all acts.
-func (v *Verdict) rest() {
-	v.candidate, v.deletes, v.creates, v.changes = fixed, v.deletes[:0], v.creates[:0], v.changes[:0]
-}

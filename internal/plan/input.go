@@ -16,8 +16,8 @@ type Input struct {
 	Gone map[string]bool
 	// Backoff holds, by node name, the back-off of pods that failed there.
 	Backoff map[string]Backoff
-	// Waits holds, by node name, how long nothing is to be written there.
-	Waits map[string]Wait
+	// Waits holds, by node name, the acts that have failed there and wait for their next try.
+	Waits map[string][]Wait
 	// Left names the nodes that have turned not Ready after a pod there was to be
 	// deleted which has gone since, and whose successor is not there yet.
 	Left map[string]bool
@@ -329,9 +329,30 @@ type Backoff struct {
 	Remakes Remakes
 }
 
-// Wait is how long nothing is to be written on a node, because a write there was
-// refused or failed. The zero value is not a wait.
+// ActKind is what an act does.
+type ActKind uint8
+
+// The kinds. Claiming makes a pod one of the DaemonSet, or of the present revision, or
+// takes it off: no plan asks for that, it comes before.
+const (
+	Creating ActKind = iota
+	Deleting
+	Changing
+	Claiming
+)
+
+// Act tells the acts of a node apart, each of which may be refused by itself.
+type Act struct {
+	Kind ActKind
+	// Pod is the UID of the pod that it is about; empty for Creating.
+	Pod string
+	// Now says that it gives the pod no time to end.
+	Now bool
+}
+
+// Wait is how long an act is not to be tried, because it was refused or has failed.
 type Wait struct {
+	Act Act
 	// Until is the end; zero while it is not known. Whoever carries out a plan then
 	// looks at the node again when the wait is over.
 	Until time.Time
@@ -341,10 +362,8 @@ type Wait struct {
 	Pause time.Duration
 }
 
-// over says that the node need not wait, or has waited.
-func (w Wait) over(now time.Time) bool {
-	return w == Wait{} || !w.Until.IsZero() && !w.Until.After(now)
-}
+// over says that the act has waited.
+func (w *Wait) over(now time.Time) bool { return !w.Until.IsZero() && !w.Until.After(now) }
 
 // Remakes counts the pods that were created on a node one soon after another,
 // because each was deleted by others, or taken from the DaemonSet, as it came.

@@ -36,7 +36,7 @@ type Sight struct {
 	Pods    []*Pod
 	Gone    bool
 	Backoff Backoff
-	Wait    Wait
+	Waits   []Wait
 	Left    bool
 	// Reached is Input.Reached; zero: none.
 	Reached int
@@ -46,7 +46,7 @@ type Sight struct {
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
-			Waits: map[string]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}},
+			Waits: map[string][]Wait{}, Left: map[string]bool{}, Reached: map[string]int{}},
 		slots:   make(map[string]*slot, len(l.slots)),
 		touched: l.touched[:0],
 	}
@@ -114,8 +114,8 @@ func (in *Input) know(s *Sight) {
 	if s.Backoff != (Backoff{}) {
 		in.Backoff[s.Name] = s.Backoff
 	}
-	if s.Wait != (Wait{}) {
-		in.Waits[s.Name] = s.Wait
+	if len(s.Waits) > 0 {
+		in.Waits[s.Name] = s.Waits
 	}
 	if s.Left {
 		in.Left[s.Name] = true

@@ -50,7 +50,7 @@ func (k *kept) look(name string) {
 	if name == "" {
 		return
 	}
-	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Wait: k.in.Waits[name], Left: k.in.Left[name], Reached: k.in.Reached[name]}
+	s := Sight{Name: name, Gone: k.in.Gone[name], Backoff: k.in.Backoff[name], Waits: k.in.Waits[name], Left: k.in.Left[name], Reached: k.in.Reached[name]}
 	for i := range k.in.Nodes {
 		if k.in.Nodes[i].Name == name {
 			s.Node = &k.in.Nodes[i]
@@ -116,7 +116,7 @@ func (k *kept) change(t *rapid.T) {
 	case "left":
 		k.in.Left[name] = !k.in.Left[name]
 	case "wait":
-		k.in.Waits[name] = drawWait(t)
+		k.in.Waits[name] = drawWaits(t, &k.in, name)
 	case "no wait":
 		delete(k.in.Waits, name)
 	case "backoff":

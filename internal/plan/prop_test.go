@@ -95,9 +95,9 @@ func TestEviction(t *testing.T) {
 				if deleted {
 					t.Fatalf("%s is deleted although the set is halted", p.Name)
 				}
-			case w.waits(p.Node):
+			case w.withholds(p.Node, Act{Kind: Deleting, Pod: p.UID, Now: !known && w.in.Gone[p.Node]}):
 				if deleted {
-					t.Fatalf("%s is deleted on a node where a write waits for its next try", p.Name)
+					t.Fatalf("%s is deleted although that waits for its next try", p.Name)
 				}
 			case known && w.isHeld(p.Node):
 				if deleted {
@@ -177,7 +177,7 @@ func TestChanges(t *testing.T) {
 		for _, c := range out.Changes {
 			p := w.pod(c.Pod)
 			lives := slices.DeleteFunc(w.podsOf(c.Node), func(p Pod) bool { return !isLive(p) })
-			if p.UID != c.UID || p.Node != c.Node || p.Uncertain || c.From != p.Hash || !could(p) || len(lives) != 1 || w.waits(c.Node) || w.isHeld(c.Node) {
+			if p.UID != c.UID || p.Node != c.Node || p.Uncertain || c.From != p.Hash || !could(p) || len(lives) != 1 || w.withholds(c.Node, c.Act()) || w.isHeld(c.Node) {
 				t.Fatalf("bad change %+v of %+v\n%s", c, p, Render(out, w.in.Now))
 			}
 			if slices.ContainsFunc(out.Creates, func(n Create) bool { return n.Node == c.Node }) || slices.ContainsFunc(out.Deletes, func(d Delete) bool { return d.Pod == c.Pod }) {

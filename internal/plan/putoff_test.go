@@ -8,29 +8,9 @@ import (
 )
 
 // What is put off holds no room: with its wait over, the other nodes move as they
-// do now, but for what this one then takes; and while it waits nothing is done
-// there, and the verdict says so.
+// do now, but for what this one then takes.
 func TestPutOffHoldsNoRoom(t *testing.T) {
 	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
-		for _, v := range out.Verdicts {
-			if !w.waits(v.Node) {
-				continue
-			}
-			if v.acts() || v.Candidate() {
-				t.Fatalf("%+v waits, and acts", v)
-			}
-			free := clone(w.in)
-			delete(free.Waits, v.Node)
-			var other Plan
-			Make(free, &other)
-			i := slices.IndexFunc(other.Verdicts, func(o Verdict) bool { return o.Node == v.Node })
-			o := &other.Verdicts[i]
-			acts := o.acts()
-			if acts != (v.Reason == WriteFailed) || acts && v.Until.IsZero() {
-				t.Fatalf("without its wait %+v, with it %+v", o, v)
-			}
-		}
-		// As if the candidates that wait were not there, to the budget.
 		if w.surges() || w.in.Set.Strategy == OnDelete || w.in.Set.Halt != NoReason {
 			return
 		}
@@ -44,4 +24,69 @@ func TestPutOffHoldsNoRoom(t *testing.T) {
 			t.Fatalf("nobody moves, %d wait, %d are down of %d\n%s", waits, down, allowed, Render(out, w.in.Now))
 		}
 	})
+}
+
+// A wait is for the act that was refused. The verdict says so, and the node's update
+// waits with it; what must be done in any case is done. A wait for what is not to be
+// done changes nothing.
+func TestWaitIsForOneAct(t *testing.T) {
+	checkWorlds(t, func(t *rapid.T, w twin, out *Plan) {
+		for i := range out.Verdicts {
+			v := &out.Verdicts[i]
+			if !w.waits(v.Node) || w.in.Set.Halt != NoReason {
+				continue
+			}
+			free := clone(w.in)
+			delete(free.Waits, v.Node)
+			var other Plan
+			Make(free, &other)
+			at := slices.IndexFunc(other.Verdicts, func(o Verdict) bool { return o.Node == v.Node })
+			w.compareWaiting(t, v, &other.Verdicts[at])
+		}
+	})
+}
+
+// compareWaiting compares a verdict with the same without waits.
+func (w twin) compareWaiting(t *rapid.T, v, free *Verdict) {
+	acts, all := actsOf(v), actsOf(free)
+	held := w.claims(v.Node) || slices.ContainsFunc(all, func(a Act) bool { return w.withholds(v.Node, a) })
+	if held != (v.Reason == WriteFailed) || held && (v.Until.IsZero() || v.Candidate()) {
+		t.Fatalf("held %v: %+v, without its waits %+v", held, v, free)
+	}
+	for _, a := range acts {
+		if !slices.Contains(all, a) || w.withholds(v.Node, a) {
+			t.Fatalf("%+v is done: %+v, without its waits %+v", a, v, free)
+		}
+	}
+	if !held && len(acts) != len(all) {
+		t.Fatalf("nothing of it waits: %+v, without its waits %+v", v, free)
+	}
+	for _, d := range free.deletes {
+		update := d.Reason == Outdated || d.Reason == Surged || d.Reason == TaintNotTolerated
+		if held && !w.withholds(v.Node, d.Act()) && slices.Contains(acts, d.Act()) == update {
+			t.Fatalf("%+v: of an update %v, and %+v", d, update, v)
+		}
+	}
+	if held && len(v.creates)+len(v.changes) > 0 {
+		t.Fatalf("the update goes on: %+v", v)
+	}
+}
+
+// claims says that a pod of the node waits to be claimed.
+func (w twin) claims(node string) bool {
+	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Act.Kind == Claiming && o.Until.Sub(w.in.Now) > 0 })
+}
+
+// actsOf is all acts of a verdict, also of a candidate that does not move.
+func actsOf(v *Verdict) (acts []Act) {
+	for i := range v.deletes {
+		acts = append(acts, v.deletes[i].Act())
+	}
+	for i := range v.changes {
+		acts = append(acts, v.changes[i].Act())
+	}
+	for range v.creates {
+		acts = append(acts, Act{})
+	}
+	return acts
 }

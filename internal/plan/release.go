@@ -5,6 +5,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"time"
 )
@@ -189,7 +190,7 @@ func (s *site) failure(v *Verdict) Failure {
 		return Restarting
 	case b.Hash == s.set.Hash && !b.Expired(s.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
 		return Restarting
-	case p == nil && s.in.Waits[v.Node].Pause >= refusedFor:
+	case p == nil && s.in.notAdmitted(v.Node):
 		return NotAdmitted
 	case p == nil || s.available(p):
 		return Unfailed
@@ -219,9 +220,14 @@ func (p *Pod) began() time.Time {
 	return p.Created
 }
 
-// refusedFor is how long the pause after a refused write must have grown for the node to count as
+// refusedFor is how long the pause after a refused create must have grown for the node to count as
 // failed: a webhook that is being replaced answers sooner.
 const refusedFor = 30 * time.Second
+
+// notAdmitted says that the API server refuses the node's pod, again and again.
+func (in *Input) notAdmitted(node string) bool {
+	return slices.ContainsFunc(in.Waits[node], func(w Wait) bool { return w.Act.Kind == Creating && w.Pause >= refusedFor })
+}
 
 // awaitTurn is for a node that does not have the target. v is what the stable revision asks for, and
 // that comes first, but for an update: from a revision that is neither of the two a node goes

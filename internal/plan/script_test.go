@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the plans of testdata/*.txtar as 
 //	-- pods --      one pod a line: see parsePod
 //	-- gone --      names of nodes that are known to be gone
 //	-- left --      names of nodes that a pod has left: see Input.Left
-//	-- waits --     NODE DURATION WHAT: see Input.Waits
+//	-- waits --     NODE DURATION KIND POD WHAT: see Input.Waits; POD is - of a create
 //	-- backoff --   NODE last=AGE delay=DURATION [pod=UID] [refused] [rev=HASH]
 //	                [created=AGE] [first=AGE] [seen=MOMENT]
 //	                [remade=AGE again=N [by=N]]
@@ -95,7 +95,7 @@ func parseSection(in *Input, section, text string) (err error) {
 	case "left":
 		in.Left = map[string]bool{}
 	case "waits":
-		in.Waits = map[string]Wait{}
+		in.Waits = map[string][]Wait{}
 	case "backoff":
 		in.Backoff = map[string]Backoff{}
 	case "release":
@@ -128,7 +128,9 @@ func parseSection(in *Input, section, text string) (err error) {
 		case "left":
 			in.Left[words[0]] = true
 		case "waits":
-			in.Waits[words[0]], err = parseWait(words[1:], in.Now)
+			var w Wait
+			w, err = parseWait(words[1:], in)
+			in.Waits[words[0]] = append(in.Waits[words[0]], w)
 		case "backoff":
 			in.Backoff[words[0]], err = parseBackoff(words[1:], in.Now)
 		case "release":
@@ -145,13 +147,25 @@ func parseSection(in *Input, section, text string) (err error) {
 	return nil
 }
 
-// parseWait reads: DURATION WHAT...; "-" is a wait whose end is not known.
-func parseWait(words []string, now time.Time) (w Wait, err error) {
-	w.What = strings.Join(words[1:], " ")
+// parseWait reads: DURATION create|delete|force|change|claim POD WHAT...; a DURATION of
+// "-" is a wait whose end is not known.
+func parseWait(words []string, in *Input) (w Wait, err error) {
+	if len(words) < 3 {
+		return w, fmt.Errorf("want a duration, a kind, a pod or -, and what was refused")
+	}
+	kind, known := map[string]ActKind{"create": Creating, "delete": Deleting, "force": Deleting, "change": Changing, "claim": Claiming}[words[1]]
+	if !known {
+		return w, fmt.Errorf("unknown kind of act")
+	}
+	w.Act = Act{Kind: kind, Now: words[1] == "force"}
+	if kind != Creating {
+		w.Act.Pod = "uid-" + words[2]
+	}
+	w.What = strings.Join(words[3:], " ")
 	if words[0] != "-" {
 		var d time.Duration
 		d, err = time.ParseDuration(words[0])
-		w.Until, w.Pause = now.Add(d), d
+		w.Until, w.Pause = in.Now.Add(d), d
 	}
 	return w, err
 }

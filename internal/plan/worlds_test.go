@@ -13,7 +13,7 @@ import (
 // times, and times just before and after others, are common.
 func drawInput(t *rapid.T) *Input {
 	in := &Input{Now: scriptNow(), Set: drawSpec(t), Gone: map[string]bool{}, Backoff: map[string]Backoff{},
-		Waits: map[string]Wait{}, Left: map[string]bool{}}
+		Waits: map[string][]Wait{}, Left: map[string]bool{}}
 	for i := range rapid.IntRange(0, 5).Draw(t, "nodes") {
 		in.Nodes = append(in.Nodes, drawNode(t, fmt.Sprintf("n%d", i)))
 	}
@@ -29,7 +29,7 @@ func drawInput(t *rapid.T) *Input {
 			in.Backoff[name] = drawBackoff(t, "last-"+name)
 		}
 		if rapid.IntRange(0, 7).Draw(t, "waits") == 7 {
-			in.Waits[name] = drawWait(t)
+			in.Waits[name] = drawWaits(t, in, name)
 		}
 		in.Left[name] = rapid.IntRange(0, 7).Draw(t, "left") == 7
 	}
@@ -73,8 +73,24 @@ func drawDelay(t *rapid.T) time.Duration {
 	return rapid.SampledFrom([]time.Duration{0, time.Second, 31 * time.Second, 15 * time.Minute}).Draw(t, "delay")
 }
 
-func drawWait(t *rapid.T) Wait {
-	return Wait{Until: drawAge(t).Add(drawDelay(t)), What: "create: refused"}
+// drawWaits draws what waits on a node, which is mostly about pods that are there.
+func drawWaits(t *rapid.T, in *Input, node string) (waits []Wait) {
+	pods := []string{"uid-other"}
+	for i := range in.Pods {
+		if in.Pods[i].Node == node {
+			pods = append(pods, in.Pods[i].UID)
+		}
+	}
+	for range rapid.IntRange(1, 2).Draw(t, "acts") {
+		w := Wait{Until: drawAge(t).Add(drawDelay(t)), What: "refused"}
+		w.Act.Kind = rapid.SampledFrom([]ActKind{Creating, Deleting, Deleting, Deleting, Changing, Claiming}).Draw(t, "act")
+		if w.Act.Kind != Creating {
+			w.Act.Pod = rapid.SampledFrom(pods).Draw(t, "pod")
+		}
+		w.Act.Now = w.Act.Kind == Deleting && rapid.Bool().Draw(t, "now")
+		waits = append(waits, w)
+	}
+	return waits
 }
 
 // drawMoment draws from a few, so that equal ones are common; many are none.
@@ -234,8 +250,17 @@ func (w twin) isHeld(node string) bool {
 	return slices.ContainsFunc(w.podsOf(node), func(p Pod) bool { return p.Newer })
 }
 
-// waits says that nothing is written there for now.
-func (w twin) waits(node string) bool { return w.in.Waits[node].Until.Sub(w.in.Now) > 0 }
+// waits says that something waits there, whether it is to be done or not.
+func (w twin) waits(node string) bool {
+	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Until.Sub(w.in.Now) > 0 })
+}
+
+// withholds says that the act waits, or that all of the node's do.
+func (w twin) withholds(node string, a Act) bool {
+	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool {
+		return o.Until.Sub(w.in.Now) > 0 && (o.Act == a || o.Act.Kind == Claiming)
+	})
+}
 
 // b is the set B of I4, without and with an available pod.
 func (w twin) b() (down, serving int) {

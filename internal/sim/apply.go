@@ -162,20 +162,20 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 			a.quotaWait = 0
 			c.made(w)
 		}
-		c.worked(w.node())
+		c.worked(w)
 	case delivery.Throttled:
 		a.window = max(a.window/2, 1)
 		a.resume = max(a.resume, c.w.now+o.Wait)
-		c.putOff(w.node(), o.Wait)
+		c.putOff(w, o.Wait)
 	case delivery.Terminating:
-		c.putOff(w.node(), maxRetry)
+		c.putOff(w, maxRetry)
 	case delivery.Stale:
-		c.failed(w.node(), shortPause)
+		c.failed(w, shortPause)
 	default:
 		if o.Fate != delivery.Refused {
 			a.window = max(a.window/2, 1)
 		}
-		c.failed(w.node(), firstRetry)
+		c.failed(w, firstRetry)
 	}
 	if o.Fate == delivery.OverQuota {
 		a.countQuota(w)
@@ -194,7 +194,7 @@ func (a *applier) countQuota(w *write) {
 	a.quotaWait = min(max(2*a.quotaWait, time.Second), maxRetry)
 	a.pending = slices.DeleteFunc(a.pending, func(o *write) bool {
 		if o.create != nil {
-			a.c.putOff(o.create.Node, a.quotaWait)
+			a.c.putOff(o, a.quotaWait)
 		}
 		return o.create != nil
 	})

@@ -39,7 +39,7 @@ type controller struct {
 	ledger  ledger
 	backoff map[string]plan.Backoff
 	changed map[string]time.Time // when a node was seen to change
-	retries map[string]retry
+	retries map[slot]retry
 	// announced are pods whose end was counted that another controller deletes.
 	announced map[string]bool
 	applier   applier
@@ -68,7 +68,7 @@ const (
 func (w *world) launch() *controller {
 	w.processes++
 	c := &controller{w: w, process: w.processes, ahead: w.clocks["engine"],
-		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[string]retry{}, announced: map[string]bool{}}
+		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[slot]retry{}, announced: map[string]bool{}}
 	c.index = newIndex(c)
 	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
 	w.controllers = append(w.controllers, c)
@@ -289,30 +289,19 @@ func (c *controller) tellNewer(set *daemonSet) {
 	})
 }
 
-// waiting is the slots whose time has not come.
-func (c *controller) waiting() map[string]plan.Wait {
-	waits := map[string]plan.Wait{}
-	for node, r := range c.retries {
-		if r.at > c.w.now && c.w.bug != WaitsHoldRoom {
-			waits[node] = plan.Wait{Until: c.clock().Add(r.at - c.w.now)}
-		}
-	}
-	return waits
-}
-
 // submit hands the acts to the applier.
 func (c *controller) submit(set *daemonSet) {
 	var writes []*write
 	plain := c.index.policy == nil || c.course.release == nil && !c.knowsOthers(set.spec.Hash)
 	for _, d := range c.out.Deletes {
-		if d.UID != "" && !c.waits(d.Node) {
+		if d.UID != "" && !c.waits(d.Node, d.Act()) {
 			p := c.index.pod(d.UID)
 			writes = append(writes, &write{owner: c, set: set, plain: plain, guarded: c.guarded(p), hash: c.course.replaces(set), remove: &d,
 				version: c.premise(d), ready: p != nil && p.Ready, rests: p})
 		}
 	}
 	for _, d := range c.out.Changes {
-		if p := c.index.pod(d.UID); p != nil && !c.waits(d.Node) {
+		if p := c.index.pod(d.UID); p != nil && !c.waits(d.Node, d.Act()) {
 			w := &write{owner: c, set: set, plain: plain, hash: set.spec.Hash, change: &d, ready: p.Ready, rests: p}
 			if d.Stable {
 				w.hash = c.course.release.Stable.Hash
@@ -321,7 +310,7 @@ func (c *controller) submit(set *daemonSet) {
 		}
 	}
 	for _, n := range c.out.Creates {
-		if c.waits(n.Node) {
+		if c.waits(n.Node, plan.Act{Kind: plan.Creating}) {
 			continue
 		}
 		w := &write{owner: c, set: set, plain: plain, hash: c.course.makes(c, set, &n), create: &n}

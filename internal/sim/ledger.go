@@ -29,13 +29,13 @@ type sight struct {
 	pods    []plan.Pod
 	gone    bool
 	backoff plan.Backoff
-	wait    plan.Wait
+	waits   []plan.Wait
 	left    bool
 	reached int
 }
 
 func (s *sight) same(o *sight) bool {
-	return s.gone == o.gone && s.backoff == o.backoff && s.wait == o.wait && s.left == o.left && s.reached == o.reached && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
+	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.waits, o.waits) && s.left == o.left && s.reached == o.reached && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
 }
 
 // follow looks at what differs from the last decision's input.
@@ -80,7 +80,7 @@ func (l *ledger) follow(in *plan.Input) {
 
 func (l *ledger) look(in *plan.Input, name string) {
 	s := l.seen[name]
-	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Wait: s.wait, Left: s.left, Reached: s.reached}
+	all := plan.Sight{Name: name, Node: s.node, Gone: s.gone, Backoff: s.backoff, Waits: s.waits, Left: s.left, Reached: s.reached}
 	for i := range s.pods {
 		all.Pods = append(all.Pods, &s.pods[i])
 	}
@@ -102,7 +102,7 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 	}
 	for name, s := range all {
 		slices.SortFunc(s.pods, func(a, b plan.Pod) int { return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name)) })
-		s.gone, s.backoff, s.wait, s.left, s.reached = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name], in.Reached[name]
+		s.gone, s.backoff, s.waits, s.left, s.reached = in.Gone[name], in.Backoff[name], in.Waits[name], in.Left[name], in.Reached[name]
 		all[name] = s
 	}
 	return all

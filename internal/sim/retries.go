@@ -1,17 +1,31 @@
 package sim
 
-import "time"
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
 
-// retry is when a node that a write has failed for may be tried again, and the pause before that.
-type retry struct{ at, delay time.Duration }
+	"everynode/internal/plan"
+)
 
-// failed puts a node off, twice as long each time; worked ends that.
-func (c *controller) failed(node string, first time.Duration) {
-	delay := min(max(2*c.retries[node].delay, first), maxRetry)
-	c.retries[node] = retry{at: c.w.now + delay, delay: delay}
+// slot is one act on a node: each is tried again by itself.
+type slot struct {
+	node string
+	act  plan.Act
 }
 
-// nextRetry is when the first node that was put off may be tried; 0: none was.
+// retry is when a slot that has failed may be tried again, and the pause before that.
+type retry struct{ at, delay time.Duration }
+
+// failed puts a slot off, twice as long each time; worked ends that.
+func (c *controller) failed(w *write, first time.Duration) {
+	s := w.slot()
+	delay := min(max(2*c.retries[s].delay, first), maxRetry)
+	c.retries[s] = retry{at: c.w.now + delay, delay: delay}
+}
+
+// nextRetry is when the first slot that was put off may be tried; 0: none was.
 func (c *controller) nextRetry() (at time.Duration) {
 	for _, r := range c.retries {
 		if r.at > c.w.now && (at == 0 || r.at < at) {
@@ -21,12 +35,52 @@ func (c *controller) nextRetry() (at time.Duration) {
 	return at
 }
 
-func (c *controller) worked(node string) { delete(c.retries, node) }
+func (c *controller) worked(w *write) { delete(c.retries, w.slot()) }
 
-func (c *controller) putOff(node string, d time.Duration) {
-	if r := c.retries[node]; c.w.now+d > r.at {
-		c.retries[node] = retry{at: c.w.now + d, delay: r.delay}
+func (c *controller) putOff(w *write, d time.Duration) {
+	s := w.slot()
+	if r := c.retries[s]; c.w.now+d > r.at {
+		c.retries[s] = retry{at: c.w.now + d, delay: r.delay}
 	}
 }
 
-func (c *controller) waits(node string) bool { return c.retries[node].at > c.w.now }
+func (c *controller) waits(node string, act plan.Act) bool {
+	return c.retries[slot{node, act}].at > c.w.now
+}
+
+// waiting is the slots whose time has not come.
+func (c *controller) waiting() map[string][]plan.Wait {
+	waits := map[string][]plan.Wait{}
+	if c.w.bug == WaitsHoldRoom {
+		return waits
+	}
+	for _, s := range slices.SortedFunc(maps.Keys(c.retries), slot.compare) {
+		if r := c.retries[s]; r.at > c.w.now {
+			waits[s.node] = append(waits[s.node], plan.Wait{Act: s.act, Until: c.clock().Add(r.at - c.w.now)})
+		}
+	}
+	return waits
+}
+
+func (s slot) compare(o slot) int {
+	if c := cmp.Or(cmp.Compare(s.node, o.node), cmp.Compare(s.act.Kind, o.act.Kind), cmp.Compare(s.act.Pod, o.act.Pod)); c != 0 || s.act.Now == o.act.Now {
+		return c
+	}
+	if s.act.Now {
+		return 1
+	}
+	return -1
+}
+
+// act is what tells the write from others to the node.
+func (w *write) act() plan.Act {
+	switch {
+	case w.remove != nil:
+		return w.remove.Act()
+	case w.change != nil:
+		return w.change.Act()
+	}
+	return plan.Act{Kind: plan.Creating}
+}
+
+func (w *write) slot() slot { return slot{w.node(), w.act()} }
