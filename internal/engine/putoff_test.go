@@ -268,3 +268,58 @@ func TestRefusedCreateHoldsNoDelete(t *testing.T) {
 		})
 	}
 }
+
+// Whoever answers 429 for ever is asked less and less, however long a time it asks for: a
+// webhook of one node's pods, and one of all.
+func TestThrottledLessAndLess(t *testing.T) {
+	for _, nodes := range []int{1, 40} {
+		for _, after := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%d nodes, after %d s", nodes, after), func(t *testing.T) {
+				inCluster(t, func(c *cluster) {
+					c.addNodes(nodes)
+					c.addSet()
+					c.admit(webhook{verb: "create", resource: "pods", refuses: 429, retryAfter: after})
+					var posts atomic.Int32
+					c.intercept(func(r request) (error, bool) {
+						if r.is("create", "pods") {
+							posts.Add(1)
+						}
+						return nil, false
+					})
+					c.start()
+					c.run(10 * time.Minute)
+					if n, most := int(posts.Load()), 50*min(nodes, 12); n < 5 || n > most {
+						t.Errorf("%d creates were sent within 10 minutes, want at most %d", n, most)
+					}
+					c.admit()
+					c.run(2 * time.Minute)
+					c.covered(nodes, "agent:1")
+				})
+			})
+		}
+	}
+}
+
+// The same for deletes of one node, while the others go on.
+func TestThrottledDelete(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.addNodes(3)
+		c.addSet()
+		c.start()
+		c.run(20 * time.Second)
+		held := c.podOn("node-01").Name
+		c.admit(webhook{verb: "delete", resource: "pods", name: held, refuses: 429})
+		var tries atomic.Int32
+		c.intercept(func(r request) (error, bool) {
+			if r.is("delete", "pods") && r.name == held {
+				tries.Add(1)
+			}
+			return nil, false
+		})
+		c.editSet(image("agent:2"))
+		c.run(10 * time.Minute)
+		if n := tries.Load(); n < 5 || n > 25 || c.updated("agent:2") != 2 {
+			t.Errorf("%d deletes were sent; %d of 2 other nodes are updated", n, c.updated("agent:2"))
+		}
+	})
+}

@@ -42,10 +42,11 @@ func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 		return
 	}
 	t.passed = t.passed && t.failed < manyFailed
+	had := s.retries.of(node, plan.Act{Kind: plan.Creating}).delay
 	s.retries.forget(node, plan.Act{Kind: plan.Creating})
 	t.refused = with(t.refused, node, what)
 	if !t.at.After(now) {
-		t.pause = min(max(2*t.pause, time.Second), maxRetry)
+		t.pause = min(max(2*t.pause, 2*had, time.Second, p.first), maxRetry)
 		t.at = now.Add(t.pause)
 	}
 }

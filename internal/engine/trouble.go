@@ -47,6 +47,17 @@ func (t *trouble) fails(node string, now time.Time) {
 	t.rests(now.Add(t.pause))
 }
 
+// throttled takes the answer that there are too many requests. The pause is as long as
+// the server asks for, and grows while no write succeeds: a webhook may ask for the same
+// for ever. Writes that were under way when it began tell nothing new.
+func (t *trouble) throttled(asked time.Duration, now time.Time) {
+	if !t.resume.After(now) {
+		t.pause = min(max(2*t.pause, asked), max(maxLanePause, asked))
+		asked = t.pause
+	}
+	t.rests(now.Add(asked))
+}
+
 // troubled says that there is something to remember.
 func (t *trouble) troubled() bool { return len(t.nodes) > 0 || !t.resume.IsZero() }
 
@@ -93,7 +104,7 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	case delivery.Throttled:
 		l.win.shrink(now)
 		a.prove(l, false)
-		l.rests(now.Add(r.wait))
+		l.throttled(r.wait, now)
 		if !r.own {
 			l.tenant.fares(fareThrottled, now)
 			a.throttle(r.wait, now)

@@ -83,7 +83,12 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 			s.failed(w.node(), w.act(), at, now, w.blame(err))
 		}
 	case delivery.Throttled:
-		s.putOff(w.node(), w.act(), now.Add(max(r.wait, shortPause)), w.blame(err))
+		at := throttledPace(r.wait)
+		if w.create != nil && r.own {
+			s.createFailed(w.node(), at, now, w.blame(err))
+		} else {
+			s.failed(w.node(), w.act(), at, now, w.blame(err))
+		}
 	case delivery.Stale:
 		// Nothing went wrong, and yet the pause grows: whatever was learned, it
 		// must not send us round in circles.

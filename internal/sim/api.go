@@ -76,8 +76,9 @@ const (
 // answer is what a request returns.
 type answer struct {
 	code   code
-	pod    *pod // of a pod that a delete removed: as it was
-	gone   bool // the delete removed it
+	pod    *pod          // of a pod that a delete removed: as it was
+	gone   bool          // the delete removed it
+	wait   time.Duration // of throttled: what the server asks for; 0: nothing
 	set    *daemonSet
 	node   *node // nil: there is none
 	keeper *keeper
@@ -98,6 +99,7 @@ type api struct {
 
 	quota       int // how many pods there may be; -1: no limit
 	banned      map[string]bool
+	choked      map[string]bool // nodes about whose pods admission answers 429
 	unscheduled bool            // the scheduler stands still
 	guarded     map[string]bool // nodes whose pods may not be deleted
 	left        map[string]bool // nodes that have turned not Ready after the deletion of a pod that has gone since
@@ -105,7 +107,7 @@ type api struct {
 }
 
 func newAPI(w *world) *api {
-	return &api{w: w, quota: -1, banned: map[string]bool{}, guarded: map[string]bool{}, left: map[string]bool{}}
+	return &api{w: w, quota: -1, banned: map[string]bool{}, choked: map[string]bool{}, guarded: map[string]bool{}, left: map[string]bool{}}
 }
 
 func (a *api) next() uint64 {
@@ -235,6 +237,8 @@ func (a *api) create(w *write, name string) answer {
 		return answer{code: exists}
 	case a.banned[w.create.Node]:
 		return answer{code: refused}
+	case a.choked[w.create.Node]:
+		return answer{code: throttled}
 	case a.quota >= 0 && len(a.pods) >= a.quota:
 		return answer{code: overQuota}
 	}
@@ -268,6 +272,8 @@ func (a *api) delete(w *write) answer {
 		return answer{code: conflict}
 	case a.guarded[p.Node]:
 		return answer{code: refused}
+	case a.choked[p.Node]:
+		return answer{code: throttled}
 	}
 	a.w.check.deleting(p, w)
 	a.w.check.exposing(w)

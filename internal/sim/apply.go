@@ -16,6 +16,8 @@ const (
 	// manyOverQuota is how many nodes must have met the quota before creates
 	// for others are put off untried.
 	manyOverQuota = 3
+	// maxLanePause is the longest that a DaemonSet rests of its own accord.
+	maxLanePause = 10 * time.Second
 )
 
 // write is one create, delete or change of a plan.
@@ -70,6 +72,7 @@ type applier struct {
 	started   []*write
 	window    int
 	resume    time.Duration // the server asked for silence until then
+	pause     time.Duration // how long that last was; it grows until a write succeeds
 	overQuota map[string]bool
 	quotaWait time.Duration
 }
@@ -156,7 +159,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {
 	case delivery.OK:
-		a.window = min(a.window+1, maxWindow)
+		a.window, a.pause = min(a.window+1, maxWindow), 0
 		if w.create != nil {
 			clear(a.overQuota)
 			a.quotaWait = 0
@@ -165,8 +168,12 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 		c.worked(w)
 	case delivery.Throttled:
 		a.window = max(a.window/2, 1)
-		a.resume = max(a.resume, c.w.now+o.Wait)
-		c.putOff(w, o.Wait)
+		a.rests(o.Wait)
+		if c.w.bug == SamePause {
+			c.putOff(w, o.Wait)
+		} else {
+			c.failed(w, max(o.Wait, leastWait))
+		}
 	case delivery.Terminating:
 		c.putOff(w, maxRetry)
 	case delivery.Stale:
@@ -182,6 +189,17 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	}
 	a.pump()
 	c.touch()
+}
+
+// rests starts nothing for as long as the server asks, and longer each time. Writes that
+// were under way when that began tell nothing new.
+func (a *applier) rests(asked time.Duration) {
+	now := a.c.w.now
+	if a.resume <= now && a.c.w.bug != SamePause {
+		a.pause = min(max(2*a.pause, asked), max(maxLanePause, asked))
+		asked = a.pause
+	}
+	a.resume = max(a.resume, now+asked)
 }
 
 // countQuota puts off the creates of other nodes that would fare the same.

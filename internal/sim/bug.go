@@ -38,6 +38,7 @@ const (
 	WaitsHoldRoom   Bug = "waits-hold-room"   // a node whose write was refused keeps its turn
 	YoungGoes       Bug = "young-goes"        // with surge, a pod that is ready goes before its successor is available
 	NoRemakes       Bug = "no-remakes"        // a pod that is deleted by others is made again at once, forever
+	SamePause       Bug = "same-pause"        // what is answered with 429 is tried again at the same pace
 	NoNewer         Bug = "no-newer"          // pods of a newer template are not told from outdated ones
 	ForgetsWaiting  Bug = "forgets-waiting"   // that a pod waited for the scheduler is not remembered
 	TriesAgain      Bug = "tries-again"       // a pod that the kubelet refused is taken for one that failed
@@ -69,7 +70,7 @@ const (
 func Bugs() []Bug {
 	return []Bug{NoOverlay, NoUncertainty, TrustNoAnswer, NoPremise, NoPredecessor, RandomNames, NoLiveNode, BudgetPlusOne,
 		SurgePlusOne, ExcuseAlways, ExcuseNever, NoMinReady, ForceOnDelete, NoTaints, NoLabels, GoneTakesAll, LeftStays, EagerSuccessor, NoNewer,
-		NoRemakes, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
+		NoRemakes, SamePause, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
 }
 
 // OfReleases are those that only a scenario with a policy can show.

@@ -77,6 +77,8 @@ func (a *api) change(w *write) answer {
 		return answer{code: conflict}
 	case a.banned[p.Node]:
 		return answer{code: refused}
+	case a.choked[p.Node]:
+		return answer{code: throttled}
 	}
 	a.w.check.changing(p, w)
 	a.w.check.exposing(w)

@@ -94,7 +94,7 @@ func (c *controller) sendWithin(limit time.Duration, write bool, op func() answe
 	}
 	switch {
 	case w.chance(f.Throttled):
-		reply(min(there+back, limit), answer{code: throttled})
+		reply(min(there+back, limit), answer{code: throttled, wait: time.Second})
 	case w.chance(f.Late):
 		w.after(min(there+back+w.between(0, time.Second), limit), func() { serve() })
 		reply(min(there, limit), answer{code: unknown})

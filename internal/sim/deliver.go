@@ -8,6 +8,9 @@ import (
 	"everynode/internal/plan"
 )
 
+// leastWait is how long a 429 is heeded that says nothing of that.
+const leastWait = 500 * time.Millisecond
+
 // attempt is what package delivery makes of a write.
 func (a *applier) attempt(w *write) *delivery.Attempt {
 	switch {
@@ -38,12 +41,11 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	switch ask.Verb {
 	case delivery.Create:
 		w.names = append(w.names, ask.Name)
-		c.send(true, func() answer { c.w.check.arrived("create", w); return c.w.api.create(w, ask.Name) }, next)
+		c.write("create", w, func() answer { return c.w.api.create(w, ask.Name) }, next)
 	case delivery.Delete:
 		w.version = ask.Version
 		c.w.check.sent(c, w.remove.UID)
-		c.send(true, func() answer {
-			c.w.check.arrived("delete", w)
+		c.write("delete", w, func() answer {
 			a := c.w.api.delete(w)
 			if a.code == ok {
 				c.w.check.loses(w)
@@ -53,7 +55,7 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	case delivery.Change:
 		w.version = ask.Version
 		c.w.check.sent(c, w.change.UID)
-		c.send(true, func() answer { c.w.check.arrived("change", w); return c.w.api.change(w) }, next)
+		c.write("change", w, func() answer { return c.w.api.change(w) }, next)
 	case delivery.Get:
 		c.send(false, func() answer {
 			w.read = w.read || w.remove != nil && t.Settling()
@@ -68,13 +70,29 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	}
 }
 
+// write sends a write to a pod, which counts from when it reaches the server: also one
+// that is refused there before anybody looks at it.
+func (c *controller) write(what string, w *write, op func() answer, done func(answer)) {
+	counted := false
+	c.send(true, func() answer {
+		counted = true
+		c.w.check.arrived(what, w)
+		return op()
+	}, func(a answer) {
+		if a.code == throttled && !counted {
+			c.w.check.arrived(what, w)
+		}
+		done(a)
+	})
+}
+
 // answer is what the attempt is told.
 func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answer {
 	c := a.c
 	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
 	d.Missing = r.code == notFound && ask.Verb == delivery.Get
 	if d.Fate == delivery.Throttled {
-		d.Wait = time.Second
+		d.Wait = max(r.wait, leastWait)
 	}
 	if p := r.pod; p != nil && r.code == ok {
 		patient := w.remove == nil || !w.remove.Now

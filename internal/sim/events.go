@@ -37,7 +37,8 @@ var operations = map[string]int{
 	"relabel":  1, // NODE: another controller gives its pods the current revision (not with surge)
 	"quota":    1, // N|off: how many pods there may be
 	"ban":      1, // NODE: admission refuses its pods
-	"allow":    1, // NODE
+	"choke":    1, // NODE: admission answers 429 about its pods, for as long as it likes
+	"allow":    1, // NODE: neither is so any more
 	"guard":    1, // NODE: admission refuses to delete its pods
 	"unguard":  1, // NODE
 	"busy":     2, // NODE DURATION: someone changes its pods all the time, in what is of no concern
@@ -81,7 +82,7 @@ func (w *world) happen(e Event) {
 		arg = e.Args[0]
 	}
 	switch e.Op {
-	case "edit", "set", "rollback", "closing", "quota", "ban", "allow", "schedule", "guard", "unguard", "clock":
+	case "edit", "set", "rollback", "closing", "quota", "ban", "choke", "allow", "schedule", "guard", "unguard", "clock":
 		w.administer(e, arg)
 	case "delete", "force", "fail", "unready", "ready", "relabel":
 		w.api.on(arg, func(p *pod) { w.meddle(e.Op, p) })
@@ -141,8 +142,11 @@ func (w *world) administer(e Event, arg string) {
 		}
 	case "ban":
 		w.api.banned[arg] = true
+	case "choke":
+		w.api.choked[arg] = true
 	case "allow":
 		delete(w.api.banned, arg)
+		delete(w.api.choked, arg)
 	case "guard":
 		w.api.guarded[arg] = true
 	case "unguard":

@@ -117,7 +117,7 @@ func drawFaults(t *rapid.T, at time.Duration) Event {
 var kinds = func() (all []string) {
 	for op, n := range map[string]int{
 		"edit": 8, "rollback": 2, "set": 2, "join": 2, "leave": 2, "vanish": 1, "break": 3, "mend": 3, "label": 2, "taint": 2, "untaint": 2,
-		"full": 1, "misfit": 1, "forbid": 1, "room": 2, "schedule": 1, "delete": 2, "force": 1, "fail": 2, "unready": 2, "ready": 1, "quota": 1, "ban": 1, "allow": 1,
+		"full": 1, "misfit": 1, "forbid": 1, "room": 2, "schedule": 1, "delete": 2, "force": 1, "fail": 2, "unready": 2, "ready": 1, "quota": 1, "ban": 1, "choke": 1, "allow": 1,
 		"stall": 3, "cut": 3, "ghost": 1, "crash": 3, "freeze": 2, "overlap": 1, "restart": 1, "faults": 2, "relabel": 1, "cordon": 1,
 		"evict": 1, "spare": 1, "clock": 3, "guard": 2, "unguard": 1, "busy": 1,
 	} {

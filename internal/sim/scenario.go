@@ -186,6 +186,7 @@ func (w *world) heal() {
 	}
 	w.api.quota, w.api.terminating, w.api.unscheduled = -1, false, false
 	clear(w.api.banned)
+	clear(w.api.choked)
 	clear(w.kubelets.evicts)
 	clear(w.api.guarded)
 	for _, s := range w.api.streams {
