@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/plan"
+	"everynode/internal/view"
 )
 
 // claimsAtOnce bounds the patches of one DaemonSet that are under way.
@@ -26,20 +28,26 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	if err := e.searchOwn(ctx, ds, st); err != nil {
 		return fmt.Errorf("looking for pods that are not watched: %w", err)
 	}
-	adopt, release := e.index.claims(ds)
 	now := time.Now()
+	waits := func(p *podEntry) bool { return st.waits(p.Node, p.claim(), now) }
+	adopt, release := e.index.claims(ds)
+	adopt, release = slices.DeleteFunc(adopt, waits), slices.DeleteFunc(release, waits)
 	if len(adopt) > 0 {
-		if err := e.mayAdopt(ctx, ds); err != nil {
+		unread, err := e.mayAdopt(ctx, ds)
+		if err != nil {
 			return err
+		}
+		if unread != nil {
+			for _, p := range adopt {
+				e.unclaimed(ds, st, p, unread)
+			}
+			adopt = nil
 		}
 	}
 	var all sync.WaitGroup
 	room := make(chan struct{}, claimsAtOnce)
 	each := func(pods []*podEntry, patch func(types.UID) []byte) {
 		for _, p := range pods {
-			if st.waits(p.Node, p.claim(), now) {
-				continue
-			}
 			room <- struct{}{}
 			all.Go(func() {
 				defer func() { <-room }()
@@ -69,23 +77,34 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 		// It may be another pod of that name by now, or have got another
 		// owner; or the patch was refused. What is true decides next time.
 		e.refresh(ctx, p)
-		st.failed(p.Node, p.claim(), failedPace(), time.Now(), "patch: "+blame(err, p.Name))
-		e.index.noteNode(string(ds.UID), p.Node)
-		e.log.Warn("a pod's owner could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
+		e.unclaimed(ds, st, p, err)
 	}
 }
 
+// unclaimed puts off a pod that could not be adopted, released or relabelled, and says so.
+func (e *engine) unclaimed(ds *appsv1.DaemonSet, st *state, p *podEntry, err error) {
+	st.failed(p.Node, p.claim(), failedPace(), time.Now(), view.RefusedClaim+": "+blame(err, p.Name))
+	e.index.noteNode(string(ds.UID), p.Node)
+	e.events.unclaimed(ds, p.Node, p.Name, err)
+	e.log.Warn("a pod's owner or revision could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
+}
+
 // mayAdopt makes sure, past every cache, that the DaemonSet is still there and
-// not being deleted: what it adopts then would be deleted with it.
-func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) error {
-	live, err := e.api.liveSet(ctx, ds)
-	if err != nil {
-		return fmt.Errorf("adopting: %w", err)
+// not being deleted: what it adopts then would be deleted with it. unread is why that
+// could not be found out: then nothing is adopted for now.
+func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) (unread, err error) {
+	live, err := e.api.getSet(ctx, ds.Namespace, ds.Name)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case missing(err, ds.Name), err == nil && live.UID != ds.UID:
+		return nil, errors.New("adopting: the DaemonSet is gone")
+	case err != nil:
+		return fmt.Errorf("reading the DaemonSet again: %w", err), nil
+	case live.DeletionTimestamp != nil:
+		return nil, errors.New("adopting: the DaemonSet has just been deleted")
 	}
-	if live.DeletionTimestamp != nil {
-		return errors.New("adopting: the DaemonSet has just been deleted")
-	}
-	return nil
+	return nil, nil
 }
 
 // claims is the orphans to adopt and the own pods to release.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -112,6 +113,12 @@ func (r *recorder) failed(w *write, err error) {
 		reason = "FailedChange"
 	}
 	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.verb(), w.node(), err))
+}
+
+// unclaimed says that a pod could not be made one of the DaemonSet, or of the present
+// revision, or be taken off it.
+func (r *recorder) unclaimed(ds *appsv1.DaemonSet, node, pod string, err error) {
+	r.event(ds, corev1.EventTypeWarning, "FailedClaim", "%s", view.RefusedText(view.RefusedClaim, node, fmt.Errorf("pod %s: %w", pod, err)))
 }
 
 // found says that a pod has ended by itself, before it is deleted.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -128,6 +130,117 @@ func TestWhatWasRefusedIsSaid(t *testing.T) {
 			t.Errorf("%d texts: %v", len(seen), seen)
 		}
 	})
+}
+
+// told fails the test unless an event of that reason names the node and what was refused,
+// and the metrics say that one node waits.
+func (c *cluster) told(m *Monitor, reason, node, what string) {
+	c.t.Helper()
+	for at := time.Now(); metrics(c.t, m)["daemonset_nodes{reason=WriteFailed}"] != 1; c.run(time.Second) {
+		if time.Since(at) > time.Minute {
+			c.t.Fatalf("the metrics do not say that a node waits: %v", metrics(c.t, m))
+		}
+	}
+	if got := c.events(reason); !slices.ContainsFunc(got, func(e string) bool {
+		return strings.Contains(e, "node "+node+":") && strings.Contains(e, what)
+	}) {
+		c.t.Errorf("no event %s of %s says %q: %q", reason, node, what, got)
+	}
+}
+
+// Whatever is refused is said: what a webhook answers with 429, and a delete that fails
+// because something changes all the time. That the server itself is busy is not told.
+func TestEveryRefusalIsTold(t *testing.T) {
+	busy := apierrors.NewTooManyRequests("the server is busy", 1)
+	for name, test := range map[string]struct {
+		verb   string
+		err    error
+		reason string
+		what   string
+	}{
+		"webhook throttles a create": {"create", (&webhook{verb: "create", refuses: 429}).refusal(), "FailedCreate", "denied the request"},
+		"webhook throttles a delete": {"delete", (&webhook{verb: "delete", refuses: 429}).refusal(), "FailedDelete", "denied the request"},
+		"always changed":             {"delete", apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "p", errors.New("it has changed")), "FailedDelete", "changes all the time"},
+		"server throttles":           {"create", busy, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				m := NewMonitor()
+				c.addNodes(3)
+				c.addSet()
+				c.start(func(cfg *Config) { cfg.Monitor = m })
+				c.run(20 * time.Second)
+				held := c.podOn("node-01")
+				c.intercept(func(r request) (error, bool) {
+					mine := r.name == held.Name
+					if r.is("create", "pods") {
+						mine = decode(r.body).(*corev1.Pod).Spec.NodeName == "node-01"
+					}
+					if mine && r.is(test.verb, "pods") {
+						return test.err, false
+					}
+					return nil, false
+				})
+				c.editSet(image("agent:2"))
+				c.run(time.Minute)
+				if test.reason != "" {
+					c.told(m, test.reason, "node-01", test.what)
+				} else if got := append(c.events("FailedCreate"), c.events("FailedDelete")...); len(got) > 0 {
+					t.Errorf("events %q", got)
+				}
+			})
+		})
+	}
+}
+
+// orphan puts a pod of nobody on a node that is about to come, which the DaemonSet selects.
+func (c *cluster) orphan(name, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add("pods", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "agent"}},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "agent", Image: "agent:1"}}}})
+}
+
+// An orphan that cannot be adopted, because its patch is refused or because the DaemonSet
+// cannot be read again, holds its own node and no other, and is told.
+func TestOrphanThatCannotBeAdopted(t *testing.T) {
+	for name, refuse := range map[string]func(r request) bool{
+		"patch refused": func(r request) bool { return r.is("patch", "pods") },
+		"set unread":    func(r request) bool { return r.is("get", "daemonsets") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				m := NewMonitor()
+				c.addNodes(2)
+				c.addSet()
+				c.start(func(cfg *Config) { cfg.Monitor = m })
+				c.run(20 * time.Second)
+				var refused atomic.Int32
+				c.intercept(func(r request) (error, bool) {
+					if refuse(r) {
+						refused.Add(1)
+						return forbidden(r.name, "admission webhook denied the request"), false
+					}
+					return nil, false
+				})
+				c.orphan("stray", "node-03")
+				c.run(time.Second)
+				c.addNode("node-03")
+				c.run(time.Second)
+				c.addNode("node-04")
+				c.run(5 * time.Second)
+				c.podOn("node-04")
+				c.run(10 * time.Minute)
+				if p := c.podOn("node-03"); p.Name != "stray" || refused.Load() > 40 {
+					t.Errorf("%s is on the node, after %d tries", p.Name, refused.Load())
+				}
+				c.told(m, "FailedClaim", "node-03", "denied the request")
+				c.intercept(nil)
+				c.run(2 * time.Minute)
+				c.covered(4, "agent:1")
+			})
+		})
+	}
 }
 
 // A pod whose owner or label cannot be changed puts off its node alone.

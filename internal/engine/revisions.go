@@ -166,8 +166,8 @@ func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, upda
 	checked := false
 	for _, u := range updates {
 		if u.Adopt && !checked {
-			if err := e.mayAdopt(ctx, ds); err != nil {
-				return err
+			if unread, err := e.mayAdopt(ctx, ds); err != nil || unread != nil {
+				return errors.Join(err, unread)
 			}
 			checked = true
 		}

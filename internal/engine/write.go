@@ -7,6 +7,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,16 +34,12 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	r.own = err != nil && byAdmission(err)
 	now := time.Now()
 	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
-	switch r.fate {
-	case delivery.Refused, delivery.OverQuota, delivery.Unknown:
-		if w.remove != nil && w.remove.Reason == plan.NodeReplaced && r.fate == delivery.Refused {
-			// The server insists on it, and the kubelet of the present node has
-			// it to run by now.
-			e.index.spare(w.remove.Node, w.remove.UID)
-		}
-		e.events.failed(w, err)
-		e.log.Warn("a write failed; its node is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
+	if r.fate == delivery.Refused && w.remove != nil && w.remove.Reason == plan.NodeReplaced {
+		// The server insists on it, and the kubelet of the present node has
+		// it to run by now.
+		e.index.spare(w.remove.Node, w.remove.UID)
 	}
+	e.tell(w, &r, err)
 	learn := r.learn
 	r.learn = func() {
 		if w.create != nil && (r.fate == delivery.OK || r.fate == delivery.Unknown) {
@@ -54,6 +51,37 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 		w.state.fared(w, &r, err, now)
 	}
 	return r
+}
+
+// tellStale is how long the pause of a write must have grown that fails because something
+// has changed, for that to be told: now and then it is nothing.
+const tellStale = time.Second
+
+var errChanges = errors.New("what it was decided on changes all the time")
+
+// tell says what has failed where a person may have to do something about it. That the
+// server itself asks for less passes.
+func (e *engine) tell(w *write, r *result, err error) {
+	switch r.fate {
+	case delivery.Refused, delivery.OverQuota, delivery.Unknown:
+	case delivery.Throttled:
+		if !r.own {
+			return
+		}
+	case delivery.Stale:
+		if w.state.pauseOf(w.node(), w.act()) < tellStale {
+			return
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errChanges, err)
+		} else {
+			err = errChanges
+		}
+	default:
+		return
+	}
+	e.events.failed(w, err)
+	e.log.Warn("a write failed; it is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
 }
 
 // fared remembers how the slot of a write has fared. Like all that a write

@@ -15,8 +15,8 @@ import (
 // that has grown) it tells in events of the DaemonSet. Here are their texts, and
 // how they are read: whoever asks later knows no more than they say.
 
-// RefusedText is the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete or
-// RefusedChange.
+// RefusedText is the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete,
+// RefusedChange or RefusedClaim.
 func RefusedText(verb, node string, err error) string {
 	return fmt.Sprintf("Error %sing: node %s: %v", strings.TrimSuffix(verb, "e"), node, err)
 }
@@ -33,7 +33,7 @@ func NotLastText(node string, again int, by string, pause time.Duration) string 
 }
 
 var (
-	refusedText = regexp.MustCompile(`(?s)^Error (creat|delet|chang)ing: node (\S+): (.*)$`)
+	refusedText = regexp.MustCompile(`(?s)^Error (creat|delet|chang|claim)ing: node (\S+): (.*)$`)
 	notLastText = regexp.MustCompile(`^node (\S+): \d+ pods were deleted by others, or changed, soon after they were created(?:, the last one (.+))?; the next one is created in (\S+), or`)
 	combined    = regexp.MustCompile(`^\(combined from similar events\): `) // of client-go's event correlator
 )
@@ -43,13 +43,14 @@ const (
 	RefusedCreate = "create"
 	RefusedDelete = "delete"
 	RefusedChange = "change"
+	RefusedClaim  = "claim" // the patch that makes a pod one of the DaemonSet, or of a revision, or takes it off
 )
 
 // Told is what the engine has told of one node in an event.
 type Told struct {
 	Node   string
 	Reason plan.Reason // WriteFailed or PodsDoNotLast
-	// Refused is RefusedCreate, RefusedDelete or RefusedChange of a write that failed, else empty.
+	// Refused is RefusedCreate, RefusedDelete, RefusedChange or RefusedClaim of a write that failed, else empty.
 	Refused string
 	// Detail is why it failed, or who deletes the pods.
 	Detail string
@@ -64,7 +65,10 @@ func ReadTold(e *corev1.Event) (t Told, ok bool) {
 	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")
 	if m := refusedText.FindStringSubmatch(text); m != nil {
-		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, m[1]+"e", m[2], withoutAllowCommand(m[3])
+		t.Reason, t.Refused, t.Node, t.Detail = plan.WriteFailed, m[1], m[2], withoutAllowCommand(m[3])
+		if t.Refused != RefusedClaim {
+			t.Refused += "e"
+		}
 		return t, true
 	}
 	m := notLastText.FindStringSubmatch(text)

@@ -23,6 +23,7 @@ func TestToldIsRead(t *testing.T) {
 		{RefusedText(RefusedCreate, "a.example", denied), Told{"a.example", plan.WriteFailed, RefusedCreate, denied.Error(), at, time.Time{}}, true},
 		{"(combined from similar events): " + RefusedText(RefusedDelete, "a", denied), Told{"a", plan.WriteFailed, RefusedDelete, denied.Error(), at, time.Time{}}, true},
 		{RefusedText(RefusedChange, "a", denied), Told{"a", plan.WriteFailed, RefusedChange, denied.Error(), at, time.Time{}}, true},
+		{RefusedText(RefusedClaim, "a", denied), Told{"a", plan.WriteFailed, RefusedClaim, denied.Error(), at, time.Time{}}, true},
 		{NotLastText("a", 5, "by the taint manager", 90*time.Second), Told{"a", plan.PodsDoNotLast, "", "by the taint manager", at, at.Add(90 * time.Second)}, true},
 		{NotLastText("a", 5, "", time.Second), Told{"a", plan.PodsDoNotLast, "", "", at, at.Add(time.Second)}, true},
 		{"Created pod: node a: b", Told{At: at}, false},

@@ -85,6 +85,7 @@ type Row struct {
 
 	rank                      rank
 	creates, deletes, changes bool // what is to be written on the node
+	claims                    bool // a pod of it is to be adopted, or to be let go
 }
 
 // Cause is what keeps a pod from being available.

@@ -26,7 +26,7 @@ const againstStandard = "Change the template so that its pods meet the standard.
 // engine has told of them in events: that a write was refused there, or that it
 // waits because pods do not last. Both are in no object that a plan is made from.
 func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
-	if !slices.ContainsFunc(rows, func(r Row) bool { return r.writes() }) {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.writes() || r.claims }) {
 		return nil
 	}
 	about := fields.OneTermEqualSelector("involvedObject.uid", string(ds.UID)).String()
@@ -52,7 +52,7 @@ func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, 
 func (r *Row) holds(t *view.Told, now time.Time) bool {
 	switch t.Reason {
 	case plan.WriteFailed:
-		same := r.creates && t.Refused == view.RefusedCreate || r.deletes && t.Refused == view.RefusedDelete || r.changes && t.Refused == view.RefusedChange
+		same := r.claims && t.Refused == view.RefusedClaim || r.creates && t.Refused == view.RefusedCreate || r.deletes && t.Refused == view.RefusedDelete || r.changes && t.Refused == view.RefusedChange
 		return same && now.Sub(t.At) < toldFor
 	case plan.PodsDoNotLast:
 		return r.creates && now.Before(t.Until)
@@ -65,7 +65,7 @@ func (r *Row) writes() bool { return r.creates || r.deletes || r.changes }
 
 func (r *Row) hear(t *view.Told) {
 	r.Reason, r.Detail, r.Why, r.Change = t.Reason.String(), t.Detail, t.Reason.Sentence(), t.Reason.Remedy()
-	r.Cause, r.Refused, r.rank = nil, t.Refused, heldUp
+	r.Cause, r.Refused, r.rank, r.OK = nil, t.Refused, heldUp, false
 	if t.Refused != "" {
 		r.Detail = t.Refused + ": " + t.Detail
 	}

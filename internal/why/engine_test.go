@@ -25,15 +25,18 @@ func TestWhyHearsTheEngine(t *testing.T) {
 		ago              time.Duration
 		creates, deletes bool
 		want, detail     string
+		claims           bool
 	}{
-		"a create was refused":             {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, true, false, "WriteFailed", "create: denied by policy"},
-		"a delete was refused":             {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, false, true, "WriteFailed", "delete: denied by policy"},
-		"long ago":                         {view.RefusedText(view.RefusedCreate, "n", denied), time.Hour, true, false, "planned", ""},
-		"elsewhere":                        {view.RefusedText(view.RefusedCreate, "m", denied), time.Minute, true, false, "planned", ""},
-		"a create was, and is there":       {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, false, false, "planned", ""},
-		"a delete was, now it is a create": {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, true, false, "planned", ""},
-		"pods do not last":                 {view.NotLastText("n", 4, "by the taint manager", 2*time.Minute), time.Minute, true, false, "PodsDoNotLast", "by the taint manager"},
-		"the pause is over":                {view.NotLastText("n", 4, "", time.Minute), 2 * time.Minute, true, false, "planned", ""},
+		"a create was refused":             {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, true, false, "WriteFailed", "create: denied by policy", false},
+		"a delete was refused":             {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, false, true, "WriteFailed", "delete: denied by policy", false},
+		"a pod cannot be adopted":          {view.RefusedText(view.RefusedClaim, "n", denied), time.Minute, true, false, "WriteFailed", "claim: denied by policy", true},
+		"it could not, and is by now":      {view.RefusedText(view.RefusedClaim, "n", denied), time.Minute, true, false, "planned", "", false},
+		"long ago":                         {view.RefusedText(view.RefusedCreate, "n", denied), time.Hour, true, false, "planned", "", false},
+		"elsewhere":                        {view.RefusedText(view.RefusedCreate, "m", denied), time.Minute, true, false, "planned", "", false},
+		"a create was, and is there":       {view.RefusedText(view.RefusedCreate, "n", denied), time.Minute, false, false, "planned", "", false},
+		"a delete was, now it is a create": {view.RefusedText(view.RefusedDelete, "n", denied), time.Minute, true, false, "planned", "", false},
+		"pods do not last":                 {view.NotLastText("n", 4, "by the taint manager", 2*time.Minute), time.Minute, true, false, "PodsDoNotLast", "by the taint manager", false},
+		"the pause is over":                {view.NotLastText("n", 4, "", time.Minute), 2 * time.Minute, true, false, "planned", "", false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "agent", UID: "1"}}
@@ -42,7 +45,7 @@ func TestWhyHearsTheEngine(t *testing.T) {
 				InvolvedObject: corev1.ObjectReference{UID: "1"},
 				Message:        c.told, LastTimestamp: metav1.NewTime(now.Add(-c.ago)),
 			})
-			rows := []Row{{Node: "n", Reason: "planned", creates: c.creates, deletes: c.deletes}}
+			rows := []Row{{Node: "n", Reason: "planned", creates: c.creates, deletes: c.deletes, claims: c.claims}}
 			if err := askEngine(context.Background(), client, ds, rows, now); err != nil {
 				t.Fatal(err)
 			}

@@ -35,6 +35,7 @@ type snapshot struct {
 
 	// Of the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
+	claims   map[string]bool          // nodes with pods that are to be adopted, or to be let go
 	hash     string                   // of the current revision
 	previous bool                     // there is an earlier revision to go back to
 	budget   Budget
@@ -124,6 +125,7 @@ func (s *snapshot) why(ds *daemonSet, now time.Time) ([]Row, error) {
 	rows := make([]Row, 0, len(out.Verdicts))
 	for i := range out.Verdicts {
 		row := rowOf(ds, &out.Verdicts[i], byName)
+		row.claims = s.claims[row.Node]
 		if out.Verdicts[i].Reason == plan.AwaitsWave && in.Release != nil {
 			row.Detail = s.stands(ds)
 		}
@@ -151,10 +153,14 @@ func budgetOf(in *plan.Input, out *plan.Plan) (b Budget) {
 func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
 	in := &plan.Input{Now: now, Nodes: s.nodes}
 	live := map[string]bool{}
-	s.pods = map[string][]*corev1.Pod{}
+	s.pods, s.claims = map[string][]*corev1.Pod{}, map[string]bool{}
 	for _, candidates := range [][]*corev1.Pod{s.owned[ds.UID], s.orphans} {
 		for _, p := range candidates {
-			if c := view.Claims(ds, p); c == view.Owned || c == view.Adopt {
+			c := view.Claims(ds, p)
+			if c == view.Adopt || c == view.Release {
+				s.claims[view.TargetNode(p)] = true
+			}
+			if c == view.Owned || c == view.Adopt {
 				in.Pods = append(in.Pods, view.Pod(p))
 				live[p.Labels[appsv1.ControllerRevisionHashLabelKey]] = true
 				node := view.TargetNode(p)
