@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -46,19 +47,31 @@ func (e *engine) sweep(now time.Time) {
 	e.events.sweep(alive)
 }
 
+// sweep asks the index before it locks the state: a decision has the two in the other order.
 func (s *state) sweep(now time.Time, ix *index) {
+	gone := map[string]bool{}
+	for _, uid := range s.announced() {
+		gone[uid] = ix.pod(uid) == nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.backoff = without(s.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(now) })
 	s.remakes = without(s.remakes, func(_ string, r remade) bool { return r.Expired(now) })
 	s.unsettled = without(s.unsettled, func(_ string, n unsettled) bool { return now.After(n.until) })
-	s.found = without(s.found, func(uid string, _ bool) bool { return ix.pod(uid) == nil })
+	s.found = without(s.found, func(uid string, _ bool) bool { return gone[uid] })
 	if len(s.retries) == 0 {
 		s.retries = retries{} // retryable deletes them, once it has said that they are due
 	}
 	if len(s.timers) == 0 {
 		s.timers = nil
 	}
+}
+
+// announced is the UIDs of the ended pods that were announced.
+func (s *state) announced() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.found))
 }
 
 // without deletes what is over. A map keeps the room of all that it ever held, so an

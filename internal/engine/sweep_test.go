@@ -2,10 +2,14 @@ package engine
 
 import (
 	"maps"
+	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"everynode/internal/plan"
 )
 
 // What is remembered of a DaemonSet for its events goes with it, also when an event
@@ -18,5 +22,31 @@ func TestSweepOfAllowances(t *testing.T) {
 		if _, ok := left["alive"]; !ok || len(left) != 1 {
 			t.Errorf("of the allowances for %s %d are left, want that of the DaemonSet that is there", name, len(left))
 		}
+	}
+}
+
+// Housekeeping, decisions and watches go on beside each other: none of them waits for a
+// lock that another has while it waits for its own.
+func TestSweepBesideDecisions(t *testing.T) {
+	ix, s, now := newIndex(), newState(identity{}), time.Now()
+	s.announce("uid-ended")
+	var all sync.WaitGroup
+	for _, do := range []func(){
+		func() { s.sweep(now, ix) },
+		func() { ix.look("", []string{"node-01"}, func(*plan.Sight) { s.waitsOf("node-01", now) }) },
+		func() { ix.bury("uid-other") },
+	} {
+		all.Go(func() {
+			for range 20_000 {
+				do()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("they wait for each other")
 	}
 }
