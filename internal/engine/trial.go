@@ -29,6 +29,7 @@ type trial struct {
 	refused map[string]string
 	at      time.Time // when the refused may be tried again
 	pause   time.Duration
+	round   int // how many were refused since this pause began
 }
 
 // createFailed puts a slot off whose create has failed.
@@ -45,9 +46,10 @@ func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 	had := s.retries.of(node, plan.Act{Kind: plan.Creating}).delay
 	s.retries.forget(node, plan.Act{Kind: plan.Creating})
 	t.refused = with(t.refused, node, what)
+	t.round++
 	if !t.at.After(now) {
 		t.pause = min(max(2*t.pause, 2*had, time.Second, p.first), maxRetry)
-		t.at = now.Add(t.pause)
+		t.at, t.round = now.Add(t.pause), 1
 	}
 }
 
@@ -99,6 +101,7 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 	defer s.mu.Unlock()
 	t, first := &s.trial, len(into)
 	into = take(&t.untried, room, into)
+	into = s.part(now, into)
 	if t.at.After(now) {
 		if len(t.refused) > 0 {
 			return into, t.at
@@ -106,6 +109,22 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 		return into, time.Time{}
 	}
 	return take(&t.refused, room-(len(into)-first), into), time.Time{}
+}
+
+// part has each slot wait by itself again, once creates succeed and the last pause was
+// for few: a node that is refused for ever sets no pause for the others. It appends to
+// into the nodes whose turn it is.
+func (s *state) part(now time.Time, into []string) []string {
+	t := &s.trial
+	if !t.passed || t.pause == 0 || t.at.After(now) || t.round >= manyFailed {
+		return into
+	}
+	for node, what := range t.refused {
+		s.retry(node, retry{act: plan.Act{Kind: plan.Creating}, at: now, delay: t.pause, what: what})
+		into = append(into, node)
+	}
+	t.refused, t.pause, t.failed = nil, 0, 0
+	return into
 }
 
 // take moves up to room nodes out of a set.

@@ -57,3 +57,34 @@ func TestTrial(t *testing.T) {
 		t.Errorf("pauses %v", pauses)
 	}
 }
+
+// One node that is refused for ever keeps its own long pause, and no other: once creates
+// succeed, a node that is refused now and then is tried again as soon as ever.
+func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
+	s, now := newState(identity{}), time.Now()
+	for i := range manyFailed {
+		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now, "create")
+	}
+	turn := func() (all []string) {
+		all, _ = s.retryable(now, nil)
+		all, _ = s.takeLate(math.MaxInt, now, all)
+		return all
+	}
+	for range 10 { // all but n00 are let in
+		now = now.Add(maxRetry)
+		for _, n := range turn() {
+			if n == "n00" {
+				s.createFailed(n, failedPace(), now, "create")
+			} else {
+				s.made(n, "h", now)
+				s.worked(n, plan.Act{})
+			}
+		}
+		s.made("another", "h", now)
+	}
+	s.createFailed("n40", failedPace(), now, "create")
+	waits := func(node string, d time.Duration) bool { return s.waits(node, plan.Act{}, now.Add(d)) }
+	if !waits("n00", maxRetry-1) || waits("n00", maxRetry) || !waits("n40", firstRetry-1) || waits("n40", firstRetry) {
+		t.Errorf("the one waits for %+v, the other for %+v", s.waitsOf("n00", now), s.waitsOf("n40", now))
+	}
+}
