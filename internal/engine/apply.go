@@ -202,9 +202,18 @@ func (a *applier) forget(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[key]; l != nil {
-		l.overQuota, l.quotaWait = map[string]bool{}, 0
-		l.succeeds()
+		l.afresh()
 		l.withdraw(func(*write) bool { return true })
+		a.tidy(l)
+	}
+}
+
+// afresh ends the pauses of the DaemonSet: it was edited.
+func (a *applier) afresh(key identity) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[key]; l != nil {
+		l.afresh()
 		a.tidy(l)
 	}
 }

@@ -167,7 +167,7 @@ func crowded() *engine {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	e := newEngine(Config{Workers: 1, Monitor: NewMonitor(), Log: log}, api{}, newIndex())
 	e.events = &recorder{to: silent{}, allowances: map[types.UID]flowcontrol.PassiveRateLimiter{}}
-	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed})
+	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed, renewed: e.renewed})
 	return e
 }
 

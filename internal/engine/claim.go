@@ -28,7 +28,7 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	if err := e.searchOwn(ctx, ds, st); err != nil {
 		return fmt.Errorf("looking for pods that are not watched: %w", err)
 	}
-	now := time.Now()
+	now := st.claims()
 	waits := func(p *podEntry) bool { return st.waits(p.Node, p.claim(), now) }
 	adopt, release := e.index.claims(ds)
 	adopt, release = slices.DeleteFunc(adopt, waits), slices.DeleteFunc(release, waits)
@@ -61,6 +61,14 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	return ctx.Err()
 }
 
+// claims says at what instant pods are claimed for the next decision.
+func (s *state) claims() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claimedAt = time.Now()
+	return s.claimedAt
+}
+
 // claim is what tells the patch of a pod from what else is done on its node.
 func (p *podEntry) claim() plan.Act { return plan.Act{Kind: plan.Claiming, Pod: p.UID} }
 
@@ -69,8 +77,10 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 	live, err := e.api.patchPod(ctx, p.namespace, p.Name, patch)
 	switch {
 	case err == nil:
+		st.worked(p.Node, p.claim())
 		e.index.assume(live)
 	case missing(err, p.Name):
+		st.worked(p.Node, p.claim())
 		e.index.bury(p.UID)
 	case ctx.Err() != nil:
 	default:

@@ -229,7 +229,7 @@ func (e *engine) work(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer e.index.end()
-	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed})
+	e.index.begin(listener{dirty: e.queue.Add, left: e.gone.removed, renewed: e.renewed})
 	e.log.Info("DaemonSet engine started", "daemonSets", e.index.countSets())
 	e.apply.start(ctx)
 	e.watchProbe()

@@ -52,11 +52,13 @@ type index struct {
 }
 
 // listener hears of what must be looked into. It is called with the lock of the
-// index held, and must not call back.
+// index held, and must not call back. Of a nil function nothing is heard.
 type listener struct {
 	dirty func(types.NamespacedName)
 	// left hears of a node whose deletion was watched, and of the pods on it.
 	left func(n nodeEntry, pods []string)
+	// renewed hears of a name under which there is another node than before, or none.
+	renewed func(node string)
 }
 
 // setEntry is a DaemonSet. The object is never written to.
@@ -264,6 +266,9 @@ func (ix *index) putNode(n nodeEntry) {
 	}
 	n.Changed = time.Now()
 	ix.nodes[n.Name] = &n
+	if old == nil || old.UID != n.UID {
+		ix.renew(n.Name)
+	}
 	ix.releases.nodes++
 	ix.touchHeeding(n.Name)
 	switch {
@@ -297,6 +302,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	delete(ix.nodes, name)
+	ix.renew(name)
 	ix.releases.nodes++
 	ix.recovered(name)
 	ix.touchForNode(&old.Node, nil)
@@ -309,6 +315,13 @@ func (ix *index) dropNode(name string) (left []string) {
 		}
 	}
 	return left
+}
+
+// renew says that nothing of what was refused under the name is about what is there now.
+func (ix *index) renew(node string) {
+	if ix.begun && ix.to.renewed != nil {
+		ix.to.renewed(node)
+	}
 }
 
 // replaceNodes takes a whole list that the watch goes on from.

@@ -37,6 +37,12 @@ func newLane(key identity, t *tenant) *lane {
 		trouble: trouble{nodes: map[string]bool{}}, overQuota: map[string]bool{}}
 }
 
+// afresh forgets what was refused.
+func (l *lane) afresh() {
+	l.overQuota, l.quotaWait = map[string]bool{}, 0
+	l.succeeds()
+}
+
 // fifo is writes that wait for their turn. Those that were withdrawn are passed
 // over when they come to the front.
 type fifo []*write

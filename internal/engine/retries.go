@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 
@@ -121,11 +122,56 @@ func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 		waits = append(waits, plan.Wait{What: what})
 	}
 	for _, r := range s.retries[node] {
-		if r.at.After(now) {
-			waits = append(waits, plan.Wait{Act: r.act, Until: r.at, What: r.what, Pause: r.delay})
+		until := r.at
+		if !isWrite(r) && r.at.After(s.claimedAt) && !r.at.After(now) {
+			until = now.Add(firstRetry) // it was not due when pods were claimed for this decision
+		}
+		if until.After(now) {
+			waits = append(waits, plan.Wait{Act: r.act, Until: until, What: r.what, Pause: r.delay})
 		}
 	}
 	return waits
+}
+
+// afresh forgets what was refused before the last edit, which may be what ends the trouble:
+// Kubernetes' controller tries at once, too. It says whether there was one. That a pod
+// could not be claimed is not forgotten: what the node has is not known until it is.
+func (s *state) afresh(generation int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.generation
+	s.generation = generation
+	if before == 0 || before == generation {
+		return false
+	}
+	for node := range s.retries {
+		s.retries.drop(node, isWrite)
+	}
+	s.trial = trial{passed: s.trial.passed}
+	return true
+}
+
+// isWrite says that the slot is that of an act of a plan.
+func isWrite(r retry) bool { return r.act.Kind != plan.Claiming }
+
+// renewed forgets what was refused on an earlier node of that name, and that its pods did
+// not last. The back-off of pods that fail stays: Kubernetes' controller, too, keeps it
+// by name.
+func (e *engine) renewed(node string) {
+	e.mu.Lock()
+	states := slices.Collect(maps.Values(e.states))
+	e.mu.Unlock()
+	for _, s := range states {
+		s.renewed(node)
+	}
+}
+
+func (s *state) renewed(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retries.drop(node, isWrite)
+	delete(s.trial.refused, node)
+	delete(s.remakes, node)
 }
 
 // retryable appends the nodes with slots that may be tried again to into, and says

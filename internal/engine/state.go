@@ -53,7 +53,10 @@ type state struct {
 	update      string    // what is wrong with how pods are to be updated, as announced
 	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
-	mu      sync.Mutex
+	mu         sync.Mutex
+	generation int64     // of the DaemonSet, when it was last decided on
+	claimedAt  time.Time // when pods were last claimed, but for those that wait
+	// retries and trial are of this generation.
 	retries retries
 	timers  timers // when to look at the nodes of retries; some are outdated
 	backoff map[string]plan.Backoff

@@ -107,6 +107,10 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 	st := e.stateOf(set.ds)
+	if st.afresh(set.ds.Generation) {
+		e.apply.afresh(id)
+		e.undecided(st)
+	}
 	if e.cfg.Assist {
 		return e.assist(ctx, set, st)
 	}

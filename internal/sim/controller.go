@@ -36,6 +36,7 @@ type controller struct {
 	in      plan.Input
 	out     plan.Plan
 	hash    string // that the last decision was about
+	edition int64  // the same of its generation
 	ledger  ledger
 	backoff map[string]plan.Backoff
 	changed map[string]time.Time // when a node was seen to change
@@ -191,6 +192,7 @@ func (c *controller) decide(set *daemonSet) {
 	in.Pods = append(in.Pods, c.applier.overlay(in.Pods, in.Now)...)
 	c.tellNewer(set)
 	c.w.rng.Shuffle(len(in.Pods), func(i, j int) { in.Pods[i], in.Pods[j] = in.Pods[j], in.Pods[i] })
+	c.edited(set)
 	c.remember(in)
 	c.endedBeside(in.Pods)
 	in.Backoff, in.Waits, in.Left = c.backoff, c.waiting(), map[string]bool{}

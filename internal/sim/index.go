@@ -129,6 +129,7 @@ func (ix *index) putNode(n *node) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == n.Name })
 	if i < 0 {
 		ix.nodes = append(ix.nodes, ix.placeNode(n, nil))
+		ix.c.renewed(n.Name)
 		ix.c.w.check.sawNode(ix.c, n)
 		ix.c.changed[n.Name] = ix.c.clock()
 		ix.changes++
@@ -136,6 +137,9 @@ func (ix *index) putNode(n *node) {
 		return
 	}
 	old := ix.nodes[i]
+	if old.UID != n.UID {
+		ix.c.renewed(n.Name)
+	}
 	ix.c.w.check.sawNode(ix.c, n)
 	n = ix.placeNode(n, old)
 	ix.nodes[i] = n
@@ -169,6 +173,7 @@ func (ix *index) dropNode(name string) (left []string) {
 		return nil
 	}
 	ix.nodes = slices.Delete(ix.nodes, i, i+1)
+	ix.c.renewed(name)
 	ix.changes++
 	delete(ix.left, name)
 	ix.c.touch()

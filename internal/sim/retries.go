@@ -25,6 +25,26 @@ func (c *controller) failed(w *write, first time.Duration) {
 	c.retries[s] = retry{at: c.w.now + delay, delay: delay}
 }
 
+// renewed forgets what was refused on an earlier node of that name, and that its pods did
+// not last.
+func (c *controller) renewed(node string) {
+	maps.DeleteFunc(c.retries, func(s slot, _ retry) bool { return s.node == node })
+	if b, known := c.backoff[node]; known {
+		b.Remakes = plan.Remakes{}
+		c.backoff[node] = b
+	}
+}
+
+// edited forgets what was refused before an edit.
+func (c *controller) edited(set *daemonSet) {
+	if c.edition != 0 && c.edition != set.generation {
+		clear(c.retries)
+		clear(c.applier.overQuota)
+		c.applier.quotaWait, c.applier.pause, c.applier.resume = 0, 0, 0
+	}
+	c.edition = set.generation
+}
+
 // nextRetry is when the first slot that was put off may be tried; 0: none was.
 func (c *controller) nextRetry() (at time.Duration) {
 	for _, r := range c.retries {
