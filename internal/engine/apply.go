@@ -38,6 +38,8 @@ type write struct {
 	// known is the UIDs of the pods that a create was decided beside, and taken
 	// their names.
 	known, taken []string
+	// newest is when the newest of them was created, by the API server's clock.
+	newest time.Time
 	// first is the salt of the name that a create asks for first.
 	first int
 

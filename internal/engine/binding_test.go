@@ -354,21 +354,61 @@ func TestBindByScheduler(t *testing.T) {
 	}
 }
 
+// gate makes admission add a scheduling gate to pods, which those that name their node
+// may not have.
+func (c *cluster) gate(refused *atomic.Int32) {
+	c.intercept(func(r request) (error, bool) {
+		if !r.is("create", "pods") {
+			return nil, false
+		}
+		if p := decode(r.body).(*corev1.Pod); p.Spec.NodeName != "" {
+			refused.Add(1)
+			return apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, p.Name, validation.ErrorList{
+				validation.Forbidden(validation.NewPath("spec", "nodeName"), "cannot be set until all schedulingGates have been cleared")}), false
+		}
+		return nil, false
+	})
+}
+
+// With clocks that are ten minutes apart a node is handed to the scheduler after one pod
+// that could not be made, beside the old pod of an update, and comes back with the first
+// pod that is bound there.
+func TestGateWithClocksApart(t *testing.T) {
+	for _, ahead := range []time.Duration{0, 10 * time.Minute, -10 * time.Minute} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.ahead = ahead
+				c.refuse(refusals{})
+				c.addNodes(2)
+				c.addSet(surge(1))
+				c.start()
+				c.run(time.Minute)
+				var refused atomic.Int32
+				c.gate(&refused)
+				c.editSet(image("agent:2"))
+				c.run(time.Minute)
+				c.covered(2, "agent:2")
+				if n := refused.Load(); n != 2 {
+					t.Errorf("%d pods could not be made, want one for each node", n)
+				}
+				c.intercept(nil)
+				c.editSet(image("agent:3"))
+				c.run(time.Minute)
+				c.covered(2, "agent:3")
+				if _, bound := c.made("node-01"); bound != 2 {
+					t.Errorf("%d pods were bound to the node when they were made, want the first and the last", bound)
+				}
+			})
+		})
+	}
+}
+
 // Admission that adds a scheduling gate makes a pod that names its node invalid: the
 // next try leaves the node to the scheduler.
 func TestGateFromAdmission(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.refuse(refusals{})
-		c.intercept(func(r request) (error, bool) {
-			if !r.is("create", "pods") {
-				return nil, false
-			}
-			if p := decode(r.body).(*corev1.Pod); p.Spec.NodeName != "" {
-				return apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, p.Name, validation.ErrorList{
-					validation.Forbidden(validation.NewPath("spec", "nodeName"), "cannot be set until all schedulingGates have been cleared")}), false
-			}
-			return nil, false
-		})
+		c.gate(new(atomic.Int32))
 		c.addNodes(3)
 		c.addSet()
 		c.start()

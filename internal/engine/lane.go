@@ -175,7 +175,7 @@ func (w *write) sameAct(o *write) bool {
 
 // adopt takes what a newer decision rests on.
 func (w *write) adopt(o *write) {
-	w.ds, w.state, w.mold, w.from, w.rests, w.known, w.taken, w.first = o.ds, o.state, o.mold, o.from, o.rests, o.known, o.taken, o.first
+	w.ds, w.state, w.mold, w.from, w.rests, w.known, w.taken, w.newest, w.first = o.ds, o.state, o.mold, o.from, o.rests, o.known, o.taken, o.newest, o.first
 }
 
 // withdraw takes back the waiting writes that is picks.

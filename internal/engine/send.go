@@ -63,7 +63,9 @@ func (s *sender) create(ctx context.Context, ask delivery.Request) delivery.Answ
 		s.pod = made
 		s.tellPorts(ctx, s.w, made)
 	case a.Fate == delivery.Refused && gated(err) && !s.w.create.ByScheduler:
-		s.w.state.waited(s.w.node(), time.Now(), time.Now())
+		// By the API server's clock, which writes when pods were created, it would be
+		// newer than any that the node has.
+		s.w.state.waited(s.w.node(), s.w.newest.Add(1), time.Now())
 	}
 	return a
 }

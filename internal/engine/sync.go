@@ -434,6 +434,9 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 		}
 		for _, p := range pods {
 			w.known, w.taken = append(w.known, p.UID), append(w.taken, p.Name)
+			if p.Created.After(w.newest) {
+				w.newest = p.Created
+			}
 		}
 		w.first = st.firstName(&w, st.now)
 		all = append(all, &w)
