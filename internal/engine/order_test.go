@@ -187,25 +187,31 @@ func TestNeverReadyHoldsNoUpdate(t *testing.T) {
 
 // So it is where it joined before the engine, and its pod is from the last one.
 func TestNeverReadyHoldsNoNewEngine(t *testing.T) {
-	inCluster(t, func(c *cluster) {
-		c.addNodes(4)
-		c.addSet()
-		c.start()
-		c.run(20 * time.Second)
-		c.editSet(image("agent:2"))
-		c.mu.Lock()
-		c.dead["node-00"] = true
-		c.add("nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-00"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{
-			Type: corev1.NodeReady, Status: corev1.ConditionFalse, LastTransitionTime: c.now()}}}})
-		c.mu.Unlock()
-		c.run(2 * time.Second)
-		c.stop()
-		c.start()
-		c.run(10 * time.Minute)
-		if n := c.updated("agent:2"); n != 4 {
-			t.Errorf("%d of 4 living nodes are updated: %+v", n, c.set().Status)
-		}
-	})
+	for _, ahead := range skews {
+		t.Run(ahead.String(), func(t *testing.T) {
+			inCluster(t, func(c *cluster) {
+				c.addNodes(4)
+				c.addSet()
+				c.start()
+				c.run(20 * time.Second)
+				c.editSet(image("agent:2"))
+				c.mu.Lock()
+				c.dead["node-00"] = true
+				since := metav1.NewTime(c.now().Add(ahead)) // by its kubelet's clock
+				c.add("nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-00"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+					{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, LastTransitionTime: since},
+					{Type: corev1.NodeReady, Status: corev1.ConditionFalse, LastTransitionTime: since}}}})
+				c.mu.Unlock()
+				c.run(2 * time.Second)
+				c.stop()
+				c.start()
+				c.run(10 * time.Minute)
+				if n := c.updated("agent:2"); n != 4 {
+					t.Errorf("%d of 4 living nodes are updated: %+v", n, c.set().Status)
+				}
+			})
+		})
+	}
 }
 
 // A node whose network went with its old pod is not Ready before that pod has

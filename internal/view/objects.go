@@ -40,11 +40,42 @@ func Node(n *corev1.Node) plan.Node {
 		if c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
 			out.ReadyChanged = c.LastTransitionTime.Time
-			out.NeverReady = !out.Ready && out.ReadyChanged.Sub(n.CreationTimestamp.Time).Abs() <= registrationSlack
+			out.NeverReady = !out.Ready && neverReady(n, c)
 		}
 	}
 	return out
 }
+
+// registrationSlack is how far from its creation a node that registers may write
+// that it is not Ready. It is written by the kubelet's clock, the creation by the
+// API server's: where these are further apart, the node may have been Ready.
+const registrationSlack = 5 * time.Second
+
+// neverReady says of a node that is not Ready that it has not been. A kubelet writes all
+// of its conditions when it registers; if it says that the node is not Ready, and since
+// the same moment as the oldest of the others, that was then, whatever its clock is. In the
+// node's first minutes it may be wrong: the node controller changes all of them when it
+// has heard nothing for a while, and then so does the kubelet when it is back.
+func neverReady(n *corev1.Node, ready *corev1.NodeCondition) bool {
+	since := ready.LastTransitionTime.Time
+	age := since.Sub(n.CreationTimestamp.Time).Abs()
+	if age <= registrationSlack {
+		return true
+	}
+	oldest := time.Time{}
+	for i := range n.Status.Conditions {
+		switch c := &n.Status.Conditions[i]; c.Type {
+		case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure:
+			if at := c.LastTransitionTime.Time; oldest.IsZero() || at.Before(oldest) {
+				oldest = at
+			}
+		}
+	}
+	return ready.Status == corev1.ConditionFalse && age <= plan.ClockMargin && since.Sub(oldest).Abs() <= sameMoment
+}
+
+// sameMoment is how far apart the times may be that a kubelet writes at once.
+const sameMoment = 2 * time.Second
 
 // leaves says that the node has announced that what happens to its pods is meant to: it is shut down, drained, or looked
 // after. The names are those of the kubelet and of Kubernetes' drafts for draining and maintenance.
@@ -55,11 +86,6 @@ func leaves(c *corev1.NodeCondition) bool {
 	}
 	return false
 }
-
-// registrationSlack is how far from its creation a node that registers may write
-// that it is not Ready. It is written by the kubelet's clock, the creation by the
-// API server's: where these are further apart, the node may have been Ready.
-const registrationSlack = 5 * time.Second
 
 // shared copies labels.
 func shared(labels map[string]string) map[string]string {

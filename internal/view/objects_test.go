@@ -161,6 +161,39 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// A node has never been Ready if its kubelet has said so when it registered, by whatever
+// clock, and nothing else since. Where nobody can tell, it may have been.
+func TestNeverReady(t *testing.T) {
+	const minute = 60
+	for name, c := range map[string]struct {
+		status                corev1.ConditionStatus
+		created, since, other int // in seconds; other -1: no other condition
+		never                 bool
+	}{
+		"by one clock":                         {corev1.ConditionFalse, 100, 104, -1, true},
+		"nobody knows":                         {corev1.ConditionUnknown, 100, 104, -1, true},
+		"later":                                {corev1.ConditionFalse, 100, 106, -1, false},
+		"its clock is ahead":                   {corev1.ConditionFalse, 100, 100 + 10*minute, 99 + 10*minute, true},
+		"its clock is behind":                  {corev1.ConditionFalse, 20 * minute, 10 * minute, 10 * minute, true},
+		"it was Ready in between":              {corev1.ConditionFalse, 100, 100 + 10*minute, 90 + 10*minute, false},
+		"it came back after hours":             {corev1.ConditionFalse, 100, 300 * minute, 300 * minute, false},
+		"the node controller has written that": {corev1.ConditionUnknown, 100, 100 + 2*minute, 100 + 2*minute, false},
+		"it is Ready":                          {corev1.ConditionTrue, 100, 100, 100, false},
+	} {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", CreationTimestamp: at(c.created)}}
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: c.status, LastTransitionTime: at(c.since)}}
+		if c.other >= 0 {
+			n.Status.Conditions = append([]corev1.NodeCondition{
+				{Type: corev1.NodeNetworkUnavailable, LastTransitionTime: at(c.since)},
+				{Type: corev1.NodeDiskPressure, LastTransitionTime: at(c.since + 50)},
+				{Type: corev1.NodeMemoryPressure, LastTransitionTime: at(c.other)}}, n.Status.Conditions...)
+		}
+		if got := Node(n).NeverReady; got != c.never {
+			t.Errorf("%s: never %v, want %v", name, got, c.never)
+		}
+	}
+}
+
 func readyPod(status corev1.ConditionStatus, seconds int) *corev1.Pod {
 	start := at(100)
 	return &corev1.Pod{
