@@ -19,15 +19,20 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	typedappsv1 "k8s.io/client-go/kubernetes/typed/apps/v1"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
 // api is the requests that the engine makes. Each has a deadline (see patience)
-// and is sent once: the client's own retries would hide how the server fares
+// and is sent once (see once): the client's own retries would hide how the server fares
 // and hold a slot of the window while they sleep.
 type api struct {
+	// client is for watches, events, and what is asked at the start; apps and whole are for
+	// the rest.
 	client kubernetes.Interface
+	apps   typedappsv1.AppsV1Interface
+	whole  typedcorev1.CoreV1Interface
 	// core is for pods and nodes, of which it reads what the engine needs.
 	core typedcorev1.CoreV1Interface
 	// follow is the same over a connection of its own, for watches.
@@ -76,11 +81,12 @@ func newAPI(base *rest.Config) (api, error) {
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	objects, err := dynamic.NewForConfigAndClient(base, transport)
+	objects, err := newObjects(base, transport)
 	if err != nil {
 		return api{}, fmt.Errorf("engine: configuring the client for %s: %w", base.Host, err)
 	}
-	return api{objects: objects, client: client, core: typedcorev1.New(core), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
+	return api{objects: objects, client: client, apps: typedappsv1.New(once{client.AppsV1().RESTClient()}),
+		whole: typedcorev1.New(once{client.CoreV1().RESTClient()}), core: typedcorev1.New(once{core}), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
 }
 
 // onItsOwn makes a client share no connection with others: one with a way to
@@ -208,7 +214,7 @@ func (a api) nodes(ctx context.Context) (all []nodeEntry, version uint64, err er
 // eachSet calls take with every DaemonSet there is.
 func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) error {
 	return a.pages(ctx, "daemonsets", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.client.AppsV1().DaemonSets("").List(ctx, opts)
+		page, err := a.apps.DaemonSets("").List(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -219,7 +225,7 @@ func (a api) eachSet(ctx context.Context, take func(*appsv1.DaemonSet) error) er
 // eachRevision calls take with every ControllerRevision there is.
 func (a api) eachRevision(ctx context.Context, take func(*appsv1.ControllerRevision) error) error {
 	return a.pages(ctx, "controllerrevisions", func(ctx context.Context, opts metav1.ListOptions) (metav1.ListInterface, error) {
-		page, err := a.client.AppsV1().ControllerRevisions("").List(ctx, opts)
+		page, err := a.apps.ControllerRevisions("").List(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -242,7 +248,7 @@ func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.
 	err := a.write(ctx, kind{"create pods", namespace}, func(ctx context.Context) error {
 		return a.core.RESTClient().Post().Namespace(namespace).Resource("pods").
 			SetHeader("Content-Type", runtime.ContentTypeProtobuf).
-			MaxRetries(0).Body(pod).Do(ctx).Into(made)
+			Body(pod).Do(ctx).Into(made)
 	})
 	return made, err
 }
@@ -250,7 +256,7 @@ func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.
 // tryPod asks what would become of a pod that is made, which is not kept.
 func (a api) tryPod(ctx context.Context, pod *corev1.Pod) (made *corev1.Pod, err error) {
 	err = a.write(ctx, kind{"try pods", pod.Namespace}, func(ctx context.Context) (err error) {
-		made, err = a.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		made, err = a.whole.Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 	return made, err
@@ -261,7 +267,7 @@ func (a api) tryPod(ctx context.Context, pod *corev1.Pod) (made *corev1.Pod, err
 func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (left runtime.Object, err error) {
 	err = a.write(ctx, kind{"delete pods", namespace}, func(ctx context.Context) (err error) {
 		left, err = a.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
-			MaxRetries(0).Body(&opts).Do(ctx).Get()
+			Body(&opts).Do(ctx).Get()
 		return err
 	})
 	return left, err
@@ -271,7 +277,7 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 	got := &corev1.Pod{}
 	err := a.read(ctx, kind{"get pods", namespace}, func(ctx context.Context) error {
 		return a.core.RESTClient().Get().Namespace(namespace).Resource("pods").Name(name).
-			MaxRetries(0).Do(ctx).Into(got)
+			Do(ctx).Into(got)
 	})
 	if apierrors.IsForbidden(err) {
 		return a.findPod(ctx, namespace, name, err)
@@ -282,7 +288,7 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 // getWholePod is getPod with all that there is of the pod.
 func (a api) getWholePod(ctx context.Context, namespace, name string) (got *corev1.Pod, err error) {
 	err = a.read(ctx, kind{"get pods", namespace}, func(ctx context.Context) (err error) {
-		got, err = a.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		got, err = a.whole.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 		return err
 	})
 	return got, err
@@ -335,7 +341,7 @@ func (a api) liveNode(ctx context.Context, name string) (n *corev1.Node, err err
 
 func (a api) getSet(ctx context.Context, namespace, name string) (live *appsv1.DaemonSet, err error) {
 	err = a.read(ctx, kind{"get daemonsets", namespace}, func(ctx context.Context) (err error) {
-		live, err = a.client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
+		live, err = a.apps.DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
 		return err
 	})
 	return live, err
@@ -356,7 +362,7 @@ func (a api) liveSet(ctx context.Context, ds *appsv1.DaemonSet) (*appsv1.DaemonS
 
 func (a api) createSet(ctx context.Context, ds *appsv1.DaemonSet) (made *appsv1.DaemonSet, err error) {
 	err = a.write(ctx, kind{"create daemonsets", ds.Namespace}, func(ctx context.Context) (err error) {
-		made, err = a.client.AppsV1().DaemonSets(ds.Namespace).Create(ctx, ds, metav1.CreateOptions{})
+		made, err = a.apps.DaemonSets(ds.Namespace).Create(ctx, ds, metav1.CreateOptions{})
 		return err
 	})
 	return made, err
@@ -364,7 +370,7 @@ func (a api) createSet(ctx context.Context, ds *appsv1.DaemonSet) (made *appsv1.
 
 func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (made *appsv1.DaemonSet, err error) {
 	err = a.write(ctx, kind{"update daemonsets/status", ds.Namespace}, func(ctx context.Context) (err error) {
-		made, err = a.client.AppsV1().DaemonSets(ds.Namespace).UpdateStatus(ctx, ds, metav1.UpdateOptions{})
+		made, err = a.apps.DaemonSets(ds.Namespace).UpdateStatus(ctx, ds, metav1.UpdateOptions{})
 		return err
 	})
 	return made, err
@@ -373,7 +379,7 @@ func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (made *apps
 // deleteSet deletes that very DaemonSet, if it is still there.
 func (a api) deleteSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 	return unlessMissing(a.write(ctx, kind{"delete daemonsets", ds.Namespace}, func(ctx context.Context) error {
-		return a.client.AppsV1().DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
+		return a.apps.DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &ds.UID},
 		})
 	}))
@@ -381,7 +387,7 @@ func (a api) deleteSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 
 func (a api) createRevision(ctx context.Context, r *appsv1.ControllerRevision) (made *appsv1.ControllerRevision, err error) {
 	err = a.write(ctx, kind{"create controllerrevisions", r.Namespace}, func(ctx context.Context) (err error) {
-		made, err = a.client.AppsV1().ControllerRevisions(r.Namespace).Create(ctx, r, metav1.CreateOptions{})
+		made, err = a.apps.ControllerRevisions(r.Namespace).Create(ctx, r, metav1.CreateOptions{})
 		return err
 	})
 	return made, err
@@ -389,7 +395,7 @@ func (a api) createRevision(ctx context.Context, r *appsv1.ControllerRevision) (
 
 func (a api) getRevision(ctx context.Context, namespace, name string) (live *appsv1.ControllerRevision, err error) {
 	err = a.read(ctx, kind{"get controllerrevisions", namespace}, func(ctx context.Context) (err error) {
-		live, err = a.client.AppsV1().ControllerRevisions(namespace).Get(ctx, name, metav1.GetOptions{})
+		live, err = a.apps.ControllerRevisions(namespace).Get(ctx, name, metav1.GetOptions{})
 		return err
 	})
 	return live, err
@@ -397,7 +403,7 @@ func (a api) getRevision(ctx context.Context, namespace, name string) (live *app
 
 func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (made *appsv1.ControllerRevision, err error) {
 	err = a.write(ctx, kind{"update controllerrevisions", r.Namespace}, func(ctx context.Context) (err error) {
-		made, err = a.client.AppsV1().ControllerRevisions(r.Namespace).Update(ctx, r, metav1.UpdateOptions{})
+		made, err = a.apps.ControllerRevisions(r.Namespace).Update(ctx, r, metav1.UpdateOptions{})
 		return err
 	})
 	return made, err
@@ -405,7 +411,7 @@ func (a api) updateRevision(ctx context.Context, r *appsv1.ControllerRevision) (
 
 func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) error {
 	return unlessMissing(a.write(ctx, kind{"delete controllerrevisions", r.Namespace}, func(ctx context.Context) error {
-		return a.client.AppsV1().ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
+		return a.apps.ControllerRevisions(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{
 			Preconditions: &metav1.Preconditions{UID: &r.UID},
 		})
 	}))

@@ -71,7 +71,7 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 // podsOn is the pods on a node, whole, as a server has them at hand.
 func (a api) podsOn(ctx context.Context, node string) (list *corev1.PodList, err error) {
 	err = a.read(ctx, kind{"list pods", ""}, func(ctx context.Context) (err error) {
-		list, err = a.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{
+		list, err = a.whole.Pods("").List(ctx, metav1.ListOptions{
 			FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(), ResourceVersion: "0",
 		})
 		return err

@@ -26,7 +26,7 @@ func newMetadataReader(c *rest.Config, transport *http.Client) (metadataReader, 
 	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
 	c.NegotiatedSerializer = newTrimming(internalversion.Codecs.WithoutConversion())
 	client, err := rest.RESTClientForConfigAndClient(c, transport)
-	return metadataReader{client}, err
+	return metadataReader{once{client}}, err
 }
 
 // list reads a page of a namespace, or of all if that is empty.
