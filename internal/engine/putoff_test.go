@@ -193,6 +193,31 @@ func TestEveryRefusalIsTold(t *testing.T) {
 	}
 }
 
+// So is what is refused of the DaemonSet as a whole.
+func TestRefusedRevisionAndStatusAreTold(t *testing.T) {
+	for verb, resource := range map[string]string{"create": "controllerrevisions", "update": "daemonsets"} {
+		inCluster(t, func(c *cluster) {
+			c.addNodes(2)
+			c.addSet()
+			c.intercept(func(r request) (error, bool) {
+				if r.is(verb, resource) {
+					return (&webhook{verb: verb, resource: resource, refuses: 403}).refusal(), false
+				}
+				return nil, false
+			})
+			c.start()
+			c.run(10 * time.Minute)
+			got := c.events("FailedSync")
+			if want := fmt.Sprintf("no %s of %s", verb, resource); len(got) == 0 || !strings.Contains(got[0], want) {
+				t.Errorf("events %q, want one that says %q", got, want)
+			}
+			c.intercept(nil)
+			c.run(2 * time.Minute)
+			c.covered(2, "agent:1")
+		})
+	}
+}
+
 // orphan puts a pod of nobody on a node that is about to come, which the DaemonSet selects.
 func (c *cluster) orphan(name, node string) {
 	c.mu.Lock()

@@ -45,6 +45,7 @@ func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
 	if err != nil {
 		if ctx.Err() == nil {
 			e.log.Warn("a DaemonSet could not be brought up to date; it is tried again", "daemonSet", key.String(), "error", err)
+			e.tellStopped(ctx, key, err)
 		}
 		e.queue.AddRateLimited(key)
 	} else {

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"everynode/internal/delivery"
 	"everynode/internal/plan"
@@ -82,6 +83,15 @@ func (e *engine) tell(w *write, r *result, err error) {
 	}
 	e.events.failed(w, err)
 	e.log.Warn("a write failed; it is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
+}
+
+// tellStopped says on the DaemonSet that something of it was refused which is no node's,
+// such as its revision or its status, and without which nothing goes on.
+func (e *engine) tellStopped(ctx context.Context, key types.NamespacedName, err error) {
+	fate, _ := judge(ctx, err)
+	if set := e.index.set(key); set != nil && (fate == delivery.Refused || fate == delivery.OverQuota || byAdmission(err)) {
+		e.events.event(set.ds, corev1.EventTypeWarning, "FailedSync", "%s", blame(err))
+	}
 }
 
 // fared remembers how the slot of a write has fared. Like all that a write
