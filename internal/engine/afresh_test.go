@@ -124,3 +124,20 @@ func TestRenewed(t *testing.T) {
 		t.Error("that of another node is forgotten")
 	}
 }
+
+// An edit has few nodes tried until a create succeeds, where creates were refused before.
+func TestEditsAllTheTimeTryFewNodes(t *testing.T) {
+	s, now := newState(identity{}), time.Now()
+	s.afresh(1)
+	s.made("a", "h", now)
+	if s.afresh(2); s.room(0) <= trialCreates {
+		t.Errorf("room for %d, though nothing was refused", s.room(0))
+	}
+	s.failed("a", plan.Act{}, failedPace(), now, "create")
+	if s.afresh(3); s.room(0) != trialCreates {
+		t.Errorf("room for %d after an edit of what was refused", s.room(0))
+	}
+	if s.afresh(3) {
+		t.Error("the same generation is taken for an edit")
+	}
+}
