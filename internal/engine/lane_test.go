@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 
@@ -49,5 +51,28 @@ func TestDecidedAgainRestsOnTheLast(t *testing.T) {
 	}
 	if next.ds != again.ds || next.rests != again.rests || next.state != again.state || len(next.known) != 1 || len(next.taken) != 1 || next.first != 1 {
 		t.Errorf("it rests on what was decided first: %+v", next)
+	}
+}
+
+// A DaemonSet that is answered with 429 rests for as long as it is asked to, and longer
+// each time, until a write succeeds. What was under way meanwhile tells nothing new.
+func TestLaneRestsLongerAndLonger(t *testing.T) {
+	l, now := newLane(identity{}, &tenant{}), time.Now()
+	var rests []time.Duration
+	rest := func(asked time.Duration) {
+		l.throttled(asked, now)
+		l.throttled(asked, now)
+		rests = append(rests, l.resume.Sub(now))
+		now = l.resume
+	}
+	for range 6 {
+		rest(time.Second)
+	}
+	rest(30 * time.Second)
+	l.succeeds()
+	rest(time.Second)
+	s := time.Second
+	if want := []time.Duration{s, 2 * s, 4 * s, 8 * s, 10 * s, 10 * s, 30 * s, s}; !slices.Equal(rests, want) {
+		t.Errorf("it rests for %v, want %v", rests, want)
 	}
 }

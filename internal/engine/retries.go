@@ -134,8 +134,7 @@ func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 }
 
 // afresh forgets what was refused before the last edit, which may be what ends the trouble:
-// Kubernetes' controller tries at once, too. It says whether there was one. That a pod
-// could not be claimed is not forgotten: what the node has is not known until it is.
+// Kubernetes' controller tries at once, too. It says whether there was one.
 func (s *state) afresh(generation int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,10 +145,7 @@ func (s *state) afresh(generation int64) bool {
 	}
 	// Whoever edits all the time does not have all nodes tried each time.
 	calm := s.trial.passed && len(s.retries)+len(s.trial.refused) == 0
-	for node := range s.retries {
-		s.retries.drop(node, isWrite)
-	}
-	s.trial = trial{passed: calm}
+	s.retries, s.timers, s.trial = retries{}, nil, trial{passed: calm}
 	return true
 }
 
@@ -158,7 +154,8 @@ func isWrite(r retry) bool { return r.act.Kind != plan.Claiming }
 
 // renewed forgets what was refused on an earlier node of that name, and that its pods did
 // not last. The back-off of pods that fail stays: Kubernetes' controller, too, keeps it
-// by name.
+// by name. So does that a pod could not be claimed: what the node has is not known until
+// it is, and a decision may be under way.
 func (e *engine) renewed(node string) {
 	e.mu.Lock()
 	states := slices.Collect(maps.Values(e.states))
