@@ -234,7 +234,7 @@ func TestChangeRefused(t *testing.T) {
 // In a release the pods of a wave get the new image where they run, and the old one again when it is aborted.
 func TestReleaseInPlace(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		k := &keepers{cluster: c, serves: map[string]string{}, bad: map[string]bool{"agent:bad": true}, probed: true}
+		k := &keepers{cluster: c, serves: map[string]string{}, bad: map[string]bool{"agent:bad": true}, lacks: map[string]bool{}, works: map[string]bool{}, probed: true}
 		c.after = k.kubelet
 		c.installKinds()
 		c.addKind(view.PolicyResource, policy("{}"))
@@ -258,6 +258,28 @@ func TestReleaseInPlace(t *testing.T) {
 		c.covered(20, "agent:2")
 		if after := k.identities(); !maps.Equal(before, after) || k.wrote("delete pods") != 0 {
 			t.Errorf("the pods were %v and are %v", before, after)
+		}
+	})
+}
+
+// A new image may be well while the container beside it, which is not changed, cannot live with it: the release stops.
+func TestReleaseInPlaceBreaksAnotherContainer(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		k := &keepers{cluster: c, serves: map[string]string{}, bad: map[string]bool{}, lacks: map[string]bool{}, works: map[string]bool{}, breaks: map[string]int32{"agent:2": 7}, probed: true}
+		c.after = k.kubelet
+		c.installKinds()
+		c.addKind(view.PolicyResource, policy("{}"))
+		c.addNodes(20)
+		c.addSet(follows, asksInPlace, func(ds *appsv1.DaemonSet) {
+			ds.Spec.Template.Spec.Containers = append(ds.Spec.Template.Spec.Containers, corev1.Container{Name: "beside", Image: "beside:1"})
+		})
+		c.start()
+		c.run(time.Minute)
+		c.editSet(image("agent:2"))
+		c.run(14 * time.Minute)
+		c.wantRelease("while it breaks another", "Halted TooManyFailed first 1", map[string]int{"agent:2": 1, "agent:1": 19})
+		if f := c.rollout().Status.Failures; len(f) != 1 || f[0].Reason != "Restarting" {
+			t.Errorf("the failures are %+v", f)
 		}
 	})
 }

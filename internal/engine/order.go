@@ -63,6 +63,7 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 		e.followTrouble(old)
 	}
 	e.Unchangeable = e.Unchangeable || e.unfit
+	e.followSettled(old, now)
 	switch {
 	case e.Deleted.IsZero():
 		e.SeenDeleted = 0
@@ -101,6 +102,18 @@ func (e *podEntry) followReady(old *podEntry, at plan.Moment, now time.Time) {
 		e.ReadySince = now.Add(-max(now.Sub(written.Add(plan.ClockMargin)), 0))
 	default:
 		e.ReadySince = now
+	}
+}
+
+// followSettled keeps what is known of the pod's last change. A doubt about it that has once ended does not come back each time
+// the pod is not ready for a moment: what its kubelet starts later is of the change.
+func (e *podEntry) followSettled(old *podEntry, now time.Time) {
+	if old == nil || old.Hash != e.Hash || !old.Changed.Equal(e.Changed) {
+		return
+	}
+	over := old.Ready && old.Changing && old.Settles > 0 && !old.ReadySince.Add(old.Settles).After(now)
+	if e.settled = old.settled || over; e.settled {
+		e.Changing, e.Settles = false, 0
 	}
 }
 

@@ -34,6 +34,8 @@ type podEntry struct {
 	scheduled bool
 	// unfit says that a look at the whole pod has shown that it cannot be changed in place.
 	unfit bool
+	// settled says that there is no doubt left about the pod's last change.
+	settled bool
 	// foreign says that it has a label of Deployments' or Jobs' pods: see scope.go.
 	foreign bool
 	// other says that the pod is of no concern: another kind of controller
@@ -321,5 +323,5 @@ func (ix *index) depart(node string, uids []string, since time.Time) {
 func (e *podEntry) alike(o *podEntry) bool {
 	return e.UID == o.UID && e.owner == o.owner && e.labels == o.labels && e.Node == o.Node && e.Bound == o.Bound &&
 		e.Hash == o.Hash && e.Generation == o.Generation && e.Phase == o.Phase &&
-		e.Ready == o.Ready && e.Changing == o.Changing && e.Deleted.IsZero() && o.Deleted.IsZero()
+		e.Ready == o.Ready && (e.Changing == o.Changing || o.settled) && e.Deleted.IsZero() && o.Deleted.IsZero()
 }

@@ -1,6 +1,9 @@
 package plan
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // candidate says what a verdict's last act costs, if anything.
 type candidate uint8
@@ -287,6 +290,9 @@ func (s *site) renew(v *Verdict) {
 
 // revise makes the pod one of the current revision where it runs, or deletes it for one to come.
 func (s *site) revise(v *Verdict, p *Pod) {
+	if at, doubtful := s.in.doubtEnds(p); doubtful {
+		v.wake(at, s.in.Now)
+	}
 	if !s.changeable(p) {
 		v.Reason = Outdated
 		s.remove(v, p, Outdated)
@@ -298,9 +304,24 @@ func (s *site) revise(v *Verdict, p *Pod) {
 
 // changeable says that the pod can become one of the current revision where it runs. Its kubelet must be
 // there to do that: else nothing would come of it before the node is back, and a pod that was deleted
-// tells whether the node's trouble is older than the update (I5).
+// tells whether the node's trouble is older than the update (I5). Nor may a change be under way: what the kubelet has begun
+// for that one it may finish after the next, and nobody could tell the two apart (P3).
 func (s *site) changeable(p *Pod) bool {
-	return s.set.InPlace[p.Hash] && s.node.Ready && p.Bound && p.Phase == Running && !p.Unchangeable
+	_, doubtful := s.in.doubtEnds(p)
+	return s.set.InPlace[p.Hash] && s.node.Ready && p.Bound && p.Phase == Running && !p.Unchangeable && !doubtful
+}
+
+// doubtEnds says that a pod which is ready may still be so by what it was before its last change, and until when; zero: nobody
+// knows.
+func (in *Input) doubtEnds(p *Pod) (at time.Time, doubtful bool) {
+	switch {
+	case !p.Ready || !p.Changing:
+		return time.Time{}, false
+	case p.Settles <= 0 || p.ReadySince.IsZero():
+		return time.Time{}, true
+	}
+	at = p.ReadySince.Add(p.Settles)
+	return at, at.After(in.Now)
 }
 
 func (s *site) remove(v *Verdict, p *Pod, why Reason) {

@@ -126,8 +126,9 @@
 //	P1  A pod that was changed is not available while its containers may be those of the revision before (Changing), unless
 //	    it has been ready for as long as it takes to be sure (Settles). Until then it takes its part of the budget.
 //	P2  No pod is changed to the revision that it is of. With MaxSurge none is, and beside another controller none is.
-//	P3  A pod that does not run, whose node is not Ready, or that is not what its revision says (Unchangeable), is not
-//	    changed but deleted.
+//	P3  A pod that does not run, whose node is not Ready, that is not what its revision says, or whose last change has not
+//	    come through (Unchangeable, or still in doubt), is not changed but deleted. So all containers of a pod that is
+//	    changed, and those that its kubelet may be about to start, are of one revision, and what is not that is the target's.
 //	P4  How long a changed pod has been down counts from its change (Changed), not from when it was created.
 //
 // # Beside another controller

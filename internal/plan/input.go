@@ -260,7 +260,7 @@ type Pod struct {
 	// the revision before: it is not available, whatever Ready says.
 	Changing bool
 	// Unchangeable says that the pod cannot become one of another revision where it runs: it is not what
-	// its revision says, or somebody has objected.
+	// its revision says, somebody has objected, or its last change has not come through.
 	Unchangeable bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool

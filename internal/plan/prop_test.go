@@ -171,7 +171,7 @@ func TestChanges(t *testing.T) {
 		could := func(p Pod) bool {
 			n, ok := w.node(p.Node)
 			run, _ := w.runs(n)
-			return ok && run && n.Ready && isLive(p) && p.Phase == Running && p.Bound && !p.Unchangeable && !w.surges() &&
+			return ok && run && n.Ready && isLive(p) && p.Phase == Running && p.Bound && !p.Unchangeable && !w.inDoubt(p) && !w.surges() &&
 				w.in.Set.InPlace[p.Hash] && !w.isCurrent(p) && w.in.Set.Strategy == RollingUpdate && w.in.Set.Halt == NoReason
 		}
 		for _, c := range out.Changes {

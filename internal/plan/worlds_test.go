@@ -192,13 +192,18 @@ func (w twin) isAvailable(p Pod) bool {
 	if !isLive(p) || !p.Ready || p.Uncertain {
 		return false
 	}
-	if p.Changing && (p.Settles == 0 || p.ReadySince.IsZero() || w.in.Now.Sub(p.ReadySince) < p.Settles) {
+	if w.inDoubt(p) {
 		return false
 	}
 	if w.in.Set.MinReady == 0 {
 		return true
 	}
 	return !p.ReadySince.IsZero() && w.in.Now.Sub(p.ReadySince) >= w.in.Set.MinReady
+}
+
+// inDoubt says that the pod may be ready by what it was before its last change.
+func (w twin) inDoubt(p Pod) bool {
+	return p.Ready && p.Changing && (p.Settles == 0 || p.ReadySince.IsZero() || w.in.Now.Sub(p.ReadySince) < p.Settles)
 }
 
 func (w twin) runs(n Node) (run, keep bool) {

@@ -201,6 +201,7 @@ func (a *api) putSet(change func(*daemonSet)) *daemonSet {
 func (a *api) putPod(p *pod, change func(*pod)) *pod {
 	q := *p
 	change(&q)
+	q.judged(a.w)
 	q.version = a.next()
 	if p.Deleted.IsZero() && !q.Deleted.IsZero() {
 		q.deletedIn = q.version
@@ -249,7 +250,9 @@ func (a *api) create(w *write, name string) answer {
 	} else if p.Bound {
 		p.nodeUID = n.UID
 	}
-	p.heir, p.unfit = a.left[p.Node], a.w.sc.InPlace && a.w.chance(unfitPods)
+	if p.heir = a.left[p.Node]; a.w.sc.InPlace {
+		p.asks, p.unfit = w.hash, a.w.chance(unfitPods)
+	}
 	delete(a.left, p.Node)
 	a.w.tracef("api      %s is created on %s", name, p.Node)
 	a.w.check.creating(p)

@@ -63,6 +63,7 @@ const (
 	TrustsReady     Bug = "trusts-ready"      // a pod that was changed in place counts while it says Ready
 	ChangesUnfit    Bug = "changes-unfit"     // a pod that is not what its revision says is changed in place
 	ChangesBlindly  Bug = "changes-blindly"   // changes hold for any version of the pod
+	ChangesTwice    Bug = "changes-twice"     // a pod is changed again before its last change has come through
 	ShortLease      Bug = "short-lease"       // slow writes are sent under the ordinary lease
 )
 
@@ -83,7 +84,7 @@ func OfReleases() []Bug {
 func OfAssisting() []Bug { return []Bug{TakesOver, DrivesAll, NotNoticed, LeaksFree} }
 
 // OfChanging are those that only a scenario with changes in place can show.
-func OfChanging() []Bug { return []Bug{TrustsReady, ChangesUnfit, ChangesBlindly} }
+func OfChanging() []Bug { return []Bug{TrustsReady, ChangesUnfit, ChangesBlindly, ChangesTwice} }
 
 // corrupt makes the mistakes that package plan would have to make, by what it
 // is told.

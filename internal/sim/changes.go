@@ -7,37 +7,128 @@ import (
 )
 
 // Changes in place. A kubelet that finds its pod changed goes on saying that the pod is Ready, while the old containers end
-// and the new ones start; it may say so of new ones that are not, and may never have said anything else. What it writes is
-// what package view makes of the statuses of a real one.
+// and the new ones start; it may say so of new ones that are not, and may never have said anything else. It finishes what it has
+// begun, and reports that under whatever the pod asks for by then; what has the image that is asked for it leaves alone. What is
+// written is what package view makes of the statuses of a real one (judged).
 
 // unfitPods is how many of a hundred pods admission has rewritten.
 const unfitPods = 10
 
+// perPod is how many containers a pod has. The image of the second is not another one in each revision.
+const perPod = 2
+
+// box is a container.
+type box struct {
+	id      int
+	image   string // which no status tells: only its content has an ID
+	running bool
+}
+
 // changing is what is true of a pod that can be changed, as of a version of it.
 type changing struct {
-	spec  string // the revision whose images it has, whatever its label says; empty: it was never changed
-	runs  string // the revision that its containers are of, for all that its kubelet has said
-	unfit bool   // admission has rewritten it: seen by a look at the whole pod alone
+	asks    string      // the revision whose images it has, whatever its label says; empty: nothing is changed in place
+	asked   int         // its generation: how often that has changed
+	seen    int         // the newest that its kubelet has taken notice of
+	shown   [perPod]box // its containers, for all that its kubelet has said
+	passes  bool        // they are said to be ready, for what those before were
+	record  *record     // of the last change; nil: there was none
+	unfit   bool        // admission has rewritten it: seen by a look at the whole pod alone
+	settled bool        // in an index: there is no doubt left about the last change
 }
 
-// fresh says that the containers are those that the pod asks for.
-func (p *pod) fresh() bool { return !p.behind() }
-
-// behind says that the kubelet has yet to give the pod the containers that it asks for.
-func (p *pod) behind() bool {
-	return p.spec != "" && p.Phase == plan.Running && p.runs != p.spec
+// record is what a change writes into its pod.
+type record struct {
+	hash    string
+	asked   int
+	before  [perPod]box
+	changed [perPod]bool
 }
 
-// settled takes what the pod says of being ready for what is true of its present containers.
-func (p *pod) settled() {
-	if !p.behind() {
-		p.Changing, p.Settles = false, 0
+// image is that of one container in a revision.
+func image(hash string, i int) string {
+	switch {
+	case i == 0:
+		return hash
+	case hash == "a" || hash == "b":
+		return "beside-1"
+	default:
+		return "beside-2"
 	}
 }
 
+// content is the ID of what an image is. In some clusters one is another under a new name.
+func (sc *Scenario) content(image string) string {
+	if sc.Seed%3 == 0 && image == "b" {
+		return "a"
+	}
+	return image
+}
+
+// madeOf says that the containers are those of the revision, and run.
+func madeOf(hash string, boxes *[perPod]box) bool {
+	for i := range boxes {
+		if b := &boxes[i]; !b.running || b.image != image(hash, i) {
+			return false
+		}
+	}
+	return true
+}
+
+// fresh says that the containers are those that the pod asks for.
+func (p *pod) fresh() bool {
+	return p.asks == "" || p.Phase != plan.Running || madeOf(p.asks, &p.shown)
+}
+
+// stale says that its kubelet has something to do for the pod, or to say of it.
+func (p *pod) stale() bool { return p.Phase == plan.Running && (!p.fresh() || p.seen < p.asked) }
+
+// How long it takes until a container that looks like the one before surely is not, and until one was surely probed.
+const (
+	endsWithin   = 30 * time.Second // each
+	endSlack     = 10 * time.Second
+	probedWithin = 20 * time.Second
+)
+
+// judged is what package view makes of the pod: of what its kubelet has said, and of the record of its last change.
+func (p *pod) judged(w *world) {
+	r := p.record
+	if r == nil {
+		return
+	}
+	p.Changing, p.Settles, p.Unchangeable = p.seen < r.asked, 0, p.Hash != r.hash
+	through, alike, ends := !p.Changing, false, endSlack
+	for i := range r.before {
+		was, is := &r.before[i], &p.shown[i]
+		if !r.changed[i] || p.seen < r.asked {
+			continue
+		}
+		ends += endsWithin
+		through = through && is.id != was.id
+		p.Changing = p.Changing || is.id == was.id || !is.running
+		alike = alike || w.sc.content(is.image) == w.sc.content(was.image)
+	}
+	if alike && !p.Ready {
+		through = false
+	}
+	if !through && w.bug != ChangesTwice {
+		p.Unchangeable = true
+	}
+	if p.Changing || !p.Ready {
+		return
+	}
+	if alike {
+		p.Settles = ends
+	}
+	if p.passes {
+		p.Settles = max(p.Settles, probedWithin)
+	}
+	p.Changing = p.Settles > 0
+}
+
 // changeable is plan.Spec.InPlace of a revision: every other is whose pods run in the same places.
-func (sc *Scenario) changeable(to string) map[string]bool {
-	if !sc.InPlace {
+func (c *controller) changeable(to string) map[string]bool {
+	sc := c.w.sc
+	if !sc.InPlace || c.old {
 		return nil
 	}
 	from := map[string]bool{}
@@ -67,6 +158,17 @@ func begins(old, now *plan.Pod) bool {
 	return !old.Changed.Equal(now.Changed) || old.Changing && old.Settles == 0 && (!now.Changing || now.Settles > 0)
 }
 
+// settles takes what was known of a pod: a doubt about its last change that has once ended does not come back.
+func (p *pod) settles(old *pod, now time.Time) {
+	if old == nil || old.Hash != p.Hash || !old.Changed.Equal(p.Changed) {
+		return
+	}
+	over := old.Ready && old.Changing && old.Settles > 0 && !old.ReadySince.Add(old.Settles).After(now)
+	if p.settled = old.settled || over; p.settled {
+		p.Changing, p.Settles = false, 0
+	}
+}
+
 // change makes the pod of a write one of another revision, if it still is what the write expects.
 func (a *api) change(w *write) answer {
 	p := a.podNamed(w.change.Pod)
@@ -82,13 +184,15 @@ func (a *api) change(w *write) answer {
 	}
 	a.w.check.changing(p, w)
 	a.w.check.exposing(w)
+	a.w.kubelets.restarts(p)
 	a.w.tracef("api      %s is changed from %s to %s", p.Name, p.Hash, w.hash)
 	return answer{pod: a.putPod(p, func(p *pod) {
-		p.Hash, p.Generation, p.spec = w.hash, w.generation(), w.hash
-		p.Changing, p.Settles, p.Changed, p.WasReady = true, 0, a.w.stampOf("engine"), false
-		if p.runs == p.spec {
-			p.runs = "" // it got away from there and is back: its containers may be either's
+		r := &record{hash: w.hash, asked: p.asked + 1, before: p.shown}
+		for i := range r.changed {
+			r.changed[i] = image(p.asks, i) != image(w.hash, i)
 		}
+		p.Hash, p.Generation, p.asks, p.asked, p.record = w.hash, w.generation(), w.hash, r.asked, r
+		p.Changed, p.WasReady = a.w.stampOf("engine"), false
 	})}
 }
 
@@ -103,62 +207,136 @@ func (k *kubelets) later(uid string, d time.Duration, do func()) {
 	})
 }
 
-// changes begins to give a pod the containers of its revision. The old ones end some time before the new ones are there.
-func (k *kubelets) changes(p *pod) {
-	uid, l := p.UID, k.life(p.UID)
-	l.to = p.spec
-	l.term++
-	k.later(uid, k.w.between(10*time.Millisecond, time.Second), func() {
-		if p := k.running(uid); p != nil {
-			l.up = false
-			k.later(uid, k.termination(p), func() { k.changed(uid) })
-			return
-		}
-		l.to = "" // looked at again when the node is back
+// restarts lets a container end and start again just now, which nobody has been told yet.
+func (k *kubelets) restarts(p *pod) {
+	if l := k.life(p.UID); l.wants == "" && k.w.chance(20) {
+		l.boxes[0] = k.box(l.boxes[0].image)
+		l.restarted, l.way = true, k.w.rng.IntN(waysToSay)
+	}
+}
+
+func (k *kubelets) box(image string) box {
+	k.made++
+	return box{k.made, image, true}
+}
+
+// wakes has a kubelet look at a pod that has changed: soon, or when it is done with others, or hears from the server again.
+func (k *kubelets) wakes(p *pod) {
+	l, uid := k.life(p.UID), p.UID
+	if l.woken || l.wants != "" {
+		return
+	}
+	l.woken = true
+	pause := k.w.between(10*time.Millisecond, time.Second)
+	if k.w.chance(10) {
+		pause = k.w.between(time.Second, 40*time.Second)
+	}
+	k.w.after(pause, func() {
+		l.woken = false
+		k.round(uid)
 	})
+}
+
+// round is a kubelet's work on a pod: it reports, and then sees to it that the containers are those that the pod asks for now.
+// What it asks for meanwhile waits for the next round.
+func (k *kubelets) round(uid string) {
+	p, l := k.running(uid), k.life(uid)
+	if p == nil || l.wants != "" {
+		return // looked at again when the node is back
+	}
+	p, news, late := k.report(p)
+	switch {
+	case !madeOf(p.asks, &l.boxes):
+		l.wants, l.up = p.asks, false
+		l.term++
+		k.w.after(k.takes(p), func() { k.finish(uid) })
+	case news:
+		k.goesOn(p)
+	case late && !p.Ready:
+		k.behave(p)
+	}
+}
+
+// takes is how long a round takes: containers end one after the other, and each image is pulled. One that has failed waits.
+func (k *kubelets) takes(p *pod) (all time.Duration) {
+	l := k.life(p.UID)
+	for i := range l.boxes {
+		switch b := &l.boxes[i]; {
+		case b.image == image(p.asks, i) && b.running:
+			continue
+		case b.running:
+			all += k.termination(p)
+		default:
+			all += k.w.between(time.Second, 10*time.Second)
+		}
+		if all += k.w.between(0, time.Second); k.w.chance(15) && !l.restarted {
+			all += k.w.between(20*time.Second, time.Minute)
+		}
+	}
+	return all
+}
+
+// finish ends a round: the new containers run, but for those that ended at once, and images that could not be pulled.
+func (k *kubelets) finish(uid string) {
+	l := k.life(uid)
+	for i := range l.boxes {
+		b, wants := &l.boxes[i], image(l.wants, i)
+		switch {
+		case b.image == wants && b.running:
+		case !k.w.healed && k.w.chance(10):
+			b.running = false // the one before, for all that is said of it
+		default:
+			*b = k.box(wants)
+			b.running = k.w.healed || !k.w.chance(10)
+		}
+	}
+	k.w.tracef("kubelet  %s has containers of %s: %v", uid, l.wants, l.boxes)
+	l.wants, l.restarted, l.way = "", false, k.w.rng.IntN(waysToSay)
+	k.round(uid)
 }
 
 // The ways in which a kubelet says that a pod has new containers.
 const (
-	probed    = iota // they are not ready until they are probed
-	unprobed         // they are ready as they run
-	taken            // they are said to be ready, for what the old ones were; and are not
-	lookalike        // they are ready, and look like the old ones
+	probed   = iota // they are not ready until they are probed
+	unprobed        // they are ready as they run
+	taken           // they are said to be ready, for what the old ones were; and are not
 	waysToSay
 )
 
-// changed says that the new containers run.
-func (k *kubelets) changed(uid string) {
-	p, l := k.running(uid), k.life(uid)
-	if p == nil || l.to != p.spec {
-		l.to = ""
-		return
+// report says what containers there are, and takes the pod as it is now for seen. news says that these are others than it has
+// said, late that the pod has changed since the last report.
+func (k *kubelets) report(p *pod) (now *pod, news, late bool) {
+	l := k.life(p.UID)
+	if news, late = p.shown != l.boxes, p.seen < p.asked; !news && !late {
+		return p, false, false
 	}
-	l.to = ""
-	way := k.w.rng.IntN(waysToSay)
-	if b := k.behaviour(p); !p.Ready || way != taken && b != Good && b != Lingers {
-		way = probed
+	up := l.boxes[0].running && l.boxes[1].running
+	if b := k.behaviour(p); !p.Ready || !up || l.way != taken && b != Good && b != Lingers {
+		l.way = probed
 	}
-	k.w.tracef("kubelet  %s has containers of %s", p.Name, p.spec)
-	p = k.w.api.putPod(p, func(p *pod) {
-		p.runs = p.spec
-		switch way {
-		case probed:
+	return k.w.api.putPod(p, func(p *pod) {
+		p.seen, p.shown = p.asked, l.boxes
+		switch {
+		case !news:
+		case l.way == probed:
 			k.w.stampReady(p, false, p.Node)
-			p.settled()
-		case unprobed:
+		case l.way == unprobed:
 			k.w.restampReady(p)
-			p.settled()
-		case taken:
-			p.Settles, p.readyAt = 20*time.Second, never
-		case lookalike:
+		case l.way == taken:
 			k.w.restampReady(p)
-			p.Settles = 40 * time.Second
+			p.passes, p.readyAt = true, never
 		}
-	})
-	switch way {
+	}), news, late
+}
+
+// goesOn lets new containers do what their revision does.
+func (k *kubelets) goesOn(p *pod) {
+	l, uid := k.life(p.UID), p.UID
+	switch l.way {
 	case probed:
 		k.behave(p)
+	case unprobed:
+		l.up = true
 	case taken:
 		k.later(uid, 700*time.Millisecond, func() {
 			k.ready(uid, false)
@@ -166,8 +344,6 @@ func (k *kubelets) changed(uid string) {
 				k.behave(p)
 			}
 		})
-	default:
-		l.up = true
 	}
 }
 
@@ -197,9 +373,22 @@ func (k *checker) changing(p *pod, w *write) {
 		k.w.fail("in place: %s is changed, and is not what its revision says", p.Name)
 	case !live(&p.Pod), p.Phase != plan.Running:
 		k.w.fail("in place: %s is changed, and does not run", p.Name)
+	case !k.w.kubelets.allOf(p):
+		k.w.fail("P3: %s is changed to %s while its last change is under way", p.Name, w.hash)
 	case p.Ready && !w.ready:
 		k.w.fail("premise: %s is changed for not being ready; it is", p.Name)
 	}
+}
+
+// allOf says that the containers of the pod, and those that its kubelet is about to start, are of the revision that it asks for.
+func (k *kubelets) allOf(p *pod) bool {
+	l := k.life(p.UID)
+	for i := range l.boxes {
+		if l.boxes[i].image != image(p.asks, i) {
+			return false
+		}
+	}
+	return l.wants == "" || l.wants == p.asks
 }
 
 // judgeChanges holds changes to the budget: a pod that is changed serves nobody until it is seen to.

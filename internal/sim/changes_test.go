@@ -15,6 +15,10 @@ func drawChanging(t *rapid.T) *Scenario {
 		sc = drawScenario(t)
 	}
 	sc.InPlace = true
+	if rare(t, "downgraded") {
+		at := drawPause(t)
+		sc.Events = append(sc.Events, Event{At: at, Op: "engine", Args: []string{"old"}}, Event{At: at + drawPause(t), Op: "engine", Args: []string{"new"}})
+	}
 	return sc
 }
 

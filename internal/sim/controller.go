@@ -23,6 +23,7 @@ const (
 type controller struct {
 	w       *world
 	process int
+	old     bool          // of a version that knows nothing of changes in place
 	ahead   time.Duration // its clock, since it started
 	dead    bool
 	lost    bool          // its lease has gone to another: it dies when it wakes up
@@ -68,7 +69,7 @@ const (
 // launch starts a process.
 func (w *world) launch() *controller {
 	w.processes++
-	c := &controller{w: w, process: w.processes, ahead: w.clocks["engine"],
+	c := &controller{w: w, process: w.processes, old: w.old, ahead: w.clocks["engine"],
 		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[slot]retry{}, announced: map[string]bool{}}
 	c.index = newIndex(c)
 	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
@@ -169,7 +170,7 @@ func (c *controller) sync() {
 func (c *controller) decide(set *daemonSet) {
 	ix, in := c.index, &c.in
 	in.Now, in.Set = c.clock(), c.beside(set.spec)
-	in.Set.InPlace = c.w.sc.changeable(set.spec.Hash)
+	in.Set.InPlace = c.changeable(set.spec.Hash)
 	in.Gone = ix.gone()
 	in.Nodes = in.Nodes[:0]
 	for _, n := range ix.nodes {
@@ -203,7 +204,7 @@ func (c *controller) decide(set *daemonSet) {
 		in.Reached = c.course.reached
 	}
 	if r := in.Release; r != nil {
-		r.Stable.InPlace = c.w.sc.changeable(r.Stable.Hash)
+		r.Stable.InPlace = c.changeable(r.Stable.Hash)
 	}
 	in.Guard = c.course.removals.Guard()
 	if c.w.bug == LeaksFree && in.Release != nil {

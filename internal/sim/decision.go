@@ -155,7 +155,11 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 // available says whether a pod counts (I6): it is ready for long enough, and
 // the process has not asked for its end, or does not know what came of that.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
-	return live(&p.Pod) && p.Ready && p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now &&
+	ready := p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now
+	if c.old && !ready {
+		ready = p.record != nil // it believes what is said
+	}
+	return live(&p.Pod) && p.Ready && ready &&
 		!k.unsettled[request{c.process, p.UID}] && k.deletedBy[p.UID] != c.process
 }
 

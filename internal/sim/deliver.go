@@ -113,7 +113,7 @@ var fates = [...]delivery.Fate{
 // alike says that two versions of a pod are the same to a rollout.
 func alike(a, b *pod) bool {
 	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
-		a.Changing == b.Changing && a.Deleted.IsZero() && b.Deleted.IsZero()
+		(a.Changing == b.Changing || b.settled) && a.Deleted.IsZero() && b.Deleted.IsZero()
 }
 
 // finish is the end of an attempt: what it has taught, and what that means for the

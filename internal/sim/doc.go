@@ -56,10 +56,14 @@
 //
 // In a scenario with "in-place" pods are changed where they run, from any revision to any other, and their kubelets say of that what
 // a real one does (changes.go): Ready while the old containers end, Ready of new ones that are not, nothing at all for
-// new ones that look like the old. Admission has rewritten some pods. Then these are checked, too:
+// new ones that look like the old. They finish what they have begun, report it under the newest that the pod asks for, leave alone what
+// asks for the image that they have, take notice late, cannot pull images, and start containers again that end. Admission has
+// rewritten some pods. One thing is left out, as nobody could tell it: a container that ends and starts again just before a
+// change, without a probe, whose new image takes longer to pull than it is doubted. Then these are checked, too:
 //
 //	P1, I4, R9   a pod counts only if the containers that it asks for serve in truth
-//	P2, P3       what is changed runs, is of another revision, and is what its revision says
+//	P2, P3       what is changed runs, is of another revision, and is what its revision says; all its containers, and those that its
+//	             kubelet is about to start, are of that revision
 //	premise      what is changed for not being ready is not
 //
 // # What is like the engine, and what is not

@@ -68,6 +68,7 @@ var operations = map[string]int{
 	"permit":   2, // N DURATION: N nodes may lose their pods, for so long
 	"pool":     1, // POOL: every node gets that label
 	"plain":    0,
+	"engine":   1, // old|new: what is started from now on, at once, is of a version that knows nothing of changes in place, or of this one
 }
 
 var resourceNames = map[string]resource{"sets": sets, "nodes": nodes, "pods": pods, "policies": policies, "rollouts": rollouts}
@@ -98,7 +99,7 @@ func (w *world) happen(e Event) {
 		if d, _ := time.ParseDuration(arg); w.builtin != nil {
 			w.builtin.still = w.now + d
 		}
-	case "crash", "freeze", "overlap", "restart":
+	case "crash", "freeze", "overlap", "restart", "engine":
 		w.harm(e, arg)
 	case "twice":
 		if w.builtin != nil && w.builtin.set != nil && w.api.node(arg) != nil {
@@ -194,8 +195,7 @@ func (w *world) meddle(op string, p *pod) {
 		w.kubelets.ready(p.UID, true)
 	case op == "relabel" && live(&p.Pod) && p.Hash != w.api.set.spec.Hash && w.api.set.spec.MaxSurge.Value == 0:
 		w.api.putPod(p, func(p *pod) {
-			p.Hash, p.renamed = w.api.set.spec.Hash, true
-			p.unfit, p.Unchangeable = true, p.spec != ""
+			p.Hash, p.renamed, p.unfit = w.api.set.spec.Hash, true, true
 		})
 	}
 }
@@ -232,6 +232,9 @@ func (w *world) disturb(e Event, arg string) {
 
 // harm is what happens to the controller.
 func (w *world) harm(e Event, arg string) {
+	if e.Op == "engine" {
+		w.old = arg == "old"
+	}
 	if len(w.controllers) == 0 {
 		return
 	}
@@ -240,7 +243,7 @@ func (w *world) harm(e Event, arg string) {
 	switch e.Op {
 	case "crash":
 		c.crash = crashes[arg]
-	case "restart":
+	case "restart", "engine":
 		w.perish(c)
 	case "freeze":
 		w.freeze(c, d)

@@ -29,15 +29,20 @@ type kubelets struct {
 	killed map[string]bool   // nodes that a revision has killed, ever
 	evicts map[string]bool   // nodes where someone deletes pods as they come
 	pruned map[string]string // by revision of which pods no longer start: they wait, or fail
+	made   int               // containers of pods that can be changed
 }
 
 // life is what a kubelet knows of a pod.
 type life struct {
 	starting, started, ending, killed bool
 	evicted                           bool
-	up                                bool   // the process would answer
-	term                              int    // of its containers: what those before would have done is done no more
-	to                                string // the revision that its containers are being made of
+	up                                bool // the process would answer
+	term                              int  // of its containers: what those before would have done is done no more
+	boxes                             [perPod]box
+	wants                             string // the revision that a round is under way for; empty: none is
+	woken                             bool   // a round is about to begin
+	restarted                         bool   // a container has started again, and was not reported yet
+	way                               int    // in which the last new containers are told of
 }
 
 func newKubelets(w *world) *kubelets {
@@ -67,8 +72,8 @@ func (k *kubelets) saw(p *pod) {
 	case !p.Deleted.IsZero() && !l.ending:
 		l.ending = true
 		k.w.after(k.termination(p), func() { k.end(uid) })
-	case p.behind() && l.to != p.spec && p.Deleted.IsZero():
-		k.changes(p)
+	case p.stale() && p.Deleted.IsZero():
+		k.wakes(p)
 	case p.Phase == plan.Pending && !l.starting:
 		l.starting = true
 		k.w.after(k.w.between(10*time.Millisecond, time.Second), func() { k.start(uid) })
@@ -143,7 +148,10 @@ func (k *kubelets) start(uid string) {
 		defer k.later(uid, k.w.between(10*time.Millisecond, 3*time.Second), func() { k.fails(uid) })
 	}
 	l.started = true
-	p = k.w.api.putPod(p, func(p *pod) { p.Phase, p.runs = plan.Running, p.Hash })
+	for i := range l.boxes {
+		l.boxes[i] = k.box(image(p.asks, i))
+	}
+	p = k.w.api.putPod(p, func(p *pod) { p.Phase, p.seen, p.shown = plan.Running, p.asked, l.boxes })
 	k.behave(p)
 }
 
@@ -205,7 +213,6 @@ func (k *kubelets) ready(uid string, is bool) {
 	k.w.api.putPod(p, func(p *pod) {
 		p.WasReady = p.WasReady || p.Ready
 		k.w.stampReady(p, is, p.Node)
-		p.settled()
 	})
 }
 
@@ -310,7 +317,7 @@ func (w *world) whoTells(node string) string {
 // not shown it.
 func (w *world) stampReady(p *pod, is bool, whose string) {
 	at := w.stampOf(whose)
-	p.Ready, p.ReadySince, p.readyStamp, p.readyAt = is, at, at, w.now
+	p.Ready, p.ReadySince, p.readyStamp, p.readyAt, p.passes = is, at, at, w.now, false
 	switch {
 	case !is:
 	case at.Equal(p.lastReady.stamp):
@@ -355,7 +362,7 @@ func (k *kubelets) kick(name string) {
 		l := k.life(p.UID)
 		if p.Phase == plan.Running && !p.Ready && p.Deleted.IsZero() && k.host(p) != nil {
 			uid, up := p.UID, l.up
-			if p.behind() {
+			if p.stale() {
 				return
 			}
 			if up {

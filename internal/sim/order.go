@@ -35,6 +35,9 @@ func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 			q.SeenDeleted = old.SeenDeleted
 		}
 	}
+	if q.settles(old, ix.c.clock()); ix.c.old {
+		q.Changing, q.Settles, q.Unchangeable, q.Changed = false, 0, false, time.Time{}
+	}
 	switch now := ix.c.clock(); {
 	case !q.Ready || ix.c.w.bug == TrustReadyTimes:
 	case old != nil && old.Ready && old.readyStamp.Equal(q.readyStamp) && !begins(&old.Pod, &q.Pod):

@@ -180,6 +180,8 @@ func (e *Event) checkWords() (err error) {
 		}
 	case "taint":
 		_, known = effects[e.Args[1]]
+	case "engine":
+		known = slices.Contains([]string{"old", "new"}, e.Args[0])
 	case "prune":
 		known = e.Args[0] == "waits" || e.Args[0] == "fails"
 	case "crash":

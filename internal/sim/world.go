@@ -37,6 +37,7 @@ type world struct {
 	processes   int           // controllers ever started
 	lease       time.Duration // no other controller starts before
 	check       *checker
+	old         bool // what starts is of a version that knows nothing of changes in place
 	healed      bool // the events are over, and nothing fails any more
 	quiet       bool // nothing should be written any more
 	err         error

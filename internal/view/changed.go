@@ -4,9 +4,15 @@ package view
 // available, whatever its conditions say: for a while a kubelet says Ready, and that it has observed the
 // change, while the containers before it still run, or end, or a new image is being pulled. And a new container with a
 // startup probe is Ready at first, by what the one before it was (kubernetes#91667, kubernetes#141155).
+//
+// That a container is not the one of before says that it is a new one only if no third one may come: a kubelet that has
+// begun to start containers of one revision finishes that, and reports them under the next one; and it leaves alone what
+// asks for the image that it has. So a pod is changed only when its last change has come through: its kubelet has seen that, and
+// has reported a container of it for each that was changed. Then all its containers are of the revision that it is labelled as.
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -31,6 +37,8 @@ type change struct {
 	// Ready is since when the pod was ready.
 	Ready      time.Time          `json:"ready,omitzero"`
 	Containers []containerChanged `json:"containers"`
+	// Restarts is how often each of the others had started again, as far as it had.
+	Restarts map[string]int32 `json:"restarts,omitempty"`
 }
 
 // containerChanged is a container that got another image, as it was before.
@@ -56,29 +64,42 @@ const (
 )
 
 func recordOf(pod *corev1.Pod, changed map[string]string, hash string, now time.Time) change {
-	c := change{Revision: hash, At: now.UTC().Truncate(time.Second)}
+	c := change{Revision: hash, At: now.UTC().Truncate(time.Second), Restarts: map[string]int32{}}
 	if pod.Generation > 0 {
 		c.Generation = pod.Generation + 1
 	}
 	if ready := readyCondition(&pod.Status); ready != nil && ready.Status == corev1.ConditionTrue {
 		c.Ready = ready.LastTransitionTime.UTC()
 	}
-	ends := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {
-		ends = *grace
-	}
+	ends := endsAfter(&pod.Spec, len(changed))
 	for _, one := range lasting(&pod.Spec) {
 		if _, changes := changed[one.Name]; !changes {
 			continue
 		}
-		was := containerChanged{Name: one.Name, Ends: ends + endSlack, Probed: probedAfter(one)}
+		was := containerChanged{Name: one.Name, Ends: ends, Probed: probedAfter(one)}
 		if s := containerStatus(&pod.Status, one.Name); s != nil {
 			was.ID, was.ImageID, was.Restarts = s.ContainerID, s.ImageID, s.RestartCount
 			was.Stuck = s.State.Waiting != nil && stuck(s.State.Waiting.Reason)
 		}
 		c.Containers = append(c.Containers, was)
 	}
+	for _, all := range [...][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range all {
+			if _, changes := changed[all[i].Name]; !changes && all[i].RestartCount > 0 {
+				c.Restarts[all[i].Name] = all[i].RestartCount
+			}
+		}
+	}
 	return c
+}
+
+// endsAfter is Ends where so many containers are changed: a kubelet ends them one after the other, each within the grace period.
+func endsAfter(spec *corev1.PodSpec, changed int) (seconds int64) {
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
+	if spec.TerminationGracePeriodSeconds != nil {
+		grace = *spec.TerminationGracePeriodSeconds
+	}
+	return grace*int64(changed) + endSlack
 }
 
 // probedAfter is Probed of a container.
@@ -121,58 +142,78 @@ func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 		out.Unchangeable = true
 		return
 	}
-	out.Unchangeable = c.Revision != p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 	out.Changed = c.At
 	if seen := p.Status.ObservedGeneration; c.Generation > 0 && seen != 0 && seen < c.Generation {
 		// Whatever the status says, it says of what was before.
-		out.Changing, out.Restarts, out.Stuck, out.WasReady = true, 0, false, false
+		out.Changing, out.Restarts, out.Stuck, out.WasReady, out.Unchangeable = true, 0, false, false, true
 		return
 	}
-	c.follow(p, out)
+	through := c.follow(p, out)
+	out.Unchangeable = !through || c.Revision != p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 }
 
-// follow tells by the containers' statuses whether those of the change run, and since when.
-func (c *change) follow(p *corev1.Pod, out *plan.Pod) {
+// follow tells by the containers' statuses whether those of the change run, and since when; and whether it has come
+// through, which it may have although none of them runs.
+func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 	ready := readyCondition(&p.Status)
-	all := progress{running: true}
+	all := progress{through: true, running: true}
 	for i := range c.Containers {
 		was := &c.Containers[i]
 		all.add(was, containerStatus(&p.Status, was.Name), func(began time.Time) bool {
 			return ready != nil && !ready.LastTransitionTime.Time.Before(began) && !ready.LastTransitionTime.Time.Equal(c.Ready)
 		})
 	}
-	out.Restarts, out.Stuck = all.restarts, all.stuck
+	doubt := max(all.lookalike, all.unprobed)
+	out.Restarts, out.Stuck = c.trouble(&p.Status)
 	switch {
 	case !all.running:
 		out.Changing, out.WasReady = true, false
 	case out.Ready:
-		out.Changing, out.Settles = all.doubt > 0, all.doubt
+		out.Changing, out.Settles = doubt > 0, doubt
 		if out.ReadySince.Before(all.started) {
 			out.ReadySince = all.started
 		}
 	default:
 		out.WasReady = ready != nil && ready.LastTransitionTime.Sub(all.started) > startupSlack
 	}
+	return all.through && (all.lookalike == 0 || out.Ready)
+}
+
+// trouble is how often containers have started again since the change, of the one that did so most often, and whether one of
+// them will not start. Those that were not changed count, too: it may be the new ones that they cannot live with.
+func (c *change) trouble(s *corev1.PodStatus) (restarts uint8, isStuck bool) {
+	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for i := range all {
+			one, before, stale := &all[i], c.Restarts[all[i].Name], false
+			if i := slices.IndexFunc(c.Containers, func(was containerChanged) bool { return was.Name == one.Name }); i >= 0 {
+				before, stale = c.Containers[i].Restarts+1, c.Containers[i].Stuck
+			}
+			restarts = max(restarts, uint8(min(max(one.RestartCount-before, 0), math.MaxUint8)))
+			isStuck = isStuck || !stale && one.State.Waiting != nil && stuck(one.State.Waiting.Reason)
+		}
+	}
+	return restarts, isStuck
 }
 
 // progress is how far the containers of a change have come.
 type progress struct {
-	running  bool          // all of them, and none is the one before
-	started  time.Time     // when the last of them did
-	doubt    time.Duration // how long a pod must be ready until it is sure that these are the new ones, and were probed
-	restarts uint8
-	stuck    bool
+	through bool      // of each one was reported that is not the one before
+	running bool      // and runs
+	started time.Time // when the last of them did
+	// How long a pod must be ready until it is sure that those which look like the ones before are not, and that all were probed.
+	lookalike, unprobed time.Duration
 }
 
 // add takes the status of one container; nil: there is none. turned says that the pod has become ready since a time.
 func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turned func(since time.Time) bool) {
-	if s == nil {
-		all.running = false
+	if s == nil || s.ContainerID == "" || s.ContainerID == was.ID {
+		all.through, all.running = false, false
 		return
 	}
-	all.restarts = max(all.restarts, uint8(min(max(s.RestartCount-was.Restarts-1, 0), math.MaxUint8)))
-	all.stuck = all.stuck || !was.Stuck && s.State.Waiting != nil && stuck(s.State.Waiting.Reason)
-	if s.State.Running == nil || s.ContainerID == was.ID {
+	if s.ImageID == was.ImageID {
+		all.lookalike = max(all.lookalike, time.Duration(was.Ends)*time.Second)
+	}
+	if s.State.Running == nil {
 		all.running = false
 		return
 	}
@@ -180,10 +221,24 @@ func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turne
 	if began.After(all.started) {
 		all.started = began
 	}
-	if s.ImageID == was.ImageID {
-		all.doubt = max(all.doubt, time.Duration(was.Ends)*time.Second)
-	}
 	if was.Probed > 0 && !turned(began) {
-		all.doubt = max(all.doubt, time.Duration(was.Probed)*time.Second)
+		all.unprobed = max(all.unprobed, time.Duration(was.Probed)*time.Second)
 	}
+}
+
+// unsettled says why it is not known that the pod's containers, and those that its kubelet may be about to start, are of its
+// revision; nil: it is. changed is the ones that are to be changed next.
+func unsettled(pod *corev1.Pod, changed map[string]string) error {
+	if Pod(pod).Unchangeable {
+		return fmt.Errorf("its last change has not come through, or somebody has relabelled it since")
+	}
+	if seen := pod.Status.ObservedGeneration; seen != 0 && seen < pod.Generation {
+		return fmt.Errorf("its kubelet has not seen the last change of it")
+	}
+	for name := range changed {
+		if s := containerStatus(&pod.Status, name); s == nil || s.ContainerID == "" {
+			return fmt.Errorf("container %s has not started yet", name)
+		}
+	}
+	return nil
 }

@@ -38,20 +38,37 @@ func changedPod(t *testing.T, change ...func(*corev1.Pod)) *corev1.Pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var applied struct {
+	spec := pod.Spec.DeepCopy()
+	if err := apply(pod, patch); err != nil {
+		t.Fatal(err)
+	}
+	spec.Containers[0].Image = "two"
+	if diff := cmp.Diff(spec, &pod.Spec); diff != "" {
+		t.Fatal(diff)
+	}
+	return pod
+}
+
+// apply does to the pod what an API server would by the patch.
+func apply(pod *corev1.Pod, patch []byte) error {
+	var p struct {
 		Metadata struct{ Labels, Annotations map[string]*string }
 		Spec     struct{ Containers []corev1.Container }
 	}
-	if err := json.Unmarshal(patch, &applied); err != nil {
-		t.Fatal(err)
+	if err := json.Unmarshal(patch, &p); err != nil {
+		return err
 	}
-	if diff := cmp.Diff([]corev1.Container{{Name: "c", Image: "two"}}, applied.Spec.Containers); diff != "" {
-		t.Fatal(diff)
+	pod.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = *p.Metadata.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	pod.Annotations = map[string]string{ChangedAnnotation: *p.Metadata.Annotations[ChangedAnnotation]}
+	for _, c := range p.Spec.Containers {
+		for i := range pod.Spec.Containers {
+			if pod.Spec.Containers[i].Name == c.Name {
+				pod.Spec.Containers[i].Image = c.Image
+			}
+		}
 	}
-	pod.Generation, pod.Spec.Containers[0].Image = 2, "two"
-	pod.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = *applied.Metadata.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
-	pod.Annotations = map[string]string{ChangedAnnotation: *applied.Metadata.Annotations[ChangedAnnotation]}
-	return pod
+	pod.Generation++
+	return nil
 }
 
 func runs(name, id, image string, restarts int32, since int64) corev1.ContainerStatus {
@@ -95,9 +112,9 @@ func TestChangedInPlace(t *testing.T) {
 		before, after []func(*corev1.Pod)
 		want          known
 	}{
-		"not observed": {nil, nil, known{Ready: true, Changing: true, Since: 2}},
+		"not observed": {nil, nil, known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
 		"the window: observed, Ready, and it is the old container": {nil, []func(*corev1.Pod){observed},
-			known{Ready: true, Changing: true, Since: 2}},
+			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
 		"without a probe: it runs, and Ready has not turned": {nil, []func(*corev1.Pod){observed, is(two)},
 			known{Ready: true, Since: 110}},
 		"a probe, and Ready has not turned: the new container passes for what the old one was": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two)},
@@ -113,17 +130,30 @@ func TestChangedInPlace(t *testing.T) {
 		"another container of the same image": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-2", "sha-1", 5, 110))},
 			known{Ready: true, Changing: true, Settles: 15 * time.Second, Since: 110}},
 		"the new image cannot be pulled": {nil, []func(*corev1.Pod){observed, waits("ErrImagePull"), readyIs(corev1.ConditionFalse, 110)},
-			known{Changing: true}},
+			known{Changing: true, Unchangeable: true}},
 		"nor ever": {nil, []func(*corev1.Pod){observed, waits("InvalidImageName"), readyIs(corev1.ConditionFalse, 110)},
-			known{Changing: true, Stuck: true}},
+			known{Changing: true, Stuck: true, Unchangeable: true}},
 		"nor could the old one, which its status may still be about": {[]func(*corev1.Pod){waits("InvalidImageName"), readyIs(corev1.ConditionFalse, 50)},
-			[]func(*corev1.Pod){observed}, known{Changing: true}},
+			[]func(*corev1.Pod){observed}, known{Changing: true, Unchangeable: true}},
 		"the new container starts again and again": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-5", "sha-2", 8, 140)), readyIs(corev1.ConditionTrue, 141)},
 			known{Ready: true, Since: 141, Restarts: 3}},
+		"it waits to start again, after one that was not the one before": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-5", "sha-2", 8, 140)), waits("CrashLoopBackOff"), readyIs(corev1.ConditionFalse, 141)},
+			known{Changing: true, Restarts: 3}},
+		"so does one that may be the one before, started again": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-5", "sha-1", 5, 140)), waits("CrashLoopBackOff"), readyIs(corev1.ConditionFalse, 141)},
+			known{Changing: true, Unchangeable: true}},
+		"another container of the same image, which is not ready": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-2", "sha-1", 5, 110)), readyIs(corev1.ConditionFalse, 110)},
+			known{Unchangeable: true}},
+		"no container of it is known": {nil, []func(*corev1.Pod){observed, func(p *corev1.Pod) { p.Status.ContainerStatuses = p.Status.ContainerStatuses[1:] }},
+			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
+		"the one beside it cannot live with it": {nil, []func(*corev1.Pod){observed, is(two), func(p *corev1.Pod) { p.Status.ContainerStatuses[1].RestartCount = 13 }},
+			known{Ready: true, Since: 110, Restarts: 4}},
+		"the one beside it will not start again": {nil, []func(*corev1.Pod){observed, is(two), func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[1].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError"}}
+		}, readyIs(corev1.ConditionFalse, 110)}, known{Stuck: true}},
 		"a kubelet that does not say what it has observed": {nil, []func(*corev1.Pod){is(two), func(p *corev1.Pod) { p.Status.ObservedGeneration = 0 }},
 			known{Ready: true, Since: 110}},
 		"a status from before the change": {[]func(*corev1.Pod){func(p *corev1.Pod) { p.Generation = 1 }}, []func(*corev1.Pod){is(two)},
-			known{Ready: true, Changing: true, Since: 2}},
+			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
 		"somebody has given it another label": {nil, []func(*corev1.Pod){func(p *corev1.Pod) { p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "third" }},
 			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
 		"the record cannot be read": {nil, []func(*corev1.Pod){observed, func(p *corev1.Pod) { p.Annotations[ChangedAnnotation] = "{" }},
@@ -149,5 +179,16 @@ func TestChangedInPlace(t *testing.T) {
 	}
 	if diff := cmp.Diff(plan.Pod{}.Changed, Pod(&corev1.Pod{}).Changed); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A kubelet ends changed containers one after the other, so each may take as long as all of them.
+func TestContainersEndInTurn(t *testing.T) {
+	for grace, want := range map[*int64]int64{nil: 2*30 + 10, new(int64(5)): 2*5 + 10} {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{TerminationGracePeriodSeconds: grace, Containers: []corev1.Container{{Name: "a"}, {Name: "b"}, {Name: "c"}}}}
+		c := recordOf(pod, map[string]string{"a": "two", "c": "two"}, "new", second(0).Time)
+		if len(c.Containers) != 2 || c.Containers[0].Ends != want || c.Containers[1].Ends != want {
+			t.Errorf("they are %+v, want each to end within %d seconds", c.Containers, want)
+		}
 	}
 }

@@ -143,6 +143,9 @@ func inEnvironment(spec *corev1.PodSpec, field string) bool {
 	return false
 }
 
+// ForNow is why a pod is Unfit that may be fit later on.
+type ForNow struct{ error }
+
 // Unfit says what keeps this pod, of revision from, from being changed in place; nil: nothing does.
 // It must be what its revision says, or somebody has changed it on its way in, and would again.
 func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
@@ -159,6 +162,9 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	if found != len(changed) {
 		return fmt.Errorf("the pod lacks containers of its revision")
 	}
+	if err := unsettled(pod, changed); err != nil {
+		return ForNow{err}
+	}
 	for _, key := range changedKeys(from.Labels, to.Labels) {
 		if pod.Labels[key] != from.Labels[key] {
 			return fmt.Errorf("label %s is not that of its revision", key)
@@ -166,13 +172,13 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	}
 	for i := range pod.Status.EphemeralContainerStatuses {
 		if s := &pod.Status.EphemeralContainerStatuses[i]; s.State.Running != nil {
-			return fmt.Errorf("somebody debugs the pod in container %s", s.Name)
+			return ForNow{fmt.Errorf("somebody debugs the pod in container %s", s.Name)}
 		}
 	}
 	for i := range pod.Status.Conditions {
 		c := &pod.Status.Conditions[i]
 		if (c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress) && c.Status == corev1.ConditionTrue {
-			return fmt.Errorf("the resources of the pod are being changed")
+			return ForNow{fmt.Errorf("the resources of the pod are being changed")}
 		}
 	}
 	return nil

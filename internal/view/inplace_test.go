@@ -98,10 +98,20 @@ func TestUnfit(t *testing.T) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, Status: corev1.ConditionTrue}}
 		}, "resources"},
 		"without the container": {func(p *corev1.Pod) { p.Spec.Containers = p.Spec.Containers[1:] }, "lacks"},
+		"not observed":          {func(p *corev1.Pod) { p.Generation = 3 }, "has not seen"},
+		"never observed":        {func(p *corev1.Pod) { p.Generation, p.Status.ObservedGeneration = 3, 0 }, ""},
+		"not started":           {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ContainerID = "" }, "container c has not started"},
+		"another not started":   {func(p *corev1.Pod) { p.Status.ContainerStatuses[1].ContainerID = "" }, ""},
+		"changed before":        {func(p *corev1.Pod) { changedBefore(p, "id-0") }, ""},
+		"being changed":         {func(p *corev1.Pod) { changedBefore(p, "id-c") }, "has not come through"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from := placeTemplate()
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(from.Labels)}, Spec: *from.Spec.DeepCopy()}
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Generation: 2, Labels: maps.Clone(from.Labels)}, Spec: *from.Spec.DeepCopy()}
+			pod.Status.ObservedGeneration = 2
+			for _, c := range pod.Spec.Containers {
+				pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, runs(c.Name, "id-"+c.Name, "sha-"+c.Name, 0, 1))
+			}
 			c.change(pod)
 			switch err := Unfit(pod, from, to); {
 			case c.why == "" && err != nil:
@@ -111,6 +121,12 @@ func TestUnfit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// changedBefore has the pod be changed, when its first container had that ID.
+func changedBefore(p *corev1.Pod, id string) {
+	p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "h"
+	p.Annotations = map[string]string{ChangedAnnotation: `{"revision":"h","generation":2,"containers":[{"name":"c","id":"` + id + `","imageID":"sha-0"}]}`}
 }
 
 func TestAsksInPlace(t *testing.T) {
