@@ -5,7 +5,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -26,20 +25,30 @@ type inPlace struct {
 	// too: plan.Spec.InPlace of the two.
 	toTarget, toStable, target, stable map[string]bool
 	// admitted is, by hash, whether a new pod of a revision would be let in as it is; see admits.
-	admitted map[string]bool
-	askAgain time.Time // not before
+	admitted map[string]admission
+	// to is what revisions pods were last to become; that of a release that may go back comes second.
+	to       [2]string
+	askAgain time.Time // whether pods are admitted: not before
+	readAt   time.Time // when a revision could last not be read; zero: all could
+}
+
+// admission is what the API server has said of new pods of a revision, and when.
+type admission struct {
+	is bool
+	at time.Time
 }
 
 // weighInPlace works out which revisions' pods may be changed in place, for the decision that follows. Where that is
 // not what it was, the decision looks at every node.
-func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, st *state) error {
+func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, st *state) {
 	before, c := st.inPlace, &st.course
 	asks, err := view.AsksInPlace(set.ds)
 	e.tellUpdate(set.ds, st, err)
 	if !asks || c.assists || set.spec.Surges() {
 		st.inPlace = inPlace{}
-	} else if err := e.readTemplates(ctx, set, hash, st); err != nil {
-		return err
+	} else {
+		e.readTemplates(ctx, set, hash, st)
+		st.inPlace.heads(hash, c.stable)
 	}
 	st.inPlace.target, st.inPlace.stable = nil, nil
 	if len(st.inPlace.toTarget) > 0 && e.admits(ctx, set.ds, hash, st) {
@@ -54,7 +63,21 @@ func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, s
 	if r := c.release; r != nil {
 		r.Stable.InPlace = st.inPlace.stable
 	}
-	return nil
+}
+
+// heads forgets what was said of new pods of revisions that pods are to become again: whoever admits them may have changed
+// his mind since.
+func (p *inPlace) heads(hash string, stable *stableRevision) {
+	to := [2]string{hash}
+	if stable != nil {
+		to[1] = stable.hash
+	}
+	for i := range to {
+		if to[i] != p.to[i] {
+			delete(p.admitted, to[i])
+		}
+	}
+	p.to = to
 }
 
 // tellUpdate says, once, what is wrong with the annotation that asks for updates in place; nil: nothing.
@@ -72,8 +95,8 @@ func (e *engine) tellUpdate(ds *appsv1.DaemonSet, st *state, wrong error) {
 	}
 }
 
-// readTemplates reads what it lacks, once, and compares.
-func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, st *state) error {
+// readTemplates reads what it lacks, once, and compares. Pods of a revision that cannot be read are not changed, for now.
+func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, st *state) {
 	p, stable := &st.inPlace, st.course.stable
 	known := map[string]*corev1.PodTemplateSpec{hash: &set.ds.Spec.Template}
 	withStable := st.course.release != nil && stable != nil && stable.gone == nil
@@ -84,32 +107,28 @@ func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, 
 		if known[of] != nil {
 			continue
 		}
-		template, read := p.templates[of]
-		if !read {
-			var err error
-			if template, err = e.readTemplate(ctx, set.ds, of); err != nil {
-				return err
-			}
+		if template, read := p.templates[of]; read || e.readTemplate(ctx, set.ds, of, st, &template) {
+			known[of] = template
 		}
-		known[of] = template
 	}
 	if maps.Equal(known, p.templates) {
-		return nil
+		return
 	}
 	p.templates, p.toTarget, p.toStable = known, changeable(known, &set.ds.Spec.Template), nil
 	if withStable {
 		p.toStable = changeable(known, &stable.ds.Spec.Template)
 	}
-	return nil
 }
 
 // admits says whether a new pod of the revision would be let in, and as its template is. There is admission that looks at
 // new pods alone. What it refuses or rewrites must not come in by a change of a pod that is there, which we may write and
-// the author of the DaemonSet may not. So once for each revision the server is asked to make such a pod, and not to keep it.
+// the author of the DaemonSet may not. So the server is asked to make such a pod, and not to keep it: whenever pods are to become
+// ones of a revision, and again after a while.
 func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, st *state) bool {
 	p := &st.inPlace
-	if is, known := p.admitted[hash]; known || time.Now().Before(p.askAgain) {
-		return is
+	said, known := p.admitted[hash]
+	if fresh := known && time.Since(said.at) < admissionHolds; fresh || time.Now().Before(p.askAgain) {
+		return fresh && said.is
 	}
 	made, err := e.api.tryPod(ctx, view.NewPod(ds, hash, plan.Create{}, ""))
 	fate, _ := judge(ctx, err)
@@ -123,8 +142,8 @@ func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, 
 		e.log.Warn("whether pods can be updated in place is not known; they are updated by deletion for now", "daemonSet", keyOf(ds).String(), "error", err)
 		return false
 	}
-	p.admitted = with(p.admitted, hash, err == nil)
-	if err != nil {
+	p.admitted = with(p.admitted, hash, admission{err == nil, time.Now()})
+	if err != nil && (!known || said.is) {
 		e.events.event(ds, corev1.EventTypeWarning, "NotInPlace", "Pods are updated by deletion, because a new one of revision %s would not be let in as it is: %v", hash, err)
 	}
 	return err == nil
@@ -133,25 +152,35 @@ func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, 
 // askAgainAfter is how long after a question without an answer it is asked again.
 const askAgainAfter = 10 * time.Second
 
-// readTemplate is that of one of the DaemonSet's revisions; nil when it is gone or cannot be read.
-func (e *engine) readTemplate(ctx context.Context, ds *appsv1.DaemonSet, hash string) (*corev1.PodTemplateSpec, error) {
+// admissionHolds is how long what was said of new pods holds. What admits them may change at any time.
+const admissionHolds = 5 * time.Minute
+
+// readTemplate reads that of one of the DaemonSet's revisions; nil when it is gone or means nothing. False: no answer came, or
+// none has come lately.
+func (e *engine) readTemplate(ctx context.Context, ds *appsv1.DaemonSet, hash string, st *state, template **corev1.PodTemplateSpec) (read bool) {
 	name := e.index.revisionName(ds, hash)
 	if name == "" {
-		return nil, nil
+		return true
+	}
+	if time.Since(st.inPlace.readAt) < askAgainAfter {
+		return false
 	}
 	r, err := e.api.getRevision(ctx, ds.Namespace, name)
 	switch {
 	case missing(err, name):
-		return nil, nil
+		return true
 	case err != nil:
-		return nil, fmt.Errorf("reading revision %s, to update its pods in place: %w", name, err)
+		st.inPlace.readAt = time.Now()
+		e.log.Warn("a revision cannot be read; its pods are updated by deletion for now", "daemonSet", keyOf(ds).String(), "revision", name, "error", err)
+		return false
 	}
 	at, err := view.AtRevision(ds, r)
 	if err != nil {
 		e.log.Warn("the pods of a revision are not updated in place", "daemonSet", keyOf(ds).String(), "error", err)
-		return nil, nil
+		return true
 	}
-	return &at.Spec.Template, nil
+	*template = &at.Spec.Template
+	return true
 }
 
 // changeable is the hashes of those whose pods can become ones of the template; nil: none.
@@ -179,16 +208,16 @@ func (st *state) changes(w write, c *plan.Change, pods []*podEntry) *write {
 	return &w
 }
 
-// unfit remembers of a pod that it cannot be changed in place.
-func (ix *index) unfit(uid string) {
+// unfit remembers of a pod that it cannot be changed in place: for good, or until something happens to it.
+func (ix *index) unfit(uid string, forGood bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	old := ix.pods[uid]
-	if old == nil || old.unfit {
+	if old == nil || old.unfit || old.Unchangeable && !forGood {
 		return
 	}
 	e := *old // who looks at the old one may still do so
-	e.unfit, e.Unchangeable = true, true
+	e.unfit, e.Unchangeable = forGood, true
 	ix.unlinkPod(old)
 	ix.linkPod(&e)
 	ix.mark(ix.owned[e.owner], e.Node)

@@ -301,14 +301,14 @@ func TestUnfitPodsStayUnfit(t *testing.T) {
 	pod := &podEntry{version: 1, owner: "set"}
 	pod.UID, pod.Node = "u", "n"
 	ix.upsertPod(pod)
-	ix.unfit("u")
+	ix.unfit("u", true)
 	next := *pod
 	next.version, next.next, next.unfit, next.Unchangeable = 2, nil, false, false
 	ix.upsertPod(&next)
 	if p := ix.pod("u"); p.version != 2 || !p.Unchangeable {
 		t.Errorf("the pod is %+v", p)
 	}
-	ix.unfit("gone")
+	ix.unfit("gone", true)
 }
 
 // Whether a new pod would be let in is asked once for each revision, and a quota that is used up does not count.

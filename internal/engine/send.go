@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -219,9 +220,10 @@ func (s *sender) lesson(l delivery.Lesson, pod *corev1.Pod, asked time.Time) fun
 		return func() { s.index.bury(uid) }
 	case delivery.Unfit:
 		s.log.Info("a pod cannot be updated in place, and is updated by deletion", "daemonSet", w.key.String(), "pod", w.change.Pod, "why", s.cause)
+		_, passes := errors.AsType[view.ForNow](s.cause)
 		return func() {
 			s.index.found(pod, asked)
-			s.index.unfit(w.change.UID)
+			s.index.unfit(w.change.UID, !passes)
 		}
 	}
 	return nil

@@ -172,9 +172,7 @@ func (e *engine) actAt(ctx context.Context, set *setEntry, hash string, st *stat
 		return time.Time{}, err
 	}
 	st.course.steered = true
-	if err := e.weighInPlace(ctx, set, hash, st); err != nil {
-		return time.Time{}, err
-	}
+	e.weighInPlace(ctx, set, hash, st)
 	retry = e.decide(set, hash, st)
 	if e.cfg.decided != nil {
 		e.cfg.decided(e, set, st)
