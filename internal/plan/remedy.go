@@ -16,6 +16,7 @@ var remedies = [...]string{
 	ChangingInPlace:       "Waits for the kubelet to start the new containers: kubectl describe pod, kubectl logs.",
 	MinReadyWait:          "Waits for minReadySeconds of unbroken readiness.",
 	NotReady:              "Find out why the pod lost readiness: kubectl describe pod, kubectl logs.",
+	OutdatedInPlace:       "Nothing is to be done. Where admission would refuse or rewrite a new pod it is deleted instead: the event NotInPlace says so.",
 	WaitingForDeletion:    "Delete the pod, or set updateStrategy.type to RollingUpdate.",
 	WaitingForTermination: "Waits for the kubelet; on a dead node, bring the node back or delete the Node.",
 	BudgetSpent:           "Waits for pods elsewhere to become available; or raise maxUnavailable or maxSurge.",

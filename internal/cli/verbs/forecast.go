@@ -160,7 +160,7 @@ type forecastLeft struct {
 }
 
 // forecastWarning is what one should know before the change. Its reasons are those of
-// `audit`, and the three below.
+// `audit`, and the four below.
 type forecastWarning struct {
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
@@ -171,6 +171,7 @@ const (
 	warnRemovesPods = "RemovesPods"
 	warnNotFinished = "NotFinished"
 	warnHelmTimeout = "LongerThanHelm"
+	warnNotAsked    = "AdmissionNotAsked"
 )
 
 // helmTimeout is how long Helm waits unless it is told otherwise.
@@ -208,6 +209,9 @@ func playWarnings(set *plan.Spec, fast, slow *forecast.Forecast) (warnings []for
 		warn(warnNotFinished, "the strategy is OnDelete: %s would keep the older pod until somebody deletes it", console.Counted(len(fast.Left), "node"))
 	case len(fast.Left) > 0:
 		warn(warnNotFinished, "%s would not get there by itself, see below", console.Counted(len(fast.Left), "node"))
+	}
+	if slices.ContainsFunc(fast.Steps, func(s forecast.Step) bool { return s.Reason == plan.OutdatedInPlace }) {
+		warn(warnNotAsked, "pods are changed where they run only if the API server would let in a new one as it is, which is not asked here: else they are deleted")
 	}
 	if slow.Took > helmTimeout {
 		warn(warnHelmTimeout, helmTooShort, helmTimeout, (slow.Took + helmTimeout).Round(time.Minute))

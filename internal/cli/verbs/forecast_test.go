@@ -114,6 +114,7 @@ func TestPlayWarnings(t *testing.T) {
 		{"removes", reasons(plan.Spec{}, forecast.Forecast{Steps: []forecast.Step{{Change: forecast.Loses}}}, forecast.Forecast{}), []string{warnRemovesPods}},
 		{"stuck", reasons(plan.Spec{}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
 		{"by hand", reasons(plan.Spec{Strategy: plan.OnDelete}, forecast.Forecast{Left: left}, forecast.Forecast{}), []string{warnNotFinished}},
+		{"in place", reasons(plan.Spec{}, forecast.Forecast{Steps: []forecast.Step{{Reason: plan.OutdatedInPlace}}}, forecast.Forecast{}), []string{warnNotAsked}},
 		{"endless", reasons(plan.Spec{}, forecast.Forecast{Endless: true}, forecast.Forecast{}), []string{warnNotFinished}},
 	} {
 		if !slices.Equal(c.got, c.want) {
