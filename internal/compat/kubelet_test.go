@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -35,6 +36,7 @@ type kubelet struct {
 	due   map[string]time.Time              // when what was delayed is to be done
 	ports bool                              // a host port can be used by one pod at a time
 	phase func(*corev1.Pod) corev1.PodPhase // what a bound pod becomes; Pending: it stays
+	runs  func(image string) bool           // whether pods that run get a container of that image; nil: nothing is said of containers
 }
 
 func newKubelet(client kubernetes.Interface) *kubelet {
@@ -109,7 +111,7 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	k.mu.Lock()
 	node := pod.Spec.NodeName
 	dead, stays, binds, phase := k.dead[node], k.stays[node], k.binds, k.phase(pod)
-	taken := k.ports && k.portTaken(pod)
+	taken, runs := k.ports && k.portTaken(pod), k.runs
 	k.mu.Unlock()
 	switch {
 	case node == "" && taken:
@@ -132,9 +134,35 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 		if phase == corev1.PodRunning {
 			ready = corev1.ConditionTrue
 		}
-		return setReady(ctx, k.client, pod, phase, ready)
+		return setReady(ctx, k.client, contained(pod, runs), phase, ready)
+	case runs != nil && pod.Status.Phase == corev1.PodRunning:
+		if now := contained(pod, runs); !equality.Semantic.DeepEqual(now.Status, pod.Status) {
+			_, err := k.client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, now, metav1.UpdateOptions{})
+			return err
+		}
 	}
 	return nil
+}
+
+// contained is the pod with what its kubelet says of its container, in its newest generation: of the image that the pod asks for if
+// that runs, else still of the one before. Whether the pod is ready does not change by that.
+func contained(pod *corev1.Pod, runs func(image string) bool) *corev1.Pod {
+	if runs == nil {
+		return pod
+	}
+	pod = pod.DeepCopy()
+	s, c := &pod.Status, pod.Spec.Containers[0]
+	s.ObservedGeneration = pod.Generation
+	if len(s.ContainerStatuses) > 0 && (s.ContainerStatuses[0].Image == c.Image || !runs(c.Image)) {
+		return pod
+	}
+	restarts := int32(0)
+	if len(s.ContainerStatuses) > 0 {
+		restarts = s.ContainerStatuses[0].RestartCount + 1
+	}
+	s.ContainerStatuses = []corev1.ContainerStatus{{Name: c.Name, Image: c.Image, ImageID: "sha256:" + c.Image, ContainerID: fmt.Sprintf("containerd://%s-%d", pod.UID, restarts),
+		RestartCount: restarts, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}}}
+	return pod
 }
 
 // later says that the pod takes its time to be ready, or to end, and looks
