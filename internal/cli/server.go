@@ -111,6 +111,7 @@ func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
 	f.StringVar(&config.PodSecurity, podSecurityFlag, "", "standard that pods are held to in namespaces without a label for it, kube-system aside: privileged, baseline, or restricted (default baseline)")
 	f.StringVar(&config.AdmissionFile, "admission-control-config-file", "", "how admission plugins are configured: a file of kind AdmissionConfiguration, apiserver.config.k8s.io/v1; a plugin that it names is on")
+	f.BoolVar(&config.AllowExternalIPs, "allow-external-ips", false, "let Services have externalIPs: who may make one can then catch what is sent to any address")
 	f.StringVar(&config.AuthenticationFile, "authentication-config", "", "OIDC and the like: a file of kind AuthenticationConfiguration, apiserver.config.k8s.io/v1 (docs/security.md)")
 	f.BoolVar(&config.Simulator, simulatorFlag, false, "make the identity of the simulator")
 	if err := f.MarkHidden(simulatorFlag); err != nil { // there is no such flag

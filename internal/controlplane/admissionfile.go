@@ -216,6 +216,10 @@ func (s *settings) writeAdmission() error {
 // admissionFlags are the flags of kube-apiserver for it. A plugin that is configured is on.
 func (s *settings) admissionFlags() []string {
 	plugins := append([]string{"NodeRestriction"}, s.admission.plugins...)
+	if !s.AllowExternalIPs {
+		// Who may make a Service could else have every node send any address to it.
+		plugins = append(plugins, "DenyServiceExternalIPs")
+	}
 	slices.Sort(plugins)
 	return []string{
 		"--enable-admission-plugins=" + strings.Join(slices.Compact(plugins), ","),

@@ -108,11 +108,12 @@ func TestAdmissionIsMerged(t *testing.T) {
 		has, lacks    string
 		enabledPlugin string
 	}{
-		"by default":            {Config{}, "enforce: baseline", "EventRateLimit", "NodeRestriction"},
-		"a standard":            {Config{PodSecurity: PodsPrivileged}, "enforce: privileged", "baseline", "NodeRestriction"},
-		"a file of another":     {Config{AdmissionFile: limits}, "enforce: baseline", "path: limits", "EventRateLimit,NodeRestriction"},
-		"another's settings":    {Config{AdmissionFile: limits}, "burst: 3", "limits.yaml", "EventRateLimit,NodeRestriction"},
-		"a file says it itself": {Config{AdmissionFile: pods}, "PodSecurityConfiguration", "baseline", "NodeRestriction,PodSecurity"},
+		"by default":            {Config{}, "enforce: baseline", "EventRateLimit", "DenyServiceExternalIPs,NodeRestriction"},
+		"a standard":            {Config{PodSecurity: PodsPrivileged}, "enforce: privileged", "baseline", "DenyServiceExternalIPs,NodeRestriction"},
+		"a file of another":     {Config{AdmissionFile: limits}, "enforce: baseline", "path: limits", "DenyServiceExternalIPs,EventRateLimit,NodeRestriction"},
+		"another's settings":    {Config{AdmissionFile: limits}, "burst: 3", "limits.yaml", "DenyServiceExternalIPs,EventRateLimit,NodeRestriction"},
+		"a file says it itself": {Config{AdmissionFile: pods}, "PodSecurityConfiguration", "baseline", "DenyServiceExternalIPs,NodeRestriction,PodSecurity"},
+		"external addresses":    {Config{AllowExternalIPs: true}, "enforce: baseline", "EventRateLimit", "NodeRestriction"},
 	} {
 		c.cfg.DataDir = t.TempDir()
 		s, err := c.cfg.resolve()

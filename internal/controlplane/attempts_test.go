@@ -67,6 +67,7 @@ func attempts() []attempt {
 		{"a node", "takes its own taints away", merge, coreAPI + "/nodes/node-1", `{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}`, false},
 		{"a node", "makes a pod for another node", "POST", coreAPI + "/namespaces/default/pods", podOf("mirror", "node-2", "static"), false},
 		{"a node", "makes an ordinary pod for itself", "POST", coreAPI + "/namespaces/default/pods", podOf("mine", "node-1", ""), false},
+		{"a node", "makes a mirror pod that is the cluster's DNS", "POST", coreAPI + "/namespaces/kube-system/pods", mirrorBody, false},
 		{"a node", "deletes a pod of another node", "DELETE", coreAPI + "/namespaces/default/pods/theirs", "", false},
 		{"a node", "evicts a pod of another node", "POST", coreAPI + "/namespaces/default/pods/theirs/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"theirs"}}`, false},
 		{"a node", "says that a pod of another node is ready", merge, coreAPI + "/namespaces/default/pods/theirs/status", `{"status":{"message":"fine"}}`, false},
@@ -95,12 +96,22 @@ func attempts() []attempt {
 		{"a tenant", "makes a priority for itself", "POST", "/apis/scheduling.k8s.io/v1/priorityclasses", `{"metadata":{"name":"mine"},"value":1000}`, false},
 		{"a tenant", "makes a webhook", "POST", admits + "/validatingwebhookconfigurations", `{"metadata":{"name":"mine"}}`, false},
 		{"a tenant", "approves a request", merge, certAPI + "/attempted/approval", approvalBody, false},
+		{"a tenant", "has its Service catch what is sent to the API server", "POST", coreAPI + "/namespaces/tenant/services", externalIPBody, true},
 		{"a tenant", "runs a program in another namespace", "POST", coreAPI + "/namespaces/default/pods/theirs/exec?command=sh&container=c", "", true},
 		{"a tenant", "asks a kubelet", "GET", coreAPI + "/nodes/node-2/proxy/pods", "", true},
 		{"a tenant", "reads who is revoked", "GET", coreAPI + "/namespaces/kube-system/configmaps", "", false},
 		{"a tenant", "lifts what holds its namespace to a standard", merge, coreAPI + "/namespaces/tenant", `{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`, false},
 	}
 }
+
+// mirrorBody is a pod as the API server takes it of node-1's kubelet, whose UID takes the
+// place of $(uid). The status that a kubelet reports is its own affair.
+const mirrorBody = `{"metadata":{"name":"coredns-node-1","labels":{"k8s-app":"kube-dns"},
+	"annotations":{"kubernetes.io/config.mirror":"mine"},
+	"ownerReferences":[{"apiVersion":"v1","kind":"Node","name":"node-1","uid":"$(uid)","controller":true}]},
+	"spec":{"nodeName":"node-1","containers":[{"name":"c","image":"none"}]}}`
+
+const externalIPBody = `{"metadata":{"name":"mine"},"spec":{"selector":{"app":"mine"},"ports":[{"port":6443}],"externalIPs":["192.0.2.10"]}}`
 
 const (
 	tokenBody     = `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":3600}}`
@@ -130,8 +141,13 @@ func checkAttempts(t *testing.T, r *running, base, bootstrap, node *rest.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	node1, err := r.admin.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	as := map[string]*rest.Config{"a join token": bootstrap, "a node": node, "a tenant": tenant}
 	for _, a := range attempts() {
+		a.body = strings.ReplaceAll(a.body, "$(uid)", string(node1.UID))
 		t.Run(a.who+" "+a.what, func(t *testing.T) {
 			if err := a.try(t.Context(), as[a.who]); !apierrors.IsForbidden(err) {
 				t.Errorf("%s %s: %v, want a refusal", a.verb, a.target, err)

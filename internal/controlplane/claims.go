@@ -25,6 +25,9 @@ const (
 	nodeAddresses = "everynode-node-addresses"
 	// claimsSize bounds it, in bytes: an object of the API has room for 1 MiB.
 	claimsSize = 900 << 10
+	// claimsOfNode bounds the addresses of one node. The policy on their form lets it report no
+	// more; one that has done so before there was a bound keeps none of the rest to itself.
+	claimsOfNode = 16
 	// claimsCheck is how often somebody looks whether it is still there.
 	claimsCheck = time.Minute
 	// simulatedLabel marks nodes that have no machine. Thousands of them share one
@@ -90,7 +93,7 @@ func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[
 	claims, size := map[string]string{}, 0
 	take := func(mine func(key, node string) bool) {
 		for _, node := range nodes {
-			for _, a := range node.Status.Addresses {
+			for _, a := range node.Status.Addresses[:min(claimsOfNode, len(node.Status.Addresses))] {
 				key := claimKey(a.Address)
 				if _, taken := claims[key]; taken || key == "" || !mine(key, node.Name) {
 					continue

@@ -71,6 +71,17 @@ func TestClaimFits(t *testing.T) {
 	}
 }
 
+// A node that reports without end takes no more than a machine has.
+func TestClaimOfOneNode(t *testing.T) {
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprintf("192.0.2.%d", i))
+	}
+	if claims, left := claimAddresses(nil, []*corev1.Node{claimant("greedy", 0, many...)}); len(claims) != 16 || left != 0 {
+		t.Errorf("it has %d addresses, %d had no room", len(claims), left)
+	}
+}
+
 // Whoever has the label of simulated nodes, by either name and with any value, is compared with nobody: the policies
 // ask for the name alone.
 func TestSaysSimulated(t *testing.T) {

@@ -83,6 +83,9 @@ type Config struct {
 	// AdmissionConfiguration. A plugin that it names is on.
 	AdmissionFile string
 	// AuthenticationFile is kube-apiserver's AuthenticationConfiguration: OIDC and the
+	// AllowExternalIPs lets who may make a Service have it catch, on all nodes, what is sent
+	// to addresses of his choice, the API server's too.
+	AllowExternalIPs bool
 	// like, and what may be asked without a name. Default: health, and what a machine
 	// reads that joins.
 	AuthenticationFile string
