@@ -15,10 +15,13 @@ func (a *app) nodeRevokeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Refuse the credentials of a node from now on",
-		Long: `Refuse whatever comes with the credentials of the node: reading, writing, and asking for a
-new certificate. Its containers run on until its machine is switched off, and connections
+		Long: `Refuse whatever comes with the credentials of the node, or of pods on it: reading, writing, and
+asking for a new certificate. Its containers run on until its machine is switched off, and connections
 that are open end within ten minutes. The Node and its pods go with
-'everynode kubectl delete node NAME'.`,
+'everynode kubectl delete node NAME'.
+
+A machine that joins under the name with a token that was made afterwards ends this, for itself: what
+the one before has stays refused. --undo accepts that one again, and whoever else has its key.`,
 		Example: `  everynode node revoke rack7-3
   everynode node revoke rack7-3 --undo`,
 		Args: cobra.ExactArgs(1),
@@ -31,10 +34,11 @@ that are open end within ten minutes. The Node and its pods go with
 				return err
 			}
 			if undo {
-				fmt.Fprintf(a.Out, "node %s is accepted again\n", args[0])
+				fmt.Fprintf(a.Out, "node %s is accepted again, and so is whoever else has its key\n", args[0])
 				return nil
 			}
-			fmt.Fprintf(a.Out, "node %s is revoked. Its Node and pods go with: everynode kubectl delete node %s\n", args[0], args[0])
+			fmt.Fprintf(a.Out, "node %[1]s is revoked. Its Node and pods go with: everynode kubectl delete node %[1]s\n"+
+				"Another machine can then have the name: everynode token create --node %[1]s\n", args[0])
 			return nil
 		},
 	}

@@ -77,6 +77,7 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 		if server.Authorization.Authorizer, err = gate.before(server.Authorization.Authorizer); err != nil {
 			return nil, fmt.Errorf("configure the API server: %w", err)
 		}
+		server.Authentication.Authenticator = nodeCertificates{server.Authentication.Authenticator}
 	}
 	loopback := rest.CopyConfig(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig)
 	loopback.QPS = -1

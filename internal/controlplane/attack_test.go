@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -46,10 +49,7 @@ func wantHeld(t *testing.T, admin kubernetes.Interface, csr, because string) {
 
 func wantIssued(t *testing.T, admin kubernetes.Interface, csr string) {
 	t.Helper()
-	eventually(t, "the certificate is issued", func(ctx context.Context) (bool, error) {
-		got, err := admin.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
-		return err == nil && len(got.Status.Certificate) > 0, err
-	})
+	awaitCertificate(t, admin, csr)
 }
 
 // checkJoinAgain wants to become node-1, which exists.
@@ -58,29 +58,167 @@ func checkJoinAgain(t *testing.T, admin, bootstrap kubernetes.Interface) {
 	wantHeld(t, admin, csr, "node node-1 exists already")
 }
 
-// checkTokenUses joins with a token for one machine, and with one for a name.
-func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config) {
-	with := func(spec TokenSpec) kubernetes.Interface {
-		spec.TTL = time.Hour
-		token, err := CreateToken(t.Context(), admin, spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config := rest.CopyConfig(base)
-		config.BearerToken = token.String()
-		c := client(t, config)
-		eventually(t, "the token gives access", func(context.Context) (bool, error) {
-			_, err := c.Discovery().ServerVersion()
-			return err == nil, nil
-		})
-		return c
+// withToken is a client that has a new token.
+func withToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, spec TokenSpec) kubernetes.Interface {
+	t.Helper()
+	spec.TTL = time.Hour
+	token, err := CreateToken(t.Context(), admin, spec)
+	if err != nil {
+		t.Fatal(err)
 	}
-	once := with(TokenSpec{Uses: 1})
-	wantIssued(t, admin, askToJoin(t, once, "once-1"))
+	config := rest.CopyConfig(base)
+	config.BearerToken = token.String()
+	c := client(t, config)
+	eventually(t, "the token gives access", func(context.Context) (bool, error) {
+		_, err := c.Discovery().ServerVersion()
+		return err == nil, nil
+	})
+	return c
+}
+
+// asNode is a client with a node's certificate.
+func asNode(t *testing.T, base *rest.Config, cert, key []byte) kubernetes.Interface {
+	t.Helper()
+	config := rest.CopyConfig(base)
+	config.CertData, config.KeyData = cert, key
+	return client(t, config)
+}
+
+// wantReplaced waits until a machine that had a node's name is not heard any more.
+func wantReplaced(t *testing.T, old kubernetes.Interface, node string) {
+	t.Helper()
+	eventually(t, "the machine that was "+node+" before is refused", func(ctx context.Context) (bool, error) {
+		_, err := old.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "the name "+node+" was given to another machine"), nil
+	})
+	subject := pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
+	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}
+	if _, _, err := createRequest(t, old, certv1.KubeAPIServerClientKubeletSignerName, subject, usages, nil, nil); !apierrors.IsForbidden(err) {
+		t.Errorf("the machine that was %s before asks for a new certificate: %v", node, err)
+	}
+}
+
+// deleteRequest deletes a request, as Kubernetes does an hour after it was approved.
+func deleteRequest(t *testing.T, admin kubernetes.Interface, csr string) {
+	t.Helper()
+	if err := admin.CertificatesV1().CertificateSigningRequests().Delete(t.Context(), csr, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkTokenUses joins with a token for one machine, and with one for a name, that of
+// node-1, whose new certificate it returns.
+func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config) (cert, key []byte) {
+	once := withToken(t, admin, base, TokenSpec{Uses: 1})
+	first := askToJoin(t, once, "once-1")
+	wantIssued(t, admin, first)
 	wantHeld(t, admin, askToJoin(t, once, "once-2"), "good for 1 uses, and all are spent")
-	named := with(TokenSpec{Nodes: []string{"node-1"}, Uses: 1})
+	// Another machine that has its request called as the one that is gone.
+	request, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), askToJoin(t, once, "once-1"), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleteRequest(t, admin, first)
+	again := &certv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: first},
+		Spec: certv1.CertificateSigningRequestSpec{Request: request.Spec.Request, SignerName: request.Spec.SignerName, Usages: request.Spec.Usages}}
+	if _, err := once.CertificatesV1().CertificateSigningRequests().Create(t.Context(), again, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantHeld(t, admin, first, "another machine was given the name once-1")
+
+	named := withToken(t, admin, base, TokenSpec{Nodes: []string{"node-1"}, Uses: 1})
 	wantHeld(t, admin, askToJoin(t, named, "other"), "for node node-1 only")
-	wantIssued(t, admin, askToJoin(t, named, "node-1"))
+	return joinCertificate(t, named, "node-1")
+}
+
+// checkNamesInAdvance takes the name of a machine that is to come, and makes no node of
+// it. Not even when the request is gone does another machine get the name beside it.
+func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest.Config) {
+	request, key := requestCertificate(t, bootstrap, certv1.KubeAPIServerClientKubeletSignerName,
+		pkix.Name{CommonName: "system:node:db-1", Organization: []string{"system:nodes"}}, []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}, nil, nil)
+	thief := asNode(t, base, awaitCertificate(t, bootstrap, request), key)
+	deleteRequest(t, admin, request)
+	held := askToJoin(t, bootstrap, "db-1")
+	wantHeld(t, admin, held, "another machine was given the name db-1 with the token ")
+	deleteRequest(t, admin, held) // or it would get the name once that is free
+
+	named := withToken(t, admin, base, TokenSpec{Nodes: []string{"db-1"}, Uses: 1})
+	cert, key := joinCertificate(t, named, "db-1")
+	wantReplaced(t, thief, "db-1")
+	honest := asNode(t, base, cert, key)
+	if _, err := honest.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "db-1"}}, metav1.CreateOptions{}); err != nil {
+		t.Error("the machine that the name was meant for cannot register:", err)
+	}
+	// It leaves, and so gives the name up; whoever has its key is no node when another has come.
+	eventually(t, "it is noted that db-1 has registered", func(ctx context.Context) (bool, error) {
+		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, givenPart("db-1"), metav1.GetOptions{})
+		return err == nil && strings.HasSuffix(list.Data["db-1"], " registered"), err
+	})
+	if err := honest.CoreV1().Nodes().Delete(t.Context(), "db-1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantIssued(t, admin, askToJoin(t, bootstrap, "db-1"))
+	wantReplaced(t, honest, "db-1")
+}
+
+// checkStolen has a machine stolen and replaced: what the thief has stays refused, with
+// what the pods there had, and the new machine is heard.
+func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest.Config) {
+	ctx := t.Context()
+	cert, key := joinCertificate(t, bootstrap, "rack-1")
+	stolen := asNode(t, base, cert, key)
+	if _, err := stolen.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "rack-1"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pod := podWithToken(t, admin, base, "rack-1")
+	refused := func(context.Context) (bool, error) {
+		_, err := pod.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{})
+		return strings.Contains(fmt.Sprint(err), "node rack-1, on which this pod was, was revoked"), nil
+	}
+	if yes, _ := refused(ctx); yes {
+		t.Error("a pod is refused before its node is revoked")
+	}
+	if err := RevokeNode(ctx, admin, "rack-1", false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a pod of a revoked node is refused", refused)
+	wantHeld(t, admin, askToJoin(t, bootstrap, "rack-1"), "node rack-1 was revoked after the token was made")
+	fresh := withToken(t, admin, base, TokenSpec{Nodes: []string{"rack-1"}, Uses: 1})
+	request, key := requestCertificate(t, fresh, certv1.KubeAPIServerClientKubeletSignerName,
+		pkix.Name{CommonName: "system:node:rack-1", Organization: []string{"system:nodes"}}, []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}, nil, nil)
+	wantHeld(t, admin, request, "everynode kubectl delete node rack-1")
+	now := int64(0)
+	if err := errors.Join(admin.CoreV1().Pods(metav1.NamespaceDefault).Delete(ctx, "on-rack-1", metav1.DeleteOptions{GracePeriodSeconds: &now}),
+		admin.CoreV1().Nodes().Delete(ctx, "rack-1", metav1.DeleteOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	replaced := asNode(t, base, awaitCertificate(t, admin, request), key)
+	eventually(t, "the machine that takes the place is heard", func(ctx context.Context) (bool, error) {
+		_, err := replaced.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		return err == nil, nil
+	})
+	wantReplaced(t, stolen, "rack-1")
+	if err := RevokeNode(ctx, admin, "rack-1", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
+		t.Errorf("the name is still on the list of revoked ones: %v", err)
+	}
+}
+
+// podWithToken is a client with the token that a pod on a node has.
+func podWithToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, node string) kubernetes.Interface {
+	t.Helper()
+	pod, err := admin.CoreV1().Pods(metav1.NamespaceDefault).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "on-" + node},
+		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := admin.CoreV1().ServiceAccounts(metav1.NamespaceDefault).CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := rest.CopyConfig(base)
+	config.BearerToken = got.Status.Token
+	return client(t, config)
 }
 
 // checkOtherNodes tries, as node-1 and as a node that is to be made, to take what
@@ -120,6 +258,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	refused("the address of a service", create(corev1.NodeSpec{}, "198.19.0.1"), "in the ranges of pods or services")
 	refused("the address of a pod", create(corev1.NodeSpec{}, "198.18.0.7"), "in the ranges of pods or services")
 	refused("everybody's address", create(corev1.NodeSpec{}, "127.0.0.1"), "every machine's")
+	refused("more addresses than a machine has", create(corev1.NodeSpec{}, slices.Repeat([]string{"192.0.2.9"}, 17)...), "more than 16 addresses")
 	refused("a wildcard", create(corev1.NodeSpec{}, "*.default.svc"), "neither an IP address nor a name")
 	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
 	refused("the server's name", create(corev1.NodeSpec{}, "API.example.test"), "an address of the server on "+machineName())

@@ -23,6 +23,7 @@ import (
 
 	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	certutil "k8s.io/client-go/util/cert"
 )
 
@@ -146,4 +147,63 @@ func selfSignedLike(t *testing.T, key *ecdsa.PrivateKey, request *x509.Certifica
 		return nil
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: der})
+}
+
+// FuzzJudgeJoining: whatever a machine with a token asks for, it becomes one node, and none
+// that exists, was given to another machine, or was revoked; and what is noted of it is one
+// word that no other request shares.
+func FuzzJudgeJoining(f *testing.F) {
+	f.Add("system:node:node-1", "system:nodes", "", uint8(0))
+	f.Add("system:node:node-1 node-2", "system:nodes", "", uint8(0))
+	f.Add("system:node:Node-1", "system:nodes,system:masters", "node-1", uint8(1))
+	f.Add("system:node:", "system:nodes", "", uint8(2))
+	f.Add("system:node:node-1/x", "system:nodes", "", uint8(2|16))
+	f.Add("system:node:node-1", "system:nodes", "", uint8(4|8))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	at := time.Unix(1_800_000_000, 0)
+	f.Fuzz(func(t *testing.T, name, groups, dns string, state uint8) {
+		is := func(bit uint8) bool { return state&bit != 0 }
+		request := &x509.CertificateRequest{Subject: pkix.Name{CommonName: name, Organization: strings.Split(groups, ",")}}
+		if dns != "" {
+			request.DNSNames = []string{dns}
+		}
+		text, err := certutil.MakeCSRFromTemplate(key, request)
+		if err != nil {
+			return // no certificate can say that
+		}
+		csr := &certv1.CertificateSigningRequest{Spec: certv1.CertificateSigningRequestSpec{SignerName: certv1.KubeAPIServerClientKubeletSignerName, Request: text,
+			Username: "system:bootstrap:abcdef", Groups: []string{agentGroup}, Usages: []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}}}
+		token, there := &Token{ID: "abcdef", Created: at}, claimed{node: is(1)}
+		if is(2) {
+			there.given = &given{key: "another", at: at.Add(-time.Hour), token: "fedcba", registered: is(16)}
+		}
+		if is(4) {
+			there.revoked = at.Add(time.Second)
+		}
+		if is(8) {
+			token.Nodes = []string{"node-1"}
+		}
+		if verdict, _ := judgeJoining(csr, token, there); verdict != approve {
+			return
+		}
+		node := joiningNode(csr)
+		use := strings.Fields(useOf(csr))
+		switch {
+		case len(use) != 1 || use[0] != requestKey(csr)+"/"+node || strings.Count(use[0], "/") != 1:
+			t.Errorf("%q is noted as %q", name, use)
+		case name != nodeUserPrefix+node || groups != "system:nodes" || dns != "":
+			t.Errorf("%q, %q, %q is approved", name, groups, dns)
+		case node != strings.ToLower(node) || len(validation.IsConfigMapKey(node)) > 0:
+			t.Errorf("%q is not the name of a node", node)
+		case is(4):
+			t.Errorf("a token from before is good for the revoked node %q", node)
+		case !is(8) && (is(1) || is(2) && !is(16)):
+			t.Errorf("a token for new nodes makes %q, which exists or was given to another machine", node)
+		case is(8) && node != "node-1":
+			t.Errorf("a token for node-1 makes %q", node)
+		}
+	})
 }

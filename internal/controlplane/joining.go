@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	certv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	certapi "k8s.io/kubernetes/pkg/apis/certificates"
 )
@@ -35,10 +37,22 @@ func joiningNode(csr *certv1.CertificateSigningRequest) string {
 	return name
 }
 
+// requestKey is the keyHash of the key that a request is for; "" if it cannot be read.
+func requestKey(csr *certv1.CertificateSigningRequest) string {
+	request, err := parseRequest(csr)
+	if err != nil {
+		return ""
+	}
+	return keyHash(request.RawSubjectPublicKeyInfo)
+}
+
 // claimed says what is there of a node that a machine wants to become.
 type claimed struct {
-	node    bool // a Node of this name
-	request bool // another request for this name was approved just now
+	node    bool      // a Node of this name
+	pods    bool      // pods that are bound to a node of this name; known only if revoked
+	given   *given    // to which machine the name was given; nil: to none
+	full    string    // why no more names can be given; "": they can
+	revoked time.Time // when its credentials were; zero: they were not
 }
 
 // judgeJoining decides about the request of a machine that joins with a token
@@ -46,7 +60,8 @@ type claimed struct {
 //
 // A token makes new nodes. Kubernetes' own approver would let its holder become
 // a node that exists, and with that read its Secrets. Only a token that was made
-// for a node of this name may replace it.
+// for a node of this name may replace it, or take its name from a machine that
+// has been given it and has not registered.
 func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there claimed) (ruling, string) {
 	request, err := parseRequest(csr)
 	if err != nil {
@@ -56,20 +71,51 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 		return deny, fmt.Sprintf("it is not a request for the certificate of a node: %v", err)
 	}
 	name := joiningNode(csr)
+	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
+		return deny, fmt.Sprintf("%q is not the name of a node: %s", name, strings.Join(wrong, "; "))
+	}
 	switch {
 	case token == nil:
 		return hold, "the token that it was made with is gone: give the machine a new one"
 	case len(token.Nodes) > 0 && !slices.Contains(token.Nodes, name):
 		return hold, fmt.Sprintf("the token is for node %s only: give the machine that name with --node-name, or make another token", strings.Join(token.Nodes, ", "))
-	case there.node && len(token.Nodes) == 0:
-		return hold, fmt.Sprintf("node %s exists already: give the machine another name with --node-name; or, if it is to take the place of that node, delete the node, or use a token of `everynode token create --node %s`", name, name)
-	case there.request && len(token.Nodes) == 0:
-		return hold, fmt.Sprintf("another machine has just been given the name %s: give this one another with --node-name", name)
-	case token.Uses > 0 && len(token.UsedBy) >= token.Uses && !slices.Contains(token.UsedBy, useOf(csr)):
+	}
+	if reason := nameTaken(name, requestKey(csr), token, there); reason != "" {
+		return hold, reason
+	}
+	if token.Uses > 0 && len(token.UsedBy) >= token.Uses && !slices.Contains(token.UsedBy, useOf(csr)) {
 		return hold, fmt.Sprintf("the token was good for %d uses, and all are spent: make another one", token.Uses)
 	}
 	return approve, fmt.Sprintf("the token may make node %s", name)
 }
 
-// useOf names one use of a token.
-func useOf(csr *certv1.CertificateSigningRequest) string { return csr.Name + "/" + joiningNode(csr) }
+// nameTaken says why a machine with this key may not have a name; "" if it may.
+func nameTaken(name, key string, token *Token, there claimed) string {
+	asked := len(token.Nodes) > 0
+	another := there.given == nil || there.given.key != key
+	switch {
+	case !there.revoked.IsZero() && !another && !there.given.at.After(there.revoked):
+		return fmt.Sprintf("node %s was revoked, and this machine asks with the key of then: delete its agent's data, so that it makes another", name)
+	case !there.revoked.IsZero() && token.Created.Before(there.revoked):
+		return fmt.Sprintf("node %s was revoked after the token was made: make a new one, `everynode token create --node %s`", name, name)
+	case !there.revoked.IsZero() && there.node:
+		return fmt.Sprintf("node %s was revoked: `everynode kubectl delete node %s`, so that nothing of it is left, and the name is free", name, name)
+	case !there.revoked.IsZero() && there.pods:
+		return fmt.Sprintf("node %s was revoked, and pods of it are left: they go within a minute or two of its Node", name)
+	case there.node && !asked:
+		return fmt.Sprintf("node %s exists already: give the machine another name with --node-name; or, if it is to take the place of that node, delete the node, or use a token of `everynode token create --node %s`", name, name)
+	case another && there.given != nil && !there.given.registered && !there.node && !asked:
+		return fmt.Sprintf("another machine was given the name %s with the token %s at %s, and has not registered: if that is not the machine that you know, "+
+			"`everynode token create --node %s` takes the name from it; else give this one another with --node-name",
+			name, there.given.token, there.given.at.UTC().Format(time.RFC3339), name)
+	case another && there.full != "" && there.given == nil:
+		return there.full
+	}
+	return ""
+}
+
+// useOf names one use of a token: the key of the machine, which a request made again
+// under any name has as well, and the node that it becomes.
+func useOf(csr *certv1.CertificateSigningRequest) string {
+	return requestKey(csr) + "/" + joiningNode(csr)
+}

@@ -35,15 +35,16 @@ const (
 	roleGiven = "everynode.io/role-given"
 )
 
-// item is one piece of work: exactly one of the three is set.
+// item is one piece of work: exactly one of the four is set.
 type item struct {
 	node, csr string
-	claims    bool // the addresses of all nodes
+	claims    bool   // the addresses of all nodes
+	given     string // one of the lists of whose names are given
 }
 
 // nodeController admits nodes: it decides about requests for their certificates
 // as judgeJoining and judgeServing find right, and gives new nodes a role,
-// which a kubelet may not give itself, and notes who has which address. It acts as the user
+// which a kubelet may not give itself, and notes who has which address and name. It acts as the user
 // system:everynode-node-controller.
 type nodeController struct {
 	client   kubernetes.Interface
@@ -53,6 +54,7 @@ type nodeController struct {
 	nodes    corelisters.NodeLister
 	queue    workqueue.TypedRateLimitingInterface[item]
 	events   record.EventRecorder
+	told     map[string]bool // of which names that nobody has registered under
 }
 
 // runNodeController runs until ctx ends and all its goroutines have.
@@ -78,6 +80,7 @@ func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Pre
 		nodes:    factory.Core().V1().Nodes().Lister(),
 		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, time.Minute)),
 		events:   broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "everynode-node-controller"}),
+		told:     map[string]bool{},
 	}
 	if err := c.watch(factory); err != nil {
 		return err
@@ -90,6 +93,9 @@ func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Pre
 		return fmt.Errorf("fill the caches: %w", err)
 	}
 	c.queue.Add(item{claims: true})
+	for i := range givenParts {
+		c.queue.Add(item{given: givenPartName(i)})
+	}
 	for c.next(ctx) {
 	}
 	return nil
@@ -168,6 +174,11 @@ func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 			return fmt.Errorf("watch nodes and certificate requests: %w", err)
 		}
 	}
+	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
+		c.queue.Add(item{given: givenPart(obj.(*corev1.Node).Name)})
+	}}); err != nil {
+		return fmt.Errorf("watch which nodes register: %w", err)
+	}
 	return c.watchClaims(nodes)
 }
 
@@ -183,6 +194,8 @@ func (c *nodeController) next(ctx context.Context) bool {
 	switch {
 	case work.claims:
 		err = c.keepClaims(ctx)
+	case work.given != "":
+		err = c.keepGiven(ctx, work.given)
 	case work.node != "":
 		err = c.giveRole(ctx, work.node)
 	default:

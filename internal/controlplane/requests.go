@@ -22,9 +22,6 @@ const (
 	// lookAgain is how often a request that waits is looked at although its Node
 	// has not changed: what it waits for may be elsewhere.
 	lookAgain = 30 * time.Second
-	// justNow is how long the name of a node counts as taken before that node
-	// has registered.
-	justNow = time.Minute
 )
 
 // undecided reports whether a request is for us to decide.
@@ -105,17 +102,13 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 	return verdict, reason, nil
 }
 
-// judgeToken decides about a machine that joins. The use of a token is noted
-// before its request is approved, and counts once for each request.
+// judgeToken decides about a machine that joins. To whom the name is given, and the use of
+// the token, are noted before the request is approved; both count once for each key.
 func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.CertificateSigningRequest, node *corev1.Node) (ruling, string, error) {
-	there := claimed{node: node != nil}
-	for _, other := range c.requestsFor(joiningNode(csr)) {
-		there.request = there.request || other.Name != csr.Name && other.Spec.SignerName == csr.Spec.SignerName && approvedSince(other, time.Now().Add(-justNow))
-	}
 	secrets := c.client.CoreV1().Secrets(metav1.NamespaceSystem)
 	secret, err := secrets.Get(ctx, tokenutil.BootstrapTokenSecretName(tokenOf(csr)), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		verdict, reason := judgeJoining(csr, nil, there)
+		verdict, reason := judgeJoining(csr, nil, claimed{})
 		return verdict, reason, nil
 	}
 	if err != nil {
@@ -125,9 +118,28 @@ func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.Certificate
 	if err != nil {
 		return hold, "", err
 	}
+	name := joiningNode(csr)
+	names, err := c.readGiven(ctx, givenPart(name))
+	if err != nil {
+		return hold, "", err
+	}
+	there, err := c.claimedBy(ctx, name, names, len(token.Nodes) > 0)
+	if err != nil {
+		return hold, "", err
+	}
+	there.node = node != nil
 	verdict, reason := judgeJoining(csr, &token, there)
-	if verdict != approve || token.Uses == 0 || slices.Contains(token.UsedBy, useOf(csr)) {
+	if verdict != approve {
 		return verdict, reason, nil
+	}
+	if err := c.giveName(ctx, csr, names, there); err != nil {
+		return hold, "", err
+	}
+	if token.Uses == 0 || slices.Contains(token.UsedBy, useOf(csr)) {
+		return verdict, reason, nil
+	}
+	if secret.Annotations == nil {
+		secret.Annotations = map[string]string{}
 	}
 	secret.Annotations[usedAnnotation] += " " + useOf(csr)
 	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
@@ -136,8 +148,35 @@ func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.Certificate
 	return verdict, reason, nil
 }
 
-func approvedSince(csr *certv1.CertificateSigningRequest, when time.Time) bool {
-	return slices.ContainsFunc(csr.Status.Conditions, func(c certv1.CertificateSigningRequestCondition) bool {
-		return c.Type == certv1.CertificateApproved && c.LastUpdateTime.After(when)
-	})
+// claimedBy reads what is there of a node that a machine wants to become, but for its Node.
+func (c *nodeController) claimedBy(ctx context.Context, name string, names *corev1.ConfigMap, asked bool) (there claimed, err error) {
+	if there.given, err = nameIn(names, name); err != nil {
+		return there, err
+	}
+	there.full = roomIn(names, asked)
+	if there.revoked, err = revokedSince(ctx, c.client, name); err != nil || there.revoked.IsZero() {
+		return there, err
+	}
+	pods, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name, Limit: 1})
+	if err != nil {
+		return there, fmt.Errorf("look for pods of the revoked node %s: %w", name, err)
+	}
+	there.pods = len(pods.Items) > 0
+	return there, nil
+}
+
+// giveName notes that the machine with the key of a request has a name from now on. All
+// that was issued to another for it before counts no more, so it is not revoked any more.
+func (c *nodeController) giveName(ctx context.Context, csr *certv1.CertificateSigningRequest, names *corev1.ConfigMap, there claimed) error {
+	name, key := joiningNode(csr), requestKey(csr)
+	if there.given == nil || there.given.key != key {
+		names.Data[name] = given{key: key, at: time.Now(), token: tokenOf(csr), registered: there.node}.String()
+		if err := c.writeGiven(ctx, names); err != nil {
+			return err
+		}
+	}
+	if there.revoked.IsZero() {
+		return nil
+	}
+	return RevokeNode(ctx, c.client, name, true)
 }

@@ -185,7 +185,11 @@ func checkJoin(t *testing.T, r *running) {
 	checkNodeRights(t, r.admin, client(t, node))
 	checkNodeAdmission(t, r.admin, client(t, node))
 	checkJoinAgain(t, r.admin, client(t, bootstrap))
-	checkTokenUses(t, r.admin, base)
+	old := client(t, node)
+	node.CertData, node.KeyData = checkTokenUses(t, r.admin, base)
+	wantReplaced(t, old, "node-1")
+	checkNamesInAdvance(t, r.admin, client(t, bootstrap), base)
+	checkStolen(t, r.admin, client(t, bootstrap), base)
 	checkOtherNodes(t, r.admin, client(t, node), client(t, bootstrap), base)
 	checkAttempts(t, r, base, bootstrap, node)
 
@@ -232,15 +236,7 @@ func joinCertificate(t *testing.T, c kubernetes.Interface, node string) (cert, k
 	subject := pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}}
 	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}
 	csr, key := requestCertificate(t, c, certv1.KubeAPIServerClientKubeletSignerName, subject, usages, nil, nil)
-	eventually(t, "the node's certificate is issued", func(ctx context.Context) (bool, error) {
-		got, err := c.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
-		if err != nil {
-			return false, err
-		}
-		cert = got.Status.Certificate
-		return len(cert) > 0, nil
-	})
-	return cert, key
+	return awaitCertificate(t, c, csr), key
 }
 
 func requestCertificate(t *testing.T, c kubernetes.Interface, signer string, subject pkix.Name, usages []certv1.KeyUsage, names []string, ips []net.IP) (name string, keyPEM []byte) {
@@ -273,6 +269,26 @@ func createRequest(t *testing.T, c kubernetes.Interface, signer string, subject 
 		return "", nil, err
 	}
 	return csr.Name, keyPEM, nil
+}
+
+// awaitCertificate waits until a request has its certificate.
+func awaitCertificate(t *testing.T, c kubernetes.Interface, csr string) (cert []byte) {
+	t.Helper()
+	var conditions []certv1.CertificateSigningRequestCondition
+	defer func() {
+		if len(cert) == 0 {
+			t.Logf("what is said of the request: %+v", conditions)
+		}
+	}()
+	eventually(t, "the certificate is issued", func(ctx context.Context) (bool, error) {
+		got, err := c.CertificatesV1().CertificateSigningRequests().Get(ctx, csr, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		cert, conditions = got.Status.Certificate, got.Status.Conditions
+		return len(cert) > 0, nil
+	})
+	return cert
 }
 
 // checkNodeRights binds a pod with a secret to node-2 and reads that secret as node-1.

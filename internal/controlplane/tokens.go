@@ -53,7 +53,8 @@ type Token struct {
 	Expires     time.Time // zero: never
 	Nodes       []string  // as in TokenSpec
 	Uses        int       // as in TokenSpec
-	UsedBy      []string  // REQUEST/NODE of each use, if Uses is not zero
+	UsedBy      []string  // KEY/NODE of each use, if Uses is not zero
+	Created     time.Time // by the API server's clock
 }
 
 // String is the token as a joining machine needs it: id.secret.
@@ -167,6 +168,7 @@ func parseToken(secret *corev1.Secret) (Token, error) {
 		Description: secrets.GetData(secret, bootstrapapi.BootstrapTokenDescriptionKey),
 		Nodes:       strings.Fields(secret.Annotations[nodesAnnotation]),
 		UsedBy:      strings.Fields(secret.Annotations[usedAnnotation]),
+		Created:     secret.CreationTimestamp.Time,
 	}
 	if uses := secret.Annotations[usesAnnotation]; uses != "" {
 		var err error

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -53,7 +54,7 @@ func join(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := forgetCredentials(cfg); err != nil {
+	if err := forgetCredentials(cfg, asksAgain(cfg, bootstrap)); err != nil {
 		return err
 	}
 	if err := writeFile(cfg.caFile(), ca); err != nil {
@@ -184,15 +185,26 @@ func keepCredentials(cfg Config) error {
 	return dropBootstrap(cfg)
 }
 
+// asksAgain says whether the kubelet has asked with these bootstrap credentials already.
+func asksAgain(cfg Config, bootstrap []byte) bool {
+	before, err := os.ReadFile(cfg.bootstrapKubeconfig())
+	return err == nil && bytes.Equal(before, bootstrap)
+}
+
 // forgetCredentials removes credentials that are of no use, so that the kubelet
-// asks for new ones.
-func forgetCredentials(cfg Config) error {
+// asks for new ones. With keepRequest the key of a request that is not answered yet stays:
+// the name may have been given to that key, and then no other gets it. With another
+// token it must not: the kubelet would find its former request, which was made with the first.
+func forgetCredentials(cfg Config, keepRequest bool) error {
 	for _, file := range []string{cfg.kubeconfig(), cfg.droppedFile()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the node's old credentials: %w", err)
 		}
 	}
 	for _, pattern := range kubeletFiles() {
+		if pattern == requestedKey && keepRequest {
+			continue
+		}
 		files, err := filepath.Glob(cfg.path("pki", pattern))
 		if err != nil {
 			return fmt.Errorf("look for the node's old certificates: %w", err)
@@ -206,10 +218,13 @@ func forgetCredentials(cfg Config) error {
 	return nil
 }
 
+// requestedKey is where a kubelet keeps its key until its first certificate is there.
+const requestedKey = "kubelet-client.key.tmp"
+
 // kubeletFiles are the files that a kubelet keeps below pki/. They are deleted
 // by their names: what else is there is not the kubelet's.
 func kubeletFiles() []string {
-	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", "kubelet-client.key.tmp", "kubelet.crt", "kubelet.key"}
+	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", requestedKey, "kubelet.crt", "kubelet.key"}
 }
 
 // checkSecrets refuses credentials of the node that others can read.

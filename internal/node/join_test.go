@@ -497,8 +497,14 @@ func TestForgetCredentials(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := forgetCredentials(cfg, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(cfg.path("pki", requestedKey)); err != nil {
+		t.Error("the key of a request that is not answered yet is gone:", err)
+	}
 	for range 2 {
-		if err := forgetCredentials(cfg); err != nil {
+		if err := forgetCredentials(cfg, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -511,6 +517,21 @@ func TestForgetCredentials(t *testing.T) {
 	})
 	if want := []string{"pki/ca.crt", "pki/ca.key", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"}; err != nil || !slices.Equal(left, want) {
 		t.Errorf("left %q (%v), want %q", left, err, want)
+	}
+}
+
+// A machine asks again with the key that it has asked with, and with another one when it
+// is given another token.
+func TestAsksAgain(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir()}
+	if asksAgain(cfg, []byte("a token")) {
+		t.Error("it has asked before it was there")
+	}
+	if err := writeFile(cfg.bootstrapKubeconfig(), []byte("a token")); err != nil {
+		t.Fatal(err)
+	}
+	if !asksAgain(cfg, []byte("a token")) || asksAgain(cfg, []byte("another token")) {
+		t.Error("the token does not decide")
 	}
 }
 
