@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -114,5 +115,55 @@ func TestOnMachines(t *testing.T) {
 	said := map[string]bool{"dns": false, "storage": true}
 	if got := Names(Chosen(OnMachines(said))); !slices.Equal(got, []string{"storage"}) || len(said) != 2 {
 		t.Errorf("it has %v where %v was said", got, said)
+	}
+}
+
+// TestVolumesAreNotForAll: a local user of a machine gets into no volume, also of those that are there
+// already: their folder lets nobody in.
+func TestVolumesAreNotForAll(t *testing.T) {
+	i := slices.IndexFunc(All(), func(a Addon) bool { return a.Name == "storage" })
+	text, err := All()[i].Manifest(Values{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts := map[string]string{}
+	for _, o := range decode(t, "storage", text) {
+		if o.GetKind() == "ConfigMap" {
+			for _, name := range []string{"setup", "teardown"} {
+				scripts[name], _, _ = unstructured.NestedString(o.Object, "data", name)
+			}
+		}
+	}
+	folder := filepath.Join(t.TempDir(), "volumes")
+	if err := errors.Join(os.Mkdir(folder, 0o755), os.Chmod(folder, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	run := func(script, volume string) {
+		t.Helper()
+		c := exec.Command("sh", "-c", scripts[script])
+		c.Env = append(os.Environ(), "VOL_DIR="+volume)
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+	}
+	mode := func(file string) os.FileMode {
+		t.Helper()
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	volume := filepath.Join(folder, "pvc-1")
+	run("setup", volume)
+	if mode(folder) != 0o700 || mode(volume) != 0o777 {
+		t.Errorf("the folder has mode %o, the volume, which is for whatever user its pod has, %o", mode(folder), mode(volume))
+	}
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run("teardown", volume)
+	if _, err := os.Stat(volume); mode(folder) != 0o700 || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder has mode %o, the volume: %v", mode(folder), err)
 	}
 }

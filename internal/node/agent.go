@@ -70,6 +70,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := noteMachine(cfg); err != nil {
 		return err
 	}
+	if open := openVolumes(volumesDir); open != "" && !cfg.Local {
+		cfg.Log.Warn(open)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
