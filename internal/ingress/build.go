@@ -27,10 +27,13 @@ type Problem struct {
 	Message string
 }
 
-// builder makes a table. Of two Ingresses that want the same, the older one has it.
+// builder makes a table. Of two Ingresses that want the same, the older one has it. A host
+// belongs to the namespace of its oldest Ingress, with all its paths and its certificate;
+// requests for no host that anybody has are such a host, with the name "".
 type builder struct {
 	Objects
 	table    *Table
+	hosts    map[string]*networkingv1.Ingress // the oldest that names each
 	owners   map[string]*networkingv1.Ingress // of routes, certificates and the fallback, by what they are
 	problems []Problem
 }
@@ -41,16 +44,55 @@ func Build(of Objects) (*Table, []Problem) {
 		Objects: of,
 		table:   &Table{hosts: map[string][]route{}, certificates: map[string]*tls.Certificate{}},
 		owners:  map[string]*networkingv1.Ingress{},
+		hosts:   map[string]*networkingv1.Ingress{},
 	}
 	byAge := slices.Clone(of.Ingresses)
 	slices.SortFunc(byAge, func(x, y *networkingv1.Ingress) int {
 		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
 	})
 	for _, in := range byAge {
+		for _, host := range hostsOf(in) {
+			if b.hosts[host] == nil {
+				b.hosts[host] = in
+			}
+		}
+	}
+	for _, in := range byAge {
 		b.add(in)
 	}
 	b.table.sort()
 	return b.table, b.problems
+}
+
+// hostsOf are the hosts that an Ingress names.
+func hostsOf(in *networkingv1.Ingress) (hosts []string) {
+	for _, rule := range in.Spec.Rules {
+		if rule.HTTP != nil {
+			hosts = append(hosts, strings.ToLower(rule.Host))
+		}
+	}
+	for _, t := range in.Spec.TLS {
+		for _, host := range t.Hosts {
+			hosts = append(hosts, strings.ToLower(host))
+		}
+	}
+	return hosts
+}
+
+// owns says whether a host is one of the Ingress's namespace, or of none.
+func (b *builder) owns(in *networkingv1.Ingress, host string) bool {
+	owner := b.hosts[host]
+	return owner == nil || owner.Namespace == in.Namespace
+}
+
+// foreign tells that a host is another namespace's.
+func (b *builder) foreign(in *networkingv1.Ingress, host string) {
+	owner := b.hosts[host]
+	what := fmt.Sprintf("the host %q belongs", host)
+	if host == "" {
+		what = "requests for hosts that nobody has belong"
+	}
+	b.problem(in, "%s to the namespace %s, whose Ingress %s is older", what, owner.Namespace, owner.Name)
 }
 
 func (b *builder) add(in *networkingv1.Ingress) {
@@ -62,8 +104,13 @@ func (b *builder) add(in *networkingv1.Ingress) {
 		if rule.HTTP == nil {
 			continue // the fallback's
 		}
+		host := strings.ToLower(rule.Host)
+		if !b.owns(in, host) {
+			b.foreign(in, host)
+			continue
+		}
 		for _, p := range rule.HTTP.Paths {
-			b.addPath(in, strings.ToLower(rule.Host), p)
+			b.addPath(in, host, p)
 		}
 	}
 	for _, t := range in.Spec.TLS {
@@ -143,10 +190,16 @@ func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.Ingres
 	}
 	hosts := t.Hosts
 	if len(hosts) == 0 {
-		hosts = certificate.Leaf.DNSNames
+		hosts = certificate.Leaf.DNSNames // what of it is another's is not meant
 	}
 	for _, host := range hosts {
 		host = strings.ToLower(host)
+		if !b.owns(in, host) {
+			if len(t.Hosts) > 0 {
+				b.foreign(in, host)
+			}
+			continue
+		}
 		if b.claim(in, fmt.Sprintf("the certificate of the host %q", host)) {
 			b.table.certificates[host] = &certificate
 		}

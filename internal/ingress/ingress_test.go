@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,6 +148,48 @@ func TestProblems(t *testing.T) {
 	}
 	if got, _ := table.Target("good.example", "/"); got.Address != "10.0.0.1:80" {
 		t.Errorf("the older Ingress lost its path to %v", got)
+	}
+}
+
+// of puts an Ingress into a namespace.
+func of(namespace string, in *networkingv1.Ingress) *networkingv1.Ingress {
+	in.Namespace = namespace
+	return in
+}
+
+// TestHostsOfOthers: what a namespace's host is asked goes to that namespace, whatever paths
+// and certificates another one names for it.
+func TestHostsOfOthers(t *testing.T) {
+	self, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := of("shop", ingress("shop", 9, "shop.example", pathTo(prefix, "/cart", "one")))
+	more := of("shop", ingress("more", 5, "shop.example", pathTo(prefix, "/more", "three")))
+	thief := of("thief", ingress("thief", 7, "SHOP.example", pathTo(prefix, "/login", "two")))
+	thief.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"shop.example"}, SecretName: "s"}}
+	byName := of("thief", ingress("byname", 6, "free.example", pathTo(prefix, "/", "two")))
+	all := of("shop", ingress("all", 4, "", pathTo(prefix, "/health", "one")))
+	alsoAll := of("thief", ingress("alsoall", 3, "", pathTo(prefix, "/.well-known", "two")))
+	table, problems := build(t, map[string]*corev1.Secret{"s": {Data: pemOf(t, self)}}, alsoAll, all, more, byName, thief, mine)
+	for _, test := range []struct{ host, at, want string }{
+		{"shop.example", "/cart", "10.0.0.1:80"}, {"shop.example", "/more", "10.0.0.3:80"}, {"shop.example", "/login", ""},
+		{"free.example", "/", "10.0.0.2:80"}, {"other.example", "/health", "10.0.0.1:80"}, {"other.example", "/.well-known", ""},
+	} {
+		if got, ok := table.Target(test.host, test.at); got.Address != test.want || ok != (test.want != "") {
+			t.Errorf("%s%s goes to %q", test.host, test.at, got.Address)
+		}
+	}
+	if table.Certificate("shop.example") != nil {
+		t.Error("another namespace's certificate is shown for the host")
+	}
+	want := []string{
+		`thief: the host "shop.example" belongs to the namespace shop, whose Ingress shop is older`,
+		`thief: the host "shop.example" belongs to the namespace shop, whose Ingress shop is older`,
+		`alsoall: requests for hosts that nobody has belong to the namespace shop, whose Ingress all is older`,
+	}
+	if !slices.Equal(problems, want) {
+		t.Errorf("problems: %q", problems)
 	}
 }
 
