@@ -18,8 +18,17 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// dialTime bounds how long a service may take to accept a connection.
-const dialTime = 10 * time.Second
+const (
+	// dialTime bounds how long a service may take to accept a connection.
+	dialTime = 10 * time.Second
+	// carriedAtOnce bounds the connections of a published port: each takes two files of
+	// the process that is the API server as well. More wait.
+	carriedAtOnce = 1000
+	// idleTime is after how long without a word a connection ends, and makes room.
+	idleTime = time.Hour
+	// acceptPause is how long nobody is taken after that has failed.
+	acceptPause = 250 * time.Millisecond
+)
 
 // Publication is a TCP port of this machine behind which is a port of whichever
 // service of type LoadBalancer has it, the oldest if several do.
@@ -57,18 +66,39 @@ func (b *balancer) publish(ctx context.Context, p Publication) error {
 	if err != nil {
 		return fmt.Errorf("publish port %d of services: %w: give another port", p.Port, err)
 	}
+	return b.accept(ctx, listener, p)
+}
+
+// accept carries connections to a service until ctx ends. That one cannot be taken, because
+// the process has too many files open, is no reason to end: the API server is in it as well.
+func (b *balancer) accept(ctx context.Context, listener net.Listener, p Publication) error {
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // its error is Accept's
 	var open sync.WaitGroup
 	defer open.Wait()
+	room := make(chan struct{}, carriedAtOnce)
 	for {
-		connection, err := listener.Accept()
-		if ctx.Err() != nil {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
 			return nil
 		}
-		if err != nil {
+		connection, err := listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("publish port %d of services: %w", p.Port, err)
+		case err != nil:
+			<-room
+			b.log.Error("A published port takes no connections for a moment", "port", p.Listen.String(), "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		open.Go(func() {
+			defer func() { <-room }()
 			if err := b.carry(ctx, connection, p.Port); err != nil && ctx.Err() == nil {
 				b.log.Error("A connection to a published port ended", "port", p.Listen.String(), "err", err)
 			}
@@ -76,7 +106,8 @@ func (b *balancer) publish(ctx context.Context, p Publication) error {
 	}
 }
 
-// carry passes a connection on to the service that has the port.
+// carry passes a connection on to the service that has the port, until nobody has said
+// anything for long.
 func (b *balancer) carry(ctx context.Context, from net.Conn, port int32) error {
 	defer from.Close()
 	address, err := b.published(port)
@@ -88,17 +119,41 @@ func (b *balancer) carry(ctx context.Context, from net.Conn, port int32) error {
 		return fmt.Errorf("connect to the service at %s: %w", address, err)
 	}
 	defer to.Close()
-	defer context.AfterFunc(ctx, func() { _ = errors.Join(from.Close(), to.Close()) })()
-	var way sync.WaitGroup
-	way.Go(func() { pass(to, from) })
-	pass(from, to)
-	way.Wait()
+	relay(ctx, to, from, idleTime)
 	return nil
+}
+
+// relay passes what two ends say to each other, until both are done, ctx ends or neither has
+// said anything for idle.
+func relay(ctx context.Context, a, b net.Conn, idle time.Duration) {
+	end := func() { _ = errors.Join(a.Close(), b.Close()) }
+	defer context.AfterFunc(ctx, end)()
+	quiet := time.AfterFunc(idle, end)
+	defer quiet.Stop()
+	heard := func() { quiet.Reset(idle) }
+	var way sync.WaitGroup
+	way.Go(func() { pass(a, listening{b, heard}) })
+	pass(b, listening{a, heard})
+	way.Wait()
+}
+
+// listening tells of each time that something was read.
+type listening struct {
+	io.Reader
+	heard func()
+}
+
+func (l listening) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if n > 0 {
+		l.heard()
+	}
+	return n, err
 }
 
 // pass copies until one side has no more to say, and tells the other. That a
 // connection breaks is for its two ends to see.
-func pass(to, from net.Conn) {
+func pass(to net.Conn, from io.Reader) {
 	_, _ = io.Copy(to, from)
 	if half, ok := to.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()

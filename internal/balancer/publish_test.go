@@ -8,9 +8,12 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
@@ -85,4 +88,90 @@ func TestPublish(t *testing.T) {
 		got, err := io.ReadAll(connection)
 		return err == nil && string(got) == "hello", nil
 	})
+}
+
+// full is a listener of a process that has too many files open: it takes one connection
+// after two failures, and then no more.
+type full struct {
+	net.Listener
+	failures int
+	one      chan net.Conn
+}
+
+func (f *full) Accept() (net.Conn, error) {
+	if f.failures > 0 {
+		f.failures--
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	select {
+	case c := <-f.one:
+		return c, nil
+	default:
+		return f.Listener.Accept()
+	}
+}
+
+// TestPublishGoesOn: a port that takes no connections for a moment ends nothing.
+func TestPublishGoesOn(t *testing.T) {
+	real, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, ours := net.Pipe()
+	f := &full{Listener: real, failures: 2, one: make(chan net.Conn, 1)}
+	f.one <- taken
+	factory := informers.NewSharedInformerFactory(fake.NewClientset(), 0)
+	b := &balancer{services: factory.Core().V1().Services().Lister(), log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.accept(ctx, f, Publication{Port: 80}) }()
+	// No service has the port, so the connection is taken, and ends.
+	if _, err := ours.Read(make([]byte, 1)); err == nil {
+		t.Error("somebody has said something")
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the port ended: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPublishEnds: a listener that somebody has closed is told.
+func TestPublishEnds(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	b := &balancer{log: slog.New(slog.DiscardHandler)}
+	if err := b.accept(t.Context(), closed, Publication{Port: 80}); err == nil {
+		t.Error("nothing is said of a port that is closed")
+	}
+}
+
+// TestRelayIdle: two ends that say nothing are parted, and not while one of them talks.
+func TestRelayIdle(t *testing.T) {
+	client, a := net.Pipe()
+	service, b := net.Pipe()
+	ended := make(chan struct{})
+	const idle = 300 * time.Millisecond
+	go func() { defer close(ended); relay(t.Context(), b, a, idle) }()
+	begin := time.Now()
+	tick := time.NewTicker(idle / 3)
+	defer tick.Stop()
+	for range 6 {
+		<-tick.C
+		go func() { _, _ = service.Write([]byte("x")) }()
+		if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+			t.Fatalf("after %s of talk: %v", time.Since(begin), err)
+		}
+	}
+	<-ended
+	if took := time.Since(begin); took < 2*idle {
+		t.Errorf("they were parted after %s, in the middle of their talk", took)
+	}
 }
