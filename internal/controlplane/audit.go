@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -50,7 +49,7 @@ func (s *settings) readAuditPolicy() ([]byte, error) {
 	case s.AuditPolicyFile == "":
 		return defaultAuditPolicy, nil
 	}
-	text, err := os.ReadFile(s.AuditPolicyFile)
+	text, err := readTrusted(s.AuditPolicyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy of the audit log: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -82,10 +83,10 @@ type Config struct {
 	// AdmissionFile is kube-apiserver's configuration of admission plugins, of the kind
 	// AdmissionConfiguration. A plugin that it names is on.
 	AdmissionFile string
-	// AuthenticationFile is kube-apiserver's AuthenticationConfiguration: OIDC and the
 	// AllowExternalIPs lets who may make a Service have it catch, on all nodes, what is sent
 	// to addresses of his choice, the API server's too.
 	AllowExternalIPs bool
+	// AuthenticationFile is kube-apiserver's AuthenticationConfiguration: OIDC and the
 	// like, and what may be asked without a name. Default: health, and what a machine
 	// reads that joins.
 	AuthenticationFile string
@@ -174,6 +175,9 @@ func (c Config) resolve() (*settings, error) {
 	if s.snapshots, err = s.resolveSnapshots(); err != nil {
 		return nil, err
 	}
+	if err := checkEtcdURLs(c.EtcdServers); err != nil {
+		return nil, err
+	}
 	if c.EtcdKeyFile != "" {
 		if err := datadir.CheckSecret(c.EtcdKeyFile); err != nil {
 			return nil, fmt.Errorf("--etcd-keyfile: %w", err)
@@ -204,6 +208,23 @@ func (s *settings) resolveBalancers() (err error) {
 			return err
 		}
 		s.publications = append(s.publications, p)
+	}
+	return nil
+}
+
+// checkEtcdURLs refuses to have all that the cluster keeps, tokens and keys too, cross a
+// network in the clear.
+func checkEtcdURLs(urls []string) error {
+	for _, text := range urls {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" {
+			continue // what is no URL is told by who connects
+		}
+		addr, err := netip.ParseAddr(u.Hostname())
+		if local := u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback(); !local {
+			return fmt.Errorf("--etcd-servers %s: all that the cluster keeps would go through the network in the clear, and whoever reaches that port owns the cluster: "+
+				"have etcd serve TLS and ask for certificates, and give https:// with --etcd-cafile, --etcd-certfile and --etcd-keyfile", text)
+		}
 	}
 	return nil
 }

@@ -61,9 +61,18 @@ func TestResolveRefuses(t *testing.T) {
 		{Config{DataDir: "d", PodCIDR: "10.42.0.0"}, "is not a CIDR"},
 		{Config{DataDir: "d", ServiceCIDR: "10.96.0.1/16"}, "did you mean 10.96.0.0/16"},
 		{Config{DataDir: "d", NodeCIDR: "abc"}, "node range"},
+		{Config{DataDir: "d", EtcdServers: []string{"https://192.0.2.20:2379", "http://192.0.2.21:2379"}}, "--etcd-servers http://192.0.2.21:2379: all that the cluster keeps"},
+		{Config{DataDir: "d", EtcdServers: []string{"http://etcd.example:2379"}}, "in the clear"},
 	} {
 		_, err := test.cfg.resolve()
 		wantError(t, err, test.want)
+	}
+}
+
+// An etcd of this machine needs no TLS.
+func TestEtcdURLs(t *testing.T) {
+	if err := checkEtcdURLs([]string{"http://127.0.0.1:2379", "http://[::1]:2379", "http://localhost:2379", "https://192.0.2.20:2379"}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // What others than its owner may do with a file.
@@ -15,7 +18,7 @@ const (
 )
 
 // CheckSecret refuses a file with a secret that others than its owner can read or
-// change. It fails as os.Stat does for a file that is not there.
+// change, or that is another user's. It fails as os.Stat does for a file that is not there.
 func CheckSecret(path string) error {
 	mode, err := fileMode(path)
 	if err != nil {
@@ -24,11 +27,11 @@ func CheckSecret(path string) error {
 	if mode&othersAny != 0 {
 		return fmt.Errorf("%s holds a secret, and others than its owner can read or change it (mode %04o): chmod 600 %s; if somebody may have read it, replace the secret as well", path, mode, path)
 	}
-	return nil
+	return checkFileOwner(path, "holds a secret")
 }
 
-// CheckTrusted refuses a file that others than its owner can change, and so decide
-// what is done by it.
+// CheckTrusted refuses a file that others than its owner, or another user, can change,
+// and so decide what is done by it.
 func CheckTrusted(path string) error {
 	mode, err := fileMode(path)
 	if err != nil {
@@ -37,7 +40,23 @@ func CheckTrusted(path string) error {
 	if mode&othersWrite != 0 {
 		return fmt.Errorf("%s says who may do what, and others than its owner can change it (mode %04o): chmod go-w %s", path, mode, path)
 	}
-	return nil
+	return checkFileOwner(path, "says who may do what")
+}
+
+// checkFileOwner refuses a regular file that belongs to somebody else than root, the user that
+// this process runs as, and the one who called it with sudo: its mode says nothing about
+// what its owner may do.
+func checkFileOwner(path, what string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	us := uint32(os.Geteuid())
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	if !regular || st.Uid == 0 || st.Uid == us || strconv.FormatUint(uint64(st.Uid), 10) == os.Getenv("SUDO_UID") {
+		return nil
+	}
+	return fmt.Errorf("%s %s, and belongs to uid %d, who can read and change it, not to uid %d, which this runs as: chown %d %s", path, what, st.Uid, us, us, path)
 }
 
 // fileMode returns the permissions of a regular file, and 0 for what is none: a pipe

@@ -41,6 +41,28 @@ func TestFilesOfOthers(t *testing.T) {
 	}
 }
 
+// A file of another user's is his to change, whatever its mode says. With sudo that user is
+// who asks for it.
+func TestFilesOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of others")
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chown(file, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SUDO_UID", "")
+	for _, err := range []error{CheckSecret(file), CheckTrusted(file)} {
+		if err == nil || !strings.Contains(err.Error(), "belongs to uid 12345") || !strings.Contains(err.Error(), "chown 0 "+file) {
+			t.Errorf("a file of another user's: %v", err)
+		}
+	}
+	t.Setenv("SUDO_UID", "12345")
+	if err := errors.Join(CheckSecret(file), CheckTrusted(file)); err != nil {
+		t.Error("a file of who has called sudo:", err)
+	}
+}
+
 func TestSecretsOfDirectory(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]fs.FileMode{"ca.key": 0o640, "ca.crt": 0o644, "sa.pub": 0o644, "kubelet-client-1.pem": 0o604, "good.key": 0o600, "other.key": 0o644} {
