@@ -91,3 +91,25 @@ func TestChartReadme(t *testing.T) {
 		t.Error("the README of the chart does not show values.yaml as it is: run this test with -update")
 	}
 }
+
+// TestChartJobs: what Helm runs once has an account that only looks. The render of it is tested in gitops/helm.
+func TestChartJobs(t *testing.T) {
+	for file, want := range map[string]string{"_helpers.tpl": "everynode-controller-reader", "deployment.yaml": "everynode-controller"} {
+		text, err := os.ReadFile(chart + "templates/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Count(text, []byte("serviceAccountName: ")); got != 1 || !bytes.Contains(text, []byte("serviceAccountName: "+want+"\n")) {
+			t.Errorf("%s names %d accounts, want %s", file, got, want)
+		}
+	}
+	text, err := os.ReadFile(chart + "templates/reader.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if verbs, ok := strings.CutPrefix(strings.TrimSpace(line), "verbs: "); ok && verbs != "[list]" && verbs != "[get]" {
+			t.Errorf("the account of Jobs may do more than look: %s", verbs)
+		}
+	}
+}

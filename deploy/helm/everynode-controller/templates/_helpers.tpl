@@ -48,7 +48,25 @@ yes
 {{- end }}
 {{- end }}
 
-{{- /* A Job that runs a command of the image once, for Helm, with the account of the controller: name, hook, args; and if there are any, weight, completions. */ -}}
+{{- /* The nodes that may run it, or that it would rather be on. */ -}}
+{{- define "everynode-controller.nodeAffinity" -}}
+{{- if include "everynode-controller.controlPlaneOnly" . -}}
+requiredDuringSchedulingIgnoredDuringExecution:
+  nodeSelectorTerms:
+    - matchExpressions:
+        - key: node-role.kubernetes.io/control-plane
+          operator: Exists
+{{- else -}}
+preferredDuringSchedulingIgnoredDuringExecution:
+  - weight: 100
+    preference:
+      matchExpressions:
+        - key: node-role.kubernetes.io/control-plane
+          operator: Exists
+{{- end }}
+{{- end }}
+
+{{- /* A Job that runs a command of the image once, for Helm, with an account that only reads: name, hook, args; and if there are any, weight, completions. */ -}}
 {{- define "everynode-controller.job" -}}
 apiVersion: batch/v1
 kind: Job
@@ -76,7 +94,7 @@ spec:
         app.kubernetes.io/name: everynode-controller-{{ .name }}
     spec:
       restartPolicy: Never
-      serviceAccountName: everynode-controller
+      serviceAccountName: everynode-controller-reader
       automountServiceAccountToken: true
       {{- with .context.Values.imagePullSecrets }}
       imagePullSecrets:
@@ -89,6 +107,9 @@ spec:
       nodeSelector:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+      affinity:
+        nodeAffinity:
+          {{- include "everynode-controller.nodeAffinity" .context | nindent 10 }}
       tolerations:
         - operator: Exists
       securityContext:
