@@ -136,6 +136,42 @@ func TestOneDomain(t *testing.T) {
 	})
 }
 
+// Each point of the review, in docs/security.md, names tests that there are, or says that there is none.
+func TestReviewNamesItsTests(t *testing.T) {
+	var tests bytes.Buffer
+	tree(t, func(name string, text []byte) {
+		if strings.HasSuffix(name, "_test.go") {
+			tests.Write(text)
+		}
+	})
+	text, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		if len(cells) < 4 || !regexp.MustCompile(`^\| S[0-9]`).MatchString(cells[0]) {
+			continue
+		}
+		points++
+		named := strings.TrimSuffix(cells[len(cells)-1], " |")
+		if named == "none" || strings.HasPrefix(named, "none: ") {
+			continue
+		}
+		for name := range strings.SplitSeq(named, ", ") {
+			name = strings.Trim(name, "`")
+			_, script := os.Stat("e2e/testdata/" + name)
+			if !strings.Contains(tests.String(), "func "+name+"(") && (script != nil || !strings.HasSuffix(name, ".txtar")) {
+				t.Errorf("%s names %q, and there is no such test", cells[0], name)
+			}
+		}
+	}
+	if points != 33 {
+		t.Errorf("docs/security.md has %d points of the review", points)
+	}
+}
+
 // Each page of docs/design is in its index, and has the five headings.
 func TestDesignPages(t *testing.T) {
 	index, err := os.ReadFile("docs/design/README.md")
