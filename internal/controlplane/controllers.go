@@ -50,7 +50,9 @@ func (s *settings) controllerManagerFlags() []string {
 	file := func(name string) string { return s.path("pki", name) }
 	flags := []string{
 		"--kubeconfig=" + s.kubeconfigPath(controllerManagerCert),
-		"--controllers=*,-" + names.DaemonSetController + ",-" + names.RootCACertificatePublisherController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
+		// The TTL controller writes an annotation to every node, which kubelets read only when they cache ConfigMaps and
+		// Secrets for a time. Ours watch them, as every kubelet does by default.
+		"--controllers=*,-" + names.TTLController + ",-" + names.DaemonSetController + ",-" + names.RootCACertificatePublisherController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
 		"--secure-port=0",
 		"--leader-elect=false", // asLeader does it where there is more than one server
 		"--profiling=false",
