@@ -48,12 +48,13 @@ bin/kubectl: | bin/everynode
 bin/kubectl_complete-everynode bin/everynode-ctl: | bin/kubectl-everynode
 	ln -sf kubectl-everynode $@
 
-# containerd, its shim in ours, the CNI plugins and pause. What containerd says it is follows from its module.
+# containerd, its shim in ours, the CNI plugins, the first process of nodes, and pause. What containerd says it is follows from its module.
 $(OUT)/runtime/.built: $(call sources,runtime)
 	@mkdir -p $(OUT)/runtime
 	version=$(call version-of,runtime,github.com/containerd/containerd/v2); \
 	tools/compile containerd -C runtime -tags $(RUNTIME_TAGS) \
 	  -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$${version#v}" -o ../$(OUT)/runtime/ tool ./containerd-shim-runc-v2
+	go -C runtime build $(STRIPPED) -o ../$(OUT)/runtime/ ./node-init
 	go -C runtime build $(STRIPPED) -o ../$(OUT)/rootfs/pause/ ./pause
 	@touch $@
 

@@ -269,12 +269,10 @@ func paths() ([]string, error) {
 	return slices.DeleteFunc(all, func(path string) bool { return slices.Contains(known, path) }), nil
 }
 
-// examplePaths are where the examples keep data on their nodes. Local nodes share
-// this machine's /var/lib. It is the user's, who asked for it, and no command of
-// everynode deletes it.
-func examplePaths() []string {
-	return []string{"/var/lib/ssd-cache-api", "/var/lib/aide-agent", "/var/lib/log-collector"}
-}
+// examplePaths are where the examples keep data on nodes that are no nodes of `up`, and
+// share this machine's /var/lib. It is the user's, who asked for it, and no command
+// of everynode deletes it.
+func examplePaths() []string { return []string{"/var/lib/ssd-cache-api"} }
 
 // sysctls reads every kernel setting that can be read and does not change by
 // itself, nor belongs to one network interface.

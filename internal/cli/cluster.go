@@ -56,7 +56,9 @@ func newMachine(c *local.Cluster) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &machine{Cluster: c, exe: exe, runtimeDir: defaultRuntimeDir(), size: size}, nil
+	runtimeDir := defaultRuntimeDir()
+	c.InitProgram = filepath.Join(runtimeDir, "node-init")
+	return &machine{Cluster: c, exe: exe, runtimeDir: runtimeDir, size: size}, nil
 }
 
 // change opens the cluster for a command that changes it; release lets the next
@@ -183,6 +185,8 @@ func (m *machine) agent(n local.Node) local.Process {
 		Argv:     argv,
 		Log:      filepath.Join(dir, "agent.log"),
 		LockFile: m.agentLock(n.Name),
+
+		PIDNamespace: m.PIDNamespace(n.Name),
 	}
 }
 

@@ -82,8 +82,21 @@ func writePID(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	_, err := f.WriteAt([]byte(ownPID()+"\n"), 0)
 	return err
+}
+
+// PIDVariable tells a process in a PID namespace of its own by which number those outside know it, who read its lock
+// files: "7=4711" for the process that has the number 7 inside. Children inherit it, and have other numbers.
+const PIDVariable = "EVERYNODE_PID"
+
+// ownPID is this process's number for those who read its lock files.
+func ownPID() string {
+	own := strconv.Itoa(os.Getpid())
+	if inside, outside, ok := strings.Cut(os.Getenv(PIDVariable), "="); ok && inside == own {
+		return outside
+	}
+	return own
 }
 
 // isFile reports whether path still names the open file f.

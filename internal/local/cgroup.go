@@ -143,7 +143,7 @@ func enableControllers(dir string) error {
 	return nil
 }
 
-// joinCgroup moves a process, with all of its threads, into the cgroup of that path in every hierarchy.
+// joinCgroup moves a process (0: the caller), with all of its threads, into the cgroup of that path in every hierarchy.
 func joinCgroup(path string, pid int) error {
 	h, err := findHierarchies()
 	if err != nil {

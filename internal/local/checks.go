@@ -167,10 +167,10 @@ func checkDisk(dir string) error {
 // checkSandbox makes one of each thing that a node is made of, in namespaces that are thrown away.
 func checkSandbox() error {
 	return onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID); err != nil {
 			if errors.Is(err, unix.ENOSPC) {
 				return fmt.Errorf("no more namespaces can be made (%w): raise the limits user.max_net_namespaces, "+
-					"user.max_mnt_namespaces and user.max_uts_namespaces with sysctl", err)
+					"user.max_mnt_namespaces, user.max_uts_namespaces, user.max_ipc_namespaces and user.max_pid_namespaces with sysctl", err)
 			}
 			return fmt.Errorf("namespaces cannot be made (%w): run everynode on the machine itself, or in a privileged container", err)
 		}

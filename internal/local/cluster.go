@@ -37,6 +37,8 @@ var ErrBroken = errors.New("broken")
 type Cluster struct {
 	// DataDir is the absolute path of the data directory, free of symbolic links.
 	DataDir string `json:"-"`
+	// InitProgram is what runs as the first process of each node.
+	InitProgram string `json:"-"`
 
 	// Version is the format version of the file.
 	Version int `json:"version"`

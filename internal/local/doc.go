@@ -1,7 +1,8 @@
 // Package local makes one Linux machine look like N machines.
 //
-// A node is a network namespace and a mount namespace (and a UTS namespace, for its host name), pinned as files so
-// that they outlive every process in them; a veth pair into the cluster's bridge; two cgroups; and directories of
+// A node is a network, a mount, an IPC and a UTS namespace (for its host name), pinned as files so that they outlive
+// every process in them; a PID namespace with a first process, which is the node's power; a veth pair into the cluster's
+// bridge; two cgroups; directories that are the machine's with what the node changes laid over them; and directories of
 // its own over the paths that a kubelet, a container runtime and a CNI plugin expect at fixed places. What runs
 // inside is another package's business: this one builds the house, lets processes in (Enter), watches over detached
 // processes (Spawn, Running, Stop) and tears everything down again without a trace.

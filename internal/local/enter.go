@@ -7,20 +7,31 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+
+	"everynode/internal/datadir"
 )
 
 // Enter turns the calling process into argv, inside a node: in the namespaces whose pins are in pinDir (Cluster.PinDir)
-// and in the cgroup of that path (Cluster.SystemCgroup; "" for none). It returns only when it fails, and the process
-// must then end: one of its threads may be in the node already. argv[0] is looked up inside the node.
+// and in the cgroup of that path (Cluster.SystemCgroup; "" for none). The process must have been started in the node's
+// PID namespace, or /proc inside does not know it. It returns only when it fails, and the process must then end: one of
+// its threads may be in the node already. argv[0] is looked up inside the node.
 func Enter(pinDir, cgroup string, argv []string) error {
 	if len(argv) == 0 {
 		return errors.New("enter a node: no command was given")
 	}
 	runtime.LockOSThread()
 	if cgroup != "" {
-		if err := joinCgroup(cgroup, os.Getpid()); err != nil {
+		// 0 is the writer, whatever its number is there.
+		if err := joinCgroup(cgroup, 0); err != nil {
 			return err
 		}
+	}
+	outside, err := os.Readlink("/proc/self")
+	if err != nil {
+		return fmt.Errorf("enter a node: find out the number of this process on the machine: %w", err)
+	}
+	if err := os.Setenv(datadir.PIDVariable, fmt.Sprintf("%d=%s", os.Getpid(), outside)); err != nil {
+		return fmt.Errorf("enter a node: %w", err)
 	}
 	if err := joinNamespaces(pinsIn(pinDir)); err != nil {
 		return err

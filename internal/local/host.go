@@ -130,7 +130,7 @@ func (c *Cluster) mountRunDir() error {
 // this cluster's, which survives a reboot, and the machine's, from which the last cluster to go removes them.
 func (c *Cluster) makeMountPoints(r *hostRecord) error {
 	var made []string
-	for _, b := range c.binds(Node{}) {
+	for _, b := range c.mountPoints() {
 		paths, err := makeMountPoint(b)
 		made = append(made, paths...)
 		if err != nil {
@@ -146,6 +146,15 @@ func (c *Cluster) makeMountPoints(r *hostRecord) error {
 		return errors.Join(err, removeMountPoints(made))
 	}
 	return nil
+}
+
+// mountPoints are the targets on this machine that nodes mount over. Others are in directories of the node's own.
+func (c *Cluster) mountPoints() []bind {
+	points := slices.DeleteFunc(c.binds(Node{}), func(b bind) bool { return c.isPrivate(b.target) })
+	for _, p := range c.privateDirs(Node{}) {
+		points = append(points, bind{target: p.path})
+	}
+	return append(points, bind{target: ownRun})
 }
 
 // makeMountPoint makes b's target when it is missing, and returns what it made, parents first.

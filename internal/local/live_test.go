@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +45,7 @@ func upCluster(t *testing.T) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.InitProgram = buildInit(t)
 	before := takeSnapshot(t, c)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
@@ -150,7 +150,7 @@ func takeSnapshot(t *testing.T, c *Cluster) snapshot {
 // hostState lists which of the paths that nodes mount over are there, and the settings that clusters change.
 func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]string) {
 	t.Helper()
-	for _, b := range c.binds(Node{}) {
+	for _, b := range c.mountPoints() {
 		for p := b.target; p != "/"; p = filepath.Dir(p) {
 			if _, err := os.Stat(p); err == nil {
 				paths = append(paths, p)
@@ -191,7 +191,7 @@ func enterCommand(t *testing.T, c *Cluster, node string, argv ...string) *exec.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, append([]string{c.PinDir(node), c.SystemCgroup(node)}, argv...)...)
+	cmd := exec.Command("nsenter", append([]string{"--pid=" + c.PIDNamespace(node), exe, c.PinDir(node), c.SystemCgroup(node)}, argv...)...)
 	cmd.Env = append(os.Environ(), childEnv+"=enter")
 	return cmd
 }
@@ -278,7 +278,7 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 	look := func() []string {
 		var list []string
 		for _, n := range c.Nodes {
-			for _, p := range pinsIn(c.PinDir(n.Name)) {
+			for _, p := range append(pinsIn(c.PinDir(n.Name)), pidPin(c.PinDir(n.Name))) {
 				var st unix.Stat_t
 				if err := unix.Stat(p.file, &st); err != nil {
 					t.Fatal(err)
@@ -315,7 +315,8 @@ func TestEnsureRepairs(t *testing.T) {
 	pins := pinsIn(c.PinDir(n.Name))
 	damage := map[string]func() error{
 		"a pin":              pins[0].release,
-		"the mount pin":      pins[2].release,
+		"the mount pin":      pins[len(pins)-1].release,
+		"the power":          func() error { return killInit(c, n.Name) },
 		"all pins":           func() error { return c.releasePins(n.Name) },
 		"the link":           func() error { return deleteLinks(func(l string) bool { return l == c.hostLink(n) }) },
 		"the bridge":         func() error { return deleteLinks(func(l string) bool { return l == c.Bridge() }) },
@@ -381,14 +382,17 @@ func TestKillAll(t *testing.T) {
 	if err := pod.Wait(); err == nil {
 		t.Error("the pod's process ended by itself")
 	}
-	if left := findProcesses(t, marker); !slices.Equal(left, []int{other.Process.Pid}) {
-		t.Errorf("processes %v are left, want node-2's only (%d)", left, other.Process.Pid)
+	if left := findProcesses(t, marker); len(left) != 1 {
+		t.Errorf("processes %v are left, want node-2's only (of %d)", left, other.Process.Pid)
 	}
 	if err := c.KillAll(ctx, "node-1"); err != nil {
 		t.Errorf("the second KillAll: %v", err)
 	}
-	if ok, err := c.NodeReady("node-1"); err != nil || !ok {
+	if ok, err := allPinned(pinsIn(c.PinDir("node-1"))); err != nil || !ok {
 		t.Errorf("the namespaces did not outlive their processes: %v, %v", ok, err)
+	}
+	if ok, err := c.NodeReady("node-1"); err != nil || ok {
+		t.Errorf("NodeReady without a first process: %v, %v", ok, err)
 	}
 	if err := c.EnsureNode(ctx, "node-1"); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
@@ -25,7 +26,7 @@ type bind struct {
 	file   bool   // else a directory
 }
 
-// binds lists what a node has to itself. Kubelets, device plugins, shims and cAdvisor expect these paths.
+// binds lists what else a node has to itself, in and beside its private directories. Kubelets, device plugins, shims and cAdvisor expect these paths.
 func (c *Cluster) binds(n Node) []bind {
 	dir := c.NodeDir(n.Name)
 	binds := []bind{
@@ -41,12 +42,18 @@ func (c *Cluster) binds(n Node) []bind {
 		{source: filepath.Join(dir, "machine-id"), target: "/etc/machine-id", file: true},
 		{source: filepath.Join(dir, "hostname"), target: "/etc/hostname", file: true},
 	}
+	if _, err := os.Stat(productID); err == nil {
+		binds = append(binds, bind{source: filepath.Join(dir, "product-uuid"), target: productID, file: true})
+	}
 	if c.NoCNI {
 		// Where flannel notes the node's pod range, for its CNI plugin.
 		binds = append(binds, bind{source: filepath.Join(dir, "run-flannel"), target: "/run/flannel"})
 	}
 	return binds
 }
+
+// productID names the machine's hardware, where it has a name: nodes report it as their system's UUID.
+const productID = "/sys/class/dmi/id/product_uuid"
 
 // makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.
 func (c *Cluster) makeSources(n Node) error {
@@ -73,6 +80,7 @@ func (c *Cluster) makeSources(n Node) error {
 	}
 	return errors.Join(
 		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "machine-id"), hex.EncodeToString(id)+"\n"),
+		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "product-uuid"), string(uuid.NewUUID())+"\n"),
 		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "hostname"), n.Name+"\n"))
 }
 
@@ -112,8 +120,13 @@ func isolateMounts() error {
 // applyBinds mounts, on the calling thread, the binds that are not in place, and shares all mounts inside the node:
 // a container runtime refuses HostToContainer and Bidirectional volumes on anything else. Each bind is private first,
 // so that it gets a peer group of its own: in one with its source, each pod's volume would be mounted twice.
-func applyBinds(binds []bind) error {
+func (c *Cluster) applyBinds(binds []bind) error {
 	for _, b := range binds {
+		if c.isPrivate(b.target) {
+			if err := makeTarget(b.target, b.file); err != nil {
+				return fmt.Errorf("make the mount point %s in the node: %w", b.target, err)
+			}
+		}
 		same, err := sameFile(b.source, b.target)
 		if err != nil {
 			return fmt.Errorf("look at %s in the node: %w", b.target, err)

@@ -39,6 +39,9 @@ func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
 	if err := c.ensureNamespaces(ctx, n, append(c.binds(n), resolver...)); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
+	if err := c.ensureInit(ctx, n.Name); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	return c.ensureLink(n)
 }
 
@@ -48,7 +51,7 @@ func (c *Cluster) ensureNamespaces(ctx context.Context, n Node, binds []bind) er
 	if ok, err := allPinned(pins); err != nil {
 		return err
 	} else if ok {
-		return inNamespaces(pins, func() error { return applyBinds(binds) })
+		return inNamespaces(pins, func() error { return c.applyBinds(binds) })
 	}
 	if err := c.KillAll(ctx, n.Name); err != nil {
 		return fmt.Errorf("its namespaces are incomplete, and processes of the old ones remain: %w", err)
@@ -95,7 +98,7 @@ func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 	made, pinned, done := make(chan int, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- onThread(func() error {
-			if err := enterNewNamespaces(n, binds, cpus); err != nil {
+			if err := c.enterNewNamespaces(n, binds, cpus); err != nil {
 				return err
 			}
 			made <- unix.Gettid()
@@ -109,7 +112,7 @@ func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 		return errors.Join(err, c.releasePins(n.Name))
 	case tid := <-made:
 		for _, p := range pinsIn(dir) {
-			if err = p.set(tid); err != nil {
+			if err = p.set(fmt.Sprintf("/proc/self/task/%d/ns/%s", tid, p.kind)); err != nil {
 				break
 			}
 		}
@@ -122,17 +125,20 @@ func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 }
 
 // enterNewNamespaces moves the calling thread, which must be thrown away afterwards, into new namespaces of the node.
-func enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
+func (c *Cluster) enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 	if err := unix.SchedSetaffinity(0, cpus); err != nil {
 		return fmt.Errorf("choose a CPU: %w", err)
 	}
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS); err != nil {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
 		return fmt.Errorf("make namespaces: %w", err)
 	}
 	if err := isolateMounts(); err != nil {
 		return err
 	}
-	if err := applyBinds(binds); err != nil {
+	if err := c.mountPrivate(n); err != nil {
+		return err
+	}
+	if err := c.applyBinds(binds); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(n.Name)); err != nil {
@@ -186,7 +192,7 @@ func (c *Cluster) purgeNode(name string, before []error) error {
 func (c *Cluster) releasePins(name string) error {
 	dir := c.PinDir(name)
 	var errs []error
-	for _, p := range pinsIn(dir) {
+	for _, p := range append(pinsIn(dir), pidPin(dir)) {
 		errs = append(errs, p.release())
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -195,8 +201,13 @@ func (c *Cluster) releasePins(name string) error {
 	return errors.Join(errs...)
 }
 
-// NodeReady reports whether the node's namespaces are there, so that Enter can join them.
-func (c *Cluster) NodeReady(name string) (bool, error) { return allPinned(pinsIn(c.PinDir(name))) }
+// NodeReady reports whether the node's namespaces are there and its first process runs, so that a process can be
+// started inside.
+func (c *Cluster) NodeReady(name string) (bool, error) {
+	dir := c.PinDir(name)
+	ok, err := allPinned(append(pinsIn(dir), pidPin(dir)))
+	return ok && c.hasPower(name), err
+}
 
 func allPinned(pins []pin) (bool, error) {
 	for _, p := range pins {

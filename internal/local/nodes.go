@@ -91,8 +91,11 @@ func (c *Cluster) Node(name string) (Node, error) {
 // NodeDir is the node's directory in the data directory: the agent's data directory.
 func (c *Cluster) NodeDir(name string) string { return filepath.Join(c.DataDir, "nodes", name) }
 
-// PinDir is the directory that holds the pins of the node's namespaces: net, mnt and uts.
+// PinDir is the directory that holds the pins of the node's namespaces.
 func (c *Cluster) PinDir(name string) string { return filepath.Join(c.runDir(), name) }
+
+// PIDNamespace is the file of the node's PID namespace, in which a Process that Enters the node is started.
+func (c *Cluster) PIDNamespace(name string) string { return pidPin(c.PinDir(name)).file }
 
 // PodCgroup is the cgroup path below which the node's pods run: the kubelet's cgroupRoot.
 func (c *Cluster) PodCgroup(name string) string { return c.cgroup() + "/" + name }

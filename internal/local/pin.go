@@ -12,20 +12,25 @@ import (
 
 // pin is a file that keeps a namespace alive: the namespace is bind-mounted over it.
 type pin struct {
-	kind string // as in /proc/PID/ns: net, mnt, uts
+	kind string // as in /proc/PID/ns: net, uts, ipc, mnt, pid
 	flag int    // CLONE_NEW...
 	file string
 }
 
-// pinsIn lists the pins of a node whose pin directory is dir. The mount namespace is last: a thread that is inside
-// sees other files.
+// pinsIn lists the pins of a node whose pin directory is dir, but for that of its PID namespace. The mount namespace is
+// last: a thread that is inside sees other files.
 func pinsIn(dir string) []pin {
 	return []pin{
 		{"net", unix.CLONE_NEWNET, filepath.Join(dir, "net")},
 		{"uts", unix.CLONE_NEWUTS, filepath.Join(dir, "uts")},
+		{"ipc", unix.CLONE_NEWIPC, filepath.Join(dir, "ipc")},
 		{"mnt", unix.CLONE_NEWNS, filepath.Join(dir, "mnt")},
 	}
 }
+
+// pidPin is the pin of a node's PID namespace, which is another one each time that the node gets power. No thread
+// joins it: a process is in that in which it was started.
+func pidPin(dir string) pin { return pin{"pid", unix.CLONE_NEWPID, filepath.Join(dir, "pid")} }
 
 // pinned reports whether a namespace is mounted over the pin's file.
 func (p pin) pinned() (bool, error) {
@@ -43,9 +48,9 @@ func (p pin) pinned() (bool, error) {
 // errPinOrder says that the kernel took a mount namespace for older than that of this process.
 var errPinOrder = errors.New("the kernel does not let a mount namespace be mounted in a younger one")
 
-// set pins the namespace of thread tid of this process. The calling thread must be outside a mount namespace that is
-// to be pinned.
-func (p pin) set(tid int) error {
+// set pins a namespace, which source is a file of in /proc. The calling thread must be outside a mount namespace that
+// is to be pinned.
+func (p pin) set(source string) error {
 	f, err := os.OpenFile(p.file, os.O_CREATE|os.O_RDONLY, 0o400)
 	if err != nil {
 		return fmt.Errorf("make the pin of the %s namespace: %w", p.kind, err)
@@ -53,7 +58,7 @@ func (p pin) set(tid int) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("make the pin of the %s namespace: %w", p.kind, err)
 	}
-	err = unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/%s", tid, p.kind), p.file, "", unix.MS_BIND, "")
+	err = unix.Mount(source, p.file, "", unix.MS_BIND, "")
 	if p.flag == unix.CLONE_NEWNS && errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("pin the %s namespace at %s: %w", p.kind, p.file, errPinOrder)
 	}

@@ -28,6 +28,9 @@ type Process struct {
 	Env      []string // KEY=value; nil: that of the caller
 	Log      string   // file that standard output and error are appended to (mode 0600)
 	LockFile string   // the process takes a Lock on it when it starts
+
+	// PIDNamespace is the pinned PID namespace that it is started in; "": the caller's.
+	PIDNamespace string
 }
 
 // Spawn starts a process in a session of its own, with / as its working directory and without TMPDIR, that outlives the caller and
@@ -51,7 +54,7 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", lasting(p.Env), log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
-	if err := cmd.Start(); err != nil {
+	if err := startIn(p.PIDNamespace, cmd); err != nil {
 		return fail(err)
 	}
 	if pidfd < 0 {
@@ -74,11 +77,31 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 			return fail(fmt.Errorf("it took no lock on %s: %w; its log: %s", p.LockFile, err, p.Log))
 		}
 	}
-	pid = cmd.Process.Pid
-	if err := cmd.Process.Release(); err != nil {
-		return fail(err)
+	// Reaped when it ends, if the caller is still there: how it ended is in its log.
+	go func() { _ = cmd.Wait() }()
+	return cmd.Process.Pid, nil
+}
+
+// startIn starts a command in a PID namespace; "": in the caller's.
+func startIn(pidNamespace string, cmd *exec.Cmd) error {
+	if pidNamespace == "" {
+		return cmd.Start()
 	}
-	return pid, nil
+	ns, err := os.Open(pidNamespace)
+	if err != nil {
+		return fmt.Errorf("open the PID namespace: %w; the node is not set up, run: everynode up", err)
+	}
+	defer ns.Close()
+	return onThread(func() error {
+		// The thread itself stays where it is: what it starts is in the namespace.
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWPID); err != nil {
+			return fmt.Errorf("join the PID namespace %s: %w", pidNamespace, err)
+		}
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("%w; if the node has lost its power: everynode node start", err)
+		}
+		return nil
+	})
 }
 
 // lasting is the environment of a process that outlives the caller; nil: the caller's.

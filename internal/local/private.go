@@ -1,0 +1,240 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Directories of the machine that each node has for itself. The node sees what the machine has there, and what it
+// changes stays its own: an agent's files do not meet those of the same agent on another node, and go with the node.
+
+// privateDir is one of them: an overlay over the machine's own.
+type privateDir struct {
+	path  string
+	below string // folder below NodeDir for what the node changes
+}
+
+// ownRun is new and empty in each node, as on a machine that has just started: what listens in the machine's does not
+// listen for nodes. Whoever asks systemd or D-Bus there for a restart would otherwise restart the machine.
+const ownRun = "/run"
+
+func (c *Cluster) privateDirs(n Node) []privateDir {
+	own := func(path, name string) privateDir {
+		return privateDir{path: path, below: filepath.Join(c.NodeDir(n.Name), "own", name)}
+	}
+	return []privateDir{own("/var/lib", "var-lib"), own("/opt", "opt"), own("/etc/kubernetes", "etc-kubernetes")}
+}
+
+// isPrivate reports whether a path inside a node is the node's own, so that folders for mounts can be made there.
+func (c *Cluster) isPrivate(path string) bool {
+	for _, p := range c.privateDirs(Node{}) {
+		if below(path, p.path) && path != p.path {
+			return true
+		}
+	}
+	return below(path, ownRun) && path != ownRun
+}
+
+// kept is a directory of the machine that stays what it is, though one above it becomes the node's own.
+type kept struct {
+	path string
+	fd   *os.File
+}
+
+// keep opens paths before anything is mounted over what is above them. What is not there is left out.
+func keep(paths ...string) (list []kept, err error) {
+	for _, p := range paths {
+		f, err := os.OpenFile(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return list, err
+		}
+		list = append(list, kept{path: p, fd: f})
+	}
+	return list, nil
+}
+
+// restore mounts what was kept where it was.
+func (k kept) restore() error {
+	st, err := k.fd.Stat()
+	if err != nil {
+		return err
+	}
+	if err := makeTarget(k.path, !st.IsDir()); err != nil {
+		return err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", k.fd.Fd()), k.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bring %s back: %w", k.path, err)
+	}
+	return nil
+}
+
+// makeTarget makes what something is to be mounted over.
+func makeTarget(path string, file bool) error {
+	if !file {
+		return os.MkdirAll(path, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// mountPrivate gives the calling thread's mount namespace directories of the node's own.
+func (c *Cluster) mountPrivate(n Node) error {
+	data, err := keep(c.DataDir)
+	if err != nil {
+		return fmt.Errorf("open the data directory: %w", err)
+	}
+	defer closeAll(data)
+	for _, p := range c.privateDirs(n) {
+		if err := p.mount(); err != nil {
+			return fmt.Errorf("give the node its own %s: %w", p.path, err)
+		}
+		if below(c.DataDir, p.path) {
+			if err := data[0].restore(); err != nil {
+				return fmt.Errorf("give the node its own %s: %w", p.path, err)
+			}
+		}
+	}
+	if err := c.mountRun(data[0]); err != nil {
+		return fmt.Errorf("give the node its own %s: %w", ownRun, err)
+	}
+	return mountKernelSystems()
+}
+
+func closeAll(list []kept) {
+	for _, k := range list {
+		k.fd.Close()
+	}
+}
+
+// mount mounts the overlay. Where the kernel has none for these disks, the node gets a folder of its own, into which
+// what the machine has now is mounted: that is shared then, and what comes later is the node's.
+func (p privateDir) mount() error {
+	st, err := os.Stat(p.path)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"upper", "work"} {
+		if err := os.MkdirAll(filepath.Join(p.below, name), 0o755); err != nil {
+			return err
+		}
+	}
+	// The overlay's root is as the upper folder is.
+	if err := os.Chmod(filepath.Join(p.below, "upper"), st.Mode().Perm()); err != nil {
+		return err
+	}
+	// Relative, because a comma or colon in a path would end the option. The working directory is this thread's own.
+	if err := os.Chdir(p.below); err != nil {
+		return err
+	}
+	defer os.Chdir("/")
+	err = unix.Mount("overlay", p.path, "overlay", 0, "lowerdir="+p.path+",upperdir=upper,workdir=work")
+	if err == nil {
+		return nil
+	}
+	return p.mountFolder()
+}
+
+// mountFolder is mount without an overlay.
+func (p privateDir) mountFolder() error {
+	entries, err := os.ReadDir(p.path)
+	if err != nil {
+		return err
+	}
+	var list []kept
+	defer func() { closeAll(list) }()
+	var links []string
+	for _, e := range entries {
+		if e.Type()&fs.ModeSymlink != 0 {
+			links = append(links, e.Name())
+			continue
+		}
+		k, err := keep(filepath.Join(p.path, e.Name()))
+		if err != nil {
+			return err
+		}
+		list = append(list, k...)
+	}
+	folder := filepath.Join(p.below, "upper")
+	for _, name := range links {
+		to, err := os.Readlink(filepath.Join(p.path, name))
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(to, filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := unix.Mount(folder, p.path, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	for _, k := range list {
+		if err := k.restore(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountRun mounts an empty /run, and brings back what a node needs of the machine's: where its resolver file leads, and
+// what udev knows of the devices, which are the machine's.
+func (c *Cluster) mountRun(data kept) error {
+	wanted := []string{"/run/udev"}
+	if real, err := filepath.EvalSymlinks(resolverFile); err == nil && below(real, ownRun) {
+		if dir := filepath.Dir(real); dir != ownRun {
+			real = dir // who writes the file replaces it
+		}
+		wanted = append(wanted, real)
+	}
+	list, err := keep(wanted...)
+	if err != nil {
+		return err
+	}
+	defer closeAll(list)
+	if err := unix.Mount("run", ownRun, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(ownRun, "lock"), 0o755); err != nil {
+		return err
+	}
+	if below(c.DataDir, ownRun) {
+		list = append(list, kept{path: c.DataDir, fd: data.fd})
+	}
+	for _, k := range list {
+		if err := k.restore(); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(filepath.Join(ownRun, "lock"), 0o1777)
+}
+
+// mountKernelSystems mounts file systems of the kernel that each machine has one of: memory that programs share, and
+// the names of what is loaded with eBPF.
+func mountKernelSystems() error {
+	for _, m := range []struct{ path, kind, options string }{
+		{"/dev/shm", "tmpfs", "mode=1777"},
+		{"/sys/fs/bpf", "bpf", "mode=700"},
+	} {
+		if _, err := os.Stat(m.path); err != nil {
+			continue // this machine has none
+		}
+		err := unix.Mount(m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NODEV, m.options)
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("mount the node's %s: %w", m.path, err)
+		}
+	}
+	return nil
+}
