@@ -82,6 +82,7 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.StringSliceVar(&config.Taints, "node-taints", nil, "taints that a new node registers with, KEY=VALUE:EFFECT")
 	f.StringToStringVar(&config.Reserved, "system-reserved", nil, "what of the machine is not for pods, such as cpu=500m,memory=1Gi")
 	f.StringArrayVar(&config.RegistryConfigs, registryFlag, nil, "file of registries' mirrors, certificates and passwords, in the format of k3s; of several, the first that names a host")
+	f.StringVar(&config.KubeletConfig, kubeletFlag, "", kubeletUsage)
 	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
 	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")
 	f.BoolVar(&config.StopPods, "stop-pods", false, "stop the node's pods when the agent stops")

@@ -15,7 +15,7 @@ import (
 // choose records what was chosen for the cluster, and is kept. A control plane that
 // runs keeps what it was started with.
 func (m *machine) choose(o upOptions) error {
-	return errors.Join(m.chooseAddons(o.addons), m.chooseEngine(o), m.chooseNetwork(o), m.chooseAudit(o), m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries))
+	return errors.Join(m.chooseAddons(o.addons), m.chooseEngine(o), m.chooseNetwork(o), m.chooseAudit(o), m.chooseHostPaths(o.hostPaths), m.choosePublished(o), m.chooseRegistries(o.registries), m.chooseKubelet(o.kubelet))
 }
 
 // chooseEngine records whether the control plane has the DaemonSet engine inside.

@@ -172,6 +172,9 @@ func (m *machine) agent(n local.Node) local.Process {
 	if m.hasRegistry() {
 		argv = append(argv, "--"+registryFlag, m.localRegistryFile())
 	}
+	if m.hasKubeletConfig() {
+		argv = append(argv, "--"+kubeletFlag, m.kubeletFile())
+	}
 	for _, f := range m.file {
 		if f.Name == n.Name {
 			argv = append(argv, f.atBirth()...)

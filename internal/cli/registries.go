@@ -32,22 +32,28 @@ func (m *machine) chooseRegistries(file string) error {
 	if file == "" {
 		return nil
 	}
+	return m.keepForNodes(registryFlag, file, m.registriesFile(), errOtherRegistries)
+}
+
+// keepForNodes keeps a copy of a file that was given by a flag, which nodes read when they start. Nodes that run have
+// read the one that was there: then another one is the error.
+func (m *machine) keepForNodes(flag, file, kept string, other error) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("read --%s: %w", registryFlag, err)
+		return fmt.Errorf("read --%s: %w", flag, err)
 	}
-	now, err := os.ReadFile(m.registriesFile())
+	now, err := os.ReadFile(kept)
 	if err == nil && bytes.Equal(now, text) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the registries of the cluster: %w", err)
+		return fmt.Errorf("read what the cluster has of --%s: %w", flag, err)
 	}
 	if m.nodeRuns() {
-		return errOtherRegistries
+		return other
 	}
-	if err := atomicfile.Write(m.registriesFile(), text); err != nil {
-		return fmt.Errorf("keep the registries: %w", err)
+	if err := atomicfile.Write(kept, text); err != nil {
+		return fmt.Errorf("keep what --%s says: %w", flag, err)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type clusterFile struct {
 	Audit               *bool         `json:"audit,omitempty"`
 	Publish             []string      `json:"publish,omitempty"`
 	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
+	KubeletConfig       string        `json:"kubeletConfig,omitempty"`  // so is this
 }
 
 // fileNode is a real node. Labels and taints are put on it at each `up`, whether it
@@ -165,7 +166,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), auditFlag: boolText(f.Audit),
+	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, kubeletFlag: f.KubeletConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), auditFlag: boolText(f.Audit),
 		cniFlag: f.CNI, kubeProxyFlag: boolText(f.KubeProxy),
 		withFlag: strings.Join(f.With, ","), withoutFlag: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {

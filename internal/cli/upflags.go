@@ -21,6 +21,7 @@ type upOptions struct {
 	size           local.Size // of nodes that are new
 	file           []fileNode // nodes by name; with them, nodes is 0
 	registries     string     // file; "": as it was
+	kubelet        string     // file of its settings; "": as it was
 	publish        []string
 	publishing     bool // publish was given
 	detach         bool
@@ -57,6 +58,7 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.hostPaths, hostPathFlag, "", hostPathUsage+" (default warn); what is chosen is kept")
 	flags.StringSliceVar(&f.publish, publishFlag, nil, publishUsage+"; what is chosen is kept")
 	flags.StringVar(&f.registries, registryFlag, "", "file of registries' mirrors, certificates and passwords, in the format of k3s; kept for nodes that come later")
+	flags.StringVar(&f.kubelet, kubeletFlag, "", kubeletUsage+"; kept for nodes that come later")
 	flags.BoolVar(&f.context, "set-context", true, "add the cluster to your kubeconfig (KUBECONFIG, or ~/.kube/config) as the current context")
 	f.simulate, f.sizes = newSimulateFlags(flags), newSizeFlags(flags)
 	f.chosen = newAddonFlags(flags, addons.Chosen(nil))
@@ -83,7 +85,7 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	o.nodes, errs[0] = nodeCount(f.count, f.simulate.count > 0)
 	o.size, errs[1] = f.sizes.size()
 	o.addons, errs[2] = f.chosen.choice()
-	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.cni), checkHostPaths(f.hostPaths), checkPublished(f.publish), node.CheckRegistries(f.registries))...)
+	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.cni), checkHostPaths(f.hostPaths), checkPublished(f.publish), node.CheckRegistries(f.registries), node.CheckKubeletConfig(f.kubelet))...)
 }
 
 // none is a number of nodes that says: no real ones.

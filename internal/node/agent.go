@@ -223,7 +223,7 @@ func (a *agent) configureKubelet(dns string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(cfg.kubeletConfigFile(), kubelet)
+	return errors.Join(writeFile(cfg.kubeletConfigFile(), kubelet), cfg.writeKubeletDropIn())
 }
 
 // startRuntime starts containerd, unless there is a runtime already, and loads

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -71,7 +72,8 @@ func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 }
 
 // writeConfig writes the CNI configuration if it is not there yet as it should
-// be: the runtime reloads its network with every write.
+// be: the runtime reloads its network with every write. What others have chained
+// to our plugins stays.
 func (n *network) writeConfig(own netip.Prefix) error {
 	if n.foreign {
 		if other := otherNetwork(n.configDir); other != "" {
@@ -84,7 +86,7 @@ func (n *network) writeConfig(own netip.Prefix) error {
 		return err
 	}
 	name := filepath.Join(n.configDir, cniConfigName)
-	if have, err := os.ReadFile(name); err == nil && bytes.Equal(have, data) {
+	if have, err := os.ReadFile(name); err == nil && (bytes.Equal(have, data) || isChained(have, data)) {
 		return nil
 	}
 	if err := writeFile(name, data); err != nil {
@@ -92,6 +94,20 @@ func (n *network) writeConfig(own netip.Prefix) error {
 	}
 	n.log.Info("pod network configured", "range", own)
 	return nil
+}
+
+// isChained reports whether have is the network of want with more plugins after its
+// own: service meshes add theirs to the network that they find.
+func isChained(have, want []byte) bool {
+	var is, should struct {
+		Name    string `json:"name"`
+		Plugins []any  `json:"plugins"`
+	}
+	if json.Unmarshal(have, &is) != nil || json.Unmarshal(want, &should) != nil {
+		return false
+	}
+	n := len(should.Plugins)
+	return is.Name == should.Name && len(is.Plugins) > n && reflect.DeepEqual(is.Plugins[:n], should.Plugins)
 }
 
 // otherNetwork returns a CNI configuration in dir that is not ours.

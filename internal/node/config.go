@@ -53,13 +53,17 @@ type Config struct {
 	// format of k3s. The first that names a host holds for it.
 	RegistryConfigs []string
 
+	// KubeletConfig is a file of settings of the kubelet that differ from the agent's; "" for none.
+	KubeletConfig string
+
 	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
 	StopPods   bool   // stop the pods when the agent stops
 	Local      bool   // the node shares disk and kernel with others: no image GC, no eviction
 
 	Log *slog.Logger // nil: nothing is logged
 
-	registries registries // what is in RegistryConfigs
+	registries      registries // what is in RegistryConfigs
+	kubeletFragment []byte     // what is in KubeletConfig
 
 	hosts []string // Servers as host:port
 	api   string   // URL at which the programs of this machine reach the API
@@ -111,6 +115,9 @@ func (cfg Config) complete() (Config, error) {
 		return cfg, fmt.Errorf("--cni %s: %w", cfg.CNI, err)
 	}
 	if cfg.registries, err = readAllRegistries(cfg.RegistryConfigs); err != nil {
+		return cfg, err
+	}
+	if cfg.kubeletFragment, err = readKubeletConfig(cfg.KubeletConfig); err != nil {
 		return cfg, err
 	}
 	_, err = cfg.taints()
@@ -239,21 +246,32 @@ func (cfg Config) endpointSocket() string {
 	return strings.TrimPrefix(cfg.endpoint(), "unix://")
 }
 
-// cniConfigDir is where the runtime looks for its pod network: our own below the
-// data directory, or the usual place when the runtime or the network is somebody
-// else's.
+// The usual places of a pod network's configuration and plugins. What installs plugins
+// beside another network, such as a service mesh, writes there.
+const (
+	usualCNIConfigDir = "/etc/cni/net.d"
+	usualCNIPluginDir = "/opt/cni/bin"
+)
+
+// cniConfigDir is where the runtime looks for its pod network: the usual place when the
+// runtime or the network is somebody else's, or the place is the node's own. A machine's
+// may hold what another program has left there, so that ours is below the data directory.
 func (cfg Config) cniConfigDir() string {
-	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == CNINone {
-		return "/etc/cni/net.d"
+	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == CNINone || cfg.Local {
+		return usualCNIConfigDir
 	}
 	return cfg.path("cni", "net.d")
 }
 
 // cniPluginDirs are where the runtime looks for CNI plugins. Those of a network of
-// somebody else's win over ours of the same name, which it may need as well.
+// somebody else's win over ours of the same name, which it may need as well; beside our
+// network, ours win.
 func (cfg Config) cniPluginDirs() []string {
-	if cfg.CNI == CNINone {
-		return []string{"/opt/cni/bin", cfg.RuntimeDir}
+	switch {
+	case cfg.CNI == CNINone:
+		return []string{usualCNIPluginDir, cfg.RuntimeDir}
+	case cfg.Local:
+		return []string{cfg.RuntimeDir, usualCNIPluginDir}
 	}
 	return []string{cfg.RuntimeDir}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"everynode/internal/datadir"
 )
 
 // SandboxImage is the name under which images/pause.tar must bring the image
@@ -21,7 +23,8 @@ const SandboxImage = "everynode.local/pause:1"
 
 // containerdTemplate is containerd's configuration. What a node does not use is
 // switched off: it starts faster so, and leaves no directories behind (opt
-// makes /opt/containerd).
+// makes /opt/containerd). NRI's socket, by which agents change containers, is there
+// where /run is the node's own.
 const containerdTemplate = `version = 3
 root = {{q .Root}}
 state = {{q .State}}
@@ -31,7 +34,9 @@ disabled_plugins = [
   "io.containerd.internal.v1.opt",
   "io.containerd.internal.v1.restart",
   "io.containerd.internal.v1.tracing",
+{{- if not .NRI}}
   "io.containerd.nri.v1.nri",
+{{- end}}
   "io.containerd.snapshotter.v1.blockfile",
   "io.containerd.snapshotter.v1.erofs",
   "io.containerd.tracing.processor.v1.otlp",
@@ -82,6 +87,7 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 		"CNIBinDirs":          cfg.cniPluginDirs(),
 		"CNIConfDir":          cfg.cniConfigDir(),
 		"Runc":                m.runc,
+		"NRI":                 cfg.Local,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("render containerd's configuration: %w", err)
@@ -102,13 +108,13 @@ func containerdProcess(cfg Config) process {
 	}
 }
 
-// childEnv is our environment with dir first on PATH, without the join token, which containers' shims would keep, and
-// without TMPDIR: shims outlive us, and so perhaps the folder, and no command could be run in their containers any more.
+// childEnv is our environment with dir first on PATH, without the join token, which containers' shims would keep, without
+// what is said of our process alone, and without TMPDIR: shims outlive us, and so perhaps the folder, and no command could be run in their containers any more.
 func childEnv(dir string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
-		if name != "PATH" && name != "EVERYNODE_TOKEN" && name != "TMPDIR" {
+		if name != "PATH" && name != "EVERYNODE_TOKEN" && name != datadir.PIDVariable && name != "TMPDIR" {
 			env = append(env, kv)
 		}
 	}

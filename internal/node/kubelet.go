@@ -38,7 +38,7 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	}
 	kc := kubeletconfig.KubeletConfiguration{
 		TypeMeta:                 metav1.TypeMeta{APIVersion: kubeletconfig.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
-		Address:                  cfg.NodeIP,
+		Address:                  cfg.kubeletAddress(),
 		HealthzBindAddress:       "127.0.0.1",
 		ReadOnlyPort:             0,
 		RotateCertificates:       true,
@@ -81,6 +81,16 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	return out, nil
 }
 
+// kubeletAddress is where the kubelet listens. Agents on the node's network ask it at
+// 127.0.0.1, too. A local node has a network of its own, whose other addresses lead to
+// it from the same places; on a machine there may be some that the world reaches.
+func (cfg Config) kubeletAddress() string {
+	if cfg.Local {
+		return "0.0.0.0"
+	}
+	return cfg.NodeIP
+}
+
 // podPids is how many processes and threads a pod may have: more than databases need,
 // and few enough that a machine bears it.
 const podPids = 16384
@@ -119,6 +129,9 @@ func kubeletArgs(cfg Config, bootstrap bool) []string {
 		"--root-dir=" + kubeletRoot,
 		"--hostname-override=" + cfg.Name,
 		"--node-ip=" + cfg.NodeIP,
+	}
+	if len(cfg.kubeletFragment) > 0 {
+		args = append(args, "--config-dir="+cfg.kubeletDropIns())
 	}
 	if bootstrap {
 		args = append(args, "--bootstrap-kubeconfig="+cfg.bootstrapKubeconfig())

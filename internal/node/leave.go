@@ -285,7 +285,7 @@ func (l *leaver) deleteFiles() (left []string, err error) {
 	defer func() { err = errors.Join(err, remove.Close()) }()
 	// Without its configuration nobody tries to start a containerd that is half deleted.
 	err = remove.Files("containerd", filepath.Base(l.cfg.containerdConfigFile()))
-	for _, tree := range []string{"containerd", "cni", "volume-plugins"} {
+	for _, tree := range []string{"containerd", "cni", "kubelet.d", "volume-plugins"} {
 		err = errors.Join(err, remove.Tree(tree))
 	}
 	err = errors.Join(err,

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -142,8 +143,34 @@ func TestWriteCNIConfig(t *testing.T) {
 		t.Error("a configuration that is right was written again: the runtime reloads its network each time")
 	}
 	own = netip.MustParsePrefix("10.42.7.0/24")
-	if os.SameFile(first, write()) {
+	second := write()
+	if os.SameFile(first, second) {
 		t.Error("the new pod range was not written")
+	}
+
+	// A service mesh has chained its plugin to ours, and then ours is not what it should be.
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []struct {
+		from, to string
+		stays    bool
+	}{
+		{"\n  ]\n}", ",\n{\"type\": \"mesh\"}]}", true},
+		{"10.42.7.0/24", "10.42.8.0/24", false},
+	} {
+		changed := strings.Replace(string(text), change.from, change.to, 1)
+		if changed == string(text) {
+			t.Fatalf("%q is not in %s", change.from, text)
+		}
+		if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		write()
+		if now, err := os.ReadFile(name); err != nil || (string(now) == changed) != change.stays {
+			t.Errorf("%q in place of %q: stays is to be %v; now: %s, %v", change.to, change.from, change.stays, now, err)
+		}
 	}
 
 	// A runtime of somebody else's keeps the network it has.

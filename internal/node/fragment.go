@@ -1,0 +1,90 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"everynode/internal/strictyaml"
+)
+
+// A user's settings of the kubelet, of which the kubelet itself takes what differs from ours.
+
+// agentOwns are the settings without which the kubelet is no part of this node, and why.
+func agentOwns() map[string]string {
+	return map[string]string{
+		"authentication":           "who may ask the kubelet is the cluster's to say",
+		"authorization":            "who may ask the kubelet is the cluster's to say",
+		"cgroupDriver":             "the container runtime has the same",
+		"cgroupRoot":               "the node's limits are there",
+		"containerRuntimeEndpoint": "the agent starts the runtime, or takes --container-runtime-endpoint",
+		"rotateCertificates":       "the node's certificate would end",
+		"serverTLSBootstrap":       "the API server trusts no other certificate",
+	}
+}
+
+// CheckKubeletConfig says what is wrong with a file of the kubelet's settings; "" is none.
+func CheckKubeletConfig(file string) error {
+	_, err := readKubeletConfig(file)
+	return err
+}
+
+// readKubeletConfig returns the settings in a file as JSON; nil for no file.
+func readKubeletConfig(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the kubelet's settings: %w", err)
+	}
+	data, err := checkFragment(text)
+	if err != nil {
+		return nil, fmt.Errorf("the kubelet's settings in %s: %w", file, err)
+	}
+	return data, nil
+}
+
+// checkFragment returns the settings as JSON, if a kubelet knows all of them and may have them.
+func checkFragment(text []byte) ([]byte, error) {
+	var settings kubeletconfig.KubeletConfiguration
+	strict, err := strictyaml.Unmarshal(text, &settings)
+	if err != nil {
+		return nil, err
+	}
+	if version := kubeletconfig.SchemeGroupVersion.String(); settings.APIVersion != version || settings.Kind != "KubeletConfiguration" {
+		return nil, fmt.Errorf("it is apiVersion %q, kind %q: it has to be apiVersion %s, kind KubeletConfiguration", settings.APIVersion, settings.Kind, version)
+	}
+	data, err := strictyaml.ToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	var named map[string]any
+	if err := json.Unmarshal(data, &named); err != nil {
+		return nil, err
+	}
+	for field, reason := range agentOwns() {
+		if _, ok := named[field]; ok {
+			strict = append(strict, fmt.Errorf("%s is the agent's to set: %s", field, reason))
+		}
+	}
+	return data, errors.Join(strict...)
+}
+
+// kubeletDropIns is the folder whose files the kubelet lays over its configuration.
+func (cfg Config) kubeletDropIns() string { return cfg.path("kubelet.d") }
+
+// writeKubeletDropIn gives the kubelet the user's settings, or takes back what it had of an earlier start.
+func (cfg Config) writeKubeletDropIn() error {
+	file := cfg.path("kubelet.d", "10-own.conf")
+	if len(cfg.kubeletFragment) == 0 {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("take the kubelet's earlier settings back: %w", err)
+		}
+		return nil
+	}
+	return writeFile(file, cfg.kubeletFragment)
+}

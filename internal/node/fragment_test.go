@@ -1,0 +1,52 @@
+package node
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestKubeletFragment(t *testing.T) {
+	const head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+	tests := []struct{ name, text, wantErr string }{
+		{"settings", head + "staticPodPath: /etc/kubernetes/manifests\nmaxPods: 20\n", ""},
+		{"nothing", head, ""},
+		{"no kind", "maxPods: 20\n", "kind KubeletConfiguration"},
+		{"another version", "apiVersion: kubelet.config.k8s.io/v1\nkind: KubeletConfiguration\n", "v1beta1"},
+		{"a field that no kubelet has", head + "maxPod: 20\n", "maxPod"},
+		{"a field twice", head + "maxPods: 20\nmaxPods: 30\n", "maxPods"},
+		{"two documents", head + "---\n" + head, "more than one document"},
+		{"another kind of value", head + "maxPods: many\n", "maxPods"},
+		{"what is the agent's", head + "cgroupRoot: /\n", "cgroupRoot is the agent's to set: the node's limits are there"},
+		{"who may ask", head + "authentication: {anonymous: {enabled: true}}\n", "authentication is the agent's to set"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := checkFragment([]byte(tt.text))
+			if tt.wantErr == "" && err != nil || tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)) {
+				t.Errorf("error = %v, want one with %q", err, tt.wantErr)
+			}
+		})
+	}
+}
+
+// Settings come to the kubelet as a file of its drop-in folder, and leave with the flag.
+func TestKubeletDropIn(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir(), kubeletFragment: []byte(`{"maxPods":20}`)}
+	file := cfg.path("kubelet.d", "10-own.conf")
+	if err := cfg.writeKubeletDropIn(); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != `{"maxPods":20}` {
+		t.Errorf("%s has %q, %v", file, raw, err)
+	}
+	cfg.kubeletFragment = nil
+	for range 2 {
+		if err := cfg.writeKubeletDropIn(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the settings of an earlier start are still there")
+	}
+}
