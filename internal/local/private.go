@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -111,7 +113,44 @@ func (c *Cluster) mountPrivate(n Node) error {
 	if err := c.mountRun(data[0]); err != nil {
 		return fmt.Errorf("give the node its own %s: %w", ownRun, err)
 	}
+	if err := mountSys(); err != nil {
+		return fmt.Errorf("give the node its own /sys: %w", err)
+	}
 	return mountKernelSystems()
+}
+
+// mountSys puts a /sys that shows the node's network interfaces in the place of the machine's, with what the machine has
+// mounted inside. It is put together in the node's /run.
+func mountSys() error {
+	const sys, next = "/sys", ownRun + "/sys"
+	mounts, err := mountsBelow(sys)
+	if err != nil {
+		return err
+	}
+	// What is mounted inside of those comes with them.
+	outer := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(mounts))), func(m string) bool {
+		return m == sys || slices.ContainsFunc(mounts, func(o string) bool { return o != sys && o != m && below(m, o) })
+	})
+	if err := os.Mkdir(next, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("sysfs", next, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	for _, m := range outer {
+		if err := unix.Mount(m, next+strings.TrimPrefix(m, sys), "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("bring %s along: %w", m, err)
+		}
+	}
+	if slices.Contains(mounts, sys) {
+		if err := unix.Unmount(sys, unix.MNT_DETACH); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(next, sys, "", unix.MS_MOVE, ""); err != nil {
+		return err
+	}
+	return os.Remove(next)
 }
 
 func closeAll(list []kept) {

@@ -3,6 +3,7 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,12 @@ func TestPrivateDirectories(t *testing.T) {
 	}
 	if machine, node := readAll(t, "/var/lib/dpkg/status"), run(t, c, "node-1", "cat", "/var/lib/dpkg/status"); strings.TrimSpace(machine) != node {
 		t.Error("the node does not see what the machine has in /var/lib")
+	}
+	if got := strings.Fields(run(t, c, "node-1", "ls", "/sys/class/net")); !slices.Contains(got, nodeLink) || slices.Contains(got, c.Bridge()) {
+		t.Errorf("/sys shows the interfaces %v, want the node's", got)
+	}
+	if a, b := readAll(t, "/proc/mounts"), run(t, c, "node-1", "cat", "/proc/mounts"); strings.Count(a, " /sys/fs/cgroup") != strings.Count(b, " /sys/fs/cgroup") {
+		t.Errorf("the node's cgroups are not mounted as the machine's:\n%s\n%s", a, b)
 	}
 	if err := c.EnsureNode(t.Context(), "node-1"); err != nil {
 		t.Fatal(err)
