@@ -447,7 +447,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 			t.Errorf("%s: the CA that was known is gone (%v)", what, err)
 		}
 	}
-	refused("without a token", "of another cluster")
+	refused("without a token", "belongs to another cluster")
 	cfg.Token = goodToken
 	refused("with a token", "add --rejoin")
 	cfg.Token = pinned(ca)
