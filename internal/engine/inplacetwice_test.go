@@ -105,6 +105,9 @@ func TestUpdateInPlaceOfTheSameContent(t *testing.T) {
 		k.editSet(image("agent:2"))
 		k.run(5 * time.Minute)
 		k.covered(3, "agent:2")
+		for _, p := range k.pods() {
+			k.editPod(p.Name, func(p *corev1.Pod) { p.Annotations = with(p.Annotations, "seen", "by somebody") })
+		}
 		k.run(5 * time.Minute)
 		for _, name := range []string{"agent:3", "agent:4"} {
 			k.editSet(image(name))

@@ -156,6 +156,8 @@ func TestChangedInPlace(t *testing.T) {
 			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
 		"somebody has given it another label": {nil, []func(*corev1.Pod){func(p *corev1.Pod) { p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "third" }},
 			known{Ready: true, Changing: true, Unchangeable: true, Since: 2}},
+		"somebody has given it another label when it was through": {nil, []func(*corev1.Pod){observed, is(two), func(p *corev1.Pod) { p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "third" }},
+			known{Ready: true, Unchangeable: true, Since: 110}},
 		"the record cannot be read": {nil, []func(*corev1.Pod){observed, func(p *corev1.Pod) { p.Annotations[ChangedAnnotation] = "{" }},
 			known{Ready: true, Unchangeable: true, Since: 2, Restarts: 9}},
 	} {
