@@ -62,7 +62,7 @@ func runInOwnNetwork() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer lock.Close() // which does nothing to nil
+	defer lock.Close()     // which does nothing to nil
 	runtime.LockOSThread() // the child is killed when the thread that started it ends
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = os.Args
