@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -100,9 +101,9 @@ func TestAnotherNodeOfTheNameBeginsAfresh(t *testing.T) {
 func TestRenewed(t *testing.T) {
 	s, now := newState(identity{}), time.Now()
 	s.edited("h")
-	s.failed("a", plan.Act{}, failedPace(), now, "create")
+	s.failed("a", plan.Act{}, delivery.FailedPace(), now, "create")
 	for i := range manyFailed {
-		s.createFailed(string(rune('A'+i)), failedPace(), now, "create")
+		s.createFailed(string(rune('A'+i)), delivery.FailedPace(), now, "create")
 	}
 	last := string(rune('A' + manyFailed - 1))
 	for range 6 {
@@ -133,7 +134,7 @@ func TestEditsAllTheTimeTryFewNodes(t *testing.T) {
 	if s.afresh(2); s.room(0) <= trialCreates {
 		t.Errorf("room for %d, though nothing was refused", s.room(0))
 	}
-	s.failed("a", plan.Act{}, failedPace(), now, "create")
+	s.failed("a", plan.Act{}, delivery.FailedPace(), now, "create")
 	if s.afresh(3); s.room(0) != trialCreates {
 		t.Errorf("room for %d after an edit of what was refused", s.room(0))
 	}

@@ -140,10 +140,6 @@ type applier struct {
 	running  sync.WaitGroup
 }
 
-// manyOverQuota is how many different nodes must have met the quota before
-// creates for others are put off untried.
-const manyOverQuota = 3
-
 func newApplier(createQPS float64, do func(context.Context, *write) result, noted, ended func(*write)) *applier {
 	a := &applier{do: do, noted: noted, ended: ended, lanes: map[identity]*lane{}, altering: map[string]*write{},
 		tenants: map[string]*tenant{}, all: newWindow()}

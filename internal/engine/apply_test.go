@@ -106,8 +106,8 @@ func TestWindowDoubles(t *testing.T) {
 		}
 		b.withdraw(key("a"))
 		time.Sleep(5 * time.Second)
-		if b.most != maxWindow {
-			t.Errorf("%d at once, the bound is %d", b.most, maxWindow)
+		if b.most != delivery.MaxWindow {
+			t.Errorf("%d at once, the bound is %d", b.most, delivery.MaxWindow)
 		}
 	})
 }
@@ -183,7 +183,7 @@ func TestTroubleShrinksTheWindow(t *testing.T) {
 		if n := b.lanes[key("a")].win.size; n != 1 {
 			t.Errorf("the window is %d wide after six rounds of failures", n)
 		}
-		if b.all.size != firstWindow {
+		if b.all.size != delivery.FirstWindow {
 			t.Errorf("what one DaemonSet meets has made the window for all %d wide", b.all.size)
 		}
 		b.applier.mu.Unlock()
@@ -211,14 +211,14 @@ func TestWithdrawAndUnderway(t *testing.T) {
 			})
 			return n
 		}
-		if n := count(); n != firstWindow {
+		if n := count(); n != delivery.FirstWindow {
 			t.Errorf("%d under way", n)
 		}
-		b.submit(key("a"), creates("a", firstWindow)) // the same slots again
+		b.submit(key("a"), creates("a", delivery.FirstWindow)) // the same slots again
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		if n := len(b.soFar()); n != firstWindow {
-			t.Errorf("%d writes for %d slots", n, firstWindow)
+		if n := len(b.soFar()); n != delivery.FirstWindow {
+			t.Errorf("%d writes for %d slots", n, delivery.FirstWindow)
 		}
 		if n := count(); n != 0 || len(b.lanes) != 0 || len(b.turn) != 0 {
 			t.Errorf("%d under way, %d lanes and %d turns after the end", n, len(b.lanes), len(b.turn))
@@ -232,11 +232,11 @@ func TestStopWaitsAndStartsNothing(t *testing.T) {
 		b.submit(key("a"), creates("a", 20))
 		synctest.Wait()
 		b.end()
-		if b.busy != 0 || len(b.soFar()) != firstWindow {
+		if b.busy != 0 || len(b.soFar()) != delivery.FirstWindow {
 			t.Errorf("%d still run, %d were started", b.busy, len(b.soFar()))
 		}
 		b.submit(key("b"), creates("b", 1))
-		if len(b.soFar()) != firstWindow {
+		if len(b.soFar()) != delivery.FirstWindow {
 			t.Error("a write started after stop")
 		}
 	})

@@ -17,9 +17,6 @@ import (
 	"everynode/internal/view"
 )
 
-// noticeWithin is how long the other controller may take to see a change before a release says that it waits for that.
-const noticeWithin = 10 * time.Second
-
 // assist brings the release of one DaemonSet up to date. The DaemonSet itself is the other controller's.
 func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	c := &st.course
@@ -77,7 +74,7 @@ func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time,
 	if c.behind.IsZero() {
 		c.behind = now
 	}
-	if due = c.behind.Add(noticeWithin); due.After(now) {
+	if due = c.behind.Add(rollout.NoticeWithin); due.After(now) {
 		return "", due, nil
 	}
 	return c.state.Target, time.Time{}, nil

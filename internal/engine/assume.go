@@ -4,13 +4,10 @@ import (
 	"context"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	corev1 "k8s.io/api/core/v1"
 )
-
-// lingerAfter is how long an own write may be ahead of the watch before the pod
-// is read directly. The watch of a healthy server lags by milliseconds.
-const lingerAfter = 5 * time.Second
 
 // assume lays a pod that the server has just returned, from a write or a live
 // read, over what the watch has shown. A watch that is past that version
@@ -82,7 +79,7 @@ func (ix *index) bury(uid string) {
 	if e := ix.pods[uid]; e != nil {
 		ix.dropPod(e)
 		now := time.Now()
-		ix.buried[uid] = burial{pod: e, at: now, check: now.Add(lingerAfter)}
+		ix.buried[uid] = burial{pod: e, at: now, check: now.Add(delivery.LingerAfter)}
 	}
 }
 
@@ -96,7 +93,7 @@ func (ix *index) lingering(now time.Time) []*podEntry {
 		e := ix.pods[uid]
 		if e == nil || e.version <= ix.podVersion {
 			delete(ix.ahead, uid)
-		} else if now.Sub(since) >= lingerAfter {
+		} else if now.Sub(since) >= delivery.LingerAfter {
 			late = append(late, e)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -304,8 +305,8 @@ func (l *liver) befall(ix *index, pod, name, set string) {
 	}
 	ix.assume(rawPod(pod, name, set, l.next()))
 	st.announce("uid-" + pod)
-	st.failed(name, plan.Act{}, failedPace(), now, "create")
-	st.failed(name, plan.Act{Kind: plan.Deleting, Pod: "uid-" + pod}, failedPace(), now, "delete")
+	st.failed(name, plan.Act{}, delivery.FailedPace(), now, "create")
+	st.failed(name, plan.Act{Kind: plan.Deleting, Pod: "uid-" + pod}, delivery.FailedPace(), now, "delete")
 	st.putOff(name, plan.Act{}, now.Add(time.Second), "create")
 	st.ended(plan.Delete{Node: name, UID: "uid-" + pod, Reason: plan.PodFailed}, now)
 	st.announce("uid-other-" + pod)
@@ -370,7 +371,7 @@ func TestRefusedDaemonSetsAreSmall(t *testing.T) {
 		for _, st := range e.states {
 			for i := range nodes {
 				st.takeLate(nodes, time.Now(), nil)
-				st.createFailed(fmt.Sprintf("node-%04d", i), failedPace(), time.Now(), "create")
+				st.createFailed(fmt.Sprintf("node-%04d", i), delivery.FailedPace(), time.Now(), "create")
 			}
 		}
 		for _, st := range e.states {

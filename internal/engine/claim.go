@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -93,7 +94,7 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 
 // unclaimed puts off a pod that could not be adopted, released or relabelled, and says so.
 func (e *engine) unclaimed(ds *appsv1.DaemonSet, st *state, p *podEntry, err error) {
-	st.failed(p.Node, p.claim(), failedPace(), time.Now(), view.RefusedClaim+": "+blame(err, p.Name))
+	st.failed(p.Node, p.claim(), delivery.FailedPace(), time.Now(), view.RefusedClaim+": "+blame(err, p.Name))
 	e.index.noteNode(string(ds.UID), p.Node)
 	e.events.unclaimed(ds, p.Node, p.Name, err)
 	e.log.Warn("a pod's owner or revision could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)

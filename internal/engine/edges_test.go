@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -228,7 +229,7 @@ func TestBurials(t *testing.T) {
 func TestSuccessEndsGrowingPauses(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	wait := func() time.Duration {
-		s.failed("a", plan.Act{}, failedPace(), now, "create")
+		s.failed("a", plan.Act{}, delivery.FailedPace(), now, "create")
 		return s.retries.of("a", plan.Act{}).at.Sub(now)
 	}
 	var got []time.Duration
@@ -237,13 +238,13 @@ func TestSuccessEndsGrowingPauses(t *testing.T) {
 	}
 	s.worked("a", plan.Act{})
 	got = append(got, wait())
-	if want := []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry, firstRetry}; !slices.Equal(got, want) {
+	if want := []time.Duration{delivery.FirstRetry, 2 * delivery.FirstRetry, 4 * delivery.FirstRetry, delivery.FirstRetry}; !slices.Equal(got, want) {
 		t.Errorf("pauses %v, want %v", got, want)
 	}
 	for range 20 {
 		wait()
 	}
-	if d := wait(); d != maxRetry {
+	if d := wait(); d != delivery.MaxRetry {
 		t.Errorf("the longest pause is %v", d)
 	}
 }
@@ -277,7 +278,7 @@ func TestEndedPodIsAnnouncedOnce(t *testing.T) {
 func TestLateSlotsAreNotLost(t *testing.T) {
 	s, now := newState(key("uid")), time.Now()
 	for range 2 {
-		s.failed("a", plan.Act{}, failedPace(), now, "create")
+		s.failed("a", plan.Act{}, delivery.FailedPace(), now, "create")
 	}
 	later := now.Add(time.Hour)
 	s.sweep(later, newIndex())

@@ -13,6 +13,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"everynode/internal/delivery"
 )
 
 // A create whose answer is lost is found again, not made twice.
@@ -244,7 +246,7 @@ func TestThrottlingIsObeyed(t *testing.T) {
 		c.start()
 		c.run(30 * time.Second)
 		c.covered(30, "agent:1")
-		if n := refused.Load(); n > firstWindow {
+		if n := refused.Load(); n > delivery.FirstWindow {
 			t.Errorf("%d requests although the server asked for silence", n)
 		}
 		if got := c.events("FailedCreate"); len(got) != 0 {
@@ -275,7 +277,7 @@ func TestTerminatingNamespaceIsQuiet(t *testing.T) {
 		c.start()
 		c.run(50 * time.Second)
 		// Those that were under way, and some that were decided meanwhile.
-		if n := tries.Load(); n > 2*firstWindow {
+		if n := tries.Load(); n > 2*delivery.FirstWindow {
 			t.Errorf("%d creates in a namespace that goes away", n)
 		}
 		if got := c.events("FailedCreate"); len(got) != 0 {

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"everynode/internal/delivery"
 )
 
 // While every fifth create fails for a reason of the API server's, no more nodes are granted the new revision until a minute
@@ -70,7 +72,7 @@ func TestWhatCountsAgainstTheAPIServer(t *testing.T) {
 		"well":                    {nil, 0, false, false},
 		"slow":                    {nil, 3 * time.Second, true, false},
 		"no answer":               {errors.New("connection refused"), 0, true, true},
-		"no answer in time":       {&slowRequest{promptTimeout, context.DeadlineExceeded}, promptTimeout, true, false},
+		"no answer in time":       {&slowRequest{delivery.PromptTimeout, context.DeadlineExceeded}, delivery.PromptTimeout, true, false},
 		"a time-out of its own":   {apierrors.NewTimeoutError("request did not complete", 0), 0, true, false},
 		"500":                     {apierrors.NewInternalError(errors.New("etcd")), 0, true, true},
 		"429":                     {apierrors.NewTooManyRequests("slow down", 1), 0, true, true},

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -224,8 +225,8 @@ func TestLingeringWritesAreFound(t *testing.T) {
 	if late := w.lingering(time.Now()); len(late) != 0 {
 		t.Errorf("at once: %v", late)
 	}
-	if late := w.lingering(time.Now().Add(lingerAfter)); len(late) != 1 || late[0].Name != "p" {
-		t.Errorf("after %s: %v", lingerAfter, late)
+	if late := w.lingering(time.Now().Add(delivery.LingerAfter)); len(late) != 1 || late[0].Name != "p" {
+		t.Errorf("after %s: %v", delivery.LingerAfter, late)
 	}
 }
 

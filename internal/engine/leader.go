@@ -16,24 +16,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/ptr"
-)
 
-// The deadlines of the lease. A leader that cannot renew sends no write from
-// renewDeadline after its last renewal on (see tenure); another may start when the
-// term has passed that the lease itself names. So a write that is sent at the last
-// instant must have ended transit before that:
-//
-//	renewDeadline + promptTimeout + transit <= leaseDuration
-//	renewDeadline + slowTimeout + transit <= slowLease
-//
-// The term is leaseDuration, and slowLease only while there are writes that may
-// take that long. Others judge by the term that they read in the lease.
-const (
-	leaseDuration = 15 * time.Second
-	slowLease     = 75 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-	transit       = time.Second
+	"everynode/internal/delivery"
 )
 
 // lead runs work whenever this process holds the lease, until ctx ends. Work
@@ -46,7 +30,7 @@ func lead(ctx context.Context, cfg Config, work func(context.Context) error) err
 	if err != nil {
 		return fmt.Errorf("engine: configuring the lease client: %w", err)
 	}
-	c.Timeout = renewDeadline / 2
+	c.Timeout = delivery.RenewDeadline / 2
 	client, err := kubernetes.NewForConfig(c)
 	if err != nil {
 		return fmt.Errorf("engine: configuring the lease client: %w", err)
@@ -79,7 +63,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	}}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: cfg.LeaseName, Lock: lock,
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
+		LeaseDuration: delivery.LeaseTerm, RenewDeadline: delivery.RenewDeadline, RetryPeriod: delivery.RetryPeriod,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(held context.Context) {
@@ -140,6 +124,6 @@ func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, 
 				}
 			}
 		}
-		sleep(ctx, retryPeriod)
+		sleep(ctx, delivery.RetryPeriod)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
+
+	"everynode/internal/delivery"
 )
 
 func (c *cluster) leader() string {
@@ -139,12 +141,12 @@ func TestLostLeaseStopsWrites(t *testing.T) {
 			if r.resource == "leases" {
 				return errors.New("no route to host"), false
 			}
-			if r.verb != "get" && r.verb != "list" && r.verb != "watch" && time.Since(cutAt) > leaseDuration {
+			if r.verb != "get" && r.verb != "list" && r.verb != "watch" && time.Since(cutAt) > delivery.LeaseTerm {
 				late.Add(1)
 			}
 			return nil, false
 		})
-		c.run(leaseDuration + retryPeriod)
+		c.run(delivery.LeaseTerm + delivery.RetryPeriod)
 		c.editSet(image("agent:2"))
 		c.run(time.Minute)
 		if n := late.Load(); n != 0 {
@@ -241,10 +243,10 @@ func TestWokenLeaderIsSilent(t *testing.T) {
 		c.covered(3, "agent:1")
 		const lease = "kube-system/everynode-controller"
 		edit(c, "leases", lease, func(l *coordinationv1.Lease) { *l.Spec.HolderIdentity = "two" })
-		c.run(retryPeriod + time.Second) // it tries to renew
+		c.run(delivery.RetryPeriod + time.Second) // it tries to renew
 		before := c.countWrites()
 		c.editSet(image("agent:2"))
-		c.run(renewDeadline)
+		c.run(delivery.RenewDeadline)
 		if n := c.countWrites() - before; n != 0 {
 			t.Errorf("%d writes by one that leads no more", n)
 		}
@@ -267,15 +269,15 @@ func TestTenureLapses(t *testing.T) {
 		t.Error("one that has not begun is over")
 	}
 	n.lose() // the lease of others, before it was won
-	n.renew(now, leaseDuration)
-	if !n.holds(now.Add(renewDeadline)) || ended != 0 {
+	n.renew(now, delivery.LeaseTerm)
+	if !n.holds(now.Add(delivery.RenewDeadline)) || ended != 0 {
 		t.Error("over before the deadline")
 	}
-	if n.holds(now.Add(renewDeadline+time.Millisecond)) || ended == 0 {
+	if n.holds(now.Add(delivery.RenewDeadline+time.Millisecond)) || ended == 0 {
 		t.Error("not over after the deadline")
 	}
-	n.renew(now.Add(renewDeadline+time.Second), leaseDuration)
-	if n.holds(now.Add(renewDeadline + time.Second)) {
+	n.renew(now.Add(delivery.RenewDeadline+time.Second), delivery.LeaseTerm)
+	if n.holds(now.Add(delivery.RenewDeadline + time.Second)) {
 		t.Error("it is back")
 	}
 }

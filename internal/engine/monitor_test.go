@@ -16,6 +16,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"everynode/internal/delivery"
 )
 
 func notReady(t *testing.T, m *Monitor, want ...string) {
@@ -211,7 +213,7 @@ func TestServerGoneForTenMinutes(t *testing.T) {
 		asked.Store(0)
 		most.Store(0)
 		c.run(5 * time.Second)
-		if n, at := asked.Load(), most.Load(); n > 5*nodes || at > maxWindow+16 {
+		if n, at := asked.Load(), most.Load(); n > 5*nodes || at > delivery.MaxWindow+16 {
 			t.Errorf("%d requests in the first 5 s after it is back, up to %d at once", n, at)
 		}
 		c.run(2 * time.Minute)

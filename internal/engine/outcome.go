@@ -25,7 +25,7 @@ func judge(ctx context.Context, err error) (f delivery.Fate, wait time.Duration)
 		return delivery.Terminating, 0
 	case apierrors.IsTooManyRequests(err):
 		seconds, _ := apierrors.SuggestsClientDelay(err)
-		return delivery.Throttled, min(max(time.Duration(min(seconds, 3600))*time.Second, 500*time.Millisecond), maxSilence)
+		return delivery.Throttled, min(max(time.Duration(min(seconds, 3600))*time.Second, delivery.LeastWait), maxSilence)
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return delivery.Stale, 0
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):

@@ -9,20 +9,13 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"everynode/internal/delivery"
 )
 
-// How long a request may take. A write that is answered promptly fits into the
-// ordinary lease. One that is not is sent again with all the time that the API
-// server gives itself: webhooks may take 30 s each, one after the other, and a
-// server that is left alone halfway gives the write up. The lease is made longer
-// before: see tenure.
+// How long reads may take, and how long requests of a kind get more time after one that did not need it.
 const (
-	promptTimeout = 4 * time.Second
-	slowTimeout   = 62 * time.Second // --request-timeout of the API server is 60 s
-	listTimeout   = 30 * time.Second // of a page, at first
-	// patienceFor is how long requests of a kind get more time after one has
-	// needed it, and calmAfter how long after one that did not.
-	patienceFor = 10 * time.Minute
+	listTimeout = 30 * time.Second // of a page, at first
 	calmAfter   = time.Minute
 )
 
@@ -44,7 +37,7 @@ func (p *patience) limit(k kind, first time.Duration, now time.Time) time.Durati
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Before(p.slow[k]) {
-		return slowTimeout
+		return delivery.SlowTimeout
 	}
 	return first
 }
@@ -54,7 +47,7 @@ func (p *patience) needs(k kind, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.slow, func(_ kind, until time.Time) bool { return !now.Before(until) })
-	p.slow[k] = now.Add(patienceFor)
+	p.slow[k] = now.Add(delivery.PatienceFor)
 }
 
 // prompt notes that a request of that kind took no longer than it would have got.
@@ -82,7 +75,7 @@ func (s *slowRequest) Unwrap() error { return s.err }
 func (a api) read(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
 	began := time.Now()
-	err := a.timed(ctx, k, promptTimeout, send)
+	err := a.timed(ctx, k, delivery.PromptTimeout, send)
 	a.health.read(ctx, err, began)
 	return err
 }
@@ -106,9 +99,9 @@ func (a api) write(ctx context.Context, k kind, send func(context.Context) error
 func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context) error) error {
 	t := tenureOf(ctx)
 	if t == nil {
-		return a.timed(ctx, k, slowTimeout, send)
+		return a.timed(ctx, k, delivery.SlowTimeout, send)
 	}
-	slow := a.patience.limit(k, promptTimeout, time.Now()) > promptTimeout
+	slow := a.patience.limit(k, delivery.PromptTimeout, time.Now()) > delivery.PromptTimeout
 	if slow {
 		if err := t.extend(ctx); err != nil {
 			return err
@@ -116,13 +109,13 @@ func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context)
 		defer t.shorten()
 	}
 	began := time.Now()
-	err := a.timed(ctx, k, promptTimeout, send)
+	err := a.timed(ctx, k, delivery.PromptTimeout, send)
 	if unanswered(err) {
-		limit := promptTimeout
+		limit := delivery.PromptTimeout
 		if slow {
-			limit = slowTimeout
+			limit = delivery.SlowTimeout
 		}
-		t.leftOpen(began.Add(limit+transit), errors.Is(err, errParted))
+		t.leftOpen(began.Add(limit+delivery.Transit), errors.Is(err, errParted))
 	}
 	return err
 }
@@ -140,7 +133,7 @@ func outlast(ctx context.Context, d time.Duration, send func(context.Context) er
 	if err := ctx.Err(); err != nil {
 		return errors.Join(errParted, err)
 	}
-	limit := slowTimeout
+	limit := delivery.SlowTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = time.Until(deadline)
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/delivery"
 	"everynode/internal/view"
 )
 
@@ -102,7 +103,7 @@ func askPermissions(ctx context.Context, cfg Config, client kubernetes.Interface
 }
 
 func mayI(ctx context.Context, client kubernetes.Interface, p authorizationv1.ResourceAttributes) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, promptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, delivery.PromptTimeout)
 	defer cancel()
 	answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &p},

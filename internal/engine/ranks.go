@@ -20,15 +20,12 @@ type ranks struct {
 	at         time.Time
 }
 
-// rankEvery is how long an order is good for while nodes change.
-const rankEvery = 10 * time.Second
-
 // rank works out the order of the nodes again when the last one no longer holds. Of two orders one after the other the
 // nodes that have the target come first in both.
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
 	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
-	if same && (o.nodes == changes && !st.mends() || time.Since(o.at) < rankEvery) {
+	if same && (o.nodes == changes && !st.mends() || time.Since(o.at) < rollout.RankEvery) {
 		return
 	}
 	nodes := e.index.reachable(set, &c.stable.spec, hash, func(node string) (reached, failed bool) {
@@ -59,7 +56,7 @@ func (o *ranks) stale(changes uint64, mends bool) time.Time {
 	if o.layout == nil || o.nodes == changes && !mends {
 		return time.Time{}
 	}
-	return o.at.Add(rankEvery)
+	return o.at.Add(rollout.RankEvery)
 }
 
 // reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or were to

@@ -170,9 +170,6 @@ func (c *course) policyOrDefault() *rollout.Policy {
 	return &p
 }
 
-// keepAgain is how soon a state is tried to be kept again that could not be.
-const keepAgain = 5 * time.Second
-
 // proceed lets the release go on after a decision, and says when to look again. With an error nothing may be done of what
 // was decided.
 func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
@@ -186,10 +183,10 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 	e.tellFailures(set, c, failed && ctx.Err() == nil, err)
 	if failed && repairs && ctx.Err() == nil {
 		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
-		return st.now.Add(keepAgain), nil
+		return st.now.Add(rollout.KeepAgain), nil
 	}
 	if failed && !c.stuck && c.release != nil {
-		again = earlier(again, st.now.Add(keepAgain))
+		again = earlier(again, st.now.Add(rollout.KeepAgain))
 	}
 	if c.stuck && !failed {
 		again = st.now // nothing was granted in this decision: the next one may
@@ -238,7 +235,7 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 	}
 	wake = earlier(wake, e.removing(st, &next))
 	if next.seen.Unwell && c.release != nil {
-		wake = earlier(wake, st.now.Add(keepAgain)) // time alone ends it
+		wake = earlier(wake, st.now.Add(rollout.KeepAgain)) // time alone ends it
 	}
 	next.moved = !c.kept || !sameCourse(next.state, c.state) || next.lets || (next.guard.Held > 0) != (c.removals.Kept.Held > 0)
 	if c.lacks() {

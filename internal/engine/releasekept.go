@@ -108,9 +108,6 @@ func (e *engine) tellUnkept(set *setEntry, st *state, next *step) {
 	st.course.unkept = status
 }
 
-// courseHold is how often a status is written that only counts on.
-const courseHold = 10 * time.Second
-
 // keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
 // else changes.
 func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step) (due time.Time, err error) {
@@ -126,7 +123,7 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 		c.keeps(next)
 		return time.Time{}, nil
 	case !next.moved && status.ObservedGeneration == before.ObservedGeneration && len(status.Failures) == len(before.Failures):
-		if due = c.wrote.Add(courseHold); due.After(st.now) {
+		if due = c.wrote.Add(rollout.CountEvery); due.After(st.now) {
 			c.state = next.state
 			return due, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -13,24 +14,9 @@ import (
 // pause that grows with each failure, whatever the cause; other acts on the node are
 // tried meanwhile.
 
-// pace is how a slot is tried again: the first pause, and the longest. Each is
-// twice the one before.
-type pace struct{ first, longest time.Duration }
-
-// The pauses of a slot that failed.
-const (
-	firstRetry = 250 * time.Millisecond
-	maxRetry   = time.Minute
-	// forgetRetry is how long after its time a pause is remembered, so that the next
-	// one grows.
-	forgetRetry = 2 * maxRetry
-)
-
-// The paces of the kinds of failure.
-func failedPace() pace                       { return pace{firstRetry, maxRetry} }
-func stalePace() pace                        { return pace{shortPause, maxRetry} } // nothing went wrong; what it rested on was not so
-func throttledPace(asked time.Duration) pace { return pace{max(asked, 2*firstRetry), maxRetry} }
-func takenPace() pace                        { return pace{firstRetry, 15 * time.Minute} } // it costs several requests, and a person must mend it
+// forgetRetry is how long after its time a pause is remembered, so that the next
+// one grows.
+const forgetRetry = 2 * delivery.MaxRetry
 
 // retries is the slots that have failed, by node name.
 type retries map[string][]retry
@@ -66,14 +52,14 @@ func (r retries) forget(node string, act plan.Act) {
 }
 
 // failed puts a slot off.
-func (s *state) failed(node string, act plan.Act, at pace, now time.Time, what string) {
+func (s *state) failed(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.putOffFor(node, act, at, now, what)
 }
 
-func (s *state) putOffFor(node string, act plan.Act, at pace, now time.Time, what string) {
-	delay := min(max(2*s.retries.of(node, act).delay, at.first), at.longest)
+func (s *state) putOffFor(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
+	delay := at.Next(s.retries.of(node, act).delay)
 	s.retry(node, retry{act: act, at: now.Add(delay), delay: delay, what: what})
 }
 
@@ -124,7 +110,7 @@ func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 	for _, r := range s.retries[node] {
 		until := r.at
 		if !isWrite(r) && r.at.After(s.claimedAt) && !r.at.After(now) {
-			until = now.Add(firstRetry) // it was not due when pods were claimed for this decision
+			until = now.Add(delivery.FirstRetry) // it was not due when pods were claimed for this decision
 		}
 		if until.After(now) {
 			waits = append(waits, plan.Wait{Act: r.act, Until: until, What: r.what, Pause: r.delay})

@@ -9,13 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
 // Up to smallSet nodes every step that lasts is written, so that `rollout
-// status` shows each; a change waits statusHold for what follows at once. Above,
+// status` shows each; a change waits delivery.StatusHold for what follows at once. Above,
 // at most one status is written in statusEvery. A fleet waits that long for each
 // statusNodes, but no longer than statusMax: what a large update takes is minutes.
 const (
@@ -23,8 +24,6 @@ const (
 	statusEvery = time.Second
 	statusNodes = 300
 	statusMax   = 15 * time.Second
-	statusHold  = 100 * time.Millisecond
-	statusTries = 5
 )
 
 // report writes the status if it has changed. observed is the newest generation
@@ -81,7 +80,7 @@ func (st *state) statusDue(observes, idle bool) time.Time {
 	case st.heldAt.IsZero():
 		st.heldAt = st.now
 	}
-	return st.heldAt.Add(statusHold)
+	return st.heldAt.Add(delivery.StatusHold)
 }
 
 // writeStatus writes our part of the status over that of the newest version.
@@ -95,7 +94,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 	case err != nil:
 		return fmt.Errorf("writing the status: %w", err)
 	}
-	for range statusTries {
+	for range delivery.StatusTries {
 		next := base.DeepCopy()
 		next.Status = st.status(set, base, observed)
 		if equality.Semantic.DeepEqual(next.Status, base.Status) {
@@ -121,7 +120,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 			return e.learnSet(base)
 		}
 	}
-	return fmt.Errorf("writing the status: it was changed by others %d times in a row", statusTries)
+	return fmt.Errorf("writing the status: it was changed by others %d times in a row", delivery.StatusTries)
 }
 
 // learnSet takes a DaemonSet that the server has returned.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -19,7 +20,7 @@ const sweepEvery = time.Minute
 // housekeeping looks after what nobody waits for: own writes that the watch does not show, and
 // memories that are over.
 func (e *engine) housekeeping(ctx context.Context) {
-	linger, sweep := time.NewTicker(lingerAfter), time.NewTicker(sweepEvery)
+	linger, sweep := time.NewTicker(delivery.LingerAfter), time.NewTicker(sweepEvery)
 	defer linger.Stop()
 	defer sweep.Stop()
 	for {

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/view"
 )
@@ -58,7 +59,7 @@ func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
 // writes is under way: each of them brings several events, and what they call for
 // waits behind the writes anyway.
 const (
-	crowd     = firstWindow
+	crowd     = delivery.FirstWindow
 	crowdRest = 20 * time.Millisecond
 )
 

@@ -143,7 +143,7 @@ func TestSlowWritesAreBounded(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if b.most > maxSlow+maxWindow {
+		if b.most > maxSlow+delivery.MaxWindow {
 			t.Errorf("%d writes were under way at once", b.most)
 		}
 		if n := len(b.soFar()); n < 9*maxSlow/2 {
@@ -161,8 +161,8 @@ func TestSlowWritesOfManyAreBounded(t *testing.T) {
 		namespaces int
 		most       int
 	}{
-		{"one namespace", 1, 2*maxSlowTenant + maxWindow},
-		{"many namespaces", 500, 2*maxSlow + maxWindow},
+		{"one namespace", 1, 2*maxSlowTenant + delivery.MaxWindow},
+		{"many namespaces", 500, 2*maxSlow + delivery.MaxWindow},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"everynode/internal/delivery"
 )
 
 // errLapsed is why a write of a process that may lead no more was not sent.
@@ -23,17 +25,17 @@ var errLapsed = errors.New("engine: the lease was not renewed in time, and may b
 // errOpen is why a lease was not released.
 var errOpen = errors.New("engine: a write has had no answer and may still take effect; the lease is left to run out")
 
-// tenure is one stretch of leadership. It lasts until renewDeadline after the
+// tenure is one stretch of leadership. It lasts until delivery.RenewDeadline after the
 // last renewal was sent, or until somebody else is seen to hold the lease, and
 // then it is over for good. Every write asks it right before it is sent.
 //
-// The elector alone would not do. It gives up renewDeadline after it has begun
+// The elector alone would not do. It gives up delivery.RenewDeadline after it has begun
 // to try, and a process that was frozen, or whose machine was suspended, begins
 // to try when it wakes up: it would write for ten seconds beside its successor.
 // Then it would release the lease that is not its own any more.
 //
-// A tenure also says how long the lease is to be. A write that may take slowTimeout
-// first has the lease renewed for slowLease, and keeps it so until it is answered,
+// A tenure also says how long the lease is to be. A write that may take delivery.SlowTimeout
+// first has the lease renewed for delivery.SlowLeaseTerm, and keeps it so until it is answered,
 // or can take effect no more.
 type tenure struct {
 	mu      sync.Mutex
@@ -43,7 +45,7 @@ type tenure struct {
 	stop    func()        // ends the work
 	changed chan struct{} // closed, and replaced, when one of these changes
 
-	slow int // writes that may take slowTimeout, or wait for a lease that lets them
+	slow int // writes that may take delivery.SlowTimeout, or wait for a lease that lets them
 	// Writes that had no answer may take effect until then: because we ended them
 	// ourselves, of which the server was told, and for other reasons.
 	ended, open time.Time
@@ -73,22 +75,22 @@ func (t *tenure) allows(now time.Time) time.Duration {
 }
 
 func (t *tenure) covered(now time.Time) time.Duration {
-	if !t.renewed.IsZero() && elapsed(t.renewed, now) > renewDeadline {
+	if !t.renewed.IsZero() && elapsed(t.renewed, now) > delivery.RenewDeadline {
 		t.end()
 	}
 	if t.over {
 		return 0
 	}
-	return max(t.term, leaseDuration) - renewDeadline - transit
+	return max(t.term, delivery.LeaseTerm) - delivery.RenewDeadline - delivery.Transit
 }
 
-// extend returns when the lease lets a write take slowTimeout. It stays so until
+// extend returns when the lease lets a write take delivery.SlowTimeout. It stays so until
 // shorten is called.
 func (t *tenure) extend(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.slow++
-	for t.covered(time.Now()) < slowTimeout {
+	for t.covered(time.Now()) < delivery.SlowTimeout {
 		changed := t.changed
 		if t.over {
 			t.slow--
@@ -145,10 +147,10 @@ func (t *tenure) openUntil(all bool) time.Time {
 func (t *tenure) renews(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	term := leaseDuration
+	term := delivery.LeaseTerm
 	left := max(t.open.Sub(now), t.ended.Sub(now))
-	if t.slow > 0 || left > leaseDuration-renewDeadline {
-		term = slowLease
+	if t.slow > 0 || left > delivery.LeaseTerm-delivery.RenewDeadline {
+		term = delivery.SlowLeaseTerm
 	}
 	t.term = min(t.term, term)
 	return term

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -33,7 +34,7 @@ type trial struct {
 }
 
 // createFailed puts a slot off whose create has failed.
-func (s *state) createFailed(node string, p pace, now time.Time, what string) {
+func (s *state) createFailed(node string, p delivery.Pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &s.trial
@@ -48,7 +49,7 @@ func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 	t.refused = with(t.refused, node, what)
 	t.round++
 	if !t.at.After(now) {
-		t.pause = min(max(2*t.pause, 2*had, time.Second, p.first), maxRetry)
+		t.pause = min(max(2*t.pause, 2*had, time.Second, p.First), delivery.MaxRetry)
 		t.at, t.round = now.Add(t.pause), 1
 	}
 }
@@ -57,7 +58,7 @@ func (s *state) createFailed(node string, p pace, now time.Time, what string) {
 // pause until nothing has been refused for a while.
 func (t *trial) succeeded(now time.Time) {
 	t.passed, t.failed = true, 0
-	if len(t.refused) == 0 && now.Sub(t.at) > maxRetry {
+	if len(t.refused) == 0 && now.Sub(t.at) > delivery.MaxRetry {
 		t.pause = 0
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -31,7 +32,7 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%d of those that were left have their turn", len(rest))
 	}
 	for i := range 2 * manyFailed {
-		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now, "create")
+		s.createFailed(fmt.Sprintf("n%02d", i), delivery.FailedPace(), now, "create")
 	}
 	if n := s.room(0); n != trialCreates {
 		t.Errorf("after many failures there is room for %d", n)
@@ -49,11 +50,11 @@ func TestTrial(t *testing.T) {
 			t.Fatalf("%d are tried together", len(all))
 		}
 		for _, n := range all {
-			s.createFailed(n, failedPace(), now, "create")
+			s.createFailed(n, delivery.FailedPace(), now, "create")
 		}
 		s.made("another", "h", now)
 	}
-	if pauses[0] != time.Second || pauses[1] != 2*time.Second || pauses[8] != maxRetry {
+	if pauses[0] != time.Second || pauses[1] != 2*time.Second || pauses[8] != delivery.MaxRetry {
 		t.Errorf("pauses %v", pauses)
 	}
 }
@@ -63,7 +64,7 @@ func TestTrial(t *testing.T) {
 func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 	s, now := newState(identity{}), time.Now()
 	for i := range manyFailed {
-		s.createFailed(fmt.Sprintf("n%02d", i), failedPace(), now, "create")
+		s.createFailed(fmt.Sprintf("n%02d", i), delivery.FailedPace(), now, "create")
 	}
 	turn := func() (all []string) {
 		all, _ = s.retryable(now, nil)
@@ -71,10 +72,10 @@ func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 		return all
 	}
 	for range 10 { // all but n00 are let in
-		now = now.Add(maxRetry)
+		now = now.Add(delivery.MaxRetry)
 		for _, n := range turn() {
 			if n == "n00" {
-				s.createFailed(n, failedPace(), now, "create")
+				s.createFailed(n, delivery.FailedPace(), now, "create")
 			} else {
 				s.made(n, "h", now)
 				s.worked(n, plan.Act{})
@@ -82,9 +83,9 @@ func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 		}
 		s.made("another", "h", now)
 	}
-	s.createFailed("n40", failedPace(), now, "create")
+	s.createFailed("n40", delivery.FailedPace(), now, "create")
 	waits := func(node string, d time.Duration) bool { return s.waits(node, plan.Act{}, now.Add(d)) }
-	if !waits("n00", maxRetry-1) || waits("n00", maxRetry) || !waits("n40", firstRetry-1) || waits("n40", firstRetry) {
+	if !waits("n00", delivery.MaxRetry-1) || waits("n00", delivery.MaxRetry) || !waits("n40", delivery.FirstRetry-1) || waits("n40", delivery.FirstRetry) {
 		t.Errorf("the one waits for %+v, the other for %+v", s.waitsOf("n00", now), s.waitsOf("n40", now))
 	}
 }

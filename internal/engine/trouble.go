@@ -17,7 +17,6 @@ import (
 const (
 	manyTroubled   = 3
 	firstLanePause = 250 * time.Millisecond
-	maxLanePause   = 10 * time.Second
 )
 
 // maxSilence is the longest that an answer can keep anybody from writing.
@@ -43,7 +42,7 @@ func (t *trouble) fails(node string, now time.Time) {
 		return
 	}
 	clear(t.nodes)
-	t.pause = min(max(2*t.pause, firstLanePause), maxLanePause)
+	t.pause = min(max(2*t.pause, firstLanePause), delivery.MaxLanePause)
 	t.rests(now.Add(t.pause))
 }
 
@@ -52,7 +51,7 @@ func (t *trouble) fails(node string, now time.Time) {
 // for ever. Writes that were under way when it began tell nothing new.
 func (t *trouble) throttled(asked time.Duration, now time.Time) {
 	if !t.resume.After(now) {
-		t.pause = min(max(2*t.pause, asked), max(maxLanePause, asked))
+		t.pause = min(max(2*t.pause, asked), max(delivery.MaxLanePause, asked))
 		asked = t.pause
 	}
 	t.rests(now.Add(asked))
@@ -114,13 +113,13 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	case delivery.OverQuota:
 		l.win.shrink(now)
 		l.overQuota[w.node()] = true
-		if len(l.overQuota) >= manyOverQuota {
+		if len(l.overQuota) >= delivery.ManyOverQuota {
 			clear(l.overQuota)
-			l.quotaWait = min(max(2*l.quotaWait, time.Second), maxRetry)
+			l.quotaWait = min(max(2*l.quotaWait, time.Second), delivery.MaxRetry)
 			a.putOff(l, now.Add(l.quotaWait), "create: the quota of the namespace is used up")
 		}
 	case delivery.Terminating:
-		a.putOff(l, now.Add(maxRetry), "create: the namespace is being deleted")
+		a.putOff(l, now.Add(delivery.MaxRetry), "create: the namespace is being deleted")
 	}
 }
 

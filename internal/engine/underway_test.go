@@ -6,6 +6,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"everynode/internal/delivery"
 )
 
 // A delete that is under way counts against the budget, whatever else becomes
@@ -91,8 +93,8 @@ func TestOldDecisionIsWithdrawn(t *testing.T) {
 			ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.IntVal = 1
 		})
 		c.run(2 * time.Second)
-		if n := c.wrote("delete pods"); n != firstWindow {
-			t.Errorf("%d deletes; %d had started when the budget was lowered to one", n, firstWindow)
+		if n := c.wrote("delete pods"); n != delivery.FirstWindow {
+			t.Errorf("%d deletes; %d had started when the budget was lowered to one", n, delivery.FirstWindow)
 		}
 		c.slowDown(nil)
 		c.run(5 * time.Minute)

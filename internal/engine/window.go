@@ -1,16 +1,14 @@
 package engine
 
-import "time"
+import (
+	"time"
 
-// The bounds of a window. Two cores of an API server are busy with 8 requests
-// at a time; more than 32 only take time from the watches.
-const (
-	firstWindow = 8
-	maxWindow   = 32
-	// shrinkPause is how long a window that shrank does not shrink again: the
-	// requests that were under way then tell nothing new.
-	shrinkPause = 200 * time.Millisecond
+	"everynode/internal/delivery"
 )
+
+// shrinkPause is how long a window that shrank does not shrink again: the
+// requests that were under way then tell nothing new.
+const shrinkPause = 200 * time.Millisecond
 
 // window bounds how many writes are under way. Each success widens it by one,
 // so that it doubles in the time that one write takes; trouble halves it.
@@ -19,11 +17,11 @@ type window struct {
 	shrunk     time.Time
 }
 
-func newWindow() window { return window{size: firstWindow} }
+func newWindow() window { return window{size: delivery.FirstWindow} }
 
 func (w *window) room() bool { return w.busy < w.size }
 
-func (w *window) grow() { w.size = min(w.size+1, maxWindow) }
+func (w *window) grow() { w.size = min(w.size+1, delivery.MaxWindow) }
 
 func (w *window) shrink(now time.Time) {
 	if now.Sub(w.shrunk) < shrinkPause {

@@ -23,9 +23,6 @@ import (
 	"everynode/internal/view"
 )
 
-// shortPause is how long a slot rests after something about it was learned.
-const shortPause = 100 * time.Millisecond
-
 var errNamesTaken = errors.New("other pods have the names")
 
 // perform carries out one write, reports it, and remembers how its slot fared.
@@ -111,9 +108,9 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 		if w.create != nil && r.fate == delivery.Unknown {
 			s.keepName(w, now)
 		}
-		at := failedPace()
+		at := delivery.FailedPace()
 		if errors.Is(err, errNamesTaken) {
-			at = takenPace()
+			at = delivery.TakenPace()
 		}
 		if w.create != nil {
 			s.createFailed(w.node(), at, now, w.blame(err))
@@ -121,7 +118,7 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 			s.failed(w.node(), w.act(), at, now, w.blame(err))
 		}
 	case delivery.Throttled:
-		at := throttledPace(r.wait)
+		at := delivery.ThrottledPace(r.wait)
 		if w.create != nil && r.own {
 			s.createFailed(w.node(), at, now, w.blame(err))
 		} else {
@@ -130,11 +127,11 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 	case delivery.Stale:
 		// Nothing went wrong, and yet the pause grows: whatever was learned, it
 		// must not send us round in circles.
-		s.failed(w.node(), w.act(), stalePace(), now, w.blame(err))
+		s.failed(w.node(), w.act(), delivery.StalePace(), now, w.blame(err))
 	case delivery.Terminating:
 		// Nothing can be created here any more, and nobody needs to be told:
 		// the DaemonSet goes with its namespace.
-		s.putOff(w.node(), w.act(), now.Add(maxRetry), w.blame(err))
+		s.putOff(w.node(), w.act(), now.Add(delivery.MaxRetry), w.blame(err))
 	}
 }
 

@@ -9,17 +9,6 @@ import (
 	"everynode/internal/plan"
 )
 
-// The bounds of the window.
-const (
-	firstWindow = 8
-	maxWindow   = 32
-	// manyOverQuota is how many nodes must have met the quota before creates
-	// for others are put off untried.
-	manyOverQuota = 3
-	// maxLanePause is the longest that a DaemonSet rests of its own accord.
-	maxLanePause = 10 * time.Second
-)
-
 // write is one create, delete or change of a plan.
 type write struct {
 	owner     *controller
@@ -159,7 +148,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	a.started = slices.DeleteFunc(a.started, func(o *write) bool { return o == w })
 	switch o.Fate {
 	case delivery.OK:
-		a.window, a.pause = min(a.window+1, maxWindow), 0
+		a.window, a.pause = min(a.window+1, delivery.MaxWindow), 0
 		if w.create != nil {
 			clear(a.overQuota)
 			a.quotaWait = 0
@@ -172,17 +161,17 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 		if c.w.bug == SamePause {
 			c.putOff(w, o.Wait)
 		} else {
-			c.failed(w, max(o.Wait, leastWait))
+			c.failed(w, delivery.ThrottledPace(o.Wait))
 		}
 	case delivery.Terminating:
-		c.putOff(w, maxRetry)
+		c.putOff(w, delivery.MaxRetry)
 	case delivery.Stale:
-		c.failed(w, shortPause)
+		c.failed(w, delivery.StalePace())
 	default:
 		if o.Fate != delivery.Refused {
 			a.window = max(a.window/2, 1)
 		}
-		c.failed(w, firstRetry)
+		c.failed(w, delivery.FailedPace())
 	}
 	if o.Fate == delivery.OverQuota {
 		a.countQuota(w)
@@ -196,7 +185,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 func (a *applier) rests(asked time.Duration) {
 	now := a.c.w.now
 	if a.resume <= now && a.c.w.bug != SamePause {
-		a.pause = min(max(2*a.pause, asked), max(maxLanePause, asked))
+		a.pause = min(max(2*a.pause, asked), max(delivery.MaxLanePause, asked))
 		asked = a.pause
 	}
 	a.resume = max(a.resume, now+asked)
@@ -205,11 +194,11 @@ func (a *applier) rests(asked time.Duration) {
 // countQuota puts off the creates of other nodes that would fare the same.
 func (a *applier) countQuota(w *write) {
 	a.overQuota[w.node()] = true
-	if len(a.overQuota) < manyOverQuota {
+	if len(a.overQuota) < delivery.ManyOverQuota {
 		return
 	}
 	clear(a.overQuota)
-	a.quotaWait = min(max(2*a.quotaWait, time.Second), maxRetry)
+	a.quotaWait = min(max(2*a.quotaWait, time.Second), delivery.MaxRetry)
 	a.pending = slices.DeleteFunc(a.pending, func(o *write) bool {
 		if o.create != nil {
 			a.c.putOff(o, a.quotaWait)

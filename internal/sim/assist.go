@@ -9,9 +9,6 @@ import (
 	"everynode/internal/rollout"
 )
 
-// noticeWithin is package engine's: how long the other controller may take to see a change.
-const noticeWithin = 10 * time.Second
-
 // assist is the DaemonSet to decide on, of the revision that the other controller makes pods from; nil: there is nothing to
 // decide, or it cannot be known yet.
 func (c *controller) assist(set *daemonSet) *daemonSet {
@@ -55,7 +52,7 @@ func (c *controller) observed(set *daemonSet) (hash string, due time.Duration) {
 	if k.behind == 0 {
 		k.behind = c.w.now
 	}
-	if due := k.behind + noticeWithin; due > c.w.now {
+	if due := k.behind + rollout.NoticeWithin; due > c.w.now {
 		return "", due
 	}
 	return k.state.Target, 0

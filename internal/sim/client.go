@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"everynode/internal/delivery"
+)
 
 // Faults is how bad the network and the server are. Rates are percentages of
 // all requests.
@@ -27,26 +31,26 @@ const slowest = 60 * time.Second
 func calm() Faults { return Faults{Latency: 20 * time.Millisecond, Lag: 30 * time.Millisecond} }
 
 // send makes a request: op is carried out when it reaches the server, done is
-// called with the answer. A request takes effect within promptTimeout or never. A
-// write gets slowTimeout when one of this process has lately taken too long, once
+// called with the answer. A request takes effect within delivery.PromptTimeout or never. A
+// write gets delivery.SlowTimeout when one of this process has lately taken too long, once
 // the lease covers that.
 func (c *controller) send(write bool, op func() answer, done func(answer)) {
 	if c.dead {
 		return
 	}
 	if !write || c.patient <= c.w.now {
-		c.sendWithin(promptTimeout, write, op, done)
+		c.sendWithin(delivery.PromptTimeout, write, op, done)
 		return
 	}
 	c.slow++
 	answered := func(a answer) { c.slow--; done(a) }
 	if c.long && c.w.bug != ShortLease {
-		c.sendWithin(slowTimeout, write, op, answered)
+		c.sendWithin(delivery.SlowTimeout, write, op, answered)
 		return
 	}
-	c.later(c.w.between(0, retryPeriod), func() { // until the next renewal
+	c.later(c.w.between(0, delivery.RetryPeriod), func() { // until the next renewal
 		c.long = true
-		c.sendWithin(slowTimeout, write, op, answered)
+		c.sendWithin(delivery.SlowTimeout, write, op, answered)
 	})
 }
 
@@ -55,9 +59,9 @@ func (c *controller) send(write bool, op func() answer, done func(answer)) {
 // count.
 func (c *controller) term() time.Duration {
 	if c.slow > 0 && c.long && c.w.bug != ShortLease {
-		return slowLease
+		return delivery.SlowLeaseTerm
 	}
-	return leaseDuration
+	return delivery.LeaseTerm
 }
 
 func (c *controller) sendWithin(limit time.Duration, write bool, op func() answer, done func(answer)) {
@@ -84,7 +88,7 @@ func (c *controller) sendWithin(limit time.Duration, write bool, op func() answe
 				return
 			}
 			if write && a.code == unknown && d >= limit {
-				c.patient = w.now + patienceFor
+				c.patient = w.now + delivery.PatienceFor
 			}
 			if c.slow == 0 {
 				c.long = false
@@ -133,7 +137,7 @@ func (w *world) ways(write bool) (there, back time.Duration) {
 func (w *world) perish(c *controller) {
 	term := c.term()
 	c.die()
-	w.lease = w.now + w.between(term-renewDeadline, term)
+	w.lease = w.now + w.between(term-delivery.RenewDeadline, term)
 	w.succeed(w.lease - w.now)
 }
 

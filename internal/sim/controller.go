@@ -5,17 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
-)
-
-// Pauses of package engine.
-const (
-	lingerAfter = 5 * time.Second
-	firstRetry  = 250 * time.Millisecond
-	shortPause  = 100 * time.Millisecond
-	maxRetry    = time.Minute
-	statusHold  = 100 * time.Millisecond
-	statusTries = 5
 )
 
 // controller is one process that runs the algorithm, from its first list until
@@ -29,7 +20,7 @@ type controller struct {
 	lost    bool          // its lease has gone to another: it dies when it wakes up
 	frozen  time.Duration // until then it does nothing
 	crash   crash         // how it dies at its next write
-	patient time.Duration // until then its writes may take slowTimeout
+	patient time.Duration // until then its writes may take delivery.SlowTimeout
 	slow    int           // such writes that are under way, or wait for the lease
 	long    bool          // the lease covers them
 
@@ -72,7 +63,7 @@ func (w *world) launch() *controller {
 	c := &controller{w: w, process: w.processes, old: w.old, ahead: w.clocks["engine"],
 		backoff: map[string]plan.Backoff{}, changed: map[string]time.Time{}, retries: map[slot]retry{}, announced: map[string]bool{}}
 	c.index = newIndex(c)
-	c.applier = applier{c: c, window: firstWindow, overQuota: map[string]bool{}}
+	c.applier = applier{c: c, window: delivery.FirstWindow, overQuota: map[string]bool{}}
 	w.controllers = append(w.controllers, c)
 	w.tracef("ctl %d    starts", c.process)
 	for r := range resources {
@@ -376,7 +367,7 @@ func (c *controller) report(set *daemonSet) {
 	}
 	c.heldAt = 0
 	c.busy = true
-	c.writeStatus(set, set.generation, statusTries)
+	c.writeStatus(set, set.generation, delivery.StatusTries)
 }
 
 // statusDue holds back a status while writes are under way.
@@ -390,7 +381,7 @@ func (c *controller) statusDue(set *daemonSet) time.Duration {
 	case c.heldAt == 0:
 		c.heldAt = c.w.now
 	}
-	return c.heldAt + statusHold
+	return c.heldAt + delivery.StatusHold
 }
 
 func (c *controller) writeStatus(base *daemonSet, generation int64, tries int) {
@@ -427,7 +418,7 @@ func (c *controller) reported(set *daemonSet, good bool) {
 	if good {
 		c.statusBad = 0
 	} else {
-		c.statusBad = min(max(2*c.statusBad, 100*time.Millisecond), maxRetry)
+		c.statusBad = min(max(2*c.statusBad, 100*time.Millisecond), delivery.MaxRetry)
 		c.wake(c.w.now + c.statusBad)
 	}
 	if c.again {
@@ -449,7 +440,7 @@ func (c *controller) settleLingering() {
 		})
 	}
 	if len(c.index.ahead) > 0 {
-		c.later(lingerAfter, c.settleLingering)
+		c.later(delivery.LingerAfter, c.settleLingering)
 	}
 }
 

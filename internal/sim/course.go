@@ -11,13 +11,6 @@ import (
 	"everynode/internal/rollout"
 )
 
-// Pauses of package engine.
-const (
-	courseHold = 10 * time.Second // how often a state is written that only counts on
-	keepAgain  = 5 * time.Second
-	rankEvery  = 10 * time.Second
-)
-
 // course is what a process knows of the release.
 type course struct {
 	read, reading bool // the state was read from the server in this term, or is being read
@@ -228,7 +221,7 @@ func (c *controller) policy() *rollout.Policy {
 func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
-	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !c.mends() || c.w.now-k.at < rankEvery) {
+	if k.layout != nil && k.ranked == from && (k.changes == c.index.changes && !c.mends() || c.w.now-k.at < rollout.RankEvery) {
 		return
 	}
 	var nodes []rollout.Node
@@ -284,22 +277,22 @@ func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	}
 	c.removing(&next)
 	if in.Unwell {
-		c.wake(c.w.now + keepAgain)
+		c.wake(c.w.now + rollout.KeepAgain)
 	}
 	if !wake.IsZero() {
 		c.wake(wake.Sub(c.clock()) + c.w.now)
 	}
 	if k.layout != nil && k.release != nil && (k.changes != c.index.changes || c.mends()) {
-		c.wake(k.at + rankEvery)
+		c.wake(k.at + rollout.RankEvery)
 	}
 	next.moved = !k.kept || !sameCourse(next.state, k.state) || next.lets || (next.guard.Held > 0) != (k.removals.Kept.Held > 0)
 	entry := c.index.keeper
 	switch {
 	case entry != nil && entry.state == next.state.Kept() && sameGuard(entry.guard, next.guard), entry == nil && !driven:
 		k.keeps(&next, c.clock())
-	case !next.moved && c.w.now < k.wrote+courseHold && c.w.bug != CountsAloud:
+	case !next.moved && c.w.now < k.wrote+rollout.CountEvery && c.w.bug != CountsAloud:
 		k.state = next.state
-		c.wake(k.wrote + courseHold)
+		c.wake(k.wrote + rollout.CountEvery)
 	default:
 		return c.keep(&next, acts)
 	}
@@ -358,12 +351,12 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 				if a.code == ok {
 					c.index.putKeeper(a.keeper)
 				} else {
-					k.stuck, k.retryAt = true, c.w.now+keepAgain
+					k.stuck, k.retryAt = true, c.w.now+rollout.KeepAgain
 				}
 				ended()
 			})
 		default:
-			k.stuck, k.retryAt = true, c.w.now+keepAgain
+			k.stuck, k.retryAt = true, c.w.now+rollout.KeepAgain
 			if a.code == unknown && c.w.bug != LostAnswerStays {
 				k.read, k.unsure = false, true
 			}

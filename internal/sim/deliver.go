@@ -2,14 +2,10 @@ package sim
 
 import (
 	"slices"
-	"time"
 
 	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
-
-// leastWait is how long a 429 is heeded that says nothing of that.
-const leastWait = 500 * time.Millisecond
 
 // attempt is what package delivery makes of a write.
 func (a *applier) attempt(w *write) *delivery.Attempt {
@@ -92,7 +88,7 @@ func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answ
 	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
 	d.Missing = r.code == notFound && ask.Verb == delivery.Get
 	if d.Fate == delivery.Throttled {
-		d.Wait = max(r.wait, leastWait)
+		d.Wait = max(r.wait, delivery.LeastWait)
 	}
 	if p := r.pod; p != nil && r.code == ok {
 		patient := w.remove == nil || !w.remove.Now

@@ -81,8 +81,8 @@
 // What came first is judged by the versions of the API, and how long a pod has been
 // ready by the true time (truth.go).
 //
-// A request takes effect within promptTimeout of being sent, or never; a write of a
-// process that has met slow ones within slowTimeout. Leases keep a new leader from
+// A request takes effect within delivery.PromptTimeout of being sent, or never; a write of a
+// process that has met slow ones within delivery.SlowTimeout. Leases keep a new leader from
 // starting before that, which is checked of every write.
 //
 // # What cannot be promised

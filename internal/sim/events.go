@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -262,7 +263,7 @@ func (w *world) freeze(c *controller, d time.Duration) {
 		return
 	}
 	c.frozen = w.now + d
-	if d < renewDeadline {
+	if d < delivery.RenewDeadline {
 		return
 	}
 	c.lost = true

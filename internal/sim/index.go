@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -261,7 +262,7 @@ func (ix *index) lay(p *pod, at plan.Moment) {
 	ix.putPod(p, at)
 	if q := ix.pod(p.UID); q != nil && q.version == p.version {
 		if len(ix.ahead) == 0 {
-			ix.c.later(lingerAfter, ix.c.settleLingering)
+			ix.c.later(delivery.LingerAfter, ix.c.settleLingering)
 		}
 		ix.ahead[p.UID] = ix.c.w.now
 	}
@@ -324,7 +325,7 @@ func (ix *index) late() (late []*pod) {
 		case !is:
 		case p.version <= ix.reachedV:
 			delete(ix.ahead, p.UID)
-		case ix.c.w.now-since >= lingerAfter:
+		case ix.c.w.now-since >= delivery.LingerAfter:
 			late = append(late, p)
 		}
 	}

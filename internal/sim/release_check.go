@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
 )
@@ -110,7 +111,7 @@ func (k *checker) permits(nodes int, d time.Duration) {
 }
 
 // stillGoes is how long after it was allowed a pod may go; two clocks may be twenty minutes apart.
-const stillGoes = rollout.LetsFor + slowTimeout + 21*time.Minute
+const stillGoes = rollout.LetsFor + delivery.SlowTimeout + 21*time.Minute
 
 // loses is called when a pod was deleted (R10): within an hour no more nodes lose theirs to a change of labels than the
 // policy allows of all that there are, and people besides. The hour is the engine's, whose clock may jump.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 )
 
@@ -18,10 +19,10 @@ type slot struct {
 // retry is when a slot that has failed may be tried again, and the pause before that.
 type retry struct{ at, delay time.Duration }
 
-// failed puts a slot off, twice as long each time; worked ends that.
-func (c *controller) failed(w *write, first time.Duration) {
+// failed puts a slot off, longer each time; worked ends that.
+func (c *controller) failed(w *write, at delivery.Pace) {
 	s := w.slot()
-	delay := min(max(2*c.retries[s].delay, first), maxRetry)
+	delay := at.Next(c.retries[s].delay)
 	c.retries[s] = retry{at: c.w.now + delay, delay: delay}
 }
 

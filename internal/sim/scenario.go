@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"everynode/internal/delivery"
 	"everynode/internal/plan"
 	"everynode/internal/rollout"
 )
@@ -199,7 +200,7 @@ func (w *world) heal() {
 			c.die()
 		}
 	}
-	w.succeed(leaseDuration)
+	w.succeed(delivery.LeaseTerm)
 	for _, n := range slices.Clone(w.api.nodes) {
 		if !w.sc.KeepDead {
 			w.kubelets.mendNode(n.Name)
@@ -215,7 +216,7 @@ func (w *world) heal() {
 	w.approve()
 	// A write that was slow when the faults ended may arrive after the user's
 	// first round, with the template of its time, so there is a second.
-	for _, round := range []time.Duration{3 * healTime, slowTimeout + healTime} {
+	for _, round := range []time.Duration{3 * healTime, delivery.SlowTimeout + healTime} {
 		w.after(round, w.deleteOutdated)
 	}
 }

@@ -6,17 +6,6 @@ import (
 	"time"
 )
 
-// The deadlines that package engine works with.
-const (
-	leaseDuration = 15 * time.Second
-	slowLease     = 75 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-	promptTimeout = 4 * time.Second
-	slowTimeout   = 62 * time.Second
-	patienceFor   = 10 * time.Minute
-)
-
 // world is one run: the clock, what is still to happen, and everything that
 // exists.
 type world struct {
