@@ -29,10 +29,12 @@ func TestSweepOfAllowances(t *testing.T) {
 // lock that another has while it waits for its own.
 func TestSweepBesideDecisions(t *testing.T) {
 	ix, s, now := newIndex(), newState(identity{}), time.Now()
-	s.announce("uid-ended")
 	var all sync.WaitGroup
 	for _, do := range []func(){
-		func() { s.sweep(now, ix) },
+		func() {
+			s.announce("uid-ended")
+			s.sweep(now, ix)
+		},
 		func() { ix.look("", []string{"node-01"}, func(*plan.Sight) { s.waitsOf("node-01", now) }) },
 		func() { ix.bury("uid-other") },
 	} {
@@ -46,7 +48,7 @@ func TestSweepBesideDecisions(t *testing.T) {
 	go func() { all.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("they wait for each other")
 	}
 }
