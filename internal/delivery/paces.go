@@ -1,5 +1,8 @@
 package delivery
 
+// How long a write may take, for how long it can rest on a lease, and after which pause what has failed is tried again. The engine
+// and the simulator take these from here.
+
 import "time"
 
 // How long a request may take. A write that is answered promptly fits into the ordinary lease. One that is not is sent again
