@@ -118,9 +118,18 @@ func (e *podEntry) followSettled(old *podEntry, now time.Time) {
 }
 
 // begins says that the pod's containers have become those of its last change since old: how long it has been ready
-// counts from now, whatever the kubelet's clock has done meanwhile.
+// counts from now, whatever the kubelet's clock has done meanwhile. A doubt that time has ended is not one that others
+// have come in the place of.
 func (e *podEntry) begins(old *podEntry) bool {
-	return !old.Changed.Equal(e.Changed) || old.Changing && old.Settles == 0 && (!e.Changing || e.Settles > 0)
+	switch {
+	case !old.Changed.Equal(e.Changed):
+		return true
+	case !old.Changing:
+		return false
+	case old.Settles == 0:
+		return !e.Changing || e.Settles > 0
+	}
+	return !e.Changing && !e.settled
 }
 
 // acknowledged takes the moment at which our write to the pod began, which is

@@ -154,8 +154,16 @@ func (c *controller) idle() bool {
 
 // begins says that between these two versions of a pod its containers have become those of its last change: how long it
 // has been ready counts from then.
-func begins(old, now *plan.Pod) bool {
-	return !old.Changed.Equal(now.Changed) || old.Changing && old.Settles == 0 && (!now.Changing || now.Settles > 0)
+func begins(old, now *pod) bool {
+	switch {
+	case !old.Changed.Equal(now.Changed):
+		return true
+	case !old.Changing:
+		return false
+	case old.Settles == 0:
+		return !now.Changing || now.Settles > 0
+	}
+	return !now.Changing && !now.settled // others have come in the place of those that were in doubt
 }
 
 // settles takes what was known of a pod: a doubt about its last change that has once ended does not come back.

@@ -40,7 +40,7 @@ func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 	}
 	switch now := ix.c.clock(); {
 	case !q.Ready || ix.c.w.bug == TrustReadyTimes:
-	case old != nil && old.Ready && old.readyStamp.Equal(q.readyStamp) && !begins(&old.Pod, &q.Pod):
+	case old != nil && old.Ready && old.readyStamp.Equal(q.readyStamp) && !begins(old, &q):
 		q.ReadySince = old.ReadySince
 	case old == nil && at == 0:
 		ago := ix.c.w.read("engine").Sub(q.readyStamp.Add(plan.ClockMargin))
