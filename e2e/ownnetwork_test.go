@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,8 +56,8 @@ func waitToBeAlone() (*os.File, error) {
 	return f, nil
 }
 
-// runInOwnNetwork runs this program again, with the same arguments, in a network and with mounts of its own, both of which end
-// with it. It returns its exit code.
+// runInOwnNetwork runs this program again, with the same arguments, in a network of its own, which ends with it. It returns its exit
+// code. Mounts are the machine's: by them clusters know of each other, and which one is the last to go.
 func runInOwnNetwork() (int, error) {
 	lock, err := waitToBeAlone()
 	if err != nil {
@@ -69,7 +70,7 @@ func runInOwnNetwork() (int, error) {
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=/proc/%d/ns/net", outsideNetwork, os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// In a group of its own: what a terminal sends to all of a group would reach it twice.
-	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Setpgid: true, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Setpgid: true, Pdeathsig: unix.SIGKILL}
 	told := make(chan os.Signal, 8)
 	signal.Notify(told, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP)
 	if err := cmd.Start(); err != nil {
@@ -89,17 +90,16 @@ func runInOwnNetwork() (int, error) {
 }
 
 // prepareOwnNetwork makes of an empty network what programs expect of a machine's: the loopback, an address, and a way out, which
-// leads nowhere. Named network namespaces, which are mounts, are the tests' own, too.
+// leads nowhere. It takes away what tests that were killed have left.
 func prepareOwnNetwork() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("keep mounts to the tests: %w", err)
-	}
-	const named = "/run/netns"
-	if err := os.MkdirAll(named, 0o755); err != nil {
+	left, err := filepath.Glob("/run/netns/" + testPrefix + "*")
+	if err != nil {
 		return err
 	}
-	if err := unix.Mount("tmpfs", named, "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("mount a folder of named networks: %w", err)
+	for _, name := range left {
+		if err := netns.DeleteNamed(filepath.Base(name)); err != nil {
+			return fmt.Errorf("remove the network %s, which an earlier run has left: %w", name, err)
+		}
 	}
 	return setUpLinks()
 }

@@ -248,7 +248,8 @@ func (c *cluster) state() (traces, error) {
 			return t, fmt.Errorf("list the %s: %w", kind.Resource, err)
 		}
 		for _, o := range list.Items {
-			if metav1.GetControllerOf(&o) == nil {
+			// To which machine a node's name was given is remembered for as long as its certificates live.
+			if metav1.GetControllerOf(&o) == nil && o.Labels["everynode.io/given-names"] == "" {
 				t.names[kind.Resource] = append(t.names[kind.Resource], strings.TrimPrefix(o.Namespace+"/"+o.Name, "/"))
 			}
 		}
