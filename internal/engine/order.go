@@ -129,7 +129,10 @@ func (e *podEntry) begins(old *podEntry) bool {
 	case old.Settles == 0:
 		return !e.Changing || e.Settles > 0
 	}
-	return !e.Changing && !e.settled
+	if e.Changing {
+		return e.Settles != old.Settles // others are in doubt now, for another reason
+	}
+	return !e.settled
 }
 
 // acknowledged takes the moment at which our write to the pod began, which is

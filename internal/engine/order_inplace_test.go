@@ -25,6 +25,7 @@ func TestReadyCountsFromTheNewContainers(t *testing.T) {
 		"one that looks like the old":           {old, doubted, true},
 		"the same doubt":                        {doubted, doubted, false},
 		"the new one in the place of a doubted": {doubted, new, true},
+		"a new one that was perhaps not probed": {doubted, state{changing: true, settles: 20 * time.Second}, true},
 		"a doubt that time has ended":           {doubted, state{settled: true}, false},
 		"the new container":                     {new, new, false},
 	} {

@@ -163,7 +163,10 @@ func begins(old, now *pod) bool {
 	case old.Settles == 0:
 		return !now.Changing || now.Settles > 0
 	}
-	return !now.Changing && !now.settled // others have come in the place of those that were in doubt
+	if now.Changing {
+		return now.Settles != old.Settles // others are in doubt now, for another reason
+	}
+	return !now.settled // others have come in the place of those that were in doubt
 }
 
 // settles takes what was known of a pod: a doubt about its last change that has once ended does not come back.
