@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"everynode/runtime/orphans"
 )
 
 // What programs send to the first process of a machine to switch it off, halt it or start it again, as systemd has it.
@@ -30,7 +32,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
-	wait(signals)
+	orphans.Wait(signals)
 }
 
 // listen returns the signals that matter from now on. The rest of what may end a program is ignored: nothing in a node
@@ -80,28 +82,4 @@ func mountProc() error {
 		return fmt.Errorf("mount the node's /proc: %w", err)
 	}
 	return nil
-}
-
-// wait returns on the first signal that switches the node off.
-func wait(signals <-chan os.Signal) {
-	reap()
-	for s := range signals {
-		if s != syscall.SIGCHLD {
-			return
-		}
-		reap()
-	}
-}
-
-// reap collects every child that has ended. Signals merge, so one SIGCHLD may stand for several.
-func reap() {
-	for {
-		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil || pid <= 0 {
-			return
-		}
-	}
 }

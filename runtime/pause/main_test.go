@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"everynode/runtime/orphans"
 )
 
 // roleVariable makes the test binary act as the program under test.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	case "pause":
 		signals := listen()
 		fmt.Println("ready")
-		wait(signals)
+		orphans.Wait(signals)
 	case "pause-with-orphans":
 		if err := adoptOrphans(3); err != nil {
 			fmt.Fprintln(os.Stderr, err)
