@@ -21,8 +21,9 @@ func (k *checker) excused(c *controller, set *daemonSet, at *place) bool {
 	if n.Ready {
 		return false
 	}
-	if !n.wasReady || n.NeverReady && n.Down == 0 || k.lax {
-		// By chance two clocks may agree on a node's first seconds.
+	if !n.wasReady || n.NeverReady || k.lax {
+		// By chance two clocks may agree on a node's first seconds: to a process that starts then, and to one that was shown the
+		// node's deletion though it was there, and then the node again.
 		return true
 	}
 	turned := k.turned[request{c.process, n.UID}]
