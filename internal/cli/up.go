@@ -22,7 +22,7 @@ func (a *app) upCommand() *cobra.Command {
 		SuggestFor: []string{"start", "create", "run"},
 		Short:      "Start a cluster with real nodes on this machine",
 		Long: `Start the control plane and the nodes that are not running yet, each node with a
-containerd, kubelet and kube-proxy of its own in network, mount and PID namespaces of its own.
+containerd, kubelet and kube-proxy of its own, in its own network, mount and PID namespaces.
 In the foreground, Ctrl-C stops everything in order. On a cluster that runs already it
 says so. State is kept in --data-dir until 'everynode down --purge'.`,
 		Example: `  everynode up                      # three nodes; Ctrl-C stops them

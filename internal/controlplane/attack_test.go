@@ -84,7 +84,7 @@ func asNode(t *testing.T, base *rest.Config, cert, key []byte) kubernetes.Interf
 	return client(t, config)
 }
 
-// wantReplaced waits until a machine that had a node's name is not heard any more.
+// wantReplaced waits until the API server no longer accepts a machine that had a node's name.
 func wantReplaced(t *testing.T, old kubernetes.Interface, node string) {
 	t.Helper()
 	eventually(t, "the machine that was "+node+" before is refused", func(ctx context.Context) (bool, error) {

@@ -165,8 +165,8 @@ func (c *nodeController) claimedBy(ctx context.Context, name string, names *core
 	return there, nil
 }
 
-// giveName notes that the machine with the key of a request has a name from now on. All
-// that was issued to another for it before counts no more, so it is not revoked any more.
+// giveName notes that the machine with the key of a request has a name from now on. Nothing
+// that was issued to another machine before counts any longer, so the name is no longer revoked.
 func (c *nodeController) giveName(ctx context.Context, csr *certv1.CertificateSigningRequest, names *corev1.ConfigMap, there claimed) error {
 	name, key := joiningNode(csr), requestKey(csr)
 	if there.given == nil || there.given.key != key {

@@ -78,15 +78,7 @@ func (w *write) about() (name, uid string) {
 }
 
 // act is what tells the write from others to the node.
-func (w *write) act() plan.Act {
-	switch {
-	case w.remove != nil:
-		return w.remove.Act()
-	case w.change != nil:
-		return w.change.Act()
-	}
-	return plan.Act{Kind: plan.Creating}
-}
+func (w *write) act() plan.Act { return plan.ActOf(w.remove, w.change) }
 
 // verb is what the write does, as metrics and messages have it.
 func (w *write) verb() string {

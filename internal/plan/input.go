@@ -350,6 +350,17 @@ type Act struct {
 	Now bool
 }
 
+// ActOf is the act of a write: a delete or a change; a create where both are nil.
+func ActOf(remove *Delete, change *Change) Act {
+	switch {
+	case remove != nil:
+		return remove.Act()
+	case change != nil:
+		return change.Act()
+	}
+	return Act{Kind: Creating}
+}
+
 // Wait is how long an act is not to be tried, because it was refused or has failed.
 type Wait struct {
 	Act Act

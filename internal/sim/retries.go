@@ -94,14 +94,6 @@ func (s slot) compare(o slot) int {
 }
 
 // act is what tells the write from others to the node.
-func (w *write) act() plan.Act {
-	switch {
-	case w.remove != nil:
-		return w.remove.Act()
-	case w.change != nil:
-		return w.change.Act()
-	}
-	return plan.Act{Kind: plan.Creating}
-}
+func (w *write) act() plan.Act { return plan.ActOf(w.remove, w.change) }
 
 func (w *write) slot() slot { return slot{w.node(), w.act()} }
