@@ -180,8 +180,15 @@ func (k *checker) exposing(w *write) {
 		return // for a node that has left, nothing comes of it
 	}
 	hash, quota := w.set.spec.Hash, k.quotas[w.begun.state.Release]
-	if o := k.w.api.keeper; o != nil && o.state.Stable == hash {
-		return // by now all nodes may have it
+	if o := k.w.api.keeper; o != nil {
+		switch again := o.state.Release != w.begun.state.Release && o.state.Target == hash; {
+		case o.state.Stable == hash:
+			return // by now all nodes may have it
+		case again && w.remove != nil && !k.w.sc.Assists:
+			return // a later release of the revision decides what the node gets in place of its pod
+		case again:
+			quota = max(quota, k.quotas[o.state.Release])
+		}
 	}
 	n := 1
 	for name, uid := range w.begun.nodes {
