@@ -619,6 +619,7 @@ func TestHouse(t *testing.T) {
 		t.Fatalf("%d Go files found: is this the root of the repository?", len(sources))
 	}
 	report(t, checkPackages(sources))
+	report(t, checkMethods(countMethods(sources), manyMethods))
 }
 
 func TestDependencies(t *testing.T) {
