@@ -176,29 +176,29 @@ func (m *machine) addonArgs() []string {
 // mendAddons makes again what somebody has deleted of the add-ons since the control
 // plane, which runs, has started. The cluster is of use without it, so that it
 // cannot be done is only told.
-func (a *app) mendAddons(ctx context.Context, m *machine) {
-	a.makeAddons(ctx, m, m.addons())
+func (s *starting) mendAddons(ctx context.Context) {
+	s.makeAddons(ctx, s.cluster.addons())
 }
 
 // makeAddons makes what is missing of some add-ons.
-func (a *app) makeAddons(ctx context.Context, m *machine, list []addons.Addon) {
+func (s *starting) makeAddons(ctx context.Context, list []addons.Addon) {
 	if len(list) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, addonDeadline)
 	defer cancel()
-	config, err := adminConfig(m.DataDir)
+	config, err := adminConfig(s.cluster.DataDir)
 	if err != nil {
-		fmt.Fprintf(a.Err, "warning: the add-ons are not known to be complete: %v\n", err)
+		fmt.Fprintf(s.err, "warning: the add-ons are not known to be complete: %v\n", err)
 		return
 	}
 	for _, addon := range list {
-		made, err := controlplane.MakeAddon(ctx, config, addon, controlplane.AddonCluster{DataDir: m.DataDir, Services: m.ServiceCIDR, Registry: m.RegistryHost()})
+		made, err := controlplane.MakeAddon(ctx, config, addon, controlplane.AddonCluster{DataDir: s.cluster.DataDir, Services: s.cluster.ServiceCIDR, Registry: s.cluster.RegistryHost()})
 		if err != nil {
-			fmt.Fprintf(a.Err, "warning: the add-on %s is not known to be complete: %v\n", addon.Name, err)
+			fmt.Fprintf(s.err, "warning: the add-on %s is not known to be complete: %v\n", addon.Name, err)
 		}
 		if len(made) > 0 {
-			fmt.Fprintf(a.Out, "Of the add-on %s this was missing, and is there again: %s.\n", addon.Name, strings.Join(made, ", "))
+			fmt.Fprintf(s.out, "Of the add-on %s this was missing, and is there again: %s.\n", addon.Name, strings.Join(made, ", "))
 		}
 	}
 }

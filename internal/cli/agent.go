@@ -19,7 +19,7 @@ import (
 // defaultAgentDir is where an agent keeps its state unless --data-dir says otherwise.
 const defaultAgentDir = "/var/lib/everynode-agent"
 
-func (a *app) agentCommand() *cobra.Command {
+func agentCommand(terminal *console.Console) *cobra.Command {
 	config := node.Config{}
 	tokenFile, kubeProxy := "", true
 	c := &cobra.Command{
@@ -52,7 +52,7 @@ of a cluster the same.`,
 				return err
 			}
 			config.Token = token
-			config.Log = slog.New(slog.NewTextHandler(a.Err, nil))
+			config.Log = slog.New(slog.NewTextHandler(terminal.Err, nil))
 			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, agentName+".log"), config.Log)()
 			return node.Run(c.Context(), config)
 		},
@@ -61,7 +61,7 @@ of a cluster the same.`,
 	if err := c.MarkFlagRequired("server"); err != nil {
 		panic(err)
 	}
-	c.AddCommand(a.leaveCommand())
+	c.AddCommand(leaveCommand(terminal))
 	return c
 }
 

@@ -3,12 +3,13 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/node"
 )
 
 // childCommands are the roles that everynode gives itself when it starts its
 // own processes. Nobody types them.
-func (a *app) childCommands() []*cobra.Command {
+func childCommands(terminal *console.Console, cluster *target) []*cobra.Command {
 	return []*cobra.Command{
 		{
 			Use: "kubelet", Hidden: true, DisableFlagParsing: true,
@@ -18,8 +19,8 @@ func (a *app) childCommands() []*cobra.Command {
 			Use: "kube-proxy", Hidden: true, DisableFlagParsing: true,
 			RunE: func(c *cobra.Command, args []string) error { return node.KubeProxy(c.Context(), args) },
 		},
-		a.enterCommand(),
-		a.becomeCommand(),
-		a.simulatorCommand(),
+		enterCommand(),
+		becomeCommand(),
+		simulatorCommand(terminal, cluster),
 	}
 }

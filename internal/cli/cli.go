@@ -16,10 +16,10 @@ import (
 	"everynode/internal/cli/verbs"
 )
 
-// app carries what every command needs.
+// app is the command line as a whole.
 type app struct {
 	console.Console
-	dataDir string
+	cluster target
 }
 
 const versionFlag = "version"
@@ -41,7 +41,7 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 func Root() *cobra.Command { return newApp(nil, io.Discard, io.Discard).root() }
 
 func newApp(in io.Reader, out, errw io.Writer) *app {
-	return &app{Console: console.Console{In: in, Out: out, Err: errw, Program: console.Everynode}}
+	return &app{Console: console.Console{In: in, Out: out, Err: errw, Program: console.Everynode}, cluster: target{err: errw}}
 }
 
 func (a *app) root() *cobra.Command {
@@ -57,7 +57,7 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if c.Flags().Changed(versionFlag) {
-				return a.printVersion("")
+				return printVersion(&a.Console, "")
 			}
 			return c.Help()
 		},
@@ -67,17 +67,13 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 	if err := pflag.CommandLine.MarkHidden(versionFlag); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
-	root.AddCommand(a.upCommand(), a.downCommand(), a.listCommand(), a.statusCommand(), a.nodeCommand(), a.imageCommand(),
-		a.kubeconfigCommand(), a.kubectlCommand(), a.serverCommand(), a.tokenCommand(), a.agentCommand(),
-		a.controllerCommand(), a.handoverCommand(), a.logsCommand(), a.versionCommand())
-	root.AddCommand(verbs.Commands(&a.Console, &ownCluster{app: a})...)
-	root.AddCommand(a.childCommands()...)
+	c, cluster := &a.Console, &a.cluster
+	root.AddCommand(upCommand{c, cluster}.command(), downCommand{c, cluster}.command(), listCommand(c), statusCommand{c, cluster}.command(),
+		nodeCommands{c, cluster}.command(), imageCommands{c, cluster}.command(), kubeconfigCommand(c, cluster), kubectlCommand(),
+		serverCommand{c, cluster}.command(), tokenCommands{c, cluster}.command(), agentCommand(c), controllerCommand(), handoverCommand(cluster),
+		logsCommand{c, cluster}.command(), versionCommand(c))
+	root.AddCommand(verbs.Commands(c, &ownCluster{cluster: cluster})...)
+	root.AddCommand(childCommands(c, cluster)...)
 	a.Prepare(root)
 	return root
-}
-
-// dataDirFlag adds --data-dir and --name.
-func (a *app) dataDirFlag(c *cobra.Command) {
-	c.PersistentFlags().StringVar(&a.dataDir, "data-dir", dataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
-	c.PersistentFlags().Var(&clusterName{dataDir: &a.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,22 +30,6 @@ type machine struct {
 	file       []fileNode // what a file says of nodes that are new
 }
 
-// openMachine reads the cluster in the data directory.
-func (a *app) openMachine() (*machine, error) {
-	c, err := local.Open(a.dataDir)
-	switch {
-	case errors.Is(err, local.ErrNoCluster) && isServerFolder(a.dataDir):
-		return nil, fmt.Errorf("%s is the folder of `everynode server`, whose nodes are machines of their own: `everynode status` and `everynode kubectl get nodes` show them", a.dataDir)
-	case errors.Is(err, local.ErrNoCluster):
-		return nil, noCluster(a.dataDir)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, unreadable(a.dataDir, err)
-	case err != nil:
-		return nil, err
-	}
-	return newMachine(c)
-}
-
 func newMachine(c *local.Cluster) (*machine, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -59,56 +42,6 @@ func newMachine(c *local.Cluster) (*machine, error) {
 	runtimeDir := defaultRuntimeDir()
 	c.InitProgram = filepath.Join(runtimeDir, "node-init")
 	return &machine{Cluster: c, exe: exe, runtimeDir: runtimeDir, size: size}, nil
-}
-
-// change opens the cluster for a command that changes it; release lets the next
-// such command in.
-func (a *app) change() (m *machine, release func(), err error) { return a.changeBy(a.openMachine) }
-
-// recoverMachine stands in for openMachine where the record is lost or broken.
-func (a *app) recoverMachine() (*machine, error) {
-	c, err := local.Recover(a.dataDir)
-	if err != nil {
-		return nil, err
-	}
-	return newMachine(c)
-}
-
-// changeBy is change with another way to open the cluster.
-func (a *app) changeBy(open func() (*machine, error)) (m *machine, release func(), err error) {
-	if m, err = open(); err != nil {
-		return nil, nil, err
-	}
-	// A cluster on loopback has nothing on this machine but files and processes.
-	if os.Geteuid() != 0 && !m.Loopback {
-		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
-	}
-	release, err = a.lock()
-	if err != nil {
-		return nil, nil, err
-	}
-	if m, err = open(); err != nil {
-		release()
-		return nil, nil, err
-	}
-	return m, release, nil
-}
-
-// lock keeps other commands from changing the same cluster at the same time.
-func (a *app) lock() (release func(), err error) {
-	unlock, err := datadir.Lock(filepath.Join(a.dataDir, "change.lock"))
-	var locked *datadir.LockedError
-	if errors.As(err, &locked) {
-		return nil, fmt.Errorf("another everynode command (pid %d) is changing the cluster in %s: wait until it is done", locked.PID, a.dataDir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func() {
-		if err := unlock(); err != nil {
-			fmt.Fprintf(a.Err, "warning: unlock %s: %v\n", a.dataDir, err)
-		}
-	}, nil
 }
 
 func (m *machine) serverURL() string { return "https://" + m.APIAddress().String() }

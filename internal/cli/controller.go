@@ -6,10 +6,10 @@ import (
 	"everynode/internal/engine/command"
 )
 
-func (a *app) controllerCommand() *cobra.Command { return command.New() }
+func controllerCommand() *cobra.Command { return command.New() }
 
-func (a *app) handoverCommand() *cobra.Command {
-	c := command.NewHandover(a.configOf)
-	a.dataDirFlag(c)
+func handoverCommand(cluster *target) *cobra.Command {
+	c := command.NewHandover(cluster.config)
+	cluster.addFlags(c)
 	return c
 }

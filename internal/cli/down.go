@@ -4,15 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
-func (a *app) downCommand() *cobra.Command {
+// downCommand is `everynode down`, which stops a cluster and deletes it.
+type downCommand struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd downCommand) command() *cobra.Command {
 	purge := false
 	c := &cobra.Command{
 		Use:        "down",
@@ -24,39 +32,39 @@ back, unless --purge is given.`,
 		Example: `  everynode down
   everynode down --purge    # and delete the cluster's data`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.down(c.Context(), purge) },
+		RunE: func(c *cobra.Command, _ []string) error { return cmd.run(c.Context(), purge) },
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	c.Flags().BoolVar(&purge, "purge", false, "delete what everynode made in the data directory, too: etcd, keys, images, logs")
 	return c
 }
 
-func (a *app) down(ctx context.Context, purge bool) error {
-	_, err := local.Open(a.dataDir)
+func (cmd downCommand) run(ctx context.Context, purge bool) error {
+	_, err := local.Open(cmd.cluster.dataDir)
 	lost, broken := errors.Is(err, local.ErrNoCluster), errors.Is(err, local.ErrBroken)
 	if lost {
-		if pid, runs := datadir.Running(serverLockOf(a.dataDir)); runs {
-			return fmt.Errorf("%s is the folder of `everynode server`: stop that process (pid %d), or its service", a.dataDir, pid)
+		if pid, runs := datadir.Running(serverLockOf(cmd.cluster.dataDir)); runs {
+			return fmt.Errorf("%s is the folder of `everynode server`: stop that process (pid %d), or its service", cmd.cluster.dataDir, pid)
 		}
 	}
-	if lost && (!purge || !a.ofUp()) {
-		fmt.Fprintf(a.Out, "No cluster in %s: nothing to stop.\n", a.dataDir)
+	if lost && (!purge || !cmd.ofUp()) {
+		fmt.Fprintf(cmd.Out, "No cluster in %s: nothing to stop.\n", cmd.cluster.dataDir)
 		return nil
 	}
 	if broken {
-		fmt.Fprintf(a.Err, "warning: %v\n", err)
+		fmt.Fprintf(cmd.Err, "warning: %v\n", err)
 	}
-	open := a.openMachine
+	open := cmd.cluster.open
 	if lost || broken {
-		open = a.recoverMachine
+		open = cmd.cluster.recover
 	}
-	m, release, err := a.changeBy(open)
+	m, release, err := cmd.cluster.changeBy(open)
 	if err != nil {
 		return err
 	}
 	defer release()
-	p := newProgress(a.Out)
-	if err := a.stopAll(ctx, m, p); err != nil {
+	p := newProgress(cmd.Out)
+	if err := stopAll(ctx, m, m.contextName(cmd.cluster.dataDir), p, cmd.Err); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("interrupted before everything was stopped: run `everynode down` again for the rest")
 		}
@@ -65,22 +73,22 @@ func (a *app) down(ctx context.Context, purge bool) error {
 	if !purge {
 		return nil
 	}
-	return a.purge(m, p)
+	return cmd.purge(m, p)
 }
 
 // ofUp reports whether the data directory has the mark of `up`, though not its
 // record: a purge that was killed at its end leaves that.
-func (a *app) ofUp() bool {
-	dir, err := datadir.Find(a.dataDir)
+func (cmd downCommand) ofUp() bool {
+	dir, err := datadir.Find(cmd.cluster.dataDir)
 	return err == nil && dir.Kind() == datadir.Up
 }
 
 // stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the
 // control plane, and then takes the network away. Every step is tried.
-func (a *app) stopAll(ctx context.Context, m *machine, p *progress) error {
+func stopAll(ctx context.Context, m *machine, kubeContext string, p *progress, warnings io.Writer) error {
 	// First: nobody is to be sent to an address that will soon be a stranger's.
-	if err := dropContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles()); err != nil {
-		fmt.Fprintf(a.Err, "warning: the context %s is still in your kubeconfig: %v\n", m.contextName(a.dataDir), err)
+	if err := dropContext(ctx, m.DataDir, kubeContext, userFiles()); err != nil {
+		fmt.Fprintf(warnings, "warning: the context %s is still in your kubeconfig: %v\n", kubeContext, err)
 	}
 	errs, simulator := make([]error, len(m.Nodes)), error(nil)
 	var nodes sync.WaitGroup

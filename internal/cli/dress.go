@@ -16,11 +16,11 @@ import (
 
 // dress puts the labels and taints of a cluster's file on its nodes. Others that a
 // node has stay.
-func (a *app) dress(ctx context.Context, nodes []fileNode) error {
+func (s *starting) dress(ctx context.Context, nodes []fileNode) error {
 	if !slices.ContainsFunc(nodes, func(n fileNode) bool { return len(n.Labels)+len(n.Taints) > 0 }) {
 		return nil
 	}
-	client, err := a.adminClient()
+	client, err := adminClient(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}

@@ -11,39 +11,39 @@ import (
 )
 
 // wouldDo says what `up` would do, and does nothing.
-func (a *app) wouldDo(ctx context.Context, o upOptions) error {
-	if err := a.preflight(ctx, o); err != nil {
+func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
+	if err := cmd.preflight(ctx, o); err != nil {
 		return err
 	}
-	c, err := local.Open(a.dataDir)
+	c, err := local.Open(cmd.cluster.dataDir)
 	switch {
 	case errors.Is(err, local.ErrNoCluster):
 		c = &local.Cluster{Loopback: o.nodes == none}
-		fmt.Fprintf(a.Out, "A new cluster would be made in %s.\n", a.dataDir)
+		fmt.Fprintf(cmd.Out, "A new cluster would be made in %s.\n", cmd.cluster.dataDir)
 	case err != nil:
 		return err
 	default:
-		fmt.Fprintf(a.Out, "The cluster in %s has %s.\n", c.DataDir, console.Counted(len(c.Nodes), "node"))
+		fmt.Fprintf(cmd.Out, "The cluster in %s has %s.\n", c.DataDir, console.Counted(len(c.Nodes), "node"))
 	}
 	missing, err := newNodes(c, o)
 	if err != nil {
 		return err
 	}
 	for _, n := range missing {
-		fmt.Fprintf(a.Out, "A node would be added: %s\n", n.describe())
+		fmt.Fprintf(cmd.Out, "A node would be added: %s\n", n.describe())
 	}
 	for _, n := range o.file {
 		if _, err := c.Node(n.Name); err == nil && len(n.Labels)+len(n.Taints) > 0 {
-			fmt.Fprintf(a.Out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
+			fmt.Fprintf(cmd.Out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
 		}
 	}
 	if lacks := lacking(o.network(c)); lacks != "" {
-		fmt.Fprintf(a.Out, "The nodes would have %s before you install it.\n", lacks)
+		fmt.Fprintf(cmd.Out, "The nodes would have %s before you install it.\n", lacks)
 	}
 	if o.simulate.given() && o.simulate.count > 0 {
-		fmt.Fprintf(a.Out, "There would be %s.\n", console.Counted(o.simulate.count, "simulated node"))
+		fmt.Fprintf(cmd.Out, "There would be %s.\n", console.Counted(o.simulate.count, "simulated node"))
 	}
-	fmt.Fprintln(a.Out, "Nothing was done: --dry-run.")
+	fmt.Fprintln(cmd.Out, "Nothing was done: --dry-run.")
 	return nil
 }
 

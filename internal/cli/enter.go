@@ -7,7 +7,7 @@ import (
 )
 
 // enterCommand runs a program inside a node. `up` starts the agents with it.
-func (a *app) enterCommand() *cobra.Command {
+func enterCommand() *cobra.Command {
 	var pins, cgroup string
 	c := &cobra.Command{
 		Use: "enter --pins DIR --cgroup PATH -- PROGRAM [ARGUMENTS]", Hidden: true,
@@ -20,7 +20,7 @@ func (a *app) enterCommand() *cobra.Command {
 }
 
 // becomeCommand runs a program of others that holds a lock of ours, so that it is known to run.
-func (a *app) becomeCommand() *cobra.Command {
+func becomeCommand() *cobra.Command {
 	var lock string
 	c := &cobra.Command{
 		Use: "become --lock FILE -- PROGRAM [ARGUMENTS]", Hidden: true,

@@ -19,18 +19,24 @@ import (
 	"everynode/internal/node"
 )
 
-func (a *app) imageCommand() *cobra.Command {
+// imageCommands are the commands of `everynode image`.
+type imageCommands struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd imageCommands) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "image",
 		Short: "Load images into the nodes, push them to the registry, list them, or pack a folder into one",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.imageLoadCommand(), a.imagePushCommand(), a.imageListCommand(), a.imageBuildCommand())
+	c.AddCommand(cmd.loadCommand(), cmd.pushCommand(), cmd.listCommand(), cmd.buildCommand())
 	return c
 }
 
-func (a *app) imageLoadCommand() *cobra.Command {
+func (cmd imageCommands) loadCommand() *cobra.Command {
 	only := ""
 	c := &cobra.Command{
 		Use:   "load FILE...",
@@ -45,17 +51,17 @@ are added later, too.`,
 			if err := areFiles(files); err != nil {
 				return err
 			}
-			m, release, err := a.change()
+			m, release, err := cmd.cluster.change()
 			if err != nil {
 				return err
 			}
 			defer release()
-			return a.loadImages(c.Context(), m, files, only)
+			return cmd.load(c.Context(), m, files, only)
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	c.Flags().StringVar(&only, "node", "", "load into this node only")
-	if err := c.RegisterFlagCompletionFunc("node", a.completeNodes); err != nil {
+	if err := c.RegisterFlagCompletionFunc("node", cmd.cluster.completeNodes); err != nil {
 		panic(err) // only for a flag that does not exist
 	}
 	return c
@@ -76,7 +82,7 @@ func areFiles(files []string) error {
 }
 
 // loadImages loads one archive after the other; each is loaded whole or not at all.
-func (a *app) loadImages(ctx context.Context, m *machine, files []string, only string) error {
+func (cmd imageCommands) load(ctx context.Context, m *machine, files []string, only string) error {
 	nodes, err := m.loadTargets(only)
 	if err != nil {
 		return err
@@ -91,7 +97,7 @@ func (a *app) loadImages(ctx context.Context, m *machine, files []string, only s
 				return err
 			}
 		}
-		fmt.Fprintf(a.Out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
+		fmt.Fprintf(cmd.Out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
 	}
 	return nil
 }
@@ -167,7 +173,7 @@ func keepArchive(dir, file string) error {
 	return nil
 }
 
-func (a *app) imageBuildCommand() *cobra.Command {
+func (cmd imageCommands) buildCommand() *cobra.Command {
 	o := node.BuildOptions{}
 	c := &cobra.Command{
 		Use:   "build DIR --name NAME --output FILE",
@@ -182,7 +188,7 @@ the same folder always gives the same bytes.`,
 			if err := node.BuildImage(o); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "%s written to %s\n", o.Name, o.Output)
+			fmt.Fprintf(cmd.Out, "%s written to %s\n", o.Name, o.Output)
 			return nil
 		},
 	}

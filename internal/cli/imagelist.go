@@ -25,7 +25,7 @@ type imageRow struct {
 	Pinned bool `json:"pinned"`
 }
 
-func (a *app) imageListCommand() *cobra.Command {
+func (cmd imageCommands) listCommand() *cobra.Command {
 	output := ""
 	c := &cobra.Command{
 		Use:     "list",
@@ -34,7 +34,7 @@ func (a *app) imageListCommand() *cobra.Command {
 		Example: "  everynode image list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			m, err := a.openMachine()
+			m, err := cmd.cluster.open()
 			if err != nil {
 				return err
 			}
@@ -42,16 +42,16 @@ func (a *app) imageListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Print(output, rows, func() error { return a.imageTable(rows, total) })
+			return cmd.Print(output, rows, func() error { return cmd.table(rows, total) })
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	console.OutputFlag(c, &output)
 	return c
 }
 
-func (a *app) imageTable(rows []imageRow, total int) error {
-	t := console.NewTable(a.Out, "IMAGE", "PINNED", "NODES")
+func (cmd imageCommands) table(rows []imageRow, total int) error {
+	t := console.NewTable(cmd.Out, "IMAGE", "PINNED", "NODES")
 	for _, r := range rows {
 		where, pinned := strings.Join(r.Nodes, ", "), "no"
 		if len(r.Nodes) == total {

@@ -28,12 +28,12 @@ const (
 
 // joinNodes starts the agents and waits until each node is Ready and its
 // machine runs, or lacks nothing but a pod network that is not ours to make.
-func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *progress) (err error) {
-	client, err := a.adminClient()
+func (s *starting) join(ctx context.Context, nodes []local.Node) (err error) {
+	client, err := adminClient(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}
-	drop, err := m.joinToken(ctx, client, nodes)
+	drop, err := s.cluster.joinToken(ctx, client, nodes)
 	if err != nil {
 		return err
 	}
@@ -41,15 +41,15 @@ func (a *app) joinNodes(ctx context.Context, m *machine, nodes []local.Node, p *
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range nodes {
 		g.Go(func() error {
-			done := p.step()
+			done := s.progress.step()
 			begin := time.Now()
-			if _, runs := datadir.Running(m.agentLock(n.Name)); runs {
+			if _, runs := datadir.Running(s.cluster.agentLock(n.Name)); runs {
 				begin = time.Time{} // a kubelet that ran on reports nothing new for minutes
 			}
-			if err := m.startNode(gctx, n); err != nil {
+			if err := s.cluster.startNode(gctx, n); err != nil {
 				return err
 			}
-			err := m.waitReady(gctx, client, n, begin)
+			err := s.cluster.waitReady(gctx, client, n, begin)
 			if errors.Is(err, errNoNetwork) {
 				done("%s registered at %s, NotReady: %v", n.Name, n.Address, err)
 				return nil

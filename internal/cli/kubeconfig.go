@@ -8,9 +8,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/cli/console"
 )
 
-func (a *app) kubeconfigCommand() *cobra.Command {
+func kubeconfigCommand(terminal *console.Console, cluster *target) *cobra.Command {
 	path := false
 	c := &cobra.Command{
 		Use:   "kubeconfig",
@@ -21,19 +23,19 @@ kubeconfig already, as a context beside the others, and 'everynode down' takes i
   export KUBECONFIG=$(everynode kubeconfig --path)`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			data, err := os.ReadFile(adminKubeconfig(a.dataDir))
+			data, err := os.ReadFile(adminKubeconfig(cluster.dataDir))
 			if err != nil {
-				return unreadable(a.dataDir, err)
+				return unreadable(cluster.dataDir, err)
 			}
 			if path {
-				_, err = fmt.Fprintln(a.Out, adminKubeconfig(a.dataDir))
+				_, err = fmt.Fprintln(terminal.Out, adminKubeconfig(cluster.dataDir))
 				return err
 			}
-			_, err = a.Out.Write(data)
+			_, err = terminal.Out.Write(data)
 			return err
 		},
 	}
-	a.dataDirFlag(c)
+	cluster.addFlags(c)
 	c.Flags().BoolVar(&path, "path", false, "print the file's path in place of its content")
 	return c
 }
@@ -61,8 +63,9 @@ func savedConfig(dataDir string) (*rest.Config, error) {
 	return config, nil
 }
 
-func (a *app) adminClient() (kubernetes.Interface, error) {
-	config, err := adminConfig(a.dataDir)
+// adminClient is the administrator's, for the cluster in the data directory.
+func adminClient(dataDir string) (kubernetes.Interface, error) {
+	config, err := adminConfig(dataDir)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ import (
 	"everynode/internal/cli/console"
 )
 
-func (a *app) kubectlCommand() *cobra.Command {
+func kubectlCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubectl [ARGUMENTS]",
 		Short: "Stock kubectl, pointed at the cluster of this machine",

@@ -7,11 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/node"
 )
 
 // leaveCommand takes a machine out of its cluster.
-func (a *app) leaveCommand() *cobra.Command {
+func leaveCommand(terminal *console.Console) *cobra.Command {
 	o := node.LeaveOptions{}
 	c := &cobra.Command{
 		Use:        "leave",
@@ -32,20 +33,20 @@ Node, unless that has taints or labels that only an administrator may set.`,
   everynode agent leave --force    # no server answers, or pods may not be evicted`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			p := newProgress(a.Out)
+			p := newProgress(terminal.Out)
 			o.Step = p.step
-			o.Warn = func(format string, args ...any) { fmt.Fprintf(a.Err, "warning: "+format+"\n", args...) }
+			o.Warn = func(format string, args ...any) { fmt.Fprintf(terminal.Err, "warning: "+format+"\n", args...) }
 			err := node.Leave(c.Context(), o)
 			switch {
 			case errors.Is(err, node.ErrNoAgent):
-				fmt.Fprintf(a.Out, "No agent's data in %s: nothing to leave.\n", o.DataDir)
+				fmt.Fprintf(terminal.Out, "No agent's data in %s: nothing to leave.\n", o.DataDir)
 				return nil
 			case err != nil && c.Context().Err() != nil:
 				return errors.New("interrupted before everything was done: run `everynode agent leave` again for the rest")
 			case err != nil:
 				return err
 			}
-			fmt.Fprintln(a.Out, "This machine has left the cluster.")
+			fmt.Fprintln(terminal.Out, "This machine has left the cluster.")
 			return nil
 		},
 	}

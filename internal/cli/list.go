@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -24,7 +25,7 @@ type clusterRow struct {
 	Context string `json:"context,omitempty"`
 }
 
-func (a *app) listCommand() *cobra.Command {
+func listCommand(terminal *console.Console) *cobra.Command {
 	output := ""
 	c := &cobra.Command{
 		Use:     "list",
@@ -43,19 +44,19 @@ were started with --data-dir or EVERYNODE_DATA_DIR, until they are purged.`,
 			if err != nil {
 				return err
 			}
-			return a.Print(output, rows, func() error { return a.clusterTable(rows) })
+			return terminal.Print(output, rows, func() error { return clusterTable(terminal.Out, rows) })
 		},
 	}
 	console.OutputFlag(c, &output)
 	return c
 }
 
-func (a *app) clusterTable(rows []clusterRow) error {
+func clusterTable(out io.Writer, rows []clusterRow) error {
 	if len(rows) == 0 {
-		fmt.Fprintln(a.Out, "No clusters. Start one with: everynode up")
+		fmt.Fprintln(out, "No clusters. Start one with: everynode up")
 		return nil
 	}
-	t := console.NewTable(a.Out, "NAME", "STATE", "NODES", "API", "CONTEXT", "DATA")
+	t := console.NewTable(out, "NAME", "STATE", "NODES", "API", "CONTEXT", "DATA")
 	for _, r := range rows {
 		t.Row(console.OrNone(r.Name), r.State, fmt.Sprint(r.Nodes), console.OrNone(r.API), console.OrNone(r.Context), r.DataDir)
 	}

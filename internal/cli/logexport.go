@@ -30,7 +30,7 @@ const maxExported = 16 << 20
 
 // exportLogs writes an archive for a bug report. What cannot be had is told in it,
 // and keeps nothing else out.
-func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err error) {
+func (cmd logsCommand) export(ctx context.Context, m *machine, file string) (err error) {
 	exists := fmt.Errorf("%s exists already: give another name, or delete it", file)
 	if _, err := os.Lstat(file); err == nil {
 		return exists
@@ -42,7 +42,7 @@ func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err erro
 	defer func() { err = errors.Join(err, f.Discard()) }()
 	zip := gzip.NewWriter(f)
 	e := &exporter{tar: tar.NewWriter(zip), now: time.Now()}
-	e.clusterState(ctx, a, m)
+	e.clusterState(ctx, m)
 	for _, l := range m.logs() {
 		e.log(l)
 	}
@@ -55,7 +55,7 @@ func (a *app) exportLogs(ctx context.Context, m *machine, file string) (err erro
 	} else if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	fmt.Fprintf(a.Out, "%s has %d logs and the cluster's state, without keys, tokens and pod specifications.\nLook through it before you give it away: programs may log what they like.\n", file, e.logs)
+	fmt.Fprintf(cmd.Out, "%s has %d logs and the cluster's state, without keys, tokens and pod specifications.\nLook through it before you give it away: programs may log what they like.\n", file, e.logs)
 	return nil
 }
 
@@ -130,15 +130,15 @@ func readEnd(file string, limit int64) ([]byte, error) {
 
 // clusterState adds versions, processes, and what the API server says of nodes,
 // pods and DaemonSets.
-func (e *exporter) clusterState(ctx context.Context, a *app, m *machine) {
+func (e *exporter) clusterState(ctx context.Context, m *machine) {
 	e.try("version.json", func() (any, error) {
 		return map[string]string{"everynode": console.Version, "kubernetes": componentversion.Get().GitVersion, "go": runtime.Version(), "arch": runtime.GOARCH}, nil
 	})
-	e.try("status.json", func() (any, error) { return a.status(ctx, m), nil })
+	e.try("status.json", func() (any, error) { return statusOf(ctx, m), nil })
 	e.try("record.json", func() (any, error) { return m.Cluster, nil })
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	client, err := a.fleetClient()
+	client, err := fleetClient(m.DataDir)
 	if err != nil {
 		e.missing = append(e.missing, fmt.Sprintf("nodes, pods, DaemonSets and events: %v", err))
 		return

@@ -28,7 +28,13 @@ type logFile struct {
 // agentName is the child of a node that people need not name.
 const agentName = "agent"
 
-func (a *app) logsCommand() *cobra.Command {
+// logsCommand is `everynode logs`.
+type logsCommand struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd logsCommand) command() *cobra.Command {
 	follow, tail, export := false, 0, ""
 	c := &cobra.Command{
 		Use:   "logs [server | simulator | registry | NODE [kubelet | containerd | kube-proxy]]",
@@ -49,30 +55,30 @@ nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left
 			if tail < 0 {
 				return console.Usage(fmt.Errorf("--tail %d: give a number of lines", tail))
 			}
-			m, err := a.openMachine()
+			m, err := cmd.cluster.open()
 			if err != nil {
 				return err
 			}
 			if export != "" {
-				return a.exportLogs(c.Context(), m, export)
+				return cmd.export(c.Context(), m, export)
 			}
 			file, err := m.logOf(args)
 			if err != nil {
 				return err
 			}
-			return showLog(c.Context(), a.Out, file, tail, follow)
+			return showLog(c.Context(), cmd.Out, file, tail, follow)
 		},
-		ValidArgsFunction: a.completeLogs,
+		ValidArgsFunction: cmd.complete,
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is logged from now on, until Ctrl-C")
 	c.Flags().IntVar(&tail, "tail", 0, "show only this many of the last lines (0: all)")
 	c.Flags().StringVar(&export, "export", "", "write all logs and the cluster's state to this file, a .tar.gz")
 	return c
 }
 
-func (a *app) completeLogs(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	m, err := a.openMachine()
+func (cmd logsCommand) complete(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	m, err := cmd.cluster.open()
 	if err != nil || len(args) > 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/local"
 )
 
-func testMachine(t *testing.T) (*app, *machine, *bytes.Buffer) {
+func testMachine(t *testing.T) (logsCommand, *machine, *bytes.Buffer) {
 	t.Helper()
 	out, dir := &bytes.Buffer{}, t.TempDir()
 	c, err := local.Create(dir, local.Options{})
@@ -36,7 +36,7 @@ func testMachine(t *testing.T) (*app, *machine, *bytes.Buffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &app{Console: console.Console{Out: out, Err: out, Program: console.Everynode}, dataDir: c.DataDir}, m, out
+	return logsCommand{&console.Console{Out: out, Err: out, Program: console.Everynode}, &target{c.DataDir, out}}, m, out
 }
 
 func write(t *testing.T, file, text string) {
@@ -139,7 +139,7 @@ func TestLogThatIsNotThere(t *testing.T) {
 // An export has every log, and nothing that opens a cluster: neither what is in the
 // data directory, nor what looks like a key or a token in a log.
 func TestLogExport(t *testing.T) {
-	a, m, _ := testMachine(t)
+	cmd, m, _ := testMachine(t)
 	const token, jwt, bearer, key = "abcdef.0123456789abcdef", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVz.c2ln", "Authorization: Bearer c2VjcmV0c2VjcmV0", "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\n-----END EC PRIVATE KEY-----"
 	write(t, m.serverLog(), "serves\n"+token+"\n"+jwt+"\n"+bearer+"\n"+key+"\nends\n")
 	write(t, filepath.Join(m.NodeDir("node-1"), "kubelet.log"), "kubelet works\n")
@@ -147,7 +147,7 @@ func TestLogExport(t *testing.T) {
 	write(t, m.tokenFile(), "in-a-file\n")
 	write(t, adminKubeconfig(m.DataDir), "in-a-kubeconfig\n")
 	file := filepath.Join(t.TempDir(), "report.tar.gz")
-	if err := a.exportLogs(t.Context(), m, file); err != nil {
+	if err := cmd.export(t.Context(), m, file); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -173,10 +173,10 @@ func TestLogExport(t *testing.T) {
 		t.Errorf("what comes after a secret is gone: %q", members["everynode-logs/logs/server.log"])
 	}
 	// It is not written over, and a folder that is not there leaves nothing behind.
-	if err := a.exportLogs(t.Context(), m, file); err == nil {
+	if err := cmd.export(t.Context(), m, file); err == nil {
 		t.Error("an export was written over")
 	}
-	if err := a.exportLogs(t.Context(), m, filepath.Join(t.TempDir(), "none", "x")); !errors.Is(err, fs.ErrNotExist) {
+	if err := cmd.export(t.Context(), m, filepath.Join(t.TempDir(), "none", "x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

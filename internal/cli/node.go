@@ -17,7 +17,13 @@ import (
 	"everynode/internal/local"
 )
 
-func (a *app) nodeCommand() *cobra.Command {
+// nodeCommands are the commands of `everynode node`.
+type nodeCommands struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd nodeCommands) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "node",
 		Short: "Add, remove, stop and start nodes of this machine; revoke any node",
@@ -28,38 +34,38 @@ func (a *app) nodeCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	simulate, sizes := false, (*sizeFlags)(nil)
-	add := a.nodeAction("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *machine, name string) error {
+	add := cmd.action("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *machine, name string) error {
 		if simulate {
-			return a.simulateAdd(ctx, m, name)
+			return cmd.simulateAdd(ctx, m, name)
 		}
 		size, err := sizes.size()
 		if err != nil {
 			return err
 		}
-		return a.nodeAdd(ctx, m, name, size)
+		return cmd.add(ctx, m, name, size)
 	})
 	sizes = newSizeFlags(add.Flags())
 	add.Flags().BoolVar(&simulate, "simulate", false, "add a simulated node")
 	c.AddCommand(add,
-		a.nodeAction("rm", "Stop nodes, delete them from the cluster, and delete their data", a.orSimulated(a.nodeRemove, a.simulateRemove)),
-		a.nodeAction("stop", "Stop nodes' machines, as if they lost power", a.orSimulated(a.nodeStop, a.simulateStop)),
-		a.nodeAction("start", "Start nodes' machines again, or register them again", a.orSimulated(a.nodeStart, a.simulateStart)),
-		a.nodeListCommand(), a.nodeRevokeCommand())
+		cmd.action("rm", "Stop nodes, delete them from the cluster, and delete their data", cmd.orSimulated(cmd.remove, cmd.simulateRemove)),
+		cmd.action("stop", "Stop nodes' machines, as if they lost power", cmd.orSimulated(cmd.stop, cmd.simulateStop)),
+		cmd.action("start", "Start nodes' machines again, or register them again", cmd.orSimulated(cmd.start, cmd.simulateStart)),
+		cmd.listCommand(), cmd.revokeCommand())
 	return c
 }
 
 // orSimulated does the one thing for nodes of this machine, and the other for
 // simulated ones.
-func (a *app) orSimulated(act func(context.Context, *machine, string) error,
+func (cmd nodeCommands) orSimulated(act func(context.Context, *machine, string) error,
 	simulated func(context.Context, *machine, kubernetes.Interface, string) error) func(context.Context, *machine, string) error {
 	return func(ctx context.Context, m *machine, name string) error {
 		_, err := m.Node(name)
 		if err == nil {
 			return act(ctx, m, name)
 		}
-		client, err := a.simulated(ctx, m, name, err)
+		client, err := cmd.simulated(ctx, m, name, err)
 		if err != nil {
 			return err
 		}
@@ -69,14 +75,14 @@ func (a *app) orSimulated(act func(context.Context, *machine, string) error,
 
 // nodeAction is a command that changes nodes, one after the other. What fails for
 // one does not keep the others from their turn.
-func (a *app) nodeAction(verb, short string, act func(context.Context, *machine, string) error) *cobra.Command {
+func (cmd nodeCommands) action(verb, short string, act func(context.Context, *machine, string) error) *cobra.Command {
 	c := &cobra.Command{
 		Use:     verb + " NAME...",
 		Short:   short,
 		Example: fmt.Sprintf("  everynode node %s node-4\n  everynode node %s node-4 node-5", verb, verb),
 		Args:    console.AtLeastOne("node"),
 		RunE: func(c *cobra.Command, names []string) error {
-			m, release, err := a.change()
+			m, release, err := cmd.cluster.change()
 			if err != nil {
 				return err
 			}
@@ -94,24 +100,9 @@ func (a *app) nodeAction(verb, short string, act func(context.Context, *machine,
 		c.Aliases, c.SuggestFor = []string{"remove"}, []string{"delete"}
 	}
 	if verb != "add" {
-		c.ValidArgsFunction = a.completeNodes
+		c.ValidArgsFunction = cmd.cluster.completeNodes
 	}
 	return c
-}
-
-// completeNodes completes the names of nodes on the shell.
-func (a *app) completeNodes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	m, err := a.openMachine()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, n := range m.Nodes {
-		if !slices.Contains(args, n.Name) {
-			names = append(names, n.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // needServer fails when the control plane does not run.
@@ -122,7 +113,7 @@ func (m *machine) needServer() error {
 	return nil
 }
 
-func (a *app) nodeAdd(ctx context.Context, m *machine, name string, size local.Size) error {
+func (cmd nodeCommands) add(ctx context.Context, m *machine, name string, size local.Size) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
@@ -133,10 +124,15 @@ func (a *app) nodeAdd(ctx context.Context, m *machine, name string, size local.S
 	if err := m.Save(); err != nil {
 		return err
 	}
-	if err := a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.Out)); err != nil {
+	if err := cmd.starting(m).join(ctx, []local.Node{n}); err != nil {
 		return errors.Join(err, m.dropNode(context.WithoutCancel(ctx), n))
 	}
 	return nil
+}
+
+// starting is what starts nodes of a cluster that runs.
+func (cmd nodeCommands) starting(m *machine) *starting {
+	return &starting{m, newProgress(cmd.Out), cmd.Out, cmd.Err}
 }
 
 // dropNode takes a node off the machine and out of the record.
@@ -150,7 +146,7 @@ func (m *machine) dropNode(ctx context.Context, n local.Node) error {
 	return m.Save()
 }
 
-func (a *app) nodeRemove(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) remove(ctx context.Context, m *machine, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
@@ -158,12 +154,12 @@ func (a *app) nodeRemove(ctx context.Context, m *machine, name string) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
-	p := newProgress(a.Out)
+	p := newProgress(cmd.Out)
 	done := p.step()
 	if err := m.dropNode(ctx, n); err != nil {
 		return err
 	}
-	client, err := a.adminClient()
+	client, err := adminClient(cmd.cluster.dataDir)
 	if err != nil {
 		return err
 	}
@@ -177,16 +173,16 @@ func (a *app) nodeRemove(ctx context.Context, m *machine, name string) error {
 	return nil
 }
 
-func (a *app) nodeStop(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) stop(ctx context.Context, m *machine, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
 	}
 	if _, ok := datadir.Running(m.agentLock(name)); !ok && n.Stopped {
-		fmt.Fprintf(a.Out, "%s is stopped already.\n", name)
+		fmt.Fprintf(cmd.Out, "%s is stopped already.\n", name)
 		return nil
 	}
-	p := newProgress(a.Out)
+	p := newProgress(cmd.Out)
 	done := p.step()
 	if err := m.SetStopped(name, true); err != nil {
 		return err
@@ -198,7 +194,7 @@ func (a *app) nodeStop(ctx context.Context, m *machine, name string) error {
 	return nil
 }
 
-func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) start(ctx context.Context, m *machine, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
@@ -207,12 +203,12 @@ func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
 		return err
 	}
 	if _, ok := datadir.Running(m.agentLock(name)); ok {
-		registered, err := a.registered(ctx, name)
+		registered, err := cmd.registered(ctx, name)
 		if err != nil {
 			return err
 		}
 		if registered {
-			fmt.Fprintf(a.Out, "%s runs already.\n", name)
+			fmt.Fprintf(cmd.Out, "%s runs already.\n", name)
 			return nil
 		}
 		// A kubelet registers its Node when it starts, and only then.
@@ -226,11 +222,11 @@ func (a *app) nodeStart(ctx context.Context, m *machine, name string) error {
 	if err := m.Save(); err != nil {
 		return err
 	}
-	return a.joinNodes(ctx, m, []local.Node{n}, newProgress(a.Out))
+	return cmd.starting(m).join(ctx, []local.Node{n})
 }
 
-func (a *app) registered(ctx context.Context, name string) (bool, error) {
-	client, err := a.adminClient()
+func (cmd nodeCommands) registered(ctx context.Context, name string) (bool, error) {
+	client, err := adminClient(cmd.cluster.dataDir)
 	if err != nil {
 		return false, err
 	}
@@ -244,7 +240,7 @@ func (a *app) registered(ctx context.Context, name string) (bool, error) {
 	return true, nil
 }
 
-func (a *app) nodeListCommand() *cobra.Command {
+func (cmd nodeCommands) listCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "list",
@@ -253,13 +249,13 @@ func (a *app) nodeListCommand() *cobra.Command {
 		Example: "  everynode node list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			m, err := a.openMachine()
+			m, err := cmd.cluster.open()
 			if err != nil {
 				return err
 			}
-			s := a.status(c.Context(), m)
+			s := statusOf(c.Context(), m)
 			nodes := slices.Concat(s.Nodes, s.simulated)
-			return a.Print(output, nodes, func() error { return a.nodeTable(nodes) })
+			return cmd.Print(output, nodes, func() error { return nodeTable(cmd.Out, nodes) })
 		},
 	}
 	console.OutputFlag(c, &output)

@@ -7,25 +7,24 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/local"
 )
 
 // ownCluster is the cluster of this machine, or that of a kubeconfig, for the commands that need an API server alone.
 type ownCluster struct {
-	app        *app
+	cluster    *target
 	kubeconfig string
 }
 
 // AddFlags adds the flags that choose the cluster.
 func (o *ownCluster) AddFlags(c *cobra.Command) {
-	o.app.dataDirFlag(c)
+	o.cluster.addFlags(c)
 	c.PersistentFlags().StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
 }
 
 // Config is the way to its API server.
-func (o *ownCluster) Config() (*rest.Config, error) { return o.app.configOf(o.kubeconfig) }
+func (o *ownCluster) Config() (*rest.Config, error) { return o.cluster.config(o.kubeconfig) }
 
 // Namespace is that of DaemonSets which are named without one.
 func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault, nil }
@@ -34,10 +33,10 @@ func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault,
 func (o *ownCluster) Kubectl() ([]string, error) {
 	kubeconfig := o.kubeconfig
 	if kubeconfig == "" {
-		if _, err := adminConfig(o.app.dataDir); err != nil {
+		if _, err := adminConfig(o.cluster.dataDir); err != nil {
 			return nil, err
 		}
-		kubeconfig = adminKubeconfig(o.app.dataDir)
+		kubeconfig = adminKubeconfig(o.cluster.dataDir)
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -48,19 +47,6 @@ func (o *ownCluster) Kubectl() ([]string, error) {
 
 // EngineOff says whether it is known to run without the engine.
 func (o *ownCluster) EngineOff() bool {
-	m, err := local.Open(o.app.dataDir)
+	m, err := local.Open(o.cluster.dataDir)
 	return err == nil && o.kubeconfig == "" && m.NoDaemonSets
-}
-
-// configOf is the way to the cluster of a kubeconfig; without one, to that of this
-// machine.
-func (a *app) configOf(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig == "" {
-		return adminConfig(a.dataDir)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("%s is not a kubeconfig: %w", kubeconfig, err)
-	}
-	return config, nil
 }

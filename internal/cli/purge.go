@@ -17,7 +17,7 @@ import (
 // purge deletes what everynode has made in the data directory, and the
 // directory if that is all. What tells of the cluster goes last, so that a purge
 // that was interrupted can be repeated.
-func (a *app) purge(m *machine, p *progress) error {
+func (cmd downCommand) purge(m *machine, p *progress) error {
 	done := p.step()
 	dir, err := m.markedDir()
 	if err != nil {
@@ -25,13 +25,13 @@ func (a *app) purge(m *machine, p *progress) error {
 	}
 	unmounted, err := m.UnmountData()
 	for _, mount := range unmounted {
-		fmt.Fprintf(a.Err, "warning: unmounted %s, and left alone what is on it\n", mount)
+		fmt.Fprintf(cmd.Err, "warning: unmounted %s, and left alone what is on it\n", mount)
 	}
 	if err != nil {
 		return err
 	}
 	if err := m.forget(); err != nil {
-		fmt.Fprintf(a.Err, "warning: %v\n", err)
+		fmt.Fprintf(cmd.Err, "warning: %v\n", err)
 	}
 	left, err := m.deleteData()
 	if err != nil {

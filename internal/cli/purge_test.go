@@ -47,8 +47,8 @@ func madeCluster(t *testing.T, dir string) {
 func purgeIn(t *testing.T, dir string) (said string, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	a := &app{Console: console.Console{In: &bytes.Buffer{}, Out: &out, Err: &out, Program: console.Everynode}, dataDir: dir}
-	err = a.down(t.Context(), true)
+	cmd := downCommand{&console.Console{In: &bytes.Buffer{}, Out: &out, Err: &out, Program: console.Everynode}, &target{dir, &out}}
+	err = cmd.run(t.Context(), true)
 	return out.String(), err
 }
 

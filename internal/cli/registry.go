@@ -71,30 +71,30 @@ func (m *machine) registry(addon addons.Addon) local.Process {
 
 // startRegistry starts the local registry, if the cluster is to have one, and waits
 // until it answers.
-func (a *app) startRegistry(ctx context.Context, m *machine, p *progress) error {
-	addon, has := m.registryAddon()
+func (s *starting) startRegistry(ctx context.Context) error {
+	addon, has := s.cluster.registryAddon()
 	if !has {
 		return nil
 	}
-	done := p.step()
-	if err := os.MkdirAll(m.registryDir(), 0o700); err != nil {
+	done := s.progress.step()
+	if err := os.MkdirAll(s.cluster.registryDir(), 0o700); err != nil {
 		return fmt.Errorf("make the folder of the registry: %w", err)
 	}
-	if err := m.tellNodes(); err != nil {
+	if err := s.cluster.tellNodes(); err != nil {
 		return err
 	}
-	if _, runs := datadir.Running(m.registryLock()); !runs {
-		if err := logfile.SetAside(m.registryLog()); err != nil {
+	if _, runs := datadir.Running(s.cluster.registryLock()); !runs {
+		if err := logfile.SetAside(s.cluster.registryLog()); err != nil {
 			return err
 		}
-		if _, err := local.Spawn(ctx, m.registry(addon)); err != nil {
+		if _, err := local.Spawn(ctx, s.cluster.registry(addon)); err != nil {
 			return err
 		}
 	}
-	if err := m.waitRegistry(ctx); err != nil {
+	if err := s.cluster.waitRegistry(ctx); err != nil {
 		return err
 	}
-	done("registry at %s", m.RegistryHost())
+	done("registry at %s", s.cluster.RegistryHost())
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (m *machine) stopRegistry(ctx context.Context) error {
 	return local.Stop(ctx, m.registryLock(), registryGrace)
 }
 
-func (a *app) imagePushCommand() *cobra.Command {
+func (cmd imageCommands) pushCommand() *cobra.Command {
 	name := ""
 	c := &cobra.Command{
 		Use:   "push FILE...",
@@ -180,19 +180,19 @@ other tool can push there as well.`,
 			if name != "" && len(files) > 1 {
 				return console.Usage(errors.New("--name is for one archive: push them one by one"))
 			}
-			return a.pushImages(c.Context(), files, name)
+			return cmd.push(c.Context(), files, name)
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	c.Flags().StringVar(&name, "name", "", "another name for the image")
 	return c
 }
 
-func (a *app) pushImages(ctx context.Context, files []string, name string) error {
+func (cmd imageCommands) push(ctx context.Context, files []string, name string) error {
 	if err := areFiles(files); err != nil {
 		return err
 	}
-	m, err := a.openMachine()
+	m, err := cmd.cluster.open()
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (a *app) pushImages(ctx context.Context, files []string, name string) error
 	for _, file := range files {
 		names, err := to.Push(ctx, file, name)
 		for _, pushed := range names {
-			fmt.Fprintf(a.Out, "%s pushed\n", pushed)
+			fmt.Fprintf(cmd.Out, "%s pushed\n", pushed)
 		}
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 
 // nodeRevokeCommand takes a node's rights away, for machines that are lost or
 // stolen.
-func (a *app) nodeRevokeCommand() *cobra.Command {
+func (cmd nodeCommands) revokeCommand() *cobra.Command {
 	undo := false
 	c := &cobra.Command{
 		Use:   "revoke NAME",
@@ -26,7 +26,7 @@ the one before has stays refused. --undo accepts that one again, and whoever els
   everynode node revoke rack7-3 --undo`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			client, err := a.adminClient()
+			client, err := adminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -34,10 +34,10 @@ the one before has stays refused. --undo accepts that one again, and whoever els
 				return err
 			}
 			if undo {
-				fmt.Fprintf(a.Out, "node %s is accepted again, and so is whoever else has its key\n", args[0])
+				fmt.Fprintf(cmd.Out, "node %s is accepted again, and so is whoever else has its key\n", args[0])
 				return nil
 			}
-			fmt.Fprintf(a.Out, "node %[1]s is revoked. Its Node and pods go with: everynode kubectl delete node %[1]s\n"+
+			fmt.Fprintf(cmd.Out, "node %[1]s is revoked. Its Node and pods go with: everynode kubectl delete node %[1]s\n"+
 				"Another machine can then have the name: everynode token create --node %[1]s\n", args[0])
 			return nil
 		},

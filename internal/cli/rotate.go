@@ -11,18 +11,24 @@ import (
 	"everynode/internal/controlplane"
 )
 
-func (a *app) rotateCommand() *cobra.Command {
+// rotateCommands are the commands of `everynode server rotate`.
+type rotateCommands struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd rotateCommands) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "Replace the cluster's keys, while it runs",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.rotateSecretsKeyCommand(), a.rotateCACommand(), a.rotateStatusCommand())
+	c.AddCommand(cmd.secretsKeyCommand(), cmd.authorityCommand(), cmd.statusCommand())
 	return c
 }
 
-func (a *app) rotateSecretsKeyCommand() *cobra.Command {
+func (cmd rotateCommands) secretsKeyCommand() *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{
 		Use:   "secrets-key",
@@ -40,17 +46,17 @@ restorable, and have the old key in them.`,
   everynode server rotate secrets-key --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			admin, err := adminConfig(a.dataDir)
+			admin, err := adminConfig(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
-			config.DataDir, config.Progress = a.dataDir, a.snapshotProgress
+			config.DataDir, config.Progress = cmd.cluster.dataDir, stepsTo(cmd.Err)
 			keys, err := controlplane.RotateSecretsKey(c.Context(), config, admin)
 			if err != nil {
 				return err
 			}
-			return a.Print(output, keys, func() error {
-				_, err := fmt.Fprintf(a.Out, "All %d Secrets are encrypted with %s, and no server has another key.\n"+
+			return cmd.Print(output, keys, func() error {
+				_, err := fmt.Fprintf(cmd.Out, "All %d Secrets are encrypted with %s, and no server has another key.\n"+
 					"Snapshots from before hold the old key: save a new one, and delete those that nobody should read.\n",
 					keys.Keys[0].Secrets, keys.Keys[0].Name)
 				return err
@@ -62,7 +68,7 @@ restorable, and have the old key in them.`,
 	return c
 }
 
-func (a *app) rotateStatusCommand() *cobra.Command {
+func (cmd rotateCommands) statusCommand() *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{
 		Use:   "status",
@@ -71,7 +77,7 @@ func (a *app) rotateStatusCommand() *cobra.Command {
   everynode server rotate status -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config.DataDir = a.dataDir
+			config.DataDir = cmd.cluster.dataDir
 			keys, err := controlplane.SecretsKeyState(c.Context(), config)
 			if err != nil {
 				return err
@@ -80,12 +86,12 @@ func (a *app) rotateStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Print(output, rotationStatus{keys, authorities}, func() error {
-				if err := a.secretsKeysText(keys); err != nil {
+			return cmd.Print(output, rotationStatus{keys, authorities}, func() error {
+				if err := cmd.secretsKeysText(keys); err != nil {
 					return err
 				}
-				fmt.Fprintln(a.Out)
-				return a.authoritiesText(authorities)
+				fmt.Fprintln(cmd.Out)
+				return cmd.authoritiesText(authorities)
 			})
 		},
 	}
@@ -100,8 +106,8 @@ type rotationStatus struct {
 	CA         *controlplane.Authorities `json:"ca"`
 }
 
-func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {
-	t := console.NewTable(a.Out, "KEY", "MADE", "SECRETS", "WRITES")
+func (cmd rotateCommands) secretsKeysText(k *controlplane.SecretsKeys) error {
+	t := console.NewTable(cmd.Out, "KEY", "MADE", "SECRETS", "WRITES")
 	for _, key := range k.Keys {
 		made := "with the cluster"
 		if !key.Made.IsZero() {
@@ -112,8 +118,8 @@ func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.Out)
-	t = console.NewTable(a.Out, "SERVER", "ADDRESS", "CURRENT")
+	fmt.Fprintln(cmd.Out)
+	t = console.NewTable(cmd.Out, "SERVER", "ADDRESS", "CURRENT")
 	for _, s := range k.Servers {
 		t.Row(s.Name, s.Address, yesNo(s.Current))
 	}
@@ -121,7 +127,7 @@ func (a *app) secretsKeysText(k *controlplane.SecretsKeys) error {
 		return err
 	}
 	for _, line := range secretsKeysAdvice(k) {
-		fmt.Fprintf(a.Out, "\n%s\n", line)
+		fmt.Fprintf(cmd.Out, "\n%s\n", line)
 	}
 	return nil
 }

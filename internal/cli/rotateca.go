@@ -10,7 +10,7 @@ import (
 	"everynode/internal/controlplane"
 )
 
-func (a *app) rotateCACommand() *cobra.Command {
+func (cmd rotateCommands) authorityCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ca",
 		Short: "Replace the cluster's CA, in steps that can be undone",
@@ -31,20 +31,20 @@ Until the last step 'undo' goes back. What else trusts the CA or has a certifica
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(
-		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAPrepare}, "Make a new CA, which everybody trusts beside the old one",
+		cmd.authorityStep(controlplane.CARotation{Do: controlplane.CAPrepare}, "Make a new CA, which everybody trusts beside the old one",
 			`Make a new CA, which everybody trusts beside the old one. The old one signs until 'switch'.`,
 			"A new CA is trusted beside the old one. Next: everynode server rotate ca switch"),
-		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CASwitch}, "Have the new CA sign, and all certificates renewed",
+		cmd.authorityStep(controlplane.CARotation{Do: controlplane.CASwitch}, "Have the new CA sign, and all certificates renewed",
 			`Have the new CA sign, and all certificates of servers and nodes renewed. It is refused until
 every server, and every node that is Ready, trusts both, and waits until five minutes after
 'prepare', when API servers know kubelets by both. Kubelets start again; pods do not.`,
 			"The new CA signs. Replace kubeconfigs that were copied elsewhere; then: everynode server rotate ca finish"),
-		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAFinish}, "Trust the new CA only, and delete the key of the old one",
+		cmd.authorityStep(controlplane.CARotation{Do: controlplane.CAFinish}, "Trust the new CA only, and delete the key of the old one",
 			`Have the new CA trusted only, and delete the key of the old one. It is refused until every
 server, and every node, has a certificate of the new CA. From then on certificates of the
 old CA are refused, and there is no way back.`,
 			"The cluster has one CA, and certificates of any other are refused."),
-		a.rotateCAStep(controlplane.CARotation{Do: controlplane.CAUndo}, "Go back to the old CA, before the last step",
+		cmd.authorityStep(controlplane.CARotation{Do: controlplane.CAUndo}, "Go back to the old CA, before the last step",
 			`Go back to the old CA, before 'finish': it signs again, and when every server and every node
 has a certificate of it, the new one is no longer trusted.`,
 			"The cluster has its old CA only."))
@@ -52,7 +52,7 @@ has a certificate of it, the new one is no longer trusted.`,
 }
 
 // rotateCAStep is the command of one step, which ends with what it says was done.
-func (a *app) rotateCAStep(step controlplane.CARotation, short, long, done string) *cobra.Command {
+func (cmd rotateCommands) authorityStep(step controlplane.CARotation, short, long, done string) *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{
 		Use:   step.Do,
@@ -63,14 +63,14 @@ func (a *app) rotateCAStep(step controlplane.CARotation, short, long, done strin
   everynode server rotate ca %[1]s --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`, step.Do),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config.DataDir, config.Progress = a.dataDir, a.snapshotProgress
+			config.DataDir, config.Progress = cmd.cluster.dataDir, stepsTo(cmd.Err)
 			state, err := controlplane.RotateCA(c.Context(), config, step)
 			if err != nil {
 				return err
 			}
-			return a.Print(output, state, func() error {
-				fmt.Fprintln(a.Out, done)
-				return a.lateNodesText(state)
+			return cmd.Print(output, state, func() error {
+				fmt.Fprintln(cmd.Out, done)
+				return cmd.lateNodesText(state)
 			})
 		},
 	}
@@ -83,8 +83,8 @@ func (a *app) rotateCAStep(step controlplane.CARotation, short, long, done strin
 }
 
 // authoritiesText prints which CAs are trusted, and who has followed.
-func (a *app) authoritiesText(s *controlplane.Authorities) error {
-	t := console.NewTable(a.Out, "CA", "FROM", "UNTIL", "SIGNS")
+func (cmd rotateCommands) authoritiesText(s *controlplane.Authorities) error {
+	t := console.NewTable(cmd.Out, "CA", "FROM", "UNTIL", "SIGNS")
 	for _, ca := range s.Authorities {
 		t.Row(ca.ID, ca.From.Local().Format("2006-01-02"), ca.Until.Local().Format("2006-01-02"), yesNo(ca.Signs))
 	}
@@ -94,8 +94,8 @@ func (a *app) authoritiesText(s *controlplane.Authorities) error {
 	if s.Step == controlplane.CASteady {
 		return nil
 	}
-	fmt.Fprintln(a.Out)
-	t = console.NewTable(a.Out, "SERVER", "ADDRESS", "CURRENT")
+	fmt.Fprintln(cmd.Out)
+	t = console.NewTable(cmd.Out, "SERVER", "ADDRESS", "CURRENT")
 	for _, server := range s.Servers {
 		t.Row(server.Name, server.Address, yesNo(server.Current))
 	}
@@ -106,12 +106,12 @@ func (a *app) authoritiesText(s *controlplane.Authorities) error {
 	if s.Step == controlplane.CASwitched {
 		next = "The new CA signs, and the old one is trusted still. Go on with: everynode server rotate ca finish"
 	}
-	fmt.Fprintf(a.Out, "\n%d of %d nodes have followed.\n%s\nGo back with: everynode server rotate ca undo\n", s.Nodes-len(s.Late), s.Nodes, next)
-	return a.lateNodesText(s)
+	fmt.Fprintf(cmd.Out, "\n%d of %d nodes have followed.\n%s\nGo back with: everynode server rotate ca undo\n", s.Nodes-len(s.Late), s.Nodes, next)
+	return cmd.lateNodesText(s)
 }
 
 // lateNodesText names the nodes that have not followed, and says what is to be done.
-func (a *app) lateNodesText(s *controlplane.Authorities) error {
+func (cmd rotateCommands) lateNodesText(s *controlplane.Authorities) error {
 	advice := map[string]string{
 		controlplane.NodeLate:    "are Ready, and have not followed yet; if that stays so, look at the logs of their agents",
 		controlplane.NodeAway:    "are not Ready: they follow if they come back before the last step; after it they join once more (a token of `everynode token create --node NAME`, and --rejoin)",
@@ -127,7 +127,7 @@ func (a *app) lateNodesText(s *controlplane.Authorities) error {
 		if len(names) == 0 || s.Step == controlplane.CASteady && state == controlplane.NodeLate {
 			continue
 		}
-		if _, err := fmt.Fprintf(a.Out, "These nodes %s: %s\n", advice[state], strings.Join(names, ", ")); err != nil {
+		if _, err := fmt.Fprintf(cmd.Out, "These nodes %s: %s\n", advice[state], strings.Join(names, ", ")); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,7 +20,13 @@ import (
 	"everynode/internal/view"
 )
 
-func (a *app) serverCommand() *cobra.Command {
+// serverCommand is `everynode server`.
+type serverCommand struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd serverCommand) command() *cobra.Command {
 	config, withEngine, bindBy, file := controlplane.Config{}, true, string(view.ByEngine), ""
 	var chosen *addonFlags
 	c := &cobra.Command{
@@ -60,12 +65,12 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 				return console.Usage(fmt.Errorf("--%s: %w", bindByFlag, err))
 			}
 			if withEngine {
-				config.DaemonSets = a.daemonSets(len(config.EtcdServers) > 0, binder)
+				config.DaemonSets = cmd.daemonSets(len(config.EtcdServers) > 0, binder)
 			}
-			return a.serve(c.Context(), config)
+			return cmd.serve(c.Context(), config)
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	f := c.Flags()
 	f.StringVar(&file, serverConfigFlag, "", "file of kind ServerConfiguration with what is not given as a flag")
 	addressFlags(f, &config)
@@ -77,19 +82,17 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
-	c.AddCommand(a.snapshotCommand(), a.rotateCommand())
+	c.AddCommand(snapshotCommands{cmd.Console, cmd.cluster}.command(), rotateCommands{cmd.Console, cmd.cluster}.command())
 	return c
 }
 
 // serve runs the control plane in the data directory, until ctx ends.
-func (a *app) serve(ctx context.Context, config controlplane.Config) error {
-	config.DataDir = a.dataDir
-	config.Progress = func(step string, took time.Duration) {
-		fmt.Fprintf(a.Out, "%-40s %6.1fs\n", step, took.Seconds())
-	}
-	defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, serverLogName), slog.New(slog.NewTextHandler(a.Err, nil)))()
+func (cmd serverCommand) serve(ctx context.Context, config controlplane.Config) error {
+	config.DataDir = cmd.cluster.dataDir
+	config.Progress = stepsTo(cmd.Out)
+	defer logfile.KeepOwn(os.Stderr, filepath.Join(cmd.cluster.dataDir, serverLogName), slog.New(slog.NewTextHandler(cmd.Err, nil)))()
 	return controlplane.Run(ctx, config, func() {
-		fmt.Fprintf(a.Out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(a.dataDir))
+		fmt.Fprintf(cmd.Out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(cmd.cluster.dataDir))
 	})
 }
 
@@ -152,8 +155,8 @@ const bindByFlag = "bind-by"
 
 // daemonSets returns what runs the engine inside the control plane. With an etcd
 // of its own a server is the only one, and there is nobody to elect a leader against.
-func (a *app) daemonSets(elect bool, by view.Binder) func(context.Context, *rest.Config) error {
+func (cmd serverCommand) daemonSets(elect bool, by view.Binder) func(context.Context, *rest.Config) error {
 	return func(ctx context.Context, client *rest.Config) error {
-		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(a.Err, nil))})
+		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(cmd.Err, nil))})
 	}
 }

@@ -164,30 +164,30 @@ func (m *machine) stopSimulator(ctx context.Context) error {
 
 // simulatorCommand is the role of the simulator's process. It needs no rights on
 // the machine, and has only the simulator's in the cluster.
-func (a *app) simulatorCommand() *cobra.Command {
+func simulatorCommand(terminal *console.Console, cluster *target) *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulator", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			release, err := datadir.Lock(filepath.Join(a.dataDir, "simulator.lock"))
+			release, err := datadir.Lock(filepath.Join(cluster.dataDir, "simulator.lock"))
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, release()) }()
-			rules, _, err := readRules(a.dataDir)
+			rules, _, err := readRules(cluster.dataDir)
 			if err != nil {
 				return err
 			}
-			access := controlplane.AccessForSimulator(a.dataDir)
+			access := controlplane.AccessForSimulator(cluster.dataDir)
 			config, err := clientcmd.BuildConfigFromFlags("", access.Kubeconfig)
 			if err != nil {
 				return fmt.Errorf("the simulator has no access to the cluster: %w; `everynode down` and `everynode up` make it", err)
 			}
 			config.UserAgent = "everynode/simulator"
-			log := slog.New(slog.NewTextHandler(a.Err, nil))
-			defer logfile.KeepOwn(os.Stderr, filepath.Join(a.dataDir, simulatorLogName), log)()
+			log := slog.New(slog.NewTextHandler(terminal.Err, nil))
+			defer logfile.KeepOwn(os.Stderr, filepath.Join(cluster.dataDir, simulatorLogName), log)()
 			return fleet.Run(c.Context(), fleet.Config{Client: config, Rules: rules, CertFile: access.CertFile, KeyFile: access.KeyFile, Log: log})
 		},
 	}
-	a.dataDirFlag(c)
+	cluster.addFlags(c)
 	return c
 }

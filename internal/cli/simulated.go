@@ -23,8 +23,8 @@ import (
 )
 
 // fleetClient is the administrator's, for many nodes at once.
-func (a *app) fleetClient() (kubernetes.Interface, error) {
-	config, err := adminConfig(a.dataDir)
+func fleetClient(dataDir string) (kubernetes.Interface, error) {
+	config, err := adminConfig(dataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +33,8 @@ func (a *app) fleetClient() (kubernetes.Interface, error) {
 
 // startFleet starts the simulator, makes the nodes that are missing, and waits
 // until all are Ready. It does nothing in a cluster without simulated nodes.
-func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *simulateFlags) error {
-	_, simulates, err := readRules(m.DataDir)
+func (s *starting) startFleet(ctx context.Context, flags *simulateFlags) error {
+	_, simulates, err := readRules(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}
@@ -44,22 +44,22 @@ func (a *app) startFleet(ctx context.Context, m *machine, p *progress, flags *si
 		}
 		return nil
 	}
-	done, begin := p.step(), time.Now()
-	if _, runs := datadir.Running(m.simulatorLock()); runs {
+	done, begin := s.progress.step(), time.Now()
+	if _, runs := datadir.Running(s.cluster.simulatorLock()); runs {
 		begin = time.Time{} // nodes that were Ready before report nothing new
 	}
-	if err := m.runSimulator(ctx, flags.over); err != nil {
+	if err := s.cluster.runSimulator(ctx, flags.over); err != nil {
 		return err
 	}
-	client, err := a.fleetClient()
+	client, err := fleetClient(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}
-	missing, want, err := m.missingSimulated(ctx, client, flags.count)
+	missing, want, err := s.cluster.missingSimulated(ctx, client, flags.count)
 	if err != nil {
 		return err
 	}
-	n, err := m.musterSimulated(ctx, p, client, missing, want, begin)
+	n, err := s.cluster.musterSimulated(ctx, s.progress, client, missing, want, begin)
 	if err != nil {
 		return err
 	}
@@ -172,14 +172,14 @@ func (m *machine) waitOne(ctx context.Context, client kubernetes.Interface, name
 
 // simulated looks a simulated node up. It fails with unknown when there is none
 // of that name.
-func (a *app) simulated(ctx context.Context, m *machine, name string, unknown error) (kubernetes.Interface, error) {
+func (cmd nodeCommands) simulated(ctx context.Context, m *machine, name string, unknown error) (kubernetes.Interface, error) {
 	if _, simulates, err := readRules(m.DataDir); err != nil || !simulates {
 		return nil, errors.Join(err, unknown)
 	}
 	if err := m.needServer(); err != nil {
 		return nil, err
 	}
-	client, err := a.fleetClient()
+	client, err := fleetClient(cmd.cluster.dataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -194,11 +194,11 @@ func (a *app) simulated(ctx context.Context, m *machine, name string, unknown er
 }
 
 // simulateAdd adds a simulated node, and the simulator if it is the first.
-func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) simulateAdd(ctx context.Context, m *machine, name string) error {
 	if err := m.needServer(); err != nil {
 		return err
 	}
-	client, err := a.fleetClient()
+	client, err := fleetClient(cmd.cluster.dataDir)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(a.Out)
+	p := newProgress(cmd.Out)
 	done := p.step()
 	if err := fleet.Add(ctx, client, []*corev1.Node{fleet.NewNode(name, len(nodes), m.LastPodRange())}, context.Context.Err); err != nil {
 		if apierrors.IsAlreadyExists(err) {
@@ -224,8 +224,8 @@ func (a *app) simulateAdd(ctx context.Context, m *machine, name string) error {
 	return nil
 }
 
-func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.Out).step()
+func (cmd nodeCommands) simulateRemove(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(cmd.Out).step()
 	if err := client.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete Node %s: %w", name, err)
 	}
@@ -234,8 +234,8 @@ func (a *app) simulateRemove(ctx context.Context, _ *machine, client kubernetes.
 }
 
 // simulateStop makes a simulated node silent.
-func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.Out).step()
+func (cmd nodeCommands) simulateStop(ctx context.Context, _ *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(cmd.Out).step()
 	if err := switchOff(ctx, client, name, true); err != nil {
 		return err
 	}
@@ -243,8 +243,8 @@ func (a *app) simulateStop(ctx context.Context, _ *machine, client kubernetes.In
 	return nil
 }
 
-func (a *app) simulateStart(ctx context.Context, m *machine, client kubernetes.Interface, name string) error {
-	done := newProgress(a.Out).step()
+func (cmd nodeCommands) simulateStart(ctx context.Context, m *machine, client kubernetes.Interface, name string) error {
+	done := newProgress(cmd.Out).step()
 	if err := switchOff(ctx, client, name, false); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -14,18 +15,24 @@ import (
 	"everynode/internal/seal"
 )
 
-func (a *app) snapshotCommand() *cobra.Command {
+// snapshotCommands are the commands of `everynode server snapshot`.
+type snapshotCommands struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd snapshotCommands) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Save the cluster's state to a file, and bring it back",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.snapshotSaveCommand(), a.snapshotListCommand(), a.snapshotRestoreCommand())
+	c.AddCommand(cmd.saveCommand(), cmd.listCommand(), cmd.restoreCommand())
 	return c
 }
 
-func (a *app) snapshotSaveCommand() *cobra.Command {
+func (cmd snapshotCommands) saveCommand() *cobra.Command {
 	config, output, sealed := controlplane.Config{}, "", seal.To{}
 	to := controlplane.SnapshotTarget{Everynode: console.Version}
 	c := &cobra.Command{
@@ -43,21 +50,21 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
   everynode server snapshot save today.tar --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			config.DataDir, config.Progress, to.File = a.dataDir, a.snapshotProgress, args[0]
+			config.DataDir, config.Progress, to.File = cmd.cluster.dataDir, stepsTo(cmd.Err), args[0]
 			var err error
-			if to.Lock, err = sealed.Lock(a.In); err != nil {
+			if to.Lock, err = sealed.Lock(cmd.In); err != nil {
 				return err
 			}
 			saved, err := controlplane.SaveSnapshot(c.Context(), config, to)
 			if err != nil {
 				return err
 			}
-			return a.Print(output, saved, func() error {
+			return cmd.Print(output, saved, func() error {
 				advice := "Whoever reads it owns the cluster: keep it safe, or seal it with --recipient."
 				if saved.Sealed {
 					advice = "It is sealed: without its key or passphrase, which belong somewhere else, it is lost."
 				}
-				_, err := fmt.Fprintf(a.Out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\n%s\n",
+				_, err := fmt.Fprintf(cmd.Out, "Saved to %s: %.1f MB, %d keys, revision %d, hash %s, in %.1fs.\n%s\n",
 					saved.File, float64(saved.Size)/1e6, saved.Keys, saved.Revision, saved.Hash, saved.Took, advice)
 				return err
 			})
@@ -75,7 +82,7 @@ storage, for example, where it gets a name if FILE is s3://BUCKET/FOLDER.`,
 	return c
 }
 
-func (a *app) snapshotRestoreCommand() *cobra.Command {
+func (cmd snapshotCommands) restoreCommand() *cobra.Command {
 	output, with, storage := "", seal.With{}, s3.Options{}
 	c := &cobra.Command{
 		Use:   "restore FILE",
@@ -90,15 +97,15 @@ All resourceVersions are raised, and every watch from before has to begin again.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			restored, err := controlplane.RestoreSnapshot(c.Context(), controlplane.RestoreConfig{
-				File: args[0], Storage: storage, DataDir: a.dataDir, Progress: a.snapshotProgress, With: with, Stdin: a.In,
+				File: args[0], Storage: storage, DataDir: cmd.cluster.dataDir, Progress: stepsTo(cmd.Err), With: with, Stdin: cmd.In,
 			})
 			if err != nil {
 				return err
 			}
 			if advice := restored.Advice(); advice != "" {
-				fmt.Fprintf(a.Err, "warning: %s\n", advice)
+				fmt.Fprintf(cmd.Err, "warning: %s\n", advice)
 			}
-			return a.Print(output, restored, func() error { return a.restoredText(restored) })
+			return cmd.Print(output, restored, func() error { return cmd.restoredText(restored) })
 		},
 	}
 	f := c.Flags()
@@ -109,7 +116,7 @@ All resourceVersions are raised, and every watch from before has to begin again.
 	return c
 }
 
-func (a *app) snapshotListCommand() *cobra.Command {
+func (cmd snapshotCommands) listCommand() *cobra.Command {
 	output, storage := "", s3.Options{}
 	c := &cobra.Command{
 		Use:     "list [FOLDER]",
@@ -122,7 +129,7 @@ server puts snapshots in by itself, in the data directory.`,
   everynode server snapshot list s3://backup/cluster-1 --s3-endpoint https://minio.example.com --s3-credentials-file s3.ini`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			folder := filepath.Join(a.dataDir, "snapshots")
+			folder := filepath.Join(cmd.cluster.dataDir, "snapshots")
 			if len(args) > 0 {
 				folder = args[0]
 			}
@@ -130,7 +137,7 @@ server puts snapshots in by itself, in the data directory.`,
 			if err != nil {
 				return err
 			}
-			return a.Print(output, list, func() error { return a.snapshotTable(folder, list) })
+			return cmd.Print(output, list, func() error { return cmd.table(folder, list) })
 		},
 	}
 	storageFlags(c.Flags(), &storage)
@@ -138,12 +145,12 @@ server puts snapshots in by itself, in the data directory.`,
 	return c
 }
 
-func (a *app) snapshotTable(folder string, list []controlplane.StoredSnapshot) error {
+func (cmd snapshotCommands) table(folder string, list []controlplane.StoredSnapshot) error {
 	if len(list) == 0 {
-		_, err := fmt.Fprintf(a.Out, "There are no snapshots in %s.\n", folder)
+		_, err := fmt.Fprintf(cmd.Out, "There are no snapshots in %s.\n", folder)
 		return err
 	}
-	t := console.NewTable(a.Out, "TIME", "SIZE", "SEALED", "FILE")
+	t := console.NewTable(cmd.Out, "TIME", "SIZE", "SEALED", "FILE")
 	for _, s := range list {
 		sealed := "no"
 		if s.Sealed {
@@ -154,19 +161,19 @@ func (a *app) snapshotTable(folder string, list []controlplane.StoredSnapshot) e
 	return t.Flush()
 }
 
-func (a *app) restoredText(r *controlplane.RestoredSnapshot) error {
+func (cmd snapshotCommands) restoredText(r *controlplane.RestoredSnapshot) error {
 	saved := "etcd's own snapshot"
 	if s := r.Saved; s != nil {
 		saved = fmt.Sprintf("the state of %s (everynode %s, Kubernetes %s)", s.Time.Local().Format(time.DateTime), s.Everynode, s.Kubernetes)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
+	_, err := fmt.Fprintf(cmd.Out, "%s holds %s: %d keys, from revision %d on, in %.1fs.\nStart it as before: `everynode up`, or `everynode server`.\n",
 		r.DataDir, saved, r.Keys, r.Revision, r.Took)
 	return err
 }
 
-// snapshotProgress goes to standard error: standard output is the result's.
-func (a *app) snapshotProgress(step string, took time.Duration) {
-	fmt.Fprintf(a.Err, "%-40s %6.1fs\n", step, took.Seconds())
+// stepsTo tells of the steps of what takes long. It is for standard error: standard output is the result's.
+func stepsTo(out io.Writer) func(step string, took time.Duration) {
+	return func(step string, took time.Duration) { fmt.Fprintf(out, "%-40s %6.1fs\n", step, took.Seconds()) }
 }
 
 const snapshotEveryFlag = "snapshot-every"

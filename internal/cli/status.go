@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -105,7 +106,13 @@ type nodeStatus struct {
 	Note      string `json:"note,omitempty"`
 }
 
-func (a *app) statusCommand() *cobra.Command {
+// statusCommand is `everynode status`.
+type statusCommand struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd statusCommand) command() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "status",
@@ -114,28 +121,28 @@ func (a *app) statusCommand() *cobra.Command {
   everynode status -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.anyStatus(c.Context())
+			s, err := cmd.any(c.Context())
 			if err != nil {
 				return err
 			}
-			return a.Print(output, s, func() error { return a.statusText(s) })
+			return cmd.Print(output, s, func() error { return cmd.text(s) })
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	console.OutputFlag(c, &output)
 	return c
 }
 
 // anyStatus is that of a cluster of this machine, or of a server alone.
-func (a *app) anyStatus(ctx context.Context) (clusterStatus, error) {
-	if isServerFolder(a.dataDir) {
-		return serverStatus(ctx, a.dataDir), nil
+func (cmd statusCommand) any(ctx context.Context) (clusterStatus, error) {
+	if isServerFolder(cmd.cluster.dataDir) {
+		return serverStatus(ctx, cmd.cluster.dataDir), nil
 	}
-	m, err := a.openMachine()
+	m, err := cmd.cluster.open()
 	if err != nil {
 		return clusterStatus{}, err
 	}
-	return a.status(ctx, m), nil
+	return statusOf(ctx, m), nil
 }
 
 // serverStatus is what a server knows of itself and of the nodes that have joined.
@@ -158,7 +165,8 @@ func serverStatus(ctx context.Context, dataDir string) clusterStatus {
 	return s
 }
 
-func (a *app) status(ctx context.Context, m *machine) clusterStatus {
+// statusOf is what is known of a cluster of this machine and its nodes.
+func statusOf(ctx context.Context, m *machine) clusterStatus {
 	s := clusterStatus{
 		DataDir: m.DataDir,
 		API:     apiStatus{URL: m.serverURL()},
@@ -322,18 +330,18 @@ func processOf(lock string) processStatus {
 	return s
 }
 
-func (a *app) statusText(s clusterStatus) error {
+func (cmd statusCommand) text(s clusterStatus) error {
 	state := "ready, " + s.API.Version
 	if !s.API.Ready {
 		state = "not ready: " + s.API.Error
 	}
-	fmt.Fprintf(a.Out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
+	fmt.Fprintf(cmd.Out, "Data           %s\nAPI server     %s (%s)\nControl plane  %s\nDaemonSets     %s\n",
 		s.DataDir, s.API.URL, state, processText(s.Server), s.DaemonSets)
 	if r := s.Registry; r != nil {
-		fmt.Fprintf(a.Out, "Registry       %s (%s)\n", r.Host, processText(r.processStatus))
+		fmt.Fprintf(cmd.Out, "Registry       %s (%s)\n", r.Host, processText(r.processStatus))
 	}
 	if f := s.Simulator; f != nil {
-		fmt.Fprintf(a.Out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
+		fmt.Fprintf(cmd.Out, "Simulator      %s: %d nodes, %d Ready, %d pods\n", processText(f.processStatus), f.Nodes, f.Ready, f.Pods)
 		if len(s.Nodes) == 0 {
 			return nil
 		}
@@ -341,12 +349,12 @@ func (a *app) statusText(s clusterStatus) error {
 	if s.Nodes == nil || len(s.Nodes) == 0 && !s.API.Ready {
 		return nil
 	}
-	fmt.Fprintln(a.Out)
-	return a.nodeTable(s.Nodes)
+	fmt.Fprintln(cmd.Out)
+	return nodeTable(cmd.Out, s.Nodes)
 }
 
-func (a *app) nodeTable(nodes []nodeStatus) error {
-	t := console.NewTable(a.Out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS")
+func nodeTable(out io.Writer, nodes []nodeStatus) error {
+	t := console.NewTable(out, "NODE", "ADDRESS", "AGENT", "KUBERNETES", "PODS")
 	for _, n := range nodes {
 		agent := processText(n.Agent)
 		switch {
@@ -362,7 +370,7 @@ func (a *app) nodeTable(nodes []nodeStatus) error {
 	}
 	for _, n := range nodes {
 		if n.Note != "" {
-			fmt.Fprintf(a.Out, "%s: %s\n", n.Name, n.Note)
+			fmt.Fprintf(out, "%s: %s\n", n.Name, n.Note)
 		}
 	}
 	return nil

@@ -12,19 +12,25 @@ import (
 	"everynode/internal/controlplane"
 )
 
-func (a *app) tokenCommand() *cobra.Command {
+// tokenCommands are the commands of `everynode token`.
+type tokenCommands struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd tokenCommands) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token",
 		Short: "Tokens with which machines join",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	a.dataDirFlag(c)
-	c.AddCommand(a.tokenCreateCommand(), a.tokenListCommand(), a.tokenDeleteCommand())
+	cmd.cluster.addFlags(c)
+	c.AddCommand(cmd.createCommand(), cmd.listCommand(), cmd.deleteCommand())
 	return c
 }
 
-func (a *app) tokenCreateCommand() *cobra.Command {
+func (cmd tokenCommands) createCommand() *cobra.Command {
 	var spec controlplane.TokenSpec
 	var output string
 	c := &cobra.Command{
@@ -48,11 +54,11 @@ each, unless --uses says otherwise.`,
 			if spec.Uses == 0 {
 				spec.Uses = len(spec.Nodes)
 			}
-			client, err := a.adminClient()
+			client, err := adminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
-			authority, err := authorityHash(a.dataDir)
+			authority, err := authorityHash(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -62,8 +68,8 @@ each, unless --uses says otherwise.`,
 			}
 			row := tokenRowOf(token)
 			row.Token = token.String() + "@" + authority
-			return a.Print(output, row, func() error {
-				_, err := fmt.Fprintln(a.Out, row.Token)
+			return cmd.Print(output, row, func() error {
+				_, err := fmt.Fprintln(cmd.Out, row.Token)
 				return err
 			})
 		},
@@ -92,7 +98,7 @@ func tokenRowOf(t controlplane.Token) tokenRow {
 	return tokenRow{ID: t.ID, Expires: t.Expires, Nodes: t.Nodes, Uses: t.Uses, Used: len(t.UsedBy), Description: t.Description}
 }
 
-func (a *app) tokenListCommand() *cobra.Command {
+func (cmd tokenCommands) listCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "list",
@@ -101,7 +107,7 @@ func (a *app) tokenListCommand() *cobra.Command {
 		Example: "  everynode token list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := a.adminClient()
+			client, err := adminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -113,15 +119,15 @@ func (a *app) tokenListCommand() *cobra.Command {
 			for _, t := range tokens {
 				rows = append(rows, tokenRowOf(t))
 			}
-			return a.Print(output, rows, func() error { return a.tokenTable(rows) })
+			return cmd.Print(output, rows, func() error { return cmd.table(rows) })
 		},
 	}
 	console.OutputFlag(c, &output)
 	return c
 }
 
-func (a *app) tokenTable(rows []tokenRow) error {
-	t := console.NewTable(a.Out, "ID", "EXPIRES", "NODES", "USED", "DESCRIPTION")
+func (cmd tokenCommands) table(rows []tokenRow) error {
+	t := console.NewTable(cmd.Out, "ID", "EXPIRES", "NODES", "USED", "DESCRIPTION")
 	for _, r := range rows {
 		expires := "never"
 		if !r.Expires.IsZero() {
@@ -139,7 +145,7 @@ func (a *app) tokenTable(rows []tokenRow) error {
 	return t.Flush()
 }
 
-func (a *app) tokenDeleteCommand() *cobra.Command {
+func (cmd tokenCommands) deleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "delete ID...",
 		Aliases: []string{"rm"},
@@ -147,7 +153,7 @@ func (a *app) tokenDeleteCommand() *cobra.Command {
 		Example: "  everynode token delete abcdef",
 		Args:    console.AtLeastOne("token"),
 		RunE: func(c *cobra.Command, ids []string) error {
-			client, err := a.adminClient()
+			client, err := adminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -155,7 +161,7 @@ func (a *app) tokenDeleteCommand() *cobra.Command {
 				if err := controlplane.DeleteToken(c.Context(), client, id); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.Out, "token %s deleted\n", id)
+				fmt.Fprintf(cmd.Out, "token %s deleted\n", id)
 			}
 			return nil
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
@@ -11,11 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"everynode/internal/addons"
+	"everynode/internal/cli/console"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
 
-func (a *app) upCommand() *cobra.Command {
+// upCommand is `everynode up`.
+type upCommand struct {
+	*console.Console
+	cluster *target
+}
+
+func (cmd upCommand) command() *cobra.Command {
 	f := &upFlags{}
 	c := &cobra.Command{
 		Use:        "up",
@@ -32,49 +40,49 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
   everynode down`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := f.read(c.Flags(), a.In)
+			o, err := f.read(c.Flags(), cmd.In)
 			if err != nil {
 				return err
 			}
 			if f.dryRun {
-				return a.wouldDo(c.Context(), o)
+				return cmd.wouldDo(c.Context(), o)
 			}
-			return a.up(c.Context(), o)
+			return cmd.run(c.Context(), o)
 		},
 	}
-	a.dataDirFlag(c)
+	cmd.cluster.addFlags(c)
 	f.add(c.Flags())
 	return c
 }
 
 // up starts what is missing, and in the foreground stays until it is told to
 // stop or the control plane ends.
-func (a *app) up(ctx context.Context, o upOptions) error {
-	p := newProgress(a.Out)
-	m, started, err := a.start(ctx, p, o)
+func (cmd upCommand) run(ctx context.Context, o upOptions) error {
+	p := newProgress(cmd.Out)
+	m, started, err := cmd.start(ctx, p, o)
 	if err != nil && !isLate(err) {
 		return err
 	}
 	file := ""
 	if o.context {
-		file = a.addContext(ctx, m)
+		file = cmd.addContext(ctx, m)
 	}
 	if err != nil || !started {
 		return err
 	}
-	a.whatNext(m, p, o.detach, file)
+	cmd.whatNext(m, p, o.detach, file)
 	if o.detach {
 		return nil
 	}
-	return a.stay(ctx, m)
+	return cmd.stay(ctx, m)
 }
 
 // addContext puts the cluster into the user's kubeconfig, and returns the file. A
 // cluster is up without it, so a failure is only told.
-func (a *app) addContext(ctx context.Context, m *machine) (file string) {
-	file, err := addContext(ctx, m.DataDir, m.contextName(a.dataDir), userFiles())
+func (cmd upCommand) addContext(ctx context.Context, m *machine) (file string) {
+	file, err := addContext(ctx, m.DataDir, m.contextName(cmd.cluster.dataDir), userFiles())
 	if err != nil {
-		fmt.Fprintf(a.Err, "warning: no context was added for other kubectls: %v\n", err)
+		fmt.Fprintf(cmd.Err, "warning: no context was added for other kubectls: %v\n", err)
 		return ""
 	}
 	return file
@@ -82,16 +90,16 @@ func (a *app) addContext(ctx context.Context, m *machine) (file string) {
 
 // start is up to the point where every node is ready. What it started it stops
 // again when it fails, unless only some nodes are late: then m runs.
-func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, started bool, err error) {
-	if err := a.preflight(ctx, o); err != nil {
+func (cmd upCommand) start(ctx context.Context, p *progress, o upOptions) (m *machine, started bool, err error) {
+	if err := cmd.preflight(ctx, o); err != nil {
 		return nil, false, err
 	}
-	release, err := a.lock()
+	release, err := cmd.cluster.lock()
 	if err != nil {
 		return nil, false, err
 	}
 	defer release()
-	if m, err = a.openOrCreate(local.Options{Loopback: o.nodes == none}); err != nil {
+	if m, err = cmd.openOrCreate(local.Options{Loopback: o.nodes == none}); err != nil {
 		return nil, false, err
 	}
 	if err := m.choose(o); err != nil {
@@ -102,48 +110,49 @@ func (a *app) start(ctx context.Context, p *progress, o upOptions) (m *machine, 
 		return nil, false, err
 	}
 	if err := m.remember(); err != nil {
-		fmt.Fprintf(a.Err, "warning: `everynode list` will not show this cluster: %v\n", err)
+		fmt.Fprintf(cmd.Err, "warning: `everynode list` will not show this cluster: %v\n", err)
 	}
+	begin := &starting{m, p, cmd.Out, cmd.Err}
 	some, all := m.running()
 	if all && !o.simulate.given() {
-		if err := a.dress(ctx, o.file); err != nil {
+		if err := begin.dress(ctx, o.file); err != nil {
 			return m, false, err
 		}
-		a.mendAddons(ctx, m)
-		fmt.Fprintf(a.Out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
+		begin.mendAddons(ctx)
+		fmt.Fprintf(cmd.Out, "The cluster in %s is running already: %d nodes, API server at %s.\nSee it with: everynode status\n", m.DataDir, len(m.Nodes), m.serverURL())
 		return m, false, nil
 	}
-	if err := a.startAll(ctx, m, p, o.simulate); err != nil {
+	if err := begin.all(ctx, o.simulate); err != nil {
 		if some || isLate(err) {
 			return m, false, err // it ran before, or runs now: it is not ours to stop
 		}
 		if ctx.Err() != nil {
 			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
 		}
-		return nil, false, errors.Join(err, a.stopAll(context.WithoutCancel(ctx), m, p))
+		return nil, false, errors.Join(err, stopAll(context.WithoutCancel(ctx), m, m.contextName(cmd.cluster.dataDir), p, cmd.Err))
 	}
 	return m, true, nil
 }
 
 // preflight checks that this machine can hold the cluster that is there or asked for.
-func (a *app) preflight(ctx context.Context, o upOptions) error {
-	c, err := local.Open(a.dataDir)
+func (cmd upCommand) preflight(ctx context.Context, o upOptions) error {
+	c, err := local.Open(cmd.cluster.dataDir)
 	if errors.Is(err, fs.ErrPermission) {
-		return unreadable(a.dataDir, err)
+		return unreadable(cmd.cluster.dataDir, err)
 	}
-	if pid, runs := datadir.Running(serverLockOf(a.dataDir)); runs && isServerFolder(a.dataDir) {
-		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", a.dataDir, pid)
+	if pid, runs := datadir.Running(serverLockOf(cmd.cluster.dataDir)); runs && isServerFolder(cmd.cluster.dataDir) {
+		return fmt.Errorf("in %s an `everynode server` runs (pid %d), whose nodes are machines of their own: stop it first, or name another folder with --data-dir", cmd.cluster.dataDir, pid)
 	}
 	if err == nil && c.Loopback || errors.Is(err, local.ErrNoCluster) && o.nodes == none {
-		return local.PreflightLoopback(a.dataDir)
+		return local.PreflightLoopback(cmd.cluster.dataDir)
 	}
-	return local.Preflight(ctx, a.dataDir)
+	return local.Preflight(ctx, cmd.cluster.dataDir)
 }
 
-func (a *app) openOrCreate(o local.Options) (*machine, error) {
-	c, err := local.Open(a.dataDir)
+func (cmd upCommand) openOrCreate(o local.Options) (*machine, error) {
+	c, err := local.Open(cmd.cluster.dataDir)
 	if errors.Is(err, local.ErrNoCluster) {
-		c, err = local.Create(a.dataDir, o)
+		c, err = local.Create(cmd.cluster.dataDir, o)
 	}
 	if err != nil {
 		return nil, err
@@ -201,44 +210,51 @@ func newNodes(c *local.Cluster, o upOptions) (missing []fileNode, err error) {
 	return missing, nil
 }
 
-// startAll starts the control plane and the nodes. Namespaces are made while the
+// starting is the start of a cluster, or of some of its nodes: what has to run before what, and who is told.
+type starting struct {
+	cluster  *machine
+	progress *progress
+	out, err io.Writer // err is for warnings
+}
+
+// all starts the control plane and the nodes. Namespaces are made while the
 // API server starts.
-func (a *app) startAll(ctx context.Context, m *machine, p *progress, simulate *simulateFlags) error {
-	if err := a.makeNetwork(ctx, m, p); err != nil {
+func (s *starting) all(ctx context.Context, simulate *simulateFlags) error {
+	if err := s.makeNetwork(ctx); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.startServer(gctx, m, p) })
-	g.Go(func() error { return a.makeNodes(gctx, m, p) })
-	g.Go(func() error { return a.startRegistry(gctx, m, p) })
+	g.Go(func() error { return s.startServer(gctx) })
+	g.Go(func() error { return s.makeNodes(gctx) })
+	g.Go(func() error { return s.startRegistry(gctx) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := a.joinNodes(ctx, m, m.wanted(), p); err != nil {
+	if err := s.join(ctx, s.cluster.wanted()); err != nil {
 		return err
 	}
-	if err := a.dress(ctx, m.file); err != nil {
+	if err := s.dress(ctx, s.cluster.file); err != nil {
 		return err
 	}
-	return a.startFleet(ctx, m, p, simulate)
+	return s.startFleet(ctx, simulate)
 }
 
 // makeNetwork makes what the nodes share on this machine, if there can be any.
-func (a *app) makeNetwork(ctx context.Context, m *machine, p *progress) error {
-	if m.Loopback {
+func (s *starting) makeNetwork(ctx context.Context) error {
+	if s.cluster.Loopback {
 		return nil
 	}
-	done := p.step()
-	if err := m.EnsureHost(ctx); err != nil {
+	done := s.progress.step()
+	if err := s.cluster.EnsureHost(ctx); err != nil {
 		return err
 	}
-	done("network %s on bridge %s", m.Subnet, m.Bridge())
-	warnings, err := m.Warnings(ctx)
+	done("network %s on bridge %s", s.cluster.Subnet, s.cluster.Bridge())
+	warnings, err := s.cluster.Warnings(ctx)
 	if err != nil {
 		return err
 	}
-	for _, w := range append(m.unbuilt(), warnings...) {
-		fmt.Fprintf(a.Err, "warning: %s\n", w)
+	for _, w := range append(s.cluster.unbuilt(), warnings...) {
+		fmt.Fprintf(s.err, "warning: %s\n", w)
 	}
 	return nil
 }
@@ -254,42 +270,42 @@ func (m *machine) wanted() []local.Node {
 	return nodes
 }
 
-func (a *app) startServer(ctx context.Context, m *machine, p *progress) error {
-	done := p.step()
-	_, ran := datadir.Running(m.serverLock())
+func (s *starting) startServer(ctx context.Context) error {
+	done := s.progress.step()
+	_, ran := datadir.Running(s.cluster.serverLock())
 	if !ran {
-		if _, err := local.Spawn(ctx, m.server()); err != nil {
+		if _, err := local.Spawn(ctx, s.cluster.server()); err != nil {
 			return err
 		}
 	}
-	if err := m.waitAPI(ctx); err != nil {
+	if err := s.cluster.waitAPI(ctx); err != nil {
 		return err
 	}
-	done("API server ready at %s", m.serverURL())
+	done("API server ready at %s", s.cluster.serverURL())
 	if ran {
-		a.mendAddons(ctx, m)
-	} else if addon, has := m.registryAddon(); has { // the server knows nothing of it
-		a.makeAddons(ctx, m, []addons.Addon{addon})
+		s.mendAddons(ctx)
+	} else if addon, has := s.cluster.registryAddon(); has { // the server knows nothing of it
+		s.makeAddons(ctx, []addons.Addon{addon})
 	}
 	return nil
 }
 
-func (a *app) makeNodes(ctx context.Context, m *machine, p *progress) error {
-	if len(m.wanted()) == 0 {
+func (s *starting) makeNodes(ctx context.Context) error {
+	if len(s.cluster.wanted()) == 0 {
 		return nil
 	}
-	done := p.step()
-	for _, n := range m.wanted() {
-		if err := m.EnsureNode(ctx, n.Name); err != nil {
+	done := s.progress.step()
+	for _, n := range s.cluster.wanted() {
+		if err := s.cluster.EnsureNode(ctx, n.Name); err != nil {
 			return err
 		}
 	}
-	done("namespaces of %d nodes", len(m.wanted()))
+	done("namespaces of %d nodes", len(s.cluster.wanted()))
 	return nil
 }
 
 // stay waits until the user or the control plane ends.
-func (a *app) stay(ctx context.Context, m *machine) error {
+func (cmd upCommand) stay(ctx context.Context, m *machine) error {
 	ended := make(chan error, 1)
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -299,29 +315,29 @@ func (a *app) stay(ctx context.Context, m *machine) error {
 		<-ended
 	case err := <-ended:
 		if ctx.Err() == nil {
-			return errors.Join(err, a.serverEnded(m))
+			return errors.Join(err, cmd.serverEnded(m))
 		}
 	}
-	fmt.Fprintln(a.Out)
+	fmt.Fprintln(cmd.Out)
 	stop := context.WithoutCancel(ctx)
-	release, err := a.lock()
+	release, err := cmd.cluster.lock()
 	if err != nil {
 		return err // somebody else stops it
 	}
 	defer release()
-	return a.stopAll(stop, m, newProgress(a.Out))
+	return stopAll(stop, m, m.contextName(cmd.cluster.dataDir), newProgress(cmd.Out), cmd.Err)
 }
 
 // serverEnded tells apart a `down` in another terminal from a crash.
-func (a *app) serverEnded(m *machine) error {
-	if release, err := a.lock(); err != nil {
-		fmt.Fprintln(a.Out, "The cluster is being stopped by another command.")
+func (cmd upCommand) serverEnded(m *machine) error {
+	if release, err := cmd.cluster.lock(); err != nil {
+		fmt.Fprintln(cmd.Out, "The cluster is being stopped by another command.")
 		return nil
 	} else {
 		release()
 	}
 	if some, _ := m.running(); !some {
-		fmt.Fprintln(a.Out, "The cluster was stopped.")
+		fmt.Fprintln(cmd.Out, "The cluster was stopped.")
 		return nil
 	}
 	return fmt.Errorf("the control plane ended: %s\nThe pods keep running. `everynode up` starts it again, `everynode down` stops the rest; its log is %s", local.LastError(m.serverLog()), m.serverLog())
@@ -329,30 +345,30 @@ func (a *app) serverEnded(m *machine) error {
 
 // exportDataDir is the line that lets other commands find the cluster; "" when
 // they do already.
-func (a *app) exportDataDir() string {
-	if a.dataDir == dataDirFromEnv() {
+func (cmd upCommand) exportDataDir() string {
+	if cmd.cluster.dataDir == dataDirFromEnv() {
 		return ""
 	}
-	return fmt.Sprintf("  export EVERYNODE_DATA_DIR=%s\n", a.dataDir)
+	return fmt.Sprintf("  export EVERYNODE_DATA_DIR=%s\n", cmd.cluster.dataDir)
 }
 
-func (a *app) whatNext(m *machine, p *progress, detach bool, file string) {
-	fmt.Fprintf(a.Out, `
+func (cmd upCommand) whatNext(m *machine, p *progress, detach bool, file string) {
+	fmt.Fprintf(cmd.Out, `
 The cluster is up after %.1fs. Next:
 %s  everynode kubectl get nodes
   everynode kubectl apply -f examples/node-audit-daemonset.yaml
   everynode status
   everynode ui          # the fleet in a browser
-`, p.elapsed(), a.exportDataDir())
+`, p.elapsed(), cmd.exportDataDir())
 	if file != "" {
-		fmt.Fprintf(a.Out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(a.dataDir), file)
+		fmt.Fprintf(cmd.Out, "  kubectl get nodes     # any kubectl: it is the context %s in %s\n", m.contextName(cmd.cluster.dataDir), file)
 	}
 	if lacks := lacking(m.NoCNI, m.NoKubeProxy); lacks != "" {
-		fmt.Fprintf(a.Out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
+		fmt.Fprintf(cmd.Out, "The nodes have %s: install what you want there (docs/local-cluster.md).\n", lacks)
 	}
 	if detach {
-		fmt.Fprintln(a.Out, "Stop it with: everynode down")
+		fmt.Fprintln(cmd.Out, "Stop it with: everynode down")
 	} else {
-		fmt.Fprintln(a.Out, "Stop it with Ctrl-C.")
+		fmt.Fprintln(cmd.Out, "Stop it with Ctrl-C.")
 	}
 }

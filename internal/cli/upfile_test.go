@@ -46,7 +46,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := (&app{}).upCommand()
+	c := upCommand{cluster: &target{}}.command()
 	if err := c.Flags().Parse([]string{"--simulate-start", "9s"}); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bad.fill((&app{}).upCommand().Flags()); err == nil || !strings.Contains(err.Error(), "simulate.start") {
+	if err := bad.fill(upCommand{cluster: &target{}}.command().Flags()); err == nil || !strings.Contains(err.Error(), "simulate.start") {
 		t.Errorf("a start of \"soon\": %v", err)
 	}
 	both := &clusterFile{Nodes: []fileNode{{Name: "a"}}}

@@ -11,14 +11,14 @@ import (
 	"everynode/internal/cli/console"
 )
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(terminal *console.Console) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of everynode, of the Kubernetes inside, and of the add-ons",
 		Example: "  everynode version -o json",
 		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return a.printVersion(output) },
+		RunE:    func(*cobra.Command, []string) error { return printVersion(terminal, output) },
 	}
 	console.OutputFlag(c, &output)
 	return c
@@ -33,7 +33,7 @@ type addonVersion struct {
 	Default bool   `json:"default"`
 }
 
-func (a *app) printVersion(output string) error {
+func printVersion(terminal *console.Console, output string) error {
 	v := struct {
 		Everynode  string         `json:"everynode"`
 		Kubernetes string         `json:"kubernetes"`
@@ -43,9 +43,9 @@ func (a *app) printVersion(output string) error {
 	for _, addon := range addons.All() {
 		v.Addons = append(v.Addons, addonVersion{addon.Name, addon.Program, addon.Version, addon.Image(), addon.Default})
 	}
-	return a.Print(output, v, func() error {
-		fmt.Fprintf(a.Out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
-		table := console.NewTable(a.Out)
+	return terminal.Print(output, v, func() error {
+		fmt.Fprintf(terminal.Out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
+		table := console.NewTable(terminal.Out)
 		for _, addon := range addons.All() {
 			when := "--" + withFlag + " " + addon.Name
 			if addon.Default {
