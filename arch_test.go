@@ -175,6 +175,10 @@ var importRules = []importRule{
 		reason: "it is what all our command lines share, and knows no command",
 	},
 	{
+		path: "internal/cli/localcluster", never: []string{"github.com/spf13/..."},
+		reason: "what it knows of the cluster of this machine is of use, and is tested, without a command line",
+	},
+	{
 		path: "internal/cli/verbs",
 		never: []string{
 			"k8s.io/kubernetes/...", "k8s.io/kubectl/...", "everynode/internal/controlplane/...", "everynode/internal/node/...", "everynode/internal/local/...",
@@ -684,6 +688,7 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/cli/a.go", `import "everynode/internal/node"`, ""},
 		{"imports", "internal/cli/verbs/a.go", `import "everynode/internal/local"`, "need an API server and nothing else"},
 		{"imports", "internal/cli/verbs/a.go", `import "everynode/internal/why"`, ""},
+		{"imports", "internal/cli/localcluster/a.go", `import "github.com/spf13/cobra"`, "without a command line"},
 		{"imports", "internal/cli/console/a.go", `import "everynode/internal/cli/verbs"`, "knows no command"},
 		{"imports", "internal/compat/a_test.go", `import "everynode/internal/cli"`, "nothing else takes part"},
 		{"imports", "internal/compat/a_test.go", `import "k8s.io/kubernetes/pkg/controller/daemon"`, ""},

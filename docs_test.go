@@ -124,7 +124,7 @@ func TestDocs(t *testing.T) {
 func TestOneDomain(t *testing.T) {
 	const formerDomain = "everynode." + "dev"
 	understood := []string{
-		"internal/fleet/names.go", "internal/fleet/names_test.go", "internal/cli/muster_test.go",
+		"internal/fleet/names.go", "internal/fleet/names_test.go", "internal/cli/localcluster/muster_test.go",
 		"internal/controlplane/admission.yaml", "internal/controlplane/claims.go", "internal/controlplane/claims_test.go",
 		"internal/addons/addons.go", "internal/addons/dns.yaml", "internal/addons/ingress.yaml", "internal/addons/metrics.yaml", "internal/addons/storage.yaml",
 		"docs/simulate.md", "docs/addons.md", "CHANGELOG.md",

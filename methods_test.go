@@ -20,7 +20,6 @@ const maxMethods = 25
 var manyMethods = map[string]int{
 	"bench/run":                      47,
 	"internal/audit/subject":         37,
-	"internal/cli/machine":           78,
 	"internal/cli/verbs/app":         50,
 	"internal/cli/verbs/release":     27,
 	"internal/controlplane/settings": 95,

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
 	"everynode/internal/logfile"
 	"everynode/internal/node"
@@ -53,7 +54,7 @@ of a cluster the same.`,
 			}
 			config.Token = token
 			config.Log = slog.New(slog.NewTextHandler(terminal.Err, nil))
-			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, agentName+".log"), config.Log)()
+			defer logfile.KeepOwn(os.Stderr, filepath.Join(config.DataDir, localcluster.AgentName+".log"), config.Log)()
 			return node.Run(c.Context(), config)
 		},
 	}
@@ -65,10 +66,13 @@ of a cluster the same.`,
 	return c
 }
 
+// kubeletUsage is what a file of the kubelet's settings is.
+const kubeletUsage = "file of kubelet settings that differ from everynode's: a KubeletConfiguration with some of its fields"
+
 func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubeProxy *bool) {
 	f := c.Flags()
 	f.StringVar(&config.DataDir, "data-dir", defaultAgentDir, "where the node's state is kept")
-	f.StringVar(&config.RuntimeDir, "runtime-dir", defaultRuntimeDir(), "where containerd and the CNI plugins are")
+	f.StringVar(&config.RuntimeDir, "runtime-dir", localcluster.DefaultRuntimeDir(), "where containerd and the CNI plugins are")
 	f.StringSliceVar(&config.ImageDirs, "image-dir", nil, "more folders of image archives to import at start")
 	f.StringSliceVar(&config.Servers, "server", nil, "URL of the API server (required); of several, all or some")
 	f.StringVar(&config.Token, "token", "", "token to join with (EVERYNODE_TOKEN)")
@@ -81,8 +85,8 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.StringToStringVar(&config.Labels, "node-labels", nil, "labels that the node sets on itself")
 	f.StringSliceVar(&config.Taints, "node-taints", nil, "taints that a new node registers with, KEY=VALUE:EFFECT")
 	f.StringToStringVar(&config.Reserved, "system-reserved", nil, "what of the machine is not for pods, such as cpu=500m,memory=1Gi")
-	f.StringArrayVar(&config.RegistryConfigs, registryFlag, nil, "file of registries' mirrors, certificates and passwords, in the format of k3s; of several, the first that names a host")
-	f.StringVar(&config.KubeletConfig, kubeletFlag, "", kubeletUsage)
+	f.StringArrayVar(&config.RegistryConfigs, localcluster.FlagRegistries, nil, "file of registries' mirrors, certificates and passwords, in the format of k3s; of several, the first that names a host")
+	f.StringVar(&config.KubeletConfig, localcluster.FlagKubelet, "", kubeletUsage)
 	f.StringVar(&config.ContainerRuntimeEndpoint, "container-runtime-endpoint", "", "a container runtime that is there already, as unix:///run/...")
 	f.StringVar(&config.CgroupRoot, "cgroup-root", "", "cgroup below which the pods run")
 	f.BoolVar(&config.StopPods, "stop-pods", false, "stop the node's pods when the agent stops")
@@ -117,18 +121,6 @@ func agentToken(flag, file string) (string, error) {
 	default:
 		return os.Getenv("EVERYNODE_TOKEN"), nil
 	}
-}
-
-// defaultRuntimeDir is the folder "runtime" beside this program.
-func defaultRuntimeDir() string {
-	exe, err := os.Executable()
-	if err != nil {
-		return "runtime"
-	}
-	if real, err := filepath.EvalSymlinks(exe); err == nil {
-		exe = real
-	}
-	return filepath.Join(filepath.Dir(exe), "runtime")
 }
 
 func hostname() string {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/cli/verbs"
 )
 
@@ -27,7 +28,7 @@ const versionFlag = "version"
 // Main runs the command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	if filepath.Base(args[0]) == "kubectl" {
-		return runKubectl(args[1:], dataDirFromEnv())
+		return runKubectl(args[1:], localcluster.DataDirFromEnv())
 	}
 	a := newApp(in, out, errw)
 	root := a.root()

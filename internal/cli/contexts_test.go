@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/cli/localcluster"
 )
 
 // ownKubeconfig is one that a control plane has written, with this CA.
@@ -20,7 +22,7 @@ func ownKubeconfig(t *testing.T, ca string) (dataDir string) {
 	text := fmt.Sprintf("apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: %s\n    server: https://127.0.0.1:6443\n  name: everynode\n"+
 		"contexts:\n- context: {cluster: everynode, user: admin}\n  name: everynode\ncurrent-context: everynode\nkind: Config\n"+
 		"users:\n- name: admin\n  user: {client-key-data: a2V5}\n", ca)
-	if err := os.WriteFile(adminKubeconfig(dataDir), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(localcluster.AdminKubeconfig(dataDir), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dataDir
@@ -121,9 +123,9 @@ func TestContextAmongSeveralFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ kubeconfig, home, want string }{
-		{strings.Join([]string{adminKubeconfig(own), a, b, c}, ":"), dir, b},
+		{strings.Join([]string{localcluster.AdminKubeconfig(own), a, b, c}, ":"), dir, b},
 		{a + "::" + c, dir, c},
-		{adminKubeconfig(own), dir, ""},
+		{localcluster.AdminKubeconfig(own), dir, ""},
 		{"", dir, filepath.Join(dir, ".kube", "config")},
 		{"", filepath.Join(dir, "not-there"), ""},
 		{"", "", ""},

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
 
 	"github.com/spf13/cobra"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -43,7 +42,7 @@ func (cmd downCommand) run(ctx context.Context, purge bool) error {
 	_, err := local.Open(cmd.cluster.dataDir)
 	lost, broken := errors.Is(err, local.ErrNoCluster), errors.Is(err, local.ErrBroken)
 	if lost {
-		if pid, runs := datadir.Running(serverLockOf(cmd.cluster.dataDir)); runs {
+		if pid, runs := datadir.Running(localcluster.ServerLock(cmd.cluster.dataDir)); runs {
 			return fmt.Errorf("%s is the folder of `everynode server`: stop that process (pid %d), or its service", cmd.cluster.dataDir, pid)
 		}
 	}
@@ -54,17 +53,17 @@ func (cmd downCommand) run(ctx context.Context, purge bool) error {
 	if broken {
 		fmt.Fprintf(cmd.Err, "warning: %v\n", err)
 	}
-	open := cmd.cluster.open
+	open := localcluster.Open
 	if lost || broken {
-		open = cmd.cluster.recover
+		open = localcluster.Recover
 	}
 	m, release, err := cmd.cluster.changeBy(open)
 	if err != nil {
 		return err
 	}
 	defer release()
-	p := newProgress(cmd.Out)
-	if err := stopAll(ctx, m, m.contextName(cmd.cluster.dataDir), p, cmd.Err); err != nil {
+	p := console.NewProgress(cmd.Out)
+	if err := cmd.cluster.stop(ctx, m, p); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("interrupted before everything was stopped: run `everynode down` again for the rest")
 		}
@@ -73,7 +72,7 @@ func (cmd downCommand) run(ctx context.Context, purge bool) error {
 	if !purge {
 		return nil
 	}
-	return cmd.purge(m, p)
+	return m.Purge(p, cmd.Err)
 }
 
 // ofUp reports whether the data directory has the mark of `up`, though not its
@@ -81,42 +80,4 @@ func (cmd downCommand) run(ctx context.Context, purge bool) error {
 func (cmd downCommand) ofUp() bool {
 	dir, err := datadir.Find(cmd.cluster.dataDir)
 	return err == nil && dir.Kind() == datadir.Up
-}
-
-// stopAll takes the cluster out of the user's kubeconfig, stops the nodes, then the
-// control plane, and then takes the network away. Every step is tried.
-func stopAll(ctx context.Context, m *machine, kubeContext string, p *progress, warnings io.Writer) error {
-	// First: nobody is to be sent to an address that will soon be a stranger's.
-	if err := dropContext(ctx, m.DataDir, kubeContext, userFiles()); err != nil {
-		fmt.Fprintf(warnings, "warning: the context %s is still in your kubeconfig: %v\n", kubeContext, err)
-	}
-	errs, simulator := make([]error, len(m.Nodes)), error(nil)
-	var nodes sync.WaitGroup
-	for i, n := range m.Nodes {
-		nodes.Go(func() {
-			done := p.step()
-			_, ran := datadir.Running(m.agentLock(n.Name))
-			errs[i] = errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, false))
-			if ran && errs[i] == nil {
-				done("%s stopped", n.Name)
-			}
-		})
-	}
-	nodes.Go(func() {
-		done := p.step()
-		_, ran := datadir.Running(m.simulatorLock())
-		if simulator = m.stopSimulator(ctx); ran && simulator == nil {
-			done("simulated nodes stopped")
-		}
-	})
-	nodes.Wait()
-	done := p.step()
-	err := errors.Join(errors.Join(errs...), simulator, m.stopRegistry(ctx), m.stopServer(ctx), m.RemoveHost(ctx))
-	switch {
-	case err == nil && m.Loopback:
-		done("control plane stopped")
-	case err == nil:
-		done("control plane stopped, network removed")
-	}
-	return err
 }

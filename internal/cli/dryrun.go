@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/local"
 )
 
@@ -18,26 +19,26 @@ func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
 	c, err := local.Open(cmd.cluster.dataDir)
 	switch {
 	case errors.Is(err, local.ErrNoCluster):
-		c = &local.Cluster{Loopback: o.nodes == none}
+		c = &local.Cluster{Loopback: o.Nodes == localcluster.None}
 		fmt.Fprintf(cmd.Out, "A new cluster would be made in %s.\n", cmd.cluster.dataDir)
 	case err != nil:
 		return err
 	default:
 		fmt.Fprintf(cmd.Out, "The cluster in %s has %s.\n", c.DataDir, console.Counted(len(c.Nodes), "node"))
 	}
-	missing, err := newNodes(c, o)
+	missing, err := localcluster.NewNodes(c, o.Wanted)
 	if err != nil {
 		return err
 	}
 	for _, n := range missing {
-		fmt.Fprintf(cmd.Out, "A node would be added: %s\n", n.describe())
+		fmt.Fprintf(cmd.Out, "A node would be added: %s\n", describe(n))
 	}
-	for _, n := range o.file {
+	for _, n := range o.File {
 		if _, err := c.Node(n.Name); err == nil && len(n.Labels)+len(n.Taints) > 0 {
-			fmt.Fprintf(cmd.Out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.atBirth(), " "))
+			fmt.Fprintf(cmd.Out, "The node %s would get these, unless it has them: %s\n", n.Name, strings.Join(n.AtBirth(), " "))
 		}
 	}
-	if lacks := lacking(o.network(c)); lacks != "" {
+	if lacks := localcluster.Lacking(o.Network(c)); lacks != "" {
 		fmt.Fprintf(cmd.Out, "The nodes would have %s before you install it.\n", lacks)
 	}
 	if o.simulate.given() && o.simulate.count > 0 {
@@ -48,13 +49,13 @@ func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
 }
 
 // describe is a node in one line.
-func (n fileNode) describe() string {
-	parts := append([]string{n.Name}, n.atBirth()...)
-	if n.size.CPU != 0 {
-		parts = append(parts, fmt.Sprintf("%d thousandths of a CPU", n.size.CPU))
+func describe(n localcluster.NodeSpec) string {
+	parts := append([]string{n.Name}, n.AtBirth()...)
+	if n.Size.CPU != 0 {
+		parts = append(parts, fmt.Sprintf("%d thousandths of a CPU", n.Size.CPU))
 	}
-	if n.size.Memory != 0 {
-		parts = append(parts, fmt.Sprintf("%d MiB", n.size.Memory>>20))
+	if n.Size.Memory != 0 {
+		parts = append(parts, fmt.Sprintf("%d MiB", n.Size.Memory>>20))
 	}
 	return strings.Join(parts, " ")
 }

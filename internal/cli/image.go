@@ -4,18 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"everynode/internal/atomicfile"
 	"everynode/internal/cli/console"
-	"everynode/internal/datadir"
-	"everynode/internal/local"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/node"
 )
 
@@ -81,94 +76,23 @@ func areFiles(files []string) error {
 	return nil
 }
 
-// loadImages loads one archive after the other; each is loaded whole or not at all.
-func (cmd imageCommands) load(ctx context.Context, m *machine, files []string, only string) error {
-	nodes, err := m.loadTargets(only)
+// load loads one archive after the other; each is loaded whole or not at all.
+func (cmd imageCommands) load(ctx context.Context, m *localcluster.Cluster, files []string, only string) error {
+	nodes, err := m.Runtimes(only)
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		names, err := m.loadImage(ctx, nodes, file)
+		names, err := nodes.Load(ctx, file)
 		if err != nil {
 			return err
 		}
 		if only == "" {
-			if err := keepArchive(m.imageDir(), file); err != nil {
+			if err := m.KeepImage(file); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintf(cmd.Out, "%s loaded into %s\n", strings.Join(names, ", "), nodeNames(nodes))
-	}
-	return nil
-}
-
-// loadTargets are the running nodes to load into.
-func (m *machine) loadTargets(only string) ([]local.Node, error) {
-	var nodes []local.Node
-	for _, n := range m.Nodes {
-		if _, ok := datadir.Running(m.agentLock(n.Name)); ok && (only == "" || n.Name == only) {
-			nodes = append(nodes, n)
-		}
-	}
-	if only == "" {
-		if len(nodes) == 0 {
-			return nil, errors.New("no node runs: start the cluster with `everynode up`")
-		}
-		return nodes, nil
-	}
-	if _, err := m.Node(only); err != nil {
-		return nil, err
-	}
-	if len(nodes) == 0 {
-		return nil, fmt.Errorf("%s does not run: start it with `everynode node start %s`", only, only)
-	}
-	return nodes, nil
-}
-
-func (m *machine) loadImage(ctx context.Context, nodes []local.Node, file string) (names []string, err error) {
-	g, ctx := errgroup.WithContext(ctx)
-	results := make([][]string, len(nodes))
-	for i, n := range nodes {
-		g.Go(func() (err error) {
-			if results[i], err = node.Import(ctx, m.containerdSocket(n.Name), file); err != nil {
-				return fmt.Errorf("%s: %w", n.Name, err)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return results[0], nil
-}
-
-func nodeNames(nodes []local.Node) string {
-	names := make([]string, len(nodes))
-	for i, n := range nodes {
-		names[i] = n.Name
-	}
-	return strings.Join(names, ", ")
-}
-
-// keepArchive copies the archive to where agents look when they start.
-func keepArchive(dir, file string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("keep the image: %w", err)
-	}
-	in, err := os.Open(file)
-	if err != nil {
-		return fmt.Errorf("keep the image: %w", err)
-	}
-	defer in.Close()
-	out, err := atomicfile.Create(filepath.Join(dir, filepath.Base(file)))
-	if err != nil {
-		return fmt.Errorf("keep the image: %w", err)
-	}
-	if _, err = io.Copy(out, in); err == nil {
-		err = out.Commit()
-	}
-	if err = errors.Join(err, out.Discard()); err != nil {
-		return fmt.Errorf("keep the image: %w", err)
+		fmt.Fprintf(cmd.Out, "%s loaded into %s\n", strings.Join(names, ", "), nodes)
 	}
 	return nil
 }

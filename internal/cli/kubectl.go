@@ -25,6 +25,7 @@ import (
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 )
 
 func kubectlCommand() *cobra.Command {
@@ -39,7 +40,7 @@ A link named kubectl to this binary does the same.`,
   everynode kubectl apply -f examples/node-audit-daemonset.yaml`,
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if code := runKubectl(args, dataDirFromEnv()); code != console.ExitOK {
+			if code := runKubectl(args, localcluster.DataDirFromEnv()); code != console.ExitOK {
 				return console.ExitStatus(code)
 			}
 			return nil
@@ -51,7 +52,7 @@ A link named kubectl to this binary does the same.`,
 // its own exit code when a command of it fails.
 func runKubectl(args []string, dataDir string) int {
 	os.Args = append([]string{"kubectl"}, args...) // kubectl finds its plugins by os.Args
-	config := adminKubeconfig(dataDir)
+	config := localcluster.AdminKubeconfig(dataDir)
 	if _, err := os.Stat(config); err == nil && usesDefaultConfig(args) {
 		if err := os.Setenv("KUBECONFIG", config); err != nil {
 			fmt.Fprintf(os.Stderr, "error: %v\n", err)
@@ -99,17 +100,17 @@ func refuseToDial(err error) func(context.Context, string, string) (net.Conn, er
 // when nothing is known against it. Who has named the data directory means the cluster
 // in it, and no other that kubectl finds. files are the kubeconfigs that were named.
 func unreachable(c *rest.Config, dataDir string, named bool, files []string) error {
-	if _, err := os.Stat(adminKubeconfig(dataDir)); err != nil && named {
-		return unreadable(dataDir, err)
+	if _, err := os.Stat(localcluster.AdminKubeconfig(dataDir)); err != nil && named {
+		return localcluster.Unreadable(dataDir, err)
 	}
-	dirs := clusterDirs([]string{dataDir})
+	dirs := localcluster.Dirs([]string{dataDir})
 	for _, file := range files {
 		dirs = append(dirs, filepath.Dir(file))
 	}
 	for _, dir := range dirs {
-		own, err := savedConfig(dir)
+		own, err := localcluster.SavedConfig(dir)
 		if err == nil && own.Host == c.Host && bytes.Equal(own.CAData, c.CAData) {
-			return stopped(dir)
+			return localcluster.Stopped(dir)
 		}
 	}
 	if len(c.CAData) > 0 || c.CAFile != "" || c.Host != clientcmd.ClusterDefaults.Server && c.Host != "http://localhost:8080" {
@@ -119,8 +120,8 @@ func unreachable(c *rest.Config, dataDir string, named bool, files []string) err
 	if len(files) > 0 {
 		return fmt.Errorf("no kubeconfig at %s: if it belonged to a cluster of everynode, it was deleted by `everynode down --purge`", strings.Join(files, ", "))
 	}
-	_, err := os.Stat(adminKubeconfig(dataDir))
-	return unreadable(dataDir, cmp.Or(err, fs.ErrNotExist))
+	_, err := os.Stat(localcluster.AdminKubeconfig(dataDir))
+	return localcluster.Unreadable(dataDir, cmp.Or(err, fs.ErrNotExist))
 }
 
 // kubeconfigsOf are the files that a flag or the environment names.
@@ -154,9 +155,4 @@ func usesDefaultConfig(args []string) bool {
 		}
 	}
 	return true
-}
-
-// adminKubeconfig is the file that the control plane writes for its owner.
-func adminKubeconfig(dataDir string) string {
-	return filepath.Join(dataDir, "admin.kubeconfig")
 }

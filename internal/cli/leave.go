@@ -33,8 +33,8 @@ Node, unless that has taints or labels that only an administrator may set.`,
   everynode agent leave --force    # no server answers, or pods may not be evicted`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			p := newProgress(terminal.Out)
-			o.Step = p.step
+			p := console.NewProgress(terminal.Out)
+			o.Step = p.Step
 			o.Warn = func(format string, args ...any) { fmt.Fprintf(terminal.Err, "warning: "+format+"\n", args...) }
 			err := node.Leave(c.Context(), o)
 			switch {

@@ -23,14 +23,15 @@ import (
 
 	"everynode/internal/atomicfile"
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 )
 
 // maxExported is how much of a log goes into an export, in bytes: its end.
 const maxExported = 16 << 20
 
-// exportLogs writes an archive for a bug report. What cannot be had is told in it,
+// export writes an archive for a bug report. What cannot be had is told in it,
 // and keeps nothing else out.
-func (cmd logsCommand) export(ctx context.Context, m *machine, file string) (err error) {
+func (cmd logsCommand) export(ctx context.Context, m *localcluster.Cluster, file string) (err error) {
 	exists := fmt.Errorf("%s exists already: give another name, or delete it", file)
 	if _, err := os.Lstat(file); err == nil {
 		return exists
@@ -43,7 +44,7 @@ func (cmd logsCommand) export(ctx context.Context, m *machine, file string) (err
 	zip := gzip.NewWriter(f)
 	e := &exporter{tar: tar.NewWriter(zip), now: time.Now()}
 	e.clusterState(ctx, m)
-	for _, l := range m.logs() {
+	for _, l := range m.Logs() {
 		e.log(l)
 	}
 	e.text("missing.txt", []byte(strings.Join(e.missing, "\n")+"\n"))
@@ -95,22 +96,22 @@ func (e *exporter) try(name string, get func() (any, error)) {
 }
 
 // log adds the end of a log, and of what was set aside of it.
-func (e *exporter) log(l logFile) {
-	e.logFile(logFile{l.of + ".1", l.path + ".1"})
+func (e *exporter) log(l localcluster.LogFile) {
+	e.logFile(localcluster.LogFile{Of: l.Of + ".1", Path: l.Path + ".1"})
 	e.logFile(l)
 }
 
-func (e *exporter) logFile(l logFile) {
-	data, err := readEnd(l.path, maxExported)
+func (e *exporter) logFile(l localcluster.LogFile) {
+	data, err := readEnd(l.Path, maxExported)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // a cluster without simulated nodes has no simulator
 	}
 	if err != nil {
-		e.missing = append(e.missing, fmt.Sprintf("the log of %s: %v", l.of, err))
+		e.missing = append(e.missing, fmt.Sprintf("the log of %s: %v", l.Of, err))
 		return
 	}
 	e.logs++
-	e.text("logs/"+strings.ReplaceAll(l.of, " ", "-")+".log", data)
+	e.text("logs/"+strings.ReplaceAll(l.Of, " ", "-")+".log", data)
 }
 
 // readEnd reads the last bytes of a file, at most max.
@@ -130,7 +131,7 @@ func readEnd(file string, limit int64) ([]byte, error) {
 
 // clusterState adds versions, processes, and what the API server says of nodes,
 // pods and DaemonSets.
-func (e *exporter) clusterState(ctx context.Context, m *machine) {
+func (e *exporter) clusterState(ctx context.Context, m *localcluster.Cluster) {
 	e.try("version.json", func() (any, error) {
 		return map[string]string{"everynode": console.Version, "kubernetes": componentversion.Get().GitVersion, "go": runtime.Version(), "arch": runtime.GOARCH}, nil
 	})
@@ -138,7 +139,7 @@ func (e *exporter) clusterState(ctx context.Context, m *machine) {
 	e.try("record.json", func() (any, error) { return m.Cluster, nil })
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	client, err := fleetClient(m.DataDir)
+	client, err := localcluster.FleetClient(m.DataDir)
 	if err != nil {
 		e.missing = append(e.missing, fmt.Sprintf("nodes, pods, DaemonSets and events: %v", err))
 		return

@@ -16,17 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 )
-
-// logFile is the log of one process of the cluster.
-type logFile struct {
-	// of is what people call the process: "server", "simulator", "registry", a node, or a node
-	// and one of its children, as "node-1 kubelet".
-	of, path string
-}
-
-// agentName is the child of a node that people need not name.
-const agentName = "agent"
 
 // logsCommand is `everynode logs`.
 type logsCommand struct {
@@ -62,7 +53,7 @@ nodes, pods and DaemonSets. Keys, tokens and the specifications of pods are left
 			if export != "" {
 				return cmd.export(c.Context(), m, export)
 			}
-			file, err := m.logOf(args)
+			file, err := logOf(m.Logs(), args)
 			if err != nil {
 				return err
 			}
@@ -83,8 +74,8 @@ func (cmd logsCommand) complete(_ *cobra.Command, args []string, _ string) ([]st
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string
-	for _, l := range m.logs() {
-		of, child, _ := strings.Cut(l.of, " ")
+	for _, l := range m.Logs() {
+		of, child, _ := strings.Cut(l.Of, " ")
 		switch {
 		case len(args) == 0 && child == "":
 			names = append(names, of)
@@ -95,55 +86,43 @@ func (cmd logsCommand) complete(_ *cobra.Command, args []string, _ string) ([]st
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// logs are the logs that there are, or could be.
-func (m *machine) logs() []logFile {
-	all := []logFile{{"server", m.serverLog()}, {"simulator", m.simulatorLog()}, {"registry", m.registryLog()}}
-	for _, n := range m.Nodes {
-		all = append(all, logFile{n.Name, filepath.Join(m.NodeDir(n.Name), agentName+".log")})
-		for _, child := range []string{"containerd", "kubelet", "kube-proxy"} {
-			all = append(all, logFile{n.Name + " " + child, filepath.Join(m.NodeDir(n.Name), child+".log")})
-		}
-	}
-	return all
-}
-
 // logOf finds the log that was asked for.
-func (m *machine) logOf(args []string) (logFile, error) {
-	asked := strings.TrimSuffix(cmp.Or(strings.Join(args, " "), "server"), " "+agentName)
+func logOf(all []localcluster.LogFile, args []string) (localcluster.LogFile, error) {
+	asked := strings.TrimSuffix(cmp.Or(strings.Join(args, " "), "server"), " "+localcluster.AgentName)
 	var names []string
-	for _, l := range m.logs() {
-		if l.of == asked {
+	for _, l := range all {
+		if l.Of == asked {
 			return l, nil
 		}
-		names = append(names, l.of)
+		names = append(names, l.Of)
 	}
-	return logFile{}, console.Usage(fmt.Errorf("nothing here is called %q%s", asked, console.DidYouMean(asked, names)))
+	return localcluster.LogFile{}, console.Usage(fmt.Errorf("nothing here is called %q%s", asked, console.DidYouMean(asked, names)))
 }
 
 // showLog writes a log, or its last lines, and with follow what comes after that.
-func showLog(ctx context.Context, out io.Writer, l logFile, tail int, follow bool) error {
-	f, err := os.Open(l.path)
+func showLog(ctx context.Context, out io.Writer, l localcluster.LogFile, tail int, follow bool) error {
+	f, err := os.Open(l.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s has logged nothing yet: there is no %s", l.of, l.path)
+		return fmt.Errorf("%s has logged nothing yet: there is no %s", l.Of, l.Path)
 	case err != nil:
-		return unreadable(filepath.Dir(l.path), err)
+		return localcluster.Unreadable(filepath.Dir(l.Path), err)
 	}
 	defer func() { f.Close() }() // whichever it is by then
 	if tail > 0 {
 		if err := seekLines(f, tail); err != nil {
-			return fmt.Errorf("read the log of %s: %w", l.of, err)
+			return fmt.Errorf("read the log of %s: %w", l.Of, err)
 		}
 	}
 	for {
 		if _, err := io.Copy(out, f); err != nil {
-			return fmt.Errorf("read the log of %s: %w", l.of, err)
+			return fmt.Errorf("read the log of %s: %w", l.Of, err)
 		}
 		if !follow || !pause(ctx, followEvery) {
 			return nil
 		}
-		if f, err = current(f, l.path); err != nil {
-			return fmt.Errorf("read the log of %s: %w", l.of, err)
+		if f, err = current(f, l.Path); err != nil {
+			return fmt.Errorf("read the log of %s: %w", l.Of, err)
 		}
 	}
 }

@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/local"
 )
 
-func testMachine(t *testing.T) (logsCommand, *machine, *bytes.Buffer) {
+func testMachine(t *testing.T) (logsCommand, *localcluster.Cluster, *bytes.Buffer) {
 	t.Helper()
 	out, dir := &bytes.Buffer{}, t.TempDir()
 	c, err := local.Create(dir, local.Options{})
@@ -32,7 +33,7 @@ func testMachine(t *testing.T) (logsCommand, *machine, *bytes.Buffer) {
 	if err := os.MkdirAll(c.NodeDir("node-1"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMachine(c)
+	m, err := localcluster.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,18 +57,18 @@ func write(t *testing.T, file, text string) {
 func TestLogNames(t *testing.T) {
 	_, m, _ := testMachine(t)
 	for asked, want := range map[string]string{
-		"": m.serverLog(), "server": m.serverLog(), "simulator": m.simulatorLog(),
+		"": m.ServerLog(), "server": m.ServerLog(), "simulator": m.Simulator().Log(),
 		"node-1": filepath.Join(m.NodeDir("node-1"), "agent.log"), "node-1 agent": filepath.Join(m.NodeDir("node-1"), "agent.log"),
 		"node-1 kubelet": filepath.Join(m.NodeDir("node-1"), "kubelet.log"),
 	} {
-		if got, err := m.logOf(strings.Fields(asked)); err != nil || got.path != want {
+		if got, err := logOf(m.Logs(), strings.Fields(asked)); err != nil || got.Path != want {
 			t.Errorf("%q: %+v, %v; want %s", asked, got, err, want)
 		}
 	}
 	for asked, want := range map[string]string{
 		"node-2": `nothing here is called "node-2"; did you mean node-1?`, "node-1 kublet": `nothing here is called "node-1 kublet"; did you mean node-1 kubelet?`,
 	} {
-		if _, err := m.logOf(strings.Fields(asked)); err == nil || err.Error() != want {
+		if _, err := logOf(m.Logs(), strings.Fields(asked)); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -91,7 +92,7 @@ func TestLogTail(t *testing.T) {
 	} {
 		file, out := filepath.Join(t.TempDir(), "log"), &bytes.Buffer{}
 		write(t, file, c.text)
-		if err := showLog(t.Context(), out, logFile{"x", file}, c.tail, false); err != nil || out.String() != c.want {
+		if err := showLog(t.Context(), out, localcluster.LogFile{Of: "x", Path: file}, c.tail, false); err != nil || out.String() != c.want {
 			t.Errorf("%.20q, %d: %.40q, %v", c.text, c.tail, out.String(), err)
 		}
 	}
@@ -105,7 +106,7 @@ func TestLogFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		out, done := &bytes.Buffer{}, make(chan error, 1)
-		go func() { done <- showLog(ctx, out, logFile{"x", file}, 0, true) }()
+		go func() { done <- showLog(ctx, out, localcluster.LogFile{Of: "x", Path: file}, 0, true) }()
 		wait := func() { <-time.After(2 * followEvery); synctest.Wait() }
 		wait()
 		write(t, file, "two\n")
@@ -130,7 +131,7 @@ func TestLogFollow(t *testing.T) {
 }
 
 func TestLogThatIsNotThere(t *testing.T) {
-	err := showLog(t.Context(), io.Discard, logFile{"simulator", filepath.Join(t.TempDir(), "none")}, 0, false)
+	err := showLog(t.Context(), io.Discard, localcluster.LogFile{Of: "simulator", Path: filepath.Join(t.TempDir(), "none")}, 0, false)
 	if err == nil || !strings.HasPrefix(err.Error(), "simulator has logged nothing yet") {
 		t.Errorf("%v", err)
 	}
@@ -141,11 +142,11 @@ func TestLogThatIsNotThere(t *testing.T) {
 func TestLogExport(t *testing.T) {
 	cmd, m, _ := testMachine(t)
 	const token, jwt, bearer, key = "abcdef.0123456789abcdef", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVz.c2ln", "Authorization: Bearer c2VjcmV0c2VjcmV0", "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\n-----END EC PRIVATE KEY-----"
-	write(t, m.serverLog(), "serves\n"+token+"\n"+jwt+"\n"+bearer+"\n"+key+"\nends\n")
+	write(t, m.ServerLog(), "serves\n"+token+"\n"+jwt+"\n"+bearer+"\n"+key+"\nends\n")
 	write(t, filepath.Join(m.NodeDir("node-1"), "kubelet.log"), "kubelet works\n")
 	write(t, filepath.Join(m.NodeDir("node-1"), "kubelet.log.1"), "kubelet worked\n")
-	write(t, m.tokenFile(), "in-a-file\n")
-	write(t, adminKubeconfig(m.DataDir), "in-a-kubeconfig\n")
+	write(t, filepath.Join(m.DataDir, "join-token"), "in-a-file\n")
+	write(t, localcluster.AdminKubeconfig(m.DataDir), "in-a-kubeconfig\n")
 	file := filepath.Join(t.TempDir(), "report.tar.gz")
 	if err := cmd.export(t.Context(), m, file); err != nil {
 		t.Fatal(err)

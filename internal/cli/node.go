@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -36,7 +37,7 @@ func (cmd nodeCommands) command() *cobra.Command {
 	}
 	cmd.cluster.addFlags(c)
 	simulate, sizes := false, (*sizeFlags)(nil)
-	add := cmd.action("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *machine, name string) error {
+	add := cmd.action("add", "Add nodes and wait until they are Ready", func(ctx context.Context, m *localcluster.Cluster, name string) error {
 		if simulate {
 			return cmd.simulateAdd(ctx, m, name)
 		}
@@ -58,9 +59,9 @@ func (cmd nodeCommands) command() *cobra.Command {
 
 // orSimulated does the one thing for nodes of this machine, and the other for
 // simulated ones.
-func (cmd nodeCommands) orSimulated(act func(context.Context, *machine, string) error,
-	simulated func(context.Context, *machine, kubernetes.Interface, string) error) func(context.Context, *machine, string) error {
-	return func(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) orSimulated(act func(context.Context, *localcluster.Cluster, string) error,
+	simulated func(context.Context, *localcluster.Cluster, kubernetes.Interface, string) error) func(context.Context, *localcluster.Cluster, string) error {
+	return func(ctx context.Context, m *localcluster.Cluster, name string) error {
 		_, err := m.Node(name)
 		if err == nil {
 			return act(ctx, m, name)
@@ -73,9 +74,9 @@ func (cmd nodeCommands) orSimulated(act func(context.Context, *machine, string) 
 	}
 }
 
-// nodeAction is a command that changes nodes, one after the other. What fails for
+// action is a command that changes nodes, one after the other. What fails for
 // one does not keep the others from their turn.
-func (cmd nodeCommands) action(verb, short string, act func(context.Context, *machine, string) error) *cobra.Command {
+func (cmd nodeCommands) action(verb, short string, act func(context.Context, *localcluster.Cluster, string) error) *cobra.Command {
 	c := &cobra.Command{
 		Use:     verb + " NAME...",
 		Short:   short,
@@ -105,16 +106,8 @@ func (cmd nodeCommands) action(verb, short string, act func(context.Context, *ma
 	return c
 }
 
-// needServer fails when the control plane does not run.
-func (m *machine) needServer() error {
-	if _, ok := datadir.Running(m.serverLock()); !ok {
-		return errors.New("the control plane does not run: start it with `everynode up`")
-	}
-	return nil
-}
-
-func (cmd nodeCommands) add(ctx context.Context, m *machine, name string, size local.Size) error {
-	if err := m.needServer(); err != nil {
+func (cmd nodeCommands) add(ctx context.Context, m *localcluster.Cluster, name string, size local.Size) error {
+	if err := m.NeedServer(); err != nil {
 		return err
 	}
 	n, err := m.AddNode(name, size)
@@ -124,42 +117,31 @@ func (cmd nodeCommands) add(ctx context.Context, m *machine, name string, size l
 	if err := m.Save(); err != nil {
 		return err
 	}
-	if err := cmd.starting(m).join(ctx, []local.Node{n}); err != nil {
-		return errors.Join(err, m.dropNode(context.WithoutCancel(ctx), n))
+	if err := cmd.starting(m).Join(ctx, []local.Node{n}); err != nil {
+		return errors.Join(err, m.DropNode(context.WithoutCancel(ctx), n))
 	}
 	return nil
 }
 
 // starting is what starts nodes of a cluster that runs.
-func (cmd nodeCommands) starting(m *machine) *starting {
-	return &starting{m, newProgress(cmd.Out), cmd.Out, cmd.Err}
+func (cmd nodeCommands) starting(m *localcluster.Cluster) *localcluster.Starting {
+	return m.Start(console.NewProgress(cmd.Out), cmd.Out, cmd.Err)
 }
 
-// dropNode takes a node off the machine and out of the record.
-func (m *machine) dropNode(ctx context.Context, n local.Node) error {
-	if err := errors.Join(m.stopNode(ctx, n), m.RemoveNode(ctx, n.Name, true)); err != nil {
-		return err
-	}
-	if err := m.ForgetNode(n.Name); err != nil {
-		return err
-	}
-	return m.Save()
-}
-
-func (cmd nodeCommands) remove(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) remove(ctx context.Context, m *localcluster.Cluster, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
 	}
-	if err := m.needServer(); err != nil {
+	if err := m.NeedServer(); err != nil {
 		return err
 	}
-	p := newProgress(cmd.Out)
-	done := p.step()
-	if err := m.dropNode(ctx, n); err != nil {
+	p := console.NewProgress(cmd.Out)
+	done := p.Step()
+	if err := m.DropNode(ctx, n); err != nil {
 		return err
 	}
-	client, err := adminClient(cmd.cluster.dataDir)
+	client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 	if err != nil {
 		return err
 	}
@@ -173,36 +155,36 @@ func (cmd nodeCommands) remove(ctx context.Context, m *machine, name string) err
 	return nil
 }
 
-func (cmd nodeCommands) stop(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) stop(ctx context.Context, m *localcluster.Cluster, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
 	}
-	if _, ok := datadir.Running(m.agentLock(name)); !ok && n.Stopped {
+	if _, ok := datadir.Running(m.AgentLock(name)); !ok && n.Stopped {
 		fmt.Fprintf(cmd.Out, "%s is stopped already.\n", name)
 		return nil
 	}
-	p := newProgress(cmd.Out)
-	done := p.step()
+	p := console.NewProgress(cmd.Out)
+	done := p.Step()
 	if err := m.SetStopped(name, true); err != nil {
 		return err
 	}
-	if err := errors.Join(m.Save(), m.stopNode(ctx, n)); err != nil {
+	if err := errors.Join(m.Save(), m.StopNode(ctx, n)); err != nil {
 		return err
 	}
 	done("%s stopped", name)
 	return nil
 }
 
-func (cmd nodeCommands) start(ctx context.Context, m *machine, name string) error {
+func (cmd nodeCommands) start(ctx context.Context, m *localcluster.Cluster, name string) error {
 	n, err := m.Node(name)
 	if err != nil {
 		return err
 	}
-	if err := m.needServer(); err != nil {
+	if err := m.NeedServer(); err != nil {
 		return err
 	}
-	if _, ok := datadir.Running(m.agentLock(name)); ok {
+	if _, ok := datadir.Running(m.AgentLock(name)); ok {
 		registered, err := cmd.registered(ctx, name)
 		if err != nil {
 			return err
@@ -212,7 +194,7 @@ func (cmd nodeCommands) start(ctx context.Context, m *machine, name string) erro
 			return nil
 		}
 		// A kubelet registers its Node when it starts, and only then.
-		if err := m.stopNode(ctx, n); err != nil {
+		if err := m.StopNode(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -222,11 +204,11 @@ func (cmd nodeCommands) start(ctx context.Context, m *machine, name string) erro
 	if err := m.Save(); err != nil {
 		return err
 	}
-	return cmd.starting(m).join(ctx, []local.Node{n})
+	return cmd.starting(m).Join(ctx, []local.Node{n})
 }
 
 func (cmd nodeCommands) registered(ctx context.Context, name string) (bool, error) {
-	client, err := adminClient(cmd.cluster.dataDir)
+	client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 	if err != nil {
 		return false, err
 	}

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/local"
 )
 
@@ -33,10 +34,10 @@ func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault,
 func (o *ownCluster) Kubectl() ([]string, error) {
 	kubeconfig := o.kubeconfig
 	if kubeconfig == "" {
-		if _, err := adminConfig(o.cluster.dataDir); err != nil {
+		if _, err := localcluster.AdminConfig(o.cluster.dataDir); err != nil {
 			return nil, err
 		}
-		kubeconfig = adminKubeconfig(o.cluster.dataDir)
+		kubeconfig = localcluster.AdminKubeconfig(o.cluster.dataDir)
 	}
 	exe, err := os.Executable()
 	if err != nil {

@@ -5,10 +5,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane"
 )
 
-// nodeRevokeCommand takes a node's rights away, for machines that are lost or
+// revokeCommand takes a node's rights away, for machines that are lost or
 // stolen.
 func (cmd nodeCommands) revokeCommand() *cobra.Command {
 	undo := false
@@ -26,7 +27,7 @@ the one before has stays refused. --undo accepts that one again, and whoever els
   everynode node revoke rack7-3 --undo`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			client, err := adminClient(cmd.cluster.dataDir)
+			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane"
 )
 
@@ -46,7 +47,7 @@ restorable, and have the old key in them.`,
   everynode server rotate secrets-key --etcd-servers https://192.0.2.20:2379 --etcd-cafile ca.crt --etcd-certfile c.crt --etcd-keyfile c.key`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			admin, err := adminConfig(cmd.cluster.dataDir)
+			admin, err := localcluster.AdminConfig(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}

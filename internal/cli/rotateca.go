@@ -51,7 +51,7 @@ has a certificate of it, the new one is no longer trusted.`,
 	return c
 }
 
-// rotateCAStep is the command of one step, which ends with what it says was done.
+// authorityStep is the command of one step, which ends with what it says was done.
 func (cmd rotateCommands) authorityStep(step controlplane.CARotation, short, long, done string) *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	certutil "k8s.io/client-go/util/cert"
 
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -102,7 +103,7 @@ contexts:
   context: {cluster: everynode, user: admin}
 current-context: everynode
 `, port, encode(cert), encode(cert), encode(key))
-	ts.Check(os.WriteFile(adminKubeconfig(dir), []byte(text), 0o600))
+	ts.Check(os.WriteFile(localcluster.AdminKubeconfig(dir), []byte(text), 0o600))
 }
 
 func holdsLock(ts *testscript.TestScript, _ bool, args []string) {

@@ -13,6 +13,7 @@ import (
 
 	"everynode/internal/addons"
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane"
 	"everynode/internal/engine"
 	"everynode/internal/engine/command"
@@ -74,12 +75,12 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f := c.Flags()
 	f.StringVar(&file, serverConfigFlag, "", "file of kind ServerConfiguration with what is not given as a flag")
 	addressFlags(f, &config)
-	f.BoolVar(&withEngine, daemonSetFlag, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
+	f.BoolVar(&withEngine, localcluster.FlagEngine, true, "run the DaemonSet engine inside; false: 'everynode controller' does its work from outside")
 	chosen = newAddonFlags(f, addons.Chosen(addons.OnMachines(nil)))
 	guardFlags(f, &config)
 	snapshotFlags(f, &config.Snapshots)
 	f.StringVar(&config.LoadBalancers, "load-balancer-range", "", "addresses of services of type LoadBalancer, FIRST-LAST; they answer on this machine")
-	f.StringSliceVar(&config.Publish, publishFlag, nil, publishUsage)
+	f.StringSliceVar(&config.Publish, localcluster.FlagPublish, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
 	c.AddCommand(snapshotCommands{cmd.Console, cmd.cluster}.command(), rotateCommands{cmd.Console, cmd.cluster}.command())
@@ -90,9 +91,9 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 func (cmd serverCommand) serve(ctx context.Context, config controlplane.Config) error {
 	config.DataDir = cmd.cluster.dataDir
 	config.Progress = stepsTo(cmd.Out)
-	defer logfile.KeepOwn(os.Stderr, filepath.Join(cmd.cluster.dataDir, serverLogName), slog.New(slog.NewTextHandler(cmd.Err, nil)))()
+	defer logfile.KeepOwn(os.Stderr, filepath.Join(cmd.cluster.dataDir, localcluster.ServerLogName), slog.New(slog.NewTextHandler(cmd.Err, nil)))()
 	return controlplane.Run(ctx, config, func() {
-		fmt.Fprintf(cmd.Out, "The API server is ready. Its kubeconfig: %s\n", adminKubeconfig(cmd.cluster.dataDir))
+		fmt.Fprintf(cmd.Out, "The API server is ready. Its kubeconfig: %s\n", localcluster.AdminKubeconfig(cmd.cluster.dataDir))
 	})
 }
 
@@ -108,50 +109,28 @@ func addressFlags(f *pflag.FlagSet, config *controlplane.Config) {
 
 // guardFlags are those about what is kept, and who may do what.
 func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
-	f.StringVar(&config.HostPathPolicy, hostPathFlag, "", hostPathUsage+"; not given: as the cluster has it")
-	f.BoolVar(&config.Audit, auditFlag, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
+	f.StringVar(&config.HostPathPolicy, localcluster.FlagHostPaths, "", hostPathUsage+"; not given: as the cluster has it")
+	f.BoolVar(&config.Audit, localcluster.FlagAudit, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
 	f.StringVar(&config.AuditPolicyFile, "audit-policy-file", "", "what the audit log notes: a file of kind Policy, audit.k8s.io/v1 (default: metadata of changes and of reads of secrets)")
 	f.BoolVar(&config.EncryptSecrets, "encrypt-secrets", false, "keep Secrets encrypted in etcd; new clusters do so anyway, and none goes back (docs/security.md)")
-	f.StringVar(&config.PodSecurity, podSecurityFlag, "", "standard that pods are held to in namespaces without a label for it, kube-system aside: privileged, baseline, or restricted (default baseline)")
+	f.StringVar(&config.PodSecurity, localcluster.FlagPodSecurity, "", "standard that pods are held to in namespaces without a label for it, kube-system aside: privileged, baseline, or restricted (default baseline)")
 	f.StringVar(&config.AdmissionFile, "admission-control-config-file", "", "how admission plugins are configured: a file of kind AdmissionConfiguration, apiserver.config.k8s.io/v1; a plugin that it names is on")
 	f.BoolVar(&config.AllowExternalIPs, "allow-external-ips", false, "let Services have externalIPs: who may make one can then catch what is sent to any address")
 	f.StringVar(&config.AuthenticationFile, "authentication-config", "", "OIDC and the like: a file of kind AuthenticationConfiguration, apiserver.config.k8s.io/v1 (docs/security.md)")
-	f.BoolVar(&config.Simulator, simulatorFlag, false, "make the identity of the simulator")
-	if err := f.MarkHidden(simulatorFlag); err != nil { // there is no such flag
+	f.BoolVar(&config.Simulator, localcluster.FlagSimulator, false, "make the identity of the simulator")
+	if err := f.MarkHidden(localcluster.FlagSimulator); err != nil { // there is no such flag
 		panic(err)
 	}
 }
 
-// serverLogName, in the data directory, is the log of a server that `up` has started.
-const serverLogName = "server.log"
-
-// daemonSetFlag switches the engine inside the control plane off, for one that
-// runs elsewhere.
-const daemonSetFlag = "daemonset-controller"
-
-// hostPathFlag says what becomes of pods with hostPath volumes that may do harm.
-const (
-	hostPathFlag  = "host-path-policy"
-	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
-)
-
-// simulatorFlag has the control plane make what simulated nodes need.
-const simulatorFlag = "simulator"
-
-// podSecurityFlag holds pods to a standard.
-const podSecurityFlag = "pod-security"
-
-// auditFlag has the control plane keep an audit log.
-const auditFlag = "audit"
-
-// publishFlag has ports of this machine that lead to services.
-const (
-	publishFlag  = "publish"
-	publishUsage = "ports of this machine for services of type LoadBalancer, [ADDRESS:]PORT:SERVICEPORT, such as 8080:80"
-)
-
 // bindByFlag says who binds the pods of DaemonSets to their nodes.
 const bindByFlag = "bind-by"
+
+// Usages of flags that `up` has as well.
+const (
+	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
+	publishUsage  = "ports of this machine for services of type LoadBalancer, [ADDRESS:]PORT:SERVICEPORT, such as 8080:80"
+)
 
 // daemonSets returns what runs the engine inside the control plane. With an etcd
 // of its own a server is the only one, and there is nobody to elect a leader against.

@@ -49,19 +49,3 @@ func (s *sizeFlags) size() (local.Size, error) {
 	}
 	return size, nil
 }
-
-// reserved is what the kubelet of a node is told that others use: what the machine
-// has beyond the node's size. Empty: nothing.
-func reserved(size, machine local.Size) string {
-	text := ""
-	if size.CPU != 0 {
-		text = fmt.Sprintf("cpu=%dm", machine.CPU-size.CPU)
-	}
-	if size.Memory != 0 {
-		if text != "" {
-			text += ","
-		}
-		text += fmt.Sprintf("memory=%d", machine.Memory-size.Memory)
-	}
-	return text
-}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane"
 	"everynode/internal/s3"
 	"everynode/internal/seal"
@@ -176,12 +177,10 @@ func stepsTo(out io.Writer) func(step string, took time.Duration) {
 	return func(step string, took time.Duration) { fmt.Fprintf(out, "%-40s %6.1fs\n", step, took.Seconds()) }
 }
 
-const snapshotEveryFlag = "snapshot-every"
-
 // snapshotFlags say when a server saves its cluster by itself.
 func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
 	s.Everynode = console.Version
-	f.DurationVar(&s.Every, snapshotEveryFlag, 12*time.Hour, "save a snapshot of the cluster this often; 0: never")
+	f.DurationVar(&s.Every, localcluster.FlagSnapshotEvery, 12*time.Hour, "save a snapshot of the cluster this often; 0: never")
 	f.StringVar(&s.Dir, "snapshot-dir", "", "folder for them, better on another disk (default: snapshots/ in the data directory)")
 	f.IntVar(&s.Keep, "snapshot-keep", controlplane.DefaultSnapshotKeep, "how many of this machine's to keep; older ones are deleted")
 	f.StringSliceVar(&s.Recipients, "snapshot-recipient", nil, "seal them for this public key of age's, age1...; may be given several times")

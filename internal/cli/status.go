@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
 	"everynode/internal/fleet"
 	"everynode/internal/local"
@@ -133,9 +134,9 @@ func (cmd statusCommand) command() *cobra.Command {
 	return c
 }
 
-// anyStatus is that of a cluster of this machine, or of a server alone.
+// any is that of a cluster of this machine, or of a server alone.
 func (cmd statusCommand) any(ctx context.Context) (clusterStatus, error) {
-	if isServerFolder(cmd.cluster.dataDir) {
+	if localcluster.IsServerFolder(cmd.cluster.dataDir) {
 		return serverStatus(ctx, cmd.cluster.dataDir), nil
 	}
 	m, err := cmd.cluster.open()
@@ -147,7 +148,7 @@ func (cmd statusCommand) any(ctx context.Context) (clusterStatus, error) {
 
 // serverStatus is what a server knows of itself and of the nodes that have joined.
 func serverStatus(ctx context.Context, dataDir string) clusterStatus {
-	s := clusterStatus{DataDir: dataDir, Server: processOf(serverLockOf(dataDir)), Nodes: []nodeStatus{}}
+	s := clusterStatus{DataDir: dataDir, Server: processOf(localcluster.ServerLock(dataDir)), Nodes: []nodeStatus{}}
 	nodes, pods, err := apiView(ctx, &s)
 	if err != nil {
 		return s
@@ -166,30 +167,30 @@ func serverStatus(ctx context.Context, dataDir string) clusterStatus {
 }
 
 // statusOf is what is known of a cluster of this machine and its nodes.
-func statusOf(ctx context.Context, m *machine) clusterStatus {
+func statusOf(ctx context.Context, m *localcluster.Cluster) clusterStatus {
 	s := clusterStatus{
 		DataDir: m.DataDir,
-		API:     apiStatus{URL: m.serverURL()},
-		Server:  processOf(m.serverLock()),
+		API:     apiStatus{URL: m.ServerURL()},
+		Server:  processOf(m.ServerLock()),
 		Nodes:   []nodeStatus{},
 	}
 	inside := !m.NoDaemonSets
 	s.DaemonSets.Inside = &inside
 	nodes, pods, err := apiView(ctx, &s)
 	for _, n := range m.Nodes {
-		ns := nodeStatus{Name: n.Name, Address: n.Address.String(), Agent: processOf(m.agentLock(n.Name)), Kubernetes: "unknown"}
+		ns := nodeStatus{Name: n.Name, Address: n.Address.String(), Agent: processOf(m.AgentLock(n.Name)), Kubernetes: "unknown"}
 		if err == nil {
 			ns.Kubernetes, ns.Pods = kubernetesState(nodes[n.Name]), pods[n.Name]
 		}
 		ns.Note = noteFor(n, ns, nodes[n.Name])
 		s.Nodes = append(s.Nodes, ns)
 	}
-	if _, simulates, _ := readRules(m.DataDir); simulates {
+	if _, simulates, _ := localcluster.ReadRules(m.DataDir); simulates {
 		s.simulated = simulatedNodes(nodes, pods)
-		s.Simulator = sumUp(processOf(m.simulatorLock()), s.simulated)
+		s.Simulator = sumUp(processOf(m.Simulator().Lock()), s.simulated)
 	}
-	if m.hasRegistry() {
-		s.Registry = &registryStatus{processOf(m.registryLock()), m.RegistryHost()}
+	if registry := m.Registry(); registry.Wanted() {
+		s.Registry = &registryStatus{processOf(registry.Lock()), registry.Host}
 	}
 	return s
 }
@@ -235,12 +236,12 @@ func apiView(ctx context.Context, s *clusterStatus) (nodes map[string]*corev1.No
 			s.API.Error = err.Error()
 		}
 	}()
-	config, err := savedConfig(s.DataDir)
+	config, err := localcluster.SavedConfig(s.DataDir)
 	if err != nil {
 		return nil, nil, err
 	}
 	s.API.URL = config.Host
-	if err := stopped(s.DataDir); err != nil {
+	if err := localcluster.Stopped(s.DataDir); err != nil {
 		return nil, nil, err
 	}
 	config.Timeout = 5 * time.Second
@@ -252,7 +253,7 @@ func apiView(ctx context.Context, s *clusterStatus) (nodes map[string]*corev1.No
 	if err != nil {
 		return nil, nil, err
 	}
-	s.API.Ready, s.API.Version = probeAPI(ctx, s.DataDir) == nil, version.GitVersion
+	s.API.Ready, s.API.Version = localcluster.ProbeAPI(ctx, s.DataDir) == nil, version.GitVersion
 	if lease, err := why.ReadLease(ctx, client, time.Now()); err == nil {
 		s.DaemonSets.Lease = &lease // without it the status says less, and the rest is still true
 	}
@@ -301,8 +302,8 @@ func noteFor(n local.Node, s nodeStatus, seen *corev1.Node) string {
 		return "its agent does not run: `everynode up`"
 	case s.Kubernetes == notRegistered:
 		return fmt.Sprintf("the Node was deleted, its machine still runs: `everynode node start %s` registers it again", n.Name)
-	case seen != nil && lacksNetwork(seen, time.Time{}):
-		return errNoNetwork.Error() + ": with --cni none you install one (docs/local-cluster.md)"
+	case seen != nil && localcluster.LacksNetwork(seen, time.Time{}):
+		return localcluster.ErrNoNetwork.Error() + ": with --cni none you install one (docs/local-cluster.md)"
 	default:
 		return ""
 	}

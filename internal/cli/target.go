@@ -1,20 +1,20 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"everynode/internal/datadir"
-	"everynode/internal/local"
+	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 )
 
 // target is the cluster that a command means: the one in the data directory that flags or the environment name.
@@ -25,42 +25,39 @@ type target struct {
 
 // addFlags adds --data-dir and --name.
 func (t *target) addFlags(c *cobra.Command) {
-	c.PersistentFlags().StringVar(&t.dataDir, "data-dir", dataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
+	c.PersistentFlags().StringVar(&t.dataDir, "data-dir", localcluster.DataDirFromEnv(), "where the cluster's state is kept (EVERYNODE_DATA_DIR)")
 	c.PersistentFlags().Var(&clusterName{dataDir: &t.dataDir}, "name", "name of the cluster, of several: chooses the data directory")
 }
 
 // open reads the cluster in the data directory.
-func (t *target) open() (*machine, error) {
-	c, err := local.Open(t.dataDir)
-	switch {
-	case errors.Is(err, local.ErrNoCluster) && isServerFolder(t.dataDir):
-		return nil, fmt.Errorf("%s is the folder of `everynode server`, whose nodes are machines of their own: `everynode status` and `everynode kubectl get nodes` show them", t.dataDir)
-	case errors.Is(err, local.ErrNoCluster):
-		return nil, noCluster(t.dataDir)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, unreadable(t.dataDir, err)
-	case err != nil:
-		return nil, err
-	}
-	return newMachine(c)
+func (t *target) open() (*localcluster.Cluster, error) { return localcluster.Open(t.dataDir) }
+
+// lock keeps other commands from changing the same cluster at the same time.
+func (t *target) lock() (release func(), err error) { return localcluster.Lock(t.dataDir, t.err) }
+
+// contextName is the name of its context in kubeconfigs.
+func (t *target) contextName(m *localcluster.Cluster) string {
+	return localcluster.ContextName(t.dataDir, m.ID)
 }
 
-// recover stands in for open where the record is lost or broken.
-func (t *target) recover() (*machine, error) {
-	c, err := local.Recover(t.dataDir)
-	if err != nil {
-		return nil, err
+// stop takes the cluster out of the user's kubeconfig, and stops what runs of it.
+func (t *target) stop(ctx context.Context, m *localcluster.Cluster, p *console.Progress) error {
+	// First: nobody is to be sent to an address that will soon be a stranger's.
+	if err := dropContext(ctx, m.DataDir, t.contextName(m), userFiles()); err != nil {
+		fmt.Fprintf(t.err, "warning: the context %s is still in your kubeconfig: %v\n", t.contextName(m), err)
 	}
-	return newMachine(c)
+	return m.Stop(ctx, p)
 }
 
 // change opens the cluster for a command that changes it; release lets the next
 // such command in.
-func (t *target) change() (m *machine, release func(), err error) { return t.changeBy(t.open) }
+func (t *target) change() (m *localcluster.Cluster, release func(), err error) {
+	return t.changeBy(localcluster.Open)
+}
 
 // changeBy is change with another way to open the cluster.
-func (t *target) changeBy(open func() (*machine, error)) (m *machine, release func(), err error) {
-	if m, err = open(); err != nil {
+func (t *target) changeBy(open func(dataDir string) (*localcluster.Cluster, error)) (m *localcluster.Cluster, release func(), err error) {
+	if m, err = open(t.dataDir); err != nil {
 		return nil, nil, err
 	}
 	// A cluster on loopback has nothing on this machine but files and processes.
@@ -71,35 +68,18 @@ func (t *target) changeBy(open func() (*machine, error)) (m *machine, release fu
 	if err != nil {
 		return nil, nil, err
 	}
-	if m, err = open(); err != nil {
+	if m, err = open(t.dataDir); err != nil {
 		release()
 		return nil, nil, err
 	}
 	return m, release, nil
 }
 
-// lock keeps other commands from changing the same cluster at the same time.
-func (t *target) lock() (release func(), err error) {
-	unlock, err := datadir.Lock(filepath.Join(t.dataDir, "change.lock"))
-	var locked *datadir.LockedError
-	if errors.As(err, &locked) {
-		return nil, fmt.Errorf("another everynode command (pid %d) is changing the cluster in %s: wait until it is done", locked.PID, t.dataDir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func() {
-		if err := unlock(); err != nil {
-			fmt.Fprintf(t.err, "warning: unlock %s: %v\n", t.dataDir, err)
-		}
-	}, nil
-}
-
 // config is the way to the cluster of a kubeconfig; without one, to that of this
 // machine.
 func (t *target) config(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
-		return adminConfig(t.dataDir)
+		return localcluster.AdminConfig(t.dataDir)
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -122,3 +102,23 @@ func (t *target) completeNodes(_ *cobra.Command, args []string, _ string) ([]str
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+// clusterName is the value of --name, which names a data directory.
+type clusterName struct {
+	name    string
+	dataDir *string
+}
+
+func (n *clusterName) String() string { return n.name }
+
+// Set takes what the user typed after --name.
+func (n *clusterName) Set(name string) error {
+	if len(validation.IsDNS1123Label(name)) > 0 {
+		return fmt.Errorf("give at most %d lower case letters, digits and hyphens, with a letter or digit first and last", validation.DNS1123LabelMaxLength)
+	}
+	n.name, *n.dataDir = name, localcluster.NamedDir(name)
+	return nil
+}
+
+// Type is what --help shows for the value.
+func (n *clusterName) Type() string { return "string" }

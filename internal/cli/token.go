@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
 
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/controlplane"
 )
 
@@ -54,11 +54,11 @@ each, unless --uses says otherwise.`,
 			if spec.Uses == 0 {
 				spec.Uses = len(spec.Nodes)
 			}
-			client, err := adminClient(cmd.cluster.dataDir)
+			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
-			authority, err := authorityHash(cmd.cluster.dataDir)
+			authority, err := localcluster.AuthorityHash(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ func (cmd tokenCommands) listCommand() *cobra.Command {
 		Example: "  everynode token list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, err := adminClient(cmd.cluster.dataDir)
+			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func (cmd tokenCommands) deleteCommand() *cobra.Command {
 		Example: "  everynode token delete abcdef",
 		Args:    console.AtLeastOne("token"),
 		RunE: func(c *cobra.Command, ids []string) error {
-			client, err := adminClient(cmd.cluster.dataDir)
+			client, err := localcluster.AdminClient(cmd.cluster.dataDir)
 			if err != nil {
 				return err
 			}
@@ -166,17 +166,4 @@ func (cmd tokenCommands) deleteCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-// authorityHash is the hash of the CA that the administrator's kubeconfig trusts,
-// which is the cluster's.
-func authorityHash(dataDir string) (string, error) {
-	config, err := adminConfig(dataDir)
-	if err != nil {
-		return "", err
-	}
-	if err := rest.LoadTLSFiles(config); err != nil {
-		return "", fmt.Errorf("read the cluster's CA: %w", err)
-	}
-	return controlplane.AuthorityHash(config.CAData)
 }

@@ -17,7 +17,7 @@ import (
 	fields "k8s.io/apimachinery/pkg/util/validation/field"
 
 	"everynode/internal/cli/console"
-	"everynode/internal/local"
+	"everynode/internal/cli/localcluster"
 	"everynode/internal/strictyaml"
 )
 
@@ -31,30 +31,18 @@ const (
 // a file, and flags win over it.
 type clusterFile struct {
 	metav1.TypeMeta     `json:",inline"`
-	Nodes               []fileNode    `json:"nodes,omitempty"`
-	Simulate            *fileSimulate `json:"simulate,omitempty"`
-	DaemonSetController *bool         `json:"daemonSetController,omitempty"`
-	CNI                 string        `json:"cni,omitempty"`
-	KubeProxy           *bool         `json:"kubeProxy,omitempty"`
-	With                []string      `json:"with,omitempty"`
-	Without             []string      `json:"without,omitempty"`
-	HostPathPolicy      string        `json:"hostPathPolicy,omitempty"`
-	Audit               *bool         `json:"audit,omitempty"`
-	Publish             []string      `json:"publish,omitempty"`
-	RegistryConfig      string        `json:"registryConfig,omitempty"` // a path, from the working directory
-	KubeletConfig       string        `json:"kubeletConfig,omitempty"`  // so is this
-}
-
-// fileNode is a real node. Labels and taints are put on it at each `up`, whether it
-// is new or not; the size is that of a new one.
-type fileNode struct {
-	Name   string            `json:"name"`
-	Labels map[string]string `json:"labels,omitempty"`
-	Taints []corev1.Taint    `json:"taints,omitempty"`
-	CPU    string            `json:"cpu,omitempty"`
-	Memory string            `json:"memory,omitempty"`
-
-	size local.Size // CPU and Memory, read
+	Nodes               []localcluster.NodeSpec `json:"nodes,omitempty"`
+	Simulate            *fileSimulate           `json:"simulate,omitempty"`
+	DaemonSetController *bool                   `json:"daemonSetController,omitempty"`
+	CNI                 string                  `json:"cni,omitempty"`
+	KubeProxy           *bool                   `json:"kubeProxy,omitempty"`
+	With                []string                `json:"with,omitempty"`
+	Without             []string                `json:"without,omitempty"`
+	HostPathPolicy      string                  `json:"hostPathPolicy,omitempty"`
+	Audit               *bool                   `json:"audit,omitempty"`
+	Publish             []string                `json:"publish,omitempty"`
+	RegistryConfig      string                  `json:"registryConfig,omitempty"` // a path, from the working directory
+	KubeletConfig       string                  `json:"kubeletConfig,omitempty"`  // so is this
 }
 
 // fileSimulate are the simulated nodes: each field is the flag --simulate-NAME.
@@ -109,17 +97,18 @@ func (f *clusterFile) check() error {
 		if n.Name == "" {
 			n.Name = fmt.Sprintf("node-%d", i+1)
 		}
-		if slices.ContainsFunc(f.Nodes[:i], func(o fileNode) bool { return o.Name == n.Name }) {
+		if slices.ContainsFunc(f.Nodes[:i], func(o localcluster.NodeSpec) bool { return o.Name == n.Name }) {
 			errs = append(errs, fmt.Errorf("node %s is there twice", n.Name))
 		}
-		if err := n.check(); err != nil {
+		if err := checkNode(n); err != nil {
 			errs = append(errs, fmt.Errorf("node %s: %w", n.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (n *fileNode) check() error {
+// checkNode says what cannot be of a node, and reads its size.
+func checkNode(n *localcluster.NodeSpec) error {
 	invalid := metav1validation.ValidateLabels(n.Labels, fields.NewPath("labels"))
 	path := fields.NewPath("taints")
 	for i, t := range n.Taints {
@@ -129,7 +118,7 @@ func (n *fileNode) check() error {
 		}
 	}
 	size, err := (&sizeFlags{cpu: n.CPU, memory: n.Memory}).size()
-	n.size = size
+	n.Size = size
 	return errors.Join(invalid.ToAggregate(), err)
 }
 
@@ -166,9 +155,9 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 
 // flags are the values that the file has for flags; empty: none.
 func (f *clusterFile) flags() map[string]string {
-	values := map[string]string{hostPathFlag: f.HostPathPolicy, registryFlag: f.RegistryConfig, kubeletFlag: f.KubeletConfig, publishFlag: strings.Join(f.Publish, ","), daemonSetFlag: boolText(f.DaemonSetController), auditFlag: boolText(f.Audit),
-		cniFlag: f.CNI, kubeProxyFlag: boolText(f.KubeProxy),
-		withFlag: strings.Join(f.With, ","), withoutFlag: strings.Join(f.Without, ",")}
+	values := map[string]string{localcluster.FlagHostPaths: f.HostPathPolicy, localcluster.FlagRegistries: f.RegistryConfig, localcluster.FlagKubelet: f.KubeletConfig, localcluster.FlagPublish: strings.Join(f.Publish, ","), localcluster.FlagEngine: boolText(f.DaemonSetController), localcluster.FlagAudit: boolText(f.Audit),
+		localcluster.FlagCNI: f.CNI, localcluster.FlagKubeProxy: boolText(f.KubeProxy),
+		localcluster.FlagWith: strings.Join(f.With, ","), localcluster.FlagWithout: strings.Join(f.Without, ",")}
 	if s := f.Simulate; s != nil {
 		values["simulate"] = strconv.Itoa(s.Nodes)
 		values["simulate-start"], values["simulate-ready"], values["simulate-stop"] = s.Start, s.Ready, s.Stop

@@ -5,9 +5,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/fake"
+
+	"everynode/internal/cli/localcluster"
 )
 
 const fileHead = "apiVersion: everynode.io/v1alpha1\nkind: Cluster\n"
@@ -55,7 +54,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"nodes": "0", "simulate": "5", "simulate-start": "9s", "simulate-jitter": "50%", "simulate-fail": "crash:1%", "simulate-seed": "7",
-		hostPathFlag: "readonly", withoutFlag: "[dns]", daemonSetFlag: "true", auditFlag: "true", cniFlag: "none", kubeProxyFlag: "false",
+		localcluster.FlagHostPaths: "readonly", localcluster.FlagWithout: "[dns]", localcluster.FlagEngine: "true", localcluster.FlagAudit: "true", localcluster.FlagCNI: "none", localcluster.FlagKubeProxy: "false",
 	} {
 		if got := c.Flags().Lookup(name).Value.String(); !strings.HasPrefix(got, want) {
 			t.Errorf("--%s is %s, want %s", name, got, want)
@@ -68,7 +67,7 @@ func TestClusterFileFillsFlags(t *testing.T) {
 	if err := bad.fill(upCommand{cluster: &target{}}.command().Flags()); err == nil || !strings.Contains(err.Error(), "simulate.start") {
 		t.Errorf("a start of \"soon\": %v", err)
 	}
-	both := &clusterFile{Nodes: []fileNode{{Name: "a"}}}
+	both := &clusterFile{Nodes: []localcluster.NodeSpec{{Name: "a"}}}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.String("nodes", "", "")
 	if err := errorsOf(flags.Set("nodes", "3"), both.fill(flags)); err == nil || !strings.Contains(err.Error(), "exclude each other") {
@@ -83,32 +82,4 @@ func errorsOf(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-func TestDressedOnce(t *testing.T) {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{"theirs": "x"}},
-		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "theirs", Effect: corev1.TaintEffectNoExecute}}}}
-	client := fake.NewClientset(node)
-	n := fileNode{Name: "node-1", Labels: map[string]string{"ssd": "true"}, Taints: []corev1.Taint{{Key: "ours", Value: "v", Effect: corev1.TaintEffectNoSchedule}}}
-	for range 2 {
-		if err := n.dress(t.Context(), client); err != nil {
-			t.Fatal(err)
-		}
-	}
-	now, err := client.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if now.Labels["ssd"] != "true" || now.Labels["theirs"] != "x" || len(now.Spec.Taints) != 2 {
-		t.Errorf("labels %v, taints %v", now.Labels, now.Spec.Taints)
-	}
-	writes := 0
-	for _, action := range client.Actions() {
-		if action.GetVerb() == "update" {
-			writes++
-		}
-	}
-	if writes != 1 {
-		t.Errorf("%d writes, want one: the second time there was nothing to do", writes)
-	}
 }

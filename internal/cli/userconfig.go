@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/cli/localcluster"
 )
 
 // userKubeconfigs are the files that kubectl reads for this user, without those of
@@ -30,7 +32,7 @@ func userKubeconfigs(kubeconfig, home string) []string {
 			return true
 		}
 		_, err := os.Stat(filepath.Join(filepath.Dir(file), "pki"))
-		return err == nil && filepath.Base(file) == filepath.Base(adminKubeconfig(""))
+		return err == nil && filepath.Base(file) == filepath.Base(localcluster.AdminKubeconfig(""))
 	})
 }
 
@@ -87,13 +89,13 @@ func dropContext(ctx context.Context, dataDir, name string, files []string) erro
 
 // contextOf is the cluster in the data directory under the name of a context.
 func contextOf(dataDir, name string) (kubeContext, error) {
-	data, err := os.ReadFile(adminKubeconfig(dataDir))
+	data, err := os.ReadFile(localcluster.AdminKubeconfig(dataDir))
 	if err != nil {
 		return kubeContext{}, fmt.Errorf("read the administrator's kubeconfig: %w", err)
 	}
 	c, err := readContext(data, name)
 	if err != nil {
-		return c, fmt.Errorf("read %s: %w", adminKubeconfig(dataDir), err)
+		return c, fmt.Errorf("read %s: %w", localcluster.AdminKubeconfig(dataDir), err)
 	}
 	return c, nil
 }
@@ -164,7 +166,7 @@ func replaceFile(file string, content []byte) error {
 		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
 	if info, serr := os.Stat(file); serr == nil && os.Geteuid() == 0 {
-		err = f.Chown(uidOf(info), gidOf(info))
+		err = f.Chown(ownerOf(info))
 	}
 	if err == nil {
 		_, err = f.Write(content)
@@ -176,4 +178,12 @@ func replaceFile(file string, content []byte) error {
 		return fmt.Errorf("write the kubeconfig: %w", err)
 	}
 	return nil
+}
+
+// ownerOf is the user and the group that a file belongs to; -1 where that is not known.
+func ownerOf(info fs.FileInfo) (uid, gid int) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid), int(st.Gid)
+	}
+	return -1, -1
 }

@@ -9,6 +9,7 @@ import (
 
 	"everynode/internal/addons"
 	"everynode/internal/cli/console"
+	"everynode/internal/cli/localcluster"
 )
 
 func versionCommand(terminal *console.Console) *cobra.Command {
@@ -47,7 +48,7 @@ func printVersion(terminal *console.Console, output string) error {
 		fmt.Fprintf(terminal.Out, "everynode %s, Kubernetes %s, %s\nAdd-ons:\n", v.Everynode, v.Kubernetes, v.Go)
 		table := console.NewTable(terminal.Out)
 		for _, addon := range addons.All() {
-			when := "--" + withFlag + " " + addon.Name
+			when := "--" + localcluster.FlagWith + " " + addon.Name
 			if addon.Default {
 				when = "on by default"
 			}

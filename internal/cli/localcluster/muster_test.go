@@ -1,7 +1,6 @@
-package cli
+package localcluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +60,7 @@ func TestMusterGivesUp(t *testing.T) {
 		r.set("sim-old", simNode("", time.Now().Add(-time.Hour))) // its report is from before
 		r.breaks(errors.New("connection refused"))
 		_, err := r.wait(t.Context(), 5000, alive, func(int, int) {})
-		if time.Since(begin).Round(tellEvery) != patience || !isLate(err) {
+		if time.Since(begin).Round(tellEvery) != patience || !IsLate(err) {
 			t.Fatalf("%v after %s", err, time.Since(begin))
 		}
 		for _, want := range []string{"4,999 of 5,000 simulated nodes are Ready", "connection refused", "The cluster is kept as it is", `"everynode up" waits`} {
@@ -75,7 +74,7 @@ func TestMusterGivesUp(t *testing.T) {
 func TestMusterEndsWithTheSimulator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := errors.New("the simulator ended")
-		if _, err := newMuster(time.Now()).wait(t.Context(), 1, func() error { return ended }, func(int, int) {}); !errors.Is(err, ended) || isLate(err) {
+		if _, err := newMuster(time.Now()).wait(t.Context(), 1, func() error { return ended }, func(int, int) {}); !errors.Is(err, ended) || IsLate(err) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -119,29 +118,6 @@ func TestMusterWatches(t *testing.T) {
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
-	}
-}
-
-// On a terminal a count takes the place of the one before; elsewhere each has a line.
-func TestCounter(t *testing.T) {
-	for terminal, want := range map[bool]string{
-		false: "[  0.0s] 0 of 5,000 simulated nodes Ready\n[  2.0s] 1,000 of 5,000 simulated nodes Ready, about 8s more\n[  4.0s] all there (4.0s)\n",
-		true:  "\r[  0.0s] 0 of 5,000 simulated nodes Ready\x1b[K\r[  2.0s] 1,000 of 5,000 simulated nodes Ready, about 8s more\x1b[K\r\x1b[K[  4.0s] all there (4.0s)\n",
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			var out bytes.Buffer
-			p := newProgress(&out)
-			p.terminal = terminal
-			tell, done := p.counter(), p.step()
-			tell(0, 5000)
-			<-time.After(2 * time.Second)
-			tell(1000, 5000)
-			<-time.After(2 * time.Second)
-			done("all there")
-			if out.String() != want {
-				t.Errorf("%q\nwant %q", out.String(), want)
-			}
-		})
 	}
 }
 

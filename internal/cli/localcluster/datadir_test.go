@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"io/fs"
@@ -35,7 +35,7 @@ func TestUnreadable(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "/", Err: fs.ErrPermission}, "/ belongs to root, and so does the cluster in it: run this as that user (sudo), or name a folder of your own with --data-dir"},
 		{&fs.PathError{Op: "open", Path: "/", Err: fs.ErrNotExist}, "no cluster in /: start one with `everynode up`"},
 	} {
-		if got := unreadable("/", c.err).Error(); !strings.HasPrefix(got, c.want) {
+		if got := Unreadable("/", c.err).Error(); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s\nwant %s", got, c.want)
 		}
 	}

@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"testing"
@@ -30,25 +30,25 @@ func TestLacksNetwork(t *testing.T) {
 	} {
 		node := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
 			{Type: corev1.NodeReady, Status: c.status, Message: c.message, LastHeartbeatTime: metav1.NewTime(c.at)}}}}
-		if got := lacksNetwork(node, begin); got != c.want {
+		if got := LacksNetwork(node, begin); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
-	if lacksNetwork(&corev1.Node{}, begin) {
+	if LacksNetwork(&corev1.Node{}, begin) {
 		t.Error("a node that has said nothing")
 	}
 }
 
 // What is chosen of the network is kept, and changes only while nothing runs.
 func TestChooseNetwork(t *testing.T) {
-	m := &machine{Cluster: &local.Cluster{DataDir: t.TempDir()}}
-	if err := m.chooseNetwork(upOptions{cni: "none", cniGiven: true}); err != nil || !m.NoCNI || m.NoKubeProxy {
+	m := &Cluster{Cluster: &local.Cluster{DataDir: t.TempDir()}}
+	if err := (choosing{m, Wanted{CNI: "none", CNIGiven: true}}).network(); err != nil || !m.NoCNI || m.NoKubeProxy {
 		t.Fatalf("--cni none: %v, %v, %v", err, m.NoCNI, m.NoKubeProxy)
 	}
-	if err := m.chooseNetwork(upOptions{cni: "everynode", kubeProxy: true}); err != nil || !m.NoCNI {
+	if err := (choosing{m, Wanted{CNI: "everynode", KubeProxy: true}}).network(); err != nil || !m.NoCNI {
 		t.Errorf("nothing given: %v, %v", err, m.NoCNI)
 	}
-	release, err := datadir.Lock(m.serverLock())
+	release, err := datadir.Lock(m.ServerLock())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +57,11 @@ func TestChooseNetwork(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := m.chooseNetwork(upOptions{cni: "none", cniGiven: true}); err != nil {
+	if err := (choosing{m, Wanted{CNI: "none", CNIGiven: true}}).network(); err != nil {
 		t.Errorf("as it is: %v", err)
 	}
 	const want = "the cluster runs with --cni=none --kube-proxy=true: stop it with `everynode down` to change that"
-	if err := m.chooseNetwork(upOptions{kubeProxyGiven: true}); err == nil || err.Error() != want || m.NoKubeProxy {
+	if err := (choosing{m, Wanted{KubeProxyGiven: true}}).network(); err == nil || err.Error() != want || m.NoKubeProxy {
 		t.Errorf("while it runs: %v", err)
 	}
 }

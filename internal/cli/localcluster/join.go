@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"context"
@@ -26,14 +26,14 @@ const (
 	joinTokenTTL = 15 * time.Minute
 )
 
-// joinNodes starts the agents and waits until each node is Ready and its
+// Join starts the agents and waits until each node is Ready and its
 // machine runs, or lacks nothing but a pod network that is not ours to make.
-func (s *starting) join(ctx context.Context, nodes []local.Node) (err error) {
-	client, err := adminClient(s.cluster.DataDir)
+func (s *Starting) Join(ctx context.Context, nodes []local.Node) (err error) {
+	client, err := AdminClient(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}
-	drop, err := s.cluster.joinToken(ctx, client, nodes)
+	drop, err := s.joinToken(ctx, client, nodes)
 	if err != nil {
 		return err
 	}
@@ -41,16 +41,16 @@ func (s *starting) join(ctx context.Context, nodes []local.Node) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range nodes {
 		g.Go(func() error {
-			done := s.progress.step()
+			done := s.progress.Step()
 			begin := time.Now()
-			if _, runs := datadir.Running(s.cluster.agentLock(n.Name)); runs {
+			if _, runs := datadir.Running(s.cluster.AgentLock(n.Name)); runs {
 				begin = time.Time{} // a kubelet that ran on reports nothing new for minutes
 			}
 			if err := s.cluster.startNode(gctx, n); err != nil {
 				return err
 			}
-			err := s.cluster.waitReady(gctx, client, n, begin)
-			if errors.Is(err, errNoNetwork) {
+			err := s.waitReady(gctx, client, n, begin)
+			if errors.Is(err, ErrNoNetwork) {
 				done("%s registered at %s, NotReady: %v", n.Name, n.Address, err)
 				return nil
 			}
@@ -65,16 +65,16 @@ func (s *starting) join(ctx context.Context, nodes []local.Node) (err error) {
 
 // joinToken writes a short-lived token for the nodes that have not joined yet,
 // if there are any. drop takes it back.
-func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, nodes []local.Node) (drop func(context.Context) error, err error) {
+func (s *Starting) joinToken(ctx context.Context, client kubernetes.Interface, nodes []local.Node) (drop func(context.Context) error, err error) {
 	drop = func(context.Context) error { return nil }
-	if m.allJoined(nodes) {
+	if s.allJoined(nodes) {
 		return drop, nil
 	}
 	spec := controlplane.TokenSpec{TTL: joinTokenTTL, Description: "nodes of this machine"}
 	for _, n := range nodes {
 		spec.Nodes = append(spec.Nodes, n.Name)
 	}
-	authority, err := authorityHash(m.DataDir)
+	authority, err := AuthorityHash(s.cluster.DataDir)
 	if err != nil {
 		return drop, err
 	}
@@ -85,18 +85,18 @@ func (m *machine) joinToken(ctx context.Context, client kubernetes.Interface, no
 	drop = func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		return errors.Join(os.Remove(m.tokenFile()), controlplane.DeleteToken(ctx, client, token.ID))
+		return errors.Join(os.Remove(tokenFile(s.cluster.DataDir)), controlplane.DeleteToken(ctx, client, token.ID))
 	}
-	if err := os.WriteFile(m.tokenFile(), []byte(token.String()+"@"+authority+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile(s.cluster.DataDir), []byte(token.String()+"@"+authority+"\n"), 0o600); err != nil {
 		return drop, errors.Join(fmt.Errorf("write the token for the nodes: %w", err), drop(ctx))
 	}
 	return drop, nil
 }
 
 // allJoined says whether every node has credentials of its own already.
-func (m *machine) allJoined(nodes []local.Node) bool {
+func (s *Starting) allJoined(nodes []local.Node) bool {
 	for _, n := range nodes {
-		if _, err := os.Stat(filepath.Join(m.NodeDir(n.Name), "kubelet.kubeconfig")); err != nil {
+		if _, err := os.Stat(filepath.Join(s.cluster.NodeDir(n.Name), "kubelet.kubeconfig")); err != nil {
 			return false
 		}
 	}
@@ -105,27 +105,27 @@ func (m *machine) allJoined(nodes []local.Node) bool {
 
 // waitAPI waits until the API server says that it is ready, or its process has
 // ended.
-func (m *machine) waitAPI(ctx context.Context) error {
+func (s *Starting) waitAPI(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiDeadline)
 	defer cancel()
 	var last error
 	err := wait.PollUntilContextCancel(ctx, 25*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		if _, ok := datadir.Running(m.serverLock()); !ok {
-			return false, fmt.Errorf("the control plane ended: %s\nIts log is %s", local.LastError(m.serverLog()), m.serverLog())
+		if _, ok := datadir.Running(s.cluster.ServerLock()); !ok {
+			return false, fmt.Errorf("the control plane ended: %s\nIts log is %s", local.LastError(s.cluster.ServerLog()), s.cluster.ServerLog())
 		}
-		last = probeAPI(ctx, m.DataDir)
+		last = ProbeAPI(ctx, s.cluster.DataDir)
 		return last == nil, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("the API server is not ready after %s (%w); its log is %s", apiDeadline, last, m.serverLog())
+		return fmt.Errorf("the API server is not ready after %s (%w); its log is %s", apiDeadline, last, s.cluster.ServerLog())
 	}
 	return err
 }
 
-// probeAPI asks whether the API server is ready, and then whether it has
+// ProbeAPI asks whether the API server is ready, and then whether it has
 // published what nodes join with.
-func probeAPI(ctx context.Context, dataDir string) error {
-	config, err := adminConfig(dataDir)
+func ProbeAPI(ctx context.Context, dataDir string) error {
+	config, err := AdminConfig(dataDir)
 	if err != nil {
 		return err
 	}
@@ -143,14 +143,14 @@ func probeAPI(ctx context.Context, dataDir string) error {
 
 // waitReady waits until the node's kubelet has reported Ready since begin: that
 // it was Ready before its machine stopped does not count. Where the pod network is not
-// ours, errNoNetwork says that the node is complete but for that.
-func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n local.Node, begin time.Time) error {
+// ours, ErrNoNetwork says that the node is complete but for that.
+func (s *Starting) waitReady(ctx context.Context, client kubernetes.Interface, n local.Node, begin time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, nodeDeadline)
 	defer cancel()
-	log := filepath.Join(m.NodeDir(n.Name), "agent.log")
+	log := filepath.Join(s.cluster.NodeDir(n.Name), "agent.log")
 	last := "it has not registered"
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (ready bool, err error) {
-		if _, ok := datadir.Running(m.agentLock(n.Name)); !ok {
+		if _, ok := datadir.Running(s.cluster.AgentLock(n.Name)); !ok {
 			return false, fmt.Errorf("%s: its agent ended: %s\nIts log is %s", n.Name, local.LastError(log), log)
 		}
 		node, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
@@ -159,8 +159,8 @@ func (m *machine) waitReady(ctx context.Context, client kubernetes.Interface, n 
 			return false, nil
 		}
 		ready, last = readySince(node, begin)
-		if m.NoCNI && lacksNetwork(node, begin) {
-			return false, errNoNetwork
+		if s.cluster.NoCNI && LacksNetwork(node, begin) {
+			return false, ErrNoNetwork
 		}
 		return ready, nil
 	})

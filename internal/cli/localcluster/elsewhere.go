@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"errors"
@@ -26,13 +26,14 @@ func elsewhereDir(uid int, getenv func(string) string) string {
 	}
 }
 
-func elsewhere() string { return elsewhereDir(os.Geteuid(), os.Getenv) }
+// Elsewhere is that folder of the user that runs this.
+func Elsewhere() string { return elsewhereDir(os.Geteuid(), os.Getenv) }
 
-// remember has `list` find the cluster, if no name leads to it.
-func (m *machine) remember() error {
-	dir := elsewhere()
-	link := filepath.Join(dir, m.ID)
-	if to, err := os.Readlink(link); dir == "" || nameOf(m.DataDir) != "" || err == nil && to == m.DataDir {
+// Remember has `list` find the cluster, if no name leads to it.
+func Remember(c *local.Cluster) error {
+	dir := Elsewhere()
+	link := filepath.Join(dir, c.ID)
+	if to, err := os.Readlink(link); dir == "" || NameOf(c.DataDir) != "" || err == nil && to == c.DataDir {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -41,19 +42,19 @@ func (m *machine) remember() error {
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(m.DataDir, link); !errors.Is(err, fs.ErrExist) { // another `up` of it was quicker
+	if err := os.Symlink(c.DataDir, link); !errors.Is(err, fs.ErrExist) { // another `up` of it was quicker
 		return err
 	}
 	return nil
 }
 
-// forget takes back what remember has done, and the folder with the last link.
-func (m *machine) forget() error {
-	dir := elsewhere()
-	if dir == "" || nameOf(m.DataDir) != "" {
+// forget takes back what Remember has done, and the folder with the last link.
+func forget(c *local.Cluster) error {
+	dir := Elsewhere()
+	if dir == "" || NameOf(c.DataDir) != "" {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(dir, m.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(dir, c.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("take the cluster out of what `everynode list` shows: %w", err)
 	}
 	// It fails when others are left, or when there was none.
@@ -61,9 +62,9 @@ func (m *machine) forget() error {
 	return nil
 }
 
-// clustersElsewhere returns the data directories that are remembered. It removes
+// Remembered returns the data directories that are remembered. It removes
 // links to directories that no longer hold a cluster.
-func clustersElsewhere(dir string) (found []string, err error) {
+func Remembered(dir string) (found []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("look for clusters elsewhere: %w", err)

@@ -1,10 +1,9 @@
-package cli
+package localcluster
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/fleet"
 )
 
@@ -162,7 +162,7 @@ type lateError struct {
 }
 
 func (e *lateError) Error() string {
-	text := fmt.Sprintf("%s of %s simulated nodes are Ready, and no other has become so for %s", thousands(e.ready), thousands(e.want), patience)
+	text := fmt.Sprintf("%s of %s simulated nodes are Ready, and no other has become so for %s", console.Thousands(e.ready), console.Thousands(e.want), patience)
 	if e.broken != nil {
 		text += fmt.Sprintf(" (the last watch ended: %v)", e.broken)
 	}
@@ -172,8 +172,8 @@ The cluster is kept as it is, and the rest may follow: "everynode status" counts
 
 func (e *lateError) Unwrap() error { return e.broken }
 
-// isLate says that a cluster runs, of which not all has come up yet.
-func isLate(err error) bool {
+// IsLate says that a cluster runs, of which not all has come up yet.
+func IsLate(err error) bool {
 	var late *lateError
 	return errors.As(err, &late)
 }
@@ -209,13 +209,4 @@ func (r *muster) wait(ctx context.Context, want int, alive func() error, tell fu
 			tell(ready, max(want, total))
 		}
 	}
-}
-
-// thousands writes a number with a comma between its thousands.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

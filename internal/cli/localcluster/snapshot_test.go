@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"slices"
@@ -7,7 +7,7 @@ import (
 
 // A cluster of `up` is thrown away with its data: nobody looks for snapshots of it there.
 func TestUpSavesNoSnapshots(t *testing.T) {
-	_, m, _ := testMachine(t)
+	m := made(t)
 	argv := m.server().Argv
 	i := slices.Index(argv, "--snapshot-every")
 	if i < 0 || argv[i+1] != "0" {

@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"errors"
@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
-
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"everynode/internal/datadir"
 	"everynode/internal/local"
@@ -35,7 +33,8 @@ func defaultDataDir(uid int, getenv func(string) string) string {
 	return rootDataDir
 }
 
-func dataDirFromEnv() string {
+// DataDirFromEnv is where the cluster is that a command means without flags.
+func DataDirFromEnv() string {
 	if dir := os.Getenv("EVERYNODE_DATA_DIR"); dir != "" {
 		return dir
 	}
@@ -51,9 +50,9 @@ func noCluster(dataDir string) error {
 	return errors.New(text)
 }
 
-// unreadable explains why something in a data directory cannot be read: most
+// Unreadable explains why something in a data directory cannot be read: most
 // often it is another user's.
-func unreadable(dataDir string, err error) error {
+func Unreadable(dataDir string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return noCluster(dataDir)
@@ -85,9 +84,9 @@ func uidOf(info fs.FileInfo) int {
 	return -1
 }
 
-// isServerFolder says that the folder is one of `everynode server`, or was filled by
+// IsServerFolder says that the folder is one of `everynode server`, or was filled by
 // a restore: it has keys and no record of a cluster of this machine.
-func isServerFolder(dataDir string) bool {
+func IsServerFolder(dataDir string) bool {
 	if _, err := local.Open(dataDir); !errors.Is(err, local.ErrNoCluster) {
 		return false
 	}
@@ -95,45 +94,38 @@ func isServerFolder(dataDir string) bool {
 	return err == nil
 }
 
-func serverLockOf(dataDir string) string { return filepath.Join(dataDir, "server.lock") }
+// ServerLock is held by the control plane in a data directory while it runs.
+func ServerLock(dataDir string) string { return filepath.Join(dataDir, "server.lock") }
 
-// stopped is the error of a cluster that does not run; nil when it runs, or when it
+// Stopped is the error of a cluster that does not run; nil when it runs, or when it
 // cannot be told. Nobody else may be asked: what answers at the address of a cluster
 // that is stopped may be anything.
-func stopped(dataDir string) error {
-	if !datadir.Stopped(serverLockOf(dataDir)) {
+func Stopped(dataDir string) error {
+	if !datadir.Stopped(ServerLock(dataDir)) {
 		return nil
 	}
-	if isServerFolder(dataDir) {
+	if IsServerFolder(dataDir) {
 		return fmt.Errorf("the server of %s does not run: start it with `everynode server --data-dir %s`", dataDir, dataDir)
 	}
 	return fmt.Errorf("the cluster in %s is stopped: start it with `everynode up%s`", dataDir, whichCluster(dataDir))
 }
 
-// gidOf is the group that a file belongs to; -1 where that is not known.
-func gidOf(info fs.FileInfo) int {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(st.Gid)
-	}
-	return -1
-}
+// DefaultName is the name of the cluster that has none.
+const DefaultName = "everynode"
 
-// defaultName is the name of the cluster that has none.
-const defaultName = "everynode"
-
-// namedDir is the data directory of a cluster with a name.
-func namedDir(name string) string {
+// NamedDir is the data directory of a cluster with a name.
+func NamedDir(name string) string {
 	base := defaultDataDir(os.Geteuid(), os.Getenv)
-	if name == defaultName {
+	if name == DefaultName {
 		return base
 	}
 	return filepath.Join(base+"-clusters", name)
 }
 
-// nameOf is the name of the cluster in a data directory; empty when it has none.
-func nameOf(dataDir string) string {
-	for _, name := range []string{defaultName, filepath.Base(dataDir)} {
-		if filepath.Clean(dataDir) == namedDir(name) {
+// NameOf is the name of the cluster in a data directory; empty when it has none.
+func NameOf(dataDir string) string {
+	for _, name := range []string{DefaultName, filepath.Base(dataDir)} {
+		if filepath.Clean(dataDir) == NamedDir(name) {
 			return name
 		}
 	}
@@ -143,9 +135,9 @@ func nameOf(dataDir string) string {
 // whichCluster is the flag with which a command means the cluster in the data
 // directory; empty when it does so without.
 func whichCluster(dataDir string) string {
-	name := nameOf(dataDir)
+	name := NameOf(dataDir)
 	switch {
-	case filepath.Clean(dataDir) == filepath.Clean(dataDirFromEnv()):
+	case filepath.Clean(dataDir) == filepath.Clean(DataDirFromEnv()):
 		return ""
 	case name != "":
 		return " --name " + name
@@ -154,35 +146,15 @@ func whichCluster(dataDir string) string {
 	}
 }
 
-// contextName is the name of a cluster's context in kubeconfigs. That of a cluster
+// ContextName is the name of a cluster's context in kubeconfigs. That of a cluster
 // without a name is made from its id.
-func (m *machine) contextName(dataDir string) string {
-	switch name := nameOf(dataDir); name {
-	case defaultName:
-		return defaultName
+func ContextName(dataDir, id string) string {
+	switch name := NameOf(dataDir); name {
+	case DefaultName:
+		return DefaultName
 	case "":
-		return defaultName + "-" + m.ID
+		return DefaultName + "-" + id
 	default:
-		return defaultName + "-" + name
+		return DefaultName + "-" + name
 	}
 }
-
-// clusterName is the value of --name, which names a data directory.
-type clusterName struct {
-	name    string
-	dataDir *string
-}
-
-func (n *clusterName) String() string { return n.name }
-
-// Set takes what the user typed after --name.
-func (n *clusterName) Set(name string) error {
-	if len(validation.IsDNS1123Label(name)) > 0 {
-		return fmt.Errorf("give at most %d lower case letters, digits and hyphens, with a letter or digit first and last", validation.DNS1123LabelMaxLength)
-	}
-	n.name, *n.dataDir = name, namedDir(name)
-	return nil
-}
-
-// Type is what --help shows for the value.
-func (n *clusterName) Type() string { return "string" }

@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"os"
@@ -11,19 +11,19 @@ import (
 // The copy is replaced in one step: who has the old one open reads all of it.
 func TestRegistriesAreReplaced(t *testing.T) {
 	dir := t.TempDir()
-	m := &machine{Cluster: &local.Cluster{DataDir: dir}}
+	m := &Cluster{Cluster: &local.Cluster{DataDir: dir}}
 	file := filepath.Join(dir, "mine.yaml")
 	for _, text := range []string{"mirrors: {}\n", "configs: {}\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.chooseRegistries(file); err != nil {
+		if err := (choosing{m, Wanted{Registries: file}}).registries(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := os.ReadFile(m.registriesFile()); err != nil || string(got) != text {
+		if got, err := os.ReadFile(nodeFiles(dir).registries()); err != nil || string(got) != text {
 			t.Errorf("the copy is %q, %v", got, err)
 		}
-		if err := os.Link(m.registriesFile(), filepath.Join(dir, "first")); err != nil && !os.IsExist(err) {
+		if err := os.Link(nodeFiles(dir).registries(), filepath.Join(dir, "first")); err != nil && !os.IsExist(err) {
 			t.Fatal(err)
 		}
 	}

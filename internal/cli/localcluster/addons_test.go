@@ -1,6 +1,8 @@
-package cli
+package localcluster
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,15 +13,18 @@ import (
 
 // An add-on that is on by default and has no image is told of, if nobody else has it.
 func TestUnbuilt(t *testing.T) {
-	m := &machine{Cluster: &local.Cluster{}, runtimeDir: t.TempDir()}
-	warned := m.unbuilt()
+	m := &Cluster{Cluster: &local.Cluster{}, runtimeDir: t.TempDir()}
+	warned := m.addons().unbuilt()
 	if len(warned) != 1 || !strings.Contains(warned[0], "the add-on storage will not work: local-path-provisioner has not been built") {
 		t.Errorf("%q", warned)
 	}
 	for _, a := range addons.All() {
-		place(t, m.runtimeDir, filepath.Join("addons", a.Archive))
+		file := filepath.Join(m.runtimeDir, "addons", a.Archive)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if warned := m.unbuilt(); len(warned) != 0 {
+	if warned := m.addons().unbuilt(); len(warned) != 0 {
 		t.Errorf("all is built, and it says %q", warned)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package localcluster
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// dress puts the labels and taints of a cluster's file on its nodes. Others that a
+// Dress puts the labels and taints of a cluster's file on its nodes. Others that a
 // node has stay.
-func (s *starting) dress(ctx context.Context, nodes []fileNode) error {
-	if !slices.ContainsFunc(nodes, func(n fileNode) bool { return len(n.Labels)+len(n.Taints) > 0 }) {
+func (s *Starting) Dress(ctx context.Context, nodes []NodeSpec) error {
+	if !slices.ContainsFunc(nodes, func(n NodeSpec) bool { return len(n.Labels)+len(n.Taints) > 0 }) {
 		return nil
 	}
-	client, err := adminClient(s.cluster.DataDir)
+	client, err := AdminClient(s.cluster.DataDir)
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (s *starting) dress(ctx context.Context, nodes []fileNode) error {
 	return errors.Join(errs...)
 }
 
-func (n fileNode) dress(ctx context.Context, client kubernetes.Interface) error {
+func (n NodeSpec) dress(ctx context.Context, client kubernetes.Interface) error {
 	if len(n.Labels)+len(n.Taints) == 0 {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (n fileNode) dress(ctx context.Context, client kubernetes.Interface) error 
 }
 
 // wears says whether a node has the labels and taints.
-func (n fileNode) wears(now *corev1.Node) bool {
+func (n NodeSpec) wears(now *corev1.Node) bool {
 	for key, value := range n.Labels {
 		if have, ok := now.Labels[key]; !ok || have != value {
 			return false
@@ -72,10 +72,10 @@ func (n fileNode) wears(now *corev1.Node) bool {
 	return true
 }
 
-// atBirth are the arguments with which an agent registers the node: nothing is to
+// AtBirth are the arguments with which an agent registers the node: nothing is to
 // run there before the labels and taints are on it. Labels that a node may not set
 // on itself come when it is Ready.
-func (n fileNode) atBirth() []string {
+func (n NodeSpec) AtBirth() []string {
 	var labels, taints, args []string
 	for _, key := range slices.Sorted(maps.Keys(n.Labels)) {
 		if prefix, _, found := strings.Cut(key, "/"); !found || !strings.HasSuffix(prefix, "k8s.io") && !strings.HasSuffix(prefix, "kubernetes.io") {

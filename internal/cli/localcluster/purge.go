@@ -1,8 +1,9 @@
-package cli
+package localcluster
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,71 +11,83 @@ import (
 	"strings"
 	"syscall"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/controlplane"
 	"everynode/internal/datadir"
 )
 
-// purge deletes what everynode has made in the data directory, and the
+// deletion is what deletes a cluster's data, and who is told.
+type deletion struct {
+	cluster  *Cluster
+	progress *console.Progress
+	warnings io.Writer
+}
+
+// Purge deletes what everynode has made in the data directory, and the
 // directory if that is all. What tells of the cluster goes last, so that a purge
 // that was interrupted can be repeated.
-func (cmd downCommand) purge(m *machine, p *progress) error {
-	done := p.step()
-	dir, err := m.markedDir()
+func (c *Cluster) Purge(p *console.Progress, warnings io.Writer) error {
+	return deletion{c, p, warnings}.run()
+}
+
+func (d deletion) run() error {
+	done := d.progress.Step()
+	dir, err := d.markedDir()
 	if err != nil {
 		return err
 	}
-	unmounted, err := m.UnmountData()
+	unmounted, err := d.cluster.UnmountData()
 	for _, mount := range unmounted {
-		fmt.Fprintf(cmd.Err, "warning: unmounted %s, and left alone what is on it\n", mount)
+		fmt.Fprintf(d.warnings, "warning: unmounted %s, and left alone what is on it\n", mount)
 	}
 	if err != nil {
 		return err
 	}
-	if err := m.forget(); err != nil {
-		fmt.Fprintf(cmd.Err, "warning: %v\n", err)
+	if err := forget(d.cluster.Cluster); err != nil {
+		fmt.Fprintf(d.warnings, "warning: %v\n", err)
 	}
-	left, err := m.deleteData()
+	left, err := d.data()
 	if err != nil {
 		return fmt.Errorf("delete the cluster's data: %w", err)
 	}
 	switch {
 	case len(left) > 0:
-		return fmt.Errorf("%s holds files that are not everynode's, and was kept: %s", m.DataDir, strings.Join(left, ", "))
+		return fmt.Errorf("%s holds files that are not everynode's, and was kept: %s", d.cluster.DataDir, strings.Join(left, ", "))
 	case !dir.Made():
-		done("emptied %s, which was there before the cluster", m.DataDir)
+		done("emptied %s, which was there before the cluster", d.cluster.DataDir)
 		return nil
 	}
-	if err := os.Remove(m.DataDir); err != nil {
+	if err := os.Remove(d.cluster.DataDir); err != nil {
 		return fmt.Errorf("delete the empty data directory: %w", err)
 	}
 	// The folder of clusters with names goes with the last of them.
-	if parent := filepath.Dir(m.DataDir); parent == filepath.Dir(namedDir("any")) {
+	if parent := filepath.Dir(d.cluster.DataDir); parent == filepath.Dir(NamedDir("any")) {
 		if err := os.Remove(parent); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 			return fmt.Errorf("delete the folder of clusters: %w", err)
 		}
 	}
-	done("deleted %s", m.DataDir)
+	done("deleted %s", d.cluster.DataDir)
 	return nil
 }
 
 // markedDir returns the data directory with its mark. One of a release without
 // marks gets its mark now.
-func (m *machine) markedDir() (*datadir.Dir, error) {
-	dir, err := datadir.Find(m.DataDir)
+func (d deletion) markedDir() (*datadir.Dir, error) {
+	dir, err := datadir.Find(d.cluster.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return datadir.Claim(m.DataDir, datadir.Up)
+		return datadir.Claim(d.cluster.DataDir, datadir.Up)
 	}
 	return dir, err
 }
 
-// deleteData deletes by the names of our layout, and returns what is left then.
-func (m *machine) deleteData() (left []string, err error) {
-	remove, err := datadir.Remove(m.DataDir)
+// data deletes by the names of our layout, and returns what is left then.
+func (d deletion) data() (left []string, err error) {
+	remove, err := datadir.Remove(d.cluster.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove.Close()) }()
-	nodes, err := m.nodeDirs()
+	nodes, err := d.nodeDirs()
 	if err != nil {
 		return nil, err
 	}
@@ -108,17 +121,17 @@ func (m *machine) deleteData() (left []string, err error) {
 
 // nodeDirs are the folders of nodes, relative to the data directory: those in
 // the record, and those that carry a node's mark.
-func (m *machine) nodeDirs() ([]string, error) {
+func (d deletion) nodeDirs() ([]string, error) {
 	var names []string
-	for _, n := range m.Nodes {
+	for _, n := range d.cluster.Nodes {
 		names = append(names, n.Name)
 	}
-	entries, err := os.ReadDir(filepath.Join(m.DataDir, "nodes"))
+	entries, err := os.ReadDir(filepath.Join(d.cluster.DataDir, "nodes"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list the nodes' folders: %w", err)
 	}
 	for _, e := range entries {
-		if dir, err := datadir.Find(m.NodeDir(e.Name())); err == nil && dir.Kind() == datadir.Agent && e.IsDir() {
+		if dir, err := datadir.Find(d.cluster.NodeDir(e.Name())); err == nil && dir.Kind() == datadir.Agent && e.IsDir() {
 			names = append(names, e.Name())
 		}
 	}

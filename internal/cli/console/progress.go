@@ -1,18 +1,17 @@
-package cli
+package console
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"time"
-
-	"everynode/internal/cli/console"
 )
 
-// progress tells what a long command does: a line for each step, when it is
+// Progress tells what a long command does: a line for each step, when it is
 // done, with the time since the start of the command and the step's own.
-type progress struct {
+type Progress struct {
 	mu    sync.Mutex
 	out   io.Writer
 	begin time.Time
@@ -21,13 +20,14 @@ type progress struct {
 	counting bool // the last line is a count, which the next line takes the place of
 }
 
-func newProgress(out io.Writer) *progress {
-	_, terminal := console.WidthOf(out)
-	return &progress{out: out, begin: time.Now(), terminal: terminal && os.Getenv("TERM") != "dumb"}
+// NewProgress is that of a command that begins now.
+func NewProgress(out io.Writer) *Progress {
+	_, terminal := WidthOf(out)
+	return &Progress{out: out, begin: time.Now(), terminal: terminal && os.Getenv("TERM") != "dumb"}
 }
 
-// step starts a step; calling done prints it.
-func (p *progress) step() (done func(format string, args ...any)) {
+// Step starts a step; calling done prints it.
+func (p *Progress) Step() (done func(format string, args ...any)) {
 	begin := time.Now()
 	return func(format string, args ...any) {
 		p.mu.Lock()
@@ -40,15 +40,15 @@ func (p *progress) step() (done func(format string, args ...any)) {
 	}
 }
 
-// counter returns what tells how far a count is. On a terminal each count takes
+// Counter returns what tells how far a count is. On a terminal each count takes
 // the place of the one before.
-func (p *progress) counter() func(now, all int) {
+func (p *Progress) Counter() func(now, all int) {
 	begin, first := time.Now(), -1
 	return func(now, all int) {
 		if first < 0 {
 			first = now
 		}
-		text := fmt.Sprintf("[%5.1fs] %s of %s simulated nodes Ready", time.Since(p.begin).Seconds(), thousands(now), thousands(all))
+		text := fmt.Sprintf("[%5.1fs] %s of %s simulated nodes Ready", time.Since(p.begin).Seconds(), Thousands(now), Thousands(all))
 		if now > first {
 			left := time.Duration(float64(time.Since(begin)) / float64(now-first) * float64(all-now))
 			text += fmt.Sprintf(", about %s more", left.Round(time.Second))
@@ -64,8 +64,8 @@ func (p *progress) counter() func(now, all int) {
 	}
 }
 
-// endCount leaves the last count where it is, for an error that follows.
-func (p *progress) endCount() {
+// EndCount leaves the last count where it is, for an error that follows.
+func (p *Progress) EndCount() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.counting {
@@ -74,5 +74,14 @@ func (p *progress) endCount() {
 	}
 }
 
-// elapsed is the time since the start of the command, in seconds.
-func (p *progress) elapsed() float64 { return time.Since(p.begin).Seconds() }
+// Elapsed is the time since the start of the command, in seconds.
+func (p *Progress) Elapsed() float64 { return time.Since(p.begin).Seconds() }
+
+// Thousands writes a number with a comma between its Thousands.
+func Thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

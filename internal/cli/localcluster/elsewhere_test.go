@@ -1,11 +1,15 @@
-package cli
+package localcluster
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/local"
 )
 
@@ -34,35 +38,35 @@ func TestElsewhere(t *testing.T) {
 	t.Setenv("EVERYNODE_DATA_DIR", filepath.Join(t.TempDir(), "none"))
 	there := func(want ...string) {
 		t.Helper()
-		got, err := clustersElsewhere(elsewhere())
+		got, err := Remembered(Elsewhere())
 		if slices.Sort(want); err != nil || !slices.Equal(slices.Sorted(slices.Values(got)), want) {
 			t.Errorf("found are %v, %v; want %v", got, err, want)
 		}
 	}
 	there()
-	made := func() (*machine, string) {
+	made := func() (*Cluster, string) {
 		dir := filepath.Join(t.TempDir(), "data")
-		madeCluster(t, dir)
-		c, err := local.Open(dir)
+		c, err := local.Create(dir, local.Options{Loopback: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &machine{Cluster: c}
+		m := &Cluster{Cluster: c}
 		for range 2 { // each `up` does it
-			if err := m.remember(); err != nil {
+			if err := Remember(c); err != nil {
 				t.Fatal(err)
 			}
 		}
 		return m, dir
 	}
-	_, kept := made()
-	_, purged := made()
+	last, kept := made()
+	first, purged := made()
 	_, lost := made()
 	there(kept, purged, lost)
-	if _, err := purgeIn(t, purged); err != nil {
+	purge := func(m *Cluster) error { return m.Purge(console.NewProgress(io.Discard), io.Discard) }
+	if err := purge(first); err != nil {
 		t.Error(err)
 	}
-	if links, err := os.ReadDir(elsewhere()); err != nil || len(links) != 2 {
+	if links, err := os.ReadDir(Elsewhere()); err != nil || len(links) != 2 {
 		t.Errorf("after the purge there are %v, %v", links, err)
 	}
 	if err := os.RemoveAll(lost); err != nil {
@@ -70,22 +74,25 @@ func TestElsewhere(t *testing.T) {
 	}
 	there(kept)
 	there(kept)
-	if links, err := os.ReadDir(elsewhere()); err != nil || len(links) != 1 {
+	if links, err := os.ReadDir(Elsewhere()); err != nil || len(links) != 1 {
 		t.Errorf("a link to where nothing is has stayed: %v, %v", links, err)
 	}
-	if _, err := purgeIn(t, kept); err != nil || isThere(elsewhere()) {
+	if err := purge(last); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(Elsewhere()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the folder stays after the last: %v", err)
 	}
 }
 
 // One that is found in two ways is listed once.
-func TestClusterDirs(t *testing.T) {
+func TestDirs(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(dir, link); err != nil {
 		t.Fatal(err)
 	}
-	dirs := clusterDirs([]string{dir, link, dir})
+	dirs := Dirs([]string{dir, link, dir})
 	if n := len(slices.DeleteFunc(dirs, func(d string) bool { return d != dir && d != link })); n != 1 {
 		t.Errorf("%v has it %d times", dirs, n)
 	}
