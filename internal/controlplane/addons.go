@@ -44,29 +44,36 @@ func DNSAddress(services netip.Prefix) (address netip.Addr, ok bool) {
 func isDNS(a addons.Addon) bool { return a.Name == addons.DNS }
 
 // checkDNS says whether there is an address for the DNS.
-func (s *settings) checkDNS() error {
-	if _, ok := DNSAddress(s.serviceRange); !ok && slices.ContainsFunc(s.Addons, isDNS) {
-		return fmt.Errorf("the service range %s is too small: the cluster's DNS has its %dth address; give a larger --service-cidr, or --without %s", s.serviceRange, dnsIndex, addons.DNS)
+func checkDNS(list []addons.Addon, services netip.Prefix) error {
+	if _, ok := DNSAddress(services); !ok && slices.ContainsFunc(list, isDNS) {
+		return fmt.Errorf("the service range %s is too small: the cluster's DNS has its %dth address; give a larger --service-cidr, or --without %s", services, dnsIndex, addons.DNS)
 	}
 	return nil
 }
 
-// startAddons makes those add-ons that are wanted. A cluster without them is of more
+// ownAddons are the add-ons that a server makes in its cluster.
+type ownAddons struct {
+	list    []addons.Addon
+	cluster AddonCluster
+	client  *rest.Config
+}
+
+// make makes those add-ons that are wanted. A cluster without them is of more
 // use than none, so a failure is only told.
-func (s *settings) startAddons(ctx context.Context, cfg *rest.Config, wanted func(addons.Addon) bool) {
-	for _, a := range s.Addons {
+func (o ownAddons) make(ctx context.Context, wanted func(addons.Addon) bool) {
+	for _, a := range o.list {
 		if !wanted(a) {
 			continue
 		}
-		if _, err := MakeAddon(ctx, cfg, a, AddonCluster{DataDir: s.DataDir, Services: s.serviceRange}); err != nil && ctx.Err() == nil {
+		if _, err := MakeAddon(ctx, o.client, a, o.cluster); err != nil && ctx.Err() == nil {
 			klog.Warningf("The cluster lacks the add-on %s, or a part of it: %v. `everynode up`, or the next start of this server, tries it again", a.Name, err)
 		}
 	}
 }
 
-// runAddons makes the add-ons that nothing waits for.
-func (s *settings) runAddons(ctx context.Context, cfg *rest.Config) error {
-	s.startAddons(ctx, cfg, func(a addons.Addon) bool { return !isDNS(a) && !a.OnHost })
+// run makes the add-ons that nothing waits for.
+func (o ownAddons) run(ctx context.Context) error {
+	o.make(ctx, func(a addons.Addon) bool { return !isDNS(a) && !a.OnHost })
 	<-ctx.Done()
 	return nil
 }

@@ -27,26 +27,26 @@ var admissionManifest []byte
 
 // admissionPolicies are what nodes may not decide for others, for the ranges of
 // this cluster and the addresses of this server.
-func (s *settings) admissionPolicies() ([]*unstructured.Unstructured, error) {
-	addresses, err := s.ownAddresses()
+func (b bootstrap) admissionPolicies() ([]*unstructured.Unstructured, error) {
+	addresses, err := b.settings.ids().ownAddresses()
 	if err != nil {
 		return nil, err
 	}
-	text := strings.NewReplacer("$(podCIDR)", s.podRange.String(), "$(serviceCIDR)", s.serviceRange.String(),
+	text := strings.NewReplacer("$(podCIDR)", b.settings.podRange.String(), "$(serviceCIDR)", b.settings.serviceRange.String(),
 		"$(machine)", machineName(), "$(addresses)", strings.Join(addresses, " ")).Replace(string(admissionManifest))
 	return decodeManifest([]byte(text))
 }
 
 // ownAddresses are the addresses and names, in lower case, at which others reach
 // this server and no other machine.
-func (s *settings) ownAddresses() ([]string, error) {
-	names, err := s.servingNames()
+func (i identities) ownAddresses() ([]string, error) {
+	names, err := i.servingNames()
 	if err != nil {
 		return nil, err
 	}
 	var own []string
 	for _, ip := range names.IPs {
-		if addr, ok := netip.AddrFromSlice(ip); ok && !addr.IsLoopback() && addr != s.firstServiceIP() {
+		if addr, ok := netip.AddrFromSlice(ip); ok && !addr.IsLoopback() && addr != i.serviceIP {
 			own = append(own, addr.String())
 		}
 	}

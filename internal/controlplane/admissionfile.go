@@ -39,13 +39,13 @@ type admissionConfig struct {
 
 // readAdmission reads the administrator's file, if there is one, and adds the standard
 // for pods unless the file says it.
-func (s *settings) readAdmission() (c admissionConfig, err error) {
-	if err := checkPodStandard(s.PodSecurity); err != nil {
+func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
+	if err := checkPodStandard(podSecurity); err != nil {
 		return c, err
 	}
 	config := apiserverv1.AdmissionConfiguration{TypeMeta: metav1.TypeMeta{APIVersion: apiserverv1.SchemeGroupVersion.String(), Kind: "AdmissionConfiguration"}}
-	if s.AdmissionFile != "" {
-		if config.Plugins, err = readAdmissionFile(s.AdmissionFile); err != nil {
+	if file != "" {
+		if config.Plugins, err = readAdmissionFile(file); err != nil {
 			return c, err
 		}
 	}
@@ -53,11 +53,11 @@ func (s *settings) readAdmission() (c admissionConfig, err error) {
 		c.plugins = append(c.plugins, p.Name)
 	}
 	if slices.Contains(c.plugins, podSecurityPlugin) {
-		if s.PodSecurity != "" {
-			return c, fmt.Errorf("%s configures %s, and --pod-security was given as well: leave one of the two out", s.AdmissionFile, podSecurityPlugin)
+		if podSecurity != "" {
+			return c, fmt.Errorf("%s configures %s, and --pod-security was given as well: leave one of the two out", file, podSecurityPlugin)
 		}
 	} else {
-		pods, err := podSecurityOf(cmp.Or(s.PodSecurity, PodsBaseline))
+		pods, err := podSecurityOf(cmp.Or(podSecurity, PodsBaseline))
 		if err != nil {
 			return c, err
 		}
@@ -208,21 +208,21 @@ func strictAPIServerCodecs() serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict)
 }
 
-// writeAdmission puts what was read where the API server reads it.
-func (s *settings) writeAdmission() error {
-	return writeIfChanged(s.path(admissionFile), s.admission.text)
+// write puts what was read where the API server reads it.
+func (c admissionConfig) write(data dataFolder) error {
+	return writeIfChanged(data.path(admissionFile), c.text)
 }
 
-// admissionFlags are the flags of kube-apiserver for it. A plugin that is configured is on.
-func (s *settings) admissionFlags() []string {
-	plugins := append([]string{"NodeRestriction"}, s.admission.plugins...)
-	if !s.AllowExternalIPs {
+// flags are those of kube-apiserver for it. A plugin that is configured is on.
+func (c admissionConfig) flags(data dataFolder, allowExternalIPs bool) []string {
+	plugins := append([]string{"NodeRestriction"}, c.plugins...)
+	if !allowExternalIPs {
 		// Who may make a Service could else have every node send any address to it.
 		plugins = append(plugins, "DenyServiceExternalIPs")
 	}
 	slices.Sort(plugins)
 	return []string{
 		"--enable-admission-plugins=" + strings.Join(slices.Compact(plugins), ","),
-		"--admission-control-config-file=" + s.path(admissionFile),
+		"--admission-control-config-file=" + data.path(admissionFile),
 	}
 }

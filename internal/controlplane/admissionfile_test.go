@@ -124,7 +124,7 @@ func TestAdmissionIsMerged(t *testing.T) {
 		if !strings.Contains(text, c.has) || strings.Contains(text, c.lacks) {
 			t.Errorf("%s: want %q, and not %q:\n%s", name, c.has, c.lacks, text)
 		}
-		if flag := s.admissionFlags()[0]; flag != "--enable-admission-plugins="+c.enabledPlugin {
+		if flag := s.admission.flags(s.data(), s.AllowExternalIPs)[0]; flag != "--enable-admission-plugins="+c.enabledPlugin {
 			t.Errorf("%s: %s", name, flag)
 		}
 	}

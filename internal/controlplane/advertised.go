@@ -18,7 +18,7 @@ const advertisedTime = 10 * time.Second
 // one tells nodes. Two servers with one address look like one to the nodes,
 // which then cannot go on with the other when one ends. A load balancer in
 // front of all servers looks the same from here, hence a warning and no error.
-func (s *settings) checkAdvertised(ctx context.Context) error {
+func checkAdvertised(ctx context.Context, s *settings) error {
 	path, _ := pairPaths(s.path("pki"), servingCert)
 	address := net.JoinHostPort(s.advertise.String(), s.portText())
 	ours, err := certutil.CertsFromFile(path)

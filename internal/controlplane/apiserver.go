@@ -41,7 +41,7 @@ type apiServer struct {
 // newAPIServer builds the configuration, which takes a while and does not
 // need etcd yet. background goroutines of it end with ctx.
 func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
-	if err := errors.Join(s.writeAuditPolicy(), s.writeEncryption(), s.writeAdmission(), s.writeAuthentication()); err != nil {
+	if err := errors.Join(s.audit.write(), s.writeEncryption(), s.admission.write(s.data()), s.authentication().write()); err != nil {
 		return nil, err
 	}
 	hastenReload()
@@ -138,7 +138,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 			flags = append(flags, "--etcd-"+flag+"="+value)
 		}
 	}
-	return slices.Concat(flags, s.admissionFlags(), s.authenticationFlags(), s.auditFlags())
+	return slices.Concat(flags, s.admission.flags(s.data(), s.AllowExternalIPs), s.authentication().flags(), s.audit.flags())
 }
 
 // run serves until ctx ends and the last request is drained. etcd must answer.

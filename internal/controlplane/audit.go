@@ -37,55 +37,67 @@ func AuditFiles() []string {
 //go:embed audit.yaml
 var defaultAuditPolicy []byte
 
+// auditing is the audit log of an API server: what it notes, and where it is.
+type auditing struct {
+	data   dataFolder
+	policy []byte // nil: there is no log
+}
+
+// readAuditing is with the policy that was asked for.
+func readAuditing(data dataFolder, on bool, policyFile string) (auditing, error) {
+	policy, err := readAuditPolicy(on, policyFile)
+	return auditing{data, policy}, err
+}
+
 // readAuditPolicy returns the policy that was asked for, and refuses one that is not
 // valid: the API server itself would leave out fields that it does not know, and note
 // less than its author wanted.
-func (s *settings) readAuditPolicy() ([]byte, error) {
+func readAuditPolicy(on bool, file string) ([]byte, error) {
 	switch {
-	case !s.Audit && s.AuditPolicyFile != "":
+	case !on && file != "":
 		return nil, errors.New("there is a policy for the audit log, and the audit log is off: leave one of the two out")
-	case !s.Audit:
+	case !on:
 		return nil, nil
-	case s.AuditPolicyFile == "":
+	case file == "":
 		return defaultAuditPolicy, nil
 	}
-	text, err := readTrusted(s.AuditPolicyFile)
+	text, err := readTrusted(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy of the audit log: %w", err)
 	}
 	strict := serializer.NewCodecFactory(audit.Scheme, serializer.EnableStrict).UniversalDecoder()
 	if _, _, err := strict.Decode(text, nil, &auditinternal.Policy{}); err != nil {
-		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)
+		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", file, err)
 	}
 	if _, err := strictyaml.ToJSON(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.AuditPolicyFile, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, err := auditpolicy.LoadPolicyFromBytes(text); err != nil {
-		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", s.AuditPolicyFile, err)
+		return nil, fmt.Errorf("%s is not a policy of audit.k8s.io/v1: %w", file, err)
 	}
 	return text, nil
 }
 
-// writeAuditPolicy puts the policy that was checked where the API server reads it.
-func (s *settings) writeAuditPolicy() error {
-	if !s.Audit {
+// write puts the policy that was checked where the API server reads it.
+func (a auditing) write() error {
+	if a.policy == nil {
 		return nil
 	}
-	if err := makeDir(s.path(AuditDir)); err != nil {
+	if err := makeDir(a.data.path(AuditDir)); err != nil {
 		return err
 	}
-	return writeIfChanged(s.path(AuditDir, auditPolicy), s.auditPolicy)
+	return writeIfChanged(a.data.path(AuditDir, auditPolicy), a.policy)
 }
 
-// auditFlags are the flags of kube-apiserver that have it keep the log. It makes the
+// flags are the flags of kube-apiserver that have it keep the log. It makes the
 // files with mode 0600. A disk that is full stops no request.
-func (s *settings) auditFlags() []string {
-	if !s.Audit {
+func (a auditing) flags() []string {
+	if a.policy == nil {
 		return nil
 	}
 	return []string{
-		"--audit-policy-file=" + s.path(AuditDir, auditPolicy),
-		"--audit-log-path=" + s.path(AuditDir, auditLog),
+		"--audit-policy-file=" + a.data.path(AuditDir, auditPolicy),
+		"--audit-log-path=" + a.data.path(AuditDir, auditLog),
 		"--audit-log-maxsize=" + strconv.Itoa(auditSize),
 		"--audit-log-maxbackup=" + strconv.Itoa(auditFiles),
 		"--audit-log-maxage=" + strconv.Itoa(auditDays),

@@ -40,37 +40,36 @@ func anonymousRequests() *apiserverv1.AnonymousAuthConfig {
 	return config
 }
 
-// readAuthentication refuses a file that the API server would refuse, and one that leaves
+// readAuthentication returns the whole path of a file, if there is one. It refuses a file that the API server would refuse, and one that leaves
 // open who may ask without a name: the API server would then let in everything.
-func (s *settings) readAuthentication() error {
-	if s.AuthenticationFile == "" {
-		return nil
+func readAuthentication(name string) (file string, err error) {
+	if name == "" {
+		return "", nil
 	}
-	file, err := filepath.Abs(s.AuthenticationFile)
+	file, err = filepath.Abs(name)
 	if err != nil {
-		return fmt.Errorf("resolve --authentication-config %q: %w", s.AuthenticationFile, err)
+		return file, fmt.Errorf("resolve --authentication-config %q: %w", name, err)
 	}
-	s.AuthenticationFile = file
 	text, err := readTrusted(file)
 	if err != nil {
-		return fmt.Errorf("read --authentication-config: %w", err)
+		return file, fmt.Errorf("read --authentication-config: %w", err)
 	}
 	object, err := runtime.Decode(strictAPIServerCodecs().UniversalDecoder(), text)
 	if err != nil {
-		return fmt.Errorf("%s is not an AuthenticationConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
+		return file, fmt.Errorf("%s is not an AuthenticationConfiguration of %s: %w", file, apiserverv1.SchemeGroupVersion, err)
 	}
 	if _, err := strictyaml.ToJSON(text); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return file, fmt.Errorf("%s: %w", file, err)
 	}
 	config, ok := object.(*apiserver.AuthenticationConfiguration)
 	if !ok {
-		return fmt.Errorf("%s is not an AuthenticationConfiguration of %s, but a %T", file, apiserverv1.SchemeGroupVersion, object)
+		return file, fmt.Errorf("%s is not an AuthenticationConfiguration of %s, but a %T", file, apiserverv1.SchemeGroupVersion, object)
 	}
 	invalid := validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), config, []string{serviceAccountIssuer})
 	if err := invalid.ToAggregate(); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return file, fmt.Errorf("%s: %w", file, err)
 	}
-	return checkAnonymous(file, config.Anonymous)
+	return file, checkAnonymous(file, config.Anonymous)
 }
 
 func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
@@ -91,10 +90,16 @@ func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
 	return nil
 }
 
-// writeAuthentication tells the API server who may ask without a name, unless the
+// authentication is how an API server learns who asks it.
+type authentication struct {
+	data dataFolder
+	file string // of the administrator; "": there is none
+}
+
+// write tells the API server who may ask without a name, unless the
 // administrator's file does.
-func (s *settings) writeAuthentication() error {
-	if s.AuthenticationFile != "" {
+func (a authentication) write() error {
+	if a.file != "" {
 		return nil
 	}
 	data, err := yaml.Marshal(apiserverv1.AuthenticationConfiguration{
@@ -104,14 +109,14 @@ func (s *settings) writeAuthentication() error {
 	if err != nil {
 		return fmt.Errorf("encode who may ask without a name: %w", err)
 	}
-	return writeIfChanged(s.path(authenticationFile), data)
+	return writeIfChanged(a.data.path(authenticationFile), data)
 }
 
-// authenticationFlags are the flags of kube-apiserver for it. It reads the file of the
+// flags are the flags of kube-apiserver for it. It reads the file of the
 // administrator again when that changes.
-func (s *settings) authenticationFlags() []string {
-	if s.AuthenticationFile != "" {
-		return []string{"--authentication-config=" + s.AuthenticationFile}
+func (a authentication) flags() []string {
+	if a.file != "" {
+		return []string{"--authentication-config=" + a.file}
 	}
-	return []string{"--authentication-config=" + s.path(authenticationFile)}
+	return []string{"--authentication-config=" + a.data.path(authenticationFile)}
 }

@@ -43,33 +43,40 @@ var bootstrapManifest []byte
 //go:embed simulator.yaml
 var simulatorManifest []byte
 
-// applyBootstrap applies the objects of bootstrap.yaml, the kinds of releases in waves and cluster-info. Objects
+// bootstrap is what a server writes into its cluster at its start.
+type bootstrap struct {
+	settings *settings
+	client   *rest.Config
+}
+
+// apply applies the objects of bootstrap.yaml, the kinds of releases in waves and cluster-info. Objects
 // that already say the same are not written. It tries again for a while what
 // fails, because the API server makes its namespaces in the background.
-func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
+func (b bootstrap) apply(ctx context.Context) error {
 	manifests := [][]byte{bootstrapManifest, deploy.RolloutPolicies, deploy.DaemonSetRollouts, deploy.RolloutPeople}
 	objects, err := decodeManifest(bytes.Join(manifests, []byte("\n---\n")))
 	if err != nil {
 		return err
 	}
-	policies, err := s.admissionPolicies()
+	policies, err := b.admissionPolicies()
 	if err != nil {
 		return err
 	}
-	network, err := s.networkInfo()
+	network, err := b.networkInfo()
 	if err != nil {
 		return err
 	}
-	authorities, err := s.authoritiesToApply(ctx, cfg)
+	authorities, err := b.authoritiesToApply(ctx)
 	if err != nil {
 		return err
 	}
-	hostPaths, err := s.hostPathObjects()
+	policy := hostPathPolicy(b.settings.HostPathPolicy)
+	hostPaths, err := policy.objects()
 	if err != nil {
 		return err
 	}
 	objects = slices.Concat(policies, hostPaths, authorities, []*unstructured.Unstructured{network}, objects)
-	info, err := s.clusterInfo()
+	info, err := b.clusterInfo()
 	if err != nil {
 		return err
 	}
@@ -77,14 +84,14 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	if s.Simulator {
+	if b.settings.Simulator {
 		objects, simulator = append(objects, simulator...), nil
 	}
-	client, err := dynamic.NewForConfig(cfg)
+	client, err := dynamic.NewForConfig(b.client)
 	if err != nil {
 		return fmt.Errorf("make a client for the bootstrap objects: %w", err)
 	}
-	keep, err := s.keepClusterInfo(ctx, cfg)
+	keep, err := b.keepClusterInfo(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,8 +103,8 @@ func applyBootstrap(ctx context.Context, s *settings, cfg *rest.Config) error {
 	for _, object := range simulator {
 		group.Go(func() error { return deleteObject(applying, client, object) })
 	}
-	group.Go(func() error { return deleteFormer(applying, cfg) })
-	group.Go(func() error { return s.deleteHostPathPolicy(applying, cfg) })
+	group.Go(func() error { return deleteFormer(applying, b.client) })
+	group.Go(func() error { return policy.remove(applying, b.client) })
 	if err := group.Wait(); err != nil || keep {
 		return err
 	}
@@ -123,11 +130,11 @@ func deleteFormer(ctx context.Context, cfg *rest.Config) error {
 // several servers it names the first: each of them writing its own address would
 // void the signatures, and with them the token of a machine that joins just then. One
 // that is of another step of a rotation is put right by whoever follows that.
-func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool, error) {
-	if s.embeddedStore {
+func (b bootstrap) keepClusterInfo(ctx context.Context) (bool, error) {
+	if b.settings.embeddedStore {
 		return false, nil
 	}
-	client, err := kubernetes.NewForConfig(cfg)
+	client, err := kubernetes.NewForConfig(b.client)
 	if err != nil {
 		return false, fmt.Errorf("make a client for cluster-info: %w", err)
 	}
@@ -142,7 +149,7 @@ func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool,
 	if err != nil {
 		return false, nil // it is of no use to anybody, and is replaced
 	}
-	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	ours, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
 	if err != nil {
 		return false, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
@@ -152,12 +159,12 @@ func (s *settings) keepClusterInfo(ctx context.Context, cfg *rest.Config) (bool,
 // authoritiesToApply is what names the cluster's authorities; nothing where what is there will
 // do. Whoever follows a rotation writes it; a server that starts may be a step behind, and
 // nodes never take again what they have once been told to drop.
-func (s *settings) authoritiesToApply(ctx context.Context, cfg *rest.Config) ([]*unstructured.Unstructured, error) {
-	client, err := kubernetes.NewForConfig(cfg)
+func (b bootstrap) authoritiesToApply(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	client, err := kubernetes.NewForConfig(b.client)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the cluster's authorities: %w", err)
 	}
-	ours, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	ours, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
@@ -243,13 +250,13 @@ func decodeManifest(manifest []byte) ([]*unstructured.Unstructured, error) {
 // clusterInfo is the ConfigMap that tells a machine with a token where the API
 // server is and which authority to trust. The bootstrap signer adds a
 // signature for each token.
-func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
-	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
+func (b bootstrap) clusterInfo() (*unstructured.Unstructured, error) {
+	ca, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
 	kubeconfig := clientcmdapi.NewConfig()
-	kubeconfig.Clusters[""] = &clientcmdapi.Cluster{Server: s.publicURL(), CertificateAuthorityData: ca}
+	kubeconfig.Clusters[""] = &clientcmdapi.Cluster{Server: b.settings.publicURL(), CertificateAuthorityData: ca}
 	text, err := clientcmd.Write(*kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("build cluster-info: %w", err)
@@ -259,8 +266,8 @@ func (s *settings) clusterInfo() (*unstructured.Unstructured, error) {
 
 // networkInfo tells the nodes which addresses are pods': they route nothing else
 // for each other.
-func (s *settings) networkInfo() (*unstructured.Unstructured, error) {
-	return publicConfigMap("everynode-network", map[string]string{"podCIDR": s.podRange.String(), "serviceCIDR": s.serviceRange.String()})
+func (b bootstrap) networkInfo() (*unstructured.Unstructured, error) {
+	return publicConfigMap("everynode-network", map[string]string{"podCIDR": b.settings.podRange.String(), "serviceCIDR": b.settings.serviceRange.String()})
 }
 
 // authoritiesMap is the ConfigMap that authoritiesInfo makes.

@@ -53,7 +53,7 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 	if f.trusts != nil {
 		return nil
 	}
-	trusted, err := f.trusted()
+	trusted, err := f.ids().trusted()
 	if err != nil {
 		return err
 	}
@@ -87,16 +87,16 @@ func (f *authorityFollower) patient(err error) error {
 
 // take writes the files of a record, and whatever follows from them.
 func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
-	former, err := f.takeAuthorities(r)
+	former, err := f.ids().take(r)
 	if errors.Is(err, errUnknownCA) {
-		return staleKeysError{fmt.Errorf("%w: move its pki/ away, and %s", err, f.howToShare())}
+		return staleKeysError{fmt.Errorf("%w: move its pki/ away, and %s", err, howToShare(f.path("pki")))}
 	}
 	if err != nil {
 		return err
 	}
 	f.former = append(f.former, former...) // kept when the rest fails: the next look finds none
 	if r.revision > 0 {
-		if err := f.ensureIdentities(now); err != nil {
+		if err := f.ids().ensure(now); err != nil {
 			return err
 		}
 	}
@@ -105,29 +105,29 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 }
 
 // trusted reads the authorities of the files.
-func (s *settings) trusted() ([]*authority, error) {
-	signer, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+func (i identities) trusted() ([]*authority, error) {
+	signer, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's CA: %w", err)
 	}
-	others, err := otherAuthorities(s.path("pki"), signer)
+	others, err := otherAuthorities(i.data.path("pki"), signer)
 	return append([]*authority{signer}, others...), err
 }
 
-// takeAuthorities brings the files of authorities to what a record says, and returns those
+// take brings the files of authorities to what a record says, and returns those
 // that it has removed. A crash in its middle is mended by doing it once more: no key is
 // removed before it is elsewhere.
-func (s *settings) takeAuthorities(r authorityRecord) (former []*authority, err error) {
+func (i identities) take(r authorityRecord) (former []*authority, err error) {
 	if r.revision == 0 {
 		return nil, nil
 	}
-	s.identities.Lock()
-	defer s.identities.Unlock()
-	dir := s.path("pki")
+	i.lock.Lock()
+	defer i.lock.Unlock()
+	dir := i.data.path("pki")
 	if err := settleAuthority(dir); err != nil {
 		return nil, err
 	}
-	had, err := s.trusted()
+	had, err := i.trusted()
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (s *settings) takeAuthorities(r authorityRecord) (former []*authority, err 
 			}
 		}
 	}
-	if err := s.writeCross(r); err != nil {
+	if err := i.writeCross(r); err != nil {
 		return nil, err
 	}
 	if all[0].id() != had[0].id() {
@@ -165,8 +165,8 @@ func (s *settings) takeAuthorities(r authorityRecord) (former []*authority, err 
 	return former, err
 }
 
-func (s *settings) writeCross(r authorityRecord) error {
-	path := s.path("pki", crossFile)
+func (i identities) writeCross(r authorityRecord) error {
+	path := i.data.path("pki", crossFile)
 	if len(r.Cross) > 0 {
 		return writeIfChanged(path, r.Cross)
 	}
@@ -176,10 +176,10 @@ func (s *settings) writeCross(r authorityRecord) error {
 	return nil
 }
 
-// authoritiesInUse says why the API server of this process does not use the authorities
+// inUse says why the API server of this process does not use the authorities
 // yet, if so: it is asked with certificates of each.
-func (s *settings) authoritiesInUse(ctx context.Context, trusted, former []*authority) error {
-	at, err := url.Parse(s.localURL())
+func (i identities) inUse(ctx context.Context, trusted, former []*authority) error {
+	at, err := url.Parse(i.at.localURL())
 	if err != nil {
 		return fmt.Errorf("read our own address: %w", err)
 	}
@@ -191,12 +191,12 @@ func (s *settings) authoritiesInUse(ctx context.Context, trusted, former []*auth
 		return fmt.Errorf("the API server has no certificate of the CA %s yet: %w", trusted[0].id(), err)
 	}
 	for _, a := range trusted {
-		if status, err := s.askAs(ctx, a, trusted); err != nil || status == http.StatusUnauthorized {
+		if status, err := i.askAs(ctx, a, trusted); err != nil || status == http.StatusUnauthorized {
 			return errors.Join(fmt.Errorf("the API server does not accept certificates of the CA %s yet", a.id()), err)
 		}
 	}
 	for _, a := range former {
-		if status, err := s.askAs(ctx, a, trusted); err != nil || status != http.StatusUnauthorized {
+		if status, err := i.askAs(ctx, a, trusted); err != nil || status != http.StatusUnauthorized {
 			return errors.Join(fmt.Errorf("the API server still accepts certificates of the CA %s", a.id()), err)
 		}
 	}
@@ -204,7 +204,7 @@ func (s *settings) authoritiesInUse(ctx context.Context, trusted, former []*auth
 }
 
 // askAs asks the API server as somebody whom an authority has signed, and who has no rights.
-func (s *settings) askAs(ctx context.Context, a *authority, trusted []*authority) (status int, err error) {
+func (i identities) askAs(ctx context.Context, a *authority, trusted []*authority) (status int, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return 0, fmt.Errorf("make a key: %w", err)
@@ -221,7 +221,7 @@ func (s *settings) askAs(ctx context.Context, a *authority, trusted []*authority
 	client := &http.Client{Timeout: advertisedTime, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
 		RootCAs: roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil },
 	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.localURL()+"/version", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.at.localURL()+"/version", nil)
 	if err != nil {
 		return 0, fmt.Errorf("ask our own API server: %w", err)
 	}

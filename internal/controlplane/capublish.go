@@ -17,16 +17,16 @@ import (
 
 // publishAuthorities tells nodes, machines that join, and servers that extend the API
 // which authorities there are. Pods are told by publishRootCA.
-func (s *settings) publishAuthorities(ctx context.Context, cfg *rest.Config) error {
+func publishAuthorities(ctx context.Context, data dataFolder, cfg *rest.Config) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make a client for the cluster's authorities: %w", err)
 	}
-	ca, err := os.ReadFile(s.path("pki", clusterAuthorities))
+	ca, err := os.ReadFile(data.path("pki", clusterAuthorities))
 	if err != nil {
 		return fmt.Errorf("read the cluster's authorities: %w", err)
 	}
-	kubelets, err := os.ReadFile(s.path("pki", kubeletAuthorities))
+	kubelets, err := os.ReadFile(data.path("pki", kubeletAuthorities))
 	if err != nil {
 		return fmt.Errorf("read the authorities of kubelets: %w", err)
 	}

@@ -115,15 +115,14 @@ type Config struct {
 // settings is a Config with its defaults filled in and its text parsed.
 type settings struct {
 	Config
-	listen        netip.AddrPort
-	advertise     netip.Addr
+	endpoint
 	serviceRange  netip.Prefix
 	podRange      netip.Prefix
 	nodeRange     netip.Prefix   // zero: none on this host
 	balancers     balancer.Range // zero: none
 	publications  []balancer.Publication
 	embeddedStore bool
-	auditPolicy   []byte     // nil: no audit log
+	audit         auditing
 	snapshots     *snapshots // nil: none by itself
 	admission     admissionConfig
 	// encryptSecrets is known once the cluster has been looked at.
@@ -131,10 +130,16 @@ type settings struct {
 	// keyringFirst says that etcd must be asked for the keys of Secrets before the API
 	// server is made. Else they are as in a new cluster, and there is no time to lose.
 	keyringFirst bool
-	// identities is held while what is below pki/ is changed.
-	identities *sync.Mutex
+	// pkiLock is held while what is below pki/ is changed.
+	pkiLock *sync.Mutex
 	// secretsKeys are those that the API server has or is to have; nil: as in a new cluster.
 	secretsKeys []secretsKey
+}
+
+// endpoint is where an API server listens, and where others reach it.
+type endpoint struct {
+	listen    netip.AddrPort
+	advertise netip.Addr
 }
 
 // resolve fills in the defaults and parses what is text. It looks at nothing
@@ -151,7 +156,7 @@ func (c Config) resolve() (*settings, error) {
 	if err := CheckHostPathPolicy(c.HostPathPolicy); err != nil {
 		return nil, err
 	}
-	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0, identities: &sync.Mutex{}}
+	s := &settings{Config: c, embeddedStore: len(c.EtcdServers) == 0, pkiLock: &sync.Mutex{}}
 	if s.listen, err = parseListen(orDefault(c.Listen, defaultListen)); err != nil {
 		return nil, err
 	}
@@ -169,7 +174,7 @@ func (c Config) resolve() (*settings, error) {
 			return nil, err
 		}
 	}
-	if s.auditPolicy, err = s.readAuditPolicy(); err != nil {
+	if s.audit, err = readAuditing(s.data(), c.Audit, c.AuditPolicyFile); err != nil {
 		return nil, err
 	}
 	if s.snapshots, err = s.resolveSnapshots(); err != nil {
@@ -183,10 +188,11 @@ func (c Config) resolve() (*settings, error) {
 			return nil, fmt.Errorf("--etcd-keyfile: %w", err)
 		}
 	}
-	if s.admission, err = s.readAdmission(); err != nil {
+	if s.admission, err = readAdmission(c.PodSecurity, c.AdmissionFile); err != nil {
 		return nil, err
 	}
-	return s, errors.Join(s.readAuthentication(), s.resolveBalancers(), s.checkDNS())
+	s.AuthenticationFile, err = readAuthentication(c.AuthenticationFile)
+	return s, errors.Join(err, s.resolveBalancers(), checkDNS(c.Addons, s.serviceRange))
 }
 
 // resolveBalancers reads what services of type LoadBalancer get.
@@ -283,34 +289,54 @@ func parseRange(what, text string) (netip.Prefix, error) {
 }
 
 // publicURL is where nodes and people reach the API server.
-func (s *settings) publicURL() string {
-	return "https://" + net.JoinHostPort(s.advertise.String(), s.portText())
+func (e endpoint) publicURL() string {
+	return "https://" + net.JoinHostPort(e.advertise.String(), e.portText())
 }
 
 // localURL is where this process reaches its own API server, whatever
 // becomes of the advertised address.
-func (s *settings) localURL() string {
-	host := s.listen.Addr()
+func (e endpoint) localURL() string {
+	host := e.listen.Addr()
 	switch {
 	case host == netip.IPv4Unspecified():
 		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	case host.IsUnspecified():
 		host = netip.IPv6Loopback()
 	}
-	return "https://" + net.JoinHostPort(host.String(), s.portText())
+	return "https://" + net.JoinHostPort(host.String(), e.portText())
 }
 
-func (s *settings) portText() string { return strconv.Itoa(int(s.listen.Port())) }
+func (e endpoint) portText() string { return strconv.Itoa(int(e.listen.Port())) }
 
-// firstServiceIP is the address of the service "kubernetes".
-func (s *settings) firstServiceIP() netip.Addr { return s.serviceRange.Addr().Next() }
+// data is the folder with all that the server keeps.
+func (s *settings) data() dataFolder { return dataFolder(s.DataDir) }
 
-func (s *settings) path(elem ...string) string {
-	return filepath.Join(append([]string{s.DataDir}, elem...)...)
+func (s *settings) path(elem ...string) string { return s.data().path(elem...) }
+
+func (s *settings) authentication() authentication {
+	return authentication{s.data(), s.AuthenticationFile}
 }
 
-func (s *settings) progress(step string, since time.Time) {
-	if s.Progress != nil {
-		s.Progress(step, time.Since(since))
+// etcd is the way to an etcd of somebody else's.
+func (s *settings) etcd() etcdAccess {
+	return etcdAccess{s.EtcdServers, s.EtcdCAFile, s.EtcdCertFile, s.EtcdKeyFile}
+}
+
+// runningEtcd is that of the cluster while its servers run, wherever it is.
+func (s *settings) runningEtcd() runningEtcd { return runningEtcd{s.data(), s.etcd(), s.embeddedStore} }
+
+// ids are what the server and its parts are known by.
+func (s *settings) ids() identities {
+	return identities{data: s.data(), at: s.endpoint, serviceIP: s.serviceRange.Addr().Next(), sans: s.SANs, simulator: s.Simulator, lock: s.pkiLock}
+}
+
+func (s *settings) progress(step string, since time.Time) { progressTo(s.Progress)(step, since) }
+
+// progressTo tells told of a step that is done, and how long it took. Nobody need be told.
+func progressTo(told func(step string, took time.Duration)) func(step string, since time.Time) {
+	return func(step string, since time.Time) {
+		if told != nil {
+			told(step, time.Since(since))
+		}
 	}
 }

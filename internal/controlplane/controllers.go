@@ -39,7 +39,7 @@ func runControllerManager(ctx context.Context, s *settings, loopback *rest.Confi
 			}
 			return errors.New("it ended by itself")
 		})
-		group.Go(func() error { return s.publishRootCA(ctx, loopback) })
+		group.Go(func() error { return publishRootCA(ctx, s.data(), loopback) })
 		return group.Wait()
 	})
 }
@@ -49,7 +49,7 @@ func runControllerManager(ctx context.Context, s *settings, loopback *rest.Confi
 func (s *settings) controllerManagerFlags() []string {
 	file := func(name string) string { return s.path("pki", name) }
 	flags := []string{
-		"--kubeconfig=" + s.kubeconfigPath(controllerManagerCert),
+		"--kubeconfig=" + s.data().kubeconfig(controllerManagerCert),
 		// The TTL controller writes an annotation to every node, which kubelets read only when they cache ConfigMaps and
 		// Secrets for a time. Ours watch them, as every kubelet does by default.
 		"--controllers=*,-" + names.TTLController + ",-" + names.DaemonSetController + ",-" + names.RootCACertificatePublisherController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
@@ -79,7 +79,7 @@ func (s *settings) controllerManagerFlags() []string {
 func runScheduler(ctx context.Context, s *settings) error {
 	o := scheduleroptions.NewOptions()
 	err := parse(*o.Flags, []string{
-		"--kubeconfig=" + s.kubeconfigPath(schedulerCert),
+		"--kubeconfig=" + s.data().kubeconfig(schedulerCert),
 		"--secure-port=0",
 		"--leader-elect=false",
 		"--profiling=false",

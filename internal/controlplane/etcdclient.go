@@ -30,13 +30,19 @@ type sharedStore struct {
 	limit  time.Duration
 }
 
-func (s *settings) openSharedStore() (*sharedStore, error) { return s.openStoreAt(s.EtcdServers) }
+// etcdAccess is the way to an etcd that this process did not start.
+type etcdAccess struct {
+	servers                   []string
+	caFile, certFile, keyFile string // "" without TLS
+}
 
-// openStoreAt makes a client of the etcd with these URLs.
-func (s *settings) openStoreAt(urls []string) (*sharedStore, error) {
+func (e etcdAccess) open() (*sharedStore, error) { return e.openAt(e.servers) }
+
+// openAt makes a client of the etcd with these URLs.
+func (e etcdAccess) openAt(urls []string) (*sharedStore, error) {
 	c := &sharedStore{urls: urls, limit: sharedStoreTime}
-	if s.EtcdCAFile != "" || s.EtcdCertFile != "" {
-		info := transport.TLSInfo{CertFile: s.EtcdCertFile, KeyFile: s.EtcdKeyFile, TrustedCAFile: s.EtcdCAFile}
+	if e.caFile != "" || e.certFile != "" {
+		info := transport.TLSInfo{CertFile: e.certFile, KeyFile: e.keyFile, TrustedCAFile: e.caFile}
 		var err error
 		if c.tls, err = info.ClientConfig(); err != nil {
 			return nil, fmt.Errorf("read the certificates for etcd: %w; correct --etcd-cafile, --etcd-certfile and --etcd-keyfile", err)
@@ -45,10 +51,12 @@ func (s *settings) openStoreAt(urls []string) (*sharedStore, error) {
 	var err error
 	c.client, err = clientv3.New(clientv3.Config{Endpoints: urls, TLS: c.tls, DialTimeout: sharedStoreTry, Logger: zap.NewNop()})
 	if err != nil {
-		return nil, fmt.Errorf("make a client for the etcd at %s: %w; correct --etcd-servers", s.etcdText(), err)
+		return nil, fmt.Errorf("make a client for the etcd at %s: %w; correct --etcd-servers", e.text(), err)
 	}
 	return c, nil
 }
+
+func (e etcdAccess) text() string { return strings.Join(e.servers, ",") }
 
 // close cannot fail in a way that matters: what was asked has been answered.
 func (c *sharedStore) close() { _ = c.client.Close() }

@@ -40,10 +40,13 @@ func CheckHostPathPolicy(policy string) error {
 	return nil
 }
 
-// hostPathObjects are the policy and its binding.
-func (s *settings) hostPathObjects() ([]*unstructured.Unstructured, error) {
+// hostPathPolicy is what a server does about such volumes; empty: nothing.
+type hostPathPolicy string
+
+// objects are the policy and its binding.
+func (p hostPathPolicy) objects() ([]*unstructured.Unstructured, error) {
 	var manifests [][]byte
-	switch s.HostPathPolicy {
+	switch p {
 	case HostPathsWarn:
 		manifests = [][]byte{policies.HostPaths, policies.HostPathsWarn}
 	case HostPathsReadOnly:
@@ -63,10 +66,10 @@ func (s *settings) hostPathObjects() ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// deleteHostPathPolicy takes away what a server installed when it had another
+// remove takes away what a server installed when it had another
 // setting: first the binding, so that the policy never stands for more than it said.
-func (s *settings) deleteHostPathPolicy(ctx context.Context, cfg *rest.Config) error {
-	if s.HostPathPolicy != HostPathsOff {
+func (p hostPathPolicy) remove(ctx context.Context, cfg *rest.Config) error {
+	if p != HostPathsOff {
 		return nil
 	}
 	client, err := kubernetes.NewForConfig(cfg)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	certutil "k8s.io/client-go/util/cert"
+	"k8s.io/klog/v2"
 )
 
 // Names of the files below pki/, without .crt and .key where there are two.
@@ -54,9 +56,19 @@ const (
 	simulatorUser      = "system:everynode-simulator"
 )
 
-// certificates lists every leaf that this control plane is to have.
-func (s *settings) certificates() ([]certificate, error) {
-	sans, err := s.servingNames()
+// identities are what a server and its parts are known by: certificates, and kubeconfigs with some of them.
+type identities struct {
+	data      dataFolder
+	at        endpoint
+	serviceIP netip.Addr  // of the service "kubernetes"
+	sans      []string    // more names of the API server
+	simulator bool        // there are simulated nodes
+	lock      *sync.Mutex // held while what is below pki/ is changed
+}
+
+// leaves lists every leaf that this control plane is to have.
+func (i identities) leaves() ([]certificate, error) {
+	sans, err := i.servingNames()
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +88,7 @@ func (s *settings) certificates() ([]certificate, error) {
 		client(nodeControllerCert, nodeControllerUser),
 		client(loadBalancerCert, loadBalancerUser),
 	}
-	if s.Simulator {
+	if i.simulator {
 		leaves = append(leaves, client(simulatorCert, simulatorUser),
 			certificate{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()})
 	}
@@ -97,24 +109,24 @@ type SimulatorAccess struct {
 // AccessForSimulator names the files. A control plane with Config.Simulator makes and
 // renews them.
 func AccessForSimulator(dataDir string) SimulatorAccess {
-	s := &settings{Config: Config{DataDir: dataDir}}
-	a := SimulatorAccess{Kubeconfig: s.kubeconfigPath(simulatorCert)}
-	a.CertFile, a.KeyFile = pairPaths(s.path("pki"), simulatorServingCert)
+	data := dataFolder(dataDir)
+	a := SimulatorAccess{Kubeconfig: data.kubeconfig(simulatorCert)}
+	a.CertFile, a.KeyFile = pairPaths(data.path("pki"), simulatorServingCert)
 	return a
 }
 
 // servingNames are the names and addresses under which clients may reach the
 // API server, without repeats and in a fixed order.
-func (s *settings) servingNames() (certutil.AltNames, error) {
+func (i identities) servingNames() (certutil.AltNames, error) {
 	names := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"}
-	addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback(), s.advertise, s.firstServiceIP()}
-	if listen := s.listen.Addr(); !listen.IsUnspecified() {
+	addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback(), i.at.advertise, i.serviceIP}
+	if listen := i.at.listen.Addr(); !listen.IsUnspecified() {
 		addrs = append(addrs, listen)
 	}
 	if hostname, err := os.Hostname(); err == nil && hostname != "" {
 		names = append(names, strings.ToLower(hostname))
 	}
-	for _, san := range s.SANs {
+	for _, san := range i.sans {
 		if addr, err := netip.ParseAddr(san); err == nil {
 			addrs = append(addrs, addr.Unmap())
 		} else if san == "" || strings.ContainsAny(san, " /:") {
@@ -132,38 +144,36 @@ func (s *settings) servingNames() (certutil.AltNames, error) {
 	return sans, nil
 }
 
-// ensureIdentities makes or renews certificates and kubeconfigs.
-func (s *settings) ensureIdentities(now time.Time) error {
-	s.identities.Lock()
-	defer s.identities.Unlock()
-	leaves, err := s.certificates()
+// ensure makes or renews certificates and kubeconfigs.
+func (i identities) ensure(now time.Time) error {
+	i.lock.Lock()
+	defer i.lock.Unlock()
+	leaves, err := i.leaves()
 	if err != nil {
 		return err
 	}
-	if err := ensurePKI(s.path("pki"), leaves, now); err != nil {
+	if err := ensurePKI(i.data.path("pki"), leaves, now); err != nil {
 		return err
 	}
 	kubeconfigs := []string{controllerManagerCert, schedulerCert}
-	if s.Simulator {
+	if i.simulator {
 		kubeconfigs = append(kubeconfigs, simulatorCert)
 	}
 	for _, name := range kubeconfigs {
-		if err := s.writeKubeconfig(s.kubeconfigPath(name), s.localURL(), name, false); err != nil {
+		if err := i.writeKubeconfig(i.data.kubeconfig(name), i.at.localURL(), name, false); err != nil {
 			return err
 		}
 	}
-	return s.writeKubeconfig(s.path("admin.kubeconfig"), s.publicURL(), adminCert, true)
+	return i.writeKubeconfig(i.data.path("admin.kubeconfig"), i.at.publicURL(), adminCert, true)
 }
-
-func (s *settings) kubeconfigPath(name string) string { return s.path("pki", name+".kubeconfig") }
 
 // writeKubeconfig writes a kubeconfig for the certificate called name. With
 // embed it can be copied to another machine; without, the client reads the
 // certificate again when it is renewed.
-func (s *settings) writeKubeconfig(path, url, name string, embed bool) error {
-	crt, key := pairPaths(s.path("pki"), name)
+func (i identities) writeKubeconfig(path, url, name string, embed bool) error {
+	crt, key := pairPaths(i.data.path("pki"), name)
 	cfg := clientcmdapi.NewConfig()
-	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: s.path("pki", clusterAuthorities)}
+	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: i.data.path("pki", clusterAuthorities)}
 	cfg.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificate: crt, ClientKey: key}
 	cfg.Contexts["everynode"] = &clientcmdapi.Context{Cluster: "everynode", AuthInfo: name}
 	cfg.CurrentContext = "everynode"
@@ -182,13 +192,54 @@ func (s *settings) writeKubeconfig(path, url, name string, embed bool) error {
 // restConfig is how a part of this process speaks to the API server as the
 // user of the certificate called name. Requests are paced by the server's
 // priority and fairness, not by the client.
-func (s *settings) restConfig(name string) *rest.Config {
-	crt, key := pairPaths(s.path("pki"), name)
+func (i identities) restConfig(name string) *rest.Config {
+	crt, key := pairPaths(i.data.path("pki"), name)
 	return &rest.Config{
-		Host:               s.localURL(),
-		TLSClientConfig:    rest.TLSClientConfig{CAFile: s.path("pki", clusterAuthorities), CertFile: crt, KeyFile: key},
+		Host:               i.at.localURL(),
+		TLSClientConfig:    rest.TLSClientConfig{CAFile: i.data.path("pki", clusterAuthorities), CertFile: crt, KeyFile: key},
 		UserAgent:          "everynode/" + name,
 		QPS:                -1,
 		DisableCompression: true,
 	}
+}
+
+// renew renews once, and says when to look again.
+func (i identities) renew(now time.Time) (next time.Duration) {
+	if err := i.ensure(now); err != nil {
+		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
+		return renewAgain
+	}
+	i.warnOfEnd(now)
+	return renewEvery
+}
+
+// warnOfEnd says in good time that the cluster's CA ends: with it every certificate does.
+func (i identities) warnOfEnd(now time.Time) {
+	if end, soon, err := i.endOfCA(now); err != nil {
+		klog.ErrorS(err, "Cannot tell when the cluster's CA ends")
+	} else if soon {
+		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
+	}
+}
+
+// endSoon is how long before its end the CA should be replaced: nobody needs to hurry.
+const endSoon = 365 * 24 * time.Hour
+
+// endOfCA is when the cluster's CA ends, and whether that is soon.
+func (i identities) endOfCA(now time.Time) (end time.Time, soon bool, err error) {
+	ca, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	end = ca.cert.NotAfter
+	return end, now.Add(endSoon).After(end), nil
+}
+
+// sealer is that of the cluster's CA in the data directory.
+func (i identities) sealer() (*keySealer, error) {
+	ca, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
+	}
+	return newKeySealer(ca)
 }

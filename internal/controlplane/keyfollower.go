@@ -49,7 +49,7 @@ type keyFollower struct {
 
 func (s *settings) newKeyFollower(urls []string) *keyFollower {
 	return &keyFollower{settings: s, urls: urls, me: presence{Address: s.advertise.String(), Loaded: notLoaded}, inUse: loadedEncryption,
-		authorities: &authorityFollower{settings: s, inUse: s.authoritiesInUse}}
+		authorities: &authorityFollower{settings: s, inUse: s.ids().inUse}}
 }
 
 // begin tells the other servers of this one, and then finds out the keys for the first file
@@ -82,7 +82,7 @@ func (f *keyFollower) note(ring keyring) error {
 	if ring.revision == 0 {
 		return nil
 	}
-	return f.noteFormat(keyringFormat)
+	return f.data().noteFormat(keyringFormat)
 }
 
 // announce has other servers see this one.
@@ -92,7 +92,7 @@ func (f *keyFollower) announce(ctx context.Context) (err error) {
 	}
 	f.me.Encrypts = f.encryptSecrets
 	if f.store == nil {
-		if f.store, err = f.openStoreAt(f.urls); err != nil {
+		if f.store, err = f.etcd().openAt(f.urls); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (f *keyFollower) announce(ctx context.Context) (err error) {
 
 // open opens the keys of a keyring with the key of the cluster's CA.
 func (f *keyFollower) open(ring keyring) ([]secretsKey, error) {
-	sealer, err := f.keySealer()
+	sealer, err := f.ids().sealer()
 	if err != nil {
 		return nil, err
 	}

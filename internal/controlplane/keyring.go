@@ -122,15 +122,6 @@ func newAEAD(ca *authority, purpose string) (cipher.AEAD, error) {
 	return aead, nil
 }
 
-// keySealer is that of the cluster's CA in the data directory.
-func (s *settings) keySealer() (*keySealer, error) {
-	ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
-	if err != nil {
-		return nil, fmt.Errorf("read the cluster's CA: %w", err)
-	}
-	return newKeySealer(ca)
-}
-
 func (b *keySealer) seal(k secretsKey, made time.Time) sealedKey {
 	return sealedKey{Name: k.name, Made: made, Sealed: map[string][]byte{b.id: b.aead.Seal(nil, nil, k.key, []byte(k.name))}}
 }

@@ -92,7 +92,7 @@ func TestKeyringIsSealed(t *testing.T) {
 // What somebody else has written there is not taken for a keyring.
 func TestKeyringOfNobody(t *testing.T) {
 	etcd, client := sharedEtcd(t)
-	store, err := sharingServer(t, etcd).openSharedStore()
+	store, err := sharingServer(t, etcd).etcd().open()
 	if err != nil {
 		t.Fatal(err)
 	}

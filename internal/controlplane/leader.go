@@ -31,7 +31,7 @@ func (s *settings) asLeader(ctx context.Context, cert, name string, work func(co
 		return fmt.Errorf("name this server in the lease %s: %w", name, err)
 	}
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, metav1.NamespaceSystem, name,
-		resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}, s.restConfig(cert), renewDeadline)
+		resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}, s.ids().restConfig(cert), renewDeadline)
 	if err != nil {
 		return fmt.Errorf("make the lease %s: %w", name, err)
 	}

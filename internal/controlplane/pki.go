@@ -114,19 +114,6 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 	return a, nil
 }
 
-// endSoon is how long before its end the CA should be replaced: nobody needs to hurry.
-const endSoon = 365 * 24 * time.Hour
-
-// endOfCA is when the cluster's CA ends, and whether that is soon.
-func (s *settings) endOfCA(now time.Time) (end time.Time, soon bool, err error) {
-	ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
-	if err != nil {
-		return time.Time{}, false, err
-	}
-	end = ca.cert.NotAfter
-	return end, now.Add(endSoon).After(end), nil
-}
-
 func createAuthority(dir, name, cn string, now time.Time) (*authority, error) {
 	a, err := newAuthority(name, cn, now)
 	if err != nil {

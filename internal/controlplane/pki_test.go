@@ -179,7 +179,7 @@ func TestServingNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sans, err := s.servingNames()
+	sans, err := s.ids().servingNames()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestServingNames(t *testing.T) {
 		}
 	}
 	s.SANs = []string{"https://api.example"}
-	if _, err := s.servingNames(); err == nil {
+	if _, err := s.ids().servingNames(); err == nil {
 		t.Error("a URL is taken for a name")
 	}
 }
@@ -200,14 +200,14 @@ func TestServingNames(t *testing.T) {
 func TestRenewOnFullDisk(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir()})
 	now := time.Now()
-	if err := s.ensureIdentities(now); err != nil {
+	if err := s.ids().ensure(now); err != nil {
 		t.Fatal(err)
 	}
-	if next := s.renew(now); next != renewEvery {
+	if next := s.ids().renew(now); next != renewEvery {
 		t.Errorf("the next look is in %v, want %v", next, renewEvery)
 	}
 	before := fileIDs(t, s.DataDir)
-	if err := s.ensureIdentities(now.Add(time.Hour)); err != nil {
+	if err := s.ids().ensure(now.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if after := fileIDs(t, s.DataDir); !slices.Equal(before, after) {
@@ -218,7 +218,7 @@ func TestRenewOnFullDisk(t *testing.T) {
 	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if next := s.renew(now); next != renewAgain {
+	if next := s.ids().renew(now); next != renewAgain {
 		t.Errorf("after a failure the next look is in %v, want %v", next, renewAgain)
 	}
 	wantError(t, ensurePKI(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
@@ -228,14 +228,14 @@ func TestRenewOnFullDisk(t *testing.T) {
 func TestEndOfCA(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir()})
 	now := time.Now()
-	if _, _, err := s.endOfCA(now); err == nil {
+	if _, _, err := s.ids().endOfCA(now); err == nil {
 		t.Error("the end of a CA that is not there is known")
 	}
-	if err := s.ensureIdentities(now); err != nil {
+	if err := s.ids().ensure(now); err != nil {
 		t.Fatal(err)
 	}
 	for years, want := range map[int]bool{0: false, 8: false, 10: true} {
-		end, soon, err := s.endOfCA(now.AddDate(years, -1, 0))
+		end, soon, err := s.ids().endOfCA(now.AddDate(years, -1, 0))
 		if err != nil || soon != want || end.Year() < now.Year()+9 {
 			t.Errorf("%d years later: it ends %s, soon: %v (%v)", years, end, soon, err)
 		}

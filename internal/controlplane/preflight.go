@@ -1,13 +1,11 @@
 package controlplane
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -16,25 +14,6 @@ import (
 
 	"everynode/internal/datadir"
 )
-
-// dataFormat is the version of the layout of the data directory that this
-// program writes, and the newest that it reads. In one of plainFormat no Secret in
-// etcd is encrypted, and programs that know no other can read it. In one of
-// encryptedFormat there is one key, and from keyringFormat on those in etcd.
-const (
-	plainFormat     = 1
-	encryptedFormat = 2
-	keyringFormat   = 3
-	dataFormat      = keyringFormat
-)
-
-// dataRecord is the file "version" in the data directory: what made the data,
-// and the ranges that objects in it hold addresses of.
-type dataRecord struct {
-	Format      int    `json:"format"`
-	ServiceCIDR string `json:"serviceCIDR"`
-	PodCIDR     string `json:"podCIDR"`
-}
 
 // claim is what a running control plane holds of its host.
 type claim struct {
@@ -63,30 +42,24 @@ func claimData(s *settings) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := s.lockDataDir()
+	unlock, err := s.data().lock()
 	if err != nil {
 		return nil, err
 	}
-	err = s.checkSecrets()
+	err = s.data().checkSecrets()
 	if err == nil {
-		err = s.checkStore(dir)
+		err = checkStore(s, dir)
 	}
 	if err == nil {
 		err = checkData(s)
 	}
 	if err == nil {
-		err = s.clearSnapshots()
+		err = s.data().clearSnapshots()
 	}
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	return &claim{dir: dir, unlock: unlock}, nil
-}
-
-// checkSecrets refuses keys that others can read: they may have been copied here with a
-// mode that the folder hides until it is moved or backed up.
-func (s *settings) checkSecrets() error {
-	return errors.Join(datadir.CheckSecrets(s.path("pki"), KeyFiles()...), datadir.CheckSecrets(s.DataDir, "admin.kubeconfig"))
 }
 
 // release gives up the data directory, and the address if nobody took it over.
@@ -100,8 +73,8 @@ func (c *claim) release() error {
 
 // checkStore refuses to begin a second etcd where there was one: its kubelets
 // would take the empty cluster for theirs, and end all their pods.
-func (s *settings) checkStore(dir *datadir.Dir) error {
-	if !s.embeddedStore || exists(s.storeDir()) {
+func checkStore(s *settings, dir *datadir.Dir) error {
+	if !s.embeddedStore || exists(s.data().storeDir()) {
 		return nil
 	}
 	hadOne := dir.Store() == datadir.StoreMade
@@ -112,7 +85,7 @@ func (s *settings) checkStore(dir *datadir.Dir) error {
 	if hadOne {
 		return fmt.Errorf("the cluster in %s has lost its etcd: %s is not there, and a server that starts without it would be a new, empty cluster with the old keys, whose nodes end all their pods; "+
 			"mount the disk that has it, restore it (everynode server snapshot restore FILE), name an etcd elsewhere with --etcd-servers, or name another data directory for a new cluster",
-			s.DataDir, s.storeDir())
+			s.DataDir, s.data().storeDir())
 	}
 	return dir.SetStore(datadir.StoreBegun)
 }
@@ -144,45 +117,11 @@ func checkData(s *settings) error {
 	}
 	// A store that was there before its record is one that was restored from etcd's own
 	// snapshot, of which nothing is known.
-	s.keyringFirst = !s.embeddedStore || now.Format >= keyringFormat || isNew && exists(s.storeDir())
+	s.keyringFirst = !s.embeddedStore || now.Format >= keyringFormat || isNew && exists(s.data().storeDir())
 	if now == old {
 		return nil
 	}
-	return s.writeDataRecord(now)
-}
-
-func (s *settings) writeDataRecord(r dataRecord) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode the data directory's version: %w", err)
-	}
-	return writeFile(s.path("version"), append(data, '\n'))
-}
-
-// noteFormat notes in the record what releases must know that read the cluster, and those
-// of its snapshots.
-func (s *settings) noteFormat(format int) error {
-	r, err := readRecord(s.path("version"))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Format >= format {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	r.Format = format
-	return s.writeDataRecord(r)
-}
-
-func readRecord(path string) (dataRecord, error) {
-	var r dataRecord
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return r, fmt.Errorf("read the version of the data directory: %w", err)
-	}
-	if err := json.Unmarshal(data, &r); err != nil || r.Format < 1 {
-		return r, fmt.Errorf("%s does not hold the version of a data directory (%q); restore it from a backup", path, data)
-	}
-	return r, nil
+	return s.data().writeRecord(now)
 }
 
 // allows says why a cluster that was made with r cannot run with s.
@@ -204,21 +143,6 @@ func (r dataRecord) allows(s *settings) error {
 		}
 	}
 	return nil
-}
-
-// lockDataDir takes the lock of the servers that use a data directory, until
-// release is called or the process ends.
-func (s *settings) lockDataDir() (release func() error, err error) {
-	release, err = datadir.Lock(s.path("server.lock"))
-	var locked *datadir.LockedError
-	if errors.As(err, &locked) {
-		return nil, fmt.Errorf("the data directory is in use by another everynode server (process %d holds %s): stop that one, or choose another data directory",
-			locked.PID, locked.File)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
-	}
-	return release, nil
 }
 
 // listen takes the API server's address before anything else is done, so that
@@ -280,7 +204,7 @@ func hostRoutes() ([]route, error) {
 // joined says that this cluster has run before: then a route inside the pod
 // range leads to one of its own nodes.
 func checkRanges(s *settings, routes []route, joined bool) error {
-	own := s.ownRoutes(routes, joined)
+	own := ownRoutes(s, routes, joined)
 	type named struct {
 		what string
 		cidr netip.Prefix
@@ -307,7 +231,7 @@ func checkRanges(s *settings, routes []route, joined bool) error {
 
 // ownRoutes returns what says whether a route is one that the cluster itself
 // needs: to its nodes, or over their bridge to their pods.
-func (s *settings) ownRoutes(routes []route, joined bool) func(route) bool {
+func ownRoutes(s *settings, routes []route, joined bool) func(route) bool {
 	bridges := sets.New[string]()
 	for _, r := range routes {
 		if s.nodeRange.IsValid() && within(r.to, s.nodeRange) {

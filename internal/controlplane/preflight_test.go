@@ -257,7 +257,7 @@ func TestKeysOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.ensureIdentities(time.Now()), held.release()); err != nil {
+	if err := errors.Join(s.ids().ensure(time.Now()), held.release()); err != nil {
 		t.Fatal(err)
 	}
 	key := s.path("pki", clusterCA+".key")

@@ -68,44 +68,51 @@ type RestoredSnapshot struct {
 	Took    float64  `json:"tookSeconds"`
 }
 
+// restorer fills a data directory.
+type restorer struct {
+	data     dataFolder
+	progress func(step string, since time.Time)
+}
+
 // RestoreSnapshot fills a data directory from a snapshot. It checks all of it
 // first, and leaves nothing behind when it fails. While it works no server can
 // start there.
 func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *RestoredSnapshot, err error) {
 	begin := time.Now()
-	s := &settings{Config: Config{DataDir: cfg.DataDir, Progress: cfg.Progress}}
-	if s.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+	data, err := filepath.Abs(cfg.DataDir)
+	if err != nil {
 		return nil, fmt.Errorf("resolve the data directory %q: %w", cfg.DataDir, err)
 	}
+	r := restorer{dataFolder(data), progressTo(cfg.Progress)}
 	file, err := findSnapshot(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.close()) }()
-	dir, release, err := s.claimForRestore()
+	dir, release, err := r.claim()
 	if err != nil {
 		return nil, err
 	}
-	if restored, err = s.restore(ctx, file); err == nil {
+	if restored, err = r.restore(ctx, file); err == nil {
 		err = dir.SetStore(datadir.StoreMade)
 	}
 	err = errors.Join(err, release(err != nil))
 	if err != nil {
-		return nil, describeNoSpace(s.DataDir, err)
+		return nil, describeNoSpace(data, err)
 	}
 	restored.Took = time.Since(begin).Seconds()
 	return restored, nil
 }
 
-// claimForRestore locks the data directory, as a server would, and makes sure
+// claim locks the data directory, as a server would, and makes sure
 // that it has no etcd. release says whether to undo what was made.
-func (s *settings) claimForRestore() (dir *datadir.Dir, release func(undo bool) error, err error) {
-	if dir, err = datadir.Claim(s.DataDir, datadir.Server); err != nil {
+func (r restorer) claim() (dir *datadir.Dir, release func(undo bool) error, err error) {
+	if dir, err = datadir.Claim(string(r.data), datadir.Server); err != nil {
 		return nil, nil, err
 	}
-	lockFile := s.path("server.lock")
+	lockFile := r.data.path("server.lock")
 	unlocked := !exists(lockFile)
-	unlock, err := s.lockDataDir()
+	unlock, err := r.data.lock()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +126,7 @@ func (s *settings) claimForRestore() (dir *datadir.Dir, release func(undo bool) 
 		}
 		return errors.Join(err, unlock())
 	}
-	if err := s.checkEmpty(); err != nil {
+	if err := r.checkEmpty(); err != nil {
 		return nil, nil, errors.Join(err, release(true))
 	}
 	return dir, release, nil
@@ -127,12 +134,12 @@ func (s *settings) claimForRestore() (dir *datadir.Dir, release func(undo bool) 
 
 // checkEmpty refuses a data directory with an etcd, and clears what a restore
 // that was killed has left there.
-func (s *settings) checkEmpty() error {
-	data := s.storeDir()
+func (r restorer) checkEmpty() error {
+	data := r.data.storeDir()
 	if exists(data) {
-		return fmt.Errorf("%s holds a cluster's etcd, and a restore replaces none: move %s away, or name another data directory", s.DataDir, filepath.Dir(data))
+		return fmt.Errorf("%s holds a cluster's etcd, and a restore replaces none: move %s away, or name another data directory", string(r.data), filepath.Dir(data))
 	}
-	left, err := filepath.Glob(s.path(restoreWork))
+	left, err := filepath.Glob(r.data.path(restoreWork))
 	if err != nil {
 		return fmt.Errorf("look for an interrupted restore: %w", err)
 	}
@@ -142,37 +149,34 @@ func (s *settings) checkEmpty() error {
 	return err
 }
 
-// storeDir is where the embedded etcd has its data.
-func (s *settings) storeDir() string { return newStore(s.path("etcd")).config().Dir }
-
 // restore prepares everything in a folder of its own, and then moves it into
 // place.
-func (s *settings) restore(ctx context.Context, file *snapshotFile) (*RestoredSnapshot, error) {
-	work, err := os.MkdirTemp(s.DataDir, restoreWork) // 0700
+func (r restorer) restore(ctx context.Context, file *snapshotFile) (*RestoredSnapshot, error) {
+	work, err := os.MkdirTemp(string(r.data), restoreWork) // 0700
 	if err != nil {
 		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
 	}
-	restored, err := s.restoreIn(ctx, file, work)
+	restored, err := r.restoreIn(ctx, file, work)
 	return restored, errors.Join(err, os.RemoveAll(work))
 }
 
-func (s *settings) restoreIn(ctx context.Context, file *snapshotFile, work string) (*RestoredSnapshot, error) {
-	if err := s.bring(ctx, file, work); err != nil {
+func (r restorer) restoreIn(ctx context.Context, file *snapshotFile, work string) (*RestoredSnapshot, error) {
+	if err := r.bring(ctx, file, work); err != nil {
 		return nil, err
 	}
 	begin := time.Now()
-	saved, database, err := s.open(file, work)
+	saved, database, err := r.open(file, work)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkShared(work); err != nil {
+	if err := r.checkShared(work); err != nil {
 		return nil, err
 	}
 	status, err := readDatabase(database)
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be restored: %w", file.name, err)
 	}
-	s.progress("snapshot checked", begin)
+	r.progress("snapshot checked", begin)
 	begin = time.Now()
 	target := newStore(filepath.Join(work, "etcd"))
 	if err := target.restore(database); err != nil {
@@ -181,23 +185,23 @@ func (s *settings) restoreIn(ctx context.Context, file *snapshotFile, work strin
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("interrupted, and nothing was restored: %w", err)
 	}
-	if err := s.moveIn(work, target.config().Dir); err != nil {
+	if err := r.moveIn(work, target.config().Dir); err != nil {
 		return nil, err
 	}
-	s.progress("etcd restored: "+megabytes(status.TotalSize), begin)
-	return &RestoredSnapshot{DataDir: s.DataDir, Saved: saved, Revision: status.Revision + revisionBump, Keys: status.TotalKey, Missing: s.missing()}, nil
+	r.progress("etcd restored: "+megabytes(status.TotalSize), begin)
+	return &RestoredSnapshot{DataDir: string(r.data), Saved: saved, Revision: status.Revision + revisionBump, Keys: status.TotalKey, Missing: r.data.missing()}, nil
 }
 
 // open returns the manifest of the snapshot, if it has one, and its database as
 // a file.
-func (s *settings) open(file *snapshotFile, work string) (saved *Snapshot, database string, err error) {
+func (r restorer) open(file *snapshotFile, work string) (saved *Snapshot, database string, err error) {
 	name, plain := file.name, file.source
 	sealed, err := isSealed(plain)
 	if err != nil {
 		return nil, "", err
 	}
 	if sealed {
-		if plain, err = s.unseal(file, work); err != nil {
+		if plain, err = r.unseal(file, work); err != nil {
 			return nil, "", fmt.Errorf("%s cannot be restored: %w", name, err)
 		}
 		defer func() { err = errors.Join(err, plain.Close()) }()
@@ -208,9 +212,9 @@ func (s *settings) open(file *snapshotFile, work string) (saved *Snapshot, datab
 	}
 	size := fileSize(plain.Name())
 	if kind == databaseKind {
-		return nil, plain.Name(), checkSpace(s.DataDir, size+restoreLog, "the restored etcd")
+		return nil, plain.Name(), checkSpace(string(r.data), size+restoreLog, "the restored etcd")
 	}
-	if err := checkSpace(s.DataDir, 2*size+restoreLog, "the restored etcd"); err != nil {
+	if err := checkSpace(string(r.data), 2*size+restoreLog, "the restored etcd"); err != nil {
 		return nil, "", err
 	}
 	saved, err = unpack(plain, work)
@@ -230,8 +234,8 @@ func isSealed(file io.ReaderAt) (bool, error) {
 }
 
 // unseal writes what is sealed to a file in work.
-func (s *settings) unseal(file *snapshotFile, work string) (plain *os.File, err error) {
-	if err := checkSpace(s.DataDir, 3*fileSize(file.source.Name())+restoreLog, "the restored etcd"); err != nil {
+func (r restorer) unseal(file *snapshotFile, work string) (plain *os.File, err error) {
+	if err := checkSpace(string(r.data), 3*fileSize(file.source.Name())+restoreLog, "the restored etcd"); err != nil {
 		return nil, err
 	}
 	begin := time.Now()
@@ -246,13 +250,13 @@ func (s *settings) unseal(file *snapshotFile, work string) (plain *os.File, err 
 	if err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
-	s.progress("snapshot opened", begin)
+	r.progress("snapshot opened", begin)
 	return plain, nil
 }
 
 // checkShared compares the unpacked keys and ranges with those that the data
 // directory has: two clusters do not mix.
-func (s *settings) checkShared(work string) error {
+func (r restorer) checkShared(work string) error {
 	for _, name := range sharedNames() {
 		theirs, err := os.ReadFile(filepath.Join(work, filepath.FromSlash(name)))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -261,7 +265,7 @@ func (s *settings) checkShared(work string) error {
 		if err != nil {
 			return fmt.Errorf("read what was unpacked: %w", err)
 		}
-		path := s.path(filepath.FromSlash(name))
+		path := r.data.path(filepath.FromSlash(name))
 		ours, err := os.ReadFile(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -270,10 +274,10 @@ func (s *settings) checkShared(work string) error {
 		case name == "version" && sameRanges(ours, theirs), bytes.Equal(ours, theirs):
 		default:
 			return fmt.Errorf("%s is of another cluster than the snapshot: nodes and tokens trust one of the two only; move %s and %s away to take the snapshot's, or name another data directory",
-				path, s.path("pki"), s.path("version"))
+				path, r.data.path("pki"), r.data.path("version"))
 		}
 	}
-	return s.checkRecord(filepath.Join(work, "version"))
+	return checkRecord(filepath.Join(work, "version"))
 }
 
 // sameRanges says whether two records are of clusters with the same addresses. Their
@@ -289,7 +293,7 @@ func sameRanges(ours, theirs []byte) bool {
 
 // checkRecord refuses a snapshot of a data directory that this program cannot
 // read.
-func (s *settings) checkRecord(path string) error {
+func checkRecord(path string) error {
 	record, err := readRecord(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -334,24 +338,24 @@ func (s *store) restore(database string) error {
 
 // moveIn moves what was prepared to its place, etcd last: without it nothing is
 // restored. It takes back what it moved when it cannot go on.
-func (s *settings) moveIn(work, data string) error {
+func (r restorer) moveIn(work, data string) error {
 	if err := syncDisk(work); err != nil {
 		return err
 	}
 	var m mover
 	for _, name := range sharedNames() {
 		name = filepath.FromSlash(name)
-		err := m.move(filepath.Join(work, name), s.path(name))
+		err := m.move(filepath.Join(work, name), r.data.path(name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not in the snapshot, or there already, and the same
 			return errors.Join(err, m.undo())
 		}
 	}
-	err := m.move(data, s.storeDir())
+	err := m.move(data, r.data.storeDir())
 	if err == nil {
-		err = s.raiseFormat(filepath.Join(work, "version"))
+		err = r.raiseFormat(filepath.Join(work, "version"))
 	}
 	if err == nil {
-		err = syncDisk(s.DataDir)
+		err = syncDisk(string(r.data))
 	}
 	if err != nil {
 		return errors.Join(err, m.undo())
@@ -361,13 +365,13 @@ func (s *settings) moveIn(work, data string) error {
 
 // raiseFormat notes in the record of the data directory, if it had one, how the snapshot
 // keeps Secrets.
-func (s *settings) raiseFormat(saved string) error {
+func (r restorer) raiseFormat(saved string) error {
 	theirs, err := readRecord(saved)
 	if errors.Is(err, fs.ErrNotExist) { // it has been moved in, or the snapshot has none
 		return nil
 	}
 	if err == nil {
-		err = s.noteFormat(theirs.Format)
+		err = r.data.noteFormat(theirs.Format)
 	}
 	return err
 }
@@ -416,17 +420,6 @@ func syncDisk(dir string) error {
 		return fmt.Errorf("sync the disk of %s: %w", dir, err)
 	}
 	return nil
-}
-
-// missing lists what neither the snapshot nor the data directory had.
-func (s *settings) missing() []string {
-	missing := []string{}
-	for _, name := range sharedNames() {
-		if !exists(s.path(filepath.FromSlash(name))) {
-			missing = append(missing, name)
-		}
-	}
-	return missing
 }
 
 // Advice says what the missing files mean, and what else to look at; "" when

@@ -18,12 +18,12 @@ import (
 // publishRootCA keeps the ConfigMap kube-root-ca.crt of each namespace, from which pods
 // know API servers, at what is trusted, until ctx ends. It runs Kubernetes' controller for
 // that, and runs it again whenever the file has changed: the controller reads it once.
-func (s *settings) publishRootCA(ctx context.Context, cfg *rest.Config) error {
+func publishRootCA(ctx context.Context, data dataFolder, cfg *rest.Config) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make a client for kube-root-ca.crt: %w", err)
 	}
-	path := s.path("pki", clusterAuthorities)
+	path := data.path("pki", clusterAuthorities)
 	for ctx.Err() == nil {
 		authorities, err := os.ReadFile(path)
 		if err != nil {

@@ -90,7 +90,7 @@ func openCARotation(ctx context.Context, cfg Config) (r *caRotation, done func()
 	if r.local, err = loadPair(pairPaths(s.path("pki"), clusterCA)); err != nil {
 		return nil, nil, fmt.Errorf("read the cluster's CA: %w; run this as the server's user, on a server of the cluster, with its --data-dir", err)
 	}
-	r.store, done, err = s.openRunningStore(ctx)
+	r.store, done, err = s.runningEtcd().open(ctx)
 	return r, done, err
 }
 
@@ -99,7 +99,7 @@ func (r *caRotation) check() error {
 	if dir, err := datadir.Find(r.DataDir); err == nil && dir.Kind() == datadir.Up {
 		return fmt.Errorf("%s is a cluster of `everynode up`, whose CA is not rotated: make a new cluster", r.DataDir)
 	}
-	return r.checkSecrets()
+	return r.data().checkSecrets()
 }
 
 func (r *caRotation) do(ctx context.Context, step string) error {

@@ -62,7 +62,7 @@ func (c *rotatingCluster) caRotation(server int) *caRotation {
 	if r.local, err = loadPair(pairPaths(s.path("pki"), clusterCA)); err != nil {
 		c.t.Fatal(err)
 	}
-	if r.store, err = s.openSharedStore(); err != nil {
+	if r.store, err = s.etcd().open(); err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(r.store.close)

@@ -72,10 +72,10 @@ func openRotation(ctx context.Context, cfg Config, admin *rest.Config) (r *keyRo
 		return nil, nil, err
 	}
 	r = &keyRotation{settings: s, lastRequests: lastRequests, loadTime: loadTime}
-	if err := s.checkSecrets(); err != nil {
+	if err := s.data().checkSecrets(); err != nil {
 		return nil, nil, err
 	}
-	if r.sealer, err = s.keySealer(); err != nil {
+	if r.sealer, err = s.ids().sealer(); err != nil {
 		return nil, nil, fmt.Errorf("%w; run this as the server's user, on a server of the cluster, with its --data-dir", err)
 	}
 	client, err := metadata.NewForConfig(unpaced(admin))
@@ -83,7 +83,7 @@ func openRotation(ctx context.Context, cfg Config, admin *rest.Config) (r *keyRo
 		return nil, nil, fmt.Errorf("make a client for Secrets: %w", err)
 	}
 	r.touch = toucher(client.Resource(corev1.SchemeGroupVersion.WithResource("secrets")))
-	if r.store, done, err = s.openRunningStore(ctx); err != nil {
+	if r.store, done, err = s.runningEtcd().open(ctx); err != nil {
 		return nil, nil, err
 	}
 	if err := r.check(ctx); err != nil {
@@ -113,26 +113,6 @@ func unpaced(cfg *rest.Config) *rest.Config {
 	out := rest.CopyConfig(cfg)
 	out.QPS = -1
 	return out
-}
-
-// openRunningStore opens the etcd of a cluster that runs.
-func (s *settings) openRunningStore(ctx context.Context) (*sharedStore, func() error, error) {
-	source, err := s.openSource(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	urls := s.EtcdServers
-	if s.embeddedStore {
-		urls = source.config.Endpoints
-	}
-	c, err := s.openStoreAt(urls)
-	if err != nil {
-		return nil, nil, errors.Join(err, source.release())
-	}
-	return c, func() error {
-		c.close()
-		return source.release()
-	}, nil
 }
 
 // run begins or goes on, until the new key is the only one.

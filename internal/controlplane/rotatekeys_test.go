@@ -133,10 +133,10 @@ func (c *rotatingCluster) rotation(progress func(step string)) *keyRotation {
 	s.Progress = func(step string, _ time.Duration) { progress(step) }
 	r := &keyRotation{settings: &s, loadTime: 10 * time.Second}
 	var err error
-	if r.sealer, err = s.keySealer(); err != nil {
+	if r.sealer, err = s.ids().sealer(); err != nil {
 		c.t.Fatal(err)
 	}
-	if r.store, err = s.openSharedStore(); err != nil {
+	if r.store, err = s.etcd().open(); err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(r.store.close)
@@ -314,7 +314,7 @@ func TestFollowerWithStaleKeys(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
-	store, err := s.openSharedStore()
+	store, err := s.etcd().open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +335,7 @@ func TestFollowerWithStaleKeys(t *testing.T) {
 
 func clusterSealer(t *testing.T, s *settings) *keySealer {
 	t.Helper()
-	sealer, err := s.keySealer()
+	sealer, err := s.ids().sealer()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,19 +140,19 @@ func (s *server) startStore(ctx context.Context, held *claim) (urls []string, st
 // makeIdentities makes the certificates and kubeconfigs of this server.
 func (s *settings) makeIdentities(ctx context.Context, now time.Time) error {
 	if s.embeddedStore {
-		return s.ensureIdentities(now)
+		return s.ids().ensure(now)
 	}
-	if err := s.agreeWithCluster(ctx, now); err != nil || !s.encryptSecrets {
+	if err := agreeWithCluster(ctx, s, now); err != nil || !s.encryptSecrets {
 		return err
 	}
-	return s.noteFormat(encryptedFormat)
+	return s.data().noteFormat(encryptedFormat)
 }
 
 // startAPI starts the API server and waits until it is ready.
 func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	begin := time.Now()
 	apiStage.start("the API server", s.api.run)
-	s.keys.authorities.publish = func(ctx context.Context) error { return s.publishAuthorities(ctx, s.api.loopback) }
+	s.keys.authorities.publish = func(ctx context.Context) error { return publishAuthorities(ctx, s.data(), s.api.loopback) }
 	apiStage.start("the keys of Secrets", s.keys.run)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -181,15 +181,16 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	controllers.start("the standing roles", func(ctx context.Context) error { return reconcilePolicy(ctx, s.api.loopback) })
 	controllers.start("the controller manager", func(ctx context.Context) error { return runControllerManager(ctx, s.settings, s.api.loopback) })
 	controllers.start("the scheduler", func(ctx context.Context) error { return runScheduler(ctx, s.settings) })
+	ours := ownAddons{s.Addons, AddonCluster{DataDir: s.DataDir, Services: s.serviceRange}, s.api.loopback}
 	var objects errgroup.Group
-	objects.Go(func() error { return applyBootstrap(ctx, s.settings, s.api.loopback) })
-	objects.Go(func() error { s.startAddons(ctx, s.api.loopback, isDNS); return nil })
+	objects.Go(func() error { return bootstrap{s.settings, s.api.loopback}.apply(ctx) })
+	objects.Go(func() error { ours.make(ctx, isDNS); return nil })
 	if err := objects.Wait(); err != nil {
 		return err
 	}
 	controllers.start("the node controller", func(ctx context.Context) error {
 		return s.asLeader(ctx, nodeControllerCert, "everynode-node-controller", func(ctx context.Context) error {
-			return runNodeController(ctx, s.restConfig(nodeControllerCert), s.serviceRange)
+			return runNodeController(ctx, s.ids().restConfig(nodeControllerCert), s.serviceRange)
 		})
 	})
 	if s.LoadBalancers != "" {
@@ -197,10 +198,10 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	}
 	if s.DaemonSets != nil {
 		controllers.start("the DaemonSet engine", func(ctx context.Context) error {
-			return s.DaemonSets(ctx, s.restConfig(engineCert))
+			return s.DaemonSets(ctx, s.ids().restConfig(engineCert))
 		})
 	}
-	controllers.start("the add-ons", func(ctx context.Context) error { return s.runAddons(ctx, s.api.loopback) })
+	controllers.start("the add-ons", ours.run)
 	controllers.start("the renewal of certificates", s.renewCertificates)
 	if s.snapshots != nil {
 		controllers.start("the schedule of snapshots", s.snapshots.run)
@@ -208,14 +209,14 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 			controllers.start("the upload of snapshots", s.snapshots.uploads.run)
 		}
 	}
-	controllers.start("the check of the advertised address", s.checkAdvertised)
+	controllers.start("the check of the advertised address", func(ctx context.Context) error { return checkAdvertised(ctx, s.settings) })
 	s.progress("controllers", begin)
 	return nil
 }
 
 // balanceLoads gives services of type LoadBalancer addresses of this machine's.
 func (s *server) balanceLoads(ctx context.Context) error {
-	client, err := kubernetes.NewForConfig(s.restConfig(loadBalancerCert))
+	client, err := kubernetes.NewForConfig(s.ids().restConfig(loadBalancerCert))
 	if err != nil {
 		return fmt.Errorf("make a client for load balancers: %w", err)
 	}
@@ -227,7 +228,7 @@ func (s *server) balanceLoads(ctx context.Context) error {
 // who use the files read them again. A renewal that fails ends nothing: what is
 // there is good for months, and it is tried again soon.
 func (s *server) renewCertificates(ctx context.Context) error {
-	s.warnOfEnd(time.Now())
+	s.ids().warnOfEnd(time.Now())
 	timer := time.NewTimer(renewEvery)
 	defer timer.Stop()
 	for {
@@ -235,27 +236,8 @@ func (s *server) renewCertificates(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-timer.C:
-			timer.Reset(s.renew(now))
+			timer.Reset(s.ids().renew(now))
 		}
-	}
-}
-
-// renew renews once, and says when to look again.
-func (s *settings) renew(now time.Time) (next time.Duration) {
-	if err := s.ensureIdentities(now); err != nil {
-		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
-		return renewAgain
-	}
-	s.warnOfEnd(now)
-	return renewEvery
-}
-
-// warnOfEnd says in good time that the cluster's CA ends: with it every certificate does.
-func (s *settings) warnOfEnd(now time.Time) {
-	if end, soon, err := s.endOfCA(now); err != nil {
-		klog.ErrorS(err, "Cannot tell when the cluster's CA ends")
-	} else if soon {
-		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
 	}
 }
 

@@ -66,7 +66,7 @@ func SecretsKeyState(ctx context.Context, cfg Config) (*SecretsKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, done, err := s.openRunningStore(ctx)
+	c, done, err := s.runningEtcd().open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -63,42 +63,49 @@ type clusterRecord struct {
 	MadeBy string `json:"madeBy"`
 }
 
+// agreement is a server's with the others of its etcd.
+type agreement struct {
+	server *settings
+	store  *sharedStore
+}
+
 // agreeWithCluster makes the identities of a server whose etcd others may use
 // as well. It refuses to when that etcd belongs to a cluster with other keys
 // or ranges. Nothing of this server is known to anybody before it returns, and
 // of servers that start at the same moment with keys of their own, one wins.
-func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
-	c, err := s.openSharedStore()
+func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
+	c, err := s.etcd().open()
 	if err != nil {
 		return err
 	}
 	defer c.close()
+	a := agreement{s, c}
 	for {
 		old, revision, err := c.record(ctx)
 		if err != nil {
 			return err
 		}
 		if old != nil {
-			if err := s.haveKeysOf(old); err != nil {
+			if err := a.haveKeysOf(old); err != nil {
 				return err
 			}
 			s.encryptSecrets = s.EncryptSecrets || old.EncryptSecrets
 		}
-		if err := s.takeRecorded(ctx, c); err != nil {
+		if err := a.takeRecorded(ctx); err != nil {
 			return err
 		}
-		if err := s.ensureIdentities(now); err != nil {
+		if err := s.ids().ensure(now); err != nil {
 			return err
 		}
-		ours, err := s.ownRecord()
+		ours, err := a.ownRecord()
 		if err != nil {
 			return err
 		}
 		if old != nil {
-			return s.compareRecords(old, ours)
+			return a.compare(old, ours)
 		}
 		if revision == 0 { // else somebody has emptied the record, and wants other keys
-			if err := s.checkUnrecorded(ctx, c); err != nil {
+			if err := a.checkUnrecorded(ctx); err != nil {
 				return err
 			}
 		}
@@ -116,10 +123,10 @@ func (s *settings) agreeWithCluster(ctx context.Context, now time.Time) error {
 
 // takeRecorded brings a server that was off to the CAs that the cluster trusts by now. When
 // it has none of them, its keys are not the cluster's, as is said of it next.
-func (s *settings) takeRecorded(ctx context.Context, c *sharedStore) error {
-	r, err := c.authorities(ctx)
-	if err == nil && r.revision > 0 && exists(s.path("pki", clusterCA+".crt")) {
-		_, err = s.takeAuthorities(r)
+func (a agreement) takeRecorded(ctx context.Context) error {
+	r, err := a.store.authorities(ctx)
+	if err == nil && r.revision > 0 && exists(a.server.path("pki", clusterCA+".crt")) {
+		_, err = a.server.ids().take(r)
 	}
 	if errors.Is(err, errUnknownCA) {
 		return nil
@@ -128,17 +135,17 @@ func (s *settings) takeRecorded(ctx context.Context, c *sharedStore) error {
 }
 
 // ownRecord is what this server would have the cluster agree on.
-func (s *settings) ownRecord() (*clusterRecord, error) {
+func (a agreement) ownRecord() (*clusterRecord, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name this server: %w", err)
 	}
 	r := &clusterRecord{
-		Keys: map[string]string{}, ServiceCIDR: s.serviceRange.String(), PodCIDR: s.podRange.String(), Port: s.portText(),
-		MadeBy: fmt.Sprintf("%s (%s)", host, s.advertise),
+		Keys: map[string]string{}, ServiceCIDR: a.server.serviceRange.String(), PodCIDR: a.server.podRange.String(), Port: a.server.portText(),
+		MadeBy: fmt.Sprintf("%s (%s)", host, a.server.advertise),
 	}
 	for _, p := range sharedPairs() {
-		if r.Keys[p.what], err = sumOf(s.path("pki", p.public)); err != nil {
+		if r.Keys[p.what], err = sumOf(a.server.path("pki", p.public)); err != nil {
 			return nil, err
 		}
 	}
@@ -160,10 +167,10 @@ func sumOf(path string) (string, error) {
 }
 
 // haveKeysOf refuses to make up keys for a cluster that has some.
-func (s *settings) haveKeysOf(r *clusterRecord) error {
+func (a agreement) haveKeysOf(r *clusterRecord) error {
 	var missing []string
 	for _, name := range sharedFiles() {
-		if _, err := os.Stat(s.path("pki", name)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(a.server.path("pki", name)); errors.Is(err, fs.ErrNotExist) {
 			missing = append(missing, name)
 		} else if err != nil {
 			return fmt.Errorf("look for what the servers of a cluster share: %w", err)
@@ -171,13 +178,13 @@ func (s *settings) haveKeysOf(r *clusterRecord) error {
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and this server lacks its keys (%s): %s",
-			s.etcdText(), r.MadeBy, strings.Join(missing, ", "), s.howToShare())
+			a.server.etcd().text(), r.MadeBy, strings.Join(missing, ", "), howToShare(a.server.path("pki")))
 	}
 	return nil
 }
 
-// compareRecords says why a server with ours cannot be one of the cluster of old.
-func (s *settings) compareRecords(old, ours *clusterRecord) error {
+// compare says why a server with ours cannot be one of the cluster of old.
+func (a agreement) compare(old, ours *clusterRecord) error {
 	var differ []string
 	for _, what := range slices.Sorted(maps.Keys(ours.Keys)) {
 		if old.Keys[what] != ours.Keys[what] {
@@ -186,7 +193,7 @@ func (s *settings) compareRecords(old, ours *clusterRecord) error {
 	}
 	if len(differ) > 0 {
 		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and whose keys are not those in %s (%s): %s",
-			s.etcdText(), old.MadeBy, s.path("pki"), strings.Join(differ, ", "), s.howToShare())
+			a.server.etcd().text(), old.MadeBy, a.server.path("pki"), strings.Join(differ, ", "), howToShare(a.server.path("pki")))
 	}
 	for _, c := range []struct{ flag, what, was, is string }{
 		{"--service-cidr", "service range", old.ServiceCIDR, ours.ServiceCIDR},
@@ -195,18 +202,16 @@ func (s *settings) compareRecords(old, ours *clusterRecord) error {
 	} {
 		if c.was != c.is {
 			return fmt.Errorf("the cluster in the etcd at %s has the %s %s, and this server was given %s: all its servers need the same; correct %s",
-				s.etcdText(), c.what, c.was, c.is, c.flag)
+				a.server.etcd().text(), c.what, c.was, c.is, c.flag)
 		}
 	}
 	return nil
 }
 
-func (s *settings) howToShare() string {
+func howToShare(pki string) string {
 	return fmt.Sprintf("copy %s from the same folder of that server, or of any other of the cluster, to %s and start again; or give this server an etcd of its own",
-		strings.Join(sharedFiles(), ", "), s.path("pki"))
+		strings.Join(sharedFiles(), ", "), pki)
 }
-
-func (s *settings) etcdText() string { return strings.Join(s.EtcdServers, ",") }
 
 // record reads what the cluster agrees on, and the revision to replace it at.
 // It is nil when there is none, or when somebody has emptied it to change it.
@@ -263,32 +268,32 @@ func (c *sharedStore) isNew(ctx context.Context) (isNew bool, err error) {
 
 // checkUnrecorded looks at an etcd without a record. It may hold a cluster
 // that was made before there were records, or that everynode did not make.
-func (s *settings) checkUnrecorded(ctx context.Context, c *sharedStore) error {
+func (a agreement) checkUnrecorded(ctx context.Context) error {
 	var info, namespace *clientv3.GetResponse
-	err := c.do(ctx, func(ctx context.Context) (err error) {
-		if info, err = c.client.Get(ctx, "/registry/configmaps/kube-public/cluster-info"); err != nil {
+	err := a.store.do(ctx, func(ctx context.Context) (err error) {
+		if info, err = a.store.client.Get(ctx, "/registry/configmaps/kube-public/cluster-info"); err != nil {
 			return err
 		}
-		namespace, err = c.client.Get(ctx, "/registry/namespaces/kube-system", clientv3.WithCountOnly())
+		namespace, err = a.store.client.Get(ctx, "/registry/namespaces/kube-system", clientv3.WithCountOnly())
 		return err
 	})
 	if err != nil || namespace.Count == 0 {
 		return err
 	}
 	if len(info.Kvs) == 0 {
-		return fmt.Errorf("the etcd at %s holds a Kubernetes cluster that everynode did not make: give this server an etcd of its own", s.etcdText())
+		return fmt.Errorf("the etcd at %s holds a Kubernetes cluster that everynode did not make: give this server an etcd of its own", a.server.etcd().text())
 	}
 	theirs, err := authorityInStore(info.Kvs[0].Value)
 	if err != nil {
-		return fmt.Errorf("read the CA of the cluster in the etcd at %s: %w", s.etcdText(), err)
+		return fmt.Errorf("read the CA of the cluster in the etcd at %s: %w", a.server.etcd().text(), err)
 	}
-	path := s.path("pki", clusterCA+".crt")
+	path := a.server.path("pki", clusterCA+".crt")
 	ours, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read the cluster's authority: %w", err)
 	}
 	if !sameCertificate(theirs, ours) {
-		return fmt.Errorf("the etcd at %s holds a cluster with another CA than the one in %s: %s", s.etcdText(), filepath.Dir(path), s.howToShare())
+		return fmt.Errorf("the etcd at %s holds a cluster with another CA than the one in %s: %s", a.server.etcd().text(), filepath.Dir(path), howToShare(a.server.path("pki")))
 	}
 	return nil
 }

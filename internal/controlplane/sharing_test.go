@@ -60,7 +60,7 @@ func sharingServer(t *testing.T, etcd string) *settings {
 
 func (s *settings) agree(t *testing.T) error {
 	t.Helper()
-	return s.agreeWithCluster(t.Context(), time.Now())
+	return agreeWithCluster(t.Context(), s, time.Now())
 }
 
 // share copies names below pki/ from one server to another, as an operator does.
@@ -119,7 +119,7 @@ func TestServersOfOneClusterAgree(t *testing.T) {
 	}
 
 	other := sharingServer(t, etcd)
-	if err := other.ensureIdentities(time.Now()); err != nil {
+	if err := other.ids().ensure(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	wantRefusal(t, "with other keys", other.agree(t), "cluster CA, front proxy CA, service account key", "copy ")
@@ -158,7 +158,7 @@ func TestServersStartAtOnce(t *testing.T) {
 // clusterInfoOf is the cluster-info of a server's cluster as it lies in etcd.
 func clusterInfoOf(t *testing.T, s *settings) string {
 	t.Helper()
-	u, err := s.clusterInfo()
+	u, err := bootstrap{settings: s}.clusterInfo()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestServersFindACluster(t *testing.T) {
 func TestEtcdDoesNotAnswer(t *testing.T) {
 	s := sharingServer(t, "http://127.0.0.1:1")
 	s.EtcdServers = append(s.EtcdServers, "http://127.0.0.1:2")
-	c, err := s.openSharedStore()
+	c, err := s.etcd().open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestEtcdDoesNotAnswer(t *testing.T) {
 	wantRefusal(t, "no etcd", err, "etcd does not answer", "127.0.0.1:1", "127.0.0.1:2", "refused")
 
 	s.EtcdCAFile = filepath.Join(t.TempDir(), "none.crt")
-	_, err = s.openSharedStore()
+	_, err = s.etcd().open()
 	wantRefusal(t, "no CA file", err, "none.crt", "--etcd-cafile")
 }
 
@@ -230,7 +230,7 @@ func TestEtcdDoesNotAnswer(t *testing.T) {
 func TestEtcdWaitEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := sharingServer(t, "http://127.0.0.1:1").agreeWithCluster(ctx, time.Now()); err == nil {
+	if err := agreeWithCluster(ctx, sharingServer(t, "http://127.0.0.1:1"), time.Now()); err == nil {
 		t.Error("no error")
 	}
 }

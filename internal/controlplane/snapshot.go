@@ -66,9 +66,10 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	if err != nil {
 		return nil, err
 	}
-	save := s.saveTo
+	saver := saver{s.data(), s.runningEtcd(), s.progress}
+	save := saver.saveTo
 	if s3.IsURL(to.File) {
-		save = s.saveAway
+		save = saver.saveAway
 	}
 	saved, err := save(ctx, to)
 	if err != nil {
@@ -78,12 +79,19 @@ func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSna
 	return saved, nil
 }
 
+// saver saves the cluster of a data directory.
+type saver struct {
+	data     dataFolder
+	from     runningEtcd
+	progress func(step string, since time.Time)
+}
+
 // saveTo saves to a file of this machine.
-func (s *settings) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
+func (s saver) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
 	if err := checkTarget(to); err != nil {
 		return nil, err
 	}
-	keys, err := s.findShared()
+	keys, err := s.data.shared()
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +99,7 @@ func (s *settings) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapsho
 }
 
 // saveIn saves by way of temporary folders, and removes them.
-func (s *settings) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile) (saved *SavedSnapshot, err error) {
+func (s saver) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile) (saved *SavedSnapshot, err error) {
 	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder beside %s: %w", to.File, err)
@@ -101,7 +109,7 @@ func (s *settings) saveIn(ctx context.Context, to SnapshotTarget, keys []archive
 	if to.Lock != nil {
 		// The disk of the file may be somebody else's: what is not sealed yet stays
 		// on that of etcd.
-		if plain, err = os.MkdirTemp(s.DataDir, snapshotWork); err != nil {
+		if plain, err = os.MkdirTemp(string(s.data), snapshotWork); err != nil {
 			return nil, fmt.Errorf("make a temporary folder in the data directory: %w", err)
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(plain)) }()
@@ -109,20 +117,8 @@ func (s *settings) saveIn(ctx context.Context, to SnapshotTarget, keys []archive
 	return s.save(ctx, to, keys, filepath.Join(plain, databaseName), filepath.Join(work, "archive"))
 }
 
-// clearSnapshots removes what a save that was killed has left in the data directory.
-func (s *settings) clearSnapshots() error {
-	left, err := filepath.Glob(s.path(snapshotWork))
-	if err != nil {
-		return fmt.Errorf("look for interrupted snapshots: %w", err)
-	}
-	for _, dir := range left {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return err
-}
-
 // save copies etcd's database, makes the archive, and moves that to its place.
-func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, database, archive string) (*SavedSnapshot, error) {
+func (s saver) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, database, archive string) (*SavedSnapshot, error) {
 	if err := s.fetch(ctx, database); err != nil {
 		return nil, describeNoSpace(to.File, err)
 	}
@@ -150,9 +146,9 @@ func (s *settings) save(ctx context.Context, to SnapshotTarget, keys []archiveFi
 }
 
 // fetch copies etcd's database to path.
-func (s *settings) fetch(ctx context.Context, path string) error {
+func (s saver) fetch(ctx context.Context, path string) error {
 	begin := time.Now()
-	source, err := s.openSource(ctx)
+	source, err := s.from.source(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,7 +160,7 @@ func (s *settings) fetch(ctx context.Context, path string) error {
 }
 
 // fetchFrom says every few seconds how far it is.
-func (s *settings) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
+func (s saver) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
 	// The database is there twice for a moment: alone, and in the archive.
 	if err := checkSpace(filepath.Dir(filepath.Dir(path)), 2*source.size+smallFiles, "a snapshot"); err != nil { // path is in a folder of its own
 		return err
@@ -201,23 +197,6 @@ func sharedNames() []string {
 		names = append(names, "pki/"+name)
 	}
 	return names
-}
-
-// findShared finds them in the data directory.
-func (s *settings) findShared() ([]archiveFile, error) {
-	var files []archiveFile
-	for _, name := range sharedNames() {
-		path := s.path(filepath.FromSlash(name))
-		_, err := os.Stat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("%s is not there, and nodes and tokens are worth nothing without it: name the data directory of a server of this cluster with --data-dir; for etcd alone there is etcdctl", path)
-		case err != nil:
-			return nil, fmt.Errorf("read what nodes and tokens depend on: %w; run this as the server's user", err)
-		}
-		files = append(files, archiveFile{name, path})
-	}
-	return files, nil
 }
 
 // checkTarget refuses a target that cannot be written, before anything is done.

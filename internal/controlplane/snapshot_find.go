@@ -149,11 +149,11 @@ func (f *snapshotFile) find(ctx context.Context, storage s3.Options) (err error)
 }
 
 // bring downloads what is in storage to a file in work.
-func (s *settings) bring(ctx context.Context, f *snapshotFile, work string) error {
+func (r restorer) bring(ctx context.Context, f *snapshotFile, work string) error {
 	if f.source != nil {
 		return nil
 	}
-	if err := checkSpace(s.DataDir, f.size+restoreLog, "the snapshot"); err != nil {
+	if err := checkSpace(string(r.data), f.size+restoreLog, "the snapshot"); err != nil {
 		return err
 	}
 	begin, path := time.Now(), filepath.Join(work, "downloaded")
@@ -165,7 +165,7 @@ func (s *settings) bring(ctx context.Context, f *snapshotFile, work string) erro
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
 	f.source = source
-	s.progress("snapshot downloaded: "+megabytes(f.size), begin)
+	r.progress("snapshot downloaded: "+megabytes(f.size), begin)
 	return nil
 }
 

@@ -30,17 +30,24 @@ type etcdSource struct {
 	release func() error
 }
 
-// openSource finds a member that answers.
-func (s *settings) openSource(ctx context.Context) (*etcdSource, error) {
-	if s.embeddedStore {
-		return s.embeddedSource(ctx)
+// runningEtcd is the etcd of a cluster whose servers run.
+type runningEtcd struct {
+	data   dataFolder
+	etcd   etcdAccess
+	inside bool // it is in the server of the data directory
+}
+
+// source finds a member that answers.
+func (r runningEtcd) source(ctx context.Context) (*etcdSource, error) {
+	if r.inside {
+		return r.embedded(ctx)
 	}
-	config, err := s.clientConfig()
+	config, err := r.etcd.clientConfig()
 	if err != nil {
 		return nil, err
 	}
 	var failures []error
-	for _, url := range s.EtcdServers {
+	for _, url := range r.etcd.servers {
 		config.Endpoints = []string{url} // a snapshot is of one member
 		size, err := askMember(ctx, config)
 		if err == nil {
@@ -49,16 +56,16 @@ func (s *settings) openSource(ctx context.Context) (*etcdSource, error) {
 		failures = append(failures, fmt.Errorf("%s: %w", url, err))
 	}
 	return nil, fmt.Errorf("no etcd answers at %s: check the addresses, that it runs, and its CA, certificate and key: %w",
-		strings.Join(s.EtcdServers, ", "), errors.Join(failures...))
+		strings.Join(r.etcd.servers, ", "), errors.Join(failures...))
 }
 
 // clientConfig reads the TLS files. All of them may be empty.
-func (s *settings) clientConfig() (clientv3.Config, error) {
+func (e etcdAccess) clientConfig() (clientv3.Config, error) {
 	config := clientv3.Config{Logger: zap.NewNop(), DialTimeout: answerTime, DialKeepAliveTime: pingTime, DialKeepAliveTimeout: pingTime}
-	if s.EtcdCAFile == "" && s.EtcdCertFile == "" && s.EtcdKeyFile == "" {
+	if e.caFile == "" && e.certFile == "" && e.keyFile == "" {
 		return config, nil
 	}
-	tls, err := transport.TLSInfo{TrustedCAFile: s.EtcdCAFile, CertFile: s.EtcdCertFile, KeyFile: s.EtcdKeyFile}.ClientConfig()
+	tls, err := transport.TLSInfo{TrustedCAFile: e.caFile, CertFile: e.certFile, KeyFile: e.keyFile}.ClientConfig()
 	if err != nil {
 		return config, fmt.Errorf("read the CA, certificate and key for etcd: %w", err)
 	}
@@ -66,11 +73,11 @@ func (s *settings) clientConfig() (clientv3.Config, error) {
 	return config, nil
 }
 
-// embeddedSource is the etcd inside the server that runs on the data directory.
-func (s *settings) embeddedSource(ctx context.Context) (*etcdSource, error) {
-	dir := s.path("etcd")
+// embedded is the etcd inside the server that runs on the data directory.
+func (r runningEtcd) embedded(ctx context.Context) (*etcdSource, error) {
+	dir := r.data.path("etcd")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, noServer(s.DataDir, err)
+		return nil, noServer(string(r.data), err)
 	}
 	store, err := openStore(dir) // for its address; it is not started
 	if err != nil {
@@ -78,9 +85,9 @@ func (s *settings) embeddedSource(ctx context.Context) (*etcdSource, error) {
 	}
 	conn, err := (&net.Dialer{Timeout: answerTime}).DialContext(ctx, "unix", store.socket)
 	if err != nil {
-		return nil, errors.Join(noServer(s.DataDir, err), store.stop(0))
+		return nil, errors.Join(noServer(string(r.data), err), store.stop(0))
 	}
-	config, err := s.clientConfig()
+	config, err := r.etcd.clientConfig()
 	if err == nil {
 		err = conn.Close()
 	}
@@ -90,9 +97,29 @@ func (s *settings) embeddedSource(ctx context.Context) (*etcdSource, error) {
 		source.size, err = askMember(ctx, config)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the etcd of the server in %s does not answer: look at its log: %w", s.DataDir, err), source.release())
+		return nil, errors.Join(fmt.Errorf("the etcd of the server in %s does not answer: look at its log: %w", string(r.data), err), source.release())
 	}
 	return source, nil
+}
+
+// open opens the etcd of a cluster that runs.
+func (r runningEtcd) open(ctx context.Context) (*sharedStore, func() error, error) {
+	source, err := r.source(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	urls := r.etcd.servers
+	if r.inside {
+		urls = source.config.Endpoints
+	}
+	c, err := r.etcd.openAt(urls)
+	if err != nil {
+		return nil, nil, errors.Join(err, source.release())
+	}
+	return c, func() error {
+		c.close()
+		return source.release()
+	}, nil
 }
 
 func noServer(dataDir string, err error) error {

@@ -32,7 +32,7 @@ func (s SnapshotStorage) check(sealed bool, to string) error {
 
 // saveAway saves into storage, by way of the data directory. What cannot be uploaded
 // stays there.
-func (s *settings) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
+func (s saver) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
 	place, err := s3.ParseURL(to.File)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (s *settings) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnaps
 	if err := to.Storage.check(to.Lock != nil, to.File); err != nil {
 		return nil, err
 	}
-	if _, err := s.findShared(); err != nil { // before anybody is asked
+	if _, err := s.data.shared(); err != nil { // before anybody is asked
 		return nil, err
 	}
 	store, err := s3.New(to.Storage.Options)
@@ -58,7 +58,7 @@ func (s *settings) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnaps
 	if err := checkPlace(ctx, store, place, to.Replace); err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp(s.DataDir, snapshotWork)
+	work, err := os.MkdirTemp(string(s.data), snapshotWork)
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder in the data directory: %w", err)
 	}
@@ -78,7 +78,7 @@ func checkPlace(ctx context.Context, store *s3.Client, place s3.Location, replac
 	return err
 }
 
-func (s *settings) saveAndUpload(ctx context.Context, store *s3.Client, place s3.Location, local SnapshotTarget) (*SavedSnapshot, error) {
+func (s saver) saveAndUpload(ctx context.Context, store *s3.Client, place s3.Location, local SnapshotTarget) (*SavedSnapshot, error) {
 	saved, err := s.saveTo(ctx, local)
 	if err != nil {
 		return nil, err
@@ -93,8 +93,8 @@ func (s *settings) saveAndUpload(ctx context.Context, store *s3.Client, place s3
 }
 
 // keepHere moves a snapshot that cannot be uploaded to those of the schedule.
-func (s *settings) keepHere(file string, why error) error {
-	kept := s.path("snapshots", filepath.Base(file))
+func (s saver) keepHere(file string, why error) error {
+	kept := s.data.path("snapshots", filepath.Base(file))
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
 	if err == nil {
 		err = atomicfile.RenameNew(file, kept)

@@ -1,0 +1,138 @@
+package controlplane
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"everynode/internal/datadir"
+)
+
+// dataFormat is the version of the layout of the data directory that this
+// program writes, and the newest that it reads. In one of plainFormat no Secret in
+// etcd is encrypted, and programs that know no other can read it. In one of
+// encryptedFormat there is one key, and from keyringFormat on those in etcd.
+const (
+	plainFormat     = 1
+	encryptedFormat = 2
+	keyringFormat   = 3
+	dataFormat      = keyringFormat
+)
+
+// dataRecord is the file "version" in the data directory: what made the data,
+// and the ranges that objects in it hold addresses of.
+type dataRecord struct {
+	Format      int    `json:"format"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	PodCIDR     string `json:"podCIDR"`
+}
+
+// dataFolder is the data directory of a server.
+type dataFolder string
+
+func (d dataFolder) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+func (d dataFolder) kubeconfig(name string) string { return d.path("pki", name+".kubeconfig") }
+
+// storeDir is where the embedded etcd has its data.
+func (d dataFolder) storeDir() string { return newStore(d.path("etcd")).config().Dir }
+
+// lock takes the lock of the servers that use a data directory, until
+// release is called or the process ends.
+func (d dataFolder) lock() (release func() error, err error) {
+	release, err = datadir.Lock(d.path("server.lock"))
+	var locked *datadir.LockedError
+	if errors.As(err, &locked) {
+		return nil, fmt.Errorf("the data directory is in use by another everynode server (process %d holds %s): stop that one, or choose another data directory",
+			locked.PID, locked.File)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the data directory is not writable: %w; choose another or run as its owner", err)
+	}
+	return release, nil
+}
+
+// checkSecrets refuses keys that others can read: they may have been copied here with a
+// mode that the folder hides until it is moved or backed up.
+func (d dataFolder) checkSecrets() error {
+	return errors.Join(datadir.CheckSecrets(d.path("pki"), KeyFiles()...), datadir.CheckSecrets(string(d), "admin.kubeconfig"))
+}
+
+func (d dataFolder) writeRecord(r dataRecord) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode the data directory's version: %w", err)
+	}
+	return writeFile(d.path("version"), append(data, '\n'))
+}
+
+// noteFormat notes in the record what releases must know that read the cluster, and those
+// of its snapshots.
+func (d dataFolder) noteFormat(format int) error {
+	r, err := readRecord(d.path("version"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Format >= format {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.Format = format
+	return d.writeRecord(r)
+}
+
+func readRecord(path string) (dataRecord, error) {
+	var r dataRecord
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("read the version of the data directory: %w", err)
+	}
+	if err := json.Unmarshal(data, &r); err != nil || r.Format < 1 {
+		return r, fmt.Errorf("%s does not hold the version of a data directory (%q); restore it from a backup", path, data)
+	}
+	return r, nil
+}
+
+// shared finds them in the data directory.
+func (d dataFolder) shared() ([]archiveFile, error) {
+	var files []archiveFile
+	for _, name := range sharedNames() {
+		path := d.path(filepath.FromSlash(name))
+		_, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("%s is not there, and nodes and tokens are worth nothing without it: name the data directory of a server of this cluster with --data-dir; for etcd alone there is etcdctl", path)
+		case err != nil:
+			return nil, fmt.Errorf("read what nodes and tokens depend on: %w; run this as the server's user", err)
+		}
+		files = append(files, archiveFile{name, path})
+	}
+	return files, nil
+}
+
+// missing lists what neither the snapshot nor the data directory had.
+func (d dataFolder) missing() []string {
+	missing := []string{}
+	for _, name := range sharedNames() {
+		if !exists(d.path(filepath.FromSlash(name))) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+// clearSnapshots removes what a save that was killed has left in the data directory.
+func (d dataFolder) clearSnapshots() error {
+	left, err := filepath.Glob(d.path(snapshotWork))
+	if err != nil {
+		return fmt.Errorf("look for interrupted snapshots: %w", err)
+	}
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
