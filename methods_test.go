@@ -27,7 +27,6 @@ var manyMethods = map[string]int{
 	"internal/engine/engine":     96,
 	"internal/engine/index":      124,
 	"internal/engine/state":      52,
-	"internal/local/Cluster":     79,
 	"internal/lookout/Fleet":     38,
 	"internal/node/Config":       36,
 	"internal/plan/site":         39,

@@ -19,7 +19,7 @@ import (
 const (
 	cgroupMount = "/sys/fs/cgroup"
 
-	// killLimit bounds how long KillAll waits for processes that were sent SIGKILL.
+	// killLimit bounds how long killAll waits for processes that were sent SIGKILL.
 	killLimit = 30 * time.Second
 	pollEvery = 10 * time.Millisecond
 )
@@ -57,29 +57,35 @@ func findHierarchies() (hierarchies, error) {
 	return h, nil
 }
 
-// ensureCgroups makes the node's two cgroups in every hierarchy, ready to take processes and children, and bounds the
+// nodeCgroups are the cgroups of a node: one of its pods, and one of its own processes. All are paths.
+type nodeCgroups struct {
+	node                 string // its name
+	parent, pods, system string
+}
+
+// ensure makes the node's two cgroups in every hierarchy, ready to take processes and children, and bounds the
 // one of its pods.
-func (c *Cluster) ensureCgroups(name string, size Size) error {
+func (g nodeCgroups) ensure(size Size) error {
 	h, err := findHierarchies()
 	if err != nil {
 		return err
 	}
-	return c.ensureCgroupsIn(h, name, size)
+	return g.ensureIn(h, size)
 }
 
-func (c *Cluster) ensureCgroupsIn(h hierarchies, name string, size Size) error {
+func (g nodeCgroups) ensureIn(h hierarchies, size Size) error {
 	for _, m := range h.mounts {
-		for _, path := range []string{c.cgroup(), c.PodCgroup(name), c.SystemCgroup(name)} {
+		for _, path := range []string{g.parent, g.pods, g.system} {
 			dir := filepath.Join(m, path)
 			if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("node %s: make a cgroup: %w", name, err)
+				return fmt.Errorf("node %s: make a cgroup: %w", g.node, err)
 			}
 			if err := h.prepare(dir); err != nil {
-				return fmt.Errorf("node %s: %w", name, err)
+				return fmt.Errorf("node %s: %w", g.node, err)
 			}
 		}
-		if err := h.limit(filepath.Join(m, c.PodCgroup(name)), size); err != nil {
-			return fmt.Errorf("node %s: bound its pods: %w", name, err)
+		if err := h.limit(filepath.Join(m, g.pods), size); err != nil {
+			return fmt.Errorf("node %s: bound its pods: %w", g.node, err)
 		}
 	}
 	return nil
@@ -96,7 +102,7 @@ func (h hierarchies) prepare(dir string) error {
 			return err
 		}
 	}
-	// KillAll sets this to 0 before it removes the cgroup; a cgroup that could not be removed must work again.
+	// killAll sets this to 0 before it removes the cgroup; a cgroup that could not be removed must work again.
 	if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
 		return writeCgroup(filepath.Join(dir, "pids.max"), "max")
 	}
@@ -157,20 +163,20 @@ func joinCgroup(path string, pid int) error {
 	return nil
 }
 
-// KillAll kills every process of the node, in containers or not, waits until none is left, and removes the node's
+// killAll kills every process of the node, in containers or not, waits until none is left, and removes the node's
 // cgroups. It waits at most half a minute, or until ctx ends; the error then names the processes that remain.
-func (c *Cluster) KillAll(ctx context.Context, name string) error {
+func (g nodeCgroups) killAll(ctx context.Context) error {
 	h, err := findHierarchies()
 	if err != nil {
 		return err
 	}
-	return c.killAllIn(ctx, h, name)
+	return g.killAllIn(ctx, h)
 }
 
-func (c *Cluster) killAllIn(ctx context.Context, h hierarchies, name string) error {
+func (g nodeCgroups) killAllIn(ctx context.Context, h hierarchies) error {
 	ctx, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
-	roots := c.existingCgroups(h, name)
+	roots := g.existing(h)
 	for _, r := range roots {
 		// No process may make another one while they are counted and killed. Not there without the pids controller.
 		if err := writeCgroup(filepath.Join(r, "pids.max"), "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -180,21 +186,21 @@ func (c *Cluster) killAllIn(ctx context.Context, h hierarchies, name string) err
 	err := waitFor(ctx, func() (bool, error) {
 		pids, err := killRound(h, roots)
 		if err == nil && len(pids) > 0 && ctx.Err() != nil {
-			err = fmt.Errorf("processes %v of node %s do not die", pids, name)
+			err = fmt.Errorf("processes %v of node %s do not die", pids, g.node)
 		}
 		return len(pids) == 0, err
 	})
 	if err != nil {
-		return fmt.Errorf("kill the processes of node %s: %w", name, err)
+		return fmt.Errorf("kill the processes of node %s: %w", g.node, err)
 	}
 	return waitFor(ctx, func() (bool, error) { return removeCgroups(roots, ctx.Err() != nil) })
 }
 
-// existingCgroups lists the directories of the node's cgroups that are there.
-func (c *Cluster) existingCgroups(h hierarchies, name string) []string {
+// existing lists the directories of the node's cgroups that are there.
+func (g nodeCgroups) existing(h hierarchies) []string {
 	var dirs []string
 	for _, m := range h.mounts {
-		for _, path := range []string{c.PodCgroup(name), c.SystemCgroup(name)} {
+		for _, path := range []string{g.pods, g.system} {
 			if _, err := os.Stat(filepath.Join(m, path)); err == nil {
 				dirs = append(dirs, filepath.Join(m, path))
 			}
@@ -347,19 +353,19 @@ func removeCgroups(roots []string, last bool) (bool, error) {
 }
 
 // removeParentCgroup removes the cluster's cgroup in every hierarchy.
-func (c *Cluster) removeParentCgroup() error {
+func removeParentCgroup(path string) error {
 	h, err := findHierarchies()
 	if err != nil {
 		return err
 	}
-	return c.removeParentCgroupIn(h)
+	return removeParentCgroupIn(h, path)
 }
 
-func (c *Cluster) removeParentCgroupIn(h hierarchies) error {
+func removeParentCgroupIn(h hierarchies, path string) error {
 	var errs []error
 	for _, m := range h.mounts {
-		if err := unix.Rmdir(filepath.Join(m, c.cgroup())); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("remove the cgroup %s: %w", filepath.Join(m, c.cgroup()), err))
+		if err := unix.Rmdir(filepath.Join(m, path)); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("remove the cgroup %s: %w", filepath.Join(m, path), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -191,10 +191,10 @@ func tryFirewall() error {
 	if err != nil {
 		return err
 	}
-	c := &Cluster{ID: "000000", Subnet: subnetCandidates()[0], PodCIDR: podCandidates()[0]}
-	table := conn.AddTable(&nftables.Table{Name: c.tableName(), Family: nftables.TableFamilyIPv4})
-	c.addMasquerade(conn, table)
-	c.addForward(conn, table)
+	f := (&Cluster{ID: "000000", Subnet: subnetCandidates()[0], PodCIDR: podCandidates()[0]}).Host().firewall()
+	table := conn.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyIPv4})
+	f.addMasquerade(conn, table)
+	f.addForward(conn, table)
 	return conn.Flush()
 }
 

@@ -74,7 +74,7 @@ type Cluster struct {
 	Publish []string `json:"publish,omitempty"`
 	// RegistryPort is the port of the add-on registry, on loopback and on Gateway; 0 until the cluster has had it.
 	RegistryPort int `json:"registryPort,omitempty"`
-	// CreatedPaths are mount points that EnsureHost made on the host, in the order of creation.
+	// CreatedPaths are mount points that Host.Ensure made on the host, in the order of creation.
 	CreatedPaths []string `json:"createdPaths,omitempty"`
 }
 

@@ -296,6 +296,6 @@ func TestCheckRanges(t *testing.T) {
 	for taken, want := range map[string]string{
 		"10.0.0.0/8": "", "10.1.0.0/24": "", "10.0.0.0/24": "node range 10.0.0.0/24", "10.0.0.9/32": "node range", "10.42.7.0/24": "pod range",
 	} {
-		checkError(t, c.checkRanges([]usedRange{{netip.MustParsePrefix(taken), "test"}}), want)
+		checkError(t, c.Host().checkRanges([]usedRange{{netip.MustParsePrefix(taken), "test"}}), want)
 	}
 }

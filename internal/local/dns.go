@@ -20,21 +20,21 @@ const (
 	stubFile     = "stub-resolv.conf"
 )
 
-// ensureResolver gives the node a resolver directory of its own where this machine's DNS server is systemd-resolved on
+// resolver gives the node a resolver directory of its own where this machine's DNS server is systemd-resolved on
 // loopback: both files in it name the servers behind. It returns the bind that brings it to the node, or none. The
 // whole directory is bound, because systemd-resolved replaces its files, and a bind over a file ends with that file.
-func (c *Cluster) ensureResolver(n Node) ([]bind, error) {
+func (m nodeMounts) resolver() ([]bind, error) {
 	upstream, err := stubUpstream(resolverFile, stubDir)
 	if err != nil || upstream == nil {
 		return nil, err
 	}
-	dir := filepath.Join(c.NodeDir(n.Name), "resolve")
+	dir := filepath.Join(m.dir, "resolve")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("node %s: make its resolver directory: %w", n.Name, err)
+		return nil, fmt.Errorf("node %s: make its resolver directory: %w", m.node.Name, err)
 	}
 	for _, name := range []string{upstreamFile, stubFile} {
 		if err := os.WriteFile(filepath.Join(dir, name), upstream, 0o644); err != nil {
-			return nil, fmt.Errorf("node %s: write its resolver file: %w", n.Name, err)
+			return nil, fmt.Errorf("node %s: write its resolver file: %w", m.node.Name, err)
 		}
 	}
 	return []bind{{source: dir, target: stubDir}}, nil

@@ -20,63 +20,66 @@ const (
 	destinationOffset = 16
 )
 
-// tableName is the name of the cluster's nftables table, of family ip.
-func (c *Cluster) tableName() string { return "everynode_" + c.ID }
+// firewall is what keeps others away from a cluster: its nftables table, of family ip.
+type firewall struct {
+	name, bridge string
+	subnet, pods netip.Prefix
+}
 
-// ensureFirewall replaces the cluster's nftables table in one transaction:
+// ensure replaces the cluster's nftables table in one transaction:
 //
 //   - nodes and pods reach the outside under the machine's address;
 //   - nobody but this machine, its nodes and their pods reaches the gateway (the API server), the nodes or the pods.
 //     Without that, anyone on the local network could, because this machine forwards packets.
-func (c *Cluster) ensureFirewall() error {
+func (f firewall) ensure() error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	table := &nftables.Table{Name: c.tableName(), Family: nftables.TableFamilyIPv4}
+	table := &nftables.Table{Name: f.name, Family: nftables.TableFamilyIPv4}
 	conn.AddTable(table) // so that there is one to delete
 	conn.DelTable(table)
 	conn.AddTable(table)
-	c.addMasquerade(conn, table)
-	c.addInput(conn, table)
-	c.addForward(conn, table)
+	f.addMasquerade(conn, table)
+	f.addInput(conn, table)
+	f.addForward(conn, table)
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("set up the nftables table %s: %w; the kernel needs nf_tables with nat, masquerade and conntrack", c.tableName(), err)
+		return fmt.Errorf("set up the nftables table %s: %w; the kernel needs nf_tables with nat, masquerade and conntrack", f.name, err)
 	}
 	return nil
 }
 
 // addMasquerade: from nodes and pods to anywhere else.
-func (c *Cluster) addMasquerade(conn *nftables.Conn, table *nftables.Table) {
+func (f firewall) addMasquerade(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
-	for _, source := range []netip.Prefix{c.Subnet, c.PodCIDR} {
+	for _, source := range []netip.Prefix{f.subnet, f.pods} {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(
 			address(sourceOffset, expr.CmpOpEq, source),
-			address(destinationOffset, expr.CmpOpNeq, c.Subnet),
-			address(destinationOffset, expr.CmpOpNeq, c.PodCIDR),
+			address(destinationOffset, expr.CmpOpNeq, f.subnet),
+			address(destinationOffset, expr.CmpOpNeq, f.pods),
 			[]expr.Any{&expr.Masq{}})})
 	}
 }
 
 // addInput: packets for the gateway's address that come neither over the bridge nor from this machine.
-func (c *Cluster) addInput(conn *nftables.Conn, table *nftables.Table) {
+func (f firewall) addInput(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(
 		link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"),
-		link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, c.Bridge()),
-		address(destinationOffset, expr.CmpOpEq, c.Subnet),
+		link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, f.bridge),
+		address(destinationOffset, expr.CmpOpEq, f.subnet),
 		verdict(expr.VerdictDrop))})
 }
 
 // addForward: out of the bridge freely, into it only answers.
-func (c *Cluster) addForward(conn *nftables.Conn, table *nftables.Table) {
+func (f firewall) addForward(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter})
-	into := link(expr.MetaKeyOIFNAME, expr.CmpOpEq, c.Bridge())
+	into := link(expr.MetaKeyOIFNAME, expr.CmpOpEq, f.bridge)
 	for _, exprs := range [][]expr.Any{
-		slices.Concat(link(expr.MetaKeyIIFNAME, expr.CmpOpEq, c.Bridge()), verdict(expr.VerdictAccept)),
+		slices.Concat(link(expr.MetaKeyIIFNAME, expr.CmpOpEq, f.bridge), verdict(expr.VerdictAccept)),
 		slices.Concat(into, answers(), verdict(expr.VerdictAccept)),
 		slices.Concat(into, verdict(expr.VerdictDrop)),
 	} {
@@ -84,8 +87,8 @@ func (c *Cluster) addForward(conn *nftables.Conn, table *nftables.Table) {
 	}
 }
 
-// removeFirewall deletes the cluster's table if it is there.
-func (c *Cluster) removeFirewall() error {
+// remove deletes the cluster's table if it is there.
+func (f firewall) remove() error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
@@ -95,12 +98,12 @@ func (c *Cluster) removeFirewall() error {
 		return fmt.Errorf("list nftables tables: %w", err)
 	}
 	for _, t := range tables {
-		if t.Name == c.tableName() {
+		if t.Name == f.name {
 			conn.DelTable(t)
 		}
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("delete the nftables table %s: %w", c.tableName(), err)
+		return fmt.Errorf("delete the nftables table %s: %w", f.name, err)
 	}
 	return nil
 }

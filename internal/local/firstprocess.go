@@ -22,32 +22,39 @@ import (
 // initLimit bounds how long a first process may take to be ready.
 const initLimit = 30 * time.Second
 
-// initLock is the file that the node's first process holds a lock on.
-func (c *Cluster) initLock(name string) string { return filepath.Join(c.NodeDir(name), "init.lock") }
+// power is that of a node: its first process.
+type power struct {
+	dir, pins string // of the node and of its namespaces
+	cgroup    string // of the node's own processes
+	program   string
+}
 
-// hasPower reports whether the node's first process runs.
-func (c *Cluster) hasPower(name string) bool {
-	_, ok := datadir.Running(c.initLock(name))
+// lock is the file that the node's first process holds a lock on.
+func (p power) lock() string { return filepath.Join(p.dir, "init.lock") }
+
+// on reports whether the node's first process runs.
+func (p power) on() bool {
+	_, ok := datadir.Running(p.lock())
 	return ok
 }
 
-// ensureInit starts the node's first process, if it does not run. Its other namespaces must be pinned.
-func (c *Cluster) ensureInit(ctx context.Context, name string) error {
-	if c.hasPower(name) {
+// ensure starts the node's first process, if it does not run. Its other namespaces must be pinned.
+func (p power) ensure(ctx context.Context) error {
+	if p.on() {
 		return nil
 	}
-	pin := pidPin(c.PinDir(name))
+	pin := pidPin(p.pins)
 	if err := pin.release(); err != nil {
 		return err
 	}
-	first, err := c.startInit(name)
+	first, err := p.start()
 	if err != nil {
 		return fmt.Errorf("start its first process: %w", err)
 	}
 	defer unix.Close(first.pidfd)
-	err = errors.Join(joinCgroup(c.SystemCgroup(name), first.pid), pin.set(fmt.Sprintf("/proc/%d/ns/pid", first.pid)))
+	err = errors.Join(joinCgroup(p.cgroup, first.pid), pin.set(fmt.Sprintf("/proc/%d/ns/pid", first.pid)))
 	if err == nil {
-		err = c.awaitInit(ctx, name, first)
+		err = p.await(ctx, first)
 	}
 	if err != nil {
 		if kill := unix.PidfdSendSignal(first.pidfd, unix.SIGKILL, nil, 0); !errors.Is(kill, unix.ESRCH) {
@@ -64,9 +71,9 @@ type firstProcess struct {
 	reaped     chan error // how it ended
 }
 
-// startInit starts the first process in a new PID namespace and in the node's pinned others. It is not in its cgroup yet.
-func (c *Cluster) startInit(name string) (first firstProcess, err error) {
-	log, err := os.OpenFile(c.initLog(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// start starts the first process in a new PID namespace and in the node's pinned others. It is not in its cgroup yet.
+func (p power) start() (first firstProcess, err error) {
+	log, err := os.OpenFile(p.log(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return first, fmt.Errorf("open its log: %w", err)
 	}
@@ -76,41 +83,41 @@ func (c *Cluster) startInit(name string) (first firstProcess, err error) {
 		return first, err
 	}
 	defer null.Close()
-	err = inNamespaces(pinsIn(c.PinDir(name)), func() error {
+	err = inNamespaces(pinsIn(p.pins), func() error {
 		// Not os/exec: before its first process it starts another one, to see what pidfds can do.
-		first.pid, err = syscall.ForkExec(c.InitProgram, []string{c.InitProgram, c.initLock(name)}, &syscall.ProcAttr{
+		first.pid, err = syscall.ForkExec(p.program, []string{p.program, p.lock()}, &syscall.ProcAttr{
 			Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
 			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID, PidFD: &first.pidfd},
 		})
 		return err
 	})
 	if err != nil {
-		return first, fmt.Errorf("%s: %w; it is built with everynode (make build)", c.InitProgram, err)
+		return first, fmt.Errorf("%s: %w; it is built with everynode (make build)", p.program, err)
 	}
 	first.reaped = make(chan error, 1)
 	go func() { first.reaped <- reap(first.pid) }()
 	return first, nil
 }
 
-func (c *Cluster) initLog(name string) string { return filepath.Join(c.NodeDir(name), "init.log") }
+func (p power) log() string { return filepath.Join(p.dir, "init.log") }
 
-// awaitInit waits until the first process is ready, and writes its number into its lock file: of its own numbers, it
+// await waits until the first process is ready, and writes its number into its lock file: of its own numbers, it
 // knows the one inside only.
-func (c *Cluster) awaitInit(ctx context.Context, name string, first firstProcess) error {
+func (p power) await(ctx context.Context, first firstProcess) error {
 	ctx, cancel := context.WithTimeout(ctx, initLimit)
 	defer cancel()
 	err := waitFor(ctx, func() (bool, error) {
 		select {
 		case how := <-first.reaped:
-			return false, exitError(how, c.initLog(name), 0)
+			return false, exitError(how, p.log(), 0)
 		default:
-			return datadir.Holds(first.pid, c.initLock(name)), nil
+			return datadir.Holds(first.pid, p.lock()), nil
 		}
 	})
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.initLock(name), []byte(strconv.Itoa(first.pid)+"\n"), 0o600)
+	return os.WriteFile(p.lock(), []byte(strconv.Itoa(first.pid)+"\n"), 0o600)
 }
 
 // reap waits for the end of a child of this process, so that nothing is left of it, and says how it ended. A PID

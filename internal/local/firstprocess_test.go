@@ -28,14 +28,14 @@ func buildInit(t *testing.T) string {
 func killInit(c *Cluster, node string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
-	pid, ok := datadir.Running(c.initLock(node))
+	pid, ok := datadir.Running(c.Host().power(node).lock())
 	if !ok {
 		return fmt.Errorf("%s has no power", node)
 	}
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		return err
 	}
-	return waitFor(ctx, func() (bool, error) { return !c.hasPower(node), nil })
+	return waitFor(ctx, func() (bool, error) { return !c.Host().power(node).on(), nil })
 }
 
 // A node sees its own processes and no others, has its own first process, and ends with that.
@@ -65,7 +65,7 @@ func TestProcessesOfANode(t *testing.T) {
 		t.Errorf("the node has the machine's IPC namespace %s", a)
 	}
 	run(t, c, "node-1", "sh", "-c", "kill -TERM 1; kill -HUP 1; kill -KILL 1; true")
-	if !c.hasPower("node-1") {
+	if !c.Host().power("node-1").on() {
 		t.Error("the first process was ended from inside by a signal that says nothing of power")
 	}
 	// What a program sends that wants the machine to start again. It ends with the node.
@@ -73,10 +73,10 @@ func TestProcessesOfANode(t *testing.T) {
 	if err := inside.Wait(); err == nil {
 		t.Error("the node's process ended by itself")
 	}
-	if err := waitFor(ctx, func() (bool, error) { return !c.hasPower("node-1"), nil }); err != nil {
+	if err := waitFor(ctx, func() (bool, error) { return !c.Host().power("node-1").on(), nil }); err != nil {
 		t.Errorf("the node has power after it was switched off: %v", err)
 	}
-	if err := c.EnsureNode(ctx, "node-1"); err != nil {
+	if err := c.Host().EnsureNode(ctx, "node-1"); err != nil {
 		t.Fatal(err)
 	}
 	if got := run(t, c, "node-1", "sh", "-c", "grep -c '^proc /proc ' /proc/mounts"); got != "1" {
@@ -115,7 +115,7 @@ func TestSpawnInNode(t *testing.T) {
 	if err := Stop(ctx, lock, testLimit); err != nil {
 		t.Error(err)
 	}
-	if !c.hasPower("node-1") {
+	if !c.Host().power("node-1").on() {
 		t.Error("the first process ended with another one")
 	}
 }

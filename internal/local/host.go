@@ -18,25 +18,59 @@ import (
 // hostRunDir is where clusters keep what must not outlive a reboot.
 const hostRunDir = "/run/everynode"
 
-// EnsureHost sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
+// Host is a cluster on this machine: what the kernel and the file systems have of it and of its nodes.
+type Host struct{ cluster *Cluster }
+
+// Host is that of the cluster, whether it is set up or not.
+func (c *Cluster) Host() *Host { return &Host{c} }
+
+func (h *Host) firewall() firewall {
+	return firewall{"everynode_" + h.cluster.ID, h.cluster.Bridge(), h.cluster.Subnet, h.cluster.PodCIDR}
+}
+
+func (h *Host) network() network {
+	return network{h.cluster.ID, h.cluster.Bridge(), h.cluster.Gateway, h.cluster.Subnet, h.cluster.PodCIDR}
+}
+
+func (h *Host) cgroups(node string) nodeCgroups {
+	return nodeCgroups{node, h.cluster.cgroup(), h.cluster.PodCgroup(node), h.cluster.SystemCgroup(node)}
+}
+
+func (h *Host) power(node string) power {
+	return power{h.cluster.NodeDir(node), h.cluster.PinDir(node), h.cluster.SystemCgroup(node), h.cluster.InitProgram}
+}
+
+func (h *Host) mounts(n Node) nodeMounts {
+	return nodeMounts{n, h.cluster.NodeDir(n.Name), h.cluster.DataDir, h.cluster.NoCNI}
+}
+
+func (h *Host) namespaces(n Node) nodeNamespaces {
+	return nodeNamespaces{h.cluster.PinDir(n.Name), h.mounts(n), h.cgroups(n.Name)}
+}
+
+// KillAll kills every process of the node, in containers or not, waits until none is left, and removes the node's
+// cgroups. It waits at most half a minute, or until ctx ends; the error then names the processes that remain.
+func (h *Host) KillAll(ctx context.Context, name string) error { return h.cgroups(name).killAll(ctx) }
+
+// Ensure sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
 // points that they mount over, the bridge, the nftables table, forwarding, and limits. It saves the record when it made
 // mount points. It changes nothing when all of that is there, or when the cluster is on loopback.
-func (c *Cluster) EnsureHost(ctx context.Context) error {
-	if c.Loopback {
+func (h *Host) Ensure(ctx context.Context) error {
+	if h.cluster.Loopback {
 		return nil
 	}
-	taken, err := hostRanges(c.Bridge())
+	taken, err := hostRanges(h.cluster.Bridge())
 	if err != nil {
 		return err
 	}
-	if err := c.checkRanges(taken); err != nil {
+	if err := h.checkRanges(taken); err != nil {
 		return err
 	}
 	err = withHostRecord(ctx, func(r *hostRecord) error {
-		if err := c.mountRunDir(); err != nil {
+		if err := h.mountRunDir(); err != nil {
 			return err
 		}
-		if err := c.makeMountPoints(r); err != nil {
+		if err := h.makeMountPoints(r); err != nil {
 			return err
 		}
 		if err := r.saveSysctls(); err != nil {
@@ -49,48 +83,48 @@ func (c *Cluster) EnsureHost(ctx context.Context) error {
 		return sysctl.Write(sysctl.IPForward, "1")
 	})
 	if err == nil {
-		err = c.raiseLimits(ctx)
+		err = h.raiseLimits(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("set up this machine: %w", err)
 	}
 	// The table comes before the addresses that it protects.
-	if err := c.ensureFirewall(); err != nil {
+	if err := h.firewall().ensure(); err != nil {
 		return err
 	}
-	return c.ensureBridge()
+	return h.network().ensureBridge()
 }
 
-// RemoveHost takes everything of the cluster off this machine but the data directory, nodes that are left included.
+// Remove takes everything of the cluster off this machine but the data directory, nodes that are left included.
 // When no other cluster is up here, kernel settings get back the values that they had, unless someone changed them
 // since, and mount points that were made go if they are empty.
-func (c *Cluster) RemoveHost(ctx context.Context) error {
-	if c.Loopback {
+func (h *Host) Remove(ctx context.Context) error {
+	if h.cluster.Loopback {
 		return nil
 	}
 	var errs []error
-	names, err := c.runtimeNodes()
+	names, err := h.nodes()
 	errs = append(errs, err)
-	for _, n := range c.Nodes {
+	for _, n := range h.cluster.Nodes {
 		if !slices.Contains(names, n.Name) {
 			names = append(names, n.Name)
 		}
 	}
 	for _, name := range names {
-		errs = append(errs, c.RemoveNode(ctx, name, false))
+		errs = append(errs, h.RemoveNode(ctx, name, false))
 	}
 	errs = append(errs,
-		deleteLinks(func(link string) bool { return strings.HasPrefix(link, c.Bridge()) }),
-		c.removeFirewall(),
-		c.removeParentCgroup())
+		deleteLinks(func(link string) bool { return strings.HasPrefix(link, h.cluster.Bridge()) }),
+		h.firewall().remove(),
+		removeParentCgroup(h.cluster.cgroup()))
 	errs = append(errs, withHostRecord(ctx, func(r *hostRecord) error {
-		errs := []error{unmountBelow(c.runDir()), removeIfThere(c.runDir())}
-		others, err := otherClusters(c.ID)
+		errs := []error{unmountBelow(h.cluster.runDir()), removeIfThere(h.cluster.runDir())}
+		others, err := otherClusters(h.cluster.ID)
 		errs = append(errs, err)
 		if err != nil {
 			return errors.Join(errs...)
 		}
-		r.Created = append(r.Created, c.CreatedPaths...)
+		r.Created = append(r.Created, h.cluster.CreatedPaths...)
 		if len(others) > 0 {
 			return errors.Join(append(errs, r.write())...) // the last one cleans up
 		}
@@ -99,38 +133,38 @@ func (c *Cluster) RemoveHost(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up this machine: %w", err)
 	}
-	if len(c.CreatedPaths) > 0 {
-		c.CreatedPaths = nil
-		return c.saveIfThere()
+	if len(h.cluster.CreatedPaths) > 0 {
+		h.cluster.CreatedPaths = nil
+		return h.saveIfThere()
 	}
 	return nil
 }
 
 // mountRunDir mounts the private tmpfs of the cluster. Pins of mount namespaces need a mount that does not propagate.
-func (c *Cluster) mountRunDir() error {
-	mounted, err := mountsBelow(c.runDir())
+func (h *Host) mountRunDir() error {
+	mounted, err := mountsBelow(h.cluster.runDir())
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(mounted, c.runDir()) {
-		if err := os.MkdirAll(c.runDir(), 0o700); err != nil {
+	if !slices.Contains(mounted, h.cluster.runDir()) {
+		if err := os.MkdirAll(h.cluster.runDir(), 0o700); err != nil {
 			return err
 		}
-		if err := unix.Mount("everynode", c.runDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=1m"); err != nil {
-			return fmt.Errorf("mount a tmpfs at %s: %w", c.runDir(), err)
+		if err := unix.Mount("everynode", h.cluster.runDir(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=1m"); err != nil {
+			return fmt.Errorf("mount a tmpfs at %s: %w", h.cluster.runDir(), err)
 		}
 	}
-	if err := unix.Mount("", c.runDir(), "", unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make %s private: %w", c.runDir(), err)
+	if err := unix.Mount("", h.cluster.runDir(), "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make %s private: %w", h.cluster.runDir(), err)
 	}
 	return nil
 }
 
 // makeMountPoints makes the paths that nodes mount over where the machine lacks them, and notes each in both records:
 // this cluster's, which survives a reboot, and the machine's, from which the last cluster to go removes them.
-func (c *Cluster) makeMountPoints(r *hostRecord) error {
+func (h *Host) makeMountPoints(r *hostRecord) error {
 	var made []string
-	for _, b := range c.mountPoints() {
+	for _, b := range h.mountPoints() {
 		paths, err := makeMountPoint(b)
 		made = append(made, paths...)
 		if err != nil {
@@ -141,17 +175,17 @@ func (c *Cluster) makeMountPoints(r *hostRecord) error {
 		return nil
 	}
 	r.Created = append(r.Created, made...)
-	c.CreatedPaths = append(c.CreatedPaths, made...)
-	if err := c.Save(); err != nil {
+	h.cluster.CreatedPaths = append(h.cluster.CreatedPaths, made...)
+	if err := h.cluster.Save(); err != nil {
 		return errors.Join(err, removeMountPoints(made))
 	}
 	return nil
 }
 
 // mountPoints are the targets on this machine that nodes mount over. Others are in directories of the node's own.
-func (c *Cluster) mountPoints() []bind {
-	points := slices.DeleteFunc(c.binds(Node{}), func(b bind) bool { return c.isPrivate(b.target) })
-	for _, p := range c.privateDirs(Node{}) {
+func (h *Host) mountPoints() []bind {
+	points := slices.DeleteFunc(h.mounts(Node{}).binds(), func(b bind) bool { return isPrivate(b.target) })
+	for _, p := range h.mounts(Node{}).privateDirs() {
 		points = append(points, bind{target: p.path})
 	}
 	return append(points, bind{target: ownRun})
@@ -215,11 +249,11 @@ func otherClusters(id string) ([]string, error) {
 }
 
 // saveIfThere saves the record, unless it was deleted meanwhile (down --purge).
-func (c *Cluster) saveIfThere() error {
-	if _, err := os.Lstat(filepath.Join(c.DataDir, stateFile)); errors.Is(err, fs.ErrNotExist) {
+func (h *Host) saveIfThere() error {
+	if _, err := os.Lstat(filepath.Join(h.cluster.DataDir, stateFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return c.Save()
+	return h.cluster.Save()
 }
 
 func removeIfThere(path string) error {

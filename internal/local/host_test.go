@@ -98,10 +98,10 @@ func TestTwoClusters(t *testing.T) {
 	if a.ID == b.ID || a.Subnet.Overlaps(b.Subnet) || a.PodCIDR.Overlaps(b.PodCIDR) {
 		t.Errorf("clusters %s and %s share %v %v, %v %v", a.ID, b.ID, a.Subnet, a.PodCIDR, b.Subnet, b.PodCIDR)
 	}
-	if err := b.EnsureHost(t.Context()); err != nil {
+	if err := b.Host().Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.RemoveHost(t.Context()); err != nil {
+	if err := b.Host().Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if got, err := sysctl.Read(sysctl.IPForward); err != nil || got != "1" {
@@ -110,8 +110,8 @@ func TestTwoClusters(t *testing.T) {
 	checkTCP(t, "after the other cluster went", inNode(a, "node-1"), inNode(a, "node-2"), a.Nodes[1].Address, true)
 
 	b.Subnet, b.Gateway = a.Subnet, a.Gateway
-	checkError(t, b.EnsureHost(t.Context()), "is in use on this machine by")
-	if err := b.RemoveHost(t.Context()); err != nil {
+	checkError(t, b.Host().Ensure(t.Context()), "is in use on this machine by")
+	if err := b.Host().Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -130,7 +130,7 @@ func TestKillAllOnV2(t *testing.T) {
 	c := &Cluster{ID: clusterID(t.TempDir())}
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
-	if err := c.ensureCgroupsIn(h, "node-1", Size{}); err != nil {
+	if err := c.Host().cgroups("node-1").ensureIn(h, Size{}); err != nil {
 		t.Fatal(err)
 	}
 	pod := filepath.Join(h.mounts[0], c.PodCgroup("node-1"), "pod")
@@ -144,13 +144,13 @@ func TestKillAllOnV2(t *testing.T) {
 	if err := writeCgroup(filepath.Join(pod, "cgroup.procs"), strconv.Itoa(sleep.Process.Pid)); err != nil {
 		t.Error(err)
 	}
-	if err := c.killAllIn(ctx, h, "node-1"); err != nil {
+	if err := c.Host().cgroups("node-1").killAllIn(ctx, h); err != nil {
 		t.Error(err)
 	}
 	if err := sleep.Wait(); err == nil {
 		t.Error("the process ended by itself")
 	}
-	if err := c.removeParentCgroupIn(h); err != nil {
+	if err := removeParentCgroupIn(h, c.cgroup()); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(h.mounts[0], c.cgroup())); err == nil {
@@ -161,7 +161,7 @@ func TestKillAllOnV2(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	c := &Cluster{ID: "0a1b2c"}
 	inPrivateNet(t, func() error {
-		before, err := c.Warnings(t.Context())
+		before, err := c.Host().Warnings(t.Context())
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func TestWarnings(t *testing.T) {
 		if err := conn.Flush(); err != nil {
 			return err
 		}
-		after, err := c.Warnings(t.Context())
+		after, err := c.Host().Warnings(t.Context())
 		if err != nil {
 			return err
 		}
@@ -214,13 +214,13 @@ func TestRemoveHostFindsLeftovers(t *testing.T) {
 	if err := c.ForgetNode("node-2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.releasePins("node-1"); err != nil {
+	if err := c.Host().namespaces(Node{Name: "node-1"}).release(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.ForgetNode("node-1"); err != nil {
 		t.Fatal(err)
 	}
-	names, err := c.runtimeNodes()
+	names, err := c.Host().nodes()
 	if err != nil || strings.Join(names, " ") != "node-1 node-2" {
 		t.Errorf("leftovers are %v, %v; want both nodes", names, err)
 	}

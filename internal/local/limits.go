@@ -37,14 +37,14 @@ const wantedFiles = 65536
 
 // raiseLimits makes the shared limits enough for the nodes of this cluster and of the others that are up here. It
 // lowers none, and leaves those that it may not change, about which Warnings speaks.
-func (c *Cluster) raiseLimits(ctx context.Context) error {
+func (h *Host) raiseLimits(ctx context.Context) error {
 	return withHostRecord(ctx, func(r *hostRecord) error {
 		others, err := filepath.Glob(filepath.Join(hostRunDir, "*", "*", "net"))
 		if err != nil {
 			return err
 		}
-		others = slices.DeleteFunc(others, func(pin string) bool { return below(pin, c.runDir()) })
-		return r.raise(sharedLimits(), len(c.Nodes)+len(others))
+		others = slices.DeleteFunc(others, func(pin string) bool { return below(pin, h.cluster.runDir()) })
+		return r.raise(sharedLimits(), len(h.cluster.Nodes)+len(others))
 	})
 }
 

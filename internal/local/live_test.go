@@ -51,11 +51,11 @@ func upCluster(t *testing.T) *Cluster {
 		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 		defer cancel()
 		for _, n := range c.Nodes {
-			if err := c.RemoveNode(ctx, n.Name, true); err != nil {
+			if err := c.Host().RemoveNode(ctx, n.Name, true); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := c.RemoveHost(ctx); err != nil {
+		if err := c.Host().Remove(ctx); err != nil {
 			t.Error(err)
 		}
 		after := takeSnapshot(t, c)
@@ -65,21 +65,21 @@ func upCluster(t *testing.T) *Cluster {
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Errorf("the machine is not as it was (-before +after):\n%s", diff)
 		}
-		if err := c.RemoveHost(ctx); err != nil {
+		if err := c.Host().Remove(ctx); err != nil {
 			t.Errorf("the second RemoveHost: %v", err)
 		}
 		if _, err := os.Stat(c.NodeDir("node-1")); len(c.Nodes) > 0 && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("purge left the node's directory: %v", err)
 		}
 	})
-	if err := c.EnsureHost(t.Context()); err != nil {
+	if err := c.Host().Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"node-1", "node-2"} {
 		if _, err := c.AddNode(name, Size{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.EnsureNode(t.Context(), name); err != nil {
+		if err := c.Host().EnsureNode(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,7 +150,7 @@ func takeSnapshot(t *testing.T, c *Cluster) snapshot {
 // hostState lists which of the paths that nodes mount over are there, and the settings that clusters change.
 func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]string) {
 	t.Helper()
-	for _, b := range c.mountPoints() {
+	for _, b := range c.Host().mountPoints() {
 		for p := b.target; p != "/"; p = filepath.Dir(p) {
 			if _, err := os.Stat(p); err == nil {
 				paths = append(paths, p)
@@ -295,11 +295,11 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 		return append(list, fmt.Sprint(bridge.Attrs().Index, bridge.Attrs().HardwareAddr), readAll(t, filepath.Join(hostRunDir, "host.json")))
 	}
 	before := look()
-	if err := c.EnsureHost(t.Context()); err != nil {
+	if err := c.Host().Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range c.Nodes {
-		if err := c.EnsureNode(t.Context(), n.Name); err != nil {
+		if err := c.Host().EnsureNode(t.Context(), n.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -317,27 +317,27 @@ func TestEnsureRepairs(t *testing.T) {
 		"a pin":              pins[0].release,
 		"the mount pin":      pins[len(pins)-1].release,
 		"the power":          func() error { return killInit(c, n.Name) },
-		"all pins":           func() error { return c.releasePins(n.Name) },
-		"the link":           func() error { return deleteLinks(func(l string) bool { return l == c.hostLink(n) }) },
+		"all pins":           func() error { return c.Host().namespaces(n).release() },
+		"the link":           func() error { return deleteLinks(func(l string) bool { return l == c.Host().network().hostLink(n) }) },
 		"the bridge":         func() error { return deleteLinks(func(l string) bool { return l == c.Bridge() }) },
-		"the table":          c.removeFirewall,
+		"the table":          c.Host().firewall().remove,
 		"a bind":             func() error { return inNamespaces(pins, func() error { return unix.Unmount("/var/log", 0) }) },
 		"the address inside": func() error { _, err := enterCommand(t, c, n.Name, "ip", "addr", "flush", "eth0").Output(); return err },
-		"the cgroups":        func() error { return c.KillAll(t.Context(), n.Name) },
+		"the cgroups":        func() error { return c.Host().KillAll(t.Context(), n.Name) },
 	}
 	for what, breakIt := range damage {
 		if err := breakIt(); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if err := c.EnsureHost(t.Context()); err != nil {
+		if err := c.Host().Ensure(t.Context()); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		for _, n := range c.Nodes {
-			if err := c.EnsureNode(t.Context(), n.Name); err != nil {
+			if err := c.Host().EnsureNode(t.Context(), n.Name); err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
 		}
-		if ok, err := c.NodeReady(n.Name); err != nil || !ok {
+		if ok, err := c.Host().NodeReady(n.Name); err != nil || !ok {
 			t.Errorf("%s: NodeReady = %v, %v", what, ok, err)
 		}
 		run(t, c, n.Name, "sh", "-c", "test $(hostname) = node-1 && test -d /var/log && grep -q ' /var/log ' /proc/self/mountinfo")
@@ -373,7 +373,7 @@ func TestKillAll(t *testing.T) {
 	if err := waitFor(ctx, func() (bool, error) { return len(findProcesses(t, marker)) == 7, nil }); err != nil {
 		t.Fatalf("processes %v: %v", findProcesses(t, marker), err)
 	}
-	if err := c.KillAll(ctx, "node-1"); err != nil {
+	if err := c.Host().KillAll(ctx, "node-1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err == nil {
@@ -385,22 +385,22 @@ func TestKillAll(t *testing.T) {
 	if left := findProcesses(t, marker); len(left) != 1 {
 		t.Errorf("processes %v are left, want node-2's only (of %d)", left, other.Process.Pid)
 	}
-	if err := c.KillAll(ctx, "node-1"); err != nil {
+	if err := c.Host().KillAll(ctx, "node-1"); err != nil {
 		t.Errorf("the second KillAll: %v", err)
 	}
 	if ok, err := allPinned(pinsIn(c.PinDir("node-1"))); err != nil || !ok {
 		t.Errorf("the namespaces did not outlive their processes: %v, %v", ok, err)
 	}
-	if ok, err := c.NodeReady("node-1"); err != nil || ok {
+	if ok, err := c.Host().NodeReady("node-1"); err != nil || ok {
 		t.Errorf("NodeReady without a first process: %v, %v", ok, err)
 	}
-	if err := c.EnsureNode(ctx, "node-1"); err != nil {
+	if err := c.Host().EnsureNode(ctx, "node-1"); err != nil {
 		t.Fatal(err)
 	}
 	if got := run(t, c, "node-1", "hostname"); got != "node-1" {
 		t.Errorf("after KillAll the host name is %q", got)
 	}
-	if err := c.RemoveNode(ctx, "node-2", false); err != nil {
+	if err := c.Host().RemoveNode(ctx, "node-2", false); err != nil {
 		t.Error(err)
 	}
 	if err := other.Wait(); err == nil {

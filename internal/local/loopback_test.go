@@ -24,7 +24,7 @@ func TestClusterOnLoopback(t *testing.T) {
 	if _, err := c.AddNode("node-1", Size{}); err == nil {
 		t.Error("it takes a node, which could not reach the API server")
 	}
-	if err := c.EnsureHost(t.Context()); err != nil {
+	if err := c.Host().Ensure(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if list, err := mountsBelow(c.runDir()); err != nil || len(list) > 0 {

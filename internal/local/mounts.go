@@ -26,9 +26,17 @@ type bind struct {
 	file   bool   // else a directory
 }
 
+// nodeMounts are what a node sees of this machine's files, and what it has to itself.
+type nodeMounts struct {
+	node    Node
+	dir     string // of the node
+	dataDir string // of the cluster
+	noCNI   bool   // the pod network is somebody else's
+}
+
 // binds lists what else a node has to itself, in and beside its private directories. Kubelets, device plugins, shims and cAdvisor expect these paths.
-func (c *Cluster) binds(n Node) []bind {
-	dir := c.NodeDir(n.Name)
+func (m nodeMounts) binds() []bind {
+	dir := m.dir
 	binds := []bind{
 		{source: filepath.Join(dir, "log"), target: "/var/log"},
 		{source: filepath.Join(dir, "kubelet"), target: "/var/lib/kubelet"},
@@ -45,7 +53,7 @@ func (c *Cluster) binds(n Node) []bind {
 	if _, err := os.Stat(productID); err == nil {
 		binds = append(binds, bind{source: filepath.Join(dir, "product-uuid"), target: productID, file: true})
 	}
-	if c.NoCNI {
+	if m.noCNI {
 		// Where flannel notes the node's pod range, for its CNI plugin.
 		binds = append(binds, bind{source: filepath.Join(dir, "run-flannel"), target: "/run/flannel"})
 	}
@@ -56,32 +64,32 @@ func (c *Cluster) binds(n Node) []bind {
 const productID = "/sys/class/dmi/id/product_uuid"
 
 // makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.
-func (c *Cluster) makeSources(n Node) error {
-	if _, err := datadir.ClaimWithin(c.NodeDir(n.Name), datadir.Agent); err != nil {
-		return fmt.Errorf("node %s: %w", n.Name, err)
+func (m nodeMounts) makeSources() error {
+	if _, err := datadir.ClaimWithin(m.dir, datadir.Agent); err != nil {
+		return fmt.Errorf("node %s: %w", m.node.Name, err)
 	}
-	for _, b := range c.binds(n) {
+	for _, b := range m.binds() {
 		if b.file {
 			continue
 		}
 		if err := os.MkdirAll(b.source, 0o700); err != nil {
-			return fmt.Errorf("node %s: make its directory: %w", n.Name, err)
+			return fmt.Errorf("node %s: make its directory: %w", m.node.Name, err)
 		}
 	}
 	// Pods of other users read logs and sockets below these: their mode is that of the path they replace.
 	for _, d := range []string{"log", "etc-cni", "opt-cni", "run-netns"} {
-		if err := os.Chmod(filepath.Join(c.NodeDir(n.Name), d), 0o755); err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
+		if err := os.Chmod(filepath.Join(m.dir, d), 0o755); err != nil {
+			return fmt.Errorf("node %s: %w", m.node.Name, err)
 		}
 	}
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
-		return fmt.Errorf("node %s: make a machine id: %w", n.Name, err)
+		return fmt.Errorf("node %s: make a machine id: %w", m.node.Name, err)
 	}
 	return errors.Join(
-		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "machine-id"), hex.EncodeToString(id)+"\n"),
-		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "product-uuid"), string(uuid.NewUUID())+"\n"),
-		writeIfMissing(filepath.Join(c.NodeDir(n.Name), "hostname"), n.Name+"\n"))
+		writeIfMissing(filepath.Join(m.dir, "machine-id"), hex.EncodeToString(id)+"\n"),
+		writeIfMissing(filepath.Join(m.dir, "product-uuid"), string(uuid.NewUUID())+"\n"),
+		writeIfMissing(filepath.Join(m.dir, "hostname"), m.node.Name+"\n"))
 }
 
 // writeIfMissing writes a file that every process of the node may read, unless it has content already.
@@ -117,12 +125,12 @@ func isolateMounts() error {
 	return nil
 }
 
-// applyBinds mounts, on the calling thread, the binds that are not in place, and shares all mounts inside the node:
+// apply mounts, on the calling thread, the binds that are not in place, and shares all mounts inside the node:
 // a container runtime refuses HostToContainer and Bidirectional volumes on anything else. Each bind is private first,
 // so that it gets a peer group of its own: in one with its source, each pod's volume would be mounted twice.
-func (c *Cluster) applyBinds(binds []bind) error {
+func (m nodeMounts) apply(binds []bind) error {
 	for _, b := range binds {
-		if c.isPrivate(b.target) {
+		if isPrivate(b.target) {
 			if err := makeTarget(b.target, b.file); err != nil {
 				return fmt.Errorf("make the mount point %s in the node: %w", b.target, err)
 			}
@@ -182,14 +190,14 @@ func unmountBelow(dir string) error {
 
 // UnmountData unmounts what is mounted inside the data directory, and returns where. What is on those disks stays. The
 // data directory itself may be a disk of its own.
-func (c *Cluster) UnmountData() ([]string, error) {
-	mounts, err := mountsBelow(c.DataDir)
+func (h *Host) UnmountData() ([]string, error) {
+	mounts, err := mountsBelow(h.cluster.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	var done []string
 	for _, m := range slices.Backward(mounts) {
-		if m == c.DataDir || !below(m, c.DataDir) {
+		if m == h.cluster.DataDir || !below(m, h.cluster.DataDir) {
 			continue
 		}
 		if err := unix.Unmount(m, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {

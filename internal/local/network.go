@@ -17,31 +17,39 @@ import (
 
 const nodeLink = "eth0" // the node's end of its veth pair
 
+// network is what links the nodes of a cluster to each other and to this machine: a bridge, and a pair of links for
+// each node.
+type network struct {
+	id, bridge   string
+	gateway      netip.Addr // the bridge's
+	subnet, pods netip.Prefix
+}
+
 // ensureBridge makes the cluster's bridge, with the gateway's address and the route to all pods.
-func (c *Cluster) ensureBridge() error {
-	fail := func(err error) error { return fmt.Errorf("set up the bridge %s: %w", c.Bridge(), err) }
+func (w network) ensureBridge() error {
+	fail := func(err error) error { return fmt.Errorf("set up the bridge %s: %w", w.bridge, err) }
 	mtu, err := uplinkMTU()
 	if err != nil {
 		return fail(err)
 	}
-	link, err := netlink.LinkByName(c.Bridge())
+	link, err := netlink.LinkByName(w.bridge)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		// A bridge without an address of its own takes that of its lowest port, and changes it whenever a node comes
 		// or goes: every neighbour would have a stale one.
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr, attrs.MTU = c.Bridge(), c.hardwareAddr(0), mtu
+		attrs.Name, attrs.HardwareAddr, attrs.MTU = w.bridge, w.hardwareAddr(0), mtu
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return fail(err)
 		}
-		link, err = netlink.LinkByName(c.Bridge())
+		link, err = netlink.LinkByName(w.bridge)
 	}
 	if err != nil {
 		return fail(err)
 	}
 	if link.Type() != "bridge" {
-		return fail(fmt.Errorf("a link of that name exists already, of type %s: delete it with: ip link del %s", link.Type(), c.Bridge()))
+		return fail(fmt.Errorf("a link of that name exists already, of type %s: delete it with: ip link del %s", link.Type(), w.bridge))
 	}
-	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(c.Gateway, c.Subnet.Bits()))}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(w.gateway, w.subnet.Bits()))}
 	if err := netlink.AddrReplace(link, addr); err != nil {
 		return fail(err)
 	}
@@ -49,17 +57,17 @@ func (c *Cluster) ensureBridge() error {
 		return fail(err)
 	}
 	// Nodes answer for the addresses of their pods (proxy_arp), so one route finds every pod on every node.
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(c.PodCIDR), Src: c.Gateway.AsSlice(), Scope: netlink.SCOPE_LINK}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(w.pods), Src: w.gateway.AsSlice(), Scope: netlink.SCOPE_LINK}
 	if err := netlink.RouteReplace(route); err != nil {
-		return fail(fmt.Errorf("route to the pod range %v: %w", c.PodCIDR, err))
+		return fail(fmt.Errorf("route to the pod range %v: %w", w.pods, err))
 	}
 	return nil
 }
 
 // hardwareAddr is the address of the node with that index, or of the bridge (0). It never changes, so that neighbours
 // find a node that was made again at once, and not when their caches forget the old address.
-func (c *Cluster) hardwareAddr(index int) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(c.ID))
+func (w network) hardwareAddr(index int) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(w.id))
 	return append(net.HardwareAddr{0x02}, sum[0], sum[1], sum[2], sum[3], byte(index)) // 02: locally administered, unicast
 }
 
@@ -84,10 +92,11 @@ func uplinkMTU() (int, error) {
 }
 
 // ensureLink connects the node's network namespace to the bridge: one end of a veth pair is a port of the bridge, the
-// other one is eth0 inside, with the node's address and the default route. It is a no-op on a connected node.
-func (c *Cluster) ensureLink(n Node) error {
+// other one is eth0 inside, with the node's address and the default route. It is a no-op on a connected node. pins is
+// the directory of its namespaces.
+func (w network) ensureLink(n Node, pins string) error {
 	fail := func(err error) error { return fmt.Errorf("node %s: connect it to the bridge: %w", n.Name, err) }
-	ns, err := netns.GetFromPath(filepath.Join(c.PinDir(n.Name), "net"))
+	ns, err := netns.GetFromPath(filepath.Join(pins, "net"))
 	if err != nil {
 		return fail(err)
 	}
@@ -97,17 +106,17 @@ func (c *Cluster) ensureLink(n Node) error {
 		return fail(err)
 	}
 	defer inside.Close()
-	bridge, err := netlink.LinkByName(c.Bridge())
+	bridge, err := netlink.LinkByName(w.bridge)
 	if err != nil {
 		return fail(fmt.Errorf("%w; run: everynode up", err))
 	}
-	if err := c.ensureVeth(n, ns, inside, bridge); err != nil {
+	if err := w.ensureVeth(n, ns, inside, bridge); err != nil {
 		return fail(err)
 	}
-	if err := c.configureInside(n, inside); err != nil {
+	if err := w.configureInside(n, inside); err != nil {
 		return fail(err)
 	}
-	err = inNamespaces(pinsIn(c.PinDir(n.Name))[:1], func() error {
+	err = inNamespaces(pinsIn(pins)[:1], func() error {
 		// Pods are routed, and eth0 answers for their addresses, at once.
 		return errors.Join(sysctl.Write("net/ipv4/ip_forward", "1"),
 			sysctl.Write("net/ipv4/conf/"+nodeLink+"/proxy_arp", "1"),
@@ -120,8 +129,8 @@ func (c *Cluster) ensureLink(n Node) error {
 }
 
 // ensureVeth makes the veth pair, or makes it again when only one end is where it belongs.
-func (c *Cluster) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, bridge netlink.Link) error {
-	host, err := netlink.LinkByName(c.hostLink(n))
+func (w network) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, bridge netlink.Link) error {
+	host, err := netlink.LinkByName(w.hostLink(n))
 	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
 		return err
 	}
@@ -139,14 +148,14 @@ func (c *Cluster) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, 
 	}
 	if !there {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MTU, attrs.MasterIndex = c.hostLink(n), bridge.Attrs().MTU, bridge.Attrs().Index
-		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: nodeLink, PeerHardwareAddr: c.hardwareAddr(n.Index),
+		attrs.Name, attrs.MTU, attrs.MasterIndex = w.hostLink(n), bridge.Attrs().MTU, bridge.Attrs().Index
+		veth := &netlink.Veth{LinkAttrs: attrs, PeerName: nodeLink, PeerHardwareAddr: w.hardwareAddr(n.Index),
 			PeerMTU: uint32(attrs.MTU), PeerNamespace: netlink.NsFd(ns)}
 		if err := netlink.LinkAdd(veth); err != nil {
 			return fmt.Errorf("make the veth pair %s: %w", attrs.Name, err)
 		}
 	}
-	if host, err = netlink.LinkByName(c.hostLink(n)); err != nil {
+	if host, err = netlink.LinkByName(w.hostLink(n)); err != nil {
 		return err
 	}
 	if host.Attrs().MasterIndex != bridge.Attrs().Index {
@@ -158,7 +167,7 @@ func (c *Cluster) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, 
 }
 
 // configureInside sets addresses and routes in the node's network namespace.
-func (c *Cluster) configureInside(n Node, inside *netlink.Handle) error {
+func (w network) configureInside(n Node, inside *netlink.Handle) error {
 	lo, err := inside.LinkByName("lo")
 	if err != nil {
 		return err
@@ -170,15 +179,18 @@ func (c *Cluster) configureInside(n Node, inside *netlink.Handle) error {
 	if err := errors.Join(inside.LinkSetUp(lo), inside.LinkSetUp(eth)); err != nil {
 		return err
 	}
-	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(n.Address, c.Subnet.Bits()))}
+	addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(n.Address, w.subnet.Bits()))}
 	if err := inside.AddrReplace(eth, addr); err != nil {
 		return fmt.Errorf("set the address %v: %w", addr, err)
 	}
-	if err := inside.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: c.Gateway.AsSlice()}); err != nil {
+	if err := inside.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: w.gateway.AsSlice()}); err != nil {
 		return fmt.Errorf("set the default route: %w", err)
 	}
 	return nil
 }
+
+// hostLink is the name of the host's end of the node's veth pair: at most 12 of 15 characters.
+func (w network) hostLink(n Node) string { return fmt.Sprintf("ev%sn%d", w.id, n.Index) }
 
 // deleteLinks deletes the host's links whose name is in match.
 func deleteLinks(match func(name string) bool) error {

@@ -113,7 +113,7 @@ func TestTraffic(t *testing.T) {
 		}
 	}
 	// The drops above are the table's work: without it, the same packets arrive.
-	if err := c.removeFirewall(); err != nil {
+	if err := c.Host().firewall().remove(); err != nil {
 		t.Fatal(err)
 	}
 	checkTCP(t, "without the table: the local network to the API server", lan.do, onHost, c.Gateway, true)

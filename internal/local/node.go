@@ -17,88 +17,96 @@ import (
 
 // EnsureNode sets up a node of the record on this machine: directories, cgroups, namespaces, mounts and network. It
 // changes nothing on a node that is complete, and repairs one that is not. A node whose namespaces are gone is made
-// again; what still runs in the old ones is killed first. EnsureHost comes before it.
-func (c *Cluster) EnsureNode(ctx context.Context, name string) error {
-	n, err := c.Node(name)
+// again; what still runs in the old ones is killed first. Ensure comes before it.
+func (h *Host) EnsureNode(ctx context.Context, name string) error {
+	n, err := h.cluster.Node(name)
 	if err != nil {
 		return err
 	}
-	if err := c.raiseLimits(ctx); err != nil {
+	mounts := h.mounts(n)
+	if err := h.raiseLimits(ctx); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
-	if err := c.makeSources(n); err != nil {
+	if err := mounts.makeSources(); err != nil {
 		return err
 	}
-	if err := c.ensureCgroups(n.Name, n.Size); err != nil {
+	if err := h.cgroups(n.Name).ensure(n.Size); err != nil {
 		return err
 	}
-	resolver, err := c.ensureResolver(n)
+	resolver, err := mounts.resolver()
 	if err != nil {
 		return err
 	}
-	if err := c.ensureNamespaces(ctx, n, append(c.binds(n), resolver...)); err != nil {
+	if err := h.namespaces(n).ensure(ctx, append(mounts.binds(), resolver...)); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
-	if err := c.ensureInit(ctx, n.Name); err != nil {
+	if err := h.power(n.Name).ensure(ctx); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
-	return c.ensureLink(n)
+	return h.network().ensureLink(n, h.cluster.PinDir(n.Name))
 }
 
-// ensureNamespaces leaves the node with all of its namespaces pinned and set up.
-func (c *Cluster) ensureNamespaces(ctx context.Context, n Node, binds []bind) error {
-	pins := pinsIn(c.PinDir(n.Name))
+// nodeNamespaces are those of a node, pinned as files.
+type nodeNamespaces struct {
+	pins    string // their folder
+	mounts  nodeMounts
+	cgroups nodeCgroups
+}
+
+// ensure leaves the node with all of its namespaces pinned and set up.
+func (s nodeNamespaces) ensure(ctx context.Context, binds []bind) error {
+	pins := pinsIn(s.pins)
 	if ok, err := allPinned(pins); err != nil {
 		return err
 	} else if ok {
-		return inNamespaces(pins, func() error { return c.applyBinds(binds) })
+		return inNamespaces(pins, func() error { return s.mounts.apply(binds) })
 	}
-	if err := c.KillAll(ctx, n.Name); err != nil {
+	if err := s.cgroups.killAll(ctx); err != nil {
 		return fmt.Errorf("its namespaces are incomplete, and processes of the old ones remain: %w", err)
 	}
-	if err := c.releasePins(n.Name); err != nil {
+	if err := s.release(); err != nil {
 		return err
 	}
-	if err := c.ensureCgroups(n.Name, n.Size); err != nil {
+	if err := s.cgroups.ensure(s.mounts.node.Size); err != nil {
 		return err
 	}
-	return c.makeNamespaces(n, binds)
+	return s.make(binds)
 }
 
-// makeNamespaces makes and pins the node's namespaces.
+// make makes and pins the node's namespaces.
 //
 // The kernel lets a mount namespace be mounted only inside an older one, and takes a smaller id for older. Since
 // Linux 6.18 each CPU hands out ids from a stock of its own, so a new namespace may look older than this process's,
 // when that is not the machine's first. One of the CPUs, the one that made this process's, always gives a larger id.
-func (c *Cluster) makeNamespaces(n Node, binds []bind) error {
+func (s nodeNamespaces) make(binds []bind) error {
 	var cpus unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
 		return fmt.Errorf("list the CPUs of this process: %w", err)
 	}
-	err := c.tryNamespaces(n, binds, &cpus)
+	err := s.try(binds, &cpus)
 	for cpu := 0; cpu < len(cpus)*64 && errors.Is(err, errPinOrder); cpu++ {
 		if !cpus.IsSet(cpu) {
 			continue
 		}
 		var one unix.CPUSet
 		one.Set(cpu)
-		err = c.tryNamespaces(n, binds, &one)
+		err = s.try(binds, &one)
 	}
 	return err
 }
 
-// tryNamespaces makes and pins the node's namespaces on one of cpus. The thread that makes them waits until they are
+// try makes and pins the node's namespaces on one of cpus. The thread that makes them waits until they are
 // pinned, which another thread has to do: a mount namespace cannot be mounted inside itself. When it fails, nothing
 // is left of them.
-func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
-	dir := c.PinDir(n.Name)
+func (s nodeNamespaces) try(binds []bind, cpus *unix.CPUSet) error {
+	dir := s.pins
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of its pins: %w", err)
 	}
 	made, pinned, done := make(chan int, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- onThread(func() error {
-			if err := c.enterNewNamespaces(n, binds, cpus); err != nil {
+			if err := s.enter(binds, cpus); err != nil {
 				return err
 			}
 			made <- unix.Gettid()
@@ -109,7 +117,7 @@ func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 	var err error
 	select {
 	case err = <-done:
-		return errors.Join(err, c.releasePins(n.Name))
+		return errors.Join(err, s.release())
 	case tid := <-made:
 		for _, p := range pinsIn(dir) {
 			if err = p.set(fmt.Sprintf("/proc/self/task/%d/ns/%s", tid, p.kind)); err != nil {
@@ -119,13 +127,13 @@ func (c *Cluster) tryNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
 	}
 	close(pinned)
 	if err = errors.Join(err, <-done); err != nil {
-		return errors.Join(err, c.releasePins(n.Name))
+		return errors.Join(err, s.release())
 	}
 	return nil
 }
 
-// enterNewNamespaces moves the calling thread, which must be thrown away afterwards, into new namespaces of the node.
-func (c *Cluster) enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) error {
+// enter moves the calling thread, which must be thrown away afterwards, into new namespaces of the node.
+func (s nodeNamespaces) enter(binds []bind, cpus *unix.CPUSet) error {
 	if err := unix.SchedSetaffinity(0, cpus); err != nil {
 		return fmt.Errorf("choose a CPU: %w", err)
 	}
@@ -135,13 +143,13 @@ func (c *Cluster) enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) er
 	if err := isolateMounts(); err != nil {
 		return err
 	}
-	if err := c.mountPrivate(n); err != nil {
+	if err := s.mounts.mountPrivate(); err != nil {
 		return err
 	}
-	if err := c.applyBinds(binds); err != nil {
+	if err := s.mounts.apply(binds); err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte(n.Name)); err != nil {
+	if err := unix.Sethostname([]byte(s.mounts.node.Name)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
 	return nil
@@ -150,20 +158,20 @@ func (c *Cluster) enterNewNamespaces(n Node, binds []bind, cpus *unix.CPUSet) er
 // RemoveNode takes a node off this machine: processes first, then its network link, namespaces and cgroups. With
 // purge its directory goes, too; else its images, logs and identity are kept for the next start. The node need not be
 // in the record, so that leftovers can be removed.
-func (c *Cluster) RemoveNode(ctx context.Context, name string, purge bool) error {
+func (h *Host) RemoveNode(ctx context.Context, name string, purge bool) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
 	var errs []error
-	if err := c.KillAll(ctx, name); err != nil {
+	if err := h.KillAll(ctx, name); err != nil {
 		errs = append(errs, err)
 	}
-	if n, err := c.Node(name); err == nil {
-		errs = append(errs, deleteLinks(func(link string) bool { return link == c.hostLink(n) }))
+	if n, err := h.cluster.Node(name); err == nil {
+		errs = append(errs, deleteLinks(func(link string) bool { return link == h.network().hostLink(n) }))
 	}
-	errs = append(errs, c.releasePins(name))
+	errs = append(errs, h.namespaces(Node{Name: name}).release())
 	if purge {
-		errs = append(errs, c.purgeNode(name, errs))
+		errs = append(errs, h.purgeNode(name, errs))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove node %s: %w", name, err)
@@ -172,25 +180,25 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string, purge bool) error
 }
 
 // purgeNode deletes the node's directory, but never through a mount, and never under living processes.
-func (c *Cluster) purgeNode(name string, before []error) error {
-	dir := c.NodeDir(name)
+func (h *Host) purgeNode(name string, before []error) error {
+	dir := h.cluster.NodeDir(name)
 	if errors.Join(before...) != nil {
 		return fmt.Errorf("its directory %s is kept, because the steps before failed", dir)
 	}
 	if err := unmountBelow(dir); err != nil {
 		return err
 	}
-	remove, err := datadir.Remove(c.DataDir)
+	remove, err := datadir.Remove(h.cluster.DataDir)
 	if err != nil {
 		return err
 	}
 	return errors.Join(remove.Tree(filepath.Join("nodes", name)), remove.Close())
 }
 
-// releasePins lets go of the node's namespaces. The kernel removes them, with all mounts and links inside, when no
+// release lets go of the node's namespaces. The kernel removes them, with all mounts and links inside, when no
 // process is left in them.
-func (c *Cluster) releasePins(name string) error {
-	dir := c.PinDir(name)
+func (s nodeNamespaces) release() error {
+	dir := s.pins
 	var errs []error
 	for _, p := range append(pinsIn(dir), pidPin(dir)) {
 		errs = append(errs, p.release())
@@ -203,10 +211,10 @@ func (c *Cluster) releasePins(name string) error {
 
 // NodeReady reports whether the node's namespaces are there and its first process runs, so that a process can be
 // started inside.
-func (c *Cluster) NodeReady(name string) (bool, error) {
-	dir := c.PinDir(name)
+func (h *Host) NodeReady(name string) (bool, error) {
+	dir := h.cluster.PinDir(name)
 	ok, err := allPinned(append(pinsIn(dir), pidPin(dir)))
-	return ok && c.hasPower(name), err
+	return ok && h.power(name).on(), err
 }
 
 func allPinned(pins []pin) (bool, error) {
@@ -218,15 +226,15 @@ func allPinned(pins []pin) (bool, error) {
 	return true, nil
 }
 
-// runtimeNodes lists the nodes that have pins or cgroups on this machine, in the record or not.
-func (c *Cluster) runtimeNodes() ([]string, error) {
-	h, err := findHierarchies()
+// nodes lists the nodes that have pins or cgroups on this machine, in the record or not.
+func (h *Host) nodes() ([]string, error) {
+	found, err := findHierarchies()
 	if err != nil {
 		return nil, err
 	}
-	dirs := []string{c.runDir()}
-	for _, m := range h.mounts {
-		dirs = append(dirs, filepath.Join(m, c.cgroup()))
+	dirs := []string{h.cluster.runDir()}
+	for _, m := range found.mounts {
+		dirs = append(dirs, filepath.Join(m, h.cluster.cgroup()))
 	}
 	var names []string
 	for _, dir := range dirs {

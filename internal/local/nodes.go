@@ -59,7 +59,7 @@ func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	return n, nil
 }
 
-// ForgetNode takes a node out of the record. Take it off the machine first, with RemoveNode.
+// ForgetNode takes a node out of the record. Take it off the machine first, with Host.RemoveNode.
 func (c *Cluster) ForgetNode(name string) error {
 	if _, err := c.Node(name); err != nil {
 		return err
@@ -108,9 +108,6 @@ func (c *Cluster) cgroup() string { return "/everynode-" + c.ID }
 
 // runDir is the mount point of the cluster's private tmpfs.
 func (c *Cluster) runDir() string { return filepath.Join(hostRunDir, c.ID) }
-
-// hostLink is the name of the host's end of the node's veth pair: at most 12 of 15 characters.
-func (c *Cluster) hostLink(n Node) string { return fmt.Sprintf("ev%sn%d", c.ID, n.Index) }
 
 func (c *Cluster) nodeAddress(index int) netip.Addr { return c.hostAddress(100 + index) }
 

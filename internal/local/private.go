@@ -25,16 +25,16 @@ type privateDir struct {
 // listen for nodes. Whoever asks systemd or D-Bus there for a restart would otherwise restart the machine.
 const ownRun = "/run"
 
-func (c *Cluster) privateDirs(n Node) []privateDir {
+func (m nodeMounts) privateDirs() []privateDir {
 	own := func(path, name string) privateDir {
-		return privateDir{path: path, below: filepath.Join(c.NodeDir(n.Name), "own", name)}
+		return privateDir{path: path, below: filepath.Join(m.dir, "own", name)}
 	}
 	return []privateDir{own("/var/lib", "var-lib"), own("/opt", "opt"), own("/etc/kubernetes", "etc-kubernetes")}
 }
 
 // isPrivate reports whether a path inside a node is the node's own, so that folders for mounts can be made there.
-func (c *Cluster) isPrivate(path string) bool {
-	for _, p := range c.privateDirs(Node{}) {
+func isPrivate(path string) bool {
+	for _, p := range (nodeMounts{}).privateDirs() {
 		if below(path, p.path) && path != p.path {
 			return true
 		}
@@ -94,23 +94,23 @@ func makeTarget(path string, file bool) error {
 }
 
 // mountPrivate gives the calling thread's mount namespace directories of the node's own.
-func (c *Cluster) mountPrivate(n Node) error {
-	data, err := keep(c.DataDir)
+func (m nodeMounts) mountPrivate() error {
+	data, err := keep(m.dataDir)
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
 	defer closeAll(data)
-	for _, p := range c.privateDirs(n) {
+	for _, p := range m.privateDirs() {
 		if err := p.mount(); err != nil {
 			return fmt.Errorf("give the node its own %s: %w", p.path, err)
 		}
-		if below(c.DataDir, p.path) {
+		if below(m.dataDir, p.path) {
 			if err := data[0].restore(); err != nil {
 				return fmt.Errorf("give the node its own %s: %w", p.path, err)
 			}
 		}
 	}
-	if err := c.mountRun(data[0]); err != nil {
+	if err := m.mountRun(data[0]); err != nil {
 		return fmt.Errorf("give the node its own %s: %w", ownRun, err)
 	}
 	if err := mountSys(); err != nil {
@@ -230,7 +230,7 @@ func (p privateDir) mountFolder() error {
 
 // mountRun mounts an empty /run, and brings back what a node needs of the machine's: where its resolver file leads, and
 // what udev knows of the devices, which are the machine's.
-func (c *Cluster) mountRun(data kept) error {
+func (m nodeMounts) mountRun(data kept) error {
 	wanted := []string{"/run/udev"}
 	if real, err := filepath.EvalSymlinks(resolverFile); err == nil && below(real, ownRun) {
 		if dir := filepath.Dir(real); dir != ownRun {
@@ -249,8 +249,8 @@ func (c *Cluster) mountRun(data kept) error {
 	if err := os.Mkdir(filepath.Join(ownRun, "lock"), 0o755); err != nil {
 		return err
 	}
-	if below(c.DataDir, ownRun) {
-		list = append(list, kept{path: c.DataDir, fd: data.fd})
+	if below(m.dataDir, ownRun) {
+		list = append(list, kept{path: m.dataDir, fd: data.fd})
 	}
 	for _, k := range list {
 		if err := k.restore(); err != nil {

@@ -33,7 +33,7 @@ func TestPrivateDirectories(t *testing.T) {
 	if a, b := readAll(t, "/proc/mounts"), run(t, c, "node-1", "cat", "/proc/mounts"); strings.Count(a, " /sys/fs/cgroup") != strings.Count(b, " /sys/fs/cgroup") {
 		t.Errorf("the node's cgroups are not mounted as the machine's:\n%s\n%s", a, b)
 	}
-	if err := c.EnsureNode(t.Context(), "node-1"); err != nil {
+	if err := c.Host().EnsureNode(t.Context(), "node-1"); err != nil {
 		t.Fatal(err)
 	}
 	if got := run(t, c, "node-1", "cat", "/var/lib/"+name+"/state"); got != "mine" {
@@ -42,10 +42,10 @@ func TestPrivateDirectories(t *testing.T) {
 	if err := killInit(c, "node-1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.releasePins("node-1"); err != nil {
+	if err := c.Host().namespaces(Node{Name: "node-1"}).release(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.EnsureNode(t.Context(), "node-1"); err != nil {
+	if err := c.Host().EnsureNode(t.Context(), "node-1"); err != nil {
 		t.Fatal(err)
 	}
 	if got := run(t, c, "node-1", "cat", "/var/lib/"+name+"/state"); got != "mine" {

@@ -102,9 +102,9 @@ func wideRanges(first byte, from, to int) []netip.Prefix {
 
 // checkRanges reports a range of the cluster that something else on this machine has taken meanwhile. A wider route
 // does no harm: the cluster's own is more specific.
-func (c *Cluster) checkRanges(taken []usedRange) error {
+func (h *Host) checkRanges(taken []usedRange) error {
 	var errs []error
-	for _, r := range []usedRange{{c.Subnet, "node range"}, {c.PodCIDR, "pod range"}} {
+	for _, r := range []usedRange{{h.cluster.Subnet, "node range"}, {h.cluster.PodCIDR, "pod range"}} {
 		narrow := slices.DeleteFunc(slices.Clone(taken), func(u usedRange) bool { return u.prefix.Bits() < r.prefix.Bits() })
 		if u, hit := overlap(r.prefix, narrow); hit {
 			errs = append(errs, fmt.Errorf("the cluster's %s %v is in use on this machine by %s: free it, "+

@@ -14,7 +14,7 @@ import (
 // Warnings says, in sentences for the user, what on this machine may hinder the nodes, though nothing fails yet: other
 // firewalls (a packet has to pass every table, so everynode's own cannot help), a DNS server out of reach, and limits
 // that are too low.
-func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
+func (h *Host) Warnings(ctx context.Context) ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
@@ -26,12 +26,12 @@ func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("list nftables chains: %w", err)
 		}
 		for _, chain := range chains {
-			if w := c.dropWarning(chain); w != "" {
+			if w := dropWarning(h.cluster.Bridge(), chain); w != "" {
 				warnings = append(warnings, w)
 			}
 		}
 	}
-	if w := c.legacyWarning(ctx); w != "" {
+	if w := legacyWarning(ctx, h.cluster.Bridge()); w != "" {
 		warnings = append(warnings, w)
 	}
 	if w, err := resolverWarning(); err != nil {
@@ -39,7 +39,7 @@ func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
 	} else if w != "" {
 		warnings = append(warnings, w)
 	}
-	limits, err := limitWarnings(sharedLimits(), len(c.Nodes))
+	limits, err := limitWarnings(sharedLimits(), len(h.cluster.Nodes))
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (c *Cluster) Warnings(ctx context.Context) ([]string, error) {
 
 // legacyWarning looks at the tables of iptables-legacy, which nftables does not show. Where they are in use, its
 // program is there, too; when it cannot be asked, nothing is known, and nothing is said.
-func (c *Cluster) legacyWarning(ctx context.Context) string {
+func legacyWarning(ctx context.Context, bridge string) string {
 	used, err := os.ReadFile("/proc/net/ip_tables_names")
 	if err != nil || !slices.Contains(strings.Fields(string(used)), "filter") {
 		return ""
@@ -61,11 +61,11 @@ func (c *Cluster) legacyWarning(ctx context.Context) string {
 	}
 	return fmt.Sprintf("The firewall of this machine (iptables-legacy, chain FORWARD) drops what it does not know: nodes and pods may not "+
 		"reach the outside or each other. Allow it with: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
-		c.Bridge(), c.Bridge())
+		bridge, bridge)
 }
 
 // dropWarning returns what is to be said about a chain, or "".
-func (c *Cluster) dropWarning(chain *nftables.Chain) string {
+func dropWarning(bridge string, chain *nftables.Chain) string {
 	if chain.Policy == nil || *chain.Policy != nftables.ChainPolicyDrop || chain.Hooknum == nil ||
 		strings.HasPrefix(chain.Table.Name, "everynode_") {
 		return ""
@@ -74,10 +74,10 @@ func (c *Cluster) dropWarning(chain *nftables.Chain) string {
 	switch *chain.Hooknum {
 	case *nftables.ChainHookForward:
 		return fmt.Sprintf("%s: nodes and pods may not reach the outside or each other. Allow it with: "+
-			"iptables -I FORWARD -i %s -j ACCEPT; iptables -I FORWARD -o %s -j ACCEPT", where, c.Bridge(), c.Bridge())
+			"iptables -I FORWARD -i %s -j ACCEPT; iptables -I FORWARD -o %s -j ACCEPT", where, bridge, bridge)
 	case *nftables.ChainHookInput:
 		return fmt.Sprintf("%s: nodes may not reach the API server. Allow it with: "+
-			"iptables -I INPUT -i %s -j ACCEPT", where, c.Bridge())
+			"iptables -I INPUT -i %s -j ACCEPT", where, bridge)
 	}
 	return ""
 }

@@ -135,7 +135,7 @@ func (c *Cluster) agent(n local.Node) local.Process {
 // startNode makes the node's namespaces and starts its agent, if they are not
 // there.
 func (c *Cluster) startNode(ctx context.Context, n local.Node) error {
-	if err := c.EnsureNode(ctx, n.Name); err != nil {
+	if err := c.Host().EnsureNode(ctx, n.Name); err != nil {
 		return err
 	}
 	if _, ok := datadir.Running(c.AgentLock(n.Name)); ok {
@@ -148,7 +148,7 @@ func (c *Cluster) startNode(ctx context.Context, n local.Node) error {
 // StopNode switches the machine off: its agent, with the pods, and whatever is
 // left after that.
 func (c *Cluster) StopNode(ctx context.Context, n local.Node) error {
-	return errors.Join(local.Stop(ctx, c.AgentLock(n.Name), agentGrace), c.KillAll(ctx, n.Name))
+	return errors.Join(local.Stop(ctx, c.AgentLock(n.Name), agentGrace), c.Host().KillAll(ctx, n.Name))
 }
 
 func (c *Cluster) stopServer(ctx context.Context) error {

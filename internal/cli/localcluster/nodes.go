@@ -85,7 +85,7 @@ func (c *Cluster) NeedServer() error {
 
 // DropNode takes a node off the machine and out of the record.
 func (c *Cluster) DropNode(ctx context.Context, n local.Node) error {
-	if err := errors.Join(c.StopNode(ctx, n), c.RemoveNode(ctx, n.Name, true)); err != nil {
+	if err := errors.Join(c.StopNode(ctx, n), c.Host().RemoveNode(ctx, n.Name, true)); err != nil {
 		return err
 	}
 	if err := c.ForgetNode(n.Name); err != nil {

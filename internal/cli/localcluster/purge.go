@@ -36,7 +36,7 @@ func (d deletion) run() error {
 	if err != nil {
 		return err
 	}
-	unmounted, err := d.cluster.UnmountData()
+	unmounted, err := d.cluster.Host().UnmountData()
 	for _, mount := range unmounted {
 		fmt.Fprintf(d.warnings, "warning: unmounted %s, and left alone what is on it\n", mount)
 	}

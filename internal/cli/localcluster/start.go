@@ -53,11 +53,11 @@ func (s *Starting) makeNetwork(ctx context.Context) error {
 		return nil
 	}
 	done := s.progress.Step()
-	if err := s.cluster.EnsureHost(ctx); err != nil {
+	if err := s.cluster.Host().Ensure(ctx); err != nil {
 		return err
 	}
 	done("network %s on bridge %s", s.cluster.Subnet, s.cluster.Bridge())
-	warnings, err := s.cluster.Warnings(ctx)
+	warnings, err := s.cluster.Host().Warnings(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *Starting) makeNodes(ctx context.Context) error {
 	}
 	done := s.progress.Step()
 	for _, n := range nodes {
-		if err := s.cluster.EnsureNode(ctx, n.Name); err != nil {
+		if err := s.cluster.Host().EnsureNode(ctx, n.Name); err != nil {
 			return err
 		}
 	}

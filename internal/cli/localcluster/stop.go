@@ -18,7 +18,7 @@ func (c *Cluster) Stop(ctx context.Context, p *console.Progress) error {
 		nodes.Go(func() {
 			done := p.Step()
 			_, ran := datadir.Running(c.AgentLock(n.Name))
-			errs[i] = errors.Join(c.StopNode(ctx, n), c.RemoveNode(ctx, n.Name, false))
+			errs[i] = errors.Join(c.StopNode(ctx, n), c.Host().RemoveNode(ctx, n.Name, false))
 			if ran && errs[i] == nil {
 				done("%s stopped", n.Name)
 			}
@@ -33,7 +33,7 @@ func (c *Cluster) Stop(ctx context.Context, p *console.Progress) error {
 	})
 	nodes.Wait()
 	done := p.Step()
-	err := errors.Join(errors.Join(errs...), simulator, c.Registry().Stop(ctx), c.stopServer(ctx), c.RemoveHost(ctx))
+	err := errors.Join(errors.Join(errs...), simulator, c.Registry().Stop(ctx), c.stopServer(ctx), c.Host().Remove(ctx))
 	switch {
 	case err == nil && c.Loopback:
 		done("control plane stopped")
