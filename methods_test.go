@@ -28,7 +28,6 @@ var manyMethods = map[string]int{
 	"internal/engine/index":      124,
 	"internal/engine/state":      52,
 	"internal/lookout/Fleet":     38,
-	"internal/node/Config":       36,
 	"internal/plan/site":         39,
 	"internal/sim/checker":       50,
 	"internal/sim/controller":    59,

@@ -27,9 +27,6 @@ const registrySettings = "/etc/containerd/certs.d"
 // addonDir has the images of the cluster's add-ons, which most nodes do without.
 func (cfg Config) addonDir() string { return filepath.Join(cfg.RuntimeDir, "addons") }
 
-// addonHosts is a directory like registrySettings. containerd asks it second.
-func (cfg Config) addonHosts() string { return cfg.path("containerd", "addons.d") }
-
 // addonRegistry serves the images in a directory to the node's own containerd, as
 // a mirror of the registries that they are from: the image of an add-on takes time
 // and room only where one of its pods runs. It listens on loopback.

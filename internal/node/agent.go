@@ -60,7 +60,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := cfg.checkSecrets(); err != nil {
+	if err := cfg.files().checkSecrets(); err != nil {
 		return err
 	}
 	machine, err := preflight(ctx, cfg)
@@ -134,7 +134,7 @@ func (a *agent) start(ctx context.Context) error {
 	}
 	if forward != nil {
 		a.servers = supervise(ctx, "watch of the API servers", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
-			return learnServers(ctx, a.cfg.kubeconfig(), forward.learn)
+			return learnServers(ctx, a.cfg.files().kubeconfig(), forward.learn)
 		}))
 	}
 	if err := a.startNetwork(ctx, started); err != nil || forward == nil {
@@ -182,7 +182,7 @@ func (a *agent) join(ctx context.Context, forward *forwarder) error {
 	if err := join(ctx, a.cfg); err != nil || forward == nil {
 		return err
 	}
-	ca, err := a.cfg.knownCA()
+	ca, err := a.cfg.files().knownCA()
 	if err != nil {
 		return err
 	}
@@ -199,13 +199,13 @@ func (a *agent) configure() error {
 	if err != nil {
 		return err
 	}
-	errs := []error{writeFile(cfg.proxyConfigFile(), proxy)}
+	errs := []error{writeFile(cfg.files().proxyConfig(), proxy)}
 	if cfg.ContainerRuntimeEndpoint == "" {
 		containerd, err := containerdConfig(cfg, a.machine)
 		if err != nil {
 			return err
 		}
-		errs = append(errs, writeFile(cfg.containerdConfigFile(), containerd), cfg.registries.write(cfg.registryHosts()))
+		errs = append(errs, writeFile(cfg.files().containerdConfig(), containerd), cfg.registries.write(cfg.files().registryHosts()))
 	}
 	return errors.Join(errs...)
 }
@@ -223,7 +223,7 @@ func (a *agent) configureKubelet(dns string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(cfg.kubeletConfigFile(), kubelet), cfg.writeKubeletDropIn())
+	return errors.Join(writeFile(cfg.files().kubeletConfig(), kubelet), cfg.writeKubeletDropIn())
 }
 
 // startRuntime starts containerd, unless there is a runtime already, and loads
@@ -240,7 +240,7 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, runtimeWithin)
 	defer cancel()
 	if err := waitForSocket(waiting, cfg.endpointSocket()); err != nil {
-		hint := "see " + cfg.path("containerd.log")
+		hint := "see " + cfg.files().path("containerd.log")
 		if cfg.ContainerRuntimeEndpoint != "" {
 			hint = "start it, or leave --container-runtime-endpoint out to get one"
 		}
@@ -249,14 +249,14 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	if cfg.ContainerRuntimeEndpoint != "" {
 		return a.loadImagesElsewhere(ctx)
 	}
-	client, err := connect(cfg.socket())
+	client, err := connect(cfg.files().socket())
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	cfg.Log.Info("container runtime ready", "took", time.Since(started).Round(time.Millisecond))
 	if cfg.ownsUsualSocket() {
-		second := secondSocket{path: usualSocket, to: cfg.socket(), log: cfg.Log}
+		second := secondSocket{path: usualSocket, to: cfg.files().socket(), log: cfg.Log}
 		a.socket = supervise(ctx, "containerd's usual socket", cfg.Log, second.run)
 	}
 	if err := setSnapshotter(ctx, client, a.machine.snapshotter); err != nil {
@@ -282,14 +282,14 @@ func (a *agent) serveAddons(ctx context.Context) bool {
 		a.cfg.Log.Error("the add-ons' images cannot be pulled, and are loaded", "err", err)
 		return false
 	}
-	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) || overruled(a.cfg.registryHosts(), archives) {
+	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) || overruled(a.cfg.files().registryHosts(), archives) {
 		if err := archives.Close(); err != nil {
 			a.cfg.Log.Error("an image archive was not closed", "err", err)
 		}
 		return none
 	}
 	a.archives = archives
-	a.addons = supervise(ctx, "mirror of the add-ons' images", a.cfg.Log, addonRegistry{archives, a.cfg.addonHosts()}.run)
+	a.addons = supervise(ctx, "mirror of the add-ons' images", a.cfg.Log, addonRegistry{archives, a.cfg.files().addonHosts()}.run)
 	return true
 }
 
@@ -349,7 +349,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 		}
 	}
 	a.network = supervise(ctx, "pod network", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
-		return pods.run(ctx, a.cfg.kubeconfig())
+		return pods.run(ctx, a.cfg.files().kubeconfig())
 	}))
 	select {
 	case <-ctx.Done():

@@ -63,7 +63,7 @@ type authorityFollower struct {
 
 // run watches what the cluster says until ctx ends, with the node's own credentials.
 func (f authorityFollower) run(ctx context.Context) error {
-	client, err := nodeClient(f.cfg.kubeconfig())
+	client, err := nodeClient(f.cfg.files().kubeconfig())
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interfa
 	if err != nil {
 		return false, fmt.Errorf("read the authorities that the cluster names: %w", err)
 	}
-	before, err := f.cfg.pins()
+	before, err := f.cfg.files().pins()
 	if err != nil {
 		return false, err
 	}
@@ -132,7 +132,7 @@ func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interfa
 		return false, err
 	}
 	if !after.equal(before) {
-		if err := f.cfg.pin(after); err != nil {
+		if err := f.cfg.files().pin(after); err != nil {
 			return false, err
 		}
 		again = true
@@ -174,7 +174,7 @@ func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interfac
 		return false, fmt.Errorf("the cluster has signed with another authority than %s, which it names: %w", authorityID(signer), err)
 	}
 	// The serving certificate goes first: the new one of the node is what says that all was done.
-	dir := f.cfg.path("pki")
+	dir := f.cfg.files().path("pki")
 	if err := removeServing(dir); err != nil {
 		return false, err
 	}
@@ -203,7 +203,7 @@ func removeServing(dir string) error {
 }
 
 func (f authorityFollower) currentCertificate() (*x509.Certificate, error) {
-	path := f.cfg.path("pki", clientCertificate)
+	path := f.cfg.files().path("pki", clientCertificate)
 	pair, err := tls.LoadX509KeyPair(path, path)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's certificate: %w", err)

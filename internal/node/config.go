@@ -160,7 +160,7 @@ func (cfg *Config) completePaths() error {
 		}
 		*path = abs
 	}
-	if socket := cfg.socket() + ".ttrpc"; cfg.ContainerRuntimeEndpoint == "" && len(socket) > maxSocketPath {
+	if socket := cfg.files().socket() + ".ttrpc"; cfg.ContainerRuntimeEndpoint == "" && len(socket) > maxSocketPath {
 		return fmt.Errorf("data directory %s is too long by %d characters for containerd's socket (%s): choose a shorter one with --data-dir",
 			cfg.DataDir, len(socket)-maxSocketPath, socket)
 	}
@@ -219,26 +219,15 @@ func reservedLabel(key string) bool {
 	return false
 }
 
-// The files and directories of one node. The kubelet's own root stays at
-// /var/lib/kubelet, which CSI drivers and device plugins expect.
-
-const kubeletRoot = "/var/lib/kubelet"
-
-func (cfg Config) path(elem ...string) string {
-	return filepath.Join(append([]string{cfg.DataDir}, elem...)...)
-}
-
-func (cfg Config) socket() string              { return cfg.path("containerd", "containerd.sock") }
-func (cfg Config) kubeconfig() string          { return cfg.path("kubelet.kubeconfig") }
-func (cfg Config) bootstrapKubeconfig() string { return cfg.path("bootstrap.kubeconfig") }
-func (cfg Config) caFile() string              { return cfg.path("pki", "ca.crt") }
+// files are where the agent keeps what.
+func (cfg Config) files() nodeFiles { return nodeFiles(cfg.DataDir) }
 
 // endpoint is the CRI endpoint the kubelet talks to, as a URL.
 func (cfg Config) endpoint() string {
 	if cfg.ContainerRuntimeEndpoint != "" {
 		return cfg.ContainerRuntimeEndpoint
 	}
-	return "unix://" + cfg.socket()
+	return "unix://" + cfg.files().socket()
 }
 
 // endpointSocket is the path of the CRI socket.
@@ -260,7 +249,7 @@ func (cfg Config) cniConfigDir() string {
 	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == CNINone || cfg.Local {
 		return usualCNIConfigDir
 	}
-	return cfg.path("cni", "net.d")
+	return cfg.files().path("cni", "net.d")
 }
 
 // cniPluginDirs are where the runtime looks for CNI plugins. Those of a network of

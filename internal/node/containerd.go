@@ -76,11 +76,11 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{
-		"Root":                cfg.path("containerd", "root"),
-		"State":               cfg.path("containerd", "state"),
-		"Socket":              cfg.socket(),
+		"Root":                cfg.files().path("containerd", "root"),
+		"State":               cfg.files().path("containerd", "state"),
+		"Socket":              cfg.files().socket(),
 		"Snapshotter":         m.snapshotter,
-		"Registries":          strings.Join([]string{registrySettings, cfg.registryHosts(), cfg.addonHosts()}, string(filepath.ListSeparator)),
+		"Registries":          strings.Join([]string{registrySettings, cfg.files().registryHosts(), cfg.files().addonHosts()}, string(filepath.ListSeparator)),
 		"Credentials":         cfg.registries.credentials(),
 		"SandboxImage":        SandboxImage,
 		"RestrictOOMScoreAdj": !m.sysResource,
@@ -95,15 +95,13 @@ func containerdConfig(cfg Config, m machine) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func (cfg Config) containerdConfigFile() string { return cfg.path("containerd", "config.toml") }
-
 // containerdProcess is containerd as a child. It finds its shim on PATH.
 func containerdProcess(cfg Config) process {
 	return process{
 		path: filepath.Join(cfg.RuntimeDir, "containerd"),
-		args: []string{"--config", cfg.containerdConfigFile()},
+		args: []string{"--config", cfg.files().containerdConfig()},
 		env:  childEnv(cfg.RuntimeDir),
-		log:  cfg.path("containerd.log"),
+		log:  cfg.files().path("containerd.log"),
 		tell: cfg.Log,
 	}
 }

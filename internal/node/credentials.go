@@ -57,10 +57,10 @@ func join(ctx context.Context, cfg Config) error {
 	if err := forgetCredentials(cfg, asksAgain(cfg, bootstrap)); err != nil {
 		return err
 	}
-	if err := writeFile(cfg.caFile(), ca); err != nil {
+	if err := writeFile(cfg.files().ca(), ca); err != nil {
 		return err
 	}
-	return writeFile(cfg.bootstrapKubeconfig(), bootstrap)
+	return writeFile(cfg.files().bootstrapKubeconfig(), bootstrap)
 }
 
 // sameCluster refuses to take a machine from the cluster that it has joined to
@@ -68,13 +68,13 @@ func join(ctx context.Context, cfg Config) error {
 // token proves little: every machine that was given it does. Of the authorities of its
 // own cluster it takes those that it knows; it learns others later, from whom it knows.
 func sameCluster(cfg Config, ca []byte) ([]byte, error) {
-	known, err := cfg.knownCA()
+	known, err := cfg.files().knownCA()
 	if err != nil || cfg.Rejoin || known == nil {
 		return ca, err
 	}
 	ours, err := cert.ParseCertsPEM(known)
 	if err != nil {
-		return nil, fmt.Errorf("read the CA of the cluster that this machine has joined (%s): %w; to join with the token as a new machine: --rejoin", cfg.caFile(), err)
+		return nil, fmt.Errorf("read the CA of the cluster that this machine has joined (%s): %w; to join with the token as a new machine: --rejoin", cfg.files().ca(), err)
 	}
 	theirs, err := cert.ParseCertsPEM(ca)
 	if err != nil {
@@ -91,7 +91,7 @@ func sameCluster(cfg Config, ca []byte) ([]byte, error) {
 // checkJoinable finds out what the join would fail for on this side, before
 // anything is done: a missing or malformed token.
 func checkJoinable(cfg Config) error {
-	err := credentialsUsable(cfg.kubeconfig(), time.Now())
+	err := credentialsUsable(cfg.files().kubeconfig(), time.Now())
 	if err == nil {
 		return nil
 	}
@@ -109,10 +109,10 @@ func needsToken(cfg Config, because error) error {
 // checkCredentials says why the node's own credentials cannot be used, if so.
 // A server that does not answer is not a reason: it may come up later.
 func checkCredentials(ctx context.Context, cfg Config) error {
-	if err := credentialsUsable(cfg.kubeconfig(), time.Now()); err != nil {
+	if err := credentialsUsable(cfg.files().kubeconfig(), time.Now()); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags(cfg.api, cfg.kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags(cfg.api, cfg.files().kubeconfig())
 	if err != nil {
 		return fmt.Errorf("read the node's credentials: %w", err)
 	}
@@ -162,12 +162,12 @@ func credentialsUsable(kubeconfig string, now time.Time) error {
 // keepCredentials points credentials that work at where the API is reached now,
 // writes the CA in them for the kubelet's server, and drops the token.
 func keepCredentials(cfg Config) error {
-	config, err := clientcmd.LoadFromFile(cfg.kubeconfig())
+	config, err := clientcmd.LoadFromFile(cfg.files().kubeconfig())
 	if err != nil {
 		return fmt.Errorf("read the node's credentials: %w", err)
 	}
 	for _, cluster := range config.Clusters {
-		if err := writeFile(cfg.caFile(), cluster.CertificateAuthorityData); err != nil {
+		if err := writeFile(cfg.files().ca(), cluster.CertificateAuthorityData); err != nil {
 			return err
 		}
 		if cluster.Server == cfg.api {
@@ -178,7 +178,7 @@ func keepCredentials(cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("render the node's credentials: %w", err)
 		}
-		if err := writeFile(cfg.kubeconfig(), data); err != nil {
+		if err := writeFile(cfg.files().kubeconfig(), data); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func keepCredentials(cfg Config) error {
 
 // asksAgain says whether the kubelet has asked with these bootstrap credentials already.
 func asksAgain(cfg Config, bootstrap []byte) bool {
-	before, err := os.ReadFile(cfg.bootstrapKubeconfig())
+	before, err := os.ReadFile(cfg.files().bootstrapKubeconfig())
 	return err == nil && bytes.Equal(before, bootstrap)
 }
 
@@ -196,7 +196,7 @@ func asksAgain(cfg Config, bootstrap []byte) bool {
 // the name may have been given to that key, and then no other gets it. With another
 // token it must not: the kubelet would find its former request, which was made with the first.
 func forgetCredentials(cfg Config, keepRequest bool) error {
-	for _, file := range []string{cfg.kubeconfig(), cfg.droppedFile()} {
+	for _, file := range []string{cfg.files().kubeconfig(), cfg.files().dropped()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove the node's old credentials: %w", err)
 		}
@@ -205,7 +205,7 @@ func forgetCredentials(cfg Config, keepRequest bool) error {
 		if pattern == requestedKey && keepRequest {
 			continue
 		}
-		files, err := filepath.Glob(cfg.path("pki", pattern))
+		files, err := filepath.Glob(cfg.files().path("pki", pattern))
 		if err != nil {
 			return fmt.Errorf("look for the node's old certificates: %w", err)
 		}
@@ -228,15 +228,15 @@ func kubeletFiles() []string {
 }
 
 // checkSecrets refuses credentials of the node that others can read.
-func (cfg Config) checkSecrets() error {
-	return errors.Join(datadir.CheckSecrets(cfg.path("pki"), kubeletFiles()...),
-		datadir.CheckSecrets(cfg.DataDir, filepath.Base(cfg.kubeconfig()), filepath.Base(cfg.bootstrapKubeconfig())))
+func (d nodeFiles) checkSecrets() error {
+	return errors.Join(datadir.CheckSecrets(d.path("pki"), kubeletFiles()...),
+		datadir.CheckSecrets(string(d), filepath.Base(d.kubeconfig()), filepath.Base(d.bootstrapKubeconfig())))
 }
 
 // knownCA returns the CA (PEM) of the cluster that the node has joined; nil
 // when it has not.
-func (cfg Config) knownCA() ([]byte, error) {
-	ca, err := os.ReadFile(cfg.caFile())
+func (d nodeFiles) knownCA() ([]byte, error) {
+	ca, err := os.ReadFile(d.ca())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -247,7 +247,7 @@ func (cfg Config) knownCA() ([]byte, error) {
 }
 
 func dropBootstrap(cfg Config) error {
-	if err := os.Remove(cfg.bootstrapKubeconfig()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(cfg.files().bootstrapKubeconfig()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the bootstrap credentials: %w", err)
 	}
 	return nil
@@ -260,7 +260,7 @@ func waitForCredentials(ctx context.Context, cfg Config) error {
 	look := time.NewTicker(heldEvery)
 	defer look.Stop()
 	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		err := credentialsUsable(cfg.kubeconfig(), time.Now())
+		err := credentialsUsable(cfg.files().kubeconfig(), time.Now())
 		if err == nil {
 			return true, nil
 		}
@@ -286,7 +286,7 @@ const heldEvery = 3 * time.Second
 // heldBecause is what the cluster says about this machine's request, or else why
 // its credentials cannot be used.
 func heldBecause(ctx context.Context, cfg Config, unusable error) string {
-	config, err := clientcmd.BuildConfigFromFlags("", cfg.bootstrapKubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("", cfg.files().bootstrapKubeconfig())
 	if err != nil {
 		return unusable.Error() // it has none any more: the kubelet is about to use its own
 	}

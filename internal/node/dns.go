@@ -23,8 +23,6 @@ const (
 	dnsWithin = 10 * time.Second
 )
 
-func (cfg Config) dnsFile() string { return cfg.path("cluster-dns") }
-
 // clusterDNS returns the address of the cluster's DNS: the one that was given, or
 // that of its service. The last answer is kept, because a node also starts when no
 // API server answers. "" is a cluster without DNS.
@@ -32,7 +30,7 @@ func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	if cfg.ClusterDNS != "" {
 		return cfg.ClusterDNS, nil
 	}
-	known, err := os.ReadFile(cfg.dnsFile())
+	known, err := os.ReadFile(cfg.files().dns())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read the address of the cluster's DNS: %w", err)
 	}
@@ -55,16 +53,16 @@ func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	case said == "":
 		cfg.Log.Info("the cluster has no DNS: pods get the name servers of this machine")
 	}
-	return said, writeFile(cfg.dnsFile(), []byte(said+"\n"))
+	return said, writeFile(cfg.files().dns(), []byte(said+"\n"))
 }
 
 // askDNS asks the API server for the address of the cluster's DNS, with the node's
 // credentials, or with those that the kubelet will ask for its own with. A cluster
 // that does not have the service, or does not let nodes see it, has no DNS.
 func (cfg Config) askDNS(ctx context.Context) (string, error) {
-	credentials := cfg.kubeconfig()
-	if _, err := os.Stat(cfg.bootstrapKubeconfig()); err == nil {
-		credentials = cfg.bootstrapKubeconfig()
+	credentials := cfg.files().kubeconfig()
+	if _, err := os.Stat(cfg.files().bootstrapKubeconfig()); err == nil {
+		credentials = cfg.files().bootstrapKubeconfig()
 	}
 	client, err := nodeClient(credentials)
 	if err != nil {
@@ -98,8 +96,8 @@ func (cfg Config) resolver(file, systemdFile string) (string, error) {
 	if usable == string(text) {
 		return file, nil
 	}
-	cfg.Log.Warn("pods cannot ask all name servers of this machine: those on its loopback interface are left out", "file", file, "instead", cfg.path("resolv.conf"))
-	return cfg.path("resolv.conf"), writeFile(cfg.path("resolv.conf"), []byte(usable))
+	cfg.Log.Warn("pods cannot ask all name servers of this machine: those on its loopback interface are left out", "file", file, "instead", cfg.files().path("resolv.conf"))
+	return cfg.files().path("resolv.conf"), writeFile(cfg.files().path("resolv.conf"), []byte(usable))
 }
 
 // withoutLoopback leaves those name servers out of the text of a resolv.conf that

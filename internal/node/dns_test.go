@@ -108,7 +108,7 @@ func TestClusterDNS(t *testing.T) {
 		Clusters: map[string]*clientcmdapi.Cluster{"c": {Server: server.URL}},
 		Contexts: map[string]*clientcmdapi.Context{"c": {Cluster: "c"}}, CurrentContext: "c",
 	}
-	if err := clientcmd.WriteToFile(kubeconfig, cfg.kubeconfig()); err != nil {
+	if err := clientcmd.WriteToFile(kubeconfig, cfg.files().kubeconfig()); err != nil {
 		t.Fatal(err)
 	}
 	expect := func(what, want string) {

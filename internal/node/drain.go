@@ -40,11 +40,11 @@ type drainer struct {
 // servers (host:port) that is ready: the agent, which else carries the connections
 // of this machine, is about to end.
 func directClient(cfg Config, servers []string) (kubernetes.Interface, error) {
-	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), cfg.kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), cfg.files().kubeconfig())
 	if err != nil {
 		return nil, fmt.Errorf("read the node's credentials: %w", err)
 	}
-	ca, err := cfg.knownCA()
+	ca, err := cfg.files().knownCA()
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func newForwarder(cfg Config) (*forwarder, error) {
 	}
 	f := &forwarder{cfg: cfg, listener: listener, carried: map[*carried]struct{}{},
 		servers: serverList{given: cfg.hosts, listed: old.Servers}}
-	ca, err := cfg.knownCA()
+	ca, err := cfg.files().knownCA()
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

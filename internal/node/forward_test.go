@@ -86,7 +86,7 @@ type forwarding struct {
 func startForwarder(t *testing.T, ca authority, dataDir string, servers ...string) *forwarding {
 	t.Helper()
 	cfg := Config{Name: "node-1", DataDir: dataDir, hosts: servers, Log: discard()}
-	if err := writeFile(cfg.caFile(), ca.pem); err != nil {
+	if err := writeFile(cfg.files().ca(), ca.pem); err != nil {
 		t.Fatal(err)
 	}
 	f, err := newForwarder(cfg)

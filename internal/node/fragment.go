@@ -74,12 +74,9 @@ func checkFragment(text []byte) ([]byte, error) {
 	return data, errors.Join(strict...)
 }
 
-// kubeletDropIns is the folder whose files the kubelet lays over its configuration.
-func (cfg Config) kubeletDropIns() string { return cfg.path("kubelet.d") }
-
 // writeKubeletDropIn gives the kubelet the user's settings, or takes back what it had of an earlier start.
 func (cfg Config) writeKubeletDropIn() error {
-	file := cfg.path("kubelet.d", "10-own.conf")
+	file := cfg.files().path("kubelet.d", "10-own.conf")
 	if len(cfg.kubeletFragment) == 0 {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("take the kubelet's earlier settings back: %w", err)

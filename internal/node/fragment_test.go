@@ -33,7 +33,7 @@ func TestKubeletFragment(t *testing.T) {
 // Settings come to the kubelet as a file of its drop-in folder, and leave with the flag.
 func TestKubeletDropIn(t *testing.T) {
 	cfg := Config{DataDir: t.TempDir(), kubeletFragment: []byte(`{"maxPods":20}`)}
-	file := cfg.path("kubelet.d", "10-own.conf")
+	file := cfg.files().path("kubelet.d", "10-own.conf")
 	if err := cfg.writeKubeletDropIn(); err != nil {
 		t.Fatal(err)
 	}

@@ -335,12 +335,12 @@ func TestJoinWritesPrivateFiles(t *testing.T) {
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{cfg.bootstrapKubeconfig(), cfg.caFile()} {
+	for _, file := range []string{cfg.files().bootstrapKubeconfig(), cfg.files().ca()} {
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, want mode 0600", file, err)
 		}
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", cfg.bootstrapKubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("", cfg.files().bootstrapKubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func writeCredentials(t *testing.T, cfg Config, ca authority, until time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFile(cfg.kubeconfig(), kubeconfig); err != nil {
+	if err := writeFile(cfg.files().kubeconfig(), kubeconfig); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -407,17 +407,17 @@ func TestJoinKeepsCredentials(t *testing.T) {
 	server.Close()
 	cfg := joinConfig(t, server)
 	writeCredentials(t, cfg, ca, time.Now().Add(time.Hour))
-	if err := writeFile(cfg.bootstrapKubeconfig(), []byte("left by a crash")); err != nil {
+	if err := writeFile(cfg.files().bootstrapKubeconfig(), []byte("left by a crash")); err != nil {
 		t.Fatal(err)
 	}
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", cfg.kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("", cfg.files().kubeconfig())
 	if err != nil || config.Host != server.URL {
 		t.Errorf("server in the credentials: %v (%v), want %s", config, err, server.URL)
 	}
-	if _, err := os.Stat(cfg.bootstrapKubeconfig()); !os.IsNotExist(err) {
+	if _, err := os.Stat(cfg.files().bootstrapKubeconfig()); !os.IsNotExist(err) {
 		t.Errorf("the bootstrap credentials are still there (%v)", err)
 	}
 }
@@ -435,7 +435,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 	server := newFakeServer(t, ca, ca)
 	cfg := joinConfig(t, server)
 	writeCredentials(t, cfg, old, time.Now().Add(time.Hour))
-	if err := writeFile(cfg.caFile(), old.pem); err != nil {
+	if err := writeFile(cfg.files().ca(), old.pem); err != nil {
 		t.Fatal(err)
 	}
 	refused := func(what, want string) {
@@ -443,7 +443,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 		if err := join(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", what, err, want)
 		}
-		if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, old.pem) {
+		if got, err := os.ReadFile(cfg.files().ca()); err != nil || !bytes.Equal(got, old.pem) {
 			t.Errorf("%s: the CA that was known is gone (%v)", what, err)
 		}
 	}
@@ -452,10 +452,10 @@ func TestJoinAnotherCluster(t *testing.T) {
 	refused("with a token", "add --rejoin")
 	cfg.Token = pinned(ca)
 	refused("with a token that names the other authority", "add --rejoin")
-	if _, err := os.Stat(cfg.kubeconfig()); err != nil {
+	if _, err := os.Stat(cfg.files().kubeconfig()); err != nil {
 		t.Errorf("credentials were removed by a join that failed: %v", err)
 	}
-	if err := os.Remove(cfg.kubeconfig()); err != nil {
+	if err := os.Remove(cfg.files().kubeconfig()); err != nil {
 		t.Fatal(err)
 	}
 	refused("without credentials, but with a known CA", "add --rejoin")
@@ -465,7 +465,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(cfg.caFile()); err != nil || !bytes.Equal(got, ca.pem) {
+	if got, err := os.ReadFile(cfg.files().ca()); err != nil || !bytes.Equal(got, ca.pem) {
 		t.Errorf("the CA after a join is not the cluster's (%v)", err)
 	}
 }
@@ -476,14 +476,14 @@ func TestJoinSameClusterAgain(t *testing.T) {
 	server := newFakeServer(t, ca, ca)
 	cfg := joinConfig(t, server)
 	writeCredentials(t, cfg, ca, time.Now().Add(-time.Minute))
-	if err := writeFile(cfg.caFile(), ca.pem); err != nil {
+	if err := writeFile(cfg.files().ca(), ca.pem); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Token = pinned(ca)
 	if err := join(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(cfg.kubeconfig()); !os.IsNotExist(err) {
+	if _, err := os.Stat(cfg.files().kubeconfig()); !os.IsNotExist(err) {
 		t.Errorf("the old credentials are still there (%v)", err)
 	}
 }
@@ -493,14 +493,14 @@ func TestForgetCredentials(t *testing.T) {
 	cfg := Config{DataDir: t.TempDir()}
 	for _, name := range []string{"pki/kubelet-client-current.pem", "pki/kubelet-client-2026-01-01-00-00-00.pem", "pki/kubelet-server-current.pem",
 		"pki/kubelet-client.key.tmp", "kubelet.kubeconfig", "pki/ca.key", "pki/ca.crt", "pki/service-account.key", "pki/tls/certs/ca-bundle.crt"} {
-		if err := writeFile(cfg.path(name), []byte("x")); err != nil {
+		if err := writeFile(cfg.files().path(name), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := forgetCredentials(cfg, true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(cfg.path("pki", requestedKey)); err != nil {
+	if _, err := os.Stat(cfg.files().path("pki", requestedKey)); err != nil {
 		t.Error("the key of a request that is not answered yet is gone:", err)
 	}
 	for range 2 {
@@ -527,7 +527,7 @@ func TestAsksAgain(t *testing.T) {
 	if asksAgain(cfg, []byte("a token")) {
 		t.Error("it has asked before it was there")
 	}
-	if err := writeFile(cfg.bootstrapKubeconfig(), []byte("a token")); err != nil {
+	if err := writeFile(cfg.files().bootstrapKubeconfig(), []byte("a token")); err != nil {
 		t.Fatal(err)
 	}
 	if !asksAgain(cfg, []byte("a token")) || asksAgain(cfg, []byte("another token")) {

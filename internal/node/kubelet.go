@@ -26,8 +26,6 @@ func Kubelet(ctx context.Context, args []string) error {
 	return nil
 }
 
-func (cfg Config) kubeletConfigFile() string { return cfg.path("kubelet.yaml") }
-
 // kubeletConfiguration is the kubelet's configuration as YAML. resolvConf is
 // the file with the name servers that pods get.
 func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, error) {
@@ -55,12 +53,12 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 		MaxPods:                  110,
 		CPUManagerPolicy:         "none",
 		ContainerLogMaxSize:      "10Mi",
-		VolumePluginDir:          cfg.path("volume-plugins"),
+		VolumePluginDir:          cfg.files().path("volume-plugins"),
 		SerializeImagePulls:      &no, // an image that cannot be pulled must not hold up the others
 	}
 	kc.SystemReserved, kc.RegisterWithTaints = cfg.Reserved, first
 	kc.Authentication.Anonymous.Enabled = &no
-	kc.Authentication.X509.ClientCAFile = cfg.caFile()
+	kc.Authentication.X509.ClientCAFile = cfg.files().ca()
 	kc.Authentication.Webhook.Enabled = &yes
 	kc.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeWebhook
 	if !m.sysResource {
@@ -123,18 +121,18 @@ func shareDisk(kc *kubeletconfig.KubeletConfiguration) {
 // Nothing in them is secret.
 func kubeletArgs(cfg Config, bootstrap bool) []string {
 	args := []string{
-		"--config=" + cfg.kubeletConfigFile(),
-		"--kubeconfig=" + cfg.kubeconfig(),
-		"--cert-dir=" + cfg.path("pki"),
+		"--config=" + cfg.files().kubeletConfig(),
+		"--kubeconfig=" + cfg.files().kubeconfig(),
+		"--cert-dir=" + cfg.files().path("pki"),
 		"--root-dir=" + kubeletRoot,
 		"--hostname-override=" + cfg.Name,
 		"--node-ip=" + cfg.NodeIP,
 	}
 	if len(cfg.kubeletFragment) > 0 {
-		args = append(args, "--config-dir="+cfg.kubeletDropIns())
+		args = append(args, "--config-dir="+cfg.files().kubeletDropIns())
 	}
 	if bootstrap {
-		args = append(args, "--bootstrap-kubeconfig="+cfg.bootstrapKubeconfig())
+		args = append(args, "--bootstrap-kubeconfig="+cfg.files().bootstrapKubeconfig())
 	}
 	if len(cfg.Labels) > 0 {
 		var pairs []string
@@ -149,12 +147,12 @@ func kubeletArgs(cfg Config, bootstrap bool) []string {
 // kubeletProcess is the kubelet as a child. The bootstrap credentials are
 // named only while they exist: afterwards the kubelet has its own.
 func kubeletProcess(cfg Config, self string) process {
-	_, err := os.Stat(cfg.bootstrapKubeconfig())
+	_, err := os.Stat(cfg.files().bootstrapKubeconfig())
 	return process{
 		path: self,
 		args: append([]string{"kubelet"}, kubeletArgs(cfg, err == nil)...),
 		env:  childEnv(cfg.RuntimeDir),
-		log:  cfg.path("kubelet.log"),
+		log:  cfg.files().path("kubelet.log"),
 		tell: cfg.Log,
 	}
 }

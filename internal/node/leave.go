@@ -111,7 +111,7 @@ func newLeaver(o LeaveOptions) (*leaver, error) {
 		l.started = true
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
-	case exists(l.cfg.kubeletConfigFile()):
+	case exists(l.cfg.files().kubeletConfig()):
 		return nil, fmt.Errorf("the agent of %s was last started by a release that did not note what it changes on the machine: "+
 			"start it once with this everynode, then leave", dir.Path)
 	}
@@ -133,7 +133,7 @@ func exists(path string) bool {
 // connect finds an API server and the Node, if this machine has joined.
 func (l *leaver) connect(ctx context.Context) error {
 	// The kubelet writes its kubeconfig before it has a certificate.
-	if !exists(l.cfg.kubeconfig()) || !exists(l.cfg.path("pki", clientCertificate)) {
+	if !exists(l.cfg.files().kubeconfig()) || !exists(l.cfg.files().path("pki", clientCertificate)) {
 		return nil
 	}
 	there, err := l.findNode(ctx)
@@ -163,7 +163,7 @@ func (l *leaver) findNode(ctx context.Context) (bool, error) {
 	if len(servers) == 0 {
 		return false, errors.New("none is known")
 	}
-	if err := credentialsUsable(l.cfg.kubeconfig(), time.Now()); err != nil {
+	if err := credentialsUsable(l.cfg.files().kubeconfig(), time.Now()); err != nil {
 		return false, err
 	}
 	client, err := directClient(l.cfg, servers)
@@ -205,7 +205,7 @@ func (l *leaver) stopPods(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if !l.Force {
-			return fmt.Errorf("the pods that are left cannot be stopped in order: %w; see %s, or kill them with --force", err, l.cfg.path("containerd.log"))
+			return fmt.Errorf("the pods that are left cannot be stopped in order: %w; see %s, or kill them with --force", err, l.cfg.files().path("containerd.log"))
 		}
 		l.Warn("the pods that were left are killed, because they could not be stopped in order: %v", err)
 	}
@@ -216,7 +216,7 @@ func (l *leaver) stopPods(ctx context.Context) error {
 // stopPodsInOrder asks the container runtime, and starts it for that if it is ours.
 func (l *leaver) stopPodsInOrder(ctx context.Context) error {
 	if l.cfg.ContainerRuntimeEndpoint == "" {
-		if !exists(l.cfg.containerdConfigFile()) {
+		if !exists(l.cfg.files().containerdConfig()) {
 			return nil // it never ran, or its data are deleted already
 		}
 		runtime := supervise(ctx, "containerd", l.cfg.Log, containerdProcess(l.cfg).run)
@@ -284,12 +284,12 @@ func (l *leaver) deleteFiles() (left []string, err error) {
 	}
 	defer func() { err = errors.Join(err, remove.Close()) }()
 	// Without its configuration nobody tries to start a containerd that is half deleted.
-	err = remove.Files("containerd", filepath.Base(l.cfg.containerdConfigFile()))
+	err = remove.Files("containerd", filepath.Base(l.cfg.files().containerdConfig()))
 	for _, tree := range []string{"containerd", "cni", "kubelet.d", "volume-plugins"} {
 		err = errors.Join(err, remove.Tree(tree))
 	}
 	err = errors.Join(err,
-		remove.Files("pki", append(kubeletFiles(), filepath.Base(l.cfg.caFile()))...), remove.Tree(filepath.Join("pki", clientCertificate)),
+		remove.Files("pki", append(kubeletFiles(), filepath.Base(l.cfg.files().ca()))...), remove.Tree(filepath.Join("pki", clientCertificate)),
 		remove.Tree(filepath.Join("pki", "kubelet-server-current.pem")), remove.Folder("pki"),
 		remove.Files(".", "kubelet.kubeconfig", "bootstrap.kubeconfig", "servers.json", "dropped-authorities.json", "cluster-dns", "kubelet.yaml", "kube-proxy.yaml", "resolv.conf",
 			"containerd.log", "containerd.log.1", "kubelet.log", "kubelet.log.1", "kube-proxy.log", "kube-proxy.log.1", ".tmp-*"))

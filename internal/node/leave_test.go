@@ -86,7 +86,7 @@ func TestLeaveWithoutServers(t *testing.T) {
 		if err := l.connect(t.Context()); err != nil || l.cluster != nil {
 			t.Errorf("a machine that has not joined: %v", err)
 		}
-		if err := writeFile(l.cfg.kubeconfig(), nil); err != nil {
+		if err := writeFile(l.cfg.files().kubeconfig(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -23,7 +23,7 @@ const agentStopsWithin = time.Minute
 // kubeletHealth is where every kubelet answers on its machine.
 const kubeletHealth = "127.0.0.1:10248"
 
-func (l *leaver) lockFile() string { return l.cfg.path("agent.lock") }
+func (l *leaver) lockFile() string { return l.cfg.files().path("agent.lock") }
 
 // stopAgent ends the agent, and its children with it. One that is a service of
 // systemd is stopped there, or it would be started again.

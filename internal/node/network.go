@@ -60,7 +60,7 @@ func newNetwork(cfg Config, registered func()) (*network, error) {
 		return nil, err
 	}
 	return &network{
-		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.path("cni", "ipam"),
+		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.files().path("cni", "ipam"),
 		foreign: cfg.ContainerRuntimeEndpoint != "", none: cfg.CNI == CNINone, log: cfg.Log, rules: rules, registered: registered,
 		machines: cfg.machineAddresses,
 	}, nil

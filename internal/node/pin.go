@@ -70,19 +70,16 @@ func among(certs, pinned []*x509.Certificate) []*x509.Certificate {
 	return slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool { return !slices.ContainsFunc(pinned, c.Equal) })
 }
 
-// droppedFile has the authorities that this node has trusted once.
-func (cfg Config) droppedFile() string { return cfg.path("dropped-authorities.json") }
-
 // pins reads those of the node's credentials.
-func (cfg Config) pins() (p pins, err error) {
-	config, err := clientcmd.BuildConfigFromFlags("", cfg.kubeconfig())
+func (d nodeFiles) pins() (p pins, err error) {
+	config, err := clientcmd.BuildConfigFromFlags("", d.kubeconfig())
 	if err != nil {
 		return p, fmt.Errorf("read the node's credentials: %w", err)
 	}
 	if p.trusted, err = cert.ParseCertsPEM(config.CAData); err != nil {
 		return p, fmt.Errorf("read the CA in the node's credentials: %w", err)
 	}
-	data, err := os.ReadFile(cfg.droppedFile())
+	data, err := os.ReadFile(d.dropped())
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
 	}
@@ -90,14 +87,14 @@ func (cfg Config) pins() (p pins, err error) {
 		err = json.Unmarshal(data, &p.dropped)
 	}
 	if err != nil {
-		return p, fmt.Errorf("read which authorities this node trusts no more: %w; delete %s if it is broken", err, cfg.droppedFile())
+		return p, fmt.Errorf("read which authorities this node trusts no more: %w; delete %s if it is broken", err, d.dropped())
 	}
 	return p, nil
 }
 
 // pin writes pins: what is dropped first, then what the kubelet knows API servers by, and at
 // last the credentials, which count: what fails before them is done once more.
-func (cfg Config) pin(p pins) error {
+func (d nodeFiles) pin(p pins) error {
 	ca, err := cert.EncodeCertificates(p.trusted...)
 	if err != nil {
 		return fmt.Errorf("encode the cluster's authorities: %w", err)
@@ -107,11 +104,11 @@ func (cfg Config) pin(p pins) error {
 		return fmt.Errorf("encode which authorities this node trusts no more: %w", err)
 	}
 	if len(p.dropped) > 0 {
-		if err := writeFile(cfg.droppedFile(), append(dropped, '\n')); err != nil {
+		if err := writeFile(d.dropped(), append(dropped, '\n')); err != nil {
 			return err
 		}
 	}
-	config, err := clientcmd.LoadFromFile(cfg.kubeconfig())
+	config, err := clientcmd.LoadFromFile(d.kubeconfig())
 	if err != nil {
 		return fmt.Errorf("read the node's credentials: %w", err)
 	}
@@ -122,8 +119,8 @@ func (cfg Config) pin(p pins) error {
 	if err != nil {
 		return fmt.Errorf("render the node's credentials: %w", err)
 	}
-	if err := writeFile(cfg.caFile(), ca); err != nil {
+	if err := writeFile(d.ca(), ca); err != nil {
 		return err
 	}
-	return writeFile(cfg.kubeconfig(), data)
+	return writeFile(d.kubeconfig(), data)
 }

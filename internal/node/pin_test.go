@@ -102,11 +102,11 @@ func newRotatingNode(t *testing.T, ca authority) *rotatingNode {
 	n.cfg = Config{Name: "node-1", DataDir: t.TempDir(), Log: discard()}
 	n.changed = func([]byte) error { n.told++; return nil }
 	writeCredentials(t, n.cfg, ca, time.Now().Add(time.Hour))
-	if err := writeFile(n.cfg.caFile(), ca.pem); err != nil {
+	if err := writeFile(n.cfg.files().ca(), ca.pem); err != nil {
 		t.Fatal(err)
 	}
-	current, first := n.cfg.path("pki", clientCertificate), n.cfg.path("pki", "kubelet-client-first.pem")
-	serving := n.cfg.path("pki", "kubelet-server-current.pem")
+	current, first := n.cfg.files().path("pki", clientCertificate), n.cfg.files().path("pki", "kubelet-client-first.pem")
+	serving := n.cfg.files().path("pki", "kubelet-server-current.pem")
 	if err := errors.Join(os.Rename(current, first), os.Symlink(first, current), os.WriteFile(serving, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -150,11 +150,11 @@ func (n *rotatingNode) hear(ctx context.Context, named ...authority) (again bool
 // told so.
 func (n *rotatingNode) check(t *testing.T, step string, want ...authority) {
 	t.Helper()
-	p, err := n.cfg.pins()
+	p, err := n.cfg.files().pins()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := n.cfg.knownCA()
+	ca, err := n.cfg.files().knownCA()
 	kubelet, parseErr := cert.ParseCertsPEM(ca)
 	if err := errors.Join(err, parseErr); err != nil {
 		t.Fatal(err)

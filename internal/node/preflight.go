@@ -139,7 +139,7 @@ func checkBridge() error {
 
 // chooseSnapshotter tries an overlay mount where containerd will make them.
 func chooseSnapshotter(cfg Config) string {
-	if err := overlayutils.Supported(cfg.path("containerd")); err != nil {
+	if err := overlayutils.Supported(cfg.files().path("containerd")); err != nil {
 		cfg.Log.Warn("overlay mounts do not work here, containers get full copies of their images", "dir", cfg.DataDir, "err", err)
 		return "native"
 	}

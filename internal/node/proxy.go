@@ -30,8 +30,6 @@ func KubeProxy(ctx context.Context, args []string) error {
 	}
 }
 
-func (cfg Config) proxyConfigFile() string { return cfg.path("kube-proxy.yaml") }
-
 // proxyConfiguration is kube-proxy's configuration as YAML.
 //
 // Traffic of this node's pods is told by the bridge it comes from, so that
@@ -54,7 +52,7 @@ func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 	if cfg.CNI == CNINone {
 		pc.DetectLocalMode, pc.DetectLocal.BridgeInterface = "NodeCIDR", ""
 	}
-	pc.ClientConnection.Kubeconfig = cfg.kubeconfig()
+	pc.ClientConnection.Kubeconfig = cfg.files().kubeconfig()
 	if !m.sysResource {
 		pc.OOMScoreAdj = &zero
 	}
@@ -69,9 +67,9 @@ func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 func proxyProcess(cfg Config, self string) process {
 	return process{
 		path: self,
-		args: []string{"kube-proxy", "--config=" + cfg.proxyConfigFile()},
+		args: []string{"kube-proxy", "--config=" + cfg.files().proxyConfig()},
 		env:  childEnv(cfg.RuntimeDir),
-		log:  cfg.path("kube-proxy.log"),
+		log:  cfg.files().path("kube-proxy.log"),
 		tell: cfg.Log,
 	}
 }

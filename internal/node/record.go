@@ -58,7 +58,7 @@ func noteMachine(cfg Config) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r.Name, r.RuntimeDir, r.Socket = cfg.Name, cfg.RuntimeDir, cfg.socket()
+	r.Name, r.RuntimeDir, r.Socket = cfg.Name, cfg.RuntimeDir, cfg.files().socket()
 	r.Endpoint, r.CgroupRoot = cfg.ContainerRuntimeEndpoint, cfg.CgroupRoot
 	for _, path := range machinePaths() {
 		if missing := firstMissing(path); missing != "" && !slices.Contains(r.Made, missing) {

@@ -55,9 +55,6 @@ type registryTLS struct {
 // anyRegistry is how the file and containerd name the registries that are not named.
 const anyRegistry, anyRegistryDir = "*", "_default"
 
-// registryHosts is a directory like registrySettings, made of the file.
-func (cfg Config) registryHosts() string { return cfg.path("containerd", "registries.d") }
-
 // readAllRegistries reads files, of which the first that names a host holds for it.
 func readAllRegistries(files []string) (registries, error) {
 	all := registries{Mirrors: map[string]registryMirror{}, Configs: map[string]registryHost{}}

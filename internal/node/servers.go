@@ -63,18 +63,16 @@ type remembered struct {
 	Servers []string `json:"servers,omitempty"`
 }
 
-func (cfg Config) serversFile() string { return cfg.path("servers.json") }
-
 // recall reads what an earlier run of the agent has remembered. A file that
 // nothing can be made of is as good as none: the servers on the command line do.
 func (cfg Config) recall() remembered {
 	var r remembered
-	data, err := os.ReadFile(cfg.serversFile())
+	data, err := os.ReadFile(cfg.files().servers())
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		cfg.Log.Warn("what is remembered of the API servers cannot be read, going on without", "file", cfg.serversFile(), "err", err)
+		cfg.Log.Warn("what is remembered of the API servers cannot be read, going on without", "file", cfg.files().servers(), "err", err)
 		return remembered{}
 	}
 	return r
@@ -85,7 +83,7 @@ func (cfg Config) remember(r remembered) error {
 	if err != nil {
 		return fmt.Errorf("encode what is known of the API servers: %w", err)
 	}
-	return writeFile(cfg.serversFile(), append(data, '\n'))
+	return writeFile(cfg.files().servers(), append(data, '\n'))
 }
 
 // parseServers reads the URLs of API servers and returns them as host:port,

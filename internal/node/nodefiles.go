@@ -1,0 +1,43 @@
+package node
+
+import "path/filepath"
+
+// kubeletRoot is the kubelet's own folder, which CSI drivers and device plugins expect there.
+const kubeletRoot = "/var/lib/kubelet"
+
+// nodeFiles is the folder with the files and folders of one node: the agent's data directory.
+type nodeFiles string
+
+func (d nodeFiles) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+func (d nodeFiles) socket() string { return d.path("containerd", "containerd.sock") }
+
+func (d nodeFiles) containerdConfig() string { return d.path("containerd", "config.toml") }
+
+func (d nodeFiles) kubeconfig() string { return d.path("kubelet.kubeconfig") }
+
+func (d nodeFiles) bootstrapKubeconfig() string { return d.path("bootstrap.kubeconfig") }
+
+func (d nodeFiles) ca() string { return d.path("pki", "ca.crt") }
+
+// dropped has the authorities that this node has trusted once.
+func (d nodeFiles) dropped() string { return d.path("dropped-authorities.json") }
+
+func (d nodeFiles) servers() string { return d.path("servers.json") }
+
+func (d nodeFiles) dns() string { return d.path("cluster-dns") }
+
+func (d nodeFiles) kubeletConfig() string { return d.path("kubelet.yaml") }
+
+// kubeletDropIns is the folder whose files the kubelet lays over its configuration.
+func (d nodeFiles) kubeletDropIns() string { return d.path("kubelet.d") }
+
+func (d nodeFiles) proxyConfig() string { return d.path("kube-proxy.yaml") }
+
+// registryHosts is a directory like registrySettings, made of the file.
+func (d nodeFiles) registryHosts() string { return d.path("containerd", "registries.d") }
+
+// addonHosts is a directory like registrySettings. containerd asks it second.
+func (d nodeFiles) addonHosts() string { return d.path("containerd", "addons.d") }
