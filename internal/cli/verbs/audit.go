@@ -31,7 +31,13 @@ const (
 	exitAuditFailed = 2 // so that who calls it can tell an error from a finding
 )
 
-func (a *app) auditCommand() *cobra.Command {
+// auditCommand is `audit`.
+type auditCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd auditCommand) command() *cobra.Command {
 	f := auditFlags{severity: audit.Low.String(), failOn: audit.High.String()}
 	c := &cobra.Command{
 		Use:   "audit [[NAMESPACE/]NAME...] | -f FILE",
@@ -49,15 +55,15 @@ with 2 if it could not do its work.`,
   everynode audit -n kube-system --reason HangsOnLabel,MutableConfig
   helm template agent ./chart | everynode audit -f - --fail-on medium`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: a.completeDaemonSets(&f),
+		ValidArgsFunction: cmd.complete(&f),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.namesCluster = c.Flags().Changed("kubeconfig") || c.Flags().Changed("context")
-			return a.audit(c.Context(), &f, args)
+			return cmd.run(c.Context(), &f, args)
 		},
 	}
-	a.cluster.AddFlags(c)
+	cmd.cluster.AddFlags(c)
 	flags := c.Flags()
-	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all; of a NAME without one, "+current)
+	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all; of a NAME without one, "+current)
 	flags.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "DaemonSets of all namespaces, also of a NAME without one")
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "judge the manifests in these files (-: standard input), and ask no cluster")
 	flags.StringSliceVar(&f.reasons, "reason", nil, "show only findings with these reasons, such as HangsOnLabel,MutableConfig")
@@ -88,16 +94,16 @@ func auditReasons() (names []string) {
 	return names
 }
 
-func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
+func (cmd auditCommand) run(ctx context.Context, f *auditFlags, args []string) error {
 	var err error
-	if f.current, err = a.cluster.Namespace(); err != nil {
+	if f.current, err = cmd.cluster.Namespace(); err != nil {
 		return console.Failure(err, exitAuditFailed)
 	}
 	names, err := f.check(args)
 	if err != nil {
 		return err
 	}
-	in, notRead, err := a.auditInput(ctx, f)
+	in, notRead, err := cmd.input(ctx, f)
 	if err != nil {
 		return console.Failure(err, exitAuditFailed)
 	}
@@ -109,7 +115,7 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 		report.dropCommands()
 	}
 	report.Findings = slices.DeleteFunc(report.Findings, func(x audit.Finding) bool { return !f.wants(&x) })
-	if err := a.printAudit(f.output, report); err != nil {
+	if err := cmd.print(f.output, report); err != nil {
 		return console.Failure(err, exitAuditFailed)
 	}
 	if slices.ContainsFunc(report.Findings, f.fails) {
@@ -118,13 +124,13 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	return nil
 }
 
-// auditInput reads what is to be judged, and says what it could not read.
-func (a *app) auditInput(ctx context.Context, f *auditFlags) (in *audit.Input, notRead []string, err error) {
+// input reads what is to be judged, and says what it could not read.
+func (cmd auditCommand) input(ctx context.Context, f *auditFlags) (in *audit.Input, notRead []string, err error) {
 	if len(f.files) > 0 {
-		in, err = a.readManifests(f.files)
+		in, err = cmd.readManifests(f.files)
 		return in, nil, err
 	}
-	r, err := a.newAuditReader(f)
+	r, err := newAuditReader(cmd.cluster, f)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,8 +36,8 @@ type auditReader struct {
 	notRead []string
 }
 
-func (a *app) newAuditReader(f *auditFlags) (*auditReader, error) {
-	config, err := a.cluster.Config()
+func newAuditReader(cluster access, f *auditFlags) (*auditReader, error) {
+	config, err := cluster.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (a *app) newAuditReader(f *auditFlags) (*auditReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", config.Host, err)
 	}
-	kinds, err := a.rolloutKinds()
+	kinds, err := cluster.kinds()
 	if err != nil {
 		return nil, err
 	}
@@ -180,10 +180,10 @@ func (r *auditReader) immutable(ctx context.Context, ref audit.Ref) (*bool, erro
 }
 
 // readManifests reads files; - is what comes in.
-func (a *app) readManifests(files []string) (*audit.Input, error) {
+func (cmd auditCommand) readManifests(files []string) (*audit.Input, error) {
 	in, others := &audit.Input{}, 0
 	for _, name := range files {
-		data, err := a.readFileOrInput(name)
+		data, err := readFileOrInput(cmd.In, name)
 		if err != nil {
 			return nil, err
 		}
@@ -199,24 +199,24 @@ func (a *app) readManifests(files []string) (*audit.Input, error) {
 	return in, nil
 }
 
-func (a *app) readFileOrInput(name string) ([]byte, error) {
+func readFileOrInput(in io.Reader, name string) ([]byte, error) {
 	if name != "-" {
 		return os.ReadFile(name)
 	}
-	data, err := io.ReadAll(a.In)
+	data, err := io.ReadAll(in)
 	if err != nil {
 		return nil, fmt.Errorf("read the standard input: %w", err)
 	}
 	return data, nil
 }
 
-// completeDaemonSets completes names by those of the cluster.
-func (a *app) completeDaemonSets(f *auditFlags) cobra.CompletionFunc {
+// complete completes names by those of the cluster.
+func (cmd auditCommand) complete(f *auditFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(f.files) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return a.complete(c, func(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+		return cmd.cluster.complete(c, func(ctx context.Context, client kubernetes.Interface) ([]string, error) {
 			sets, err := client.AppsV1().DaemonSets(f.namespace).List(ctx, metav1.ListOptions{})
 			if err != nil {
 				return nil, err

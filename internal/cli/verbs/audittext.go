@@ -55,22 +55,22 @@ func (r *auditReport) dropCommands() {
 	}
 }
 
-func (a *app) printAudit(output string, r *auditReport) error {
+func (cmd auditCommand) print(output string, r *auditReport) error {
 	wide := output == "wide"
 	if wide {
 		output = ""
 	}
-	return a.Print(output, r, func() error {
-		width, terminal := console.WidthOf(a.Out)
+	return cmd.Print(output, r, func() error {
+		width, terminal := console.WidthOf(cmd.Out)
 		lines := r.heading(width)
-		if _, err := fmt.Fprintln(a.Out, strings.Join(lines, "\n")); err != nil || len(r.Findings) == 0 {
+		if _, err := fmt.Fprintln(cmd.Out, strings.Join(lines, "\n")); err != nil || len(r.Findings) == 0 {
 			return err
 		}
 		if wide {
-			_, err := io.WriteString(a.Out, r.blocks(width))
+			_, err := io.WriteString(cmd.Out, r.blocks(width))
 			return err
 		}
-		return r.table(a.Out, width, terminal)
+		return r.table(cmd.Out, width, terminal)
 	})
 }
 

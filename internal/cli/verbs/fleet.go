@@ -37,7 +37,13 @@ type fleetRow struct {
 // noAnswer is the phase of a DaemonSet of which no engine has said anything.
 const noAnswer = "Unknown"
 
-func (a *app) fleetCommand() *cobra.Command {
+// fleetCommand is `fleet`.
+type fleetCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd fleetCommand) command() *cobra.Command {
 	f := &rolloutFlags{}
 	c := &cobra.Command{
 		Use:   "fleet",
@@ -49,22 +55,22 @@ func (a *app) fleetCommand() *cobra.Command {
   everynode fleet --kubeconfig ~/.kube/config -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			rows, err := a.fleet(c.Context(), f)
+			rows, err := cmd.rows(c.Context(), f)
 			if err != nil {
 				return err
 			}
 			output, wide := formOf(f.output)
-			return a.Print(output, rows, func() error { return a.printFleet(rows, wide) })
+			return cmd.Print(output, rows, func() error { return cmd.print(rows, wide) })
 		},
 	}
-	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all")
+	cmd.cluster.AddFlags(c)
+	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all")
 	console.OutputFlag(c, &f.output, "wide")
 	return c
 }
 
-func (a *app) fleet(ctx context.Context, f *rolloutFlags) ([]fleetRow, error) {
-	kinds, err := a.rolloutKinds()
+func (cmd fleetCommand) rows(ctx context.Context, f *rolloutFlags) ([]fleetRow, error) {
+	kinds, err := cmd.cluster.kinds()
 	if err != nil {
 		return nil, err
 	}
@@ -115,16 +121,16 @@ func worse(a, b fleetRow) int {
 		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-func (a *app) printFleet(rows []fleetRow, wide bool) error {
+func (cmd fleetCommand) print(rows []fleetRow, wide bool) error {
 	if len(rows) == 0 {
-		_, err := fmt.Fprintln(a.Out, "no engine has told of a release: no DaemonSet follows a RolloutPolicy, or the engine does not run; see docs/safe-releases.md")
+		_, err := fmt.Fprintln(cmd.Out, "no engine has told of a release: no DaemonSet follows a RolloutPolicy, or the engine does not run; see docs/safe-releases.md")
 		return err
 	}
 	header := []string{"NAMESPACE", "NAME", "PHASE", "STABLE", "TARGET", "WAVE", "EXPOSED", "FAILED"}
 	if wide {
 		header = append(header, "HELD", "MESSAGE")
 	}
-	t := console.NewTable(a.Out, header...)
+	t := console.NewTable(cmd.Out, header...)
 	for i := range rows {
 		r := &rows[i]
 		phase := r.Phase

@@ -24,7 +24,13 @@ type forecastFlags struct {
 	serverSide        bool
 }
 
-func (a *app) planCommand() *cobra.Command {
+// planCommand is `plan`.
+type planCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd planCommand) command() *cobra.Command {
 	f := forecastFlags{}
 	c := &cobra.Command{
 		Use:   "plan -f FILE",
@@ -49,13 +55,13 @@ rules of apps/v1, but for the order of the nodes.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			return a.plan(c.Context(), &f)
+			return cmd.run(c.Context(), &f)
 		},
 	}
-	a.cluster.AddFlags(c)
+	cmd.cluster.AddFlags(c)
 	flags := c.Flags()
 	flags.StringSliceVarP(&f.files, "filename", "f", nil, "files with DaemonSets, as they are to be (-: standard input); other kinds in them are left out")
-	a.namespaceFlag(c, c.Flags(), &f.namespace, "DaemonSets that name none", current)
+	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "DaemonSets that name none", current)
 	flags.BoolVar(&f.serverSide, "server-side", false, "as 'kubectl apply --server-side' would change it")
 	flags.DurationVar(&f.start, "start", 0, "how long a pod takes until it is ready (default: as those that there are, else 10s)")
 	flags.DurationVar(&f.stop, "stop", 0, "how long a deleted pod takes to end (default: at once in the first figure, its grace period in the second)")
@@ -77,20 +83,20 @@ func (f *forecastFlags) check() error {
 	return nil
 }
 
-func (a *app) plan(ctx context.Context, f *forecastFlags) error {
-	manifests, err := a.daemonSetsOf(f.files)
+func (cmd planCommand) run(ctx context.Context, f *forecastFlags) error {
+	manifests, err := cmd.daemonSetsOf(f.files)
 	if err != nil {
 		return err
 	}
-	policy, err := a.readPolicy(f.policy)
+	policy, err := readPolicy(cmd.In, f.policy)
 	if err != nil {
 		return err
 	}
-	sets, err := a.dryRun(ctx, f, manifests)
+	sets, err := cmd.dryRun(ctx, f, manifests)
 	if err != nil {
 		return err
 	}
-	r, err := a.newAuditReader(&auditFlags{})
+	r, err := newAuditReader(cmd.cluster, &auditFlags{})
 	if err != nil {
 		return err
 	}
@@ -106,7 +112,7 @@ func (a *app) plan(ctx context.Context, f *forecastFlags) error {
 		}
 		report.DaemonSets = append(report.DaemonSets, *s)
 	}
-	return a.printForecast(f.output, &report)
+	return cmd.print(f.output, &report)
 }
 
 // forecastReport is what `plan` prints.

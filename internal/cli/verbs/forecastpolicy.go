@@ -27,11 +27,11 @@ type givenPolicy struct {
 }
 
 // readPolicy reads the policy of --policy; nil: none was given.
-func (a *app) readPolicy(file string) (*givenPolicy, error) {
+func readPolicy(in io.Reader, file string) (*givenPolicy, error) {
 	if file == "" {
 		return nil, nil
 	}
-	data, err := a.readFileOrInput(file)
+	data, err := readFileOrInput(in, file)
 	if err != nil {
 		return nil, err
 	}

@@ -27,15 +27,14 @@ func policyOf(t *testing.T, text string) (*givenPolicy, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := &app{}
-	return a.readPolicy(file)
+	return readPolicy(nil, file)
 }
 
 func TestReadPolicy(t *testing.T) {
 	if g, err := policyOf(t, policyHead+"spec: {}"); err != nil || g.policy.Name != "node-agents" || len(g.policy.Waves) != len(rollout.Default().Waves) {
 		t.Errorf("%+v, %v", g, err)
 	}
-	if _, err := (&app{}).readPolicy("../../../examples/rollout-policy.yaml"); err != nil {
+	if _, err := readPolicy(nil, "../../../examples/rollout-policy.yaml"); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct{ text, want string }{
@@ -52,7 +51,7 @@ func TestReadPolicy(t *testing.T) {
 			t.Errorf("%q: %v, want %s", c.text, err, c.want)
 		}
 	}
-	if g, err := (&app{}).readPolicy(""); g != nil || err != nil {
+	if g, err := readPolicy(nil, ""); g != nil || err != nil {
 		t.Errorf("no policy: %v, %v", g, err)
 	}
 }

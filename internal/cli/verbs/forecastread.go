@@ -29,11 +29,11 @@ import (
 
 // daemonSetsOf are the DaemonSets in the files, as documents for kubectl. Everything else
 // in them is left out.
-func (a *app) daemonSetsOf(files []string) ([]byte, error) {
+func (cmd planCommand) daemonSetsOf(files []string) ([]byte, error) {
 	var out bytes.Buffer
 	in := &audit.Input{}
 	for _, name := range files {
-		data, err := a.readFileOrInput(name)
+		data, err := readFileOrInput(cmd.In, name)
 		if err != nil {
 			return nil, err
 		}
@@ -107,8 +107,8 @@ func copyDaemonSet(out *bytes.Buffer, object []byte) error {
 
 // dryRun asks the API server what the DaemonSets would be. kubectl does it, so that the
 // answer is what its `apply` would come to.
-func (a *app) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([]appsv1.DaemonSet, error) {
-	args, err := a.cluster.Kubectl()
+func (cmd planCommand) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([]appsv1.DaemonSet, error) {
+	args, err := cmd.cluster.Kubectl()
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +119,14 @@ func (a *app) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([
 	if f.namespace != "" {
 		args = append(args, "--namespace", f.namespace)
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	kubectl := exec.CommandContext(ctx, args[0], args[1:]...)
 	var said bytes.Buffer
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(manifests), &said
-	out, err := cmd.Output()
+	kubectl.Stdin, kubectl.Stderr = bytes.NewReader(manifests), &said
+	out, err := kubectl.Output()
 	if err != nil {
 		return nil, fmt.Errorf("the API server does not take the change: %s", strings.TrimSpace(strings.TrimPrefix(said.String(), "error: ")))
 	}
-	if _, err := a.Err.Write(said.Bytes()); err != nil { // warnings of the API server
+	if _, err := cmd.Err.Write(said.Bytes()); err != nil { // warnings of the API server
 		return nil, fmt.Errorf("write the API server's warnings: %w", err)
 	}
 	return decodeDaemonSets(out)

@@ -30,23 +30,23 @@ func (s *setForecast) fill(fast, slow *forecast.Forecast) {
 	}
 }
 
-func (a *app) printForecast(output string, r *forecastReport) error {
+func (cmd planCommand) print(output string, r *forecastReport) error {
 	wide := output == "wide"
 	if wide {
 		output = ""
 	}
-	return a.Print(output, r, func() error {
-		width, _ := console.WidthOf(a.Out)
+	return cmd.Print(output, r, func() error {
+		width, _ := console.WidthOf(cmd.Out)
 		for i := range r.DaemonSets {
 			if i > 0 {
-				fmt.Fprintln(a.Out)
+				fmt.Fprintln(cmd.Out)
 			}
-			if err := r.DaemonSets[i].print(a.Out, width, wide); err != nil {
+			if err := r.DaemonSets[i].print(cmd.Out, width, wide); err != nil {
 				return err
 			}
 		}
 		for _, what := range r.NotRead {
-			fmt.Fprintln(a.Out, strings.Join(console.Wrapped("not known: "+what, width), "\n"))
+			fmt.Fprintln(cmd.Out, strings.Join(console.Wrapped("not known: "+what, width), "\n"))
 		}
 		return nil
 	})

@@ -25,7 +25,13 @@ const (
 	exitRolloutUnknown = 3 // so that who calls it can tell an error from a release that has stopped
 )
 
-func (a *app) rolloutCommand() *cobra.Command {
+// rolloutCommands are the commands of `rollout`.
+type rolloutCommands struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd rolloutCommands) command() *cobra.Command {
 	f := &rolloutFlags{}
 	c := &cobra.Command{
 		Use:   "rollout",
@@ -42,18 +48,18 @@ it. With -v the kubectl command that does the same is printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	a.cluster.AddFlags(c)
+	cmd.cluster.AddFlags(c)
 	flags := c.PersistentFlags()
-	a.namespaceFlag(c, c.PersistentFlags(), &f.namespace, "the DaemonSet", current)
+	cmd.cluster.namespaceFlag(c, c.PersistentFlags(), &f.namespace, "the DaemonSet", current)
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print the kubectl command that does the same")
-	c.AddCommand(a.rolloutStatusCommand(f), a.rolloutWatchCommand(f), a.rolloutHistoryCommand(f), a.rolloutAllowCommand(f))
+	c.AddCommand(cmd.statusCommand(f), cmd.watchCommand(f), cmd.historyCommand(f), cmd.allowCommand(f))
 	for _, v := range rolloutVerbs() {
-		c.AddCommand(a.rolloutVerbCommand(f, v))
+		c.AddCommand(cmd.verbCommand(f, v))
 	}
 	return c
 }
 
-func (a *app) rolloutStatusCommand(f *rolloutFlags) *cobra.Command {
+func (cmd rolloutCommands) statusCommand(f *rolloutFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status ds/NAME",
 		Short: "Say where the release of a DaemonSet is, and what it waits for",
@@ -65,16 +71,16 @@ Aborted, Held, or Waiting because no node is well), with 2 if it is under way, a
   everynode rollout status monitoring/agent -o wide   # also policy, wave and counts
   everynode rollout status monitoring/agent -o json`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeRollouts(f),
+		ValidArgsFunction: cmd.complete(f),
 		RunE: func(c *cobra.Command, args []string) error {
-			t, err := a.rolloutTarget(f, args[0])
+			t, err := cmd.target(f, args[0])
 			if err != nil {
 				return console.Failure(err, exitRolloutUnknown)
 			}
 			t.explain("kubectl get daemonsetrollout --namespace %s %s --output yaml", t.namespace, t.name)
 			r, err := t.read(c.Context())
 			if output, wide := formOf(f.output); err == nil {
-				err = a.Print(output, r.DaemonSetRollout, func() error { return r.print(a.Out, wide) })
+				err = cmd.Print(output, r.DaemonSetRollout, func() error { return releaseText{r, cmd.Out}.print(wide) })
 			}
 			if err != nil {
 				return console.Failure(err, exitRolloutUnknown)
@@ -94,7 +100,7 @@ func formOf(output string) (form string, wide bool) {
 	return output, false
 }
 
-func (a *app) rolloutWatchCommand(f *rolloutFlags) *cobra.Command {
+func (cmd rolloutCommands) watchCommand(f *rolloutFlags) *cobra.Command {
 	w := watchFlags{}
 	c := &cobra.Command{
 		Use:   "watch ds/NAME",
@@ -104,17 +110,17 @@ wave, and what needs a look.`,
 		Example: `  everynode rollout watch ds/agent -n monitoring
   everynode rollout watch ds/agent -n monitoring --until-done   # exit code 1 when it stops`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeRollouts(f),
+		ValidArgsFunction: cmd.complete(f),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := w.checkEnd(); err != nil {
 				return err
 			}
-			t, err := a.rolloutTarget(f, args[0])
+			t, err := cmd.target(f, args[0])
 			if err != nil {
 				return err
 			}
 			w.namespace = t.namespace
-			return a.watch(c.Context(), &w, t.name)
+			return watchCommand{cmd.Console, cmd.cluster}.run(c.Context(), &w, t.name)
 		},
 	}
 	w.add(c)
@@ -132,12 +138,12 @@ func (r *release) exit() error {
 	return console.ExitStatus(exitRolloutGoesOn)
 }
 
-func (a *app) rolloutVerbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command {
+func (cmd rolloutCommands) verbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command {
 	c := &cobra.Command{
 		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Args: v.args,
-		ValidArgsFunction: a.completeRollouts(f),
+		ValidArgsFunction: cmd.complete(f),
 		RunE: func(c *cobra.Command, args []string) error {
-			t, err := a.rolloutTarget(f, args[0])
+			t, err := cmd.target(f, args[0])
 			if err != nil {
 				return err
 			}
@@ -156,14 +162,14 @@ func (a *app) rolloutVerbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Command 
 		flags.BoolVar(&f.all, "all", false, v.all)
 	}
 	if v.undoes {
-		a.addUndo(c, f)
+		cmd.addUndo(c, f)
 	}
 	return c
 }
 
-// rolloutTarget finds the DaemonSet that was meant: ds/NAME, NAMESPACE/NAME or NAME.
-func (a *app) rolloutTarget(f *rolloutFlags, arg string) (*rolloutTarget, error) {
-	t := &rolloutTarget{app: a, namespace: f.namespace, name: arg, verbose: f.verbose}
+// target finds the DaemonSet that was meant: ds/NAME, NAMESPACE/NAME or NAME.
+func (cmd rolloutCommands) target(f *rolloutFlags, arg string) (*rolloutTarget, error) {
+	t := &rolloutTarget{console: cmd.Console, cluster: cmd.cluster, namespace: f.namespace, name: arg, verbose: f.verbose}
 	if before, name, typed := strings.Cut(arg, "/"); typed {
 		switch t.name = name; {
 		case before == "ds" || before == "daemonset" || before == "daemonsets" || before == "daemonset.apps":
@@ -174,7 +180,7 @@ func (a *app) rolloutTarget(f *rolloutFlags, arg string) (*rolloutTarget, error)
 		}
 	}
 	var err error
-	if t.namespace, err = a.orCurrent(t.namespace); err != nil {
+	if t.namespace, err = cmd.cluster.orCurrent(t.namespace); err != nil {
 		return nil, err
 	}
 	if t.name == "" || strings.Contains(t.name, "/") {

@@ -13,7 +13,7 @@ import (
 // maxAllowTime is the longest time for which what is taken away can be allowed: whoever needs it again asks again.
 const maxAllowTime = 24 * time.Hour
 
-func (a *app) rolloutAllowCommand(f *rolloutFlags) *cobra.Command {
+func (cmd rolloutCommands) allowCommand(f *rolloutFlags) *cobra.Command {
 	nodes, lasts := 0, time.Duration(0)
 	c := &cobra.Command{
 		Use:   "allow ds/NAME",
@@ -26,7 +26,7 @@ nodes, for a time: more than that waits again.`,
 		Example: `  everynode rollout allow ds/agent -n monitoring                       # as many as are held now
   everynode rollout allow ds/agent -n monitoring --nodes 300 --for 2h  # ahead of taking a pool away`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeRollouts(f),
+		ValidArgsFunction: cmd.complete(f),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case c.Flags().Changed("nodes") && nodes < 1:
@@ -34,7 +34,7 @@ nodes, for a time: more than that waits again.`,
 			case lasts < time.Minute || lasts > maxAllowTime:
 				return console.Usage(fmt.Errorf("--for %s: give from 1m to %s", lasts, maxAllowTime))
 			}
-			t, err := a.rolloutTarget(f, args[0])
+			t, err := cmd.target(f, args[0])
 			if err != nil {
 				return err
 			}

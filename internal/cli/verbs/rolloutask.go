@@ -50,14 +50,14 @@ func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request,
 			return err
 		}
 		if behind(r) {
-			t.app.Warn("warning: the engine has not heeded the last request for %s yet\n", t)
+			t.console.Warn("warning: the engine has not heeded the last request for %s yet\n", t)
 		}
 		q, err := decide(r)
 		if err != nil {
 			return err
 		}
 		if q.spec == nil {
-			return t.app.Say("%s\n", q.said)
+			return t.console.Say("%s\n", q.said)
 		}
 		if first != "" && q.said != first {
 			return fmt.Errorf("the release has changed while this was asked; it is now %s in phase %s. Ask again if you still want it", r.number(), r.state.Phase)
@@ -70,7 +70,7 @@ func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request,
 		if err != nil {
 			return readError(err)
 		}
-		if err := t.app.Say("%s\n", q.said); err != nil || !waits {
+		if err := t.console.Say("%s\n", q.said); err != nil || !waits {
 			return err
 		}
 		return t.answer(ctx, generation, q)
@@ -117,8 +117,8 @@ func (t *rolloutTarget) answer(ctx context.Context, generation int64, q request)
 	case q.isIn(r.state.Ignored):
 		return fmt.Errorf("it was ignored: %s", r.state.Ignored)
 	}
-	width, _ := console.WidthOf(t.app.Out)
-	return t.app.Say("%s\n", strings.Join(console.Wrapped(r.Status.Phase+": "+r.Status.Message, width), "\n"))
+	width, _ := console.WidthOf(t.console.Out)
+	return t.console.Say("%s\n", strings.Join(console.Wrapped(r.Status.Phase+": "+r.Status.Message, width), "\n"))
 }
 
 // only is a request's object with these fields, and none of another request that is there already: a merge would

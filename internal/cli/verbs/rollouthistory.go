@@ -41,7 +41,7 @@ type pastRequest struct {
 	At      time.Time `json:"at"`
 }
 
-func (a *app) rolloutHistoryCommand(f *rolloutFlags) *cobra.Command {
+func (cmd rolloutCommands) historyCommand(f *rolloutFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "history ds/NAME",
 		Short: "Show the revisions of a DaemonSet, and what was asked for last",
@@ -50,9 +50,9 @@ target, and of each request in the spec of its DaemonSetRollout by which program
 stands in the audit log of the API server.`,
 		Example:           "  everynode rollout history ds/agent -n monitoring",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeRollouts(f),
+		ValidArgsFunction: cmd.complete(f),
 		RunE: func(c *cobra.Command, args []string) error {
-			t, err := a.rolloutTarget(f, args[0])
+			t, err := cmd.target(f, args[0])
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ stands in the audit log of the API server.`,
 			}
 			h := r.history(revisions)
 			output, wide := formOf(f.output)
-			return a.Print(output, h, func() error { return a.printReleaseHistory(h, wide) })
+			return cmd.Print(output, h, func() error { return cmd.printHistory(h, wide) })
 		},
 	}
 	console.OutputFlag(c, &f.output, "wide")
@@ -125,15 +125,15 @@ func timeOf(t *metav1.Time) time.Time {
 	return t.Time
 }
 
-// printReleaseHistory has the times themselves, too, if it is wide.
-func (a *app) printReleaseHistory(h *releaseHistory, wide bool) error {
+// printHistory has the times themselves, too, if it is wide.
+func (cmd rolloutCommands) printHistory(h *releaseHistory, wide bool) error {
 	more := func(cells []string, last string) []string {
 		if wide {
 			cells = append(cells, last)
 		}
 		return cells
 	}
-	t := console.NewTable(a.Out, more([]string{"REVISION", "HASH", "AGE", "IS", "IMAGES", "CAUSE"}, "CREATED")...)
+	t := console.NewTable(cmd.Out, more([]string{"REVISION", "HASH", "AGE", "IS", "IMAGES", "CAUSE"}, "CREATED")...)
 	for i := range h.Revisions {
 		v := &h.Revisions[i]
 		t.Row(more([]string{fmt.Sprint(v.Revision), v.Hash, ago(&v.Created), console.OrNone(v.Is), console.OrNone(strings.Join(v.Images, ", ")), console.OrNone(v.Cause)}, stamp(v.Created))...)
@@ -141,7 +141,7 @@ func (a *app) printReleaseHistory(h *releaseHistory, wide bool) error {
 	if err := t.Flush(); err != nil || len(h.Requests) == 0 {
 		return err
 	}
-	t = console.NewTable(a.Out, more([]string{"ASKED FOR", "VALUE", "AGE", "WITH"}, "AT")...)
+	t = console.NewTable(cmd.Out, more([]string{"ASKED FOR", "VALUE", "AGE", "WITH"}, "AT")...)
 	for i := range h.Requests {
 		q := &h.Requests[i]
 		t.Row(more([]string{q.Field, q.Asked, ago(&q.At), q.Manager}, stamp(q.At))...)

@@ -15,13 +15,15 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"everynode/internal/cli/console"
 	"everynode/internal/rollout"
 	"everynode/internal/view"
 )
 
 // rolloutTarget is one DaemonSet, and the way to what is known of its releases.
 type rolloutTarget struct {
-	app             *app
+	console         *console.Console
+	cluster         access
 	namespace, name string
 	verbose         bool
 	sets            kubernetes.Interface
@@ -33,16 +35,16 @@ func (t *rolloutTarget) String() string { return t.namespace + "/" + t.name }
 // explain prints what -v is for.
 func (t *rolloutTarget) explain(format string, args ...any) {
 	if t.verbose {
-		fmt.Fprintf(t.app.Err, format+"\n", args...)
+		fmt.Fprintf(t.console.Err, format+"\n", args...)
 	}
 }
 
 func (t *rolloutTarget) connect() error {
 	var err error
-	if t.kinds, err = t.app.rolloutKinds(); err != nil {
+	if t.kinds, err = t.cluster.kinds(); err != nil {
 		return err
 	}
-	t.sets, err = t.app.client()
+	t.sets, err = t.cluster.client()
 	return err
 }
 
@@ -51,8 +53,8 @@ type rolloutKinds struct {
 	rollouts, policies dynamic.NamespaceableResourceInterface
 }
 
-func (a *app) rolloutKinds() (k rolloutKinds, err error) {
-	config, err := a.cluster.Config()
+func (a access) kinds() (k rolloutKinds, err error) {
+	config, err := a.Config()
 	if err != nil {
 		return k, err
 	}
@@ -194,24 +196,24 @@ func (t *rolloutTarget) revisions(ctx context.Context) ([]appsv1.ControllerRevis
 	return all, nil
 }
 
-// completeRollouts completes the names of DaemonSets that have releases, and after one of them its open wave.
-func (a *app) completeRollouts(f *rolloutFlags) cobra.CompletionFunc {
+// complete completes the names of DaemonSets that have releases, and after one of them its open wave.
+func (cmd rolloutCommands) complete(f *rolloutFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(c.Context(), completionTime)
 		defer cancel()
 		if len(given) == 1 && c.Name() == "promote" {
-			if t, err := a.rolloutTarget(f, given[0]); err == nil {
+			if t, err := cmd.target(f, given[0]); err == nil {
 				if r, err := t.read(ctx); err == nil && r.state.Wave != "" {
 					names = []string{r.state.Wave}
 				}
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
-		kinds, err := a.rolloutKinds()
+		kinds, err := cmd.cluster.kinds()
 		if err != nil || len(given) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		namespace, err := a.orCurrent(f.namespace)
+		namespace, err := cmd.cluster.orCurrent(f.namespace)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -9,10 +9,17 @@ import (
 	"everynode/internal/rollout"
 )
 
+// releaseText is a release as it is told to people.
+type releaseText struct {
+	release *release
+	out     io.Writer
+}
+
 // print says where a release is, for people; wide: with all that is counted.
-func (r *release) print(out io.Writer, wide bool) error {
+func (t releaseText) print(wide bool) error {
+	r, out := t.release, t.out
 	width, _ := console.WidthOf(out)
-	lines := console.Wrapped(r.Namespace+"/"+r.Name+": "+r.summary(), width)
+	lines := console.Wrapped(r.Namespace+"/"+r.Name+": "+t.summary(), width)
 	if r.Status.Message != "all nodes get "+r.state.Stable { // which the first line says
 		lines = append(lines, console.Wrapped(r.Status.Message, width)...)
 	}
@@ -26,14 +33,14 @@ func (r *release) print(out io.Writer, wide bool) error {
 		return err
 	}
 	if wide {
-		if err := r.printCounts(out); err != nil {
+		if err := t.counts(); err != nil {
 			return err
 		}
 	}
-	if err := r.printFailures(out); err != nil {
+	if err := t.failures(); err != nil {
 		return err
 	}
-	for _, next := range r.next() {
+	for _, next := range t.next() {
 		if _, err := fmt.Fprintln(out, "    everynode rollout "+next); err != nil {
 			return err
 		}
@@ -42,7 +49,8 @@ func (r *release) print(out io.Writer, wide bool) error {
 }
 
 // summary is one line.
-func (r *release) summary() string {
+func (t releaseText) summary() string {
+	r := t.release
 	s, n := &r.state, &r.Status.Nodes
 	if r.unbegun() {
 		return fmt.Sprintf("%s, no release is under way; %s should have a pod", s.Phase, console.Counted(n.Eligible, "node"))
@@ -64,34 +72,36 @@ func (r *release) summary() string {
 	return text
 }
 
-func (r *release) printCounts(out io.Writer) error {
+func (t releaseText) counts() error {
+	r := t.release
 	s, n, policy := &r.state, &r.Status.Nodes, ""
 	if r.Status.Policy != nil {
 		policy = r.Status.Policy.Name
 	}
-	t := console.NewTable(out, "POLICY", "WAVE", "SOAK", "QUOTA", "EXPOSED", "WELL", "UNDER WAY", "FAILED", "OTHER", "HELD")
+	table := console.NewTable(t.out, "POLICY", "WAVE", "SOAK", "QUOTA", "EXPOSED", "WELL", "UNDER WAY", "FAILED", "OTHER", "HELD")
 	cells := []string{console.OrNone(policy), console.OrNone(strings.Trim(s.Wave+"/"+s.Group, "/")), console.OrNone(r.Status.Soak)}
 	for _, count := range []int{s.Quota, n.Exposed, n.Well, n.UnderWay, n.Failed, n.Other, r.held()} {
 		cells = append(cells, fmt.Sprint(count))
 	}
-	t.Row(cells...)
-	return t.Flush()
+	table.Row(cells...)
+	return table.Flush()
 }
 
-func (r *release) printFailures(out io.Writer) error {
-	if len(r.Status.Failures) == 0 {
+func (t releaseText) failures() error {
+	if len(t.release.Status.Failures) == 0 {
 		return nil
 	}
-	t := console.NewTable(out, "NODE", "SINCE", "REASON", "MESSAGE")
-	for _, f := range r.Status.Failures {
+	table := console.NewTable(t.out, "NODE", "SINCE", "REASON", "MESSAGE")
+	for _, f := range t.release.Status.Failures {
 		since := f.Since.Time
-		t.Row(f.Node, ago(&since), f.Reason, strings.Join(strings.Fields(f.Message), " "))
+		table.Row(f.Node, ago(&since), f.Reason, strings.Join(strings.Fields(f.Message), " "))
 	}
-	return t.Flush()
+	return table.Flush()
 }
 
 // next is what makes sense now.
-func (r *release) next() (all []string) {
+func (t releaseText) next() (all []string) {
+	r := t.release
 	s := &r.state
 	add := func(verb, more string) {
 		all = append(all, strings.TrimRight(fmt.Sprintf("%s ds/%s -n %s %s", verb, r.Name, r.Namespace, more), " "))

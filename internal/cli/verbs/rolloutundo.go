@@ -29,7 +29,7 @@ type undoFlags struct {
 }
 
 // addUndo gives the command what is for the template of the DaemonSet, which no other verb touches.
-func (a *app) addUndo(c *cobra.Command, f *rolloutFlags) {
+func (cmd rolloutCommands) addUndo(c *cobra.Command, f *rolloutFlags) {
 	u := undoFlags{}
 	abort := c.RunE
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -39,7 +39,7 @@ func (a *app) addUndo(c *cobra.Command, f *rolloutFlags) {
 		if !u.patch {
 			return abort(c, args)
 		}
-		t, err := a.rolloutTarget(f, args[0])
+		t, err := cmd.target(f, args[0])
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 	if u.write {
 		t.explain("kubectl rollout undo --namespace %s daemonset/%s --to-revision %d", t.namespace, t.name, shown.to.Revision)
 	}
-	if err := t.app.Print(u.output, shown.document(), func() error { return t.showUndo(r, shown, u) }); err != nil {
+	if err := t.console.Print(u.output, shown.document(), func() error { return t.showUndo(r, shown, u) }); err != nil {
 		return err
 	}
 	if !u.write || len(shown.changes) == 0 {
@@ -100,7 +100,7 @@ func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 	if err := t.writeUndo(ctx, r, shown); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(t.app.Err, "written: the template of %s is that of revision %d\n", t, shown.to.Revision)
+	_, err = fmt.Fprintf(t.console.Err, "written: the template of %s is that of revision %d\n", t, shown.to.Revision)
 	return err
 }
 
@@ -166,11 +166,11 @@ func (d *undoing) document() map[string]any {
 func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 	to := r.revision(d.to.Labels[appsv1.ControllerRevisionHashLabelKey])
 	if len(d.changes) == 0 {
-		_, err := fmt.Fprintf(t.app.Out, "%s: the template is that of %s already\n", t, to)
+		_, err := fmt.Fprintf(t.console.Out, "%s: the template is that of %s already\n", t, to)
 		return err
 	}
 	lines := append([]string{fmt.Sprintf("%s: to the template of %s", t, to)}, d.changes...)
-	width, _ := console.WidthOf(t.app.Out)
+	width, _ := console.WidthOf(t.console.Out)
 	lines = append(lines, console.Wrapped(r.afterUndo(d), width)...)
 	if by := writersOf(d.ds); len(by) > 0 {
 		lines = append(lines, console.Wrapped("The template was written by "+strings.Join(by, ", ")+": where that takes it from git, revert it there, or it comes again", width)...)
@@ -179,7 +179,7 @@ func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 		command := fmt.Sprintf("    everynode rollout undo ds/%s -n %s --patch --to-revision %d", t.name, t.namespace, d.to.Revision)
 		lines = append(lines, "Nothing is written. As a patch for git, or into the cluster:", command+" -o yaml", command+" --write")
 	}
-	_, err := fmt.Fprintln(t.app.Out, strings.Join(lines, "\n"))
+	_, err := fmt.Fprintln(t.console.Out, strings.Join(lines, "\n"))
 	return err
 }
 

@@ -100,7 +100,7 @@ func TestRolloutAllow(t *testing.T) {
 	}
 	r := &release{state: rollout.State{Stable: "a", Target: "a"}}
 	r.Name, r.Namespace, r.Status.Guard = "agent", "apps", &view.RolloutGuardStatus{Held: 3}
-	if got := fmt.Sprint(r.exit(), r.next()); got != fmt.Sprint(console.ExitStatus(exitRolloutStands), []string{"allow ds/agent -n apps"}) {
+	if got := fmt.Sprint(r.exit(), (releaseText{release: r}).next()); got != fmt.Sprint(console.ExitStatus(exitRolloutStands), []string{"allow ds/agent -n apps"}) {
 		t.Errorf("held pods: %s", got)
 	}
 }
@@ -114,7 +114,7 @@ func TestRolloutNext(t *testing.T) {
 		r := &release{state: rollout.State{Stable: "a", Target: "b", Release: 3, Phase: rollout.Held, Reason: reason}}
 		r.Name, r.Namespace = "agent", "apps"
 		var got []string
-		for _, line := range r.next() {
+		for _, line := range (releaseText{release: r}).next() {
 			verb, of, _ := strings.Cut(line, " ")
 			if got = append(got, verb); of != "ds/agent -n apps" {
 				t.Errorf("%s: %q", reason, line)
@@ -124,7 +124,7 @@ func TestRolloutNext(t *testing.T) {
 			t.Errorf("%s: %s, want %s", reason, got, want)
 		}
 		r.state.Stable = "b"
-		if got := r.next(); len(got) > 0 {
+		if got := (releaseText{release: r}).next(); len(got) > 0 {
 			t.Errorf("%s with no release under way: %s", reason, got)
 		}
 	}

@@ -134,9 +134,9 @@ func (s *screen) close() error {
 	return errors.Join(err, s.restore())
 }
 
-// terminal is the output, where it is a terminal that can be drawn on.
-func (a *app) terminal() (*os.File, bool) {
-	f, ok := a.Out.(*os.File)
+// terminalOf is the output, where it is a terminal that can be drawn on.
+func terminalOf(out io.Writer) (*os.File, bool) {
+	f, ok := out.(*os.File)
 	return f, ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 

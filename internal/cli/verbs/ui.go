@@ -26,7 +26,13 @@ type uiFlags struct {
 	from           time.Duration
 }
 
-func (a *app) uiCommand() *cobra.Command {
+// uiCommand is `ui`.
+type uiCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd uiCommand) command() *cobra.Command {
 	f := uiFlags{}
 	c := &cobra.Command{
 		Use:   "ui",
@@ -49,12 +55,12 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
 			if err := f.check(c.Flags().Changed("speed") || c.Flags().Changed("from")); err != nil {
 				return err
 			}
-			return a.ui(c.Context(), &f)
+			return cmd.run(c.Context(), &f)
 		},
 	}
-	a.cluster.AddFlags(c)
+	cmd.cluster.AddFlags(c)
 	flags := c.Flags()
-	a.namespaceFlag(c, flags, &f.namespace, "the DaemonSets", "all")
+	cmd.cluster.namespaceFlag(c, flags, &f.namespace, "the DaemonSets", "all")
 	flags.IntVar(&f.port, "port", 0, "port of the page on 127.0.0.1 (0: one that is free)")
 	flags.BoolVar(&f.open, "open", true, "open a browser, if there is one")
 	flags.BoolVar(&f.actions, "allow-actions", false, "let the page pause, resume, promote and abort releases; each is confirmed")
@@ -82,11 +88,11 @@ func (f *uiFlags) check(played bool) error {
 	return nil
 }
 
-// ui serves the page until ctx ends.
-func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
-	o := ui.Options{Program: a.Program, Errors: a.Err, Replay: f.replay}
+// run serves the page until ctx ends.
+func (cmd uiCommand) run(ctx context.Context, f *uiFlags) (err error) {
+	o := ui.Options{Program: cmd.Program, Errors: cmd.Err, Replay: f.replay}
 	if f.replay == "" {
-		o.Source, err = a.liveFleet(f.namespace)
+		o.Source, err = cmd.liveFleet(f.namespace)
 	} else {
 		o.Source, err = readRecording(f.replay, ui.Playing{Speed: f.speed, From: f.from})
 	}
@@ -94,7 +100,7 @@ func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
 		return err
 	}
 	if f.actions {
-		o.Act = a.steer
+		o.Act = cmd.steer
 	}
 	if f.record != "" {
 		file, err := os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // logs may have secrets
@@ -111,19 +117,19 @@ func (a *app) ui(ctx context.Context, f *uiFlags) (err error) {
 	if err != nil {
 		return fmt.Errorf("serve the page: %w; --port 0 takes a port that is free", err)
 	}
-	return a.serveUI(ctx, ui.New(o, ui.NewToken()), l, f.open)
+	return cmd.serve(ctx, ui.New(o, ui.NewToken()), l, f.open)
 }
 
-// serveUI says where the page is, and opens it.
-func (a *app) serveUI(ctx context.Context, s *ui.Server, l net.Listener, open bool) error {
+// serve says where the page is, and opens it.
+func (cmd uiCommand) serve(ctx context.Context, s *ui.Server, l net.Listener, open bool) error {
 	url := s.URL(l)
-	if err := a.Say("The fleet is at\n\n  %s\n\nWho has this link sees what you see. Ctrl-C ends it.\n", url); err != nil {
+	if err := cmd.Say("The fleet is at\n\n  %s\n\nWho has this link sees what you see. Ctrl-C ends it.\n", url); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	if open {
 		closeIt, err := openBrowser(url)
 		if err != nil {
-			a.Warn("warning: no browser was opened: %v\n", err)
+			cmd.Warn("warning: no browser was opened: %v\n", err)
 		}
 		defer closeIt()
 	}

@@ -43,7 +43,7 @@ func TestUIFlags(t *testing.T) {
 }
 
 // steered is a program that has the release of testdata/rollout.txtar, and the API server behind it.
-func steered(t *testing.T) (*app, *releasesAPI) {
+func steered(t *testing.T) (uiCommand, *releasesAPI) {
 	t.Helper()
 	archive, err := txtar.ParseFile(filepath.Join("testdata", "rollout.txtar"))
 	if err != nil {
@@ -63,10 +63,10 @@ func steered(t *testing.T) (*app, *releasesAPI) {
 		if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
 			t.Fatal(err)
 		}
-		return &app{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, &givenCluster{kubeconfig}}, api
+		return uiCommand{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, access{&givenCluster{kubeconfig}}}, api
 	}
 	t.Fatal("testdata/rollout.txtar has no waiting.yaml")
-	return nil, nil
+	return uiCommand{}, nil
 }
 
 // A page steers the release that it has shown, and no other.
@@ -104,7 +104,7 @@ func TestUICommand(t *testing.T) {
 	a.Console = &console.Console{Out: in, Err: io.Discard, Program: console.Everynode}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- a.ui(ctx, &uiFlags{record: record, speed: 1}) }()
+	go func() { ended <- a.run(ctx, &uiFlags{record: record, speed: 1}) }()
 	link := ""
 	for lines := bufio.NewScanner(out); link == "" && lines.Scan(); {
 		if text := strings.TrimSpace(lines.Text()); strings.HasPrefix(text, "http://127.0.0.1:") {
@@ -137,7 +137,7 @@ func TestUICommand(t *testing.T) {
 	if info, err := os.Stat(record); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the recording: %v, %v", info, err)
 	}
-	if err := a.ui(t.Context(), &uiFlags{record: record, speed: 1}); err == nil || !strings.Contains(err.Error(), "is not written over") {
+	if err := a.run(t.Context(), &uiFlags{record: record, speed: 1}); err == nil || !strings.Contains(err.Error(), "is not written over") {
 		t.Errorf("a recording that is there: %v", err)
 	}
 }
@@ -154,8 +154,8 @@ func TestNobodyLooks(t *testing.T) {
 	if err := writeKubeconfig(kubeconfig, server.URL); err != nil {
 		t.Fatal(err)
 	}
-	a := &app{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, &givenCluster{kubeconfig}}
-	fleet, err := a.liveFleet("")
+	cmd := uiCommand{&console.Console{Out: io.Discard, Err: io.Discard, Program: console.Everynode}, access{&givenCluster{kubeconfig}}}
+	fleet, err := cmd.liveFleet("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ type liveFleet struct {
 	fleet *lookout.Fleet // nil: nobody looks
 }
 
-func (a *app) liveFleet(namespace string) (*liveFleet, error) {
-	config, err := a.cluster.Config()
+func (cmd uiCommand) liveFleet(namespace string) (*liveFleet, error) {
+	config, err := cmd.cluster.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +36,11 @@ func (a *app) liveFleet(namespace string) (*liveFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := a.rolloutKinds()
+	kinds, err := cmd.cluster.kinds()
 	if err != nil {
 		return nil, err
 	}
-	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, called: a.Called}, nil
+	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, called: cmd.Called}, nil
 }
 
 // Follow follows the cluster.
@@ -107,14 +107,14 @@ func (l *liveFleet) Log(ctx context.Context, namespace, name, node string) (*fle
 }
 
 // steer does what `rollout` does, for a page. The release must still be the one that was confirmed.
-func (a *app) steer(ctx context.Context, namespace, name string, act fleetview.Action) (string, error) {
+func (cmd uiCommand) steer(ctx context.Context, namespace, name string, act fleetview.Action) (string, error) {
 	decide, err := steering(act)
 	if err != nil {
 		return "", err
 	}
 	var said strings.Builder
-	to := &app{&console.Console{Out: &said, Err: &said, Program: a.Program}, a.cluster}
-	t := &rolloutTarget{app: to, namespace: namespace, name: name}
+	to := &console.Console{Out: &said, Err: &said, Program: cmd.Program}
+	t := &rolloutTarget{console: to, cluster: cmd.cluster, namespace: namespace, name: name}
 	if err := t.connect(); err != nil {
 		return "", err
 	}

@@ -31,21 +31,19 @@ type Cluster interface {
 	EngineOff() bool
 }
 
-// app carries what every command needs.
-type app struct {
-	*console.Console
-	cluster Cluster
-}
+// access is what the commands make of the cluster: clients, and names for the shell.
+type access struct{ Cluster }
 
 // Commands are the commands of this package, for a program.
 func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
-	a := &app{c, cluster}
-	return []*cobra.Command{a.auditCommand(), a.fleetCommand(), a.planCommand(), a.rolloutCommand(), a.uiCommand(), a.watchCommand(), a.whyCommand()}
+	a := access{cluster}
+	return []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), planCommand{c, a}.command(), rolloutCommands{c, a}.command(),
+		uiCommand{c, a}.command(), watchCommand{c, a}.command(), whyCommand{c, a}.command()}
 }
 
 // client is a client of the cluster.
-func (a *app) client() (kubernetes.Interface, error) {
-	config, err := a.cluster.Config()
+func (a access) client() (kubernetes.Interface, error) {
+	config, err := a.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +63,7 @@ func ForFleet(config *rest.Config) (kubernetes.Interface, error) {
 }
 
 // namespaceFlag adds --namespace to flags of the command. otherwise is where DaemonSets are looked for without it.
-func (a *app) namespaceFlag(c *cobra.Command, flags *pflag.FlagSet, namespace *string, what, otherwise string) {
+func (a access) namespaceFlag(c *cobra.Command, flags *pflag.FlagSet, namespace *string, what, otherwise string) {
 	flags.StringVarP(namespace, "namespace", "n", "", fmt.Sprintf("namespace of %s (default: %s)", what, otherwise))
 	complete := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.complete(c, a.namespaces)
@@ -79,18 +77,18 @@ func (a *app) namespaceFlag(c *cobra.Command, flags *pflag.FlagSet, namespace *s
 const current = `that of the kubeconfig's context, or "default"`
 
 // orCurrent is the namespace that was given, or the one of the cluster.
-func (a *app) orCurrent(namespace string) (string, error) {
+func (a access) orCurrent(namespace string) (string, error) {
 	if namespace != "" {
 		return namespace, nil
 	}
-	return a.cluster.Namespace()
+	return a.Namespace()
 }
 
 // completionTime is how long a shell may wait for names.
 const completionTime = 2 * time.Second
 
 // complete returns the names that ask finds, in time; none if it fails, since a shell has no place for an error.
-func (a *app) complete(c *cobra.Command, ask func(context.Context, kubernetes.Interface) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+func (a access) complete(c *cobra.Command, ask func(context.Context, kubernetes.Interface) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	client, err := a.client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -104,7 +102,7 @@ func (a *app) complete(c *cobra.Command, ask func(context.Context, kubernetes.In
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-func (a *app) namespaces(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+func (a access) namespaces(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
 	list, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -116,7 +114,7 @@ func (a *app) namespaces(ctx context.Context, client kubernetes.Interface) (name
 }
 
 // daemonSetNames are those of the namespace as they are typed: after kind and a slash if the word has one.
-func (a *app) daemonSetNames(namespace, word string) func(context.Context, kubernetes.Interface) ([]string, error) {
+func (a access) daemonSetNames(namespace, word string) func(context.Context, kubernetes.Interface) ([]string, error) {
 	return func(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
 		if namespace, err = a.orCurrent(namespace); err != nil {
 			return nil, err
@@ -136,7 +134,7 @@ func (a *app) daemonSetNames(namespace, word string) func(context.Context, kuber
 	}
 }
 
-func (a *app) nodeNames(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
+func (a access) nodeNames(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
 	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err

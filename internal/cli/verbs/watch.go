@@ -24,7 +24,13 @@ type watchFlags struct {
 	giveUp            time.Duration
 }
 
-func (a *app) watchCommand() *cobra.Command {
+// watchCommand is `watch`.
+type watchCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd watchCommand) command() *cobra.Command {
 	f := watchFlags{}
 	c := &cobra.Command{
 		Use:   "watch daemonset/NAME",
@@ -46,15 +52,15 @@ Without a terminal, or with --once, one picture is printed.`,
 			if err != nil {
 				return err
 			}
-			if f.namespace, err = a.orCurrent(f.namespace); err != nil {
+			if f.namespace, err = cmd.cluster.orCurrent(f.namespace); err != nil {
 				return err
 			}
-			return a.watch(c.Context(), &f, name)
+			return cmd.run(c.Context(), &f, name)
 		},
-		ValidArgsFunction: a.completeWatched(&f),
+		ValidArgsFunction: cmd.complete(&f),
 	}
-	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSet", current)
+	cmd.cluster.AddFlags(c)
+	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSet", current)
 	f.add(c)
 	return c
 }
@@ -90,22 +96,22 @@ func (f *watchFlags) checkEnd() error {
 	return nil
 }
 
-// completeWatched completes the name by those of the namespace.
-func (a *app) completeWatched(f *watchFlags) cobra.CompletionFunc {
+// complete completes the name by those of the namespace.
+func (cmd watchCommand) complete(f *watchFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(given) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return a.complete(c, a.daemonSetNames(f.namespace, word))
+		return cmd.cluster.complete(c, cmd.cluster.daemonSetNames(f.namespace, word))
 	}
 }
 
-func (a *app) watch(ctx context.Context, f *watchFlags, name string) error {
-	policy, err := a.readPolicy(f.policy)
+func (cmd watchCommand) run(ctx context.Context, f *watchFlags, name string) error {
+	policy, err := readPolicy(cmd.In, f.policy)
 	if err != nil {
 		return err
 	}
-	config, err := a.cluster.Config()
+	config, err := cmd.cluster.Config()
 	if err != nil {
 		return err
 	}
@@ -114,37 +120,37 @@ func (a *app) watch(ctx context.Context, f *watchFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	kinds, err := a.rolloutKinds()
+	kinds, err := cmd.cluster.kinds()
 	if err != nil {
 		return err
 	}
-	return a.watchSet(ctx, client, kinds, f, name, policy)
+	return cmd.watchSet(ctx, client, kinds, f, name, policy)
 }
 
 // watchSet draws one DaemonSet until there is a reason to end.
-func (a *app) watchSet(ctx context.Context, client kubernetes.Interface, kinds rolloutKinds, f *watchFlags, name string, policy *givenPolicy) error {
+func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interface, kinds rolloutKinds, f *watchFlags, name string, policy *givenPolicy) error {
 	l, err := newLookout(ctx, client, kinds, f.namespace, name, policy)
 	if err != nil {
 		return err
 	}
-	out, terminal := a.terminal()
+	out, terminal := terminalOf(cmd.Out)
 	if f.once || !terminal && !f.untilDone {
-		return a.watchOnce(ctx, l)
+		return cmd.once(ctx, l)
 	}
-	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, called: a.Called, command: a.Called(fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace))}
+	w := watcher{lookout: l, untilDone: f.untilDone, giveUp: f.giveUp, called: cmd.Called, command: cmd.Called(fmt.Sprintf("everynode why ds/%s -n %s --not-ok", name, f.namespace))}
 	if terminal {
-		s, err := openScreen(a.In, out)
+		s, err := openScreen(cmd.In, out)
 		if err != nil {
 			return err
 		}
 		w.canvas = s
 	} else {
-		w.canvas = &lines{out: a.Out}
+		w.canvas = &lines{out: cmd.Out}
 	}
 	last, err := w.run(ctx)
 	err = errors.Join(err, w.canvas.close())
 	if last != nil { // what was seen last stays to be read
-		err = errors.Join(a.printFrame(&last.Model), err)
+		err = errors.Join(cmd.printFrame(&last.Model), err)
 	}
 	return err
 }
@@ -157,8 +163,8 @@ func newLookout(ctx context.Context, client kubernetes.Interface, kinds rolloutK
 	return lookout.New(ctx, client, releases, namespace, name, &given.policy)
 }
 
-// watchOnce prints one picture.
-func (a *app) watchOnce(ctx context.Context, l *lookout.Lookout) error {
+// once prints one picture.
+func (cmd watchCommand) once(ctx context.Context, l *lookout.Lookout) error {
 	if err := l.Read(ctx); err != nil {
 		return err
 	}
@@ -166,25 +172,25 @@ func (a *app) watchOnce(ctx context.Context, l *lookout.Lookout) error {
 		return err
 	}
 	if err := l.Ask(ctx); err != nil {
-		a.Warn("warning: events were not read, so some reasons are left out: %v\n", err)
+		cmd.Warn("warning: events were not read, so some reasons are left out: %v\n", err)
 	}
 	p, err := l.See(time.Now(), false)
 	if err != nil {
 		return err
 	}
-	return a.printFrame(&p.Model)
+	return cmd.printFrame(&p.Model)
 }
 
 // printFrame prints a picture that stays where it is.
-func (a *app) printFrame(m *fleetmap.Model) error {
+func (cmd watchCommand) printFrame(m *fleetmap.Model) error {
 	columns, rows := plainSize()
-	out, terminal := a.terminal()
+	out, terminal := terminalOf(cmd.Out)
 	if terminal {
 		columns, rows = sizeOf(out)
 		rows-- // for the prompt
 	}
 	var b strings.Builder
-	m.Command = a.Called(m.Command)
+	m.Command = cmd.Called(m.Command)
 	for _, l := range fleetmap.Frame(m, columns, rows) {
 		if terminal && coloured() {
 			b.WriteString(l.Coloured() + "\n")
@@ -192,7 +198,7 @@ func (a *app) printFrame(m *fleetmap.Model) error {
 			b.WriteString(l.Plain() + "\n")
 		}
 	}
-	_, err := a.Out.Write([]byte(b.String()))
+	_, err := cmd.Out.Write([]byte(b.String()))
 	return err
 }
 

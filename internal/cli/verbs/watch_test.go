@@ -106,10 +106,10 @@ const watchedSet = `metadata: {name: agent, namespace: apps, uid: u},
 func TestWatchUntilDone(t *testing.T) {
 	client, update := watched(t)
 	reader, writer := io.Pipe()
-	a := &app{Console: &console.Console{Out: writer, Err: io.Discard, Program: console.Everynode}}
+	cmd := watchCommand{Console: &console.Console{Out: writer, Err: io.Discard, Program: console.Everynode}}
 	ended := make(chan error, 1)
 	go func() {
-		err := a.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps", untilDone: true, giveUp: time.Minute}, "agent", nil)
+		err := cmd.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps", untilDone: true, giveUp: time.Minute}, "agent", nil)
 		writer.CloseWithError(io.EOF)
 		ended <- err
 	}()
@@ -133,15 +133,15 @@ func TestWatchNotThrough(t *testing.T) {
 	client, _ := watched(t)
 	flags := watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Millisecond}
 	var out bytes.Buffer
-	a := &app{Console: &console.Console{Out: &out, Err: io.Discard, Program: console.Everynode}}
-	err := a.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil)
+	cmd := watchCommand{Console: &console.Console{Out: &out, Err: io.Discard, Program: console.Everynode}}
+	err := cmd.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil)
 	if err == nil || err.Error() != "no further node got there in 10ms (--give-up): everynode why ds/agent -n apps --not-ok says what keeps them" || !strings.HasSuffix(out.String(), "\n#.\n") {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	flags.giveUp = 0
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := a.watchSet(ctx, client, rolloutKinds{}, &flags, "agent", nil); err == nil || !strings.HasPrefix(err.Error(), "interrupted before ") {
+	if err := cmd.watchSet(ctx, client, rolloutKinds{}, &flags, "agent", nil); err == nil || !strings.HasPrefix(err.Error(), "interrupted before ") {
 		t.Error(err)
 	}
 	ds, err := client.AppsV1().DaemonSets("apps").Get(t.Context(), "agent", metav1.GetOptions{})
@@ -152,7 +152,7 @@ func TestWatchNotThrough(t *testing.T) {
 	if err := client.Tracker().Update(appsv1.SchemeGroupVersion.WithResource("daemonsets"), ds, "apps"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil); err == nil || err.Error() != "the update has stopped: SetDeleted: The DaemonSet is being deleted." {
+	if err := cmd.watchSet(t.Context(), client, rolloutKinds{}, &flags, "agent", nil); err == nil || err.Error() != "the update has stopped: SetDeleted: The DaemonSet is being deleted." {
 		t.Error(err)
 	}
 }
@@ -231,9 +231,9 @@ func TestWatchOnTerminal(t *testing.T) {
 	}
 	size(80, 24)
 	before, ended := modes(), make(chan error, 1)
-	a := &app{Console: &console.Console{In: program, Out: program, Err: io.Discard, Program: console.Everynode}}
+	cmd := watchCommand{Console: &console.Console{In: program, Out: program, Err: io.Discard, Program: console.Everynode}}
 	go func() {
-		ended <- a.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", nil)
+		ended <- cmd.watchSet(t.Context(), client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", nil)
 	}()
 	if got := seen(t, user, "\x1b[32m#\x1b[0m."); !strings.HasPrefix(got, enterScreen+eraseAll) || strings.Contains(got, "\n") {
 		t.Errorf("%q", got)
@@ -271,15 +271,15 @@ func TestWatchWithoutColour(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{apiVersion: everynode.io/v1alpha1, kind: RolloutPolicy, metadata: {name: p}, spec: {}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := &app{Console: &console.Console{In: strings.NewReader(""), Out: program, Err: io.Discard, Program: console.Everynode}}
-	policy, err := a.readPolicy(file)
+	cmd := watchCommand{Console: &console.Console{In: strings.NewReader(""), Out: program, Err: io.Discard, Program: console.Everynode}}
+	policy, err := readPolicy(cmd.In, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- a.watchSet(ctx, client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", policy)
+		ended <- cmd.watchSet(ctx, client, rolloutKinds{}, &watchFlags{namespace: "apps"}, "agent", policy)
 	}()
 	got := seen(t, user, "waves:  first ")
 	cancel()

@@ -20,7 +20,13 @@ type whyFlags struct {
 	notOK             bool
 }
 
-func (a *app) whyCommand() *cobra.Command {
+// whyCommand is `why`.
+type whyCommand struct {
+	*console.Console
+	cluster access
+}
+
+func (cmd whyCommand) command() *cobra.Command {
 	f := whyFlags{}
 	c := &cobra.Command{
 		Use:   "why NODE [DAEMONSET] | daemonset/NAME",
@@ -35,33 +41,33 @@ scheduler and engine have told, and changes nothing. What is held up comes first
   everynode why daemonset/audit-agent --reason NotReady,BudgetSpent
   everynode why node-2 -n kube-system -o json`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.completeQuestion(&f),
+		ValidArgsFunction: cmd.complete(&f),
 		RunE: func(c *cobra.Command, args []string) error {
 			q, err := newQuestion(args, f.namespace)
 			if err == nil {
 				err = f.check()
 			}
 			if err == nil && q.DaemonSet != "" {
-				q.Namespace, err = a.orCurrent(q.Namespace)
+				q.Namespace, err = cmd.cluster.orCurrent(q.Namespace)
 			}
 			if err != nil {
 				return err
 			}
-			client, err := a.client()
+			client, err := cmd.cluster.client()
 			if err != nil {
 				return err
 			}
-			q.EngineOff = a.cluster.EngineOff()
+			q.EngineOff = cmd.cluster.EngineOff()
 			answer, err := why.Ask(c.Context(), client, q, time.Now())
 			if err != nil {
 				return err
 			}
 			answer.Rows = slices.DeleteFunc(answer.Rows, func(r why.Row) bool { return !f.wants(&r) })
-			return a.printWhy(f.output, q, answer)
+			return cmd.print(f.output, q, answer)
 		},
 	}
-	a.cluster.AddFlags(c)
-	a.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all for a node; for a DaemonSet, "+current)
+	cmd.cluster.AddFlags(c)
+	cmd.cluster.namespaceFlag(c, c.Flags(), &f.namespace, "the DaemonSets", "all for a node; for a DaemonSet, "+current)
 	c.Flags().StringSliceVar(&f.reasons, "reason", nil, "show only rows with these reasons, such as NotReady,BudgetSpent")
 	c.Flags().BoolVar(&f.notOK, "not-ok", false, "leave out nodes that have what they should")
 	console.OutputFlag(c, &f.output, "wide")
@@ -120,14 +126,14 @@ func newQuestion(args []string, namespace string) (why.Question, error) {
 	return q, nil
 }
 
-// completeQuestion completes a node, and after it a DaemonSet; or a DaemonSet behind its kind.
-func (a *app) completeQuestion(f *whyFlags) cobra.CompletionFunc {
+// complete completes a node, and after it a DaemonSet; or a DaemonSet behind its kind.
+func (cmd whyCommand) complete(f *whyFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
 		switch kind, _, typed := strings.Cut(word, "/"); {
 		case len(given) == 0 && typed && kind != "node" && kind != "nodes", len(given) == 1 && !strings.Contains(given[0], "/"):
-			return a.complete(c, a.daemonSetNames(f.namespace, word))
+			return cmd.cluster.complete(c, cmd.cluster.daemonSetNames(f.namespace, word))
 		case len(given) == 0 && !typed:
-			return a.complete(c, a.nodeNames)
+			return cmd.cluster.complete(c, cmd.cluster.nodeNames)
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -62,8 +62,8 @@ func TestWhyFits(t *testing.T) {
 // Who reads from a pipe gets every word.
 func TestWhyIsWholeInAPipe(t *testing.T) {
 	var out bytes.Buffer
-	a := &app{Console: &console.Console{Out: &out, Program: console.Everynode}}
-	if err := a.printWhy("", why.Question{DaemonSet: "agent", Namespace: "default"}, testAnswer()); err != nil {
+	cmd := whyCommand{Console: &console.Console{Out: &out, Program: console.Everynode}}
+	if err := cmd.print("", why.Question{DaemonSet: "agent", Namespace: "default"}, testAnswer()); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Count(out.String(), "words"); got != 12 {

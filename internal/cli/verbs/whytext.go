@@ -14,14 +14,14 @@ import (
 	"everynode/internal/why"
 )
 
-func (a *app) printWhy(output string, q why.Question, answer *why.Answer) error {
+func (cmd whyCommand) print(output string, q why.Question, answer *why.Answer) error {
 	wide := output == "wide"
 	if wide {
 		output = ""
 	}
-	return a.Print(output, answer, func() error {
-		width, terminal := console.WidthOf(a.Out)
-		t := whyText{out: a.Out, question: q, width: width, clip: terminal}
+	return cmd.Print(output, answer, func() error {
+		width, terminal := console.WidthOf(cmd.Out)
+		t := whyText{out: cmd.Out, question: q, width: width, clip: terminal}
 		if err := t.heading(answer); err != nil || len(answer.Rows) == 0 {
 			return err
 		}
