@@ -108,9 +108,9 @@ func Audit(in *Input) []Finding {
 		if ds.DeletionTimestamp != nil {
 			continue
 		}
-		s := newSubject(ds, in, nodes, pods[ds.UID])
-		s.judge()
-		findings = append(findings, s.findings...)
+		j := judgement{subject: newSubject(ds, in, nodes, pods[ds.UID])}
+		j.judge()
+		findings = append(findings, j.findings...)
 	}
 	slices.SortStableFunc(findings, worstFirst)
 	return findings

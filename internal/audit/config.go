@@ -132,11 +132,11 @@ func environment(c *corev1.Container) (refs []Ref) {
 }
 
 // judgeConfig is about what an edit changes in pods, past any update.
-func (s *subject) judgeConfig() {
-	reads := readsOf(s.pod, s.namespace())
+func (j *judgement) judgeConfig() {
+	reads := readsOf(j.pod, j.namespace())
 	live, later := map[Kind][]string{}, map[Kind][]string{}
 	for _, ref := range sorted(reads) {
-		immutable, known := s.in.Immutable[ref]
+		immutable, known := j.in.Immutable[ref]
 		switch {
 		case !known || immutable:
 		case reads[ref]:
@@ -145,13 +145,13 @@ func (s *subject) judgeConfig() {
 			later[ref.Kind] = append(later[ref.Kind], ref.Name)
 		}
 	}
-	s.mutable(MutableConfig, ConfigMap, live[ConfigMap], later[ConfigMap])
-	s.mutable(MutableSecret, Secret, live[Secret], later[Secret])
+	j.mutable(MutableConfig, ConfigMap, live[ConfigMap], later[ConfigMap])
+	j.mutable(MutableSecret, Secret, live[Secret], later[Secret])
 }
 
 // mutable notes objects that can be edited: what pods see of it while they run is
 // worse than what they see when they start. Secrets are often made to be renewed.
-func (s *subject) mutable(r Reason, kind Kind, live, later []string) {
+func (j *judgement) mutable(r Reason, kind Kind, live, later []string) {
 	severity := Low
 	var parts []string
 	if len(live) > 0 {
@@ -164,14 +164,14 @@ func (s *subject) mutable(r Reason, kind Kind, live, later []string) {
 		parts = append(parts, fmt.Sprintf("an edit of %s %s reaches each pod that starts", kind, strings.Join(later, ", ")))
 	}
 	if len(parts) > 0 {
-		s.find(r, severity, s.everywhere(), "%s", strings.Join(parts, "; "))
+		j.find(r, severity, j.everywhere(), "%s", strings.Join(parts, "; "))
 	}
 }
 
 // judgeImages is about images that can become others under the same name.
-func (s *subject) judgeImages() {
+func (j *judgement) judgeImages() {
 	var loose, pulled []string
-	for _, c := range s.all() {
+	for _, c := range j.all() {
 		tag, digest := view.ImageTag(c.Image)
 		switch {
 		case digest || c.Image == "":
@@ -183,8 +183,8 @@ func (s *subject) judgeImages() {
 	}
 	switch {
 	case len(loose) > 0:
-		s.find(MutableImage, Medium, s.everywhere(), "%s is whatever the newest is when a node pulls it", strings.Join(slices.Compact(loose), ", "))
+		j.find(MutableImage, Medium, j.everywhere(), "%s is whatever the newest is when a node pulls it", strings.Join(slices.Compact(loose), ", "))
 	case len(pulled) > 0:
-		s.find(MutableImage, Low, s.everywhere(), "%s is pulled whenever a container starts (imagePullPolicy Always), and a tag can be moved", strings.Join(slices.Compact(pulled), ", "))
+		j.find(MutableImage, Low, j.everywhere(), "%s is pulled whenever a container starts (imagePullPolicy Always), and a tag can be moved", strings.Join(slices.Compact(pulled), ", "))
 	}
 }

@@ -76,18 +76,18 @@ func (s *subject) guarded(pods int) bool {
 }
 
 // judgeGuard is about whether anything holds pods when an edit would take all of them away.
-func (s *subject) judgeGuard() {
+func (j *judgement) judgeGuard() {
 	const so = "an edit of nodeSelector or affinity takes every pod away at once, and so does one of the labels that it selects"
 	severity := Medium
 	switch {
-	case s.in.Policies == nil || s.known && s.desired == 0 || s.guarded(s.desired):
+	case j.in.Policies == nil || j.known && j.desired == 0 || j.guarded(j.desired):
 		return
-	case s.known && s.desired == 1:
+	case j.known && j.desired == 1:
 		severity = Low
 	}
-	if len(s.guard.policies) == 0 {
-		s.find(Unguarded, severity, s.everywhere(), "it follows no RolloutPolicy: %s", so)
+	if len(j.guard.policies) == 0 {
+		j.find(Unguarded, severity, j.everywhere(), "it follows no RolloutPolicy: %s", so)
 		return
 	}
-	s.find(Unguarded, severity, s.everywhere(), "guard.removals of RolloutPolicy %s is %s: %s", s.guard.policies[0], s.guard.text, so)
+	j.find(Unguarded, severity, j.everywhere(), "guard.removals of RolloutPolicy %s is %s: %s", j.guard.policies[0], j.guard.text, so)
 }

@@ -13,12 +13,12 @@ import (
 
 // judgeHost is about what pods may do to their nodes. In kube-system that is
 // expected, and no more than worth a word.
-func (s *subject) judgeHost() {
+func (j *judgement) judgeHost() {
 	root := Medium
-	if s.namespace() == metav1.NamespaceSystem {
+	if j.namespace() == metav1.NamespaceSystem {
 		root = Low
 	}
-	for _, risk := range view.HostPathRisks(s.pod) {
+	for _, risk := range view.HostPathRisks(j.pod) {
 		reason, severity := HostPathWritable, Low
 		switch risk.Kind {
 		case view.WholeHost:
@@ -26,16 +26,16 @@ func (s *subject) judgeHost() {
 		case view.RuntimeSocket:
 			reason, severity = RuntimeSocket, root
 		}
-		s.find(reason, severity, s.everywhere(), "%s", risk.What)
+		j.find(reason, severity, j.everywhere(), "%s", risk.What)
 	}
 	var names []string
-	for _, c := range s.all() {
-		if s.privileged(c.SecurityContext) {
+	for _, c := range j.all() {
+		if j.privileged(c.SecurityContext) {
 			names = append(names, c.Name)
 		}
 	}
 	if len(names) > 0 {
-		s.find(Privileged, root, s.everywhere(), "containers that are privileged: %s", strings.Join(names, ", "))
+		j.find(Privileged, root, j.everywhere(), "containers that are privileged: %s", strings.Join(names, ", "))
 	}
 }
 
@@ -52,18 +52,18 @@ func (s *subject) privileged(c *corev1.SecurityContext) bool {
 
 // judgeStanding is about how well a pod holds its place on a node that is short of
 // something. Kubelets evict no pod with one of Kubernetes' critical priorities.
-func (s *subject) judgeStanding() {
-	if s.critical() {
+func (j *judgement) judgeStanding() {
+	if j.critical() {
 		return
 	}
-	if names := s.withoutMemory(); len(names) > 0 {
-		s.find(NoMemoryRequest, Low, s.everywhere(), "no memory is asked for by %s", strings.Join(names, ", "))
+	if names := j.withoutMemory(); len(names) > 0 {
+		j.find(NoMemoryRequest, Low, j.everywhere(), "no memory is asked for by %s", strings.Join(names, ", "))
 	}
-	if s.pod.PriorityClassName != "" || s.pod.Priority != nil && *s.pod.Priority > 0 {
+	if j.pod.PriorityClassName != "" || j.pod.Priority != nil && *j.pod.Priority > 0 {
 		return
 	}
-	if dir := s.plumbing(); dir != "" {
-		s.find(NoPriority, Medium, s.everywhere(), "it has no priority class, and other pods of the node need it: it mounts %s", dir)
+	if dir := j.plumbing(); dir != "" {
+		j.find(NoPriority, Medium, j.everywhere(), "it has no priority class, and other pods of the node need it: it mounts %s", dir)
 	}
 }
 

@@ -13,16 +13,16 @@ import (
 )
 
 // judgePlacement is about which nodes run a pod, and what that hangs on.
-func (s *subject) judgePlacement() {
-	for _, key := range s.keys() {
-		s.judgeLabel(key)
+func (j *judgement) judgePlacement() {
+	for _, key := range j.keys() {
+		j.judgeLabel(key)
 	}
-	if s.in.Nodes != nil {
-		s.judgeNodes()
+	if j.in.Nodes != nil {
+		j.judgeNodes()
 	}
-	if n := int(s.ds.Status.NumberMisscheduled); n > 0 {
-		s.find(Misscheduled, Low, s.besides(n), "%s on nodes where the template lets none start", are(n, "pod"))
-		s.try("everynode why daemonset/%s -n %s --reason TaintKeepsPod", s.ds.Name, s.namespace())
+	if n := int(j.ds.Status.NumberMisscheduled); n > 0 {
+		j.find(Misscheduled, Low, j.besides(n), "%s on nodes where the template lets none start", are(n, "pod"))
+		j.try("everynode why daemonset/%s -n %s --reason TaintKeepsPod", j.ds.Name, j.namespace())
 	}
 }
 
@@ -62,24 +62,24 @@ func setByKubelet(key string) bool {
 }
 
 // judgeLabel is about what goes when the label is taken away from all nodes. What a guard would hold does not go.
-func (s *subject) judgeLabel(key string) {
+func (j *judgement) judgeLabel(key string) {
 	switch {
-	case s.in.Nodes == nil && s.needs(key) && !s.guarded(s.desired):
-		s.find(HangsOnLabel, Medium, s.everywhere(), "it runs only where nodes have the label %s", key)
-	case s.in.Nodes != nil && s.desired > 0:
-		lost := s.lostWithout(key)
-		if 2*lost <= s.desired || s.guarded(lost) {
+	case j.in.Nodes == nil && j.needs(key) && !j.guarded(j.desired):
+		j.find(HangsOnLabel, Medium, j.everywhere(), "it runs only where nodes have the label %s", key)
+	case j.in.Nodes != nil && j.desired > 0:
+		lost := j.lostWithout(key)
+		if 2*lost <= j.desired || j.guarded(lost) {
 			return
 		}
 		severity := Medium
 		if lost == 1 {
 			severity = Low
 		}
-		s.find(HangsOnLabel, severity, s.on(lost), "%s of it only by the label %s", have(lost), key)
+		j.find(HangsOnLabel, severity, j.on(lost), "%s of it only by the label %s", have(lost), key)
 	default:
 		return
 	}
-	s.try("kubectl get nodes -L %s", key)
+	j.try("kubectl get nodes -L %s", key)
 }
 
 // have is "3 nodes have a pod".
@@ -115,10 +115,10 @@ func (s *subject) lostWithout(key string) (lost int) {
 }
 
 // judgeNodes is about nodes that are left out.
-func (s *subject) judgeNodes() {
+func (j *judgement) judgeNodes() {
 	taints, others := map[string]int{}, map[string]int{}
-	for i := range s.nodes {
-		e := s.spec.Placement.Admits(&s.nodes[i].Node)
+	for i := range j.nodes {
+		e := j.spec.Placement.Admits(&j.nodes[i].Node)
 		switch e.Reason {
 		case plan.NoReason:
 		case plan.TaintNotTolerated, plan.TaintEvicts:
@@ -130,12 +130,12 @@ func (s *subject) judgeNodes() {
 		}
 	}
 	switch {
-	case s.desired > 0 && len(taints) > 0:
+	case j.desired > 0 && len(taints) > 0:
 		text, n := listed(taints)
-		s.find(TaintsKeepOff, Low, s.besides(n), "%s taints that it does not tolerate: %s", has(n), text)
-		s.try("everynode why daemonset/%s -n %s --reason TaintNotTolerated,TaintEvicts", s.ds.Name, s.namespace())
-	case s.desired == 0 && len(s.nodes) > 0:
-		s.matchesNone(taints, others)
+		j.find(TaintsKeepOff, Low, j.besides(n), "%s taints that it does not tolerate: %s", has(n), text)
+		j.try("everynode why daemonset/%s -n %s --reason TaintNotTolerated,TaintEvicts", j.ds.Name, j.namespace())
+	case j.desired == 0 && len(j.nodes) > 0:
+		j.matchesNone(taints, others)
 	}
 }
 
@@ -149,18 +149,18 @@ func has(nodes int) string {
 
 // matchesNone says why there is no node for it. That it is for another operating
 // system or processor is seen to be meant.
-func (s *subject) matchesNone(taints, others map[string]int) {
+func (j *judgement) matchesNone(taints, others map[string]int) {
 	maps.Copy(others, taints)
 	if len(others) == 0 {
 		return // nothing but nodes that come or go
 	}
 	text, _ := listed(others)
 	severity := Medium
-	if s.forOtherMachines(others) {
+	if j.forOtherMachines(others) {
 		severity = Low
 	}
-	s.find(MatchesNoNode, severity, s.everywhere(), "none of %s is for it: %s", counted(len(s.nodes), "node"), text)
-	s.try("kubectl get nodes --show-labels")
+	j.find(MatchesNoNode, severity, j.everywhere(), "none of %s is for it: %s", counted(len(j.nodes), "node"), text)
+	j.try("kubectl get nodes --show-labels")
 }
 
 // forOtherMachines says that all of the reasons are labels which kubelets set.

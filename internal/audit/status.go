@@ -16,23 +16,23 @@ const quiet = 30 * time.Minute
 
 // judgeStatus is about what the last update has come to. Of a specification that
 // no controller has seen yet nothing is known.
-func (s *subject) judgeStatus() {
-	status := &s.ds.Status
-	seen := status.ObservedGeneration > 0 && status.ObservedGeneration >= s.ds.Generation
+func (j *judgement) judgeStatus() {
+	status := &j.ds.Status
+	seen := status.ObservedGeneration > 0 && status.ObservedGeneration >= j.ds.Generation
 	older := int(status.CurrentNumberScheduled - status.UpdatedNumberScheduled)
 	if !seen {
 		older = 0
 	}
 	switch {
 	case older <= 0:
-	case !s.rolls():
-		s.find(HalfRolled, Medium, s.on(older), "with OnDelete, %s an older revision", run(older))
-		s.try("everynode why daemonset/%s -n %s --reason WaitingForDeletion", s.ds.Name, s.namespace())
+	case !j.rolls():
+		j.find(HalfRolled, Medium, j.on(older), "with OnDelete, %s an older revision", run(older))
+		j.try("everynode why daemonset/%s -n %s --reason WaitingForDeletion", j.ds.Name, j.namespace())
 	default:
-		s.judgeProgress(older)
+		j.judgeProgress(older)
 	}
-	s.judgeRevisions(older)
-	s.judgeDown(older)
+	j.judgeRevisions(older)
+	j.judgeDown(older)
 }
 
 // run is "3 nodes run".
@@ -45,57 +45,57 @@ func run(nodes int) string {
 
 // judgeProgress is about an update that is half done, and since when. That is not
 // known where the API server does not tell when the template was written.
-func (s *subject) judgeProgress(older int) {
-	last, known := view.SpecWritten(s.ds)
-	if !known || s.in.Now.IsZero() {
+func (j *judgement) judgeProgress(older int) {
+	last, known := view.SpecWritten(j.ds)
+	if !known || j.in.Now.IsZero() {
 		return
 	}
-	for _, p := range s.pods {
+	for _, p := range j.pods {
 		if p.Created.After(last) {
 			last = p.Created
 		}
 	}
-	onePod := time.Duration(s.ds.Spec.MinReadySeconds)*time.Second + time.Duration(*s.pod.TerminationGracePeriodSeconds)*time.Second
-	idle := s.in.Now.Sub(last)
+	onePod := time.Duration(j.ds.Spec.MinReadySeconds)*time.Second + time.Duration(*j.pod.TerminationGracePeriodSeconds)*time.Second
+	idle := j.in.Now.Sub(last)
 	if idle <= quiet+onePod {
 		return
 	}
-	s.find(UpdateStuck, Medium, s.on(older), "%s an older revision, and nothing has been seen to happen for %s", run(older), duration.HumanDuration(idle))
-	s.try("everynode why daemonset/%s -n %s --not-ok -o wide", s.ds.Name, s.namespace())
-	s.try("kubectl rollout history daemonset/%s -n %s", s.ds.Name, s.namespace())
+	j.find(UpdateStuck, Medium, j.on(older), "%s an older revision, and nothing has been seen to happen for %s", run(older), duration.HumanDuration(idle))
+	j.try("everynode why daemonset/%s -n %s --not-ok -o wide", j.ds.Name, j.namespace())
+	j.try("kubectl rollout history daemonset/%s -n %s", j.ds.Name, j.namespace())
 }
 
 // judgeRevisions is about pods of more revisions than one update makes.
-func (s *subject) judgeRevisions(older int) {
+func (j *judgement) judgeRevisions(older int) {
 	hashes := map[string]bool{}
-	for _, p := range s.pods {
+	for _, p := range j.pods {
 		hashes[p.Hash] = true
 	}
 	if older > 0 && len(hashes) > 2 {
-		s.find(MixedRevisions, Medium, s.on(older), "its pods are of %d revisions", len(hashes))
-		s.try("kubectl get pods -n %s -l '%s' -o wide -L controller-revision-hash", s.namespace(), metav1.FormatLabelSelector(s.ds.Spec.Selector))
+		j.find(MixedRevisions, Medium, j.on(older), "its pods are of %d revisions", len(hashes))
+		j.try("kubectl get pods -n %s -l '%s' -o wide -L controller-revision-hash", j.namespace(), metav1.FormatLabelSelector(j.ds.Spec.Selector))
 	}
 }
 
 // judgeDown is about nodes that are down, which keep Kubernetes' own controller
 // from updating the others. That is worst while an update waits for it.
-func (s *subject) judgeDown(older int) {
-	budget := max(s.spec.MaxUnavailable.Of(s.desired), 1)
+func (j *judgement) judgeDown(older int) {
+	budget := max(j.spec.MaxUnavailable.Of(j.desired), 1)
 	down := 0
-	for _, n := range s.runs {
+	for _, n := range j.runs {
 		if n.down {
 			down++
 		}
 	}
-	if !s.rolls() || s.spec.Surges() || down < budget || down == s.desired {
+	if !j.rolls() || j.spec.Surges() || down < budget || down == j.desired {
 		return
 	}
 	severity := Low
 	if older > 0 {
 		severity = Medium
 	}
-	s.find(NodesDownHoldUpdate, severity, s.on(s.desired-down), "%s not Ready, and maxUnavailable allows for %d", are(down, "node"), budget)
-	s.try("everynode why daemonset/%s -n %s --not-ok", s.ds.Name, s.namespace())
+	j.find(NodesDownHoldUpdate, severity, j.on(j.desired-down), "%s not Ready, and maxUnavailable allows for %d", are(down, "node"), budget)
+	j.try("everynode why daemonset/%s -n %s --not-ok", j.ds.Name, j.namespace())
 }
 
 // are is "1 node is" or "3 nodes are".

@@ -25,7 +25,11 @@ type subject struct {
 	desired int
 	known   bool
 	guard   guard
+}
 
+// judgement is what is wrong with a subject.
+type judgement struct {
+	*subject
 	findings []Finding
 }
 
@@ -64,36 +68,36 @@ func newSubject(ds *appsv1.DaemonSet, in *Input, nodes []node, pods []*Pod) *sub
 
 // judge looks for everything. Of a DaemonSet that controllers leave alone there
 // is nothing more to say.
-func (s *subject) judge() {
-	if s.spec.Halt != plan.NoReason {
-		detail := s.spec.HaltDetail
+func (j *judgement) judge() {
+	if j.spec.Halt != plan.NoReason {
+		detail := j.spec.HaltDetail
 		if detail == "" {
 			detail = "its selector is empty, and selects every pod of the namespace"
 		}
-		s.find(InvalidSpec, High, s.everywhere(), "controllers leave it alone: %s", detail)
+		j.find(InvalidSpec, High, j.everywhere(), "controllers leave it alone: %s", detail)
 		return
 	}
-	s.judgeUpdate()
-	s.judgeStatus()
-	s.judgePlacement()
-	s.judgeGuard()
-	s.judgeConfig()
-	s.judgeImages()
-	s.judgeHost()
-	s.judgeStanding()
+	j.judgeUpdate()
+	j.judgeStatus()
+	j.judgePlacement()
+	j.judgeGuard()
+	j.judgeConfig()
+	j.judgeImages()
+	j.judgeHost()
+	j.judgeStanding()
 }
 
 // find notes a finding.
-func (s *subject) find(r Reason, severity Severity, cost *Cost, format string, args ...any) {
-	s.findings = append(s.findings, Finding{
-		Severity: severity, Namespace: s.namespace(), DaemonSet: s.ds.Name, Reason: r, Cost: cost,
+func (j *judgement) find(r Reason, severity Severity, cost *Cost, format string, args ...any) {
+	j.findings = append(j.findings, Finding{
+		Severity: severity, Namespace: j.namespace(), DaemonSet: j.ds.Name, Reason: r, Cost: cost,
 		Text: fmt.Sprintf(format, args...), Why: r.Sentence(), Change: r.Remedy(),
 	})
 }
 
 // try adds commands to the last finding that show more of it.
-func (s *subject) try(format string, args ...any) {
-	last := &s.findings[len(s.findings)-1]
+func (j *judgement) try(format string, args ...any) {
+	last := &j.findings[len(j.findings)-1]
 	last.Commands = append(last.Commands, fmt.Sprintf(format, args...))
 }
 

@@ -11,33 +11,33 @@ import (
 )
 
 // judgeUpdate is about how the next update will go, by what the manifest says.
-func (s *subject) judgeUpdate() {
-	if s.rolls() {
-		s.judgeBudget()
+func (j *judgement) judgeUpdate() {
+	if j.rolls() {
+		j.judgeBudget()
 	}
-	s.judgeProof()
-	if s.spec.Surges() && view.AsksForPorts(s.pod) {
-		s.find(SurgeWithHostPorts, Medium, s.everywhere(), "maxSurge is %s, and the pods want ports of their node", words(s.spec.MaxSurge))
+	j.judgeProof()
+	if j.spec.Surges() && view.AsksForPorts(j.pod) {
+		j.find(SurgeWithHostPorts, Medium, j.everywhere(), "maxSurge is %s, and the pods want ports of their node", words(j.spec.MaxSurge))
 	}
-	if limit := s.ds.Spec.RevisionHistoryLimit; limit != nil && *limit == 0 {
-		s.find(NoHistory, Medium, s.everywhere(), "revisionHistoryLimit is 0")
+	if limit := j.ds.Spec.RevisionHistoryLimit; limit != nil && *limit == 0 {
+		j.find(NoHistory, Medium, j.everywhere(), "revisionHistoryLimit is 0")
 	}
 }
 
 // judgeBudget is about how many nodes an update takes at once.
-func (s *subject) judgeBudget() {
-	field, amount := "maxUnavailable", s.spec.MaxUnavailable
-	if s.spec.Surges() {
-		field, amount = "maxSurge", s.spec.MaxSurge
+func (j *judgement) judgeBudget() {
+	field, amount := "maxUnavailable", j.spec.MaxUnavailable
+	if j.spec.Surges() {
+		field, amount = "maxSurge", j.spec.MaxSurge
 	}
-	many := amount.Of(s.desired)
+	many := amount.Of(j.desired)
 	switch {
-	case amount.Percent && amount.Value >= 100, s.known && s.desired > 1 && many >= s.desired:
-		s.find(UpdateAllAtOnce, High, s.everywhere(), "%s is %s: an update takes every node at once", field, words(amount))
-	case s.spec.Surges():
+	case amount.Percent && amount.Value >= 100, j.known && j.desired > 1 && many >= j.desired:
+		j.find(UpdateAllAtOnce, High, j.everywhere(), "%s is %s: an update takes every node at once", field, words(amount))
+	case j.spec.Surges():
 		// The pods that work stay until others do.
-	case !s.known && amount.Percent && amount.Value >= 50, s.known && s.desired >= fewNodes && 2*many >= s.desired:
-		s.find(UpdateManyAtOnce, Medium, s.on(many), "%s is %s: an update takes at least half of the nodes at once", field, words(amount))
+	case !j.known && amount.Percent && amount.Value >= 50, j.known && j.desired >= fewNodes && 2*many >= j.desired:
+		j.find(UpdateManyAtOnce, Medium, j.on(many), "%s is %s: an update takes at least half of the nodes at once", field, words(amount))
 	}
 }
 
@@ -52,16 +52,16 @@ func words(a plan.Amount) string {
 }
 
 // judgeProof is about what a new pod has to show before the update goes on.
-func (s *subject) judgeProof() {
-	switch soaks, proves := s.ds.Spec.MinReadySeconds > 0, s.proves(); {
-	case !proves && !s.rolls():
-		s.find(NoReadinessProbe, Low, s.everywhere(), "no container has a readiness probe: a pod that runs counts as ready")
+func (j *judgement) judgeProof() {
+	switch soaks, proves := j.ds.Spec.MinReadySeconds > 0, j.proves(); {
+	case !proves && !j.rolls():
+		j.find(NoReadinessProbe, Low, j.everywhere(), "no container has a readiness probe: a pod that runs counts as ready")
 	case !proves && !soaks:
-		s.find(NoReadinessProbe, High, s.everywhere(), "no container has a readiness probe and minReadySeconds is 0: a pod that starts and does nothing counts as good")
+		j.find(NoReadinessProbe, High, j.everywhere(), "no container has a readiness probe and minReadySeconds is 0: a pod that starts and does nothing counts as good")
 	case !proves:
-		s.find(NoReadinessProbe, Medium, s.everywhere(), "no container has a readiness probe: a pod that runs for minReadySeconds (%d) counts as good, whatever it does", s.ds.Spec.MinReadySeconds)
-	case !soaks && s.rolls():
-		s.find(NoMinReadySeconds, Low, s.everywhere(), "minReadySeconds is 0")
+		j.find(NoReadinessProbe, Medium, j.everywhere(), "no container has a readiness probe: a pod that runs for minReadySeconds (%d) counts as good, whatever it does", j.ds.Spec.MinReadySeconds)
+	case !soaks && j.rolls():
+		j.find(NoMinReadySeconds, Low, j.everywhere(), "minReadySeconds is 0")
 	}
 }
 

@@ -8,16 +8,12 @@ import (
 	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"everynode/internal/fleetview"
-	"everynode/internal/rollout"
-	"everynode/internal/view"
 	"everynode/internal/why"
 )
 
@@ -30,17 +26,8 @@ type Fleet struct {
 	kinds     dynamic.ResourceInterface // of policies; nil likewise
 	ask       chan struct{}             // has one while there are new questions
 
-	// What follows is read and written with the feed's lock held. Pods and revisions are by the UID of the DaemonSet that
-	// owns them: they may be seen before it is.
-	nodes     map[string]node
-	policies  map[string]*rollout.Policy
-	pods      map[types.UID]map[string]*corev1.Pod
-	revisions map[types.UID]map[string]revision
-	said      map[types.NamespacedName]*view.DaemonSetRollout
-	stands    map[types.NamespacedName]*stand
-	owners    map[types.UID]*stand
-	moved     bool // nodes are new, gone, or different
-
+	// What follows is read and written with the feed's lock held.
+	known   *sightings
 	reasons []fleetview.Reason
 	frame   frame
 	table   []fleetview.Node // by place
@@ -58,9 +45,8 @@ type stand struct {
 
 // NewFleet sees the DaemonSets of a namespace; empty: all. Whoever may not read releases, or has none, sees the rest.
 func NewFleet(ctx context.Context, client kubernetes.Interface, releases Releases, namespace string) *Fleet {
-	f := &Fleet{feed: newFeed(client), namespace: namespace, ask: make(chan struct{}, 1),
-		nodes: map[string]node{}, policies: map[string]*rollout.Policy{}, pods: map[types.UID]map[string]*corev1.Pod{}, revisions: map[types.UID]map[string]revision{},
-		said: map[types.NamespacedName]*view.DaemonSetRollout{}, stands: map[types.NamespacedName]*stand{}, owners: map[types.UID]*stand{}}
+	feed := newFeed(client)
+	f := &Fleet{feed: feed, namespace: namespace, ask: make(chan struct{}, 1), known: newSightings(feed)}
 	f.reasons, f.frame.numbers = reasonNumbers()
 	f.frame.places = map[string]int{}
 	if r := releases.Rollouts; r != nil && readable(ctx, r.Namespace(namespace), metav1.ListOptions{}) {
@@ -91,13 +77,13 @@ func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err erro
 	if f.fatal != nil || f.unread > 0 {
 		return nil, wake, f.fatal
 	}
-	f.forgetUnseen()
-	if f.moved {
+	f.known.forgetUnseen()
+	if f.known.moved {
 		f.settle()
 	}
 	s = &fleetview.State{At: now.UnixMilli(), Stale: f.stale(), Reasons: f.reasons, Nodes: f.table, Sets: []*fleetview.Set{}}
 	questions := false
-	for _, d := range f.sorted() {
+	for _, d := range f.known.sorted() {
 		if d.dirty || !d.wake.IsZero() && !d.wake.After(now) {
 			d.see(&f.frame, now)
 		}
@@ -131,24 +117,18 @@ func (d *stand) see(f *frame, now time.Time) {
 	d.set, d.wake = d.sight(f, rows, now)
 }
 
-func (f *Fleet) sorted() []*stand {
-	return slices.SortedFunc(maps.Values(f.stands), func(a, b *stand) int {
-		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
-	})
-}
-
 // settle gives each node its place. One that is there keeps it, and a new one gets the first that is free.
 func (f *Fleet) settle() {
-	f.moved = false
+	f.known.moved = false
 	table := slices.Clone(f.table) // the last one may be shown just now
 	for name, place := range f.frame.places {
-		if _, there := f.nodes[name]; !there {
+		if _, there := f.known.nodes[name]; !there {
 			delete(f.frame.places, name)
 			table[place] = fleetview.Node{}
 		}
 	}
 	free := 0
-	for _, name := range slices.SortedFunc(maps.Keys(f.nodes), why.Naturally) {
+	for _, name := range slices.SortedFunc(maps.Keys(f.known.nodes), why.Naturally) {
 		place, placed := f.frame.places[name]
 		if !placed {
 			for free < len(table) && table[free].Name != "" {
@@ -159,7 +139,7 @@ func (f *Fleet) settle() {
 			}
 			f.frame.places[name] = place
 		}
-		table[place] = seenNode(f.nodes[name])
+		table[place] = seenNode(f.known.nodes[name])
 	}
 	f.table, f.frame.size = table, len(table)
 }
@@ -203,7 +183,7 @@ func (f *Fleet) Ask(ctx context.Context) error {
 func (f *Fleet) asking() []*stand {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(f.sorted(), func(d *stand) bool { return len(d.asked) == 0 })
+	return slices.DeleteFunc(f.known.sorted(), func(d *stand) bool { return len(d.asked) == 0 })
 }
 
 func (f *Fleet) questions() bool { return len(f.asking()) > 0 }
@@ -211,23 +191,4 @@ func (f *Fleet) questions() bool { return len(f.asking()) > 0 }
 func (f *Fleet) asksMore() bool {
 	all := f.asking()
 	return len(all) == 0 || slices.ContainsFunc(all, func(d *stand) bool { return d.asksMore() })
-}
-
-// newStand is a DaemonSet of which nothing was seen yet but itself.
-func (f *Fleet) newStand(ds *appsv1.DaemonSet) *stand {
-	l := &Lookout{feed: f.feed, namespace: ds.Namespace, name: ds.Name, uid: ds.UID, nodes: f.nodes, policies: f.policies,
-		pods: owned(f.pods, ds.UID), revisions: owned(f.revisions, ds.UID), reached: map[string]step{}, heardOf: map[string]told{}}
-	d := &stand{Lookout: l}
-	if r := f.said[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]; r != nil && r.IsOf(ds.UID) {
-		d.rollout = r
-	}
-	return d
-}
-
-// owned are the objects of one owner. The map stays the same while the DaemonSet exists.
-func owned[T any](of map[types.UID]map[string]T, owner types.UID) map[string]T {
-	if of[owner] == nil {
-		of[owner] = map[string]T{}
-	}
-	return of[owner]
 }

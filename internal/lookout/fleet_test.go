@@ -288,7 +288,7 @@ func TestChangingInPlaceIsStarting(t *testing.T) {
 	f := w.fleet(t)
 	f.seen(t, time.Now())
 	p := newPainter(f.stand("apps", "agent").Lookout, time.Now(), true)
-	n := f.nodes["a"]
+	n := f.known.nodes["a"]
 	row := why.Row{Node: "a", Pod: "agent-a", Desired: true, Updated: true, Reason: plan.ChangingInPlace.String()}
 	if got := p.stateOf(&row, &n); got != fleetmap.Starting {
 		t.Errorf("it is %s", got)

@@ -34,7 +34,7 @@ func (f *Fleet) rowsOf(name string) (all []askedRow, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	place, known := f.frame.places[name]
-	for _, d := range f.sorted() {
+	for _, d := range f.known.sorted() {
 		i := slices.IndexFunc(d.rows, func(r why.Row) bool { return r.Node == name })
 		if !known || i < 0 || place >= len(d.set.Cells) {
 			continue
@@ -130,7 +130,7 @@ func (f *Fleet) Events(ctx context.Context, namespace, name string) (*fleetview.
 func (f *Fleet) stand(namespace, name string) *stand {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.stands[types.NamespacedName{Namespace: namespace, Name: name}]
+	return f.known.stands[types.NamespacedName{Namespace: namespace, Name: name}]
 }
 
 func events(ctx context.Context, client kubernetes.Interface, namespace, kind, name string) ([]fleetview.Event, error) {
@@ -196,7 +196,7 @@ func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetvi
 func (f *Fleet) container(namespace, name, node string) (*fleetview.Log, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.stands[types.NamespacedName{Namespace: namespace, Name: name}]
+	d := f.known.stands[types.NamespacedName{Namespace: namespace, Name: name}]
 	if d == nil {
 		return nil, fmt.Errorf("DaemonSet %s/%s: %w", namespace, name, fleetview.ErrUnknown)
 	}
