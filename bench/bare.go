@@ -35,9 +35,12 @@ func bareCandidates() []bareSettings {
 	return []bareSettings{{8, 1}, {16, 1}, {32, 1}, {64, 2}}
 }
 
+// bareRun is a run without a controller: its own client makes the pods.
+type bareRun struct{ *run }
+
 // measureBare creates the pods of one DaemonSet, encoded beforehand, without a
 // controller: no DaemonSet engine can be faster on this machine.
-func (r *run) measureBare(ctx context.Context) error {
+func (r *bareRun) measureBare(ctx context.Context) error {
 	if r.bench.bare.workers == 0 {
 		if err := r.sweep(ctx); err != nil {
 			return err
@@ -69,7 +72,7 @@ func (r *run) measureBare(ctx context.Context) error {
 }
 
 // sweep finds the best settings, on a part of the nodes.
-func (r *run) sweep(ctx context.Context) error {
+func (r *bareRun) sweep(ctx context.Context) error {
 	n := min(r.size, max(r.size/5, 200), 600)
 	var best time.Duration
 	for i, candidate := range bareCandidates() {
@@ -99,7 +102,7 @@ func (r *run) sweep(ctx context.Context) error {
 }
 
 // encodePods makes a DaemonSet, and the pods that it should have on n nodes.
-func (r *run) encodePods(ctx context.Context, name string, n int) ([][]byte, error) {
+func (r *bareRun) encodePods(ctx context.Context, name string, n int) ([][]byte, error) {
 	ds, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, testbed.DaemonSet(name, "", tenPercent), metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("make the DaemonSet %s: %w", name, err)
@@ -123,7 +126,7 @@ func (r *run) encodePods(ctx context.Context, name string, n int) ([][]byte, err
 }
 
 // post creates the pods, and returns how long it took until all of them ran.
-func (r *run) post(ctx context.Context, name string, pods [][]byte, how bareSettings) (time.Duration, error) {
+func (r *bareRun) post(ctx context.Context, name string, pods [][]byte, how bareSettings) (time.Duration, error) {
 	var connections []rest.Interface
 	for range how.connections {
 		client, err := kubernetes.NewForConfig(r.Keys.Config(r.URL, testbed.UserController))

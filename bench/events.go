@@ -39,7 +39,7 @@ func (r *run) join(ctx context.Context, name string, i int, labels map[string]st
 var joined = map[string]string{labelJoined: "true"}
 
 // joinOneByOne: from the moment when a new node is there to its pod being bound.
-func (r *run) joinOneByOne(ctx context.Context, m report.Metrics) error {
+func joinOneByOne(ctx context.Context, r *run, m report.Metrics) error {
 	return r.oneByOne(ctx, r.joins, m, testbed.AgentName, func(i int) string { return testbed.NodeName(joinFamily, i) },
 		func(node string, i int) error { return r.join(ctx, node, i, joined) })
 }
@@ -81,7 +81,7 @@ func (r *run) pause(ctx context.Context) error {
 }
 
 // joinAtOnce: from the first of many new nodes to all their pods being bound.
-func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
+func joinAtOnce(ctx context.Context, r *run, m report.Metrics) error {
 	want := r.size + r.burst
 	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(testbed.AgentName).onNode) == want })
 	began := time.Now()
@@ -99,7 +99,7 @@ func (r *run) joinAtOnce(ctx context.Context, m report.Metrics) error {
 
 // removeJoined takes new nodes away again, and their pods, as a cloud controller
 // and the pod garbage collector would.
-func (r *run) removeJoined(ctx context.Context) error {
+func removeJoined(ctx context.Context, r *run) error {
 	err := r.Client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelJoined})
 	if err != nil {
 		return fmt.Errorf("remove the new nodes: %w", err)
@@ -128,7 +128,7 @@ const flipName = "flip"
 // flipped is how many nodes get the label.
 func (r *run) flipped() int { return min(r.joins, r.size) }
 
-func (r *run) prepareFlips(ctx context.Context) error {
+func prepareFlips(ctx context.Context, r *run) error {
 	if err := r.createSet(ctx, testbed.DaemonSet(flipName, labelFlip, tenPercent)); err != nil {
 		return err
 	}
@@ -136,13 +136,13 @@ func (r *run) prepareFlips(ctx context.Context) error {
 	return err
 }
 
-// flips: from the moment when a node has a label to the pod that wants it.
-func (r *run) flips(ctx context.Context, m report.Metrics) error {
+// flipLabels: from the moment when a node has a label to the pod that wants it.
+func flipLabels(ctx context.Context, r *run, m report.Metrics) error {
 	return r.oneByOne(ctx, r.flipped(), m, flipName, func(i int) string { return testbed.NodeName("0", i) },
 		func(node string, _ int) error { return r.setLabel(ctx, node, labelFlip, "true") })
 }
 
-func (r *run) undoFlips(ctx context.Context) error {
+func undoFlips(ctx context.Context, r *run) error {
 	err := testbed.Parallel(ctx, r.flipped(), func(ctx context.Context, i int) error {
 		return r.setLabel(ctx, testbed.NodeName("0", i), labelFlip, "null")
 	})
@@ -153,8 +153,8 @@ func (r *run) undoFlips(ctx context.Context) error {
 	return err
 }
 
-// heartbeats: every node says that it lives, and nothing is to be done.
-func (r *run) heartbeats(ctx context.Context, m report.Metrics) error {
+// beatHearts: every node says that it lives, and nothing is to be done.
+func beatHearts(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	at := began.UTC().Add(time.Minute).Format(time.RFC3339)
 	var patch strings.Builder
@@ -176,7 +176,7 @@ const idleKind = "idle"
 func idleNamed(i int) string { return fmt.Sprintf("idle-%03d", i) }
 
 // prepareIdle makes many DaemonSets that no node is for.
-func (r *run) prepareIdle(ctx context.Context) error {
+func prepareIdle(ctx context.Context, r *run) error {
 	if r.idleMade {
 		return nil
 	}
@@ -201,7 +201,7 @@ func (r *run) prepareIdle(ctx context.Context) error {
 }
 
 // labelEveryNode: every node gets a label that no DaemonSet asks for.
-func (r *run) labelEveryNode(ctx context.Context, m report.Metrics) error {
+func labelEveryNode(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	err := testbed.Parallel(ctx, r.size, func(ctx context.Context, i int) error {
 		return r.setLabel(ctx, testbed.NodeName("0", i), "node.example.com/patched-on", "2026-11-24")
@@ -215,7 +215,7 @@ const manyJoins = 5
 
 // joinMany: from the moment when a node is there to the last of its many pods
 // being created, and bound.
-func (r *run) joinMany(ctx context.Context, m report.Metrics) error {
+func joinMany(ctx context.Context, r *run, m report.Metrics) error {
 	posted := 0 // guarded by the fleet's mutex
 	watching, stop := context.WithCancel(ctx)
 	defer stop()

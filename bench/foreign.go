@@ -26,7 +26,7 @@ const (
 func foreignPod(i int) string { return fmt.Sprintf("%s-%05d", foreignName, i) }
 
 // prepareForeign makes the pods, as a ReplicaSet and a scheduler would leave them.
-func (r *run) prepareForeign(ctx context.Context) error {
+func prepareForeign(ctx context.Context, r *run) error {
 	err := testbed.Parallel(ctx, r.foreign, func(ctx context.Context, i int) error {
 		p := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: foreignPod(i), Labels: map[string]string{testbed.LabelApp: "web", appsv1.DefaultDeploymentUniqueLabelKey: foreignHash},
@@ -43,7 +43,7 @@ func (r *run) prepareForeign(ctx context.Context) error {
 }
 
 // foreignChanges: each of these pods begins to run, which is nothing to any DaemonSet.
-func (r *run) foreignChanges(ctx context.Context, m report.Metrics) error {
+func foreignChanges(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	body := []byte(`{"status":{"phase":"Running"}}`)
 	err := testbed.Parallel(ctx, r.foreign, func(ctx context.Context, i int) error {

@@ -18,7 +18,7 @@ const leaderChanges = 3
 
 // changeLeader: a second process stands by; the first is told to end, and then
 // a pod goes. The time is that from the signal to the new pod being bound.
-func (r *run) changeLeader(ctx context.Context, m report.Metrics) error {
+func changeLeader(ctx context.Context, r *run, m report.Metrics) error {
 	var took, ended []float64
 	for i := range leaderChanges {
 		leader := r.processes[0]

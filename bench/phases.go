@@ -36,8 +36,8 @@ const (
 // not measured; the time that the controllers take to come to rest is.
 type phase struct {
 	name          string
-	before, after func(*run, context.Context) error
-	work          func(*run, context.Context, report.Metrics) error
+	before, after func(context.Context, *run) error
+	work          func(context.Context, *run, report.Metrics) error
 	timesOnly     bool // its processes come and go: no processor time
 	apart         bool // what is measured is not the cluster of the others: no memory
 	// once: in the first repetition alone, for what is measured is processor time, which varies little.
@@ -46,19 +46,19 @@ type phase struct {
 
 func phases() []phase {
 	return []phase{
-		{name: phaseCoverage, work: (*run).coverage},
-		{name: phaseJoins, work: (*run).joinOneByOne, after: (*run).removeJoined},
-		{name: phaseBurst, work: (*run).joinAtOnce, after: (*run).removeJoined},
-		{name: phaseFlips, before: (*run).prepareFlips, work: (*run).flips, after: (*run).undoFlips},
-		{name: phaseRollout, work: (*run).rollout},
-		{name: phaseReal, before: (*run).prepareReal, work: (*run).realRollout, after: (*run).endReal, once: true},
-		{name: phaseSerial, before: (*run).prepareSerial, work: (*run).serialRollout},
-		{name: phaseHeartbeats, work: (*run).heartbeats, once: true},
-		{name: phaseLabels, before: (*run).prepareIdle, work: (*run).labelEveryNode, once: true},
-		{name: phaseMany, before: (*run).prepareIdle, work: (*run).joinMany},
-		{name: phaseLeader, work: (*run).changeLeader, timesOnly: true},
+		{name: phaseCoverage, work: coverNodes},
+		{name: phaseJoins, work: joinOneByOne, after: removeJoined},
+		{name: phaseBurst, work: joinAtOnce, after: removeJoined},
+		{name: phaseFlips, before: prepareFlips, work: flipLabels, after: undoFlips},
+		{name: phaseRollout, work: oneRollout},
+		{name: phaseReal, before: prepareReal, work: realRollout, after: endReal, once: true},
+		{name: phaseSerial, before: prepareSerial, work: serialRollout},
+		{name: phaseHeartbeats, work: beatHearts, once: true},
+		{name: phaseLabels, before: prepareIdle, work: labelEveryNode, once: true},
+		{name: phaseMany, before: prepareIdle, work: joinMany},
+		{name: phaseLeader, work: changeLeader, timesOnly: true},
 		// The last one: its pods stay, and would cost the others time and memory.
-		{name: phaseForeign, before: (*run).prepareForeign, work: (*run).foreignChanges, once: true, apart: true},
+		{name: phaseForeign, before: prepareForeign, work: foreignChanges, once: true, apart: true},
 	}
 }
 
@@ -84,7 +84,7 @@ func (r *run) runPhases(ctx context.Context, wanted []string) error {
 
 func (r *run) measure(ctx context.Context, p phase) error {
 	if p.before != nil {
-		if err := p.before(r, ctx); err != nil {
+		if err := p.before(ctx, r); err != nil {
 			return err
 		}
 		if err := r.settle(ctx); err != nil {
@@ -96,7 +96,7 @@ func (r *run) measure(ctx context.Context, p phase) error {
 		return err
 	}
 	m := report.Metrics{}
-	if err := p.work(r, ctx, m); err != nil {
+	if err := p.work(ctx, r, m); err != nil {
 		return errors.Join(err, testbed.Alive(append(r.processes, r.API, r.Etcd)...))
 	}
 	if err := r.settle(ctx); err != nil {
@@ -115,7 +115,7 @@ func (r *run) measure(ctx context.Context, p phase) error {
 	}
 	r.record(p.name, m)
 	if p.after != nil {
-		if err := p.after(r, ctx); err != nil {
+		if err := p.after(ctx, r); err != nil {
 			return err
 		}
 		return r.settle(ctx)

@@ -20,8 +20,8 @@ func (s *settings) agents() []string {
 	return names
 }
 
-// coverage: DaemonSets come to a cluster where no node has a pod of them.
-func (r *run) coverage(ctx context.Context, m report.Metrics) error {
+// coverNodes: DaemonSets come to a cluster where no node has a pod of them.
+func coverNodes(ctx context.Context, r *run, m report.Metrics) error {
 	names := r.agents()
 	allRun := r.fleet.expect(each(names, func(name string) func(*fleet) bool { return running(name, r.size) }))
 	began := time.Now()
@@ -44,14 +44,14 @@ func (r *run) coverage(ctx context.Context, m report.Metrics) error {
 	return err
 }
 
-// rollout: every pod is replaced, a tenth of each DaemonSet at a time.
-func (r *run) rollout(ctx context.Context, m report.Metrics) error {
+// oneRollout: every pod is replaced, a tenth of each DaemonSet at a time.
+func oneRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, r.agents()[:r.updates], r.size, m)
 }
 
 const serialName = "serial"
 
-func (r *run) prepareSerial(ctx context.Context) error {
+func prepareSerial(ctx context.Context, r *run) error {
 	if err := r.createSet(ctx, testbed.DaemonSet(serialName, testbed.LabelSerial, intstr.FromInt32(1))); err != nil {
 		return err
 	}
@@ -60,14 +60,14 @@ func (r *run) prepareSerial(ctx context.Context) error {
 }
 
 // serialRollout: as rollout, one node after the other.
-func (r *run) serialRollout(ctx context.Context, m report.Metrics) error {
+func serialRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, []string{serialName}, r.serial, m)
 }
 
 const realName = "real"
 
 // prepareReal covers some nodes; from then on the kubelets write what real ones do.
-func (r *run) prepareReal(ctx context.Context) error {
+func prepareReal(ctx context.Context, r *run) error {
 	if err := r.createSet(ctx, testbed.DaemonSet(realName, testbed.LabelReal, tenPercent)); err != nil {
 		return err
 	}
@@ -77,11 +77,11 @@ func (r *run) prepareReal(ctx context.Context) error {
 }
 
 // realRollout: as rollout, with what real kubelets write.
-func (r *run) realRollout(ctx context.Context, m report.Metrics) error {
+func realRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, []string{realName}, r.real, m)
 }
 
-func (r *run) endReal(context.Context) error {
+func endReal(_ context.Context, r *run) error {
 	r.kubelet.real.Store(false)
 	return nil
 }

@@ -138,7 +138,7 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 	all.Go(func() { k.run(ctx) })
 	r.fleet.start(ctx, client)
 	if r.system.bare {
-		return r.measureBare(ctx)
+		return (&bareRun{r}).measureBare(ctx)
 	}
 	defer func() {
 		for _, p := range r.processes {
