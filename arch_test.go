@@ -118,6 +118,10 @@ var importRules = []importRule{
 		reason: fourParts,
 	},
 	{
+		path: "internal/controlplane/admission", never: []string{"go.etcd.io/...", "everynode/..."},
+		reason: "what nodes may say of themselves is judged by what the API has, and by nothing of this server",
+	},
+	{
 		path: "internal/registry", only: []string{"std", "everynode/internal/registry/...", "github.com/distribution/reference", "github.com/opencontainers/..."},
 		reason: "it serves files, and knows neither nodes nor clusters",
 	},
@@ -681,6 +685,7 @@ func TestFileRulesFind(t *testing.T) {
 		{"imports", "internal/engine/a.go", `import "everynode/internal/controlplane"`, "must not import"},
 		{"imports", "internal/engine/a.go", `import "k8s.io/client-go/rest"`, ""},
 		{"imports", "internal/controlplane/a.go", `import "everynode/internal/engine"`, "cli wires them"},
+		{"imports", "internal/controlplane/admission/a.go", `import "everynode/internal/datadir"`, "nothing of this server"},
 		{"imports", "internal/node/a.go", `import "everynode/internal/local"`, "cli wires them"},
 		{"imports", "internal/local/a.go", `import "everynode/internal/node"`, "cli wires them"},
 		{"imports", "internal/local/a.go", `import "everynode/internal/cli"`, "cli wires them"},

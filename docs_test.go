@@ -125,7 +125,7 @@ func TestOneDomain(t *testing.T) {
 	const formerDomain = "everynode." + "dev"
 	understood := []string{
 		"internal/fleet/names.go", "internal/fleet/names_test.go", "internal/cli/localcluster/muster_test.go",
-		"internal/controlplane/admission.yaml", "internal/controlplane/claims.go", "internal/controlplane/claims_test.go",
+		"internal/controlplane/admission.yaml", "internal/controlplane/admission/claims.go", "internal/controlplane/admission/claims_test.go",
 		"internal/addons/addons.go", "internal/addons/dns.yaml", "internal/addons/ingress.yaml", "internal/addons/metrics.yaml", "internal/addons/storage.yaml",
 		"docs/simulate.md", "docs/addons.md", "CHANGELOG.md",
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"everynode/internal/cli/localcluster"
-	"everynode/internal/controlplane"
+	"everynode/internal/controlplane/admission"
 )
 
 // revokeCommand takes a node's rights away, for machines that are lost or
@@ -31,7 +31,7 @@ the one before has stays refused. --undo accepts that one again, and whoever els
 			if err != nil {
 				return err
 			}
-			if err := controlplane.RevokeNode(c.Context(), client, args[0], undo); err != nil {
+			if err := admission.RevokeNode(c.Context(), client, args[0], undo); err != nil {
 				return err
 			}
 			if undo {

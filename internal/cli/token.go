@@ -9,7 +9,7 @@ import (
 
 	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
-	"everynode/internal/controlplane"
+	"everynode/internal/controlplane/admission"
 )
 
 // tokenCommands are the commands of `everynode token`.
@@ -31,7 +31,7 @@ func (cmd tokenCommands) command() *cobra.Command {
 }
 
 func (cmd tokenCommands) createCommand() *cobra.Command {
-	var spec controlplane.TokenSpec
+	var spec admission.TokenSpec
 	var output string
 	c := &cobra.Command{
 		Use:   "create",
@@ -62,7 +62,7 @@ each, unless --uses says otherwise.`,
 			if err != nil {
 				return err
 			}
-			token, err := controlplane.CreateToken(c.Context(), client, spec)
+			token, err := admission.CreateToken(c.Context(), client, spec)
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ type tokenRow struct {
 	Description string    `json:"description,omitempty"`
 }
 
-func tokenRowOf(t controlplane.Token) tokenRow {
+func tokenRowOf(t admission.Token) tokenRow {
 	return tokenRow{ID: t.ID, Expires: t.Expires, Nodes: t.Nodes, Uses: t.Uses, Used: len(t.UsedBy), Description: t.Description}
 }
 
@@ -111,7 +111,7 @@ func (cmd tokenCommands) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			tokens, err := controlplane.ListTokens(c.Context(), client)
+			tokens, err := admission.ListTokens(c.Context(), client)
 			if err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func (cmd tokenCommands) deleteCommand() *cobra.Command {
 				return err
 			}
 			for _, id := range ids {
-				if err := controlplane.DeleteToken(c.Context(), client, id); err != nil {
+				if err := admission.DeleteToken(c.Context(), client, id); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.Out, "token %s deleted\n", id)

@@ -19,6 +19,8 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+
+	"everynode/internal/controlplane/admission"
 )
 
 const (
@@ -35,7 +37,7 @@ type apiServer struct {
 	// loopback is the server's own privileged identity. It exists in memory
 	// only, for the life of the process.
 	loopback *rest.Config
-	gate     *nodeGate
+	gate     *admission.Gate
 }
 
 // newAPIServer builds the configuration, which takes a while and does not
@@ -72,12 +74,12 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 	if err := hastenPolicy(config.KubeAPIs.ControlPlane.Generic); err != nil {
 		return nil, fmt.Errorf("configure the API server: %w", err)
 	}
-	gate := newNodeGate()
+	gate := admission.NewGate()
 	for _, server := range []*genericapiserver.Config{config.KubeAPIs.ControlPlane.Generic, &config.ApiExtensions.GenericConfig.Config, &config.Aggregator.GenericConfig.Config} {
-		if server.Authorization.Authorizer, err = gate.before(server.Authorization.Authorizer); err != nil {
+		if server.Authorization.Authorizer, err = gate.Before(server.Authorization.Authorizer); err != nil {
 			return nil, fmt.Errorf("configure the API server: %w", err)
 		}
-		server.Authentication.Authenticator = nodeCertificates{server.Authentication.Authenticator}
+		server.Authentication.Authenticator = admission.NewCertificates(server.Authentication.Authenticator)
 	}
 	loopback := rest.CopyConfig(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig)
 	loopback.QPS = -1

@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"everynode/internal/controlplane/admission"
 )
 
 // askToJoin asks for a node's client certificate.
@@ -40,7 +42,7 @@ func wantHeld(t *testing.T, admin kubernetes.Interface, csr, because string) {
 		if err != nil || len(got.Status.Conditions) == 0 {
 			return false, err
 		}
-		if c := got.Status.Conditions[0]; c.Type != certificateHeld || !strings.Contains(c.Message, because) || len(got.Status.Certificate) > 0 {
+		if c := got.Status.Conditions[0]; c.Type != admission.CertificateHeld || !strings.Contains(c.Message, because) || len(got.Status.Certificate) > 0 {
 			return false, fmt.Errorf("%s: %s", c.Type, c.Message)
 		}
 		return true, nil
@@ -59,10 +61,10 @@ func checkJoinAgain(t *testing.T, admin, bootstrap kubernetes.Interface) {
 }
 
 // withToken is a client that has a new token.
-func withToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, spec TokenSpec) kubernetes.Interface {
+func withToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, spec admission.TokenSpec) kubernetes.Interface {
 	t.Helper()
 	spec.TTL = time.Hour
-	token, err := CreateToken(t.Context(), admin, spec)
+	token, err := admission.CreateToken(t.Context(), admin, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func deleteRequest(t *testing.T, admin kubernetes.Interface, csr string) {
 // checkTokenUses joins with a token for one machine, and with one for a name, that of
 // node-1, whose new certificate it returns.
 func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config) (cert, key []byte) {
-	once := withToken(t, admin, base, TokenSpec{Uses: 1})
+	once := withToken(t, admin, base, admission.TokenSpec{Uses: 1})
 	first := askToJoin(t, once, "once-1")
 	wantIssued(t, admin, first)
 	wantHeld(t, admin, askToJoin(t, once, "once-2"), "good for 1 uses, and all are spent")
@@ -126,7 +128,7 @@ func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config)
 	}
 	wantHeld(t, admin, first, "another machine was given the name once-1")
 
-	named := withToken(t, admin, base, TokenSpec{Nodes: []string{"node-1"}, Uses: 1})
+	named := withToken(t, admin, base, admission.TokenSpec{Nodes: []string{"node-1"}, Uses: 1})
 	wantHeld(t, admin, askToJoin(t, named, "other"), "for node node-1 only")
 	return joinCertificate(t, named, "node-1")
 }
@@ -142,7 +144,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	wantHeld(t, admin, held, "another machine was given the name db-1 with the token ")
 	deleteRequest(t, admin, held) // or it would get the name once that is free
 
-	named := withToken(t, admin, base, TokenSpec{Nodes: []string{"db-1"}, Uses: 1})
+	named := withToken(t, admin, base, admission.TokenSpec{Nodes: []string{"db-1"}, Uses: 1})
 	cert, key := joinCertificate(t, named, "db-1")
 	wantReplaced(t, thief, "db-1")
 	honest := asNode(t, base, cert, key)
@@ -151,7 +153,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	}
 	// It leaves, and so gives the name up; whoever has its key is no node when another has come.
 	eventually(t, "it is noted that db-1 has registered", func(ctx context.Context) (bool, error) {
-		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, givenPart("db-1"), metav1.GetOptions{})
+		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, admission.GivenPart("db-1"), metav1.GetOptions{})
 		return err == nil && strings.HasSuffix(list.Data["db-1"], " registered"), err
 	})
 	if err := honest.CoreV1().Nodes().Delete(t.Context(), "db-1", metav1.DeleteOptions{}); err != nil {
@@ -178,12 +180,12 @@ func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest
 	if yes, _ := refused(ctx); yes {
 		t.Error("a pod is refused before its node is revoked")
 	}
-	if err := RevokeNode(ctx, admin, "rack-1", false); err != nil {
+	if err := admission.RevokeNode(ctx, admin, "rack-1", false); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a pod of a revoked node is refused", refused)
 	wantHeld(t, admin, askToJoin(t, bootstrap, "rack-1"), "node rack-1 was revoked after the token was made")
-	fresh := withToken(t, admin, base, TokenSpec{Nodes: []string{"rack-1"}, Uses: 1})
+	fresh := withToken(t, admin, base, admission.TokenSpec{Nodes: []string{"rack-1"}, Uses: 1})
 	request, key := requestCertificate(t, fresh, certv1.KubeAPIServerClientKubeletSignerName,
 		pkix.Name{CommonName: "system:node:rack-1", Organization: []string{"system:nodes"}}, []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}, nil, nil)
 	wantHeld(t, admin, request, "everynode kubectl delete node rack-1")
@@ -198,7 +200,7 @@ func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest
 		return err == nil, nil
 	})
 	wantReplaced(t, stolen, "rack-1")
-	if err := RevokeNode(ctx, admin, "rack-1", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
+	if err := admission.RevokeNode(ctx, admin, "rack-1", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
 		t.Errorf("the name is still on the list of revoked ones: %v", err)
 	}
 }
@@ -263,7 +265,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	refused("a hidden IPv4 address", create(corev1.NodeSpec{}, "::ffff:198.19.0.1"), "neither an IP address nor a name")
 	refused("the server's name", create(corev1.NodeSpec{}, "API.example.test"), "an address of the server on "+machineName())
 
-	for _, label := range []string{simulatedLabel, formerSimulatedLabel} {
+	for _, label := range []string{admission.SimulatedLabel, admission.FormerSimulatedLabel} {
 		simulated := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil", Labels: map[string]string{label: "true"}}}
 		_, err := as.CoreV1().Nodes().Create(t.Context(), simulated, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		refused("a node that is not compared with others, by "+label, err, "may not say that it is simulated")
@@ -272,7 +274,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	if _, err := as.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "evil"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, label := range []string{simulatedLabel, formerSimulatedLabel} {
+	for _, label := range []string{admission.SimulatedLabel, admission.FormerSimulatedLabel} {
 		_, err := as.CoreV1().Nodes().Patch(t.Context(), "evil", "application/merge-patch+json",
 			[]byte(`{"metadata":{"labels":{"`+label+`":"true"}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
 		refused("to become such a node, by "+label, err, "may not say that it is simulated")
@@ -312,20 +314,20 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 func checkClaims(t *testing.T, admin, evil, node kubernetes.Interface, report func(kubernetes.Interface, string, corev1.NodeAddressType, string) error) {
 	claims := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	patch := []byte(`{"data":{"192.0.2.1":"evil"}}`)
-	if _, err := evil.CoreV1().ConfigMaps(metav1.NamespaceSystem).Patch(t.Context(), nodeAddresses, "application/merge-patch+json", patch, metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
+	if _, err := evil.CoreV1().ConfigMaps(metav1.NamespaceSystem).Patch(t.Context(), admission.NodeAddresses, "application/merge-patch+json", patch, metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("a node writes who has which address: %v", err)
 	}
 	owner := func(key, want string) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%s is the address of %q", key, want), func(ctx context.Context) (bool, error) {
-			list, err := claims.Get(ctx, nodeAddresses, metav1.GetOptions{})
+			list, err := claims.Get(ctx, admission.NodeAddresses, metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}
 			return err == nil && list.Data[key] == want, err
 		})
 	}
-	if err := claims.Delete(t.Context(), nodeAddresses, metav1.DeleteOptions{}); err != nil {
+	if err := claims.Delete(t.Context(), admission.NodeAddresses, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// The next change of an address brings the whole list back.
@@ -348,11 +350,11 @@ func checkClaims(t *testing.T, admin, evil, node kubernetes.Interface, report fu
 // checkRevoked takes a node's rights away: its certificate, which whoever stole it
 // still has, reads and writes nothing, and renews itself to nothing.
 func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
-	if err := RevokeNode(t.Context(), admin, "evil", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
+	if err := admission.RevokeNode(t.Context(), admin, "evil", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
 		t.Errorf("to undo what was not done: %v", err)
 	}
 	for range 2 {
-		if err := RevokeNode(t.Context(), admin, "evil", false); err != nil {
+		if err := admission.RevokeNode(t.Context(), admin, "evil", false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -381,7 +383,7 @@ func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
 	if _, err := node.CoreV1().Nodes().Get(t.Context(), "node-1", metav1.GetOptions{}); err != nil {
 		t.Errorf("another node: %v", err)
 	}
-	if err := RevokeNode(t.Context(), admin, "evil", true); err != nil {
+	if err := admission.RevokeNode(t.Context(), admin, "evil", true); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the node is accepted again", func(context.Context) (bool, error) { return reads() == nil, nil })

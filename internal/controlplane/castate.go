@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/admission"
 )
 
 // authoritiesAnnotation of a Node names those that it trusts, the one that its certificate
@@ -211,7 +213,7 @@ func lateness(node *corev1.Node, should func(has []string) bool, revoked map[str
 func (c *sharedStore) revoked(ctx context.Context) (map[string]string, error) {
 	var got *clientv3.GetResponse
 	err := c.do(ctx, func(ctx context.Context) (err error) {
-		got, err = c.client.Get(ctx, "/registry/configmaps/"+metav1.NamespaceSystem+"/"+revokedNodes)
+		got, err = c.client.Get(ctx, "/registry/configmaps/"+metav1.NamespaceSystem+"/"+admission.RevokedNodes)
 		return err
 	})
 	if err != nil || len(got.Kvs) == 0 {

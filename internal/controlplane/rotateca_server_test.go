@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/admission"
 )
 
 // checkRotateCA rotates the CA of a control plane that runs. Who had access before has it
@@ -23,7 +25,7 @@ func checkRotateCA(t *testing.T, r *running) {
 	was := r.adminConfig
 	old := readCert(t, r.settings(t).path("pki"), clusterCA)
 	stolen := rest.CopyConfig(was)
-	token, err := CreateToken(t.Context(), r.admin, TokenSpec{TTL: time.Hour})
+	token, err := admission.CreateToken(t.Context(), r.admin, admission.TokenSpec{TTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func checkRotateCA(t *testing.T, r *running) {
 	r.reload(t)
 	r.wantAccess(t, "finish, the new kubeconfig", r.adminConfig, true)
 	checkControllers(t, r.admin)
-	if err := DeleteToken(t.Context(), r.admin, token.ID); err != nil {
+	if err := admission.DeleteToken(t.Context(), r.admin, token.ID); err != nil {
 		t.Error(err)
 	}
 }
@@ -110,7 +112,7 @@ func (r *running) wantServing(t *testing.T, ca *x509.Certificate) {
 }
 
 // wantAuthorities waits until everybody is told of so many CAs.
-func (r *running) wantAuthorities(t *testing.T, token Token, want int) {
+func (r *running) wantAuthorities(t *testing.T, token admission.Token, want int) {
 	t.Helper()
 	told := map[string]func(context.Context) ([]byte, error){
 		"pods": func(ctx context.Context) ([]byte, error) {
@@ -148,7 +150,7 @@ func configMapCA(ctx context.Context, admin kubernetes.Interface, namespace, nam
 }
 
 // wantIssuer has a machine join, and looks whose certificate it gets.
-func (r *running) wantIssuer(t *testing.T, token Token, ca *x509.Certificate) {
+func (r *running) wantIssuer(t *testing.T, token admission.Token, ca *x509.Certificate) {
 	t.Helper()
 	bootstrap := trustedConfig(t, r.cfg.Listen, token)
 	bootstrap.BearerToken = token.String()

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"everynode/internal/balancer"
+	"everynode/internal/controlplane/admission"
 	"everynode/internal/datadir"
 	"everynode/internal/memory"
 )
@@ -160,7 +161,7 @@ func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	go func() { answered <- s.api.waitReady(ctx) }()
 	select {
 	case err := <-answered:
-		apiStage.start("the watch of revoked nodes", func(ctx context.Context) error { return s.api.gate.run(ctx, s.api.loopback) })
+		apiStage.start("the watch of revoked nodes", func(ctx context.Context) error { return s.api.gate.Run(ctx, s.api.loopback) })
 		s.progress("API server", begin)
 		return err
 	case err := <-s.failed:
@@ -190,7 +191,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	}
 	controllers.start("the node controller", func(ctx context.Context) error {
 		return s.asLeader(ctx, nodeControllerCert, "everynode-node-controller", func(ctx context.Context) error {
-			return runNodeController(ctx, s.ids().restConfig(nodeControllerCert), s.serviceRange)
+			return admission.Run(ctx, s.ids().restConfig(nodeControllerCert), s.serviceRange)
 		})
 	})
 	if s.LoadBalancers != "" {

@@ -33,6 +33,7 @@ import (
 	"k8s.io/cluster-bootstrap/token/jws"
 
 	"everynode/internal/addons"
+	"everynode/internal/controlplane/admission"
 )
 
 // againDir names, for the process that TestRun starts, the data directory
@@ -172,7 +173,7 @@ func checkEngineRights(ctx context.Context, cfg *rest.Config) error {
 // checkJoin does what a new machine does: it checks cluster-info with a token,
 // gets a certificate, and then has a node's rights only.
 func checkJoin(t *testing.T, r *running) {
-	token, err := CreateToken(t.Context(), r.admin, TokenSpec{TTL: time.Hour, Description: "test"})
+	token, err := admission.CreateToken(t.Context(), r.admin, admission.TokenSpec{TTL: time.Hour, Description: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +194,7 @@ func checkJoin(t *testing.T, r *running) {
 	checkOtherNodes(t, r.admin, client(t, node), client(t, bootstrap), base)
 	checkAttempts(t, r, base, bootstrap, node)
 
-	if err := DeleteToken(t.Context(), r.admin, token.ID); err != nil {
+	if err := admission.DeleteToken(t.Context(), r.admin, token.ID); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a deleted token gives access", func(ctx context.Context) (bool, error) {
@@ -209,7 +210,7 @@ func checkJoin(t *testing.T, r *running) {
 
 // trustedConfig reads cluster-info without trust, as a machine that knows only
 // the token does, and returns a configuration that trusts what was signed.
-func trustedConfig(t *testing.T, address string, token Token) *rest.Config {
+func trustedConfig(t *testing.T, address string, token admission.Token) *rest.Config {
 	blind := client(t, &rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
 	var kubeconfig string
 	eventually(t, "cluster-info is signed with the token", func(ctx context.Context) (bool, error) {
@@ -340,7 +341,7 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 		if err != nil {
 			return false, err
 		}
-		_, ok := got.Labels[agentRoleLabel]
+		_, ok := got.Labels[admission.AgentRoleLabel]
 		return ok, nil
 	})
 	patch := []byte(`{"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.1"},{"type":"Hostname","address":"node-1"}]}}`)
@@ -357,7 +358,7 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 		return err == nil && len(events.Items) > 0 && strings.Contains(events.Items[0].Message, "192.0.2.2"), err
 	})
 	got, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), foreign, metav1.GetOptions{})
-	if err != nil || decided(got) {
+	if err != nil || admission.Decided(got) {
 		t.Errorf("a request for another node's address was decided: %+v, %v", got.Status.Conditions, err)
 	}
 	eventually(t, "the node has a pod range", func(ctx context.Context) (bool, error) {
@@ -428,13 +429,13 @@ func checkGoroutines(t *testing.T) {
 	}
 }
 
-// ourGoroutines are the stacks in which this package has a part, but for the
+// ourGoroutines are the stacks in which this package, or one below it, has a part, but for the
 // test's own.
 func ourGoroutines() []string {
 	buf := make([]byte, 64<<20)
 	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	return slices.DeleteFunc(stacks, func(stack string) bool {
-		ours := strings.Contains(stack, "everynode/internal/controlplane.")
+		ours := strings.Contains(stack, "everynode/internal/controlplane")
 		return !ours || strings.Contains(stack, "testing.tRunner") || strings.Contains(stack, "fatalHook")
 	})
 }

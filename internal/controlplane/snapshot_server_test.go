@@ -28,6 +28,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"everynode/internal/controlplane/admission"
 )
 
 // serveConfig holds, for a process that startProcess starts, its Config.
@@ -178,7 +180,7 @@ func adminOf(t *testing.T, dataDir string) *rest.Config {
 // identitiesOf are the ways in that a cluster hands out, by name of their user.
 func identitiesOf(t *testing.T, cfg Config, admin *rest.Config) map[string]*rest.Config {
 	t.Helper()
-	token, err := CreateToken(t.Context(), client(t, admin), TokenSpec{TTL: time.Hour, Description: "test"})
+	token, err := admission.CreateToken(t.Context(), client(t, admin), admission.TokenSpec{TTL: time.Hour, Description: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"everynode/internal/cli/verbs"
-	"everynode/internal/controlplane"
+	"everynode/internal/controlplane/admission"
 )
 
 // AdminKubeconfig is the file that the control plane writes for its owner.
@@ -73,5 +73,5 @@ func AuthorityHash(dataDir string) (string, error) {
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return "", fmt.Errorf("read the cluster's CA: %w", err)
 	}
-	return controlplane.AuthorityHash(config.CAData)
+	return admission.AuthorityHash(config.CAData)
 }

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
-	"everynode/internal/controlplane"
+	"everynode/internal/controlplane/admission"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
 )
@@ -70,7 +70,7 @@ func (s *Starting) joinToken(ctx context.Context, client kubernetes.Interface, n
 	if s.allJoined(nodes) {
 		return drop, nil
 	}
-	spec := controlplane.TokenSpec{TTL: joinTokenTTL, Description: "nodes of this machine"}
+	spec := admission.TokenSpec{TTL: joinTokenTTL, Description: "nodes of this machine"}
 	for _, n := range nodes {
 		spec.Nodes = append(spec.Nodes, n.Name)
 	}
@@ -78,14 +78,14 @@ func (s *Starting) joinToken(ctx context.Context, client kubernetes.Interface, n
 	if err != nil {
 		return drop, err
 	}
-	token, err := controlplane.CreateToken(ctx, client, spec)
+	token, err := admission.CreateToken(ctx, client, spec)
 	if err != nil {
 		return drop, err
 	}
 	drop = func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		return errors.Join(os.Remove(tokenFile(s.cluster.DataDir)), controlplane.DeleteToken(ctx, client, token.ID))
+		return errors.Join(os.Remove(tokenFile(s.cluster.DataDir)), admission.DeleteToken(ctx, client, token.ID))
 	}
 	if err := os.WriteFile(tokenFile(s.cluster.DataDir), []byte(token.String()+"@"+authority+"\n"), 0o600); err != nil {
 		return drop, errors.Join(fmt.Errorf("write the token for the nodes: %w", err), drop(ctx))

@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"cmp"
@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// nodeAddresses is the ConfigMap in kube-system that has a key for each address
+	// NodeAddresses is the ConfigMap in kube-system that has a key for each address
 	// of a node, and that node as its value. The policy of the same name asks it.
-	nodeAddresses = "everynode-node-addresses"
+	NodeAddresses = "everynode-node-addresses"
 	// claimsSize bounds it, in bytes: an object of the API has room for 1 MiB.
 	claimsSize = 900 << 10
 	// claimsOfNode bounds the addresses of one node. The policy on their form lets it report no
@@ -30,10 +30,10 @@ const (
 	claimsOfNode = 16
 	// claimsCheck is how often somebody looks whether it is still there.
 	claimsCheck = time.Minute
-	// simulatedLabel marks nodes that have no machine. Thousands of them share one
+	// SimulatedLabel marks nodes that have no machine. Thousands of them share one
 	// address. Those that an older everynode has made have only the former label.
-	simulatedLabel       = "everynode.io/simulated"
-	formerSimulatedLabel = "everynode.dev/simulated"
+	SimulatedLabel       = "everynode.io/simulated"
+	FormerSimulatedLabel = "everynode.dev/simulated"
 )
 
 // claimsChanged says whether a Node that was before may have other claims now.
@@ -61,8 +61,8 @@ func (c *nodeController) watchClaims(nodes cache.SharedIndexInformer) error {
 // saysSimulated tells whether a Node has a label that excuses it from being compared, as
 // the policies see it: a node may not give itself either of them.
 func saysSimulated(n *corev1.Node) bool {
-	_, now := n.Labels[simulatedLabel]
-	_, before := n.Labels[formerSimulatedLabel]
+	_, now := n.Labels[SimulatedLabel]
+	_, before := n.Labels[FormerSimulatedLabel]
 	return now || before
 }
 
@@ -121,18 +121,18 @@ func (c *nodeController) keepClaims(ctx context.Context) error {
 	}
 	machines := slices.DeleteFunc(slices.Clone(all), saysSimulated)
 	configMaps := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
-	list, err := configMaps.Get(ctx, nodeAddresses, metav1.GetOptions{})
+	list, err := configMaps.Get(ctx, NodeAddresses, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
 		return fmt.Errorf("read the addresses of the nodes: %w", err)
 	}
 	if missing {
-		list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: nodeAddresses}}
+		list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: NodeAddresses}}
 	}
 	claims, left := claimAddresses(list.Data, machines)
 	if left > 0 {
 		klog.Warningf("The ConfigMap kube-system/%s has no room for %d addresses of nodes: the API server does not compare "+
-			"other nodes' addresses with these, only agents and the node controller do", nodeAddresses, left)
+			"other nodes' addresses with these, only agents and the node controller do", NodeAddresses, left)
 	}
 	switch same := maps.Equal(claims, list.Data); {
 	case missing:

@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// revokedNodes is the ConfigMap in kube-system that has a key for each node whose
+// RevokedNodes is the ConfigMap in kube-system that has a key for each node whose
 // credentials are not accepted any more.
-const revokedNodes = "everynode-revoked-nodes"
+const RevokedNodes = "everynode-revoked-nodes"
 
 // RevokeNode makes the API servers refuse all that comes with the credentials of a
 // node or of pods on it, whoever has them and whatever they are renewed to; or, with
@@ -31,9 +31,9 @@ func RevokeNode(ctx context.Context, client kubernetes.Interface, name string, u
 	// Somebody else may revoke another at the same moment.
 	again := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
 	err := retry.OnError(retry.DefaultRetry, again, func() error {
-		list, err := maps.Get(ctx, revokedNodes, metav1.GetOptions{})
+		list, err := maps.Get(ctx, RevokedNodes, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) && !undo {
-			list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: revokedNodes}, Data: map[string]string{name: time.Now().UTC().Format(time.RFC3339)}}
+			list = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: RevokedNodes}, Data: map[string]string{name: time.Now().UTC().Format(time.RFC3339)}}
 			_, err = maps.Create(ctx, list, metav1.CreateOptions{})
 			return err
 		}
@@ -71,7 +71,7 @@ var errNotRevoked = errors.New("not revoked")
 // revokedSince says when a node was revoked; zero: it is not. When that cannot be read it
 // is now, so that no token counts as newer.
 func revokedSince(ctx context.Context, client kubernetes.Interface, name string) (time.Time, error) {
-	list, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, revokedNodes, metav1.GetOptions{})
+	list, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, RevokedNodes, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return time.Time{}, nil
 	}

@@ -1,6 +1,7 @@
-package controlplane
+package admission
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,13 @@ func TestTokens(t *testing.T) {
 	}
 	if list, err = ListTokens(ctx, client); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v are left", list, err)
+	}
+}
+
+func wantError(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("the error is %v, want one that says %q", err, text)
 	}
 }
 

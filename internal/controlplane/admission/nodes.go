@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -29,10 +29,13 @@ import (
 
 const (
 	roleLabelPrefix = "node-role.kubernetes.io/"
-	agentRoleLabel  = roleLabelPrefix + "agent"
+	// AgentRoleLabel is the role of nodes that have no other.
+	AgentRoleLabel = roleLabelPrefix + "agent"
 	// roleGiven marks a node that had its role once, so that a person can take
 	// the role away for good.
 	roleGiven = "everynode.io/role-given"
+
+	fieldManager = "everynode"
 )
 
 // item is one piece of work: exactly one of the four is set.
@@ -57,8 +60,8 @@ type nodeController struct {
 	told     map[string]bool // of which names that nobody has registered under
 }
 
-// runNodeController runs until ctx ends and all its goroutines have.
-func runNodeController(ctx context.Context, cfg *rest.Config, services netip.Prefix) error {
+// Run runs until ctx ends and all its goroutines have.
+func Run(ctx context.Context, cfg *rest.Config, services netip.Prefix) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
@@ -175,7 +178,7 @@ func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 		}
 	}
 	if _, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
-		c.queue.Add(item{given: givenPart(obj.(*corev1.Node).Name)})
+		c.queue.Add(item{given: GivenPart(obj.(*corev1.Node).Name)})
 	}}); err != nil {
 		return fmt.Errorf("watch which nodes register: %w", err)
 	}
@@ -234,7 +237,7 @@ func (c *nodeController) giveRole(ctx context.Context, name string) error {
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid":         node.UID, // never a newer node of this name
-		"labels":      map[string]string{agentRoleLabel: ""},
+		"labels":      map[string]string{AgentRoleLabel: ""},
 		"annotations": map[string]string{roleGiven: "agent"},
 	}})
 	if err != nil {

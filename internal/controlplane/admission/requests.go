@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// certificateHeld is the condition of a request that waits, and says why.
-	certificateHeld certv1.RequestConditionType = "Held"
+	// CertificateHeld is the condition of a request that waits, and says why.
+	CertificateHeld certv1.RequestConditionType = "Held"
 	// lookAgain is how often a request that waits is looked at although its Node
 	// has not changed: what it waits for may be elsewhere.
 	lookAgain = 30 * time.Second
@@ -27,11 +27,12 @@ const (
 // undecided reports whether a request is for us to decide.
 func undecided(csr *certv1.CertificateSigningRequest) bool {
 	ours := subjectNode(csr) != "" || csr.Spec.SignerName == certv1.KubeletServingSignerName
-	return ours && !decided(csr)
+	return ours && !Decided(csr)
 }
 
-func decided(csr *certv1.CertificateSigningRequest) bool {
-	return slices.ContainsFunc(csr.Status.Conditions, func(c certv1.CertificateSigningRequestCondition) bool { return c.Type != certificateHeld })
+// Decided reports whether a request was decided.
+func Decided(csr *certv1.CertificateSigningRequest) bool {
+	return slices.ContainsFunc(csr.Status.Conditions, func(c certv1.CertificateSigningRequestCondition) bool { return c.Type != CertificateHeld })
 }
 
 // decide approves or denies a request, or leaves it until its Node changes.
@@ -60,7 +61,7 @@ func (c *nodeController) decide(ctx context.Context, name string) error {
 		klog.ErrorS(errors.New(reason), "Denied a request for a certificate of a node", "csr", name, "user", csr.Spec.Username)
 	case hold:
 		c.queue.AddAfter(item{csr: name}, lookAgain)
-		condition.Type, condition.Reason = certificateHeld, "NodeMayNotHaveIt"
+		condition.Type, condition.Reason = CertificateHeld, "NodeMayNotHaveIt"
 		if node != nil && len(node.Status.Addresses) > 0 {
 			c.events.Event(node, corev1.EventTypeWarning, "CertificateHeld", "Certificate request "+name+" waits: "+reason)
 		}
@@ -119,7 +120,7 @@ func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.Certificate
 		return hold, "", err
 	}
 	name := joiningNode(csr)
-	names, err := c.readGiven(ctx, givenPart(name))
+	names, err := c.readGiven(ctx, GivenPart(name))
 	if err != nil {
 		return hold, "", err
 	}

@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"crypto/x509"
@@ -76,7 +76,7 @@ func TestJudgeJoining(t *testing.T) {
 		t.Error("a token of somebody else's is judged as one of ours")
 	}
 	held := joiningCSR(t, asIs)
-	held.Status.Conditions = []certv1.CertificateSigningRequestCondition{{Type: certificateHeld}}
+	held.Status.Conditions = []certv1.CertificateSigningRequestCondition{{Type: CertificateHeld}}
 	if !undecided(held) {
 		t.Error("a request that waits is not looked at again")
 	}

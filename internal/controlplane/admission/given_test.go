@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -124,9 +124,9 @@ func nodeRequest(name, key string, issued time.Time, subresource string) authori
 func TestNodeGate(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	joined := now.Add(-time.Hour)
-	gate := newNodeGate()
+	gate := NewGate()
 	owner := func(name string, at time.Time) {
-		gate.setGiven(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: givenPart(name)}}, map[string]string{name: given{key: "mine", at: at, token: "abcdef"}.String()})
+		gate.setGiven(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: GivenPart(name)}}, map[string]string{name: given{key: "mine", at: at, token: "abcdef"}.String()})
 	}
 	owner("db-1", joined)
 	for _, test := range []struct {
@@ -153,7 +153,7 @@ func TestNodeGate(t *testing.T) {
 	if got := gate.refuses("db-1", nodeRequest("db-1", "mine", now, ""), now); got != "" {
 		t.Errorf("a node whose name was given just now asks for its serving certificate: %q", got)
 	}
-	gate.setGiven(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: givenPart("db-1")}}, nil)
+	gate.setGiven(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: GivenPart("db-1")}}, nil)
 	if got := gate.refuses("db-1", nodeRequest("db-1", "theirs", joined.Add(-time.Second), ""), now); got != "" {
 		t.Errorf("a list that is gone holds up a node: %q", got)
 	}
@@ -161,7 +161,7 @@ func TestNodeGate(t *testing.T) {
 
 // TestNodeGatePods: what a pod of a revoked node has got is refused with the node.
 func TestNodeGatePods(t *testing.T) {
-	gate := newNodeGate()
+	gate := NewGate()
 	close(gate.known)
 	gate.setRevoked(nil, map[string]string{"db-1": "2026-01-01T00:00:00Z"})
 	for node, want := range map[string]authorizer.Decision{"db-1": authorizer.DecisionDeny, "db-2": authorizer.DecisionNoOpinion, "": authorizer.DecisionNoOpinion} {
@@ -194,7 +194,7 @@ func TestNodeCertificates(t *testing.T) {
 		{&user.DefaultInfo{Name: "system:node:db-1"}, false},
 	} {
 		request := (&http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}).WithContext(context.Background())
-		response, ok, err := nodeCertificates{knows{test.who}}.AuthenticateRequest(request)
+		response, ok, err := Certificates{knows{test.who}}.AuthenticateRequest(request)
 		if !ok || err != nil || response.User.GetName() != test.who.Name || response.User.GetUID() != test.who.UID {
 			t.Fatal(response, ok, err)
 		}

@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"crypto/ecdsa"

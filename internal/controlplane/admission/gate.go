@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -36,11 +36,14 @@ const (
 	signerBackdate = 5 * time.Minute
 )
 
-// nodeCertificates tells of each node by which certificate it is known.
-type nodeCertificates struct{ next authenticator.Request }
+// Certificates tells of each node by which certificate it is known.
+type Certificates struct{ next authenticator.Request }
+
+// NewCertificates tells of those whom another authenticator knows.
+func NewCertificates(next authenticator.Request) Certificates { return Certificates{next} }
 
 // AuthenticateRequest is the next authenticator's, and adds that.
-func (n nodeCertificates) AuthenticateRequest(req *http.Request) (*authenticator.Response, bool, error) {
+func (n Certificates) AuthenticateRequest(req *http.Request) (*authenticator.Response, bool, error) {
 	response, ok, err := n.next.AuthenticateRequest(req)
 	if err != nil || !ok || req.TLS == nil || len(req.TLS.PeerCertificates) == 0 || nodeName(response.User) == "" {
 		return response, ok, err
@@ -68,10 +71,10 @@ func nodeName(who user.Info) string {
 	return strings.TrimPrefix(who.GetName(), nodeUserPrefix)
 }
 
-// nodeGate is the first authorizer of an API server: it denies nodes, and pods of nodes,
+// Gate is the first authorizer of an API server: it denies nodes, and pods of nodes,
 // that are revoked, and nodes whose name was given to another machine since. It has no opinion
 // about anybody else. Until it knows which ones these are, they wait.
-type nodeGate struct {
+type Gate struct {
 	known chan struct{} // closed when both lists are filled
 
 	mu      sync.RWMutex
@@ -79,19 +82,20 @@ type nodeGate struct {
 	given   map[string]map[string]given // by ConfigMap and name
 }
 
-func newNodeGate() *nodeGate {
-	return &nodeGate{known: make(chan struct{}), given: map[string]map[string]given{}}
+// NewGate knows nothing yet: see Run.
+func NewGate() *Gate {
+	return &Gate{known: make(chan struct{}), given: map[string]map[string]given{}}
 }
 
-// before returns the gate and, behind it, another authorizer.
-func (g *nodeGate) before(next authorizer.Authorizer) (authorizer.Authorizer, error) {
+// Before returns the gate and, behind it, another authorizer.
+func (g *Gate) Before(next authorizer.Authorizer) (authorizer.Authorizer, error) {
 	return union.New(union.NamedAuthorizer{AuthorizerName: "everynode-revoked", Authorizer: g},
 		union.NamedAuthorizer{AuthorizerName: "everynode-others", Authorizer: next})
 }
 
 // Authorize denies what a node asks that is none any more, and what is asked with a token
 // that a pod got there.
-func (g *nodeGate) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+func (g *Gate) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	who := a.GetUser()
 	if who == nil {
 		return authorizer.DecisionNoOpinion, "", nil
@@ -119,11 +123,11 @@ func (g *nodeGate) Authorize(ctx context.Context, a authorizer.Attributes) (auth
 }
 
 // refuses says why a node is not to be heard; "" if it is.
-func (g *nodeGate) refuses(name string, a authorizer.Attributes, now time.Time) string {
+func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) string {
 	if g.revoked[name] {
 		return fmt.Sprintf("node %s was revoked; to take that back: everynode node revoke %s --undo", name, name)
 	}
-	owner, there := g.given[givenPart(name)][name]
+	owner, there := g.given[GivenPart(name)][name]
 	if name == "" || !there {
 		return ""
 	}
@@ -143,23 +147,23 @@ func (g *nodeGate) refuses(name string, a authorizer.Attributes, now time.Time) 
 }
 
 // ConditionsAwareAuthorize is Authorize: the gate knows no conditions.
-func (g *nodeGate) ConditionsAwareAuthorize(ctx context.Context, a authorizer.Attributes) authorizer.ConditionsAwareDecision {
+func (g *Gate) ConditionsAwareAuthorize(ctx context.Context, a authorizer.Attributes) authorizer.ConditionsAwareDecision {
 	return authorizer.ConditionsAwareDecisionFromParts(g.Authorize(ctx, a))
 }
 
 // EvaluateConditions refuses: the gate knows no conditions.
-func (g *nodeGate) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
+func (g *Gate) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
 	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
 }
 
-// run watches the lists until ctx ends.
-func (g *nodeGate) run(ctx context.Context, loopback *rest.Config) error {
+// Run watches the lists until ctx ends.
+func (g *Gate) Run(ctx context.Context, loopback *rest.Config) error {
 	client, err := kubernetes.NewForConfig(loopback)
 	if err != nil {
 		return fmt.Errorf("make a client for the lists of nodes: %w", err)
 	}
 	revoked := watchConfigMaps(client, func(o *metav1.ListOptions) {
-		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", revokedNodes).String()
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", RevokedNodes).String()
 	})
 	names := watchConfigMaps(client, func(o *metav1.ListOptions) { o.LabelSelector = givenLabel })
 	synced := []cache.InformerSynced{}
@@ -193,7 +197,7 @@ func watchConfigMaps(client kubernetes.Interface, which func(*metav1.ListOptions
 	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(metav1.NamespaceSystem), informers.WithTweakListOptions(which))
 }
 
-func (g *nodeGate) setRevoked(_ *corev1.ConfigMap, list map[string]string) {
+func (g *Gate) setRevoked(_ *corev1.ConfigMap, list map[string]string) {
 	revoked := map[string]bool{}
 	for name := range list {
 		revoked[name] = true
@@ -203,7 +207,7 @@ func (g *nodeGate) setRevoked(_ *corev1.ConfigMap, list map[string]string) {
 	g.revoked = revoked
 }
 
-func (g *nodeGate) setGiven(part *corev1.ConfigMap, list map[string]string) {
+func (g *Gate) setGiven(part *corev1.ConfigMap, list map[string]string) {
 	names := map[string]given{}
 	for name, text := range list {
 		owner, err := parseGiven(text)

@@ -1,4 +1,4 @@
-package controlplane
+package admission
 
 import (
 	"context"
@@ -82,8 +82,8 @@ func parseGiven(text string) (given, error) {
 	return given{key: fields[0], at: time.Unix(seconds, 0), token: fields[2], registered: len(fields) == 4}, nil
 }
 
-// givenPart is the ConfigMap that has a name.
-func givenPart(name string) string {
+// GivenPart is the ConfigMap that has a name.
+func GivenPart(name string) string {
 	return givenPartName(int(sha256.Sum256([]byte(name))[0]) % givenParts)
 }
 
