@@ -23,7 +23,6 @@ var manyMethods = map[string]int{
 	"internal/engine/engine":  96,
 	"internal/engine/index":   124,
 	"internal/engine/state":   52,
-	"internal/plan/site":      39,
 	"internal/sim/checker":    50,
 	"internal/sim/controller": 59,
 	"internal/sim/index":      27,

@@ -5,47 +5,47 @@ package plan
 // a pod of another revision goes.
 
 // assist decides for one node. Whatever the other controller does by itself is not asked for; the reason says that it will.
-func (s *site) assist(v *Verdict) {
-	s.account(v)
-	s.decide(v)
-	v.creates = v.creates[:0]
-	if n := len(v.deletes); n > 0 && v.deletes[n-1].Reason == Outdated {
-		v.deletes = append(v.deletes[:0], v.deletes[n-1])
+func (e exposure) assist() {
+	e.account(e.v)
+	e.decide()
+	e.v.creates = e.v.creates[:0]
+	if n := len(e.v.deletes); n > 0 && e.v.deletes[n-1].Reason == Outdated {
+		e.v.deletes = append(e.v.deletes[:0], e.v.deletes[n-1])
 	} else {
-		v.deletes, v.candidate = v.deletes[:0], fixed
+		e.v.deletes, e.v.candidate = e.v.deletes[:0], fixed
 	}
-	switch r := s.in.Release; {
+	switch r := e.in.Release; {
 	case r == nil:
-	case s.exposed():
-		s.expose(v)
-		v.release.Leaked = r.rank(v.Node) >= r.Quota
-		s.stay(v)
+	case e.exposed():
+		e.expose()
+		e.v.release.Leaked = r.rank(e.v.Node) >= r.Quota
+		e.stay()
 	default:
-		v.release.Other = s.old != nil && !r.Stable.made(s.old)
-		if len(v.deletes) > 0 {
-			s.awaitGrant(v)
+		e.v.release.Other = e.old != nil && !r.Stable.made(e.old)
+		if len(e.v.deletes) > 0 {
+			e.awaitGrant()
 		}
 	}
 }
 
 // awaitGrant is for a node whose pod would be replaced. It goes when the node's turn has come, and the target is granted.
-func (s *site) awaitGrant(v *Verdict) {
+func (e exposure) awaitGrant() {
 	switch {
-	case !s.node.Ready || s.node.Leaving:
-		s.stay(v)
-	case !s.turn(v) || s.in.Release.Back:
-		s.stay(v)
+	case !e.node.Ready || e.node.Leaving:
+		e.stay()
+	case !e.turn() || e.in.Release.Back:
+		e.stay()
 	default:
-		if v.candidate == fixed {
-			v.candidate = expose
+		if e.v.candidate == fixed {
+			e.v.candidate = expose
 		}
-		v.deletes[0].Reaches = true
+		e.v.deletes[0].Reaches = true
 	}
 }
 
 // stay takes back the delete of an outdated pod.
-func (s *site) stay(v *Verdict) {
-	if len(v.deletes) > 0 {
-		v.deletes, v.candidate, v.Reason, v.Detail = v.deletes[:0], fixed, AwaitsWave, ""
+func (e exposure) stay() {
+	if len(e.v.deletes) > 0 {
+		e.v.deletes, e.v.candidate, e.v.Reason, e.v.Detail = e.v.deletes[:0], fixed, AwaitsWave, ""
 	}
 }

@@ -37,26 +37,27 @@ func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 
 func (in *Input) classifyKnown(node *Node, pods []*Pod, v *Verdict) {
 	target := survey(in, &in.Set, node, pods)
+	d := decision{&target, v}
 	switch r := in.Release; {
 	case in.Set.Assists:
-		target.assist(v)
+		exposure{d}.assist()
 	case r == nil:
 		target.account(v)
-		target.decide(v)
+		d.decide()
 	case r.Back:
 		stable := survey(in, &r.Stable, node, pods)
 		stable.account(v)
-		stable.decide(v)
-		target.takeBack(v, &stable)
+		decision{&stable, v}.decide()
+		exposure{d}.takeBack(&stable)
 	case target.exposed():
 		target.account(v)
-		target.decide(v)
-		target.expose(v)
+		d.decide()
+		exposure{d}.expose()
 	default:
 		stable := survey(in, &r.Stable, node, pods)
 		stable.account(v)
-		stable.decide(v)
-		target.awaitTurn(v, &stable)
+		decision{&stable, v}.decide()
+		exposure{d}.awaitTurn(&stable)
 	}
 }
 

@@ -19,52 +19,58 @@ const (
 	kinds                    // how many there are
 )
 
+// decision is what is done about a site: the steps that make up its verdict.
+type decision struct {
+	*site
+	v *Verdict
+}
+
 // decide names the reason and the acts.
-func (s *site) decide(v *Verdict) {
-	s.clear(v)
-	if s.newer != nil {
+func (d decision) decide() {
+	d.clear()
+	if d.newer != nil {
 		// What the node should have is not known, so neither is whether it
 		// may keep the pod.
-		v.Reason, v.Detail = NewerTemplate, s.newer.Name
+		d.v.Reason, d.v.Detail = NewerTemplate, d.newer.Name
 		return
 	}
-	if !s.fit.Keep {
-		s.evict(v)
+	if !d.fit.Keep {
+		d.evict()
 		return
 	}
-	if len(s.left) > 0 {
-		v.Reason, v.Detail = NodeReplaced, s.left[0].Name
+	if len(d.left) > 0 {
+		d.v.Reason, d.v.Detail = NodeReplaced, d.left[0].Name
 		return
 	}
-	if s.uncertain != nil {
+	if d.uncertain != nil {
 		// Whatever was asked of this node may have happened or not. One more
 		// write on top could make it two pods, or none.
-		v.Reason, v.Detail = Unconfirmed, s.uncertain.Name
+		d.v.Reason, d.v.Detail = Unconfirmed, d.uncertain.Name
 		return
 	}
-	s.retire(v)
+	d.retire()
 	switch {
-	case s.live == 0:
-		s.fill(v)
-	case s.prune(v):
-		v.Reason, v.Detail = Duplicate, v.Pod
-	case s.old == nil:
-		s.settle(v, s.cur)
-	case s.cur != nil && !s.idle(s.cur):
-		s.handOver(v)
+	case d.live == 0:
+		d.fill()
+	case d.prune():
+		d.v.Reason, d.v.Detail = Duplicate, d.v.Pod
+	case d.old == nil:
+		d.settle(d.cur)
+	case d.cur != nil && !d.idle(d.cur):
+		d.handOver()
 	default:
-		s.renew(v)
+		d.renew()
 	}
 }
 
 // clear deletes what an earlier node of this name has left. No kubelet will
 // confirm that, so none is waited for; and the node's own pod comes after that,
 // since its kubelet would take the other for one to run.
-func (s *site) clear(v *Verdict) {
-	for _, p := range slices.Backward(s.left) {
+func (d decision) clear() {
+	for _, p := range slices.Backward(d.left) {
 		if !p.Uncertain {
-			s.remove(v, p, NodeReplaced)
-			v.deletes[len(v.deletes)-1].Now = true
+			d.remove(p, NodeReplaced)
+			d.v.deletes[len(d.v.deletes)-1].Now = true
 		}
 	}
 }
@@ -72,14 +78,14 @@ func (s *site) clear(v *Verdict) {
 // evict deletes everything from a node that may not hold a pod (I3). It does
 // not wait for budget or back-off: the pod has no business there. Only the guard
 // holds what runs.
-func (s *site) evict(v *Verdict) {
-	v.Reason, v.Detail = s.fit.Reason, s.fit.Detail
-	if s.guard(v) {
-		v.Reason = HeldByGuard
+func (d decision) evict() {
+	d.v.Reason, d.v.Detail = d.fit.Reason, d.fit.Detail
+	if d.guard() {
+		d.v.Reason = HeldByGuard
 	}
-	for _, p := range slices.Backward(s.pods) {
-		if p.Deleted.IsZero() && !p.Uncertain && !(v.guarded && s.runs(p)) {
-			s.remove(v, p, s.fit.Reason)
+	for _, p := range slices.Backward(d.pods) {
+		if p.Deleted.IsZero() && !p.Uncertain && !(d.v.guarded && d.runs(p)) {
+			d.remove(p, d.fit.Reason)
 		}
 	}
 }
@@ -87,16 +93,16 @@ func (s *site) evict(v *Verdict) {
 // retire deletes pods that have ended, unless the back-off holds them. It is
 // there so that a pod which fails at once does not turn into a loop of creates
 // and failures; an outdated pod cannot be part of such a loop.
-func (s *site) retire(v *Verdict) {
-	until := s.backoff.ends()
-	held := !s.backoff.Expired(s.in.Now) && until.After(s.in.Now)
-	for _, p := range slices.Backward(s.pods) {
+func (d decision) retire() {
+	until := d.backoff.ends()
+	held := !d.backoff.Expired(d.in.Now) && until.After(d.in.Now)
+	for _, p := range slices.Backward(d.pods) {
 		switch {
 		case !p.ended() || !p.Deleted.IsZero():
-		case held && !(s.rolls() && !s.current(p)):
-			v.wake(until, s.in.Now)
+		case held && !(d.rolls() && !d.current(p)):
+			d.v.wake(until, d.in.Now)
 		default:
-			s.remove(v, p, endReason(p))
+			d.remove(p, endReason(p))
 		}
 	}
 }
@@ -118,43 +124,43 @@ func (s *site) surges() bool { return s.set.Surges() }
 // fill is for a node without a live pod. The successor of one that ended comes
 // when that one is deleted. Without surge, it also waits until a terminating
 // pod is gone (I1); with surge, two side by side is what was asked for.
-func (s *site) fill(v *Verdict) {
+func (d decision) fill() {
 	switch {
-	case !s.fit.Run:
-		v.Reason, v.Detail = s.fit.Reason, s.fit.Detail
-	case s.ended != nil:
-		s.await(v, s.ended)
-	case s.ending != nil && !s.surges():
-		v.Reason, v.Detail = WaitingForTermination, s.ending.Name
-	case s.pauses(v):
+	case !d.fit.Run:
+		d.v.Reason, d.v.Detail = d.fit.Reason, d.fit.Detail
+	case d.ended != nil:
+		d.await(d.ended)
+	case d.ending != nil && !d.surges():
+		d.v.Reason, d.v.Detail = WaitingForTermination, d.ending.Name
+	case d.pauses():
 	default:
-		s.create(v, Missing)
-		v.Reason = v.creates[0].Reason
+		d.create(Missing)
+		d.v.Reason = d.v.creates[0].Reason
 	}
 }
 
 // pauses says that no pod is created for a while, since those before it did not
 // last.
-func (s *site) pauses(v *Verdict) bool {
-	until := s.backoff.Remakes.ends(s.node)
-	if !until.After(s.in.Now) {
+func (d decision) pauses() bool {
+	until := d.backoff.Remakes.ends(d.node)
+	if !until.After(d.in.Now) {
 		return false
 	}
-	v.Reason = PodsDoNotLast
-	if by := s.backoff.Remakes.By; by != Unannounced {
-		v.Detail = "by " + by.String()
+	d.v.Reason = PodsDoNotLast
+	if by := d.backoff.Remakes.By; by != Unannounced {
+		d.v.Detail = "by " + by.String()
 	}
-	v.wake(until, s.in.Now)
+	d.v.wake(until, d.in.Now)
 	return true
 }
 
 // await is for a pod that has ended: it is deleted just now, or left for a
 // while. Its successor comes after that.
-func (s *site) await(v *Verdict, p *Pod) {
-	v.Reason, v.Detail = BackingOff, p.Name
-	for _, d := range v.deletes {
-		if d.Pod == p.Name {
-			v.Reason = d.Reason
+func (d decision) await(p *Pod) {
+	d.v.Reason, d.v.Detail = BackingOff, p.Name
+	for _, gone := range d.v.deletes {
+		if gone.Pod == p.Name {
+			d.v.Reason = gone.Reason
 		}
 	}
 }
@@ -162,18 +168,18 @@ func (s *site) await(v *Verdict, p *Pod) {
 // prune deletes the pods that are too many: all but the first of the node, or
 // with surge all but the first old and the first current one. Updating waits
 // until that is done.
-func (s *site) prune(v *Verdict) (pruned bool) {
-	spare := s.old != nil && s.cur != nil && s.surges()
-	if s.live == 1 || s.live == 2 && spare {
+func (d decision) prune() (pruned bool) {
+	spare := d.old != nil && d.cur != nil && d.surges()
+	if d.live == 1 || d.live == 2 && spare {
 		return false
 	}
-	keep, also := s.old, s.cur
+	keep, also := d.old, d.cur
 	if !spare {
-		keep, also = s.first(), nil
+		keep, also = d.first(), nil
 	}
-	for _, p := range slices.Backward(s.pods) {
+	for _, p := range slices.Backward(d.pods) {
 		if p.live() && p != keep && p != also {
-			s.remove(v, p, Duplicate)
+			d.remove(p, Duplicate)
 		}
 	}
 	return true
@@ -188,20 +194,20 @@ func (s *site) first() *Pod {
 }
 
 // settle gives the reason for a node whose pod is of the current revision.
-func (s *site) settle(v *Verdict, p *Pod) {
+func (d decision) settle(p *Pod) {
 	switch {
-	case !s.fit.Run:
-		s.keep(v, p)
+	case !d.fit.Run:
+		d.keep(p)
 	default:
-		v.Reason = s.progress(p)
+		d.v.Reason = d.progress(p)
 	}
 }
 
 // keep gives the reason for a pod that stays on a node which starts none.
-func (s *site) keep(v *Verdict, p *Pod) {
-	v.Reason, v.Detail = TaintKeepsPod, s.fit.Detail
-	if s.idle(p) {
-		v.Reason = TaintNotTolerated
+func (d decision) keep(p *Pod) {
+	d.v.Reason, d.v.Detail = TaintKeepsPod, d.fit.Detail
+	if d.idle(p) {
+		d.v.Reason = TaintNotTolerated
 	}
 }
 
@@ -225,16 +231,16 @@ func (s *site) progress(p *Pod) Reason {
 
 // handOver is for an old pod beside a current one, with surge: the old one
 // goes when the current one is available, or when it serves nobody itself.
-func (s *site) handOver(v *Verdict) {
+func (d decision) handOver() {
 	switch {
-	case s.available(s.cur):
-		v.Reason = Surged
-		s.remove(v, s.old, Surged)
-	case !s.old.Ready:
-		v.Reason = s.progress(s.cur)
-		s.remove(v, s.old, Outdated)
+	case d.available(d.cur):
+		d.v.Reason = Surged
+		d.remove(d.old, Surged)
+	case !d.old.Ready:
+		d.v.Reason = d.progress(d.cur)
+		d.remove(d.old, Outdated)
 	default:
-		v.Reason = s.progress(s.cur)
+		d.v.Reason = d.progress(d.cur)
 	}
 }
 
@@ -253,53 +259,53 @@ func (s *site) handOver(v *Verdict) {
 // started, and NoSchedule keeps what runs. With surge the pod leaves, since
 // there an update ends with more pods available rather than fewer, but only
 // while that costs no availability (Roll).
-func (s *site) renew(v *Verdict) {
-	p := s.old
+func (d decision) renew() {
+	p := d.old
 	switch {
-	case !s.rolls():
-		v.Reason, v.Detail = WaitingForDeletion, p.Name
-	case s.set.Patient && (!s.node.Ready || s.node.Leaving):
-		v.Reason, v.Detail = AwaitsWave, "its node is not back yet"
-	case !s.fit.Run && !s.surges():
-		s.keep(v, p)
-	case !s.fit.Run && p.Ready:
-		v.Reason, v.Detail, v.candidate = TaintKeepsPod, s.fit.Detail, leave
-		s.remove(v, p, TaintNotTolerated)
-	case !s.fit.Run:
-		v.Reason, v.Detail = TaintNotTolerated, s.fit.Detail
-		s.remove(v, p, TaintNotTolerated)
-	case s.surges() && s.failing != nil:
-		s.await(v, s.failing) // it failed beside the old one
-	case s.surges() && s.pauses(v):
-	case s.surges():
-		s.create(v, Surge)
-		v.Reason = v.creates[0].Reason
+	case !d.rolls():
+		d.v.Reason, d.v.Detail = WaitingForDeletion, p.Name
+	case d.set.Patient && (!d.node.Ready || d.node.Leaving):
+		d.v.Reason, d.v.Detail = AwaitsWave, "its node is not back yet"
+	case !d.fit.Run && !d.surges():
+		d.keep(p)
+	case !d.fit.Run && p.Ready:
+		d.v.Reason, d.v.Detail, d.v.candidate = TaintKeepsPod, d.fit.Detail, leave
+		d.remove(p, TaintNotTolerated)
+	case !d.fit.Run:
+		d.v.Reason, d.v.Detail = TaintNotTolerated, d.fit.Detail
+		d.remove(p, TaintNotTolerated)
+	case d.surges() && d.failing != nil:
+		d.await(d.failing) // it failed beside the old one
+	case d.surges() && d.pauses():
+	case d.surges():
+		d.create(Surge)
+		d.v.Reason = d.v.creates[0].Reason
 		if p.Ready {
-			v.Reason, v.candidate = BudgetSpent, surge
+			d.v.Reason, d.v.candidate = BudgetSpent, surge
 		}
-	case s.available(p):
-		s.revise(v, p)
-		v.Reason, v.candidate = BudgetSpent, replace
+	case d.available(p):
+		d.revise(p)
+		d.v.Reason, d.v.candidate = BudgetSpent, replace
 	case p.Ready:
-		s.revise(v, p)
-		v.Reason, v.candidate = BudgetSpent, recycle
+		d.revise(p)
+		d.v.Reason, d.v.candidate = BudgetSpent, recycle
 	default:
-		s.revise(v, p)
+		d.revise(p)
 	}
 }
 
 // revise makes the pod one of the current revision where it runs, or deletes it for one to come.
-func (s *site) revise(v *Verdict, p *Pod) {
-	if at, doubtful := s.in.doubtEnds(p); doubtful {
-		v.wake(at, s.in.Now)
+func (d decision) revise(p *Pod) {
+	if at, doubtful := d.in.doubtEnds(p); doubtful {
+		d.v.wake(at, d.in.Now)
 	}
-	if !s.changeable(p) {
-		v.Reason = Outdated
-		s.remove(v, p, Outdated)
+	if !d.changeable(p) {
+		d.v.Reason = Outdated
+		d.remove(p, Outdated)
 		return
 	}
-	v.Reason = OutdatedInPlace
-	v.changes = append(v.changes, Change{Node: v.Node, Pod: p.Name, UID: p.UID, From: p.Hash, Stable: s.set != &s.in.Set, Reason: OutdatedInPlace})
+	d.v.Reason = OutdatedInPlace
+	d.v.changes = append(d.v.changes, Change{Node: d.v.Node, Pod: p.Name, UID: p.UID, From: p.Hash, Stable: d.set != &d.in.Set, Reason: OutdatedInPlace})
 }
 
 // changeable says that the pod can become one of the current revision where it runs. Its kubelet must be
@@ -324,29 +330,29 @@ func (in *Input) doubtEnds(p *Pod) (at time.Time, doubtful bool) {
 	return at, at.After(in.Now)
 }
 
-func (s *site) remove(v *Verdict, p *Pod, why Reason) {
-	d := Delete{Node: v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created, SeenCreated: p.SeenCreated}
-	if s.current(p) {
-		d.Hash = s.set.Hash // by its generation, if not by its label
+func (d decision) remove(p *Pod, why Reason) {
+	gone := Delete{Node: d.v.Node, Pod: p.Name, UID: p.UID, Reason: why, Waited: !p.Bound, Hash: p.Hash, Created: p.Created, SeenCreated: p.SeenCreated}
+	if d.current(p) {
+		gone.Hash = d.set.Hash // by its generation, if not by its label
 	}
-	v.deletes = append(v.deletes, d)
+	d.v.deletes = append(d.v.deletes, gone)
 }
 
 // create names the pod's predecessor and who binds it. Where the last pod was
 // refused by the kubelet, or was never bound, we would have the next one refused
 // as well: it goes to the scheduler, which waits for what is missing. The node
 // comes back to us with the first pod that is bound there and not refused.
-func (s *site) create(v *Verdict, why Reason) {
-	c := Create{Node: v.Node, NodeUID: s.node.UID, Reason: why, ByScheduler: s.set.Scheduled, Stable: s.set != &s.in.Set}
-	b, p := &s.backoff, s.predecessor
+func (d decision) create(why Reason) {
+	c := Create{Node: d.v.Node, NodeUID: d.node.UID, Reason: why, ByScheduler: d.set.Scheduled, Stable: d.set != &d.in.Set}
+	b, p := &d.backoff, d.predecessor
 	switch {
 	case b.Pod != "" && (p == nil || !b.Created.Before(p.Created)):
 		c.Predecessor = b.Pod
 	case p != nil:
 		c.Predecessor = p.UID
 	}
-	if !c.ByScheduler && b.handed(s.newest) {
+	if !c.ByScheduler && b.handed(d.newest) {
 		c.ByScheduler, c.Reason = true, PodRefused
 	}
-	v.creates = append(v.creates, c)
+	d.v.creates = append(d.v.creates, c)
 }

@@ -17,14 +17,14 @@ func (v *Verdict) Guarded() bool { return v.guarded }
 func (v *Verdict) Spared() bool  { return v.spared }
 
 // guard says whether the guard holds pods here, which the template has no place for.
-func (s *site) guard(v *Verdict) (holds bool) {
-	g := s.in.Guard
-	if g == nil || s.fit.Keep || s.fit.Reason == TaintEvicts || !slices.ContainsFunc(s.pods, s.runs) {
+func (d decision) guard() (holds bool) {
+	g := d.in.Guard
+	if g == nil || d.fit.Keep || d.fit.Reason == TaintEvicts || !slices.ContainsFunc(d.pods, d.runs) {
 		return false
 	}
-	v.spared = g.Allowed[s.node.Name]
-	v.guarded = !v.spared
-	return v.guarded
+	d.v.spared = g.Allowed[d.node.Name]
+	d.v.guarded = !d.v.spared
+	return d.v.guarded
 }
 
 // runs says that the guard holds this pod, if it holds the node's.

@@ -147,52 +147,55 @@ func (r *Release) rank(node string) int {
 	return math.MaxInt32
 }
 
+// exposure is how a node fares in a release, and what becomes of it when its turn comes.
+type exposure struct{ decision }
+
 // takeBack says how a node fares in a release that goes back. One that is down, or whose pod a taint lets stay, does not
 // count as exposed: it goes back when it can, and nobody can say when that is.
-func (s *site) takeBack(v *Verdict, stable *site) {
-	if s.cur == nil && s.failing == nil && s.predecessor == nil {
-		v.release.Other = s.old != nil && !stable.set.made(s.old)
+func (e exposure) takeBack(stable *site) {
+	if e.cur == nil && e.failing == nil && e.predecessor == nil {
+		e.v.release.Other = e.old != nil && !stable.set.made(e.old)
 		return
 	}
-	s.expose(v)
-	w := &v.release
-	if w.Stranded = !s.node.Ready || s.node.Leaving; w.Stranded || stable.fit.Keep && !stable.fit.Run {
+	e.expose()
+	w := &e.v.release
+	if w.Stranded = !e.node.Ready || e.node.Leaving; w.Stranded || stable.fit.Keep && !stable.fit.Run {
 		w.Exposed, w.Well, w.UnderWay = false, false, false
 	}
 }
 
 // expose says how a node fares with the target.
-func (s *site) expose(v *Verdict) {
-	r := s.in.Release
-	v.rank = int32(r.rank(v.Node))
-	w := &v.release
+func (e exposure) expose() {
+	r := e.in.Release
+	e.v.rank = int32(r.rank(e.v.Node))
+	w := &e.v.release
 	w.Exposed = true
-	if b := &s.backoff; b.Hash == s.set.Hash && !b.Expired(s.in.Now) {
-		v.wake(b.forgotten(), s.in.Now)
+	if b := &e.backoff; b.Hash == e.set.Hash && !b.Expired(e.in.Now) {
+		e.v.wake(b.forgotten(), e.in.Now)
 	}
-	w.Well = s.cur != nil && s.available(s.cur)
-	if !s.fit.Run || s.node.Leaving || !s.served && s.excused(v) {
+	w.Well = e.cur != nil && e.available(e.cur)
+	if !e.fit.Run || e.node.Leaving || !e.served && e.excused(e.v) {
 		return
 	}
-	if w.Failure = s.failure(v); w.Failure != Unfailed {
+	if w.Failure = e.failure(); w.Failure != Unfailed {
 		w.Well = false
 	}
 	w.UnderWay = !w.Well
 }
 
 // failure says whether the node has failed with the target. Its trouble is not older than that.
-func (s *site) failure(v *Verdict) Failure {
-	r, p, b := s.in.Release, s.cur, &s.backoff
+func (e exposure) failure() Failure {
+	r, p, b := e.in.Release, e.cur, &e.backoff
 	switch {
-	case !s.node.Ready:
+	case !e.node.Ready:
 		return NodeBroke
 	case p != nil && int(p.Restarts) >= r.Restarts:
 		return Restarting
-	case b.Hash == s.set.Hash && !b.Expired(s.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
+	case b.Hash == e.set.Hash && !b.Expired(e.in.Now) && b.Delay >= firstBackoff<<min(r.Restarts-1, 10):
 		return Restarting
-	case p == nil && s.in.notAdmitted(v.Node):
+	case p == nil && e.in.notAdmitted(e.v.Node):
 		return NotAdmitted
-	case p == nil || s.available(p):
+	case p == nil || e.available(p):
 		return Unfailed
 	case p.Stuck:
 		return CannotStart
@@ -205,8 +208,8 @@ func (s *site) failure(v *Verdict) Failure {
 	case p.WasReady && !p.ReadySince.IsZero():
 		since, why = p.ReadySince, StoppedServing
 	}
-	if at := since.Add(r.StartWithin); at.After(s.in.Now) {
-		v.wake(at, s.in.Now)
+	if at := since.Add(r.StartWithin); at.After(e.in.Now) {
+		e.v.wake(at, e.in.Now)
 		return Unfailed
 	}
 	return why
@@ -232,33 +235,33 @@ func (in *Input) notAdmitted(node string) bool {
 // awaitTurn is for a node that does not have the target. v is what the stable revision asks for, and
 // that comes first, but for an update: from a revision that is neither of the two a node goes
 // straight to the target. When the node's turn has come, what the target asks for waits to be granted.
-func (s *site) awaitTurn(v *Verdict, stable *site) {
-	v.release.Other = stable.old != nil
-	if v.candidate != fixed {
-		v.forgo()
+func (e exposure) awaitTurn(stable *site) {
+	e.v.release.Other = stable.old != nil
+	if e.v.candidate != fixed {
+		e.v.forgo()
 	}
-	if v.Reason == UpToDate || v.Reason == BudgetSpent {
-		v.Reason = AwaitsWave
+	if e.v.Reason == UpToDate || e.v.Reason == BudgetSpent {
+		e.v.Reason = AwaitsWave
 	}
-	if stable.fit.Keep && s.guard(v) && v.Reason == AwaitsWave {
-		v.Reason, v.Detail = HeldByGuard, s.fit.Detail
+	if stable.fit.Keep && e.guard() && e.v.Reason == AwaitsWave {
+		e.v.Reason, e.v.Detail = HeldByGuard, e.fit.Detail
 	}
-	wanted := s.fit.Run || !s.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(s.pods) > 0)
-	if !wanted || !s.node.Ready || s.node.Leaving {
+	wanted := e.fit.Run || !e.fit.Keep && stable.fit.Keep && (stable.fit.Run || len(e.pods) > 0)
+	if !wanted || !e.node.Ready || e.node.Leaving {
 		return
 	}
-	if s.turn(v) && !v.acts() {
-		s.takeTurn(v)
+	if e.turn() && !e.v.acts() {
+		e.takeTurn()
 	}
 }
 
 // turn says where the node, which could be granted the target, stands in the order, and whether its turn has come.
-func (s *site) turn(v *Verdict) (come bool) {
-	r := s.in.Release
-	rank := r.rank(v.Node)
-	v.rank = int32(rank)
-	v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
-	v.release.Reachable = int(v.release.Step) < len(r.Steps)
+func (e exposure) turn() (come bool) {
+	r := e.in.Release
+	rank := r.rank(e.v.Node)
+	e.v.rank = int32(rank)
+	e.v.release.Step = int32(sort.SearchInts(r.Steps, rank+1))
+	e.v.release.Reachable = int(e.v.release.Step) < len(r.Steps)
 	return rank < r.Quota
 }
 
@@ -276,27 +279,27 @@ func (v *Verdict) forgo() {
 }
 
 // takeTurn decides for the target. Whatever it asks for waits to be granted.
-func (s *site) takeTurn(v *Verdict) {
-	reason, detail := v.Reason, v.Detail
-	s.decide(v)
-	reaching := v.deletes
+func (e exposure) takeTurn() {
+	reason, detail := e.v.Reason, e.v.Detail
+	e.decide()
+	reaching := e.v.deletes
 	switch {
-	case !v.acts():
-		v.Reason, v.Detail = reason, detail
-	case v.candidate == leave || v.candidate == fixed && !s.fit.Run:
-		v.candidate = drop
-	case v.candidate == fixed:
-		v.candidate = expose
-	case v.candidate == surge, len(v.changes) > 0 && v.candidate != expose:
+	case !e.v.acts():
+		e.v.Reason, e.v.Detail = reason, detail
+	case e.v.candidate == leave || e.v.candidate == fixed && !e.fit.Run:
+		e.v.candidate = drop
+	case e.v.candidate == fixed:
+		e.v.candidate = expose
+	case e.v.candidate == surge, len(e.v.changes) > 0 && e.v.candidate != expose:
 		reaching = nil // the create or the change does it
 	default:
-		reaching = v.deletes[len(v.deletes)-1:] // those before it go in any case, and leave a pod where it is
+		reaching = e.v.deletes[len(e.v.deletes)-1:] // those before it go in any case, and leave a pod where it is
 	}
 	for i := range reaching {
 		reaching[i].Reaches = true
 	}
-	for i := range v.changes {
-		v.changes[i].Reaches = true
+	for i := range e.v.changes {
+		e.v.changes[i].Reaches = true
 	}
 }
 
