@@ -118,6 +118,10 @@ var importRules = []importRule{
 		reason: fourParts,
 	},
 	{
+		path: "internal/controlplane/pki", only: []string{"std", "everynode/internal/controlplane/private", "k8s.io/client-go/util/..."},
+		reason: "certificates and keys are files of one folder, and follow from nothing else",
+	},
+	{
 		path: "internal/controlplane/admission", never: []string{"go.etcd.io/...", "everynode/..."},
 		reason: "what nodes may say of themselves is judged by what the API has, and by nothing of this server",
 	},
@@ -178,10 +182,7 @@ var importRules = []importRule{
 		path: "internal/cli/console", only: []string{"std", "everynode/internal/cli/console", "github.com/spf13/...", "golang.org/x/term", "sigs.k8s.io/yaml"},
 		reason: "it is what all our command lines share, and knows no command",
 	},
-	{
-		path: "internal/cli/localcluster", never: []string{"github.com/spf13/..."},
-		reason: "what it knows of the cluster of this machine is of use, and is tested, without a command line",
-	},
+	{path: "internal/cli/localcluster", never: []string{"github.com/spf13/..."}, reason: "it knows the cluster of this machine, and is tested, without a command line"},
 	{
 		path: "internal/cli/verbs",
 		never: []string{

@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"everynode/internal/addons"
+	"everynode/internal/controlplane/pki"
 )
 
 // dnsIndex counts the DNS's address in the service range, as kubeadm does.
@@ -141,7 +142,7 @@ func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addo
 	if a.Serves == "" {
 		return v, nil
 	}
-	authorities, err := os.ReadFile(filepath.Join(of.DataDir, "pki", kubeletAuthorities))
+	authorities, err := os.ReadFile(filepath.Join(of.DataDir, "pki", pki.KubeletAuthorities))
 	if err != nil {
 		return v, fmt.Errorf("read by which authority kubelets are known: %w", err)
 	}

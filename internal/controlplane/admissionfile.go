@@ -22,6 +22,7 @@ import (
 	podtolerationrestriction "k8s.io/kubernetes/plugin/pkg/admission/podtolerationrestriction/apis/podtolerationrestriction/install"
 	"sigs.k8s.io/yaml"
 
+	"everynode/internal/controlplane/private"
 	"everynode/internal/datadir"
 	"everynode/internal/strictyaml"
 )
@@ -210,7 +211,7 @@ func strictAPIServerCodecs() serializer.CodecFactory {
 
 // write puts what was read where the API server reads it.
 func (c admissionConfig) write(data dataFolder) error {
-	return writeIfChanged(data.path(admissionFile), c.text)
+	return private.WriteIfChanged(data.path(admissionFile), c.text)
 }
 
 // flags are those of kube-apiserver for it. A plugin that is configured is on.

@@ -10,6 +10,8 @@ import (
 
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/klog/v2"
+
+	"everynode/internal/controlplane/pki"
 )
 
 const advertisedTime = 10 * time.Second
@@ -19,7 +21,7 @@ const advertisedTime = 10 * time.Second
 // which then cannot go on with the other when one ends. A load balancer in
 // front of all servers looks the same from here, hence a warning and no error.
 func checkAdvertised(ctx context.Context, s *settings) error {
-	path, _ := pairPaths(s.path("pki"), servingCert)
+	path, _ := pki.Paths(s.path("pki"), servingCert)
 	address := net.JoinHostPort(s.advertise.String(), s.portText())
 	ours, err := certutil.CertsFromFile(path)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
 	"everynode/internal/controlplane/admission"
+	"everynode/internal/controlplane/pki"
 )
 
 const (
@@ -108,7 +109,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 
 		"--tls-cert-file=" + file(servingCert+".crt"),
 		"--tls-private-key-file=" + file(servingCert+".key"),
-		"--client-ca-file=" + file(clusterAuthorities),
+		"--client-ca-file=" + file(pki.ClusterAuthorities),
 		"--authorization-mode=Node,RBAC",
 		"--enable-bootstrap-token-auth=true",
 
@@ -116,16 +117,16 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		"--encryption-provider-config-automatic-reload=true",
 
 		"--service-account-issuer=" + serviceAccountIssuer,
-		"--service-account-key-file=" + file(serviceAccountPub),
-		"--service-account-signing-key-file=" + file(serviceAccountKey),
+		"--service-account-key-file=" + file(pki.ServiceAccountPub),
+		"--service-account-signing-key-file=" + file(pki.ServiceAccountKey),
 
 		"--kubelet-client-certificate=" + file(kubeletClientCert+".crt"),
 		"--kubelet-client-key=" + file(kubeletClientCert+".key"),
-		"--kubelet-certificate-authority=" + file(kubeletAuthorities),
+		"--kubelet-certificate-authority=" + file(pki.KubeletAuthorities),
 		// The control plane's host need not resolve the names of nodes.
 		"--kubelet-preferred-address-types=InternalIP",
 
-		"--requestheader-client-ca-file=" + file(frontProxyCA+".crt"),
+		"--requestheader-client-ca-file=" + file(pki.FrontProxyCA+".crt"),
 		"--requestheader-allowed-names=" + frontProxyUser,
 		"--requestheader-username-headers=X-Remote-User",
 		"--requestheader-group-headers=X-Remote-Group",

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/audit"
 	auditpolicy "k8s.io/apiserver/pkg/audit/policy"
 
+	"everynode/internal/controlplane/private"
 	"everynode/internal/strictyaml"
 )
 
@@ -83,10 +84,10 @@ func (a auditing) write() error {
 	if a.policy == nil {
 		return nil
 	}
-	if err := makeDir(a.data.path(AuditDir)); err != nil {
+	if err := private.MakeDir(a.data.path(AuditDir)); err != nil {
 		return err
 	}
-	return writeIfChanged(a.data.path(AuditDir, auditPolicy), a.policy)
+	return private.WriteIfChanged(a.data.path(AuditDir, auditPolicy), a.policy)
 }
 
 // flags are the flags of kube-apiserver that have it keep the log. It makes the

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
 
+	"everynode/internal/controlplane/private"
 	"everynode/internal/strictyaml"
 )
 
@@ -109,7 +110,7 @@ func (a authentication) write() error {
 	if err != nil {
 		return fmt.Errorf("encode who may ask without a name: %w", err)
 	}
-	return writeIfChanged(a.data.path(authenticationFile), data)
+	return private.WriteIfChanged(a.data.path(authenticationFile), data)
 }
 
 // flags are the flags of kube-apiserver for it. It reads the file of the

@@ -3,10 +3,8 @@ package controlplane
 import (
 	"crypto/x509"
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -14,66 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/pki"
 )
-
-// A CA beside the one that signs is trusted everywhere, and signs nothing; when it signs,
-// certificates are renewed, and the kubelets' authority is the one that was trusted before.
-func TestPKIOfTwoAuthorities(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
-	if err := ensurePKI(dir, testLeaves(), now); err != nil {
-		t.Fatal(err)
-	}
-	old, err := loadPair(pairPaths(dir, clusterCA))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantTrusted(t, dir, old.id())
-	fresh, err := createAuthority(t.TempDir(), clusterCA, clusterCACN, now)
-	if err == nil {
-		err = errors.Join(keepNamed(dir, old), keepNamed(dir, fresh), ensurePKI(dir, testLeaves(), now))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantTrusted(t, dir, old.id(), fresh.id())
-	kubelets := trustedForKubelets(t, dir)
-	if len(kubelets) != 2 || readCert(t, dir, "server").CheckSignatureFrom(old.cert) != nil {
-		t.Errorf("%d authorities of kubelets are trusted", len(kubelets))
-	}
-
-	// The server dies between the two files.
-	if err := errors.Join(writeKey(filepath.Join(dir, clusterCA+".key"), fresh.key), ensurePKI(dir, testLeaves(), now)); err != nil {
-		t.Fatal(err)
-	}
-	wantTrusted(t, dir, fresh.id(), old.id())
-	if readCert(t, dir, "server").CheckSignatureFrom(fresh.cert) != nil {
-		t.Error("a certificate is not of the CA that signs")
-	}
-	for _, c := range trustedForKubelets(t, dir) {
-		if !slices.ContainsFunc(kubelets, c.Equal) {
-			t.Error("the authority of kubelets is another than the one that was trusted before")
-		}
-	}
-
-	if err := errors.Join(dropNamed(dir), ensurePKI(dir, testLeaves(), now)); err != nil {
-		t.Fatal(err)
-	}
-	wantTrusted(t, dir, fresh.id())
-	if _, err := os.Stat(filepath.Join(dir, namedCA+old.id()+".key")); !errors.Is(err, os.ErrNotExist) {
-		t.Error("the key of a CA that is not trusted any more is there: ", err)
-	}
-}
-
-func wantTrusted(t *testing.T, dir string, ids ...string) {
-	t.Helper()
-	certs, err := certutil.CertsFromFile(filepath.Join(dir, clusterAuthorities))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.EqualFunc(certs, ids, func(c *x509.Certificate, id string) bool { return authorityID(c) == id }) {
-		t.Errorf("%d CAs are trusted, want %v", len(certs), ids)
-	}
-}
 
 // Programs that use OpenSSL, and know the old CA alone, know servers of the new one by what
 // these send along. Go's own check is in the test with a real API server.
@@ -83,20 +24,20 @@ func TestCrossSignedByOpenSSL(t *testing.T) {
 		t.Skip("no openssl on PATH: make test-packages installs it")
 	}
 	dir, now := t.TempDir(), time.Now()
-	if err := ensurePKI(dir, testLeaves(), now); err != nil {
+	if err := pki.Ensure(dir, []pki.Certificate{{Name: "server", CA: pki.ClusterCA, CN: "srv", Usage: x509.ExtKeyUsageServerAuth, SANs: loopbackNames()}}, now); err != nil {
 		t.Fatal(err)
 	}
-	signer, err := loadPair(pairPaths(dir, clusterCA))
+	signer, err := pki.Load(pki.Paths(dir, pki.ClusterCA))
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := createAuthority(t.TempDir(), clusterCA, clusterCACN, now)
+	old, err := pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cross, err := crossSign(signer, old, now)
 	if err == nil {
-		err = errors.Join(writeCertificates(filepath.Join(dir, "old.crt"), old.cert), writeCertificates(filepath.Join(dir, "cross.crt"), cross))
+		err = errors.Join(pki.WriteCertificates(filepath.Join(dir, "old.crt"), old.Cert), pki.WriteCertificates(filepath.Join(dir, "cross.crt"), cross))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -147,4 +88,22 @@ func TestLateness(t *testing.T) {
 			t.Errorf("%s: late %v", c.name, late)
 		}
 	}
+}
+
+func readCert(t *testing.T, dir, name string) *x509.Certificate {
+	t.Helper()
+	pair, err := pki.Load(pki.Paths(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Cert
+}
+
+func trustedForKubelets(t *testing.T, dir string) []*x509.Certificate {
+	t.Helper()
+	certs, err := certutil.CertsFromFile(filepath.Join(dir, pki.KubeletAuthorities))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
 }

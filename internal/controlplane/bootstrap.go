@@ -30,6 +30,7 @@ import (
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 
 	"everynode/deploy"
+	"everynode/internal/controlplane/pki"
 )
 
 const (
@@ -149,7 +150,7 @@ func (b bootstrap) keepClusterInfo(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, nil // it is of no use to anybody, and is replaced
 	}
-	ours, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
+	ours, err := os.ReadFile(b.settings.path("pki", pki.ClusterAuthorities))
 	if err != nil {
 		return false, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
@@ -164,7 +165,7 @@ func (b bootstrap) authoritiesToApply(ctx context.Context) ([]*unstructured.Unst
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the cluster's authorities: %w", err)
 	}
-	ours, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
+	ours, err := os.ReadFile(b.settings.path("pki", pki.ClusterAuthorities))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}
@@ -251,7 +252,7 @@ func decodeManifest(manifest []byte) ([]*unstructured.Unstructured, error) {
 // server is and which authority to trust. The bootstrap signer adds a
 // signature for each token.
 func (b bootstrap) clusterInfo() (*unstructured.Unstructured, error) {
-	ca, err := os.ReadFile(b.settings.path("pki", clusterAuthorities))
+	ca, err := os.ReadFile(b.settings.path("pki", pki.ClusterAuthorities))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's authorities: %w", err)
 	}

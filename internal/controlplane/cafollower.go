@@ -15,21 +15,24 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"everynode/internal/controlplane/pki"
+	"everynode/internal/controlplane/private"
 )
 
 // authorityFollower keeps a server at the CAs that the cluster trusts.
 type authorityFollower struct {
 	*settings
-	record authorityRecord // what the files are of
-	known  bool            // record was read
-	since  time.Time       // when it was
-	former []*authority    // dropped with it
+	record authorityRecord  // what the files are of
+	known  bool             // record was read
+	since  time.Time        // when it was
+	former []*pki.Authority // dropped with it
 	// trusts are the authorities that the API server uses and that were published, the one
 	// that signs first; nil: it is on its way.
 	trusts []string
 	// inUse says why the API server does not use the files yet, and publish tells everybody
 	// else of the authorities.
-	inUse   func(ctx context.Context, trusted, former []*authority) error
+	inUse   func(ctx context.Context, trusted, former []*pki.Authority) error
 	publish func(ctx context.Context) error
 }
 
@@ -63,14 +66,14 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 		}
 	}
 	for _, a := range trusted {
-		f.trusts = append(f.trusts, a.id())
+		f.trusts = append(f.trusts, a.ID())
 	}
 	f.former = nil
 	return nil
 }
 
 // use waits for nothing: it says why the authorities are not in use everywhere yet.
-func (f *authorityFollower) use(ctx context.Context, trusted []*authority) error {
+func (f *authorityFollower) use(ctx context.Context, trusted []*pki.Authority) error {
 	if err := f.inUse(ctx, trusted, f.former); err != nil {
 		return err
 	}
@@ -105,33 +108,33 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 }
 
 // trusted reads the authorities of the files.
-func (i identities) trusted() ([]*authority, error) {
-	signer, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
+func (i identities) trusted() ([]*pki.Authority, error) {
+	signer, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's CA: %w", err)
 	}
-	others, err := otherAuthorities(i.data.path("pki"), signer)
-	return append([]*authority{signer}, others...), err
+	others, err := pki.Others(i.data.path("pki"), signer)
+	return append([]*pki.Authority{signer}, others...), err
 }
 
 // take brings the files of authorities to what a record says, and returns those
 // that it has removed. A crash in its middle is mended by doing it once more: no key is
 // removed before it is elsewhere.
-func (i identities) take(r authorityRecord) (former []*authority, err error) {
+func (i identities) take(r authorityRecord) (former []*pki.Authority, err error) {
 	if r.revision == 0 {
 		return nil, nil
 	}
 	i.lock.Lock()
 	defer i.lock.Unlock()
 	dir := i.data.path("pki")
-	if err := settleAuthority(dir); err != nil {
+	if err := pki.Settle(dir); err != nil {
 		return nil, err
 	}
 	had, err := i.trusted()
 	if err != nil {
 		return nil, err
 	}
-	var all []*authority
+	var all []*pki.Authority
 	for _, sealed := range r.Authorities {
 		a, err := sealed.open(had)
 		if err != nil {
@@ -141,7 +144,7 @@ func (i identities) take(r authorityRecord) (former []*authority, err error) {
 	}
 	if r.underWay() {
 		for _, a := range all {
-			if err := keepNamed(dir, a); err != nil {
+			if err := pki.KeepNamed(dir, a); err != nil {
 				return nil, err
 			}
 		}
@@ -149,26 +152,26 @@ func (i identities) take(r authorityRecord) (former []*authority, err error) {
 	if err := i.writeCross(r); err != nil {
 		return nil, err
 	}
-	if all[0].id() != had[0].id() {
-		if err := writePair(dir, clusterCA, all[0].cert, all[0].key); err != nil {
+	if all[0].ID() != had[0].ID() {
+		if err := pki.Write(dir, pki.ClusterCA, all[0].Cert, all[0].Key); err != nil {
 			return nil, err
 		}
 	}
 	for _, a := range had {
-		if !slices.Contains(r.ids(), a.id()) {
+		if !slices.Contains(r.ids(), a.ID()) {
 			former = append(former, a)
 		}
 	}
 	if !r.underWay() {
-		err = dropNamed(dir)
+		err = pki.DropNamed(dir)
 	}
 	return former, err
 }
 
 func (i identities) writeCross(r authorityRecord) error {
-	path := i.data.path("pki", crossFile)
+	path := i.data.path("pki", pki.CrossFile)
 	if len(r.Cross) > 0 {
-		return writeIfChanged(path, r.Cross)
+		return private.WriteIfChanged(path, r.Cross)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove a certificate of a CA that is gone: %w", err)
@@ -178,7 +181,7 @@ func (i identities) writeCross(r authorityRecord) error {
 
 // inUse says why the API server of this process does not use the authorities
 // yet, if so: it is asked with certificates of each.
-func (i identities) inUse(ctx context.Context, trusted, former []*authority) error {
+func (i identities) inUse(ctx context.Context, trusted, former []*pki.Authority) error {
 	at, err := url.Parse(i.at.localURL())
 	if err != nil {
 		return fmt.Errorf("read our own address: %w", err)
@@ -187,36 +190,36 @@ func (i identities) inUse(ctx context.Context, trusted, former []*authority) err
 	if served == nil {
 		return errors.New("the API server does not answer")
 	}
-	if err := served.CheckSignatureFrom(trusted[0].cert); err != nil {
-		return fmt.Errorf("the API server has no certificate of the CA %s yet: %w", trusted[0].id(), err)
+	if err := served.CheckSignatureFrom(trusted[0].Cert); err != nil {
+		return fmt.Errorf("the API server has no certificate of the CA %s yet: %w", trusted[0].ID(), err)
 	}
 	for _, a := range trusted {
 		if status, err := i.askAs(ctx, a, trusted); err != nil || status == http.StatusUnauthorized {
-			return errors.Join(fmt.Errorf("the API server does not accept certificates of the CA %s yet", a.id()), err)
+			return errors.Join(fmt.Errorf("the API server does not accept certificates of the CA %s yet", a.ID()), err)
 		}
 	}
 	for _, a := range former {
 		if status, err := i.askAs(ctx, a, trusted); err != nil || status != http.StatusUnauthorized {
-			return errors.Join(fmt.Errorf("the API server still accepts certificates of the CA %s", a.id()), err)
+			return errors.Join(fmt.Errorf("the API server still accepts certificates of the CA %s", a.ID()), err)
 		}
 	}
 	return nil
 }
 
 // askAs asks the API server as somebody whom an authority has signed, and who has no rights.
-func (i identities) askAs(ctx context.Context, a *authority, trusted []*authority) (status int, err error) {
+func (i identities) askAs(ctx context.Context, a *pki.Authority, trusted []*pki.Authority) (status int, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return 0, fmt.Errorf("make a key: %w", err)
 	}
-	leaf, err := certificate{name: "rotation", cn: "everynode-rotation", usage: x509.ExtKeyUsageClientAuth}.issue(a, key.Public(), time.Now())
+	leaf, err := pki.Certificate{Name: "rotation", CN: "everynode-rotation", Usage: x509.ExtKeyUsageClientAuth}.Issue(a, key.Public(), time.Now())
 	if err != nil {
 		return 0, err
 	}
 	pair := &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
 	roots := x509.NewCertPool()
 	for _, t := range trusted {
-		roots.AddCert(t.cert)
+		roots.AddCert(t.Cert)
 	}
 	client := &http.Client{Timeout: advertisedTime, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
 		RootCAs: roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil },

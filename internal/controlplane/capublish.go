@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	certutil "k8s.io/client-go/util/cert"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // publishAuthorities tells nodes, machines that join, and servers that extend the API
@@ -22,11 +24,11 @@ func publishAuthorities(ctx context.Context, data dataFolder, cfg *rest.Config) 
 	if err != nil {
 		return fmt.Errorf("make a client for the cluster's authorities: %w", err)
 	}
-	ca, err := os.ReadFile(data.path("pki", clusterAuthorities))
+	ca, err := os.ReadFile(data.path("pki", pki.ClusterAuthorities))
 	if err != nil {
 		return fmt.Errorf("read the cluster's authorities: %w", err)
 	}
-	kubelets, err := os.ReadFile(data.path("pki", kubeletAuthorities))
+	kubelets, err := os.ReadFile(data.path("pki", pki.KubeletAuthorities))
 	if err != nil {
 		return fmt.Errorf("read the authorities of kubelets: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // authoritiesKey is where the servers of a cluster keep, in their etcd, which CAs are
@@ -29,7 +31,7 @@ type authorityRecord struct {
 	Authorities []sealedAuthority `json:"authorities"`
 	// Next is the one that a rotation brings in; empty: there is no rotation under way.
 	Next string `json:"next,omitempty"`
-	// Cross (PEM) is what crossFile is to hold.
+	// Cross (PEM) is what pki.CrossFile is to hold.
 	Cross   []byte    `json:"cross,omitempty"`
 	Changed time.Time `json:"changed"`
 
@@ -88,7 +90,7 @@ func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
 	if err != nil {
 		return next, fmt.Errorf("read the cross-signed certificates in %s: %w", authoritiesKey, err)
 	}
-	certs = slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return authorityID(c) != signer.ID })
+	certs = slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return pki.ID(c) != signer.ID })
 	if len(certs) > 0 {
 		next.Cross, err = certutil.EncodeCertificates(certs...)
 	}
@@ -96,8 +98,8 @@ func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
 }
 
 // begun is the record with a new CA beside the one that signs.
-func (r authorityRecord) begun(old *authority, now time.Time) (next authorityRecord, fresh *authority, err error) {
-	if fresh, err = newAuthority(clusterCA, clusterCACN, now); err != nil {
+func (r authorityRecord) begun(old *pki.Authority, now time.Time) (next authorityRecord, fresh *pki.Authority, err error) {
+	if fresh, err = pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, now); err != nil {
 		return r, nil, err
 	}
 	cross, err := crossSign(fresh, old, now)
@@ -124,17 +126,17 @@ func (r authorityRecord) begun(old *authority, now time.Time) (next authorityRec
 
 // crossSign returns the certificate of an authority as another has it. Both have one name,
 // so it says by whose key it is signed: OpenSSL takes it for one that signed itself otherwise.
-func crossSign(a, by *authority, now time.Time) (*x509.Certificate, error) {
-	template := *a.cert
-	if template.NotAfter.After(by.cert.NotAfter) {
-		template.NotAfter = by.cert.NotAfter
+func crossSign(a, by *pki.Authority, now time.Time) (*x509.Certificate, error) {
+	template := *a.Cert
+	if template.NotAfter.After(by.Cert.NotAfter) {
+		template.NotAfter = by.Cert.NotAfter
 	}
-	template.AuthorityKeyId = by.cert.SubjectKeyId
+	template.AuthorityKeyId = by.Cert.SubjectKeyId
 	var err error
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
 		return nil, fmt.Errorf("make a serial number: %w", err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, by.cert, a.key.Public(), by.key)
+	der, err := x509.CreateCertificate(rand.Reader, &template, by.Cert, a.Key.Public(), by.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the new CA with the old one: %w", err)
 	}
@@ -143,12 +145,12 @@ func crossSign(a, by *authority, now time.Time) (*x509.Certificate, error) {
 
 const sealPurpose = "everynode: sealing of the key of another CA, 1"
 
-func sealAuthority(a, with *authority) (s sealedAuthority, err error) {
-	s.ID = a.id()
-	if s.Cert, err = certutil.EncodeCertificates(a.cert); err != nil {
+func sealAuthority(a, with *pki.Authority) (s sealedAuthority, err error) {
+	s.ID = a.ID()
+	if s.Cert, err = certutil.EncodeCertificates(a.Cert); err != nil {
 		return s, fmt.Errorf("encode a CA: %w", err)
 	}
-	key, err := keyutil.MarshalPrivateKeyToPEM(a.key)
+	key, err := keyutil.MarshalPrivateKeyToPEM(a.Key)
 	if err != nil {
 		return s, fmt.Errorf("encode the key of a CA: %w", err)
 	}
@@ -156,7 +158,7 @@ func sealAuthority(a, with *authority) (s sealedAuthority, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.Sealed = map[string][]byte{with.id(): aead.Seal(nil, nil, key, []byte(s.ID))}
+	s.Sealed = map[string][]byte{with.ID(): aead.Seal(nil, nil, key, []byte(s.ID))}
 	return s, nil
 }
 
@@ -164,18 +166,18 @@ func sealAuthority(a, with *authority) (s sealedAuthority, err error) {
 var errUnknownCA = errors.New("the cluster's CA was rotated while this server was away")
 
 // open returns the authority, which is one of known, or is sealed for one of them.
-func (s sealedAuthority) open(known []*authority) (*authority, error) {
+func (s sealedAuthority) open(known []*pki.Authority) (*pki.Authority, error) {
 	for _, a := range known {
-		if a.id() == s.ID {
+		if a.ID() == s.ID {
 			return a, nil
 		}
 	}
 	certs, err := certutil.ParseCertsPEM(s.Cert)
-	if err != nil || authorityID(certs[0]) != s.ID {
+	if err != nil || pki.ID(certs[0]) != s.ID {
 		return nil, fmt.Errorf("the CA %s in %s is damaged: restore it from a backup", s.ID, authoritiesKey)
 	}
 	for _, a := range known {
-		sealed, ok := s.Sealed[a.id()]
+		sealed, ok := s.Sealed[a.ID()]
 		if !ok {
 			continue
 		}
@@ -192,7 +194,7 @@ func (s sealedAuthority) open(known []*authority) (*authority, error) {
 		if err != nil || !ok {
 			return nil, fmt.Errorf("the key of the CA %s in %s is not a key: restore it from a backup", s.ID, authoritiesKey)
 		}
-		return &authority{cert: certs[0], key: signer}, nil
+		return &pki.Authority{Cert: certs[0], Key: signer}, nil
 	}
 	return nil, errUnknownCA
 }

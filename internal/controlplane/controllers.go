@@ -12,6 +12,8 @@ import (
 	"k8s.io/kubernetes/cmd/kube-controller-manager/names"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	scheduleroptions "k8s.io/kubernetes/cmd/kube-scheduler/app/options"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // runControllerManager runs Kubernetes' controllers, without the one for
@@ -64,11 +66,11 @@ func (s *settings) controllerManagerFlags() []string {
 		"--allocate-node-cidrs=true",
 		"--cluster-cidr=" + s.podRange.String(),
 		"--service-cluster-ip-range=" + s.serviceRange.String(),
-		"--root-ca-file=" + file(clusterAuthorities),
-		"--service-account-private-key-file=" + file(serviceAccountKey),
+		"--root-ca-file=" + file(pki.ClusterAuthorities),
+		"--service-account-private-key-file=" + file(pki.ServiceAccountKey),
 	}
 	for signer, ca := range map[string]string{
-		"kubelet-serving": kubeletCA, "kubelet-client": clusterCA, "kube-apiserver-client": clusterCA, "legacy-unknown": clusterCA,
+		"kubelet-serving": pki.KubeletCA, "kubelet-client": pki.ClusterCA, "kube-apiserver-client": pki.ClusterCA, "legacy-unknown": pki.ClusterCA,
 	} {
 		flags = append(flags, "--cluster-signing-"+signer+"-cert-file="+file(ca+".crt"), "--cluster-signing-"+signer+"-key-file="+file(ca+".key"))
 	}

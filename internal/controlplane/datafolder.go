@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"everynode/internal/controlplane/private"
 	"everynode/internal/datadir"
 )
 
@@ -68,7 +69,7 @@ func (d dataFolder) writeRecord(r dataRecord) error {
 	if err != nil {
 		return fmt.Errorf("encode the data directory's version: %w", err)
 	}
-	return writeFile(d.path("version"), append(data, '\n'))
+	return private.WriteFile(d.path("version"), append(data, '\n'))
 }
 
 // noteFormat notes in the record what releases must know that read the cluster, and those

@@ -1,15 +1,15 @@
 package controlplane
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/controlplane/pki"
+	"everynode/internal/controlplane/private"
 )
 
 const (
@@ -33,29 +33,19 @@ type secretsKey struct {
 // firstSecretsKey follows from the key of the cluster's CA, as that of the kubelets'
 // authority does: all servers of a cluster have it, and so does one that is restored,
 // without one more file to copy. Whoever reads etcd alone reads no Secret.
-func firstSecretsKey(ca *authority) (secretsKey, error) {
-	key, err := deriveKey(ca, "everynode: encryption of Secrets in etcd, 1", secretsKeySize)
+func firstSecretsKey(ca *pki.Authority) (secretsKey, error) {
+	key, err := pki.DeriveKey(ca, "everynode: encryption of Secrets in etcd, 1", secretsKeySize)
 	if err != nil {
 		return secretsKey{}, fmt.Errorf("derive the key of Secrets: %w", err)
 	}
 	return secretsKey{firstKey, key}, nil
 }
 
-// deriveKey returns size bytes that follow from the key of an authority, and that say
-// nothing about those of another purpose.
-func deriveKey(ca *authority, purpose string, size int) ([]byte, error) {
-	secret, err := x509.MarshalPKCS8PrivateKey(ca.key)
-	if err != nil {
-		return nil, err
-	}
-	return hkdf.Key(sha256.New, secret, nil, purpose, size)
-}
-
 // writeEncryption writes the file of the API server, with the keys that the cluster has.
 func (s *settings) writeEncryption() error {
 	keys := s.secretsKeys
 	if keys == nil {
-		ca, err := loadPair(pairPaths(s.path("pki"), clusterCA))
+		ca, err := pki.Load(pki.Paths(s.path("pki"), pki.ClusterCA))
 		if err != nil {
 			return fmt.Errorf("derive the key of Secrets: %w", err)
 		}
@@ -69,7 +59,7 @@ func (s *settings) writeEncryption() error {
 	if err != nil {
 		return err
 	}
-	return writeIfChanged(s.path("pki", encryptionFile), config)
+	return private.WriteIfChanged(s.path("pki", encryptionFile), config)
 }
 
 // encryptionConfig has Secrets written with the first of keys, or in the clear. Every

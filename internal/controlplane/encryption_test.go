@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/datadir"
 )
 
@@ -150,10 +151,9 @@ func TestSameRanges(t *testing.T) {
 
 // Servers with the same CA have the same first key.
 func TestKeyOfSecrets(t *testing.T) {
-	dirs := []string{t.TempDir(), t.TempDir()}
 	var configs [][]byte
-	for _, dir := range dirs {
-		ca, err := ensureAuthority(dir, clusterCA, "test", time.Now())
+	for range 2 {
+		ca, err := pki.NewAuthority(pki.ClusterCA, "test", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

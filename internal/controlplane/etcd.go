@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"everynode/internal/controlplane/private"
 )
 
 const (
@@ -39,7 +41,7 @@ type store struct {
 // that is too long for a socket is reached through this process's own
 // descriptor of the directory.
 func openStore(dir string) (*store, error) {
-	if err := makeDir(dir); err != nil {
+	if err := private.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	s := newStore(dir)

@@ -17,15 +17,13 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/klog/v2"
+
+	"everynode/internal/controlplane/pki"
+	"everynode/internal/controlplane/private"
 )
 
-// Names of the files below pki/, without .crt and .key where there are two.
+// Names of the certificates below pki/.
 const (
-	clusterCA         = "ca"
-	frontProxyCA      = "front-proxy-ca"
-	serviceAccountKey = "service-account.key"
-	serviceAccountPub = "service-account.pub"
-
 	servingCert           = "apiserver"
 	kubeletClientCert     = "apiserver-kubelet-client"
 	frontProxyCert        = "front-proxy-client"
@@ -67,18 +65,18 @@ type identities struct {
 }
 
 // leaves lists every leaf that this control plane is to have.
-func (i identities) leaves() ([]certificate, error) {
+func (i identities) leaves() ([]pki.Certificate, error) {
 	sans, err := i.servingNames()
 	if err != nil {
 		return nil, err
 	}
-	client := func(name, cn string, orgs ...string) certificate {
-		return certificate{name: name, ca: clusterCA, cn: cn, orgs: orgs, usage: x509.ExtKeyUsageClientAuth}
+	client := func(name, cn string, orgs ...string) pki.Certificate {
+		return pki.Certificate{Name: name, CA: pki.ClusterCA, CN: cn, Orgs: orgs, Usage: x509.ExtKeyUsageClientAuth}
 	}
 	frontProxy := client(frontProxyCert, frontProxyUser)
-	frontProxy.ca = frontProxyCA
-	leaves := []certificate{
-		{name: servingCert, ca: clusterCA, cn: "kube-apiserver", usage: x509.ExtKeyUsageServerAuth, sans: sans},
+	frontProxy.CA = pki.FrontProxyCA
+	leaves := []pki.Certificate{
+		{Name: servingCert, CA: pki.ClusterCA, CN: "kube-apiserver", Usage: x509.ExtKeyUsageServerAuth, SANs: sans},
 		frontProxy,
 		client(kubeletClientCert, kubeletClientUser),
 		client(adminCert, "everynode-admin", adminGroup),
@@ -90,7 +88,7 @@ func (i identities) leaves() ([]certificate, error) {
 	}
 	if i.simulator {
 		leaves = append(leaves, client(simulatorCert, simulatorUser),
-			certificate{name: simulatorServingCert, ca: kubeletCA, cn: "simulated-kubelets", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()})
+			pki.Certificate{Name: simulatorServingCert, CA: pki.KubeletCA, CN: "simulated-kubelets", Usage: x509.ExtKeyUsageServerAuth, SANs: loopbackNames()})
 	}
 	return leaves, nil
 }
@@ -111,7 +109,7 @@ type SimulatorAccess struct {
 func AccessForSimulator(dataDir string) SimulatorAccess {
 	data := dataFolder(dataDir)
 	a := SimulatorAccess{Kubeconfig: data.kubeconfig(simulatorCert)}
-	a.CertFile, a.KeyFile = pairPaths(data.path("pki"), simulatorServingCert)
+	a.CertFile, a.KeyFile = pki.Paths(data.path("pki"), simulatorServingCert)
 	return a
 }
 
@@ -152,7 +150,7 @@ func (i identities) ensure(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := ensurePKI(i.data.path("pki"), leaves, now); err != nil {
+	if err := pki.Ensure(i.data.path("pki"), leaves, now); err != nil {
 		return err
 	}
 	kubeconfigs := []string{controllerManagerCert, schedulerCert}
@@ -171,9 +169,9 @@ func (i identities) ensure(now time.Time) error {
 // embed it can be copied to another machine; without, the client reads the
 // certificate again when it is renewed.
 func (i identities) writeKubeconfig(path, url, name string, embed bool) error {
-	crt, key := pairPaths(i.data.path("pki"), name)
+	crt, key := pki.Paths(i.data.path("pki"), name)
 	cfg := clientcmdapi.NewConfig()
-	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: i.data.path("pki", clusterAuthorities)}
+	cfg.Clusters["everynode"] = &clientcmdapi.Cluster{Server: url, CertificateAuthority: i.data.path("pki", pki.ClusterAuthorities)}
 	cfg.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificate: crt, ClientKey: key}
 	cfg.Contexts["everynode"] = &clientcmdapi.Context{Cluster: "everynode", AuthInfo: name}
 	cfg.CurrentContext = "everynode"
@@ -186,17 +184,17 @@ func (i identities) writeKubeconfig(path, url, name string, embed bool) error {
 	if err != nil {
 		return fmt.Errorf("build %s: %w", path, err)
 	}
-	return writeIfChanged(path, data)
+	return private.WriteIfChanged(path, data)
 }
 
 // restConfig is how a part of this process speaks to the API server as the
 // user of the certificate called name. Requests are paced by the server's
 // priority and fairness, not by the client.
 func (i identities) restConfig(name string) *rest.Config {
-	crt, key := pairPaths(i.data.path("pki"), name)
+	crt, key := pki.Paths(i.data.path("pki"), name)
 	return &rest.Config{
 		Host:               i.at.localURL(),
-		TLSClientConfig:    rest.TLSClientConfig{CAFile: i.data.path("pki", clusterAuthorities), CertFile: crt, KeyFile: key},
+		TLSClientConfig:    rest.TLSClientConfig{CAFile: i.data.path("pki", pki.ClusterAuthorities), CertFile: crt, KeyFile: key},
 		UserAgent:          "everynode/" + name,
 		QPS:                -1,
 		DisableCompression: true,
@@ -227,17 +225,17 @@ const endSoon = 365 * 24 * time.Hour
 
 // endOfCA is when the cluster's CA ends, and whether that is soon.
 func (i identities) endOfCA(now time.Time) (end time.Time, soon bool, err error) {
-	ca, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
+	ca, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	end = ca.cert.NotAfter
+	end = ca.Cert.NotAfter
 	return end, now.Add(endSoon).After(end), nil
 }
 
 // sealer is that of the cluster's CA in the data directory.
 func (i identities) sealer() (*keySealer, error) {
-	ca, err := loadPair(pairPaths(i.data.path("pki"), clusterCA))
+	ca, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's CA: %w", err)
 	}

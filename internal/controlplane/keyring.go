@@ -15,6 +15,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // keyringKey is where the servers of a cluster keep, in their etcd, the keys that Secrets
@@ -88,7 +90,7 @@ type keySealer struct {
 	first secretsKey
 }
 
-func newKeySealer(ca *authority) (*keySealer, error) {
+func newKeySealer(ca *pki.Authority) (*keySealer, error) {
 	first, err := firstSecretsKey(ca)
 	if err != nil {
 		return nil, err
@@ -97,7 +99,7 @@ func newKeySealer(ca *authority) (*keySealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(ca.key.Public())
+	public, err := x509.MarshalPKIXPublicKey(ca.Key.Public())
 	if err != nil {
 		return nil, fmt.Errorf("name what seals the keys of Secrets: %w", err)
 	}
@@ -106,8 +108,8 @@ func newKeySealer(ca *authority) (*keySealer, error) {
 }
 
 // newAEAD seals with a key that follows from that of an authority.
-func newAEAD(ca *authority, purpose string) (cipher.AEAD, error) {
-	key, err := deriveKey(ca, purpose, 32)
+func newAEAD(ca *pki.Authority, purpose string) (cipher.AEAD, error) {
+	key, err := pki.DeriveKey(ca, purpose, 32)
 	if err != nil {
 		return nil, fmt.Errorf("derive a key that seals others: %w", err)
 	}

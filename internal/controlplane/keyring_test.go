@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"everynode/internal/controlplane/pki"
 )
 
 func testSealer(t *testing.T) *keySealer {
@@ -17,7 +19,7 @@ func testSealer(t *testing.T) *keySealer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := newKeySealer(&authority{key: key})
+	sealer, err := newKeySealer(&pki.Authority{Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/retry"
 
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/datadir"
 )
 
@@ -79,7 +80,7 @@ func checkStore(s *settings, dir *datadir.Dir) error {
 	}
 	hadOne := dir.Store() == datadir.StoreMade
 	if dir.Store() == datadir.StoreUnknown { // of a release that kept no note
-		ca, _ := pairPaths(s.path("pki"), clusterCA)
+		ca, _ := pki.Paths(s.path("pki"), pki.ClusterCA)
 		hadOne = exists(ca) && exists(s.path("version"))
 	}
 	if hadOne {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/datadir"
 )
 
@@ -260,7 +261,7 @@ func TestKeysOfOthers(t *testing.T) {
 	if err := errors.Join(s.ids().ensure(time.Now()), held.release()); err != nil {
 		t.Fatal(err)
 	}
-	key := s.path("pki", clusterCA+".key")
+	key := s.path("pki", pki.ClusterCA+".key")
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}

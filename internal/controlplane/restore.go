@@ -20,6 +20,7 @@ import (
 	componentversion "k8s.io/component-base/version"
 
 	"everynode/internal/atomicfile"
+	"everynode/internal/controlplane/private"
 	"everynode/internal/datadir"
 	"everynode/internal/s3"
 	"everynode/internal/seal"
@@ -382,7 +383,7 @@ type mover struct{ made []string }
 // move makes the folder that to is in, if need be, and replaces nothing.
 func (m *mover) move(from, to string) error {
 	if dir := filepath.Dir(to); !exists(dir) {
-		if err := makeDir(dir); err != nil {
+		if err := private.MakeDir(dir); err != nil {
 			return err
 		}
 		m.made = append(m.made, dir)

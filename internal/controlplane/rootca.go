@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // publishRootCA keeps the ConfigMap kube-root-ca.crt of each namespace, from which pods
@@ -23,7 +25,7 @@ func publishRootCA(ctx context.Context, data dataFolder, cfg *rest.Config) error
 	if err != nil {
 		return fmt.Errorf("make a client for kube-root-ca.crt: %w", err)
 	}
-	path := data.path("pki", clusterAuthorities)
+	path := data.path("pki", pki.ClusterAuthorities)
 	for ctx.Err() == nil {
 		authorities, err := os.ReadFile(path)
 		if err != nil {

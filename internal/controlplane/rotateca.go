@@ -14,6 +14,7 @@ import (
 
 	certutil "k8s.io/client-go/util/cert"
 
+	"everynode/internal/controlplane/pki"
 	"everynode/internal/datadir"
 )
 
@@ -52,7 +53,7 @@ const (
 type caRotation struct {
 	*settings
 	store     *sharedStore
-	local     *authority // the CA that signs, as this data directory has it
+	local     *pki.Authority // the CA that signs, as this data directory has it
 	leaveLate bool
 	// These are the constants, but for tests.
 	loadTime, nodeTime, rereadTime, settleTime time.Duration
@@ -87,7 +88,7 @@ func openCARotation(ctx context.Context, cfg Config) (r *caRotation, done func()
 		return nil, nil, err
 	}
 	r = &caRotation{settings: s, loadTime: loadTime, nodeTime: nodeTime, rereadTime: rereadTime, settleTime: settleTime}
-	if r.local, err = loadPair(pairPaths(s.path("pki"), clusterCA)); err != nil {
+	if r.local, err = pki.Load(pki.Paths(s.path("pki"), pki.ClusterCA)); err != nil {
 		return nil, nil, fmt.Errorf("read the cluster's CA: %w; run this as the server's user, on a server of the cluster, with its --data-dir", err)
 	}
 	r.store, done, err = s.runningEtcd().open(ctx)
@@ -126,11 +127,11 @@ func (r *caRotation) current(ctx context.Context) (authorityRecord, error) {
 	if err != nil || record.revision > 0 {
 		return record, err
 	}
-	cert, err := certutil.EncodeCertificates(r.local.cert)
+	cert, err := certutil.EncodeCertificates(r.local.Cert)
 	if err != nil {
 		return record, fmt.Errorf("encode the cluster's CA: %w", err)
 	}
-	record.Authorities = []sealedAuthority{{ID: r.local.id(), Cert: cert}}
+	record.Authorities = []sealedAuthority{{ID: r.local.ID(), Cert: cert}}
 	return record, nil
 }
 
@@ -149,7 +150,7 @@ func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error 
 	if err != nil {
 		return err
 	}
-	if r.local.id() != record.signs() {
+	if r.local.ID() != record.signs() {
 		return fmt.Errorf("the CA in %s is not the one that signs (%s): does this server run? Start it, or type the same command on another", r.path("pki"), record.signs())
 	}
 	next, fresh, err := record.begun(r.local, time.Now())

@@ -17,13 +17,14 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 
 	"everynode/internal/controlplane/admission"
+	"everynode/internal/controlplane/pki"
 )
 
 // checkRotateCA rotates the CA of a control plane that runs. Who had access before has it
 // until the end, and those who have the new kubeconfig from then on.
 func checkRotateCA(t *testing.T, r *running) {
 	was := r.adminConfig
-	old := readCert(t, r.settings(t).path("pki"), clusterCA)
+	old := readCert(t, r.settings(t).path("pki"), pki.ClusterCA)
 	stolen := rest.CopyConfig(was)
 	token, err := admission.CreateToken(t.Context(), r.admin, admission.TokenSpec{TTL: time.Hour})
 	if err != nil {
@@ -36,7 +37,7 @@ func checkRotateCA(t *testing.T, r *running) {
 	r.wantAccess(t, "prepare, the old kubeconfig", was, true)
 
 	r.rotateCA(t, CASwitch)
-	fresh := readCert(t, r.settings(t).path("pki"), clusterCA)
+	fresh := readCert(t, r.settings(t).path("pki"), pki.ClusterCA)
 	if fresh.Equal(old) {
 		t.Fatal("the old CA is still signing")
 	}
@@ -107,7 +108,7 @@ func (r *running) wantServing(t *testing.T, ca *x509.Certificate) {
 	t.Helper()
 	served := whoAnswers(t.Context(), netip.MustParseAddrPort(r.cfg.Listen).String())
 	if served == nil || served.CheckSignatureFrom(ca) != nil {
-		t.Errorf("the API server shows a certificate of another CA than %s", authorityID(ca))
+		t.Errorf("the API server shows a certificate of another CA than %s", pki.ID(ca))
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/pki"
+	"everynode/internal/controlplane/private"
 )
 
 func (s *testServer) caInUse() error {
@@ -59,7 +62,7 @@ func (c *rotatingCluster) caRotation(server int) *caRotation {
 	s.Progress = nil
 	r := &caRotation{settings: &s, loadTime: 10 * time.Second, nodeTime: time.Second}
 	var err error
-	if r.local, err = loadPair(pairPaths(s.path("pki"), clusterCA)); err != nil {
+	if r.local, err = pki.Load(pki.Paths(s.path("pki"), pki.ClusterCA)); err != nil {
 		c.t.Fatal(err)
 	}
 	if r.store, err = s.etcd().open(); err != nil {
@@ -96,8 +99,8 @@ func trustedBy(t *testing.T, s *testServer, file string) (ids []string) {
 	}
 	for _, c := range certs {
 		// A server that is younger than its CA takes what that has signed for kubelets, for a while.
-		if soft := file == kubeletAuthorities && c.Subject.CommonName != kubeletCACN; !soft {
-			ids = append(ids, authorityID(c))
+		if soft := file == pki.KubeletAuthorities && c.Subject.CommonName != pki.KubeletCACN; !soft {
+			ids = append(ids, pki.ID(c))
 		}
 	}
 	return ids
@@ -106,7 +109,7 @@ func trustedBy(t *testing.T, s *testServer, file string) (ids []string) {
 // verifies says whether who trusts roots only takes the serving certificate of a server.
 func verifies(t *testing.T, s *testServer, roots ...*x509.Certificate) bool {
 	t.Helper()
-	pair, err := loadPair(pairPaths(s.path("pki"), servingCert))
+	pair, err := pki.Load(pki.Paths(s.path("pki"), servingCert))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +117,10 @@ func verifies(t *testing.T, s *testServer, roots ...*x509.Certificate) bool {
 	for _, root := range roots {
 		trusted.AddCert(root)
 	}
-	for _, c := range pair.chain {
+	for _, c := range pair.Chain {
 		sent.AddCert(c)
 	}
-	_, err = pair.cert.Verify(x509.VerifyOptions{Roots: trusted, Intermediates: sent, DNSName: "127.0.0.1"})
+	_, err = pair.Cert.Verify(x509.VerifyOptions{Roots: trusted, Intermediates: sent, DNSName: "127.0.0.1"})
 	return err == nil
 }
 
@@ -125,15 +128,15 @@ func verifies(t *testing.T, s *testServer, roots ...*x509.Certificate) bool {
 func (c *rotatingCluster) checkServers(step string, ids ...string) {
 	c.t.Helper()
 	for i, s := range c.servers {
-		if got := trustedBy(c.t, s, clusterAuthorities); !slices.Equal(got, ids) {
+		if got := trustedBy(c.t, s, pki.ClusterAuthorities); !slices.Equal(got, ids) {
 			c.t.Errorf("%s: server %d trusts %v, want %v", step, i, got, ids)
 		}
-		if got := trustedBy(c.t, s, kubeletAuthorities); len(got) != len(ids) {
+		if got := trustedBy(c.t, s, pki.KubeletAuthorities); len(got) != len(ids) {
 			c.t.Errorf("%s: server %d trusts %d authorities for kubelets, want %d", step, i, len(got), len(ids))
 		}
-		ca := readCert(c.t, s.path("pki"), clusterCA)
-		if authorityID(ca) != ids[0] || readCert(c.t, s.path("pki"), servingCert).CheckSignatureFrom(ca) != nil {
-			c.t.Errorf("%s: server %d signs with %s, want %s", step, i, authorityID(ca), ids[0])
+		ca := readCert(c.t, s.path("pki"), pki.ClusterCA)
+		if pki.ID(ca) != ids[0] || readCert(c.t, s.path("pki"), servingCert).CheckSignatureFrom(ca) != nil {
+			c.t.Errorf("%s: server %d signs with %s, want %s", step, i, pki.ID(ca), ids[0])
 		}
 		if keys := s.keysInUse(c.t); !slices.Equal(keys, []string{firstKey}) {
 			c.t.Errorf("%s: server %d has the keys of Secrets %v", step, i, keys)
@@ -149,8 +152,8 @@ func (c *rotatingCluster) checkServers(step string, ids ...string) {
 // before, and each can be done again.
 func TestRotateCAOfTwoServers(t *testing.T) {
 	c := newRotatingCluster(t, 2)
-	old := readCert(t, c.servers[0].path("pki"), clusterCA)
-	was := authorityID(old)
+	old := readCert(t, c.servers[0].path("pki"), pki.ClusterCA)
+	was := pki.ID(old)
 	c.putNode("node-1", true, was)
 	c.putNode("node-2", false, was)
 	c.checkServers("before", was)
@@ -171,7 +174,7 @@ func TestRotateCAOfTwoServers(t *testing.T) {
 	c.mustDo(CASwitch)
 	c.checkServers(CASwitch, is, was)
 	c.mustDo(CASwitch)
-	fresh := readCert(t, c.servers[0].path("pki"), clusterCA)
+	fresh := readCert(t, c.servers[0].path("pki"), pki.ClusterCA)
 	for _, s := range c.servers {
 		if !verifies(t, s, old) || !verifies(t, s, fresh) {
 			t.Error("who trusts one of the two CAs only does not know a server that has changed over")
@@ -197,19 +200,19 @@ func TestRotateCAOfTwoServers(t *testing.T) {
 func (c *rotatingCluster) checkOldRefused(old *x509.Certificate) {
 	c.t.Helper()
 	ring, err := c.caRotation(0).store.keyring(c.t.Context())
-	if err != nil || len(ring.Keys[0].Sealed) != 1 || ring.Keys[0].Sealed[authorityID(old)] != nil {
+	if err != nil || len(ring.Keys[0].Sealed) != 1 || ring.Keys[0].Sealed[pki.ID(old)] != nil {
 		c.t.Errorf("the keys of Secrets are sealed for %v, %v", ring.Keys[0].Sealed, err)
 	}
 	for _, s := range c.servers {
-		if slices.Contains(trustedBy(c.t, s, clusterAuthorities), authorityID(old)) {
+		if slices.Contains(trustedBy(c.t, s, pki.ClusterAuthorities), pki.ID(old)) {
 			c.t.Error("a server trusts the old CA")
 		}
 		err := filepath.WalkDir(s.path("pki"), func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(path) != ".key" {
 				return err
 			}
-			pair, err := loadPair(strings.TrimSuffix(path, ".key")+".crt", path)
-			if err == nil && authorityID(pair.cert) == authorityID(old) {
+			pair, err := pki.Load(strings.TrimSuffix(path, ".key")+".crt", path)
+			if err == nil && pki.ID(pair.Cert) == pki.ID(old) {
 				c.t.Errorf("%s is the key of the old CA", path)
 			}
 			return nil
@@ -229,14 +232,14 @@ func (c *rotatingCluster) checkNewServer(is string) {
 	if err := s.agree(c.t); err != nil {
 		c.t.Error("a new server: ", err)
 	}
-	if got := trustedBy(c.t, &testServer{settings: s}, clusterAuthorities); !slices.Equal(got, []string{is}) {
+	if got := trustedBy(c.t, &testServer{settings: s}, pki.ClusterAuthorities); !slices.Equal(got, []string{is}) {
 		c.t.Errorf("a new server trusts %v", got)
 	}
 	stranger := sharingServer(c.t, c.etcd)
 	share(c.t, c.servers[0].settings, stranger, sharedFiles()...)
-	a, err := newAuthority(clusterCA, clusterCACN, time.Now())
+	a, err := pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, time.Now())
 	if err == nil {
-		err = writePair(stranger.path("pki"), clusterCA, a.cert, a.key)
+		err = pki.Write(stranger.path("pki"), pki.ClusterCA, a.Cert, a.Key)
 	}
 	if err != nil {
 		c.t.Fatal(err)
@@ -247,7 +250,7 @@ func (c *rotatingCluster) checkNewServer(is string) {
 // From either step there is a way back, and then another way forth.
 func TestRotateCAUndo(t *testing.T) {
 	c := newRotatingCluster(t, 2)
-	was := authorityID(readCert(t, c.servers[0].path("pki"), clusterCA))
+	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))
 	first := c.mustDo(CAPrepare).Next
 	c.mustDo(CAUndo)
 	c.checkServers("undone after prepare", was)
@@ -275,13 +278,13 @@ func TestRotateCAUndo(t *testing.T) {
 func TestRotateCACrash(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	late := c.servers[1]
-	was := authorityID(readCert(t, late.path("pki"), clusterCA))
+	was := pki.ID(readCert(t, late.path("pki"), pki.ClusterCA))
 	if err := late.end(); err != nil {
 		t.Fatal(err)
 	}
 	is := c.mustDo(CAPrepare).Next
 	c.mustDo(CASwitch)
-	if got := trustedBy(t, late, clusterAuthorities); !slices.Equal(got, []string{was}) {
+	if got := trustedBy(t, late, pki.ClusterAuthorities); !slices.Equal(got, []string{was}) {
 		t.Fatalf("a server that is off trusts %v", got)
 	}
 	if err := late.agree(t); err != nil {
@@ -292,9 +295,9 @@ func TestRotateCACrash(t *testing.T) {
 
 	// It dies between the two files of a pair, in either direction.
 	for _, name := range []string{was, is} {
-		key, err := os.ReadFile(late.path("pki", namedCA+name+".key"))
+		key, err := os.ReadFile(late.path("pki", pki.NamedCA+name+".key"))
 		if err == nil {
-			err = errors.Join(late.end(), writeFile(late.path("pki", clusterCA+".key"), key))
+			err = errors.Join(late.end(), private.WriteFile(late.path("pki", pki.ClusterCA+".key"), key))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -321,7 +324,7 @@ func (c *rotatingCluster) waitTrusts(ids ...string) {
 // Nothing begins, and nothing goes on, while a server has not followed.
 func TestRotateCAWaitsForServers(t *testing.T) {
 	c := newRotatingCluster(t, 2)
-	was := authorityID(readCert(t, c.servers[0].path("pki"), clusterCA))
+	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))
 	quick := func(step string) error {
 		r := c.caRotation(0)
 		r.loadTime = 2 * followEvery

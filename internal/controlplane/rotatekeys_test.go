@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
 	"k8s.io/client-go/rest"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // rotatingCluster is a cluster of several servers in one etcd, as far as its keys go: the
@@ -65,7 +67,7 @@ func (c *rotatingCluster) start(s *testServer) {
 	c.t.Helper()
 	f := s.newKeyFollower([]string{c.etcd})
 	f.inUse = s.hashInUse
-	f.authorities.inUse = func(context.Context, []*authority, []*authority) error { return s.caInUse() }
+	f.authorities.inUse = func(context.Context, []*pki.Authority, []*pki.Authority) error { return s.caInUse() }
 	f.authorities.publish = func(context.Context) error { return nil }
 	if err := errors.Join(f.begin(c.t.Context()), s.writeEncryption()); err != nil {
 		c.t.Fatal(err)
@@ -347,7 +349,7 @@ func TestRotateKeysRefusals(t *testing.T) {
 	c := newRotatingCluster(t, 1)
 	s := c.servers[0]
 	cfg := Config{DataDir: s.DataDir, EtcdServers: s.EtcdServers}
-	key := s.path("pki", clusterCA+".key")
+	key := s.path("pki", pki.ClusterCA+".key")
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}

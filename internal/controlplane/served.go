@@ -21,11 +21,12 @@ import (
 	"k8s.io/client-go/util/keyutil"
 
 	"everynode/internal/addons"
+	"everynode/internal/controlplane/pki"
 )
 
 // servedLife is how long the certificate of a service is good for. The server makes
 // another at its start when a third is left.
-const servedLife = 10 * leafLife
+const servedLife = 10 * pki.LeafLife
 
 // ensureServed keeps a certificate for the service that an add-on serves to the API
 // server, with its key, in the Secret of the service's name. It returns the
@@ -104,7 +105,7 @@ func newServed(host string, now time.Time) (map[string][]byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)), // must be positive
 		Subject:      pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: now.Add(-clockSkew), NotAfter: now.Add(servedLife),
+		NotBefore: now.Add(-pki.ClockSkew), NotAfter: now.Add(servedLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -19,6 +19,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	certutil "k8s.io/client-go/util/cert"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // recordKey is where the servers of a cluster keep, in their etcd, what they
@@ -34,14 +36,14 @@ type sharedPair struct{ what, key, public string }
 // that one server has signed is shown to another.
 func sharedPairs() []sharedPair {
 	return []sharedPair{
-		{"cluster CA", clusterCA + ".key", clusterCA + ".crt"},
-		{"front proxy CA", frontProxyCA + ".key", frontProxyCA + ".crt"},
-		{"service account key", serviceAccountKey, serviceAccountPub},
+		{"cluster CA", pki.ClusterCA + ".key", pki.ClusterCA + ".crt"},
+		{"front proxy CA", pki.FrontProxyCA + ".key", pki.FrontProxyCA + ".crt"},
+		{"service account key", pki.ServiceAccountKey, pki.ServiceAccountPub},
 	}
 }
 
 // sharedFiles are the names of the pairs' files below pki/, a key before its
-// public half, as in writePair.
+// public half, as in pki.Write.
 func sharedFiles() (names []string) {
 	for _, p := range sharedPairs() {
 		names = append(names, p.key, p.public)
@@ -125,7 +127,7 @@ func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
 // it has none of them, its keys are not the cluster's, as is said of it next.
 func (a agreement) takeRecorded(ctx context.Context) error {
 	r, err := a.store.authorities(ctx)
-	if err == nil && r.revision > 0 && exists(a.server.path("pki", clusterCA+".crt")) {
+	if err == nil && r.revision > 0 && exists(a.server.path("pki", pki.ClusterCA+".crt")) {
 		_, err = a.server.ids().take(r)
 	}
 	if errors.Is(err, errUnknownCA) {
@@ -287,7 +289,7 @@ func (a agreement) checkUnrecorded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the CA of the cluster in the etcd at %s: %w", a.server.etcd().text(), err)
 	}
-	path := a.server.path("pki", clusterCA+".crt")
+	path := a.server.path("pki", pki.ClusterCA+".crt")
 	ours, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read the cluster's authority: %w", err)

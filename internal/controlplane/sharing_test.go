@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/kubernetes/scheme"
+
+	"everynode/internal/controlplane/private"
 )
 
 // sharedEtcd starts an etcd, and returns where it is and a client of it.
@@ -66,7 +68,7 @@ func (s *settings) agree(t *testing.T) error {
 // share copies names below pki/ from one server to another, as an operator does.
 func share(t *testing.T, from, to *settings, names ...string) {
 	t.Helper()
-	if err := makeDir(to.path("pki")); err != nil {
+	if err := private.MakeDir(to.path("pki")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {

@@ -190,7 +190,7 @@ func (s saver) fetchFrom(ctx context.Context, source *etcdSource, path string) e
 
 // sharedNames are the files of a data directory, besides etcd, that a cluster
 // cannot be without: the authorities, the key pair of service accounts and the
-// ranges of its addresses. A key comes before its certificate, as in writePair.
+// ranges of its addresses. A key comes before its certificate, as in pki.Write.
 func sharedNames() []string {
 	names := []string{"version"}
 	for _, name := range sharedFiles() {

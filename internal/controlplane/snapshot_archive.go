@@ -19,6 +19,7 @@ import (
 	etcdutl "go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 
+	"everynode/internal/controlplane/private"
 	"everynode/internal/seal"
 )
 
@@ -238,7 +239,7 @@ func readManifest(in io.Reader) (*Snapshot, error) {
 }
 
 func unpackMember(in io.Reader, m archiveMember, path string) error {
-	if err := makeDir(filepath.Dir(path)); err != nil {
+	if err := private.MakeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

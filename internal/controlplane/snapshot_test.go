@@ -24,6 +24,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"everynode/internal/controlplane/pki"
 )
 
 // stored is a data directory with keys, and an etcd in it that runs.
@@ -72,7 +74,7 @@ func preflightFiles(s *settings) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return held, ensurePKI(s.path("pki"), nil, time.Now())
+	return held, pki.Ensure(s.path("pki"), nil, time.Now())
 }
 
 func (s *stored) put(t *testing.T, key, value string) int64 {
@@ -385,19 +387,19 @@ func TestSaveRefuses(t *testing.T) {
 // addresses that answers.
 func TestSaveOverTLS(t *testing.T) {
 	s := startStored(t, filepath.Join(t.TempDir(), "data"))
-	pki := s.path("pki")
-	err := ensurePKI(pki, []certificate{
-		{name: "etcd", ca: clusterCA, cn: "etcd", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()},
-		{name: "etcd-client", ca: clusterCA, cn: "etcd-client", usage: x509.ExtKeyUsageClientAuth},
+	keys := s.path("pki")
+	err := pki.Ensure(keys, []pki.Certificate{
+		{Name: "etcd", CA: pki.ClusterCA, CN: "etcd", Usage: x509.ExtKeyUsageServerAuth, SANs: loopbackNames()},
+		{Name: "etcd-client", CA: pki.ClusterCA, CN: "etcd-client", Usage: x509.ExtKeyUsageClientAuth},
 	}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, _ := pairPaths(pki, clusterCA)
-	address := startForeignEtcd(t, pki, ca)
+	ca, _ := pki.Paths(keys, pki.ClusterCA)
+	address := startForeignEtcd(t, keys, ca)
 	file := filepath.Join(t.TempDir(), "file")
 	cfg := Config{DataDir: s.DataDir, EtcdServers: []string{"https://127.0.0.1:1", address}, EtcdCAFile: ca}
-	cfg.EtcdCertFile, cfg.EtcdKeyFile = pairPaths(pki, "etcd-client")
+	cfg.EtcdCertFile, cfg.EtcdKeyFile = pki.Paths(keys, "etcd-client")
 	saved, err := SaveSnapshot(t.Context(), cfg, SnapshotTarget{File: file})
 	if err != nil || saved.Keys != 1 {
 		t.Fatalf("saved: %+v, %v", saved, err)
@@ -408,7 +410,7 @@ func TestSaveOverTLS(t *testing.T) {
 }
 
 // startForeignEtcd starts an etcd with one key, which asks for certificates.
-func startForeignEtcd(t *testing.T, pki, ca string) (address string) {
+func startForeignEtcd(t *testing.T, keys, ca string) (address string) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
@@ -417,7 +419,7 @@ func startForeignEtcd(t *testing.T, pki, ca string) (address string) {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.TickMs, cfg.ElectionMs = 20, 200
 	cfg.ClientTLSInfo.TrustedCAFile, cfg.ClientTLSInfo.ClientCertAuth = ca, true
-	cfg.ClientTLSInfo.CertFile, cfg.ClientTLSInfo.KeyFile = pairPaths(pki, "etcd")
+	cfg.ClientTLSInfo.CertFile, cfg.ClientTLSInfo.KeyFile = pki.Paths(keys, "etcd")
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	etcd, err := embed.StartEtcd(cfg)
 	if err != nil {

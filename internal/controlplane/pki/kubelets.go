@@ -1,13 +1,11 @@
-package controlplane
+package pki
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
 	"fmt"
 	"math/big"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,67 +20,68 @@ import (
 // have the same one, and so does a cluster that is restored, without one more file
 // to copy.
 const (
-	kubeletCA   = "kubelet-ca"
-	kubeletCACN = "everynode-kubelet-ca"
-	// kubeletAuthorities is the file below pki/ with what API servers trust for
+	KubeletCA = "kubelet-ca"
+	// KubeletCACN is the name in its certificate.
+	KubeletCACN = "everynode-kubelet-ca"
+	// KubeletAuthorities is the file below pki/ with what API servers trust for
 	// kubelets.
-	kubeletAuthorities = "kubelet-authorities.crt"
+	KubeletAuthorities = "kubelet-authorities.crt"
 	// softRotation is how long certificates that the cluster's CA has signed for
 	// kubelets, before there was this authority, can still be in use.
-	softRotation = leafLife + 24*time.Hour
+	softRotation = LeafLife + 24*time.Hour
 )
 
 // ensureKubeletAuthorities loads or makes the authority of kubelets, and those that follow
 // from other CAs that are trusted, and writes what API servers trust.
-func ensureKubeletAuthorities(dir string, ca *authority, others []*authority, now time.Time) (*authority, error) {
+func ensureKubeletAuthorities(dir string, ca *Authority, others []*Authority, now time.Time) (*Authority, error) {
 	var trusted []*x509.Certificate
 	for _, other := range others { // first: one of them may be the former in kubelet-ca.crt
-		b, err := ensureKubeletAuthority(dir, kubeletCA+"-"+other.id(), other, now)
+		b, err := ensureKubeletAuthority(dir, KubeletCA+"-"+other.ID(), other, now)
 		if err != nil {
 			return nil, err
 		}
-		trusted = append(trusted, b.cert)
+		trusted = append(trusted, b.Cert)
 	}
-	a, err := ensureKubeletAuthority(dir, kubeletCA, ca, now)
+	a, err := ensureKubeletAuthority(dir, KubeletCA, ca, now)
 	if err != nil {
 		return nil, err
 	}
-	trusted = append([]*x509.Certificate{a.cert}, trusted...)
+	trusted = append([]*x509.Certificate{a.Cert}, trusted...)
 	// In a new cluster both are made at the same moment, and a CA that came by a rotation has
 	// signed nothing for kubelets.
-	if len(ca.chain) == 0 && a.cert.NotBefore.After(ca.cert.NotBefore) && now.Before(a.cert.NotBefore.Add(softRotation)) {
-		trusted = append(trusted, ca.cert)
+	if len(ca.Chain) == 0 && a.Cert.NotBefore.After(ca.Cert.NotBefore) && now.Before(a.Cert.NotBefore.Add(softRotation)) {
+		trusted = append(trusted, ca.Cert)
 	}
-	return a, writeCertificates(filepath.Join(dir, kubeletAuthorities), trusted...)
+	return a, WriteCertificates(filepath.Join(dir, KubeletAuthorities), trusted...)
 }
 
 // ensureKubeletAuthority loads or makes the pair that follows from a CA.
-func ensureKubeletAuthority(dir, name string, ca *authority, now time.Time) (*authority, error) {
+func ensureKubeletAuthority(dir, name string, ca *Authority, now time.Time) (*Authority, error) {
 	key, err := kubeletAuthorityKey(ca)
 	if err != nil {
 		return nil, err
 	}
-	for _, have := range []string{name, kubeletCA + "-" + ca.id(), kubeletCA} {
-		a, err := loadPair(pairPaths(dir, have))
-		if err != nil || !key.PublicKey.Equal(a.key.Public()) || now.After(a.cert.NotAfter) {
+	for _, have := range []string{name, KubeletCA + "-" + ca.ID(), KubeletCA} {
+		a, err := Load(Paths(dir, have))
+		if err != nil || !key.PublicKey.Equal(a.Key.Public()) || now.After(a.Cert.NotAfter) {
 			continue
 		}
 		if have != name { // this CA was trusted before it was the one that signs, or after
-			return a, writePair(dir, name, a.cert, a.key)
+			return a, Write(dir, name, a.Cert, a.Key)
 		}
 		return a, nil
 	}
-	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: kubeletCACN, NotBefore: now.Add(-clockSkew)}, key)
+	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: KubeletCACN, NotBefore: now.Add(-ClockSkew)}, key)
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate authority of kubelets: %w", err)
 	}
-	return &authority{cert: cert, key: key}, writePair(dir, name, cert, key)
+	return &Authority{Cert: cert, Key: key}, Write(dir, name, cert, key)
 }
 
 // kubeletAuthorityKey derives the key, as in FIPS 186-5, A.2.1.
-func kubeletAuthorityKey(ca *authority) (*ecdsa.PrivateKey, error) {
+func kubeletAuthorityKey(ca *Authority) (*ecdsa.PrivateKey, error) {
 	const extra = 8 // bytes beyond the size of a key, against bias
-	seed, err := deriveKey(ca, "everynode: authority of kubelet serving certificates, 1", 32+extra)
+	seed, err := DeriveKey(ca, "everynode: authority of kubelet serving certificates, 1", 32+extra)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
 	}
@@ -93,13 +92,4 @@ func kubeletAuthorityKey(ca *authority) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("derive the key of the kubelets' authority: %w", err)
 	}
 	return key, nil
-}
-
-// writeIfChanged is writeFile, unless the file says so already: a disk that is
-// full does not matter then.
-func writeIfChanged(path string, data []byte) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		return nil
-	}
-	return writeFile(path, data)
 }

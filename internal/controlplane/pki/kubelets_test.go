@@ -1,8 +1,9 @@
-package controlplane
+package pki
 
 import (
 	"bytes"
 	"crypto/x509"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,18 +15,20 @@ import (
 // copyAuthority copies the cluster's CA to another server.
 func copyAuthority(t *testing.T, from, to string) {
 	t.Helper()
-	for _, name := range sharedFiles() {
+	for _, name := range []string{ClusterCA + ".key", ClusterCA + ".crt", FrontProxyCA + ".key", FrontProxyCA + ".crt", ServiceAccountKey, ServiceAccountPub} {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeTestFile(t, filepath.Join(to, name), string(data))
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
 func trustedForKubelets(t *testing.T, dir string) []*x509.Certificate {
 	t.Helper()
-	certs, err := certutil.CertsFromFile(filepath.Join(dir, kubeletAuthorities))
+	certs, err := certutil.CertsFromFile(filepath.Join(dir, KubeletAuthorities))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,16 +41,16 @@ func TestKubeletAuthorityIsShared(t *testing.T) {
 	one, two, other := t.TempDir(), t.TempDir(), t.TempDir()
 	now := time.Now()
 	for _, dir := range []string{one, other} {
-		if err := ensurePKI(dir, nil, now); err != nil {
+		if err := Ensure(dir, nil, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	copyAuthority(t, one, two)
-	leaf := certificate{name: "kubelet", ca: kubeletCA, cn: "system:node:node-1", usage: x509.ExtKeyUsageServerAuth, sans: loopbackNames()}
-	if err := ensurePKI(two, []certificate{leaf}, now.Add(time.Minute)); err != nil {
+	leaf := Certificate{Name: "kubelet", CA: KubeletCA, CN: "system:node:node-1", Usage: x509.ExtKeyUsageServerAuth, SANs: certutil.AltNames{IPs: []net.IP{net.IPv4(127, 0, 0, 1)}}}
+	if err := Ensure(two, []Certificate{leaf}, now.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	signed, err := loadPair(pairPaths(two, "kubelet"))
+	signed, err := Load(Paths(two, "kubelet"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,30 +59,30 @@ func TestKubeletAuthorityIsShared(t *testing.T) {
 		for _, root := range roots {
 			pool.AddCert(root)
 		}
-		_, err := signed.cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: "127.0.0.1", CurrentTime: now.Add(time.Hour)})
+		_, err := signed.Cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: "127.0.0.1", CurrentTime: now.Add(time.Hour)})
 		return err
 	}
 	if err := verify(trustedForKubelets(t, one)...); err != nil {
 		t.Error("the first server does not trust a kubelet of the second:", err)
 	}
-	ca, err := loadPair(pairPaths(two, clusterCA))
+	ca, err := Load(Paths(two, ClusterCA))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if verify(ca.cert) == nil {
+	if verify(ca.Cert) == nil {
 		t.Error("who trusts the cluster's CA takes a kubelet for the API server")
 	}
 	if verify(trustedForKubelets(t, other)...) == nil {
 		t.Error("another cluster trusts this one's kubelets")
 	}
-	before, err := os.ReadFile(filepath.Join(two, kubeletCA+".crt"))
+	before, err := os.ReadFile(filepath.Join(two, KubeletCA+".crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ensurePKI(two, nil, now.Add(24*time.Hour)); err != nil {
+	if err := Ensure(two, nil, now.Add(24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if after, err := os.ReadFile(filepath.Join(two, kubeletCA+".crt")); err != nil || !bytes.Equal(before, after) {
+	if after, err := os.ReadFile(filepath.Join(two, KubeletCA+".crt")); err != nil || !bytes.Equal(before, after) {
 		t.Error("the authority was made a second time:", err)
 	}
 }
@@ -88,23 +91,23 @@ func TestKubeletAuthorityIsShared(t *testing.T) {
 // signed for kubelets is good for as long as there can be such certificates.
 func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 	dir, begin := t.TempDir(), time.Now().Add(-1000*time.Hour)
-	if err := ensurePKI(dir, nil, begin); err != nil {
+	if err := Ensure(dir, nil, begin); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(trustedForKubelets(t, dir)); n != 1 {
 		t.Fatalf("a new cluster trusts %d authorities for kubelets, want 1", n)
 	}
-	for _, name := range []string{kubeletCA + ".crt", kubeletCA + ".key", kubeletAuthorities} { // as before there were these
+	for _, name := range []string{KubeletCA + ".crt", KubeletCA + ".key", KubeletAuthorities} { // as before there were these
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	upgraded := begin.Add(time.Minute)
 	for after, want := range map[time.Duration]int{0: 2, 300 * 24 * time.Hour: 2, softRotation: 1} {
-		if err := ensurePKI(dir, nil, upgraded); err != nil { // the first start of the new release
+		if err := Ensure(dir, nil, upgraded); err != nil { // the first start of the new release
 			t.Fatal(err)
 		}
-		if err := ensurePKI(dir, nil, upgraded.Add(after)); err != nil {
+		if err := Ensure(dir, nil, upgraded.Add(after)); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(trustedForKubelets(t, dir)); n != want {

@@ -1,0 +1,103 @@
+package controlplane
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"everynode/internal/controlplane/pki"
+)
+
+func TestServingNames(t *testing.T) {
+	s, err := Config{DataDir: t.TempDir(), Listen: "10.0.0.1:6443", SANs: []string{"api.example", "10.0.0.1", "192.0.2.7"}}.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sans, err := s.ids().servingNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{DNSNames: sans.DNSNames, IPAddresses: sans.IPs}
+	for _, host := range []string{"localhost", "127.0.0.1", "::1", "10.0.0.1", "10.96.0.1", "192.0.2.7", "api.example", "kubernetes.default.svc"} {
+		if err := cert.VerifyHostname(host); err != nil {
+			t.Error(err)
+		}
+	}
+	s.SANs = []string{"https://api.example"}
+	if _, err := s.ids().servingNames(); err == nil {
+		t.Error("a URL is taken for a name")
+	}
+}
+
+// A renewal that cannot write ends nothing, and is tried again soon; one that has
+// nothing to change needs no room at all.
+func TestRenewOnFullDisk(t *testing.T) {
+	s := testSettings(t, Config{DataDir: t.TempDir()})
+	now := time.Now()
+	if err := s.ids().ensure(now); err != nil {
+		t.Fatal(err)
+	}
+	if next := s.ids().renew(now); next != renewEvery {
+		t.Errorf("the next look is in %v, want %v", next, renewEvery)
+	}
+	before := fileIDs(t, s.DataDir)
+	if err := s.ids().ensure(now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if after := fileIDs(t, s.DataDir); !slices.Equal(before, after) {
+		t.Errorf("files that say the same were written again:\n%v\n%v", before, after)
+	}
+	// A folder in the way of a file stands for every failure to write.
+	path := s.path("admin.kubeconfig")
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if next := s.ids().renew(now); next != renewAgain {
+		t.Errorf("after a failure the next look is in %v, want %v", next, renewAgain)
+	}
+	wantError(t, pki.Ensure(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
+}
+
+// The CA of a cluster lives ten years; in its last one each look at the certificates warns.
+func TestEndOfCA(t *testing.T) {
+	s := testSettings(t, Config{DataDir: t.TempDir()})
+	now := time.Now()
+	if _, _, err := s.ids().endOfCA(now); err == nil {
+		t.Error("the end of a CA that is not there is known")
+	}
+	if err := s.ids().ensure(now); err != nil {
+		t.Fatal(err)
+	}
+	for years, want := range map[int]bool{0: false, 8: false, 10: true} {
+		end, soon, err := s.ids().endOfCA(now.AddDate(years, -1, 0))
+		if err != nil || soon != want || end.Year() < now.Year()+9 {
+			t.Errorf("%d years later: it ends %s, soon: %v (%v)", years, end, soon, err)
+		}
+	}
+}
+
+// fileIDs tells files that were replaced from those that were not.
+func fileIDs(t *testing.T, dir string) (ids []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			ids = append(ids, fmt.Sprint(path, info.Sys().(*syscall.Stat_t).Ino))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
