@@ -63,7 +63,7 @@ $(OUT)/rootfs/everynode-controller/everynode-controller: $(OUT)/everynode-contro
 
 # An image is made again when what is in it or what packs it changes, not with every change of the program.
 IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build $(if $(GOARCH),--arch $(GOARCH))
-$(IMAGES) $(MORE_ADDONS) $(CONTROLLER_IMAGE): internal/node/build.go | bin/everynode
+$(IMAGES) $(MORE_ADDONS) $(CONTROLLER_IMAGE): internal/node/image/build.go | bin/everynode
 	$(IMAGE_BUILD) $(OUT)/rootfs/$(ROOTFS) $(FLAGS) --output $@
 
 # The kinds of agents that DaemonSets are for. make test runs the light ones. An agent's image has the name that its
@@ -72,7 +72,7 @@ AGENTS := $(patsubst examples/agents/%/rootfs,%,$(wildcard examples/agents/*/roo
 LIGHT_AGENTS := aide device-plugin node-exporter
 .PHONY: $(AGENTS:%=agent-%)
 $(AGENTS:%=agent-%): agent-%: bin/agents/%.tar
-AGENT_SOURCES := tools/debian examples/busybox/rootfs examples/agents/go.mod go.mod internal/node/build.go
+AGENT_SOURCES := tools/debian examples/busybox/rootfs examples/agents/go.mod go.mod internal/node/image/build.go
 bin/agents/%.tar: examples/agents/%/rootfs examples/agents/%/daemonset.yaml $(AGENT_SOURCES) | bin/everynode packages
 	@mkdir -p $(@D) bin/rootfs/agents
 	examples/agents/$*/rootfs bin/rootfs/agents/$*

@@ -18,7 +18,7 @@ bin/stock/.built: go.mod go.sum runtime/go.mod
 	go -C runtime build -tags $(RUNTIME_TAGS) $(STRIPPED) -o ../bin/stock/ github.com/containerd/containerd/v2/cmd/ctr
 	@touch $@
 
-bin/stock/images/%.tar: bin/stock/.built internal/node/build.go | bin/everynode
+bin/stock/images/%.tar: bin/stock/.built internal/node/image/build.go | bin/everynode
 	@mkdir -p bin/rootfs/$*
 	@ln -f bin/stock/$* bin/rootfs/$*/
 	$(IMAGE_BUILD) bin/rootfs/$* --env PATH=/ --output $@ --name everynode.local/$*:$(call version-of,.,k8s.io/kubernetes)
@@ -42,7 +42,7 @@ bin/conformance/.built: conformance/go.mod conformance/go.sum $(wildcard conform
 	@touch $@
 
 bin/conformance/images/.built: bin/conformance/conformance bin/conformance/.built conformance/rootfs examples/busybox/rootfs \
-		bin/runtime/.built internal/node/build.go | bin/everynode
+		bin/runtime/.built internal/node/image/build.go | bin/everynode
 	conformance/rootfs bin/rootfs/conformance
 	bin/conformance/conformance images
 	@touch $@

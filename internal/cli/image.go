@@ -11,7 +11,7 @@ import (
 
 	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
-	"everynode/internal/node"
+	"everynode/internal/node/image"
 )
 
 // imageCommands are the commands of `everynode image`.
@@ -98,7 +98,7 @@ func (cmd imageCommands) load(ctx context.Context, m *localcluster.Cluster, file
 }
 
 func (cmd imageCommands) buildCommand() *cobra.Command {
-	o := node.BuildOptions{}
+	o := image.BuildOptions{}
 	c := &cobra.Command{
 		Use:   "build DIR --name NAME --output FILE",
 		Short: "Pack a folder into an image archive, without a container engine",
@@ -109,7 +109,7 @@ the same folder always gives the same bytes.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			o.Dir = args[0]
-			if err := node.BuildImage(o); err != nil {
+			if err := image.Build(o); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.Out, "%s written to %s\n", o.Name, o.Output)
@@ -124,7 +124,7 @@ the same folder always gives the same bytes.`,
 	f.StringArrayVar(&o.Env, "env", nil, "NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.Labels, "label", nil, "NAME=VALUE in the image's configuration; may be repeated")
 	f.StringVar(&o.WorkingDir, "workdir", "", "working directory of containers")
-	f.StringVar((*string)(&o.Compression), "compression", string(node.Gzip), "of the layer: gzip, or zstd, which nodes unpack faster")
+	f.StringVar((*string)(&o.Compression), "compression", string(image.Gzip), "of the layer: gzip, or zstd, which nodes unpack faster")
 	f.StringVar(&o.Architecture, "arch", "", "architecture of the programs in the folder, such as arm64 (default: this machine's)")
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
 	for _, name := range []string{"name", "output"} {

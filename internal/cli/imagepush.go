@@ -12,7 +12,7 @@ import (
 	"everynode/internal/cli/console"
 	"everynode/internal/cli/localcluster"
 	"everynode/internal/datadir"
-	"everynode/internal/node"
+	"everynode/internal/node/image"
 )
 
 func (cmd imageCommands) pushCommand() *cobra.Command {
@@ -56,7 +56,7 @@ func (cmd imageCommands) push(ctx context.Context, files []string, name string) 
 	}
 	// The store of blobs would tell what file system it is on.
 	logrus.SetLevel(logrus.ErrorLevel)
-	to := node.Registry{Host: registry.Host, Address: registry.Push.String()}
+	to := image.Registry{Host: registry.Host, Address: registry.Push.String()}
 	for _, file := range files {
 		names, err := to.Push(ctx, file, name)
 		for _, pushed := range names {

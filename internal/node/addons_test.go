@@ -15,14 +15,16 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"everynode/internal/node/image"
 	"everynode/internal/registry"
 )
 
 // addonArchives is a directory with the archive of one image.
-func addonArchives(t *testing.T, image string) *registry.Archives {
+func addonArchives(t *testing.T, name string) *registry.Archives {
 	t.Helper()
-	dir := t.TempDir()
-	noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: image, Output: filepath.Join(dir, "addon.tar")}))
+	root, dir := t.TempDir(), t.TempDir()
+	noError(t, os.WriteFile(filepath.Join(root, "agent"), []byte("an agent"), 0o755))
+	noError(t, image.Build(image.BuildOptions{Dir: root, Name: name, Output: filepath.Join(dir, "addon.tar")}))
 	archives, err := registry.Open(dir)
 	noError(t, err)
 	t.Cleanup(func() { noError(t, archives.Close()) })

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"everynode/internal/datadir"
+	"everynode/internal/node/image"
 	"everynode/internal/registry"
 )
 
@@ -249,7 +250,7 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	if cfg.ContainerRuntimeEndpoint != "" {
 		return a.loadImagesElsewhere(ctx)
 	}
-	client, err := connect(cfg.files().socket())
+	client, err := image.Connect(cfg.files().socket())
 	if err != nil {
 		return err
 	}
@@ -263,14 +264,14 @@ func (a *agent) startRuntime(ctx context.Context) error {
 		return err
 	}
 	// Without the sandbox image no pod can start; all others may fail alone.
-	if _, err := importFile(ctx, client, filepath.Join(cfg.RuntimeDir, "images", "pause.tar")); err != nil {
+	if _, err := image.ImportFile(ctx, client, filepath.Join(cfg.RuntimeDir, "images", "pause.tar")); err != nil {
 		return fmt.Errorf("load the image that every pod needs: %w", err)
 	}
 	dirs := a.imageDirs()
 	if !a.serveAddons(ctx) {
 		dirs = append(dirs, cfg.addonDir())
 	}
-	importAll(ctx, cfg.Log, client, dirs)
+	image.ImportAll(ctx, cfg.Log, client, dirs)
 	return nil
 }
 
@@ -300,7 +301,7 @@ func (a *agent) imageDirs() []string {
 // loadImagesElsewhere loads our images into a runtime that is not ours, if it
 // is a containerd. Others get theirs from a registry.
 func (a *agent) loadImagesElsewhere(ctx context.Context) error {
-	client, err := connect(a.cfg.endpointSocket())
+	client, err := image.Connect(a.cfg.endpointSocket())
 	if err != nil {
 		return err
 	}
@@ -309,23 +310,23 @@ func (a *agent) loadImagesElsewhere(ctx context.Context) error {
 		a.cfg.Log.Warn("the container runtime is not containerd, image archives are not loaded", "err", err)
 		return nil
 	}
-	importAll(ctx, a.cfg.Log, client, append(a.imageDirs(), a.cfg.addonDir()))
+	image.ImportAll(ctx, a.cfg.Log, client, append(a.imageDirs(), a.cfg.addonDir()))
 	return nil
 }
 
 // setSnapshotter makes a snapshotter the default of clients that name none, so
-// that Import unpacks where the CRI looks.
+// that an import unpacks where the CRI looks.
 func setSnapshotter(ctx context.Context, client *containerd.Client, snapshotter string) error {
-	ctx = namespaces.WithNamespace(ctx, criNamespace)
+	ctx = namespaces.WithNamespace(ctx, image.Namespace)
 	store := client.NamespaceService()
-	labels, err := store.Labels(ctx, criNamespace)
+	labels, err := store.Labels(ctx, image.Namespace)
 	if err == nil && labels[defaults.DefaultSnapshotterNSLabel] == snapshotter {
 		return nil
 	}
 	if err != nil {
-		err = store.Create(ctx, criNamespace, map[string]string{defaults.DefaultSnapshotterNSLabel: snapshotter})
+		err = store.Create(ctx, image.Namespace, map[string]string{defaults.DefaultSnapshotterNSLabel: snapshotter})
 	} else {
-		err = store.SetLabel(ctx, criNamespace, defaults.DefaultSnapshotterNSLabel, snapshotter)
+		err = store.SetLabel(ctx, image.Namespace, defaults.DefaultSnapshotterNSLabel, snapshotter)
 	}
 	if err != nil {
 		return fmt.Errorf("set containerd's snapshotter: %w", err)

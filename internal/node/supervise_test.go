@@ -23,6 +23,13 @@ import (
 	"everynode/internal/logfile"
 )
 
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // TestMain lets the test binary play the parts of an agent and of its child.

@@ -15,19 +15,19 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"everynode/internal/node"
+	"everynode/internal/node/image"
 	"everynode/internal/registry"
 )
 
 // build makes an archive of an image that holds one file.
-func build(t *testing.T, dir, image, content string, how node.Compression) {
+func build(t *testing.T, dir, name, content string, how image.Compression) {
 	t.Helper()
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "program"), []byte(content), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	archive := filepath.Join(dir, strings.NewReplacer("/", "-", ":", "-").Replace(image)+".tar")
-	if err := node.BuildImage(node.BuildOptions{Dir: root, Name: image, Entrypoint: []string{"/program"}, Output: archive, Compression: how}); err != nil {
+	archive := filepath.Join(dir, strings.NewReplacer("/", "-", ":", "-").Replace(name)+".tar")
+	if err := image.Build(image.BuildOptions{Dir: root, Name: name, Entrypoint: []string{"/program"}, Output: archive, Compression: how}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,8 +89,8 @@ func pull(t *testing.T, server, of, image, ref string) (d digest.Digest, manifes
 // it is from and from no other.
 func TestPull(t *testing.T) {
 	dir := t.TempDir()
-	build(t, dir, "registry.k8s.io/coredns/coredns:v1", "dns", node.Zstd)
-	build(t, dir, "example.com/agent", "agent", node.Gzip)
+	build(t, dir, "registry.k8s.io/coredns/coredns:v1", "dns", image.Zstd)
+	build(t, dir, "example.com/agent", "agent", image.Gzip)
 	archives := open(t, dir)
 	if diff := cmp.Diff([]string{"example.com", "registry.k8s.io"}, archives.Hosts()); diff != "" {
 		t.Error(diff)
@@ -117,7 +117,7 @@ func TestPull(t *testing.T) {
 // What is not a pull is refused, in the words of the protocol.
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
-	build(t, dir, "example.com/agent:1", "agent", node.Gzip)
+	build(t, dir, "example.com/agent:1", "agent", image.Gzip)
 	server := httptest.NewServer(open(t, dir))
 	defer server.Close()
 	none := "sha256:" + strings.Repeat("0", 64)
@@ -159,7 +159,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("no directory has images of %v", hosts)
 	}
 	good := t.TempDir()
-	build(t, good, "example.com/agent:1", "agent", node.Gzip)
+	build(t, good, "example.com/agent:1", "agent", image.Gzip)
 	whole, err := os.ReadFile(filepath.Join(good, "example.com-agent-1.tar"))
 	if err != nil {
 		t.Fatal(err)

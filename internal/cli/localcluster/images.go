@@ -18,7 +18,7 @@ import (
 
 	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
-	"everynode/internal/node"
+	"everynode/internal/node/image"
 )
 
 // runtime is the containerd of a node that runs.
@@ -56,7 +56,7 @@ func (l Runtimes) Load(ctx context.Context, file string) (names []string, err er
 	results := make([][]string, len(l))
 	for i, r := range l {
 		g.Go(func() (err error) {
-			if results[i], err = node.Import(ctx, r.socket, file); err != nil {
+			if results[i], err = image.Import(ctx, r.socket, file); err != nil {
 				return fmt.Errorf("%s: %w", r.node, err)
 			}
 			return nil

@@ -1,4 +1,4 @@
-package node
+package image
 
 import (
 	"io"
@@ -50,7 +50,7 @@ func TestPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "agent.tar")
-	if err := BuildImage(BuildOptions{Dir: filepath.Join(dir, "root"), Name: "localhost:5000/team/agent:1", Output: file, Compression: Zstd}); err != nil {
+	if err := Build(BuildOptions{Dir: filepath.Join(dir, "root"), Name: "localhost:5000/team/agent:1", Output: file, Compression: Zstd}); err != nil {
 		t.Fatal(err)
 	}
 	contents, err := inspect(file)

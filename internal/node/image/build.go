@@ -1,4 +1,4 @@
-package node
+package image
 
 import (
 	"archive/tar"
@@ -34,7 +34,7 @@ const (
 	ociNameAnnotation        = "org.opencontainers.image.ref.name"
 )
 
-// BuildOptions says what BuildImage puts together.
+// BuildOptions says what [Build] puts together.
 type BuildOptions struct {
 	Dir        string   // root file system of the image
 	Name       string   // such as "busybox:1.36"; a name without a tag means latest
@@ -63,12 +63,12 @@ const (
 	Zstd Compression = "zstd"
 )
 
-// BuildImage makes an OCI archive of a directory, without a container engine. The image has one
+// Build makes an OCI archive of a directory, without a container engine. The image has one
 // layer and depends on nothing but the options and the names, contents,
 // permissions and link targets below Dir: owners become root, times the epoch, hard links files,
 // and extended attributes are left out. So the same input gives the same bytes. The archive appears
 // under its name only when it is complete, and replaces one that is there.
-func BuildImage(opts BuildOptions) (err error) {
+func Build(opts BuildOptions) (err error) {
 	name, err := checkBuild(opts)
 	if err != nil {
 		return fmt.Errorf("image not built: %w", err)

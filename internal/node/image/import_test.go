@@ -1,4 +1,4 @@
-package node
+package image
 
 import (
 	"archive/tar"
@@ -102,14 +102,14 @@ func TestInspectOtherFiles(t *testing.T) {
 	}
 }
 
-// What BuildImage writes, Import understands.
+// What Build writes, Import understands.
 func TestInspectBuiltImage(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "hello"), []byte("hello"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "built.tar")
-	if err := BuildImage(BuildOptions{Dir: root, Name: "busybox:1.36", Entrypoint: []string{"/hello"}, Output: file}); err != nil {
+	if err := Build(BuildOptions{Dir: root, Name: "busybox:1.36", Entrypoint: []string{"/hello"}, Output: file}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := inspect(file)

@@ -1,4 +1,6 @@
-package node
+// Package image packs folders into image archives, loads archives into a node's containerd, and
+// pushes them to a registry.
+package image
 
 import (
 	"archive/tar"
@@ -34,8 +36,8 @@ import (
 )
 
 const (
-	// criNamespace is where the CRI part of containerd keeps its images.
-	criNamespace = "k8s.io"
+	// Namespace is where the CRI part of containerd keeps its images.
+	Namespace = "k8s.io"
 	// pinnedLabel keeps an image from image GC: what was loaded from a file
 	// cannot be pulled again.
 	pinnedLabel, pinnedValue = "io.cri-containerd.pinned", "pinned"
@@ -52,24 +54,26 @@ const (
 // unpacked and pinned. It returns their full names, such as
 // docker.io/library/busybox:1.36. Nothing is loaded when it fails.
 func Import(ctx context.Context, socket, file string) (names []string, err error) {
-	client, err := connect(socket)
+	client, err := Connect(socket)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	return importFile(ctx, client, file)
+	return ImportFile(ctx, client, file)
 }
 
-func connect(socket string) (*containerd.Client, error) {
-	client, err := containerd.New(socket, containerd.WithDefaultNamespace(criNamespace), containerd.WithTimeout(connectTimeout))
+// Connect connects to the containerd at socket, for what Kubernetes sees of it.
+func Connect(socket string) (*containerd.Client, error) {
+	client, err := containerd.New(socket, containerd.WithDefaultNamespace(Namespace), containerd.WithTimeout(connectTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w; does the node run?", socket, err)
 	}
 	return client, nil
 }
 
-func importFile(ctx context.Context, client *containerd.Client, file string) ([]string, error) {
-	ctx = namespaces.WithNamespace(ctx, criNamespace)
+// ImportFile is [Import] with a connection that is there already.
+func ImportFile(ctx context.Context, client *containerd.Client, file string) ([]string, error) {
+	ctx = namespaces.WithNamespace(ctx, Namespace)
 	ctx = log.WithLogger(ctx, logrus.NewEntry(silent()))
 	contents, err := inspect(file)
 	if err != nil {
@@ -343,9 +347,9 @@ func alreadyThere(ctx context.Context, client *containerd.Client, contents []arc
 	return names, true
 }
 
-// importAll imports every archive in dirs at once. One that fails is logged,
+// ImportAll imports every archive in dirs at once. One that fails is logged,
 // and does not keep the others out; a directory need not exist.
-func importAll(ctx context.Context, logger *slog.Logger, client *containerd.Client, dirs []string) {
+func ImportAll(ctx context.Context, logger *slog.Logger, client *containerd.Client, dirs []string) {
 	var files []string
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
@@ -362,7 +366,7 @@ func importAll(ctx context.Context, logger *slog.Logger, client *containerd.Clie
 	for _, file := range files {
 		wg.Go(func() {
 			started := time.Now()
-			names, err := importFile(ctx, client, file)
+			names, err := ImportFile(ctx, client, file)
 			if err != nil {
 				logger.Error("image archive not loaded", "err", err)
 				return

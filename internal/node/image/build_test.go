@@ -1,4 +1,4 @@
-package node
+package image
 
 import (
 	"archive/tar"
@@ -78,9 +78,9 @@ func unpackArchive(t *testing.T, archive string) (v1.ImageIndex, v1.Image) {
 	return index, image
 }
 
-func TestBuildImageReadsBack(t *testing.T) {
+func TestBuildReadsBack(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "busybox.tar")
-	noError(t, BuildImage(BuildOptions{
+	noError(t, Build(BuildOptions{
 		Dir: imageRoot(t), Name: "busybox:1.36", Output: output,
 		Entrypoint: []string{"/bin/sh", "-c"}, Cmd: []string{"true"}, Env: []string{"PATH=/bin"},
 		WorkingDir: "/tmp", User: "65534:65534", Labels: []string{"version=1", "of=a=b"},
@@ -113,10 +113,10 @@ func TestBuildImageReadsBack(t *testing.T) {
 	}
 }
 
-func TestBuildImageArchitecture(t *testing.T) {
+func TestBuildArchitecture(t *testing.T) {
 	for given, want := range map[string]string{"": runtime.GOARCH, "riscv64": "riscv64"} {
 		output := filepath.Join(t.TempDir(), "image.tar")
-		noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Architecture: given}))
+		noError(t, Build(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Architecture: given}))
 		_, image := unpackArchive(t, output)
 		config, err := image.ConfigFile()
 		noError(t, err)
@@ -126,7 +126,7 @@ func TestBuildImageArchitecture(t *testing.T) {
 	}
 }
 
-func TestBuildImageLayer(t *testing.T) {
+func TestBuildLayer(t *testing.T) {
 	for _, compression := range []Compression{"", Gzip, Zstd} {
 		t.Run(string(compression), func(t *testing.T) { checkLayer(t, compression) })
 	}
@@ -134,7 +134,7 @@ func TestBuildImageLayer(t *testing.T) {
 
 func checkLayer(t *testing.T, compression Compression) {
 	output := filepath.Join(t.TempDir(), "image.tar")
-	noError(t, BuildImage(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Compression: compression}))
+	noError(t, Build(BuildOptions{Dir: imageRoot(t), Name: "x", Output: output, Compression: compression}))
 	_, image := unpackArchive(t, output)
 	layers, err := image.Layers()
 	noError(t, err)
@@ -181,7 +181,7 @@ func checkLayer(t *testing.T, compression Compression) {
 	}
 }
 
-func TestBuildImageIsReproducible(t *testing.T) {
+func TestBuildIsReproducible(t *testing.T) {
 	for _, compression := range []Compression{Gzip, Zstd} {
 		t.Run(string(compression), func(t *testing.T) { checkReproducible(t, compression) })
 	}
@@ -197,7 +197,7 @@ func checkReproducible(t *testing.T, compression Compression) {
 			noError(t, os.Chown(filepath.Join(root, "etc/secret"), 1000+i, 1000+i))
 		}
 		output := filepath.Join(dir, name)
-		noError(t, BuildImage(BuildOptions{Dir: root, Name: "x:1", Output: output, Compression: compression}))
+		noError(t, Build(BuildOptions{Dir: root, Name: "x:1", Output: output, Compression: compression}))
 		content, err := os.ReadFile(output)
 		noError(t, err)
 		archives = append(archives, content)
@@ -207,7 +207,7 @@ func checkReproducible(t *testing.T, compression Compression) {
 	}
 }
 
-func TestBuildImageNames(t *testing.T) {
+func TestBuildNames(t *testing.T) {
 	root := imageRoot(t)
 	for given, want := range map[string]string{
 		"busybox":                         "docker.io/library/busybox:latest",
@@ -216,7 +216,7 @@ func TestBuildImageNames(t *testing.T) {
 		"localhost:5000/x:y":              "localhost:5000/x:y",
 	} {
 		output := filepath.Join(t.TempDir(), "image.tar")
-		noError(t, BuildImage(BuildOptions{Dir: root, Name: given, Output: output}))
+		noError(t, Build(BuildOptions{Dir: root, Name: given, Output: output}))
 		index, _ := unpackArchive(t, output)
 		manifest, err := index.IndexManifest()
 		noError(t, err)
@@ -226,11 +226,11 @@ func TestBuildImageNames(t *testing.T) {
 	}
 }
 
-func TestBuildImageReplacesWhole(t *testing.T) {
+func TestBuildReplacesWhole(t *testing.T) {
 	root, output := imageRoot(t), filepath.Join(t.TempDir(), "image.tar")
 	noError(t, os.WriteFile(output, []byte("old"), 0o644))
 	noError(t, syscall.Mkfifo(filepath.Join(root, "pipe"), 0o600))
-	if err := BuildImage(BuildOptions{Dir: root, Name: "x:1", Output: output}); err == nil {
+	if err := Build(BuildOptions{Dir: root, Name: "x:1", Output: output}); err == nil {
 		t.Fatal("a named pipe got into an image")
 	}
 	old, err := os.ReadFile(output)
@@ -239,7 +239,7 @@ func TestBuildImageReplacesWhole(t *testing.T) {
 		t.Error("a failed build touched the archive that was there")
 	}
 	noError(t, os.Remove(filepath.Join(root, "pipe")))
-	noError(t, BuildImage(BuildOptions{Dir: root, Name: "x:1", Output: output}))
+	noError(t, Build(BuildOptions{Dir: root, Name: "x:1", Output: output}))
 	unpackArchive(t, output)
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(output), ".image-build-*"))
 	noError(t, err)
@@ -248,7 +248,7 @@ func TestBuildImageReplacesWhole(t *testing.T) {
 	}
 }
 
-func TestBuildImageRefuses(t *testing.T) {
+func TestBuildRefuses(t *testing.T) {
 	root, empty := imageRoot(t), t.TempDir()
 	file := filepath.Join(root, "etc/secret")
 	good := BuildOptions{Dir: root, Name: "x:1", Output: filepath.Join(t.TempDir(), "image.tar")}
@@ -273,7 +273,7 @@ func TestBuildImageRefuses(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			opts := good
 			tc.change(&opts)
-			err := BuildImage(opts)
+			err := Build(opts)
 			if err == nil {
 				t.Fatal("no error")
 			}
