@@ -15,6 +15,8 @@ import (
 
 	"everynode/internal/datadir"
 	"everynode/internal/node/image"
+	"everynode/internal/node/podnet"
+	"everynode/internal/node/upstream"
 	"everynode/internal/registry"
 )
 
@@ -33,7 +35,7 @@ type agent struct {
 	fresh restarts // what uses the node's credentials
 
 	archives *registry.Archives // that addons serves
-	pods     *network           // the network's rules and routes, to be cleaned up
+	pods     *podnet.Network    // the network's rules and routes, to be cleaned up
 }
 
 // Run makes this machine a node of the cluster at cfg.Servers, and keeps it one
@@ -135,7 +137,7 @@ func (a *agent) start(ctx context.Context) error {
 	}
 	if forward != nil {
 		a.servers = supervise(ctx, "watch of the API servers", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
-			return learnServers(ctx, a.cfg.files().kubeconfig(), forward.learn)
+			return forward.Learn(ctx, a.cfg.files().kubeconfig())
 		}))
 	}
 	if err := a.startNetwork(ctx, started); err != nil || forward == nil {
@@ -147,10 +149,10 @@ func (a *agent) start(ctx context.Context) error {
 
 // followAuthorities follows a rotation of the cluster's CA. What uses the node's
 // credentials starts again then; pods and their containers do not.
-func (a *agent) followAuthorities(forward *forwarder) func(context.Context) error {
+func (a *agent) followAuthorities(forward *upstream.Forwarder) func(context.Context) error {
 	f := authorityFollower{cfg: a.cfg, changed: func(ca []byte) error {
 		defer a.fresh.all()
-		return forward.trust(ca)
+		return forward.Trust(ca)
 	}}
 	return func(ctx context.Context) error {
 		for ctx.Err() == nil {
@@ -165,21 +167,27 @@ func (a *agent) followAuthorities(forward *forwarder) func(context.Context) erro
 // startForward starts what carries the connections of this machine's programs
 // to an API server that works. A local node needs none: its one server runs on
 // the same machine, at an address that does not change.
-func (a *agent) startForward(ctx context.Context) (*forwarder, error) {
+func (a *agent) startForward(ctx context.Context) (*upstream.Forwarder, error) {
 	if a.cfg.Local {
 		return nil, nil
 	}
-	f, err := newForwarder(a.cfg)
+	ca, err := a.cfg.files().knownCA()
 	if err != nil {
 		return nil, err
 	}
-	a.cfg.api = f.url()
-	a.forward = supervise(ctx, "forwarder", a.cfg.Log, f.run)
+	f, err := upstream.NewForwarder(upstream.Options{
+		Node: a.cfg.Name, Given: a.cfg.hosts, File: a.cfg.files().servers(), CA: ca, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.cfg.api = f.URL()
+	a.forward = supervise(ctx, "forwarder", a.cfg.Log, f.Run)
 	return f, nil
 }
 
 // join joins the cluster. From then on the forwarder takes only its servers.
-func (a *agent) join(ctx context.Context, forward *forwarder) error {
+func (a *agent) join(ctx context.Context, forward *upstream.Forwarder) error {
 	if err := join(ctx, a.cfg); err != nil || forward == nil {
 		return err
 	}
@@ -187,7 +195,7 @@ func (a *agent) join(ctx context.Context, forward *forwarder) error {
 	if err != nil {
 		return err
 	}
-	return forward.trust(ca)
+	return forward.Trust(ca)
 }
 
 // configure writes the configuration of the children that need not know the cluster.
@@ -338,19 +346,23 @@ func setSnapshotter(ctx context.Context, client *containerd.Client, snapshotter 
 // which would otherwise fail and back off. What is somebody else's is left out.
 func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	registered := make(chan struct{})
-	pods, err := newNetwork(a.cfg, func() { close(registered) })
+	pods, err := podnet.New(podnet.Options{
+		Node: a.cfg.Name, ConfigDir: a.cfg.cniConfigDir(), IPAMDir: a.cfg.files().path("cni", "ipam"),
+		Foreign: a.cfg.ContainerRuntimeEndpoint != "", None: a.cfg.CNI == podnet.None,
+		Machines: a.cfg.machineAddresses, Registered: func() { close(registered) }, Log: a.cfg.Log,
+	})
 	if err != nil {
 		return err
 	}
 	a.pods = pods
-	if a.cfg.CNI == CNINone {
+	if a.cfg.CNI == podnet.None {
 		// The node may have had ours before: its rules and routes would be in the way.
-		if err := pods.cleanUp(ctx); err != nil {
+		if err := pods.CleanUp(ctx); err != nil {
 			return err
 		}
 	}
 	a.network = supervise(ctx, "pod network", a.cfg.Log, a.fresh.around(func(ctx context.Context) error {
-		return pods.run(ctx, a.cfg.files().kubeconfig())
+		return pods.Run(ctx, a.cfg.files().kubeconfig())
 	}))
 	select {
 	case <-ctx.Done():
@@ -385,7 +397,7 @@ func (a *agent) stop(ctx context.Context) {
 		if !a.cfg.StopPods || a.pods == nil {
 			return nil // pods that go on running keep their network
 		}
-		return a.pods.cleanUp(ctx)
+		return a.pods.CleanUp(ctx)
 	})
 	a.step("kube-proxy", func() error { a.proxy.stop(); return nil })
 	a.step("containerd", a.stopRuntime)

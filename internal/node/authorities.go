@@ -29,6 +29,8 @@ import (
 	"k8s.io/client-go/util/certificate"
 	"k8s.io/client-go/util/certificate/csr"
 	"k8s.io/client-go/util/keyutil"
+
+	"everynode/internal/node/upstream"
 )
 
 const (
@@ -63,7 +65,7 @@ type authorityFollower struct {
 
 // run watches what the cluster says until ctx ends, with the node's own credentials.
 func (f authorityFollower) run(ctx context.Context) error {
-	client, err := nodeClient(f.cfg.files().kubeconfig())
+	client, err := upstream.Client(f.cfg.files().kubeconfig())
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func (f authorityFollower) run(ctx context.Context) error {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, authoritiesMap).String()
 		}))
 	maps := factory.Core().V1().ConfigMaps()
-	changed, err := onChange(maps.Informer())
+	changed, err := upstream.OnChange(maps.Informer())
 	if err != nil {
 		return fmt.Errorf("watch the cluster's authorities: %w", err)
 	}

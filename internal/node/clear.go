@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"everynode/internal/datadir"
+	"everynode/internal/node/podnet"
 	"everynode/internal/sysctl"
 )
 
@@ -55,12 +56,12 @@ func (l *leaver) clearMachine(ctx context.Context) error {
 
 // removeNetwork removes rules, routes, and the bridge of the pods with what is on it.
 func (l *leaver) removeNetwork() error {
-	err := errors.Join(removeTables(), syncRoutes(l.cfg.Log, nil))
-	config := filepath.Join(l.cfg.cniConfigDir(), cniConfigName)
+	err := errors.Join(removeTables(), podnet.RemoveRoutes(l.cfg.Log))
+	config := filepath.Join(l.cfg.cniConfigDir(), podnet.ConfigName)
 	if !exists(config) {
 		return err // the bridge of that name is another network's
 	}
-	if err = errors.Join(err, removeBridge(podBridge)); err != nil {
+	if err = errors.Join(err, removeBridge(podnet.Bridge)); err != nil {
 		return err
 	}
 	// The bridge's owner is known by this file, which goes last.
@@ -85,7 +86,7 @@ func removeTables() error {
 		if t.Family != nftables.TableFamilyIPv4 && t.Family != nftables.TableFamilyIPv6 {
 			continue
 		}
-		ours := t.Name == masqTable || t.Name == "kube-proxy"
+		ours := t.Name == podnet.Table || t.Name == "kube-proxy"
 		if t.Name == "cni_hostport" {
 			ports, err := hostPorts(conn, t)
 			if err != nil {

@@ -18,6 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubeletapis "k8s.io/kubelet/pkg/apis"
 	"k8s.io/kubernetes/pkg/util/taints"
+
+	"everynode/internal/node/podnet"
+	"everynode/internal/node/upstream"
 )
 
 // Config says which node the agent makes, and of which cluster.
@@ -43,8 +46,8 @@ type Config struct {
 	// that is there already. Empty: the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
 
-	// CNI is the pod network that the agent makes: CNIEverynode, which is the default, or
-	// CNINone. Then a network that somebody installs puts its configuration into
+	// CNI is the pod network that the agent makes: podnet.Everynode, which is the default, or
+	// podnet.None. Then a network that somebody installs puts its configuration into
 	// /etc/cni/net.d and its plugins into /opt/cni/bin, and the node is not Ready before.
 	CNI         string
 	NoKubeProxy bool // kube-proxy is somebody else's, too
@@ -91,7 +94,7 @@ func (cfg Config) complete() (Config, error) {
 		return cfg, fmt.Errorf("node name %q is not valid: %s; choose another with --node-name", cfg.Name, strings.Join(errs, "; "))
 	}
 	var err error
-	if cfg.hosts, err = parseServers(cfg.Servers); err != nil {
+	if cfg.hosts, err = upstream.Parse(cfg.Servers); err != nil {
 		return cfg, err
 	}
 	cfg.api = "https://" + cfg.hosts[0]
@@ -109,9 +112,9 @@ func (cfg Config) complete() (Config, error) {
 		}
 	}
 	if cfg.CNI == "" {
-		cfg.CNI = CNIEverynode
+		cfg.CNI = podnet.Everynode
 	}
-	if err := CheckCNI(cfg.CNI); err != nil {
+	if err := podnet.Check(cfg.CNI); err != nil {
 		return cfg, fmt.Errorf("--cni %s: %w", cfg.CNI, err)
 	}
 	if cfg.registries, err = readAllRegistries(cfg.RegistryConfigs); err != nil {
@@ -246,7 +249,7 @@ const (
 // runtime or the network is somebody else's, or the place is the node's own. A machine's
 // may hold what another program has left there, so that ours is below the data directory.
 func (cfg Config) cniConfigDir() string {
-	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == CNINone || cfg.Local {
+	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == podnet.None || cfg.Local {
 		return usualCNIConfigDir
 	}
 	return cfg.files().path("cni", "net.d")
@@ -257,10 +260,30 @@ func (cfg Config) cniConfigDir() string {
 // network, ours win.
 func (cfg Config) cniPluginDirs() []string {
 	switch {
-	case cfg.CNI == CNINone:
+	case cfg.CNI == podnet.None:
 		return []string{usualCNIPluginDir, cfg.RuntimeDir}
 	case cfg.Local:
 		return []string{cfg.RuntimeDir, usualCNIPluginDir}
 	}
 	return []string{cfg.RuntimeDir}
+}
+
+// recall reads what an earlier run of the agent has remembered of the API servers.
+func (cfg Config) recall() upstream.Remembered {
+	return upstream.Recall(cfg.files().servers(), cfg.Log)
+}
+
+// machineAddresses are the addresses of API servers that cfg knows, and of this
+// machine.
+func (cfg Config) machineAddresses() []netip.Addr {
+	var addrs []netip.Addr
+	for _, text := range slices.Concat(cfg.hosts, cfg.recall().Servers) {
+		if ap, err := netip.ParseAddrPort(text); err == nil {
+			addrs = append(addrs, ap.Addr().Unmap())
+		}
+	}
+	if own, err := netip.ParseAddr(cfg.NodeIP); err == nil {
+		addrs = append(addrs, own)
+	}
+	return addrs
 }

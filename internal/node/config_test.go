@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"everynode/internal/node/podnet"
 )
 
 // testConfig is a local node with everything set, so that nothing is read from
@@ -45,7 +46,7 @@ func TestRenderedConfiguration(t *testing.T) {
 	single := testConfig()
 	single.Local, single.CgroupRoot, single.Labels, single.ClusterDNS = false, "", nil, ""
 	bare := testConfig()
-	bare.CNI = CNINone
+	bare.CNI = podnet.None
 	weak := machine{runc: "/usr/sbin/runc", snapshotter: "overlayfs"}
 	full := machine{runc: "/usr/bin/runc", snapshotter: "native", sysResource: true, cgroupV2: true}
 	tests := map[string]func() ([]byte, error){
@@ -56,7 +57,6 @@ func TestRenderedConfiguration(t *testing.T) {
 		"containerd-no-cni.toml": func() ([]byte, error) { return containerdConfig(bare, weak) },
 		"kube-proxy-no-cni.yaml": func() ([]byte, error) { return proxyConfiguration(bare, weak) },
 		"kube-proxy.yaml":        func() ([]byte, error) { return proxyConfiguration(local, weak) },
-		"10-everynode.conflist":  func() ([]byte, error) { return conflist(netip.MustParsePrefix("10.42.3.0/24"), "/data/cni/ipam") },
 		"kubelet-args-first.txt": func() ([]byte, error) { return lines(kubeletArgs(local, true)), nil },
 		"kubelet-args-later.txt": func() ([]byte, error) { return lines(kubeletArgs(single, false)), nil },
 	}
@@ -82,7 +82,7 @@ func TestCompleteConfig(t *testing.T) {
 		{"as it is", func(*Config) {}, ""},
 		{"no server", func(c *Config) { c.Servers = nil }, "--server"},
 		{"unknown pod network", func(c *Config) { c.CNI = "cilium" }, "--cni cilium: there is no such pod network"},
-		{"no pod network", func(c *Config) { c.CNI = CNINone }, ""},
+		{"no pod network", func(c *Config) { c.CNI = podnet.None }, ""},
 		{"plain HTTP", func(c *Config) { c.Servers = []string{"http://10.0.0.1:6443"} }, "https://HOST:PORT"},
 		{"no scheme", func(c *Config) { c.Servers = []string{"10.0.0.1:6443"} }, "https://HOST:PORT"},
 		{"one bad of two", func(c *Config) { c.Servers = []string{"https://10.0.0.1:6443", "htps://10.0.0.2"} }, `"htps://10.0.0.2"`},

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"everynode/internal/node/upstream"
 )
 
 const (
@@ -64,7 +66,7 @@ func (cfg Config) askDNS(ctx context.Context) (string, error) {
 	if _, err := os.Stat(cfg.files().bootstrapKubeconfig()); err == nil {
 		credentials = cfg.files().bootstrapKubeconfig()
 	}
-	client, err := nodeClient(credentials)
+	client, err := upstream.Client(credentials)
 	if err != nil {
 		return "", err
 	}

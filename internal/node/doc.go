@@ -11,11 +11,11 @@
 //
 // All of them reach the API through the agent, at a port of the loopback
 // interface: it carries their connections to a server that works, and knows the
-// servers from the cluster (forward.go).
+// servers from the cluster (package upstream).
 //
 // The children die with the agent (parent death signal). Containers do not:
 // their shims are not children of the agent, and the next containerd finds them
-// again. The agent itself keeps the pod network: the CNI configuration for the
+// again. The agent itself keeps the pod network (package podnet): the CNI configuration for the
 // node's pod range, routes to the other nodes' pod ranges and the masquerading
 // of what leaves them.
 //

@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // evictEvery is how often it is looked what is left, and how often a pod that may
@@ -34,41 +30,6 @@ type drainer struct {
 	force  bool // pods that nobody makes again, and those that may not be evicted, end nevertheless
 	within time.Duration
 	say    func(string, ...any)
-}
-
-// directClient is a client with the node's credentials that goes to the first of
-// servers (host:port) that is ready: the agent, which else carries the connections
-// of this machine, is about to end.
-func directClient(cfg Config, servers []string) (kubernetes.Interface, error) {
-	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), cfg.files().kubeconfig())
-	if err != nil {
-		return nil, fmt.Errorf("read the node's credentials: %w", err)
-	}
-	ca, err := cfg.files().knownCA()
-	if err != nil {
-		return nil, err
-	}
-	asking := &probe{}
-	if _, err := asking.trust(ca); err != nil {
-		return nil, err
-	}
-	config.Timeout = 10 * time.Second
-	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var errs []error
-		for _, server := range servers {
-			err := asking.ready(ctx, server)
-			if err == nil {
-				return (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, network, server)
-			}
-			errs = append(errs, fmt.Errorf("%s: %w", server, err))
-		}
-		return nil, errors.Join(errs...)
-	}
-	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "everynode-agent"))
-	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
-	}
-	return client, nil
 }
 
 // registered reports whether the Node is there.

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"everynode/internal/datadir"
+	"everynode/internal/node/upstream"
 )
 
 // LeaveOptions says which node leaves, and how.
@@ -118,7 +119,7 @@ func newLeaver(o LeaveOptions) (*leaver, error) {
 	l.cfg.Name, l.cfg.RuntimeDir = l.record.Name, l.record.RuntimeDir
 	l.cfg.ContainerRuntimeEndpoint, l.cfg.CgroupRoot = l.record.Endpoint, l.record.CgroupRoot
 	if len(o.Servers) > 0 {
-		if l.cfg.hosts, err = parseServers(o.Servers); err != nil {
+		if l.cfg.hosts, err = upstream.Parse(o.Servers); err != nil {
 			return nil, err
 		}
 	}
@@ -166,7 +167,11 @@ func (l *leaver) findNode(ctx context.Context) (bool, error) {
 	if err := credentialsUsable(l.cfg.files().kubeconfig(), time.Now()); err != nil {
 		return false, err
 	}
-	client, err := directClient(l.cfg, servers)
+	ca, err := l.cfg.files().knownCA()
+	if err != nil {
+		return false, err
+	}
+	client, err := upstream.DirectClient(l.cfg.files().kubeconfig(), ca, servers)
 	if err != nil {
 		return false, err
 	}

@@ -19,6 +19,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"everynode/internal/datadir"
+	"everynode/internal/node/podnet"
 )
 
 // agentDir is a data directory of an agent, with files of these names.
@@ -326,7 +327,7 @@ func removeNetworkHere(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{masqTable, "kube-proxy", "mine"} {
+	for _, name := range []string{podnet.Table, "kube-proxy", "mine"} {
 		conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: name})
 	}
 	conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv6, Name: "kube-proxy"})
@@ -337,7 +338,7 @@ func removeNetworkHere(t *testing.T) error {
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("make tables: %w", err)
 	}
-	for _, name := range []string{podBridge, "other0"} {
+	for _, name := range []string{podnet.Bridge, "other0"} {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = name
 		bridge := &netlink.Bridge{LinkAttrs: attrs}
@@ -356,7 +357,7 @@ func removeNetworkHere(t *testing.T) error {
 		return err
 	}
 	links(t, "cni0", "other0", "peer-cni0", "peer-other0", "veth-cni0", "veth-other0")
-	if err := writeFile(filepath.Join(l.cfg.cniConfigDir(), cniConfigName), nil); err != nil {
+	if err := writeFile(filepath.Join(l.cfg.cniConfigDir(), podnet.ConfigName), nil); err != nil {
 		return err
 	}
 	for range 2 {

@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"everynode/internal/node/podnet"
 )
 
 // runtimePrograms are what RuntimeDir must hold, besides images/pause.tar.
@@ -48,7 +50,7 @@ func preflight(ctx context.Context, cfg Config) (machine, error) {
 	var errs []error
 	m.cgroupV2 = isCgroupV2()
 	errs = append(errs, checkControllers(cgroupMount, m.cgroupV2))
-	if cfg.CNI != CNINone {
+	if cfg.CNI != podnet.None {
 		errs = append(errs, checkBridge())
 	}
 	if _, err := findProgram("nft", "nftables"); err != nil {
@@ -122,7 +124,7 @@ func checkProtocols(file string) error {
 // checkBridge makes a bridge and takes it away again: whether a kernel can do
 // so is not written anywhere that holds for modules and built-in code alike.
 func checkBridge() error {
-	if _, err := netlink.LinkByName(podBridge); err == nil {
+	if _, err := netlink.LinkByName(podnet.Bridge); err == nil {
 		return nil
 	}
 	attrs := netlink.NewLinkAttrs()

@@ -8,6 +8,8 @@ import (
 	proxyconfig "k8s.io/kube-proxy/config/v1alpha1"
 	proxyapp "k8s.io/kubernetes/cmd/kube-proxy/app"
 	"sigs.k8s.io/yaml"
+
+	"everynode/internal/node/podnet"
 )
 
 // KubeProxy runs kube-proxy in this process until it or ctx ends. It takes the
@@ -46,10 +48,10 @@ func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 		HealthzBindAddress: "127.0.0.1:10256",
 		MetricsBindAddress: "127.0.0.1:10249",
 		DetectLocalMode:    "BridgeInterface",
-		DetectLocal:        proxyconfig.DetectLocalConfiguration{BridgeInterface: podBridge},
+		DetectLocal:        proxyconfig.DetectLocalConfiguration{BridgeInterface: podnet.Bridge},
 		Conntrack:          proxyconfig.KubeProxyConntrackConfiguration{MaxPerCore: &zero, Min: &zero},
 	}
-	if cfg.CNI == CNINone {
+	if cfg.CNI == podnet.None {
 		pc.DetectLocalMode, pc.DetectLocal.BridgeInterface = "NodeCIDR", ""
 	}
 	pc.ClientConnection.Kubeconfig = cfg.files().kubeconfig()

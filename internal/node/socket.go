@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+
+	"everynode/internal/node/upstream"
 )
 
 // usualSocket is where programs of all kinds look for containerd.
@@ -116,8 +118,5 @@ func (s secondSocket) carry(ctx context.Context, client net.Conn) {
 		s.log.Debug("containerd takes no connection", "err", err)
 		return
 	}
-	c := &carried{client: client, up: up}
-	defer c.cut()
-	defer context.AfterFunc(ctx, c.cut)()
-	c.copy()
+	upstream.Carry(ctx, client, up)
 }

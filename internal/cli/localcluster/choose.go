@@ -14,7 +14,7 @@ import (
 	"everynode/internal/atomicfile"
 	"everynode/internal/datadir"
 	"everynode/internal/local"
-	"everynode/internal/node"
+	"everynode/internal/node/podnet"
 )
 
 // Wanted is what was asked of a cluster.
@@ -45,7 +45,7 @@ const None = -1
 func (w Wanted) Network(c *local.Cluster) (noCNI, noKubeProxy bool) {
 	noCNI, noKubeProxy = c.NoCNI, c.NoKubeProxy
 	if w.CNIGiven {
-		noCNI = w.CNI == node.CNINone
+		noCNI = w.CNI == podnet.None
 	}
 	if w.KubeProxyGiven {
 		noKubeProxy = !w.KubeProxy
@@ -114,7 +114,7 @@ func (w choosing) network() error {
 		return fmt.Errorf("--%s and --%s: simulated nodes have no network: leave them out", FlagCNI, FlagKubeProxy)
 	}
 	if _, runs := datadir.Running(w.cluster.ServerLock()); runs || w.cluster.nodeRuns() {
-		return fmt.Errorf("the cluster runs with --%s=%s --%s=%v: stop it with `everynode down` to change that", FlagCNI, map[bool]string{true: node.CNINone, false: node.CNIEverynode}[w.cluster.NoCNI], FlagKubeProxy, !w.cluster.NoKubeProxy)
+		return fmt.Errorf("the cluster runs with --%s=%s --%s=%v: stop it with `everynode down` to change that", FlagCNI, map[bool]string{true: podnet.None, false: podnet.Everynode}[w.cluster.NoCNI], FlagKubeProxy, !w.cluster.NoKubeProxy)
 	}
 	w.cluster.NoCNI, w.cluster.NoKubeProxy = noCNI, noKubeProxy
 	return nil

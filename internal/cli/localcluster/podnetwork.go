@@ -9,13 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"everynode/internal/local"
-	"everynode/internal/node"
+	"everynode/internal/node/podnet"
 )
 
 // networkArgs tell an agent what is somebody else's.
 func networkArgs(c *local.Cluster) (args []string) {
 	if c.NoCNI {
-		args = append(args, "--"+FlagCNI, node.CNINone)
+		args = append(args, "--"+FlagCNI, podnet.None)
 	}
 	if c.NoKubeProxy {
 		args = append(args, fmt.Sprintf("--%s=false", FlagKubeProxy))

@@ -1,4 +1,7 @@
-package node
+// Package podnet keeps the pod network of a node: the CNI configuration for the
+// node's pod range, routes to the other nodes' pod ranges, and the masquerading of
+// what leaves them. It believes other nodes no more than the cluster allows them.
+package podnet
 
 import (
 	"context"
@@ -17,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+
+	"everynode/internal/node/upstream"
 )
 
 // repairEvery is how often routes and rules are put right even though no Node
@@ -31,27 +36,30 @@ type peer struct {
 	addr    netip.Addr   // InternalIP; zero until the kubelet has reported one
 }
 
-// network keeps the pod network of one node in line with the cluster's Nodes.
-type network struct {
-	node      string
-	configDir string // of the CNI plugins
-	ipamDir   string // where host-local keeps the addresses it gave out
-	foreign   bool   // the runtime is not ours: a pod network that is there already stays
-	none      bool   // somebody else makes the pod network
-	log       *slog.Logger
-	rules     *masquerade
-
-	bounds    bounds
-	machines  func() []netip.Addr // for bounds
-	refused   map[string]string   // by node: why its pod range was not taken
-	unbounded bool                // it was said that the server does not tell the bounds
-
-	registered func() // called once, when our own Node is there
+// Options are what a [Network] is told.
+type Options struct {
+	Node       string
+	ConfigDir  string              // of the CNI plugins
+	IPAMDir    string              // where host-local keeps the addresses it gave out
+	Foreign    bool                // the runtime is not ours: a pod network that is there already stays
+	None       bool                // somebody else makes the pod network
+	Machines   func() []netip.Addr // addresses of the API servers and of this machine, which are no pods'
+	Registered func()              // called once, when our own Node is there with its address
+	Log        *slog.Logger
 }
 
-// newNetwork turns forwarding on. Registered is called once our Node is there
-// with its address.
-func newNetwork(cfg Config, registered func()) (*network, error) {
+// Network keeps the pod network of one node in line with the cluster's Nodes.
+type Network struct {
+	Options
+	rules *masquerade
+
+	bounds    bounds
+	refused   map[string]string // by node: why its pod range was not taken
+	unbounded bool              // it was said that the server does not tell the bounds
+}
+
+// New turns forwarding on.
+func New(o Options) (*Network, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
 		return nil, fmt.Errorf("turn packet forwarding on, which pods need: %w", err)
 	}
@@ -59,22 +67,18 @@ func newNetwork(cfg Config, registered func()) (*network, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &network{
-		node: cfg.Name, configDir: cfg.cniConfigDir(), ipamDir: cfg.files().path("cni", "ipam"),
-		foreign: cfg.ContainerRuntimeEndpoint != "", none: cfg.CNI == CNINone, log: cfg.Log, rules: rules, registered: registered,
-		machines: cfg.machineAddresses,
-	}, nil
+	return &Network{Options: o, rules: rules}, nil
 }
 
-// run watches the Nodes with the node's own credentials until ctx ends.
-func (n *network) run(ctx context.Context, kubeconfig string) error {
-	client, err := nodeClient(kubeconfig)
+// Run watches the Nodes with the node's own credentials until ctx ends.
+func (n *Network) Run(ctx context.Context, kubeconfig string) error {
+	client, err := upstream.Client(kubeconfig)
 	if err != nil {
 		return err
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(stripNode), informers.WithTweakListOptions(n.watched))
 	nodes := factory.Core().V1().Nodes()
-	changed, err := onChange(nodes.Informer())
+	changed, err := upstream.OnChange(nodes.Informer())
 	if err != nil {
 		return fmt.Errorf("watch the nodes: %w", err)
 	}
@@ -100,7 +104,7 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 		if err != nil {
 			return fmt.Errorf("list the nodes: %w", err)
 		}
-		if n.none {
+		if n.None {
 			n.tellRegistered(peersOf(list))
 			continue
 		}
@@ -110,22 +114,22 @@ func (n *network) run(ctx context.Context, kubeconfig string) error {
 }
 
 // watched narrows the watch to what the network needs: without one, to its own Node.
-func (n *network) watched(o *metav1.ListOptions) {
-	if n.none {
-		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, n.node).String()
+func (n *Network) watched(o *metav1.ListOptions) {
+	if n.None {
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, n.Node).String()
 	}
 }
 
 // tellRegistered says once that our own Node is there with its address, and returns
 // it; nil while it is not.
-func (n *network) tellRegistered(peers []peer) (own *peer) {
-	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.node })
+func (n *Network) tellRegistered(peers []peer) (own *peer) {
+	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.Node })
 	if i < 0 {
 		return nil
 	}
-	if peers[i].addr.IsValid() && n.registered != nil {
-		n.registered()
-		n.registered = nil
+	if peers[i].addr.IsValid() && n.Registered != nil {
+		n.Registered()
+		n.Registered = nil
 	}
 	return &peers[i]
 }
@@ -169,14 +173,14 @@ func peersOf(nodes []*corev1.Node) []peer {
 
 // sync puts the CNI configuration, the rules and the routes right. What fails
 // is logged, and tried again with the next change or repair.
-func (n *network) sync(ctx context.Context, peers []peer) {
+func (n *Network) sync(ctx context.Context, peers []peer) {
 	var errs []error
 	if own := n.tellRegistered(peers); own != nil && own.pods.IsValid() {
 		errs = append(errs, n.rules.set(ctx, own.pods, podRanges(peers)), n.writeConfig(own.pods))
 	}
-	errs = append(errs, syncRoutes(n.log, wantedRoutes(n.node, peers)))
+	errs = append(errs, syncRoutes(n.Log, wantedRoutes(n.Node, peers)))
 	if err := errors.Join(errs...); err != nil && ctx.Err() == nil {
-		n.log.Error("the pod network is not complete", "err", err)
+		n.Log.Error("the pod network is not complete", "err", err)
 	}
 }
 
@@ -192,7 +196,7 @@ func podRanges(peers []peer) []netip.Prefix {
 	return slices.Compact(ranges)
 }
 
-// cleanUp removes our rules and routes. For nodes whose pods are gone.
-func (n *network) cleanUp(ctx context.Context) error {
-	return errors.Join(n.rules.remove(ctx), syncRoutes(n.log, nil))
+// CleanUp removes our rules and routes. For nodes whose pods are gone.
+func (n *Network) CleanUp(ctx context.Context) error {
+	return errors.Join(n.rules.remove(ctx), syncRoutes(n.Log, nil))
 }

@@ -1,4 +1,4 @@
-package node
+package upstream
 
 import (
 	"bytes"
@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"slices"
+
+	"everynode/internal/atomicfile"
 )
 
 // maxFormer is how many servers are remembered that the cluster lists no more.
@@ -56,39 +59,42 @@ func (l serverList) with(listed []string) serverList {
 	return serverList{given: l.given, listed: listed, former: former}
 }
 
-// remembered is the file in which an agent keeps, over its own end, what it
+// Remembered is the file in which an agent keeps, over its own end, what it
 // knows of the servers, and the port at which its programs reach them.
-type remembered struct {
+type Remembered struct {
 	Port    int      `json:"port"`
 	Servers []string `json:"servers,omitempty"`
 }
 
-// recall reads what an earlier run of the agent has remembered. A file that
+// Recall reads what an earlier run of the agent has remembered in file. A file that
 // nothing can be made of is as good as none: the servers on the command line do.
-func (cfg Config) recall() remembered {
-	var r remembered
-	data, err := os.ReadFile(cfg.files().servers())
+func Recall(file string, log *slog.Logger) Remembered {
+	var r Remembered
+	data, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		cfg.Log.Warn("what is remembered of the API servers cannot be read, going on without", "file", cfg.files().servers(), "err", err)
-		return remembered{}
+		log.Warn("what is remembered of the API servers cannot be read, going on without", "file", file, "err", err)
+		return Remembered{}
 	}
 	return r
 }
 
-func (cfg Config) remember(r remembered) error {
+func (r Remembered) write(file string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode what is known of the API servers: %w", err)
 	}
-	return writeFile(cfg.files().servers(), append(data, '\n'))
+	if err := atomicfile.Write(file, append(data, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return nil
 }
 
-// parseServers reads the URLs of API servers and returns them as host:port,
+// Parse reads the URLs of API servers and returns them as host:port,
 // without repeats.
-func parseServers(servers []string) ([]string, error) {
+func Parse(servers []string) ([]string, error) {
 	if len(servers) == 0 {
 		return nil, errors.New("no API server is set: give its address with --server https://HOST:6443")
 	}

@@ -1,4 +1,4 @@
-package node
+package upstream
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/util/cert"
 )
 
 // apiStub is an API server as far as the forwarder can tell: /readyz, /name, and
@@ -31,11 +33,41 @@ type apiStub struct {
 	done   chan struct{}
 }
 
+// authority is a certificate for this machine, and whom to trust for it.
+type authority struct {
+	serving tls.Certificate
+	pem     []byte
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	chain, key, err := cert.GenerateSelfSignedCertKey(loopback, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{serving, chain}
+}
+
+// deadAddress is an address of this machine at which nothing listens.
+func deadAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func newAPIStub(t *testing.T, ca authority, name string) *apiStub {
 	t.Helper()
 	s := &apiStub{name: name, done: make(chan struct{})}
 	s.Server = httptest.NewUnstartedServer(s)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, time.Now().Add(time.Hour))}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.serving}}
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.StartTLS()
 	t.Cleanup(s.kill)
@@ -79,23 +111,19 @@ func (s *apiStub) address() string { return s.Listener.Addr().String() }
 
 // forwarding is a forwarder under test, and a client of it that trusts ca.
 type forwarding struct {
-	*forwarder
+	*Forwarder
 	client *http.Client
 }
 
 func startForwarder(t *testing.T, ca authority, dataDir string, servers ...string) *forwarding {
 	t.Helper()
-	cfg := Config{Name: "node-1", DataDir: dataDir, hosts: servers, Log: discard()}
-	if err := writeFile(cfg.files().ca(), ca.pem); err != nil {
-		t.Fatal(err)
-	}
-	f, err := newForwarder(cfg)
+	f, err := NewForwarder(Options{Node: "node-1", Given: servers, File: filepath.Join(dataDir, "servers.json"), CA: ca.pem, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- f.run(ctx) }()
+	go func() { ended <- f.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -103,8 +131,8 @@ func startForwarder(t *testing.T, ca authority, dataDir string, servers ...strin
 		}
 	})
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
-	return &forwarding{forwarder: f, client: &http.Client{Transport: &http.Transport{
+	pool.AppendCertsFromPEM(ca.pem)
+	return &forwarding{Forwarder: f, client: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true,
 	}}}
 }
@@ -114,7 +142,7 @@ func (f *forwarding) ask(t *testing.T) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url()+"/name", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL()+"/name", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +159,7 @@ func (f *forwarding) ask(t *testing.T) (string, error) {
 // name, and a channel that tells how the connection ended.
 func (f *forwarding) hold(t *testing.T) (name string, ended <-chan error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url()+"/hold", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.URL()+"/hold", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,17 +315,17 @@ func TestForwarderTakesAnotherPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	cfg := Config{DataDir: t.TempDir(), Log: discard()}
+	o := Options{File: filepath.Join(t.TempDir(), "servers.json"), Log: slog.New(slog.DiscardHandler)}
 	taken := l.Addr().(*net.TCPAddr).Port
-	if err := cfg.remember(remembered{Port: taken, Servers: []string{"192.0.2.1:6443"}}); err != nil {
+	if err := (Remembered{Port: taken, Servers: []string{"192.0.2.1:6443"}}).write(o.File); err != nil {
 		t.Fatal(err)
 	}
-	f, err := newForwarder(cfg)
+	f, err := NewForwarder(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.end()
-	if got := cfg.recall(); got.Port == taken || got.Port != f.port() || len(got.Servers) != 1 {
+	if got := Recall(o.File, o.Log); got.Port == taken || got.Port != f.port() || len(got.Servers) != 1 {
 		t.Errorf("remembered: %+v; want the new port %d, and the server", got, f.port())
 	}
 }

@@ -1,4 +1,4 @@
-package node
+package podnet
 
 import (
 	"context"
@@ -8,9 +8,11 @@ import (
 	"sigs.k8s.io/knftables"
 )
 
-// Names of our nftables objects.
+// Table is the nftables table of the agent, for IPv4.
+const Table = "everynode_pods"
+
+// Names of what is in it.
 const (
-	masqTable = "everynode_pods"
 	masqChain = "postrouting"
 	masqSet   = "pods"
 )
@@ -25,7 +27,7 @@ type masquerade struct {
 }
 
 func newMasquerade() (*masquerade, error) {
-	nft, err := knftables.New(knftables.IPv4Family, masqTable)
+	nft, err := knftables.New(knftables.IPv4Family, Table)
 	if err != nil {
 		return nil, fmt.Errorf("use nftables: %w; a node needs the nft program and a kernel with nf_tables", err)
 	}

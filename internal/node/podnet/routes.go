@@ -1,4 +1,4 @@
-package node
+package podnet
 
 import (
 	"cmp"
@@ -57,6 +57,9 @@ func diffRoutes(have, want []route) (remove, add []route) {
 	slices.SortFunc(add, compareRoutes)
 	return remove, add
 }
+
+// RemoveRoutes removes the routes that carry our mark.
+func RemoveRoutes(log *slog.Logger) error { return syncRoutes(log, nil) }
 
 // syncRoutes makes the agent's routes the wanted ones.
 func syncRoutes(log *slog.Logger, want []route) error {

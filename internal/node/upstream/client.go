@@ -1,11 +1,13 @@
-package node
+package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,8 +20,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// nodeClient is a client with the node's own credentials.
-func nodeClient(kubeconfig string) (kubernetes.Interface, error) {
+// Client is a client with the node's own credentials.
+func Client(kubeconfig string) (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's credentials: %w", err)
@@ -32,9 +34,40 @@ func nodeClient(kubeconfig string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// onChange calls look whenever an object of the informer has come, changed or
-// gone. Calls that come together are one: look sees all of it.
-func onChange(informer cache.SharedIndexInformer) (changed <-chan struct{}, err error) {
+// DirectClient is a client with the node's credentials that goes to the first of
+// servers (host:port) that is ready: the agent, which else carries the connections
+// of this machine, is about to end. The servers are those of ca (PEM).
+func DirectClient(kubeconfig string, ca []byte, servers []string) (kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read the node's credentials: %w", err)
+	}
+	asking := &probe{}
+	if _, err := asking.trust(ca); err != nil {
+		return nil, err
+	}
+	config.Timeout = 10 * time.Second
+	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var errs []error
+		for _, server := range servers {
+			err := asking.ready(ctx, server)
+			if err == nil {
+				return (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, network, server)
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", server, err))
+		}
+		return nil, errors.Join(errs...)
+	}
+	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "everynode-agent"))
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return client, nil
+}
+
+// OnChange tells whenever an object of the informer has come, changed or gone.
+// What comes together is told once: who looks then sees all of it.
+func OnChange(informer cache.SharedIndexInformer) (changed <-chan struct{}, err error) {
 	c := make(chan struct{}, 1)
 	notify := func() {
 		select {
@@ -50,10 +83,10 @@ func onChange(informer cache.SharedIndexInformer) (changed <-chan struct{}, err 
 	return c, err
 }
 
-// learnServers watches, until ctx ends, where the cluster says that its API
+// Learn watches, until ctx ends, where the cluster says that its API
 // servers are: at the endpoints of the service kubernetes.
-func learnServers(ctx context.Context, kubeconfig string, learn func([]string) error) error {
-	client, err := nodeClient(kubeconfig)
+func (f *Forwarder) Learn(ctx context.Context, kubeconfig string) error {
+	client, err := Client(kubeconfig)
 	if err != nil {
 		return err
 	}
@@ -62,7 +95,7 @@ func learnServers(ctx context.Context, kubeconfig string, learn func([]string) e
 			o.LabelSelector = labels.Set{discoveryv1.LabelServiceName: "kubernetes"}.String()
 		}))
 	endpoints := factory.Discovery().V1().EndpointSlices()
-	changed, err := onChange(endpoints.Informer())
+	changed, err := OnChange(endpoints.Informer())
 	if err != nil {
 		return fmt.Errorf("watch the API servers: %w", err)
 	}
@@ -83,7 +116,7 @@ func learnServers(ctx context.Context, kubeconfig string, learn func([]string) e
 			return fmt.Errorf("list the API servers: %w", err)
 		}
 		if servers := serversOf(list); len(servers) > 0 {
-			if err := learn(servers); err != nil {
+			if err := f.learn(servers); err != nil {
 				return err
 			}
 		}

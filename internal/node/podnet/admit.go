@@ -1,4 +1,4 @@
-package node
+package podnet
 
 import (
 	"cmp"
@@ -78,13 +78,13 @@ func (b bounds) refusal(p peer, before []peer) string {
 }
 
 // admit is bounds.admit, and says once of each peer why it was refused.
-func (n *network) admit(peers []peer) []peer {
+func (n *Network) admit(peers []peer) []peer {
 	b := n.bounds
-	b.machines = n.machines()
-	admitted, refused := b.admit(n.node, peers)
+	b.machines = n.Machines()
+	admitted, refused := b.admit(n.Node, peers)
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		if n.refused[name] != refused[name] {
-			n.log.Warn("no route to the pods of a node, and no trust in what it says of itself", "node", name, "because", refused[name])
+			n.Log.Warn("no route to the pods of a node, and no trust in what it says of itself", "node", name, "because", refused[name])
 		}
 	}
 	n.refused = refused
@@ -93,7 +93,7 @@ func (n *network) admit(peers []peer) []peer {
 
 // learnBounds asks the cluster which addresses are pods'. A server that does not
 // know the question is older than this agent.
-func (n *network) learnBounds(ctx context.Context, client kubernetes.Interface) {
+func (n *Network) learnBounds(ctx context.Context, client kubernetes.Interface) {
 	if n.bounds.pods.IsValid() {
 		return
 	}
@@ -103,21 +103,6 @@ func (n *network) learnBounds(ctx context.Context, client kubernetes.Interface) 
 	}
 	if err != nil && !n.unbounded && !errors.Is(err, context.Canceled) {
 		n.unbounded = true
-		n.log.Warn("the server does not say which addresses are pods', and routes are not checked against that; update the server", "err", err)
+		n.Log.Warn("the server does not say which addresses are pods', and routes are not checked against that; update the server", "err", err)
 	}
-}
-
-// machineAddresses are the addresses of API servers that cfg knows, and of this
-// machine.
-func (cfg Config) machineAddresses() []netip.Addr {
-	var addrs []netip.Addr
-	for _, text := range slices.Concat(cfg.hosts, cfg.recall().Servers) {
-		if ap, err := netip.ParseAddrPort(text); err == nil {
-			addrs = append(addrs, ap.Addr().Unmap())
-		}
-	}
-	if own, err := netip.ParseAddr(cfg.NodeIP); err == nil {
-		addrs = append(addrs, own)
-	}
-	return addrs
 }

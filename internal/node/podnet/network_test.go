@@ -1,6 +1,7 @@
-package node
+package podnet
 
 import (
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -77,8 +78,26 @@ func TestDiffRoutes(t *testing.T) {
 	}
 }
 
+// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 writes again.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if os.Getenv("EVERYNODE_UPDATE") != "" {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", file, diff)
+	}
+}
+
 func TestMasquerade(t *testing.T) {
-	fake := knftables.NewFake(knftables.IPv4Family, masqTable)
+	fake := knftables.NewFake(knftables.IPv4Family, Table)
 	m := &masquerade{nft: fake}
 	own := netip.MustParsePrefix("10.42.1.0/24")
 	two := []netip.Prefix{own, netip.MustParsePrefix("10.42.2.0/24")}
@@ -123,10 +142,18 @@ func deleteTable(nft knftables.Interface) *knftables.Transaction {
 	return tx
 }
 
+func TestRenderedConfiguration(t *testing.T) {
+	got, err := conflist(netip.MustParsePrefix("10.42.3.0/24"), "/data/cni/ipam")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, ConfigName, got)
+}
+
 func TestWriteCNIConfig(t *testing.T) {
 	own := netip.MustParsePrefix("10.42.1.0/24")
-	n := &network{configDir: filepath.Join(t.TempDir(), "net.d"), ipamDir: "/ipam", log: discard()}
-	name := filepath.Join(n.configDir, cniConfigName)
+	n := &Network{Options: Options{ConfigDir: filepath.Join(t.TempDir(), "net.d"), IPAMDir: "/ipam", Log: slog.New(slog.DiscardHandler)}}
+	name := filepath.Join(n.ConfigDir, ConfigName)
 	write := func() os.FileInfo {
 		t.Helper()
 		if err := n.writeConfig(own); err != nil {
@@ -174,15 +201,15 @@ func TestWriteCNIConfig(t *testing.T) {
 	}
 
 	// A runtime of somebody else's keeps the network it has.
-	n.foreign = true
-	n.configDir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(n.configDir, "05-other.conflist"), []byte("{}"), 0o600); err != nil {
+	n.Foreign = true
+	n.ConfigDir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(n.ConfigDir, "05-other.conflist"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.writeConfig(own); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(n.configDir, cniConfigName)); err == nil {
+	if _, err := os.Stat(filepath.Join(n.ConfigDir, ConfigName)); err == nil {
 		t.Error("wrote a second pod network beside the runtime's own")
 	}
 }
@@ -191,7 +218,7 @@ func TestWriteCNIConfig(t *testing.T) {
 // routes or configuration of ours.
 func TestNoPodNetwork(t *testing.T) {
 	registered := 0
-	n := &network{node: "a", none: true, registered: func() { registered++ }}
+	n := &Network{Options: Options{Node: "a", None: true, Registered: func() { registered++ }}}
 	var list metav1.ListOptions
 	n.watched(&list)
 	if list.FieldSelector != "metadata.name=a" {
@@ -209,7 +236,7 @@ func TestNoPodNetwork(t *testing.T) {
 		t.Errorf("registered %d times", registered)
 	}
 	list = metav1.ListOptions{}
-	if (&network{node: "a"}).watched(&list); list.FieldSelector != "" {
+	if (&Network{Options: Options{Node: "a"}}).watched(&list); list.FieldSelector != "" {
 		t.Errorf("with our network the field selector is %q", list.FieldSelector)
 	}
 }

@@ -1,4 +1,4 @@
-package node
+package podnet
 
 import (
 	"bytes"
@@ -96,7 +96,7 @@ func TestAdmitSharedAddresses(t *testing.T) {
 // What is refused is said once, and once more when it comes back.
 func TestAdmitLogsOnce(t *testing.T) {
 	var log bytes.Buffer
-	n := &network{node: "bystander", log: slog.New(slog.NewTextHandler(&log, nil)), bounds: testBounds(), machines: func() []netip.Addr { return nil }}
+	n := &Network{Options: Options{Node: "bystander", Log: slog.New(slog.NewTextHandler(&log, nil)), Machines: func() []netip.Addr { return nil }}, bounds: testBounds()}
 	good, bad := aged(0, "victim", "10.42.1.0/24", "192.0.2.21"), aged(1, "evil", "0.0.0.0/1", "192.0.2.66")
 	said := func() int { return strings.Count(log.String(), "node=evil") }
 	for range 3 {

@@ -1,4 +1,4 @@
-package node
+package podnet
 
 import (
 	"bytes"
@@ -10,30 +10,32 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"everynode/internal/atomicfile"
 )
 
 // The pod networks that a node can have.
 const (
-	CNIEverynode = "everynode" // ours: a bridge, and routes to the other nodes
-	CNINone      = "none"      // none, until somebody installs one
+	Everynode = "everynode" // ours: a bridge, and routes to the other nodes
+	None      = "none"      // none, until somebody installs one
 )
 
-// CNIs are the names that Config.CNI can have.
-func CNIs() []string { return []string{CNIEverynode, CNINone} }
+// Names are those that a pod network can have.
+func Names() []string { return []string{Everynode, None} }
 
-// CheckCNI refuses a name that is none of CNIs.
-func CheckCNI(name string) error {
-	if slices.Contains(CNIs(), name) {
+// Check refuses a name that is none of [Names].
+func Check(name string) error {
+	if slices.Contains(Names(), name) {
 		return nil
 	}
-	return fmt.Errorf("there is no such pod network; known are %s, and with %s you install one of your choice", strings.Join(CNIs(), ", "), CNINone)
+	return fmt.Errorf("there is no such pod network; known are %s, and with %s you install one of your choice", strings.Join(Names(), ", "), None)
 }
 
-// podBridge is the bridge that this node's pods are connected to.
-const podBridge = "cni0"
+// Bridge is the bridge that this node's pods are connected to.
+const Bridge = "cni0"
 
-// cniConfigName is the file of our network. Runtimes take the first by name.
-const cniConfigName = "10-everynode.conflist"
+// ConfigName is the file of our network. Runtimes take the first by name.
+const ConfigName = "10-everynode.conflist"
 
 // conflist is the CNI configuration for a node whose pods are in the range own.
 // Masquerading is ours (see masquerade): the bridge plugin's would hide pods
@@ -46,7 +48,7 @@ func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 		"plugins": []object{
 			{
 				"type":         "bridge",
-				"bridge":       podBridge,
+				"bridge":       Bridge,
 				"isGateway":    true,
 				"forceAddress": true, // the Node may come back with another range
 				"hairpinMode":  true, // a pod may reach itself through its service
@@ -74,25 +76,28 @@ func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 // writeConfig writes the CNI configuration if it is not there yet as it should
 // be: the runtime reloads its network with every write. What others have chained
 // to our plugins stays.
-func (n *network) writeConfig(own netip.Prefix) error {
-	if n.foreign {
-		if other := otherNetwork(n.configDir); other != "" {
-			n.log.Info("the container runtime has a pod network of its own, leaving it alone", "config", other)
+func (n *Network) writeConfig(own netip.Prefix) error {
+	if n.Foreign {
+		if other := otherNetwork(n.ConfigDir); other != "" {
+			n.Log.Info("the container runtime has a pod network of its own, leaving it alone", "config", other)
 			return nil
 		}
 	}
-	data, err := conflist(own, n.ipamDir)
+	data, err := conflist(own, n.IPAMDir)
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(n.configDir, cniConfigName)
+	name := filepath.Join(n.ConfigDir, ConfigName)
 	if have, err := os.ReadFile(name); err == nil && (bytes.Equal(have, data) || isChained(have, data)) {
 		return nil
 	}
-	if err := writeFile(name, data); err != nil {
-		return err
+	if err := os.MkdirAll(n.ConfigDir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of %s: %w", name, err)
 	}
-	n.log.Info("pod network configured", "range", own)
+	if err := atomicfile.Write(name, data); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	n.Log.Info("pod network configured", "range", own)
 	return nil
 }
 
@@ -118,7 +123,7 @@ func otherNetwork(dir string) string {
 	}
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
-		if e.Name() != cniConfigName && !strings.HasPrefix(e.Name(), ".") && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
+		if e.Name() != ConfigName && !strings.HasPrefix(e.Name(), ".") && (ext == ".conf" || ext == ".conflist" || ext == ".json") {
 			return filepath.Join(dir, e.Name())
 		}
 	}

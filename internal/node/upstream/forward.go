@@ -1,4 +1,6 @@
-package node
+// Package upstream is the way from a node to the API: which servers there are, which
+// of them works, and a forwarder that carries the connections of this machine there.
+package upstream
 
 import (
 	"context"
@@ -33,15 +35,15 @@ const (
 	homeAfter = 5 * time.Minute
 )
 
-// forwarder carries TCP connections of this machine to an API server that
+// Forwarder carries TCP connections of this machine to an API server that
 // works. It sees nothing of what is in them: TLS goes on to the server.
 //
 // All connections go to one server, the current one, as long as it works. When
 // another takes its place, what is still connected to the old one is cut, so
 // that it connects again: a kubelet would wait for a dead machine's answer for
 // longer than its node may be silent.
-type forwarder struct {
-	cfg      Config
+type Forwarder struct {
+	Options
 	listener net.Listener
 	probe    probe
 
@@ -60,26 +62,31 @@ type carried struct {
 	client, up net.Conn
 }
 
-// newForwarder listens at the port of the last time, so that copies of the
+// Options are what a [Forwarder] is told.
+type Options struct {
+	Node  string   // its name, which decides about the order of the servers
+	Given []string // servers that the command line names, as host:port
+	File  string   // where it keeps, over its own end, what it has learned
+	CA    []byte   // of the cluster (PEM); nil as long as the node has not joined
+	Log   *slog.Logger
+}
+
+// NewForwarder listens at the port of the last time, so that copies of the
 // node's credentials stay valid, or else at another.
-func newForwarder(cfg Config) (*forwarder, error) {
-	old := cfg.recall()
+func NewForwarder(o Options) (*Forwarder, error) {
+	old := Recall(o.File, o.Log)
 	listener, err := listenLoopback(old.Port, forwardPort, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := &forwarder{cfg: cfg, listener: listener, carried: map[*carried]struct{}{},
-		servers: serverList{given: cfg.hosts, listed: old.Servers}}
-	ca, err := cfg.files().knownCA()
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	if _, err := f.probe.trust(ca); err != nil {
+	f := &Forwarder{Options: o, listener: listener, carried: map[*carried]struct{}{},
+		servers: serverList{given: o.Given, listed: old.Servers}}
+	if _, err := f.probe.trust(o.CA); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	if f.port() != old.Port {
 		old.Port = f.port()
-		if err := cfg.remember(old); err != nil {
+		if err := old.write(o.File); err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
 	}
@@ -100,13 +107,13 @@ func listenLoopback(ports ...int) (listener net.Listener, err error) {
 	return nil, fmt.Errorf("listen on %s for the programs of this node: %w", loopback, err)
 }
 
-func (f *forwarder) port() int { return f.listener.Addr().(*net.TCPAddr).Port }
+func (f *Forwarder) port() int { return f.listener.Addr().(*net.TCPAddr).Port }
 
-// url is where programs of this machine reach the cluster's API.
-func (f *forwarder) url() string { return "https://" + f.listener.Addr().String() }
+// URL is where programs of this machine reach the cluster's API.
+func (f *Forwarder) URL() string { return "https://" + f.listener.Addr().String() }
 
-// trust takes a CA that became known, and looks for a server of it.
-func (f *forwarder) trust(ca []byte) error {
+// Trust takes a CA that became known, and looks for a server of it.
+func (f *Forwarder) Trust(ca []byte) error {
 	changed, err := f.probe.trust(ca)
 	if !changed || err != nil {
 		return err
@@ -117,8 +124,8 @@ func (f *forwarder) trust(ca []byte) error {
 	return nil
 }
 
-// run carries connections until ctx ends.
-func (f *forwarder) run(ctx context.Context) error {
+// Run carries connections until ctx ends.
+func (f *Forwarder) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer f.probe.close()
@@ -130,7 +137,7 @@ func (f *forwarder) run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			f.cfg.Log.Error("cannot take a connection for an API server", "err", err)
+			f.Log.Error("cannot take a connection for an API server", "err", err)
 			pause(ctx, probeAgain)
 			continue
 		}
@@ -139,7 +146,7 @@ func (f *forwarder) run(ctx context.Context) error {
 }
 
 // end closes all there is.
-func (f *forwarder) end() {
+func (f *Forwarder) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listener.Close()
@@ -155,11 +162,11 @@ func (c *carried) cut() {
 }
 
 // carry connects client with a server until one of them has enough.
-func (f *forwarder) carry(ctx context.Context, client net.Conn) {
+func (f *Forwarder) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	server, up, err := f.connect(ctx)
 	if err != nil {
-		f.cfg.Log.Debug("no API server takes a connection", "err", err)
+		f.Log.Debug("no API server takes a connection", "err", err)
 		return
 	}
 	c := &carried{server, client, up}
@@ -168,6 +175,15 @@ func (f *forwarder) carry(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer f.remove(c)
+	c.copy()
+}
+
+// Carry carries between two ends until one of them has enough, or ctx ends, and closes
+// both.
+func Carry(ctx context.Context, client, up net.Conn) {
+	c := &carried{client: client, up: up}
+	defer c.cut()
+	defer context.AfterFunc(ctx, c.cut)()
 	c.copy()
 }
 
@@ -194,7 +210,7 @@ func copyOneWay(to, from net.Conn) {
 
 // add notes a connection. It is false when the server is not to be used any
 // more by now.
-func (f *forwarder) add(c *carried) bool {
+func (f *Forwarder) add(c *carried) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.carried == nil || (f.current != "" && f.current != c.server) {
@@ -204,7 +220,7 @@ func (f *forwarder) add(c *carried) bool {
 	return true
 }
 
-func (f *forwarder) remove(c *carried) {
+func (f *Forwarder) remove(c *carried) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.carried, c)
@@ -212,7 +228,7 @@ func (f *forwarder) remove(c *carried) {
 
 // connect connects to the current server, or to another one when it does not
 // answer.
-func (f *forwarder) connect(ctx context.Context) (server string, up net.Conn, err error) {
+func (f *Forwarder) connect(ctx context.Context) (server string, up net.Conn, err error) {
 	server = f.now()
 	if server != "" {
 		if up, err = dial(ctx, server); err == nil {
@@ -235,22 +251,22 @@ func dial(ctx context.Context, server string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", server)
 }
 
-func (f *forwarder) now() string {
+func (f *Forwarder) now() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.current
 }
 
-func (f *forwarder) order() []string {
+func (f *Forwarder) order() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.servers.order(f.cfg.Name)
+	return f.servers.order(f.Node)
 }
 
 // replace finds a server that is ready to take the place of the one that
 // failed, and returns it. When there is none it returns all in their order: a
 // server that is not ready may yet be better than none.
-func (f *forwarder) replace(ctx context.Context, failed string, why error) []string {
+func (f *Forwarder) replace(ctx context.Context, failed string, why error) []string {
 	f.choosing.Lock()
 	defer f.choosing.Unlock()
 	if now := f.now(); now != failed {
@@ -267,7 +283,7 @@ func (f *forwarder) replace(ctx context.Context, failed string, why error) []str
 
 // firstReady asks the servers one after the other, the next when the last has
 // not answered for a moment, and returns the first that is ready; "" for none.
-func (f *forwarder) firstReady(ctx context.Context, servers []string) string {
+func (f *Forwarder) firstReady(ctx context.Context, servers []string) string {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -299,14 +315,14 @@ func (f *forwarder) firstReady(ctx context.Context, servers []string) string {
 }
 
 // use makes a server the current one, and cuts what leads to others.
-func (f *forwarder) use(server string, why error) {
+func (f *Forwarder) use(server string, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	attrs := []any{slog.String("server", server)}
 	if f.current != "" {
 		attrs = append(attrs, slog.String("before", f.current), slog.Any("why", why))
 	}
-	f.cfg.Log.Info("using an API server", attrs...)
+	f.Log.Info("using an API server", attrs...)
 	f.current, f.since = server, time.Now()
 	for c := range f.carried {
 		if c.server != server {
@@ -317,7 +333,7 @@ func (f *forwarder) use(server string, why error) {
 
 // watch looks whether the current server still works, and replaces it when it
 // does not, until ctx ends.
-func (f *forwarder) watch(ctx context.Context) {
+func (f *Forwarder) watch(ctx context.Context) {
 	stay := homeAfter + rand.N(homeAfter) // or all nodes would come back to a server at once
 	missed := 0
 	for ctx.Err() == nil {
@@ -348,9 +364,9 @@ func (f *forwarder) watch(ctx context.Context) {
 // goHome returns to the first server of the order when the node has been with
 // another for long: else all nodes would end up with the one that was restarted
 // last.
-func (f *forwarder) goHome(ctx context.Context, server string, stay time.Duration) {
+func (f *Forwarder) goHome(ctx context.Context, server string, stay time.Duration) {
 	f.mu.Lock()
-	home, long := f.servers.order(f.cfg.Name)[0], time.Since(f.since) >= stay
+	home, long := f.servers.order(f.Node)[0], time.Since(f.since) >= stay
 	f.mu.Unlock()
 	if long && home != server && f.probe.ready(ctx, home) == nil {
 		f.use(home, errors.New("it is this node's first choice, and works again"))
@@ -358,7 +374,7 @@ func (f *forwarder) goHome(ctx context.Context, server string, stay time.Duratio
 }
 
 // learn takes the servers that the cluster lists, and remembers them.
-func (f *forwarder) learn(listed []string) error {
+func (f *Forwarder) learn(listed []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	next := f.servers.with(listed)
@@ -368,8 +384,8 @@ func (f *forwarder) learn(listed []string) error {
 	if same {
 		return nil
 	}
-	f.cfg.Log.Info("the cluster has these API servers", "servers", listed)
-	return f.cfg.remember(remembered{Port: f.port(), Servers: known(next)})
+	f.Log.Info("the cluster has these API servers", "servers", listed)
+	return Remembered{Port: f.port(), Servers: known(next)}.write(f.File)
 }
 
 // pause waits, at most until ctx ends.
