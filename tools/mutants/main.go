@@ -102,29 +102,15 @@ func tryAll(ctx context.Context, b *bench, list []mutant) error {
 			fmt.Printf("killed  %-40s by %s\n", m.name, killers(o))
 		}
 	}
-	jobs := make(chan int)
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			for i := range jobs {
-				m := &list[i]
-				text, err := m.apply(b.root)
-				var o outcome
-				if err == nil {
-					o, err = b.test(ctx, i, m.file, text, m.by)
-				}
-				report(m, o, err)
-			}
-		})
-	}
-	for i := range list {
-		if ctx.Err() != nil {
-			break
+	each(ctx, len(list), func(i int) {
+		m := &list[i]
+		text, err := m.apply(b.root)
+		var o outcome
+		if err == nil {
+			o, err = b.test(ctx, i, m.file, text, m.by)
 		}
-		jobs <- i
-	}
-	close(jobs)
-	group.Wait()
+		report(m, o, err)
+	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -135,25 +121,49 @@ func tryAll(ctx context.Context, b *bench, list []mutant) error {
 	return errors.Join(wrong...)
 }
 
+// each calls do for 0 to n-1, for some at once, and none after ctx has ended.
+// It returns when all calls have.
+func each(ctx context.Context, n int, do func(i int)) {
+	jobs := make(chan int)
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for i := range jobs {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		jobs <- i
+	}
+	close(jobs)
+	group.Wait()
+}
+
 // sound says whether the tests pass without any defect: else all mutants would
 // seem to be killed.
 func (b *bench) sound(ctx context.Context, list []mutant) error {
+	var files []string // one of each package
 	seen := map[string]bool{}
-	for i := range list {
-		dir := path.Dir(list[i].file)
-		if seen[dir] {
-			continue
-		}
-		seen[dir] = true
-		o, err := b.test(ctx, i, list[i].file, "", "")
-		if err != nil {
-			return fmt.Errorf("%s as it is: %w", dir, err)
-		}
-		if len(o.failed) > 0 {
-			return fmt.Errorf("the tests of %s fail without any mutant, by %s", dir, killers(o))
+	for _, m := range list {
+		if dir := path.Dir(m.file); !seen[dir] {
+			seen[dir] = true
+			files = append(files, m.file)
 		}
 	}
-	return nil
+	wrong := make([]error, len(files))
+	each(ctx, len(files), func(i int) {
+		switch o, err := b.test(ctx, i, files[i], "", ""); {
+		case err != nil:
+			wrong[i] = fmt.Errorf("%s as it is: %w", path.Dir(files[i]), err)
+		case len(o.failed) > 0:
+			wrong[i] = fmt.Errorf("the tests of %s fail without any mutant, by %s", path.Dir(files[i]), killers(o))
+		}
+	})
+	return errors.Join(append(wrong, ctx.Err())...)
 }
 
 // killers names the first tests that noticed, scripts before others, as they
