@@ -179,15 +179,20 @@ func (k *checker) exposing(w *write) {
 	if !w.begun.exposes || own == nil || own.UID != w.begun.nodes[own.Name] {
 		return // for a node that has left, nothing comes of it
 	}
-	hash, quota := w.set.spec.Hash, k.quotas[w.begun.state.Release]
+	hash, begun, now := w.set.spec.Hash, w.begun.state.Release, w.begun.state
 	if o := k.w.api.keeper; o != nil {
-		switch again := o.state.Release != w.begun.state.Release && o.state.Target == hash; {
-		case o.state.Stable == hash:
-			return // by now all nodes may have it
-		case again && w.remove != nil && !k.w.sc.Assists:
-			return // a later release of the revision decides what the node gets in place of its pod
-		case again:
-			quota = max(quota, k.quotas[o.state.Release])
+		now = o.state
+	}
+	switch {
+	case now.Stable == hash:
+		return // by now all nodes may have it
+	case now.Release != begun && w.remove != nil && !k.w.sc.Assists:
+		return // the release has ended, and what comes after it decides what the node gets in place of its pod
+	}
+	quota := k.quotas[begun]
+	for r := begun + 1; r <= now.Release; r++ {
+		if k.granting[release{r, hash}] {
+			quota = max(quota, k.quotas[r]) // the same revision was released again
 		}
 	}
 	n := 1
