@@ -148,13 +148,13 @@ func TestAgentVersions(t *testing.T) {
 	}
 }
 
-// moduleVersion is the version of a module that the module in dir locks.
+// moduleVersion returns the version of a module that the module in dir locks.
 func moduleVersion(t *testing.T, dir, module string) string {
 	t.Helper()
 	return goList(t, dir, "{{.Version}}", module)
 }
 
-// devicePluginVersion is the version that Kubernetes gives the image of its sample.
+// devicePluginVersion returns the version that Kubernetes gives the image of its sample.
 func devicePluginVersion(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(goList(t, ".", "{{.Dir}}", "k8s.io/kubernetes"), "test/images/sample-device-plugin/VERSION")

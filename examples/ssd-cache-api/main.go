@@ -119,7 +119,7 @@ func sweepUntil(ctx context.Context, store *store, served <-chan error) error {
 			return fmt.Errorf("serving: %w", err)
 		case <-ticker.C:
 			if err := store.sweep(); err != nil {
-				slog.Error("expired values not deleted", "error", err)
+				slog.Error("expired values not deleted", "err", err)
 			}
 		}
 	}

@@ -24,7 +24,7 @@ type meta struct {
 	Expires time.Time `json:"expires,omitzero"` // zero: never
 }
 
-// expired tells whether the value must not be served at the time now.
+// expired reports whether the value must not be served at the time now.
 func (m meta) expired(now time.Time) bool { return !m.Expires.IsZero() && !now.Before(m.Expires) }
 
 // appendMeta writes m behind a value.

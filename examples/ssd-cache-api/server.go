@@ -93,7 +93,7 @@ func (a *api) stats(w http.ResponseWriter, _ *http.Request) {
 		stats
 	}{a.node, a.store.snapshot()}
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
-		slog.Warn("stats not sent", "error", err)
+		slog.Warn("stats not sent", "err", err)
 	}
 }
 
@@ -113,7 +113,7 @@ func fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		http.Error(w, "the body ended early", http.StatusBadRequest)
 	default:
-		slog.Error("request failed", "error", err)
+		slog.Error("request failed", "err", err)
 		http.Error(w, "storage failed", http.StatusInternalServerError)
 	}
 }

@@ -300,7 +300,7 @@ func fileName(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// keyPattern allows what a path of a URL holds as it is. Long keys belong into a hash on the caller's side.
+// keyPattern allows what a path of a URL holds as it is. The caller should hash long keys.
 var keyPattern = regexp.MustCompile(`^[A-Za-z0-9._~:@+-]+(/[A-Za-z0-9._~:@+-]+)*$`)
 
 const maxKeyBytes = 512

@@ -67,7 +67,7 @@ func (c *controller) CreateVolume(_ context.Context, request *csi.CreateVolumeRe
 	}}, nil
 }
 
-// DeleteVolume deletes a volume, also one that is gone already.
+// DeleteVolume deletes a volume. It succeeds if the volume is gone already.
 func (c *controller) DeleteVolume(_ context.Context, request *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	name := request.GetVolumeId()
 	if name == "" {
@@ -81,7 +81,7 @@ func (c *controller) DeleteVolume(_ context.Context, request *csi.DeleteVolumeRe
 	return &csi.DeleteVolumeResponse{}, nil
 }
 
-// GetCapacity says how much room there is on this node.
+// GetCapacity returns how much room there is on this node.
 func (c *controller) GetCapacity(_ context.Context, request *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	if where := request.GetAccessibleTopology(); where != nil && where.GetSegments()[topologyKey] != c.node {
 		return &csi.GetCapacityResponse{}, nil
@@ -108,7 +108,7 @@ func (c *controller) ValidateVolumeCapabilities(_ context.Context, request *csi.
 	}, nil
 }
 
-// reachable says whether a volume of this node meets what is asked of its place.
+// reachable reports whether a volume of this node meets what is asked of its place.
 func (c *controller) reachable(wanted *csi.TopologyRequirement) bool {
 	if len(wanted.GetRequisite()) == 0 {
 		return true
@@ -125,7 +125,8 @@ func topology(node string) *csi.Topology {
 	return &csi.Topology{Segments: map[string]string{topologyKey: node}}
 }
 
-// sizeFor is how large a volume becomes, in bytes, when at least least are asked for and, unless it is 0, at most limit.
+// sizeFor returns how large a volume becomes, in bytes, when at least least are asked for and, unless it is 0, at most
+// limit.
 func sizeFor(least, limit int64) (int64, error) {
 	if least < 0 || limit < 0 || limit > 0 && least > limit {
 		return 0, status.Errorf(codes.OutOfRange, "a volume cannot have at least %d and at most %d bytes", least, limit)
@@ -143,7 +144,8 @@ func sizeFor(least, limit int64) (int64, error) {
 	return size, nil
 }
 
-// checkCapabilities refuses what volumes of this driver are not: devices, other file systems, and shared by nodes.
+// checkCapabilities refuses what this driver does not support: devices, other file systems, and volumes shared by
+// nodes.
 func checkCapabilities(wanted []*csi.VolumeCapability) error {
 	if len(wanted) == 0 {
 		return status.Error(codes.InvalidArgument, "it is not said what the volume should be able to")
@@ -167,7 +169,7 @@ func checkCapabilities(wanted []*csi.VolumeCapability) error {
 	return nil
 }
 
-// missing is the answer when a volume is not there, or when it cannot be told.
+// missing returns the answer when a volume does not exist, or when that cannot be determined.
 func missing(name string, err error) error {
 	if err != nil {
 		return status.Errorf(codes.Internal, "look for the volume %s: %v", name, err)

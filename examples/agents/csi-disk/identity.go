@@ -33,13 +33,13 @@ func (*identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabiliti
 	return &csi.GetPluginCapabilitiesResponse{Capabilities: list}, nil
 }
 
-// Probe says that the driver is ready when the kubelet has taken it. The provisioner beside it waits for that: a volume
-// that is made before could not be mounted.
+// Probe reports the driver ready once the kubelet has registered it. The provisioner beside it waits for that: a volume
+// that is made earlier could not be mounted.
 func (i *identity) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	return &csi.ProbeResponse{Ready: wrapperspb.Bool(i.taken.Load())}, nil
 }
 
-// kubeletRegistration is what the kubelet asks at the socket by which it learns of a driver. Most drivers have Kubernetes'
+// kubeletRegistration answers the kubelet at the socket by which it learns of a driver. Most drivers have Kubernetes'
 // node-driver-registrar beside them for this.
 type kubeletRegistration struct {
 	registration.UnimplementedRegistrationServer

@@ -22,7 +22,7 @@ import (
 // driverName is what storage classes and volumes call the driver. It must not change while there are volumes.
 const driverName = "disk.csi.everynode.io"
 
-// topologyKey labels each node with its own name: a volume can be had on one node only.
+// topologyKey labels each node with its own name: a volume is available on one node only.
 const topologyKey = driverName + "/node"
 
 // paths are the places on the node that the driver uses. They have the same names in its container.

@@ -106,7 +106,7 @@ func (n *nodeServer) NodePublishVolume(_ context.Context, request *csi.NodePubli
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-// single refuses a second pod where the volume is for one (ReadWriteOncePod).
+// single refuses a second pod if the volume is for one (ReadWriteOncePod).
 func (n *nodeServer) single(request *csi.NodePublishVolumeRequest) error {
 	if request.GetVolumeCapability().GetAccessMode().GetMode() != csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
 		return nil
@@ -129,7 +129,7 @@ func (n *nodeServer) NodeUnpublishVolume(_ context.Context, request *csi.NodeUnp
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-// NodeGetVolumeStats says how full a volume is, in bytes and files.
+// NodeGetVolumeStats returns how full a volume is, in bytes and files.
 func (n *nodeServer) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	name, at := request.GetVolumeId(), request.GetVolumePath()
 	if name == "" || at == "" {
@@ -155,7 +155,7 @@ func (n *nodeServer) NodeGetVolumeStats(_ context.Context, request *csi.NodeGetV
 	}}, nil
 }
 
-// mounted says whether something is mounted at target, which is made if it is missing.
+// mounted returns whether something is mounted at target, and creates target if it is missing.
 func (n *nodeServer) mounted(target string) (bool, error) {
 	if err := os.MkdirAll(target, 0o750); err != nil {
 		return false, status.Errorf(codes.Internal, "make the directory to mount at: %v", err)
@@ -178,7 +178,7 @@ func (n *nodeServer) unmount(name, target string) error {
 	return nil
 }
 
-// capabilities is a list of one, or of none.
+// capabilities returns a list of one, or of none.
 func capabilities(one *csi.VolumeCapability) []*csi.VolumeCapability {
 	if one == nil {
 		return nil

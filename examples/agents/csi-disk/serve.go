@@ -27,8 +27,8 @@ import (
 // readyTimeout bounds the question whether the driver is ready.
 const readyTimeout = 3 * time.Second
 
-// serve runs the driver of a node until ctx ends or the kubelet refuses it. When it returns, neither socket is there, so
-// that the kubelet knows that it has no driver. What is mounted stays mounted.
+// serve runs the driver of a node until ctx ends or the kubelet refuses it. When it returns, both sockets are gone, so
+// the kubelet knows that it has no driver. What is mounted stays mounted.
 func serve(ctx context.Context, node string, at paths) error {
 	volumes, err := openStore(at.volumes)
 	if err != nil {
@@ -79,7 +79,7 @@ func stopAll(driver, registrar *grpc.Server, group *errgroup.Group) error {
 	return group.Wait()
 }
 
-// listen makes a socket for root alone, in place of one that a driver before this one may have left when it was killed.
+// listen creates a socket for root alone. It replaces one that a previous driver may have left when it was killed.
 func listen(ctx context.Context, socket string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
@@ -97,7 +97,7 @@ func listen(ctx context.Context, socket string) (net.Listener, error) {
 	return listener, nil
 }
 
-// logFailures notes what the caller is told, because callers put it into events, which do not stay.
+// logFailures logs what the caller is told, because callers put it into events, which expire.
 func logFailures(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	answer, err := handle(ctx, request)
 	if err != nil {
@@ -106,8 +106,8 @@ func logFailures(ctx context.Context, request any, info *grpc.UnaryServerInfo, h
 	return answer, err
 }
 
-// oneAtATime refuses a call that changes a volume while another one does. A kubelet that was started again, or that has
-// lost patience, repeats a call that is still at work; a volume that is formatted twice at once is lost. As CSI has it, the
+// oneAtATime refuses a call that changes a volume while another one does. A kubelet that has restarted, or timed out,
+// repeats a call that is still running, and a volume that is formatted twice at once is lost. As CSI requires, the
 // caller tries again.
 func oneAtATime() grpc.UnaryServerInterceptor {
 	busy := new(sync.Map) // names of volumes

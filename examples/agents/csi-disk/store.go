@@ -16,7 +16,7 @@ const (
 	sizeUnit = 1 << 20
 	// minSize holds an ext4 with a journal, in bytes.
 	minSize = 16 << 20
-	// defaultSize is that of a volume of which no size is asked, in bytes.
+	// defaultSize is the size of a volume whose claim asks for none, in bytes.
 	defaultSize = 1 << 30
 	// unfinished begins the names of files that are not volumes yet.
 	unfinished = ".new-"
@@ -47,7 +47,7 @@ func openStore(dir string) (store, error) {
 	return store{dir}, nil
 }
 
-// validName says whether a volume can have that name, which is a part of a file's.
+// validName reports whether a volume can have that name, which is a part of a file's.
 func validName(name string) bool {
 	if name == "" || len(name) > maxName || strings.HasPrefix(name, ".") {
 		return false
@@ -58,10 +58,10 @@ func validName(name string) bool {
 	})
 }
 
-// file is where a volume of a valid name is.
+// file returns where a volume of a valid name is.
 func (s store) file(name string) string { return filepath.Join(s.dir, name+suffix) }
 
-// has says whether there is a volume of that name.
+// has returns whether there is a volume of that name.
 func (s store) has(name string) (bool, error) {
 	if !validName(name) {
 		return false, nil
@@ -73,8 +73,8 @@ func (s store) has(name string) (bool, error) {
 	return err == nil, err
 }
 
-// create makes a volume of size bytes, or finds one of at least least bytes, and at most limit if that is not 0. It returns
-// how large it is. Of a disk without room the error is unix.ENOSPC.
+// create makes a volume of size bytes, or finds one of at least least bytes, and at most limit if that is not 0. It
+// returns how large it is. If the disk has no room, the error is unix.ENOSPC.
 func (s store) create(name string, least, size, limit int64) (int64, error) {
 	st, err := os.Stat(s.file(name))
 	if err == nil {
@@ -124,7 +124,7 @@ func (s store) allocate(size int64) (_ string, err error) {
 	return f.Name(), nil
 }
 
-// remove deletes a volume. One that is mounted yet goes on until it is unmounted; its blocks are free then.
+// remove deletes a volume. A volume that is still mounted can be used until it is unmounted, which frees its blocks.
 func (s store) remove(name string) error {
 	err := os.Remove(s.file(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -148,7 +148,7 @@ func (s store) sync() error {
 	return nil
 }
 
-// free is how many bytes new volumes can have.
+// free returns how many bytes new volumes can have.
 func (s store) free() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
