@@ -320,10 +320,10 @@ func parse(name string, text []byte) (*source, error) {
 	return &source{name, text, fset, file}, err
 }
 
-// within tells whether p is dir or below it.
+// within reports whether p is dir or below it.
 func within(p, dir string) bool { return dir == "" || p == dir || strings.HasPrefix(p, dir+"/") }
 
-// matches tells whether an import path fits one of the patterns.
+// matches reports whether an import path fits one of the patterns.
 func matches(importPath string, patterns []string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		if pattern == "std" {

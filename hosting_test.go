@@ -24,7 +24,7 @@ var (
 	commitID = regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9-]+@[0-9a-f]{40}$`)
 )
 
-// targets are the names that make takes: those of the Makefile and of what it includes.
+// targets returns the names that make takes: those of the Makefile and of what it includes.
 func targets(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("build/*.mk")
@@ -79,7 +79,7 @@ type job struct {
 	} `json:"steps"`
 }
 
-// commands are what a job runs, once for each value of its matrix.
+// commands returns what a job runs, once for each value of its matrix.
 func (j *job) commands() (all []string) {
 	for _, step := range j.Steps {
 		lines := []string{step.Run}

@@ -252,7 +252,7 @@ func (f *fleet) forget(w *waiter) {
 	delete(f.waiters, w)
 }
 
-// progress is how many events there have been, and what they have come to.
+// progress returns how many events there have been, and what they have come to.
 func (f *fleet) progress() (events int, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -298,7 +298,7 @@ func hasPod(name, node string) func(*fleet) bool {
 	return func(f *fleet) bool { return f.group(name).onNode[node] > 0 }
 }
 
-// podsOn is the names of the pods on the nodes that the filter takes.
+// podsOn returns the names of the pods on the nodes that the filter takes.
 func (f *fleet) podsOn(filter func(node string) bool) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

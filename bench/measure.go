@@ -35,7 +35,7 @@ func usageOf(pid int) (usage, error) {
 	return usage{CPU: stat.CPUTime(), Peak: status.VmHWM, Anon: status.RssAnon}, nil
 }
 
-// machineCPU is the processor time that the whole machine has used since it
+// machineCPU returns the processor time that the whole machine has used since it
 // started, and what the host took from it, in seconds.
 func machineCPU() (float64, error) {
 	fs, err := procfs.NewDefaultFS()

@@ -74,7 +74,7 @@ func (k *kubelet) token(ctx context.Context, pod *corev1.Pod) error {
 	return k.rest.Post().Namespace(pod.Namespace).Resource("serviceaccounts").Name(pod.Spec.ServiceAccountName).SubResource("token").Body(ask).Do(ctx).Error()
 }
 
-// statusOf is the status of a pod with that container, or with none yet.
+// statusOf returns the status of a pod with that container, or with none yet.
 func statusOf(pod *corev1.Pod, container *corev1.ContainerStatus, ready bool) corev1.PodStatus {
 	now := metav1.Now()
 	s := corev1.PodStatus{
@@ -100,7 +100,7 @@ func statusOf(pod *corev1.Pod, container *corev1.ContainerStatus, ready bool) co
 	return s
 }
 
-// containerOf is the container that a pod has in its generation: another image is another container.
+// containerOf returns the container that a pod has in its generation: another image is another container.
 func containerOf(pod *corev1.Pod) *corev1.ContainerStatus {
 	n := int(pod.Generation)
 	return &corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, RestartCount: int32(max(n-1, 0)),

@@ -131,7 +131,7 @@ type selection struct {
 	procs      int
 }
 
-// arguments are what ginkgo is told about a selection.
+// arguments returns what ginkgo is told about a selection.
 func (s selection) arguments(known *suite) []string {
 	filter := []string{"Conformance"}
 	if len(s.sigs) > 0 {

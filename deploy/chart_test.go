@@ -46,7 +46,7 @@ func chartValues(text string) (all []chartValue, err error) {
 	return all, nil
 }
 
-// valuesTable is the values as the README shows them.
+// valuesTable returns the values as the README shows them.
 func valuesTable(values []chartValue) string {
 	var b strings.Builder
 	b.WriteString("| value | default | |\n|---|---|---|\n")

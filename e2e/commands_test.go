@@ -31,7 +31,7 @@ const (
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 
-// commandTable is what scripts can say beyond testscript's own commands.
+// commandTable returns what scripts can say beyond testscript's own commands.
 func commandTable() map[string]scriptCommand {
 	return map[string]scriptCommand{
 		// everynode ARGS..., kubectl ARGS...: run the program.

@@ -131,7 +131,7 @@ func TestPoliciesAgree(t *testing.T) {
 	}
 }
 
-// jobArgs is what the one container of a Job is told.
+// jobArgs returns what the one container of a Job is told.
 func jobArgs(t *testing.T, job *unstructured.Unstructured) []string {
 	t.Helper()
 	if job == nil {
@@ -189,7 +189,7 @@ func TestChartPolicies(t *testing.T) {
 	}
 }
 
-// mayAndDoes is the roles of the engine, and the flags of its container.
+// mayAndDoes returns the roles of the engine, and the flags of its container.
 func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	all := map[string]any{}
@@ -228,7 +228,7 @@ func withComponent(t *testing.T, bin, name string) map[string]*unstructured.Unst
 	return objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", dir)
 }
 
-// nodeAffinity is which nodes may run the engine.
+// nodeAffinity returns which nodes may run the engine.
 func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	affinity, found, err := unstructured.NestedMap(objects["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec", "affinity", "nodeAffinity")

@@ -58,7 +58,7 @@ func TestDist(t *testing.T) {
 	}
 }
 
-// found is the files in bin/dist that a pattern fits.
+// found returns the files in bin/dist that a pattern fits.
 func found(t *testing.T, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dist, pattern))
@@ -152,7 +152,7 @@ func archiveHas(t *testing.T, archive string, names ...string) {
 	}
 }
 
-// filesIn is the names in an archive.
+// filesIn returns the names in an archive.
 func filesIn(t *testing.T, archive string) map[string]bool {
 	t.Helper()
 	file, err := os.Open(filepath.Join(dist, archive))

@@ -52,7 +52,7 @@ func TestDocs(t *testing.T) {
 	runScripts(t, testscript.Params{Files: scripts, Setup: func(env *testscript.Env) error { return setUp(env, bin, "") }})
 }
 
-// pageScript is a script for a page.
+// pageScript returns a script for a page.
 func pageScript(commands []string) string {
 	var b strings.Builder
 	b.WriteString("exec bash -euo pipefail page.sh\n-- page.sh --\n")
@@ -67,7 +67,7 @@ func pageScript(commands []string) string {
 	return b.String()
 }
 
-// asRun is a line of a page as a script for bash has it. There is but one terminal, so
+// asRun returns a line of a page as a script for bash has it. There is but one terminal, so
 // `everynode up` goes to the background, and what follows a log or serves a page ends.
 func asRun(line string, fails bool) string {
 	first, rest, _ := strings.Cut(line, " ")

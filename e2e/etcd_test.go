@@ -71,7 +71,7 @@ func memberConfig(dir, keys, name string, members []string) (*embed.Config, erro
 	return cfg, nil
 }
 
-// keysOf are the keys of a member or of a client. Each wants to see the other's
+// keysOf returns the keys of a member or of a client. Each wants to see the other's
 // certificate.
 func keysOf(dir, name string) transport.TLSInfo {
 	return transport.TLSInfo{

@@ -152,7 +152,7 @@ func (c *cluster) everything() ([]int, error) {
 	return ours, nil
 }
 
-// owns says whether a process belongs to the script: it was started with the
+// owns reports whether a process belongs to the script: it was started with the
 // cluster's data directory, or with the script's folder, or by a container whose
 // shim was.
 func (c *cluster) owns(pid int) bool {

@@ -269,7 +269,7 @@ func paths() ([]string, error) {
 	return slices.DeleteFunc(all, func(path string) bool { return slices.Contains(known, path) }), nil
 }
 
-// examplePaths are where the examples keep data on nodes that `up` did not make, which
+// examplePaths returns where the examples keep data on nodes that `up` did not make, which
 // share this machine's /var/lib. It is the user's, who asked for it, and no command
 // of everynode deletes it.
 func examplePaths() []string { return []string{"/var/lib/ssd-cache-api"} }

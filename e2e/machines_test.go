@@ -270,8 +270,8 @@ func disconnectMachine(name string) error {
 	return errors.Join(append(errs, netns.DeleteNamed(name))...)
 }
 
-// newNamespace makes a named network namespace. Making one also enters it, hence
-// a thread that ends with the goroutine.
+// newNamespace makes a named network namespace. Making one also enters it, so this
+// uses a thread that ends with the goroutine.
 func newNamespace(name string) (netns.NsHandle, error) {
 	type result struct {
 		space netns.NsHandle

@@ -26,9 +26,9 @@ const (
 	uplinkGateway = "198.18.0.1"
 )
 
-// wantsOwnNetwork says whether the tests are to start again in a network of their own. What they assert of links, routes, ports
-// and firewall rules would otherwise depend on what the machine has, and their addresses could cut the machine off from the
-// network that it is in. Without root no test makes nodes, and there is nothing to keep apart.
+// wantsOwnNetwork reports whether the tests are to start again in a network of their own. What they assert of links,
+// routes, ports and firewall rules would otherwise depend on what the machine has, and their addresses could cut the
+// machine off from the network that it is in. Without root no test makes nodes, and there is nothing to keep apart.
 func wantsOwnNetwork() bool {
 	return runtime.GOOS == "linux" && os.Geteuid() == 0 && os.Getenv(outsideNetwork) == ""
 }
@@ -137,5 +137,5 @@ func setUpLinks() error {
 	return nil
 }
 
-// isProgramOfScripts says whether this process is one of the programs that scripts run, and not the tests.
+// isProgramOfScripts reports whether this process is one of the programs that scripts run, and not the tests.
 func isProgramOfScripts() bool { return filepath.Base(os.Args[0]) == etcdMemberName }

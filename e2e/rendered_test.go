@@ -122,7 +122,7 @@ func writeObjects(t *testing.T, name string, objects []*unstructured.Unstructure
 	return file
 }
 
-// complaints are the lines of kubectl's that do not say that all is well.
+// complaints returns the lines of kubectl's that do not say that all is well.
 func complaints(out string) string {
 	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool {
 		return strings.HasSuffix(line, "serverside-applied") || strings.HasSuffix(line, " deleted") || strings.HasPrefix(line, "Warning: ")
@@ -149,7 +149,7 @@ func inShort(warnings []string) (short []string) {
 	return short
 }
 
-// String is a row of the table in docs/charts.md.
+// String returns a row of the table in docs/charts.md.
 func (r *chartReport) String() string {
 	var sets []string
 	for _, s := range r.sets {

@@ -73,7 +73,7 @@ func TestRolloutCheck(t *testing.T) {
 	}
 }
 
-// fakePod is a pod on node-NODE that was made, and became ready, at made.
+// fakePod returns a pod on node-NODE that was made, and became ready, at made.
 func fakePod(node int, revision string, made time.Time) *corev1.Pod {
 	name := fmt.Sprintf("%s-%d", revision, node)
 	return &corev1.Pod{

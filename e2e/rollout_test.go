@@ -187,7 +187,7 @@ func (r *rollout) conclude(now time.Time) {
 	}
 }
 
-// countMost is the most pods that a node has and nobody has asked to end.
+// countMost returns the most pods that a node has and nobody has asked to end.
 func (r *rollout) countMost() int {
 	on, most := map[string]int{}, 0
 	for _, p := range r.pods {
@@ -211,7 +211,7 @@ func (r *rollout) countDown(now time.Time) int {
 	return len(r.nodes) - len(up)
 }
 
-// readySince is when the pod became ready; zero while it is not.
+// readySince returns when the pod became ready; zero while it is not.
 func readySince(p *corev1.Pod) time.Time {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {

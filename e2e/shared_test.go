@@ -219,7 +219,7 @@ func (c *cluster) deleteNamespace() error {
 	})
 }
 
-// state is what a script could leave in a cluster: objects by kind, without those that
+// state returns what a script could leave in a cluster: objects by kind, without those that
 // belong to others, and what is special about each node.
 func (c *cluster) state() (traces, error) {
 	t := traces{names: map[string][]string{}}
@@ -264,7 +264,7 @@ func (c *cluster) state() (traces, error) {
 	return t, nil
 }
 
-// keptKinds are the kinds of objects that stay until somebody deletes them. Kubernetes
+// keptKinds returns the kinds of objects that stay until somebody deletes them. Kubernetes
 // itself makes and deletes the others: events, leases, endpoints, and the requests by
 // which a node gets its certificates, which stay for an hour.
 func keptKinds(client discovery.DiscoveryInterface) (kinds []schema.GroupVersionResource, err error) {

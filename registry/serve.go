@@ -22,7 +22,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // the only kind of storage that there is here
 )
 
-// store is the registry over the images in dir.
+// store returns the registry over the images in dir.
 func store(ctx context.Context, dir string) (http.Handler, error) {
 	// The registry panics where it cannot write.
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -38,10 +38,10 @@ func write(to string) error {
 	return nil
 }
 
-// copied are the files that need no making.
+// copied returns the files that need no making.
 func copied() []string { return []string{"index.html", "favicon.svg"} }
 
-// page is all of its files, by name. The same sources give the same bytes.
+// page returns all of its files, by name. The same sources give the same bytes.
 func page(dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, name := range copied() {

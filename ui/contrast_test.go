@@ -43,7 +43,7 @@ func TestContrast(t *testing.T) {
 	}
 }
 
-// luminance is the relative one of WCAG, of a colour in sRGB.
+// luminance returns the relative luminance of WCAG of a colour in sRGB.
 func luminance(t *testing.T, colour string) float64 {
 	t.Helper()
 	n, err := strconv.ParseUint(colour, 16, 32)

@@ -59,7 +59,7 @@ type status struct {
 	Ended    string // why the container before this one ended; empty: there was none
 }
 
-// steps is the life of a pod of a version, from the moment when it is bound. It may have no end.
+// steps returns the life of a pod of a version, from the moment when it is bound. It may have no end.
 func (b behaviour) steps() iter.Seq[step] {
 	return func(yield func(step) bool) {
 		switch {
@@ -100,8 +100,8 @@ func (b behaviour) endAgainAndAgain(yield func(step) bool) {
 	}
 }
 
-// backOff is how long a kubelet waits before it starts a container for the nth time again: not at all the first time,
-// or when it has run for long.
+// backOff returns how long a kubelet waits before it starts a container for the nth time again: not at all the first
+// time, or when it has run for long.
 func backOff(n int, ran time.Duration) time.Duration {
 	if n == 1 || ran >= backOffForgotten {
 		return 0

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// first is the first n steps of a version, at times since its pod was bound.
+// first returns the first n steps of a version, at times since its pod was bound.
 func first(b behaviour, n int) (all []step) {
 	at := time.Duration(0)
 	for s := range b.steps() {

@@ -47,7 +47,7 @@ type life struct {
 	said status
 }
 
-// scaled is how long something takes here.
+// scaled returns how long something takes here.
 func (k *kubelets) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / k.scale) }
 
 // pause waits for a time of the real fleet.
@@ -138,7 +138,7 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 	})
 }
 
-// answersTake is how much longer the API server's answers take, the kubelets' apart.
+// answersTake returns how much longer the API server's answers take, the kubelets' apart.
 func (k *kubelets) answersTake(nodes int) time.Duration {
 	share := float64(k.floods.Load()) / (floodShare * float64(nodes))
 	return time.Duration(min(share, 1) * float64(floodDelay))
@@ -204,7 +204,7 @@ func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
 	})
 }
 
-// podStatus is what a kubelet writes.
+// podStatus returns what a kubelet writes.
 func podStatus(pod *corev1.Pod, s status, now metav1.Time) corev1.PodStatus {
 	truth := map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}
 	out := corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &now, HostIP: "10.0.0.1", PodIP: "100.64.0.7"}

@@ -168,7 +168,7 @@ func (s *settings) again(out io.Writer) error {
 	return formats()[s.output](out, all)
 }
 
-// memory is how much the machine has; 0: it does not say.
+// memory returns how much the machine has; 0: it does not say.
 func memory() uint64 {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

@@ -61,10 +61,10 @@ func (r *run) measure(ctx context.Context, name string, s scenario, out *result)
 	return r.takeBack(ctx, name, s, out)
 }
 
-// real is how long something would have taken on a real fleet.
+// real returns how long something would have taken on a real fleet.
 func (r *run) real(d time.Duration) time.Duration { return time.Duration(float64(d) * r.scale) }
 
-// bad is what the versions of a scenario do.
+// bad returns what the versions of a scenario do.
 func (s *scenario) bad() map[string]behaviour {
 	versions := map[string]behaviour{}
 	if s.Kind == release {
@@ -75,7 +75,7 @@ func (s *scenario) bad() map[string]behaviour {
 	return versions
 }
 
-// counted are the versions whose nodes count as exposed.
+// counted returns the versions whose nodes count as exposed.
 func (s *scenario) counted() (images []string) {
 	for v := range s.bad() {
 		images = append(images, v)
@@ -175,7 +175,7 @@ func (r *run) label(ctx context.Context, value string) error {
 	})
 }
 
-// phase is where our release stands.
+// phase returns where our release stands.
 func (r *run) phase(ctx context.Context, name string) string {
 	if r.system != everynode {
 		return ""

@@ -30,7 +30,7 @@ func (r *releases) install(ctx context.Context) error {
 	return testbed.InstallReleases(ctx, r.client, policyName, policy(r.scale))
 }
 
-// policy is the spec of one that says nothing, on the time scale.
+// policy returns the spec of one that says nothing, on the time scale.
 func policy(scale float64) map[string]any {
 	p := rollout.Default()
 	scaled := func(d time.Duration) string {

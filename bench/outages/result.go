@@ -31,7 +31,7 @@ type result struct {
 	LeftBad int  `json:"leftBadPods,omitempty"`
 }
 
-// String is a line of progress.
+// String returns a line of progress.
 func (r *result) String() string {
 	phase := ""
 	if r.Phase != "" {
@@ -40,7 +40,7 @@ func (r *result) String() string {
 	return fmt.Sprintf("%d exposed, at most %d without a working pod, spread for %s%s; well %s by %s", r.Exposed, r.Most, r.spread(), phase, r.recovery(), r.By)
 }
 
-// exposed is a dash where there is no bad version that a node could have.
+// exposed returns a dash where there is no bad version that a node could have.
 func (r *result) exposed() string {
 	if r.Exposed == 0 {
 		return "-"
@@ -73,7 +73,7 @@ func (r *result) recovery() string {
 	return minutes(r.Recovery)
 }
 
-// minutes is a time as it is read: 40 s, 7.5 min.
+// minutes returns a time as it is read: 40 s, 7.5 min.
 func minutes(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%.0f s", d.Seconds())
@@ -118,7 +118,7 @@ func (r *results) of(scenario, system string) *result {
 	return nil
 }
 
-// formats are what can be printed, by the name that is given to -o.
+// formats returns what can be printed, by the name that is given to -o.
 func formats() map[string]func(io.Writer, *results) error {
 	return map[string]func(io.Writer, *results) error{"table": printTable, "markdown": printMarkdown, "json": printJSON}
 }
@@ -129,7 +129,7 @@ func printJSON(w io.Writer, r *results) error {
 	return e.Encode(r)
 }
 
-// line is a scenario with what it did to both systems.
+// line returns a scenario with what it did to both systems.
 func (r *results) line(s scenario) []string {
 	cells := []string{s.Name}
 	for _, figure := range []func(*result) string{

@@ -49,7 +49,7 @@ func (k *kubelets) breakNode(ctx context.Context, node string) {
 	})
 }
 
-// on is the pods that are bound to a node. Called with mu held.
+// on returns the pods that are bound to a node. Called with mu held.
 func (k *kubelets) on(node string) (all []*life) {
 	for _, l := range k.lives {
 		if l.pod.Spec.NodeName == node {

@@ -44,7 +44,7 @@ func (t *tally) begin(bad ...string) {
 	}
 }
 
-// without is how many nodes have no working pod.
+// without returns how many nodes have no working pod.
 func (t *tally) without() int { return t.nodes - t.working }
 
 // pod takes what is seen of a pod.
@@ -93,10 +93,10 @@ func (t *tally) change(node string, do func()) {
 	t.working += works()
 }
 
-// well says that every node has a working pod, and none a bad one.
+// well reports whether every node has a working pod, and none a bad one.
 func (t *tally) well() bool { return t.without() == 0 && t.badPods == 0 }
 
-// up says that no node is down.
+// up reports whether no node is down.
 func (t *tally) up() bool {
 	for _, down := range t.down {
 		if down {

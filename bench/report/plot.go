@@ -25,7 +25,7 @@ type bar struct {
 	spread      Spread
 }
 
-// Plot is a picture of the table: for each row one bar a system, to the scale of
+// Plot returns a picture of the table: for each row one bar a system, to the scale of
 // the row's longest, with the spread as a thin line.
 func Plot(r *Results) string {
 	var body strings.Builder

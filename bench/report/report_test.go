@@ -90,7 +90,7 @@ func results() *Results {
 	return r
 }
 
-// line is the cells of the table's line that begins with label.
+// line returns the cells of the table's line that begins with label.
 func line(t *testing.T, table, label string) []string {
 	t.Helper()
 	for _, l := range strings.Split(table, "\n") {
@@ -152,7 +152,7 @@ func TestPlot(t *testing.T) {
 			break
 		}
 		if err != nil {
-			t.Fatal("the plot is no XML: ", err)
+			t.Fatal("the plot is not XML: ", err)
 		}
 		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "rect" {
 			for _, a := range e.Attr {

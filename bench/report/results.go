@@ -57,7 +57,7 @@ func (m Metrics) Quantiles(times []float64) {
 	m["p50"], m["p99"], m["max"] = Quantile(times, 0.5), Quantile(times, 0.99), Quantile(times, 1)
 }
 
-// Short is the figures in one line, without those of single processes.
+// Short returns the figures in one line, without those of single processes.
 func (m Metrics) Short() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Quantile is the smallest value that at least the share q of all values does
+// Quantile returns the smallest value that at least the share q of all values does
 // not exceed (nearest rank); NaN without values.
 func Quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
@@ -15,7 +15,7 @@ func Quantile(values []float64, q float64) float64 {
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
 
-// Median is the middle value, or the mean of the two in the middle; NaN without
+// Median returns the middle value, or the mean of the two in the middle; NaN without
 // values.
 func Median(values []float64) float64 {
 	n := len(values)

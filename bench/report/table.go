@@ -58,7 +58,7 @@ func significant(v float64) string {
 	}
 }
 
-// Rows are the lines of the table.
+// Rows returns the lines of the table.
 func Rows(r *Results) []Row {
 	n := r.Nodes
 	metric := func(name string) func(Sample) (float64, bool) {
@@ -109,7 +109,7 @@ func Rows(r *Results) []Row {
 	return append(rows, shipped(r, metric)...)
 }
 
-// shipped is the line of upstream with its own client limits.
+// shipped returns the line of upstream with its own client limits.
 func shipped(r *Results, metric func(string) func(Sample) (float64, bool)) []Row {
 	for _, s := range r.Samples {
 		if s.System == "U0" {
@@ -119,7 +119,7 @@ func shipped(r *Results, metric func(string) func(Sample) (float64, bool)) []Row
 	return nil
 }
 
-// Of is the row's figure of a system over the repetitions. A row without a phase
+// Of returns the row's figure of a system over the repetitions. A row without a phase
 // is about the largest figure of each repetition.
 func (row Row) Of(r *Results, system string) Spread {
 	largest := map[int]float64{}
@@ -146,7 +146,7 @@ func (row Row) Of(r *Results, system string) Spread {
 	return SpreadOf(values)
 }
 
-// Upstream is the better of upstream's settings for a row: less is better.
+// Upstream returns the better of upstream's settings for a row: less is better.
 func (row Row) Upstream(r *Results) Spread {
 	if row.upstream != "" {
 		return row.Of(r, row.upstream)
@@ -158,7 +158,7 @@ func (row Row) Upstream(r *Results) Spread {
 	return best
 }
 
-// Table is everything that was measured, as text. Figures are medians, with the
+// Table returns everything that was measured, as text. Figures are medians, with the
 // least and the greatest in brackets. U is the better of U2 and U16.
 func Table(r *Results) string {
 	var b strings.Builder

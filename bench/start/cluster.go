@@ -141,7 +141,7 @@ func (c cluster) memory() (server, all memory, err error) {
 	return server, all, nil
 }
 
-// owns says whether a process names the cluster's data directory, or one of those does that it comes from.
+// owns reports whether a process names the cluster's data directory, or one of those does that it comes from.
 func (c cluster) owns(pid int, parents map[int]int, lines map[int]string) bool {
 	for ; pid > 1 && pid != os.Getpid(); pid = parents[pid] {
 		if strings.Contains(lines[pid]+" ", c.dir+" ") || strings.Contains(lines[pid], c.dir+"/") {

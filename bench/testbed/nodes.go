@@ -31,7 +31,7 @@ func NodeName(family string, i int) string {
 	return fmt.Sprintf("ip-10-%d-%d-%s.eu-west-1.compute.internal", i/256, i%256, family)
 }
 
-// NewNode is a node as a kubelet of a cloud registers it: about 20 kB.
+// NewNode returns a node as a kubelet of a cloud registers it: about 20 kB.
 func NewNode(name string, i int, extra map[string]string) *corev1.Node {
 	zone := fmt.Sprintf("eu-west-1%c", 'a'+i%3)
 	labels := map[string]string{
@@ -72,7 +72,7 @@ func NewNode(name string, i int, extra map[string]string) *corev1.Node {
 func nodeIP(i int) string   { return fmt.Sprintf("10.%d.%d.%d", i/65536, i/256%256, i%256) }
 func nodeCIDR(i int) string { return fmt.Sprintf("100.%d.%d.0/24", 64+i/256, i%256) }
 
-// interfaces is what a network plugin notes on a node.
+// interfaces returns what a network plugin notes on a node.
 func interfaces(i int) string {
 	var b strings.Builder
 	for k := range 12 {
@@ -113,7 +113,7 @@ func NodeConditions(now time.Time) []corev1.NodeCondition {
 	return all
 }
 
-// images is what a node reports to have pulled: each under two names.
+// images returns what a node reports to have pulled: each under two names.
 func images(i int) []corev1.ContainerImage {
 	list := make([]corev1.ContainerImage, imagesPerNode)
 	for k := range list {

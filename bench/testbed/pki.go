@@ -31,7 +31,7 @@ const (
 	UserStandby    = "standby"
 )
 
-// ControllerUsers are the users whose writes are the price of a DaemonSet.
+// ControllerUsers returns the users whose writes are the price of a DaemonSet.
 func ControllerUsers() []string { return []string{UserController, UserScheduler, UserStandby} }
 
 // life is how long a certificate is good for: longer than any run.
@@ -123,7 +123,7 @@ func (p PKI) write(name string, cert *x509.Certificate) error {
 	return os.WriteFile(p.crt(name), text, 0o600)
 }
 
-// Config is how a user of this process reaches the server: without a limit, in
+// Config returns how a user of this process reaches the server: without a limit, in
 // protobuf, over a connection of its own.
 func (p PKI) Config(server, user string) *rest.Config {
 	dialer := &net.Dialer{} // transports are shared unless they dial differently

@@ -67,7 +67,7 @@ func StartRole(role, name, dir string, files []*os.File, args ...string) (*Child
 
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-// Over says that the child has ended.
+// Over reports whether the child has ended.
 func (c *Child) Over() bool {
 	select {
 	case <-c.ended:
@@ -106,7 +106,7 @@ func (c *Child) Stop() {
 	<-c.ended
 }
 
-// Tail is the last lines of the child's log, for an error message.
+// Tail returns the last lines of the child's log, for an error message.
 func (c *Child) Tail() string {
 	text, err := os.ReadFile(c.log)
 	if err != nil {

@@ -15,7 +15,7 @@ const (
 	LabelKind = "app.kubernetes.io/component"
 )
 
-// DaemonSet is a DaemonSet with the template of an ordinary log and metrics
+// DaemonSet returns a DaemonSet with the template of an ordinary log and metrics
 // agent, on the nodes that have the label on, or on all when it is empty.
 func DaemonSet(name, on string, maxUnavailable intstr.IntOrString) *appsv1.DaemonSet {
 	labels := map[string]string{"app.kubernetes.io/name": "agent", LabelApp: name, "app.kubernetes.io/part-of": "observability"}
@@ -99,7 +99,7 @@ func container() corev1.Container {
 	}
 }
 
-// Image is a version of the agent.
+// Image returns a version of the agent.
 func Image(version string) string { return "registry.example.com/observability/agent:v1.8." + version }
 
 func field(name, path string) corev1.EnvVar {

@@ -2,7 +2,7 @@ package testbed
 
 import "runtime/debug"
 
-// ModuleVersion is the version of a module that this program is built from.
+// ModuleVersion returns the version of a module that this program is built from.
 func ModuleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

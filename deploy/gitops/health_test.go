@@ -123,7 +123,7 @@ var (
 	asks    = verdict{"Suspended", "InProgress"} // it waits for a person, who was meant to be asked
 )
 
-// rolloutVerdicts is what is to be said of each DaemonSetRollout of testdata.
+// rolloutVerdicts returns what is to be said of each DaemonSetRollout of testdata.
 func rolloutVerdicts() map[string]verdict {
 	return map[string]verdict{
 		"Idle":                           through,
@@ -161,7 +161,7 @@ func rolloutVerdicts() map[string]verdict {
 	}
 }
 
-// TestRollouts: Argo CD and Flux wait while a release goes on, fail once it goes no further, and are content when it is through.
+// TestRollouts: Argo CD and Flux wait while a release goes on, fail once it has stopped, and report success when it is through.
 func TestRollouts(t *testing.T) {
 	judge(t, records(t, "daemonsetrollouts.yaml"), rolloutVerdicts(), script(t, "daemonsetrollout.lua"))
 }
@@ -230,8 +230,8 @@ func holds(t *testing.T, expression string, object map[string]any) bool {
 	return value.Value() == true
 }
 
-// setVerdicts is what is to be said of each DaemonSet of testdata. kstatus looks at its numbers alone: by it a release goes
-// on until every node has the new version.
+// setVerdicts returns what is to be said of each DaemonSet of testdata. kstatus looks at its numbers alone: by it a
+// release goes on until every node has the new version.
 func setVerdicts() map[string]verdict {
 	all := map[string]verdict{
 		"Idle, and too few pods are available":          goesOn,

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write argocd-cm.yaml")
 
-// settings are the scripts by the keys that they have in Argo CD's settings.
+// settings returns the scripts by the keys that they have in Argo CD's settings.
 func settings() []struct{ key, file string } {
 	return []struct{ key, file string }{
 		{"resource.customizations.health.everynode.io_DaemonSetRollout", "daemonsetrollout.lua"},

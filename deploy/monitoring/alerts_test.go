@@ -52,7 +52,7 @@ func metrics(t *testing.T) map[string]metric {
 
 func newParser() parser.Parser { return parser.NewParser(parser.Options{}) }
 
-// rules are the alerts, read as Prometheus does.
+// rules returns the alerts, read as Prometheus does.
 func rules(t *testing.T) []rulefmt.Rule {
 	t.Helper()
 	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, newParser(), slog.New(slog.DiscardHandler))
@@ -247,7 +247,7 @@ func TestAlertsFire(t *testing.T) {
 	}
 }
 
-// firing are the alerts whose condition holds at the end of the hour.
+// firing returns the alerts whose condition holds at the end of the hour.
 func firing(t *testing.T, differs map[string]string) (names []string) {
 	t.Helper()
 	series := quiet()

@@ -169,7 +169,7 @@ func (a attempt) dress(req *http.Request) (*http.Transport, error) {
 	return transport, err
 }
 
-// renamed is a token that says that it is somebody else's.
+// renamed returns a token that says that it is somebody else's.
 func renamed(token, name string) (string, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

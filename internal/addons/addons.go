@@ -1,7 +1,6 @@
-// Package addons knows the software that a cluster has beside the control plane and
-// its nodes: what each add-on is called, which version it has, and the objects of
-// the API that make it. It is data. Who makes the objects is
-// internal/controlplane, and what is chosen is recorded by internal/local.
+// Package addons knows the software that a cluster has beside the control plane and its nodes: what each add-on is
+// called, which version it has, and the objects of the API that make it. It is data. internal/controlplane creates
+// the objects, and internal/local records what is chosen.
 //
 // An add-on NAME is a line in [All], NAME.yaml here, and an image archive that the
 // Makefile builds.
@@ -26,13 +25,13 @@ import (
 )
 
 const (
-	// ImageKey annotates a Deployment with the image that a server gave it. One that
-	// has another image got that from somebody else.
+	// ImageKey annotates a Deployment with the image that a server gave it. If it has another image, somebody else
+	// has set that.
 	ImageKey = "everynode.io/image"
 	// FormerImageKey is what ImageKey was before, on Deployments of older versions.
 	FormerImageKey = "everynode.dev/image"
-	// AppliedKey annotates what says what the server says, and is nobody's to
-	// change. Its value is "true".
+	// AppliedKey annotates objects that the server keeps as they are: nobody else should change them. Its value is
+	// "true".
 	AppliedKey = "everynode.io/applied"
 	// NameKey labels each object with the name of its add-on. Those that older versions
 	// have made keep "everynode.dev/addon".
@@ -54,20 +53,19 @@ type Addon struct {
 	Name    string // what people choose it by
 	Program string // the name that its makers gave it
 	Version string // that of its Go module
-	// Repository is the image's name without the tag. One in registry.k8s.io is where its
-	// makers publish it: a node that lacks our archive can pull that one. Of Docker
-	// Hub none of ours may be, or each node had a mirror for it, and containerd would
-	// say of an image that cannot be reached there that it does not exist.
+	// Repository is the image's name without the tag. One in registry.k8s.io is where its makers publish it: a node
+	// that lacks our archive can pull that one. None of ours may be on Docker Hub. Otherwise each node would have a
+	// mirror for it, and containerd would report an image that cannot be reached there as one that does not exist.
 	Repository string
 	// Archive is the file name of what is built here, in the runtime's folder "addons": the image, or the program of
 	// an add-on that is OnHost.
 	Archive string
-	// OnHost says that it is not pods but a process beside the control plane of `everynode up`, which starts it. What
-	// the manifest has is what the cluster is told of it.
+	// OnHost says that it is a process beside the control plane of `everynode up`, which starts it, and not pods.
+	// The manifest has what the cluster is told about it.
 	OnHost  bool
 	Default bool // a cluster of `everynode up` has it unless it is told otherwise
-	// Machines says that one of `everynode server` has it by default, too: nodes that
-	// are machines of their own may have something better.
+	// Machines says that a cluster of `everynode server` has it by default, too. Others are off there because real
+	// machines may have something better.
 	Machines bool
 	Use      string // what it is good for
 	// Serves is the service in kube-system that the API server calls, for which it
@@ -75,7 +73,7 @@ type Addon struct {
 	Serves string
 }
 
-// Image is the full name of the image, with the tag; "" of one that is OnHost.
+// Image returns the full name of the image, with the tag; "" for an add-on that is OnHost.
 func (a Addon) Image() string {
 	if a.OnHost {
 		return ""
@@ -83,10 +81,10 @@ func (a Addon) Image() string {
 	return a.Repository + ":" + a.Version
 }
 
-// OurRegistry begins the names of images that are nowhere but here.
+// OurRegistry begins the names of images that exist only here.
 const OurRegistry = "everynode.local/"
 
-// Elsewhere says that a node can pull the image from its makers where ours is missing.
+// Elsewhere reports whether a node can pull the image from its makers if ours is missing.
 func (a Addon) Elsewhere() bool { return !a.OnHost && !strings.HasPrefix(a.Repository, OurRegistry) }
 
 // Values are filled in, and so is .Image.
@@ -125,8 +123,8 @@ func All() []Addon {
 	}
 }
 
-// Chosen returns the add-ons of a cluster. choice says of some, by name, whether
-// it has them; for the others their default holds.
+// Chosen returns the add-ons of a cluster. choice says for some, by name, whether it has them. The others have
+// their default.
 func Chosen(choice map[string]bool) (chosen []Addon) {
 	for _, a := range All() {
 		if on, said := choice[a.Name]; on || !said && a.Default {
@@ -136,7 +134,7 @@ func Chosen(choice map[string]bool) (chosen []Addon) {
 	return chosen
 }
 
-// OnMachines is the choice for `everynode server`, where said is what was said.
+// OnMachines returns the choice for `everynode server`, where said is what was said.
 func OnMachines(said map[string]bool) map[string]bool {
 	choice := maps.Clone(said)
 	if choice == nil {

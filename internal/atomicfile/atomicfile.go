@@ -1,5 +1,5 @@
-// Package atomicfile replaces files. Whoever reads such a file, also after a crash or
-// the loss of power, finds the old content or the new one, and never half of it.
+// Package atomicfile replaces files. Whoever reads such a file, even after a crash or the loss of
+// power, finds the old content or the new one, and never half of it.
 //
 // The new content is written to a file beside the one that it is for, with the name
 // .NAME.RANDOM, and reaches the disk before it gets its name. The name reaches the
@@ -28,8 +28,7 @@ func Write(name string, content []byte) error {
 	return f.Commit()
 }
 
-// File is a file that has not got its name yet. It ends with Commit, CommitNew or
-// Discard.
+// File is a file that does not have its name yet. It ends with Commit, CommitNew or Discard.
 type File struct {
 	*os.File
 	name  string
@@ -45,8 +44,8 @@ func Create(name string) (*File, error) {
 	return &File{File: f, name: name}, nil
 }
 
-// Commit gives the file its name. One that had it is gone then. When it fails before
-// that, the file is discarded.
+// Commit gives the file its name, and replaces a file that had it. If it fails before that, the
+// file is discarded.
 func (f *File) Commit() error { return f.commit(os.Rename) }
 
 // CommitNew is Commit, unless there is something of that name: then the error is
@@ -84,7 +83,7 @@ func RenameNew(from, to string) error {
 		}
 		return nil
 	}
-	// This file system cannot say no by itself: ask first.
+	// This file system cannot refuse by itself: check first.
 	if _, err := os.Lstat(to); err == nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
 	}

@@ -124,7 +124,7 @@ func TestReadRefuses(t *testing.T) {
 		head + "spec: 1":            `document 1: DaemonSet default/a: json: cannot unmarshal number`,
 		head + "---\n" + head:       `document 2: DaemonSet default/a is given twice`,
 		"apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {}":                                                           `document 1: a DaemonSet has no metadata.name`,
-		"apiVersion: extensions/v1beta1\nkind: DaemonSet\nmetadata: {name: a, namespace: b}":                           `document 1: DaemonSet b/a is of extensions/v1beta1, which API servers no longer have`,
+		"apiVersion: extensions/v1beta1\nkind: DaemonSet\nmetadata: {name: a, namespace: b}":                           `document 1: DaemonSet b/a has apiVersion extensions/v1beta1, which API servers no longer serve`,
 		"apiVersion: v1\nkind: List\nitems: [{kind: DaemonSet, apiVersion: apps/v1}]":                                  `document 1: item 1: a DaemonSet has no metadata.name`,
 		"apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]":                                                   `document 1: item 1: it is not an object of Kubernetes`,
 		"apiVersion: everynode.io/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: p}\nspec: {gaurd: {}}":               `document 1: RolloutPolicy p: unknown field "spec.gaurd"`,

@@ -183,7 +183,7 @@ func (j *judgement) judgeImages() {
 	}
 	switch {
 	case len(loose) > 0:
-		j.find(MutableImage, Medium, j.everywhere(), "%s is whatever the newest is when a node pulls it", strings.Join(slices.Compact(loose), ", "))
+		j.find(MutableImage, Medium, j.everywhere(), "%s is whatever is newest when a node pulls it", strings.Join(slices.Compact(loose), ", "))
 	case len(pulled) > 0:
 		j.find(MutableImage, Low, j.everywhere(), "%s is pulled whenever a container starts (imagePullPolicy Always), and a tag can be moved", strings.Join(slices.Compact(pulled), ", "))
 	}

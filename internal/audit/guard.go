@@ -77,7 +77,7 @@ func (s *subject) guarded(pods int) bool {
 
 // judgeGuard is about whether anything holds pods when an edit would take all of them away.
 func (j *judgement) judgeGuard() {
-	const so = "an edit of nodeSelector or affinity takes every pod away at once, and so does one of the labels that it selects"
+	const so = "an edit of nodeSelector or affinity takes every pod away at once, and so does an edit of the labels that it selects"
 	severity := Medium
 	switch {
 	case j.in.Policies == nil || j.known && j.desired == 0 || j.guarded(j.desired):

@@ -57,7 +57,7 @@ func (j *judgement) judgeStanding() {
 		return
 	}
 	if names := j.withoutMemory(); len(names) > 0 {
-		j.find(NoMemoryRequest, Low, j.everywhere(), "no memory is asked for by %s", strings.Join(names, ", "))
+		j.find(NoMemoryRequest, Low, j.everywhere(), "no memory is requested by %s", strings.Join(names, ", "))
 	}
 	if j.pod.PriorityClassName != "" || j.pod.Priority != nil && *j.pod.Priority > 0 {
 		return

@@ -124,7 +124,7 @@ func (in *Input) daemonSet(data []byte, o *identity) error {
 		return errors.New("a DaemonSet has no metadata.name")
 	}
 	if o.APIVersion != appsv1.SchemeGroupVersion.String() {
-		return fmt.Errorf("DaemonSet %s is of %s, which API servers no longer have: make it apps/v1", name, o.APIVersion)
+		return fmt.Errorf("DaemonSet %s has apiVersion %s, which API servers no longer serve: use apps/v1", name, o.APIVersion)
 	}
 	var ds appsv1.DaemonSet
 	strict, err := json.UnmarshalStrict(data, &ds)

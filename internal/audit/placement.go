@@ -21,7 +21,7 @@ func (j *judgement) judgePlacement() {
 		j.judgeNodes()
 	}
 	if n := int(j.ds.Status.NumberMisscheduled); n > 0 {
-		j.find(Misscheduled, Low, j.besides(n), "%s on nodes where the template lets none start", are(n, "pod"))
+		j.find(Misscheduled, Low, j.besides(n), "%s on nodes where the template lets no pod start", are(n, "pod"))
 		j.try("everynode why daemonset/%s -n %s --reason TaintKeepsPod", j.ds.Name, j.namespace())
 	}
 }
@@ -159,7 +159,7 @@ func (j *judgement) matchesNone(taints, others map[string]int) {
 	if j.forOtherMachines(others) {
 		severity = Low
 	}
-	j.find(MatchesNoNode, severity, j.everywhere(), "none of %s is for it: %s", counted(len(j.nodes), "node"), text)
+	j.find(MatchesNoNode, severity, j.everywhere(), "none of %s matches it: %s", counted(len(j.nodes), "node"), text)
 	j.try("kubectl get nodes --show-labels")
 }
 

@@ -72,7 +72,7 @@ func (j *judgement) judge() {
 	if j.spec.Halt != plan.NoReason {
 		detail := j.spec.HaltDetail
 		if detail == "" {
-			detail = "its selector is empty, and selects every pod of the namespace"
+			detail = "its selector is empty, so it selects every pod of the namespace"
 		}
 		j.find(InvalidSpec, High, j.everywhere(), "controllers leave it alone: %s", detail)
 		return

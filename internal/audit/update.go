@@ -17,7 +17,7 @@ func (j *judgement) judgeUpdate() {
 	}
 	j.judgeProof()
 	if j.spec.Surges() && view.AsksForPorts(j.pod) {
-		j.find(SurgeWithHostPorts, Medium, j.everywhere(), "maxSurge is %s, and the pods want ports of their node", words(j.spec.MaxSurge))
+		j.find(SurgeWithHostPorts, Medium, j.everywhere(), "maxSurge is %s, and the pods use ports of their node", words(j.spec.MaxSurge))
 	}
 	if limit := j.ds.Spec.RevisionHistoryLimit; limit != nil && *limit == 0 {
 		j.find(NoHistory, Medium, j.everywhere(), "revisionHistoryLimit is 0")

@@ -32,8 +32,7 @@ type Node struct {
 // Assignment is what one service gets.
 type Assignment struct {
 	Key string
-	// Address is the zero address where there is none to give; Problem says why, and
-	// what to do.
+	// Address is the zero address if there is none to give. Problem says why, and what to do.
 	Address netip.Addr
 	Problem string
 	// Via is the address of the node that serves it; zero: none can at the moment.
@@ -56,22 +55,22 @@ func ParseRange(text string) (Range, error) {
 	return r, nil
 }
 
-// String is FIRST-LAST.
+// String returns FIRST-LAST.
 func (r Range) String() string { return r.First.String() + "-" + r.Last.String() }
 
-// Contains says whether an address is in the range.
+// Contains reports whether an address is in the range.
 func (r Range) Contains(a netip.Addr) bool {
 	return a.IsValid() && !a.Less(r.First) && !r.Last.Less(a)
 }
 
-// Assign gives each service an address and a node. A service keeps what it has;
-// two that have the same are told apart by age. nodes are those that are Ready. The
-// answer is in the order of the services' age.
+// Assign gives each service an address and a node. A service keeps what it has; if two have the
+// same address, the older one keeps it. nodes are those that are Ready. The answer is in the
+// order of the services' age.
 func Assign(services []Service, nodes []Node, of Range) []Assignment {
 	byAge := slices.Clone(services)
 	slices.SortFunc(byAge, func(a, b Service) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) })
 	taken, given := map[netip.Addr]bool{}, make([]Assignment, len(byAge))
-	for i, s := range byAge { // first who has one, or the youngest could be given it
+	for i, s := range byAge { // first those that have one, or the youngest could be given it
 		given[i].Key = s.Key
 		if of.Contains(s.Has) && !taken[s.Has] && (!s.Wants.IsValid() || s.Wants == s.Has) {
 			given[i].Address, taken[s.Has] = s.Has, true
@@ -93,9 +92,9 @@ func Assign(services []Service, nodes []Node, of Range) []Assignment {
 func choose(s Service, of Range, taken map[netip.Addr]bool) (a netip.Addr, problem string) {
 	switch {
 	case s.Wants.IsValid() && !of.Contains(s.Wants):
-		return a, fmt.Sprintf("the address %s is asked for, and is not one of %s: ask for one of these, or for none", s.Wants, of)
+		return a, fmt.Sprintf("the service asks for the address %s, which is not one of %s: ask for one of these, or for none", s.Wants, of)
 	case s.Wants.IsValid() && taken[s.Wants]:
-		return a, fmt.Sprintf("the address %s is asked for, and another service has it: ask for another one of %s, or for none", s.Wants, of)
+		return a, fmt.Sprintf("the service asks for the address %s, which another service has: ask for another one of %s, or for none", s.Wants, of)
 	case s.Wants.IsValid():
 		return s.Wants, ""
 	}
@@ -124,7 +123,7 @@ func via(s Service, address netip.Addr, nodes []Node) netip.Addr {
 	}).Address
 }
 
-// weight is a number that two addresses always have together, and that says
+// weight returns a number that two addresses always have together, and that says
 // nothing else.
 func weight(address, node netip.Addr) uint64 {
 	h := fnv.New64a()

@@ -36,9 +36,9 @@ func TestAssign(t *testing.T) {
 		{"what it asks for", []Service{{Key: "asks", Wants: three}}, []string{"asks=10.0.0.203"}},
 		{"it asks for another than it has", []Service{{Key: "asks", Has: one, Wants: three}}, []string{"asks=10.0.0.203"}},
 		{"it asks for what another has", []Service{{Key: "asks", Created: 1, Wants: three}, {Key: "has", Created: 2, Has: three}},
-			[]string{"asks: the address 10.0.0.203 is asked for, and another", "has=10.0.0.203"}},
+			[]string{"asks: the service asks for the address 10.0.0.203, which another", "has=10.0.0.203"}},
 		{"it asks for one that is not ours", []Service{{Key: "asks", Wants: addr("192.0.2.1")}},
-			[]string{"asks: the address 192.0.2.1 is asked for, and is not one of 10.0.0.201-10.0.0.203"}},
+			[]string{"asks: the service asks for the address 192.0.2.1, which is not one of 10.0.0.201-10.0.0.203"}},
 		{"too many", []Service{{Key: "a"}, {Key: "b"}, {Key: "c"}, {Key: "d"}}, []string{"a=10.0.0.201", "b=10.0.0.202", "c=10.0.0.203", "d: all addresses of"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -21,12 +21,12 @@ import (
 const (
 	// dialTime bounds how long a service may take to accept a connection.
 	dialTime = 10 * time.Second
-	// carriedAtOnce bounds the connections of a published port: each takes two files of
-	// the process that is the API server as well. More wait.
+	// carriedAtOnce bounds the connections of a published port, since each takes two files of the
+	// process, which is also the API server. More connections wait.
 	carriedAtOnce = 1000
-	// idleTime is after how long without a word a connection ends, and makes room.
+	// idleTime is how long a connection may be idle before it is closed to make room.
 	idleTime = time.Hour
-	// acceptPause is how long nobody is taken after that has failed.
+	// acceptPause is how long to wait after a connection could not be accepted.
 	acceptPause = 250 * time.Millisecond
 )
 
@@ -40,7 +40,7 @@ type Publication struct {
 // ParsePublication reads [ADDRESS:]PORT:SERVICEPORT. Without an address it is for
 // this machine alone, 127.0.0.1.
 func ParsePublication(text string) (Publication, error) {
-	fail := fmt.Errorf("%q does not publish anything: give PORT:SERVICEPORT, such as 8080:80, or ADDRESS:PORT:SERVICEPORT", text)
+	fail := fmt.Errorf("%q is not a published port: give PORT:SERVICEPORT, such as 8080:80, or ADDRESS:PORT:SERVICEPORT", text)
 	cut := strings.LastIndex(text, ":")
 	if cut < 0 {
 		return Publication{}, fail
@@ -90,7 +90,7 @@ func (b *balancer) accept(ctx context.Context, listener net.Listener, p Publicat
 			return fmt.Errorf("publish port %d of services: %w", p.Port, err)
 		case err != nil:
 			<-room
-			b.log.Error("A published port takes no connections for a moment", "port", p.Listen.String(), "err", err)
+			b.log.Error("a published port cannot accept connections for a moment", "port", p.Listen.String(), "err", err)
 			select {
 			case <-time.After(acceptPause):
 			case <-ctx.Done():
@@ -100,7 +100,7 @@ func (b *balancer) accept(ctx context.Context, listener net.Listener, p Publicat
 		open.Go(func() {
 			defer func() { <-room }()
 			if err := b.carry(ctx, connection, p.Port); err != nil && ctx.Err() == nil {
-				b.log.Error("A connection to a published port ended", "port", p.Listen.String(), "err", err)
+				b.log.Error("a connection to a published port ended", "port", p.Listen.String(), "err", err)
 			}
 		})
 	}
@@ -178,7 +178,7 @@ func (b *balancer) published(port int32) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(b.addressOf(oldest), uint16(port)), nil
 }
 
-// addressOf is the address of ours that a service has; zero: none.
+// addressOf returns the address of ours that a service has; zero: none.
 func (b *balancer) addressOf(s *corev1.Service) netip.Addr {
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(ingress.IP); err == nil && b.of.Contains(a) && s.Spec.Type == corev1.ServiceTypeLoadBalancer {

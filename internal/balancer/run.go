@@ -30,7 +30,7 @@ const (
 	component = "everynode-load-balancer"
 	// settle is how long changes gather before they are acted on.
 	settle = 50 * time.Millisecond
-	// again is when to try once more what failed.
+	// again is how long to wait before retrying what failed.
 	again = 2 * time.Second
 )
 
@@ -65,9 +65,8 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Run gives addresses of a range to the services of a cluster until ctx ends. It
-// returns an error only if it cannot begin, or a publication ends; what fails
-// otherwise is logged and tried again.
+// Run gives addresses of a range to the services of a cluster until ctx ends. It returns an error
+// only if it cannot begin, or a publication ends; other failures are logged and retried.
 func Run(ctx context.Context, client kubernetes.Interface, c Config) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(needed))
 	b := &balancer{
@@ -91,7 +90,7 @@ func Run(ctx context.Context, client kubernetes.Interface, c Config) error {
 	defer factory.Shutdown()
 	for kind, ok := range factory.WaitForCacheSync(ctx.Done()) {
 		if !ok && ctx.Err() == nil {
-			return fmt.Errorf("watch what load balancers need: no list of %v", kind)
+			return fmt.Errorf("watch what load balancers need: got no list of %v", kind)
 		}
 	}
 	parts, ctx := errgroup.WithContext(ctx)
@@ -102,7 +101,7 @@ func Run(ctx context.Context, client kubernetes.Interface, c Config) error {
 	return parts.Wait()
 }
 
-// needed leaves of an object what is looked at here: nodes say a lot.
+// needed keeps only what is read here of an object: nodes are large.
 func needed(object any) (any, error) {
 	if n, ok := object.(*corev1.Node); ok {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels, ResourceVersion: n.ResourceVersion},
@@ -114,7 +113,7 @@ func needed(object any) (any, error) {
 	return object, nil
 }
 
-// onChange asks for another look.
+// onChange requests another sync.
 func (b *balancer) onChange() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { b.look() },
@@ -127,7 +126,7 @@ func (b *balancer) onChange() cache.ResourceEventHandler {
 	}
 }
 
-// sameNode says that a change of a node, mostly a heartbeat, is of no interest.
+// sameNode reports whether a change of a node, mostly a heartbeat, does not matter here.
 func sameNode(a, b *corev1.Node) bool {
 	one, first := takesTraffic(a)
 	two, second := takesTraffic(b)
@@ -150,7 +149,7 @@ func (b *balancer) loop(ctx context.Context) {
 		}
 		pause := settle
 		if err := b.sync(ctx); err != nil && ctx.Err() == nil {
-			b.log.Error("Services of type LoadBalancer are not all served; it is tried again", "err", err)
+			b.log.Error("not all services of type LoadBalancer are served; trying again", "err", err)
 			b.look()
 			pause = again
 		}
@@ -258,7 +257,7 @@ func (b *balancer) serving() ([]Node, error) {
 	return nodes, nil
 }
 
-// takesTraffic says whether traffic may be sent to a node: it is Ready, a machine
+// takesTraffic reports whether traffic may be sent to a node: it is Ready, a machine
 // of its own (simulated ones are on loopback), and not excluded by its label.
 func takesTraffic(object *corev1.Node) (Node, bool) {
 	n := Node{Name: object.Name}
@@ -275,7 +274,7 @@ func takesTraffic(object *corev1.Node) (Node, bool) {
 	return n, ready && !excluded && n.Address.IsValid() && !n.Address.IsLoopback()
 }
 
-// write puts an address into a service's status; the zero address takes out what is there.
+// write puts an address into a service's status. The zero address removes the existing one.
 func (b *balancer) write(ctx context.Context, s *corev1.Service, a netip.Addr) error {
 	want := []corev1.LoadBalancerIngress{}
 	if a.IsValid() {
@@ -285,7 +284,8 @@ func (b *balancer) write(ctx context.Context, s *corev1.Service, a netip.Addr) e
 	if len(has) == len(want) && (len(want) == 0 || has[0].IP == want[0].IP && has[0].Hostname == "") {
 		return nil
 	}
-	// Conditional, or the address could go to a service that was made again since.
+	// The patch is conditional. Otherwise the address could go to a service that was recreated
+	// since.
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": s.ResourceVersion},
 		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": want}},

@@ -77,7 +77,7 @@ func (l *lab) file(name string) []byte {
 	return text
 }
 
-// as is a client of somebody else.
+// as returns a client of somebody else.
 func (l *lab) as(user string, groups ...string) kubernetes.Interface {
 	l.t.Helper()
 	config := rest.CopyConfig(l.config)
@@ -205,14 +205,14 @@ func (d *rolloutKinds) uninstalls(when string, want error, says string, flags ..
 	}
 }
 
-// asAccount is the way to the API server for the account that the engine has in a cluster of others.
+// asAccount returns the way to the API server for the account that the engine has in a cluster of others.
 func (d *rolloutKinds) asAccount(string) (*rest.Config, error) {
 	config := rest.CopyConfig(d.config)
 	config.Impersonate = account()
 	return config, nil
 }
 
-// newGuarded is a cluster with the guards, and with a guarded label and a taint that may be added.
+// newGuarded returns a cluster with the guards, and with a guarded label and a taint that may be added.
 func newGuarded(t *testing.T) *lab {
 	l := newLab(t)
 	l.installFolder(policiesOfTheChart + "guards")

@@ -24,7 +24,7 @@ const assistRoles = "../../deploy/assist/roles.yaml"
 // assists is the name of our engine beside the controller of the cluster.
 const assists = "ours, which assists"
 
-// assistant is our engine beside the controller of the cluster, with the rights that deploy/assist gives it.
+// assistant returns our engine beside the controller of the cluster, with the rights that deploy/assist gives it.
 func assistant(g *guard) controller {
 	return controller{assists, func(ctx context.Context, t *testing.T, config *rest.Config) error {
 		g.put(config)
@@ -53,7 +53,7 @@ func builtIn(t *testing.T) controller {
 	}}
 }
 
-// newAssisted is a cluster with a policy, and Kubernetes' controller at work.
+// newAssisted returns a cluster with a policy, and Kubernetes' controller at work.
 func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.DaemonSet)) (d *rolloutKinds, theirs *running, g *guard) {
 	t.Helper()
 	d, g = newRolloutKinds(t), newGuard()
@@ -191,7 +191,7 @@ func TestAssistHolds(t *testing.T) {
 	ours.stop()
 }
 
-// TestAssistMendsFirst: pods of a version that came to nothing, which Kubernetes' controller has made out of turn, get the fix
+// TestAssistMendsFirst: pods of an abandoned version, which Kubernetes' controller has made out of turn, get the fix
 // first, also if they break after the order of the nodes was worked out. As long as they are down, no other may go.
 func TestAssistMendsFirst(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 4, rolling(1, 0), onDelete)

@@ -199,12 +199,12 @@ func (p *tap) through(next http.RoundTripper, req *http.Request) (*http.Response
 	return resp, err
 }
 
-// forbidden is how an admission plugin's refusal looks.
+// forbidden returns how an admission plugin's refusal looks.
 func forbidden(req *http.Request) *http.Response {
 	return status(req, http.StatusForbidden, metav1.StatusReasonForbidden, "refused by a webhook of the test")
 }
 
-// status is an answer of the API server that is an error.
+// status returns an answer of the API server that is an error.
 func status(req *http.Request, code int, reason metav1.StatusReason, message string) *http.Response {
 	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"message":%q,"code":%d}`, reason, message, code)
 	return &http.Response{StatusCode: code, Status: fmt.Sprint(code, " ", reason), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -251,7 +251,7 @@ func (p *tap) set(change func(*tap)) {
 	change(p)
 }
 
-// tally is the writes of a controller so far, events left out.
+// tally returns the writes of a controller so far, events left out.
 func (p *tap) tally() tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -57,7 +57,7 @@ func (g *gate) called(what string, req *http.Request) {
 	g.apis[strings.Join(parts, "/")] = true
 }
 
-// callsOf is how often these got through, in all.
+// callsOf returns how often these got through, in all.
 func (g *gate) callsOf(whats ...string) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +67,7 @@ func (g *gate) callsOf(whats ...string) (n int) {
 	return n
 }
 
-// since is when the writes were sent on that were done after t, in order.
+// since returns when the writes were sent on that were done after t, in order.
 func (g *gate) since(t time.Time) (at []time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

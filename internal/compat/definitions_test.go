@@ -82,7 +82,7 @@ func (d *rolloutKinds) make(in dynamic.ResourceInterface, kind, name, spec strin
 	return in.Create(d.t.Context(), o, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 }
 
-// causes are the fields that the API server finds wrong, each with what it says.
+// causes returns the fields that the API server finds wrong, each with what it says.
 func causes(err error) (all []string) {
 	status, ok := err.(apierrors.APIStatus)
 	if !ok || status.Status().Details == nil {

@@ -147,7 +147,7 @@ type right struct{ verb, resource, name string }
 
 func (r right) String() string { return strings.TrimSpace(r.verb + " " + r.resource + " " + r.name) }
 
-// covers says that who has r may do what was asked.
+// covers reports whether who has r may do what was asked.
 func (r right) covers(asked right) bool {
 	return r.verb == asked.verb && r.resource == asked.resource && (r.name == "" || r.name == asked.name)
 }
@@ -162,7 +162,7 @@ func nameOf(group, name, sub string) string {
 	return name
 }
 
-// rights is the roles, verb by verb.
+// rights returns the roles, verb by verb.
 func (r roles) rights() sets.Set[right] {
 	return rightsOf(slices.Concat(r.cluster.Rules, r.lease.Rules))
 }
@@ -189,7 +189,7 @@ func rightsOf(rules []rbacv1.PolicyRule) sets.Set[right] {
 }
 
 // guard sits between the engine and the API server. It notes what is asked for
-// and what is denied for want of a right.
+// and what is denied because a right is missing.
 type guard struct {
 	mu     sync.Mutex
 	asked  sets.Set[right]
@@ -271,7 +271,7 @@ func (g *guard) note(req *http.Request) {
 	}
 }
 
-// denials is what was denied so far.
+// denials returns what was denied so far.
 func (g *guard) denials() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -139,7 +139,7 @@ func (l *lab) play(c controller, s scenario, want []frame) []frame {
 	return frames
 }
 
-// plausible says that the status tells of as many ready nodes as there are. On
+// plausible reports whether the status tells of as many ready nodes as there are. On
 // a busy machine upstream may be quiet for a while before it has written it.
 func (l *lab) plausible() bool {
 	l.t.Helper()

@@ -162,7 +162,7 @@ func (x *failover) begin() {
 
 func leads(p *process) bool { return p.gate.callsOf("POST leases", "PUT leases") > 0 }
 
-// standsBy says that a process watches all that it has to know, and has asked
+// standsBy reports whether a process watches all that it has to know, and has asked
 // for the lease.
 func (g *gate) standsBy() bool {
 	for _, what := range []string{"GET leases", "WATCH pods", "WATCH nodes", "WATCH daemonsets", "WATCH controllerrevisions"} {
@@ -236,7 +236,7 @@ func (x *failover) mend(leader *process, struck time.Time, mend func()) {
 	x.wait("the old leader looks at the lease", lives, func() bool { return leader.gate.callsOf("GET leases") > reads })
 }
 
-// patience is how long the work may take from a takeover.
+// patience returns how long the work may take from a takeover.
 func (x *failover) patience() time.Duration {
 	if x.pace == 0 {
 		return patience

@@ -135,7 +135,7 @@ func (p *faultProxy) writes() int {
 	return p.written
 }
 
-// askedAt is when a controller asked for the end of the pod: it had decided
+// askedAt returns when a controller asked for the end of the pod: it had decided
 // that before. Now, if none did.
 func (p *faultProxy) askedAt(pod string) time.Time {
 	p.mu.Lock()
@@ -146,7 +146,7 @@ func (p *faultProxy) askedAt(pod string) time.Time {
 	return time.Now()
 }
 
-// keptAt is when a pod was last not deleted, as the request failed. Never: zero.
+// keptAt returns when a pod was last not deleted, as the request failed. Never: zero.
 func (p *faultProxy) keptAt(pod string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -449,7 +449,7 @@ func (g *gate) forward(req *http.Request, body []byte, counts bool) (*http.Respo
 	return resp, answer
 }
 
-// outbound is the request as it goes to the API server.
+// outbound returns the request as it goes to the API server.
 func (g *gate) outbound(ctx context.Context, req *http.Request, body io.Reader) *http.Request {
 	out := req.Clone(ctx)
 	out.RequestURI = ""

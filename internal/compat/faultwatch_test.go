@@ -96,7 +96,7 @@ func (g *gate) stall(req *http.Request, d time.Duration) {
 	}
 }
 
-// some is a random duration below d.
+// some returns a random duration below d.
 func (g *gate) some(d time.Duration) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -39,7 +39,7 @@ func (s *selectors) note(req *http.Request) {
 	}
 }
 
-// last is the selector of the last watch.
+// last returns the selector of the last watch.
 func (s *selectors) last() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,7 @@ func (s *selectors) all() []string {
 	return slices.Concat(s.lists, s.watch)
 }
 
-// tracking is our engine, and what it asks for.
+// tracking returns our engine, and what it asks for.
 func tracking() (controller, *selectors) {
 	s := &selectors{}
 	return controller{ours.name, func(ctx context.Context, t *testing.T, config *rest.Config) error {
@@ -91,7 +91,7 @@ func (l *lab) label(pod, key, value string) {
 	l.do(err)
 }
 
-// agents is the UIDs of the pods of the DaemonSet, by node; those that are deleted are left out.
+// agents returns the UIDs of the pods of the DaemonSet, by node; those that are deleted are left out.
 func (l *lab) agents() map[string]types.UID {
 	l.t.Helper()
 	ds, on := l.set(), map[string]types.UID{}
@@ -150,7 +150,7 @@ func TestForeignPodsStayAtTheServer(t *testing.T) {
 	}
 }
 
-// agentOn is the name of the DaemonSet's pod on the node.
+// agentOn returns the name of the DaemonSet's pod on the node.
 func (l *lab) agentOn(node string) string {
 	l.t.Helper()
 	uid := l.agents()[node]
@@ -228,7 +228,7 @@ func TestHowPodsLeaveAWatch(t *testing.T) {
 	}
 }
 
-// left is the pod of the next DELETED event.
+// left returns the pod of the next DELETED event.
 func (l *lab) left(w watch.Interface) *corev1.Pod {
 	l.t.Helper()
 	for event := range w.ResultChan() {

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/view"
 )
 
-// manifest is a DaemonSet as it is in git: without a status, and without what a server adds.
+// manifest returns a DaemonSet as it is in git: without a status, and without what a server adds.
 func (l *lab) manifest(edits ...func(*appsv1.DaemonSet)) *unstructured.Unstructured {
 	l.t.Helper()
 	ds := agent(edits...)
@@ -36,7 +36,7 @@ func (l *lab) manifest(edits ...func(*appsv1.DaemonSet)) *unstructured.Unstructu
 	return o
 }
 
-// sets is a client for DaemonSets as tools have it that apply manifests.
+// sets returns a client for DaemonSets as tools have it that apply manifests.
 func (l *lab) sets() dynamic.ResourceInterface {
 	l.t.Helper()
 	client, err := dynamic.NewForConfig(l.config)

@@ -27,7 +27,7 @@ func only(images ...string) func(*kubelet) {
 	}
 }
 
-// run is the nodes whose pod runs a container of the image, in truth.
+// run returns the nodes whose pod runs a container of the image, in truth.
 func (l *lab) run(image string) (nodes []string) {
 	l.t.Helper()
 	for _, p := range l.pods() {

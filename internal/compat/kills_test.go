@@ -310,7 +310,7 @@ func (x *trial) settle(when string) {
 	}
 }
 
-// table is what the trials have come to, side by side.
+// table returns what the trials have come to, side by side.
 func table(trials []*trial) string {
 	var rows [][]string
 	row := func(name string, cell func(*trial) any) {

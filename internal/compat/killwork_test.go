@@ -29,7 +29,7 @@ var (
 	loose  = []string{"wild", "manual"}
 )
 
-// killSets are the DaemonSets of the test.
+// killSets returns the DaemonSets of the test.
 func killSets() []*appsv1.DaemonSet {
 	on := func(name, pool string, edits ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 		ds := agent(edits...)
@@ -204,7 +204,7 @@ func (w *workload) collect(ctx context.Context) {
 	}
 }
 
-// full says that every place of the node that should have an available pod has.
+// full reports whether every place of the node that should have an available pod has.
 func (o *observer) full(node string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -220,7 +220,7 @@ func (o *observer) full(node string) bool {
 	return n > 0
 }
 
-// empty says that the node has no pods.
+// empty reports whether the node has no pods.
 func (o *observer) empty(node string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

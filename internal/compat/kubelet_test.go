@@ -144,8 +144,8 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	return nil
 }
 
-// contained is the pod with what its kubelet says of its container, in its newest generation: of the image that the pod asks for if
-// that runs, else still of the one before. Whether the pod is ready does not change by that.
+// contained returns the pod with what its kubelet says of its container, in its newest generation: of the image that
+// the pod asks for if that runs, else still of the one before. Whether the pod is ready does not change by that.
 func contained(pod *corev1.Pod, runs func(image string) bool) *corev1.Pod {
 	if runs == nil {
 		return pod
@@ -165,7 +165,7 @@ func contained(pod *corev1.Pod, runs func(image string) bool) *corev1.Pod {
 	return pod
 }
 
-// later says that the pod takes its time to be ready, or to end, and looks
+// later reports whether the pod takes its time to be ready, or to end, and looks
 // again then.
 func (k *kubelet) later(key string, pod *corev1.Pod) bool {
 	ends := pod.DeletionTimestamp != nil
@@ -191,7 +191,7 @@ func (k *kubelet) later(key string, pod *corev1.Pod) bool {
 	return true
 }
 
-// portTaken says that another pod of the node has the pod's host port.
+// portTaken reports whether another pod of the node has the pod's host port.
 func (k *kubelet) portTaken(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(k.store.List(), func(obj any) bool {
 		other := obj.(*corev1.Pod)
@@ -234,7 +234,7 @@ func setReady(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod,
 	return err
 }
 
-// target is the node that a pod is on, or meant for.
+// target returns the node that a pod is on, or meant for.
 func target(pod *corev1.Pod) string { return view.TargetNode(pod) }
 
 func isReady(pod *corev1.Pod) bool {

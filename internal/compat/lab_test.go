@@ -202,7 +202,7 @@ func (l *lab) within(d time.Duration, cond func() bool) bool {
 	return err == nil
 }
 
-// comes says whether cond comes about with the controller. Ours has all the time that a slow machine may need.
+// comes reports whether cond comes about with the controller. Ours has all the time that a slow machine may need.
 func (l *lab) comes(c controller, cond func() bool) bool {
 	if c.name == ours.name {
 		return l.within(patience, cond)
@@ -325,7 +325,7 @@ func (l *lab) nodes() []corev1.Node {
 	return list.Items
 }
 
-// agent is the DaemonSet of the tests, with the changes of edits.
+// agent returns the DaemonSet of the tests, with the changes of edits.
 func agent(edits ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	ds := &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "agent", Annotations: map[string]string{"kubernetes.io/change-cause": "it was made"}},
@@ -406,7 +406,7 @@ func (l *lab) observed() {
 	l.until("the edit is observed", func() bool { ds := l.set(); return ds.Status.ObservedGeneration == ds.Generation })
 }
 
-// pods is all pods, sorted by node and name.
+// pods returns all pods, sorted by node and name.
 func (l *lab) pods() []corev1.Pod {
 	l.t.Helper()
 	list, err := l.client.CoreV1().Pods(namespace).List(l.t.Context(), metav1.ListOptions{})
@@ -417,7 +417,7 @@ func (l *lab) pods() []corev1.Pod {
 	return list.Items
 }
 
-// uids is the pods that are not being deleted: "node image" by UID.
+// uids returns the pods that are not being deleted: "node image" by UID.
 func (l *lab) uids() map[string]string {
 	l.t.Helper()
 	out := map[string]string{}
@@ -429,7 +429,7 @@ func (l *lab) uids() map[string]string {
 	return out
 }
 
-// images is the images that run on each node, terminating pods left out.
+// images returns the images that run on each node, terminating pods left out.
 func (l *lab) images() map[string]string {
 	l.t.Helper()
 	out := map[string]string{}
@@ -460,7 +460,7 @@ func (l *lab) revisions() []appsv1.ControllerRevision {
 	return list.Items
 }
 
-// everywhere says that every node runs exactly this image, ready.
+// everywhere reports whether every node runs exactly this image, ready.
 func (l *lab) everywhere(image string) bool {
 	l.t.Helper()
 	pods, nodes := l.pods(), l.nodes()
@@ -473,7 +473,7 @@ func (l *lab) everywhere(image string) bool {
 	return len(pods) == len(nodes)
 }
 
-// counts is the status as "desired/current/ready/updated/available/misscheduled".
+// counts returns the status as "desired/current/ready/updated/available/misscheduled".
 func (l *lab) counts() string {
 	l.t.Helper()
 	s := l.set().Status

@@ -295,12 +295,12 @@ func (o *observer) keep(old, p *watchedPod, gone bool) {
 	o.here[p.place][p.Name] = p
 }
 
-// isLive says that a pod runs, or will.
+// isLive reports whether a pod runs, or will.
 func isLive(p *corev1.Pod) bool {
 	return p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded
 }
 
-// isAvailable says that a pod is live and has been ready for long enough.
+// isAvailable reports whether a pod is live and has been ready for long enough.
 func isAvailable(p *corev1.Pod, minReady int32, now time.Time) bool {
 	return isLive(p) && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue &&
@@ -308,7 +308,7 @@ func isAvailable(p *corev1.Pod, minReady int32, now time.Time) bool {
 	})
 }
 
-// serves says that a place has an available pod other than this one.
+// serves reports whether a place has an available pod other than this one.
 func (o *observer) serves(at place, but string, now time.Time) bool {
 	for name, p := range o.here[at] {
 		if name != but && isAvailable(p.Pod, o.sets[at.set].Spec.MinReadySeconds, now) {
@@ -360,7 +360,7 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 	}
 }
 
-// counts says that a controller which decided then has to count the place as
+// counts reports whether a controller which decided then has to count the place as
 // down, if nothing is available there.
 func (o *observer) counts(s *site, decided time.Time) bool {
 	// A request may leave a little after the decision.
@@ -450,7 +450,7 @@ func (o *observer) wrong(at place, never bool, text string) {
 	o.found.wrong = append(o.found.wrong, text+"\n"+strings.Join(lines, "\n"))
 }
 
-// results is what was found so far.
+// results returns what was found so far.
 func (o *observer) results() findings {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -138,7 +138,7 @@ func (p *paths) note(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// outside is the paths that begin with none of these.
+// outside returns the paths that begin with none of these.
 func (p *paths) outside(prefixes ...string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

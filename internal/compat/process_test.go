@@ -24,7 +24,7 @@ const (
 	serverEnv     = "EVERYNODE_COMPAT_SERVER"
 )
 
-// controllerMain is a controller as a process of its own, until it is killed.
+// controllerMain returns a controller as a process of its own, until it is killed.
 // No leader election: nothing but the test keeps two from running at once.
 func controllerMain(name string) int {
 	if err := quiet(); err != nil {
@@ -126,7 +126,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// said is the end of what the process has logged.
+// said returns the end of what the process has logged.
 func (p *process) said() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {

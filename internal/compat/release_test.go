@@ -23,7 +23,7 @@ func follows(ds *appsv1.DaemonSet) {
 	ds.Annotations[view.PolicyAnnotation] = "waves"
 }
 
-// rollout is what is kept of the releases of the DaemonSet.
+// rollout returns what is kept of the releases of the DaemonSet.
 func (d *rolloutKinds) rollout() (o view.DaemonSetRollout) {
 	d.t.Helper()
 	u, err := d.rollouts.Get(d.t.Context(), "agent", metav1.GetOptions{})

@@ -17,7 +17,7 @@ import (
 	"everynode/internal/engine"
 )
 
-// cautious is our engine as `everynode controller` runs it: it refuses to work
+// cautious returns our engine as `everynode controller` runs it: it refuses to work
 // beside another. What Run returns goes to ended. It works only once it leads:
 // it is ready before, to take over from whoever else might lead.
 func cautious(l *lab, after time.Duration) (works func() bool, ended <-chan error, stop func()) {
@@ -39,7 +39,7 @@ func cautious(l *lab, after time.Duration) (works func() bool, ended <-chan erro
 	return func() bool { return l.gauge(metrics, "everynode_leader") == 1 }, result, cancel
 }
 
-// gauge is the value of a metric that has no labels.
+// gauge returns the value of a metric that has no labels.
 func (l *lab) gauge(from prometheus.Gatherer, name string) float64 {
 	l.t.Helper()
 	families, err := from.Gather()

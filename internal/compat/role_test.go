@@ -134,7 +134,7 @@ func (l *lab) orphan() {
 	l.do(err)
 }
 
-// owned says that so many pods, and every revision, have an owner.
+// owned reports whether so many pods, and every revision, have an owner.
 func (l *lab) owned(pods int) bool {
 	l.t.Helper()
 	for _, p := range l.pods() {

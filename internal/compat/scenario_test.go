@@ -148,7 +148,7 @@ func (w *writer) step() step {
 	return pick(w, kinds...)()
 }
 
-// template is a step that gives the DaemonSet a new template.
+// template returns a step that gives the DaemonSet a new template.
 func (w *writer) template(name string, edit func(*appsv1.DaemonSet)) step {
 	return step{name: name, do: func(l *lab) {
 		l.nextSecond()
@@ -255,7 +255,7 @@ func (w *writer) leave() step {
 	return step{name: name + " leaves", node: true, do: func(l *lab) { l.removeNode(name) }}
 }
 
-// onPod is a step about the pod of a node, if it has one.
+// onPod returns a step about the pod of a node, if it has one.
 func (w *writer) onPod(name string, do func(l *lab, p *corev1.Pod)) step {
 	node := pick(w, w.nodes...)
 	return step{name: name + " on " + node, do: func(l *lab) {

@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// apiServer is the configuration of a client with all rights. The server
+// apiServer returns the configuration of a client with all rights. The server
 // starts with the first call.
 func apiServer(t *testing.T) *rest.Config {
 	t.Helper()

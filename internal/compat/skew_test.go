@@ -51,7 +51,7 @@ func TestSkew(t *testing.T) {
 	asked := slices.Sorted(maps.Keys(x.pair[0].gate.apis))
 	for _, api := range asked {
 		if api != "/apis/"+view.PolicyVersion && !regexp.MustCompile(`^(/version|/api/v[0-9]+|/apis/[a-z0-9.]+/v[0-9]+)$`).MatchString(api) {
-			t.Errorf("%s was asked, which is no GA API", api)
+			t.Errorf("%s was asked, which is not a GA API", api)
 		}
 	}
 	t.Logf("APIs that were asked: %v", asked)

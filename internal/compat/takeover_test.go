@@ -74,7 +74,7 @@ func (x *failover) stop(p *process) {
 	p.gate.drain()
 }
 
-// updated is how many nodes have a pod of that image that is ready.
+// updated returns how many nodes have a pod of that image that is ready.
 func (x *failover) updated(image string) (n int) {
 	for _, p := range x.l.pods() {
 		if p.Spec.Containers[0].Image == image && p.DeletionTimestamp == nil && isReady(&p) {

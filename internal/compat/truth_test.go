@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// kinds are the objects that are observed, by where the API server keeps them.
+// kinds returns the objects that are observed, by where the API server keeps them.
 func kinds() []string {
 	return []string{"/registry/pods/" + namespace + "/", "/registry/daemonsets/" + namespace + "/", "/registry/minions/"}
 }

@@ -116,7 +116,7 @@ func (d *rolloutKinds) holder() string {
 // stopsWithin is how long a program may take to end when it is told to.
 const stopsWithin = 20 * time.Second
 
-// program is an engine that runs as a process of its own. It ends when the test does.
+// program returns an engine that runs as a process of its own. It ends when the test does.
 func program(name, file string) controller {
 	return controller{name, func(ctx context.Context, t *testing.T, config *rest.Config) error {
 		kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
@@ -133,7 +133,7 @@ func program(name, file string) controller {
 	}}
 }
 
-// kubeconfigOf is the same way to the API server for another process.
+// kubeconfigOf returns the same way to the API server for another process.
 func kubeconfigOf(c *rest.Config) clientcmdapi.Config {
 	k := *clientcmdapi.NewConfig()
 	k.Clusters["lab"] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData, CertificateAuthority: c.CAFile,

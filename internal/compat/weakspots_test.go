@@ -285,7 +285,7 @@ func rolloutOrder(l *lab, c controller) bool {
 	return true
 }
 
-// orderOf is the nodes in the order in which their pods of an image ended.
+// orderOf returns the nodes in the order in which their pods of an image ended.
 func (l *lab) orderOf(image string) (nodes []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -356,7 +356,7 @@ func reasons(l *lab, c controller) bool {
 	return maps.Equal(got, map[string]string{"n1": "UpToDate ", "n2": "NotSelected disk=ssd", "n3": "TaintNotTolerated dedicated:NoSchedule"})
 }
 
-// input is the plan's input for the cluster as it stands.
+// input returns the plan's input for the cluster as it stands.
 func (l *lab) input() plan.Input {
 	l.t.Helper()
 	ds := l.set()
@@ -423,7 +423,7 @@ func eventsKept(l *lab, c controller) bool {
 	return told >= nodes
 }
 
-// madeIn is how many pods are made within d, while during is called again and
+// madeIn returns how many pods are made within d, while during is called again and
 // again.
 func (l *lab) madeIn(d time.Duration, during func()) int {
 	l.t.Helper()

@@ -47,7 +47,7 @@ func isDNS(a addons.Addon) bool { return a.Name == addons.DNS }
 // checkDNS says whether there is an address for the DNS.
 func checkDNS(list []addons.Addon, services netip.Prefix) error {
 	if _, ok := DNSAddress(services); !ok && slices.ContainsFunc(list, isDNS) {
-		return fmt.Errorf("the service range %s is too small: the cluster's DNS has its %dth address; give a larger --service-cidr, or --without %s", services, dnsIndex, addons.DNS)
+		return fmt.Errorf("the service range %s is too small: the cluster's DNS needs its %dth address; give a larger --service-cidr, or --without %s", services, dnsIndex, addons.DNS)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (o ownAddons) make(ctx context.Context, wanted func(addons.Addon) bool) {
 			continue
 		}
 		if _, err := MakeAddon(ctx, o.client, a, o.cluster); err != nil && ctx.Err() == nil {
-			klog.Warningf("The cluster lacks the add-on %s, or a part of it: %v. `everynode up`, or the next start of this server, tries it again", a.Name, err)
+			klog.Warningf("The cluster lacks the add-on %s, or a part of it: %v. `everynode up`, or the next start of this server, will try again", a.Name, err)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addo
 	}
 	authorities, err := os.ReadFile(filepath.Join(of.DataDir, "pki", pki.KubeletAuthorities))
 	if err != nil {
-		return v, fmt.Errorf("read by which authority kubelets are known: %w", err)
+		return v, fmt.Errorf("read the CA of the kubelets: %w", err)
 	}
 	v.KubeletAuthorities = string(authorities)
 	v.Certificate, err = ensureServed(ctx, client, a, time.Now())

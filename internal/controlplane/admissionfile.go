@@ -55,7 +55,7 @@ func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
 	}
 	if slices.Contains(c.plugins, podSecurityPlugin) {
 		if podSecurity != "" {
-			return c, fmt.Errorf("%s configures %s, and --pod-security was given as well: leave one of the two out", file, podSecurityPlugin)
+			return c, fmt.Errorf("%s configures %s, and --pod-security was given as well: leave out one of the two", file, podSecurityPlugin)
 		}
 	} else {
 		pods, err := podSecurityOf(cmp.Or(podSecurity, PodsBaseline))
@@ -94,7 +94,7 @@ func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration,
 	for i := range config.Plugins {
 		p := &config.Plugins[i]
 		if seen[p.Name] {
-			return nil, fmt.Errorf("%s, plugins[%d]: %s is there twice: merge the two", file, i, p.Name)
+			return nil, fmt.Errorf("%s, plugins[%d]: %s occurs twice: merge the two", file, i, p.Name)
 		}
 		seen[p.Name] = true
 		if err := completePlugin(registry, filepath.Dir(file), p); err != nil {
@@ -107,10 +107,10 @@ func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration,
 // completePlugin reads the file of a plugin into it, and refuses what the plugin would.
 func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.AdmissionPluginConfiguration) error {
 	if !slices.Contains(registry.Registered(), p.Name) {
-		return fmt.Errorf("there is no plugin of this name: give one of %s", strings.Join(registry.Registered(), ", "))
+		return fmt.Errorf("there is no plugin with this name: give one of %s", strings.Join(registry.Registered(), ", "))
 	}
 	if p.Path != "" && p.Configuration != nil {
-		return errors.New("it has both a path and a configuration: leave one of the two out")
+		return errors.New("it has both a path and a configuration: leave out one of the two")
 	}
 	if p.Path != "" {
 		if !filepath.IsAbs(p.Path) {
@@ -139,7 +139,7 @@ func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.Admi
 }
 
 // tryPlugin has the plugin read its configuration, as the API server will. The plugin
-// goes no further, for want of all that it works with. Two plugins would pass over fields
+// stops there, because all that it works with is missing. Two plugins would pass over fields
 // that they do not know.
 func tryPlugin(registry *admission.Plugins, p *apiserverv1.AdmissionPluginConfiguration) error {
 	scheme := runtime.NewScheme()

@@ -48,9 +48,9 @@ func TestAdmissionFile(t *testing.T) {
 		"an unknown field":              {"plugin: []", `unknown field "plugin"`},
 		"two documents":                 {"plugins: []\n---\n" + admissionHead + "plugins: []", "more than one document"},
 		"a field of a wrong type":       {"plugins: yes", "is not an AdmissionConfiguration"},
-		"an unknown plugin":             {"plugins: [{name: PodSecurty}]", "plugins[0] (PodSecurty): there is no plugin of this name: give one of AlwaysAdmit, "},
-		"a plugin without a name":       {"plugins: [{path: limits.yaml}]", "there is no plugin of this name"},
-		"a plugin that is there twice":  {"plugins: [{name: PodNodeSelector}, {name: PodNodeSelector}]", "PodNodeSelector is there twice"},
+		"an unknown plugin":             {"plugins: [{name: PodSecurty}]", "plugins[0] (PodSecurty): there is no plugin with this name: give one of AlwaysAdmit, "},
+		"a plugin without a name":       {"plugins: [{path: limits.yaml}]", "there is no plugin with this name"},
+		"a plugin that is there twice":  {"plugins: [{name: PodNodeSelector}, {name: PodNodeSelector}]", "PodNodeSelector occurs twice"},
 		"two configurations":            {"plugins: [{name: EventRateLimit, path: limits.yaml, configuration: {}}]", "both a path and a configuration"},
 		"a missing file":                {"plugins: [{name: EventRateLimit, path: gone.yaml}]", "gone.yaml: no such file"},
 		"a file with an unknown field":  {"plugins: [{name: EventRateLimit, path: wrong.yaml}]", `unknown field "extra"`},
@@ -74,8 +74,8 @@ func TestAdmissionFile(t *testing.T) {
 		"a missing file":                 {Config{AdmissionFile: "/nowhere/admission.yaml"}, "--admission-control-config-file: stat /nowhere/admission.yaml: no such file"},
 		"a file that others may change":  {Config{AdmissionFile: testFile(t, dir, "w.yaml", admissionHead, 0o664)}, "chmod go-w "},
 		"nothing in it":                  {Config{AdmissionFile: testFile(t, dir, "empty.yaml", "", 0o644)}, "is not an AdmissionConfiguration"},
-		"no standard":                    {Config{PodSecurity: "strict"}, `"strict" is not a standard for pods (--pod-security): give one of privileged, baseline, restricted`},
-		"a standard, and one in a file":  {Config{PodSecurity: PodsBaseline, AdmissionFile: pods}, "leave one of the two out"},
+		"no standard":                    {Config{PodSecurity: "strict"}, `"strict" is not a Pod Security Standard (--pod-security): give one of privileged, baseline, restricted`},
+		"a standard, and one in a file":  {Config{PodSecurity: PodsBaseline, AdmissionFile: pods}, "leave out one of the two"},
 		"a standard, and a file of none": {Config{PodSecurity: PodsRestricted, AdmissionFile: testFile(t, dir, "e.yaml", admissionHead, 0o644)}, ""},
 	} {
 		wantResolved(t, name, c.cfg, c.want)

@@ -19,7 +19,7 @@ const advertisedTime = 10 * time.Second
 // checkAdvertised warns when another server answers at the address that this
 // one tells nodes. Two servers with one address look like one to the nodes,
 // which then cannot go on with the other when one ends. A load balancer in
-// front of all servers looks the same from here, hence a warning and no error.
+// front of all servers looks the same from here, so it is a warning and not an error.
 func checkAdvertised(ctx context.Context, s *settings) error {
 	path, _ := pki.Paths(s.path("pki"), servingCert)
 	address := net.JoinHostPort(s.advertise.String(), s.portText())
@@ -29,7 +29,7 @@ func checkAdvertised(ctx context.Context, s *settings) error {
 	}
 	if theirs := whoAnswers(ctx, address); theirs != nil && !bytes.Equal(theirs.Raw, ours[0].Raw) {
 		klog.Warningf("Another server answers at the advertise address %s of this one (its certificate names %v). "+
-			"Unless that is a load balancer, give each server an --advertise-address of its own", address, theirs.IPAddresses)
+			"Unless that is a load balancer, give each server its own --advertise-address", address, theirs.IPAddresses)
 	}
 	<-ctx.Done()
 	return nil

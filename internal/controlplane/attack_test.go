@@ -114,7 +114,7 @@ func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config)
 	once := withToken(t, admin, base, admission.TokenSpec{Uses: 1})
 	first := askToJoin(t, once, "once-1")
 	wantIssued(t, admin, first)
-	wantHeld(t, admin, askToJoin(t, once, "once-2"), "good for 1 uses, and all are spent")
+	wantHeld(t, admin, askToJoin(t, once, "once-2"), "valid for 1 uses, and all are spent")
 	// Another machine that has its request called as the one that is gone.
 	request, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), askToJoin(t, once, "once-1"), metav1.GetOptions{})
 	if err != nil {
@@ -151,7 +151,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	if _, err := honest.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "db-1"}}, metav1.CreateOptions{}); err != nil {
 		t.Error("the machine that the name was meant for cannot register:", err)
 	}
-	// It leaves, and so gives the name up; whoever has its key is no node when another has come.
+	// It leaves, and so gives the name up; whoever has its key is not a node when another has come.
 	eventually(t, "it is noted that db-1 has registered", func(ctx context.Context) (bool, error) {
 		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, admission.GivenPart("db-1"), metav1.GetOptions{})
 		return err == nil && strings.HasSuffix(list.Data["db-1"], " registered"), err
@@ -175,7 +175,7 @@ func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest
 	pod := podWithToken(t, admin, base, "rack-1")
 	refused := func(context.Context) (bool, error) {
 		_, err := pod.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{})
-		return strings.Contains(fmt.Sprint(err), "node rack-1, on which this pod was, was revoked"), nil
+		return strings.Contains(fmt.Sprint(err), "node rack-1, on which this pod ran, was revoked"), nil
 	}
 	if yes, _ := refused(ctx); yes {
 		t.Error("a pod is refused before its node is revoked")
@@ -303,7 +303,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	subject := pkix.Name{CommonName: "system:node:evil", Organization: []string{"system:nodes"}}
 	usages := []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}
 	csr, _ := requestCertificate(t, as, certv1.KubeletServingSignerName, subject, usages, nil, []net.IP{net.ParseIP("192.0.2.1")})
-	wantHeld(t, admin, csr, "192.0.2.1 belongs to node node-1")
+	wantHeld(t, admin, csr, "192.0.2.1 also belongs to node node-1")
 	checkClaims(t, admin, as, node, report)
 	checkRevoked(t, admin, as, node)
 	checkLeaving(t, admin, as)

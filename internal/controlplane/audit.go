@@ -56,7 +56,7 @@ func readAuditing(data dataFolder, on bool, policyFile string) (auditing, error)
 func readAuditPolicy(on bool, file string) ([]byte, error) {
 	switch {
 	case !on && file != "":
-		return nil, errors.New("there is a policy for the audit log, and the audit log is off: leave one of the two out")
+		return nil, errors.New("there is a policy for the audit log, but the audit log is off: leave out the policy, or turn the log on")
 	case !on:
 		return nil, nil
 	case file == "":

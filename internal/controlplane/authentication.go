@@ -79,14 +79,14 @@ func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
 		if err != nil {
 			return fmt.Errorf("encode who may ask without a name: %w", err)
 		}
-		return fmt.Errorf("%s does not restrict anonymous requests, and so would let in everything: add\n%s", file, section)
+		return fmt.Errorf("%s does not restrict anonymous requests, so every request without a name would be let in: add\n%s", file, section)
 	}
 	open := given.Enabled && len(given.Conditions) == 0
 	if open {
-		klog.Warningf("%s lets in requests without a name for every path: name those that are needed in anonymous.conditions", file)
+		klog.Warningf("%s lets in requests without a name for every path: name only the needed paths in anonymous.conditions", file)
 	}
 	if !open && !slices.ContainsFunc(given.Conditions, func(c apiserver.AnonymousAuthCondition) bool { return c.Path == clusterInfoPath }) {
-		klog.Warningf("No machine can join: %s does not let it read %s without a name. Add that path to anonymous.conditions when one is to", file, clusterInfoPath)
+		klog.Warningf("No machine can join: %s does not let machines read %s without a name. Add that path to anonymous.conditions when a machine should join", file, clusterInfoPath)
 	}
 	return nil
 }

@@ -174,7 +174,7 @@ func (i identities) writeCross(r authorityRecord) error {
 		return private.WriteIfChanged(path, r.Cross)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove a certificate of a CA that is gone: %w", err)
+		return fmt.Errorf("remove a certificate of a dropped CA: %w", err)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (i identities) writeCross(r authorityRecord) error {
 func (i identities) inUse(ctx context.Context, trusted, former []*pki.Authority) error {
 	at, err := url.Parse(i.at.localURL())
 	if err != nil {
-		return fmt.Errorf("read our own address: %w", err)
+		return fmt.Errorf("read this server's own address: %w", err)
 	}
 	served := whoAnswers(ctx, at.Host)
 	if served == nil {
@@ -226,11 +226,11 @@ func (i identities) askAs(ctx context.Context, a *pki.Authority, trusted []*pki.
 	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.at.localURL()+"/version", nil)
 	if err != nil {
-		return 0, fmt.Errorf("ask our own API server: %w", err)
+		return 0, fmt.Errorf("ask this server's own API server: %w", err)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("ask our own API server: %w", err)
+		return 0, fmt.Errorf("ask this server's own API server: %w", err)
 	}
 	return resp.StatusCode, resp.Body.Close()
 }

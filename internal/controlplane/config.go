@@ -199,11 +199,11 @@ func (c Config) resolve() (*settings, error) {
 func (s *settings) resolveBalancers() (err error) {
 	switch {
 	case s.LoadBalancers == "" && len(s.Publish) > 0:
-		return errors.New("--publish forwards to services of type LoadBalancer, which have no addresses here: set --load-balancer-range, too")
+		return errors.New("--publish forwards to services of type LoadBalancer, which have no addresses here: also set --load-balancer-range")
 	case s.LoadBalancers == "":
 		return nil
 	case !s.embeddedStore:
-		return errors.New("addresses for load balancers lead to one machine, and with --etcd-servers there may be others: leave them out, and install MetalLB or the like")
+		return errors.New("addresses for load balancers lead to one machine, but with --etcd-servers there may be several: leave them out, and install MetalLB or something similar")
 	}
 	if s.balancers, err = balancer.ParseRange(s.LoadBalancers); err != nil {
 		return fmt.Errorf("the addresses of load balancers: %w", err)
@@ -224,12 +224,12 @@ func checkEtcdURLs(urls []string) error {
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "http" {
-			continue // what is no URL is told by who connects
+			continue // whoever connects reports what is not a URL
 		}
 		addr, err := netip.ParseAddr(u.Hostname())
 		if local := u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback(); !local {
-			return fmt.Errorf("--etcd-servers %s: all that the cluster keeps would go through the network in the clear, and whoever reaches that port owns the cluster: "+
-				"have etcd serve TLS and ask for certificates, and give https:// with --etcd-cafile, --etcd-certfile and --etcd-keyfile", text)
+			return fmt.Errorf("--etcd-servers %s: everything that the cluster stores would cross the network unencrypted, and anyone who reaches that port owns the cluster: "+
+				"make etcd serve TLS and require certificates, and give https:// with --etcd-cafile, --etcd-certfile and --etcd-keyfile", text)
 		}
 	}
 	return nil
@@ -248,7 +248,7 @@ func parseListen(text string) (netip.AddrPort, error) {
 		return ap, fmt.Errorf("the listen address %q is not IP:PORT (such as %s): %w", text, defaultListen, err)
 	}
 	if ap.Port() == 0 {
-		return ap, fmt.Errorf("the listen address %q has no port: choose one, such as 6443, because nodes must find it again", text)
+		return ap, fmt.Errorf("the listen address %q has no port: choose one, such as 6443, because nodes must be able to find it again", text)
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
@@ -272,7 +272,7 @@ func parseAdvertise(text string, listen netip.Addr) (netip.Addr, error) {
 	}
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
-		return addr, fmt.Errorf("the host's address %v is no IP address; give an advertise address", ip)
+		return addr, fmt.Errorf("the host's address %v is not an IP address; give an advertise address", ip)
 	}
 	return addr.Unmap(), nil
 }

@@ -93,7 +93,7 @@ func readRecord(path string) (dataRecord, error) {
 		return r, fmt.Errorf("read the version of the data directory: %w", err)
 	}
 	if err := json.Unmarshal(data, &r); err != nil || r.Format < 1 {
-		return r, fmt.Errorf("%s does not hold the version of a data directory (%q); restore it from a backup", path, data)
+		return r, fmt.Errorf("%s does not contain the version of a data directory (%q); restore it from a backup", path, data)
 	}
 	return r, nil
 }
@@ -106,9 +106,9 @@ func (d dataFolder) shared() ([]archiveFile, error) {
 		_, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("%s is not there, and nodes and tokens are worth nothing without it: name the data directory of a server of this cluster with --data-dir; for etcd alone there is etcdctl", path)
+			return nil, fmt.Errorf("%s is missing, and without it nodes and tokens are useless: name the data directory of a server of this cluster with --data-dir; to save only etcd, use etcdctl", path)
 		case err != nil:
-			return nil, fmt.Errorf("read what nodes and tokens depend on: %w; run this as the server's user", err)
+			return nil, fmt.Errorf("read the keys that nodes and tokens depend on: %w; run this as the server's user", err)
 		}
 		files = append(files, archiveFile{name, path})
 	}

@@ -65,7 +65,7 @@ func newStore(dir string) *store {
 // start starts the member and waits until it answers or ctx ends.
 func (s *store) start(ctx context.Context) error {
 	// A start that cannot write parks its goroutine in the fatal hook and never
-	// returns; hence a goroutine of its own.
+	// returns; so it has a goroutine of its own.
 	type result struct {
 		etcd *embed.Etcd
 		err  error
@@ -153,7 +153,7 @@ func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) 
 		}
 	}
 	select {
-	case h.broken <- describeStoreError(h.dir, "etcd could not go on: "+entry.Message, cause):
+	case h.broken <- describeStoreError(h.dir, "etcd could not continue: "+entry.Message, cause):
 	default: // one failure is enough
 	}
 	select {}

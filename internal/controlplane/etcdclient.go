@@ -109,7 +109,7 @@ func (c *sharedStore) explain(ctx context.Context, err error) error {
 		resp.Body.Close()
 	}
 	if len(errs) == 0 {
-		return fmt.Errorf("%w, although each of %s can be reached: do most of its members run?", err, strings.Join(c.urls, ", "))
+		return fmt.Errorf("%w, although each of %s can be reached: are most of its members running?", err, strings.Join(c.urls, ", "))
 	}
 	return errors.Join(errs...)
 }

@@ -204,7 +204,7 @@ func (i identities) restConfig(name string) *rest.Config {
 // renew renews once, and says when to look again.
 func (i identities) renew(now time.Time) (next time.Duration) {
 	if err := i.ensure(now); err != nil {
-		klog.ErrorS(err, "Cannot renew certificates; those that are there stay in use", "nextTry", renewAgain)
+		klog.ErrorS(err, "Cannot renew certificates; the existing ones stay in use", "nextTry", renewAgain)
 		return renewAgain
 	}
 	i.warnOfEnd(now)
@@ -214,9 +214,9 @@ func (i identities) renew(now time.Time) (next time.Duration) {
 // warnOfEnd says in good time that the cluster's CA ends: with it every certificate does.
 func (i identities) warnOfEnd(now time.Time) {
 	if end, soon, err := i.endOfCA(now); err != nil {
-		klog.ErrorS(err, "Cannot tell when the cluster's CA ends")
+		klog.ErrorS(err, "Cannot tell when the cluster's CA expires")
 	} else if soon {
-		klog.Warningf("The cluster's CA ends on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
+		klog.Warningf("The cluster's CA expires on %s, and every certificate with it: replace it before then, while everything is running (everynode server rotate ca prepare)", end.Format(time.DateOnly))
 	}
 }
 

@@ -182,7 +182,7 @@ func (f *keyFollower) followKeys(ctx context.Context, now *presence) error {
 		return err
 	}
 	if f.me.Loaded != notLoaded && ring.Generation > f.me.Loaded+1 {
-		return staleKeysError{errors.New("the keys of Secrets were rotated while this server could not reach etcd: start it again, and it has the new ones")}
+		return staleKeysError{errors.New("the keys of Secrets were rotated while this server could not reach etcd: restart it to load the new ones")}
 	}
 	if ring.Generation != f.ring.Generation {
 		if err := f.take(ring); err != nil {

@@ -101,7 +101,7 @@ func newKeySealer(ca *pki.Authority) (*keySealer, error) {
 	}
 	public, err := x509.MarshalPKIXPublicKey(ca.Key.Public())
 	if err != nil {
-		return nil, fmt.Errorf("name what seals the keys of Secrets: %w", err)
+		return nil, fmt.Errorf("read the name of the key that seals the keys of Secrets: %w", err)
 	}
 	sum := sha256.Sum256(public)
 	return &keySealer{hex.EncodeToString(sum[:8]), aead, first}, nil
@@ -111,15 +111,15 @@ func newKeySealer(ca *pki.Authority) (*keySealer, error) {
 func newAEAD(ca *pki.Authority, purpose string) (cipher.AEAD, error) {
 	key, err := pki.DeriveKey(ca, purpose, 32)
 	if err != nil {
-		return nil, fmt.Errorf("derive a key that seals others: %w", err)
+		return nil, fmt.Errorf("derive the key that seals the others: %w", err)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("make what seals keys: %w", err)
+		return nil, fmt.Errorf("make the cipher that seals keys: %w", err)
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		return nil, fmt.Errorf("make what seals keys: %w", err)
+		return nil, fmt.Errorf("make the cipher that seals keys: %w", err)
 	}
 	return aead, nil
 }
@@ -136,8 +136,8 @@ func (b *keySealer) open(k keyring) (keys []secretsKey, err error) {
 	for _, sealed := range k.Keys {
 		key, err := b.aead.Open(nil, nil, sealed.Sealed[b.id], []byte(sealed.Name))
 		if err != nil || len(key) != secretsKeySize {
-			return nil, fmt.Errorf("the key %s of Secrets (%s in etcd) was sealed for another CA than the one of this server, or is damaged: "+
-				"restore pki/ and etcd from one and the same backup", sealed.Name, keyringKey)
+			return nil, fmt.Errorf("the key %s of Secrets (%s in etcd) was sealed for a CA other than this server's, or is damaged: "+
+				"restore pki/ and etcd from the same backup", sealed.Name, keyringKey)
 		}
 		keys = append(keys, secretsKey{sealed.Name, key})
 	}

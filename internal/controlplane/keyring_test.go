@@ -85,10 +85,10 @@ func TestKeyringIsSealed(t *testing.T) {
 		}
 	}
 	_, err = testSealer(t).open(ring)
-	wantRefusal(t, "another CA", err, "the key ca-1 of Secrets", "sealed for another CA", "backup")
+	wantRefusal(t, "another CA", err, "the key ca-1 of Secrets", "sealed for a CA other", "backup")
 	ring.Keys[0].Name, ring.Keys[1].Name = ring.Keys[1].Name, ring.Keys[0].Name
 	_, err = sealer.open(ring)
-	wantRefusal(t, "keys whose names were changed", err, "sealed for another CA")
+	wantRefusal(t, "keys whose names were changed", err, "sealed for a CA other")
 }
 
 // What somebody else has written there is not taken for a keyring.

@@ -62,7 +62,7 @@ func electTo(ctx context.Context, lease resourcelock.Interface, name string, wor
 				defer cancel()
 				failure = lock.during(ctx, leading, work)
 				if leading.Err() != nil && ctx.Err() == nil {
-					failure = fmt.Errorf("the lease %s was lost to another server, or could not be renewed in time: start this server again", name)
+					failure = fmt.Errorf("the lease %s was lost to another server, or could not be renewed in time: restart this server", name)
 				}
 			},
 			OnStoppedLeading: func() {},

@@ -99,7 +99,7 @@ func TestLeaderLosesTheLease(t *testing.T) {
 		go func() { second <- electTo(ctx, newTestLock(client, "b"), "work", w.work(0)) }()
 		time.Sleep(time.Second)
 		lock.cut.Store(true)
-		if err := <-first; err == nil || !strings.Contains(err.Error(), "the lease work was lost") || !strings.Contains(err.Error(), "start this server again") {
+		if err := <-first; err == nil || !strings.Contains(err.Error(), "the lease work was lost") || !strings.Contains(err.Error(), "restart this server") {
 			t.Errorf("a server that cannot renew: %v", err)
 		}
 		time.Sleep(2 * leaseDuration)

@@ -29,7 +29,7 @@ const podSecurityPlugin = "PodSecurity"
 func checkPodStandard(standard string) error {
 	known := []string{PodsPrivileged, PodsBaseline, PodsRestricted}
 	if standard != "" && !slices.Contains(known, standard) {
-		return fmt.Errorf("%q is not a standard for pods (--pod-security): give one of %s", standard, strings.Join(known, ", "))
+		return fmt.Errorf("%q is not a Pod Security Standard (--pod-security): give one of %s", standard, strings.Join(known, ", "))
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func podSecurityOf(standard string) (plugin apiserverv1.AdmissionPluginConfigura
 		Exemptions: podsecurity.PodSecurityExemptions{Namespaces: []string{metav1.NamespaceSystem}},
 	})
 	if err != nil {
-		return plugin, fmt.Errorf("encode the standard for pods: %w", err)
+		return plugin, fmt.Errorf("encode the Pod Security Standard: %w", err)
 	}
 	return apiserverv1.AdmissionPluginConfiguration{Name: podSecurityPlugin, Configuration: &runtime.Unknown{Raw: config}}, nil
 }

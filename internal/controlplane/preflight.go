@@ -84,8 +84,8 @@ func checkStore(s *settings, dir *datadir.Dir) error {
 		hadOne = exists(ca) && exists(s.path("version"))
 	}
 	if hadOne {
-		return fmt.Errorf("the cluster in %s has lost its etcd: %s is not there, and a server that starts without it would be a new, empty cluster with the old keys, whose nodes end all their pods; "+
-			"mount the disk that has it, restore it (everynode server snapshot restore FILE), name an etcd elsewhere with --etcd-servers, or name another data directory for a new cluster",
+		return fmt.Errorf("the cluster in %s has lost its etcd: %s is missing, and a server that starts without it would be a new, empty cluster with the old keys, whose nodes end all their pods; "+
+			"mount the disk that has it, restore it (everynode server snapshot restore FILE), name an external etcd with --etcd-servers, or name another data directory for a new cluster",
 			s.DataDir, s.data().storeDir())
 	}
 	return dir.SetStore(datadir.StoreBegun)
@@ -139,7 +139,7 @@ func (r dataRecord) allows(s *settings) error {
 		{"pod range", r.PodCIDR, s.podRange.String()},
 	} {
 		if c.was != c.is {
-			return fmt.Errorf("the cluster in %s was made with the %s %s, and its objects hold addresses of that range; it cannot change to %s: use the old range, or another data directory",
+			return fmt.Errorf("the cluster in %s was made with the %s %s, and its objects use addresses of that range; it cannot change to %s: use the old range, or another data directory",
 				s.DataDir, c.what, c.was, c.is)
 		}
 	}
@@ -222,7 +222,7 @@ func checkRanges(s *settings, routes []route, joined bool) error {
 		}
 		for _, r := range routes {
 			if a.cidr.Overlaps(r.to) && !own(r) {
-				return fmt.Errorf("the %s %s overlaps the route to %s (device %s) of this machine: choose another %s, or take the route away",
+				return fmt.Errorf("the %s %s overlaps the route to %s (device %s) of this machine: choose another %s, or remove the route",
 					a.what, a.cidr, r.to, r.device, a.what)
 			}
 		}

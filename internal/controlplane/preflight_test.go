@@ -62,8 +62,8 @@ func TestResolveRefuses(t *testing.T) {
 		{Config{DataDir: "d", PodCIDR: "10.42.0.0"}, "is not a CIDR"},
 		{Config{DataDir: "d", ServiceCIDR: "10.96.0.1/16"}, "did you mean 10.96.0.0/16"},
 		{Config{DataDir: "d", NodeCIDR: "abc"}, "node range"},
-		{Config{DataDir: "d", EtcdServers: []string{"https://192.0.2.20:2379", "http://192.0.2.21:2379"}}, "--etcd-servers http://192.0.2.21:2379: all that the cluster keeps"},
-		{Config{DataDir: "d", EtcdServers: []string{"http://etcd.example:2379"}}, "in the clear"},
+		{Config{DataDir: "d", EtcdServers: []string{"https://192.0.2.20:2379", "http://192.0.2.21:2379"}}, "--etcd-servers http://192.0.2.21:2379: everything that the cluster stores"},
+		{Config{DataDir: "d", EtcdServers: []string{"http://etcd.example:2379"}}, "unencrypted"},
 	} {
 		_, err := test.cfg.resolve()
 		wantError(t, err, test.want)
@@ -151,13 +151,13 @@ func TestPreflightDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := preflight(testSettings(t, Config{DataDir: filepath.Join(file, "data")}))
-	wantError(t, err, "cannot be made")
+	wantError(t, err, "cannot be created")
 }
 
 func TestPreflightVersion(t *testing.T) {
 	for content, want := range map[string]string{
 		`{"format":99}`: "newer everynode",
-		`nonsense`:      "does not hold the version",
+		`nonsense`:      "does not contain the version",
 		`{"format":1,"serviceCIDR":"10.9.0.0/16","podCIDR":"198.18.0.0/16"}`:   "service range 10.9.0.0/16",
 		`{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/17"}`: "pod range 198.18.0.0/17",
 	} {
@@ -282,5 +282,5 @@ func TestKeysOfOthers(t *testing.T) {
 		t.Error(err)
 	}
 	etcdKey := testFile(t, t.TempDir(), "etcd.key", "", 0o644)
-	wantResolved(t, "the key of etcd", Config{EtcdServers: []string{"https://127.0.0.1:1"}, EtcdKeyFile: etcdKey}, "--etcd-keyfile: "+etcdKey+" holds a secret")
+	wantResolved(t, "the key of etcd", Config{EtcdServers: []string{"https://127.0.0.1:1"}, EtcdKeyFile: etcdKey}, "--etcd-keyfile: "+etcdKey+" contains a secret")
 }

@@ -68,7 +68,7 @@ func (c *sharedStore) presences(ctx context.Context) (servers []presence, err er
 }
 
 // unknownServer stands for the name of a server that says nothing of its keys.
-const unknownServer = "a server that starts, or of an older release"
+const unknownServer = "a server that is starting, or has an older release"
 
 // announced is a server's own entry among the presences.
 type announced struct {
@@ -94,12 +94,12 @@ func (c *sharedStore) announce(ctx context.Context, p presence) (*announced, err
 func (a *announced) say(ctx context.Context, c *sharedStore, p presence) error {
 	data, err := json.Marshal(p)
 	if err != nil {
-		return fmt.Errorf("encode what this server says of itself: %w", err)
+		return fmt.Errorf("encode this server's entry: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, sharedStoreTry)
 	defer cancel()
 	if _, err := c.client.Put(ctx, a.key, string(data), clientv3.WithLease(a.session.Lease())); err != nil {
-		return fmt.Errorf("tell the other servers which keys this one has: %w", err)
+		return fmt.Errorf("publish to the other servers which keys this one has: %w", err)
 	}
 	return nil
 }

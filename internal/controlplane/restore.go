@@ -138,7 +138,7 @@ func (r restorer) claim() (dir *datadir.Dir, release func(undo bool) error, err 
 func (r restorer) checkEmpty() error {
 	data := r.data.storeDir()
 	if exists(data) {
-		return fmt.Errorf("%s holds a cluster's etcd, and a restore replaces none: move %s away, or name another data directory", string(r.data), filepath.Dir(data))
+		return fmt.Errorf("%s contains a cluster's etcd, and a restore never replaces one: move %s away, or name another data directory", string(r.data), filepath.Dir(data))
 	}
 	left, err := filepath.Glob(r.data.path(restoreWork))
 	if err != nil {
@@ -242,7 +242,7 @@ func (r restorer) unseal(file *snapshotFile, work string) (plain *os.File, err e
 	begin := time.Now()
 	plain, err = os.OpenFile(filepath.Join(work, "unsealed"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make a file for what is sealed: %w", err)
+		return nil, fmt.Errorf("make a file for the sealed data: %w", err)
 	}
 	err = file.with.Open(file.source, plain, file.stdin)
 	if err == nil {
@@ -264,17 +264,17 @@ func (r restorer) checkShared(work string) error {
 			continue // etcd's own snapshot has none
 		}
 		if err != nil {
-			return fmt.Errorf("read what was unpacked: %w", err)
+			return fmt.Errorf("read the unpacked files: %w", err)
 		}
 		path := r.data.path(filepath.FromSlash(name))
 		ours, err := os.ReadFile(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return fmt.Errorf("read what the data directory has: %w", err)
+			return fmt.Errorf("read the files of the data directory: %w", err)
 		case name == "version" && sameRanges(ours, theirs), bytes.Equal(ours, theirs):
 		default:
-			return fmt.Errorf("%s is of another cluster than the snapshot: nodes and tokens trust one of the two only; move %s and %s away to take the snapshot's, or name another data directory",
+			return fmt.Errorf("%s belongs to a different cluster from the snapshot's: nodes and tokens trust only one of the two; move %s and %s away to use the snapshot's, or name another data directory",
 				path, r.data.path("pki"), r.data.path("version"))
 		}
 	}
@@ -300,14 +300,14 @@ func checkRecord(path string) error {
 		return nil
 	}
 	if err == nil && record.Format > dataFormat {
-		err = fmt.Errorf("the snapshot is of a data directory of format %d, made by a newer everynode; this one reads up to format %d: use the newer one", record.Format, dataFormat)
+		err = fmt.Errorf("the snapshot is from a data directory of format %d, made by a newer everynode; this one reads up to format %d: use the newer one", record.Format, dataFormat)
 	}
 	return err
 }
 
 // restore makes the data of the embedded member from a database that was
-// checked. Etcd ends the process, or would, where it cannot write: hence the
-// goroutine, as in start.
+// checked. Etcd ends the process, or would, where it cannot write. So there is
+// a goroutine, as in start.
 func (s *store) restore(database string) error {
 	logger, err := s.logger()
 	if err != nil {
@@ -389,7 +389,7 @@ func (m *mover) move(from, to string) error {
 		m.made = append(m.made, dir)
 	}
 	if err := atomicfile.RenameNew(from, to); err != nil {
-		return fmt.Errorf("move what was restored to its place: %w", err)
+		return fmt.Errorf("move the restored files to their place: %w", err)
 	}
 	m.made = append(m.made, to)
 	return nil
@@ -437,7 +437,7 @@ Before the first start, put these files of the old server into %s, or
 			strings.Join(r.Missing, ", "), r.DataDir))
 	}
 	if ours := componentversion.Get().GitVersion; r.Saved != nil && newerMinor(r.Saved.Kubernetes, ours) {
-		advice = append(advice, fmt.Sprintf("the snapshot is of Kubernetes %s, and this is %s, which may not know all that was stored: start it with the everynode that saved it (%s)",
+		advice = append(advice, fmt.Sprintf("the snapshot was made by Kubernetes %s, and this is %s, which may not know all stored objects: start it with the version of everynode that saved it (%s)",
 			r.Saved.Kubernetes, ours, r.Saved.Everynode))
 	}
 	return strings.Join(advice, "\n")

@@ -77,7 +77,7 @@ func RotateCA(ctx context.Context, cfg Config, step CARotation) (*Authorities, e
 		}
 	}
 	if ctx.Err() != nil {
-		err = fmt.Errorf("interrupted: nothing is lost, and the same command goes on: %w", ctx.Err())
+		err = fmt.Errorf("interrupted: nothing is lost; the same command continues: %w", ctx.Err())
 	}
 	return nil, errors.Join(err, done())
 }
@@ -137,13 +137,13 @@ func (r *caRotation) current(ctx context.Context) (authorityRecord, error) {
 
 func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error {
 	if record.step() == CASwitched {
-		return errors.New("the new CA signs already: go on with `everynode server rotate ca finish`, or go back with `everynode server rotate ca undo`")
+		return errors.New("the new CA is already signing: continue with `everynode server rotate ca finish`, or go back with `everynode server rotate ca undo`")
 	}
 	if record.underWay() {
 		return r.waitServers(ctx, record, "both CAs trusted by")
 	}
 	// Before anything is made: no server may be of an older release, or behind.
-	if err := r.waitServers(ctx, record, "found, with the CA that the cluster has:"); err != nil {
+	if err := r.waitServers(ctx, record, "found, with the cluster's CA:"); err != nil {
 		return err
 	}
 	ring, err := r.keyring(ctx)
@@ -151,7 +151,7 @@ func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error 
 		return err
 	}
 	if r.local.ID() != record.signs() {
-		return fmt.Errorf("the CA in %s is not the one that signs (%s): does this server run? Start it, or type the same command on another", r.path("pki"), record.signs())
+		return fmt.Errorf("the CA in %s is not the one that signs (%s): is this server running? Start it, or type the same command on another server", r.path("pki"), record.signs())
 	}
 	next, fresh, err := record.begun(r.local, time.Now())
 	if err != nil {
@@ -180,7 +180,7 @@ func (r *caRotation) keyring(ctx context.Context) (keyring, error) {
 		return ring, err
 	}
 	if ring.Next != "" {
-		return ring, errors.New("the key of Secrets is being rotated: end that first, with `everynode server rotate secrets-key`")
+		return ring, errors.New("the key of Secrets is being rotated: finish that first, with `everynode server rotate secrets-key`")
 	}
 	if ring.revision == 0 {
 		sealer, err := newKeySealer(r.local)
@@ -206,7 +206,7 @@ func (r *caRotation) change(ctx context.Context, next authorityRecord, what stri
 		return fmt.Errorf("write which CAs the cluster trusts: %w", err)
 	}
 	if !done {
-		return errors.New("somebody else has changed the CA or the keys at the same moment: look with `everynode server rotate status`, and type the command again if it is still needed")
+		return errors.New("somebody else has changed the CA or the keys at the same moment: check with `everynode server rotate status`, and type the command again if it is still needed")
 	}
 	return r.waitServers(ctx, next, what)
 }
@@ -253,7 +253,7 @@ func (r *caRotation) finish(ctx context.Context, record authorityRecord) error {
 	case record.revision == 0:
 		return errors.New("there is no rotation of the CA to finish: begin one with `everynode server rotate ca prepare`")
 	case record.step() == CAPrepared:
-		return errors.New("the old CA is still signing: go on with `everynode server rotate ca switch`, or go back with `everynode server rotate ca undo`")
+		return errors.New("the old CA is still signing: continue with `everynode server rotate ca switch`, or go back with `everynode server rotate ca undo`")
 	case record.step() == CASteady:
 		return r.waitServers(ctx, record, "one CA on")
 	}
@@ -265,7 +265,7 @@ func (r *caRotation) drop(ctx context.Context, record authorityRecord, should fu
 	if err := r.waitAll(ctx, record, "certificates of "+record.signs()+" on", should, r.leaveLate); err != nil {
 		return err
 	}
-	if err := r.waitSince(ctx, record.Changed, r.settleTime, "connections from before have ended"); err != nil {
+	if err := r.waitSince(ctx, record.Changed, r.settleTime, "earlier connections have ended"); err != nil {
 		return err
 	}
 	next, err := record.alone(time.Now())
@@ -300,7 +300,7 @@ func (r *caRotation) waitSince(ctx context.Context, changed time.Time, d time.Du
 func (r *caRotation) undo(ctx context.Context, record authorityRecord) error {
 	switch record.step() {
 	case CASteady:
-		return errors.New("there is no rotation of the CA to undo: one that is finished stays")
+		return errors.New("there is no rotation of the CA to undo: a finished rotation cannot be undone")
 	case CASwitched:
 		if err := r.exchange(ctx, record, "certificates of the old CA on"); err != nil {
 			return err
@@ -367,10 +367,10 @@ func describeLateNodes(blocking []LateNode) error {
 	}
 	var why []string
 	if len(late) > 0 {
-		why = append(why, fmt.Sprintf("these nodes are Ready and have not followed: %s: update their agents if they are of an older release, look at their logs, or `everynode node revoke NAME` those that are not to be trusted", nameNodes(late)))
+		why = append(why, fmt.Sprintf("these nodes are Ready but have not followed: %s: update their agents if they have an older release, look at their logs, or run `everynode node revoke NAME` for nodes that should not be trusted", nameNodes(late)))
 	}
 	if len(away) > 0 {
-		why = append(why, fmt.Sprintf("these nodes are not Ready, and would have to join once more: %s: bring them back first, delete those that are gone, or add --leave-late "+
+		why = append(why, fmt.Sprintf("these nodes are not Ready, and would have to join again: %s: bring them back first, delete those that are gone, or add --leave-late "+
 			"(then, for each: `everynode token create --node NAME` on a server, and on the machine `everynode agent` with that token and --rejoin)", nameNodes(away)))
 	}
 	return fmt.Errorf("the step is not done: %s; then type the same command again", strings.Join(why, "; "))
@@ -395,9 +395,9 @@ func (r *caRotation) waitServers(ctx context.Context, record authorityRecord, wh
 			r.progress(fmt.Sprintf("%s %d server(s)", what, len(servers)), begin)
 			return nil
 		case time.Since(begin) > r.loadTime && len(late) == 0:
-			return errors.New("no server says which CAs it trusts: those of an older release cannot; update them first, and type the same command again")
+			return errors.New("no server reports which CAs it trusts: servers of an older release cannot; update them first, and type the same command again")
 		case time.Since(begin) > r.loadTime:
-			return fmt.Errorf("these servers have not followed: %s; nothing was lost, and the rotation waits: look at their logs, update those of an older release, "+
+			return fmt.Errorf("these servers have not followed: %s; nothing is lost, and the rotation waits: look at their logs, update servers of an older release, "+
 				"and type the same command again", strings.Join(late, ", "))
 		case time.Since(told) > showEvery:
 			told = time.Now()

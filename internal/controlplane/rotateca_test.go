@@ -180,7 +180,7 @@ func TestRotateCAOfTwoServers(t *testing.T) {
 			t.Error("who trusts one of the two CAs only does not know a server that has changed over")
 		}
 	}
-	wantRefusal(t, "prepare after switch", c.do(CAPrepare), "signs already")
+	wantRefusal(t, "prepare after switch", c.do(CAPrepare), "is already signing")
 	wantRefusal(t, "a node with a certificate of the old CA", c.do(CAFinish), "node-1", "node-2", "--rejoin")
 	c.putNode("node-1", true, is, was)
 	wantRefusal(t, "a node that is away", c.do(CAFinish), "node-2", "--leave-late")
@@ -342,7 +342,7 @@ func TestRotateCAWaitsForServers(t *testing.T) {
 	}
 	is := c.mustDo(CAPrepare).Next
 	c.servers[1].stickCA(true)
-	wantRefusal(t, "the switch of a server that does not follow", quick(CASwitch), "192.0.2.2", "nothing was lost")
+	wantRefusal(t, "the switch of a server that does not follow", quick(CASwitch), "192.0.2.2", "nothing is lost")
 	wantRefusal(t, "its end", quick(CAFinish), "192.0.2.2", "same command")
 	if record, err := c.caRotation(0).store.authorities(t.Context()); err != nil || record.step() != CASwitched {
 		t.Errorf("the step is %s, %v", record.step(), err)

@@ -59,7 +59,7 @@ func RotateSecretsKey(ctx context.Context, cfg Config, admin *rest.Config) (*Sec
 		}
 	}
 	if ctx.Err() != nil {
-		err = fmt.Errorf("interrupted: nothing is lost, and the same command goes on: %w", ctx.Err())
+		err = fmt.Errorf("interrupted: nothing is lost; the same command continues: %w", ctx.Err())
 	}
 	return nil, errors.Join(err, done())
 }
@@ -140,14 +140,14 @@ func (r *keyRotation) begin(ctx context.Context) (keyring, error) {
 		return ring, err
 	}
 	if authorities.underWay() { // a new key would be sealed for one of the two CAs only
-		return ring, errors.New("the CA is being rotated: end that first, with `everynode server rotate ca finish` or `everynode server rotate ca undo`")
+		return ring, errors.New("the CA is being rotated: finish that first, with `everynode server rotate ca finish` or `everynode server rotate ca undo`")
 	}
 	if ring.Next != "" {
-		r.progress("goes on with the rotation to "+ring.Next, time.Now())
+		r.progress("continues the rotation to "+ring.Next, time.Now())
 		return ring, nil
 	}
 	// Before a key is made: no server may be behind the last change.
-	if err := r.waitLoaded(ctx, ring, "found, with the keys that the cluster has:"); err != nil {
+	if err := r.waitLoaded(ctx, ring, "found, with the cluster's keys:"); err != nil {
 		return ring, err
 	}
 	next, err := r.sealer.begun(ring, time.Now())
@@ -156,7 +156,7 @@ func (r *keyRotation) begin(ctx context.Context) (keyring, error) {
 	}
 	ring, err = r.change(ctx, next)
 	if err == nil && ring.Next == "" {
-		err = errors.New("somebody else has rotated the key at the same moment: look at its state with `everynode server rotate status`")
+		err = errors.New("somebody else has rotated the key at the same moment: check its state with `everynode server rotate status`")
 	}
 	return ring, err
 }
@@ -186,7 +186,7 @@ func (r *keyRotation) step(ctx context.Context, ring keyring) error {
 	if err := pause(ctx, r.lastRequests); err != nil {
 		return err
 	}
-	r.progress("requests from before have ended", begin)
+	r.progress("earlier requests have ended", begin)
 	return r.rewrite(ctx, ring.Next)
 }
 
@@ -238,9 +238,9 @@ func behind(servers []presence, generation int64) (late []string) {
 
 func describeLate(late []string) error {
 	if len(late) == 0 {
-		return errors.New("no server says which keys of Secrets it has: those of an older release cannot; update them first, and type the same command again")
+		return errors.New("no server reports which keys of Secrets it has: servers of an older release cannot; update them first, and type the same command again")
 	}
-	return fmt.Errorf("these servers do not have the cluster's keys of Secrets: %s; nothing was lost, and the rotation waits: look at their logs, update those of an older release, "+
+	return fmt.Errorf("these servers do not have the cluster's keys of Secrets: %s; nothing is lost, and the rotation waits: look at their logs, update servers of an older release, "+
 		"and type the same command again", strings.Join(late, ", "))
 }
 
@@ -256,7 +256,7 @@ func (r *keyRotation) rewrite(ctx context.Context, key string) error {
 			return err
 		}
 	}
-	return errors.New("there are still Secrets written with another key than the one that all servers have: is a server of an older release still running? Update it, and type the same command again")
+	return errors.New("some Secrets are still written with a key other than the one that all servers have: is a server of an older release still running? Update it, and type the same command again")
 }
 
 func (r *keyRotation) rewriteAll(ctx context.Context, names []types.NamespacedName, begin time.Time) error {
@@ -309,6 +309,6 @@ func describeRefused(errs []error) error {
 	if refused == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d Secrets could not be written once more, and the old key stays until they are: correct what refuses them (a webhook or a policy?), or delete them, and type the same command again: %w",
+	return fmt.Errorf("%d Secrets could not be rewritten, and the old key stays until they are: fix what refuses them (a webhook or a policy?), or delete them, and type the same command again: %w",
 		refused, errors.Join(some...))
 }

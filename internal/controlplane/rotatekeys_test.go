@@ -261,7 +261,7 @@ func TestRotateKeysWaits(t *testing.T) {
 	r.loadTime = 3 * followEvery
 	late := c.servers[1]
 	late.stick(true)
-	wantRefusal(t, "a server that does not load", r.run(t.Context()), "192.0.2.2", "nothing was lost", "same command")
+	wantRefusal(t, "a server that does not load", r.run(t.Context()), "192.0.2.2", "nothing is lost", "same command")
 	if ring, err := r.store.keyring(t.Context()); err != nil || ring.writer() != firstKey || ring.Next == "" {
 		t.Errorf("the keys are %v, next %q, %v", ring.names(), ring.Next, err)
 	}
@@ -297,7 +297,7 @@ func TestRotateKeysRefused(t *testing.T) {
 		t.Errorf("the server has the keys %v", keys)
 	}
 	r.touch = func(context.Context, types.NamespacedName) error { return nil }
-	wantRefusal(t, "Secrets that stay", r.run(t.Context()), "another key", "older release")
+	wantRefusal(t, "Secrets that stay", r.run(t.Context()), "a key other than", "older release")
 	r.touch = write
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func TestRotateKeysRefusals(t *testing.T) {
 	_, _, err = openRotation(t.Context(), Config{DataDir: t.TempDir(), EtcdServers: s.EtcdServers}, &rest.Config{Host: "https://192.0.2.1"})
 	wantRefusal(t, "no server's directory", err, "ca.crt", "--data-dir")
 	_, _, err = openRotation(t.Context(), Config{DataDir: s.DataDir}, &rest.Config{Host: "https://192.0.2.1"})
-	wantRefusal(t, "no etcd of its own", err, "no server with an etcd of its own runs", "--etcd-servers")
+	wantRefusal(t, "no etcd of its own", err, "no server with embedded etcd runs", "--etcd-servers")
 
 	if err := s.end(); err != nil {
 		t.Fatal(err)
@@ -373,7 +373,7 @@ func TestRotateKeysRefusals(t *testing.T) {
 		if err == nil {
 			return false, done()
 		}
-		wantRefusal(t, "Secrets in the clear", err, "in the clear", "--encrypt-secrets")
+		wantRefusal(t, "Secrets in the clear", err, "unencrypted", "--encrypt-secrets")
 		return true, nil
 	})
 	if ring, err := s.follower.store.keyring(t.Context()); err != nil || ring.revision != 0 {

@@ -268,7 +268,7 @@ func (s *server) stop(cause error, controllers, apiStage *stage) error {
 		err = fmt.Errorf("stop the controllers: %w", err)
 	}
 	if apiErr := apiStage.stop(stopTime); apiErr != nil {
-		err = errors.Join(err, fmt.Errorf("stop the API server: %w: perhaps etcd does not answer it; what was acknowledged is safe there", apiErr))
+		err = errors.Join(err, fmt.Errorf("stop the API server: %w: perhaps etcd does not answer; acknowledged writes are safe there", apiErr))
 	}
 	if s.keys != nil {
 		s.keys.close(context.WithoutCancel(apiStage.ctx))

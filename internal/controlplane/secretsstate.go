@@ -121,7 +121,7 @@ func (c *sharedStore) secretsKeys(ctx context.Context) (*SecretsKeys, error) {
 func checkEncrypts(servers []presence) error {
 	for _, p := range servers {
 		if p.Loaded != notLoaded && !p.Encrypts {
-			return fmt.Errorf("%s keeps Secrets in the clear, so there is no key to rotate: start each server of the cluster with --encrypt-secrets first (docs/security.md)", p)
+			return fmt.Errorf("%s stores Secrets unencrypted, so there is no key to rotate: start each server of the cluster with --encrypt-secrets first (docs/security.md)", p)
 		}
 	}
 	return nil

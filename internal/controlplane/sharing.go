@@ -162,7 +162,7 @@ func sumOf(path string) (string, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return "", fmt.Errorf("%s holds no PEM block; copy it once more from another server of the cluster, or restore it from a backup", path)
+		return "", fmt.Errorf("%s contains no PEM block; copy it again from another server of the cluster, or restore it from a backup", path)
 	}
 	sum := sha256.Sum256(block.Bytes)
 	return hex.EncodeToString(sum[:]), nil
@@ -179,7 +179,7 @@ func (a agreement) haveKeysOf(r *clusterRecord) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and this server lacks its keys (%s): %s",
+		return fmt.Errorf("the etcd at %s already has a cluster, which %s made, and this server lacks its keys (%s): %s",
 			a.server.etcd().text(), r.MadeBy, strings.Join(missing, ", "), howToShare(a.server.path("pki")))
 	}
 	return nil
@@ -194,7 +194,7 @@ func (a agreement) compare(old, ours *clusterRecord) error {
 		}
 	}
 	if len(differ) > 0 {
-		return fmt.Errorf("the etcd at %s holds a cluster already, which %s made, and whose keys are not those in %s (%s): %s",
+		return fmt.Errorf("the etcd at %s already has a cluster, which %s made, and whose keys are not those in %s (%s): %s",
 			a.server.etcd().text(), old.MadeBy, a.server.path("pki"), strings.Join(differ, ", "), howToShare(a.server.path("pki")))
 	}
 	for _, c := range []struct{ flag, what, was, is string }{
@@ -203,7 +203,7 @@ func (a agreement) compare(old, ours *clusterRecord) error {
 		{"--listen", "port of the API server", old.Port, ours.Port},
 	} {
 		if c.was != c.is {
-			return fmt.Errorf("the cluster in the etcd at %s has the %s %s, and this server was given %s: all its servers need the same; correct %s",
+			return fmt.Errorf("the cluster in the etcd at %s has the %s %s, but this server was given %s: all its servers need the same; correct %s",
 				a.server.etcd().text(), c.what, c.was, c.is, c.flag)
 		}
 	}
@@ -211,7 +211,7 @@ func (a agreement) compare(old, ours *clusterRecord) error {
 }
 
 func howToShare(pki string) string {
-	return fmt.Sprintf("copy %s from the same folder of that server, or of any other of the cluster, to %s and start again; or give this server an etcd of its own",
+	return fmt.Sprintf("copy %s from the same folder of that server, or of any other of the cluster, to %s and start again; or give this server its own etcd",
 		strings.Join(sharedFiles(), ", "), pki)
 }
 
@@ -283,7 +283,7 @@ func (a agreement) checkUnrecorded(ctx context.Context) error {
 		return err
 	}
 	if len(info.Kvs) == 0 {
-		return fmt.Errorf("the etcd at %s holds a Kubernetes cluster that everynode did not make: give this server an etcd of its own", a.server.etcd().text())
+		return fmt.Errorf("the etcd at %s has a Kubernetes cluster that everynode did not make: give this server its own etcd", a.server.etcd().text())
 	}
 	theirs, err := authorityInStore(info.Kvs[0].Value)
 	if err != nil {
@@ -295,7 +295,7 @@ func (a agreement) checkUnrecorded(ctx context.Context) error {
 		return fmt.Errorf("read the cluster's authority: %w", err)
 	}
 	if !sameCertificate(theirs, ours) {
-		return fmt.Errorf("the etcd at %s holds a cluster with another CA than the one in %s: %s", a.server.etcd().text(), filepath.Dir(path), howToShare(a.server.path("pki")))
+		return fmt.Errorf("the etcd at %s has a cluster with a CA other than the one in %s: %s", a.server.etcd().text(), filepath.Dir(path), howToShare(a.server.path("pki")))
 	}
 	return nil
 }

@@ -189,7 +189,7 @@ func TestServersFindACluster(t *testing.T) {
 	wantRefusal(t, "a cluster of somebody else", first.agree(t), "everynode did not make")
 
 	put("/registry/configmaps/kube-public/cluster-info", clusterInfoOf(t, first))
-	wantRefusal(t, "a cluster of an older version, with another CA", sharingServer(t, etcd).agree(t), "another CA", "copy ")
+	wantRefusal(t, "a cluster of an older version, with another CA", sharingServer(t, etcd).agree(t), "a CA other than", "copy ")
 	if err := first.agree(t); err != nil {
 		t.Error("a cluster of an older version: ", err)
 	}

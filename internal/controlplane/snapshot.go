@@ -203,7 +203,7 @@ func sharedNames() []string {
 func checkTarget(to SnapshotTarget) error {
 	if info, err := os.Lstat(to.File); err == nil {
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is there and is not a plain file: name another", to.File)
+			return fmt.Errorf("%s exists and is not a regular file: choose another name", to.File)
 		}
 		if !to.Replace {
 			return targetExists(to.File)
@@ -211,13 +211,13 @@ func checkTarget(to SnapshotTarget) error {
 	}
 	dir := filepath.Dir(to.File)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("there is no folder %s to put the snapshot in: make it first", dir)
+		return fmt.Errorf("there is no folder %s for the snapshot: create it first", dir)
 	}
 	return nil
 }
 
 func targetExists(file string) error {
-	return fmt.Errorf("%s exists already: name another file, or say --force to replace it", file)
+	return fmt.Errorf("%s exists already: choose another name, or give --force to replace it", file)
 }
 
 // publish gives a finished file its name.
@@ -232,7 +232,7 @@ func publish(from string, to SnapshotTarget) error {
 		return targetExists(to.File)
 	}
 	if err != nil {
-		return fmt.Errorf("give the snapshot its name: %w", err)
+		return fmt.Errorf("rename the finished snapshot: %w", err)
 	}
 	return atomicfile.SyncDir(filepath.Dir(to.File))
 }
@@ -244,10 +244,10 @@ const smallFiles = 1 << 20
 func checkSpace(dir string, need int64, what string) error {
 	var fsInfo unix.Statfs_t
 	if err := unix.Statfs(dir, &fsInfo); err != nil {
-		return fmt.Errorf("ask how much room there is in %s: %w", dir, err)
+		return fmt.Errorf("read the free space in %s: %w", dir, err)
 	}
 	if free := int64(fsInfo.Bavail) * fsInfo.Bsize; free < need {
-		return fmt.Errorf("not enough room in %s: %s takes %s while it is made, and %s are free; free some, or choose another disk",
+		return fmt.Errorf("not enough space in %s: making %s takes %s, and %s are free; free some, or choose another disk",
 			dir, what, megabytes(need), megabytes(free))
 	}
 	return nil

@@ -175,7 +175,7 @@ func unpack(in io.Reader, dir string) (*Snapshot, error) {
 	r := tar.NewReader(in)
 	header, err := r.Next()
 	if err != nil || header.Name != manifestName {
-		return nil, errors.Join(errors.New("it is an archive of something else: it does not begin with "+manifestName), err)
+		return nil, errors.Join(errors.New("it is not an archive of a snapshot: it does not begin with "+manifestName), err)
 	}
 	info, err := readManifest(r)
 	if err != nil {
@@ -185,13 +185,13 @@ func unpack(in io.Reader, dir string) (*Snapshot, error) {
 		header, err := r.Next()
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, fmt.Errorf("it ends before %s: it was cut off; take another copy", m.Name)
+			return nil, fmt.Errorf("it ends before %s: it was cut off; use another copy", m.Name)
 		case err != nil:
 			return nil, fmt.Errorf("it is damaged before %s: %w", m.Name, err)
 		case hasHoles(header):
-			return nil, fmt.Errorf("it is damaged: %s has holes, which no snapshot has", header.Name)
+			return nil, fmt.Errorf("it is damaged: %s has holes, but snapshots never do", header.Name)
 		case header.Name != m.Name || header.Size != m.Size || header.Typeflag != tar.TypeReg:
-			return nil, fmt.Errorf("it is damaged: %s with %d bytes is where %s with %d should be", header.Name, header.Size, m.Name, m.Size)
+			return nil, fmt.Errorf("it is damaged: it has %s with %d bytes instead of %s with %d", header.Name, header.Size, m.Name, m.Size)
 		}
 		if err := unpackMember(r, m, filepath.Join(dir, filepath.FromSlash(m.Name))); err != nil {
 			return nil, err
@@ -233,7 +233,7 @@ func readManifest(in io.Reader) (*Snapshot, error) {
 		}
 	}
 	if want := append(sharedNames(), databaseName); info.Format < 1 || !slices.Equal(names, want) {
-		return nil, fmt.Errorf("its manifest is damaged: it lists %q, and should %q", names, want)
+		return nil, fmt.Errorf("its manifest is damaged: it lists %q, but should list %q", names, want)
 	}
 	return &info, nil
 }
@@ -251,11 +251,11 @@ func unpackMember(in io.Reader, m archiveMember, path string) error {
 	err = errors.Join(err, out.Close())
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("it ends inside of %s: it was cut off; take another copy", m.Name)
+		return fmt.Errorf("it ends inside %s: it was cut off; use another copy", m.Name)
 	case err != nil:
 		return fmt.Errorf("unpack %s: %w", m.Name, err)
 	case hex.EncodeToString(hash.Sum(nil)) != m.SHA256:
-		return fmt.Errorf("it is damaged: %s is not what was saved; take another copy", m.Name)
+		return fmt.Errorf("it is damaged: %s is not what was saved; use another copy", m.Name)
 	}
 	return nil
 }
@@ -271,7 +271,7 @@ func readDatabase(path string) (etcdutl.Status, error) {
 		return status, fmt.Errorf("the database is damaged: %w", err)
 	}
 	if newerMinor(status.Version, version.Version) {
-		return status, fmt.Errorf("the database is of etcd %s, and the newest that this everynode reads is %s: use a newer everynode", status.Version, version.Version)
+		return status, fmt.Errorf("the database is from etcd %s, but this everynode reads at most %s: use a newer everynode", status.Version, version.Version)
 	}
 	return status, nil
 }
@@ -289,7 +289,7 @@ func checkDatabaseHash(path string) error {
 // compareHash knows a hash by the size: pages are multiples of 512 bytes.
 func compareHash(f io.ReaderAt, size int64) error {
 	if size%512 != sha256.Size {
-		return errors.New("the database has no hash at its end: it was cut off, or copied from a data directory and not saved by etcd; take another copy, or use `etcdutl snapshot restore --skip-hash-check` if you know that it is whole")
+		return errors.New("the database has no hash at its end: it was cut off, or copied from a data directory instead of saved by etcd; use another copy, or `etcdutl snapshot restore --skip-hash-check` if you know that it is complete")
 	}
 	end := size - sha256.Size
 	want, hash := make([]byte, sha256.Size), sha256.New()
@@ -300,7 +300,7 @@ func compareHash(f io.ReaderAt, size int64) error {
 		return fmt.Errorf("read the database: %w", err)
 	}
 	if !bytes.Equal(hash.Sum(nil), want) {
-		return errors.New("the database is damaged: it is not what its hash says; take another copy")
+		return errors.New("the database is damaged: it does not match its hash; use another copy")
 	}
 	return nil
 }

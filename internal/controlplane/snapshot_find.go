@@ -69,7 +69,7 @@ func eachStored(ctx context.Context, folder string, storage s3.Options, add func
 func eachFile(folder string, add func(name, file string, size int64, at time.Time)) error {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no folder %s: a server's snapshots are where its --snapshot-dir says, or in snapshots/ of its --data-dir, from the first on", folder)
+		return fmt.Errorf("there is no folder %s: a server's snapshots are in its --snapshot-dir, or in snapshots/ of its --data-dir, once it has saved one", folder)
 	}
 	if err != nil {
 		return fmt.Errorf("look for snapshots: %w", err)
@@ -125,7 +125,7 @@ func checkSnapshotFile(file *os.File) error {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a snapshot: it is not a plain file", file.Name())
+		return fmt.Errorf("%s is not a snapshot: it is not a regular file", file.Name())
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (f *snapshotFile) find(ctx context.Context, storage s3.Options) (err error)
 		return err
 	}
 	if found == nil {
-		return fmt.Errorf("there is no %s: `everynode server snapshot list %s` shows what there is", f.place, f.place.Folder())
+		return fmt.Errorf("%s does not exist: `everynode server snapshot list %s` shows the existing ones", f.place, f.place.Folder())
 	}
 	f.size = found.Size
 	return nil

@@ -22,7 +22,7 @@ type snapshotNames struct{ host string }
 func namesHere() (snapshotNames, error) {
 	host, err := os.Hostname()
 	if err != nil {
-		return snapshotNames{}, fmt.Errorf("the name of this machine, for the names of snapshots: %w", err)
+		return snapshotNames{}, fmt.Errorf("read the name of this machine, for the names of snapshots: %w", err)
 	}
 	return snapshotNames{host}, nil
 }

@@ -70,17 +70,17 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	case s3.IsURL(plan.Dir):
 		return nil, fmt.Errorf("--snapshot-dir is a folder of this machine, where snapshots are made: give %s with --snapshot-upload", plan.Dir)
 	case plan.Every == 0 && plan.Upload != "":
-		return nil, errors.New("no snapshots are saved (--snapshot-every 0), so there are none to upload: give the time from one to the next, or leave --snapshot-upload out")
+		return nil, errors.New("no snapshots are saved (--snapshot-every 0), so there are none to upload: give an interval, or leave out --snapshot-upload")
 	case plan.Every == 0:
 		return nil, nil
 	case plan.Every < leastSnapshotEvery:
-		return nil, fmt.Errorf("snapshots every %s are too many: each reads all of etcd; the least is %s, and 0 is none", plan.Every, leastSnapshotEvery)
+		return nil, fmt.Errorf("a snapshot every %s is too often: each reads all of etcd; the shortest interval is %s, and 0 means never", plan.Every, leastSnapshotEvery)
 	case plan.Keep < 0:
 		return nil, fmt.Errorf("%d snapshots cannot be kept: give 1 or more", plan.Keep)
 	}
 	lock, err := seal.To{Recipients: plan.Recipients}.Lock(nil)
 	if err != nil {
-		return nil, fmt.Errorf("whom snapshots are sealed for: %w", err)
+		return nil, fmt.Errorf("recipients of snapshots: %w", err)
 	}
 	names, err := namesHere()
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *snapshots) run(ctx context.Context) error {
 		wait = s.every
 		if err := s.once(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			wait = min(wait, snapshotAgain)
-			klog.ErrorS(err, "Cannot save a snapshot of the cluster; those that are there stay", "dir", s.dir, "nextTry", wait)
+			klog.ErrorS(err, "Cannot save a snapshot of the cluster; existing ones stay", "dir", s.dir, "nextTry", wait)
 		}
 	}
 }

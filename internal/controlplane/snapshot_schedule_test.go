@@ -123,10 +123,10 @@ func TestSnapshotScheduleClock(t *testing.T) {
 
 func TestSnapshotScheduleRefuses(t *testing.T) {
 	for want, plan := range map[string]SnapshotSchedule{
-		"too many":        {Every: time.Second},
+		"too often":       {Every: time.Second},
 		"cannot be kept":  {Every: time.Hour, Keep: -1},
-		"whom snapshots":  {Every: time.Hour, Recipients: []string{"me"}},
-		"too many: each ": {Every: -time.Hour},
+		"recipients of":   {Every: time.Hour, Recipients: []string{"me"}},
+		"too often: each": {Every: -time.Hour},
 	} {
 		_, err := Config{DataDir: t.TempDir(), Snapshots: plan}.resolve()
 		wantError(t, err, want)

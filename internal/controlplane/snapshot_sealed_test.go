@@ -54,9 +54,9 @@ func TestSnapshotSealed(t *testing.T) {
 	writeTestFile(t, cut, string(text[:len(text)/2]))
 
 	for want, cfg := range map[string]RestoreConfig{
-		"it is sealed: name the file of the key": {File: file},
-		"none of the keys given is one":          {File: file, With: seal.With{Identities: []string{other}}},
-		"it is damaged, or was cut off":          {File: cut, With: seal.With{Identities: []string{key}}},
+		"it is sealed: name the file of the key":      {File: file},
+		"it was not sealed for any of the given keys": {File: file, With: seal.With{Identities: []string{other}}},
+		"it is damaged, or was cut off":               {File: cut, With: seal.With{Identities: []string{key}}},
 	} {
 		parent := t.TempDir()
 		cfg.DataDir = filepath.Join(parent, "data")

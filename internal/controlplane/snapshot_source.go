@@ -55,7 +55,7 @@ func (r runningEtcd) source(ctx context.Context) (*etcdSource, error) {
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", url, err))
 	}
-	return nil, fmt.Errorf("no etcd answers at %s: check the addresses, that it runs, and its CA, certificate and key: %w",
+	return nil, fmt.Errorf("no etcd answers at %s: check that it runs, its addresses, and its CA, certificate and key: %w",
 		strings.Join(r.etcd.servers, ", "), errors.Join(failures...))
 }
 
@@ -123,7 +123,7 @@ func (r runningEtcd) open(ctx context.Context) (*sharedStore, func() error, erro
 }
 
 func noServer(dataDir string, err error) error {
-	return fmt.Errorf("no server with an etcd of its own runs in %s: start it (`everynode up`, or `everynode server`), name its folder with --data-dir, or its etcd with --etcd-servers: %w",
+	return fmt.Errorf("no server with embedded etcd runs in %s: start it (`everynode up`, or `everynode server`), name its folder with --data-dir, or its etcd with --etcd-servers: %w",
 		dataDir, err)
 }
 

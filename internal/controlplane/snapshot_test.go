@@ -276,13 +276,13 @@ func TestRestoreRefuses(t *testing.T) {
 		"cut off early":      {whole[:700], "cut off"},
 		"cut off in a key":   {whole[:bytes.Index(whole, []byte("BEGIN EC PRIVATE KEY"))+20], "was cut off"},
 		"cut off between":    {whole[:len(whole)-1024-len(db)-512], "was cut off"},
-		"cut off late":       {whole[:len(whole)-10_000], "inside of etcd.db: it was cut off"},
+		"cut off late":       {whole[:len(whole)-10_000], "inside etcd.db: it was cut off"},
 		"damaged database":   {flipped(whole, len(whole)-50_000), "etcd.db is not what was saved"},
 		"damaged key":        {flipped(whole, bytes.Index(whole, []byte("BEGIN EC PRIVATE KEY"))+40), "is not what was saved"},
 		"newer":              {withManifest(t, whole, func(s *Snapshot) { s.Format = 2 }), "it has format 2, made by a newer everynode (test)"},
 		"elsewhere":          {withManifest(t, whole, func(s *Snapshot) { s.Members[1].Name = "../../evil" }), "manifest is damaged"},
 		"a member less":      {withManifest(t, whole, func(s *Snapshot) { s.Members = s.Members[1:] }), "manifest is damaged"},
-		"bare, damaged":      {flipped(db, len(db)-100), "not what its hash says"},
+		"bare, damaged":      {flipped(db, len(db)-100), "does not match its hash"},
 		"bare, cut off":      {db[:len(db)-1], "no hash at its end"},
 		"bare, without hash": {db[:len(db)-32], "--skip-hash-check"},
 	} {
@@ -317,21 +317,21 @@ func TestRestoreRefusesTarget(t *testing.T) {
 	restore(used, "which everynode did not make")
 	writeTestFile(t, filepath.Join(used, "version"), `{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/16"}`)
 	_, err := RestoreSnapshot(t.Context(), RestoreConfig{File: file, DataDir: used})
-	wantError(t, err, "holds a cluster's etcd")
+	wantError(t, err, "contains a cluster's etcd")
 
 	other := startStored(t, filepath.Join(t.TempDir(), "other"))
 	foreign := filepath.Join(t.TempDir(), "foreign")
 	copyShared(t, other.DataDir, foreign)
-	restore(foreign, "pki/ca.key is of another cluster than the snapshot")
+	restore(foreign, "pki/ca.key belongs to a different cluster from the snapshot")
 
 	ranges := filepath.Join(t.TempDir(), "ranges")
 	writeTestFile(t, filepath.Join(ranges, "version"), `{"format":1,"serviceCIDR":"10.96.0.0/16","podCIDR":"10.42.0.0/16"}`)
-	restore(ranges, "version is of another cluster than the snapshot")
+	restore(ranges, "version belongs to a different cluster from the snapshot")
 
 	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: file + "x", DataDir: t.TempDir()})
 	wantError(t, err, "no such file")
 	_, err = RestoreSnapshot(t.Context(), RestoreConfig{File: t.TempDir(), DataDir: t.TempDir()})
-	wantError(t, err, "not a plain file")
+	wantError(t, err, "not a regular file")
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
 	parent := t.TempDir()
@@ -353,21 +353,21 @@ func TestSaveRefuses(t *testing.T) {
 		wantError(t, err, want)
 	}
 	ours := Config{DataDir: s.DataDir}
-	save(ours, there, "exists already: name another file, or say --force")
-	save(ours, dir, "not a plain file")
+	save(ours, there, "exists already: choose another name, or give --force")
+	save(ours, dir, "not a regular file")
 	save(ours, filepath.Join(dir, "none", "file"), "there is no folder")
 
 	// Keys but no server; no keys; an etcd that is not there.
 	stopped := filepath.Join(t.TempDir(), "stopped")
 	copyShared(t, s.DataDir, stopped)
 	file := filepath.Join(dir, "file")
-	save(Config{DataDir: stopped}, file, "no server with an etcd of its own runs")
+	save(Config{DataDir: stopped}, file, "no server with embedded etcd runs")
 	writeTestFile(t, filepath.Join(stopped, "etcd", "etcd.sock"), "")
-	save(Config{DataDir: stopped}, file, "no server with an etcd of its own runs")
+	save(Config{DataDir: stopped}, file, "no server with embedded etcd runs")
 	save(Config{DataDir: t.TempDir()}, file, "name the data directory of a server of this cluster")
 	save(Config{DataDir: stopped, EtcdServers: []string{"http://127.0.0.1:1"}}, file, "no etcd answers at http://127.0.0.1:1")
 	save(Config{DataDir: stopped, EtcdServers: []string{"https://127.0.0.1:1"}, EtcdCAFile: filepath.Join(dir, "no.crt")}, file, "read the CA, certificate and key for etcd")
-	wantError(t, checkSpace(dir, math.MaxInt64, "a snapshot"), "not enough room in "+dir)
+	wantError(t, checkSpace(dir, math.MaxInt64, "a snapshot"), "not enough space in "+dir)
 
 	if left := entriesOf(t, dir); !slices.Equal(left, []string{"there"}) {
 		t.Errorf("the folder has %q", left)
@@ -406,7 +406,7 @@ func TestSaveOverTLS(t *testing.T) {
 	}
 	// etcd asks for a certificate, and gets none.
 	_, err = SaveSnapshot(t.Context(), Config{DataDir: s.DataDir, EtcdServers: []string{address}, EtcdCAFile: ca}, SnapshotTarget{File: file, Replace: true})
-	wantError(t, err, "no etcd answers at "+address+": check the addresses, that it runs, and its CA, certificate and key")
+	wantError(t, err, "no etcd answers at "+address+": check that it runs, its addresses, and its CA, certificate and key")
 }
 
 // startForeignEtcd starts an etcd with one key, which asks for certificates.

@@ -27,7 +27,7 @@ func (s SnapshotStorage) check(sealed bool, to string) error {
 	if sealed || s.Unsealed {
 		return nil
 	}
-	return fmt.Errorf("a snapshot that is not sealed has every key and Secret of the cluster in it, and whoever can read %s, or a copy of it, would own the cluster: seal it for a key that is kept elsewhere (--recipient, or --snapshot-recipient for those of the server; age-keygen makes one), or say --s3-unsealed", to)
+	return fmt.Errorf("an unsealed snapshot contains every key and Secret of the cluster, and anyone who can read %s, or a copy of it, would own the cluster: seal it for a key that is kept elsewhere (--recipient, or --snapshot-recipient for those of the server; age-keygen makes one), or give --s3-unsealed", to)
 }
 
 // saveAway saves into storage, by way of the data directory. What cannot be uploaded
@@ -105,7 +105,7 @@ func (s saver) keepHere(file string, why error) error {
 	if err != nil {
 		return errors.Join(why, fmt.Errorf("keep the snapshot on this machine: %w", err))
 	}
-	return fmt.Errorf("%w\nthe snapshot itself is whole, and was kept as %s", why, kept)
+	return fmt.Errorf("%w\nthe snapshot itself is complete, and was kept as %s", why, kept)
 }
 
 // snapshotStore is what the uploads of a schedule ask of storage.

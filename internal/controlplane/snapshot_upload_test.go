@@ -65,7 +65,7 @@ func TestSnapshotInStorage(t *testing.T) {
 		t.Fatalf("saved: %+v, %v", named, err)
 	}
 	_, err = save(SnapshotTarget{File: named.File, Lock: lock})
-	wantError(t, err, "today.tar.age exists already: name another file, or say --force")
+	wantError(t, err, "today.tar.age exists already: choose another name, or give --force")
 	if _, err = save(SnapshotTarget{File: named.File, Lock: lock, Replace: true}); err != nil {
 		t.Error(err)
 	}
@@ -112,11 +112,11 @@ func TestRestoreFromStorageFails(t *testing.T) {
 		file, want string
 		fault      s3test.Fault
 	}{
-		{"s3://backup/b.tar", "there is no s3://backup/b.tar: `everynode server snapshot list s3://backup` shows", nil},
-		{"s3://backup/a", "there is no s3://backup/a:", nil},
+		{"s3://backup/b.tar", "s3://backup/b.tar does not exist: `everynode server snapshot list s3://backup` shows the existing ones", nil},
+		{"s3://backup/a", "s3://backup/a does not exist:", nil},
 		{"s3://Backup/a", "names no bucket", nil},
 		{"s3://backup/a.tar", "do not allow that", s3test.Refuse(403, "AccessDenied")},
-		{"s3://backup/a.tar", "bytes came", func(w http.ResponseWriter, r *http.Request, storage http.Handler) {
+		{"s3://backup/a.tar", "bytes arrived", func(w http.ResponseWriter, r *http.Request, storage http.Handler) {
 			if strings.HasSuffix(r.URL.Path, ".tar") {
 				w = &short{ResponseWriter: w}
 			}
@@ -168,7 +168,7 @@ func TestUploadFails(t *testing.T) {
 	if globErr != nil || len(kept) != 1 {
 		t.Fatalf("kept: %q, %v", kept, globErr)
 	}
-	wantError(t, err, "the snapshot itself is whole, and was kept as "+kept[0])
+	wantError(t, err, "the snapshot itself is complete, and was kept as "+kept[0])
 	if left, err := filepath.Glob(filepath.Join(old.DataDir, ".*")); err != nil || len(left) != 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}

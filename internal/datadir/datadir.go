@@ -1,6 +1,6 @@
 // Package datadir decides whether a directory is everynode's own, and deletes nothing in it that is not. A directory
-// is ours when it was missing or empty as we took it: then it carries our mark, and what lies in it under the names of
-// our layout was made by us.
+// is ours if it was missing or empty when we took it. Then it carries our mark, and we made what is in it under the
+// names of our layout.
 package datadir
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind says who keeps its data in a directory.
+// Kind says whose data a directory has.
 type Kind string
 
 const (
@@ -69,7 +69,7 @@ func claim(dir string, kind Kind, within bool) (_ *Dir, err error) {
 		}
 	}()
 	if d.made, err = makeAll(abs); err != nil {
-		return nil, fmt.Errorf("the data directory %s cannot be made: %w; %s", dir, err, remedy(err))
+		return nil, fmt.Errorf("the data directory %s cannot be created: %w; %s", dir, err, remedy(err))
 	}
 	if d.Path, err = filepath.EvalSymlinks(abs); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", dir, err)
@@ -83,7 +83,7 @@ func claim(dir string, kind Kind, within bool) (_ *Dir, err error) {
 	return d, d.take(kind, within)
 }
 
-// take compares the mark that is there with kind, or puts one.
+// take compares the existing mark with kind, or writes one.
 func (d *Dir) take(kind Kind, within bool) error {
 	err := d.read()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +111,7 @@ func (d *Dir) take(kind Kind, within bool) error {
 	return nil
 }
 
-// firstMark says what mark a directory without one gets, or why it gets none.
+// firstMark returns the mark that a directory without one gets, or why it gets none.
 func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
 	m := mark{Format: markFormat, Kind: kind, Made: len(d.made) > 0}
 	entries, err := foreignTo(d.Path)
@@ -133,20 +133,20 @@ func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
 	case onlyBegun(entries, kind):
 		return m, nil
 	}
-	return m, fmt.Errorf("the data directory %s holds %s, which everynode did not make, and a data directory must be everynode's alone: "+
+	return m, fmt.Errorf("the data directory %s contains %s, which everynode did not make, but a data directory must belong to everynode alone: "+
 		"name a new or empty directory with --data-dir", d.Path, some(entries))
 }
 
 func wrongKind(dir string, kind, is Kind) error {
-	return fmt.Errorf("%s is the data directory of %s, and the keys of one would replace those of the other: give %s a directory of its own with --data-dir (the default is one)",
+	return fmt.Errorf("%s is the data directory of %s, and the keys of one would replace those of the other: give %s its own directory with --data-dir (the default is one)",
 		dir, is.who(), kind.who())
 }
 
-// Undo takes back what Claim made, as far as nothing else has come to it.
+// Undo removes what Claim made, unless something else has been added to it.
 func (d *Dir) Undo() error {
 	if d.marked {
 		if err := os.Remove(filepath.Join(d.Path, MarkName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("take back the mark of the data directory: %w", err)
+			return fmt.Errorf("remove the mark of the data directory again: %w", err)
 		}
 		d.marked = false
 	}
@@ -156,7 +156,7 @@ func (d *Dir) Undo() error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("take back the data directory: %w", err)
+			return fmt.Errorf("remove the data directory again: %w", err)
 		}
 	}
 	d.made = nil
@@ -180,7 +180,7 @@ func Find(dir string) (*Dir, error) {
 	return d, d.read()
 }
 
-// Kind says whose directory it is.
+// Kind returns whose directory it is.
 func (d *Dir) Kind() Kind { return d.mark.Kind }
 
 // Made reports whether the directory itself was made by us, and not given to us empty.
@@ -212,7 +212,7 @@ func checkOwner(dir string) error {
 		return fmt.Errorf("look at the data directory %s: %w", dir, err)
 	}
 	if us := uint32(os.Geteuid()); st.Uid != us {
-		return fmt.Errorf("the data directory %s belongs to user %d, and everynode runs as user %d: whoever owns it could replace keys and programs; "+
+		return fmt.Errorf("the data directory %s belongs to user %d, but everynode runs as user %d: the owner could replace keys and programs; "+
 			"choose another one with --data-dir, or, if it is meant for everynode alone: chown %d %s", dir, st.Uid, us, us, dir)
 	}
 	if st.Mode&0o022 != 0 {
@@ -222,7 +222,7 @@ func checkOwner(dir string) error {
 	return nil
 }
 
-// remedy says what to do about an error of the disk.
+// remedy returns what to do about an error of the disk.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -235,7 +235,7 @@ func remedy(err error) string {
 	return "choose another one with --data-dir"
 }
 
-// some names a few of the entries.
+// some returns the names of a few entries.
 func some(entries []string) string {
 	const few = 3
 	if len(entries) <= few {

@@ -41,8 +41,8 @@ func wantError(t *testing.T, err error, want string) {
 
 func TestCheckPlace(t *testing.T) {
 	for dir, want := range map[string]string{
-		"/": "of the system", "/etc": "of the system", "/var": "of the system", "/var/lib": "of the system", "/tmp": "of the system", "/usr": "of the system",
-		"/usr/local": "of the system", "/run": "of the system", "/srv": "of the system", "/mnt": "of the system", "/root": "of the system", "/home": "of the system", "/dev": "of the system",
+		"/": "a system directory", "/etc": "a system directory", "/var": "a system directory", "/var/lib": "a system directory", "/tmp": "a system directory", "/usr": "a system directory",
+		"/usr/local": "a system directory", "/run": "a system directory", "/srv": "a system directory", "/mnt": "a system directory", "/root": "a system directory", "/home": "a system directory", "/dev": "a system directory",
 		"/proc/1": "other programs", "/sys/fs/cgroup/x": "other programs", "/var/log/everynode": "other programs", "/var/lib/kubelet": "other programs",
 		"/var/lib/etcd/default": "other programs", "/etc/kubernetes": "other programs", "/run/everynode/abc": "other programs", "/run/netns/x": "other programs",
 		"/home" + "/ada": "home directory of ada",
@@ -63,7 +63,7 @@ func TestClaim(t *testing.T) {
 		want  string
 	}{
 		{"a new disk", map[string]string{"lost+found/": ""}, Server, ""},
-		{"a project", map[string]string{"main.go": "", "images/holiday.jpg": ""}, Up, "holds images, main.go, which everynode did not make"},
+		{"a project", map[string]string{"main.go": "", "images/holiday.jpg": ""}, Up, "contains images, main.go, which everynode did not make"},
 		{"names as ours, with other things in them", map[string]string{"images/holiday.jpg": "", "nodes/notes.txt": "", "etcd/member/snap/db": "", "pki/tls/x.crt": "", "version": "1.2"}, Up, "did not make"},
 		{"kubeadm's machine", map[string]string{"etcd/member/wal/0": "", "kubelet/config.yaml": ""}, Server, "did not make"},
 		{"another tool's locks", map[string]string{"db.lock": ""}, Server, "did not make"},
@@ -182,14 +182,14 @@ func TestClaimLink(t *testing.T) {
 		t.Errorf("by a link: %+v, %v", d, err)
 	}
 	_, err := Claim(system, Server)
-	wantError(t, err, "/etc is a directory of the system")
+	wantError(t, err, "/etc is a system directory")
 	// A mark that is a link proves nothing.
 	forged := t.TempDir()
 	if err := os.Symlink(filepath.Join(real, MarkName), filepath.Join(forged, MarkName)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Claim(forged, Server)
-	wantError(t, err, "not a plain file")
+	wantError(t, err, "not a regular file")
 }
 
 func TestClaimInsideAnother(t *testing.T) {

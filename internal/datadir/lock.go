@@ -19,7 +19,7 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("%s is locked by process %d: it runs already", e.File, e.PID)
+	return fmt.Sprintf("%s is locked by process %d, which is already running", e.File, e.PID)
 }
 
 // Lock takes an exclusive flock on file (made with mode 0600) and writes the caller's process id into it. It does not
@@ -86,8 +86,8 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// PIDVariable tells a process in a PID namespace of its own by which number those outside know it, who read its lock
-// files: "7=4711" for the process that has the number 7 inside. Children inherit it, and have other numbers.
+// PIDVariable tells a process in its own PID namespace which number it has outside, for readers of its lock files:
+// "7=4711" for the process that has the number 7 inside. Children inherit it, and have other numbers.
 const PIDVariable = "EVERYNODE_PID"
 
 // ownPID is this process's number for those who read its lock files.
@@ -128,8 +128,8 @@ func pidIn(file string) int {
 	return pid
 }
 
-// Running reports whether a process holds the lock file, and which. The file's word is not enough, because process
-// ids are used again: the process must hold a lock on this very file. Looking never takes the lock, so it never
+// Running reports whether a process holds the lock file, and which. The content of the file is not enough, because
+// process ids are reused: the process must hold a lock on this very file. Running never takes the lock, so it never
 // disturbs a process that is about to.
 func Running(lockFile string) (pid int, ok bool) {
 	pid = pidIn(lockFile)
@@ -139,8 +139,8 @@ func Running(lockFile string) (pid int, ok bool) {
 	return pid, true
 }
 
-// Stopped reports that certainly no process holds the lock file. Where that cannot be told, because the file or the
-// process is another user's, it is false, as it is while one does.
+// Stopped reports whether it is certain that no process holds the lock file. If that cannot be determined, because
+// the file or the process is another user's, it returns false.
 func Stopped(lockFile string) bool {
 	if _, err := os.ReadFile(lockFile); err != nil {
 		return errors.Is(err, os.ErrNotExist)
@@ -155,11 +155,11 @@ func Stopped(lockFile string) bool {
 	return !Holds(pid, lockFile)
 }
 
-// isZombie reports whether the process has ended and only waits to be noticed. It holds nothing any more, and is
-// nobody's: only root may look at its files.
+// isZombie reports whether the process has ended and only waits to be reaped. It no longer holds anything, and only
+// root may look at its files.
 func isZombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	// The state follows the program's name, in which anything may be but the last ")".
+	// The state follows the program's name, which may contain anything but the last ")".
 	return err == nil && strings.HasPrefix(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " Z ")
 }
 

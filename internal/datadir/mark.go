@@ -25,7 +25,7 @@ type mark struct {
 	Kind   Kind `json:"kind"`
 	// Made says that the directory itself was made by us, and may be deleted with its content.
 	Made bool `json:"made"`
-	// Store is how far the embedded etcd has come.
+	// Store is how far the embedded etcd has got.
 	Store StoreState `json:"store,omitempty"`
 }
 
@@ -33,7 +33,7 @@ type mark struct {
 type StoreState string
 
 const (
-	// StoreUnknown is the state in a directory of a release that kept no note of it.
+	// StoreUnknown is the state in a directory of a release that did not record it.
 	StoreUnknown StoreState = ""
 	// StoreBegun says that a first etcd is being made.
 	StoreBegun StoreState = "begun"
@@ -59,7 +59,7 @@ func (d *Dir) markFile() string { return filepath.Join(d.Path, MarkName) }
 func (d *Dir) read() error {
 	st, err := os.Lstat(d.markFile())
 	if err == nil && !st.Mode().IsRegular() {
-		err = errors.New("it is not a plain file")
+		err = errors.New("it is not a regular file")
 	}
 	var data []byte
 	if err == nil {
@@ -70,7 +70,7 @@ func (d *Dir) read() error {
 	}
 	m := mark{}
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 || m.Kind.who() == "" && m.Format <= markFormat {
-		return fmt.Errorf("%s is not what everynode writes there (%.40q): restore it from a backup, or delete it if you know that this directory is everynode's", d.markFile(), data)
+		return fmt.Errorf("%s is not what everynode writes there (%.40q): restore it from a backup, or delete it if you are sure that this directory belongs to everynode", d.markFile(), data)
 	}
 	if m.Format > markFormat {
 		return fmt.Errorf("%s was written by a newer everynode (format %d, this program knows up to %d): use the everynode that made it, or a newer one",
@@ -85,7 +85,7 @@ func (d *Dir) create() error { return d.writeBy((*atomicfile.File).CommitNew) }
 
 func (d *Dir) write() error { return d.writeBy((*atomicfile.File).Commit) }
 
-// writeBy writes the mark, and has commit give it its name.
+// writeBy writes the mark, and lets commit give it its name.
 func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
 	data, err := json.Marshal(d.mark)
 	if err != nil {
@@ -109,8 +109,8 @@ func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
 // markTemp begins the names of marks that are being written (package atomicfile).
 const markTemp = "." + MarkName + "."
 
-// foreignTo lists what a directory without a mark holds, except for what every new disk has, and what a Claim that was
-// killed has left.
+// foreignTo lists the content of a directory without a mark, except what every new disk has and what a killed Claim
+// has left.
 func foreignTo(dir string) ([]string, error) {
 	list, err := os.ReadDir(dir)
 	if err != nil {

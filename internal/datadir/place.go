@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// systemPaths are directories that a machine needs for itself. None of them, and none above them, can be a data
-// directory, not even an empty one.
+// systemPaths returns directories that a machine needs for itself. None of them, and none above them, can be a data
+// directory, even if it is empty.
 func systemPaths() []string {
 	return []string{"/bin", "/boot", "/dev/shm", "/etc/ssl", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc/sys", "/root", "/run",
 		"/sbin", "/srv", "/sys/fs", "/tmp", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/lib", "/usr/sbin", "/usr/share",
 		"/var/backups", "/var/cache", "/var/lib/dpkg", "/var/local", "/var/log", "/var/mail", "/var/opt", "/var/run", "/var/spool", "/var/tmp"}
 }
 
-// otherTools are where other programs keep their state: neither these nor what is below them can be ours.
+// otherTools returns where other programs keep their state: neither these nor what is below them can be ours.
 func otherTools() []string {
 	return []string{"/etc/cni", "/etc/kubernetes", "/opt/cni", "/var/lib/cni", "/var/lib/containerd", "/var/lib/docker", "/var/lib/etcd",
 		"/var/lib/k0s", "/var/lib/kubelet", "/var/lib/rancher", "/run/containerd", "/run/everynode", "/run/netns", "/var/log"}
@@ -28,10 +28,10 @@ func virtual() []string { return []string{"/proc", "/sys"} }
 
 // checkPlace refuses a path by its name. It is clean and absolute.
 func checkPlace(dir string) error {
-	const choose = "choose a directory of its own with --data-dir, such as /var/lib/everynode"
+	const choose = "choose a separate directory with --data-dir, such as /var/lib/everynode"
 	for _, system := range systemPaths() {
 		if below(system, dir) {
-			return fmt.Errorf("%s is a directory of the system, and cannot be a data directory: %s", dir, choose)
+			return fmt.Errorf("%s is a system directory, and cannot be a data directory: %s", dir, choose)
 		}
 	}
 	for _, tool := range append(otherTools(), virtual()...) {
@@ -46,7 +46,7 @@ func checkPlace(dir string) error {
 	return nil
 }
 
-// homeOf returns the person whose home directory dir is; "" when it is nobody's. Service users are not persons: their
+// homeOf returns the person whose home directory dir is; "" if there is none. Service users are not persons: their
 // home is where their program keeps its data.
 func homeOf(dir string) string {
 	if filepath.Dir(dir) == "/home" {

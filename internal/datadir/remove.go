@@ -15,7 +15,7 @@ import (
 // not even a bind mount of the same disk: what is behind either is not ours.
 type Remover struct{ dir *os.File }
 
-// Remove returns what deletes in dir.
+// Remove returns a Remover for dir.
 func Remove(dir string) (*Remover, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -24,10 +24,10 @@ func Remove(dir string) (*Remover, error) {
 	return &Remover{f}, nil
 }
 
-// Close ends the use of the directory.
+// Close closes the directory.
 func (r *Remover) Close() error { return r.dir.Close() }
 
-// Tree deletes a file, or a folder with all that is in it. One that is not there is not an error.
+// Tree deletes a file, or a folder with everything in it. A missing one is not an error.
 func (r *Remover) Tree(name string) error {
 	return r.in(filepath.Dir(name), func(parent *os.File) error { return removeAt(parent, filepath.Base(name)) })
 }
@@ -132,7 +132,7 @@ func removeAt(parent *os.File, name string) error {
 	return unlink(parent, name, unix.AT_REMOVEDIR)
 }
 
-// unlink deletes a name; one that is not there is not an error.
+// unlink deletes a name. A missing one is not an error.
 func unlink(parent *os.File, name string, flags int) error {
 	err := unix.Unlinkat(int(parent.Fd()), name, flags)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -150,11 +150,11 @@ func openFolder(parent *os.File, name string) (*os.File, error) {
 	})
 	switch {
 	case errors.Is(err, unix.EXDEV):
-		return nil, fmt.Errorf("%s is a mount, and what is behind it is not everynode's: unmount it (umount %s), then try again", path, path)
+		return nil, fmt.Errorf("%s is a mount, and what is mounted there is not everynode's: unmount it (umount %s), then try again", path, path)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
 		return nil, fmt.Errorf("%s is not a folder that everynode made: move it away, then try again (%w)", path, err)
 	case errors.Is(err, unix.ENOSYS):
-		return nil, fmt.Errorf("this kernel cannot keep a deletion out of mounts (%w): delete %s by hand", err, path)
+		return nil, fmt.Errorf("this kernel cannot restrict a deletion to one file system (%w): delete %s by hand", err, path)
 	case err != nil:
 		return nil, fmt.Errorf("open %s to delete in it: %w", path, err)
 	}

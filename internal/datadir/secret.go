@@ -11,34 +11,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What others than its owner may do with a file.
+// What users other than its owner may do with a file.
 const (
 	othersAny   fs.FileMode = 0o077
 	othersWrite fs.FileMode = 0o022
 )
 
-// CheckSecret refuses a file with a secret that others than its owner can read or
-// change, or that is another user's. It fails as os.Stat does for a file that is not there.
+// CheckSecret refuses a file with a secret that users other than its owner can read or change, or
+// that belongs to another user. It fails as os.Stat does for a missing file.
 func CheckSecret(path string) error {
 	mode, err := fileMode(path)
 	if err != nil {
 		return err
 	}
 	if mode&othersAny != 0 {
-		return fmt.Errorf("%s holds a secret, and others than its owner can read or change it (mode %04o): chmod 600 %s; if somebody may have read it, replace the secret as well", path, mode, path)
+		return fmt.Errorf("%s contains a secret, and users other than its owner can read or change it (mode %04o): chmod 600 %s; if somebody may have read it, replace the secret as well", path, mode, path)
 	}
-	return checkFileOwner(path, "holds a secret")
+	return checkFileOwner(path, "contains a secret")
 }
 
-// CheckTrusted refuses a file that others than its owner, or another user, can change,
-// and so decide what is done by it.
+// CheckTrusted refuses a file that users other than its owner can change, or that belongs to
+// another user: they could decide what is done with it.
 func CheckTrusted(path string) error {
 	mode, err := fileMode(path)
 	if err != nil {
 		return err
 	}
 	if mode&othersWrite != 0 {
-		return fmt.Errorf("%s says who may do what, and others than its owner can change it (mode %04o): chmod go-w %s", path, mode, path)
+		return fmt.Errorf("%s says who may do what, and users other than its owner can change it (mode %04o): chmod go-w %s", path, mode, path)
 	}
 	return checkFileOwner(path, "says who may do what")
 }
@@ -56,11 +56,11 @@ func checkFileOwner(path, what string) error {
 	if !regular || st.Uid == 0 || st.Uid == us || strconv.FormatUint(uint64(st.Uid), 10) == os.Getenv("SUDO_UID") {
 		return nil
 	}
-	return fmt.Errorf("%s %s, and belongs to uid %d, who can read and change it, not to uid %d, which this runs as: chown %d %s", path, what, st.Uid, us, us, path)
+	return fmt.Errorf("%s %s, but belongs to uid %d, who can read and change it, and not to uid %d, as which this runs: chown %d %s", path, what, st.Uid, us, us, path)
 }
 
-// fileMode returns the permissions of a regular file, and 0 for what is none: a pipe
-// or a terminal keeps nothing.
+// fileMode returns the permissions of a regular file, and 0 for anything else: a pipe or a
+// terminal stores nothing.
 func fileMode(path string) (fs.FileMode, error) {
 	info, err := os.Stat(path)
 	if err != nil {

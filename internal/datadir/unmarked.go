@@ -13,7 +13,7 @@ import (
 // Releases before the mark left directories that are known by what only everynode writes. A name is not enough:
 // others have folders called etcd or pki, too.
 
-// unmarkedKind says who made a directory without a mark; "" when nobody of us.
+// unmarkedKind returns which of our programs made a directory without a mark; "" if none did.
 func unmarkedKind(dir string) Kind {
 	switch {
 	case hasNumber(filepath.Join(dir, "cluster.json"), "version"):
@@ -27,7 +27,7 @@ func unmarkedKind(dir string) Kind {
 	return ""
 }
 
-// onlyBegun reports whether entries are what a first start leaves that failed at once. Nothing in them is of use.
+// onlyBegun reports whether entries are what a first start leaves that failed at once. They contain nothing useful.
 func onlyBegun(entries []string, kind Kind) bool {
 	names := []string{"server.lock", "server.log", "change.lock"}
 	if kind == Agent {

@@ -13,99 +13,100 @@ const (
 	Done   Verb = iota // nothing more: see Outcome
 	Create             // create the pod under Name
 	Delete             // delete the pod Name of the UID that the attempt is about
-	Change             // make the pod Name one of another revision where it runs
+	Change             // change the pod Name in place to another revision
 	Get                // read the pod Name as it is now
 	Rest               // answer after Pause
-	Yield              // let others have the room of this write: it may take long until anybody knows what became of it
+	Yield              // give up this write's slot in the window: it may take long until its outcome is known
 )
 
-// Request is what is to be asked next.
+// Request is the next request to send.
 type Request struct {
 	Verb    Verb
 	Name    string        // of the pod
-	Version uint64        // of Delete and Change: the only one that may be deleted or changed; 0: any
+	Version uint64        // of Delete and Change: the only version that may be deleted or changed; 0: any
 	Pause   time.Duration // of Rest
 }
 
-// Fate is what became of a request, or of a whole write.
+// Fate is the outcome of a request, or of a whole write.
 type Fate uint8
 
 // The fates.
 const (
 	OK          Fate = iota // it was done
-	Refused                 // the server will not have this one; others may fare better
+	Refused                 // the server refuses this one; others may succeed
 	OverQuota               // the namespace has no quota left for it
 	Terminating             // the namespace is going away
 	Throttled               // the server asks to slow down; nothing was done
-	Stale                   // it was decided on something that is not so any more
+	Stale                   // it was decided on something that is no longer true
 	Unknown                 // it may have been done or not
-	Stopped                 // whoever sends has stopped
+	Stopped                 // the sender has stopped
 )
 
-// String is the outcome as metrics have it.
+// String returns the outcome as metrics have it.
 func (f Fate) String() string {
 	return [...]string{"done", "refused", "over_quota", "namespace_terminating", "throttled", "stale", "unknown", "abandoned"}[f]
 }
 
-// Answer is what came back. Its zero value is that of a Rest or Yield that is
-// over.
+// Answer is what came back. Its zero value means that a Rest or Yield is over.
 type Answer struct {
 	Fate Fate          // of the request
 	Wait time.Duration // of Throttled: how long the server asks to wait
 	// Exists, of a create: another pod has the name.
 	Exists bool
-	// Conflict, of a delete or change: there is a pod of that name, and it is not the one,
-	// or not in the version, that was to be deleted or changed.
+	// Conflict, of a delete or change: there is a pod of that name, but it is a different pod, or in a
+	// different version, from the one to delete or change.
 	Conflict bool
 	// Missing, of a read: the server has said that it has no pod of that name.
 	Missing bool
-	// Pod, of OK: what a create or change made, a delete left, or a read showed.
+	// Pod, of OK: the pod as created, changed, left by a delete, or read.
 	Pod Pod
 }
 
-// Pod is as much of a pod as a write has to know.
+// Pod is what a write has to know about a pod.
 type Pod struct {
 	UID     string
 	Version uint64
-	// Ours: it is of the DaemonSet and on the node that the create is for, and
-	// the decision did not know it.
+	// Ours: it belongs to the DaemonSet and the node that the create is for, and the decision did not know
+	// it.
 	Ours bool
-	// Alike: it is what the decision to delete or change it rests on, but for the version.
+	// Alike: except for the version, it is as it was when its delete or change was decided.
 	Alike bool
-	// Unfit: it cannot be changed where it runs. Changed: it is of the revision that it is to be changed to.
+	// Unfit: it cannot be changed in place. Changed: it already has the revision that it should be changed
+	// to.
 	Unfit, Changed bool
-	// Ending: its deletion has been asked for, in the way of the attempt: an attempt that gives no time
-	// to end is not done as long as the pod has any.
+	// Ending: its deletion has been requested, as strongly as by the attempt: an attempt without a grace
+	// period is not done while the pod has one.
 	Ending bool
 	// Gone: the delete has removed it.
 	Gone bool
 }
 
-// Lesson is what the end of a write teaches of the pod in the last answer.
+// Lesson is what the end of a write says about the pod in the last answer.
 type Lesson uint8
 
 // The lessons.
 const (
 	Nothing Lesson = iota
-	Ours           // the write has made it, changed it, or has asked for its end
+	Ours           // the write has created it, changed it, or requested its deletion
 	Seen           // it is as a read has shown it
 	Claimed        // Seen, and made by an earlier create of the same name
 	Gone           // the pod of the delete or change is gone
 	Unfit          // Seen, and it cannot be changed where it runs
 )
 
-// Outcome is what became of a write.
+// Outcome is the outcome of a write.
 type Outcome struct {
 	Fate   Fate
 	Wait   time.Duration // of Throttled
 	Lesson Lesson
-	// Settled: a read has told, as the answer to the write did not.
+	// Settled: a read has shown the outcome, because the answer to the write did not.
 	Settled bool
 	// NamesTaken, of Refused: other pods have all the names that were tried.
 	NamesTaken bool
 }
 
-// Undone says that the write has had no effect. One without an answer, of which a read says so, may still take effect later.
+// Undone reports whether the write has had no effect. A write without an answer may still take effect
+// later, even if a read says so.
 func (o *Outcome) Undone() bool {
 	switch o.Fate {
 	case OK, Stopped:
@@ -116,13 +117,12 @@ func (o *Outcome) Undone() bool {
 	return true
 }
 
-// MaxNames is how many names are tried for one pod, besides those that pods of
-// the DaemonSet are known to have. The second is needed only when a pod that is
-// not known has the first.
+// MaxNames is how many names are tried for one pod, besides the names of known pods of the DaemonSet. The
+// second is needed only when an unknown pod has the first.
 const MaxNames = 8
 
-// The pauses between reads that are to tell what became of a write, and how long
-// the write keeps its room meanwhile.
+// The pauses between reads that determine the outcome of a write, and how long the write keeps its slot in
+// the window meanwhile.
 const (
 	firstPause = 50 * time.Millisecond
 	maxPause   = time.Minute
@@ -136,7 +136,7 @@ const (
 	creating
 	claiming // reads the pod that has the name
 	deleting
-	comparing // reads the pod that is no longer in the version that was named
+	comparing // reads the pod that no longer has the expected version
 	weighing  // reads the pod that is to be changed
 	changing
 	settling // reads until the outcome is known
@@ -163,23 +163,23 @@ type Attempt struct {
 	conflicts int
 
 	// While it settles.
-	write   Fate // what the write itself was told
+	write   Fate // the answer to the write itself
 	pod     string
 	began   time.Time
 	pause   time.Duration
 	yielded bool
 }
 
-// Next is what to ask now, until Answer is called; the same each time.
+// Next returns the request to send now; the same until Answer is called.
 func (a *Attempt) Next() Request { return a.ask }
 
-// Outcome is what became of the write. It counts once Next is Done.
+// Outcome returns the outcome of the write. It is valid once Next is Done.
 func (a *Attempt) Outcome() Outcome { return a.out }
 
-// Settling says that the write was sent, and that reads are to tell what became of it.
+// Settling reports whether the write was sent and reads are determining its outcome.
 func (a *Attempt) Settling() bool { return a.phase == settling }
 
-// Answer takes what came back for Next. now is by a clock that does not jump.
+// Answer takes the answer to Next. now is by a monotonic clock.
 func (a *Attempt) Answer(now time.Time, r Answer) {
 	switch {
 	case a.phase == over:
@@ -208,8 +208,8 @@ func (a *Attempt) end(o Outcome) {
 
 func (a *Attempt) asks(p phase, r Request) { a.phase, a.ask = p, r }
 
-// settle reads the pod until it is known what became of the write, which was
-// told that fate. What is wrong with a read says nothing of the write.
+// settle reads the pod until the outcome of the write, which got that answer, is known. A failed read says
+// nothing about the write.
 func (a *Attempt) settle(now time.Time, write Fate) {
 	a.write, a.pod, a.began, a.pause = write, a.ask.Name, now, firstPause
 	a.asks(settling, Request{Verb: Get, Name: a.pod})
@@ -237,7 +237,7 @@ func (a *Attempt) settled(now time.Time, r Answer) {
 	}
 }
 
-// judge says what a read tells of the write.
+// judge returns what a read says about the write.
 func (a *Attempt) judge(r Answer) (o Outcome, known bool) {
 	switch {
 	case a.name != nil:
@@ -248,7 +248,7 @@ func (a *Attempt) judge(r Answer) (o Outcome, known bool) {
 	return a.judgeDelete(r)
 }
 
-// next is the next name to try; false when there were enough.
+// next returns the next name to try; false if enough were tried.
 func (a *Attempt) next() (name string, is bool) {
 	if a.tries == MaxNames {
 		return "", false

@@ -40,7 +40,7 @@ func remove(version uint64, serving bool) func() *delivery.Attempt {
 	return func() *delivery.Attempt { return delivery.NewDelete("web", "u1", version, serving) }
 }
 
-// answers is what can be said in a story.
+// answers returns what can be said in a story.
 func answers() map[string]delivery.Answer {
 	pod := func(p delivery.Pod) delivery.Answer { return delivery.Answer{Pod: p} }
 	return map[string]delivery.Answer{
@@ -261,7 +261,7 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// text is what an attempt asks for, or how it ended.
+// text returns what an attempt asks for, or how it ended.
 func text(a *delivery.Attempt) string {
 	ask := a.Next()
 	version := ""

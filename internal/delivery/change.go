@@ -2,23 +2,23 @@ package delivery
 
 import "time"
 
-// A change makes a pod one of another revision where it runs. It rests on the whole pod, which nobody keeps in
-// mind: so it is read first, and the change holds for that version alone.
+// A change brings a pod to another revision in place. It depends on the whole pod, which nobody keeps in
+// memory, so the pod is read first, and the change applies only to that version.
 
-// NewChange is an attempt to change the pod of that name and UID, and no other.
+// NewChange returns an attempt to change the pod of that name and UID, and no other.
 func NewChange(name, uid string) *Attempt {
 	a := &Attempt{uid: uid, changes: true}
 	a.asks(weighing, Request{Verb: Get, Name: name})
 	return a
 }
 
-// weighed looks at the pod as it is now. If it is not what the decision rests on, the decision is made again.
+// weighed looks at the current pod. If it is not as the decision assumed, the decision is made again.
 func (a *Attempt) weighed(r Answer) {
 	switch {
 	case r.Missing, r.Fate == OK && r.Pod.UID != a.uid:
 		a.end(Outcome{Fate: Stale, Lesson: Gone})
 	case r.Fate == Unknown:
-		a.end(Outcome{Fate: Stale}) // a read that is lost has changed nothing
+		a.end(Outcome{Fate: Stale}) // a lost read has changed nothing
 	case r.Fate != OK:
 		a.end(Outcome{Fate: r.Fate, Wait: r.Wait})
 	case !r.Pod.Alike:
@@ -38,7 +38,7 @@ func (a *Attempt) changed(now time.Time, r Answer) {
 		a.conflicts++
 		a.asks(weighing, Request{Verb: Get, Name: a.ask.Name})
 	case r.Conflict:
-		a.end(Outcome{Fate: Stale}) // it changes all the time
+		a.end(Outcome{Fate: Stale}) // it keeps changing
 	case r.Fate == OK, r.Fate == Stale, r.Fate == Unknown:
 		a.settle(now, r.Fate)
 	default:
@@ -46,7 +46,7 @@ func (a *Attempt) changed(now time.Time, r Answer) {
 	}
 }
 
-// judgeChange is what a read tells of a change that had no certain answer.
+// judgeChange returns what a read says about a change that had no certain answer.
 func (a *Attempt) judgeChange(r Answer) (o Outcome, known bool) {
 	switch {
 	case r.Missing, r.Fate == OK && r.Pod.UID != a.uid:

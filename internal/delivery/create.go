@@ -1,15 +1,14 @@
 package delivery
 
-// A create is tried again here: at once under the next name if another pod has the
-// first (claimed), and not before a read has told what became of it if the answer was
-// lost (judgeCreate). One that failed ends; package engine puts its node off.
+// A create is retried here: at once under the next name if another pod has the first (claimed),
+// and after a lost answer only once a read has shown the outcome (judgeCreate). A create that
+// failed ends; package engine postpones its node.
 
 import "time"
 
-// NewCreate is an attempt to make one pod. name is the pod's name for each salt,
-// the same each time (D1). Names in taken are passed over: those of the pods
-// beside which the create was decided. However many of these there are, there is
-// a name for the next.
+// NewCreate returns an attempt to create one pod. name returns the pod's name for a salt, the
+// same each time (D1). Names in taken are skipped: those of the pods that were known when the
+// create was decided. However many of these there are, a name is left.
 func NewCreate(name func(salt int) string, taken []string) *Attempt {
 	a := &Attempt{name: name, taken: taken}
 	a.create()
@@ -34,16 +33,16 @@ func (a *Attempt) created(now time.Time, r Answer) {
 	case r.Fate == Unknown:
 		a.settle(now, Unknown)
 	case r.Fate == Stale:
-		// The namespace is not there: nothing that a new read would mend.
+		// The namespace does not exist: another read would not change that.
 		a.end(Outcome{Fate: Refused})
 	default:
 		a.end(Outcome{Fate: r.Fate, Wait: r.Wait})
 	}
 }
 
-// claimed looks at the pod that has the name. If it is ours and the decision did
-// not know it, it is what the create was for, or what should have been decided
-// on: either way it is learned. Else the name is taken (D2).
+// claimed looks at the pod that has the name. If it is ours and the decision did not know it, it
+// is either the pod that the create was for, or one that the decision should have known: in both
+// cases the engine learns of it. Otherwise the name is taken (D2).
 func (a *Attempt) claimed(r Answer) {
 	switch {
 	case r.Missing:
@@ -57,8 +56,8 @@ func (a *Attempt) claimed(r Answer) {
 	}
 }
 
-// judgeCreate is what a read tells of a create without an answer. If the pod is
-// not there, the create may still arrive: the next attempt has the same name.
+// judgeCreate returns what a read says about a create without an answer. If the pod does not
+// exist, the create may still take effect: the next attempt uses the same name.
 func (a *Attempt) judgeCreate(r Answer) (o Outcome, known bool) {
 	switch {
 	case r.Fate == OK && r.Pod.Ours:

@@ -2,17 +2,17 @@ package delivery
 
 import "time"
 
-// A delete of a rollout rests on the pod's being as it was when that was decided,
-// and its resource version is the simplest proof. But some pods change all the
-// time in what is of no concern: an agent annotates them, a condition is refreshed.
+// A delete of a rollout requires that the pod is as it was when the delete was decided, and its
+// resource version is the simplest proof. But some pods keep changing in irrelevant ways: an
+// agent annotates them, a condition is refreshed.
 
-// MaxConflicts is how many versions of a pod, one after the other, a delete may
-// miss. Then the version is not asked for any more, where that is safe.
+// MaxConflicts is how many successive versions of a pod a delete may miss. Then the delete no
+// longer requires a version, if that is safe.
 const MaxConflicts = 3
 
-// NewDelete is an attempt to delete the pod of that name and UID, and no other.
-// version is the one that the decision rests on; 0: any. serving says that the
-// pod was ready then: the budget has been spent on it.
+// NewDelete returns an attempt to delete the pod of that name and UID, and no other. version is the
+// version that the decision rests on; 0: any. serving says that the pod was ready then, so budget
+// was spent on it.
 func NewDelete(name, uid string, version uint64, serving bool) *Attempt {
 	a := &Attempt{uid: uid, version: version, serving: serving}
 	a.remove(name)
@@ -43,8 +43,7 @@ func left(p Pod) Lesson {
 	return Ours
 }
 
-// compared sends the delete again at once when the pod has changed in nothing
-// that the decision rests on.
+// compared sends the delete again at once if nothing has changed that the decision rests on.
 func (a *Attempt) compared(now time.Time, r Answer) {
 	a.conflicts++
 	many := a.conflicts > MaxConflicts
@@ -53,8 +52,8 @@ func (a *Attempt) compared(now time.Time, r Answer) {
 		a.settle(now, Stale)
 		return
 	case many:
-		// The budget has been spent on a pod that serves. If that ceases just
-		// now, it costs less.
+		// The budget was spent on a serving pod. If it stops serving just now, the delete costs
+		// less.
 		a.version = 0
 	default:
 		a.version = r.Pod.Version
@@ -62,8 +61,8 @@ func (a *Attempt) compared(now time.Time, r Answer) {
 	a.remove(a.ask.Name)
 }
 
-// judgeDelete is what a read tells of a delete that had no certain answer, or was
-// refused because the pod had changed.
+// judgeDelete returns what a read says about a delete that had no certain answer, or was refused
+// because the pod had changed.
 func (a *Attempt) judgeDelete(r Answer) (o Outcome, known bool) {
 	switch {
 	case r.Missing, r.Fate == OK && r.Pod.UID != a.uid:

@@ -11,15 +11,14 @@ import (
 	"everynode/internal/view"
 )
 
-// The API server counts the templates of a DaemonSet, and a pod carries the
-// number of its own. A pod with a higher number than the DaemonSet that a watch
-// has shown was made from a template which that watch is late with: by another
-// controller, or by the leader before this one.
+// The API server numbers the templates of a DaemonSet, and a pod carries the number of its
+// template. If a pod has a higher number than the DaemonSet that the watch has shown, it was made
+// from a template that the watch has not delivered yet: by another controller, or by the previous
+// leader.
 
-// readNewer makes sure that what is known of the DaemonSet is not older than what
-// is known of its pods (I13). A live read tells: it brings the newer template,
-// or shows that there is none, and that the numbers of these pods are from
-// another life, such as that of a DaemonSet which has left them as orphans.
+// readNewer makes sure that the known DaemonSet is not older than its known pods (I13). A live
+// read brings the newer template, or shows that there is none. In that case the numbers of these
+// pods come from elsewhere, for example from a DaemonSet that has left them as orphans.
 func (e *engine) readNewer(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
 	newer := e.index.newerThan(ds)
 	if len(newer) == 0 {
@@ -37,7 +36,7 @@ func (e *engine) readNewer(ctx context.Context, ds *appsv1.DaemonSet, st *state)
 	}
 	live, err := e.api.liveSet(ctx, ds)
 	if err != nil {
-		return fmt.Errorf("%d pods are of a newer template than what is known: %w", len(newer)-len(known), err)
+		return fmt.Errorf("%d pods have a newer template than the one that is known: %w", len(newer)-len(known), err)
 	}
 	if err := e.learnSet(live); err != nil {
 		return err
@@ -48,18 +47,17 @@ func (e *engine) readNewer(ctx context.Context, ds *appsv1.DaemonSet, st *state)
 	for _, uid := range newer {
 		known[uid] = true
 	}
-	st.set = nil // they are pods like others from now on
+	st.set = nil // from now on they are pods like any other
 	return nil
 }
 
-// confirmEvery is how long a DaemonSet that the server has confirmed may be
-// rolled out unasked.
+// confirmEvery is how long a DaemonSet may be rolled out after the server has confirmed it,
+// without asking again.
 const confirmEvery = time.Second
 
-// confirm makes sure, before pods are deleted for being outdated, that they are:
-// who knows only an older template would undo what another has begun, and spend
-// a budget of its own. No number on a pod tells as long as there is none of the
-// newer template.
+// confirm makes sure that pods are outdated before they are deleted for that. An engine that
+// knows only an older template would undo what another has begun, and spend the budget a second
+// time. As long as no pod of the newer template exists, no number on a pod reveals this.
 func (e *engine) confirm(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
 	if !st.rolling || time.Since(st.confirmedAt) < confirmEvery {
 		return nil
@@ -79,8 +77,8 @@ func (e *engine) confirm(ctx context.Context, ds *appsv1.DaemonSet, st *state) e
 	return nil
 }
 
-// newerThan is the UIDs of the pods whose template has a higher number than
-// that of the DaemonSet.
+// newerThan returns the UIDs of the pods whose template has a higher number than that of the
+// DaemonSet.
 func (ix *index) newerThan(ds *appsv1.DaemonSet) (uids []string) {
 	generation := view.Generation(ds)
 	if generation == 0 {
@@ -100,7 +98,7 @@ func (ix *index) newerThan(ds *appsv1.DaemonSet) (uids []string) {
 	return uids
 }
 
-// ahead says that there are pods of a template with a higher number.
+// ahead reports whether there are pods of a template with a higher number.
 func (o *owned) ahead(generation int64) bool {
 	for g := range o.generations {
 		if g > generation {
@@ -110,7 +108,7 @@ func (o *owned) ahead(generation int64) bool {
 	return false
 }
 
-// tellNewer marks the pods that have come since readNewer looked.
+// tellNewer marks the pods that have appeared since readNewer looked.
 func (st *state) tellNewer(s *plan.Sight) {
 	known := st.set.spec.Generation
 	for i, p := range s.Pods {

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// template is the number that the API server gives a DaemonSet's template.
+// template returns the number that the API server gives a DaemonSet's template.
 func template(number string) func(*appsv1.DaemonSet) {
 	return func(ds *appsv1.DaemonSet) {
 		ds.Annotations = map[string]string{appsv1.DeprecatedTemplateGeneration: number}
@@ -160,8 +160,8 @@ func TestNameTellsRevisionsApartOnlyWithSurge(t *testing.T) {
 	})
 }
 
-// What another has made under the name is not a second pod to be had, but one to
-// be updated.
+// What another has made under the name does not count as a second pod, but as one
+// to be updated.
 func TestPodOfAnotherTemplateIsTaken(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.addNodes(1)

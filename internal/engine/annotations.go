@@ -9,16 +9,16 @@ import (
 	"everynode/internal/view"
 )
 
-// The engine reads four annotations of a DaemonSet. Whoever may write one may fill 256 KiB
-// with others. Up to maxAnnotations all are kept, so that an ordinary DaemonSet can be written
-// back as it is. Of more than that, the four are kept, and each only as far as a good value can reach.
+// The engine reads four annotations of a DaemonSet. Anyone who may write one may fill 256 KiB with
+// others. Up to maxAnnotations all are kept, so that an ordinary DaemonSet can be written back as it
+// is. Beyond that only the four are kept, each cut to the length of the longest valid value.
 const (
 	maxAnnotations = 16 << 10 // bytes, of keys and values
 	maxAnnotation  = 253      // the longest name of an object
 )
 
-// trimAnnotations drops what is too much of the annotations, and says whether it did. It
-// replaces the map, since others may hold the one that it finds.
+// trimAnnotations drops annotations beyond the limit, and reports whether it did. It replaces the
+// map, since others may hold the old one.
 func trimAnnotations(ds *appsv1.DaemonSet) bool {
 	size := 0
 	for key, value := range ds.Annotations {
@@ -37,15 +37,15 @@ func trimAnnotations(ds *appsv1.DaemonSet) bool {
 	return true
 }
 
-// whole is the DaemonSet with all of its annotations, as it may be written back. If some
-// were dropped it is read again.
+// whole returns the DaemonSet with all its annotations, so that it can be written back. If some were
+// dropped, it is read again.
 func (e *engine) whole(ctx context.Context, set *setEntry) (*appsv1.DaemonSet, error) {
 	if !set.trimmed {
 		return set.ds, nil
 	}
 	live, err := e.api.liveSet(ctx, set.ds)
 	if err != nil {
-		return nil, fmt.Errorf("its annotations are too large to be kept in mind: %w", err)
+		return nil, fmt.Errorf("its annotations are too large to be kept in memory: %w", err)
 	}
 	return live, nil
 }

@@ -24,20 +24,18 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// api is the requests that the engine makes. Each has a deadline (see patience)
-// and is sent once (see once): the client's own retries would hide how the server fares
-// and hold a slot of the window while they sleep.
+// api sends the engine's requests. Each has a deadline (see patience) and is sent once (see once): the
+// client's own retries would hide the state of the server, and hold a slot of the window while they sleep.
 type api struct {
-	// client is for watches, events, and what is asked at the start; apps and whole are for
-	// the rest.
+	// client is for watches, events, and requests at the start; apps and whole are for the rest.
 	client kubernetes.Interface
 	apps   typedappsv1.AppsV1Interface
 	whole  typedcorev1.CoreV1Interface
-	// core is for pods and nodes, of which it reads what the engine needs.
+	// core is for pods and nodes; it decodes only what the engine needs.
 	core typedcorev1.CoreV1Interface
 	// follow is the same over a connection of its own, for watches.
 	follow typedcorev1.CoreV1Interface
-	// metadata reads no more than metadata.
+	// metadata reads only metadata.
 	metadata metadataReader
 	// objects is for policies and for the objects that keep releases.
 	objects  dynamic.Interface
@@ -51,7 +49,7 @@ type api struct {
 func newAPI(base *rest.Config) (api, error) {
 	c := rest.CopyConfig(base)
 	c.QPS, c.Burst = -1, 0
-	// Packing the first lists would take both sides longer than sending them.
+	// Compressing the first lists would take both sides longer than sending them.
 	c.DisableCompression = true
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
@@ -89,10 +87,9 @@ func newAPI(base *rest.Config) (api, error) {
 		whole: typedcorev1.New(once{client.CoreV1().RESTClient()}), core: typedcorev1.New(once{core}), follow: typedcorev1.New(follow), metadata: about, patience: newPatience(), health: &health{}}, nil
 }
 
-// onItsOwn makes a client share no connection with others: one with a way to
-// dial is never found to be the same. Pods and nodes are watched so, because
-// among a hundred requests on a connection a watch is served too late, and the
-// API server ends those that it takes for slow.
+// onItsOwn gives a client its own connections: client-go never shares those of a configuration with a custom
+// dialer. Pods and nodes are watched this way, because among a hundred requests on one connection a watch is
+// served too late, and the API server ends watches that seem slow.
 func onItsOwn(c *rest.Config) *rest.Config {
 	own := rest.CopyConfig(c)
 	if own.Dial == nil {
@@ -104,8 +101,8 @@ func onItsOwn(c *rest.Config) *rest.Config {
 // dialTimeout is client-go's, and how often an idle connection is probed.
 const dialTimeout = 30 * time.Second
 
-// pageSize is how many items of a resource a page has. A node is ten times the
-// size of the rest, and a page is in memory as a whole before it is read.
+// pageSize returns how many items of a resource a page has. A node is ten times as large as other objects, and a
+// page is completely in memory before it is decoded.
 func pageSize(resource string) int64 {
 	if resource == "nodes" {
 		return 250
@@ -113,9 +110,8 @@ func pageSize(resource string) int64 {
 	return 1000
 }
 
-// pages calls list for each page of a list. A list of many pages takes long, and
-// the server forgets the state that it began with; what the rest then shows is
-// newer, and the list as a whole not of one moment.
+// pages calls list for each page of a list. A list of many pages takes long, and the server may drop the
+// state that it began with. The later pages are then newer, so the list as a whole is not from one moment.
 func (a api) pages(ctx context.Context, resource string, list func(context.Context, metav1.ListOptions) (metav1.ListInterface, error)) error {
 	opts := metav1.ListOptions{Limit: pageSize(resource)}
 	for {
@@ -140,8 +136,7 @@ func (a api) pages(ctx context.Context, resource string, list func(context.Conte
 	}
 }
 
-// listPods reads the metadata of every pod that a DaemonSet could be concerned
-// with, as of now, as far as it has those labels.
+// listPods reads the current metadata of every pod that could matter to a DaemonSet and matches the selector.
 func (a api) listPods(ctx context.Context, selector string) (*podList, error) {
 	all := &podList{pods: map[string]podAt{}, narrow: selector != ""}
 	return all, a.eachPod(ctx, "", selector, all.add)
@@ -159,7 +154,8 @@ func (a api) eachPod(ctx context.Context, namespace, selector string, take func(
 	})
 }
 
-// anyPod says whether is picks any pod, as it is now, that has those labels and one of foreignLabels as well.
+// anyPod reports whether a current pod that matches the selector, and also has one of foreignLabels,
+// satisfies is.
 func (a api) anyPod(ctx context.Context, namespace, selector string, is func(*metav1.PartialObjectMetadata) bool) (bool, error) {
 	var found atomic.Bool
 	reading, ctx := errgroup.WithContext(ctx)
@@ -253,7 +249,7 @@ func (a api) createPod(ctx context.Context, namespace string, pod any) (*corev1.
 	return made, err
 }
 
-// tryPod asks what would become of a pod that is made, which is not kept.
+// tryPod creates a pod in a dry run, and returns it as admission would leave it.
 func (a api) tryPod(ctx context.Context, pod *corev1.Pod) (made *corev1.Pod, err error) {
 	err = a.write(ctx, kind{"try pods", pod.Namespace}, func(ctx context.Context) (err error) {
 		made, err = a.whole.Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -262,8 +258,8 @@ func (a api) tryPod(ctx context.Context, pod *corev1.Pod) (made *corev1.Pod, err
 	return made, err
 }
 
-// deletePod deletes and returns the pod as the server left it: terminating, or
-// as it was when it went. The typed client throws that away.
+// deletePod deletes a pod and returns it as the server left it: terminating, or in its last state. The typed
+// client discards that.
 func (a api) deletePod(ctx context.Context, namespace, name string, opts metav1.DeleteOptions) (left runtime.Object, err error) {
 	err = a.write(ctx, kind{"delete pods", namespace}, func(ctx context.Context) (err error) {
 		left, err = a.core.RESTClient().Delete().Namespace(namespace).Resource("pods").Name(name).
@@ -285,7 +281,7 @@ func (a api) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, e
 	return got, err
 }
 
-// getWholePod is getPod with all that there is of the pod.
+// getWholePod is getPod for the complete pod.
 func (a api) getWholePod(ctx context.Context, namespace, name string) (got *corev1.Pod, err error) {
 	err = a.read(ctx, kind{"get pods", namespace}, func(ctx context.Context) (err error) {
 		got, err = a.whole.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
@@ -294,7 +290,7 @@ func (a api) getWholePod(ctx context.Context, namespace, name string) (got *core
 	return got, err
 }
 
-// findPod is getPod for who may only list. denied is the error of getting it.
+// findPod is getPod for an engine that may only list. denied is the error of the get.
 func (a api) findPod(ctx context.Context, namespace, name string, denied error) (*corev1.Pod, error) {
 	var found *corev1.Pod
 	err := a.read(ctx, kind{"list pods", namespace}, func(ctx context.Context) error {
@@ -327,7 +323,7 @@ func (a api) patchPod(ctx context.Context, namespace, name string, patch []byte)
 	return made, err
 }
 
-// liveNode is the node as it is now; nil when there is none.
+// liveNode returns the node as it is now; nil when there is none.
 func (a api) liveNode(ctx context.Context, name string) (n *corev1.Node, err error) {
 	err = a.read(ctx, kind{"get nodes", ""}, func(ctx context.Context) (err error) {
 		n, err = a.core.Nodes().Get(ctx, name, metav1.GetOptions{})
@@ -376,7 +372,7 @@ func (a api) updateStatus(ctx context.Context, ds *appsv1.DaemonSet) (made *apps
 	return made, err
 }
 
-// deleteSet deletes that very DaemonSet, if it is still there.
+// deleteSet deletes exactly that DaemonSet, if it still exists.
 func (a api) deleteSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 	return unlessMissing(a.write(ctx, kind{"delete daemonsets", ds.Namespace}, func(ctx context.Context) error {
 		return a.apps.DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
@@ -417,7 +413,7 @@ func (a api) deleteRevision(ctx context.Context, r *appsv1.ControllerRevision) e
 	}))
 }
 
-// unlessMissing is the error of a delete: what is to go need not be there.
+// unlessMissing returns the error of a delete, which succeeds if the object does not exist.
 func unlessMissing(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil

@@ -20,11 +20,11 @@ type write struct {
 	state *state
 	hash  string
 	mold  func() (*view.Mold, error) // of the pods of hash
-	// beside says that a pod of another revision may stand on the same node, or come there.
+	// beside says that a pod of another revision may be on the same node, or be created there.
 	beside bool
-	// edition is the revision of the template that was decided on, whichever hash is of.
+	// edition is the revision of the template that was decided on; hash may be another one.
 	edition string
-	// reaches is the release that gives the node its target by this; zero: none.
+	// reaches is the release that gives the node its target by this write; zero: none.
 	reaches int
 	create  *plan.Create // nil for others
 	// remade is what was known of the node's pods when a create was decided on.
@@ -33,10 +33,10 @@ type write struct {
 	change *plan.Change // nil for others
 	// from is the template that the pod of a change was made from; to ds it is changed.
 	from *corev1.PodTemplateSpec
-	// rests, when not nil, is the pod as the decision to delete or change it rests on.
+	// rests, when not nil, is the pod as it was when its delete or change was decided.
 	rests *podEntry
-	// known is the UIDs of the pods that a create was decided beside, and taken
-	// their names.
+	// known holds the UIDs of the pods that were known when a create was decided, and taken their
+	// names.
 	known, taken []string
 	// newest is when the newest of them was created, by the API server's clock.
 	newest time.Time
@@ -50,9 +50,9 @@ type write struct {
 	names     []string // of a create: those that were sent
 	came      int      // its place among those of its lane
 	withdrawn bool
-	unproven  bool // its lane was, when it started
+	unproven  bool // whether its lane was unproven when it started
 	slow      bool // it takes longer than slowAfter
-	roomless  bool // it has given its rooms back
+	roomless  bool // it has given its slots back
 	timer     *time.Timer
 }
 
@@ -66,7 +66,7 @@ func (w *write) node() string {
 	return w.remove.Node
 }
 
-// about is the name and the UID of the pod that is deleted or changed; empty of a create.
+// about returns the name and the UID of the pod that is deleted or changed; empty of a create.
 func (w *write) about() (name, uid string) {
 	switch {
 	case w.remove != nil:
@@ -77,10 +77,10 @@ func (w *write) about() (name, uid string) {
 	return "", ""
 }
 
-// act is what tells the write from others to the node.
+// act identifies the write among those to its node.
 func (w *write) act() plan.Act { return plan.ActOf(w.remove, w.change) }
 
-// verb is what the write does, as metrics and messages have it.
+// verb returns what the write does, in the words of metrics and messages.
 func (w *write) verb() string {
 	switch {
 	case w.create != nil:
@@ -91,22 +91,21 @@ func (w *write) verb() string {
 	return "delete"
 }
 
-// result is what became of a write.
+// result is the outcome of a write.
 type result struct {
 	fate   delivery.Fate
 	undone bool // delivery.Outcome.Undone
 	wait   time.Duration
 	// own says that a failure is that of the namespace, not the server's.
 	own bool
-	// learn puts what was learned into the index.
+	// learn puts the result into the index.
 	learn func()
 }
 
-// applier carries out writes: concurrently, within a window for all and one for
-// each DaemonSet, taking namespaces in turn, and in each its DaemonSets. It never
-// waits for one write to start another. Until it starts, a write can be withdrawn.
-// With mu held, noted hears of every write that begins, and of those whose node is
-// put off untried, and ended of every one that has ended.
+// applier carries out writes concurrently, within one window for all and one for each DaemonSet.
+// Namespaces take turns, and within each its DaemonSets. It never waits for one write before it
+// starts another. A write can be withdrawn until it starts. With mu held, it calls noted for every
+// write that begins or whose node is postponed untried, and ended for every write that has ended.
 type applier struct {
 	do           func(context.Context, *write) result
 	noted, ended func(*write)
@@ -115,8 +114,8 @@ type applier struct {
 	mu    sync.Mutex
 	ctx   context.Context // nil before start and after stop
 	lanes map[identity]*lane
-	// altering is the deletes and changes under way, by the UID of their pod: it may change
-	// hands meanwhile.
+	// altering holds the deletes and changes under way, by the UID of their pod, which may get
+	// another owner meanwhile.
 	altering map[string]*write
 	tenants  map[string]*tenant
 	turn     []*tenant // those with something pending; the first is next
@@ -124,9 +123,9 @@ type applier struct {
 	all      window
 	slow     int       // writes that have taken longer than slowAfter
 	proven   int       // lanes
-	unproven int       // writes in the window for all that are of other lanes
+	unproven int       // writes of other lanes in the window for all
 	lastGood time.Time // when a write last succeeded
-	resume   time.Time // the server asked for silence until then
+	resume   time.Time // the server asked for no requests until then
 	created  time.Time // when the last create started, for the pace
 	timer    *time.Timer
 	running  sync.WaitGroup
@@ -198,7 +197,7 @@ func (a *applier) forget(key identity) {
 	}
 }
 
-// afresh ends the pauses of the DaemonSet: it was edited.
+// afresh ends the pauses of a DaemonSet that was edited.
 func (a *applier) afresh(key identity) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -208,8 +207,8 @@ func (a *applier) afresh(key identity) {
 	}
 }
 
-// replace takes what a new decision wants done on one node, in place of what
-// an older one wanted there and has not started.
+// replace takes the writes of a new decision for one node. They replace the writes of an older
+// decision that have not started.
 func (a *applier) replace(key identity, node string, writes []*write) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -228,7 +227,7 @@ func (a *applier) replace(key identity, node string, writes []*write) {
 	a.tidy(l)
 }
 
-// lane is the DaemonSet's, made if need be.
+// lane returns the DaemonSet's lane, which it creates if needed.
 func (a *applier) lane(key identity) *lane {
 	l := a.lanes[key]
 	if l == nil {
@@ -239,8 +238,8 @@ func (a *applier) lane(key identity) *lane {
 	return l
 }
 
-// tidy takes a lane in which nothing waits out of the turn, and forgets it when
-// it has nothing to remember.
+// tidy removes a lane in which nothing waits from the turn, and forgets it if it has nothing to
+// remember.
 func (a *applier) tidy(l *lane) {
 	if l.waiting > 0 {
 		return
@@ -254,16 +253,16 @@ func (a *applier) tidy(l *lane) {
 	}
 }
 
-// underway calls see with the lane of the DaemonSet, which may be nil, and with every delete and change
-// under way by the UID of its pod. No write ends while see runs, so what it reads from the
-// index and from these are of one moment.
+// underway calls see with the lane of the DaemonSet, which may be nil, and with every delete and
+// change under way by the UID of its pod. No write ends while see runs, so what it reads from the
+// index and from these belongs to one moment.
 func (a *applier) underway(key identity, see func(*lane, map[string]*write)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	see(a.lanes[key], a.altering)
 }
 
-// busy is how many writes of the DaemonSet have started and not ended.
+// busy returns how many writes of the DaemonSet have started and not ended.
 func (a *applier) busy(key identity) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -273,7 +272,7 @@ func (a *applier) busy(key identity) int {
 	return 0
 }
 
-// pending is how many writes of the DaemonSet are under way or wait to start.
+// pending returns how many writes of the DaemonSet are under way or wait to start.
 func (a *applier) pending(key identity) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -283,7 +282,7 @@ func (a *applier) pending(key identity) int {
 	return 0
 }
 
-// has says that a write to the node is under way or waits to start.
+// has reports whether a write to the node is under way or waits to start.
 func (a *applier) has(key identity, node string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -291,14 +290,15 @@ func (a *applier) has(key identity, node string) bool {
 	return l != nil && l.places[node] != nil
 }
 
-// silent says that the server has asked for silence, or has not answered: nothing new is to begin.
+// silent reports whether the server is throttling, or has not answered, so that no new write may
+// begin.
 func (a *applier) silent(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return now.Before(a.resume)
 }
 
-// idle says that the DaemonSet has no writes under way or waiting to start.
+// idle reports whether the DaemonSet has no writes under way or waiting to start.
 func (a *applier) idle(key identity) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -306,15 +306,15 @@ func (a *applier) idle(key identity) bool {
 	return l == nil || l.waiting+len(l.started) == 0
 }
 
-// naming records a name before it is sent, so that a pod which the watch shows
-// before the answer comes is known for this write's.
+// naming records a name before it is sent, so that a pod that the watch shows before the answer
+// arrives is recognized as that of this write.
 func (a *applier) naming(w *write, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w.names = append(w.names, name)
 }
 
-// pump starts what the windows have room for. Called with mu held.
+// pump starts as many writes as the windows allow. Called with mu held.
 func (a *applier) pump() {
 	if a.ctx == nil || a.ctx.Err() != nil {
 		return
@@ -372,7 +372,7 @@ func (a *applier) slows(w *write) {
 	a.pump()
 }
 
-// leave gives back the room that a write has in the window for all.
+// leave gives back a write's slot in the window for all.
 func (a *applier) leave(w *write) {
 	a.all.busy--
 	if w.unproven {
@@ -380,9 +380,9 @@ func (a *applier) leave(w *write) {
 	}
 }
 
-// giveRoom takes a write out of all windows that nobody knows the outcome of, and
-// that it may take long to learn. The write stays under way. What it tells of the
-// server is accounted for now, and not again when it ends.
+// giveRoom takes a write out of all windows if its outcome is unknown and may stay so for long.
+// The write stays under way. What it says about the server is accounted for now, and not again
+// when it ends.
 func (a *applier) giveRoom(w *write, own bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -395,7 +395,7 @@ func (a *applier) giveRoom(w *write, own bool) {
 	a.pump()
 }
 
-// free gives back all rooms of a write, once.
+// free gives back all slots of a write, once.
 func (a *applier) free(l *lane, w *write) {
 	if w.roomless {
 		return
@@ -438,7 +438,7 @@ func (a *applier) end(w *write, r result) {
 	a.pump()
 }
 
-// putOff takes back the creates that wait and keeps their slots until at.
+// putOff withdraws the waiting creates and holds their slots until at.
 func (a *applier) putOff(l *lane, at time.Time, why string) {
 	l.withdraw(func(w *write) bool {
 		if w.create != nil {

@@ -53,7 +53,7 @@ func (b *bench) do(ctx context.Context, w *write) result {
 	return fare
 }
 
-// soFar is the writes that have started.
+// soFar returns the writes that have started.
 func (b *bench) soFar() []string {
 	synctest.Wait()
 	b.mu.Lock()

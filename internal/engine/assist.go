@@ -1,8 +1,8 @@
 package engine
 
-// Beside another controller (Config.Assist), which makes, repairs and removes the pods of all DaemonSets, keeps their
-// revisions and writes their status. For those that follow a policy and whose strategy is OnDelete, this engine decides
-// when outdated pods go. It writes nothing else but what it keeps of releases.
+// The engine beside another controller (Config.Assist). That controller creates, repairs and removes the pods of all
+// DaemonSets, keeps their revisions and writes their status. For DaemonSets that follow a policy and whose strategy is
+// OnDelete, this engine decides when outdated pods go. Apart from deletes it writes only the state of releases.
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"everynode/internal/view"
 )
 
-// assist brings the release of one DaemonSet up to date. The DaemonSet itself is the other controller's.
+// assist brings the release of one DaemonSet up to date. The other controller handles the DaemonSet itself.
 func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	c := &st.course
 	c.assists = true
@@ -44,17 +44,17 @@ func (e *engine) assist(ctx context.Context, set *setEntry, st *state) error {
 	if err != nil || hash == "" {
 		e.undecided(st)
 		if e.wake(keyOf(set.ds), due); errors.Is(err, errReplan) {
-			return nil // it is in the queue already
+			return nil // it is already in the queue
 		}
-		return err // and it is tried again
+		return err // and it is retried
 	}
 	e.wake(keyOf(set.ds), st.ledger.WakeAt(), retry, due)
 	return nil
 }
 
-// observed is the revision that the other controller makes pods from, once it has taken notice of the last change. Until then
-// it is the one before, after a while, so that the release can say what it waits for; empty: none is known. due
-// is when to ask again; zero: whatever that is changes by an event.
+// observed returns the revision from which the other controller creates pods, once it has observed the last change.
+// Until then, after a while, it is the previous revision, so that the release can say what it waits for; empty: none is
+// known. due is when to ask again; zero: an event will announce the change.
 func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time, err error) {
 	c, ds, now := &st.course, set.ds, time.Now()
 	if p, epochs := st.past, e.index.epochs(ds); p == nil || p.epochs != epochs || p.generation != ds.Generation || p.collisions != collisions(ds) {
@@ -80,9 +80,9 @@ func (e *engine) observed(set *setEntry, st *state) (hash string, due time.Time,
 	return c.state.Target, time.Time{}, nil
 }
 
-// unnoticed says that the other controller has not taken notice of a DaemonSet of which no revision is kept: what its next pods will be
-// made from cannot be known, so there is nothing to decide. Whoever has the DaemonSet follow a policy must hear of that all the same. due
-// is when to write again.
+// unnoticed reports on the DaemonSetRollout that the other controller has not observed a DaemonSet that has no revision
+// yet. It is unknown what its next pods will be made from, so there is nothing to decide, but people who made it follow
+// a policy must be told. due is when to write again.
 func (e *engine) unnoticed(ctx context.Context, set *setEntry, st *state) (due time.Time, err error) {
 	c := &st.course
 	if c.guidance = e.index.policyOf(set.ds); c.lacks() {
@@ -99,7 +99,7 @@ func (e *engine) unnoticed(ctx context.Context, set *setEntry, st *state) (due t
 	return e.keep(ctx, set, st, &next)
 }
 
-// nameStable is needStable for who makes no pods: which nodes have one is up to the template.
+// nameStable is needStable for an engine that creates no pods: the template alone decides which nodes have one.
 func (c *course) nameStable(set *setEntry) {
 	if s := c.stable; s == nil || s.hash != c.state.Stable || s.of.Generation != set.ds.Generation {
 		c.stable = &stableRevision{hash: c.state.Stable, of: set.ds, spec: set.spec}
@@ -107,7 +107,7 @@ func (c *course) nameStable(set *setEntry) {
 	}
 }
 
-// yields says what keeps the policy, if there is one, from being followed beside another controller.
+// yields records what prevents the policy, if any, from being followed beside another controller.
 func (c *course) yields(ds *appsv1.DaemonSet) {
 	undriven := view.UndrivenBeside(ds)
 	c.leaveIt = undriven == view.RolledOut
@@ -120,12 +120,12 @@ func (c *course) yields(ds *appsv1.DaemonSet) {
 		c.wrong = []string{view.HowOnDelete(ds)}
 	case undriven == view.NoneMayGo:
 		c.problem = rollout.NotDriven
-		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go before its successor is there, which the DaemonSet controller of the cluster does not do for OnDelete: set it to 1 or more, and maxSurge to 0"}
+		c.wrong = []string{"spec.updateStrategy.rollingUpdate.maxUnavailable is 0, or cannot be read, so no pod may go before its successor exists, but the DaemonSet controller of the cluster creates no successor first for OnDelete: set it to 1 or more, and maxSurge to 0"}
 	}
 }
 
-// endedBeside remembers pods that came to an end and that the other controller deletes, as ended does for those that this one does: a
-// version whose pods end again and again has failed.
+// endedBeside remembers pods that ended and that the other controller deletes, as ended does for pods that this engine
+// deletes: a version whose pods keep ending has failed.
 func (s *state) endedBeside(pods []*plan.Pod, now time.Time) {
 	for _, p := range pods {
 		if p.Phase != plan.Failed && p.Phase != plan.Succeeded || !s.announce(p.UID) {

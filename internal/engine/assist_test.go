@@ -25,8 +25,9 @@ import (
 // Two waves for the DaemonSets of a namespace: the other controller of these tests must not see that one is meant.
 const twoWaves = `{"daemonSets": {"namespaces": ["default"]}, "waves": [{"name": "first", "nodes": 1, "approval": true}, {"name": "all", "nodes": "100%"}]}`
 
-// builtIn is the DaemonSet controller of the cluster: an engine in charge, for which the server does not have our kinds. With OnDelete it
-// does what Kubernetes' controller does: it makes, repairs and removes pods, keeps the revisions, and writes the status.
+// builtIn returns the DaemonSet controller of the cluster: an engine in charge, for which the server does not have our
+// kinds. With OnDelete it does what Kubernetes' controller does: it makes, repairs and removes pods, keeps the
+// revisions, and writes the status.
 func (c *cluster) builtIn() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -99,7 +100,7 @@ func assisted(t *testing.T, nodes int, spec string, test func(c *cluster, b *bes
 	})
 }
 
-// inOrder is the nodes as a release reaches them while all are well.
+// inOrder returns the nodes as a release reaches them while all are well.
 func (c *cluster) inOrder() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,10 +146,10 @@ func TestAssistTellsThatNobodyTakesNotice(t *testing.T) {
 		}
 		c.run(4 * time.Second)
 		c.wantRelease(when, "Held NotObserved  0", nil)
-		if s := c.rollout().Status; !s.Assists || s.Nodes.Eligible != 3 || !strings.Contains(s.Message, "does kube-controller-manager run?") {
+		if s := c.rollout().Status; !s.Assists || s.Nodes.Eligible != 3 || !strings.Contains(s.Message, "is kube-controller-manager running?") {
 			c.t.Errorf("%s the status is %+v", when, s)
 		}
-		if got := c.events("ReleaseHeld"); len(got) != 1 || !strings.HasPrefix(got[0], "Warning ReleaseHeld: the DaemonSet controller of the cluster has not taken notice") {
+		if got := c.events("ReleaseHeld"); len(got) != 1 || !strings.HasPrefix(got[0], "Warning ReleaseHeld: the DaemonSet controller of the cluster has not observed") {
 			c.t.Errorf("%s the events are %q", when, got)
 		}
 		before := c.countWrites()
@@ -244,7 +245,7 @@ func TestAssistMendsFirst(t *testing.T) {
 	})
 }
 
-// Nothing goes before the other controller has taken notice of the template: what comes then would be of the old one. What the release
+// Nothing goes before the other controller has observed the template: what comes then would be of the old one. What the release
 // waits for is told, and it goes on by itself.
 func TestAssistWaitsForNotice(t *testing.T) {
 	assisted(t, 3, twoWaves, func(c *cluster, b *beside) {

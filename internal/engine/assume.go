@@ -9,16 +9,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// assume lays a pod that the server has just returned, from a write or a live
-// read, over what the watch has shown. A watch that is past that version
-// already knows better: the pod may have gone since.
+// assume puts a pod that the server has just returned, from a write or a live read, over what the
+// watch has shown. If the watch is already past that version, it is better informed: the pod may
+// be gone since.
 func (ix *index) assume(pod *corev1.Pod) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	ix.lay(pod, ix.order.heard)
 }
 
-// acknowledge is assume for a pod that our own write has made or deleted.
+// acknowledge is assume for a pod that our own write has created or deleted.
 func (ix *index) acknowledge(pod *corev1.Pod, w *write) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -45,8 +45,8 @@ func (ix *index) put(e *podEntry, at plan.Moment) {
 	}
 }
 
-// found is assume for a live read that began at asked. A pod that was buried
-// before, and that the watch has not shown to be gone, was buried by mistake.
+// found is assume for a live read that began at asked. If the pod was buried before then, and the
+// watch has not shown it to be gone, it was buried by mistake.
 func (ix *index) found(pod *corev1.Pod, asked time.Time) {
 	e, err := compactPod(pod)
 	if err != nil {
@@ -64,8 +64,8 @@ func (ix *index) found(pod *corev1.Pod, asked time.Time) {
 	}
 }
 
-// burial is a pod that is known to be gone, and since when. The watch confirms it
-// within milliseconds; as long as it does not, the pod is read again now and then.
+// burial is a pod that is known to be gone, and since when. The watch normally confirms this
+// within milliseconds; until it does, the pod is read again now and then.
 type burial struct {
 	pod       *podEntry
 	at, check time.Time
@@ -83,8 +83,8 @@ func (ix *index) bury(uid string) {
 	}
 }
 
-// lingering is the pods whose last own write, or end, the watch should have shown
-// long ago. Those that it has shown meanwhile are no longer ahead.
+// lingering returns the pods whose last own write, or end, the watch should have shown long ago.
+// Pods that it has shown meanwhile are no longer ahead.
 func (ix *index) lingering(now time.Time) []*podEntry {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -100,15 +100,15 @@ func (ix *index) lingering(now time.Time) []*podEntry {
 	for uid, b := range ix.buried {
 		if !b.check.After(now) {
 			late = append(late, b.pod)
-			b.check = now.Add(now.Sub(b.at)) // twice the time
+			b.check = now.Add(now.Sub(b.at)) // after twice the time
 			ix.buried[uid] = b
 		}
 	}
 	return late
 }
 
-// settleLingering reads such pods directly, so that a stalled watch does not
-// stall the pods that the engine itself has changed.
+// settleLingering reads such pods directly, so that a stalled watch does not hold up pods that
+// the engine itself has changed.
 func (e *engine) settleLingering(ctx context.Context) {
 	for _, p := range e.index.lingering(time.Now()) {
 		if ctx.Err() != nil {
@@ -118,8 +118,8 @@ func (e *engine) settleLingering(ctx context.Context) {
 	}
 }
 
-// refresh reads a pod past the watch and puts what it finds into the index. It
-// reports whether the read gave an answer.
+// refresh reads a pod directly and puts the result into the index. It reports whether the read
+// gave an answer.
 func (e *engine) refresh(ctx context.Context, p *podEntry) bool {
 	asked := time.Now()
 	live, err := e.api.getPod(ctx, p.namespace, p.Name)

@@ -52,7 +52,7 @@ func (c *cluster) audit(e *engine, set *setEntry, st *state) {
 	}
 }
 
-// snapshot is the nodes that a DaemonSet has to do with, and whether something
+// snapshot returns the nodes that a DaemonSet has to do with, and whether something
 // has changed there since they were looked at.
 func snapshot(ix *index, owner string) (names []string, changed bool) {
 	ix.mu.RLock()

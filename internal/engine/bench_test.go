@@ -20,7 +20,7 @@ const (
 	benchSets  = 100
 )
 
-// benchIndex is the index of a fleet: a pod of the first DaemonSet on every
+// benchIndex returns the index of a fleet: a pod of the first DaemonSet on every
 // node, the others for nodes with a label that none has.
 func benchIndex(b *testing.B) (*index, *int) {
 	b.Helper()

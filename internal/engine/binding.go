@@ -14,7 +14,7 @@ import (
 	"everynode/internal/view"
 )
 
-// tellBinder says, once, what is wrong with the annotation that says who binds.
+// tellBinder reports, once, what is wrong with the annotation that says who binds.
 func (e *engine) tellBinder(set *setEntry, st *state) {
 	text := ""
 	if set.binder != nil {
@@ -25,12 +25,12 @@ func (e *engine) tellBinder(set *setEntry, st *state) {
 	}
 	if st.binder = text; text != "" {
 		e.events.event(set.ds, corev1.EventTypeWarning, "InvalidBindBy", "%s", text)
-		e.log.Warn("a DaemonSet does not say who binds its pods", "daemonSet", keyOf(set.ds).String(), "error", text)
+		e.log.Warn("a DaemonSet has an invalid value for who binds its pods", "daemonSet", keyOf(set.ds).String(), "err", text)
 	}
 }
 
-// gated says that the API server refused a create for naming the node: admission
-// has given the pod a scheduling gate, which only an unbound pod may have.
+// gated reports whether the API server refused a create because it names the node: admission has
+// given the pod a scheduling gate, which only an unbound pod may have.
 func gated(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -39,10 +39,10 @@ func gated(err error) bool {
 	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "spec.nodeName" })
 }
 
-// tellPorts says of a pod that was just made for the scheduler which host ports of
-// its node are taken, and by whom if that is a pod of its own namespace. The
-// scheduler and the kubelet say only that some are. Of a large DaemonSet that is
-// looked up for some of the pods; `everynode why` does it for any, and names all.
+// tellPorts reports, for a pod just created for the scheduler, which host ports of its node are
+// taken, and by which pod if that is in the same namespace. The scheduler and the kubelet only
+// say that some are taken. For a large DaemonSet this is looked up for only some of the pods;
+// `everynode why` does it for any pod, and names all ports.
 func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	spec := &w.ds.Spec.Template.Spec
 	if !w.create.ByScheduler || !view.AsksForPorts(spec) || !e.events.mayLookUp(w.ds.UID) {
@@ -50,10 +50,10 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	}
 	list, err := e.api.podsOn(ctx, w.create.Node)
 	if err != nil {
-		e.log.Info("whose host ports a pod waits for could not be read", "daemonSet", w.key.String(), "node", w.create.Node, "error", err)
+		e.log.Info("could not read which pods have the host ports that a pod waits for", "daemonSet", w.key.String(), "node", w.create.Node, "err", err)
 		return
 	}
-	// The DaemonSet's own are on their way out.
+	// The DaemonSet's own pods are about to go.
 	others := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return metav1.IsControlledBy(&p, w.ds) })
 	taken := view.TakenPorts(spec, others)
 	if len(taken) == 0 {
@@ -68,7 +68,7 @@ func (e *engine) tellPorts(ctx context.Context, w *write, made *corev1.Pod) {
 	e.events.event(w.ds, corev1.EventTypeWarning, "HostPortTaken", "Pod %s waits on node %s for %s", made.Name, w.create.Node, strings.Join(all, ", "))
 }
 
-// podsOn is the pods on a node, whole, as a server has them at hand.
+// podsOn returns the complete pods on a node, possibly from the server's cache.
 func (a api) podsOn(ctx context.Context, node string) (list *corev1.PodList, err error) {
 	err = a.read(ctx, kind{"list pods", ""}, func(ctx context.Context) (err error) {
 		list, err = a.whole.Pods("").List(ctx, metav1.ListOptions{

@@ -79,7 +79,7 @@ func (c *cluster) relent(on refusals, node string) {
 	}
 }
 
-// waiting is the DaemonSet's only pod for the node, and waits to be bound to it.
+// waiting returns the DaemonSet's only pod for the node, which waits to be bound to it.
 func (c *cluster) waiting(node string) *corev1.Pod {
 	c.t.Helper()
 	var found *corev1.Pod
@@ -98,7 +98,7 @@ func (c *cluster) waiting(node string) *corev1.Pod {
 	return found
 }
 
-// made is how many pods were created, and how many of them bound to the node.
+// made returns how many pods were created, and how many of them bound to the node.
 func (c *cluster) made(node string) (all, bound int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

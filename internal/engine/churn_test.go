@@ -28,7 +28,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// leftovers is every map and slice below v, of whatever name, that has more than
+// leftovers returns every map and slice below v, of whatever name, that has more than
 // few entries, or room for many. Only what this module declares is looked into. So
 // what is added to the engine later is looked into as well.
 func leftovers(v reflect.Value, few int, where string, seen map[uintptr]bool) (all []string) {
@@ -163,7 +163,7 @@ type silent struct{ record.EventRecorder }
 
 func (silent) Eventf(apiruntime.Object, string, string, string, ...any) {}
 
-// crowded is an engine without an API server, which decides and never writes.
+// crowded returns an engine without an API server, which decides and never writes.
 func crowded() *engine {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	e := newEngine(Config{Workers: 1, Monitor: NewMonitor(), Log: log}, api{}, newIndex())
@@ -199,7 +199,7 @@ func heapNow() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// long says that tests may take minutes.
+// long reports whether tests may take minutes.
 func long() bool { return os.Getenv("EVERYNODE_LONG") != "" }
 
 // A million lives (with EVERYNODE_LONG; else some thousands) leave the heap as it was.

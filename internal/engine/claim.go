@@ -19,12 +19,11 @@ import (
 	"everynode/internal/view"
 )
 
-// claimsAtOnce bounds the patches of one DaemonSet that are under way.
+// claimsAtOnce limits how many patches of one DaemonSet are under way.
 const claimsAtOnce = 16
 
-// claim adopts the orphans that the DaemonSet selects and releases the pods
-// that it no longer does. A pod whose patch fails puts off its node, not the
-// others.
+// claim adopts the orphans that the DaemonSet selects and releases the pods that it no longer
+// does. A pod whose patch fails postpones its node, not the others.
 func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
 	if err := e.searchOwn(ctx, ds, st); err != nil {
 		return fmt.Errorf("looking for pods that are not watched: %w", err)
@@ -62,7 +61,7 @@ func (e *engine) claim(ctx context.Context, ds *appsv1.DaemonSet, st *state) err
 	return ctx.Err()
 }
 
-// claims says at what instant pods are claimed for the next decision.
+// claims returns the instant at which pods are claimed for the next decision.
 func (s *state) claims() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +69,7 @@ func (s *state) claims() time.Time {
 	return s.claimedAt
 }
 
-// claim is what tells the patch of a pod from what else is done on its node.
+// claim identifies the patch of a pod among the other writes on its node.
 func (p *podEntry) claim() plan.Act { return plan.Act{Kind: plan.Claiming, Pod: p.UID} }
 
 // patchClaim adopts or releases one pod.
@@ -85,24 +84,24 @@ func (e *engine) patchClaim(ctx context.Context, ds *appsv1.DaemonSet, st *state
 		e.index.bury(p.UID)
 	case ctx.Err() != nil:
 	default:
-		// It may be another pod of that name by now, or have got another
-		// owner; or the patch was refused. What is true decides next time.
+		// By now it may be another pod of that name, or have another owner; or the patch was
+		// refused. The next decision uses the current state.
 		e.refresh(ctx, p)
 		e.unclaimed(ds, st, p, err)
 	}
 }
 
-// unclaimed puts off a pod that could not be adopted, released or relabelled, and says so.
+// unclaimed postpones a pod that could not be adopted, released or relabelled, and reports it.
 func (e *engine) unclaimed(ds *appsv1.DaemonSet, st *state, p *podEntry, err error) {
 	st.failed(p.Node, p.claim(), delivery.FailedPace(), time.Now(), view.RefusedClaim+": "+blame(err, p.Name))
 	e.index.noteNode(string(ds.UID), p.Node)
 	e.events.unclaimed(ds, p.Node, p.Name, err)
-	e.log.Warn("a pod's owner or revision could not be changed; it is tried again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "error", err)
+	e.log.Warn("could not change a pod's owner or revision; trying again", "daemonSet", keyOf(ds).String(), "pod", p.Name, "node", p.Node, "err", err)
 }
 
-// mayAdopt makes sure, past every cache, that the DaemonSet is still there and
-// not being deleted: what it adopts then would be deleted with it. unread is why that
-// could not be found out: then nothing is adopted for now.
+// mayAdopt makes sure by a live read that the DaemonSet still exists and is not being deleted:
+// pods that it adopts then would be deleted with it. unread is why that could not be determined:
+// then nothing is adopted for now.
 func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) (unread, err error) {
 	live, err := e.api.getSet(ctx, ds.Namespace, ds.Name)
 	switch {
@@ -118,7 +117,7 @@ func (e *engine) mayAdopt(ctx context.Context, ds *appsv1.DaemonSet) (unread, er
 	return nil, nil
 }
 
-// claims is the orphans to adopt and the own pods to release.
+// claims returns the orphans to adopt and the own pods to release.
 func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -140,8 +139,8 @@ func (ix *index) claims(ds *appsv1.DaemonSet) (adopt, release []*podEntry) {
 	return adopt, release
 }
 
-// orphanWith is an object of those labels that nobody controls: whether it would
-// be adopted says whether the DaemonSet selects it.
+// orphanWith returns an object with those labels that nobody controls: a DaemonSet selects the
+// labels if it would adopt that object.
 func orphanWith(namespace string, set labels.Set) metav1.Object {
 	return &metav1.ObjectMeta{Namespace: namespace, Labels: set}
 }

@@ -10,12 +10,12 @@ import (
 	"everynode/internal/view"
 )
 
-// runtimeClasses is the resource that tells whether a runtime class asks
-// something of a node. Nothing waits for it: the pods of a class that is not
-// known are for the scheduler, so it need not be permitted either.
+// runtimeClasses is the resource that says whether a runtime class places demands on a node.
+// Nothing waits for it: pods of an unknown class go to the scheduler, so reading it need not be
+// permitted either.
 const (
 	runtimeClasses = "runtimeclasses"
-	classesAgain   = time.Minute // how soon it is tried again, at most
+	classesAgain   = time.Minute // how soon it is retried, at most
 )
 
 // classEntry is what is kept of a RuntimeClass.
@@ -64,8 +64,8 @@ func (ix *index) replaceClasses(items []classEntry, _ uint64) {
 	}
 }
 
-// setPlain records whether the class is known to ask nothing of a node, and has
-// the DaemonSets that use it decided on again. Entries are never changed.
+// setPlain records whether the class is known to place no demands on a node, and makes the engine
+// decide again on the DaemonSets that use it. Entries are never modified.
 func (ix *index) setPlain(class string, is bool) {
 	if ix.binding.Plain[class] == is {
 		return

@@ -33,7 +33,7 @@ func TestClockOffByAMinute(t *testing.T) {
 				if got, want := metrics(t, m)["clock_skew_seconds{}"], -ahead.Seconds(); got < want-1 || got > want+1 { // the header is good to a second
 					t.Errorf("the clock is said to be %v s ahead, want %v", got, want)
 				}
-				if n := log.count("the clock of this machine and that of the API server differ"); n != 1 {
+				if n := log.count("the clocks of this machine and of the API server differ"); n != 1 {
 					t.Errorf("the log says %d times that the clocks differ", n)
 				}
 

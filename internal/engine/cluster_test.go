@@ -177,7 +177,7 @@ func (c *cluster) editSet(change func(*appsv1.DaemonSet)) {
 	})
 }
 
-// agentSet is the DaemonSet default/agent.
+// agentSet returns the DaemonSet default/agent.
 func agentSet(change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	limit, one := int32(10), intstr.FromInt32(1)
 	ds := &appsv1.DaemonSet{
@@ -286,7 +286,7 @@ func isReady(p *corev1.Pod) bool {
 	})
 }
 
-// countWrites is how many requests that change something were made.
+// countWrites returns how many requests that change something were made.
 func (c *cluster) countWrites() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -303,7 +303,7 @@ func (c *cluster) wrote(what string) int {
 	return c.writes[what]
 }
 
-// events is the events of that reason, as "type reason: message" with counts.
+// events returns the events of that reason, as "type reason: message" with counts.
 func (c *cluster) events(reason string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

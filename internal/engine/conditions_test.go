@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// condition is what the DaemonSet's status says of that type: status and reason; empty: nothing.
+// condition returns what the DaemonSet's status says of that type: status and reason; empty: nothing.
 func (c *cluster) condition(kind appsv1.DaemonSetConditionType) string {
 	for _, said := range c.set().Status.Conditions {
 		if said.Type == kind {

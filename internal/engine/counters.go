@@ -8,8 +8,8 @@ import (
 	"everynode/internal/delivery"
 )
 
-// counters are the metrics that are counted as things happen: a few for each
-// request and decision, none for an event.
+// counters are the metrics that are counted when something happens: a few for each request and
+// decision, none for an event.
 type counters struct {
 	waits, decisions prometheus.Histogram
 	failures         prometheus.Counter
@@ -22,8 +22,8 @@ type counters struct {
 }
 
 func newCounters() counters {
-	// From the fraction of a millisecond that a decision takes to the seconds
-	// of a server in trouble.
+	// From the fraction of a millisecond that a decision takes to the seconds that a server in
+	// trouble takes.
 	times := prometheus.ExponentialBuckets(0.0001, 4, 10)
 	count := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricPrefix + name, Help: help}, labels)
@@ -33,11 +33,11 @@ func newCounters() counters {
 	}
 	return counters{
 		waits: prometheus.NewHistogram(observe("queue_duration_seconds",
-			"How long the first event that a DaemonSet had not looked at yet waited for the decision about it.")),
+			"How long the oldest unhandled event of a DaemonSet waited for the decision about it.")),
 		decisions: prometheus.NewHistogram(observe("sync_duration_seconds",
 			"How long it took to decide on one DaemonSet, with the requests for its revisions and status.")),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: metricPrefix + "sync_errors_total",
-			Help: "Decisions that ended with an error and are taken again."}),
+			Help: "Decisions that ended with an error and are retried."}),
 		writeTook: prometheus.NewHistogramVec(observe("write_duration_seconds",
 			"How long a create, delete or change of a pod took, with the reads that settle its outcome."), []string{"verb"}),
 		writes:  count("writes_total", "Creates, deletes and changes of pods that have ended, by outcome.", "verb", "outcome"),

@@ -121,7 +121,7 @@ func TestLostAnswersOfDeletes(t *testing.T) {
 			c.editSet(image("agent:2"))
 			c.run(time.Minute)
 			c.covered(1, "agent:2")
-			if events := c.events("FailedDelete"); len(events) == 0 || !strings.Contains(events[0], "still there") {
+			if events := c.events("FailedDelete"); len(events) == 0 || !strings.Contains(events[0], "still exists") {
 				t.Errorf("events %q", events)
 			}
 		})

@@ -23,8 +23,8 @@ import (
 // Config says which cluster the engine works on, and how. Only Client must be
 // set.
 type Config struct {
-	// Client reaches the API server. Its rate limit and content type are
-	// replaced: requests are paced by what the server takes.
+	// Client reaches the API server. Its rate limit and content type are replaced: the engine paces requests by
+	// how the server responds.
 	Client *rest.Config
 	// LeaderElect makes the engine work only while it holds the Lease
 	// LeaseNamespace/LeaseName (default kube-system/everynode-controller).
@@ -33,20 +33,20 @@ type Config struct {
 	LeaseNamespace, LeaseName string
 	// Identity names this process in the Lease; default host name and a UUID.
 	Identity string
-	// CreateQPS bounds how many pods are created per second, over all
-	// DaemonSets. Zero: as fast as the server takes them.
+	// CreateQPS limits how many pods are created per second, over all DaemonSets. Zero: as fast as the server
+	// accepts them.
 	CreateQPS float64
-	// Workers is how many DaemonSets are decided at once; default 4.
+	// Workers is how many decisions run at once; default 4.
 	Workers int
-	// BindBy is who binds the pods of DaemonSets whose annotation does not say
-	// it; empty: the engine, where the template alone decides where they run.
+	// BindBy is who binds the pods of DaemonSets without an annotation for that; empty: the engine, if the
+	// template alone decides where they run.
 	BindBy view.Binder
 	// AllowNewerServer works on an API server that is more than one minor
 	// version newer than the engine's types, and may lose template fields.
 	AllowNewerServer bool
-	// Alone makes the engine refuse to work beside another DaemonSet controller;
-	// Run then returns an OtherController. It finds out with a DaemonSet of its
-	// own that is for no node, in LeaseNamespace: see rival.go.
+	// Alone makes the engine refuse to work beside another DaemonSet controller; Run then returns an
+	// OtherController. It checks with a DaemonSet of its own, in LeaseNamespace, that fits no node: see
+	// rival.go.
 	Alone bool
 	// Assist makes the engine work beside the DaemonSet controller of the cluster, which has the pods: it deletes
 	// outdated pods of DaemonSets that follow a policy and whose strategy is OnDelete, and does nothing else. It
@@ -55,14 +55,13 @@ type Config struct {
 	// AloneAfter is how long another controller has to show itself before the
 	// first term of work; default 10 s.
 	AloneAfter time.Duration
-	// Monitor, if set, shows how the engine fares. It also has the engine ask
-	// the API server which of its permissions are missing.
+	// Monitor, if set, shows the state of the engine. It also makes the engine ask the API server which of its
+	// permissions are missing.
 	Monitor *Monitor
 	// Log receives what an operator should know; default slog.Default().
 	Log *slog.Logger
 
-	// decided, in tests, sees each decision before anything else happens to
-	// its DaemonSet.
+	// decided, in tests, sees each decision before anything else happens to its DaemonSet.
 	decided func(*engine, *setEntry, *state)
 }
 
@@ -74,7 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("engine: the create rate is %g a second: it must be 0 (no limit) or more", c.CreateQPS)
 	}
 	if c.Assist && c.Alone {
-		return c, errors.New("engine: an engine that assists the DaemonSet controller of the cluster cannot refuse to work beside it: set either Config.Assist or Config.Alone")
+		return c, errors.New("engine: an engine that assists the DaemonSet controller of the cluster cannot refuse to work beside it: set only one of Config.Assist and Config.Alone")
 	}
 	if c.BindBy == "" {
 		c.BindBy = view.ByEngine
@@ -107,11 +106,9 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Run keeps every DaemonSet of the cluster as its specification says until ctx
-// ends, and then returns nil, after the last write has ended and the lease is
-// released. An error means that the engine could not start, or must not go on
-// beside another controller. While the API server cannot be reached it tries
-// again, forever.
+// Run keeps every DaemonSet of the cluster as its specification says until ctx ends, and then returns nil, after
+// the last write has ended and the lease is released. An error means that the engine could not start, or must
+// not continue beside another controller. While the API server cannot be reached, it keeps trying.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -142,7 +139,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ix := newIndex()
 	ix.binding.Default, ix.assists = cfg.BindBy, cfg.Assist
 	synced := ix.watch(ctx, &watches, client)
-	if !cfg.Assist { // else who binds pods is not asked here
+	if !cfg.Assist { // else the other controller decides who binds pods
 		ix.watchClasses(ctx, &watches, client)
 	}
 	maps.Copy(synced, ix.watchPolicies(ctx, &watches, client))
@@ -157,8 +154,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return lead(ctx, cfg, work)
 }
 
-// engine is one term of work: as long as this process leads, or runs. Watches
-// and index are there before and after, so that it can begin at once.
+// engine is one term of work: as long as this process leads, or runs. Watches and index exist before and after
+// it, so that it can begin at once.
 type engine struct {
 	cfg    Config
 	log    *slog.Logger
@@ -195,8 +192,8 @@ func newEngine(cfg Config, client api, ix *index) *engine {
 	return e
 }
 
-// run works until ctx ends, and returns when everything that it started has
-// ended. An error means that it must not go on.
+// run works until ctx ends, and returns when everything that it started has ended. An error means that it must
+// not continue.
 func (e *engine) run(ctx context.Context, synced map[string]<-chan struct{}) error {
 	ctx, e.fail = context.WithCancelCause(ctx)
 	defer e.fail(nil)

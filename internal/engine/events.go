@@ -21,9 +21,8 @@ import (
 	"everynode/internal/view"
 )
 
-// The events of one DaemonSet that are written as they are: enough to show each
-// pod of a small set through several updates. Beyond that, events are combined
-// and then dropped, so that a large set costs no more.
+// How many events of one DaemonSet are written individually: enough to show each pod of a small set through several
+// updates. Beyond that, events are combined and then dropped, so that a large set costs no more.
 const (
 	eventBurst     = 100
 	eventsPerMin   = 6
@@ -38,10 +37,10 @@ type recorder struct {
 	broadcaster record.EventBroadcaster
 
 	mu sync.Mutex
-	// allowances drop what the correlator of the broadcaster would drop, with
-	// the same numbers but at a hundredth of the cost. By DaemonSet UID.
+	// allowances drop the events that the broadcaster's correlator would drop, with the same numbers but at a hundredth
+	// of the cost. By DaemonSet UID.
 	allowances map[types.UID]flowcontrol.PassiveRateLimiter
-	// lookUps bounds what is read of the cluster only to tell of it. By DaemonSet UID.
+	// lookUps limits reads that only serve to report something. By DaemonSet UID.
 	lookUps map[types.UID]flowcontrol.PassiveRateLimiter
 }
 
@@ -66,17 +65,17 @@ func (r *recorder) forget(uid types.UID) {
 	delete(r.lookUps, uid)
 }
 
-// event writes an event about the DaemonSet, if it has any left.
+// event writes an event about the DaemonSet, if its allowance permits.
 func (r *recorder) event(about *appsv1.DaemonSet, kind, reason, text string, args ...any) {
 	if r.take(r.allowances, about.UID, eventBurst) {
 		r.to.Eventf(about, kind, reason, text, args...)
 	}
 }
 
-// mayLookUp says whether something may be read only to tell of it.
+// mayLookUp reports whether a read is allowed that only serves to report something.
 func (r *recorder) mayLookUp(uid types.UID) bool { return r.take(r.lookUps, uid, lookUpBurst) }
 
-// take takes one of what the DaemonSet may still use, if there is any.
+// take uses one unit of the DaemonSet's allowance, if any is left.
 func (r *recorder) take(from map[types.UID]flowcontrol.PassiveRateLimiter, uid types.UID, burst int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,8 +101,8 @@ func (r *recorder) changed(w *write) {
 	r.event(w.ds, corev1.EventTypeNormal, "SuccessfulChange", "Changed pod where it runs: %v", w.change.Pod)
 }
 
-// failed says what was refused, and on which node: the pod's name does not tell. What
-// would allow it is added where it is known.
+// failed reports what was refused, and on which node, because the pod's name does not show that. It adds what would
+// allow the write, if known.
 func (r *recorder) failed(w *write, err error) {
 	reason := "FailedDelete"
 	switch {
@@ -115,13 +114,12 @@ func (r *recorder) failed(w *write, err error) {
 	r.event(w.ds, corev1.EventTypeWarning, reason, "%s", view.RefusedText(w.verb(), w.node(), err))
 }
 
-// unclaimed says that a pod could not be made one of the DaemonSet, or of the present
-// revision, or be taken off it.
+// unclaimed reports that a pod could not be adopted, labelled with the current revision, or released.
 func (r *recorder) unclaimed(ds *appsv1.DaemonSet, node, pod string, err error) {
 	r.event(ds, corev1.EventTypeWarning, "FailedClaim", "%s", view.RefusedText(view.RefusedClaim, node, fmt.Errorf("pod %s: %w", pod, err)))
 }
 
-// found says that a pod has ended by itself, before it is deleted.
+// found reports that a pod has ended by itself, before it is deleted.
 func (r *recorder) found(w *write) {
 	d := w.remove
 	if d.Reason == plan.PodSucceeded {
@@ -131,8 +129,8 @@ func (r *recorder) found(w *write) {
 	r.event(w.ds, corev1.EventTypeWarning, "FailedDaemonPod", "Found failed daemon pod %s/%s on node %s, will try to kill it", w.ds.Namespace, d.Pod, d.Node)
 }
 
-// template says, of a template that is new, what its pods may do to their nodes and
-// should not. The system's own agents have to do such things.
+// template reports what pods of a new template may do to their nodes but should not. The system's own agents are
+// exempt.
 func (r *recorder) template(ds *appsv1.DaemonSet) {
 	if ds.Namespace == metav1.NamespaceSystem {
 		return
@@ -142,7 +140,7 @@ func (r *recorder) template(ds *appsv1.DaemonSet) {
 	}
 }
 
-// moved says what a release has come to, once it is something else than before.
+// moved reports how far a release has come, when that has changed.
 func (r *recorder) moved(ds *appsv1.DaemonSet, before, now *view.DaemonSetRolloutStatus) {
 	idle := rollout.Idle.String()
 	phase := before.Phase != now.Phase && before.Phase+now.Phase != idle
@@ -150,18 +148,19 @@ func (r *recorder) moved(ds *appsv1.DaemonSet, before, now *view.DaemonSetRollou
 	if phase || reason {
 		r.release(ds, now)
 	}
-	// A request that was heeded stays in the object, and is nothing for the next release: only what somebody asks for now is told.
+	// A request that was acted on stays in the object, and does not concern the next release: only a new request is
+	// reported.
 	if asked := now.ObservedGeneration != before.ObservedGeneration; asked && now.Ignored != before.Ignored && now.Ignored != "" {
-		r.event(ds, corev1.EventTypeWarning, "RequestIgnored", "Release %d changes nothing by what was asked: %s", now.Release, now.Ignored)
+		r.event(ds, corev1.EventTypeWarning, "RequestIgnored", "Release %d does not act on this request: %s", now.Release, now.Ignored)
 	}
 }
 
-// stands says why a release goes no further, where its own object does not say it.
+// stands reports why a release does not continue, if its own object does not say it.
 func (r *recorder) stands(ds *appsv1.DaemonSet, reason string, why error) {
-	r.event(ds, corev1.EventTypeWarning, reason, "The release goes no further: %v", why)
+	r.event(ds, corev1.EventTypeWarning, reason, "The release does not continue: %v", why)
 }
 
-// release says that a release has come to another phase or wave: what needs a person is a warning.
+// release reports that a release has reached another phase or wave; if a person is needed, the event is a warning.
 func (r *recorder) release(ds *appsv1.DaemonSet, s *view.DaemonSetRolloutStatus) {
 	kind := corev1.EventTypeNormal
 	if s.Phase == rollout.Halted.String() || s.Phase == rollout.Held.String() ||

@@ -47,7 +47,7 @@ func TestEventOfHostPaths(t *testing.T) {
 		c.stop()
 		c.start()
 		c.run(10 * time.Second)
-		want := []string{"Warning HostPath: the host can be written to by way of volume host (/var/log): mount it with readOnly: true in each container"}
+		want := []string{"Warning HostPath: the host can be written to through volume host (/var/log): mount it with readOnly: true in each container"}
 		if got := c.events("HostPath"); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}

@@ -11,8 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// explain adds to an error of a request what is likely to be wrong, where the
-// error itself does not say so.
+// explain adds the likely cause to the error of a request, if the error itself does not say it.
 func explain(err error) error {
 	var invalid x509.CertificateInvalidError
 	switch {
@@ -21,17 +20,17 @@ func explain(err error) error {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("the API server's certificate has expired, by the clock of this machine: renew it, or set the clock: %w", err)
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return fmt.Errorf("the API server's certificate is not from the CA of the kubeconfig: it is that of another cluster, or out of date: %w", err)
+		return fmt.Errorf("the API server's certificate is not from the CA of the kubeconfig: the kubeconfig is out of date or belongs to another cluster: %w", err)
 	case errors.As(err, new(x509.HostnameError)):
 		return fmt.Errorf("the API server's certificate is for other names than the one in the kubeconfig: %w", err)
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("the API server does not know who we are: the token or client certificate has expired, or is of another cluster: %w", err)
+		return fmt.Errorf("the API server does not accept our credentials: the token or client certificate has expired, or belongs to another cluster: %w", err)
 	}
 	return err
 }
 
-// hopeless says that an error of the first request is one that trying again will
-// not mend. A certificate that is not valid yet mends itself.
+// hopeless reports whether retrying cannot help after this error of the first request. A
+// certificate that is not valid yet will become valid by itself.
 func hopeless(err error) bool {
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) {
@@ -61,7 +60,7 @@ func checkCredentials(c *rest.Config, now time.Time) error {
 	return nil
 }
 
-// clientCertificate is the one that the client shows; nil when it shows none.
+// clientCertificate returns the certificate that the client presents; nil if it presents none.
 func clientCertificate(c *rest.Config) (*tls.Certificate, error) {
 	t := c.TLSClientConfig
 	var pair tls.Certificate

@@ -69,7 +69,7 @@ func TestConnectionErrors(t *testing.T) {
 		config rest.Config
 		want   string
 	}{
-		"credentials that are not known": {rest.Config{Host: fine, TLSClientConfig: rest.TLSClientConfig{CAData: good}}, "does not know who we are"},
+		"credentials that are not known": {rest.Config{Host: fine, TLSClientConfig: rest.TLSClientConfig{CAData: good}}, "does not accept our credentials"},
 		"another cluster's CA":           {rest.Config{Host: fine, TLSClientConfig: rest.TLSClientConfig{CAData: old}}, "not from the CA of the kubeconfig"},
 		"a server certificate that has expired": {rest.Config{Host: serve(old, oldKey), TLSClientConfig: rest.TLSClientConfig{CAData: old}},
 			"the API server's certificate has expired"},

@@ -107,7 +107,7 @@ func newFakeAPI() *fakeAPI {
 
 func (f *fakeAPI) config() *rest.Config { return &rest.Config{Host: "http://fake", Transport: f} }
 
-// now is the time by the server's clock.
+// now returns the time by the server's clock.
 func (f *fakeAPI) now() metav1.Time {
 	return metav1.NewTime(time.Now().Add(f.ahead).Truncate(time.Second))
 }

@@ -107,7 +107,7 @@ func (f *fakeAPI) mark(m metav1.Object) {
 	m.SetDeletionGracePeriodSeconds(new(int64))
 }
 
-// collectorFinalizers is the finalizers of an object that is deleted with that policy.
+// collectorFinalizers returns the finalizers of an object that is deleted with that policy.
 func collectorFinalizers(old []string, policy *metav1.DeletionPropagation) []string {
 	with := slices.DeleteFunc(slices.Clone(old), func(s string) bool {
 		return policy != nil && (s == metav1.FinalizerOrphanDependents || s == metav1.FinalizerDeleteDependents)
@@ -173,7 +173,7 @@ func (c *cluster) finish(pod *corev1.Pod) {
 	c.removeObject("pods", p, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 }
 
-// still is the pod as the server has it; nil if it is gone.
+// still returns the pod as the server has it; nil if it is gone.
 func (c *cluster) still(pod *corev1.Pod) *corev1.Pod {
 	p, ok := c.objects["pods"][path.Join(pod.Namespace, pod.Name)].(*corev1.Pod)
 	if !ok || p.UID != pod.UID {

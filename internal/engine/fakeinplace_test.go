@@ -132,7 +132,7 @@ func (k *keepers) replace(p *corev1.Pod, image string) {
 	}
 }
 
-// has says that the pod has a container of the image, which nobody is about to end.
+// has reports whether the pod has a container of the image, which nobody is about to end.
 func (k *keepers) has(p *corev1.Pod, image string) bool {
 	return p.Status.ContainerStatuses[0].Image == image && !k.works[string(p.UID)]
 }
@@ -180,7 +180,7 @@ func (k *keepers) watchTruth(nodes, budget int) {
 	}
 }
 
-// identities is the UIDs of the pods, by node.
+// identities returns the UIDs of the pods, by node.
 func (k *keepers) identities() map[string]string {
 	all := map[string]string{}
 	for _, p := range k.pods() {

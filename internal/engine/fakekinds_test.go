@@ -23,14 +23,14 @@ func (f *fakeAPI) installKinds() {
 	}
 }
 
-// lacks says that the server does not have the kind.
+// lacks reports whether the server does not have the kind.
 func (f *fakeAPI) lacks(resource string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return kindOf(resource) != "" && f.objects[resource] == nil
 }
 
-// kindOf is the kind of a resource that the scheme does not know; empty for others.
+// kindOf returns the kind of a resource that the scheme does not know; empty for others.
 func kindOf(resource string) string {
 	return map[string]string{view.PolicyResource: view.PolicyKind, view.RolloutResource: view.RolloutKind}[resource]
 }
@@ -104,7 +104,7 @@ func (c *cluster) ask(spec string) {
 	c.store(view.RolloutResource, "MODIFIED", updateOfKind(old.(*unstructured.Unstructured), sent, ""))
 }
 
-// rollout is the DaemonSet's DaemonSetRollout.
+// rollout returns the DaemonSet's DaemonSetRollout.
 func (c *cluster) rollout() *view.DaemonSetRollout {
 	c.t.Helper()
 	c.mu.Lock()
@@ -118,7 +118,7 @@ func (c *cluster) rollout() *view.DaemonSetRollout {
 	return o
 }
 
-// stands is where the release is, in a line.
+// stands returns where the release is, in a line.
 func (c *cluster) stands() string {
 	c.t.Helper()
 	s := c.rollout().Status

@@ -12,7 +12,7 @@ import (
 // in convertToWatchEvent. An object that gets a label by which a watch does not want it leaves that
 // watch as DELETED, and as it was before: without a time of deletion, and without the label.
 
-// labels is the label selector of a list or a watch.
+// labels returns the label selector of a list or a watch.
 func (r request) labels() labels.Selector {
 	s, err := labels.Parse(first(r.query["labelSelector"]))
 	if err != nil {
@@ -29,7 +29,7 @@ func has(o runtime.Object, wanted labels.Selector) bool {
 	return wanted.Matches(labels.Set(m.GetLabels()))
 }
 
-// through is the change as a watch with that selector shows it, if it does.
+// through returns the change as a watch with that selector shows it, if it does.
 func (l logged) through(wanted labels.Selector) (seen logged, shown bool) {
 	if wanted.Empty() {
 		return l, true

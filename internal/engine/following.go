@@ -8,8 +8,8 @@ import (
 	"everynode/internal/view"
 )
 
-// following is what the ledger was begun with of a release: what else there is of it may change while the ledger
-// goes on. The zero value is not a release.
+// following is the part of a release that a ledger was started with: the rest of it may change while the ledger
+// continues. The zero value is not a release.
 type following struct {
 	number, restarts int
 	startWithin      int64 // nanoseconds
@@ -29,19 +29,19 @@ func (c *course) following() following {
 	return following{rolls: c.rolls(), guards: guards, number: r.Number, restarts: r.Restarts, startWithin: int64(r.StartWithin), back: r.Back, stable: c.stable, layout: c.order.layout}
 }
 
-// rolls says that outdated pods are replaced whatever the strategy of the DaemonSet says: in a release; after it, where a
-// node was down all the while, unless that rests; and when the template was put back, which takes no policy.
+// rolls reports whether outdated pods are replaced regardless of the DaemonSet's strategy: during a release; after it,
+// on nodes that were down all the time, unless that rests; and when the template was reverted, which needs no policy.
 func (c *course) rolls() bool {
 	switch {
 	case c.release != nil:
 		return true
-	case c.leaveIt, c.problem == rollout.NotDriven, !c.behind.IsZero(): // what comes next is not known then, with a policy or without
+	case c.leaveIt, c.problem == rollout.NotDriven, !c.behind.IsZero(): // the next revision is not known then, with a policy or without
 		return false
 	}
 	return c.state.Reverting || c.driven && c.state.Stable != "" && c.problem == rollout.NoReason && c.rests == rollout.NoReason
 }
 
-// strategy is how outdated pods are replaced, where the DaemonSet says of.
+// strategy returns how outdated pods are replaced, given the strategy of the DaemonSet.
 func (c *course) strategy(of plan.Strategy) plan.Strategy {
 	switch {
 	case c.rolls():
@@ -52,7 +52,7 @@ func (c *course) strategy(of plan.Strategy) plan.Strategy {
 	return of
 }
 
-// specify has a specification say what the plan goes by.
+// specify sets the fields of a specification that the plan uses.
 func (c *course) specify(spec *plan.Spec) {
 	if c.assists {
 		spec.Assists, spec.Strategy, spec.MaxSurge = true, plan.OnDelete, plan.Amount{}
@@ -60,17 +60,17 @@ func (c *course) specify(spec *plan.Spec) {
 	spec.Strategy, spec.Patient = c.strategy(spec.Strategy), c.atRest
 }
 
-// rest works out whether the policy that is followed has released the revision to all nodes, and why those that have missed that wait.
+// rest computes whether the policy has released the revision to all nodes, and why nodes that missed it wait.
 func (c *course) rest(hash string, now time.Time) {
 	c.atRest = c.driven && c.problem == rollout.NoReason && c.state.Stable == hash && c.state.Target == hash && !c.state.Reverting
 	if c.policy == nil || c.entry == nil || !c.atRest {
 		return
 	}
-	requests, _ := view.RolloutRequests(c.entry.object) // what is wrong with them is in the report
+	requests, _ := view.RolloutRequests(c.entry.object) // their errors are in the report
 	c.rests = c.policy.policy.Rests(&requests, now)
 }
 
-// goOn has the ledger follow the release as it is now, and adds to names the nodes that it has come to.
+// goOn makes the ledger follow the current release, and adds to names the nodes that it has reached.
 func (s *state) goOn(names []string) []string {
 	s.ledger.Guard(s.course.removals.Guard())
 	before, now := s.ledger.Follows(), s.course.release
@@ -83,7 +83,7 @@ func (s *state) goOn(names []string) []string {
 	return append(names, order[min(from, len(order)):min(to, len(order))]...)
 }
 
-// reaches is the number of the release, if a write gives its target to a node.
+// reaches returns the number of the release, if a write gives its target to a node.
 func (c *course) reaches(is bool) int {
 	if c.release == nil || c.release.Back || !is {
 		return 0

@@ -18,10 +18,10 @@ const (
 	freshEvery = 5 * time.Millisecond
 )
 
-// freshen makes the index as new as the moment of the call, past what watches
-// have brought. A new leader needs that: what the one before it has written
-// last may still be on its way here, and so may the template that it was
-// written from. It tries until it works; false when ctx ended first.
+// freshen makes the index as new as the moment of the call, beyond what watches have delivered. A
+// new leader needs that: the last writes of the previous leader may not have arrived here yet,
+// nor the template that they were made from. It tries until it succeeds; it returns false if ctx
+// ends first.
 func (e *engine) freshen(ctx context.Context) bool {
 	began := time.Now()
 	for pause := range pauses(ctx) {
@@ -31,7 +31,7 @@ func (e *engine) freshen(ctx context.Context) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			e.log.Warn("the state that the last leader left could not be read; it is tried again", "error", err)
+			e.log.Warn("could not read the state that the last leader left; trying again", "err", err)
 		}
 		if !sleep(ctx, pause) {
 			return false
@@ -40,8 +40,8 @@ func (e *engine) freshen(ctx context.Context) bool {
 	return false
 }
 
-// readAll reads pods first: the templates are then at least as new as they. What
-// guides releases comes last: a template that a policy holds is never read without it.
+// readAll reads pods first, so that the templates are at least as new. Policies come last, so
+// that a template that a policy holds is never read without that policy.
 func (e *engine) readAll(ctx context.Context) error {
 	var pods *podList
 	var nodes *nodeList
@@ -73,7 +73,7 @@ func (e *engine) readAll(ctx context.Context) error {
 	return e.catchUpNodes(ctx, nodes)
 }
 
-// podList is what a list says of the pods that are of concern.
+// podList is what a list says about the relevant pods.
 type podList struct {
 	version uint64
 	narrow  bool             // it leaves out those that a narrow watch does
@@ -130,12 +130,12 @@ func (e *engine) catchUp(ctx context.Context, l *podList) error {
 	}
 	all.Wait()
 	if n := len(e.index.behind(l)); n > 0 {
-		return fmt.Errorf("%d pods that have changed could not be read", n)
+		return fmt.Errorf("%d changed pods could not be read", n)
 	}
 	return nil
 }
 
-// behind is the pods of which the index knows less than the list.
+// behind returns the pods for which the index is older than the list.
 func (ix *index) behind(l *podList) map[string]podAt {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -154,14 +154,14 @@ func (ix *index) behind(l *podList) map[string]podAt {
 	return late
 }
 
-// passed says that a pod which the index does not have is gone: its end was
-// seen after that version.
+// passed reports whether a pod that the index does not have is gone: its end was seen after that
+// version.
 func (ix *index) passed(uid string, version uint64) bool {
 	_, buried := ix.buried[uid]
 	return buried || ix.pods[uid] == nil && ix.podVersion >= version
 }
 
-// nodeList is what a list says of nodes.
+// nodeList is what a list says about nodes.
 type nodeList struct {
 	version uint64 // of the list
 	newest  uint64 // of the nodes in it
@@ -183,8 +183,8 @@ func (l *nodeList) add(page *metav1.PartialObjectMetadataList) (err error) {
 	return nil
 }
 
-// catchUpNodes waits until the index is past the list, and in the end reads all
-// nodes: which of them it lacks cannot be told, since heartbeats end in it.
+// catchUpNodes waits until the index is past the list, and finally reads all nodes: it cannot
+// tell which of them are outdated, because the index ignores heartbeats.
 func (e *engine) catchUpNodes(ctx context.Context, l *nodeList) error {
 	for until := time.Now().Add(freshWait); e.index.behindNodes(l); {
 		if time.Now().After(until) {
@@ -197,8 +197,8 @@ func (e *engine) catchUpNodes(ctx context.Context, l *nodeList) error {
 	return nil
 }
 
-// behindNodes says that nodes may have changed, come or gone since what the index
-// knows of them.
+// behindNodes reports whether nodes may have changed, appeared or gone since the index last saw
+// them.
 func (ix *index) behindNodes(l *nodeList) bool {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -225,8 +225,8 @@ func (e *engine) readNodes(ctx context.Context) error {
 	return nil
 }
 
-// refreshNodes takes a whole list that was read beside the watch, unless that has
-// passed it meanwhile.
+// refreshNodes takes a complete list that was read beside the watch, unless the watch has passed
+// it meanwhile.
 func (ix *index) refreshNodes(items []nodeEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

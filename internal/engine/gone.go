@@ -9,10 +9,9 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// goneNodes confirms, for nodes that a watch has shown to be deleted, that they
-// are. Only then do their pods go without waiting for a kubelet that will not
-// answer. A node that is missing after a start or a new list proves nothing
-// about its pods: the pod garbage collector looks after those.
+// goneNodes confirms that nodes are deleted which a watch has shown to be. Only then do their
+// pods go without waiting for a kubelet that will not answer. A node that is missing after a
+// start or a new list proves nothing about its pods: those are left to the pod garbage collector.
 type goneNodes struct {
 	api   api
 	index *index
@@ -22,7 +21,7 @@ type goneNodes struct {
 	left map[string]farewell // by node name
 }
 
-// farewell is a deleted node as it was: its UID, and the pods left on it.
+// farewell is a deleted node: its UID, and the pods left on it.
 type farewell struct {
 	uid  string
 	pods []string
@@ -50,7 +49,7 @@ func (g *goneNodes) run(ctx context.Context) {
 			return
 		}
 		if err := g.confirm(ctx, name); err != nil {
-			klog.FromContext(ctx).Info("a deleted node could not be read; its pods wait", "node", name, "error", err.Error())
+			klog.FromContext(ctx).Info("could not confirm that a node is deleted; its pods wait", "node", name, "err", err.Error())
 			g.queue.AddRateLimited(name)
 		} else {
 			g.queue.Forget(name)
@@ -73,8 +72,8 @@ func (g *goneNodes) confirm(ctx context.Context, name string) error {
 	case now == nil:
 		g.index.depart(name, f.pods, time.Time{})
 	case string(now.UID) != f.uid:
-		// Watches know nothing of each other: some of the pods may have been
-		// made for the node that has come since.
+		// Watches are independent: some of the pods may have been created for a newer node of
+		// this name.
 		g.index.depart(name, f.pods, now.CreationTimestamp.Time)
 	}
 	g.mu.Lock()

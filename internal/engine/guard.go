@@ -1,7 +1,8 @@
 package engine
 
-// The guard of a DaemonSet that follows a policy: what edits of labels or of the placement would take away. Package
-// plan says which nodes that is, package rollout whether they may go. That is kept before they do, as all that is said of a release.
+// The guard of a DaemonSet that follows a policy: which pods edits of labels or of the placement would take away.
+// Package plan says which nodes those are, and package rollout whether the pods may go. That is saved before they go,
+// like everything about a release.
 
 import (
 	"cmp"
@@ -32,17 +33,17 @@ func heldBy(l *plan.Ledger) (h heldPods) {
 	return h
 }
 
-// text says what is held, and what to do about it; empty: nothing.
+// text returns what is held and what to do about it; empty: nothing.
 func (s *step) text() string {
 	if s.guard.Held == 0 {
 		return ""
 	}
-	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s has no %s); put that back, or let them go: everynode rollout allow",
+	return fmt.Sprintf("labels or the placement would take the pods of %d nodes away (%s has no %s); revert that, or let the pods go: everynode rollout allow",
 		s.guard.Held, s.held.node, s.held.detail)
 }
 
-// removing works out what may go now, and when to look again. A policy that cannot be followed lets nothing go, but by what
-// a person allows.
+// removing computes what may go now, and when to look again. A policy that cannot be followed lets nothing go except
+// what a person allows.
 func (e *engine) removing(st *state, next *step) (wake time.Time) {
 	c := &st.course
 	if c.assists {

@@ -11,15 +11,15 @@ import (
 	"everynode/internal/rollout"
 )
 
-// health is how the API server has answered our own requests. No webhook of a tenant can spoil it: what admission refuses, or
-// does not answer for, and what may be slow for that, is left out. A flood that the server lets through to us can: then
-// releases wait, which is what they are to do.
+// health is how the API server has answered our own requests. No tenant's webhook can spoil it: requests that admission
+// refuses or does not answer, and those that may be slow because of it, are left out. A flood that the server does not
+// throttle can spoil it: then releases wait, as intended.
 type health struct {
 	mu   sync.Mutex
 	seen rollout.Health
 }
 
-// unwell says that no wave is to begin.
+// unwell reports whether no wave may begin.
 func (h *health) unwell(now time.Time) bool {
 	if h == nil {
 		return false
@@ -29,14 +29,14 @@ func (h *health) unwell(now time.Time) bool {
 	return h.seen.Unwell(now)
 }
 
-// read takes the outcome of a request that changes nothing, and meets no webhook.
+// read takes the outcome of a request that changes nothing, which no webhook sees.
 func (h *health) read(ctx context.Context, err error, began time.Time) {
 	if ctx.Err() == nil {
 		h.note(faultOf(err) == faultServer, began)
 	}
 }
 
-// write takes that of one that changes something.
+// write takes the outcome of a request that changes something.
 func (h *health) write(ctx context.Context, err error, began time.Time) {
 	fault := faultOf(err)
 	if ctx.Err() != nil || errors.Is(err, errLapsed) || fault == faultAdmission || fault == faultServer && apierrors.IsTimeout(err) || time.Since(began) > promptWrite {
@@ -45,7 +45,8 @@ func (h *health) write(ctx context.Context, err error, began time.Time) {
 	h.note(fault == faultServer, began)
 }
 
-// promptWrite is the longest that a write may take to say anything of the server: a webhook may be what takes longer.
+// promptWrite is the longest time a write may take and still count for the server: anything slower may be due to a
+// webhook.
 const promptWrite = 2 * time.Second
 
 func (h *health) note(failed bool, began time.Time) {
@@ -58,7 +59,7 @@ func (h *health) note(failed bool, began time.Time) {
 	h.seen = h.seen.Answered(failed, now.Sub(began), now)
 }
 
-// fault is whose a failure is.
+// fault says who caused a failure.
 type fault uint8
 
 const (
@@ -67,7 +68,7 @@ const (
 	faultServer
 )
 
-// faultOf reads an error: 5xx, 429, and no answer at all are the server's.
+// faultOf classifies an error: 5xx, 429, and no answer at all are the server's.
 func faultOf(err error) fault {
 	var status apierrors.APIStatus
 	switch {

@@ -17,7 +17,7 @@ import (
 	"everynode/internal/view"
 )
 
-// revisions is the numbers of the revisions, by the image that they hold.
+// revisions returns the numbers of the revisions, by the image that they hold.
 func (c *cluster) revisions() map[string]int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 	"k8s.io/client-go/transport"
 )
 
-// serveTLS is the fake API server behind a real socket. As a real one does, it
+// serveTLS returns the fake API server behind a real socket. As a real one does, it
 // looks at the dates of the client's certificate with each request.
 func (f *fakeAPI) serveTLS(t *testing.T) *httptest.Server {
 	t.Helper()
@@ -74,8 +74,9 @@ func (l *logText) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// lastingFile is a file that is there as long as the process is, and has no name that anybody would have to remove. client-go
-// reads the files of a client's certificate again until the process ends, and logs each time that they are not there.
+// lastingFile returns a file that is there as long as the process is, and has no name that anybody would have to
+// remove. client-go reads the files of a client's certificate again until the process ends, and logs each time that
+// they are not there.
 func lastingFile(t *testing.T) string {
 	t.Helper()
 	named := filepath.Join(t.TempDir(), "file")
@@ -142,7 +143,7 @@ func TestClientCertificateExpires(t *testing.T) {
 	until("it is let in again", func() bool { return m.Ready() == nil })
 	nodes := len(c.objects["nodes"])
 	until("every node has its pod", func() bool { return len(c.pods()) == nodes })
-	if refused, again := log.count("the API server refuses this process"), log.count("lets this process in again"); refused != 1 || again != 1 {
+	if refused, again := log.count("the API server rejects our credentials"), log.count("accepts our credentials again"); refused != 1 || again != 1 {
 		t.Errorf("the log says %d times that it is refused, and %d times that it is let in again:\n%s", refused, again, log.text.String())
 	}
 }
@@ -175,7 +176,7 @@ func TestLateAnswer(t *testing.T) {
 			t.Errorf("after answer %d: %v, want refused %v", i, wrong, s.refused)
 		}
 	}
-	if refused, again := log.count("refuses this process"), log.count("lets this process in again"); refused != 1 || again != 1 {
+	if refused, again := log.count("rejects our credentials"), log.count("accepts our credentials again"); refused != 1 || again != 1 {
 		t.Errorf("the log says %d times that it is refused, and %d times that it is let in again:\n%s", refused, again, log.text.String())
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"everynode/internal/view"
 )
 
-// index is the cluster as the engine sees it: what the watches have shown,
-// overlaid with what the server has acknowledged to us (assume.go). It is safe
-// for concurrent use. A change that can matter to a DaemonSet puts its key into
-// the work queue; one that cannot, a heartbeat above all, costs nothing more.
+// index is the cluster as the engine sees it: what the watches have shown, overlaid with what the
+// server has acknowledged to us (assume.go). It is safe for concurrent use. A change that can
+// matter to a DaemonSet puts its key into the work queue; any other change, such as a heartbeat,
+// costs nothing more.
 type index struct {
 	mu    sync.RWMutex
-	begun bool // else changes make nothing dirty
+	begun bool // if false, changes make nothing dirty
 	to    listener
 	order order
 
 	sets map[types.NamespacedName]*setEntry
-	// asked counts, for each label, the placements of sets that ask for it: no
-	// other label of a node can matter.
+	// asked counts, for each label, the placements of sets that use it: no other label of a node
+	// can matter.
 	asked map[string]int
 	nodes map[string]*nodeEntry // never written to
 	// binding decides, with each DaemonSet, who binds its pods.
@@ -41,8 +41,8 @@ type index struct {
 	looseEpoch    uint64 // the last of one that no known DaemonSet has
 
 	podVersion uint64 // the pod watch has delivered everything up to here
-	// nodeVersion is that of nodes: of the watch, or of a later list. What is older
-	// changes nothing.
+	// nodeVersion is the position of nodes: of the watch, or of a later list. Anything older is
+	// ignored.
 	nodeVersion uint64
 	ahead       map[string]time.Time // own writes that the watch had not shown, by pod UID
 	buried      map[string]burial    // pods that are known to be gone before the watch shows it, by UID
@@ -51,17 +51,17 @@ type index struct {
 	scope       scope
 }
 
-// listener hears of what must be looked into. It is called with the lock of the
-// index held, and must not call back. Of a nil function nothing is heard.
+// listener is told what must be looked at. It is called with the lock of the index held, and must
+// not call back. A nil function is not called.
 type listener struct {
 	dirty func(types.NamespacedName)
-	// left hears of a node whose deletion was watched, and of the pods on it.
+	// left is told about a node whose deletion was watched, and about the pods on it.
 	left func(n nodeEntry, pods []string)
-	// renewed hears of a name under which there is another node than before, or none.
+	// renewed is told a name under which there is now a different node, or none.
 	renewed func(node string)
 }
 
-// setEntry is a DaemonSet. The object is never written to.
+// setEntry is a DaemonSet. The object is never modified.
 type setEntry struct {
 	ds      *appsv1.DaemonSet
 	trimmed bool // ds lacks annotations: see trimAnnotations
@@ -80,8 +80,8 @@ type nodeEntry struct {
 	version uint64
 }
 
-// departure is a node that a watch showed to be deleted and a live read
-// confirmed, and the pods that were left on it.
+// departure is a node whose deletion a watch has shown and a live read confirmed, and the pods
+// that were left on it.
 type departure struct {
 	pods map[string]bool
 }
@@ -104,9 +104,8 @@ func newIndex() *index {
 	}
 }
 
-// begin says from now on what must be looked into, and that every DaemonSet must
-// be looked at once. Until end it is an index to act on; before and after, one
-// that is kept warm.
+// begin sets the listener, and marks every DaemonSet to be looked at once. Until end the index is
+// used for decisions; before and after, it is only kept warm.
 func (ix *index) begin(to listener) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -119,8 +118,8 @@ func (ix *index) begin(to listener) {
 	}
 }
 
-// end is the opposite of begin. What was known to be gone is left to the pod
-// garbage collector.
+// end is the opposite of begin. Pods of nodes known to be gone are left to the pod garbage
+// collector.
 func (ix *index) end() {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -140,15 +139,15 @@ func (ix *index) countSets() int {
 	return len(ix.sets)
 }
 
-// set is the DaemonSet of that name with its compiled specification, or nil.
+// set returns the DaemonSet of that name with its compiled specification, or nil.
 func (ix *index) set(key types.NamespacedName) *setEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return ix.sets[key]
 }
 
-// upsertSet takes a watched DaemonSet, or one that a write returned. The newer
-// version wins, whichever comes first.
+// upsertSet takes a watched DaemonSet, or one that a write returned. The newer version wins, in
+// whatever order they arrive.
 func (ix *index) upsertSet(e *setEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -179,7 +178,7 @@ func (ix *index) putSet(e *setEntry, list uint64) {
 	ix.touch(key)
 }
 
-// removeSet takes a watched deletion. By then there may be another of the name.
+// removeSet takes a watched deletion. By then there may be another DaemonSet of that name.
 func (ix *index) removeSet(e *setEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -198,7 +197,7 @@ func (ix *index) dropSet(key types.NamespacedName) {
 	}
 }
 
-// ask counts the labels that the DaemonSet's placement asks for.
+// ask counts the labels that the DaemonSet's placement uses.
 func (ix *index) ask(e *setEntry, times int) {
 	count := func(key string) {
 		if ix.asked[key] += times; ix.asked[key] == 0 {
@@ -215,8 +214,8 @@ func (ix *index) ask(e *setEntry, times int) {
 	}
 }
 
-// disown records that the DaemonSet is there no more. Its pods stay in mind:
-// they may be orphaned, or another is waiting for them to go.
+// disown records that the DaemonSet is gone. Its pods are kept: they may be orphaned, or another
+// DaemonSet waits for them to go.
 func (ix *index) disown(e *setEntry) {
 	uid := string(e.ds.UID)
 	delete(ix.releases.under, uid)
@@ -241,8 +240,8 @@ func (ix *index) replaceSets(items []*setEntry, version uint64) {
 	}
 }
 
-// upsertNode takes a watched node. Only what package plan reads is compared:
-// a heartbeat ends here.
+// upsertNode takes a watched node. It compares only what package plan reads, so heartbeats have
+// no further effect.
 func (ix *index) upsertNode(n nodeEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -293,9 +292,9 @@ func (ix *index) removeNode(n nodeEntry) {
 	}
 }
 
-// dropNode forgets a node; the UIDs of the pods that it leaves behind. One that
-// is not bound yet is none of them: the scheduler may bind it to a node that
-// comes under the same name, before anything else is known of that one.
+// dropNode forgets a node and returns the UIDs of the pods that it leaves behind. A pod that is
+// not bound yet is not among them: the scheduler may bind it to a new node of the same name
+// before anything else is known about that node.
 func (ix *index) dropNode(name string) (left []string) {
 	old := ix.nodes[name]
 	if old == nil {
@@ -317,14 +316,15 @@ func (ix *index) dropNode(name string) (left []string) {
 	return left
 }
 
-// renew says that nothing of what was refused under the name is about what is there now.
+// renew reports to the listener that earlier refusals under this name do not concern the current
+// node.
 func (ix *index) renew(node string) {
 	if ix.begun && ix.to.renewed != nil {
 		ix.to.renewed(node)
 	}
 }
 
-// replaceNodes takes a whole list that the watch goes on from.
+// replaceNodes takes a complete list from which the watch continues.
 func (ix *index) replaceNodes(items []nodeEntry, version uint64) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

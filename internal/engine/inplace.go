@@ -1,7 +1,7 @@
 package engine
 
-// Updates in place. Which pods may be changed where they run is decided by their revision's template and that which
-// they are to be of; here are the templates, and what comes of them. The change itself is in send.go.
+// Updates in place. Whether pods may be changed in place depends on the template of their revision and the template
+// that they should get; this file reads and compares the templates. The change itself is in send.go.
 
 import (
 	"context"
@@ -17,29 +17,29 @@ import (
 	"everynode/internal/view"
 )
 
-// inPlace is what a DaemonSet's pods may become where they run. The zero value: nothing.
+// inPlace is what a DaemonSet's pods may be changed to in place. The zero value: nothing.
 type inPlace struct {
 	// templates are those of the revisions that have pods, by hash; nil: the revision is gone, or cannot be read.
 	templates map[string]*corev1.PodTemplateSpec
-	// toTarget and toStable are the revisions whose templates allow it; target and stable, as far as admission does,
-	// too: plan.Spec.InPlace of the two.
+	// toTarget and toStable are the revisions whose templates allow it; target and stable those that admission allows
+	// as well: plan.Spec.InPlace of the two.
 	toTarget, toStable, target, stable map[string]bool
-	// admitted is, by hash, whether a new pod of a revision would be let in as it is; see admits.
+	// admitted is, by hash, whether a new pod of a revision would be admitted unchanged; see admits.
 	admitted map[string]admission
-	// to is what revisions pods were last to become; that of a release that may go back comes second.
+	// to is the revisions that pods should get; that of a release that may go back comes second.
 	to       [2]string
-	askAgain time.Time // whether pods are admitted: not before
-	readAt   time.Time // when a revision could last not be read; zero: all could
+	askAgain time.Time // not before this time: whether pods are admitted
+	readAt   time.Time // when reading a revision last failed; zero: all were read
 }
 
-// admission is what the API server has said of new pods of a revision, and when.
+// admission is what the API server has answered about new pods of a revision, and when.
 type admission struct {
 	is bool
 	at time.Time
 }
 
-// weighInPlace works out which revisions' pods may be changed in place, for the decision that follows. Where that is
-// not what it was, the decision looks at every node.
+// weighInPlace computes which revisions' pods may be changed in place, for the decision that follows. If that has
+// changed, the decision looks at every node.
 func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, st *state) {
 	before, c := st.inPlace, &st.course
 	asks, err := view.AsksInPlace(set.ds)
@@ -65,8 +65,7 @@ func (e *engine) weighInPlace(ctx context.Context, set *setEntry, hash string, s
 	}
 }
 
-// heads forgets what was said of new pods of revisions that pods are to become again: whoever admits them may have changed
-// his mind since.
+// heads drops the answers about new pods of revisions that pods should get again: admission may have changed since.
 func (p *inPlace) heads(hash string, stable *stableRevision) {
 	to := [2]string{hash}
 	if stable != nil {
@@ -80,7 +79,7 @@ func (p *inPlace) heads(hash string, stable *stableRevision) {
 	p.to = to
 }
 
-// tellUpdate says, once, what is wrong with the annotation that asks for updates in place; nil: nothing.
+// tellUpdate reports, once, what is wrong with the annotation that asks for updates in place; nil: nothing.
 func (e *engine) tellUpdate(ds *appsv1.DaemonSet, st *state, wrong error) {
 	text := ""
 	if wrong != nil {
@@ -91,11 +90,12 @@ func (e *engine) tellUpdate(ds *appsv1.DaemonSet, st *state, wrong error) {
 	}
 	if st.update = text; text != "" {
 		e.events.event(ds, corev1.EventTypeWarning, "InvalidUpdate", "%s", text)
-		e.log.Warn("a DaemonSet does not say how its pods are updated", "daemonSet", keyOf(ds).String(), "error", text)
+		e.log.Warn("a DaemonSet has an invalid value for how its pods are updated", "daemonSet", keyOf(ds).String(), "err", text)
 	}
 }
 
-// readTemplates reads what it lacks, once, and compares. Pods of a revision that cannot be read are not changed, for now.
+// readTemplates reads missing templates, once, and compares them. Pods of a revision that cannot be read are not
+// changed for now.
 func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, st *state) {
 	p, stable := &st.inPlace, st.course.stable
 	known := map[string]*corev1.PodTemplateSpec{hash: &set.ds.Spec.Template}
@@ -120,10 +120,10 @@ func (e *engine) readTemplates(ctx context.Context, set *setEntry, hash string, 
 	}
 }
 
-// admits says whether a new pod of the revision would be let in, and as its template is. There is admission that looks at
-// new pods alone. What it refuses or rewrites must not come in by a change of a pod that is there, which we may write and
-// the author of the DaemonSet may not. So the server is asked to make such a pod, and not to keep it: whenever pods are to become
-// ones of a revision, and again after a while.
+// admits reports whether a new pod of the revision would be admitted, and unchanged. Some admission checks look only at
+// new pods. What they refuse or rewrite must not get in by a change of an existing pod, which the engine may write and
+// the author of the DaemonSet may not. So the server is asked to create such a pod in a dry run: whenever pods should
+// get a revision, and again after a while.
 func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, st *state) bool {
 	p := &st.inPlace
 	said, known := p.admitted[hash]
@@ -136,27 +136,27 @@ func (e *engine) admits(ctx context.Context, ds *appsv1.DaemonSet, hash string, 
 	case err == nil:
 		err = view.Rewritten(made, &ds.Spec.Template)
 	case fate == delivery.OverQuota:
-		err = nil // the quota is asked last: all others have let it in
+		err = nil // the quota is checked last: everything else has admitted it
 	case fate != delivery.Refused:
 		p.askAgain = time.Now().Add(askAgainAfter)
-		e.log.Warn("whether pods can be updated in place is not known; they are updated by deletion for now", "daemonSet", keyOf(ds).String(), "error", err)
+		e.log.Warn("cannot tell whether pods can be updated in place; updating them by deletion for now", "daemonSet", keyOf(ds).String(), "err", err)
 		return false
 	}
 	p.admitted = with(p.admitted, hash, admission{err == nil, time.Now()})
 	if err != nil && (!known || said.is) {
-		e.events.event(ds, corev1.EventTypeWarning, "NotInPlace", "Pods are updated by deletion, because a new one of revision %s would not be let in as it is: %v", hash, err)
+		e.events.event(ds, corev1.EventTypeWarning, "NotInPlace", "Pods are updated by deletion, because a new pod of revision %s would not be admitted unchanged: %v", hash, err)
 	}
 	return err == nil
 }
 
-// askAgainAfter is how long after a question without an answer it is asked again.
+// askAgainAfter is how long after an unanswered request it is sent again.
 const askAgainAfter = 10 * time.Second
 
-// admissionHolds is how long what was said of new pods holds. What admits them may change at any time.
+// admissionHolds is how long an answer about new pods is used. Admission may change at any time.
 const admissionHolds = 5 * time.Minute
 
-// readTemplate reads that of one of the DaemonSet's revisions; nil when it is gone or means nothing. False: no answer came, or
-// none has come lately.
+// readTemplate reads the template of one of the DaemonSet's revisions; nil if it is gone or unusable. False: there was
+// no answer, now or recently.
 func (e *engine) readTemplate(ctx context.Context, ds *appsv1.DaemonSet, hash string, st *state, template **corev1.PodTemplateSpec) (read bool) {
 	name := e.index.revisionName(ds, hash)
 	if name == "" {
@@ -171,19 +171,19 @@ func (e *engine) readTemplate(ctx context.Context, ds *appsv1.DaemonSet, hash st
 		return true
 	case err != nil:
 		st.inPlace.readAt = time.Now()
-		e.log.Warn("a revision cannot be read; its pods are updated by deletion for now", "daemonSet", keyOf(ds).String(), "revision", name, "error", err)
+		e.log.Warn("cannot read a revision; updating its pods by deletion for now", "daemonSet", keyOf(ds).String(), "revision", name, "err", err)
 		return false
 	}
 	at, err := view.AtRevision(ds, r)
 	if err != nil {
-		e.log.Warn("the pods of a revision are not updated in place", "daemonSet", keyOf(ds).String(), "error", err)
+		e.log.Warn("the pods of a revision are not updated in place", "daemonSet", keyOf(ds).String(), "err", err)
 		return true
 	}
 	*template = &at.Spec.Template
 	return true
 }
 
-// changeable is the hashes of those whose pods can become ones of the template; nil: none.
+// changeable returns the hashes of the revisions whose pods can be changed to the template; nil: none.
 func changeable(from map[string]*corev1.PodTemplateSpec, to *corev1.PodTemplateSpec) (hashes map[string]bool) {
 	for hash, template := range from {
 		if template != nil && template != to && view.NotInPlace(template, to) == nil {
@@ -193,7 +193,7 @@ func changeable(from map[string]*corev1.PodTemplateSpec, to *corev1.PodTemplateS
 	return hashes
 }
 
-// changes is the write of a change; nil when what it rests on has changed since it was decided.
+// changes returns the write of a change; nil if its premises have changed since it was decided.
 func (st *state) changes(w write, c *plan.Change, pods []*podEntry) *write {
 	i := slices.IndexFunc(pods, func(p *podEntry) bool { return p.UID == c.UID })
 	if w.from = st.inPlace.templates[c.From]; w.from == nil || i < 0 {
@@ -208,7 +208,7 @@ func (st *state) changes(w write, c *plan.Change, pods []*podEntry) *write {
 	return &w
 }
 
-// unfit remembers of a pod that it cannot be changed in place: for good, or until something happens to it.
+// unfit remembers that a pod cannot be changed in place: for good, or until something happens to it.
 func (ix *index) unfit(uid string, forGood bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -216,7 +216,7 @@ func (ix *index) unfit(uid string, forGood bool) {
 	if old == nil || old.unfit || old.Unchangeable && !forGood {
 		return
 	}
-	e := *old // who looks at the old one may still do so
+	e := *old // others may still be reading the old one
 	e.unfit, e.Unchangeable = forGood, true
 	ix.unlinkPod(old)
 	ix.linkPod(&e)

@@ -8,13 +8,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// lane is the writes of one DaemonSet. The applier guards it.
+// lane holds the writes of one DaemonSet. The applier guards it.
 type lane struct {
 	key    identity
 	tenant *tenant
-	// creates and deletes wait in the order in which they came; a create that has
-	// to wait for its pace holds up no delete. waiting is how many there are in
-	// both, without those that were withdrawn.
+	// creates and deletes wait in the order in which they came; a create that waits for its pace
+	// holds up no delete. waiting is how many there are in both, without withdrawn ones.
 	creates, deletes fifo
 	waiting, came    int
 	started          map[*write]bool
@@ -27,7 +26,7 @@ type lane struct {
 	slow  int
 	speed speed
 	trouble
-	// overQuota is the nodes whose creates met the quota since one succeeded.
+	// overQuota holds the nodes whose creates have hit the quota since one succeeded.
 	overQuota map[string]bool
 	quotaWait time.Duration
 }
@@ -43,8 +42,8 @@ func (l *lane) afresh() {
 	l.succeeds()
 }
 
-// fifo is writes that wait for their turn. Those that were withdrawn are passed
-// over when they come to the front.
+// fifo holds writes that wait for their turn. Withdrawn ones are skipped when they reach the
+// front.
 type fifo []*write
 
 func (q *fifo) head() *write {
@@ -62,10 +61,9 @@ func (q *fifo) pop() {
 	*q = (*q)[1:]
 }
 
-// rankOf orders DaemonSets whose writes compete: what a node cannot do without
-// comes before what a cluster cannot do without, and that before the rest. A
-// template may say what it likes: the class counts once the API server has let a
-// pod have it, and in kube-system.
+// rankOf orders DaemonSets whose writes compete: those that a node needs come before those that
+// the cluster needs, and those before the rest. A template may name any class: the class counts
+// once the API server has admitted a pod with it, and in kube-system.
 func rankOf(w *write) int {
 	if w.key.Namespace != metav1.NamespaceSystem && !w.state.admitted(classOf(w.ds)) {
 		return 0
@@ -81,11 +79,10 @@ func rankOf(w *write) int {
 
 func classOf(ds *appsv1.DaemonSet) string { return ds.Spec.Template.Spec.PriorityClassName }
 
-// place is the writes to one node.
+// place holds the writes to one node.
 type place struct{ waiting, started []*write }
 
-// startedOn is the writes to the node that are under way. A lane that is nil has
-// none.
+// startedOn returns the writes to the node that are under way. A nil lane has none.
 func (l *lane) startedOn(node string) []*write {
 	if l == nil {
 		return nil
@@ -96,9 +93,9 @@ func (l *lane) startedOn(node string) []*write {
 	return nil
 }
 
-// replace puts writes in place of those that wait for the node. One that still
-// waits for the same keeps its turn. What conflicts with a write under way is
-// left out: its result comes first, and is decided on.
+// replace replaces the waiting writes of the node. A waiting write for the same act keeps its
+// turn. Writes that conflict with one under way are left out: its result comes first, and a new
+// decision follows.
 func (l *lane) replace(node string, writes []*write) {
 	p := l.places[node]
 	if p == nil {
@@ -149,8 +146,8 @@ func (l *lane) queueOf(w *write) *fifo {
 	return &l.deletes
 }
 
-// conflicts says that a started write is about the same pod or place. A create
-// waits for any write to its node: what that learns may change the new name.
+// conflicts reports whether a started write is about the same pod or place. A create waits for
+// any write to its node, because the result may change the new name.
 func (p *place) conflicts(w *write) bool {
 	return slices.ContainsFunc(p.started, func(s *write) bool {
 		_, ours := w.about()
@@ -159,7 +156,7 @@ func (p *place) conflicts(w *write) bool {
 	})
 }
 
-// sameAct says that both writes ask for the same.
+// sameAct reports whether both writes ask for the same.
 func (w *write) sameAct(o *write) bool {
 	switch {
 	case w.hash != o.hash, w.verb() != o.verb():
@@ -173,12 +170,12 @@ func (w *write) sameAct(o *write) bool {
 	}
 }
 
-// adopt takes what a newer decision rests on.
+// adopt takes over the premises of a newer decision.
 func (w *write) adopt(o *write) {
 	w.ds, w.state, w.mold, w.from, w.rests, w.known, w.taken, w.newest, w.first = o.ds, o.state, o.mold, o.from, o.rests, o.known, o.taken, o.newest, o.first
 }
 
-// withdraw takes back the waiting writes that is picks.
+// withdraw removes the waiting writes that is selects.
 func (l *lane) withdraw(is func(*write) bool) {
 	for node, p := range l.places {
 		p.waiting = slices.DeleteFunc(p.waiting, func(w *write) bool {
@@ -193,8 +190,7 @@ func (l *lane) withdraw(is func(*write) bool) {
 	}
 }
 
-// head is the write that is next, or nil. Creates are left out while they are
-// paced.
+// head returns the next write, or nil. Creates are left out while they are paced.
 func (l *lane) head(paced bool) *write {
 	create, remove := l.creates.head(), l.deletes.head()
 	if create == nil || paced || remove != nil && remove.came < create.came {
@@ -213,7 +209,7 @@ func (l *lane) start(w *write) {
 	l.started[w] = true
 }
 
-// hashes adds the revisions that pods are being made of to into.
+// hashes adds to into the revisions from which pods are being created.
 func (l *lane) hashes(into map[string]bool) {
 	if l == nil {
 		return

@@ -20,9 +20,8 @@ import (
 	"everynode/internal/delivery"
 )
 
-// lead runs work whenever this process holds the lease, until ctx ends. Work
-// has returned before the lease is released, and its context ends when the
-// lease is lost. An error of work is the end.
+// lead runs work whenever this process holds the lease, until ctx ends. Work has returned before
+// the lease is released, and its context ends when the lease is lost. An error of work ends lead.
 func lead(ctx context.Context, cfg Config, work func(context.Context) error) error {
 	c := rest.CopyConfig(cfg.Client)
 	c.QPS = -1
@@ -41,16 +40,16 @@ func lead(ctx context.Context, cfg Config, work func(context.Context) error) err
 			return err
 		}
 		if ctx.Err() == nil {
-			cfg.Log.Warn("the lease was lost; writing has stopped until it is won again", "lease", cfg.LeaseNamespace+"/"+cfg.LeaseName)
-			// The lease may still name this process, which would win it at once.
+			cfg.Log.Warn("lost the lease; writing nothing until it is won again", "lease", cfg.LeaseNamespace+"/"+cfg.LeaseName)
+			// The lease may still name this process, which would win it again at once.
 			sleep(ctx, time.Until(past.openUntil(true)))
 		}
 	}
 	return nil
 }
 
-// leadOnce waits for the lease and works until it is lost or ctx ends. The
-// election outlives ctx until work has stopped: only then may it be released.
+// leadOnce waits for the lease and works until it is lost or ctx ends. The election outlives ctx
+// until work has stopped: only then may the lease be released.
 func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interface, term *tenure, work func(context.Context) error) error {
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -85,7 +84,7 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 		return fmt.Errorf("engine: configuring the leader election: %w", err)
 	}
 	cfg.Monitor.elects(elector)
-	// Before the lease is won nothing else would notice the end of ctx.
+	// Before the lease is won, nothing else would notice the end of ctx.
 	defer context.AfterFunc(ctx, func() {
 		if !elector.IsLeader() {
 			stop()
@@ -108,9 +107,9 @@ func leadOnce(ctx context.Context, cfg Config, client, watcher kubernetes.Interf
 	return failure
 }
 
-// watchRelease calls released when it sees the holder give up the lease, until
-// ctx ends. The elector alone would find out with its next try, seconds later;
-// without the permission to watch it has to.
+// watchRelease calls released when it sees the holder give up the lease, until ctx ends.
+// Otherwise the elector notices with its next try, seconds later; without the permission to
+// watch, that is how it works.
 func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, released func()) {
 	only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, cfg.LeaseName).String()}
 	for ctx.Err() == nil {
@@ -119,7 +118,7 @@ func watchRelease(ctx context.Context, cfg Config, client kubernetes.Interface, 
 			for event := range w.ResultChan() {
 				l, ok := event.Object.(*coordinationv1.Lease)
 				free := !ok || event.Type == watch.Deleted || ptr.Deref(l.Spec.HolderIdentity, "") == ""
-				if free && event.Type != watch.Added { // what is free from the start is tried for already
+				if free && event.Type != watch.Added { // a lease that is free from the start is already being tried
 					released()
 				}
 			}

@@ -255,10 +255,10 @@ func notFounds() map[string]error {
 	other := apierrors.NewNotFound(pods, "")
 	other.ErrStatus.Details = nil
 	return map[string]error{
-		"a page of a proxy":                           apierrors.NewGenericServerResponse(404, "get", pods, "page", "page not found", 0, true),
-		"a server that does not serve pods yet":       other,
-		"a Status about something else":               apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "default"),
-		"an error that is no Status and says as much": errors.New("404 page not found"),
+		"a page of a proxy":                              apierrors.NewGenericServerResponse(404, "get", pods, "page", "page not found", 0, true),
+		"a server that does not serve pods yet":          other,
+		"a Status about something else":                  apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "default"),
+		"an error that is not a Status and says as much": errors.New("404 page not found"),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// acceptMetadata asks for lists of which each item is only its metadata.
+// acceptMetadata requests lists whose items contain only metadata.
 const acceptMetadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1," +
 	"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -38,7 +38,7 @@ func (m metadataReader) list(ctx context.Context, resource, namespace string, op
 	}
 	page, ok := got.(*metav1.PartialObjectMetadataList)
 	if !ok {
-		return nil, fmt.Errorf("asked for the metadata of %s, the server answered with %T", resource, got)
+		return nil, fmt.Errorf("the server answered a request for the metadata of %s with %T", resource, got)
 	}
 	return page, nil
 }

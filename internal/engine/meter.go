@@ -17,13 +17,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// requests is what the answers of the API server tell.
+// requests is what the answers of the API server show.
 type requests struct {
 	mu sync.Mutex
-	// failing is the resources that cannot be followed now.
+	// failing holds the resources that currently cannot be followed.
 	failing   map[string]failure
 	standings map[*meter]*standing
-	// denied says that a request was forbidden since it was last asked.
+	// denied says that a request was forbidden since the last check.
 	denied    bool
 	skew      time.Duration
 	skewAt    time.Time // when it was measured; zero: never
@@ -36,8 +36,7 @@ type failure struct {
 	what  string
 }
 
-// problems says what the API server refuses, and which resources cannot be
-// followed.
+// problems returns what the API server refuses, and which resources cannot be followed.
 func (r *requests) problems() (wrong []error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,7 +50,7 @@ func (r *requests) problems() (wrong []error) {
 	return wrong
 }
 
-// wasDenied says whether a request was forbidden since the last call.
+// wasDenied reports whether a request was forbidden since the last call.
 func (r *requests) wasDenied() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,7 +59,7 @@ func (r *requests) wasDenied() bool {
 	return was
 }
 
-// metered is a configuration whose requests are counted.
+// metered returns a configuration whose requests are counted.
 func (m *Monitor) metered(base *rest.Config, log *slog.Logger) *rest.Config {
 	c := rest.CopyConfig(base)
 	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return &meter{next: next, to: m, as: base, log: log} })
@@ -98,7 +97,7 @@ func (t *meter) RoundTrip(req *http.Request) (*http.Response, error) {
 // WrappedRoundTripper implements net.RoundTripperWrapper.
 func (t *meter) WrappedRoundTripper() http.RoundTripper { return t.next }
 
-// note remembers what keeps a resource from being followed.
+// note remembers what prevents a resource from being followed.
 func (r *requests) note(verb, resource string, resp *http.Response, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,19 +124,17 @@ func (r *requests) note(verb, resource string, resp *http.Response, err error) {
 	r.failing[resource] = f
 }
 
-// followed is the resources that the index is made of.
+// followed returns the resources that the index is built from.
 func followed() []string { return []string{"daemonsets", "controllerrevisions", "nodes", "pods"} }
 
-// How often the clocks are compared, how quick an answer must be to tell, and
-// from when on they differ by too much.
+// How often the clocks are compared, how quick an answer must be to be usable, and which difference is too much.
 const (
 	skewEvery  = time.Minute
 	skewAnswer = 500 * time.Millisecond
 	skewLarge  = 10 * time.Second
 )
 
-// readClock compares the clock with that of the API server, which is good to a
-// second, now and then.
+// readClock compares the clock with that of the API server now and then, to a precision of one second.
 func (r *requests) readClock(resp *http.Response, began, now time.Time, log *slog.Logger) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,21 +148,21 @@ func (r *requests) readClock(resp *http.Response, began, now time.Time, log *slo
 	r.skew, r.skewAt = now.Sub(server.Add(time.Second/2)).Round(time.Second), now
 	if large := r.skew.Abs() > skewLarge; large != r.skewNoted {
 		if r.skewNoted = large; large {
-			log.Warn("the clock of this machine and that of the API server differ: minReadySeconds and back-off are counted wrong by as much; set them by NTP",
+			log.Warn("the clocks of this machine and of the API server differ; times in statuses and events are wrong by as much: set both by NTP",
 				"ahead", r.skew.String())
 		}
 	}
 }
 
-// clockSkew is how far our clock is ahead.
+// clockSkew returns how far our clock is ahead.
 func (r *requests) clockSkew() (ahead time.Duration, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.skew, !r.skewAt.IsZero()
 }
 
-// maxSkew is how far our clock may be from the API server's for a release to go on: windows, and how long a pod takes to
-// start, are read off both.
+// maxSkew is how far our clock may differ from the API server's for a release to continue: windows, and how long a pod
+// takes to start, depend on both.
 const maxSkew = time.Minute
 
 func (m *Monitor) clockIsOff() bool {
@@ -173,8 +170,7 @@ func (m *Monitor) clockIsOff() bool {
 	return known && ahead.Abs() > maxSkew
 }
 
-// aim is the verb and resource of a request, as permissions name them. There
-// are few of either.
+// aim returns the verb and resource of a request, as permissions name them. There are few of either.
 func aim(req *http.Request) (verb, resource string) {
 	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
 	switch {

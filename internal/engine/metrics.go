@@ -17,15 +17,15 @@ import (
 
 const metricPrefix = "everynode_"
 
-// maxListed is how many DaemonSets have metrics of their own; listed says which.
-// What is summed over DaemonSets has all of them.
+// maxListed is how many DaemonSets have their own metrics; listed says which. The sums include
+// all DaemonSets.
 const maxListed = 500
 
-// notEligible is the reason of the nodes for which a DaemonSet keeps nothing:
-// they have no pod and should have none. `everynode why` tells them apart.
+// notEligible is the reason for nodes about which a DaemonSet keeps nothing: they have no pod and
+// should have none. `everynode why` gives the individual reasons.
 const notEligible = "NotEligible"
 
-// descs describe what is worked out when it is asked for.
+// descs describe the metrics that are computed when they are scraped.
 type descs struct {
 	all []*prometheus.Desc
 
@@ -47,16 +47,16 @@ func newDescs() (d descs) {
 	}
 	d.leader = add("leader", "1 while this process works, 0 while it stands by.")
 	d.queue = add("queue_depth", "DaemonSets that wait for a decision.")
-	d.waiting = add("writes_waiting", "Creates, deletes and changes of pods that are decided and have not started.")
+	d.waiting = add("writes_waiting", "Creates, deletes and changes of pods that are decided but have not started.")
 	d.underway = add("writes_under_way", "Creates, deletes and changes of pods that are under way.")
-	d.window = add("writes_window", "How many creates, deletes and changes may be under way at once now.")
+	d.window = add("writes_window", "How many creates, deletes and changes may currently be under way at once.")
 	d.nodes = add("nodes", "Nodes of the cluster.")
 	d.pods = add("pods", "Pods of DaemonSets, and those that one could adopt.")
 	d.sets = add("daemonsets", "DaemonSets of the cluster.")
-	d.listed = add("daemonsets_listed", "DaemonSets that have metrics of their own here, 500 at most: those of kube-system, kube-public and kube-node-lease, then by name the first of each namespace, the second, and so on. The others are left out, and are only in what is summed over DaemonSets.")
+	d.listed = add("daemonsets_listed", "DaemonSets with their own metrics, 500 at most: those of kube-system, kube-public and kube-node-lease, then by name the first of each namespace, the second, and so on. The others appear only in the sums over DaemonSets.")
 	d.behind = add("watch_lag_seconds", "How long the oldest own write to a pod has waited for the watch to show it.")
 	d.skew = add("clock_skew_seconds", "How far the clock of this machine is ahead of the API server's, as last seen.")
-	d.reasons = add("daemonset_nodes", "Nodes by what was decided about them, summed over DaemonSets.", "reason")
+	d.reasons = add("daemonset_nodes", "Nodes by the decision about them, summed over DaemonSets.", "reason")
 	of := func(name, help string, more ...string) *prometheus.Desc {
 		return add("daemonset_"+name, help, append([]string{"namespace", "daemonset"}, more...)...)
 	}
@@ -68,12 +68,12 @@ func newDescs() (d descs) {
 	d.misscheduled = of("misscheduled_nodes", "Nodes that should not run a pod and have one.")
 	d.retrying = of("retrying_nodes", "Nodes where a write has failed and is tried again later.")
 	d.budget = of("budget_nodes", "Nodes that the update strategy allows to be down, or to surge, at once.", "kind")
-	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; more than the budget where they failed by themselves.", "kind")
-	d.phase = of("release_phase", "1 for the phase in which the releases of the DaemonSet are, and the reason, as in its DaemonSetRollout.", "phase", "reason")
-	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed. And held: their pods would go because of labels or the placement, and the guard keeps them.", "state")
-	d.wave = of("release_wave", "The number of the wave that is open; 0: none is.")
+	d.spent = of("budget_used_nodes", "Nodes that are down, or surge, now; this can exceed the budget if nodes failed by themselves.", "kind")
+	d.phase = of("release_phase", "1 for the current phase of the DaemonSet's releases and its reason, as in its DaemonSetRollout.", "phase", "reason")
+	d.release = of("release_nodes", "Nodes in the release that is under way: exposed to the target, well with it, under way, failed. And held: nodes whose pods would go because of labels or the placement, but are kept by the guard.", "state")
+	d.wave = of("release_wave", "The number of the open wave; 0: none is open.")
 	d.waves = of("release_waves", "How many waves the policy has; 0: it cannot be read.")
-	d.soak = of("release_soak_left_seconds", "How long the open wave has still to soak, as last kept; 0 while none soaks.")
+	d.soak = of("release_soak_left_seconds", "How long the open wave still has to soak, as last recorded; 0 while none soaks.")
 	return d
 }
 
@@ -147,7 +147,7 @@ func (ix *index) size(now time.Time) size {
 	return s
 }
 
-// load is how much the applier has to do.
+// load is how much work the applier has.
 type load struct{ waiting, underway, window int }
 
 func (a *applier) load() load {
@@ -185,9 +185,9 @@ func (m *Monitor) collectSets(e *engine, gauge gauges) {
 	gauge(m.descs.reasons, float64(without), notEligible)
 }
 
-// listed sorts DaemonSets so that the first are those whose metrics matter most:
-// what the cluster itself is made of, then one of each namespace in turn, so that
-// none can take those of others out.
+// listed sorts DaemonSets so that those whose metrics matter most come first: those of the
+// cluster itself, then one of each namespace in turn, so that no namespace can crowd out the
+// others.
 func listed(keys []types.NamespacedName) []types.NamespacedName {
 	slices.SortFunc(keys, func(a, b types.NamespacedName) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -222,7 +222,7 @@ func (m *Monitor) collectSet(key types.NamespacedName, t *setTally, gauge gauges
 	}
 }
 
-// keptRelease is what is kept of the releases of a DaemonSet, in numbers.
+// keptRelease is the recorded state of a DaemonSet's releases, in numbers.
 type keptRelease struct {
 	phase       string // empty: it follows no policy
 	reason      string
@@ -268,7 +268,7 @@ func (m *Monitor) collectRelease(key types.NamespacedName, k keptRelease, t *pla
 	gauge(d.soak, k.soak.Seconds(), key.Namespace, key.Name)
 }
 
-// setTally is what is counted of one DaemonSet.
+// setTally holds the counts of one DaemonSet.
 type setTally struct {
 	totals                   plan.Totals
 	kept                     int // nodes that it keeps a verdict for

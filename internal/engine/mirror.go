@@ -11,22 +11,21 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// mirror is the store of a Reflector that keeps nothing: each object becomes a
-// T at once and goes to the index. A watched DELETE (remove) and an absence
-// from a new list (replace) stay apart, which a client-go informer blurs.
+// mirror is the store of a Reflector. It keeps nothing: each object becomes a T at once and goes
+// to the index. A watched DELETE (remove) and an absence from a new list (replace) stay distinct;
+// a client-go informer does not distinguish them.
 type mirror[T any] struct {
 	compact func(obj any) (T, error)
 	upsert  func(T)
 	remove  func(T)
 	// replace gets every object of a list that is as new as version.
 	replace func(items []T, version uint64)
-	// confirm, if not nil, is asked before a list is taken; with an error it is not.
+	// confirm, if not nil, is called before a list is taken; an error rejects the list.
 	confirm func() error
 	// reached says that every event up to version was delivered.
 	reached func(version uint64)
 
-	// longest is how long to wait, at most, before what could not be followed
-	// is tried again; zero: maxRelist.
+	// longest is the longest pause before another try after a failure; zero: maxRelist.
 	longest time.Duration
 
 	once   sync.Once
@@ -98,7 +97,7 @@ func (m *mirror[T]) UpdateResourceVersion(resourceVersion string) {
 	}
 }
 
-// shrink takes an API object, or what it has become already.
+// shrink converts an API object, unless it is converted already.
 func (m *mirror[T]) shrink(obj any) (T, error) {
 	if v, ok := obj.(T); ok {
 		return v, nil
@@ -106,26 +105,25 @@ func (m *mirror[T]) shrink(obj any) (T, error) {
 	return m.compact(obj)
 }
 
-// outdates says whether what a list or a watch shows of an object, at the version
-// seen, takes the place of what is known of it. The newer one does, whichever
-// comes first, with one exception: a list is the truth as of its own version, also
-// where that is newer than what is known and the object is older. So it is after
-// the API server's store was restored from a backup. Of a watch, list is zero.
+// outdates reports whether an object in a list or a watch, at the version seen, replaces the
+// known one. The newer one does, in whatever order they arrive, with one exception: a list is
+// authoritative as of its own version, even if it shows an older object than the one known. That
+// happens after the API server's store was restored from a backup. list is zero for watch events.
 func outdates(seen, known, list uint64) bool {
 	return seen > known || seen < known && known <= list
 }
 
-// parseVersion reads a resource version. Since Kubernetes 1.35 they are
-// integers that may be compared within one resource, and etcd always gave such.
+// parseVersion reads a resource version. Since Kubernetes 1.35 they are guaranteed to be integers
+// that may be compared within one resource; etcd has always provided such versions.
 func parseVersion(s string) (uint64, error) {
 	v, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("resource version %q is not an integer: this API server cannot be followed, as own writes cannot be told from older events", s)
+		return 0, fmt.Errorf("resource version %q is not an integer: with this API server the engine could not tell its own writes from older events", s)
 	}
 	return v, nil
 }
 
-// versionOf is the resource version of an object of the API server.
+// versionOf returns the resource version of an object of the API server.
 func versionOf(obj metav1.Object) (uint64, error) { return parseVersion(obj.GetResourceVersion()) }
 
 func formatVersion(v uint64) string { return strconv.FormatUint(v, 10) }

@@ -12,12 +12,12 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 )
 
-// Monitor shows how an engine fares: whether it is healthy and ready, and, as a
-// prometheus.Collector, its metrics. Make one with NewMonitor and give it to
-// Config; it can be asked at any time, and by many at once.
+// Monitor shows the state of an engine: whether it is healthy and ready, and, as a
+// prometheus.Collector, its metrics. Make one with NewMonitor and put it into Config. It may be
+// used at any time and concurrently.
 //
-// What an event costs is not to be felt in it: metrics are counted where
-// requests are made, or else worked out when they are asked for.
+// It must not add to the cost of an event: metrics are counted where requests are made, or
+// computed when they are scraped.
 type Monitor struct {
 	counters
 	descs    descs
@@ -30,8 +30,8 @@ type Monitor struct {
 	term    *engine // nil while this process does not lead
 	working bool    // the term has begun to write
 	ended   bool
-	// pending is what the engine waits for before it works, and why it does
-	// not get it; empty: nothing.
+	// pending is what the engine waits for before it works, and why it is missing; empty:
+	// nothing.
 	pending string
 	missing []string // permissions
 }
@@ -55,14 +55,14 @@ func (m *Monitor) elects(le *leaderelection.LeaderElector) {
 	m.elector = le
 }
 
-// begins takes the engine of a term that begins.
+// begins records the engine of a term that begins.
 func (m *Monitor) begins(e *engine) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.term, m.working, m.pending = e, false, ""
 }
 
-// works says that the term has begun to write.
+// works records that the term has begun to write.
 func (m *Monitor) works() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,8 +81,7 @@ func (m *Monitor) stopped() {
 	m.ended = true
 }
 
-// waitsFor says what keeps the engine from working; err, if not nil, is why it
-// does not get it.
+// waitsFor records what keeps the engine from working; err, if not nil, says why.
 func (m *Monitor) waitsFor(what string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,16 +119,16 @@ func (m *Monitor) Ready() error {
 	return errors.Join(wrong...)
 }
 
-// The limits of health. A decision makes many requests, each of which may take
-// its whole time: only one that has had no answer for much longer is stuck.
+// The limits of health. A decision makes many requests, each of which may use its full timeout:
+// only a decision that has had no answer for much longer is stuck.
 const (
 	renewTolerance = 10 * time.Second
 	stuckAfter     = 20 * time.Minute
 )
 
-// Healthy is nil unless only a restart can help: a lease that has run out while
-// this process holds it to be its own, or a decision that does not end. It asks
-// for the locks of the engine, and so does not return if one is never freed.
+// Healthy returns nil unless only a restart can help: the lease has expired while this process
+// believes it holds it, or a decision does not end. It takes the locks of the engine, so it does
+// not return if one is never released.
 func (m *Monitor) Healthy() error {
 	m.mu.Lock()
 	elector, term, ix := m.elector, m.term, m.index
@@ -147,7 +146,7 @@ func (m *Monitor) Healthy() error {
 	}
 	term.apply.load()
 	if busy := term.seats.longest(); busy > stuckAfter {
-		return fmt.Errorf("a decision about a DaemonSet has not got on for %s", busy.Round(time.Second))
+		return fmt.Errorf("a decision about a DaemonSet has made no progress for %s", busy.Round(time.Second))
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func isServing(t *testing.T, m *Monitor) {
 	}
 }
 
-// metrics is the samples of a scrape: name, labels in braces, and value.
+// metrics returns the samples of a scrape: name, labels in braces, and value.
 func metrics(t *testing.T, m *Monitor) map[string]float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

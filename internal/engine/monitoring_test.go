@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// exported is a line for each metric of the controller: its name and labels.
+// exported returns a line for each metric of the controller: its name and labels.
 func exported(t *testing.T) (lines []string) {
 	t.Helper()
 	described := make(chan *prometheus.Desc)

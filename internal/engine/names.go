@@ -7,22 +7,22 @@ import (
 	"everynode/internal/view"
 )
 
-// Which name a create asks for first. The names of a place come in an order that everybody knows
-// (view.PodName, by its salt), and those of pods that a decision knows are passed over: the old pod
-// of an update has ended, and still has its name, for as long as its kubelet needs to clean up.
+// Which name a create tries first. The names for a place have a fixed order (view.PodName, by its
+// salt), and names of pods that a decision knows are skipped: the old pod of an update has ended
+// but keeps its name while its kubelet cleans up.
 //
-// So the first name depends on when the decision is made. A create that may arrive after it was
-// given up, and the next one, made when the old pod has gone, would then make two pods. For that
-// reason its name is kept, and the next create for the same purpose begins with it.
+// So the first name depends on when the decision is made. If a create was given up but may still
+// take effect, and the next one is made when the old pod has gone, there would be two pods. To
+// prevent that its name is remembered, and the next create for the same purpose begins with it.
 
-// unsettled is the name, by its salt, of a create of which nobody knows whether it still arrives.
+// unsettled is the name, by its salt, of a create that may still take effect.
 type unsettled struct {
 	predecessor, side string // what the create was for
 	salt              int
 	until             time.Time // no server carries it out later than that
 }
 
-// keepName is for a create that has ended without anybody knowing what becomes of it.
+// keepName handles a create that has ended with an unknown outcome.
 func (s *state) keepName(w *write, now time.Time) {
 	if len(w.names) == 0 {
 		return
@@ -41,14 +41,14 @@ func (s *state) keepName(w *write, now time.Time) {
 	s.unsettled[w.node()] = unsettled{predecessor: w.create.Predecessor, side: w.side(), salt: salt, until: now.Add(forgetRetry)}
 }
 
-// settleName is for a create that has made its pod, or has found it.
+// settleName handles a create that has made its pod, or has found it.
 func (s *state) settleName(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.unsettled, node)
 }
 
-// firstName is the salt of the name that the create asks for first.
+// firstName returns the salt of the name that the create asks for first.
 func (s *state) firstName(w *write, now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *state) firstName(w *write, now time.Time) int {
 	return n.salt
 }
 
-// name is the names of a create in the order in which they are tried.
+// name returns the names of a create in the order in which they are tried.
 func (w *write) name(try int) string {
 	switch {
 	case try == 0:
@@ -70,8 +70,8 @@ func (w *write) name(try int) string {
 	return w.salted(try)
 }
 
-// salted is a function of what the pod is for. That holds of two engines, too, and
-// of two that disagree on the template.
+// salted returns a name that depends only on the purpose of the pod. So two engines compute the
+// same name, even if they disagree on the template.
 func (w *write) salted(salt int) string {
 	return view.PodName(w.ds, w.create.Node, w.side(), w.create.Predecessor, salt)
 }

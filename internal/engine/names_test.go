@@ -16,7 +16,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// refusedCreates is how many creates of pods the server has not carried out.
+// refusedCreates returns how many creates of pods the server has not carried out.
 func (c *cluster) refusedCreates() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

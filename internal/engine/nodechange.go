@@ -6,9 +6,9 @@ import (
 	"everynode/internal/plan"
 )
 
-// touchForNode makes dirty the DaemonSets that the change from old to new (nil:
-// absent) can matter to: those whose eligibility changes, and, when readiness
-// or presence changes, those that are there or should be.
+// touchForNode marks the DaemonSets that the change from old to new (nil: absent) can affect: those whose
+// eligibility changes, and, when readiness or presence changes, those that have a pod there or should have
+// one.
 func (ix *index) touchForNode(old, new *plan.Node) {
 	if !ix.begun {
 		return
@@ -49,8 +49,8 @@ func (ix *index) nodeChange(old, new *plan.Node) nodeChange {
 		old.UID != new.UID || old.Ready != new.Ready || old.Leaving != new.Leaving || !old.ReadyChanged.Equal(new.ReadyChanged)}
 }
 
-// concerns says whether the change can matter to a DaemonSet of that placement; there says
-// that the DaemonSet has a pod on the node. Placements are asked last and as seldom as can be: anybody may
+// concerns reports whether the change can affect a DaemonSet with that placement; there says that the
+// DaemonSet has a pod on the node. Placements are evaluated last and as rarely as possible: anybody may
 // write long ones, and the index is locked.
 func (c *nodeChange) concerns(p *plan.Placement, there bool) bool {
 	if c.health && there {
@@ -67,9 +67,9 @@ func (c *nodeChange) concerns(p *plan.Placement, there bool) bool {
 	return before.Run != after.Run || before.Keep != after.Keep || before != after && (after.Run || there)
 }
 
-// A heavy placement asks a node more than heavy questions; a term is one, also an empty one. Whether a
-// node's change matters to it is left to the DaemonSet's own decision, in its namespace's turn, and
-// that looks at few nodes while the index is locked.
+// A heavy placement has more than heavy requirements; a term counts as one, even if it is empty. Whether a
+// change of a node matters to it is left to the DaemonSet's own decision, in its namespace's turn, which
+// looks at few nodes while the index is locked.
 const heavy = 100
 
 func isHeavy(p *plan.Placement) bool {
@@ -84,8 +84,8 @@ func isHeavy(p *plan.Placement) bool {
 	return questions > heavy
 }
 
-// relabelled says that a label has changed that a placement asks for. It goes through the
-// node's labels: those that are asked for may be many more.
+// relabelled reports whether a label has changed that a placement uses. It goes through the node's labels,
+// because the labels in use may be many more.
 func (ix *index) relabelled(old, new map[string]string) bool {
 	for key, was := range old {
 		if is, has := new[key]; (!has || is != was) && ix.asked[key] > 0 {

@@ -8,9 +8,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// once is a client that sends each request once. Of its own accord client-go sends one
-// again that was answered with 429 or 5xx and Retry-After, up to ten times, and sleeps in
-// between: an answer that says no would become none when the deadline comes.
+// once is a client that sends each request once. By default client-go retries a request that was
+// answered with 429 or 5xx and Retry-After, up to ten times, and sleeps in between: at the
+// deadline a negative answer would have become no answer.
 type once struct{ rest.Interface }
 
 func (o once) Verb(verb string) *rest.Request         { return o.Interface.Verb(verb).MaxRetries(0) }
@@ -20,8 +20,7 @@ func (o once) Patch(pt types.PatchType) *rest.Request { return o.Interface.Patch
 func (o once) Get() *rest.Request                     { return o.Interface.Get().MaxRetries(0) }
 func (o once) Delete() *rest.Request                  { return o.Interface.Delete().MaxRetries(0) }
 
-// newObjects is a dynamic client that sends each request once, as dynamic.NewForConfigAndClient
-// makes one that does not.
+// newObjects is like dynamic.NewForConfigAndClient, but the client sends each request once.
 func newObjects(base *rest.Config, transport *http.Client) (dynamic.Interface, error) {
 	c := dynamic.ConfigFor(base)
 	c.GroupVersion, c.APIPath = nil, "/the-client-names-the-whole-path"

@@ -8,36 +8,33 @@ import (
 	"everynode/internal/view"
 )
 
-// Clocks of other machines tell nothing of what came first: a kubelet, the node
-// controller and the API server each write times by their own. So the index
-// gives a plan.Moment to what it sees, and to what this process does, and times
-// are only asked where something was there before it watched.
+// The clocks of other machines do not show what came first: a kubelet, the node controller and the API server each use
+// their own. So the index gives a plan.Moment to everything that it sees and that this process does. Times are used
+// only for things from before it watched.
 
-// order is the moments of an index. Its lock guards it.
+// order assigns the moments of an index. The lock of the index guards it.
 type order struct {
 	last plan.Moment
-	// pods and nodes say that the first list of them is in: what is not known
-	// by then has come since.
+	// pods and nodes say that their first list has arrived: anything unknown by then has appeared since.
 	pods, nodes bool
-	// heard is when the watch of pods has last brought anything. What a new
-	// list or a live read shows may have happened at any time since.
+	// heard is when the watch of pods last delivered anything. What a new list or a live read shows may have happened
+	// at any time since.
 	heard plan.Moment
 }
 
-// moment is one later than all before it.
+// moment returns a moment later than all earlier ones.
 func (o *order) moment() plan.Moment {
 	o.last++
 	return o.last
 }
 
-// hear is the moment of a watched event about a pod.
+// hear returns the moment of a watched event about a pod.
 func (o *order) hear() plan.Moment {
 	o.heard = o.moment()
 	return o.heard
 }
 
-// list is the moment of what a list of pods shows and nothing has shown before;
-// none for the first list.
+// list returns the moment of something that a list of pods shows for the first time; zero for the first list.
 func (o *order) list() plan.Moment {
 	if !o.pods {
 		return 0
@@ -45,7 +42,7 @@ func (o *order) list() plan.Moment {
 	return o.heard
 }
 
-// listed says that a list of pods is in.
+// listed records that a list of pods has arrived.
 func (o *order) listed() {
 	if !o.pods {
 		o.pods = true
@@ -53,8 +50,7 @@ func (o *order) listed() {
 	}
 }
 
-// follow gives the pod its place after what was known of it (nil: nothing), as
-// of the moment at.
+// follow sets the pod's moments, given what was known about it before (nil: nothing), as of the moment at.
 func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 	e.SeenCreated, e.SeenDeleted = at, at
 	if old != nil {
@@ -80,18 +76,17 @@ func (e *podEntry) follow(old *podEntry, at plan.Moment, now time.Time) {
 	}
 }
 
-// followTrouble keeps what is known of a container that goes on to end and to start: why it waited says more than that it
-// runs again, and what is told of a failure does not change each time.
+// followTrouble keeps what is known about a container that keeps ending and starting: why it waited says more than that
+// it runs again, and the report of a failure should not change each time.
 func (e *podEntry) followTrouble(old *podEntry) {
 	if !e.Ready && e.trouble != nil && old.trouble != nil && strings.HasPrefix(*e.trouble, view.Restarted) {
 		e.trouble = old.trouble
 	}
 }
 
-// followReady makes ReadySince an instant of our own clock, which its monotonic
-// reading keeps from jumping. The time that the kubelet has written tells whether
-// the pod is still ready or ready again, and for pods that were ready before we
-// watched, since when: with a margin, but not later than now.
+// followReady makes ReadySince an instant of our own clock, whose monotonic reading does not jump. The time written by
+// the kubelet shows whether the pod is still ready or ready again. For pods that were ready before we watched, it also
+// shows since when: with a margin, but not later than now.
 func (e *podEntry) followReady(old *podEntry, at plan.Moment, now time.Time) {
 	written := e.ReadySince
 	e.readyStamp = written.Unix()
@@ -105,8 +100,8 @@ func (e *podEntry) followReady(old *podEntry, at plan.Moment, now time.Time) {
 	}
 }
 
-// followSettled keeps what is known of the pod's last change. A doubt about it that has once ended does not come back each time
-// the pod is not ready for a moment: what its kubelet starts later is of the change.
+// followSettled keeps what is known about the pod's last change. Once a doubt about it has ended, it does not come back
+// when the pod is not ready for a moment: containers that its kubelet starts later belong to the change.
 func (e *podEntry) followSettled(old *podEntry, now time.Time) {
 	if old == nil || old.Hash != e.Hash || !old.Changed.Equal(e.Changed) {
 		return
@@ -117,9 +112,9 @@ func (e *podEntry) followSettled(old *podEntry, now time.Time) {
 	}
 }
 
-// begins says that the pod's containers have become those of its last change since old: how long it has been ready
-// counts from now, whatever the kubelet's clock has done meanwhile. A doubt that time has ended is not one that others
-// have come in the place of.
+// begins reports whether the pod's containers have become those of its last change since old: readiness counts from
+// now, whatever the kubelet's clock has done meanwhile. If a doubt only ended with time, the containers have not been
+// replaced.
 func (e *podEntry) begins(old *podEntry) bool {
 	switch {
 	case !old.Changed.Equal(e.Changed):
@@ -130,13 +125,12 @@ func (e *podEntry) begins(old *podEntry) bool {
 		return !e.Changing || e.Settles > 0
 	}
 	if e.Changing {
-		return e.Settles != old.Settles // others are in doubt now, for another reason
+		return e.Settles != old.Settles // other containers are in doubt now, for another reason
 	}
 	return !e.settled
 }
 
-// acknowledged takes the moment at which our write to the pod began, which is
-// before any effect of it that was seen.
+// acknowledged sets the moment at which our write to the pod began, which is before any observed effect of it.
 func (e *podEntry) acknowledged(w *write) {
 	if w.create != nil {
 		e.SeenCreated = min(e.SeenCreated, w.began)
@@ -145,8 +139,8 @@ func (e *podEntry) acknowledged(w *write) {
 	}
 }
 
-// follow gives the node its place after what was known of it (nil: nothing).
-// Between one way of not being Ready and another nothing changes.
+// follow sets the node's moments, given what was known about it before (nil: nothing). A change from one way of not
+// being Ready to another does not matter.
 func (n *nodeEntry) follow(old *nodeEntry, o *order) {
 	same := old != nil && old.UID == n.UID
 	switch {
@@ -161,17 +155,16 @@ func (n *nodeEntry) follow(old *nodeEntry, o *order) {
 	}
 }
 
-// leave remembers that a pod has gone from a node that turned not Ready after
-// its deletion: until the successor is there nothing else tells (I5). A new list
-// shows the successor first, and a finalizer may keep the pod for longer than it
-// takes to come.
+// leave remembers that a pod has gone from a node that turned not Ready after the pod's deletion: until the successor
+// exists nothing else shows this (I5). A new list may show the successor first, and a finalizer may keep the pod longer
+// than the successor takes to appear.
 func (ix *index) leave(e *podEntry) {
 	o, n := ix.owned[e.owner], ix.nodes[e.Node]
 	if o == nil || n == nil || n.Ready || n.NeverReady || e.Deleted.IsZero() || n.DownBefore(e.SeenDeleted, e.Deleted) {
 		return
 	}
 	if s := o.newestBeside(e); s != nil {
-		heir := *s // who looks at s may still do so
+		heir := *s // others may still be reading s
 		heir.SeenCreated = min(s.SeenCreated, e.SeenDeleted)
 		ix.unlinkPod(s)
 		ix.linkPod(&heir)
@@ -183,8 +176,7 @@ func (ix *index) leave(e *podEntry) {
 	o.left[e.Node] = e.SeenDeleted
 }
 
-// succeed makes a pod that has just come count from when its predecessor was to
-// be deleted, if that is remembered.
+// succeed makes a new pod count from the deletion of its predecessor, if that is remembered.
 func (ix *index) succeed(e *podEntry) {
 	if o := ix.owned[e.owner]; o != nil {
 		if at, is := o.left[e.Node]; is {

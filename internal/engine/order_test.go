@@ -82,7 +82,7 @@ var changeOfEngine = map[string]func(c *cluster) (next func()){
 	},
 }
 
-// updated is how many nodes have a pod of the image that is ready.
+// updated returns how many nodes have a pod of the image that is ready.
 func (c *cluster) updated(image string) (n int) {
 	for _, p := range c.pods() {
 		if p.Spec.Containers[0].Image == image && p.DeletionTimestamp == nil && isReady(p) {

@@ -36,9 +36,9 @@ func judge(ctx context.Context, err error) (f delivery.Fate, wait time.Duration)
 	return delivery.Unknown, 0
 }
 
-// missing says that the API server has answered that there is no object of that
-// name. A 404 that says less may come from a proxy on the way, or from a server
-// that does not serve the resource yet: it says nothing of the object.
+// missing reports whether the API server has answered that there is no object of that name. A less
+// specific 404 may come from a proxy, or from a server that does not serve the resource yet: it
+// says nothing about the object.
 func missing(err error, name string) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
@@ -50,8 +50,8 @@ func missing(err error, name string) bool {
 		!slices.ContainsFunc(about.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeUnexpectedServerResponse })
 }
 
-// definite says that the server has answered that it did not do it. A 5xx says
-// no such thing: the write may have reached the store.
+// definite reports whether the server has answered that it did not perform the write. A 5xx does
+// not say that: the write may have reached the store.
 func definite(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -61,7 +61,7 @@ func definite(err error) bool {
 	return code >= 400 && code < 500 && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err)
 }
 
-// howLost says why nothing is known of a write.
+// howLost returns why nothing is known about a write.
 func howLost(err error) string {
 	var slow *slowRequest
 	if errors.As(err, &slow) {

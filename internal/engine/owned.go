@@ -11,16 +11,15 @@ import (
 	"everynode/internal/view"
 )
 
-// owned is what is known of one DaemonSet's pods, and which nodes it must look
-// at again. It lasts as long as the DaemonSet or any of its pods.
+// owned is what is known about one DaemonSet's pods, and which nodes it must look at again. It exists
+// as long as the DaemonSet or any of its pods.
 type owned struct {
 	key types.NamespacedName
 	set *setEntry // nil while no such DaemonSet is known
-	// first is the pods by the node that they name; the others of a node
-	// follow by next.
+	// first holds the first pod of each node; the node's other pods follow by next.
 	first map[string]*podEntry
-	// hashes counts the pods of each revision; hashEpoch changes when one
-	// comes up or is no longer there.
+	// hashes counts the pods of each revision; hashEpoch changes when a revision appears or
+	// disappears.
 	hashes    map[string]int
 	hashEpoch uint64
 	// revisionEpoch is index.revisionEpoch as of the last change of a revision of
@@ -37,20 +36,20 @@ type owned struct {
 	left map[string]plan.Moment
 	// unclaimed says that there may be a pod to adopt or to release.
 	unclaimed bool
-	// heeds is the nodes of which any change matters: see heed.
+	// heeds holds the nodes for which any change matters: see heed.
 	heeds map[string]struct{}
 	// selects is, for each set of labels that its pods have, how many have it and
 	// whether it is selected: there are few different ones.
 	selects map[labelSet]selection
 }
 
-// selection is whether a set of labels is selected, once that is known.
+// selection says whether a set of labels is selected, once that is known.
 type selection struct {
 	pods      int
 	is, known bool
 }
 
-// ownedBy is the entry of the DaemonSet with that UID, made if need be.
+// ownedBy returns the entry of the DaemonSet with that UID, which it creates if needed.
 func (ix *index) ownedBy(uid string) *owned {
 	o := ix.owned[uid]
 	if o == nil {
@@ -121,7 +120,7 @@ func (o *owned) pods(see func(*podEntry)) {
 	}
 }
 
-// newestBeside is the newest of the other pods on the pod's node; nil if there is
+// newestBeside returns the newest of the other pods on the pod's node; nil if there is
 // none.
 func (o *owned) newestBeside(e *podEntry) (newest *podEntry) {
 	for p := o.first[e.Node]; p != nil; p = p.next {
@@ -132,8 +131,7 @@ func (o *owned) newestBeside(e *podEntry) (newest *podEntry) {
 	return newest
 }
 
-// selected says whether the DaemonSet selects the pod. While it is not known,
-// nothing is said against that.
+// selected reports whether the DaemonSet selects the pod. For an unknown DaemonSet the answer is true.
 func (o *owned) selected(e *podEntry) bool {
 	if o.set == nil {
 		return true
@@ -161,9 +159,9 @@ func (ix *index) mark(o *owned, node string) {
 	ix.to.dirty(o.key)
 }
 
-// note makes the DaemonSet whose write begins or has ended look at the node again
-// with its next decision, and returns the moment. A pod that is deleted may be
-// another's by now, whose decisions see the delete as well: that one looks soon.
+// note makes the DaemonSet whose write begins or has ended look at the node again with its next
+// decision, and returns the moment. A deleted pod may belong to another DaemonSet by now, whose
+// decisions see the delete as well: that one looks soon.
 func (ix *index) note(w *write) plan.Moment {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -190,8 +188,9 @@ func (ix *index) noteNode(owner, node string) {
 // fewMarked is how many marked nodes an ordinary decision has at most.
 const fewMarked = 1024
 
-// unmark forgets what was marked. A map takes as long to look through as it was large once, however little is in it now: a new leader
-// marks the whole fleet, and each event after that would pay for it. So after many there is a new one.
+// unmark forgets what was marked. Iterating over a map takes time for its former size, however little
+// is in it now: a new leader marks the whole fleet, and each later event would pay for that. So a map
+// that was large is replaced.
 func (o *owned) unmark() {
 	if len(o.marked) > fewMarked {
 		o.marked = map[string]struct{}{}
@@ -200,8 +199,8 @@ func (o *owned) unmark() {
 	clear(o.marked)
 }
 
-// takeMarked is the nodes to look at, and since when an event has waited for
-// that; zero when none has. They are marked no longer.
+// takeMarked returns the nodes to look at, and since when an event has waited for that; zero when
+// none has. They are no longer marked.
 func (ix *index) takeMarked(owner string, into []string) (names []string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -215,8 +214,8 @@ func (ix *index) takeMarked(owner string, into []string) (names []string, since 
 	return into, since
 }
 
-// everywhere is all nodes that the DaemonSet could have to do with, by name.
-// None of them is marked any longer.
+// everywhere returns all nodes that could concern the DaemonSet, by name. None of them is marked any
+// longer.
 func (ix *index) everywhere(owner string) []string {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -234,8 +233,8 @@ func (ix *index) everywhere(owner string) []string {
 	return names
 }
 
-// look calls see with what is known of each of the nodes. The Sight is only
-// good until see returns; what it points to is never written to.
+// look calls see with what is known about each of the nodes. The Sight is only valid until see
+// returns; what it points to is never modified.
 func (ix *index) look(owner string, names []string, see func(*plan.Sight)) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -262,9 +261,8 @@ func (ix *index) look(owner string, names []string, see func(*plan.Sight)) {
 	}
 }
 
-// sayGone says of a node that is known to be gone that it is, as long as a pod of
-// the DaemonSet is left on it; and, where another has come under its name, which
-// pods the old one has left.
+// sayGone records in the Sight that a node is known to be gone, as long as a pod of the DaemonSet is
+// left on it; and, if another node has its name, which pods the old one has left.
 func (ix *index) sayGone(s *plan.Sight) {
 	left := ix.departed[s.Name].pods
 	is := func(p *plan.Pod) bool { return left[p.UID] }
@@ -285,8 +283,8 @@ func (ix *index) sayGone(s *plan.Sight) {
 	}
 }
 
-// standing is the DaemonSet's pods on a node, if they and the node are as they
-// were when the DaemonSet last looked.
+// standing returns the DaemonSet's pods on a node, if they and the node are unchanged since the
+// DaemonSet last looked.
 func (ix *index) standing(owner, node string) (pods []*podEntry, ok bool) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()

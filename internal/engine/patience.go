@@ -13,14 +13,14 @@ import (
 	"everynode/internal/delivery"
 )
 
-// How long reads may take, and how long requests of a kind get more time after one that did not need it.
+// How long reads may take, and for how long requests of a kind still get more time after one that did not need it.
 const (
 	listTimeout = 30 * time.Second // of a page, at first
 	calmAfter   = time.Minute
 )
 
-// kind is requests that take about as long: a webhook is for some verbs and
-// resources, and often for one namespace.
+// kind groups requests that take about equally long: a webhook covers some verbs and resources, and often one
+// namespace.
 type kind struct{ what, namespace string }
 
 // patience remembers which kinds of requests need more time than they were given.
@@ -31,8 +31,8 @@ type patience struct {
 
 func newPatience() *patience { return &patience{slow: map[kind]time.Time{}} }
 
-// limit is how long a request of that kind may take, if first is what one gets
-// that is not known to need more.
+// limit returns how long a request of that kind may take; first is the limit of kinds that are not known to need
+// more.
 func (p *patience) limit(k kind, first time.Duration, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,7 +42,7 @@ func (p *patience) limit(k kind, first time.Duration, now time.Time) time.Durati
 	return first
 }
 
-// needs notes that a request of that kind took too long.
+// needs records that a request of that kind took too long.
 func (p *patience) needs(k kind, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,7 +50,7 @@ func (p *patience) needs(k kind, now time.Time) {
 	p.slow[k] = now.Add(delivery.PatienceFor)
 }
 
-// prompt notes that a request of that kind took no longer than it would have got.
+// prompt records that a request of that kind stayed within the ordinary limit.
 func (p *patience) prompt(k kind, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *patience) prompt(k kind, now time.Time) {
 	}
 }
 
-// slowRequest is the error of a request that took longer than it might.
+// slowRequest is the error of a request that took too long.
 type slowRequest struct {
 	limit time.Duration
 	err   error
@@ -86,8 +86,8 @@ func (a api) readPage(ctx context.Context, k kind, send func(context.Context) er
 	return a.timed(ctx, k, listTimeout, send)
 }
 
-// write sends a request that changes something. Within a tenure it gets no more
-// time than the lease covers; without one nobody waits for it to end.
+// write sends a request that changes something. Within a tenure it gets no more time than the lease covers; without
+// one no other process depends on its end.
 func (a api) write(ctx context.Context, k kind, send func(context.Context) error) error {
 	defer waits(ctx)()
 	began := time.Now()
@@ -123,12 +123,13 @@ func (a api) writeWithin(ctx context.Context, k kind, send func(context.Context)
 // parting is how long a write that is under way may still take once the engine is told to stop.
 const parting = 2 * time.Second
 
-// errParted is why a write that was under way was ended from here: the engine was told to stop, or may lead no more.
-var errParted = errors.New("engine: a write was ended before its answer, because the engine stops")
+// errParted is why this process cancelled a write that was under way: the engine was told to stop, or may no longer
+// lead.
+var errParted = errors.New("engine: a write was cancelled before its answer, because the engine stops")
 
-// outlast sends a request that may go on for d after the engine was told to stop, though not past its deadline. A
-// write that is ended from here may still take effect, beside the next leader: an answer is worth the wait. It is not
-// once somebody else may write already.
+// outlast sends a request that may continue for d after the engine was told to stop, but not past its deadline. A
+// cancelled write may still take effect, beside the next leader, so its answer is worth waiting for, unless somebody
+// else may already write.
 func outlast(ctx context.Context, d time.Duration, send func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return errors.Join(errParted, err)
@@ -166,7 +167,7 @@ func (a api) timed(ctx context.Context, k kind, first time.Duration, send func(c
 	if err == nil && limit > first && took < first {
 		a.patience.prompt(k, now)
 	}
-	// The server is told the deadline, and may be the first to notice it.
+	// The server knows the deadline, and may be the first to notice it.
 	if err == nil || ctx.Err() != nil || took < limit*3/4 || definite(err) {
 		return err
 	}
@@ -174,7 +175,7 @@ func (a api) timed(ctx context.Context, k kind, first time.Duration, send func(c
 	return &slowRequest{limit, err}
 }
 
-// unanswered says that the API server may not have ended a request yet.
+// unanswered reports whether the API server may not have finished a request yet.
 func unanswered(err error) bool {
 	var status apierrors.APIStatus
 	return err != nil && !errors.As(err, &status) && !errors.Is(err, errLapsed)

@@ -19,8 +19,8 @@ import (
 // permissionEvery is how often missing permissions are asked for again.
 const permissionEvery = 30 * time.Second
 
-// permissions is everything that an engine with this configuration asks of the
-// API server.
+// permissions returns everything that an engine with this configuration requests from the API
+// server.
 func (c Config) permissions() (all []authorizationv1.ResourceAttributes) {
 	add := func(in authorizationv1.ResourceAttributes, verbs string) {
 		in.Resource, in.Subresource, _ = strings.Cut(in.Resource, "/")
@@ -63,9 +63,9 @@ func (c Config) permissions() (all []authorizationv1.ResourceAttributes) {
 	return all
 }
 
-// checkPermissions asks the API server what this process may not do: when it
-// starts, as long as something is missing, and after a request was forbidden,
-// which may have been for another reason. It ends with ctx.
+// checkPermissions asks the API server which permissions this process lacks: when it starts, as
+// long as something is missing, and after a request was forbidden, which may have had another
+// reason. It ends with ctx.
 func (m *Monitor) checkPermissions(ctx context.Context, cfg Config, client kubernetes.Interface) {
 	var last []string
 	for first := true; ctx.Err() == nil; first = false {
@@ -75,9 +75,9 @@ func (m *Monitor) checkPermissions(ctx context.Context, cfg Config, client kuber
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				cfg.Log.Info("the API server does not tell which permissions are missing", "error", err)
+				cfg.Log.Info("the API server does not say which permissions are missing", "err", err)
 			case !slices.Equal(missing, last):
-				cfg.Log.Warn("the permissions have changed; what is permitted goes on", "missing", strings.Join(missing, ", "))
+				cfg.Log.Warn("the permissions have changed; continuing with what is permitted", "missing", strings.Join(missing, ", "))
 				last = missing
 			}
 			m.mu.Lock()
@@ -88,7 +88,7 @@ func (m *Monitor) checkPermissions(ctx context.Context, cfg Config, client kuber
 	}
 }
 
-// askPermissions names what is missing, as "verb resource".
+// askPermissions returns the missing permissions, as "verb resource".
 func askPermissions(ctx context.Context, cfg Config, client kubernetes.Interface) (missing []string, err error) {
 	for _, p := range cfg.permissions() {
 		allowed, err := mayI(ctx, client, p)
@@ -109,7 +109,7 @@ func mayI(ctx context.Context, client kubernetes.Interface, p authorizationv1.Re
 		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &p},
 	}, metav1.CreateOptions{})
 	if apierrors.IsForbidden(err) {
-		return true, nil // not even this may be asked: requests will tell
+		return true, nil // even this request is not permitted: other requests will show what is missing
 	}
 	if err != nil {
 		return false, fmt.Errorf("asking for %s: %w", describe(p), err)

@@ -15,27 +15,26 @@ import (
 )
 
 const (
-	// wideFor is how long all pods are watched at least: each change of the width is a list of what
-	// the next one shows.
+	// wideFor is how long all pods are watched at least: each change of the width costs a new list.
 	wideFor = 10 * time.Minute
-	// scopeEvery is how often it is looked whether that is still needed.
+	// scopeEvery is how often the engine checks whether that is still needed.
 	scopeEvery = time.Minute
-	// searchEvery is how often it is searched for what a narrow watch cannot show: pods that were
-	// made with such a label.
+	// searchEvery is how often the engine searches for pods that a narrow watch cannot show: those
+	// created with such a label.
 	searchEvery = 10 * time.Minute
 )
 
-// errHidden is why a list was not taken.
-var errHidden = errors.New("the list leaves out pods that matter; all pods are listed")
+// errHidden is why a list was rejected.
+var errHidden = errors.New("the list leaves out pods that matter; listing all pods")
 
-// podFeed follows pods, in the width that is needed: see scope.go.
+// podFeed follows pods, as widely as needed: see scope.go.
 type podFeed struct {
 	index *index
 	from  api
 	to    *mirror[*podEntry]
 }
 
-// run follows pods until ctx ends. What DaemonSets there are is known first: that decides.
+// run follows pods until ctx ends. It first waits for the DaemonSets, which determine the width.
 func (f *podFeed) run(ctx context.Context, sets <-chan struct{}) {
 	if !waitAll(ctx, map[string]<-chan struct{}{"daemonsets": sets}) {
 		return
@@ -76,7 +75,7 @@ func (f *podFeed) follow(ctx context.Context, narrowly bool) {
 	keepWatching(ctx, newReflector(ctx, "pods", from, &corev1.Pod{}, f.to), f.to.patience())
 }
 
-// attend settles what a narrow watch leaves in doubt, and returns when another width is needed.
+// attend resolves the doubts that a narrow watch leaves, and returns when another width is needed.
 func (f *podFeed) attend(ctx context.Context, narrowly bool) {
 	began := time.Now()
 	check, search := time.NewTicker(scopeEvery), time.NewTicker(searchEvery)
@@ -105,14 +104,14 @@ func (f *podFeed) attend(ctx context.Context, narrowly bool) {
 	}
 }
 
-// due says that another width is needed.
+// due reports whether another width is needed.
 func (f *podFeed) due(narrowly bool, since time.Duration) bool {
 	why := f.index.needs()
 	return narrowly && why != narrow || !narrowly && why == narrow && since >= wideFor
 }
 
-// settle reads the pods in doubt; false if some could not be read. When all pods are to be watched,
-// the list tells of them.
+// settle reads the pods in doubt; it returns false if some could not be read. If all pods will be
+// watched, the list will show them.
 func (f *podFeed) settle(ctx context.Context) bool {
 	done := true
 	for _, p := range f.index.doubted() {
@@ -140,9 +139,9 @@ func (f *podFeed) read(ctx context.Context, p *podEntry) bool {
 	return err == nil
 }
 
-// search looks for pods of DaemonSets, present or former, that a narrow watch leaves out. They are
-// told from those of Deployments and Jobs by the label of their revision. There are hardly ever any,
-// so that the answers are empty.
+// search looks for pods of current or former DaemonSets that a narrow watch leaves out. The label of
+// their revision distinguishes them from pods of Deployments and Jobs. There are hardly ever any, so the
+// answers are empty.
 func (f *podFeed) search(ctx context.Context) (hidden bool, err error) {
 	hidden, err = f.from.anyPod(ctx, "", appsv1.ControllerRevisionHashLabelKey, f.index.matters)
 	if hidden {
@@ -153,15 +152,15 @@ func (f *podFeed) search(ctx context.Context) (hidden bool, err error) {
 
 func (f *podFeed) searchAgain(ctx context.Context) {
 	if _, err := f.search(ctx); err != nil && ctx.Err() == nil {
-		klog.FromContext(ctx).Info("cannot search for pods that the watch leaves out; it is tried again",
-			"in", searchEvery.String(), "error", explain(err).Error())
+		klog.FromContext(ctx).Info("cannot search for pods that the watch leaves out; trying again",
+			"in", searchEvery.String(), "err", explain(err).Error())
 	}
 }
 
-// searchOwn looks for pods of a DaemonSet of which no pod is known, and for orphans that it would adopt,
-// among those that a narrow watch leaves out. A DaemonSet that comes in the place of a Deployment finds
-// what that has left. It returns errReplan if there are any; the DaemonSet is decided on again when they
-// are known.
+// searchOwn looks, among the pods that a narrow watch leaves out, for pods of a DaemonSet without known
+// pods, and for orphans that it would adopt. So a DaemonSet that replaces a Deployment finds the pods
+// that this has left. It returns errReplan if there are any; the next decision follows when they are
+// known.
 func (e *engine) searchOwn(ctx context.Context, ds *appsv1.DaemonSet, st *state) error {
 	if st.searched || !e.index.mayHide(string(ds.UID)) {
 		return nil
@@ -184,7 +183,7 @@ func (e *engine) searchOwn(ctx context.Context, ds *appsv1.DaemonSet, st *state)
 	return nil
 }
 
-// selected is a resource as far as its objects have those labels.
+// selected is a resource restricted to objects with those labels.
 type selected[L runtime.Object] struct {
 	lister[L]
 	labels string

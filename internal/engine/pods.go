@@ -26,20 +26,21 @@ type podEntry struct {
 	version   uint64
 	// readyStamp is when the pod became ready, as the kubelet wrote it.
 	readyStamp int64
-	// trouble is what its containers have, while it is not ready; nil: nothing is known. See view.Trouble.
+	// trouble is what is wrong with its containers, while it is not ready; nil: nothing is known. See
+	// view.Trouble.
 	trouble *string
 	next    *podEntry // of the same DaemonSet and node; guarded by the index
 	// scheduled says that the scheduler binds the pod, at some time after it
 	// was created.
 	scheduled bool
-	// unfit says that a look at the whole pod has shown that it cannot be changed in place.
+	// unfit says that a read of the whole pod has shown that it cannot be changed in place.
 	unfit bool
 	// settled says that there is no doubt left about the pod's last change.
 	settled bool
 	// foreign says that it has a label of Deployments' or Jobs' pods: see scope.go.
 	foreign bool
-	// other says that the pod is of no concern: another kind of controller
-	// has it. It is only kept long enough to replace what was known before.
+	// other says that the pod does not matter: another kind of controller has it. It is only kept
+	// long enough to replace what was known before.
 	other bool
 }
 
@@ -51,7 +52,7 @@ func internLabels(l map[string]string) labelSet {
 	return labelSet{unique.Make(labels.Set(l).String())}
 }
 
-// set is the labels as a map, made again.
+// set returns the labels as a map, reconstructed.
 func (l labelSet) set() labels.Set {
 	s := l.Value()
 	if s == "" {
@@ -92,16 +93,16 @@ func compactPod(p *corev1.Pod) (*podEntry, error) {
 	return e, nil
 }
 
-// isDaemonSet says that the owner is one of Kubernetes' DaemonSets. They have been
-// in two groups, and an old object may still name the first. A kind of that name
-// may be defined in another group, too.
+// isDaemonSet reports whether the owner is one of Kubernetes' DaemonSets. They have been in two
+// groups, and an old object may still name the first. Another group may also define a kind of that
+// name.
 func isDaemonSet(owner *metav1.OwnerReference) bool {
 	group, _, _ := strings.Cut(owner.APIVersion, "/")
 	return owner.Kind == "DaemonSet" && (group == appsv1.GroupName || group == extensionsv1beta1.GroupName)
 }
 
-// upsertPod takes a watched pod. An older event than what is known, from an own
-// write, changes nothing; neither does one about a pod known to be gone.
+// upsertPod takes a watched pod. An event older than what is known from an own write changes nothing;
+// neither does one about a pod known to be gone.
 func (ix *index) upsertPod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -109,8 +110,8 @@ func (ix *index) upsertPod(e *podEntry) {
 	ix.putPod(e, 0, ix.order.hear())
 }
 
-// putPod takes a pod that is in a list of that version, or, with zero, in none.
-// What is new of it counts as seen at the moment at.
+// putPod takes a pod that is in a list of that version, or, with zero, in none. New facts about it
+// count as seen at the moment at.
 func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	if _, gone := ix.buried[e.UID]; gone {
 		return
@@ -140,7 +141,7 @@ func (ix *index) putPod(e *podEntry, list uint64, at plan.Moment) {
 	}
 }
 
-// removePod takes a watched deletion. Where the watch is narrow, a pod that was not deleted may have got a label.
+// removePod takes a watched deletion. If the watch is narrow, the pod may instead have got a label.
 func (ix *index) removePod(e *podEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -172,7 +173,7 @@ func (ix *index) replacePods(items []*podEntry, version uint64) {
 		}
 	}
 	for uid, b := range ix.buried {
-		// A list from before the pod was there is followed by the event that it was created.
+		// A list from before the pod existed is followed by the event of its creation.
 		if !listed[uid] && b.pod.version <= version {
 			delete(ix.buried, uid)
 		}
@@ -198,7 +199,8 @@ func (ix *index) dropPod(e *podEntry) {
 	ix.undepart(e.Node, e.UID)
 }
 
-// trouble is what the pod of that name has, of a DaemonSet, on a node; empty: nothing is known.
+// trouble returns what is wrong with the DaemonSet's pod of that name on a node; empty: nothing is
+// known.
 func (ix *index) trouble(owner types.UID, node, name string) string {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -223,7 +225,7 @@ func (ix *index) undepart(node, uid string) {
 	}
 }
 
-// spare takes a pod for one of the node that there is now.
+// spare counts a pod as one of the current node.
 func (ix *index) spare(node, uid string) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -273,8 +275,7 @@ func unlink(m map[string]map[string]*podEntry, key string, e *podEntry) {
 	}
 }
 
-// touchPod makes dirty the DaemonSet that has the pod, or those that could
-// adopt it.
+// touchPod marks the DaemonSet that has the pod, or those that could adopt it.
 func (ix *index) touchPod(e *podEntry) {
 	if !ix.begun {
 		return
@@ -292,18 +293,17 @@ func (ix *index) touchPod(e *podEntry) {
 	}
 }
 
-// pod is the version of a pod that is known, or nil.
+// pod returns the version of a pod that is known, or nil.
 func (ix *index) pod(uid string) *podEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return ix.pods[uid]
 }
 
-// depart records that the node is gone for good and these pods with it. Where
-// another node has come under its name, at since (else zero), it is only those
-// that must have been on the old one: they were bound when they were created,
-// and that was before; or they were known to be of one that was there before
-// that. The new node's kubelet looks after the others.
+// depart records that the node is gone for good and these pods with it. If another node has appeared
+// under its name, at since (else zero), this applies only to pods that must have been on the old one:
+// those that were bound when they were created, before since, and those that were known to belong to
+// an even earlier node. The new node's kubelet handles the others.
 func (ix *index) depart(node string, uids []string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -319,7 +319,7 @@ func (ix *index) depart(node string, uids []string, since time.Time) {
 	}
 }
 
-// alike says that two versions of a pod are the same to a rollout.
+// alike reports whether two versions of a pod are equal for a rollout.
 func (e *podEntry) alike(o *podEntry) bool {
 	return e.UID == o.UID && e.owner == o.owner && e.labels == o.labels && e.Node == o.Node && e.Bound == o.Bound &&
 		e.Hash == o.Hash && e.Generation == o.Generation && e.Phase == o.Phase &&

@@ -1,7 +1,7 @@
 package engine
 
-// Which policy the releases of a DaemonSet follow, and what is known of the objects that keep
-// them. A cluster may not have these kinds of objects at all.
+// Which policy the releases of a DaemonSet follow, and what is known about the objects that hold their state. A
+// cluster may not have these kinds of objects at all.
 
 import (
 	"context"
@@ -25,15 +25,15 @@ import (
 	"everynode/internal/view"
 )
 
-// kindsAgain is how soon it is tried again, at most, to follow kinds that the cluster does not have.
+// kindsAgain is the longest pause before another try to follow kinds that the cluster does not have.
 const kindsAgain = 30 * time.Second
 
 // policyEntry is a RolloutPolicy. It is never written to.
 type policyEntry struct {
 	policy rollout.Policy
 	wrong  []string // what makes it one that must not be followed
-	// namespaces and selector choose DaemonSets; chooses says whether they do: else the policy is for
-	// those that name it.
+	// namespaces and selector choose DaemonSets; chooses says whether they are set: otherwise the policy applies
+	// to DaemonSets that name it.
 	namespaces []string
 	selector   labels.Selector
 	chooses    bool
@@ -46,16 +46,17 @@ type rolloutEntry struct {
 	version uint64
 }
 
-// releases is what an index knows of policies and of the objects that keep releases.
+// releases is what an index knows about policies and the objects that hold the state of releases.
 type releases struct {
 	policies map[string]*policyEntry
 	rollouts map[types.NamespacedName]*rolloutEntry
-	// served says that the policies were listed, and absent that the cluster does not have the
-	// kind, or, if denied, does not let us read it; neither: it is not known yet.
+	// served says that the policies were listed; absent that the cluster does not have the kind or, if denied,
+	// does not let us read it; if neither is set, it is not known yet.
 	served, absent, denied bool
-	// under is the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
+	// under holds the DaemonSets in the middle of a release, by UID: any change of a node may matter to them.
 	under map[string]bool
-	// newestPolicy and newestRollout are the newest versions of their kinds that were seen, also of what is gone.
+	// newestPolicy and newestRollout are the newest versions of their kinds that were seen, including deleted
+	// objects.
 	newestPolicy, newestRollout uint64
 	// nodes counts the changes of nodes.
 	nodes uint64
@@ -66,7 +67,7 @@ func newReleases() releases {
 }
 
 // watchPolicies follows both kinds. The channels close when the first lists are in, or when it is known
-// that there is nothing to be had.
+// that there is nothing to get.
 func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from api) map[string]<-chan struct{} {
 	return map[string]<-chan struct{}{
 		view.PolicyResource: followIfThere(ctx, all, view.PolicyResource, from.objects.Resource(view.ReleaseResource(view.PolicyResource)), ix.lacksPolicies,
@@ -76,7 +77,8 @@ func (ix *index) watchPolicies(ctx context.Context, all *sync.WaitGroup, from ap
 	}
 }
 
-// followIfThere follows a kind that the cluster may not have: lacks is called each time that is found.
+// followIfThere follows a kind that the cluster may not have: lacks is called each time the kind is found to be
+// missing.
 func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string, from lister[*unstructured.UnstructuredList], lacks func(denied bool), to *mirror[T]) <-chan struct{} {
 	known := make(chan struct{})
 	once := sync.OnceFunc(func() { close(known) })
@@ -87,8 +89,8 @@ func followIfThere[T any](ctx context.Context, all *sync.WaitGroup, name string,
 	return known
 }
 
-// learnReleases makes what the index knows of policies and of kept releases as new as the call, past what
-// watches have brought. Where a cluster has no such kinds, or lets us read none, the watches tell.
+// learnReleases makes the index as new as the call for policies and the state of releases, beyond what watches
+// have delivered. If a cluster has no such kinds, or does not let us read them, the watches find out.
 func (e *engine) learnReleases(ctx context.Context) error {
 	ix := e.index
 	return errors.Join(
@@ -96,11 +98,11 @@ func (e *engine) learnReleases(ctx context.Context) error {
 		learn(ctx, e.api, view.RolloutResource, compactRollout, ix.learnRollouts))
 }
 
-// listTries is how often a list is read again that watches have overtaken.
+// listTries is how often a list is read again if a watch has overtaken it.
 const listTries = 5
 
-// learn reads a list and hands it to take. take refuses a list that is older than what a watch has shown, since it cannot
-// tell what is gone from what is new; then the list is read again.
+// learn reads a list and passes it to take. take refuses a list that is older than what a watch has shown, since
+// it cannot distinguish deleted objects from new ones; then the list is read again.
 func learn[T any](ctx context.Context, from api, resource string, compact func(any) (T, error), take func([]T, uint64) bool) error {
 	for range listTries {
 		all, version, err := listObjects(ctx, from, resource, compact)
@@ -113,7 +115,7 @@ func learn[T any](ctx context.Context, from api, resource string, compact func(a
 			return nil
 		}
 	}
-	return fmt.Errorf("listing %s: each of the lists is older than what the watch has shown", resource)
+	return fmt.Errorf("listing %s: every list was older than what the watch has shown", resource)
 }
 
 func listObjects[T any](ctx context.Context, from api, resource string, compact func(any) (T, error)) (all []T, version uint64, err error) {
@@ -137,7 +139,7 @@ func listObjects[T any](ctx context.Context, from api, resource string, compact 
 	return all, version, err
 }
 
-// mayLack is a resource that a cluster may not have, or not let us read: lacks then hears of it.
+// mayLack is a resource that a cluster may not have, or may not let us read: lacks is then called.
 type mayLack struct {
 	lister[*unstructured.UnstructuredList]
 	lacks func(denied bool)
@@ -174,8 +176,8 @@ func read[T any](obj any, into *T) (version uint64, err error) {
 	return version, nil
 }
 
-// compactPolicy never fails because of what a policy says: one that cannot be read is not followed, and
-// whoever names it is told.
+// compactPolicy never fails because of a policy's content: a policy that cannot be read is not followed, and the
+// DaemonSets that name it report that.
 func compactPolicy(obj any) (*policyEntry, error) {
 	var o view.RolloutPolicy
 	version, err := read(obj, &o)
@@ -190,7 +192,7 @@ func compactPolicy(obj any) (*policyEntry, error) {
 	}
 	e.policy, e.wrong = view.Policy(&o)
 	if s := o.Spec.DaemonSets; s != nil {
-		// One that is wrong in other ways holds what it chooses.
+		// A policy that is wrong in other ways holds the DaemonSets that it chooses.
 		e.chooses = !slices.ContainsFunc(e.wrong, func(said string) bool { return strings.HasPrefix(said, "spec.daemonSets") })
 		e.namespaces, e.selector = s.Namespaces, labels.Everything()
 		if s.Selector != nil && e.chooses {
@@ -207,7 +209,7 @@ func compactRollout(obj any) (*rolloutEntry, error) {
 	version, err := read(obj, e.object)
 	e.version, e.object.ManagedFields = version, nil
 	if version != 0 && err != nil {
-		// The CRD's schema lets no such thing through. What it keeps is read again from the server.
+		// The CRD's schema does not allow this. Its content is read again from the server.
 		u := obj.(*unstructured.Unstructured)
 		e.object = &view.DaemonSetRollout{ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName(), ResourceVersion: u.GetResourceVersion()}}
 		return e, nil
@@ -231,7 +233,7 @@ func (ix *index) removePolicy(e *policyEntry) {
 	defer ix.mu.Unlock()
 	ix.releases.newestPolicy = max(ix.releases.newestPolicy, e.version)
 	if old := ix.releases.policies[e.policy.Name]; old != nil && old.version > e.version {
-		return // another one of the name, which was read beside the watch
+		return // another object of that name, which was read beside the watch
 	}
 	delete(ix.releases.policies, e.policy.Name)
 	ix.touchAll()
@@ -280,7 +282,7 @@ func (ix *index) lacksPolicies(denied bool) {
 	}
 }
 
-// touchAll has every DaemonSet decided on again: policies change seldom.
+// touchAll marks every DaemonSet for another decision: policies rarely change.
 func (ix *index) touchAll() {
 	for key := range ix.sets {
 		ix.touch(key)
@@ -358,7 +360,7 @@ func (ix *index) forgetRollout(key types.NamespacedName) {
 	delete(ix.releases.rollouts, key)
 }
 
-// rolloutOf is the object that keeps the releases of this very DaemonSet; nil if there is none.
+// rolloutOf returns the object that holds the state of exactly this DaemonSet's releases; nil if there is none.
 func (ix *index) rolloutOf(ds *appsv1.DaemonSet) *rolloutEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -375,7 +377,7 @@ func (ix *index) pinned(ds *appsv1.DaemonSet, into map[string]bool) {
 	}
 }
 
-// guidance is which policy a DaemonSet follows.
+// guidance says which policy a DaemonSet follows.
 type guidance struct {
 	policy *policyEntry // nil: none that can be followed
 	// driven says that a policy is meant for the DaemonSet, and problem why it cannot be followed.
@@ -386,7 +388,7 @@ type guidance struct {
 	absent bool
 }
 
-// policyOf is the policy that the DaemonSet names, or else the one that chooses it.
+// policyOf returns the policy that the DaemonSet names, or else the one that chooses it.
 func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -409,7 +411,7 @@ func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
 			found = append(found, name)
 		}
 	}
-	if slices.Sort(found); len(found) > 1 { // the same words each time: they are in statuses
+	if slices.Sort(found); len(found) > 1 { // sorted, so that statuses always have the same text
 		return guidance{driven: true, problem: rollout.SeveralPolicies,
 			wrong: []string{fmt.Sprintf("the RolloutPolicies %s and %s both choose the DaemonSet; name one in its annotation %s", found[0], found[1], view.PolicyAnnotation)}}
 	}
@@ -417,13 +419,13 @@ func (ix *index) policyOf(ds *appsv1.DaemonSet) guidance {
 		return r.policies[found[0]].guide()
 	}
 	if kept := r.rollouts[keyOf(ds)]; r.denied && kept != nil && kept.object.IsOf(ds.UID) && kept.object.Status.Stable != "" {
-		// A policy has chosen it; which of them would, may not be read.
-		return guidance{driven: true, absent: true, problem: rollout.PolicyUnreadable, wrong: []string{"the controller may not read RolloutPolicies any more"}}
+		// A policy has chosen it before; the policies may not be read now.
+		return guidance{driven: true, absent: true, problem: rollout.PolicyUnreadable, wrong: []string{"the controller is no longer allowed to read RolloutPolicies"}}
 	}
 	return guidance{}
 }
 
-// knowsPolicies says that what there is of policies is known: none is none.
+// knowsPolicies reports whether the policies are known, so that an absent one does not exist.
 func (ix *index) knowsPolicies() bool {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -444,7 +446,7 @@ func (p *policyEntry) choose(ds *appsv1.DaemonSet) bool {
 	return len(p.namespaces) == 0 || slices.Contains(p.namespaces, ds.Namespace)
 }
 
-// attend says whether any change of a node is to have the DaemonSet look at it again.
+// attend sets whether the DaemonSet looks at a node again after any change of it.
 func (ix *index) attend(uid string, is bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -455,7 +457,7 @@ func (ix *index) attend(uid string, is bool) {
 	}
 }
 
-// nodeChanges counts them.
+// nodeChanges returns their number.
 func (ix *index) nodeChanges() uint64 {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()

@@ -149,7 +149,7 @@ func (c *cluster) told(m *Monitor, reason, node, what string) {
 }
 
 // Whatever is refused is said: what a webhook answers with 429, and a delete that fails
-// because something changes all the time. That the server itself is busy is not told.
+// because something keeps changing. That the server itself is busy is not told.
 func TestEveryRefusalIsTold(t *testing.T) {
 	busy := apierrors.NewTooManyRequests("the server is busy", 1)
 	for name, test := range map[string]struct {
@@ -160,7 +160,7 @@ func TestEveryRefusalIsTold(t *testing.T) {
 	}{
 		"webhook throttles a create": {"create", (&webhook{verb: "create", refuses: 429}).refusal(), "FailedCreate", "denied the request"},
 		"webhook throttles a delete": {"delete", (&webhook{verb: "delete", refuses: 429}).refusal(), "FailedDelete", "denied the request"},
-		"always changed":             {"delete", apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "p", errors.New("it has changed")), "FailedDelete", "changes all the time"},
+		"always changed":             {"delete", apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "p", errors.New("it has changed")), "FailedDelete", "keeps changing"},
 		"server throttles":           {"create", busy, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -292,7 +292,7 @@ func TestRefusedPatchHoldsNoRoom(t *testing.T) {
 	})
 }
 
-// A pod that changes all the time in what is of no concern is updated like the
+// A pod that keeps changing in what is of no concern is updated like the
 // others, and costs a few requests.
 func TestBusyPodIsUpdated(t *testing.T) {
 	for _, every := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
@@ -407,7 +407,7 @@ func TestRefusedCreateHoldsNoDelete(t *testing.T) {
 	}
 }
 
-// Whoever answers 429 for ever is asked less and less, however long a time it asks for: a
+// Whoever answers 429 forever is asked less and less, however long a time it asks for: a
 // webhook of one node's pods, and one of all.
 func TestThrottledLessAndLess(t *testing.T) {
 	for _, nodes := range []int{1, 40} {

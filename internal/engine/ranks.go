@@ -8,7 +8,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// ranks is the order in which a release reaches the nodes, and what it was worked out from.
+// ranks is the order in which a release reaches the nodes, and the inputs that it was computed from.
 type ranks struct {
 	layout     *rollout.Layout
 	places     map[string]int // by node name
@@ -20,8 +20,8 @@ type ranks struct {
 	at         time.Time
 }
 
-// rank works out the order of the nodes again when the last one no longer holds. Of two orders one after the other the
-// nodes that have the target come first in both.
+// rank computes the order of the nodes again when the last one is no longer valid. In successive orders the nodes that
+// have the target always come first.
 func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	c, o, changes := &st.course, &st.course.order, e.index.nodeChanges()
 	same := o.layout != nil && o.release == number && o.policy == c.policy && o.stable == c.state.Stable && o.to == hash
@@ -46,12 +46,12 @@ func (e *engine) rank(set *setEntry, hash string, number int, st *state) {
 	}
 }
 
-// mends says that the order depends on how pods of versions that came to nothing fare: see reachable.
+// mends reports whether the order depends on the state of pods of abandoned versions: see reachable.
 func (s *state) mends() bool {
 	return s.course.assists && s.course.state.Grants() && s.ledger.Totals().Exposure.Other > 0
 }
 
-// stale says when the order is to be worked out again, if nodes have changed or pods matter; zero: nothing calls for that.
+// stale returns when the order must be computed again, if nodes have changed or pods matter; zero: it need not be.
 func (o *ranks) stale(changes uint64, mends bool) time.Time {
 	if o.layout == nil || o.nodes == changes && !mends {
 		return time.Time{}
@@ -59,8 +59,9 @@ func (o *ranks) stale(changes uint64, mends bool) time.Time {
 	return o.at.Add(rollout.RankEvery)
 }
 
-// reachable is the nodes that the target or the stable revision is for, and those that have a pod of the target or were to
-// get one: a taint may have come since. given says that the release has reached a node, and that a pod of the target has failed there.
+// reachable returns the nodes that the target or the stable revision selects, and those that have a pod of the target
+// or were about to get one: a taint may have been added since. given says that the release has reached a node, and that
+// a pod of the target has failed there.
 func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given func(node string) (reached, failed bool)) (nodes []rollout.Node) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -81,11 +82,12 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 			continue
 		}
 		down := !n.Ready || n.Leaving
-		// The old pod of a node that was reached may not be seen to go yet: such a node keeps its place, while it is up.
+		// On a node that was reached, the end of the old pod may not have been seen yet: such a node keeps its position
+		// while it is up.
 		exposed := has || !other && (reached || failed) || reached && !down
 		if stable.Assists {
-			// What others give the target is out of turn, and moves nobody back. Pods of a version that came to
-			// nothing go first if they are down: as long as they are, nothing else may go.
+			// Nodes that got the target from others are out of turn, and move no other node back. Pods of an abandoned
+			// version go first if they are down: as long as they are, nothing else may go.
 			down = down && other && !has
 			exposed = reached || broken && !down
 		}
@@ -94,8 +96,9 @@ func (ix *index) reachable(set *setEntry, stable *plan.Spec, hash string, given 
 	return nodes
 }
 
-// revisionsInUse is how many available pods each revision has, with none for those that have pods but none available;
-// on how many nodes there is a pod of the template's revision, and on how many a live one of another.
+// revisionsInUse returns how many available pods each revision has, zero for revisions that only have unavailable ones;
+// on how many nodes there is a pod of the template's revision; and on how many nodes there is a live pod of another
+// revision.
 func (ix *index) revisionsInUse(set *setEntry, hash string, now time.Time) (pods map[string]int, exposed, others int) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()

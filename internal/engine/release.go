@@ -1,8 +1,8 @@
 package engine
 
-// The releases of DaemonSets that follow a policy. Package rollout says how far one may go (advance),
-// and package plan which revision each node is for by that (steer). What rollout says is kept in the status
-// of a DaemonSetRollout before anything is done by it: so whoever leads next knows at least as much.
+// The releases of DaemonSets that follow a policy. Package rollout says how far a release may go (advance), and package
+// plan derives which revision each node gets (steer). The result of rollout is saved in the status of a
+// DaemonSetRollout before anything acts on it, so the next leader knows at least as much.
 
 import (
 	"cmp"
@@ -20,10 +20,10 @@ import (
 	"everynode/internal/view"
 )
 
-// course is what is known of the release of one DaemonSet. The worker that has the DaemonSet owns it.
+// course is what is known about the release of one DaemonSet. The worker that has the DaemonSet owns it.
 type course struct {
 	guidance
-	// steered says that it was found out in this term whether the DaemonSet follows a policy, and what is kept.
+	// steered says that it is known in this term whether the DaemonSet follows a policy, and what state is saved.
 	steered bool
 	// read says that the state was read from the server in this term: what a watch shows may be older than
 	// what the last leader did.
@@ -33,43 +33,43 @@ type course struct {
 	// own is the object as this process has read or written it last; nil: there was none.
 	own   *rolloutEntry
 	state rollout.State
-	kept  bool      // the state is kept, but for what was counted since
+	kept  bool      // the state is saved, except for counts since then
 	wrote time.Time // when the status was last written
 
 	stable *stableRevision // of state.Stable; nil: not read yet
 	order  ranks
 	// release is what the ledger follows; nil: none is under way.
 	release *plan.Release
-	// holds says that nothing may be done before the state has gone on: it is not kept, or not about the
-	// present template yet.
+	// holds says that nothing may be done before the state has advanced: it is not saved, or not about the current
+	// template yet.
 	holds bool
-	// unsure says that nobody knows whether the last write of it took effect, so it is read once more.
+	// unsure says that the outcome of its last write is unknown, so it is read again.
 	unsure bool
-	// lost says that what was kept of a release under way was deleted by others.
+	// lost says that others have deleted the saved state of a release under way.
 	lost bool
-	// stuck says that the state could not be kept the last time. Then nothing is granted, but what is there is
-	// repaired by the state that is kept.
+	// stuck says that saving the state failed the last time. Then nothing is granted, but pods are still repaired
+	// according to the saved state.
 	stuck bool
-	// unkept is what would be kept, where the cluster has no objects for that.
+	// unkept is what would be saved, if the cluster has no objects for that.
 	unkept view.DaemonSetRolloutStatus
-	// failures counts how often that was so in a row, also where nothing is granted anyway.
+	// failures counts how often saving failed in a row, even if nothing is granted anyway.
 	failures int
 	removals rollout.Hold
-	// assists says that another controller has the pods, and behind since when it has not taken notice of the last change;
+	// assists says that another controller has the pods; behind is since when it has not observed the last change;
 	// zero: it has.
 	assists bool
 	behind  time.Time
 	// leaveIt says that the other controller replaces outdated pods by itself (RollingUpdate).
 	leaveIt bool
-	// atRest says that the policy has released the revision to all nodes but those that have missed it, and rests why these wait;
-	// NoReason: they need not.
+	// atRest says that the policy has released the revision to all nodes except those that missed it; rests is why
+	// these wait; NoReason: they do not.
 	atRest bool
 	rests  rollout.Reason
 	// failed is since when nodes have failed, by name.
 	failed map[string]time.Time
 }
 
-// steer works out what the ledger is to follow. A DaemonSet without a policy, which no release is kept of, costs nothing.
+// steer computes what the ledger must follow. A DaemonSet without a policy and without a saved release costs nothing.
 func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *state) error {
 	c := &st.course
 	c.guidance, c.atRest, c.rests = e.index.policyOf(set.ds), false, rollout.NoReason
@@ -99,13 +99,13 @@ func (e *engine) steer(ctx context.Context, set *setEntry, hash string, st *stat
 	c.holds = !atRest && (!c.kept || c.state.Target != hash)
 	if c.state.Stable == "" || c.state.Stable == hash && !c.state.Back {
 		e.index.attend(string(set.ds.UID), false)
-		c.release = nil // every node is for the present template, or it is not known yet what else
+		c.release = nil // every node gets the current template, or it is not known yet what else
 		return nil
 	}
 	return e.follow(ctx, set, hash, st)
 }
 
-// leaves is for a DaemonSet that follows no policy.
+// leaves handles a DaemonSet that follows no policy.
 func (e *engine) leaves(set *setEntry, c *course) {
 	if c.release != nil {
 		e.index.attend(string(set.ds.UID), false)
@@ -113,8 +113,8 @@ func (e *engine) leaves(set *setEntry, c *course) {
 	c.release, c.holds = nil, false
 }
 
-// meet is for a DaemonSet of which nothing is kept, or what is kept is of another time: it was without a policy, or
-// in the hands of another controller, and has no pod of the stable revision any more.
+// meet handles a DaemonSet without saved state, or whose saved state is obsolete: it was without a policy, or managed
+// by another controller, and no longer has a pod of the stable revision.
 func (e *engine) meet(set *setEntry, hash string, c *course) {
 	stale := c.state.Phase == rollout.Idle && c.state.Target != hash
 	taken := c.problem == rollout.NotDriven && c.state.Stable != hash
@@ -130,14 +130,14 @@ func (e *engine) meet(set *setEntry, hash string, c *course) {
 	}
 	first := rollout.First(hash, pods, exposed)
 	if first.Release += c.state.Release; c.lost && first.Stable != first.Target {
-		// It may have been taken back: only a person knows.
+		// The release may have been taken back: only a person knows.
 		first.Unsure, first.Stopped, first.Stops = true, true, 1
 	}
 	c.state, c.kept, c.lost = first, false, false
 }
 
-// follow makes the release that the ledger follows: of the state that is kept, or, while that is about another
-// template, one in which nothing is granted, for what it counts.
+// follow sets the release that the ledger follows: the one in the saved state, or, while that is about another
+// template, one in which nothing is granted, only for its counts.
 func (e *engine) follow(ctx context.Context, set *setEntry, hash string, st *state) error {
 	c := &st.course
 	if c.assists {
@@ -170,19 +170,19 @@ func (c *course) policyOrDefault() *rollout.Policy {
 	return &p
 }
 
-// proceed lets the release go on after a decision, and says when to look again. With an error nothing may be done of what
-// was decided.
+// proceed advances the release after a decision, and returns when to look again. With an error, nothing of the decision
+// may be carried out.
 func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
 	c := &st.course
 	repairs := c.release == nil && !c.holds || c.release != nil && c.stuck // nothing was granted
 	if c.holds && !repairs || c.release != nil && c.release.Back && c.stable.gone != nil {
-		e.undecided(st) // what would go could not be replaced, in the second case
+		e.undecided(st) // in the second case, deleted pods could not be replaced
 	}
 	again, err = e.advance(ctx, set, hash, st)
 	failed := err != nil && !errors.Is(err, errReplan)
 	e.tellFailures(set, c, failed && ctx.Err() == nil, err)
 	if failed && repairs && ctx.Err() == nil {
-		e.log.Warn("a release stands still, because its state cannot be kept", "daemonSet", st.id.String(), "error", err)
+		e.log.Warn("a release does not continue, because its state cannot be saved", "daemonSet", st.id.String(), "err", err)
 		return st.now.Add(rollout.KeepAgain), nil
 	}
 	if failed && !c.stuck && c.release != nil {
@@ -198,7 +198,8 @@ func (e *engine) proceed(ctx context.Context, set *setEntry, hash string, st *st
 	return again, err
 }
 
-// tellFailures tells of a state that cannot be kept, once: with the second time in a row, since one may be an API server that starts again.
+// tellFailures reports a state that cannot be saved, once: after the second failure in a row, since a single one may be
+// a restart of the API server.
 func (e *engine) tellFailures(set *setEntry, c *course, failed bool, err error) {
 	if !failed {
 		c.failures = 0
@@ -209,18 +210,18 @@ func (e *engine) tellFailures(set *setEntry, c *course, failed bool, err error) 
 	}
 }
 
-// step is how far a release goes by one look.
+// step is how far a release advances in one look.
 type step struct {
 	state rollout.State
 	guard rollout.Guard
 	seen  rollout.Seen
 	held  heldPods
-	lets  bool // what is held may go
-	moved bool // more has changed than what is counted
+	lets  bool // held pods may go
+	moved bool // more than counts has changed
 }
 
-// advance lets the release go as far as it may by what was seen, and keeps that. What is to be done by it
-// is for the next decision, which then comes at once. The time is when to look again.
+// advance lets the release go as far as the observations allow, and saves the result. The next decision, which follows
+// at once, acts on it. The returned time is when to look again.
 func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *state) (again time.Time, err error) {
 	c := &st.course
 	if !c.driven && !c.read || c.driven && c.state.Stable == "" {
@@ -248,14 +249,14 @@ func (e *engine) advance(ctx context.Context, set *setEntry, hash string, st *st
 		c.removals.Allow(next.held.names, st.now)
 	}
 	if next.moved {
-		e.undecided(st) // what was decided by the state of before
+		e.undecided(st) // decisions based on the previous state
 		st.past = nil   // other revisions may be needed now
 		return st.now, nil
 	}
 	return wake, nil
 }
 
-// seen is what the release is to go by.
+// seen returns the observations for the release.
 func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	c, t := &st.course, st.ledger.Totals()
 	most, surge := st.ledger.Spec().Budget(t.Status.Desired)
@@ -287,7 +288,7 @@ func (e *engine) seen(set *setEntry, hash string, st *state) rollout.Seen {
 	return in
 }
 
-// reportOn is what people read beside the state.
+// reportOn returns what people read in addition to the state.
 func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutReport {
 	c, in, t := &st.course, &next.seen, st.ledger.Totals().Exposure
 	r := view.RolloutReport{Assists: c.assists, Guard: next.guard, HeldText: next.text(), Wrong: c.wrong, Now: st.now, Nodes: view.RolloutNodes{Exposed: in.Exposed, Well: in.Well, UnderWay: in.UnderWay,
@@ -325,13 +326,13 @@ func (e *engine) reportOn(set *setEntry, st *state, next *step) view.RolloutRepo
 	return r
 }
 
-// spent says that a release cannot go on although it may, since nodes that have failed, or whose pods were not ready before it,
-// take all that the budget has; empty: it can.
+// spent returns why a release cannot continue although it may: nodes that have failed, or whose pods were not ready
+// before it, use up the budget; empty: it can continue.
 func (s *state) spent(in *rollout.Seen) string {
 	t := s.ledger.Totals()
 	most, surge := s.ledger.Spec().Budget(t.Status.Desired)
 	if s.course.release == nil || !s.course.release.Grants || surge > 0 || in.UnderWay > in.Failed || t.Down < most {
 		return ""
 	}
-	return fmt.Sprintf("%d of the %d nodes that may be down are, so no other is taken until they are mended; why shows them", t.Down, most)
+	return fmt.Sprintf("%d of the %d nodes that may be down are already down, so no other node is updated until they recover; everynode why shows them", t.Down, most)
 }

@@ -17,7 +17,7 @@ func (a api) rollouts(namespace string) dynamic.ResourceInterface {
 	return a.objects.Resource(view.ReleaseResource(view.RolloutResource)).Namespace(namespace)
 }
 
-// getRollout reads an object past every cache; nil: there is none.
+// getRollout reads an object without caches; nil: there is none.
 func (a api) getRollout(ctx context.Context, namespace, name string) (*rolloutEntry, error) {
 	var got *unstructured.Unstructured
 	err := a.read(ctx, kind{"get " + view.RolloutResource, namespace}, func(ctx context.Context) (err error) {
@@ -36,7 +36,7 @@ func (a api) createRollout(ctx context.Context, o *view.DaemonSetRollout) (*roll
 	})
 }
 
-// updateRollout writes the status, if the object is still of its version.
+// updateRollout writes the status, if the object still has its version.
 func (a api) updateRollout(ctx context.Context, o *view.DaemonSetRollout) (*rolloutEntry, error) {
 	return a.writeRollout(ctx, "update "+view.RolloutResource+"/status", o, func(ctx context.Context, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 		return a.rollouts(o.Namespace).UpdateStatus(ctx, u, metav1.UpdateOptions{})
@@ -57,7 +57,7 @@ func (a api) writeRollout(ctx context.Context, what string, o *view.DaemonSetRol
 	return strictRollout(made, err)
 }
 
-// strictRollout is an object that can be read.
+// strictRollout returns an object that can be read.
 func strictRollout(got *unstructured.Unstructured, err error) (*rolloutEntry, error) {
 	if err != nil {
 		return nil, err

@@ -1,6 +1,6 @@
 package engine
 
-// What is kept of a release: it is read once from the server, and written before anything is done by it.
+// The saved state of a release: it is read once from the server, and written before anything acts on it.
 
 import (
 	"context"
@@ -15,17 +15,17 @@ import (
 	"everynode/internal/view"
 )
 
-// readCourse takes what is kept of the release: once from the server, and from then on it is what this process has
-// written, unless somebody deletes the object, an answer was lost, or another process has written it.
+// readCourse reads the saved state of the release once from the server. From then on it is what this process has
+// written, unless somebody deletes the object, an answer is lost, or another process writes it.
 func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry *rolloutEntry) error {
 	if c.read && c.overwritten(entry) {
-		e.log.Warn("what is kept of a release was written by another process, and is read again", "daemonSet", keyOf(set.ds).String())
+		e.log.Warn("another process has written the state of a release; reading it again", "daemonSet", keyOf(set.ds).String())
 		c.read, c.unsure = false, true
 	}
 	if !c.read {
 		live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
 		if err != nil && !apierrors.IsForbidden(err) {
-			return fmt.Errorf("reading what is kept of the release: %w", err)
+			return fmt.Errorf("reading the state of the release: %w", err)
 		}
 		if live != nil && live.object.IsOf(set.ds.UID) {
 			e.index.upsertRollout(live)
@@ -43,7 +43,8 @@ func (e *engine) readCourse(ctx context.Context, set *setEntry, c *course, entry
 	return nil
 }
 
-// overwritten says that somebody else has written the status since: a second leader, say, which must not be undone.
+// overwritten reports whether somebody else has written the status since, for example a second leader, whose work
+// must not be undone.
 func (c *course) overwritten(entry *rolloutEntry) bool {
 	if entry == nil || entry == c.own || c.own != nil && entry.version <= c.own.version {
 		return false
@@ -59,7 +60,7 @@ func (c *course) overwritten(entry *rolloutEntry) bool {
 	return false
 }
 
-// unreadable says on the object itself that its status cannot be read, once.
+// unreadable reports on the object itself, once, that its status cannot be read.
 func (e *engine) unreadable(ctx context.Context, set *setEntry, entry *rolloutEntry, why error) error {
 	o := *entry.object
 	o.Status = view.UnreadableRollout(&entry.object.Status, why, time.Now())
@@ -81,26 +82,26 @@ func stateOf(entry *rolloutEntry) (s rollout.State, g rollout.Guard, err error) 
 	s, err = view.RolloutState(entry.object)
 	g, wrong := view.RolloutGuard(entry.object)
 	if err = errors.Join(err, wrong); err != nil {
-		return s, g, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; mend its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
+		return s, g, fmt.Errorf("DaemonSetRollout %s/%s cannot be followed: %w; correct its status, or delete the object", entry.object.Namespace, entry.object.Name, err)
 	}
 	return s, g, nil
 }
 
-// keeps takes what is kept now.
+// keeps records the state that is saved now.
 func (c *course) keeps(s *step) { c.state, c.removals.Kept, c.kept = s.state, s.guard, true }
 
-// sameCourse says that two states differ in nothing but how long was soaked.
+// sameCourse reports whether two states differ only in how long they have soaked.
 func sameCourse(a, b rollout.State) bool {
 	a, b = a.Kept(), b.Kept()
 	a.Soaked = b.Soaked
 	return a == b
 }
 
-// lacks says that the cluster has no objects that could keep the state. Then a release is held, and what was seen
-// first is good enough for that.
+// lacks reports whether the cluster has no objects that could hold the state. Then a release is held, for which the
+// first observation is good enough.
 func (c *course) lacks() bool { return c.entry == nil && c.absent }
 
-// tellUnkept tells of a release where there is no object to say it on, once.
+// tellUnkept reports a release that has no object of its own, once.
 func (e *engine) tellUnkept(set *setEntry, st *state, next *step) {
 	report := e.reportOn(set, st, next)
 	status := view.RolloutStatus(&st.course.unkept, &next.state, &report)
@@ -108,7 +109,7 @@ func (e *engine) tellUnkept(set *setEntry, st *state, next *step) {
 	st.course.unkept = status
 }
 
-// keep writes the state, if it has moved or was not written for a while; due is when it is to be written if nothing
+// keep writes the state, if it has moved or was not written for a while; due is when it must be written if nothing
 // else changes.
 func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step) (due time.Time, err error) {
 	c := &st.course
@@ -140,8 +141,8 @@ func (e *engine) keep(ctx context.Context, set *setEntry, st *state, next *step)
 	return time.Time{}, nil
 }
 
-// writeCourse writes the status over the version that the state was worked out from: what people have asked for since
-// comes first.
+// writeCourse writes the status over the version that the state was computed from: newer requests of people come
+// first.
 func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, status view.DaemonSetRolloutStatus) error {
 	if c.entry == nil {
 		made, err := e.api.createRollout(ctx, view.NewRollout(set.ds))
@@ -149,7 +150,7 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 			return e.readRollout(ctx, set, err)
 		}
 		if err != nil {
-			return fmt.Errorf("making the object that keeps the release: %w", err)
+			return fmt.Errorf("creating the object that keeps the state of the release: %w", err)
 		}
 		e.index.upsertRollout(made)
 		c.entry = made
@@ -164,24 +165,24 @@ func (e *engine) writeCourse(ctx context.Context, set *setEntry, c *course, stat
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return e.readRollout(ctx, set, err)
 	case err != nil:
-		return fmt.Errorf("keeping the state of the release: %w", err)
+		return fmt.Errorf("saving the state of the release: %w", err)
 	}
 	e.index.upsertRollout(made)
 	c.entry, c.own = e.index.rolloutOf(set.ds), made
 	return nil
 }
 
-// readRollout learns what the object is now that a write has shown that we do not know it. The DaemonSet is decided
-// on again.
+// readRollout reads the object after a write has shown that our version is outdated. A new decision on the
+// DaemonSet follows.
 func (e *engine) readRollout(ctx context.Context, set *setEntry, why error) error {
 	live, err := e.api.getRollout(ctx, set.ds.Namespace, set.ds.Name)
 	switch {
 	case err != nil:
-		return fmt.Errorf("reading what is kept of the release: %w", err)
+		return fmt.Errorf("reading the state of the release: %w", err)
 	case live == nil:
 		e.index.forgetRollout(keyOf(set.ds))
 	case !live.object.IsOf(set.ds.UID):
-		return fmt.Errorf("there is a DaemonSetRollout of another DaemonSet of this name, which the garbage collector deletes: %w", why)
+		return fmt.Errorf("the DaemonSetRollout of this name belongs to another DaemonSet, and the garbage collector will delete it: %w", why)
 	default:
 		e.index.upsertRollout(live)
 	}

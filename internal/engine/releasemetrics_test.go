@@ -9,7 +9,7 @@ import (
 	"everynode/internal/view"
 )
 
-// ofAgent is the name of a metric of the DaemonSet of the tests; more are its other labels.
+// ofAgent returns the name of a metric of the DaemonSet of the tests; more are its other labels.
 func ofAgent(name, more string) string {
 	return "daemonset_release_" + name + "{daemonset=agent,namespace=default" + more + "}"
 }

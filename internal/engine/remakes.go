@@ -10,17 +10,16 @@ import (
 	"everynode/internal/view"
 )
 
-// Pods that do not last: package plan says how long the next one waits
-// (plan.Remakes). Here is what it needs to know for that.
+// Pods that do not last: package plan says how long the next one waits (plan.Remakes). This file collects what plan
+// needs for that.
 
-// remade is what is remembered of a node where a pod was created lately.
+// remade is what is remembered about a node where a pod was recently created.
 type remade struct {
 	plan.Remakes
-	told uint8 // the count of which an event has told
+	told uint8 // the count that an event has reported
 }
 
-// made records that a pod of that revision was created. A revision that nothing is
-// decided on any more has no say.
+// made records that a pod of that revision was created. Revisions that decisions no longer use are ignored.
 func (s *state) made(node, hash string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,7 +36,7 @@ func (s *state) made(node, hash string, now time.Time) {
 	s.remakes[node] = r
 }
 
-// remembered is what is known of a node when a create is decided on there.
+// remembered returns what is known about a node when a create is decided there.
 func (s *state) remembered(node string, now time.Time) plan.Remakes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,9 +46,9 @@ func (s *state) remembered(node string, now time.Time) plan.Remakes {
 	return plan.Remakes{}
 }
 
-// recall is for a create that was under way for longer than a pod must live to have lasted: what was known of the node when
-// it was decided on has not expired. made says that the pod was created; else it may have been, and is gone, and the next
-// one has waited for long enough.
+// recall handles a create that was under way longer than a pod must live to count as lasting: what was known about the
+// node when it was decided has not expired. made says that the pod was created; otherwise it may have been created and
+// be gone, and the next one has waited long enough.
 func (s *state) recall(w *write, made bool, now time.Time) {
 	if w.remade.Last.IsZero() {
 		return
@@ -67,8 +66,7 @@ func (s *state) recall(w *write, made bool, now time.Time) {
 	s.remakes[w.node()] = r
 }
 
-// edited forgets what became of the pods of the last template: the edit may be
-// what ends the trouble.
+// edited forgets the history of the last template's pods: the edit may end the trouble.
 func (s *state) edited(hash string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +75,7 @@ func (s *state) edited(hash string) {
 	}
 }
 
-// notice remembers what becomes of the pod that was last created on a node.
+// notice remembers what happens to the pod that was last created on a node.
 func (s *state) notice(node string, pods []*plan.Pod, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +85,7 @@ func (s *state) notice(node string, pods []*plan.Pod, now time.Time) {
 	}
 }
 
-// tellRemakes is what an event has to tell of the node: once for each pause.
+// tellRemakes returns what an event must report about the node, once for each pause.
 func (s *state) tellRemakes(node string) (plan.Remakes, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +98,7 @@ func (s *state) tellRemakes(node string) (plan.Remakes, bool) {
 	return r.Remakes, true
 }
 
-// pauses makes sure that a change of the node is tried soon, and says on the
-// DaemonSet what is the matter.
+// pauses makes sure that a change of the node leads to a try soon, and reports the problem on the DaemonSet.
 func (e *engine) pauses(ds *appsv1.DaemonSet, st *state, v *plan.Verdict) {
 	e.index.heed(string(ds.UID), v.Node, st.now)
 	if r, is := st.tellRemakes(v.Node); is {
@@ -109,14 +106,13 @@ func (e *engine) pauses(ds *appsv1.DaemonSet, st *state, v *plan.Verdict) {
 	}
 }
 
-// doNotLast says that a node's pods are deleted, or changed, as they come.
+// doNotLast reports that a node's pods are deleted, or changed, as soon as they appear.
 func (r *recorder) doNotLast(ds *appsv1.DaemonSet, v *plan.Verdict, of plan.Remakes, pause time.Duration) {
 	r.event(ds, corev1.EventTypeWarning, v.Reason.String(), "%s", view.NotLastText(v.Node, int(of.Again), v.Detail, pause))
 }
 
-// heed makes the DaemonSet look at the node when it changes in whatever way: what
-// plan.Placement does not read may matter to who deletes its pods. A change since the
-// decision counts.
+// heed makes the DaemonSet look at the node after any change of it: things that plan.Placement does not read may
+// matter to whoever deletes its pods. A change since the decision counts.
 func (ix *index) heed(owner, node string, since time.Time) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// backup is the fake API server's state, as a snapshot of etcd has it.
+// backup returns the fake API server's state, as a snapshot of etcd has it.
 func (f *fakeAPI) backup() map[string]map[string]runtime.Object {
 	f.mu.Lock()
 	defer f.mu.Unlock()

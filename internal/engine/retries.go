@@ -10,18 +10,16 @@ import (
 	"everynode/internal/plan"
 )
 
-// A slot is one act on one node. When it fails it is tried again by itself, after a
-// pause that grows with each failure, whatever the cause; other acts on the node are
-// tried meanwhile.
+// A slot is one kind of write on one node. When it fails, it alone is retried, after a pause that
+// grows with each failure, whatever the cause; other writes on the node are tried meanwhile.
 
-// forgetRetry is how long after its time a pause is remembered, so that the next
-// one grows.
+// forgetRetry is how long a pause is remembered after its end, so that the next one grows.
 const forgetRetry = 2 * delivery.MaxRetry
 
-// retries is the slots that have failed, by node name.
+// retries holds the slots that have failed, by node name.
 type retries map[string][]retry
 
-// retry is when a slot that failed may be tried again, and what has failed.
+// retry says when a failed slot may be retried, and what has failed.
 type retry struct {
 	act   plan.Act
 	at    time.Time
@@ -29,7 +27,7 @@ type retry struct {
 	what  string
 }
 
-// of is what is remembered of a slot; the zero value: nothing.
+// of returns what is remembered about a slot; the zero value: nothing.
 func (r retries) of(node string, act plan.Act) retry {
 	if i := slices.IndexFunc(r[node], func(o retry) bool { return o.act == act }); i >= 0 {
 		return r[node][i]
@@ -37,7 +35,7 @@ func (r retries) of(node string, act plan.Act) retry {
 	return retry{act: act}
 }
 
-// drop forgets the slots of a node that is picks.
+// drop forgets the slots of a node that is selects.
 func (r retries) drop(node string, is func(retry) bool) {
 	if left := slices.DeleteFunc(r[node], is); len(left) > 0 {
 		r[node] = left
@@ -51,7 +49,7 @@ func (r retries) forget(node string, act plan.Act) {
 	r.drop(node, func(o retry) bool { return o.act == act })
 }
 
-// failed puts a slot off.
+// failed postpones a slot.
 func (s *state) failed(node string, act plan.Act, at delivery.Pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +61,7 @@ func (s *state) putOffFor(node string, act plan.Act, at delivery.Pace, now time.
 	s.retry(node, retry{act: act, at: now.Add(delay), delay: delay, what: what})
 }
 
-// putOff keeps a slot that was not tried from being tried before at.
+// putOff postpones an untried slot until at.
 func (s *state) putOff(node string, act plan.Act, at time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,14 +83,14 @@ func (s *state) worked(node string, act plan.Act) {
 	s.retries.forget(node, act)
 }
 
-// pauseOf is how long the slot's last pause was; zero when it has not failed lately.
+// pauseOf returns how long the slot's last pause was; zero if it has not failed recently.
 func (s *state) pauseOf(node string, act plan.Act) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.retries.of(node, act).delay
 }
 
-// waits says that the slot failed and its time has not come.
+// waits reports whether the slot failed and its time has not come.
 func (s *state) waits(node string, act plan.Act, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +98,7 @@ func (s *state) waits(node string, act plan.Act, now time.Time) bool {
 	return refused && act.Kind == plan.Creating || s.retries.of(node, act).at.After(now)
 }
 
-// waitsOf is what waits on a node.
+// waitsOf returns what waits on a node.
 func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,8 +117,8 @@ func (s *state) waitsOf(node string, now time.Time) (waits []plan.Wait) {
 	return waits
 }
 
-// afresh forgets what was refused before the last edit, which may be what ends the trouble:
-// Kubernetes' controller tries at once, too. It says whether there was one.
+// afresh forgets refusals from before the last edit, because the edit may end the trouble:
+// Kubernetes' controller also tries at once. It reports whether there was an edit.
 func (s *state) afresh(generation int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,19 +127,19 @@ func (s *state) afresh(generation int64) bool {
 	if before == 0 || before == generation {
 		return false
 	}
-	// Whoever edits all the time does not have all nodes tried each time.
+	// Continuous edits must not cause a try on all nodes each time.
 	calm := s.trial.passed && len(s.retries)+len(s.trial.refused) == 0
 	s.retries, s.timers, s.trial = retries{}, nil, trial{passed: calm}
 	return true
 }
 
-// isWrite says that the slot is that of an act of a plan.
+// isWrite reports whether the slot is that of a write in a plan.
 func isWrite(r retry) bool { return r.act.Kind != plan.Claiming }
 
-// renewed forgets what was refused on an earlier node of that name, and that its pods did
-// not last. The back-off of pods that fail stays: Kubernetes' controller, too, keeps it
-// by name. So does that a pod could not be claimed: what the node has is not known until
-// it is, and a decision may be under way.
+// renewed forgets what was refused on an earlier node of that name, and that its pods did not
+// last. The back-off of failed pods stays: Kubernetes' controller also keeps it by name. Failed
+// claims stay as well: until a pod is claimed it is not known what the node has, and a decision
+// may be under way.
 func (e *engine) renewed(node string) {
 	e.mu.Lock()
 	states := slices.Collect(maps.Values(e.states))
@@ -159,9 +157,9 @@ func (s *state) renewed(node string) {
 	delete(s.remakes, node)
 }
 
-// retryable appends the nodes with slots that may be tried again to into, and says
-// when the next one may; zero when none waits. Each is said once, however late this
-// is asked. How long a slot had to wait is remembered for a while longer.
+// retryable appends to into the nodes with slots that may be retried, and returns when the next
+// one may be; zero when none waits. Each is returned once, however late the call. The length of a
+// slot's pause is remembered for a while longer.
 func (s *state) retryable(now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,7 +39,7 @@ func (c *cluster) hold(pod *corev1.Pod) {
 	c.editPod(pod.Name, func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"} })
 }
 
-// live is the pod on the node that is neither deleted nor ended, if there is one
+// live returns the pod on the node that is neither deleted nor ended, if there is one
 // and no other.
 func (c *cluster) live(node string) *corev1.Pod {
 	c.t.Helper()

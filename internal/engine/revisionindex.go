@@ -9,8 +9,8 @@ import (
 	"everynode/internal/view"
 )
 
-// revisionEntry is a ControllerRevision of a DaemonSet, or one that nobody
-// controls. It is never written to.
+// revisionEntry is a ControllerRevision of a DaemonSet, or one that nobody controls. It is never
+// modified.
 type revisionEntry struct {
 	*view.Revision
 	owner   string // UID of its controller; empty for an orphan
@@ -46,10 +46,10 @@ func (ix *index) upsertRevision(e *revisionEntry) {
 // putRevision takes a revision that is in a list of that version, or, with zero,
 // in none.
 //
-// A revision that appears with an owner wakes nobody: that DaemonSet has made it
-// itself, or somebody else has, who may want to see it. It is looked at when the
-// DaemonSet is next worked on, as Kubernetes' controller does. Beside another controller it is what a
-// release waits for, and may be seen later than all else that tells of the change.
+// A new revision with an owner wakes no DaemonSet: this engine has made it, or somebody else has. It
+// is handled when the DaemonSet is next worked on, as Kubernetes' controller does. Beside another
+// controller, a release may be waiting for it, and it may arrive later than everything else that
+// shows the change.
 func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	in := ix.revisions[e.Object.Namespace]
 	old := in[e.Object.Name]
@@ -77,7 +77,7 @@ func (ix *index) putRevision(e *revisionEntry, list uint64) {
 	}
 }
 
-// removeRevision takes a watched deletion. By then there may be another of the name.
+// removeRevision takes a watched deletion. By then there may be another revision of that name.
 func (ix *index) removeRevision(e *revisionEntry) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -114,9 +114,8 @@ func (ix *index) replaceRevisions(items []*revisionEntry, version uint64) {
 	}
 }
 
-// dateRevision makes the histories that the revision can matter to out of date:
-// its owner's, or everybody's while no such DaemonSet is known. Its name may be
-// the one that the next DaemonSet of that name needs.
+// dateRevision invalidates the histories that the revision can affect: its owner's, or everybody's
+// while no such DaemonSet is known. The next DaemonSet of that name may need its name.
 func (ix *index) dateRevision(e *revisionEntry) {
 	ix.revisionEpoch++
 	if o := ix.owned[e.owner]; o != nil && o.set != nil {
@@ -126,8 +125,8 @@ func (ix *index) dateRevision(e *revisionEntry) {
 	}
 }
 
-// touchRevision makes dirty the DaemonSet that has the revision, or those that
-// could adopt it, or that have waited for one of an earlier life to go.
+// touchRevision marks the DaemonSet that has the revision, those that could adopt it, and those that
+// wait for a predecessor's revision to go.
 func (ix *index) touchRevision(e *revisionEntry) {
 	if !ix.begun {
 		return
@@ -144,7 +143,7 @@ func (ix *index) touchRevision(e *revisionEntry) {
 	}
 }
 
-// epochs is where the index stands with the DaemonSet's history.
+// epochs returns the state of the index for the DaemonSet's history.
 func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -155,8 +154,8 @@ func (ix *index) epochs(ds *appsv1.DaemonSet) epochs {
 	return at
 }
 
-// revisionsOf is the revisions that the DaemonSet has, or could adopt, or whose
-// names it may need: those of an earlier DaemonSet of its name above all.
+// revisionsOf returns the revisions that the DaemonSet has, could adopt, or whose names it may need,
+// mainly those of an earlier DaemonSet of its name.
 func (ix *index) revisionsOf(ds *appsv1.DaemonSet) (known []*view.Revision) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()

@@ -115,8 +115,8 @@ func TestDuplicateIsTidiedUpWithTheNextWork(t *testing.T) {
 	})
 }
 
-// Of the revisions of other kinds nothing is kept; and a revision that changes is
-// no reason to work out the history of another DaemonSet.
+// The revisions of other kinds are not kept. A revision that changes is not a
+// reason to work out the history of another DaemonSet.
 func TestRevisionsOfOthers(t *testing.T) {
 	w := newWatched()
 	for _, name := range []string{"x", "y"} {

@@ -1,9 +1,9 @@
 package engine
 
-// The history of a DaemonSet, kept as ControllerRevisions. `kubectl rollout undo` writes
-// an older template into the DaemonSet. It arrives here with the next decision (history):
-// view.History finds the revision of the same meaning and gives it the newest number,
-// and from then on pods of other revisions are outdated.
+// The history of a DaemonSet, kept as ControllerRevisions. `kubectl rollout undo` writes an older
+// template into the DaemonSet. The next decision (history) handles it: view.History finds the
+// revision with the same meaning and gives it the newest number, and from then on pods of other
+// revisions are outdated.
 
 import (
 	"cmp"
@@ -21,14 +21,14 @@ import (
 	"everynode/internal/view"
 )
 
-// historyRounds bounds how often the history is worked out again in one go: once
-// for each kind of change that it may need, and some more.
+// historyRounds limits how often the history is computed again in one go: once for each kind of
+// change that it may need, and a few more.
 const historyRounds = 8
 
 // errReplan says that the DaemonSet itself was changed; it is in the queue.
 var errReplan = errors.New("the DaemonSet has changed")
 
-// past is the last history that needed nothing done, and what it rests on.
+// past is the last history that required no writes, and what it depends on.
 type past struct {
 	generation int64
 	collisions int32
@@ -40,8 +40,8 @@ type past struct {
 // and with which revisions have pods.
 type epochs struct{ revisions, loose, hashes uint64 }
 
-// history makes sure that the present template has its revision, with the
-// newest number, and returns it with the revisions that may be deleted.
+// history makes sure that the current template has its revision, with the newest number, and
+// returns it with the revisions that may be deleted.
 func (e *engine) history(ctx context.Context, set *setEntry, st *state) (*view.HistoryPlan, error) {
 	ds := set.ds
 	relabelled := false
@@ -52,7 +52,7 @@ func (e *engine) history(ctx context.Context, set *setEntry, st *state) (*view.H
 		}
 		h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
 		if err != nil {
-			return nil, fmt.Errorf("working out the history: %w", err)
+			return nil, fmt.Errorf("computing the history: %w", err)
 		}
 		switch {
 		case h.Collision:
@@ -77,8 +77,8 @@ func (e *engine) history(ctx context.Context, set *setEntry, st *state) (*view.H
 	return nil, fmt.Errorf("the history was changed by others %d times in a row", historyRounds)
 }
 
-// liveHashes is the revisions that pods have: those that are there, also
-// terminating, and those that are being created.
+// liveHashes returns the revisions of existing pods, including terminating ones, and of pods that
+// are being created.
 func (e *engine) liveHashes(ds *appsv1.DaemonSet) map[string]bool {
 	live := map[string]bool{}
 	e.index.pinned(ds, live)
@@ -101,8 +101,8 @@ func (ix *index) hashesOf(owner string, into map[string]bool) {
 	}
 }
 
-// createRevision creates it, or finds that it is there. It may be one that a
-// DaemonSet of this name has left; its hash does for us as well.
+// createRevision creates the revision, or finds an existing one. That may have been left by an
+// earlier DaemonSet of this name; its hash serves us as well.
 func (e *engine) createRevision(ctx context.Context, set *setEntry, r *appsv1.ControllerRevision) error {
 	ds := set.ds
 	whole, err := e.whole(ctx, set)
@@ -129,7 +129,7 @@ func (e *engine) createRevision(ctx context.Context, set *setEntry, r *appsv1.Co
 	return e.learnRevision(made)
 }
 
-// ofOtherKind says that something else than a DaemonSet controls the revision.
+// ofOtherKind reports whether something other than a DaemonSet controls the revision.
 func ofOtherKind(r *appsv1.ControllerRevision) bool {
 	owner := metav1.GetControllerOfNoCopy(r)
 	return owner != nil && !isDaemonSet(owner)
@@ -186,9 +186,8 @@ func (e *engine) updateRevisions(ctx context.Context, ds *appsv1.DaemonSet, upda
 	return nil
 }
 
-// updateRevision carries out one update, and returns the revision as it then is.
-// One that has changed since is not updated: what is to be done is worked out
-// from what it is now.
+// updateRevision carries out one update, and returns the updated revision. A revision that has
+// changed since is not updated: the update is computed again from its current state.
 func (e *engine) updateRevision(ctx context.Context, u *view.RevisionUpdate) (*appsv1.ControllerRevision, error) {
 	live, err := e.api.getRevision(ctx, u.Revision.Namespace, u.Revision.Name)
 	if err != nil || live.UID != u.Revision.UID || live.ResourceVersion != u.Revision.ResourceVersion {
@@ -211,8 +210,8 @@ func (e *engine) learnRevision(r *appsv1.ControllerRevision) error {
 	return nil
 }
 
-// relabel gives pods of duplicate revisions the hash of the one that is kept.
-// A pod whose patch fails puts off its node and keeps its revision.
+// relabel gives pods of duplicate revisions the hash of the one that is kept. A pod whose patch
+// fails postpones its node and keeps its revision.
 func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, hashes map[string]string) error {
 	var all sync.WaitGroup
 	room := make(chan struct{}, claimsAtOnce)
@@ -234,7 +233,7 @@ func (e *engine) relabel(ctx context.Context, ds *appsv1.DaemonSet, st *state, h
 	return ctx.Err()
 }
 
-// entriesOf is the pods that the DaemonSet controls.
+// entriesOf returns the pods that the DaemonSet controls.
 func (ix *index) entriesOf(owner string) []*podEntry {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -245,8 +244,7 @@ func (ix *index) entriesOf(owner string) []*podEntry {
 	return entries
 }
 
-// prune deletes the revisions that nothing needs. One that cannot be deleted
-// keeps none of the others.
+// prune deletes the revisions that nothing needs. A failure for one does not keep the others.
 func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
 	var failed []error
 	for _, d := range h.Delete {
@@ -259,8 +257,8 @@ func (e *engine) prune(ctx context.Context, h *view.HistoryPlan) error {
 	return errors.Join(failed...)
 }
 
-// presentHash is the hash of the revision that the template has, or will have.
-// Empty when it cannot be told yet: then no pod is of the present template.
+// presentHash returns the hash of the revision that the template has, or will have. Empty if it
+// is not known yet: then no pod has the current template.
 func (e *engine) presentHash(ds *appsv1.DaemonSet) string {
 	h, err := view.History(ds, e.index.revisionsOf(ds), e.liveHashes(ds))
 	if err != nil {

@@ -14,43 +14,43 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Two controllers that work on the same DaemonSets delete each other's pods. A
-// controller that is active writes to the status of every DaemonSet that it has
-// seen. So there is one, the probe, which is for no node and which we leave
-// alone: whoever sets its observedGeneration is another controller.
+// Two controllers that work on the same DaemonSets delete each other's pods. An active controller
+// writes to the status of every DaemonSet that it has seen. So the engine keeps one, the probe,
+// which fits no node and which the engine itself ignores: if anything sets its
+// observedGeneration, that is another controller.
 //
-// The probe stays as long as one of us works, and longer: the next leader need
-// not wait for an answer that would have come long ago, and a controller that is
-// switched on later shows itself, too. Who has asked is noted on the probe, the
-// name of the lease or of the process, since an engine of ours that does not
-// share our lease is another controller like any other, and is to answer.
+// The probe stays as long as one of our engines works, and longer. So the next leader need not
+// wait for an answer that would have come long ago, and a controller that is switched on later is
+// noticed as well. The probe records who created it, by the name of the lease or of the process:
+// one of our engines that does not share our lease is another controller like any other, and must
+// answer.
 const (
 	probeName    = "everynode-controller-probe"
 	askedBy      = "everynode.io/asked-by"
 	noNode       = "everynode.io/no-node"
-	probePurpose = "For no node, and never any pods. If observedGeneration is set here, a DaemonSet controller other than the one that asks is active. It may be deleted when everynode-controller is no longer in use."
+	probePurpose = "This DaemonSet fits no node and never has pods. If observedGeneration is set here, a DaemonSet controller other than the one that created it is active. You may delete it when everynode-controller is no longer in use."
 )
 
-// OtherController is the error of an engine that must not work, because another
-// DaemonSet controller is active on the cluster.
+// OtherController is the error of an engine that must not work because another DaemonSet
+// controller is active on the cluster.
 type OtherController struct {
-	// Name is what it calls itself, as a manager of fields.
+	// Name is its name as a field manager.
 	Name string
-	// Probe is the namespace and name of the DaemonSet that it has answered.
+	// Probe is the namespace and name of the DaemonSet whose status it has written.
 	Probe string
 }
 
 func (o *OtherController) Error() string {
-	return fmt.Sprintf("engine: another DaemonSet controller is active on this cluster: %s has taken notice of the DaemonSet %s, which is for no node. "+
+	return fmt.Sprintf("engine: another DaemonSet controller is active on this cluster: %s has written the status of the DaemonSet %s, which fits no node. "+
 		"Two controllers would delete each other's pods. Switch that one off first: append -daemonset-controller to the --controllers of "+
-		"kube-controller-manager. To work beside it all the same, give --allow-other-controller", o.Name, o.Probe)
+		"kube-controller-manager. To work beside it anyway, give --allow-other-controller", o.Name, o.Probe)
 }
 
 func (e *engine) probeKey() types.NamespacedName {
 	return types.NamespacedName{Namespace: e.cfg.LeaseNamespace, Name: probeName}
 }
 
-// asker is the mark of the probes that this engine leaves alone.
+// asker returns the mark of the probes that this engine ignores.
 func (c Config) asker() string {
 	if c.LeaderElect {
 		return c.LeaseNamespace + "/" + c.LeaseName
@@ -58,9 +58,8 @@ func (c Config) asker() string {
 	return c.Identity
 }
 
-// standAlone returns when no other controller has shown itself, with an error
-// when one has. As long as it cannot be found out it tries again, until ctx
-// ends.
+// standAlone returns nil when no other controller has responded, and an error when one has. While
+// it cannot tell, it tries again, until ctx ends.
 func (e *engine) standAlone(ctx context.Context) error {
 	if !e.cfg.Alone {
 		return nil
@@ -73,8 +72,8 @@ func (e *engine) standAlone(ctx context.Context) error {
 			return err
 		}
 		if ctx.Err() == nil {
-			e.log.Warn("it cannot be found out whether another DaemonSet controller is active; nothing is done until it is known (--allow-other-controller: without knowing)",
-				"probe", e.probeKey().String(), "error", err)
+			e.log.Warn("cannot tell whether another DaemonSet controller is active; doing nothing until that is known (to skip the check: --allow-other-controller)",
+				"probe", e.probeKey().String(), "err", err)
 			e.cfg.Monitor.waitsFor("whether another DaemonSet controller is active", err)
 		}
 		sleep(ctx, pause)
@@ -82,7 +81,7 @@ func (e *engine) standAlone(ctx context.Context) error {
 	return nil
 }
 
-// ask waits until the probe has been there for AloneAfter without an answer.
+// ask waits until the probe has existed for AloneAfter without an answer.
 func (e *engine) ask(ctx context.Context) error {
 	probe, made, err := e.freshProbe(ctx)
 	if err != nil {
@@ -93,7 +92,7 @@ func (e *engine) ask(ctx context.Context) error {
 		until = until.Add(-max(0, e.age(probe)))
 	}
 	if time.Now().Before(until) {
-		e.log.Info("waiting whether another DaemonSet controller answers", "probe", e.probeKey().String(), "until", until.Format(time.TimeOnly))
+		e.log.Info("waiting to see whether another DaemonSet controller responds", "probe", e.probeKey().String(), "until", until.Format(time.TimeOnly))
 	}
 	for pause := range pauses(ctx) {
 		left := time.Until(until)
@@ -115,11 +114,11 @@ func (e *engine) ask(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// answered is the error about who has answered. The probe is deleted: whoever
-// asks next is to hear of those that are active then.
+// answered returns the error about who has answered. It deletes the probe, so that the next
+// engine learns who is active then.
 func (e *engine) answered(ctx context.Context, probe *appsv1.DaemonSet) error {
 	if err := e.deleteProbe(ctx, probe); err != nil {
-		e.log.Warn("the probe that was answered could not be deleted; the next engine to start deletes it", "error", err)
+		e.log.Warn("could not delete the probe that was answered; the next engine to start will delete it", "err", err)
 	}
 	other := &OtherController{Name: "one without a name", Probe: e.probeKey().String()}
 	for _, m := range probe.ManagedFields {
@@ -130,16 +129,15 @@ func (e *engine) answered(ctx context.Context, probe *appsv1.DaemonSet) error {
 	return other
 }
 
-// age is how long the probe has been there. It was dated by the API server's
-// clock, which may not be ours: by a clock that is ahead, nobody would be given
-// the time to answer.
+// age returns how long the probe has existed. Its timestamp is by the API server's clock, which
+// may differ from ours: if our clock is ahead, nobody would get the time to answer.
 func (e *engine) age(probe *appsv1.DaemonSet) time.Duration {
 	ahead, _ := e.cfg.Monitor.requests.clockSkew()
 	return time.Since(probe.CreationTimestamp.Time) - ahead
 }
 
-// freshProbe is our probe, without an answer, and whether it was made just now.
-// One that was answered says only that another controller was active once.
+// freshProbe returns our probe, without an answer, and whether it was just created. A probe with
+// an answer only says that another controller was active at some time.
 func (e *engine) freshProbe(ctx context.Context) (probe *appsv1.DaemonSet, made bool, err error) {
 	live, err := e.readProbe(ctx)
 	if err == nil && e.asked(live) && live.Status.ObservedGeneration == 0 {
@@ -154,13 +152,13 @@ func (e *engine) freshProbe(ctx context.Context) (probe *appsv1.DaemonSet, made 
 	}
 	live, err = e.createProbe(ctx)
 	if apierrors.IsAlreadyExists(err) && was != nil && !e.asked(was) {
-		// It is put back as fast as we take it away.
+		// Something recreates it as fast as we delete it.
 		return nil, false, &OtherController{Name: "everynode-controller as " + was.Annotations[askedBy], Probe: e.probeKey().String()}
 	}
 	return live, true, err
 }
 
-// asked says that the probe is ours.
+// asked reports whether the probe is ours.
 func (e *engine) asked(probe *appsv1.DaemonSet) bool {
 	return probe.Annotations[askedBy] == e.cfg.asker()
 }
@@ -181,7 +179,7 @@ func (e *engine) createProbe(ctx context.Context) (*appsv1.DaemonSet, error) {
 	return probe, nil
 }
 
-// deleteProbe deletes that very probe, if it is still there.
+// deleteProbe deletes exactly that probe, if it still exists.
 func (e *engine) deleteProbe(ctx context.Context, probe *appsv1.DaemonSet) error {
 	if err := e.api.deleteSet(ctx, probe); err != nil {
 		return fmt.Errorf("deleting the probe: %w", err)
@@ -189,16 +187,15 @@ func (e *engine) deleteProbe(ctx context.Context, probe *appsv1.DaemonSet) error
 	return nil
 }
 
-// watchProbe has the probe looked at once: it may have changed since it was read.
+// watchProbe makes the engine look at the probe once: it may have changed since it was read.
 func (e *engine) watchProbe() {
 	if e.cfg.Alone {
 		e.queue.Add(e.probeKey())
 	}
 }
 
-// guard looks at the probe whenever it changes. It returns false for any other
-// DaemonSet, and for the probe of an engine that does not share our lease: that
-// one asks whether we are here.
+// guard looks at the probe whenever it changes. It returns false for any other DaemonSet, and for
+// the probe of an engine that does not share our lease, which must see our answer.
 func (e *engine) guard(ctx context.Context, key types.NamespacedName, set *setEntry) (mine bool, err error) {
 	switch {
 	case !e.cfg.Alone || key != e.probeKey():
@@ -218,13 +215,13 @@ func (e *engine) guard(ctx context.Context, key types.NamespacedName, set *setEn
 		return true, err
 	}
 	err = e.answered(ctx, live)
-	e.log.Error("another DaemonSet controller was switched on; this one stops", "error", err)
+	e.log.Error("another DaemonSet controller was switched on; stopping", "err", err)
 	e.fail(err)
 	return true, nil
 }
 
-// withdrawProbe deletes our probe when this engine has ended and nobody shares
-// it. With leader election the next leader goes on with it.
+// withdrawProbe deletes our probe when this engine has ended and nobody shares the probe. With
+// leader election the next leader uses it.
 func (e *engine) withdrawProbe(ctx context.Context) {
 	if !e.cfg.Alone || e.cfg.LeaderElect {
 		return
@@ -235,12 +232,12 @@ func (e *engine) withdrawProbe(ctx context.Context) {
 		err = e.deleteProbe(ctx, probe)
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
-		e.log.Warn("the probe could not be deleted; the next engine to start deletes it", "error", err)
+		e.log.Warn("could not delete the probe; the next engine to start will delete it", "err", err)
 	}
 }
 
-// newProbe is a DaemonSet that no node can have, and whose pod would run
-// nothing, within the strictest pod security standard.
+// newProbe returns a DaemonSet that fits no node, and whose pod would run nothing, within the
+// strictest Pod Security Standard.
 func newProbe(cfg Config) *appsv1.DaemonSet {
 	labels := map[string]string{"app.kubernetes.io/name": "everynode-controller", "app.kubernetes.io/component": "probe"}
 	none := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{

@@ -29,7 +29,7 @@ func (c *cluster) observe() {
 	})
 }
 
-// other is a DaemonSet controller that observes the probe soon after it is
+// other returns a DaemonSet controller that observes the probe soon after it is
 // created, as long as it is on.
 func (c *cluster) other(after time.Duration) (off func()) {
 	on := true
@@ -55,7 +55,7 @@ func isRefusal(t *testing.T, err error) {
 	if !errors.As(err, &other) || other.Name != "kube-controller-manager" {
 		t.Fatalf("Run: %v", err)
 	}
-	for _, want := range []string{"kube-controller-manager has taken notice", probeAt, "-daemonset-controller", "--allow-other-controller"} {
+	for _, want := range []string{"kube-controller-manager has written the status", probeAt, "-daemonset-controller", "--allow-other-controller"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}

@@ -74,7 +74,7 @@ func benchFleet(b *testing.B, nodes, sets int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// eachOf is how many microseconds one of so many calls takes.
+// eachOf returns how many microseconds one of so many calls takes.
 func eachOf(calls int, call func(i int)) float64 {
 	began := time.Now()
 	for i := range calls {
@@ -96,7 +96,8 @@ func fleetSet(b *testing.B, s int) *setEntry {
 	return set
 }
 
-// fleetPod is the pod of a DaemonSet on a node, with names and UIDs as long as real ones. It is ready in odd versions.
+// fleetPod returns the pod of a DaemonSet on a node, with names and UIDs as long as real ones. It is ready in odd
+// versions.
 func fleetPod(b *testing.B, node, set, version int) *podEntry {
 	name, status := fmt.Sprintf("agent-%d", set), corev1.ConditionFalse
 	if version%2 == 1 {

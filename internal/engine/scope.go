@@ -10,36 +10,37 @@ import (
 	"everynode/internal/view"
 )
 
-// Most pods of a cluster are those of Deployments and Jobs, which are nothing to a DaemonSet. They
-// have labels that pods of DaemonSets do not have. So the watch of pods is narrow: it asks for pods
-// without these labels, and the server keeps the others to itself.
+// Most pods of a cluster belong to Deployments and Jobs, and do not matter to a DaemonSet. They have
+// labels that pods of DaemonSets do not have. So the watch of pods is narrow: it asks for pods
+// without these labels, and the server does not send the others.
 //
-// Anybody may put such a label on a pod, or into the template of a DaemonSet. What holds:
+// Anybody may put such a label on a pod, or into the template of a DaemonSet. The rules are:
 //
-//   - A narrow watch is only followed while nothing is known that it leaves out and that matters:
-//     a DaemonSet that names such a label, a pod of a DaemonSet that has one, an orphan with one
-//     that a DaemonSet would adopt. Else all pods are watched.
-//   - A pod that leaves a narrow watch without having been deleted counts as it was until a live
-//     read has shown what became of it.
-//   - A list without such pods is taken only after a search for those of DaemonSets has found none.
-//   - Before a DaemonSet makes its first pod, a search has found none that it has or would adopt; or
-//     it has waited for a list of all pods.
+//   - A narrow watch is used only while it is not known to leave out anything that matters: a
+//     DaemonSet that names such a label, a pod of a DaemonSet that has one, or an orphan with one
+//     that a DaemonSet would adopt. Otherwise all pods are watched.
+//   - A pod that leaves a narrow watch without having been deleted counts as before until a live read
+//     has shown its state.
+//   - A list without such pods is accepted only after a search has found none that belong to
+//     DaemonSets.
+//   - Before a DaemonSet creates its first pod, a search has found none that it has or would adopt,
+//     or it has waited for a list of all pods.
 //
 // The reasons are in docs/design/foreign-pods.md; podfeed.go follows the watch.
 
-// foreignLabels is the labels that the pods of Deployments and of Jobs have. The last one is what
-// the one before it was called before Kubernetes 1.27; both are written.
+// foreignLabels returns the labels that the pods of Deployments and Jobs have. The last one is the
+// name of the one before it from before Kubernetes 1.27; both are still written.
 func foreignLabels() [3]string {
 	return [...]string{appsv1.DefaultDeploymentUniqueLabelKey, batchv1.JobNameLabel, "job-name"}
 }
 
-// narrowSelector is the label selector of a narrow watch.
+// narrowSelector returns the label selector of a narrow watch.
 func narrowSelector() string {
 	keys := foreignLabels()
 	return "!" + strings.Join(keys[:], ",!")
 }
 
-// looksForeign says that a narrow watch leaves out an object with these labels.
+// looksForeign reports whether a narrow watch leaves out an object with these labels.
 func looksForeign(labels map[string]string) bool {
 	for _, key := range foreignLabels() {
 		if _, is := labels[key]; is {
@@ -49,7 +50,8 @@ func looksForeign(labels map[string]string) bool {
 	return false
 }
 
-// namesForeign says that pods of the DaemonSet, or orphans that it would adopt, may look foreign.
+// namesForeign reports whether pods of the DaemonSet, or orphans that it would adopt, may look
+// foreign.
 func namesForeign(ds *appsv1.DaemonSet) bool {
 	s := ds.Spec.Selector
 	if looksForeign(ds.Spec.Template.Labels) || s != nil && looksForeign(s.MatchLabels) {
@@ -68,7 +70,7 @@ func namesForeign(ds *appsv1.DaemonSet) bool {
 	return false
 }
 
-// width is why all pods are watched.
+// width says why all pods are watched.
 type width string
 
 // The reasons.
@@ -77,17 +79,17 @@ const (
 	namedBySet  width = "a DaemonSet names a label of Deployments' or Jobs' pods"
 	wornByPod   width = "a pod of a DaemonSet has a label of Deployments' or Jobs' pods"
 	orphanWears width = "an orphan that a DaemonSet adopts has a label of Deployments' or Jobs' pods"
-	foundByRead width = "a read has found a pod of that kind that matters to a DaemonSet"
+	foundByRead width = "a read has found such a pod, which matters to a DaemonSet"
 )
 
-// scope is which pods the index is shown. The lock of the index guards it.
+// scope says which pods the index is shown. The lock of the index guards it.
 type scope struct {
 	asked bool // a narrow watch is asked for
 	shown bool // the last list that was taken was narrow
 	sets  int  // DaemonSets that name such a label
 	pods  int  // of DaemonSets, that have one
 	found bool // see foundByRead; until a list of all pods is in
-	// doubts is the pods that have left a narrow watch, by UID, and are not known to be gone.
+	// doubts holds the pods that have left a narrow watch, by UID, and are not known to be gone.
 	doubts map[string]*podEntry
 	// waiting is the UIDs of DaemonSets that wait for a list of all pods.
 	waiting map[string]bool
@@ -102,7 +104,7 @@ func newScope() scope {
 func (s *scope) tell() {
 	select {
 	case s.changed <- struct{}{}:
-	default: // told already
+	default: // already signalled
 	}
 }
 
@@ -124,7 +126,7 @@ func (s *scope) countPod(e *podEntry, times int) {
 	s.tell()
 }
 
-// needs is why all pods must be watched; narrow: they need not be.
+// needs returns why all pods must be watched; narrow: they need not be.
 func (ix *index) needs() width {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -146,7 +148,7 @@ func (ix *index) needs() width {
 	return narrow
 }
 
-// wouldAdopt says that there is a DaemonSet which selects the orphan.
+// wouldAdopt reports whether a DaemonSet selects the orphan.
 func (ix *index) wouldAdopt(e *podEntry) bool {
 	return ix.adopter(orphanWith(e.namespace, e.labels.set()))
 }
@@ -160,7 +162,8 @@ func (ix *index) adopter(orphan metav1.Object) bool {
 	return false
 }
 
-// matters says that a pod which a search has found is of a DaemonSet, or would be adopted by one.
+// matters reports whether a pod that a search has found belongs to a DaemonSet, or would be adopted
+// by one.
 func (ix *index) matters(p *metav1.PartialObjectMetadata) bool {
 	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
 		return isDaemonSet(ref)
@@ -170,14 +173,14 @@ func (ix *index) matters(p *metav1.PartialObjectMetadata) bool {
 	return ix.adopter(orphanWith(p.Namespace, p.Labels))
 }
 
-// asks notes which watch of pods is followed from now on.
+// asks records which watch of pods is followed from now on.
 func (ix *index) asks(narrowly bool) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	ix.scope.asked = narrowly
 }
 
-// podSelector is the label selector of the pods that the index is shown.
+// podSelector returns the label selector of the pods that the index is shown.
 func (ix *index) podSelector() string {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -187,9 +190,9 @@ func (ix *index) podSelector() string {
 	return ""
 }
 
-// findsHidden notes that a read has found a pod which a narrow watch leaves out and that matters;
-// to the DaemonSet of that UID, if it is not empty, which then waits for a list of all pods. It is
-// false if that list is in.
+// findsHidden records that a read has found a pod that matters and that a narrow watch leaves out. If
+// uid is not empty, the pod matters to that DaemonSet, which then waits for a list of all pods. It
+// returns false if that list has already arrived.
 func (ix *index) findsHidden(uid string) bool {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -204,7 +207,7 @@ func (ix *index) findsHidden(uid string) bool {
 	return true
 }
 
-// mayHide says that the DaemonSet may have pods that are left out of what is shown, as none of it are
+// mayHide reports whether the watch may leave out pods of the DaemonSet, because none of its pods are
 // known.
 func (ix *index) mayHide(uid string) bool {
 	ix.mu.RLock()
@@ -213,7 +216,7 @@ func (ix *index) mayHide(uid string) bool {
 	return ix.scope.shown && o != nil && len(o.first) == 0
 }
 
-// taken is what a list of pods means for the scope.
+// taken updates the scope after a list of pods.
 func (ix *index) taken() {
 	s := &ix.scope
 	s.shown = s.asked
@@ -231,13 +234,13 @@ func (ix *index) taken() {
 	clear(s.waiting)
 }
 
-// doubt keeps a pod that has left a narrow watch and may be there all the same.
+// doubt remembers a pod that has left a narrow watch but may still exist.
 func (s *scope) doubt(e *podEntry) {
 	s.doubts[e.UID] = e
 	s.tell()
 }
 
-// doubted is the pods that are to be read.
+// doubted returns the pods to read.
 func (ix *index) doubted() (all []*podEntry) {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -272,5 +275,5 @@ func (ix *index) confirmThere(live *podEntry) {
 	}
 }
 
-// outOfSight says that the pod is one that the watch does not show.
+// outOfSight reports whether the watch does not show the pod.
 func (ix *index) outOfSight(e *podEntry) bool { return ix.scope.shown && e.foreign }

@@ -50,7 +50,7 @@ func (c *cluster) listen() *asked {
 	return a
 }
 
-// width is how the last watch of pods was asked for: narrow, wide, or not at all.
+// width returns how the last watch of pods was asked for: narrow, wide, or not at all.
 func (a *asked) width() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,7 +101,7 @@ func (c *cluster) labelPod(name, key, value string) {
 	})
 }
 
-// agents is the pods of default/agent, by node.
+// agents returns the pods of default/agent, by node.
 func (c *cluster) agents() map[string][]*corev1.Pod {
 	on := map[string][]*corev1.Pod{}
 	for _, p := range c.pods() {

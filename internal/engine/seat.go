@@ -8,16 +8,15 @@ import (
 	"time"
 )
 
-// A decision takes a seat while it works. Seats bound how much is worked out at
-// once, not how many requests are waited for: a decision whose request is not
-// answered soon gives its seat to another one, and takes one again afterwards.
-// So DaemonSets whose writes hang hold nobody up.
+// A decision takes a seat while it works. Seats limit how many decisions compute at once, not how
+// many requests are waited for: a decision whose request is not answered soon gives its seat to
+// another one, and takes one again afterwards. So DaemonSets whose writes hang hold up no others.
 
 // seatPatience is how long a request may keep a seat.
 const seatPatience = 100 * time.Millisecond
 
-// maxAway is how many decisions of a namespace may be without a seat. Others of
-// it come later.
+// maxAway is how many decisions of a namespace may be without a seat. Its other decisions come
+// later.
 const (
 	maxAway   = 8
 	awayPause = time.Second
@@ -51,14 +50,14 @@ type seat struct {
 func (s *seats) take() { s.free <- struct{}{} }
 func (s *seats) give() { <-s.free }
 
-// crowded says that enough decisions of the namespace wait for answers.
+// crowded reports whether enough decisions of the namespace wait for answers.
 func (s *seats) crowded(namespace string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.away[namespace] >= maxAway
 }
 
-// sit makes the taken place that of a decision, until it stands up.
+// sit assigns the taken seat to a decision, until it stands up.
 func (s *seats) sit(namespace string) *seat {
 	st := &seat{of: s, namespace: namespace, since: time.Now()}
 	s.mu.Lock()
@@ -74,7 +73,7 @@ func (s *seats) stand(st *seat) {
 	s.give()
 }
 
-// longest is how long no decision that is under way has got on at most.
+// longest returns the longest time for which a decision under way has made no progress.
 func (s *seats) longest() (d time.Duration) {
 	s.mu.Lock()
 	taken := slices.Collect(maps.Keys(s.taken))
@@ -94,7 +93,7 @@ func seated(ctx context.Context, st *seat) context.Context {
 	return context.WithValue(ctx, seatKey{}, st)
 }
 
-// waits is called before a request, and what it returns after it.
+// waits is called before a request; call the returned function after it.
 func waits(ctx context.Context) (done func()) {
 	st, ok := ctx.Value(seatKey{}).(*seat)
 	if !ok {
@@ -108,7 +107,7 @@ func waits(ctx context.Context) (done func()) {
 	return st.back
 }
 
-// leave gives the seat away if there still is a request that is waited for.
+// leave gives the seat away if a request is still being waited for.
 func (st *seat) leave() {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -16,15 +16,15 @@ import (
 	"everynode/internal/view"
 )
 
-// sender asks the API server what an attempt wants to be asked, and keeps what
-// the attempt does not know: the pods and the errors.
+// sender sends the requests of an attempt to the API server, and keeps what the attempt does not know:
+// the pods and the errors.
 type sender struct {
 	*engine
 	w     *write
-	pod   *corev1.Pod // in the last answer; nil: none was
+	pod   *corev1.Pod // in the last answer; nil: none
 	whole *corev1.Pod // that a change rests on, as it was last read
 	asked time.Time   // when the last request was sent
-	cause error       // of the last request that was to change something
+	cause error       // of the last request that should change something
 }
 
 func (s *sender) send(ctx context.Context, ask delivery.Request) delivery.Answer {
@@ -64,8 +64,8 @@ func (s *sender) create(ctx context.Context, ask delivery.Request) delivery.Answ
 		s.pod = made
 		s.tellPorts(ctx, s.w, made)
 	case a.Fate == delivery.Refused && gated(err) && !s.w.create.ByScheduler:
-		// By the API server's clock, which writes when pods were created, it would be
-		// newer than any that the node has.
+		// By the API server's clock, which sets the creation times of pods, it would be newer than any
+		// pod of the node.
 		s.w.state.waited(s.w.node(), s.w.newest.Add(1), time.Now())
 	}
 	return a
@@ -95,7 +95,7 @@ func (s *sender) remove(ctx context.Context, ask delivery.Request) delivery.Answ
 	return a
 }
 
-// change sends the one request that makes the pod one of another revision, if it is still as it was read.
+// change sends the one request that changes the pod to another revision, if it is still as it was read.
 func (s *sender) change(ctx context.Context, ask delivery.Request) delivery.Answer {
 	patch, err := view.ChangeInPlace(s.whole, s.w.from, s.w.ds, s.w.hash, time.Now())
 	if err != nil {
@@ -143,13 +143,13 @@ func (s *sender) read(ctx context.Context, ask delivery.Request) delivery.Answer
 	return a
 }
 
-// answer is what the error of a request tells.
+// answer converts the error of a request.
 func answer(ctx context.Context, err error) delivery.Answer {
 	fate, wait := judge(ctx, err)
 	return delivery.Answer{Fate: fate, Wait: wait}
 }
 
-// sight is what an attempt has to know of a pod.
+// sight returns what an attempt has to know about a pod.
 func (s *sender) sight(pod *corev1.Pod) delivery.Pod {
 	grace := pod.DeletionGracePeriodSeconds
 	patient := s.w.remove == nil || !s.w.remove.Now
@@ -161,7 +161,7 @@ func (s *sender) sight(pod *corev1.Pod) delivery.Pod {
 	}
 }
 
-// result is what the outcome of the attempt means for the engine.
+// result returns what the outcome of the attempt means for the engine.
 func (s *sender) result(o delivery.Outcome) (result, error) {
 	r := result{fate: o.Fate, undone: o.Undone(), wait: o.Wait, learn: s.learn(o)}
 	switch {
@@ -173,18 +173,17 @@ func (s *sender) result(o delivery.Outcome) (result, error) {
 		}
 		return r, nil
 	case o.Fate == delivery.Unknown && o.Settled && s.w.create != nil:
-		return r, fmt.Errorf("%s and the pod is not there: %w", howLost(s.cause), s.cause)
+		return r, fmt.Errorf("%s, and the pod does not exist: %w", howLost(s.cause), s.cause)
 	case o.Fate == delivery.Unknown && o.Settled && s.w.change != nil:
-		return r, fmt.Errorf("%s and the pod is as it was: %w", howLost(s.cause), s.cause)
+		return r, fmt.Errorf("%s, and the pod is unchanged: %w", howLost(s.cause), s.cause)
 	case o.Fate == delivery.Unknown && o.Settled:
-		return r, fmt.Errorf("%s and the pod is still there: %w", howLost(s.cause), s.cause)
+		return r, fmt.Errorf("%s, and the pod still exists: %w", howLost(s.cause), s.cause)
 	}
 	return r, s.cause
 }
 
-// learn is what the engine is to remember of the outcome. What a delete means for
-// the back-off is learned together with the rest: a decision in between would see
-// one without the other.
+// learn returns what updates the engine's memory with the outcome. The effect of a delete on the
+// back-off is recorded together with the rest: a decision in between would see one without the other.
 func (s *sender) learn(o delivery.Outcome) func() {
 	w, pod, asked, now := s.w, s.pod, s.asked, time.Now()
 	lesson := s.lesson(o.Lesson, pod, asked)
@@ -202,7 +201,7 @@ func (s *sender) learn(o delivery.Outcome) func() {
 	}
 }
 
-// lesson is what the index is to learn; nil: nothing.
+// lesson returns what updates the index; nil: nothing.
 func (s *sender) lesson(l delivery.Lesson, pod *corev1.Pod, asked time.Time) func() {
 	w := s.w
 	switch l {
@@ -219,7 +218,7 @@ func (s *sender) lesson(l delivery.Lesson, pod *corev1.Pod, asked time.Time) fun
 		_, uid := w.about()
 		return func() { s.index.bury(uid) }
 	case delivery.Unfit:
-		s.log.Info("a pod cannot be updated in place, and is updated by deletion", "daemonSet", w.key.String(), "pod", w.change.Pod, "why", s.cause)
+		s.log.Info("a pod cannot be updated in place; updating it by deletion", "daemonSet", w.key.String(), "pod", w.change.Pod, "why", s.cause)
 		_, passes := errors.AsType[view.ForNow](s.cause)
 		return func() {
 			s.index.found(pod, asked)

@@ -17,10 +17,9 @@ import (
 // built with.
 const typesMinor = 37
 
-// checkServer refuses an API server that is more than one minor version newer
-// than our types: a revision and a pod made from them would lose the template's
-// fields that we do not know. A server that cannot be reached is asked again
-// until ctx ends.
+// checkServer refuses an API server that is more than one minor version newer than our types:
+// revisions and pods would lose template fields that we do not know. If the server cannot be
+// reached, it tries again until ctx ends.
 func checkServer(ctx context.Context, cfg Config, client kubernetes.Interface) error {
 	for {
 		info, err := discovery.ToServerVersionInterfaceWithContext(client.Discovery()).ServerVersionWithContext(ctx)
@@ -31,10 +30,10 @@ func checkServer(ctx context.Context, cfg Config, client kubernetes.Interface) e
 		case hopeless(err):
 			return fmt.Errorf("engine: %s: %w", cfg.Client.Host, explain(err))
 		case errors.As(err, &answered):
-			cfg.Log.Warn("the API server does not tell its version; it is taken for one that this engine knows", "error", err)
+			cfg.Log.Warn("the API server does not report its version; assuming a supported one", "err", err)
 			return nil
 		}
-		cfg.Log.Warn("the API server cannot be reached; it is tried again", "server", cfg.Client.Host, "error", explain(err))
+		cfg.Log.Warn("cannot reach the API server; trying again", "server", cfg.Client.Host, "err", explain(err))
 		cfg.Monitor.waitsFor("the API server "+cfg.Client.Host, explain(err))
 		if !sleep(ctx, maxRelist) {
 			return nil

@@ -118,7 +118,7 @@ func reread(req *http.Request) (request, *http.Request, error) {
 	return r, again, err
 }
 
-// writesTake is how long all that an engine writes takes, but for its lease and
+// writesTake returns how long all that an engine writes takes, but for its lease and
 // events.
 func writesTake(d time.Duration) func(request) time.Duration {
 	return func(r request) time.Duration {

@@ -16,17 +16,17 @@ import (
 // stableRevision is what pods of the stable revision are made from.
 type stableRevision struct {
 	hash string
-	// data is the revision as it is kept; of, the DaemonSet whose template is replaced by that.
+	// data is the revision as stored; of is the DaemonSet whose template it replaces.
 	data *appsv1.ControllerRevision
 	of   *appsv1.DaemonSet
 	ds   *appsv1.DaemonSet // with the template of the revision
 	spec plan.Spec
 	mold func() (*view.Mold, error)
-	gone error // why no pods can be made of it; nil: they can
+	gone error // why no pods can be made from it; nil: they can
 }
 
-// needStable makes sure that the stable revision is at hand. The history keeps no data, so it is read, once. That it is
-// gone is not an error here: what runs goes on.
+// needStable makes sure that the stable revision is loaded. The history keeps no data, so it is read, once. A missing
+// revision is not an error here: running pods keep running.
 func (e *engine) needStable(ctx context.Context, set *setEntry, c *course) error {
 	old := c.stable
 	if old != nil && old.hash != c.state.Stable {
@@ -59,7 +59,7 @@ func (e *engine) stableFrom(set *setEntry, hash string, data *appsv1.ControllerR
 	s := &stableRevision{hash: hash, data: data, of: set.ds, ds: set.ds, spec: set.spec}
 	s.spec.Hash, s.spec.Generation, s.spec.Strategy = hash, 0, plan.RollingUpdate
 	if data == nil {
-		s.gone = fmt.Errorf("there is no ControllerRevision with the hash %s, of the stable revision", hash)
+		s.gone = fmt.Errorf("there is no ControllerRevision with the hash %s of the stable revision", hash)
 	} else {
 		s.ds, s.gone = view.AtRevision(set.ds, data)
 	}
@@ -72,7 +72,7 @@ func (e *engine) stableFrom(set *setEntry, hash string, data *appsv1.ControllerR
 	return s
 }
 
-// revisionName is the name of the DaemonSet's revision of that hash; empty if there is none.
+// revisionName returns the name of the DaemonSet's revision of that hash; empty if there is none.
 func (ix *index) revisionName(ds *appsv1.DaemonSet, hash string) string {
 	for _, r := range ix.revisionsOf(ds) {
 		if r.Object.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == hash && metav1.IsControlledBy(r.Object, ds) {
@@ -82,10 +82,10 @@ func (ix *index) revisionName(ds *appsv1.DaemonSet, hash string) string {
 	return ""
 }
 
-// scheduled says whether the scheduler binds the pods of the template.
+// scheduled reports whether the scheduler binds the pods of the template.
 func (ix *index) scheduled(ds *appsv1.DaemonSet) bool {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	is, _ := ix.binding.Scheduled(ds) // what is wrong with the annotation is said of the DaemonSet itself
+	is, _ := ix.binding.Scheduled(ds) // errors in the annotation are reported for the DaemonSet itself
 	return is
 }

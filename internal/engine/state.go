@@ -12,9 +12,8 @@ import (
 	"everynode/internal/view"
 )
 
-// identity tells DaemonSets apart. One that is made again under the name of
-// another is another: nothing that is under way or remembered of the first is
-// the second's.
+// identity identifies a DaemonSet. A DaemonSet that is recreated under the same name is a different one: nothing that
+// is under way or remembered for the first belongs to the second.
 type identity struct {
 	types.NamespacedName
 	uid types.UID
@@ -22,69 +21,66 @@ type identity struct {
 
 func identityOf(ds *appsv1.DaemonSet) identity { return identity{keyOf(ds), ds.UID} }
 
-// state is what is remembered of one DaemonSet from one decision to the next.
-// The fields above mu belong to the worker that has the DaemonSet.
+// state is what is remembered about one DaemonSet from one decision to the next. The fields above mu belong to the
+// worker that has the DaemonSet.
 type state struct {
 	id identity
-	// looking is held while the ledger changes; who is not the worker reads it
-	// under looking.
+	// looking guards the ledger. The worker holds it while it changes the ledger; everyone else must hold it to read.
 	looking sync.Mutex
 	ledger  plan.Ledger
 	set     *setEntry                  // that the ledger is for; nil: every node must be looked at
 	hash    string                     // the same of the revision
 	mold    func() (*view.Mold, error) // of the pods that set and hash ask for
 	now     time.Time                  // of the last decision
-	names   []string                   // room for it
+	names   []string                   // reused memory
 
 	statusAt time.Time     // when the status was last written
-	heldAt   time.Time     // since when a status waits for writes to end; zero: none does
+	heldAt   time.Time     // since when a status waits for writes to end; zero: none waits
 	busy     time.Duration // how long the last decision took
 	halted   int64         // the generation whose halt was announced
-	binder   string        // what is wrong with who binds, as announced
-	past     *past         // nil: the history must be worked out
-	// foreign is the UIDs of pods whose template number says nothing of this
-	// DaemonSet: see readNewer.
+	binder   string        // the error about who binds, as announced
+	past     *past         // nil: the history must be computed
+	// foreign holds the UIDs of pods whose template number says nothing about this DaemonSet: see readNewer.
 	foreign     map[string]bool
 	course      course
 	following   following // of the ledger
 	searched    bool      // see searchOwn
 	rolling     bool      // the last decision deletes or changes pods for being outdated
 	inPlace     inPlace
-	update      string    // what is wrong with how pods are to be updated, as announced
+	update      string    // the error about how pods are updated, as announced
 	confirmedAt time.Time // when the server last said that the DaemonSet is as known
 
 	mu         sync.Mutex
 	generation int64     // of the DaemonSet, when it was last decided on
-	claimedAt  time.Time // when pods were last claimed, but for those that wait
+	claimedAt  time.Time // when pods were last claimed, except those that wait
 	// retries and trial are of this generation.
 	retries retries
-	timers  timers // when to look at the nodes of retries; some are outdated
+	timers  timers // when to look at the nodes of retries; some entries are outdated
 	backoff map[string]plan.Backoff
 	found   map[string]bool // UIDs of ended pods that were announced
-	// remakes is, by node name, the pods that were created lately, all of the
-	// revision remadeOf.
+	// remakes holds, by node name, the pods that were created recently, all of the revision remadeOf.
 	remakes  map[string]remade
 	remadeOf string
-	// reached is the nodes that the last release which gave any its target has begun to, each with what has begun: the UIDs of the
-	// pods that are deleted or changed, or an empty one for a create.
+	// reached holds the nodes that the last active release has begun to give its target, each with the writes that have
+	// begun: the UIDs of the pods that are deleted or changed, or an empty one for a create.
 	reached   map[string][]string
 	reachedBy goal
 	trial     trial
-	unsettled map[string]unsettled // by node name: creates that may still arrive
-	// class is the priority class that the API server has let a pod have.
+	unsettled map[string]unsettled // by node name: creates that may still take effect
+	// class is the priority class that the API server has admitted for a pod.
 	class string
 }
 
-// goal is what a release gives to nodes. While no state can be kept, one number may stand for several targets.
+// goal is what a release gives to nodes. While no state can be saved, one number may stand for several targets.
 type goal struct {
 	release int
 	target  string
 }
 
-// goal is what the write gives its node, if it reaches it.
+// goal returns what the write gives its node, if it reaches it.
 func (w *write) goal() goal { return goal{w.reaches, w.edition} }
 
-// reach notes that a write has begun by which a release gives a node its target.
+// reach records that a write has begun by which a release gives a node its target.
 func (s *state) reach(w *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,8 +93,8 @@ func (s *state) reach(w *write) {
 	}
 }
 
-// unreach notes that such a write, a delete, has done nothing: the node keeps that pod, and, unless another write has reached it,
-// waits for its turn again.
+// unreach records that such a write, a delete, has had no effect: the node keeps that pod, and, unless another write
+// has reached it, waits for its turn again.
 func (s *state) unreach(w *write) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +108,7 @@ func (s *state) unreach(w *write) {
 	}
 }
 
-// reachedWith is the release that has begun to give the node that target; zero: none.
+// reachedWith returns the release that has begun to give the node that target; zero: none.
 func (s *state) reachedWith(node, target string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,8 +122,7 @@ func newState(id identity) *state {
 	return &state{id: id, retries: retries{}, backoff: map[string]plan.Backoff{}, found: map[string]bool{}}
 }
 
-// stateOf is the memory of this very DaemonSet; one of the same name that was
-// deleted before has left none.
+// stateOf returns the memory of exactly this DaemonSet; an earlier one of the same name has left none.
 func (e *engine) stateOf(ds *appsv1.DaemonSet) *state {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -148,15 +143,14 @@ func (s *state) ended(d plan.Delete, now time.Time) {
 	delete(s.found, d.UID)
 }
 
-// waited records that a pod which was created at that time has gone, or could
-// not be made, without being bound.
+// waited records that a pod created at that time has gone without being bound, or could not be created.
 func (s *state) waited(node string, created, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.backoff[node] = s.backoff[node].Waits(created, now)
 }
 
-// backoffOf is the back-off of a node; none when it is over.
+// backoffOf returns the back-off of a node; none when it is over.
 func (s *state) backoffOf(node string, now time.Time) plan.Backoff {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +167,7 @@ func (s *state) backoffOf(node string, now time.Time) plan.Backoff {
 	return b
 }
 
-// announce says whether this is the first time that the pod is found ended.
+// announce reports whether the pod is found ended for the first time.
 func (s *state) announce(uid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,8 +178,7 @@ func (s *state) announce(uid string) bool {
 	return true
 }
 
-// admit notes that a pod of that priority class was created; admitted says
-// whether one was.
+// admit records that a pod of that priority class was created; admitted reports whether one was.
 func (s *state) admit(class string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

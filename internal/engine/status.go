@@ -15,10 +15,9 @@ import (
 	"everynode/internal/view"
 )
 
-// Up to smallSet nodes every step that lasts is written, so that `rollout
-// status` shows each; a change waits delivery.StatusHold for what follows at once. Above,
-// at most one status is written in statusEvery. A fleet waits that long for each
-// statusNodes, but no longer than statusMax: what a large update takes is minutes.
+// Up to smallSet nodes every lasting step is written, so that `rollout status` shows each; a change waits
+// delivery.StatusHold for further changes. Above that, at most one status is written per statusEvery. A fleet
+// waits that long for each statusNodes, but no longer than statusMax: a large update takes minutes.
 const (
 	smallSet    = 20
 	statusEvery = time.Second
@@ -26,8 +25,8 @@ const (
 	statusMax   = 15 * time.Second
 )
 
-// report writes the status if it has changed. observed is the newest generation
-// that was acted upon. A change may be held back until the returned time.
+// report writes the status if it has changed. observed is the newest generation that was acted on. A change may be
+// held back until the returned time.
 func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed int64) (again time.Time, err error) {
 	ds := set.ds
 	want := st.status(set, ds, observed)
@@ -42,7 +41,7 @@ func (e *engine) report(ctx context.Context, set *setEntry, st *state, observed 
 	return time.Time{}, e.writeStatus(ctx, set, st, observed)
 }
 
-// status is what the DaemonSet's status is to be: base is the version that it is written over.
+// status returns what the DaemonSet's status should be: base is the version that it replaces.
 func (st *state) status(set *setEntry, base *appsv1.DaemonSet, observed int64) appsv1.DaemonSetStatus {
 	counts := st.ledger.Status()
 	out := view.Status(base, counts, observed)
@@ -52,7 +51,8 @@ func (st *state) status(set *setEntry, base *appsv1.DaemonSet, observed int64) a
 	return out
 }
 
-// standing is how the releases stand; nil: the DaemonSet follows no policy, and nothing is left to be done of one.
+// standing returns the state of the releases; nil: the DaemonSet follows no policy, and no release is left to
+// finish.
 func (st *state) standing(spec *plan.Spec, counts plan.Status) *view.Standing {
 	c := &st.course
 	held, follows := c.removals.Kept.Held > 0, c.driven || c.state.Phase != rollout.Idle
@@ -60,15 +60,15 @@ func (st *state) standing(spec *plan.Spec, counts plan.Status) *view.Standing {
 		return nil
 	}
 	rolls := *spec
-	rolls.Strategy = plan.RollingUpdate // a policy drives what is OnDelete, too
+	rolls.Strategy = plan.RollingUpdate // a policy also drives OnDelete
 	most, _ := rolls.Budget(counts.Desired)
 	atRest := !follows || c.state.Stable == st.hash && c.state.Target == st.hash
 	return &view.Standing{State: &c.state, Unkept: !atRest && (!c.kept || c.state.Target != st.hash), Held: held, Wrong: c.wrong,
 		Missing: counts.Unavailable, MayMiss: most, Now: st.now}
 }
 
-// statusDue is when a status that has changed is to be written. That a
-// specification was observed, and that everything is done, is said at once.
+// statusDue returns when a changed status should be written. It reports at once that a specification was observed,
+// and that everything is done.
 func (st *state) statusDue(observes, idle bool) time.Time {
 	s := st.ledger.Status()
 	settled := idle && s.Updated == s.Desired && s.Available == s.Desired && s.Current == s.Desired
@@ -83,14 +83,13 @@ func (st *state) statusDue(observes, idle bool) time.Time {
 	return st.heldAt.Add(delivery.StatusHold)
 }
 
-// writeStatus writes our part of the status over that of the newest version.
-// Conditions that others have set stay.
+// writeStatus writes our part of the status over the newest version. Conditions that others have set stay.
 func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, observed int64) error {
 	ds := set.ds
 	base, err := e.whole(ctx, set)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil // deleted; the watch says so soon
+		return nil // deleted; the watch will show it soon
 	case err != nil:
 		return fmt.Errorf("writing the status: %w", err)
 	}
@@ -109,7 +108,7 @@ func (e *engine) writeStatus(ctx context.Context, set *setEntry, st *state, obse
 			}
 			return e.learnSet(made)
 		case apierrors.IsNotFound(err):
-			return nil // deleted; the watch says so soon
+			return nil // deleted; the watch will show it soon
 		case !apierrors.IsConflict(err):
 			return fmt.Errorf("writing the status: %w", err)
 		}

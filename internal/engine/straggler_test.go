@@ -69,7 +69,7 @@ func TestStragglersWaitForTheEndOfAPause(t *testing.T) {
 		c.turn("node-03", corev1.ConditionTrue, 0)
 		c.run(10 * time.Minute)
 		c.wantRelease("in a pause", "Idle PauseRequested  0", map[string]int{"agent:2": 4, "agent:1": 1})
-		if got := c.rollout().Status.Message; !strings.HasSuffix(got, ", and 1 that have missed it wait until the pause ends (spec.paused)") {
+		if got := c.rollout().Status.Message; !strings.HasSuffix(got, ", and 1 that missed it wait until the pause ends (spec.paused)") {
 			c.t.Errorf("it says %q", got)
 		}
 		before := c.countWrites()
@@ -97,7 +97,7 @@ func TestStragglersWaitForAWindow(t *testing.T) {
 		c.deny()
 		c.run(10 * time.Minute)
 		c.wantRelease("while no window is open", "Idle WindowClosed  0", map[string]int{"agent:2": 4, "agent:1": 1})
-		if got := c.rollout().Status.Message; !strings.Contains(got, ", and 1 that have missed it wait for a window; the next opens on Sun 2 Jan 00:00 UTC") {
+		if got := c.rollout().Status.Message; !strings.Contains(got, ", and 1 that missed it wait for a window; the next opens on Sun 2 Jan 00:00 UTC") {
 			c.t.Errorf("it says %q", got)
 		}
 		c.run(20*time.Hour + 30*time.Minute)

@@ -13,12 +13,12 @@ import (
 	"everynode/internal/plan"
 )
 
-// sweepEvery is how often what is remembered for a while is looked through. Most of
-// it goes by itself when its node is decided on again, but a node that is gone never is.
+// sweepEvery is how often temporary memories are checked. Most of them go when their node is
+// decided on again, but that never happens for a deleted node.
 const sweepEvery = time.Minute
 
-// housekeeping looks after what nobody waits for: own writes that the watch does not show, and
-// memories that are over.
+// housekeeping does what nobody waits for: it checks own writes that the watch does not show, and
+// drops expired memories.
 func (e *engine) housekeeping(ctx context.Context) {
 	linger, sweep := time.NewTicker(delivery.LingerAfter), time.NewTicker(sweepEvery)
 	defer linger.Stop()
@@ -35,7 +35,7 @@ func (e *engine) housekeeping(ctx context.Context) {
 	}
 }
 
-// sweep drops what is remembered of nodes, pods and DaemonSets and can matter no more.
+// sweep drops memories about nodes, pods and DaemonSets that can no longer matter.
 func (e *engine) sweep(now time.Time) {
 	e.mu.Lock()
 	states := maps.Clone(e.states)
@@ -48,7 +48,7 @@ func (e *engine) sweep(now time.Time) {
 	e.events.sweep(alive)
 }
 
-// sweep asks the index before it locks the state: a decision has the two in the other order.
+// sweep asks the index before it locks the state: a decision uses the two in the other order.
 func (s *state) sweep(now time.Time, ix *index) {
 	gone := map[string]bool{}
 	for _, uid := range s.announced() {
@@ -68,15 +68,15 @@ func (s *state) sweep(now time.Time, ix *index) {
 	}
 }
 
-// announced is the UIDs of the ended pods that were announced.
+// announced returns the UIDs of the ended pods that were announced.
 func (s *state) announced() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.found))
 }
 
-// without deletes what is over. A map keeps the room of all that it ever held, so an
-// empty one is made again.
+// without deletes what is over. A map keeps the memory of everything it ever held, so an empty
+// one is replaced.
 func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
 	n := len(m)
 	maps.DeleteFunc(m, over)
@@ -86,8 +86,8 @@ func without[K comparable, V any](m map[K]V, over func(K, V) bool) map[K]V {
 	return m
 }
 
-// sweep drops the allowances of DaemonSets that are gone: an event of one may have
-// come after the rest of it was forgotten.
+// sweep drops the allowances of DaemonSets that are gone: an event may have come after the rest
+// was forgotten.
 func (r *recorder) sweep(alive map[types.UID]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

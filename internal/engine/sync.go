@@ -16,8 +16,7 @@ import (
 	"everynode/internal/view"
 )
 
-// dispatch decides DaemonSets, as many at once as there are seats, until the
-// queue is shut down.
+// dispatch runs decisions, as many at once as there are seats, until the queue is shut down.
 func (e *engine) dispatch(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -36,7 +35,7 @@ func (e *engine) dispatch(ctx context.Context) {
 	}
 }
 
-// decideOn brings one DaemonSet up to date, or has it tried again.
+// decideOn brings one DaemonSet up to date, or schedules a retry.
 func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
 	mine := e.seats.sit(key.Namespace)
 	defer e.seats.stand(mine)
@@ -45,7 +44,7 @@ func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
 	e.cfg.Monitor.decided(time.Since(began), err)
 	if err != nil {
 		if ctx.Err() == nil {
-			e.log.Warn("a DaemonSet could not be brought up to date; it is tried again", "daemonSet", key.String(), "error", err)
+			e.log.Warn("could not bring a DaemonSet up to date; trying again", "daemonSet", key.String(), "err", err)
 			e.tellStopped(ctx, key, err)
 		}
 		e.queue.AddRateLimited(key)
@@ -55,17 +54,15 @@ func (e *engine) decideOn(ctx context.Context, key types.NamespacedName) {
 	e.rest(key)
 }
 
-// crowdRest is how long a DaemonSet rests after a decision while a crowd of its
-// writes is under way: each of them brings several events, and what they call for
-// waits behind the writes anyway.
+// crowdRest is how long a DaemonSet rests after a decision while a crowd of its writes is under
+// way: each of them causes several events, and new writes would wait behind these anyway.
 const (
 	crowd     = delivery.FirstWindow
 	crowdRest = 20 * time.Millisecond
 )
 
-// rest hands the key back to the queue. A DaemonSet that takes long to decide
-// is decided at most a third of the time: what happens meanwhile is decided on
-// together, and the others get their turn.
+// rest returns the key to the queue. Decisions on a slow DaemonSet take at most a third of the
+// time: events that arrive meanwhile are handled together, and the others get their turn.
 func (e *engine) rest(key types.NamespacedName) {
 	var pause time.Duration
 	e.mu.Lock()
@@ -103,8 +100,8 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	e.apply.hold(id)
 	defer e.apply.release(id)
 	if set.spec.Halt == plan.SetDeleted {
-		// The garbage collector does the rest: it deletes the pods, or takes
-		// our owner reference off them.
+		// The garbage collector does the rest: it deletes the pods, or removes our owner
+		// reference from them.
 		e.apply.forget(id)
 		return nil
 	}
@@ -126,7 +123,7 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	history, retry, err := e.act(ctx, set, st)
 	if errors.Is(err, errReplan) {
 		e.undecided(st)
-		return nil // it is in the queue already
+		return nil // it is already in the queue
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -148,10 +145,9 @@ func (e *engine) sync(ctx context.Context, key types.NamespacedName) error {
 	return errors.Join(err, reported)
 }
 
-// act claims the pods and revisions that are or should be ours, makes sure that
-// the template is the newest and has its revision, and then decides. With an
-// error, nothing may be done of what was decided. The time is when a slot that
-// has failed may be tried again.
+// act claims the pods and revisions that are or should be ours, makes sure that the template is
+// the newest and has its revision, and then decides. With an error, nothing of the decision may
+// be carried out. The returned time is when a failed slot may be retried.
 func (e *engine) act(ctx context.Context, set *setEntry, st *state) (history *view.HistoryPlan, retry time.Time, err error) {
 	ds := set.ds
 	if err := e.readNewer(ctx, ds, st); err != nil {
@@ -185,9 +181,9 @@ func (e *engine) actAt(ctx context.Context, set *setEntry, hash string, st *stat
 	return retry, e.confirm(ctx, set.ds, st)
 }
 
-// observe takes back what an older decision wanted: it may not be so any more. It
-// looks at all there is, for the status, and has nothing done. So does the next
-// decision, and acts.
+// observe withdraws the writes of an older decision, which may be outdated. It looks at
+// everything, for the status, but writes nothing. The next decision also looks at everything, and
+// acts.
 func (e *engine) observe(set *setEntry, history *view.HistoryPlan, st *state) (retry time.Time) {
 	e.undecided(st)
 	var hash string
@@ -201,15 +197,14 @@ func (e *engine) observe(set *setEntry, history *view.HistoryPlan, st *state) (r
 	return retry
 }
 
-// undecided takes back what an older decision wanted. The next decision looks at
-// everything.
+// undecided withdraws the writes of an older decision. The next decision looks at everything.
 func (e *engine) undecided(st *state) {
 	e.apply.withdraw(st.id)
 	st.set = nil
 }
 
-// forgetOthers drops what was remembered of a DaemonSet that is gone, also where
-// another has its name; how often it failed, too.
+// forgetOthers drops everything remembered about a DaemonSet that is gone, even if another has
+// its name, including how often it failed.
 func (e *engine) forgetOthers(key types.NamespacedName, set *setEntry) {
 	e.mu.Lock()
 	st := e.states[key]
@@ -226,7 +221,7 @@ func (e *engine) forgetOthers(key types.NamespacedName, set *setEntry) {
 	}
 }
 
-// halt says, once for each generation, why nothing is done.
+// halt reports, once for each generation, why nothing is done.
 func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 	if st.halted == ds.Generation {
 		return
@@ -236,12 +231,12 @@ func (e *engine) halt(ds *appsv1.DaemonSet, st *state, spec *plan.Spec) {
 	if spec.Halt == plan.SelectsAll {
 		e.events.selectsAll(ds)
 	}
-	e.log.Warn("a DaemonSet is left alone", "daemonSet", keyOf(ds).String(), "reason", spec.Halt.String(),
+	e.log.Warn("leaving a DaemonSet alone", "daemonSet", keyOf(ds).String(), "reason", spec.Halt.String(),
 		"why", spec.Halt.Sentence(), "detail", spec.HaltDetail)
 }
 
-// lookAtOnce is how many nodes are looked at while no write can end, and nothing can be
-// learned; lookAtOnceHeavy, for those whose placement is long.
+// lookAtOnce is how many nodes are looked at while no write can end and no event can be recorded;
+// lookAtOnceHeavy applies to long placements.
 const (
 	lookAtOnce      = 256
 	lookAtOnceHeavy = 4
@@ -254,10 +249,9 @@ func (s *setEntry) lookAtOnce() int {
 	return lookAtOnce
 }
 
-// decide looks at the nodes that something has happened to, or at all, and
-// hands what is to be done there to the applier. Writes that are under way are
-// laid over: their pods count as uncertain. It returns when a slot that has
-// failed may be tried again.
+// decide looks at the nodes where something has happened, or at all nodes, and hands the writes
+// there to the applier. Pods of writes that are under way count as uncertain. It returns when a
+// failed slot may be retried.
 func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time) {
 	st.looking.Lock()
 	defer st.looking.Unlock()
@@ -317,7 +311,7 @@ func (e *engine) decide(set *setEntry, hash string, st *state) (retry time.Time)
 	return retry
 }
 
-// earlier is the earlier of two times; zero is none.
+// earlier returns the earlier of two times; zero is none.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -325,7 +319,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// begins says that the ledger is not about what is to be decided now.
+// begins reports whether the ledger is not about the current decision.
 func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	follows := st.course.following()
 	same := st.set != nil && st.following == follows && st.hash == hash && (st.set == set || reflect.DeepEqual(&st.set.spec, &set.spec))
@@ -337,7 +331,7 @@ func (e *engine) begins(set *setEntry, hash string, st *state) bool {
 	return !same
 }
 
-// begin has the ledger begin again. What a policy drives waits for nobody to delete it.
+// begin resets the ledger. Pods that a policy drives do not wait for a person to delete them.
 func (st *state) begin(spec plan.Spec, hash string) {
 	spec.Hash, spec.InPlace = hash, st.inPlace.target
 	st.course.specify(&spec)
@@ -346,9 +340,9 @@ func (st *state) begin(spec plan.Spec, hash string) {
 	st.ledger.Guard(st.course.removals.Guard())
 }
 
-// overlay marks the pods that a write is under way for, and adds one for each
-// create that the index does not show yet. started is the DaemonSet's own writes;
-// a delete or change counts whoever has asked for it, as its pod may have been another's.
+// overlay marks the pods of writes that are under way, and adds one for each create that the
+// index does not show yet. started holds the DaemonSet's own writes; a delete or change counts
+// whichever DaemonSet requested it, because its pod may have changed owner.
 func overlay(s *plan.Sight, started []*write, altering map[string]*write, now time.Time) {
 	for i, p := range s.Pods {
 		w := altering[p.UID]
@@ -360,7 +354,7 @@ func overlay(s *plan.Sight, started []*write, altering map[string]*write, now ti
 			going := uncertain(p)
 			going.SeenDeleted = w.began
 			s.Pods[i] = going
-		case w.began < p.SeenDeleted: // a watch was quicker than the answer
+		case w.began < p.SeenDeleted: // the watch was quicker than the answer
 			going := *p
 			going.SeenDeleted = w.began
 			s.Pods[i] = &going
@@ -390,7 +384,7 @@ func uncertain(p *plan.Pod) *plan.Pod {
 	return &copied
 }
 
-// pod is what a create that is under way may have made.
+// pod returns the pod that a create under way may have made.
 func (w *write) pod(now time.Time) *plan.Pod {
 	name := ""
 	if n := len(w.names); n > 0 {
@@ -400,8 +394,8 @@ func (w *write) pod(now time.Time) *plan.Pod {
 		Created: now, SeenCreated: w.began, Uncertain: true, Assumed: true}
 }
 
-// writes is what a verdict asks for. A slot that has changed since it was looked
-// at waits for the next decision.
+// writes returns the writes of a verdict. A slot that has changed since it was looked at waits
+// for the next decision.
 func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Verdict) (all []*write) {
 	deletes, creates, changes := v.Deletes(), v.Creates(), v.Changes()
 	if len(deletes)+len(creates)+len(changes) == 0 {
@@ -444,10 +438,9 @@ func (e *engine) writes(ds *appsv1.DaemonSet, hash string, st *state, v *plan.Ve
 	return all
 }
 
-// premise is the pod as it must still be when it is deleted; nil: any way. A
-// rollout rests on its being as we know it: one that spends budget on a ready
-// pod, and one that replaces a pod for not being ready, which it may be by now.
-// For the others the UID is enough.
+// premise returns the state that the pod must still have when it is deleted; nil: any. A rollout
+// depends on that state, whether it spends budget on a ready pod, or replaces a pod because it is
+// not ready, which may have changed. For other deletes the UID is enough.
 func premise(d *plan.Delete, pods []*podEntry) *podEntry {
 	if d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
 		return nil
@@ -459,8 +452,8 @@ func premise(d *plan.Delete, pods []*podEntry) *podEntry {
 	return pods[i]
 }
 
-// wake queues the DaemonSet for when time alone changes something: the plan, a
-// slot that may be tried again, or a status that is held back.
+// wake queues the DaemonSet for the time when something changes by itself: the plan, a slot that
+// may be retried, or a status that is held back.
 func (e *engine) wake(key types.NamespacedName, when ...time.Time) {
 	for _, at := range when {
 		if !at.IsZero() {

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// tenant is a namespace with DaemonSets that have writes. Turns go round the
-// namespaces, and within one round its DaemonSets, so that nobody gets more by
-// having more of them. The applier guards it.
+// tenant is a namespace with DaemonSets that have writes. Namespaces take turns, and within each
+// its DaemonSets, so that nobody gets more by having more DaemonSets. The applier guards it.
 type tenant struct {
 	name string
 	// lanes is those with something pending; the first is next.
@@ -22,8 +21,8 @@ type tenant struct {
 
 func (t *tenant) fares(f fare, now time.Time) { t.fared, t.faredAt = f, now }
 
-// tenant is the namespace's, made if need be. Those that have had nothing to do
-// for a while are forgotten on the way.
+// tenant returns the tenant of the namespace, which it creates if needed. It also forgets tenants
+// that have had nothing to do for a while.
 func (a *applier) tenant(name string) *tenant {
 	if t := a.tenants[name]; t != nil {
 		return t
@@ -55,13 +54,11 @@ func (a *applier) leaves(l *lane) {
 	}
 }
 
-// evenTurn is how often the turn goes by order alone: DaemonSets that are
-// critical must not starve the others either.
+// evenTurn is how often the turn ignores ranks: critical DaemonSets must not starve the others.
 const evenTurn = 4
 
-// next takes the next write: from the lane of the highest rank, and among equals
-// from each namespace in turn. When there is none, due says when there may be
-// one without anything else happening; zero: never.
+// next takes the next write: from the lane of the highest rank, and among equals from each
+// namespace in turn. If there is none, due is when time alone may allow one; zero: never.
 func (a *applier) next(now time.Time) (w *write, due time.Time) {
 	even := a.turns%evenTurn == 0
 	var best *lane
@@ -96,7 +93,7 @@ func (a *applier) last(t *tenant) {
 	}
 }
 
-// first is the lane of the tenant whose turn it is, if any may start a write.
+// first returns the lane of the tenant whose turn it is, if any may start a write.
 func (a *applier) first(t *tenant, even bool, now time.Time) (best *lane, due time.Time) {
 	for _, l := range t.lanes {
 		may, at := a.may(l, now)
@@ -111,7 +108,7 @@ func (a *applier) first(t *tenant, even bool, now time.Time) (best *lane, due ti
 	return best, due
 }
 
-// may says that the lane may start a write now, or else when time alone lets it.
+// may reports whether the lane may start a write now, or else when time alone allows it.
 func (a *applier) may(l *lane, now time.Time) (can bool, due time.Time) {
 	if l.held || !l.win.room() || a.crowded(l) {
 		return false, time.Time{}
@@ -132,10 +129,10 @@ func (a *applier) may(l *lane, now time.Time) (can bool, due time.Time) {
 	return false, time.Time{}
 }
 
-// crowded says that as many slow writes are under way as may be, and that the next
-// of the lane may be one. A lane whose last write was quick is always let through;
-// one that nothing is known of may try one write at up to twice the bounds, so that
-// it need not wait for others to end to be known as quick.
+// crowded reports whether the limit of slow writes is reached and the next write of the lane may
+// be slow. A lane whose last write was quick always passes. A lane about which nothing is known
+// may try one write at up to twice the limits, so that it can prove to be quick without waiting
+// for others to end.
 func (a *applier) crowded(l *lane) bool {
 	times := 1
 	switch {
@@ -147,5 +144,5 @@ func (a *applier) crowded(l *lane) bool {
 	return a.slow >= times*maxSlow || l.tenant.slow >= times*maxSlowTenant
 }
 
-// paced says that the next create has to wait.
+// paced reports whether the next create has to wait.
 func (a *applier) paced(now time.Time) bool { return a.created.Add(a.pace).After(now) }

@@ -1,8 +1,8 @@
 package engine
 
 // What happens when the lease is lost: the tenure is over. Writes that are not sent yet are
-// refused (guard), the work ends, and the lease is not touched (tenureLock.write). What was sent
-// has ended by then: the deadlines are in leader.go. The process stands by, and lead
+// refused (guard), the work ends, and the lease is not touched (tenureLock.write). Writes that
+// were sent have ended by then: the deadlines are in leader.go. The process stands by, and lead
 // tries to win the lease again. The reasons are in docs/design/the-fence.md.
 
 import (
@@ -19,41 +19,41 @@ import (
 	"everynode/internal/delivery"
 )
 
-// errLapsed is why a write of a process that may lead no more was not sent.
-var errLapsed = errors.New("engine: the lease was not renewed in time, and may be another's by now; nothing is written until it is won again")
+// errLapsed is why a write was not sent: the process may no longer lead.
+var errLapsed = errors.New("engine: the lease was not renewed in time, and another process may hold it now; writing nothing until it is won again")
 
 // errOpen is why a lease was not released.
-var errOpen = errors.New("engine: a write has had no answer and may still take effect; the lease is left to run out")
+var errOpen = errors.New("engine: a write got no answer and may still take effect; leaving the lease to expire")
 
-// tenure is one stretch of leadership. It lasts until delivery.RenewDeadline after the
-// last renewal was sent, or until somebody else is seen to hold the lease, and
-// then it is over for good. Every write asks it right before it is sent.
+// tenure is one stretch of leadership. It lasts until delivery.RenewDeadline after the last
+// renewal was sent, or until somebody else is seen to hold the lease, and then it is over for
+// good. Every write checks it right before it is sent.
 //
-// The elector alone would not do. It gives up delivery.RenewDeadline after it has begun
-// to try, and a process that was frozen, or whose machine was suspended, begins
-// to try when it wakes up: it would write for ten seconds beside its successor.
-// Then it would release the lease that is not its own any more.
+// The elector alone is not enough. It gives up delivery.RenewDeadline after its first failed try,
+// and a process that was frozen, or whose machine was suspended, begins to try when it wakes up:
+// it would write for ten seconds beside its successor. Then it would release a lease that is no
+// longer its own.
 //
-// A tenure also says how long the lease is to be. A write that may take delivery.SlowTimeout
-// first has the lease renewed for delivery.SlowLeaseTerm, and keeps it so until it is answered,
-// or can take effect no more.
+// A tenure also sets the term of the lease. A write that may take delivery.SlowTimeout first has
+// the lease renewed for delivery.SlowLeaseTerm, and keeps that term until it is answered or can
+// no longer take effect.
 type tenure struct {
 	mu      sync.Mutex
-	renewed time.Time     // when the last renewal that succeeded was sent; zero: none has yet
-	term    time.Duration // that no renewal which may be in force falls short of
+	renewed time.Time     // when the last successful renewal was sent; zero: none yet
+	term    time.Duration // the shortest term of all renewals that may be in force
 	over    bool
 	stop    func()        // ends the work
 	changed chan struct{} // closed, and replaced, when one of these changes
 
-	slow int // writes that may take delivery.SlowTimeout, or wait for a lease that lets them
-	// Writes that had no answer may take effect until then: because we ended them
-	// ourselves, of which the server was told, and for other reasons.
+	slow int // writes that may take delivery.SlowTimeout, or wait for a lease that allows it
+	// Until when writes without an answer may take effect: those that we cancelled ourselves,
+	// which the server was told, and others.
 	ended, open time.Time
 }
 
 func newTenure() *tenure { return &tenure{changed: make(chan struct{})} }
 
-// begin says how to end the work.
+// begin sets how to end the work.
 func (t *tenure) begin(stop func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -63,11 +63,11 @@ func (t *tenure) begin(stop func()) {
 	}
 }
 
-// holds says that nobody else can lead at that time.
+// holds reports whether nobody else can lead at that time.
 func (t *tenure) holds(now time.Time) bool { return t.allows(now) > 0 }
 
-// allows is how long a write may take that is sent at that time, so that it has
-// ended before anybody else can lead; zero: none may be sent.
+// allows returns how long a write sent at that time may take, so that it has ended before anybody
+// else can lead; zero: none may be sent.
 func (t *tenure) allows(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,8 +116,8 @@ func (t *tenure) shorten() {
 	t.slow--
 }
 
-// leftOpen notes that a write had no answer and can take effect until then.
-// ended says that this is because it was ended from here.
+// leftOpen records that a write got no answer and can take effect until then. ended says that
+// this process cancelled it.
 func (t *tenure) leftOpen(until time.Time, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,8 +130,8 @@ func (t *tenure) leftOpen(until time.Time, ended bool) {
 	}
 }
 
-// openUntil is when no write of this tenure can take effect any more; without
-// all, those are left out which were ended from here.
+// openUntil returns when no write of this tenure can take effect any more; without all, it leaves
+// out writes that this process cancelled.
 func (t *tenure) openUntil(all bool) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -141,9 +141,8 @@ func (t *tenure) openUntil(all bool) time.Time {
 	return t.open
 }
 
-// renews is called before a renewal is sent, and says how long it is to hold. One
-// that is shorter than the last counts from now on: it may be in force although
-// its answer is never seen.
+// renews is called before a renewal is sent, and returns its term. A term that is shorter than
+// the last counts from now on: it may be in force even if its answer is never seen.
 func (t *tenure) renews(now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -156,7 +155,7 @@ func (t *tenure) renews(now time.Time) time.Duration {
 	return term
 }
 
-// renew notes a renewal that has succeeded, by the time when it was sent.
+// renew records a successful renewal, with the time when it was sent.
 func (t *tenure) renew(sent time.Time, term time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,7 +163,7 @@ func (t *tenure) renew(sent time.Time, term time.Duration) {
 	t.tell()
 }
 
-// lose notes that somebody else holds the lease.
+// lose records that somebody else holds the lease.
 func (t *tenure) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -189,8 +188,8 @@ func (t *tenure) tell() {
 	t.changed = make(chan struct{})
 }
 
-// elapsed is the time that has passed for the world: the clock that counts on
-// stands still while a machine is suspended, and the one on the wall is set.
+// elapsed returns the larger of monotonic and wall-clock time: the monotonic clock stops while a
+// machine is suspended, and the wall clock can be set.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
@@ -207,9 +206,9 @@ func tenureOf(ctx context.Context) *tenure {
 	return t
 }
 
-// guardWrites makes a client refuse writes when the tenure that their context
-// belongs to is over, and tell the API server how long the others may take: it
-// does not notice when it is cut off from who has sent them.
+// guardWrites makes a client refuse writes when the tenure of their context is over, and tell the
+// API server how long the others may take: the server does not notice when it is cut off from
+// their sender.
 func guardWrites(c *rest.Config) {
 	c.Wrap(func(next http.RoundTripper) http.RoundTripper { return guard{next} })
 }
@@ -242,7 +241,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(req)
 }
 
-// within is the request with a deadline for the server.
+// within returns the request with a deadline for the server.
 func within(req *http.Request, limit time.Duration) *http.Request {
 	told, query := *req.URL, req.URL.Query()
 	query.Set("timeout", limit.Round(time.Millisecond).String())
@@ -252,13 +251,13 @@ func within(req *http.Request, limit time.Duration) *http.Request {
 	return req
 }
 
-// tenureLock tells the tenure what becomes of the lease. A lease that may be
-// another's is neither renewed nor released.
+// tenureLock keeps the tenure informed about the lease. It neither renews nor releases a lease
+// that may belong to another process.
 type tenureLock struct {
 	resourcelock.Interface
 	tenure *tenure
-	// won remembers that the election was won, which the elector tells nobody
-	// but a goroutine that may not have run yet when the election is over.
+	// won remembers that the election was won: the elector reports that only to a goroutine that
+	// may not have run yet when the election is over.
 	won bool
 	// asks: a try to win the lease is under way.
 	asks atomic.Bool
@@ -302,8 +301,9 @@ func (l *tenureLock) write(ctx context.Context, record resourcelock.LeaderElecti
 	term := l.tenure.renews(sent)
 	record.LeaseDurationSeconds = int(term / time.Second)
 	if !l.won {
-		// The answer is awaited although the election ends meanwhile: the server would give the lease to a process that does not
-		// know of it, and that would not release it. The client has a deadline of its own.
+		// Wait for the answer even if the election ends meanwhile: otherwise the server could
+		// give the lease to a process that does not know it and would not release it. The client
+		// has its own deadline.
 		ctx = context.WithoutCancel(ctx)
 		l.asks.Store(true)
 		defer l.asks.Store(false)

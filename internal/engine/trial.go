@@ -9,23 +9,23 @@ import (
 	"everynode/internal/plan"
 )
 
-// A DaemonSet whose pods cannot be created at all (a policy, a webhook that is away)
-// has as many slots to try as the cluster has nodes. Until one of its creates has
-// succeeded, and again when many in a row have failed, it is on trial: few are handed
-// over at a time. Slots that were refused then wait together, for one pause that
-// grows. So it costs little memory and few requests, however many of its kind there
-// are. The first success ends the trial.
+// A DaemonSet whose pods cannot be created at all (because of a policy, or a webhook that is
+// down) has as many slots to try as the cluster has nodes. Until one of its creates has
+// succeeded, and again when many in a row have failed, it is on trial: only a few creates are
+// handed over at a time. Refused slots then wait together, for one pause that grows. So it costs
+// little memory and few requests, however many such DaemonSets there are. The first success ends
+// the trial.
 const (
 	trialCreates = 64 // that wait or are under way at once
 	manyFailed   = 32
 )
 
-// trial is what is remembered of that. The state's lock guards it.
+// trial is the memory for that. The state's lock guards it.
 type trial struct {
 	passed bool
 	failed int // creates since one succeeded
-	// untried is the nodes whose creates are not handed over yet, refused those that
-	// wait together, with what was refused.
+	// untried holds the nodes whose creates are not handed over yet; refused those that wait
+	// together, with what was refused.
 	untried map[string]struct{}
 	refused map[string]string
 	at      time.Time // when the refused may be tried again
@@ -33,7 +33,7 @@ type trial struct {
 	round   int // how many were refused since this pause began
 }
 
-// createFailed puts a slot off whose create has failed.
+// createFailed postpones a slot whose create has failed.
 func (s *state) createFailed(node string, p delivery.Pace, now time.Time, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,21 +71,21 @@ func with[V any](set map[string]V, node string, value V) map[string]V {
 	return set
 }
 
-// leave has the node's create handed over later.
+// leave postpones the node's create.
 func (s *state) leave(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trial.untried = with(s.trial.untried, node, struct{}{})
 }
 
-// allInSight forgets who was left: every node is about to be looked at.
+// allInSight forgets the postponed nodes: every node is about to be looked at.
 func (s *state) allInSight() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trial.untried = nil
 }
 
-// room is how many creates may be handed over beside those that are pending.
+// room returns how many creates may be handed over in addition to pending ones.
 func (s *state) room(pending int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,8 +95,8 @@ func (s *state) room(pending int) int {
 	return max(trialCreates-pending, 0)
 }
 
-// takeLate appends to into the nodes that were left and whose turn it is, and says
-// when those that were refused may be tried; zero: when others have been.
+// takeLate appends to into the postponed nodes whose turn it is, and returns when the refused
+// ones may be tried; zero: after others have been.
 func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,9 +112,9 @@ func (s *state) takeLate(room int, now time.Time, into []string) ([]string, time
 	return take(&t.refused, room-(len(into)-first), into), time.Time{}
 }
 
-// part has each slot wait by itself again, once creates succeed and the last pause was
-// for few: a node that is refused for ever sets no pause for the others. It appends to
-// into the nodes whose turn it is.
+// part makes each slot wait by itself again, once creates succeed and the last pause was for few:
+// a permanently refused node must not delay the others. It appends to into the nodes whose turn
+// it is.
 func (s *state) part(now time.Time, into []string) []string {
 	t := &s.trial
 	if !t.passed || t.pause == 0 || t.at.After(now) || t.round >= manyFailed {
@@ -145,7 +145,7 @@ func take[V any](from *map[string]V, room int, into []string) []string {
 	return into
 }
 
-// stalls says that nodes are left whose turn it is.
+// stalls reports whether postponed nodes are left whose turn it is.
 func (s *state) stalls(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

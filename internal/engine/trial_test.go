@@ -59,7 +59,7 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// One node that is refused for ever keeps its own long pause, and no other: once creates
+// One node that is refused forever keeps its own long pause, and no other: once creates
 // succeed, a node that is refused now and then is tried again as soon as ever.
 func TestOneRefusedNodeSetsNoPauseForOthers(t *testing.T) {
 	s, now := newState(identity{}), time.Now()

@@ -15,10 +15,9 @@ import (
 	"everynode/internal/view"
 )
 
-// Most of what a watch brings is never read: a node's images, a pod's
-// containers, everyone's managed fields. It is cut out of the encoded object
-// before that is decoded, which is several times the work of cutting. What
-// compactPod and compactNode read must be named here; TestTrim compares.
+// Most of what a watch delivers is never read: a node's images, a pod's containers, all managed fields. These parts are
+// cut out of the encoded object before it is decoded, because decoding costs several times more than cutting.
+// Everything that compactPod and compactNode read must be named here; TestTrim compares.
 
 // mask says what to keep of a message, by field number. A field without an
 // entry is left out.
@@ -29,7 +28,7 @@ type field struct {
 	part mask
 	// when, if not nil, says which of the values are kept.
 	when func(value []byte) bool
-	// rich, if not nil, is the part of those values that are says so of.
+	// rich, if not nil, is the part to keep of values for which are returns true.
 	rich mask
 	are  func(value []byte) bool
 }
@@ -43,11 +42,11 @@ func keptMeta() mask {
 	}
 }
 
-// wasChanged says of an encoded pod that it was changed in place, or looks like it.
+// wasChanged reports whether an encoded pod was changed in place, or looks like it.
 func wasChanged(pod []byte) bool { return bytes.Contains(pod, []byte(view.ChangedAnnotation)) }
 
-// told picks the annotations that say something: by one a watch says that its list is complete; the other is on pods that
-// were changed in place.
+// told selects the relevant annotations: by one of them a watch says that its list is complete; the other is on pods
+// that were changed in place.
 func told(value []byte) bool {
 	return bytes.Contains(value, []byte(metav1.InitialEventsAnnotationKey)) || wasChanged(value)
 }
@@ -66,26 +65,26 @@ func keptPod() mask {
 	}
 }
 
-// keptChangedPod is keptPod for pods that were changed in place: what has become of that is in all containers' statuses,
-// and in which generation of the pod they are of.
+// keptChangedPod is keptPod for pods that were changed in place: the progress of the change is in the statuses of all
+// containers, and in the generation of the pod that they refer to.
 func keptChangedPod() mask {
 	kept, container := keptPod(), field{part: mask{1: {}, 2: {}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}, 7: {}, 9: {}, 8: {}}} // name, state, lastState, ready, restartCount, imageID, started, containerID
 	kept[3] = field{part: mask{1: {}, 2: {part: keptPodCondition()}, 4: {}, 7: {}, 8: container, 10: container, 17: {}}}
 	return kept
 }
 
-// keptContainer is which container it is, why it waits or has ended, how it had ended before, whether it is ready, and how
-// often it has started again.
+// keptContainer keeps which container it is, why it waits or has ended, how it ended before, whether it is ready, and
+// how often it has restarted.
 func keptContainer() field {
 	state := mask{1: {part: mask{1: {}}}, 3: keptEnd()}
 	return field{part: mask{1: {}, 2: {part: state}, 3: {part: mask{3: keptEnd()}}, 4: {}, 5: {}}, when: startsBadly}
 }
 
-// keptEnd is exit code and reason.
+// keptEnd keeps exit code and reason.
 func keptEnd() field { return field{part: mask{1: {}, 3: {}}} }
 
-// startsBadly says of an encoded container status, with its tag, that it has started again, or waits or has ended for a reason
-// that not every container passes through: of the others there is nothing to read.
+// startsBadly reports whether an encoded container status, with its tag, shows a restart, or a wait or an end for a
+// reason that not every container goes through: there is nothing to read in the others.
 func startsBadly(whole []byte) bool {
 	_, _, tag := protowire.ConsumeTag(whole)
 	status, _ := protowire.ConsumeBytes(whole[max(tag, 0):])
@@ -110,7 +109,8 @@ func startsBadly(whole []byte) bool {
 	return false
 }
 
-// isTold says of an encoded state, with its length, that it has a reason: 1 is that it waits, 3 that it has ended.
+// isTold reports whether an encoded state, with its length, has a reason: 1 means that the container waits, 3 that it
+// has ended.
 func isTold(value []byte) bool {
 	state, _ := protowire.ConsumeBytes(value)
 	switch number, _, _ := protowire.ConsumeTag(state); number {
@@ -174,8 +174,8 @@ func (f mask) trimInto(out, message []byte) ([]byte, error) {
 	return slices.Insert(out, start, length[:binary.PutUvarint(length[:], uint64(len(out)-start))]...), nil
 }
 
-// trimmer is a decoder of Kubernetes' protobuf encoding that leaves out what is
-// never read of pods and nodes. Everything else it decodes as it is.
+// trimmer is a decoder of Kubernetes' protobuf encoding that leaves out the parts of pods and nodes that are never
+// read. It decodes everything else completely.
 type trimmer struct {
 	runtime.Serializer
 	kinds map[string]field
@@ -192,10 +192,10 @@ func newTrimmer(inner runtime.Serializer) trimmer {
 	}}
 }
 
-// magic is what Kubernetes' protobuf encoding begins with.
+// magic is the prefix of Kubernetes' protobuf encoding.
 const magic = "k8s\x00"
 
-// Decode implements runtime.Decoder. Nothing of data is referenced afterwards.
+// Decode implements runtime.Decoder. It keeps no reference to data.
 func (t trimmer) Decode(data []byte, defaults *schema.GroupVersionKind, into runtime.Object) (runtime.Object, *schema.GroupVersionKind, error) {
 	room := t.room.Get().(*[]byte)
 	defer t.room.Put(room)
@@ -232,7 +232,7 @@ func (t trimmer) trim(out, data []byte) ([]byte, error) {
 	return mask{1: {}, 2: kept, 3: {}, 4: {}}.trim(append(out, magic...), envelope)
 }
 
-// typeOf is the kind in an encoded TypeMeta of the core group or of metadata; empty
+// typeOf returns the kind in an encoded TypeMeta of the core group or of metadata; empty
 // for others.
 func typeOf(about []byte) string {
 	version, kind := "", ""
@@ -275,6 +275,5 @@ func newTrimming(inner runtime.NegotiatedSerializer) trimming {
 	return t
 }
 
-// SupportedMediaTypes implements runtime.NegotiatedSerializer. Every request
-// asks.
+// SupportedMediaTypes implements runtime.NegotiatedSerializer. Every request calls it.
 func (t trimming) SupportedMediaTypes() []runtime.SerializerInfo { return t.infos }

@@ -154,7 +154,7 @@ func TestTrim(t *testing.T) {
 	}
 	for _, p := range changedPods() {
 		if seen := view.Pod(p); !seen.Changing || seen.Changed.IsZero() {
-			t.Errorf("%s is no test: %+v", p.Name, seen)
+			t.Errorf("%s does not test this: %+v", p.Name, seen)
 		}
 	}
 	whole, part := trimmed(t, fullNode("node-1"))

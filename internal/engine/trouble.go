@@ -7,22 +7,21 @@ import (
 	"everynode/internal/delivery"
 )
 
-// Whose trouble is it? A webhook or policy that refuses, is dead or hangs is most
-// often that of one namespace, and may answer with any code, 429 and 5xx among
-// them. So a failure costs the DaemonSet that met it, and all only when it cannot
-// be anybody's own.
+// Who caused a failure? A webhook or policy that refuses, is dead or hangs usually belongs to one
+// namespace, and may answer with any code, including 429 and 5xx. So a failure slows down the
+// DaemonSet that met it, and slows down all only if no single namespace can be the cause.
 
-// The pauses of a DaemonSet whose writes fail on several nodes in a row. It
-// tries a write now and then, and goes on with the first that succeeds.
+// The pauses of a DaemonSet whose writes fail on several nodes in a row. It tries a write now and
+// then, and continues with the first success.
 const (
 	manyTroubled   = 3
 	firstLanePause = 250 * time.Millisecond
 )
 
-// maxSilence is the longest that an answer can keep anybody from writing.
+// maxSilence is the longest time for which an answer can stop writes.
 const maxSilence = 30 * time.Second
 
-// trouble is what a DaemonSet has met since one of its writes succeeded.
+// trouble records the failures of a DaemonSet since one of its writes succeeded.
 type trouble struct {
 	proven bool // one has, and none has failed since; see prove
 	nodes  map[string]bool
@@ -46,9 +45,9 @@ func (t *trouble) fails(node string, now time.Time) {
 	t.rests(now.Add(t.pause))
 }
 
-// throttled takes the answer that there are too many requests. The pause is as long as
-// the server asks for, and grows while no write succeeds: a webhook may ask for the same
-// for ever. Writes that were under way when it began tell nothing new.
+// throttled takes the answer that there are too many requests. The pause is as long as the server
+// asks for, and grows while no write succeeds: a webhook may always ask for the same. Writes that
+// were under way when it began prove nothing new.
 func (t *trouble) throttled(asked time.Duration, now time.Time) {
 	if !t.resume.After(now) {
 		t.pause = min(max(2*t.pause, asked), max(delivery.MaxLanePause, asked))
@@ -57,7 +56,7 @@ func (t *trouble) throttled(asked time.Duration, now time.Time) {
 	t.rests(now.Add(asked))
 }
 
-// troubled says that there is something to remember.
+// troubled reports whether there is something to remember.
 func (t *trouble) troubled() bool { return len(t.nodes) > 0 || !t.resume.IsZero() }
 
 func (t *trouble) rests(until time.Time) {
@@ -66,7 +65,7 @@ func (t *trouble) rests(until time.Time) {
 	}
 }
 
-// fare is how the last write of a namespace went.
+// fare is the outcome of the last write of a namespace.
 type fare uint8
 
 const (
@@ -76,15 +75,15 @@ const (
 	fareLost
 )
 
-// Trouble is that of the server when it meets several namespaces and nobody does
-// well: for goodFor after a success, or, when the server asks for silence, as
-// long as there are more that were served than were not.
+// The server is the cause when several namespaces have trouble and nobody succeeds. For goodFor
+// after a success it is not considered the cause. When the server throttles, it is not considered
+// the cause as long as more namespaces were served than refused.
 const (
 	goodFor  = 2 * time.Second
 	fareLast = time.Minute
 )
 
-// account adapts the windows, and puts off what would fail the same way.
+// account adapts the windows, and postpones writes that would fail the same way.
 func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	switch r.fate {
 	case delivery.OK:
@@ -123,8 +122,7 @@ func (a *applier) account(l *lane, w *write, r result, now time.Time) {
 	}
 }
 
-// lost takes a write whose outcome is not known. own says that it is the
-// trouble of its namespace.
+// lost takes a write whose outcome is not known. own says that its namespace is the cause.
 func (a *applier) lost(l *lane, w *write, own bool, now time.Time) {
 	l.win.shrink(now)
 	l.fails(w.node(), now)
@@ -144,7 +142,7 @@ func (a *applier) lost(l *lane, w *write, own bool, now time.Time) {
 	}
 }
 
-// prove notes whether the last writes of the lane succeeded.
+// prove records whether the last writes of the lane succeeded.
 func (a *applier) prove(l *lane, is bool) {
 	if l.proven != is {
 		l.proven = is
@@ -177,8 +175,8 @@ func (a *applier) throttle(wait time.Duration, now time.Time) {
 	}
 }
 
-// byAdmission says that an error comes from what guards a namespace: a webhook
-// that refused or could not be asked, or a policy.
+// byAdmission reports whether an error comes from admission in a namespace: a webhook that
+// refused or could not be called, or a policy.
 func byAdmission(err error) bool {
 	text := err.Error()
 	for _, sign := range []string{"admission webhook", "failed calling webhook", "denied request", "denied the request"} {

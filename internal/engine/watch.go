@@ -52,13 +52,13 @@ func follow[L runtime.Object, T any](ctx context.Context, all *sync.WaitGroup, n
 	return to.synced
 }
 
-// newReflector is a Reflector from a resource to a mirror.
+// newReflector returns a Reflector from a resource to a mirror.
 func newReflector[L runtime.Object, T any](ctx context.Context, name string, from lister[L], example runtime.Object, to *mirror[T]) *cache.Reflector {
 	logger := klog.FromContext(ctx)
 	return cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			// "0" means any state that a server has at hand, perhaps from
-			// before the last leader's deletes: read what is true now.
+			// "0" means any state that a server has cached, perhaps from before the last leader's
+			// deletes: read the current state instead.
 			if o.ResourceVersion == "0" {
 				o.ResourceVersion = ""
 			}
@@ -73,15 +73,15 @@ func newReflector[L runtime.Object, T any](ctx context.Context, name string, fro
 	})
 }
 
-// A server that is back after a restart is found within seconds.
+// A server that has restarted is found within seconds.
 const (
 	firstRelist = 200 * time.Millisecond
 	maxRelist   = 3 * time.Second
 )
 
-// keepWatching lists and watches until ctx ends. The Reflector's own loop says
-// of every failure that something is unhandled; a server that restarts is no
-// such thing. longest is the pause after many failures; the same failure is said once.
+// keepWatching lists and watches until ctx ends. The Reflector's own loop reports every failure
+// as an unhandled error, but a restarting server is not one. longest is the pause after many
+// failures; the same failure is logged once.
 func keepWatching(ctx context.Context, r *cache.Reflector, longest time.Duration) {
 	pause, said := firstRelist, ""
 	for ctx.Err() == nil {
@@ -92,7 +92,7 @@ func keepWatching(ctx context.Context, r *cache.Reflector, longest time.Duration
 		}
 		if err != nil && ctx.Err() == nil {
 			if text := explain(err).Error(); text != said {
-				klog.FromContext(ctx).Info("cannot follow a resource; it is tried again", "resource", r.Name(), "error", text)
+				klog.FromContext(ctx).Info("cannot follow a resource; trying again", "resource", r.Name(), "err", text)
 				said = text
 			}
 		}

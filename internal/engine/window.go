@@ -6,12 +6,12 @@ import (
 	"everynode/internal/delivery"
 )
 
-// shrinkPause is how long a window that shrank does not shrink again: the
-// requests that were under way then tell nothing new.
+// shrinkPause is how long a window that shrank does not shrink again: requests that were already
+// under way prove nothing new.
 const shrinkPause = 200 * time.Millisecond
 
-// window bounds how many writes are under way. Each success widens it by one,
-// so that it doubles in the time that one write takes; trouble halves it.
+// window limits how many writes are under way. Each success widens it by one, so that it doubles
+// in the time that one write takes; trouble halves it.
 type window struct {
 	size, busy int
 	shrunk     time.Time
@@ -30,18 +30,18 @@ func (w *window) shrink(now time.Time) {
 	w.size, w.shrunk = max(w.size/2, 1), now
 }
 
-// A write that takes longer than slowAfter waits for something other than the
-// API server's processors: a webhook that hangs, mostly. It makes room in the
-// window for all, and counts against bounds of its own, for each namespace and
-// in all. A DaemonSet whose writes are quick does not ask for those.
+// A write that takes longer than slowAfter waits for something other than the API server's
+// processors, usually a webhook that hangs. It leaves the window for all, and counts against
+// separate limits, for each namespace and in total. These limits do not apply to a DaemonSet
+// whose writes are quick.
 const (
 	slowAfter     = 250 * time.Millisecond
 	maxSlow       = 128
 	maxSlowTenant = 64
 )
 
-// speed is how long the writes of a DaemonSet take, as far as that is known: as its
-// last write tells, which has ended or turned slow.
+// speed is how fast the writes of a DaemonSet are, as far as known: it is taken from the last
+// write that has ended or turned slow.
 type speed int
 
 const (
@@ -50,7 +50,7 @@ const (
 	speedSlow
 )
 
-// unprovenShare is the part of the window for all that is left to DaemonSets of
-// whose writes none has succeeded since the last that failed, while others fare
-// well. Each has one write in it at a time: it may become a slow one.
+// unprovenShare is the part of the window for all that is left to DaemonSets without a success
+// since their last failure, while others succeed. Each of them has one write in it at a time,
+// because that write may become slow.
 const unprovenShare = 4

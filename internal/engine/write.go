@@ -1,8 +1,8 @@
 package engine
 
-// One write to a pod. Package delivery says what to ask until it is known what became
-// of it; send.go asks. If it failed, its node is put off here (fared, in the paces of
-// state.go), and the decision after that pause makes it again, under the same name.
+// One write to a pod. Package delivery says which requests to send until the outcome is known;
+// send.go sends them. If the write failed, its node is postponed here (fared, with the paces of
+// state.go), and the decision after that pause makes the write again, under the same name.
 
 import (
 	"context"
@@ -25,7 +25,7 @@ import (
 
 var errNamesTaken = errors.New("other pods have the names")
 
-// perform carries out one write, reports it, and remembers how its slot fared.
+// perform carries out one write, reports it, and records the outcome for its slot.
 func (e *engine) perform(ctx context.Context, w *write) result {
 	began := time.Now()
 	r, err := e.attempt(ctx, w)
@@ -33,8 +33,8 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	now := time.Now()
 	e.cfg.Monitor.wrote(w, r.fate, now.Sub(began))
 	if r.fate == delivery.Refused && w.remove != nil && w.remove.Reason == plan.NodeReplaced {
-		// The server insists on it, and the kubelet of the present node has
-		// it to run by now.
+		// The server insists that the pod exists, so the kubelet of the current node runs it by
+		// now.
 		e.index.spare(w.remove.Node, w.remove.UID)
 	}
 	e.tell(w, &r, err)
@@ -51,14 +51,14 @@ func (e *engine) perform(ctx context.Context, w *write) result {
 	return r
 }
 
-// tellStale is how long the pause of a write must have grown that fails because something
-// has changed, for that to be told: now and then it is nothing.
+// tellStale is how long the pause of a write must have grown before its failure because of
+// changes is reported: occasional failures of this kind are normal.
 const tellStale = time.Second
 
-var errChanges = errors.New("what it was decided on changes all the time")
+var errChanges = errors.New("the object that it was decided on keeps changing")
 
-// tell says what has failed where a person may have to do something about it. That the
-// server itself asks for less passes.
+// tell reports a failure if a person may have to do something about it. Throttling by the server
+// itself passes.
 func (e *engine) tell(w *write, r *result, err error) {
 	switch r.fate {
 	case delivery.Refused, delivery.OverQuota, delivery.Unknown:
@@ -79,11 +79,11 @@ func (e *engine) tell(w *write, r *result, err error) {
 		return
 	}
 	e.events.failed(w, err)
-	e.log.Warn("a write failed; it is tried again", "daemonSet", w.key.String(), "node", w.node(), "error", err)
+	e.log.Warn("a write failed; trying again", "daemonSet", w.key.String(), "node", w.node(), "err", err)
 }
 
-// tellStopped says on the DaemonSet that something of it was refused which is no node's,
-// such as its revision or its status, and without which nothing goes on.
+// tellStopped reports on the DaemonSet that a required write was refused that does not belong to
+// a node, such as its revision or its status.
 func (e *engine) tellStopped(ctx context.Context, key types.NamespacedName, err error) {
 	fate, _ := judge(ctx, err)
 	if set := e.index.set(key); set != nil && (fate == delivery.Refused || fate == delivery.OverQuota || byAdmission(err)) {
@@ -91,9 +91,8 @@ func (e *engine) tellStopped(ctx context.Context, key types.NamespacedName, err 
 	}
 }
 
-// fared remembers how the slot of a write has fared. Like all that a write
-// teaches it is learned when the write ends, so that no decision sees one part of
-// it without the other.
+// fared records the outcome for the slot of a write. Like everything about a write, it is
+// recorded when the write ends, so that no decision sees one part without the other.
 func (s *state) fared(w *write, r *result, err error, now time.Time) {
 	if r.undone && w.create == nil {
 		s.unreach(w)
@@ -125,17 +124,17 @@ func (s *state) fared(w *write, r *result, err error, now time.Time) {
 			s.failed(w.node(), w.act(), at, now, w.blame(err))
 		}
 	case delivery.Stale:
-		// Nothing went wrong, and yet the pause grows: whatever was learned, it
-		// must not send us round in circles.
+		// Nothing went wrong, but the pause still grows: a repeated surprise must not become a
+		// loop.
 		s.failed(w.node(), w.act(), delivery.StalePace(), now, w.blame(err))
 	case delivery.Terminating:
-		// Nothing can be created here any more, and nobody needs to be told:
-		// the DaemonSet goes with its namespace.
+		// Nothing can be created here any more, and nobody needs to be told: the DaemonSet is
+		// deleted with its namespace.
 		s.putOff(w.node(), w.act(), now.Add(delivery.MaxRetry), w.blame(err))
 	}
 }
 
-// blame says what has failed, and why.
+// blame returns what has failed, and why.
 func (w *write) blame(err error) string {
 	names := w.names
 	if name, uid := w.about(); uid != "" {
@@ -144,11 +143,11 @@ func (w *write) blame(err error) string {
 	return w.verb() + ": " + blame(err, names...)
 }
 
-// maxBlame is how much of an error is kept for each node that is put off.
+// maxBlame is how much of an error is kept for each postponed node.
 const maxBlame = 240
 
-// blame is the text of an error without the names of pods, so that those of many
-// nodes that fare alike are one.
+// blame returns the text of an error without the names of pods, so that nodes with the same
+// problem share one text.
 func blame(err error, names ...string) string {
 	if err == nil {
 		return "the pod has changed"
@@ -192,8 +191,8 @@ func (w *write) attempt() *delivery.Attempt {
 	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.rests.version, w.rests.Ready)
 }
 
-// newPod is the pod of a create, as createPod takes it. One that waits for the
-// scheduler differs from the others of its revision in more than name and node.
+// newPod returns the pod of a create, as createPod takes it. A pod that waits for the scheduler
+// differs from the others of its revision in more than name and node.
 func (w *write) newPod(name string) (any, error) {
 	mold, err := w.mold()
 	if err != nil {
@@ -205,8 +204,8 @@ func (w *write) newPod(name string) (any, error) {
 	return mold.Pod(name, w.create.Node), nil
 }
 
-// side tells pods apart that may stand side by side on a node, with surge, or that
-// engines which disagree may create there, in a release: by their revision.
+// side distinguishes, by their revision, pods that may run side by side on a node with surge, or
+// that disagreeing engines may create there in a release.
 func (w *write) side() string {
 	if w.beside {
 		return w.hash
@@ -214,16 +213,16 @@ func (w *write) side() string {
 	return ""
 }
 
-// knows says that the create was decided beside that pod.
+// knows reports whether that pod was known when the create was decided.
 func (w *write) knows(pod *corev1.Pod) bool { return slices.Contains(w.known, string(pod.UID)) }
 
-// ours says that the pod belongs to this DaemonSet, on this node.
+// ours reports whether the pod belongs to this DaemonSet, on this node.
 func ours(w *write, pod *corev1.Pod) bool {
 	ref := metav1.GetControllerOfNoCopy(pod)
 	return ref != nil && isDaemonSet(ref) && ref.UID == w.ds.UID && view.Pod(pod).Node == w.create.Node
 }
 
-// removed remembers what a delete that happened means for the back-off.
+// removed records what a completed delete means for the back-off.
 func (s *state) removed(d *plan.Delete, now time.Time) {
 	if ended(d.Reason) {
 		s.ended(*d, now)
@@ -233,7 +232,7 @@ func (s *state) removed(d *plan.Delete, now time.Time) {
 	}
 }
 
-// ended says that a pod is deleted because it came to an end by itself.
+// ended reports whether a pod is deleted because it ended by itself.
 func ended(r plan.Reason) bool {
 	return r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused
 }

@@ -22,5 +22,5 @@ func ExampleFailures() {
 	// 1% means crash:1% <nil>
 	// unready:5%,pull:1% means unready:5%,pull:1% <nil>
 	// crash:10%@example.com/agent:* means crash:10%@example.com/agent:* <nil>
-	// error: "often": "often" is not a way to fail: give a share such as 1%, a way to fail (crash, unready, pull), both (pull:5%), or one for an image (crash@example.com/agent:2), several with commas, or none
+	// error: "often": "often" is not a mode of failure: give a share such as 1%, a mode (crash, unready, pull), both (pull:5%), or one for an image (crash@example.com/agent:2), several with commas, or none
 }

@@ -18,9 +18,9 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// leaseEvery is how old a lease is at most when it is renewed. The node lifecycle
-// controller gives up on a node after 50 s of silence, so one renewal may fail.
-// A kubelet renews twice as often.
+// leaseEvery is the maximum age of a lease when it is renewed. The node lifecycle controller
+// gives up on a node after 50 s of silence, so one renewal may fail. A kubelet renews twice as
+// often.
 const leaseEvery = 20 * time.Second
 
 // heartbeat keeps simulated nodes Ready: it writes their status when that is
@@ -48,7 +48,7 @@ type lease struct {
 func (h *heartbeat) work(ctx context.Context) {
 	serve(h.queue, func(name string) error {
 		if err := h.beat(ctx, name); err != nil && ctx.Err() == nil {
-			h.log.Warn("heartbeat failed; trying again", "node", name, "error", err)
+			h.log.Warn("heartbeat failed; trying again", "node", name, "err", err)
 			return err
 		}
 		return nil
@@ -83,7 +83,7 @@ func (h *heartbeat) beat(ctx context.Context, name string) error {
 	return nil
 }
 
-// renew writes the node's lease if it is due, and says when it is due next.
+// renew writes the node's lease if it is due, and returns when it is due next.
 func (h *heartbeat) renew(ctx context.Context, node *corev1.Node) (time.Duration, error) {
 	h.mu.Lock()
 	old := h.leases[node.Name]

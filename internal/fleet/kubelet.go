@@ -38,8 +38,7 @@ const (
 	maxBackOff   = 5 * time.Minute
 )
 
-// next says what comes next for a pod in the state that it is in, and after
-// what delay.
+// next returns what comes next for a pod in its present state, and after which delay.
 func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 	phase := pod.Status.Phase
 	switch {
@@ -75,7 +74,7 @@ func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 	}
 }
 
-// stopDelay is how long a pod takes to end. One that never ran has nothing to end.
+// stopDelay returns how long a pod takes to end. One that never ran has nothing to end.
 func stopDelay(pod *corev1.Pod, f fate) time.Duration {
 	if pod.Status.Phase != corev1.PodRunning {
 		return 0
@@ -86,7 +85,7 @@ func stopDelay(pod *corev1.Pod, f fate) time.Duration {
 	return f.stop
 }
 
-// backOff is how long a crashed pod's containers are held back; 0 when they run.
+// backOff returns how long a crashed pod's containers are held back; 0 when they run.
 func backOff(pod *corev1.Pod) time.Duration {
 	if waitingFor(pod) != reasonCrash {
 		return 0
@@ -100,9 +99,8 @@ func backOff(pod *corev1.Pod) time.Duration {
 	return wait
 }
 
-// kubelet plays the kubelets of all simulated nodes. What it does follows from
-// what the API server says of a pod, so that it can be restarted, and repairs
-// what others write over it.
+// kubelet plays the kubelets of all simulated nodes. What it does follows from what the API
+// server says of a pod. So it can be restarted, and it repairs what others overwrite.
 type kubelet struct {
 	client kubernetes.Interface
 	rules  Rules
@@ -129,7 +127,7 @@ func (k *kubelet) work(ctx context.Context) {
 	serve(k.queue, func(key string) error {
 		err := k.act(ctx, key)
 		if err != nil && ctx.Err() == nil {
-			k.log.Warn("the pod could not be written; trying again", "pod", key, "error", err)
+			k.log.Warn("could not write the pod; trying again", "pod", key, "err", err)
 			return err
 		}
 		return nil
@@ -151,7 +149,7 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	f, err := k.rules.fate(node, pod)
 	todo, delay := next(pod, f)
 	if err != nil && (todo == start || todo == pull) {
-		k.log.Warn("cannot read how the pod is to fare; the cluster's rule holds", "pod", key, "node", node.Name, "error", err)
+		k.log.Warn("cannot read what the pod should simulate; the cluster's rule applies", "pod", key, "node", node.Name, "err", err)
 	}
 	wait, due := k.plan(pod, todo, delay)
 	if wait > 0 {
@@ -171,9 +169,8 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	return nil
 }
 
-// plan makes an appointment for a step, or says that its time has come. A step
-// that was done already to this version of the pod is not due again: the watch is
-// behind.
+// plan makes an appointment for a step, or reports that its time has come. A step that was done
+// already to this version of the pod is not due again: the watch is behind.
 func (k *kubelet) plan(pod *corev1.Pod, todo step, delay time.Duration) (wait time.Duration, due bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// The names that people write are of one domain. Those of formerDomain were in use
-// before, and are still understood: the new one wins where both are there.
+// The names that people write are of one domain. Those of formerDomain were in use before, and
+// are still understood. If both are set, the new one wins.
 const (
 	domain       = "everynode.io/"
 	formerDomain = "everynode.dev/"
@@ -40,10 +40,10 @@ const (
 // its power.
 const AnnotationOff = domain + "simulate-off"
 
-// former is what a name was before.
+// former returns the former form of a name.
 func former(name string) string { return formerDomain + strings.TrimPrefix(name, domain) }
 
-// said is what labels or annotations say under a name, or under its former one.
+// said returns what labels or annotations say under a name, or under its former one.
 func said(of map[string]string, name string) string {
 	if value, ok := of[name]; ok {
 		return value
@@ -51,13 +51,13 @@ func said(of map[string]string, name string) string {
 	return of[former(name)]
 }
 
-// Simulated tells whether a Node is one of those that are simulated.
+// Simulated reports whether a Node is one of those that are simulated.
 func Simulated(node *corev1.Node) bool { return said(node.Labels, LabelSimulated) == "true" }
 
-// Off tells whether a Node is one that was made silent.
+// Off reports whether a Node is one that was made silent.
 func Off(node *corev1.Node) bool { return said(node.Annotations, AnnotationOff) == "true" }
 
-// SetOff is a merge patch for the annotations of a Node, to make it silent or to wake
+// SetOff returns a merge patch for the annotations of a Node, to make it silent or to wake
 // it up. What its former name says is taken away.
 func SetOff(off bool) map[string]any {
 	patch := map[string]any{AnnotationOff: nil, former(AnnotationOff): nil}
@@ -67,8 +67,8 @@ func SetOff(off bool) map[string]any {
 	return patch
 }
 
-// OnlySimulated lets a handler hear of the simulated ones of all Nodes: the API
-// server cannot select by one label or another.
+// OnlySimulated passes only simulated Nodes to a handler: the API server cannot select by one
+// label or another.
 func OnlySimulated(handler cache.ResourceEventHandler) cache.ResourceEventHandler {
 	return cache.FilteringResourceEventHandler{Handler: handler, FilterFunc: func(obj any) bool {
 		if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
@@ -90,9 +90,8 @@ func (s simulatedNodes) Get(name string) (*corev1.Node, error) {
 	return node, err
 }
 
-// formerNames tells of names that are still understood and have another one now: with
-// an event on the object and in the log, once for all pods of an owner, and once for
-// the labels of all Nodes.
+// formerNames reports former names that are still in use, with an event on the object and in the
+// log: once for all pods of an owner, and once for the labels of all Nodes.
 type formerNames struct {
 	events record.EventRecorder
 	log    *slog.Logger
@@ -101,14 +100,14 @@ type formerNames struct {
 	told map[types.UID][]string // by the owner of a pod, or the Node; "" for all Nodes
 }
 
-// label tells of a Node that is simulated by the former label alone.
+// label reports a Node that is simulated by the former label alone.
 func (f *formerNames) label(node *corev1.Node) {
 	if onlyFormer(node.Labels, LabelSimulated) {
 		f.tell(node, "", "label", LabelSimulated)
 	}
 }
 
-// rules tells of the annotations by which the rules of a pod are changed.
+// rules reports the former annotations that change the rules of a pod.
 func (f *formerNames) rules(node *corev1.Node, pod *corev1.Pod) {
 	owner := pod.UID
 	if ref := metav1.GetControllerOf(pod); ref != nil {
@@ -140,7 +139,7 @@ func (f *formerNames) tell(about runtime.Object, owner types.UID, what, name str
 		f.told = map[types.UID][]string{}
 	}
 	f.told[owner] = append(f.told[owner], name)
-	text := fmt.Sprintf("The %s %s is still understood; write %s, which is its name now", what, former(name), name)
+	text := fmt.Sprintf("The %s %s is still understood; use its new name, %s", what, former(name), name)
 	f.events.Event(about, corev1.EventTypeWarning, "FormerName", text)
 	f.log.Warn(text)
 }

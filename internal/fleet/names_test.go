@@ -55,7 +55,7 @@ func (w trial) addNode(name string, labels, annotations map[string]string) {
 	}
 }
 
-// formerNames is what was told about, as KIND NAME, in order.
+// formerNames returns what was told about, as KIND NAME, in order.
 func (w trial) formerNames() (about []string) {
 	w.t.Helper()
 	w.pass(time.Second)
@@ -94,7 +94,7 @@ func TestFormerLabelIsUnderstood(t *testing.T) {
 	})
 }
 
-// A node that gets the label is simulated from then on, and one that loses it is no more.
+// A node that gets the label is simulated from then on, and one that loses it is so no longer.
 func TestLabelComesAndGoes(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		label := func(name string, labels map[string]string) {

@@ -25,18 +25,17 @@ const (
 	// kubeletAddress is where the API server finds the kubelet of every simulated
 	// node: it runs on the same machine.
 	kubeletAddress = "127.0.0.1"
-	// statusEvery is how often a status that says nothing new is written. That a
-	// node lives is told by its lease.
+	// statusEvery is how often a status without news is written. The lease shows that a node is
+	// alive.
 	statusEvery = 30 * time.Minute
 	// writers is how many requests of one kind are under way at once: more make
 	// the API server no faster.
 	writers = 16
 )
 
-// NewNode is simulated node number index, counted from 0, in one of three zones.
-// podCIDR is the range that all simulated nodes say they give addresses from.
-// They do not: it only keeps the allocator of ranges, which would soon have none
-// left for real nodes, from giving them one each.
+// NewNode is simulated node number index, counted from 0, in one of three zones. All simulated
+// nodes claim podCIDR as their range of addresses. They do not use it. It only keeps the range
+// allocator from giving each of them a range, which would soon leave none for real nodes.
 func NewNode(name string, index int, podCIDR netip.Prefix) *corev1.Node {
 	zone := fmt.Sprintf("%s-%c", region, 'a'+index%3)
 	return &corev1.Node{
@@ -77,7 +76,7 @@ func Add(ctx context.Context, client kubernetes.Interface, nodes []*corev1.Node,
 	return g.Wait()
 }
 
-// Ready tells whether a Node's Ready condition is True.
+// Ready reports whether a Node's Ready condition is True.
 func Ready(node *corev1.Node) bool {
 	c := nodeCondition(node, corev1.NodeReady)
 	return c != nil && c.Status == corev1.ConditionTrue
@@ -92,7 +91,7 @@ func nodeCondition(node *corev1.Node, kind corev1.NodeConditionType) *corev1.Nod
 	return nil
 }
 
-// wantsStatus says whether the Node does not say what its kubelet would, or has
+// wantsStatus reports whether the Node does not say what its kubelet would, or has
 // not said it for long.
 func wantsStatus(node *corev1.Node, port int32, now time.Time) bool {
 	ready := nodeCondition(node, corev1.NodeReady)
@@ -100,7 +99,7 @@ func wantsStatus(node *corev1.Node, port int32, now time.Time) bool {
 		node.Status.DaemonEndpoints.KubeletEndpoint.Port != port
 }
 
-// statusPatch is the whole status of a healthy node, for a strategic merge.
+// statusPatch returns the whole status of a healthy node, for a strategic merge.
 func statusPatch(node *corev1.Node, port int32, now time.Time) ([]byte, error) {
 	resources := corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("32Gi"),
@@ -124,7 +123,7 @@ func statusPatch(node *corev1.Node, port int32, now time.Time) ([]byte, error) {
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID}, "status": status})
 }
 
-// healthy are the conditions of a healthy node. A condition that was so before
+// healthy returns the conditions of a healthy node. A condition that was so before
 // keeps its time.
 func healthy(node *corev1.Node, now metav1.Time) []corev1.NodeCondition {
 	all := []corev1.NodeCondition{
@@ -143,9 +142,9 @@ func healthy(node *corev1.Node, now metav1.Time) []corev1.NodeCondition {
 	return all
 }
 
-// address is one of 240.0.0.0/4, which is kept for a future that has not come:
-// no node, pod or router has an address there. With many thousands two names may
-// share one, which harms nobody, since nothing can be reached there.
+// address returns an address of 240.0.0.0/4, a range reserved for future use: no node, pod or
+// router has an address there. With many thousands of nodes two names may share one, which does
+// no harm, since nothing can be reached there.
 func address(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	n := binary.BigEndian.Uint32(sum[:])

@@ -16,7 +16,7 @@ const (
 	reasonPull  = "ImagePullBackOff"
 )
 
-// podPatch is a strategic merge of a pod's status after a step. Conditions of
+// podPatch returns a strategic merge of a pod's status after a step. Conditions of
 // others stay as they are.
 func podPatch(pod *corev1.Pod, todo step, now metav1.Time) ([]byte, error) {
 	node := address(pod.Spec.NodeName)
@@ -108,7 +108,7 @@ func (c *conditions) set(kind corev1.PodConditionType, yes bool, reason string) 
 	c.all = append(c.all, one)
 }
 
-// containerStatus is a container's status after a step.
+// containerStatus returns a container's status after a step.
 func containerStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time) corev1.ContainerStatus {
 	s, old := imageStatus(pod, c), statusOf(pod, c.Name)
 	if old != nil {
@@ -141,8 +141,8 @@ func containerStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.
 	return s
 }
 
-// initStatus is the same for an init container: one that goes on beside the
-// others is like them, any other has done its work.
+// initStatus returns the same for an init container. A sidecar is like the other containers; any
+// other has done its work.
 func initStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time) corev1.ContainerStatus {
 	if todo == pull || c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 		return containerStatus(pod, c, todo, now)
@@ -153,7 +153,7 @@ func initStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time)
 	return s
 }
 
-// imageStatus is what follows from the image: another image is another container.
+// imageStatus returns what follows from the image: another image is another container.
 func imageStatus(pod *corev1.Pod, c corev1.Container) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: "simulated://" + digest("image", c.Image),
 		ContainerID: "simulated://" + digest(c.Name, string(pod.UID))}
@@ -167,7 +167,7 @@ func imageStatus(pod *corev1.Pod, c corev1.Container) corev1.ContainerStatus {
 	return s
 }
 
-// statusOf is the status of the pod's container of that name; nil: there is none.
+// statusOf returns the status of the pod's container of that name; nil: there is none.
 func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	for _, all := range [...][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range all {
@@ -179,7 +179,7 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// changed says that a container of a pod that runs was given another image: an update in place.
+// changed reports whether a container of a pod that runs was given another image: an update in place.
 func changed(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
 		s := statusOf(pod, c.Name)
@@ -205,7 +205,7 @@ func startedAt(pod *corev1.Pod, now metav1.Time) metav1.Time {
 	return now
 }
 
-// waitingFor is the reason why a container of the pod waits.
+// waitingFor returns the reason why a container of the pod waits.
 func waitingFor(pod *corev1.Pod) string {
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.State.Waiting != nil {
@@ -215,7 +215,7 @@ func waitingFor(pod *corev1.Pod) string {
 	return ""
 }
 
-// restarts is how often the pod's containers have been started again.
+// restarts returns how often the pod's containers have been started again.
 func restarts(pod *corev1.Pod) int32 {
 	var most int32
 	for _, s := range pod.Status.ContainerStatuses {

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Rules say how the pods of simulated nodes fare.
+// Rules say what happens to the pods of simulated nodes.
 type Rules struct {
 	// Start is how long it takes until a pod's containers run.
 	Start time.Duration `json:"start"`
@@ -31,7 +31,7 @@ type Rules struct {
 	Seed uint64 `json:"seed"`
 }
 
-// Validate says what is wrong with the rules, or nil.
+// Validate returns what is wrong with the rules, or nil.
 func (r Rules) Validate() error {
 	for _, d := range []struct {
 		what string
@@ -50,8 +50,8 @@ type fate struct {
 	failure            Mode // "": none
 }
 
-// fate applies the rules, and what the annotations of pod and node say in their
-// place. An annotation that cannot be read is an error; the rule holds then.
+// fate applies the rules, and what the annotations of pod and node say instead. An annotation
+// that cannot be read is an error, and then the rule applies.
 func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 	var errs []error
 	delay := func(annotation string, rule time.Duration) time.Duration {
@@ -82,7 +82,7 @@ func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 	return f, errors.Join(errs...)
 }
 
-// override is an annotation of the pod, or else of the node.
+// override returns an annotation of the pod, or else of the node.
 func override(node *corev1.Node, pod *corev1.Pod, annotation string) string {
 	if text := said(pod.Annotations, annotation); text != "" {
 		return text
@@ -90,10 +90,9 @@ func override(node *corev1.Node, pod *corev1.Pod, annotation string) string {
 	return said(node.Annotations, annotation)
 }
 
-// draw is a number from 0 up to 1 for one question about one pod. The successor
-// of a daemon pod, which has another name, draws the same while its images are
-// the same. Questions keep their former names: with others, each trial that
-// somebody has noted would have other luck.
+// draw returns a number from 0 up to 1 for one question about one pod. The successor of a daemon
+// pod, which has another name, draws the same while its images are the same. Questions keep their
+// former names: with others, every trial that somebody has noted would be drawn differently.
 func (r Rules) draw(question string, pod *corev1.Pod) float64 {
 	who := "pod " + pod.Name
 	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "DaemonSet" {
@@ -135,7 +134,7 @@ type Failure struct {
 // [MODE:]SHARE[@IMAGE] or MODE[@IMAGE], separated by commas.
 type Failures []Failure
 
-const failureForms = "give a share such as 1%, a way to fail (crash, unready, pull), both (pull:5%), " +
+const failureForms = "give a share such as 1%, a mode (crash, unready, pull), both (pull:5%), " +
 	"or one for an image (crash@example.com/agent:2), several with commas, or none"
 
 // MarshalText writes the failures as UnmarshalText reads them.
@@ -154,7 +153,7 @@ func (f Failures) MarshalText() ([]byte, error) {
 	return []byte(strings.Join(parts, ",")), nil
 }
 
-// UnmarshalText reads failures. "none" are not failures.
+// UnmarshalText reads failures. "none" means that there are none.
 func (f *Failures) UnmarshalText(text []byte) error {
 	var all Failures
 	if string(text) != "none" {
@@ -184,12 +183,12 @@ func parseFailure(text string) (Failure, error) {
 	}
 	f := Failure{Mode: Mode(mode), Image: image}
 	if !slices.Contains([]Mode{Crash, Unready, Pull}, f.Mode) {
-		return f, fmt.Errorf("%q is not a way to fail", mode)
+		return f, fmt.Errorf("%q is not a mode of failure", mode)
 	}
 	return f, f.Share.UnmarshalText([]byte(share))
 }
 
-// pick finds the failure into whose share the draw falls; "" for none.
+// pick returns the failure whose share contains the draw; "" for none.
 func (f Failures) pick(draw float64, images []string) Mode {
 	for _, one := range f {
 		if !one.about(images) {

@@ -42,16 +42,16 @@ func TestFailuresAsText(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"":                "is not a way to fail",
-		"often":           `"often" is not a way to fail`,
-		"5":               `"5" is not a way to fail`,
+		"":                "is not a mode of failure",
+		"often":           `"often" is not a mode of failure`,
+		"5":               `"5" is not a mode of failure`,
 		"crash:5":         `"5" is not a percentage`,
 		"crash:101%":      "is not a percentage from 0% to 100%",
 		"crash:-1%":       "is not a percentage",
 		"crash:NaN%":      "is not a percentage",
 		"crash@[":         "syntax error in pattern",
-		"1%,":             "is not a way to fail",
-		"unready:1%,x:1%": `"x" is not a way to fail`,
+		"1%,":             "is not a mode of failure",
+		"unready:1%,x:1%": `"x" is not a mode of failure`,
 	} {
 		var got Failures
 		err := got.UnmarshalText([]byte(text))
@@ -77,7 +77,7 @@ func TestRulesAsJSON(t *testing.T) {
 	}
 }
 
-// daemonPod is a DaemonSet's pod on a node.
+// daemonPod returns a DaemonSet's pod on a node.
 func daemonPod(name, node, image string) *corev1.Pod {
 	yes := true
 	return &corev1.Pod{

@@ -30,10 +30,10 @@ const byNode = "node"
 type Config struct {
 	// Client has the rights of the ClusterRole system:everynode-simulator.
 	Client *rest.Config
-	// Rules hold for all pods that no annotation says otherwise for.
+	// Rules apply to all pods whose annotations do not say otherwise.
 	Rules Rules
-	// CertFile and KeyFile are what the kubelet serves with: a certificate for
-	// 127.0.0.1 that the API server trusts. They are read again when they change.
+	// CertFile and KeyFile have the certificate that the kubelet serves with. It is for
+	// 127.0.0.1, and the API server trusts it. The files are read again when they change.
 	CertFile, KeyFile string
 	Log               *slog.Logger
 }
@@ -98,7 +98,7 @@ func simulate(ctx context.Context, client kubernetes.Interface, rules Rules, por
 		factory.StartWithContext(ctx)
 		defer factory.Shutdown()
 	}
-	// Nobody acts before both are known: a pod whose Node is unknown is not a pod of ours.
+	// Nothing happens before both are known: a pod whose Node is unknown is not ours.
 	for _, factory := range []informers.SharedInformerFactory{nodeFactory, podFactory} {
 		if err := factory.WaitForCacheSyncWithContext(ctx).Err; err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read the nodes and their pods: %w", err)
@@ -148,8 +148,8 @@ func (f *fleet) watch(nodes coreinformers.NodeInformer, pods coreinformers.PodIn
 	return nil
 }
 
-// nodeChanged looks at a Node that is new, or has changed in what matters here,
-// and at its pods when their rules may be others now.
+// nodeChanged looks at a Node that is new, or has changed in what matters here. It also looks at
+// the Node's pods if their rules may have changed.
 func (f *fleet) nodeChanged(old, node *corev1.Node) {
 	changed := old == nil || old.UID != node.UID || !maps.Equal(old.Annotations, node.Annotations)
 	if changed || wantsStatus(node, f.heartbeat.port, time.Now()) {
@@ -161,7 +161,7 @@ func (f *fleet) nodeChanged(old, node *corev1.Node) {
 	f.kubelet.names.label(node)
 	objects, err := f.kubelet.pods.ByIndex(byNode, node.Name)
 	if err != nil {
-		f.kubelet.log.Error("cannot find the pods of a node", "node", node.Name, "error", err)
+		f.kubelet.log.Error("cannot find the pods of a node", "node", node.Name, "err", err)
 	}
 	for _, obj := range objects {
 		f.podChanged(obj.(*corev1.Pod))
@@ -178,7 +178,7 @@ func nodeOf(obj any) ([]string, error) {
 	return []string{pod.Spec.NodeName}, nil
 }
 
-// trim keeps of an object what is read here.
+// trim keeps only what is read here of an object.
 func trim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Node:
@@ -220,8 +220,8 @@ func newQueue() workqueue.TypedRateLimitingInterface[string] {
 	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](100*time.Millisecond, 10*time.Second))
 }
 
-// serve calls act for what is in the queue, several at once, until the queue is
-// shut down. What fails comes again later.
+// serve calls act for what is in the queue, several at once, until the queue is shut down. What
+// fails is retried later.
 func serve(queue workqueue.TypedRateLimitingInterface[string], act func(key string) error) {
 	var all sync.WaitGroup
 	for range writers {

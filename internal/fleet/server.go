@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// server answers in place of the kubelets' own: `kubectl logs` and `kubectl exec`
-// get a reason at once. It asks nobody who they are, because it has nothing to
-// tell that the request does not say itself.
+// server answers in place of the kubelets' own: `kubectl logs` and `kubectl exec` get a reason at
+// once. It does not authenticate, because its answers contain nothing that the request does not
+// contain.
 type server struct {
 	listener net.Listener
 	http     *http.Server
@@ -54,12 +54,12 @@ func (s *server) serve(ctx context.Context) error {
 	return nil
 }
 
-// handler says for each part of a kubelet's API that concerns a pod why there is
+// handler answers each part of a kubelet's API that concerns a pod with the reason why there is
 // nothing.
 func handler() http.Handler {
 	mux := http.NewServeMux()
 	refuse := func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, fmt.Sprintf("pod %s/%s is on a simulated node: it has no containers, so there are no logs, and nothing can be run in it or connected to",
+		http.Error(w, fmt.Sprintf("pod %s/%s is on a simulated node: it has no containers, so there are no logs, and you cannot run anything in it or connect to it",
 			r.PathValue("namespace"), r.PathValue("pod")), http.StatusBadRequest)
 	}
 	for _, what := range []string{"containerLogs", "exec", "attach", "portForward"} {
@@ -67,7 +67,7 @@ func handler() http.Handler {
 		mux.HandleFunc("/"+what+"/{namespace}/{pod}/{rest...}", refuse)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "this node is simulated: its kubelet has nothing to tell", http.StatusNotFound)
+		http.Error(w, "this node is simulated: its kubelet has no data", http.StatusNotFound)
 	})
 	return mux
 }

@@ -15,7 +15,7 @@ type block struct {
 	rows [][]cell
 }
 
-// arrange puts every node into one cell, as few of them into each as make all zones fit into so many
+// arrange puts every node into one cell, with as few nodes per cell as make all zones fit into the
 // rows and columns. Both are at least 1.
 func arrange(zones []Zone, columns, rows int) (blocks []block, perCell int) {
 	zones = slices.DeleteFunc(slices.Clone(zones), func(z Zone) bool { return len(z.Nodes) == 0 })
@@ -49,7 +49,7 @@ func rowsOf(zones []Zone, columns, perCell int) (rows int) {
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
-// fold makes one zone of those that there are too many of: each takes a row at least.
+// fold merges zones if there are too many of them, since each takes at least one row.
 func fold(zones []Zone, rows int) []Zone {
 	if len(zones) <= rows {
 		return zones
@@ -64,5 +64,5 @@ func fold(zones []Zone, rows int) []Zone {
 	return append(slices.Clone(zones[:rows-1]), rest)
 }
 
-// worst is the state that a cell shows.
+// worst returns the state that a cell shows.
 func (z *Zone) worst(c cell) State { return slices.Max(z.Nodes[c.from:c.to]) }

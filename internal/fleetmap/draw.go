@@ -24,8 +24,8 @@ func Frame(m *Model, width, height int) []Line {
 	return lines
 }
 
-// kept is how many rows are kept for exceptions. It does not depend on how many there are: the map must
-// not jump. Where zones would have to share a row, they come first.
+// kept returns how many rows are kept for exceptions. The number does not depend on how many there are, since
+// the map must not jump. If zones would have to share a row, they come first.
 func kept(zones, room int) int {
 	const least = 4
 	n := min(1+maxExceptions, room/2)
@@ -63,7 +63,7 @@ func (f *frame) heading() {
 	}
 }
 
-// phase is the controller's word, and without one the reader's own.
+// phase returns the controller's word, and without one the reader's own.
 func (m *Model) phase() string {
 	if r := m.Rollout; r != nil {
 		return r.Phase
@@ -81,7 +81,8 @@ func (m *Model) revisions() string {
 	return harmless(fmt.Sprintf("%d older -> %s", len(m.Before), m.Revision))
 }
 
-// told are the states as they are counted for people: what a release is about, and then what is wrong.
+// told returns the states in the order in which people are told their counts: what a release is about, and then
+// what is wrong.
 func told() []State { return []State{New, Old, Starting, Waiting, Failing, Down, NotMeant} }
 
 // legend says what the signs mean, and how many nodes have each. It breaks between two of them.
@@ -109,7 +110,7 @@ func (f *frame) legend() {
 	f.lines = append(f.lines, line)
 }
 
-// Summary is the model in one line.
+// Summary returns the model in one line.
 func (m *Model) Summary() string {
 	counts, all, parts := m.Counts(), 0, []string{}
 	for _, s := range told() {
@@ -142,7 +143,7 @@ func (r *Rollout) text() string {
 	return strings.Join(parts, ", ")
 }
 
-// wavesText is the waves in their order. Where they do not fit, those that are over are counted instead.
+// wavesText returns the waves in their order. If they do not fit, it counts those that are over instead.
 func wavesText(waves []Wave, columns int) string {
 	over := slices.IndexFunc(waves, func(w Wave) bool { return w.There < w.Nodes })
 	if over < 0 {
@@ -164,10 +165,10 @@ func wavesText(waves []Wave, columns int) string {
 	return text
 }
 
-// narrow is from how many columns on a line has room for more than what is wrong and where.
+// narrow is the number of columns from which a line has room for more than what is wrong and where.
 const narrow = 40
 
-// maxLabel is the most columns that the name of a zone takes.
+// maxLabel is the maximum number of columns for the name of a zone.
 const maxLabel = 24
 
 // zones draws the map in at most so many rows, and above it what a sign stands for.
@@ -199,8 +200,8 @@ func (f *frame) zones(rows int) {
 	}
 }
 
-// margins are how wide the names of zones and the counts of their nodes are, with a space after each. There
-// are none where the nodes have no zones, and no counts where that takes too much of the map.
+// margins returns how wide the names of zones and the counts of their nodes are, with a space after each. They
+// are zero if the nodes have no zones. The counts are left out if they would take too much of the map.
 func (f *frame) margins() (label, count int) {
 	zones := f.model.Zones
 	if len(zones) == 1 && zones[0].Name == "" {
@@ -218,7 +219,7 @@ func (f *frame) margins() (label, count int) {
 	return label, count
 }
 
-// signs is a row of cells, those of one state together.
+// signs returns a row of cells, those of one state together.
 func (z *Zone) signs(row []cell) (line Line) {
 	for i := 0; i < len(row); {
 		state, from := z.worst(row[i]), i
@@ -267,7 +268,7 @@ func (f *frame) exceptions(room int) {
 	}
 }
 
-// name is the node's name, and how many others there are, in so many columns.
+// name returns the node's name, and how many others there are, in so many columns.
 func (e *Exception) name(columns int) string {
 	more := ""
 	if e.Same > 0 {

@@ -1,6 +1,6 @@
-// Package fleetmap draws what each node of a fleet has of one DaemonSet: a sign for a node, or for
-// several where they do not fit. It turns a Model into lines and knows nothing of clusters, terminals or
-// the time, so that a frame can be compared letter by letter.
+// Package fleetmap draws what each node of a fleet has of one DaemonSet: one sign per node, or one for
+// several if they do not fit. It turns a Model into lines. It knows nothing of clusters, terminals or
+// the time, so that tests can compare a frame letter by letter.
 package fleetmap
 
 // State is what a node has of the DaemonSet. Of several nodes in one cell the greatest is shown, so the
@@ -39,7 +39,7 @@ func (s State) look() look {
 	}[s]
 }
 
-// String is the state's word.
+// String returns the state's word.
 func (s State) String() string { return s.look().name }
 
 // Model is what is to be drawn. Its texts may hold anything: what a terminal would take as a command
@@ -55,13 +55,13 @@ type Model struct {
 	Waves []Wave
 	// Rollout is what the controller says of the release; nil while nobody says anything.
 	Rollout *Rollout
-	// Exceptions are what needs a look, the most interesting first. More is how many nodes besides
-	// those that are named or counted in them.
+	// Exceptions are what needs attention, the most interesting first. More is the number of further
+	// nodes that they neither name nor count.
 	Exceptions []Exception
 	More       int
-	// Command shows all that needs a look.
+	// Command shows all that needs attention.
 	Command string
-	// Stale is since when and why what is drawn may not be true any more; empty: it is.
+	// Stale says since when and why the drawing may be out of date; empty: it is current.
 	Stale string
 }
 
@@ -88,7 +88,7 @@ type Rollout struct {
 	Stopped bool
 }
 
-// Exception is a node that needs a look, and how many others do for the same reason.
+// Exception is a node that needs attention, and the number of others that do for the same reason.
 type Exception struct {
 	Node  string
 	Same  int // others
@@ -97,7 +97,7 @@ type Exception struct {
 	Text  string
 }
 
-// Counts is how many nodes are in each state, by State.
+// Counts returns how many nodes are in each state, by State.
 func (m *Model) Counts() (counts [states]int) {
 	for i := range m.Zones {
 		for _, s := range m.Zones[i].Nodes {

@@ -16,13 +16,13 @@ type Span struct {
 	Style string // what a terminal takes; empty: as it is
 }
 
-// bold is the style of what is to be read first, alarm that of what is wrong with the picture itself.
+// bold is the style of what to read first. alarm is the style of what is wrong with the picture itself.
 const (
 	bold  = "1"
 	alarm = "1;31"
 )
 
-// Plain is the line without colours.
+// Plain returns the line without colours.
 func (l Line) Plain() string {
 	var b strings.Builder
 	for _, s := range l {
@@ -31,7 +31,7 @@ func (l Line) Plain() string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// Coloured is the line for a terminal.
+// Coloured returns the line for a terminal.
 func (l Line) Coloured() string {
 	var b strings.Builder
 	for _, s := range l {
@@ -56,8 +56,8 @@ func (l Line) clip(columns int) Line {
 	return l
 }
 
-// harmless is the text in one line, with a question mark for each thing that a terminal would not print
-// but do: escape sequences, and what turns the direction of text.
+// harmless returns the text in one line, with a question mark for everything that a terminal would execute
+// instead of printing it: escape sequences, and characters that change the direction of text.
 func harmless(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -70,8 +70,8 @@ func harmless(text string) string {
 	}, text)
 }
 
-// firstWide is where letters begin that some terminals draw two columns wide. Some of those beyond it take
-// one column or none. A line that is too short does no harm, one that is too long does.
+// firstWide is the first of the letters that some terminals draw two columns wide. Some letters beyond it
+// take one column or none. A line that is too short does no harm; one that is too long does.
 const firstWide = 0x1100
 
 func width(text string) (columns int) {
@@ -88,7 +88,7 @@ func widthOf(r rune) int {
 	return 1
 }
 
-// short cuts a text to so many columns, and shows that it did where there is room for it.
+// short cuts a text to so many columns, and marks the cut if there is room for it.
 func short(text string, columns int) string {
 	if width(text) <= columns {
 		return text

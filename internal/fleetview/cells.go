@@ -21,7 +21,7 @@ const (
 	Failing
 )
 
-// CellStates are the words for states, by CellState.
+// CellStates returns the words for states, by CellState.
 func CellStates() []string {
 	return []string{"not meant", "new", "old", "starting", "waiting", "down", "failing"}
 }

@@ -42,7 +42,7 @@ type HeadPart struct {
 	More    int            `json:"more,omitempty"`
 }
 
-// Between is what has changed from one State to a later one of the same fleet; nil: nothing but the time.
+// Between returns what has changed from one State to a later one of the same fleet; nil: nothing but the time.
 func Between(before, after *State) *Change {
 	c := &Change{At: after.At}
 	if before.Stale != after.Stale {
@@ -91,7 +91,7 @@ func changedNodes(before, after []Node) map[int]Node {
 	return changed
 }
 
-// setChange is nil where nothing has changed. Without a set before, everything has.
+// setChange returns nil if nothing has changed. Without an earlier set, everything has.
 func setChange(before, after *Set) *SetChange {
 	d := &SetChange{}
 	if before == nil {
@@ -122,7 +122,7 @@ func setChange(before, after *Set) *SetChange {
 	return d
 }
 
-// partOf is what has changed; nil: it takes all of the later one to say so.
+// partOf returns what has changed; nil if the whole later one is needed to say it.
 func partOf(before, after *Head) *HeadPart {
 	p := &HeadPart{}
 	if !maps.Equal(before.Pods, after.Pods) {
@@ -152,7 +152,7 @@ func partOf(before, after *Head) *HeadPart {
 	return p
 }
 
-// with is the Head with a part of it changed.
+// with returns the Head with a part of it changed.
 func (h Head) with(p *HeadPart) Head {
 	if len(p.Pods) > 0 {
 		h.Pods = p.Pods
@@ -179,7 +179,7 @@ func (d *SetChange) find(before, after []Finding) {
 	d.Lost = slices.Sorted(maps.Keys(was))
 }
 
-// Apply makes the later State of an earlier one, which stays as it is.
+// Apply makes the later State from an earlier one, which stays as it is.
 func (s *State) Apply(c *Change) *State {
 	after := *s
 	after.At = c.At
@@ -203,7 +203,7 @@ func (s *State) Apply(c *Change) *State {
 	return &after
 }
 
-// apply makes the later set of s, which may be nil.
+// apply makes the later set from s, which may be nil.
 func (s *Set) apply(d *SetChange) *Set {
 	after := Set{Findings: []Finding{}}
 	if s != nil {
@@ -243,7 +243,7 @@ func (d *SetChange) findings(before []Finding) []Finding {
 	return left
 }
 
-// byWeight is the order of findings: the worst state first, and the older before the newer.
+// byWeight returns the order of findings: the worst state first, and the older before the newer.
 func byWeight(a, b Finding) int {
 	return cmp.Or(cmp.Compare(b.State, a.State), cmp.Compare(a.ID, b.ID))
 }
@@ -251,7 +251,7 @@ func byWeight(a, b Finding) int {
 // SortFindings puts them into the order in which they are shown.
 func SortFindings(all []Finding) { slices.SortFunc(all, byWeight) }
 
-// placed is a copy with some places changed, and as long as the last of them asks for.
+// placed returns a copy with some places changed. It is long enough for the last of them.
 func placed[S ~[]T, T any](before S, changes map[int]T) S {
 	size := len(before)
 	for i := range changes {

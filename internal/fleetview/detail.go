@@ -1,10 +1,10 @@
 package fleetview
 
-// What a page asks for when somebody looks closer. It is not in the stream.
+// What a page asks for when somebody looks at details. It is not in the stream.
 
 import "errors"
 
-// ErrUnknown is of a question about what is not there, or not there any more.
+// ErrUnknown is the error for a question about something that does not exist, or no longer exists.
 var ErrUnknown = errors.New("it is not in the fleet")
 
 // NodeDetail is one node.
@@ -33,7 +33,7 @@ type Condition struct {
 	Bad bool `json:"bad,omitempty"`
 }
 
-// Row is what `everynode why` says of one DaemonSet on the node.
+// Row is what `everynode why` says about one DaemonSet on the node.
 type Row struct {
 	Set      string   `json:"set"` // namespace/name
 	Pod      string   `json:"pod,omitempty"`
@@ -44,7 +44,7 @@ type Row struct {
 	Since    int64    `json:"since,omitempty"`
 	Change   string   `json:"change,omitempty"`
 	Commands []string `json:"commands,omitempty"`
-	// Log says that a container of it has something to read.
+	// Log says that one of its containers has a log to read.
 	Log bool `json:"log,omitempty"`
 }
 
@@ -62,7 +62,7 @@ type Event struct {
 type Log struct {
 	Pod       string `json:"pod"`
 	Container string `json:"container"`
-	// Previous says that it is of the run before, which has ended.
+	// Previous says that it is from the previous run, which has ended.
 	Previous bool     `json:"previous,omitempty"`
 	Lines    []string `json:"lines"`
 }
@@ -72,7 +72,7 @@ type Events struct {
 	Events []Event `json:"events"`
 }
 
-// About is what a page has to know of who serves it.
+// About is what a page must know about its server.
 type About struct {
 	Version int    `json:"version"`
 	Program string `json:"program"` // what people type
@@ -91,7 +91,7 @@ type Action struct {
 	Wave    string `json:"wave,omitempty"`
 }
 
-// Answer is what became of an Action.
+// Answer is the result of an Action.
 type Answer struct {
 	Said  string `json:"said,omitempty"`
 	Error string `json:"error,omitempty"`

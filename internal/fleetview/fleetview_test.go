@@ -103,7 +103,7 @@ func same(a, b *State) bool {
 	return string(p) == string(q)
 }
 
-// drawState is a State that may follow another one: it has as many nodes at least.
+// drawState returns a State that may follow another one: it has as many nodes at least.
 func drawState(t *rapid.T, before *State) *State {
 	least := 0
 	if before != nil {
@@ -228,8 +228,9 @@ func largeState() *State {
 	return s
 }
 
-// rolledOn is what there is one of several messages of a second later: in the second 50 nodes of each DaemonSet have changed twice; so have its
-// numbers, and one finding in three messages. One DaemonSet after the other has a wave opened, which its history tells.
+// rolledOn returns what there is one of several messages of a second later: in the second 50 nodes of each DaemonSet
+// have changed twice; so have its numbers, and one finding in three messages. One DaemonSet after the other has a wave
+// opened, which its history tells.
 func (s *State) rolledOn(n, messages int) *State {
 	after := *s
 	after.At += 1000 / int64(messages)

@@ -1,22 +1,22 @@
-// Package fleetview is what the page of `everynode ui` is told: one State at first, then a Change each time that something
-// is different. It is values, how they are written, and what has changed between two of them. A server sends it, a file
-// keeps it to be played again, and the page's own types are made of these.
+// Package fleetview defines what the page of `everynode ui` is told: first a State, then a Change each time something
+// is different. It has the values, how they are written, and what has changed between two of them. A server sends them,
+// a file records them for a replay, and the page's own types are generated from them.
 package fleetview
 
 // Version is that of the format. A recording of another one is refused.
 const Version = 1
 
-// Pace is how far apart two States of a cluster are at least, in milliseconds: what has changed meanwhile is one Change, which costs less than two. TestSizes
-// counts on it.
+// Pace is the minimum time between two States of a cluster, in milliseconds. What has changed in between is one Change,
+// which costs less than two. TestSizes relies on it.
 const Pace = 1000
 
 // State is what is known of a fleet at a moment. Once made it is not changed, so that viewers may share one.
 type State struct {
-	// At is when that was, in milliseconds since 1970, by the clock of who serves the page.
+	// At is when that was, in milliseconds since 1970, by the server's clock.
 	At int64 `json:"at"`
 	// Cluster is where it is: the context's name, or the address of the API server.
 	Cluster string `json:"cluster"`
-	// Stale is since when and why the cluster is not being seen; empty: it is.
+	// Stale says since when and why the cluster cannot be seen; empty: it can.
 	Stale string `json:"stale"`
 	// Reasons are those that a Cell has by its number.
 	Reasons []Reason `json:"reasons"`
@@ -32,7 +32,7 @@ type Reason struct {
 	Sentence string `json:"sentence"`
 }
 
-// Node is what is said of a node at first sight.
+// Node is what the overview says about a node.
 type Node struct {
 	Name string `json:"name"`
 	Zone string `json:"zone,omitempty"`
@@ -73,7 +73,7 @@ type Head struct {
 	Budget   *Budget  `json:"budget,omitempty"`
 	Release  *Release `json:"release,omitempty"`
 	Waves    []Wave   `json:"waves,omitempty"`
-	// More is how many nodes need a look besides those of the findings.
+	// More is how many nodes need attention besides those of the findings.
 	More int `json:"more,omitempty"`
 }
 
@@ -84,7 +84,7 @@ type Budget struct {
 	Used           int `json:"used"`
 }
 
-// Release is what the engine says of a release in waves that is not through.
+// Release is what the engine says about a release in waves that is not through.
 type Release struct {
 	Number int `json:"number"`
 	// Phase and Reason are names of package rollout; Message is a sentence.
@@ -101,7 +101,7 @@ type Release struct {
 	Failed   int    `json:"failed"`
 	// Soak is how long the open wave has been watched, and of how much.
 	Soak string `json:"soak,omitempty"`
-	// Stands says that it does not go on by itself; Paused that a person has said so.
+	// Stands says that it does not go on by itself, Paused that a person has paused it.
 	Stands bool `json:"stands,omitempty"`
 	Paused bool `json:"paused,omitempty"`
 	// Held is how many nodes' pods the guard holds.
@@ -120,9 +120,9 @@ type Wave struct {
 	Soak string `json:"soak,omitempty"`
 }
 
-// Finding is a node that needs a look, and others for the same reason.
+// Finding is a node that needs attention, and others for the same reason.
 type Finding struct {
-	// ID tells findings of a set apart while they last.
+	// ID identifies a finding within its set while it lasts.
 	ID int `json:"id"`
 	// State is a CellState, Reason a number of State.Reasons.
 	State  int    `json:"state"`
@@ -133,11 +133,11 @@ type Finding struct {
 	Nodes int    `json:"nodes"`
 	// Since is that of the first one, in milliseconds since 1970; zero: it is not known.
 	Since int64 `json:"since,omitempty"`
-	// Log says that a container has run there and ended, so that there is something to read.
+	// Log says that a container has run there and ended, so there is a log to read.
 	Log bool `json:"log,omitempty"`
 }
 
-// History is what has been.
+// History is what has happened.
 type History struct {
 	Revisions []Revision `json:"revisions"`
 	// Moments are the last ones, the newest first.

@@ -33,7 +33,7 @@ func TestTypesOfThePage(t *testing.T) {
 	}
 }
 
-// typescript is the types of values, and of all that they are made of.
+// typescript returns the types of values, and of all that they are made of.
 func typescript(values ...any) []byte {
 	w := &typeWriter{seen: map[reflect.Type]bool{}}
 	for _, v := range values {
@@ -68,7 +68,7 @@ func (w *typeWriter) add(t reflect.Type) {
 	w.texts = append(w.texts, b.String())
 }
 
-// of is a type as TypeScript has it. What is written as text is a string.
+// of returns a type as TypeScript has it. What is written as text is a string.
 func (w *typeWriter) of(t reflect.Type, optional bool) string {
 	switch {
 	case t == reflect.TypeFor[Cells](), t == reflect.TypeFor[Cell]():

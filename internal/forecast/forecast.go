@@ -1,8 +1,7 @@
-// Package forecast plays a change of a DaemonSet before it is made. The algorithm
-// that the engine runs decides at each step, and a model stands in for the cluster: every
-// pod takes as long to start and to end as it is said to, and nothing else happens. So
-// it shows what the algorithm does with the change, and not what the change does to the
-// nodes. No clock, no client.
+// Package forecast simulates a change of a DaemonSet before it is made. The engine's algorithm
+// decides at each step, and a model replaces the cluster: every pod takes as long to start and to
+// end as the input says, and nothing else happens. So it shows what the algorithm does with the
+// change, and not what the change does to the nodes. It has no clock and no client.
 package forecast
 
 import (
@@ -27,7 +26,7 @@ type Input struct {
 	Start, Stop time.Duration
 }
 
-// Change is what becomes of a node's pod.
+// Change is what happens to a node's pod.
 type Change uint8
 
 // The changes.
@@ -37,7 +36,7 @@ const (
 	Loses                  // the pod goes and none comes
 )
 
-// String is the change in one word.
+// String returns the change in one word.
 func (c Change) String() string { return [...]string{"replaced", "new", "removed"}[c] }
 
 // MarshalText is String: for JSON and YAML.
@@ -53,11 +52,11 @@ type Step struct {
 	// Begins and Ends are since the change: when the first pod is created or deleted
 	// there, and when the node has what it should.
 	Begins, Ends time.Duration
-	// Ended says that it comes to that.
+	// Ended says that the node gets there.
 	Ended bool
 }
 
-// Left is a node that has not what it should when nothing happens any longer.
+// Left is a node that does not have what it should when nothing more happens.
 type Left struct {
 	Node   string
 	Reason plan.Reason
@@ -71,18 +70,18 @@ type Forecast struct {
 	Steps []Step
 	// Left is by node name.
 	Left []Left
-	// Took is how long it takes until nothing happens any longer.
+	// Took is how long it takes until nothing more happens.
 	Took time.Duration
-	// MostDown is how many of the nodes that have an available pod now, and are to
-	// have one, are without at the worst moment.
+	// MostDown is how many of the nodes that have an available pod now, and should have one, have
+	// none at the worst moment.
 	MostDown int
 	// Status is as it is at the end.
 	Status plan.Status
-	// Endless says that Play gave up, because there was no end to it.
+	// Endless says that Play gave up because the changes did not end.
 	Endless bool
 }
 
-// Count is how many nodes have the change.
+// Count returns how many nodes have the change.
 func (f *Forecast) Count(c Change) (n int) {
 	for i := range f.Steps {
 		if f.Steps[i].Change == c {

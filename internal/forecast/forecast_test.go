@@ -9,7 +9,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// changeAt is when the changes of the tests are made.
+// changeAt returns when the changes of the tests are made.
 func changeAt() time.Time { return time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC) }
 
 // fleet is nodes a, b, c and so on, each with an available pod of revision "old".
@@ -35,7 +35,7 @@ func (in *Input) pod(node, hash string) *plan.Pod {
 	return &in.Pods[len(in.Pods)-1]
 }
 
-// text is a forecast as the tests compare it.
+// text returns a forecast as the tests compare it.
 func (f *Forecast) text() string {
 	var b strings.Builder
 	for _, s := range f.Steps {

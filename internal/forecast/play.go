@@ -17,8 +17,8 @@ func Play(in *Input) *Forecast {
 	f := &Forecast{}
 	g.look(g.names...)
 	g.ledger.Nodes(func(v *plan.Verdict) { g.served[v.Node] = v.Available })
-	// Of each pod there are at most four moments: it is created, ready, ready for long
-	// enough, gone. What goes on for longer than the double of that has no end.
+	// Of each pod there are at most four moments: it is created, ready, ready for long enough,
+	// gone. If there are more than twice as many, there is no end.
 	for turns := 8 * (len(in.Nodes) + len(in.Pods) + 1); ; turns-- {
 		for g.act() {
 		}
@@ -77,7 +77,7 @@ func newGame(in *Input) *game {
 	return g
 }
 
-// add puts a pod on its node, and notes what is going to become of it.
+// add puts a pod on its node, and records what will happen to it.
 func (g *game) add(p *plan.Pod) {
 	g.pods[p.Node] = append(g.pods[p.Node], p)
 	switch node := g.nodes[p.Node]; {
@@ -94,7 +94,7 @@ func (g *game) expect(at time.Time, p *plan.Pod, gone bool) {
 	heap.Push(&g.coming, event{at: at, pod: p, gone: gone})
 }
 
-// look has the algorithm decide for these nodes.
+// look lets the algorithm decide for these nodes.
 func (g *game) look(names ...string) {
 	for _, name := range names {
 		node := g.nodes[name]
@@ -130,7 +130,7 @@ func (g *game) act() bool {
 	return len(names) > 0
 }
 
-// watch keeps what the verdict says of the node that matters later.
+// watch keeps what matters later of the verdict about the node.
 func (g *game) watch(v *plan.Verdict) {
 	delete(g.down, v.Node)
 	if g.served[v.Node] && v.Desired && !v.Available {
@@ -218,7 +218,7 @@ func (g *game) happen(e event) {
 	p.Phase, p.Ready, p.ReadySince = plan.Running, true, g.now
 }
 
-// finish says what has come of it.
+// finish records the result.
 func (g *game) finish(f *Forecast) {
 	f.Took, f.Status = g.last.Sub(g.in.Now), g.ledger.Status()
 	left := map[string]bool{}
@@ -249,7 +249,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// event is what becomes of a pod.
+// event is what happens to a pod.
 type event struct {
 	at   time.Time
 	pod  *plan.Pod

@@ -29,8 +29,8 @@ type Wave struct {
 	Uncovered []string
 }
 
-// Waves plays the change step by step, as a policy would have it. uid is the DaemonSet's, from which
-// the ranks of its nodes follow. Where there is nothing to release, why says so.
+// Waves plays the change step by step, as a policy would have it. uid is the DaemonSet's, from which the ranks of
+// its nodes follow. If there is nothing to release, why says so.
 func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) {
 	nodes := eligible(in)
 	switch {
@@ -39,7 +39,7 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	case len(nodes) == 0:
 		return nil, "no node would have a pod after this change"
 	case !slices.ContainsFunc(in.Pods, func(p plan.Pod) bool { return p.Hash != in.Set.Hash }):
-		return nil, "every pod is of this template already"
+		return nil, "every pod already has this template"
 	}
 	layout := rollout.NewLayout(p, uid, nodes)
 	set := in.Set
@@ -60,7 +60,7 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	return waves, ""
 }
 
-// eligible are the nodes that should run a pod after the change.
+// eligible returns the nodes that should run a pod after the change.
 func eligible(in *Input) (nodes []rollout.Node) {
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; in.Set.Placement.Admits(n).Run {
@@ -70,7 +70,7 @@ func eligible(in *Input) (nodes []rollout.Node) {
 	return nodes
 }
 
-// only is the change on some of the nodes, with the budget that all of them have.
+// only returns the change on some of the nodes, with the budget that all of them have.
 func (in *Input) only(names []string, of int) *Input {
 	part := *in
 	part.Set.Strategy = plan.RollingUpdate
@@ -85,7 +85,7 @@ func (in *Input) only(names []string, of int) *Input {
 	return &part
 }
 
-// opens is when the policy lets nodes begin at the earliest.
+// opens returns when the policy lets nodes begin at the earliest.
 func opens(p *rollout.Policy, at time.Time) time.Time {
 	if p.Open(at) {
 		return at
@@ -96,7 +96,7 @@ func opens(p *rollout.Policy, at time.Time) time.Time {
 	return at
 }
 
-// within is when work that goes on in the policy's windows only is done.
+// within returns when work is done that goes on only in the policy's windows.
 func within(p *rollout.Policy, at time.Time, work time.Duration) time.Time {
 	for {
 		at = opens(p, at)

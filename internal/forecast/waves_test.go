@@ -63,7 +63,7 @@ func TestWaves(t *testing.T) {
 			all/  to 1, 0 at a time, stops at 1, 20m10s-30m10s works 0s []`},
 		{"nothing to lose", func(in *Input, p *rollout.Policy) { in.Pods = nil }, "none: the DaemonSet has no pod yet, so there is nothing to lose"},
 		{"no node", func(in *Input, p *rollout.Policy) { in.Set.Placement.Selector = map[string]string{"no": "node"} }, "none: no node would have a pod after this change"},
-		{"the same template", func(in *Input, p *rollout.Policy) { in.Set.Hash = "old" }, "none: every pod is of this template already"},
+		{"the same template", func(in *Input, p *rollout.Policy) { in.Set.Hash = "old" }, "none: every pod already has this template"},
 		{"OnDelete, which a policy lets wait for nobody", func(in *Input, p *rollout.Policy) {
 			in.Set.Strategy = plan.OnDelete
 			p.Waves = p.Waves[2:]

@@ -21,7 +21,8 @@ type Objects struct {
 	Secret  func(namespace, name string) *corev1.Secret
 }
 
-// Problem is a part of an Ingress that cannot be carried out. All else of it is, and so are all other Ingresses.
+// Problem is a part of an Ingress that cannot be carried out. The rest of it is carried out, and so are all
+// other Ingresses.
 type Problem struct {
 	Ingress *networkingv1.Ingress
 	Message string
@@ -64,7 +65,7 @@ func Build(of Objects) (*Table, []Problem) {
 	return b.table, b.problems
 }
 
-// hostsOf are the hosts that an Ingress names.
+// hostsOf returns the hosts that an Ingress names.
 func hostsOf(in *networkingv1.Ingress) (hosts []string) {
 	for _, rule := range in.Spec.Rules {
 		if rule.HTTP != nil {
@@ -79,18 +80,18 @@ func hostsOf(in *networkingv1.Ingress) (hosts []string) {
 	return hosts
 }
 
-// owns says whether a host is one of the Ingress's namespace, or of none.
+// owns reports whether a host is one of the Ingress's namespace, or of none.
 func (b *builder) owns(in *networkingv1.Ingress, host string) bool {
 	owner := b.hosts[host]
 	return owner == nil || owner.Namespace == in.Namespace
 }
 
-// foreign tells that a host is another namespace's.
+// foreign reports that a host belongs to another namespace.
 func (b *builder) foreign(in *networkingv1.Ingress, host string) {
 	owner := b.hosts[host]
 	what := fmt.Sprintf("the host %q belongs", host)
 	if host == "" {
-		what = "requests for hosts that nobody has belong"
+		what = "requests for unclaimed hosts belong"
 	}
 	b.problem(in, "%s to the namespace %s, whose Ingress %s is older", what, owner.Namespace, owner.Name)
 }
@@ -148,7 +149,7 @@ func (b *builder) problem(in *networkingv1.Ingress, format string, args ...any) 
 	b.problems = append(b.problems, Problem{in, fmt.Sprintf(format, args...)})
 }
 
-// target is the address of the service that a backend names.
+// target returns the address of the service that a backend names.
 func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressBackend) Target {
 	wanted := backend.Service
 	if wanted == nil {
@@ -160,7 +161,8 @@ func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressB
 		b.problem(in, "there is no service %s in the namespace %s", wanted.Name, in.Namespace)
 		return Target{}
 	}
-	// A name outside (ExternalName) would let who makes Ingresses have this proxy ask any host.
+	// With a name outside the cluster (ExternalName), whoever creates Ingresses could make this proxy ask
+	// any host.
 	if ip := service.Spec.ClusterIP; service.Spec.Type == corev1.ServiceTypeExternalName || net.ParseIP(ip) == nil {
 		b.problem(in, "the service %s has no address of the cluster: give it a clusterIP", wanted.Name)
 		return Target{}
@@ -176,7 +178,7 @@ func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressB
 
 func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.IngressTLS) {
 	if t.SecretName == "" {
-		return // the certificate that everybody gets who has none
+		return // the certificate for everybody who has none
 	}
 	secret := b.Secret(in.Namespace, t.SecretName)
 	if secret == nil {
@@ -190,7 +192,7 @@ func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.Ingres
 	}
 	hosts := t.Hosts
 	if len(hosts) == 0 {
-		hosts = certificate.Leaf.DNSNames // what of it is another's is not meant
+		hosts = certificate.Leaf.DNSNames // hosts of others in it do not count
 	}
 	for _, host := range hosts {
 		host = strings.ToLower(host)

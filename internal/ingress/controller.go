@@ -37,11 +37,12 @@ type controller struct {
 	told      map[string]string // what each Ingress has been told of its problems, by uid
 }
 
-// update makes a table of what there is now, and tells the Ingresses where they are reached and what is wrong with them.
+// update makes a table from the present objects, and tells the Ingresses where they can be reached and what is wrong
+// with them.
 func (c *controller) update(ctx context.Context) {
 	mine, err := c.mine()
 	if err != nil {
-		klog.ErrorS(err, "The Ingresses are as they were")
+		klog.ErrorS(err, "Keeping the former Ingresses")
 		return
 	}
 	table, problems := Build(Objects{
@@ -60,12 +61,12 @@ func (c *controller) update(ctx context.Context) {
 	c.tell(problems)
 	for _, in := range mine {
 		if err := c.publish(ctx, in); err != nil && ctx.Err() == nil {
-			klog.ErrorS(err, "An Ingress does not say where it is reached; this is tried again", "ingress", klog.KObj(in))
+			klog.ErrorS(err, "Could not write the address of an Ingress; trying again", "ingress", klog.KObj(in))
 		}
 	}
 }
 
-// foundOrNil is what a lister has returned: its only error is that there is none.
+// foundOrNil returns what a lister has returned: its only error is that there is none.
 func foundOrNil[T any](object *T, err error) *T {
 	if err != nil {
 		return nil
@@ -73,7 +74,7 @@ func foundOrNil[T any](object *T, err error) *T {
 	return object
 }
 
-// mine are the Ingresses whose class is one of this controller.
+// mine returns the Ingresses whose class is one of this controller.
 func (c *controller) mine() ([]*networkingv1.Ingress, error) {
 	all, err := c.ingresses.Lister().List(labels.Everything())
 	if err != nil {
@@ -92,7 +93,7 @@ func (c *controller) mine() ([]*networkingv1.Ingress, error) {
 	return mine, nil
 }
 
-// tell makes an event of each Ingress whose problems are others than before.
+// tell creates an event for each Ingress whose problems have changed.
 func (c *controller) tell(problems []Problem) {
 	now, of := map[string]string{}, map[string]*networkingv1.Ingress{}
 	for _, p := range problems {

@@ -22,7 +22,7 @@ const (
 	prefix = networkingv1.PathTypePrefix
 )
 
-// pathTo is a path of an Ingress, whose requests go to port 80 of a service.
+// pathTo returns a path of an Ingress, whose requests go to port 80 of a service.
 func pathTo(kind networkingv1.PathType, at, service string) networkingv1.HTTPIngressPath {
 	return networkingv1.HTTPIngressPath{Path: at, PathType: &kind, Backend: backend(service)}
 }
@@ -186,7 +186,7 @@ func TestHostsOfOthers(t *testing.T) {
 	want := []string{
 		`thief: the host "shop.example" belongs to the namespace shop, whose Ingress shop is older`,
 		`thief: the host "shop.example" belongs to the namespace shop, whose Ingress shop is older`,
-		`alsoall: requests for hosts that nobody has belong to the namespace shop, whose Ingress all is older`,
+		`alsoall: requests for unclaimed hosts belong to the namespace shop, whose Ingress all is older`,
 	}
 	if !slices.Equal(problems, want) {
 		t.Errorf("problems: %q", problems)
@@ -214,7 +214,7 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// pemOf is a certificate and its key as a Secret has them.
+// pemOf returns a certificate and its key as a Secret has them.
 func pemOf(t *testing.T, c *tls.Certificate) map[string][]byte {
 	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)

@@ -52,7 +52,7 @@ func NewProxy() (*Proxy, error) {
 	return p, nil
 }
 
-// Set has requests go where the table says from now on. Those that are under way go on.
+// Set makes requests go where the table says from now on. Those that are under way continue.
 func (p *Proxy) Set(t *Table) { p.table.Store(t) }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,20 +70,20 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Rewrite: func(to *httputil.ProxyRequest) {
 			to.SetURL(&url.URL{Scheme: "http", Host: target.Address})
 			to.Out.Host = to.In.Host
-			to.SetXForwarded() // what the client says of itself is not handed on
+			to.SetXForwarded() // what the client says about itself is not passed on
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, context.Canceled) {
 				return // the client has gone
 			}
-			klog.V(2).InfoS("A request could not be sent on", "address", target.Address, "err", err)
+			klog.V(2).InfoS("A request could not be forwarded", "address", target.Address, "err", err)
 			http.Error(w, "The service of this host and path does not answer.", http.StatusBadGateway)
 		},
 	}
 	forward.ServeHTTP(w, r)
 }
 
-// certificate is the one for a client's hello.
+// certificate returns the certificate for a client's hello.
 func (p *Proxy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c := p.table.Load().Certificate(hello.ServerName); c != nil {
 		return c, nil
@@ -99,7 +99,7 @@ func (p *Proxy) server() *http.Server {
 	}
 }
 
-// selfSigned is a certificate that nobody trusts, for names that there is none for.
+// selfSigned returns a certificate that nobody trusts, for names without a certificate.
 func selfSigned() (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 const (
 	// settle is how long changes are gathered before there is a new table.
 	settle = 100 * time.Millisecond
-	// again is how often what could not be written is tried again.
+	// again is how often failed writes are retried.
 	again = 30 * time.Second
 	// drain bounds how long requests that are under way may take when the proxy is to end.
 	drain = 20 * time.Second

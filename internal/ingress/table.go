@@ -32,7 +32,7 @@ type Table struct {
 	certificates map[string]*tls.Certificate
 }
 
-// Target says where a request goes. host may have a port. ok is false for what no Ingress is for.
+// Target returns where a request goes. host may have a port. ok is false if no Ingress is for it.
 func (t *Table) Target(host, requested string) (_ Target, ok bool) {
 	name, at := hostName(host), cleaned(requested)
 	for _, key := range []string{name, wildcard(name), ""} {
@@ -48,7 +48,7 @@ func (t *Table) Target(host, requested string) (_ Target, ok bool) {
 	return Target{}, false
 }
 
-// Certificate is the one to show for a name; nil if no Ingress has one for it.
+// Certificate returns the certificate to show for a name; nil if no Ingress has one for it.
 func (t *Table) Certificate(name string) *tls.Certificate {
 	name = hostName(name)
 	if c, ok := t.certificates[name]; ok {
@@ -57,7 +57,7 @@ func (t *Table) Certificate(name string) *tls.Certificate {
 	return t.certificates[wildcard(name)]
 }
 
-// matches says whether a clean path is the route's. Prefixes are compared element by element.
+// matches reports whether a clean path is the route's. Prefixes are compared element by element.
 func (r route) matches(at string) bool {
 	if r.exact {
 		return at == r.path
@@ -82,7 +82,7 @@ func (t *Table) sort() {
 	}
 }
 
-// hostName is a host as Ingresses have it: without port and final dot, in lower case.
+// hostName returns a host as Ingresses have it: without port and final dot, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -90,7 +90,7 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// wildcard is the host with a star that stands for name, too; "*" if there can be none.
+// wildcard returns the host with a star that stands for name, too; "*" if there can be none.
 func wildcard(name string) string {
 	_, parent, _ := strings.Cut(name, ".")
 	if parent == "" {
@@ -99,8 +99,8 @@ func wildcard(name string) string {
 	return "*." + parent
 }
 
-// cleaned is a path without "." and "..", so that nobody gets from a path that an Ingress has to one that it has not. A
-// slash at the end stays.
+// cleaned returns a path without "." and "..", so that nobody gets from a path that an Ingress has to one that it does
+// not have. A slash at the end stays.
 func cleaned(at string) string {
 	clean := path.Clean("/" + at)
 	if strings.HasSuffix(at, "/") && clean != "/" {

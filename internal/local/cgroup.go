@@ -85,7 +85,7 @@ func (g nodeCgroups) ensureIn(h hierarchies, size Size) error {
 			}
 		}
 		if err := h.limit(filepath.Join(m, g.pods), size); err != nil {
-			return fmt.Errorf("node %s: bound its pods: %w", g.node, err)
+			return fmt.Errorf("node %s: limit its pods: %w", g.node, err)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ const MinFreeBytes = 1 << 30
 func Preflight(ctx context.Context, dataDir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
-			"or try simulated nodes, for which it is not needed: everynode up --nodes 0 --simulate 10")
+			"or try simulated nodes, which do not need root: everynode up --nodes 0 --simulate 10")
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -109,7 +109,7 @@ func Open(dataDir string) (*Cluster, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if want := clusterID(dir); c.ID != want {
-		return nil, fmt.Errorf("%s was made under another path (its id is %s, this path's is %s): "+
+		return nil, fmt.Errorf("%s was made under another path (its id is %s, but this path has %s): "+
 			"move the data directory back, or, when no cluster runs from the old path, delete %s", file, c.ID, want, file)
 	}
 	c.DataDir = dir
@@ -241,7 +241,7 @@ func (c *Cluster) validate() error {
 			return fmt.Errorf("node %s has index %d and address %v", n.Name, n.Index, n.Address)
 		}
 		if names[n.Name] || indexes[n.Index] {
-			return fmt.Errorf("node %s or its index %d is there twice", n.Name, n.Index)
+			return fmt.Errorf("node %s or its index %d occurs twice", n.Name, n.Index)
 		}
 		names[n.Name], indexes[n.Index] = true, true
 	}

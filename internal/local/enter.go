@@ -28,7 +28,7 @@ func Enter(pinDir, cgroup string, argv []string) error {
 	}
 	outside, err := os.Readlink("/proc/self")
 	if err != nil {
-		return fmt.Errorf("enter a node: find out the number of this process on the machine: %w", err)
+		return fmt.Errorf("enter a node: find this process's pid on the machine: %w", err)
 	}
 	if err := os.Setenv(datadir.PIDVariable, fmt.Sprintf("%d=%s", os.Getpid(), outside)); err != nil {
 		return fmt.Errorf("enter a node: %w", err)

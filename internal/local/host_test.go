@@ -198,7 +198,7 @@ func TestPreflight(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	checkError(t, Preflight(t.Context(), filepath.Join(file, "data")), "cannot be made")
+	checkError(t, Preflight(t.Context(), filepath.Join(file, "data")), "cannot be created")
 	checkError(t, Preflight(t.Context(), "/var/log/everynode-test/data"), "belongs to other programs")
 	if _, err := os.Stat("/var/log/everynode-test"); err == nil {
 		t.Error("a refused data directory was made")

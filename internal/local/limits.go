@@ -132,7 +132,7 @@ func limitWarnings(limits []sharedLimit, nodes int) ([]string, error) {
 			return nil, err
 		}
 		if want := l.enough(nodes); now < want {
-			warnings = append(warnings, fmt.Sprintf("All nodes together have %s = %d, which may not be changed from here: when it runs out, %s. "+
+			warnings = append(warnings, fmt.Sprintf("All nodes together have %s = %d, which cannot be changed from here: when it runs out, %s. "+
 				"Raise it on the machine itself: echo %d > %s/%s", l.name, now, l.runsOut, want, sysctl.Root, l.name))
 		}
 	}
@@ -155,6 +155,6 @@ func filesWarning() (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("A container can open at most %d files: this is the hard limit of the shell or service that runs everynode up, "+
-		"and it may not be raised from here. For more, run everynode down, and everynode up where `ulimit -Hn` prints %d or more "+
+		"and it cannot be raised from here. For more, run everynode down, and everynode up where `ulimit -Hn` prints %d or more "+
 		"(LimitNOFILE= of a service)", limit.Max, wantedFiles), nil
 }

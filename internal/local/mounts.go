@@ -107,7 +107,7 @@ func writeIfMissing(file, content string) error {
 // none goes back, and copies of other namespaces' pins are dropped, because they would keep those namespaces alive.
 func isolateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("cut the node's mounts off from the host's: %w", err)
+		return fmt.Errorf("separate the node's mounts from the host's: %w", err)
 	}
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {

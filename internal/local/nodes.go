@@ -40,7 +40,7 @@ func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	}
 	if c.Loopback {
 		return Node{}, fmt.Errorf("node %q: the API server of this cluster is on loopback, which a node cannot reach, "+
-			"since it was made without real nodes: make one with them in another --data-dir", name)
+			"because it was made without real nodes: make a cluster with real nodes in another --data-dir", name)
 	}
 	used := map[int]bool{}
 	for _, n := range c.Nodes {

@@ -174,7 +174,7 @@ func (c *Cluster) ChooseRegistryPort() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no port from %d to %d is free on %s for the registry: stop what listens there", firstRegistryPort, lastRegistryPort, loopback())
+	return fmt.Errorf("no port from %d to %d is free on %s for the registry: stop a program that listens there", firstRegistryPort, lastRegistryPort, loopback())
 }
 
 // RegistryAddresses are where the local registry listens: for this machine, and for nodes.

@@ -59,7 +59,7 @@ func legacyWarning(ctx context.Context, bridge string) string {
 	if err != nil || !strings.Contains(string(rules), "-P FORWARD DROP") {
 		return ""
 	}
-	return fmt.Sprintf("The firewall of this machine (iptables-legacy, chain FORWARD) drops what it does not know: nodes and pods may not "+
+	return fmt.Sprintf("The firewall of this machine (iptables-legacy, chain FORWARD) drops unknown packets: nodes and pods may not be able to "+
 		"reach the outside or each other. Allow it with: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
 		bridge, bridge)
 }
@@ -70,13 +70,13 @@ func dropWarning(bridge string, chain *nftables.Chain) string {
 		strings.HasPrefix(chain.Table.Name, "everynode_") {
 		return ""
 	}
-	where := fmt.Sprintf("The firewall of this machine (nftables table %s, chain %s) drops what it does not know", chain.Table.Name, chain.Name)
+	where := fmt.Sprintf("The firewall of this machine (nftables table %s, chain %s) drops unknown packets", chain.Table.Name, chain.Name)
 	switch *chain.Hooknum {
 	case *nftables.ChainHookForward:
-		return fmt.Sprintf("%s: nodes and pods may not reach the outside or each other. Allow it with: "+
+		return fmt.Sprintf("%s: nodes and pods may not be able to reach the outside or each other. Allow it with: "+
 			"iptables -I FORWARD -i %s -j ACCEPT; iptables -I FORWARD -o %s -j ACCEPT", where, bridge, bridge)
 	case *nftables.ChainHookInput:
-		return fmt.Sprintf("%s: nodes may not reach the API server. Allow it with: "+
+		return fmt.Sprintf("%s: nodes may not be able to reach the API server. Allow it with: "+
 			"iptables -I INPUT -i %s -j ACCEPT", where, bridge)
 	}
 	return ""

@@ -15,16 +15,15 @@ import (
 )
 
 const (
-	// Limit is the size in bytes from which on a log is set aside.
+	// Limit is the size in bytes from which a log is set aside.
 	Limit = 16 << 20
-	// lookEvery bounds by how much a log that grows fast is larger than that.
+	// lookEvery bounds how far a log that grows fast exceeds that.
 	lookEvery = 10 * time.Second
 )
 
-// SetAside moves what a log holds to NAME.1, whose former content is gone, if it is
-// larger than Limit. Who writes the log must append to it (O_APPEND), and goes on in the
-// same file: what is written between copying and emptying is lost. A log that is
-// not there is none to set aside.
+// SetAside moves what a log holds to NAME.1, whose former content is gone, if it is larger than
+// Limit. Whoever writes the log must append to it (O_APPEND), and continues in the same file.
+// What is written between copying and emptying is lost. A missing log is not an error.
 func SetAside(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= Limit {
@@ -34,10 +33,10 @@ func SetAside(path string) error {
 		return fmt.Errorf("look at the log: %w", err)
 	}
 	if err := copyFile(path, path+".1"); err != nil {
-		return fmt.Errorf("set the log aside: %w", err)
+		return fmt.Errorf("rotate the log: %w", err)
 	}
 	if err := os.Truncate(path, 0); err != nil {
-		return fmt.Errorf("empty the log that was set aside: %w", err)
+		return fmt.Errorf("empty the rotated log: %w", err)
 	}
 	return nil
 }
@@ -58,8 +57,8 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// Keep sets a log aside whenever it has grown, until stop is called. Failures are told
-// to log once in a row, and tried again.
+// Keep sets a log aside whenever it has grown, until stop is called. Failures are retried, and
+// logged once in a row.
 func Keep(path string, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -79,7 +78,7 @@ func keep(ctx context.Context, path string, log *slog.Logger) {
 		}
 		err := SetAside(path)
 		if err != nil && !failed {
-			log.Warn("a log has no bound: it cannot be set aside", "file", path, "err", err)
+			log.Warn("a log has no size limit: it cannot be rotated", "file", path, "err", err)
 		}
 		failed = err != nil
 	}

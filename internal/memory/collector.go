@@ -27,12 +27,12 @@ const (
 	// restAfter is how long less than that must be allocated before the process gives its memory back.
 	restAfter = 30 * time.Second
 	lookEvery = time.Second
-	// startFor is how long the start may take: it is no quicker with more garbage, and what it leaves
+	// startFor is how long the start may take: more garbage does not make it quicker, and what it leaves
 	// behind stays.
 	startFor = 10 * time.Second
-	// step is what less than changes nothing, in per cent.
+	// step is the smallest change that is made, in per cent.
 	step = 10
-	// roomShare is the part of the memory there is, one in so many, that garbage may take.
+	// roomShare is the share of the available memory that garbage may take: one part in this many.
 	roomShare = 4
 )
 
@@ -51,7 +51,7 @@ type pace struct {
 	busyUntil time.Time
 }
 
-// next is how much the heap may grow between two collections, in per cent of what is live. available
+// next returns how much the heap may grow between two collections, in per cent of what is live. available
 // is how much memory there is beside the process's own, in bytes; it is asked for when that matters.
 func (p *pace) next(now time.Time, h heap, available func() int64) (percent int) {
 	if p.began.IsZero() {

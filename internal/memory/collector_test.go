@@ -142,7 +142,7 @@ func TestCollectorLeavesMemoryToOthers(t *testing.T) {
 		s.live = 900e6 // the cluster has grown
 		s.wait(time.Second)
 		if last := s.says[len(s.says)-2]; last != "18s 50%" {
-			t.Errorf("%q: ten times as much is live, and a quarter of 800 MB is no half of it", s.says)
+			t.Errorf("%q: ten times as much is live, and a quarter of 800 MB is not half of it", s.says)
 		}
 	})
 }

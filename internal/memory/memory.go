@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// none is more than any machine has. Version 1 of cgroups writes such a number where there is no limit.
+// none is more than any machine has. Version 1 of cgroups writes such a number if there is no limit.
 const none = math.MaxInt64 / 2
 
-// Limit is how much memory the process may have, by its cgroups, in bytes; zero when they set no
+// Limit returns how much memory the process may have, by its cgroups, in bytes; zero when they set no
 // limit, or cannot be read. root is the root of the file system.
 func Limit(root fs.FS) int64 {
 	limit := least(root, func(g group) int64 { return g.number(g.limit) })
@@ -23,7 +23,7 @@ func Limit(root fs.FS) int64 {
 	return limit
 }
 
-// Available is how much more memory the process may take, in bytes, so that nothing else has to give
+// Available returns how much more memory the process may take, in bytes, so that nothing else has to give
 // any up: of the machine, and of what its cgroups allow. Files that the kernel keeps and can drop
 // count as free. It is zero if that cannot be read.
 func Available(root fs.FS) int64 {
@@ -57,7 +57,7 @@ type group struct {
 	limit, usage, inactiveFile string
 }
 
-// least is the least value of the cgroups of the process; math.MaxInt64 if there is none.
+// least returns the least value of the cgroups of the process; math.MaxInt64 if there is none.
 func least(root fs.FS, of func(group) int64) int64 {
 	text, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -80,7 +80,7 @@ func least(root fs.FS, of func(group) int64) int64 {
 	return n
 }
 
-// lowest is the lowest value from a cgroup up to the top of what is mounted. In a
+// lowest returns the lowest value from a cgroup up to the top of what is mounted. In a
 // container the path may be that of the host, of which only the end is mounted,
 // as the top.
 func (g group) lowest(mount, at string, of func(group) int64) int64 {
@@ -94,7 +94,7 @@ func (g group) lowest(mount, at string, of func(group) int64) int64 {
 	}
 }
 
-// number is what a file of the cgroup holds; math.MaxInt64 if that is no number above zero.
+// number returns what a file of the cgroup holds; math.MaxInt64 if that is not a number above zero.
 func (g group) number(file string) int64 {
 	text, err := fs.ReadFile(g.root, path.Join(g.dir, file))
 	if n, bad := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && bad == nil && n > 0 {
@@ -103,7 +103,7 @@ func (g group) number(file string) int64 {
 	return math.MaxInt64
 }
 
-// files is how much of the cgroup's memory the kernel can drop at once, in bytes.
+// files returns how much of the cgroup's memory the kernel can drop at once, in bytes.
 func (g group) files() int64 {
 	text, err := fs.ReadFile(g.root, path.Join(g.dir, "memory.stat"))
 	if err != nil {
@@ -113,7 +113,7 @@ func (g group) files() int64 {
 	return n
 }
 
-// field is the number after a name, in a text with one of these on each line.
+// field returns the number after a name, in a text with one of these on each line.
 func field(text, name string) (n int64, known bool) {
 	for line := range strings.Lines(text) {
 		if parts := strings.Fields(line); len(parts) >= 2 && parts[0] == name {

@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find our own program: %w", err)
+		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	hastenReconnect()
 	a := &agent{cfg: cfg, machine: machine, self: self}
@@ -251,7 +251,7 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	if err := waitForSocket(waiting, cfg.endpointSocket()); err != nil {
 		hint := "see " + cfg.files().path("containerd.log")
 		if cfg.ContainerRuntimeEndpoint != "" {
-			hint = "start it, or leave --container-runtime-endpoint out to get one"
+			hint = "start it, or leave out --container-runtime-endpoint to get everynode's own"
 		}
 		return fmt.Errorf("the container runtime at %s does not answer: %w; %s", cfg.endpoint(), err, hint)
 	}
@@ -288,12 +288,12 @@ func (a *agent) startRuntime(ctx context.Context) error {
 func (a *agent) serveAddons(ctx context.Context) bool {
 	archives, err := registry.Open(a.cfg.addonDir())
 	if err != nil {
-		a.cfg.Log.Error("the add-ons' images cannot be pulled, and are loaded", "err", err)
+		a.cfg.Log.Error("cannot serve the add-ons' images for pulling; loading them instead", "err", err)
 		return false
 	}
 	if none := len(archives.Hosts()) == 0; none || overruled(registrySettings, archives) || overruled(a.cfg.files().registryHosts(), archives) {
 		if err := archives.Close(); err != nil {
-			a.cfg.Log.Error("an image archive was not closed", "err", err)
+			a.cfg.Log.Error("could not close an image archive", "err", err)
 		}
 		return none
 	}
@@ -315,7 +315,7 @@ func (a *agent) loadImagesElsewhere(ctx context.Context) error {
 	}
 	defer client.Close()
 	if _, err := client.Version(ctx); err != nil {
-		a.cfg.Log.Warn("the container runtime is not containerd, image archives are not loaded", "err", err)
+		a.cfg.Log.Warn("the container runtime is not containerd; loading no image archives", "err", err)
 		return nil
 	}
 	image.ImportAll(ctx, a.cfg.Log, client, append(a.imageDirs(), a.cfg.addonDir()))
@@ -419,7 +419,7 @@ func (a *agent) stopRuntime() error {
 func (a *agent) step(what string, do func() error) {
 	started := time.Now()
 	if err := do(); err != nil {
-		a.cfg.Log.Error("not stopped cleanly", "what", what, "err", err)
+		a.cfg.Log.Error("did not stop cleanly", "what", what, "err", err)
 	}
 	a.cfg.Log.Debug("stopped", "what", what, "took", time.Since(started).Round(time.Millisecond))
 }

@@ -76,7 +76,7 @@ func (f authorityFollower) run(ctx context.Context) error {
 	maps := factory.Core().V1().ConfigMaps()
 	changed, err := upstream.OnChange(maps.Informer())
 	if err != nil {
-		return fmt.Errorf("watch the cluster's authorities: %w", err)
+		return fmt.Errorf("watch the cluster's CAs: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	factory.Start(ctx.Done())
@@ -123,7 +123,7 @@ func paceFor(said *corev1.ConfigMap) time.Duration {
 func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interface, said *corev1.ConfigMap) (again bool, err error) {
 	named, err := cert.ParseCertsPEM([]byte(said.Data["ca.crt"]))
 	if err != nil {
-		return false, fmt.Errorf("read the authorities that the cluster names: %w", err)
+		return false, fmt.Errorf("read the CAs that the cluster names: %w", err)
 	}
 	before, err := f.cfg.files().pins()
 	if err != nil {
@@ -141,7 +141,7 @@ func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interfa
 	}
 	renewed, err := f.renew(ctx, client, after.trusted[0])
 	if again = again || renewed; again {
-		f.cfg.Log.Info("the cluster's authorities have changed", "trusted", authorityIDs(after.trusted), "dropped", after.dropped)
+		f.cfg.Log.Info("the cluster's CAs have changed", "trusted", authorityIDs(after.trusted), "dropped", after.dropped)
 		ca, encodeErr := cert.EncodeCertificates(after.trusted...)
 		if encodeErr == nil {
 			encodeErr = f.changed(ca)
@@ -166,14 +166,14 @@ func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interfac
 	}
 	certPEM, keyPEM, err := f.request(ctx, client)
 	if err != nil {
-		return false, fmt.Errorf("ask for a certificate of the authority %s: %w", authorityID(signer), err)
+		return false, fmt.Errorf("ask for a certificate of the CA %s: %w", authorityID(signer), err)
 	}
 	issued, err := cert.ParseCertsPEM(certPEM)
 	if err != nil {
 		return false, fmt.Errorf("read the certificate that the cluster has signed: %w", err)
 	}
 	if err := issued[0].CheckSignatureFrom(signer); err != nil {
-		return false, fmt.Errorf("the cluster has signed with another authority than %s, which it names: %w", authorityID(signer), err)
+		return false, fmt.Errorf("the cluster has signed with a CA other than %s, which it names: %w", authorityID(signer), err)
 	}
 	// The serving certificate goes first: the new one of the node is what says that all was done.
 	dir := f.cfg.files().path("pki")
@@ -256,7 +256,7 @@ func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface
 	text := strings.Join(authorityIDs(trusted), " ")
 	node, err := client.CoreV1().Nodes().Get(ctx, f.cfg.Name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("read which authorities this node has said to trust: %w", err)
+		return fmt.Errorf("read which CAs this node has reported to trust: %w", err)
 	}
 	if node.Annotations[authoritiesAnnotation] == text {
 		return nil
@@ -265,10 +265,10 @@ func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface
 		"annotations": map[string]string{authoritiesAnnotation: text},
 	}})
 	if err != nil {
-		return fmt.Errorf("encode which authorities this node trusts: %w", err)
+		return fmt.Errorf("encode which CAs this node trusts: %w", err)
 	}
 	if _, err := client.CoreV1().Nodes().Patch(ctx, f.cfg.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("tell the cluster which authorities this node trusts: %w", err)
+		return fmt.Errorf("tell the cluster which CAs this node trusts: %w", err)
 	}
 	return nil
 }

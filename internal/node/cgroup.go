@@ -125,7 +125,7 @@ func prepareCgroupV2(mount, root string) error {
 			continue
 		}
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(enable), 0o644); err != nil {
-			return fmt.Errorf("hand the cgroup controllers %s of %s down: %w; a cgroup other than the root may not hold processes itself", enable, dir, err)
+			return fmt.Errorf("enable the cgroup controllers %s below %s: %w; a cgroup other than the root may not contain processes itself", enable, dir, err)
 		}
 	}
 	return nil

@@ -48,9 +48,9 @@ func (l *leaver) clearMachine(ctx context.Context) error {
 		err = errors.Join(err, sysctl.Restore(l.record.Sysctls))
 	}
 	if err != nil {
-		return fmt.Errorf("clear this machine: %w; leave again for the rest", err)
+		return fmt.Errorf("clean up this machine: %w; run everynode agent leave again for the rest", err)
 	}
-	done("rules, routes, links, mounts and cgroups removed, kernel settings put back")
+	done("removed rules, routes, links, mounts and cgroups; restored kernel settings")
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (l *leaver) unmount(spaces []string) error {
 		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", m.Mountpoint, err))
 		} else if m.Root == "/" && strings.HasPrefix(m.Source, "/dev/") { // a disk, and not a folder of one
-			l.Warn("unmounted %s, and left alone what is on %s", m.Mountpoint, m.Source)
+			l.Warn("unmounted %s, and kept what is on %s", m.Mountpoint, m.Source)
 		}
 	}
 	for _, file := range spaces {
@@ -192,7 +192,7 @@ func (l *leaver) removePaths() error {
 		switch {
 		case !exists(dir):
 		case !made(dir):
-			l.Warn("%s was there before the agent, and was kept", dir)
+			l.Warn("kept %s, which existed before the agent", dir)
 		default:
 			errs = append(errs, removeIn(filepath.Dir(dir), func(r *datadir.Remover) error { return r.Tree(filepath.Base(dir)) }))
 		}
@@ -228,7 +228,7 @@ func removeEmpty(dir string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look into a folder of the agent's: %w", err)
+		return fmt.Errorf("read a folder of the agent: %w", err)
 	}
 	for _, e := range entries {
 		if e.IsDir() {

@@ -104,11 +104,11 @@ func (cfg Config) complete() (Config, error) {
 		}
 	}
 	if ip, err := netip.ParseAddr(cfg.NodeIP); err != nil || !ip.Is4() {
-		return cfg, fmt.Errorf("node address %q is not an IPv4 address: nodes need one that the other nodes reach", cfg.NodeIP)
+		return cfg, fmt.Errorf("node address %q is not an IPv4 address: a node needs one that the other nodes can reach", cfg.NodeIP)
 	}
 	if cfg.ClusterDNS != "" {
 		if _, err := netip.ParseAddr(cfg.ClusterDNS); err != nil {
-			return cfg, fmt.Errorf("the address of the cluster's DNS %q is no IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
+			return cfg, fmt.Errorf("the address of the cluster's DNS %q is not an IP address: correct --cluster-dns, or leave it out", cfg.ClusterDNS)
 		}
 	}
 	if cfg.CNI == "" {
@@ -202,7 +202,7 @@ func validateLabels(labels map[string]string) error {
 			return fmt.Errorf("value %q of node label %s is not valid: %s", labels[key], key, strings.Join(errs, "; "))
 		}
 		if reservedLabel(key) {
-			return fmt.Errorf("node label %s is reserved: a node may not set it on itself, as it could draw pods to it; "+
+			return fmt.Errorf("node label %s is reserved: a node may not set it on itself, because that could attract pods; "+
 				"set it from outside with: everynode kubectl label node NAME %s=%s", key, key, labels[key])
 		}
 	}

@@ -41,7 +41,7 @@ func join(ctx context.Context, cfg Config) error {
 	}
 	cfg.Log.Info("joining the cluster", "servers", cfg.hosts, "token", token.id+".***", "because", err)
 	if token.authority == "" && !cfg.Local {
-		cfg.Log.Warn("the token does not name the cluster's authority: whoever knows the token can pose as the cluster to this machine; " + newToken)
+		cfg.Log.Warn("the token does not name the cluster's CA: anyone who knows the token can pose as the cluster to this machine; " + newToken)
 	}
 	ca, err := newDiscovery("", token, cfg.Log).any(ctx, cfg.hosts)
 	if err != nil {
@@ -82,8 +82,8 @@ func sameCluster(cfg Config, ca []byte) ([]byte, error) {
 	}
 	both := among(theirs, ours)
 	if len(both) == 0 {
-		return nil, fmt.Errorf("this machine has joined a cluster, and the one at %s is another, or somebody poses as it, or its CA was rotated while this machine was away: their authorities differ; "+
-			"check --server, or, to leave the old cluster or the old CA for that one, add --rejoin", strings.Join(cfg.Servers, ", "))
+		return nil, fmt.Errorf("the cluster at %s has a different CA from the one that this machine has joined: it is another cluster, or somebody poses as it, or its CA was rotated while this machine was away; "+
+			"check --server, or, to join that one instead, add --rejoin", strings.Join(cfg.Servers, ", "))
 	}
 	return cert.EncodeCertificates(both...)
 }
@@ -123,11 +123,11 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	case err == nil:
 		return nil
 	case isCertificateError(err):
-		return fmt.Errorf("it belongs to another cluster than the one at that address, or was made before its CA was rotated: %w", err)
+		return fmt.Errorf("it belongs to a different cluster from the one at that address, or was made before that cluster's CA was rotated: %w", err)
 	case apierrors.IsUnauthorized(err):
-		return errors.New("the cluster does not accept its credentials any more")
+		return errors.New("the cluster no longer accepts its credentials")
 	default:
-		cfg.Log.Warn("no API server answers, going on with what is known", "servers", cfg.hosts, "err", err)
+		cfg.Log.Warn("no API server answers; continuing with the saved settings", "servers", cfg.hosts, "err", err)
 		return nil
 	}
 }
@@ -268,7 +268,7 @@ func waitForCredentials(ctx context.Context, cfg Config) error {
 		case <-look.C:
 			if why := heldBecause(ctx, cfg, err); why != said {
 				said = why
-				cfg.Log.Warn("the kubelet has no certificate yet; if its request waits for approval, see: everynode kubectl get csr", "because", why)
+				cfg.Log.Warn("the kubelet has no certificate yet; to see whether its request waits for approval: everynode kubectl get csr", "because", why)
 			}
 		default:
 		}

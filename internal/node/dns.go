@@ -47,10 +47,10 @@ func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case last != nil && address != "":
-		cfg.Log.Warn("the cluster does not publish the address of its DNS, going on with what is known", "address", address, "err", last)
+		cfg.Log.Warn("the cluster does not publish the address of its DNS; continuing with the saved one", "address", address, "err", last)
 		return address, nil
 	case err != nil:
-		cfg.Log.Warn("the cluster does not publish the address of its DNS: pods get the name servers of this machine until the agent starts again", "err", errors.Join(err, last))
+		cfg.Log.Warn("the cluster does not publish the address of its DNS: pods get the name servers of this machine until the agent restarts", "err", errors.Join(err, last))
 		return "", nil
 	case said == "":
 		cfg.Log.Info("the cluster has no DNS: pods get the name servers of this machine")
@@ -98,7 +98,7 @@ func (cfg Config) resolver(file, systemdFile string) (string, error) {
 	if usable == string(text) {
 		return file, nil
 	}
-	cfg.Log.Warn("pods cannot ask all name servers of this machine: those on its loopback interface are left out", "file", file, "instead", cfg.files().path("resolv.conf"))
+	cfg.Log.Warn("pods cannot reach the name servers on this machine's loopback interface; leaving those out", "file", file, "instead", cfg.files().path("resolv.conf"))
 	return cfg.files().path("resolv.conf"), writeFile(cfg.files().path("resolv.conf"), []byte(usable))
 }
 

@@ -129,7 +129,7 @@ func TestClusterDNS(t *testing.T) {
 	expect("a server that does not work", "10.96.0.77")
 	server.Close()
 	expect("no server", "10.96.0.77")
-	if !strings.Contains(log.String(), "going on with what is known") {
+	if !strings.Contains(log.String(), "continuing with the saved one") {
 		t.Errorf("the log does not say so:\n%s", &log)
 	}
 	cfg.ClusterDNS = "192.0.2.53"

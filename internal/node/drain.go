@@ -104,7 +104,7 @@ func (d drainer) late(ctx context.Context, left []corev1.Pod, refused map[string
 		lines = append(lines, fmt.Sprintf("  %s: %s", name, why))
 	}
 	if d.force {
-		d.say("these pods end although they were not to be evicted:\n%s", strings.Join(lines, "\n"))
+		d.say("these pods are ending although they should not be evicted:\n%s", strings.Join(lines, "\n"))
 		return nil
 	}
 	return fmt.Errorf("%d pods are still on %s after %s:\n%s\nwait longer with --drain-timeout, or end them with --force", len(left), d.node, d.within, strings.Join(lines, "\n"))
@@ -142,7 +142,7 @@ func (d drainer) checkLonely(ctx context.Context) error {
 	if len(lonely) == 0 {
 		return nil
 	}
-	return fmt.Errorf("no controller makes these pods again on another node: %s; delete them (everynode kubectl delete pod, on a server), or end them with --force", strings.Join(lonely, ", "))
+	return fmt.Errorf("no controller would recreate these pods on another node: %s; delete them (everynode kubectl delete pod, on a server), or end them with --force", strings.Join(lonely, ", "))
 }
 
 // evict asks for the end of each pod that is not about to end, and returns why

@@ -91,7 +91,7 @@ func TestDrain(t *testing.T) {
 		{name: "a budget that never lets it go", world: evictions{refuse: map[string]int{"db": 1 << 20}},
 			want: "1 pods are still on leaving after 1m0s:\n  n/db: the budget web does not allow it\nwait longer with --drain-timeout, or end them with --force"},
 		{name: "the same by force", world: evictions{refuse: map[string]int{"db": 1 << 20}}, force: true,
-			said: "pod n/db may not be evicted yet: the budget web does not allow it\nthese pods end although they were not to be evicted:\n  n/db: the budget web does not allow it\n"},
+			said: "pod n/db may not be evicted yet: the budget web does not allow it\nthese pods are ending although they should not be evicted:\n  n/db: the budget web does not allow it\n"},
 		{name: "a pod that does not end", world: evictions{keep: map[string]bool{"web": true}}, want: "  n/web: it does not end\n"},
 		{name: "where no kubelet ends them", world: evictions{keep: map[string]bool{"web": true, "db": true}}, noKubelet: true, asked: map[string]int{"web": 1, "db": 1}},
 	} {
@@ -135,7 +135,7 @@ func TestDrainInterrupted(t *testing.T) {
 func TestCheckLonely(t *testing.T) {
 	world := evictions{}
 	d, _ := world.drainer(ownedPod("web", "ReplicaSet"), ownedPod("alone", ""), ownedPod("daemon", "DaemonSet"))
-	if err := d.checkLonely(t.Context()); err == nil || !strings.Contains(err.Error(), "no controller makes these pods again on another node: n/alone;") {
+	if err := d.checkLonely(t.Context()); err == nil || !strings.Contains(err.Error(), "no controller would recreate these pods on another node: n/alone;") {
 		t.Errorf("error %v", err)
 	}
 	d.force = true

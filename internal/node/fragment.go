@@ -13,15 +13,15 @@ import (
 
 // A user's settings of the kubelet, of which the kubelet itself takes what differs from ours.
 
-// agentOwns are the settings without which the kubelet is no part of this node, and why.
+// agentOwns are the settings without which the kubelet does not work on this node, and why.
 func agentOwns() map[string]string {
 	return map[string]string{
-		"authentication":           "who may ask the kubelet is the cluster's to say",
-		"authorization":            "who may ask the kubelet is the cluster's to say",
-		"cgroupDriver":             "the container runtime has the same",
-		"cgroupRoot":               "the node's limits are there",
+		"authentication":           "the cluster decides who may ask the kubelet",
+		"authorization":            "the cluster decides who may ask the kubelet",
+		"cgroupDriver":             "the container runtime uses the same",
+		"cgroupRoot":               "the node's limits are set there",
 		"containerRuntimeEndpoint": "the agent starts the runtime, or takes --container-runtime-endpoint",
-		"rotateCertificates":       "the node's certificate would end",
+		"rotateCertificates":       "the node's certificate would expire",
 		"serverTLSBootstrap":       "the API server trusts no other certificate",
 	}
 }
@@ -56,7 +56,7 @@ func checkFragment(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	if version := kubeletconfig.SchemeGroupVersion.String(); settings.APIVersion != version || settings.Kind != "KubeletConfiguration" {
-		return nil, fmt.Errorf("it is apiVersion %q, kind %q: it has to be apiVersion %s, kind KubeletConfiguration", settings.APIVersion, settings.Kind, version)
+		return nil, fmt.Errorf("it is apiVersion %q, kind %q: give apiVersion %s, kind KubeletConfiguration", settings.APIVersion, settings.Kind, version)
 	}
 	data, err := strictyaml.ToJSON(text)
 	if err != nil {
@@ -68,7 +68,7 @@ func checkFragment(text []byte) ([]byte, error) {
 	}
 	for field, reason := range agentOwns() {
 		if _, ok := named[field]; ok {
-			strict = append(strict, fmt.Errorf("%s is the agent's to set: %s", field, reason))
+			strict = append(strict, fmt.Errorf("only the agent may set %s: %s", field, reason))
 		}
 	}
 	return data, errors.Join(strict...)
@@ -79,7 +79,7 @@ func (cfg Config) writeKubeletDropIn() error {
 	file := cfg.files().path("kubelet.d", "10-own.conf")
 	if len(cfg.kubeletFragment) == 0 {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("take the kubelet's earlier settings back: %w", err)
+			return fmt.Errorf("remove the kubelet's earlier settings: %w", err)
 		}
 		return nil
 	}

@@ -17,8 +17,8 @@ func TestKubeletFragment(t *testing.T) {
 		{"a field twice", head + "maxPods: 20\nmaxPods: 30\n", "maxPods"},
 		{"two documents", head + "---\n" + head, "more than one document"},
 		{"another kind of value", head + "maxPods: many\n", "maxPods"},
-		{"what is the agent's", head + "cgroupRoot: /\n", "cgroupRoot is the agent's to set: the node's limits are there"},
-		{"who may ask", head + "authentication: {anonymous: {enabled: true}}\n", "authentication is the agent's to set"},
+		{"what is the agent's", head + "cgroupRoot: /\n", "only the agent may set cgroupRoot: the node's limits are set there"},
+		{"who may ask", head + "authentication: {anonymous: {enabled: true}}\n", "only the agent may set authentication"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

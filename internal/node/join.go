@@ -44,7 +44,7 @@ func parseToken(s string) (bootstrapToken, error) {
 		return bootstrapToken{}, fmt.Errorf("the token is malformed: a token has 6 characters, a dot and 16 characters (a-z, 0-9), this one has %d in all; check it, or %s", len(text), newToken)
 	}
 	if sum, isSum := strings.CutPrefix(authority, "sha256:"); pinned && (!isSum || len(sum) != 2*sha256.Size || strings.Trim(sum, "0123456789abcdef") != "") {
-		return bootstrapToken{}, fmt.Errorf("the token is malformed: what follows its @ is not the hash of an authority (sha256: and 64 hex digits); copy all of it, or %s", newToken)
+		return bootstrapToken{}, fmt.Errorf("the token is malformed: the part after @ is not the hash of a CA (sha256: and 64 hex digits); copy all of it, or %s", newToken)
 	}
 	id, secret, _ := strings.Cut(text, ".")
 	return bootstrapToken{id: id, secret: secret, authority: authority}, nil
@@ -66,7 +66,7 @@ func (t bootstrapToken) pinned(ca []byte, server string) ([]byte, error) {
 			return cert.EncodeCertificates(c)
 		}
 	}
-	return nil, fmt.Errorf("the authority of the cluster at %s is sha256:%x, and the token %s.*** names %s: somebody else answers at that address, the token is of another cluster, or from before its CA was rotated; check the address (--server), or %s",
+	return nil, fmt.Errorf("the CA of the cluster at %s is sha256:%x, but the token %s.*** names %s: somebody else answers at that address, the token belongs to another cluster, or it is older than a rotation of the CA; check the address (--server), or %s",
 		server, sha256.Sum256(certs[0].RawSubjectPublicKeyInfo), t.id, t.authority, newToken)
 }
 
@@ -185,7 +185,7 @@ func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
 	}
 	info, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, bootstrapapi.ConfigMapClusterInfo, metav1.GetOptions{})
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		return nil, errRefused{fmt.Errorf("%s does not tell new nodes about its cluster: %w; is it an everynode server, and is it the right address?", d.server, err)}
+		return nil, errRefused{fmt.Errorf("%s does not publish information for new nodes: %w; is it an everynode server, and is it the right address?", d.server, err)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the API server %s cannot be reached: %w; check that it runs, the address (--server) and firewalls on the way", d.server, err)
@@ -195,12 +195,12 @@ func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
 		return nil, errRefused{fmt.Errorf("the cluster at %s does not know the token %s.***: it has expired, was deleted, or belongs to another cluster; %s", d.server, d.token.id, newToken)}
 	}
 	if !jws.DetachedTokenIsValid(signature, kubeconfig, d.token.id, d.token.secret) {
-		return nil, permanent{fmt.Errorf("the secret part of the token %s.*** is not the one that the cluster at %s knows: "+
+		return nil, permanent{fmt.Errorf("the secret part of the token %s.*** differs from the one that the cluster at %s has: "+
 			"the token was mistyped, or somebody else answers at that address; check both, or %s", d.token.id, d.server, newToken)}
 	}
 	ca, err := caOf(kubeconfig)
 	if err != nil {
-		return nil, permanent{fmt.Errorf("read the cluster's CA from what %s says: %w", d.server, err)}
+		return nil, permanent{fmt.Errorf("read the cluster's CA from the answer of %s: %w", d.server, err)}
 	}
 	if ca, err = d.token.pinned(ca, d.server); err != nil {
 		return nil, permanent{err}
@@ -235,10 +235,10 @@ func (d discovery) verify(ctx context.Context, ca []byte) error {
 	case err == nil:
 		return nil
 	case isCertificateError(err):
-		return permanent{fmt.Errorf("the certificate of %s is not one of the cluster's CA: %w; "+
-			"use an address that the certificate names (everynode server --advertise-address), and check that nobody stands between", d.server, err)}
+		return permanent{fmt.Errorf("the certificate of %s is not signed by the cluster's CA: %w; "+
+			"use an address that the certificate names (everynode server --advertise-address), and check that nobody intercepts the connection", d.server, err)}
 	case apierrors.IsUnauthorized(err):
-		return permanent{fmt.Errorf("the cluster at %s does not let the token %s.*** in any more: it has expired or was deleted; %s", d.server, d.token.id, newToken)}
+		return permanent{fmt.Errorf("the cluster at %s no longer accepts the token %s.***: it has expired or was deleted; %s", d.server, d.token.id, newToken)}
 	default:
 		return fmt.Errorf("check the token %s.*** with %s: %w", d.token.id, d.server, err)
 	}

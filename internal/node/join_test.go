@@ -172,10 +172,10 @@ func TestDiscovery(t *testing.T) {
 		{name: "wrong secret", token: "abcdef.fedcba9876543210", serving: ca, wantErr: []string{"secret part of the token abcdef.***", "everynode token create"}},
 		{name: "changed cluster-info", token: goodToken, serving: ca, wantErr: []string{"secret part"},
 			change: func(f *fakeServer) { f.info["kubeconfig"] += "# by somebody in between\n" }},
-		{name: "server of another CA", token: goodToken, serving: other, wantErr: []string{"is not one of the cluster's CA", "--advertise-address"}},
-		{name: "deleted between", token: goodToken, serving: ca, wantErr: []string{"does not let the token abcdef.*** in", "everynode token create"},
+		{name: "server of another CA", token: goodToken, serving: other, wantErr: []string{"is not signed by the cluster's CA", "--advertise-address"}},
+		{name: "deleted between", token: goodToken, serving: ca, wantErr: []string{"no longer accepts the token abcdef.***", "everynode token create"},
 			change: func(f *fakeServer) { f.token = "none" }},
-		{name: "no cluster-info", token: goodToken, serving: ca, wantErr: []string{"does not tell new nodes", "right address"},
+		{name: "no cluster-info", token: goodToken, serving: ca, wantErr: []string{"does not publish information for new nodes", "right address"},
 			change: func(f *fakeServer) { f.info = nil }},
 		{name: "nothing there", token: goodToken, serving: ca, wantErr: []string{"cannot be reached", "--server"},
 			change: func(f *fakeServer) { f.Close() }},
@@ -447,7 +447,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 			t.Errorf("%s: the CA that was known is gone (%v)", what, err)
 		}
 	}
-	refused("without a token", "belongs to another cluster")
+	refused("without a token", "belongs to a different cluster")
 	cfg.Token = goodToken
 	refused("with a token", "add --rejoin")
 	cfg.Token = pinned(ca)

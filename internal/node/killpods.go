@@ -107,7 +107,7 @@ func (l *leaver) killPods(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("processes %v of pods do not end: %w; leave again", pids, ctx.Err())
+			return fmt.Errorf("processes %v of pods do not end: %w; run everynode agent leave again", pids, ctx.Err())
 		}
 	}
 }

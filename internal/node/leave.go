@@ -103,7 +103,7 @@ func newLeaver(o LeaveOptions) (*leaver, error) {
 		return nil, fmt.Errorf("%s is not the data directory of an agent: name the agent's with --data-dir", dir.Path)
 	}
 	if outer, err := datadir.Find(filepath.Dir(filepath.Dir(dir.Path))); err == nil && outer.Kind() == datadir.Up {
-		return nil, fmt.Errorf("%s is a node of `everynode up`: take it out with everynode node rm %s", dir.Path, filepath.Base(dir.Path))
+		return nil, fmt.Errorf("%s is a node of `everynode up`: remove it with everynode node rm %s", dir.Path, filepath.Base(dir.Path))
 	}
 	l := &leaver{LeaveOptions: o, cfg: Config{DataDir: dir.Path, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}}
 	l.record, err = readRecord(dir.Path)
@@ -113,8 +113,8 @@ func newLeaver(o LeaveOptions) (*leaver, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case exists(l.cfg.files().kubeletConfig()):
-		return nil, fmt.Errorf("the agent of %s was last started by a release that did not note what it changes on the machine: "+
-			"start it once with this everynode, then leave", dir.Path)
+		return nil, fmt.Errorf("the agent of %s was last started by a release that did not record its changes to the machine: "+
+			"start it once with this version of everynode, then leave", dir.Path)
 	}
 	l.cfg.Name, l.cfg.RuntimeDir = l.record.Name, l.record.RuntimeDir
 	l.cfg.ContainerRuntimeEndpoint, l.cfg.CgroupRoot = l.record.Endpoint, l.record.CgroupRoot
@@ -147,11 +147,11 @@ func (l *leaver) connect(ctx context.Context) error {
 		return ctx.Err()
 	case l.Force:
 		l.cluster = nil
-		l.Warn("the cluster was not told that %s leaves (%v): its Node and pods are still there. On a server: everynode kubectl delete node %s; "+
-			"and, if anybody may have copied the keys of this machine: everynode node revoke %s", l.cfg.Name, err, l.cfg.Name, l.cfg.Name)
+		l.Warn("the cluster does not know that %s has left (%v): its Node and pods are still there. On a server: everynode kubectl delete node %s; "+
+			"and, if somebody may have copied the keys of this machine: everynode node revoke %s", l.cfg.Name, err, l.cfg.Name, l.cfg.Name)
 		return nil
 	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
-		return fmt.Errorf("the cluster refuses the credentials of this node: %w; nothing was changed. Take its pods away on a server: "+
+		return fmt.Errorf("the cluster refuses the credentials of this node: %w; nothing was changed. Drain it on a server: "+
 			"everynode kubectl drain %s --ignore-daemonsets --delete-emptydir-data; then leave with --force", err, l.cfg.Name)
 	}
 	return fmt.Errorf("no API server answers: %w; nothing was changed. Try again when one does, name one with --server, "+
@@ -193,7 +193,7 @@ func (l *leaver) drain(ctx context.Context) error {
 	}
 	_, runs := datadir.Running(l.lockFile())
 	if err := l.cluster.drain(ctx, runs); err != nil {
-		return fmt.Errorf("%s is cordoned, and not drained: %w", l.cfg.Name, err)
+		return fmt.Errorf("%s is cordoned but not drained: %w", l.cfg.Name, err)
 	}
 	done("%s cordoned and drained", l.cfg.Name)
 	return nil
@@ -210,9 +210,9 @@ func (l *leaver) stopPods(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if !l.Force {
-			return fmt.Errorf("the pods that are left cannot be stopped in order: %w; see %s, or kill them with --force", err, l.cfg.files().path("containerd.log"))
+			return fmt.Errorf("the remaining pods cannot be stopped cleanly: %w; see %s, or kill them with --force", err, l.cfg.files().path("containerd.log"))
 		}
-		l.Warn("the pods that were left are killed, because they could not be stopped in order: %v", err)
+		l.Warn("killing the remaining pods, because they could not be stopped cleanly: %v", err)
 	}
 	done("pods stopped")
 	return nil
@@ -244,11 +244,11 @@ func (l *leaver) deleteNode(ctx context.Context) error {
 	kept, err := l.cluster.deleteNode(ctx)
 	switch {
 	case err != nil && l.Force:
-		l.Warn("the Node is still there (%v): on a server, everynode kubectl delete node %s", err, l.cfg.Name)
+		l.Warn("the Node still exists (%v): on a server, everynode kubectl delete node %s", err, l.cfg.Name)
 	case err != nil:
-		return fmt.Errorf("%w; the agent and its pods are stopped: leave again when a server answers, or with --force", err)
+		return fmt.Errorf("%w; the agent and its pods are stopped: run everynode agent leave again when a server answers, or with --force", err)
 	case kept != "":
-		l.Warn("the Node is still there: %s", kept)
+		l.Warn("the Node still exists: %s", kept)
 	default:
 		done("Node %s deleted", l.cfg.Name)
 	}
@@ -269,9 +269,9 @@ func (l *leaver) deleteData(ctx context.Context) error {
 	left = slices.DeleteFunc(left, func(name string) bool { return name == "lost+found" })
 	switch {
 	case len(left) > 0:
-		l.Warn("%s holds files that are not everynode's, and was kept: %v", dir.Path, left)
+		l.Warn("kept %s, which contains files that are not everynode's: %v", dir.Path, left)
 	case !dir.Made():
-		done("emptied %s, which was there before the agent", dir.Path)
+		done("emptied %s, which existed before the agent", dir.Path)
 	default:
 		if err := os.Remove(dir.Path); err != nil {
 			return fmt.Errorf("delete the empty data directory: %w", err)

@@ -51,7 +51,7 @@ func TestNewLeaver(t *testing.T) {
 		t.TempDir():                           "no agent's data",
 		server:                                "is not the data directory of an agent",
 		filepath.Join(up, "nodes", "node-1"):  "everynode node rm node-1",
-		agentDir(t, "kubelet.yaml"):           "start it once with this everynode, then leave",
+		agentDir(t, "kubelet.yaml"):           "start it once with this version of everynode, then leave",
 		broken:                                recordName + " is broken",
 		agentDir(t):                           "", // it was refused before it changed anything
 		agentDir(t, "containerd/config.toml"): "",

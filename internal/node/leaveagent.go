@@ -58,7 +58,7 @@ func (l *leaver) lock() (release func() error, err error) {
 	release, err = datadir.Lock(l.lockFile())
 	var locked *datadir.LockedError
 	if errors.As(err, &locked) {
-		return nil, fmt.Errorf("process %d uses %s again: end what starts the agent (such as its service), then leave again", locked.PID, l.cfg.DataDir)
+		return nil, fmt.Errorf("process %d uses %s again: stop whatever starts the agent (such as its service), then run everynode agent leave again", locked.PID, l.cfg.DataDir)
 	}
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (l *leaver) lock() (release func() error, err error) {
 	// Ours has ended. The pods and folders of another one cannot be told from ours.
 	if conn, err := net.Dial("tcp4", kubeletHealth); err == nil {
 		conn.Close()
-		return nil, errors.Join(fmt.Errorf("another kubelet runs on this machine (%s answers), whose pods would be killed: stop it, then leave again", kubeletHealth), release())
+		return nil, errors.Join(fmt.Errorf("another kubelet runs on this machine (%s answers), and its pods would be killed: stop it, then run everynode agent leave again", kubeletHealth), release())
 	}
 	return release, nil
 }

@@ -45,7 +45,7 @@ func (cfg Config) raiseLimits() error {
 		return err
 	}
 	if files < wantedFiles {
-		cfg.Log.Warn("containers can open few files, because this agent may not raise its hard limit: start it with a higher one (LimitNOFILE= of its service, ulimit -Hn)",
+		cfg.Log.Warn("containers can open only few files, because this agent may not raise its hard limit: start it with a higher one (LimitNOFILE= of its service, ulimit -Hn)",
 			"files", files, "wanted", wantedFiles)
 	}
 	return nil

@@ -50,8 +50,8 @@ func (p pins) follow(said []*x509.Certificate) (pins, error) {
 		}
 	}
 	if !slices.ContainsFunc(next.trusted, func(c *x509.Certificate) bool { return slices.ContainsFunc(p.trusted, c.Equal) }) {
-		return p, fmt.Errorf("the server names the authorities %s, and this node trusts %s: none of these vouches for any of those, and nothing was changed; "+
-			"if the CA was rotated while this node was away, join once more with --rejoin", strings.Join(authorityIDs(said), ", "), strings.Join(authorityIDs(p.trusted), ", "))
+		return p, fmt.Errorf("the server names the CAs %s, but this node trusts only %s, and none of these vouches for those; nothing was changed; "+
+			"if the CA was rotated while this node was away, join again with --rejoin", strings.Join(authorityIDs(said), ", "), strings.Join(authorityIDs(p.trusted), ", "))
 	}
 	for _, c := range p.trusted {
 		if !slices.ContainsFunc(next.trusted, c.Equal) {
@@ -87,7 +87,7 @@ func (d nodeFiles) pins() (p pins, err error) {
 		err = json.Unmarshal(data, &p.dropped)
 	}
 	if err != nil {
-		return p, fmt.Errorf("read which authorities this node trusts no more: %w; delete %s if it is broken", err, d.dropped())
+		return p, fmt.Errorf("read which CAs this node no longer trusts: %w; delete %s if it is broken", err, d.dropped())
 	}
 	return p, nil
 }
@@ -97,11 +97,11 @@ func (d nodeFiles) pins() (p pins, err error) {
 func (d nodeFiles) pin(p pins) error {
 	ca, err := cert.EncodeCertificates(p.trusted...)
 	if err != nil {
-		return fmt.Errorf("encode the cluster's authorities: %w", err)
+		return fmt.Errorf("encode the cluster's CAs: %w", err)
 	}
 	dropped, err := json.Marshal(p.dropped)
 	if err != nil {
-		return fmt.Errorf("encode which authorities this node trusts no more: %w", err)
+		return fmt.Errorf("encode which CAs this node no longer trusts: %w", err)
 	}
 	if len(p.dropped) > 0 {
 		if err := writeFile(d.dropped(), append(dropped, '\n')); err != nil {

@@ -35,7 +35,7 @@ type machine struct {
 // checkSuperuser comes first: nothing else can be told apart without root.
 func checkSuperuser() error {
 	if runtime.GOOS != "linux" {
-		return fmt.Errorf("a node needs Linux, this is %s: run the agent on a Linux machine", runtime.GOOS)
+		return fmt.Errorf("a node needs Linux, but this is %s: run the agent on a Linux machine", runtime.GOOS)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("a node needs root, to make containers and networks: run the command with sudo")
@@ -118,7 +118,7 @@ func checkProtocols(file string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s does not name the protocol tcp, by which kube-proxy knows its own rules when it starts again: apt-get install netbase", file)
+	return fmt.Errorf("%s does not name the protocol tcp, which kube-proxy needs to recognize its own rules after a restart: apt-get install netbase", file)
 }
 
 // checkBridge makes a bridge and takes it away again: whether a kernel can do
@@ -131,10 +131,10 @@ func checkBridge() error {
 	attrs.Name = "evprobe" + strconv.Itoa(os.Getpid()%10000)
 	probe := &netlink.Bridge{LinkAttrs: attrs}
 	if err := netlink.LinkAdd(probe); err != nil {
-		return fmt.Errorf("make a network bridge, which pods are connected to: %w; a node needs a kernel with bridge support (modprobe bridge) and CAP_NET_ADMIN", err)
+		return fmt.Errorf("make a network bridge, to which pods connect: %w; a node needs a kernel with bridge support (modprobe bridge) and CAP_NET_ADMIN", err)
 	}
 	if err := netlink.LinkDel(probe); err != nil {
-		return fmt.Errorf("remove the bridge %s that was made as a test: %w", attrs.Name, err)
+		return fmt.Errorf("remove the test bridge %s: %w", attrs.Name, err)
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func checkBridge() error {
 // chooseSnapshotter tries an overlay mount where containerd will make them.
 func chooseSnapshotter(cfg Config) string {
 	if err := overlayutils.Supported(cfg.files().path("containerd")); err != nil {
-		cfg.Log.Warn("overlay mounts do not work here, containers get full copies of their images", "dir", cfg.DataDir, "err", err)
+		cfg.Log.Warn("overlay mounts do not work here; containers get full copies of their images", "dir", cfg.DataDir, "err", err)
 		return "native"
 	}
 	return "overlayfs"

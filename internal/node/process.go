@@ -93,7 +93,7 @@ func openLog(name string) (*os.File, error) {
 	}
 	if info, err := os.Stat(name); err == nil && info.Size() > logfile.Limit {
 		if err := os.Rename(name, name+".1"); err != nil {
-			return nil, fmt.Errorf("set the old log aside: %w", err)
+			return nil, fmt.Errorf("rotate the old log: %w", err)
 		}
 	}
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

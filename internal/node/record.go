@@ -105,7 +105,7 @@ func readRecord(dir string) (machineRecord, error) {
 		return r, fmt.Errorf("read what the agent has changed on this machine: %w", err)
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
-		return r, fmt.Errorf("%s is broken: %w; delete it (kernel settings then keep their present values until the next boot, "+
+		return r, fmt.Errorf("%s is broken: %w; delete it (kernel settings then keep their current values until the next boot, "+
 			"and folders that the agent made stay)", filepath.Join(dir, recordName), err)
 	}
 	return r, nil

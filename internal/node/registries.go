@@ -122,7 +122,7 @@ func (r registries) check() error {
 			errs = append(errs, t.check(host))
 		}
 		if a := r.Configs[host].Auth; a != nil && strings.ContainsFunc(a.Username+a.Password+a.Auth+a.IdentityToken, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			errs = append(errs, fmt.Errorf("configs.%s.auth: there is a character that cannot be printed in it", host))
+			errs = append(errs, fmt.Errorf("configs.%s.auth: it contains an unprintable character", host))
 		}
 	}
 	return errors.Join(errs...)
@@ -145,7 +145,7 @@ func (t *registryTLS) check(host string) error {
 			continue
 		}
 		if !filepath.IsAbs(file) {
-			return fmt.Errorf("configs.%s.tls: %s: give the whole path, from / on", host, file)
+			return fmt.Errorf("configs.%s.tls: %s: give an absolute path", host, file)
 		}
 		if _, err := os.Stat(file); err != nil {
 			return fmt.Errorf("configs.%s.tls: %w", host, err)

@@ -65,9 +65,9 @@ func TestBadRegistries(t *testing.T) {
 		"mirrors: {'../../etc': {endpoint: [https://m]}}":          "is not the host of a registry",
 		"mirrors: {'': {endpoint: [https://m]}}":                   "is not the host of a registry",
 		"configs: {m: {tls: {cert_file: /a}}}":                     "cert_file and key_file go together",
-		"configs: {m: {tls: {ca_file: ca.crt}}}":                   "give the whole path",
+		"configs: {m: {tls: {ca_file: ca.crt}}}":                   "give an absolute path",
 		"configs: {m: {tls: {ca_file: /not/there}}}":               "no such file",
-		"configs: {m: {auth: {password: \"a\\u0007\"}}}":           "a character that cannot be printed",
+		"configs: {m: {auth: {password: \"a\\u0007\"}}}":           "an unprintable character",
 		"configs: {m: {auth: {user: a}}}":                          `unknown field "configs.m.auth.user"`,
 	} {
 		if _, err := parseRegistries([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

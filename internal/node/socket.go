@@ -67,7 +67,7 @@ func (s secondSocket) run(ctx context.Context) error {
 			return removeSame(s.path, ours)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("take a connection at %s: %w", s.path, err), listener.Close())
+			return errors.Join(fmt.Errorf("accept a connection at %s: %w", s.path, err), listener.Close())
 		}
 		all.Go(func() { s.carry(ctx, client) })
 	}
@@ -81,7 +81,7 @@ func (s secondSocket) listen(ctx context.Context) (*net.UnixListener, error) {
 	}
 	if conn, err := net.Dial("unix", s.path); err == nil {
 		conn.Close()
-		s.log.Warn("another containerd has the usual socket: programs that look for the pods of this node there do not find them", "socket", s.path, "ours", s.to)
+		s.log.Warn("another containerd has the usual socket; programs that look there do not find the pods of this node", "socket", s.path, "ours", s.to)
 		<-ctx.Done()
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func removeSame(path string, known os.FileInfo) error {
 		return nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove a socket of ours: %w", err)
+		return fmt.Errorf("remove our socket: %w", err)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (s secondSocket) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	up, err := (&net.Dialer{}).DialContext(ctx, "unix", s.to)
 	if err != nil {
-		s.log.Debug("containerd takes no connection", "err", err)
+		s.log.Debug("containerd accepts no connection", "err", err)
 		return
 	}
 	upstream.Carry(ctx, client, up)

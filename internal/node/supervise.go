@@ -53,7 +53,7 @@ func keepRunning(ctx context.Context, name string, log *slog.Logger, run func(co
 		if time.Since(started) >= healthyAfter {
 			pause = minBackoff
 		}
-		log.Error(name+" ended, starting it again", "in", pause, "ran", time.Since(started).Round(time.Millisecond), "err", err)
+		log.Error(name+" ended; restarting it", "in", pause, "ran", time.Since(started).Round(time.Millisecond), "err", err)
 		select {
 		case <-ctx.Done():
 			return

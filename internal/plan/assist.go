@@ -1,10 +1,11 @@
 package plan
 
-// A plan for DaemonSets that another controller looks after (Spec.Assists). That one creates and repairs the
-// pods, always from the target, and removes those that no longer have a place. This plan decides only when
-// a pod of another revision goes.
+// A plan for DaemonSets that another controller manages (Spec.Assists). That controller creates and repairs the pods,
+// always from the target, and removes those that no longer have a place. This plan decides only when a pod of another
+// revision goes.
 
-// assist decides for one node. Whatever the other controller does by itself is not asked for; the reason says that it will.
+// assist decides for one node. It does not request what the other controller does by itself; the reason says that it
+// will.
 func (e exposure) assist() {
 	e.account(e.v)
 	e.decide()
@@ -28,7 +29,8 @@ func (e exposure) assist() {
 	}
 }
 
-// awaitGrant is for a node whose pod would be replaced. It goes when the node's turn has come, and the target is granted.
+// awaitGrant handles a node whose pod would be replaced. The pod goes when the node's turn has come and the target is
+// granted.
 func (e exposure) awaitGrant() {
 	switch {
 	case !e.node.Ready || e.node.Leaving:

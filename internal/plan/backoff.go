@@ -6,21 +6,20 @@ import "time"
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 15 * time.Minute
-	quietBackoff = 2 * maxBackoff // after this much quiet it starts afresh
+	quietBackoff = 2 * maxBackoff // after this much quiet it starts over
 )
 
-// The back-off of pods that do not last. A person who deletes a pod a few times
-// sees it come back at once. A loop of creates and deletes slows down until what
-// it costs is nothing.
+// The back-off of pods that do not last. A person who deletes a pod a few times sees it come back at once. A loop of
+// creates and deletes slows down until its cost is negligible.
 const (
 	freeRemakes  = 3
 	firstPause   = time.Second
 	maxPause     = 5 * time.Minute
 	changedPause = 10 * time.Second // at most, once the node has changed
-	lasting      = time.Minute      // a pod that lives so long may well have lasted
+	lasting      = time.Minute      // a pod that lives this long may well have lasted
 )
 
-// Next is the memory of a node where a pod was just created.
+// Next returns the memory of a node where a pod was just created.
 func (r Remakes) Next(now time.Time) Remakes {
 	if r.Expired(now) {
 		return Remakes{Last: now}
@@ -28,7 +27,7 @@ func (r Remakes) Next(now time.Time) Remakes {
 	return Remakes{Last: now, Again: min(r.Again, 254) + 1, By: r.By}
 }
 
-// pause is how long after Last the next pod may be created.
+// pause returns how long after Last the next pod may be created.
 func (r Remakes) pause() time.Duration {
 	if r.Again < freeRemakes {
 		return 0
@@ -37,9 +36,9 @@ func (r Remakes) pause() time.Duration {
 	return min(firstPause<<min(r.Again-freeRemakes, doublings), maxPause)
 }
 
-// Expired says that the last pod has lasted, or was so long ago that nothing is
-// to be learned from it: the entry may be dropped. What comes between the end of
-// a pod and the next create, such as an API server that answers late, is not its life.
+// Expired reports whether the last pod has lasted, or was so long ago that it tells nothing: the entry may then be
+// dropped. The time between the end of a pod and the next create, for example while an API server answers late, does
+// not count as its life.
 func (r Remakes) Expired(now time.Time) bool {
 	if r.Last.IsZero() || !r.Gone.IsZero() && now.Sub(r.Gone) > 2*maxPause {
 		return true
@@ -50,7 +49,7 @@ func (r Remakes) Expired(now time.Time) bool {
 	return now.Sub(r.Last) > max(2*r.pause(), lasting)
 }
 
-// Noticed is the memory of a node on which these pods are seen.
+// Noticed returns the memory of a node on which these pods are seen.
 func (r Remakes) Noticed(pods []*Pod, now time.Time) Remakes {
 	alive := false
 	for _, p := range pods {
@@ -68,8 +67,8 @@ func (r Remakes) Noticed(pods []*Pod, now time.Time) Remakes {
 	return r
 }
 
-// Recalled is r when it has expired while a create was under way, which is not the life of a pod. made says that the pod
-// was created; else its successor has waited for long enough.
+// Recalled returns r if it has expired while a create was under way, which does not count as the life of a pod. made
+// says that the pod was created; otherwise its successor has waited long enough.
 func (r Remakes) Recalled(made bool, now time.Time) Remakes {
 	if r.Last, r.Gone = now, (time.Time{}); !made {
 		r.Last = now.Add(-r.pause())
@@ -77,9 +76,8 @@ func (r Remakes) Recalled(made bool, now time.Time) Remakes {
 	return r
 }
 
-// ends is when the next pod may be created on the node. A change of the node may
-// have ended the trouble: then a try is due, but never more than one in a while,
-// since the change may as well be part of a loop.
+// ends returns when the next pod may be created on the node. A change of the node may have ended the trouble, so it
+// allows a try, but only one per changedPause, since the change itself may be part of a loop.
 func (r Remakes) ends(n *Node) time.Time {
 	pause := r.pause()
 	if n.Changed.After(r.Last) {
@@ -88,9 +86,8 @@ func (r Remakes) ends(n *Node) time.Time {
 	return r.Last.Add(pause)
 }
 
-// NextBackoff is the back-off after a failed or succeeded pod was deleted at
-// now: one second, doubled each time up to 15 minutes, and forgotten after 30
-// minutes without one. The caller sets the rest, or uses After.
+// NextBackoff returns the back-off after a failed or succeeded pod was deleted at now: one second, doubled each time up
+// to 15 minutes, and forgotten after 30 minutes without a failure. The caller sets the other fields, or uses After.
 func NextBackoff(b Backoff, now time.Time) Backoff {
 	if b.calm(now) {
 		return Backoff{Last: now, Delay: firstBackoff, Remakes: b.Remakes}
@@ -98,9 +95,8 @@ func NextBackoff(b Backoff, now time.Time) Backoff {
 	return Backoff{Last: now, Delay: min(2*b.Delay, maxBackoff), Remakes: b.Remakes}
 }
 
-// After is NextBackoff for the delete d, which also records what must be known
-// of the newest of the pods when they are gone. An update with surge may lose the
-// old pod of a node just after the new one.
+// After is NextBackoff for the delete d. It also records what must be known about the newest pod when all are gone:
+// an update with surge may lose the old pod of a node just after the new one.
 func (b Backoff) After(d Delete, now time.Time) Backoff {
 	next := NextBackoff(b, now)
 	switch {
@@ -123,9 +119,8 @@ func (b Backoff) After(d Delete, now time.Time) Backoff {
 	return next
 }
 
-// Waits is the back-off after a pod that was created at that time has gone
-// without being bound: its successor is for the scheduler as well. The pauses of
-// pods that fail do not change.
+// Waits returns the back-off after a pod created at that time is gone without having been bound: its successor also
+// goes to the scheduler. The pauses for failed pods do not change.
 func (b Backoff) Waits(created, now time.Time) Backoff {
 	if b.Expired(now) {
 		b = Backoff{Last: now, Delay: firstBackoff, Remakes: b.Remakes}
@@ -137,8 +132,8 @@ func (b Backoff) Waits(created, now time.Time) Backoff {
 	return b
 }
 
-// handed says that the last that is known of the node is that a pod was refused
-// or never bound there. newest is the newest pod that the node still has, or nil.
+// handed reports whether the last known fact about the node is that a pod was refused or never bound there. newest
+// is the newest pod that the node still has, or nil.
 func (b Backoff) handed(newest *Pod) bool {
 	last, is := b.Waited, !b.Waited.IsZero()
 	if b.Refused && !b.Created.Before(last) {
@@ -150,7 +145,7 @@ func (b Backoff) handed(newest *Pod) bool {
 	return newest.Refused || !newest.Bound
 }
 
-// earlier says that the first pod of the back-off came before that of the delete.
+// earlier reports whether the first pod of the back-off came before that of the delete.
 func (b *Backoff) earlier(d *Delete) bool {
 	if b.FirstSeen == 0 && d.SeenCreated == 0 {
 		return b.First.Before(d.Created)
@@ -158,18 +153,18 @@ func (b *Backoff) earlier(d *Delete) bool {
 	return b.FirstSeen < d.SeenCreated
 }
 
-// Expired says that the back-off starts afresh: but for Remakes, it holds nothing
-// back any more, and the entry may be dropped.
+// Expired reports whether the back-off starts over: apart from Remakes it holds nothing back any more, and the entry
+// may be dropped.
 func (b Backoff) Expired(now time.Time) bool {
 	return b.calm(now) && (b.Heard.IsZero() || now.Sub(b.Heard) > quietBackoff)
 }
 
-// calm says that no pod has failed for so long that the pauses start afresh.
+// calm reports whether no pod has failed for so long that the pauses start over.
 func (b Backoff) calm(now time.Time) bool {
 	return b.Delay <= 0 || now.Sub(b.Last) > quietBackoff
 }
 
-// forgotten is the first instant at which Expired holds.
+// forgotten returns the first instant at which Expired holds.
 func (b Backoff) forgotten() time.Time {
 	last := b.Last
 	if b.Heard.After(last) {
@@ -178,5 +173,5 @@ func (b Backoff) forgotten() time.Time {
 	return last.Add(quietBackoff + 1)
 }
 
-// ends is when a failed pod may be deleted again.
+// ends returns when a failed pod may be deleted again.
 func (b Backoff) ends() time.Time { return b.Last.Add(b.Delay) }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// fleet is a cluster in the middle of a rolling update.
+// fleet returns a cluster in the middle of a rolling update.
 func fleet(nodes int) *Input {
 	now := scriptNow()
 	in := &Input{Now: now, Set: Spec{

@@ -1,9 +1,9 @@
 package plan
 
-// What one node means to its DaemonSet. Whether it is down, and so takes a part of an
-// update's budget, is decided here (account): it is if no pod there is available, unless
-// its trouble is older than the update (excused). Whether a node is Ready is not: the
-// kubelet and the node lifecycle controller say that.
+// What one node means to its DaemonSet. The function account decides whether it is down, and so
+// takes a part of an update's budget: it is down if no pod there is available, unless its trouble
+// is older than the update (excused). Whether a node is Ready is decided elsewhere, by the
+// kubelet and the node lifecycle controller.
 
 import (
 	"cmp"
@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// Classify decides for one node: what runs there, what is to be done, what it
-// adds to the status and to the totals of a rollout. It reads all of the input but
-// its Nodes and Pods, and sorts pods in place.
+// Classify decides for one node: what runs there, what is to be done, and what the node adds to
+// the status and to the totals of a rollout. It reads all of the input except Nodes and Pods, and
+// sorts pods in place.
 //
-// name is the node's; node is nil when there is no such node. pods are those
-// whose Pod.Node is name. The verdict is overwritten, its room used again. A
-// verdict that could cost budget is a Candidate: its act waits for Roll.
+// name is the node's; node is nil when there is no such node. pods are those whose Pod.Node is
+// name. Classify overwrites the verdict and reuses its memory. A verdict that could cost budget
+// is a Candidate: its write waits for Roll.
 func Classify(in *Input, name string, node *Node, pods []*Pod, v *Verdict) {
 	*v = Verdict{Node: name, deletes: v.deletes[:0], creates: v.creates[:0], changes: v.changes[:0]}
 	if node == nil {
@@ -66,15 +66,15 @@ func (in *Input) keepOrder(a, b *Pod) int {
 	return cmp.Or(first(in.available(a), in.available(b)), first(a.serves(), b.serves()), elder(a, b))
 }
 
-// serves says that the pod does something for its node, for however short a time, as far as it says so.
+// serves reports whether the pod says that it serves its node, however short the time.
 func (p *Pod) serves() bool { return p.live() && p.Ready && !p.Uncertain }
 
-// elder is the part of keepOrder that time does not change. It is total (I8).
+// elder is the part of keepOrder that does not depend on time. It is a total order (I8).
 func elder(a, b *Pod) int {
 	return cmp.Or(first(a.Bound, b.Bound), a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
 }
 
-// first compares so that what has it comes first.
+// first orders true before false.
 func first(a, b bool) int {
 	switch {
 	case a == b:
@@ -86,11 +86,10 @@ func first(a, b bool) int {
 	}
 }
 
-// classifyUnknown is for pods that name a node which is not there. They are in
-// no counter. Where the node is known to be gone, no kubelet will ever confirm
-// a deletion, so none is waited for. A pod that was never bound is nobody
-// else's business either. A bound one is left to the pod garbage collector:
-// the node may merely be unknown to us yet.
+// classifyUnknown handles pods that name a node which does not exist. No counter includes them.
+// If the node is known to be gone, no kubelet will ever confirm a deletion, so none is waited
+// for. Nobody else handles a pod that was never bound either. A bound pod is left to the pod
+// garbage collector, because the node may only be unknown to us yet.
 func classifyUnknown(in *Input, pods []*Pod, v *Verdict) {
 	v.Reason = NodeGone
 	v.Pod = pods[0].Name
@@ -104,10 +103,10 @@ func classifyUnknown(in *Input, pods []*Pod, v *Verdict) {
 	}
 }
 
-// site is one node and what its pods amount to.
+// site is one node and a summary of its pods.
 type site struct {
 	in      *Input
-	set     *Spec // with the revision that the node is looked at for: the current one
+	set     *Spec // with the revision that the node is checked against: the current one
 	node    *Node
 	pods    []*Pod // in keepOrder
 	left    []*Pod // of an earlier node of this name, as far as they may still run
@@ -125,12 +124,12 @@ type site struct {
 	newest      *Pod // of all
 	best        *Pod // the one that the status is taken from; nil when all are deleted
 	present     bool // there is a pod that counts as scheduled
-	served      bool // there is one that is ready, for however short a time
+	served      bool // there is one that is ready, however short the time
 }
 
 func survey(in *Input, set *Spec, node *Node, pods []*Pod) site {
 	s := site{in: in, set: set, node: node, backoff: in.Backoff[node.Name], fit: set.Placement.Admits(node)}
-	if s.pods = pods; !set.Assists { // else the other controller takes them for the new node's, and so does its kubelet
+	if s.pods = pods; !set.Assists { // else the other controller takes them for the new node's pods, and so does its kubelet
 		s.pods, s.left = sortOut(pods)
 	}
 	for _, p := range s.pods {
@@ -139,9 +138,9 @@ func survey(in *Input, set *Spec, node *Node, pods []*Pod) site {
 	return s
 }
 
-// sortOut parts a node's pods from those that an earlier node of its name has
-// left. Of these, one whose deletion without grace was asked for runs nothing and
-// blocks nothing, whatever finalizer keeps it: it is not among either.
+// sortOut separates a node's pods from those left by an earlier node of its name. If such a
+// leftover is already being deleted without a grace period, it runs nothing and blocks nothing,
+// whatever finalizer keeps it: it is in neither result.
 func sortOut(pods []*Pod) (own, left []*Pod) {
 	if !slices.ContainsFunc(pods, func(p *Pod) bool { return p.Left }) {
 		return pods, nil
@@ -199,29 +198,29 @@ func (s *site) add(p *Pod) {
 			s.ending = p
 		}
 	}
-	// A pod that has ended and is deleted is only waiting for a finalizer. It
-	// runs nothing and blocks nothing.
+	// A pod that has ended and is being deleted only waits for a finalizer. It runs nothing and
+	// blocks nothing.
 }
 
-// ended says that no container runs or will run again.
+// ended reports whether no container runs or will run again.
 func (p *Pod) ended() bool { return p.Phase == Failed || p.Phase == Succeeded }
 
-// live says that the pod runs, or will.
+// live reports whether the pod runs, or will run.
 func (p *Pod) live() bool { return p.Deleted.IsZero() && !p.ended() }
 
-// current says whether the pod is of the current revision: by hash, or by the
-// template generation that older DaemonSets carry.
+// current reports whether the pod has the current revision: by hash, or by the template
+// generation that older DaemonSets carry.
 func (s *site) current(p *Pod) bool { return s.set.made(p) }
 
-// made says whether the pod is of the revision of the Spec.
+// made reports whether the pod has the revision of the Spec.
 func (set *Spec) made(p *Pod) bool {
 	return set.Hash != "" && p.Hash == set.Hash || set.Generation != 0 && p.Generation == set.Generation
 }
 
 func (s *site) available(p *Pod) bool { return s.in.available(p) }
 
-// available says whether the pod counts (I6). One whose last write has an
-// unknown outcome may be gone already.
+// available reports whether the pod counts (I6). A pod whose last write has an unknown outcome
+// may already be gone.
 func (in *Input) available(p *Pod) bool {
 	if !p.live() || !p.Ready || p.Uncertain {
 		return false
@@ -230,9 +229,9 @@ func (in *Input) available(p *Pod) bool {
 	return known && !at.After(in.Now)
 }
 
-// availableAt is when a ready pod becomes available if it stays ready. Without
-// MinReady the time does not matter, and need not be known. A pod whose containers may be those
-// of the revision before is not available until that is known, or has lasted for long enough.
+// availableAt returns when a ready pod becomes available if it stays ready. Without MinReady the
+// time does not matter, and need not be known. A pod whose containers may still be those of the
+// previous revision is not available until that is settled, or has lasted long enough.
 func (in *Input) availableAt(p *Pod) (at time.Time, known bool) {
 	wait := in.Set.MinReady
 	switch {
@@ -246,13 +245,13 @@ func (in *Input) availableAt(p *Pod) (at time.Time, known bool) {
 	return p.ReadySince.Add(wait), !p.ReadySince.IsZero()
 }
 
-// idle says that the pod is not bound, on a node that starts nothing: it does
-// not run and, while that is so, it never will (I3).
+// idle reports whether the pod is not bound and its node starts no pods: it does not run and,
+// while that lasts, never will (I3).
 func (s *site) idle(p *Pod) bool { return !s.fit.Run && !p.Bound }
 
-// better orders the pods that are not deleted for the status. Ready, available
-// and updated are then said of one pod: with surge, a node counts as updated
-// only when its new pod is the one that serves, or when none does.
+// better orders the pods that are not being deleted, for the status. Ready, available and updated
+// then refer to the same pod: with surge, a node counts as updated only when its new pod is the
+// one that serves, or when none does.
 func (s *site) better(p, q *Pod) bool {
 	for _, has := range [...]func(*Pod) bool{(*Pod).live, s.available, s.current, (*Pod).ready} {
 		if has(p) != has(q) {
@@ -278,8 +277,8 @@ func (s *site) account(v *Verdict) {
 	} else if s.ending != nil {
 		v.Pod = s.ending.Name
 	}
-	// A node that only keeps its pod is not updated: a pod there that does not
-	// serve, and is outdated or never got there, is nothing to wait for.
+	// A node that only keeps its pod is not updated, so a pod there that does not serve, and is
+	// outdated or was never bound, is not worth waiting for.
 	holds := s.fit.Run || s.fit.Keep && (serves || s.cur != nil && s.cur.Bound)
 	v.counted = holds && (s.served || !s.excused(v))
 	v.down = v.counted && !serves
@@ -293,20 +292,18 @@ func (s *site) account(v *Verdict) {
 	}
 }
 
-// wake makes sure that the verdict is looked at again at the instant, if that
-// is still to come.
+// wake makes sure that the verdict is looked at again at that instant, if it is in the future.
 func (v *Verdict) wake(at, now time.Time) {
 	if at.After(now) && (v.Until.IsZero() || at.Before(v.Until)) {
 		v.Until = at
 	}
 }
 
-// excused says that the node's trouble is older than the rollout's work on it
-// (I5). Where that cannot be told, the node counts as down.
+// excused reports whether the node's trouble is older than the rollout's work on it (I5). If that
+// cannot be determined, the node counts as down.
 //
-// The pods of the current revision that failed here and were deleted count like
-// those that are there, for as long as the back-off remembers them: they may
-// have been here before the trouble began.
+// Pods of the current revision that failed here and were deleted count like existing ones, for as
+// long as the back-off remembers them: they may have been here before the trouble began.
 func (s *site) excused(v *Verdict) bool {
 	n, b := s.node, &s.backoff
 	switch {
@@ -334,9 +331,9 @@ func (s *site) excused(v *Verdict) bool {
 	return true
 }
 
-// DownBefore says that the node was not Ready when something was done to its
-// pods. What this process has seen, or done itself, has an order. Of two things
-// from before it watched there are only times, of different clocks.
+// DownBefore reports whether the node was not Ready when something was done to its pods. Events
+// that this process has seen, or caused itself, have an order. For events from before it watched
+// there are only times by different clocks.
 func (n *Node) DownBefore(seen Moment, written time.Time) bool {
 	if n.Down == 0 && seen == 0 {
 		return !n.ReadyChanged.IsZero() && n.ReadyChanged.Add(ClockMargin).Before(written)

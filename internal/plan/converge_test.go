@@ -63,7 +63,7 @@ func (c *cluster) moment() Moment {
 	return c.seen
 }
 
-// dawdles says that what was asked for then has not happened yet. It is fair:
+// dawdles reports whether what was asked for then has not happened yet. It is fair:
 // three ticks are the most, or nothing could be said to settle.
 func (c *cluster) dawdles(t *rapid.T, since time.Time) bool {
 	return c.in.Now.Sub(since) < 3*time.Second && rapid.Bool().Draw(t, "dawdles")

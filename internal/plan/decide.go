@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// candidate says what a verdict's last act costs, if anything.
+// candidate says what a verdict's last write costs, if anything.
 type candidate uint8
 
 const (
 	fixed   candidate = iota // nothing waits for Roll
 	replace                  // the last delete, or the change, makes the node unavailable
-	recycle                  // the last delete, or the change, takes a ready pod from a node that is down all the same
+	recycle                  // the last delete, or the change, takes a ready pod from a node that is down anyway
 	surge                    // the last create makes the node hold two pods
 	leave                    // the last delete takes an available pod from a node that should have none
-	expose                   // all acts together give a node that is down the target of a release
-	drop                     // all acts together take the pod from a node that the target is not for
+	expose                   // all writes together give a node that is down the target of a release
+	drop                     // all writes together take the pod from a node that the target is not for
 	kinds                    // how many there are
 )
 
@@ -29,8 +29,7 @@ type decision struct {
 func (d decision) decide() {
 	d.clear()
 	if d.newer != nil {
-		// What the node should have is not known, so neither is whether it
-		// may keep the pod.
+		// It is not known what the node should have, so it is not known whether it may keep the pod.
 		d.v.Reason, d.v.Detail = NewerTemplate, d.newer.Name
 		return
 	}
@@ -43,8 +42,8 @@ func (d decision) decide() {
 		return
 	}
 	if d.uncertain != nil {
-		// Whatever was asked of this node may have happened or not. One more
-		// write on top could make it two pods, or none.
+		// The last write on this node may or may not have happened. Another write on top of it could leave two pods, or
+		// none.
 		d.v.Reason, d.v.Detail = Unconfirmed, d.uncertain.Name
 		return
 	}
@@ -63,9 +62,8 @@ func (d decision) decide() {
 	}
 }
 
-// clear deletes what an earlier node of this name has left. No kubelet will
-// confirm that, so none is waited for; and the node's own pod comes after that,
-// since its kubelet would take the other for one to run.
+// clear deletes the pods that an earlier node of this name has left. No kubelet will confirm that, so none is waited
+// for. The node's own pod is created afterwards, since its kubelet would otherwise run the leftover pod.
 func (d decision) clear() {
 	for _, p := range slices.Backward(d.left) {
 		if !p.Uncertain {
@@ -75,9 +73,8 @@ func (d decision) clear() {
 	}
 }
 
-// evict deletes everything from a node that may not hold a pod (I3). It does
-// not wait for budget or back-off: the pod has no business there. Only the guard
-// holds what runs.
+// evict deletes everything from a node that may not hold a pod (I3). It does not wait for budget or back-off: the pod
+// does not belong there. Only the guard can hold a running pod.
 func (d decision) evict() {
 	d.v.Reason, d.v.Detail = d.fit.Reason, d.fit.Detail
 	if d.guard() {
@@ -90,9 +87,8 @@ func (d decision) evict() {
 	}
 }
 
-// retire deletes pods that have ended, unless the back-off holds them. It is
-// there so that a pod which fails at once does not turn into a loop of creates
-// and failures; an outdated pod cannot be part of such a loop.
+// retire deletes pods that have ended, unless the back-off holds them. The back-off keeps a pod that fails at once from
+// becoming a loop of creates and failures; an outdated pod cannot be part of such a loop.
 func (d decision) retire() {
 	until := d.backoff.ends()
 	held := !d.backoff.Expired(d.in.Now) && until.After(d.in.Now)
@@ -121,9 +117,8 @@ func endReason(p *Pod) Reason {
 func (s *site) rolls() bool  { return s.set.Strategy == RollingUpdate }
 func (s *site) surges() bool { return s.set.Surges() }
 
-// fill is for a node without a live pod. The successor of one that ended comes
-// when that one is deleted. Without surge, it also waits until a terminating
-// pod is gone (I1); with surge, two side by side is what was asked for.
+// fill handles a node without a live pod. The successor of a pod that ended is created when that pod is deleted.
+// Without surge, it also waits until a terminating pod is gone (I1); with surge, two pods side by side are allowed.
 func (d decision) fill() {
 	switch {
 	case !d.fit.Run:
@@ -139,8 +134,7 @@ func (d decision) fill() {
 	}
 }
 
-// pauses says that no pod is created for a while, since those before it did not
-// last.
+// pauses reports whether no pod is created for a while, because the previous ones did not last.
 func (d decision) pauses() bool {
 	until := d.backoff.Remakes.ends(d.node)
 	if !until.After(d.in.Now) {
@@ -154,8 +148,7 @@ func (d decision) pauses() bool {
 	return true
 }
 
-// await is for a pod that has ended: it is deleted just now, or left for a
-// while. Its successor comes after that.
+// await handles a pod that has ended: it is being deleted, or left for a while. Its successor is created after that.
 func (d decision) await(p *Pod) {
 	d.v.Reason, d.v.Detail = BackingOff, p.Name
 	for _, gone := range d.v.deletes {
@@ -165,9 +158,8 @@ func (d decision) await(p *Pod) {
 	}
 }
 
-// prune deletes the pods that are too many: all but the first of the node, or
-// with surge all but the first old and the first current one. Updating waits
-// until that is done.
+// prune deletes surplus pods: all but the first of the node, or with surge all but the first old and the first current
+// one. Updating waits until that is done.
 func (d decision) prune() (pruned bool) {
 	spare := d.old != nil && d.cur != nil && d.surges()
 	if d.live == 1 || d.live == 2 && spare {
@@ -211,7 +203,7 @@ func (d decision) keep(p *Pod) {
 	}
 }
 
-// progress is how far a live pod has come.
+// progress returns how far a live pod has come.
 func (s *site) progress(p *Pod) Reason {
 	switch {
 	case s.available(p):
@@ -229,8 +221,8 @@ func (s *site) progress(p *Pod) Reason {
 	}
 }
 
-// handOver is for an old pod beside a current one, with surge: the old one
-// goes when the current one is available, or when it serves nobody itself.
+// handOver handles an old pod beside a current one, with surge: the old pod goes when the current one is available, or
+// when it does not serve itself.
 func (d decision) handOver() {
 	switch {
 	case d.available(d.cur):
@@ -244,21 +236,18 @@ func (d decision) handOver() {
 	}
 }
 
-// renew is for a node with one live pod, an outdated one.
+// renew handles a node with one live pod, which is outdated.
 //
-// A pod that is not ready is replaced at once: it is down already, so the
-// budget counts it in any case, and waiting would let a bad update block the
-// good one that follows it. One that is ready, but not yet for MinReady, is
-// down as well, yet it serves: it goes only while the budget holds (Roll), or
-// all would go at once when MinReady is raised, when all have just come back, or
-// when an engine has just started that has not seen since when they are ready. For
-// the same reason the successor of one that is ready takes a slot of MaxSurge, and
-// one that is to leave does so only while others serve.
+// A pod that is not ready is replaced at once: it is already down, so the budget counts it in any case, and waiting
+// would let a bad update block the good one that follows it. A pod that is ready, but not yet for MinReady, also counts
+// as down, yet it serves. It goes only while the budget allows (Roll). Otherwise all such pods would go at once when
+// MinReady is raised, when all have just come back, or when an engine has just started and has not seen since when they
+// are ready. For the same reason the successor of a ready pod takes a slot of MaxSurge, and a ready pod that has to
+// leave does so only while others serve.
 //
-// A node that only keeps its pod is not updated: its successor would not be
-// started, and NoSchedule keeps what runs. With surge the pod leaves, since
-// there an update ends with more pods available rather than fewer, but only
-// while that costs no availability (Roll).
+// A node that only keeps its pod is not updated: the successor would not be started, and NoSchedule lets running pods
+// stay. With surge the pod leaves, since there an update must not reduce the number of available pods, but only while
+// that costs no availability (Roll).
 func (d decision) renew() {
 	p := d.old
 	switch {
@@ -308,7 +297,7 @@ func (d decision) revise(p *Pod) {
 	d.v.changes = append(d.v.changes, Change{Node: d.v.Node, Pod: p.Name, UID: p.UID, From: p.Hash, Stable: d.set != &d.in.Set, Reason: OutdatedInPlace})
 }
 
-// changeable says that the pod can become one of the current revision where it runs. Its kubelet must be
+// changeable reports whether the pod can become one of the current revision where it runs. Its kubelet must be
 // there to do that: else nothing would come of it before the node is back, and a pod that was deleted
 // tells whether the node's trouble is older than the update (I5). Nor may a change be under way: what the kubelet has begun
 // for that one it may finish after the next, and nobody could tell the two apart (P3).
@@ -317,8 +306,8 @@ func (s *site) changeable(p *Pod) bool {
 	return s.set.InPlace[p.Hash] && s.node.Ready && p.Bound && p.Phase == Running && !p.Unchangeable && !doubtful
 }
 
-// doubtEnds says that a pod which is ready may still be so by what it was before its last change, and until when; zero: nobody
-// knows.
+// doubtEnds reports whether a ready pod may still be ready because of its containers from before its last change, and
+// until when; zero: not known.
 func (in *Input) doubtEnds(p *Pod) (at time.Time, doubtful bool) {
 	switch {
 	case !p.Ready || !p.Changing:
@@ -338,10 +327,9 @@ func (d decision) remove(p *Pod, why Reason) {
 	d.v.deletes = append(d.v.deletes, gone)
 }
 
-// create names the pod's predecessor and who binds it. Where the last pod was
-// refused by the kubelet, or was never bound, we would have the next one refused
-// as well: it goes to the scheduler, which waits for what is missing. The node
-// comes back to us with the first pod that is bound there and not refused.
+// create sets the pod's predecessor and who binds it. If the kubelet refused the last pod, or it was never bound, the
+// next one would be refused as well. So it goes to the scheduler, which waits for what is missing. The engine binds
+// again after the first pod that is bound there and not refused.
 func (d decision) create(why Reason) {
 	c := Create{Node: d.v.Node, NodeUID: d.node.UID, Reason: why, ByScheduler: d.set.Scheduled, Stable: d.set != &d.in.Set}
 	b, p := &d.backoff, d.predecessor

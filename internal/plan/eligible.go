@@ -5,10 +5,10 @@ import (
 	"strconv"
 )
 
-// Eligibility is what a template and a node mean to each other.
+// Eligibility says whether a template admits a node.
 type Eligibility struct {
-	// Run says that the node should have a pod, Keep that it may hold on to
-	// the one it has. Run implies Keep.
+	// Run says that the node should have a pod, Keep that it may keep the one it has. Run implies
+	// Keep.
 	Run, Keep bool
 	// Reason says why not Run: NotNamed, NotSelected, AffinityNotMatched,
 	// TaintNotTolerated (Keep) or TaintEvicts. NoReason while Run.
@@ -20,9 +20,9 @@ type Eligibility struct {
 // nameField is the field that Term.Names asks for.
 const nameField = "metadata.name"
 
-// Admits says whether a pod of the template may run on the node (I2, I3). Room
-// and ports are not looked at: they change by the second, the kubelet judges
-// them, and a DaemonSet wants its pod on the node anyway.
+// Admits says whether a pod of the template may run on the node (I2, I3). Resources and ports are
+// not considered: they change by the second, the kubelet judges them, and a DaemonSet wants its
+// pod on the node anyway.
 func (p Placement) Admits(n *Node) Eligibility {
 	if p.NodeName != "" && p.NodeName != n.Name {
 		return Eligibility{Reason: NotNamed, Detail: p.NodeName}
@@ -42,8 +42,8 @@ func (p Placement) Admits(n *Node) Eligibility {
 	return Eligibility{Run: true, Keep: true}
 }
 
-// unselected returns the first key, by name, of the node selector that the
-// labels lack. By name, because a map has no order that could be shown (I8).
+// unselected returns the first key, by name, of the node selector that the labels lack. By name,
+// because maps have no stable order (I8).
 func (p Placement) unselected(labels map[string]string) (key string, found bool) {
 	for k, want := range p.Selector {
 		if got, ok := labels[k]; ok && got == want {
@@ -56,7 +56,7 @@ func (p Placement) unselected(labels map[string]string) (key string, found bool)
 	return key, found
 }
 
-// matches says whether every requirement holds. A term without requirements,
+// matches reports whether every requirement holds. A term without requirements,
 // or with one that cannot be read, matches nothing.
 func (t Term) matches(n *Node) bool {
 	if len(t.Labels) == 0 && len(t.Names) == 0 {
@@ -156,14 +156,14 @@ func (o Toleration) tolerates(t *Taint) bool {
 	}
 }
 
-// canonical says whether s is an integer as it would be printed. Tolerations
+// canonical reports whether s is an integer as it would be printed. Tolerations
 // are strict where node affinity is not: "007" and "+7" are not numbers here.
 func canonical(s string) bool {
 	v, err := strconv.ParseInt(s, 10, 64)
 	return err == nil && strconv.FormatInt(v, 10) == s
 }
 
-// String is the taint as kubectl writes it: key=value:Effect.
+// String returns the taint as kubectl writes it: key=value:Effect.
 func (t *Taint) String() string {
 	s := t.Key
 	if t.Value != "" {
@@ -172,7 +172,7 @@ func (t *Taint) String() string {
 	return s + ":" + t.Effect.String()
 }
 
-// String is the effect's name in core/v1; empty for AnyEffect.
+// String returns the effect's name in core/v1; empty for AnyEffect.
 func (e Effect) String() string {
 	switch e {
 	case NoSchedule:

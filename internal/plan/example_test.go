@@ -7,7 +7,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// aMoment is the Now of the examples: the plan never asks a clock.
+// aMoment returns the Now of the examples: the plan never asks a clock.
 func aMoment() time.Time { return time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC) }
 
 // An update with maxUnavailable 1 takes the first node by name. The others wait for it, and each

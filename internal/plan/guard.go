@@ -2,21 +2,22 @@ package plan
 
 import "slices"
 
-// Guard holds the pods that an edit of labels, or of the template's placement, would take away (R10).
-// A pod that it holds stays where it is; nothing takes its place when it ends. What it does not hold: pods
-// on nodes with a NoExecute taint, which others evict; pods on nodes that are gone; and what a release that
-// goes back takes from nodes that were only for its target.
+// Guard holds the pods that an edit of labels, or of the template's placement, would take away (R10). A pod
+// that it holds stays where it is, and is not replaced when it ends. It does not hold pods on nodes with a
+// NoExecute taint, which others evict; pods on nodes that are gone; and pods that a release that goes back
+// takes from nodes that only its target selects.
 type Guard struct {
-	// Allowed are the nodes that may lose their pods. The map is shared, and not written to while it is.
+	// Allowed are the nodes that may lose their pods. The map is shared, and must not be modified
+	// meanwhile.
 	Allowed map[string]bool
 }
 
-// Guarded says that the guard holds the node's pod, whether or not its turn to lose it has come. Spared
-// says that it would, were the node not allowed to lose it.
+// Guarded reports whether the guard holds the node's pod, whether or not its turn to lose it has come. Spared
+// reports whether it would, were the node not allowed to lose it.
 func (v *Verdict) Guarded() bool { return v.guarded }
 func (v *Verdict) Spared() bool  { return v.spared }
 
-// guard says whether the guard holds pods here, which the template has no place for.
+// guard reports whether the guard holds pods on this node, which the template no longer admits.
 func (d decision) guard() (holds bool) {
 	g := d.in.Guard
 	if g == nil || d.fit.Keep || d.fit.Reason == TaintEvicts || !slices.ContainsFunc(d.pods, d.runs) {
@@ -27,12 +28,12 @@ func (d decision) guard() (holds bool) {
 	return d.v.guarded
 }
 
-// runs says that the guard holds this pod, if it holds the node's.
+// runs reports whether the guard holds this pod, if it holds those of the node.
 func (s *site) runs(p *Pod) bool {
 	goesBack := s.in.Release != nil && s.in.Release.Back && s.in.Set.made(p)
 	return p.live() && p.Bound && !p.Assumed && !goesBack
 }
 
-// Guard says what may be taken away from now on; nil: whatever labels and placement say. It counts for a
-// node when the node is looked at again.
+// Guard sets what may be taken away from now on; nil: whatever labels and placement say. It takes effect
+// for a node when that node is looked at again.
 func (l *Ledger) Guard(g *Guard) { l.in.Guard = g }

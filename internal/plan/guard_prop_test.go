@@ -30,7 +30,7 @@ func asAffinity(t *rapid.T, p *Placement) {
 	*p = Placement{NodeName: p.NodeName, Terms: []Term{all}, Tolerations: p.Tolerations}
 }
 
-// taken is the nodes from which a plan takes a pod that runs because labels or the placement have no place for it.
+// taken returns the nodes from which a plan takes a pod that runs because labels or the placement have no place for it.
 func (w twin) taken(out *Plan) map[string]bool {
 	taken := map[string]bool{}
 	for _, d := range out.Deletes {

@@ -12,33 +12,31 @@ type Input struct {
 	Nodes []Node
 	// Pods are the pods that the DaemonSet controls.
 	Pods []Pod
-	// Gone names the nodes that are known, by a live read, to exist no more.
+	// Gone names the nodes that no longer exist according to a live read.
 	Gone map[string]bool
 	// Backoff holds, by node name, the back-off of pods that failed there.
 	Backoff map[string]Backoff
-	// Waits holds, by node name, the acts that have failed there and wait for their next try.
+	// Waits holds, by node name, the writes that have failed there and wait for their next try.
 	Waits map[string][]Wait
-	// Left names the nodes that have turned not Ready after a pod there was to be
-	// deleted which has gone since, and whose successor is not there yet.
+	// Left names the nodes that turned not Ready after the deletion of a pod there began, where that
+	// pod is gone and its successor does not exist yet.
 	Left map[string]bool
 	// Release is the release that is under way; nil: every node is for Set.
 	Release *Release
-	// Reached holds, by node name, the release that has last begun to give the node its target:
-	// with a Delete that Reaches, or with a Create that is not Stable.
+	// Reached holds, by node name, the last release that has begun to give the node its target: with a
+	// Delete that Reaches, or with a Create that is not Stable.
 	Reached map[string]int
 	// Guard holds pods that labels or the placement would take away; nil: it does not.
 	Guard *Guard
 }
 
-// Moment is a place in the order in which this process has seen things, or done
-// them: the later, the larger. Zero is before the process watched. The clocks of
-// other machines have no part in it, and neither has its own.
+// Moment is a position in the order in which this process has seen or caused events: later ones are
+// larger. Zero is before the process watched. It does not depend on the clock of any machine.
 type Moment int64
 
-// ClockMargin is how far apart the clocks of the cluster's machines may be. Of
-// what came before the process watched there are only times, each by the clock
-// of whoever wrote it: such a time counts as the earlier one only if it is
-// earlier by more than this.
+// ClockMargin is how far apart the clocks of the cluster's machines may be. Events from before the
+// process watched have only times, each by the clock of its writer: such a time counts as the earlier
+// one only if it is earlier by more than this.
 const ClockMargin = 15 * time.Minute
 
 // Spec is what a DaemonSet asks for.
@@ -62,19 +60,19 @@ type Spec struct {
 	// Scheduled says that the scheduler must bind these pods: what decides
 	// their place is not in the template alone (other pods, devices, claims).
 	Scheduled bool
-	// Assists says that another controller creates, repairs and removes the pods. Then nothing is
-	// decided but when an outdated one goes. There is no MaxSurge with it.
+	// Assists says that another controller creates, repairs and removes the pods. Then the plan only
+	// decides when an outdated pod goes. It excludes MaxSurge.
 	Assists bool
-	// Patient says that outdated pods of nodes that are down, or leave, stay until those are back: a policy has the DaemonSet, and
-	// has released the revision to all other nodes.
+	// Patient says that outdated pods of nodes that are down, or leaving, stay until those nodes are
+	// back: the DaemonSet follows a policy, which has released the revision to all other nodes.
 	Patient bool
-	// InPlace holds the hashes of revisions whose pods can become ones of this revision where they
-	// run, since the templates differ in nothing else than what a running pod may change. Nil: the
-	// DaemonSet does not ask for that.
+	// InPlace holds the hashes of revisions whose pods can be changed in place to this revision,
+	// because the templates differ only in what may change in a running pod. Nil: the DaemonSet does
+	// not ask for that.
 	InPlace map[string]bool
 }
 
-// Surges says that an update starts a node's new pod beside the old one.
+// Surges reports whether an update starts a node's new pod beside the old one.
 func (s *Spec) Surges() bool { return s.Strategy == RollingUpdate && s.MaxSurge.Value > 0 }
 
 // Strategy says when outdated pods are replaced.
@@ -148,7 +146,7 @@ const (
 // Effect is the effect of a taint.
 type Effect uint8
 
-// The effects of core/v1. AnyEffect is only meant in tolerations.
+// The effects of core/v1. AnyEffect is only for tolerations.
 const (
 	AnyEffect Effect = iota
 	NoSchedule
@@ -172,26 +170,25 @@ type Toleration struct {
 	Compare Operator
 }
 
-// Node is what the algorithm needs to know of a node.
+// Node is what the algorithm needs to know about a node.
 type Node struct {
 	Name, UID string
 	Labels    map[string]string
 	Taints    []Taint
 	Ready     bool
-	// Down is when this process saw that the node was not Ready, which it has
-	// not been since; zero when it has not been Ready since the process watches.
+	// Down is when this process saw the node become not Ready, if it still is; zero if it has not been
+	// Ready since the process began to watch.
 	Down Moment
-	// ReadyChanged is when Ready last changed between true and not true, as
-	// somebody wrote it; zero when not known.
+	// ReadyChanged is when Ready last changed between true and not true, as recorded in the Node; zero
+	// when not known.
 	ReadyChanged time.Time
-	// NeverReady says that the node has not been Ready since it exists.
+	// NeverReady says that the node has never been Ready.
 	NeverReady bool
-	// Leaving says that the node is being drained, shut down or looked after, by what it says
-	// itself: nothing is to be learned from what happens there.
+	// Leaving says that the node is being drained, shut down or maintained, according to the Node
+	// object: what happens there says nothing about a revision.
 	Leaving bool
-	// Changed is when the node was last seen to change in what others may act
-	// on: its labels, its taints, whether it is ready. By the clock of Now; zero
-	// when it was not seen to.
+	// Changed is when the node was last seen to change its labels, its taints or its readiness, on
+	// which others may act. By the clock of Now; zero when no change was seen.
 	Changed time.Time
 }
 
@@ -206,8 +203,8 @@ const (
 	Failed
 )
 
-// Pod is what the algorithm needs to know of a pod. Engines keep very many: the
-// small fields stand together.
+// Pod is what the algorithm needs to know about a pod. Engines keep very many of them, so the small
+// fields are placed together.
 type Pod struct {
 	Name, UID string
 	// Node is the node that the pod runs on, or is meant for while it is not
@@ -220,65 +217,62 @@ type Pod struct {
 	Created time.Time
 	// SeenCreated is when this process first saw the pod, or began to create it.
 	SeenCreated Moment
-	// ReadySince is when the pod became ready, by the clock of Input.Now, while it is Ready. Of one
-	// that WasReady and is not, it is when that was seen to end; zero: it was not seen. Of one that was
-	// changed in place it is not before its new containers have started.
+	// ReadySince is when the pod became ready, by the clock of Input.Now, while it is Ready. For a pod
+	// that WasReady and no longer is, it is when the end was seen; zero: it was not seen. For a pod
+	// that was changed in place it is never before the start of its new containers.
 	ReadySince time.Time
-	// Changed is when the pod was last made one of its revision by a Change, by the clock of whoever
-	// did; zero: it was created as one.
+	// Changed is when a Change last brought the pod to its revision, by the clock of whoever made it;
+	// zero: it was created with that revision.
 	Changed time.Time
-	// Settles is how long the pod must have been ready to be taken for one of its revision while it is
-	// Changing; zero: it is not, however long that lasts.
+	// Settles is how long a pod that is Changing must have been ready to count as having its revision;
+	// zero: it does not count, however long that lasts.
 	Settles time.Duration
-	// Deleted is when deletion was asked for; zero while it was not. It is
-	// the moment of the request, not the end of the grace period, by the clock
-	// of the API server.
+	// Deleted is when deletion was requested; zero if it was not. It is the moment of the request, not
+	// the end of the grace period, by the clock of the API server.
 	Deleted time.Time
-	// SeenDeleted is when this process first saw that deletion was asked for,
-	// or began to ask for it, also while the outcome is Uncertain.
+	// SeenDeleted is when this process first saw that deletion was requested, or began to request it,
+	// also while the outcome is Uncertain.
 	SeenDeleted Moment
 	Phase       Phase
 	// Bound says that spec.nodeName is set.
 	Bound bool
 	Ready bool
-	// WasReady says of a pod that is not Ready that it has been. It changes
-	// the reason that is given, never what is done.
+	// WasReady says that a pod which is not Ready has been Ready before. It changes only the reported
+	// reason, never the decision.
 	WasReady bool
-	// Forced says that deletion without a grace period was asked for: there
-	// is nothing stronger left to ask.
+	// Forced says that deletion without a grace period was requested: no stronger request exists.
 	Forced bool
-	// Refused says that the kubelet did not admit the pod, for a reason that
-	// waiting could have avoided: want of room, a port in use, labels.
+	// Refused says that the kubelet did not admit the pod, for a reason that waiting could have
+	// avoided: lack of resources, a port in use, labels.
 	Refused bool
-	// Stuck says that the pod will not start, whatever time it is given: its template names what
-	// there is not, or what cannot be read.
+	// Stuck says that the pod will never start: its template names something that does not exist or
+	// cannot be read.
 	Stuck bool
-	// Restarts is how often a container of it has started again: of the one that did so most
-	// often, and 255 at most.
+	// Restarts is how often the container with the most restarts has restarted, at most 255.
 	Restarts uint8
 	// Changing says that a Change was made to the pod, and that its containers may still be those of
-	// the revision before: it is not available, whatever Ready says.
+	// the previous revision: it is not available, whatever Ready says.
 	Changing bool
-	// Unchangeable says that the pod cannot become one of another revision where it runs: it is not what
-	// its revision says, somebody has objected, or its last change has not come through.
+	// Unchangeable says that the pod cannot be changed in place: it does not match its revision, a
+	// write was refused, or its last change has not completed.
 	Unchangeable bool
 	// Uncertain says that the outcome of our last write to it is not known.
 	Uncertain bool
-	// Assumed says of such a pod that it is not known to exist: a create of
-	// ours may have made it. It counts for everything but the status.
+	// Assumed says that such a pod is not known to exist: a create of ours may have made it. It counts
+	// for everything except the status.
 	Assumed bool
 	// Left says that the pod ran on an earlier node of this name, which is gone:
 	// no kubelet answers for it.
 	Left bool
-	// Newer says that the pod was made from a newer template than Set is: what
-	// is known of the DaemonSet is behind what is known of the pod.
+	// Newer says that the pod was made from a newer template than Set: what is known about the
+	// DaemonSet is older than what is known about the pod.
 	Newer bool
 	// Disruptor is who has announced that the pod will be deleted.
 	Disruptor Disruptor
 }
 
-// Disruptor is who deletes a pod that is none of its own, as far as it says so
-// in the pod's condition DisruptionTarget.
+// Disruptor is who deletes a pod that it does not own, as far as the pod's condition DisruptionTarget
+// says so.
 type Disruptor uint8
 
 // The disruptors that Kubernetes itself has, and any other.
@@ -292,14 +286,14 @@ const (
 	OtherDisruptor
 )
 
-// String says who it is; empty where nobody has said so.
+// String returns who it is; empty if that is not known.
 func (d Disruptor) String() string {
 	return [...]string{"", "the taint manager", "the eviction API", "the scheduler", "the pod garbage collector", "the kubelet", "a controller"}[d]
 }
 
-// Backoff is how long the next failed pod of a node is left in place. It
-// belongs to the node, not to the revision: an edit does not reset it, but an
-// edit replaces a failed pod at once, because the pod is then outdated.
+// Backoff is how long the next failed pod of a node is left in place. It belongs to the node, not to
+// the revision: an edit does not reset it, but replaces a failed pod at once, because that pod is then
+// outdated.
 type Backoff struct {
 	// Last is when a failed or succeeded pod was last deleted there.
 	Last time.Time
@@ -313,27 +307,25 @@ type Backoff struct {
 	// Refused says that the kubelet did not admit this pod: the scheduler then
 	// binds the successor.
 	Refused bool
-	// Waited is when the newest of the pods was created that were deleted
-	// there, or could not be made, while they were for the scheduler to bind;
-	// zero when there is none. The scheduler then binds the successor, too.
-	// Heard is when the last of them went. What is known of the node is kept for as
-	// long after Heard as after Last.
+	// Waited is the creation time of the newest pod there that was deleted, or could not be created,
+	// while it waited for the scheduler to bind it; zero when there is none. The scheduler then also
+	// binds the successor. Heard is when the last of these pods went. The knowledge about the node is
+	// kept as long after Heard as after Last.
 	Waited, Heard time.Time
-	// Hash is the revision of that pod, and First when the first pod of that
-	// revision was created whose end this back-off remembers; FirstSeen is when
-	// this process saw that, as Pod.SeenCreated.
+	// Hash is the revision of that pod. First is when the first pod of that revision was created whose
+	// end this back-off remembers; FirstSeen is when this process saw that, as in Pod.SeenCreated.
 	Hash      string
 	First     time.Time
 	FirstSeen Moment
-	// Remakes is the other kind of back-off: that of pods which do not last.
+	// Remakes is the other kind of back-off: for pods that do not last.
 	Remakes Remakes
 }
 
-// ActKind is what an act does.
+// ActKind is the kind of a write.
 type ActKind uint8
 
-// The kinds. Claiming makes a pod one of the DaemonSet, or of the present revision, or
-// takes it off: no plan asks for that, it comes before.
+// The kinds. Claiming adopts a pod, labels it with the current revision, or releases it: that happens
+// before a plan, and no plan asks for it.
 const (
 	Creating ActKind = iota
 	Deleting
@@ -341,7 +333,7 @@ const (
 	Claiming
 )
 
-// Act tells the acts of a node apart, each of which may be refused by itself.
+// Act identifies a write on a node. Each of them may be refused by itself.
 type Act struct {
 	Kind ActKind
 	// Pod is the UID of the pod that it is about; empty for Creating.
@@ -350,7 +342,7 @@ type Act struct {
 	Now bool
 }
 
-// ActOf is the act of a write: a delete or a change; a create where both are nil.
+// ActOf returns the Act of a delete or a change; of a create if both are nil.
 func ActOf(remove *Delete, change *Change) Act {
 	switch {
 	case remove != nil:
@@ -361,30 +353,30 @@ func ActOf(remove *Delete, change *Change) Act {
 	return Act{Kind: Creating}
 }
 
-// Wait is how long an act is not to be tried, because it was refused or has failed.
+// Wait is how long a write is not tried, because it was refused or has failed.
 type Wait struct {
 	Act Act
-	// Until is the end; zero while it is not known. Whoever carries out a plan then
-	// looks at the node again when the wait is over.
+	// Until is the end; zero while it is not known. The caller then looks at the node again when the
+	// wait is over.
 	Until time.Time
-	// What was refused, and by whom, as far as that is known.
+	// What was refused, and by whom, as far as known.
 	What string
-	// Pause is how long this wait is in all. It grows with each write that is refused.
+	// Pause is the total length of this wait. It grows with each refused write.
 	Pause time.Duration
 }
 
-// over says that the act has waited.
+// over reports whether the wait has ended.
 func (w *Wait) over(now time.Time) bool { return !w.Until.IsZero() && !w.Until.After(now) }
 
-// Remakes counts the pods that were created on a node one soon after another,
-// because each was deleted by others, or taken from the DaemonSet, as it came.
-// It is of one revision: who carries out a plan forgets it with an edit of the
-// template, which may be what ends the trouble.
+// Remakes counts the pods that were created on a node in quick succession, because others deleted each
+// one, or took it from the DaemonSet, as soon as it appeared. It belongs to one revision: the caller
+// drops it when the template is edited, because the edit may end the trouble.
 type Remakes struct {
-	// Last is when a pod was last created, and Gone when it was first seen to be no more; zero: it was not.
+	// Last is when a pod was last created, and Gone when it was first seen to be gone; zero: it was
+	// not.
 	Last, Gone time.Time
 	// Again is how many pods before it did not last.
 	Again uint8
-	// By is who has deleted the last of them.
+	// By is who deleted the last of them.
 	By Disruptor
 }

@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// Ledger is a plan that is kept node by node. Who looks at every node that has
-// changed, and at those that are Due, has in it what Make would say of the whole
-// snapshot, for the cost of the nodes looked at. The zero value has no nodes;
-// it is not safe for concurrent use.
+// Ledger is a plan that is kept node by node. Call Look for every node that has changed and every
+// node that is Due, and the Ledger holds what Make would return for the whole snapshot, at the
+// cost of only those nodes. The zero value has no nodes; it is not safe for concurrent use.
 type Ledger struct {
-	in      Input // what Classify reads besides the node: never any Nodes or Pods
+	in      Input // what Classify reads besides the node: Nodes and Pods are always empty
 	slots   map[string]*slot
 	totals  Totals
 	queues  [kinds]queue
@@ -18,7 +17,7 @@ type Ledger struct {
 	touched []*slot // looked at, or moved, since the last Settle
 }
 
-// slot is the verdict of one node and where it stands.
+// slot is the verdict of one node and its positions in the heaps.
 type slot struct {
 	Verdict
 	place   int // in its queue, while it is a candidate
@@ -26,10 +25,9 @@ type slot struct {
 	touched bool
 }
 
-// Sight is everything that is known of one node at an instant: what Input holds
-// by its name. Node is nil where there is no such node, Gone where that is certain.
-// Look sorts Pods, which are all those whose Pod.Node is Name, and keeps none of
-// them.
+// Sight is everything that is known about one node at an instant: what Input holds under its name.
+// Node is nil if there is no such node; Gone if that is certain. Pods are all pods whose Pod.Node
+// is Name; Look sorts them, and keeps none of them.
 type Sight struct {
 	Name    string
 	Node    *Node
@@ -42,7 +40,7 @@ type Sight struct {
 	Reached int
 }
 
-// Reset begins again: no node has been looked at.
+// Reset starts over: no node has been looked at.
 func (l *Ledger) Reset(set Spec) {
 	*l = Ledger{
 		in: Input{Set: set, Gone: map[string]bool{}, Backoff: map[string]Backoff{},
@@ -55,10 +53,10 @@ func (l *Ledger) Reset(set Spec) {
 	}
 }
 
-// Follow says how far a release may go from now on; nil: there is none. What it says of the budget
-// counts from the next Settle on. Which revision a node is for is decided when the node is looked at
-// again: all of them, unless the release differs from the last one only in what may be granted
-// and in Ranks and Quota, and then those that have come under the quota or have left it.
+// Follow sets how far a release may go from now on; nil: there is no release. Its effect on the
+// budget begins with the next Settle. The revision of a node is decided when the node is looked at
+// again. If the release differs from the last one only in what may be granted, in Ranks and in
+// Quota, these are the nodes that have come under the quota or have left it; otherwise all nodes.
 func (l *Ledger) Follow(r *Release) {
 	before := l.in.Release
 	l.in.Release = r
@@ -73,11 +71,10 @@ func (l *Ledger) Follow(r *Release) {
 	}
 }
 
-// Follows is the release that was last given to Follow.
+// Follows returns the release that was last given to Follow.
 func (l *Ledger) Follows() *Release { return l.in.Release }
 
-// Look decides for one node. What a candidate may do is only known after the
-// next Settle.
+// Look decides for one node. Whether a candidate may move is only known after the next Settle.
 func (l *Ledger) Look(now time.Time, s Sight) {
 	v := l.slots[s.Name]
 	if v == nil {
@@ -105,8 +102,8 @@ func (l *Ledger) Look(now time.Time, s Sight) {
 	l.enter(v)
 }
 
-// know and forget frame a look at one node: what is known of it besides the node
-// and its pods.
+// know and forget surround a look at one node: they set and clear what is known about it besides
+// the node and its pods.
 func (in *Input) know(s *Sight) {
 	if s.Gone {
 		in.Gone[s.Name] = true
@@ -133,14 +130,14 @@ func (in *Input) forget() {
 	clear(in.Reached)
 }
 
-// empty says that the node has no pod and should have none: nothing is kept of
-// it, since a cluster may have many DaemonSets that are for a few nodes each.
+// empty reports whether the node has no pod and should have none. Nothing is kept about such a
+// node, since a cluster may have many DaemonSets that select only a few nodes each.
 func (v *Verdict) empty() bool {
 	return !v.Desired && !v.Current && !v.Misscheduled && !v.counted && v.Pod == "" &&
 		!v.acts() && v.Until.IsZero() && v.release == (standing{})
 }
 
-// enter lays a verdict into the sums, withdraw takes it out of them.
+// enter adds a verdict to the sums, withdraw subtracts it.
 func (l *Ledger) enter(v *slot) {
 	l.totals.Add(&v.Verdict)
 	if v.Candidate() {
@@ -171,10 +168,9 @@ func (l *Ledger) touch(v *slot) {
 	}
 }
 
-// Settle decides which candidates move, as Roll does, and then calls see with
-// every verdict that may have changed since the last Settle. One of a node that
-// is not there any more has a name and nothing else. Verdicts are valid until
-// their node is looked at again.
+// Settle decides which candidates move, as Roll does, and then calls see with every verdict that
+// may have changed since the last Settle. The verdict of a node that no longer exists has only a
+// name. Verdicts are valid until their node is looked at again.
 func (l *Ledger) Settle(see func(*Verdict)) {
 	rooms := l.in.rooms(&l.totals)
 	for _, kind := range inTurn() {
@@ -193,7 +189,8 @@ func (l *Ledger) Settle(see func(*Verdict)) {
 // alone has changed their verdict.
 func (l *Ledger) Due(now time.Time, names []string) []string { return l.due.until(now, 0, names) }
 
-// until walks down from the i-th: in a heap, what is due stands above what is not.
+// until walks down from the i-th element: in a heap, elements that are due are above those that
+// are not.
 func (s schedule) until(now time.Time, i int, names []string) []string {
 	if i >= len(s) || s[i].Until.After(now) {
 		return names
@@ -203,7 +200,7 @@ func (s schedule) until(now time.Time, i int, names []string) []string {
 	return s.until(now, 2*i+2, names)
 }
 
-// WakeAt is when the first node is due; zero when none ever is.
+// WakeAt returns when the first node is due; zero when none ever is.
 func (l *Ledger) WakeAt() time.Time {
 	if len(l.due) == 0 {
 		return time.Time{}
@@ -211,17 +208,16 @@ func (l *Ledger) WakeAt() time.Time {
 	return l.due[0].Until
 }
 
-// Status is the status as of the last Settle.
+// Status returns the status as of the last Settle.
 func (l *Ledger) Status() Status { return l.totals.Status }
 
-// Totals is the sums over all verdicts as of the last Settle.
+// Totals returns the sums over all verdicts as of the last Settle.
 func (l *Ledger) Totals() Totals { return l.totals }
 
-// Spec is what the ledger was begun with. It is not to be written to.
+// Spec returns what the ledger was started with. It must not be modified.
 func (l *Ledger) Spec() *Spec { return &l.in.Set }
 
-// Verdict is what was decided for the node; nil when it has no pod and should
-// have none.
+// Verdict returns the decision for the node; nil when it has no pod and should have none.
 func (l *Ledger) Verdict(node string) *Verdict {
 	if v := l.slots[node]; v != nil {
 		return &v.Verdict

@@ -70,7 +70,7 @@ func (k *kept) settle() {
 	})
 }
 
-// inOrder is what the map holds, by key.
+// inOrder returns what the map holds, by key.
 func inOrder[T any](m map[string][]T) (all []T) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		all = append(all, m[name]...)
@@ -220,7 +220,7 @@ func TestLedgerMovesYoungPodsTogether(t *testing.T) {
 	}
 }
 
-// keepFleet is a ledger over fleet, with a Sight of one of its nodes that is
+// keepFleet returns a ledger over fleet, with a Sight of one of its nodes that is
 // updated and one of the same whose pod is not.
 func keepFleet(in *Input) (k *kept, busy, idle Sight) {
 	k = &kept{in: *in}
@@ -261,7 +261,7 @@ func TestLedgerDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// releasedFleet is a fleet in the middle of a release, which has reached half of the nodes.
+// releasedFleet returns a fleet in the middle of a release, which has reached half of the nodes.
 func releasedFleet(nodes int) *Input {
 	in := fleet(nodes)
 	in.Release = &Release{Number: 1, Stable: in.Set, Ranks: map[string]int{}, Steps: []int{1, nodes / 2, nodes}, Quota: nodes / 2,

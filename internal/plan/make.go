@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Make decides for a whole snapshot. It is the specification: whatever works
-// with less must come to the same plan. The plan is overwritten and its room
-// used again; it keeps no reference to the input but strings.
+// Make decides for a whole snapshot. It is the specification: anything that looks at less must
+// reach the same plan. Make overwrites out and reuses its memory; out keeps no references to the
+// input except strings.
 func Make(in *Input, out *Plan) {
 	out.reset()
 	out.gather(in)
@@ -34,8 +34,8 @@ func (out *Plan) reset() {
 	out.nodes, out.pods, out.candidates = out.nodes[:0], out.pods[:0], out.candidates[:0]
 }
 
-// gather sorts nodes and pods by node name (I8). Pods that name no node are
-// nobody's: only the scheduler can say where they go, and it has not yet.
+// gather sorts nodes and pods by node name (I8). Pods that name no node belong to no node yet:
+// only the scheduler can say where they go, and it has not done so.
 func (out *Plan) gather(in *Input) {
 	for i := range in.Nodes {
 		out.nodes = append(out.nodes, &in.Nodes[i])
@@ -70,7 +70,7 @@ func (out *Plan) classify(in *Input) {
 	}
 }
 
-// next is one more verdict, with the room that it had in the last plan.
+// next returns one more verdict, reusing the memory that it had in the last plan.
 func (out *Plan) next() *Verdict {
 	n := len(out.Verdicts)
 	if n < cap(out.Verdicts) {
@@ -81,7 +81,7 @@ func (out *Plan) next() *Verdict {
 	return &out.Verdicts[n]
 }
 
-// collect lists the acts, by node name since the verdicts are.
+// collect lists the writes, sorted by node name because the verdicts are.
 func (out *Plan) collect(t *Totals) {
 	out.Status, out.Exposure, out.Guarded, out.WakeAt = t.Status, t.Exposure, t.Guarded, earliest(out.Verdicts)
 	for i := range out.Verdicts {
@@ -92,13 +92,13 @@ func (out *Plan) collect(t *Totals) {
 	}
 }
 
-// release lets go of the input, which may be large and is not ours to hold.
+// release drops references to the input, which may be large and belongs to the caller.
 func (out *Plan) release() {
 	clear(out.nodes)
 	clear(out.pods)
 }
 
-// earliest is the first instant at which time alone changes a verdict.
+// earliest returns the first instant at which time alone changes a verdict.
 func earliest(verdicts []Verdict) (at time.Time) {
 	for i := range verdicts {
 		if u := verdicts[i].Until; !u.IsZero() && (at.IsZero() || u.Before(at)) {

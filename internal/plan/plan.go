@@ -2,48 +2,47 @@ package plan
 
 import "time"
 
-// Plan is what to do now. The engine carries it out in this order: deletes,
-// changes and creates in any order among nodes (a node never has creates and one of the others, but for a surge that
-// ends), then status.
+// Plan is what to do now. The engine carries it out in this order: first deletes, changes and creates,
+// in any order among nodes (a node never has creates together with deletes or changes, except when a
+// surge ends), then the status.
 type Plan struct {
-	// Creates are the pods to make, by node name.
+	// Creates are the pods to create, by node name.
 	Creates []Create
-	// Deletes are the pods to delete, by node name; on a node, the pod that
-	// would rather be kept comes last.
+	// Deletes are the pods to delete, by node name; within a node, the pod most worth keeping comes
+	// last.
 	Deletes []Delete
-	// Changes are the pods to make ones of another revision where they run, by node name.
+	// Changes are the pods to change in place to another revision, by node name.
 	Changes []Change
 	// Verdicts has one entry for each node of the input and for each other
 	// node that a pod names, sorted by node name.
 	Verdicts []Verdict
 	Status   Status
-	// Guarded is how many nodes would lose their pods, but for the guard.
+	// Guarded is how many nodes would lose their pods without the guard.
 	Guarded int
 	// Exposure is all zero without a release.
 	Exposure Exposure
 	// WakeAt is when time alone changes the plan; zero when never.
 	WakeAt time.Time
 
-	// Room that the next Make uses again.
+	// Memory that the next Make reuses.
 	nodes      []*Node
 	pods       []*Pod
 	candidates []*Verdict
 }
 
-// Create is a pod to make.
+// Create is a pod to create.
 type Create struct {
 	Node string
 	// NodeUID is the UID of that node.
 	NodeUID string
-	// Predecessor is the UID of the newest pod that is no more, or ends: one of
-	// the current revision that the input still has on this node, or
-	// Backoff.Pod; empty when it knows neither. The name of the pod is made
-	// from it, so that the successor of a failed pod does not take over its
+	// Predecessor is the UID of the newest pod that has ended, or is ending: one of the current
+	// revision that the input still has on this node, or Backoff.Pod; empty if neither is known. The
+	// name of the pod is made from it, so that the successor of a failed pod does not take over its
 	// name.
 	Predecessor string
 	// ByScheduler says that the scheduler must bind the pod.
 	ByScheduler bool
-	// Stable says that the pod is to be made from Release.Stable and not from Set.
+	// Stable says that the pod is made from Release.Stable and not from Set.
 	Stable bool
 	Reason Reason
 }
@@ -51,7 +50,7 @@ type Create struct {
 // Delete is a pod to delete.
 type Delete struct {
 	Node, Pod, UID string
-	// Now says that no grace period is due: the node is gone.
+	// Now says that no grace period is needed: the node is gone.
 	Now bool
 	// Waited says that the scheduler has not bound the pod: Backoff.Waits
 	// remembers it for the successor.
@@ -67,13 +66,13 @@ type Delete struct {
 	Reaches bool
 }
 
-// Change is a pod to make one of another revision where it runs. Its containers start again as far as
-// the two differ; the pod stays.
+// Change is a pod to change in place to another revision. Its containers restart as far as the two
+// revisions differ; the pod stays.
 type Change struct {
 	Node, Pod, UID string
 	// From is the revision that it was made from.
 	From string
-	// Stable says that it is to become one of Release.Stable and not of Set.
+	// Stable says that it gets the revision of Release.Stable and not of Set.
 	Stable bool
 	Reason Reason
 	// Reaches says that the node gets the target of the release by this: see
@@ -81,17 +80,16 @@ type Change struct {
 	Reaches bool
 }
 
-// Verdict is what was decided for one node, and why.
+// Verdict is the decision for one node, and its reason.
 type Verdict struct {
 	Node   string
 	Reason Reason
 	// Detail is the subject of the reason, where it has one: the taint, the
 	// selector key, the pod.
 	Detail string
-	// Pod is the pod that stands for this node and that the status is taken
-	// from: an available one before others, then one of the current revision.
-	// A terminating pod stands only where there is no other. Empty when the
-	// node has none.
+	// Pod is the pod that represents this node, from which the status is taken: an available one
+	// first, then one of the current revision. A terminating pod represents the node only if there is
+	// no other. Empty when the node has none.
 	Pod string
 	// Until is the earliest instant at which time alone changes this verdict;
 	// zero when there is none.
@@ -105,13 +103,14 @@ type Verdict struct {
 	down    bool // in B, without an available pod
 	surging bool // holds an old pod beside one that is not available yet
 	guarded bool // the guard holds its pods
-	spared  bool // it would, but for Guard.Allowed
+	spared  bool // it would, without Guard.Allowed
 
 	// What the node means to the release: see Exposure.
 	release standing
-	rank    int32 // its place among those that the release reaches
+	rank    int32 // its position in the order of the release
 
-	// The acts here. A candidate's last one waits for Roll: the change or the create, if there is one.
+	// The writes on this node. A candidate's last one waits for Roll: the change or the create, if
+	// there is one.
 	candidate candidate
 	granted   bool
 	deletes   []Delete
@@ -119,7 +118,7 @@ type Verdict struct {
 	changes   []Change // one at most
 }
 
-// Status is apps/v1 DaemonSetStatus, as far as pods decide it.
+// Status is apps/v1 DaemonSetStatus, as far as it depends on pods.
 type Status struct {
 	Desired, Current, Misscheduled, Ready, Updated, Available, Unavailable int
 }

@@ -155,7 +155,7 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// outdated is the deletes, and the changes as if they were deletes: they cost the same.
+// outdated returns the deletes, and the changes as if they were deletes: they cost the same.
 func outdated(out *Plan) []Delete {
 	all := slices.Clone(out.Deletes)
 	for _, c := range out.Changes {

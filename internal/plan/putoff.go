@@ -2,19 +2,19 @@ package plan
 
 import "slices"
 
-// Act is what tells the delete from others.
+// Act identifies the delete.
 func (d *Delete) Act() Act { return Act{Kind: Deleting, Pod: d.UID, Now: d.Now} }
 
-// Act is what tells the change from others.
+// Act identifies the change.
 func (c *Change) Act() Act { return Act{Kind: Changing, Pod: c.UID} }
 
-// putOff takes back the acts of the node that have failed and wait for their next
-// try. What cannot move takes no turn from other nodes.
+// putOff removes the writes of the node that have failed and wait for their next try. A node that
+// cannot move takes no turn from other nodes.
 //
-// What must be done on the node whatever its pods are like goes on: a pod that has no
-// business there goes, although the create before that was refused. Its update does
-// not: the successor of a pod might not come. And while a pod cannot be claimed, it is
-// not known what the node has.
+// Writes that do not depend on the state of the node's pods continue: a pod that does not belong
+// there goes, even if an earlier create was refused. The node's update does not continue, because
+// the successor of a pod might not come. And while a pod cannot be adopted or released, it is not
+// known which pods the node has.
 func (in *Input) putOff(v *Verdict) {
 	held := false
 	for i := range in.Waits[v.Node] {
@@ -28,7 +28,7 @@ func (in *Input) putOff(v *Verdict) {
 	}
 }
 
-// takeBack takes back one act; false: it is not to be done.
+// takeBack removes one write; it returns false if the verdict does not contain it.
 func (v *Verdict) takeBack(a Act) bool {
 	if a.Kind == Claiming {
 		v.rest()
@@ -46,8 +46,8 @@ func (v *Verdict) takeBack(a Act) bool {
 	return v.count() < before
 }
 
-// restUpdate takes back what is done for an update. A create beside another act is for
-// one: a missing pod is created when there is nothing else to do.
+// restUpdate removes the writes of an update. A create together with another write belongs to an
+// update: a missing pod is created only when there is nothing else to do.
 func (v *Verdict) restUpdate() {
 	if v.candidate == expose || v.candidate == drop {
 		v.rest() // all of it is
@@ -59,13 +59,13 @@ func (v *Verdict) restUpdate() {
 	})
 }
 
-// count is how many acts there are on the node.
+// count returns the number of writes on the node.
 func (v *Verdict) count() int { return len(v.deletes) + len(v.creates) + len(v.changes) }
 
-// acts says that there is something to do on the node.
+// acts reports whether there is something to do on the node.
 func (v *Verdict) acts() bool { return v.count() > 0 }
 
-// rest takes back all acts.
+// rest removes all writes.
 func (v *Verdict) rest() {
 	v.candidate, v.deletes, v.creates, v.changes = fixed, v.deletes[:0], v.creates[:0], v.changes[:0]
 }

@@ -72,12 +72,12 @@ func (w twin) compareWaiting(t *rapid.T, v, free *Verdict) {
 	}
 }
 
-// claims says that a pod of the node waits to be claimed.
+// claims reports whether a pod of the node waits to be claimed.
 func (w twin) claims(node string) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Act.Kind == Claiming && o.Until.Sub(w.in.Now) > 0 })
 }
 
-// actsOf is all acts of a verdict, also of a candidate that does not move.
+// actsOf returns all acts of a verdict, also of a candidate that does not move.
 func actsOf(v *Verdict) (acts []Act) {
 	for i := range v.deletes {
 		acts = append(acts, v.deletes[i].Act())

@@ -2,16 +2,15 @@ package plan
 
 import "container/heap"
 
-// queue is the candidates of one kind, parted in two: the first ones by rank and name,
-// which move, and the others, which wait.
+// queue holds the candidates of one kind in two parts: the first ones by rank and name, which
+// move, and the others, which wait.
 type queue struct {
 	granted, waiting ranking
 }
 
 func (q *queue) len() int { return len(q.granted.slots) + len(q.waiting.slots) }
 
-// grant lets the first n candidates move, and calls moved with those for which
-// that is new.
+// grant lets the first n candidates move, and calls moved for those that start to move.
 func (q *queue) grant(in *Input, n int, moved func(*slot)) {
 	for len(q.granted.slots) > max(n, 0) {
 		q.pass(in, &q.granted, &q.waiting, false, moved)
@@ -25,7 +24,7 @@ func (q *queue) grant(in *Input, n int, moved func(*slot)) {
 	}
 }
 
-// disordered says that one that waits comes before one that moves.
+// disordered reports whether a waiting candidate comes before a moving one.
 func (q *queue) disordered() bool {
 	g, w := q.granted.slots, q.waiting.slots
 	return len(g) > 0 && len(w) > 0 && w[0].before(g[0])

@@ -13,7 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// covered is what each script says that it covers: tests by kind and name, and
+// covered returns what each script says that it covers: tests by kind and name, and
 // the scripts of each, in order.
 func covered(t *testing.T) (tests map[string][]string, scripts []string) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -41,7 +41,7 @@ func covered(t *testing.T) (tests map[string][]string, scripts []string) {
 	return tests, scripts
 }
 
-// rows is the tables of the README: by kind and name, what covers it.
+// rows returns the tables of the README: by kind and name, what covers it.
 func rows(t *testing.T, readme string) map[string]string {
 	kinds := map[string]string{
 		"Unit tests": "unit ", "Unit tests of util": "util ", "Integration tests": "integration ",

@@ -1,7 +1,7 @@
 package plan
 
-// What one node means to a release in waves: whether it has the target, and how it fares
-// with it; whether it is its turn. How far a release may go is decided in package rollout.
+// What one node means to a release in waves: whether it has the target, how well it works with it, and whether its
+// turn has come. Package rollout decides how far a release may go.
 
 import (
 	"math"
@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// Release is how far the release of a new revision, the target, may go. Input.Set is then of the
-// target, and Stable of the revision that was good before. Each node is for one of the two, and
-// everything that is said of a node's current revision is said of that one.
+// Release is how far the release of a new revision, the target, may go. Input.Set is then the target, and Stable the
+// last good revision. Each node has one of the two, and everything that is said about a node's current revision
+// refers to that one.
 type Release struct {
-	// Number tells the releases of a DaemonSet apart.
+	// Number identifies the release among those of a DaemonSet.
 	Number int
-	// Stable differs from Set in nothing but the revision: Hash, Generation, Placement, Scheduled.
+	// Stable differs from Set only in the revision: Hash, Generation, Placement, Scheduled.
 	Stable Spec
-	// Ranks are the places of nodes in the order in which the release reaches them, from 0.
-	// A node without one comes after all others. The map is shared, and not written to while it is.
+	// Ranks are the positions of nodes in the order in which the release reaches them, from 0. A node without a rank
+	// comes after all others. The map is shared, and must not be modified meanwhile.
 	Ranks map[string]int
 	// Steps are how many nodes have been reached at the end of each step, ascending. Quota is that of
 	// the open step: nodes of a lower rank may be granted the target.
@@ -29,30 +29,30 @@ type Release struct {
 	Grants bool
 	// Forgiven is how many nodes may be under way beyond the budget of the strategy.
 	Forgiven int
-	// Back says that all nodes are for the stable revision.
+	// Back says that all nodes get the stable revision.
 	Back bool
-	// StartWithin is how long a pod of the target may be down, and Restarts how often it may start
-	// again, before its node counts as failed.
+	// StartWithin is how long a pod of the target may be down, and Restarts how often it may restart, before its
+	// node counts as failed.
 	StartWithin time.Duration
 	Restarts    int
 }
 
 // Exposure is what has become of the nodes of a DaemonSet in a release.
 type Exposure struct {
-	// Exposed nodes have a pod of the target, or are about to get one; also those that are not to
-	// have a pod any more, once it is gone. Well are those whose pod of the target is available,
-	// UnderWay those that are neither well nor excused (I5) nor Leaving, Failed those of them that have failed.
+	// Exposed nodes have a pod of the target, or are about to get one; also nodes that should no longer have a pod,
+	// once it is gone. Well are those whose pod of the target is available. UnderWay are those that are neither well
+	// nor excused (I5) nor Leaving, and Failed those of them that have failed.
 	Exposed, Well, UnderWay, Failed int
 	// Stranded nodes have the target in a release that goes back, and are down: they go back when they are up.
 	Stranded int
 	// Other nodes have a live pod of neither revision.
 	Other int
-	// Leaked nodes are exposed and have not been reached: another controller has given them the target
+	// Leaked nodes are exposed but have not been reached: another controller has given them the target
 	// (Spec.Assists).
 	Leaked int
-	// Reachable is, for each of Release.Steps, how many of its nodes are up and could be granted the
-	// target, were there room for any number under way. Steps after the last that has any are left
-	// out. It is valid until the totals change.
+	// Reachable is, for each of Release.Steps, how many of its nodes are up and could be granted the target if any
+	// number of nodes could be under way. Steps after the last that has any are left out. It is valid until the
+	// totals change.
 	Reachable []int
 }
 
@@ -90,11 +90,11 @@ type Failure uint8
 const (
 	Unfailed       Failure = iota
 	NotStarted             // its pod was not available within Release.StartWithin
-	Restarting             // its pod has started again Release.Restarts times, or has ended as often
-	CannotStart            // its pod will not start without a change of the template
+	Restarting             // its pod has restarted Release.Restarts times, or has ended as often
+	CannotStart            // its pod cannot start without a change of the template
 	StoppedServing         // its pod was available, and has not been for Release.StartWithin
-	NodeBroke              // the node is not Ready any more
-	NotAdmitted            // its pod is refused by the API server, again and again
+	NodeBroke              // the node is no longer Ready
+	NotAdmitted            // the API server keeps refusing its pod
 )
 
 // String is the failure's name, as in the status of a release.
@@ -105,10 +105,10 @@ func (f Failure) String() string {
 // Failure says whether and why the node has failed in the release.
 func (v *Verdict) Failure() Failure { return v.release.Failure }
 
-// Exposed says that the node has the target of the release, or is about to get it.
+// Exposed reports whether the node has the target of the release, or is about to get it.
 func (v *Verdict) Exposed() bool { return v.release.Exposed }
 
-// work is the Spec whose pods tell whether a node's trouble is older than the update (I5).
+// work returns the Spec whose pods show whether a node's trouble is older than the update (I5).
 func (in *Input) work() *Spec {
 	if in.Release != nil && in.Release.Back && !in.Set.Assists {
 		return &in.Release.Stable
@@ -116,9 +116,9 @@ func (in *Input) work() *Spec {
 	return &in.Set
 }
 
-// exposed says that the node has a pod of the target, in whatever state, or had one, or was
-// granted it, and nothing else has taken its place, or can still get it by a write that is under way. A node
-// that should have no pod of the target, and has none, needs no grant to stay like that.
+// exposed reports whether the node has a pod of the target, in whatever state; or had one or was granted one, and
+// nothing else has taken its place; or can still get one by a write that is under way. A node that should have no
+// pod of the target, and has none, needs no grant to stay like that.
 func (s *site) exposed() bool {
 	for _, p := range s.pods {
 		if s.current(p) {
@@ -147,11 +147,11 @@ func (r *Release) rank(node string) int {
 	return math.MaxInt32
 }
 
-// exposure is how a node fares in a release, and what becomes of it when its turn comes.
+// exposure is how a node counts in a release, and what becomes of it when its turn comes.
 type exposure struct{ decision }
 
-// takeBack says how a node fares in a release that goes back. One that is down, or whose pod a taint lets stay, does not
-// count as exposed: it goes back when it can, and nobody can say when that is.
+// takeBack sets how a node counts in a release that goes back. A node that is down, or whose pod a taint keeps in
+// place, does not count as exposed: it goes back when it can, which may be at any time.
 func (e exposure) takeBack(stable *site) {
 	if e.cur == nil && e.failing == nil && e.predecessor == nil {
 		e.v.release.Other = e.old != nil && !stable.set.made(e.old)
@@ -164,7 +164,7 @@ func (e exposure) takeBack(stable *site) {
 	}
 }
 
-// expose says how a node fares with the target.
+// expose sets how a node works with the target.
 func (e exposure) expose() {
 	r := e.in.Release
 	e.v.rank = int32(r.rank(e.v.Node))
@@ -183,7 +183,7 @@ func (e exposure) expose() {
 	w.UnderWay = !w.Well
 }
 
-// failure says whether the node has failed with the target. Its trouble is not older than that.
+// failure returns whether and why the node has failed with the target. Its trouble is not older than the target.
 func (e exposure) failure() Failure {
 	r, p, b := e.in.Release, e.cur, &e.backoff
 	switch {
@@ -202,7 +202,7 @@ func (e exposure) failure() Failure {
 	}
 	since, why := p.began(), NotStarted
 	switch {
-	case p.Changing && p.Ready: // by its old containers, for all that is known
+	case p.Changing && p.Ready: // possibly by its old containers
 	case p.Ready: // though not for MinReady
 		return Unfailed
 	case p.WasReady && !p.ReadySince.IsZero():
@@ -215,7 +215,7 @@ func (e exposure) failure() Failure {
 	return why
 }
 
-// began is when the pod became one of its revision.
+// began returns when the pod got its revision.
 func (p *Pod) began() time.Time {
 	if p.Changed.After(p.Created) {
 		return p.Changed
@@ -227,14 +227,14 @@ func (p *Pod) began() time.Time {
 // failed: a webhook that is being replaced answers sooner.
 const refusedFor = 30 * time.Second
 
-// notAdmitted says that the API server refuses the node's pod, again and again.
+// notAdmitted reports whether the API server keeps refusing the node's pod.
 func (in *Input) notAdmitted(node string) bool {
 	return slices.ContainsFunc(in.Waits[node], func(w Wait) bool { return w.Act.Kind == Creating && w.Pause >= refusedFor })
 }
 
-// awaitTurn is for a node that does not have the target. v is what the stable revision asks for, and
-// that comes first, but for an update: from a revision that is neither of the two a node goes
-// straight to the target. When the node's turn has come, what the target asks for waits to be granted.
+// awaitTurn handles a node that does not have the target. v is what the stable revision asks for, and that comes
+// first, except for an update: from a third revision a node goes straight to the target. When the node's turn has
+// come, the writes for the target wait to be granted.
 func (e exposure) awaitTurn(stable *site) {
 	e.v.release.Other = stable.old != nil
 	if e.v.candidate != fixed {
@@ -255,7 +255,7 @@ func (e exposure) awaitTurn(stable *site) {
 	}
 }
 
-// turn says where the node, which could be granted the target, stands in the order, and whether its turn has come.
+// turn sets the position of a node that could be granted the target, and reports whether its turn has come.
 func (e exposure) turn() (come bool) {
 	r := e.in.Release
 	rank := r.rank(e.v.Node)
@@ -265,7 +265,7 @@ func (e exposure) turn() (come bool) {
 	return rank < r.Quota
 }
 
-// forgo takes back an act that costs budget.
+// forgo removes a write that costs budget.
 func (v *Verdict) forgo() {
 	switch {
 	case v.candidate == surge:
@@ -278,7 +278,7 @@ func (v *Verdict) forgo() {
 	v.candidate, v.Reason, v.Detail = fixed, AwaitsWave, ""
 }
 
-// takeTurn decides for the target. Whatever it asks for waits to be granted.
+// takeTurn decides for the target. All its writes wait to be granted.
 func (e exposure) takeTurn() {
 	reason, detail := e.v.Reason, e.v.Detail
 	e.decide()
@@ -303,14 +303,15 @@ func (e exposure) takeTurn() {
 	}
 }
 
-// rooms is how many candidates of each kind may move, how many more nodes may be under way, and how many more may be
-// granted the target.
+// rooms holds how many candidates of each kind may move, how many more nodes may be under way, and how many more may
+// be granted the target.
 type rooms struct {
 	each             [kinds]int
 	underWay, grants int
 }
 
-// take is how many of so many candidates of a kind move. What a taint drives away is of nodes that have the target.
+// take returns how many of the given number of candidates of a kind move. Pods that a taint drives away are on nodes
+// that have the target.
 func (r *rooms) take(kind candidate, of int) int {
 	n := max(min(r.each[kind], of), 0)
 	if kind != leave {
@@ -326,14 +327,14 @@ func (r *rooms) take(kind candidate, of int) int {
 	return n
 }
 
-// inTurn is the kinds of candidates in the order in which they are let move: what costs no
-// availability comes first.
+// inTurn returns the kinds of candidates in the order in which they may move: those that cost no availability come
+// first.
 func inTurn() [kinds - 1]candidate {
 	return [...]candidate{expose, recycle, replace, surge, leave, drop}
 }
 
-// rooms works them out. More may be down than the budget allows, through no doing of ours: then
-// there is none. Recycling needs no room, only that there is some.
+// rooms computes them. More nodes may be down than the budget allows, without our doing: then no candidate may move.
+// Recycling uses no budget, but needs some to be left.
 func (in *Input) rooms(t *Totals) (r rooms) {
 	maxUnavailable, maxSurge := in.Set.Budget(t.Status.Desired)
 	r.underWay, r.grants = math.MaxInt, math.MaxInt

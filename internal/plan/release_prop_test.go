@@ -69,7 +69,7 @@ func checkReleases(t *testing.T, check func(t *rapid.T, w twin, out *Plan)) {
 	})
 }
 
-// has says whether the node has the target, or is on its way to it, by the definition.
+// has reports whether the node has the target, or is on its way to it, by the definition.
 func (w twin) has(node Node) bool {
 	live, any := false, false
 	for _, p := range w.podsOf(node.Name) {

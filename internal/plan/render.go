@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Render is the plan as text: a table with one line for each node, then the
-// acts, the status, and when to look again. Times are shown from now, which is
-// the Now of the input. The command line prints this, and so do the test
-// scripts, so that one can be read with the other in hand.
+// Render returns the plan as text: a table with one line for each node, then the writes, the
+// status, and when to look again. Times are relative to now, which is the Now of the input. The
+// command line and the test scripts print the same, so you can read one with the help of the
+// other.
 func Render(p *Plan, now time.Time) string {
 	var b strings.Builder
 	b.WriteString(RenderVerdicts(p.Verdicts, now))
@@ -48,7 +48,7 @@ func Render(p *Plan, now time.Time) string {
 	return b.String()
 }
 
-// RenderVerdicts is the table of Render alone.
+// RenderVerdicts returns only the table of Render.
 func RenderVerdicts(verdicts []Verdict, now time.Time) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 8, 3, ' ', 0)

@@ -1,14 +1,13 @@
 package plan
 
-// Totals are sums over verdicts. They are kept by Add and Remove, so that who
-// knows one changed verdict need not look at the others.
+// Totals are sums over verdicts. Add and Remove maintain them, so that a change of one verdict does not
+// require a look at the others.
 type Totals struct {
 	Status Status
-	// Counted is the size of B, Down the nodes of it without an available pod
-	// (I4), Surging the nodes that hold an old pod beside one that is not
-	// available yet.
+	// Counted is the size of B, Down the number of its nodes without an available pod (I4), Surging the
+	// number of nodes that hold an old pod beside one that is not available yet.
 	Counted, Down, Surging int
-	// Guarded nodes would lose their pods, but for the guard.
+	// Guarded nodes would lose their pods without the guard.
 	Guarded int
 	// Exposure is all zero without a release.
 	Exposure Exposure
@@ -17,7 +16,7 @@ type Totals struct {
 // Add adds a verdict.
 func (t *Totals) Add(v *Verdict) { t.apply(v, 1) }
 
-// Remove takes back a verdict that was added.
+// Remove subtracts a verdict that was added.
 func (t *Totals) Remove(v *Verdict) { t.apply(v, -1) }
 
 func (t *Totals) apply(v *Verdict, sign int) {
@@ -35,8 +34,8 @@ func count(n *int, is bool, sign int) {
 	}
 }
 
-// Budget scales the amounts of the strategy by the number of nodes that should
-// run a pod. Both zero would never finish, so that means one unavailable.
+// Budget scales the amounts of the strategy by the number of nodes that should run a pod. With both zero an
+// update would never finish, so that means one unavailable.
 func (set *Spec) Budget(desired int) (maxUnavailable, maxSurge int) {
 	if set.Strategy != RollingUpdate {
 		return 0, 0
@@ -48,22 +47,22 @@ func (set *Spec) Budget(desired int) (maxUnavailable, maxSurge int) {
 	return maxUnavailable, maxSurge
 }
 
-// Candidate says that the verdict has an act which waits for Roll.
+// Candidate reports whether the verdict has a write that waits for Roll.
 func (v *Verdict) Candidate() bool { return v.candidate != fixed }
 
-// HoldsBudget says that the node takes a part of the rollout's budget: it is down
-// or surging, or Roll has just let it move.
+// HoldsBudget reports whether the node takes a part of the rollout's budget: it is down or surging, or Roll
+// has just let it move.
 func (v *Verdict) HoldsBudget() bool {
 	return v.down || v.surging || v.granted && (v.candidate == replace || v.candidate == surge)
 }
 
-// Roll decides which candidates move now: of each kind the first ones in the order given,
-// which is by rank and node name. It may be called again on the same verdicts with
-// other totals; the acts of earlier calls must have been overlaid by then.
+// Roll decides which candidates move now: of each kind the first ones in the order given, which is by rank
+// and node name. It may be called again on the same verdicts with other totals; by then the writes of
+// earlier calls must be part of the input.
 //
-// Pods that are not ready never come here, unless a release in waves is under way, so that
-// they always go first. A node that is down already is not made worse by taking its pod, so that needs
-// no room, only that the budget holds.
+// Pods that are not ready never come here, unless a release in waves is under way: they always go first.
+// Taking the pod of a node that is already down does not make things worse, so it uses no budget, but the
+// budget must not be exceeded.
 func Roll(in *Input, t *Totals, candidates []*Verdict) {
 	var of [kinds]int
 	for _, v := range candidates {
@@ -80,7 +79,7 @@ func Roll(in *Input, t *Totals, candidates []*Verdict) {
 	}
 }
 
-// moves is the reason of a candidate, by whether it moves.
+// moves returns the reason of a candidate, depending on whether it moves.
 func (v *Verdict) moves(in *Input) Reason {
 	switch {
 	case v.candidate == leave && v.granted:
@@ -100,9 +99,8 @@ func (v *Verdict) moves(in *Input) Reason {
 	}
 }
 
-// Deletes are the pods to delete on this node, the newer first. What a
-// candidate waits for is left out. The slice is valid until the verdict is
-// classified again.
+// Deletes returns the pods to delete on this node, the newer first. Writes that a candidate still waits for
+// are left out. The slice is valid until the verdict is classified again.
 func (v *Verdict) Deletes() []Delete {
 	if v.holdsAll() {
 		return nil
@@ -113,8 +111,7 @@ func (v *Verdict) Deletes() []Delete {
 	return v.deletes
 }
 
-// Changes is the pod to make one of another revision on this node, if there is one, as Deletes are those to
-// delete.
+// Changes returns the pod to change in place on this node, if any, in the same way as Deletes.
 func (v *Verdict) Changes() []Change {
 	if v.holdsAll() || v.keepsPod() {
 		return nil
@@ -122,12 +119,12 @@ func (v *Verdict) Changes() []Change {
 	return v.changes
 }
 
-// keepsPod says that the candidate waits with the act that takes its pod away or changes it.
+// keepsPod reports whether the candidate waits with the write that takes its pod away or changes it.
 func (v *Verdict) keepsPod() bool {
 	return (v.candidate == replace || v.candidate == recycle || v.candidate == leave) && !v.granted
 }
 
-// Creates are the pods to make on this node, as Deletes are those to delete.
+// Creates returns the pods to create on this node, in the same way as Deletes.
 func (v *Verdict) Creates() []Create {
 	if v.holdsAll() {
 		return nil
@@ -138,7 +135,7 @@ func (v *Verdict) Creates() []Create {
 	return v.creates
 }
 
-// holdsAll says that the candidate waits with everything, not with its last act alone.
+// holdsAll reports whether the candidate waits with all its writes, not only with the last one.
 func (v *Verdict) holdsAll() bool {
 	return (v.candidate == expose || v.candidate == drop) && !v.granted
 }

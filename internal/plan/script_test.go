@@ -323,7 +323,7 @@ func parseMoment(s string) (Moment, error) {
 	return Moment(n), err
 }
 
-// ago is the instant of an age; zero for none.
+// ago returns the instant of an age; zero for none.
 func ago(age string, now time.Time) (time.Time, error) {
 	if age == "" {
 		return time.Time{}, nil

@@ -1,7 +1,7 @@
 package plan
 
-// apply adds or takes back what one node means to the status. Nodes that
-// should not run a pod only ever add to Misscheduled.
+// apply adds or subtracts what one node contributes to the status. Nodes that should not run a
+// pod only ever add to Misscheduled.
 func (s *Status) apply(v *Verdict, sign int) {
 	count(&s.Desired, v.Desired, sign)
 	count(&s.Current, v.Current, sign)

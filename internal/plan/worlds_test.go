@@ -201,7 +201,7 @@ func (w twin) isAvailable(p Pod) bool {
 	return !p.ReadySince.IsZero() && w.in.Now.Sub(p.ReadySince) >= w.in.Set.MinReady
 }
 
-// inDoubt says that the pod may be ready by what it was before its last change.
+// inDoubt reports whether the pod may be ready by what it was before its last change.
 func (w twin) inDoubt(p Pod) bool {
 	return p.Ready && p.Changing && (p.Settles == 0 || p.ReadySince.IsZero() || w.in.Now.Sub(p.ReadySince) < p.Settles)
 }
@@ -250,24 +250,24 @@ func (w twin) isExcused(n Node) bool {
 	return !w.in.Left[n.Name] && !slices.ContainsFunc(all, func(o work) bool { return !isOlder(o) })
 }
 
-// isHeld says that the node has a pod of a newer template (I13).
+// isHeld reports whether the node has a pod of a newer template (I13).
 func (w twin) isHeld(node string) bool {
 	return slices.ContainsFunc(w.podsOf(node), func(p Pod) bool { return p.Newer })
 }
 
-// waits says that something waits there, whether it is to be done or not.
+// waits reports whether something waits there, whether it is to be done or not.
 func (w twin) waits(node string) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool { return o.Until.Sub(w.in.Now) > 0 })
 }
 
-// withholds says that the act waits, or that all of the node's do.
+// withholds reports whether the act waits, or that all of the node's do.
 func (w twin) withholds(node string, a Act) bool {
 	return slices.ContainsFunc(w.in.Waits[node], func(o Wait) bool {
 		return o.Until.Sub(w.in.Now) > 0 && (o.Act == a || o.Act.Kind == Claiming)
 	})
 }
 
-// b is the set B of I4, without and with an available pod.
+// b returns the set B of I4, without and with an available pod.
 func (w twin) b() (down, serving int) {
 	for _, n := range w.in.Nodes {
 		pods := w.podsOf(n.Name)

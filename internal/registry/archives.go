@@ -1,6 +1,6 @@
-// Package registry serves image archives over the part of the OCI distribution
-// protocol by which images are pulled. So a node fetches an image when a pod needs
-// it, and keeps none that no pod needs.
+// Package registry serves image archives over the part of the OCI distribution protocol by which
+// images are pulled. So a node fetches an image when a pod needs it, and keeps no image that no
+// pod needs.
 package registry
 
 import (
@@ -74,7 +74,7 @@ func (a *Archives) Close() error {
 	return errors.Join(errs...)
 }
 
-// Hosts are the registries whose images there are, such as registry.k8s.io, in
+// Hosts returns the registries whose images there are, such as registry.k8s.io, in
 // order.
 func (a *Archives) Hosts() []string {
 	var hosts []string

@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// lookEvery is how often Advance wants to be called while a wave soaks. Of a longer silence no more than
-// the double counts: who was suspended has watched nothing.
+// lookEvery is how often Advance should be called while a wave soaks. Of a longer silence at most twice this time
+// counts: a suspended process has watched nothing.
 const lookEvery = 30 * time.Second
 
-// Advance works out how far a release may go now. What it returns must be kept before
-// anything is done by it. It is to be called whenever something that it is given changes, and at
-// wake: zero if time alone changes nothing.
+// Advance computes how far a release may go now. Its result must be saved before anything acts on it. Call it whenever
+// one of its inputs changes, and at wake, which is zero if time alone changes nothing.
 func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = s.soak(now)
 	s.Ignored = ""
@@ -43,8 +42,8 @@ func Advance(p *Policy, s State, in *Seen, now time.Time) (next State, wake time
 	return s.unbroken(p, in).walk(p, in, now)
 }
 
-// unbroken begins the soak again when nodes stop being well, and more than may fail are under way. Otherwise a version that
-// fails every five minutes would be well for ten minutes in total.
+// unbroken restarts the soak when healthy nodes stop serving and more nodes than may fail are under way. Otherwise a
+// version that fails every five minutes would collect ten minutes of soak in total.
 func (s State) unbroken(p *Policy, in *Seen) State {
 	if in.Well < s.well && in.UnderWay > s.allowed(p, in) {
 		s.Soaked = 0
@@ -69,7 +68,7 @@ func (s State) soak(now time.Time) State {
 	return s
 }
 
-// aim takes the target that the template has now. A new one begins a release.
+// aim takes the current template as the target. A new target begins a release.
 func (s State) aim(in *Seen) State {
 	switch {
 	case s.Stable == "":
@@ -84,9 +83,9 @@ func (s State) aim(in *Seen) State {
 	return next
 }
 
-// First is the state of a DaemonSet that had none; pods and exposed are as in Seen. The pods say which revision is good, if all
-// are of one: pods of which none is available say nothing beside others. Without a pod there is nothing
-// to take care of.
+// First returns the state of a DaemonSet that had none; pods and exposed are as in Seen. If all pods have one revision,
+// that revision is good; revisions without an available pod are ignored if another one has some. Without a pod there is
+// nothing to protect.
 func First(target string, pods map[string]int, exposed int) State {
 	s := State{Stable: target, Target: target}
 	most := 0
@@ -108,8 +107,8 @@ func First(target string, pods map[string]int, exposed int) State {
 	return s
 }
 
-// idle is the state while the template has the stable revision. Nodes with another go back to it, or have missed a release. What they
-// wait for is told.
+// idle returns the state while the template has the stable revision. Nodes with another revision go back to it, or have
+// missed a release. The state says what they wait for.
 func (s State) idle(p *Policy, in *Seen, now time.Time) (next State, wake time.Time) {
 	s = State{Stable: s.Stable, Target: s.Target, Release: s.Release, Reverting: s.Reverting && in.Other > 0, Ignored: s.Ignored}
 	switch {
@@ -121,8 +120,8 @@ func (s State) idle(p *Policy, in *Seen, now time.Time) (next State, wake time.T
 	return s.to(Idle, p.Rests(&in.Requests, now)), p.Turns(now)
 }
 
-// Rests is why nodes that have missed a release do not get its revision while none is under way: a person has paused, or no window is
-// open. NoReason: they get it. A template that was put back waits for neither.
+// Rests returns why nodes that missed a release do not get its revision while no release is under way: a person has
+// paused, or no window is open. NoReason: they get it. A reverted template waits for neither.
 func (p *Policy) Rests(r *Requests, now time.Time) Reason {
 	switch {
 	case r.Paused:
@@ -133,7 +132,7 @@ func (p *Policy) Rests(r *Requests, now time.Time) Reason {
 	return NoReason
 }
 
-// back says whether nodes still have what is taken back.
+// back records whether nodes still have the revision that is taken back.
 func (s State) back(in *Seen) State {
 	if in.Exposed > 0 && !in.Assists {
 		return s.to(RollingBack, s.WhyBack)
@@ -141,8 +140,7 @@ func (s State) back(in *Seen) State {
 	return s.to(Aborted, s.WhyBack)
 }
 
-// heed does what people ask for. It is remembered, also while the release is held: the request
-// may be gone when that ends.
+// heed acts on requests. They are remembered, even while the release is held: the request may be gone when that ends.
 func (s State) heed(p *Policy, in *Seen) State {
 	r := &in.Requests
 	for what, about := range r.about {
@@ -173,27 +171,27 @@ func (s State) heed(p *Policy, in *Seen) State {
 	return s
 }
 
-// ignorePromotion says so where a promotion cannot do anything. One of an earlier wave has done its work, whatever came
-// after.
+// ignorePromotion records that a promotion cannot do anything. A promotion of an earlier wave has done its work,
+// whatever came after.
 func (s *State) ignorePromotion(p *Policy, r Promotion) {
 	wave := p.wave(r.Wave)
 	switch {
 	case r.Release != s.Release, !r.All && wave >= 0 && wave < p.wave(s.Wave):
 	case s.Back:
-		s.Ignored = "promote is too late: the release was taken back; retry begins again with it"
+		s.Ignored = "promote is too late: the release was taken back; retry starts it again"
 	case s.Stopped:
-		s.Ignored = fmt.Sprintf("promote does not let a release go on that has stopped; resume stop %d does", s.Stops)
+		s.Ignored = fmt.Sprintf("promote does not continue a stopped release; resume stop %d does", s.Stops)
 	case !r.All && (wave < 0 || wave > p.wave(s.Wave)):
 		s.Ignored = fmt.Sprintf("promote names wave %q; the open one is %q", r.Wave, s.Wave)
 	}
 }
 
-// wave is the index of the wave of that name; -1: there is none.
+// wave returns the index of the wave with that name; -1: there is none.
 func (p *Policy) wave(name string) int {
 	return slices.IndexFunc(p.Waves, func(w Wave) bool { return w.Name == name })
 }
 
-// stop stops when too many nodes have failed.
+// stop halts the release when too many nodes have failed.
 func (s State) stop(p *Policy, in *Seen) State {
 	s.Forgiven = min(s.Forgiven, in.Failed)
 	if in.Failed <= s.allowed(p, in) || s.Stopped {
@@ -206,12 +204,12 @@ func (s State) stop(p *Policy, in *Seen) State {
 	return s
 }
 
-// allowed is how many nodes may have failed: what the policy allows, and what a person has forgiven.
+// allowed returns how many nodes may have failed: what the policy allows, plus what a person has forgiven.
 func (s *State) allowed(p *Policy, in *Seen) int {
 	return p.Failure.Allowance(in.Exposed, in.Bound) + s.Forgiven
 }
 
-// walk goes through the steps as far as it may.
+// walk advances through the steps as far as it may.
 func (s State) walk(p *Policy, in *Seen, now time.Time) (State, time.Time) {
 	for steps := in.Layout.Steps; ; {
 		var index int
@@ -228,9 +226,8 @@ func (s State) walk(p *Policy, in *Seen, now time.Time) (State, time.Time) {
 	}
 }
 
-// find is the open step. None is at first: then it is the first one, or the one that has all the
-// nodes that have the target already. The same where the policy has the wave no longer, and so it
-// soaks once more.
+// find returns the open step. If none is open yet, it is the first one, or the one that covers all nodes that already
+// have the target. The same applies if the policy no longer has the wave; the step then soaks again.
 func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
 	steps, wave := in.Layout.Steps, p.wave(s.Wave)
 	if s.Opened.IsZero() || wave < 0 {
@@ -247,10 +244,10 @@ func (s State) find(p *Policy, in *Seen, now time.Time) (State, int) {
 func (s State) open(p *Policy, step Step, now time.Time) State {
 	s.Wave, s.Group, s.Opened, s.Soaked = p.Waves[step.Wave].Name, step.Group, now, 0
 	s.noneSince = time.Time{}
-	return s.to(Rolling, NoReason) // what the step before waited for is over
+	return s.to(Rolling, NoReason) // what the previous step waited for is over
 }
 
-// stay says what is still to be done in a step; over: nothing, and the next may open.
+// stay returns what is still to be done in a step; over: nothing, and the next may open.
 func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State, wake time.Time, over bool) {
 	step, later := in.Layout.Steps[index], in.Layout.Steps[index+1:]
 	w, promote := &p.Waves[step.Wave], in.Requests.Promote
@@ -258,7 +255,7 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 		promote = Promotion{}
 	}
 	ends := len(later) == 0 || later[0].Wave != step.Wave // the wave, not just a group of it
-	// Others may have given the target to nodes that the layout does not know yet.
+	// Other controllers may have given the target to nodes that the layout does not know yet.
 	grants := in.candidates(index) > 0 && (in.Exposed < step.Quota || in.Assists && len(later) == 0)
 	switch {
 	case in.Unwell:
@@ -283,8 +280,9 @@ func (s State) stay(p *Policy, in *Seen, index int, now time.Time) (after State,
 	return s, time.Time{}, true
 }
 
-// noneWell waits for a node that is well. None may come: those that could be down, or a placement that fits no node. Once a
-// pod that can start would have, a person is told; a node that comes up lets the release go on all the same.
+// noneWell waits for a healthy node. There may never be one, if all candidates are down or the placement fits no node.
+// After the time in which a working pod would have started, a person is told. A node that comes up later still lets the
+// release continue.
 func (s State) noneWell(p *Policy, now time.Time) (after State, wake time.Time) {
 	if s.Phase == Waiting && s.Reason == NoneWell {
 		return s, time.Time{}

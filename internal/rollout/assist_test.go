@@ -7,7 +7,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// beside is a release that another controller makes the pods of, in its last wave.
+// beside returns a release that another controller makes the pods of, in its last wave.
 func beside(well, candidates int) (State, Seen) {
 	layout := NewLayout(&Policy{Waves: []Wave{{Name: "all", Nodes: plan.Amount{Value: 100, Percent: true}}}}, "uid", []Node{{Name: "a"}, {Name: "b"}})
 	s := State{Stable: "s", Target: "t", Release: 1, Phase: Rolling, Reason: UnderQuota, Wave: "all", Opened: time.Unix(1, 0), Quota: 2}

@@ -8,12 +8,12 @@ import (
 	"everynode/internal/plan"
 )
 
-// Check says what is wrong with a policy, one sentence for each thing, which begins with the
-// field as it is written in a RolloutPolicy. Nil: nothing.
+// Check returns what is wrong with a policy, one sentence for each mistake. A sentence begins
+// with the field as it is written in a RolloutPolicy. Nil: nothing is wrong.
 func (p *Policy) Check() (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if len(p.Waves) == 0 {
-		say("spec.waves: there is none; leave the field out for those of the default policy")
+		say("spec.waves: it is empty; leave the field out to get those of the default policy")
 	}
 	names := map[string]int{}
 	for i := range p.Waves {
@@ -22,14 +22,14 @@ func (p *Policy) Check() (wrong []string) {
 		if before, taken := names[w.Name]; w.Name == "" {
 			say("%s.name: a wave needs a name", at)
 		} else if taken {
-			say("%s.name: %q is the name of waves[%d] as well", at, w.Name, before)
+			say("%s.name: %q is also the name of waves[%d]", at, w.Name, before)
 		}
 		names[w.Name] = i
 		if w.Soak < 0 {
-			say("%s.soak: %s is less than nothing", at, w.Soak)
+			say("%s.soak: %s is negative", at, w.Soak)
 		}
 		if i > 0 && w.Nodes.Percent == p.Waves[i-1].Nodes.Percent && w.Nodes.Value < p.Waves[i-1].Nodes.Value {
-			say("%s.nodes: %s is fewer than the %s of the wave before; the number is of all nodes that have the revision then", at, amount(w.Nodes), amount(p.Waves[i-1].Nodes))
+			say("%s.nodes: %s is fewer than the %s of the wave before; the number counts all nodes that have the revision by then", at, amount(w.Nodes), amount(p.Waves[i-1].Nodes))
 		}
 	}
 	if n := len(p.Waves); n > 0 {
@@ -53,14 +53,14 @@ func (f *Failure) check(say func(string, ...any)) {
 		say("spec.failure.startWithin: %s is too short for any pod", f.StartWithin)
 	}
 	if f.Restarts < 1 {
-		say("spec.failure.restarts: %d; the first restart is 1", f.Restarts)
+		say("spec.failure.restarts: %d; the smallest value is 1", f.Restarts)
 	}
 }
 
 func checkAmount(say func(string, ...any), field string, a plan.Amount, least int) {
 	switch {
 	case a.Value < least:
-		say("%s: %s is too few; at least %d", field, amount(a), least)
+		say("%s: %s is too few; give at least %d", field, amount(a), least)
 	case a.Percent && a.Value > 100:
 		say("%s: %s is more than all", field, amount(a))
 	case a.Value > math.MaxInt32:

@@ -1,35 +1,35 @@
 package rollout
 
-// Whether pods may go that labels or the placement no longer admit (R10): a share of those that run within an hour, or
-// what a person allows, and of an edit that goes too far none. Which pods that are is package plan's to say.
+// Whether pods that labels or the placement no longer admit may go (R10): a share of the running pods per hour, or as
+// many as a person allows, and none if an edit would take more. Package plan says which pods those are.
 
 import "time"
 
-// Guard is what is kept of the pods that edits of labels, or of a template's placement, have taken away. The zero
-// value is that of a DaemonSet from which nothing was taken.
+// Guard records the pods that edits of labels, or of a template's placement, have taken away. The zero value means that
+// nothing was taken.
 type Guard struct {
-	// Taken are those of the last hour, the oldest first, and those of before that were not cleared away yet.
+	// Taken are those of the last hour, the oldest first, and older ones that were not dropped yet.
 	Taken []Taken
 	// Held is how many nodes would lose their pods and wait for a person; zero: none.
 	Held int
-	// Used is how many nodes have lost their pods by the allowance that ends at Before.
+	// Used is how many nodes have lost their pods under the allowance that ends at Before.
 	Used   int
 	Before time.Time
 }
 
-// Taken is how many nodes were let lose their pods in the ten minutes from From on.
+// Taken is how many nodes were allowed to lose their pods in the ten minutes from From on.
 type Taken struct {
 	From  time.Time
 	Nodes int
 }
 
-// Allowance lets so many nodes lose their pods until Before, whatever the policy says. The zero value is none.
+// Allowance lets this many nodes lose their pods until Before, whatever the policy says. The zero value allows none.
 type Allowance struct {
 	Nodes  int
 	Before time.Time
 }
 
-// Removals is what is seen of the pods that labels and the placement have no place for.
+// Removals is what is seen of the pods that labels and the placement no longer admit.
 type Removals struct {
 	// Running is how many nodes have a pod, Pending how many of them would lose it.
 	Running, Pending int
@@ -39,26 +39,26 @@ type Removals struct {
 }
 
 const (
-	// guardSpan is the time for which Policy.Removals counts, and takenSpan what is kept as one.
+	// guardSpan is the time over which Policy.Removals counts, and takenSpan the time that one entry covers.
 	guardSpan = time.Hour
 	takenSpan = 10 * time.Minute
-	// LetsFor is for how long those that are let go may go. What has not gone by then, because others refuse it, is
-	// pending again. What is taken counts for as long after that as it might have gone.
+	// LetsFor is how long released pods may go. A pod that has not gone by then, because something refuses it, is
+	// pending again. Taken pods keep counting that much longer, because they might have gone late.
 	LetsFor = 8 * time.Minute
 	goes    = LetsFor + 2*time.Minute
-	// guardRest is how long no node must have come to be pending before any of them loses its pod: an edit of many
-	// nodes comes one node after the other.
+	// guardRest is how long the number of pending nodes must not have grown before any of them loses its pod: an edit
+	// of many nodes arrives one node after the other.
 	guardRest = 10 * time.Second
 )
 
-// Guard says whether all the nodes that are pending may lose their pods now, what is to be kept before they do, and
-// when to ask again if nothing else changes (zero: never). More than the policy allows within an hour never go, but by an
-// allowance (R10). It is all of them or none: of an edit that goes too far nothing is carried out. And once nodes are held
-// they stay so until a person allows it or nothing is pending: who puts labels back does that one node after the other, and
-// the last ones must not go for being few.
+// Guard returns whether all pending nodes may lose their pods now, the state to save before they do, and when to ask
+// again if nothing else changes (zero: never). Within an hour no more go than the policy allows, except by an allowance
+// (R10). It is all of them or none: if an edit goes too far, none of it is carried out. Once nodes are held, they stay
+// held until a person allows it or nothing is pending: labels are put back one node after the other, and the last ones
+// must not go just because they are few.
 func (p *Policy) Guard(g Guard, in *Removals, now time.Time) (next Guard, lets bool, wake time.Time) {
 	if next, lets, wake = p.judge(g, in, now); !lets && next.Held == g.Held {
-		next = g // entries that have expired are dropped with the next write, not by one of their own
+		next = g // expired entries are dropped with the next write, not by a separate one
 	}
 	return next, lets, wake
 }
@@ -83,7 +83,8 @@ func (p *Policy) judge(g Guard, in *Removals, now time.Time) (next Guard, lets b
 	return next, false, time.Time{}
 }
 
-// MayRemove is how many of so many nodes may lose their pods in an hour: a share is rounded down, but never to none.
+// MayRemove returns how many of the running nodes may lose their pods in an hour: a share is rounded down, but never to
+// zero.
 func (p *Policy) MayRemove(running int) int {
 	if !p.Removals.Percent {
 		return p.Removals.Value
@@ -91,7 +92,7 @@ func (p *Policy) MayRemove(running int) int {
 	return max(p.Removals.Value*running/100, min(p.Removals.Value, 1))
 }
 
-// since is the guard without what was taken too long ago to count. It shares nothing with the one of before.
+// since returns the guard without entries that are too old to count. It shares no memory with the original.
 func (g Guard) since(now time.Time) Guard {
 	taken := g.Taken
 	g.Taken = nil
@@ -118,7 +119,7 @@ func (g *Guard) take(n int, now time.Time) {
 	g.Taken[last].Nodes += n
 }
 
-// allows says that a person lets so many go.
+// allows reports whether a person lets this many go.
 func (g *Guard) allows(in *Removals, now time.Time) bool {
 	used := 0
 	if g.Before.Equal(in.Allowed.Before) {

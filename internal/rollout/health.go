@@ -2,24 +2,24 @@ package rollout
 
 import "time"
 
-// Health is how an API server has answered of late. The zero value knows of no request.
+// Health records how an API server has answered recently. The zero value knows no request.
 type Health struct {
 	parts [healthParts]healthPart
 	until time.Time // it is unwell
 }
 
-// healthPart is the requests that ended within healthPartOf from from on.
+// healthPart counts the requests that ended within healthPartOf after from.
 type healthPart struct {
 	from              time.Time
 	all, failed, slow int
 }
 
-// When an API server is unwell. These are not for people to set: to be held back when nothing is wrong costs time, no more.
+// When an API server is unwell. People cannot set these: a false alarm only costs time.
 const (
 	healthParts  = 6
 	healthPartOf = 10 * time.Second
-	healthSpan   = healthParts * healthPartOf // what counts, and how long it must be well before it is taken for well again
-	// Of fewer requests nothing is concluded.
+	healthSpan   = healthParts * healthPartOf // the period that counts, and how long the server must be well before it counts as well again
+	// Fewer requests prove nothing.
 	healthLeast = 20
 	// More than one in maxFailedIn has failed, or more than one in maxSlowIn, which is the 90th percentile, took longer
 	// than slowAnswer.
@@ -28,7 +28,7 @@ const (
 	slowAnswer  = 2 * time.Second
 )
 
-// Answered is the health after one more request.
+// Answered returns the health after one more request.
 func (h Health) Answered(failed bool, took time.Duration, now time.Time) Health {
 	from := now.Truncate(healthPartOf)
 	p := &h.parts[uint64(from.Unix()/int64(healthPartOf/time.Second))%healthParts]
@@ -48,7 +48,7 @@ func (h Health) Answered(failed bool, took time.Duration, now time.Time) Health 
 	return h
 }
 
-// bad says that too many requests of the last minute have failed, or took too long.
+// bad reports whether too many requests of the last minute failed or took too long.
 func (h *Health) bad(now time.Time) bool {
 	var sum healthPart
 	for _, p := range h.parts {
@@ -59,7 +59,7 @@ func (h *Health) bad(now time.Time) bool {
 	return sum.all >= healthLeast && (maxFailedIn*sum.failed > sum.all || maxSlowIn*sum.slow > sum.all)
 }
 
-// Unwell says that within a minute too many requests of a minute had failed, or taken too long.
+// Unwell reports whether, at some time in the last minute, too many requests of a minute had failed or taken too long.
 func (h *Health) Unwell(now time.Time) bool {
 	left := h.until.Sub(now)
 	return left > 0 && left <= healthSpan // else the clock has gone back

@@ -7,20 +7,20 @@ import (
 	"everynode/internal/plan"
 )
 
-// Hold is the guard of a DaemonSet at work, in one process: what the ledger is to hold, and what was let go.
+// Hold is the guard of a DaemonSet as one process runs it: which pods the ledger must hold, and which were released.
 type Hold struct {
 	Kept  Guard       // what is kept of it
 	guard *plan.Guard // nil: nothing is held
-	since time.Time   // when the first of those were allowed that guard lets go
-	// pending is how many nodes were held at the last look, and grew when there were last more than before.
+	since time.Time   // when the first of the nodes that guard releases were allowed
+	// pending is how many nodes were held at the last look, and grew is when that number last grew.
 	pending int
 	grew    time.Time
 }
 
-// Guard is what the ledger is to follow; nil: nothing is held.
+// Guard returns the guard for the ledger; nil: nothing is held.
 func (h *Hold) Guard() *plan.Guard { return h.guard }
 
-// Watch says whether there is a guard.
+// Watch sets whether there is a guard.
 func (h *Hold) Watch(is bool) {
 	switch {
 	case !is:
@@ -30,8 +30,8 @@ func (h *Hold) Watch(is bool) {
 	}
 }
 
-// Allow lets nodes lose their pods in this term, besides those that are let already. The next leader counts what has not
-// gone by then once more.
+// Allow lets nodes lose their pods in this term, in addition to those already allowed. The next leader counts the pods
+// that have not gone by then again.
 func (h *Hold) Allow(nodes []string, now time.Time) {
 	allowed := map[string]bool{}
 	if h.guard != nil {
@@ -46,8 +46,8 @@ func (h *Hold) Allow(nodes []string, now time.Time) {
 	h.guard = &plan.Guard{Allowed: allowed}
 }
 
-// Judge says what Policy.Guard says of the nodes that the ledger holds now. Without a policy nothing goes but by what a
-// person allows.
+// Judge applies Policy.Guard to the nodes that the ledger holds now. Without a policy nothing goes except what a person
+// allows.
 func (h *Hold) Judge(p *Policy, l *plan.Ledger, allowed Allowance, now time.Time) (next Guard, lets bool, wake time.Time) {
 	h.tidy(l, now)
 	if h.guard == nil {
@@ -64,7 +64,7 @@ func (h *Hold) Judge(p *Policy, l *plan.Ledger, allowed Allowance, now time.Time
 	return p.Guard(h.Kept, &Removals{Running: t.Status.Current + t.Status.Misscheduled, Pending: t.Guarded, Grew: h.grew, Allowed: allowed}, now)
 }
 
-// tidy takes back what a node was allowed once its pod has gone or may stay after all, or has not gone for long.
+// tidy withdraws what a node was allowed once its pod has gone, may stay after all, or has not gone for a long time.
 func (h *Hold) tidy(l *plan.Ledger, now time.Time) {
 	if h.guard == nil || len(h.guard.Allowed) == 0 {
 		return

@@ -6,7 +6,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Policy is how releases of a DaemonSet go. A valid one (see Check) has at least one wave.
+// Policy says how releases of a DaemonSet go. A valid one (see Check) has at least one wave.
 type Policy struct {
 	Name       string
 	Generation int64
@@ -22,20 +22,20 @@ type Policy struct {
 // Wave is one step of a release.
 type Wave struct {
 	Name string
-	// Nodes is how many nodes have the target at the end of the wave, those of the waves
-	// before it included. Percentages are of the eligible nodes, rounded up.
+	// Nodes is how many nodes have the target at the end of the wave, including those of earlier
+	// waves. Percentages are of the eligible nodes, rounded up.
 	Nodes plan.Amount
 	// Prefer are labels of nodes that come first.
 	Prefer map[string]string
-	// Cover are label keys: the wave has a node of each combination of their values, as far
-	// as there is room.
+	// Cover are label keys: the wave includes a node for each combination of their values, as far as
+	// there is room.
 	Cover []string
 	// Soak is how long all must be well, without a break, before the next wave.
 	Soak time.Duration
-	// Approval: a person lets the next wave begin.
+	// Approval: a person must let the next wave begin.
 	Approval bool
-	// OneAtATime is a label key. The nodes of each of its values are a step of their own,
-	// with a soak of its own.
+	// OneAtATime is a label key. The nodes of each of its values are a separate step with its own
+	// soak.
 	OneAtATime string
 }
 
@@ -45,13 +45,15 @@ type Failure struct {
 	Nodes plan.Amount
 	// StartWithin is how long a pod has to become available.
 	StartWithin time.Duration
-	// Restarts is how often a pod's container may start again.
+	// Restarts is how often a pod's container may restart.
 	Restarts int
-	// Back: what has the target goes back to the stable revision. Else it stays, to be looked at.
+	// Back: nodes with the target go back to the stable revision. Otherwise they stay as they are,
+	// for inspection.
 	Back bool
 }
 
-// Default is the policy that says nothing: one node, a tenth, all, with ten minutes after each.
+// Default returns the policy with no fields set: one node, then a tenth, then all, with ten minutes
+// after each.
 func Default() Policy {
 	const soak = 10 * time.Minute
 	return Policy{
@@ -65,9 +67,9 @@ func Default() Policy {
 	}
 }
 
-// Allowance is how many nodes may have failed while so many are exposed and bound may be
-// under way. A failed node holds a place under way, so at least one place stays free of them: else a
-// release would stand still and not say why. And one of the exposed nodes at least must be well.
+// Allowance returns how many nodes may have failed while the given number is exposed and bound may
+// be under way. A failed node counts as under way, so at least one place must stay free: otherwise a
+// release would stop without saying why. And at least one of the exposed nodes must be well.
 func (f *Failure) Allowance(exposed, bound int) int {
 	n := f.Nodes.Value
 	if f.Nodes.Percent {

@@ -43,23 +43,23 @@ func TestCheck(t *testing.T) {
 		change func(*Policy)
 		want   string
 	}{
-		{func(p *Policy) { p.Waves = nil }, "spec.waves: there is none"},
+		{func(p *Policy) { p.Waves = nil }, "spec.waves: it is empty"},
 		{func(p *Policy) { p.Waves[0].Nodes.Value = 0 }, "spec.waves[0].nodes: 0 is too few"},
 		{func(p *Policy) { p.Waves[0].Nodes = percent(20) }, "spec.waves[1].nodes: 10% is fewer than the 20% of the wave before"},
 		{func(p *Policy) { p.Waves[1].Nodes = percent(101) }, "spec.waves[1].nodes: 101% is more than all"},
 		{func(p *Policy) { p.Waves[2].Nodes = percent(99) }, "spec.waves[2].nodes: the last wave must be 100%"},
 		{func(p *Policy) { p.Waves[2].Nodes = plan.Amount{Value: 1 << 40} }, "spec.waves[2].nodes: 1099511627776 is out of range"},
 		{func(p *Policy) { p.Waves[2].Approval = true }, "spec.waves[2].approval: no wave comes after the last one"},
-		{func(p *Policy) { p.Waves[1].Name = "first" }, `spec.waves[1].name: "first" is the name of waves[0] as well`},
+		{func(p *Policy) { p.Waves[1].Name = "first" }, `spec.waves[1].name: "first" is also the name of waves[0]`},
 		{func(p *Policy) { p.Waves[1].Name = "" }, `spec.waves[1].name: a wave needs a name`},
-		{func(p *Policy) { p.Waves[1].Soak = -time.Second }, "spec.waves[1].soak: -1s is less than nothing"},
+		{func(p *Policy) { p.Waves[1].Soak = -time.Second }, "spec.waves[1].soak: -1s is negative"},
 		{func(p *Policy) { p.Failure.Nodes.Value = -1 }, "spec.failure.nodes: -1% is too few"},
 		{func(p *Policy) { p.Failure.StartWithin = 0 }, "spec.failure.startWithin: 0s is too short for any pod"},
-		{func(p *Policy) { p.Failure.Restarts = 0 }, "spec.failure.restarts: 0; the first restart is 1"},
+		{func(p *Policy) { p.Failure.Restarts = 0 }, "spec.failure.restarts: 0; the smallest value is 1"},
 		{func(p *Policy) { p.Removals = percent(200) }, "spec.guard.removals: 200% is more than all"},
 		{func(p *Policy) { p.Windows = []Window{{From: 60, To: 60, Zone: time.UTC}} }, "spec.windows[0]: from 01:00 to 01:00 is never open"},
 		{func(p *Policy) { p.Windows = []Window{{From: 0, To: 25 * 60, Zone: time.UTC}} }, "spec.windows[0]: from 00:00 to 25:00 is never open"},
-		{func(p *Policy) { p.Windows = []Window{{From: 0, To: 60}} }, "spec.windows[0].timeZone: there is none"},
+		{func(p *Policy) { p.Windows = []Window{{From: 0, To: 60}} }, "spec.windows[0].timeZone: it is missing"},
 	} {
 		p := Default()
 		c.change(&p)

@@ -8,32 +8,30 @@ import (
 	"strings"
 )
 
-// Node is what a wave needs to know of a node that should have a pod.
+// Node is what a wave needs to know about a node that should have a pod.
 type Node struct {
 	Name   string
 	Labels map[string]string
 	// Exposed nodes come first: they have been reached, and stay in the waves that are over.
 	Exposed bool
-	// Down: it does not answer, or is being looked after. There is nothing to learn from it, so it
-	// comes last.
+	// Down: it does not answer, or is being maintained. It tells nothing about a revision, so it comes last.
 	Down bool
 }
 
-// Step is a wave, or a part of one that is gone through by itself.
+// Step is a wave, or a part of a wave that is released separately.
 type Step struct {
 	// Wave is an index of Policy.Waves. Group is the value of its OneAtATime label; empty
 	// without one, and for the nodes that lack it, which come last.
 	Wave  int
 	Group string
-	// Quota is how many nodes may have the target in this step, those of the steps before
-	// it included.
+	// Quota is how many nodes may have the target in this step, including those of earlier steps.
 	Quota int
 	// Uncovered are the combinations of Cover that no node of the waves so far has.
 	Uncovered []string
 }
 
-// Counts is what has become of the nodes of a step, those of the steps before it left out. Candidates could be
-// granted the target now, if there were room for any number under way.
+// Counts summarizes the nodes of a step, without those of earlier steps. Candidates could be granted the
+// target now if any number of nodes could be under way.
 type Counts struct{ Candidates int }
 
 // Layout is the order in which a release reaches the nodes of a DaemonSet.
@@ -42,14 +40,14 @@ type Layout struct {
 	Steps []Step
 }
 
-// NewLayout ranks nodes. The same nodes of the same DaemonSet have the same order, in whatever order they
-// are given. A node that one wave has picked stays before those of the next.
+// NewLayout ranks nodes. The same nodes of the same DaemonSet always get the same order, whatever the order
+// of the input. A node that one wave has picked stays before those of the next.
 func NewLayout(p *Policy, uid string, nodes []Node) *Layout {
 	all := make([]ranked, len(nodes))
 	for i := range nodes {
 		all[i] = ranked{Node: &nodes[i], hash: hashOf(uid, nodes[i].Name)}
 	}
-	left := all // those that no wave has picked yet; the others stand before them in all
+	left := all // those that no wave has picked yet; the others come before them in all
 	l := &Layout{Order: make([]string, 0, len(nodes))}
 	for i := range p.Waves {
 		w := &p.Waves[i]
@@ -92,11 +90,11 @@ func byGroup(a, b map[string]string, key string) int {
 	return 0
 }
 
-// ranked is a node and what it is sorted by, the first field first.
+// ranked is a node and its sort keys, the first field first.
 type ranked struct {
 	*Node
 	preferred, covers bool
-	// hash spreads DaemonSets over nodes: not every release begins on the same one.
+	// hash spreads DaemonSets over nodes, so that not every release begins on the same node.
 	hash  uint64
 	cover string
 }
@@ -116,8 +114,8 @@ func last(a, b bool) int {
 	return -1
 }
 
-// sort ranks the nodes that no wave before has picked, for this one. It returns the combinations
-// of Cover that the picked ones leave out.
+// sort ranks the nodes that no earlier wave has picked, for this wave. It returns the combinations of Cover
+// that the picked ones lack.
 func (w *Wave) sort(nodes, picked []ranked) (combinations []string) {
 	for i := range nodes {
 		n := &nodes[i]
@@ -152,7 +150,7 @@ func (w *Wave) prefers(labels map[string]string) bool {
 	return len(w.Prefer) > 0
 }
 
-// combination is the values that the labels have of the keys, to be shown.
+// combination returns the values of the keys in the labels, for display.
 func combination(labels map[string]string, keys []string) string {
 	values := make([]string, len(keys))
 	for i, key := range keys {
@@ -161,7 +159,7 @@ func combination(labels map[string]string, keys []string) string {
 	return strings.Join(values, "/")
 }
 
-// lacking is the combinations that none of the nodes has, sorted.
+// lacking returns the combinations that none of the nodes has, sorted.
 func lacking(combinations []string, picked []ranked) []string {
 	left := slices.DeleteFunc(combinations, func(c string) bool {
 		return slices.ContainsFunc(picked, func(n ranked) bool { return n.cover == c && !n.Down })
@@ -175,8 +173,8 @@ func hashOf(uid, node string) uint64 {
 	return binary.BigEndian.Uint64(sum[:8])
 }
 
-// Step is the index of the step of that wave and group. Where the group is not there any more, it is
-// the one after it in the wave, or the wave's last: a wave is not left because of that. The layout must
+// Step returns the index of the step of that wave and group. If the group no longer exists, it is the next
+// one in the wave, or the wave's last: the release does not leave a wave because of that. The layout must
 // have the wave.
 func (l *Layout) Step(wave int, group string) (index int) {
 	for i, s := range l.Steps {
@@ -190,7 +188,7 @@ func (l *Layout) Step(wave int, group string) (index int) {
 	return index
 }
 
-// covering is the index of the first step that has so many nodes.
+// covering returns the index of the first step that has at least that many nodes.
 func (l *Layout) covering(nodes int) int {
 	for i, s := range l.Steps {
 		if s.Quota >= nodes {

@@ -8,16 +8,16 @@ import (
 // Phase is where a release is.
 type Phase uint8
 
-// The phases. In Rolling alone nodes are granted the target.
+// The phases. Only in Rolling are nodes granted the target.
 const (
 	Idle        Phase = iota // the target is the stable revision
 	Rolling                  // nodes are granted the target, up to the quota
 	Soaking                  // the wave has all its nodes, and is watched
-	Waiting                  // for a person, for a window, or for a node that is well
-	Paused                   // a person said so
-	Halted                   // too many nodes failed; what has the target keeps it, to be looked at
+	Waiting                  // it waits for a person, for a window, or for a healthy node
+	Paused                   // a person has paused it
+	Halted                   // too many nodes failed; nodes with the target keep it, for inspection
 	RollingBack              // nodes go back to the stable revision
-	Aborted                  // they have; the template still names the target
+	Aborted                  // they have gone back; the template still names the target
 	Held                     // something cannot be read, or contradicts itself
 )
 
@@ -25,10 +25,10 @@ func phases() [Held + 1]string {
 	return [...]string{"Idle", "Rolling", "Soaking", "Waiting", "Paused", "Halted", "RollingBack", "Aborted", "Held"}
 }
 
-// String is the phase as users see it, and as it is kept.
+// String returns the phase as users see it, and as it is saved.
 func (p Phase) String() string { return phases()[p] }
 
-// PhaseOf is the phase of that name.
+// PhaseOf returns the phase of that name.
 func PhaseOf(name string) (p Phase, known bool) {
 	all := phases()
 	i := slices.Index(all[:], name)
@@ -38,10 +38,10 @@ func PhaseOf(name string) (p Phase, known bool) {
 // Reason is why a release is in its phase.
 type Reason uint8
 
-// The reasons. Idle has one while nodes that have missed a release wait for a person or a window.
+// The reasons. Idle has one only while nodes that missed a release wait for a person or a window.
 const (
 	NoReason         Reason = iota
-	UnderQuota              // there are nodes to be granted the target
+	UnderQuota              // there are nodes that can be granted the target
 	NotSettled              // nodes have the target and are not well yet
 	NoneWell                // no node that has the target is well, so there is nothing to watch; a person may promote the wave
 	NotSoaked               // the soak is not over
@@ -57,11 +57,11 @@ const (
 	PolicyUnreadable        // the policy has errors
 	PolicyGone              // the policy is gone in the middle of a release
 	SeveralPolicies         // more than one policy names the DaemonSet
-	StableGone              // the stable revision is not there any more
+	StableGone              // the stable revision no longer exists
 	StableUnknown           // pods of several revisions, and nothing says which of them is good
-	ClockSkew               // the clock is wrong by more than a soak can be trusted with
-	NotDriven               // another controller has the pods, and the DaemonSet does not leave it to a policy when they go
-	NotObserved             // another controller has the pods, and has not taken notice of the last change
+	ClockSkew               // the clock is so wrong that soak times cannot be trusted
+	NotDriven               // another controller has the pods, and replaces them by itself instead of when a policy says so
+	NotObserved             // another controller has the pods, and has not observed the last change
 )
 
 func reasons() [NotObserved + 1]string {
@@ -70,23 +70,22 @@ func reasons() [NotObserved + 1]string {
 		"StableUnknown", "ClockSkew", "NotDriven", "NotObserved"}
 }
 
-// String is the reason as users see it, and as it is kept.
+// String returns the reason as users see it, and as it is saved.
 func (r Reason) String() string { return reasons()[r] }
 
-// ReasonOf is the reason of that name; the empty one is NoReason.
+// ReasonOf returns the reason of that name; the empty one is NoReason.
 func ReasonOf(name string) (r Reason, known bool) {
 	all := reasons()
 	i := slices.Index(all[:], name)
 	return Reason(max(i, 0)), i >= 0
 }
 
-// ofPolicy says that the reason is about a policy. To go back takes none.
+// ofPolicy reports whether the reason is about a policy. Going back needs no policy.
 func (r Reason) ofPolicy() bool {
 	return r == PolicyUnreadable || r == PolicyGone || r == SeveralPolicies
 }
 
-// State is what must be known of a release to go on with it: by whoever leads next, and
-// before anything is done.
+// State is what the next leader must know about a release to continue it. It is saved before anything is done.
 type State struct {
 	Stable, Target string // revisions
 	// Release counts the releases of the DaemonSet. A revision may be released again, so
@@ -94,50 +93,51 @@ type State struct {
 	Release int
 	Phase   Phase
 	Reason  Reason
-	// Wave, by its name, and Group are the open step; Quota is how many nodes may have the
-	// target, the most so far.
+	// Wave, by its name, and Group are the open step; Quota is how many nodes may have the target, the largest number
+	// so far.
 	Wave   string
 	Group  string
 	Quota  int
 	Opened time.Time // when the step was opened; zero: none is
-	// Soaked is how long all was well in the open step. It is the step's, not each node's: of nodes
-	// that come late in it a part was watched.
+	// Soaked is how long all was well in the open step. It belongs to the step, not to each node: nodes that come late
+	// were watched only for a part of it.
 	Soaked time.Duration
-	// Stops counts how often the release has stopped for a person; Stopped: it has, and nobody has
-	// let it go on since.
+	// Stops counts how often the release has stopped for a person; Stopped: it has, and nobody has resumed it since.
 	Stops   int
 	Stopped bool
-	// Unsure is why it has stopped: nobody knows which revision is good.
+	// Unsure: it has stopped because it is not known which revision is good.
 	Unsure bool
-	// Forgiven is how many failed nodes a person has let pass. They hold no place under way.
+	// Forgiven is how many failed nodes a person has forgiven. They do not count as under way.
 	Forgiven int
 	// Back: nodes go back to the stable revision, or have gone; WhyBack is its reason.
 	Back    bool
 	WhyBack Reason
 	// Reverting: the template has the stable revision again, and nodes go back to it.
 	Reverting bool
-	// Ignored is what was asked for and changes nothing, and why; empty: nothing.
+	// Ignored is a request that has no effect, and why; empty: none.
 	Ignored string
 
-	// calmSince is until when the soak was counted, while it goes on. It is this process' own: what nobody
-	// has watched does not count.
+	// calmSince is the time up to which the soak was counted, while it continues. It is local to this process:
+	// unwatched time does not count.
 	calmSince time.Time
-	// well is how many nodes were well at the last look; this process' own, too.
+	// well is how many nodes were well at the last look; also local to this process.
 	well int
-	// noneSince is since when no node has been well, and nothing can be granted; zero: one is. This process' own, too.
+	// noneSince is since when no node has been well and nothing can be granted; zero: one is well. Also local to this
+	// process.
 	noneSince time.Time
 }
 
-// Stands says that the release goes no further until a person does something, or until nodes come up that were down.
+// Stands reports whether the release does not continue until a person does something, or until nodes that were down
+// come up.
 func (s *State) Stands() bool {
 	return s.Phase == Halted || s.Phase == Aborted || s.Phase == Held || s.Phase == Waiting && s.Reason == NoneWell
 }
 
-// Grants says whether nodes may be granted the target: those of the open step and of the steps before
+// Grants reports whether nodes may be granted the target: those of the open step and of the steps before
 // it, by rank, while fewer than Bound and Forgiven together are under way.
 func (s *State) Grants() bool { return s.Phase == Rolling && s.Reason == UnderQuota }
 
-// Kept is the state as it is kept: without what only this process knows.
+// Kept returns the state to save: without what is local to this process.
 func (s State) Kept() State {
 	s.calmSince, s.well, s.noneSince = time.Time{}, 0, time.Time{}
 	return s
@@ -147,22 +147,21 @@ func (s State) Kept() State {
 type Seen struct {
 	// Target is the revision of the template.
 	Target string
-	// Pods is how many available pods each revision has; those that are not available count as
-	// present with none.
+	// Pods is how many available pods each revision has; a revision with only unavailable pods is present with zero.
 	Pods map[string]int
-	// Exposed nodes have a pod of the target, or are about to get one. Well are those of them whose
-	// pod is available, UnderWay those that are neither well nor excused, Failed those that
-	// have failed. Other nodes have a pod of neither revision: without a release, those that go back or have missed one. Stranded nodes have the target in a release that is taken
-	// back, and are down.
+	// Exposed nodes have a pod of the target, or are about to get one. Well are those of them whose pod is available,
+	// UnderWay those that are neither well nor excused, Failed those that have failed. Other nodes have a pod of
+	// neither revision; without a release, they go back or have missed a release. Stranded nodes have the target in a
+	// release that is taken back, and are down.
 	Exposed, Well, UnderWay, Failed, Other, Stranded int
 	// Bound is how many nodes may be under way at a time.
 	Bound int
-	// Problem is why nothing may go on; NoReason: nothing.
+	// Problem is why the release may not continue; NoReason: it may.
 	Problem Reason
 	// Unwell: the API server answers late, with errors, or not.
 	Unwell bool
-	// Assists: another controller makes the pods, always of the target. Then a release that is taken back stands where it
-	// is until the template changes.
+	// Assists: another controller creates the pods, always with the target. Then a release that is taken back stays
+	// where it is until the template changes.
 	Assists bool
 	// Layout has the nodes that should have a pod; Counts has an entry for each of its steps.
 	Layout   *Layout
@@ -170,7 +169,7 @@ type Seen struct {
 	Requests Requests
 }
 
-// candidates is how many nodes of the steps up to that one could be granted the target.
+// candidates returns how many nodes of the steps up to that one could be granted the target.
 func (in *Seen) candidates(step int) (n int) {
 	for _, c := range in.Counts[:step+1] {
 		n += c.Candidates
@@ -178,29 +177,28 @@ func (in *Seen) candidates(step int) (n int) {
 	return n
 }
 
-// Requests are what people ask for, in the spec of a DaemonSetRollout. They stay there, so each
-// names the release that it is about (State.Release); zero: none.
+// Requests are what people request, in the spec of a DaemonSetRollout. They stay there, so each names the release
+// that it is about (State.Release); zero: none.
 type Requests struct {
 	Paused bool
-	// Promote approves a wave, or, with All, opens all that are left at once.
+	// Promote approves a wave, or, with All, opens all remaining waves at once.
 	Promote Promotion
-	// Resume lets a release go on that has stopped.
+	// Resume continues a stopped release.
 	Resume Resumption
-	// Abort takes the target back. Retry begins again with it, from the first wave, once it was
-	// taken back.
+	// Abort takes the target back. Retry starts it again, from the first wave, once it was taken back.
 	Abort, Retry int
 	// Plain ends the release where it is: the target counts as stable, and all nodes get it as without a
 	// policy. It works in every phase.
 	Plain int
 }
 
-// about yields what is asked for, and of which release.
+// about yields the requests, and the release of each.
 func (r *Requests) about(yield func(what string, release int) bool) {
 	_ = yield("promote", r.Promote.Release) && yield("resume", r.Resume.Release) && yield("abort", r.Abort) &&
 		yield("retry", r.Retry) && yield("plain", r.Plain)
 }
 
-// Promotion is of a wave; All: of all that are left, without their soak.
+// Promotion is the promotion of a wave; All: of all remaining waves, without their soak.
 type Promotion struct {
 	Release int
 	Wave    string

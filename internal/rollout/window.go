@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// Window is a time of the week, by a clock on a wall in Zone.
+// Window is a time of the week, by local time in Zone.
 type Window struct {
 	// Days are those on which it opens. None: all.
 	Days []time.Weekday
-	// From and To are minutes since midnight, 0 to 1440. With To before From it closes on the
-	// day after.
+	// From and To are minutes since midnight, 0 to 1440. With To before From it closes on the next day.
 	From, To int
 	Zone     *time.Location
 }
@@ -22,7 +21,7 @@ func (w *Window) check(say func(string, ...any), field string) {
 		say("%s: from %s to %s is never open; a whole day is from 00:00 to 24:00", field, clock(w.From), clock(w.To))
 	}
 	if w.Zone == nil {
-		say("%s.timeZone: there is none", field)
+		say("%s.timeZone: it is missing", field)
 	}
 }
 
@@ -41,12 +40,12 @@ func (w *Window) open(at time.Time) bool {
 	return w.on(today) && w.From <= now || w.on((today+6)%7) && now < w.To
 }
 
-// Open says whether nodes may be granted the target at that time.
+// Open reports whether nodes may be granted the target at that time.
 func (p *Policy) Open(at time.Time) bool {
 	return len(p.Windows) == 0 || slices.ContainsFunc(p.Windows, func(w Window) bool { return w.open(at) })
 }
 
-// Turns is the next time at which Open changes; zero if it never does.
+// Turns returns the next time at which Open changes; zero if it never does.
 func (p *Policy) Turns(at time.Time) time.Time {
 	var edges []time.Time
 	for i := range p.Windows {
@@ -61,9 +60,9 @@ func (p *Policy) Turns(at time.Time) time.Time {
 	return time.Time{}
 }
 
-// edges adds when the window may open or close in the days around a time: at its minutes
-// by the clock on the wall, and where that clock is put forward or back. A window of one hour a week
-// that such a change leaves out opens the week after.
+// edges adds the times when the window may open or close in the days around a time: at its minutes of
+// local time, and where local time is shifted. A weekly one-hour window that such a shift skips opens
+// again the week after.
 func (w *Window) edges(at time.Time, all []time.Time) []time.Time {
 	local := at.In(w.Zone)
 	put, by := changeOfClock(local)
@@ -79,8 +78,8 @@ func (w *Window) edges(at time.Time, all []time.Time) []time.Time {
 	return all
 }
 
-// changeOfClock is when the clock on the wall is put forward or back next, and by how much. In the week
-// after it has been, what the last change was by is as good.
+// changeOfClock returns when local time is next shifted, and by how much. In the week after a shift it
+// may return that last one, which is just as good.
 func changeOfClock(local time.Time) (put time.Time, by time.Duration) {
 	begin, end := local.ZoneBounds()
 	_, now := local.Zone()

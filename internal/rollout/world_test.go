@@ -35,7 +35,7 @@ type testNode struct {
 	sickAt   time.Duration
 }
 
-// epoch is a Thursday, nine o'clock in Berlin.
+// epoch returns a Thursday, nine o'clock in Berlin.
 func epoch() time.Time { return time.Date(2026, 11, 26, 8, 0, 0, 0, time.UTC) }
 
 func newWorld() *world {
@@ -161,7 +161,7 @@ func (w *world) give(names []string, revision string) bool {
 	return false
 }
 
-// next is when something happens next by itself; zero: never.
+// next returns when something happens next by itself; zero: never.
 func (w *world) next(wake time.Time) (at time.Duration) {
 	sooner := func(t time.Duration) {
 		if t > w.now && (at == 0 || t < at) {
@@ -194,7 +194,7 @@ func (w *world) run(until time.Duration) {
 	}
 }
 
-// row is what of the state makes a row of the table.
+// row returns what of the state makes a row of the table.
 func (s *State) row() string {
 	return fmt.Sprintln(s.Stable, s.Target, s.Release, s.Phase, s.Reason, s.Wave, s.Group, s.Quota, s.Stops, s.Ignored)
 }
@@ -209,7 +209,7 @@ func (w *world) tell(before State, in *Seen) {
 		cmp.Or(strings.Trim(s.Wave+"/"+s.Group, "/"), "-"), fmt.Sprint(s.Quota), fmt.Sprint(in.Exposed), fmt.Sprint(in.Failed), s.Soaked.String(), s.Ignored}, "\t"))
 }
 
-// table is what has become of the release, and where the nodes are in the end.
+// table returns what has become of the release, and where the nodes are in the end.
 func (w *world) table() string {
 	var b strings.Builder
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

@@ -62,12 +62,12 @@ func (c *Client) Upload(ctx context.Context, file string, to Location) error {
 func hashFile(file string) (sum string, size int64, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", 0, fmt.Errorf("read what is to be uploaded: %w", err)
+		return "", 0, fmt.Errorf("read the file to upload: %w", err)
 	}
 	hash := sha256.New()
 	size, err = io.Copy(hash, f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", 0, fmt.Errorf("read what is to be uploaded: %w", err)
+		return "", 0, fmt.Errorf("read the file to upload: %w", err)
 	}
 	return hex.EncodeToString(hash.Sum(nil)), size, nil
 }
@@ -95,12 +95,12 @@ func (c *Client) verify(ctx context.Context, at Location, size int64, sum string
 	if has.Size == size && has.UserMetadata[sumKey] == sum {
 		return nil
 	}
-	err = fmt.Errorf("%s is not what was uploaded: the storage has %d bytes with the sum %q, and %d with %q were sent; it was removed: try again, and if that happens again do not trust this storage",
+	err = fmt.Errorf("%s is not what was uploaded: the storage has %d bytes with the sum %q, but %d with %q were sent; it was removed: try again, and if this happens again do not trust this storage",
 		at, has.Size, has.UserMetadata[sumKey], size, sum)
 	return errors.Join(err, c.Delete(ctx, at))
 }
 
-// List is what is in a folder, without folders in it.
+// List returns what is in a folder, without folders in it.
 func (c *Client) List(ctx context.Context, folder Location) ([]Object, error) {
 	prefix := folder.Key
 	if prefix != "" {
@@ -149,18 +149,18 @@ func (c *Client) Download(ctx context.Context, from Location, file string) error
 	}
 	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return errors.Join(fmt.Errorf("make a file for what is downloaded: %w", err), in.Close())
+		return errors.Join(fmt.Errorf("make a file for the download: %w", err), in.Close())
 	}
 	hash := sha256.New()
 	n, err := io.Copy(io.MultiWriter(out, hash), in)
 	err = errors.Join(err, in.Close(), out.Close())
 	switch sum := info.UserMetadata[sumKey]; {
 	case n < info.Size:
-		return fmt.Errorf("%s: only %d of %d bytes came: %w; try again", what, n, info.Size, orCutOff(err))
+		return fmt.Errorf("%s: only %d of %d bytes arrived: %w; try again", what, n, info.Size, orCutOff(err))
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
 	case sum != "" && sum != hex.EncodeToString(hash.Sum(nil)): // others upload without one
-		return fmt.Errorf("%s is not what was uploaded: its SHA-256 was %s, and is %x; take another", from, sum, hash.Sum(nil))
+		return fmt.Errorf("%s is not what was uploaded: its SHA-256 was %s, but is %x; use another copy", from, sum, hash.Sum(nil))
 	}
 	return nil
 }

@@ -153,18 +153,18 @@ func TestRefused(t *testing.T) {
 		code, want string
 	}{
 		{403, "AccessDenied", "do not allow that; they need s3:ListBucket for the bucket backup"},
-		{403, "InvalidAccessKeyId", "does not know this access key, or the secret does not belong to it; correct the credentials (" + c.credentials + ")"},
+		{403, "InvalidAccessKeyId", "does not know this access key, or its secret is wrong; correct the credentials (" + c.credentials + ")"},
 		{403, "SignatureDoesNotMatch", "correct the credentials"},
-		{400, "ExpiredToken", "were for a time that is over"},
+		{400, "ExpiredToken", "have expired"},
 		{403, "RequestTimeTooSkewed", "this machine's clock says 20"},
-		{301, "PermanentRedirect", "is not in the region us-east-1; say so with --s3-region"},
+		{301, "PermanentRedirect", "is not in the region us-east-1; give its region with --s3-region"},
 		{507, "XMinioStorageFull", "the storage is full"},
 		{507, "Other", "the storage is full"},
-		{403, "QuotaExceeded", "the bucket has all that it may"},
-		{503, "SlowDown", "has too much to do, or is broken; try again later"},
-		{500, "InternalError", "is broken; try again later"},
+		{403, "QuotaExceeded", "the bucket has reached its quota"},
+		{503, "SlowDown", "is overloaded or broken; try again later"},
+		{500, "InternalError", "broken; try again later"},
 		{400, "BadDigest", "what arrived is not what was sent"},
-		{405, "MethodNotAllowed", "does not answer as S3 storage does; correct --s3-endpoint"},
+		{405, "MethodNotAllowed", "does not answer like S3 storage; correct --s3-endpoint"},
 		{404, "NoSuchBucket", "there is no bucket backup at " + s.URL},
 	} {
 		s.Break(s3test.Refuse(tc.status, tc.code))
@@ -291,7 +291,7 @@ func TestDownloadDamaged(t *testing.T) {
 	}
 	for want, write := range map[string]func(p []byte) []byte{
 		"s3://backup/a is not what was uploaded: its SHA-256 was": func(p []byte) []byte { p[0] ^= 1; return p },
-		"download s3://backup/a: only 500 of 1000 bytes came":     func(p []byte) []byte { return p[:500] },
+		"download s3://backup/a: only 500 of 1000 bytes arrived":  func(p []byte) []byte { return p[:500] },
 	} {
 		s.Break(func(w http.ResponseWriter, r *http.Request, storage http.Handler) {
 			storage.ServeHTTP(bad{w, write}, r)
@@ -363,10 +363,10 @@ func TestUnreachable(t *testing.T) {
 	closed.Close()
 	credentials := s3test.Credentials(t)
 	for want, o := range map[string]Options{
-		"of an authority that this machine does not know; name the authority's certificate with --s3-ca-file": {Endpoint: secure.URL},
-		"is for another name; correct --s3-endpoint":                                                          {Endpoint: strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), CAFile: secure.CAFile},
-		"has no TLS; correct --s3-endpoint":                                                                   {Endpoint: strings.Replace(plain.URL, "http:", "https:", 1)},
-		"nothing listens at " + closed.URL:                                                                    {Endpoint: closed.URL},
+		"signed by a CA that this machine does not know; name the CA's certificate with --s3-ca-file": {Endpoint: secure.URL},
+		"is for another name; correct --s3-endpoint":                                                  {Endpoint: strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), CAFile: secure.CAFile},
+		"has no TLS; correct --s3-endpoint":                                                           {Endpoint: strings.Replace(plain.URL, "http:", "https:", 1)},
+		"nothing listens at " + closed.URL:                                                            {Endpoint: closed.URL},
 	} {
 		o.CredentialsFile = credentials
 		c, err := newClient(o, silence, 1)
@@ -378,7 +378,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	c := &Client{endpoint: "https://gone.example.com"}
 	wantError(t, c.explain("list", at(""), &url.Error{Op: "Get", URL: c.endpoint, Err: &net.DNSError{Err: "no such host", Name: "gone.example.com"}}),
-		"the name of https://gone.example.com is not known")
+		"the name of https://gone.example.com cannot be resolved")
 	wantError(t, c.explain("list", at(""), &url.Error{Op: "Get", URL: c.endpoint, Err: x509.CertificateInvalidError{Reason: x509.Expired}}),
-		"look at it, and at this machine's clock (20")
+		"check it, and this machine's clock (20")
 }

@@ -24,7 +24,7 @@ type Location struct {
 // bucketName is what S3 allows.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
-// IsURL says that text names a place in storage, and not a file.
+// IsURL reports whether text names a place in storage, and not a file.
 func IsURL(text string) bool { return strings.HasPrefix(text, scheme) }
 
 // ParseURL reads s3://BUCKET/KEY.
@@ -33,11 +33,11 @@ func ParseURL(text string) (Location, error) {
 		return Location{}, fmt.Errorf("%q is not a place in S3 storage: give s3://BUCKET/FOLDER", text)
 	}
 	if strings.Contains(text, "@") { // not shown: there may be a secret before it
-		return Location{}, errors.New("a place in S3 storage is s3://BUCKET/FOLDER, without credentials: these belong into a file (--s3-credentials-file) or the environment")
+		return Location{}, errors.New("a place in S3 storage is s3://BUCKET/FOLDER, without credentials: those belong in a file (--s3-credentials-file) or the environment")
 	}
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(text, scheme), "/")
 	if !bucketName.MatchString(bucket) {
-		return Location{}, fmt.Errorf("%q names no bucket: give s3://BUCKET/FOLDER; the name of a bucket has 3 to 63 small letters, digits, dots and hyphens", text)
+		return Location{}, fmt.Errorf("%q names no bucket: give s3://BUCKET/FOLDER; the name of a bucket has 3 to 63 lower case letters, digits, dots and hyphens", text)
 	}
 	key = strings.TrimSuffix(key, "/")
 	if key != "" && (path.Clean("/"+key) != "/"+key || strings.ContainsFunc(key, isControl)) {
@@ -48,12 +48,12 @@ func ParseURL(text string) (Location, error) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// Join is a name in the folder that l is.
+// Join returns a name in the folder that l is.
 func (l Location) Join(name string) Location {
 	return Location{l.Bucket, path.Join(l.Key, name)}
 }
 
-// Folder is where l is.
+// Folder returns where l is.
 func (l Location) Folder() Location {
 	folder := path.Dir(l.Key)
 	if folder == "." {
@@ -62,10 +62,10 @@ func (l Location) Folder() Location {
 	return Location{l.Bucket, folder}
 }
 
-// Name is the last part of the key.
+// Name returns the last part of the key.
 func (l Location) Name() string { return path.Base(l.Key) }
 
-// String is the URL.
+// String returns the URL.
 func (l Location) String() string {
 	if l.Key == "" {
 		return scheme + l.Bucket

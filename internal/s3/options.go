@@ -73,11 +73,11 @@ func newClient(o Options, silence time.Duration, tries int) (*Client, error) {
 	return &Client{api: minio.Core{Client: api}, endpoint: endpoint.String(), region: o.region(), credentials: from, partSize: partSize}, nil
 }
 
-// endpoint is where the storage is.
+// endpoint returns where the storage is.
 func (o Options) endpoint() (*url.URL, error) {
 	if o.Endpoint == "" {
 		if o.region() == "" {
-			return nil, errors.New("there is neither an endpoint of the storage nor a region of Amazon's: give --s3-endpoint https://..., or --s3-region")
+			return nil, errors.New("neither the storage's endpoint nor an Amazon region is set: give --s3-endpoint https://..., or --s3-region")
 		}
 		return &url.URL{Scheme: "https", Host: "s3." + o.region() + ".amazonaws.com"}, nil
 	}
@@ -86,9 +86,9 @@ func (o Options) endpoint() (*url.URL, error) {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, errors.New("--s3-endpoint is not https://HOST or https://HOST:PORT") // it may have a secret in it
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return nil, fmt.Errorf("--s3-endpoint has more than a host and a port: give %s://%s; the bucket belongs into s3://BUCKET/FOLDER, credentials into a file or the environment", u.Scheme, u.Host)
+		return nil, fmt.Errorf("--s3-endpoint has more than a host and a port: give %s://%s; the bucket belongs in s3://BUCKET/FOLDER, credentials in a file or the environment", u.Scheme, u.Host)
 	case u.Scheme == "http" && !o.Insecure && !isLoopback(u.Hostname()):
-		return nil, fmt.Errorf("--s3-endpoint %s has no TLS, so whoever is on the way reads and changes what goes there: give an https URL (--s3-ca-file if its certificate is of an authority of your own), or say --s3-insecure", o.Endpoint)
+		return nil, fmt.Errorf("--s3-endpoint %s has no TLS, so anyone on the way can read and change what goes there: give an https URL (--s3-ca-file if its certificate is signed by your own CA), or give --s3-insecure", o.Endpoint)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
@@ -132,7 +132,7 @@ func (o Options) credentials() (creds *credentials.Credentials, from string, err
 		case id != "" && secret != "":
 			return credentials.NewStaticV4(id, secret, os.Getenv("AWS_SESSION_TOKEN")), "AWS_ACCESS_KEY_ID in the environment", nil
 		case id != "" || secret != "":
-			return nil, "", errors.New("of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY one is not set: set both")
+			return nil, "", errors.New("only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set: set both")
 		}
 		file = os.Getenv("AWS_SHARED_CREDENTIALS_FILE")
 	}
@@ -168,7 +168,7 @@ func readCredentials(file string) (credentials.Value, error) {
 	case errors.As(err, &exit) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
 		return value, fmt.Errorf("the credential_process in %s failed: %w", file, err)
 	case err != nil || value.AccessKeyID == "" || value.SecretAccessKey == "":
-		return value, fmt.Errorf("%s has no credentials under [%s]: it takes the lines aws_access_key_id = ... and aws_secret_access_key = ... below it", file, profile)
+		return value, fmt.Errorf("%s has no credentials under [%s]: it needs the lines aws_access_key_id = ... and aws_secret_access_key = ... below it", file, profile)
 	}
 	return value, nil
 }

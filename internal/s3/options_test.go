@@ -80,13 +80,13 @@ func TestEndpoints(t *testing.T) {
 		{Options{}, "give --s3-endpoint https://..., or --s3-region"},
 		{Options{Endpoint: "minio.example.com"}, "is not https://HOST"},
 		{Options{Endpoint: "ftp://minio.example.com"}, "is not https://HOST"},
-		{Options{Endpoint: "https://ID:s3cr3t@minio.example.com"}, "credentials into a file or the environment"},
+		{Options{Endpoint: "https://ID:s3cr3t@minio.example.com"}, "credentials in a file or the environment"},
 		{Options{Endpoint: "https://s3cr3t:%zz"}, "is not https://HOST"},
-		{Options{Endpoint: "https://minio.example.com/backup"}, "the bucket belongs into s3://BUCKET/FOLDER"},
-		{Options{Endpoint: "http://192.0.2.1:9000"}, "has no TLS, so whoever is on the way"},
+		{Options{Endpoint: "https://minio.example.com/backup"}, "the bucket belongs in s3://BUCKET/FOLDER"},
+		{Options{Endpoint: "http://192.0.2.1:9000"}, "has no TLS, so anyone on the way"},
 		{Options{Endpoint: "http://localhost.example.com"}, "has no TLS"},
 		{Options{Endpoint: "https://a", AddressingStyle: "host"}, "give auto, virtual or path"},
-		{Options{Endpoint: "https://a", CAFile: notCA}, "has no certificate in PEM's form"},
+		{Options{Endpoint: "https://a", CAFile: notCA}, "has no certificate in PEM format"},
 		{Options{Endpoint: "https://a", CAFile: "missing"}, "--s3-ca-file: stat missing"},
 		{Options{Endpoint: "https://a", CAFile: open}, "chmod go-w"},
 	} {
@@ -127,7 +127,7 @@ func TestCredentials(t *testing.T) {
 	}
 	refuse("there are no credentials for the storage: name a file")
 	t.Setenv("AWS_ACCESS_KEY_ID", "ENV")
-	refuse("one is not set: set both")
+	refuse("is set: set both")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
 	accept("ENV", "s3cr3t")
 
@@ -141,7 +141,7 @@ func TestCredentials(t *testing.T) {
 	refuse("has no credentials under [third]")
 	t.Setenv("AWS_PROFILE", "")
 	write(t, file, "ID s3cr3t\n", 0o600)
-	refuse("has no credentials under [default]: it takes the lines aws_access_key_id = ...")
+	refuse("has no credentials under [default]: it needs the lines aws_access_key_id = ...")
 	write(t, file, "[default]\naws_access_key_id = ID\n", 0o600)
 	refuse("has no credentials under [default]")
 	write(t, file, "[default]\ncredential_process = /missing/program s3cr3t\n", 0o600)

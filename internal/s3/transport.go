@@ -59,7 +59,7 @@ func (o Options) roots() (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("--s3-ca-file: %s has no certificate in PEM's form", o.CAFile)
+		return nil, fmt.Errorf("--s3-ca-file: %s has no certificate in PEM format", o.CAFile)
 	}
 	return roots, nil
 }

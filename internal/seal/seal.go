@@ -73,7 +73,7 @@ func (t To) Lock(in io.Reader) (*Lock, error) {
 
 func (t To) passphraseLock(in io.Reader) (*Lock, error) {
 	if len(t.Recipients) > 0 || t.RecipientsFile != "" {
-		return nil, errors.New("a file is sealed with a passphrase or for recipients, and not both: choose one")
+		return nil, errors.New("a file is sealed either with a passphrase or for recipients: choose one")
 	}
 	phrase, err := passphrase(t.PassphraseFile, in)
 	if err != nil {
@@ -91,7 +91,7 @@ func (t To) passphraseLock(in io.Reader) (*Lock, error) {
 
 func (l *Lock) add(text string) error {
 	if strings.Contains(text, "AGE-SECRET-KEY-") {
-		return errors.New("that is a private key, which only whoever decrypts the file may have: give the public key, which age-keygen -y prints")
+		return errors.New("that is a private key, which only the person who decrypts the file should have: give the public key, which age-keygen -y prints")
 	}
 	more, err := age.ParseRecipients(strings.NewReader(text))
 	if err != nil {
@@ -123,7 +123,7 @@ const (
 	armoredIntro = armor.Header
 )
 
-// IsSealed says that what begins like head is a sealed file, in age's binary form
+// IsSealed reports whether what begins like head is a sealed file, in age's binary form
 // or in its text form.
 func IsSealed(head []byte) bool {
 	return bytes.HasPrefix(head, []byte(intro)) || bytes.HasPrefix(head, []byte(armoredIntro))
@@ -146,9 +146,9 @@ func (w With) Open(from io.Reader, out io.Writer, in io.Reader) error {
 	case errors.As(err, &no) && w.PassphraseFile != "":
 		return errors.New("the passphrase is wrong, or it was sealed for a key: name the key's file with --identity")
 	case errors.As(err, &no):
-		return errors.New("none of the keys given is one that it was sealed for; one that was sealed with a passphrase takes --passphrase-file")
+		return errors.New("it was not sealed for any of the given keys; if it was sealed with a passphrase, give --passphrase-file")
 	case err != nil:
-		return fmt.Errorf("its head is damaged: %w; take another copy", err)
+		return fmt.Errorf("its header is damaged: %w; use another copy", err)
 	}
 	if _, err := io.Copy(out, plain); err != nil {
 		return copyError(err)
@@ -162,7 +162,7 @@ func copyError(err error) error {
 	if errors.As(err, &path) {
 		return err
 	}
-	return fmt.Errorf("it is damaged, or was cut off: %w; take another copy", err)
+	return fmt.Errorf("it is damaged, or was cut off: %w; use another copy", err)
 }
 
 func dearmor(from io.Reader) (io.Reader, error) {
@@ -215,7 +215,7 @@ func identities(file string) ([]age.Identity, error) {
 	return ids, nil
 }
 
-// passphrase is the first line of a file.
+// passphrase returns the first line of a file.
 func passphrase(file string, in io.Reader) (string, error) {
 	var text []byte
 	var err error

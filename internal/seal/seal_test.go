@@ -58,7 +58,7 @@ func (d desk) seal(to To, text string) []byte {
 	return out.Bytes()
 }
 
-// opens is what a file turns out to be, or why it does not open.
+// opens returns what a file turns out to be, or why it does not open.
 func opens(sealed []byte, with With) string {
 	var out bytes.Buffer
 	if err := with.Open(bytes.NewReader(sealed), &out, strings.NewReader("from standard input\n")); err != nil {
@@ -87,8 +87,8 @@ func TestSeal(t *testing.T) {
 		{"its key", forKey, With{Identities: []string{key}}, text},
 		{"its key among others", forKey, With{Identities: []string{other, key}}, text},
 		{"a key of two", forTwo, With{Identities: []string{other}}, text},
-		{"another key", forKey, With{Identities: []string{other}}, "none of the keys"},
-		{"a key, where it has a passphrase", forPhrase, With{Identities: []string{key}}, "takes --passphrase-file"},
+		{"another key", forKey, With{Identities: []string{other}}, "not sealed for any of the given keys"},
+		{"a key, where it has a passphrase", forPhrase, With{Identities: []string{key}}, "give --passphrase-file"},
 		{"its passphrase", forPhrase, With{PassphraseFile: phrase}, text},
 		{"its passphrase, typed", typed, With{PassphraseFile: "-"}, text},
 		{"another passphrase", forPhrase, With{PassphraseFile: wrong}, "the passphrase is wrong"},
@@ -96,8 +96,8 @@ func TestSeal(t *testing.T) {
 		{"nothing", forKey, With{}, "it is sealed"},
 		{"as text", armored(t, forKey), With{Identities: []string{key}}, text},
 		{"cut off", forKey[:len(forKey)/2], With{Identities: []string{key}}, "cut off"},
-		{"cut off in its head", forKey[:30], With{Identities: []string{key}}, "its head is damaged"},
-		{"empty", nil, With{Identities: []string{key}}, "its head is damaged"},
+		{"cut off in its head", forKey[:30], With{Identities: []string{key}}, "its header is damaged"},
+		{"empty", nil, With{Identities: []string{key}}, "its header is damaged"},
 		{"changed", changed(forKey), With{Identities: []string{key}}, "damaged"},
 	} {
 		if got := opens(c.sealed, c.with); got != c.want && (c.want == text || !strings.Contains(got, c.want)) {
@@ -146,7 +146,7 @@ func TestBadKeys(t *testing.T) {
 		"begins with age1":           {Recipients: []string{"me"}},
 		"that is a private key":      {Recipients: []string{string(private)}},
 		"no such file":               {RecipientsFile: filepath.Join(d.folder, "none")},
-		"not both":                   {Recipients: []string{public}, PassphraseFile: key},
+		"choose one":                 {Recipients: []string{public}, PassphraseFile: key},
 		"there is no passphrase":     {PassphraseFile: d.file("empty", "\n", 0o600)},
 		"chmod 600":                  {PassphraseFile: d.file("open", "secret\n", 0o644)},
 		"recipients in " + d.folder:  {RecipientsFile: d.file("none.txt", "# nobody\n", 0o644)},

@@ -8,8 +8,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Objects of the API never change: a write puts a new one in place of the old.
-// So watches, controllers and the checker can all hold them.
+// Objects of the API never change: a write replaces the old object with a new one. So watches,
+// controllers and the checker can all hold them.
 
 // pod is a pod as the API holds it.
 type pod struct {
@@ -36,8 +36,8 @@ type pod struct {
 type node struct {
 	plan.Node
 	version uint64
-	// turned is the version in which it was no longer Ready, wasReady that it
-	// ever has been: what is true, not what is written.
+	// turned is the version in which it was no longer Ready; wasReady says that it has ever been
+	// Ready. Both are what is true, not what is written.
 	turned   uint64
 	wasReady bool
 	joined   time.Time // as the API shows it
@@ -283,8 +283,8 @@ func (a *api) delete(w *write) answer {
 	return a.mark(p, w.remove.Now, w.owner.process)
 }
 
-// mark starts the end of a pod, on behalf of a controller's process or of
-// someone else (0). It goes at once when no kubelet needs to be asked.
+// mark starts the end of a pod, on behalf of a controller's process or of someone else (0). The
+// pod goes at once if no kubelet needs to be asked.
 func (a *api) mark(p *pod, force bool, process int) answer {
 	if p.Deleted.IsZero() || force && !p.Forced {
 		a.w.tracef("api      %s is deleted%s", p.Name, map[bool]string{true: " by force"}[force])

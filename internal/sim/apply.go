@@ -77,8 +77,8 @@ func (a *applier) submit(writes []*write) {
 
 func (a *applier) conflicts(w *write) bool {
 	return slices.ContainsFunc(a.started, func(s *write) bool {
-		// A pod may be seen to be gone before the answer to its delete comes:
-		// only that tells what its successor is to be called.
+		// A pod may be seen to be gone before the answer to its delete comes. Only the answer
+		// tells what to call its successor.
 		return w.create != nil && w.create.Node == s.node() && (s.create != nil || a.c.w.bug != EagerSuccessor) ||
 			w.create == nil && w.uid() == s.uid()
 	})
@@ -131,8 +131,8 @@ func (a *applier) pump() {
 	}
 }
 
-// end takes what became of a write: into the index first, and only then is it
-// no longer under way.
+// end takes the outcome of a write. It enters the index first, and only then is the write no
+// longer under way.
 func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c := a.c
 	if w.create != nil && (o.Fate == delivery.OK || o.Fate == delivery.Unknown) {
@@ -180,8 +180,8 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c.touch()
 }
 
-// rests starts nothing for as long as the server asks, and longer each time. Writes that
-// were under way when that began tell nothing new.
+// rests starts nothing for as long as the server asks, and longer each time. Writes that were
+// under way when that began say nothing new.
 func (a *applier) rests(asked time.Duration) {
 	now := a.c.w.now
 	if a.resume <= now && a.c.w.bug != SamePause {
@@ -191,7 +191,7 @@ func (a *applier) rests(asked time.Duration) {
 	a.resume = max(a.resume, now+asked)
 }
 
-// countQuota puts off the creates of other nodes that would fare the same.
+// countQuota puts off the creates of other nodes that would fail in the same way.
 func (a *applier) countQuota(w *write) {
 	a.overQuota[w.node()] = true
 	if len(a.overQuota) < delivery.ManyOverQuota {
@@ -207,7 +207,7 @@ func (a *applier) countQuota(w *write) {
 	})
 }
 
-// podName is a function of what the pod is for.
+// podName returns a function of what the pod is for.
 func (a *applier) podName(w *write, salt int) string {
 	name := w.create.Node
 	if w.set.spec.Surges() || a.c.course.release != nil {

@@ -9,8 +9,8 @@ import (
 	"everynode/internal/rollout"
 )
 
-// assist is the DaemonSet to decide on, of the revision that the other controller makes pods from; nil: there is nothing to
-// decide, or it cannot be known yet.
+// assist returns the DaemonSet to decide on, at the revision from which the other controller makes pods. It is nil if
+// there is nothing to decide, or that revision is not known yet.
 func (c *controller) assist(set *daemonSet) *daemonSet {
 	k, ix := &c.course, c.index
 	if !k.read && !k.unsure && ix.keeper == nil && ix.policy == nil {
@@ -41,8 +41,8 @@ func (c *controller) assist(set *daemonSet) *daemonSet {
 	return &as
 }
 
-// observed is the revision that the other controller makes pods from; while it has not taken notice of the last change,
-// the one before, once that is due; empty: none is known.
+// observed returns the revision from which the other controller makes pods; empty if none is known. While that
+// controller has not observed the last change, it is the one before, once that is due.
 func (c *controller) observed(set *daemonSet) (hash string, due time.Duration) {
 	k := &c.course
 	if set.observed >= set.generation || c.w.bug == NotNoticed {
@@ -58,7 +58,7 @@ func (c *controller) observed(set *daemonSet) (hash string, due time.Duration) {
 	return k.state.Target, 0
 }
 
-// unnoticed tells that the other controller has not taken notice of a DaemonSet of which no revision is kept.
+// unnoticed is for when the other controller has not observed a DaemonSet of which no revision is kept.
 func (c *controller) unnoticed() {
 	k, ix := &c.course, c.index
 	next := step{state: rollout.State{Release: k.state.Release}}
@@ -74,7 +74,7 @@ func (c *controller) unnoticed() {
 	}
 }
 
-// beside is the specification that plan goes by.
+// beside returns the specification that plan goes by.
 func (c *controller) beside(spec plan.Spec) plan.Spec {
 	rests := c.rests(spec.Hash)
 	spec.Patient = c.atRest(spec.Hash)
@@ -94,7 +94,7 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	return spec
 }
 
-// rests says that nodes which have missed a release wait, and pauses that they must, by what the process knows.
+// rests reports whether nodes that have missed a release wait, and pauses that they must, by what the process knows.
 func (c *controller) rests(hash string) bool { return c.pauses(hash) && c.w.bug != PauseForgotten }
 
 func (c *controller) pauses(hash string) bool {
@@ -102,7 +102,7 @@ func (c *controller) pauses(hash string) bool {
 	return c.atRest(hash) && ix.keeper != nil && ix.policy.is.Rests(&ix.keeper.requests, c.clock()) != rollout.NoReason
 }
 
-// atRest says that a policy has released the revision to all nodes but those that have missed it.
+// atRest reports whether a policy has released the revision to all nodes but those that have missed it.
 func (c *controller) atRest(hash string) bool {
 	k := &c.course
 	return c.index.policy != nil && k.problem == rollout.NoReason && k.state.Stable == hash && k.state.Target == hash && !k.state.Reverting
@@ -115,7 +115,7 @@ func resting(spec plan.Spec, rests bool) plan.Spec {
 	return spec
 }
 
-// mends says that the order depends on how pods of versions that came to nothing fare.
+// mends reports whether the order depends on the state of pods of abandoned versions.
 func (c *controller) mends() bool {
 	return c.w.sc.Assists && c.course.state.Grants() && c.out.Exposure.Other > 0
 }
@@ -142,9 +142,9 @@ type grant struct {
 	node    string
 }
 
-// doesBeside holds what is about to be done to what is promised beside another controller: nothing is created, and what goes is an outdated pod
-// of a DaemonSet that leaves that to a policy, within the quota less what is known to have the target (R1), and
-// within the budget (R9).
+// doesBeside checks what is about to be done against the promises beside another controller. Nothing is created. Only
+// outdated pods of a DaemonSet that leaves this to a policy go, within the quota less what is known to have the target
+// (R1), and within the budget (R9).
 func (k *checker) doesBeside(c *controller, set *daemonSet) {
 	if n := len(c.out.Creates); n > 0 {
 		k.w.fail("assist: a pod is to be created on %s", c.out.Creates[0].Node)
@@ -170,7 +170,7 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 		case set.spec.Strategy != plan.OnDelete:
 			k.w.fail("assist: %s is to be deleted, and the DaemonSet does not leave that to a policy", d.Pod)
 		case set.observed < set.generation:
-			k.w.fail("assist: %s is to be deleted before the other controller has taken notice of %s", d.Pod, set.spec.Hash)
+			k.w.fail("assist: %s is to be deleted before the other controller has observed %s", d.Pod, set.spec.Hash)
 		case c.course.release == nil && !c.course.state.Reverting && (c.index.policy == nil || c.course.state.Stable != set.spec.Hash):
 			k.w.fail("assist: %s is to be deleted, and no policy drives the DaemonSet", d.Pod)
 		case c.pauses(set.spec.Hash):
@@ -192,7 +192,7 @@ func (k *checker) doesBeside(c *controller, set *daemonSet) {
 	}
 }
 
-// has says that a pod of the revision is known on the node, in whatever state.
+// has reports whether a pod of the revision is known on the node, in whatever state.
 func (at *place) has(hash string) bool {
 	for _, p := range at.pods {
 		if p.Hash == hash {
@@ -202,8 +202,8 @@ func (at *place) has(hash string) bool {
 	return false
 }
 
-// granted says that the node has truly the target of the release, or nothing, and that it is the model controller's doing. What
-// the other one has given is a leak.
+// granted reports whether the node truly has the target of the release, or nothing, because of the model controller.
+// What the other one has given is a leak.
 func (k *checker) granted(n *node, hash string, release int) bool {
 	if k.grants[grant{release, n.Name}] != n.UID {
 		return false

@@ -1,7 +1,7 @@
 package sim
 
-// Two processes that lead at once know of each other's writes only what their watches show. So each is judged by what it knows, and by what
-// was kept: that is written over the version that was read, whoever writes it.
+// Two processes that lead at once know about each other's writes only what their watches show. So each is judged by
+// what it knows, and by what was kept. The kept state is written over the version that was read, whoever writes it.
 
 // release is a release that nodes may be granted by.
 type release struct {

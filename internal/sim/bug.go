@@ -86,8 +86,7 @@ func OfAssisting() []Bug { return []Bug{TakesOver, DrivesAll, NotNoticed, LeaksF
 // OfChanging are those that only a scenario with changes in place can show.
 func OfChanging() []Bug { return []Bug{TrustsReady, ChangesUnfit, ChangesBlindly, ChangesTwice} }
 
-// corrupt makes the mistakes that package plan would have to make, by what it
-// is told.
+// corrupt makes the mistakes that package plan would have to make, by changing its input.
 func (b Bug) corrupt(in *plan.Input) {
 	switch b {
 	case BudgetPlusOne:
@@ -140,7 +139,7 @@ func (b Bug) corrupt(in *plan.Input) {
 	}
 }
 
-// trustTimes gives everything its place by the times that are written.
+// trustTimes orders everything by the times that are written.
 func trustTimes(in *plan.Input) {
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
@@ -152,7 +151,7 @@ func trustTimes(in *plan.Input) {
 	}
 }
 
-// youngGoes takes old pods that are not available for such as do not serve.
+// youngGoes takes old pods that are not available for pods that do not serve.
 func youngGoes(in *plan.Input) {
 	if in.Set.MaxSurge.Value == 0 {
 		return

@@ -8,11 +8,11 @@ import (
 	"everynode/internal/plan"
 )
 
-// builtin is the DaemonSet controller of a cluster where the model controller only assists
-// (Scenario.Assists), as pkg/controller/daemon of Kubernetes has it: it makes pods from the template that
-// it has seen, replaces those that have ended, removes those that have no place, and writes the status. With
-// RollingUpdate it replaces outdated pods by itself. It sees changes of the DaemonSet late, and independently of
-// that what is on the nodes, each time that it looks.
+// builtin is the DaemonSet controller of a cluster where the model controller only assists (Scenario.Assists), as
+// pkg/controller/daemon of Kubernetes has it: it makes pods from the template that it has seen, replaces those that
+// have ended, removes those that have no place, and writes the status. With RollingUpdate it replaces outdated pods by
+// itself. It sees changes of the DaemonSet late. Independently of that, it sees what is on the nodes each time it
+// looks.
 type builtin struct {
 	w       *world
 	self    *controller // whom its writes name as their owner
@@ -44,7 +44,7 @@ func (w *world) employ() {
 	}
 }
 
-// saw hears of a change.
+// saw is told of a change.
 func (b *builtin) saw(r resource, e event) {
 	switch r {
 	case sets:
@@ -54,8 +54,7 @@ func (b *builtin) saw(r resource, e event) {
 	}
 }
 
-// notice lets it see a version of the DaemonSet a little later. Versions come in their order, but the last is
-// all that counts.
+// notice lets it see a version of the DaemonSet a little later. Versions come in order, but only the last counts.
 func (b *builtin) notice(set *daemonSet) {
 	b.w.after(b.w.between(time.Millisecond, b.w.faults.Lag), func() {
 		if b.set == nil || b.set.version < set.version {
@@ -65,7 +64,7 @@ func (b *builtin) notice(set *daemonSet) {
 	})
 }
 
-// touch has it look soon, or after a pause.
+// touch makes it look soon, or after a pause.
 func (b *builtin) touch(in time.Duration) {
 	if in > 0 {
 		b.w.after(in, func() { b.touch(0) })
@@ -88,7 +87,7 @@ func (b *builtin) touch(in time.Duration) {
 	})
 }
 
-// sync makes and removes pods, and says what it has seen.
+// sync makes and removes pods, and reports what it has seen.
 func (b *builtin) sync() {
 	for _, n := range slices.Clone(b.w.api.nodes) {
 		b.manage(n)
@@ -153,7 +152,7 @@ func (b *builtin) afterEnd(p *pod) {
 	b.remove(p)
 }
 
-// sweep removes pods that wait for a node which is not there. Those that ran on one are the garbage collector's.
+// sweep removes pods that wait for a node that does not exist. Those that ran on one are the garbage collector's.
 func (b *builtin) sweep() {
 	for _, p := range slices.Clone(b.w.api.pods) {
 		if !p.Bound && b.w.api.node(p.Node) == nil {
@@ -208,7 +207,7 @@ func (b *builtin) roll() {
 	}
 }
 
-// count is the status.
+// count returns the status.
 func (b *builtin) count() (s plan.Status) {
 	spec := &b.set.spec
 	for _, n := range b.w.api.nodes {

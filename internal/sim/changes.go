@@ -6,15 +6,16 @@ import (
 	"everynode/internal/plan"
 )
 
-// Changes in place. A kubelet that finds its pod changed goes on saying that the pod is Ready, while the old containers end
-// and the new ones start; it may say so of new ones that are not, and may never have said anything else. It finishes what it has
-// begun, and reports that under whatever the pod asks for by then; what has the image that is asked for it leaves alone. What is
-// written is what package view makes of the statuses of a real one (judged).
+// Changes in place. A kubelet that finds its pod changed goes on saying that the pod is Ready, while the old containers
+// end and the new ones start; it may say so of new ones that are not, and may never have said anything else. It
+// finishes what it has begun, and reports that under whatever the pod asks for by then. It leaves alone a container
+// that has the image that is asked for. What is written is what package view makes of the statuses of a real one
+// (judged).
 
 // unfitPods is how many of a hundred pods admission has rewritten.
 const unfitPods = 10
 
-// perPod is how many containers a pod has. The image of the second is not another one in each revision.
+// perPod is how many containers a pod has. The image of the second does not change with every revision.
 const perPod = 2
 
 // box is a container.
@@ -28,7 +29,7 @@ type box struct {
 type changing struct {
 	asks    string      // the revision whose images it has, whatever its label says; empty: nothing is changed in place
 	asked   int         // its generation: how often that has changed
-	seen    int         // the newest that its kubelet has taken notice of
+	seen    int         // the newest that its kubelet has observed
 	shown   [perPod]box // its containers, for all that its kubelet has said
 	passes  bool        // they are said to be ready, for what those before were
 	record  *record     // of the last change; nil: there was none
@@ -56,7 +57,7 @@ func image(hash string, i int) string {
 	}
 }
 
-// content is the ID of what an image is. In some clusters one is another under a new name.
+// content returns the ID of an image's content. In some clusters one image is another under a new name.
 func (sc *Scenario) content(image string) string {
 	if sc.Seed%3 == 0 && image == "b" {
 		return "a"
@@ -64,7 +65,7 @@ func (sc *Scenario) content(image string) string {
 	return image
 }
 
-// madeOf says that the containers are those of the revision, and run.
+// madeOf reports whether the containers are those of the revision, and run.
 func madeOf(hash string, boxes *[perPod]box) bool {
 	for i := range boxes {
 		if b := &boxes[i]; !b.running || b.image != image(hash, i) {
@@ -74,12 +75,12 @@ func madeOf(hash string, boxes *[perPod]box) bool {
 	return true
 }
 
-// fresh says that the containers are those that the pod asks for.
+// fresh reports whether the containers are those that the pod asks for.
 func (p *pod) fresh() bool {
 	return p.asks == "" || p.Phase != plan.Running || madeOf(p.asks, &p.shown)
 }
 
-// stale says that its kubelet has something to do for the pod, or to say of it.
+// stale reports whether the kubelet has something to do for the pod, or to report about it.
 func (p *pod) stale() bool { return p.Phase == plan.Running && (!p.fresh() || p.seen < p.asked) }
 
 // How long it takes until a container that looks like the one before surely is not, and until one was surely probed.
@@ -125,7 +126,7 @@ func (p *pod) judged(w *world) {
 	p.Changing = p.Settles > 0
 }
 
-// changeable is plan.Spec.InPlace of a revision: every other is whose pods run in the same places.
+// changeable returns plan.Spec.InPlace of a revision: every other revision whose pods run in the same places.
 func (c *controller) changeable(to string) map[string]bool {
 	sc := c.w.sc
 	if !sc.InPlace || c.old {
@@ -147,13 +148,13 @@ func (sc *Scenario) names() (all []string) {
 	return all
 }
 
-// idle says that nothing is to be done by the last decision.
+// idle reports whether nothing is to be done by the last decision.
 func (c *controller) idle() bool {
 	return len(c.out.Deletes)+len(c.out.Creates)+len(c.out.Changes) == 0
 }
 
-// begins says that between these two versions of a pod its containers have become those of its last change: how long it
-// has been ready counts from then.
+// begins reports whether between these two versions of a pod its containers have become those of its last change: how
+// long it has been ready counts from then.
 func begins(old, now *pod) bool {
 	switch {
 	case !old.Changed.Equal(now.Changed):
@@ -166,10 +167,10 @@ func begins(old, now *pod) bool {
 	if now.Changing {
 		return now.Settles != old.Settles // others are in doubt now, for another reason
 	}
-	return !now.settled // others have come in the place of those that were in doubt
+	return !now.settled // others have replaced those that were in doubt
 }
 
-// settles takes what was known of a pod: a doubt about its last change that has once ended does not come back.
+// settles takes over what was known of a pod: a doubt about its last change that has once ended does not come back.
 func (p *pod) settles(old *pod, now time.Time) {
 	if old == nil || old.Hash != p.Hash || !old.Changed.Equal(p.Changed) {
 		return
@@ -207,7 +208,7 @@ func (a *api) change(w *write) answer {
 	})}
 }
 
-// later does what a container does, unless another has come in its place.
+// later does what a container does, unless another has replaced it.
 func (k *kubelets) later(uid string, d time.Duration, do func()) {
 	l := k.life(uid)
 	term := l.term
@@ -218,7 +219,7 @@ func (k *kubelets) later(uid string, d time.Duration, do func()) {
 	})
 }
 
-// restarts lets a container end and start again just now, which nobody has been told yet.
+// restarts lets a container end and start again at this moment, before anybody is told.
 func (k *kubelets) restarts(p *pod) {
 	if l := k.life(p.UID); l.wants == "" && k.w.chance(20) {
 		l.boxes[0] = k.box(l.boxes[0].image)
@@ -231,7 +232,8 @@ func (k *kubelets) box(image string) box {
 	return box{k.made, image, true}
 }
 
-// wakes has a kubelet look at a pod that has changed: soon, or when it is done with others, or hears from the server again.
+// wakes makes a kubelet look at a pod that has changed: soon, or when it is done with others, or reaches the server
+// again.
 func (k *kubelets) wakes(p *pod) {
 	l, uid := k.life(p.UID), p.UID
 	if l.woken || l.wants != "" {
@@ -248,8 +250,8 @@ func (k *kubelets) wakes(p *pod) {
 	})
 }
 
-// round is a kubelet's work on a pod: it reports, and then sees to it that the containers are those that the pod asks for now.
-// What it asks for meanwhile waits for the next round.
+// round is a kubelet's work on a pod: it reports, and then makes the containers those that the pod asks for now. What
+// the pod asks for meanwhile waits for the next round.
 func (k *kubelets) round(uid string) {
 	p, l := k.running(uid), k.life(uid)
 	if p == nil || l.wants != "" {
@@ -268,7 +270,8 @@ func (k *kubelets) round(uid string) {
 	}
 }
 
-// takes is how long a round takes: containers end one after the other, and each image is pulled. One that has failed waits.
+// takes returns how long a round takes: containers end one after the other, and each image is pulled. One that has
+// failed waits.
 func (k *kubelets) takes(p *pod) (all time.Duration) {
 	l := k.life(p.UID)
 	for i := range l.boxes {
@@ -287,7 +290,7 @@ func (k *kubelets) takes(p *pod) (all time.Duration) {
 	return all
 }
 
-// finish ends a round: the new containers run, but for those that ended at once, and images that could not be pulled.
+// finish ends a round: the new containers run, except those that ended at once or whose images could not be pulled.
 func (k *kubelets) finish(uid string) {
 	l := k.life(uid)
 	for i := range l.boxes {
@@ -314,8 +317,8 @@ const (
 	waysToSay
 )
 
-// report says what containers there are, and takes the pod as it is now for seen. news says that these are others than it has
-// said, late that the pod has changed since the last report.
+// report reports the containers, and marks the present pod as seen. news says that these differ from the last report,
+// late that the pod has changed since then.
 func (k *kubelets) report(p *pod) (now *pod, news, late bool) {
 	l := k.life(p.UID)
 	if news, late = p.shown != l.boxes, p.seen < p.asked; !news && !late {
@@ -358,7 +361,7 @@ func (k *kubelets) goesOn(p *pod) {
 	}
 }
 
-// never is a time that no run comes to.
+// never is a time that no run reaches.
 const never = 1000 * time.Hour
 
 // restampReady is for new containers of a pod that stays ready: it counts from their start, by the kubelet's clock, if that
@@ -391,7 +394,8 @@ func (k *checker) changing(p *pod, w *write) {
 	}
 }
 
-// allOf says that the containers of the pod, and those that its kubelet is about to start, are of the revision that it asks for.
+// allOf reports whether the containers of the pod, and those that its kubelet is about to start, are of the revision
+// that it asks for.
 func (k *kubelets) allOf(p *pod) bool {
 	l := k.life(p.UID)
 	for i := range l.boxes {
@@ -402,7 +406,7 @@ func (k *kubelets) allOf(p *pod) bool {
 	return l.wants == "" || l.wants == p.asks
 }
 
-// judgeChanges holds changes to the budget: a pod that is changed serves nobody until it is seen to.
+// judgeChanges checks changes against the budget: a changed pod does not count as serving until it is seen to serve.
 func (k *checker) judgeChanges(c *controller, set *daemonSet, b *balance, rule string) {
 	for i := range c.out.Changes {
 		d := &c.out.Changes[i]

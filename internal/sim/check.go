@@ -10,9 +10,8 @@ import (
 // Report is what a run has seen.
 type Report struct {
 	Creates, Deletes, Changes, Forced, StatusWrites int // that have taken effect, by controllers
-	// Doubles counts pods that were created beside another one while two
-	// controllers ran at once, or after a late request. Names keep most from
-	// happening; the rest is removed on sight.
+	// Doubles counts pods that were created beside another one while two controllers ran at once,
+	// or after a late request. Names prevent most of them; the rest are removed on sight.
 	Doubles int
 	Updated int           // nodes with a current pod that is ready, after the last event
 	Phase   string        // of the release, after the last event
@@ -21,15 +20,15 @@ type Report struct {
 	Steps   int
 }
 
-// written is how many writes have taken effect.
+// written returns how many writes have taken effect.
 func (r *Report) written() int { return r.Creates + r.Deletes + r.Changes + r.StatusWrites }
 
-// checker holds the run to the invariants.
+// checker checks the run against the invariants.
 type checker struct {
 	w      *world
 	report Report
-	// unsettled is the deletes whose outcome their process does not know, by
-	// pod UID and process.
+	// unsettled has the deletes whose outcome their process does not know, by pod UID and
+	// process.
 	unsettled map[request]bool
 	deletedBy map[string]int              // the process that deleted a pod
 	ended     map[request]time.Duration   // when a process has deleted an ended pod of that name
@@ -84,13 +83,13 @@ func (k *checker) wrote(what string) {
 	}
 }
 
-// An hour of writes to one node. Pauses that grow keep creates and deletes far
-// below it, whoever undoes them; edits of the template begin afresh. Three pods whose
-// deletes are refused all the time are the most: each is tried once a minute.
+// This is the limit for writes to one node in an hour. Growing pauses keep creates and deletes
+// far below it, whoever undoes them; edits of the template start the pauses again. Three pods
+// whose deletes are always refused cause the most: each is tried once a minute.
 const mostAnHour = 240
 
-// arrived counts a write to a pod that reaches the API, and holds its process
-// to the writes that it may spend on one node (I14).
+// arrived counts a write to a pod that reaches the API, and checks that its process does not
+// spend too many writes on one node (I14).
 func (k *checker) arrived(what string, w *write) {
 	k.wrote(what)
 	key, hour := request{w.owner.process, w.node()}, k.w.now-time.Hour
@@ -130,7 +129,7 @@ func (k *checker) creating(p *pod) {
 	}
 }
 
-// replaced says that the node that the pod ran on is gone.
+// replaced reports whether the node that the pod ran on is gone.
 func (k *checker) replaced(p *pod) bool {
 	n := k.w.api.node(p.Node)
 	return n == nil || n.UID != p.nodeUID
@@ -157,8 +156,7 @@ func (k *checker) deleting(p *pod, w *write) {
 	k.report.Deletes++
 	k.handOver(p, w)
 	if !w.read {
-		// Of one that comes later its process cannot know: it has seen that
-		// the pod is there.
+		// The process cannot know of one that comes later: it has seen that the pod is there.
 		k.deletedBy[p.UID] = w.owner.process
 	}
 	if r := w.remove.Reason; r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused {
@@ -178,7 +176,7 @@ func (k *checker) deleting(p *pod, w *write) {
 	}
 }
 
-// isCurrent says whether the pod is of the current revision.
+// isCurrent reports whether the pod is of the current revision.
 func isCurrent(spec *plan.Spec, p *pod) bool {
 	return p.Hash == spec.Hash || p.Generation == spec.Generation
 }
@@ -189,7 +187,7 @@ func live(p *plan.Pod) bool  { return p.Deleted.IsZero() && !ended(p) }
 // fit says whether a node should run a pod, and whether it may keep one.
 type fit struct{ run, keep bool }
 
-// permits is the eligibility of a node, for what a scenario can ask for.
+// permits returns the eligibility of a node, for what a scenario can ask for.
 func permits(p *plan.Placement, n *plan.Node) fit {
 	for key, want := range p.Selector {
 		if n.Labels[key] != want {
@@ -214,7 +212,7 @@ func permits(p *plan.Placement, n *plan.Node) fit {
 	return f
 }
 
-// final is the state that everything must come to in the end.
+// final checks the state that everything must reach in the end.
 func (k *checker) final() {
 	a := k.w.api
 	spec := k.w.endsAt()
@@ -257,7 +255,7 @@ func (k *checker) final() {
 	}
 }
 
-// wedged says that nodes rightly use up the budget: dead ones that have died
+// wedged reports whether nodes rightly use up the budget: dead ones that have died
 // under the current revision, or while their pod was ending (I5).
 func (k *checker) wedged() bool {
 	k.survey(k.w.controllers[0], k.w.api.set)

@@ -14,8 +14,8 @@ type Faults struct {
 	// Lost requests get no answer, or an error that says nothing, whether
 	// they took effect (one half) or not.
 	Lost int
-	// Late requests get such an error first and take effect after it. No
-	// client can be safe from this: doc.go says what holds all the same.
+	// Late requests get such an error first and take effect after it. No client can be safe from
+	// this: doc.go says what holds nevertheless.
 	Late int
 	// Throttled requests are refused with 429.
 	Throttled int
@@ -27,7 +27,7 @@ type Faults struct {
 // slowest is how long a server works on one request.
 const slowest = 60 * time.Second
 
-// calm is a good network.
+// calm returns the faults of a good network.
 func calm() Faults { return Faults{Latency: 20 * time.Millisecond, Lag: 30 * time.Millisecond} }
 
 // send makes a request: op is carried out when it reaches the server, done is
@@ -54,7 +54,7 @@ func (c *controller) send(write bool, op func() answer, done func(answer)) {
 	})
 }
 
-// term is how long the lease holds when the process is cut off or dies. It is long
+// term returns how long the lease holds when the process is cut off or dies. It is long
 // while there are slow writes; those that are over, or were never sent, do not
 // count.
 func (c *controller) term() time.Duration {
@@ -124,7 +124,7 @@ func (c *controller) sendWithin(limit time.Duration, write bool, op func() answe
 	}
 }
 
-// ways is how long a request takes to be carried out, and its answer to come.
+// ways returns how long a request takes to be carried out, and its answer to come.
 func (w *world) ways(write bool) (there, back time.Duration) {
 	there, back = w.between(time.Millisecond, w.faults.Latency), w.between(time.Millisecond, w.faults.Latency)
 	if write && w.chance(w.faults.Slow) {

@@ -74,7 +74,7 @@ func (w *world) launch() *controller {
 	return c
 }
 
-// die ends the process at once. What it has sent is on its way.
+// die ends the process at once. What it has sent stays on its way.
 func (c *controller) die() {
 	if c.dead {
 		return
@@ -218,7 +218,7 @@ func (c *controller) decide(set *daemonSet) {
 	}
 }
 
-// remember is what is known of nodes where pods end, or do not last.
+// remember adds what is known of nodes where pods end, or do not last.
 func (c *controller) remember(in *plan.Input) {
 	if c.hash != in.Set.Hash {
 		c.hash = in.Set.Hash
@@ -250,7 +250,7 @@ func (c *controller) made(w *write) {
 	c.backoff[w.create.Node] = b
 }
 
-// recall is for a create that was under way for longer than a pod must live to have lasted.
+// recall is for a create that was under way for longer than a pod must live to count as lasting.
 func (c *controller) recall(w *write, made bool) {
 	b := c.backoff[w.create.Node]
 	if w.remade.Last.IsZero() || w.set.spec.Hash != c.hash || !b.Remakes.Expired(c.clock()) || c.w.bug == NoRemakes {
@@ -322,8 +322,8 @@ func (c *controller) submit(set *daemonSet) {
 	c.applier.submit(writes)
 }
 
-// guarded says that there is a guard for a pod, of which the process must know when it decides to delete it. A policy that was
-// deleted is there again when all is mended.
+// guarded reports whether a guard holds for a pod that the process must know when it decides to delete the pod. A
+// policy that was deleted is restored when everything is repaired.
 func (c *controller) guarded(p *pod) bool {
 	r, o := c.course.release, c.w.api.keeper
 	if c.w.check.lax {
@@ -334,7 +334,7 @@ func (c *controller) guarded(p *pod) bool {
 	return !goesBack && (c.course.removals.Guard() != nil || held || c.w.api.policy != nil && !c.w.healed)
 }
 
-// premise is the version that a pod must still have when it is deleted; 0: any.
+// premise returns the version that a pod must still have when it is deleted; 0: any.
 func (c *controller) premise(d plan.Delete) uint64 {
 	if c.w.bug == NoPremise || d.Reason != plan.Outdated && d.Reason != plan.Surged && d.Reason != plan.TaintNotTolerated {
 		return 0
@@ -444,7 +444,7 @@ func (c *controller) settleLingering() {
 	}
 }
 
-// farewell confirms that a node which a watch has shown to be deleted is gone.
+// farewell confirms that a node is gone which a watch has shown to be deleted.
 func (c *controller) farewell(n *node, pods []string) {
 	if len(pods) == 0 {
 		return
@@ -467,9 +467,9 @@ func (c *controller) confirm(n *node, pods []string, pause time.Duration) {
 	})
 }
 
-// legacy is which of the pods that were known on a deleted node did run on it,
-// and not on the one (nil: none) that has its name now: they were bound before
-// the new node came. When the scheduler binds a pod its age does not tell.
+// legacy returns which of the pods that were known on a deleted node did run on it, and not on the one (nil:
+// none) that has its name now: they were bound before the new node came. If the scheduler binds a pod, its age
+// does not show this.
 func (c *controller) legacy(now *node, uids []string) (left []string) {
 	for _, uid := range uids {
 		p := c.index.pod(uid)

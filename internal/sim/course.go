@@ -36,7 +36,7 @@ type course struct {
 	removals rollout.Hold
 
 	problem rollout.Reason // beside another controller: why the policy cannot be followed
-	behind  time.Duration  // since when that one has not taken notice of a change; 0: it has
+	behind  time.Duration  // since when that one has not observed a change; 0: it has
 }
 
 // ranking is what a layout was worked out from.
@@ -124,7 +124,7 @@ func (c *controller) readCourse() {
 	})
 }
 
-// overwritten says that another process has kept something since.
+// overwritten reports whether another process has written since.
 func (k *course) overwritten(now *keeper) bool {
 	was := keeper{}
 	if k.own != nil {
@@ -133,7 +133,7 @@ func (k *course) overwritten(now *keeper) bool {
 	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
 }
 
-// meet is for a DaemonSet of which nothing is kept, or what is kept is of another time.
+// meet is for a DaemonSet of which nothing is kept, or only something from another time.
 func (c *controller) meet(set *daemonSet) {
 	k := &c.course
 	stale := k.state.Phase == rollout.Idle && k.state.Target != set.spec.Hash
@@ -153,7 +153,7 @@ func (c *controller) meet(set *daemonSet) {
 	k.state, k.kept = first, false
 }
 
-// inUse is how many available pods each revision has, on how many nodes there is one of the template's, and on how
+// inUse returns how many available pods each revision has, on how many nodes there is one of the template's, and on how
 // many a live one of another.
 func (c *controller) inUse(set *daemonSet) (pods map[string]int, exposed, others int) {
 	pods = map[string]int{}
@@ -250,8 +250,8 @@ func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
 }
 
-// proceed lets the release go on after a decision. acts says that what was decided may be done, waits that the state
-// is being written, after which there is another decision.
+// proceed lets the release go on after a decision. acts says that the decision may be carried out. waits says that the
+// state is being written, after which there is another decision.
 func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	k, driven := &c.course, c.index.policy != nil
 	if c.w.sc.Policy == nil {
@@ -373,7 +373,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 	return false, true
 }
 
-// seen is what the release is to go by.
+// seen returns what the release is to go by.
 func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
 	most, surge := set.spec.Budget(c.out.Status.Desired)
@@ -402,7 +402,8 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	return in
 }
 
-// makes is the revision of a pod that is to be created, replaces the one that it is to be of whose predecessor goes.
+// makes returns the revision of a pod that is to be created. replaces returns the revision of the pod that will replace
+// one that is deleted.
 func (k *course) makes(c *controller, set *daemonSet, n *plan.Create) string {
 	if n.Stable && c.w.bug != TargetForNew {
 		return k.release.Stable.Hash
@@ -417,7 +418,8 @@ func (k *course) replaces(set *daemonSet) string {
 	return set.spec.Hash
 }
 
-// generation is the number of the template that a create makes its pod from: one of the history has none.
+// generation returns the number of the template from which a create makes its pod. A template from the history has
+// none.
 func (w *write) generation() int64 {
 	if w.hash != w.set.spec.Hash {
 		return 0
@@ -425,7 +427,7 @@ func (w *write) generation() int64 {
 	return w.set.spec.Generation
 }
 
-// gains says that the node gets the template's revision by the write.
+// gains reports whether the node gets the template's revision by the write.
 func (w *write) gains() bool {
 	return w.remove != nil && w.remove.Reaches || w.change != nil && w.change.Reaches || w.create != nil && w.hash == w.set.spec.Hash
 }

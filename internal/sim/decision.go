@@ -51,7 +51,7 @@ type balance struct {
 	surges, rolls              bool
 }
 
-// balance counts. excused says which nodes have no part in it.
+// balance counts. excused says which nodes do not take part.
 func (k *checker) balance(c *controller, set *daemonSet, excused func(*controller, *daemonSet, *place) bool) (b balance) {
 	for i := range k.places {
 		p := &k.places[i]
@@ -152,7 +152,7 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 	}
 }
 
-// available says whether a pod counts (I6): it is ready for long enough, and
+// available reports whether a pod counts (I6): it is ready for long enough, and
 // the process has not asked for its end, or does not know what came of that.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
 	ready := p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now
@@ -242,8 +242,8 @@ func (k *checker) judgeSurged(at *place, p *pod, b *balance) {
 	k.w.fail("I4: %s is ready and is to be deleted; no other pod serves on %s", p.Name, at.name)
 }
 
-// spare says that the pod is one too many: there are more than may be. It
-// counts as deleted then.
+// spare reports whether there are more pods than there may be, and this is one too many. It then
+// counts as deleted.
 func (at *place) spare(p *pod, current, surges bool) bool {
 	switch {
 	case !surges && at.live > 1, surges && current && at.cur > 1, surges && !current && at.old > 1:

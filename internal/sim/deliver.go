@@ -7,7 +7,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// attempt is what package delivery makes of a write.
+// attempt returns what package delivery makes of a write.
 func (a *applier) attempt(w *write) *delivery.Attempt {
 	switch {
 	case w.create != nil:
@@ -66,8 +66,8 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	}
 }
 
-// write sends a write to a pod, which counts from when it reaches the server: also one
-// that is refused there before anybody looks at it.
+// write sends a write to a pod. It counts once it reaches the server, even if it is refused there
+// before anybody looks at it.
 func (c *controller) write(what string, w *write, op func() answer, done func(answer)) {
 	counted := false
 	c.send(true, func() answer {
@@ -82,7 +82,7 @@ func (c *controller) write(what string, w *write, op func() answer, done func(an
 	})
 }
 
-// answer is what the attempt is told.
+// answer returns what the attempt is told.
 func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answer {
 	c := a.c
 	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
@@ -106,14 +106,13 @@ var fates = [...]delivery.Fate{
 	overQuota: delivery.OverQuota, terminating: delivery.Terminating, refused: delivery.Refused, unknown: delivery.Unknown,
 }
 
-// alike says that two versions of a pod are the same to a rollout.
+// alike reports whether two versions of a pod are the same to a rollout.
 func alike(a, b *pod) bool {
 	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
 		(a.Changing == b.Changing || b.settled) && a.Deleted.IsZero() && b.Deleted.IsZero()
 }
 
-// finish is the end of an attempt: what it has taught, and what that means for the
-// back-off.
+// finish ends an attempt: it learns from the outcome, and adjusts the back-off.
 func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
 	c := a.c
 	if w.create == nil {
@@ -138,7 +137,7 @@ func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
 	})
 }
 
-// removed remembers what a delete that happened means for the back-off.
+// removed records what a delete that happened means for the back-off.
 func (a *applier) removed(d *plan.Delete) {
 	c := a.c
 	if d.Reason == plan.PodFailed || d.Reason == plan.PodSucceeded || d.Reason == plan.PodRefused {

@@ -47,7 +47,7 @@
 // replaces outdated ones by itself. The model controller only lets outdated pods go (assist.go). Then these are checked:
 //
 //	what goes    nothing is created; what is deleted is an outdated pod of a DaemonSet with OnDelete, once the other controller
-//	             has taken notice of the template
+//	             has observed the template
 //	R1           at a decision, what is known to have the target and what gets it are within the quota that is kept, whoever
 //	             gave it; and in truth the nodes that the model controller has given it are. The rest is a leak.
 //	R4, R5, R9, R15, I6, I10, I14 and liveness, as above

@@ -10,8 +10,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// operations is what can happen, with how many words must follow. Where NODE is
-// not there, nothing happens.
+// operations has what can happen, and how many words must follow. If NODE does not exist, nothing
+// happens.
 var operations = map[string]int{
 	"edit":     1, // REVISION: the template changes
 	"set":      2, // maxUnavailable|maxSurge N[%]; minReady DURATION; strategy OnDelete|RollingUpdate
@@ -180,7 +180,7 @@ func setting(s *plan.Spec, key, value string) {
 	}
 }
 
-// meddle is what others do to a pod.
+// meddle does what others do to a pod.
 func (w *world) meddle(op string, p *pod) {
 	running := p.Phase == plan.Running && p.Deleted.IsZero()
 	switch {
@@ -201,7 +201,7 @@ func (w *world) meddle(op string, p *pod) {
 	}
 }
 
-// busy changes the pods of a node all the time, in what is of no concern.
+// busy changes the pods of a node all the time, in fields that do not matter.
 func (w *world) busy(node string, until time.Duration) {
 	if w.now > until || w.healed {
 		return
@@ -210,7 +210,7 @@ func (w *world) busy(node string, until time.Duration) {
 	w.after(w.between(5*time.Millisecond, 50*time.Millisecond), func() { w.busy(node, until) })
 }
 
-// disturb is what happens to watches.
+// disturb does what happens to watches.
 func (w *world) disturb(e Event, arg string) {
 	for _, s := range slices.Clone(w.api.streams) {
 		if s.resource != resourceNames[arg] && e.Op != "ghost" || e.Op == "ghost" && s.resource != nodes {
@@ -231,7 +231,7 @@ func (w *world) disturb(e Event, arg string) {
 	}
 }
 
-// harm is what happens to the controller.
+// harm does what happens to the controller.
 func (w *world) harm(e Event, arg string) {
 	if e.Op == "engine" {
 		w.old = arg == "old"
@@ -256,8 +256,8 @@ func (w *world) harm(e Event, arg string) {
 	}
 }
 
-// freeze makes the process stand still. Past its lease another one starts, and
-// it ends when it wakes up; until then its answers and events wait.
+// freeze makes the process stand still. Once its lease is over another one starts, and this one
+// ends when it wakes up. Until then its answers and events wait.
 func (w *world) freeze(c *controller, d time.Duration) {
 	if c.frozen > w.now {
 		return

@@ -10,7 +10,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// step is how far a release goes by one look.
+// step is how far a release goes in one look.
 type step struct {
 	state rollout.State
 	guard rollout.Guard
@@ -56,7 +56,8 @@ func (w *world) permit(nodes string, d time.Duration) {
 	w.api.putKeeper(func(o *keeper) { o.allowance = rollout.Allowance{Nodes: n, Before: w.clock().Add(d)} })
 }
 
-// permitAll is the yes of a person to everything that is held when all is mended.
+// permitAll is the permission of a person for everything that is held when everything is
+// repaired.
 func (w *world) permitAll() {
 	const all, long = 1000, 1000 * time.Hour
 	if o := w.api.keeper; o != nil && o.allowance.Nodes < all {
@@ -64,7 +65,7 @@ func (w *world) permitAll() {
 	}
 }
 
-// nodesEver is how many nodes there are at most.
+// nodesEver returns how many nodes there are at most.
 func (sc *Scenario) nodesEver() int {
 	n := len(sc.Nodes)
 	for _, e := range sc.Events {

@@ -13,15 +13,14 @@ type handed struct {
 	at      time.Duration
 }
 
-// memory is how long a process has to remember, with a margin for the time that
-// its deletes take.
+// memory is how long a process must remember, with a margin for the time that its deletes take.
 const memory = 25 * time.Minute
 
 // handOver is called just before a controller's delete takes effect.
 func (k *checker) handOver(p *pod, w *write) {
 	of := request{w.owner.process, p.Node}
 	if p.Created.Before(k.newest[of]) {
-		return // what is known of a newer one counts, though it has gone before
+		return // what is known of a newer one counts, though it has gone earlier
 	}
 	k.newest[of] = p.Created
 	if w.remove.Reason != plan.PodRefused && !w.remove.Waited {
@@ -35,8 +34,8 @@ func (k *checker) handOver(p *pod, w *write) {
 	k.handed[p.Node] = handed{w.owner.process, k.w.now}
 }
 
-// bound is called just before a pod exists: nobody binds to a node what he knows
-// that it would not take.
+// bound is called just before a pod exists: a process does not bind a pod to a node when it knows
+// that the node would not take it.
 func (k *checker) bound(p *pod) {
 	h, is := k.handed[p.Node]
 	delete(k.handed, p.Node)

@@ -204,7 +204,7 @@ func (ix *index) pod(uid string) *pod {
 	return nil
 }
 
-// putPod takes a pod. What is new of it counts as seen at the moment at.
+// putPod takes a pod. What is new about it counts as seen at the moment at.
 func (ix *index) putPod(p *pod, at plan.Moment) {
 	if _, gone := ix.buried[p.UID]; gone {
 		return
@@ -249,7 +249,7 @@ func (ix *index) dropPod(uid string) {
 // assume lays a pod that the API has just returned over what was watched.
 func (ix *index) assume(p *pod) { ix.lay(p, ix.order.heard) }
 
-// acknowledge is assume for a pod that an own write has made or deleted.
+// acknowledge is assume for a pod that one of our writes has made or deleted.
 func (ix *index) acknowledge(p *pod, w *write) {
 	ix.lay(p, w.began)
 	ix.acknowledged(p.UID, w)
@@ -280,7 +280,7 @@ func (ix *index) bury(uid string) {
 	}
 }
 
-// depart records that the node is gone for good, and these pods with it.
+// depart records that the node is gone for good, with these pods.
 func (ix *index) depart(name string, uids []string) {
 	left := map[string]bool{}
 	for _, uid := range uids {
@@ -294,8 +294,8 @@ func (ix *index) depart(name string, uids []string) {
 	}
 }
 
-// gone is the nodes that are gone, as far as a pod of theirs is left and no other
-// has their name.
+// gone returns the nodes that are gone, if a pod of theirs is left and no other node has their
+// name.
 func (ix *index) gone() map[string]bool {
 	if len(ix.departed) == 0 {
 		return nil
@@ -312,12 +312,12 @@ func (ix *index) gone() map[string]bool {
 	return gone
 }
 
-// leftBehind says that the pod is of an earlier node of its node's name.
+// leftBehind reports whether the pod is of an earlier node of its node's name.
 func (ix *index) leftBehind(p *pod) bool {
 	return ix.departed[p.Node][p.UID] && slices.ContainsFunc(ix.nodes, func(n *node) bool { return n.Name == p.Node })
 }
 
-// late is the pods whose own write the watch should have shown long ago.
+// late returns the pods whose own write the watch should have shown long ago.
 func (ix *index) late() (late []*pod) {
 	for _, p := range ix.pods {
 		since, is := ix.ahead[p.UID]

@@ -6,7 +6,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// memo is what a process has last read, or was told that it has kept, of a release.
+// memo is what a process has last read about a release, or knows that it has kept.
 type memo struct {
 	state  rollout.State
 	at     time.Duration
@@ -30,8 +30,8 @@ func (k *checker) takes(c *controller, o *keeper) {
 	}
 }
 
-// writes is called when a process writes what is to be kept. A step has soaked no longer than what was kept of it says, and the process has
-// watched since (R16). Nothing but time that goes by is written every ten seconds at most (R14).
+// writes is called when a process writes what is to be kept. A step has soaked no longer than what was kept of it says,
+// and the process has watched since (R16). If only time has passed, it is written every ten seconds at most (R14).
 func (k *checker) writes(c *controller, next *step) {
 	l, s := k.memo(c), &next.state
 	most := k.w.now - l.at
@@ -46,7 +46,7 @@ func (k *checker) writes(c *controller, next *step) {
 	}
 }
 
-// told is called when a process has learned that what it wrote at a time is kept.
+// told is called when a process has learned that what it wrote then is kept.
 func (k *checker) told(c *controller, next *step, at time.Duration) {
 	l := k.memo(c)
 	l.state, l.at = next.state, at

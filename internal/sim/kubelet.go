@@ -6,7 +6,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Behaviour is what becomes of the pods of a revision.
+// Behaviour is what happens to the pods of a revision.
 type Behaviour string
 
 // The behaviours.
@@ -21,8 +21,8 @@ const (
 	Sours   Behaviour = "sours"   // ready like a good one, and for good no more after up to a minute
 )
 
-// kubelets is what runs on the nodes, together with the controllers of others:
-// the scheduler, the node lifecycle controller and the pod garbage collector.
+// kubelets is what runs on the nodes, together with other components: the scheduler, the node lifecycle controller and
+// the pod garbage collector.
 type kubelets struct {
 	w      *world
 	runs   map[string]*life  // by pod UID
@@ -37,7 +37,7 @@ type life struct {
 	starting, started, ending, killed bool
 	evicted                           bool
 	up                                bool // the process would answer
-	term                              int  // of its containers: what those before would have done is done no more
+	term                              int  // of its containers: what earlier ones would have done no longer happens
 	boxes                             [perPod]box
 	wants                             string // the revision that a round is under way for; empty: none is
 	woken                             bool   // a round is about to begin
@@ -80,7 +80,7 @@ func (k *kubelets) saw(p *pod) {
 	}
 }
 
-// evict is what a descheduler or a policy does, with and without a grace period.
+// evict does what a descheduler or a policy does, with and without a grace period.
 func (k *kubelets) evict(uid string) {
 	p := k.w.api.pod(uid)
 	if p == nil || !p.Deleted.IsZero() || !k.evicts[p.Node] {
@@ -92,7 +92,7 @@ func (k *kubelets) evict(uid string) {
 	k.w.api.mark(p, k.w.chance(30), 0)
 }
 
-// termination is how long a pod takes to end: most listen to SIGTERM.
+// termination returns how long a pod takes to end: most listen to SIGTERM.
 func (k *kubelets) termination(p *pod) time.Duration {
 	if k.behaviour(p) == Lingers {
 		return 30 * time.Second
@@ -103,7 +103,7 @@ func (k *kubelets) termination(p *pod) time.Duration {
 	return k.w.between(10*time.Millisecond, 2*time.Second)
 }
 
-// host is the node that a pod runs on if it can report: nil while it cannot.
+// host returns the node on which a pod runs; nil while that node cannot report.
 func (k *kubelets) host(p *pod) *node {
 	if n := k.w.api.node(p.Node); n != nil && n.alive {
 		return n
@@ -111,7 +111,7 @@ func (k *kubelets) host(p *pod) *node {
 	return nil
 }
 
-// bind is the scheduler.
+// bind plays the scheduler.
 func (k *kubelets) bind(uid string) {
 	a := k.w.api
 	p := a.pod(uid)
@@ -155,7 +155,7 @@ func (k *kubelets) start(uid string) {
 	k.behave(p)
 }
 
-// prune takes away what the revision needs that is stable now.
+// prune removes something that the present stable revision needs.
 func (k *kubelets) prune(how string) {
 	stable := k.w.api.set.spec.Hash
 	if o := k.w.api.keeper; o != nil && o.state.Stable != "" {
@@ -194,7 +194,7 @@ func (k *kubelets) behaviour(p *pod) Behaviour {
 	return k.w.sc.Revisions[p.Hash]
 }
 
-// running is the pod if it runs and its node can report.
+// running returns the pod if it runs and its node can report.
 func (k *kubelets) running(uid string) *pod {
 	p := k.w.api.pod(uid)
 	if p == nil || p.Phase != plan.Running || !p.Deleted.IsZero() || k.host(p) == nil {
@@ -246,7 +246,7 @@ func (k *kubelets) kill(uid string) {
 	k.breakNode(p.Node)
 }
 
-// end is the last word of a kubelet about a terminating pod.
+// end is the last report of a kubelet about a terminating pod.
 func (k *kubelets) end(uid string) {
 	p := k.w.api.pod(uid)
 	if p == nil {
@@ -304,8 +304,7 @@ func (k *kubelets) breakNode(name string) {
 	})
 }
 
-// whoTells is who writes that a node is not Ready: its kubelet or the node
-// controller, each by its own clock.
+// whoTells returns who writes that a node is not Ready: its kubelet or the node controller, each by its own clock.
 func (w *world) whoTells(node string) string {
 	if w.chance(50) {
 		return "nodes"
@@ -313,8 +312,8 @@ func (w *world) whoTells(node string) string {
 	return node
 }
 
-// stampReady writes whether a pod is ready, by a clock. A pause within one second of that clock nobody can know of who was
-// not shown it.
+// stampReady writes whether a pod is ready, by a clock. Whoever was not shown a pause within one second of that clock
+// cannot know of it.
 func (w *world) stampReady(p *pod, is bool, whose string) {
 	at := w.stampOf(whose)
 	p.Ready, p.ReadySince, p.readyStamp, p.readyAt, p.passes = is, at, at, w.now, false
@@ -374,8 +373,7 @@ func (k *kubelets) kick(name string) {
 	})
 }
 
-// leave removes a node. Pods that are left go when the garbage collector comes,
-// unless a node of that name is back by then.
+// leave removes a node. The garbage collector removes pods that are left, unless a node of that name is back by then.
 func (k *kubelets) leave(name string) {
 	w := k.w
 	if w.api.node(name) == nil {
@@ -387,8 +385,8 @@ func (k *kubelets) leave(name string) {
 	k.collect(name)
 }
 
-// collect lets the garbage collector come: to a node that has left, or to a pod
-// that was made for one that is not there.
+// collect runs the garbage collector: for a node that has left, or for a pod that was made for a node that does not
+// exist.
 func (k *kubelets) collect(name string) {
 	w := k.w
 	w.after(w.between(40*time.Second, 60*time.Second), func() {

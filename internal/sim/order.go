@@ -6,7 +6,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// order is the moments of a controller, as package engine's index gives them.
+// order has the moments of a controller, as package engine's index gives them.
 type order struct {
 	last, heard plan.Moment
 }
@@ -51,7 +51,7 @@ func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 	return &q
 }
 
-// placeNode is the same of a node.
+// placeNode returns the same of a node.
 func (ix *index) placeNode(n, old *node) *node {
 	m := *n
 	same := old != nil && old.UID == n.UID
@@ -73,8 +73,8 @@ func (ix *index) placeNode(n, old *node) *node {
 // registrationSlack is package view's.
 const registrationSlack = 5 * time.Second
 
-// leave remembers that a pod has gone from a node that turned not Ready after its
-// deletion; succeed gives that to its successor, unless it is there already.
+// leave records that a pod has gone from a node that turned not Ready after the deletion. succeed
+// passes that on to the successor, unless it exists already.
 func (ix *index) leave(p *pod) {
 	n := ix.node(p.Node)
 	if n == nil || n.Ready || n.NeverReady || p.Deleted.IsZero() || n.DownBefore(p.SeenDeleted, p.Deleted) {
@@ -89,7 +89,7 @@ func (ix *index) leave(p *pod) {
 	ix.left[p.Node] = p.SeenDeleted
 }
 
-// newestBeside is the place of the newest of the other pods on the pod's node, or
+// newestBeside returns the place of the newest of the other pods on the pod's node, or
 // -1.
 func newestBeside(pods []*pod, p *pod) int {
 	newest := -1
@@ -120,18 +120,18 @@ func (ix *index) acknowledged(uid string, w *write) {
 	}
 }
 
-// clocks is how far each clock is ahead of the true time: those of the "api", the
-// "nodes" controller, the "engine" and each kubelet, by the node's name.
+// clocks holds how far each clock is ahead of the true time: those of the "api", the "nodes"
+// controller, the "engine" and each kubelet, by the node's name.
 type clocks map[string]time.Duration
 
-// read is the time by a clock.
+// read returns the time by a clock.
 func (w *world) read(whose string) time.Time { return w.clock().Add(w.clocks[whose]) }
 
-// stampOf is that as the API stores it: whole seconds.
+// stampOf returns that time as the API stores it, in whole seconds.
 func (w *world) stampOf(whose string) time.Time { return w.read(whose).Truncate(time.Second) }
 
-// setClock lets a clock jump. The API server's goes forward only: whose pods are
-// those of a node that has come again is told by it alone.
+// setClock makes a clock jump. The API server's only goes forward, since it alone shows to which
+// node pods belong when a node has come again.
 func (w *world) setClock(whose string, ahead time.Duration) {
 	if whose == "api" {
 		ahead = max(ahead, w.clocks[whose])
@@ -139,6 +139,6 @@ func (w *world) setClock(whose string, ahead time.Duration) {
 	w.clocks[whose] = ahead
 }
 
-// clock is the time by the process's own clock, which does not jump: what it
+// clock returns the time by the process's own clock, which does not jump: what it
 // measures with counts from its start.
 func (c *controller) clock() time.Time { return c.w.clock().Add(c.ahead) }

@@ -23,7 +23,7 @@ type keeper struct {
 	version   uint64
 }
 
-// begins makes the policy that there is at the beginning.
+// begins creates the first policy.
 func (w *world) begins(p *rollout.Policy) {
 	if p != nil {
 		w.api.putPolicy(p)
@@ -88,7 +88,7 @@ func (w *world) governs(e Event) {
 	w.api.putPolicy(&p)
 }
 
-// request is what a person asks of the release that is under way, or of one before or after it.
+// request makes a request of a person, about the release that is under way or one before or after it.
 func (w *world) request(what string, args ...string) {
 	if w.api.keeper == nil {
 		return
@@ -123,8 +123,8 @@ const (
 	approvals    = 100
 )
 
-// approve is what a person does when everything is mended: the policy is there again, and the release is let
-// through or, where the scenario says so, taken back.
+// approve does what a person does when everything is repaired: the policy is restored, and the release is
+// let through or, if the scenario says so, taken back.
 func (w *world) approve() {
 	if w.sc.Policy == nil {
 		return
@@ -166,19 +166,19 @@ func (w *world) approve() {
 	}
 }
 
-// works says that pods of the revision come up and stay so.
+// works reports whether pods of the revision come up and stay so.
 func (w *world) works(revision string) bool {
 	b := w.sc.Revisions[revision]
 	return revision == fixed || (b == Good || b == Slow || b == Lingers) && w.kubelets.pruned[revision] == ""
 }
 
-// backAsAsked says that the release was taken back at the end, and is to stay so.
+// backAsAsked reports whether the release was taken back at the end, and is to stay so.
 func (w *world) backAsAsked() bool {
 	o := w.api.keeper
 	return w.sc.EndsAborted && !w.sc.Assists && o != nil && o.state.Back && o.state.Target != o.state.Stable && w.works(o.state.Stable)
 }
 
-// endsAt is what every node must have in the end.
+// endsAt returns what every node must have in the end.
 func (w *world) endsAt() *plan.Spec {
 	spec := w.api.set.spec
 	if w.sc.Policy != nil && w.backAsAsked() {
@@ -217,7 +217,7 @@ func (sc *Scenario) parsePolicy(words []string) (err error) {
 	return err
 }
 
-// policyText is the section policy as parsePolicy reads it.
+// policyText returns the section policy as parsePolicy reads it.
 func policyText(p *rollout.Policy) string {
 	if p == nil {
 		return ""

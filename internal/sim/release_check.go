@@ -18,7 +18,7 @@ type begun struct {
 	as      request           // see reaching
 }
 
-// keeps is called just before a state is kept. What the guard holds goes by a person's yes alone (R10).
+// keeps is called just before a state is kept. Only a person's permission releases what the guard holds (R10).
 func (k *checker) keeps(s *rollout.State, g *rollout.Guard) {
 	k.quotas[s.Release] = max(k.quotas[s.Release], s.Quota)
 	if s.Grants() {
@@ -83,7 +83,8 @@ func (k *checker) starts(w *write) {
 	}
 }
 
-// undone is called when a process has learned that its delete has done nothing. What another write has begun on the node stays.
+// undone is called when a process has learned that its delete has had no effect. What another write has begun on the
+// node stays.
 func (k *checker) undone(w *write) {
 	if delete(k.doing[w.begun.as], w.uid()); len(k.doing[w.begun.as]) > 0 {
 		return
@@ -95,13 +96,13 @@ func (k *checker) undone(w *write) {
 // loss is when a node lost its pod to a change of labels.
 type loss struct{ at time.Duration }
 
-// permit is the yes of a person for so many nodes.
+// permit is the permission of a person for a number of nodes.
 type permit struct {
 	nodes       int
 	from, until time.Duration // when they may go
 }
 
-// permits notes a yes, which takes the place of the last one. What was allowed may go a little later.
+// permits records a permission, which replaces the last one. What was allowed may go a little later.
 func (k *checker) permits(nodes int, d time.Duration) {
 	now := k.w.now
 	if n := len(k.permitted); n > 0 {
@@ -113,8 +114,8 @@ func (k *checker) permits(nodes int, d time.Duration) {
 // stillGoes is how long after it was allowed a pod may go; two clocks may be twenty minutes apart.
 const stillGoes = rollout.LetsFor + delivery.SlowTimeout + 21*time.Minute
 
-// loses is called when a pod was deleted (R10): within an hour no more nodes lose theirs to a change of labels than the
-// policy allows of all that there are, and people besides. The hour is the engine's, whose clock may jump.
+// loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels than
+// the policy and people together allow. The hour is the engine's, whose clock may jump.
 func (k *checker) loses(w *write) {
 	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
@@ -142,22 +143,24 @@ func (k *checker) loses(w *write) {
 	}
 }
 
-// meets says that the process knows no other revision than this, and could not keep that yet: what is kept is of another time.
+// meets reports whether the process knows no other revision than this, and could not keep that yet because what is kept
+// is from another time.
 func (k *course) meets(hash string) bool {
 	return !k.kept && k.release == nil && k.state.Stable == hash && k.state.Target == hash
 }
 
-// knowsOthers says that the process knows of live pods of another revision.
+// knowsOthers reports whether the process knows of live pods of another revision.
 func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }
 
-// reaching is a node that a process has begun to give a target in a release of that number, which may not be kept yet.
+// reaching returns a node that a process has begun to give a target in a release of that number, which may not be kept
+// yet.
 func reaching(c *controller, node, target string, release int) request {
 	return request{c.process, node + " " + target + " " + strconv.Itoa(release)}
 }
 
-// number is that of the release which the process goes by.
+// number returns the number of the release that the process follows.
 func (k *course) number() int {
 	if k.release == nil {
 		return 0
@@ -165,7 +168,7 @@ func (k *course) number() int {
 	return k.release.Number
 }
 
-// had says that the process has known the node to have something of the revision, or to have been given it.
+// had reports whether the process has known the node to have something of the revision, or to have been given it.
 func (k *checker) had(c *controller, node, hash string) bool {
 	is := func(p *pod) bool { return p.Node == node && p.Hash == hash }
 	return k.reached[reaching(c, node, hash, c.course.number())] || slices.ContainsFunc(k.w.api.pods, is) || slices.ContainsFunc(c.index.pods, is) ||
@@ -177,7 +180,7 @@ func (k *checker) had(c *controller, node, hash string) bool {
 func (k *checker) exposing(w *write) {
 	own := k.w.api.node(w.node())
 	if !w.begun.exposes || own == nil || own.UID != w.begun.nodes[own.Name] {
-		return // for a node that has left, nothing comes of it
+		return // a node that has left: the write has no effect
 	}
 	hash, begun, now := w.set.spec.Hash, w.begun.state.Release, w.begun.state
 	if o := k.w.api.keeper; o != nil {
@@ -209,10 +212,10 @@ func (k *checker) exposing(w *write) {
 	}
 }
 
-// exposed says that the node truly has a pod of the revision, or that the process has made room for one.
+// exposed reports whether the node truly has a pod of the revision, or that the process has made room for one.
 func (k *checker) exposed(c *controller, n *node, hash string, release int) bool {
 	if k.plainly[request{0, n.Name + " " + hash}] {
-		return false // it had it before it was for the release to say
+		return false // it had it before the release decided about it
 	}
 	alive := false
 	for _, p := range k.w.api.pods {
@@ -231,7 +234,8 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 	if alive || !k.reached[reaching(c, n.Name, hash, release)] {
 		return false
 	}
-	// One that the revision is not for, and that has lost its pod to that, counts like one that waits for its pod.
+	// A node that the revision is not for, and that has lost its pod for this reason, counts like one that waits for
+	// its pod.
 	stable := ""
 	if o := k.w.api.keeper; o != nil {
 		stable = o.state.Stable
@@ -264,7 +268,7 @@ func (k *checker) goesOn(c *controller) {
 	}
 }
 
-// gives is the nodes that get the target by what was decided, and have nothing of it yet.
+// gives returns the nodes that get the target by what was decided, and have nothing of it yet.
 func (k *checker) gives(c *controller) (nodes []string) {
 	for i := range c.out.Deletes {
 		if d := &c.out.Deletes[i]; d.Reaches {
@@ -285,7 +289,7 @@ func (k *checker) gives(c *controller) (nodes []string) {
 	return nodes
 }
 
-// isForBoth says that both revisions of a release are for the node.
+// isForBoth reports whether both revisions of a release are for the node.
 func (k *checker) isForBoth(c *controller, p *place) bool {
 	stable := k.w.sc.placement(c.course.state.Stable)
 	return p.fit.run && permits(&stable, &p.node.Node).run
@@ -318,9 +322,9 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	}
 	k.survey(c, set)
 	k.judgeAvailable(c)
-	// Trouble of a node that is not Ready may be older than the release, and a pod that a taint lets stay may be of
-	// either revision: such a node is not counted.
-	// So does one that only one of the two is for: to take its pod costs no budget.
+	// The trouble of a node that is not Ready may be older than the release, and a pod that a taint lets stay may be of
+	// either revision. Such nodes are not counted. Nor is a node that only one of the two revisions is for: deleting
+	// its pod costs no budget.
 	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !k.isForBoth(c, p) })
 	k.widen(c, set, &b)
 	for i := range c.out.Creates {

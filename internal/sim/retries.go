@@ -10,7 +10,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// slot is one act on a node: each is tried again by itself.
+// slot is one act on a node. Each is retried on its own.
 type slot struct {
 	node string
 	act  plan.Act
@@ -46,7 +46,7 @@ func (c *controller) edited(set *daemonSet) {
 	c.edition = set.generation
 }
 
-// nextRetry is when the first slot that was put off may be tried; 0: none was.
+// nextRetry returns when the first slot that was put off may be tried; 0: none was.
 func (c *controller) nextRetry() (at time.Duration) {
 	for _, r := range c.retries {
 		if r.at > c.w.now && (at == 0 || r.at < at) {
@@ -69,7 +69,7 @@ func (c *controller) waits(node string, act plan.Act) bool {
 	return c.retries[slot{node, act}].at > c.w.now
 }
 
-// waiting is the slots whose time has not come.
+// waiting returns the slots whose time has not come.
 func (c *controller) waiting() map[string][]plan.Wait {
 	waits := map[string][]plan.Wait{}
 	if c.w.bug == WaitsHoldRoom {
@@ -93,7 +93,7 @@ func (s slot) compare(o slot) int {
 	return -1
 }
 
-// act is what tells the write from others to the node.
+// act returns what distinguishes the write from others to the node.
 func (w *write) act() plan.Act { return plan.ActOf(w.remove, w.change) }
 
 func (w *write) slot() slot { return slot{w.node(), w.act()} }

@@ -23,7 +23,7 @@ type Scenario struct {
 	// Revisions are the templates that events can name, and how their pods
 	// behave. The first one by name is what the DaemonSet begins with.
 	Revisions map[string]Behaviour
-	// Places are the pools that templates ask for, of revisions that do not ask for that of the Set: one is a node selector, several
+	// Places are the pools that templates ask for, if they differ from that of the Set. One is a node selector, several
 	// with | between them are an affinity, and * is any.
 	Places map[string]string
 	Nodes  []Node
@@ -34,7 +34,7 @@ type Scenario struct {
 	Finalizers    bool // something holds pods for a while that have ended
 	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
 	KeepDead      bool // nodes that are dead at the end stay so
-	EndsAborted   bool // when all is mended, the release is taken back instead of approved
+	EndsAborted   bool // when everything is repaired, the release is taken back instead of approved
 	Assists       bool // the DaemonSet controller of the cluster makes the pods: see builtin
 	InPlace       bool // pods may be changed where they run, from any revision to any other: see changes.go
 }
@@ -72,7 +72,7 @@ func (sc *Scenario) spec(hash string) plan.Spec {
 	return spec
 }
 
-// place is the pools that the template of a revision asks for, as Places has them; empty: any.
+// place returns the pools that the template of a revision asks for, as Places has them; empty: any.
 func (sc *Scenario) place(hash string) string {
 	if place, its := sc.Places[hash]; its {
 		return place
@@ -80,7 +80,7 @@ func (sc *Scenario) place(hash string) string {
 	return sc.Set.Pool
 }
 
-// placement is where the template of a revision lets pods run.
+// placement returns where the template of a revision lets pods run.
 func (sc *Scenario) placement(hash string) (p plan.Placement) {
 	place := sc.place(hash)
 	switch pools := strings.Split(place, "|"); {
@@ -96,7 +96,7 @@ func (sc *Scenario) placement(hash string) (p plan.Placement) {
 	return p
 }
 
-// amount reads what Parse has made sure is one.
+// amount reads an amount that Parse has checked.
 func amount(s string) plan.Amount {
 	digits, percent := strings.CutSuffix(s, "%")
 	n, _ := strconv.Atoi(digits)
@@ -116,7 +116,7 @@ const (
 	quietTime = 10 * time.Minute
 )
 
-// Play is Run with a planted bug, and tells trace, unless nil, what happens.
+// Play is Run with a planted bug. It tells trace, unless nil, what happens.
 func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 	w := begin(sc, bug, trace)
 	var end time.Duration
@@ -143,7 +143,7 @@ func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 	return w.check.report, w.err
 }
 
-// begin is the cluster before anything has happened to it.
+// begin returns the cluster before anything has happened to it.
 func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 	w := &world{rng: rand.New(rand.NewPCG(sc.Seed, sc.Seed)), sc: sc, bug: bug, trace: trace, faults: calm(), clocks: clocks{}}
 	w.api, w.check, w.kubelets = newAPI(w), newChecker(w), newKubelets(w)
@@ -162,7 +162,7 @@ func begin(sc *Scenario, bug Bug, trace func(string)) *world {
 	return w
 }
 
-// first is the revision that the DaemonSet begins with.
+// first returns the revision that the DaemonSet begins with.
 func (sc *Scenario) first() string {
 	first := ""
 	for r := range sc.Revisions {
@@ -176,8 +176,8 @@ func (sc *Scenario) first() string {
 // fixed is a revision that always works.
 const fixed = "fixed"
 
-// heal ends every fault. What the scenario leaves broken is mended, the
-// template included: only then can there be a state to come to.
+// heal ends every fault. It repairs what the scenario leaves broken, including the template: only then is there a final
+// state.
 func (w *world) heal() {
 	w.tracef("healing")
 	w.healed = true
@@ -221,7 +221,7 @@ func (w *world) heal() {
 	}
 }
 
-// deleteOutdated is what a user of OnDelete does to update.
+// deleteOutdated does what a user of OnDelete does to update.
 func (w *world) deleteOutdated() {
 	for _, p := range slices.Clone(w.api.pods) {
 		if w.api.set.spec.Strategy == plan.OnDelete && !w.sc.Assists && p.Hash != w.api.set.spec.Hash {
@@ -230,7 +230,7 @@ func (w *world) deleteOutdated() {
 	}
 }
 
-// settle checks the end, and that then nothing is written.
+// settle checks the end, and that nothing is written after it.
 func (w *world) settle() {
 	if len(w.queue) > 0 {
 		w.fail("liveness: no end after %v", settling)
@@ -250,7 +250,7 @@ func (w *world) settle() {
 	w.play(w.now + quietTime)
 }
 
-// updated is how many nodes have a pod of the current revision that is ready.
+// updated returns how many nodes have a pod of the current revision that is ready.
 func (w *world) updated() (n int) {
 	for _, p := range w.api.pods {
 		if live(&p.Pod) && p.Ready && isCurrent(&w.api.set.spec, p) {
@@ -260,10 +260,10 @@ func (w *world) updated() (n int) {
 	return n
 }
 
-// heartbeat is a change of a node that means nothing to anybody.
+// heartbeat is a change of a node that matters to nobody.
 func (w *world) heartbeat(name string) { w.api.putNode(name, func(*node) {}) }
 
-// expect compares the report to what the scenario says of it.
+// expect compares the report with what the scenario expects.
 func (w *world) expect() {
 	r := &w.check.report
 	got := map[string]int{"creates": r.Creates, "deletes": r.Deletes, "forced": r.Forced, "doubles": r.Doubles, "killed": r.Killed, "updated": r.Updated, "changes": r.Changes}

@@ -170,7 +170,7 @@ func parseEvent(words []string) (e Event, err error) {
 	return e, e.checkWords()
 }
 
-// checkWords makes sure that happen can read them.
+// checkWords makes sure that happen can read the words.
 func (e *Event) checkWords() (err error) {
 	known := true
 	switch e.Op {
@@ -202,7 +202,7 @@ func (e *Event) checkWords() (err error) {
 	return err
 }
 
-// String is the scenario as Parse reads it.
+// String returns the scenario as Parse reads it.
 func (sc *Scenario) String() string {
 	var b strings.Builder
 	b.WriteString(sc.Comment)

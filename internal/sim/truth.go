@@ -3,8 +3,8 @@ package sim
 // What came first is judged by the versions of the API, which are its true order,
 // whatever times and moments say.
 
-// sawNode is told what a process is shown of a node. That a node was Ready between
-// two things that it was shown, no process can know.
+// sawNode is told what a process is shown of a node. No process can know that a node was Ready between two things that
+// it was shown.
 func (k *checker) sawNode(c *controller, n *node) {
 	at := request{c.process, n.UID}
 	if _, known := k.turned[at]; n.Ready {
@@ -61,8 +61,7 @@ func (k *checker) mayExcuse(c *controller, set *daemonSet, at *place) bool {
 	return true
 }
 
-// judgeAvailable is I6: no node counts as available whose pod has not truly been
-// ready for long enough.
+// judgeAvailable checks I6: a node counts as available only if its pod has truly been ready for long enough.
 func (k *checker) judgeAvailable(c *controller) {
 	for i := range c.out.Verdicts {
 		v := &c.out.Verdicts[i]

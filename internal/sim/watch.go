@@ -105,7 +105,7 @@ func (s *stream) deliver(term int) {
 	s.to.index.event(s.resource, e)
 }
 
-// bookmark says after a while how far the watch has come.
+// bookmark says after a while how far the watch has got.
 func (s *stream) bookmark() {
 	w, term := s.a.w, s.term
 	w.after(w.between(0, 2*time.Second), func() {
@@ -118,8 +118,8 @@ func (s *stream) bookmark() {
 // stall holds back everything for d.
 func (s *stream) stall(d time.Duration) { s.stalled = s.a.w.now + d }
 
-// cut ends the watch. After a while it goes on where it was, or begins again
-// with a list, which says nothing of what has happened between.
+// cut ends the watch. After a while it goes on where it was, or begins again with a list, which
+// does not show what has happened in between.
 func (s *stream) cut(resume bool) {
 	if !s.connected {
 		return
@@ -169,7 +169,7 @@ func (s *stream) arrive(term, position int, list listing) {
 	s.connect()
 }
 
-// connect watches on from where the stream stands.
+// connect watches from where the stream stands.
 func (s *stream) connect() {
 	s.connected = true
 	for range len(s.a.logs[s.resource]) - s.next {
@@ -177,7 +177,7 @@ func (s *stream) connect() {
 	}
 }
 
-// listing is everything there is.
+// listing is everything that exists.
 type listing struct {
 	version uint64
 	set     *daemonSet

@@ -47,7 +47,7 @@ func (m *moment) before(o *moment) bool {
 // epoch is the beginning, as the API shows it.
 var epoch = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 
-// clock is the time now.
+// clock returns the time now.
 func (w *world) clock() time.Time { return epoch.Add(w.now) }
 
 // after plans do for d from now.
@@ -61,8 +61,8 @@ func (w *world) after(d time.Duration, do func()) {
 	}
 }
 
-// step lets the next thing happen; false when there is none before limit, or
-// something has gone wrong.
+// step lets the next thing happen. It returns false if there is none before limit, or something
+// has gone wrong.
 func (w *world) step(limit time.Duration) bool {
 	if w.err != nil || len(w.queue) == 0 || w.queue[0].at > limit {
 		return false
@@ -112,7 +112,7 @@ func (w *world) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(w.rng.Int64N(n+1))*time.Millisecond
 }
 
-// chance is true in percent of a hundred cases.
+// chance returns true in the given percentage of cases.
 func (w *world) chance(percent int) bool {
 	return percent > 0 && w.rng.IntN(100) < percent
 }
@@ -124,7 +124,7 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// tracef tells who watches what happens.
+// tracef tells a watcher what happens.
 func (w *world) tracef(format string, args ...any) {
 	if w.trace != nil {
 		w.trace(fmt.Sprintf("%10v  ", w.now) + fmt.Sprintf(format, args...))

@@ -23,7 +23,7 @@ func Unmarshal(text []byte, v any) (unknown []error, err error) {
 	return json.UnmarshalStrict(data, v)
 }
 
-// ToJSON is the one document that a file has, as JSON; null for none.
+// ToJSON returns the one document that a file has, as JSON; null for none.
 func ToJSON(text []byte) ([]byte, error) {
 	if err := oneDocument(text); err != nil {
 		return nil, err

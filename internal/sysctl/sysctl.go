@@ -27,7 +27,7 @@ type Setting struct {
 	Ours string `json:"ours,omitempty"`
 }
 
-// OfNode are the settings that a node changes: the kubelet writes all but ip_forward.
+// OfNode returns the settings that a node changes: the kubelet writes all but ip_forward.
 func OfNode() []Setting {
 	return []Setting{
 		{Name: "vm/overcommit_memory", Ours: "1"},

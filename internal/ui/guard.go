@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// Token is what a page must send to be told anything. It is in the fragment of the page's address, which no browser sends
+// Token is what a page must send to get any answer. It is in the fragment of the page's address, which no browser sends
 // and no server logs.
 type Token string
 
-// tokenBytes is how long a token is before it is written.
+// tokenBytes is the length of a token before it is encoded.
 const tokenBytes = 32
 
 // NewToken makes one that nobody can guess.
@@ -25,7 +25,7 @@ func NewToken() Token {
 	return Token(base64.RawURLEncoding.EncodeToString(random))
 }
 
-// is compares in a time that does not tell how much of what was given is right.
+// is compares in constant time, which does not reveal how much of the given token is right.
 func (t Token) is(given string) bool {
 	a, b := sha256.Sum256([]byte(t)), sha256.Sum256([]byte(given))
 	return t != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
@@ -57,14 +57,14 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// ours says that the request was made to this server under a name that it has.
+// ours reports whether the request was made to this server under a name that it has.
 func (s *Server) ours(host string) bool {
 	_, port, err := net.SplitHostPort(s.host)
 	return err == nil && slices.Contains([]string{s.host, "localhost:" + port, "127.0.0.1:" + port, "[::1]:" + port}, strings.ToLower(host))
 }
 
-// fromUs says that no page of another site has made the request. Browsers say who has: in Origin when it matters, in
-// Sec-Fetch-Site always.
+// fromUs reports whether no page of another site has made the request. Browsers say who has: in Origin when it matters,
+// in Sec-Fetch-Site always.
 func (s *Server) fromUs(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
 		return false
@@ -73,11 +73,11 @@ func (s *Server) fromUs(r *http.Request) bool {
 	case "", "same-origin", "none":
 		return true
 	}
-	// A link on another site may lead to the page: it is told nothing without the token.
+	// A link on another site may lead to the page, which gets no data without the token.
 	return r.URL.Path == "/" && r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate"
 }
 
-// withToken answers to who has the token.
+// withToken serves only requests with the token.
 func (s *Server) withToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")

@@ -27,7 +27,7 @@ type scene struct {
 	error string // why there is nothing to be seen
 }
 
-// A page that is loaded again finds what was followed; what fails is tried again.
+// A page that is loaded again finds the fleet still followed. Failures are retried.
 const (
 	lingers = 15 * time.Second
 	retries = 3 * time.Second
@@ -39,7 +39,7 @@ func newHub(source Source) *hub {
 	return &hub{source: source, linger: lingers, retry: retries, changed: make(chan struct{}), counted: make(chan struct{}, 1)}
 }
 
-// join and leave frame that somebody looks.
+// join and leave count who is looking.
 func (h *hub) join() { h.count(1) }
 
 func (h *hub) leave() { h.count(-1) }
@@ -60,7 +60,7 @@ func (h *hub) watched() bool {
 	return h.viewers > 0
 }
 
-// now is the scene, and what is closed when there is another.
+// now returns the scene, and what is closed when there is another.
 func (h *hub) now() (scene, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,8 +75,8 @@ func (h *hub) set(change func(*scene)) {
 	h.changed = make(chan struct{})
 }
 
-// run follows the source whenever somebody looks, until ctx ends. Each failure after another one is waited after for twice as
-// long, as to begin again reads everything.
+// run follows the source whenever somebody looks, until ctx ends. The pause doubles with each further failure, because
+// starting again reads everything.
 func (h *hub) run(ctx context.Context) {
 	pause := h.retry
 	for ctx.Err() == nil {
@@ -100,7 +100,7 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// follow returns when nobody has looked for a while, or when nothing more is to be seen.
+// follow returns when nobody has looked for a while, or when there is nothing more to see.
 func (h *hub) follow(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -33,7 +33,7 @@ type entry struct {
 	Answer json.RawMessage `json:"answer,omitempty"`
 }
 
-// recorder writes what a viewer would be told, and asks what somebody would ask who looks closer at a finding.
+// recorder writes what a viewer would be told, and asks what somebody would ask to see the details of a finding.
 type recorder struct {
 	s     *Server
 	out   *json.Encoder
@@ -54,7 +54,7 @@ const (
 	askTime  = 5 * time.Second
 )
 
-// Record writes what a page would be told of a fleet until ctx ends, without serving one.
+// Record writes what a page would be told about a fleet until ctx ends, without serving a page.
 func Record(ctx context.Context, of Source, to io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	s := New(Options{Source: of, Record: to}, NewToken())
@@ -101,7 +101,8 @@ func (r *recorder) take(ctx context.Context, m *message) error {
 	return r.askAbout(ctx)
 }
 
-// askAbout asks for the log and the node of findings that are new, and for events of their DaemonSet, so that they can be looked at when it is played.
+// askAbout asks for the log and the node of new findings, and for events of their DaemonSet, so that a replay can show
+// them.
 func (r *recorder) askAbout(ctx context.Context) error {
 	for _, set := range r.last.Sets {
 		for i := range set.Findings {
@@ -119,7 +120,7 @@ func (r *recorder) askAbout(ctx context.Context) error {
 	return nil
 }
 
-// about writes what is answered. What is not answered, or not soon, is not recorded.
+// about writes the answers. An answer that does not come, or not soon, is not recorded.
 func (r *recorder) about(ctx context.Context, set *fleetview.Set, f *fleetview.Finding) error {
 	source := r.s.o.Source
 	if f.Log {

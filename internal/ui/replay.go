@@ -25,7 +25,7 @@ type Recording struct {
 	position int64 // of what was shown last, as entry.At
 }
 
-// Playing is how a recording is played: so many times as fast as it was made, and from where on.
+// Playing says how a recording is played: how many times as fast as it was made, and from which point.
 type Playing struct {
 	Speed float64
 	From  time.Duration
@@ -34,7 +34,7 @@ type Playing struct {
 // maxLine is how long a line of a recording may be: a State of a very large fleet.
 const maxLine = 256 << 20
 
-// Read reads a recording, also one that gzip has packed. A last line that was not written to its end is left out.
+// Read reads a recording, which may be compressed with gzip. An incomplete last line is left out.
 func Read(r io.Reader, how Playing) (*Recording, error) {
 	r, err := unpacked(r)
 	if err != nil {
@@ -44,10 +44,10 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 	lines.Buffer(nil, maxLine)
 	var h heading
 	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &h) != nil || h.Recording != recordingName {
-		return nil, errors.Join(errors.New("it is not a recording that `everynode ui --record` has made"), lines.Err())
+		return nil, errors.Join(errors.New("it is not a recording made by `everynode ui --record`"), lines.Err())
 	}
 	if h.Version != fleetview.Version {
-		return nil, fmt.Errorf("it is a recording of version %d, and this program plays version %d: play it with the everynode that has made it", h.Version, fleetview.Version)
+		return nil, fmt.Errorf("it is a recording of version %d, but this program plays version %d: play it with the version of everynode that made it", h.Version, fleetview.Version)
 	}
 	rec := &Recording{how: how}
 	var broken error
@@ -61,7 +61,7 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 			continue
 		}
 		if e.Change != nil && len(rec.entries) == 0 {
-			return nil, fmt.Errorf("line %d of the recording changes what was never said", n)
+			return nil, fmt.Errorf("line %d of the recording changes something that no earlier line contains", n)
 		}
 		rec.entries = append(rec.entries, e)
 	}
@@ -69,13 +69,13 @@ func Read(r io.Reader, how Playing) (*Recording, error) {
 		return nil, fmt.Errorf("read the recording: %w", err)
 	}
 	if len(rec.entries) == 0 || rec.entries[0].State == nil {
-		return nil, errors.New("the recording is empty: nothing had been seen when it ended")
+		return nil, errors.New("the recording is empty: it ended before anything was seen")
 	}
 	rec.offer()
 	return rec, nil
 }
 
-// offer leaves findings a log to be read only where it was recorded.
+// offer marks findings as having a log only if the log was recorded.
 func (r *Recording) offer() {
 	r.paths = map[string]bool{}
 	for i := range r.entries {
@@ -100,7 +100,7 @@ func (r *Recording) offer() {
 	}
 }
 
-// unpacked is what gzip has packed, or what is there if it has not.
+// unpacked returns the decompressed content if gzip has compressed it, and else the content as it is.
 func unpacked(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReader(r)
 	if magic, err := buffered.Peek(2); err != nil || magic[0] != 0x1f || magic[1] != 0x8b {
@@ -144,7 +144,8 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 	return nil
 }
 
-// passed says that there is a later picture that is before where the playing begins, so that this one need not be shown.
+// passed reports whether a later picture also comes before the start of the playing, so that this one need not be
+// shown.
 func (r *Recording) passed(i int) bool {
 	for _, e := range r.entries[i+1:] {
 		if time.Duration(e.At-r.entries[0].At)*time.Millisecond > r.how.From {
@@ -157,7 +158,7 @@ func (r *Recording) passed(i int) bool {
 	return false
 }
 
-// Node is what was answered last before the moment that is shown; the first answer where that was later.
+// Node returns what was answered last before the moment that is shown; the first answer where that was later.
 func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail, error) {
 	d, err := answered[fleetview.NodeDetail](r, nodePath(name))
 	if err != nil {
@@ -178,17 +179,17 @@ func (r *Recording) Events(_ context.Context, namespace, name string) (*fleetvie
 	return all, err
 }
 
-// Log is what was recorded of a log, as Node.
+// Log returns what was recorded of a log, as Node.
 func (r *Recording) Log(_ context.Context, namespace, name, node string) (*fleetview.Log, error) {
 	return answered[fleetview.Log](r, logPath(namespace+"/"+name, node))
 }
 
-// errNotRecorded is of a question that nobody asked while it was recorded, or that was not answered.
+// errNotRecorded is the error for a question that nobody asked during the recording, or that was not answered.
 type errNotRecorded struct{}
 
 func (errNotRecorded) Error() string { return "it was not recorded" }
 
-// Is says that it is an ErrUnknown.
+// Is reports whether it is an ErrUnknown.
 func (errNotRecorded) Is(err error) bool { return err == fleetview.ErrUnknown }
 
 func answered[T any](r *Recording, path string) (*T, error) {

@@ -1,6 +1,6 @@
-// Package ui serves the page of `everynode ui`: one page on loopback, a stream of what changes in a fleet, and answers to who
-// looks closer. It follows the fleet while somebody looks, and does nothing while nobody does. Where the fleet comes from
-// and how a release is steered is given to it.
+// Package ui serves the page of `everynode ui`: one page on loopback, a stream of what changes in a fleet, and answers
+// to questions about details. It follows the fleet while somebody looks, and does nothing otherwise. The caller says
+// where the fleet comes from and how to steer a release.
 package ui
 
 import (
@@ -21,16 +21,16 @@ import (
 
 // Source is a fleet.
 type Source interface {
-	// Follow calls show with what is known, again each time that something has changed, until ctx ends. It may be called
-	// again then. An error says that nothing more is to be seen, and why.
+	// Follow calls show with what is known, and again each time something has changed, until ctx ends. It may then be
+	// called again. An error says that there is nothing more to see, and why.
 	Follow(ctx context.Context, show func(*fleetview.State)) error
-	// Node, Events and Log answer who looks closer. An error that is a fleetview.ErrUnknown is of what is not there.
+	// Node, Events and Log answer questions about details. A fleetview.ErrUnknown says that the thing does not exist.
 	Node(ctx context.Context, name string) (*fleetview.NodeDetail, error)
 	Events(ctx context.Context, namespace, name string) (*fleetview.Events, error)
 	Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error)
 }
 
-// Act steers the release of a DaemonSet, and returns what became of it in words.
+// Act steers the release of a DaemonSet, and returns the result in words.
 type Act func(ctx context.Context, namespace, name string, a fleetview.Action) (said string, err error)
 
 // Options are what a Server is made of.
@@ -44,7 +44,7 @@ type Options struct {
 	Replay string
 	// Record is where what is seen is written, also while nobody looks; nil: nowhere.
 	Record io.Writer
-	// Errors is where it is written that something goes wrong that no page is told. No token is.
+	// Errors is where problems are written that no page is told. Tokens are never written.
 	Errors io.Writer
 }
 
@@ -56,7 +56,7 @@ type Server struct {
 	host  string // what a request must be for
 }
 
-// New makes a server that whoever has the token may ask.
+// New makes a server for whoever has the token.
 func New(o Options, token Token) *Server {
 	if o.Errors == nil {
 		o.Errors = io.Discard
@@ -76,7 +76,7 @@ const (
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	address, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !address.IP.IsLoopback() {
-		return fmt.Errorf("the page is for this machine alone, and %s is not a loopback address", l.Addr())
+		return fmt.Errorf("the page is only for this machine, and %s is not a loopback address", l.Addr())
 	}
 	s.host = address.String()
 	ctx, stop := context.WithCancel(ctx)
@@ -110,7 +110,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, recorded)
 }
 
-// URL is where the page is, for a server on the listener. Its fragment has the token, which browsers do not send.
+// URL returns where the page is, for a server on the listener. Its fragment has the token, which browsers do not send.
 func (s *Server) URL(l net.Listener) string {
 	return fmt.Sprintf("http://%s/#token=%s", l.Addr(), s.token)
 }
@@ -187,7 +187,7 @@ func (s *Server) log(r *http.Request) (any, error) {
 	return s.o.Source.Log(r.Context(), namespace, name, r.FormValue("node"))
 }
 
-// setOf is the DaemonSet that a request is about.
+// setOf returns the DaemonSet that a request is about.
 func setOf(r *http.Request) (namespace, name string, err error) {
 	namespace, name, ok := strings.Cut(r.FormValue("set"), "/")
 	if !ok || namespace == "" || name == "" {

@@ -16,13 +16,14 @@ type message struct {
 	value any
 }
 
-// follower turns scenes into messages for one viewer. One that is slow is told less often, and of all that has changed.
+// follower turns scenes into messages for one viewer. A slow viewer is told less often, and then of everything that has
+// changed.
 type follower struct {
 	last   scene
 	failed string
 }
 
-// next is what the viewer has to be told; nil: nothing.
+// next returns what the viewer has to be told; nil: nothing.
 func (f *follower) next(now scene) (m *message) {
 	defer func() { f.last = now }()
 	if now.error != f.failed {
@@ -77,11 +78,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 // errLeft says that a viewer does not read any more.
 var errLeft = fmt.Errorf("the viewer has left")
 
-// event is the message as it is sent.
+// event returns the message as it is sent.
 func (m *message) event() (string, error) {
 	text, err := json.Marshal(m.value)
 	if err != nil {
-		return "", fmt.Errorf("encode what the page is told: %w", err)
+		return "", fmt.Errorf("encode the data for the page: %w", err)
 	}
 	return "event: " + m.kind + "\ndata: " + string(text) + "\n\n", nil
 }

@@ -303,7 +303,7 @@ func (r *running) view() *viewer {
 	return v
 }
 
-// next is the next event.
+// next returns the next event.
 func (v *viewer) next() (kind, data string) {
 	v.t.Helper()
 	for v.lines.Scan() {
@@ -566,7 +566,7 @@ func TestUnreadableRecordings(t *testing.T) {
 		"x\n":  "not a recording",
 		`{"recording":"everynode fleet","version":2}` + "\n": "version 2",
 		head + "{\n{}\n": "line 2",
-		head + `{"at":1,"change":{"at":1}}` + "\n": "never said",
+		head + `{"at":1,"change":{"at":1}}` + "\n": "no earlier line contains",
 	} {
 		if _, err := Read(strings.NewReader(file), Playing{Speed: 1}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", file, err, want)

@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	return s.Serve(ctx, l)
 }
 
-// scened is a fleet that is made up.
+// scened returns a fleet that is made up.
 func scened(name string, pace time.Duration, still bool, made int) (ui.Options, error) {
 	i := slices.IndexFunc(scenes(), func(s scene) bool { return s.name == name })
 	if i < 0 {
@@ -80,7 +80,7 @@ func scened(name string, pace time.Duration, still bool, made int) (ui.Options, 
 // slowly is how fast a recording is played: not at all, as far as a test can see.
 const slowly = 0.0001
 
-// replayed is a fleet that was recorded.
+// replayed returns a fleet that was recorded.
 func replayed(name string, from time.Duration) (ui.Options, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -106,7 +106,7 @@ type fleet struct {
 	made  []*fleetview.State // in advance; empty: none are
 }
 
-// state is the one after so many changes.
+// state returns the state after so many changes.
 func (f *fleet) state(n int) *fleetview.State {
 	if len(f.made) == 0 {
 		return f.scene.at(n, f.began, time.Now())
@@ -166,7 +166,7 @@ func (f *fleet) Events(context.Context, string, string) (*fleetview.Events, erro
 		Message: "admission webhook denied the request: image is not signed " + f.scene.harm, From: "everynode", Count: 4}}}, nil
 }
 
-// Log is a program that does not find its file.
+// Log returns a program that does not find its file.
 func (f *fleet) Log(context.Context, string, string, string) (*fleetview.Log, error) {
 	return &fleetview.Log{Pod: "agent-x7k2p", Container: "main", Previous: true, Lines: []string{
 		"2026-11-29T01:14:02Z level=info msg=\"agent 2.4.1 starts\"",

@@ -49,7 +49,7 @@ func reasons() (all []fleetview.Reason) {
 	return all
 }
 
-// at is the fleet after so many changes.
+// at returns the fleet after so many changes.
 func (s *scene) at(tick int, began, now time.Time) *fleetview.State {
 	out := &fleetview.State{At: now.UnixMilli(), Cluster: "https://fleet.example.com:6443", Stale: s.stale, Reasons: reasons(), Nodes: []fleetview.Node{}, Sets: []*fleetview.Set{}}
 	for i := range s.nodes {

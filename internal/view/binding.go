@@ -42,8 +42,8 @@ type Binding struct {
 	Plain map[string]bool
 }
 
-// Scheduled says whether the scheduler must bind the pods. The error is about
-// the annotation; the scheduler then gets the pods, as it is never the wrong one.
+// Scheduled returns whether the scheduler must bind the pods. The error is about the annotation.
+// The scheduler then gets the pods, since it is never the wrong one.
 func (b Binding) Scheduled(ds *appsv1.DaemonSet) (bool, error) {
 	by := b.Default
 	if said, ok := ds.Annotations[BindByAnnotation]; ok {
@@ -55,7 +55,7 @@ func (b Binding) Scheduled(ds *appsv1.DaemonSet) (bool, error) {
 	return by == ByScheduler || b.onlyScheduler(&ds.Spec.Template.Spec), nil
 }
 
-// RuntimeClass is the name of the runtime class that the pods ask for; empty
+// RuntimeClass returns the name of the runtime class that the pods ask for; empty
 // when they ask for none.
 func RuntimeClass(ds *appsv1.DaemonSet) string {
 	if name := ds.Spec.Template.Spec.RuntimeClassName; name != nil {
@@ -64,7 +64,7 @@ func RuntimeClass(ds *appsv1.DaemonSet) string {
 	return ""
 }
 
-// PlainClass says that a runtime class adds nothing to a pod that matters to
+// PlainClass reports whether a runtime class adds nothing to a pod that matters to
 // its placement: no node selector, no tolerations, no overhead that only the
 // scheduler accounts for.
 func PlainClass(c *nodev1.RuntimeClass) bool {
@@ -72,7 +72,7 @@ func PlainClass(c *nodev1.RuntimeClass) bool {
 	return !rules && (c.Overhead == nil || !extended(c.Overhead.PodFixed))
 }
 
-// onlyScheduler says that finding a place for such a pod takes more than the
+// onlyScheduler reports whether finding a place for such a pod takes more than the
 // template and the node: other pods, devices, volumes, a gate, another
 // scheduler. These are the filters of Kubernetes' scheduler that the kubelet
 // does not repeat when it admits a pod (pkg/scheduler/framework/plugins).
@@ -91,7 +91,7 @@ func (b Binding) onlyScheduler(spec *corev1.PodSpec) bool {
 		besideOthers(spec) || asksForDevices(spec) || boundVolumes(spec) || AsksForPorts(spec)
 }
 
-// besideOthers says that other pods decide where the pod may run.
+// besideOthers reports whether other pods decide where the pod may run.
 func besideOthers(spec *corev1.PodSpec) bool {
 	for i := range spec.TopologySpreadConstraints {
 		// An empty value is not stored by any API server; what is not known
@@ -105,7 +105,7 @@ func besideOthers(spec *corev1.PodSpec) bool {
 		a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0)
 }
 
-// asksForDevices says that a container, or the pod as a whole, asks for a
+// asksForDevices reports whether a container, or the pod as a whole, asks for a
 // resource that the kubelet does not check: it admits a pod that asks for an
 // extended resource the node does not have.
 func asksForDevices(spec *corev1.PodSpec) bool {
@@ -122,8 +122,8 @@ func asksForDevices(spec *corev1.PodSpec) bool {
 	return asks(spec.Resources) || extended(spec.Overhead)
 }
 
-// extended says that there is more than none of a resource in the list that a
-// kubelet does not account for by itself. Of huge pages it knows how many it has.
+// extended reports whether the list asks for a resource that a kubelet does not account for by
+// itself. A kubelet knows how many huge pages it has.
 func extended(list corev1.ResourceList) bool {
 	for name, amount := range list {
 		switch name {
@@ -137,8 +137,8 @@ func extended(list corev1.ResourceList) bool {
 	return false
 }
 
-// boundVolumes says that a volume is bound to a node when one is chosen, that
-// nodes take only so many of its kind, or that one pod at a time may write to it.
+// boundVolumes reports whether the pod has a volume that is bound only when a node is chosen,
+// that counts towards a limit of its node, or that only one pod at a time may write to.
 func boundVolumes(spec *corev1.PodSpec) bool {
 	for i := range spec.Volumes {
 		v := &spec.Volumes[i].VolumeSource

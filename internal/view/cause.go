@@ -8,10 +8,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Cause is what a pod's status, or an event about it, says of why the pod is not
-// available.
+// Cause is why a pod is not available, according to its status or to an event about it.
 type Cause struct {
-	// Container is the one that holds the pod up; empty when it is none of them.
+	// Container is the container that holds the pod up; empty if none does.
 	Container string `json:"container,omitempty"`
 	// Init says that it is an init container.
 	Init bool `json:"init,omitempty"`
@@ -43,9 +42,8 @@ const (
 	Restarted  = "Restarted"  // it runs again after it has ended: see Trouble
 )
 
-// CauseOf is what the status of a pod that is not available says. hints tells that
-// events about the pod may say more: see FromEvents. A cause without a reason is
-// none.
+// CauseOf returns why a pod is not available, according to its status. hints is true if events about the pod may say
+// more: see FromEvents. A cause without a reason means that none is known.
 func CauseOf(p *corev1.Pod) (c Cause, hints bool) {
 	if p.Status.Phase == corev1.PodFailed && p.Status.Reason != "" {
 		return Cause{Reason: p.Status.Reason, Message: p.Status.Message}, false
@@ -68,7 +66,7 @@ func CauseOf(p *corev1.Pod) (c Cause, hints bool) {
 	return Cause{}, len(p.Status.ContainerStatuses) == 0 && p.Spec.NodeName != ""
 }
 
-// vague says that a reason names a state that every container passes through.
+// vague reports whether a reason names a state that every container passes through.
 func vague(reason string) bool {
 	switch reason {
 	case "ContainerCreating", "PodInitializing", NotStarted, NotReady:
@@ -77,10 +75,10 @@ func vague(reason string) bool {
 	return false
 }
 
-// Passing says that every container passes through the state, and that nothing more is known of this one.
+// Passing reports whether every container passes through the state, and nothing more is known about this one.
 func (c *Cause) Passing() bool { return vague(c.Reason) }
 
-// killed says that somebody other than the program and its limit of memory may
+// killed reports whether somebody other than the program and its limit of memory may
 // have ended it: the kubelet, after a probe that failed.
 func (c *Cause) killed() bool {
 	const sigkill, sigterm = 128 + 9, 128 + 15
@@ -135,7 +133,7 @@ func missesImage(reason string) bool {
 	return strings.Contains(reason, "Image") || reason == "RegistryUnavailable"
 }
 
-// imageOf is the image as the template names it; the status has what the runtime
+// imageOf returns the image as the template names it; the status has what the runtime
 // made of it.
 func imageOf(specs []corev1.Container, name string) string {
 	for i := range specs {
@@ -146,10 +144,10 @@ func imageOf(specs []corev1.Container, name string) string {
 	return ""
 }
 
-// MissesImage says that the container's image cannot be had.
+// MissesImage reports whether the container's image cannot be pulled.
 func (c *Cause) MissesImage() bool { return missesImage(c.Reason) }
 
-// String is the cause in one line.
+// String returns the cause in one line.
 func (c *Cause) String() string {
 	s, parts := c.Reason, []string{}
 	if c.Image != "" {
@@ -181,8 +179,9 @@ func (c *Cause) String() string {
 	return s
 }
 
-// Trouble is what the status of a pod that is not ready says of why, in a few words that stay the same while nothing
-// changes: no message, and no number of restarts. Empty: it says nothing, or the pod is on its way out.
+// Trouble returns why a pod is not ready, according to its status, in a few words that stay the same while nothing
+// changes: without the message and the number of restarts. It is empty if the status gives no reason, or the pod is
+// being deleted.
 func Trouble(p *corev1.Pod) string {
 	if ready := readyCondition(&p.Status); p.DeletionTimestamp != nil || ready != nil && ready.Status == corev1.ConditionTrue {
 		return ""

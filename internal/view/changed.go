@@ -23,8 +23,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// ChangedAnnotation, on a pod, is what it was before it was last changed in place. With it anybody can tell from the pod
-// alone whether the change has come through: the engine may stop, or be another one.
+// ChangedAnnotation, on a pod, records what it was before its last change in place. With it anybody can tell from the
+// pod alone whether the change is complete, even if the engine has stopped or another has taken over.
 const ChangedAnnotation = "everynode.io/changed-in-place"
 
 // change is the value of ChangedAnnotation.
@@ -41,16 +41,17 @@ type change struct {
 	Restarts map[string]int32 `json:"restarts,omitempty"`
 }
 
-// containerChanged is a container that got another image, as it was before.
+// containerChanged is the former state of a container that got another image.
 type containerChanged struct {
 	Name     string `json:"name"`
 	ID       string `json:"id,omitempty"`
 	ImageID  string `json:"imageID,omitempty"`
 	Restarts int32  `json:"restarts,omitempty"`
-	// Stuck says that it waited for what its template or image lacks: its status may say so for a while longer.
+	// Stuck says that it waited for something that its template or image lacks. Its status may say so for a while
+	// longer.
 	Stuck bool `json:"stuck,omitempty"`
-	// Ends is how many seconds after its start a container with another ID but the same ImageID is surely not the one
-	// before, which may have started again just before the change.
+	// Ends is a number of seconds. A container with another ID but the same ImageID that has run for longer than that
+	// is surely not the previous one, which may have started again just before the change.
 	Ends int64 `json:"ends"`
 	// Probed is how many seconds after its start a container was surely probed, and would have ceased to be
 	// ready had that failed; 0: it has no probes that count for that.
@@ -93,7 +94,8 @@ func recordOf(pod *corev1.Pod, changed map[string]string, hash string, now time.
 	return c
 }
 
-// endsAfter is Ends where so many containers are changed: a kubelet ends them one after the other, each within the grace period.
+// endsAfter returns Ends for a number of changed containers: a kubelet ends them one by one, each within the grace
+// period.
 func endsAfter(spec *corev1.PodSpec, changed int) (seconds int64) {
 	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if spec.TerminationGracePeriodSeconds != nil {
@@ -102,7 +104,7 @@ func endsAfter(spec *corev1.PodSpec, changed int) (seconds int64) {
 	return grace*int64(changed) + endSlack
 }
 
-// probedAfter is Probed of a container.
+// probedAfter returns Probed of a container.
 func probedAfter(c *corev1.Container) (seconds int64) {
 	for _, p := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe} {
 		if p != nil {
@@ -130,8 +132,8 @@ func containerStatus(s *corev1.PodStatus, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// changedInPlace reads how far the pod's change has come. A pod whose record is of another
-// revision than its label, or cannot be read, was touched by somebody else.
+// changedInPlace reads how far the pod's change has got. If the record cannot be read, or is about another revision
+// than the pod's label, somebody else has changed the pod.
 func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	text, is := p.Annotations[ChangedAnnotation]
 	if !is {
@@ -144,7 +146,7 @@ func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	}
 	out.Changed = c.At
 	if seen := p.Status.ObservedGeneration; c.Generation > 0 && seen != 0 && seen < c.Generation {
-		// Whatever the status says, it says of what was before.
+		// Whatever the status says, it says about the containers before the change.
 		out.Changing, out.Restarts, out.Stuck, out.WasReady, out.Unchangeable = true, 0, false, false, true
 		return
 	}
@@ -152,8 +154,8 @@ func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	out.Unchangeable = !through || c.Revision != p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 }
 
-// follow tells by the containers' statuses whether those of the change run, and since when; and whether it has come
-// through, which it may have although none of them runs.
+// follow finds out from the containers' statuses whether the new containers run, and since when. It also returns
+// whether the change is complete, which it may be although none of them runs.
 func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 	ready := readyCondition(&p.Status)
 	all := progress{through: true, running: true}
@@ -179,8 +181,8 @@ func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 	return all.through && (all.lookalike == 0 || out.Ready)
 }
 
-// trouble is how often containers have started again since the change, of the one that did so most often, and whether one of
-// them will not start. Those that were not changed count, too: it may be the new ones that they cannot live with.
+// trouble returns how often containers have started again since the change, of the one that did so most often, and
+// whether one of them will not start. Those that were not changed count, too: they may fail because of the new ones.
 func (c *change) trouble(s *corev1.PodStatus) (restarts uint8, isStuck bool) {
 	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range all {
@@ -226,11 +228,11 @@ func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turne
 	}
 }
 
-// unsettled says why it is not known that the pod's containers, and those that its kubelet may be about to start, are of its
-// revision; nil: it is. changed is the ones that are to be changed next.
+// unsettled returns why it is not certain that the pod's containers, and those that its kubelet may be about to start,
+// are of its revision; nil if it is certain. changed has those that are to be changed next.
 func unsettled(pod *corev1.Pod, changed map[string]string) error {
 	if Pod(pod).Unchangeable {
-		return fmt.Errorf("its last change has not come through, or somebody has relabelled it since")
+		return fmt.Errorf("its last change has not completed, or somebody has relabelled it since")
 	}
 	if seen := pod.Status.ObservedGeneration; seen != 0 && seen < pod.Generation {
 		return fmt.Errorf("its kubelet has not seen the last change of it")

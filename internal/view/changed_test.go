@@ -13,11 +13,11 @@ import (
 	"everynode/internal/plan"
 )
 
-// second is the n-th second of a test.
+// second returns the n-th second of a test.
 func second(n int64) metav1.Time { return metav1.NewTime(time.Unix(1_000_000+n, 0).UTC()) }
 
-// changedPod is a pod that was ready since second 2, and was changed from image one to two at second 100. Its status is still
-// that of before.
+// changedPod returns a pod that was ready since second 2, and was changed from image one to two at second 100. Its
+// status is still that of before.
 func changedPod(t *testing.T, change ...func(*corev1.Pod)) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{

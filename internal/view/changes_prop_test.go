@@ -47,7 +47,7 @@ func (w *worker) template(revision string) *corev1.PodTemplateSpec {
 		Spec: corev1.PodSpec{TerminationGracePeriodSeconds: new(int64(5)), Containers: []corev1.Container{{Name: "c", Image: image}, {Name: "beside", Image: beside}}}}
 }
 
-// content is the ID of an image: d is a under another name.
+// content returns the ID of an image: d is a under another name.
 func content(image string) string {
 	if image == "mirror/x:1" {
 		return "sha-x:1"

@@ -22,12 +22,12 @@ const (
 	// Orphan: nobody controls it, and it matches, but it is not to be taken:
 	// it, or the DaemonSet, is being deleted.
 	Orphan
-	// Release: we control it, but it does not match any more: let go of it.
+	// Release: we control it, but it no longer matches: give up control.
 	Release
 )
 
-// Claims says what the object is to the DaemonSet. An empty selector, or one
-// that cannot be read, matches nothing.
+// Claims returns what the object is to the DaemonSet. An empty selector, or one that cannot be
+// read, matches nothing.
 func Claims(ds *appsv1.DaemonSet, obj metav1.Object) Claim {
 	if obj.GetNamespace() != ds.Namespace {
 		return NotOurs
@@ -56,7 +56,7 @@ func selects(s *metav1.LabelSelector, set map[string]string) bool {
 		return false
 	}
 	if len(s.MatchExpressions) == 0 {
-		// Nearly all selectors; and this is asked for every event of a pod.
+		// This covers nearly all selectors, and runs for every event of a pod.
 		for k, want := range s.MatchLabels {
 			if got, ok := set[k]; !ok || got != want {
 				return false

@@ -18,10 +18,10 @@ import (
 // of the API can be.
 type digest [sha256.Size]byte
 
-// templateDigest is the same for two revisions that restore the same template.
+// templateDigest returns the same for two revisions that restore the same template.
 // Bytes that differ may mean the same: "creationTimestamp":null, which API servers
 // wrote up to 1.33, is not a timestamp; an absent field is its default; 1000m is
-// 1. Telling these apart would restart every pod of a cluster for nothing.
+// 1. Telling these apart would restart every pod of a cluster for no reason.
 //
 // Data that cannot be read equals only itself.
 func templateDigest(data []byte) (d digest) {
@@ -87,14 +87,14 @@ func (f folder) foldMap(v reflect.Value) {
 
 func (f folder) count(n int) { f.Write(binary.AppendVarint(nil, int64(n))) }
 
-// text is written with its length before it: one after another cannot be taken
-// for two others.
+// text writes a text with its length before it, so that two texts in a row cannot be confused
+// with two others.
 func (f folder) text(s string) {
 	f.count(len(s))
 	f.Write([]byte(s))
 }
 
-// number is the quantity's value, however it was written.
+// number returns the quantity's value, however it was written.
 func number(q resource.Quantity) string {
 	if n, ok := new(big.Rat).SetString(q.AsDec().String()); ok {
 		return n.RatString()

@@ -35,7 +35,7 @@ const (
 	newRevision = "7c9f5b"
 )
 
-// situations are all in which a release can stand, by phase and reason.
+// situations returns all in which a release can stand, by phase and reason.
 func situations() []situation {
 	canary := rollout.State{Stable: oldRevision, Target: newRevision, Release: 3, Phase: rollout.Rolling, Wave: "canary", Quota: 1, Opened: gitopsNow().Add(-time.Hour)}
 	soaked, stopped, unsure, back := canary, canary, canary, canary
@@ -86,7 +86,7 @@ func situations() []situation {
 
 func gitopsNow() time.Time { return time.Date(2026, 11, 27, 9, 30, 0, 0, time.UTC) } // a Friday
 
-// stands is the state that the situation comes to, and what is reported beside it.
+// stands returns the state that the situation comes to, and what is reported beside it.
 func (c *situation) stands(t *testing.T) (rollout.State, RolloutReport) {
 	t.Helper()
 	p := rollout.Default()
@@ -145,7 +145,7 @@ func rolloutRecords(t *testing.T) []recorded {
 	// The definition gives an object without a status this one.
 	return append(all, recorded{"no engine has looked at it yet", object(DaemonSetRolloutStatus{ObservedGeneration: -1})},
 		recorded{"Idle, and the last request is not heeded yet", unheeded},
-		recorded{"its status cannot be read", object(UnreadableRollout(&idle, errors.New(`status.phase: this version knows none that is called "X"`), gitopsNow()))})
+		recorded{"its status cannot be read", object(UnreadableRollout(&idle, errors.New(`status.phase: this version does not know "X"`), gitopsNow()))})
 }
 
 func setRecords(t *testing.T) []recorded {

@@ -12,26 +12,25 @@ import (
 
 // Revision is what History needs to know of a ControllerRevision.
 type Revision struct {
-	// Object is the revision without its data, annotations and managed fields:
-	// what is in them may be large, and everybody who may write a DaemonSet fills
-	// eleven of it.
+	// Object is the revision without its data, annotations and managed fields. Those may be
+	// large, and everybody who may write a DaemonSet can fill eleven revisions with them.
 	Object          *appsv1.ControllerRevision
 	bytes, template digest
 }
 
-// ReadRevision keeps of a revision what History needs. It does not change r.
+// ReadRevision extracts what History needs from a revision. It does not change r.
 func ReadRevision(r *appsv1.ControllerRevision) *Revision {
 	small := *r
 	small.Data, small.Annotations, small.ManagedFields = runtime.RawExtension{}, nil, nil
 	return &Revision{&small, sha256.Sum256(r.Data.Raw), templateDigest(r.Data.Raw)}
 }
 
-// SameTemplate says whether both restore the same template.
+// SameTemplate reports whether both restore the same template.
 func (r *Revision) SameTemplate(o *Revision) bool { return r.template == o.template }
 
-// HistoryPlan is what to do with the revisions of a DaemonSet. It is carried
-// out from top to bottom, and worked out again after any of it was done: Delete
-// names only what the given revisions and pods prove to be useless.
+// HistoryPlan is what to do with the revisions of a DaemonSet. It is carried out from top to
+// bottom, and worked out again after any part was done. Delete names only what the given
+// revisions and pods prove to be useless.
 type HistoryPlan struct {
 	// Hash is the hash label of the present template's revision, which new pods
 	// get. Empty when Collision.
@@ -39,8 +38,8 @@ type HistoryPlan struct {
 	// Collision says that the name for the new revision is taken by another
 	// template: raise status.collisionCount by one, and plan again.
 	Collision bool
-	// Create is the revision to create, or nil. On AlreadyExists: when the
-	// one that is there has the same template, use it, else it is a Collision.
+	// Create is the revision to create, or nil. On AlreadyExists: if the existing one has the
+	// same template, use it; otherwise it is a Collision.
 	Create *appsv1.ControllerRevision
 	// Update are the revisions to change.
 	Update []RevisionUpdate
@@ -51,12 +50,12 @@ type HistoryPlan struct {
 	Delete []RevisionDelete
 }
 
-// RevisionUpdate is one revision as it should be, as far as Revision keeps it, and
-// what is changed. Apply does so to the whole object.
+// RevisionUpdate is one revision as it should be, as far as Revision keeps it, and what is
+// changed. Apply changes the whole object.
 type RevisionUpdate struct {
 	Revision *appsv1.ControllerRevision
-	// Adopt: we become its controller, which needs a live read of the
-	// DaemonSet first. Release: we cease to be.
+	// Adopt: we become its controller, which needs a live read of the DaemonSet first. Release:
+	// we give that up.
 	Adopt, Release bool
 	// Label: it gets the hash label that it lacks. Renumber: it becomes the
 	// newest, since its template is the present one again.
@@ -78,7 +77,7 @@ type RevisionDelete struct {
 	Duplicate bool
 }
 
-// Empty says that nothing is to be done.
+// Empty reports whether nothing is to be done.
 func (h *HistoryPlan) Empty() bool {
 	return !h.Collision && h.Create == nil && len(h.Update) == 0 && len(h.Relabel) == 0 && len(h.Delete) == 0
 }
@@ -101,7 +100,7 @@ func History(ds *appsv1.DaemonSet, revisions []*Revision, live map[string]bool) 
 	}
 	switch {
 	case ds.DeletionTimestamp != nil:
-		// Whether its revisions still exist is up to the garbage collector.
+		// The garbage collector decides whether its revisions still exist.
 		h.keepOnly()
 		return h.plan, nil
 	case len(h.same) > 0:
@@ -136,8 +135,8 @@ type history struct {
 	plan HistoryPlan
 }
 
-// claim copies what is ours, or will be, and gives it the label that it lacks.
-// The label is then its name, which is unique where a hash might not be.
+// claim copies what is ours, or will be, and adds the label if it is missing. The label is then
+// its name, which is unique where a hash might not be.
 func (h *history) claim(known *Revision) {
 	r := known.Object
 	u := &RevisionUpdate{Revision: r, sameBytes: known.bytes == h.bytes}
@@ -181,9 +180,9 @@ func (u *RevisionUpdate) hash() string {
 	return u.Revision.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 }
 
-// reuse takes the newest revision of the present template as it stands; of
-// several with the same number, one that has the very bytes. Pods of the
-// others are relabelled first, and only when none is left the others go.
+// reuse takes the newest revision of the present template. Of several with the same number, it
+// takes one with exactly the same bytes. Pods of the others are relabelled first; the others are
+// deleted only when they have no pods left.
 func (h *history) reuse(next int64) {
 	keep := h.same[0]
 	for _, u := range h.same[1:] {
@@ -213,8 +212,8 @@ func (h *history) reuse(next int64) {
 	}
 }
 
-// create makes a revision, unless its name is taken. Taken by the same
-// template means that it is there already, only not ours.
+// create makes a revision, unless its name is taken. If a revision with the same template has the
+// name, it exists already but is not ours.
 func (h *history) create(number int64, revisions []*Revision) error {
 	r, err := NewRevision(h.ds, number)
 	if err != nil {
@@ -235,8 +234,8 @@ func (h *history) create(number int64, revisions []*Revision) error {
 	return nil
 }
 
-// keepOnly is for a DaemonSet that is being deleted: the current revision is
-// named if it is there, and nothing is done.
+// keepOnly is for a DaemonSet that is being deleted. It names the current revision if that
+// exists, and changes nothing.
 func (h *history) keepOnly() {
 	if n := len(h.same); n > 0 {
 		h.plan.Hash = h.same[n-1].hash()
@@ -268,8 +267,8 @@ func (h *history) remove(u *RevisionUpdate, duplicate bool) {
 	h.plan.Delete = append(h.plan.Delete, RevisionDelete{Revision: u.Revision, Duplicate: duplicate})
 }
 
-// finish lists the updates, without those of revisions that are deleted: what
-// is not ours yet is not ours to delete either, so adoption comes first there.
+// finish lists the updates, without those of revisions that are deleted. We may not delete a
+// revision that is not ours yet, so it is adopted first.
 func (h *history) finish() {
 	doomed := map[*appsv1.ControllerRevision]bool{}
 	h.plan.Delete = slices.DeleteFunc(h.plan.Delete, func(d RevisionDelete) bool {

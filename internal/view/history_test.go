@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// revisionOf is the revision of the set with another image.
+// revisionOf returns the revision of the set with another image.
 func revisionOf(t testing.TB, ds *appsv1.DaemonSet, image string, number int64) *appsv1.ControllerRevision {
 	t.Helper()
 	ds = ds.DeepCopy()
@@ -25,7 +25,7 @@ func revisionOf(t testing.TB, ds *appsv1.DaemonSet, image string, number int64) 
 	return r
 }
 
-// read is what History needs to know of them.
+// read returns what History needs to know of them.
 func read(revisions ...*appsv1.ControllerRevision) (known []*Revision) {
 	for _, r := range revisions {
 		known = append(known, ReadRevision(r))
@@ -33,7 +33,7 @@ func read(revisions ...*appsv1.ControllerRevision) (known []*Revision) {
 	return known
 }
 
-// summary is a history plan in a few words.
+// summary returns a history plan in a few words.
 func summary(h HistoryPlan) string {
 	var s []string
 	if h.Collision {

@@ -8,14 +8,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// These are the expressions of the admission policy in deploy/policies/host-paths.yaml,
-// which a test holds to each other.
+// These are the expressions of the admission policy in deploy/policies/host-paths.yaml. A test
+// compares both.
 var (
 	wholeHost      = regexp.MustCompile(`^[/.]*$`)
 	runtimeSockets = regexp.MustCompile(`^/+(var/*|(var/+)?run(/+((containerd|crio|podman|k3s|docker)(/.*)?|[^/]*(docker|containerd|crio|dockershim)[^/]*[.]sock))?/*)$`)
 )
 
-// HostPathKind is how a pod reaches more of its node than it should.
+// HostPathKind is a way in which a pod reaches more of its node than it should.
 type HostPathKind uint8
 
 // The kinds of HostPathRisk.
@@ -25,14 +25,14 @@ const (
 	RuntimeSocket                     // the socket of a container runtime, or a folder with it
 )
 
-// HostPathRisk is what a pod may do to its node by way of hostPath volumes.
+// HostPathRisk is what a pod may do to its node through hostPath volumes.
 type HostPathRisk struct {
 	Kind HostPathKind
 	// What it is, and what to Change about it: together one sentence.
 	What, Change string
 }
 
-// HostPathWarnings is HostPathRisks, a sentence each without a full stop.
+// HostPathWarnings returns HostPathRisks as sentences without a full stop.
 func HostPathWarnings(pod *corev1.PodSpec) (warnings []string) {
 	for _, r := range HostPathRisks(pod) {
 		warnings = append(warnings, r.What+": "+r.Change)
@@ -40,8 +40,8 @@ func HostPathWarnings(pod *corev1.PodSpec) (warnings []string) {
 	return warnings
 }
 
-// HostPathRisks says what a pod may do to its node by way of hostPath volumes
-// that it should not: at most one of each kind, in the order of the kinds. Nil: nothing.
+// HostPathRisks returns what a pod may do to its node through hostPath volumes, and should not:
+// at most one of each kind, in the order of the kinds. Nil: nothing.
 func HostPathRisks(pod *corev1.PodSpec) (risks []HostPathRisk) {
 	var written []string
 	var whole, socket *corev1.Volume
@@ -62,20 +62,20 @@ func HostPathRisks(pod *corev1.PodSpec) (risks []HostPathRisk) {
 		}
 	}
 	if len(written) > 0 {
-		risks = append(risks, HostPathRisk{HostWritten, "the host can be written to by way of " + strings.Join(written, ", "), "mount it with readOnly: true in each container"})
+		risks = append(risks, HostPathRisk{HostWritten, "the host can be written to through " + strings.Join(written, ", "), "mount it with readOnly: true in each container"})
 	}
 	if whole != nil {
 		risks = append(risks, HostPathRisk{WholeHost, fmt.Sprintf("volume %s is the whole file system of the host (%s)", whole.Name, whole.HostPath.Path),
-			"name the folders that are needed, or mount it with readOnly: true and recursiveReadOnly: Enabled"})
+			"name only the folders that are needed, or mount it with readOnly: true and recursiveReadOnly: Enabled"})
 	}
 	if socket != nil {
-		risks = append(risks, HostPathRisk{RuntimeSocket, fmt.Sprintf("volume %s (%s) is or holds the socket of a container runtime, with which one is root on the node, read-only or not", socket.Name, socket.HostPath.Path),
+		risks = append(risks, HostPathRisk{RuntimeSocket, fmt.Sprintf("volume %s (%s) is or contains the socket of a container runtime, which makes the pod root on the node, read-only or not", socket.Name, socket.HostPath.Path),
 			"name a folder without it"})
 	}
 	return risks
 }
 
-// notRecursive says that what is mounted below a mount stays writable.
+// notRecursive reports whether what is mounted below a mount stays writable.
 func notRecursive(m *corev1.VolumeMount) bool {
 	return m.RecursiveReadOnly == nil || *m.RecursiveReadOnly != corev1.RecursiveReadOnlyEnabled
 }

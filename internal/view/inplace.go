@@ -22,12 +22,12 @@ import (
 // changing it changes no pod.
 const UpdateAnnotation = "everynode.io/update"
 
-// InPlaceIfPossible is its one value: where two revisions differ in images alone, a pod gets its new images
-// where it runs. Every other update deletes the pod.
+// InPlaceIfPossible is its only value: if two revisions differ in images alone, a pod gets its new images where it
+// runs. Every other update deletes the pod.
 const InPlaceIfPossible = "InPlaceIfPossible"
 
-// AsksInPlace says that the DaemonSet asks for updates in place. The error is about a value that means
-// nothing, and then it does not.
+// AsksInPlace returns whether the DaemonSet asks for updates in place. The error is about an unknown value, which does
+// not ask for them.
 func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
 	said, ok := ds.Annotations[UpdateAnnotation]
 	switch {
@@ -39,23 +39,23 @@ func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
 	return true, nil
 }
 
-// NotInPlace says what keeps pods of one template from becoming ones of the other where they run; nil:
-// nothing does. Containers start again as far as their images differ, and nothing else is done again: not what init
-// containers do, and not what only the creation of a pod does (admission, its network, its environment).
+// NotInPlace returns why pods of one template cannot become pods of the other where they run; nil if they can. Only
+// containers whose images differ start again. Nothing else is repeated: neither init containers nor what happens only
+// when a pod is created (admission, its network, its environment).
 func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 	changed := changedImages(&from.Spec, &to.Spec)
 	switch {
 	case len(changed) == 0:
-		return fmt.Errorf("no image differs, so nothing would start again")
+		return fmt.Errorf("no image differs, so no container would restart")
 	case !maps.Equal(from.Annotations, to.Annotations):
-		return fmt.Errorf("annotations of the template differ: they are for what happens when a pod is created, or there to have that happen")
+		return fmt.Errorf("annotations of the template differ: they take effect, or are meant to cause an effect, when a pod is created")
 	case !equality.Semantic.DeepEqual(sameBut(from), sameBut(to)):
 		return fmt.Errorf("more than the images of containers differs")
 	}
 	for _, key := range changedKeys(from.Labels, to.Labels) {
 		switch {
 		case !private(key):
-			return fmt.Errorf("label %s differs, which others may have read when the pod was created", key)
+			return fmt.Errorf("label %s differs, which other systems may have read when the pod was created", key)
 		case inEnvironment(&to.Spec, "metadata.labels['"+key+"']"):
 			return fmt.Errorf("label %s differs, which a container has in its environment", key)
 		}
@@ -63,7 +63,7 @@ func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 	return nil
 }
 
-// sameBut is a copy of the template without what may differ. Images of init containers that end stay: those are not
+// sameBut returns a copy of the template without what may differ. Images of init containers that end stay: those are not
 // run again.
 func sameBut(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	same := t.DeepCopy()
@@ -75,7 +75,7 @@ func sameBut(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	return same
 }
 
-// lasting is the containers that run as long as the pod does.
+// lasting returns the containers that run as long as the pod does.
 func lasting(spec *corev1.PodSpec) (all []*corev1.Container) {
 	for i := range spec.InitContainers {
 		if c := &spec.InitContainers[i]; sidecar(c) {
@@ -92,7 +92,7 @@ func sidecar(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
-// changedImages is the images that lasting containers of the second have, by name, where the first has others.
+// changedImages returns the images that lasting containers of the second have, by name, where the first has others.
 func changedImages(from, to *corev1.PodSpec) map[string]string {
 	before, changed := map[string]string{}, map[string]string{}
 	for _, c := range lasting(from) {
@@ -106,7 +106,7 @@ func changedImages(from, to *corev1.PodSpec) map[string]string {
 	return changed
 }
 
-// changedKeys is the keys that differ, sorted.
+// changedKeys returns the keys that differ, sorted.
 func changedKeys(from, to map[string]string) (keys []string) {
 	all := maps.Clone(from)
 	if all == nil {
@@ -123,15 +123,15 @@ func changedKeys(from, to map[string]string) (keys []string) {
 	return keys
 }
 
-// private says that a label means nothing to systems that look at pods when they are created: it is the user's own, which
-// has no prefix, or one of those by which charts say what they are.
+// private reports whether a label means nothing to systems that look at pods when they are created: it is the user's
+// own, which has no prefix, or one of those by which charts say what they are.
 func private(key string) bool {
 	prefix, _, prefixed := strings.Cut(key, "/")
 	return !prefixed || prefix == "app.kubernetes.io" || prefix == "helm.sh"
 }
 
-// inEnvironment says that a container has the field of its pod in its environment, which is fixed when it is created.
-// Containers that start again would have the new value beside others with the old one.
+// inEnvironment reports whether a container has the field of its pod in its environment, which is fixed when it is
+// created. Containers that start again would have the new value beside others with the old one.
 func inEnvironment(spec *corev1.PodSpec, field string) bool {
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		for i := range c.Env {
@@ -143,11 +143,11 @@ func inEnvironment(spec *corev1.PodSpec, field string) bool {
 	return false
 }
 
-// ForNow is why a pod is Unfit that may be fit later on.
+// ForNow is the reason of a pod that is Unfit now, but may be fit later.
 type ForNow struct{ error }
 
-// Unfit says what keeps this pod, of revision from, from being changed in place; nil: nothing does.
-// It must be what its revision says, or somebody has changed it on its way in, and would again.
+// Unfit returns why this pod, of revision from, cannot be changed in place; nil if it can. The pod must be what its
+// revision says. Otherwise admission has changed it, and would do so again.
 func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	changed, images := changedImages(&from.Spec, &to.Spec), imagesOf(&from.Spec)
 	found := 0
@@ -156,7 +156,7 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 			continue
 		}
 		if found++; c.Image != images[c.Name] {
-			return fmt.Errorf("container %s has image %q, which is not that of its revision", c.Name, c.Image)
+			return fmt.Errorf("container %s has image %q, which is not the image of its revision", c.Name, c.Image)
 		}
 	}
 	if found != len(changed) {
@@ -167,12 +167,12 @@ func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	}
 	for _, key := range changedKeys(from.Labels, to.Labels) {
 		if pod.Labels[key] != from.Labels[key] {
-			return fmt.Errorf("label %s is not that of its revision", key)
+			return fmt.Errorf("label %s does not match its revision", key)
 		}
 	}
 	for i := range pod.Status.EphemeralContainerStatuses {
 		if s := &pod.Status.EphemeralContainerStatuses[i]; s.State.Running != nil {
-			return ForNow{fmt.Errorf("somebody debugs the pod in container %s", s.Name)}
+			return ForNow{fmt.Errorf("somebody is debugging the pod in container %s", s.Name)}
 		}
 	}
 	for i := range pod.Status.Conditions {
@@ -192,8 +192,8 @@ func imagesOf(spec *corev1.PodSpec) map[string]string {
 	return images
 }
 
-// Rewritten says what admission has made of the images of a pod that was to be of the template; nil: they are those. Nor may
-// it be without a container.
+// Rewritten returns how admission has changed the images of a pod of the template; nil if it has not. A missing
+// container counts as a change.
 func Rewritten(pod *corev1.Pod, template *corev1.PodTemplateSpec) error {
 	images := imagesOf(&pod.Spec)
 	for _, c := range lasting(&template.Spec) {
@@ -204,14 +204,14 @@ func Rewritten(pod *corev1.Pod, template *corev1.PodTemplateSpec) error {
 	return nil
 }
 
-// ChangeInPlace is the strategic merge patch that makes the pod, of revision from, one of the DaemonSet's revision hash.
-// It holds for this version of the pod alone: the API server answers Conflict for any other.
+// ChangeInPlace returns the strategic merge patch that makes the pod, of revision from, one of the DaemonSet's revision
+// hash. It applies to this version of the pod alone: the API server answers Conflict for any other.
 func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.DaemonSet, hash string, now time.Time) ([]byte, error) {
 	to := &ds.Spec.Template
 	changed := changedImages(&from.Spec, &to.Spec)
 	record, err := json.Marshal(recordOf(pod, changed, hash, now))
 	if err != nil {
-		return nil, fmt.Errorf("encode what pod %s/%s was before: %w", pod.Namespace, pod.Name, err)
+		return nil, fmt.Errorf("encode the former state of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	labels := map[string]any{extensionsv1beta1.DaemonSetTemplateGenerationKey: nil}
 	for _, key := range changedKeys(from.Labels, to.Labels) {

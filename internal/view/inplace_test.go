@@ -90,7 +90,7 @@ func TestUnfit(t *testing.T) {
 		"relabelled":                         {func(p *corev1.Pod) { p.Labels["app.kubernetes.io/version"] = "0" }, "label app.kubernetes.io/version"},
 		"debugged": {func(p *corev1.Pod) {
 			p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "d", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
-		}, "debugs"},
+		}, "debugging"},
 		"debugged once": {func(p *corev1.Pod) {
 			p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "d", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
 		}, ""},
@@ -103,7 +103,7 @@ func TestUnfit(t *testing.T) {
 		"not started":           {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ContainerID = "" }, "container c has not started"},
 		"another not started":   {func(p *corev1.Pod) { p.Status.ContainerStatuses[1].ContainerID = "" }, ""},
 		"changed before":        {func(p *corev1.Pod) { changedBefore(p, "id-0") }, ""},
-		"being changed":         {func(p *corev1.Pod) { changedBefore(p, "id-c") }, "has not come through"},
+		"being changed":         {func(p *corev1.Pod) { changedBefore(p, "id-c") }, "has not completed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from := placeTemplate()

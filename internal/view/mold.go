@@ -18,13 +18,13 @@ type Mold struct {
 	kind, meta, spec []byte
 }
 
-// NewMold is the mold of the pods that NewPod makes for these arguments, if
+// NewMold returns the mold of the pods that NewPod makes for these arguments, if
 // they are bound when they are created.
 func NewMold(ds *appsv1.DaemonSet, hash string) (*Mold, error) {
 	pod := NewPod(ds, hash, plan.Create{}, "")
 	kind, err := (&runtime.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Pod"}).Marshal()
 	if err != nil {
-		return nil, fmt.Errorf("encode what a pod is: %w", err)
+		return nil, fmt.Errorf("encode the type of a pod: %w", err)
 	}
 	meta, err := pod.ObjectMeta.Marshal()
 	if err != nil {
@@ -46,7 +46,7 @@ const (
 	specNodeName               = 10
 )
 
-// Pod is the pod in Kubernetes' protobuf encoding, as a request has it. Name and
+// Pod returns the pod in Kubernetes' protobuf encoding, as a request has it. Name and
 // node are encoded a second time, after what is common: of a field that comes
 // twice, readers of protobuf take the last.
 func (m *Mold) Pod(name, node string) []byte {

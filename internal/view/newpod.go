@@ -21,19 +21,19 @@ func controllerKind() schema.GroupVersionKind {
 	return appsv1.SchemeGroupVersion.WithKind("DaemonSet")
 }
 
-// NewPod is the pod to create: the template, with what every daemon pod has.
+// NewPod returns the pod to create: the template, with what every daemon pod has.
 // hash is the controller-revision-hash of the current revision.
 //
-// It is bound to its node at once, and keeps the node affinity of its template
-// for others to read. If the scheduler is to bind it, the required terms give
-// way to one that names the node, as upstream has it.
+// It is bound to its node at once, and keeps the node affinity of its template for others to
+// read. If the scheduler is to bind it, one term that names the node replaces the required terms,
+// as upstream does it.
 func NewPod(ds *appsv1.DaemonSet, hash string, c plan.Create, name string) *corev1.Pod {
 	template := &ds.Spec.Template
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: name,
-			// Where a name is given the API server only keeps it: some tools read
-			// from it which DaemonSet a pod is of.
+			// If a name is given, the API server only stores this. Some tools read from it which
+			// DaemonSet a pod belongs to.
 			GenerateName:    ds.Name + "-",
 			Namespace:       ds.Namespace,
 			Labels:          podLabels(ds, hash),
@@ -64,8 +64,8 @@ func podLabels(ds *appsv1.DaemonSet, hash string) map[string]string {
 	return labels
 }
 
-// onNode replaces the required node affinity. The terms of the template are
-// not lost: the plan has found that the node matches them.
+// onNode replaces the required node affinity. The terms of the template are not ignored: the plan
+// has found that the node matches them.
 func onNode(a *corev1.Affinity, node string) *corev1.Affinity {
 	if a == nil {
 		a = &corev1.Affinity{}
@@ -90,12 +90,11 @@ const (
 	podLetters = 10
 )
 
-// PodName is the name of the pod that the DaemonSet has on the node, after the
-// predecessor (a pod's UID, or empty). The same arguments give the same name, so
-// that a create which is tried again, or by two at once, meets AlreadyExists
-// rather than make a second pod. hash is empty unless the DaemonSet surges: only
-// then may pods of two revisions stand side by side, and so differ in name. salt,
-// 0 at first, is counted up where another's pod has the name.
+// PodName returns the name of the pod that the DaemonSet has on the node, after the predecessor
+// (a pod's UID, or empty). The same arguments give the same name. So a create that is retried, or
+// sent by two engines at once, gets AlreadyExists instead of making a second pod. hash is empty
+// unless the DaemonSet surges: only then may pods of two revisions stand side by side, and so
+// differ in name. salt is 0 at first, and is increased if a pod of someone else has the name.
 func PodName(ds *appsv1.DaemonSet, node, hash, predecessorUID string, salt int) string {
 	h := sha256.New()
 	for _, part := range []string{string(ds.UID), node, hash, predecessorUID, strconv.Itoa(salt)} {
@@ -108,9 +107,9 @@ func PodName(ds *appsv1.DaemonSet, node, hash, predecessorUID string, salt int) 
 	return strings.TrimRight(base, "-.") + "-" + letters(h.Sum(nil), podLetters)
 }
 
-// letters writes the first bytes of a hash in the alphabet of generated names,
-// which has no vowels and so spells no words. 256 is not a multiple of 27; the
-// tilt that this gives the letters does no harm.
+// letters writes the first bytes of a hash in the alphabet of generated names, which has no
+// vowels and so spells no words. 256 is not a multiple of 27, so some letters are more frequent,
+// which does no harm.
 func letters(hash []byte, n int) string {
 	const alphabet = "bcdfghjklmnpqrstvwxz2456789"
 	out := make([]byte, n)

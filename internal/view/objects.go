@@ -14,7 +14,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Node is what the algorithm needs to know of the node. It is a copy, and shares
+// Node returns what the algorithm needs to know of the node. It is a copy, and shares
 // the text of labels with the nodes that have the same.
 func Node(n *corev1.Node) plan.Node {
 	out := plan.Node{
@@ -46,16 +46,16 @@ func Node(n *corev1.Node) plan.Node {
 	return out
 }
 
-// registrationSlack is how far from its creation a node that registers may write
-// that it is not Ready. It is written by the kubelet's clock, the creation by the
-// API server's: where these are further apart, the node may have been Ready.
+// registrationSlack is how far from its creation a registering node may write that it is not Ready. The
+// kubelet's clock gives that time, and the API server's the creation. If they are further apart, the node may
+// have been Ready.
 const registrationSlack = 5 * time.Second
 
-// neverReady says of a node that is not Ready that it has not been. A kubelet writes all
-// of its conditions when it registers; if it says that the node is not Ready, and since
-// the same moment as the oldest of the others, that was then, whatever its clock is. In the
-// node's first minutes it may be wrong: the node controller changes all of them when it
-// has heard nothing for a while, and then so does the kubelet when it is back.
+// neverReady reports whether a node that is not Ready has never been Ready. A kubelet writes all of its
+// conditions when it registers; if it says that the node is not Ready, and since the same moment as the oldest
+// of the others, it wrote that when it registered, whatever its clock shows. In the node's first minutes it may
+// be wrong: the node controller changes all of them when it has heard nothing for a while, and then so does the
+// kubelet when it is back.
 func neverReady(n *corev1.Node, ready *corev1.NodeCondition) bool {
 	since := ready.LastTransitionTime.Time
 	age := since.Sub(n.CreationTimestamp.Time).Abs()
@@ -74,11 +74,12 @@ func neverReady(n *corev1.Node, ready *corev1.NodeCondition) bool {
 	return ready.Status == corev1.ConditionFalse && age <= plan.ClockMargin && since.Sub(oldest).Abs() <= sameMoment
 }
 
-// sameMoment is how far apart the times may be that a kubelet writes at once.
+// sameMoment is how far apart times may be that a kubelet writes at once.
 const sameMoment = 2 * time.Second
 
-// leaves says that the node has announced that what happens to its pods is meant to: it is shut down, drained, or looked
-// after. The names are those of the kubelet and of Kubernetes' drafts for draining and maintenance.
+// leaves reports whether the node has announced that what happens to its pods is intended: it is being shut
+// down, drained or maintained. The names are those of the kubelet and of Kubernetes' drafts for draining and
+// maintenance.
 func leaves(c *corev1.NodeCondition) bool {
 	switch c.Type {
 	case "GracefulNodeShutdownInProgress", "DrainInProgress", "MaintenanceInProgress":
@@ -99,7 +100,7 @@ func shared(labels map[string]string) map[string]string {
 	return out
 }
 
-// Pod is what the algorithm needs to know of the pod. It is a copy.
+// Pod returns what the algorithm needs to know of the pod. It is a copy.
 func Pod(p *corev1.Pod) plan.Pod {
 	out := plan.Pod{
 		Name:       p.Name,
@@ -127,7 +128,7 @@ func Pod(p *corev1.Pod) plan.Pod {
 	return out
 }
 
-// TargetNode is the node that the pod runs on, or the one that its affinity
+// TargetNode returns the node that the pod runs on, or the one that its affinity
 // names while it is not bound. Empty when it names none.
 func TargetNode(p *corev1.Pod) string {
 	if p.Spec.NodeName != "" {
@@ -137,7 +138,7 @@ func TargetNode(p *corev1.Pod) string {
 	return node
 }
 
-// ForScheduler says that the pod was made for the scheduler to bind: its
+// ForScheduler reports whether the pod was made for the scheduler to bind: its
 // affinity names the node, which Kubernetes' controller writes into every pod,
 // and NewPod only into those that the scheduler must place.
 func ForScheduler(p *corev1.Pod) bool {
@@ -145,7 +146,7 @@ func ForScheduler(p *corev1.Pod) bool {
 	return is
 }
 
-// namedByAffinity is the node that the required affinity names by its field,
+// namedByAffinity returns the node that the required affinity names by its field,
 // and whether it does; empty when it names more than one: it is not for us to
 // choose.
 func namedByAffinity(p *corev1.Pod) (node string, named bool) {
@@ -184,7 +185,7 @@ func phase(p corev1.PodPhase) plan.Phase {
 	case corev1.PodFailed:
 		return plan.Failed
 	case corev1.PodRunning, corev1.PodUnknown:
-		return plan.Running // of unknown ones nobody can say that they do not run
+		return plan.Running // an unknown phase may mean that it runs
 	default:
 		return plan.Pending
 	}
@@ -208,7 +209,7 @@ func readiness(s *corev1.PodStatus, out *plan.Pod) {
 	out.WasReady = s.StartTime != nil && c.LastTransitionTime.Sub(s.StartTime.Time) > startupSlack
 }
 
-// starts tells how a pod's containers have started: how often again, and whether one of them never will.
+// starts reads how often a pod's containers have restarted, and whether one of them will never start.
 func starts(s *corev1.PodStatus, out *plan.Pod) {
 	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range all {
@@ -219,8 +220,8 @@ func starts(s *corev1.PodStatus, out *plan.Pod) {
 	}
 }
 
-// stuck says that a container which waits for that reason, of the kubelet's, does not start until somebody changes the
-// template, or what it names.
+// stuck reports whether a container which waits for that reason, of the kubelet's, does not start until somebody
+// changes the template, or what it names.
 func stuck(reason string) bool {
 	switch reason {
 	case "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError":
@@ -229,7 +230,7 @@ func stuck(reason string) bool {
 	return false
 }
 
-// disruptor is who the pod's condition DisruptionTarget says will delete it.
+// disruptor returns who will delete the pod, according to its condition DisruptionTarget.
 func disruptor(s *corev1.PodStatus) plan.Disruptor {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// daemonSet is a plain one, as the API server hands it out.
+// daemonSet returns a plain one, as the API server hands it out.
 func daemonSet() *appsv1.DaemonSet {
 	one := intstr.FromInt32(1)
 	return &appsv1.DaemonSet{

@@ -10,7 +10,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// validRequirement says whether the scheduler could read it.
+// validRequirement reports whether the scheduler could read it.
 func validRequirement(r corev1.NodeSelectorRequirement) bool {
 	op, ok := map[corev1.NodeSelectorOperator]selection.Operator{
 		corev1.NodeSelectorOpIn:           selection.In,
@@ -27,16 +27,16 @@ func validRequirement(r corev1.NodeSelectorRequirement) bool {
 	return err == nil
 }
 
-// withDaemonTolerations is the template's tolerations and those that every
-// daemon pod gets, so that a node in trouble keeps the pods which may be there
-// to mend it. One that the template has already is not added again.
+// withDaemonTolerations returns the template's tolerations and those that every daemon pod gets,
+// so that a node in trouble keeps the pods that may be there to repair it. A toleration that the
+// template already has is not added again.
 func withDaemonTolerations(spec *corev1.PodSpec) []corev1.Toleration {
 	all := slices.Clone(spec.Tolerations)
 	add := func(key string, effect corev1.TaintEffect) {
 		t := corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: effect}
 		found := false
 		for i := range all {
-			// One that says for how long it tolerates is overruled.
+			// One with a time limit is overruled.
 			if all[i].MatchToleration(&t) {
 				all[i], found = t, true
 			}

@@ -31,7 +31,7 @@ func (c *Cause) FromEvents(p *corev1.Pod, events []corev1.Event) {
 	}
 }
 
-// fits says whether an event can explain the cause that the status has.
+// fits reports whether an event can explain the cause that the status has.
 func (c *Cause) fits(e *corev1.Event) bool {
 	if name := fieldContainer(e); name != "" && c.Container != "" && name != c.Container {
 		return false
@@ -48,14 +48,14 @@ func (c *Cause) fits(e *corev1.Event) bool {
 	}
 }
 
-// fieldContainer is the container that an event is about: its path is
+// fieldContainer returns the container that an event is about: its path is
 // spec.containers{NAME}, or that of an init container.
 func fieldContainer(e *corev1.Event) string {
 	_, name, _ := strings.Cut(e.InvolvedObject.FieldPath, "{")
 	return strings.TrimSuffix(name, "}")
 }
 
-// eventTime is when it was last said, whichever way the event is counted.
+// eventTime returns when it was last said, whichever way the event is counted.
 func eventTime(e *corev1.Event) time.Time {
 	if e.Series != nil && !e.Series.LastObservedTime.IsZero() {
 		return e.Series.LastObservedTime.Time

@@ -10,12 +10,12 @@ import (
 // Standard of its namespace (k8s.io/pod-security-admission/admission/admission.go).
 var refusedByStandard = regexp.MustCompile(`violates PodSecurity "(baseline|restricted):`)
 
-// toAllow is between what was refused and what would allow it, in events.
+// toAllow stands between the refusal and the command that would allow it, in events.
 const toAllow = "; if its pods may do that: "
 
-// AllowCommand is the command that has a namespace take pods which its Pod Security
-// Standard refuses. It asks for the next weaker standard, and no more. It is empty
-// for what was refused by anybody else.
+// AllowCommand returns the command that makes a namespace accept pods that its Pod Security
+// Standard refuses. It asks for the next weaker standard and nothing more. It is empty if someone
+// else refused them.
 func AllowCommand(namespace, refusal string) string {
 	m := refusedByStandard.FindStringSubmatch(refusal)
 	if m == nil {
@@ -36,7 +36,7 @@ func WithAllowCommand(namespace string, err error) error {
 	return err
 }
 
-// withoutAllowCommand is what was refused alone.
+// withoutAllowCommand returns the refusal without the command.
 func withoutAllowCommand(text string) string {
 	before, _, _ := strings.Cut(text, toAllow)
 	return before

@@ -36,7 +36,7 @@ type RolloutPolicy struct {
 
 // RolloutPolicySpec is what a RolloutPolicy asks for: see rollout.Policy.
 type RolloutPolicySpec struct {
-	// DaemonSets are those that follow the policy. Left out: those that name it, see
+	// DaemonSets are those that follow the policy. If it is left out, those that name it follow it: see
 	// PolicyAnnotation.
 	DaemonSets *PolicySubjects `json:"daemonSets,omitempty"`
 	Waves      []PolicyWave    `json:"waves,omitempty"`
@@ -117,8 +117,8 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 	return p, r.wrong
 }
 
-// Chooses says whether releases of the DaemonSet follow the policy: one that it names comes before all that would choose
-// it.
+// Chooses reports whether releases of the DaemonSet follow the policy. A policy that the DaemonSet names wins over
+// all that would choose it.
 func (o *RolloutPolicy) Chooses(ds *appsv1.DaemonSet) bool {
 	if name, named := ds.Annotations[PolicyAnnotation]; named {
 		return name == o.Name
@@ -152,7 +152,7 @@ func (r *policyReader) subjects(s *PolicySubjects) {
 		r.say("spec.daemonSets.selector: %v", err)
 	}
 	if len(s.Namespaces) == 0 && (s.Selector == nil || len(s.Selector.MatchLabels)+len(s.Selector.MatchExpressions) == 0) {
-		r.say("spec.daemonSets: it chooses every DaemonSet, including the one of the network plugin; name namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
+		r.say("spec.daemonSets: it chooses every DaemonSet, including that of the network plugin; give namespaces or labels, or leave the field out and annotate DaemonSets with %s", PolicyAnnotation)
 	}
 }
 

@@ -28,10 +28,10 @@ func (t TakenPort) For(namespace string) string {
 	return fmt.Sprintf("host port %d/%s, which a pod of another namespace has", t.Port, t.Protocol)
 }
 
-// AsksForPorts says that the pod wants a port of its node.
+// AsksForPorts reports whether the pod wants a port of its node.
 func AsksForPorts(spec *corev1.PodSpec) bool { return len(hostPorts(spec)) > 0 }
 
-// TakenPorts is the host ports that keep the pod from a node with these pods on
+// TakenPorts returns the host ports that keep the pod from a node with these pods on
 // it, as the scheduler compares them: two addresses differ only if both are given.
 func TakenPorts(spec *corev1.PodSpec, others []corev1.Pod) (taken []TakenPort) {
 	for _, want := range hostPorts(spec) {
@@ -48,10 +48,10 @@ func TakenPorts(spec *corev1.PodSpec, others []corev1.Pod) (taken []TakenPort) {
 	return taken
 }
 
-// hostPorts is the host ports of all containers that run as long as the pod does,
-// which are those that schedulers and kubelets count. On the node's network each port
-// is one: the API server fills it into a pod, and since Kubernetes 1.28 no more into
-// a template (SetDefaults_Pod, SetDefaults_PodSpec).
+// hostPorts returns the host ports of all containers that run as long as the pod does, which are
+// those that schedulers and kubelets count. On the node's network each port is one: the API
+// server fills it into a pod, and since Kubernetes 1.28 no longer into a template
+// (SetDefaults_Pod, SetDefaults_PodSpec).
 func hostPorts(spec *corev1.PodSpec) (ports []corev1.ContainerPort) {
 	take := func(c *corev1.Container) {
 		for _, p := range c.Ports {

@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// refused says that a kubelet did not admit the pod, for a reason that another
+// refused reports whether a kubelet did not admit the pod, for a reason that another
 // decision about its place could have avoided: by waiting until the node takes
 // it, as a scheduler does.
 //
@@ -21,7 +21,7 @@ func refused(s *corev1.PodStatus) bool {
 	return s.Phase == corev1.PodFailed && (strings.HasPrefix(s.Reason, outOf) || placeable()[s.Reason])
 }
 
-// outOf begins the reasons for want of a resource, whose name follows
+// outOf begins the reasons for a resource that is used up; its name follows
 // (pkg/kubelet/lifecycle/predicate.go).
 const outOf = "OutOf"
 

@@ -16,7 +16,7 @@ import (
 	"k8s.io/utils/dump"
 )
 
-// RevisionData is the patch that restores the DaemonSet's template: the bytes
+// RevisionData returns the patch that restores the DaemonSet's template: the bytes
 // that a ControllerRevision keeps, and that kubectl rollout undo compares. The
 // keys are sorted, since they pass through maps; large integers survive, since
 // they pass as integers.
@@ -37,7 +37,7 @@ func RevisionData(ds *appsv1.DaemonSet) ([]byte, error) {
 	return data, nil
 }
 
-// NewRevision is the ControllerRevision of the DaemonSet's present template.
+// NewRevision returns the ControllerRevision of the DaemonSet's present template.
 // Its name and its hash label change with status.collisionCount.
 func NewRevision(ds *appsv1.DaemonSet, number int64) (*appsv1.ControllerRevision, error) {
 	data, err := RevisionData(ds)
@@ -79,7 +79,7 @@ func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) strin
 	return rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10))
 }
 
-// AtRevision is the DaemonSet with the template of one of its revisions. It has no number of that template, so
+// AtRevision returns the DaemonSet with the template of one of its revisions. It has no number of that template, so
 // that pods made from it are not taken for ones of the present.
 func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.DaemonSet, error) {
 	var patch struct {

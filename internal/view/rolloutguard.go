@@ -9,7 +9,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// RolloutAllowance is what a person allows to be taken away; none if nobody does.
+// RolloutAllowance returns what a person allows to be taken away; it is empty if nobody allows anything.
 func RolloutAllowance(o *DaemonSetRollout) rollout.Allowance {
 	if a := o.Spec.Allow; a != nil {
 		return rollout.Allowance{Nodes: a.Nodes, Before: a.Before.UTC()}
@@ -17,7 +17,7 @@ func RolloutAllowance(o *DaemonSetRollout) rollout.Allowance {
 	return rollout.Allowance{}
 }
 
-// RolloutGuard is what was kept of what was taken away. The error names each field that cannot be read.
+// RolloutGuard returns what was kept of what was taken away. The error names each field that cannot be read.
 func RolloutGuard(o *DaemonSetRollout) (g rollout.Guard, err error) {
 	s, r := o.Status.Guard, stateReader{}
 	if s == nil {
@@ -33,7 +33,7 @@ func RolloutGuard(o *DaemonSetRollout) (g rollout.Guard, err error) {
 	return g, errors.Join(r.wrong...)
 }
 
-// guardStatus keeps times to the second. What was taken counts for longer rather than shorter by that.
+// guardStatus keeps times to the second. The rounding makes a removal count for longer, never for shorter.
 func guardStatus(g *rollout.Guard) *RolloutGuardStatus {
 	if len(g.Taken) == 0 && g.Held == 0 && g.Used == 0 {
 		return nil

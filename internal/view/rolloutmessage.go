@@ -12,7 +12,7 @@ import (
 )
 
 // The conditions of a DaemonSetRollout, as kstatus and what is built on it read them: Ready once the release is
-// through, Reconciling while it goes on or waits for somebody, Stalled when it goes no further by itself.
+// through, Reconciling while it goes on or waits for somebody, Stalled when it does not go on by itself.
 const (
 	ConditionReady       = "Ready"
 	ConditionReconciling = "Reconciling"
@@ -22,12 +22,12 @@ const (
 // ReasonStatusUnreadable is the reason of a DaemonSetRollout whose status cannot be read.
 const ReasonStatusUnreadable = "StatusUnreadable"
 
-// UnreadableRollout is the status of an object of which RolloutState could read nothing: all that is there stays, and
-// the conditions say why nothing goes on. To mend the status, or to delete the object, lets it.
+// UnreadableRollout returns the status of an object of which RolloutState could read nothing: all that is there stays,
+// and the conditions say why nothing goes on. Repairing the status or deleting the object lets the release go on.
 func UnreadableRollout(before *DaemonSetRolloutStatus, err error, now time.Time) DaemonSetRolloutStatus {
 	out := *before
 	out.Conditions = append([]metav1.Condition(nil), before.Conditions...)
-	message := "nothing goes on, since the status cannot be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	message := "nothing continues, since the status cannot be read: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	out.setConditions(ConditionStalled, ReasonStatusUnreadable, message, now)
 	return out
 }
@@ -46,7 +46,7 @@ func setRolloutConditions(out *DaemonSetRolloutStatus, s *rollout.State, r *Roll
 	out.setConditions(holds, reason, out.Message, r.Now)
 }
 
-// rolloutCondition is the condition that is true.
+// rolloutCondition returns the condition that is true.
 func rolloutCondition(s *rollout.State) string {
 	switch {
 	case s.Phase == rollout.Idle:
@@ -90,7 +90,7 @@ func rolloutMessage(s *rollout.State, r *RolloutReport) string {
 		said = append(said, r.HeldText)
 	}
 	if n := r.Nodes.Leaked; n > 0 {
-		said = append(said, fmt.Sprintf("%d of the nodes with %s have it out of turn: the DaemonSet controller of the cluster makes new and failed pods from the template", n, s.Target))
+		said = append(said, fmt.Sprintf("%d of the nodes with %s have it out of turn: the DaemonSet controller of the cluster creates pods for new nodes and failed pods from the template", n, s.Target))
 	}
 	if s.Ignored != "" {
 		said = append(said, "ignored: "+s.Ignored)
@@ -115,17 +115,17 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	case rollout.NotSettled:
 		return fmt.Sprintf("%s: %d of %d nodes with %s not well yet", wave, n.UnderWay, n.Exposed, s.Target)
 	case rollout.NoneWell:
-		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch: its nodes are down, or the template fits none of them; promote goes on without", wave, s.Target)
+		return fmt.Sprintf("%s: no node with %s is well, so there is nothing to watch: its nodes are down, or the template fits none of them; promote continues without", wave, s.Target)
 	case rollout.NotSoaked:
 		return fmt.Sprintf("%s has soaked for %s", wave, rolloutSoak(s, r.Policy))
 	case rollout.NotApproved:
-		return wave + " is through; the next one opens when a person promotes it"
+		return wave + " is complete; the next one opens when a person promotes it"
 	case rollout.WindowClosed:
 		return wave + ": no window is open" + opensAt(r)
 	case rollout.PauseRequested:
 		return fmt.Sprintf("spec.paused: %d of %d nodes have %s, and no more get it", n.Exposed, n.Eligible, s.Target)
 	case rollout.TooManyFailed:
-		return fmt.Sprintf("%s: %d of %d nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", wave, n.Failed, n.Exposed, s.Target, s.Stops)
+		return fmt.Sprintf("%s: %d of %d nodes with %s failed; resume (stop %d) continues it, abort takes it back", wave, n.Failed, n.Exposed, s.Target, s.Stops)
 	case rollout.AbortRequested, rollout.FailedBack, rollout.Reverted:
 		return backText(s, r)
 	}
@@ -134,7 +134,7 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 
 // restsText is about nodes that have missed a release.
 func restsText(s *rollout.State, r *RolloutReport) string {
-	text := fmt.Sprintf("all nodes get %s, and %d that have missed it wait ", s.Stable, r.Nodes.Other)
+	text := fmt.Sprintf("all nodes get %s, and %d that missed it wait ", s.Stable, r.Nodes.Other)
 	if s.Reason == rollout.PauseRequested {
 		return text + "until the pause ends (spec.paused)"
 	}
@@ -149,37 +149,37 @@ func backText(s *rollout.State, r *RolloutReport) string {
 	case s.Reason == rollout.Reverted:
 		return fmt.Sprintf("%s: nodes go back to it, %d left", why, n.Other)
 	case r.Assists && n.Exposed > 0:
-		return fmt.Sprintf("%s: no more nodes get %s, and %d keep it, since the DaemonSet controller of the cluster makes pods from the template alone; to take it from them, give the template what %s has: "+
-			"revert it where it comes from, or everynode rollout undo --patch", why, s.Target, n.Exposed, s.Stable)
+		return fmt.Sprintf("%s: no more nodes get %s, and %d keep it, since the DaemonSet controller of the cluster creates pods only from the template; to take it from them, change the template to that of %s: "+
+			"revert it at its source, or use everynode rollout undo --patch", why, s.Target, n.Exposed, s.Stable)
 	case s.Phase == rollout.Aborted:
 		return fmt.Sprintf("%s: all nodes that can go back have %s, and the template still asks for %s; it is released again when the template changes, or by retry", why, s.Stable, s.Target)
 	}
 	return fmt.Sprintf("%s: nodes go back from %s to %s, %d left", why, s.Target, s.Stable, n.Exposed)
 }
 
-// problemText is about what nothing goes on for, whatever the nodes do.
+// problemText is about problems that stop the release whatever the nodes do.
 func problemText(s *rollout.State) string {
 	switch s.Reason {
 	case rollout.APIUnwell:
-		return "the API server is unwell: many requests of the engine fail, or are answered late, so no more nodes get " + s.Target + " until it is well for a minute"
+		return "the API server is unwell: many requests of the engine fail or are answered late, so no more nodes get " + s.Target + " until it is well for a minute"
 	case rollout.ViewIncomplete:
 		return "the engine has not seen all of the cluster yet"
 	case rollout.PolicyUnreadable:
 		return "the policy cannot be followed"
 	case rollout.PolicyGone:
-		return "the policy is gone in the middle of a release; make it again, abort, or let all nodes get " + s.Target + " (plain)"
+		return "the policy was removed in the middle of a release; create it again, abort, or let all nodes get " + s.Target + " (plain)"
 	case rollout.SeveralPolicies:
 		return "more than one policy chooses the DaemonSet"
 	case rollout.StableGone:
-		return "the stable revision " + s.Stable + " is not there any more; only plain goes on"
+		return "the stable revision " + s.Stable + " no longer exists; only plain continues"
 	case rollout.StableUnknown:
-		return fmt.Sprintf("there are pods of several revisions, and nobody knows which is good: resume (stop %d) goes on with %s, abort goes back to %s", s.Stops, s.Target, s.Stable)
+		return fmt.Sprintf("there are pods of several revisions, and it is not known which one is good: resume (stop %d) continues with %s, abort goes back to %s", s.Stops, s.Target, s.Stable)
 	case rollout.NotDriven:
-		return "the DaemonSet controller of the cluster has these pods, and does not leave it to the policy when they are replaced"
+		return "the DaemonSet controller of the cluster replaces these pods by itself, and not when the policy says so"
 	case rollout.NotObserved:
-		return "the DaemonSet controller of the cluster has not taken notice of the last change yet; does kube-controller-manager run?"
+		return "the DaemonSet controller of the cluster has not observed the last change yet; is kube-controller-manager running?"
 	case rollout.ClockSkew:
-		return "the clock of the engine is wrong by more than a soak can be trusted with"
+		return "the clock of the engine is wrong by so much that soak times cannot be trusted"
 	}
 	return s.Reason.String()
 }
@@ -195,5 +195,5 @@ func opensAt(r *RolloutReport) string {
 	return "; the next opens on " + next.UTC().Format("Mon 2 Jan 15:04 MST")
 }
 
-// waveOf is the open step.
+// waveOf returns the open step.
 func waveOf(s *rollout.State) string { return strings.Trim(s.Wave+"/"+s.Group, "/") }

@@ -171,8 +171,8 @@ type RolloutFailure struct {
 	Since   metav1.Time `json:"since"`
 }
 
-// NewRollout is the object of a DaemonSet that has none. The owner does not wait for it when it is deleted, so
-// no right to its finalizers is needed.
+// NewRollout returns the object of a DaemonSet that has none. The deletion of the owner does not wait for it, so the
+// engine needs no right to the owner's finalizers.
 func NewRollout(ds *appsv1.DaemonSet) *DaemonSetRollout {
 	controller := true
 	return &DaemonSetRollout{
@@ -182,9 +182,9 @@ func NewRollout(ds *appsv1.DaemonSet) *DaemonSetRollout {
 	}
 }
 
-// IsOf says whether the object is about the DaemonSet with that UID, and not about another that had its name and is
-// gone. One without an owner is: people may make it before there is a release, and to delete a DaemonSet and
-// leave its pods takes the owner off.
+// IsOf reports whether the object is about the DaemonSet with that UID, and not about another that had its name and is
+// gone. An object without an owner counts: people may create it before there is a release, and deleting a DaemonSet
+// without its pods removes the owner.
 func (o *DaemonSetRollout) IsOf(ds types.UID) bool {
 	for _, owner := range o.OwnerReferences {
 		if owner.Kind == "DaemonSet" && owner.UID != ds {
@@ -194,7 +194,7 @@ func (o *DaemonSetRollout) IsOf(ds types.UID) bool {
 	return true
 }
 
-// short is a duration without the units that say nothing: 30m, and not 30m0s.
+// short returns a duration without the units that say nothing: 30m, and not 30m0s.
 func short(d time.Duration) string {
 	text := d.Truncate(time.Second).String()
 	if n := len(text); n > 3 && text[n-3:] == "m0s" {

@@ -11,7 +11,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// RolloutRequests is what people ask for. wrong is what cannot be read, a sentence for each: it is left out of the requests,
+// RolloutRequests returns what people ask for. wrong has a sentence for each that cannot be read. Those are left out,
 // and the others count.
 func RolloutRequests(o *DaemonSetRollout) (r rollout.Requests, wrong []string) {
 	number := func(field string, n int) int {
@@ -39,13 +39,13 @@ func RolloutRequests(o *DaemonSetRollout) (r rollout.Requests, wrong []string) {
 	return r, wrong
 }
 
-// RolloutState is what was kept of a release. The error names each field that cannot be read or that contradicts
+// RolloutState returns what was kept of a release. The error names each field that cannot be read or that contradicts
 // another: then nothing may be done by it. Of an object without a status it is the empty state.
 func RolloutState(o *DaemonSetRollout) (rollout.State, error) {
 	r, s := stateReader{}, &o.Status
 	if s.Phase == "" {
 		if s.Stable+s.Target != "" || s.Release != 0 {
-			return rollout.State{}, errors.New("status.phase: it is empty, and the status is not")
+			return rollout.State{}, errors.New("status.phase: it is empty, but the rest of the status is not")
 		}
 		return rollout.State{}, nil
 	}
@@ -63,7 +63,7 @@ func RolloutState(o *DaemonSetRollout) (rollout.State, error) {
 			state.Opened = w.Opened.UTC()
 		}
 		if w.Soaked.Duration < 0 {
-			r.say("wave.soaked", "%s is less than nothing", w.Soaked.Duration)
+			r.say("wave.soaked", "%s is negative", w.Soaked.Duration)
 		}
 	}
 	if err := errors.Join(r.wrong...); err != nil {
@@ -81,7 +81,7 @@ func (r *stateReader) say(field, format string, args ...any) {
 
 func (r *stateReader) count(field string, n int) int {
 	if n < 0 {
-		r.say(field, "%d is less than nothing", n)
+		r.say(field, "%d is negative", n)
 	}
 	return n
 }
@@ -89,7 +89,7 @@ func (r *stateReader) count(field string, n int) int {
 func (r *stateReader) phase(name string) rollout.Phase {
 	p, known := rollout.PhaseOf(name)
 	if !known {
-		r.say("phase", "this version knows none that is called %q", name)
+		r.say("phase", "this version does not know %q", name)
 	}
 	return p
 }
@@ -97,7 +97,7 @@ func (r *stateReader) phase(name string) rollout.Phase {
 func (r *stateReader) reason(field, name string) rollout.Reason {
 	why, known := rollout.ReasonOf(name)
 	if !known {
-		r.say(field, "this version knows none that is called %q", name)
+		r.say(field, "this version does not know %q", name)
 	}
 	return why
 }
@@ -111,7 +111,7 @@ type RolloutReport struct {
 	// Policy is the one that the release follows; nil: none that can be read.
 	Policy *rollout.Policy
 	Nodes  RolloutNodes
-	// Guard is kept beside the state; HeldText says what it holds, if anything.
+	// Guard is kept beside the state. HeldText says what it holds, if anything.
 	Guard    rollout.Guard
 	HeldText string
 	// Assists is rollout.Seen's.
@@ -128,7 +128,7 @@ const (
 	maxMessage        = 2000
 )
 
-// RolloutStatus is the status that keeps the state. before is the one that is there: its conditions keep the
+// RolloutStatus returns the status that keeps the state. before is the one that is there: its conditions keep the
 // time since which they hold, and its observedGeneration never goes back.
 func RolloutStatus(before *DaemonSetRolloutStatus, s *rollout.State, r *RolloutReport) DaemonSetRolloutStatus {
 	out := DaemonSetRolloutStatus{
@@ -165,7 +165,7 @@ func rolloutFailures(all []RolloutFailure) []RolloutFailure {
 	return all
 }
 
-// cut is the beginning of a text, of so many bytes at most and of whole characters.
+// cut returns the beginning of a text, of so many bytes at most and of whole characters.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -57,7 +57,7 @@ func drawState(t *rapid.T) (s rollout.State) {
 	return s
 }
 
-// through is the state after it was kept and read again, by way of JSON.
+// through returns the state after it was kept and read again, by way of JSON.
 func through(t *rapid.T, s *rollout.State, r *RolloutReport) (rollout.State, DaemonSetRollout) {
 	o := DaemonSetRollout{Status: RolloutStatus(&DaemonSetRolloutStatus{}, s, r)}
 	data, err := json.Marshal(o)
@@ -107,10 +107,10 @@ func TestRolloutStateWrong(t *testing.T) {
 	for _, c := range []struct{ status, want string }{
 		{"{stable: a, target: a, release: 1}", "status.phase: it is empty"},
 		{"{release: 1}", "status.phase: it is empty"},
-		{"{phase: Melting, release: 1, stable: a, target: b}", `status.phase: this version knows none that is called "Melting"`},
-		{"{phase: Held, reason: Full, release: 1, stable: a, target: b}", `status.reason: this version knows none that is called "Full"`},
-		{"{phase: Held, whyBack: So, release: 1, stable: a, target: b}", `status.whyBack: this version knows none that is called "So"`},
-		{"{phase: Rolling, release: -1, stable: a, target: b}", "status.release: -1 is less than nothing"},
+		{"{phase: Melting, release: 1, stable: a, target: b}", `status.phase: this version does not know "Melting"`},
+		{"{phase: Held, reason: Full, release: 1, stable: a, target: b}", `status.reason: this version does not know "Full"`},
+		{"{phase: Held, whyBack: So, release: 1, stable: a, target: b}", `status.whyBack: this version does not know "So"`},
+		{"{phase: Rolling, release: -1, stable: a, target: b}", "status.release: -1 is negative"},
 		{"{phase: Rolling, quota: -1, release: 1, stable: a, target: b}", "status.quota: -1"},
 		{"{phase: Rolling, stops: -1, release: 1, stable: a, target: b}", "status.stops: -1"},
 		{"{phase: Rolling, forgiven: -1, release: 1, stable: a, target: b}", "status.forgiven: -1"},
@@ -167,7 +167,7 @@ func TestNewRollout(t *testing.T) {
 	}
 }
 
-// conditions is the types of those that are true.
+// conditions returns the types of those that are true.
 func conditions(s *DaemonSetRolloutStatus) (all []string) {
 	for _, c := range s.Conditions {
 		if c.Status == metav1.ConditionTrue {
@@ -254,13 +254,13 @@ func TestRolloutMessages(t *testing.T) {
 		want   string
 	}{
 		{rollout.Idle, rollout.NoReason, "all nodes get a"},
-		{rollout.Idle, rollout.PauseRequested, "all nodes get a, and 4 that have missed it wait until the pause ends (spec.paused)"},
-		{rollout.Idle, rollout.WindowClosed, "all nodes get a, and 4 that have missed it wait for a window; the next opens on Fri 27 Nov 09:00 UTC"},
+		{rollout.Idle, rollout.PauseRequested, "all nodes get a, and 4 that missed it wait until the pause ends (spec.paused)"},
+		{rollout.Idle, rollout.WindowClosed, "all nodes get a, and 4 that missed it wait for a window; the next opens on Fri 27 Nov 09:00 UTC"},
 		{rollout.Rolling, rollout.UnderQuota, "wave first/eu: 3 of 5 nodes have b"},
 		{rollout.Rolling, rollout.NotSettled, "wave first/eu: 2 of 3 nodes with b not well yet"},
 		{rollout.Soaking, rollout.NotSoaked, "wave first/eu has soaked for 1m30s of 1h30m"},
 		{rollout.Waiting, rollout.WindowClosed, "wave first/eu: no window is open; the next opens on Fri 27 Nov 09:00 UTC"},
-		{rollout.Halted, rollout.TooManyFailed, "wave first/eu: 1 of 3 nodes with b failed; resume (stop 1) lets it go on, abort takes it back"},
+		{rollout.Halted, rollout.TooManyFailed, "wave first/eu: 1 of 3 nodes with b failed; resume (stop 1) continues it, abort takes it back"},
 		{rollout.RollingBack, rollout.AbortRequested, "aborted by spec.abort: nodes go back from b to a, 3 left"},
 		{rollout.RollingBack, rollout.Reverted, "the template has a again: nodes go back to it, 4 left"},
 		{rollout.Aborted, rollout.FailedBack, "too many nodes have failed: all nodes that can go back have a, and the template still asks for b; it is released again when the template changes, or by retry"},

@@ -15,14 +15,14 @@ import (
 
 // The conditions of a DaemonSet that follows a policy, with the names that Deployments have for them. Progressing is True
 // while a release goes on by itself, or is through; Unknown while it waits for a person, who was meant to be asked; False
-// once it goes no further. Available is True unless more nodes lack an available pod than maxUnavailable allows.
+// once it has stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows.
 const (
 	ConditionProgressing appsv1.DaemonSetConditionType = "Progressing"
 	ConditionAvailable   appsv1.DaemonSetConditionType = "Available"
 )
 
-// The reasons of both, beside those of a rollout.State and ReasonRemovalsHeld. None is one of a Deployment's: by
-// its reason a condition is known to be ours.
+// The reasons of both, beside those of a rollout.State and ReasonRemovalsHeld. None is a reason that Deployments have:
+// the reason shows that a condition is ours.
 const (
 	ReasonReleased        = "Released"
 	ReasonRolling         = "Rolling"
@@ -47,8 +47,9 @@ type Standing struct {
 	Now              time.Time
 }
 
-// SetConditions has a status say how the releases stand; nil: the DaemonSet follows no policy, and what was said of
-// that before goes. The conditions of others stay, also those of our types of a DaemonSet that follows none.
+// SetConditions writes into a status how the releases stand. nil means that the DaemonSet follows no policy; what was
+// written about that before is removed. The conditions of others stay, even those of our types on a DaemonSet that
+// follows no policy.
 func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 	if r == nil {
 		s.Conditions = slices.DeleteFunc(s.Conditions, isOurs)
@@ -60,7 +61,7 @@ func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 	progressing := r.progress()
 	progressing.Type, progressing.Message = ConditionProgressing, cut(strings.Join(append([]string{progressing.Message}, r.Wrong...), "; "), maxMessage)
 	available := appsv1.DaemonSetCondition{Type: ConditionAvailable, Status: corev1.ConditionTrue, Reason: ReasonEnoughAvailable,
-		Message: "no more nodes lack an available pod than maxUnavailable allows"}
+		Message: "at most as many nodes lack an available pod as maxUnavailable allows"}
 	if r.Missing > r.MayMiss {
 		available.Status, available.Reason = corev1.ConditionFalse, ReasonTooFewAvailable
 		available.Message = "more nodes lack an available pod than maxUnavailable allows"
@@ -71,7 +72,7 @@ func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 	}
 }
 
-// setCondition puts a condition in the place of the one of its type. The time is that since which the status is so.
+// setCondition replaces the condition of its type. The time is since when it has had its status.
 func setCondition(all *[]appsv1.DaemonSetCondition, c appsv1.DaemonSetCondition) {
 	i := slices.IndexFunc(*all, func(old appsv1.DaemonSetCondition) bool { return old.Type == c.Type })
 	if i < 0 {
@@ -96,21 +97,22 @@ func isOurs(c appsv1.DaemonSetCondition) bool {
 	return false
 }
 
-// progress is status, reason and message of Progressing. The message changes with the phase, at most: never with a pod.
+// progress returns status, reason and message of Progressing. The message changes only with the phase, never with a
+// pod.
 func (r *Standing) progress() appsv1.DaemonSetCondition {
 	s := r.State
 	c := appsv1.DaemonSetCondition{Status: corev1.ConditionFalse, Reason: s.Reason.String()}
 	switch {
 	case r.Unkept:
-		c.Reason, c.Message = ReasonStateNotKept, "what is kept of the release is not about the present template, so no node gets that yet"
+		c.Reason, c.Message = ReasonStateNotKept, "the recorded state of the release is not about the current template, so no node gets that template yet"
 	case s.Phase == rollout.Held:
 		c.Message = problemText(s)
 	case s.Phase == rollout.Aborted:
 		c.Message = backText(s, &RolloutReport{})
 	case s.Phase == rollout.Halted:
-		c.Message = fmt.Sprintf("release %d, wave %s: too many nodes with %s failed; resume (stop %d) lets it go on, abort takes it back", s.Release, waveOf(s), s.Target, s.Stops)
+		c.Message = fmt.Sprintf("release %d, wave %s: too many nodes with %s failed; resume (stop %d) continues it, abort takes it back", s.Release, waveOf(s), s.Target, s.Stops)
 	case s.Stands():
-		c.Message = fmt.Sprintf("release %d, wave %s: no node with %s is well, so there is nothing to watch; promote goes on without", s.Release, waveOf(s), s.Target)
+		c.Message = fmt.Sprintf("release %d, wave %s: no node with %s is well, so there is nothing to watch; promote continues without", s.Release, waveOf(s), s.Target)
 	case r.Held:
 		c.Reason, c.Message = ReasonRemovalsHeld, "labels or the placement would take pods away; everynode rollout status says how many, and what to do"
 	default:
@@ -132,13 +134,13 @@ func (r *Standing) goesOn(c *appsv1.DaemonSetCondition) {
 	case s.Phase == rollout.Paused:
 		c.Status, c.Message = corev1.ConditionUnknown, of+"paused by spec.paused of the DaemonSetRollout"
 	case s.Reason == rollout.NotApproved:
-		c.Status, c.Message = corev1.ConditionUnknown, of+"it is through, and the next one opens when a person promotes it"
+		c.Status, c.Message = corev1.ConditionUnknown, of+"it is complete, and the next one opens when a person promotes it"
 	case s.Reason == rollout.WindowClosed:
 		c.Message = of + "no window is open"
 	case s.Reason == rollout.APIUnwell:
 		c.Message = of + "no node gets " + s.Target + " while the API server is unwell"
 	case s.Reason == rollout.NoneWell:
-		c.Message = of + "no node with " + s.Target + " is well, so there is nothing to watch; promote goes on without"
+		c.Message = of + "no node with " + s.Target + " is well, so there is nothing to watch; promote continues without"
 	case s.Phase == rollout.Soaking:
 		c.Reason, c.Message = ReasonSoaking, of+"it has "+s.Target+", and is watched"
 	default:

@@ -39,17 +39,17 @@ func TestSetConditions(t *testing.T) {
 		{Standing{State: release(rollout.Rolling, rollout.APIUnwell)},
 			"True APIUnwell: release 3, wave zones/eu-a: no node gets t while the API server is unwell"},
 		{Standing{State: release(rollout.Rolling, rollout.NoneWell)},
-			"True NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote goes on without"},
+			"True NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote continues without"},
 		{Standing{State: release(rollout.Waiting, rollout.NoneWell)},
-			"False NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote goes on without"},
+			"False NoneWell: release 3, wave zones/eu-a: no node with t is well, so there is nothing to watch; promote continues without"},
 		{Standing{State: release(rollout.Soaking, rollout.NotSoaked)}, "True Soaking: release 3, wave zones/eu-a: it has t, and is watched"},
 		{Standing{State: release(rollout.Waiting, rollout.WindowClosed)}, "True WindowClosed: release 3, wave zones/eu-a: no window is open"},
 		{Standing{State: release(rollout.Waiting, rollout.NotApproved)},
-			"Unknown NotApproved: release 3, wave zones/eu-a: it is through, and the next one opens when a person promotes it"},
+			"Unknown NotApproved: release 3, wave zones/eu-a: it is complete, and the next one opens when a person promotes it"},
 		{Standing{State: release(rollout.Paused, rollout.PauseRequested)},
 			"Unknown PauseRequested: release 3, wave zones/eu-a: paused by spec.paused of the DaemonSetRollout"},
 		{Standing{State: release(rollout.Halted, rollout.TooManyFailed)},
-			"False TooManyFailed: release 3, wave zones/eu-a: too many nodes with t failed; resume (stop 2) lets it go on, abort takes it back"},
+			"False TooManyFailed: release 3, wave zones/eu-a: too many nodes with t failed; resume (stop 2) continues it, abort takes it back"},
 		{Standing{State: release(rollout.RollingBack, rollout.AbortRequested)}, "True AbortRequested: release 3: nodes go back to s"},
 		{Standing{State: release(rollout.RollingBack, rollout.Reverted)}, "True Reverted: release 3: nodes go back to s"},
 		{Standing{State: release(rollout.Aborted, rollout.FailedBack)},
@@ -61,13 +61,13 @@ func TestSetConditions(t *testing.T) {
 		{Standing{State: &rollout.State{}, Held: true},
 			"False RemovalsHeld: labels or the placement would take pods away; everynode rollout status says how many, and what to do"},
 		{Standing{State: release(rollout.Halted, rollout.TooManyFailed), Held: true},
-			"False TooManyFailed: release 3, wave zones/eu-a: too many nodes with t failed; resume (stop 2) lets it go on, abort takes it back"},
+			"False TooManyFailed: release 3, wave zones/eu-a: too many nodes with t failed; resume (stop 2) continues it, abort takes it back"},
 		{Standing{State: &rollout.State{Stable: "s", Target: "s"}, Unkept: true},
-			"False StateNotKept: what is kept of the release is not about the present template, so no node gets that yet"},
+			"False StateNotKept: the recorded state of the release is not about the current template, so no node gets that template yet"},
 	} {
 		var s appsv1.DaemonSetStatus
 		SetConditions(&s, &test.of)
-		want := []string{"Progressing=" + test.want, "Available=True EnoughAvailable: no more nodes lack an available pod than maxUnavailable allows"}
+		want := []string{"Progressing=" + test.want, "Available=True EnoughAvailable: at most as many nodes lack an available pod as maxUnavailable allows"}
 		if got := said(&s); !slices.Equal(got, want) {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 		}

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Spec is what the DaemonSet asks for. hash is the controller-revision-hash of
+// Spec returns what the DaemonSet asks for. hash is the controller-revision-hash of
 // its current revision. A DaemonSet that must not be acted upon, or that
 // cannot be read, comes back with Halt set, and HaltDetail saying what is
 // wrong: the API server lets no such thing through, but a webhook, a skewed
@@ -34,7 +34,7 @@ func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 		Hash:       hash,
 		Generation: Generation(ds),
 	}
-	// What is wrong with the annotation is said by who acts on it.
+	// Whoever acts on the annotation reports what is wrong with it.
 	set.Scheduled, _ = Binding{}.Scheduled(ds)
 	if err := strategy(ds.Spec.UpdateStrategy, &set); err != nil {
 		set.Halt, set.HaltDetail = plan.InvalidSpec, err.Error()
@@ -45,9 +45,9 @@ func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 	return set
 }
 
-// halted says whether the DaemonSet must not be acted upon. A selector that
-// does not match its own pods would create them without end: none of them would
-// be found again. They have the labels of the template, and two besides.
+// halted returns why the DaemonSet must not be acted upon, if it must not. A selector that does not match its
+// own pods would create pods without end, since none would be found again. Pods have the labels of the
+// template and two more.
 func halted(ds *appsv1.DaemonSet, hash string) (plan.Reason, string) {
 	if ds.DeletionTimestamp != nil {
 		return plan.SetDeleted, ""
@@ -64,13 +64,13 @@ func halted(ds *appsv1.DaemonSet, hash string) (plan.Reason, string) {
 		return plan.InvalidSpec, "spec.selector does not match the labels of spec.template"
 	case !selector.Matches(labels.Set(podLabels(ds, hashAsked(ds, selector, hash)))):
 		return plan.InvalidSpec, "spec.selector asks for a value of " + appsv1.DefaultDaemonSetUniqueLabelKey + " or " +
-			extensionsv1beta1.DaemonSetTemplateGenerationKey + ", which every daemon pod gets another value of"
+			extensionsv1beta1.DaemonSetTemplateGenerationKey + ", but every daemon pod gets another value of that label"
 	default:
 		return plan.NoReason, ""
 	}
 }
 
-// hashAsked is the hash that pods will have, as far as the selector asks for it:
+// hashAsked returns the hash that pods will have, as far as the selector asks for it:
 // while no revision is known, that of the next one.
 func hashAsked(ds *appsv1.DaemonSet, selector labels.Selector, hash string) string {
 	requirements, _ := selector.Requirements()
@@ -142,8 +142,8 @@ func readAmount(v intstr.IntOrString) (plan.Amount, error) {
 	return a, nil
 }
 
-// Generation is the template generation of DaemonSets that still carry one as
-// an annotation; 0 when there is none or it is no number.
+// Generation returns the template generation of DaemonSets that still carry one as
+// an annotation; 0 when there is none or it is not a number.
 func Generation(ds *appsv1.DaemonSet) int64 {
 	g, err := strconv.ParseInt(ds.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
 	if err != nil {
@@ -152,7 +152,7 @@ func Generation(ds *appsv1.DaemonSet) int64 {
 	return g
 }
 
-// SpecWritten is when the DaemonSet's specification was last written, by the API
+// SpecWritten returns when the DaemonSet's specification was last written, by the API
 // server's clock.
 func SpecWritten(ds *appsv1.DaemonSet) (at time.Time, known bool) {
 	if ds.Generation <= 1 {

@@ -6,8 +6,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Status is the DaemonSet's status with these counts. Whatever else stands in
-// it stays: conditions belong to others, or are for SetConditions, collisionCount to the history.
+// Status returns the DaemonSet's status with these counts. Everything else in it stays:
+// conditions belong to others or to SetConditions, and collisionCount to the history.
 // observedGeneration never goes back.
 func Status(ds *appsv1.DaemonSet, s plan.Status, observedGeneration int64) appsv1.DaemonSetStatus {
 	out := *ds.Status.DeepCopy()

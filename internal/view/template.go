@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// readTemplate reads a revision's patch. One that does more, or other, than
-// replace the template was not made by a DaemonSet controller.
+// readTemplate reads a revision's patch. A patch that does anything but replace the template was
+// not made by a DaemonSet controller.
 func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 	var patch struct {
 		Spec struct {
@@ -28,7 +28,7 @@ func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 	return template, true
 }
 
-// Template is a copy of the DaemonSet's template, with what the API server fills
+// Template returns a copy of the DaemonSet's template, with what the API server fills
 // into one: for manifests that no API server has seen.
 func Template(ds *appsv1.DaemonSet) *corev1.PodTemplateSpec {
 	t := ds.Spec.Template.DeepCopy()
@@ -36,10 +36,9 @@ func Template(ds *appsv1.DaemonSet) *corev1.PodTemplateSpec {
 	return t
 }
 
-// setTemplateDefaults fills in what the API server fills into a template, as
-// far as it is common. A default that is missing here costs nothing while both
-// sides were written by servers that know it; and it is never wrong to add one,
-// since an absent field is given that value the next time it is read.
+// setTemplateDefaults fills in what the API server fills into a template, as far as it is common.
+// A default that is missing here costs nothing while servers that know it wrote both sides.
+// Adding one is never wrong, since an absent field gets that value the next time it is read.
 func setTemplateDefaults(t *corev1.PodTemplateSpec) {
 	s := &t.Spec
 	setDefault(&s.ServiceAccountName, s.DeprecatedServiceAccount)
@@ -100,7 +99,7 @@ func setContainerDefaults(c *corev1.Container, hostNetwork bool) {
 	}
 }
 
-// pullPolicy is Always for the tag latest, which no tag and no digest means.
+// pullPolicy returns Always for the tag latest, which an image without tag and digest has.
 func pullPolicy(image string) corev1.PullPolicy {
 	if tag, digest := ImageTag(image); tag == "latest" || image != "" && tag == "" && !digest {
 		return corev1.PullAlways
@@ -108,7 +107,7 @@ func pullPolicy(image string) corev1.PullPolicy {
 	return corev1.PullIfNotPresent
 }
 
-// ImageTag is the tag that the image is named by, empty if there is none, and
+// ImageTag returns the tag that the image is named by, empty if there is none, and
 // whether it is named by a digest.
 func ImageTag(image string) (tag string, digest bool) {
 	name, _, digest := strings.Cut(image, "@")

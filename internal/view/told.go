@@ -11,17 +11,17 @@ import (
 	"everynode/internal/plan"
 )
 
-// What the engine knows and no object shows (a write that was refused, a pause
-// that has grown) it tells in events of the DaemonSet. Here are their texts, and
-// how they are read: whoever asks later knows no more than they say.
+// What the engine knows and no object shows (a write that was refused, a pause that has grown) it tells in
+// events of the DaemonSet. Here are their texts, and how they are read. Whoever asks later knows no more than
+// they say.
 
-// RefusedText is the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete,
+// RefusedText returns the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete,
 // RefusedChange or RefusedClaim.
 func RefusedText(verb, node string, err error) string {
 	return fmt.Sprintf("Error %sing: node %s: %v", strings.TrimSuffix(verb, "e"), node, err)
 }
 
-// NotLastText is the text of an event about a node whose pods do not last: how
+// NotLastText returns the text of an event about a node whose pods do not last: how
 // many were created again, who ended the last one ("by ...", or empty), and how
 // long the next one waits.
 func NotLastText(node string, again int, by string, pause time.Duration) string {
@@ -59,8 +59,7 @@ type Told struct {
 	Until time.Time
 }
 
-// ReadTold reads an event of a DaemonSet; ok is false for one that says nothing
-// of what holds a node up.
+// ReadTold reads an event of a DaemonSet. ok is false if it does not say what holds a node up.
 func ReadTold(e *corev1.Event) (t Told, ok bool) {
 	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")

@@ -16,8 +16,8 @@ const (
 	NoneMayGo                 // no pod may go before its successor is there, which that controller does not do for OnDelete
 )
 
-// UndrivenBeside says which it is, by spec.updateStrategy alone. With OnDelete the API server keeps rollingUpdate and checks none of it: a
-// maxUnavailable that cannot be read counts as 0.
+// UndrivenBeside says which it is, by spec.updateStrategy alone. With OnDelete the API server stores rollingUpdate
+// without checking it. A maxUnavailable that cannot be read counts as 0.
 func UndrivenBeside(ds *appsv1.DaemonSet) Undriven {
 	s := &ds.Spec.UpdateStrategy
 	if s.Type != appsv1.OnDeleteDaemonSetStrategyType {
@@ -40,16 +40,17 @@ const (
 	helmNamespaceAnnotation = "meta.helm.sh/release-namespace"
 )
 
-// HowOnDelete is what to do so that a DaemonSet becomes OnDelete: in its manifest, with its chart if it is Helm's, or by a patch.
+// HowOnDelete returns how to make a DaemonSet OnDelete: in its manifest, with its chart if Helm installed it, or by a
+// patch.
 func HowOnDelete(ds *appsv1.DaemonSet) string {
 	how := "set spec.updateStrategy.type to OnDelete in its manifest, and keep rollingUpdate.maxUnavailable there"
 	release, in := ds.Annotations[helmReleaseAnnotation], ds.Annotations[helmNamespaceAnnotation]
 	if in == "" {
 		in = ds.Namespace
 	}
-	// Whoever may write the annotations must not write a command that somebody else types.
+	// Whoever may write the annotations must not be able to make up a command that somebody else types.
 	if isName(release) && isName(in) {
-		how += fmt.Sprintf("; it is of the Helm release %s, and many charts have a value for that: helm -n %s upgrade %s CHART --reset-then-reuse-values --set updateStrategy.type=OnDelete",
+		how += fmt.Sprintf("; it belongs to the Helm release %s, and many charts have a value for that: helm -n %s upgrade %s CHART --reset-then-reuse-values --set updateStrategy.type=OnDelete",
 			release, in, release)
 	}
 	return how + fmt.Sprintf(`; or: kubectl -n %s patch daemonset %s -p '{"spec":{"updateStrategy":{"type":"OnDelete"}}}'`, ds.Namespace, ds.Name)

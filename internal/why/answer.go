@@ -28,9 +28,9 @@ type Question struct {
 type Answer struct {
 	// DaemonSets has an entry for each DaemonSet with rows.
 	DaemonSets []Set `json:"daemonSets"`
-	// Rows has one for each DaemonSet on each node: those that are held up first,
-	// then those that wait for others, then nodes that are not to have a pod, and
-	// at last what is up to date; among these by name.
+	// Rows has one for each DaemonSet on each node. Those that are held up come first, then those
+	// that wait for others, then nodes that are not to have a pod, and last those that are up to
+	// date. Within each group they are in the order of names.
 	Rows []Row `json:"rows"`
 }
 
@@ -42,8 +42,8 @@ type Set struct {
 	Reasons            map[string]int `json:"reasons"`
 	Generation         int64          `json:"generation"`
 	ObservedGeneration int64          `json:"observedGeneration"`
-	// Controller says what is known to be wrong with who should do the work;
-	// empty when nothing is. Command is what to type about it, if there is any.
+	// Controller says what is known to be wrong with the controller that should do the work;
+	// empty if nothing is. Command is what to type about it, if there is anything.
 	Controller string `json:"controller,omitempty"`
 	Command    string `json:"command,omitempty"`
 	// Warnings is what its pods may do to their nodes and should not (view.HostPathWarnings).
@@ -62,7 +62,7 @@ type Row struct {
 	OK bool `json:"ok"`
 	// Detail is the subject of the reason, or its cause, in one line.
 	Detail string `json:"detail,omitempty"`
-	// Cause is what keeps the pod from being available, where somebody has said so.
+	// Cause is what keeps the pod from being available, if it is known.
 	Cause *Cause `json:"cause,omitempty"`
 	// Refused is "create" or "delete" where the API server refused one.
 	Refused string `json:"refused,omitempty"`
@@ -90,7 +90,7 @@ type Row struct {
 
 // Cause is what keeps a pod from being available.
 type Cause struct {
-	// Pod is the pod, which with surge may be another than the row's.
+	// Pod is the pod; with surge it may differ from the row's.
 	Pod string `json:"pod"`
 	view.Cause
 }
@@ -140,7 +140,7 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 	return a, nil
 }
 
-// explain asks those who know more of the rows than the algorithm does.
+// explain asks those who know more about the rows than the algorithm does.
 func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
 	if err := s.askScheduler(ctx, client, rows); err != nil {
 		return err
@@ -195,7 +195,7 @@ func (r *Row) ranked(v *plan.Verdict) {
 	}
 }
 
-// halted says that the DaemonSet as a whole does nothing.
+// halted reports whether the DaemonSet as a whole does nothing.
 func halted(r plan.Reason) bool {
 	return r == plan.SetDeleted || r == plan.SelectsAll || r == plan.InvalidSpec
 }

@@ -77,7 +77,7 @@ func (w *world) pod(node string, change ...func(*corev1.Pod)) {
 	w.pods = append(w.pods, p)
 }
 
-// down is a pod that has not been ready, with a container in this state.
+// down returns a pod that has not been ready, with a container in this state.
 func down(state corev1.ContainerStatus) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		state.Name = "main"
@@ -239,11 +239,11 @@ func TestAskKnowsWhoWorks(t *testing.T) {
 		"seen":     {time.Hour, 1, false, nil, ""},
 		"just now": {2 * time.Second, 0, false, nil, ""},
 		"not seen": {time.Minute, 0, false, nil,
-			"No DaemonSet controller has taken notice of generation 1, which is 60s old. None is at work, or it cannot write: nobody holds the lease kube-system/everynode-controller."},
+			"No DaemonSet controller has observed generation 1, which is 60s old. No controller is running, or it cannot write: nobody holds the lease kube-system/everynode-controller."},
 		"not seen, and the leader is gone": {time.Minute, 0, false, lease(5 * time.Minute),
-			"No DaemonSet controller has taken notice of generation 1, which is 60s old. None is at work, or it cannot write: everynode-controller pod-7 has not renewed the lease kube-system/everynode-controller for 5m."},
+			"No DaemonSet controller has observed generation 1, which is 60s old. No controller is running, or it cannot write: everynode-controller pod-7 has not renewed the lease kube-system/everynode-controller for 5m."},
 		"not seen, switched off": {time.Minute, 0, true, nil,
-			"No DaemonSet controller has taken notice of generation 1, which is 60s old. The control plane runs without the engine, and nobody holds the lease kube-system/everynode-controller."},
+			"No DaemonSet controller has observed generation 1, which is 60s old. The control plane runs without the engine, and nobody holds the lease kube-system/everynode-controller."},
 		"switched off, and a node came later":      {time.Hour, 1, true, nil, "The control plane runs without the engine, and nobody holds the lease kube-system/everynode-controller."},
 		"switched off, and another one works here": {time.Hour, 1, true, lease(time.Second), ""},
 	} {

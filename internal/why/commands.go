@@ -8,7 +8,7 @@ import (
 	"everynode/internal/view"
 )
 
-// commands are what to type to see more of what holds the row up, or to end it.
+// commands returns what to type to see more of what holds the row up, or to end it.
 func (s *snapshot) commands(ds *daemonSet, r *Row) []string {
 	set := "daemonset/" + ds.Name + " -n " + ds.Namespace
 	switch r.Reason {

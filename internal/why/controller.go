@@ -15,13 +15,12 @@ import (
 	"everynode/internal/view"
 )
 
-// noticeTime is how long a controller may take to notice a change before that is
-// worth a word.
+// noticeTime is how long a controller may take to notice a change before that is reported.
 const noticeTime = 10 * time.Second
 
-// askController finds out whether somebody does the work. Certain is only what a
-// controller has written: the generation of the DaemonSet that it has seen last,
-// and its lease. So nothing is said of a controller that is merely slow. beside: everynode's engine assists another one.
+// askController finds out whether a controller does the work. Only what a controller has written is certain: the
+// generation of the DaemonSet that it has seen last, and its lease. So a controller that is merely slow is not
+// reported. beside: everynode's engine assists another one.
 func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, beside bool, now time.Time) error {
 	unseen := ds.Status.ObservedGeneration < ds.Generation
 	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && r.writes() })
@@ -40,7 +39,7 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 		return nil
 	}
 	if unseen {
-		of.Controller = fmt.Sprintf("No DaemonSet controller has taken notice of generation %d", ds.Generation)
+		of.Controller = fmt.Sprintf("No DaemonSet controller has observed generation %d", ds.Generation)
 		if known {
 			of.Controller += ", which is " + duration.HumanDuration(now.Sub(written)) + " old"
 		}
@@ -48,13 +47,13 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 	}
 	switch {
 	case beside:
-		of.Controller += "That is for the DaemonSet controller of the cluster, beside which everynode works: does kube-controller-manager run?"
+		of.Controller += "That is for the DaemonSet controller of the cluster, beside which everynode works: is kube-controller-manager running?"
 	case q.EngineOff:
 		of.Controller += "The control plane runs without the engine, and "
 		of.Command = "everynode down; everynode up --daemonset-controller=true"
 		of.Controller += lease.String() + "."
 	default:
-		of.Controller += "None is at work, or it cannot write: " + lease.String() + "."
+		of.Controller += "No controller is running, or it cannot write: " + lease.String() + "."
 	}
 	return nil
 }
@@ -76,8 +75,7 @@ type Lease struct {
 	Renewed time.Duration `json:"-"`
 }
 
-// ReadLease reads the lease. That there is none, or that it may not be read, says
-// that nobody is known to hold it.
+// ReadLease reads the lease. If there is none, or it may not be read, nobody is known to hold it.
 func ReadLease(ctx context.Context, client kubernetes.Interface, now time.Time) (Lease, error) {
 	l, err := client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {

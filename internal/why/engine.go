@@ -14,17 +14,16 @@ import (
 	"everynode/internal/view"
 )
 
-// toldFor is how long it counts that a write was refused: the engine tries again
-// after a minute at most.
+// toldFor is how long a refused write counts: the engine tries again after a minute at most.
 const toldFor = 2 * time.Minute
 
 // againstStandard is what would change that a pod is refused by the Pod Security Standard
 // of its namespace.
-const againstStandard = "Change the template so that its pods meet the standard. Or, if whoever may make pods in the namespace may do that to nodes, label the namespace."
+const againstStandard = "Change the template so that its pods meet the standard. Or, if everyone who may create pods in the namespace is trusted with that on nodes, label the namespace."
 
-// askEngine puts into the rows of nodes where something is to be written what the
-// engine has told of them in events: that a write was refused there, or that it
-// waits because pods do not last. Both are in no object that a plan is made from.
+// askEngine completes the rows of nodes where something is to be written with what the engine has
+// told in events: that a write was refused there, or that it waits because pods do not last.
+// Neither is in an object that a plan is made from.
 func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
 	if !slices.ContainsFunc(rows, func(r Row) bool { return r.writes() || r.claims }) {
 		return nil
@@ -48,7 +47,7 @@ func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, 
 	return nil
 }
 
-// holds says that what the engine has told is why nothing is written yet.
+// holds reports whether what the engine has told is why nothing is written yet.
 func (r *Row) holds(t *view.Told, now time.Time) bool {
 	switch t.Reason {
 	case plan.WriteFailed:
@@ -60,7 +59,7 @@ func (r *Row) holds(t *view.Told, now time.Time) bool {
 	return false
 }
 
-// writes says that something is to be written on the node.
+// writes reports whether something is to be written on the node.
 func (r *Row) writes() bool { return r.creates || r.deletes || r.changes }
 
 func (r *Row) hear(t *view.Told) {

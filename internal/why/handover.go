@@ -28,23 +28,24 @@ type Handover struct {
 	AtATime   int `json:"atATime"`
 	// WhenApplied says that the updates begin when its manifest is applied the next time.
 	WhenApplied bool `json:"whenApplied,omitempty"`
-	// NobodyUpdates says that its pods stay of the version that they have: it is OnDelete, and the engine is who deleted outdated ones.
+	// NobodyUpdates says that its pods keep their version: it is OnDelete, and the engine deleted outdated ones.
 	NobodyUpdates bool `json:"nobodyUpdates,omitempty"`
 }
 
-// Moves says that pods would go or come.
+// Moves reports whether pods would go or come.
 func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 
-// Handovers asks the API server what Kubernetes' own controller would do if the engine went now, to every DaemonSet of the
-// namespace (empty: all) that would be treated otherwise than now. mutation says that the admission policy goes as well which
-// makes DaemonSets OnDelete: then the manifest may say RollingUpdate, and counts when it is applied again.
+// Handovers asks the API server what Kubernetes' own controller would do if the engine were removed now, to every
+// DaemonSet of the namespace (empty: all) that it would treat differently. mutation says that the admission policy that
+// makes DaemonSets OnDelete is removed as well. Then the manifest may say RollingUpdate, and counts when it is applied
+// again.
 func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, mutation bool, now time.Time) ([]Handover, error) {
 	s, err := gather(ctx, client, namespace)
 	if err != nil {
 		return nil, err
 	}
 	if s.unread != nil {
-		return nil, s.unread // who may not read them cannot say that there are none
+		return nil, s.unread // whoever may not read them cannot say that there are none
 	}
 	return s.handovers(mutation, now)
 }
@@ -66,8 +67,8 @@ func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err 
 	return all, nil
 }
 
-// changesHands says whether a DaemonSet would be treated otherwise than now. updatesAlone: in its updates, and in nothing else,
-// as Kubernetes' controller makes and removes its pods already, or would do so as the engine does.
+// changesHands reports whether a DaemonSet would be treated differently. updatesAlone: in its updates, and in nothing
+// else, as Kubernetes' controller makes and removes its pods already, or would do so as the engine does.
 func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updatesAlone, differs bool) {
 	h = Handover{Namespace: ds.Namespace, Name: ds.Name}
 	onDelete := ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType

@@ -14,9 +14,8 @@ import (
 	"everynode/internal/view"
 )
 
-// askKubelets puts into the rows of pods that are not available what keeps them
-// from it: what their kubelets have written into the pods, and, where that is
-// nothing in particular, what they have told in events.
+// askKubelets completes the rows of pods that are not available with the cause: what their kubelets have
+// written into the pods, and, if that is unspecific, what they have told in events.
 func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row) error {
 	unclear, pods := s.readPods(rows)
 	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
@@ -55,9 +54,8 @@ func (s *snapshot) readPods(rows []Row) (unclear []*Row, pods map[*Row]*corev1.P
 	return unclear, pods
 }
 
-// inTrouble is the pod of the row that is not available and should be; nil when
-// somebody else has said why already, or there is none. With surge that is the new
-// pod, not the old one that still serves.
+// inTrouble returns the pod of the row that is not available and should be; nil if the reason is known
+// already, or there is no such pod. With surge that is the new pod, not the old one that still serves.
 func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
 	switch r.Reason {
 	case plan.Starting.String(), plan.NotReady.String():
@@ -80,7 +78,7 @@ func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
 	return nil
 }
 
-// podEvents are the warnings about the pods of the rows. Of one pod only its own
+// podEvents returns the warnings about the pods of the rows. Of one pod only its own
 // are read; of several, those of all pods of the namespace at once, since the API
 // server reads all of them for each question.
 func podEvents(ctx context.Context, client kubernetes.Interface, namespace string, rows []*Row, pods map[*Row]*corev1.Pod) ([]corev1.Event, error) {
@@ -112,7 +110,7 @@ func (r *Row) tellCause() {
 	}
 }
 
-// line says in words what has only a word of ours.
+// line puts into words a cause that has only a reason of ours.
 func (c *Cause) line() string {
 	said := c.Cause
 	switch said.Reason {
@@ -123,7 +121,7 @@ func (c *Cause) line() string {
 			said.Reason, said.Message = "Running", "it has not ended yet"
 			break
 		}
-		said.Reason, said.Message = "Running", "it is not ready, and no failed probe has been told"
+		said.Reason, said.Message = "Running", "it is not ready, and no failed probe has been reported"
 	}
 	return said.String()
 }

@@ -19,8 +19,8 @@ import (
 	"everynode/internal/view"
 )
 
-// Releases reads what is kept of releases in waves in a namespace (empty: in all); nothing on a cluster that has no such objects. Who
-// may not read them gets an error of the kind Forbidden.
+// Releases reads the records of releases in waves in a namespace (empty: in all). A cluster without such objects has
+// none. Without the right to read them it returns an error of the kind Forbidden.
 func Releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
 	ask := client.Discovery().RESTClient()
 	if ask == nil {
@@ -35,13 +35,13 @@ func Releases(ctx context.Context, client kubernetes.Interface, namespace string
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list what is kept of releases: %w", err)
+		return nil, fmt.Errorf("list the state of releases: %w", err)
 	}
 	var list struct {
 		Items []view.DaemonSetRollout `json:"items"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("read what is kept of releases: %w", err)
+		return nil, fmt.Errorf("read the state of releases: %w", err)
 	}
 	return list.Items, nil
 }
@@ -69,7 +69,7 @@ type underWay struct {
 	stable *appsv1.ControllerRevision
 }
 
-// keeperOf is what is kept of the DaemonSet's releases; nil: nothing.
+// keeperOf returns what is kept of the DaemonSet's releases; nil: nothing.
 func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
 	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	if o == nil || !o.IsOf(ds.UID) {
@@ -78,8 +78,8 @@ func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
 	return &o.Status
 }
 
-// follow has the plan follow what the engine has said of the DaemonSet's policy, if there is one: beside another controller it creates
-// nothing, outdated pods wait for nobody to delete them, and a guard may hold some.
+// follow makes the plan follow what the engine has said about the DaemonSet's policy, if there is one: beside another
+// controller it creates nothing, outdated pods wait for nobody to delete them, and a guard may hold some.
 func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 	status := s.keeperOf(ds)
 	if status == nil {
@@ -106,24 +106,24 @@ func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 	in.Release = s.releaseOf(ds, &in.Set)
 }
 
-// rests says that nodes which have missed a release wait until a pause ends or a window opens.
+// rests reports whether nodes that have missed a release wait until a pause ends or a window opens.
 func rests(status *view.DaemonSetRolloutStatus) bool {
 	return status != nil && status.Phase == rollout.Idle.String() && status.Reason != ""
 }
 
-// await says of a row whose outdated pod nobody deletes now what that waits for.
+// await says in a row whose outdated pod nobody deletes now what that waits for.
 func (r *Row) await(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
 	if v.Reason == plan.WaitingForDeletion && (rests(status) || status != nil && status.Reason == rollout.NotObserved.String()) {
 		r.Reason, r.Why, r.Change, r.Detail = plan.AwaitsWave.String(), plan.AwaitsWave.Sentence(), plan.AwaitsWave.Remedy(), status.Message
 	}
 }
 
-// leave says of a row what is for the DaemonSet controller of the cluster to do, if something is. Only outdated pods are
+// leave says in a row what the DaemonSet controller of the cluster has to do, if anything. Only outdated pods are
 // everynode's there.
 func (r *Row) leave(v *plan.Verdict) {
 	switch v.Reason {
 	case plan.Missing:
-		r.Change = "The DaemonSet controller of the cluster makes it, not everynode."
+		r.Change = "The DaemonSet controller of the cluster creates it, not everynode."
 	case plan.PodFailed, plan.PodSucceeded, plan.PodRefused, plan.Duplicate:
 		r.Change = strings.TrimSpace(r.Change + " The DaemonSet controller of the cluster replaces it, not everynode.")
 	case plan.NotSelected, plan.TaintEvicts:
@@ -133,8 +133,8 @@ func (r *Row) leave(v *plan.Verdict) {
 	}
 }
 
-// releaseOf is the release of the DaemonSet, as of which nothing more is granted: which of the nodes that have their
-// turn is next is known to the engine alone. Nil: none is under way.
+// releaseOf returns the release of the DaemonSet, in which nothing more is granted: only the engine knows which of the
+// nodes whose turn has come is next. Nil: none is under way.
 func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
 	u, is := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	if !is || !u.object.IsOf(ds.UID) || u.state.Target != set.Hash {
@@ -150,7 +150,7 @@ func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
 	return &plan.Release{Number: u.state.Release, Stable: stable, Back: u.state.Back, StartWithin: 24 * time.Hour, Restarts: math.MaxUint8}
 }
 
-// stands is where the release of the DaemonSet is, in words.
+// stands returns where the release of the DaemonSet is, in words.
 func (s *snapshot) stands(ds *daemonSet) string {
 	u := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	return fmt.Sprintf("release %d is %s", u.state.Release, u.state.Phase)

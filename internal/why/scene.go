@@ -14,7 +14,7 @@ import (
 	"everynode/internal/view"
 )
 
-// Scene is one DaemonSet at a moment, for who watches it and has all objects at hand.
+// Scene is one DaemonSet at a moment, for a caller that watches it and has all objects.
 type Scene struct {
 	set daemonSet
 	of  snapshot
@@ -36,7 +36,8 @@ func (s *Scene) Release(o *view.DaemonSetRollout, revisions []appsv1.ControllerR
 	s.of.addRelease(o, revisions)
 }
 
-// Rows are those of Ask in the same order, without what only events tell and without commands. It asks nobody.
+// Rows returns those of Ask in the same order, without what only events tell and without commands. It sends no
+// requests.
 func (s *Scene) Rows(now time.Time) ([]Row, error) {
 	rows, err := s.of.why(&s.set, now)
 	if err != nil {
@@ -55,11 +56,11 @@ func (s *Scene) Explain(ctx context.Context, client kubernetes.Interface, rows [
 	return s.of.explain(ctx, client, &s.set, rows, now)
 }
 
-// Revision is the hash of the current revision, as of the last call of Rows.
+// Revision returns the hash of the current revision, as of the last call of Rows.
 func (s *Scene) Revision() string { return s.of.hash }
 
 // Budget is how many nodes an update may have without a pod, or with two, at a time, and how many hold a part of that.
 type Budget struct{ MaxUnavailable, MaxSurge, Used int }
 
-// Budget is that of the DaemonSet, as of the last call of Rows; zero where its strategy has none.
+// Budget returns that of the DaemonSet, as of the last call of Rows; zero if its strategy has none.
 func (s *Scene) Budget() Budget { return s.of.budget }

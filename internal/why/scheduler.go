@@ -13,8 +13,8 @@ import (
 	"everynode/internal/view"
 )
 
-// askScheduler puts into the rows of pods that wait to be bound what their
-// scheduler has said of them, and which host ports others have.
+// askScheduler completes the rows of pods that wait to be bound with what their scheduler has
+// said about them, and with the host ports that others have.
 func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, rows []Row) error {
 	for i := range rows {
 		r := &rows[i]
@@ -40,7 +40,7 @@ func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface
 	return nil
 }
 
-// unbound is the pod of the DaemonSet that waits to be bound to the node.
+// unbound returns the pod of the DaemonSet that waits to be bound to the node.
 func (s *snapshot) unbound(node string) *corev1.Pod {
 	for _, p := range s.pods[node] {
 		if p.Spec.NodeName == "" && p.DeletionTimestamp == nil {
@@ -50,7 +50,7 @@ func (s *snapshot) unbound(node string) *corev1.Pod {
 	return nil
 }
 
-// saidOf is what a scheduler has written into the pod's status.
+// saidOf returns what a scheduler has written into the pod's status.
 func saidOf(p *corev1.Pod) string {
 	for i := range p.Status.Conditions {
 		if c := &p.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue && c.Message != "" {
@@ -61,5 +61,5 @@ func saidOf(p *corev1.Pod) string {
 	if name == "" {
 		name = corev1.DefaultSchedulerName
 	}
-	return name + " has said nothing yet"
+	return name + " has reported nothing yet"
 }

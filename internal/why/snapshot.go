@@ -98,7 +98,7 @@ func (s *snapshot) addPod(p *corev1.Pod) {
 	}
 }
 
-// SaidOfNode is what was written about a node that is not Ready.
+// SaidOfNode returns what was written about a node that is not Ready.
 func SaidOfNode(n *corev1.Node) string {
 	for i := range n.Status.Conditions {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
@@ -149,7 +149,7 @@ func budgetOf(in *plan.Input, out *plan.Plan) (b Budget) {
 	return b
 }
 
-// input is the DaemonSet as it is without what people have said of its releases.
+// input returns the DaemonSet as it is without what people have said of its releases.
 func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
 	in := &plan.Input{Now: now, Nodes: s.nodes}
 	live := map[string]bool{}
@@ -178,7 +178,7 @@ func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
 	return in, nil
 }
 
-// hasPrevious says whether the DaemonSet can be rolled back to another template.
+// hasPrevious reports whether the DaemonSet can be rolled back to another template.
 func (s *snapshot) hasPrevious(ds *daemonSet, current string) bool {
 	for _, r := range s.revisions {
 		c := view.Claims(ds, r.Object)
@@ -208,8 +208,8 @@ func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 // maxHolders is how many nodes a row names that hold the budget.
 const maxHolders = 3
 
-// nameHolders puts into the rows that wait for the update's budget which nodes
-// have it. rows and verdicts are of the same nodes.
+// nameHolders writes into the rows that wait for the update's budget which nodes hold it. rows
+// and verdicts are of the same nodes.
 func nameHolders(rows []Row, verdicts []plan.Verdict) {
 	var holders []string
 	for i := range verdicts {
@@ -227,7 +227,7 @@ func nameHolders(rows []Row, verdicts []plan.Verdict) {
 	}
 }
 
-// sinceWhen is when the pod came into the state that it is in.
+// sinceWhen returns when the pod came into the state that it is in.
 func sinceWhen(p *plan.Pod) time.Time {
 	switch {
 	case !p.Deleted.IsZero():

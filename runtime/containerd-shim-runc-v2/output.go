@@ -14,8 +14,8 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// outputHolder keeps the output of each process with an input open until the process ends. The rest it leaves to the
-// service in it.
+// outputHolder keeps the output of each process with an input open until the process ends. It leaves the rest to the
+// embedded service.
 type outputHolder struct {
 	taskapi.TTRPCTaskService
 }
@@ -26,7 +26,7 @@ func (h *outputHolder) RegisterTTRPC(server *ttrpc.Server) error {
 }
 
 // Start starts a process. Its FIFOs are open before it runs: it may close its output at once. A process whose output
-// cannot be held is not started, because its input would be cut off without a word.
+// cannot be held is not started, because its input would be cut off silently.
 func (h *outputHolder) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
 	held, err := h.hold(ctx, r)
 	if err != nil {
@@ -44,8 +44,8 @@ func (h *outputHolder) Start(ctx context.Context, r *taskapi.StartRequest) (*tas
 	return started, nil
 }
 
-// hold opens the FIFOs that take the output of a process, if it has an input. A terminal has no such trouble: what the
-// process reads from is what it writes to.
+// hold opens the FIFOs that take the output of a process, if it has an input. A terminal does not have this problem:
+// the process reads from and writes to the same file.
 func (h *outputHolder) hold(ctx context.Context, r *taskapi.StartRequest) ([]*os.File, error) {
 	process, err := h.State(ctx, &taskapi.StateRequest{ID: r.ID, ExecID: r.ExecID})
 	if err != nil {

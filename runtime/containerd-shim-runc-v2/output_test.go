@@ -37,7 +37,7 @@ func (s *fakeService) Wait(ctx context.Context, _ *taskapi.WaitRequest) (*taskap
 	}
 }
 
-// fixture is a process with FIFOs, whose reading ends are open, as containerd has them.
+// fixture returns a process with FIFOs, whose reading ends are open, as containerd has them.
 func fixture(t *testing.T) (*fakeService, []*os.File) {
 	t.Helper()
 	var readers []*os.File

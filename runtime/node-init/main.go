@@ -14,7 +14,8 @@ import (
 	"everynode/runtime/orphans"
 )
 
-// What programs send to the first process of a machine to switch it off, halt it or start it again, as systemd has it.
+// The signals that programs send to the first process of a machine to switch it off, halt it or restart it, as systemd
+// defines them.
 const (
 	halt     = syscall.Signal(34 + 3)
 	powerOff = syscall.Signal(34 + 4)
@@ -62,8 +63,8 @@ func begin(lockFile string) error {
 	return nil
 }
 
-// mountProc puts a /proc of this PID namespace in the place of the one that is there: the machine's, or the one that the
-// node had before it lost its power.
+// mountProc replaces the existing /proc with one of this PID namespace. The existing one is the machine's, or the one
+// that the node had before it lost power.
 func mountProc() error {
 	const procMagic = 0x9fa0
 	for {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Wait returns on the first of these signals that is not SIGCHLD, which must be among them. Children that ended before it was called,
-// when no handler stood yet, are reaped first.
+// Wait returns on the first of these signals that is not SIGCHLD, which must be among them. Children that ended before
+// the call, when there was no handler yet, are reaped first.
 func Wait(signals <-chan os.Signal) {
 	reap()
 	for s := range signals {

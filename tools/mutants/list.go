@@ -85,7 +85,7 @@ func (m *mutant) incomplete() error {
 	}
 }
 
-// apply is the mutant's file with the defect in it. The text must be there
+// apply returns the mutant's file with the defect in it. The text must be there
 // exactly once, or nobody knows what is tested.
 func (m *mutant) apply(root string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(m.file)))

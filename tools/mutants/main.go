@@ -1,6 +1,6 @@
-// Command mutants asks whether the tests would notice. It plants one small
-// defect after another, from a list that people wrote, and runs the tests of
-// the package: a defect that no test notices is alive, and a test is missing.
+// Command mutants checks whether the tests would notice defects. It plants one small defect after
+// another, from a list that people wrote, and runs the tests of the package. A defect that no
+// test notices is alive, and a test is missing.
 //
 //	mutants [-check] [-list FILE] [-in PATH] [NAME...]
 //
@@ -143,8 +143,8 @@ func each(ctx context.Context, n int, do func(i int)) {
 	group.Wait()
 }
 
-// sound says whether the tests pass without any defect: else all mutants would
-// seem to be killed.
+// sound checks that the tests pass without any defect. Otherwise all mutants would seem to be
+// killed.
 func (b *bench) sound(ctx context.Context, list []mutant) error {
 	var files []string // one of each package
 	seen := map[string]bool{}
@@ -166,8 +166,7 @@ func (b *bench) sound(ctx context.Context, list []mutant) error {
 	return errors.Join(append(wrong, ctx.Err())...)
 }
 
-// killers names the first tests that noticed, scripts before others, as they
-// tell the most.
+// killers names the first tests that noticed, scripts before others, because they tell the most.
 func killers(o outcome) string {
 	names := slices.Clone(o.failed)
 	slices.SortStableFunc(names, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })

@@ -70,7 +70,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// module is a small module that stands in for the repository: the first test of
+// module returns a small module that stands in for the repository: the first test of
 // it is quick, the other asks for the thorough pass.
 func module(t *testing.T) (root string) {
 	root = t.TempDir()

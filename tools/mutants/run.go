@@ -33,7 +33,7 @@ type bench struct {
 	temp string
 }
 
-// outcome is what became of a mutant, or of the code as it is.
+// outcome is the result for a mutant, or for the code as it is.
 type outcome struct {
 	failed []string // the tests that failed; empty: all passed
 	pass   string   // the pass in which they did
@@ -87,7 +87,7 @@ func (b *bench) run(ctx context.Context, dir, file, text, first string, p pass) 
 	return failing(ctx, in, binary, flags)
 }
 
-// only is the pattern of the one test of that name: of each of its parts, as
+// only returns the pattern of the one test of that name: of each of its parts, as
 // the subtests are.
 func only(test string) string {
 	parts := strings.Split(test, "/")
@@ -158,7 +158,7 @@ func (b *bench) overlay(dir, file, text string, p pass) (string, error) {
 	return name, os.WriteFile(name, encoded, 0o600)
 }
 
-// failures are the names of the tests that failed, those of subtests in place
+// failures returns the names of the tests that failed, those of subtests in place
 // of their parents. Tests that end without a name, by a panic in a goroutine
 // or by the time limit, are the first line that speaks of it.
 func failures(out []byte) (names []string) {

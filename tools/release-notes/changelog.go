@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// unreleased is the heading of what no version has yet.
+// unreleased is the heading of changes that are in no version yet.
 const unreleased = "## Unreleased"
 
 // commit is one line of git's log.
 type commit struct{ hash, subject string }
 
-// area is what a commit is about: the first name before the colon of its subject.
+// area returns what a commit is about: the first name before the colon of its subject.
 func (c commit) area() (area, what string) {
 	areas, what, ok := strings.Cut(c.subject, ": ")
 	if !ok {
@@ -25,7 +25,7 @@ func (c commit) area() (area, what string) {
 	return area, what
 }
 
-// unseen are areas that users see nothing of; they come last.
+// unseen reports whether users see nothing of an area; such areas come last.
 func unseen(area string) bool {
 	return slices.Contains([]string{"arch", "bench", "comments", "compat", "conformance", "e2e", "mutants", "other", "sim", "tests", "tools", "words"}, area)
 }

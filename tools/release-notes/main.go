@@ -3,9 +3,8 @@
 //	release-notes [-C DIR]            what has changed since the last tag, by what it is about
 //	release-notes [-C DIR] VERSION    what is unreleased in CHANGELOG.md becomes VERSION
 //
-// The changelog is for those who use everynode, and people write it: this command
-// only shows them the commits, and sees to it that a version is named alike everywhere
-// before somebody gives it a tag. It tags nothing itself.
+// The changelog is for those who use everynode, and people write it: this command only shows them the commits,
+// and makes sure that every place names the same version before somebody tags it. It tags nothing itself.
 package main
 
 import (
@@ -101,7 +100,7 @@ func release(ctx context.Context, r repository, version string, now time.Time, o
 	return nil
 }
 
-// checkVersion says what is wrong with a version that is to follow another, which is "" for none.
+// checkVersion returns what is wrong with a version that follows another, which is "" for none.
 func checkVersion(version, last string) error {
 	if !semver.IsValid(version) || semver.Canonical(version) != version {
 		return fmt.Errorf("%q is not a version such as v0.2.0 or v1.0.0-rc.1", version)
@@ -112,7 +111,7 @@ func checkVersion(version, last string) error {
 	return nil
 }
 
-// named are the files that say which version the image of the engine has, and how.
+// named returns the files that say which version the image of the engine has, and how.
 func named() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
 		"deploy/helm/everynode-controller/Chart.yaml": regexp.MustCompile(`(?m)^(?:appVersion|version): (\S+)`),
@@ -122,7 +121,7 @@ func named() map[string]*regexp.Regexp {
 	}
 }
 
-// checkNamed says where another version than this is named.
+// checkNamed returns where a different version is named.
 func (r repository) checkNamed(version string) error {
 	want := strings.TrimPrefix(version, "v")
 	var errs []error
@@ -159,7 +158,7 @@ func (r repository) git(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), nil
 }
 
-// lastTag is the newest version among the tags of this commit and those before it; "" when there is none.
+// lastTag returns the newest version among the tags of this commit and those before it; "" when there is none.
 func (r repository) lastTag(ctx context.Context) (last string, err error) {
 	tags, err := r.git(ctx, "tag", "--merged", "HEAD")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 const emptyChangelog = "# Changes\n\n## Unreleased\n"
 
-// workTree is a repository with the files that name a version, and one commit.
+// workTree returns a repository with the files that name a version, and one commit.
 func workTree(t *testing.T, version string) repository {
 	t.Helper()
 	r := repository{t.TempDir()}

@@ -90,7 +90,7 @@ func (t *Tab) Close() {
 	t.heard.Wait()
 }
 
-// Said is what the console has said so far.
+// Said returns what the console has said so far.
 func (t *Tab) Said() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

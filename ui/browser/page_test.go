@@ -479,7 +479,7 @@ func TestTokenIsTaken(t *testing.T) {
 	p.quiet()
 }
 
-// paints says whether the map has a pixel that is just of a colour of the style sheet.
+// paints reports whether the map has a pixel that is just of a colour of the style sheet.
 func (p *shown) paints(colour string) bool {
 	p.t.Helper()
 	return value[bool](p, fmt.Sprintf(`(() => {

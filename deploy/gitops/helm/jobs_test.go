@@ -14,7 +14,7 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
-// install is what `helm install` makes of the chart with some values.
+// install returns what `helm install` makes of the chart with some values.
 func install(t *testing.T, values map[string]any) (*release.Release, error) {
 	t.Helper()
 	chart, err := loader.Load("../../helm/everynode-controller")

@@ -18,7 +18,8 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 )
 
-// upgrade is what `helm upgrade` makes of a release of an older chart, whose values were only the ones named, with what was set then.
+// upgrade returns what `helm upgrade` makes of a release of an older chart, whose values were only the ones named, with
+// what was set then.
 func upgrade(t *testing.T, names []string, set map[string]any, how func(*action.Upgrade)) (manifest string, err error) {
 	t.Helper()
 	latest, err := loader.Load("../../helm/everynode-controller")

@@ -34,7 +34,7 @@ func records(t *testing.T) (all []record) {
 	return all
 }
 
-// waits says whether each Helm waits for the DaemonSet: Helm 3 with --wait, and Helm 4 with --wait=legacy.
+// waits reports whether each Helm waits for the DaemonSet: Helm 3 with --wait, and Helm 4 with --wait=legacy.
 func waits(t *testing.T, ds *appsv1.DaemonSet) (by3, by4 bool) {
 	t.Helper()
 	client, info := fake.NewClientset(ds), &resource.Info{Object: ds, Namespace: ds.Namespace, Name: ds.Name}

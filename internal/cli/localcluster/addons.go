@@ -51,14 +51,14 @@ func (l addOns) checkArchives(said map[string]bool) error {
 	return nil
 }
 
-// unbuilt are warnings about add-ons whose pods will not start for want of an image:
+// unbuilt are warnings about add-ons whose pods will not start because an image is missing:
 // those that are on without anybody having named them.
 func (l addOns) unbuilt() (warnings []string) {
 	for _, a := range l.on {
 		if a.Elsewhere() || l.isBuilt(a) {
 			continue
 		}
-		warnings = append(warnings, fmt.Sprintf("the add-on %s will not work: %s has not been built, and is nowhere to be had; it would be %s. Build it with `make addons`, or leave it out with `everynode up --%s %s`",
+		warnings = append(warnings, fmt.Sprintf("the add-on %s will not work: %s has not been built, and cannot be pulled from anywhere; it would be %s. Build it with `make addons`, or leave it out with `everynode up --%s %s`",
 			a.Name, a.Program, l.archive(a), FlagWithout, a.Name))
 	}
 	return warnings

@@ -77,7 +77,7 @@ func (r *auditReader) read(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// note says what could not be read, and what is not known for want of it.
+// note says what could not be read, and what is therefore not known.
 func (r *auditReader) note(what, so string, err error) {
 	if err != nil {
 		r.notRead = append(r.notRead, fmt.Sprintf("%s were not read, so %s: %v", what, so, err))

@@ -44,7 +44,7 @@ func TestReadPolicy(t *testing.T) {
 		{policyHead + "spec: {wave: []}", `unknown field "spec.wave"`},
 		{policyHead + "spec: {waves: {}}", "cannot unmarshal object"},
 		{policyHead + "spec: {waves: [{name: a, nodes: 5, soak: soon}]}", "invalid duration"},
-		{policyHead + "spec: {waves: [{name: a, nodes: 0}], failure: {restarts: 0}}", "the policy cannot be followed:\n  spec.waves[0].nodes: 0 is too few; at least 1\n  spec.waves[0].nodes: the last wave must be 100%"},
+		{policyHead + "spec: {waves: [{name: a, nodes: 0}], failure: {restarts: 0}}", "the policy cannot be followed:\n  spec.waves[0].nodes: 0 is too few; give at least 1\n  spec.waves[0].nodes: the last wave must be 100%"},
 		{policyHead + "spec: {}\n---\n" + policyHead + "spec: {}", "more than one"},
 	} {
 		if _, err := policyOf(t, c.text); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -132,7 +132,7 @@ func (c *nodeController) keepClaims(ctx context.Context) error {
 	claims, left := claimAddresses(list.Data, machines)
 	if left > 0 {
 		klog.Warningf("The ConfigMap kube-system/%s has no room for %d addresses of nodes: the API server does not compare "+
-			"other nodes' addresses with these, only agents and the node controller do", NodeAddresses, left)
+			"other nodes' addresses with these; only agents and the node controller do", NodeAddresses, left)
 	}
 	switch same := maps.Equal(claims, list.Data); {
 	case missing:

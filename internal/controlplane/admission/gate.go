@@ -107,13 +107,13 @@ func (g *Gate) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 	select {
 	case <-g.known:
 	case <-ctx.Done():
-		return authorizer.DecisionDeny, "it is not known yet which nodes are revoked", ctx.Err()
+		return authorizer.DecisionDeny, "the list of revoked nodes is not known yet", ctx.Err()
 	}
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for _, node := range of {
 		if g.revoked[node] {
-			return authorizer.DecisionDeny, fmt.Sprintf("node %s, on which this pod was, was revoked", node), nil
+			return authorizer.DecisionDeny, fmt.Sprintf("node %s, on which this pod ran, was revoked", node), nil
 		}
 	}
 	if reason := g.refuses(name, a, time.Now()); reason != "" {
@@ -125,7 +125,7 @@ func (g *Gate) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 // refuses says why a node is not to be heard; "" if it is.
 func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) string {
 	if g.revoked[name] {
-		return fmt.Sprintf("node %s was revoked; to take that back: everynode node revoke %s --undo", name, name)
+		return fmt.Sprintf("node %s was revoked; to undo that: everynode node revoke %s --undo", name, name)
 	}
 	owner, there := g.given[GivenPart(name)][name]
 	if name == "" || !there {
@@ -138,10 +138,10 @@ func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) stri
 	}
 	seconds, err := strconv.ParseInt(issued[0], 10, 64)
 	if err != nil || !owner.accepts(key[0], time.Unix(seconds, 0)) {
-		return fmt.Sprintf("the name %s was given to another machine at %s, and this certificate is of the one before", name, owner.at.UTC().Format(time.RFC3339))
+		return fmt.Sprintf("the name %s was given to another machine at %s, and this certificate belongs to the previous one", name, owner.at.UTC().Format(time.RFC3339))
 	}
 	if renews := a.GetResource() == "certificatesigningrequests" && a.GetSubresource() == "selfnodeclient"; renews && now.Before(owner.at.Add(changeoverTime)) {
-		return fmt.Sprintf("the name %s was given just now: its certificate is renewed in a minute", name)
+		return fmt.Sprintf("the name %s was given just now: its certificate can be renewed in a minute", name)
 	}
 	return ""
 }
@@ -212,7 +212,7 @@ func (g *Gate) setGiven(part *corev1.ConfigMap, list map[string]string) {
 	for name, text := range list {
 		owner, err := parseGiven(text)
 		if err != nil {
-			klog.ErrorS(err, "A line of a ConfigMap is not used", "configMap", klog.KObj(part), "node", name)
+			klog.ErrorS(err, "Ignoring a line of a ConfigMap", "configMap", klog.KObj(part), "node", name)
 			continue
 		}
 		names[name] = owner

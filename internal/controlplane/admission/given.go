@@ -112,7 +112,7 @@ func (c *nodeController) writeGiven(ctx context.Context, list *corev1.ConfigMap)
 		_, err = maps.Update(ctx, list, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("note which name was given to which machine: %w", err)
+		return fmt.Errorf("record which name was given to which machine: %w", err)
 	}
 	return nil
 }
@@ -142,9 +142,9 @@ func roomIn(list *corev1.ConfigMap, asked bool) string {
 	}
 	switch {
 	case size > givenSize:
-		return fmt.Sprintf("the ConfigMap %s/%s, which says what machine has which name, is full: delete lines of nodes that are gone for good", metav1.NamespaceSystem, list.Name)
+		return fmt.Sprintf("the ConfigMap %s/%s, which says what machine has which name, is full: delete the lines of nodes that are gone for good", metav1.NamespaceSystem, list.Name)
 	case waiting >= givenWaiting && !asked:
-		return fmt.Sprintf("%d machines that were given names have not registered yet (ConfigMap %s/%s): wait for them, or look who has the token; a token of `everynode token create --node` is taken all the same", waiting, metav1.NamespaceSystem, list.Name)
+		return fmt.Sprintf("%d machines that were given names have not registered yet (ConfigMap %s/%s): wait for them, or find out who has the token; a token from `everynode token create --node` is accepted anyway", waiting, metav1.NamespaceSystem, list.Name)
 	}
 	return ""
 }
@@ -161,7 +161,7 @@ func (c *nodeController) keepGiven(ctx context.Context, part string) error {
 	for name, text := range list.Data {
 		g, err := parseGiven(text)
 		if err != nil {
-			klog.ErrorS(err, "A line of a ConfigMap is not used", "configMap", klog.KRef(metav1.NamespaceSystem, part), "node", name)
+			klog.ErrorS(err, "Ignoring a line of a ConfigMap", "configMap", klog.KRef(metav1.NamespaceSystem, part), "node", name)
 			continue
 		}
 		_, err = c.nodes.Get(name)
@@ -182,7 +182,7 @@ func (c *nodeController) keepGiven(ctx context.Context, part string) error {
 		case !g.registered && age > givenTold && !c.told[name+g.key]:
 			c.told[name+g.key] = true
 			klog.Warningf("A machine was given the name %s with the token %s at %s, and no such node has registered. No other machine gets the name, "+
-				"except with a token of `everynode token create --node %s`, which takes it from that one", name, g.token, g.at.UTC().Format(time.RFC3339), name)
+				"except with a token from `everynode token create --node %s`, which takes it from that machine", name, g.token, g.at.UTC().Format(time.RFC3339), name)
 		}
 	}
 	if !changed {

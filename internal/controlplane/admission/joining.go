@@ -76,7 +76,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 	}
 	switch {
 	case token == nil:
-		return hold, "the token that it was made with is gone: give the machine a new one"
+		return hold, "the token that was used for it is gone: give the machine a new one"
 	case len(token.Nodes) > 0 && !slices.Contains(token.Nodes, name):
 		return hold, fmt.Sprintf("the token is for node %s only: give the machine that name with --node-name, or make another token", strings.Join(token.Nodes, ", "))
 	}
@@ -84,7 +84,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 		return hold, reason
 	}
 	if token.Uses > 0 && len(token.UsedBy) >= token.Uses && !slices.Contains(token.UsedBy, useOf(csr)) {
-		return hold, fmt.Sprintf("the token was good for %d uses, and all are spent: make another one", token.Uses)
+		return hold, fmt.Sprintf("the token was valid for %d uses, and all are spent: make another one", token.Uses)
 	}
 	return approve, fmt.Sprintf("the token may make node %s", name)
 }
@@ -95,18 +95,18 @@ func nameTaken(name, key string, token *Token, there claimed) string {
 	another := there.given == nil || there.given.key != key
 	switch {
 	case !there.revoked.IsZero() && !another && !there.given.at.After(there.revoked):
-		return fmt.Sprintf("node %s was revoked, and this machine asks with the key of then: delete its agent's data, so that it makes another", name)
+		return fmt.Sprintf("node %s was revoked, and this machine uses the revoked key: delete its agent's data, so that it makes a new one", name)
 	case !there.revoked.IsZero() && token.Created.Before(there.revoked):
 		return fmt.Sprintf("node %s was revoked after the token was made: make a new one, `everynode token create --node %s`", name, name)
 	case !there.revoked.IsZero() && there.node:
-		return fmt.Sprintf("node %s was revoked: `everynode kubectl delete node %s`, so that nothing of it is left, and the name is free", name, name)
+		return fmt.Sprintf("node %s was revoked: `everynode kubectl delete node %s` removes what is left of it and frees the name", name, name)
 	case !there.revoked.IsZero() && there.pods:
-		return fmt.Sprintf("node %s was revoked, and pods of it are left: they go within a minute or two of its Node", name)
+		return fmt.Sprintf("node %s was revoked, and some of its pods are left: they go within a minute or two after its Node", name)
 	case there.node && !asked:
-		return fmt.Sprintf("node %s exists already: give the machine another name with --node-name; or, if it is to take the place of that node, delete the node, or use a token of `everynode token create --node %s`", name, name)
+		return fmt.Sprintf("node %s exists already: give the machine another name with --node-name; or, if it should replace that node, delete the node, or use a token from `everynode token create --node %s`", name, name)
 	case another && there.given != nil && !there.given.registered && !there.node && !asked:
-		return fmt.Sprintf("another machine was given the name %s with the token %s at %s, and has not registered: if that is not the machine that you know, "+
-			"`everynode token create --node %s` takes the name from it; else give this one another with --node-name",
+		return fmt.Sprintf("another machine was given the name %s with the token %s at %s, and has not registered: if that is not your machine, "+
+			"`everynode token create --node %s` takes the name from it; else give this machine another name with --node-name",
 			name, there.given.token, there.given.at.UTC().Format(time.RFC3339), name)
 	case another && there.full != "" && there.given == nil:
 		return there.full

@@ -54,9 +54,9 @@ func TestJudgeJoining(t *testing.T) {
 		{"a node that was revoked after the token", asIs, forNode, claimed{revoked: at.Add(time.Second)}, hold, "node node-1 was revoked after the token was made"},
 		{"a node that was revoked before the token", asIs, plain, claimed{revoked: at.Add(-time.Second)}, approve, ""},
 		{"a node that was revoked, and exists", asIs, forNode, claimed{revoked: at, node: true}, hold, "everynode kubectl delete node node-1"},
-		{"a node that was revoked, and has pods", asIs, forNode, claimed{revoked: at, pods: true}, hold, "pods of it are left"},
+		{"a node that was revoked, and has pods", asIs, forNode, claimed{revoked: at, pods: true}, hold, "some of its pods are left"},
 		{"one use of two", asIs, &Token{Uses: 2, UsedBy: []string{"x/node-7"}}, claimed{}, approve, ""},
-		{"all uses spent", asIs, &Token{Uses: 1, UsedBy: []string{"x/node-7"}}, claimed{}, hold, "good for 1 uses"},
+		{"all uses spent", asIs, &Token{Uses: 1, UsedBy: []string{"x/node-7"}}, claimed{}, hold, "valid for 1 uses"},
 		{"all uses spent, one by a request of the same name", asIs, &Token{Uses: 1, UsedBy: []string{"csr-1/node-1"}}, claimed{}, hold, "all are spent"},
 		{"a group more", func(_ *CSR, r *request) { r.Subject.Organization = append(r.Subject.Organization, "system:masters") }, plain, claimed{}, deny, ""},
 		{"not a node", func(_ *CSR, r *request) { r.Subject.CommonName = "admin" }, plain, claimed{}, deny, ""},
@@ -93,7 +93,7 @@ func TestJudgeJoiningAgain(t *testing.T) {
 		t.Errorf("the machine that was given the name asks again: %v (%s)", got, reason)
 	}
 	revoked := claimed{given: mine, revoked: time.Now().Add(-time.Minute)}
-	if got, reason := judgeJoining(csr, &Token{Nodes: []string{"node-1"}, Created: time.Now()}, revoked); got != hold || !strings.Contains(reason, "with the key of then") {
+	if got, reason := judgeJoining(csr, &Token{Nodes: []string{"node-1"}, Created: time.Now()}, revoked); got != hold || !strings.Contains(reason, "uses the revoked key") {
 		t.Errorf("the key that was revoked asks again: %v (%s)", got, reason)
 	}
 	mine.at = time.Now()

@@ -144,7 +144,7 @@ func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.Certificate
 	}
 	secret.Annotations[usedAnnotation] += " " + useOf(csr)
 	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
-		return hold, "", fmt.Errorf("note the use of token %s: %w", token.ID, err)
+		return hold, "", fmt.Errorf("record the use of token %s: %w", token.ID, err)
 	}
 	return verdict, reason, nil
 }

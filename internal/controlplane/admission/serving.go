@@ -56,7 +56,7 @@ type surroundings struct {
 func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, around surroundings) (ruling, string) {
 	name := requester(csr)
 	if name == "" {
-		return deny, fmt.Sprintf("only nodes get serving certificates, and %s is none", csr.Spec.Username)
+		return deny, fmt.Sprintf("only nodes get serving certificates, and %s is not a node", csr.Spec.Username)
 	}
 	request, err := parseRequest(csr)
 	if err != nil {
@@ -66,7 +66,7 @@ func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, arou
 		return deny, fmt.Sprintf("it is not a request for a kubelet serving certificate: %v", err)
 	}
 	if request.Subject.CommonName != csr.Spec.Username {
-		return deny, fmt.Sprintf("the certificate would speak for %s, the requester is %s", request.Subject.CommonName, csr.Spec.Username)
+		return deny, fmt.Sprintf("the certificate would be for %s, but the requester is %s", request.Subject.CommonName, csr.Spec.Username)
 	}
 	if reason := asksForServer(request, around.services); reason != "" {
 		return hold, reason
@@ -115,7 +115,7 @@ func asksForServer(request *x509.CertificateRequest, services netip.Prefix) stri
 	for _, ip := range request.IPAddresses {
 		switch addr, ok := netip.AddrFromSlice(ip); {
 		case ip.IsLoopback():
-			return fmt.Sprintf("the IP address %s is every machine's: agents reach the API server at such an address", ip)
+			return fmt.Sprintf("every machine has the IP address %s: agents reach the API server at such an address", ip)
 		case ok && services.Contains(addr.Unmap()):
 			return fmt.Sprintf("the IP address %s is in the range of services", ip)
 		}
@@ -133,14 +133,14 @@ func asksForOthers(request *x509.CertificateRequest, name string, around surroun
 	}
 	for _, a := range asked {
 		if machine := around.servers.ownerOf(a); machine != "" && machine != name {
-			return fmt.Sprintf("%s is the server on %s, and node %s is not the node of that machine: give it --node-name %s if it runs there, else an address of its own", a, machine, name, machine)
+			return fmt.Sprintf("%s is the server on %s, and node %s is not the node of that machine: give it --node-name %s if it runs there, else a different address", a, machine, name, machine)
 		}
 		for _, other := range around.others {
 			if other.Name == name {
 				continue
 			}
 			if has := func(b corev1.NodeAddress) bool { return strings.EqualFold(a, b.Address) }; strings.EqualFold(a, other.Name) || slices.ContainsFunc(other.Status.Addresses, has) {
-				return fmt.Sprintf("%s belongs to node %s as well: give one of the two another address, or delete node %s if its machine is gone", a, other.Name, other.Name)
+				return fmt.Sprintf("%s also belongs to node %s: give one of the two another address, or delete node %s if its machine is gone", a, other.Name, other.Name)
 			}
 		}
 	}
@@ -171,5 +171,5 @@ func matchAddresses(request *x509.CertificateRequest, name string, node *corev1.
 			return hold, fmt.Sprintf("the IP address %s is not an address of node %s", ip, name)
 		}
 	}
-	return approve, fmt.Sprintf("every name and address is one of node %s", name)
+	return approve, fmt.Sprintf("every name and address belongs to node %s", name)
 }

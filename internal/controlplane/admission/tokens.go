@@ -65,7 +65,7 @@ func (t Token) String() string { return tokenutil.TokenFromIDAndSecret(t.ID, t.S
 func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpec) (Token, error) {
 	ttl := spec.TTL
 	if ttl < 0 {
-		return Token{}, fmt.Errorf("a token cannot live for %s: give a positive duration, or 0 for a token that does not expire", ttl)
+		return Token{}, fmt.Errorf("a token cannot be valid for %s: give a positive duration, or 0 for a token that does not expire", ttl)
 	}
 	for _, name := range spec.Nodes {
 		if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
@@ -173,7 +173,7 @@ func parseToken(secret *corev1.Secret) (Token, error) {
 	if uses := secret.Annotations[usesAnnotation]; uses != "" {
 		var err error
 		if t.Uses, err = strconv.Atoi(uses); err != nil || t.Uses < 1 {
-			return t, fmt.Errorf("the annotation %s of the secret %s/%s is %q, and must be a positive number; correct or delete it", usesAnnotation, secret.Namespace, secret.Name, uses)
+			return t, fmt.Errorf("the annotation %s of the secret %s/%s is %q, but must be a positive number; correct or delete it", usesAnnotation, secret.Namespace, secret.Name, uses)
 		}
 	}
 	text := secrets.GetData(secret, bootstrapapi.BootstrapTokenExpirationKey)
@@ -195,11 +195,11 @@ func DeleteToken(ctx context.Context, client kubernetes.Interface, id string) er
 		id = whole
 	}
 	if !tokenutil.IsValidBootstrapTokenID(id) {
-		return fmt.Errorf("%q is not a token id, which is six of a-z and 0-9: list the tokens to see theirs", id)
+		return fmt.Errorf("%q is not a token id, which has six characters of a-z and 0-9: list the tokens to see their ids", id)
 	}
 	err := client.CoreV1().Secrets(metav1.NamespaceSystem).Delete(ctx, tokenutil.BootstrapTokenSecretName(id), metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("there is no token %s: list the tokens to see those there are: %w", id, err)
+		return fmt.Errorf("there is no token %s: list the tokens to see the existing ones: %w", id, err)
 	}
 	if err != nil {
 		return fmt.Errorf("delete the token %s: %w", id, err)

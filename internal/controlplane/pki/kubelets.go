@@ -73,7 +73,7 @@ func ensureKubeletAuthority(dir, name string, ca *Authority, now time.Time) (*Au
 	}
 	cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: KubeletCACN, NotBefore: now.Add(-ClockSkew)}, key)
 	if err != nil {
-		return nil, fmt.Errorf("make the certificate authority of kubelets: %w", err)
+		return nil, fmt.Errorf("make the CA of the kubelets: %w", err)
 	}
 	return &Authority{Cert: cert, Key: key}, Write(dir, name, cert, key)
 }

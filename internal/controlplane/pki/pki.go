@@ -123,8 +123,8 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
 	}
 	a.Chain = nil // it signs; what its file has besides is sent along by nobody
 	if now.After(a.Cert.NotAfter) {
-		return nil, fmt.Errorf("the certificate authority in %s is good until %s, and the clock of this machine says %s: set the clock if it is wrong; "+
-			"if it is right, every node has to join again after a server with new keys: keep a copy of %s, move it away, and start again",
+		return nil, fmt.Errorf("the certificate authority in %s is valid until %s, but the clock of this machine says %s: set the clock if it is wrong; "+
+			"if it is right, the server needs new keys and every node must join again: keep a copy of %s, move it away, and start again",
 			crt, a.Cert.NotAfter.Format(time.DateOnly), now.Format(time.DateOnly), dir)
 	}
 	return a, nil

@@ -96,7 +96,7 @@ func TestPKIRenewal(t *testing.T) {
 		{"nothing to do", day, func(*Certificate) {}, false},
 		{"more than a third is left", 240 * day, func(*Certificate) {}, false},
 		{"less than a third is left", 250 * day, func(*Certificate) {}, true},
-		{"is good until", 400 * day, func(*Certificate) {}, true},
+		{"is valid until", 400 * day, func(*Certificate) {}, true},
 		{"a name is added", day, func(c *Certificate) { c.SANs.DNSNames = append(c.SANs.DNSNames, "more.example") }, true},
 		{"an address is another", day, func(c *Certificate) { c.SANs.IPs = []net.IP{net.IPv4(10, 0, 0, 1)} }, true},
 		{"another user", day, func(c *Certificate) { c.CN = "other" }, true},
@@ -165,7 +165,7 @@ func TestPKIExpiredAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := Ensure(dir, nil, time.Now().AddDate(11, 0, 0))
-	if err == nil || !strings.Contains(err.Error(), "is good until") {
+	if err == nil || !strings.Contains(err.Error(), "is valid until") {
 		t.Errorf("an expired authority gives %v", err)
 	}
 }

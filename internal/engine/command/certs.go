@@ -28,7 +28,7 @@ type fileState struct {
 	modified time.Time
 }
 
-// tls is the configuration of the server; nil: plain HTTP.
+// tls returns the configuration of the server; nil: plain HTTP.
 func (s *settings) tls(log *slog.Logger) (*tls.Config, error) {
 	if s.TLSCertFile == "" {
 		return nil, nil
@@ -44,7 +44,7 @@ func (s *settings) tls(log *slog.Logger) (*tls.Config, error) {
 	}}, nil
 }
 
-// current is the configuration by the files as they are.
+// current returns the configuration by the files as they are.
 func (c *certs) current() *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *certs) current() *tls.Config {
 	c.as = now
 	next, err := c.read()
 	if err != nil {
-		c.log.Warn("the certificate for metrics has changed and cannot be used; the last one stays", "error", err)
+		c.log.Warn("the new certificate for metrics cannot be used; keeping the previous one", "err", err)
 		return c.config
 	}
 	c.config = next

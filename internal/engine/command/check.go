@@ -15,14 +15,14 @@ import (
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
-// NewCheck is the command that says whether an engine works.
+// NewCheck returns the command that says whether an engine works.
 func NewCheck(connect Connect) *cobra.Command {
 	kubeconfig, timeout := "", time.Minute
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Say whether a controller works in this cluster",
-		Long: `Say whether a controller works in this cluster: whether one holds the lease kube-system/everynode-controller and
-renews it. It waits for that, exits with 0 once it is so, and with 1 if it is not after --timeout. It changes nothing.`,
+		Short: "Say whether a controller is active in this cluster",
+		Long: `Say whether a controller is active in this cluster: whether one holds the lease kube-system/everynode-controller and
+renews it. It waits until one does, and exits with 0; after --timeout it exits with 1. It changes nothing.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +38,7 @@ renews it. It waits for that, exits with 0 once it is so, and with 1 if it is no
 		},
 	}
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this runs in)")
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait for one")
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "how long to wait for an active controller")
 	return cmd
 }
 
@@ -64,20 +64,20 @@ func leads(ctx context.Context, leases coordinationv1.LeaseInterface, out io.Wri
 			return false, nil
 		}
 		holder = *lease.Spec.HolderIdentity
-		why = fmt.Errorf("%s holds it, and does not renew it", holder)
+		why = fmt.Errorf("%s holds it but does not renew it", holder)
 		renewed := before != nil && !before.Equal(lease.Spec.RenewTime)
 		before = lease.Spec.RenewTime
 		return renewed, nil
 	})
 	if err != nil {
-		return fmt.Errorf("no controller works, by the lease kube-system/%s: %w; see the logs of its pods (kubectl logs -n NAMESPACE deployment/everynode-controller)", leaseName, why)
+		return fmt.Errorf("no controller is active, according to the lease kube-system/%s: %w; see the logs of its pods (kubectl logs -n NAMESPACE deployment/everynode-controller)", leaseName, why)
 	}
 	_, err = fmt.Fprintf(out, "%s works.\n", holder)
 	return err
 }
 
-// outOfTime says that the time is as good as over. A client whose request would not get its turn before the deadline does not wait
-// for it, and its error says nothing of the server.
+// outOfTime reports whether the time is as good as over. A client whose request would not get its turn before the
+// deadline does not wait for it, and its error says nothing of the server.
 func outOfTime(ctx context.Context, every time.Duration) bool {
 	deadline, is := ctx.Deadline()
 	return is && time.Until(deadline) < every

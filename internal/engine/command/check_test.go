@@ -31,7 +31,7 @@ func TestLeads(t *testing.T) {
 		{"one that renews it", []any{lease("a", long), lease("a", long.Add(time.Second))}, "a works."},
 		{"one that takes it over", []any{lease("", long), lease("a", long.Add(time.Second)), lease("a", long.Add(3*time.Second))}, "a works."},
 		{"after an error", []any{errors.New("no"), lease("a", long), lease("a", long.Add(time.Second))}, "a works."},
-		{"one that is gone", []any{lease("a", long)}, "a holds it, and does not renew it"},
+		{"one that is gone", []any{lease("a", long)}, "a holds it but does not renew it"},
 		{"one that has given it up", []any{lease("a", long), lease("", long.Add(time.Second))}, "nobody holds it"},
 		{"none", []any{nil}, "nobody has ever held it"},
 		{"an API server that fails", []any{errors.New("not today")}, "not today"},

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/view"
 )
 
-// New is the command `controller`. It runs the engine until its context ends.
+// New returns the command `controller`. It runs the engine until its context ends.
 func New() *cobra.Command {
 	s, config := defaults(), ""
 	cmd := &cobra.Command{
@@ -27,12 +27,12 @@ func New() *cobra.Command {
 		Short: "Run the DaemonSet engine alone, against any Kubernetes API server",
 		Long: `Run the DaemonSet engine alone, against any Kubernetes API server.
 
-It takes the place of the DaemonSet controller in kube-controller-manager. Switch
-that one off first: append -daemonset-controller to its --controllers. While
-another controller is active this one refuses to work, since two of them delete
-each other's pods.
+It replaces the DaemonSet controller in kube-controller-manager. Switch that one
+off first: append -daemonset-controller to its --controllers. While another
+controller is active this one refuses to work, since two controllers delete each
+other's pods.
 
-It takes over what is there, and leaves it as it would be without: no pod
+It takes over the existing pods, and can hand them back in the same way: no pod
 restarts, in either direction.`,
 		Example: `  # From a machine that has a kubeconfig
   everynode controller --kubeconfig ~/.kube/config
@@ -88,7 +88,7 @@ func (s settings) run(ctx context.Context, stderr io.Writer) error {
 			AllowNewerServer: s.AllowNewerServer, Assist: s.Mode == assists, Alone: s.Mode == inCharge && !s.AllowOtherController, Monitor: monitor, Log: log})
 	})
 	if err != nil && s.LogFormat == "json" {
-		log.Error("stopped", "error", err) // the command prints it, but not as JSON
+		log.Error("stopped", "err", err) // the command prints it, but not as JSON
 	}
 	return err
 }
@@ -103,7 +103,7 @@ func (s settings) logger(stderr io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(stderr, options))
 }
 
-// client is the connection that the flags ask for.
+// client returns the connection that the flags ask for.
 func (s settings) client() (*rest.Config, error) {
 	if s.Kubeconfig != "" {
 		return fromKubeconfig(s.Kubeconfig)

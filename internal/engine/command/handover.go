@@ -20,21 +20,21 @@ import (
 
 // ErrWouldMove is what the handover command ends with while another controller would move pods.
 var ErrWouldMove = errors.New("pods would move under Kubernetes' controller; end the releases first (everynode rollout plain, abort, or a revert of the template), " +
-	"put back or allow what the guard holds, and check again")
+	"revert the edits that the guard holds or allow them, and check again")
 
 // ErrWouldUpdate is the same where pods would move once a manifest is applied, because nothing makes it OnDelete any more.
-var ErrWouldUpdate = errors.New("outdated pods would go, all by the next apply of a manifest with RollingUpdate, as nothing makes it OnDelete any more; " +
-	"take the releases to their end, revert their templates, or write updateStrategy.type: OnDelete into the manifests and remove everynode without this check (helm uninstall --no-hooks)")
+var ErrWouldUpdate = errors.New("outdated pods would go, all of them when a manifest with RollingUpdate is applied next, because nothing makes it OnDelete any more; " +
+	"finish the releases, revert their templates, or write updateStrategy.type: OnDelete into the manifests and remove everynode without this check (helm uninstall --no-hooks)")
 
 // Connect finds the cluster of a kubeconfig; of none, the one that is meant where the program runs.
 type Connect func(kubeconfig string) (*rest.Config, error)
 
-// InCluster is the cluster of the pod that this runs in, without a kubeconfig.
+// InCluster returns the cluster of the pod that this runs in, without a kubeconfig.
 func InCluster(kubeconfig string) (*rest.Config, error) {
 	return settings{Kubeconfig: kubeconfig}.client()
 }
 
-// NewHandover is the command that says what a controller without waves would do.
+// NewHandover returns the command that says what a controller without waves would do.
 func NewHandover(connect Connect) *cobra.Command {
 	check, mutation, kubeconfig, namespace, output := false, false, "", "", ""
 	cmd := &cobra.Command{
@@ -42,22 +42,22 @@ func NewHandover(connect Connect) *cobra.Command {
 		Short: "Say what Kubernetes' own controller would do if it took over now",
 		Long: `Say what Kubernetes' own controller would do if it took over now.
 
-It knows of no waves and no guard: of a release that is under way, stopped or taken back it would give the template
-to all nodes, as many at a time as maxUnavailable says, and what the guard holds would go at once. DaemonSets of which nothing
-of that is true stay as they are, and are not listed.
+It knows neither waves nor guards. If a release is under way, stopped or taken back, it would give the template to all nodes,
+as many at a time as maxUnavailable says, and pods that the guard holds would go at once. DaemonSets without such a release
+or such pods stay as they are, and are not listed.
 
-Beside Kubernetes' own controller (--mode=assist) nothing is taken over. Then it lists the DaemonSets that nobody would update any
-more. With --on-delete it counts what the next apply of their manifests may update, once the admission policy
+Beside Kubernetes' own controller (--mode=assist) there is nothing to take over. Then this lists the DaemonSets that nobody
+would update any more. With --on-delete it counts what the next apply of their manifests may update, once the admission policy
 everynode-on-delete is removed as well.
 
-It exits with 0 if no pod would move and with 1 otherwise, or if it could not find out. It changes nothing.`,
+It exits with 0 if no pod would move, and with 1 if any would, or if it could not find out. It changes nothing.`,
 		Example: `  everynode handover --check --kubeconfig ~/.kube/config
   everynode handover --check -n monitoring -o json`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !check {
-				return errors.New("give --check: to hand over is to remove this controller and to switch the other one on (docs/install.md)")
+				return errors.New("give --check: to hand over, remove this controller and switch the other one on (docs/install.md)")
 			}
 			config, err := connect(kubeconfig)
 			if err != nil {
@@ -68,8 +68,8 @@ It exits with 0 if no pod would move and with 1 otherwise, or if it could not fi
 	}
 	f := cmd.Flags()
 	f.BoolVar(&check, "check", false, "only say what would happen")
-	f.BoolVar(&mutation, "on-delete", false, "the admission policy everynode-on-delete is removed as well")
-	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this belongs to)")
+	f.BoolVar(&mutation, "on-delete", false, "assume that the admission policy everynode-on-delete is removed as well")
+	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster to ask (default: the one that this pod or machine belongs to)")
 	f.StringVarP(&namespace, "namespace", "n", "", "namespace of the DaemonSets (default: all)")
 	f.StringVarP(&output, "output", "o", "", "json or yaml instead of a table")
 	return cmd
@@ -150,7 +150,7 @@ func printHandovers(out io.Writer, all []why.Handover, output string) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(out, "Nobody would update these any more, as they are OnDelete: %s. To give one back to Kubernetes' controller, "+
-		"set its updateStrategy.type to RollingUpdate: what is outdated is then updated at once.\n", strings.Join(left, ", "))
+		"set its updateStrategy.type to RollingUpdate: outdated pods are then replaced at once.\n", strings.Join(left, ", "))
 	return err
 }
 

@@ -8,7 +8,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// fromKubeconfig is the connection that a kubeconfig describes. Whatever keeps
+// fromKubeconfig returns the connection that a kubeconfig describes. Whatever keeps
 // it from being one is said in terms of the file: what is left to client-go ends
 // in advice about environment variables that do not matter here.
 func fromKubeconfig(file string) (*rest.Config, error) {

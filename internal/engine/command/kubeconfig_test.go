@@ -99,7 +99,7 @@ func TestServerThatIsNotThere(t *testing.T) {
 	}()
 	deadline, tick := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
-	for !strings.Contains(log.String(), "the API server cannot be reached; it is tried again") || !strings.Contains(log.String(), "connection refused") {
+	for !strings.Contains(log.String(), "cannot reach the API server; trying again") || !strings.Contains(log.String(), "connection refused") {
 		select {
 		case err := <-ended:
 			t.Fatalf("it gave up: %v\n%s", err, log.String())

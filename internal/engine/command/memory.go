@@ -33,5 +33,5 @@ func tuneMemory(root fs.FS, getenv func(string) string) (limit int64) {
 	return limit
 }
 
-// rootFS is the file system of this machine.
+// rootFS returns the file system of this machine.
 func rootFS() fs.FS { return os.DirFS("/") }

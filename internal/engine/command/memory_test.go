@@ -7,7 +7,7 @@ import (
 	"testing/fstest"
 )
 
-// machine is a file system of these files.
+// machine returns a file system of these files.
 func machine(files map[string]string) fstest.MapFS {
 	root := fstest.MapFS{}
 	for name, text := range files {

@@ -81,7 +81,7 @@ func (r *reviews) protect(inner http.Handler) http.Handler {
 		token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 		if !ok || token == "" {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "this takes a token that the API server knows: Authorization: Bearer TOKEN", http.StatusUnauthorized)
+			http.Error(w, "this needs a token that the API server accepts: Authorization: Bearer TOKEN", http.StatusUnauthorized)
 			return
 		}
 		err := r.ask(req.Context(), token, req.URL.Path)
@@ -91,7 +91,7 @@ func (r *reviews) protect(inner http.Handler) http.Handler {
 		}
 		var no *refusal
 		if !errors.As(err, &no) {
-			r.log.Warn("asking the API server who may read metrics", "path", req.URL.Path, "error", err)
+			r.log.Warn("asking the API server who may read metrics", "path", req.URL.Path, "err", err)
 			no = &refusal{http.StatusServiceUnavailable, "the API server does not say whose token this is; the log of this process says why"}
 		}
 		http.Error(w, no.text, no.status)
@@ -139,7 +139,7 @@ func (r *reviews) review(ctx context.Context, token, path string) error {
 		return fmt.Errorf("creating a TokenReview: %w", err)
 	}
 	if !who.Status.Authenticated {
-		return &refusal{http.StatusUnauthorized, "the API server does not know this token, or it has expired"}
+		return &refusal{http.StatusUnauthorized, "the API server does not accept this token: it is unknown or has expired"}
 	}
 	user := who.Status.User
 	may := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{

@@ -55,7 +55,7 @@ func newJudges() *judges {
 	return j
 }
 
-// get is the status and the text of an answer to a request with that header.
+// get returns the status and the text of an answer to a request with that header.
 func (j *judges) get(ctx context.Context, authorization, path string) (int, string) {
 	req := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
 	if authorization != "" {
@@ -76,10 +76,10 @@ func TestReviews(t *testing.T) {
 		{"Bearer prometheus", "/metrics", http.StatusOK, "the metrics"},
 		{"Bearer prometheus", "/debug/pprof/", http.StatusForbidden, "prometheus may not get /debug/pprof/"},
 		{"Bearer tenant", "/metrics", http.StatusForbidden, "nonResourceURLs: [/metrics]"},
-		{"Bearer made-up", "/metrics", http.StatusUnauthorized, "does not know this token"},
-		{"", "/metrics", http.StatusUnauthorized, "takes a token"},
-		{"Bearer ", "/metrics", http.StatusUnauthorized, "takes a token"},
-		{"Basic prometheus", "/metrics", http.StatusUnauthorized, "takes a token"},
+		{"Bearer made-up", "/metrics", http.StatusUnauthorized, "does not accept this token"},
+		{"", "/metrics", http.StatusUnauthorized, "needs a token"},
+		{"Bearer ", "/metrics", http.StatusUnauthorized, "needs a token"},
+		{"Basic prometheus", "/metrics", http.StatusUnauthorized, "needs a token"},
 	} {
 		if code, text := newJudges().get(t.Context(), c.authorization, c.path); code != c.code || !strings.Contains(text, c.text) {
 			t.Errorf("%q, %s: %d %q, want %d with %q", c.authorization, c.path, code, text, c.code, c.text)

@@ -125,7 +125,7 @@ func (e *endpoints) stop(ctx context.Context) error {
 	return e.server.Close()
 }
 
-// handler is what the paths lead to. Probes are for everybody.
+// handler returns what the paths lead to. Probes are for everybody.
 func (s *settings) handler(m *engine.Monitor, protect protection, log *slog.Logger) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
@@ -165,7 +165,7 @@ func tell(wrong func() error) http.Handler {
 // protection lets through who may see more than whether the engine is well.
 type protection func(http.Handler) http.Handler
 
-// protection is a client certificate where there is a CA for them, and else a
+// protection returns a client certificate where there is a CA for them, and else a
 // token, where this is served over TLS. In the clear it is served on loopback
 // only, to every local process.
 func (s *settings) protection(client *rest.Config, log *slog.Logger) (protection, error) {
@@ -186,7 +186,7 @@ func (s *settings) protection(client *rest.Config, log *slog.Logger) (protection
 func withCertificate(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-			http.Error(w, "this takes a client certificate of the CA in --client-ca-file", http.StatusUnauthorized)
+			http.Error(w, "this needs a client certificate signed by the CA in --client-ca-file", http.StatusUnauthorized)
 			return
 		}
 		inner.ServeHTTP(w, r)

@@ -80,7 +80,7 @@ func serving(t *testing.T, s settings, log io.Writer) string {
 	return scheme + "://" + e.listener.Addr().String()
 }
 
-// get is the status and the text at a URL.
+// get returns the status and the text at a URL.
 func get(t *testing.T, config *tls.Config, url string) (int, string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
@@ -161,7 +161,7 @@ func TestEndpointsOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers(t, second, at+"/healthz", http.StatusOK, "ok")
-	if !strings.Contains(log.String(), "the last one stays") {
+	if !strings.Contains(log.String(), "keeping the previous one") {
 		t.Errorf("log %q", log.String())
 	}
 }

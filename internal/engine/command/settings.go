@@ -19,7 +19,7 @@ const (
 )
 
 // BindByUsage says what the flag --bind-by is for, wherever there is one.
-const BindByUsage = `who binds pods to nodes: "engine", where the template alone decides, or always the "scheduler", as upstream; a DaemonSet's annotation everynode.io/bind-by wins`
+const BindByUsage = `who binds pods to nodes: the "engine" if the template alone decides their place, or always the "scheduler", as upstream; a DaemonSet's annotation everynode.io/bind-by wins`
 
 // The modes.
 const (
@@ -55,16 +55,16 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.Mode, "mode", s.Mode, `"engine": this is the DaemonSet controller of the cluster; "assist": another one is, and this deletes the outdated pods of OnDelete DaemonSets that follow a policy, in its waves`)
 	f.StringVar(&s.Kubeconfig, "kubeconfig", s.Kubeconfig, "kubeconfig of the cluster; without it, the service account of the pod it runs in")
 	f.BoolVar(&s.LeaderElect, "leader-elect", s.LeaderElect, "work only while holding the lease kube-system/everynode-controller")
-	f.Float64Var(&s.CreateQPS, "create-qps", s.CreateQPS, "most pods to create per second; 0: as fast as the API server takes them")
+	f.Float64Var(&s.CreateQPS, "create-qps", s.CreateQPS, "maximum number of pods to create per second; 0: as fast as the API server accepts them")
 	f.StringVar(&s.BindBy, "bind-by", s.BindBy, BindByUsage)
 	f.BoolVar(&s.AllowNewerServer, "allow-newer-server", s.AllowNewerServer, "work on an API server more than one minor version newer; template fields that it added would be lost")
-	f.BoolVar(&s.AllowOtherController, "allow-other-controller", s.AllowOtherController, "work without finding out whether another DaemonSet controller is active; two delete each other's pods")
-	f.IntVarP(&s.Verbosity, "v", "v", s.Verbosity, "0: what an operator should know; from 4 on: what the engine does in detail")
+	f.BoolVar(&s.AllowOtherController, "allow-other-controller", s.AllowOtherController, "do not check whether another DaemonSet controller is active; two controllers delete each other's pods")
+	f.IntVarP(&s.Verbosity, "v", "v", s.Verbosity, "0: what an operator should know; 4 and above: details of what the engine does")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, `"text" or "json"`)
 	f.StringVar(&s.MetricsBindAddress, "metrics-bind-address", s.MetricsBindAddress, "IP and port of /healthz, /readyz and /metrics; other than loopback only with a certificate, and metrics then only for users whom the API server lets get /metrics; 0: none")
 	f.StringVar(&s.TLSCertFile, "tls-cert-file", s.TLSCertFile, "certificate for --metrics-bind-address, read again when it changes")
 	f.StringVar(&s.TLSPrivateKeyFile, "tls-private-key-file", s.TLSPrivateKeyFile, "key of --tls-cert-file")
-	f.StringVar(&s.ClientCAFile, "client-ca-file", s.ClientCAFile, "give /metrics to clients with a certificate of this CA, in place of those with a token; probes need none")
+	f.StringVar(&s.ClientCAFile, "client-ca-file", s.ClientCAFile, "serve /metrics to clients with a certificate of this CA instead of those with a token; probes need neither")
 	f.BoolVar(&s.Profiling, "profiling", s.Profiling, "serve /debug/pprof as well")
 }
 

@@ -75,7 +75,7 @@ func Build(opts BuildOptions) (err error) {
 	}
 	scratch, err := os.MkdirTemp(filepath.Dir(opts.Output), ".image-build-")
 	if err != nil {
-		return fmt.Errorf("image not built: no place for the archive: %w", err)
+		return fmt.Errorf("image not built: cannot create the archive: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 
@@ -112,12 +112,12 @@ func checkBuild(opts BuildOptions) (string, error) {
 	for what, pairs := range map[string][]string{"environment variable": opts.Env, "label": opts.Labels} {
 		for _, pair := range pairs {
 			if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
-				return "", fmt.Errorf("bad %s %q: it has to read NAME=VALUE", what, pair)
+				return "", fmt.Errorf("bad %s %q: give NAME=VALUE", what, pair)
 			}
 		}
 	}
 	if opts.WorkingDir != "" && !path.IsAbs(opts.WorkingDir) {
-		return "", fmt.Errorf("bad working directory %q: it has to be absolute", opts.WorkingDir)
+		return "", fmt.Errorf("bad working directory %q: give an absolute path", opts.WorkingDir)
 	}
 	if err := checkRoot(opts.Dir, opts.Output); err != nil {
 		return "", err
@@ -147,7 +147,7 @@ func checkRoot(dir, output string) error {
 	}
 	target := filepath.Join(folder, filepath.Base(output))
 	if strings.HasPrefix(target, strings.TrimSuffix(root, "/")+"/") {
-		return fmt.Errorf("output %s lies inside the root file system %s: it would hold itself", output, dir)
+		return fmt.Errorf("output %s is inside the root file system %s: the archive would contain itself", output, dir)
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func packEntry(archive *tar.Writer, file, inside string, entry fs.DirEntry) erro
 			return err
 		}
 	default:
-		return fmt.Errorf("%s is neither a file nor a directory nor a symbolic link (%v): take it out", file, info.Mode().Type())
+		return fmt.Errorf("%s is neither a file nor a directory nor a symbolic link (%v): remove it", file, info.Mode().Type())
 	}
 	header, err := tar.FileInfoHeader(bareInfo{info}, target)
 	if err != nil {

@@ -66,7 +66,7 @@ func Import(ctx context.Context, socket, file string) (names []string, err error
 func Connect(socket string) (*containerd.Client, error) {
 	client, err := containerd.New(socket, containerd.WithDefaultNamespace(Namespace), containerd.WithTimeout(connectTimeout))
 	if err != nil {
-		return nil, fmt.Errorf("connect to containerd at %s: %w; does the node run?", socket, err)
+		return nil, fmt.Errorf("connect to containerd at %s: %w; is the node running?", socket, err)
 	}
 	return client, nil
 }
@@ -90,7 +90,7 @@ func ImportFile(ctx context.Context, client *containerd.Client, file string) ([]
 	// What is not named in the end is removed with the lease.
 	ctx, release, err := client.WithLease(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reserve room for images in containerd: %w", err)
+		return nil, fmt.Errorf("keep images from being collected in containerd: %w", err)
 	}
 	loaded, err := unpack(ctx, client, f)
 	if err == nil {
@@ -160,7 +160,7 @@ func unpack(ctx context.Context, client *containerd.Client, r io.Reader) ([]imag
 	return loaded, nil
 }
 
-// record names images, and thereby keeps them. A name moves to the new image.
+// record names images, which keeps them. A name moves to the new image.
 func record(ctx context.Context, store images.Store, loaded []images.Image) error {
 	for _, img := range loaded {
 		_, err := store.Create(ctx, img)
@@ -179,7 +179,7 @@ func record(ctx context.Context, store images.Store, loaded []images.Image) erro
 func waitVisible(ctx context.Context, client *containerd.Client, names []string) error {
 	conn, ok := client.Conn().(grpc.ClientConnInterface)
 	if !ok {
-		return fmt.Errorf("containerd is connected by %T, which does not speak CRI", client.Conn())
+		return fmt.Errorf("the connection to containerd is a %T, which does not support CRI", client.Conn())
 	}
 	cri := runtimeapi.NewImageServiceClient(conn)
 	ctx, cancel := context.WithTimeout(ctx, visibleWithin)
@@ -214,7 +214,7 @@ func nameOf(m ocispec.Descriptor) string {
 }
 
 // normalizeName is a name as the CRI knows it: with registry and tag. What is
-// no name stays as it is.
+// not a name stays as it is.
 func normalizeName(name string) string {
 	ref, err := reference.ParseDockerRef(name)
 	if err != nil {
@@ -271,7 +271,7 @@ func inspect(file string) ([]archived, error) {
 		return nil, notArchive(errors.New("it holds neither index.json nor manifest.json"))
 	}
 	if len(contents) == 0 {
-		return nil, fmt.Errorf("image archive %s names no image, so no pod could use it: write it again with a name and tag, such as busybox:1.36", file)
+		return nil, fmt.Errorf("image archive %s names no image, so no pod could use it: create it again with a name and tag, such as busybox:1.36", file)
 	}
 	return contents, nil
 }
@@ -368,10 +368,10 @@ func ImportAll(ctx context.Context, logger *slog.Logger, client *containerd.Clie
 			started := time.Now()
 			names, err := ImportFile(ctx, client, file)
 			if err != nil {
-				logger.Error("image archive not loaded", "err", err)
+				logger.Error("could not load an image archive", "err", err)
 				return
 			}
-			logger.Info("image archive loaded", "file", file, "images", names, "took", time.Since(started).Round(time.Millisecond))
+			logger.Info("loaded an image archive", "file", file, "images", names, "took", time.Since(started).Round(time.Millisecond))
 		})
 	}
 	wg.Wait()

@@ -43,12 +43,12 @@ func (r Registry) Push(ctx context.Context, file, as string) (names []string, er
 	}
 	scratch, err := os.MkdirTemp("", "everynode-push-")
 	if err != nil {
-		return nil, fmt.Errorf("make room to unpack %s: %w", file, err)
+		return nil, fmt.Errorf("make a folder to unpack %s: %w", file, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	blobs, err := store.NewStore(scratch)
 	if err != nil {
-		return nil, fmt.Errorf("make room to unpack %s: %w", file, err)
+		return nil, fmt.Errorf("make a folder to unpack %s: %w", file, err)
 	}
 	named, err := readImages(ctx, blobs, file)
 	if err != nil {
@@ -71,7 +71,7 @@ func (r Registry) names(file string, contents []archived, as string) (map[string
 		name := c.name
 		if as != "" {
 			if len(contents) > 1 {
-				return nil, fmt.Errorf("%s holds %d images, and only one of them could be called %s: leave --name out", file, len(contents), as)
+				return nil, fmt.Errorf("%s contains %d images, and only one of them could be called %s: leave out --name", file, len(contents), as)
 			}
 			name = normalizeName(as)
 		}
@@ -81,7 +81,7 @@ func (r Registry) names(file string, contents []archived, as string) (map[string
 		}
 		if reference.Domain(named) != r.Host {
 			own := r.Host + "/" + reference.Path(named) + ":" + tagOf(named)
-			return nil, fmt.Errorf("%s is of another registry than %s: give it a name there, such as --name %s", name, r.Host, own)
+			return nil, fmt.Errorf("%s names another registry than %s: give it a name there, such as --name %s", name, r.Host, own)
 		}
 		names[c.name] = name
 	}
@@ -151,7 +151,7 @@ func ofThisPlatform(ctx context.Context, blobs content.Store, image ocispec.Desc
 			return image, err
 		}
 		if len(children) == 0 {
-			return image, fmt.Errorf("it is for other platforms than this machine's, %s", strings.TrimSpace(platforms.DefaultString()))
+			return image, fmt.Errorf("it is not for the platform of this machine, %s", strings.TrimSpace(platforms.DefaultString()))
 		}
 		image = children[0]
 	}

@@ -67,7 +67,7 @@ func TestPush(t *testing.T) {
 		}
 	}
 	for as, want := range map[string]string{
-		"agent:2":                 "is of another registry than localhost:5000: give it a name there, such as --name localhost:5000/library/agent:2",
+		"agent:2":                 "names another registry than localhost:5000: give it a name there, such as --name localhost:5000/library/agent:2",
 		"localhost:5001/agent":    "such as --name localhost:5000/agent:latest",
 		"localhost:5000/Agent of": "bad image name",
 	} {

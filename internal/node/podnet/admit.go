@@ -57,21 +57,21 @@ func (b bounds) refusal(p peer, before []peer) string {
 	case b.pods.IsValid() && (p.pods.Bits() < b.pods.Bits() || !b.pods.Contains(p.pods.Addr())):
 		return fmt.Sprintf("its pod range %s is not in that of the cluster, %s", p.pods, b.pods)
 	case p.pods.Bits() < nodeShare:
-		return fmt.Sprintf("its pod range %s is wider than a node's share, a /%d", p.pods, nodeShare)
+		return fmt.Sprintf("its pod range %s is wider than a node may have, a /%d", p.pods, nodeShare)
 	}
 	for _, machine := range b.machines {
 		if p.pods.Contains(machine) {
-			return fmt.Sprintf("its pod range %s holds the address %s of a machine", p.pods, machine)
+			return fmt.Sprintf("its pod range %s contains the address %s of a machine", p.pods, machine)
 		}
 	}
 	for _, other := range before {
 		switch {
 		case other.pods.IsValid() && p.pods.Overlaps(other.pods):
-			return fmt.Sprintf("its pod range %s overlaps %s of node %s, which was there before", p.pods, other.pods, other.name)
+			return fmt.Sprintf("its pod range %s overlaps %s of node %s, which had it first", p.pods, other.pods, other.name)
 		case other.addr.IsValid() && p.pods.Contains(other.addr):
-			return fmt.Sprintf("its pod range %s holds the address %s of node %s", p.pods, other.addr, other.name)
+			return fmt.Sprintf("its pod range %s contains the address %s of node %s", p.pods, other.addr, other.name)
 		case p.addr.IsValid() && p.addr == other.addr && !p.addr.IsLoopback():
-			return fmt.Sprintf("its address %s is that of node %s, which was there before", p.addr, other.name)
+			return fmt.Sprintf("its address %s is that of node %s, which had it first", p.addr, other.name)
 		}
 	}
 	return ""
@@ -84,7 +84,7 @@ func (n *Network) admit(peers []peer) []peer {
 	admitted, refused := b.admit(n.Node, peers)
 	for _, name := range slices.Sorted(maps.Keys(refused)) {
 		if n.refused[name] != refused[name] {
-			n.Log.Warn("no route to the pods of a node, and no trust in what it says of itself", "node", name, "because", refused[name])
+			n.Log.Warn("adding no route to the pods of a node, because what it reports about itself cannot be trusted", "node", name, "because", refused[name])
 		}
 	}
 	n.refused = refused
@@ -103,6 +103,6 @@ func (n *Network) learnBounds(ctx context.Context, client kubernetes.Interface) 
 	}
 	if err != nil && !n.unbounded && !errors.Is(err, context.Canceled) {
 		n.unbounded = true
-		n.Log.Warn("the server does not say which addresses are pods', and routes are not checked against that; update the server", "err", err)
+		n.Log.Warn("the server does not say which addresses are for pods, so routes are not checked against that; update the server", "err", err)
 	}
 }

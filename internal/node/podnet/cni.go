@@ -28,7 +28,7 @@ func Check(name string) error {
 	if slices.Contains(Names(), name) {
 		return nil
 	}
-	return fmt.Errorf("there is no such pod network; known are %s, and with %s you install one of your choice", strings.Join(Names(), ", "), None)
+	return fmt.Errorf("there is no such pod network; choose one of %s; with %s you install your own", strings.Join(Names(), ", "), None)
 }
 
 // Bridge is the bridge that this node's pods are connected to.
@@ -79,7 +79,7 @@ func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 func (n *Network) writeConfig(own netip.Prefix) error {
 	if n.Foreign {
 		if other := otherNetwork(n.ConfigDir); other != "" {
-			n.Log.Info("the container runtime has a pod network of its own, leaving it alone", "config", other)
+			n.Log.Info("the container runtime has its own pod network; leaving it alone", "config", other)
 			return nil
 		}
 	}

@@ -43,7 +43,7 @@ type Options struct {
 	IPAMDir    string              // where host-local keeps the addresses it gave out
 	Foreign    bool                // the runtime is not ours: a pod network that is there already stays
 	None       bool                // somebody else makes the pod network
-	Machines   func() []netip.Addr // addresses of the API servers and of this machine, which are no pods'
+	Machines   func() []netip.Addr // addresses of the API servers and of this machine, none of which belongs to a pod
 	Registered func()              // called once, when our own Node is there with its address
 	Log        *slog.Logger
 }
@@ -61,7 +61,7 @@ type Network struct {
 // New turns forwarding on.
 func New(o Options) (*Network, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
-		return nil, fmt.Errorf("turn packet forwarding on, which pods need: %w", err)
+		return nil, fmt.Errorf("enable packet forwarding, which pods need: %w", err)
 	}
 	rules, err := newMasquerade()
 	if err != nil {

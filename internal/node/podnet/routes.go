@@ -126,12 +126,12 @@ func addRoute(r route) error {
 		return fmt.Errorf("no route to the pods %s: the node's address %s cannot be reached: %w", r.pods, r.via, err)
 	}
 	if len(paths) == 0 || len(paths[0].Gw) > 0 {
-		return fmt.Errorf("no route to the pods %s: their node %s is behind a router, and pods reach each other only across nodes of one network; "+
-			"put the nodes on one network, or teach the router this route", r.pods, r.via)
+		return fmt.Errorf("no route to the pods %s: their node %s is behind a router, and pods reach each other only if their nodes share a network; "+
+			"put the nodes on one network, or add this route to the router", r.pods, r.via)
 	}
 	if err := netlink.RouteAdd(r.netlink()); err != nil {
 		if errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("no route to the pods %s via %s: there is one of somebody else's already; remove it, or give the cluster another pod range", r.pods, r.via)
+			return fmt.Errorf("no route to the pods %s via %s: a route that everynode did not make exists already; remove it, or give the cluster another pod range", r.pods, r.via)
 		}
 		return fmt.Errorf("add the route to the pods %s via %s: %w", r.pods, r.via, err)
 	}

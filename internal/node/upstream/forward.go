@@ -137,7 +137,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			f.Log.Error("cannot take a connection for an API server", "err", err)
+			f.Log.Error("cannot accept a connection for an API server", "err", err)
 			pause(ctx, probeAgain)
 			continue
 		}
@@ -166,7 +166,7 @@ func (f *Forwarder) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	server, up, err := f.connect(ctx)
 	if err != nil {
-		f.Log.Debug("no API server takes a connection", "err", err)
+		f.Log.Debug("no API server accepts a connection", "err", err)
 		return
 	}
 	c := &carried{server, client, up}
@@ -369,7 +369,7 @@ func (f *Forwarder) goHome(ctx context.Context, server string, stay time.Duratio
 	home, long := f.servers.order(f.Node)[0], time.Since(f.since) >= stay
 	f.mu.Unlock()
 	if long && home != server && f.probe.ready(ctx, home) == nil {
-		f.use(home, errors.New("it is this node's first choice, and works again"))
+		f.use(home, errors.New("it is this node's first choice and works again"))
 	}
 }
 

@@ -75,7 +75,7 @@ func Recall(file string, log *slog.Logger) Remembered {
 		err = json.Unmarshal(data, &r)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("what is remembered of the API servers cannot be read, going on without", "file", file, "err", err)
+		log.Warn("cannot read the saved list of API servers; continuing without it", "file", file, "err", err)
 		return Remembered{}
 	}
 	return r
@@ -84,7 +84,7 @@ func Recall(file string, log *slog.Logger) Remembered {
 func (r Remembered) write(file string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("encode what is known of the API servers: %w", err)
+		return fmt.Errorf("encode the list of API servers: %w", err)
 	}
 	if err := atomicfile.Write(file, append(data, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
