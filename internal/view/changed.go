@@ -3,7 +3,8 @@ package view
 // What becomes of a pod that was changed where it runs. Until its new containers run and are ready it is not
 // available, whatever its conditions say: for a while a kubelet says Ready, and that it has observed the
 // change, while the containers before it still run, or end, or a new image is being pulled. And a new container with a
-// startup probe is Ready at first, by what the one before it was (kubernetes#91667, kubernetes#141155).
+// startup probe is Ready at first, by what the one before it was, or by its readiness probe before its startup probe has begun
+// (kubernetes#91667, kubernetes#141155).
 //
 // That a container is not the one of before says that it is a new one only if no third one may come: a kubelet that has
 // begun to start containers of one revision finishes that, and reports them under the next one; and it leaves alone what
@@ -56,6 +57,10 @@ type containerChanged struct {
 	// Probed is how many seconds after its start a container was surely probed, and would have ceased to be
 	// ready had that failed; 0: it has no probes that count for that.
 	Probed int64 `json:"probed,omitempty"`
+	// Starts is how many seconds after its start a container's startup probe has surely begun; 0: it has none. Until then
+	// the container passes for started, as the one before it was, and may become ready by its other probe. When the
+	// startup probe begins it is not ready until that has passed.
+	Starts int64 `json:"starts,omitempty"`
 }
 
 // Slack is what is added to the times that a kubelet should need, in seconds.
@@ -77,7 +82,7 @@ func recordOf(pod *corev1.Pod, changed map[string]string, hash string, now time.
 		if _, changes := changed[one.Name]; !changes {
 			continue
 		}
-		was := containerChanged{Name: one.Name, Ends: ends, Probed: probedAfter(one)}
+		was := containerChanged{Name: one.Name, Ends: ends, Probed: probedAfter(one), Starts: startsAfter(one)}
 		if s := containerStatus(&pod.Status, one.Name); s != nil {
 			was.ID, was.ImageID, was.Restarts = s.ContainerID, s.ImageID, s.RestartCount
 			was.Stuck = s.State.Waiting != nil && stuck(s.State.Waiting.Reason)
@@ -110,6 +115,14 @@ func probedAfter(c *corev1.Container) (seconds int64) {
 		if p != nil {
 			seconds = max(seconds, int64(p.InitialDelaySeconds)+int64(max(p.PeriodSeconds, 1))+int64(p.TimeoutSeconds)+probeSlack)
 		}
+	}
+	return seconds
+}
+
+// startsAfter is Starts of a container. Its start is told in whole seconds.
+func startsAfter(c *corev1.Container) (seconds int64) {
+	if p := c.StartupProbe; p != nil {
+		seconds = int64(p.InitialDelaySeconds) + int64(max(p.PeriodSeconds, 1)) + 1
 	}
 	return seconds
 }
@@ -176,7 +189,7 @@ func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 			out.ReadySince = all.started
 		}
 	default:
-		out.WasReady = ready != nil && ready.LastTransitionTime.Sub(all.started) > startupSlack
+		out.WasReady = ready != nil && ready.LastTransitionTime.Sub(all.started) > startupSlack+all.starts
 	}
 	return all.through && (all.lookalike == 0 || out.Ready)
 }
@@ -204,6 +217,7 @@ type progress struct {
 	started time.Time // when the last of them did
 	// How long a pod must be ready until it is sure that those which look like the ones before are not, and that all were probed.
 	lookalike, unprobed time.Duration
+	starts              time.Duration // how long after the start a startup probe may begin
 }
 
 // add takes the status of one container; nil: there is none. turned says that the pod has become ready since a time.
@@ -223,7 +237,9 @@ func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turne
 	if began.After(all.started) {
 		all.started = began
 	}
-	if was.Probed > 0 && !turned(began) {
+	starts := time.Duration(was.Starts) * time.Second
+	all.starts = max(all.starts, starts)
+	if was.Probed > 0 && !turned(began.Add(starts)) {
 		all.unprobed = max(all.unprobed, time.Duration(was.Probed)*time.Second)
 	}
 }

@@ -99,6 +99,11 @@ func probedBy(p *corev1.Pod) {
 	p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{InitialDelaySeconds: 3, PeriodSeconds: 2, TimeoutSeconds: 1}
 }
 
+func startsBy(p *corev1.Pod) {
+	p.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: 10, TimeoutSeconds: 1}
+	p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 1}
+}
+
 // Each case is what a kubelet has written at some moment of a change, and what may be known by it.
 func TestChangedInPlace(t *testing.T) {
 	type known struct {
@@ -125,6 +130,12 @@ func TestChangedInPlace(t *testing.T) {
 			known{Ready: true, Since: 112}},
 		"a probe, which has passed in the second of the start": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionTrue, 110)},
 			known{Ready: true, Since: 110}},
+		"a startup probe: the other probe has passed before it was run, and it will be": {[]func(*corev1.Pod){startsBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionTrue, 111)},
+			known{Ready: true, Changing: true, Settles: 16 * time.Second, Since: 111}},
+		"a startup probe, which has begun: what was ready is not for a moment, and has lost nothing": {[]func(*corev1.Pod){startsBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionFalse, 118)},
+			known{}},
+		"a startup probe, which has passed": {[]func(*corev1.Pod){startsBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionTrue, 122)},
+			known{Ready: true, Since: 122}},
 		"it has ceased to be ready": {[]func(*corev1.Pod){probedBy}, []func(*corev1.Pod){observed, is(two), readyIs(corev1.ConditionFalse, 150)},
 			known{WasReady: true}},
 		"another container of the same image": {nil, []func(*corev1.Pod){observed, is(runs("c", "id-2", "sha-1", 5, 110))},
