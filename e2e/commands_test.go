@@ -79,6 +79,16 @@ func commandTable() map[string]scriptCommand {
 		"rollout-begun": rolloutBegun,
 		"rollout-kept":  rolloutKept,
 
+		// serving-images: the nodes have the images of e2e/serving.
+		// updates-under-kills DAEMONSET HOST-PORT COUNT InPlaceIfPossible|deletion:
+		// update it while engines, kubelets and the control plane are killed and clients
+		// ask each node's pod: they find the budget kept, and the status true.
+		// update-costs DAEMONSET HOST-PORT COUNT: print what an update of a pod costs in
+		// place, and by deletion.
+		"serving-images":      servingImages,
+		"update-costs":        updateCosts,
+		"updates-under-kills": updatesUnderKills,
+
 		// kill9 server|agents|all, kill9 NODE kubelet|kube-proxy|containerd.
 		// restarted DURATION NODE PROGRAM: it runs again, as another process.
 		"kill9":     kill9,
