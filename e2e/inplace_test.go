@@ -35,15 +35,16 @@ type inPlaceRun struct {
 	random *rand.Rand
 
 	mu       sync.Mutex
-	newest   int64                // generation that was asked for
-	versions map[int64]target     // by generation
-	claims   []claim              // without version and until
-	seen     []int64              // the generation of each claim
-	last     *appsv1.DaemonSet    // as the watch has shown it
-	pods     map[types.UID]string // the image of each that there has been
-	changes  int                  // how often one had another image than before
-	good     int                  // versions that were taken
-	story    []string             // what was seen, for failures
+	newest   int64                  // generation that was asked for
+	versions map[int64]target       // by generation
+	claims   []claim                // without version and until
+	seen     []int64                // the generation of each claim
+	last     *appsv1.DaemonSet      // as the watch has shown it
+	pods     map[types.UID]string   // the image of each that there has been
+	changes  int                    // how often one had another image than before
+	good     int                    // versions that were taken
+	unready  map[string][]time.Time // when the pod of a node, which nobody had asked to end, was seen to be not ready
+	story    []string               // what was seen, for failures
 }
 
 // target is a version that the template was given.
@@ -57,7 +58,7 @@ type target struct {
 func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx context.Context, p *inPlaceRun, k *killer)) {
 	seed := uint64(time.Now().UnixNano())
 	ts.Logf("seed %d", seed)
-	p := &inPlaceRun{ts: ts, c: clusterOf(ts), name: daemonSet, random: rand.New(rand.NewPCG(seed, 0)), versions: map[int64]target{}, pods: map[types.UID]string{}}
+	p := &inPlaceRun{ts: ts, c: clusterOf(ts), name: daemonSet, random: rand.New(rand.NewPCG(seed, 0)), versions: map[int64]target{}, pods: map[types.UID]string{}, unready: map[string][]time.Time{}}
 	var err error
 	p.client, err = p.c.client()
 	ts.Check(err)
@@ -76,8 +77,8 @@ func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx contex
 }
 
 // updatesUnderKills updates a DaemonSet of e2e/serving again and again, most times to good versions, in place or by deletion, while
-// engines, kubelets and the control plane are killed, and clients ask each node's pod. No two nodes are ever without a pod that answers;
-// no status says that a pod is available which serves another version; and in the end all serve the last one.
+// engines, kubelets and the control plane are killed, and clients ask each node's pod. Of the nodes whose pods are ready no two lose what
+// answers at the same time; no status says that a pod is available which serves another version; and in the end all serve the last one.
 func updatesUnderKills(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 || args[3] != "InPlaceIfPossible" && args[3] != "deletion" {
 		ts.Fatalf("usage: updates-under-kills DAEMONSET HOST-PORT COUNT InPlaceIfPossible|deletion")
@@ -182,6 +183,9 @@ func (p *inPlaceRun) seePod(obj any, gone bool) {
 		p.changes++
 	}
 	p.pods[pod.UID] = image
+	if !gone && pod.DeletionTimestamp == nil && readySince(pod).IsZero() {
+		p.unready[pod.Spec.NodeName] = append(p.unready[pod.Spec.NodeName], time.Now())
+	}
 	state := ""
 	if gone {
 		state = " gone"
@@ -320,12 +324,19 @@ func (p *inPlaceRun) stuck(ctx context.Context) error {
 	})
 }
 
+// wasDown reports whether the pod of an outage's node was said to be not ready just before it. A kubelet that starts again says so of
+// each pod until it has probed it, though it serves; and whoever updates takes pods that are not ready at once, for they are down.
+func (p *inPlaceRun) wasDown(o outage) bool {
+	const before = 5 * time.Second
+	return slices.ContainsFunc(p.unready[o.node], func(at time.Time) bool { return at.Before(o.from) && at.After(o.from.Add(-before)) })
+}
+
 // judge says what was not as it must be.
 func (p *inPlaceRun) judge(answers map[string][]answer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	if down := atOnce(outagesOf(answers), 1); down != nil {
+	if down := atOnce(slices.DeleteFunc(outagesOf(answers), p.wasDown), 1); down != nil {
 		errs = append(errs, fmt.Errorf("nobody listened on several nodes at once: %v", down))
 	}
 	from := map[int64]time.Time{} // of the next version
