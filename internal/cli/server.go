@@ -83,7 +83,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	f.StringSliceVar(&config.Publish, localcluster.FlagPublish, nil, publishUsage)
 	f.StringVar(&bindBy, bindByFlag, bindBy, command.BindByUsage)
 	etcdFlags(f, &config)
-	c.AddCommand(snapshotCommands{cmd.Console, cmd.cluster}.command(), rotateCommands{cmd.Console, cmd.cluster}.command())
+	c.AddCommand(snapshotCommands(cmd).command(), rotateCommands(cmd).command())
 	return c
 }
 

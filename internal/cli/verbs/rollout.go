@@ -120,7 +120,7 @@ wave, and what needs a look.`,
 				return err
 			}
 			w.namespace = t.namespace
-			return watchCommand{cmd.Console, cmd.cluster}.run(c.Context(), &w, t.name)
+			return watchCommand(cmd).run(c.Context(), &w, t.name)
 		},
 	}
 	w.add(c)
