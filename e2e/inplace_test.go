@@ -28,7 +28,6 @@ const updateTime = 5 * time.Minute
 
 // inPlaceRun is a run of updates of a DaemonSet of e2e/serving.
 type inPlaceRun struct {
-	ts     *testscript.TestScript
 	c      *cluster
 	client kubernetes.Interface
 	name   string // of the DaemonSet
@@ -58,7 +57,7 @@ type target struct {
 func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx context.Context, p *inPlaceRun, k *killer)) {
 	seed := uint64(time.Now().UnixNano())
 	ts.Logf("seed %d", seed)
-	p := &inPlaceRun{ts: ts, c: clusterOf(ts), name: daemonSet, random: rand.New(rand.NewPCG(seed, 0)), versions: map[int64]target{}, pods: map[types.UID]string{}, unready: map[string][]time.Time{}}
+	p := &inPlaceRun{c: clusterOf(ts), name: daemonSet, random: rand.New(rand.NewPCG(seed, 0)), versions: map[int64]target{}, pods: map[types.UID]string{}, unready: map[string][]time.Time{}}
 	var err error
 	p.client, err = p.c.client()
 	ts.Check(err)

@@ -74,8 +74,8 @@ func (k *killer) stop() error {
 // end ends the engines.
 func (k *killer) end() {
 	for _, e := range k.engines {
-		e.Process.Kill() //nolint:errcheck // it may have ended
-		e.Wait()         //nolint:errcheck // it was killed
+		e.Process.Kill() // it may have ended
+		e.Wait()         // it was killed
 	}
 }
 
@@ -102,14 +102,14 @@ func (k *killer) killOne() (what string, err error) {
 		return "server", k.killServer()
 	case 1, 2:
 		number := k.random.IntN(enginesRunning)
-		k.engines[number].Process.Kill() //nolint:errcheck // it may have ended by itself
-		k.engines[number].Wait()         //nolint:errcheck // it was killed
+		k.engines[number].Process.Kill() // it may have ended by itself
+		k.engines[number].Wait()         // it was killed
 		k.engines[number], err = k.engine(number)
 		return "engine", err
 	default:
 		pid, err := k.c.child(fmt.Sprintf("node-%d", 1+k.random.IntN(3)), "kubelet")
 		if err != nil {
-			return "kubelet", nil // the last kill of it is not over: its agent starts it
+			return "nothing, for a kubelet that is being started again", nil // by its agent
 		}
 		return "kubelet", killAndWait([]int{pid})
 	}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -33,11 +34,11 @@ const goodVersions = 16
 
 // goodVersion returns the version that an update takes in its turn. One in four is slow to end.
 func goodVersion(turn int) string {
-	if i := turn % goodVersions; i%4 == 3 {
+	i := turn % goodVersions
+	if i%4 == 3 {
 		return fmt.Sprintf("slow-%d", i)
-	} else {
-		return fmt.Sprintf("%d", i)
 	}
+	return strconv.Itoa(i)
 }
 
 // servingImage is the image of a version of e2e/serving.
