@@ -116,9 +116,9 @@ func (w *world) layout() *Layout {
 	return NewLayout(&w.policy, "uid", nodes)
 }
 
-// settle lets everything happen that happens now.
+// settle lets everything happen that happens now. A release that changes without end ends the test.
 func (w *world) settle() (wake time.Time) {
-	for {
+	for range 100 + 10*len(w.nodes) {
 		in, before := w.seen(), w.state
 		w.state, wake = Advance(&w.policy, w.state, in, w.time())
 		w.tell(before, in)
@@ -129,6 +129,7 @@ func (w *world) settle() (wake time.Time) {
 			return wake
 		}
 	}
+	panic(fmt.Sprintf("at %s the release still changes: %s", w.now, w.state.row()))
 }
 
 // act grants the target to the next node, or gives one back the stable revision.
