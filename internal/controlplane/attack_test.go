@@ -114,7 +114,7 @@ func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config)
 	once := withToken(t, admin, base, admission.TokenSpec{Uses: 1})
 	first := askToJoin(t, once, "once-1")
 	wantIssued(t, admin, first)
-	wantHeld(t, admin, askToJoin(t, once, "once-2"), "valid for 1 uses, and all are spent")
+	wantHeld(t, admin, askToJoin(t, once, "once-2"), "all uses of the token are spent (it had 1)")
 	// Another machine that has its request called as the one that is gone.
 	request, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), askToJoin(t, once, "once-1"), metav1.GetOptions{})
 	if err != nil {

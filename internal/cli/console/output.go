@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -48,8 +49,12 @@ func (o *oneOf) Set(value string) error {
 // Type is what --help shows for the value.
 func (o *oneOf) Type() string { return "string" }
 
-// Print writes value as JSON or YAML, or calls text, which writes to Out.
+// Print writes value as JSON or YAML, or calls text, which writes to Out. A list without entries is
+// an empty list, not null.
 func (c *Console) Print(output string, value any, text func() error) error {
+	if list := reflect.ValueOf(value); list.Kind() == reflect.Slice && list.IsNil() {
+		value = reflect.MakeSlice(list.Type(), 0, 0).Interface()
+	}
 	switch output {
 	case "":
 		out := c.Out

@@ -84,7 +84,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 		return hold, reason
 	}
 	if token.Uses > 0 && len(token.UsedBy) >= token.Uses && !slices.Contains(token.UsedBy, useOf(csr)) {
-		return hold, fmt.Sprintf("the token was valid for %d uses, and all are spent: make another one", token.Uses)
+		return hold, fmt.Sprintf("all uses of the token are spent (it had %d): make another one", token.Uses)
 	}
 	return approve, fmt.Sprintf("the token may make node %s", name)
 }
