@@ -116,9 +116,10 @@ func TestRefusesBesideUpstream(t *testing.T) {
 	l.refuses(ended)
 	l.addNodes("n5")
 	l.until("upstream goes on", func() bool { return l.everywhere("agent:1") })
-	for node, uid := range l.uids() {
-		if before[node] != "" && before[node] != uid {
-			t.Errorf("the pod of %s was replaced", node)
+	after := l.uids()
+	for uid, pod := range before {
+		if after[uid] != pod {
+			t.Errorf("the pod %s is gone, or was replaced", pod)
 		}
 	}
 }

@@ -105,6 +105,7 @@ func (d *stand) see(f *frame, now time.Time) {
 	forgetNodes(d.heardOf, d.nodes)
 	rows, err := d.Lookout.rows(now)
 	if err != nil {
+		d.wake, d.asked = time.Time{}, nil // only a change makes it readable
 		cells := make(fleetview.Cells, f.size)
 		for i := range cells {
 			cells[i].Wave = uint8(fleetview.NoWave)
