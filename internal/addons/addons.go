@@ -1,16 +1,16 @@
-// Package addons knows the software that a cluster has beside the control plane and its nodes: what each add-on is
-// called, which version it has, and the objects of the API that make it. It is data. internal/controlplane creates
+// Package addons lists the software that a cluster has beside the control plane and its nodes: the name of each
+// add-on, its version, and its API objects. It is data. internal/controlplane creates
 // the objects, and internal/local records what is chosen.
 //
 // An add-on NAME is a line in [All], NAME.yaml here, and an image archive that the
 // Makefile builds.
 //
-// In a manifest there is filled in what only the cluster knows ([Values]). What
-// becomes of an object that exists depends on its kind:
+// A manifest is a template, and [Values] are what only the cluster knows. What the
+// server does with an object depends on its kind:
 //   - Roles, bindings and APIServices, and what has the annotation [AppliedKey], are
 //     applied at every start.
-//   - All else is made when it is missing, and left to those who run the
-//     cluster when it is there.
+//   - Everything else is created if it is missing. Once it exists, it is left to those
+//     who run the cluster.
 //   - A Deployment with the annotation [ImageKey] gets the image of this version,
 //     unless somebody has chosen another.
 package addons
@@ -25,21 +25,21 @@ import (
 )
 
 const (
-	// ImageKey annotates a Deployment with the image that a server gave it. If it has another image, somebody else
-	// has set that.
+	// ImageKey annotates a Deployment with the image that a server gave it. If the Deployment has another image,
+	// somebody else has set that.
 	ImageKey = "everynode.io/image"
 	// FormerImageKey is what ImageKey was before, on Deployments of older versions.
 	FormerImageKey = "everynode.dev/image"
-	// AppliedKey annotates objects that the server keeps as they are: nobody else should change them. Its value is
-	// "true".
+	// AppliedKey annotates objects that the server applies at every start: nobody else should change them. Its value
+	// is "true".
 	AppliedKey = "everynode.io/applied"
-	// NameKey labels each object with the name of its add-on. Those that older versions
-	// have made keep "everynode.dev/addon".
+	// NameKey labels each object with the name of its add-on. Objects that older versions
+	// created keep "everynode.dev/addon".
 	NameKey = "everynode.io/addon"
 )
 
 const (
-	// DNS is the name of the add-on that nodes are told of when they join.
+	// DNS is the name of the add-on that nodes learn of when they join.
 	DNS = "dns"
 	// Registry is the name of the add-on that nodes pull images from.
 	Registry = "registry"
@@ -52,24 +52,24 @@ var manifests embed.FS
 type Addon struct {
 	Name    string // what people choose it by
 	Program string // the name that its makers gave it
-	Version string // that of its Go module
+	Version string // of its Go module
 	// Repository is the image's name without the tag. One in registry.k8s.io is where its makers publish it: a node
 	// that lacks our archive can pull that one. None of ours may be on Docker Hub. Otherwise each node would have a
 	// mirror for it, and containerd would report an image that cannot be reached there as one that does not exist.
 	Repository string
-	// Archive is the file name of what is built here, in the runtime's folder "addons": the image, or the program of
+	// Archive is a file name in the runtime's folder "addons". The file is built here: the image, or the program of
 	// an add-on that is OnHost.
 	Archive string
-	// OnHost says that it is a process beside the control plane of `everynode up`, which starts it, and not pods.
-	// The manifest has what the cluster is told about it.
+	// OnHost: the add-on is a process that `everynode up` starts beside the control plane, and not pods.
+	// The manifest has what the cluster must know about it.
 	OnHost  bool
-	Default bool // a cluster of `everynode up` has it unless it is told otherwise
-	// Machines says that a cluster of `everynode server` has it by default, too. Others are off there because real
+	Default bool // a cluster of `everynode up` has it unless the user decides otherwise
+	// Machines: a cluster of `everynode server` has it by default, too. Other add-ons are off there because real
 	// machines may have something better.
 	Machines bool
 	Use      string // what it is good for
-	// Serves is the service in kube-system that the API server calls, for which it
-	// needs a certificate. It is in the Secret of this name. "": none.
+	// Serves is the name of the service in kube-system that the API server calls, and of the Secret with the
+	// service's certificate. "": there is none.
 	Serves string
 }
 
@@ -81,24 +81,24 @@ func (a Addon) Image() string {
 	return a.Repository + ":" + a.Version
 }
 
-// OurRegistry begins the names of images that exist only here.
+// OurRegistry is the prefix of the names of images that exist only here.
 const OurRegistry = "everynode.local/"
 
 // Elsewhere reports whether a node can pull the image from its makers if ours is missing.
 func (a Addon) Elsewhere() bool { return !a.OnHost && !strings.HasPrefix(a.Repository, OurRegistry) }
 
-// Values are filled in, and so is .Image.
+// Values are filled in to a manifest, and so is .Image, which [Addon.Image] returns.
 type Values struct {
 	DNSAddress string // of the cluster's DNS
-	// KubeletAuthorities are the certificates (PEM) by which to know a kubelet.
+	// KubeletAuthorities are the certificates (PEM) of the CAs that sign kubelets' certificates.
 	KubeletAuthorities string
-	// Certificate (PEM, in base64) is that of the service that the add-on serves.
+	// Certificate is the certificate (PEM, in base64) of the service that the add-on serves.
 	Certificate string
-	// Registry is the host by which people and nodes know the local registry, such as localhost:5000.
+	// Registry is the host by which people and nodes reach the local registry, such as localhost:5000.
 	Registry string
 }
 
-// All returns every add-on, in the order in which people are told of them.
+// All returns every add-on, in the order in which they are shown to people.
 func All() []Addon {
 	return []Addon{
 		{
@@ -123,8 +123,8 @@ func All() []Addon {
 	}
 }
 
-// Chosen returns the add-ons of a cluster. choice says for some, by name, whether it has them. The others have
-// their default.
+// Chosen returns the add-ons of a cluster. choice says, by name, whether the cluster has an add-on. For the add-ons
+// that choice lacks, their Default decides.
 func Chosen(choice map[string]bool) (chosen []Addon) {
 	for _, a := range All() {
 		if on, said := choice[a.Name]; on || !said && a.Default {
@@ -134,7 +134,8 @@ func Chosen(choice map[string]bool) (chosen []Addon) {
 	return chosen
 }
 
-// OnMachines returns the choice for `everynode server`, where said is what was said.
+// OnMachines returns the choice for `everynode server`: said is what the user chose, and Machines decides about the
+// other add-ons.
 func OnMachines(said map[string]bool) map[string]bool {
 	choice := maps.Clone(said)
 	if choice == nil {

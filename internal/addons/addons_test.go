@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// What the cluster is told to run is what is built.
+// The versions that a cluster runs are those that are built.
 func TestVersionsAreThoseOfTheModules(t *testing.T) {
 	for name, module := range map[string][2]string{
 		"dns":      {"coredns", "github.com/coredns/coredns"},
@@ -66,7 +66,7 @@ func TestManifests(t *testing.T) {
 				t.Errorf("%s: the Deployment runs %v, %v", a.Name, containers, err)
 			}
 		}
-		if image != a.Image() { // of one that is OnHost there is none
+		if image != a.Image() { // an add-on that is OnHost has none
 			t.Errorf("%s: the Deployment says that it has the image %q, want %q", a.Name, image, a.Image())
 		}
 	}
@@ -106,8 +106,7 @@ func TestChosen(t *testing.T) {
 	}
 }
 
-// An update of a server brings no default class for claims beside the one that the
-// cluster has.
+// An update of a server does not add a second default class for claims.
 func TestOnMachines(t *testing.T) {
 	if got := Names(Chosen(OnMachines(nil))); !slices.Equal(got, []string{"dns"}) {
 		t.Errorf("a server has %v by default", got)
@@ -118,8 +117,8 @@ func TestOnMachines(t *testing.T) {
 	}
 }
 
-// TestVolumesAreNotForAll: a local user of a machine gets into no volume, also of those that are there
-// already: their folder lets nobody in.
+// TestVolumesAreNotForAll: a local user of a machine cannot enter any volume, not even an existing one, because the
+// folder of the volumes lets nobody in.
 func TestVolumesAreNotForAll(t *testing.T) {
 	i := slices.IndexFunc(All(), func(a Addon) bool { return a.Name == "storage" })
 	text, err := All()[i].Manifest(Values{})
