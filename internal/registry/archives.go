@@ -1,6 +1,6 @@
-// Package registry serves image archives over the part of the OCI distribution protocol by which
-// images are pulled. So a node fetches an image when a pod needs it, and keeps no image that no
-// pod needs.
+// Package registry serves image archives over the part of the OCI distribution protocol that pulls
+// images. So a node fetches an image when a pod needs it, and does not keep images that no pod
+// needs.
 package registry
 
 import (
@@ -22,15 +22,16 @@ import (
 )
 
 const (
-	// nameAnnotation is where an archive's index has the full name of an image, as
-	// containerd reads it.
+	// nameAnnotation is the annotation in an archive's index that has the full name of an
+	// image. containerd reads the same one.
 	nameAnnotation = "io.containerd.image.name"
 	// maxIndex bounds the index of an archive, in bytes.
 	maxIndex = 8 << 20
 )
 
-// Archives are OCI image layouts, each in a tar file that is not compressed. They
-// are read once, when they are opened; what is served is read from the files.
+// Archives are OCI image layouts, each in a tar file that is not compressed. Their
+// indexes are read once, when they are opened. Blobs are read from the files as they
+// are served.
 type Archives struct {
 	files  []*os.File
 	images map[string]ocispec.Descriptor // by full name, with the tag
@@ -41,12 +42,12 @@ type Archives struct {
 type blob struct {
 	in           *os.File
 	offset, size int64
-	kind         string // media type; "" when the index does not say
+	kind         string // media type; "": the index does not say
 }
 
 func (b blob) reader() *io.SectionReader { return io.NewSectionReader(b.in, b.offset, b.size) }
 
-// Open opens every archive (*.tar) in dir. A directory that is not there has none.
+// Open opens every archive (*.tar) in dir. A directory that does not exist has none.
 func Open(dir string) (*Archives, error) {
 	a := &Archives{images: map[string]ocispec.Descriptor{}, blobs: map[digest.Digest]blob{}}
 	entries, err := os.ReadDir(dir)
@@ -74,8 +75,8 @@ func (a *Archives) Close() error {
 	return errors.Join(errs...)
 }
 
-// Hosts returns the registries whose images there are, such as registry.k8s.io, in
-// order.
+// Hosts returns the registries that the images are from, such as registry.k8s.io,
+// sorted.
 func (a *Archives) Hosts() []string {
 	var hosts []string
 	for name := range a.images {
@@ -117,7 +118,7 @@ func (a *Archives) add(name string) error {
 	return a.addIndex(index)
 }
 
-// addBlob takes a file of an archive that f stands in front of, if it is a blob.
+// addBlob notes where a file of the archive is, if that file is a blob. f's offset is where its content begins.
 func (a *Archives) addBlob(f *os.File, header *tar.Header) error {
 	algorithm, encoded, ok := strings.Cut(strings.TrimPrefix(path.Clean(header.Name), ocispec.ImageBlobsDir+"/"), "/")
 	if !ok || header.Typeflag != tar.TypeReg {

@@ -85,8 +85,8 @@ func pull(t *testing.T, server, of, image, ref string) (d digest.Digest, manifes
 	return manifestDigest, manifest, err
 }
 
-// An image is pulled as it was built, by tag and by digest, from the registry that
-// it is from and from no other.
+// An image is pulled as it was built, by tag and by digest, and only if the client names
+// the registry that it is from.
 func TestPull(t *testing.T) {
 	dir := t.TempDir()
 	build(t, dir, "registry.k8s.io/coredns/coredns:v1", "dns", image.Zstd)
@@ -153,7 +153,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A directory that is not there has no images. One with a broken archive says which.
+// A directory that does not exist has no images. The error about a broken archive names it.
 func TestOpen(t *testing.T) {
 	if hosts := open(t, filepath.Join(t.TempDir(), "none")).Hosts(); hosts != nil {
 		t.Errorf("no directory has images of %v", hosts)

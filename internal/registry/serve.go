@@ -10,10 +10,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ServeHTTP answers pulls, as
-// https://github.com/opencontainers/distribution-spec has them. Without tokens:
-// what an archive has is not secret. A mirror's client names the registry that it
-// means in the parameter ns.
+// ServeHTTP answers pulls, as https://github.com/opencontainers/distribution-spec
+// specifies them. It asks for no token, because what an archive has is not secret.
+// A client that uses it as a mirror names the original registry in the parameter ns.
 func (a *Archives) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "images can only be pulled from here")
@@ -65,7 +64,7 @@ func (a *Archives) serveBlob(w http.ResponseWriter, r *http.Request, d digest.Di
 	http.ServeContent(w, r, "", time.Time{}, b.reader())
 }
 
-// refuse answers with an error as the protocol has it.
+// refuse answers with an error in the protocol's format.
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	type problem struct {
 		Code    string `json:"code"`
