@@ -11,14 +11,14 @@ import (
 
 // Service is a service of type LoadBalancer.
 type Service struct {
-	// Key is "namespace/name", Created a time that only orders them, in seconds.
+	// Key is "namespace/name". Created is a time in seconds, and only orders services.
 	Key     string
 	Created int64
 	// Has is the address in its status; Wants the one that it asks for. Both may be
 	// the zero address.
 	Has, Wants netip.Addr
-	// Local says that only nodes with an endpoint of its own may get its traffic
-	// (externalTrafficPolicy), which Nodes lists.
+	// Local: only nodes with an endpoint of the service may get its traffic
+	// (externalTrafficPolicy). Nodes lists these nodes.
 	Local bool
 	Nodes []string
 }
@@ -35,11 +35,11 @@ type Assignment struct {
 	// Address is the zero address if there is none to give. Problem says why, and what to do.
 	Address netip.Addr
 	Problem string
-	// Via is the address of the node that serves it; zero: none can at the moment.
+	// Via is the address of the node that gets its traffic; zero: no node can at the moment.
 	Via netip.Addr
 }
 
-// Range is a range of addresses, both ends of it included.
+// Range is a range of addresses that includes both ends.
 type Range struct{ First, Last netip.Addr }
 
 // ParseRange reads FIRST-LAST.
@@ -64,13 +64,13 @@ func (r Range) Contains(a netip.Addr) bool {
 }
 
 // Assign gives each service an address and a node. A service keeps what it has; if two have the
-// same address, the older one keeps it. nodes are those that are Ready. The answer is in the
-// order of the services' age.
+// same address, the older one keeps it. nodes are those that can take traffic. The assignments
+// are in the order of the services' age, the oldest first.
 func Assign(services []Service, nodes []Node, of Range) []Assignment {
 	byAge := slices.Clone(services)
 	slices.SortFunc(byAge, func(a, b Service) int { return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Key, b.Key)) })
 	taken, given := map[netip.Addr]bool{}, make([]Assignment, len(byAge))
-	for i, s := range byAge { // first those that have one, or the youngest could be given it
+	for i, s := range byAge { // those that have an address come first: an older service without one could take it
 		given[i].Key = s.Key
 		if of.Contains(s.Has) && !taken[s.Has] && (!s.Wants.IsValid() || s.Wants == s.Has) {
 			given[i].Address, taken[s.Has] = s.Has, true
@@ -106,8 +106,8 @@ func choose(s Service, of Range, taken map[netip.Addr]bool) (a netip.Addr, probl
 	return netip.Addr{}, fmt.Sprintf("all addresses of %s are in use: delete a service of type LoadBalancer", of)
 }
 
-// via chooses the node of an address: the same one as long as it serves, others
-// for other addresses.
+// via chooses the node of an address. It stays the same as long as that node serves, and
+// differs between addresses.
 func via(s Service, address netip.Addr, nodes []Node) netip.Addr {
 	serving := nodes
 	if s.Local {
@@ -116,15 +116,14 @@ func via(s Service, address netip.Addr, nodes []Node) netip.Addr {
 	if len(serving) == 0 {
 		return netip.Addr{}
 	}
-	// The node with the highest weight for the address (rendezvous hashing): when one
-	// goes, only its own addresses move.
+	// The node with the highest weight for the address (rendezvous hashing): when a node
+	// disappears, only its own addresses move.
 	return slices.MaxFunc(serving, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(weight(address, a.Address), weight(address, b.Address)), a.Address.Compare(b.Address))
 	}).Address
 }
 
-// weight returns a number that two addresses always have together, and that says
-// nothing else.
+// weight returns a pseudorandom number that depends only on the two addresses.
 func weight(address, node netip.Addr) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write(address.AsSlice()) // a hash never fails

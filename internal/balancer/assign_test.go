@@ -82,8 +82,8 @@ func TestNodeOfAnAddress(t *testing.T) {
 	}
 }
 
-// TestAssignIsStable: what was given, given back as what each has, gives the same;
-// no address is given twice; a node that goes moves its own addresses only.
+// TestAssignIsStable: services that already have what Assign gave them get the same
+// again. No address is given twice. When a node disappears, only its own addresses move.
 func TestAssignIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		of := Range{addr("10.0.0.201"), netip.AddrFrom4([4]byte{10, 0, 0, byte(201 + rapid.IntRange(0, 8).Draw(t, "size"))})}

@@ -3,8 +3,8 @@
 // serves it. kube-proxy on that node does the rest, as it does for each load
 // balancer's address.
 //
-// Assign decides, from services, nodes and endpoints alone; Run watches and writes
-// what was decided into statuses and routes. All that it has made follows from what
-// the API server says, so there is nothing to clean up but the routes, which go
-// with the link to the nodes.
+// Assign decides, from services, nodes and endpoints alone. Run watches these, and
+// writes the decisions to statuses and routes. Everything that it makes follows from
+// objects of the API server. So there is nothing to clean up but the routes, which
+// disappear with the link to the nodes.
 package balancer

@@ -7,7 +7,7 @@ import (
 	"everynode/internal/balancer"
 )
 
-// Services get the addresses of a range, the older first; the one that comes too late is told why it has none.
+// Services get the addresses of a range, the oldest first. A service that finds none left is told why.
 func ExampleAssign() {
 	of, err := balancer.ParseRange("192.0.2.200-192.0.2.201")
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 const (
 	// dialTime bounds how long a service may take to accept a connection.
 	dialTime = 10 * time.Second
-	// carriedAtOnce bounds the connections of a published port, since each takes two files of the
-	// process, which is also the API server. More connections wait.
+	// carriedAtOnce bounds the connections of a published port, because each takes two file descriptors
+	// of the process, which is also the API server. More connections wait.
 	carriedAtOnce = 1000
 	// idleTime is how long a connection may be idle before it is closed to make room.
 	idleTime = time.Hour
@@ -30,8 +30,8 @@ const (
 	acceptPause = 250 * time.Millisecond
 )
 
-// Publication is a TCP port of this machine behind which is a port of whichever
-// service of type LoadBalancer has it, the oldest if several do.
+// Publication is a TCP port of this machine, Listen, that leads to the service of type
+// LoadBalancer that has Port. If several have it, it leads to the oldest.
 type Publication struct {
 	Listen netip.AddrPort
 	Port   int32
@@ -57,7 +57,7 @@ func ParsePublication(text string) (Publication, error) {
 	return Publication{Listen: address, Port: int32(port)}, nil
 }
 
-// String is ADDRESS:PORT:SERVICEPORT.
+// String returns ADDRESS:PORT:SERVICEPORT.
 func (p Publication) String() string { return fmt.Sprintf("%s:%d", p.Listen, p.Port) }
 
 // publish listens for one publication until ctx ends, and then waits for its connections.
@@ -106,8 +106,8 @@ func (b *balancer) accept(ctx context.Context, listener net.Listener, p Publicat
 	}
 }
 
-// carry passes a connection on to the service that has the port, until nobody has said
-// anything for long.
+// carry passes a connection on to the service that has the port, until it ends or has been idle
+// for idleTime.
 func (b *balancer) carry(ctx context.Context, from net.Conn, port int32) error {
 	defer from.Close()
 	address, err := b.published(port)
@@ -123,8 +123,8 @@ func (b *balancer) carry(ctx context.Context, from net.Conn, port int32) error {
 	return nil
 }
 
-// relay passes what two ends say to each other, until both are done, ctx ends or neither has
-// said anything for idle.
+// relay passes on what two ends send to each other, until both are done, ctx ends or neither has
+// sent anything for idle.
 func relay(ctx context.Context, a, b net.Conn, idle time.Duration) {
 	end := func() { _ = errors.Join(a.Close(), b.Close()) }
 	defer context.AfterFunc(ctx, end)()
@@ -137,7 +137,7 @@ func relay(ctx context.Context, a, b net.Conn, idle time.Duration) {
 	way.Wait()
 }
 
-// listening tells of each time that something was read.
+// listening is a reader that calls heard each time it has read something.
 type listening struct {
 	io.Reader
 	heard func()
@@ -151,8 +151,8 @@ func (l listening) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pass copies until one side has no more to say, and tells the other. That a
-// connection breaks is for its two ends to see.
+// pass copies until from ends, and then tells the other end that nothing more will
+// come. It ignores a broken connection, because the two ends notice that themselves.
 func pass(to net.Conn, from io.Reader) {
 	_, _ = io.Copy(to, from)
 	if half, ok := to.(interface{ CloseWrite() error }); ok {
@@ -178,7 +178,7 @@ func (b *balancer) published(port int32) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(b.addressOf(oldest), uint16(port)), nil
 }
 
-// addressOf returns the address of ours that a service has; zero: none.
+// addressOf returns the address of our range that a service has; zero: it has none.
 func (b *balancer) addressOf(s *corev1.Service) netip.Addr {
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(ingress.IP); err == nil && b.of.Contains(a) && s.Spec.Type == corev1.ServiceTypeLoadBalancer {

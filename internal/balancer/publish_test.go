@@ -31,7 +31,7 @@ func TestParsePublication(t *testing.T) {
 	}
 }
 
-// A service whose address is one of this machine's, with an echo behind it.
+// The service has an address of this machine, where an echo server listens.
 func TestPublish(t *testing.T) {
 	service, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
@@ -90,8 +90,8 @@ func TestPublish(t *testing.T) {
 	})
 }
 
-// full is a listener of a process that has too many files open: it takes one connection
-// after two failures, and then no more.
+// full is a listener of a process that has too many files open: after failures it accepts
+// one connection, and then waits as Listener does.
 type full struct {
 	net.Listener
 	failures int
@@ -111,7 +111,7 @@ func (f *full) Accept() (net.Conn, error) {
 	}
 }
 
-// TestPublishGoesOn: a port that takes no connections for a moment ends nothing.
+// TestPublishGoesOn: a publication goes on after its port could not accept connections for a moment.
 func TestPublishGoesOn(t *testing.T) {
 	real, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -125,7 +125,7 @@ func TestPublishGoesOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.accept(ctx, f, Publication{Port: 80}) }()
-	// No service has the port, so the connection is taken, and ends.
+	// No service has the port, so the connection is accepted and closed.
 	if _, err := ours.Read(make([]byte, 1)); err == nil {
 		t.Error("somebody has said something")
 	}
@@ -140,7 +140,7 @@ func TestPublishGoesOn(t *testing.T) {
 	}
 }
 
-// TestPublishEnds: a listener that somebody has closed is told.
+// TestPublishEnds: a listener that somebody has closed is an error.
 func TestPublishEnds(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -153,7 +153,7 @@ func TestPublishEnds(t *testing.T) {
 	}
 }
 
-// TestRelayIdle: two ends that say nothing are parted, and not while one of them talks.
+// TestRelayIdle: two ends are disconnected once both are silent, but not while one of them sends.
 func TestRelayIdle(t *testing.T) {
 	client, a := net.Pipe()
 	service, b := net.Pipe()

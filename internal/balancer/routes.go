@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocol marks routes as load balancers'. Routes of other origin are never touched.
+// protocol marks our routes. Routes of other origin are never touched.
 const protocol netlink.RouteProtocol = 111
 
 // hostRoutes are the routes of this machine into a range.
@@ -30,7 +30,7 @@ func (h hostRoutes) Set(want map[netip.Addr]netip.Addr) error {
 			continue
 		}
 		if _, stays := want[a]; stays {
-			continue // it is replaced below, so that no packet finds none
+			continue // it is replaced below, so that there is a route at any moment
 		}
 		if err := netlink.RouteDel(routeTo(a, via)); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("remove the route to %s: %w", a, err))
@@ -51,8 +51,8 @@ func routeTo(a, via netip.Addr) *netlink.Route {
 	return &netlink.Route{Dst: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}, Gw: via.AsSlice(), Protocol: protocol}
 }
 
-// list reads our routes into the range. One that was interrupted by a change may
-// have holes, and is an error.
+// list returns our routes to addresses of the range, node by address. If a change of
+// the routes interrupts the listing, the list may have gaps, and that is an error.
 func (h hostRoutes) list() (map[netip.Addr]netip.Addr, error) {
 	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {

@@ -40,7 +40,7 @@ type Routes interface {
 	Set(map[netip.Addr]netip.Addr) error
 }
 
-// balancer is what Run works with.
+// balancer is the state of Run.
 type balancer struct {
 	client   kubernetes.Interface
 	of       Range
@@ -51,12 +51,12 @@ type balancer struct {
 	slices   discoverylisters.EndpointSliceLister
 	events   record.EventRecorder
 	changed  chan struct{}     // has room for one
-	told     map[string]string // the problem that was told last, by service
+	told     map[string]string // the problem that was reported last, by service
 }
 
-// Config is what Run is for.
+// Config configures Run.
 type Config struct {
-	// Range has the addresses that services get.
+	// Range is where services get their addresses from.
 	Range Range
 	// Publications are ports of this machine that lead to services.
 	Publications []Publication
@@ -101,7 +101,7 @@ func Run(ctx context.Context, client kubernetes.Interface, c Config) error {
 	return parts.Wait()
 }
 
-// needed keeps only what is read here of an object: nodes are large.
+// needed keeps only what this package reads of an object: nodes are large.
 func needed(object any) (any, error) {
 	if n, ok := object.(*corev1.Node); ok {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.Labels, ResourceVersion: n.ResourceVersion},
@@ -136,7 +136,7 @@ func sameNode(a, b *corev1.Node) bool {
 func (b *balancer) look() {
 	select {
 	case b.changed <- struct{}{}:
-	default: // one is asked for already
+	default: // a sync is already requested
 	}
 }
 
@@ -180,7 +180,7 @@ func (b *balancer) sync(ctx context.Context) error {
 			routes[a.Address] = a.Via
 		}
 		if err := b.write(ctx, objects[a.Key], a.Address); err != nil {
-			failed = err // the others go on
+			failed = err // the other services still get theirs
 		}
 	}
 	for key := range b.told {
@@ -284,8 +284,8 @@ func (b *balancer) write(ctx context.Context, s *corev1.Service, a netip.Addr) e
 	if len(has) == len(want) && (len(want) == 0 || has[0].IP == want[0].IP && has[0].Hostname == "") {
 		return nil
 	}
-	// The patch is conditional. Otherwise the address could go to a service that was recreated
-	// since.
+	// The patch is conditional. Otherwise the address could go to a service that has been deleted and
+	// created again since.
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": s.ResourceVersion},
 		"status":   map[string]any{"loadBalancer": map[string]any{"ingress": want}},
@@ -295,7 +295,7 @@ func (b *balancer) write(ctx context.Context, s *corev1.Service, a netip.Addr) e
 	}
 	_, err = b.client.CoreV1().Services(s.Namespace).Patch(ctx, s.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return nil // it has changed, and will be looked at for that
+		return nil // it has changed, and the event of that change requests another sync
 	}
 	if err != nil {
 		return fmt.Errorf("write the address of the service %s/%s: %w", s.Namespace, s.Name, err)

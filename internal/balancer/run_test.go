@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// keptRoutes keeps what was set last.
+// keptRoutes remembers the routes that were set last.
 type keptRoutes struct {
 	mu  sync.Mutex
 	now map[netip.Addr]netip.Addr
