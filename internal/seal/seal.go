@@ -1,6 +1,6 @@
-// Package seal keeps a file from whoever may read it and has neither its key nor
-// its passphrase. The format is that of age (age-encryption.org/v1), so the age
-// program reads and writes the same files.
+// Package seal encrypts files, so that nobody can read them without the key or the
+// passphrase. The format is age's (age-encryption.org/v1), so the age program reads
+// and writes the same files.
 package seal
 
 import (
@@ -17,17 +17,17 @@ import (
 	"everynode/internal/datadir"
 )
 
-// To says who can open a file. The zero value: everybody who can read it.
+// To says who can open a file. With the zero value it is not encrypted.
 type To struct {
 	// Recipients are public keys, age1...
 	Recipients []string
-	// RecipientsFile has one on each line, and lines that begin with #.
+	// RecipientsFile has one public key on each line. Lines that begin with # are comments.
 	RecipientsFile string
 	// PassphraseFile has the passphrase in its first line; "-" is standard input.
-	// It goes with no recipients: such a file is for the passphrase alone.
+	// It excludes recipients: only the passphrase opens such a file.
 	PassphraseFile string
 
-	work int // log2 of scrypt's rounds; 0: age's own, a second's worth
+	work int // log2 of scrypt's rounds; 0: age's default, which takes about a second
 }
 
 // With says what opens a file.
@@ -41,7 +41,7 @@ type With struct {
 // Lock seals what goes through it.
 type Lock struct{ recipients []age.Recipient }
 
-// Lock reads keys or passphrase; nil if there are none. in is standard input.
+// Lock reads the keys or the passphrase. It returns nil if t has neither. in is standard input.
 func (t To) Lock(in io.Reader) (*Lock, error) {
 	if t.PassphraseFile != "" {
 		return t.passphraseLock(in)
@@ -101,8 +101,8 @@ func (l *Lock) add(text string) error {
 	return nil
 }
 
-// Writer seals what is written to it on the way to out. Close ends the file and
-// leaves out open. Without a lock it changes nothing.
+// Writer returns a writer that seals what is written to it, and passes it on to out.
+// Close ends the file and leaves out open. If l is nil, nothing is sealed.
 func (l *Lock) Writer(out io.Writer) (io.WriteCloser, error) {
 	if l == nil {
 		return open{out}, nil
@@ -129,8 +129,8 @@ func IsSealed(head []byte) bool {
 	return bytes.HasPrefix(head, []byte(intro)) || bytes.HasPrefix(head, []byte(armoredIntro))
 }
 
-// Open copies what is sealed in from to out. Bytes that were written are right, but
-// there may be fewer of them than there should be if it returns an error.
+// Open decrypts from, and writes the content to out. in is standard input. If it returns
+// an error, out may have only the beginning of the content, but no wrong byte.
 func (w With) Open(from io.Reader, out io.Writer, in io.Reader) error {
 	keys, err := w.keys(in)
 	if err != nil {
@@ -156,7 +156,7 @@ func (w With) Open(from io.Reader, out io.Writer, in io.Reader) error {
 	return nil
 }
 
-// copyError tells a file that cannot be written from one that cannot be read.
+// copyError tells an output that cannot be written from a sealed file that cannot be read.
 func copyError(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
@@ -235,7 +235,7 @@ func passphrase(file string, in io.Reader) (string, error) {
 	return line, nil
 }
 
-// maxPassphrase is more than anybody types.
+// maxPassphrase, in bytes, is more than anybody types.
 const maxPassphrase = 1 << 16
 
 // readPrivate reads a file with a secret, and refuses one that others can read.

@@ -58,7 +58,7 @@ func (d desk) seal(to To, text string) []byte {
 	return out.Bytes()
 }
 
-// opens returns what a file turns out to be, or why it does not open.
+// opens returns the content of a sealed file, or the text of the error.
 func opens(sealed []byte, with With) string {
 	var out bytes.Buffer
 	if err := with.Open(bytes.NewReader(sealed), &out, strings.NewReader("from standard input\n")); err != nil {
@@ -134,7 +134,7 @@ func changed(sealed []byte) []byte {
 	return c
 }
 
-// TestBadKeys: what keys and passphrases must not be.
+// TestBadKeys: which keys and passphrases are refused.
 func TestBadKeys(t *testing.T) {
 	d := desk{t, t.TempDir()}
 	key, public := d.key("key")
@@ -168,8 +168,7 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
-// FuzzOpen: nothing that is read as a sealed file does harm, and what opens was
-// sealed with the key.
+// FuzzOpen: no input makes Open panic, and only what was sealed for the key opens.
 func FuzzOpen(f *testing.F) {
 	d := desk{&testing.T{}, f.TempDir()}
 	key, public := d.key("key")
