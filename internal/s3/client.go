@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// sumKey is what an object's SHA-256 is noted under, in its metadata.
+	// sumKey is the key of an object's SHA-256 in its metadata.
 	sumKey = "Sha256"
-	// partSize is what a large file is sent in, one after the other, in bytes; each is in
-	// memory meanwhile.
+	// partSize is the size, in bytes, of the parts in which a large file is sent, one after the
+	// other. Each part is in memory while it is sent.
 	partSize = 16 << 20
-	// cleanTime is how long the removal of what an upload left behind may take.
+	// cleanTime bounds the removal of what an upload left behind.
 	cleanTime = 10 * time.Second
 )
 
-// Client is a way to storage, as somebody.
+// Client reads and writes storage with one set of credentials.
 type Client struct {
 	api         minio.Core
 	endpoint    string
 	region      string
-	credentials string // where they are from
+	credentials string // where they come from, for people
 	partSize    int64
 }
 
@@ -41,8 +41,8 @@ type Object struct {
 }
 
 // Upload sends a file. The object appears when all of it has arrived, and then its
-// size and sum are compared with the file's. What was there under this name is
-// replaced.
+// size and sum are compared with the file's. It replaces an object that has the same
+// key.
 func (c *Client) Upload(ctx context.Context, file string, to Location) error {
 	sum, size, err := hashFile(file)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Client) Upload(ctx context.Context, file string, to Location) error {
 	}
 	_, err = c.api.FPutObject(ctx, to.Bucket, to.Key, file, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", PartSize: uint64(c.partSize), UserMetadata: map[string]string{sumKey: sum},
-		SendContentMd5: true, // the storage refuses what arrives otherwise
+		SendContentMd5: true, // the storage refuses what was changed on the way
 	})
 	if err != nil {
 		return errors.Join(c.explain("upload to "+to.String(), to, err), c.clean(ctx, to, size))
@@ -73,7 +73,7 @@ func hashFile(file string) (sum string, size int64, err error) {
 }
 
 // clean removes the parts of an upload that failed: nobody sees them, and they cost
-// money. The client does so itself unless ctx has ended.
+// money. MinIO's client removes them itself unless ctx has ended.
 func (c *Client) clean(ctx context.Context, to Location, size int64) error {
 	if size <= c.partSize || ctx.Err() == nil {
 		return nil
@@ -86,7 +86,7 @@ func (c *Client) clean(ctx context.Context, to Location, size int64) error {
 	return nil
 }
 
-// verify asks the storage what it has, and removes what is not what was sent.
+// verify asks the storage what it has, and removes the object if that is not what was sent.
 func (c *Client) verify(ctx context.Context, at Location, size int64, sum string) error {
 	has, err := c.api.StatObject(ctx, at.Bucket, at.Key, minio.StatObjectOptions{})
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *Client) verify(ctx context.Context, at Location, size int64, sum string
 	return errors.Join(err, c.Delete(ctx, at))
 }
 
-// List returns what is in a folder, without folders in it.
+// List returns the objects in a folder, without those in folders below it.
 func (c *Client) List(ctx context.Context, folder Location) ([]Object, error) {
 	prefix := folder.Key
 	if prefix != "" {
@@ -115,20 +115,20 @@ func (c *Client) List(ctx context.Context, folder Location) ([]Object, error) {
 			all = append(all, Object{name, o.Size, o.LastModified})
 		}
 	}
-	if err := ctx.Err(); err != nil { // the list ends without a word
+	if err := ctx.Err(); err != nil { // then the list ends without an error
 		return nil, fmt.Errorf("list %s: %w", folder, err)
 	}
 	return all, nil
 }
 
-// Find looks for one object; nil: there is none. Unlike a HEAD request a list has
-// an answer that says what is wrong.
+// Find looks for one object; nil: there is none. It asks for a list because the answer
+// to a HEAD request does not say what is wrong.
 func (c *Client) Find(ctx context.Context, at Location) (*Object, error) {
 	for o := range c.api.ListObjectsIter(ctx, at.Bucket, minio.ListObjectsOptions{Prefix: at.Key, MaxKeys: 1}) {
 		if o.Err != nil {
 			return nil, c.explain("look for "+at.String(), at, o.Err)
 		}
-		if o.Key == at.Key { // the first of those that begin so
+		if o.Key == at.Key { // it is the first of the keys with this prefix
 			return &Object{at.Name(), o.Size, o.LastModified}, nil
 		}
 		break
@@ -140,7 +140,7 @@ func (c *Client) Find(ctx context.Context, at Location) (*Object, error) {
 }
 
 // Download writes an object to a new file, for its owner only. It fails if that is
-// not what was uploaded, and then there may be a part of it.
+// not what was uploaded. After an error the file may exist.
 func (c *Client) Download(ctx context.Context, from Location, file string) error {
 	what := "download " + from.String()
 	in, info, _, err := c.api.GetObject(ctx, from.Bucket, from.Key, minio.GetObjectOptions{})
@@ -159,7 +159,7 @@ func (c *Client) Download(ctx context.Context, from Location, file string) error
 		return fmt.Errorf("%s: only %d of %d bytes arrived: %w; try again", what, n, info.Size, orCutOff(err))
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
-	case sum != "" && sum != hex.EncodeToString(hash.Sum(nil)): // others upload without one
+	case sum != "" && sum != hex.EncodeToString(hash.Sum(nil)): // other programs upload without a sum
 		return fmt.Errorf("%s is not what was uploaded: its SHA-256 was %s, but is %x; use another copy", from, sum, hash.Sum(nil))
 	}
 	return nil

@@ -23,7 +23,7 @@ import (
 	"everynode/internal/s3/s3test"
 )
 
-// smallPart is the least that S3 has parts of.
+// smallPart is the smallest part that S3 accepts, in bytes.
 const smallPart = 5 << 20
 
 // quick is how long a connection may stand still in tests of what is slow.
@@ -41,7 +41,7 @@ func clientOf(t *testing.T, s *s3test.Storage) *Client {
 
 func at(key string) Location { return Location{s3test.Bucket, key} }
 
-// file makes one of a size that nobody can guess the content of.
+// file makes a file of size random bytes.
 func file(t *testing.T, size int) (path string, content []byte) {
 	t.Helper()
 	content = make([]byte, size)
@@ -117,8 +117,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestList: folders in a folder are not files in it, and what only begins alike is
-// elsewhere.
+// TestList: folders in a folder are not files in it, and neither is an object whose
+// key only begins with the folder's name.
 func TestList(t *testing.T) {
 	c := clientOf(t, s3test.Start(t))
 	path, _ := file(t, 10)
@@ -143,7 +143,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestRefused: each answer of the storage says what to do, and nothing is there after.
+// TestRefused: the error for each answer of the storage says what to do, and no object is left.
 func TestRefused(t *testing.T) {
 	s := s3test.Start(t)
 	c := clientOf(t, s)
@@ -185,7 +185,7 @@ func TestRefused(t *testing.T) {
 	wantError(t, err, "there is no backup/missing in the bucket backup; `everynode server snapshot list s3://backup/backup` shows")
 }
 
-// TestClock: the storage's clock is another.
+// TestClock: the error says so if the storage's clock shows another time.
 func TestClock(t *testing.T) {
 	c := clientOf(t, s3test.Start(t, gofakes3.WithTimeSource(gofakes3.FixedTimeSource(time.Now().Add(-time.Hour)))))
 	path, _ := file(t, 1000)
@@ -194,7 +194,7 @@ func TestClock(t *testing.T) {
 	wantError(t, err, "set the clock")
 }
 
-// TestBusyOnce: an answer that is only for now is asked for again.
+// TestBusyOnce: a request is repeated if the storage was only busy.
 func TestBusyOnce(t *testing.T) {
 	s := s3test.Start(t)
 	c, err := newClient(Options{Endpoint: s.URL, CredentialsFile: s3test.Credentials(t)}, silence, 2)
@@ -231,7 +231,7 @@ func (f *flip) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestDigest: what arrives otherwise is not stored.
+// TestDigest: what was changed on the way is not stored.
 func TestDigest(t *testing.T) {
 	s := s3test.StartTLS(t) // without TLS each chunk is signed, too
 	c := clientOf(t, s)
@@ -247,8 +247,8 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestVerify: a storage that keeps less than it says is found out, and what it keeps
-// is not left there.
+// TestVerify: Upload notices if a storage keeps less than it says, and removes what it
+// keeps.
 func TestVerify(t *testing.T) {
 	s := s3test.StartTLS(t)
 	c := clientOf(t, s)
@@ -281,7 +281,7 @@ func (b bad) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestDownloadDamaged: what comes otherwise, or ends early, is not a snapshot.
+// TestDownloadDamaged: a download fails if it was changed on the way, or ends early.
 func TestDownloadDamaged(t *testing.T) {
 	s := s3test.Start(t)
 	c := clientOf(t, s)
@@ -325,7 +325,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSlow: a storage that stands still is given up; one that goes on is not.
+// TestSlow: a request is given up if nothing moves for a while, but not if it is only slow.
 func TestSlow(t *testing.T) {
 	s := s3test.Start(t)
 	c, err := newClient(Options{Endpoint: s.URL, CredentialsFile: s3test.Credentials(t)}, quick, 1)
@@ -356,7 +356,7 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// TestUnreachable: what is wrong on the way there.
+// TestUnreachable: errors on the way to the storage say what is wrong.
 func TestUnreachable(t *testing.T) {
 	secure, plain := s3test.StartTLS(t), s3test.Start(t)
 	closed := httptest.NewServer(nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// explain says of an error what happened, why, and what to do. what is what was
-// tried.
+// explain adds to an error what happened, why, and what to do. what is the action that
+// failed.
 func (c *Client) explain(what string, at Location, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", what, err)
@@ -35,7 +35,7 @@ func (c *Client) explain(what string, at Location, err error) error {
 	return fmt.Errorf("%s: %s: %w", what, reason, err)
 }
 
-// refused are answers that stay the same until somebody does something.
+// refused explains answers that stay the same until somebody does something; "" for others.
 func (c *Client) refused(at Location, answer minio.ErrorResponse) string {
 	switch answer.Code {
 	case "NoSuchBucket":
@@ -71,7 +71,7 @@ func inRegion(region string) string {
 	return ", but in " + region
 }
 
-// unable are answers that may be others later.
+// unable explains answers that may be different later; "" for others.
 func (c *Client) unable(answer minio.ErrorResponse) string {
 	switch {
 	case answer.Code == "BadDigest" || answer.Code == "InvalidDigest" || answer.Code == "XAmzContentSHA256Mismatch" || answer.Code == "IncompleteBody":
@@ -84,7 +84,7 @@ func (c *Client) unable(answer minio.ErrorResponse) string {
 	return ""
 }
 
-// unreachable are errors on the way there.
+// unreachable explains errors on the way to the storage; "" for others.
 func (c *Client) unreachable(err error) string {
 	var name *net.DNSError
 	var slow net.Error

@@ -1,5 +1,5 @@
 // Package s3 keeps files in storage that speaks the protocol of Amazon's S3. A file
-// is there whole or not at all, and what comes back is what was sent.
+// is stored whole or not at all, and what comes back is what was sent.
 package s3
 
 import (
@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// scheme is what a place in storage begins with.
+// scheme begins the URL of a place in storage.
 const scheme = "s3://"
 
-// Location is a place in storage: a bucket, and the key of an object in it or the
-// folder of several. A folder is what their keys begin with, before a slash.
+// Location is a place in storage: a bucket, and in it the key of an object or a folder
+// of several. A folder is the part before a slash that their keys begin with.
 type Location struct {
 	Bucket string
 	// Key has no slash at its ends. Empty: the bucket itself.
 	Key string
 }
 
-// bucketName is what S3 allows.
+// bucketName matches the names that S3 allows.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
 // IsURL reports whether text names a place in storage, and not a file.
@@ -48,12 +48,12 @@ func ParseURL(text string) (Location, error) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// Join returns a name in the folder that l is.
+// Join returns the place of a name in the folder l.
 func (l Location) Join(name string) Location {
 	return Location{l.Bucket, path.Join(l.Key, name)}
 }
 
-// Folder returns where l is.
+// Folder returns the folder that l is in.
 func (l Location) Folder() Location {
 	folder := path.Dir(l.Key)
 	if folder == "." {

@@ -19,32 +19,32 @@ import (
 
 // How the bucket is named in a request.
 const (
-	AddressingAuto    = "auto" // as the endpoint is used to it: virtual at Amazon's, else path
+	AddressingAuto    = "auto" // virtual at Amazon's endpoints, path at others
 	AddressingVirtual = "virtual"
 	AddressingPath    = "path"
 )
 
-// Options say how storage is reached, and as whom. Secrets are in none of them.
+// Options say how storage is reached, and with which credentials. They have no secrets.
 type Options struct {
-	// Endpoint is a URL, https://HOST[:PORT]; default: Amazon's of Region.
+	// Endpoint is a URL, https://HOST[:PORT]; default: Amazon's endpoint for Region.
 	Endpoint string
-	// Region defaults to AWS_REGION, AWS_DEFAULT_REGION, and us-east-1 where an
-	// Endpoint is given: what is not Amazon's seldom looks at it.
+	// Region defaults to AWS_REGION, to AWS_DEFAULT_REGION, and to us-east-1 if Endpoint
+	// is given: storage that is not Amazon's seldom looks at it.
 	Region string
-	// CAFile has the authorities that the endpoint's certificate may be of; default:
+	// CAFile has the CAs that may have signed the endpoint's certificate; default:
 	// the system's.
 	CAFile string
 	// AddressingStyle is one of the constants above; empty is auto.
 	AddressingStyle string
-	// CredentialsFile has the format of AWS's shared credentials file, and is its
-	// owner's alone; default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file
+	// CredentialsFile has the format of AWS's shared credentials file, and only its owner
+	// may read it; default: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file
 	// that AWS_SHARED_CREDENTIALS_FILE names. AWS_PROFILE chooses among its sections.
 	CredentialsFile string
 	// Insecure allows an endpoint without TLS that is not on this machine.
 	Insecure bool
 }
 
-// New makes a client, and asks nobody yet. It reads the credentials.
+// New makes a client. It reads the credentials, and does not connect to the storage yet.
 func New(o Options) (*Client, error) { return newClient(o, silence, tries) }
 
 func newClient(o Options, silence time.Duration, tries int) (*Client, error) {
@@ -73,7 +73,7 @@ func newClient(o Options, silence time.Duration, tries int) (*Client, error) {
 	return &Client{api: minio.Core{Client: api}, endpoint: endpoint.String(), region: o.region(), credentials: from, partSize: partSize}, nil
 }
 
-// endpoint returns where the storage is.
+// endpoint returns the URL of the storage.
 func (o Options) endpoint() (*url.URL, error) {
 	if o.Endpoint == "" {
 		if o.region() == "" {
@@ -122,8 +122,8 @@ func (o Options) lookup() (minio.BucketLookupType, error) {
 	return 0, fmt.Errorf("--s3-addressing-style %q: give %s, %s or %s", o.AddressingStyle, AddressingAuto, AddressingVirtual, AddressingPath)
 }
 
-// credentials are read once: a client lives as long as one task. from says where
-// they are, for people.
+// credentials reads them once: a client lives as long as one task. from says where
+// they come from, for people.
 func (o Options) credentials() (creds *credentials.Credentials, from string, err error) {
 	file := o.CredentialsFile
 	if file == "" {
@@ -146,7 +146,7 @@ func (o Options) credentials() (creds *credentials.Credentials, from string, err
 	return credentials.NewStaticV4(value.AccessKeyID, value.SecretAccessKey, value.SessionToken), file, nil
 }
 
-// readCredentials says nothing of what is in the file.
+// readCredentials returns errors that quote nothing from the file.
 func readCredentials(file string) (credentials.Value, error) {
 	if err := datadir.CheckSecret(file); err != nil {
 		return credentials.Value{}, fmt.Errorf("the credentials for the storage: %w", err)

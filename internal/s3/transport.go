@@ -15,14 +15,14 @@ import (
 
 const (
 	dialTime = 10 * time.Second
-	// silence is how long a connection may stand still. A slow one that goes on is
-	// left alone.
+	// silence is how long a connection may stand still. A slow connection on which
+	// something moves is left alone.
 	silence = time.Minute
-	// tries is how often a request is made that the storage could not answer.
+	// tries bounds how often a request is sent that the storage cannot answer.
 	tries = 4
 )
 
-// transport reaches the endpoint, and gives up what stands still.
+// transport connects to the endpoint, and gives up connections that stand still.
 func (o Options) transport(silence time.Duration) (*http.Transport, error) {
 	roots, err := o.roots()
 	if err != nil {
@@ -45,7 +45,7 @@ func (o Options) transport(silence time.Duration) (*http.Transport, error) {
 	}, nil
 }
 
-// roots are nil for the system's.
+// roots returns the CAs that may have signed the endpoint's certificate; nil: the system's.
 func (o Options) roots() (*x509.CertPool, error) {
 	if o.CAFile == "" {
 		return nil, nil

@@ -21,14 +21,14 @@ import (
 // Fault answers a request in the storage's place, or changes it and passes it on.
 type Fault func(w http.ResponseWriter, r *http.Request, storage http.Handler)
 
-// Storage is a server that has one bucket, Bucket. It takes any credentials.
+// Storage is a server that has one bucket, Bucket. It accepts any credentials.
 type Storage struct {
 	URL    string
-	CAFile string // of its certificate; empty: it has none
+	CAFile string // the CA of its certificate; empty: it has none
 	fault  atomic.Pointer[Fault]
 }
 
-// Bucket is there from the start.
+// Bucket exists from the start.
 const Bucket = "backup"
 
 // Start makes storage that ends with the test.
@@ -93,7 +93,7 @@ func Refuse(status int, code string) Fault {
 	}
 }
 
-// Credentials writes a file of credentials, which storage of this package takes.
+// Credentials writes a file of credentials that storage of this package accepts.
 func Credentials(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "credentials")
