@@ -28,11 +28,11 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// dnsIndex counts the DNS's address in the service range, as kubeadm does.
+// dnsIndex is the position of the DNS's address in the service range, the same as kubeadm's.
 const dnsIndex = 10
 
-// DNSAddress is the address of the cluster's DNS in a range of services. ok says
-// whether the range holds it.
+// DNSAddress returns the address of the cluster's DNS in a range of services. ok is
+// whether the range contains it.
 func DNSAddress(services netip.Prefix) (address netip.Addr, ok bool) {
 	address = services.Masked().Addr()
 	for range dnsIndex {
@@ -41,10 +41,10 @@ func DNSAddress(services netip.Prefix) (address netip.Addr, ok bool) {
 	return address, services.Contains(address)
 }
 
-// isDNS tells the add-on that nodes ask for when they join from the others.
+// isDNS reports whether an add-on is the one that nodes ask for when they join.
 func isDNS(a addons.Addon) bool { return a.Name == addons.DNS }
 
-// checkDNS says whether there is an address for the DNS.
+// checkDNS refuses a service range that has no address for the DNS, if the DNS is in the list.
 func checkDNS(list []addons.Addon, services netip.Prefix) error {
 	if _, ok := DNSAddress(services); !ok && slices.ContainsFunc(list, isDNS) {
 		return fmt.Errorf("the service range %s is too small: the cluster's DNS needs its %dth address; give a larger --service-cidr, or --without %s", services, dnsIndex, addons.DNS)
@@ -52,15 +52,15 @@ func checkDNS(list []addons.Addon, services netip.Prefix) error {
 	return nil
 }
 
-// ownAddons are the add-ons that a server makes in its cluster.
+// ownAddons are the add-ons that a server creates in its cluster.
 type ownAddons struct {
 	list    []addons.Addon
 	cluster AddonCluster
 	client  *rest.Config
 }
 
-// make makes those add-ons that are wanted. A cluster without them is of more
-// use than none, so a failure is only told.
+// make creates the add-ons that are wanted. A cluster without them is more useful
+// than none, so it only logs a failure.
 func (o ownAddons) make(ctx context.Context, wanted func(addons.Addon) bool) {
 	for _, a := range o.list {
 		if !wanted(a) {
@@ -72,22 +72,23 @@ func (o ownAddons) make(ctx context.Context, wanted func(addons.Addon) bool) {
 	}
 }
 
-// run makes the add-ons that nothing waits for.
+// run creates the add-ons that nothing waits for.
 func (o ownAddons) run(ctx context.Context) error {
 	o.make(ctx, func(a addons.Addon) bool { return !isDNS(a) && !a.OnHost })
 	<-ctx.Done()
 	return nil
 }
 
-// AddonCluster is what there is to know of a cluster for its add-ons.
+// AddonCluster is what add-ons need to know about their cluster.
 type AddonCluster struct {
 	DataDir  string       // of the server
 	Services netip.Prefix // range of service addresses
 	Registry string       // host of the local registry; "" without one
 }
 
-// MakeAddon makes what is missing of an add-on, and returns what that was. What is
-// there stays as it is, but for what package addons says.
+// MakeAddon creates the objects of an add-on that are missing, and returns them as
+// "KIND NAME". Existing objects stay as they are, with the exceptions that package
+// addons lists.
 func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, of AddonCluster) (made []string, err error) {
 	typed, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -129,7 +130,7 @@ func MakeAddon(ctx context.Context, cfg *rest.Config, a addons.Addon, of AddonCl
 	return made, nil
 }
 
-// addonValues are what an add-on is told of its cluster.
+// addonValues returns what the manifest of an add-on needs to know about the cluster.
 func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addon, of AddonCluster) (v addons.Values, err error) {
 	v.Registry = of.Registry
 	if isDNS(a) {
@@ -151,7 +152,7 @@ func addonValues(ctx context.Context, client kubernetes.Interface, a addons.Addo
 	return v, err
 }
 
-// addonObjects are the objects of an add-on, with its label.
+// addonObjects returns the objects of an add-on, with its label.
 func addonObjects(a addons.Addon, v addons.Values) ([]*unstructured.Unstructured, error) {
 	text, err := a.Manifest(v)
 	if err != nil {
@@ -172,7 +173,7 @@ func addonObjects(a addons.Addon, v addons.Values) ([]*unstructured.Unstructured
 	return objects, nil
 }
 
-// applied says that an object is to say what the server says, at every start.
+// applied reports whether the server applies an object at every start.
 func applied(object *unstructured.Unstructured) bool {
 	switch object.GroupVersionKind().Group {
 	case "rbac.authorization.k8s.io", "apiregistration.k8s.io":
@@ -181,13 +182,13 @@ func applied(object *unstructured.Unstructured) bool {
 	return object.GetAnnotations()[addons.AppliedKey] == "true"
 }
 
-// createObject makes an object unless it is there. It tries again for a while, as
-// applyObject does, but not what is refused for what it says.
+// createObject creates an object unless it exists. Like applyObject it retries for a
+// while, but not if the API server refuses the object as invalid.
 func createObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) (created bool, err error) {
 	kind, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
 	resource := client.Resource(kind).Namespace(object.GetNamespace())
-	// It is looked for first, and again when it is refused: of a service that is there
-	// the API server does not say so, but that its address is taken.
+	// Get comes before Create, and again after a refusal: if a service exists, the API
+	// server may report only that its address is taken.
 	var refused, last error
 	err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, bootstrapTime, true, func(ctx context.Context) (bool, error) {
 		if _, last = resource.Get(ctx, object.GetName(), metav1.GetOptions{}); !apierrors.IsNotFound(last) {
@@ -211,8 +212,8 @@ func createObject(ctx context.Context, client dynamic.Interface, object *unstruc
 	return created, nil
 }
 
-// renewImage gives a Deployment the image of this version, if it has the one of
-// another version still.
+// renewImage gives a Deployment the image of this version, if it still has the image
+// of another version.
 func renewImage(ctx context.Context, client kubernetes.Interface, namespace, name, image string) error {
 	deployments := client.AppsV1().Deployments(namespace)
 	d, err := deployments.Get(ctx, name, metav1.GetOptions{})
@@ -229,8 +230,8 @@ func renewImage(ctx context.Context, client kubernetes.Interface, namespace, nam
 	return nil
 }
 
-// imagePatch changes the image of a Deployment, if a server has chosen the one that
-// it has; nil changes nothing.
+// imagePatch returns a patch that changes the image of a Deployment, if a server has
+// chosen its present image; nil: there is nothing to change.
 func imagePatch(d *appsv1.Deployment, image string) ([]byte, error) {
 	given, ok := d.Annotations[addons.ImageKey]
 	if !ok {

@@ -14,8 +14,8 @@ import (
 //go:embed admission.yaml
 var admissionManifest []byte
 
-// admissionPolicies are what nodes may not decide for others, for the ranges of
-// this cluster and the addresses of this server.
+// admissionPolicies returns the policies on what nodes may not decide for others,
+// filled in with the ranges of this cluster and the addresses of this server.
 func (b bootstrap) admissionPolicies() ([]*unstructured.Unstructured, error) {
 	addresses, err := b.settings.ids().ownAddresses()
 	if err != nil {
@@ -26,7 +26,7 @@ func (b bootstrap) admissionPolicies() ([]*unstructured.Unstructured, error) {
 	return decodeManifest([]byte(text))
 }
 
-// ownAddresses are the addresses and names, in lower case, at which others reach
+// ownAddresses returns the addresses and names, in lower case, at which others reach
 // this server and no other machine.
 func (i identities) ownAddresses() ([]string, error) {
 	names, err := i.servingNames()
@@ -48,8 +48,7 @@ func (i identities) ownAddresses() ([]string, error) {
 	return slices.Compact(own), nil
 }
 
-// machineName is the name that a node on this machine has unless it is given
-// another.
+// machineName returns the name that a node on this machine has by default.
 func machineName() string {
 	name, err := os.Hostname()
 	if name = strings.ToLower(name); err != nil || len(validation.IsDNS1123Subdomain(name)) > 0 {

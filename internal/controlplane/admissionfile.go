@@ -28,18 +28,18 @@ import (
 )
 
 // admissionFile, in the data directory, tells the API server how admission plugins are
-// configured: what the administrator's file says, whole, and the standard for pods.
+// configured. It has all that the administrator's file says, and the standard for pods.
 const admissionFile = "admission.yaml"
 
-// admissionConfig is what was read and found to be good.
+// admissionConfig is a configuration of admission plugins that was read and checked.
 type admissionConfig struct {
 	text []byte
-	// plugins are those that a file names. Some of them are off by default.
+	// plugins are the names of those in the administrator's file. Some of them are off by default.
 	plugins []string
 }
 
 // readAdmission reads the administrator's file, if there is one, and adds the standard
-// for pods unless the file says it.
+// for pods unless the file sets it.
 func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
 	if err := checkPodStandard(podSecurity); err != nil {
 		return c, err
@@ -71,8 +71,9 @@ func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
 }
 
 // readAdmissionFile returns the plugins of an AdmissionConfiguration, each with its
-// configuration inside. The API server itself would end the process at a file that is
-// missing, and pass over a plugin that it does not know or that is off.
+// configuration inside. It checks what the API server would not report: the API server
+// would end the process if a file is missing, and ignore plugins that it does not know
+// or that are off.
 func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration, error) {
 	text, err := readTrusted(file)
 	if err != nil {
@@ -104,7 +105,7 @@ func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration,
 	return config.Plugins, nil
 }
 
-// completePlugin reads the file of a plugin into it, and refuses what the plugin would.
+// completePlugin reads the file of a plugin into it, and refuses what the plugin would refuse.
 func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.AdmissionPluginConfiguration) error {
 	if !slices.Contains(registry.Registered(), p.Name) {
 		return fmt.Errorf("there is no plugin with this name: give one of %s", strings.Join(registry.Registered(), ", "))
@@ -138,9 +139,9 @@ func completePlugin(registry *admission.Plugins, dir string, p *apiserverv1.Admi
 	return tryPlugin(registry, p)
 }
 
-// tryPlugin has the plugin read its configuration, as the API server will. The plugin
-// stops there, because all that it works with is missing. Two plugins would pass over fields
-// that they do not know.
+// tryPlugin makes the plugin read its configuration, as the API server will. The plugin
+// stops there, because everything that it works with is missing. Two plugins ignore fields
+// that they do not know, so their configuration is decoded strictly first.
 func tryPlugin(registry *admission.Plugins, p *apiserverv1.AdmissionPluginConfiguration) error {
 	scheme := runtime.NewScheme()
 	eventratelimit.Install(scheme)
@@ -157,13 +158,13 @@ func tryPlugin(registry *admission.Plugins, p *apiserverv1.AdmissionPluginConfig
 	return err
 }
 
-// readProbe is called once a plugin has read its configuration.
+// readProbe notes that a plugin has read its configuration: Initialize is called after that.
 type readProbe struct{ done bool }
 
 func (r *readProbe) Initialize(admission.Interface) { r.done = true }
 
-// checkKubeconfigs looks at the kubeconfigs that a configuration names, at whatever
-// depth: they hold what a webhook is to know the API server by.
+// checkKubeconfigs refuses kubeconfigs that others can read. A configuration can name them
+// at any depth. They contain the credentials that the API server presents to a webhook.
 func checkKubeconfigs(raw []byte) error {
 	var config any
 	if err := json.Unmarshal(raw, &config); err != nil {
@@ -193,7 +194,7 @@ func checkKubeconfigs(raw []byte) error {
 	return nil
 }
 
-// readTrusted reads a file that says who may do what.
+// readTrusted reads a file that says who may do what. It refuses one that others can write.
 func readTrusted(file string) ([]byte, error) {
 	if err := datadir.CheckTrusted(file); err != nil {
 		return nil, err
@@ -201,8 +202,8 @@ func readTrusted(file string) ([]byte, error) {
 	return os.ReadFile(file)
 }
 
-// strictAPIServerCodecs read the API server's own kinds, and refuse fields that they do
-// not know.
+// strictAPIServerCodecs returns codecs that decode the API server's own kinds, and refuse
+// fields that they do not know.
 func strictAPIServerCodecs() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	apiserverinstall.Install(scheme)
@@ -214,11 +215,11 @@ func (c admissionConfig) write(data dataFolder) error {
 	return private.WriteIfChanged(data.path(admissionFile), c.text)
 }
 
-// flags are those of kube-apiserver for it. A plugin that is configured is on.
+// flags returns kube-apiserver's flags for admission. A plugin that is configured is on.
 func (c admissionConfig) flags(data dataFolder, allowExternalIPs bool) []string {
 	plugins := append([]string{"NodeRestriction"}, c.plugins...)
 	if !allowExternalIPs {
-		// Who may make a Service could else have every node send any address to it.
+		// Otherwise whoever may create a Service could make every node send it the traffic for any address.
 		plugins = append(plugins, "DenyServiceExternalIPs")
 	}
 	slices.Sort(plugins)

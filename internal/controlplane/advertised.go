@@ -17,8 +17,8 @@ import (
 const advertisedTime = 10 * time.Second
 
 // checkAdvertised warns when another server answers at the address that this
-// one tells nodes. Two servers with one address look like one to the nodes,
-// which then cannot go on with the other when one ends. A load balancer in
+// one advertises to nodes. Two servers with one address look like one to the
+// nodes, so they cannot move to the other when one stops. A load balancer in
 // front of all servers looks the same from here, so it is a warning and not an error.
 func checkAdvertised(ctx context.Context, s *settings) error {
 	path, _ := pki.Paths(s.path("pki"), servingCert)
@@ -35,14 +35,14 @@ func checkAdvertised(ctx context.Context, s *settings) error {
 	return nil
 }
 
-// whoAnswers returns the certificate of the server at address, nil if none
-// answers. Nothing is sent that it could make use of, so it need not be trusted.
+// whoAnswers returns the certificate of the server at address; nil if none
+// answers. It sends nothing that the server could misuse, so it need not trust it.
 func whoAnswers(ctx context.Context, address string) *x509.Certificate {
 	ctx, cancel := context.WithTimeout(ctx, advertisedTime)
 	defer cancel()
 	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil // this machine may not reach what nodes do
+		return nil // this machine may not reach an address that nodes reach
 	}
 	defer conn.Close()
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0]

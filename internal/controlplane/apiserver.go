@@ -42,7 +42,7 @@ type apiServer struct {
 }
 
 // newAPIServer builds the configuration, which takes a while and does not
-// need etcd yet. background goroutines of it end with ctx.
+// need etcd yet. Its background goroutines end with ctx.
 func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener net.Listener) (*apiServer, error) {
 	if err := errors.Join(s.audit.write(), s.writeEncryption(), s.admission.write(s.data()), s.authentication().write()); err != nil {
 		return nil, err
@@ -87,12 +87,12 @@ func newAPIServer(ctx context.Context, s *settings, etcdURLs []string, listener 
 	return &apiServer{config: config, loopback: loopback, gate: gate}, nil
 }
 
-// apiServerFlags are the flags of kube-apiserver, as its documentation has them.
+// apiServerFlags returns the flags of kube-apiserver.
 func (s *settings) apiServerFlags(etcdURLs []string) []string {
 	file := func(name string) string { return s.path("pki", name) }
 	reconciler := "lease"
 	if s.advertise.IsLoopback() {
-		reconciler = "none" // an Endpoints object takes no loopback address
+		reconciler = "none" // an Endpoints object cannot have a loopback address
 	}
 	flags := []string{
 		"--advertise-address=" + s.advertise.String(),
@@ -102,8 +102,8 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 		"--service-cluster-ip-range=" + s.serviceRange.String(),
 		"--allow-privileged=true",
 		"--profiling=false",
-		// There is no kube-proxy beside this process: webhooks and aggregated
-		// API servers are reached at their pods.
+		// There is no kube-proxy beside this process, so the API server calls
+		// webhooks and aggregated API servers at the addresses of their pods.
 		"--enable-aggregator-routing=true",
 		"--shutdown-watch-termination-grace-period=" + drainTime.String(),
 
@@ -144,7 +144,7 @@ func (s *settings) apiServerFlags(etcdURLs []string) []string {
 	return slices.Concat(flags, s.admission.flags(s.data(), s.AllowExternalIPs), s.authentication().flags(), s.audit.flags())
 }
 
-// run serves until ctx ends and the last request is drained. etcd must answer.
+// run serves until ctx ends and the last request is drained. etcd must be running.
 func (a *apiServer) run(ctx context.Context) error {
 	completed, err := a.config.Complete()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// The audit log is a file of at most auditSize MiB, beside auditFiles older ones
-// that are compressed and at most auditDays old.
+// The audit log is a file of at most auditSize MiB. Beside it there are up to auditFiles
+// older files, compressed and at most auditDays old.
 const (
 	auditSize  = 100
 	auditFiles = 9
@@ -30,7 +30,7 @@ const (
 	auditPolicy = "policy.yaml"
 )
 
-// AuditFiles are patterns of the files in AuditDir.
+// AuditFiles returns patterns of the files in AuditDir.
 func AuditFiles() []string {
 	return []string{auditPolicy, "audit.log", "audit-*.log", "audit-*.log.gz"}
 }
@@ -38,21 +38,21 @@ func AuditFiles() []string {
 //go:embed audit.yaml
 var defaultAuditPolicy []byte
 
-// auditing is the audit log of an API server: what it notes, and where it is.
+// auditing is the audit log of an API server: what it records, and where it is.
 type auditing struct {
 	data   dataFolder
 	policy []byte // nil: there is no log
 }
 
-// readAuditing is with the policy that was asked for.
+// readAuditing returns the audit log with the policy that readAuditPolicy returns.
 func readAuditing(data dataFolder, on bool, policyFile string) (auditing, error) {
 	policy, err := readAuditPolicy(on, policyFile)
 	return auditing{data, policy}, err
 }
 
-// readAuditPolicy returns the policy that was asked for, and refuses one that is not
-// valid: the API server itself would leave out fields that it does not know, and note
-// less than its author wanted.
+// readAuditPolicy returns the policy in file, or the default one, and refuses one that
+// is not valid: the API server itself would ignore fields that it does not know, and
+// record less than the author of the policy wanted.
 func readAuditPolicy(on bool, file string) ([]byte, error) {
 	switch {
 	case !on && file != "":
@@ -90,8 +90,8 @@ func (a auditing) write() error {
 	return private.WriteIfChanged(a.data.path(AuditDir, auditPolicy), a.policy)
 }
 
-// flags are the flags of kube-apiserver that have it keep the log. It makes the
-// files with mode 0600. A disk that is full stops no request.
+// flags returns kube-apiserver's flags for the log. The API server creates the
+// files with mode 0600. A full disk does not stop requests.
 func (a auditing) flags() []string {
 	if a.policy == nil {
 		return nil

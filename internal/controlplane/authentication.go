@@ -19,19 +19,19 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// authenticationFile, in the data directory, tells the API server who may ask without a
-// name. With a file of the administrator's there is none.
+// authenticationFile, in the data directory, tells the API server which anonymous requests
+// to let in. The administrator's file replaces it.
 const authenticationFile = "authentication.yaml"
 
-// serviceAccountIssuer is in the tokens of service accounts.
+// serviceAccountIssuer is the issuer in the tokens of service accounts.
 const serviceAccountIssuer = "https://kubernetes.default.svc.cluster.local"
 
-// clusterInfoPath is what a machine reads before it trusts anybody or is known.
+// clusterInfoPath is what a machine reads when it neither trusts the API server yet nor is known to it.
 const clusterInfoPath = "/api/v1/namespaces/" + metav1.NamespacePublic + "/configmaps/" + bootstrapapi.ConfigMapClusterInfo
 
-// anonymousRequests lets in without a name what needs it: questions for health, of
-// agents and load balancers, and what a machine reads that joins. All else is
-// refused before it is asked who may.
+// anonymousRequests lets in only the anonymous requests that must work: health checks
+// of agents and load balancers, and what a joining machine reads. The API server
+// refuses all others before authorization.
 func anonymousRequests() *apiserverv1.AnonymousAuthConfig {
 	paths := []string{"/livez", "/readyz", "/healthz", clusterInfoPath}
 	config := &apiserverv1.AnonymousAuthConfig{Enabled: true}
@@ -41,8 +41,9 @@ func anonymousRequests() *apiserverv1.AnonymousAuthConfig {
 	return config
 }
 
-// readAuthentication returns the whole path of a file, if there is one. It refuses a file that the API server would refuse, and one that leaves
-// open who may ask without a name: the API server would then let in everything.
+// readAuthentication returns the absolute path of the administrator's file; "" if there is none. It refuses a file
+// that the API server would refuse, and one that says nothing about anonymous requests: the API server would then let
+// in all of them.
 func readAuthentication(name string) (file string, err error) {
 	if name == "" {
 		return "", nil
@@ -91,13 +92,13 @@ func checkAnonymous(file string, given *apiserver.AnonymousAuthConfig) error {
 	return nil
 }
 
-// authentication is how an API server learns who asks it.
+// authentication is the configuration by which an API server authenticates requests.
 type authentication struct {
 	data dataFolder
 	file string // of the administrator; "": there is none
 }
 
-// write tells the API server who may ask without a name, unless the
+// write tells the API server which anonymous requests to let in, unless the
 // administrator's file does.
 func (a authentication) write() error {
 	if a.file != "" {
@@ -113,8 +114,8 @@ func (a authentication) write() error {
 	return private.WriteIfChanged(a.data.path(authenticationFile), data)
 }
 
-// flags are the flags of kube-apiserver for it. It reads the file of the
-// administrator again when that changes.
+// flags returns kube-apiserver's flags for authentication. The API server reads the
+// administrator's file again when it changes.
 func (a authentication) flags() []string {
 	if a.file != "" {
 		return []string{"--authentication-config=" + a.file}

@@ -50,9 +50,9 @@ type bootstrap struct {
 	client   *rest.Config
 }
 
-// apply applies the objects of bootstrap.yaml, the kinds of releases in waves and cluster-info. Objects
-// that already say the same are not written. It tries again for a while what
-// fails, because the API server makes its namespaces in the background.
+// apply applies the objects of bootstrap.yaml, the kinds of releases in waves and cluster-info. It does not
+// write objects that already say the same. It retries for a while what fails, because the API server
+// creates its namespaces in the background.
 func (b bootstrap) apply(ctx context.Context) error {
 	manifests := [][]byte{bootstrapManifest, deploy.RolloutPolicies, deploy.DaemonSetRollouts, deploy.RolloutPeople}
 	objects, err := decodeManifest(bytes.Join(manifests, []byte("\n---\n")))
@@ -112,8 +112,9 @@ func (b bootstrap) apply(ctx context.Context) error {
 	return applyObject(ctx, client, info) // the last: machines that join wait for it
 }
 
-// deleteFormer deletes what earlier releases have applied and what would undo
-// what this one decides: Kubernetes' own approver let a token become any node.
+// deleteFormer deletes an object that earlier releases applied, and that would undo
+// what this one decides: with it, Kubernetes' own approver lets the holder of a token
+// become any node.
 func deleteFormer(ctx context.Context, cfg *rest.Config) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -127,10 +128,11 @@ func deleteFormer(ctx context.Context, cfg *rest.Config) error {
 	return nil
 }
 
-// keepClusterInfo says whether the cluster-info that is there will do. With
-// several servers it names the first: each of them writing its own address would
-// void the signatures, and with them the token of a machine that joins just then. One
-// that is of another step of a rotation is put right by whoever follows that.
+// keepClusterInfo reports whether the existing cluster-info can stay. With several
+// servers it names the first one. If each server wrote its own address, that would
+// invalidate the signatures, and with them the token of a machine that is just joining.
+// If cluster-info is from another step of a rotation, the servers that follow the
+// rotation correct it.
 func (b bootstrap) keepClusterInfo(ctx context.Context) (bool, error) {
 	if b.settings.embeddedStore {
 		return false, nil
@@ -148,7 +150,7 @@ func (b bootstrap) keepClusterInfo(ctx context.Context) (bool, error) {
 	}
 	theirs, err := authorityIn(info)
 	if err != nil {
-		return false, nil // it is of no use to anybody, and is replaced
+		return false, nil // nobody can use it, so it is replaced
 	}
 	ours, err := os.ReadFile(b.settings.path("pki", pki.ClusterAuthorities))
 	if err != nil {
@@ -157,9 +159,9 @@ func (b bootstrap) keepClusterInfo(ctx context.Context) (bool, error) {
 	return shareCertificate(theirs, ours), nil
 }
 
-// authoritiesToApply is what names the cluster's authorities; nothing where what is there will
-// do. Whoever follows a rotation writes it; a server that starts may be a step behind, and
-// nodes never take again what they have once been told to drop.
+// authoritiesToApply returns the ConfigMap that names the cluster's authorities; nothing if the
+// existing one can stay. The servers that follow a rotation write it. A server that starts may be
+// a step behind, and nodes never trust again a CA that they were once told to drop.
 func (b bootstrap) authoritiesToApply(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	client, err := kubernetes.NewForConfig(b.client)
 	if err != nil {
@@ -183,7 +185,7 @@ func (b bootstrap) authoritiesToApply(ctx context.Context) ([]*unstructured.Unst
 	return []*unstructured.Unstructured{object}, nil
 }
 
-// authorityIn returns the CA (PEM) that a cluster-info tells of.
+// authorityIn returns the CA (PEM) that a cluster-info names.
 func authorityIn(info *corev1.ConfigMap) ([]byte, error) {
 	kubeconfig, err := clientcmd.Load([]byte(info.Data[bootstrapapi.KubeConfigKey]))
 	if err != nil {
@@ -222,7 +224,7 @@ func applyObject(ctx context.Context, client dynamic.Interface, object *unstruct
 	return nil
 }
 
-// deleteObject deletes an object if it is there.
+// deleteObject deletes an object if it exists.
 func deleteObject(ctx context.Context, client dynamic.Interface, object *unstructured.Unstructured) error {
 	resource, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
 	err := client.Resource(resource).Namespace(object.GetNamespace()).Delete(ctx, object.GetName(), metav1.DeleteOptions{})
@@ -248,7 +250,7 @@ func decodeManifest(manifest []byte) ([]*unstructured.Unstructured, error) {
 	}
 }
 
-// clusterInfo is the ConfigMap that tells a machine with a token where the API
+// clusterInfo returns the ConfigMap that tells a machine with a token where the API
 // server is and which authority to trust. The bootstrap signer adds a
 // signature for each token.
 func (b bootstrap) clusterInfo() (*unstructured.Unstructured, error) {
@@ -265,13 +267,13 @@ func (b bootstrap) clusterInfo() (*unstructured.Unstructured, error) {
 	return publicConfigMap(bootstrapapi.ConfigMapClusterInfo, map[string]string{bootstrapapi.KubeConfigKey: string(text)})
 }
 
-// networkInfo tells the nodes which addresses are pods': they route nothing else
-// for each other.
+// networkInfo returns the ConfigMap that tells nodes which addresses pods and services
+// have. Nodes route only pods' addresses for each other.
 func (b bootstrap) networkInfo() (*unstructured.Unstructured, error) {
 	return publicConfigMap("everynode-network", map[string]string{"podCIDR": b.settings.podRange.String(), "serviceCIDR": b.settings.serviceRange.String()})
 }
 
-// authoritiesMap is the ConfigMap that authoritiesInfo makes.
+// authoritiesMap is the name of the ConfigMap with the cluster's authorities.
 const authoritiesMap = "everynode-authorities"
 
 // publicConfigMap builds a ConfigMap of the namespace kube-public.

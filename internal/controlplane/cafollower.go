@@ -20,23 +20,24 @@ import (
 	"everynode/internal/controlplane/private"
 )
 
-// authorityFollower keeps a server at the CAs that the cluster trusts.
+// authorityFollower makes a server trust the CAs that the cluster trusts.
 type authorityFollower struct {
 	*settings
-	record authorityRecord  // what the files are of
+	record authorityRecord  // what the files were written from
 	known  bool             // record was read
-	since  time.Time        // when it was
-	former []*pki.Authority // dropped with it
-	// trusts are the authorities that the API server uses and that were published, the one
-	// that signs first; nil: it is on its way.
+	since  time.Time        // when record was read
+	former []*pki.Authority // what record dropped
+	// trusts are the IDs of the authorities that the API server uses and that were published,
+	// the one that signs first; nil: the server has not finished the change yet.
 	trusts []string
-	// inUse says why the API server does not use the files yet, and publish tells everybody
-	// else of the authorities.
+	// inUse returns why the API server does not use the files yet, and publish makes the
+	// authorities known to everybody else.
 	inUse   func(ctx context.Context, trusted, former []*pki.Authority) error
 	publish func(ctx context.Context) error
 }
 
-// follow looks once. Whoever rotates the CA waits for trusts.
+// follow reads the record once, and does what it can to follow it. A rotation of the CA
+// waits for trusts.
 func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) error {
 	ask, cancel := context.WithTimeout(ctx, sharedStoreTry)
 	defer cancel()
@@ -72,7 +73,8 @@ func (f *authorityFollower) follow(ctx context.Context, store *sharedStore) erro
 	return nil
 }
 
-// use waits for nothing: it says why the authorities are not in use everywhere yet.
+// use publishes the authorities once the API server uses them. It does not wait: if they
+// are not in use everywhere yet, it returns why.
 func (f *authorityFollower) use(ctx context.Context, trusted []*pki.Authority) error {
 	if err := f.inUse(ctx, trusted, f.former); err != nil {
 		return err
@@ -80,7 +82,7 @@ func (f *authorityFollower) use(ctx context.Context, trusted []*pki.Authority) e
 	return f.publish(ctx)
 }
 
-// patient keeps to itself what is usual for a while after a change.
+// patient drops an error that is normal for a while after a change.
 func (f *authorityFollower) patient(err error) error {
 	if time.Since(f.since) < loadTime/2 {
 		return nil
@@ -97,7 +99,7 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	f.former = append(f.former, former...) // kept when the rest fails: the next look finds none
+	f.former = append(f.former, former...) // kept even if the rest fails: the next call would find none
 	if r.revision > 0 {
 		if err := f.ids().ensure(now); err != nil {
 			return err
@@ -107,7 +109,7 @@ func (f *authorityFollower) take(r authorityRecord, now time.Time) error {
 	return nil
 }
 
-// trusted reads the authorities of the files.
+// trusted reads the authorities in the files, the one that signs first.
 func (i identities) trusted() ([]*pki.Authority, error) {
 	signer, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
@@ -117,9 +119,9 @@ func (i identities) trusted() ([]*pki.Authority, error) {
 	return append([]*pki.Authority{signer}, others...), err
 }
 
-// take brings the files of authorities to what a record says, and returns those
-// that it has removed. A crash in its middle is mended by doing it once more: no key is
-// removed before it is elsewhere.
+// take makes the files of authorities say what a record says, and returns the authorities
+// that it has removed. After a crash in the middle, the next call completes it: no key is
+// removed before it is stored elsewhere.
 func (i identities) take(r authorityRecord) (former []*pki.Authority, err error) {
 	if r.revision == 0 {
 		return nil, nil
@@ -179,8 +181,8 @@ func (i identities) writeCross(r authorityRecord) error {
 	return nil
 }
 
-// inUse says why the API server of this process does not use the authorities
-// yet, if so: it is asked with certificates of each.
+// inUse returns why the API server of this process does not use the authorities yet; nil
+// if it does. To find out, it sends requests with certificates of each.
 func (i identities) inUse(ctx context.Context, trusted, former []*pki.Authority) error {
 	at, err := url.Parse(i.at.localURL())
 	if err != nil {
@@ -206,7 +208,8 @@ func (i identities) inUse(ctx context.Context, trusted, former []*pki.Authority)
 	return nil
 }
 
-// askAs asks the API server as somebody whom an authority has signed, and who has no rights.
+// askAs sends a request to the API server with a certificate that a has signed, as a user
+// without rights.
 func (i identities) askAs(ctx context.Context, a *pki.Authority, trusted []*pki.Authority) (status int, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// publishAuthorities tells nodes, machines that join, and servers that extend the API
-// which authorities there are. Pods are told by publishRootCA.
+// publishAuthorities tells nodes, joining machines and extension API servers which
+// authorities there are. publishRootCA tells pods.
 func publishAuthorities(ctx context.Context, data dataFolder, cfg *rest.Config) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -47,8 +47,8 @@ func publishAuthorities(ctx context.Context, data dataFolder, cfg *rest.Config) 
 	return forgetClientCA(ctx, client, ca)
 }
 
-// editConfigMap edits what a ConfigMap holds, if it is there: its maker writes it as it is
-// to be.
+// editConfigMap edits the data of a ConfigMap if it exists. If it does not, whoever creates
+// it later writes the new data.
 func editConfigMap(ctx context.Context, client kubernetes.Interface, namespace, name string, edit func(data map[string]string) (changed bool, err error)) error {
 	maps := client.CoreV1().ConfigMaps(namespace)
 	object, err := maps.Get(ctx, name, metav1.GetOptions{})
@@ -79,7 +79,7 @@ func replaceText(key string, text []byte) func(data map[string]string) (bool, er
 	}
 }
 
-// replaceCA replaces the CA in a cluster-info. What signs it signs it once more then.
+// replaceCA replaces the CA in a cluster-info. The bootstrap signer then signs it again.
 func replaceCA(info map[string]string, ca []byte) (changed bool, err error) {
 	kubeconfig, err := clientcmd.Load([]byte(info[bootstrapapi.KubeConfigKey]))
 	if err != nil {
@@ -97,9 +97,9 @@ func replaceCA(info map[string]string, ca []byte) (changed bool, err error) {
 	return true, err
 }
 
-// forgetClientCA deletes what tells servers that extend the API whom to trust, if it names
-// authorities that are no longer trusted: API servers only ever add to it, and write it
-// again when it is gone.
+// forgetClientCA deletes the ConfigMap that tells extension API servers whom to trust, if it
+// names authorities that are no longer trusted. API servers only ever add to it, and create
+// it again when it is missing.
 func forgetClientCA(ctx context.Context, client kubernetes.Interface, ca []byte) error {
 	const name = "extension-apiserver-authentication"
 	maps := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)

@@ -23,32 +23,33 @@ import (
 // trusted. A cluster that has never rotated its CA has no such record.
 const authoritiesKey = "/registry/everynode/authorities"
 
-// authorityRecord says which CAs are trusted. While there are two, each key is in it,
-// sealed with what follows from the other's: a server that has either gets both, and so
-// does one that is restored from a snapshot of that time. With one there are no keys in it.
+// authorityRecord says which CAs are trusted. While there are two, it contains the key of
+// each, sealed with a key that is derived from the other's. So a server that has either key
+// gets both, and so does one that is restored from a snapshot of that time. While there is
+// one CA, it contains no keys.
 type authorityRecord struct {
 	// Authorities are trusted; the first signs.
 	Authorities []sealedAuthority `json:"authorities"`
-	// Next is the one that a rotation brings in; empty: there is no rotation under way.
+	// Next is the ID of the new CA of a rotation; empty: no rotation is under way.
 	Next string `json:"next,omitempty"`
-	// Cross (PEM) is what pki.CrossFile is to hold.
+	// Cross (PEM) is the content of pki.CrossFile.
 	Cross   []byte    `json:"cross,omitempty"`
 	Changed time.Time `json:"changed"`
 
-	revision int64 // at which etcd has it; 0: it has none
+	revision int64 // of the record in etcd; 0: there is none
 }
 
-// sealedAuthority is a CA as etcd has it.
+// sealedAuthority is a CA as it is stored in etcd.
 type sealedAuthority struct {
 	ID   string `json:"id"`
 	Cert []byte `json:"cert"` // PEM
-	// Sealed has the key once for each authority that it can be opened with.
+	// Sealed is the key of this CA, by the ID of the authority that can open it.
 	Sealed map[string][]byte `json:"sealed,omitempty"`
 }
 
 func (r authorityRecord) underWay() bool { return r.Next != "" }
 
-// signs is the authority that signs; "" without a record.
+// signs returns the ID of the authority that signs; "" without a record.
 func (r authorityRecord) signs() string {
 	if len(r.Authorities) == 0 {
 		return ""
@@ -71,14 +72,14 @@ func (r authorityRecord) check() error {
 	return nil
 }
 
-// swapped is the record with the other authority as the one that signs.
+// swapped returns the record with the other authority as the one that signs.
 func (r authorityRecord) swapped(now time.Time) authorityRecord {
 	r.Authorities = []sealedAuthority{r.Authorities[1], r.Authorities[0]}
 	r.Changed = now.UTC().Truncate(time.Second)
 	return r
 }
 
-// alone is the record with the one that signs, and no keys.
+// alone returns the record with only the authority that signs, and without keys.
 func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
 	signer := r.Authorities[0]
 	signer.Sealed = nil
@@ -97,7 +98,7 @@ func (r authorityRecord) alone(now time.Time) (authorityRecord, error) {
 	return next, err
 }
 
-// begun is the record with a new CA beside the one that signs.
+// begun returns the record with a new CA beside the one that signs, and the new CA.
 func (r authorityRecord) begun(old *pki.Authority, now time.Time) (next authorityRecord, fresh *pki.Authority, err error) {
 	if fresh, err = pki.NewAuthority(pki.ClusterCA, pki.ClusterCACN, now); err != nil {
 		return r, nil, err
@@ -124,8 +125,9 @@ func (r authorityRecord) begun(old *pki.Authority, now time.Time) (next authorit
 	}, fresh, nil
 }
 
-// crossSign returns the certificate of an authority as another has it. Both have one name,
-// so it says by whose key it is signed: OpenSSL takes it for one that signed itself otherwise.
+// crossSign returns a certificate of the authority a, signed by another one. Both have the
+// same name, so the certificate says which key has signed it. Otherwise OpenSSL would take it
+// for a self-signed one.
 func crossSign(a, by *pki.Authority, now time.Time) (*x509.Certificate, error) {
 	template := *a.Cert
 	if template.NotAfter.After(by.Cert.NotAfter) {
@@ -165,7 +167,7 @@ func sealAuthority(a, with *pki.Authority) (s sealedAuthority, err error) {
 // errUnknownCA says that a server has none of the CAs that the cluster trusts.
 var errUnknownCA = errors.New("the cluster's CA was rotated while this server was away")
 
-// open returns the authority, which is one of known, or is sealed for one of them.
+// open returns the authority with its key, if it is one of known, or sealed for one of them.
 func (s sealedAuthority) open(known []*pki.Authority) (*pki.Authority, error) {
 	for _, a := range known {
 		if a.ID() == s.ID {

@@ -20,19 +20,19 @@ import (
 	"everynode/internal/controlplane/admission"
 )
 
-// authoritiesAnnotation of a Node names those that it trusts, the one that its certificate
-// is of first. Its agent writes it.
+// authoritiesAnnotation of a Node lists the IDs of the CAs that the node trusts. The first
+// one has signed its certificate. The node's agent writes it.
 const authoritiesAnnotation = "everynode.io/authorities"
 
-// Authorities says which CAs a cluster trusts, and who has followed.
+// Authorities says which CAs a cluster trusts, and which servers and nodes have followed.
 type Authorities struct {
-	// Step is how far a rotation is, one of the constants below.
+	// Step is how far a rotation has got, one of the constants below.
 	Step string `json:"step"`
 	// Authorities are trusted; the first signs.
 	Authorities []Authority `json:"authorities"`
 	// Servers are those that run.
 	Servers []ServerKeys `json:"servers"`
-	// Nodes counts those that have an agent, and Late lists those that have not followed.
+	// Nodes is the number of nodes that have an agent. Late lists those that have not followed.
 	Nodes int        `json:"nodes"`
 	Late  []LateNode `json:"late"`
 }
@@ -53,22 +53,22 @@ type Authority struct {
 	Signs bool      `json:"signs"`
 }
 
-// LateNode is a node that does not trust all that it is to, or has a certificate of the
-// wrong CA.
+// LateNode is a node that does not trust all the CAs that it should, or has a certificate
+// of the wrong CA.
 type LateNode struct {
 	Name string `json:"name"`
 	// State is NodeLate, NodeAway or NodeRevoked.
 	State string `json:"state"`
 }
 
-// What a node that has not followed is.
+// The states of a node that has not followed.
 const (
 	NodeLate    = "late"    // Ready
 	NodeAway    = "away"    // not Ready: its agent or its machine is off
 	NodeRevoked = "revoked" // it will not follow
 )
 
-// AuthorityState looks at a cluster that runs, and changes nothing.
+// AuthorityState reads the state of a running cluster, and changes nothing.
 func AuthorityState(ctx context.Context, cfg Config) (*Authorities, error) {
 	r, done, err := openCARotation(ctx, cfg)
 	if err != nil {
@@ -103,7 +103,7 @@ func (r *caRotation) state(ctx context.Context) (*Authorities, error) {
 	switch {
 	case record.revision == 0: // nobody had to follow anything
 		should = func([]string) bool { return true }
-	case record.step() == CASteady: // one that trusts another CA still follows by itself
+	case record.step() == CASteady: // a node that still trusts another CA drops it by itself
 		should = isOf(record.signs())
 	}
 	out.Nodes, out.Late, err = r.store.lateNodes(ctx, should)
@@ -136,27 +136,27 @@ const (
 	nodesPage = 200
 )
 
-// hasAll says whether a node has the authorities ids, and a certificate of the first.
+// hasAll returns a predicate: whether a node has the authorities ids, and a certificate of the first.
 func hasAll(ids []string) func(has []string) bool {
 	return func(has []string) bool {
 		return len(has) == len(ids) && has[0] == ids[0] && !slices.ContainsFunc(ids, func(id string) bool { return !slices.Contains(has, id) })
 	}
 }
 
-// isOf says whether a node has a certificate of the authority id, which it then trusts.
+// isOf returns a predicate: whether a node has a certificate of the authority id, which it then trusts.
 func isOf(id string) func(has []string) bool {
 	return func(has []string) bool { return len(has) > 0 && has[0] == id }
 }
 
-// isNotOf says whether a node has a certificate of another authority than id. One that says
-// nothing has never followed.
+// isNotOf returns a predicate: whether a node has a certificate of another authority than id. A node
+// without the annotation has never followed.
 func isNotOf(id string) func(has []string) bool {
 	return func(has []string) bool { return len(has) == 0 || has[0] != id }
 }
 
 // lateNodes counts the nodes that have an agent, and lists those whose authorities are not
-// as they should. It reads them in etcd: a command on one machine may not reach the API
-// server that runs on it.
+// what they should be. It reads them from etcd: a command on one machine may not reach the
+// API server that runs on it.
 func (c *sharedStore) lateNodes(ctx context.Context, should func(has []string) bool) (count int, late []LateNode, err error) {
 	revoked, err := c.revoked(ctx)
 	if err != nil {
@@ -193,7 +193,7 @@ func (c *sharedStore) lateNodes(ctx context.Context, should func(has []string) b
 	}
 }
 
-// lateness is the state of a node whose authorities are not as they should; "" of others.
+// lateness returns the state of a node whose authorities are not what they should be; "" for others.
 func lateness(node *corev1.Node, should func(has []string) bool, revoked map[string]string) string {
 	_, isRevoked := revoked[node.Name]
 	switch {
@@ -209,7 +209,7 @@ func lateness(node *corev1.Node, should func(has []string) bool, revoked map[str
 	return NodeAway
 }
 
-// revoked reads the nodes that are.
+// revoked returns the revoked nodes: when each was revoked, by name.
 func (c *sharedStore) revoked(ctx context.Context) (map[string]string, error) {
 	var got *clientv3.GetResponse
 	err := c.do(ctx, func(ctx context.Context) (err error) {

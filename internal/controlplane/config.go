@@ -29,8 +29,8 @@ const (
 // Config says where a control plane keeps its data, where it listens and
 // which address ranges it hands out. Only DataDir is required.
 type Config struct {
-	// DataDir holds pki/, etcd/ and admin.kubeconfig. It is made, with mode
-	// 0700, if it is missing.
+	// DataDir is the directory of pki/, etcd/ and admin.kubeconfig. It is created,
+	// with mode 0700, if it is missing.
 	DataDir string
 	// Listen is the host:port of the API server; default 127.0.0.1:6443.
 	Listen string
@@ -41,7 +41,7 @@ type Config struct {
 	// SANs are further DNS names and IP addresses of the serving certificate.
 	SANs []string
 
-	// EtcdServers are the URLs of an etcd that is there already. When empty,
+	// EtcdServers are the URLs of an existing etcd. When empty,
 	// an embedded single member keeps its data in DataDir/etcd.
 	EtcdServers []string
 	// EtcdCAFile, EtcdCertFile and EtcdKeyFile are for EtcdServers with TLS.
@@ -49,55 +49,55 @@ type Config struct {
 
 	// ServiceCIDR is the range of service addresses; default 10.96.0.0/16.
 	ServiceCIDR string
-	// PodCIDR is the range of pod addresses, of which each node gets a part
+	// PodCIDR is the range of pod addresses. Each node gets a part of it
 	// (a /24 for IPv4); default 10.42.0.0/16.
 	PodCIDR string
 	// NodeCIDR is the range of the nodes' own addresses if they are on a
 	// bridge of this host. Routes inside it, and routes into PodCIDR over the
 	// same device, are the cluster's own. Empty: not on this host.
 	NodeCIDR string
-	// Addons are made in the cluster. Others that it has stay.
+	// Addons are created in the cluster. Other add-ons that it has stay.
 	Addons []addons.Addon
-	// HostPathPolicy says what becomes of pods that may do harm by way of hostPath
+	// HostPathPolicy says what happens to pods that could do harm through hostPath
 	// volumes: HostPathsWarn, HostPathsReadOnly, HostPathsOff; empty leaves the
 	// cluster as it is.
 	HostPathPolicy string
 
-	// Audit keeps a log of what was asked of the API server, in DataDir/audit.
-	// AuditPolicyFile says what is noted, as a policy of audit.k8s.io/v1; default:
+	// Audit keeps a log of requests to the API server, in DataDir/audit.
+	// AuditPolicyFile is a policy of audit.k8s.io/v1 that says what is recorded; default:
 	// metadata of all that people and nodes change, and of secrets that they read.
 	Audit           bool
 	AuditPolicyFile string
 
-	// EncryptSecrets has a cluster that was made without it keep Secrets encrypted in
-	// etcd from now on. New clusters always do.
+	// EncryptSecrets makes a cluster that was created without encryption encrypt Secrets in
+	// etcd from now on. New clusters always encrypt them.
 	EncryptSecrets bool
 
 	// Snapshots are saved by the server itself, while it runs.
 	Snapshots SnapshotSchedule
 
-	// PodSecurity is the Pod Security Standard that pods are held to in namespaces that
+	// PodSecurity is the Pod Security Standard that pods must meet in namespaces that
 	// have no label for it: PodsPrivileged, PodsBaseline, PodsRestricted; empty: what
-	// AdmissionFile says of it, else PodsBaseline. kube-system is left out.
+	// AdmissionFile says, else PodsBaseline. kube-system is exempt.
 	PodSecurity string
 	// AdmissionFile is kube-apiserver's configuration of admission plugins, of the kind
 	// AdmissionConfiguration. A plugin that it names is on.
 	AdmissionFile string
-	// AllowExternalIPs lets who may make a Service have it catch, on all nodes, what is sent
-	// to addresses of his choice, the API server's too.
+	// AllowExternalIPs lets whoever may create a Service redirect to it, on all nodes, the traffic
+	// to any addresses, even the API server's.
 	AllowExternalIPs bool
 	// AuthenticationFile is kube-apiserver's AuthenticationConfiguration: OIDC and the
-	// like, and what may be asked without a name. Default: health, and what a machine
-	// reads that joins.
+	// like, and which anonymous requests are let in. Default: health checks, and what a
+	// joining machine reads.
 	AuthenticationFile string
 
-	// Simulator makes the identity of what plays the kubelets of simulated nodes. Without
-	// it the rights of that identity are taken away.
+	// Simulator creates the identity of the program that plays the kubelets of simulated
+	// nodes. Without it, that identity loses its rights.
 	Simulator bool
 
 	// LoadBalancers is the range of addresses, FIRST-LAST, that services of type
-	// LoadBalancer get, with routes on this machine; empty: they get none. It is
-	// for a server that is alone.
+	// LoadBalancer get, with routes on this machine; empty: they get none. It
+	// requires a single server.
 	LoadBalancers string
 	// Publish are ports of this machine that lead to such services,
 	// [ADDRESS:]PORT:SERVICEPORT.
@@ -107,8 +107,8 @@ type Config struct {
 	// system:everynode-controller, with the rights an engine needs and no
 	// others. Nil: no engine.
 	DaemonSets func(ctx context.Context, cfg *rest.Config) error
-	// Progress, when set, is told of each step that is done and how long it
-	// took. It is called from one goroutine at a time.
+	// Progress, when set, is called after each step with the time that it took,
+	// from one goroutine at a time.
 	Progress func(step string, took time.Duration)
 }
 
@@ -123,16 +123,16 @@ type settings struct {
 	publications  []balancer.Publication
 	embeddedStore bool
 	audit         auditing
-	snapshots     *snapshots // nil: none by itself
+	snapshots     *snapshots // nil: the server saves none by itself
 	admission     admissionConfig
-	// encryptSecrets is known once the cluster has been looked at.
+	// encryptSecrets is known only once the server has looked at the cluster.
 	encryptSecrets bool
-	// keyringFirst says that etcd must be asked for the keys of Secrets before the API
-	// server is made. Else they are as in a new cluster, and there is no time to lose.
+	// keyringFirst: the keys of Secrets must be read from etcd before the API server is
+	// configured. Otherwise they are those of a new cluster, and the start need not wait for etcd.
 	keyringFirst bool
-	// pkiLock is held while what is below pki/ is changed.
+	// pkiLock is held while files below pki/ are changed.
 	pkiLock *sync.Mutex
-	// secretsKeys are those that the API server has or is to have; nil: as in a new cluster.
+	// secretsKeys are the keys that the API server has or will have; nil: those of a new cluster.
 	secretsKeys []secretsKey
 }
 
@@ -142,8 +142,8 @@ type endpoint struct {
 	advertise netip.Addr
 }
 
-// resolve fills in the defaults and parses what is text. It looks at nothing
-// on the host but the files that are named and, when it must, its default route.
+// resolve fills in the defaults and parses what is text. On the host it looks only
+// at the files that are named and, if it must, at the default route.
 func (c Config) resolve() (*settings, error) {
 	if c.DataDir == "" {
 		return nil, errors.New("no data directory was given: name one, for example /var/lib/everynode")
@@ -195,7 +195,7 @@ func (c Config) resolve() (*settings, error) {
 	return s, errors.Join(err, s.resolveBalancers(), checkDNS(c.Addons, s.serviceRange))
 }
 
-// resolveBalancers reads what services of type LoadBalancer get.
+// resolveBalancers parses the addresses and ports of services of type LoadBalancer.
 func (s *settings) resolveBalancers() (err error) {
 	switch {
 	case s.LoadBalancers == "" && len(s.Publish) > 0:
@@ -218,13 +218,13 @@ func (s *settings) resolveBalancers() (err error) {
 	return nil
 }
 
-// checkEtcdURLs refuses to have all that the cluster keeps, tokens and keys too, cross a
-// network in the clear.
+// checkEtcdURLs refuses URLs with which all that the cluster stores, including tokens and
+// keys, would cross a network unencrypted.
 func checkEtcdURLs(urls []string) error {
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "http" {
-			continue // whoever connects reports what is not a URL
+			continue // the client that connects later reports what is not a URL
 		}
 		addr, err := netip.ParseAddr(u.Hostname())
 		if local := u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback(); !local {
@@ -288,13 +288,13 @@ func parseRange(what, text string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// publicURL is where nodes and people reach the API server.
+// publicURL returns the URL at which nodes and people reach the API server.
 func (e endpoint) publicURL() string {
 	return "https://" + net.JoinHostPort(e.advertise.String(), e.portText())
 }
 
-// localURL is where this process reaches its own API server, whatever
-// becomes of the advertised address.
+// localURL returns the URL at which this process reaches its own API server, even
+// if the advertised address does not work.
 func (e endpoint) localURL() string {
 	host := e.listen.Addr()
 	switch {
@@ -308,7 +308,7 @@ func (e endpoint) localURL() string {
 
 func (e endpoint) portText() string { return strconv.Itoa(int(e.listen.Port())) }
 
-// data is the folder with all that the server keeps.
+// data returns the data directory.
 func (s *settings) data() dataFolder { return dataFolder(s.DataDir) }
 
 func (s *settings) path(elem ...string) string { return s.data().path(elem...) }
@@ -317,22 +317,22 @@ func (s *settings) authentication() authentication {
 	return authentication{s.data(), s.AuthenticationFile}
 }
 
-// etcd is the way to an etcd of somebody else's.
+// etcd returns how to reach an etcd that this process did not start.
 func (s *settings) etcd() etcdAccess {
 	return etcdAccess{s.EtcdServers, s.EtcdCAFile, s.EtcdCertFile, s.EtcdKeyFile}
 }
 
-// runningEtcd is that of the cluster while its servers run, wherever it is.
+// runningEtcd returns the cluster's etcd, embedded or not, while its servers run.
 func (s *settings) runningEtcd() runningEtcd { return runningEtcd{s.data(), s.etcd(), s.embeddedStore} }
 
-// ids are what the server and its parts are known by.
+// ids returns the identities of the server and its parts.
 func (s *settings) ids() identities {
 	return identities{data: s.data(), at: s.endpoint, serviceIP: s.serviceRange.Addr().Next(), sans: s.SANs, simulator: s.Simulator, lock: s.pkiLock}
 }
 
 func (s *settings) progress(step string, since time.Time) { progressTo(s.Progress)(step, since) }
 
-// progressTo tells told of a step that is done, and how long it took. Nobody need be told.
+// progressTo returns a function that calls told after a step, with the time that it took. told may be nil.
 func progressTo(told func(step string, took time.Duration)) func(step string, since time.Time) {
 	return func(step string, since time.Time) {
 		if told != nil {

@@ -18,8 +18,8 @@ import (
 
 // runControllerManager runs Kubernetes' controllers, without the one for
 // DaemonSets and with those that bootstrap tokens need, until ctx ends.
-// The API server must be ready. loopback may write what all namespaces trust, which
-// Kubernetes' own controller would not change before its process ends.
+// The API server must be ready. loopback may write the CAs that all namespaces trust, which
+// Kubernetes' own controller would not update before its process ends.
 func runControllerManager(ctx context.Context, s *settings, loopback *rest.Config) error {
 	o, err := options.NewKubeControllerManagerOptions()
 	if err != nil {
@@ -46,19 +46,18 @@ func runControllerManager(ctx context.Context, s *settings, loopback *rest.Confi
 	})
 }
 
-// controllerManagerFlags are the flags of kube-controller-manager, as its
-// documentation has them.
+// controllerManagerFlags returns the flags of kube-controller-manager.
 func (s *settings) controllerManagerFlags() []string {
 	file := func(name string) string { return s.path("pki", name) }
 	flags := []string{
 		"--kubeconfig=" + s.data().kubeconfig(controllerManagerCert),
-		// The TTL controller writes an annotation to every node, which kubelets read only when they cache ConfigMaps and
+		// The TTL controller writes an annotation to every node. Kubelets read it only if they cache ConfigMaps and
 		// Secrets for a time. Ours watch them, as every kubelet does by default.
 		"--controllers=*,-" + names.TTLController + ",-" + names.DaemonSetController + ",-" + names.RootCACertificatePublisherController + "," + names.BootstrapSignerController + "," + names.TokenCleanerController,
 		"--secure-port=0",
-		"--leader-elect=false", // asLeader does it where there is more than one server
+		"--leader-elect=false", // asLeader elects a leader if there can be more than one server
 		"--profiling=false",
-		// The default is a directory of the host, which it would make.
+		// The default is a directory of the host, which the controller manager would create.
 		"--flex-volume-plugin-dir=" + s.path("volume-plugins"),
 		"--use-service-account-credentials=true",
 		"--kube-api-qps=200",

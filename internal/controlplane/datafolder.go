@@ -12,10 +12,10 @@ import (
 	"everynode/internal/datadir"
 )
 
-// dataFormat is the version of the layout of the data directory that this
-// program writes, and the newest that it reads. In one of plainFormat no Secret in
-// etcd is encrypted, and programs that know no other can read it. In one of
-// encryptedFormat there is one key, and from keyringFormat on those in etcd.
+// dataFormat is the newest version of the data directory's layout that this program
+// reads. With plainFormat no Secret in etcd is encrypted, and programs that know no
+// other format can read it. With encryptedFormat Secrets are encrypted with one key,
+// and from keyringFormat on with the keys that are stored in etcd.
 const (
 	plainFormat     = 1
 	encryptedFormat = 2
@@ -23,8 +23,8 @@ const (
 	dataFormat      = keyringFormat
 )
 
-// dataRecord is the file "version" in the data directory: what made the data,
-// and the ranges that objects in it hold addresses of.
+// dataRecord is the file "version" in the data directory: the format of the data,
+// and the ranges that addresses in its objects are from.
 type dataRecord struct {
 	Format      int    `json:"format"`
 	ServiceCIDR string `json:"serviceCIDR"`
@@ -40,7 +40,7 @@ func (d dataFolder) path(elem ...string) string {
 
 func (d dataFolder) kubeconfig(name string) string { return d.path("pki", name+".kubeconfig") }
 
-// storeDir is where the embedded etcd has its data.
+// storeDir returns the directory of the embedded etcd's data.
 func (d dataFolder) storeDir() string { return newStore(d.path("etcd")).config().Dir }
 
 // lock takes the lock of the servers that use a data directory, until
@@ -58,8 +58,8 @@ func (d dataFolder) lock() (release func() error, err error) {
 	return release, nil
 }
 
-// checkSecrets refuses keys that others can read: they may have been copied here with a
-// mode that the folder hides until it is moved or backed up.
+// checkSecrets refuses keys that others can read. They may have been copied here with a
+// wrong mode, which does no harm until the folder is moved or backed up.
 func (d dataFolder) checkSecrets() error {
 	return errors.Join(datadir.CheckSecrets(d.path("pki"), KeyFiles()...), datadir.CheckSecrets(string(d), "admin.kubeconfig"))
 }
@@ -72,8 +72,8 @@ func (d dataFolder) writeRecord(r dataRecord) error {
 	return private.WriteFile(d.path("version"), append(data, '\n'))
 }
 
-// noteFormat notes in the record what releases must know that read the cluster, and those
-// of its snapshots.
+// noteFormat raises the format in the record, so that releases that cannot read the
+// cluster refuse it and its snapshots.
 func (d dataFolder) noteFormat(format int) error {
 	r, err := readRecord(d.path("version"))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Format >= format {
@@ -98,7 +98,7 @@ func readRecord(path string) (dataRecord, error) {
 	return r, nil
 }
 
-// shared finds them in the data directory.
+// shared returns the files of sharedNames in the data directory. It is an error if one is missing.
 func (d dataFolder) shared() ([]archiveFile, error) {
 	var files []archiveFile
 	for _, name := range sharedNames() {
@@ -115,7 +115,7 @@ func (d dataFolder) shared() ([]archiveFile, error) {
 	return files, nil
 }
 
-// missing lists what neither the snapshot nor the data directory had.
+// missing lists the files of sharedNames that the data directory lacks.
 func (d dataFolder) missing() []string {
 	missing := []string{}
 	for _, name := range sharedNames() {
@@ -126,7 +126,7 @@ func (d dataFolder) missing() []string {
 	return missing
 }
 
-// clearSnapshots removes what a save that was killed has left in the data directory.
+// clearSnapshots removes what a killed save has left in the data directory.
 func (d dataFolder) clearSnapshots() error {
 	left, err := filepath.Glob(d.path(snapshotWork))
 	if err != nil {

@@ -11,12 +11,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// defaultKeys annotate, by the kind of a class, the one of those objects that name none. Of several StorageClasses
-// the newest counts; with several IngressClasses an Ingress that names none is refused.
+// defaultKeys returns the annotations that mark a class of a kind as the default, for objects that name no class. If
+// several StorageClasses have the mark, the newest counts. If several IngressClasses have it, the API server refuses
+// an Ingress that names none.
 func defaultKeys(kind string) []string {
 	switch kind {
 	case "StorageClass":
-		// The second is what it was called in beta; the API server still heeds it.
+		// The second is its name in beta, which the API server still honors.
 		return []string{"storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"}
 	case "IngressClass":
 		return []string{networkingv1.AnnotationIsDefaultIngressClass}
@@ -24,8 +25,8 @@ func defaultKeys(kind string) []string {
 	return nil
 }
 
-// yieldDefault has a class of ours not be the default one where another is: claims, or Ingresses, would go to ours from
-// then on.
+// yieldDefault removes the default mark from a class of ours if the cluster has another default: otherwise new claims
+// or Ingresses would get ours from then on.
 func yieldDefault(ctx context.Context, client kubernetes.Interface, class *unstructured.Unstructured) error {
 	keys := defaultKeys(class.GetKind())
 	if len(keys) == 0 {
@@ -45,7 +46,7 @@ func yieldDefault(ctx context.Context, client kubernetes.Interface, class *unstr
 	return nil
 }
 
-// defaultClasses are the names of the classes of a kind that are marked by one of keys.
+// defaultClasses returns the names of the classes of a kind that are marked by one of keys.
 func defaultClasses(ctx context.Context, client kubernetes.Interface, kind string, keys []string) (names []string, err error) {
 	add := func(o metav1.Object) {
 		for _, key := range keys {

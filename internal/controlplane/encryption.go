@@ -15,12 +15,12 @@ import (
 const (
 	// encryptionFile, below pki/, tells the API server how Secrets are kept in etcd.
 	encryptionFile = "secrets-encryption.yaml"
-	// encryptionPrefix is what a value in etcd begins with that is encrypted so. The name
-	// of the key and a colon follow.
+	// encryptionPrefix begins each encrypted value in etcd. The name of the key and a colon
+	// follow.
 	encryptionPrefix = "k8s:enc:secretbox:v1:"
-	// firstKey is the name of the key that a cluster begins with.
+	// firstKey is the name of a cluster's first key.
 	firstKey = "ca-1"
-	// secretsKeySize is that of a key of secretbox, in bytes.
+	// secretsKeySize is the size of a key of secretbox, in bytes.
 	secretsKeySize = 32
 )
 
@@ -30,9 +30,9 @@ type secretsKey struct {
 	key  []byte
 }
 
-// firstSecretsKey follows from the key of the cluster's CA, as that of the kubelets'
-// authority does: all servers of a cluster have it, and so does one that is restored,
-// without one more file to copy. Whoever reads etcd alone reads no Secret.
+// firstSecretsKey derives the first key from the key of the cluster's CA, as the key of the
+// kubelets' authority is derived. So all servers of a cluster have it, and so does a restored
+// one, without another file to copy. Whoever can read only etcd cannot read Secrets.
 func firstSecretsKey(ca *pki.Authority) (secretsKey, error) {
 	key, err := pki.DeriveKey(ca, "everynode: encryption of Secrets in etcd, 1", secretsKeySize)
 	if err != nil {
@@ -41,7 +41,7 @@ func firstSecretsKey(ca *pki.Authority) (secretsKey, error) {
 	return secretsKey{firstKey, key}, nil
 }
 
-// writeEncryption writes the file of the API server, with the keys that the cluster has.
+// writeEncryption writes encryptionFile with the keys that the cluster has.
 func (s *settings) writeEncryption() error {
 	keys := s.secretsKeys
 	if keys == nil {
@@ -62,9 +62,9 @@ func (s *settings) writeEncryption() error {
 	return private.WriteIfChanged(s.path("pki", encryptionFile), config)
 }
 
-// encryptionConfig has Secrets written with the first of keys, or in the clear. Every
-// server can read those in the clear, and those of all keys. So a cluster can be turned
-// over while it runs, once each of its servers knows the key.
+// encryptionConfig makes the API server write Secrets with the first of keys or, without
+// encrypt, in the clear. Either way it can read Secrets in the clear, and those of all
+// keys. So a running cluster can change over, once each of its servers knows the key.
 func encryptionConfig(keys []secretsKey, encrypt bool) ([]byte, error) {
 	clear := apiserverv1.ProviderConfiguration{Identity: &apiserverv1.IdentityConfiguration{}}
 	box := apiserverv1.ProviderConfiguration{Secretbox: &apiserverv1.SecretboxConfiguration{}}

@@ -21,7 +21,7 @@ import (
 
 const (
 	storeQuota = 8 << 30 // bytes; etcd refuses writes beyond it
-	// maxSocketPath is the longest path that bind(2) takes.
+	// maxSocketPath is the longest path of a socket that bind(2) accepts, in bytes.
 	maxSocketPath = 107
 )
 
@@ -37,8 +37,8 @@ type store struct {
 	broken chan error
 }
 
-// openStore chooses the address of a store that keeps its data in dir. A path
-// that is too long for a socket is reached through this process's own
+// openStore chooses the address of a store that keeps its data in dir. If the
+// path is too long for a socket, the address goes through this process's own
 // descriptor of the directory.
 func openStore(dir string) (*store, error) {
 	if err := private.MakeDir(dir); err != nil {
@@ -65,7 +65,7 @@ func newStore(dir string) *store {
 // start starts the member and waits until it answers or ctx ends.
 func (s *store) start(ctx context.Context) error {
 	// A start that cannot write parks its goroutine in the fatal hook and never
-	// returns; so it has a goroutine of its own.
+	// returns, so it has a goroutine of its own.
 	type result struct {
 		etcd *embed.Etcd
 		err  error
@@ -119,7 +119,7 @@ func (s *store) config() *embed.Config {
 	return cfg
 }
 
-// logger is what etcd logs to, and how it gives up.
+// logger returns etcd's logger. Its hook also decides what happens when etcd gives up.
 func (s *store) logger() (*zap.Logger, error) {
 	logs := logutil.DefaultZapLoggerConfig
 	logs.Level, logs.DisableStacktrace = s.level, true
@@ -131,20 +131,20 @@ func (s *store) logger() (*zap.Logger, error) {
 	return logger, nil
 }
 
-// storeError marks that the embedded store is gone, and can not be stopped.
+// storeError marks that the embedded store has broken, and cannot be stopped.
 type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
-// fatalHook stands in for os.Exit where etcd cannot go on.
+// fatalHook replaces os.Exit where etcd cannot continue.
 type fatalHook struct {
 	dir    string
 	broken chan<- error
 }
 
 // OnWrite reports the failure and never returns: the code after a fatal log
-// takes for granted that it does not run, and would acknowledge a write that
-// is not on disk. The goroutine stays parked until the process ends.
+// relies on not being reached, and would acknowledge a write that is not on
+// disk. The goroutine stays parked until the process ends.
 func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	var cause error
 	for _, f := range fields {
@@ -170,11 +170,11 @@ func describeStoreError(dir, what string, cause error) error {
 	return fmt.Errorf("%s: %w (the data is in %s)", what, cause, dir)
 }
 
-// stop ends etcd in order, with its last writes on disk. It waits at most for
+// stop stops etcd cleanly, with its last writes on disk. It waits for at most
 // limit, because a member that breaks while it stops never finishes.
 func (s *store) stop(limit time.Duration) error {
 	if s.etcd != nil {
-		s.level.SetLevel(zapcore.DPanicLevel) // it calls each of its listeners that closes an error
+		s.level.SetLevel(zapcore.DPanicLevel) // etcd logs an error for each listener that closes
 		closed := make(chan struct{})
 		go func() {
 			defer close(closed)

@@ -22,7 +22,7 @@ const (
 	sharedStoreTry  = 5 * time.Second
 )
 
-// sharedStore is an etcd that this process did not start.
+// sharedStore is a client of an etcd that this process did not start.
 type sharedStore struct {
 	client *clientv3.Client
 	urls   []string
@@ -30,7 +30,7 @@ type sharedStore struct {
 	limit  time.Duration
 }
 
-// etcdAccess is the way to an etcd that this process did not start.
+// etcdAccess says how to reach an etcd that this process did not start.
 type etcdAccess struct {
 	servers                   []string
 	caFile, certFile, keyFile string // "" without TLS
@@ -38,7 +38,7 @@ type etcdAccess struct {
 
 func (e etcdAccess) open() (*sharedStore, error) { return e.openAt(e.servers) }
 
-// openAt makes a client of the etcd with these URLs.
+// openAt makes a client for the etcd at these URLs.
 func (e etcdAccess) openAt(urls []string) (*sharedStore, error) {
 	c := &sharedStore{urls: urls, limit: sharedStoreTime}
 	if e.caFile != "" || e.certFile != "" {
@@ -61,7 +61,7 @@ func (e etcdAccess) text() string { return strings.Join(e.servers, ",") }
 // close cannot fail in a way that matters: what was asked has been answered.
 func (c *sharedStore) close() { _ = c.client.Close() }
 
-// do asks etcd, again and again for a while when it does not answer.
+// do calls ask, and repeats it for up to c.limit while etcd does not answer.
 func (c *sharedStore) do(ctx context.Context, ask func(context.Context) error) error {
 	started := time.Now()
 	for warned := false; ; warned = true {
@@ -88,8 +88,8 @@ func (c *sharedStore) do(ctx context.Context, ask func(context.Context) error) e
 	}
 }
 
-// explain finds out why etcd did not answer: its client does not say what was
-// wrong with each of its members.
+// explain finds out why etcd did not answer: etcd's client does not say what was
+// wrong with each member.
 func (c *sharedStore) explain(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, sharedStoreTry)
 	defer cancel()

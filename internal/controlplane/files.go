@@ -4,7 +4,7 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// KeyFiles are patterns of all files below pki/ that a server makes or is given.
+// KeyFiles returns patterns of all files below pki/ that a server makes or is given.
 func KeyFiles() []string {
 	patterns := append(sharedFiles(), encryptionFile, pki.ClusterAuthorities, pki.CrossFile, pki.NamedCA+"*.crt", pki.NamedCA+"*.key", pki.KubeletAuthorities)
 	for _, name := range []string{pki.KubeletCA, pki.KubeletCA + "-*"} {
@@ -16,7 +16,7 @@ func KeyFiles() []string {
 	return patterns
 }
 
-// PlainFiles are the files that a server makes in its data directory itself.
+// PlainFiles returns the names of the files that a server makes directly in its data directory.
 func PlainFiles() []string {
 	return []string{"version", "admin.kubeconfig", admissionFile, authenticationFile}
 }

@@ -15,7 +15,7 @@ import (
 	"everynode/deploy/policies"
 )
 
-// What Config.HostPathPolicy may be.
+// The values of Config.HostPathPolicy.
 const (
 	HostPathsOff      = "off"
 	HostPathsWarn     = "warn"
@@ -24,14 +24,14 @@ const (
 
 const (
 	hostPathsName = "everynode-host-paths"
-	// servedLabel marks what a server has installed by its settings, and takes away
-	// again when they say so. What somebody else has installed has no such label.
+	// servedLabel marks what a server has installed because of its settings, and removes
+	// again when they say so. What somebody else has installed lacks this label.
 	servedLabel = "everynode.io/installed-by"
 	servedValue = "server"
 )
 
-// CheckHostPathPolicy says whether a policy is one of those that there are. The
-// empty one leaves the cluster as it is.
+// CheckHostPathPolicy refuses a policy that is neither empty nor one of the constants
+// above. The empty one leaves the cluster as it is.
 func CheckHostPathPolicy(policy string) error {
 	known := []string{HostPathsWarn, HostPathsReadOnly, HostPathsOff}
 	if policy != "" && !slices.Contains(known, policy) {
@@ -40,10 +40,10 @@ func CheckHostPathPolicy(policy string) error {
 	return nil
 }
 
-// hostPathPolicy is what a server does about such volumes; empty: nothing.
+// hostPathPolicy is what a server does about hostPath volumes; empty: nothing.
 type hostPathPolicy string
 
-// objects are the policy and its binding.
+// objects returns the policy and its binding.
 func (p hostPathPolicy) objects() ([]*unstructured.Unstructured, error) {
 	var manifests [][]byte
 	switch p {
@@ -66,8 +66,8 @@ func (p hostPathPolicy) objects() ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// remove takes away what a server installed when it had another
-// setting: first the binding, so that the policy never stands for more than it said.
+// remove deletes what a server installed when it had another
+// setting: first the binding, so that the policy never applies to more than before.
 func (p hostPathPolicy) remove(ctx context.Context, cfg *rest.Config) error {
 	if p != HostPathsOff {
 		return nil

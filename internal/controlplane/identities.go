@@ -37,7 +37,7 @@ const (
 	simulatorServingCert  = "simulator-serving"
 )
 
-// leafNames are the names of all certificates that are not authorities.
+// leafNames returns the names of all certificates that are not authorities.
 func leafNames() []string {
 	return []string{servingCert, kubeletClientCert, frontProxyCert, adminCert, controllerManagerCert, schedulerCert,
 		engineCert, nodeControllerCert, loadBalancerCert, simulatorCert, simulatorServingCert}
@@ -54,17 +54,17 @@ const (
 	simulatorUser      = "system:everynode-simulator"
 )
 
-// identities are what a server and its parts are known by: certificates, and kubeconfigs with some of them.
+// identities are the certificates of a server and its parts, and kubeconfigs with some of them.
 type identities struct {
 	data      dataFolder
 	at        endpoint
 	serviceIP netip.Addr  // of the service "kubernetes"
 	sans      []string    // more names of the API server
 	simulator bool        // there are simulated nodes
-	lock      *sync.Mutex // held while what is below pki/ is changed
+	lock      *sync.Mutex // held while files below pki/ are changed
 }
 
-// leaves lists every leaf that this control plane is to have.
+// leaves lists every leaf certificate that this control plane needs.
 func (i identities) leaves() ([]pki.Certificate, error) {
 	sans, err := i.servingNames()
 	if err != nil {
@@ -93,13 +93,13 @@ func (i identities) leaves() ([]pki.Certificate, error) {
 	return leaves, nil
 }
 
-// loopbackNames are those of a server that only this machine reaches.
+// loopbackNames returns the names of a server that only this machine reaches.
 func loopbackNames() certutil.AltNames {
 	return certutil.AltNames{IPs: []net.IP{net.IPv4(127, 0, 0, 1).To4()}}
 }
 
-// SimulatorAccess is what plays the kubelets of simulated nodes has in the data
-// directory of a control plane: a kubeconfig, and a certificate for 127.0.0.1.
+// SimulatorAccess names files in the data directory of a control plane, for the program
+// that plays the kubelets of simulated nodes: a kubeconfig, and a certificate for 127.0.0.1.
 type SimulatorAccess struct {
 	Kubeconfig, CertFile, KeyFile string
 }
@@ -113,7 +113,7 @@ func AccessForSimulator(dataDir string) SimulatorAccess {
 	return a
 }
 
-// servingNames are the names and addresses under which clients may reach the
+// servingNames returns the names and addresses under which clients may reach the
 // API server, without repeats and in a fixed order.
 func (i identities) servingNames() (certutil.AltNames, error) {
 	names := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"}
@@ -166,7 +166,7 @@ func (i identities) ensure(now time.Time) error {
 }
 
 // writeKubeconfig writes a kubeconfig for the certificate called name. With
-// embed it can be copied to another machine; without, the client reads the
+// embed it can be copied to another machine. Without embed, a client reads the
 // certificate again when it is renewed.
 func (i identities) writeKubeconfig(path, url, name string, embed bool) error {
 	crt, key := pki.Paths(i.data.path("pki"), name)
@@ -187,9 +187,9 @@ func (i identities) writeKubeconfig(path, url, name string, embed bool) error {
 	return private.WriteIfChanged(path, data)
 }
 
-// restConfig is how a part of this process speaks to the API server as the
-// user of the certificate called name. Requests are paced by the server's
-// priority and fairness, not by the client.
+// restConfig returns the configuration with which a part of this process calls the
+// API server as the user of the certificate called name. The server's priority and
+// fairness limits the rate of requests, not the client.
 func (i identities) restConfig(name string) *rest.Config {
 	crt, key := pki.Paths(i.data.path("pki"), name)
 	return &rest.Config{
@@ -201,7 +201,7 @@ func (i identities) restConfig(name string) *rest.Config {
 	}
 }
 
-// renew renews once, and says when to look again.
+// renew renews what is due, and returns how long to wait before the next time.
 func (i identities) renew(now time.Time) (next time.Duration) {
 	if err := i.ensure(now); err != nil {
 		klog.ErrorS(err, "Cannot renew certificates; the existing ones stay in use", "nextTry", renewAgain)
@@ -211,7 +211,7 @@ func (i identities) renew(now time.Time) (next time.Duration) {
 	return renewEvery
 }
 
-// warnOfEnd says in good time that the cluster's CA ends: with it every certificate does.
+// warnOfEnd warns in good time that the cluster's CA expires: every certificate expires with it.
 func (i identities) warnOfEnd(now time.Time) {
 	if end, soon, err := i.endOfCA(now); err != nil {
 		klog.ErrorS(err, "Cannot tell when the cluster's CA expires")
@@ -223,7 +223,7 @@ func (i identities) warnOfEnd(now time.Time) {
 // endSoon is how long before its end the CA should be replaced: nobody needs to hurry.
 const endSoon = 365 * 24 * time.Hour
 
-// endOfCA is when the cluster's CA ends, and whether that is soon.
+// endOfCA returns when the cluster's CA expires, and whether that is soon.
 func (i identities) endOfCA(now time.Time) (end time.Time, soon bool, err error) {
 	ca, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
@@ -233,7 +233,7 @@ func (i identities) endOfCA(now time.Time) (end time.Time, soon bool, err error)
 	return end, now.Add(endSoon).After(end), nil
 }
 
-// sealer is that of the cluster's CA in the data directory.
+// sealer returns the sealer of the cluster's CA in the data directory.
 func (i identities) sealer() (*keySealer, error) {
 	ca, err := pki.Load(pki.Paths(i.data.path("pki"), pki.ClusterCA))
 	if err != nil {
