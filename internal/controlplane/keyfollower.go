@@ -15,35 +15,35 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// followEvery is how often a server looks whether the keys of Secrets have changed, and
+// followEvery is how often a server checks whether the keys of Secrets have changed, and
 // its API server whether their file has.
 const followEvery = 2 * time.Second
 
-// reconnectEvery is how often clients of this process look whether their certificates have
-// changed, and connect again then.
+// reconnectEvery is how often clients of this process check whether their certificates have
+// changed. If so, they reconnect.
 const reconnectEvery = 10 * time.Second
 
-// hastenReload has API servers of this process look at the keys' file as often as it can
-// change, and clients at their certificates. Kubernetes' own pace, minutes, has no flag.
+// hastenReload makes API servers of this process check the keys' file as often as it can
+// change, and clients their certificates. Kubernetes checks them every few minutes, and has
+// no flag for that.
 func hastenReload() {
 	encryptioncontroller.EncryptionConfigFileChangePollDuration = followEvery
 	transport.CertCallbackRefreshDuration = reconnectEvery
 }
 
-// keyFollower keeps a server's API server at the keys of Secrets that the cluster has, and
-// tells in etcd which it has. Whoever rotates them waits for that. It does the same for
-// the CAs.
+// keyFollower makes a server's API server use the keys of Secrets that the cluster has, and
+// records in etcd which ones it uses. A rotation waits for that. It does the same for the CAs.
 type keyFollower struct {
 	*settings
 	urls  []string
 	store *sharedStore
 	me    presence
 	seen  *announced // nil before others can see this server
-	ring  keyring    // which the API server's file is of
+	ring  keyring    // that the API server's file was written from
 	said  string     // the last complaint
-	// inUse is the hash of the file that the API server uses.
+	// inUse returns the hash of the file that the API server uses.
 	inUse func() string
-	// authorities are followed by it as well: a server says what it has of both at once.
+	// authorities follows the CAs. A server reports its keys and its CAs in one entry.
 	authorities *authorityFollower
 }
 
@@ -52,8 +52,8 @@ func (s *settings) newKeyFollower(urls []string) *keyFollower {
 		authorities: &authorityFollower{settings: s, inUse: s.ids().inUse}}
 }
 
-// begin tells the other servers of this one, and then finds out the keys for the first file
-// of the API server: in this order, so that they cannot change twice before it has them.
+// begin announces this server to the others, and then reads the keys for the API server's
+// first file. In this order, the keys cannot change twice before the API server has them.
 func (f *keyFollower) begin(ctx context.Context) error {
 	if err := f.announce(ctx); err != nil {
 		return err
@@ -76,8 +76,8 @@ func (f *keyFollower) begin(ctx context.Context) error {
 	return f.note(ring)
 }
 
-// note has starts from here on wait for etcd, and releases that know nothing of a keyring
-// not start at all, when the cluster has one.
+// note raises the format of the data directory if the cluster has a keyring. From then on a
+// start waits for etcd, and releases that do not know keyrings refuse to start.
 func (f *keyFollower) note(ring keyring) error {
 	if ring.revision == 0 {
 		return nil
@@ -85,7 +85,7 @@ func (f *keyFollower) note(ring keyring) error {
 	return f.data().noteFormat(keyringFormat)
 }
 
-// announce has other servers see this one.
+// announce makes this server visible to the others.
 func (f *keyFollower) announce(ctx context.Context) (err error) {
 	if f.me.Name, err = os.Hostname(); err != nil {
 		return fmt.Errorf("name this server: %w", err)
@@ -109,7 +109,7 @@ func (f *keyFollower) open(ring keyring) ([]secretsKey, error) {
 	return sealer.open(ring)
 }
 
-// close takes this server off the list of those that run.
+// close removes this server from the list of running servers.
 func (f *keyFollower) close(ctx context.Context) {
 	if f.seen != nil {
 		f.seen.withdraw(ctx, f.store)
@@ -119,7 +119,7 @@ func (f *keyFollower) close(ctx context.Context) {
 	}
 }
 
-// run follows until ctx ends, or the API server has keys that it must not write with.
+// run follows until ctx ends. It returns an error if the API server has keys that it must not write with.
 func (f *keyFollower) run(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -145,11 +145,11 @@ func (f *keyFollower) run(ctx context.Context) error {
 	}
 }
 
-// staleKeysError is the end of a server that was cut off while keys were rotated: what
-// it writes might be lost, and nobody trusts what it signs.
+// staleKeysError ends a server that was cut off while keys or CAs were rotated: what it
+// writes might be lost, and nobody trusts what it signs.
 type staleKeysError struct{ error }
 
-// follow looks once, and says what is new.
+// follow checks once, and reports in etcd what has changed.
 func (f *keyFollower) follow(ctx context.Context) error {
 	if f.seen == nil || f.seen.lost() {
 		if err := f.announce(ctx); err != nil {
@@ -169,7 +169,7 @@ func (f *keyFollower) follow(ctx context.Context) error {
 	return err
 }
 
-// followKeys looks at the keys of Secrets, and notes in now which the API server has.
+// followKeys follows the keys of Secrets, and notes in now which ones the API server has.
 func (f *keyFollower) followKeys(ctx context.Context, now *presence) error {
 	ask, cancel := context.WithTimeout(ctx, sharedStoreTry)
 	defer cancel()
@@ -212,7 +212,7 @@ func (f *keyFollower) take(ring keyring) error {
 	return nil
 }
 
-// loaded says whether the API server of this process uses the file as it is now.
+// loaded reports whether the API server of this process uses the file as it is now.
 func (f *keyFollower) loaded() bool {
 	hash, err := encryptionconfig.GetEncryptionConfigHash(f.path("pki", encryptionFile))
 	if err != nil {
@@ -221,8 +221,8 @@ func (f *keyFollower) loaded() bool {
 	return hash == f.inUse()
 }
 
-// loadedEncryption is the hash of the file that the API server of this process uses, as it
-// reports it in its metrics; "" when it does not.
+// loadedEncryption returns the hash of the file that the API server of this process uses, as
+// it reports it in its metrics; "" if it does not report it.
 func loadedEncryption() string {
 	families, err := legacyregistry.DefaultGatherer.Gather()
 	if err != nil && len(families) == 0 {

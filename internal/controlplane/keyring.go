@@ -20,34 +20,34 @@ import (
 )
 
 // keyringKey is where the servers of a cluster keep, in their etcd, the keys that Secrets
-// are encrypted with there. So all of them have the same, and a snapshot has those of the
-// Secrets in it. They are sealed with a key that follows from that of the cluster's CA:
-// who reads etcd alone has none.
+// are encrypted with there. So all servers have the same keys, and a snapshot has the keys
+// of its Secrets. They are sealed with a key that is derived from the key of the cluster's
+// CA: whoever can read only etcd has none of them.
 const keyringKey = "/registry/everynode/secrets-keys"
 
-// keyring holds these keys. A cluster that has rotated none has no keyring, for which the
-// zero value stands: its one key is firstKey.
+// keyring is these keys. The zero value stands for a cluster that has never rotated them:
+// it has no keyring, and its only key is firstKey.
 type keyring struct {
-	// Generation grows by one with each change. Servers of neighbouring generations can
-	// read what the others write, so no change may come before all have the last.
+	// Generation grows by one with each change. Servers whose generations differ by one can
+	// read what the other writes. So nothing may change before all servers have the last change.
 	Generation int64 `json:"generation"`
-	// Keys can all be read with; the first is written with.
+	// Keys are for reading, and the first one is for writing.
 	Keys []sealedKey `json:"keys"`
-	// Next is the key that a rotation brings in; empty: there is no rotation under way.
+	// Next is the name of the new key of a rotation; empty: no rotation is under way.
 	Next string `json:"next,omitempty"`
 
-	revision int64 // at which etcd has it; 0: it has none
+	revision int64 // of the keyring in etcd; 0: there is none
 }
 
-// sealedKey is a key as etcd has it.
+// sealedKey is a key as it is stored in etcd.
 type sealedKey struct {
 	Name string    `json:"name"`
 	Made time.Time `json:"made,omitzero"` // zero: with the cluster
-	// Sealed has the key once for each CA that it can be opened with, by keySealer.id.
+	// Sealed is the key, sealed once for each CA that can open it, by keySealer.id.
 	Sealed map[string][]byte `json:"sealed"`
 }
 
-// names are those of the keys, that which is written with first.
+// names returns the names of the keys, the one that Secrets are written with first.
 func (k keyring) names() []string {
 	if len(k.Keys) == 0 {
 		return []string{firstKey}
@@ -59,16 +59,16 @@ func (k keyring) names() []string {
 	return names
 }
 
-// writer is the name of the key that Secrets are written with.
+// writer returns the name of the key that Secrets are written with.
 func (k keyring) writer() string { return k.names()[0] }
 
-// advanced is the keyring after the next step of a rotation. All servers must have k by
-// then; and for the last step, all Secrets must be written with the new key.
+// advanced returns the keyring after the next step of a rotation. Before that step, all
+// servers must have k. Before the last step, all Secrets must be written with the new key.
 func (k keyring) advanced() keyring {
 	next := keyring{Generation: k.Generation + 1, revision: k.revision}
 	i := slices.IndexFunc(k.Keys, func(key sealedKey) bool { return key.Name == k.Next })
 	next.Keys = []sealedKey{k.Keys[i]}
-	if i > 0 { // it is not written with yet
+	if i > 0 { // Secrets are not written with it yet
 		next.Next = k.Next
 		next.Keys = append(next.Keys, slices.Delete(slices.Clone(k.Keys), i, i+1)...)
 	}
@@ -107,7 +107,7 @@ func newKeySealer(ca *pki.Authority) (*keySealer, error) {
 	return &keySealer{hex.EncodeToString(sum[:8]), aead, first}, nil
 }
 
-// newAEAD seals with a key that follows from that of an authority.
+// newAEAD returns a cipher with a key that is derived from the key of an authority.
 func newAEAD(ca *pki.Authority, purpose string) (cipher.AEAD, error) {
 	key, err := pki.DeriveKey(ca, purpose, 32)
 	if err != nil {
@@ -168,7 +168,7 @@ func (k keyring) onlyFor(id string) keyring {
 	return k
 }
 
-// begun is the keyring with a new key, which Secrets are to be written with.
+// begun returns the keyring with a new key, with which Secrets will be written.
 func (b *keySealer) begun(k keyring, now time.Time) (keyring, error) {
 	fresh := secretsKey{key: make([]byte, secretsKeySize)}
 	name := make([]byte, 4)
@@ -185,7 +185,7 @@ func (b *keySealer) begun(k keyring, now time.Time) (keyring, error) {
 	return keyring{Generation: k.Generation + 1, Keys: append(keys, b.seal(fresh, now.UTC().Truncate(time.Second))), Next: fresh.name, revision: k.revision}, nil
 }
 
-// keyring reads that of the cluster.
+// keyring reads the keyring of the cluster.
 func (c *sharedStore) keyring(ctx context.Context) (keyring, error) {
 	var got *clientv3.GetResponse
 	err := c.do(ctx, func(ctx context.Context) (err error) {

@@ -18,10 +18,10 @@ import (
 // the user of the certificate called cert. With an embedded etcd there is no
 // other server, and work runs at once. Losing the lease is an error: work
 // cannot start a second time in one process. When ctx ends, the lease is given
-// up as soon as work has returned, so that another server need not wait for its end.
+// up as soon as work has returned, so that another server need not wait until it expires.
 //
-// Kubernetes' own election would do, were it not that it ends the process
-// where this one must still stop its API server in order.
+// Kubernetes' own election is not enough: it ends the process, which must still
+// stop its API server cleanly.
 func (s *settings) asLeader(ctx context.Context, cert, name string, work func(context.Context) error) error {
 	if s.embeddedStore {
 		return work(ctx)
@@ -83,13 +83,13 @@ func electTo(ctx context.Context, lease resourcelock.Interface, name string, wor
 	return failure
 }
 
-// workLock keeps a lease from being given up while the work that it is for
-// still runs. The elector would, when it could not renew in time.
+// workLock keeps the elector from giving up a lease while the work that it is for
+// still runs. The elector does that when it could not renew the lease in time.
 type workLock struct {
 	resourcelock.Interface
 	working atomic.Bool
-	// won remembers that the election was won, which the elector tells nobody
-	// but a goroutine that may not have run yet when the election is over.
+	// won remembers that the election was won. The elector tells only a goroutine
+	// of that, which may not have run yet when the election is over.
 	won bool
 }
 

@@ -33,9 +33,9 @@ func quietLogs() error {
 
 const thinnedInterval = 10 * time.Second
 
-// thinned passes on one line in thinnedInterval. The API server has a connection
-// to etcd for each resource, and each of these hundreds says every few seconds
-// that a member cannot be reached.
+// thinned passes on at most one line in each thinnedInterval. The API server has a
+// connection to etcd for each resource. Each of these hundreds of connections logs
+// every few seconds that a member cannot be reached.
 type thinned struct {
 	warn      func(...any)
 	sometimes rate.Sometimes

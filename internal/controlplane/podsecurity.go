@@ -15,14 +15,14 @@ import (
 	podsecurityvalidation "k8s.io/pod-security-admission/admission/api/validation"
 )
 
-// What Config.PodSecurity may be: the Pod Security Standards of Kubernetes.
+// The values of Config.PodSecurity: the Pod Security Standards of Kubernetes.
 const (
 	PodsPrivileged = "privileged"
 	PodsBaseline   = "baseline"
 	PodsRestricted = "restricted"
 )
 
-// podSecurityPlugin is the name of the admission plugin that holds pods to a standard.
+// podSecurityPlugin is the name of the admission plugin that enforces a standard.
 const podSecurityPlugin = "PodSecurity"
 
 // checkPodStandard refuses what is not a standard.
@@ -35,13 +35,13 @@ func checkPodStandard(standard string) error {
 }
 
 // podSecurityOf configures the plugin with a standard for namespaces that have no label
-// of their own. kube-system is left out: the cluster's own parts there work on nodes.
-// Other namespaces of ours say it by a label.
+// of their own. kube-system is exempt, because the cluster's own parts there work on nodes.
+// Other namespaces of ours have a label.
 func podSecurityOf(standard string) (plugin apiserverv1.AdmissionPluginConfiguration, err error) {
 	config, err := json.Marshal(podsecurity.PodSecurityConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: podsecurity.SchemeGroupVersion.String(), Kind: "PodSecurityConfiguration"},
 		Defaults: podsecurity.PodSecurityDefaults{Enforce: standard, EnforceVersion: "latest",
-			// Who applies a DaemonSet is told at once that its pods will be refused.
+			// Whoever applies a DaemonSet learns at once that its pods will be refused.
 			Warn: standard, WarnVersion: "latest", Audit: standard, AuditVersion: "latest"},
 		Exemptions: podsecurity.PodSecurityExemptions{Namespaces: []string{metav1.NamespaceSystem}},
 	})
@@ -51,8 +51,8 @@ func podSecurityOf(standard string) (plugin apiserverv1.AdmissionPluginConfigura
 	return apiserverv1.AdmissionPluginConfiguration{Name: podSecurityPlugin, Configuration: &runtime.Unknown{Raw: config}}, nil
 }
 
-// checkPodSecurityConfig refuses a configuration of the plugin, which would be found to be
-// wrong only when all of the API server is there.
+// checkPodSecurityConfig refuses an invalid configuration of the plugin. Otherwise the error
+// would appear only once the whole API server is built.
 func checkPodSecurityConfig(data []byte) error {
 	config, err := podsecurityload.LoadFromReader(bytes.NewReader(data))
 	if err != nil {

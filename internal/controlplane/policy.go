@@ -22,17 +22,17 @@ import (
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 )
 
-// kube-apiserver makes the standing roles and priority classes in two hooks,
+// kube-apiserver creates the standing roles and priority classes in two hooks,
 // which wait for a second before they look, and then go through them one by one.
-// All that time it is not ready. Here a hook of our own makes at once, and side
-// by side, what is missing. Kubernetes' own hooks follow it in the background:
-// they also correct what is there, which nobody has to wait for.
+// All that time it is not ready. Here a hook of our own creates what is missing,
+// without delay and concurrently. Kubernetes' own hooks follow it in the background:
+// they also correct existing objects, which nobody has to wait for.
 const (
 	policyHook   = "everynode/bootstrap-policy"
 	policyAtOnce = 16
 )
 
-// hastenPolicy puts our hook in the place of Kubernetes' own.
+// hastenPolicy replaces Kubernetes' own hooks with ours.
 func hastenPolicy(config *genericapiserver.Config) error {
 	config.DisabledPostStartHooks.Insert(rbacrest.PostStartHookName, schedulingrest.PostStartHookName)
 	return config.AddPostStartHook(policyHook, func(c genericapiserver.PostStartHookContext) error {
@@ -69,7 +69,7 @@ type standing struct {
 	object              runtime.Object
 }
 
-// fillPolicy makes the standing objects that are missing.
+// fillPolicy creates the standing objects that are missing.
 func fillPolicy(ctx context.Context, loopback *rest.Config) error {
 	config := rest.CopyConfig(loopback)
 	config.QPS = -1
@@ -91,8 +91,8 @@ func fillPolicy(ctx context.Context, loopback *rest.Config) error {
 	return nil
 }
 
-// make makes the object if it is missing. It tries again for a while what fails:
-// parts of the API server may still be on their way.
+// make creates the object if it is missing. It retries for a while what fails:
+// parts of the API server may not be ready yet.
 func (o standing) make(ctx context.Context) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, bootstrapTime, true, func(ctx context.Context) (bool, error) {
@@ -105,8 +105,8 @@ func (o standing) make(ctx context.Context) error {
 	return nil
 }
 
-// policy is what Kubernetes says that every cluster has: the namespaces of
-// roles, and the rest, in any order.
+// policy returns the objects that every Kubernetes cluster must have: the namespaces
+// of roles, which must come first, and the rest, in any order.
 func policy(client kubernetes.Interface) (namespaces, others []standing) {
 	rbac := client.RbacV1().RESTClient()
 	add := func(c rest.Interface, resource, namespace string, object runtime.Object) {

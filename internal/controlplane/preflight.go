@@ -16,7 +16,7 @@ import (
 	"everynode/internal/datadir"
 )
 
-// claim is what a running control plane holds of its host.
+// claim is what a running control plane occupies on its host.
 type claim struct {
 	dir      *datadir.Dir
 	unlock   func() error
@@ -24,8 +24,8 @@ type claim struct {
 }
 
 // preflight checks all that can be checked before anything is started, and
-// takes the data directory's lock and the listen address. It leaves nothing
-// behind when it fails, but for a data directory that is marked as ours.
+// takes the data directory's lock and the listen address. When it fails, it leaves
+// nothing behind except a data directory that is marked as ours.
 func preflight(s *settings) (*claim, error) {
 	c, err := claimData(s)
 	if err != nil {
@@ -37,7 +37,7 @@ func preflight(s *settings) (*claim, error) {
 	return c, nil
 }
 
-// claimData takes the data directory and checks what it holds.
+// claimData takes the data directory and checks its content.
 func claimData(s *settings) (*claim, error) {
 	dir, err := datadir.Claim(s.DataDir, datadir.Server)
 	if err != nil {
@@ -72,14 +72,14 @@ func (c *claim) release() error {
 	return errors.Join(err, c.unlock())
 }
 
-// checkStore refuses to begin a second etcd where there was one: its kubelets
-// would take the empty cluster for theirs, and end all their pods.
+// checkStore refuses to create a new etcd where there was one: kubelets would
+// take the empty cluster for theirs, and end all their pods.
 func checkStore(s *settings, dir *datadir.Dir) error {
 	if !s.embeddedStore || exists(s.data().storeDir()) {
 		return nil
 	}
 	hadOne := dir.Store() == datadir.StoreMade
-	if dir.Store() == datadir.StoreUnknown { // of a release that kept no note
+	if dir.Store() == datadir.StoreUnknown { // made by a release that did not record it
 		ca, _ := pki.Paths(s.path("pki"), pki.ClusterCA)
 		hadOne = exists(ca) && exists(s.path("version"))
 	}
@@ -113,11 +113,11 @@ func checkData(s *settings) error {
 	}
 	s.encryptSecrets = s.EncryptSecrets || old.Format != plainFormat
 	now := dataRecord{max(plainFormat, old.Format), s.serviceRange.String(), s.podRange.String()}
-	if s.embeddedStore && s.encryptSecrets { // of another store its own record tells, later
+	if s.embeddedStore && s.encryptSecrets { // for another store, its own record decides later
 		now.Format = max(encryptedFormat, now.Format)
 	}
-	// A store that was there before its record is one that was restored from etcd's own
-	// snapshot, of which nothing is known.
+	// If there is a store but no record, it was restored from etcd's own snapshot, and
+	// nothing is known about it.
 	s.keyringFirst = !s.embeddedStore || now.Format >= keyringFormat || isNew && exists(s.data().storeDir())
 	if now == old {
 		return nil
@@ -125,7 +125,7 @@ func checkData(s *settings) error {
 	return s.data().writeRecord(now)
 }
 
-// allows says why a cluster that was made with r cannot run with s.
+// allows returns an error if a cluster that was made with r cannot run with s.
 func (r dataRecord) allows(s *settings) error {
 	if r.Format > dataFormat {
 		return fmt.Errorf("the data directory %s has format %d, made by a newer everynode; this one reads up to format %d: use the newer everynode, or another data directory",
@@ -147,7 +147,7 @@ func (r dataRecord) allows(s *settings) error {
 }
 
 // listen takes the API server's address before anything else is done, so that
-// a taken port is found at once.
+// a port in use is reported at once.
 func listen(addr netip.AddrPort) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr.String())
 	switch {
@@ -169,10 +169,10 @@ type route struct {
 	device string
 }
 
-// hostRoutes lists the routes that lead to a part of the address space.
-// Default routes, and halves of the space that stand in for one, are left out.
+// hostRoutes lists the routes that lead to a part of the address space. It leaves
+// out default routes, and routes to halves of the space that stand in for one.
 func hostRoutes() ([]route, error) {
-	// A list that was interrupted by a change may have holes.
+	// If a change of the routes interrupts the listing, the list may have gaps.
 	interrupted := func(err error) bool { return errors.Is(err, netlink.ErrDumpInterrupted) }
 	var list []netlink.Route
 	err := retry.OnError(retry.DefaultBackoff, interrupted, func() (err error) {
@@ -202,8 +202,8 @@ func hostRoutes() ([]route, error) {
 }
 
 // checkRanges refuses ranges that overlap each other or a route of the host.
-// joined says that this cluster has run before: then a route inside the pod
-// range leads to one of its own nodes.
+// joined: this cluster has run before, so a route inside the pod range leads
+// to one of its own nodes.
 func checkRanges(s *settings, routes []route, joined bool) error {
 	own := ownRoutes(s, routes, joined)
 	type named struct {
@@ -230,8 +230,8 @@ func checkRanges(s *settings, routes []route, joined bool) error {
 	return nil
 }
 
-// ownRoutes returns what says whether a route is one that the cluster itself
-// needs: to its nodes, or over their bridge to their pods.
+// ownRoutes returns a predicate: whether the cluster itself needs a route, which
+// leads to its nodes, or over their bridge to their pods.
 func ownRoutes(s *settings, routes []route, joined bool) func(route) bool {
 	bridges := sets.New[string]()
 	for _, r := range routes {

@@ -13,33 +13,33 @@ import (
 )
 
 const (
-	// serversKey is where each server that runs says so in etcd, under its lease.
+	// serversKey is where each running server has an entry in etcd, under its lease.
 	serversKey = "/registry/everynode/servers/"
-	// endpointsKey is where each API server that runs keeps its address in etcd, of a
-	// release that says nothing under serversKey, too.
+	// endpointsKey is where each running API server keeps its address in etcd, even one
+	// of a release without an entry under serversKey.
 	endpointsKey = "/registry/masterleases/"
-	// presenceTime is how long a server that is dead counts as running, in seconds.
+	// presenceTime is how long a dead server counts as running, in seconds.
 	presenceTime = 15
 	// notLoaded is the generation of a server that does not serve yet.
 	notLoaded = -1
 )
 
-// presence is what a server that runs says of itself.
+// presence is what a running server says about itself.
 type presence struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	// Encrypts says that what it writes is encrypted.
+	// Encrypts: the server encrypts the Secrets that it writes.
 	Encrypts bool `json:"encrypts"`
 	// Loaded is the generation of the keyring that its API server uses.
 	Loaded int64 `json:"loaded"`
-	// Trusts are the CAs that its API server uses, the one that signs first; nil: it is on
-	// its way to others, or of an older release.
+	// Trusts are the IDs of the CAs that its API server uses, the one that signs first; nil:
+	// the server is changing to others, or has an older release.
 	Trusts []string `json:"trusts,omitempty"`
 }
 
 func (p presence) String() string { return fmt.Sprintf("%s (%s)", p.Name, p.Address) }
 
-// presences lists the servers that run, by name.
+// presences lists the running servers, sorted by name.
 func (c *sharedStore) presences(ctx context.Context) (servers []presence, err error) {
 	var got *clientv3.TxnResponse
 	err = c.do(ctx, func(ctx context.Context) (err error) {
@@ -67,7 +67,7 @@ func (c *sharedStore) presences(ctx context.Context) (servers []presence, err er
 	return servers, nil
 }
 
-// unknownServer stands for the name of a server that says nothing of its keys.
+// unknownServer replaces the name of a server that says nothing about its keys.
 const unknownServer = "a server that is starting, or has an older release"
 
 // announced is a server's own entry among the presences.
@@ -76,7 +76,7 @@ type announced struct {
 	key     string
 }
 
-// announce makes a lease and says under it that this server runs.
+// announce creates a lease, and under it the entry of this server.
 func (c *sharedStore) announce(ctx context.Context, p presence) (*announced, error) {
 	session, err := concurrency.NewSession(c.client, concurrency.WithTTL(presenceTime), concurrency.WithContext(ctx))
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *sharedStore) announce(ctx context.Context, p presence) (*announced, err
 	return a, nil
 }
 
-// say replaces what was said before.
+// say replaces the entry.
 func (a *announced) say(ctx context.Context, c *sharedStore, p presence) error {
 	data, err := json.Marshal(p)
 	if err != nil {
@@ -104,7 +104,7 @@ func (a *announced) say(ctx context.Context, c *sharedStore, p presence) error {
 	return nil
 }
 
-// lost says whether the lease has run out: others may believe that this server is dead.
+// lost reports whether the lease has expired: others may believe that this server is dead.
 func (a *announced) lost() bool {
 	select {
 	case <-a.session.Done():
@@ -119,6 +119,6 @@ func (a *announced) withdraw(ctx context.Context, c *sharedStore) {
 	a.session.Orphan()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	// An etcd that does not answer ends the lease by itself, in a while.
+	// If etcd does not answer, the lease expires by itself.
 	_, _ = c.client.Revoke(ctx, a.session.Lease())
 }

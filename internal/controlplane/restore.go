@@ -32,9 +32,9 @@ const (
 	// that anybody has seen is used a second time for something else.
 	revisionBump = 1_000_000_000
 	// restoreWork is the pattern of the folder, in the data directory, in which a
-	// restore is prepared. What was renamed out of it is on the same disk.
+	// restore is prepared. It is on the same disk, so files can be renamed out of it.
 	restoreWork = ".restore-*"
-	// restoreLog is what etcd's new write-ahead log takes at once.
+	// restoreLog is the space, in bytes, that etcd's new write-ahead log takes at once.
 	restoreLog = 64 << 20
 )
 
@@ -43,15 +43,15 @@ type RestoreConfig struct {
 	// File was made by SaveSnapshot, or is a snapshot of etcd's own: a path, or
 	// s3://BUCKET/KEY.
 	File string
-	// Storage is what File is in, if it is s3://.
+	// Storage is the storage that File is in, if it is s3://.
 	Storage s3.Options
-	// DataDir is made if it is missing. It must hold no etcd; what else it holds
-	// stays as it is.
+	// DataDir is created if it is missing. It must not contain an etcd. Everything else
+	// in it stays as it is.
 	DataDir string
 	// With opens File if it is sealed; Stdin is where its passphrase may come from.
 	With  seal.With
 	Stdin io.Reader
-	// Progress is told of each step, as Config's.
+	// Progress is called after each step, as Config's.
 	Progress func(step string, took time.Duration)
 }
 
@@ -60,11 +60,11 @@ type RestoredSnapshot struct {
 	DataDir string `json:"dataDir"`
 	// Saved is the archive's manifest; nil for a snapshot of etcd's own.
 	Saved *Snapshot `json:"saved,omitempty"`
-	// Revision is where the restored store begins, above all that was seen.
+	// Revision is where the restored store begins, above all revisions that anybody has seen.
 	Revision int64 `json:"revision"`
 	Keys     int   `json:"keys"`
-	// Missing lists the files that a cluster cannot be without and that neither
-	// the snapshot nor the data directory has.
+	// Missing lists the files that a cluster needs and that neither the snapshot nor
+	// the data directory has.
 	Missing []string `json:"missing"`
 	Took    float64  `json:"tookSeconds"`
 }
@@ -75,8 +75,8 @@ type restorer struct {
 	progress func(step string, since time.Time)
 }
 
-// RestoreSnapshot fills a data directory from a snapshot. It checks all of it
-// first, and leaves nothing behind when it fails. While it works no server can
+// RestoreSnapshot fills a data directory from a snapshot. It first checks the whole
+// snapshot, and leaves nothing behind when it fails. While it works, no server can
 // start there.
 func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *RestoredSnapshot, err error) {
 	begin := time.Now()
@@ -106,7 +106,7 @@ func RestoreSnapshot(ctx context.Context, cfg RestoreConfig) (restored *Restored
 }
 
 // claim locks the data directory, as a server would, and makes sure
-// that it has no etcd. release says whether to undo what was made.
+// that it has no etcd. release unlocks it; with undo it also removes what claim made.
 func (r restorer) claim() (dir *datadir.Dir, release func(undo bool) error, err error) {
 	if dir, err = datadir.Claim(string(r.data), datadir.Server); err != nil {
 		return nil, nil, err
@@ -133,8 +133,8 @@ func (r restorer) claim() (dir *datadir.Dir, release func(undo bool) error, err 
 	return dir, release, nil
 }
 
-// checkEmpty refuses a data directory with an etcd, and clears what a restore
-// that was killed has left there.
+// checkEmpty refuses a data directory with an etcd, and removes what a killed
+// restore has left there.
 func (r restorer) checkEmpty() error {
 	data := r.data.storeDir()
 	if exists(data) {
@@ -234,7 +234,7 @@ func isSealed(file io.ReaderAt) (bool, error) {
 	return seal.IsSealed(head[:n]), nil
 }
 
-// unseal writes what is sealed to a file in work.
+// unseal writes the decrypted snapshot to a file in work.
 func (r restorer) unseal(file *snapshotFile, work string) (plain *os.File, err error) {
 	if err := checkSpace(string(r.data), 3*fileSize(file.source.Name())+restoreLog, "the restored etcd"); err != nil {
 		return nil, err
@@ -256,7 +256,7 @@ func (r restorer) unseal(file *snapshotFile, work string) (plain *os.File, err e
 }
 
 // checkShared compares the unpacked keys and ranges with those that the data
-// directory has: two clusters do not mix.
+// directory has: two clusters must not be mixed.
 func (r restorer) checkShared(work string) error {
 	for _, name := range sharedNames() {
 		theirs, err := os.ReadFile(filepath.Join(work, filepath.FromSlash(name)))
@@ -281,7 +281,7 @@ func (r restorer) checkShared(work string) error {
 	return checkRecord(filepath.Join(work, "version"))
 }
 
-// sameRanges says whether two records are of clusters with the same addresses. Their
+// sameRanges reports whether two records are of clusters with the same addresses. Their
 // formats may differ: a snapshot can be older than the encryption of Secrets.
 func sameRanges(ours, theirs []byte) bool {
 	var a, b dataRecord
@@ -306,8 +306,8 @@ func checkRecord(path string) error {
 }
 
 // restore makes the data of the embedded member from a database that was
-// checked. Etcd ends the process, or would, where it cannot write. So there is
-// a goroutine, as in start.
+// checked. Where etcd cannot write, it wants to end the process, and the fatal
+// hook parks the goroutine instead. So it has one of its own, as in start.
 func (s *store) restore(database string) error {
 	logger, err := s.logger()
 	if err != nil {
@@ -338,7 +338,7 @@ func (s *store) restore(database string) error {
 }
 
 // moveIn moves what was prepared to its place, etcd last: without it nothing is
-// restored. It takes back what it moved when it cannot go on.
+// restored. If it fails, it undoes the moves.
 func (r restorer) moveIn(work, data string) error {
 	if err := syncDisk(work); err != nil {
 		return err
@@ -347,7 +347,7 @@ func (r restorer) moveIn(work, data string) error {
 	for _, name := range sharedNames() {
 		name = filepath.FromSlash(name)
 		err := m.move(filepath.Join(work, name), r.data.path(name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not in the snapshot, or there already, and the same
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // not in the snapshot, or already in place, and the same
 			return errors.Join(err, m.undo())
 		}
 	}
@@ -364,8 +364,8 @@ func (r restorer) moveIn(work, data string) error {
 	return nil
 }
 
-// raiseFormat notes in the record of the data directory, if it had one, how the snapshot
-// keeps Secrets.
+// raiseFormat raises the format in the record of the data directory, if it had one, to the
+// snapshot's, which says how Secrets are encrypted.
 func (r restorer) raiseFormat(saved string) error {
 	theirs, err := readRecord(saved)
 	if errors.Is(err, fs.ErrNotExist) { // it has been moved in, or the snapshot has none
@@ -377,10 +377,10 @@ func (r restorer) raiseFormat(saved string) error {
 	return err
 }
 
-// mover renames files and folders, and knows how to take that back.
+// mover renames files and folders, and can undo that.
 type mover struct{ made []string }
 
-// move makes the folder that to is in, if need be, and replaces nothing.
+// move creates the folder of to if it is missing, and replaces nothing.
 func (m *mover) move(from, to string) error {
 	if dir := filepath.Dir(to); !exists(dir) {
 		if err := private.MakeDir(dir); err != nil {
@@ -410,7 +410,7 @@ func exists(path string) bool {
 }
 
 // syncDisk returns when all that was written to the disk of dir is on it:
-// hundreds of files and names, of which etcd synced its own.
+// hundreds of files and names. etcd has synced only its own files.
 func syncDisk(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -443,7 +443,7 @@ Before the first start, put these files of the old server into %s, or
 	return strings.Join(advice, "\n")
 }
 
-// newerMinor says whether a is of a later minor version than b.
+// newerMinor reports whether a is a later minor version than b.
 func newerMinor(a, b string) bool {
 	left, err := utilversion.ParseSemantic(a)
 	right, err2 := utilversion.ParseSemantic(b)

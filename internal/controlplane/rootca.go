@@ -17,9 +17,10 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// publishRootCA keeps the ConfigMap kube-root-ca.crt of each namespace, from which pods
-// know API servers, at what is trusted, until ctx ends. It runs Kubernetes' controller for
-// that, and runs it again whenever the file has changed: the controller reads it once.
+// publishRootCA keeps the ConfigMap kube-root-ca.crt of each namespace up to date until ctx
+// ends. It has the CAs by which pods recognize API servers. publishRootCA runs Kubernetes'
+// controller for that, and starts it again whenever the file has changed, because the
+// controller gets the CAs only once.
 func publishRootCA(ctx context.Context, data dataFolder, cfg *rest.Config) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {

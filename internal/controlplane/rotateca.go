@@ -23,11 +23,11 @@ const (
 	nodeTime = 2 * time.Minute
 	// lookAtNodes is how often they are read meanwhile: all of them, from etcd.
 	lookAtNodes = 5 * time.Second
-	// rereadTime is how long after a change an API server can still know kubelets by former
-	// authorities: it reads theirs every five minutes, for which there is no flag.
+	// rereadTime is how long after a change an API server may still verify kubelets with former
+	// authorities: it reads kubelets' authorities every five minutes, and no flag changes that.
 	rereadTime = 5*time.Minute + 5*time.Second
-	// settleTime is how long after a change of the CA that signs there can still be
-	// connections of servers that were made with former certificates.
+	// settleTime is how long after a change of the CA that signs, servers can still have
+	// connections that were made with former certificates.
 	settleTime = 3 * reconnectEvery
 )
 
@@ -35,12 +35,12 @@ const (
 type CARotation struct {
 	// Do is one of the constants below.
 	Do string
-	// LeaveLate lets CAFinish and CAUndo go on although nodes that are away have not followed: they
-	// have to join once more.
+	// LeaveLate lets CAFinish and CAUndo proceed although nodes that are away have not followed: these
+	// nodes then have to join again.
 	LeaveLate bool
 }
 
-// What is done. Each can be repeated.
+// The steps of CARotation.Do. Each can be repeated.
 const (
 	CAPrepare = "prepare" // a new CA is made, and trusted beside the old one
 	CASwitch  = "switch"  // the new one signs
@@ -48,19 +48,19 @@ const (
 	CAUndo    = "undo"    // the old one signs, and the new one is no longer trusted
 )
 
-// caRotation changes the CA in steps that etcd keeps. All servers, and the nodes, follow
-// each before the next begins.
+// caRotation changes the CA in steps that are recorded in etcd. All servers, and the nodes,
+// follow a step before the next one begins.
 type caRotation struct {
 	*settings
 	store     *sharedStore
 	local     *pki.Authority // the CA that signs, as this data directory has it
 	leaveLate bool
-	// These are the constants, but for tests.
+	// These are the constants, except in tests.
 	loadTime, nodeTime, rereadTime, settleTime time.Duration
 }
 
-// RotateCA does one step on a cluster that runs. cfg has the data directory of any of its
-// servers, and EtcdServers if it has such.
+// RotateCA does one step on a running cluster. cfg has the data directory of any of its
+// servers, and EtcdServers if its servers have them.
 func RotateCA(ctx context.Context, cfg Config, step CARotation) (*Authorities, error) {
 	r, done, err := openCARotation(ctx, cfg)
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *caRotation) do(ctx context.Context, step string) error {
 	return fmt.Errorf("there is no step %q of a rotation of the CA", step)
 }
 
-// current is the cluster's record; that of a cluster that has none is of its one CA.
+// current returns the cluster's record. If there is none, it returns one with the cluster's only CA.
 func (r *caRotation) current(ctx context.Context) (authorityRecord, error) {
 	record, err := r.store.authorities(ctx)
 	if err != nil || record.revision > 0 {
@@ -142,7 +142,7 @@ func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error 
 	if record.underWay() {
 		return r.waitServers(ctx, record, "both CAs trusted by")
 	}
-	// Before anything is made: no server may be of an older release, or behind.
+	// Before anything changes: no server may have an older release, or be behind.
 	if err := r.waitServers(ctx, record, "found, with the cluster's CA:"); err != nil {
 		return err
 	}
@@ -172,8 +172,8 @@ func (r *caRotation) prepare(ctx context.Context, record authorityRecord) error 
 	return r.change(ctx, next, "both CAs trusted by", change{keyringKey, sealed, ring.revision})
 }
 
-// keyring is that of the cluster. One that has none gets one: the key of Secrets that
-// follows from the CA must outlive it.
+// keyring returns the keyring of the cluster. A cluster that has none gets one: the key of
+// Secrets that is derived from the CA must outlive the CA.
 func (r *caRotation) keyring(ctx context.Context) (keyring, error) {
 	ring, err := r.store.keyring(ctx)
 	if err != nil {
@@ -211,7 +211,7 @@ func (r *caRotation) change(ctx context.Context, next authorityRecord, what stri
 	return r.waitServers(ctx, next, what)
 }
 
-// swap has the other CA sign, once everybody trusts both.
+// swap makes the other CA sign, once everybody trusts both.
 func (r *caRotation) swap(ctx context.Context, record authorityRecord) error {
 	switch record.step() {
 	case CASteady:
@@ -228,7 +228,7 @@ func (r *caRotation) swap(ctx context.Context, record authorityRecord) error {
 	return r.exchange(ctx, record, "certificates of the new CA on")
 }
 
-// exchange has the other of two CAs sign, and notes that where servers compare their keys.
+// exchange makes the other of two CAs sign, and also records that where servers compare their keys.
 func (r *caRotation) exchange(ctx context.Context, record authorityRecord, what string) error {
 	next := record.swapped(time.Now())
 	var with []change
@@ -260,7 +260,7 @@ func (r *caRotation) finish(ctx context.Context, record authorityRecord) error {
 	return r.drop(ctx, record, isOf(record.signs()))
 }
 
-// drop has only the CA trusted that signs, once all certificates are of it.
+// drop makes the CA that signs the only trusted one, once nodes have the certificates that they should.
 func (r *caRotation) drop(ctx context.Context, record authorityRecord, should func(has []string) bool) error {
 	if err := r.waitAll(ctx, record, "certificates of "+record.signs()+" on", should, r.leaveLate); err != nil {
 		return err
@@ -279,7 +279,7 @@ func (r *caRotation) drop(ctx context.Context, record authorityRecord, should fu
 	return r.change(ctx, next, "one CA on", change{keyringKey, ring.onlyFor(next.signs()), ring.revision})
 }
 
-// waitSince returns when so much time has passed since a change.
+// waitSince returns when d has passed since a change.
 func (r *caRotation) waitSince(ctx context.Context, changed time.Time, d time.Duration, what string) error {
 	left := d - time.Since(changed)
 	if left <= 0 {
@@ -313,7 +313,8 @@ func (r *caRotation) undo(ctx context.Context, record authorityRecord) error {
 	return r.drop(ctx, record, isNotOf(record.Next))
 }
 
-// waitAll returns when all servers have followed, and the nodes have what they should.
+// waitAll returns when all servers have followed, and should is true for the authorities of all
+// nodes. It does not wait for revoked nodes or, with leaveAway, for nodes that are away.
 func (r *caRotation) waitAll(ctx context.Context, record authorityRecord, what string, should func(has []string) bool, leaveAway bool) error {
 	if err := r.waitServers(ctx, record, what); err != nil {
 		return err
@@ -343,7 +344,7 @@ func (r *caRotation) waitAll(ctx context.Context, record authorityRecord, what s
 	}
 }
 
-// nameNodes names some of them.
+// nameNodes names up to ten of the nodes.
 func nameNodes(nodes []LateNode) string {
 	const most = 10
 	var names []string
@@ -376,7 +377,7 @@ func describeLateNodes(blocking []LateNode) error {
 	return fmt.Errorf("the step is not done: %s; then type the same command again", strings.Join(why, "; "))
 }
 
-// waitServers returns when all servers that run have what a record says.
+// waitServers returns when all running servers trust what a record says.
 func (r *caRotation) waitServers(ctx context.Context, record authorityRecord, what string) error {
 	begin, told := time.Now(), time.Now()
 	for {

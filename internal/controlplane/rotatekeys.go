@@ -17,35 +17,36 @@ import (
 )
 
 const (
-	// loadTime is how long the servers may take to have the keys that etcd has. One that is
-	// dead counts as running for a while.
+	// loadTime is how long the servers may take to load the keys that are in etcd. A dead
+	// server counts as running for a while.
 	loadTime = time.Minute
 	// lastRequests is how long after a change of keys a request can still write with the old
 	// one: the longest that an API server works on a request, and then etcd on its write.
 	lastRequests = 70 * time.Second
 	// rewriteWorkers is how many Secrets are written at a time.
 	rewriteWorkers = 8
-	// rewritePasses is how often Secrets are looked for that are not written yet. Those that
-	// are made meanwhile are written with the new key, so the second finds none.
+	// rewritePasses bounds how often a rotation looks for Secrets that are not written with the
+	// new key yet. Secrets that are created meanwhile are, so the second pass finds none.
 	rewritePasses = 5
 )
 
-// keyRotation brings in a new key of Secrets, in steps that etcd keeps: all servers can
-// read with it, all write with it, every Secret is written, the old keys go. Whoever
-// begins finds the last step that was done, so it may end anywhere and be done again.
+// keyRotation introduces a new key of Secrets, in steps that are recorded in etcd: all
+// servers can read with it, all write with it, every Secret is rewritten, the old keys are
+// dropped. It begins after the last step that was done, so it can be interrupted anywhere
+// and started again.
 type keyRotation struct {
 	*settings
 	store  *sharedStore
 	sealer *keySealer
-	// touch has an API server write a Secret as it is.
+	// touch makes an API server write a Secret as it is.
 	touch func(ctx context.Context, name types.NamespacedName) error
-	// lastRequests and loadTime are the constants, but for tests.
+	// lastRequests and loadTime are the constants, except in tests.
 	lastRequests, loadTime time.Duration
 }
 
-// RotateSecretsKey encrypts all Secrets of a cluster that runs with a new key, and drops
-// the old one. It goes on with a rotation that was interrupted. cfg has the data directory
-// of any of the cluster's servers, and EtcdServers if it has such; admin may write Secrets.
+// RotateSecretsKey encrypts all Secrets of a running cluster with a new key, and drops the
+// old one. It continues a rotation that was interrupted. cfg has the data directory of any
+// of the cluster's servers, and EtcdServers if its servers have them. admin may write Secrets.
 func RotateSecretsKey(ctx context.Context, cfg Config, admin *rest.Config) (*SecretsKeys, error) {
 	r, done, err := openRotation(ctx, cfg, admin)
 	if err != nil {
@@ -92,7 +93,7 @@ func openRotation(ctx context.Context, cfg Config, admin *rest.Config) (r *keyRo
 	return r, done, nil
 }
 
-// check refuses a cluster whose keys are not this server's, or that has none in use.
+// check refuses a cluster whose keys this server cannot open, or that does not encrypt Secrets.
 func (r *keyRotation) check(ctx context.Context) error {
 	ring, err := r.store.keyring(ctx)
 	if err != nil {
@@ -108,14 +109,14 @@ func (r *keyRotation) check(ctx context.Context) error {
 	return checkEncrypts(servers)
 }
 
-// unpaced leaves the pace of requests to the API server.
+// unpaced returns cfg without a limit on the rate of requests: the API server limits it.
 func unpaced(cfg *rest.Config) *rest.Config {
 	out := rest.CopyConfig(cfg)
 	out.QPS = -1
 	return out
 }
 
-// run begins or goes on, until the new key is the only one.
+// run begins or continues a rotation, until the new key is the only one.
 func (r *keyRotation) run(ctx context.Context) error {
 	ring, err := r.begin(ctx)
 	for target := ring.Next; err == nil && ring.Next == target; {
@@ -161,7 +162,8 @@ func (r *keyRotation) begin(ctx context.Context) (keyring, error) {
 	return ring, err
 }
 
-// change writes the next keyring. When somebody else was quicker, theirs holds.
+// change writes the next keyring. It returns the keyring in etcd, which is somebody else's if
+// they were quicker.
 func (r *keyRotation) change(ctx context.Context, next keyring) (keyring, error) {
 	if _, err := r.store.replaceKeyring(ctx, next); err != nil {
 		return next, fmt.Errorf("write the keys of Secrets: %w", err)
@@ -201,7 +203,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// waitLoaded returns when all servers that run have the keyring.
+// waitLoaded returns when all running servers have the keyring.
 func (r *keyRotation) waitLoaded(ctx context.Context, ring keyring, what string) error {
 	begin, told := time.Now(), time.Now()
 	for {
@@ -262,7 +264,7 @@ func (r *keyRotation) rewrite(ctx context.Context, key string) error {
 func (r *keyRotation) rewriteAll(ctx context.Context, names []types.NamespacedName, begin time.Time) error {
 	errs := make([]error, len(names))
 	told := time.Now()
-	// In parts, to say how far it is.
+	// In parts, to report the progress.
 	for from := 0; from < len(names); from += secretsPage {
 		part := names[from:min(from+secretsPage, len(names))]
 		workqueue.ParallelizeUntil(ctx, rewriteWorkers, len(part), func(i int) {
@@ -279,7 +281,8 @@ func (r *keyRotation) rewriteAll(ctx context.Context, names []types.NamespacedNa
 	return describeRefused(errs)
 }
 
-// toucher has the API server write Secrets as they are. Their content does not come here.
+// toucher returns a function that makes the API server write a Secret as it is. The content of
+// the Secret does not reach this process.
 func toucher(secrets metadata.Getter) func(context.Context, types.NamespacedName) error {
 	return func(ctx context.Context, name types.NamespacedName) error {
 		_, err := secrets.Namespace(name.Namespace).Patch(ctx, name.Name, types.MergePatchType, []byte("{}"), metav1.PatchOptions{FieldManager: fieldManager})
@@ -293,7 +296,7 @@ func toucher(secrets metadata.Getter) func(context.Context, types.NamespacedName
 	}
 }
 
-// describeRefused tells of some of the Secrets that could not be written.
+// describeRefused returns an error that names some of the Secrets that could not be written; nil if there are none.
 func describeRefused(errs []error) error {
 	const most = 5
 	var some []error

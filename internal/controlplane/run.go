@@ -22,8 +22,8 @@ import (
 
 const (
 	stopTime = 30 * time.Second
-	// brokenStopTime bounds stopping when the store is gone, and with it every
-	// answer that the parts could wait for.
+	// brokenStopTime bounds stopping when the store has broken: the parts may wait
+	// for answers that will not come.
 	brokenStopTime = 3 * time.Second
 	renewEvery     = 12 * time.Hour
 	renewAgain     = 10 * time.Minute // after a renewal that failed
@@ -56,10 +56,10 @@ func Run(ctx context.Context, cfg Config, ready func()) error {
 	return errors.Join(err, held.release())
 }
 
-// server is a control plane in the making: what runs, and how it fails.
+// server is a control plane: its parts, and how it learns of their failures.
 type server struct {
 	*settings
-	store  *store // nil with an etcd of somebody else's
+	store  *store // nil with EtcdServers
 	api    *apiServer
 	keys   *keyFollower
 	broken <-chan error // the store's; nil blocks forever
@@ -76,7 +76,7 @@ func serve(ctx context.Context, s *settings, held *claim, ready func()) (err err
 	if err := srv.prepare(ctx, apiStage.ctx, held); err != nil {
 		return err
 	}
-	held.listener = nil // from here on it is the API server's, which panics when it closes under it
+	held.listener = nil // from here on the API server owns it, and would panic if somebody else closed it
 	if err := srv.startAPI(ctx, apiStage); err != nil {
 		return err
 	}
@@ -89,8 +89,8 @@ func serve(ctx context.Context, s *settings, held *claim, ready func()) (err err
 	return srv.wait(ctx)
 }
 
-// prepare starts the store and configures the API server side by side. Parts
-// of the API server that start with it live as long as apiCtx.
+// prepare starts the store and configures the API server concurrently. Parts
+// of the API server that are started for that end with apiCtx.
 func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 	begin := time.Now()
 	urls, started, err := s.startStore(ctx, held)
@@ -117,8 +117,8 @@ func (s *server) prepare(ctx, apiCtx context.Context, held *claim) error {
 	return err
 }
 
-// startStore starts the embedded store, if there is to be one. started waits until it
-// answers; it may be called again.
+// startStore starts the embedded store, if the server should have one. started waits until it
+// answers, and may be called again.
 func (s *server) startStore(ctx context.Context, held *claim) (urls []string, started func() error, err error) {
 	if !s.embeddedStore {
 		return s.EtcdServers, func() error { return nil }, nil
@@ -175,7 +175,7 @@ func (s *server) startAPI(ctx context.Context, apiStage *stage) error {
 	}
 }
 
-// startControllers gives everyone their rights and starts all that acts on
+// startControllers gives all parts their rights, and starts all that acts on
 // the API. It returns when nodes can join.
 func (s *server) startControllers(ctx context.Context, controllers *stage) error {
 	begin := time.Now()
@@ -215,7 +215,7 @@ func (s *server) startControllers(ctx context.Context, controllers *stage) error
 	return nil
 }
 
-// balanceLoads gives services of type LoadBalancer addresses of this machine's.
+// balanceLoads gives services of type LoadBalancer addresses on this machine.
 func (s *server) balanceLoads(ctx context.Context) error {
 	client, err := kubernetes.NewForConfig(s.ids().restConfig(loadBalancerCert))
 	if err != nil {
@@ -225,9 +225,9 @@ func (s *server) balanceLoads(ctx context.Context) error {
 		Routes: balancer.HostRoutes(s.balancers), Log: slog.New(logr.ToSlogHandler(klog.Background()))})
 }
 
-// renewCertificates renews what is near its end while the server runs. All
-// who use the files read them again. A renewal that fails ends nothing: what is
-// there is good for months, and it is tried again soon.
+// renewCertificates renews certificates that expire soon, while the server runs.
+// Everything that uses the files reads them again. If a renewal fails, the server
+// goes on: the existing certificates are valid for months, and it retries soon.
 func (s *server) renewCertificates(ctx context.Context) error {
 	s.ids().warnOfEnd(time.Now())
 	timer := time.NewTimer(renewEvery)
@@ -258,7 +258,7 @@ func (s *server) wait(ctx context.Context) error {
 // is left as it is: stopping it would wait for writes that cannot be done.
 func (s *server) stop(cause error, controllers, apiStage *stage) error {
 	if errors.As(cause, &storeError{}) {
-		// That not everything stops in time is not news, and hides none.
+		// That some parts do not stop in time is expected, and must not hide the cause.
 		_ = controllers.stop(brokenStopTime)
 		_ = apiStage.stop(brokenStopTime)
 		return nil

@@ -21,46 +21,46 @@ const (
 
 // SecretsKeys says how the Secrets of a cluster are encrypted in etcd.
 type SecretsKeys struct {
-	// Encrypted says that what is written is encrypted.
+	// Encrypted: the servers encrypt the Secrets that they write.
 	Encrypted bool `json:"encrypted"`
 	// Step is what a rotation does next, one of the constants below.
 	Step string `json:"step"`
-	// Generation is that of the keys; it grows with each step.
+	// Generation is the generation of the keyring. It grows with each step.
 	Generation int64 `json:"generation"`
-	// Keys are those that servers have; the first is written with.
+	// Keys are the keys that servers have. Secrets are written with the first one.
 	Keys []SecretsKey `json:"keys"`
-	// Clear counts Secrets that are not encrypted, Unreadable those of keys that the
-	// cluster does not have.
+	// Clear is the number of Secrets that are not encrypted. Unreadable is the number of those
+	// that are encrypted with keys that the cluster lacks.
 	Clear      int `json:"clear"`
 	Unreadable int `json:"unreadable"`
-	// Servers are those that run.
+	// Servers are the running servers.
 	Servers []ServerKeys `json:"servers"`
 }
 
 // The steps of a rotation.
 const (
 	KeysSteady     = "none"    // no rotation is under way
-	KeysDistribute = "reading" // a new key gets to all servers
-	KeysRewrite    = "writing" // Secrets are written with it, then the old one goes
+	KeysDistribute = "reading" // all servers are getting a new key
+	KeysRewrite    = "writing" // Secrets are written with it, then the old one is dropped
 )
 
-// SecretsKey is a key, without itself.
+// SecretsKey describes a key, without the key itself.
 type SecretsKey struct {
 	Name string `json:"name"`
-	// Made is when; zero: with the cluster.
+	// Made is when the key was made; zero: with the cluster.
 	Made    time.Time `json:"made,omitzero"`
 	Writes  bool      `json:"writes"`
 	Secrets int       `json:"secrets"` // how many are encrypted with it
 }
 
-// ServerKeys is a server that runs, and whether it has the keys that the cluster has.
+// ServerKeys is a running server. Current: it has the keys, or trusts the CAs, that the cluster has.
 type ServerKeys struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 	Current bool   `json:"current"`
 }
 
-// SecretsKeyState looks at a cluster that runs, and changes nothing.
+// SecretsKeyState reads the state of a running cluster, and changes nothing.
 func SecretsKeyState(ctx context.Context, cfg Config) (*SecretsKeys, error) {
 	s, err := cfg.resolve()
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *sharedStore) secretsKeys(ctx context.Context) (*SecretsKeys, error) {
 	return out, nil
 }
 
-// checkEncrypts refuses a cluster that has no key in use.
+// checkEncrypts returns an error if one of the servers does not encrypt Secrets.
 func checkEncrypts(servers []presence) error {
 	for _, p := range servers {
 		if p.Loaded != notLoaded && !p.Encrypts {
@@ -164,7 +164,7 @@ func (c *sharedStore) secretsNotOf(ctx context.Context, key string) (names []typ
 	return names, err
 }
 
-// keyOfValue is the name of the key that a value in etcd is encrypted with; "" for none.
+// keyOfValue returns the name of the key that a value in etcd is encrypted with; "" for none.
 func keyOfValue(value []byte) string {
 	rest, ok := bytes.CutPrefix(value, []byte(encryptionPrefix))
 	if !ok {

@@ -24,16 +24,16 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// servedLife is how long the certificate of a service is good for. The server makes
-// another at its start when a third is left.
+// servedLife is how long the certificate of a service is valid. The server makes
+// another at a start when a third or less is left.
 const servedLife = 10 * pki.LeafLife
 
 // ensureServed keeps a certificate for the service that an add-on serves to the API
 // server, with its key, in the Secret of the service's name. It returns the
-// certificate, PEM in base64, as an APIService takes it.
+// certificate, PEM in base64, as an APIService needs it.
 //
-// The certificate is its own authority. Nobody else is to trust it, so the
-// cluster's authority need not sign it; whoever can read the Secret can pose as this
+// The certificate is self-signed. Only the API server has to trust it, so the
+// cluster's CA need not sign it. Whoever can read the Secret can pose as this
 // service to the API server, and as nothing else.
 func ensureServed(ctx context.Context, client kubernetes.Interface, a addons.Addon, now time.Time) (string, error) {
 	service := a.Serves
@@ -57,8 +57,8 @@ func ensureServed(ctx context.Context, client kubernetes.Interface, a addons.Add
 	return base64.StdEncoding.EncodeToString(held.Data[corev1.TLSCertKey]), nil
 }
 
-// replaceSecret writes fresh in place of held. When another server was quicker, its
-// Secret is the one that holds.
+// replaceSecret writes fresh in place of held. If another server was quicker, it returns
+// that server's Secret.
 func replaceSecret(ctx context.Context, client kubernetes.Interface, held, fresh *corev1.Secret, missing bool) (*corev1.Secret, error) {
 	secrets := client.CoreV1().Secrets(metav1.NamespaceSystem)
 	var written *corev1.Secret
@@ -76,7 +76,7 @@ func replaceSecret(ctx context.Context, client kubernetes.Interface, held, fresh
 	return written, err
 }
 
-// servedGood says whether a Secret has a certificate for host that is good for a while,
+// servedGood reports whether a Secret has a certificate for host that is valid for a while,
 // and its key.
 func servedGood(data map[string][]byte, host string, now time.Time) bool {
 	certs, err := certutil.ParseCertsPEM(data[corev1.TLSCertKey])
@@ -92,7 +92,7 @@ func servedGood(data map[string][]byte, host string, now time.Time) bool {
 	return ok && private.PublicKey.Equal(certs[0].PublicKey) && !now.Before(certs[0].NotBefore) && left > life/3
 }
 
-// newServed makes a key and a certificate for host, as a Secret holds them.
+// newServed makes a key and a certificate for host, and returns them as the data of a Secret.
 func newServed(host string, now time.Time) (map[string][]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

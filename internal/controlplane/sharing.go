@@ -24,7 +24,7 @@ import (
 )
 
 // recordKey is where the servers of a cluster keep, in their etcd, what they
-// must agree on. It is below /registry, so that a backup of the cluster holds
+// must agree on. It is below /registry, so that a backup of the cluster contains
 // it, and is not a resource of the API.
 const recordKey = "/registry/everynode/cluster"
 
@@ -32,8 +32,8 @@ const recordKey = "/registry/everynode/cluster"
 // and its public half.
 type sharedPair struct{ what, key, public string }
 
-// sharedPairs are what must not differ: a node trusts one authority, and a token
-// that one server has signed is shown to another.
+// sharedPairs returns the pairs that must not differ: a node trusts one authority,
+// and a token that one server has signed is presented to another.
 func sharedPairs() []sharedPair {
 	return []sharedPair{
 		{"cluster CA", pki.ClusterCA + ".key", pki.ClusterCA + ".crt"},
@@ -42,7 +42,7 @@ func sharedPairs() []sharedPair {
 	}
 }
 
-// sharedFiles are the names of the pairs' files below pki/, a key before its
+// sharedFiles returns the names of the pairs' files below pki/, a key before its
 // public half, as in pki.Write.
 func sharedFiles() (names []string) {
 	for _, p := range sharedPairs() {
@@ -57,24 +57,24 @@ type clusterRecord struct {
 	Keys        map[string]string `json:"keys"`
 	ServiceCIDR string            `json:"serviceCIDR"`
 	PodCIDR     string            `json:"podCIDR"`
-	// Port is that of every API server: the service kubernetes has one for all.
+	// Port is the port of every API server: the service kubernetes has one for all.
 	Port string `json:"port"`
-	// EncryptSecrets says that Secrets are encrypted in etcd.
+	// EncryptSecrets: Secrets are encrypted in etcd.
 	EncryptSecrets bool `json:"encryptSecrets,omitempty"`
 	// MadeBy says, for people, which server was the first.
 	MadeBy string `json:"madeBy"`
 }
 
-// agreement is a server's with the others of its etcd.
+// agreement is a server's agreement with the other servers of its etcd.
 type agreement struct {
 	server *settings
 	store  *sharedStore
 }
 
 // agreeWithCluster makes the identities of a server whose etcd others may use
-// as well. It refuses to when that etcd belongs to a cluster with other keys
-// or ranges. Nothing of this server is known to anybody before it returns, and
-// of servers that start at the same moment with keys of their own, one wins.
+// as well. It fails if that etcd belongs to a cluster with other keys or ranges.
+// Before it returns, nobody else knows anything about this server. If servers
+// start at the same moment with keys of their own, one of them wins.
 func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
 	c, err := s.etcd().open()
 	if err != nil {
@@ -106,7 +106,7 @@ func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
 		if old != nil {
 			return a.compare(old, ours)
 		}
-		if revision == 0 { // else somebody has emptied the record, and wants other keys
+		if revision == 0 { // otherwise somebody has emptied the record, and wants other keys
 			if err := a.checkUnrecorded(ctx); err != nil {
 				return err
 			}
@@ -123,8 +123,8 @@ func agreeWithCluster(ctx context.Context, s *settings, now time.Time) error {
 	}
 }
 
-// takeRecorded brings a server that was off to the CAs that the cluster trusts by now. When
-// it has none of them, its keys are not the cluster's, as is said of it next.
+// takeRecorded makes a server that was off trust the CAs that the cluster trusts now. If the
+// server has none of them, its keys are not the cluster's, which the caller reports next.
 func (a agreement) takeRecorded(ctx context.Context) error {
 	r, err := a.store.authorities(ctx)
 	if err == nil && r.revision > 0 && exists(a.server.path("pki", pki.ClusterCA+".crt")) {
@@ -136,7 +136,7 @@ func (a agreement) takeRecorded(ctx context.Context) error {
 	return err
 }
 
-// ownRecord is what this server would have the cluster agree on.
+// ownRecord returns the record that this server proposes.
 func (a agreement) ownRecord() (*clusterRecord, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -154,7 +154,7 @@ func (a agreement) ownRecord() (*clusterRecord, error) {
 	return r, nil
 }
 
-// sumOf is the SHA-256 sum of what the first PEM block of a file holds.
+// sumOf returns the SHA-256 sum, in hex, of the content of the first PEM block of a file.
 func sumOf(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -168,7 +168,7 @@ func sumOf(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// haveKeysOf refuses to make up keys for a cluster that has some.
+// haveKeysOf returns an error if this server lacks keys of the cluster: it must not make its own.
 func (a agreement) haveKeysOf(r *clusterRecord) error {
 	var missing []string
 	for _, name := range sharedFiles() {
@@ -185,7 +185,7 @@ func (a agreement) haveKeysOf(r *clusterRecord) error {
 	return nil
 }
 
-// compare says why a server with ours cannot be one of the cluster of old.
+// compare returns an error if a server with the record ours cannot be one of the cluster with the record old.
 func (a agreement) compare(old, ours *clusterRecord) error {
 	var differ []string
 	for _, what := range slices.Sorted(maps.Keys(ours.Keys)) {
@@ -215,8 +215,8 @@ func howToShare(pki string) string {
 		strings.Join(sharedFiles(), ", "), pki)
 }
 
-// record reads what the cluster agrees on, and the revision to replace it at.
-// It is nil when there is none, or when somebody has emptied it to change it.
+// record reads what the cluster agrees on, and the revision for replacing it.
+// The record is nil if there is none, or if somebody has emptied it to change it.
 func (c *sharedStore) record(ctx context.Context) (*clusterRecord, int64, error) {
 	var got *clientv3.GetResponse
 	err := c.do(ctx, func(ctx context.Context) (err error) {
@@ -245,7 +245,7 @@ func (c *sharedStore) writeRecord(ctx context.Context, r *clusterRecord, revisio
 	return c.putAt(ctx, recordKey, data, revision)
 }
 
-// putAt writes a key unless somebody has written it since revision; 0: unless it is there.
+// putAt writes a key unless somebody has written it since revision; 0: unless it exists.
 func (c *sharedStore) putAt(ctx context.Context, key string, value []byte, revision int64) (done bool, err error) {
 	err = c.do(ctx, func(ctx context.Context) error {
 		got, err := c.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
@@ -258,7 +258,7 @@ func (c *sharedStore) putAt(ctx context.Context, key string, value []byte, revis
 	return done, err
 }
 
-// isNew says whether no API server has written to the store yet.
+// isNew reports whether no API server has written to the store yet.
 func (c *sharedStore) isNew(ctx context.Context) (isNew bool, err error) {
 	err = c.do(ctx, func(ctx context.Context) error {
 		got, err := c.client.Get(ctx, "/registry/namespaces/kube-system", clientv3.WithCountOnly())
@@ -268,7 +268,7 @@ func (c *sharedStore) isNew(ctx context.Context) (isNew bool, err error) {
 	return isNew, err
 }
 
-// checkUnrecorded looks at an etcd without a record. It may hold a cluster
+// checkUnrecorded checks an etcd without a record. It may contain a cluster
 // that was made before there were records, or that everynode did not make.
 func (a agreement) checkUnrecorded(ctx context.Context) error {
 	var info, namespace *clientv3.GetResponse
@@ -300,7 +300,7 @@ func (a agreement) checkUnrecorded(ctx context.Context) error {
 	return nil
 }
 
-// shareCertificate says whether two lists (PEM) have a certificate in common.
+// shareCertificate reports whether two lists (PEM) have a certificate in common.
 func shareCertificate(a, b []byte) bool {
 	first, errA := certutil.ParseCertsPEM(a)
 	second, errB := certutil.ParseCertsPEM(b)

@@ -26,17 +26,17 @@ type SnapshotTarget struct {
 	// File is a path, or s3://BUCKET/KEY. A KEY that does not end like a snapshot's
 	// name is a folder, and the snapshot gets a name there.
 	File string
-	// Replace says that a file of this name, if there is one, may be lost.
+	// Replace allows the snapshot to replace an existing file of this name.
 	Replace bool
 	// Everynode is this program's version, for the record.
 	Everynode string
 	// Lock seals the file; nil: whoever reads it owns the cluster.
 	Lock *seal.Lock
-	// Storage is what File is in, if it is s3://.
+	// Storage is the storage that File is in, if it is s3://.
 	Storage SnapshotStorage
 }
 
-// SavedSnapshot is what a snapshot file holds, and how it came about.
+// SavedSnapshot describes a new snapshot file.
 type SavedSnapshot struct {
 	File     string  `json:"file"`
 	Size     int64   `json:"sizeBytes"`
@@ -49,16 +49,16 @@ type SavedSnapshot struct {
 }
 
 const (
-	// showEvery is how often a long copy says how far it is.
+	// showEvery is how often a long step reports its progress.
 	showEvery = 5 * time.Second
 	// snapshotWork is the pattern of the folder, in the data directory, with what a
 	// save has not sealed yet.
 	snapshotWork = ".snapshot-*"
 )
 
-// SaveSnapshot writes all that a cluster is to one file: the state of its etcd
+// SaveSnapshot writes all that makes up a cluster to one file: the state of its etcd
 // at one moment, the keys that nodes and tokens depend on, and the ranges of its
-// addresses. The file holds every secret of the cluster, and its mode is 0600.
+// addresses. The file contains every secret of the cluster, and its mode is 0600.
 // It appears whole or not at all.
 func SaveSnapshot(ctx context.Context, cfg Config, to SnapshotTarget) (*SavedSnapshot, error) {
 	begin := time.Now()
@@ -86,7 +86,7 @@ type saver struct {
 	progress func(step string, since time.Time)
 }
 
-// saveTo saves to a file of this machine.
+// saveTo saves to a file on this machine.
 func (s saver) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
 	if err := checkTarget(to); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (s saver) saveTo(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, e
 	return s.saveIn(ctx, to, keys)
 }
 
-// saveIn saves by way of temporary folders, and removes them.
+// saveIn saves with the help of temporary folders, and removes them.
 func (s saver) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile) (saved *SavedSnapshot, err error) {
 	work, err := os.MkdirTemp(filepath.Dir(to.File), "."+filepath.Base(to.File)+".*") // 0700
 	if err != nil {
@@ -108,7 +108,7 @@ func (s saver) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile
 	plain := work
 	if to.Lock != nil {
 		// The disk of the file may be somebody else's: what is not sealed yet stays
-		// on that of etcd.
+		// on etcd's disk.
 		if plain, err = os.MkdirTemp(string(s.data), snapshotWork); err != nil {
 			return nil, fmt.Errorf("make a temporary folder in the data directory: %w", err)
 		}
@@ -117,7 +117,7 @@ func (s saver) saveIn(ctx context.Context, to SnapshotTarget, keys []archiveFile
 	return s.save(ctx, to, keys, filepath.Join(plain, databaseName), filepath.Join(work, "archive"))
 }
 
-// save copies etcd's database, makes the archive, and moves that to its place.
+// save copies etcd's database, makes the archive, and moves the archive to its place.
 func (s saver) save(ctx context.Context, to SnapshotTarget, keys []archiveFile, database, archive string) (*SavedSnapshot, error) {
 	if err := s.fetch(ctx, database); err != nil {
 		return nil, describeNoSpace(to.File, err)
@@ -159,9 +159,9 @@ func (s saver) fetch(ctx context.Context, path string) error {
 	return errors.Join(err, source.release())
 }
 
-// fetchFrom says every few seconds how far it is.
+// fetchFrom copies the database, and reports its progress every few seconds.
 func (s saver) fetchFrom(ctx context.Context, source *etcdSource, path string) error {
-	// The database is there twice for a moment: alone, and in the archive.
+	// For a moment the database exists twice: alone, and in the archive.
 	if err := checkSpace(filepath.Dir(filepath.Dir(path)), 2*source.size+smallFiles, "a snapshot"); err != nil { // path is in a folder of its own
 		return err
 	}
@@ -188,8 +188,8 @@ func (s saver) fetchFrom(ctx context.Context, source *etcdSource, path string) e
 	return nil
 }
 
-// sharedNames are the files of a data directory, besides etcd, that a cluster
-// cannot be without: the authorities, the key pair of service accounts and the
+// sharedNames returns the names of the files in a data directory that a cluster
+// needs besides etcd: the authorities, the key pair of service accounts and the
 // ranges of its addresses. A key comes before its certificate, as in pki.Write.
 func sharedNames() []string {
 	names := []string{"version"}
@@ -237,10 +237,10 @@ func publish(from string, to SnapshotTarget) error {
 	return atomicfile.SyncDir(filepath.Dir(to.File))
 }
 
-// smallFiles is more than the keys, the manifest and the padding take.
+// smallFiles, in bytes, is more than the keys, the manifest and the padding take.
 const smallFiles = 1 << 20
 
-// checkSpace compares what is free on the disk of dir with what is needed.
+// checkSpace returns an error if the disk of dir has less than need bytes free. what is what needs them.
 func checkSpace(dir string, need int64, what string) error {
 	var fsInfo unix.Statfs_t
 	if err := unix.Statfs(dir, &fsInfo); err != nil {
@@ -253,7 +253,7 @@ func checkSpace(dir string, need int64, what string) error {
 	return nil
 }
 
-// describeNoSpace says what to do about a disk that became full on the way.
+// describeNoSpace adds to an error what to do, if the disk became full on the way.
 func describeNoSpace(path string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("the disk of %s is full, and nothing was left there: free space, or choose another disk (%w)", path, err)

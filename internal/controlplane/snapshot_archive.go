@@ -30,7 +30,7 @@ const (
 	manifestName   = "manifest.json"
 	// databaseName is etcd's own snapshot: the database, and its SHA-256.
 	databaseName = "etcd.db"
-	// maxSmallFile is far more than a manifest or a key has.
+	// maxSmallFile, in bytes, is far more than a manifest or a key has.
 	maxSmallFile = 1 << 20
 )
 
@@ -57,8 +57,8 @@ type archiveMember struct {
 // archiveFile is a file on its way into an archive.
 type archiveFile struct{ name, path string }
 
-// writeArchive writes a new archive to path and on to the disk, sealed if there is
-// a lock. It returns the file's size and SHA-256.
+// writeArchive writes a new archive to path, sealed if there is a lock, and syncs it
+// to disk. It returns the file's size and SHA-256.
 func writeArchive(path string, lock *seal.Lock, info Snapshot, files []archiveFile) (size int64, sum string, err error) {
 	for _, f := range files {
 		m, err := describeMember(f)
@@ -137,7 +137,7 @@ func addMember(w *tar.Writer, modified time.Time, name string, size int64, from 
 	return err
 }
 
-// snapshotKind is what a file that is to be restored turns out to be.
+// snapshotKind is the kind of a file to restore.
 type snapshotKind int
 
 const (
@@ -145,7 +145,7 @@ const (
 	databaseKind                     // etcd's, as etcdctl makes it
 )
 
-// kindOf looks at the first bytes: tar's magic word, or that of etcd's database.
+// kindOf looks at the first bytes: tar's magic, or that of etcd's database.
 func kindOf(f io.ReaderAt, name string) (snapshotKind, error) {
 	head := make([]byte, 512)
 	n, err := f.ReadAt(head, 0)
@@ -170,7 +170,7 @@ func kindOf(f io.ReaderAt, name string) (snapshotKind, error) {
 }
 
 // unpack writes the members of an archive to dir, and returns its manifest. It
-// fails unless each member is there, whole and as the manifest has it.
+// fails unless each member is there, whole and as the manifest says.
 func unpack(in io.Reader, dir string) (*Snapshot, error) {
 	r := tar.NewReader(in)
 	header, err := r.Next()
@@ -200,8 +200,8 @@ func unpack(in io.Reader, dir string) (*Snapshot, error) {
 	return info, nil
 }
 
-// hasHoles says that a member is in tar's form for files with holes, which are
-// written out: a small archive could fill a disk. Ours have none.
+// hasHoles reports whether a member is in tar's form for sparse files. Unpacking
+// would write out the holes, so a small archive could fill a disk. Ours have none.
 func hasHoles(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -260,7 +260,7 @@ func unpackMember(in io.Reader, m archiveMember, path string) error {
 	return nil
 }
 
-// readDatabase checks a database as etcd's snapshots have it: its hash, then its
+// readDatabase checks a database in the form of etcd's snapshots: its hash, then its
 // pages and each of its keys.
 func readDatabase(path string) (etcdutl.Status, error) {
 	if err := checkDatabaseHash(path); err != nil {
@@ -286,7 +286,7 @@ func checkDatabaseHash(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// compareHash knows a hash by the size: pages are multiples of 512 bytes.
+// compareHash recognizes by the size whether there is a hash: pages are multiples of 512 bytes.
 func compareHash(f io.ReaderAt, size int64) error {
 	if size%512 != sha256.Size {
 		return errors.New("the database has no hash at its end: it was cut off, or copied from a data directory instead of saved by etcd; use another copy, or `etcdutl snapshot restore --skip-hash-check` if you know that it is complete")

@@ -16,17 +16,17 @@ import (
 	"everynode/internal/seal"
 )
 
-// StoredSnapshot is a snapshot in a folder, of this machine or in storage.
+// StoredSnapshot is a snapshot in a folder, on this machine or in storage.
 type StoredSnapshot struct {
-	// File is what `restore` takes.
+	// File is the path or URL to give to `restore`.
 	File   string    `json:"file"`
 	Size   int64     `json:"sizeBytes"`
 	Sealed bool      `json:"sealed"` // by its name
 	Time   time.Time `json:"time"`   // of the file
 }
 
-// ListSnapshots lists what is called like a snapshot (NAME.tar, NAME.tar.age) in a
-// folder, oldest first: a path, or s3://BUCKET/FOLDER.
+// ListSnapshots lists the files in a folder that are named like snapshots (NAME.tar,
+// NAME.tar.age), oldest first. folder is a path, or s3://BUCKET/FOLDER.
 func ListSnapshots(ctx context.Context, folder string, storage s3.Options) ([]StoredSnapshot, error) {
 	list := []StoredSnapshot{}
 	add := func(name, file string, size int64, at time.Time) {
@@ -90,7 +90,7 @@ func eachFile(folder string, add func(name, file string, size int64, at time.Tim
 	return nil
 }
 
-// snapshotFile is a file that is to be restored, and what opens it.
+// snapshotFile is a file to restore, and what opens it.
 type snapshotFile struct {
 	name   string   // for people
 	source *os.File // nil: it is still in storage
@@ -148,7 +148,7 @@ func (f *snapshotFile) find(ctx context.Context, storage s3.Options) (err error)
 	return nil
 }
 
-// bring downloads what is in storage to a file in work.
+// bring downloads the snapshot to a file in work, if it is in storage.
 func (r restorer) bring(ctx context.Context, f *snapshotFile, work string) error {
 	if f.source != nil {
 		return nil

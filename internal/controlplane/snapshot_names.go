@@ -14,11 +14,11 @@ const (
 	sealedSuffix   = ".age"
 )
 
-// snapshotNames are those that a machine gives to snapshots which have none:
-// everynode-MACHINE-TIME.tar, or .tar.age if they are sealed.
+// snapshotNames makes and reads the names that a machine gives to snapshots without a
+// name: everynode-MACHINE-TIME.tar, or .tar.age if they are sealed.
 type snapshotNames struct{ host string }
 
-// namesHere are this machine's.
+// namesHere returns this machine's.
 func namesHere() (snapshotNames, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -37,7 +37,7 @@ func (n snapshotNames) at(now time.Time, sealed bool) string {
 	return name
 }
 
-// time reads the time in a name. Others' names are not ours.
+// time reads the time in a name. ours: the name is one that this machine gives.
 func (n snapshotNames) time(name string) (at time.Time, ours bool) {
 	stamp, ours := strings.CutPrefix(withoutSuffix(name), n.prefix())
 	at, err := time.Parse(snapshotStamp, stamp)
@@ -48,5 +48,5 @@ func withoutSuffix(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(name, sealedSuffix), snapshotSuffix)
 }
 
-// looksLikeSnapshot tells a snapshot's name from a folder's.
+// looksLikeSnapshot reports whether a name is a snapshot's, and not a folder's.
 func looksLikeSnapshot(name string) bool { return withoutSuffix(name) != name }

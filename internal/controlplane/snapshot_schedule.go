@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	// DefaultSnapshotKeep is how many snapshots a server keeps of those that it saves by itself.
+	// DefaultSnapshotKeep is how many of the snapshots that it saves by itself a server keeps.
 	DefaultSnapshotKeep = 5
-	// leastSnapshotEvery bounds how often: each one reads all of etcd.
+	// leastSnapshotEvery is the shortest interval between snapshots: each one reads all of etcd.
 	leastSnapshotEvery = time.Minute
 	// firstSnapshot is how long a server that has none yet waits for its first: a
 	// start has other work to do.
 	firstSnapshot = 10 * time.Minute
-	// snapshotAgain is the pause after one that failed.
+	// snapshotAgain is the pause after a failure.
 	snapshotAgain = 10 * time.Minute
 )
 
 // SnapshotSchedule says how often a server saves its cluster by itself, where to,
-// and what it keeps. What is not its own in the folder stays.
+// and which snapshots it keeps. Other files in the folder stay.
 type SnapshotSchedule struct {
-	// Every is the time from one to the next; zero: none are saved.
+	// Every is the time from one snapshot to the next; zero: none are saved.
 	Every time.Duration
-	// Dir is the folder; default: snapshots in the data directory. It is made, with mode 0700.
+	// Dir is the folder; default: snapshots in the data directory. It is created, with mode 0700.
 	Dir string
-	// Keep is how many of this machine's stay; default DefaultSnapshotKeep.
+	// Keep is how many of this machine's snapshots stay there; default DefaultSnapshotKeep.
 	Keep int
 	// Recipients are the public keys of those who can open them (age1...); none:
 	// whoever reads them owns the cluster.
@@ -43,10 +43,10 @@ type SnapshotSchedule struct {
 	// Everynode is this program's version, for the record.
 	Everynode string
 	// Upload is a folder in S3 storage, s3://BUCKET/FOLDER, that each snapshot is copied
-	// to; empty: none. Storage is what it is in.
+	// to; empty: none. Storage is the storage that it is in.
 	Upload  string
 	Storage SnapshotStorage
-	// UploadKeep is how many of this machine's stay there; zero: all.
+	// UploadKeep is how many of this machine's snapshots stay there; zero: all.
 	UploadKeep int
 }
 
@@ -59,7 +59,7 @@ type snapshots struct {
 	lock  *seal.Lock
 	save  func(ctx context.Context, to SnapshotTarget) error
 	as    string
-	// uploads is told of each that was saved; nil: none are uploaded.
+	// uploads is told of each snapshot that was saved; nil: none are uploaded.
 	uploads *uploads
 }
 
@@ -105,8 +105,8 @@ func (s *settings) resolveSnapshots() (*snapshots, error) {
 	return made, nil
 }
 
-// run saves when it is time, until ctx ends. One that fails ends nothing: it is
-// told, and tried again soon.
+// run saves snapshots when it is time, until ctx ends. If one fails, run logs that,
+// and tries again soon.
 func (s *snapshots) run(ctx context.Context) error {
 	wait := s.first(time.Now())
 	for {
@@ -125,8 +125,8 @@ func (s *snapshots) run(ctx context.Context) error {
 	}
 }
 
-// first is how long to wait for the first after a start, so that many starts make
-// no more snapshots than one.
+// first returns how long to wait for the first snapshot after a start. Many starts make
+// no more snapshots than one start.
 func (s *snapshots) first(now time.Time) time.Duration {
 	mine, err := s.list()
 	if err != nil || len(mine) == 0 {
@@ -136,7 +136,7 @@ func (s *snapshots) first(now time.Time) time.Duration {
 	return min(max(last.Add(s.every).Sub(now), 0), s.every) // the clock may have been ahead
 }
 
-// once saves one, and then deletes the oldest.
+// once saves a snapshot, and then deletes the oldest ones.
 func (s *snapshots) once(ctx context.Context, now time.Time) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for snapshots: %w", err)
@@ -164,8 +164,8 @@ type savedFile struct {
 	time time.Time
 }
 
-// list is what this machine has saved by itself, oldest first. Other files are
-// not its own, whatever they are.
+// list returns what this machine has saved by itself, oldest first. It recognizes these
+// snapshots by their names.
 func (s *snapshots) list() (mine []savedFile, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {

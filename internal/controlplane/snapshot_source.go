@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// answerTime is how long etcd may take to answer before it counts as away.
+	// answerTime is how long etcd may take to answer before it counts as unreachable.
 	answerTime = 5 * time.Second
-	// pingTime is how often a silent connection is tried, and how long an
+	// pingTime is how often a silent connection is probed, and how long an
 	// answer may take: a frozen etcd must not hold up a backup forever.
 	pingTime = 10 * time.Second
 )
 
-// etcdSource is the member of etcd that a snapshot is taken of.
+// etcdSource is the member of etcd that a snapshot is taken from.
 type etcdSource struct {
 	config  clientv3.Config
 	size    int64 // of its database, in bytes
 	release func() error
 }
 
-// runningEtcd is the etcd of a cluster whose servers run.
+// runningEtcd is the etcd of a running cluster.
 type runningEtcd struct {
 	data   dataFolder
 	etcd   etcdAccess
@@ -48,7 +48,7 @@ func (r runningEtcd) source(ctx context.Context) (*etcdSource, error) {
 	}
 	var failures []error
 	for _, url := range r.etcd.servers {
-		config.Endpoints = []string{url} // a snapshot is of one member
+		config.Endpoints = []string{url} // a snapshot is taken from one member
 		size, err := askMember(ctx, config)
 		if err == nil {
 			return &etcdSource{config, size, func() error { return nil }}, nil
@@ -73,7 +73,7 @@ func (e etcdAccess) clientConfig() (clientv3.Config, error) {
 	return config, nil
 }
 
-// embedded is the etcd inside the server that runs on the data directory.
+// embedded returns the etcd inside the server that runs on the data directory.
 func (r runningEtcd) embedded(ctx context.Context) (*etcdSource, error) {
 	dir := r.data.path("etcd")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +102,7 @@ func (r runningEtcd) embedded(ctx context.Context) (*etcdSource, error) {
 	return source, nil
 }
 
-// open opens the etcd of a cluster that runs.
+// open returns a client of the etcd of a running cluster, and what closes it.
 func (r runningEtcd) open(ctx context.Context) (*sharedStore, func() error, error) {
 	source, err := r.source(ctx)
 	if err != nil {
@@ -127,9 +127,9 @@ func noServer(dataDir string, err error) error {
 		dataDir, err)
 }
 
-// askMember returns the size of the database of the one endpoint in config. It
-// reads through the leader first: a member that is cut off from it must not
-// hand out an old state as if it were today's.
+// askMember returns the size, in bytes, of the database of the one endpoint in config.
+// It first reads through the leader: a member that is cut off from the leader must not
+// hand out an old state as if it were the present one.
 func askMember(ctx context.Context, config clientv3.Config) (size int64, err error) {
 	client, err := clientv3.New(config)
 	if err != nil {

@@ -22,7 +22,7 @@ type SnapshotStorage struct {
 	Unsealed bool
 }
 
-// check refuses what is not sealed, unless that was said.
+// check refuses a snapshot that is not sealed, unless Unsealed allows it.
 func (s SnapshotStorage) check(sealed bool, to string) error {
 	if sealed || s.Unsealed {
 		return nil
@@ -30,8 +30,8 @@ func (s SnapshotStorage) check(sealed bool, to string) error {
 	return fmt.Errorf("an unsealed snapshot contains every key and Secret of the cluster, and anyone who can read %s, or a copy of it, would own the cluster: seal it for a key that is kept elsewhere (--recipient, or --snapshot-recipient for those of the server; age-keygen makes one), or give --s3-unsealed", to)
 }
 
-// saveAway saves into storage, by way of the data directory. What cannot be uploaded
-// stays there.
+// saveAway saves to the data directory first, and from there to storage. If the upload
+// fails, the snapshot stays in the data directory.
 func (s saver) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot, error) {
 	place, err := s3.ParseURL(to.File)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s saver) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot,
 	if err := to.Storage.check(to.Lock != nil, to.File); err != nil {
 		return nil, err
 	}
-	if _, err := s.data.shared(); err != nil { // before anybody is asked
+	if _, err := s.data.shared(); err != nil { // before the first request
 		return nil, err
 	}
 	store, err := s3.New(to.Storage.Options)
@@ -66,7 +66,7 @@ func (s saver) saveAway(ctx context.Context, to SnapshotTarget) (*SavedSnapshot,
 	return saved, errors.Join(err, os.RemoveAll(work))
 }
 
-// checkPlace refuses to replace what is there, before anything is done.
+// checkPlace refuses to replace an existing object, before anything is done.
 func checkPlace(ctx context.Context, store *s3.Client, place s3.Location, replace bool) error {
 	if replace {
 		return nil
@@ -92,7 +92,7 @@ func (s saver) saveAndUpload(ctx context.Context, store *s3.Client, place s3.Loc
 	return saved, nil
 }
 
-// keepHere moves a snapshot that cannot be uploaded to those of the schedule.
+// keepHere moves a snapshot that cannot be uploaded to the folder "snapshots" of the data directory.
 func (s saver) keepHere(file string, why error) error {
 	kept := s.data.path("snapshots", filepath.Base(file))
 	err := os.MkdirAll(filepath.Dir(kept), 0o700)
@@ -108,27 +108,27 @@ func (s saver) keepHere(file string, why error) error {
 	return fmt.Errorf("%w\nthe snapshot itself is complete, and was kept as %s", why, kept)
 }
 
-// snapshotStore is what the uploads of a schedule ask of storage.
+// snapshotStore is what the uploads of a schedule need of storage.
 type snapshotStore interface {
 	Upload(ctx context.Context, file string, to s3.Location) error
 	List(ctx context.Context, folder s3.Location) ([]s3.Object, error)
 	Delete(ctx context.Context, at s3.Location) error
 }
 
-// uploads copy the snapshots of a schedule to storage. They go on by themselves: a
-// storage that is slow or away puts off no snapshot.
+// uploads copies the snapshots of a schedule to storage. It runs independently of the
+// schedule: storage that is slow or unreachable does not delay snapshots.
 type uploads struct {
 	from    *snapshots
 	to      s3.Location
 	keep    int // 0: all
 	storage SnapshotStorage
-	// open is called for each turn: somebody may have replaced the credentials.
+	// open is called for each turn, because somebody may have replaced the credentials.
 	open func() (snapshotStore, error)
-	// saved has something in it when there is a new snapshot.
+	// saved has an element when there is a new snapshot.
 	saved chan struct{}
 }
 
-// resolveUploads reads where to; nil: nowhere.
+// resolveUploads returns the uploads of a schedule; nil: there are none.
 func (p SnapshotSchedule) resolveUploads(from *snapshots) (*uploads, error) {
 	if p.Upload == "" {
 		return nil, nil
@@ -144,13 +144,13 @@ func (p SnapshotSchedule) resolveUploads(from *snapshots) (*uploads, error) {
 		return nil, err
 	}
 	open := func() (snapshotStore, error) { return s3.New(p.Storage.Options) }
-	if _, err := open(); err != nil { // so that what is wrong is seen at the start
+	if _, err := open(); err != nil { // so that mistakes are reported at the start
 		return nil, err
 	}
 	return &uploads{from: from, to: to, keep: p.UploadKeep, storage: p.Storage, open: open, saved: make(chan struct{}, 1)}, nil
 }
 
-// tell never waits: one that is there already is enough.
+// tell tells run that there is a new snapshot. It never waits: one element in saved is enough.
 func (u *uploads) tell() {
 	select {
 	case u.saved <- struct{}{}:
@@ -159,7 +159,7 @@ func (u *uploads) tell() {
 }
 
 // run uploads what is saved, and at first what an earlier server left, until ctx
-// ends. What fails is told, and tried again soon.
+// ends. It logs a failure, and tries again soon.
 func (u *uploads) run(ctx context.Context) error {
 	timer := time.NewTimer(min(u.from.every, firstSnapshot))
 	defer timer.Stop()
@@ -179,8 +179,8 @@ func (u *uploads) run(ctx context.Context) error {
 	}
 }
 
-// turn uploads the newest of this machine that are not in storage, and then deletes
-// the oldest there.
+// turn uploads the newest snapshots of this machine that are not in storage, and then
+// deletes the oldest ones there.
 func (u *uploads) turn(ctx context.Context) error {
 	store, err := u.open()
 	if err != nil {
@@ -205,7 +205,7 @@ func (u *uploads) turn(ctx context.Context) error {
 	return u.deleteOldest(ctx, store, there)
 }
 
-// there are the sizes of this machine's snapshots in storage.
+// there returns the sizes, in bytes, of this machine's snapshots in storage, by name.
 func (u *uploads) there(ctx context.Context, store snapshotStore) (map[string]int64, error) {
 	objects, err := store.List(ctx, u.to)
 	if err != nil {
@@ -220,7 +220,7 @@ func (u *uploads) there(ctx context.Context, store snapshotStore) (map[string]in
 	return sizes, nil
 }
 
-// upload copies one, unless it is there.
+// upload copies a snapshot to storage, unless it is there.
 func (u *uploads) upload(ctx context.Context, store snapshotStore, path string, there map[string]int64) error {
 	name, size := filepath.Base(path), fileSize(path)
 	if has, ok := there[name]; ok && has == size {
@@ -231,7 +231,7 @@ func (u *uploads) upload(ctx context.Context, store snapshotStore, path string, 
 		return err
 	}
 	if err := u.storage.check(sealed, u.to.String()); err != nil {
-		// It is older than the recipients of this schedule: those to come are sealed.
+		// It is older than the recipients of this schedule. Later snapshots are sealed.
 		klog.InfoS("Not uploaded, because it is not sealed", "snapshot", path)
 		return nil
 	}
@@ -251,7 +251,7 @@ func isSealedFile(path string) (sealed bool, err error) {
 	return sealed, errors.Join(err, f.Close())
 }
 
-// deleteOldest keeps the newest of this machine's in storage.
+// deleteOldest deletes all but the newest of this machine's snapshots in storage.
 func (u *uploads) deleteOldest(ctx context.Context, store snapshotStore, there map[string]int64) error {
 	if u.keep == 0 {
 		return nil

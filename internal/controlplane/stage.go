@@ -28,7 +28,7 @@ func (s *stage) start(name string, work func(context.Context) error) {
 	s.group.Go(func() {
 		err := work(s.ctx)
 		if s.ctx.Err() != nil {
-			return // it was asked to stop, and what it says about that is of no use
+			return // it was asked to stop, so its error does not matter
 		}
 		if err == nil {
 			err = errors.New("it ended by itself")

@@ -11,8 +11,8 @@ import (
 	"everynode/internal/atomicfile"
 )
 
-// WriteFile replaces path by data, whole or not at all, with mode 0600. The
-// data and its name are on disk when it returns.
+// WriteFile replaces the file at path with data, whole or not at all, with mode 0600.
+// The data and the file's name are on disk when it returns.
 func WriteFile(path string, data []byte) error {
 	if err := atomicfile.Write(path, data); err != nil {
 		return describeWriteError(err)
@@ -20,8 +20,8 @@ func WriteFile(path string, data []byte) error {
 	return nil
 }
 
-// WriteIfChanged is WriteFile, unless the file says so already: a disk that is
-// full does not matter then.
+// WriteIfChanged is WriteFile, unless the file already has this content. Then a full
+// disk does not matter.
 func WriteIfChanged(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
@@ -29,8 +29,8 @@ func WriteIfChanged(path string, data []byte) error {
 	return WriteFile(path, data)
 }
 
-// MakeDir makes a directory that only its owner can enter, or takes the
-// rights of others away from one that is there.
+// MakeDir makes a directory that only its owner can enter. If the directory exists,
+// MakeDir takes the rights of others away.
 func MakeDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("make the directory %s: %w", path, err)
