@@ -10,7 +10,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// What each server's policy says of it, and the label by which they are found.
+// Each server has a policy, which has this label. Its annotations name the server's
+// machine and addresses.
 const (
 	serverPolicyLabel   = "everynode.io/server"
 	machineAnnotation   = "everynode.io/machine"
@@ -20,7 +21,7 @@ const (
 // serverAddresses maps each server's machine to its addresses and names.
 type serverAddresses map[string][]string
 
-// ownerOf returns the machine of the server that has an address; "" if none has.
+// ownerOf returns the machine of the server that has an address; "" if no server has it.
 func (s serverAddresses) ownerOf(address string) string {
 	for machine, addresses := range s {
 		if slices.Contains(addresses, strings.ToLower(address)) {

@@ -21,27 +21,27 @@ import (
 
 const (
 	// NodeAddresses is the ConfigMap in kube-system that has a key for each address
-	// of a node, and that node as its value. The policy of the same name asks it.
+	// of a node, and that node as its value. The policy of the same name reads it.
 	NodeAddresses = "everynode-node-addresses"
 	// claimsSize bounds it, in bytes: an object of the API has room for 1 MiB.
 	claimsSize = 900 << 10
-	// claimsOfNode bounds the addresses of one node. The policy on their form lets it report no
-	// more; one that has done so before there was a bound keeps none of the rest to itself.
+	// claimsOfNode bounds the addresses of one node. The policy on their form does not let it
+	// report more. If it did so before that bound existed, the others are not reserved for it.
 	claimsOfNode = 16
-	// claimsCheck is how often somebody looks whether it is still there.
+	// claimsCheck is how often the controller checks that the ConfigMap still exists.
 	claimsCheck = time.Minute
 	// SimulatedLabel marks nodes that have no machine. Thousands of them share one
-	// address. Those that an older everynode has made have only the former label.
+	// address. Those that an older everynode made have only the former label.
 	SimulatedLabel       = "everynode.io/simulated"
 	FormerSimulatedLabel = "everynode.dev/simulated"
 )
 
-// claimsChanged says whether a Node that was before may have other claims now.
+// claimsChanged reports whether a Node may have other claims now than before.
 func claimsChanged(before, now *corev1.Node) bool {
 	return before.UID != now.UID || !slices.Equal(before.Status.Addresses, now.Status.Addresses)
 }
 
-// watchClaims turns Nodes that come, go or change their addresses into work.
+// watchClaims queues work when Nodes are created or deleted, or change their addresses.
 func (c *nodeController) watchClaims(nodes cache.SharedIndexInformer) error {
 	changed := func(any) { c.queue.Add(item{claims: true}) }
 	_, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -58,7 +58,7 @@ func (c *nodeController) watchClaims(nodes cache.SharedIndexInformer) error {
 	return nil
 }
 
-// saysSimulated tells whether a Node has a label that excuses it from being compared, as
+// saysSimulated reports whether a Node has a label that exempts it from the comparison, as
 // the policies see it: a node may not give itself either of them.
 func saysSimulated(n *corev1.Node) bool {
 	_, now := n.Labels[SimulatedLabel]
@@ -66,9 +66,9 @@ func saysSimulated(n *corev1.Node) bool {
 	return now || before
 }
 
-// claimKey is an address as a key of the ConfigMap, and as the policy spells it: IP
-// addresses in their shortest form, names in lower case, no colons. It is "" for
-// what no key can be made of; the policy on the form of addresses refuses that.
+// claimKey returns an address as a key of the ConfigMap, spelled as the policy does: IP
+// addresses in their shortest form, names in lower case, no colons. It returns "" for an
+// address that no key can be made of. The policy on the form of addresses refuses these.
 func claimKey(address string) string {
 	key := strings.ToLower(address)
 	if ip, err := netip.ParseAddr(address); err == nil {
@@ -81,10 +81,10 @@ func claimKey(address string) string {
 	return key
 }
 
-// claimAddresses says which node has which address. Who had it before keeps it while it
-// reports it: a node that got past the policy in the moment before the ConfigMap knew
-// of the first takes nothing away. Of nodes that are new, the oldest gets it. left
-// counts the addresses that there was no room for.
+// claimAddresses returns which node has which address, by claimKey. A node that had an
+// address before keeps it while it reports it. So a node that got past the policy, in the
+// moment before the ConfigMap had the first node's address, takes nothing away. Among new
+// nodes, the oldest gets it. left is the number of addresses that there was no room for.
 func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[string]string, left int) {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b *corev1.Node) int {
@@ -111,8 +111,8 @@ func claimAddresses(before map[string]string, nodes []*corev1.Node) (claims map[
 	return claims, left
 }
 
-// keepClaims writes the ConfigMap if it does not say what the Nodes do, and looks
-// again after a while: the policy lets everything pass when somebody has deleted it.
+// keepClaims writes the ConfigMap if it does not say what the Nodes say, and checks
+// again after a while: if somebody deletes it, the policy lets everything pass.
 func (c *nodeController) keepClaims(ctx context.Context) error {
 	defer c.queue.AddAfter(item{claims: true}, claimsCheck)
 	all, err := c.nodes.List(labels.Everything())

@@ -26,23 +26,23 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// What the API server knows of a node's certificate besides its name: the keyHash of its
+// What the API server knows about a node's certificate besides the name: the keyHash of its
 // key, and when it was issued, in seconds. Requests for certificates carry it along, so
-// whoever decides about a renewal knows by what it was asked for.
+// whoever decides about a renewal knows which certificate was used to ask for it.
 const (
 	certificateKeyExtra    = "everynode.io/certificate-key"
 	certificateIssuedExtra = "everynode.io/certificate-issued"
-	// signerBackdate is how long before its issue Kubernetes' signer has a certificate begin.
+	// signerBackdate is how long before its issue a certificate of Kubernetes' signer becomes valid.
 	signerBackdate = 5 * time.Minute
 )
 
-// Certificates tells of each node by which certificate it is known.
+// Certificates is an authenticator that adds to each node the certificate by which it was authenticated.
 type Certificates struct{ next authenticator.Request }
 
-// NewCertificates tells of those whom another authenticator knows.
+// NewCertificates returns an authenticator that adds certificates to what next returns.
 func NewCertificates(next authenticator.Request) Certificates { return Certificates{next} }
 
-// AuthenticateRequest is the next authenticator's, and adds that.
+// AuthenticateRequest calls the next authenticator and, if a node was authenticated, adds its certificate.
 func (n Certificates) AuthenticateRequest(req *http.Request) (*authenticator.Response, bool, error) {
 	response, ok, err := n.next.AuthenticateRequest(req)
 	if err != nil || !ok || req.TLS == nil || len(req.TLS.PeerCertificates) == 0 || nodeName(response.User) == "" {
@@ -50,7 +50,7 @@ func (n Certificates) AuthenticateRequest(req *http.Request) (*authenticator.Res
 	}
 	leaf, who := req.TLS.PeerCertificates[0], response.User
 	if leaf.Subject.CommonName != who.GetName() {
-		return response, ok, nil // it is known by something else
+		return response, ok, nil // it was authenticated by something else
 	}
 	extra := maps.Clone(who.GetExtra())
 	if extra == nil {
@@ -63,7 +63,7 @@ func (n Certificates) AuthenticateRequest(req *http.Request) (*authenticator.Res
 	return &known, true, nil
 }
 
-// nodeName is the name of a node; "" for others.
+// nodeName returns the name of a node; "" for other users.
 func nodeName(who user.Info) string {
 	if who == nil || !slices.Contains(who.GetGroups(), user.NodesGroup) {
 		return ""
@@ -71,9 +71,9 @@ func nodeName(who user.Info) string {
 	return strings.TrimPrefix(who.GetName(), nodeUserPrefix)
 }
 
-// Gate is the first authorizer of an API server: it denies nodes, and pods of nodes,
-// that are revoked, and nodes whose name was given to another machine since. It has no opinion
-// about anybody else. Until it knows which ones these are, they wait.
+// Gate is the first authorizer of an API server: it denies requests of nodes that are revoked,
+// of pods on them, and of nodes whose name was given to another machine since. It has no opinion
+// about anybody else. Until it knows these lists, the requests of all nodes and their pods wait.
 type Gate struct {
 	known chan struct{} // closed when both lists are filled
 
@@ -82,7 +82,7 @@ type Gate struct {
 	given   map[string]map[string]given // by ConfigMap and name
 }
 
-// NewGate knows nothing yet: see Run.
+// NewGate returns a gate that does not know the lists yet: Run reads them.
 func NewGate() *Gate {
 	return &Gate{known: make(chan struct{}), given: map[string]map[string]given{}}
 }
@@ -93,8 +93,8 @@ func (g *Gate) Before(next authorizer.Authorizer) (authorizer.Authorizer, error)
 		union.NamedAuthorizer{AuthorizerName: "everynode-others", Authorizer: next})
 }
 
-// Authorize denies what a node asks that is none any more, and what is asked with a token
-// that a pod got there.
+// Authorize denies requests of nodes that are revoked or replaced, and requests with tokens of
+// pods on revoked nodes.
 func (g *Gate) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	who := a.GetUser()
 	if who == nil {
@@ -122,7 +122,7 @@ func (g *Gate) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 	return authorizer.DecisionNoOpinion, "", nil
 }
 
-// refuses says why a node is not to be heard; "" if it is.
+// refuses returns why the gate denies a node's request; "" if it does not.
 func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) string {
 	if g.revoked[name] {
 		return fmt.Sprintf("node %s was revoked; to undo that: everynode node revoke %s --undo", name, name)
@@ -134,7 +134,7 @@ func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) stri
 	extra := a.GetUser().GetExtra()
 	key, issued := extra[certificateKeyExtra], extra[certificateIssuedExtra]
 	if len(key) != 1 || len(issued) != 1 {
-		return "" // somebody who may speak for it, without its certificate
+		return "" // somebody who may act for the node, without its certificate
 	}
 	seconds, err := strconv.ParseInt(issued[0], 10, 64)
 	if err != nil || !owner.accepts(key[0], time.Unix(seconds, 0)) {
@@ -146,12 +146,12 @@ func (g *Gate) refuses(name string, a authorizer.Attributes, now time.Time) stri
 	return ""
 }
 
-// ConditionsAwareAuthorize is Authorize: the gate knows no conditions.
+// ConditionsAwareAuthorize is Authorize: the gate does not support conditions.
 func (g *Gate) ConditionsAwareAuthorize(ctx context.Context, a authorizer.Attributes) authorizer.ConditionsAwareDecision {
 	return authorizer.ConditionsAwareDecisionFromParts(g.Authorize(ctx, a))
 }
 
-// EvaluateConditions refuses: the gate knows no conditions.
+// EvaluateConditions denies: the gate does not support conditions.
 func (g *Gate) EvaluateConditions(context.Context, authorizer.ConditionsAwareDecision, authorizer.ConditionsData) (authorizer.Decision, string, error) {
 	return authorizer.DecisionDeny, "", authorizer.ErrorConditionEvaluationNotSupported
 }

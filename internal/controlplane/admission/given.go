@@ -16,29 +16,29 @@ import (
 )
 
 // A node's name belongs to the machine that it was given to last. ConfigMaps in
-// kube-system say which key that machine has: without them, whoever joins first could
-// take names in advance, and be those nodes beside the machines that come later.
+// kube-system say which key that machine has. Without them, a machine could take names
+// in advance, and act as those nodes beside the machines that get the names later.
 const (
 	// givenNames begins the names of these ConfigMaps. There are several, so that a
-	// machine that joins has a small one written.
+	// join needs to write only a small one.
 	givenNames = "everynode-given-names"
 	givenParts = 16
 	// givenLabel marks them, so that they can be watched.
 	givenLabel = "everynode.io/given-names"
-	// givenSize bounds one, in bytes, and givenWaiting its names of which no node has
-	// registered yet: a token must not fill them.
+	// givenSize bounds one ConfigMap, in bytes. givenWaiting bounds its names under which no
+	// node has registered yet: the holder of a token must not be able to fill it.
 	givenSize    = 512 << 10
 	givenWaiting = 256
-	// givenKept is longer than a certificate of a node lives: all that were issued
-	// before have ended then.
+	// givenKept is longer than a certificate of a node is valid: all that were issued
+	// before have expired by then.
 	givenKept = 366 * 24 * time.Hour
-	// givenCheck is how often each is looked through, and givenTold how long a machine
-	// may take to register before somebody is told.
+	// givenCheck is how often each ConfigMap is looked through. givenTold is how long a
+	// machine may take to register before that is logged.
 	givenCheck = time.Minute
 	givenTold  = 10 * time.Minute
-	// changeoverTime is how long after a name was given no node renews under it, and what
-	// is issued for another key does not count: requests of whoever had the name before
-	// may still be on their way, and servers' clocks differ.
+	// changeoverTime is how long after a name was given no node may renew its certificate
+	// under it, and certificates for another key do not count. Requests of the machine that
+	// had the name before may still be on their way, and servers' clocks differ.
 	changeoverTime = time.Minute
 )
 
@@ -50,14 +50,14 @@ type given struct {
 	registered bool   // a Node of this name was seen since
 }
 
-// keyHash names a public key in DER (PKIX).
+// keyHash returns a short hash that names a public key, which is in DER (PKIX).
 func keyHash(spki []byte) string {
 	sum := sha256.Sum256(spki)
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// accepts says whether a certificate is of the machine that has the name: of the key
-// that it joined with, or renewed since.
+// accepts reports whether a certificate belongs to the machine that has the name: it is
+// for the key that the machine joined with, or was renewed since.
 func (g given) accepts(key string, issued time.Time) bool {
 	return key == g.key || !issued.Before(g.at.Add(changeoverTime))
 }
@@ -82,14 +82,14 @@ func parseGiven(text string) (given, error) {
 	return given{key: fields[0], at: time.Unix(seconds, 0), token: fields[2], registered: len(fields) == 4}, nil
 }
 
-// GivenPart is the ConfigMap that has a name.
+// GivenPart returns the name of the ConfigMap that a node's name is in.
 func GivenPart(name string) string {
 	return givenPartName(int(sha256.Sum256([]byte(name))[0]) % givenParts)
 }
 
 func givenPartName(i int) string { return fmt.Sprintf("%s-%x", givenNames, i) }
 
-// readGiven reads one of the ConfigMaps; a new one, which has no UID, when it is missing.
+// readGiven reads one of the ConfigMaps. If it is missing, readGiven returns a new one, which has no UID.
 func (c *nodeController) readGiven(ctx context.Context, part string) (*corev1.ConfigMap, error) {
 	list, err := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, part, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -104,7 +104,7 @@ func (c *nodeController) readGiven(ctx context.Context, part string) (*corev1.Co
 	return list, nil
 }
 
-// writeGiven writes it. Whoever has changed it meanwhile makes it fail.
+// writeGiven writes one of the ConfigMaps. It fails if somebody has changed it meanwhile.
 func (c *nodeController) writeGiven(ctx context.Context, list *corev1.ConfigMap) (err error) {
 	if maps := c.client.CoreV1().ConfigMaps(metav1.NamespaceSystem); list.UID == "" {
 		_, err = maps.Create(ctx, list, metav1.CreateOptions{})
@@ -117,7 +117,7 @@ func (c *nodeController) writeGiven(ctx context.Context, list *corev1.ConfigMap)
 	return nil
 }
 
-// nameIn finds a name in one of the ConfigMaps; nil when it was given to nobody.
+// nameIn finds a name in one of the ConfigMaps; nil if it was given to nobody.
 func nameIn(list *corev1.ConfigMap, name string) (*given, error) {
 	text, there := list.Data[name]
 	if !there {
@@ -130,8 +130,8 @@ func nameIn(list *corev1.ConfigMap, name string) (*given, error) {
 	return &g, nil
 }
 
-// roomIn says why one of the ConfigMaps takes no more names; "" when it does. A name that
-// an administrator has made a token for gets in however many wait.
+// roomIn returns why one of the ConfigMaps has no room for more names; "" if it has. asked: an
+// administrator has made a token for the name, so givenWaiting does not apply.
 func roomIn(list *corev1.ConfigMap, asked bool) string {
 	size, waiting := 0, 0
 	for name, text := range list.Data {
@@ -149,8 +149,8 @@ func roomIn(list *corev1.ConfigMap, asked bool) string {
 	return ""
 }
 
-// keepGiven looks through one of the ConfigMaps: it notes whose nodes have registered,
-// tells of those that have not, and forgets what no certificate is left of.
+// keepGiven looks through one of the ConfigMaps: it notes which nodes have registered,
+// logs which have not, and removes names for which all certificates have expired.
 func (c *nodeController) keepGiven(ctx context.Context, part string) error {
 	defer c.queue.AddAfter(item{given: part}, givenCheck)
 	list, err := c.readGiven(ctx, part)
@@ -168,7 +168,7 @@ func (c *nodeController) keepGiven(ctx context.Context, part string) error {
 		age := time.Since(g.at)
 		switch {
 		case age < -changeoverTime:
-			// Somebody's clock was ahead. Until it is that late, nothing that the node renews would count.
+			// Somebody's clock was ahead. Until that time, no certificate that the node renews would count.
 			g.at = time.Now()
 			list.Data[name] = g.String()
 			changed = true

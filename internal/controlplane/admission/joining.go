@@ -14,7 +14,7 @@ import (
 )
 
 // tokenOf returns the id of the token with which a request was made; "" if it
-// was made with none.
+// was made without one.
 func tokenOf(csr *certv1.CertificateSigningRequest) string {
 	id, ok := strings.CutPrefix(csr.Spec.Username, bootstrapapi.BootstrapUserPrefix)
 	if !ok || !slices.Contains(csr.Spec.Groups, agentGroup) {
@@ -23,8 +23,8 @@ func tokenOf(csr *certv1.CertificateSigningRequest) string {
 	return id
 }
 
-// joiningNode is the node that a machine with a token wants to become; "" when
-// the request is none for that.
+// joiningNode returns the node that a machine with a token wants to become; "" if
+// the request is not for that.
 func joiningNode(csr *certv1.CertificateSigningRequest) string {
 	if csr.Spec.SignerName != certv1.KubeAPIServerClientKubeletSignerName || tokenOf(csr) == "" {
 		return ""
@@ -37,7 +37,7 @@ func joiningNode(csr *certv1.CertificateSigningRequest) string {
 	return name
 }
 
-// requestKey is the keyHash of the key that a request is for; "" if it cannot be read.
+// requestKey returns the keyHash of the key that a request is for; "" if it cannot be read.
 func requestKey(csr *certv1.CertificateSigningRequest) string {
 	request, err := parseRequest(csr)
 	if err != nil {
@@ -46,22 +46,22 @@ func requestKey(csr *certv1.CertificateSigningRequest) string {
 	return keyHash(request.RawSubjectPublicKeyInfo)
 }
 
-// claimed says what is there of a node that a machine wants to become.
+// claimed says what exists of a node that a machine wants to become.
 type claimed struct {
 	node    bool      // a Node of this name
 	pods    bool      // pods that are bound to a node of this name; known only if revoked
 	given   *given    // to which machine the name was given; nil: to none
 	full    string    // why no more names can be given; "": they can
-	revoked time.Time // when its credentials were; zero: they were not
+	revoked time.Time // when its credentials were revoked; zero: they were not
 }
 
-// judgeJoining decides about the request of a machine that joins with a token
-// and says why. token is nil when it is gone.
+// judgeJoining decides about the request of a machine that joins with a token,
+// and returns why. token is nil if it no longer exists.
 //
 // A token makes new nodes. Kubernetes' own approver would let its holder become
-// a node that exists, and with that read its Secrets. Only a token that was made
-// for a node of this name may replace it, or take its name from a machine that
-// has been given it and has not registered.
+// an existing node, and so read that node's Secrets. Only a token that was made
+// for this name may replace an existing node, or take the name from a machine
+// that was given it and has not registered.
 func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there claimed) (ruling, string) {
 	request, err := parseRequest(csr)
 	if err != nil {
@@ -89,7 +89,7 @@ func judgeJoining(csr *certv1.CertificateSigningRequest, token *Token, there cla
 	return approve, fmt.Sprintf("the token may make node %s", name)
 }
 
-// nameTaken says why a machine with this key may not have a name; "" if it may.
+// nameTaken returns why a machine with this key may not have a name; "" if it may.
 func nameTaken(name, key string, token *Token, there claimed) string {
 	asked := len(token.Nodes) > 0
 	another := there.given == nil || there.given.key != key
@@ -114,8 +114,8 @@ func nameTaken(name, key string, token *Token, there claimed) string {
 	return ""
 }
 
-// useOf names one use of a token: the key of the machine, which a request made again
-// under any name has as well, and the node that it becomes.
+// useOf names one use of a token: the key of the machine, which stays the same when the
+// machine repeats its request, and the node that it becomes.
 func useOf(csr *certv1.CertificateSigningRequest) string {
 	return requestKey(csr) + "/" + joiningNode(csr)
 }

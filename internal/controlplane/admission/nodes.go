@@ -42,13 +42,13 @@ const (
 type item struct {
 	node, csr string
 	claims    bool   // the addresses of all nodes
-	given     string // one of the lists of whose names are given
+	given     string // one of the ConfigMaps of given names
 }
 
 // nodeController admits nodes: it decides about requests for their certificates
-// as judgeJoining and judgeServing find right, and gives new nodes a role,
-// which a kubelet may not give itself, and notes who has which address and name. It acts as the user
-// system:everynode-node-controller.
+// with judgeJoining and judgeServing, gives new nodes a role, which a kubelet may
+// not give itself, and records which node has which address and name. It acts as
+// the user system:everynode-node-controller.
 type nodeController struct {
 	client   kubernetes.Interface
 	services netip.Prefix // the range of service addresses
@@ -57,7 +57,7 @@ type nodeController struct {
 	nodes    corelisters.NodeLister
 	queue    workqueue.TypedRateLimitingInterface[item]
 	events   record.EventRecorder
-	told     map[string]bool // of which names that nobody has registered under
+	told     map[string]bool // by name and key: it was logged that no such node has registered
 }
 
 // Run runs until ctx ends and all its goroutines have.
@@ -104,7 +104,7 @@ func Run(ctx context.Context, cfg *rest.Config, services netip.Prefix) error {
 	return nil
 }
 
-// dropManagedFields keeps out of memory what nobody here reads.
+// dropManagedFields saves memory: nobody here reads managed fields.
 func dropManagedFields(obj any) (any, error) {
 	if o, err := meta.Accessor(obj); err == nil {
 		o.SetManagedFields(nil)
@@ -122,7 +122,7 @@ func indexByNode(obj any) ([]string, error) {
 	return nil, nil
 }
 
-// subjectNode is the node that a request is for; "" when it is none of ours.
+// subjectNode returns the node that a request is for; "" if the request is not ours.
 func subjectNode(csr *certv1.CertificateSigningRequest) string {
 	if csr.Spec.SignerName == certv1.KubeletServingSignerName {
 		return requester(csr)
@@ -130,7 +130,7 @@ func subjectNode(csr *certv1.CertificateSigningRequest) string {
 	return joiningNode(csr)
 }
 
-// requestsFor are the requests for certificates of a node.
+// requestsFor returns the requests for certificates of a node.
 func (c *nodeController) requestsFor(node string) (list []*certv1.CertificateSigningRequest) {
 	found, err := c.byNode.ByIndex(nodeIndex, node)
 	if err != nil {
@@ -142,8 +142,8 @@ func (c *nodeController) requestsFor(node string) (list []*certv1.CertificateSig
 	return list
 }
 
-// watch turns events into work. A Node that changes or goes makes its waiting
-// requests worth another look.
+// watch turns events into work. When a Node changes or is deleted, its waiting
+// requests are looked at again.
 func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 	onNode := func(obj any) {
 		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
@@ -185,8 +185,8 @@ func (c *nodeController) watch(factory informers.SharedInformerFactory) error {
 	return c.watchClaims(nodes)
 }
 
-// next does one piece of work, and again later what fails. It returns false
-// when the queue is shut down.
+// next does one piece of work, and queues it again if it fails. It returns false
+// once the queue is shut down.
 func (c *nodeController) next(ctx context.Context) bool {
 	work, shutdown := c.queue.Get()
 	if shutdown {
@@ -213,7 +213,7 @@ func (c *nodeController) next(ctx context.Context) bool {
 	return true
 }
 
-// needsRole says whether node never had a role that kubectl could show.
+// needsRole reports whether node never had a role that kubectl could show.
 func needsRole(node *corev1.Node) bool {
 	if _, ok := node.Annotations[roleGiven]; ok {
 		return false

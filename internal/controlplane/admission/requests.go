@@ -17,10 +17,10 @@ import (
 )
 
 const (
-	// CertificateHeld is the condition of a request that waits, and says why.
+	// CertificateHeld is the condition of a request that waits. Its message says why.
 	CertificateHeld certv1.RequestConditionType = "Held"
-	// lookAgain is how often a request that waits is looked at although its Node
-	// has not changed: what it waits for may be elsewhere.
+	// lookAgain is how often a waiting request is looked at although its Node
+	// has not changed: it may wait for something else.
 	lookAgain = 30 * time.Second
 )
 
@@ -69,7 +69,7 @@ func (c *nodeController) decide(ctx context.Context, name string) error {
 	return c.setCondition(ctx, csr, condition)
 }
 
-// setCondition writes what became of a request, in the place of why it waited.
+// setCondition writes the decision about a request, in place of the reason why it waited.
 func (c *nodeController) setCondition(ctx context.Context, csr *certv1.CertificateSigningRequest, condition certv1.CertificateSigningRequestCondition) error {
 	same := func(old certv1.CertificateSigningRequestCondition) bool {
 		return old.Type == condition.Type && old.Message == condition.Message
@@ -103,8 +103,8 @@ func (c *nodeController) judge(ctx context.Context, csr *certv1.CertificateSigni
 	return verdict, reason, nil
 }
 
-// judgeToken decides about a machine that joins. To whom the name is given, and the use of
-// the token, are noted before the request is approved; both count once for each key.
+// judgeToken decides about a machine that joins. It records who gets the name, and the use of
+// the token, before the request is approved. Both count once for each key.
 func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.CertificateSigningRequest, node *corev1.Node) (ruling, string, error) {
 	secrets := c.client.CoreV1().Secrets(metav1.NamespaceSystem)
 	secret, err := secrets.Get(ctx, tokenutil.BootstrapTokenSecretName(tokenOf(csr)), metav1.GetOptions{})
@@ -149,7 +149,7 @@ func (c *nodeController) judgeToken(ctx context.Context, csr *certv1.Certificate
 	return verdict, reason, nil
 }
 
-// claimedBy reads what is there of a node that a machine wants to become, but for its Node.
+// claimedBy reads what exists of a node that a machine wants to become, except its Node.
 func (c *nodeController) claimedBy(ctx context.Context, name string, names *corev1.ConfigMap, asked bool) (there claimed, err error) {
 	if there.given, err = nameIn(names, name); err != nil {
 		return there, err
@@ -166,8 +166,8 @@ func (c *nodeController) claimedBy(ctx context.Context, name string, names *core
 	return there, nil
 }
 
-// giveName notes that the machine with the key of a request has a name from now on. Nothing
-// that was issued to another machine before counts any longer, so the name is no longer revoked.
+// giveName records that the machine with the key of a request has a name from now on. What was
+// issued to another machine before no longer counts, so giveName ends a revocation of the name.
 func (c *nodeController) giveName(ctx context.Context, csr *certv1.CertificateSigningRequest, names *corev1.ConfigMap, there claimed) error {
 	name, key := joiningNode(csr), requestKey(csr)
 	if there.given == nil || there.given.key != key {

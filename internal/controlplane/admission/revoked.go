@@ -16,19 +16,19 @@ import (
 )
 
 // RevokedNodes is the ConfigMap in kube-system that has a key for each node whose
-// credentials are not accepted any more.
+// credentials are no longer accepted. The value is the time of revocation (RFC 3339).
 const RevokedNodes = "everynode-revoked-nodes"
 
-// RevokeNode makes the API servers refuse all that comes with the credentials of a
-// node or of pods on it, whoever has them and whatever they are renewed to; or, with
-// undo, accept them again. A machine that joins under the name with a token that was
-// made later ends it: of what was issued before nothing counts then.
+// RevokeNode makes the API servers refuse all requests with the credentials of a node
+// or of pods on it, whoever has them and however they are renewed. With undo, API servers
+// accept them again. The revocation also ends when a machine joins under the name with a
+// token that was made later: credentials that were issued before no longer count then.
 func RevokeNode(ctx context.Context, client kubernetes.Interface, name string, undo bool) error {
 	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
 		return fmt.Errorf("%q is not the name of a node: %s", name, strings.Join(wrong, "; "))
 	}
 	maps := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
-	// Somebody else may revoke another at the same moment.
+	// Somebody else may revoke another node at the same moment.
 	again := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
 	err := retry.OnError(retry.DefaultRetry, again, func() error {
 		list, err := maps.Get(ctx, RevokedNodes, metav1.GetOptions{})
@@ -68,8 +68,8 @@ func RevokeNode(ctx context.Context, client kubernetes.Interface, name string, u
 
 var errNotRevoked = errors.New("not revoked")
 
-// revokedSince says when a node was revoked; zero: it is not. When that cannot be read it
-// is now, so that no token counts as newer.
+// revokedSince returns when a node was revoked; zero: it is not revoked. If the time cannot be
+// parsed, it is now, so that no token counts as newer.
 func revokedSince(ctx context.Context, client kubernetes.Interface, name string) (time.Time, error) {
 	list, err := client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, RevokedNodes, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

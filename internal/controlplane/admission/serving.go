@@ -18,7 +18,7 @@ import (
 
 const nodeUserPrefix = "system:node:"
 
-// ruling is what becomes of a request for a certificate of a node.
+// ruling is a decision about a request for a certificate of a node.
 type ruling int
 
 const (
@@ -27,7 +27,7 @@ const (
 	deny                  // no later state of the Node can make the request right
 )
 
-// requester is the name of the node that made the request; "" if none did.
+// requester returns the name of the node that made the request; "" if no node did.
 func requester(csr *certv1.CertificateSigningRequest) string {
 	if !slices.Contains(csr.Spec.Groups, user.NodesGroup) {
 		return ""
@@ -40,19 +40,19 @@ func requester(csr *certv1.CertificateSigningRequest) string {
 }
 
 // surroundings are what a certificate of a node is compared with, besides what
-// that node says of itself.
+// that node says about itself.
 type surroundings struct {
 	services netip.Prefix    // the range of service addresses
-	others   []*corev1.Node  // all other Nodes
+	others   []*corev1.Node  // all Nodes; the node itself is skipped
 	servers  serverAddresses // of each server
 }
 
-// judgeServing decides about a request for the signer kubelet-serving and says
-// why. node is the Node that the requester names; nil if there is none.
+// judgeServing decides about a request for the signer kubelet-serving, and returns
+// why. node is the requester's Node; nil if there is none.
 //
-// A node may have a certificate for its own name and addresses only: one for
-// any other would let it pose as another node to the API server. What it says of
-// itself is not enough: nobody else may have that address.
+// A node may have a certificate only for its own name and addresses: one for
+// any other would let it pose as another node to the API server. It is not enough
+// that the node reports an address: nobody else may have it.
 func judgeServing(csr *certv1.CertificateSigningRequest, node *corev1.Node, around surroundings) (ruling, string) {
 	name := requester(csr)
 	if name == "" {
@@ -101,8 +101,8 @@ func usagesOf(csr *certv1.CertificateSigningRequest) []string {
 	return usages
 }
 
-// asksForServer says why a certificate would be good for posing as the API
-// server; "" if it would not.
+// asksForServer returns why a certificate could be used to pose as the API
+// server; "" if it could not.
 func asksForServer(request *x509.CertificateRequest, services netip.Prefix) string {
 	for _, dns := range request.DNSNames {
 		if strings.Contains(dns, "*") {
@@ -123,9 +123,9 @@ func asksForServer(request *x509.CertificateRequest, services netip.Prefix) stri
 	return ""
 }
 
-// asksForOthers says which name or address of another node, or of a server, a
-// certificate would be good for; "" if there is none. A node on a server's
-// machine has that machine's name.
+// asksForOthers returns which name or address of another node, or of a server, a
+// certificate would be valid for, and what to do; "" if there is none. A node on a
+// server's machine has that machine's name.
 func asksForOthers(request *x509.CertificateRequest, name string, around surroundings) string {
 	asked := slices.Clone(request.DNSNames)
 	for _, ip := range request.IPAddresses {
@@ -147,8 +147,8 @@ func asksForOthers(request *x509.CertificateRequest, name string, around surroun
 	return ""
 }
 
-// matchAddresses compares what the certificate would be good for with what
-// the Node says of itself.
+// matchAddresses compares what the certificate would be valid for with what
+// the Node reports.
 func matchAddresses(request *x509.CertificateRequest, name string, node *corev1.Node) (ruling, string) {
 	if node == nil || len(node.Status.Addresses) == 0 {
 		return hold, fmt.Sprintf("node %s has not reported its addresses yet", name)

@@ -26,7 +26,7 @@ import (
 // agentGroup is the group of machines that join with a token.
 const agentGroup = "system:bootstrappers:everynode:agents"
 
-// What a token may do is kept in annotations of its Secret.
+// Annotations of a token's Secret say what the token may do.
 const (
 	nodesAnnotation = "everynode.io/nodes"
 	usesAnnotation  = "everynode.io/uses"
@@ -35,16 +35,16 @@ const (
 
 // TokenSpec says what a token is good for.
 type TokenSpec struct {
-	TTL         time.Duration // zero: without end
+	TTL         time.Duration // zero: it never expires
 	Description string
-	// Nodes are the names that a machine may take with it, also of nodes that
-	// exist. Empty: any name that no node has.
+	// Nodes are the names that a machine may take with it, even those of existing
+	// nodes. Empty: any name that no node has.
 	Nodes []string
 	Uses  int // how many machines may join with it; zero: any number
 }
 
 // Token is a bootstrap token: a secret with which a machine joins the cluster
-// and recognizes it. Its holder can make itself any new node, unless it is for
+// and recognizes it. Its holder can become any new node, unless the token is for
 // some names only.
 type Token struct {
 	ID          string // six of a-z0-9; may be shown
@@ -57,7 +57,7 @@ type Token struct {
 	Created     time.Time // by the API server's clock
 }
 
-// String is the token as a joining machine needs it: id.secret.
+// String returns the token as a joining machine needs it: id.secret.
 func (t Token) String() string { return tokenutil.TokenFromIDAndSecret(t.ID, t.Secret) }
 
 // CreateToken makes a token. It is usable as soon as the cluster has signed its cluster-info with
@@ -82,7 +82,7 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpe
 	}
 	t := Token{ID: id, Secret: secret, Description: spec.Description, Nodes: spec.Nodes, Uses: spec.Uses}
 	if ttl > 0 {
-		// The API keeps whole seconds; a token never ends early.
+		// The API keeps whole seconds, and a token must not expire early.
 		t.Expires = time.Now().Add(ttl + time.Second - 1).UTC().Truncate(time.Second)
 	}
 	if _, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Create(ctx, t.secret(), metav1.CreateOptions{}); err != nil {
@@ -91,8 +91,8 @@ func CreateToken(ctx context.Context, client kubernetes.Interface, spec TokenSpe
 	return t, nil
 }
 
-// AuthorityHash is the hash of a cluster's CA (PEM) as joining machines are given
-// it: sha256: and the sum of its public key (as kubeadm has it), in hex.
+// AuthorityHash returns the hash of a cluster's CA (PEM) that joining machines are given:
+// "sha256:" and the sum of its public key in hex, the same as kubeadm's.
 func AuthorityHash(ca []byte) (string, error) {
 	certs, err := certutil.ParseCertsPEM(ca)
 	if err != nil {
@@ -102,7 +102,7 @@ func AuthorityHash(ca []byte) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// secret is the form in which Kubernetes keeps a token.
+// secret returns the Secret in which Kubernetes stores the token.
 func (t Token) secret() *corev1.Secret {
 	data := map[string][]byte{
 		bootstrapapi.BootstrapTokenIDKey:               []byte(t.ID),
@@ -131,8 +131,8 @@ func (t Token) secret() *corev1.Secret {
 	}
 }
 
-// ListTokens returns the cluster's tokens, the ones that end soonest first and
-// the ones that never end last. Tokens that have expired but are not yet
+// ListTokens returns the cluster's tokens, the ones that expire soonest first and
+// the ones that never expire last. Tokens that have expired but are not yet
 // cleaned up are among them.
 func ListTokens(ctx context.Context, client kubernetes.Interface) ([]Token, error) {
 	list, err := client.CoreV1().Secrets(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{

@@ -18,31 +18,32 @@ import (
 )
 
 // Usually a cluster has one CA. While it is rotated there are two, and everybody trusts
-// both: one signs, and is in ca.crt and ca.Key as ever. Both are also in files that
-// carry their names, so that a change of the one that signs is a copy, which a crash cannot
-// leave without a key that is needed.
+// both. One of them signs, and is in ca.crt and ca.key as usual. Both are also in files
+// that are named after their IDs. So a change of the one that signs is a copy, and a crash
+// in the middle cannot lose a key that is needed.
 const (
-	// ClusterAuthorities is the file below pki/ with all that are trusted, the one that
+	// ClusterAuthorities is the file below pki/ with all trusted authorities, the one that
 	// signs first.
 	ClusterAuthorities = "authorities.crt"
-	// CrossFile has certificates of authorities once more, each signed by the one before it.
-	// Servers send that of theirs along: who only trusts the one before it knows them by it.
+	// CrossFile has further certificates of authorities, each signed by the authority before
+	// it. Servers send their authority's along, so that those who trust only the authority
+	// before it accept them.
 	CrossFile = "cross-signed.crt"
-	// NamedCA is what the names of files of a rotation begin with; an ID follows.
+	// NamedCA begins the names of a rotation's files; an ID follows.
 	NamedCA = ClusterCA + "-"
 )
 
-// ID names an authority: the first digits of what join tokens call it by.
+// ID returns the ID of an authority: the first 16 hex digits of the hash that join tokens name it by.
 func ID(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:8])
 }
 
-// ID names the authority.
+// ID returns the ID of the authority.
 func (a *Authority) ID() string { return ID(a.Cert) }
 
-// Settle mends ca.crt after a crash between the two files of a pair: ca.Key,
-// which comes first, says which authority was to sign.
+// Settle repairs ca.crt after a crash between writing the two files of the pair:
+// ca.key, which is written first, says which authority should sign.
 func Settle(dir string) error {
 	crt, key := Paths(dir, ClusterCA)
 	if _, err := Load(crt, key); err == nil {
@@ -58,11 +59,11 @@ func Settle(dir string) error {
 			return WriteCertificates(crt, a.Cert)
 		}
 	}
-	return nil // whoever loads the pair says what is wrong with it
+	return nil // whoever loads the pair reports what is wrong with it
 }
 
-// namedAuthorities are those of a rotation that is under way, by name. One without its key
-// is about to be removed.
+// namedAuthorities returns the authorities of a rotation that is under way, by name. It skips
+// one without its key, which is about to be removed.
 func namedAuthorities(dir string) (list []*Authority, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, NamedCA+"*.crt"))
 	if err != nil {
@@ -81,13 +82,13 @@ func namedAuthorities(dir string) (list []*Authority, err error) {
 	return list, nil
 }
 
-// Others are those that are trusted besides the one that signs.
+// Others returns the authorities that are trusted besides the one that signs.
 func Others(dir string, signer *Authority) ([]*Authority, error) {
 	named, err := namedAuthorities(dir)
 	return slices.DeleteFunc(named, func(a *Authority) bool { return a.ID() == signer.ID() }), err
 }
 
-// writeAuthorities writes who is trusted.
+// writeAuthorities writes which authorities are trusted.
 func writeAuthorities(dir string, signer *Authority, others []*Authority) error {
 	trusted := []*x509.Certificate{signer.Cert}
 	for _, a := range others {
@@ -96,7 +97,7 @@ func writeAuthorities(dir string, signer *Authority, others []*Authority) error 
 	return WriteCertificates(filepath.Join(dir, ClusterAuthorities), trusted...)
 }
 
-// chainOf is what a server sends along with certificates of an authority.
+// chainOf returns what a server sends along with certificates of an authority.
 func chainOf(dir string, a *Authority) ([]*x509.Certificate, error) {
 	path := filepath.Join(dir, CrossFile)
 	certs, err := certutil.CertsFromFile(path)
@@ -109,7 +110,7 @@ func chainOf(dir string, a *Authority) ([]*x509.Certificate, error) {
 	return slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return ID(c) != a.ID() }), nil
 }
 
-// WriteCertificates writes a file with certificates, unless it says so already.
+// WriteCertificates writes a file with certificates, unless it already has them.
 func WriteCertificates(path string, certs ...*x509.Certificate) error {
 	data, err := certutil.EncodeCertificates(certs...)
 	if err != nil {
@@ -118,7 +119,7 @@ func WriteCertificates(path string, certs ...*x509.Certificate) error {
 	return private.WriteIfChanged(path, data)
 }
 
-// KeepNamed writes the files of an authority that carry its name.
+// KeepNamed writes the files of an authority that are named after its ID.
 func KeepNamed(dir string, a *Authority) error {
 	if have, err := Load(Paths(dir, NamedCA+a.ID())); err == nil && have.Cert.Equal(a.Cert) {
 		return nil
@@ -126,7 +127,7 @@ func KeepNamed(dir string, a *Authority) error {
 	return Write(dir, NamedCA+a.ID(), a.Cert, a.Key)
 }
 
-// DropNamed removes the files that carry an authority's name, keys first.
+// DropNamed removes the files that are named after an authority's ID, keys first.
 func DropNamed(dir string) error {
 	for _, pattern := range []string{NamedCA + "*.key", KubeletCA + "-*.key", NamedCA + "*.crt", KubeletCA + "-*.crt"} {
 		files, err := filepath.Glob(filepath.Join(dir, pattern))

@@ -16,26 +16,25 @@ import (
 // only API servers trust, and for kubelets only: a node that has one for a name
 // or an address that is not its own cannot pose as the API server to anybody.
 //
-// Its key follows from the key of the cluster's CA. So the servers of a cluster
-// have the same one, and so does a cluster that is restored, without one more file
-// to copy.
+// Its key is derived from the key of the cluster's CA. So the servers of a cluster
+// have the same one, and so does a restored cluster, without another file to copy.
 const (
 	KubeletCA = "kubelet-ca"
 	// KubeletCACN is the name in its certificate.
 	KubeletCACN = "everynode-kubelet-ca"
-	// KubeletAuthorities is the file below pki/ with what API servers trust for
-	// kubelets.
+	// KubeletAuthorities is the file below pki/ with the authorities that API servers
+	// trust for kubelets.
 	KubeletAuthorities = "kubelet-authorities.crt"
-	// softRotation is how long certificates that the cluster's CA has signed for
-	// kubelets, before there was this authority, can still be in use.
+	// softRotation is how long certificates that the cluster's CA signed for kubelets,
+	// before this authority existed, can still be in use.
 	softRotation = LeafLife + 24*time.Hour
 )
 
-// ensureKubeletAuthorities loads or makes the authority of kubelets, and those that follow
-// from other CAs that are trusted, and writes what API servers trust.
+// ensureKubeletAuthorities loads or makes the authority of kubelets, and those that are derived
+// from other trusted CAs. It writes which ones API servers trust.
 func ensureKubeletAuthorities(dir string, ca *Authority, others []*Authority, now time.Time) (*Authority, error) {
 	var trusted []*x509.Certificate
-	for _, other := range others { // first: one of them may be the former in kubelet-ca.crt
+	for _, other := range others { // they come first: one of them may be the former one in kubelet-ca.crt
 		b, err := ensureKubeletAuthority(dir, KubeletCA+"-"+other.ID(), other, now)
 		if err != nil {
 			return nil, err
@@ -47,7 +46,7 @@ func ensureKubeletAuthorities(dir string, ca *Authority, others []*Authority, no
 		return nil, err
 	}
 	trusted = append([]*x509.Certificate{a.Cert}, trusted...)
-	// In a new cluster both are made at the same moment, and a CA that came by a rotation has
+	// In a new cluster both are made at the same moment, and a CA that a rotation introduced has
 	// signed nothing for kubelets.
 	if len(ca.Chain) == 0 && a.Cert.NotBefore.After(ca.Cert.NotBefore) && now.Before(a.Cert.NotBefore.Add(softRotation)) {
 		trusted = append(trusted, ca.Cert)
@@ -55,7 +54,7 @@ func ensureKubeletAuthorities(dir string, ca *Authority, others []*Authority, no
 	return a, WriteCertificates(filepath.Join(dir, KubeletAuthorities), trusted...)
 }
 
-// ensureKubeletAuthority loads or makes the pair that follows from a CA.
+// ensureKubeletAuthority loads or makes the pair that is derived from a CA.
 func ensureKubeletAuthority(dir, name string, ca *Authority, now time.Time) (*Authority, error) {
 	key, err := kubeletAuthorityKey(ca)
 	if err != nil {
@@ -66,7 +65,7 @@ func ensureKubeletAuthority(dir, name string, ca *Authority, now time.Time) (*Au
 		if err != nil || !key.PublicKey.Equal(a.Key.Public()) || now.After(a.Cert.NotAfter) {
 			continue
 		}
-		if have != name { // this CA was trusted before it was the one that signs, or after
+		if have != name { // this CA was also trusted before or after it signed
 			return a, Write(dir, name, a.Cert, a.Key)
 		}
 		return a, nil

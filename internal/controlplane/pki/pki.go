@@ -1,4 +1,4 @@
-// Package pki is the certificates and keys of a control plane, as files of one folder: its authorities, which never
+// Package pki keeps the certificates and keys of a control plane in files of one folder: its authorities, which never
 // change by themselves, and the certificates that they sign, which are renewed.
 package pki
 
@@ -41,13 +41,13 @@ const (
 	// ClusterCACN is the name in the certificate of ClusterCA.
 	ClusterCACN = "everynode-ca"
 
-	// LeafLife is how long a certificate is good that is not an authority's.
+	// LeafLife is how long a certificate that is not an authority's is valid.
 	LeafLife = 365 * 24 * time.Hour
 	// ClockSkew is how far a node's clock may be behind ours.
 	ClockSkew = 5 * time.Minute
 )
 
-// Certificate names a leaf: what it is for, and whom it speaks for.
+// Certificate describes a leaf certificate: what it is for, and whom it identifies.
 type Certificate struct {
 	Name  string // file name below pki/, without .crt and .key
 	CA    string // the authority that signs it
@@ -66,10 +66,10 @@ type Authority struct {
 }
 
 // Ensure makes what is missing below dir: the three authorities, the key
-// pair of service accounts and every certificate of leaves. It renews leaves
-// that have less than a third of their life left or no longer say what they
-// should, or that another authority has signed than the one that signs now. It never
-// replaces an authority, which every node trusts.
+// pair of service accounts and every certificate of leaves. It renews a leaf
+// that has less than a third of its life left, that no longer says what it
+// should, or that another authority has signed than the one that signs now. It
+// never replaces an authority, because every node trusts it.
 func Ensure(dir string, leaves []Certificate, now time.Time) error {
 	if err := private.MakeDir(dir); err != nil {
 		return err
@@ -121,7 +121,7 @@ func ensureAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the certificate authority %s cannot be used: %w; restore both %s and %s from a backup (nodes trust no other)", name, err, crt, key)
 	}
-	a.Chain = nil // it signs; what its file has besides is sent along by nobody
+	a.Chain = nil // nobody sends what else is in the file of the authority that signs
 	if now.After(a.Cert.NotAfter) {
 		return nil, fmt.Errorf("the certificate authority in %s is valid until %s, but the clock of this machine says %s: set the clock if it is wrong; "+
 			"if it is right, the server needs new keys and every node must join again: keep a copy of %s, move it away, and start again",
@@ -138,7 +138,7 @@ func createAuthority(dir, name, cn string, now time.Time) (*Authority, error) {
 	return a, Write(dir, name, a.Cert, a.Key)
 }
 
-// NewAuthority makes an authority, and writes it nowhere.
+// NewAuthority makes an authority, without writing it to a file.
 func NewAuthority(name, cn string, now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -152,7 +152,7 @@ func NewAuthority(name, cn string, now time.Time) (*Authority, error) {
 }
 
 // ensureServiceAccountKey makes the key pair that signs service account tokens.
-// An existing key stays: replacing it would void every token.
+// An existing key stays: replacing it would invalidate every token.
 func ensureServiceAccountKey(dir string) error {
 	secret, public := filepath.Join(dir, ServiceAccountKey), filepath.Join(dir, ServiceAccountPub)
 	if _, err := os.Stat(public); err == nil {
@@ -175,7 +175,7 @@ func ensureServiceAccountKey(dir string) error {
 	return private.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: keyutil.PublicKeyBlockType, Bytes: der}))
 }
 
-// ensureLeaf keeps the leaf that is there if it is good, else issues one.
+// ensureLeaf keeps an existing leaf if it is good. Otherwise it issues one.
 func ensureLeaf(dir string, leaf Certificate, ca *Authority, now time.Time) error {
 	crt, key := Paths(dir, leaf.Name)
 	if pair, err := Load(crt, key); err == nil && leaf.goodAt(pair.Cert, ca, now) && slices.EqualFunc(pair.Chain, ca.Chain, (*x509.Certificate).Equal) {
@@ -192,7 +192,7 @@ func ensureLeaf(dir string, leaf Certificate, ca *Authority, now time.Time) erro
 	return Write(dir, leaf.Name, cert, fresh, ca.Chain...)
 }
 
-// goodAt says whether cert can stand in for a new certificate at time now.
+// goodAt reports whether cert is as good as a new certificate at time now.
 func (c Certificate) goodAt(cert *x509.Certificate, ca *Authority, now time.Time) bool {
 	left, life := cert.NotAfter.Sub(now), cert.NotAfter.Sub(cert.NotBefore)
 	switch {
@@ -208,7 +208,7 @@ func (c Certificate) goodAt(cert *x509.Certificate, ca *Authority, now time.Time
 	return slices.Equal(cert.DNSNames, c.SANs.DNSNames) && slices.EqualFunc(cert.IPAddresses, c.SANs.IPs, net.IP.Equal)
 }
 
-// Issue signs a certificate that says what c says, for at most the authority's life.
+// Issue signs a certificate that says what c says. It is valid for LeafLife, but never longer than the authority.
 func (c Certificate) Issue(ca *Authority, public crypto.PublicKey, now time.Time) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -236,13 +236,13 @@ func (c Certificate) Issue(ca *Authority, public crypto.PublicKey, now time.Time
 	return x509.ParseCertificate(der)
 }
 
-// Paths are the files of a certificate and of its key.
+// Paths returns the files of a certificate and of its key.
 func Paths(dir, name string) (crt, key string) {
 	return filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
 }
 
-// Load reads a certificate and the key that belongs to it, and what is sent along
-// with that certificate.
+// Load reads a certificate and its key, and what is sent along with that certificate. It
+// fails if they do not belong together.
 func Load(crt, key string) (*Authority, error) {
 	certs, err := certutil.CertsFromFile(crt)
 	if err != nil {
@@ -266,8 +266,8 @@ func Load(crt, key string) (*Authority, error) {
 	return &Authority{certs[0], signer, certs[1:]}, nil
 }
 
-// Write writes the key first: a key without a certificate is made again,
-// a certificate without its key cannot be.
+// Write writes a pair, the key first. After a crash between the two, a key without a
+// certificate is replaced, but a certificate without its key could not be used.
 func Write(dir, name string, cert *x509.Certificate, key crypto.Signer, chain ...*x509.Certificate) error {
 	crtPath, keyPath := Paths(dir, name)
 	if err := WriteKey(keyPath, key); err != nil {
@@ -289,8 +289,8 @@ func WriteKey(path string, key crypto.Signer) error {
 	return private.WriteFile(path, data)
 }
 
-// DeriveKey returns size bytes that follow from the key of an authority, and that say
-// nothing about those of another purpose.
+// DeriveKey returns size bytes that are derived from the key of an authority. They reveal
+// nothing about the bytes for another purpose.
 func DeriveKey(ca *Authority, purpose string, size int) ([]byte, error) {
 	secret, err := x509.MarshalPKCS8PrivateKey(ca.Key)
 	if err != nil {
