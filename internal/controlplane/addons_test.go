@@ -41,7 +41,7 @@ func TestDNSAddress(t *testing.T) {
 	}
 }
 
-// The image follows the server, unless somebody has chosen another.
+// The image changes with the server's version, unless somebody has chosen another.
 func TestImagePatch(t *testing.T) {
 	const before, now = "registry.k8s.io/coredns/coredns:v1.0.0", "registry.k8s.io/coredns/coredns:v2.0.0"
 	for name, tt := range map[string]struct {
@@ -79,8 +79,8 @@ const dnsName = "coredns"
 
 const editedCorefile = ".:53 {\n    errors\n}\n"
 
-// checkDNSObjects sees that the cluster's DNS is there when the control plane is
-// ready. Then it takes a part away and changes others, for checkDNSAgain.
+// checkDNSObjects checks that the cluster's DNS exists when the control plane is
+// ready. Then it deletes a part and changes others, for checkDNSAgain.
 func checkDNSObjects(t *testing.T, admin kubernetes.Interface) {
 	service, err := admin.CoreV1().Services("kube-system").Get(t.Context(), "kube-dns", metav1.GetOptions{})
 	if err != nil || service.Spec.ClusterIP != "198.19.0.10" {
@@ -115,8 +115,8 @@ func checkDNSObjects(t *testing.T, admin kubernetes.Interface) {
 	}
 }
 
-// checkDNSAgain sees that a start makes again what is missing, and leaves alone
-// what is there.
+// checkDNSAgain checks that a start creates again what is missing, and leaves
+// existing objects alone.
 func checkDNSAgain(t *testing.T, admin kubernetes.Interface) {
 	if _, err := admin.CoreV1().Services("kube-system").Get(t.Context(), "kube-dns", metav1.GetOptions{}); err != nil {
 		t.Error(err)
@@ -131,7 +131,7 @@ func checkDNSAgain(t *testing.T, admin kubernetes.Interface) {
 	}
 }
 
-// checkAddonsMended deletes parts of add-ons of a running control plane.
+// checkAddonsMended deletes parts of add-ons of a running control plane, and makes them again.
 func checkAddonsMended(t *testing.T, r *running) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(r.cfg.DataDir, "admin.kubeconfig"))
 	if err != nil {
@@ -158,8 +158,8 @@ func checkAddonsMended(t *testing.T, r *running) {
 	}
 }
 
-// checkOneDefaultClass has the class of the add-on storage made where somebody has a
-// default one.
+// checkOneDefaultClass creates the class of the add-on storage in a cluster that already
+// has a default one.
 func checkOneDefaultClass(t *testing.T, r *running) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", filepath.Join(r.cfg.DataDir, "admin.kubeconfig"))
 	if err != nil {
@@ -198,8 +198,8 @@ func checkOneDefaultClass(t *testing.T, r *running) {
 	}
 }
 
-// checkAddons waits for the add-ons that nothing waits for, and sees that the API server
-// knows metrics-server by the certificate that its Secret holds.
+// checkAddons waits for the add-ons that nothing waits for, and checks that the API server
+// trusts metrics-server by the certificate in its Secret.
 func checkAddons(t *testing.T, admin kubernetes.Interface) {
 	for _, d := range [][2]string{{"local-path-storage", "local-path-provisioner"}, {"kube-system", "metrics-server"}} {
 		eventually(t, "the Deployment "+d[1], func(ctx context.Context) (bool, error) {
@@ -237,7 +237,7 @@ func checkAddons(t *testing.T, admin kubernetes.Interface) {
 	if err != nil || !strings.Contains(config.Data["ca.crt"], "BEGIN CERTIFICATE") {
 		t.Errorf("kubelets are known by %v, %v", config.Data, err)
 	}
-	// Nobody runs it here. With an API that does not answer no namespace can be deleted.
+	// Nobody runs metrics-server here. While an API does not answer, no namespace can be deleted.
 	err = admin.Discovery().RESTClient().Delete().AbsPath("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io").Do(t.Context()).Error()
 	if err != nil {
 		t.Error(err)

@@ -27,13 +27,13 @@ func testFile(t *testing.T, dir, name, text string, mode fs.FileMode) string {
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+	if err := os.Chmod(path, mode); err != nil { // the umask does not matter
 		t.Fatal(err)
 	}
 	return path
 }
 
-// A file that is wrong in any way is refused before there is a data directory.
+// A file that is wrong in any way is refused before the data directory is created.
 func TestAdmissionFile(t *testing.T) {
 	dir := t.TempDir()
 	testFile(t, dir, "limits.yaml", eventLimits, 0o644)
@@ -82,8 +82,8 @@ func TestAdmissionFile(t *testing.T) {
 	}
 }
 
-// wantResolved wants settings to be good (want is "") or to be refused with a text, and
-// nothing to be written either way.
+// wantResolved fails the test unless cfg is accepted (want is "") or refused with the text
+// want, and nothing is written either way.
 func wantResolved(t *testing.T, name string, cfg Config, want string) {
 	t.Helper()
 	cfg.DataDir = filepath.Join(t.TempDir(), "data")
@@ -96,8 +96,8 @@ func wantResolved(t *testing.T, name string, cfg Config, want string) {
 	}
 }
 
-// The standard for pods is beside what a file says of other plugins, and in its place is
-// what the file says of it.
+// The standard for pods is added to what a file says about other plugins. If the file
+// configures it, the file's configuration counts.
 func TestAdmissionIsMerged(t *testing.T) {
 	dir := t.TempDir()
 	testFile(t, dir, "limits.yaml", eventLimits, 0o644)
@@ -130,8 +130,8 @@ func TestAdmissionIsMerged(t *testing.T) {
 	}
 }
 
-// checkEventLimit writes more events than a file allows: the plugin, which is off by
-// default, is on.
+// checkEventLimit writes more events than a file allows, to check that the plugin, which
+// is off by default, is on.
 func checkEventLimit(t *testing.T, admin kubernetes.Interface) {
 	for range 10 {
 		e := &corev1.Event{ObjectMeta: metav1.ObjectMeta{GenerateName: "many-"}, InvolvedObject: corev1.ObjectReference{Namespace: "kube-public"}}

@@ -34,7 +34,7 @@ func askToJoin(t *testing.T, c kubernetes.Interface, node string) (csr string) {
 	return csr
 }
 
-// wantHeld waits until a request waits, and says why.
+// wantHeld waits until a request is held, and its condition says because.
 func wantHeld(t *testing.T, admin kubernetes.Interface, csr, because string) {
 	t.Helper()
 	eventually(t, "the request is held because "+because, func(ctx context.Context) (bool, error) {
@@ -54,13 +54,13 @@ func wantIssued(t *testing.T, admin kubernetes.Interface, csr string) {
 	awaitCertificate(t, admin, csr)
 }
 
-// checkJoinAgain wants to become node-1, which exists.
+// checkJoinAgain tries to become node-1, which exists.
 func checkJoinAgain(t *testing.T, admin, bootstrap kubernetes.Interface) {
 	csr := askToJoin(t, bootstrap, "node-1")
 	wantHeld(t, admin, csr, "node node-1 exists already")
 }
 
-// withToken is a client that has a new token.
+// withToken returns a client that has a new token.
 func withToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, spec admission.TokenSpec) kubernetes.Interface {
 	t.Helper()
 	spec.TTL = time.Hour
@@ -78,7 +78,7 @@ func withToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, spec
 	return c
 }
 
-// asNode is a client with a node's certificate.
+// asNode returns a client with a node's certificate.
 func asNode(t *testing.T, base *rest.Config, cert, key []byte) kubernetes.Interface {
 	t.Helper()
 	config := rest.CopyConfig(base)
@@ -108,14 +108,14 @@ func deleteRequest(t *testing.T, admin kubernetes.Interface, csr string) {
 	}
 }
 
-// checkTokenUses joins with a token for one machine, and with one for a name, that of
-// node-1, whose new certificate it returns.
+// checkTokenUses joins with a token for one machine, and with a token for the name node-1.
+// It returns node-1's new certificate.
 func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config) (cert, key []byte) {
 	once := withToken(t, admin, base, admission.TokenSpec{Uses: 1})
 	first := askToJoin(t, once, "once-1")
 	wantIssued(t, admin, first)
 	wantHeld(t, admin, askToJoin(t, once, "once-2"), "all uses of the token are spent (it had 1)")
-	// Another machine that has its request called as the one that is gone.
+	// Another machine gives its request the name of the deleted one.
 	request, err := admin.CertificatesV1().CertificateSigningRequests().Get(t.Context(), askToJoin(t, once, "once-1"), metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +133,8 @@ func checkTokenUses(t *testing.T, admin kubernetes.Interface, base *rest.Config)
 	return joinCertificate(t, named, "node-1")
 }
 
-// checkNamesInAdvance takes the name of a machine that is to come, and makes no node of
-// it. Not even when the request is gone does another machine get the name beside it.
+// checkNamesInAdvance takes the name of a machine that has not joined yet, without
+// registering a node. Even after the request is deleted, no other machine gets the name too.
 func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest.Config) {
 	request, key := requestCertificate(t, bootstrap, certv1.KubeAPIServerClientKubeletSignerName,
 		pkix.Name{CommonName: "system:node:db-1", Organization: []string{"system:nodes"}}, []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageClientAuth}, nil, nil)
@@ -142,7 +142,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	deleteRequest(t, admin, request)
 	held := askToJoin(t, bootstrap, "db-1")
 	wantHeld(t, admin, held, "another machine was given the name db-1 with the token ")
-	deleteRequest(t, admin, held) // or it would get the name once that is free
+	deleteRequest(t, admin, held) // otherwise it would get the name once that is free
 
 	named := withToken(t, admin, base, admission.TokenSpec{Nodes: []string{"db-1"}, Uses: 1})
 	cert, key := joinCertificate(t, named, "db-1")
@@ -151,7 +151,7 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	if _, err := honest.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "db-1"}}, metav1.CreateOptions{}); err != nil {
 		t.Error("the machine that the name was meant for cannot register:", err)
 	}
-	// It leaves, and so gives the name up; whoever has its key is not a node when another has come.
+	// It leaves, and so gives the name up. Once another machine has joined, its key is worth nothing.
 	eventually(t, "it is noted that db-1 has registered", func(ctx context.Context) (bool, error) {
 		list, err := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, admission.GivenPart("db-1"), metav1.GetOptions{})
 		return err == nil && strings.HasSuffix(list.Data["db-1"], " registered"), err
@@ -163,8 +163,8 @@ func checkNamesInAdvance(t *testing.T, admin, bootstrap kubernetes.Interface, ba
 	wantReplaced(t, honest, "db-1")
 }
 
-// checkStolen has a machine stolen and replaced: what the thief has stays refused, with
-// what the pods there had, and the new machine is heard.
+// checkStolen plays the theft and the replacement of a machine. The thief's credentials
+// stay refused, and so do those of the pods there. The new machine is accepted.
 func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest.Config) {
 	ctx := t.Context()
 	cert, key := joinCertificate(t, bootstrap, "rack-1")
@@ -205,7 +205,7 @@ func checkStolen(t *testing.T, admin, bootstrap kubernetes.Interface, base *rest
 	}
 }
 
-// podWithToken is a client with the token that a pod on a node has.
+// podWithToken returns a client with the token that a pod on a node has.
 func podWithToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, node string) kubernetes.Interface {
 	t.Helper()
 	pod, err := admin.CoreV1().Pods(metav1.NamespaceDefault).Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "on-" + node},
@@ -223,8 +223,7 @@ func podWithToken(t *testing.T, admin kubernetes.Interface, base *rest.Config, n
 	return client(t, config)
 }
 
-// checkOtherNodes tries, as node-1 and as a node that is to be made, to take what
-// is not theirs.
+// checkOtherNodes tries, as node-1 and as a new node, to take what is not theirs.
 func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, base *rest.Config) {
 	evil := rest.CopyConfig(base)
 	evil.CertData, evil.KeyData = joinCertificate(t, bootstrap, "evil")
@@ -293,7 +292,7 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 		_, err := c.CoreV1().Nodes().Patch(t.Context(), name, "application/strategic-merge-patch+json", []byte(`{"spec":`+spec+`}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	}
-	// It has no range yet, or one that cannot be changed anyway: either is refused.
+	// It has no range yet, or one that cannot be changed anyway: both are refused.
 	if err := patchSpec(as, "evil", `{"podCIDR":"192.0.2.10/32","podCIDRs":["192.0.2.10/32"]}`); err == nil {
 		t.Error("a node chose its pod range after its Node was made")
 	}
@@ -309,8 +308,8 @@ func checkOtherNodes(t *testing.T, admin, node, bootstrap kubernetes.Interface, 
 	checkLeaving(t, admin, as)
 }
 
-// checkClaims looks at the list of addresses: nodes do not write it, it comes back
-// when it is deleted, and an address that its node gives up is free.
+// checkClaims checks the list of addresses: nodes cannot write it, it comes back
+// when it is deleted, and an address that its node gives up becomes free.
 func checkClaims(t *testing.T, admin, evil, node kubernetes.Interface, report func(kubernetes.Interface, string, corev1.NodeAddressType, string) error) {
 	claims := admin.CoreV1().ConfigMaps(metav1.NamespaceSystem)
 	patch := []byte(`{"data":{"192.0.2.1":"evil"}}`)
@@ -347,8 +346,8 @@ func checkClaims(t *testing.T, admin, evil, node kubernetes.Interface, report fu
 	owner("2001_db8__9", "")
 }
 
-// checkRevoked takes a node's rights away: its certificate, which whoever stole it
-// still has, reads and writes nothing, and renews itself to nothing.
+// checkRevoked revokes a node. With its certificate, which a thief would still have,
+// nobody can read or write anything, or get a new certificate.
 func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
 	if err := admission.RevokeNode(t.Context(), admin, "evil", true); err == nil || !strings.Contains(err.Error(), "not revoked") {
 		t.Errorf("to undo what was not done: %v", err)
@@ -389,7 +388,7 @@ func checkRevoked(t *testing.T, admin, evil, node kubernetes.Interface) {
 	eventually(t, "the node is accepted again", func(context.Context) (bool, error) { return reads() == nil, nil })
 }
 
-// checkLeaving goes the way of a node that leaves, with its own credentials: it
+// checkLeaving does what a node that leaves does, with its own credentials: it
 // cordons its Node, evicts its pods, and deletes the Node unless it would gain by that.
 func checkLeaving(t *testing.T, admin, evil kubernetes.Interface) {
 	nodes, pods := admin.CoreV1().Nodes(), evil.CoreV1().Pods(metav1.NamespaceDefault)
@@ -435,8 +434,8 @@ func checkLeaving(t *testing.T, admin, evil kubernetes.Interface) {
 	}
 }
 
-// checkLeavingWith tries to delete the Node evil while it has what a node may not
-// take off itself.
+// checkLeavingWith tries to delete the Node evil while it has something that a node
+// may not remove from itself.
 func checkLeavingWith(t *testing.T, nodes typedcorev1.NodeInterface, leave func(string) error) {
 	for what, set := range map[string][2]string{
 		"taint dedicated": {`{"spec":{"taints":[{"key":"dedicated","value":"storage","effect":"NoSchedule"}]}}`, `{"spec":{"taints":null}}`},

@@ -25,14 +25,14 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// attempt is what somebody tries without the right to it. Each is refused. An
-// administrator is not, where that can be tried: else an attempt would prove
+// attempt is what somebody tries without the right to do it. Each is refused. Where
+// it can be tried, an administrator succeeds: otherwise the attempt would prove
 // nothing. docs/security.md lists them.
 type attempt struct {
 	who, what    string
 	verb, target string
 	body         string
-	// only says that an administrator's success cannot be tried without doing it.
+	// only: an administrator's success cannot be tried without an effect.
 	only bool
 }
 
@@ -44,8 +44,8 @@ const (
 	merge   = "PATCH"
 )
 
-// attempts are in the order of docs/security.md. default/theirs is a pod of
-// node-2 with a secret of that name; the tenant has the role edit in its
+// attempts returns the attempts in the order of docs/security.md. default/theirs is a
+// pod of node-2 with a secret of that name. The tenant has the role edit in its
 // namespace, tenant.
 func attempts() []attempt {
 	return []attempt{
@@ -104,8 +104,8 @@ func attempts() []attempt {
 	}
 }
 
-// mirrorBody is a pod as the API server takes it of node-1's kubelet, whose UID takes the
-// place of $(uid). The status that a kubelet reports is its own affair.
+// mirrorBody is a pod that the API server accepts from node-1's kubelet. The UID of node-1
+// replaces $(uid). The status that a kubelet reports is its own affair.
 const mirrorBody = `{"metadata":{"name":"coredns-node-1","labels":{"k8s-app":"kube-dns"},
 	"annotations":{"kubernetes.io/config.mirror":"mine"},
 	"ownerReferences":[{"apiVersion":"v1","kind":"Node","name":"node-1","uid":"$(uid)","controller":true}]},
@@ -132,7 +132,7 @@ func bindingBody(kind, user string) string {
 		`"subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"User","name":%q}]}`, kind, user)
 }
 
-// checkAttempts tries all of it, as whom it is for and as an administrator.
+// checkAttempts makes each attempt, as its subject and as an administrator.
 func checkAttempts(t *testing.T, r *running, base, bootstrap, node *rest.Config) {
 	tenant := rest.CopyConfig(base)
 	tenant.BearerToken = makeTenant(t, r.admin)
@@ -162,7 +162,7 @@ func checkAttempts(t *testing.T, r *running, base, bootstrap, node *rest.Config)
 	}
 }
 
-// try does it, without an effect. The audit log has the attempt by the name that it gives its program.
+// try makes the attempt, without an effect. In the audit log, its user agent identifies it.
 func (a attempt) try(ctx context.Context, config *rest.Config) error {
 	verb, whom, _ := strings.Cut(a.verb, " as ")
 	config = rest.CopyConfig(config)
@@ -186,7 +186,7 @@ func (a attempt) try(ctx context.Context, config *rest.Config) error {
 }
 
 // makeTenant makes a namespace and an account that may edit in it, and returns
-// a token of that.
+// a token of that account.
 func makeTenant(t *testing.T, admin kubernetes.Interface) (token string) {
 	t.Helper()
 	ctx, account := t.Context(), rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "tenant", Name: "tenant"}
@@ -208,7 +208,7 @@ func makeTenant(t *testing.T, admin kubernetes.Interface) (token string) {
 	return got.Status.Token
 }
 
-// prepareAttempts makes what is attacked. The pod theirs and its secret are there.
+// prepareAttempts makes what is attacked. The pod theirs and its secret exist before.
 func prepareAttempts(t *testing.T, admin kubernetes.Interface) {
 	t.Helper()
 	ctx := t.Context()
@@ -247,7 +247,7 @@ func prepareAttempts(t *testing.T, admin kubernetes.Interface) {
 	})
 }
 
-// TestAttemptsAreListed: docs/security.md says what is tried, all of it.
+// TestAttemptsAreListed: docs/security.md lists all attempts.
 func TestAttemptsAreListed(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "security.md"))
 	if err != nil {

@@ -57,7 +57,7 @@ func TestAuditPolicyFile(t *testing.T) {
 	}
 }
 
-// checkAudit looks for what the other checks have done, and for what must not be there.
+// checkAudit looks in the audit log for what the other checks have done, and for what must not be there.
 func checkAudit(t *testing.T, r *running) {
 	const value = "a-value-that-nobody-may-see"
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "audited", Namespace: "default"}, StringData: map[string]string{"key": value}}
@@ -102,9 +102,9 @@ func checkAudit(t *testing.T, r *running) {
 	t.Logf("%d kB", len(text)>>10)
 }
 
-// notNoted are the attempts that the policy leaves out, because it decides before there is an answer, and what nodes
-// do so all the time looks the same to it: it knows verb, resource and namespace, and neither whose a lease is, nor
-// which ConfigMaps a node needs, nor that somebody speaks for somebody else.
+// notNoted returns the attempts that the policy leaves out. It decides before there is an answer, and these attempts
+// look like what nodes do all the time. It sees verb, resource and namespace, but not whose lease it is, which
+// ConfigMaps a node needs, or that somebody acts for somebody else.
 func notNoted() []string {
 	return []string{
 		"a node reads a ConfigMap that none of its pods has",

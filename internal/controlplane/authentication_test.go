@@ -27,7 +27,7 @@ import (
 
 const authenticationHead = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n"
 
-// A file that is wrong in any way is refused before there is a data directory.
+// A file that is wrong in any way is refused before the data directory is created.
 func TestAuthenticationFile(t *testing.T) {
 	dir := t.TempDir()
 	const off, jwt = "anonymous: {enabled: false}\n", "jwt: [{issuer: {url: 'https://issuer.example', audiences: [a]}, claimMappings: {username: {claim: sub, prefix: 'oidc:'}}}]\n"
@@ -58,7 +58,7 @@ func TestAuthenticationFile(t *testing.T) {
 	}
 }
 
-// checkAnonymousRequests asks without a name, as somebody on the network can.
+// checkAnonymousRequests sends anonymous requests, as anybody on the network can.
 func checkAnonymousRequests(t *testing.T, address string) {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
@@ -97,7 +97,7 @@ func checkAnonymousRequests(t *testing.T, address string) {
 			t.Errorf("%s of cluster-info: %d, want 403", method, got)
 		}
 	}
-	// A name that somebody gives himself is none.
+	// A name that somebody just claims does not count.
 	for _, header := range []string{"X-Remote-User: admin", "Impersonate-User: system:admin", "Authorization: Basic YWRtaW46YWRtaW4=", "Authorization: Bearer ", "Authorization: Bearer x"} {
 		if got := status(http.MethodGet, "/api", header); got != http.StatusUnauthorized {
 			t.Errorf("/api with %s: %d, want 401", header, got)
@@ -136,13 +136,13 @@ func (i *issuer) answer(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answers[r.URL.Path])
 }
 
-// config is the file that has a server believe the issuer.
+// config returns the file with which a server trusts the issuer.
 func (i *issuer) config() string {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Certificate().Raw})
 	return authenticationHead + fmt.Sprintf("anonymous: {enabled: true, conditions: [{path: /readyz}]}\njwt:\n- issuer: {url: %q, audiences: [everynode], certificateAuthority: %q}\n  claimMappings:\n    username: {claim: email, prefix: 'oidc:'}\n", i.URL, ca)
 }
 
-// token is one that the issuer gives to somebody.
+// token returns a token that the issuer gives to somebody.
 func (i *issuer) token(t *testing.T, email, audience string) string {
 	b64 := base64.RawURLEncoding.EncodeToString
 	claims, err := json.Marshal(map[string]any{"iss": i.URL, "aud": audience, "email": email, "email_verified": true, "exp": time.Now().Add(time.Hour).Unix()})
@@ -158,8 +158,8 @@ func (i *issuer) token(t *testing.T, email, audience string) string {
 	return text + "." + b64(signature)
 }
 
-// checkOIDC asks as somebody with a token of an issuer that a file names, and with one
-// that is for another audience.
+// checkOIDC sends requests with a token of an issuer that a file names, and with a token
+// for another audience.
 func checkOIDC(t *testing.T, i *issuer, admin *rest.Config) {
 	with := func(token string) kubernetes.Interface {
 		cfg := rest.AnonymousClientConfig(admin)
@@ -178,7 +178,7 @@ func checkOIDC(t *testing.T, i *issuer, admin *rest.Config) {
 	if _, err := with(i.token(t, "ada@example.test", "another")).Discovery().ServerVersion(); !apierrors.IsUnauthorized(err) {
 		t.Errorf("a token for another audience: %v", err)
 	}
-	// The file says what may be asked without a name: less than by default.
+	// The file says which anonymous requests are let in: fewer than by default.
 	if err := with("").Discovery().RESTClient().Get().AbsPath("/livez").Do(t.Context()).Error(); !apierrors.IsUnauthorized(err) {
 		t.Errorf("/livez without a name: %v", err)
 	}

@@ -16,7 +16,7 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// Programs that use OpenSSL, and know the old CA alone, know servers of the new one by what
+// Programs that use OpenSSL, and trust only the old CA, trust servers of the new one by what
 // these send along. Go's own check is in the test with a real API server.
 func TestCrossSignedByOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
@@ -67,7 +67,7 @@ func TestEditConfigMapWithoutData(t *testing.T) {
 	}
 }
 
-// What a node has to have differs between the steps.
+// What a node must have differs between the steps.
 func TestLateness(t *testing.T) {
 	for _, c := range []struct {
 		name, says string

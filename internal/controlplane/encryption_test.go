@@ -18,7 +18,7 @@ import (
 
 const keptValue = "a-value-that-etcd-does-not-have"
 
-// checkEncrypted looks into etcd.
+// checkEncrypted writes a Secret, and looks at it in etcd.
 func checkEncrypted(t *testing.T, r *running) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "kept", Namespace: "default"}, StringData: map[string]string{"key": keptValue}}
 	if _, err := r.admin.CoreV1().Secrets("default").Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
@@ -34,7 +34,7 @@ func checkEncrypted(t *testing.T, r *running) {
 	}
 }
 
-// secretsInEtcd are the Secrets of a server as they lie in its etcd.
+// secretsInEtcd returns the Secrets of a server as they are stored in its etcd.
 func secretsInEtcd(t *testing.T, r *running) map[string][]byte {
 	t.Helper()
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + filepath.Join(r.cfg.DataDir, "etcd", "etcd.sock")}})
@@ -53,8 +53,8 @@ func secretsInEtcd(t *testing.T, r *running) map[string][]byte {
 	return secrets
 }
 
-// checkRotation rotates the key of a server that runs, and looks into etcd and at what the
-// server has of the old key.
+// checkRotation rotates the key of a running server, and looks for traces of the old key in
+// etcd and in the server's files.
 func checkRotation(t *testing.T, r *running) {
 	before := secretsInEtcd(t, r)
 	rotation, done, err := openRotation(t.Context(), Config{DataDir: r.cfg.DataDir}, r.adminConfig)
@@ -104,8 +104,8 @@ func checkKept(t *testing.T, r *running) {
 	}
 }
 
-// New clusters encrypt. One that was made before goes on as it was until it is told,
-// and from then on an older everynode, which could not read it, does not start.
+// New clusters encrypt. An older cluster stays as it was until somebody turns encryption
+// on. From then on an older everynode, which could not read it, does not start.
 func TestWhoEncryptsSecrets(t *testing.T) {
 	const old = `{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/16"}`
 	for name, c := range map[string]struct {
@@ -141,7 +141,7 @@ func TestWhoEncryptsSecrets(t *testing.T) {
 	}
 }
 
-// A snapshot from before the encryption goes back into the cluster that it is of.
+// A snapshot from before the encryption can be restored into its own cluster.
 func TestSameRanges(t *testing.T) {
 	const old, now = `{"format":1,"serviceCIDR":"198.19.0.0/16"}`, `{"format":2,"serviceCIDR":"198.19.0.0/16"}`
 	if !sameRanges([]byte(now), []byte(old)) || sameRanges([]byte(now), []byte(`{"format":2}`)) || sameRanges([]byte(now), []byte("nonsense")) {

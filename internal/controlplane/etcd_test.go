@@ -40,7 +40,7 @@ func TestFatalHook(t *testing.T) {
 	}
 }
 
-// A socket's path may be longer than the kernel takes.
+// The path of the socket may be longer than the kernel accepts.
 func TestStoreInLongPath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30), "etcd")
 	s, err := openStore(dir)

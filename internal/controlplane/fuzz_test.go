@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// What comes from others is read without harm, whatever it is: make fuzz.
+// No input from others does harm: make fuzz.
 
-// FuzzSnapshot: an archive that is taken has what its manifest says, and writes
-// nowhere but in its folder.
+// FuzzSnapshot: an archive that is accepted has what its manifest says, and writes
+// only to its folder.
 func FuzzSnapshot(f *testing.F) {
 	f.Add(smallSnapshot(f, nil))
 	f.Add(smallSnapshot(f, func(s *Snapshot) { s.Members[1].Name = "../../evil" }))
@@ -44,7 +44,7 @@ func FuzzSnapshot(f *testing.F) {
 	})
 }
 
-// smallSnapshot is an archive whose members have a few bytes each.
+// smallSnapshot returns an archive whose members have a few bytes each.
 func smallSnapshot(f *testing.F, change func(*Snapshot)) []byte {
 	f.Helper()
 	info := Snapshot{Format: snapshotFormat, Everynode: "test"}

@@ -8,7 +8,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// checkHostPathPolicy sees that there are so many policies for host paths, and
+// checkHostPathPolicy checks that there are want policies for host paths, and
 // that each has its binding.
 func checkHostPathPolicy(t *testing.T, admin kubernetes.Interface, want int) {
 	admission := admin.AdmissionregistrationV1()

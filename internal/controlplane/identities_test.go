@@ -36,8 +36,8 @@ func TestServingNames(t *testing.T) {
 	}
 }
 
-// A renewal that cannot write ends nothing, and is tried again soon; one that has
-// nothing to change needs no room at all.
+// A renewal that cannot write does not stop the server, and is tried again soon. One
+// that has nothing to change needs no space at all.
 func TestRenewOnFullDisk(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir()})
 	now := time.Now()
@@ -65,7 +65,7 @@ func TestRenewOnFullDisk(t *testing.T) {
 	wantError(t, pki.Ensure(s.path("pki"), nil, now.AddDate(40, 0, 0)), "set the clock if it is wrong")
 }
 
-// The CA of a cluster lives ten years; in its last one each look at the certificates warns.
+// The CA of a cluster is valid for ten years. In the last one, each check of the certificates warns.
 func TestEndOfCA(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir()})
 	now := time.Now()
@@ -83,7 +83,7 @@ func TestEndOfCA(t *testing.T) {
 	}
 }
 
-// fileIDs tells files that were replaced from those that were not.
+// fileIDs returns the path and inode of each file below dir, which show what was replaced.
 func fileIDs(t *testing.T, dir string) (ids []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

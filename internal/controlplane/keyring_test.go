@@ -26,7 +26,7 @@ func testSealer(t *testing.T) *keySealer {
 	return sealer
 }
 
-// Each step keeps what is read with, and only the last drops a key.
+// Each step keeps the keys that Secrets are read with. Only the last step drops a key.
 func TestKeyringSteps(t *testing.T) {
 	sealer := testSealer(t)
 	ring := keyring{}
@@ -62,8 +62,7 @@ func TestKeyringSteps(t *testing.T) {
 	}
 }
 
-// A keyring is opened with the key of the CA that it was sealed with, and what etcd has of
-// it tells nothing.
+// Only the key of the CA that sealed a keyring opens it. What etcd has of it reveals nothing.
 func TestKeyringIsSealed(t *testing.T) {
 	sealer := testSealer(t)
 	ring, err := sealer.begun(keyring{}, time.Now())
@@ -91,7 +90,7 @@ func TestKeyringIsSealed(t *testing.T) {
 	wantRefusal(t, "keys whose names were changed", err, "sealed for a CA other")
 }
 
-// What somebody else has written there is not taken for a keyring.
+// What somebody else has written under the key is not taken for a keyring.
 func TestKeyringOfNobody(t *testing.T) {
 	etcd, client := sharedEtcd(t)
 	store, err := sharingServer(t, etcd).etcd().open()

@@ -16,7 +16,7 @@ import (
 )
 
 // testLock is the lease "work" for one of several servers, which can lose its
-// way to the API.
+// connection to the API.
 type testLock struct {
 	resourcelock.Interface
 	cut atomic.Bool
@@ -39,7 +39,7 @@ func (l *testLock) Update(ctx context.Context, record resourcelock.LeaderElectio
 // workers counts how many servers work at the same time.
 type workers struct{ now, most, begun atomic.Int32 }
 
-// work goes on for a while after it was told to stop.
+// work goes on for lag after it was asked to stop.
 func (w *workers) work(lag time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error {
 		w.begun.Add(1)
@@ -51,8 +51,8 @@ func (w *workers) work(lag time.Duration) func(context.Context) error {
 	}
 }
 
-// A server that is told to stop gives up the lease when its work has ended, and
-// the next need not wait until the lease runs out.
+// A server that is asked to stop gives up the lease when its work has ended, and
+// the next server need not wait until the lease expires.
 func TestLeaderGivesUpTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, w := fake.NewClientset(), &workers{}
@@ -123,8 +123,8 @@ func TestLeaderWorkFails(t *testing.T) {
 	})
 }
 
-// A server that is told to stop before it leads does not begin to work, however
-// the election and the order to stop follow on each other.
+// A server that is asked to stop before it leads does not begin to work, no matter
+// how the stop and the election coincide.
 func TestLeaderStopsBeforeItLeads(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {

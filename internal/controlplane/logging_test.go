@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Hundreds of connections that fail are one line in ten seconds.
+// Hundreds of failing connections cause one line in ten seconds.
 func TestThinned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lines []string

@@ -11,8 +11,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// checkPodSecurity wants a pod in the host's network in three namespaces: one without a
-// label, and two of the cluster's own.
+// checkPodSecurity tries to create a pod in the host's network in three namespaces: one
+// without a label, and two of the cluster's own.
 func checkPodSecurity(t *testing.T, admin kubernetes.Interface) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "host"}, Spec: corev1.PodSpec{HostNetwork: true,
 		Containers: []corev1.Container{{Name: "c", Image: "registry.example.test/c:1"}}}}
@@ -30,14 +30,14 @@ func checkPodSecurity(t *testing.T, admin kubernetes.Interface) {
 	}
 }
 
-// checkPodSecurityRestricted wants a pod that baseline allows.
+// checkPodSecurityRestricted tries to create a pod that baseline allows.
 func checkPodSecurityRestricted(t *testing.T, admin kubernetes.Interface) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "plain"}, Spec: corev1.PodSpec{
 		Containers: []corev1.Container{{Name: "c", Image: "registry.example.test/c:1"}}}}
 	wantRefusedBy(t, tryPod(t, admin, "default", pod), "restricted")
 }
 
-// tryPod has a pod made, but not kept. The service account of its namespace may come a
+// tryPod creates a pod in a dry run. The service account of its namespace may come a
 // moment later.
 func tryPod(t *testing.T, admin kubernetes.Interface, namespace string, pod *corev1.Pod) (err error) {
 	t.Helper()

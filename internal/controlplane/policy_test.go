@@ -13,8 +13,8 @@ const (
 	changedRole = "system:basic-user"
 )
 
-// checkPolicy sees that every standing object is there from the first moment.
-// Then it takes one away and changes another, for checkPolicyAgain.
+// checkPolicy checks that every standing object exists from the first moment.
+// Then it deletes one and changes another, for checkPolicyAgain.
 func checkPolicy(t *testing.T, admin kubernetes.Interface) {
 	namespaces, others := policy(admin)
 	for _, o := range append(namespaces, others...) {
@@ -41,8 +41,8 @@ func checkPolicy(t *testing.T, admin kubernetes.Interface) {
 	}
 }
 
-// checkPolicyAgain sees that a start makes what is missing before it is ready,
-// and mends what was changed soon after.
+// checkPolicyAgain checks that a start creates what is missing before it is ready,
+// and soon after repairs what was changed.
 func checkPolicyAgain(t *testing.T, admin kubernetes.Interface) {
 	roles := admin.RbacV1().ClusterRoles()
 	if _, err := roles.Get(t.Context(), lostRole, metav1.GetOptions{}); err != nil {

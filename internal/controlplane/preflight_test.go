@@ -23,7 +23,7 @@ func testSettings(t *testing.T, cfg Config) *settings {
 	if cfg.Listen == "" {
 		cfg.Listen = freeAddress(t)
 	}
-	// Ranges for documentation and benchmarks, which no host has a route to.
+	// Ranges for documentation and benchmarks, to which no host has a route.
 	cfg.PodCIDR = orDefault(cfg.PodCIDR, "198.18.0.0/16")
 	cfg.ServiceCIDR = orDefault(cfg.ServiceCIDR, "198.19.0.0/16")
 	s, err := cfg.resolve()
@@ -70,7 +70,7 @@ func TestResolveRefuses(t *testing.T) {
 	}
 }
 
-// An etcd of this machine needs no TLS.
+// An etcd on this machine needs no TLS.
 func TestEtcdURLs(t *testing.T) {
 	if err := checkEtcdURLs([]string{"http://127.0.0.1:2379", "http://[::1]:2379", "http://localhost:2379", "https://192.0.2.20:2379"}); err != nil {
 		t.Error(err)
@@ -173,8 +173,8 @@ func TestPreflightVersion(t *testing.T) {
 	}
 }
 
-// With an etcd elsewhere, the ranges that hold are those in it: a server that was
-// refused for wrong ones can start with the right ones.
+// With an external etcd, the ranges in it count: a server that was refused because of
+// wrong ones can start with the right ones.
 func TestPreflightVersionOfSharedStore(t *testing.T) {
 	s := testSettings(t, Config{DataDir: t.TempDir(), EtcdServers: []string{"http://127.0.0.1:1"}})
 	if err := os.WriteFile(s.path("version"), []byte(`{"format":1,"serviceCIDR":"10.9.0.0/16","podCIDR":"198.18.0.0/17"}`), 0o600); err != nil {
@@ -193,7 +193,7 @@ func TestPreflightVersionOfSharedStore(t *testing.T) {
 	}
 }
 
-// A directory that was given stays as it is when it cannot be used.
+// A given directory that cannot be used stays as it is.
 func TestPreflightChangesNothingOfOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "shared")
 	if err := errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o777|os.ModeSticky)); err != nil {
@@ -206,8 +206,8 @@ func TestPreflightChangesNothingOfOthers(t *testing.T) {
 	}
 }
 
-// An etcd that was there and is not any more is lost, whether or not a note of it
-// was kept. One that has never been is begun, as often as it takes.
+// An etcd that existed and no longer does is lost, whether or not that it existed was
+// recorded. One that never existed is created, and a start can try that repeatedly.
 func TestPreflightLostStore(t *testing.T) {
 	start := func(s *settings) error {
 		held, err := preflight(s)
@@ -220,7 +220,7 @@ func TestPreflightLostStore(t *testing.T) {
 	if err := start(s); err != nil {
 		t.Fatal(err)
 	}
-	writeTestFile(t, s.path("pki", "ca.crt"), "") // as if killed before etcd was there
+	writeTestFile(t, s.path("pki", "ca.crt"), "") // as if killed before etcd existed
 	if err := start(s); err != nil {
 		t.Error("a first start that was interrupted cannot be repeated:", err)
 	}
@@ -240,7 +240,7 @@ func TestPreflightLostStore(t *testing.T) {
 		t.Error("with its etcd back:", err)
 	}
 
-	// A release that kept no note.
+	// A release that did not record it.
 	old := testSettings(t, Config{DataDir: t.TempDir()})
 	writeTestFile(t, old.path("version"), `{"format":1,"serviceCIDR":"198.19.0.0/16","podCIDR":"198.18.0.0/16"}`)
 	writeTestFile(t, old.path("pki", "ca.crt"), "")

@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// checkRolloutKinds: a server has the kinds of releases in waves, and whoever may look at a namespace sees them.
+// checkRolloutKinds: a server has the kinds of releases in waves, and whoever may view a namespace can read them.
 func checkRolloutKinds(t *testing.T, r *running) {
 	client, err := dynamic.NewForConfig(r.adminConfig)
 	if err != nil {

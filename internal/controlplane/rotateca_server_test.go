@@ -20,8 +20,8 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// checkRotateCA rotates the CA of a control plane that runs. Who had access before has it
-// until the end, and those who have the new kubeconfig from then on.
+// checkRotateCA rotates the CA of a running control plane. Whoever had access before keeps
+// it until the end, and whoever has the new kubeconfig has it from then on.
 func checkRotateCA(t *testing.T, r *running) {
 	was := r.adminConfig
 	old := readCert(t, r.settings(t).path("pki"), pki.ClusterCA)
@@ -83,7 +83,7 @@ func (r *running) rotateCA(t *testing.T, step string) {
 	}
 }
 
-// reload reads the administrator's kubeconfig once more.
+// reload reads the administrator's kubeconfig again.
 func (r *running) reload(t *testing.T) {
 	t.Helper()
 	admin, err := clientcmd.BuildConfigFromFlags("", r.settings(t).path("admin.kubeconfig"))
@@ -96,14 +96,14 @@ func (r *running) reload(t *testing.T) {
 func (r *running) wantAccess(t *testing.T, what string, cfg *rest.Config, want bool) {
 	t.Helper()
 	again := rest.CopyConfig(cfg)
-	again.UserAgent = what // or it would have the old connections
+	again.UserAgent = what // otherwise it would use the old connections
 	_, err := client(t, again).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
 	if want && err != nil || !want && !apierrors.IsUnauthorized(err) {
 		t.Errorf("after %s: %v", what, err)
 	}
 }
 
-// wantServing says whether the API server shows a certificate of an authority.
+// wantServing fails the test unless the API server presents a certificate of an authority.
 func (r *running) wantServing(t *testing.T, ca *x509.Certificate) {
 	t.Helper()
 	served := whoAnswers(t.Context(), netip.MustParseAddrPort(r.cfg.Listen).String())
@@ -112,7 +112,7 @@ func (r *running) wantServing(t *testing.T, ca *x509.Certificate) {
 	}
 }
 
-// wantAuthorities waits until everybody is told of so many CAs.
+// wantAuthorities waits until everybody is told of want CAs.
 func (r *running) wantAuthorities(t *testing.T, token admission.Token, want int) {
 	t.Helper()
 	told := map[string]func(context.Context) ([]byte, error){
@@ -150,7 +150,7 @@ func configMapCA(ctx context.Context, admin kubernetes.Interface, namespace, nam
 	return []byte(object.Data[key]), nil
 }
 
-// wantIssuer has a machine join, and looks whose certificate it gets.
+// wantIssuer lets a machine join, and fails the test unless ca has signed its certificate.
 func (r *running) wantIssuer(t *testing.T, token admission.Token, ca *x509.Certificate) {
 	t.Helper()
 	bootstrap := trustedConfig(t, r.cfg.Listen, token)

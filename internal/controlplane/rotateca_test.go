@@ -36,7 +36,7 @@ func (s *testServer) stickCA(stuck bool) {
 	s.stuckCA = stuck
 }
 
-// putNode writes a Node into etcd, as an API server does, with the authorities that it has.
+// putNode writes a Node to etcd, as an API server does, with the authorities that it has.
 func (c *rotatingCluster) putNode(name string, ready bool, authorities ...string) {
 	c.t.Helper()
 	node := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -55,7 +55,7 @@ func (c *rotatingCluster) putNode(name string, ready bool, authorities ...string
 	}
 }
 
-// caRotation works from the data directory of a server.
+// caRotation returns a rotation that works from the data directory of a server.
 func (c *rotatingCluster) caRotation(server int) *caRotation {
 	c.t.Helper()
 	s := *c.servers[server].settings
@@ -90,7 +90,7 @@ func (c *rotatingCluster) mustDo(step string) authorityRecord {
 	return record
 }
 
-// trustedBy are the IDs of what a server trusts, for clients or for kubelets.
+// trustedBy returns the IDs of what a server trusts, for clients or for kubelets.
 func trustedBy(t *testing.T, s *testServer, file string) (ids []string) {
 	t.Helper()
 	certs, err := certutil.CertsFromFile(s.path("pki", file))
@@ -98,7 +98,7 @@ func trustedBy(t *testing.T, s *testServer, file string) (ids []string) {
 		t.Fatal(err)
 	}
 	for _, c := range certs {
-		// A server that is younger than its CA takes what that has signed for kubelets, for a while.
+		// A server that is younger than its CA trusts for a while what the CA has signed for kubelets.
 		if soft := file == pki.KubeletAuthorities && c.Subject.CommonName != pki.KubeletCACN; !soft {
 			ids = append(ids, pki.ID(c))
 		}
@@ -106,7 +106,7 @@ func trustedBy(t *testing.T, s *testServer, file string) (ids []string) {
 	return ids
 }
 
-// verifies says whether who trusts roots only takes the serving certificate of a server.
+// verifies reports whether somebody who trusts only roots accepts the serving certificate of a server.
 func verifies(t *testing.T, s *testServer, roots ...*x509.Certificate) bool {
 	t.Helper()
 	pair, err := pki.Load(pki.Paths(s.path("pki"), servingCert))
@@ -124,7 +124,7 @@ func verifies(t *testing.T, s *testServer, roots ...*x509.Certificate) bool {
 	return err == nil
 }
 
-// checkServers says whether each server trusts ids, and has certificates of the first.
+// checkServers checks that each server trusts ids, and has certificates of the first.
 func (c *rotatingCluster) checkServers(step string, ids ...string) {
 	c.t.Helper()
 	for i, s := range c.servers {
@@ -148,8 +148,8 @@ func (c *rotatingCluster) checkServers(step string, ids ...string) {
 	}
 }
 
-// Two servers and their nodes go to another CA. No step begins before all have the one
-// before, and each can be done again.
+// Two servers and their nodes change to another CA. No step begins before all have done the
+// previous one, and each can be repeated.
 func TestRotateCAOfTwoServers(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	old := readCert(t, c.servers[0].path("pki"), pki.ClusterCA)
@@ -196,7 +196,7 @@ func TestRotateCAOfTwoServers(t *testing.T) {
 	c.checkNewServer(is)
 }
 
-// checkOldRefused looks for a server that takes what the old CA has signed, or a key of it.
+// checkOldRefused checks that no server trusts the old CA, or has a key of it.
 func (c *rotatingCluster) checkOldRefused(old *x509.Certificate) {
 	c.t.Helper()
 	ring, err := c.caRotation(0).store.keyring(c.t.Context())
@@ -223,8 +223,8 @@ func (c *rotatingCluster) checkOldRefused(old *x509.Certificate) {
 	}
 }
 
-// checkNewServer starts a server that has the files of another, and one that has those of
-// before the rotation.
+// checkNewServer starts a server that has the files of another server, and one that has
+// another CA.
 func (c *rotatingCluster) checkNewServer(is string) {
 	c.t.Helper()
 	s := sharingServer(c.t, c.etcd)
@@ -247,7 +247,7 @@ func (c *rotatingCluster) checkNewServer(is string) {
 	wantRefusal(c.t, "a server with another CA", stranger.agree(c.t), "cluster CA", "copy")
 }
 
-// From either step there is a way back, and then another way forth.
+// From either step the rotation can go back, and then forward again.
 func TestRotateCAUndo(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))
@@ -274,7 +274,7 @@ func TestRotateCAUndo(t *testing.T) {
 	}
 }
 
-// A server that is off during a step, or dies in its middle, has followed once it starts.
+// A server that is off during a step, or dies in the middle of it, catches up when it starts.
 func TestRotateCACrash(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	late := c.servers[1]
@@ -313,7 +313,7 @@ func TestRotateCACrash(t *testing.T) {
 	c.checkServers(CAFinish, is)
 }
 
-// waitTrusts waits until all servers say that they have followed.
+// waitTrusts waits until all servers report that they have followed.
 func (c *rotatingCluster) waitTrusts(ids ...string) {
 	eventually(c.t, "the servers follow", func(ctx context.Context) (bool, error) {
 		servers, err := c.servers[0].follower.store.presences(ctx)
@@ -321,7 +321,7 @@ func (c *rotatingCluster) waitTrusts(ids ...string) {
 	})
 }
 
-// Nothing begins, and nothing goes on, while a server has not followed.
+// No step begins or continues while a server has not followed.
 func TestRotateCAWaitsForServers(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	was := pki.ID(readCert(t, c.servers[0].path("pki"), pki.ClusterCA))

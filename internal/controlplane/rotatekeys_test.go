@@ -30,15 +30,15 @@ type rotatingCluster struct {
 	servers []*testServer
 }
 
-// testServer is a server that runs.
+// testServer is a running server.
 type testServer struct {
 	*settings
 	follower *keyFollower
 	end      func() error
 
 	mu      sync.Mutex
-	stuck   string // the hash of the file that its API server keeps to; "" follows
-	stuckCA bool   // its API server does not take other CAs
+	stuck   string // the hash of the file that its API server keeps using; "": it follows
+	stuckCA bool   // its API server does not load other CAs
 }
 
 func newRotatingCluster(t *testing.T, servers int) *rotatingCluster {
@@ -98,7 +98,7 @@ func (s *testServer) hashInUse() string {
 	return hash
 }
 
-// stick has the server's API server read its file no more.
+// stick makes the server's API server stop reading its file, or start again.
 func (s *testServer) stick(stuck bool) {
 	hash := s.hashInUse()
 	s.mu.Lock()
@@ -113,7 +113,7 @@ func (c *rotatingCluster) write(name types.NamespacedName, key string) {
 	}
 }
 
-// keysInUse are those of a server's file, that which it writes with first.
+// keysInUse returns the names of the keys in a server's file, the one that it writes with first.
 func (s *testServer) keysInUse(t *testing.T) (names []string) {
 	data, err := os.ReadFile(s.path("pki", encryptionFile))
 	if err != nil {
@@ -127,8 +127,8 @@ func (s *testServer) keysInUse(t *testing.T) (names []string) {
 	return names
 }
 
-// rotation works from the data directory of the first server. Its Secrets are written by
-// the API server of any, with the key that it has.
+// rotation returns a rotation that works from the data directory of the first server. The API
+// server of any server writes its Secrets, with the key that it has.
 func (c *rotatingCluster) rotation(progress func(step string)) *keyRotation {
 	c.t.Helper()
 	s := *c.servers[0].settings
@@ -150,7 +150,7 @@ func (c *rotatingCluster) rotation(progress func(step string)) *keyRotation {
 	return r
 }
 
-// checkRotated says whether one new key is all that there is, and returns its name.
+// checkRotated fails the test unless there is only one key, and returns its name.
 func (c *rotatingCluster) checkRotated(r *keyRotation) string {
 	c.t.Helper()
 	state, err := r.store.secretsKeys(c.t.Context())
@@ -170,7 +170,7 @@ func (c *rotatingCluster) checkRotated(r *keyRotation) string {
 
 func quiet(string) {}
 
-// Two servers change over together, and again, and when Secrets are in the clear as well.
+// Two servers change to a new key together, and do it again, also when there are Secrets in the clear.
 func TestRotateKeysOfTwoServers(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	r := c.rotation(quiet)
@@ -192,7 +192,7 @@ func TestRotateKeysOfTwoServers(t *testing.T) {
 			t.Errorf("the file with the keys: %v, %v", info, err)
 		}
 	}
-	// A server that starts later, and one that starts once more, have the key at once.
+	// A server that starts later, and one that starts again, have the key at once.
 	if err := c.servers[1].end(); err != nil {
 		t.Error(err)
 	}
@@ -200,8 +200,8 @@ func TestRotateKeysOfTwoServers(t *testing.T) {
 	c.checkRotated(r)
 }
 
-// It ends after each of its steps, and at no step are there Secrets that a server cannot
-// read; the next one goes on with the same key.
+// A rotation is interrupted after each of its steps. At no step are there Secrets that a
+// server cannot read, and the next rotation continues with the same key.
 func TestRotateKeysInterrupted(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	next := ""
@@ -238,7 +238,7 @@ func TestRotateKeysInterrupted(t *testing.T) {
 	}
 }
 
-// checkReadable says whether each server can read all Secrets.
+// checkReadable checks that each server can read all Secrets.
 func (c *rotatingCluster) checkReadable(r *keyRotation) {
 	c.t.Helper()
 	uses, err := r.store.secretsByKey(c.t.Context())
@@ -254,7 +254,7 @@ func (c *rotatingCluster) checkReadable(r *keyRotation) {
 	}
 }
 
-// Nothing goes on while a server does not have the keys, and the error says which.
+// The rotation does not continue while a server lacks the keys, and the error names it.
 func TestRotateKeysWaits(t *testing.T) {
 	c := newRotatingCluster(t, 2)
 	r := c.rotation(quiet)
@@ -271,7 +271,7 @@ func TestRotateKeysWaits(t *testing.T) {
 	}
 	c.checkRotated(r)
 
-	// A server of an older release keeps its address in etcd, and says nothing of keys.
+	// A server of an older release keeps its address in etcd, and says nothing about keys.
 	if _, err := c.client.Put(t.Context(), endpointsKey+"192.0.2.9", "an address"); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,8 @@ func TestRotateKeysWaits(t *testing.T) {
 	}
 }
 
-// A Secret that a webhook refuses, or that comes back with the old key, keeps the old key.
+// While a webhook refuses a Secret, or Secrets are still written with the old key, the cluster
+// keeps the old key.
 func TestRotateKeysRefused(t *testing.T) {
 	c := newRotatingCluster(t, 1)
 	r := c.rotation(quiet)
@@ -305,7 +306,7 @@ func TestRotateKeysRefused(t *testing.T) {
 	c.checkRotated(r)
 }
 
-// A server that was cut off while the keys changed twice must not go on writing.
+// A server that was cut off while the keys changed twice must not continue to write.
 func TestFollowerWithStaleKeys(t *testing.T) {
 	c := newRotatingCluster(t, 1)
 	s := c.servers[0]
@@ -344,7 +345,7 @@ func clusterSealer(t *testing.T, s *settings) *keySealer {
 	return sealer
 }
 
-// What is wrong is told before anything is done.
+// Mistakes are reported before anything is done.
 func TestRotateKeysRefusals(t *testing.T) {
 	c := newRotatingCluster(t, 1)
 	s := c.servers[0]

@@ -50,7 +50,7 @@ func dialSocket(path string) func(context.Context, string, string) (net.Conn, er
 type running struct {
 	cfg   Config
 	admin kubernetes.Interface
-	// adminConfig is what admin was made of.
+	// adminConfig is what admin was made from.
 	adminConfig *rest.Config
 	stop        context.CancelFunc
 	result      chan error
@@ -103,8 +103,8 @@ func eventually(t *testing.T, what string, check func(context.Context) (bool, er
 }
 
 // TestRun starts a control plane once, because it can run only once in a
-// process, and looks at it from all sides. What it leaves behind is started
-// again in a process of its own.
+// process, and checks it from all sides. Then another process starts what it
+// has left behind again.
 func TestRun(t *testing.T) {
 	engine := make(chan error, 1)
 	cfg := Config{
@@ -143,8 +143,8 @@ func TestRun(t *testing.T) {
 	t.Run("again", func(t *testing.T) { startAgain(t, cfg) })
 }
 
-// checkService waits for the service: the API server makes it when it serves
-// already.
+// checkService waits for the service: the API server creates it after it has
+// begun to serve.
 func checkService(t *testing.T, admin kubernetes.Interface) {
 	eventually(t, "the service kubernetes at 198.19.0.1", func(ctx context.Context) (bool, error) {
 		service, err := admin.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
@@ -155,7 +155,7 @@ func checkService(t *testing.T, admin kubernetes.Interface) {
 	})
 }
 
-// checkEngineRights says whether the engine may do its work and no more.
+// checkEngineRights returns an error unless the engine may do its work, and nothing else.
 func checkEngineRights(ctx context.Context, cfg *rest.Config) error {
 	c, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -171,7 +171,7 @@ func checkEngineRights(ctx context.Context, cfg *rest.Config) error {
 }
 
 // checkJoin does what a new machine does: it checks cluster-info with a token,
-// gets a certificate, and then has a node's rights only.
+// gets a certificate, and then has only a node's rights.
 func checkJoin(t *testing.T, r *running) {
 	token, err := admission.CreateToken(t.Context(), r.admin, admission.TokenSpec{TTL: time.Hour, Description: "test"})
 	if err != nil {
@@ -367,7 +367,7 @@ func checkNodeAdmission(t *testing.T, admin, node kubernetes.Interface) {
 	})
 }
 
-// checkSimulator looks for the rights of the simulator, who may end any pod.
+// checkSimulator looks for the rights of the simulator, which may end any pod.
 func checkSimulator(t *testing.T, admin kubernetes.Interface, wanted bool) {
 	_, role := admin.RbacV1().ClusterRoles().Get(t.Context(), simulatorUser, metav1.GetOptions{})
 	_, binding := admin.RbacV1().ClusterRoleBindings().Get(t.Context(), simulatorUser, metav1.GetOptions{})
@@ -429,8 +429,8 @@ func checkGoroutines(t *testing.T) {
 	}
 }
 
-// ourGoroutines are the stacks in which this package, or one below it, has a part, but for the
-// test's own.
+// ourGoroutines returns the stacks in which this package, or one below it, has a part, except
+// the test's own.
 func ourGoroutines() []string {
 	buf := make([]byte, 64<<20)
 	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")

@@ -13,8 +13,8 @@ import (
 	"everynode/internal/addons"
 )
 
-// A certificate stays as long as it is good, and is replaced when it is not: then the
-// Secret and what is returned agree.
+// A certificate stays as long as it is good, and is then replaced. The Secret and what is
+// returned always agree.
 func TestEnsureServed(t *testing.T) {
 	client, now := fake.NewClientset(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	ensure := func(at time.Time) string {

@@ -20,7 +20,7 @@ import (
 	"everynode/internal/controlplane/private"
 )
 
-// sharedEtcd starts an etcd, and returns where it is and a client of it.
+// sharedEtcd starts an etcd, and returns its URL and a client of it.
 func sharedEtcd(t *testing.T) (string, *clientv3.Client) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ev") // short, as the path of a socket must be
@@ -48,7 +48,7 @@ func sharedEtcd(t *testing.T) (string, *clientv3.Client) {
 	return s.url, client
 }
 
-// sharingServer is a server of the cluster in that etcd, with a data directory
+// sharingServer returns a server of the cluster in that etcd, with a data directory
 // of its own.
 func sharingServer(t *testing.T, etcd string) *settings {
 	t.Helper()
@@ -157,7 +157,7 @@ func TestServersStartAtOnce(t *testing.T) {
 	}
 }
 
-// clusterInfoOf is the cluster-info of a server's cluster as it lies in etcd.
+// clusterInfoOf returns the cluster-info of a server's cluster as it is stored in etcd.
 func clusterInfoOf(t *testing.T, s *settings) string {
 	t.Helper()
 	u, err := bootstrap{settings: s}.clusterInfo()
@@ -175,7 +175,7 @@ func clusterInfoOf(t *testing.T, s *settings) string {
 	return string(data)
 }
 
-// An etcd may hold a cluster that has no record yet.
+// An etcd may contain a cluster that has no record yet.
 func TestServersFindACluster(t *testing.T) {
 	etcd, client := sharedEtcd(t)
 	put := func(key, value string) {
@@ -228,7 +228,7 @@ func TestEtcdDoesNotAnswer(t *testing.T) {
 	wantRefusal(t, "no CA file", err, "none.crt", "--etcd-cafile")
 }
 
-// A server that waits for its etcd can be told to stop.
+// A server that waits for its etcd can be stopped.
 func TestEtcdWaitEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -53,8 +53,8 @@ func (s *scheduled) tries(t *testing.T, want ...time.Duration) {
 	s.tried = nil
 }
 
-// TestSnapshotSchedule: the first comes soon, the others in turn, and only the
-// newest of this machine's stay.
+// TestSnapshotSchedule: the first snapshot comes soon, the others in turn, and only
+// the newest of this machine's stay.
 func TestSnapshotSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 2)
@@ -63,7 +63,7 @@ func TestSnapshotSchedule(t *testing.T) {
 		if got := entriesOf(t, s.dir); !slices.Equal(got, []string{"everynode-db-1-20000101T011000Z.tar", "everynode-db-1-20000101T021000Z.tar"}) {
 			t.Errorf("kept: %q", got)
 		}
-		// A start after that waits for its turn. Another in between changes nothing.
+		// A start after that waits for its turn. Another start in between changes nothing.
 		s.during(t, time.Minute)
 		s.during(t, 8*time.Minute)
 		s.tries(t)
@@ -72,7 +72,7 @@ func TestSnapshotSchedule(t *testing.T) {
 	})
 }
 
-// TestSnapshotScheduleKeeps: what is not of this machine, or not a snapshot, stays.
+// TestSnapshotScheduleKeeps: snapshots of other machines, and files that are not snapshots, stay.
 func TestSnapshotScheduleKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 1)
@@ -95,8 +95,8 @@ func TestSnapshotScheduleKeeps(t *testing.T) {
 	})
 }
 
-// TestSnapshotScheduleFails: one that fails is tried again soon, deletes nothing,
-// and ends nothing.
+// TestSnapshotScheduleFails: a snapshot that fails is tried again soon, deletes
+// nothing, and does not end the schedule.
 func TestSnapshotScheduleFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 1)
@@ -110,7 +110,7 @@ func TestSnapshotScheduleFails(t *testing.T) {
 	})
 }
 
-// A clock that was ahead does not put off the next one by more than a turn.
+// A clock that was ahead delays the next snapshot by at most one interval.
 func TestSnapshotScheduleClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 3)
@@ -136,7 +136,7 @@ func TestSnapshotScheduleRefuses(t *testing.T) {
 	}
 }
 
-// TestScheduledSnapshot: what a schedule saves of a real etcd comes back.
+// TestScheduledSnapshot: what a schedule saves of a real etcd can be restored.
 func TestScheduledSnapshot(t *testing.T) {
 	key, recipient := ageKey(t)
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))

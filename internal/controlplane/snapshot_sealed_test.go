@@ -13,7 +13,7 @@ import (
 	"everynode/internal/seal"
 )
 
-// ageKey makes a key: the file that has it, and whom to seal for.
+// ageKey makes a key, and returns its file and its recipient.
 func ageKey(t *testing.T) (file, recipient string) {
 	t.Helper()
 	id, err := age.GenerateX25519Identity()
@@ -25,8 +25,8 @@ func ageKey(t *testing.T) (file, recipient string) {
 	return file, id.Recipient().String()
 }
 
-// TestSnapshotSealed: a sealed snapshot shows nothing of the cluster, and comes
-// back with its key only.
+// TestSnapshotSealed: a sealed snapshot reveals nothing about the cluster, and can
+// be restored only with its key.
 func TestSnapshotSealed(t *testing.T) {
 	key, recipient := ageKey(t)
 	other, _ := ageKey(t)

@@ -32,7 +32,7 @@ import (
 	"everynode/internal/controlplane/admission"
 )
 
-// serveConfig holds, for a process that startProcess starts, its Config.
+// serveConfig is the variable with the Config of a process that startProcess starts.
 const serveConfig = "EVERYNODE_TEST_SERVE"
 
 // process is a control plane in a process of its own: one can run only once.
@@ -47,7 +47,7 @@ type process struct {
 // readyFile is made by such a process when nodes and people can use it.
 func readyFile(cfg Config) string { return cfg.DataDir + ".ready" }
 
-// startProcess returns when the control plane is of use.
+// startProcess returns when the control plane is ready.
 func startProcess(t *testing.T, cfg Config) *process {
 	t.Helper()
 	text, err := json.Marshal(map[string]string{
@@ -71,7 +71,7 @@ func startProcess(t *testing.T, cfg Config) *process {
 		p.err = cmd.Wait()
 	}()
 	p.stop = sync.OnceFunc(func() {
-		_ = p.input.Close() // an error means that the process has ended, and that is told below
+		_ = p.input.Close() // an error means that the process has ended, which is reported below
 		select {
 		case <-p.ended:
 		case <-time.After(2 * stopTime):
@@ -111,7 +111,7 @@ func TestServe(t *testing.T) {
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		_, _ = io.Copy(io.Discard, os.Stdin) // the parent's end, by whatever way, is the signal
+		_, _ = io.Copy(io.Discard, os.Stdin) // the signal is that the parent ends, for whatever reason
 	}()
 	select {
 	case <-told:
@@ -122,8 +122,8 @@ func TestServe(t *testing.T) {
 }
 
 // TestSnapshotOfServer saves a cluster, changes it, and restores it elsewhere.
-// What clients hold from before must still open the door, and no answer may
-// make them believe that they have seen everything.
+// The credentials that clients have from before must still be accepted, and no
+// answer may make clients believe that they have seen everything.
 func TestSnapshotOfServer(t *testing.T) {
 	cfg := Config{DataDir: filepath.Join(t.TempDir(), "old"), Listen: freeAddress(t), PodCIDR: "198.18.0.0/16", ServiceCIDR: "198.19.0.0/16"}
 	first := startProcess(t, cfg)
@@ -177,7 +177,7 @@ func adminOf(t *testing.T, dataDir string) *rest.Config {
 	return config
 }
 
-// identitiesOf are the ways in that a cluster hands out, by name of their user.
+// identitiesOf returns the credentials that a cluster hands out, by the name of the user.
 func identitiesOf(t *testing.T, cfg Config, admin *rest.Config) map[string]*rest.Config {
 	t.Helper()
 	token, err := admission.CreateToken(t.Context(), client(t, admin), admission.TokenSpec{TTL: time.Hour, Description: "test"})
@@ -259,7 +259,7 @@ func (w *writer) remove(name string) {
 	}
 }
 
-// values are the config maps of the test, by name.
+// values returns the values in the config maps of the test, by name.
 func values(items []corev1.ConfigMap) map[string]string {
 	all := map[string]string{}
 	for _, m := range items {
@@ -333,7 +333,7 @@ func checkGrowth(t *testing.T, w *writer) {
 	}
 }
 
-// mirror is what a controller knows: a store that an informer keeps up.
+// mirror is what a controller knows: a store that an informer keeps up to date.
 type mirror struct {
 	t     *testing.T
 	store cache.Store
@@ -366,7 +366,7 @@ func startMirror(t *testing.T, c kubernetes.Interface) *mirror {
 
 func (m *mirror) waitFor(want map[string]string) {
 	m.t.Helper()
-	// While the server was away it has tried less and less often.
+	// While the server was away, the informer has tried less and less often.
 	err := wait.PollUntilContextTimeout(m.t.Context(), 50*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
 		return maps.Equal(m.values(), want), nil
 	})

@@ -28,7 +28,7 @@ import (
 	"everynode/internal/controlplane/pki"
 )
 
-// stored is a data directory with keys, and an etcd in it that runs.
+// stored is a data directory with keys and a running etcd.
 type stored struct {
 	*settings
 	store  *store
@@ -138,7 +138,7 @@ func TestSnapshotOfEtcd(t *testing.T) {
 	checkRestored(t, startStored(t, dir), last, restored.Revision)
 }
 
-// checkRestored looks at the keys, and at what a client from before is told.
+// checkRestored checks the keys, and what a client from before is told.
 func checkRestored(t *testing.T, s *stored, last, begin int64) {
 	t.Helper()
 	if a, b, c := s.get(t, "/registry/a"), s.get(t, "/registry/b"), s.get(t, "/registry/c"); a != "1" || b != "1" || c != "" {
@@ -175,7 +175,7 @@ func sameShared(t *testing.T, a, b string) {
 }
 
 // A restored cluster can be saved and restored again, in place: its etcd is
-// moved away, all else stays.
+// moved away, and everything else stays.
 func TestSnapshotInPlace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := startStored(t, dir)
@@ -201,7 +201,7 @@ func TestSnapshotInPlace(t *testing.T) {
 	}
 }
 
-// A snapshot of etcd's own is restored as well, and what it lacks is named.
+// etcd's own snapshot can be restored as well, and the result names what it lacks.
 func TestSnapshotBare(t *testing.T) {
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	old.put(t, "/registry/a", "1")
@@ -249,8 +249,8 @@ func TestNewerMinor(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a file, it is said, and the place where the data
-// directory was to be is as it was.
+// The error says what is wrong with a file, and the place for the data directory
+// stays as it was.
 func TestRestoreRefuses(t *testing.T) {
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	old.put(t, "/registry/a", strings.Repeat("x", 100_000))
@@ -299,7 +299,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// A data directory that is not fit is left as it is.
+// A data directory that cannot be restored into is left as it is.
 func TestRestoreRefusesTarget(t *testing.T) {
 	old := startStored(t, filepath.Join(t.TempDir(), "old"))
 	file, _ := saveOf(t, old.DataDir)
@@ -357,7 +357,7 @@ func TestSaveRefuses(t *testing.T) {
 	save(ours, dir, "not a regular file")
 	save(ours, filepath.Join(dir, "none", "file"), "there is no folder")
 
-	// Keys but no server; no keys; an etcd that is not there.
+	// Keys but no server, no keys, and an etcd that does not exist.
 	stopped := filepath.Join(t.TempDir(), "stopped")
 	copyShared(t, s.DataDir, stopped)
 	file := filepath.Join(dir, "file")
@@ -383,8 +383,8 @@ func TestSaveRefuses(t *testing.T) {
 	wantError(t, publish(file, SnapshotTarget{File: there}), "exists already")
 }
 
-// An etcd of somebody else's is reached with certificates, at the first of its
-// addresses that answers.
+// An external etcd is reached with certificates, at the first of its addresses
+// that answers.
 func TestSaveOverTLS(t *testing.T) {
 	s := startStored(t, filepath.Join(t.TempDir(), "data"))
 	keys := s.path("pki")
@@ -440,7 +440,7 @@ func writeTestFile(t *testing.T, path, text string) {
 	}
 }
 
-// entriesOf lists a folder; one that is not there has none.
+// entriesOf lists a folder. One that does not exist has no entries.
 func entriesOf(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -465,7 +465,7 @@ func copyShared(t *testing.T, from, to string) {
 	}
 }
 
-// members reads an archive with nothing but tar.
+// members reads an archive using only tar.
 func members(t *testing.T, file string) map[string][]byte {
 	t.Helper()
 	data, err := os.ReadFile(file)

@@ -23,7 +23,7 @@ func storageOf(t *testing.T, s *s3test.Storage) SnapshotStorage {
 	return SnapshotStorage{Options: s3.Options{Endpoint: s.URL, CAFile: s.CAFile, CredentialsFile: s3test.Credentials(t)}}
 }
 
-// listed are the URLs of the snapshots in a folder of storage.
+// listed returns the URLs of the snapshots in a folder of storage.
 func listed(t *testing.T, folder string, storage SnapshotStorage) (urls []string) {
 	t.Helper()
 	list, err := ListSnapshots(t.Context(), folder, storage.Options)
@@ -99,7 +99,7 @@ func comesBack(t *testing.T, old *stored, cfg RestoreConfig) {
 	}
 }
 
-// TestRestoreFromStorageFails: nothing is left of a restore that could not be.
+// TestRestoreFromStorageFails: a restore that fails leaves nothing behind.
 func TestRestoreFromStorageFails(t *testing.T) {
 	server := s3test.Start(t)
 	storage := storageOf(t, server)
@@ -133,7 +133,7 @@ func TestRestoreFromStorageFails(t *testing.T) {
 	}
 }
 
-// short lets 100 bytes through.
+// short is a ResponseWriter that passes on only 100 bytes.
 type short struct {
 	http.ResponseWriter
 	sent int
@@ -213,7 +213,7 @@ func (b *bucket) holds(t *testing.T, want ...string) {
 	}
 }
 
-// uploadTo has a schedule upload, and runs both for a while.
+// uploadTo makes a schedule upload to a bucket. during runs both for a while.
 func (s *scheduled) uploadTo(b *bucket, keep int, storage SnapshotStorage) (during func(t *testing.T, d time.Duration)) {
 	s.uploads = &uploads{
 		from: s.snapshots, to: s3.Location{Bucket: "backup", Key: "c1"}, keep: keep, storage: storage,
@@ -248,8 +248,8 @@ func TestUploads(t *testing.T) {
 	})
 }
 
-// TestUploadsFail: a storage that takes nothing puts off no snapshot, and gets what it
-// lacks when it takes some again. Nothing is deleted there meanwhile.
+// TestUploadsFail: storage that accepts nothing does not delay snapshots, and gets what it
+// lacks once it accepts files again. Nothing is deleted there meanwhile.
 func TestUploadsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 3)
@@ -261,7 +261,7 @@ func TestUploadsFail(t *testing.T) {
 		for m := 10; m <= 70; m += 10 {
 			want = append(want, time.Duration(m)*time.Minute)
 		}
-		if got := slices.Compact(b.tried); !slices.Equal(got, want) { // a new one may come when it is time anyway
+		if got := slices.Compact(b.tried); !slices.Equal(got, want) { // a new snapshot may come when a retry is due anyway
 			t.Errorf("uploads were tried at %v, want %v", got, want)
 		}
 		b.holds(t, "c1/everynode-db-1-19990101T000000Z.tar")
@@ -272,7 +272,7 @@ func TestUploadsFail(t *testing.T) {
 	})
 }
 
-// TestUploadsSealed: what an earlier schedule has not sealed stays on this machine.
+// TestUploadsSealed: snapshots that an earlier schedule has not sealed stay on this machine.
 func TestUploadsSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := schedule(t, time.Hour, 5)

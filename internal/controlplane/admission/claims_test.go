@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// claimant is a Node that was made age ago and reports addresses.
+// claimant returns a Node that was created age ago and reports addresses.
 func claimant(name string, age time.Duration, addresses ...string) *corev1.Node {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(1e9, 0).Add(-age))}}
 	for _, a := range addresses {
@@ -43,8 +43,8 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// 5,000 nodes with an address and a name of usual length fit. Of more than that the
-// ones that are there stay, whoever comes.
+// 5,000 nodes with an address and a name of usual length fit. If there are more, the
+// existing entries stay, whichever nodes join.
 func TestClaimFits(t *testing.T) {
 	fleet := func(n int, name string) (nodes []*corev1.Node) {
 		for i := range n {
@@ -71,7 +71,7 @@ func TestClaimFits(t *testing.T) {
 	}
 }
 
-// A node that reports without end takes no more than a machine has.
+// A node that reports many addresses cannot claim more than a machine has.
 func TestClaimOfOneNode(t *testing.T) {
 	var many []string
 	for i := range 200 {
@@ -82,8 +82,8 @@ func TestClaimOfOneNode(t *testing.T) {
 	}
 }
 
-// Whoever has the label of simulated nodes, by either name and with any value, is compared with nobody: the policies
-// ask for the name alone.
+// A node with the label of simulated nodes, by either name and with any value, is not compared with others: the
+// policies look only at the label's name.
 func TestSaysSimulated(t *testing.T) {
 	for label, want := range map[string]bool{"everynode.io/simulated": true, "everynode.dev/simulated": true, "example.com/simulated": false} {
 		if got := saysSimulated(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{label: ""}}}); got != want {

@@ -20,11 +20,11 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-// What comes from others is read without harm, whatever it is: make fuzz.
+// No input from others does harm: make fuzz.
 
-// FuzzServingRequest: whatever node-1 says of itself and asks for, it gets no
-// certificate for what is another's, a server's, a service's, or more than one
-// machine's.
+// FuzzServingRequest: whatever node-1 says about itself and asks for, it gets no
+// certificate for what belongs to another node, a server, a service, or more than
+// one machine.
 func FuzzServingRequest(f *testing.F) {
 	f.Add("node-1", "10.0.0.101", "machine-7")
 	f.Add("NODE-2.", "10.0.0.102", "Node-2")
@@ -57,7 +57,7 @@ func FuzzServingRequest(f *testing.F) {
 		}
 		probe, err := certutil.ParseCertsPEM(selfSignedLike(t, key, request))
 		if err != nil {
-			return // what no client can read poses as nobody
+			return // a certificate that no client can read cannot pose as anybody
 		}
 		for _, host := range forbidden {
 			if probe[0].VerifyHostname(host) == nil {
@@ -67,7 +67,7 @@ func FuzzServingRequest(f *testing.F) {
 	})
 }
 
-// selfSignedLike is a certificate for what a request asks.
+// selfSignedLike returns a certificate for what a request asks for.
 func selfSignedLike(t *testing.T, key *ecdsa.PrivateKey, request *x509.CertificateRequest) []byte {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: request.Subject, DNSNames: request.DNSNames, IPAddresses: request.IPAddresses,
@@ -79,9 +79,9 @@ func selfSignedLike(t *testing.T, key *ecdsa.PrivateKey, request *x509.Certifica
 	return pem.EncodeToMemory(&pem.Block{Type: certutil.CertificateBlockType, Bytes: der})
 }
 
-// FuzzJudgeJoining: whatever a machine with a token asks for, it becomes one node, and none
-// that exists, was given to another machine, or was revoked; and what is noted of it is one
-// word that no other request shares.
+// FuzzJudgeJoining: whatever a machine with a token asks for, it becomes only one node, and
+// never one that exists, was given to another machine, or was revoked. The token's use is
+// recorded as one word that no other request shares.
 func FuzzJudgeJoining(f *testing.F) {
 	f.Add("system:node:node-1", "system:nodes", "", uint8(0))
 	f.Add("system:node:node-1 node-2", "system:nodes", "", uint8(0))

@@ -30,7 +30,7 @@ const (
 	givenSize    = 512 << 10
 	givenWaiting = 256
 	// givenKept is longer than a certificate of a node is valid: all that were issued
-	// before have expired by then.
+	// before the name was given have expired by then.
 	givenKept = 366 * 24 * time.Hour
 	// givenCheck is how often each ConfigMap is looked through. givenTold is how long a
 	// machine may take to register before that is logged.
@@ -150,7 +150,8 @@ func roomIn(list *corev1.ConfigMap, asked bool) string {
 }
 
 // keepGiven looks through one of the ConfigMaps: it notes which nodes have registered,
-// logs which have not, and removes names for which all certificates have expired.
+// logs which have not, and removes a name once all certificates that were issued before it
+// was given have expired.
 func (c *nodeController) keepGiven(ctx context.Context, part string) error {
 	defer c.queue.AddAfter(item{given: part}, givenCheck)
 	list, err := c.readGiven(ctx, part)

@@ -41,7 +41,7 @@ func TestParseGiven(t *testing.T) {
 	}
 }
 
-// The ConfigMaps are bounded, and nobody with a token alone keeps out who has one for a name.
+// The ConfigMaps are bounded. A token without names cannot keep out the holder of a token for a name.
 func TestRoomForNames(t *testing.T) {
 	list := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "names"}, Data: map[string]string{}}
 	waits := given{key: "k", at: time.Unix(1, 0), token: "abcdef"}.String()
@@ -69,8 +69,8 @@ func TestRoomForNames(t *testing.T) {
 	}
 }
 
-// TestKeepGiven: it is noted whose nodes have registered, what nobody can use any more is forgotten,
-// and a name whose machine has not come stays.
+// TestKeepGiven: it is noted which nodes have registered, names that no old certificate can claim are removed,
+// and a name whose machine has not registered stays.
 func TestKeepGiven(t *testing.T) {
 	now := time.Now()
 	line := func(age time.Duration, registered bool) string {
@@ -110,7 +110,7 @@ func TestKeepGiven(t *testing.T) {
 	}
 }
 
-// nodeRequest is what a node asks that is known by a certificate; of none if key is empty.
+// nodeRequest returns a request of a node that was authenticated by a certificate; by something else if key is empty.
 func nodeRequest(name, key string, issued time.Time, subresource string) authorizer.Attributes {
 	who := &user.DefaultInfo{Name: nodeUserPrefix + name, Groups: []string{user.NodesGroup}}
 	if key != "" {
@@ -119,8 +119,8 @@ func nodeRequest(name, key string, issued time.Time, subresource string) authori
 	return authorizer.AttributesRecord{User: who, Verb: "create", Resource: "certificatesigningrequests", Subresource: subresource}
 }
 
-// TestNodeGate: whoever had a name before it was given to another machine is refused, and
-// gets no certificate that would be taken for the other's.
+// TestNodeGate: a machine that had a name before it was given to another one is refused, and
+// cannot get a certificate that would be taken for the other's.
 func TestNodeGate(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	joined := now.Add(-time.Hour)
@@ -159,7 +159,7 @@ func TestNodeGate(t *testing.T) {
 	}
 }
 
-// TestNodeGatePods: what a pod of a revoked node has got is refused with the node.
+// TestNodeGatePods: the credentials of pods on a revoked node are refused with the node's.
 func TestNodeGatePods(t *testing.T) {
 	gate := NewGate()
 	close(gate.known)
@@ -181,7 +181,7 @@ func (k knows) AuthenticateRequest(*http.Request) (*authenticator.Response, bool
 	return &authenticator.Response{User: k.Info}, true, nil
 }
 
-// TestNodeCertificates: it is known of nodes, and of nobody else, by which certificate.
+// TestNodeCertificates: nodes, and nobody else, get the certificate by which they were authenticated.
 func TestNodeCertificates(t *testing.T) {
 	issued := time.Unix(1_800_000_000, 0)
 	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "system:node:db-1"}, RawSubjectPublicKeyInfo: []byte("key"), NotBefore: issued.Add(-signerBackdate)}

@@ -9,7 +9,7 @@ import (
 	certv1 "k8s.io/api/certificates/v1"
 )
 
-// joiningCSR is a request of a machine that joins with the token abcdef, after change.
+// joiningCSR returns a request of a machine that joins with the token abcdef, after change.
 func joiningCSR(t *testing.T, change func(*certv1.CertificateSigningRequest, *x509.CertificateRequest)) *certv1.CertificateSigningRequest {
 	t.Helper()
 	return servingCSR(t, func(csr *certv1.CertificateSigningRequest, request *x509.CertificateRequest) {
@@ -82,8 +82,8 @@ func TestJudgeJoining(t *testing.T) {
 	}
 }
 
-// TestJudgeJoiningAgain: the same key is the same machine, under whatever name it asks,
-// and however often.
+// TestJudgeJoiningAgain: the same key is the same machine, however its requests are named
+// and however often it asks.
 func TestJudgeJoiningAgain(t *testing.T) {
 	csr := joiningCSR(t, func(*certv1.CertificateSigningRequest, *x509.CertificateRequest) {})
 	token := &Token{Uses: 1, UsedBy: []string{useOf(csr)}}

@@ -17,7 +17,7 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-// servingCSR is a request as a kubelet of node-1 makes it, after change.
+// servingCSR returns a request as the kubelet of node-1 makes it, after change.
 func servingCSR(t *testing.T, change func(*certv1.CertificateSigningRequest, *x509.CertificateRequest)) *certv1.CertificateSigningRequest {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -12,7 +12,7 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-// A CA beside the one that signs is trusted everywhere, and signs nothing; when it signs,
+// A CA beside the one that signs is trusted everywhere, and signs nothing. Once it signs,
 // certificates are renewed, and the kubelets' authority is the one that was trusted before.
 func TestPKIOfTwoAuthorities(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()

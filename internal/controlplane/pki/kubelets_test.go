@@ -35,8 +35,8 @@ func trustedForKubelets(t *testing.T, dir string) []*x509.Certificate {
 	return certs
 }
 
-// Servers that share the CA share the authority of kubelets, too, though nobody
-// copied it; servers of other clusters have another.
+// Servers that share the CA also share the authority of kubelets, though nobody
+// copied it. Servers of other clusters have another.
 func TestKubeletAuthorityIsShared(t *testing.T) {
 	one, two, other := t.TempDir(), t.TempDir(), t.TempDir()
 	now := time.Now()
@@ -87,8 +87,8 @@ func TestKubeletAuthorityIsShared(t *testing.T) {
 	}
 }
 
-// A cluster that is older than the authority of kubelets goes on: what its CA has
-// signed for kubelets is good for as long as there can be such certificates.
+// A cluster that is older than the authority of kubelets keeps working: what its CA has
+// signed for kubelets is trusted for as long as there can be such certificates.
 func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 	dir, begin := t.TempDir(), time.Now().Add(-1000*time.Hour)
 	if err := Ensure(dir, nil, begin); err != nil {
@@ -97,7 +97,7 @@ func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 	if n := len(trustedForKubelets(t, dir)); n != 1 {
 		t.Fatalf("a new cluster trusts %d authorities for kubelets, want 1", n)
 	}
-	for _, name := range []string{KubeletCA + ".crt", KubeletCA + ".key", KubeletAuthorities} { // as before there were these
+	for _, name := range []string{KubeletCA + ".crt", KubeletCA + ".key", KubeletAuthorities} { // an older release has none of these
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
