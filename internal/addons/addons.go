@@ -90,7 +90,7 @@ func (a Addon) Elsewhere() bool { return !a.OnHost && !strings.HasPrefix(a.Repos
 // Values are filled in to a manifest, and so is .Image, which [Addon.Image] returns.
 type Values struct {
 	DNSAddress string // of the cluster's DNS
-	// KubeletAuthorities are the certificates (PEM) of the CAs that sign kubelets' certificates.
+	// KubeletAuthorities are the certificates (PEM) of the CAs that sign kubelets' serving certificates.
 	KubeletAuthorities string
 	// Certificate is the certificate (PEM, in base64) of the service that the add-on serves.
 	Certificate string

@@ -69,8 +69,8 @@ func (b *balancer) publish(ctx context.Context, p Publication) error {
 	return b.accept(ctx, listener, p)
 }
 
-// accept carries connections to a service until ctx ends. It goes on when the process has too many
-// files open to take one: the API server is in the same process.
+// accept carries connections to a service until ctx ends. It continues when the process has too many
+// open files to accept one: the API server is in the same process.
 func (b *balancer) accept(ctx context.Context, listener net.Listener, p Publication) error {
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })() // its error is Accept's
 	var open sync.WaitGroup
