@@ -71,9 +71,8 @@ func readAdmission(podSecurity, file string) (c admissionConfig, err error) {
 }
 
 // readAdmissionFile returns the plugins of an AdmissionConfiguration, each with its
-// configuration inside. It checks what the API server would not report: the API server
-// would end the process if a file is missing, and ignore plugins that it does not know
-// or that are off.
+// configuration inside. The API server itself would end the process if a file is missing,
+// and ignore plugins that it does not know or that are off.
 func readAdmissionFile(file string) ([]apiserverv1.AdmissionPluginConfiguration, error) {
 	text, err := readTrusted(file)
 	if err != nil {
@@ -210,7 +209,7 @@ func strictAPIServerCodecs() serializer.CodecFactory {
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict)
 }
 
-// write puts what was read where the API server reads it.
+// write writes the configuration to where the API server reads it.
 func (c admissionConfig) write(data dataFolder) error {
 	return private.WriteIfChanged(data.path(admissionFile), c.text)
 }

@@ -79,7 +79,7 @@ func readAuditPolicy(on bool, file string) ([]byte, error) {
 	return text, nil
 }
 
-// write puts the policy that was checked where the API server reads it.
+// write writes the policy that was checked to where the API server reads it.
 func (a auditing) write() error {
 	if a.policy == nil {
 		return nil

@@ -109,7 +109,7 @@ func (b bootstrap) apply(ctx context.Context) error {
 	if err := group.Wait(); err != nil || keep {
 		return err
 	}
-	return applyObject(ctx, client, info) // the last: machines that join wait for it
+	return applyObject(ctx, client, info) // last, because machines that join wait for it
 }
 
 // deleteFormer deletes an object that earlier releases applied, and that would undo
@@ -197,7 +197,7 @@ func authorityIn(info *corev1.ConfigMap) ([]byte, error) {
 	return nil, errors.New("cluster-info names no cluster")
 }
 
-// authorityInStore is authorityIn for a cluster-info as etcd keeps it.
+// authorityInStore is authorityIn for a cluster-info as it is stored in etcd.
 func authorityInStore(data []byte) ([]byte, error) {
 	object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), data)
 	if err != nil {

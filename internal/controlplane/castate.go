@@ -30,7 +30,7 @@ type Authorities struct {
 	Step string `json:"step"`
 	// Authorities are trusted; the first signs.
 	Authorities []Authority `json:"authorities"`
-	// Servers are those that run.
+	// Servers are the running servers.
 	Servers []ServerKeys `json:"servers"`
 	// Nodes is the number of nodes that have an agent. Late lists those that have not followed.
 	Nodes int        `json:"nodes"`

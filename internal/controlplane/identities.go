@@ -220,7 +220,7 @@ func (i identities) warnOfEnd(now time.Time) {
 	}
 }
 
-// endSoon is how long before its end the CA should be replaced: nobody needs to hurry.
+// endSoon is how long before its end the CA should be replaced, so that nobody needs to hurry.
 const endSoon = 365 * 24 * time.Hour
 
 // endOfCA returns when the cluster's CA expires, and whether that is soon.

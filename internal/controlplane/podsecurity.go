@@ -25,7 +25,7 @@ const (
 // podSecurityPlugin is the name of the admission plugin that enforces a standard.
 const podSecurityPlugin = "PodSecurity"
 
-// checkPodStandard refuses what is not a standard.
+// checkPodStandard refuses a text that is neither empty nor a standard.
 func checkPodStandard(standard string) error {
 	known := []string{PodsPrivileged, PodsBaseline, PodsRestricted}
 	if standard != "" && !slices.Contains(known, standard) {

@@ -97,7 +97,7 @@ func TestKubeletAuthorityOfOldCluster(t *testing.T) {
 	if n := len(trustedForKubelets(t, dir)); n != 1 {
 		t.Fatalf("a new cluster trusts %d authorities for kubelets, want 1", n)
 	}
-	for _, name := range []string{KubeletCA + ".crt", KubeletCA + ".key", KubeletAuthorities} { // an older release has none of these
+	for _, name := range []string{KubeletCA + ".crt", KubeletCA + ".key", KubeletAuthorities} { // older releases have none
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -280,7 +280,7 @@ func Write(dir, name string, cert *x509.Certificate, key crypto.Signer, chain ..
 	return private.WriteFile(crtPath, data)
 }
 
-// WriteKey writes a key alone.
+// WriteKey writes a key without a certificate.
 func WriteKey(path string, key crypto.Signer) error {
 	data, err := keyutil.MarshalPrivateKeyToPEM(key)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package private writes files and folders that only their owner reads: keys, and whatever lies beside them.
+// Package private writes files and folders that only their owner can read: keys, and what is stored beside them.
 package private
 
 import (
