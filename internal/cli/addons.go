@@ -12,13 +12,14 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-// addonFlags are the add-ons that a cluster is to have, as they were asked for.
+// addonFlags are the flags that choose a cluster's add-ons.
 type addonFlags struct {
 	with, without []string
 	bare          bool
 }
 
-// newAddonFlags adds the flags to f. usual are the add-ons that there are without them.
+// newAddonFlags adds the flags to f. usual are the add-ons that a cluster gets without
+// these flags.
 func newAddonFlags(f *pflag.FlagSet, usual []addons.Addon) *addonFlags {
 	var o addonFlags
 	f.StringSliceVar(&o.with, localcluster.FlagWith, nil, "add-ons to have as well: "+strings.Join(addons.Names(addons.All()), ", "))
@@ -27,7 +28,8 @@ func newAddonFlags(f *pflag.FlagSet, usual []addons.Addon) *addonFlags {
 	return &o
 }
 
-// choice is what was said of each add-on, by name; of the others nothing was.
+// choice returns, by name, whether each add-on that the flags name is on. It has no
+// entry for the others.
 func (o *addonFlags) choice() (map[string]bool, error) {
 	said := map[string]bool{}
 	if o.bare {
@@ -53,7 +55,8 @@ func (o *addonFlags) choice() (map[string]bool, error) {
 	return said, nil
 }
 
-// noneOnHost refuses for a server alone what only `everynode up` starts.
+// noneOnHost returns an error if the choice for a lone server includes an add-on that
+// only `everynode up` starts.
 func noneOnHost(choice map[string]bool) error {
 	for _, addon := range addons.All() {
 		if addon.OnHost && choice[addon.Name] {

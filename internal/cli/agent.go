@@ -66,7 +66,7 @@ of a cluster the same.`,
 	return c
 }
 
-// kubeletUsage is what a file of the kubelet's settings is.
+// kubeletUsage describes a flag that names a file of kubelet settings.
 const kubeletUsage = "file of kubelet settings that differ from everynode's: a KubeletConfiguration with some of its fields"
 
 func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubeProxy *bool) {
@@ -93,13 +93,13 @@ func agentFlags(c *cobra.Command, config *node.Config, tokenFile *string, kubePr
 	f.BoolVar(&config.Local, "local", false, "the node shares this machine with others")
 	for _, name := range []string{"cgroup-root", "local"} {
 		if err := f.MarkHidden(name); err != nil {
-			panic(err) // only for a flag that does not exist
+			panic(err) // only if there is no such flag
 		}
 	}
 }
 
-// agentToken finds the token: flag, file, environment, in this order. None is
-// fine for a node that has joined before.
+// agentToken finds the token: in the flag, the file or the environment, in this
+// order. "" is fine for a node that has joined before.
 func agentToken(flag, file string) (string, error) {
 	switch {
 	case flag != "" && file != "":

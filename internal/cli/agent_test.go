@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// A token that others can read is good for them, too: it is not used.
+// Whoever can read a token can join with it, so a token file that others can
+// read is refused.
 func TestTokenFileOfOthers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("abcdef.0123456789abcdef\n"), 0o600); err != nil {

@@ -7,8 +7,8 @@ import (
 	"everynode/internal/node"
 )
 
-// childCommands are the roles that everynode gives itself when it starts its
-// own processes. Nobody types them.
+// childCommands are the roles in which everynode starts its own processes.
+// Users do not type them.
 func childCommands(terminal *console.Console, cluster *target) []*cobra.Command {
 	return []*cobra.Command{
 		{

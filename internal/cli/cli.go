@@ -38,7 +38,7 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	return a.ExitCode(root.ExecuteContext(ctx))
 }
 
-// Root is the command line as a whole, for what describes it.
+// Root returns the whole command line, for programs that describe it.
 func Root() *cobra.Command { return newApp(nil, io.Discard, io.Discard).root() }
 
 func newApp(in io.Reader, out, errw io.Writer) *app {
@@ -63,10 +63,10 @@ machines to it, and runs the DaemonSet engine on it or on a Kubernetes that you 
 			return c.Help()
 		},
 	}
-	// Kubernetes' packages put a flag of this name on every program. It works
-	// as people expect, but only on the root, so no other command shows it.
+	// Kubernetes' packages add a flag of this name to every program. It works
+	// as users expect, but only on the root command, so it is hidden.
 	if err := pflag.CommandLine.MarkHidden(versionFlag); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 	c, cluster := &a.Console, &a.cluster
 	root.AddCommand(upCommand{c, cluster}.command(), downCommand{c, cluster}.command(), listCommand(c), statusCommand{c, cluster}.command(),

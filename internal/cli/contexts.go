@@ -10,14 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// kubeContext is a cluster as it stands in a kubeconfig: a cluster, a user and a
-// context, all of one name.
+// kubeContext is a cluster's entry in a kubeconfig: a cluster, a user and a context,
+// all with the same name.
 type kubeContext struct {
 	name          string
 	cluster, user *yaml.Node
 }
 
-// Lists of a kubeconfig, whose items have a name.
+// Keys of a kubeconfig whose values are lists of named items.
 const (
 	listClusters = "clusters"
 	listUsers    = "users"
@@ -44,8 +44,9 @@ func readContext(data []byte, name string) (kubeContext, error) {
 	return c, nil
 }
 
-// addTo returns the kubeconfig with the context in it, as the current one. An
-// earlier one of the name is replaced. All else stays as it is, with its comments.
+// addTo returns the kubeconfig with the context added and made the current one. It
+// replaces a context of the same name. Everything else stays as it is, including
+// comments.
 func (c kubeContext) addTo(data []byte) ([]byte, error) {
 	root, err := parseKubeconfig(data)
 	if err != nil {
@@ -66,18 +67,19 @@ func (c kubeContext) addTo(data []byte) ([]byte, error) {
 		case items.Kind == yaml.SequenceNode:
 		case items.Kind == 0 || items.Kind == yaml.ScalarNode && items.Tag == "!!null":
 			*items = yaml.Node{Kind: yaml.SequenceNode}
-		default: // whatever it is, it would be lost
+		default: // it would be lost
 			return nil, fmt.Errorf("its %s are not a list", item.list)
 		}
-		items.Style = 0 // "[]" does not stay on one line
+		items.Style = 0 // keep an empty list, "[]", from staying on one line
 		items.Content = append(items.Content, mapping("name", text(c.name), item.key, item.value))
 	}
 	setField(root, keyCurrent, c.name)
 	return printed(root)
 }
 
-// dropFrom returns the kubeconfig without the context, if it is of this very
-// cluster: there may be another one of its name. changed says whether it was there.
+// dropFrom returns the kubeconfig without the context, but only if the context is of
+// this cluster: another cluster may have the same name. changed reports whether it was
+// removed.
 func (c kubeContext) dropFrom(data []byte) (without []byte, changed bool, err error) {
 	root, err := parseKubeconfig(data)
 	if err != nil {
@@ -109,7 +111,7 @@ func parseKubeconfig(data []byte) (root *yaml.Node, err error) {
 		return nil, err
 	}
 	switch err := documents.Decode(&second); {
-	case err == nil: // kubectl reads the first alone, and the others would be lost
+	case err == nil: // kubectl reads only the first, and the others would be lost
 		return nil, errors.New("it has more than one document: leave one, without the lines `---` between them")
 	case !errors.Is(err, io.EOF):
 		return nil, err
@@ -135,7 +137,7 @@ func printed(root *yaml.Node) ([]byte, error) {
 
 func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 
-// mapping makes one of a key, a value, another key, and so on.
+// mapping returns a mapping node of a key, its value, another key, and so on.
 func mapping(key string, value *yaml.Node, more ...any) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{text(key), value}}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -144,7 +146,7 @@ func mapping(key string, value *yaml.Node, more ...any) *yaml.Node {
 	return m
 }
 
-// field is the value of a key; nil when there is none.
+// field returns the value of a key, or nil if the mapping does not have it.
 func field(m *yaml.Node, key string) *yaml.Node {
 	if m == nil || m.Kind != yaml.MappingNode {
 		return nil
@@ -165,7 +167,7 @@ func setField(m *yaml.Node, key, value string) {
 	m.Content = append(m.Content, text(key), text(value))
 }
 
-// named is the item of a list that has the name; nil when there is none.
+// named returns the item of a list that has the name, or nil.
 func named(list *yaml.Node, name string) *yaml.Node {
 	if list == nil {
 		return nil
@@ -178,7 +180,7 @@ func named(list *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// drop takes what has the name out of each list.
+// drop removes the items with the name from each list.
 func drop(root *yaml.Node, name string) {
 	for _, list := range []string{listClusters, listUsers, listContexts} {
 		if items := field(root, list); items != nil {

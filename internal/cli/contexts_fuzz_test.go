@@ -8,8 +8,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// FuzzKubeconfig: a file of the user's is refused, or it has our context and all that it had
-// before, and is without ours again when that goes.
+// FuzzKubeconfig checks that a user's file is either refused, or gets our context and keeps
+// everything else, also once our context is removed again.
 func FuzzKubeconfig(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n# mine\n", theirs, "clusters: null\ncontexts: []\n", "clusters: {a: b}\n",
@@ -45,7 +45,7 @@ func FuzzKubeconfig(f *testing.F) {
 	})
 }
 
-// wantOthers compares all that is not of our name.
+// wantOthers compares everything that does not have our name.
 func wantOthers(t *testing.T, want, got *clientcmdapi.Config) {
 	t.Helper()
 	for _, c := range []*clientcmdapi.Config{want, got} {

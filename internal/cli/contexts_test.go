@@ -15,7 +15,7 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-// ownKubeconfig is one that a control plane has written, with this CA.
+// ownKubeconfig writes a kubeconfig as a control plane does, with this CA.
 func ownKubeconfig(t *testing.T, ca string) (dataDir string) {
 	t.Helper()
 	dataDir = t.TempDir()
@@ -28,7 +28,7 @@ func ownKubeconfig(t *testing.T, ca string) (dataDir string) {
 	return dataDir
 }
 
-// What somebody has written by hand, comments and all.
+// A kubeconfig that somebody has written by hand, with comments.
 const theirs = `# my clusters
 apiVersion: v1
 kind: Config
@@ -61,13 +61,14 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
-// A context comes and goes, and what is not ours is as it was, to the letter.
+// A context is added and removed, and everything that is not ours stays the same,
+// byte for byte.
 func TestContextComesAndGoes(t *testing.T) {
 	dir, file := ownKubeconfig(t, "b3Vycw=="), filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(file, []byte(theirs), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time it is there
+	for range 2 { // the second time it is in the file already
 		if got, err := addContext(t.Context(), dir, "everynode", []string{file}); err != nil || got != file {
 			t.Fatalf("%q, %v", got, err)
 		}
@@ -95,8 +96,8 @@ func TestContextComesAndGoes(t *testing.T) {
 	}
 }
 
-// A context of the same name that is another cluster's stays, and so does the
-// choice of another context.
+// A context of the same name that belongs to another cluster stays, and so does
+// the user's choice of another current context.
 func TestContextOfAnotherStays(t *testing.T) {
 	one, two, file := ownKubeconfig(t, "b25l"), ownKubeconfig(t, "dHdv"), filepath.Join(t.TempDir(), "sub", "config")
 	if _, err := addContext(t.Context(), one, "everynode", []string{file}); err != nil {
@@ -111,8 +112,9 @@ func TestContextOfAnotherStays(t *testing.T) {
 	}
 }
 
-// Of several files that KUBECONFIG names, the first that is there gets it, and it
-// is taken out of all. Our own files are nobody's to keep.
+// Of several files that KUBECONFIG names, the first that exists gets the context,
+// and it is removed from all of them. Kubeconfigs of our own clusters are not the
+// user's to keep.
 func TestContextAmongSeveralFiles(t *testing.T) {
 	own, dir := ownKubeconfig(t, "b3Vycw=="), t.TempDir()
 	if err := os.Mkdir(filepath.Join(own, "pki"), 0o700); err != nil {
@@ -152,7 +154,8 @@ func TestContextRefusesNonsense(t *testing.T) {
 	}
 }
 
-// Many at once all get theirs in, through a symbolic link too.
+// Several writers at once all get their contexts in, also through a symbolic
+// link.
 func TestContextsAtOnce(t *testing.T) {
 	dir, real := ownKubeconfig(t, "b3Vycw=="), filepath.Join(t.TempDir(), "config")
 	link := filepath.Join(t.TempDir(), "link")
@@ -181,7 +184,7 @@ func TestContextsAtOnce(t *testing.T) {
 	}
 }
 
-// Whoever finds the lock taken waits a while, and then says which file it is.
+// A writer that finds the lock taken waits a while, and then names the lock file.
 func TestContextWaitsForTheLock(t *testing.T) {
 	dir, file := ownKubeconfig(t, "b3Vycw=="), filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(file+".lock", nil, 0o600); err != nil {

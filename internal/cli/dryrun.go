@@ -11,7 +11,7 @@ import (
 	"everynode/internal/local"
 )
 
-// wouldDo says what `up` would do, and does nothing.
+// wouldDo prints what `up` would do, and changes nothing.
 func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
 	if err := cmd.preflight(ctx, o); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (cmd upCommand) wouldDo(ctx context.Context, o upOptions) error {
 	return nil
 }
 
-// describe is a node in one line.
+// describe returns a node in one line.
 func describe(n localcluster.NodeSpec) string {
 	parts := append([]string{n.Name}, n.AtBirth()...)
 	if n.Size.CPU != 0 {

@@ -19,7 +19,8 @@ func enterCommand() *cobra.Command {
 	return c
 }
 
-// becomeCommand runs a program of others that holds a lock of ours, so that it is known to run.
+// becomeCommand runs another program under a lock of ours, so that commands can see that it
+// runs.
 func becomeCommand() *cobra.Command {
 	var lock string
 	c := &cobra.Command{

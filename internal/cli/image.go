@@ -57,12 +57,13 @@ are added later, too.`,
 	cmd.cluster.addFlags(c)
 	c.Flags().StringVar(&only, "node", "", "load into this node only")
 	if err := c.RegisterFlagCompletionFunc("node", cmd.cluster.completeNodes); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 	return c
 }
 
-// areFiles finds what is not there before anything is done.
+// areFiles returns an error for files that do not exist, before anything is
+// loaded.
 func areFiles(files []string) error {
 	for _, file := range files {
 		info, err := os.Stat(file)
@@ -76,7 +77,7 @@ func areFiles(files []string) error {
 	return nil
 }
 
-// load loads one archive after the other; each is loaded whole or not at all.
+// load loads one archive after another; each is loaded whole or not at all.
 func (cmd imageCommands) load(ctx context.Context, m *localcluster.Cluster, files []string, only string) error {
 	nodes, err := m.Runtimes(only)
 	if err != nil {
@@ -129,7 +130,7 @@ the same folder always gives the same bytes.`,
 	f.StringVar(&o.User, "user", "", "user or uid[:gid] of containers")
 	for _, name := range []string{"name", "output"} {
 		if err := c.MarkFlagRequired(name); err != nil {
-			panic(err) // only for a flag that does not exist
+			panic(err) // only if there is no such flag
 		}
 	}
 	return c

@@ -54,7 +54,7 @@ func (cmd imageCommands) push(ctx context.Context, files []string, name string) 
 	if _, runs := datadir.Running(registry.Lock()); !runs {
 		return errors.New("the registry does not run: start what is missing with `everynode up`")
 	}
-	// The store of blobs would tell what file system it is on.
+	// The blob store would log what file system it is on.
 	logrus.SetLevel(logrus.ErrorLevel)
 	to := image.Registry{Host: registry.Host, Address: registry.Push.String()}
 	for _, file := range files {

@@ -48,8 +48,8 @@ A link named kubectl to this binary does the same.`,
 	}
 }
 
-// runKubectl runs kubectl in this process. kubectl itself ends the process with
-// its own exit code when a command of it fails.
+// runKubectl runs kubectl in this process. If the command fails, kubectl ends the
+// process itself, with its own exit code.
 func runKubectl(args []string, dataDir string) int {
 	os.Args = append([]string{"kubectl"}, args...) // kubectl finds its plugins by os.Args
 	config := localcluster.AdminKubeconfig(dataDir)
@@ -84,10 +84,10 @@ func runKubectl(args []string, dataDir string) int {
 	return console.ExitOK
 }
 
-// refuseToDial ends the process with an error of ours as soon as kubectl wants to
-// reach a cluster of which it is known that it does not run. Commands that need no
-// cluster never get here; and an error from here kubectl would print five times,
-// as one of the network.
+// refuseToDial returns a dialer for a cluster that is known not to run: it ends the
+// process with our own error as soon as kubectl connects. Commands that need no
+// cluster never get here. If the dialer returned the error, kubectl would print it
+// five times, as a network error.
 func refuseToDial(err error) func(context.Context, string, string) (net.Conn, error) {
 	return func(context.Context, string, string) (net.Conn, error) {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
@@ -96,9 +96,10 @@ func refuseToDial(err error) func(context.Context, string, string) (net.Conn, er
 	}
 }
 
-// unreachable is why the cluster that a client is configured for cannot answer; nil
-// when nothing is known against it. Who has named the data directory means the cluster
-// in it, and no other that kubectl finds. files are the kubeconfigs that were named.
+// unreachable returns why the cluster that a client is configured for cannot answer,
+// or nil if nothing is known to keep it from that. A user who has named the data
+// directory means the cluster in it, and not another one that kubectl finds. files are
+// the kubeconfigs that the user has named.
 func unreachable(c *rest.Config, dataDir string, named bool, files []string) error {
 	if _, err := os.Stat(localcluster.AdminKubeconfig(dataDir)); err != nil && named {
 		return localcluster.Unreadable(dataDir, err)
@@ -116,7 +117,7 @@ func unreachable(c *rest.Config, dataDir string, named bool, files []string) err
 	if len(c.CAData) > 0 || c.CAFile != "" || c.Host != clientcmd.ClusterDefaults.Server && c.Host != "http://localhost:8080" {
 		return nil
 	}
-	// Nobody has named a cluster: this is what kubectl does then.
+	// Nobody has named a cluster, and kubectl would use its default address.
 	if len(files) > 0 {
 		return fmt.Errorf("no kubeconfig at %s: if it belonged to a cluster of everynode, it was deleted by `everynode down --purge`", strings.Join(files, ", "))
 	}
@@ -124,7 +125,7 @@ func unreachable(c *rest.Config, dataDir string, named bool, files []string) err
 	return localcluster.Unreadable(dataDir, cmp.Or(err, fs.ErrNotExist))
 }
 
-// kubeconfigsOf are the files that a flag or the environment names.
+// kubeconfigsOf returns the files that a flag or the environment names.
 func kubeconfigsOf(args []string) []string {
 	if end := slices.Index(args, "--"); end >= 0 {
 		args = args[:end]
@@ -140,7 +141,7 @@ func kubeconfigsOf(args []string) []string {
 	return slices.DeleteFunc(filepath.SplitList(os.Getenv("KUBECONFIG")), func(file string) bool { return file == "" })
 }
 
-// usesDefaultConfig says whether neither the environment nor a flag names the
+// usesDefaultConfig reports whether neither the environment nor a flag names the
 // cluster.
 func usesDefaultConfig(args []string) bool {
 	if os.Getenv("KUBECONFIG") != "" {

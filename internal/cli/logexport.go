@@ -26,11 +26,12 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-// maxExported is how much of a log goes into an export, in bytes: its end.
+// maxExported is how much of each log an export includes, in bytes, counted from
+// the log's end.
 const maxExported = 16 << 20
 
-// export writes an archive for a bug report. What cannot be had is told in it,
-// and keeps nothing else out.
+// export writes an archive for a bug report. What it cannot get it lists in
+// missing.txt, and it still includes everything else.
 func (cmd logsCommand) export(ctx context.Context, m *localcluster.Cluster, file string) (err error) {
 	exists := fmt.Errorf("%s exists already: give another name, or delete it", file)
 	if _, err := os.Lstat(file); err == nil {
@@ -52,7 +53,7 @@ func (cmd logsCommand) export(ctx context.Context, m *localcluster.Cluster, file
 		return fmt.Errorf("write the export: %w", err)
 	}
 	if err := f.CommitNew(); errors.Is(err, fs.ErrExist) {
-		return exists // since it was begun
+		return exists // it was made meanwhile
 	} else if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
@@ -65,11 +66,11 @@ type exporter struct {
 	tar     *tar.Writer
 	now     time.Time
 	logs    int
-	missing []string // what could not be had, and why
-	failed  error    // the archive itself could not be written
+	missing []string // what could not be read, and why
+	failed  error    // why the archive itself could not be written
 }
 
-// text adds a member.
+// text adds a member, without what looks like a secret.
 func (e *exporter) text(name string, data []byte) {
 	if e.failed != nil {
 		return
@@ -81,7 +82,7 @@ func (e *exporter) text(name string, data []byte) {
 	}
 }
 
-// try adds what get returns as JSON, or notes that it could not be had.
+// try adds what get returns as JSON, or notes that get failed.
 func (e *exporter) try(name string, get func() (any, error)) {
 	value, err := get()
 	var data []byte
@@ -95,7 +96,7 @@ func (e *exporter) try(name string, get func() (any, error)) {
 	e.text(name, append(data, '\n'))
 }
 
-// log adds the end of a log, and of what was set aside of it.
+// log adds the ends of a log and of the older one that was set aside.
 func (e *exporter) log(l localcluster.LogFile) {
 	e.logFile(localcluster.LogFile{Of: l.Of + ".1", Path: l.Path + ".1"})
 	e.logFile(l)
@@ -114,7 +115,7 @@ func (e *exporter) logFile(l localcluster.LogFile) {
 	e.text("logs/"+strings.ReplaceAll(l.Of, " ", "-")+".log", data)
 }
 
-// readEnd reads the last bytes of a file, at most max.
+// readEnd reads the end of a file, at most limit bytes.
 func readEnd(file string, limit int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -129,7 +130,7 @@ func readEnd(file string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, from, info.Size()-from))
 }
 
-// clusterState adds versions, processes, and what the API server says of nodes,
+// clusterState adds versions, processes, and what the API server knows of nodes,
 // pods and DaemonSets.
 func (e *exporter) clusterState(ctx context.Context, m *localcluster.Cluster) {
 	e.try("version.json", func() (any, error) {
@@ -147,9 +148,9 @@ func (e *exporter) clusterState(ctx context.Context, m *localcluster.Cluster) {
 	e.objects(ctx, client)
 }
 
-// objects adds what a report needs of the API's objects. The specifications of pods
-// may have secrets in their environment, and annotations whole copies of them: of
-// pods and DaemonSets only names and status are taken.
+// objects adds what a report needs of the API's objects. Pod specifications may
+// have secrets in their environment variables, and annotations whole copies of a
+// specification: only the names and status of pods and DaemonSets are included.
 func (e *exporter) objects(ctx context.Context, client kubernetes.Interface) {
 	type object struct {
 		Name       string            `json:"name"`
@@ -207,7 +208,7 @@ func (e *exporter) objects(ctx context.Context, client kubernetes.Interface) {
 	e.events(ctx, client)
 }
 
-// events adds what was told of objects, a line for each.
+// events adds the cluster's Events, one per line.
 func (e *exporter) events(ctx context.Context, client kubernetes.Interface) {
 	list, err := client.CoreV1().Events("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -223,13 +224,13 @@ func (e *exporter) events(ctx context.Context, client kubernetes.Interface) {
 	e.text("events.txt", b.Bytes())
 }
 
-// redact takes out what looks like a key or a token. Nothing of ours logs any; this
-// is for what others might.
+// redact removes what looks like a key or a token. Our own programs log none; this
+// is for what others may log.
 func redact(data []byte) []byte {
 	for _, secret := range []string{
 		`-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)`,
 		`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`, // JSON web tokens
-		`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`,                             // tokens to join with
+		`\b[a-z0-9]{6}\.[a-z0-9]{16}\b`,                             // join tokens
 	} {
 		data = regexp.MustCompile(secret).ReplaceAll(data, []byte("REDACTED"))
 	}

@@ -86,7 +86,7 @@ func (cmd logsCommand) complete(_ *cobra.Command, args []string, _ string) ([]st
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// logOf finds the log that was asked for.
+// logOf finds the log that the user asked for.
 func logOf(all []localcluster.LogFile, args []string) (localcluster.LogFile, error) {
 	asked := strings.TrimSuffix(cmp.Or(strings.Join(args, " "), "server"), " "+localcluster.AgentName)
 	var names []string
@@ -99,7 +99,7 @@ func logOf(all []localcluster.LogFile, args []string) (localcluster.LogFile, err
 	return localcluster.LogFile{}, console.Usage(fmt.Errorf("nothing here is called %q%s", asked, console.DidYouMean(asked, names)))
 }
 
-// showLog writes a log, or its last lines, and with follow what comes after that.
+// showLog writes a log, or its last lines, and with follow also what is added later.
 func showLog(ctx context.Context, out io.Writer, l localcluster.LogFile, tail int, follow bool) error {
 	f, err := os.Open(l.Path)
 	switch {
@@ -108,7 +108,7 @@ func showLog(ctx context.Context, out io.Writer, l localcluster.LogFile, tail in
 	case err != nil:
 		return localcluster.Unreadable(filepath.Dir(l.Path), err)
 	}
-	defer func() { f.Close() }() // whichever it is by then
+	defer func() { f.Close() }() // the file may have changed by then
 	if tail > 0 {
 		if err := seekLines(f, tail); err != nil {
 			return fmt.Errorf("read the log of %s: %w", l.Of, err)
@@ -127,10 +127,10 @@ func showLog(ctx context.Context, out io.Writer, l localcluster.LogFile, tail in
 	}
 }
 
-// followEvery is how often a log is looked at for more.
+// followEvery is how often showLog looks for new lines.
 const followEvery = 200 * time.Millisecond
 
-// pause waits, and says whether ctx still holds.
+// pause waits for d. It reports whether ctx is still valid.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -142,8 +142,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// rewind goes to the beginning of a log that has less than was read of it: it was set
-// aside while it was written.
+// rewind goes to the beginning of a log that is now shorter than what was read of it:
+// it was truncated.
 func rewind(f *os.File, size int64) error {
 	at, err := f.Seek(0, io.SeekCurrent)
 	if err == nil && at > size {
@@ -152,12 +152,13 @@ func rewind(f *os.File, size int64) error {
 	return err
 }
 
-// current is the log that is written now, which was read as f: agents set a log
-// that has grown long aside, and begin another one. It closes f when that is another.
+// current returns the log that is written now; f is the one that was read until now.
+// Agents set aside a log that has grown long, and begin another. current closes f if
+// it returns another file.
 func current(f *os.File, path string) (*os.File, error) {
 	now, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil // the next one has not begun
+		return f, nil // the next one has not begun yet
 	}
 	if err != nil {
 		return f, err
@@ -176,7 +177,7 @@ func current(f *os.File, path string) (*os.File, error) {
 	return next, f.Close()
 }
 
-// seekLines goes to the first of the last n lines. It reads from the end.
+// seekLines goes to the start of the last n lines. It reads from the end.
 func seekLines(f *os.File, n int) error {
 	at, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -190,7 +191,7 @@ func seekLines(f *os.File, n int) error {
 			return err
 		}
 		for i, b := range slices.Backward(block[:size]) {
-			// The newline that ends the last line begins none.
+			// The newline that ends the last line does not begin another.
 			if b == '\n' && at+int64(i)+1 < end {
 				if n--; n == 0 {
 					_, err := f.Seek(at+int64(i)+1, io.SeekStart)

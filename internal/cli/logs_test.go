@@ -98,8 +98,8 @@ func TestLogTail(t *testing.T) {
 	}
 }
 
-// Following goes on until it is told to stop, also when the log is set aside and
-// another one begins.
+// Following continues until it is told to stop, also when the log is set aside and
+// another begins.
 func TestLogFollow(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	write(t, file, "one\n")
@@ -137,8 +137,8 @@ func TestLogThatIsNotThere(t *testing.T) {
 	}
 }
 
-// An export has every log, and nothing that opens a cluster: neither what is in the
-// data directory, nor what looks like a key or a token in a log.
+// An export has every log, and nothing that gives access to a cluster: nothing from
+// the data directory, and nothing in a log that looks like a key or a token.
 func TestLogExport(t *testing.T) {
 	cmd, m, _ := testMachine(t)
 	const token, jwt, bearer, key = "abcdef.0123456789abcdef", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVz.c2ln", "Authorization: Bearer c2VjcmV0c2VjcmV0", "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\n-----END EC PRIVATE KEY-----"
@@ -173,7 +173,8 @@ func TestLogExport(t *testing.T) {
 	if !strings.HasSuffix(members["everynode-logs/logs/server.log"], "\nends\n") {
 		t.Errorf("what comes after a secret is gone: %q", members["everynode-logs/logs/server.log"])
 	}
-	// It is not written over, and a folder that is not there leaves nothing behind.
+	// An existing file is not overwritten, and nothing is left behind when the
+	// folder is missing.
 	if err := cmd.export(t.Context(), m, file); err == nil {
 		t.Error("an export was written over")
 	}

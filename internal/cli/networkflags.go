@@ -10,8 +10,7 @@ import (
 	"everynode/internal/node/podnet"
 )
 
-// networkFlags adds the flags about the pod network. What they say more is kept is
-// added to what they say.
+// networkFlags adds the flags about the pod network. more is added to their help.
 func networkFlags(f *pflag.FlagSet, cni *string, kubeProxy *bool, more string) {
 	f.StringVar(cni, localcluster.FlagCNI, podnet.Everynode, "pod network: everynode's own, or none, for one that you install"+more)
 	f.BoolVar(kubeProxy, localcluster.FlagKubeProxy, true, "run kube-proxy on the nodes; false: you install it, or what stands in for it"+more)

@@ -57,8 +57,8 @@ func (cmd nodeCommands) command() *cobra.Command {
 	return c
 }
 
-// orSimulated does the one thing for nodes of this machine, and the other for
-// simulated ones.
+// orSimulated calls act for nodes of this machine, and simulated for simulated
+// ones.
 func (cmd nodeCommands) orSimulated(act func(context.Context, *localcluster.Cluster, string) error,
 	simulated func(context.Context, *localcluster.Cluster, kubernetes.Interface, string) error) func(context.Context, *localcluster.Cluster, string) error {
 	return func(ctx context.Context, m *localcluster.Cluster, name string) error {
@@ -74,8 +74,8 @@ func (cmd nodeCommands) orSimulated(act func(context.Context, *localcluster.Clus
 	}
 }
 
-// action is a command that changes nodes, one after the other. What fails for
-// one does not keep the others from their turn.
+// action is a command that changes nodes, one after another. If one fails, the
+// others still get their turn.
 func (cmd nodeCommands) action(verb, short string, act func(context.Context, *localcluster.Cluster, string) error) *cobra.Command {
 	c := &cobra.Command{
 		Use:     verb + " NAME...",
@@ -123,7 +123,7 @@ func (cmd nodeCommands) add(ctx context.Context, m *localcluster.Cluster, name s
 	return nil
 }
 
-// starting is what starts nodes of a cluster that runs.
+// starting prepares to start nodes of a running cluster.
 func (cmd nodeCommands) starting(m *localcluster.Cluster) *localcluster.Starting {
 	return m.Start(console.NewProgress(cmd.Out), cmd.Out, cmd.Err)
 }
@@ -193,7 +193,8 @@ func (cmd nodeCommands) start(ctx context.Context, m *localcluster.Cluster, name
 			fmt.Fprintf(cmd.Out, "%s runs already.\n", name)
 			return nil
 		}
-		// A kubelet registers its Node when it starts, and only then.
+		// A kubelet registers its Node only when it starts, so it must be
+		// restarted.
 		if err := m.StopNode(ctx, n); err != nil {
 			return err
 		}

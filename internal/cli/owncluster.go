@@ -12,7 +12,7 @@ import (
 	"everynode/internal/local"
 )
 
-// ownCluster is the cluster of this machine, or that of a kubeconfig, for the commands that need an API server alone.
+// ownCluster is the cluster of this machine or of a kubeconfig, for commands that need only an API server.
 type ownCluster struct {
 	cluster    *target
 	kubeconfig string
@@ -24,13 +24,13 @@ func (o *ownCluster) AddFlags(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to ask (default: the one of this machine)")
 }
 
-// Config is the way to its API server.
+// Config is the client configuration for its API server.
 func (o *ownCluster) Config() (*rest.Config, error) { return o.cluster.config(o.kubeconfig) }
 
-// Namespace is that of DaemonSets which are named without one.
+// Namespace is the namespace of DaemonSets that are named without one.
 func (*ownCluster) Namespace() (string, error) { return metav1.NamespaceDefault, nil }
 
-// Kubectl is the kubectl in this program, for this cluster.
+// Kubectl is the command line that runs the kubectl in this program against this cluster.
 func (o *ownCluster) Kubectl() ([]string, error) {
 	kubeconfig := o.kubeconfig
 	if kubeconfig == "" {
@@ -46,7 +46,7 @@ func (o *ownCluster) Kubectl() ([]string, error) {
 	return []string{exe, "kubectl", "--kubeconfig", kubeconfig}, nil
 }
 
-// EngineOff says whether it is known to run without the engine.
+// EngineOff reports whether the cluster is known to run without the engine.
 func (o *ownCluster) EngineOff() bool {
 	m, err := local.Open(o.cluster.dataDir)
 	return err == nil && o.kubeconfig == "" && m.NoDaemonSets

@@ -32,8 +32,8 @@ func isThere(name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// madeCluster makes the record of a cluster on loopback, and what a server has
-// in its data directory.
+// madeCluster makes the record of a cluster on loopback, and the files that a
+// server keeps in its data directory.
 func madeCluster(t *testing.T, dir string) {
 	t.Helper()
 	if _, err := local.Create(dir, local.Options{Loopback: true}); err != nil {
@@ -72,7 +72,7 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// What people have put into a cluster's folders stays.
+// A purge leaves what people have put into a cluster's folders.
 func TestPurgeLeavesWhatIsNotOurs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	madeCluster(t, dir)
@@ -94,7 +94,8 @@ func TestPurgeLeavesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// A cluster is never made over what others have, so that no purge can delete it.
+// A cluster is never made in a folder with other files, so a purge cannot delete
+// them.
 func TestNoClusterOverOthersFiles(t *testing.T) {
 	dir := t.TempDir()
 	theirs := []string{"images/holiday.jpg", "nodes/notes.txt", "etcd/member/snap/db", "pki/tls/certs/ca-bundle.crt", "version"}
@@ -116,8 +117,8 @@ func TestNoClusterOverOthersFiles(t *testing.T) {
 	}
 }
 
-// A purge that was killed goes on, and a lost or broken record does not keep a
-// cluster alive.
+// A purge that was killed can be continued, and a lost or broken record does not
+// keep it from deleting the cluster.
 func TestPurgeAgain(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("without a record nobody knows that a cluster needs no root")
@@ -151,7 +152,7 @@ func TestPurgeOfServer(t *testing.T) {
 	}
 }
 
-// The record outlives what it tells of.
+// The record is deleted after everything that it lists.
 func TestPurgeKeepsItsRecord(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	madeCluster(t, dir)
@@ -192,7 +193,7 @@ func TestPurgeUnmountsFirst(t *testing.T) {
 		if err := unix.Mount(other, at, "", unix.MS_BIND, ""); err != nil {
 			t.Skip("bind mounts do not work here:", err)
 		}
-		t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // EINVAL: as it should be, it is unmounted
+		t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // EINVAL: it is unmounted, as it should be
 	}
 	said, _ := purgeIn(t, dir)
 	for _, at := range []string{"images", "nodes/node-1/shared"} {

@@ -9,7 +9,7 @@ import (
 	"everynode/internal/controlplane/admission"
 )
 
-// revokeCommand takes a node's rights away, for machines that are lost or
+// revokeCommand takes away a node's rights, for machines that are lost or
 // stolen.
 func (cmd nodeCommands) revokeCommand() *cobra.Command {
 	undo := false

@@ -140,7 +140,7 @@ func yesNo(yes bool) string {
 	return "no"
 }
 
-// secretsKeysAdvice says what is to be done.
+// secretsKeysAdvice returns what to do next, one step a line.
 func secretsKeysAdvice(k *controlplane.SecretsKeys) (lines []string) {
 	if k.Step != controlplane.KeysSteady {
 		lines = append(lines, "A rotation is under way. If nobody works on it, go on with: everynode server rotate secrets-key")

@@ -51,7 +51,7 @@ has a certificate of it, the new one is no longer trusted.`,
 	return c
 }
 
-// authorityStep is the command of one step, which ends with what it says was done.
+// authorityStep is the command for one step. After the step it prints done.
 func (cmd rotateCommands) authorityStep(step controlplane.CARotation, short, long, done string) *cobra.Command {
 	config, output := controlplane.Config{}, ""
 	c := &cobra.Command{
@@ -82,7 +82,8 @@ func (cmd rotateCommands) authorityStep(step controlplane.CARotation, short, lon
 	return c
 }
 
-// authoritiesText prints which CAs are trusted, and who has followed.
+// authoritiesText prints which CAs are trusted, and which servers and nodes have
+// done the current step.
 func (cmd rotateCommands) authoritiesText(s *controlplane.Authorities) error {
 	t := console.NewTable(cmd.Out, "CA", "FROM", "UNTIL", "SIGNS")
 	for _, ca := range s.Authorities {
@@ -110,7 +111,8 @@ func (cmd rotateCommands) authoritiesText(s *controlplane.Authorities) error {
 	return cmd.lateNodesText(s)
 }
 
-// lateNodesText names the nodes that have not followed, and says what is to be done.
+// lateNodesText prints the nodes that have not done the current step, and what to do
+// about them.
 func (cmd rotateCommands) lateNodesText(s *controlplane.Authorities) error {
 	advice := map[string]string{
 		controlplane.NodeLate:    "are Ready, and have not followed yet; if that stays so, look at the logs of their agents",

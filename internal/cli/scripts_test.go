@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"everynode": run, "kubectl": run})
 }
 
-// TestScripts runs what needs neither root nor a cluster that runs: testdata/*.txtar.
+// TestScripts runs the scripts that need neither root nor a running cluster:
+// testdata/*.txtar.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -35,14 +36,15 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(e.Getenv("HOME"), 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			// stopped-cluster FOLDER: a cluster on loopback that does not run, and
-			// something else that listens where its API server was.
+			// stopped-cluster FOLDER: make a cluster on loopback that does not run,
+			// and let something else listen where its API server was.
 			"stopped-cluster": stoppedCluster,
-			// server-folder FOLDER: the folder of a server that does not run.
+			// server-folder FOLDER: make the folder of a server that does not run.
 			"server-folder": serverFolder,
 			// exits CODE PROGRAM ARGS...: run a program that must end with this code.
 			"exits": exits,
-			// holds-lock FILE: the script's own process holds it until its end.
+			// holds-lock FILE: the script's own process holds the lock until the
+			// script ends.
 			"holds-lock": holdsLock,
 		},
 	})
@@ -63,7 +65,7 @@ func serverFolder(ts *testscript.TestScript, _ bool, args []string) {
 	writeKubeconfig(ts, dir, stranger(ts).Port)
 }
 
-// stranger listens, and fails the script when anybody connects.
+// stranger listens, and fails the script if anybody connects.
 func stranger(ts *testscript.TestScript) *net.TCPAddr {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)

@@ -87,7 +87,7 @@ that leads and cannot reach etcd for ten seconds ends: let systemd start it agai
 	return c
 }
 
-// serve runs the control plane in the data directory, until ctx ends.
+// serve runs the control plane in the data directory until ctx ends.
 func (cmd serverCommand) serve(ctx context.Context, config controlplane.Config) error {
 	config.DataDir = cmd.cluster.dataDir
 	config.Progress = stepsTo(cmd.Out)
@@ -97,7 +97,8 @@ func (cmd serverCommand) serve(ctx context.Context, config controlplane.Config) 
 	})
 }
 
-// addressFlags say where the API server is, and which addresses the cluster has.
+// addressFlags are the flags for the API server's address and the cluster's address
+// ranges.
 func addressFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringVar(&config.Listen, "listen", "127.0.0.1:6443", "address and port of the API server")
 	f.StringVar(&config.AdvertiseAddress, "advertise-address", "", "address that nodes and pods use (default: that of --listen)")
@@ -107,7 +108,8 @@ func addressFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringVar(&config.NodeCIDR, "node-cidr", "", "range of the nodes' own addresses, when this machine routes to it")
 }
 
-// guardFlags are those about what is kept, and who may do what.
+// guardFlags are the flags for what is recorded and encrypted, and for who may do
+// what.
 func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringVar(&config.HostPathPolicy, localcluster.FlagHostPaths, "", hostPathUsage+"; not given: as the cluster has it")
 	f.BoolVar(&config.Audit, localcluster.FlagAudit, true, "keep a log of who asked what of the API server, in audit/ of the data directory")
@@ -123,17 +125,18 @@ func guardFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	}
 }
 
-// bindByFlag says who binds the pods of DaemonSets to their nodes.
+// bindByFlag is the flag that chooses who binds the pods of DaemonSets to their
+// nodes.
 const bindByFlag = "bind-by"
 
-// Usages of flags that `up` has as well.
+// Usage texts of flags that `up` has as well.
 const (
 	hostPathUsage = "of pods that can write to their node, or see all of it, by hostPath: warn, readonly (refuse them), or off"
 	publishUsage  = "ports of this machine for services of type LoadBalancer, [ADDRESS:]PORT:SERVICEPORT, such as 8080:80"
 )
 
-// daemonSets returns what runs the engine inside the control plane. With an etcd
-// of its own a server is the only one, and there is nobody to elect a leader against.
+// daemonSets returns a function that runs the engine inside the control plane. A
+// server with its own etcd is the only one, so its engine needs no leader election.
 func (cmd serverCommand) daemonSets(elect bool, by view.Binder) func(context.Context, *rest.Config) error {
 	return func(ctx context.Context, client *rest.Config) error {
 		return engine.Run(ctx, engine.Config{Client: client, LeaderElect: elect, BindBy: by, Log: slog.New(slog.NewTextHandler(cmd.Err, nil))})

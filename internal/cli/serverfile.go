@@ -17,7 +17,7 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// What the file of a server says of itself.
+// The kind and version that a server's file must have.
 const (
 	serverFileVersion = "everynode.io/v1alpha1"
 	serverFileKind    = "ServerConfiguration"
@@ -26,8 +26,8 @@ const (
 // serverConfigFlag names the file.
 const serverConfigFlag = "config"
 
-// loadServerFile sets the flags that a file has and the command line has not. The
-// fields of the file are the flags, in camel case.
+// loadServerFile sets the flags that the file has and the command line does not. The
+// file's fields are the flags in camel case.
 func loadServerFile(file string, f *pflag.FlagSet) error {
 	if err := datadir.CheckTrusted(file); err != nil {
 		return fmt.Errorf("--config: %w", err)
@@ -59,7 +59,7 @@ func loadServerFile(file string, f *pflag.FlagSet) error {
 	return nil
 }
 
-// parseServerFile returns the fields besides kind and version.
+// parseServerFile returns the fields except kind and version.
 func parseServerFile(text []byte) (map[string]any, error) {
 	data, err := strictyaml.ToJSON(text)
 	if err != nil {
@@ -77,8 +77,8 @@ func parseServerFile(text []byte) (map[string]any, error) {
 	return fields, nil
 }
 
-// serverFields are the flags that a file may set, by the names that they have there.
-// Where the data are is for the command line: what is in them is looked at first.
+// serverFields returns the flags that a file may set, by their field names. The data
+// directory is not one of them: it must be known before the file is read.
 func serverFields(f *pflag.FlagSet) map[string]*pflag.Flag {
 	fields := map[string]*pflag.Flag{}
 	f.VisitAll(func(flag *pflag.Flag) {
@@ -90,7 +90,7 @@ func serverFields(f *pflag.FlagSet) map[string]*pflag.Flag {
 	return fields
 }
 
-// fieldName is a flag's name in camel case: etcd-cafile is etcdCAFile.
+// fieldName returns a flag's name in camel case: etcd-cafile is etcdCAFile.
 func fieldName(flag string) string {
 	written := map[string]string{"ca": "CA", "cafile": "CAFile", "certfile": "CertFile", "keyfile": "KeyFile", "cidr": "CIDR", "san": "SAN"}
 	words := strings.Split(flag, "-")
@@ -104,7 +104,7 @@ func fieldName(flag string) string {
 	return strings.Join(words, "")
 }
 
-// setFlag sets a flag to a value of a file, which must have the flag's type.
+// setFlag sets a flag to a value of a file. The value must have the flag's type.
 func setFlag(f *pflag.FlagSet, flag *pflag.Flag, value any) error {
 	switch kind := flag.Value.Type(); {
 	case kind == "stringSlice":
@@ -129,7 +129,7 @@ func is[T any](value any) bool {
 	return ok
 }
 
-// texts is a list of texts.
+// texts converts a value to a list of strings.
 func texts(value any) (list []string, ok bool) {
 	all, ok := value.([]any)
 	for _, v := range all {

@@ -23,7 +23,7 @@ const maxSimulated = 20_000
 
 // simulateFlags are the flags of `up` about simulated nodes.
 type simulateFlags struct {
-	count int // 0: as many as there are
+	count int // 0: as many as the cluster has
 	rules fleet.Rules
 	flags *pflag.FlagSet
 }
@@ -40,7 +40,8 @@ func newSimulateFlags(flags *pflag.FlagSet) *simulateFlags {
 	return s
 }
 
-// setters are what each flag of a rule sets in the rules.
+// setters returns, by the name of each flag about rules, what sets that flag's
+// rule.
 func (s *simulateFlags) setters() map[string]func(*fleet.Rules) {
 	return map[string]func(*fleet.Rules){
 		"simulate-start":  func(r *fleet.Rules) { r.Start = s.rules.Start },
@@ -52,7 +53,7 @@ func (s *simulateFlags) setters() map[string]func(*fleet.Rules) {
 	}
 }
 
-// check refuses what cannot be before anything is done.
+// check refuses values that are out of range, before anything is changed.
 func (s *simulateFlags) check() error {
 	if s.flags.Changed("simulate") && (s.count < 1 || s.count > maxSimulated) {
 		return console.Usage(fmt.Errorf("--simulate %d: give a number from 1 to %d", s.count, maxSimulated))
@@ -63,7 +64,7 @@ func (s *simulateFlags) check() error {
 	return nil
 }
 
-// given tells whether any of the flags was.
+// given reports whether the user gave any of the flags.
 func (s *simulateFlags) given() bool {
 	for name := range s.setters() {
 		if s.flags.Changed(name) {
@@ -73,12 +74,12 @@ func (s *simulateFlags) given() bool {
 	return s.count > 0
 }
 
-// wanted is what they ask of the cluster.
+// wanted is what the flags ask of the cluster.
 func (s *simulateFlags) wanted() localcluster.Simulated {
 	return localcluster.Simulated{Count: s.count, Given: s.given(), Over: s.over}
 }
 
-// over puts what was given over the rules that held until now.
+// over returns rules with the user's flags applied over them.
 func (s *simulateFlags) over(rules fleet.Rules) fleet.Rules {
 	for name, set := range s.setters() {
 		if s.flags.Changed(name) {
@@ -89,7 +90,7 @@ func (s *simulateFlags) over(rules fleet.Rules) fleet.Rules {
 }
 
 // simulatorCommand is the role of the simulator's process. It needs no rights on
-// the machine, and has only the simulator's in the cluster.
+// the machine, and has only the simulator's rights in the cluster.
 func simulatorCommand(terminal *console.Console, cluster *target) *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulator", Hidden: true, Args: cobra.NoArgs,

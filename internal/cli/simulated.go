@@ -15,8 +15,8 @@ import (
 	"everynode/internal/fleet"
 )
 
-// simulated looks a simulated node up. It fails with unknown when there is none
-// of that name.
+// simulated looks up a simulated node. It returns the error unknown if there is
+// no simulated node of that name.
 func (cmd nodeCommands) simulated(ctx context.Context, m *localcluster.Cluster, name string, unknown error) (kubernetes.Interface, error) {
 	if _, simulates, err := localcluster.ReadRules(m.DataDir); err != nil || !simulates {
 		return nil, errors.Join(err, unknown)
@@ -78,7 +78,7 @@ func (cmd nodeCommands) simulateRemove(ctx context.Context, _ *localcluster.Clus
 	return nil
 }
 
-// simulateStop makes a simulated node silent.
+// simulateStop makes a simulated node fall silent.
 func (cmd nodeCommands) simulateStop(ctx context.Context, _ *localcluster.Cluster, client kubernetes.Interface, name string) error {
 	done := console.NewProgress(cmd.Out).Step()
 	if err := localcluster.SwitchOff(ctx, client, name, true); err != nil {

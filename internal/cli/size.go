@@ -10,7 +10,7 @@ import (
 	"everynode/internal/local"
 )
 
-// sizeFlags are the flags that bound what a new node's pods have together.
+// sizeFlags are the flags that limit what all pods of a new node get together.
 type sizeFlags struct{ cpu, memory string }
 
 func newSizeFlags(flags *pflag.FlagSet) *sizeFlags {
@@ -20,7 +20,7 @@ func newSizeFlags(flags *pflag.FlagSet) *sizeFlags {
 	return s
 }
 
-// size reads the flags, and refuses what this machine does not have.
+// size reads the flags, and refuses more than this machine has.
 func (s *sizeFlags) size() (local.Size, error) {
 	var size local.Size
 	for _, f := range []struct {

@@ -172,12 +172,13 @@ func (cmd snapshotCommands) restoredText(r *controlplane.RestoredSnapshot) error
 	return err
 }
 
-// stepsTo tells of the steps of what takes long. It is for standard error: standard output is the result's.
+// stepsTo returns what prints the steps of a long operation. out is for standard error: standard output is for
+// results.
 func stepsTo(out io.Writer) func(step string, took time.Duration) {
 	return func(step string, took time.Duration) { fmt.Fprintf(out, "%-40s %6.1fs\n", step, took.Seconds()) }
 }
 
-// snapshotFlags say when a server saves its cluster by itself.
+// snapshotFlags are the flags for when a server saves its cluster by itself.
 func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
 	s.Everynode = console.Version
 	f.DurationVar(&s.Every, localcluster.FlagSnapshotEvery, 12*time.Hour, "save a snapshot of the cluster this often; 0: never")
@@ -190,8 +191,8 @@ func snapshotFlags(f *pflag.FlagSet, s *controlplane.SnapshotSchedule) {
 	unsealedFlag(f, &s.Storage)
 }
 
-// storageFlags say how S3-compatible storage is reached. No flag takes a secret:
-// everybody on the machine can read a command line.
+// storageFlags are the flags for how to reach S3-compatible storage. No flag takes a secret: everybody on the machine
+// can read a command line.
 func storageFlags(f *pflag.FlagSet, o *s3.Options) {
 	f.StringVar(&o.Endpoint, "s3-endpoint", "", "URL of the S3-compatible storage, https://HOST[:PORT] (default: Amazon's of the region)")
 	f.StringVar(&o.Region, "s3-region", "", "region of the bucket (default: AWS_REGION, or us-east-1 if there is an endpoint)")
@@ -205,7 +206,7 @@ func unsealedFlag(f *pflag.FlagSet, s *controlplane.SnapshotStorage) {
 	f.BoolVar(&s.Unsealed, "s3-unsealed", false, "allow snapshots there that are not sealed: who can read them owns the cluster")
 }
 
-// etcdFlags name an etcd that is there already, and how to reach it.
+// etcdFlags are the flags that name an existing etcd, and how to reach it.
 func etcdFlags(f *pflag.FlagSet, config *controlplane.Config) {
 	f.StringSliceVar(&config.EtcdServers, "etcd-servers", nil, "URLs of an etcd that is there already (default: one inside)")
 	f.StringVar(&config.EtcdCAFile, "etcd-cafile", "", "CA of that etcd")

@@ -26,7 +26,7 @@ type clusterStatus struct {
 	DataDir string        `json:"dataDir"`
 	API     apiStatus     `json:"api"`
 	Server  processStatus `json:"server"`
-	// DaemonSets is who does the work of DaemonSets.
+	// DaemonSets is which controller works for DaemonSets.
 	DaemonSets engineStatus `json:"daemonSets"`
 	Nodes      []nodeStatus `json:"nodes"`
 	// Simulator is nil in a cluster without simulated nodes.
@@ -38,7 +38,7 @@ type clusterStatus struct {
 	simulated []nodeStatus // the simulated nodes
 }
 
-// simulatorStatus is the simulator's process, and the sum of its nodes.
+// simulatorStatus is the simulator's process, with totals of its nodes.
 type simulatorStatus struct {
 	processStatus
 	Nodes int `json:"nodes"`
@@ -59,16 +59,16 @@ type apiStatus struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// engineStatus is who does the work of DaemonSets, as far as that is known.
+// engineStatus is which controller works for DaemonSets, as far as that is known.
 type engineStatus struct {
-	// Inside says whether the control plane is to run the engine; nil when that is
-	// not known, as of a server that somebody else has started.
+	// Inside is whether the control plane is to run the engine; nil if that is not
+	// known, as for a server that somebody else has started.
 	Inside *bool `json:"inside,omitempty"`
-	// Lease is that of engines outside; nil when it could not be read.
+	// Lease is the lease of engines outside; nil if it could not be read.
 	Lease *why.Lease `json:"lease,omitempty"`
 }
 
-// String says it in one line.
+// String returns it in one line.
 func (e engineStatus) String() string {
 	switch {
 	case e.Inside == nil && e.Lease == nil:
@@ -102,7 +102,8 @@ type nodeStatus struct {
 	Kubernetes string `json:"kubernetes"`
 	Pods       int    `json:"pods"`
 	Simulated  bool   `json:"simulated,omitempty"`
-	// Elsewhere says that its agent is none of those that this command starts.
+	// Elsewhere is whether its agent runs on another machine, where this command
+	// did not start it.
 	Elsewhere bool   `json:"elsewhere,omitempty"`
 	Note      string `json:"note,omitempty"`
 }
@@ -134,7 +135,7 @@ func (cmd statusCommand) command() *cobra.Command {
 	return c
 }
 
-// any is that of a cluster of this machine, or of a server alone.
+// any is the status of a cluster of this machine, or of a lone server.
 func (cmd statusCommand) any(ctx context.Context) (clusterStatus, error) {
 	if localcluster.IsServerFolder(cmd.cluster.dataDir) {
 		return serverStatus(ctx, cmd.cluster.dataDir), nil
@@ -195,8 +196,7 @@ func statusOf(ctx context.Context, m *localcluster.Cluster) clusterStatus {
 	return s
 }
 
-// simulatedNodes are the simulated ones among the nodes, by name, with sim-2
-// before sim-10.
+// simulatedNodes returns the simulated nodes by name, with sim-2 before sim-10.
 func simulatedNodes(nodes map[string]*corev1.Node, pods map[string]int) []nodeStatus {
 	var all []nodeStatus
 	for name, n := range nodes {
@@ -229,7 +229,7 @@ func sumUp(process processStatus, nodes []nodeStatus) *simulatorStatus {
 	return s
 }
 
-// apiView asks the API server for the nodes and the number of pods on each.
+// apiView asks the API server for the nodes and the number of pods on each node.
 func apiView(ctx context.Context, s *clusterStatus) (nodes map[string]*corev1.Node, pods map[string]int, err error) {
 	defer func() {
 		if err != nil {
@@ -255,7 +255,7 @@ func apiView(ctx context.Context, s *clusterStatus) (nodes map[string]*corev1.No
 	}
 	s.API.Ready, s.API.Version = localcluster.ProbeAPI(ctx, s.DataDir) == nil, version.GitVersion
 	if lease, err := why.ReadLease(ctx, client, time.Now()); err == nil {
-		s.DaemonSets.Lease = &lease // without it the status says less, and the rest is still true
+		s.DaemonSets.Lease = &lease // without it the status is shorter, but still true
 	}
 	return listNodes(ctx, client)
 }
@@ -293,7 +293,7 @@ func kubernetesState(n *corev1.Node) string {
 	return "NotReady"
 }
 
-// noteFor says what is unusual about a node, and what to do about it.
+// noteFor returns what is unusual about a node, and what to do about it.
 func noteFor(n local.Node, s nodeStatus, seen *corev1.Node) string {
 	switch {
 	case n.Stopped:
@@ -309,8 +309,8 @@ func noteFor(n local.Node, s nodeStatus, seen *corev1.Node) string {
 	}
 }
 
-// stoppedNote is for a node that was stopped. That it is Ready is then only what
-// Kubernetes has heard last.
+// stoppedNote is for a node that was stopped. If it is still Ready, that is only
+// the last report that Kubernetes has.
 func stoppedNote(name, kubernetes string) string {
 	text := fmt.Sprintf("stopped by hand: `everynode node start %s`", name)
 	if kubernetes == "Ready" {

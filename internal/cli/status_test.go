@@ -7,7 +7,7 @@ import (
 	"everynode/internal/why"
 )
 
-// Which engine works is said as far as it is known.
+// The status names the working engine as far as that is known.
 func TestEngineStatus(t *testing.T) {
 	yes, no := true, false
 	held := &why.Lease{Holder: "pod-7", Held: true, Renewed: time.Second}

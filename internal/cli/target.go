@@ -17,7 +17,7 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-// target is the cluster that a command means: the one in the data directory that flags or the environment name.
+// target is the cluster that a command is for: the one in the data directory that flags or the environment name.
 type target struct {
 	dataDir string
 	err     io.Writer // for warnings
@@ -35,22 +35,21 @@ func (t *target) open() (*localcluster.Cluster, error) { return localcluster.Ope
 // lock keeps other commands from changing the same cluster at the same time.
 func (t *target) lock() (release func(), err error) { return localcluster.Lock(t.dataDir, t.err) }
 
-// contextName is the name of its context in kubeconfigs.
+// contextName is the name of the cluster's context in kubeconfigs.
 func (t *target) contextName(m *localcluster.Cluster) string {
 	return localcluster.ContextName(t.dataDir, m.ID)
 }
 
-// stop takes the cluster out of the user's kubeconfig, and stops what runs of it.
+// stop takes the cluster out of the user's kubeconfig, and stops everything of it that runs.
 func (t *target) stop(ctx context.Context, m *localcluster.Cluster, p *console.Progress) error {
-	// First: nobody is to be sent to an address that will soon be a stranger's.
+	// This comes first: the address may soon belong to another program, and nobody must be sent there.
 	if err := dropContext(ctx, m.DataDir, t.contextName(m), userFiles()); err != nil {
 		fmt.Fprintf(t.err, "warning: the context %s is still in your kubeconfig: %v\n", t.contextName(m), err)
 	}
 	return m.Stop(ctx, p)
 }
 
-// change opens the cluster for a command that changes it; release lets the next
-// such command in.
+// change opens the cluster for a command that changes it. release lets the next such command in.
 func (t *target) change() (m *localcluster.Cluster, release func(), err error) {
 	return t.changeBy(localcluster.Open)
 }
@@ -60,7 +59,7 @@ func (t *target) changeBy(open func(dataDir string) (*localcluster.Cluster, erro
 	if m, err = open(t.dataDir); err != nil {
 		return nil, nil, err
 	}
-	// A cluster on loopback has nothing on this machine but files and processes.
+	// A cluster on loopback has only files and processes on this machine.
 	if os.Geteuid() != 0 && !m.Loopback {
 		return nil, nil, errors.New("this changes namespaces, links and mounts, which needs root: run it with sudo")
 	}
@@ -75,8 +74,7 @@ func (t *target) changeBy(open func(dataDir string) (*localcluster.Cluster, erro
 	return m, release, nil
 }
 
-// config is the way to the cluster of a kubeconfig; without one, to that of this
-// machine.
+// config is the client configuration for the cluster of a kubeconfig, or without one for the cluster of this machine.
 func (t *target) config(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
 		return localcluster.AdminConfig(t.dataDir)
@@ -88,7 +86,7 @@ func (t *target) config(kubeconfig string) (*rest.Config, error) {
 	return config, nil
 }
 
-// completeNodes completes the names of nodes on the shell.
+// completeNodes completes the names of nodes in the shell.
 func (t *target) completeNodes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	m, err := t.open()
 	if err != nil {

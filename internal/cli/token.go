@@ -82,7 +82,7 @@ each, unless --uses says otherwise.`,
 	return c
 }
 
-// tokenRow is a token as it is printed. Token, the whole of it, is only there
+// tokenRow is a token as it is printed. Token, the whole of it, is only known
 // when it has just been made.
 type tokenRow struct {
 	ID          string    `json:"id"`

@@ -52,7 +52,7 @@ says so. State is kept in --data-dir until 'everynode down --purge'.`,
 	return c
 }
 
-// run starts what is missing, and in the foreground stays until it is told to
+// run starts what is missing. In the foreground it then stays until it is told to
 // stop or the control plane ends.
 func (cmd upCommand) run(ctx context.Context, o upOptions) error {
 	p := console.NewProgress(cmd.Out)
@@ -74,8 +74,8 @@ func (cmd upCommand) run(ctx context.Context, o upOptions) error {
 	return cmd.stay(ctx, m)
 }
 
-// addContext puts the cluster into the user's kubeconfig, and returns the file. A
-// cluster is up without it, so a failure is only told.
+// addContext puts the cluster into the user's kubeconfig, and returns the file. The
+// cluster works without it, so a failure is only a warning.
 func (cmd upCommand) addContext(ctx context.Context, m *localcluster.Cluster) (file string) {
 	file, err := addContext(ctx, m.DataDir, cmd.cluster.contextName(m), userFiles())
 	if err != nil {
@@ -85,8 +85,8 @@ func (cmd upCommand) addContext(ctx context.Context, m *localcluster.Cluster) (f
 	return file
 }
 
-// start is up to the point where every node is ready. What it started it stops
-// again when it fails, unless only some nodes are late: then m runs.
+// start returns once every node is ready. If it fails, it stops again what it
+// started, unless only some nodes are late: then it returns m, which keeps running.
 func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions) (m *localcluster.Cluster, started bool, err error) {
 	if err := cmd.preflight(ctx, o); err != nil {
 		return nil, false, err
@@ -120,7 +120,7 @@ func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions
 	}
 	if err := begin.All(ctx, o.simulate.wanted()); err != nil {
 		if some || localcluster.IsLate(err) {
-			return m, false, err // it ran before, or runs now: it is not ours to stop
+			return m, false, err // it ran before, or runs now: it is not for us to stop
 		}
 		if ctx.Err() != nil {
 			err = errors.New("interrupted before the cluster was up; what had been started is stopped again")
@@ -130,7 +130,8 @@ func (cmd upCommand) start(ctx context.Context, p *console.Progress, o upOptions
 	return m, true, nil
 }
 
-// preflight checks that this machine can hold the cluster that is there or asked for.
+// preflight checks that this machine can run the cluster that exists or that was
+// asked for.
 func (cmd upCommand) preflight(ctx context.Context, o upOptions) error {
 	c, err := local.Open(cmd.cluster.dataDir)
 	if errors.Is(err, fs.ErrPermission) {
@@ -145,7 +146,7 @@ func (cmd upCommand) preflight(ctx context.Context, o upOptions) error {
 	return local.Preflight(ctx, cmd.cluster.dataDir)
 }
 
-// stay waits until the user or the control plane ends.
+// stay waits until the user stops the cluster or the control plane ends.
 func (cmd upCommand) stay(ctx context.Context, m *localcluster.Cluster) error {
 	ended := make(chan error, 1)
 	watch, cancel := context.WithCancel(ctx)
@@ -163,13 +164,13 @@ func (cmd upCommand) stay(ctx context.Context, m *localcluster.Cluster) error {
 	stop := context.WithoutCancel(ctx)
 	release, err := cmd.cluster.lock()
 	if err != nil {
-		return err // somebody else stops it
+		return err // another command is stopping it
 	}
 	defer release()
 	return cmd.cluster.stop(stop, m, console.NewProgress(cmd.Out))
 }
 
-// serverEnded tells apart a `down` in another terminal from a crash.
+// serverEnded tells a `down` in another terminal from a crash.
 func (cmd upCommand) serverEnded(m *localcluster.Cluster) error {
 	if release, err := cmd.cluster.lock(); err != nil {
 		fmt.Fprintln(cmd.Out, "The cluster is being stopped by another command.")
@@ -184,8 +185,8 @@ func (cmd upCommand) serverEnded(m *localcluster.Cluster) error {
 	return fmt.Errorf("the control plane ended: %s\nThe pods keep running. `everynode up` starts it again, `everynode down` stops the rest; its log is %s", local.LastError(m.ServerLog()), m.ServerLog())
 }
 
-// exportDataDir is the line that lets other commands find the cluster; "" when
-// they do already.
+// exportDataDir is the line that makes other commands find the cluster; "" if they
+// find it anyway.
 func (cmd upCommand) exportDataDir() string {
 	if cmd.cluster.dataDir == localcluster.DataDirFromEnv() {
 		return ""

@@ -21,14 +21,14 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// What a file of `up --config` says of itself.
+// The kind and version that a file of `up --config` must have.
 const (
 	clusterFileVersion = "everynode.io/v1alpha1"
 	clusterFileKind    = "Cluster"
 )
 
-// clusterFile is a cluster as a file describes it. What it leaves out is as without
-// a file, and flags win over it.
+// clusterFile is a cluster as a file describes it. What the file leaves out has the
+// default; flags override the file.
 type clusterFile struct {
 	metav1.TypeMeta     `json:",inline"`
 	Nodes               []localcluster.NodeSpec `json:"nodes,omitempty"`
@@ -42,7 +42,7 @@ type clusterFile struct {
 	Audit               *bool                   `json:"audit,omitempty"`
 	Publish             []string                `json:"publish,omitempty"`
 	RegistryConfig      string                  `json:"registryConfig,omitempty"` // a path, from the working directory
-	KubeletConfig       string                  `json:"kubeletConfig,omitempty"`  // so is this
+	KubeletConfig       string                  `json:"kubeletConfig,omitempty"`  // also a path
 }
 
 // fileSimulate are the simulated nodes: each field is the flag --simulate-NAME.
@@ -75,8 +75,8 @@ func readClusterFile(name string, stdin io.Reader) (*clusterFile, error) {
 	return f, nil
 }
 
-// parseClusterFile reads the text of a file. A field that it does not know, or that
-// is there twice, is an error that names it.
+// parseClusterFile reads the text of a file. An unknown field, or one that is
+// repeated, is an error that names it.
 func parseClusterFile(text []byte) (*clusterFile, error) {
 	f := &clusterFile{}
 	strict, err := strictyaml.Unmarshal(text, f)
@@ -89,7 +89,8 @@ func parseClusterFile(text []byte) (*clusterFile, error) {
 	return f, errors.Join(append(strict, f.check())...)
 }
 
-// check says which nodes cannot be.
+// check names the nodes that have no name, and returns an error for nodes that are
+// repeated or invalid.
 func (f *clusterFile) check() error {
 	var errs []error
 	for i := range f.Nodes {
@@ -107,7 +108,7 @@ func (f *clusterFile) check() error {
 	return errors.Join(errs...)
 }
 
-// checkNode says what cannot be of a node, and reads its size.
+// checkNode returns what is invalid about a node, and sets its Size.
 func checkNode(n *localcluster.NodeSpec) error {
 	invalid := metav1validation.ValidateLabels(n.Labels, fields.NewPath("labels"))
 	path := fields.NewPath("taints")
@@ -122,7 +123,7 @@ func checkNode(n *localcluster.NodeSpec) error {
 	return errors.Join(invalid.ToAggregate(), err)
 }
 
-// checkTaint says what the API server would refuse of a taint.
+// checkTaint returns what the API server would refuse about a taint.
 func checkTaint(t corev1.Taint, path *fields.Path) (invalid fields.ErrorList) {
 	for _, problem := range validation.IsQualifiedName(t.Key) {
 		invalid = append(invalid, fields.Invalid(path.Child("key"), t.Key, problem))
@@ -137,7 +138,7 @@ func checkTaint(t corev1.Taint, path *fields.Path) (invalid fields.ErrorList) {
 	return invalid
 }
 
-// fill sets the flags that were not given to what the file says.
+// fill sets the flags that the user did not give to the file's values.
 func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 	if len(f.Nodes) > 0 && flags.Changed("nodes") {
 		return console.Usage(errors.New("--nodes and the nodes of --config exclude each other: leave one of them out"))
@@ -153,7 +154,7 @@ func (f *clusterFile) fill(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// flags are the values that the file has for flags; empty: none.
+// flags returns the file's values by flag; "" means that the file has none.
 func (f *clusterFile) flags() map[string]string {
 	values := map[string]string{localcluster.FlagHostPaths: f.HostPathPolicy, localcluster.FlagRegistries: f.RegistryConfig, localcluster.FlagKubelet: f.KubeletConfig, localcluster.FlagPublish: strings.Join(f.Publish, ","), localcluster.FlagEngine: boolText(f.DaemonSetController), localcluster.FlagAudit: boolText(f.Audit),
 		localcluster.FlagCNI: f.CNI, localcluster.FlagKubeProxy: boolText(f.KubeProxy),

@@ -32,7 +32,7 @@ func TestClusterFile(t *testing.T) {
 	}
 }
 
-// The example in docs/local-cluster.md is one that can be.
+// The example in docs/local-cluster.md is valid.
 func TestExampleClusterFile(t *testing.T) {
 	f, err := readClusterFile("../../examples/cluster.yaml", nil)
 	if err != nil || len(f.Nodes) != 3 {

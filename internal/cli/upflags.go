@@ -17,7 +17,7 @@ import (
 	"everynode/internal/node"
 )
 
-// upOptions are what `up` was asked for.
+// upOptions are what the user asks of `up`.
 type upOptions struct {
 	localcluster.Wanted
 	simulate *simulateFlags
@@ -51,8 +51,8 @@ func (f *upFlags) add(flags *pflag.FlagSet) {
 	f.chosen = newAddonFlags(flags, addons.Chosen(nil))
 }
 
-// read makes options of the flags and of the file that they name, and refuses what
-// cannot be before anything is done.
+// read combines the flags with the file that they name, and refuses what is
+// invalid before anything is changed.
 func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err error) {
 	if f.config != "" {
 		file, err := readClusterFile(f.config, stdin)
@@ -75,7 +75,7 @@ func (f *upFlags) read(flags *pflag.FlagSet, stdin io.Reader) (o upOptions, err 
 	return o, errors.Join(append(errs[:], f.simulate.check(), checkCNI(f.CNI), checkHostPaths(f.HostPaths), checkPublished(f.Publish), node.CheckRegistries(f.Registries), node.CheckKubeletConfig(f.Kubelet))...)
 }
 
-// nodeCount reads --nodes; 0 means that it was not given.
+// nodeCount reads --nodes. 0 means that the user did not give it.
 func nodeCount(flag string, simulated bool) (int, error) {
 	if flag == "" {
 		return 0, nil

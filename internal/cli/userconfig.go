@@ -18,8 +18,8 @@ import (
 	"everynode/internal/cli/localcluster"
 )
 
-// userKubeconfigs are the files that kubectl reads for this user, without those of
-// clusters of everynode, which are not the user's to keep.
+// userKubeconfigs returns the files that kubectl reads for this user, except those of
+// everynode's clusters, which are not the user's to keep.
 func userKubeconfigs(kubeconfig, home string) []string {
 	files := filepath.SplitList(kubeconfig)
 	if kubeconfig == "" && filepath.IsAbs(home) {
@@ -36,11 +36,11 @@ func userKubeconfigs(kubeconfig, home string) []string {
 	})
 }
 
-// userFiles are those of the user that runs this.
+// userFiles are the kubeconfigs of the user that runs this program.
 func userFiles() []string { return userKubeconfigs(os.Getenv("KUBECONFIG"), os.Getenv("HOME")) }
 
-// toWrite is the file that a new context goes into, as kubectl chooses it: the first
-// that is there, else the last.
+// toWrite returns the file that a new context goes into. kubectl chooses it in the same
+// way: the first that exists, otherwise the last.
 func toWrite(files []string) string {
 	for _, file := range files {
 		if _, err := os.Stat(file); err == nil {
@@ -53,8 +53,8 @@ func toWrite(files []string) string {
 	return files[len(files)-1]
 }
 
-// addContext puts the cluster into the user's kubeconfig, as the current context.
-// It returns the file; empty when the user has none to put it into.
+// addContext puts the cluster into the user's kubeconfig, as the current context. It
+// returns the file, or "" if the user does not have a kubeconfig to put it into.
 func addContext(ctx context.Context, dataDir, name string, files []string) (file string, err error) {
 	c, err := contextOf(dataDir, name)
 	if err != nil {
@@ -69,11 +69,11 @@ func addContext(ctx context.Context, dataDir, name string, files []string) (file
 	})
 }
 
-// dropContext takes the cluster out of each of the files.
+// dropContext removes the cluster from each of the files.
 func dropContext(ctx context.Context, dataDir, name string, files []string) error {
 	c, err := contextOf(dataDir, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has never run
+		return nil // the cluster has never run
 	}
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func dropContext(ctx context.Context, dataDir, name string, files []string) erro
 	return errors.Join(errs...)
 }
 
-// contextOf is the cluster in the data directory under the name of a context.
+// contextOf returns the cluster in the data directory as a context of this name.
 func contextOf(dataDir, name string) (kubeContext, error) {
 	data, err := os.ReadFile(localcluster.AdminKubeconfig(dataDir))
 	if err != nil {
@@ -100,12 +100,13 @@ func contextOf(dataDir, name string) (kubeContext, error) {
 	return c, nil
 }
 
-// lockPatience is how long another program may keep a kubeconfig to itself.
+// lockPatience is how long editFile waits for another program that has locked a
+// kubeconfig.
 const lockPatience = 5 * time.Second
 
-// editFile changes a kubeconfig whole or not at all, while no other program that
-// keeps to the same rule does: kubectl and kind make the same lock file. The file
-// stays that of its owner, and becomes readable by nobody else.
+// editFile changes a kubeconfig whole or not at all. Programs that use the same lock
+// file, as kubectl and kind do, do not change it meanwhile. The file keeps its owner,
+// and nobody else can read it.
 func editFile(ctx context.Context, file string, edit func([]byte) (after []byte, changed bool, err error)) (err error) {
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		file = real
@@ -159,7 +160,7 @@ func lockKubeconfig(ctx context.Context, file string) (release func() error, err
 	return func() error { return os.Remove(name) }, nil
 }
 
-// replaceFile puts the content in place in one step, for the file's owner.
+// replaceFile replaces the content in one step. The file keeps its owner.
 func replaceFile(file string, content []byte) error {
 	f, err := atomicfile.Create(file)
 	if err != nil {
@@ -180,7 +181,7 @@ func replaceFile(file string, content []byte) error {
 	return nil
 }
 
-// ownerOf is the user and the group that a file belongs to; -1 where that is not known.
+// ownerOf returns the user and the group that own a file; -1 where that is not known.
 func ownerOf(info fs.FileInfo) (uid, gid int) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid), int(st.Gid)

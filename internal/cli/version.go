@@ -25,7 +25,7 @@ func versionCommand(terminal *console.Console) *cobra.Command {
 	return c
 }
 
-// addonVersion is what is told of an add-on.
+// addonVersion is an add-on as `version` prints it.
 type addonVersion struct {
 	Name    string `json:"name"`
 	Program string `json:"program"`

@@ -1,5 +1,5 @@
-// Package console is what the command lines of our programs share: how they print, how they name themselves, what they
-// say of a wrong call, and what they exit with.
+// Package console is what the command lines of our programs share: how they print, how they name themselves, how they
+// report a wrong call, and their exit codes.
 package console
 
 import (
@@ -21,14 +21,14 @@ const (
 // Version is the version of everynode; the build sets it.
 var Version = "devel"
 
-// Everynode is the program whose commands texts name.
+// Everynode is the program that texts name in commands.
 const Everynode = "everynode"
 
 // Console is where a command reads and writes.
 type Console struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// Program is what people type for this program. It takes the place of "everynode" in what is printed for people.
+	// Program is what users type to call this program. In text for people it replaces "everynode".
 	Program string
 }
 
@@ -38,12 +38,12 @@ type usageError struct{ error }
 // Usage makes err an error in how a command was called.
 func Usage(err error) error { return usageError{err} }
 
-// ExitStatus is an exit code without a message of ours.
+// ExitStatus is an exit code without an error message of ours.
 type ExitStatus int
 
 func (e ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// failure is an error of a command that has an exit code of its own for errors.
+// failure is an error that makes the program exit with the given code.
 type failure struct {
 	error
 	code int
@@ -74,8 +74,8 @@ func (c *Console) ExitCode(err error) int {
 	}
 }
 
-// Prepare makes root behave as all our programs do: errors are the caller's to print, and texts are as wide as they may be.
-// Its commands must be there already.
+// Prepare makes root behave as all our programs do: the caller prints errors, and texts are as wide as the terminal.
+// Call it once all commands have been added.
 func (c *Console) Prepare(root *cobra.Command) {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetIn(c.In)

@@ -14,20 +14,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// OutputFlag adds -o to a command that has something to read: json, yaml, and
-// what else the command knows.
+// OutputFlag adds -o to a command that prints something: json, yaml, and more formats
+// that the command has.
 func OutputFlag(c *cobra.Command, output *string, more ...string) {
 	known := append(more, "json", "yaml")
 	usage := strings.Join(known, ", ") + ", or nothing for people"
 	c.Flags().VarP(&oneOf{output, known}, "output", "o", usage)
 	complete := cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)
 	if err := c.RegisterFlagCompletionFunc("output", complete); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 }
 
-// OneOf is a flag's value that refuses words that are not known before anything is
-// done.
+// OneOf is a flag's value that must be one of the known words. Others are refused
+// when the flag is set.
 func OneOf(to *string, known []string) pflag.Value { return &oneOf{to, known} }
 
 type oneOf struct {
@@ -49,8 +49,8 @@ func (o *oneOf) Set(value string) error {
 // Type is what --help shows for the value.
 func (o *oneOf) Type() string { return "string" }
 
-// Print writes value as JSON or YAML, or calls text, which writes to Out. A list without entries is
-// an empty list, not null.
+// Print writes value as JSON or YAML. If output is "", it calls text instead, which
+// writes text for people to Out. A nil slice is an empty list, not null.
 func (c *Console) Print(output string, value any, text func() error) error {
 	if list := reflect.ValueOf(value); list.Kind() == reflect.Slice && list.IsNil() {
 		value = reflect.MakeSlice(list.Type(), 0, 0).Interface()
@@ -75,7 +75,7 @@ func (c *Console) Print(output string, value any, text func() error) error {
 	}
 }
 
-// The widths of a table's cells.
+// The minimum width of a table's cells and the space between columns.
 const (
 	TableMinCell = 6
 	TablePadding = 3
@@ -84,7 +84,8 @@ const (
 // Table prints columns as kubectl does.
 type Table struct{ w *tabwriter.Writer }
 
-// NewTable begins a table that is written to out, with a header unless there is none.
+// NewTable begins a table that is written to out. Without header cells it has no
+// header.
 func NewTable(out io.Writer, header ...string) Table {
 	t := Table{tabwriter.NewWriter(out, TableMinCell, 4, TablePadding, ' ', 0)}
 	if len(header) > 0 {
@@ -99,7 +100,7 @@ func (t Table) Row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t"
 // Flush writes the table.
 func (t Table) Flush() error { return t.w.Flush() }
 
-// OrNone is what a cell says that would be empty.
+// OrNone returns s, or "<none>" for a table cell that would be empty.
 func OrNone(s string) string {
 	if s == "" {
 		return "<none>"
@@ -107,7 +108,7 @@ func OrNone(s string) string {
 	return s
 }
 
-// Counted is a number of things: "1 node", "3 nodes".
+// Counted returns a number of things: "1 node", "3 nodes".
 func Counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

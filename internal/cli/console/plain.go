@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// text is a writer of text for people.
+// text returns a writer to to of text for people.
 func (c *Console) text(to io.Writer) io.Writer {
 	if p, is := to.(plain); is {
 		return p
@@ -29,10 +29,10 @@ func (c *Console) Warn(format string, args ...any) {
 	fmt.Fprintf(c.text(c.Err), format, args...)
 }
 
-// plain writes text for people. What a terminal would not print but do comes out as a question mark: escape
-// sequences, and what turns the direction of text. Much of what is printed was written by others, who may be
-// tenants of the cluster: the messages of pods and events, labels, annotations, and what the API server says of them.
-// It also names this program as people call it.
+// plain writes text for people. It replaces each character that a terminal would act on instead of printing with a
+// question mark: escape sequences, and characters that change the direction of text. Much of what is printed was
+// written by others, who may be tenants of the cluster: the messages of pods and events, labels, annotations, and
+// what the API server says about them. It also replaces the program's name with what the user calls this program.
 type plain struct {
 	io.Writer
 	program string
@@ -45,7 +45,7 @@ func (p plain) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// plainly is the text as plain writes it.
+// plainly returns the text as plain writes it.
 func plainly(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
@@ -55,11 +55,11 @@ func plainly(text string) string {
 	}, text)
 }
 
-// shared are the commands that more programs than everynode have, also as the plugin of kubectl.
+// shared matches the commands that other programs than everynode have, too, also as a plugin of kubectl.
 var shared = regexp.MustCompile(`(?:\bkubectl )?\beverynode (audit|fleet|plan|rollout|ui|version|watch|why)\b`)
 
-// called is the text with the commands as people type them for this program. All parts of everynode name its commands as
-// everynode has them: which program runs is not theirs to know.
+// called returns the text with the commands as users type them for this program. All parts of everynode write
+// commands with its own name, because they do not know which program they run in.
 func called(program, text string) string {
 	if program == Everynode {
 		return text
@@ -67,10 +67,10 @@ func called(program, text string) string {
 	return shared.ReplaceAllString(text, program+" $1")
 }
 
-// Called is the text with the commands of this program as people type them.
+// Called returns the text with the commands as users type them for this program.
 func (c *Console) Called(text string) string { return called(c.Program, text) }
 
-// callHelp names the program in the help of a command and of those below it.
+// callHelp replaces the program's name in the help of a command and its subcommands.
 func (c *Console) callHelp(command *cobra.Command) {
 	for _, text := range []*string{&command.Short, &command.Long, &command.Example} {
 		*text = c.Called(*text)

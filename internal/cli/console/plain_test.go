@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Nothing that others have written moves the cursor of who reads it, in whatever piece it is written.
+// Text that others have written cannot move the reader's cursor, in whatever pieces it is written.
 func TestPlainText(t *testing.T) {
 	evil := "pod \x1b]0;owned\x07\x1b[2J\u202etxt.exe\r\nnext\tcolumn é 世"
 	want := "pod ?]0;owned??[2J?txt.exe?\nnext\tcolumn é 世"
@@ -32,7 +32,7 @@ func TestPlainText(t *testing.T) {
 	}
 }
 
-// What is printed for people names the program that runs; what is for machines stays as it is.
+// Text for people names the program that runs. Output for machines stays as it is.
 func TestCalled(t *testing.T) {
 	said := "try everynode why node-1, then everynode rollout status ds/x; started by everynode up, everynodes, everynode wash"
 	want := strings.NewReplacer("everynode why", "kubectl everynode why", "everynode rollout", "kubectl everynode rollout").Replace(said)

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Progress tells what a long command does: a line for each step, when it is
-// done, with the time since the start of the command and the step's own.
+// Progress prints what a long command does: a line for each step when it is
+// done, with the time since the command began and the time that the step took.
 type Progress struct {
 	mu    sync.Mutex
 	out   io.Writer
 	begin time.Time
 
 	terminal bool
-	counting bool // the last line is a count, which the next line takes the place of
+	counting bool // the last line is a count, which the next line replaces
 }
 
-// NewProgress is that of a command that begins now.
+// NewProgress is the progress of a command that begins now.
 func NewProgress(out io.Writer) *Progress {
 	_, terminal := WidthOf(out)
 	return &Progress{out: out, begin: time.Now(), terminal: terminal && os.Getenv("TERM") != "dumb"}
@@ -40,8 +40,8 @@ func (p *Progress) Step() (done func(format string, args ...any)) {
 	}
 }
 
-// Counter returns what tells how far a count is. On a terminal each count takes
-// the place of the one before.
+// Counter returns a function that prints a count. On a terminal each count
+// replaces the one before.
 func (p *Progress) Counter() func(now, all int) {
 	begin, first := time.Now(), -1
 	return func(now, all int) {
@@ -64,7 +64,8 @@ func (p *Progress) Counter() func(now, all int) {
 	}
 }
 
-// EndCount leaves the last count where it is, for an error that follows.
+// EndCount ends the line of the last count, so that an error is printed below
+// it.
 func (p *Progress) EndCount() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,10 +75,10 @@ func (p *Progress) EndCount() {
 	}
 }
 
-// Elapsed is the time since the start of the command, in seconds.
+// Elapsed is the time since the command began, in seconds.
 func (p *Progress) Elapsed() float64 { return time.Since(p.begin).Seconds() }
 
-// Thousands writes a number with a comma between its Thousands.
+// Thousands writes a number with a comma between its thousands.
 func Thousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// On a terminal a count takes the place of the one before; elsewhere each has a line.
+// On a terminal a count replaces the one before; elsewhere each has its own line.
 func TestCounter(t *testing.T) {
 	for terminal, want := range map[bool]string{
 		false: "[  0.0s] 0 of 5,000 simulated nodes Ready\n[  2.0s] 1,000 of 5,000 simulated nodes Ready, about 8s more\n[  4.0s] all there (4.0s)\n",

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// DidYouMean is what follows an error about a word that is not known: the known
-// one that it is most like; empty when it is like none.
+// DidYouMean returns a question to put after an error about an unknown word:
+// whether the user meant the known word that is most similar. It is "" if none
+// is similar.
 func DidYouMean(given string, known []string) string {
 	best, least := "", max(len(given)/3, 1)+1
 	for _, word := range known {
@@ -20,8 +21,8 @@ func DidYouMean(given string, known []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// edits is how many letters must be put in, left out, changed or swapped with
-// their neighbour to make b of a.
+// edits is how many letters must be inserted, deleted, changed or swapped with
+// their neighbour to turn a into b.
 func edits(a, b string) int {
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/term"
 )
 
-// PlainWidth is how wide texts are where nobody says how wide they may be.
+// PlainWidth is how wide texts are where the width of the output is not known.
 const PlainWidth = 80
 
-// WidthOf is how many columns there are, and whether out is a terminal.
+// WidthOf returns how many columns out has, and whether it is a terminal.
 func WidthOf(out io.Writer) (columns int, terminal bool) {
 	if p, is := out.(plain); is {
 		out = p.Writer
@@ -31,7 +31,7 @@ func WidthOf(out io.Writer) (columns int, terminal bool) {
 	return columns, true
 }
 
-// minWidth is what a terminal must have for its width to be believed.
+// minWidth is the least width of a terminal that is believed.
 const minWidth = 40
 
 // Wrapped breaks a text between words into lines of at most width columns. A word

@@ -9,13 +9,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// seeHelp makes an error in how a command was called.
+// seeHelp makes err a usage error and points to the command's help.
 func seeHelp(c *cobra.Command, err error) error {
 	return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 }
 
-// flagError says what is wrong with a flag in words of people: what the libraries
-// say of it names functions of theirs.
+// flagError explains what is wrong with a flag in words for people: the libraries'
+// own errors name their functions.
 func flagError(c *cobra.Command, err error) error {
 	var value *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
@@ -37,7 +37,8 @@ func flagNames(c *cobra.Command) (names []string) {
 	return names
 }
 
-// valueError says what a flag takes. Flags with values of ours say so themselves.
+// valueError says what a flag takes. Flags with value types of ours say so
+// themselves.
 func valueError(e *pflag.InvalidValueError) error {
 	given := fmt.Sprintf("--%s %s: ", e.GetFlag().Name, e.GetValue())
 	switch e.GetFlag().Value.Type() {
@@ -81,8 +82,8 @@ func wrapArgs(c *cobra.Command) {
 	}
 }
 
-// suggestion is the subcommand that was meant: by another name that people know it
-// by, or by letters.
+// suggestion suggests the subcommand that was meant: by another name that users
+// know it by, or by similar spelling.
 func suggestion(c *cobra.Command, given string) string {
 	var names []string
 	for _, sub := range c.Commands() {
@@ -99,7 +100,7 @@ func suggestion(c *cobra.Command, given string) string {
 	return DidYouMean(given, names)
 }
 
-// AtLeastOne is for commands that take one name or several.
+// AtLeastOne is the argument check of commands that take one or more names.
 func AtLeastOne(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {

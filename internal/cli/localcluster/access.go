@@ -18,8 +18,8 @@ func AdminKubeconfig(dataDir string) string {
 	return filepath.Join(dataDir, "admin.kubeconfig")
 }
 
-// AdminConfig is the administrator's access to the cluster in the data directory,
-// if that runs.
+// AdminConfig is the administrator's access to the cluster in the data directory.
+// It is an error if the cluster does not run.
 func AdminConfig(dataDir string) (*rest.Config, error) {
 	config, err := SavedConfig(dataDir)
 	if err != nil {
@@ -28,7 +28,7 @@ func AdminConfig(dataDir string) (*rest.Config, error) {
 	return config, Stopped(dataDir)
 }
 
-// SavedConfig is the same, whether it runs or not.
+// SavedConfig is the same access, whether the cluster runs or not.
 func SavedConfig(dataDir string) (*rest.Config, error) {
 	path := AdminKubeconfig(dataDir)
 	if _, err := os.Stat(path); err != nil {
@@ -41,7 +41,8 @@ func SavedConfig(dataDir string) (*rest.Config, error) {
 	return config, nil
 }
 
-// AdminClient is the administrator's, for the cluster in the data directory.
+// AdminClient is the administrator's client for the cluster in the data
+// directory.
 func AdminClient(dataDir string) (kubernetes.Interface, error) {
 	config, err := AdminConfig(dataDir)
 	if err != nil {
@@ -54,7 +55,8 @@ func AdminClient(dataDir string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// FleetClient is the administrator's, for many nodes at once.
+// FleetClient is the administrator's client with limits for work on many nodes at
+// once.
 func FleetClient(dataDir string) (kubernetes.Interface, error) {
 	config, err := AdminConfig(dataDir)
 	if err != nil {
@@ -63,8 +65,8 @@ func FleetClient(dataDir string) (kubernetes.Interface, error) {
 	return verbs.ForFleet(config)
 }
 
-// AuthorityHash is the hash of the CA that the administrator's kubeconfig trusts,
-// which is the cluster's.
+// AuthorityHash is the hash of the cluster's CA, which the administrator's
+// kubeconfig trusts.
 func AuthorityHash(dataDir string) (string, error) {
 	config, err := AdminConfig(dataDir)
 	if err != nil {

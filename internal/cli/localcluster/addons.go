@@ -15,16 +15,16 @@ import (
 	"everynode/internal/controlplane"
 )
 
-// addonDeadline bounds the look at the add-ons of a cluster that runs.
+// addonDeadline limits how long it may take to check the add-ons of a running cluster.
 const addonDeadline = 10 * time.Second
 
-// addOns are those that the control plane makes in a cluster, and the folder with what has been built of any.
+// addOns are the add-ons that are on in a cluster, and the folder with the archives that were built of them.
 type addOns struct {
 	on  []addons.Addon
 	dir string
 }
 
-// addons are the cluster's. One that can have no nodes has nobody to run them.
+// addons are the cluster's add-ons. A cluster on loopback has none: it has no nodes to run them.
 func (c *Cluster) addons() addOns {
 	list := addOns{dir: filepath.Join(c.runtimeDir, "addons")}
 	if !c.Loopback {
@@ -33,7 +33,7 @@ func (c *Cluster) addons() addOns {
 	return list
 }
 
-// archive is what has been built of an add-on.
+// archive is the path of an add-on's archive, which `make addons` builds.
 func (l addOns) archive(a addons.Addon) string { return filepath.Join(l.dir, a.Archive) }
 
 func (l addOns) isBuilt(a addons.Addon) bool {
@@ -41,7 +41,7 @@ func (l addOns) isBuilt(a addons.Addon) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// checkArchives says what to build of the add-ons that were asked for by name.
+// checkArchives returns an error if the user asked by name for an add-on that has not been built.
 func (l addOns) checkArchives(said map[string]bool) error {
 	for _, a := range addons.All() {
 		if said[a.Name] && !l.isBuilt(a) {
@@ -51,8 +51,7 @@ func (l addOns) checkArchives(said map[string]bool) error {
 	return nil
 }
 
-// unbuilt are warnings about add-ons whose pods will not start because an image is missing:
-// those that are on without anybody having named them.
+// unbuilt returns warnings about add-ons that are on and whose pods will not start because an image is missing.
 func (l addOns) unbuilt() (warnings []string) {
 	for _, a := range l.on {
 		if a.Elsewhere() || l.isBuilt(a) {
@@ -74,13 +73,13 @@ func (l addOns) find(name string) (addons.Addon, bool) {
 	return addons.Addon{}, false
 }
 
-// has says whether the add-on of this name is on.
+// has reports whether the add-on of this name is on.
 func (l addOns) has(name string) bool {
 	_, has := l.find(name)
 	return has
 }
 
-// args tell `everynode server` of the add-ons.
+// args are the arguments that choose these add-ons for `everynode server`.
 func (l addOns) args() []string {
 	args := []string{"--bare"}
 	onHost := func(a addons.Addon) bool { return a.OnHost }
@@ -97,14 +96,13 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// MendAddons makes again what somebody has deleted of the add-ons since the control
-// plane, which runs, has started. The cluster is of use without it, so that it
-// cannot be done is only told.
+// MendAddons creates objects of the add-ons that somebody has deleted since the running control plane started. The
+// cluster is useful without them, so a failure is only a warning.
 func (s *Starting) MendAddons(ctx context.Context) {
 	s.makeAddons(ctx, s.cluster.addons().on)
 }
 
-// makeAddons makes what is missing of some add-ons.
+// makeAddons creates the objects of some add-ons that are missing.
 func (s *Starting) makeAddons(ctx context.Context, list []addons.Addon) {
 	if len(list) == 0 {
 		return

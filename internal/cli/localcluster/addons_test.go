@@ -11,7 +11,8 @@ import (
 	"everynode/internal/local"
 )
 
-// An add-on that is on by default and has no image is told of, if nobody else has it.
+// There is a warning about an add-on that is on by default and has no image, unless
+// it can be pulled.
 func TestUnbuilt(t *testing.T) {
 	m := &Cluster{Cluster: &local.Cluster{}, runtimeDir: t.TempDir()}
 	warned := m.addons().unbuilt()

@@ -17,13 +17,13 @@ import (
 	"everynode/internal/node/podnet"
 )
 
-// Wanted is what was asked of a cluster.
+// Wanted is what the user asked of a cluster.
 type Wanted struct {
-	Nodes          int        // real ones; 0: not said, None: none at all
-	Size           local.Size // of nodes that are new
+	Nodes          int        // real ones; 0: not given, None: none at all
+	Size           local.Size // of new nodes
 	File           []NodeSpec // nodes by name; with them, Nodes is 0
-	Registries     string     // file; "": as it was
-	Kubelet        string     // file of its settings; "": as it was
+	Registries     string     // file; "": as before
+	Kubelet        string     // file of the kubelet's settings; "": as before
 	Publish        []string
 	Publishing     bool // Publish was given
 	Engine         bool // the control plane has the DaemonSet engine inside
@@ -34,14 +34,14 @@ type Wanted struct {
 	KubeProxyGiven bool
 	Audit          bool // the control plane keeps an audit log
 	AuditGiven     bool
-	Addons         map[string]bool // what was said of them, by name
-	HostPaths      string          // what becomes of pods with hostPath volumes; "": as it was
+	Addons         map[string]bool // whether each add-on that the user named is on, by name
+	HostPaths      string          // what to do about pods with hostPath volumes; "": as before
 }
 
-// None is a number of nodes that says: no real ones.
+// None is a number of nodes that means no real nodes.
 const None = -1
 
-// Network is what was asked for of the network, or else what the cluster has.
+// Network is what the user asked for of the network, or what the cluster has where the user did not ask.
 func (w Wanted) Network(c *local.Cluster) (noCNI, noKubeProxy bool) {
 	noCNI, noKubeProxy = c.NoCNI, c.NoKubeProxy
 	if w.CNIGiven {
@@ -53,21 +53,20 @@ func (w Wanted) Network(c *local.Cluster) (noCNI, noKubeProxy bool) {
 	return noCNI, noKubeProxy
 }
 
-// choosing records what was asked of a cluster. What runs keeps what it was started with.
+// choosing records what the user asked of a cluster.
 type choosing struct {
 	cluster *Cluster
 	asked   Wanted
 }
 
-// Choose records what was chosen for the cluster, and is kept. A control plane that
-// runs keeps what it was started with.
+// Choose records what the user asked of the cluster, for later starts as well. It is an error to change what a
+// running control plane, or nodes that run, were started with.
 func (c *Cluster) Choose(asked Wanted) error {
 	w := choosing{c, asked}
 	return errors.Join(w.addons(), w.engine(), w.network(), w.audit(), w.hostPaths(), w.published(), w.registries(), w.kubelet())
 }
 
-// addons records which add-ons the cluster is to have. A control plane that
-// runs keeps what it was started with.
+// addons records which add-ons the cluster is to have.
 func (w choosing) addons() error {
 	choice := maps.Clone(w.cluster.Addons)
 	if choice == nil {
@@ -103,8 +102,7 @@ func (w choosing) engine() error {
 	return nil
 }
 
-// network records which pod network the nodes have, and whether they run
-// kube-proxy. Nodes that run keep what they were started with.
+// network records which pod network the nodes have, and whether they run kube-proxy.
 func (w choosing) network() error {
 	noCNI, noKubeProxy := w.asked.Network(w.cluster.Cluster)
 	if noCNI == w.cluster.NoCNI && noKubeProxy == w.cluster.NoKubeProxy {
@@ -132,7 +130,7 @@ func (w choosing) audit() error {
 	return nil
 }
 
-// published records the ports that lead to services.
+// published records the ports of this machine that lead to services.
 func (w choosing) published() error {
 	if !w.asked.Publishing || slices.Equal(w.asked.Publish, w.cluster.Publish) {
 		return nil
@@ -147,7 +145,7 @@ func (w choosing) published() error {
 	return nil
 }
 
-// hostPaths records what becomes of pods with hostPath volumes.
+// hostPaths records what to do about pods with hostPath volumes.
 func (w choosing) hostPaths() error {
 	policy := w.asked.HostPaths
 	if policy == "" || policy == hostPathsOf(w.cluster.Cluster) {
@@ -160,8 +158,7 @@ func (w choosing) hostPaths() error {
 	return nil
 }
 
-// registries keeps a copy of a file, which has been checked. Nodes that run
-// have read the one that was there.
+// registries keeps a copy of the file of registries, which has been checked.
 func (w choosing) registries() error {
 	if w.asked.Registries == "" {
 		return nil
@@ -169,7 +166,7 @@ func (w choosing) registries() error {
 	return w.keepForNodes(FlagRegistries, w.asked.Registries, nodeFiles(w.cluster.DataDir).registries(), errOtherRegistries)
 }
 
-// kubelet keeps a copy of a file of settings, which has been checked.
+// kubelet keeps a copy of the file of kubelet settings, which has been checked.
 func (w choosing) kubelet() error {
 	if w.asked.Kubelet == "" {
 		return nil
@@ -177,8 +174,8 @@ func (w choosing) kubelet() error {
 	return w.keepForNodes(FlagKubelet, w.asked.Kubelet, nodeFiles(w.cluster.DataDir).kubelet(), errOtherKubelet)
 }
 
-// keepForNodes keeps a copy of a file that was given by a flag, which nodes read when they start. Nodes that run have
-// read the one that was there: then another one is the error.
+// keepForNodes keeps a copy of a flag's file, which nodes read when they start. Nodes that run have read the kept
+// copy: it returns the error other if the file differs from that.
 func (w choosing) keepForNodes(flag, file, kept string, other error) error {
 	text, err := os.ReadFile(file)
 	if err != nil {

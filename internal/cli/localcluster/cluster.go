@@ -1,6 +1,6 @@
-// Package localcluster is the cluster of one machine as the command line knows it: where its data are, what was chosen
-// for it, the processes that make it run, in which order they start and stop, and what is deleted with it. Package
-// local has the record of it and what the kernel must do for it.
+// Package localcluster is the cluster of one machine as the command line knows it: where its data are, what was
+// chosen for it, the processes that make it run, the order in which they start and stop, and what is deleted with it.
+// Package local has the cluster's record, and does what needs the kernel.
 package localcluster
 
 import (
@@ -22,7 +22,7 @@ import (
 // ServerLogName, in the data directory, is the log of a server that `up` has started.
 const ServerLogName = "server.log"
 
-// How long processes get to stop before they are killed.
+// How long processes may take to stop before they are killed.
 const (
 	agentGrace  = 45 * time.Second
 	serverGrace = 20 * time.Second
@@ -34,10 +34,10 @@ type Cluster struct {
 	exe        string
 	runtimeDir string
 	size       local.Size // of this machine
-	specs      []NodeSpec // what a file says of nodes that are new
+	specs      []NodeSpec // what a file says of new nodes
 }
 
-// New is what the record of a cluster tells of.
+// New returns the cluster that a record describes.
 func New(c *local.Cluster) (*Cluster, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -52,23 +52,22 @@ func New(c *local.Cluster) (*Cluster, error) {
 	return &Cluster{Cluster: c, exe: exe, runtimeDir: runtimeDir, size: size}, nil
 }
 
-// ServerURL is that of the API server.
+// ServerURL is the URL of the API server.
 func (c *Cluster) ServerURL() string { return "https://" + c.APIAddress().String() }
 
-// ServerLock is held by the control plane while it runs.
+// ServerLock is the lock file that the control plane holds while it runs.
 func (c *Cluster) ServerLock() string { return ServerLock(c.DataDir) }
 
-// ServerLog is what the control plane has logged.
+// ServerLog is the control plane's log.
 func (c *Cluster) ServerLog() string { return filepath.Join(c.DataDir, ServerLogName) }
 
-// AgentLock is held by the agent of a node while it runs.
+// AgentLock is the lock file that a node's agent holds while it runs.
 func (c *Cluster) AgentLock(node string) string { return filepath.Join(c.NodeDir(node), "agent.lock") }
 
-// tokenFile holds what nodes join with, while they do.
+// tokenFile is the file of the token that nodes join with. It exists only while they join.
 func tokenFile(dataDir string) string { return filepath.Join(dataDir, "join-token") }
 
-// imageDir holds the archives that were loaded: nodes that come later get them
-// as well.
+// imageDir is the folder of the archives that were loaded: nodes that are added later load them as well.
 func imageDir(dataDir string) string { return filepath.Join(dataDir, "images") }
 
 // server describes the control plane's process.
@@ -100,7 +99,7 @@ func (c *Cluster) agent(n local.Node) local.Process {
 		c.exe, "agent", "--local", "--stop-pods", "--data-dir", dir, "--runtime-dir", c.runtimeDir,
 		"--image-dir", imageDir(c.DataDir), "--server", c.ServerURL(), "--token-file", tokenFile(c.DataDir),
 		"--node-name", n.Name, "--node-ip", n.Address.String(), "--cgroup-root", c.PodCgroup(n.Name)}
-	// The address is known here already: the kubelet need not wait until the agent has asked for it.
+	// The address is already known, so the kubelet need not wait until the agent has asked for it.
 	if address, ok := controlplane.DNSAddress(c.ServiceCIDR); ok && c.addons().has(addons.DNS) {
 		argv = append(argv, "--cluster-dns", address.String())
 	}
@@ -132,8 +131,7 @@ func (c *Cluster) agent(n local.Node) local.Process {
 	}
 }
 
-// startNode makes the node's namespaces and starts its agent, if they are not
-// there.
+// startNode makes the node's namespaces and starts its agent, if they do not exist yet.
 func (c *Cluster) startNode(ctx context.Context, n local.Node) error {
 	if err := c.Host().EnsureNode(ctx, n.Name); err != nil {
 		return err
@@ -145,8 +143,7 @@ func (c *Cluster) startNode(ctx context.Context, n local.Node) error {
 	return err
 }
 
-// StopNode switches the machine off: its agent, with the pods, and whatever is
-// left after that.
+// StopNode switches the machine off: it stops the agent, with the pods, and whatever is left after that.
 func (c *Cluster) StopNode(ctx context.Context, n local.Node) error {
 	return errors.Join(local.Stop(ctx, c.AgentLock(n.Name), agentGrace), c.Host().KillAll(ctx, n.Name))
 }
@@ -155,7 +152,7 @@ func (c *Cluster) stopServer(ctx context.Context) error {
 	return local.Stop(ctx, c.ServerLock(), serverGrace)
 }
 
-// nodeRuns says whether any real node runs.
+// nodeRuns reports whether any real node runs.
 func (c *Cluster) nodeRuns() bool {
 	return slices.ContainsFunc(c.Nodes, func(n local.Node) bool {
 		_, runs := datadir.Running(c.AgentLock(n.Name))
@@ -163,8 +160,7 @@ func (c *Cluster) nodeRuns() bool {
 	})
 }
 
-// Running says whether anything of the cluster runs, and whether all of it does
-// that should.
+// Running reports whether anything of the cluster runs, and whether everything runs that should.
 func (c *Cluster) Running() (some, all bool) {
 	_, up := datadir.Running(c.ServerLock())
 	some, all = up, up
@@ -174,7 +170,7 @@ func (c *Cluster) Running() (some, all bool) {
 		all = all && (up || n.Stopped)
 	}
 	_, up = datadir.Running(c.Simulator().Lock())
-	_, simulates, _ := ReadRules(c.DataDir) // who starts the simulator is told what is wrong with them
+	_, simulates, _ := ReadRules(c.DataDir) // an error is reported where the simulator is started
 	some, all = some || up, all && (up || !simulates)
 	registry := c.Registry()
 	_, up = datadir.Running(registry.Lock())
@@ -182,12 +178,12 @@ func (c *Cluster) Running() (some, all bool) {
 	return some, all
 }
 
-// hostPathsOf is what the control plane is told of hostPath volumes.
+// hostPathsOf is the control plane's policy for hostPath volumes.
 func hostPathsOf(c *local.Cluster) string {
 	return cmp.Or(c.HostPathPolicy, controlplane.HostPathsWarn)
 }
 
-// DefaultRuntimeDir is the folder "runtime" beside this program.
+// DefaultRuntimeDir is the folder "runtime" next to this program.
 func DefaultRuntimeDir() string {
 	exe, err := os.Executable()
 	if err != nil {

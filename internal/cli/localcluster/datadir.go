@@ -14,12 +14,12 @@ import (
 	"everynode/internal/local"
 )
 
-// rootDataDir is where root's cluster lives unless told otherwise.
+// rootDataDir is the data directory of root's cluster by default.
 const rootDataDir = "/var/lib/everynode"
 
-// defaultDataDir is where the caller's cluster lives unless --data-dir or
-// EVERYNODE_DATA_DIR says otherwise: that of an ordinary user is among the user's
-// own data.
+// defaultDataDir is the data directory of the caller's cluster unless --data-dir or
+// EVERYNODE_DATA_DIR says otherwise. An ordinary user's is among the user's own
+// data.
 func defaultDataDir(uid int, getenv func(string) string) string {
 	if uid == 0 {
 		return rootDataDir
@@ -33,7 +33,7 @@ func defaultDataDir(uid int, getenv func(string) string) string {
 	return rootDataDir
 }
 
-// DataDirFromEnv is where the cluster is that a command means without flags.
+// DataDirFromEnv is the data directory that a command uses when no flag names one.
 func DataDirFromEnv() string {
 	if dir := os.Getenv("EVERYNODE_DATA_DIR"); dir != "" {
 		return dir
@@ -41,7 +41,7 @@ func DataDirFromEnv() string {
 	return defaultDataDir(os.Geteuid(), os.Getenv)
 }
 
-// noCluster is the error of a data directory without a cluster.
+// noCluster is the error for a data directory without a cluster.
 func noCluster(dataDir string) error {
 	text := fmt.Sprintf("no cluster in %s: start one with `everynode up`, or name another with --data-dir", dataDir)
 	if other, err := os.Stat(rootDataDir); err == nil && os.Geteuid() != 0 && dataDir != rootDataDir && uidOf(other) == 0 {
@@ -50,8 +50,8 @@ func noCluster(dataDir string) error {
 	return errors.New(text)
 }
 
-// Unreadable explains why something in a data directory cannot be read: most
-// often it is another user's.
+// Unreadable explains why something in a data directory cannot be read: most often
+// it belongs to another user.
 func Unreadable(dataDir string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -76,7 +76,7 @@ func ownerOf(dir string) string {
 	return "user " + uid
 }
 
-// uidOf is the user that a file belongs to; -1 where that is not known.
+// uidOf is the user that owns a file; -1 where that is not known.
 func uidOf(info fs.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)
@@ -84,8 +84,8 @@ func uidOf(info fs.FileInfo) int {
 	return -1
 }
 
-// IsServerFolder says that the folder is one of `everynode server`, or was filled by
-// a restore: it has keys and no record of a cluster of this machine.
+// IsServerFolder reports whether the folder is one of `everynode server`, or was
+// filled by a restore: it has keys and no record of a cluster of this machine.
 func IsServerFolder(dataDir string) bool {
 	if _, err := local.Open(dataDir); !errors.Is(err, local.ErrNoCluster) {
 		return false
@@ -94,12 +94,13 @@ func IsServerFolder(dataDir string) bool {
 	return err == nil
 }
 
-// ServerLock is held by the control plane in a data directory while it runs.
+// ServerLock is the lock file that the control plane in a data directory holds while
+// it runs.
 func ServerLock(dataDir string) string { return filepath.Join(dataDir, "server.lock") }
 
-// Stopped is the error of a cluster that does not run; nil when it runs, or when it
-// cannot be told. Nobody else may be asked: what answers at the address of a cluster
-// that is stopped may be anything.
+// Stopped returns the error for a cluster that does not run, or nil if it runs or if
+// that is not known. It asks only the lock: any other program may answer at the
+// address of a stopped cluster.
 func Stopped(dataDir string) error {
 	if !datadir.Stopped(ServerLock(dataDir)) {
 		return nil
@@ -110,7 +111,7 @@ func Stopped(dataDir string) error {
 	return fmt.Errorf("the cluster in %s is stopped: start it with `everynode up%s`", dataDir, whichCluster(dataDir))
 }
 
-// DefaultName is the name of the cluster that has none.
+// DefaultName is the name of the cluster in the default data directory.
 const DefaultName = "everynode"
 
 // NamedDir is the data directory of a cluster with a name.
@@ -122,7 +123,7 @@ func NamedDir(name string) string {
 	return filepath.Join(base+"-clusters", name)
 }
 
-// NameOf is the name of the cluster in a data directory; empty when it has none.
+// NameOf is the name of the cluster in a data directory; "" if it has none.
 func NameOf(dataDir string) string {
 	for _, name := range []string{DefaultName, filepath.Base(dataDir)} {
 		if filepath.Clean(dataDir) == NamedDir(name) {
@@ -132,8 +133,8 @@ func NameOf(dataDir string) string {
 	return ""
 }
 
-// whichCluster is the flag with which a command means the cluster in the data
-// directory; empty when it does so without.
+// whichCluster is the flag that makes a command use the cluster in the data
+// directory; "" if the command needs no flag for that.
 func whichCluster(dataDir string) string {
 	name := NameOf(dataDir)
 	switch {
@@ -146,8 +147,8 @@ func whichCluster(dataDir string) string {
 	}
 }
 
-// ContextName is the name of a cluster's context in kubeconfigs. That of a cluster
-// without a name is made from its id.
+// ContextName is the name of a cluster's context in kubeconfigs. If the cluster has
+// no name, it is made from its id.
 func ContextName(dataDir, id string) string {
 	switch name := NameOf(dataDir); name {
 	case DefaultName:

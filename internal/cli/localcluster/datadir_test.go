@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Root's cluster is the machine's; that of an ordinary user is among the user's
-// own data.
+// Root's cluster is the machine's. An ordinary user's is among the user's own
+// data.
 func TestDefaultDataDir(t *testing.T) {
 	for _, c := range []struct {
 		uid  int
@@ -26,7 +26,7 @@ func TestDefaultDataDir(t *testing.T) {
 	}
 }
 
-// What cannot be read belongs to somebody, who is named.
+// An error about a file that cannot be read names the file's owner.
 func TestUnreadable(t *testing.T) {
 	for _, c := range []struct {
 		err  error

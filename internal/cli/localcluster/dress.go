@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// Dress puts the labels and taints of a cluster's file on its nodes. Others that a
-// node has stay.
+// Dress puts the labels and taints of a cluster's file on its nodes. A node keeps
+// others that it has.
 func (s *Starting) Dress(ctx context.Context, nodes []NodeSpec) error {
 	if !slices.ContainsFunc(nodes, func(n NodeSpec) bool { return len(n.Labels)+len(n.Taints) > 0 }) {
 		return nil
@@ -57,7 +57,7 @@ func (n NodeSpec) dress(ctx context.Context, client kubernetes.Interface) error 
 	return nil
 }
 
-// wears says whether a node has the labels and taints.
+// wears reports whether a node has the labels and taints.
 func (n NodeSpec) wears(now *corev1.Node) bool {
 	for key, value := range n.Labels {
 		if have, ok := now.Labels[key]; !ok || have != value {
@@ -72,9 +72,9 @@ func (n NodeSpec) wears(now *corev1.Node) bool {
 	return true
 }
 
-// AtBirth are the arguments with which an agent registers the node: nothing is to
-// run there before the labels and taints are on it. Labels that a node may not set
-// on itself come when it is Ready.
+// AtBirth are the arguments with which an agent registers the node, so that no pod
+// runs there before the labels and taints are on it. Labels that a node may not
+// set on itself are added when it is Ready.
 func (n NodeSpec) AtBirth() []string {
 	var labels, taints, args []string
 	for _, key := range slices.Sorted(maps.Keys(n.Labels)) {

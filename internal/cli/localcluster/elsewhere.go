@@ -10,14 +10,15 @@ import (
 	"everynode/internal/local"
 )
 
-// elsewhereDir has a symbolic link to each data directory of this user's that no name
-// leads to, by the cluster's id: nothing else would find it. Links need neither a
-// format nor a lock. It is "" where the environment names no place for them.
+// elsewhereDir is a folder with a symbolic link to each data directory of this user
+// that does not follow from a cluster's name. The links are named by the clusters'
+// ids. Only they lead to these directories, and they need neither a format nor a
+// lock. It is "" if the environment names no place for it.
 func elsewhereDir(uid int, getenv func(string) string) string {
 	switch state, home := getenv("XDG_STATE_HOME"), getenv("HOME"); {
 	case filepath.IsAbs(state):
 		return filepath.Join(state, "everynode", "clusters")
-	case uid == 0: // HOME may be that of whoever has used sudo
+	case uid == 0: // HOME may be the home of the user who runs sudo
 		return rootDataDir + "-elsewhere"
 	case filepath.IsAbs(home):
 		return filepath.Join(home, ".local", "state", "everynode", "clusters")
@@ -26,10 +27,10 @@ func elsewhereDir(uid int, getenv func(string) string) string {
 	}
 }
 
-// Elsewhere is that folder of the user that runs this.
+// Elsewhere is the folder of links of the user that runs this program.
 func Elsewhere() string { return elsewhereDir(os.Geteuid(), os.Getenv) }
 
-// Remember has `list` find the cluster, if no name leads to it.
+// Remember makes `list` find the cluster, if it is not in the directory of a name.
 func Remember(c *local.Cluster) error {
 	dir := Elsewhere()
 	link := filepath.Join(dir, c.ID)
@@ -42,13 +43,13 @@ func Remember(c *local.Cluster) error {
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(c.DataDir, link); !errors.Is(err, fs.ErrExist) { // another `up` of it was quicker
+	if err := os.Symlink(c.DataDir, link); !errors.Is(err, fs.ErrExist) { // another `up` of the cluster was quicker
 		return err
 	}
 	return nil
 }
 
-// forget takes back what Remember has done, and the folder with the last link.
+// forget undoes Remember, and removes the folder with the last link.
 func forget(c *local.Cluster) error {
 	dir := Elsewhere()
 	if dir == "" || NameOf(c.DataDir) != "" {
@@ -57,13 +58,13 @@ func forget(c *local.Cluster) error {
 	if err := os.Remove(filepath.Join(dir, c.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("take the cluster out of what `everynode list` shows: %w", err)
 	}
-	// It fails when others are left, or when there was none.
+	// It fails if other links are left, or if there is no folder.
 	_ = os.Remove(dir)
 	return nil
 }
 
-// Remembered returns the data directories that are remembered. It removes
-// links to directories that no longer hold a cluster.
+// Remembered returns the data directories that the links in dir lead to. It removes
+// links to directories that no longer have a cluster.
 func Remembered(dir string) (found []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +74,7 @@ func Remembered(dir string) (found []string, err error) {
 		link := filepath.Join(dir, e.Name())
 		to, err := os.Readlink(link)
 		if err != nil {
-			continue // not of ours
+			continue // not a link of ours
 		}
 		_, err = local.Open(to)
 		if !errors.Is(err, local.ErrNoCluster) {

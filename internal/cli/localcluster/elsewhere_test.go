@@ -31,8 +31,8 @@ func TestElsewhereDir(t *testing.T) {
 	}
 }
 
-// A cluster that no name leads to is found until it is purged, or is not there any
-// more.
+// A cluster outside the directories of names is found until it is purged or its
+// directory is gone.
 func TestElsewhere(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("EVERYNODE_DATA_DIR", filepath.Join(t.TempDir(), "none"))
@@ -51,7 +51,7 @@ func TestElsewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &Cluster{Cluster: c}
-		for range 2 { // each `up` does it
+		for range 2 { // each `up` calls it
 			if err := Remember(c); err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// One that is found in two ways is listed once.
+// A directory that is found in two ways is listed once.
 func TestDirs(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")

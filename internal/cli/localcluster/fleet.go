@@ -19,11 +19,11 @@ import (
 	"everynode/internal/fleet"
 )
 
-// Simulated is what was asked of the simulated nodes.
+// Simulated is what the user asked of the simulated nodes.
 type Simulated struct {
-	Count int  // 0: as many as there are
-	Given bool // anything was asked
-	// Over puts what was asked over the rules that held until now.
+	Count int  // 0: as many as the cluster has
+	Given bool // the user asked for anything
+	// Over returns the cluster's rules with the user's rules applied over them.
 	Over func(fleet.Rules) fleet.Rules
 }
 
@@ -43,7 +43,7 @@ func (s *Starting) startFleet(ctx context.Context, asked Simulated) error {
 	simulator := s.cluster.Simulator()
 	done, begin := s.progress.Step(), time.Now()
 	if _, runs := datadir.Running(simulator.Lock()); runs {
-		begin = time.Time{} // nodes that were Ready before report nothing new
+		begin = time.Time{} // nodes that were Ready before do not report it again
 	}
 	if err := simulator.Run(ctx, asked.Over); err != nil {
 		return err
@@ -64,8 +64,8 @@ func (s *Starting) startFleet(ctx context.Context, asked Simulated) error {
 	return nil
 }
 
-// ListSimulated lists the simulated nodes, perhaps as they were a moment ago: from
-// the API server's cache, because etcd need not read thousands of them.
+// ListSimulated lists the simulated nodes from the API server's cache, perhaps as
+// they were a moment ago: etcd should not have to read thousands of them.
 func ListSimulated(client kubernetes.Interface) func(context.Context) ([]corev1.Node, error) {
 	return func(ctx context.Context) ([]corev1.Node, error) {
 		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
@@ -76,8 +76,8 @@ func ListSimulated(client kubernetes.Interface) func(context.Context) ([]corev1.
 	}
 }
 
-// missingSimulated are the nodes without which there would not be count simulated
-// ones, and how many there are with them. It never takes any away.
+// missingSimulated returns the nodes to create so that there are count simulated
+// nodes, and how many there are then. It never removes any.
 func missingSimulated(ctx context.Context, client kubernetes.Interface, count int, pods netip.Prefix) (missing []*corev1.Node, total int, err error) {
 	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -101,8 +101,8 @@ func missingSimulated(ctx context.Context, client kubernetes.Interface, count in
 	return missing, have + len(missing), nil
 }
 
-// takesPods says whether a node has been reported Ready since begin, and whether
-// the taint that a new or silent node has is gone.
+// takesPods reports whether a node has been reported Ready since begin and has
+// lost the taint of a new or silent node.
 func takesPods(node *corev1.Node, begin time.Time) bool {
 	ready, _ := readySince(node, begin)
 	return ready && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {

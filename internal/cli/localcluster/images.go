@@ -21,13 +21,14 @@ import (
 	"everynode/internal/node/image"
 )
 
-// runtime is the containerd of a node that runs.
+// runtime is the containerd of a running node.
 type runtime struct{ node, socket string }
 
-// Runtimes are those of several nodes.
+// Runtimes are the runtimes of several nodes.
 type Runtimes []runtime
 
-// Runtimes are those of the nodes that run, or that of one.
+// Runtimes are the runtimes of the nodes that run; if only is not "", of that
+// node alone.
 func (c *Cluster) Runtimes(only string) (Runtimes, error) {
 	var list Runtimes
 	for _, n := range c.Nodes {
@@ -50,7 +51,7 @@ func (c *Cluster) Runtimes(only string) (Runtimes, error) {
 	return list, nil
 }
 
-// Load loads an archive into all of them, and returns the names of its images.
+// Load loads an archive into all the nodes, and returns the names of its images.
 func (l Runtimes) Load(ctx context.Context, file string) (names []string, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	results := make([][]string, len(l))
@@ -77,7 +78,7 @@ func (l Runtimes) String() string {
 	return strings.Join(names, ", ")
 }
 
-// KeepImage copies an archive to where agents look when they start.
+// KeepImage copies an archive to where agents look for archives when they start.
 func (c *Cluster) KeepImage(file string) error {
 	if err := os.MkdirAll(imageDir(c.DataDir), 0o700); err != nil {
 		return fmt.Errorf("keep the image: %w", err)
@@ -100,16 +101,16 @@ func (c *Cluster) KeepImage(file string) error {
 	return nil
 }
 
-// Image is an image and where it is.
+// Image is an image and the nodes that have it.
 type Image struct {
 	Name  string   `json:"name"`
 	Nodes []string `json:"nodes"`
-	// Pinned says that it was loaded from an archive, somewhere at least, and is
-	// never thrown away there.
+	// Pinned is whether at least one node loaded it from an archive, and so
+	// never deletes it.
 	Pinned bool `json:"pinned"`
 }
 
-// Images are those that there are, by name.
+// Images lists the images of all the nodes, sorted by name.
 func (l Runtimes) Images(ctx context.Context) ([]Image, error) {
 	found := make([][]images.Image, len(l))
 	g, ctx := errgroup.WithContext(ctx)
@@ -139,8 +140,8 @@ func (l Runtimes) Images(ctx context.Context) ([]Image, error) {
 	return all, nil
 }
 
-// addImage notes that the node has the image. The names that Kubernetes' part of
-// containerd keeps beside each image, by digest, are left out.
+// addImage notes that the node has the image. It leaves out the names by digest
+// that containerd's Kubernetes plugin keeps with each image.
 func addImage(rows map[string]*Image, node string, image images.Image) {
 	if strings.HasPrefix(image.Name, "sha256:") || strings.Contains(image.Name, "@") {
 		return
@@ -154,7 +155,7 @@ func addImage(rows map[string]*Image, node string, image images.Image) {
 	r.Pinned = r.Pinned || image.Labels["io.cri-containerd.pinned"] == "pinned"
 }
 
-// imagesOf asks a node's containerd for what Kubernetes has in it.
+// imagesOf lists the images that a node's containerd has for Kubernetes.
 func imagesOf(ctx context.Context, socket string) (list []images.Image, err error) {
 	client, err := containerd.New(socket, containerd.WithTimeout(10*time.Second))
 	if err != nil {

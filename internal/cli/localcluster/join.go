@@ -26,8 +26,8 @@ const (
 	joinTokenTTL = 15 * time.Minute
 )
 
-// Join starts the agents and waits until each node is Ready and its
-// machine runs, or lacks nothing but a pod network that is not ours to make.
+// Join starts the agents and waits until each node is Ready and its machine runs. If
+// the pod network is not ours to make, a node may lack that.
 func (s *Starting) Join(ctx context.Context, nodes []local.Node) (err error) {
 	client, err := AdminClient(s.cluster.DataDir)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Starting) Join(ctx context.Context, nodes []local.Node) (err error) {
 			done := s.progress.Step()
 			begin := time.Now()
 			if _, runs := datadir.Running(s.cluster.AgentLock(n.Name)); runs {
-				begin = time.Time{} // a kubelet that ran on reports nothing new for minutes
+				begin = time.Time{} // a kubelet that kept running reports nothing new for minutes
 			}
 			if err := s.cluster.startNode(gctx, n); err != nil {
 				return err
@@ -63,8 +63,8 @@ func (s *Starting) Join(ctx context.Context, nodes []local.Node) (err error) {
 	return g.Wait()
 }
 
-// joinToken writes a short-lived token for the nodes that have not joined yet,
-// if there are any. drop takes it back.
+// joinToken writes a short-lived token for the nodes that have not joined yet, if
+// there are any. drop revokes it.
 func (s *Starting) joinToken(ctx context.Context, client kubernetes.Interface, nodes []local.Node) (drop func(context.Context) error, err error) {
 	drop = func(context.Context) error { return nil }
 	if s.allJoined(nodes) {
@@ -93,7 +93,7 @@ func (s *Starting) joinToken(ctx context.Context, client kubernetes.Interface, n
 	return drop, nil
 }
 
-// allJoined says whether every node has credentials of its own already.
+// allJoined reports whether every node already has its own credentials.
 func (s *Starting) allJoined(nodes []local.Node) bool {
 	for _, n := range nodes {
 		if _, err := os.Stat(filepath.Join(s.cluster.NodeDir(n.Name), "kubelet.kubeconfig")); err != nil {
@@ -103,8 +103,8 @@ func (s *Starting) allJoined(nodes []local.Node) bool {
 	return true
 }
 
-// waitAPI waits until the API server says that it is ready, or its process has
-// ended.
+// waitAPI waits until the API server reports that it is ready. It fails if the process
+// ends.
 func (s *Starting) waitAPI(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiDeadline)
 	defer cancel()
@@ -122,8 +122,8 @@ func (s *Starting) waitAPI(ctx context.Context) error {
 	return err
 }
 
-// ProbeAPI asks whether the API server is ready, and then whether it has
-// published what nodes join with.
+// ProbeAPI returns an error unless the API server is ready and has published what
+// nodes need to join.
 func ProbeAPI(ctx context.Context, dataDir string) error {
 	config, err := AdminConfig(dataDir)
 	if err != nil {
@@ -141,9 +141,9 @@ func ProbeAPI(ctx context.Context, dataDir string) error {
 	return err
 }
 
-// waitReady waits until the node's kubelet has reported Ready since begin: that
-// it was Ready before its machine stopped does not count. Where the pod network is not
-// ours, ErrNoNetwork says that the node is complete but for that.
+// waitReady waits until the node's kubelet has reported Ready since begin: earlier
+// reports, from before its machine stopped, do not count. In a cluster whose pod
+// network is not ours to make, it returns ErrNoNetwork if the node lacks only that.
 func (s *Starting) waitReady(ctx context.Context, client kubernetes.Interface, n local.Node, begin time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, nodeDeadline)
 	defer cancel()
@@ -170,7 +170,7 @@ func (s *Starting) waitReady(ctx context.Context, client kubernetes.Interface, n
 	return err
 }
 
-// readySince says whether the node was reported Ready at begin or later, and if
+// readySince reports whether the node was reported Ready at begin or later, and if
 // not, why.
 func readySince(node *corev1.Node, begin time.Time) (ready bool, why string) {
 	for _, c := range node.Status.Conditions {

@@ -20,17 +20,17 @@ type Row struct {
 	Context string `json:"context,omitempty"`
 }
 
-// Dirs are the folders that may hold a cluster, each once: those that have a
-// name, and also others.
+// Dirs returns the folders that may have a cluster, each once: the directories of
+// names, and the others in also.
 func Dirs(also []string) []string {
 	dirs := []string{NamedDir(DefaultName)}
-	if found, err := filepath.Glob(NamedDir("*")); err == nil { // it fails for a bad pattern only
+	if found, err := filepath.Glob(NamedDir("*")); err == nil { // it fails only for a bad pattern
 		dirs = append(dirs, found...)
 	}
 	seen := map[string]bool{}
 	for _, dir := range also {
 		real := dir
-		if resolved, err := filepath.EvalSymlinks(dir); err == nil { // what is not there is skipped later
+		if resolved, err := filepath.EvalSymlinks(dir); err == nil { // a folder that does not exist is skipped later
 			real = resolved
 		}
 		if NameOf(dir) == "" && !seen[real] {
@@ -41,7 +41,7 @@ func Dirs(also []string) []string {
 	return dirs
 }
 
-// Rows are the clusters in the folders that have one.
+// Rows are the clusters in those of the folders that have one.
 func Rows(dirs []string) ([]Row, error) {
 	rows := []Row{}
 	for _, dir := range dirs {
@@ -66,7 +66,7 @@ func Rows(dirs []string) ([]Row, error) {
 	return rows, nil
 }
 
-// stateOf is what `list` prints of it.
+// stateOf is the cluster's state as `list` prints it.
 func stateOf(c *Cluster) string {
 	switch some, all := c.Running(); {
 	case all:

@@ -4,17 +4,17 @@ import (
 	"path/filepath"
 )
 
-// AgentName is the child of a node that people need not name.
+// AgentName is the process of a node that users need not name.
 const AgentName = "agent"
 
 // LogFile is the log of one process of the cluster.
 type LogFile struct {
-	// Of is what people call the process: "server", "simulator", "registry", a node, or a node
-	// and one of its children, as "node-1 kubelet".
+	// Of is what users call the process: "server", "simulator", "registry", a node, or a node
+	// and one of its children, such as "node-1 kubelet".
 	Of, Path string
 }
 
-// Logs are the logs that there are, or could be.
+// Logs are all logs that the cluster's processes may write. Some may not exist.
 func (c *Cluster) Logs() []LogFile {
 	all := []LogFile{{"server", c.ServerLog()}, {"simulator", c.Simulator().Log()}, {"registry", c.Registry().Log()}}
 	for _, n := range c.Nodes {

@@ -17,25 +17,25 @@ import (
 	"everynode/internal/fleet"
 )
 
-// muster counts the simulated nodes as they become Ready. It is told of each change
-// and never asks: a list of thousands of nodes costs the API server what it needs
-// to make them Ready.
+// muster counts the simulated nodes as they become Ready. It watches them and never lists
+// them: to list thousands of nodes keeps the API server from what it must do to make them
+// Ready.
 type muster struct {
-	begin time.Time // a report of Ready from before does not count
+	begin time.Time // reports of Ready from before do not count
 
 	mu     sync.Mutex
-	takes  map[string]bool // by name, whether it takes pods, or is not meant to
+	takes  map[string]bool // whether the node takes pods, or is switched off, by name
 	ready  int
 	broken error         // why the last watch ended
-	news   chan struct{} // has room for one
-	freed  chan struct{} // the same, for who makes nodes
+	news   chan struct{} // has room for one message
+	freed  chan struct{} // the same, for the goroutines that create nodes
 }
 
 func newMuster(begin time.Time) *muster {
 	return &muster{begin: begin, takes: map[string]bool{}, news: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
 }
 
-// set takes a node as it is now; nil: it is gone.
+// set records a node as it is now; nil means that it was deleted.
 func (r *muster) set(name string, node *corev1.Node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,17 +58,17 @@ func (r *muster) set(name string, node *corev1.Node) {
 }
 
 const (
-	// ahead is how many nodes may be there that are not Ready while others are made. The
+	// ahead is how many nodes may exist that are not Ready while others are created. The
 	// node lifecycle controller gives up on a node that is not Ready a minute after it
-	// was made, and what it writes then is more than making the node Ready takes. So none
-	// is made long before its turn, and enough are to keep everybody at work.
+	// was created, and then writes more than it takes to make the node Ready. So nodes
+	// are not created long before their turn, but enough of them to keep everybody busy.
 	ahead = 256
-	// unheeded is how long a node is held back at most: those that are there may never
-	// become Ready.
+	// unheeded is how long room holds back a new node at most: the nodes that exist may
+	// never become Ready.
 	unheeded = time.Second
 )
 
-// room waits until it is a new node's turn.
+// room waits until it is the turn of a new node.
 func (r *muster) room(ctx context.Context) error {
 	late := time.NewTimer(unheeded)
 	defer late.Stop()
@@ -102,7 +102,7 @@ func (r *muster) breaks(err error) {
 func (r *muster) watch(ctx context.Context, client kubernetes.Interface) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trimmedNode))
 	nodes := factory.Core().V1().Nodes().Informer()
-	// Without this it would write its errors to the terminal.
+	// Without this the informer would write its errors to the terminal.
 	if err := nodes.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { r.breaks(err) }); err != nil {
 		return fmt.Errorf("watch the simulated nodes: %w", err)
 	}
@@ -127,7 +127,7 @@ func (r *muster) see(o any) {
 	}
 }
 
-// trimmedNode keeps of a node what is counted: thousands of them are kept.
+// trimmedNode reduces a node to what is counted: the informer stores thousands of them.
 func trimmedNode(o any) (any, error) {
 	node, ok := o.(*corev1.Node)
 	if !ok {
@@ -147,17 +147,17 @@ func trimmedNode(o any) (any, error) {
 }
 
 const (
-	// tellEvery is how often `up` says how far it is.
+	// tellEvery is how often `up` prints the count.
 	tellEvery = 2 * time.Second
-	// patience is how long `up` waits for one more node to be Ready.
+	// patience is how long `up` waits for one more node to be Ready or to be created.
 	patience = 2 * time.Minute
 )
 
-// lateError says that some nodes are not Ready, and that no other has become so for
-// a while. What runs is left as it is: the rest may follow.
+// lateError is the error when some nodes are not Ready, and no other has become Ready for
+// a while. Everything that runs keeps running: the rest may follow.
 type lateError struct {
 	ready, want int
-	broken      error // why it may not be true; nil: it is
+	broken      error // why the count may be wrong; nil: it is right
 	log         string
 }
 
@@ -172,14 +172,15 @@ The cluster is kept as it is, and the rest may follow: "everynode status" counts
 
 func (e *lateError) Unwrap() error { return e.broken }
 
-// IsLate says that a cluster runs, of which not all has come up yet.
+// IsLate reports whether err means that a cluster runs but some of it has not come up
+// yet.
 func IsLate(err error) bool {
 	var late *lateError
 	return errors.As(err, &late)
 }
 
-// wait returns when there are at least want nodes and all of them are Ready, and how
-// many that are. It fails when alive does, and when nothing has progressed for too long.
+// wait returns once there are at least want nodes and all of them are Ready. n is how
+// many there are. It fails if alive does, or if nothing has progressed for too long.
 func (r *muster) wait(ctx context.Context, want int, alive func() error, tell func(ready, want int)) (n int, err error) {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
@@ -189,7 +190,8 @@ func (r *muster) wait(ctx context.Context, want int, alive func() error, tell fu
 		if ready == total && total >= want {
 			return total, nil
 		}
-		// A node that is made is progress, too: the more there are, the longer it takes.
+		// A node that was created is progress, too: the more nodes, the longer each
+		// takes.
 		if ready+total > most {
 			most, progress = ready+total, time.Now()
 		}

@@ -16,7 +16,7 @@ import (
 	"everynode/internal/fleet"
 )
 
-// simNode is a simulated node that was reported Ready at this time; zero: never.
+// simNode is a simulated node that was reported Ready at this time; zero: not Ready.
 func simNode(name string, ready time.Time) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{fleet.LabelSimulated: "true"}}}
 	if !ready.IsZero() {
@@ -27,8 +27,8 @@ func simNode(name string, ready time.Time) *corev1.Node {
 
 func alive() error { return nil }
 
-// Nodes may take as long as they like, as long as there is one more now and then;
-// and how many there are is told all the while.
+// Nodes may take as long as they like, as long as one more becomes Ready now and
+// then, and the count is reported all the while.
 func TestMusterWaitsWhileThereIsProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const nodes, each = 20, 90 * time.Second
@@ -50,14 +50,15 @@ func TestMusterWaitsWhileThereIsProgress(t *testing.T) {
 	})
 }
 
-// Without progress it gives up, says how far it was, and that all is kept.
+// Without progress it gives up, says how many nodes are Ready, and that everything
+// is kept.
 func TestMusterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, begin := newMuster(time.Now()), time.Now()
 		for i := range 4999 {
 			r.set(fmt.Sprint("sim-", i), simNode("", time.Now()))
 		}
-		r.set("sim-old", simNode("", time.Now().Add(-time.Hour))) // its report is from before
+		r.set("sim-old", simNode("", time.Now().Add(-time.Hour))) // its report is older than begin
 		r.breaks(errors.New("connection refused"))
 		_, err := r.wait(t.Context(), 5000, alive, func(int, int) {})
 		if time.Since(begin).Round(tellEvery) != patience || !IsLate(err) {
@@ -80,12 +81,13 @@ func TestMusterEndsWithTheSimulator(t *testing.T) {
 	})
 }
 
-// The watch follows simulated nodes, as they come, become Ready and go.
+// The watch follows simulated nodes as they are created, become Ready and are
+// deleted.
 func TestMusterWatches(t *testing.T) {
 	now := time.Now()
 	tainted, off, other := simNode("tainted", now), simNode("off", time.Time{}), simNode("other", now)
 	tainted.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeNotReady}}
-	off.Labels, off.Annotations = map[string]string{"everynode.dev/simulated": "true"}, map[string]string{"everynode.dev/simulate-off": "true"} // as they were named
+	off.Labels, off.Annotations = map[string]string{"everynode.dev/simulated": "true"}, map[string]string{"everynode.dev/simulate-off": "true"} // the literal names: nodes of existing clusters have them
 	other.Labels = nil
 	client := fake.NewClientset(simNode("a", now), simNode("b", time.Time{}), tainted, off, other)
 	ctx, stop := context.WithCancel(t.Context())
@@ -121,7 +123,8 @@ func TestMusterWatches(t *testing.T) {
 	}
 }
 
-// Nodes are made a little ahead of those that become Ready; and if none does, still.
+// Nodes are created a little ahead of those that become Ready, and also if none
+// becomes Ready.
 func TestMusterHoldsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, begin := newMuster(time.Now()), time.Now()

@@ -12,8 +12,8 @@ import (
 	"everynode/internal/local"
 )
 
-// NodeSpec is a real node. Labels and taints are put on it at each `up`, whether it
-// is new or not; the size is that of a new one.
+// NodeSpec is a real node. Each `up` puts the labels and taints on it, whether it
+// is new or not; the size is only for a new node.
 type NodeSpec struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
@@ -21,13 +21,13 @@ type NodeSpec struct {
 	CPU    string            `json:"cpu,omitempty"`
 	Memory string            `json:"memory,omitempty"`
 
-	Size local.Size `json:"-"` // CPU and Memory, read
+	Size local.Size `json:"-"` // CPU and Memory, parsed
 }
 
 // defaultNodes is how many nodes a new cluster has.
 const defaultNodes = 3
 
-// Add adds the nodes that were asked for and are not there.
+// Add adds the nodes that were asked for and that the cluster does not have.
 func (c *Cluster) Add(asked Wanted) error {
 	missing, err := NewNodes(c.Cluster, asked)
 	if err != nil {
@@ -42,9 +42,9 @@ func (c *Cluster) Add(asked Wanted) error {
 	return c.Save()
 }
 
-// NewNodes are the nodes that were asked for, by name or by number, and that a
-// cluster does not have. It is an error if the cluster has others: none is ever
-// taken away, for which one would that be?
+// NewNodes returns the nodes that were asked for, by name or by number, and that
+// the cluster does not have. It is an error if the cluster has more than was asked
+// for: it does not say which ones to remove.
 func NewNodes(c *local.Cluster, o Wanted) (missing []NodeSpec, err error) {
 	for _, n := range o.File {
 		if _, err := c.Node(n.Name); err != nil {
@@ -83,7 +83,7 @@ func (c *Cluster) NeedServer() error {
 	return nil
 }
 
-// DropNode takes a node off the machine and out of the record.
+// DropNode removes a node from the machine and from the record.
 func (c *Cluster) DropNode(ctx context.Context, n local.Node) error {
 	if err := errors.Join(c.StopNode(ctx, n), c.Host().RemoveNode(ctx, n.Name, true)); err != nil {
 		return err
@@ -94,8 +94,8 @@ func (c *Cluster) DropNode(ctx context.Context, n local.Node) error {
 	return c.Save()
 }
 
-// reserved is what the kubelet of a node is told that others use: what the machine
-// has beyond the node's size. Empty: nothing.
+// reserved is what a node's kubelet is to leave to others: what the machine has
+// beyond the node's size. "": nothing.
 func reserved(size, machine local.Size) string {
 	text := ""
 	if size.CPU != 0 {

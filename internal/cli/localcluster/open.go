@@ -27,7 +27,7 @@ func Open(dataDir string) (*Cluster, error) {
 	return New(c)
 }
 
-// Recover stands in for Open where the record is lost or broken.
+// Recover is used in place of Open if the record is lost or broken.
 func Recover(dataDir string) (*Cluster, error) {
 	c, err := local.Recover(dataDir)
 	if err != nil {
@@ -36,7 +36,7 @@ func Recover(dataDir string) (*Cluster, error) {
 	return New(c)
 }
 
-// OpenOrCreate reads the cluster in a data directory, or makes one.
+// OpenOrCreate reads the cluster in a data directory, or creates one.
 func OpenOrCreate(dataDir string, o local.Options) (*Cluster, error) {
 	c, err := local.Open(dataDir)
 	if errors.Is(err, local.ErrNoCluster) {

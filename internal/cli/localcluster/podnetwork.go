@@ -12,7 +12,8 @@ import (
 	"everynode/internal/node/podnet"
 )
 
-// networkArgs tell an agent what is somebody else's.
+// networkArgs are an agent's flags for the parts of the network that other software
+// provides.
 func networkArgs(c *local.Cluster) (args []string) {
 	if c.NoCNI {
 		args = append(args, "--"+FlagCNI, podnet.None)
@@ -23,8 +24,8 @@ func networkArgs(c *local.Cluster) (args []string) {
 	return args
 }
 
-// Lacking is what of a network the nodes get from nobody, in words; "" when they lack
-// nothing.
+// Lacking lists the parts of a network that the nodes do not get from everynode; "" if
+// there are none.
 func Lacking(noCNI, noKubeProxy bool) string {
 	var parts []string
 	if noCNI {
@@ -36,11 +37,12 @@ func Lacking(noCNI, noKubeProxy bool) string {
 	return strings.Join(parts, " and ")
 }
 
-// ErrNoNetwork says that a node waits for somebody to install a pod network.
+// ErrNoNetwork means that a node waits until a pod network is installed.
 var ErrNoNetwork = errors.New("it has no pod network yet")
 
-// LacksNetwork says whether a pod network is all that a node lacks to be Ready, as the
-// kubelet has handed the container runtime's words on, at begin or later.
+// LacksNetwork reports whether a node is not Ready only because it lacks a pod
+// network, by what its kubelet reported at begin or later. The kubelet passes on the
+// words of the container runtime.
 func LacksNetwork(n *corev1.Node, begin time.Time) bool {
 	ready, why := readySince(n, begin)
 	return !ready && strings.HasPrefix(why, "container runtime network not ready:")

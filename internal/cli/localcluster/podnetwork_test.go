@@ -11,8 +11,8 @@ import (
 	"everynode/internal/local"
 )
 
-// A node that lacks a network and nothing else is told from one that lacks more, or
-// that has only said so before.
+// A node that lacks only a network is told from one that lacks more, or whose
+// report is from before.
 func TestLacksNetwork(t *testing.T) {
 	const network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized"
 	begin := time.Date(2026, 1, 1, 0, 0, 10, 0, time.UTC)
@@ -39,7 +39,7 @@ func TestLacksNetwork(t *testing.T) {
 	}
 }
 
-// What is chosen of the network is kept, and changes only while nothing runs.
+// The choice of a network is kept, and changes only while nothing runs.
 func TestChooseNetwork(t *testing.T) {
 	m := &Cluster{Cluster: &local.Cluster{DataDir: t.TempDir()}}
 	if err := (choosing{m, Wanted{CNI: "none", CNIGiven: true}}).network(); err != nil || !m.NoCNI || m.NoKubeProxy {

@@ -7,7 +7,7 @@ import (
 	"everynode/internal/local"
 )
 
-// made is a cluster with a record.
+// made returns a new cluster with a record.
 func made(t *testing.T) *Cluster {
 	t.Helper()
 	c, err := local.Create(t.TempDir(), local.Options{})
@@ -21,7 +21,8 @@ func made(t *testing.T) *Cluster {
 	return m
 }
 
-// A cluster of `up` lets pods at its nodes, which are all on one machine, as it always has.
+// A cluster of `up` does not restrict its pods by default: its nodes are all on one
+// machine.
 func TestUpLetsPodsAtNodes(t *testing.T) {
 	m := made(t)
 	argv := m.server().Argv

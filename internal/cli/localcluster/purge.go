@@ -16,16 +16,16 @@ import (
 	"everynode/internal/datadir"
 )
 
-// deletion is what deletes a cluster's data, and who is told.
+// deletion deletes a cluster's data, and tells the user.
 type deletion struct {
 	cluster  *Cluster
 	progress *console.Progress
 	warnings io.Writer
 }
 
-// Purge deletes what everynode has made in the data directory, and the
-// directory if that is all. What tells of the cluster goes last, so that a purge
-// that was interrupted can be repeated.
+// Purge deletes what everynode has made in the data directory, and the directory
+// itself if nothing else is in it. The cluster's record goes last, so that an
+// interrupted purge can be repeated.
 func (c *Cluster) Purge(p *console.Progress, warnings io.Writer) error {
 	return deletion{c, p, warnings}.run()
 }
@@ -60,7 +60,7 @@ func (d deletion) run() error {
 	if err := os.Remove(d.cluster.DataDir); err != nil {
 		return fmt.Errorf("delete the empty data directory: %w", err)
 	}
-	// The folder of clusters with names goes with the last of them.
+	// The folder of named clusters is deleted with the last of them.
 	if parent := filepath.Dir(d.cluster.DataDir); parent == filepath.Dir(NamedDir("any")) {
 		if err := os.Remove(parent); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 			return fmt.Errorf("delete the folder of clusters: %w", err)
@@ -70,8 +70,8 @@ func (d deletion) run() error {
 	return nil
 }
 
-// markedDir returns the data directory with its mark. One of a release without
-// marks gets its mark now.
+// markedDir returns the data directory with its mark. A directory from a release
+// without marks gets its mark now.
 func (d deletion) markedDir() (*datadir.Dir, error) {
 	dir, err := datadir.Find(d.cluster.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,7 +80,7 @@ func (d deletion) markedDir() (*datadir.Dir, error) {
 	return dir, err
 }
 
-// data deletes by the names of our layout, and returns what is left then.
+// data deletes what has the names of our layout, and returns what is left.
 func (d deletion) data() (left []string, err error) {
 	remove, err := datadir.Remove(d.cluster.DataDir)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d deletion) data() (left []string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	// The record and the mark go last, after all that they tell of.
+	// The record and the mark go last, after everything that they describe.
 	err = errors.Join(remove.Files(".", "cluster.json", "change.lock"), remove.Files(".", datadir.MarkName))
 	if err != nil {
 		return nil, err
@@ -119,8 +119,8 @@ func (d deletion) data() (left []string, err error) {
 	return slices.DeleteFunc(left, func(name string) bool { return name == "lost+found" }), err
 }
 
-// nodeDirs are the folders of nodes, relative to the data directory: those in
-// the record, and those that carry a node's mark.
+// nodeDirs returns the folders of nodes, relative to the data directory: those
+// in the record, and those that have a node's mark.
 func (d deletion) nodeDirs() ([]string, error) {
 	var names []string
 	for _, n := range d.cluster.Nodes {

@@ -8,7 +8,8 @@ import (
 	"everynode/internal/local"
 )
 
-// The copy is replaced in one step: who has the old one open reads all of it.
+// The copy is replaced in one step: a program that has the old one open can
+// read all of it.
 func TestRegistriesAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	m := &Cluster{Cluster: &local.Cluster{DataDir: dir}}

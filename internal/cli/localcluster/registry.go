@@ -27,18 +27,18 @@ const (
 	registryDeadline = 30 * time.Second
 )
 
-// Registry is the local registry of a cluster: a process on this machine, what it keeps, and what nodes know of it.
+// Registry is the local registry of a cluster: a process on this machine, its data, and what nodes know of it.
 type Registry struct {
 	Host    string         // the name that people push to and pods name
 	Push    netip.AddrPort // where people push to
 	pull    netip.AddrPort // where nodes pull from
 	exe     string
 	dataDir string
-	archive string // the program
+	archive string // the program's file
 	wanted  bool
 }
 
-// Registry is that of the cluster; whether it has one is Wanted.
+// Registry is the cluster's registry. Wanted reports whether the cluster has one.
 func (c *Cluster) Registry() *Registry {
 	r := &Registry{Host: c.RegistryHost(), exe: c.exe, dataDir: c.DataDir}
 	r.Push, r.pull = c.RegistryAddresses()
@@ -49,21 +49,22 @@ func (c *Cluster) Registry() *Registry {
 	return r
 }
 
-// Wanted says whether the cluster is to have it.
+// Wanted reports whether the cluster is to have the registry.
 func (r *Registry) Wanted() bool { return r.wanted }
 
 func (r *Registry) dir() string { return filepath.Join(r.dataDir, "registry") }
 
-// Lock is held by its process while it runs.
+// Lock is the lock file that its process holds while it runs.
 func (r *Registry) Lock() string { return filepath.Join(r.dataDir, "registry.lock") }
 
-// Log is what it has logged.
+// Log is its log.
 func (r *Registry) Log() string { return filepath.Join(r.dataDir, "registry.log") }
 
-// certificate is what nodes know the registry by. It writes it when it listens.
+// certificate is the file of the certificate by which nodes know the registry. The registry writes it when it
+// listens.
 func (r *Registry) certificate() string { return filepath.Join(r.dir(), "ca.crt") }
 
-// nodesFile tells nodes of the registry, in the format of --registry-config.
+// nodesFile is the file that tells nodes about the registry, in the format of --registry-config.
 func (r *Registry) nodesFile() string { return filepath.Join(r.dir(), "nodes.yaml") }
 
 // process describes the process of the local registry.
@@ -106,8 +107,8 @@ func (s *Starting) startRegistry(ctx context.Context) error {
 	return nil
 }
 
-// tellNodes writes down for nodes at which address the registry is, that they know
-// by the name that people push to.
+// tellNodes writes the file that tells nodes at which address to reach the registry, which they know by the name that
+// users push to.
 func (r *Registry) tellNodes() error {
 	text, err := yaml.Marshal(map[string]any{
 		"mirrors": map[string]any{r.Host: map[string]any{"endpoint": []string{"https://" + r.pull.String()}}},
@@ -122,8 +123,8 @@ func (r *Registry) tellNodes() error {
 	return nil
 }
 
-// wait waits until the registry answers, or has ended. What answers with the
-// certificate that it has written is the registry, and not another program.
+// wait waits until the registry answers. It fails if the process ends. Only the registry can answer with the
+// certificate that it has written, so it is not another program.
 func (r *Registry) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, registryDeadline)
 	defer cancel()
@@ -166,7 +167,7 @@ func (r *Registry) probe(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends its process.
+// Stop stops its process.
 func (r *Registry) Stop(ctx context.Context) error {
 	return local.Stop(ctx, r.Lock(), registryGrace)
 }

@@ -25,23 +25,23 @@ import (
 
 const (
 	simulatorGrace = 10 * time.Second
-	// SimulatorLogName is in the data directory.
+	// SimulatorLogName is the name of its log, in the data directory.
 	SimulatorLogName = "simulator.log"
 )
 
 // Simulator is the process that plays the kubelets of a cluster's simulated nodes.
 type Simulator struct{ exe, dataDir string }
 
-// Simulator is that of the cluster, whether it has simulated nodes or not.
+// Simulator is the cluster's simulator, whether it has simulated nodes or not.
 func (c *Cluster) Simulator() *Simulator { return &Simulator{c.exe, c.DataDir} }
 
-// Lock is held by the process while it runs.
+// Lock is the lock file that the process holds while it runs.
 func (s *Simulator) Lock() string { return SimulatorLock(s.dataDir) }
 
-// SimulatorLock is that in a data directory.
+// SimulatorLock is the simulator's lock file in a data directory.
 func SimulatorLock(dataDir string) string { return filepath.Join(dataDir, "simulator.lock") }
 
-// Log is what it has logged.
+// Log is its log.
 func (s *Simulator) Log() string { return filepath.Join(s.dataDir, SimulatorLogName) }
 
 func rulesFile(dataDir string) string { return filepath.Join(dataDir, "simulate.json") }
@@ -56,13 +56,13 @@ func (s *Simulator) process() local.Process {
 	}
 }
 
-// DefaultRules are those of simulated nodes of which nothing was said.
+// DefaultRules are the rules of simulated nodes that the user gave no rules for.
 func DefaultRules() fleet.Rules {
 	return fleet.Rules{Start: 2 * time.Second, Ready: time.Second, Stop: time.Second, Jitter: 0.2, Seed: 1}
 }
 
-// ReadRules reads the rules of a cluster with simulated nodes. In one without,
-// simulates is false, and the rules are what they are at first.
+// ReadRules reads the rules of a cluster with simulated nodes. In a cluster
+// without, simulates is false, and the rules are the default ones.
 func ReadRules(dataDir string) (rules fleet.Rules, simulates bool, err error) {
 	data, err := os.ReadFile(rulesFile(dataDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +77,8 @@ func ReadRules(dataDir string) (rules fleet.Rules, simulates bool, err error) {
 	return rules, true, nil
 }
 
-// Run starts the simulator, if it does not run with these rules already.
+// Run changes the rules and starts the simulator, unless it already runs with
+// these rules.
 func (s *Simulator) Run(ctx context.Context, change func(fleet.Rules) fleet.Rules) error {
 	old, simulates, err := ReadRules(s.dataDir)
 	if err != nil {
@@ -106,14 +107,14 @@ func (s *Simulator) Run(ctx context.Context, change func(fleet.Rules) fleet.Rule
 	return err
 }
 
-// Stop ends the process.
+// Stop stops the process.
 func (s *Simulator) Stop(ctx context.Context) error {
 	return local.Stop(ctx, s.Lock(), simulatorGrace)
 }
 
-// muster adds the nodes that are missing, and waits until there are at
-// least want and all of them that are not off have been reported Ready since begin
-// and take pods. It says how far it is, and returns how many there are.
+// muster adds the nodes that are missing, and waits until there are at least want
+// nodes, and all of them that are not switched off have been reported Ready since
+// begin and take pods. It prints the count, and returns how many there are.
 func (s *Simulator) muster(ctx context.Context, p *console.Progress, client kubernetes.Interface, missing []*corev1.Node, want int, begin time.Time) (n int, err error) {
 	r := newMuster(begin)
 	watching, stop := context.WithCancel(ctx)
@@ -138,7 +139,7 @@ func (s *Simulator) muster(ctx context.Context, p *console.Progress, client kube
 	return n, err
 }
 
-// runs fails when the simulator does not run.
+// runs returns an error if the simulator does not run.
 func (s *Simulator) runs() error {
 	if _, ok := datadir.Running(s.Lock()); !ok {
 		return fmt.Errorf("the simulator ended: %s\nIts log is %s", local.LastError(s.Log()), s.Log())

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A cluster of `up` is thrown away with its data: nobody looks for snapshots of it there.
+// A cluster of `up` is deleted with its data, so snapshots in there would be useless.
 func TestUpSavesNoSnapshots(t *testing.T) {
 	m := made(t)
 	argv := m.server().Argv

@@ -13,20 +13,19 @@ import (
 	"everynode/internal/local"
 )
 
-// Starting is the start of a cluster, or of some of its nodes: what has to run before what, and who is told.
+// Starting is the start of a cluster, or of some of its nodes: what must run before what, and where it prints.
 type Starting struct {
 	cluster  *Cluster
 	progress *console.Progress
 	out, err io.Writer // err is for warnings
 }
 
-// Start begins a start. out is told what was missing and is there again, and err is for warnings.
+// Start begins a start. It prints to out what was missing and exists again, and warnings to err.
 func (c *Cluster) Start(p *console.Progress, out, err io.Writer) *Starting {
 	return &Starting{c, p, out, err}
 }
 
-// All starts the control plane and the nodes. Namespaces are made while the
-// API server starts.
+// All starts the control plane and the nodes. It makes the nodes' namespaces while the API server starts.
 func (s *Starting) All(ctx context.Context, simulated Simulated) error {
 	if err := s.makeNetwork(ctx); err != nil {
 		return err
@@ -47,7 +46,7 @@ func (s *Starting) All(ctx context.Context, simulated Simulated) error {
 	return s.startFleet(ctx, simulated)
 }
 
-// makeNetwork makes what the nodes share on this machine, if there can be any.
+// makeNetwork makes what the nodes share on this machine. A cluster on loopback has none.
 func (s *Starting) makeNetwork(ctx context.Context) error {
 	if s.cluster.Loopback {
 		return nil
@@ -67,7 +66,7 @@ func (s *Starting) makeNetwork(ctx context.Context) error {
 	return nil
 }
 
-// wanted are the nodes that were not stopped by hand.
+// wanted returns the nodes that were not stopped by hand.
 func wanted(all []local.Node) []local.Node {
 	var nodes []local.Node
 	for _, n := range all {
@@ -92,7 +91,7 @@ func (s *Starting) startServer(ctx context.Context) error {
 	done("API server ready at %s", s.cluster.ServerURL())
 	if ran {
 		s.MendAddons(ctx)
-	} else if addon, has := s.cluster.addons().find(addons.Registry); has { // the server knows nothing of it
+	} else if addon, has := s.cluster.addons().find(addons.Registry); has { // the server does not know this add-on
 		s.makeAddons(ctx, []addons.Addon{addon})
 	}
 	return nil

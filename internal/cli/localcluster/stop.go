@@ -9,8 +9,8 @@ import (
 	"everynode/internal/datadir"
 )
 
-// Stop stops the nodes, then the control plane, and then takes the network away. Every
-// step is tried.
+// Stop stops the nodes, then the control plane, and then removes the network. It tries
+// every step, even if one fails.
 func (c *Cluster) Stop(ctx context.Context, p *console.Progress) error {
 	errs, simulator := make([]error, len(c.Nodes)), error(nil)
 	var nodes sync.WaitGroup

@@ -15,20 +15,20 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// configured is the cluster that kubectl would take: by its flags, KUBECONFIG, and the current context.
+// configured is the cluster that kubectl would use: by its flags, KUBECONFIG, and the current context.
 type configured struct {
 	flags *genericclioptions.ConfigFlags
-	given *pflag.FlagSet // where they were parsed
+	given *pflag.FlagSet // the set that they were parsed in
 }
 
 func newConfigured() *configured {
 	flags := genericclioptions.NewConfigFlags(true)
-	flags.Namespace = nil // each command has its own, which says where it looks without it
-	flags.CacheDir = nil  // nothing is kept
+	flags.Namespace = nil // each command has its own, whose help says which namespaces it uses without it
+	flags.CacheDir = nil  // nothing is cached
 	return &configured{flags: flags}
 }
 
-// addTo adds kubectl's flags to the root. The rare ones are left out of help texts.
+// addTo adds kubectl's flags to the root. Help texts leave out the rare ones.
 func (f *configured) addTo(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	f.given = pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
@@ -42,7 +42,7 @@ func (f *configured) addTo(root *cobra.Command) {
 		"user":    func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.AuthInfos)) },
 	} {
 		if err := root.RegisterFlagCompletionFunc(name, f.complete(names)); err != nil {
-			panic(err) // only for a flag that does not exist
+			panic(err) // only if there is no such flag
 		}
 	}
 }
@@ -50,10 +50,10 @@ func (f *configured) addTo(root *cobra.Command) {
 // AddFlags adds nothing: the flags are the root's.
 func (*configured) AddFlags(*cobra.Command) {}
 
-// Config is the way to the API server.
+// Config is the client configuration for the API server.
 func (f *configured) Config() (*rest.Config, error) {
 	loader := f.flags.ToRawKubeConfigLoader()
-	// Without a cluster the loader takes a port of this machine, which nobody has meant.
+	// Without a cluster the loader uses a port of this machine, which nobody has asked for.
 	if raw, err := loader.RawConfig(); err == nil && api.IsConfigEmpty(&raw) && !f.given.Changed("server") {
 		return nil, errors.New("no cluster is configured: give --kubeconfig or set KUBECONFIG, as for kubectl")
 	}
@@ -61,10 +61,10 @@ func (f *configured) Config() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kubeconfig: %w", err)
 	}
-	return rest.CopyConfig(config), nil // it is changed, and the loader keeps it
+	return rest.CopyConfig(config), nil // callers change it, and the loader keeps it
 }
 
-// Namespace is that of the context.
+// Namespace is the namespace of the context.
 func (f *configured) Namespace() (string, error) {
 	namespace, _, err := f.flags.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
@@ -73,7 +73,8 @@ func (f *configured) Namespace() (string, error) {
 	return namespace, nil
 }
 
-// Kubectl is the one in the path, with the flags that this program was given. No secret is put on a command line, which others can read.
+// Kubectl is the kubectl in the path, with the flags that this program was given. Secrets are not put on a command
+// line, which others can read.
 func (f *configured) Kubectl() ([]string, error) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
@@ -98,10 +99,10 @@ func (f *configured) Kubectl() ([]string, error) {
 	return command, nil
 }
 
-// EngineOff says nothing: it is not known of a cluster of others.
+// EngineOff is false: whether the engine is off is not known of other clusters.
 func (*configured) EngineOff() bool { return false }
 
-// complete completes by names in the kubeconfig.
+// complete completes names of the kubeconfig.
 func (f *configured) complete(names func(*api.Config) []string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		config, err := f.flags.ToRawKubeConfigLoader().RawConfig()

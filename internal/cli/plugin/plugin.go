@@ -1,5 +1,5 @@
-// Package plugin is the command line of kubectl-everynode, the plugin of kubectl: the commands that need an API server and
-// nothing else, with kubectl's own flags.
+// Package plugin is the command line of kubectl-everynode, the kubectl plugin: the commands that need only an API
+// server, with kubectl's own flags.
 package plugin
 
 import (
@@ -18,14 +18,14 @@ import (
 	"everynode/internal/cli/verbs"
 )
 
-// The names that the program can be called by. kubectl calls the second one for completion.
+// The names that the program can be called by. kubectl calls the second one for completions.
 const (
 	pluginName   = "kubectl-everynode"
 	completeName = "kubectl_complete-everynode"
 	aloneName    = "everynode-ctl"
 )
 
-// asPlugin is what people type where kubectl finds the program.
+// asPlugin is what users type where kubectl finds the program.
 const asPlugin = "kubectl everynode"
 
 // Main runs the command line and returns the exit code.
@@ -46,10 +46,10 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	return c.ExitCode(root.ExecuteContext(ctx))
 }
 
-// Root is the command line as a whole, for what describes it.
+// Root returns the whole command line, for programs that describe it.
 func Root() *cobra.Command { return described(asPlugin) }
 
-// AloneRoot is the same under the name without kubectl.
+// AloneRoot is Root under the program's own name, without kubectl.
 func AloneRoot() *cobra.Command { return described(aloneName) }
 
 func described(program string) *cobra.Command {
@@ -78,9 +78,9 @@ for that, and works with any cluster; for 'rollout' and 'fleet' everynode's engi
 	root.AddCommand(verbs.Commands(c, cluster)...)
 	root.AddCommand(versionCommand(c))
 	if c.Program == aloneName {
-		root.Use = aloneName // shells ask the program that they complete
+		root.Use = aloneName // shells ask the program that they complete for
 	} else {
-		root.CompletionOptions.HiddenDefaultCmd = true // they complete kubectl, which asks this program
+		root.CompletionOptions.HiddenDefaultCmd = true // shells complete for kubectl, which asks this program
 	}
 	c.Prepare(root)
 	return root

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// cluster answers as an API server does that has two nodes, and a DaemonSet in each of two namespaces.
+// cluster answers like an API server with two nodes, and a DaemonSet in each of two namespaces.
 type cluster struct {
 	mu    sync.Mutex
 	asked []string
@@ -49,7 +49,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// start has the environment name a cluster, with the contexts "main" and "apps", and returns it.
+// start makes the environment name a cluster, with the contexts "main" and "apps", and returns the cluster.
 func start(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{}
@@ -100,7 +100,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// A DaemonSet without a namespace is in that of the context.
+// A DaemonSet that is named without a namespace is looked up in the context's namespace.
 func TestNamespaceOfContext(t *testing.T) {
 	for context, want := range map[string]string{"main": "default", "apps": "apps"} {
 		c := start(t)
@@ -135,7 +135,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// plan asks the kubectl in the path, about the same cluster.
+// plan calls the kubectl in the path, for the same cluster.
 func TestPlanAsksKubectl(t *testing.T) {
 	start(t)
 	dir := t.TempDir()
@@ -161,7 +161,7 @@ func TestPlanAsksKubectl(t *testing.T) {
 	}
 }
 
-// Who reads a help text can type what it says.
+// Users can type the commands that a help text shows.
 func TestHelpNamesThePlugin(t *testing.T) {
 	wrong := regexp.MustCompile(`(?:^|[^l]) everynode |^everynode |'everynode |` + "`everynode ")
 	var look func(c *cobra.Command)

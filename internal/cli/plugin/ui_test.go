@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The page is served by the plugin as well, under its name, until it is interrupted.
+// The plugin serves the page as well, under its name, until it is interrupted.
 func TestUI(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan int, 1)

@@ -25,10 +25,10 @@ type auditFlags struct {
 	severity, failOn       string
 }
 
-// What `audit` exits with, beside console.ExitOK.
+// Exit codes of `audit`, besides console.ExitOK.
 const (
 	exitFindings    = 1
-	exitAuditFailed = 2 // so that who calls it can tell an error from a finding
+	exitAuditFailed = 2 // so that callers can tell an error from a finding
 )
 
 // auditCommand is `audit`.
@@ -78,7 +78,7 @@ with 2 if it could not do its work.`,
 	console.OutputFlag(c, &f.output, "wide")
 	for flag, words := range map[string][]string{"reason": auditReasons(), "severity": levels[1:], "fail-on": levels} {
 		if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-			panic(err) // only for a flag that does not exist
+			panic(err) // only if there is no such flag
 		}
 	}
 	return c
@@ -124,7 +124,8 @@ func (cmd auditCommand) run(ctx context.Context, f *auditFlags, args []string) e
 	return nil
 }
 
-// input reads what is to be judged, and says what it could not read.
+// input reads what to judge. notRead says what it could not read, a sentence
+// each.
 func (cmd auditCommand) input(ctx context.Context, f *auditFlags) (in *audit.Input, notRead []string, err error) {
 	if len(f.files) > 0 {
 		in, err = cmd.readManifests(f.files)
@@ -141,7 +142,7 @@ func (cmd auditCommand) input(ctx context.Context, f *auditFlags) (in *audit.Inp
 	return &r.in, r.notRead, nil
 }
 
-// setName is a DaemonSet that was asked for. Namespace is empty for any.
+// setName is a DaemonSet that the user named. An empty namespace means any.
 type setName struct{ namespace, name string }
 
 func (n setName) is(ds *appsv1.DaemonSet) bool {
@@ -159,7 +160,7 @@ func (n setName) String() string {
 	return n.namespace + "/" + n.name
 }
 
-// check refuses what cannot be meant, and reads the names.
+// check refuses flags that contradict each other, and parses the names.
 func (f *auditFlags) check(args []string) (names []setName, err error) {
 	switch {
 	case f.allNamespaces && f.namespace != "":
@@ -182,7 +183,7 @@ func (f *auditFlags) check(args []string) (names []setName, err error) {
 	return names, nil
 }
 
-// parseName reads NAME, NAMESPACE/NAME or, as `why` takes it, daemonset/NAME.
+// parseName parses NAME, NAMESPACE/NAME or, as `why` does, daemonset/NAME.
 func (f *auditFlags) parseName(arg string) (setName, error) {
 	n := setName{namespace: f.namespace, name: arg}
 	if n.namespace == "" && !f.allNamespaces {
@@ -204,8 +205,8 @@ func (f *auditFlags) parseName(arg string) (setName, error) {
 	return n, nil
 }
 
-// selectNamed leaves the DaemonSets with these names, all of which must be there.
-// Without names all are left.
+// selectNamed keeps the DaemonSets with these names. It is an error if one does
+// not exist. Without names it keeps all.
 func selectNamed(in *audit.Input, names []setName) error {
 	var known []string
 	for i := range in.DaemonSets {
@@ -224,12 +225,12 @@ func selectNamed(in *audit.Input, names []setName) error {
 	return nil
 }
 
-// wants says whether the finding is to be shown.
+// wants reports whether to show the finding.
 func (f *auditFlags) wants(x *audit.Finding) bool {
 	return x.Severity >= severityOf(f.severity) && (len(f.reasons) == 0 || slices.Contains(f.reasons, x.Reason.String()))
 }
 
-// fails says whether the finding makes the exit code 1.
+// fails reports whether the finding makes the exit code 1.
 func (f *auditFlags) fails(x audit.Finding) bool {
 	return f.failOn != never && x.Severity >= severityOf(f.failOn)
 }

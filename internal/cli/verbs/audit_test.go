@@ -18,8 +18,8 @@ import (
 	"everynode/internal/cli/console"
 )
 
-// auditedCluster answers as an API server does with these objects, by the path that
-// they are asked for; what has no object is forbidden, or with "404" not there.
+// auditedCluster answers like an API server with these objects, by request path. Other requests are forbidden; an
+// object "404" does not exist.
 type auditedCluster struct {
 	objects map[string]string // YAML
 	mu      sync.Mutex
@@ -46,7 +46,7 @@ func (c *auditedCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	data, err := yaml.YAMLToJSON([]byte(object))
 	if err != nil {
-		panic(err) // the test's own text
+		panic(err) // the text is the test's own
 	}
 	w.Write(data)
 }
@@ -112,8 +112,7 @@ func newAuditedCluster() *auditedCluster {
 	}}
 }
 
-// A cluster is asked for what is judged, and nothing in it is changed; Secrets are
-// left alone.
+// It reads from a cluster what it judges, and changes nothing; it does not read Secrets.
 func TestAuditAsksACluster(t *testing.T) {
 	c := newAuditedCluster()
 	code, out, errs := c.audit(t, "-o", "json")
@@ -142,7 +141,7 @@ func TestAuditAsksACluster(t *testing.T) {
 	}
 }
 
-// Which policies a cluster has says what its guards hold; a cluster that cannot have one is not blamed for it.
+// A cluster's policies determine what its guards hold; a cluster without that kind does not get a complaint.
 func TestAuditReadsPolicies(t *testing.T) {
 	c := newAuditedCluster()
 	if _, out, _ := c.audit(t, "-o", "json"); strings.Contains(out, "guarded") || strings.Contains(out, "Unguarded") {
@@ -169,7 +168,7 @@ func TestAuditReadsSecretsIfTold(t *testing.T) {
 	}
 }
 
-// What may not be read is named, and the rest is judged.
+// It names what it may not read, and judges the rest.
 func TestAuditGoesOnWithoutRights(t *testing.T) {
 	c := newAuditedCluster()
 	for path := range c.objects {
@@ -197,7 +196,7 @@ func TestAuditGoesOnWithoutRights(t *testing.T) {
 	}
 }
 
-// A namespace is enough of a right.
+// The right to read one namespace is enough.
 func TestAuditOfANamespace(t *testing.T) {
 	c := newAuditedCluster()
 	c.objects["/apis/apps/v1/namespaces/kube-system/daemonsets"] = auditedSet
@@ -216,7 +215,7 @@ func TestAuditCompletesNames(t *testing.T) {
 	}
 }
 
-// What cannot be meant ends with an exit code that no finding has, and says what to do.
+// Contradictory flags and unknown words end with an exit code that no finding has, and a text that says what to do.
 func TestAuditRefuses(t *testing.T) {
 	none := t.TempDir()
 	for args, want := range map[string]string{

@@ -23,14 +23,13 @@ import (
 	"everynode/internal/view"
 )
 
-// auditReader reads from a cluster what `audit` judges. It lists and gets, and
-// nothing else.
+// auditReader reads from a cluster what `audit` judges. It only lists and gets.
 type auditReader struct {
 	client    kubernetes.Interface
 	metadata  metadata.Interface
 	policies  dynamic.ResourceInterface
 	namespace string // of the DaemonSets; empty: all
-	secrets   bool   // may read them
+	secrets   bool   // whether to read Secrets
 
 	in      audit.Input
 	notRead []string
@@ -56,7 +55,7 @@ func newAuditReader(cluster access, f *auditFlags) (*auditReader, error) {
 	return &auditReader{client: client, metadata: meta, policies: kinds.policies, namespace: f.namespace, secrets: f.secrets}, nil
 }
 
-// read fails only without the DaemonSets. What else cannot be read it notes.
+// read fails only if it cannot read the DaemonSets. It notes what else it cannot read.
 func (r *auditReader) read(ctx context.Context) error {
 	sets, err := r.client.AppsV1().DaemonSets(r.namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) && r.namespace == "" {
@@ -68,7 +67,7 @@ func (r *auditReader) read(ctx context.Context) error {
 	r.in.DaemonSets = sets.Items
 	nodes, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err == nil {
-		r.in.Nodes = append([]corev1.Node{}, nodes.Items...) // no nodes is not the same as nodes that are not known
+		r.in.Nodes = append([]corev1.Node{}, nodes.Items...) // an empty list means no nodes, nil that they are not known
 	}
 	r.note("nodes", "how many there are is as the DaemonSets' statuses say, and nothing is said of single ones", err)
 	r.note("pods", "nothing is said of revisions and of when the last pod was created", r.readPods(ctx))
@@ -77,14 +76,15 @@ func (r *auditReader) read(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// note says what could not be read, and what is therefore not known.
+// note records what could not be read, and what is not known because of that.
 func (r *auditReader) note(what, so string, err error) {
 	if err != nil {
 		r.notRead = append(r.notRead, fmt.Sprintf("%s were not read, so %s: %v", what, so, err))
 	}
 }
 
-// readPolicies lists the RolloutPolicies. Where there is no such kind, nobody can have one, and nothing is said of it.
+// readPolicies lists the RolloutPolicies. If the cluster does not have the kind, there are none, and that is not
+// worth a note.
 func (r *auditReader) readPolicies(ctx context.Context) error {
 	list, err := r.policies.List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
@@ -103,11 +103,10 @@ func (r *auditReader) readPolicies(ctx context.Context) error {
 	return nil
 }
 
-// podPage is how many pods are read at once.
+// podPage is how many pods one request reads.
 const podPage = 2000
 
-// readPods lists the pods' metadata alone, a page at a time: a large cluster's pods
-// are a gigabyte.
+// readPods lists only the pods' metadata, a page at a time: all pods of a large cluster are a gigabyte.
 func (r *auditReader) readPods(ctx context.Context) error {
 	pods := r.metadata.Resource(corev1.SchemeGroupVersion.WithResource("pods")).Namespace(r.namespace)
 	options := metav1.ListOptions{Limit: podPage}
@@ -126,11 +125,11 @@ func (r *auditReader) readPods(ctx context.Context) error {
 	}
 }
 
-// configReaders is how many ConfigMaps are asked for at once.
+// configReaders is how many ConfigMaps are read at the same time.
 const configReaders = 8
 
-// readConfig asks for each ConfigMap that pods read. One that is not there is one
-// of which nothing is known.
+// readConfig reads each ConfigMap, and if asked for each Secret, that pods use. It leaves one that does not exist
+// unknown.
 func (r *auditReader) readConfig(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(configReaders)
@@ -155,7 +154,7 @@ func (r *auditReader) readConfig(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = group.Wait() // what fails is in failed
+	_ = group.Wait() // errors are in failed
 	const so = "nothing is said of whether they can be edited"
 	r.note("some ConfigMaps", so, failed[audit.ConfigMap])
 	r.note("some Secrets", so, failed[audit.Secret])
@@ -179,7 +178,7 @@ func (r *auditReader) immutable(ctx context.Context, ref audit.Ref) (*bool, erro
 	return m.Immutable, nil
 }
 
-// readManifests reads files; - is what comes in.
+// readManifests reads files; - is standard input.
 func (cmd auditCommand) readManifests(files []string) (*audit.Input, error) {
 	in, others := &audit.Input{}, 0
 	for _, name := range files {
@@ -210,7 +209,7 @@ func readFileOrInput(in io.Reader, name string) ([]byte, error) {
 	return data, nil
 }
 
-// complete completes names by those of the cluster.
+// complete completes the names of the cluster's DaemonSets.
 func (cmd auditCommand) complete(f *auditFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(f.files) > 0 {

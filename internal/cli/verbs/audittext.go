@@ -15,14 +15,14 @@ import (
 // auditReport is what `audit` prints.
 type auditReport struct {
 	DaemonSets int `json:"daemonSets"`
-	// Nodes is how many there are; nil when that is not known.
+	// Nodes is how many nodes there are; nil if that is not known.
 	Nodes *int `json:"nodes,omitempty"`
-	// Found counts all findings by severity, also those that are not shown.
+	// Found counts all findings by severity, including those that are not shown.
 	Found map[string]int `json:"found"`
-	// Guarded are those of which a RolloutPolicy holds the pods when an edit of labels or of the placement would take
-	// them away; nil when policies are not known, or there can be none.
+	// Guarded are the DaemonSets whose pods a RolloutPolicy holds when an edit of labels or of the placement would
+	// take them away; nil if the policies are not known, or the cluster does not have them.
 	Guarded []audit.Guard `json:"guarded,omitzero"`
-	// WithoutFinding is how many DaemonSets have none.
+	// WithoutFinding is how many DaemonSets have no finding.
 	WithoutFinding int `json:"withoutFinding"`
 	// NotRead says what is not known, a sentence each.
 	NotRead  []string        `json:"notRead,omitempty"`
@@ -48,7 +48,7 @@ func newAuditReport(in *audit.Input, notRead []string) *auditReport {
 	return r
 }
 
-// dropCommands leaves out commands that ask a cluster.
+// dropCommands removes commands that ask a cluster.
 func (r *auditReport) dropCommands() {
 	for i := range r.Findings {
 		r.Findings[i].Commands = nil
@@ -74,7 +74,7 @@ func (cmd auditCommand) print(output string, r *auditReport) error {
 	})
 }
 
-// heading is the sum in one line, and what is not known.
+// heading returns the totals in one line, and what is not known.
 func (r *auditReport) heading(width int) []string {
 	text := console.Counted(r.DaemonSets, "DaemonSet")
 	if r.Nodes != nil {
@@ -122,7 +122,7 @@ func (r *auditReport) table(out io.Writer, width int, clip bool) error {
 	return table.Flush()
 }
 
-// blocks is a line for each finding, and below it all that is known of it.
+// blocks returns a line for each finding, and below it everything that is known about it.
 func (r *auditReport) blocks(width int) string {
 	var b strings.Builder
 	for i := range r.Findings {
@@ -138,13 +138,13 @@ func (r *auditReport) blocks(width int) string {
 			}
 		}
 		for _, command := range x.Commands {
-			fmt.Fprintln(&b, "    $ "+command) // never wrapped: it is to be copied
+			fmt.Fprintln(&b, "    $ "+command) // never wrapped, so that users can copy it
 		}
 	}
 	return b.String()
 }
 
-// namesOf are those of the DaemonSets that are not given yet.
+// namesOf returns the names of the DaemonSets that are not among given.
 func namesOf(sets []appsv1.DaemonSet, given []string) (names []string) {
 	for i := range sets {
 		if name := sets[i].Namespace + "/" + sets[i].Name; !slices.Contains(given, name) {

@@ -34,7 +34,7 @@ type fleetRow struct {
 	Nodes view.RolloutNodes `json:"nodes"`
 }
 
-// noAnswer is the phase of a DaemonSet of which no engine has said anything.
+// noAnswer is the phase of a DaemonSet that no engine has reported on.
 const noAnswer = "Unknown"
 
 // fleetCommand is `fleet`.
@@ -103,8 +103,8 @@ func rowOf(o *view.DaemonSetRollout) fleetRow {
 	return r
 }
 
-// worse sorts what a person should look at first to the front. A phase that this version does not know is
-// such, and so is a guard that holds pods, whatever the phase.
+// worse orders first what a person should look at first. A phase that this version does not know is among that, and
+// so is a guard that holds pods, whatever the phase.
 func worse(a, b fleetRow) int {
 	order := []string{}
 	for _, p := range []rollout.Phase{rollout.Halted, rollout.Held, rollout.RollingBack, rollout.Aborted, rollout.Waiting, rollout.Paused, rollout.Rolling, rollout.Soaking, rollout.Idle} {

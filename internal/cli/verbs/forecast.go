@@ -68,7 +68,7 @@ rules of apps/v1, but for the order of the nodes.`,
 	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: say in which waves it would release the change, which nodes come first, and how long it takes (default: the policy of the cluster that the DaemonSet follows)")
 	console.OutputFlag(c, &f.output, "wide")
 	if err := c.MarkFlagRequired("filename"); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 	return c
 }
@@ -126,24 +126,24 @@ type forecastReport struct {
 type setForecast struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Exists says that the cluster has the DaemonSet.
+	// Exists is whether the cluster has the DaemonSet.
 	Exists bool `json:"exists"`
-	// Nodes counts the nodes by what becomes of their pod: replaced, new, removed.
+	// Nodes counts the nodes by what happens to their pod: replaced, new, removed.
 	Nodes map[forecast.Change]int `json:"nodes"`
-	// MostDown is how many of the nodes that serve now do not at the worst moment.
+	// MostDown is how many of the nodes that serve now are down together at the worst moment.
 	MostDown int `json:"mostDown"`
-	// AtLeast and AtMost are how long it takes, in seconds: with pods that end at once,
-	// and with such that need all of their grace period.
+	// AtLeast and AtMost are how long it takes, in seconds: AtLeast if pods end at once, AtMost if they need all of
+	// their grace period.
 	AtLeast float64 `json:"atLeastSeconds"`
 	AtMost  float64 `json:"atMostSeconds"`
-	// Start is how long a pod is taken to need until it is ready, in seconds, and
-	// StartOf how many pods have shown that; 0 when it was given, or assumed.
+	// Start is how long a pod is assumed to take until it is ready, in seconds. StartOf is how many pods that was
+	// measured on; 0 if it was given or is a guess.
 	Start    float64           `json:"startSeconds"`
 	StartOf  int               `json:"startOf"`
 	Steps    []forecastStep    `json:"steps"`
 	Left     []forecastLeft    `json:"left,omitempty"`
 	Warnings []forecastWarning `json:"warnings,omitempty"`
-	// Policy is what the policy makes of it that was given, or else the one that the DaemonSet follows.
+	// Policy is what happens by the given policy, or by the one that the DaemonSet follows.
 	Policy *policyForecast `json:"policy,omitempty"`
 }
 
@@ -157,7 +157,7 @@ type forecastStep struct {
 	Ends   *float64        `json:"ends,omitempty"`
 }
 
-// forecastLeft is a node that has not what it should at the end.
+// forecastLeft is a node that does not have what it should at the end.
 type forecastLeft struct {
 	Node   string `json:"node"`
 	Reason string `json:"reason"`
@@ -165,14 +165,14 @@ type forecastLeft struct {
 	Why    string `json:"why"`
 }
 
-// forecastWarning is what one should know before the change. Its reasons are those of
-// `audit`, and the four below.
+// forecastWarning is what users should know before the change. Its reasons are those of `audit`, and the constants
+// warn... of this package.
 type forecastWarning struct {
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
 }
 
-// What `plan` warns of beside what `audit` finds.
+// Warnings of `plan` besides the findings of `audit`.
 const (
 	warnRemovesPods = "RemovesPods"
 	warnNotFinished = "NotFinished"
@@ -180,14 +180,13 @@ const (
 	warnNotAsked    = "AdmissionNotAsked"
 )
 
-// helmTimeout is how long Helm waits unless it is told otherwise.
+// helmTimeout is how long Helm waits by default.
 const (
 	helmTimeout  = 5 * time.Minute
 	helmTooShort = "`helm upgrade --wait` gives up after %s: give it --timeout %s"
 )
 
-// auditWarnings are the findings of `audit` that are about the change, and not about the
-// DaemonSet as it is anyway.
+// auditWarnings returns the findings of `audit` about the change, but not those about the DaemonSet as it is anyway.
 func auditWarnings(findings []audit.Finding) (warnings []forecastWarning) {
 	about := []audit.Reason{audit.InvalidSpec, audit.UpdateAllAtOnce, audit.UpdateManyAtOnce, audit.NoReadinessProbe,
 		audit.SurgeWithHostPorts, audit.NoHistory, audit.MatchesNoNode, audit.TaintsKeepOff, audit.MutableConfig}
@@ -199,8 +198,8 @@ func auditWarnings(findings []audit.Finding) (warnings []forecastWarning) {
 	return warnings
 }
 
-// playWarnings are about how it goes: fast and slow are with pods that end at once and
-// with slow ones.
+// playWarnings returns warnings about the course of the change. In fast pods end at once, in slow they need all of
+// their grace period.
 func playWarnings(set *plan.Spec, fast, slow *forecast.Forecast) (warnings []forecastWarning) {
 	warn := func(reason, format string, args ...any) {
 		warnings = append(warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})

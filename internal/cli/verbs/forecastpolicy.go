@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // windows of policies are in time zones, and a machine may know none
+	_ "time/tzdata" // windows of policies name time zones, and a machine may have no database of them
 
 	appsv1 "k8s.io/api/apps/v1"
 
@@ -26,7 +26,7 @@ type givenPolicy struct {
 	policy rollout.Policy
 }
 
-// readPolicy reads the policy of --policy; nil: none was given.
+// readPolicy reads the policy of --policy. It is nil if there is none.
 func readPolicy(in io.Reader, file string) (*givenPolicy, error) {
 	if file == "" {
 		return nil, nil
@@ -50,8 +50,8 @@ func readPolicy(in io.Reader, file string) (*givenPolicy, error) {
 	return &g, nil
 }
 
-// followed is the policy of the cluster that the releases of a DaemonSet follow. nil: it follows none, or one by which nothing can be
-// released, which is a warning.
+// followed returns the policy of the cluster that the releases of a DaemonSet follow. It is nil if they follow none,
+// or if no release is possible with it, which is a warning.
 func (w *forecastWorld) followed(ds *appsv1.DaemonSet, s *setForecast) *givenPolicy {
 	var names, wrong []string
 	var g givenPolicy
@@ -82,12 +82,12 @@ func (w *forecastWorld) followed(ds *appsv1.DaemonSet, s *setForecast) *givenPol
 type policyForecast struct {
 	Name  string         `json:"name"`
 	Waves []waveForecast `json:"waves"`
-	// NoWaves is why there are none.
+	// NoWaves is why there are no waves.
 	NoWaves string `json:"noWaves,omitempty"`
 }
 
-// waveForecast is a step of it. Times are seconds since the change; Opens and Ends are also
-// given as they are on a clock.
+// waveForecast is a wave, or one group of it. Times are seconds since the change; Opens and Ends are also given as
+// clock times.
 type waveForecast struct {
 	Wave     string    `json:"wave"`
 	Group    string    `json:"group,omitempty"`
@@ -101,11 +101,11 @@ type waveForecast struct {
 	OpensAt  time.Time `json:"opensAt"`
 	EndsAt   time.Time `json:"endsAt"`
 	Approval bool      `json:"approval,omitempty"`
-	// Uncovered are combinations of labels of the wave's cover that no node so far has.
+	// Uncovered are the combinations of values of the wave's cover labels that no node of the waves so far has.
 	Uncovered []string `json:"uncovered,omitempty"`
 }
 
-// What `plan` warns of with a policy.
+// Warnings of `plan` about a policy.
 const (
 	warnNotChosen   = "PolicyIsForOthers"
 	warnUncovered   = "NotCovered"
@@ -116,7 +116,7 @@ const (
 	warnUpdateHeld  = "UpdateHeld"
 )
 
-// unknownLabels are the keys of labels that a policy asks for and no node has: a typo, most likely.
+// unknownLabels returns the label keys that a policy uses and no node has: most likely a typo.
 func unknownLabels(p *rollout.Policy, nodes []plan.Node) (unknown []string) {
 	for i := range p.Waves {
 		w := &p.Waves[i]
@@ -136,7 +136,7 @@ func coverOf(p *rollout.Policy, wave string) []string {
 	return p.Waves[i].Cover
 }
 
-// running is how many nodes have a pod that runs.
+// running is how many nodes have a running pod.
 func running(pods []plan.Pod) int {
 	nodes := map[string]bool{}
 	for i := range pods {
@@ -147,8 +147,8 @@ func running(pods []plan.Pod) int {
 	return len(nodes)
 }
 
-// follow adds what the policy makes of the release of a DaemonSet, by which so many nodes lose their pods. assisted: the DaemonSet
-// controller of the cluster has the pods, and everynode lets outdated ones go.
+// follow adds what the policy makes of a DaemonSet's release. loses is how many nodes lose their pods. assisted means
+// that the cluster's DaemonSet controller creates the pods, and everynode deletes outdated ones.
 func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.Input, loses int, assisted bool) {
 	warn := func(reason, format string, args ...any) {
 		s.Warnings = append(s.Warnings, forecastWarning{reason, fmt.Sprintf(format, args...)})
@@ -189,7 +189,7 @@ func (s *setForecast) follow(g *givenPolicy, ds *appsv1.DaemonSet, in *forecast.
 	}
 }
 
-// print has a line for each step.
+// print prints a line for each wave or group.
 func (p *policyForecast) print(out io.Writer, width int) error {
 	text := "policy " + p.Name + ": no waves: " + p.NoWaves
 	if n := len(p.Waves); n > 0 {

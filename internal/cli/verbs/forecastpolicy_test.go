@@ -148,13 +148,14 @@ all/y    1       1           1 failed   1h30m20s   1h0m0s   2h30m30s           n
 	}
 }
 
-// Without --policy it is the cluster's policy that counts, as the engine chooses it.
+// Without --policy plan uses the cluster's policy, chosen in the same way as the
+// engine chooses it.
 func TestFollowedPolicy(t *testing.T) {
 	const forAll, forNamed, wrong = "name: all/{daemonSets: {namespaces: [default]}}", "name: named/{}", "name: wrong/{daemonSets: {namespaces: [default]}, waves: [{name: a, nodes: 5%}]}"
 	for _, c := range []struct {
 		what     string
 		policies []string
-		names    string // what the DaemonSet names
+		names    string // the policy that the DaemonSet names
 		want     string
 	}{
 		{"none", nil, "", ""},

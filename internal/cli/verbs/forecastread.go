@@ -27,8 +27,8 @@ import (
 	"everynode/internal/why"
 )
 
-// daemonSetsOf are the DaemonSets in the files, as documents for kubectl. Everything else
-// in them is left out.
+// daemonSetsOf returns the DaemonSets in the files, as documents for kubectl. It leaves
+// out everything else.
 func (cmd planCommand) daemonSetsOf(files []string) ([]byte, error) {
 	var out bytes.Buffer
 	in := &audit.Input{}
@@ -50,8 +50,8 @@ func (cmd planCommand) daemonSetsOf(files []string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// copyDaemonSets writes the documents of a manifest that are DaemonSets, those of lists
-// as documents of their own.
+// copyDaemonSets writes the documents of a manifest that are DaemonSets. Items of lists
+// become documents of their own.
 func copyDaemonSets(out *bytes.Buffer, manifest []byte) error {
 	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
 	for {
@@ -75,7 +75,7 @@ func copyDaemonSets(out *bytes.Buffer, manifest []byte) error {
 func copyDaemonSet(out *bytes.Buffer, object []byte) error {
 	var o struct {
 		Kind  string          `json:"kind"`
-		Items json.RawMessage `json:"items"` // of any form, in kinds that do not matter
+		Items json.RawMessage `json:"items"` // of any form: other kinds may have such a field
 	}
 	if err := json.Unmarshal(object, &o); err != nil {
 		return err
@@ -91,7 +91,7 @@ func copyDaemonSet(out *bytes.Buffer, object []byte) error {
 		return err
 	}
 	for _, item := range items {
-		if o.Kind == "DaemonSetList" { // its items need not say what they are
+		if o.Kind == "DaemonSetList" { // its items may leave out their kind
 			item["apiVersion"], item["kind"] = json.RawMessage(`"apps/v1"`), json.RawMessage(`"DaemonSet"`)
 		}
 		data, err := json.Marshal(item)
@@ -105,8 +105,8 @@ func copyDaemonSet(out *bytes.Buffer, object []byte) error {
 	return nil
 }
 
-// dryRun asks the API server what the DaemonSets would be. kubectl does it, so that the
-// answer is what its `apply` would come to.
+// dryRun asks the API server what the DaemonSets would become. It runs kubectl, so that
+// the result is the same as that of `kubectl apply`.
 func (cmd planCommand) dryRun(ctx context.Context, f *forecastFlags, manifests []byte) ([]appsv1.DaemonSet, error) {
 	args, err := cmd.cluster.Kubectl()
 	if err != nil {
@@ -146,7 +146,7 @@ func decodeDaemonSets(data []byte) ([]appsv1.DaemonSet, error) {
 	return list.Items, nil
 }
 
-// forecastWorld is what is known of the cluster.
+// forecastWorld is what `plan` knows of the cluster.
 type forecastWorld struct {
 	now       time.Time
 	reader    *auditReader
@@ -154,8 +154,8 @@ type forecastWorld struct {
 	exist     map[string]bool // DaemonSets, by namespace and name
 	pods      map[string][]corev1.Pod
 	revisions map[string][]*view.Revision            // by namespace
-	templates map[string][]appsv1.ControllerRevision // the same with their data
-	assisted  bool                                   // everynode's engine works beside the DaemonSet controller of the cluster
+	templates map[string][]appsv1.ControllerRevision // the same as objects, by namespace
+	assisted  bool                                   // everynode's engine works beside the cluster's DaemonSet controller
 }
 
 func readForecastWorld(ctx context.Context, r *auditReader, sets []appsv1.DaemonSet) (*forecastWorld, error) {
@@ -214,7 +214,7 @@ func (w *forecastWorld) readSet(ctx context.Context, ds *appsv1.DaemonSet) error
 	return nil
 }
 
-// forecast plays the change of one DaemonSet.
+// forecast simulates the change of one DaemonSet.
 func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy *givenPolicy) (*setForecast, error) {
 	name := ds.Namespace + "/" + ds.Name
 	in := forecast.Input{Now: w.now, Nodes: w.nodes}
@@ -248,7 +248,7 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	if policy == nil {
 		policy = w.followed(ds, s)
 	}
-	if policy != nil { // it says how long that takes, and lets the pods of OnDelete wait for nobody
+	if policy != nil { // the policy's forecast says how long it takes, and the release does not wait for anybody to delete pods of OnDelete
 		played = slices.DeleteFunc(played, func(w forecastWarning) bool {
 			return w.Reason == warnHelmTimeout || w.Reason == warnNotFinished && in.Set.Strategy == plan.OnDelete
 		})
@@ -261,15 +261,16 @@ func (w *forecastWorld) forecast(ds *appsv1.DaemonSet, f *forecastFlags, policy 
 	return s, nil
 }
 
-// assumedStart is how long a pod takes to be ready when nobody knows.
+// assumedStart is how long a pod is assumed to take until it is ready if no pod has shown
+// it.
 const assumedStart = 10 * time.Second
 
-// startOf is how long pods take until they are ready, in the middle, and of how many that
-// is; given wins.
+// startOf returns the median time that pods take until they are ready, and how many pods
+// it is measured on. If given is positive, it returns that and 0.
 func startOf(pods []plan.Pod, given time.Duration) (time.Duration, int) {
 	var took []time.Duration
 	for i := range pods {
-		// The API has whole seconds: what takes less counts as one.
+		// The API's times are whole seconds: a shorter time counts as one.
 		if p := &pods[i]; p.Ready && !p.ReadySince.IsZero() {
 			took = append(took, max(p.ReadySince.Sub(p.Created), time.Second))
 		}

@@ -10,7 +10,8 @@ import (
 	"everynode/internal/forecast"
 )
 
-// fill takes over what was played.
+// fill takes the results of both simulations. Steps and what is left are those of
+// fast.
 func (s *setForecast) fill(fast, slow *forecast.Forecast) {
 	s.Nodes = map[forecast.Change]int{}
 	s.MostDown, s.AtLeast, s.AtMost = fast.MostDown, fast.Took.Seconds(), slow.Took.Seconds()
@@ -80,7 +81,7 @@ func (s *setForecast) print(out io.Writer, width int, wide bool) error {
 	return t.Flush()
 }
 
-// summary is the change in a sentence.
+// summary describes the change in a sentence.
 func (s *setForecast) summary() string {
 	var parts []string
 	for _, c := range []forecast.Change{forecast.Replaces, forecast.Gains, forecast.Loses} {
@@ -109,7 +110,7 @@ func (s *setForecast) summary() string {
 	return text
 }
 
-// roundTime makes seconds a time that reads well.
+// roundTime rounds seconds to a duration that is easy to read.
 func roundTime(seconds float64) time.Duration {
 	d := time.Duration(seconds * float64(time.Second))
 	if d < time.Minute {
@@ -118,8 +119,8 @@ func roundTime(seconds float64) time.Duration {
 	return d.Round(10 * time.Second)
 }
 
-// table has the steps in their order: with wide a line each, else one for those that
-// begin together.
+// table prints the steps in their order: with wide one per line, otherwise one line
+// for those that begin together.
 func (s *setForecast) table(out io.Writer, wide bool) error {
 	t := console.NewTable(out, "AFTER", "NODES", "POD", "REASON", "DETAIL")
 	key := func(x forecastStep) string { return fmt.Sprint(x.Begins, x.Change, x.Reason, x.Detail) }
@@ -129,7 +130,8 @@ func (s *setForecast) table(out io.Writer, wide bool) error {
 	return t.Flush()
 }
 
-// grouped puts neighbours with the same key together; with each, none.
+// grouped groups neighbours with the same key. With each, every item is a group of
+// its own.
 func grouped[T any](all []T, key func(T) string, each bool) (groups [][]T) {
 	for _, x := range all {
 		if last := len(groups) - 1; last >= 0 && !each && key(groups[last][0]) == key(x) {
@@ -141,7 +143,7 @@ func grouped[T any](all []T, key func(T) string, each bool) (groups [][]T) {
 	return groups
 }
 
-// namedNodes is how many nodes of a group are named.
+// namedNodes is how many nodes of a group are shown by name.
 const namedNodes = 3
 
 func nodesText[T any](group []T, name func(T) string) string {

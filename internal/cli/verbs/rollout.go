@@ -18,11 +18,11 @@ type rolloutFlags struct {
 	release            int
 }
 
-// What `rollout status` exits with, beside console.ExitOK for a release that is through.
+// Exit codes of `rollout status`, besides console.ExitOK for a release that is through.
 const (
 	exitRolloutStands  = 1 // see rollout.State.Stands, or the guard holds pods
 	exitRolloutGoesOn  = 2
-	exitRolloutUnknown = 3 // so that who calls it can tell an error from a release that has stopped
+	exitRolloutUnknown = 3 // so that callers can tell an error from a release that has stopped
 )
 
 // rolloutCommands are the commands of `rollout`.
@@ -92,7 +92,8 @@ Aborted, Held, or Waiting because no node is well), with 2 if it is under way, a
 	return c
 }
 
-// formOf is how Print is to write what -o asks for; wide: for people, with more columns.
+// formOf returns how Print is to write what -o asks for. wide means for people, with
+// more columns.
 func formOf(output string) (form string, wide bool) {
 	if output == "wide" {
 		return "", true
@@ -127,7 +128,7 @@ wave, and what needs a look.`,
 	return c
 }
 
-// exit is how `status` ends.
+// exit returns the exit code of `status`, as an error.
 func (r *release) exit() error {
 	switch p := r.state.Phase; {
 	case r.held() > 0, r.state.Stands():
@@ -167,7 +168,7 @@ func (cmd rolloutCommands) verbCommand(f *rolloutFlags, v rolloutVerb) *cobra.Co
 	return c
 }
 
-// target finds the DaemonSet that was meant: ds/NAME, NAMESPACE/NAME or NAME.
+// target finds the DaemonSet that the user named: ds/NAME, NAMESPACE/NAME or NAME.
 func (cmd rolloutCommands) target(f *rolloutFlags, arg string) (*rolloutTarget, error) {
 	t := &rolloutTarget{console: cmd.Console, cluster: cmd.cluster, namespace: f.namespace, name: arg, verbose: f.verbose}
 	if before, name, typed := strings.Cut(arg, "/"); typed {

@@ -10,7 +10,7 @@ import (
 	"everynode/internal/cli/console"
 )
 
-// maxAllowTime is the longest time for which what is taken away can be allowed: whoever needs it again asks again.
+// maxAllowTime is the longest time that removals can be allowed for. Users who need more ask again.
 const maxAllowTime = 24 * time.Hour
 
 func (cmd rolloutCommands) allowCommand(f *rolloutFlags) *cobra.Command {
@@ -49,7 +49,7 @@ nodes, for a time: more than that waits again.`,
 	return c
 }
 
-// held is how many nodes would lose their pods, but for the guard.
+// held is how many nodes would lose their pods without the guard.
 func (r *release) held() int {
 	if r.Status.Guard == nil {
 		return 0
@@ -57,7 +57,7 @@ func (r *release) held() int {
 	return r.Status.Guard.Held
 }
 
-// allow lets so many nodes lose their pods; zero: those that are held.
+// allow lets so many nodes lose their pods; 0 means as many as are held.
 func (r *release) allow(nodes int, before time.Time) (request, error) {
 	held := r.held()
 	switch {

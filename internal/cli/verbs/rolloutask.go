@@ -18,30 +18,30 @@ import (
 )
 
 const (
-	// answerTime is how long the engine may take to heed a request. It takes milliseconds.
+	// answerTime is how long the engine may take to act on a request. It usually takes milliseconds.
 	answerTime = 5 * time.Second
 	answerPoll = 50 * time.Millisecond
-	// askTimes is how often a request is sent again since the object was changed meanwhile. While a wave soaks, the
-	// engine writes it every few seconds.
+	// askTimes is how often a request is sent if the object changes meanwhile. While a wave soaks, the engine writes
+	// it every few seconds.
 	askTimes = 4
-	// asker is the field manager of what people ask for.
+	// asker is the field manager of users' requests.
 	asker = "everynode-rollout"
 )
 
-// request is what is to be written.
+// request is a change of the DaemonSetRollout's spec.
 type request struct {
-	// spec are the fields that change; nil: nothing is to be asked for, and said is why.
+	// spec are the fields that change; nil means that there is nothing to ask for, and said is why.
 	spec map[string]any
 	said string
 }
 
-// isIn says whether what was ignored is this, and not what somebody asked for before.
+// isIn reports whether the request that the engine ignored is this one, and not an earlier one.
 func (q *request) isIn(ignored string) bool {
 	what, _, _ := strings.Cut(ignored, " ")
 	return q.spec[what] != nil
 }
 
-// ask has decide look at the release as it is, and writes what it asks for if nobody has changed the release since.
+// ask lets decide look at the current release, and writes what it returns if nobody has changed the release since.
 func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request, error), waits bool) error {
 	var first string
 	for range askTimes {
@@ -80,7 +80,7 @@ func (t *rolloutTarget) ask(ctx context.Context, decide func(*release) (request,
 
 func behind(r *release) bool { return r.Status.ObservedGeneration < r.Generation }
 
-// patch writes the fields, if the object is still the one that was looked at.
+// patch writes the fields, if the object is still the one in r.
 func (t *rolloutTarget) patch(ctx context.Context, r *release, spec map[string]any) (generation int64, err error) {
 	plain, err := json.Marshal(map[string]any{"spec": spec})
 	if err != nil {
@@ -98,7 +98,7 @@ func (t *rolloutTarget) patch(ctx context.Context, r *release, spec map[string]a
 	return o.GetGeneration(), nil
 }
 
-// answer waits until the engine has heeded that writing of the object, and says what became of it.
+// answer waits until the engine has observed that generation of the object, and prints the result.
 func (t *rolloutTarget) answer(ctx context.Context, generation int64, q request) error {
 	var r *release
 	err := wait.PollUntilContextTimeout(ctx, answerPoll, answerTime, true, func(ctx context.Context) (bool, error) {
@@ -121,8 +121,7 @@ func (t *rolloutTarget) answer(ctx context.Context, generation int64, q request)
 	return t.console.Say("%s\n", strings.Join(console.Wrapped(r.Status.Phase+": "+r.Status.Message, width), "\n"))
 }
 
-// only is a request's object with these fields, and none of another request that is there already: a merge would
-// keep them.
+// only returns fields, with the fields of other requests set to nil: a merge patch would keep those.
 func only(fields map[string]any, others ...string) map[string]any {
 	fields = maps.Clone(fields)
 	for _, name := range others {

@@ -28,8 +28,8 @@ import (
 	"everynode/internal/view"
 )
 
-// releasesAPI is an API server with the objects of a file, and an engine that heeds what people ask for. modes are what is
-// wrong with it.
+// releasesAPI is an API server with the objects of a file, and an engine that acts on requests. modes are what goes
+// wrong.
 type releasesAPI struct {
 	mu      sync.Mutex
 	objects map[string]*unstructured.Unstructured // by path
@@ -37,7 +37,7 @@ type releasesAPI struct {
 	modes   []string
 }
 
-// releases FILE [MODE...]: start it, and write the file "kubeconfig".
+// releases FILE [MODE...]: start such a server, and write the file "kubeconfig".
 func releases(ts *testscript.TestScript, _ bool, args []string) {
 	text, err := os.ReadFile(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -48,7 +48,7 @@ func releases(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(writeKubeconfig(ts.MkAbs("kubeconfig"), server.URL))
 }
 
-// newReleasesAPI has the objects of a file.
+// newReleasesAPI returns a releasesAPI with the objects of a file.
 func newReleasesAPI(text []byte, modes ...string) (*releasesAPI, error) {
 	api := &releasesAPI{objects: map[string]*unstructured.Unstructured{}, modes: modes}
 	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
@@ -119,7 +119,7 @@ func (api *releasesAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// list has what is below the path, or, without a namespace in it, that kind in all namespaces.
+// list returns the objects below the path or, if it has no namespace, those of that kind in all namespaces.
 func (api *releasesAPI) list(path string) any {
 	items := []any{}
 	prefix, resource := path[:strings.LastIndex(path, "/")], path[strings.LastIndex(path, "/"):]+"/"
@@ -136,8 +136,8 @@ func (api *releasesAPI) list(path string) any {
 	return map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": items}
 }
 
-// patch is a merge patch with the precondition that people rely on. With "busy" others have written each object since it was
-// read; with "new-release" the release has ended meanwhile.
+// patch applies a merge patch, which must have a resourceVersion. With "busy" another client writes the object before
+// the patch; with "new-release" the release has ended by then; with "edited" the template has changed by then.
 func (api *releasesAPI) patch(o *unstructured.Unstructured, r *http.Request) any {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -181,7 +181,7 @@ func (api *releasesAPI) patch(o *unstructured.Unstructured, r *http.Request) any
 	return o
 }
 
-// patchTemplate takes a strategic merge patch that replaces the template, and no other.
+// patchTemplate applies a strategic merge patch that replaces the template. It panics for any other.
 func (api *releasesAPI) patchTemplate(o *unstructured.Unstructured, patch map[string]any) any {
 	template, _, err := unstructured.NestedMap(patch, "spec", "template")
 	if err != nil || template["$patch"] != "replace" {
@@ -196,7 +196,7 @@ func (api *releasesAPI) patchTemplate(o *unstructured.Unstructured, patch map[st
 	return o
 }
 
-// whole has whole numbers as an API server has them.
+// whole returns the object with whole numbers as integers, as an API server has them.
 func whole(object map[string]any) *unstructured.Unstructured {
 	text, err := json.Marshal(object)
 	must(err)
@@ -205,7 +205,7 @@ func whole(object map[string]any) *unstructured.Unstructured {
 	return o
 }
 
-// merged is RFC 7396.
+// merged applies a JSON merge patch (RFC 7396).
 func merged(to, patch map[string]any) map[string]any {
 	if to == nil {
 		to = map[string]any{}
@@ -228,7 +228,8 @@ func must(err error) {
 	}
 }
 
-// heed is the engine: nodes are as the status says, of the default policy or of the one that the status names.
+// heed is the engine: the nodes are as the status says, and the policy is the one that the status names, or the
+// default.
 func (api *releasesAPI) heed(o *unstructured.Unstructured) {
 	var read view.DaemonSetRollout
 	must(runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &read))

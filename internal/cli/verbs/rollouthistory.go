@@ -23,7 +23,7 @@ type releaseHistory struct {
 	Requests  []pastRequest  `json:"requests"`
 }
 
-// pastRevision is a revision of a DaemonSet that is kept. Is says whether it is the stable one, the target, or both.
+// pastRevision is a revision of a DaemonSet that still exists. Is names its role: stable, target, or both.
 type pastRevision struct {
 	Revision int64     `json:"revision"`
 	Hash     string    `json:"hash"`
@@ -33,7 +33,7 @@ type pastRevision struct {
 	Cause    string    `json:"cause,omitempty"`
 }
 
-// pastRequest is a field of the spec, who wrote it last, and when.
+// pastRequest is a field of the spec, with the program that wrote it last, and when.
 type pastRequest struct {
 	Field   string    `json:"field"`
 	Asked   string    `json:"asked"`
@@ -93,7 +93,7 @@ func (r *release) history(revisions []appsv1.ControllerRevision) *releaseHistory
 	return h
 }
 
-// requests are the fields of the spec, as the API server has noted who wrote them.
+// requests returns the fields of the spec, with the writers that the API server has recorded.
 func (r *release) requests() []pastRequest {
 	all := []pastRequest{}
 	var values map[string]json.RawMessage
@@ -125,7 +125,7 @@ func timeOf(t *metav1.Time) time.Time {
 	return t.Time
 }
 
-// printHistory has the times themselves, too, if it is wide.
+// printHistory prints the history. With wide it also prints the times themselves.
 func (cmd rolloutCommands) printHistory(h *releaseHistory, wide bool) error {
 	more := func(cells []string, last string) []string {
 		if wide {

@@ -20,7 +20,7 @@ import (
 	"everynode/internal/view"
 )
 
-// rolloutTarget is one DaemonSet, and the way to what is known of its releases.
+// rolloutTarget is one DaemonSet, with the clients that read about its releases.
 type rolloutTarget struct {
 	console         *console.Console
 	cluster         access
@@ -32,7 +32,7 @@ type rolloutTarget struct {
 
 func (t *rolloutTarget) String() string { return t.namespace + "/" + t.name }
 
-// explain prints what -v is for.
+// explain prints a line if the user gave -v.
 func (t *rolloutTarget) explain(format string, args ...any) {
 	if t.verbose {
 		fmt.Fprintf(t.console.Err, format+"\n", args...)
@@ -68,12 +68,12 @@ func (a access) kinds() (k rolloutKinds, err error) {
 	return k, nil
 }
 
-// kindsMissing says that the API server does not know the kind, and not just the object.
+// kindsMissing reports whether the API server does not know the kind at all, and not just the object.
 func kindsMissing(err error) bool {
 	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
-// readError says what can be done about an answer of the API server.
+// readError adds to an API error what the user can do about it.
 func readError(err error) error {
 	switch {
 	case kindsMissing(err):
@@ -88,13 +88,13 @@ func readError(err error) error {
 type release struct {
 	view.DaemonSetRollout
 	state rollout.State
-	// policy is the one that the release follows; nil: it cannot be read.
+	// policy is the policy that the release follows; nil if it cannot be read.
 	policy *rollout.Policy
-	// numbers of revisions, as kubectl rollout history has them.
+	// numbers are the revisions' numbers by hash, as kubectl rollout history shows them.
 	numbers map[string]int64
 }
 
-// read asks for all of it. It is an error if the engine has said nothing.
+// read reads all of it. It is an error if the engine has reported nothing yet.
 func (t *rolloutTarget) read(ctx context.Context) (*release, error) {
 	o, err := t.kinds.rollouts.Namespace(t.namespace).Get(ctx, t.name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) && !kindsMissing(err) {
@@ -111,7 +111,7 @@ func (t *rolloutTarget) read(ctx context.Context) (*release, error) {
 		r.policy = t.readPolicy(ctx, ref.Name)
 	}
 	r.numbers = map[string]int64{}
-	if revisions, err := t.revisions(ctx); err == nil { // else they have no numbers
+	if revisions, err := t.revisions(ctx); err == nil { // without revisions there are no numbers
 		for i := range revisions {
 			r.numbers[revisions[i].Labels[appsv1.ControllerRevisionHashLabelKey]] = revisions[i].Revision
 		}
@@ -119,7 +119,7 @@ func (t *rolloutTarget) read(ctx context.Context) (*release, error) {
 	return r, nil
 }
 
-// known reads the object itself.
+// known converts the DaemonSetRollout itself.
 func (t *rolloutTarget) known(o *unstructured.Unstructured) (*release, error) {
 	r := &release{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &r.DaemonSetRollout); err != nil {
@@ -135,7 +135,7 @@ func (t *rolloutTarget) known(o *unstructured.Unstructured) (*release, error) {
 	return r, nil
 }
 
-// whyNone says why there is no DaemonSetRollout.
+// whyNone explains why there is no DaemonSetRollout.
 func (t *rolloutTarget) whyNone(ctx context.Context) error {
 	ds, err := t.sets.AppsV1().DaemonSets(t.namespace).Get(ctx, t.name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -161,7 +161,7 @@ func (t *rolloutTarget) whyNone(ctx context.Context) error {
 		"To have it follow one: kubectl annotate -n %s ds/%s %s=NAME", t, t.namespace, t.name, view.PolicyAnnotation)
 }
 
-// readPolicy is nil where there is no such policy, or none that may or can be read.
+// readPolicy returns nil if the policy does not exist, may not be read, or is not valid.
 func (t *rolloutTarget) readPolicy(ctx context.Context, name string) *rollout.Policy {
 	o, err := t.kinds.policies.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -178,7 +178,7 @@ func (t *rolloutTarget) readPolicy(ctx context.Context, name string) *rollout.Po
 	return &p
 }
 
-// revisions are those of the DaemonSet, the newest first.
+// revisions returns the DaemonSet's revisions, the newest first.
 func (t *rolloutTarget) revisions(ctx context.Context) ([]appsv1.ControllerRevision, error) {
 	ds, err := t.sets.AppsV1().DaemonSets(t.namespace).Get(ctx, t.name, metav1.GetOptions{})
 	if err != nil {
@@ -196,7 +196,7 @@ func (t *rolloutTarget) revisions(ctx context.Context) ([]appsv1.ControllerRevis
 	return all, nil
 }
 
-// complete completes the names of DaemonSets that have releases, and after one of them its open wave.
+// complete completes the names of DaemonSets that have releases, and after a name for promote its open wave.
 func (cmd rolloutCommands) complete(f *rolloutFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(c.Context(), completionTime)

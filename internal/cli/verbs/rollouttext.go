@@ -9,18 +9,18 @@ import (
 	"everynode/internal/rollout"
 )
 
-// releaseText is a release as it is told to people.
+// releaseText prints a release for people.
 type releaseText struct {
 	release *release
 	out     io.Writer
 }
 
-// print says where a release is, for people; wide: with all that is counted.
+// print prints where a release is. With wide it also prints all counts.
 func (t releaseText) print(wide bool) error {
 	r, out := t.release, t.out
 	width, _ := console.WidthOf(out)
 	lines := console.Wrapped(r.Namespace+"/"+r.Name+": "+t.summary(), width)
-	if r.Status.Message != "all nodes get "+r.state.Stable { // which the first line says
+	if r.Status.Message != "all nodes get "+r.state.Stable { // the first line says that
 		lines = append(lines, console.Wrapped(r.Status.Message, width)...)
 	}
 	if behind(r) {
@@ -48,7 +48,7 @@ func (t releaseText) print(wide bool) error {
 	return nil
 }
 
-// summary is one line.
+// summary returns one line about the release.
 func (t releaseText) summary() string {
 	r := t.release
 	s, n := &r.state, &r.Status.Nodes
@@ -99,7 +99,7 @@ func (t releaseText) failures() error {
 	return table.Flush()
 }
 
-// next is what makes sense now.
+// next returns the commands that make sense now, without `everynode rollout`.
 func (t releaseText) next() (all []string) {
 	r := t.release
 	s := &r.state
@@ -128,7 +128,7 @@ func (t releaseText) next() (all []string) {
 		add("plain", "")
 	case s.Reason == rollout.ClockSkew:
 		add("abort", "")
-	case s.Reason == rollout.StableGone: // there is nothing to go back to
+	case s.Reason == rollout.StableGone: // there is no revision to go back to
 		add("plain", "")
 	}
 	return all

@@ -21,14 +21,14 @@ import (
 	"everynode/internal/view"
 )
 
-// undoFlags are those of `rollout undo` beside the ones that all verbs have.
+// undoFlags are the flags of `rollout undo` that other verbs do not have.
 type undoFlags struct {
 	patch, write bool
 	to           int64
 	output       string
 }
 
-// addUndo gives the command what is for the template of the DaemonSet, which no other verb touches.
+// addUndo adds to the command what changes the DaemonSet's template, which no other verb does.
 func (cmd rolloutCommands) addUndo(c *cobra.Command, f *rolloutFlags) {
 	u := undoFlags{}
 	abort := c.RunE
@@ -67,15 +67,15 @@ func (u *undoFlags) check(given func(string) bool) error {
 	return nil
 }
 
-// undoing is a change of the template to that of a revision.
+// undoing is a change of the template to that of an older revision.
 type undoing struct {
 	ds       *appsv1.DaemonSet
 	to       *appsv1.ControllerRevision
-	template map[string]any // of to, as a patch that replaces what there is
-	changes  []string       // a line for each field, with - or + before it
+	template map[string]any // the template of to, as a patch that replaces the current one
+	changes  []string       // one or two lines for each field, with - or + in front
 }
 
-// undo shows the change of the template, and writes it if that is wanted.
+// undo shows the change of the template, and with --write also writes it.
 func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 	r, err := t.read(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (t *rolloutTarget) undo(ctx context.Context, u *undoFlags) error {
 	return err
 }
 
-// undoing works out the change to the revision of that number; zero: to the one that is asked for most.
+// undoing returns the change to the revision of that number. 0 means the one that undoTo chooses.
 func (t *rolloutTarget) undoing(ctx context.Context, r *release, number int64) (*undoing, error) {
 	ds, err := t.sets.AppsV1().DaemonSets(t.namespace).Get(ctx, t.name, metav1.GetOptions{})
 	if err != nil {
@@ -133,7 +133,8 @@ func (t *rolloutTarget) undoing(ctx context.Context, r *release, number int64) (
 	return &undoing{ds, to, template, changed(now, template)}, nil
 }
 
-// undoTo picks the revision, of all that are kept, the newest first.
+// undoTo returns the revision to go back to. all are those that still exist, the newest first. If number is 0 it is
+// the stable one during a release, and otherwise the newest that is not stable.
 func (r *release) undoTo(all []appsv1.ControllerRevision, number int64) (*appsv1.ControllerRevision, error) {
 	hash := func(v *appsv1.ControllerRevision) string { return v.Labels[appsv1.ControllerRevisionHashLabelKey] }
 	var numbers []string
@@ -156,13 +157,13 @@ func (r *release) undoTo(all []appsv1.ControllerRevision, number int64) (*appsv1
 	return nil, fmt.Errorf("the ControllerRevision of the stable revision %s is gone, and its template with it: give --to-revision N for one that `everynode rollout history` shows", r.state.Stable)
 }
 
-// document is the patch as a file: kustomize takes it for a patch, and `kubectl patch --patch-file` as well.
+// document returns the patch as a file, for kustomize or `kubectl patch --patch-file`.
 func (d *undoing) document() map[string]any {
 	return map[string]any{"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": map[string]any{"template": d.template},
 		"metadata": map[string]any{"namespace": d.ds.Namespace, "name": d.ds.Name}}
 }
 
-// showUndo is for people.
+// showUndo prints the change for people.
 func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 	to := r.revision(d.to.Labels[appsv1.ControllerRevisionHashLabelKey])
 	if len(d.changes) == 0 {
@@ -183,7 +184,7 @@ func (t *rolloutTarget) showUndo(r *release, d *undoing, u *undoFlags) error {
 	return err
 }
 
-// afterUndo is what such a change does to pods.
+// afterUndo says what the change does to pods.
 func (r *release) afterUndo(d *undoing) string {
 	switch stable := d.to.Labels[appsv1.ControllerRevisionHashLabelKey] == r.state.Stable; {
 	case stable && r.state.Back && r.Status.Nodes.Exposed == 0:
@@ -194,7 +195,7 @@ func (r *release) afterUndo(d *undoing) string {
 	return "It is a release of its own, and goes in the policy's waves"
 }
 
-// writersOf are the programs that have written the template, and not just a field beside it.
+// writersOf returns the programs that have written the template, not those that wrote only other fields.
 func writersOf(ds *appsv1.DaemonSet) (names []string) {
 	for _, m := range ds.ManagedFields {
 		var owned struct {
@@ -211,8 +212,8 @@ func writersOf(ds *appsv1.DaemonSet) (names []string) {
 	return names
 }
 
-// writeUndo writes what was shown, and nothing else: if the template, or what would become of it, has changed since,
-// it is an error. What else changes, such as the status, does not matter.
+// writeUndo writes exactly what was shown: it is an error if the template, or what it would become, has changed
+// since. Other changes, such as of the status, do not matter.
 func (t *rolloutTarget) writeUndo(ctx context.Context, r *release, shown *undoing) error {
 	d := shown
 	for range askTimes {
@@ -240,14 +241,14 @@ func (t *rolloutTarget) writeUndo(ctx context.Context, r *release, shown *undoin
 	return fmt.Errorf("DaemonSet %s changes all the time, so nothing is written: try again", t)
 }
 
-// templateIn is the template in a revision's patch. What else the patch says is left out: nothing is to be written that is
-// not shown.
+// templateIn returns the template in a revision's patch. It leaves out the rest of the patch: nothing may be written
+// that was not shown.
 func templateIn(data []byte) (map[string]any, error) {
 	var patch struct {
 		Spec struct{ Template map[string]any }
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber() // large ones survive
+	d.UseNumber() // keep large numbers exact
 	if err := d.Decode(&patch); err != nil {
 		return nil, err
 	}
@@ -258,7 +259,7 @@ func templateIn(data []byte) (map[string]any, error) {
 	return patch.Spec.Template, nil
 }
 
-// changed is what differs between two templates, by field.
+// changed returns the differences between two templates, one or two lines for each field.
 func changed(from, to map[string]any) (lines []string) {
 	before, after := map[string]string{}, map[string]string{}
 	names, later := map[string][]string{}, map[string][]string{}
@@ -285,7 +286,7 @@ func changed(from, to map[string]any) (lines []string) {
 	return lines
 }
 
-// common is those of the names that are among the others, too, in their order.
+// common returns the names that are also among others, in their order.
 func common(names, others []string) (both []string) {
 	for _, name := range names {
 		if slices.Contains(others, name) {
@@ -295,8 +296,8 @@ func common(names, others []string) (both []string) {
 	return both
 }
 
-// flatten has each value by its path. What is in a list is named by its name, so that one more in front of the others does not make
-// all of them differ; names has them in their order.
+// flatten adds each value by its path. It names items of a list by their names, so that a new item in front does not
+// make all the others differ. names gets the items' names in their order.
 func flatten(to map[string]string, names map[string][]string, path string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -322,12 +323,12 @@ func flatten(to map[string]string, names map[string][]string, path string, value
 	plain := json.NewEncoder(&text)
 	plain.SetEscapeHTML(false) // people read it: a && b
 	if err := plain.Encode(value); err != nil {
-		panic(err) // it was JSON
+		panic(err) // it was decoded from JSON
 	}
 	to[path] = strings.TrimSuffix(text.String(), "\n")
 }
 
-// nameIn is the name of an item, if all have one of their own, or else its place.
+// nameIn returns the name of an item, or its index if not all items have unique names.
 func nameIn(list []any, at int) string {
 	seen := map[string]bool{}
 	for _, item := range list {

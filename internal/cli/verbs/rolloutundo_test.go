@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// The order of what has names may matter, such as that of variables which refer to each other. It is shown as such.
+// The order of named items may matter, such as that of variables which refer to each other, so a change of it is
+// shown.
 func TestChangedOrder(t *testing.T) {
 	env := func(names ...string) map[string]any {
 		var all []any

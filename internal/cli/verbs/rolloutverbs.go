@@ -12,13 +12,13 @@ import (
 	"everynode/internal/rollout"
 )
 
-// rolloutVerb is a command that asks for something.
+// rolloutVerb is a command that sends a request to the engine.
 type rolloutVerb struct {
 	use, short, long, example string
-	all                       string // what --all does; empty: it has no such flag
-	undoes                    bool   // it has the flags about the template, too
+	all                       string // what --all does; "": it does not have the flag
+	undoes                    bool   // it also has the flags about the template
 	args                      cobra.PositionalArgs
-	// decide says what is to be written for a release as it is, or why that makes no sense now.
+	// decide returns what to write for the current release, or why that makes no sense now.
 	decide func(r *release, words []string, all bool) (request, error)
 }
 
@@ -57,10 +57,10 @@ func rolloutVerbs() []rolloutVerb {
 	}
 }
 
-// number names the release as requests do.
+// number names the release in texts.
 func (r *release) number() string { return fmt.Sprintf("release %d", r.state.Release) }
 
-// revision names one, with its number where that is known.
+// revision names a revision, with its number if that is known.
 func (r *release) revision(hash string) string {
 	if n := r.numbers[hash]; n > 0 {
 		return fmt.Sprintf("%s (revision %d)", hash, n)
@@ -68,12 +68,13 @@ func (r *release) revision(hash string) string {
 	return hash
 }
 
-// named is what a request is about.
+// named names the release and its target revision.
 func (r *release) named() string { return r.number() + " of " + r.revision(r.state.Target) }
 
 func (r *release) through() bool { return r.state.Target == r.state.Stable }
 
-// unbegun says that no revision is kept: the engine cannot tell yet which one the nodes have, or no policy is followed any more.
+// unbegun reports whether there is no stable revision: the engine cannot tell yet which one the nodes have, or the
+// DaemonSet no longer follows a policy.
 func (r *release) unbegun() bool { return r.state.Stable == "" }
 
 func (r *release) pause([]string, bool) (request, error) {
@@ -117,7 +118,7 @@ func failedNodes(n int) string {
 	return fmt.Sprintf("the %d nodes that have failed are", n)
 }
 
-// standing is a sentence about where the release is.
+// standing describes where the release is, in a sentence.
 func (r *release) standing() string {
 	switch {
 	case r.unbegun():
@@ -161,8 +162,8 @@ func (r *release) promotion(fields map[string]any, said string) (request, error)
 	return request{map[string]any{"promote": fields}, said}, nil
 }
 
-// asksForApproval says whether the open wave waits for a person, now or at its end. Where the policy cannot be read, it
-// may.
+// asksForApproval reports whether the open wave waits for a person, now or at its end. It is true if the policy
+// cannot be read.
 func (r *release) asksForApproval() bool {
 	if s := &r.state; s.Reason == rollout.NoneWell || s.Reason == rollout.NotApproved || r.policy == nil {
 		return true
@@ -171,7 +172,7 @@ func (r *release) asksForApproval() bool {
 	return i < 0 || r.policy.Waves[i].Approval
 }
 
-// notOpen says why a wave cannot be promoted.
+// notOpen explains why a wave cannot be promoted.
 func (r *release) notOpen(wave string) error {
 	var names []string
 	if r.policy != nil {
@@ -199,7 +200,7 @@ func (r *release) abort([]string, bool) (request, error) {
 	case s.Back:
 		return request{said: r.named() + " was taken back already"}, nil
 	}
-	// What was asked for of this release before counts no more.
+	// Earlier requests about this release no longer count.
 	fields := map[string]any{"abort": s.Release, "promote": nil, "resume": nil}
 	if r.Status.Assists {
 		return request{fields, fmt.Sprintf("%s is aborted: no more nodes get it. Those that have it keep it, as the built-in controller makes pods of the template alone: revert the template in git; what has to change: everynode rollout undo ds/%s -n %s --patch",

@@ -12,7 +12,7 @@ import (
 	"everynode/internal/view"
 )
 
-// What a verb asks for in a state, or why it does not.
+// What a verb asks for in each state, or why it asks for nothing.
 func TestRolloutVerbs(t *testing.T) {
 	p := rollout.Default()
 	p.Waves[0].Approval = true
@@ -32,7 +32,7 @@ func TestRolloutVerbs(t *testing.T) {
 	for _, c := range []struct {
 		verb  string
 		state rollout.State
-		want  string // what is written, or the text
+		want  string // what is written, or the text that says why not
 	}{
 		{"promote", under, `{"promote":{"all":null,"release":3,"wave":"first"}}`},
 		{"promote first", under, `{"promote":{"all":null,"release":3,"wave":"first"}}`},
@@ -72,7 +72,7 @@ func TestRolloutVerbs(t *testing.T) {
 	}
 }
 
-// What may be taken away, and what not.
+// What may be removed, and what may not.
 func TestRolloutAllow(t *testing.T) {
 	before := time.Date(2026, 11, 28, 10, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -105,7 +105,7 @@ func TestRolloutAllow(t *testing.T) {
 	}
 }
 
-// What is printed to type next, where nobody can tell how to go on.
+// Which commands are suggested in states that do not end by themselves.
 func TestRolloutNext(t *testing.T) {
 	for reason, want := range map[rollout.Reason]string{
 		rollout.PolicyGone: "abort plain", rollout.PolicyUnreadable: "abort plain", rollout.SeveralPolicies: "abort plain",
@@ -150,7 +150,7 @@ func asked(r *release, verb string, words []string) string {
 func written(q request) string {
 	data, err := json.Marshal(q.spec)
 	if err != nil {
-		panic(err) // they are values of ours
+		panic(err) // the values are the test's own
 	}
 	return string(data)
 }

@@ -13,7 +13,7 @@ import (
 	"everynode/internal/cli/console"
 )
 
-// givenCluster is that of --kubeconfig.
+// givenCluster is the cluster of --kubeconfig.
 type givenCluster struct{ kubeconfig string }
 
 func (g *givenCluster) AddFlags(c *cobra.Command) {
@@ -34,7 +34,7 @@ func (*givenCluster) Kubectl() ([]string, error) { return []string{"kubectl"}, n
 
 func (*givenCluster) EngineOff() bool { return false }
 
-// run runs a command line as a program does that has these commands and no others.
+// run runs a command line as a program with only these commands does.
 func run(args []string, in io.Reader, out, errs io.Writer) int {
 	c := &console.Console{In: in, Out: out, Err: errs, Program: console.Everynode}
 	root := &cobra.Command{Use: "everynode"}

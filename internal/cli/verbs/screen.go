@@ -15,8 +15,8 @@ import (
 	"everynode/internal/fleetmap"
 )
 
-// What a terminal is told (ECMA-48, and xterm's private modes, which nearly all terminals know): the alternate
-// screen, which leaves what was there before as it was, and the cursor, which would only blink about.
+// Control sequences (ECMA-48, and xterm's private modes, which nearly all terminals know): for the alternate screen,
+// so that the text before stays as it was, and to hide the cursor, which would only distract.
 const (
 	enterScreen = "\x1b[?1049h\x1b[?25l"
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
@@ -25,22 +25,22 @@ const (
 	eraseLine   = "\x1b[%d;1H\x1b[2K"
 )
 
-// endKeys are q, Ctrl-C and Ctrl-D, which do not send signals while keys are read one by one.
+// endKeys are q, Ctrl-C and Ctrl-D. In raw mode they do not send signals.
 const endKeys = "qQ\x03\x04"
 
-// screen is a terminal that is drawn on as a whole. Only lines that have changed are written.
+// screen is a terminal that shows a picture. Only lines that have changed are written.
 type screen struct {
 	out           *os.File
 	colour        bool
 	columns, rows int
-	there         []string // the lines as they are
+	there         []string // the lines that it shows
 	restore       func() error
 	sizes         chan os.Signal
 	done          chan struct{}
 	again, enough chan struct{}
 }
 
-// openScreen takes the terminal over; close gives it back. If in is a terminal, keys are read from it.
+// openScreen takes over the terminal; close restores it. If in is a terminal, its keys are read.
 func openScreen(in io.Reader, out *os.File) (*screen, error) {
 	s := &screen{out: out, colour: coloured(), restore: func() error { return nil }, sizes: make(chan os.Signal, 1),
 		done: make(chan struct{}), again: make(chan struct{}, 1), enough: make(chan struct{})}
@@ -64,7 +64,7 @@ func openScreen(in io.Reader, out *os.File) (*screen, error) {
 	return s, nil
 }
 
-// read waits for a key that ends. It ends with the process: nothing interrupts a read from a terminal.
+// read waits for one of endKeys. It runs until the process ends: nothing interrupts a read from a terminal.
 func (s *screen) read(keys io.Reader) {
 	typed := make([]byte, 16)
 	for {
@@ -109,7 +109,7 @@ func (s *screen) draw(m *fleetmap.Model) error {
 	}
 	for i, line := range lines {
 		if i >= len(s.there) || line != s.there[i] {
-			// Erased first: at the end of a full line a terminal would erase its last letter.
+			// Erase first: at the end of a full line a terminal would erase the last letter.
 			fmt.Fprintf(&b, eraseLine, i+1)
 			b.WriteString(line)
 		}
@@ -134,16 +134,16 @@ func (s *screen) close() error {
 	return errors.Join(err, s.restore())
 }
 
-// terminalOf is the output, where it is a terminal that can be drawn on.
+// terminalOf returns out if it is a terminal that can be drawn on.
 func terminalOf(out io.Writer) (*os.File, bool) {
 	f, ok := out.(*os.File)
 	return f, ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// plainRows is how many lines a picture has where nobody says how many it may.
+// plainRows is how many lines a picture has if its size is not known.
 const plainRows = 24
 
-// sizeOf is the terminal's size, or what it is taken for where it does not say.
+// sizeOf returns the terminal's size, or plainSize if the terminal does not know it.
 func sizeOf(out *os.File) (columns, rows int) {
 	columns, rows, err := term.GetSize(int(out.Fd()))
 	if err != nil || columns <= 0 || rows <= 0 {
@@ -152,7 +152,7 @@ func sizeOf(out *os.File) (columns, rows int) {
 	return columns, rows
 }
 
-// plainSize is how large a picture is that is not for a terminal: as shells say of their own.
+// plainSize is the size of a picture that is not for a terminal: COLUMNS and LINES, as in shells, or a default.
 func plainSize() (columns, rows int) {
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {

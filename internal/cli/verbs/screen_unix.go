@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// notifyOfSize has a signal sent when the terminal has another size.
+// notifyOfSize sends a signal when the size of the terminal changes.
 func notifyOfSize(to chan<- os.Signal) { signal.Notify(to, syscall.SIGWINCH) }
 
-// takesSequences makes a terminal heed escape sequences, which it does here anyway.
+// takesSequences makes a terminal interpret escape sequences, which it does here
+// anyway.
 func takesSequences(*os.File) error { return nil }

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// notifyOfSize does nothing: Windows sends no signal when the terminal has another size. The next picture has it.
+// notifyOfSize does nothing: Windows sends no signal when the size of the terminal changes. The next picture has the
+// new size.
 func notifyOfSize(chan<- os.Signal) {}
 
-// takesSequences makes a terminal heed escape sequences. Consoles of Windows print them unless they are asked.
+// takesSequences makes a terminal interpret escape sequences. Windows consoles print them by default.
 func takesSequences(out *os.File) error {
 	handle, mode := windows.Handle(out.Fd()), uint32(0)
 	err := windows.GetConsoleMode(handle, &mode)

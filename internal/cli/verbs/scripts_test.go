@@ -26,7 +26,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// exits CODE PROGRAM ARGS...: run a program that must end with this code.
 			"exits": exits,
-			// releases FILE [MODE...]: an API server with these objects, and the file kubeconfig.
+			// releases FILE [MODE...]: start an API server with these objects, and write the file
+			// "kubeconfig".
 			"releases": releases,
 		},
 	})

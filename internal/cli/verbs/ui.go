@@ -71,7 +71,8 @@ without a browser, forward the port: ssh -L 8700:127.0.0.1:8700 MACHINE, with --
 	return c
 }
 
-// check says what of the flags does not go together. played says that --speed or --from was given.
+// check returns an error for flags that contradict each other. played means that --speed or --from
+// was given.
 func (f *uiFlags) check(played bool) error {
 	switch {
 	case f.replay != "" && (f.record != "" || f.actions || f.namespace != ""):
@@ -103,7 +104,7 @@ func (cmd uiCommand) run(ctx context.Context, f *uiFlags) (err error) {
 		o.Act = cmd.steer
 	}
 	if f.record != "" {
-		file, err := os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // logs may have secrets
+		file, err := os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // logs may contain secrets
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("--record %s: there is such a file, and it is not written over: give another name", f.record)
 		}
@@ -120,7 +121,7 @@ func (cmd uiCommand) run(ctx context.Context, f *uiFlags) (err error) {
 	return cmd.serve(ctx, ui.New(o, ui.NewToken()), l, f.open)
 }
 
-// serve says where the page is, and opens it.
+// serve prints the page's address, opens it if asked to, and serves it.
 func (cmd uiCommand) serve(ctx context.Context, s *ui.Server, l net.Listener, open bool) error {
 	url := s.URL(l)
 	if err := cmd.Say("The fleet is at\n\n  %s\n\nWho has this link sees what you see. Ctrl-C ends it.\n", url); err != nil {

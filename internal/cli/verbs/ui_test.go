@@ -42,7 +42,8 @@ func TestUIFlags(t *testing.T) {
 	}
 }
 
-// steered is a program that has the release of testdata/rollout.txtar, and the API server behind it.
+// steered returns the command for a cluster with the release of testdata/rollout.txtar, and that cluster's API
+// server.
 func steered(t *testing.T) (uiCommand, *releasesAPI) {
 	t.Helper()
 	archive, err := txtar.ParseFile(filepath.Join("testdata", "rollout.txtar"))
@@ -69,7 +70,7 @@ func steered(t *testing.T) (uiCommand, *releasesAPI) {
 	return uiCommand{}, nil
 }
 
-// A page steers the release that it has shown, and no other.
+// A page can steer the release that it has shown, and no other.
 func TestSteer(t *testing.T) {
 	a, api := steered(t)
 	for _, tc := range []struct {
@@ -96,7 +97,7 @@ func TestSteer(t *testing.T) {
 	}
 }
 
-// The command prints the link, serves the page until it is stopped, and keeps what it records from others.
+// The command prints the link and serves the page until it is stopped. Others cannot read its recording.
 func TestUICommand(t *testing.T) {
 	a, _ := steered(t)
 	record := filepath.Join(t.TempDir(), "release.fleet")
@@ -142,7 +143,7 @@ func TestUICommand(t *testing.T) {
 	}
 }
 
-// While nobody looks the API server is asked nothing, and what was seen is not kept.
+// While nobody looks, nothing is read from the API server and no state is kept.
 func TestNobodyLooks(t *testing.T) {
 	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -202,7 +203,8 @@ func TestNobodyLooks(t *testing.T) {
 	}
 }
 
-// The file that a browser is given is the user's alone, leads to the page, and has nothing in it that the address could make.
+// Only the user can read the file that the browser opens. It leads to the page, and an address cannot inject HTML
+// into it.
 func TestLeadTo(t *testing.T) {
 	page := string(leadTo(`http://127.0.0.1:1/#token="><script>`))
 	if strings.Contains(page, "<script>") || !strings.Contains(page, `url=http://127.0.0.1:1/#token=&#34;&gt;`) {

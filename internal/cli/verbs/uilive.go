@@ -15,12 +15,12 @@ import (
 	"everynode/internal/lookout"
 )
 
-// liveFleet is the fleet of a cluster, for a page. It is another lookout.Fleet each time that somebody begins to look.
+// liveFleet is the fleet of a cluster, for a page. It makes a new lookout.Fleet each time somebody begins to look.
 type liveFleet struct {
 	client             kubernetes.Interface
 	kinds              rolloutKinds
 	namespace, cluster string
-	called             func(string) string // a command as people type it
+	called             func(string) string // returns a command as users type it
 
 	mu    sync.Mutex
 	fleet *lookout.Fleet // nil: nobody looks
@@ -31,7 +31,7 @@ func (cmd uiCommand) liveFleet(namespace string) (*liveFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.WarningHandler = rest.NoWarnings{} // nobody reads them
+	config.WarningHandler = rest.NoWarnings{} // nobody would see them
 	client, err := ForFleet(config)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (cmd uiCommand) liveFleet(namespace string) (*liveFleet, error) {
 	return &liveFleet{client: client, kinds: kinds, namespace: namespace, cluster: config.Host, called: cmd.Called}, nil
 }
 
-// Follow follows the cluster.
+// Follow calls show with each new state of the cluster until ctx ends.
 func (l *liveFleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
 	f := lookout.NewFleet(ctx, l.client, lookout.Releases{Rollouts: l.kinds.rollouts, Policies: l.kinds.policies}, l.namespace)
 	l.keep(f)
@@ -69,7 +69,7 @@ func (l *liveFleet) now() (*lookout.Fleet, error) {
 	return l.fleet, nil
 }
 
-// Node asks about a node.
+// Node returns details of a node.
 func (l *liveFleet) Node(ctx context.Context, name string) (*fleetview.NodeDetail, error) {
 	f, err := l.now()
 	if err != nil {
@@ -88,7 +88,7 @@ func (l *liveFleet) Node(ctx context.Context, name string) (*fleetview.NodeDetai
 	return n, nil
 }
 
-// Events asks about a DaemonSet.
+// Events returns the Events about a DaemonSet.
 func (l *liveFleet) Events(ctx context.Context, namespace, name string) (*fleetview.Events, error) {
 	f, err := l.now()
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *liveFleet) Events(ctx context.Context, namespace, name string) (*fleetv
 	return f.Events(ctx, namespace, name)
 }
 
-// Log reads the log of the container that fails.
+// Log returns the log of the container that fails on the node.
 func (l *liveFleet) Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error) {
 	f, err := l.now()
 	if err != nil {
@@ -106,7 +106,7 @@ func (l *liveFleet) Log(ctx context.Context, namespace, name, node string) (*fle
 	return f.Log(ctx, namespace, name, node)
 }
 
-// steer does what `rollout` does, for a page. The release must still be the one that was confirmed.
+// steer does for a page what `rollout` does. The release must still be the one that the user confirmed.
 func (cmd uiCommand) steer(ctx context.Context, namespace, name string, act fleetview.Action) (string, error) {
 	decide, err := steering(act)
 	if err != nil {
@@ -122,7 +122,7 @@ func (cmd uiCommand) steer(ctx context.Context, namespace, name string, act flee
 	return strings.TrimSpace(said.String()), err
 }
 
-// steering is what a verb of a page asks for.
+// steering returns how to decide what to write for a page's verb.
 func steering(act fleetview.Action) (func(*release) (request, error), error) {
 	verbs := map[string]func(*release, []string, bool) (request, error){
 		"pause": (*release).pause, "resume": (*release).resume, "promote": (*release).promote, "abort": (*release).abort}
@@ -132,7 +132,7 @@ func steering(act fleetview.Action) (func(*release) (request, error), error) {
 	}
 	var words []string
 	if act.Verb == "promote" {
-		wave, _, _ := strings.Cut(act.Wave, "/") // its group is not promoted by itself
+		wave, _, _ := strings.Cut(act.Wave, "/") // groups of a wave cannot be promoted
 		words = []string{wave}
 	}
 	return func(r *release) (request, error) {

@@ -9,7 +9,7 @@ import (
 	"runtime"
 )
 
-// opener is the program that opens a file in the user's browser; empty: there is none here.
+// opener is the command line of the program that opens a file in the user's browser; empty if there is none.
 func opener() []string {
 	switch runtime.GOOS {
 	case "darwin":
@@ -26,9 +26,9 @@ func opener() []string {
 	return nil
 }
 
-// openBrowser has the browser open the page. The address has a token, and all users of this machine can read command
-// lines, so what the browser is given is a file of the user's that leads there. closeIt deletes the file. Where there
-// is no browser nothing happens.
+// openBrowser opens the page in the browser. The address has a token, and all users of this machine can read command
+// lines, so the browser gets a file that only the user can read and that redirects to the page. closeIt deletes the
+// file. If there is no browser, nothing happens.
 func openBrowser(url string) (closeIt func(), err error) {
 	command := opener()
 	if command == nil {
@@ -38,13 +38,13 @@ func openBrowser(url string) (closeIt func(), err error) {
 	if err != nil {
 		return func() {}, fmt.Errorf("make a folder for the link: %w", err)
 	}
-	remove := func() { _ = os.RemoveAll(dir) } // the token in it is of no use any more
+	remove := func() { _ = os.RemoveAll(dir) } // the token in it is not needed after that
 	file := filepath.Join(dir, "fleet.html")
 	if err := os.WriteFile(file, leadTo(url), 0o600); err != nil {
 		remove()
 		return func() {}, fmt.Errorf("write the link: %w", err)
 	}
-	c := exec.Command(command[0], append(command[1:], file)...) // not of ctx: this may be the browser itself, which stays
+	c := exec.Command(command[0], append(command[1:], file)...) // not bound to ctx: this may be the browser itself, which keeps running
 	err = c.Start()
 	if err == nil {
 		err = c.Process.Release()
@@ -56,7 +56,7 @@ func openBrowser(url string) (closeIt func(), err error) {
 	return remove, nil
 }
 
-// leadTo is a page that goes on to url.
+// leadTo returns a page that redirects to url.
 func leadTo(url string) []byte {
 	to := html.EscapeString(url)
 	return fmt.Appendf(nil, "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"referrer\" content=\"no-referrer\">\n<meta http-equiv=\"refresh\" content=\"0; url=%s\">\n<title>everynode</title>\n<a href=\"%s\">The fleet</a>\n", to, to)

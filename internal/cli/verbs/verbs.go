@@ -1,5 +1,5 @@
-// Package verbs is the commands that need an API server and nothing else: audit, fleet, plan, rollout, ui, watch and why.
-// everynode has them, and so has the plugin of kubectl, which is a small program without a control plane.
+// Package verbs is the commands that need only an API server: audit, fleet, plan, rollout, ui, watch and why.
+// everynode has them, and so has the kubectl plugin, which is a small program without a control plane.
 package verbs
 
 import (
@@ -17,31 +17,31 @@ import (
 	"everynode/internal/cli/console"
 )
 
-// Cluster is the cluster that is meant. Each program has its own way to choose one.
+// Cluster is the cluster that the user means. Each program has its own way to choose it.
 type Cluster interface {
-	// AddFlags adds the flags that choose it to a command and those below.
+	// AddFlags adds the flags that choose it to a command and its subcommands.
 	AddFlags(c *cobra.Command)
-	// Config is the way to its API server.
+	// Config is the client configuration for its API server.
 	Config() (*rest.Config, error)
-	// Namespace is that of DaemonSets which are named without one.
+	// Namespace is the namespace of DaemonSets that are named without one.
 	Namespace() (string, error)
-	// Kubectl is the beginning of a command line that runs kubectl for it.
+	// Kubectl is the beginning of a command line that runs kubectl for this cluster.
 	Kubectl() ([]string, error)
-	// EngineOff says whether it is known to run without the engine.
+	// EngineOff reports whether the cluster is known to run without the engine.
 	EngineOff() bool
 }
 
-// access is what the commands make of the cluster: clients, and names for the shell.
+// access is the cluster with what the commands need: clients, and names for completion.
 type access struct{ Cluster }
 
-// Commands are the commands of this package, for a program.
+// Commands are the commands of this package, for one program.
 func Commands(c *console.Console, cluster Cluster) []*cobra.Command {
 	a := access{cluster}
 	return []*cobra.Command{auditCommand{c, a}.command(), fleetCommand{c, a}.command(), planCommand{c, a}.command(), rolloutCommands{c, a}.command(),
 		uiCommand{c, a}.command(), watchCommand{c, a}.command(), whyCommand{c, a}.command()}
 }
 
-// client is a client of the cluster.
+// client returns a client of the cluster.
 func (a access) client() (kubernetes.Interface, error) {
 	config, err := a.Config()
 	if err != nil {
@@ -50,8 +50,7 @@ func (a access) client() (kubernetes.Interface, error) {
 	return ForFleet(config)
 }
 
-// ForFleet is a client that asks as often as it likes, in the format that is read
-// fastest.
+// ForFleet returns a client without a rate limit, which uses the format that is fastest to decode.
 func ForFleet(config *rest.Config) (kubernetes.Interface, error) {
 	config.QPS = -1
 	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
@@ -62,21 +61,21 @@ func ForFleet(config *rest.Config) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// namespaceFlag adds --namespace to flags of the command. otherwise is where DaemonSets are looked for without it.
+// namespaceFlag adds --namespace to flags of the command. otherwise describes the namespaces without the flag.
 func (a access) namespaceFlag(c *cobra.Command, flags *pflag.FlagSet, namespace *string, what, otherwise string) {
 	flags.StringVarP(namespace, "namespace", "n", "", fmt.Sprintf("namespace of %s (default: %s)", what, otherwise))
 	complete := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.complete(c, a.namespaces)
 	}
 	if err := c.RegisterFlagCompletionFunc("namespace", complete); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 }
 
-// current is the namespace of DaemonSets that are named without one, in words.
+// current describes the namespace of DaemonSets that are named without one.
 const current = `that of the kubeconfig's context, or "default"`
 
-// orCurrent is the namespace that was given, or the one of the cluster.
+// orCurrent returns the given namespace, or the cluster's if it is "".
 func (a access) orCurrent(namespace string) (string, error) {
 	if namespace != "" {
 		return namespace, nil
@@ -84,10 +83,11 @@ func (a access) orCurrent(namespace string) (string, error) {
 	return a.Namespace()
 }
 
-// completionTime is how long a shell may wait for names.
+// completionTime is how long a shell waits for names.
 const completionTime = 2 * time.Second
 
-// complete returns the names that ask finds, in time; none if it fails, since a shell has no place for an error.
+// complete returns the names that ask finds in time. It returns none if ask fails, because a shell cannot show an
+// error.
 func (a access) complete(c *cobra.Command, ask func(context.Context, kubernetes.Interface) ([]string, error)) ([]string, cobra.ShellCompDirective) {
 	client, err := a.client()
 	if err != nil {
@@ -113,7 +113,7 @@ func (a access) namespaces(ctx context.Context, client kubernetes.Interface) (na
 	return names, nil
 }
 
-// daemonSetNames are those of the namespace as they are typed: after kind and a slash if the word has one.
+// daemonSetNames returns the names in the namespace as users type them: after kind and a slash if the word has one.
 func (a access) daemonSetNames(namespace, word string) func(context.Context, kubernetes.Interface) ([]string, error) {
 	return func(ctx context.Context, client kubernetes.Interface) (names []string, err error) {
 		if namespace, err = a.orCurrent(namespace); err != nil {

@@ -65,7 +65,7 @@ Without a terminal, or with --once, one picture is printed.`,
 	return c
 }
 
-// add adds the flags that `rollout watch` has as well.
+// add adds the flags that `rollout watch` shares.
 func (f *watchFlags) add(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.policy, "policy", "", "file with a RolloutPolicy: nodes in the order of its waves, and how far each wave is (default: the policy that the engine follows)")
@@ -74,7 +74,8 @@ func (f *watchFlags) add(c *cobra.Command) {
 	flags.DurationVar(&f.giveUp, "give-up", 10*time.Minute, "with --until-done and no release in waves: end with an error when no further node got there for so long (0: never)")
 }
 
-// check returns the DaemonSet's name.
+// check returns the DaemonSet's name, and refuses flags that contradict each
+// other.
 func (f *watchFlags) check(arg string) (name string, err error) {
 	kind, name, typed := strings.Cut(arg, "/")
 	if !typed {
@@ -96,7 +97,7 @@ func (f *watchFlags) checkEnd() error {
 	return nil
 }
 
-// complete completes the name by those of the namespace.
+// complete completes the names of DaemonSets in the namespace.
 func (cmd watchCommand) complete(f *watchFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(given) > 0 {
@@ -115,7 +116,7 @@ func (cmd watchCommand) run(ctx context.Context, f *watchFlags, name string) err
 	if err != nil {
 		return err
 	}
-	config.WarningHandler = rest.NoWarnings{} // they would be written across the picture
+	config.WarningHandler = rest.NoWarnings{} // they would be written into the picture
 	client, err := ForFleet(config)
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (cmd watchCommand) run(ctx context.Context, f *watchFlags, name string) err
 	return cmd.watchSet(ctx, client, kinds, f, name, policy)
 }
 
-// watchSet draws one DaemonSet until there is a reason to end.
+// watchSet draws one DaemonSet until the update is through or the user ends it.
 func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interface, kinds rolloutKinds, f *watchFlags, name string, policy *givenPolicy) error {
 	l, err := newLookout(ctx, client, kinds, f.namespace, name, policy)
 	if err != nil {
@@ -149,7 +150,7 @@ func (cmd watchCommand) watchSet(ctx context.Context, client kubernetes.Interfac
 	}
 	last, err := w.run(ctx)
 	err = errors.Join(err, w.canvas.close())
-	if last != nil { // what was seen last stays to be read
+	if last != nil { // the last picture stays on the terminal
 		err = errors.Join(cmd.printFrame(&last.Model), err)
 	}
 	return err
@@ -181,7 +182,7 @@ func (cmd watchCommand) once(ctx context.Context, l *lookout.Lookout) error {
 	return cmd.printFrame(&p.Model)
 }
 
-// printFrame prints a picture that stays where it is.
+// printFrame prints a picture that stays on the terminal.
 func (cmd watchCommand) printFrame(m *fleetmap.Model) error {
 	columns, rows := plainSize()
 	out, terminal := terminalOf(cmd.Out)
@@ -202,5 +203,5 @@ func (cmd watchCommand) printFrame(m *fleetmap.Model) error {
 	return err
 }
 
-// coloured says that the user has nothing against colours: https://no-color.org.
+// coloured reports whether the user allows colours: https://no-color.org.
 func coloured() bool { return os.Getenv("NO_COLOR") == "" }

@@ -28,8 +28,8 @@ import (
 	"everynode/internal/view"
 )
 
-// watched is a cluster with DaemonSet apps/agent on two nodes: one has an old pod, which update makes a new one
-// of when somebody watches.
+// watched is a cluster with DaemonSet apps/agent on two nodes. One has an old pod, which update makes a new one once
+// the pods are watched.
 func watched(t *testing.T) (client *fake.Clientset, update func()) {
 	t.Helper()
 	client, late, hash := cluster(t)
@@ -42,7 +42,7 @@ func watched(t *testing.T) (client *fake.Clientset, update func()) {
 	})
 	return client, func() {
 		t.Helper()
-		<-watches // the tracker forgets what happens before
+		<-watches // the fake does not send earlier changes to a watch
 		late.Labels[appsv1.ControllerRevisionHashLabelKey] = hash
 		if err := client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), late, "apps"); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func cluster(t *testing.T) (client *fake.Clientset, late *corev1.Pod, hash strin
 	return fake.NewClientset(objects...), late, history.Hash
 }
 
-// Without a terminal there is one picture.
+// Without a terminal it prints one picture.
 func TestWatchOnce(t *testing.T) {
 	asked := &auditedCluster{objects: map[string]string{
 		"/apis/apps/v1/namespaces/apps/daemonsets/agent":    "{apiVersion: apps/v1, kind: DaemonSet, " + watchedSet,
@@ -102,7 +102,7 @@ func TestWatchOnce(t *testing.T) {
 const watchedSet = `metadata: {name: agent, namespace: apps, uid: u},
 	spec: {selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: main, image: "agent:1"}]}}}}`
 
-// In a pipe --until-done prints what has become of the update, and ends with it.
+// In a pipe --until-done prints the progress of the update, and ends with it.
 func TestWatchUntilDone(t *testing.T) {
 	client, update := watched(t)
 	reader, writer := io.Pipe()
@@ -128,7 +128,7 @@ func TestWatchUntilDone(t *testing.T) {
 	}
 }
 
-// An update that does not get on, that cannot, and one that somebody does not wait for, are not through.
+// An update that makes no progress, that is impossible, or that the user does not wait for, is not through.
 func TestWatchNotThrough(t *testing.T) {
 	client, _ := watched(t)
 	flags := watchFlags{namespace: "apps", untilDone: true, giveUp: 10 * time.Millisecond}
@@ -157,7 +157,7 @@ func TestWatchNotThrough(t *testing.T) {
 	}
 }
 
-// A release in waves that has stopped ends it, and one that is watched does not, whatever the pods say.
+// A release in waves that has stopped ends the command. One that goes on does not, whatever the pods do.
 func TestWatchRelease(t *testing.T) {
 	w := watcher{untilDone: true, giveUp: time.Nanosecond}
 	p := &lookout.Picture{Model: fleetmap.Model{Rollout: &fleetmap.Rollout{Phase: "Soaking"}}}
@@ -175,7 +175,7 @@ func TestWatchRelease(t *testing.T) {
 	}
 }
 
-// openPTY is a terminal of its own: what is typed and seen, and what the program has of it.
+// openPTY opens a terminal: user is the end where keys are typed and output is seen, program the program's end.
 func openPTY(t *testing.T) (user, program *os.File) {
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -196,7 +196,7 @@ func openPTY(t *testing.T) (user, program *os.File) {
 	return user, program
 }
 
-// seen collects what a terminal was told, until it has the text.
+// seen collects what is written to a terminal until it has the text.
 func seen(t *testing.T, terminal io.Reader, until string) string {
 	t.Helper()
 	var all bytes.Buffer
@@ -211,7 +211,7 @@ func seen(t *testing.T, terminal io.Reader, until string) string {
 	return all.String()
 }
 
-// A terminal is drawn on in colours, follows its size, and is given back as it was.
+// It draws on a terminal in colours, follows the terminal's size, and restores it at the end.
 func TestWatchOnTerminal(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
 	t.Setenv("TERM", "xterm")
@@ -261,7 +261,7 @@ func TestWatchOnTerminal(t *testing.T) {
 	}
 }
 
-// NO_COLOR is without colours, and a policy brings its waves.
+// NO_COLOR turns off colours, and a policy adds its waves.
 func TestWatchWithoutColour(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
 	t.Setenv("TERM", "xterm")

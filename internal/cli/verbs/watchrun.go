@@ -11,41 +11,40 @@ import (
 	"everynode/internal/lookout"
 )
 
-// canvas is what pictures are drawn on.
+// canvas is where pictures are drawn.
 type canvas interface {
 	draw(m *fleetmap.Model) error
-	// resized has something when the last picture has to be drawn again; quit, when the user has seen enough.
+	// resized gets a value when the last picture must be drawn again; quit is closed when the user ends the command.
 	resized() <-chan struct{}
 	quit() <-chan struct{}
 	close() error
 }
 
-// watcher draws pictures until there is a reason to end.
+// watcher draws pictures until the update is through or the user ends it.
 type watcher struct {
 	lookout   *lookout.Lookout
 	canvas    canvas
 	untilDone bool
 	giveUp    time.Duration
-	command   string // what shows more
+	command   string // the command that shows more
 	called    func(string) string
 	progress  progressOf
 }
 
-// progressOf is how far an update was, and since when.
+// progressOf is how far an update is, and since when.
 type progressOf struct {
 	revision string
 	there    int
 	since    time.Time
 }
 
-// pace is the least time between two pictures. One that takes long takes at most a quarter of the time.
+// pace is the least time between two pictures. Drawing takes at most a quarter of the time.
 const (
 	pace      = 250 * time.Millisecond
 	restShare = 3
 )
 
-// run draws until the update is through, the user ends it, or nothing more is to be seen. It returns the last
-// picture; nil: none was drawn.
+// run draws until the update is through or the user ends it. It returns the last picture, or nil if none was drawn.
 func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 	following, end := context.WithCancel(ctx)
 	defer end()
@@ -75,8 +74,8 @@ func (w *watcher) run(ctx context.Context) (last *lookout.Picture, err error) {
 	}
 }
 
-// wait waits for a time that must pass, or for something to draw: a change, another size of the terminal, the
-// moment to wake. False: the user has seen enough.
+// wait waits until must has passed, or until there is something to draw: a change, a new size of the terminal, or the
+// time wake. It returns false if the user ends the command.
 func (w *watcher) wait(ctx context.Context, must time.Duration, changed <-chan struct{}, wake time.Time) bool {
 	timer := time.NewTimer(must)
 	resized := w.canvas.resized()
@@ -101,7 +100,7 @@ func (w *watcher) wait(ctx context.Context, must time.Duration, changed <-chan s
 	return true
 }
 
-// through says whether there is nothing more to wait for. It fails when the update has stopped.
+// through reports whether there is nothing more to wait for. It is an error if the update has stopped.
 func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
 	if r := &w.progress; r.revision != p.Revision || p.There > r.there || p.Model.Stale != "" || p.Model.Rollout != nil || r.since.IsZero() {
 		*r = progressOf{p.Revision, p.There, now}
@@ -122,7 +121,7 @@ func (w *watcher) through(p *lookout.Picture, now time.Time) (bool, error) {
 	return false, nil
 }
 
-// wake is when the picture changes by time alone, or it is time to give up.
+// wake is when the picture changes only because time passes, or when it is time to give up.
 func (w *watcher) wake(p *lookout.Picture) time.Time {
 	at := p.WakeAt
 	if w.untilDone && w.giveUp > 0 && p.Model.Stale == "" && p.Model.Rollout == nil {
@@ -133,7 +132,7 @@ func (w *watcher) wake(p *lookout.Picture) time.Time {
 	return at
 }
 
-// left is for a user who does not wait for the end.
+// left returns the error for a user who does not wait for the end.
 func (w *watcher) left(last *lookout.Picture) error {
 	if !w.untilDone {
 		return nil
@@ -144,7 +143,7 @@ func (w *watcher) left(last *lookout.Picture) error {
 	return errors.New("interrupted before the update was through")
 }
 
-// lines is a canvas for logs: a line for each change, but not many.
+// lines is a canvas for logs: it prints a line for a change, but not too often.
 type lines struct {
 	out  io.Writer
 	said string

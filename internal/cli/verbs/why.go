@@ -72,7 +72,7 @@ scheduler and engine have told, and changes nothing. What is held up comes first
 	c.Flags().BoolVar(&f.notOK, "not-ok", false, "leave out nodes that have what they should")
 	console.OutputFlag(c, &f.output, "wide")
 	if err := c.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // only for a flag that does not exist
+		panic(err) // only if there is no such flag
 	}
 	return c
 }
@@ -84,11 +84,11 @@ func reasonNames() (names []string) {
 	return names
 }
 
-// check refuses reasons that there are not, and writes the others as they are.
+// check refuses unknown reasons, and corrects upper and lower case in the others.
 func (f *whyFlags) check() error { return asKnown("reason", f.reasons, reasonNames()) }
 
-// asKnown refuses words after a flag that are not known, and writes the others as
-// they are known, upper and lower case.
+// asKnown refuses a flag's words that are not known, and corrects upper and lower case
+// in the others.
 func asKnown(flag string, given, known []string) error {
 	for i, word := range given {
 		at := slices.IndexFunc(known, func(name string) bool { return strings.EqualFold(name, word) })
@@ -100,7 +100,7 @@ func asKnown(flag string, given, known []string) error {
 	return nil
 }
 
-// wants says whether the row is to be shown.
+// wants reports whether to show the row.
 func (f *whyFlags) wants(r *why.Row) bool {
 	return (len(f.reasons) == 0 || slices.Contains(f.reasons, r.Reason)) && !(f.notOK && r.OK)
 }
@@ -126,7 +126,8 @@ func newQuestion(args []string, namespace string) (why.Question, error) {
 	return q, nil
 }
 
-// complete completes a node, and after it a DaemonSet; or a DaemonSet behind its kind.
+// complete completes a node, and after it a DaemonSet; or a DaemonSet after its kind
+// and a slash.
 func (cmd whyCommand) complete(f *whyFlags) cobra.CompletionFunc {
 	return func(c *cobra.Command, given []string, word string) ([]string, cobra.ShellCompDirective) {
 		switch kind, _, typed := strings.Cut(word, "/"); {

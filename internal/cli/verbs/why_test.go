@@ -23,8 +23,8 @@ func testAnswer() *why.Answer {
 	return &why.Answer{Rows: testRows(), DaemonSets: []why.Set{{Namespace: "default", Name: "agent", Reasons: map[string]int{"UpToDate": 997, "NotReady": 2, "BudgetSpent": 1}}}}
 }
 
-// Before the rows there is their sum; and nothing is wider than the terminal but
-// commands, which are to be copied.
+// A heading sums up the rows. Only commands may be wider than the terminal:
+// users copy them.
 func TestWhyFits(t *testing.T) {
 	of := why.Question{DaemonSet: "agent", Namespace: "default"}
 	for _, wide := range []bool{false, true} {
@@ -59,7 +59,7 @@ func TestWhyFits(t *testing.T) {
 	}
 }
 
-// Who reads from a pipe gets every word.
+// In a pipe nothing is cut short.
 func TestWhyIsWholeInAPipe(t *testing.T) {
 	var out bytes.Buffer
 	cmd := whyCommand{Console: &console.Console{Out: &out, Program: console.Everynode}}

@@ -32,8 +32,8 @@ func (cmd whyCommand) print(output string, q why.Question, answer *why.Answer) e
 	})
 }
 
-// whyText writes an answer for people, width columns wide. With clip a cell that
-// does not fit is cut short; who reads it from a pipe gets all of it.
+// whyText writes an answer for people, width columns wide. With clip it cuts
+// cells that do not fit; a pipe gets whole cells.
 type whyText struct {
 	out      io.Writer
 	question why.Question
@@ -41,7 +41,8 @@ type whyText struct {
 	clip     bool
 }
 
-// heading is the sum of the answer in one line, and what is wrong as a whole.
+// heading prints the totals in one line, and what is wrong with the DaemonSets as
+// a whole.
 func (t *whyText) heading(answer *why.Answer) error {
 	reasons, rows := map[string]int{}, 0
 	for _, ds := range answer.DaemonSets {
@@ -73,7 +74,7 @@ func (t *whyText) heading(answer *why.Answer) error {
 			lines = append(lines, "    "+ds.Command)
 		}
 		if t.question.DaemonSet == "" {
-			continue // of a node one asks what is wrong there, not with each manifest
+			continue // a question about a node is about what is wrong there, not about each manifest
 		}
 		for _, warning := range ds.Warnings {
 			lines = append(lines, console.Wrapped("warning: "+warning, t.width)...)
@@ -83,7 +84,8 @@ func (t *whyText) heading(answer *why.Answer) error {
 	return err
 }
 
-// reasonCounts is "997 UpToDate, 2 NotReady": the most frequent first.
+// reasonCounts returns a text like "997 UpToDate, 2 NotReady", the most frequent
+// first.
 func reasonCounts(reasons map[string]int) string {
 	var names []string
 	for name := range reasons {
@@ -96,7 +98,7 @@ func reasonCounts(reasons map[string]int) string {
 	return strings.Join(names, ", ")
 }
 
-// subject is the column that differs from row to row.
+// subject returns the cell that differs from row to row.
 func (t *whyText) subject(r *why.Row) string {
 	if t.question.DaemonSet != "" {
 		return r.Node
@@ -124,10 +126,10 @@ func (t *whyText) table(rows []why.Row) error {
 	return table.Flush()
 }
 
-// minDetail is the least that a cell is cut to.
+// minDetail is the least width that a cell is cut to.
 const minDetail = 24
 
-// clipLast cuts the last column so that a table is at most as wide as width.
+// clipLast cuts the last column so that a table is at most width columns wide.
 func clipLast(cells [][]string, width int) {
 	last, others := len(cells[0])-1, 0
 	for col := range last {
@@ -145,8 +147,8 @@ func clipLast(cells [][]string, width int) {
 	}
 }
 
-// blocks writes a line for each row, and below it all that is known of it, unless
-// it has what it should.
+// blocks writes a line for each row, and below it everything that is known about
+// it, unless the pod is up to date.
 func (t *whyText) blocks(rows []why.Row) error {
 	var b strings.Builder
 	for i := range rows {
@@ -168,7 +170,7 @@ func (t *whyText) blocks(rows []why.Row) error {
 			}
 		}
 		for _, command := range r.Commands {
-			fmt.Fprintln(&b, "    $ "+command) // never wrapped: it is to be copied
+			fmt.Fprintln(&b, "    $ "+command) // never wrapped, so that users can copy it
 		}
 	}
 	_, err := io.WriteString(t.out, b.String())
