@@ -15,25 +15,26 @@ import (
 	"everynode/internal/view"
 )
 
-// Input is everything that is judged. Audit reads it and never writes to it.
-// DaemonSets, Nodes and Pods may come in any order.
+// Input is everything that Audit judges. Audit reads it and never writes to it. DaemonSets,
+// Nodes and Pods may come in any order.
 type Input struct {
-	// Now is the time at which statuses and pods were read; zero when there is
-	// none, and then nothing is said of what takes long.
+	// Now is the time at which statuses and pods were read. If it is zero, nothing is found
+	// about what takes too long.
 	Now        time.Time
 	DaemonSets []appsv1.DaemonSet
-	// Nodes are the nodes of the cluster; nil when they are not known.
+	// Nodes are the nodes of the cluster; nil if they are not known.
 	Nodes []corev1.Node
-	// Pods are the pods of DaemonSets; nil when they are not known.
+	// Pods are the pods of DaemonSets; nil if they are not known.
 	Pods []Pod
-	// Immutable says of ConfigMaps and Secrets whether they are. Of what is not
-	// in it nothing is known.
+	// Immutable is whether each ConfigMap and Secret is immutable. Nothing is known about those
+	// that it does not have.
 	Immutable map[Ref]bool
-	// Policies are the RolloutPolicies; nil when they are not known, or when there can be none.
+	// Policies are the RolloutPolicies; nil if they are not known, or the cluster does not have
+	// the kind.
 	Policies []view.RolloutPolicy
 }
 
-// Pod is what is looked at in a pod.
+// Pod is what Audit needs of a pod.
 type Pod struct {
 	// Owner is the UID of the DaemonSet that controls it.
 	Owner types.UID
@@ -63,24 +64,24 @@ type Finding struct {
 	Namespace string   `json:"namespace"`
 	DaemonSet string   `json:"daemonSet"`
 	Reason    Reason   `json:"reason"`
-	// Cost is on how many nodes it is felt; nil when the nodes are not known.
+	// Cost is how many nodes it affects; nil if the nodes are not known.
 	Cost *Cost `json:"cost,omitempty"`
-	// Text is what is found, in one sentence without a full stop.
+	// Text is what was found, in one sentence without a full stop.
 	Text string `json:"text"`
-	// Why is what can come of it, and Change what would end it, in words.
+	// Why is what can happen because of it, and Change what would end it, in words.
 	Why    string `json:"why"`
 	Change string `json:"change"`
-	// Commands show more of it. None changes anything.
+	// Commands show more about it. They change nothing.
 	Commands []string `json:"commands,omitempty"`
 }
 
-// Cost is on how many nodes something is felt, of how many that could be.
+// Cost is how many nodes something affects, out of how many.
 type Cost struct {
 	Nodes int `json:"nodes"`
 	Of    int `json:"of"`
 }
 
-// String is the cost in two or three words; "?" where it is not known.
+// String is the cost in two or three words; "?" if it is not known.
 func (c *Cost) String() string {
 	switch {
 	case c == nil:
@@ -94,8 +95,8 @@ func (c *Cost) String() string {
 	}
 }
 
-// Audit returns what is wrong with the DaemonSets: the worst first, then what
-// costs most nodes, then by name. A DaemonSet that is being deleted is left out.
+// Audit returns what is wrong with the DaemonSets: the worst first, then by the number of
+// nodes, the most first, then by name. It leaves out DaemonSets that are being deleted.
 func Audit(in *Input) []Finding {
 	nodes := in.nodes()
 	pods := map[types.UID][]*Pod{}
@@ -129,7 +130,7 @@ func worstFirst(a, b Finding) int {
 		cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.DaemonSet, b.DaemonSet), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Text, b.Text))
 }
 
-// felt is on how many nodes it is felt, for the order alone.
+// felt is how many nodes it affects, only for the order of findings.
 func (f *Finding) felt() int {
 	if f.Cost == nil {
 		return 0

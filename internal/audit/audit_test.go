@@ -16,11 +16,12 @@ import (
 
 var update = flag.Bool("update", false, "write the findings of testdata/*.txtar as they come out")
 
-// storyNow is when the stories play.
+// storyNow is the time at which the stories happen.
 func storyNow() time.Time { return time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC) }
 
-// TestStories runs testdata/*.txtar: each section "manifest" is a world, and the
-// section "findings" after it what Audit says of it. Text after a colon is a title.
+// TestStories runs testdata/*.txtar. Each section "manifest" is a cluster, and the
+// section "findings" after it is what Audit finds in it. Text after a colon is a
+// title.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) < 10 {
@@ -75,8 +76,8 @@ func runStory(t *testing.T, file string, told map[Reason]bool) {
 	}
 }
 
-// printed is what a story says of findings. Why and Change are those of the reason,
-// and Change is left out but where it is the finding's own.
+// printed returns the findings as a story shows them. It leaves out Why, which the
+// reason determines, and Change where it is the reason's remedy.
 func printed(findings []Finding) string {
 	var b strings.Builder
 	for _, x := range findings {
@@ -91,7 +92,7 @@ func printed(findings []Finding) string {
 	return b.String()
 }
 
-// Every reason has a name of its own, says what can come of it, and what to change.
+// Every reason has a unique name, a sentence and a remedy.
 func TestReasonsAreTold(t *testing.T) {
 	var names []string
 	for _, r := range Reasons() {

@@ -10,8 +10,8 @@ import (
 	"everynode/internal/view"
 )
 
-// References are the ConfigMaps and Secrets that the DaemonSets' pods read: those
-// of which Audit looks in Input.Immutable, each once, in order.
+// References returns the ConfigMaps and Secrets that the DaemonSets' pods read,
+// each once and sorted. Audit looks these up in Input.Immutable.
 func References(in *Input) []Ref {
 	all := map[Ref]bool{}
 	for i := range in.DaemonSets {
@@ -34,11 +34,12 @@ func sorted(refs map[Ref]bool) []Ref {
 	return list
 }
 
-// rootCA is in every namespace, and the control plane writes it.
+// rootCA is a ConfigMap that the control plane writes in every namespace.
 const rootCA = "kube-root-ca.crt"
 
-// readsOf is what a pod reads, and whether its files follow an edit while it runs:
-// those of a volume do, but not those below a subPath, nor the environment.
+// readsOf returns what a pod reads. The value is whether its files follow an edit
+// while the pod runs: those of a volume do, but not those below a subPath, and not
+// environment variables.
 func readsOf(pod *corev1.PodSpec, namespace string) map[Ref]bool {
 	reads := map[Ref]bool{}
 	note := func(kind Kind, name string, live bool) {
@@ -67,8 +68,8 @@ func readsOf(pod *corev1.PodSpec, namespace string) map[Ref]bool {
 	return reads
 }
 
-// followed has the volumes that containers mount: true for those of which one that
-// lasts mounts the whole.
+// followed returns the volumes that containers mount. The value is true if a
+// container that runs as long as the pod mounts the whole volume.
 func followed(pod *corev1.PodSpec) map[string]bool {
 	volumes := map[string]bool{}
 	note := func(c *corev1.Container, lasts bool) {
@@ -86,7 +87,7 @@ func followed(pod *corev1.PodSpec) map[string]bool {
 	return volumes
 }
 
-// sources are what a volume shows, without a namespace.
+// sources returns what a volume is made from, without a namespace.
 func sources(v *corev1.Volume) map[Ref]bool {
 	refs := map[Ref]bool{}
 	if v.ConfigMap != nil {
@@ -109,7 +110,8 @@ func sources(v *corev1.Volume) map[Ref]bool {
 	return refs
 }
 
-// environment is what the container has in its environment, without a namespace.
+// environment returns what a container's environment variables are made from,
+// without a namespace.
 func environment(c *corev1.Container) (refs []Ref) {
 	for _, from := range c.EnvFrom {
 		if from.ConfigMapRef != nil {
@@ -131,7 +133,7 @@ func environment(c *corev1.Container) (refs []Ref) {
 	return refs
 }
 
-// judgeConfig is about what an edit changes in pods, past any update.
+// judgeConfig is about edits that change pods without an update.
 func (j *judgement) judgeConfig() {
 	reads := readsOf(j.pod, j.namespace())
 	live, later := map[Kind][]string{}, map[Kind][]string{}
@@ -149,8 +151,9 @@ func (j *judgement) judgeConfig() {
 	j.mutable(MutableSecret, Secret, live[Secret], later[Secret])
 }
 
-// mutable notes objects that can be edited: what pods see of it while they run is
-// worse than what they see when they start. Secrets are often made to be renewed.
+// mutable records objects that can be edited. It is worse if running pods see the
+// edit (live) than if only new pods do (later). Secrets are often meant to be
+// renewed.
 func (j *judgement) mutable(r Reason, kind Kind, live, later []string) {
 	severity := Low
 	var parts []string
@@ -168,7 +171,7 @@ func (j *judgement) mutable(r Reason, kind Kind, live, later []string) {
 	}
 }
 
-// judgeImages is about images that can become others under the same name.
+// judgeImages is about images that can change under the same name.
 func (j *judgement) judgeImages() {
 	var loose, pulled []string
 	for _, c := range j.all() {

@@ -6,16 +6,17 @@ import (
 	"everynode/internal/view"
 )
 
-// Guard is what keeps an edit of node labels, or of the template's placement, from taking the pods of a DaemonSet away.
+// Guard is what keeps an edit of node labels, or of the template's placement, from removing the pods of a DaemonSet.
 type Guard struct {
 	Namespace string `json:"namespace"`
 	DaemonSet string `json:"daemonSet"`
 	Policy    string `json:"policy"`
-	// Removals is how many pods such edits may take within an hour, a number or a percentage.
+	// Removals is how many pods such edits may remove within an hour, a number or a percentage.
 	Removals string `json:"removals"`
 }
 
-// Guards are those of the DaemonSets that have one, in their order. One that lets all pods go is none.
+// Guards returns the guards of the DaemonSets that have one, in the same order. A guard that lets all pods go does
+// not count.
 func Guards(in *Input) []Guard {
 	guards := []Guard{}
 	for i := range in.DaemonSets {
@@ -28,10 +29,10 @@ func Guards(in *Input) []Guard {
 	return guards
 }
 
-// guard is how many pods the policies that a DaemonSet follows let labels and the placement take away.
+// guard is how many pods labels and the placement may remove, by the policies that choose a DaemonSet.
 type guard struct {
-	policies []string // none: it follows none
-	unclear  bool     // several, or one that cannot be read: then the engine lets nothing go
+	policies []string // empty: it follows no policy
+	unclear  bool     // several policies, or one that is missing or invalid: then the engine lets nothing go
 	removals func(running int) int
 	text     string
 }
@@ -50,7 +51,7 @@ func (in *Input) guardOf(s *subject) (g guard) {
 		g.removals, g.text = p.MayRemove, words(p.Removals)
 	}
 	if _, named := ds.Annotations[view.PolicyAnnotation]; named && len(g.policies) == 0 {
-		g.unclear = true // it names a policy that there is not: the engine lets nothing go
+		g.unclear = true // the policy that it names does not exist: the engine lets nothing go
 	}
 	return g
 }
@@ -62,8 +63,8 @@ func (g *guard) words() string {
 	return g.text
 }
 
-// guarded says that an edit which would take so many pods away is not carried out. Where nobody knows how many there are,
-// any number below all of them is a limit.
+// guarded reports whether the guard stops an edit that would remove so many pods. If the number of pods is not known,
+// any limit below all of them counts.
 func (s *subject) guarded(pods int) bool {
 	g := &s.guard
 	switch {
@@ -75,7 +76,7 @@ func (s *subject) guarded(pods int) bool {
 	return pods > g.removals(s.desired)
 }
 
-// judgeGuard is about whether anything holds pods when an edit would take all of them away.
+// judgeGuard is about whether anything stops an edit that would remove all pods.
 func (j *judgement) judgeGuard() {
 	const so = "an edit of nodeSelector or affinity takes every pod away at once, and so does an edit of the labels that it selects"
 	severity := Medium

@@ -12,7 +12,7 @@ import (
 )
 
 // judgeHost is about what pods may do to their nodes. In kube-system that is
-// expected, and no more than worth a word.
+// expected, so findings there are Low.
 func (j *judgement) judgeHost() {
 	root := Medium
 	if j.namespace() == metav1.NamespaceSystem {
@@ -39,7 +39,8 @@ func (j *judgement) judgeHost() {
 	}
 }
 
-// privileged says that the container is root on its node, on Linux or Windows.
+// privileged reports whether the container is root on its node, on Linux or
+// Windows.
 func (s *subject) privileged(c *corev1.SecurityContext) bool {
 	host := func(w *corev1.WindowsSecurityContextOptions) bool {
 		return w != nil && w.HostProcess != nil && *w.HostProcess
@@ -50,8 +51,9 @@ func (s *subject) privileged(c *corev1.SecurityContext) bool {
 	return host(s.pod.SecurityContext.WindowsOptions)
 }
 
-// judgeStanding is about how well a pod holds its place on a node that is short of
-// something. Kubelets evict no pod with one of Kubernetes' critical priorities.
+// judgeStanding is about how well pods keep their place on a node that runs short
+// of resources. Kubelets do not evict pods with one of Kubernetes' critical
+// priorities.
 func (j *judgement) judgeStanding() {
 	if j.critical() {
 		return
@@ -67,7 +69,7 @@ func (j *judgement) judgeStanding() {
 	}
 }
 
-// systemCritical is the least priority that kubelets do not evict: that of
+// systemCritical is the lowest priority that kubelets do not evict: that of
 // system-cluster-critical.
 const systemCritical = 2_000_000_000
 
@@ -76,12 +78,12 @@ func (s *subject) critical() bool {
 	return class == "system-node-critical" || class == "system-cluster-critical" || s.pod.Priority != nil && *s.pod.Priority >= systemCritical
 }
 
-// withoutMemory names the containers that ask for no memory.
+// withoutMemory names the containers that request no memory.
 func (s *subject) withoutMemory() (names []string) {
 	asks := func(r *corev1.ResourceRequirements) bool {
 		_, requests := r.Requests[corev1.ResourceMemory]
 		_, limits := r.Limits[corev1.ResourceMemory]
-		return requests || limits // a limit without a request is one
+		return requests || limits // a limit without a request is also the request
 	}
 	if s.pod.Resources != nil && asks(s.pod.Resources) {
 		return nil
@@ -94,9 +96,9 @@ func (s *subject) withoutMemory() (names []string) {
 	return names
 }
 
-// plumbing is a folder of the node's that the template mounts and by which
-// kubelets and runtimes find plugins for networks, storage and devices: what has
-// one serves the other pods of its node.
+// plumbing returns a folder of the node that the template mounts and where
+// kubelets and runtimes find plugins for networks, storage and devices: a pod with
+// such a mount serves the other pods of its node. It is "" if there is none.
 func (s *subject) plumbing() string {
 	for i := range s.pod.Volumes {
 		host := s.pod.Volumes[i].HostPath

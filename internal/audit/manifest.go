@@ -19,11 +19,10 @@ import (
 	"everynode/internal/view"
 )
 
-// Read adds the objects of a manifest, in YAML or JSON, of which it may have many,
-// lists among them: DaemonSets, Nodes, ConfigMaps, Secrets (whether they are
-// immutable, nothing else), RolloutPolicies and pods of DaemonSets. It returns how many objects of
-// other kinds there are. A DaemonSet with a field that there is not is an error:
-// it would be judged as if the field were left out.
+// Read adds the objects of a manifest, in YAML or JSON, which may have many documents and lists: DaemonSets, Nodes,
+// ConfigMaps, Secrets (only whether they are immutable), RolloutPolicies and pods of DaemonSets. It returns how many
+// objects of other kinds there are. A DaemonSet with an unknown field is an error: it would be judged as if the field
+// were left out.
 func (in *Input) Read(manifest []byte) (others int, err error) {
 	documents := yamlutil.NewYAMLReader(bufio.NewReader(bytes.NewReader(manifest)))
 	for i := 1; ; i++ {
@@ -39,7 +38,7 @@ func (in *Input) Read(manifest []byte) (others int, err error) {
 			return others, fmt.Errorf("document %d: %w", i, err)
 		}
 		if bytes.Equal(data, []byte("null")) {
-			continue // nothing but comments
+			continue // only comments
 		}
 		n, err := in.object(data, metav1.TypeMeta{})
 		if err != nil {
@@ -49,17 +48,16 @@ func (in *Input) Read(manifest []byte) (others int, err error) {
 	}
 }
 
-// identity is what is looked at in an object before, or in place of, all of it.
+// identity is the part of an object that is decoded first. Of some kinds nothing else is needed.
 type identity struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
-	// Raw, since objects of kinds that are not looked at may have anything there.
+	// Immutable is raw, since objects of other kinds may have anything there.
 	Immutable stdjson.RawMessage `json:"immutable"`
 	Items     stdjson.RawMessage `json:"items"`
 }
 
-// object adds one object, or those of a list. Items of a list of one kind need not
-// say what they are: unless says it.
+// object adds one object, or those of a list. Items of a list need not name their kind: unless is the kind of those.
 func (in *Input) object(data []byte, unless metav1.TypeMeta) (others int, err error) {
 	var o identity
 	if err := stdjson.Unmarshal(data, &o); err != nil {
@@ -106,7 +104,7 @@ func (in *Input) list(data []byte, of metav1.TypeMeta) (others int, err error) {
 		return 0, fmt.Errorf("items: %w", err)
 	}
 	if of.Kind == "" {
-		of = metav1.TypeMeta{} // a List of anything: each says what it is
+		of = metav1.TypeMeta{} // a List of any kinds: each item names its own
 	}
 	for i, item := range items {
 		n, err := in.object(item, of)
@@ -140,7 +138,8 @@ func (in *Input) daemonSet(data []byte, o *identity) error {
 	return nil
 }
 
-// policy adds one that can be followed: with a typo in it, its guard would be judged as if that were left out.
+// policy adds a RolloutPolicy. An invalid one is an error: if it had a typo, its guard would be judged as if it were
+// left out.
 func (in *Input) policy(data []byte, name string) error {
 	var o view.RolloutPolicy
 	strict, err := json.UnmarshalStrict(data, &o)
@@ -154,7 +153,7 @@ func (in *Input) policy(data []byte, name string) error {
 	return nil
 }
 
-// Know notes whether a ConfigMap or a Secret is immutable.
+// Know records whether a ConfigMap or a Secret is immutable.
 func (in *Input) Know(ref Ref, immutable *bool) {
 	if in.Immutable == nil {
 		in.Immutable = map[Ref]bool{}
@@ -162,7 +161,7 @@ func (in *Input) Know(ref Ref, immutable *bool) {
 	in.Immutable[ref] = immutable != nil && *immutable
 }
 
-// AddPod notes a pod, if a DaemonSet controls it.
+// AddPod records a pod, if a DaemonSet controls it.
 func (in *Input) AddPod(pod *metav1.ObjectMeta) {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil || owner.Kind != "DaemonSet" {

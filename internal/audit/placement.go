@@ -12,7 +12,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// judgePlacement is about which nodes run a pod, and what that hangs on.
+// judgePlacement is about which nodes run a pod, and what that depends on.
 func (j *judgement) judgePlacement() {
 	for _, key := range j.keys() {
 		j.judgeLabel(key)
@@ -26,8 +26,8 @@ func (j *judgement) judgePlacement() {
 	}
 }
 
-// keys are the labels of nodes that the placement asks to be there, by name,
-// without those that each kubelet sets on its own node and puts back.
+// keys returns the node labels that the placement requires, sorted. It leaves out those that each kubelet sets on its
+// own node and restores.
 func (s *subject) keys() []string {
 	keys := map[string]bool{}
 	for key := range s.spec.Placement.Selector {
@@ -44,13 +44,13 @@ func (s *subject) keys() []string {
 	return slices.Sorted(maps.Keys(keys))
 }
 
-// wants says that the requirement fails where the label is absent.
+// wants reports whether the requirement fails on nodes without the label.
 func wants(r *plan.Requirement) bool {
 	return r.Operator == plan.In || r.Operator == plan.Exists || r.Operator == plan.Gt || r.Operator == plan.Lt
 }
 
-// setByKubelet says that the kubelet sets the label on its node when it starts
-// (updateDefaultLabels in pkg/kubelet/kubelet_node_status.go).
+// setByKubelet reports whether the kubelet sets the label on its node when it starts (updateDefaultLabels in
+// pkg/kubelet/kubelet_node_status.go).
 func setByKubelet(key string) bool {
 	switch key {
 	case corev1.LabelHostname, corev1.LabelTopologyZone, corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaZone, corev1.LabelFailureDomainBetaRegion,
@@ -61,7 +61,8 @@ func setByKubelet(key string) bool {
 	return false
 }
 
-// judgeLabel is about what goes when the label is taken away from all nodes. What a guard would hold does not go.
+// judgeLabel is about the pods that go when the label is removed from all nodes. Pods that a guard would hold do not
+// count.
 func (j *judgement) judgeLabel(key string) {
 	switch {
 	case j.in.Nodes == nil && j.needs(key) && !j.guarded(j.desired):
@@ -82,7 +83,7 @@ func (j *judgement) judgeLabel(key string) {
 	j.try("kubectl get nodes -L %s", key)
 }
 
-// have is "3 nodes have a pod".
+// have returns "3 nodes have a pod".
 func have(nodes int) string {
 	if nodes == 1 {
 		return "1 node has a pod"
@@ -90,7 +91,7 @@ func have(nodes int) string {
 	return fmt.Sprintf("%d nodes have a pod", nodes)
 }
 
-// needs says that no node without the label matches, as far as the manifest tells.
+// needs reports whether no node without the label matches, as far as the manifest shows.
 func (s *subject) needs(key string) bool {
 	p := &s.spec.Placement
 	if _, selects := p.Selector[key]; selects {
@@ -101,7 +102,7 @@ func (s *subject) needs(key string) bool {
 	})
 }
 
-// lostWithout is how many nodes would lose their pod with the label.
+// lostWithout is how many nodes would lose their pod without the label.
 func (s *subject) lostWithout(key string) (lost int) {
 	for _, n := range s.runs {
 		without := n.Node
@@ -139,7 +140,7 @@ func (j *judgement) judgeNodes() {
 	}
 }
 
-// has is "3 nodes have".
+// has returns "3 nodes have".
 func has(nodes int) string {
 	if nodes == 1 {
 		return "1 node has"
@@ -147,12 +148,12 @@ func has(nodes int) string {
 	return fmt.Sprintf("%d nodes have", nodes)
 }
 
-// matchesNone says why there is no node for it. That it is for another operating
-// system or processor is seen to be meant.
+// matchesNone explains why no node matches. If the DaemonSet is only for another operating system or processor, that
+// is taken to be intended, and the finding is Low.
 func (j *judgement) matchesNone(taints, others map[string]int) {
 	maps.Copy(others, taints)
 	if len(others) == 0 {
-		return // nothing but nodes that come or go
+		return // only nodes that are new or about to go
 	}
 	text, _ := listed(others)
 	severity := Medium
@@ -163,7 +164,7 @@ func (j *judgement) matchesNone(taints, others map[string]int) {
 	j.try("kubectl get nodes --show-labels")
 }
 
-// forOtherMachines says that all of the reasons are labels which kubelets set.
+// forOtherMachines reports whether all of the reasons are labels that kubelets set.
 func (s *subject) forOtherMachines(reasons map[string]int) bool {
 	for reason := range reasons {
 		label, selected := strings.CutPrefix(reason, plan.NotSelected.String()+" ")
@@ -175,8 +176,8 @@ func (s *subject) forOtherMachines(reasons map[string]int) bool {
 	return true
 }
 
-// passes says that the taint marks a node that comes, goes or is replaced, so that
-// a pod which does not tolerate it is not amiss.
+// passes reports whether the taint marks a node that is new, about to go or to be replaced, so that it is all right
+// for a pod not to tolerate it.
 func passes(taint string) bool {
 	for _, key := range []string{
 		"node.cloudprovider.kubernetes.io/uninitialized", "node.cloudprovider.kubernetes.io/shutdown", corev1.TaintNodeOutOfService,
@@ -189,7 +190,7 @@ func passes(taint string) bool {
 	return false
 }
 
-// listed is "a (3 nodes), b (1 node)", the most frequent first, and their sum.
+// listed returns "a (3 nodes), b (1 node)", the most frequent first, and the sum of the counts.
 func listed(counts map[string]int) (text string, sum int) {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))

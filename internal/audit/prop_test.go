@@ -16,8 +16,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever it is given, also what no API server lets in, Audit does not panic, says
-// the same in any order, changes nothing, and what it says holds together.
+// For any input, also one that no API server accepts, Audit does not panic, finds
+// the same in any order of the input, does not change the input, and returns
+// consistent findings.
 func TestAnyInput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)

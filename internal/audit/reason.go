@@ -2,7 +2,7 @@ package audit
 
 import "strconv"
 
-// Reason says what is wrong. Its text is what the command line prints.
+// Reason is what is wrong. Its text is what the command line prints.
 type Reason uint8
 
 // The reasons. Each has its name, a sentence and a remedy in reasonText.
@@ -14,43 +14,43 @@ const (
 
 	// How an update goes.
 	UpdateAllAtOnce    // every pod at once
-	UpdateManyAtOnce   // half of the pods, or more, at once
-	NoReadinessProbe   // a pod that runs counts as one that works
+	UpdateManyAtOnce   // at least half of the pods at once
+	NoReadinessProbe   // a pod that runs counts as working
 	NoMinReadySeconds  // a pod counts as good the moment it is ready
 	SurgeWithHostPorts // the new pod waits for the old one's port
-	NoHistory          // no revision is kept to go back to
+	NoHistory          // no revision is kept to return to
 
-	// What an update has come to.
-	UpdateStuck         // it is half done, and nothing happens
+	// How the last update went.
+	UpdateStuck         // it is half done, and nothing happens any longer
 	HalfRolled          // OnDelete: pods of an older revision are left
 	MixedRevisions      // pods of three revisions or more
 	NodesDownHoldUpdate // nodes that are down have spent the budget
 
 	// Where pods may run.
-	HangsOnLabel  // one label, taken away, empties it
-	Unguarded     // one edit of labels or of the placement empties it
+	HangsOnLabel  // without one label no node matches
+	Unguarded     // one edit of labels or of the placement removes all pods
 	MatchesNoNode // it runs nowhere
-	TaintsKeepOff // nodes that it does not tolerate
+	TaintsKeepOff // nodes with taints that it does not tolerate
 	Misscheduled  // pods where none should be
 
-	// What reaches pods past an update.
+	// What changes pods without an update.
 	MutableConfig // a ConfigMap that can be edited
 	MutableSecret // a Secret that can be edited
 	MutableImage  // a tag that can be moved
 
 	// What pods may do to their nodes.
 	HostPathWritable // a path of the node can be written to
-	HostPathWhole    // all of the node's file system is seen
+	HostPathWhole    // the node's whole file system is visible
 	RuntimeSocket    // a container runtime's socket
 	Privileged       // a privileged container
 
-	// How well a pod holds its place.
+	// How well a pod keeps its place.
 	NoMemoryRequest // it is evicted first
-	NoPriority      // it yields to any pod with a priority
+	NoPriority      // any pod with a priority can preempt it
 )
 
-// reasonText holds, for each reason, its name, what can come of it, and what
-// would end it.
+// reasonText is, for each reason, its name, what can happen because of it, and
+// what would end it.
 var reasonText = [...]struct{ name, sentence, remedy string }{
 	NoReason: {"NoReason", "No reason was given.", ""},
 
@@ -104,10 +104,10 @@ func (r Reason) String() string {
 	return reasonText[r].name
 }
 
-// MarshalText is String: for JSON and YAML.
+// MarshalText returns String, for JSON and YAML.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Sentence says what can come of it.
+// Sentence says what can happen because of it.
 func (r Reason) Sentence() string {
 	if int(r) >= len(reasonText) {
 		return "Unknown reason " + strconv.Itoa(int(r)) + "."

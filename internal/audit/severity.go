@@ -2,21 +2,22 @@ package audit
 
 import "fmt"
 
-// Severity is what a finding can cost.
+// Severity is how much harm a finding can do.
 type Severity uint8
 
 // The severities, from bad to worse. The zero value is none of them.
 const (
-	// Low: a node loses its pod sooner than need be, or an update says less than it could.
+	// Low: a node loses its pod sooner than it has to, or an update proves less than it
+	// could.
 	Low Severity = iota + 1
-	// Medium: many nodes at once, but only after another mistake or somebody's
-	// intent; or the way forward or back is blocked.
+	// Medium: many nodes at once, but only after another mistake or on purpose; or the way
+	// forward or back is blocked.
 	Medium
 	// High: one release or one edit reaches every node, and nothing stops it.
 	High
 )
 
-// Severities are all of them, the least first.
+// Severities returns all of them, the least first.
 func Severities() []Severity { return []Severity{Low, Medium, High} }
 
 // String is the severity's name in output and flags.
@@ -33,5 +34,5 @@ func (s Severity) String() string {
 	}
 }
 
-// MarshalText is String: for JSON and YAML.
+// MarshalText returns String, for JSON and YAML.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -10,12 +10,12 @@ import (
 	"everynode/internal/view"
 )
 
-// quiet is how long nothing may happen in an update before it counts as stuck,
-// beside what one pod may take by its manifest.
+// quiet is how long nothing may happen in an update before it counts as stuck.
+// The time that one pod may take by its manifest is added.
 const quiet = 30 * time.Minute
 
-// judgeStatus is about what the last update has come to. Of a specification that
-// no controller has seen yet nothing is known.
+// judgeStatus is about how the last update went. Nothing is known about a
+// specification that no controller has seen yet.
 func (j *judgement) judgeStatus() {
 	status := &j.ds.Status
 	seen := status.ObservedGeneration > 0 && status.ObservedGeneration >= j.ds.Generation
@@ -35,7 +35,7 @@ func (j *judgement) judgeStatus() {
 	j.judgeDown(older)
 }
 
-// run is "3 nodes run".
+// run returns "3 nodes run".
 func run(nodes int) string {
 	if nodes == 1 {
 		return "1 node runs"
@@ -43,8 +43,8 @@ func run(nodes int) string {
 	return fmt.Sprintf("%d nodes run", nodes)
 }
 
-// judgeProgress is about an update that is half done, and since when. That is not
-// known where the API server does not tell when the template was written.
+// judgeProgress is about an update that is half done, and since when. It finds
+// nothing if it is not known when the template was written.
 func (j *judgement) judgeProgress(older int) {
 	last, known := view.SpecWritten(j.ds)
 	if !known || j.in.Now.IsZero() {
@@ -77,8 +77,8 @@ func (j *judgement) judgeRevisions(older int) {
 	}
 }
 
-// judgeDown is about nodes that are down, which keep Kubernetes' own controller
-// from updating the others. That is worst while an update waits for it.
+// judgeDown is about nodes that are down and keep Kubernetes' own controller from
+// updating the others. It is worse while an update waits for them.
 func (j *judgement) judgeDown(older int) {
 	budget := max(j.spec.MaxUnavailable.Of(j.desired), 1)
 	down := 0
@@ -98,7 +98,7 @@ func (j *judgement) judgeDown(older int) {
 	j.try("everynode why daemonset/%s -n %s --not-ok", j.ds.Name, j.namespace())
 }
 
-// are is "1 node is" or "3 nodes are".
+// are returns "1 node is" or "3 nodes are".
 func are(n int, what string) string {
 	if n == 1 {
 		return counted(n, what) + " is"

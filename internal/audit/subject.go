@@ -11,15 +11,15 @@ import (
 	"everynode/internal/view"
 )
 
-// subject is one DaemonSet and what is known around it.
+// subject is one DaemonSet and what is known about it.
 type subject struct {
 	ds   *appsv1.DaemonSet
 	in   *Input
 	spec plan.Spec
-	pod  *corev1.PodSpec // of the template, complete
+	pod  *corev1.PodSpec // of the template, with defaults
 	pods []*Pod
 
-	nodes []node  // all; none when they are not known
+	nodes []node  // all; empty if they are not known
 	runs  []*node // those that should run a pod
 	// desired is how many nodes should run a pod, if that is known.
 	desired int
@@ -33,10 +33,10 @@ type judgement struct {
 	findings []Finding
 }
 
-// node is what is looked at in a node.
+// node is what Audit needs of a node.
 type node struct {
 	plan.Node
-	down bool // its kubelet has said that it is not Ready, or has fallen silent
+	down bool // its kubelet has reported that it is not Ready, or has fallen silent
 }
 
 func newNode(n *corev1.Node) node {
@@ -66,8 +66,8 @@ func newSubject(ds *appsv1.DaemonSet, in *Input, nodes []node, pods []*Pod) *sub
 	return s
 }
 
-// judge looks for everything. Of a DaemonSet that controllers leave alone there
-// is nothing more to say.
+// judge looks for everything that may be wrong. About a DaemonSet that
+// controllers leave alone there is nothing else to find.
 func (j *judgement) judge() {
 	if j.spec.Halt != plan.NoReason {
 		detail := j.spec.HaltDetail
@@ -87,7 +87,7 @@ func (j *judgement) judge() {
 	j.judgeStanding()
 }
 
-// find notes a finding.
+// find records a finding.
 func (j *judgement) find(r Reason, severity Severity, cost *Cost, format string, args ...any) {
 	j.findings = append(j.findings, Finding{
 		Severity: severity, Namespace: j.namespace(), DaemonSet: j.ds.Name, Reason: r, Cost: cost,
@@ -95,13 +95,13 @@ func (j *judgement) find(r Reason, severity Severity, cost *Cost, format string,
 	})
 }
 
-// try adds commands to the last finding that show more of it.
+// try adds a command that shows more to the last finding.
 func (j *judgement) try(format string, args ...any) {
 	last := &j.findings[len(j.findings)-1]
 	last.Commands = append(last.Commands, fmt.Sprintf(format, args...))
 }
 
-// namespace is that of the DaemonSet: a manifest need not name it.
+// namespace is the DaemonSet's namespace: a manifest need not name it.
 func (s *subject) namespace() string { return namespaceOf(s.ds.Namespace) }
 
 func namespaceOf(given string) string {
@@ -111,10 +111,10 @@ func namespaceOf(given string) string {
 	return given
 }
 
-// everywhere is the cost of what is felt wherever the DaemonSet runs.
+// everywhere is the cost of what affects all nodes that should run a pod.
 func (s *subject) everywhere() *Cost { return s.on(s.desired) }
 
-// on is the cost of what is felt on n of the nodes that should run a pod.
+// on is the cost of what affects n of the nodes that should run a pod.
 func (s *subject) on(n int) *Cost {
 	if !s.known {
 		return nil
@@ -122,7 +122,7 @@ func (s *subject) on(n int) *Cost {
 	return &Cost{Nodes: n, Of: max(n, s.desired)}
 }
 
-// besides is the cost of what is felt on n nodes that should not run a pod.
+// besides is the cost of what affects n nodes that should not run a pod.
 func (s *subject) besides(n int) *Cost {
 	if !s.known {
 		return nil
@@ -130,10 +130,10 @@ func (s *subject) besides(n int) *Cost {
 	return &Cost{Nodes: n, Of: n + s.desired}
 }
 
-// rolls says that an update replaces pods by itself.
+// rolls reports whether an update replaces pods by itself.
 func (s *subject) rolls() bool { return s.spec.Strategy == plan.RollingUpdate }
 
-// counted is n things in words.
+// counted returns a number of things: "1 node", "3 nodes".
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

@@ -10,7 +10,7 @@ import (
 	"everynode/internal/view"
 )
 
-// judgeUpdate is about how the next update will go, by what the manifest says.
+// judgeUpdate is about how the next update will go, according to the manifest.
 func (j *judgement) judgeUpdate() {
 	if j.rolls() {
 		j.judgeBudget()
@@ -24,7 +24,7 @@ func (j *judgement) judgeUpdate() {
 	}
 }
 
-// judgeBudget is about how many nodes an update takes at once.
+// judgeBudget is about how many nodes an update takes down at once.
 func (j *judgement) judgeBudget() {
 	field, amount := "maxUnavailable", j.spec.MaxUnavailable
 	if j.spec.Surges() {
@@ -35,13 +35,13 @@ func (j *judgement) judgeBudget() {
 	case amount.Percent && amount.Value >= 100, j.known && j.desired > 1 && many >= j.desired:
 		j.find(UpdateAllAtOnce, High, j.everywhere(), "%s is %s: an update takes every node at once", field, words(amount))
 	case j.spec.Surges():
-		// The pods that work stay until others do.
+		// The working pods stay until others work.
 	case !j.known && amount.Percent && amount.Value >= 50, j.known && j.desired >= fewNodes && 2*many >= j.desired:
 		j.find(UpdateManyAtOnce, Medium, j.on(many), "%s is %s: an update takes at least half of the nodes at once", field, words(amount))
 	}
 }
 
-// fewNodes is how many nodes there must be for a half of them to be many.
+// fewNodes is the least number of nodes of which a half counts as many.
 const fewNodes = 4
 
 func words(a plan.Amount) string {
@@ -51,7 +51,7 @@ func words(a plan.Amount) string {
 	return fmt.Sprint(a.Value)
 }
 
-// judgeProof is about what a new pod has to show before the update goes on.
+// judgeProof is about what a new pod must prove before the update goes on.
 func (j *judgement) judgeProof() {
 	switch soaks, proves := j.ds.Spec.MinReadySeconds > 0, j.proves(); {
 	case !proves && !j.rolls():
@@ -65,15 +65,15 @@ func (j *judgement) judgeProof() {
 	}
 }
 
-// proves says that something other than that its containers run decides whether
-// the pod is ready: a probe of one of them, or a readiness gate. A startup probe is
-// one, since before it succeeds the container is not ready.
+// proves reports whether a pod must do more than run to be ready: pass a probe of
+// one of its containers, or a readiness gate. A startup probe counts, since the
+// container is not ready before it succeeds.
 func (s *subject) proves() bool {
 	probes := func(c *corev1.Container) bool { return c.ReadinessProbe != nil || c.StartupProbe != nil }
 	return len(s.pod.ReadinessGates) > 0 || slices.ContainsFunc(s.lasting(), probes)
 }
 
-// lasting is the containers that run as long as the pod does.
+// lasting returns the containers that run as long as the pod.
 func (s *subject) lasting() (containers []*corev1.Container) {
 	for i := range s.pod.Containers {
 		containers = append(containers, &s.pod.Containers[i])
@@ -87,7 +87,7 @@ func (s *subject) lasting() (containers []*corev1.Container) {
 	return containers
 }
 
-// all is every container of the template.
+// all returns every container of the template.
 func (s *subject) all() (containers []*corev1.Container) {
 	for _, some := range [][]corev1.Container{s.pod.Containers, s.pod.InitContainers} {
 		for i := range some {
