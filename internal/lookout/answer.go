@@ -9,18 +9,18 @@ import (
 	"everynode/internal/why"
 )
 
-// told is what events have told of a row.
+// told is a row with what events add to it.
 type told struct {
 	of  key
 	row why.Row
 }
 
-// key is what a row must still be, without the answer, for the answer to be about it.
+// key is what must not have changed in a row for the answer to be about it.
 type key struct{ pod, reason, detail string }
 
 func keyOf(r *why.Row) key { return key{r.Pod, r.Reason, r.Detail} }
 
-// heard is the row with what events have told of it, if they have.
+// heard returns the row with what events added to it, if there is an answer.
 func (l *Lookout) heard(r *why.Row) *why.Row {
 	if a, ok := l.heardOf[r.Node]; ok && a.of == keyOf(r) {
 		return &a.row
@@ -28,22 +28,22 @@ func (l *Lookout) heard(r *why.Row) *why.Row {
 	return r
 }
 
-// How often events are read while there is something that they may explain: new questions wait a little, so
-// that those of one trouble are asked together, and old ones are asked again, as an event may come late.
+// How often events are read while there is something that they may explain. New questions wait a little, so that
+// questions with the same cause are asked together. Old questions are asked again, because an event may come late.
 const (
 	askEvery   = 5 * time.Second
 	askAgain   = 30 * time.Second
-	maxBinding = 10 // rows for each of which pods of other DaemonSets are read
+	maxBinding = 10 // for each of these rows the pods of other DaemonSets are read
 )
 
-// asker has questions about rows that events may answer.
+// asker is something with questions about rows that events may answer.
 type asker interface {
 	Ask(ctx context.Context) error
-	asksMore() bool  // there is a question without an answer, or none any more
-	questions() bool // there are some
+	asksMore() bool  // there is a question without an answer, or no question is left
+	questions() bool // there are questions
 }
 
-// answer asks for what events tell of the rows that the last picture had questions about, until ctx ends.
+// answer reads events about the rows that the last picture had questions about, until ctx ends.
 func answer(ctx context.Context, asked chan struct{}, a asker) {
 	for {
 		select {
@@ -51,7 +51,7 @@ func answer(ctx context.Context, asked chan struct{}, a asker) {
 			return
 		case <-asked:
 		}
-		// Who may not read events sees the rest all the same.
+		// A user who may not read events sees everything else.
 		_ = a.Ask(ctx)
 		for end := time.Now().Add(askAgain); ctx.Err() == nil && time.Now().Before(end); {
 			if rest(ctx, askEvery); a.asksMore() {
@@ -70,7 +70,7 @@ func (l *Lookout) questions() bool {
 	return len(l.asked) > 0
 }
 
-// asksMore says whether there is a question without an answer, or none any more.
+// asksMore reports whether there is a question without an answer, or no question is left.
 func (l *Lookout) asksMore() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +80,7 @@ func (l *Lookout) asksMore() bool {
 	})
 }
 
-// Ask asks for what events tell of the rows that the last picture had questions about. The next one shows it.
+// Ask reads events about the rows that the last picture had questions about. The next picture shows the answers.
 func (l *Lookout) Ask(ctx context.Context) error {
 	l.mu.Lock()
 	scene := l.scene

@@ -15,29 +15,29 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// feed is how resources of a cluster are followed: whether all of them were read, what keeps them from being followed, and
-// whether anything is new. Its lock is that of what the resources are kept in.
+// feed is how well resources of a cluster are followed: whether all of them were read, what keeps them from being
+// followed, and whether anything is new. Its lock also protects the objects that are read.
 type feed struct {
 	client  kubernetes.Interface
-	changed chan struct{} // has one while something is new
+	changed chan struct{} // has a value while something is new
 
 	mu      sync.Mutex
-	unread  int                // resources of which nothing was read yet
+	unread  int                // resources that were not read yet
 	failing map[string]failure // by resource
-	fatal   error              // nothing more will be seen
+	fatal   error              // nothing more can be seen, and why
 }
 
 func newFeed(client kubernetes.Interface) *feed {
 	return &feed{client: client, changed: make(chan struct{}, 1), failing: map[string]failure{}}
 }
 
-// failure is what keeps a resource from being followed, and since when.
+// failure is why a resource cannot be followed, and since when.
 type failure struct {
 	since time.Time
 	err   error
 }
 
-// Changed has something when a new picture may look different.
+// Changed gets a value when a new picture may look different.
 func (f *feed) Changed() <-chan struct{} { return f.changed }
 
 func poke(c chan struct{}) {
@@ -47,8 +47,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// note remembers whether a resource could be followed just now. Who is forbidden to read it from the start
-// will not see anything of it later either.
+// note records whether a resource could be followed just now. If reading it is forbidden from the start, nothing will
+// ever be seen.
 func (f *feed) note(resource string, err error, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,13 +67,13 @@ func (f *feed) note(resource string, err error, now time.Time) {
 	poke(f.changed)
 }
 
-// passing says that the server is well and the question was wrong: too old a version, or a way to list that
-// it does not have. It is asked another one at once.
+// passing reports whether the server works and only refused the request: the version was too old, or it does not have
+// that way to list. The next request differs and is sent at once.
 func passing(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.IsInvalid(err) || apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
-// stale says since when what is seen may be out of date, and why; empty: it is not.
+// stale returns since when what is seen may be out of date, and why; "" if it is up to date.
 func (f *feed) stale() string {
 	var first failure
 	resource := ""
@@ -87,7 +87,7 @@ func (f *feed) stale() string {
 	}
 	err := first.err
 	if request := (*url.Error)(nil); errors.As(err, &request) {
-		err = request.Err // which resource it was is said already
+		err = request.Err // the text names the resource already
 	}
 	return fmt.Sprintf("since %s, trying again: %s: %v", clock(first.since, first.since), resource, err)
 }

@@ -17,33 +17,33 @@ import (
 	"everynode/internal/why"
 )
 
-// Fleet is what is seen of all DaemonSets of a cluster, or of a namespace: each as a Lookout, all with one watch of each
-// resource. It is safe for concurrent use.
+// Fleet is what is seen of all DaemonSets of a cluster or a namespace: one Lookout for each, which share one watch
+// for each resource. It is safe for concurrent use.
 type Fleet struct {
 	*feed
 	namespace string
-	rollouts  dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
-	kinds     dynamic.ResourceInterface // of policies; nil likewise
-	ask       chan struct{}             // has one while there are new questions
+	rollouts  dynamic.ResourceInterface // nil: releases in waves cannot be read
+	kinds     dynamic.ResourceInterface // of policies; nil in the same cases
+	ask       chan struct{}             // has a value while there are new questions
 
-	// What follows is read and written with the feed's lock held.
+	// The fields below are read and written with the feed's lock held.
 	known   *sightings
 	reasons []fleetview.Reason
 	frame   frame
 	table   []fleetview.Node // by place
 }
 
-// stand is one DaemonSet, and what was seen of it last.
+// stand is one DaemonSet, and what was last seen of it.
 type stand struct {
 	*Lookout
 	unseen bool      // the last list of DaemonSets did not have it
 	dirty  bool      // something has changed since
-	wake   time.Time // when time alone changes it; zero: never
+	wake   time.Time // when it changes only because time passes; zero: never
 	set    *fleetview.Set
 	rows   []why.Row
 }
 
-// NewFleet sees the DaemonSets of a namespace; empty: all. Whoever may not read releases, or has none, sees the rest.
+// NewFleet returns the fleet of a namespace; "" means all. If releases cannot be read, everything else can be seen.
 func NewFleet(ctx context.Context, client kubernetes.Interface, releases Releases, namespace string) *Fleet {
 	feed := newFeed(client)
 	f := &Fleet{feed: feed, namespace: namespace, ask: make(chan struct{}, 1), known: newSightings(feed)}
@@ -59,7 +59,7 @@ func NewFleet(ctx context.Context, client kubernetes.Interface, releases Release
 	return f
 }
 
-// Follow keeps what is seen up to date until ctx ends.
+// Follow keeps the fleet up to date until ctx ends.
 func (f *Fleet) Follow(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, s := range f.sources() {
@@ -69,8 +69,8 @@ func (f *Fleet) Follow(ctx context.Context) {
 	all.Wait()
 }
 
-// See says what is known, and when time alone will change it (zero: never). Nothing is known until everything was read
-// once; then the State is nil. Only DaemonSets of which something has changed are looked at.
+// See returns the current State, and when it changes only because time passes (zero: never). The State is nil until
+// everything was read once. See looks again only at DaemonSets that have changed.
 func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,7 +98,7 @@ func (f *Fleet) See(now time.Time) (s *fleetview.State, wake time.Time, err erro
 	return s, wake, nil
 }
 
-// see looks at the DaemonSet again. One that cannot be read says so, and the others are seen all the same.
+// see looks at the DaemonSet again. If it cannot be read, its Set says so, and the others are not affected.
 func (d *stand) see(f *frame, now time.Time) {
 	d.dirty = false
 	forgetNodes(d.reached, d.nodes)
@@ -118,10 +118,10 @@ func (d *stand) see(f *frame, now time.Time) {
 	d.set, d.wake = d.sight(f, rows, now)
 }
 
-// settle gives each node its place. One that is there keeps it, and a new one gets the first that is free.
+// settle gives each node a place. Nodes keep their places, and a new node gets the first free one.
 func (f *Fleet) settle() {
 	f.known.moved = false
-	table := slices.Clone(f.table) // the last one may be shown just now
+	table := slices.Clone(f.table) // the last table may still be in use
 	for name, place := range f.frame.places {
 		if _, there := f.known.nodes[name]; !there {
 			delete(f.frame.places, name)
@@ -145,7 +145,8 @@ func (f *Fleet) settle() {
 	f.table, f.frame.size = table, len(table)
 }
 
-// poolLabels say which pool of its provider, or which kind of machine, a node is of: the first that it has.
+// poolLabels are the labels for a node's pool at its provider, or its kind of machine. The first that a node has
+// counts.
 func poolLabels() []string {
 	return []string{"cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "karpenter.sh/nodepool", "kubernetes.azure.com/agentpool",
 		"node.openshift.io/nodepool", "node-pool", "pool", corev1.LabelInstanceTypeStable}
@@ -167,7 +168,7 @@ func seenNode(n node) fleetview.Node {
 	return out
 }
 
-// Ask asks for what events tell of the rows that the last State had questions about. The next one shows it.
+// Ask reads events about the rows that the last State had questions about. The next State shows the answers.
 func (f *Fleet) Ask(ctx context.Context) error {
 	for _, d := range f.asking() {
 		if err := d.Ask(ctx); err != nil {
@@ -180,7 +181,7 @@ func (f *Fleet) Ask(ctx context.Context) error {
 	return nil
 }
 
-// asking are the DaemonSets with questions.
+// asking returns the DaemonSets with questions.
 func (f *Fleet) asking() []*stand {
 	f.mu.Lock()
 	defer f.mu.Unlock()

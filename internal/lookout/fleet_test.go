@@ -23,7 +23,7 @@ import (
 	"everynode/internal/why"
 )
 
-// fleet is the one of the world, read once.
+// fleet returns a Fleet of the cluster that has read everything once.
 func (w *world) fleet(t testing.TB) *Fleet {
 	t.Helper()
 	f := NewFleet(t.Context(), w.client, Releases{}, "")
@@ -55,7 +55,7 @@ func (f *Fleet) source(t testing.TB, name string) *source {
 	return nil
 }
 
-// second is a DaemonSet apps/other with a pod of its own kind on each of the nodes.
+// second adds a DaemonSet apps/other with a pod on each of the nodes.
 func (w *world) second(t testing.TB, nodes ...string) {
 	t.Helper()
 	other := w.set.DeepCopy()
@@ -78,7 +78,7 @@ func (w *world) second(t testing.TB, nodes ...string) {
 	}
 }
 
-// cellsOf are the states of a DaemonSet, by place, as words.
+// cellsOf returns the states of a DaemonSet's nodes, by place, as words.
 func cellsOf(s *fleetview.State, key string) string {
 	var words []string
 	for _, set := range s.Sets {
@@ -91,7 +91,7 @@ func cellsOf(s *fleetview.State, key string) string {
 	return strings.Join(words, ", ")
 }
 
-// All DaemonSets are seen with one look at nodes and pods, each with the reasons that `everynode why` gives.
+// All DaemonSets are seen with one read of nodes and pods, each with the reasons that `everynode why` gives.
 func TestFleet(t *testing.T) {
 	w := newWorld(t)
 	for _, n := range []string{"node-10", "node-2"} {
@@ -121,7 +121,7 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// A node keeps its place, a place that is free is used again, and only what has changed is looked at.
+// A node keeps its place, a free place is used again, and only DaemonSets that have changed are looked at again.
 func TestFleetPlaces(t *testing.T) {
 	w := newWorld(t)
 	for _, n := range []string{"a", "b", "c"} {
@@ -176,7 +176,8 @@ func namesOf(s *fleetview.State) string {
 	return strings.Join(names, ",")
 }
 
-// A DaemonSet that comes is seen, also when its pods were seen before it; one that goes, or that another takes the name of, is not.
+// A new DaemonSet is seen, even if its pods were seen before it. One that is deleted or replaced under the same name
+// is not.
 func TestFleetSetsComeAndGo(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -207,7 +208,7 @@ func TestFleetSetsComeAndGo(t *testing.T) {
 	}
 }
 
-// Each resource is watched once, however many DaemonSets there are, and not any more when nobody looks.
+// Each resource is watched once, however many DaemonSets there are. The watches end when nobody looks.
 func TestFleetWatch(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -243,7 +244,7 @@ func TestFleetWatch(t *testing.T) {
 	}
 }
 
-// Who looks closer is told what is not followed.
+// Details include what is not followed, such as events.
 func TestFleetDetails(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -281,7 +282,7 @@ func TestFleetDetails(t *testing.T) {
 	}
 }
 
-// A pod that is made one of the current revision where it runs is on its way there, like one that starts.
+// A pod that is changed to the current revision where it runs counts as starting.
 func TestChangingInPlaceIsStarting(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -295,7 +296,7 @@ func TestChangingInPlaceIsStarting(t *testing.T) {
 	}
 }
 
-// How long a wave soaks is said without what is zero.
+// A soak time is written without zero units at its end.
 func TestShort(t *testing.T) {
 	for d, want := range map[time.Duration]string{0: "", 20 * time.Second: "20s", 10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Hour: "20h",
 		time.Minute + 30*time.Second: "1m30s", 1500 * time.Millisecond: "1.5s"} {
@@ -305,7 +306,7 @@ func TestShort(t *testing.T) {
 	}
 }
 
-// BenchmarkFleet looks at 20 DaemonSets on 5,000 nodes after a node has changed, which each of them may go by.
+// BenchmarkFleet looks at 20 DaemonSets on 5,000 nodes after the change of a node, which may concern each of them.
 func BenchmarkFleet(b *testing.B) {
 	w := newWorld(b)
 	f := NewFleet(b.Context(), w.client, Releases{}, "")

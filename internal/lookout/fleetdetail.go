@@ -22,14 +22,14 @@ import (
 	"everynode/internal/why"
 )
 
-// askedRow is a row, and what is needed to ask more about it.
+// askedRow is a row, and what is needed to read more about it.
 type askedRow struct {
 	row   why.Row
 	scene *why.Scene
 	state fleetview.CellState
 }
 
-// rowsOf are those of the node, one for each DaemonSet.
+// rowsOf returns the rows of the node, one for each DaemonSet. known is whether the node is known.
 func (f *Fleet) rowsOf(name string) (all []askedRow, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,8 +44,8 @@ func (f *Fleet) rowsOf(name string) (all []askedRow, known bool) {
 	return all, known
 }
 
-// Node says what is known of a node, and asks for what is not followed: its conditions, events about it, and what events
-// say of its pods.
+// Node returns what is known about a node. It reads what is not followed: the node's conditions, events about it, and
+// events about its pods. An error wraps fleetview.ErrUnknown if the node does not exist.
 func (f *Fleet) Node(ctx context.Context, name string, now time.Time) (*fleetview.NodeDetail, error) {
 	rows, known := f.rowsOf(name)
 	if !known {
@@ -62,7 +62,7 @@ func (f *Fleet) Node(ctx context.Context, name string, now time.Time) (*fleetvie
 	for i := range rows {
 		r := &rows[i]
 		if !r.row.OK {
-			// Who may not read events is told the rest.
+			// A user who may not read events gets everything else.
 			one := []why.Row{r.row}
 			if err := r.scene.Explain(ctx, f.client, one, now); err == nil {
 				r.row = one[0]
@@ -112,10 +112,10 @@ func rowOf(r *why.Row, state fleetview.CellState) fleetview.Row {
 	return out
 }
 
-// maxEvents is how many events about one object are shown: the last ones.
+// maxEvents is how many events about one object are shown, the last ones.
 const maxEvents = 20
 
-// Events are those about a DaemonSet.
+// Events returns the last events about a DaemonSet.
 func (f *Fleet) Events(ctx context.Context, namespace, name string) (*fleetview.Events, error) {
 	if f.stand(namespace, name) == nil {
 		return nil, fmt.Errorf("DaemonSet %s/%s: %w", namespace, name, fleetview.ErrUnknown)
@@ -155,20 +155,20 @@ func events(ctx context.Context, client kubernetes.Interface, namespace, kind, n
 	return all[:min(len(all), maxEvents)], nil
 }
 
-// noLog says that the text is what a kubelet answers in place of a log that its node does not have any more: not as an error, but
-// as if the container had printed it.
+// noLog reports whether the text is a kubelet's answer when its node no longer has the log. The kubelet returns that
+// not as an error, but as if the container had printed it.
 func noLog(text string) bool {
 	return strings.HasPrefix(text, "unable to retrieve container logs for ") || strings.HasPrefix(text, "failed to try resolving symlinks in path ")
 }
 
-// How much of a log is read.
+// How much of a log is read: lines and bytes.
 const (
 	logLines = 20
 	logBytes = 64 << 10
 )
 
-// Log reads the end of what the container has printed that keeps the DaemonSet's pod on the node from being available. Of one
-// that starts again and again that is what the last run has printed.
+// Log returns the last lines of the container that keeps the DaemonSet's pod on the node from being available. If the
+// container restarts again and again, they are from its previous run.
 func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error) {
 	at, err := f.container(namespace, name, node)
 	if err != nil {
@@ -192,7 +192,7 @@ func (f *Fleet) Log(ctx context.Context, namespace, name, node string) (*fleetvi
 	return at, nil
 }
 
-// container is the one whose log tells most.
+// container returns the container whose log shows the most, as a Log without lines.
 func (f *Fleet) container(namespace, name, node string) (*fleetview.Log, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -16,11 +16,11 @@ import (
 	"everynode/internal/view"
 )
 
-// sightings are the objects that the watches have brought, by the DaemonSet that they are about, and which DaemonSets
-// must be looked at again. Whoever uses them holds the feed's lock. Pods and revisions are by the UID of the DaemonSet
-// that owns them: they may be seen before it is.
+// sightings are the objects that the watches have delivered, by the DaemonSet that they are about, and which
+// DaemonSets must be looked at again. Callers hold the feed's lock. Pods and revisions are stored by the UID of the
+// DaemonSet that owns them: they may be seen before it is.
 type sightings struct {
-	feed      *feed // of the Lookouts
+	feed      *feed // shared by all Lookouts
 	nodes     map[string]node
 	policies  map[string]*rollout.Policy
 	pods      map[types.UID]map[string]*corev1.Pod
@@ -28,7 +28,7 @@ type sightings struct {
 	said      map[types.NamespacedName]*view.DaemonSetRollout
 	stands    map[types.NamespacedName]*stand
 	owners    map[types.UID]*stand
-	moved     bool // nodes are new, gone, or different
+	moved     bool // nodes were added, removed or changed
 }
 
 func newSightings(f *feed) *sightings {
@@ -62,14 +62,15 @@ func (s *sightings) forgetSet(object any) {
 	delete(s.revisions, ds.UID)
 }
 
-// replaceSets has those forgotten that the list does not have: what is remembered of the others is worth keeping.
+// replaceSets begins a whole list: DaemonSets that it does not have are forgotten. The others keep what is remembered
+// of them.
 func (s *sightings) replaceSets() {
 	for _, d := range s.stands {
 		d.unseen = true
 	}
 }
 
-// forgetUnseen forgets them, once the whole list was taken.
+// forgetUnseen forgets the DaemonSets that a whole list did not have.
 func (s *sightings) forgetUnseen() {
 	for _, d := range s.stands {
 		if d.unseen {
@@ -112,7 +113,7 @@ func (s *sightings) forgetNode(object any) {
 	}
 }
 
-// keepPod keeps pods of DaemonSets and no others.
+// keepPod stores pods of DaemonSets, and no others.
 func (s *sightings) keepPod(object any) bool {
 	p := object.(*corev1.Pod)
 	uid, is := ownerOf(p)
@@ -146,14 +147,14 @@ func (s *sightings) keepRollout(object any) bool {
 	key := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 	delete(s.said, key)
 	r := &view.DaemonSetRollout{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, r); err == nil { // else it is of another version
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, r); err == nil { // otherwise it is of another version
 		s.said[key] = r
 	}
 	s.attach(key)
 	return true
 }
 
-// attach gives the DaemonSet what is said of its releases, if that is about it.
+// attach gives the DaemonSet its DaemonSetRollout, unless that is about an earlier DaemonSet of the name.
 func (s *sightings) attach(key types.NamespacedName) {
 	d := s.stands[key]
 	if d == nil {
@@ -186,7 +187,7 @@ func (s *sightings) markAll() {
 	}
 }
 
-// mark has the DaemonSet looked at again; false: it is not known.
+// mark makes See look at the DaemonSet again. It returns false if the DaemonSet is not known.
 func (s *sightings) mark(uid types.UID) bool {
 	d := s.owners[uid]
 	if d != nil {
@@ -195,13 +196,13 @@ func (s *sightings) mark(uid types.UID) bool {
 	return d != nil
 }
 
-// moveAll has all looked at again, as the nodes are no longer what they were.
+// moveAll makes See look at all DaemonSets again, because the nodes have changed.
 func (s *sightings) moveAll() {
 	s.moved = true
 	s.markAll()
 }
 
-// newStand is a DaemonSet of which nothing was seen yet but itself.
+// newStand returns a DaemonSet of which only the object itself was seen.
 func (s *sightings) newStand(ds *appsv1.DaemonSet) *stand {
 	l := &Lookout{feed: s.feed, namespace: ds.Namespace, name: ds.Name, uid: ds.UID, nodes: s.nodes, policies: s.policies,
 		pods: owned(s.pods, ds.UID), revisions: owned(s.revisions, ds.UID), reached: map[string]step{}, heardOf: map[string]told{}}
@@ -218,7 +219,7 @@ func (s *sightings) sorted() []*stand {
 	})
 }
 
-// owned are the objects of one owner. The map stays the same while the DaemonSet exists.
+// owned returns the objects of one owner. The map stays the same while the DaemonSet exists.
 func owned[T any](of map[types.UID]map[string]T, owner types.UID) map[string]T {
 	if of[owner] == nil {
 		of[owner] = map[string]T{}
@@ -226,14 +227,14 @@ func owned[T any](of map[types.UID]map[string]T, owner types.UID) map[string]T {
 	return of[owner]
 }
 
-// emptied leaves the maps of the owners, which the Lookouts have too.
+// emptied clears the owners' maps but keeps them, since the Lookouts share them.
 func emptied[T any](of map[types.UID]map[string]T) {
 	for _, all := range of {
 		clear(all)
 	}
 }
 
-// ownerOf is the DaemonSet that controls the object.
+// ownerOf returns the DaemonSet that controls the object.
 func ownerOf(o metav1.Object) (uid types.UID, is bool) {
 	owner := metav1.GetControllerOfNoCopy(o)
 	if owner == nil || owner.Kind != "DaemonSet" {

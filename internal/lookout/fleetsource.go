@@ -8,7 +8,7 @@ import (
 	"everynode/internal/view"
 )
 
-// sources are the resources that are followed, one watch for each.
+// sources returns the resources that are followed, one watch for each.
 func (f *Fleet) sources() []*source {
 	c, apps := f.client.CoreV1(), f.client.AppsV1()
 	sources := []*source{

@@ -8,11 +8,12 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// viewRests is for how many times as long as a State has taken none is made: that takes a quarter of the time at most.
+// viewRests is the length of the pause after each State, as a multiple of the time that the State took: making States
+// takes at most a quarter of the time.
 const viewRests = 3
 
-// Watch follows the fleet and calls show with each new State, until ctx ends, which is not an error. An error says why
-// nothing more will be seen.
+// Watch follows the fleet and calls show with each new State until ctx ends, which is not an error. An error says why
+// nothing more can be seen.
 func (f *Fleet) Watch(ctx context.Context, show func(*fleetview.State)) error {
 	following, end := context.WithCancel(ctx)
 	var all sync.WaitGroup
@@ -35,7 +36,7 @@ func (f *Fleet) Watch(ctx context.Context, show func(*fleetview.State)) error {
 	}
 }
 
-// await waits for something new, or for the moment to wake. False: ctx has ended.
+// await waits for something new, or for the time wake. It returns false if ctx has ended.
 func (f *Fleet) await(ctx context.Context, wake time.Time) bool {
 	var due <-chan time.Time
 	if !wake.IsZero() {

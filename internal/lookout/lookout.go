@@ -1,6 +1,6 @@
-// Package lookout keeps in view what there is to be seen of one DaemonSet (itself, its pods and revisions,
-// the nodes), says when that may be out of date, and makes of it what internal/fleetmap draws. It lists and
-// watches, and changes nothing. While nothing changes in the cluster it does nothing.
+// Package lookout follows one DaemonSet (itself, its pods and revisions, and the nodes), says when what it has seen
+// may be out of date, and makes of it what internal/fleetmap draws. It only lists and watches. While nothing changes
+// in the cluster it does nothing.
 package lookout
 
 import (
@@ -26,36 +26,36 @@ import (
 type Lookout struct {
 	*feed
 	namespace, name string
-	uid             types.UID // of the DaemonSet: another one of the same name is another one
+	uid             types.UID // of the DaemonSet; one of the same name with another UID is a different one
 	selector        string
-	given           *rollout.Policy           // goes before the one that the controller follows
-	rollouts        dynamic.ResourceInterface // nil: there is nothing to be read of releases in waves
-	kinds           dynamic.ResourceInterface // of policies; nil likewise
+	given           *rollout.Policy           // used instead of the policy that the controller follows
+	rollouts        dynamic.ResourceInterface // nil: releases in waves cannot be read
+	kinds           dynamic.ResourceInterface // of policies; nil in the same cases
 
-	ask chan struct{} // has one while there are new questions
+	ask chan struct{} // has a value while there are new questions
 
-	// What follows is read and written with the feed's lock held.
-	set       *appsv1.DaemonSet // nil: it is gone, or another one has its name
+	// The fields below are read and written with the feed's lock held.
+	set       *appsv1.DaemonSet // nil: it was deleted, or replaced by another of its name
 	nodes     map[string]node
 	pods      map[string]*corev1.Pod
 	revisions map[string]revision
-	rollout   *view.DaemonSetRollout // nil: nobody says anything of a release
+	rollout   *view.DaemonSetRollout // nil: there is no report about a release
 	policies  map[string]*rollout.Policy
 	reached   map[string]step // by node
 	scene     *why.Scene      // of the last picture
-	asked     []why.Row       // events may say more of these
+	asked     []why.Row       // events may explain more about these
 	heardOf   map[string]told // by node
-	memory                    // what a page is told beside a picture
+	memory                    // for a page: what a picture alone does not show
 }
 
-// node is what is kept of a node.
+// node is what is stored about a node.
 type node struct {
 	plan.Node
 	zone string
-	said string // of one that is not Ready
+	said string // why it is not Ready, in the kubelet's words
 }
 
-// revision is a ControllerRevision, and what is read of it: for the history, and for people.
+// revision is a ControllerRevision, with what was parsed from it for the history and for people.
 type revision struct {
 	object *appsv1.ControllerRevision
 	read   *view.Revision
@@ -66,14 +66,14 @@ func readRevision(r *appsv1.ControllerRevision) revision {
 	return revision{r, view.ReadRevision(r), view.RevisionImages(r)}
 }
 
-// Releases are the resources that tell of releases in waves. Either may be nil, where the cluster has
-// no such kind or the user may not read it: the rest is shown then.
+// Releases are the resources about releases in waves. Either may be nil, if the cluster does not have the kind or the
+// user may not read it. Everything else is shown then.
 type Releases struct {
 	Rollouts, Policies dynamic.NamespaceableResourceInterface
 }
 
-// New looks for the DaemonSet. Nodes are in the order of the policy that is given, or else of the one that the controller
-// says it follows, or else of their names.
+// New returns a Lookout for the DaemonSet. Nodes are in the order of the given policy. Without one they are in the
+// order of the policy that the controller follows, and otherwise by name.
 func New(ctx context.Context, client kubernetes.Interface, releases Releases, namespace, name string, given *rollout.Policy) (*Lookout, error) {
 	ds, err := client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -97,7 +97,7 @@ func New(ctx context.Context, client kubernetes.Interface, releases Releases, na
 	return l, nil
 }
 
-// Read lists everything once. It takes the place of Follow.
+// Read lists everything once. It is used in place of Follow.
 func (l *Lookout) Read(ctx context.Context) error {
 	for _, s := range l.sources() {
 		if err := s.read(ctx); err != nil {
@@ -107,7 +107,7 @@ func (l *Lookout) Read(ctx context.Context) error {
 	return nil
 }
 
-// Follow keeps what is seen up to date until ctx ends.
+// Follow keeps the Lookout up to date until ctx ends.
 func (l *Lookout) Follow(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, s := range l.sources() {

@@ -61,7 +61,7 @@ func (w *world) node(t testing.TB, name, zone string, ready corev1.ConditionStat
 	}
 }
 
-// pod is a ready one of the node; change makes another of it.
+// pod makes a ready pod on the node, as modified by change.
 func (w *world) pod(t testing.TB, node string, change ...func(*corev1.Pod)) *corev1.Pod {
 	controller := true
 	p := &corev1.Pod{
@@ -107,7 +107,7 @@ func (w *world) lookout(t testing.TB, policy *rollout.Policy) *Lookout {
 	return l
 }
 
-// once reads everything and makes a picture, as `--once` does.
+// once reads everything and returns a picture, as `--once` does.
 func (w *world) once(t testing.TB, policy *rollout.Policy) *Picture {
 	t.Helper()
 	l := w.lookout(t, policy)
@@ -138,8 +138,8 @@ func rowsOf(m *fleetmap.Model) (rows []string) {
 	return rows
 }
 
-// Each node is in its zone by what `why` says of it, zones and nodes as people count; what needs a look comes
-// with the same words, the worst first, and once for all nodes that have it.
+// Each node is in its zone, in the state that follows from what `why` says, and zones and nodes are in natural order.
+// What needs a look comes with the same words, the worst first, and once for all nodes that share it.
 func TestPicture(t *testing.T) {
 	w := newWorld(t)
 	for _, n := range [][2]string{{"n-10", "eu-b"}, {"n-2", "eu-b"}, {"n-1", "eu-a"}, {"n-3", "eu-a"}, {"n-4", ""}, {"n-5", "eu-a"}, {"n-6", "eu-b"}, {"n-7", "eu-a"}} {
@@ -168,7 +168,8 @@ func TestPicture(t *testing.T) {
 	for _, e := range p.Model.Exceptions {
 		texts = append(texts, fmt.Sprintf("%s +%d %s %s", e.Node, e.Same, e.State, e.Text))
 	}
-	// One waits for a pod, one for the end of a pod; of a pod that is on its way for a second, --once tells too.
+	// One node waits for a pod, another for the end of a pod. --once also shows a pod that has been starting for only
+	// a second.
 	wantTexts := []string{
 		"n-2 +1 failing Starting: CrashLoopBackOff (container main, 2 restarts)",
 		"n-4 +0 failing Starting: FailedMount (container main): no disk",
@@ -183,7 +184,7 @@ func TestPicture(t *testing.T) {
 	}
 }
 
-// An update is through when all nodes have the revision but those that are down, and not before.
+// An update is through as soon as all nodes except those that are down have the revision.
 func TestDone(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -231,8 +232,8 @@ func (w *world) update(t testing.TB, object runtime.Object) {
 	}
 }
 
-// With a policy nodes stand in the order of its waves, each zone by itself, and do not move when they are reached
-// or fall silent; the waves are counted.
+// With a policy nodes are in the order of its waves, within each zone, and keep their places when they get the
+// revision or fall silent. The waves are counted.
 func TestOrderOfWaves(t *testing.T) {
 	w, policy := newWorld(t), rollout.Default()
 	policy.Waves[0].Prefer = map[string]string{corev1.LabelTopologyZone: "z"}
@@ -245,7 +246,7 @@ func TestOrderOfWaves(t *testing.T) {
 		nodes = append(nodes, rollout.Node{Name: fmt.Sprint("n-", i), Labels: map[string]string{corev1.LabelTopologyZone: []string{"y", "z"}[i%2]}})
 	}
 	order := rollout.NewLayout(&policy, "set", nodes).Order
-	reached := order[5] // out of turn
+	reached := order[5] // before its turn
 	for _, n := range order {
 		if n == order[0] || n == reached {
 			w.pod(t, n)
@@ -272,7 +273,7 @@ func TestOrderOfWaves(t *testing.T) {
 	}
 }
 
-// see waits for a picture that is as it should be.
+// see waits for a picture that good accepts.
 func see(t *testing.T, l *Lookout, what string, good func(*Picture) bool) *Picture {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -293,7 +294,7 @@ func see(t *testing.T, l *Lookout, what string, good func(*Picture) bool) *Pictu
 	}
 }
 
-// A watch follows what happens, says when it cannot, and goes on by itself.
+// A watch follows changes, reports when it cannot, and then continues by itself.
 func TestFollow(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -323,7 +324,7 @@ func TestFollow(t *testing.T) {
 	go func() { l.Follow(ctx); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	see(t, l, "first", func(p *Picture) bool { return p.Model.Phase == "updating" })
-	first := <-watches // the tracker forgets what happens before
+	first := <-watches // the fake does not send earlier changes to a watch
 	pod.Labels[appsv1.ControllerRevisionHashLabelKey] = w.hash
 	w.update(t, pod)
 	see(t, l, "updated", func(p *Picture) bool { return p.Done })
@@ -353,7 +354,7 @@ func TestFollow(t *testing.T) {
 	t.Error("nothing is said of a DaemonSet that is gone")
 }
 
-// Events that change nothing on the map wake nobody.
+// Events that change nothing on the map do not cause a new picture.
 func TestQuiet(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -417,7 +418,7 @@ func TestNotThere(t *testing.T) {
 	t.Error("nothing is said of a right that is missing")
 }
 
-// What 5,000 nodes cost is bounded: a picture of them takes a part of the quarter of a second that it has.
+// The cost of 5,000 nodes is limited: a picture of them takes only part of the quarter of a second that it may take.
 func BenchmarkPicture(b *testing.B) {
 	w := newWorld(b)
 	for i := range 5000 {

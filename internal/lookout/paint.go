@@ -18,7 +18,7 @@ import (
 // painter makes a picture of rows.
 type painter struct {
 	*Lookout
-	policy  *rollout.Policy // that nodes have the order of; nil: of their names
+	policy  *rollout.Policy // nodes are in its order; nil: by name
 	now     time.Time
 	patient bool
 
@@ -30,7 +30,7 @@ type painter struct {
 	before    map[string]int  // pods of other revisions, by hash
 	questions []why.Row
 
-	pending, byHand int // nodes that are not there yet, and those of them where a pod has to be deleted by hand
+	pending, byHand int // nodes that do not have the revision yet, and those of them where somebody must delete a pod
 }
 
 // spot is a node on the map.
@@ -42,29 +42,29 @@ type spot struct {
 	why   string // the reason
 }
 
-// finding is what several nodes may have in common.
+// finding is a problem that several nodes may share.
 type finding struct {
 	state fleetmap.State
 	text  string
 }
 
-// found is a finding: its first node and how many others, and what is known of that node.
+// found is a finding's first node with how many others share it, and what is known about that node.
 type found struct {
 	fleetmap.Exception
 	since time.Time
 	row   *why.Row
 }
 
-// step is what a node was last seen at, and since when.
+// step is the last state of a node, and since when.
 type step struct {
 	what  string
 	since time.Time
 }
 
-// patience is how long a node may be on its way before it is worth a word.
+// patience is how long a node may be on its way before it is reported.
 const patience = time.Minute
 
-// maxExceptions is how many are handed on.
+// maxExceptions is how many findings a picture has.
 const maxExceptions = 10
 
 func (p *painter) paint(rows []why.Row) {
@@ -91,7 +91,7 @@ func (p *painter) paint(rows []why.Row) {
 	}
 }
 
-// phase is what goes on, in a few words.
+// phase describes the state of the update in a few words.
 func (p *painter) phase() string {
 	switch {
 	case p.out.Stopped != "":
@@ -109,7 +109,7 @@ func (p *painter) phase() string {
 func (p *painter) add(r *why.Row) {
 	n, there := p.nodes[r.Node]
 	if !there {
-		return // pods of a node that is gone
+		return // pods of a deleted node
 	}
 	asked := *r
 	r = p.heard(r)
@@ -144,8 +144,8 @@ func (p *painter) wake(at time.Time) {
 	}
 }
 
-// older says that the node's pod is of another revision than the current one. A release that goes back takes such a
-// pod for what the node should have; on the map it is what it is.
+// older reports whether the node's pod is of a revision other than the current one. While a release goes back, the
+// node should have such a pod, but on the map it is still an old one.
 func (p *painter) older(r *why.Row) (hash string, older bool) {
 	pod := p.pods[r.Pod]
 	if pod == nil {
@@ -155,7 +155,7 @@ func (p *painter) older(r *why.Row) (hash string, older bool) {
 	return hash, hash != p.scene.Revision() && (hash != "" || !r.Updated)
 }
 
-// stateOf is what the map shows of a node.
+// stateOf is what the map shows for a node.
 func (p *painter) stateOf(r *why.Row, n *node) fleetmap.State {
 	_, older := p.older(r)
 	starting := slices.Contains([]string{plan.Starting.String(), plan.MinReadyWait.String(), plan.ChangingInPlace.String()}, r.Reason)
@@ -178,7 +178,7 @@ func (p *painter) stateOf(r *why.Row, n *node) fleetmap.State {
 	return fleetmap.Waiting
 }
 
-// fails says that the node's pod does not come to run or does not stay up, or that none can be made.
+// fails reports whether the node's pod cannot run or does not keep running, or cannot be created.
 func fails(r *why.Row) bool {
 	switch r.Reason {
 	case plan.NotReady.String(), plan.BackingOff.String(), plan.PodsDoNotLast.String(), plan.WriteFailed.String(),
@@ -188,7 +188,7 @@ func fails(r *why.Row) bool {
 	return r.Cause != nil && !r.Cause.Passing()
 }
 
-// late says that a pod has had the time that a policy gives it to become available.
+// late reports whether a pod has used up the time that the policy allows for it to become available.
 func (p *painter) late(r *why.Row) bool {
 	within := rollout.Default().Failure.StartWithin
 	if p.policy != nil {
@@ -201,7 +201,7 @@ func (p *painter) late(r *why.Row) bool {
 	return !p.now.Before(r.Since.Add(within))
 }
 
-// find makes an exception of a node that needs a look, and says whether it does.
+// find adds a finding if the node needs a look, and reports whether it did.
 func (p *painter) find(r *why.Row, s *spot) bool {
 	since := p.since(r, s)
 	text := r.Reason + ": " + cmp.Or(r.Detail, r.Why)
@@ -227,7 +227,7 @@ func (p *painter) find(r *why.Row, s *spot) bool {
 	return true
 }
 
-// since is when the node came to what it is at: as somebody has written it, or else as this process has seen it.
+// since is when the node reached its state: as the API has it, or else as this process has seen it.
 func (p *painter) since(r *why.Row, s *spot) time.Time {
 	what := fmt.Sprintf("%s %s %d", r.Reason, r.Pod, s.state)
 	if p.reached[r.Node].what != what {
@@ -243,10 +243,10 @@ func (p *painter) since(r *why.Row, s *spot) time.Time {
 	return p.reached[r.Node].since
 }
 
-// noZone is the row of nodes without a zone, where others have one.
+// noZone is the row of nodes without a zone, if others have one.
 const noZone = "(no zone)"
 
-// place puts the nodes into zones, in the order in which a release reaches them.
+// place sorts the nodes into zones, in the order in which a release reaches them.
 func (p *painter) place() {
 	rank := p.ranks()
 	slices.SortFunc(p.spots, func(a, b spot) int {
@@ -277,9 +277,9 @@ func atEnd(a, b bool) int {
 	return -1
 }
 
-// ranks is the place of each node in the order of a release: that of the policy's waves, as it is while no node is
-// down and none was reached, so that nodes keep their places. Without a policy all have the same. Nodes that should
-// have no pod come last.
+// ranks returns each node's place in the order of a release. That is the order of the policy's waves while no node is
+// down and none was reached, so that nodes keep their places. Without a policy all ranks are equal. Nodes that should
+// not have a pod come last.
 func (p *painter) ranks() func(*spot) int {
 	rank := map[string]int{}
 	if p.policy != nil {
@@ -296,7 +296,7 @@ func (p *painter) ranks() func(*spot) int {
 		for i, name := range layout.Order {
 			rank[name] = i
 		}
-		if p.given != nil || p.out.Model.Rollout != nil { // else no wave is gone through
+		if p.given != nil || p.out.Model.Rollout != nil { // otherwise there is no release in waves
 			p.waves(layout, states)
 		}
 	}

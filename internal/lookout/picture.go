@@ -17,19 +17,20 @@ import (
 // Picture is what is seen at one moment.
 type Picture struct {
 	Model fleetmap.Model
-	// Done says that every node that is Ready and should have a pod has the current revision's, available, and that a
-	// release in waves, if there was one, is through.
+	// Done is whether every node that is Ready and should have a pod has one of the current revision that is
+	// available, and a release in waves, if there was one, is through.
 	Done bool
-	// Stopped says why it does not get there by itself; empty: nothing is known against it.
+	// Stopped is why the update cannot continue by itself; "" if no reason is known.
 	Stopped string
-	// There is how many nodes have got there, of Revision.
+	// There is how many nodes have reached Revision.
 	There    int
 	Revision string
-	// WakeAt is when time alone changes the picture; zero: never.
+	// WakeAt is when the picture changes only because time passes; zero: never.
 	WakeAt time.Time
 }
 
-// See makes a picture of what is known. patient leaves out what may be over in a minute.
+// See makes a picture. With patient it leaves out what may be over in a minute. It is nil until everything was read
+// once.
 func (l *Lookout) See(now time.Time, patient bool) (*Picture, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,7 +64,7 @@ func forgetNodes[T any](of map[string]T, nodes map[string]node) {
 	maps.DeleteFunc(of, func(name string, _ T) bool { _, there := nodes[name]; return !there })
 }
 
-// rows are what `everynode why` says of each node, without what only events tell.
+// rows are what `everynode why` says about each node, without what only events show.
 func (l *Lookout) rows(now time.Time) ([]why.Row, error) {
 	nodes, silent := make([]plan.Node, 0, len(l.nodes)), map[string]string{}
 	for _, n := range l.nodes {
@@ -83,7 +84,7 @@ func (l *Lookout) rows(now time.Time) ([]why.Row, error) {
 	return l.scene.Rows(now)
 }
 
-// clock is a moment as people read it who know when it is now.
+// clock formats a time for people: as a time of day, or as a date if it is long before now.
 func clock(at, now time.Time) string {
 	switch {
 	case at.IsZero():

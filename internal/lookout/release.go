@@ -14,7 +14,8 @@ import (
 	"everynode/internal/view"
 )
 
-// lookForReleases finds out what can be followed: the cluster may not have the kinds, and not everybody may read them.
+// lookForReleases finds out what can be followed: the cluster may not have the kinds, and the user may not be allowed
+// to read them.
 func (l *Lookout) lookForReleases(ctx context.Context, releases Releases) {
 	if releases.Rollouts == nil {
 		return
@@ -27,7 +28,7 @@ func (l *Lookout) lookForReleases(ctx context.Context, releases Releases) {
 	}
 }
 
-// readable says that the kind is there, and that it may be listed and watched.
+// readable reports whether the kind exists and may be listed and watched.
 func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.ListOptions) bool {
 	one := options
 	one.Limit = 1
@@ -43,7 +44,7 @@ func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.L
 
 func (l *Lookout) keepPolicy(object any) bool { return keepPolicy(l.policies, object) }
 
-// keepPolicy keeps one that can be followed; what the controller makes of another, it says itself.
+// keepPolicy stores a valid policy. What is wrong with an invalid one, the controller reports.
 func keepPolicy(in map[string]*rollout.Policy, object any) bool {
 	o, ok := object.(*unstructured.Unstructured)
 	if !ok {
@@ -60,7 +61,7 @@ func keepPolicy(in map[string]*rollout.Policy, object any) bool {
 	return true
 }
 
-// policy is the one whose order nodes have; nil: none is known.
+// policy is the policy that orders the nodes; nil if none is known.
 func (l *Lookout) policy() *rollout.Policy {
 	if l.given != nil || l.rollout == nil || l.rollout.Status.Policy == nil {
 		return l.given
@@ -75,13 +76,13 @@ func (l *Lookout) keepRollout(object any) bool {
 	}
 	r := &view.DaemonSetRollout{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, r); err != nil || !r.IsOf(l.uid) {
-		r = nil // of another version, or of an earlier DaemonSet of this name
+		r = nil // of another version, or about an earlier DaemonSet of this name
 	}
 	l.rollout = r
 	return true
 }
 
-// release is what the controller says of a release that is not through; nil: it says nothing of one.
+// release is what the controller reports about a release that is not through; nil if it reports none.
 func (l *Lookout) release() *fleetmap.Rollout {
 	if l.rollout == nil || l.rollout.Status.Phase == "" || l.rollout.Status.Phase == rollout.Idle.String() {
 		return nil

@@ -27,15 +27,15 @@ func rolloutsResource() schema.GroupVersionResource {
 	return view.ReleaseResource(view.RolloutResource)
 }
 
-// release is a DaemonSetRollout apps/agent of the DaemonSet with that UID.
+// release is the DaemonSetRollout apps/agent for the DaemonSet with that UID.
 func release(owner string, status map[string]any) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": view.PolicyVersion, "kind": view.RolloutKind, "status": status,
 		"metadata": map[string]any{"namespace": "apps", "name": "agent", "ownerReferences": []any{
 			map[string]any{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": owner}}}}}
 }
 
-// What the controller says of a release is in the picture, and an update in waves is not done before its release is. What
-// is said of an earlier DaemonSet of the name, or by nobody, is not.
+// What the controller reports about a release is in the picture, and an update in waves is not done before its
+// release is. A report about an earlier DaemonSet of the name, or without a phase, is not in it.
 func TestRelease(t *testing.T) {
 	w := newWorld(t)
 	w.node(t, "a", "", corev1.ConditionTrue)
@@ -57,7 +57,7 @@ func TestRelease(t *testing.T) {
 	go func() { l.Follow(ctx); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	see(t, l, "of an earlier one", func(p *Picture) bool { return p.Done && p.Model.Rollout == nil })
-	<-watches // the first is a trial
+	<-watches // the first only tests whether the kind can be watched
 	<-watches
 	update := func(status map[string]any) {
 		t.Helper()
@@ -104,7 +104,7 @@ func TestRelease(t *testing.T) {
 	see(t, l, "through", func(p *Picture) bool { return p.Done && p.Model.Rollout == nil })
 }
 
-// Who may not read releases, or has none, sees the rest.
+// A user who may not read releases, or whose cluster does not have the kind, sees everything else.
 func TestReleasesForbidden(t *testing.T) {
 	w := newWorld(t)
 	for _, verb := range []string{"list", "watch"} {
@@ -119,8 +119,8 @@ func TestReleasesForbidden(t *testing.T) {
 	}
 }
 
-// The order is that of the policy which the controller follows, also while no release is under way; waves are shown in a
-// release. Who may not read policies, or gives another, has no need of it.
+// The order is that of the policy that the controller follows, also while no release is under way. Waves are shown
+// only during a release. Users who may not read policies, or give another, do not need it.
 func TestOrderOfPolicyFollowed(t *testing.T) {
 	w := newWorld(t)
 	var names []string
@@ -164,7 +164,7 @@ func TestOrderOfPolicyFollowed(t *testing.T) {
 		return order, len(p.out.Model.Waves)
 	}
 	p := rollout.Default()
-	ranked := rollout.NewLayout(&p, "set", nodes).Order // the first waves of both have no wishes: the hash alone decides
+	ranked := rollout.NewLayout(&p, "set", nodes).Order // the first waves of both ask for no labels, so the hash alone decides
 	if slices.Equal(ranked, names) {
 		t.Fatal("the order of the names proves nothing")
 	}

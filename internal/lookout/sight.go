@@ -17,15 +17,15 @@ import (
 	"everynode/internal/why"
 )
 
-// memory is what is remembered of a DaemonSet for who looks at it in a page.
+// memory is what is remembered of a DaemonSet for the pages that show it.
 type memory struct {
-	ids       map[finding]int // of findings, while they last
+	ids       map[finding]int // of findings, for as long as they last
 	lastID    int
-	lastPhase string             // the last one that was seen
-	moments   []fleetview.Moment // that this process has seen, the oldest first
+	lastPhase string             // the last phase that was seen
+	moments   []fleetview.Moment // seen by this process, the oldest first
 }
 
-// maxMoments is how many are shown, and how many that were seen are remembered.
+// maxMoments is how many moments a page shows, and how many of those seen are remembered.
 const maxMoments = 30
 
 // sight is what a page shows of one DaemonSet.
@@ -35,14 +35,15 @@ type sight struct {
 	wave map[string]uint8 // by node
 }
 
-// frame is what the sets of a fleet share: where nodes are, and how reasons are numbered.
+// frame is what the Sets of a fleet share: the places of nodes, and the numbers of reasons.
 type frame struct {
 	places  map[string]int // by node
 	size    int
 	numbers map[string]uint8 // by reason
 }
 
-// sight makes of the rows what a page shows, and says when time alone will change it. The lock is held.
+// sight returns what a page shows of the rows, and when it changes only because time passes. The caller holds the
+// lock.
 func (l *Lookout) sight(f *frame, rows []why.Row, now time.Time) (*fleetview.Set, time.Time) {
 	p := newPainter(l, now, true)
 	p.paint(rows)
@@ -77,7 +78,7 @@ func (s *sight) head() fleetview.Head {
 	return h
 }
 
-// standing is what the controller says of a release that is not through, or of pods that the guard holds.
+// standing is what the controller reports about a release that is not through, or about pods that the guard holds.
 func (s *sight) standing() *fleetview.Release {
 	if s.rollout == nil {
 		return nil
@@ -101,7 +102,7 @@ func (s *sight) standing() *fleetview.Release {
 	return r
 }
 
-// waves are the steps of the policy, and which of them each node is in.
+// waves adds the steps of the policy to h, and records the step of each node.
 func (s *sight) waves(h *fleetview.Head) {
 	if s.layout == nil {
 		return
@@ -133,7 +134,7 @@ func nameOf(wave, group string) string {
 	return wave + "/" + group
 }
 
-// short leaves out what is zero at the end: 10m and not 10m0s.
+// short formats a duration without zero units at the end: 10m and not 10m0s. Zero is "".
 func short(d time.Duration) string {
 	if d == 0 {
 		return ""
@@ -148,7 +149,7 @@ func short(d time.Duration) string {
 	return text
 }
 
-// cells has one for each place, also for those without a node.
+// cells returns one cell for each place, also for places without a node.
 func (s *sight) cells() fleetview.Cells {
 	cells := make(fleetview.Cells, s.size)
 	for i := range cells {
@@ -169,7 +170,7 @@ func (s *sight) cells() fleetview.Cells {
 	return cells
 }
 
-// list is what needs a look.
+// list returns the findings.
 func (s *sight) list() []fleetview.Finding {
 	all := []fleetview.Finding{}
 	ids := map[finding]int{}
@@ -195,13 +196,13 @@ func (s *sight) list() []fleetview.Finding {
 	return all
 }
 
-// hasLog says that a container of the row's pod has printed something, or may have.
+// hasLog reports whether a container of the row's pod has printed something, or may have.
 func hasLog(r *why.Row) bool {
 	c := r.Cause
 	return c != nil && c.Container != "" && !c.MissesImage() && (c.LastEnd != nil || c.Restarts > 0 || !c.Passing() || c.Reason == "Unhealthy")
 }
 
-// remember notes when the phase becomes another.
+// remember records a change of the phase.
 func (s *sight) remember(h *fleetview.Head) {
 	if h.Phase == s.lastPhase {
 		return
@@ -217,7 +218,7 @@ func (s *sight) remember(h *fleetview.Head) {
 	s.lastPhase = h.Phase
 }
 
-// history is what is kept in the cluster of what has been, and what this process has seen.
+// history is what the cluster has kept of the past, and what this process has seen.
 func (s *sight) history() fleetview.History {
 	h := fleetview.History{Revisions: []fleetview.Revision{}, Moments: slices.Clone(s.moments)}
 	for _, name := range slices.Sorted(maps.Keys(s.revisions)) {
@@ -235,7 +236,7 @@ func (s *sight) history() fleetview.History {
 	return h
 }
 
-// is says what a release takes the revision for.
+// is returns the revision's role in the release: stable, target, or both.
 func (s *sight) is(hash string) string {
 	var is []string
 	if r := s.rollout; r != nil && hash != "" {
@@ -249,7 +250,7 @@ func (s *sight) is(hash string) string {
 	return strings.Join(is, ", ")
 }
 
-// ofRelease is what the controller has written down with a time.
+// ofRelease is what the controller has recorded with a time.
 func (s *sight) ofRelease() (all []fleetview.Moment) {
 	if s.rollout == nil {
 		return nil
@@ -265,7 +266,7 @@ func (s *sight) ofRelease() (all []fleetview.Moment) {
 	return all
 }
 
-// reasonNumbers are those that cells have, and what they stand for.
+// reasonNumbers returns the reasons that cells can have, and their numbers by name.
 func reasonNumbers() (all []fleetview.Reason, numbers map[string]uint8) {
 	numbers = map[string]uint8{}
 	all = append(all, fleetview.Reason{})

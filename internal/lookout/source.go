@@ -22,7 +22,7 @@ import (
 	"everynode/internal/why"
 )
 
-// source is one resource and where its objects go. It is the store of its Reflector.
+// source is one resource and where its objects are stored. It is the store of its Reflector.
 type source struct {
 	of      *feed
 	name    string
@@ -31,19 +31,19 @@ type source struct {
 	list    func(context.Context, metav1.ListOptions) (runtime.Object, error)
 	watch   func(context.Context, metav1.ListOptions) (watch.Interface, error)
 
-	// trim cuts out of an object what is never read, so that most changes of it are none.
+	// trim removes from an object what is never read, so that most changes make no difference.
 	trim func(object any) (any, error)
-	// keep takes an object and says whether anything is new; forget takes one that is gone. replace is called before a
-	// whole list. All hold the lock.
+	// keep stores an object and returns whether anything is new; forget removes a deleted object. replace is called
+	// before a whole list. They are called with the lock held.
 	keep    func(object any) bool
 	forget  func(object any)
 	replace func()
-	known   bool // it was read once
+	known   bool // a whole list was read
 }
 
 var _ cache.TransformingStore = (*source)(nil)
 
-// sources are the resources that are followed.
+// sources returns the resources that are followed.
 func (l *Lookout) sources() []*source {
 	c, apps := l.client.CoreV1(), l.client.AppsV1()
 	ours, named := metav1.ListOptions{LabelSelector: l.selector}, metav1.ListOptions{FieldSelector: "metadata.name=" + l.name}
@@ -99,7 +99,7 @@ func trimRevision(r *appsv1.ControllerRevision) { r.ManagedFields = nil }
 
 func trimNode(n *corev1.Node) { n.ManagedFields, n.Annotations, n.Status.Images = nil, nil, nil }
 
-// trimPod leaves what says where a pod is, whose it is and how it is.
+// trimPod keeps where a pod is, whose it is and how it is.
 func trimPod(p *corev1.Pod) {
 	p.ManagedFields, p.Annotations, p.ResourceVersion = nil, nil, ""
 	p.Spec.Volumes, p.Spec.Tolerations = nil, nil
@@ -156,10 +156,10 @@ func forget[T any](from map[string]T) func(any) {
 	}
 }
 
-// Add takes a watched object.
+// Add stores an object from the watch.
 func (s *source) Add(object any) error { return s.take(object) }
 
-// Update takes a watched change.
+// Update stores a change from the watch.
 func (s *source) Update(object any) error { return s.take(object) }
 
 func (s *source) take(object any) error {
@@ -175,7 +175,7 @@ func (s *source) take(object any) error {
 	return nil
 }
 
-// Delete takes a watched deletion.
+// Delete removes an object that the watch says was deleted.
 func (s *source) Delete(object any) error {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *source) Delete(object any) error {
 	return nil
 }
 
-// Replace takes a whole list.
+// Replace stores a whole list.
 func (s *source) Replace(objects []any, _ string) error {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
@@ -204,10 +204,10 @@ func (s *source) Replace(objects []any, _ string) error {
 	return nil
 }
 
-// Resync has nothing to do.
+// Resync does nothing.
 func (s *source) Resync() error { return nil }
 
-// Transformer trims objects before they are kept anywhere.
+// Transformer trims objects before they are stored anywhere.
 func (s *source) Transformer() cache.TransformFunc { return s.trim }
 
 // read lists the resource once.
@@ -227,14 +227,14 @@ func (s *source) read(ctx context.Context) error {
 	return s.Replace(objects, "")
 }
 
-// A server that is back is found within a few seconds.
+// How long to wait before a retry, so that a server is found a few seconds after it is back.
 const (
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 3 * time.Second
 )
 
-// follow lists and watches until ctx ends. Nothing of it is logged: the terminal is being drawn on, and
-// what fails is noted.
+// follow lists and watches until ctx ends. It logs nothing, because the terminal shows a picture. It notes errors
+// instead.
 func (s *source) follow(ctx context.Context) {
 	quiet := logr.Discard()
 	ctx = klog.NewContext(ctx, quiet)
@@ -271,7 +271,7 @@ func (s *source) aim(o metav1.ListOptions) metav1.ListOptions {
 	return o
 }
 
-// rest waits, unless ctx ends before.
+// rest waits for d, or until ctx ends.
 func rest(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
