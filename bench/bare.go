@@ -20,8 +20,8 @@ import (
 	"everynode/internal/view"
 )
 
-// bareSettings is how many requests the bare client has under way, over how many
-// connections.
+// bareSettings is how many requests the bare client sends at a time, over how
+// many connections.
 type bareSettings struct{ workers, connections int }
 
 func (b bareSettings) String() string {
@@ -35,7 +35,7 @@ func bareCandidates() []bareSettings {
 	return []bareSettings{{8, 1}, {16, 1}, {32, 1}, {64, 2}}
 }
 
-// bareRun is a run without a controller: its own client makes the pods.
+// bareRun is a run without a controller: its own client creates the pods.
 type bareRun struct{ *run }
 
 // measureBare creates the pods of one DaemonSet, encoded beforehand, without a
@@ -65,13 +65,13 @@ func (r *bareRun) measureBare(ctx context.Context) error {
 	m := report.Metrics{"time": took.Seconds(), "running": took.Seconds(), "pods": float64(r.size)}
 	r.since(before, after, m)
 	for _, name := range []string{"cpu", "peakRSS", "peakAnon", "statusWrites"} {
-		delete(m, name) // it has no process of its own
+		delete(m, name) // a bare run has no controller process
 	}
 	r.record(phaseCoverage, m)
 	return nil
 }
 
-// sweep finds the best settings, on a part of the nodes.
+// sweep finds the best settings, with pods for some of the nodes.
 func (r *bareRun) sweep(ctx context.Context) error {
 	n := min(r.size, max(r.size/5, 200), 600)
 	var best time.Duration
@@ -101,7 +101,8 @@ func (r *bareRun) sweep(ctx context.Context) error {
 	return nil
 }
 
-// encodePods makes a DaemonSet, and the pods that it should have on n nodes.
+// encodePods creates a DaemonSet, and encodes the pods that it should have on n
+// nodes.
 func (r *bareRun) encodePods(ctx context.Context, name string, n int) ([][]byte, error) {
 	ds, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Create(ctx, testbed.DaemonSet(name, "", tenPercent), metav1.CreateOptions{})
 	if err != nil {
@@ -125,7 +126,7 @@ func (r *bareRun) encodePods(ctx context.Context, name string, n int) ([][]byte,
 	return pods, nil
 }
 
-// post creates the pods, and returns how long it took until all of them ran.
+// post creates the pods, and returns how long it takes until all of them run.
 func (r *bareRun) post(ctx context.Context, name string, pods [][]byte, how bareSettings) (time.Duration, error) {
 	var connections []rest.Interface
 	for range how.connections {

@@ -16,7 +16,7 @@ import (
 	"everynode/bench/testbed"
 )
 
-// The labels by which phases find their nodes.
+// The labels that choose the nodes of a phase.
 const (
 	labelFlip   = "bench.example/flip"
 	labelJoined = "bench.example/joined"
@@ -26,7 +26,7 @@ const (
 
 const joinFamily = "9"
 
-// join makes a node that is ready at once, and returns when the server has it.
+// join creates a node that is Ready at once.
 func (r *run) join(ctx context.Context, name string, i int, labels map[string]string) error {
 	node := testbed.NewNode(name, r.size+i, labels)
 	err := r.Client.CoreV1().RESTClient().Post().Resource("nodes").Body(node).Do(ctx).Error()
@@ -38,14 +38,15 @@ func (r *run) join(ctx context.Context, name string, i int, labels map[string]st
 
 var joined = map[string]string{labelJoined: "true"}
 
-// joinOneByOne: from the moment when a new node is there to its pod being bound.
+// joinOneByOne measures the time from the creation of a node until its pod is
+// bound.
 func joinOneByOne(ctx context.Context, r *run, m report.Metrics) error {
 	return r.oneByOne(ctx, r.joins, m, testbed.AgentName, func(i int) string { return testbed.NodeName(joinFamily, i) },
 		func(node string, i int) error { return r.join(ctx, node, i, joined) })
 }
 
-// oneByOne makes one thing after another happen to a node, and times each from
-// the answer to the pod of the DaemonSet being bound.
+// oneByOne causes one event after another on a node. It measures the time from
+// the server's answer until the DaemonSet's pod is bound.
 func (r *run) oneByOne(ctx context.Context, times int, m report.Metrics, set string, node func(int) string, happen func(string, int) error) error {
 	var took []float64
 	for i := range times {
@@ -67,8 +68,8 @@ func (r *run) oneByOne(ctx context.Context, times int, m report.Metrics, set str
 	return nil
 }
 
-// pause lets the status writes that follow an event pass, so that events are
-// measured one by one.
+// pause waits for the status writes that follow an event, so that each event is
+// measured alone.
 func (r *run) pause(ctx context.Context) error {
 	timer := time.NewTimer(50 * time.Millisecond)
 	defer timer.Stop()
@@ -80,7 +81,8 @@ func (r *run) pause(ctx context.Context) error {
 	}
 }
 
-// joinAtOnce: from the first of many new nodes to all their pods being bound.
+// joinAtOnce measures the time from the first of many new nodes until all their
+// pods are bound.
 func joinAtOnce(ctx context.Context, r *run, m report.Metrics) error {
 	want := r.size + r.burst
 	bound := r.fleet.expect(func(f *fleet) bool { return len(f.group(testbed.AgentName).onNode) == want })
@@ -97,8 +99,8 @@ func joinAtOnce(ctx context.Context, r *run, m report.Metrics) error {
 	return err
 }
 
-// removeJoined takes new nodes away again, and their pods, as a cloud controller
-// and the pod garbage collector would.
+// removeJoined removes the new nodes and their pods, as a cloud controller and
+// the pod garbage collector would.
 func removeJoined(ctx context.Context, r *run) error {
 	err := r.Client.CoreV1().Nodes().DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: labelJoined})
 	if err != nil {
@@ -136,7 +138,8 @@ func prepareFlips(ctx context.Context, r *run) error {
 	return err
 }
 
-// flipLabels: from the moment when a node has a label to the pod that wants it.
+// flipLabels measures the time from a node's label until the pod that wants it
+// is bound.
 func flipLabels(ctx context.Context, r *run, m report.Metrics) error {
 	return r.oneByOne(ctx, r.flipped(), m, flipName, func(i int) string { return testbed.NodeName("0", i) },
 		func(node string, _ int) error { return r.setLabel(ctx, node, labelFlip, "true") })
@@ -153,7 +156,8 @@ func undoFlips(ctx context.Context, r *run) error {
 	return err
 }
 
-// beatHearts: every node says that it lives, and nothing is to be done.
+// beatHearts sends a heartbeat for every node. The controllers have nothing to
+// do.
 func beatHearts(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	at := began.UTC().Add(time.Minute).Format(time.RFC3339)
@@ -175,7 +179,7 @@ const idleKind = "idle"
 
 func idleNamed(i int) string { return fmt.Sprintf("idle-%03d", i) }
 
-// prepareIdle makes many DaemonSets that no node is for.
+// prepareIdle creates many DaemonSets that match no node.
 func prepareIdle(ctx context.Context, r *run) error {
 	if r.idleMade {
 		return nil
@@ -200,7 +204,7 @@ func prepareIdle(ctx context.Context, r *run) error {
 	return err
 }
 
-// labelEveryNode: every node gets a label that no DaemonSet asks for.
+// labelEveryNode gives every node a label that no DaemonSet selects.
 func labelEveryNode(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	err := testbed.Parallel(ctx, r.size, func(ctx context.Context, i int) error {
@@ -213,10 +217,10 @@ func labelEveryNode(ctx context.Context, r *run, m report.Metrics) error {
 // manyJoins is how many nodes join that get a pod of every DaemonSet.
 const manyJoins = 5
 
-// joinMany: from the moment when a node is there to the last of its many pods
-// being created, and bound.
+// joinMany measures the time from the creation of a node until the last of its
+// many pods is created, and until it is bound.
 func joinMany(ctx context.Context, r *run, m report.Metrics) error {
-	posted := 0 // guarded by the fleet's mutex
+	posted := 0 // protected by the fleet's mutex
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	r.fleet.follow(watching, r.Client.CoreV1().Pods(testbed.Namespace), metav1.ListOptions{LabelSelector: testbed.LabelKind + "=" + idleKind},

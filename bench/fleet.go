@@ -19,9 +19,8 @@ import (
 	"everynode/bench/testbed"
 )
 
-// fleet is the cluster as its watches have shown it: the pods that are bound,
-// and the DaemonSets. Phases wait for conditions on it, and learn when they came
-// true.
+// fleet is the cluster as its watches show it: the pods that are bound, and the DaemonSets.
+// Phases wait for conditions on it, and get the time at which they came true.
 type fleet struct {
 	mu      sync.Mutex
 	pods    map[types.UID]seenPod
@@ -29,8 +28,8 @@ type fleet struct {
 	sets    map[string]seenSet
 	waiters map[*waiter]struct{}
 	failed  error
-	events  int               // that the watches have shown
-	bound   func(*corev1.Pod) // the kubelet; gets every pod that is shown
+	events  int               // how many events the watches have delivered
+	bound   func(*corev1.Pod) // the kubelet's; called for every event of a pod, except that it was deleted
 	say     func(format string, args ...any)
 	watches sync.WaitGroup
 }
@@ -53,7 +52,7 @@ type group struct {
 
 type waiter struct {
 	holds func(*fleet) bool
-	since chan time.Time // gets the time when it came true
+	since chan time.Time // gets the time at which the condition came true; closed on a failure
 }
 
 func newFleet(bound func(*corev1.Pod), say func(format string, args ...any)) *fleet {
@@ -66,8 +65,8 @@ type lister interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// follow watches until ctx ends. The first events are what is there already.
-// A watch that the server ends is taken up where it was.
+// follow watches until ctx ends. The first events are the objects that exist already. If the
+// server ends the watch, the next one continues where it was.
 func (f *fleet) follow(ctx context.Context, from lister, opts metav1.ListOptions, see func(watch.EventType, runtime.Object)) {
 	f.watches.Go(func() {
 		version := ""
@@ -100,7 +99,7 @@ func (f *fleet) drain(ctx context.Context, w watch.Interface, version string, se
 	return version, ctx.Err()
 }
 
-// start watches bound pods, but not those of Deployments, and DaemonSets, as the kubelet's user.
+// start watches DaemonSets and bound pods, except pods of Deployments, as the kubelet's user.
 func (f *fleet) start(ctx context.Context, client kubernetes.Interface) {
 	f.follow(ctx, client.CoreV1().Pods(metav1.NamespaceAll), metav1.ListOptions{FieldSelector: "spec.nodeName!=", LabelSelector: notForeign}, f.pod)
 	f.follow(ctx, client.AppsV1().DaemonSets(metav1.NamespaceAll), metav1.ListOptions{}, f.set)
@@ -124,7 +123,7 @@ func (f *fleet) pod(event watch.EventType, obj runtime.Object) {
 	}
 }
 
-// count adds a pod to its group, or takes it out. Called with mu held.
+// count adds a pod to its group (n is 1) or removes it (-1). Called with mu held.
 func (f *fleet) count(p seenPod, n int) {
 	if p.name == "" {
 		return
@@ -142,7 +141,7 @@ func (f *fleet) count(p seenPod, n int) {
 	}
 }
 
-// group is never nil. Called with mu held.
+// group returns the group of that name, and makes it if necessary. Called with mu held.
 func (f *fleet) group(name string) *group {
 	if f.groups[name] == nil {
 		f.groups[name] = &group{onNode: map[string]int{}}
@@ -162,7 +161,7 @@ func (f *fleet) set(event watch.EventType, obj runtime.Object) {
 	f.wake()
 }
 
-// wake tells the waiters whose condition has come true. Called with mu held.
+// wake informs the waiters whose condition has come true. Called with mu held.
 func (f *fleet) wake() {
 	f.events++
 	for w := range f.waiters {
@@ -184,20 +183,19 @@ func (f *fleet) fail(err error) {
 }
 
 const (
-	// patience is how long nothing at all may happen before a condition counts as
-	// one that never comes true.
+	// patience is how long nothing at all may happen before await gives up.
 	patience = 5 * time.Minute
-	// reportEvery is how often the progress towards a condition is told.
+	// reportEvery is how often the progress towards a condition is printed.
 	reportEvery = time.Minute
 )
 
-// await returns when a condition came true. It must be cheap: it is looked at
-// with every event.
+// await waits until a condition is true, and returns when that was. The condition is checked at
+// every event, so it must be cheap.
 func (f *fleet) await(ctx context.Context, what string, holds func(*fleet) bool) (time.Time, error) {
 	return f.expect(holds).await(ctx, f, what)
 }
 
-// expect begins to wait, so that what is caused next is not missed.
+// expect begins to wait, so that an event that is caused next is not missed.
 func (f *fleet) expect(holds func(*fleet) bool) *waiter {
 	w := &waiter{holds: holds, since: make(chan time.Time, 1)}
 	f.mu.Lock()
@@ -252,7 +250,7 @@ func (f *fleet) forget(w *waiter) {
 	delete(f.waiters, w)
 }
 
-// progress returns how many events there have been, and what they have come to.
+// progress returns how many events there were, and the resulting counts.
 func (f *fleet) progress() (events int, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -266,8 +264,8 @@ func (f *fleet) progress() (events int, text string) {
 	return f.events, fmt.Sprintf("%d pods, %d run; of the newest template, as the statuses have it: %d", pods, run, updated)
 }
 
-// covered says that n pods of a DaemonSet are available, all of its newest
-// template, in its status.
+// covered returns the condition that by the DaemonSet's status n pods are available, all of its
+// newest template.
 func covered(name string, n int) func(*fleet) bool {
 	return func(f *fleet) bool {
 		s := f.sets[name]
@@ -277,12 +275,12 @@ func covered(name string, n int) func(*fleet) bool {
 	}
 }
 
-// running says that n pods of a DaemonSet run, and that it has no others.
+// running returns the condition that n pods of a DaemonSet run, and that it has no others.
 func running(name string, n int) func(*fleet) bool {
 	return func(f *fleet) bool { g := f.group(name); return g.running == n && g.pods == n }
 }
 
-// each says that the condition holds of every name.
+// each returns the condition that condition(name) is true for every name.
 func each(names []string, condition func(name string) func(*fleet) bool) func(*fleet) bool {
 	var all []func(*fleet) bool
 	for _, name := range names {
@@ -293,12 +291,12 @@ func each(names []string, condition func(name string) func(*fleet) bool) func(*f
 	}
 }
 
-// hasPod says that a DaemonSet has a pod on a node.
+// hasPod returns the condition that a DaemonSet has a pod on a node.
 func hasPod(name, node string) func(*fleet) bool {
 	return func(f *fleet) bool { return f.group(name).onNode[node] > 0 }
 }
 
-// podsOn returns the names of the pods on the nodes that the filter takes.
+// podsOn returns the names of the pods on the nodes that the filter accepts.
 func (f *fleet) podsOn(filter func(node string) bool) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -14,18 +14,18 @@ import (
 	"everynode/bench/testbed"
 )
 
-// The pods of a Deployment. Only the controllers see them: the fake kubelet does not watch them, or
-// the bench would measure itself.
+// The pods of a Deployment. Only the controllers see them: if the fake kubelet watched them, the
+// bench would measure itself.
 const (
 	foreignName = "web-5d8f7c9b6d"
 	foreignHash = "5d8f7c9b6d"
-	// notForeign is the label selector of all others.
+	// notForeign selects all other pods.
 	notForeign = "!" + appsv1.DefaultDeploymentUniqueLabelKey
 )
 
 func foreignPod(i int) string { return fmt.Sprintf("%s-%05d", foreignName, i) }
 
-// prepareForeign makes the pods, as a ReplicaSet and a scheduler would leave them.
+// prepareForeign creates the pods as a ReplicaSet and the scheduler would leave them.
 func prepareForeign(ctx context.Context, r *run) error {
 	err := testbed.Parallel(ctx, r.foreign, func(ctx context.Context, i int) error {
 		p := &corev1.Pod{
@@ -42,7 +42,7 @@ func prepareForeign(ctx context.Context, r *run) error {
 	return nil
 }
 
-// foreignChanges: each of these pods begins to run, which is nothing to any DaemonSet.
+// foreignChanges lets each of these pods begin to run, which concerns no DaemonSet.
 func foreignChanges(ctx context.Context, r *run, m report.Metrics) error {
 	began := time.Now()
 	body := []byte(`{"status":{"phase":"Running"}}`)

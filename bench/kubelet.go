@@ -15,24 +15,23 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// kubeletWorkers is how many pods are started and stopped at once: more make the
-// API server no faster.
+// kubeletWorkers is how many pods are started and stopped at a time. More do not make the API server faster.
 const kubeletWorkers = 32
 
-// kubelet stands for the kubelets of all nodes: a pod runs, and is ready, as
-// soon as it is bound or changed, and is gone as soon as it is deleted. One status write
-// and one delete in a pod's life are what the API needs at least. While it is real it writes what a real one does. It keeps no
-// leases: 5,000 of them would keep the machine busy with nothing else.
+// kubelet stands in for the kubelets of all nodes. A pod runs and is ready as soon as it is bound or changed, and is
+// gone as soon as it is deleted. That is one status write and one delete in a pod's life, the least that the API
+// needs. While real is set it writes what a real kubelet does. It does not renew leases: those of 5,000 nodes would
+// keep the machine busy with nothing else.
 type kubelet struct {
 	rest rest.Interface
-	// queue has no end: a watch that has to wait loses what the server forgets.
+	// queue is unbounded: if a watch has to wait, it loses events that the server forgets.
 	queue *workqueue.Typed[*corev1.Pod]
 	fail  func(error)
 	real  atomic.Bool
 
 	mu   sync.Mutex
-	done map[types.UID]work // what a worker has taken on
-	// changed is the generations of pods that were changed, as far as a worker has taken them on.
+	done map[types.UID]work // work that a worker has accepted
+	// changed is the generation up to which a worker has accepted a pod's changes.
 	changed map[types.UID]int64
 }
 
@@ -48,7 +47,7 @@ func newKubelet(client kubernetes.Interface) *kubelet {
 	return &kubelet{rest: client.CoreV1().RESTClient(), queue: workqueue.NewTyped[*corev1.Pod](), done: map[types.UID]work{}, changed: map[types.UID]int64{}}
 }
 
-// look takes a pod that is bound, or has changed since.
+// look handles a pod that is bound or has changed.
 func (k *kubelet) look(pod *corev1.Pod) {
 	var todo work
 	switch {
@@ -73,7 +72,7 @@ func (k *kubelet) look(pod *corev1.Pod) {
 	}
 }
 
-// lookAgain takes a pod that runs and was changed.
+// lookAgain handles a running pod that was changed.
 func (k *kubelet) lookAgain(pod *corev1.Pod) {
 	k.mu.Lock()
 	later := pod.Generation > k.changed[pod.UID]
@@ -110,7 +109,7 @@ func (k *kubelet) run(ctx context.Context) {
 func (k *kubelet) act(ctx context.Context, pod *corev1.Pod) error {
 	if pod.DeletionTimestamp != nil {
 		k.mu.Lock()
-		delete(k.done, pod.UID) // its UID will not come back
+		delete(k.done, pod.UID) // a UID is never used again
 		delete(k.changed, pod.UID)
 		k.mu.Unlock()
 		if k.real.Load() {
@@ -140,18 +139,18 @@ func (k *kubelet) act(ctx context.Context, pod *corev1.Pod) error {
 	return err
 }
 
-// remove says that the pod's containers have ended. Answers are not decoded.
+// remove deletes the pod, as a kubelet does when its containers have ended. It does not decode the answer.
 func (k *kubelet) remove(ctx context.Context, pod *corev1.Pod) error {
 	err := k.rest.Delete().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).
 		Body(&metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &pod.UID}}).Do(ctx).Error()
 	if apierrors.IsConflict(err) {
-		return nil // another pod has the name already
+		return nil // another pod has this name already
 	}
 	return err
 }
 
-// setRunning writes the status of a pod that has just become ready. What the
-// server takes from its own copy anyway is left out.
+// setRunning writes the status of a pod that has just become ready. It leaves out what the server takes from its own
+// copy.
 func (k *kubelet) setRunning(ctx context.Context, pod *corev1.Pod) error {
 	meta := pod.ObjectMeta
 	meta.ManagedFields = nil

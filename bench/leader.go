@@ -16,8 +16,9 @@ import (
 // leaderChanges is how often the leader is stopped.
 const leaderChanges = 3
 
-// changeLeader: a second process stands by; the first is told to end, and then
-// a pod goes. The time is that from the signal to the new pod being bound.
+// changeLeader measures a change of the leader. A second process stands by, the
+// first is told to end, and then a pod is deleted. The time is from the signal
+// until the new pod is bound.
 func changeLeader(ctx context.Context, r *run, m report.Metrics) error {
 	var took, ended []float64
 	for i := range leaderChanges {
@@ -51,7 +52,8 @@ func changeLeader(ctx context.Context, r *run, m report.Metrics) error {
 	return nil
 }
 
-// startStandby returns when the second process has tried to get the lease.
+// startStandby starts a second process, and returns when it has tried to get
+// the lease.
 func (r *run) startStandby(ctx context.Context, user string) (*testbed.Child, error) {
 	before, err := r.leaseReads(ctx, user)
 	if err != nil {
@@ -82,7 +84,7 @@ func (r *run) leaseReads(ctx context.Context, user string) (n int, err error) {
 	return n, err
 }
 
-// losePod deletes a pod at once, and returns when the node has another.
+// losePod deletes a pod at once, and returns when the node has a new one.
 func (r *run) losePod(ctx context.Context, node string) (time.Time, error) {
 	pods := r.fleet.podsOn(func(n string) bool { return n == node })
 	has := hasPod(testbed.AgentName, node)

@@ -1,9 +1,9 @@
-// Command bench measures the DaemonSet engine beside Kubernetes' own DaemonSet
+// Command bench compares the DaemonSet engine with Kubernetes' own DaemonSet
 // controller: the same API server and etcd, the same nodes, the same template,
 // one after the other on one machine. See docs/performance.md.
 //
 // The API server, etcd and Kubernetes' controllers are processes of their own:
-// this program again, under another name (roles.go).
+// this program again, in another role (testbed/roles.go).
 package main
 
 import (
@@ -121,8 +121,8 @@ func (s *settings) check() error {
 	return nil
 }
 
-// run measures everything and reports. What was measured before a failure is
-// reported too.
+// run measures everything and reports. It also reports what was measured before
+// a failure.
 func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp(s.temp, "bench-")
 	if err != nil {

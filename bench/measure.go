@@ -12,11 +12,11 @@ import (
 	"everynode/bench/report"
 )
 
-// usage is what a process has used, as the kernel tells.
+// usage is what a process has used, as reported by the kernel.
 type usage struct {
 	CPU  float64 // seconds, user and system, of all threads
-	Peak uint64  // VmHWM: the most memory that was resident, in bytes
-	Anon uint64  // RssAnon: of what is resident now, what is not a file, in bytes
+	Peak uint64  // VmHWM: the most resident memory so far, in bytes
+	Anon uint64  // RssAnon: resident memory that is not backed by files, in bytes
 }
 
 func usageOf(pid int) (usage, error) {
@@ -50,7 +50,7 @@ func machineCPU() (float64, error) {
 	return c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal, nil
 }
 
-// describeMachine says what the figures were measured on.
+// describeMachine returns what the figures are measured on.
 func describeMachine() report.Machine {
 	m := report.Machine{CPUs: runtime.NumCPU()}
 	if fs, err := procfs.NewDefaultFS(); err == nil {

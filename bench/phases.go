@@ -16,7 +16,7 @@ import (
 	"everynode/internal/view"
 )
 
-// The phases, in their order.
+// The phases, in order.
 const (
 	phaseCoverage   = "coverage"
 	phaseJoins      = "joins"
@@ -32,15 +32,15 @@ const (
 	phaseForeign    = "foreign"
 )
 
-// phase is something that happens to the cluster. What before and after do is
-// not measured; the time that the controllers take to come to rest is.
+// phase is something that happens to the cluster. before and after are not measured. The time until the controllers
+// have come to rest is.
 type phase struct {
 	name          string
 	before, after func(context.Context, *run) error
 	work          func(context.Context, *run, report.Metrics) error
-	timesOnly     bool // its processes come and go: no processor time
-	apart         bool // what is measured is not the cluster of the others: no memory
-	// once: in the first repetition alone, for what is measured is processor time, which varies little.
+	timesOnly     bool // its processes come and go, so processor time is not measured
+	apart         bool // it measures a different cluster from the others, so memory is not measured
+	// once is whether only the first repetition measures it: it measures processor time, which varies little.
 	once bool
 }
 
@@ -57,7 +57,7 @@ func phases() []phase {
 		{name: phaseLabels, before: prepareIdle, work: labelEveryNode, once: true},
 		{name: phaseMany, before: prepareIdle, work: joinMany},
 		{name: phaseLeader, work: changeLeader, timesOnly: true},
-		// The last one: its pods stay, and would cost the others time and memory.
+		// This is the last phase: its pods stay, and would cost the others time and memory.
 		{name: phaseForeign, before: prepareForeign, work: foreignChanges, once: true, apart: true},
 	}
 }
@@ -123,7 +123,7 @@ func (r *run) measure(ctx context.Context, p phase) error {
 	return nil
 }
 
-// record keeps the figures of a phase.
+// record stores the figures of a phase.
 func (r *run) record(phase string, m report.Metrics) {
 	s := report.Sample{System: r.system.name, Repetition: r.repetition, Nodes: r.size, Phase: phase, Metrics: m}
 	r.samples = append(r.samples, s)
@@ -145,7 +145,7 @@ func (r *run) createSet(ctx context.Context, ds *appsv1.DaemonSet) error {
 	return nil
 }
 
-// setImage changes the template, and returns the new generation.
+// setImage changes the template's image, and returns the new generation.
 func (r *run) setImage(ctx context.Context, name, image string) (int64, error) {
 	patch := fmt.Appendf(nil, `{"spec":{"template":{"spec":{"containers":[{"name":"agent","image":%q}]}}}}`, image)
 	ds, err := r.Client.AppsV1().DaemonSets(testbed.Namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
@@ -155,7 +155,7 @@ func (r *run) setImage(ctx context.Context, name, image string) (int64, error) {
 	return ds.Generation, nil
 }
 
-// setLabel sets a label of a node, or removes it when value is null.
+// setLabel sets a label of a node, or removes it if value is "null".
 func (r *run) setLabel(ctx context.Context, node, label, value string) error {
 	if value != "null" {
 		value = fmt.Sprintf("%q", value)

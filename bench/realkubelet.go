@@ -13,11 +13,11 @@ import (
 	"everynode/bench/testbed"
 )
 
-// What a real kubelet writes of a pod, in the order in which kubelet 1.37 was seen to: it reads the pod before each write
-// of its status, and asks for the token of its account. Nothing is waited for in between, since what is measured is what
+// What a real kubelet writes about a pod, in the order observed of kubelet 1.37: it reads the pod before each write
+// of its status, and requests the token of its account. There are no pauses in between, since the bench measures what
 // the requests cost, not how long containers take.
 
-// starting is the writes of a pod that starts.
+// starting sends the writes for a pod that starts.
 func (k *kubelet) starting(ctx context.Context, pod *corev1.Pod) error {
 	if err := k.token(ctx, pod); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (k *kubelet) starting(ctx context.Context, pod *corev1.Pod) error {
 	return k.write(ctx, pod, waiting, sandbox, running, statusOf(pod, containerOf(pod), true))
 }
 
-// stopping is those of one that ends, without the delete.
+// stopping sends the writes for a pod that ends, without the delete.
 func (k *kubelet) stopping(ctx context.Context, pod *corev1.Pod) error {
 	ended := containerOf(pod)
 	ended.ContainerID += "-ended"
@@ -39,8 +39,8 @@ func (k *kubelet) stopping(ctx context.Context, pod *corev1.Pod) error {
 	return k.write(ctx, pod, statusOf(pod, containerOf(pod), false), statusOf(pod, ended, false), terminated)
 }
 
-// changing is those of one whose images have changed: observed, still with the old container; the new one, which has not
-// been probed; and ready.
+// changing sends the writes for a pod whose images have changed: the change is observed, still with the old
+// container; the new container runs, but is not ready; and it is ready.
 func (k *kubelet) changing(ctx context.Context, pod *corev1.Pod) error {
 	old := pod.DeepCopy()
 	old.Generation--
@@ -49,7 +49,7 @@ func (k *kubelet) changing(ctx context.Context, pod *corev1.Pod) error {
 	return k.write(ctx, pod, before, statusOf(pod, containerOf(pod), false), statusOf(pod, containerOf(pod), true))
 }
 
-// write sends one status after the other, each after a read.
+// write sends one status after another, each after a read.
 func (k *kubelet) write(ctx context.Context, pod *corev1.Pod, all ...corev1.PodStatus) error {
 	for i := range all {
 		if err := k.rest.Get().Namespace(pod.Namespace).Resource("pods").Name(pod.Name).Do(ctx).Error(); err != nil {
@@ -74,7 +74,7 @@ func (k *kubelet) token(ctx context.Context, pod *corev1.Pod) error {
 	return k.rest.Post().Namespace(pod.Namespace).Resource("serviceaccounts").Name(pod.Spec.ServiceAccountName).SubResource("token").Body(ask).Do(ctx).Error()
 }
 
-// statusOf returns the status of a pod with that container, or with none yet.
+// statusOf returns the status of a pod with that container; nil means that it is still being created.
 func statusOf(pod *corev1.Pod, container *corev1.ContainerStatus, ready bool) corev1.PodStatus {
 	now := metav1.Now()
 	s := corev1.PodStatus{
@@ -100,7 +100,7 @@ func statusOf(pod *corev1.Pod, container *corev1.ContainerStatus, ready bool) co
 	return s
 }
 
-// containerOf returns the container that a pod has in its generation: another image is another container.
+// containerOf returns the container that a pod has in its generation: a new image means a new container.
 func containerOf(pod *corev1.Pod) *corev1.ContainerStatus {
 	n := int(pod.Generation)
 	return &corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, RestartCount: int32(max(n-1, 0)),

@@ -11,7 +11,7 @@ import (
 	"everynode/bench/testbed"
 )
 
-// agents is the names of the DaemonSets that run on every node.
+// agents returns the names of the DaemonSets that run on every node.
 func (s *settings) agents() []string {
 	names := []string{testbed.AgentName}
 	for i := 2; i <= s.sets; i++ {
@@ -20,7 +20,7 @@ func (s *settings) agents() []string {
 	return names
 }
 
-// coverNodes: DaemonSets come to a cluster where no node has a pod of them.
+// coverNodes creates DaemonSets in a cluster whose nodes have no pods of them.
 func coverNodes(ctx context.Context, r *run, m report.Metrics) error {
 	names := r.agents()
 	allRun := r.fleet.expect(each(names, func(name string) func(*fleet) bool { return running(name, r.size) }))
@@ -44,7 +44,7 @@ func coverNodes(ctx context.Context, r *run, m report.Metrics) error {
 	return err
 }
 
-// oneRollout: every pod is replaced, a tenth of each DaemonSet at a time.
+// oneRollout replaces every pod, a tenth of each DaemonSet's at a time.
 func oneRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, r.agents()[:r.updates], r.size, m)
 }
@@ -59,14 +59,15 @@ func prepareSerial(ctx context.Context, r *run) error {
 	return err
 }
 
-// serialRollout: as rollout, one node after the other.
+// serialRollout replaces pods on one node after another.
 func serialRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, []string{serialName}, r.serial, m)
 }
 
 const realName = "real"
 
-// prepareReal covers some nodes; from then on the kubelets write what real ones do.
+// prepareReal creates pods on some nodes. After that the kubelets write what real
+// ones do.
 func prepareReal(ctx context.Context, r *run) error {
 	if err := r.createSet(ctx, testbed.DaemonSet(realName, testbed.LabelReal, tenPercent)); err != nil {
 		return err
@@ -76,7 +77,7 @@ func prepareReal(ctx context.Context, r *run) error {
 	return err
 }
 
-// realRollout: as rollout, with what real kubelets write.
+// realRollout is a rollout with what real kubelets write.
 func realRollout(ctx context.Context, r *run, m report.Metrics) error {
 	return r.replace(ctx, []string{realName}, r.real, m)
 }
@@ -86,7 +87,7 @@ func endReal(_ context.Context, r *run) error {
 	return nil
 }
 
-// replace updates DaemonSets of so many nodes.
+// replace updates DaemonSets that run on so many nodes each.
 func (r *run) replace(ctx context.Context, names []string, nodes int, m report.Metrics) error {
 	began := time.Now()
 	generations := map[string]int64{}

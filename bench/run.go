@@ -60,8 +60,8 @@ func (b *bench) all(ctx context.Context) error {
 	return nil
 }
 
-// asShippedBeside measures upstream with its own client limits, and the engine
-// on the same cluster.
+// asShippedBeside measures upstream with its default client limits, and the
+// engine on the same cluster.
 func (b *bench) asShippedBeside(ctx context.Context, repetition int) error {
 	cold := []string{phaseCoverage}
 	if err := b.one(ctx, "U0", repetition, b.asShipped, cold); err != nil {
@@ -73,7 +73,7 @@ func (b *bench) asShippedBeside(ctx context.Context, repetition int) error {
 	return b.one(ctx, "E", repetition, b.asShipped, cold)
 }
 
-// prepare makes a cluster of n nodes, once: every run starts from a copy.
+// prepare makes a cluster of n nodes, once. Every run starts from a copy.
 func (b *bench) prepare(ctx context.Context, n int) (*testbed.Cluster, error) {
 	if c := b.prepared[n]; c != nil {
 		return c, nil
@@ -92,7 +92,7 @@ func (b *bench) prepare(ctx context.Context, n int) (*testbed.Cluster, error) {
 	return c, nil
 }
 
-// run is one system on a cluster of its own.
+// run is one system on its own cluster.
 type run struct {
 	*bench
 	*testbed.Cluster
@@ -101,11 +101,11 @@ type run struct {
 	size       int // nodes
 	fleet      *fleet
 	kubelet    *kubelet
-	processes  []*testbed.Child // those that are compared
+	processes  []*testbed.Child // the processes that are compared
 	idleMade   bool
 
 	mu   sync.Mutex
-	anon uint64 // the most that was resident without files, of all processes at once
+	anon uint64 // the peak of the resident memory without files, of all processes together
 }
 
 func (b *bench) one(ctx context.Context, name string, repetition, nodes int, phases []string) error {
@@ -152,8 +152,8 @@ func (b *bench) one(ctx context.Context, name string, repetition, nodes int, pha
 	return r.runPhases(ctx, phases)
 }
 
-// sampleMemory looks at the anonymous memory ten times a second. Its peak is
-// nothing that the kernel keeps.
+// sampleMemory reads the anonymous memory ten times a second, because the
+// kernel does not keep its peak.
 func (r *run) sampleMemory(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -166,7 +166,7 @@ func (r *run) sampleMemory(ctx context.Context) {
 		var sum uint64
 		r.mu.Lock()
 		for _, p := range r.processes {
-			if u, err := usageOf(p.PID()); err == nil { // else it is just ending
+			if u, err := usageOf(p.PID()); err == nil { // otherwise it is just ending
 				sum += u.Anon
 			}
 		}
@@ -175,13 +175,14 @@ func (r *run) sampleMemory(ctx context.Context) {
 	}
 }
 
-// driverName stands for this process: the driver and the fake kubelet.
+// driverName is the name of this process in figures: the driver and the fake
+// kubelet.
 const driverName = "bench"
 
-// reading is what was used, and asked of the server, up to a moment.
+// reading is what has been used, and requested of the server, up to a time.
 type reading struct {
 	at       time.Time
-	machine  float64          // processor time of everything, in seconds
+	machine  float64          // processor time of the whole machine, in seconds
 	use      map[string]usage // by process
 	requests map[testbed.Request]testbed.Answers
 }
@@ -216,7 +217,7 @@ func (r *run) read(ctx context.Context) (reading, error) {
 	return now, nil
 }
 
-// since turns what happened between two readings into figures.
+// since computes the figures of what happened between two readings.
 func (r *run) since(before, after reading, m report.Metrics) {
 	m["elapsed"], m["cpuOthers"] = after.at.Sub(before.at).Seconds(), after.machine-before.machine
 	for name, u := range after.use {
@@ -241,8 +242,8 @@ func (r *run) since(before, after reading, m report.Metrics) {
 	r.countWrites(before, after, m)
 }
 
-// countWrites sums up what the controllers asked of the server. Leases are the
-// price of having a standby, and left out.
+// countWrites adds up the controllers' requests. It leaves out leases, which
+// are the price of having a standby.
 func (r *run) countWrites(before, after reading, m report.Metrics) {
 	for req, a := range after.requests {
 		if !slices.Contains(testbed.ControllerUsers(), req.User) {
@@ -274,8 +275,8 @@ const (
 	settleTime = 30 * time.Second
 )
 
-// settle waits until the processes that are compared have nothing left to do:
-// for three quarters of a second none of them has used more than two ticks.
+// settle waits until the compared processes have nothing left to do: until none
+// of them has used more than two ticks for three quarters of a second.
 func (r *run) settle(ctx context.Context) error {
 	every := time.NewTicker(250 * time.Millisecond)
 	defer every.Stop()

@@ -11,30 +11,31 @@ import (
 	"everynode/bench/testbed"
 )
 
-// system is one of the things that are compared.
+// system is one of the systems that are compared.
 type system struct {
 	name string
-	// controller is the role of Kubernetes' own, or empty: the engine's program.
+	// controller is the role of Kubernetes' own controller; "" means the engine's program.
 	controller, scheduler string
-	syncs, qps            int // of Kubernetes' controller; qps 0: as shipped
+	syncs, qps            int // of Kubernetes' controller; qps 0: the default
 	bare                  bool
 	policy                bool // the DaemonSets follow a policy
-	inPlace               bool // the DaemonSets ask to be updated in place
-	once                  bool // in the first repetition alone
-	// only is the phases after coverage that it is measured in; nil: all.
+	inPlace               bool // the DaemonSets ask for updates in place
+	once                  bool // only the first repetition measures it
+	// only are the phases after coverage in which it is measured; nil: all.
 	only []string
 }
 
-// lifted is the client limit of upstream when it is not as shipped.
+// lifted is upstream's client limit in requests a second, where it is not the default.
 const lifted = 10000
 
 func systems() []system {
 	return []system{
 		{name: "R", bare: true},
 		{name: "U2", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, syncs: 2, qps: lifted},
-		// Of one DaemonSet there is but one sync at a time, however many there may be.
+		// There is only one sync at a time for each DaemonSet, so more syncs help only with
+		// many DaemonSets.
 		{name: "U16", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, syncs: 16, qps: lifted, only: []string{phaseLabels, phaseMany}, once: true},
-		// It takes as long as its client limits say.
+		// How long it takes depends only on its client limits.
 		{name: "U0", controller: testbed.RoleControllerManager, scheduler: testbed.RoleScheduler, once: true},
 		{name: "E"},
 		{name: "P", policy: true, only: []string{phaseRollout}},
@@ -54,13 +55,13 @@ func systemNamed(name string) system {
 	return all[slices.IndexFunc(all, func(s system) bool { return s.name == name })]
 }
 
-// startController starts what creates the pods, as a user of that name.
+// startController starts the controller that creates the pods, as a user of that name.
 func (r *run) startController(user string) (*testbed.Child, error) {
 	return r.StartController(user, testbed.Controller{Role: r.system.controller, Program: r.bench.controller, Syncs: r.system.syncs, QPS: r.system.qps})
 }
 
-// startSystem starts the processes that are compared, and returns when a first
-// DaemonSet has been seen to: they work, and know the cluster.
+// startSystem starts the compared processes, and returns when they have handled a first
+// DaemonSet: then they work, and know the cluster.
 func (r *run) startSystem(ctx context.Context) error {
 	if r.system.policy {
 		if err := r.installPolicy(ctx); err != nil {
@@ -92,7 +93,8 @@ func (r *run) startSystem(ctx context.Context) error {
 
 const policyName = "waves"
 
-// installPolicy makes a policy that asks for as little time as one can: what it costs is work.
+// installPolicy creates a policy that waits as little as possible, so that only its work is
+// measured.
 func (r *run) installPolicy(ctx context.Context) error {
 	client, err := dynamic.NewForConfig(r.bench.keys.Config(r.URL, testbed.UserDriver))
 	if err != nil {

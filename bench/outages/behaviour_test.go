@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// first returns the first n steps of a version, at times since its pod was bound.
+// first returns the first n steps of a version's pod, with times since the pod
+// was bound.
 func first(b behaviour, n int) (all []step) {
 	at := time.Duration(0)
 	for s := range b.steps() {
@@ -64,7 +65,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// What ends does not go on: only a container that ends is started again.
+// Only a container that ends is started again: all other lives end.
 func TestStepsEnd(t *testing.T) {
 	for _, s := range scenarios() {
 		if got := len(first(s.Bad, 50)); (got == 50) != (s.Bad.Ends != "") {

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// detour is a way to the API server on which answers take longer. It passes bytes on: TLS is between the ends.
+// detour is a proxy to the API server that delays answers. It forwards bytes, since TLS is end to end.
 type detour struct {
 	listener net.Listener
 	to       string               // host and port
-	delay    func() time.Duration // of what comes back, now
+	delay    func() time.Duration // how long answers take longer now
 	all      sync.WaitGroup
 }
 
@@ -32,7 +32,7 @@ func newDetour(server string, delay func() time.Duration) (*detour, error) {
 
 func (d *detour) url() string { return "https://" + d.listener.Addr().String() }
 
-// run passes on until ctx ends.
+// run forwards connections until ctx ends.
 func (d *detour) run(ctx context.Context) error {
 	defer d.all.Wait()
 	defer context.AfterFunc(ctx, func() { d.listener.Close() })()
@@ -62,18 +62,18 @@ func (d *detour) pass(ctx context.Context, client net.Conn) {
 	})()
 	d.all.Go(func() {
 		defer server.Close()
-		_, _ = io.Copy(server, client) // either end may go at any time
+		_, _ = io.Copy(server, client) // either end may close at any time
 	})
 	d.back(ctx, client, server)
 }
 
-// chunk is what is to be passed on at a time.
+// chunk is what is forwarded at a time.
 type chunk struct {
 	at   time.Time
 	data []byte
 }
 
-// back passes answers on, in their order, each as late as it was to be when it came.
+// back forwards answers in order. Each is delayed by what delay returned when it arrived.
 func (d *detour) back(ctx context.Context, client io.WriteCloser, server io.Reader) {
 	chunks := make(chan chunk, 1024)
 	d.all.Go(func() {
@@ -86,7 +86,7 @@ func (d *detour) back(ctx context.Context, client io.WriteCloser, server io.Read
 				timer.Stop()
 			}
 			if _, err := client.Write(c.data); err != nil {
-				for range chunks { // until the reader has noticed
+				for range chunks { // until the reader notices that the connection is closed
 				}
 				return
 			}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What goes by a detour comes back whole and in order, as late as was said, also when that changes meanwhile; and when
-// the detour ends, so do its connections.
+// Data arrives through a detour complete, in order, and as late as delay says, also if the delay changes. When the
+// detour ends, its connections end.
 func TestDetour(t *testing.T) {
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +40,7 @@ func TestDetour(t *testing.T) {
 			return // the test has ended
 		}
 		defer conn.Close()
-		_, _ = io.Copy(conn, conn) // it ends by being cut off
+		_, _ = io.Copy(conn, conn) // ends when the connection is closed
 	})
 	conn, err := net.Dial("tcp", d.listener.Addr().String())
 	if err != nil {

@@ -16,13 +16,14 @@ import (
 	"everynode/bench/testbed"
 )
 
-// fleet is the simulated nodes: what is seen of their pods is counted, and played.
+// fleet is the simulated nodes: it counts what it sees of their pods, and runs
+// them.
 type fleet struct {
 	kubelets *kubelets
 
 	mu      sync.Mutex
 	tally   *tally
-	changed chan struct{} // closed when something is seen
+	changed chan struct{} // closed at the next change
 	failed  error
 }
 
@@ -79,7 +80,7 @@ func (f *fleet) nodeBroke(node string, down bool) { f.change(func() { f.tally.no
 
 func (f *fleet) fail(err error) { f.change(func() { f.failed = errors.Join(f.failed, err) }) }
 
-// change does something to what is counted, and lets those look who wait for it.
+// change changes what is counted, and wakes those that wait.
 func (f *fleet) change(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -88,10 +89,10 @@ func (f *fleet) change(do func()) {
 	f.changed = make(chan struct{})
 }
 
-// errTooLate says that what was waited for has not come true in its time.
+// errTooLate means that a condition did not come true in time.
 var errTooLate = errors.New("it has not come true in its time")
 
-// await waits until something holds of what is counted.
+// await waits until a condition on the tally is true.
 func (f *fleet) await(ctx context.Context, atMost time.Duration, what string, holds func(*tally) bool) error {
 	timer := time.NewTimer(atMost)
 	defer timer.Stop()
@@ -115,7 +116,7 @@ func (f *fleet) await(ctx context.Context, atMost time.Duration, what string, ho
 	}
 }
 
-// watchFor lets the fleet be watched for a time.
+// watchFor waits for a time, or until the fleet fails.
 func (f *fleet) watchFor(ctx context.Context, d time.Duration) error {
 	err := f.await(ctx, d, "the time is over", func(*tally) bool { return false })
 	if errors.Is(err, errTooLate) {

@@ -18,8 +18,8 @@ import (
 	"everynode/bench/testbed"
 )
 
-// kubelets stand for the kubelets of all nodes, and for the node lifecycle controller: what a version does to its pod
-// or node is a behaviour.
+// kubelets stand in for the kubelets of all nodes, and for the node lifecycle controller. What a version does to its
+// pod or node is its behaviour.
 type kubelets struct {
 	client kubernetes.Interface
 	scale  float64
@@ -27,30 +27,30 @@ type kubelets struct {
 	broke  func(node string, down bool)
 	all    sync.WaitGroup
 
-	unready atomic.Bool  // what all agents need is away
+	unready atomic.Bool  // what all agents depend on is gone
 	floods  atomic.Int64 // pods that flood the API server
 
 	mu       sync.Mutex
-	versions map[string]behaviour // by image; one that is not there is well
+	versions map[string]behaviour // by image; one that it does not have works well
 	lives    map[types.UID]*life
-	silent   map[string]bool // nodes that have broken and do not answer
+	silent   map[string]bool // broken nodes that do not answer
 }
 
-// life is a pod that is played.
+// life is a simulated pod.
 type life struct {
 	pod      *corev1.Pod
 	end      context.CancelFunc
 	stopping bool
-	boots    int // how often its node has started since it runs; each starts its container again
+	boots    int // how often its node has booted since the pod was bound; each boot restarts its container
 
 	mu   sync.Mutex // held while its status is written
 	said status
 }
 
-// scaled returns how long something takes here.
+// scaled returns how long something takes on this fleet.
 func (k *kubelets) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / k.scale) }
 
-// pause waits for a time of the real fleet.
+// pause waits for d, which is a time of a real fleet.
 func (k *kubelets) pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(k.scaled(d))
 	defer timer.Stop()
@@ -62,14 +62,14 @@ func (k *kubelets) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// is says what versions do from now on.
+// is sets what versions do from now on.
 func (k *kubelets) is(versions map[string]behaviour) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.versions = versions
 }
 
-// look takes a pod that is bound, or has changed since.
+// look handles a pod that is bound or has changed.
 func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -90,7 +90,7 @@ func (k *kubelets) look(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// gone notes that a pod is no longer there.
+// gone handles a pod that was deleted.
 func (k *kubelets) gone(pod *corev1.Pod) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -100,7 +100,7 @@ func (k *kubelets) gone(pod *corev1.Pod) {
 	}
 }
 
-// work does something beside the watch. What fails is the end of the measurement.
+// work does something outside the watch. If it fails, the measurement fails.
 func (k *kubelets) work(do func() error) {
 	k.all.Go(func() {
 		if err := do(); err != nil && !errors.Is(err, context.Canceled) && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
@@ -109,7 +109,7 @@ func (k *kubelets) work(do func() error) {
 	})
 }
 
-// begin plays a pod's life. Called with mu held.
+// begin starts a pod's life. Called with mu held.
 func (k *kubelets) begin(ctx context.Context, l *life) {
 	playing, end := context.WithCancel(ctx)
 	l.end = end
@@ -118,7 +118,7 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 	k.work(func() error {
 		for s := range b.steps() {
 			if err := k.pause(playing, s.After); err != nil {
-				return nil // it ends, or its node does not answer
+				return nil // the pod ends, or its node does not answer
 			}
 			if s.BreaksNode {
 				k.breakNode(ctx, l.pod.Spec.NodeName)
@@ -138,7 +138,7 @@ func (k *kubelets) begin(ctx context.Context, l *life) {
 	})
 }
 
-// answersTake returns how much longer the API server's answers take, the kubelets' apart.
+// answersTake returns how long the API server's answers are delayed, except those to the kubelets.
 func (k *kubelets) answersTake(nodes int) time.Duration {
 	share := float64(k.floods.Load()) / (floodShare * float64(nodes))
 	return time.Duration(min(share, 1) * float64(floodDelay))
@@ -177,7 +177,7 @@ func (k *kubelets) write(ctx context.Context, pod *corev1.Pod, s status) error {
 	return nil
 }
 
-// allUnready takes away, or gives back, what all agents need to be ready.
+// allUnready removes or restores what all agents depend on to be ready.
 func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
 	k.unready.Store(unready)
 	k.mu.Lock()
@@ -193,7 +193,7 @@ func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if !l.said.Ready {
-			return nil // it says so itself, once it is
+			return nil // it will write its status once it is ready
 		}
 		s := l.said
 		s.Ready = !unready
@@ -204,7 +204,7 @@ func (k *kubelets) allUnready(ctx context.Context, unready bool) error {
 	})
 }
 
-// podStatus returns what a kubelet writes.
+// podStatus returns what a kubelet writes about a pod.
 func podStatus(pod *corev1.Pod, s status, now metav1.Time) corev1.PodStatus {
 	truth := map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}
 	out := corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &now, HostIP: "10.0.0.1", PodIP: "100.64.0.7"}

@@ -36,8 +36,8 @@ type settings struct {
 	output     string
 	controller string
 	temp       string
-	record     string   // a folder; empty: nothing is recorded
-	from       []string // files with results; nothing is measured then
+	record     string   // a folder; "": record nothing
+	from       []string // files with results; if there are any, nothing is measured
 }
 
 func systemNames() []string { return []string{everynode, upstream} }
@@ -110,7 +110,7 @@ func (s *settings) check() error {
 			}
 		}
 	}
-	// The policy's shortest times are a second.
+	// The policy's shortest times are one second.
 	if s.nodes < 20 || s.scale < 1 || s.scale > 600 {
 		return errors.New("--nodes must be at least 20, --scale from 1 to 600")
 	}
@@ -128,7 +128,7 @@ func (s *settings) check() error {
 	return nil
 }
 
-// run measures, and prints. What was measured before a failure is printed too.
+// run measures, and prints. It also prints what was measured before a failure.
 func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	dir, err := os.MkdirTemp(s.temp, "outages-")
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *settings) run(ctx context.Context, out, progress io.Writer) error {
 	return errors.Join(failure, formats()[s.output](out, r))
 }
 
-// again prints what was measured before.
+// again prints the results of earlier measurements.
 func (s *settings) again(out io.Writer) error {
 	var parts []*results
 	for _, name := range s.from {
@@ -168,7 +168,7 @@ func (s *settings) again(out io.Writer) error {
 	return formats()[s.output](out, all)
 }
 
-// memory returns how much the machine has; 0: it does not say.
+// memory returns how much memory the machine has, in bytes; 0 if that is not known.
 func memory() uint64 {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

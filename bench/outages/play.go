@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	// setupTime is how long a fleet may take to be well before something is done to it, or to be empty after.
+	// setupTime is how long a fleet may take to be well before something goes wrong, and to be empty afterwards.
 	setupTime = 3 * time.Minute
-	// recoveryTime is how long a fleet is watched after the bad version is taken back, on the time scale.
+	// recoveryTime is how long a fleet is watched after the bad version was taken back, on the time scale.
 	recoveryTime = 40 * time.Minute
 )
 
-// fleetShare is how many nodes may be down at a time, in the manifests of both systems.
+// fleetShare is how many nodes may be down at a time, in the manifests for both systems.
 var fleetShare = intstr.FromString("10%")
 
-// play makes a DaemonSet that runs well on all nodes, does to it what the scenario says, and takes that back.
+// play creates a DaemonSet that works well on all nodes, runs the scenario, and removes the DaemonSet.
 func (r *run) play(ctx context.Context, s scenario) (*result, error) {
 	name := "agent-" + s.Name
 	if err := r.cover(ctx, name, s); err != nil {
@@ -54,7 +54,7 @@ func (r *run) measure(ctx context.Context, name string, s scenario, out *result)
 			out.Spread = r.real(t.last.Sub(began))
 		}
 		if s.Kind == dependency {
-			t.begin() // its version is a good one
+			t.begin() // the scenario's version is a good one
 		}
 	})
 	out.Phase = r.phase(ctx, name)
@@ -64,7 +64,7 @@ func (r *run) measure(ctx context.Context, name string, s scenario, out *result)
 // real returns how long something would have taken on a real fleet.
 func (r *run) real(d time.Duration) time.Duration { return time.Duration(float64(d) * r.scale) }
 
-// bad returns what the versions of a scenario do.
+// bad returns the behaviour of the scenario's versions, by image.
 func (s *scenario) bad() map[string]behaviour {
 	versions := map[string]behaviour{}
 	if s.Kind == release {
@@ -75,7 +75,7 @@ func (s *scenario) bad() map[string]behaviour {
 	return versions
 }
 
-// counted returns the versions whose nodes count as exposed.
+// counted returns the images whose nodes count as exposed.
 func (s *scenario) counted() (images []string) {
 	for v := range s.bad() {
 		images = append(images, v)
@@ -86,7 +86,7 @@ func (s *scenario) counted() (images []string) {
 	return images
 }
 
-// cover makes the DaemonSet of a scenario, and returns when it is well on all nodes.
+// cover creates the DaemonSet of a scenario, and returns when it works well on all nodes.
 func (r *run) cover(ctx context.Context, name string, s scenario) error {
 	ds := testbed.DaemonSet(name, "", fleetShare)
 	if s.Kind == labels {
@@ -105,7 +105,7 @@ func (r *run) cover(ctx context.Context, name string, s scenario) error {
 	return nil
 }
 
-// breakIt does what goes wrong, and watches the fleet for as long as nobody interferes.
+// breakIt does what goes wrong, and watches the fleet for as long as nobody intervenes.
 func (r *run) breakIt(ctx context.Context, name string, s scenario) error {
 	observe := r.fleet.kubelets.scaled(s.Observe)
 	switch s.Kind {
@@ -146,7 +146,7 @@ func (r *run) breakIt(ctx context.Context, name string, s scenario) error {
 	return r.fleet.watchFor(ctx, observe)
 }
 
-// change releases a version, with these fields of the pods changed.
+// change releases a version, and changes these fields of the pods.
 func (r *run) change(ctx context.Context, name string, pods map[string]any, version string) error {
 	pods["containers"] = []any{map[string]any{"name": "agent", "image": testbed.Image(version)}}
 	body, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": pods}}})
@@ -160,7 +160,7 @@ func (r *run) change(ctx context.Context, name string, pods map[string]any, vers
 	return nil
 }
 
-// label gives the nodes that lose their label another value of it, or none.
+// label sets the label of the nodes that lose it to a value, or removes it ("null").
 func (r *run) label(ctx context.Context, value string) error {
 	if value != "null" {
 		value = fmt.Sprintf("%q", value)
@@ -175,7 +175,7 @@ func (r *run) label(ctx context.Context, value string) error {
 	})
 }
 
-// phase returns where our release stands.
+// phase returns the phase and reason of our release; "" for upstream.
 func (r *run) phase(ctx context.Context, name string) string {
 	if r.system != everynode {
 		return ""
@@ -190,7 +190,7 @@ func (r *run) phase(ctx context.Context, name string) string {
 	return s.Phase + ", " + s.Reason
 }
 
-// takeBack undoes what went wrong, and measures how long it takes until all is well.
+// takeBack undoes what went wrong, and measures how long it takes until all nodes work well.
 func (r *run) takeBack(ctx context.Context, name string, s scenario, out *result) error {
 	began := time.Now()
 	var err error
@@ -215,7 +215,7 @@ func (r *run) takeBack(ctx context.Context, name string, s scenario, out *result
 	return err
 }
 
-// revert takes a release back: ours by abort if one is under way, else by the template.
+// revert takes a release back: ours by abort if one is under way, otherwise by the template.
 func (r *run) revert(ctx context.Context, name string) (by string, err error) {
 	if r.system == everynode {
 		if asked, err := r.releases.abort(ctx, name); asked || err != nil {
@@ -225,7 +225,7 @@ func (r *run) revert(ctx context.Context, name string) (by string, err error) {
 	return "template", r.change(ctx, name, map[string]any{"nodeSelector": nil}, "1")
 }
 
-// clear takes away the DaemonSet, its pods, and what was done to nodes.
+// clear removes the DaemonSet and its pods, and waits until every node is up.
 func (r *run) clear(ctx context.Context, name string) error {
 	apps, core := r.Client.AppsV1(), r.Client.CoreV1()
 	if err := apps.DaemonSets(testbed.Namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {

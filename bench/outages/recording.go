@@ -17,7 +17,7 @@ import (
 	"everynode/internal/view"
 )
 
-// recorded does something while what the page of `everynode ui` would show is written to a file, if that was asked for.
+// recorded calls do. If that was asked for, it meanwhile writes to a file what the page of `everynode ui` would show.
 func (r *run) recorded(ctx context.Context, scenario string, do func() error) (err error) {
 	if r.record == "" {
 		return do()
@@ -45,18 +45,18 @@ func (r *run) recorded(ctx context.Context, scenario string, do func() error) (e
 	if err := do(); err != nil {
 		return err
 	}
-	return r.fleet.watchFor(ctx, 2*fleetview.Pace*time.Millisecond) // its end is to be seen, too
+	return r.fleet.watchFor(ctx, 2*fleetview.Pace*time.Millisecond) // so that the recording shows the end, too
 }
 
-// watched is the fleet as a page has it. Its nodes are simulated, and have no logs.
+// watched is the fleet as the page sees it. Its nodes are simulated, and have no logs.
 type watched struct {
 	fleet  *lookout.Fleet
 	system string
 	once   sync.Once
-	seen   chan struct{} // closed when something is seen
+	seen   chan struct{} // closed once a state was shown
 }
 
-// await waits until something is seen.
+// await waits until a state was shown.
 func (w *watched) await(ctx context.Context) error {
 	timer := time.NewTimer(setupTime)
 	defer timer.Stop()
@@ -70,7 +70,7 @@ func (w *watched) await(ctx context.Context) error {
 	}
 }
 
-// Follow follows the fleet.
+// Follow calls show with each new state of the fleet.
 func (w *watched) Follow(ctx context.Context, show func(*fleetview.State)) error {
 	return w.fleet.Watch(ctx, func(s *fleetview.State) {
 		s.Cluster = "a simulated fleet, with the controller of " + w.system
@@ -79,17 +79,17 @@ func (w *watched) Follow(ctx context.Context, show func(*fleetview.State)) error
 	})
 }
 
-// Node asks about a node.
+// Node returns details of a node.
 func (w *watched) Node(ctx context.Context, name string) (*fleetview.NodeDetail, error) {
 	return w.fleet.Node(ctx, name, time.Now())
 }
 
-// Events asks about a DaemonSet.
+// Events returns the Events about a DaemonSet.
 func (w *watched) Events(ctx context.Context, namespace, name string) (*fleetview.Events, error) {
 	return w.fleet.Events(ctx, namespace, name)
 }
 
-// Log says that there is none.
+// Log returns an error: there are no logs.
 func (*watched) Log(context.Context, string, string, string) (*fleetview.Log, error) {
 	return nil, fmt.Errorf("simulated nodes have no logs: %w", fleetview.ErrUnknown)
 }

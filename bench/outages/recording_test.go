@@ -21,7 +21,7 @@ import (
 	"everynode/internal/view"
 )
 
-// What happens in a scenario can be played again, and one that was recorded before is not written over.
+// The recording of a scenario can be played, and an existing recording is not overwritten.
 func TestRecorded(t *testing.T) {
 	ds := testbed.DaemonSet("agent-crash", "", intstr.FromInt32(1))
 	ds.Namespace, ds.UID = testbed.Namespace, "1"

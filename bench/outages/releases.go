@@ -25,12 +25,12 @@ type releases struct {
 	scale  float64
 }
 
-// install makes the kinds and the policy.
+// install creates the kinds and the policy.
 func (r *releases) install(ctx context.Context) error {
 	return testbed.InstallReleases(ctx, r.client, policyName, policy(r.scale))
 }
 
-// policy returns the spec of one that says nothing, on the time scale.
+// policy returns the spec of the default policy, with its times on the time scale.
 func policy(scale float64) map[string]any {
 	p := rollout.Default()
 	scaled := func(d time.Duration) string {
@@ -47,10 +47,10 @@ func policy(scale float64) map[string]any {
 	return map[string]any{"waves": waves, "failure": map[string]any{"startWithin": scaled(p.Failure.StartWithin)}}
 }
 
-// state is how a DaemonSet's releases stand.
+// state is the state of a DaemonSet's releases.
 type state struct {
 	view.DaemonSetRolloutStatus
-	version string // of the object
+	version string // resourceVersion of the object
 }
 
 func (r *releases) get(ctx context.Context, name string) (*state, error) {
@@ -69,7 +69,7 @@ func (r *releases) get(ctx context.Context, name string) (*state, error) {
 	return s, nil
 }
 
-// idle waits until the engine knows a good revision.
+// idle waits until the engine has a stable revision.
 func (r *releases) idle(ctx context.Context, name string) error {
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		s, err := r.get(ctx, name)
@@ -81,7 +81,7 @@ func (r *releases) idle(ctx context.Context, name string) error {
 	return nil
 }
 
-// abort asks for what `everynode rollout abort` asks for. asked is false when there is no release to take back.
+// abort requests what `everynode rollout abort` does. asked is false if there is no release to take back.
 func (r *releases) abort(ctx context.Context, name string) (asked bool, err error) {
 	s, err := r.get(ctx, name)
 	if err != nil {

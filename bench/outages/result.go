@@ -13,25 +13,25 @@ import (
 type result struct {
 	Scenario string `json:"scenario"`
 	System   string `json:"system"`
-	// Exposed is how many nodes ever had a pod of a bad version before somebody interfered, Most how many had no working
-	// pod at once.
+	// Exposed is how many nodes ever had a pod of a bad version before somebody intervened. Most is how many had no
+	// working pod at the same time.
 	Exposed int `json:"nodesExposed"`
 	Most    int `json:"mostNodesWithoutWorkingPod"`
-	// Spread is from the release until the last node got a bad pod.
+	// Spread is the time from the release until the last node got a bad pod.
 	Spread time.Duration `json:"spreadNanoseconds"`
-	// Phase is where our release stood when somebody interfered.
+	// Phase is the phase of our release when somebody intervened.
 	Phase string `json:"phase,omitempty"`
 	// By is what was done: abort, template, label, or dependency, which comes back by itself.
 	By       string        `json:"takenBackBy"`
 	Recovery time.Duration `json:"recoveryNanoseconds"`
-	// Never: all was not well within recoveryTime. Left are the nodes without a working pod then, LeftBad the pods of bad
-	// versions.
+	// Never is whether the fleet was still not well after recoveryTime. Left is how many nodes had no working pod
+	// then, LeftBad how many pods were of bad versions.
 	Never   bool `json:"notRecovered,omitempty"`
 	Left    int  `json:"leftWithoutWorkingPod,omitempty"`
 	LeftBad int  `json:"leftBadPods,omitempty"`
 }
 
-// String returns a line of progress.
+// String returns a line about the result, to show progress.
 func (r *result) String() string {
 	phase := ""
 	if r.Phase != "" {
@@ -40,7 +40,7 @@ func (r *result) String() string {
 	return fmt.Sprintf("%d exposed, at most %d without a working pod, spread for %s%s; well %s by %s", r.Exposed, r.Most, r.spread(), phase, r.recovery(), r.By)
 }
 
-// exposed returns a dash where there is no bad version that a node could have.
+// exposed returns the number of exposed nodes, or a dash if there are none.
 func (r *result) exposed() string {
 	if r.Exposed == 0 {
 		return "-"
@@ -55,10 +55,10 @@ func (r *result) spread() string {
 	return minutes(r.Spread)
 }
 
-// goingOn is the part of the observation after which what spreads is still spreading.
+// goingOn is the share of the observation: a spread that lasts longer counts as not ended.
 const goingOn = 0.9
 
-// spreadOf says also whether it had stopped when somebody interfered.
+// spreadOf returns how long the version spread, and whether it was still spreading when somebody intervened.
 func (r *result) spreadOf(s scenario) string {
 	if s.Kind == release && float64(r.Spread) > goingOn*float64(s.Observe) {
 		return r.spread() + ", and on"
@@ -73,7 +73,7 @@ func (r *result) recovery() string {
 	return minutes(r.Recovery)
 }
 
-// minutes returns a time as it is read: 40 s, 7.5 min.
+// minutes formats a time for people: 40 s, 7.5 min.
 func minutes(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%.0f s", d.Seconds())
@@ -81,7 +81,7 @@ func minutes(d time.Duration) string {
 	return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Minutes()), ".0") + " min"
 }
 
-// results are those of a whole measurement.
+// results are the results of a whole measurement.
 type results struct {
 	Started  time.Time `json:"started"`
 	Seconds  float64   `json:"seconds"`
@@ -95,7 +95,7 @@ type results struct {
 
 func (r *results) add(one *result) { r.Results = append(r.Results, one) }
 
-// merge makes one of the results of several measurements. They must be of the same fleet.
+// merge merges the results of several measurements. They must have been measured with the same settings.
 func merge(parts []*results) (*results, error) {
 	all := *parts[0]
 	all.Seconds, all.Results = 0, nil
@@ -118,7 +118,7 @@ func (r *results) of(scenario, system string) *result {
 	return nil
 }
 
-// formats returns what can be printed, by the name that is given to -o.
+// formats returns the output formats, by the name for -o.
 func formats() map[string]func(io.Writer, *results) error {
 	return map[string]func(io.Writer, *results) error{"table": printTable, "markdown": printMarkdown, "json": printJSON}
 }
@@ -129,7 +129,7 @@ func printJSON(w io.Writer, r *results) error {
 	return e.Encode(r)
 }
 
-// line returns a scenario with what it did to both systems.
+// line returns a table line: the scenario, and what it did to both systems.
 func (r *results) line(s scenario) []string {
 	cells := []string{s.Name}
 	for _, figure := range []func(*result) string{
@@ -153,7 +153,7 @@ func (r *results) has(s scenario) bool {
 	return r.of(s.Name, everynode) != nil || r.of(s.Name, upstream) != nil
 }
 
-// setting says how it was measured.
+// setting describes how the results were measured.
 func (r *results) setting() string {
 	return fmt.Sprintf("%d nodes, maxUnavailable 10%%, Kubernetes %s, %d processors, %.0f GB; a minute of the fleet lasts %.3g s; %s",
 		r.Nodes, r.Versions, r.CPUs, float64(r.Memory)/1e9, 60/r.Scale, r.Started.Format("2006-01-02"))
@@ -170,7 +170,7 @@ func printTable(w io.Writer, r *results) error {
 	return t.Flush()
 }
 
-// printMarkdown prints what stands in docs/safe-releases.md.
+// printMarkdown prints the table in docs/safe-releases.md.
 func printMarkdown(w io.Writer, r *results) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n| | nodes exposed | | without a working pod | | spread for | | well again after | |\n|---|---|---|---|---|---|---|---|---|\n", r.setting())

@@ -14,14 +14,14 @@ import (
 	"everynode/bench/testbed"
 )
 
-// systems that are compared.
+// The systems that are compared.
 const (
 	everynode = "everynode"
 	upstream  = "kubernetes"
 )
 
-// Client limits of Kubernetes' controller manager and scheduler as they are shipped, in requests a second. They are
-// multiplied with the time scale.
+// Default client limits of Kubernetes' controller manager and scheduler, in requests a second. They are multiplied by
+// the time scale.
 const (
 	managerQPS   = 20
 	schedulerQPS = 50
@@ -42,7 +42,7 @@ func (o *outages) say(format string, args ...any) {
 	fmt.Fprintf(o.progress, "%6.0fs  %s\n", time.Since(o.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// all plays every scenario with each system, on a cluster of its own.
+// all plays every scenario with each system, on a cluster for each system.
 func (o *outages) all(ctx context.Context) (err error) {
 	if o.keys, err = testbed.MakePKI(filepath.Join(o.root, "pki")); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (o *outages) all(ctx context.Context) (err error) {
 	return nil
 }
 
-// prepare makes the nodes, once: each system starts from a copy.
+// prepare makes the nodes, once. Each system starts from a copy.
 func (o *outages) prepare(ctx context.Context) (*testbed.Cluster, error) {
 	c, err := testbed.StartCluster(ctx, filepath.Join(o.root, "prepared"), o.keys)
 	if err != nil {
@@ -133,7 +133,7 @@ func (r *run) stopSystem() {
 	r.children = nil
 }
 
-// byDetour plays a scenario with a system that goes to the API server by the detour.
+// byDetour plays a scenario with a system that reaches the API server through the detour.
 func (r *run) byDetour(ctx context.Context, s scenario) (*result, error) {
 	slow, straight := *r.Cluster, r.Cluster
 	slow.URL = r.detour.url()
@@ -149,7 +149,7 @@ func (r *run) byDetour(ctx context.Context, s scenario) (*result, error) {
 	return result, r.startSystem(straight)
 }
 
-// startSystem starts what is compared, with the API server where c says it is.
+// startSystem starts the compared processes, with the API server at the address in on.
 func (r *run) startSystem(on *testbed.Cluster) error {
 	how := testbed.Controller{Program: r.controller}
 	if r.system == upstream {

@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// source is a public account of something like a scenario.
+// source is a public report of something like a scenario.
 type source struct {
 	What string `json:"what"`
 	URL  string `json:"url"`
@@ -15,7 +15,7 @@ const (
 	release    kind = iota // bad versions are released, one after another
 	selector               // the template gets a nodeSelector that no node matches
 	labels                 // nodes lose the label that the DaemonSet selects
-	dependency             // a good version is released, and what all agents need goes away in its middle
+	dependency             // a good version is released, and what all agents depend on goes away in the middle
 )
 
 // scenario is something that goes wrong. Its times are those of a real fleet.
@@ -24,19 +24,20 @@ type scenario struct {
 	Sources     []source
 	Kind        kind
 	Bad         behaviour // of the bad versions
-	Versions    int       // how many bad versions are released, every releaseEvery; 0: one
-	// Observe is from the release until somebody takes it back.
+	Versions    int       // how many bad versions are released, one every releaseEvery; 0: one
+	// Observe is the time from the release until somebody takes it back.
 	Observe time.Duration
-	// Note is what must be known to read its line.
+	// Note is what readers must know about its line.
 	Note string
 }
 
 const (
-	// releaseEvery is between the bad fixes of a row.
+	// releaseEvery is the time between two bad versions in a row.
 	releaseEvery = 5 * time.Minute
-	// outageAt is how much of the fleet has the new version when the dependency goes away.
+	// outageAt is the share of the nodes that have the new version when the dependency
+	// goes away.
 	outageAt = 0.05
-	// lostShare is how many of the nodes lose their label.
+	// lostShare is the share of the nodes that lose their label.
 	lostShare = 0.3
 )
 

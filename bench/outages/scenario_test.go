@@ -106,7 +106,7 @@ func TestGoingOn(t *testing.T) {
 	}
 }
 
-// The policy is the default one, as much faster as everything else.
+// The policy is the default one, faster by the time scale.
 func TestPolicy(t *testing.T) {
 	spec := policy(60)
 	var text []string

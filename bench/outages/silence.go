@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// breakNode: the node falls silent. After the grace period it is unreachable, and its pods are not ready: that is the
-// node lifecycle controller's part. A watchdog starts it again.
+// breakNode makes the node fall silent. After the grace period it is unreachable and its pods are not ready, which is
+// the node lifecycle controller's part. A watchdog restarts it.
 func (k *kubelets) breakNode(ctx context.Context, node string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -59,7 +59,7 @@ func (k *kubelets) on(node string) (all []*life) {
 	return all
 }
 
-// comeBack: the node has started, and does what was asked of it meanwhile.
+// comeBack makes the node answer after its restart. It does what was asked of it meanwhile.
 func (k *kubelets) comeBack(ctx context.Context, node string) error {
 	if err := k.condition(ctx, node, corev1.ConditionTrue, "KubeletReady"); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (k *kubelets) comeBack(ctx context.Context, node string) error {
 	return nil
 }
 
-// condition writes whether a node is Ready.
+// condition writes a node's Ready condition.
 func (k *kubelets) condition(ctx context.Context, node string, ready corev1.ConditionStatus, reason string) error {
 	now := metav1.Now()
 	body, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.NodeCondition{
@@ -97,7 +97,7 @@ func (k *kubelets) condition(ctx context.Context, node string, ready corev1.Cond
 	return nil
 }
 
-// taint says with taints what the condition says.
+// taint sets or removes the taints that go with the condition.
 func (k *kubelets) taint(ctx context.Context, node string, unreachable bool) error {
 	taints := []corev1.Taint{}
 	if unreachable {
@@ -117,7 +117,7 @@ func (k *kubelets) taint(ctx context.Context, node string, unreachable bool) err
 	return nil
 }
 
-// notReady says of a pod on a node that does not answer that it is not ready.
+// notReady writes that a pod on a silent node is not ready.
 func (k *kubelets) notReady(ctx context.Context, pod *corev1.Pod) error {
 	body := fmt.Appendf(nil, `{"metadata":{"uid":%q},"status":{"conditions":[{"type":"Ready","status":"False","lastTransitionTime":%q}]}}`,
 		pod.UID, time.Now().UTC().Format(time.RFC3339))

@@ -9,17 +9,17 @@ type sight struct {
 	Gone               bool
 }
 
-// tally counts, from what is seen of pods and nodes in its order, how many nodes have no working pod, and which ever
-// had one of a bad version. A working pod is Ready, is not about to end, and its node is not down.
+// tally counts, from what is seen of pods and nodes, in order, how many nodes have no working pod, and which nodes
+// ever had a pod of a bad version. A working pod is Ready and not terminating, and its node is not down.
 type tally struct {
-	nodes   int // that should have a pod
+	nodes   int // how many should have a pod
 	pods    map[string]sight
-	ready   map[string]int // by node: pods that work as long as it does
+	ready   map[string]int // by node: pods that work while the node is up
 	down    map[string]bool
 	working int // nodes with a working pod
 
 	bad     map[string]bool // versions
-	badPods int             // that are there now
+	badPods int             // how many pods of bad versions there are now
 	exposed map[string]bool // nodes that have, or had, a pod of a bad version since begin
 	last    time.Time       // when the last of them got it
 	most    int             // the most nodes without a working pod at once, since begin
@@ -31,7 +31,7 @@ func newTally(nodes int) *tally {
 	return t
 }
 
-// begin counts again, from what is there, with these versions as bad ones.
+// begin resets the counts, with these versions as bad ones. The pods that exist stay known.
 func (t *tally) begin(bad ...string) {
 	t.bad, t.exposed, t.badPods, t.last, t.most = map[string]bool{}, map[string]bool{}, 0, time.Time{}, t.without()
 	for _, v := range bad {
@@ -47,7 +47,7 @@ func (t *tally) begin(bad ...string) {
 // without returns how many nodes have no working pod.
 func (t *tally) without() int { return t.nodes - t.working }
 
-// pod takes what is seen of a pod.
+// pod records what is seen of a pod.
 func (t *tally) pod(at time.Time, s sight) {
 	old, known := t.pods[s.UID]
 	if known {
@@ -74,13 +74,13 @@ func (t *tally) count(s sight, n int) {
 	}
 }
 
-// node notes that a node has gone down or come back.
+// node records that a node has gone down or come back.
 func (t *tally) node(name string, down bool) {
 	t.change(name, func() { t.down[name] = down })
 	t.most = max(t.most, t.without())
 }
 
-// change counts a node again when something about it changes.
+// change calls do, which changes something about a node, and updates the number of working nodes.
 func (t *tally) change(node string, do func()) {
 	works := func() int {
 		if t.ready[node] > 0 && !t.down[node] {

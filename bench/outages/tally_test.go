@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// seen is one of the events of a record: of a pod, or of a node.
+// seen is one event: of a pod, or of a node.
 type seen struct {
 	at   int // seconds
 	pod  sight
@@ -13,7 +13,7 @@ type seen struct {
 	down bool
 }
 
-// counts is what a record comes to.
+// counts is the result of a list of events.
 type counts struct {
 	exposed, most, without, badPods int
 	last                            int // seconds
@@ -100,7 +100,8 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// What is there already when the counting begins counts as bad, and not as newly exposed.
+// Bad pods that exist when counting begins count as bad pods, but their nodes do not
+// count as newly exposed.
 func TestTallyBegins(t *testing.T) {
 	tally := newTally(2)
 	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)

@@ -15,7 +15,7 @@ const (
 	barHeight   = 11
 	rowGap      = 14
 	plotTop     = 56
-	textBelow   = 9 // from the top of a bar to the base line of its text
+	textBelow   = 9 // from the top of a bar to the baseline of its text
 	spreadWidth = 1
 )
 
@@ -25,8 +25,8 @@ type bar struct {
 	spread      Spread
 }
 
-// Plot returns a picture of the table: for each row one bar a system, to the scale of
-// the row's longest, with the spread as a thin line.
+// Plot returns the table as an SVG image: for each row one bar for each system,
+// relative to the row's longest, with the spread as a thin line.
 func Plot(r *Results) string {
 	var body strings.Builder
 	y := plotTop

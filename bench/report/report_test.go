@@ -66,8 +66,9 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// results has three repetitions of U16 and E, of which E takes a third, one of
-// U2, which is slower but needs less memory, and U0 on fewer nodes.
+// results returns three repetitions of U16 and E, where E takes a third of the
+// time, one of U2, which is slower but needs less memory, and U0 on fewer
+// nodes.
 func results() *Results {
 	r := &Results{Nodes: 5000, Burst: 200, Serial: 200, Idle: 100, Foreign: 10_000, Versions: map[string]string{"kubernetes": "v1.37.2"}}
 	add := func(system string, repetition, nodes int, phase string, m Metrics) {

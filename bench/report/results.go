@@ -1,5 +1,5 @@
-// Package report turns what was measured into figures that can be compared: a
-// table, a plot, and a file to keep. It knows nothing of Kubernetes.
+// Package report turns measurements into figures that can be compared: a table,
+// a plot, and a file to keep. It does not depend on Kubernetes.
 package report
 
 import (
@@ -31,7 +31,7 @@ type Results struct {
 	Samples   []Sample          `json:"samples"`
 }
 
-// Machine is what it was measured on.
+// Machine is the machine that the figures were measured on.
 type Machine struct {
 	CPUs        int    `json:"cpus"`
 	Model       string `json:"model"`
@@ -40,7 +40,7 @@ type Machine struct {
 	LoadAtEnd   string `json:"loadAtEnd"`
 }
 
-// Sample is the figures of one phase of one repetition of one system.
+// Sample is the figures of one phase in one repetition with one system.
 type Sample struct {
 	System     string  `json:"system"`
 	Repetition int     `json:"repetition"` // from 0
@@ -49,15 +49,16 @@ type Sample struct {
 	Metrics    Metrics `json:"metrics"`
 }
 
-// Metrics is figures by name. Times are in seconds, memory in bytes.
+// Metrics are figures by name. Times are in seconds, memory in bytes.
 type Metrics map[string]float64
 
-// Quantiles sets p50, p99 and max of single times.
+// Quantiles sets p50, p99 and max of the times of single events.
 func (m Metrics) Quantiles(times []float64) {
 	m["p50"], m["p99"], m["max"] = Quantile(times, 0.5), Quantile(times, 0.99), Quantile(times, 1)
 }
 
-// Short returns the figures in one line, without those of single processes.
+// Short returns the figures in one line, without the figures of single
+// processes.
 func (m Metrics) Short() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -74,7 +75,7 @@ func (m Metrics) Short() string {
 	return strings.Join(parts, " ")
 }
 
-// Write prints the table, and leaves it in dir as table.txt, with the samples in
+// Write prints the table, and writes it to dir as table.txt, with the samples in
 // bench.json and a plot in bench.svg.
 func Write(out io.Writer, dir string, r *Results) error {
 	table := Table(r)

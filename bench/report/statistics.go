@@ -26,13 +26,13 @@ func Median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// Spread is what several repetitions gave.
+// Spread summarizes several repetitions.
 type Spread struct {
 	Median, Min, Max float64
 	N                int
 }
 
-// SpreadOf sums up values. N is 0 without any.
+// SpreadOf summarizes values. N is 0 if there are none.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{Median: math.NaN(), Min: math.NaN(), Max: math.NaN()}

@@ -7,19 +7,18 @@ import (
 	"text/tabwriter"
 )
 
-// Row is one line of the table: a figure of every system.
+// Row is one line of the table: a figure for every system.
 type Row struct {
 	Label string
 	Unit  Unit
 	Nodes int
 	value func(Sample) (float64, bool)
 	phase string
-	// upstream is the system that ours is compared with; empty: the better of
-	// U2 and U16.
+	// upstream is the system that ours is compared with; "" means the better of U2 and U16.
 	upstream string
 }
 
-// Unit says how a figure is printed.
+// Unit determines how a figure is printed.
 type Unit int
 
 // Units of the table.
@@ -30,7 +29,7 @@ const (
 	Count
 )
 
-// Format prints a value that is in seconds, bytes, or a plain number.
+// Format formats a value in seconds, in bytes, or without a unit.
 func (u Unit) Format(v float64) string {
 	switch {
 	case math.IsNaN(v):
@@ -46,7 +45,7 @@ func (u Unit) Format(v float64) string {
 	}
 }
 
-// significant prints three figures, and never an exponent.
+// significant formats a value with three digits, and without an exponent.
 func significant(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 99.95 || v == math.Trunc(v):
@@ -68,7 +67,7 @@ func Rows(r *Results) []Row {
 		w, ok := s.Metrics["writes"]
 		return w / s.Metrics["pods"], ok && s.Metrics["pods"] > 0
 	}
-	// The scheduler, which is measured with upstream's controller, has to know these pods in any case.
+	// The scheduler is measured with upstream's controller, and has to know these pods in any case.
 	ofController := func(s Sample) (float64, bool) {
 		v, ok := s.Metrics["cpu"]
 		return v - s.Metrics["cpu.kube-scheduler"], ok
@@ -109,7 +108,7 @@ func Rows(r *Results) []Row {
 	return append(rows, shipped(r, metric)...)
 }
 
-// shipped returns the line of upstream with its own client limits.
+// shipped returns the line of upstream with its default client limits.
 func shipped(r *Results, metric func(string) func(Sample) (float64, bool)) []Row {
 	for _, s := range r.Samples {
 		if s.System == "U0" {
@@ -119,8 +118,8 @@ func shipped(r *Results, metric func(string) func(Sample) (float64, bool)) []Row
 	return nil
 }
 
-// Of returns the row's figure of a system over the repetitions. A row without a phase
-// is about the largest figure of each repetition.
+// Of returns the row's figure for a system over the repetitions. A row without a phase takes the largest figure of
+// each repetition.
 func (row Row) Of(r *Results, system string) Spread {
 	largest := map[int]float64{}
 	var order []int
@@ -146,7 +145,7 @@ func (row Row) Of(r *Results, system string) Spread {
 	return SpreadOf(values)
 }
 
-// Upstream returns the better of upstream's settings for a row: less is better.
+// Upstream returns the better of upstream's settings for a row. Less is better.
 func (row Row) Upstream(r *Results) Spread {
 	if row.upstream != "" {
 		return row.Of(r, row.upstream)
@@ -158,8 +157,8 @@ func (row Row) Upstream(r *Results) Spread {
 	return best
 }
 
-// Table returns everything that was measured, as text. Figures are medians, with the
-// least and the greatest in brackets. U is the better of U2 and U16.
+// Table returns everything that was measured, as text. Figures are medians, with the least and the greatest in
+// brackets. U is the better of U2 and U16.
 func Table(r *Results) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%d nodes of %.1f kB, %d processors (%s), Kubernetes %s, etcd %s, %s; %s, took %.0f s\n",
@@ -178,7 +177,7 @@ func Table(r *Results) string {
 		bare, ours, driven, theirs, inPlace := row.Of(r, "R"), row.Of(r, "E"), row.Of(r, "P"), row.Upstream(r), row.Of(r, "I")
 		u2, u16 := row.Of(r, "U2"), row.Of(r, "U16")
 		if row.upstream != "" {
-			u2, u16 = theirs, Spread{Median: math.NaN()} // two syncs, too
+			u2, u16 = theirs, Spread{Median: math.NaN()} // it has two syncs, too
 		}
 		if bare.N+ours.N+theirs.N+driven.N+inPlace.N == 0 {
 			continue
@@ -186,12 +185,11 @@ func Table(r *Results) string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Label, row.cell(bare), row.cell(u2), row.cell(u16), row.cell(ours),
 			ratio(theirs, ours), ratio(ours, bare), row.cell(driven), ratio(driven, ours), row.cell(inPlace), ratio(theirs, inPlace))
 	}
-	w.Flush() // into a strings.Builder, which takes everything
+	w.Flush() // a strings.Builder does not fail
 	return b.String()
 }
 
-// Disturbance says how much of the processors' time went to what is not part of
-// the measurement, system by system.
+// Disturbance returns, for each system, how much of the processor time other work on the machine took.
 func Disturbance(r *Results) string {
 	elapsed, others := map[string]float64{}, map[string]float64{}
 	for _, s := range r.Samples {

@@ -14,17 +14,17 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// sample is what one cluster took: times since its start, and bytes.
+// sample is the figures of one cluster: times since its start, and bytes.
 type sample struct {
 	program, variant string
 	ready, available time.Duration
 	server, all      memory // of the control plane, and of all processes
 }
 
-// memory is what processes hold, in bytes.
+// memory is the memory of processes, in bytes.
 type memory struct {
-	anonymous uint64 // that the kernel cannot take back
-	share     uint64 // with their share of the files that they map, which it can
+	anonymous uint64 // the kernel cannot reclaim it
+	share     uint64 // with their share of the files that they map, which the kernel can reclaim
 }
 
 func (m *memory) add(r procfs.ProcSMapsRollup) {
@@ -32,10 +32,10 @@ func (m *memory) add(r procfs.ProcSMapsRollup) {
 	m.share += r.Pss
 }
 
-// downTime is how long a cluster may take to end.
+// downTime is how long a cluster may take to stop.
 const downTime = 2 * time.Minute
 
-// measure starts every variant of every program in turn, as often as it is asked to.
+// measure starts every variant of every program in turn, reps times.
 func (s *settings) measure(ctx context.Context, log io.Writer) (all []sample, err error) {
 	for rep := range s.reps {
 		for _, program := range s.programs {
@@ -55,7 +55,7 @@ func (s *settings) measure(ctx context.Context, log io.Writer) (all []sample, er
 
 // start measures one cluster, and purges it.
 func (s *settings) start(ctx context.Context, program, variant string) (one sample, err error) {
-	dir, err := os.MkdirTemp("/tmp", "ev") // short, as the paths of sockets below it must be
+	dir, err := os.MkdirTemp("/tmp", "ev") // a short path, because paths of sockets below it have a length limit
 	if err != nil {
 		return sample{}, err
 	}
@@ -64,7 +64,7 @@ func (s *settings) start(ctx context.Context, program, variant string) (one samp
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTime)
 		defer cancel()
 		if purged := c.run(ending, "down", "--purge"); purged != nil {
-			err = errors.Join(err, purged) // the data directory may still hold mounts of the machine's folders
+			err = errors.Join(err, purged) // the machine's folders may still be mounted in the data directory
 			return
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
@@ -92,7 +92,7 @@ func (s *settings) start(ctx context.Context, program, variant string) (one samp
 	return one, err
 }
 
-// cluster is one that runs.
+// cluster is a running cluster.
 type cluster struct{ program, dir string }
 
 func (c cluster) run(ctx context.Context, args ...string) error {
@@ -107,7 +107,7 @@ func (c cluster) run(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// memory is that of the control plane and of everything that was started for the cluster, pods included.
+// memory returns the memory of the control plane, and of everything that was started for the cluster, including pods.
 func (c cluster) memory() (server, all memory, err error) {
 	procs, err := procfs.AllProcs()
 	if err != nil {
@@ -141,7 +141,7 @@ func (c cluster) memory() (server, all memory, err error) {
 	return server, all, nil
 }
 
-// owns reports whether a process names the cluster's data directory, or one of those does that it comes from.
+// owns reports whether a process, or one of its ancestors, names the cluster's data directory.
 func (c cluster) owns(pid int, parents map[int]int, lines map[int]string) bool {
 	for ; pid > 1 && pid != os.Getpid(); pid = parents[pid] {
 		if strings.Contains(lines[pid]+" ", c.dir+" ") || strings.Contains(lines[pid], c.dir+"/") {

@@ -1,5 +1,5 @@
-// Command start measures how long a cluster of `everynode up` takes to start, and what it costs when nothing happens: with its
-// add-ons and with --bare, of one version or of several. See docs/performance.md.
+// Command start measures how long a cluster of `everynode up` takes to start, and what it costs while nothing
+// happens: with its add-ons and with --bare, of one version or of several. See docs/performance.md.
 package main
 
 import (
@@ -72,7 +72,7 @@ in Go gives back what it no longer needs within some two minutes.`,
 	return cmd
 }
 
-// flagsOf are those of `everynode up` for each variant.
+// flagsOf returns the flags of `everynode up` for a variant.
 func flagsOf(variant string) (flags []string, ok bool) {
 	switch variant {
 	case "bare":

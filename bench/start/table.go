@@ -9,8 +9,8 @@ import (
 	"everynode/bench/report"
 )
 
-// write prints a line for each program and variant: the median and the spread of each figure, and how far the median is from
-// that of the first line.
+// write prints a line for each program and variant: the median and the spread of each figure, and the median relative
+// to that of the first line.
 func write(w io.Writer, all []sample) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "PROGRAM\tCLUSTER\tNODES READY\tAGENT AVAILABLE\tMEMORY\tOF THE SERVER\tWITH FILES")

@@ -15,7 +15,7 @@ import (
 )
 
 // startTime is how long the API server may take to be ready. It reads every
-// object that is there.
+// object that exists.
 const startTime = 2 * time.Minute
 
 // Cluster is etcd and an API server, each a process of its own.
@@ -29,8 +29,8 @@ type Cluster struct {
 	Control *rest.Config
 }
 
-// StartCluster starts etcd on dir/etcd, which may hold data already, and the API
-// server, and waits until it is ready.
+// StartCluster starts etcd on dir/etcd, which may already have data, and the API
+// server, and waits until the API server is ready.
 func StartCluster(ctx context.Context, dir string, p PKI) (*Cluster, error) {
 	c := &Cluster{Dir: dir, Keys: p}
 	if err := os.MkdirAll(filepath.Join(dir, "etcd"), 0o700); err != nil {
@@ -68,9 +68,10 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.waitReady(ctx)
 }
 
-// flags are kube-apiserver's. Priority and fairness is on, as shipped, and
-// exempts administrators, who all users here are. There is no node lifecycle
-// controller that would take away the taint of a new node.
+// flags are kube-apiserver's. Priority and fairness is on by default, and
+// exempts administrators, who all users here are. Nodes are not tainted when
+// they are created: there is no node lifecycle controller that would remove the
+// taint.
 func (c *Cluster) flags() []string {
 	p := c.Keys
 	return []string{
@@ -98,7 +99,8 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends both, the API server first. It is safe on a half-started cluster.
+// Stop stops both, the API server first. It also works on a half-started
+// cluster.
 func (c *Cluster) Stop() {
 	c.API.Stop()
 	c.Etcd.Stop()
@@ -119,7 +121,7 @@ func (c *Cluster) CopyTo(dir string) error {
 	return nil
 }
 
-// Alive is an error when one of the children has ended.
+// Alive returns an error if one of the children has ended.
 func Alive(children ...*Child) error {
 	var errs []error
 	for _, c := range children {

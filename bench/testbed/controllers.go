@@ -5,32 +5,33 @@ import (
 	"strconv"
 )
 
-// Controller is what creates the pods of DaemonSets: Kubernetes' own, or the engine.
+// Controller is the controller that creates the pods of DaemonSets: Kubernetes' own, or the engine.
 type Controller struct {
-	// Role is that of Kubernetes' own; empty: the engine's program.
+	// Role is the role of Kubernetes' own; "" means the engine's program.
 	Role    string
 	Program string // the engine's
 	Syncs   int    // of Kubernetes' controller
-	QPS     int    // its client limit; 0: as shipped, the syncs, too
+	QPS     int    // its client limit; 0: the defaults, also of the syncs
 }
 
-// StartController starts what creates the pods, as a user of that name.
+// StartController starts the controller, as a user of that name.
 func (c *Cluster) StartController(user string, how Controller) (*Child, error) {
 	config, err := c.Keys.Kubeconfig(c.Dir, c.URL, user)
 	if err != nil {
 		return nil, err
 	}
 	if how.Role == "" {
-		// Two may run side by side, and a port is only for one. Nobody else is there to be looked for.
+		// Two may run side by side and would need the same port. No other controller runs that it would have to look
+		// for.
 		return Start("everynode-"+user, c.Dir, nil, how.Program, "--kubeconfig="+config, "--metrics-bind-address=0", "--allow-other-controller")
 	}
 	args := []string{
 		"--kubeconfig=" + config, "--controllers=daemonset-controller", "--secure-port=0",
-		"--flex-volume-plugin-dir=" + filepath.Join(c.Dir, "volume-plugins"), // else it makes one for the host
+		"--flex-volume-plugin-dir=" + filepath.Join(c.Dir, "volume-plugins"), // otherwise it creates one on the host
 	}
 	if how.QPS > 0 {
-		// Without the gate, which is off as shipped, a successor always waits
-		// for the lease of the one before to expire.
+		// Without this feature gate, which is off by default, a successor always has to wait until its predecessor's
+		// lease expires.
 		args = append(args, limits(how.QPS)...)
 		args = append(args, "--concurrent-daemonset-syncs="+strconv.Itoa(how.Syncs),
 			"--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true")
@@ -38,7 +39,7 @@ func (c *Cluster) StartController(user string, how Controller) (*Child, error) {
 	return StartRole(how.Role, how.Role+"-"+user, c.Dir, nil, args...)
 }
 
-// StartScheduler starts Kubernetes' scheduler; qps 0: with the client limits that it is shipped with.
+// StartScheduler starts Kubernetes' scheduler. If qps is 0 it has its default client limits.
 func (c *Cluster) StartScheduler(qps int) (*Child, error) {
 	config, err := c.Keys.Kubeconfig(c.Dir, c.URL, UserScheduler)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 )
 
-// countPath is where the API server tells its counts.
+// CountPath is where the API server serves its counts.
 const CountPath = "/bench/requests"
 
 // Request is a kind of request of one user: {"everynode", "create pods"}.
@@ -17,7 +17,8 @@ type Request struct {
 	What string `json:"what"` // verb, resource and subresource, as the API server names them
 }
 
-// Answers is how often it was made: what the server did, and what it refused.
+// Answers is how often the server did and refused what a kind of request asked
+// for.
 type Answers struct {
 	Done    int `json:"done"`
 	Refused int `json:"refused"`
@@ -29,8 +30,8 @@ type Entry struct {
 	Answers
 }
 
-// counter counts the requests that a server handles, by user. Only what is
-// authenticated comes here.
+// counter counts the requests that a server handles, by user. It only gets
+// authenticated requests.
 type counter struct {
 	mu     sync.Mutex
 	counts map[Request]*Answers
@@ -54,7 +55,7 @@ func (c *counter) around(next http.Handler) http.Handler {
 		}
 		key := Request{user.GetName(), what}
 		if r.Method == http.MethodGet {
-			c.add(key, http.StatusOK) // a watch would be counted when it ends
+			c.add(key, http.StatusOK) // otherwise a watch would only be counted when it ends
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -91,7 +92,7 @@ func (c *counter) tell(w http.ResponseWriter) {
 	}
 }
 
-// notedWriter remembers the status of a response that is not a stream.
+// notedWriter records the status of a response that is not a stream.
 type notedWriter struct {
 	http.ResponseWriter
 	status int

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Main is the whole of a program that measures: its command, or the part of a server that the program has started
-// itself as. It returns what to exit with.
+// Main is the whole of a program that measures: it runs the command, or the role in which the program has started
+// itself. It returns the exit code.
 func Main(command func() *cobra.Command) int {
 	if len(os.Args) > 1 {
 		if code, ok := PlayRole(os.Args[1], os.Args[2:]); ok {

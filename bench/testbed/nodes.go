@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// imagesPerNode is what a kubelet reports at most.
+	// imagesPerNode is how many images a kubelet reports at most.
 	imagesPerNode = 50
-	// driverWorkers is how many requests the driver has under way.
+	// driverWorkers is how many requests the driver sends at a time.
 	driverWorkers = 24
 )
 
@@ -26,12 +26,12 @@ const (
 	LabelReal   = "bench.example/real"
 )
 
-// NodeName names node i of a family as a cloud does.
+// NodeName returns a name for node i of a family like those in a cloud.
 func NodeName(family string, i int) string {
 	return fmt.Sprintf("ip-10-%d-%d-%s.eu-west-1.compute.internal", i/256, i%256, family)
 }
 
-// NewNode returns a node as a kubelet of a cloud registers it: about 20 kB.
+// NewNode returns a node as a kubelet in a cloud registers it: about 20 kB.
 func NewNode(name string, i int, extra map[string]string) *corev1.Node {
 	zone := fmt.Sprintf("eu-west-1%c", 'a'+i%3)
 	labels := map[string]string{
@@ -72,7 +72,7 @@ func NewNode(name string, i int, extra map[string]string) *corev1.Node {
 func nodeIP(i int) string   { return fmt.Sprintf("10.%d.%d.%d", i/65536, i/256%256, i%256) }
 func nodeCIDR(i int) string { return fmt.Sprintf("100.%d.%d.0/24", 64+i/256, i%256) }
 
-// interfaces returns what a network plugin notes on a node.
+// interfaces returns an annotation of a network plugin.
 func interfaces(i int) string {
 	var b strings.Builder
 	for k := range 12 {
@@ -94,7 +94,7 @@ func capacity(cpu, memory string) corev1.ResourceList {
 	}
 }
 
-// NodeConditions are those of a healthy node, whose last heartbeat was at now.
+// NodeConditions returns the conditions of a healthy node with a heartbeat at now.
 func NodeConditions(now time.Time) []corev1.NodeCondition {
 	var all []corev1.NodeCondition
 	for _, c := range []struct {
@@ -113,7 +113,7 @@ func NodeConditions(now time.Time) []corev1.NodeCondition {
 	return all
 }
 
-// images returns what a node reports to have pulled: each under two names.
+// images returns a node's report of pulled images, each with two names.
 func images(i int) []corev1.ContainerImage {
 	list := make([]corev1.ContainerImage, imagesPerNode)
 	for k := range list {
@@ -124,7 +124,7 @@ func images(i int) []corev1.ContainerImage {
 	return list
 }
 
-// Parallel calls do for 0 to n-1, driverWorkers at once, until one fails.
+// Parallel calls do with 0 to n-1, driverWorkers at a time, until one call fails.
 func Parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	g, working := errgroup.WithContext(ctx)
 	g.SetLimit(driverWorkers)
@@ -140,8 +140,8 @@ func Parallel(ctx context.Context, n int, do func(ctx context.Context, i int) er
 	return ctx.Err()
 }
 
-// Fill makes the namespace with the agent's account, and n nodes, so many of them with each of the labels: created first,
-// then their status written, so that both have their managed fields.
+// Fill creates the namespace with the agent's account, and n nodes. labels is how many of them have each label. It
+// creates a node and then writes its status, so that both have managed fields. nodeBytes is the size of one node.
 func (c *Cluster) Fill(ctx context.Context, n int, labels map[string]int) (nodeBytes int, err error) {
 	core := c.Client.CoreV1()
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}, metav1.CreateOptions{}); err != nil {

@@ -34,7 +34,7 @@ const (
 // ControllerUsers returns the users whose writes are the price of a DaemonSet.
 func ControllerUsers() []string { return []string{UserController, UserScheduler, UserStandby} }
 
-// life is how long a certificate is good for: longer than any run.
+// life is how long a certificate is valid: longer than any run.
 const life = 7 * 24 * time.Hour
 
 // PKI is a directory with the keys and certificates of one run.
@@ -43,8 +43,8 @@ type PKI struct{ dir string }
 func (p PKI) crt(name string) string { return filepath.Join(p.dir, name+".crt") }
 func (p PKI) key(name string) string { return filepath.Join(p.dir, name+".key") }
 
-// MakePKI makes an authority, the server's certificate, one for each user, and
-// the key of service account tokens.
+// MakePKI makes a CA, the server's certificate, one for each user, and the key of
+// service account tokens.
 func MakePKI(dir string) (PKI, error) {
 	p := PKI{dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -123,10 +123,10 @@ func (p PKI) write(name string, cert *x509.Certificate) error {
 	return os.WriteFile(p.crt(name), text, 0o600)
 }
 
-// Config returns how a user of this process reaches the server: without a limit, in
-// protobuf, over a connection of its own.
+// Config returns a configuration for a user in this process: without a rate limit,
+// in protobuf, over its own connection.
 func (p PKI) Config(server, user string) *rest.Config {
-	dialer := &net.Dialer{} // transports are shared unless they dial differently
+	dialer := &net.Dialer{} // transports are shared unless they have different dialers
 	return &rest.Config{
 		Host: server, QPS: -1, UserAgent: "bench-" + user, Dial: dialer.DialContext,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: p.crt("ca"), CertFile: p.crt(user), KeyFile: p.key(user)},

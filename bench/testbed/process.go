@@ -16,18 +16,18 @@ import (
 // stopGrace is how long a child may take to end after SIGTERM.
 const stopGrace = 20 * time.Second
 
-// Child is a process that was started here. It dies with this one.
+// Child is a process that this program started. It dies with this program.
 type Child struct {
 	Name  string
 	cmd   *exec.Cmd
 	log   string
-	ended chan struct{} // closed when it is over
-	err   error         // how it ended; to be read after ended
+	ended chan struct{} // closed when it has ended
+	err   error         // how it ended; only read it after ended is closed
 }
 
-// Start starts a program; its output goes to dir/name.log. The kernel sends the
+// Start starts a program. Its output goes to dir/name.log. The kernel sends the
 // parent death signal when the thread that started a child ends, so that thread
-// waits for it.
+// waits for the child.
 func Start(name, dir string, files []*os.File, program string, args ...string) (*Child, error) {
 	c := &Child{Name: name, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
 	out, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -37,7 +37,8 @@ func Start(name, dir string, files []*os.File, program string, args ...string) (
 	defer out.Close()
 	c.cmd = exec.Command(program, args...)
 	c.cmd.Stdout, c.cmd.Stderr, c.cmd.ExtraFiles = out, out, files
-	// A group of its own: Ctrl-C is for us, and we stop children in order.
+	// It gets its own process group: Ctrl-C is for us, and we stop children in
+	// order.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
@@ -77,7 +78,7 @@ func (c *Child) Over() bool {
 	}
 }
 
-// Signal asks the child to end, and returns when it has.
+// Signal sends SIGTERM, and returns when the child has ended.
 func (c *Child) Signal(ctx context.Context) error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", c.Name, err)
@@ -90,7 +91,7 @@ func (c *Child) Signal(ctx context.Context) error {
 	}
 }
 
-// Stop ends the child: in order, or else at once.
+// Stop ends the child with SIGTERM, and kills it if that does not work.
 func (c *Child) Stop() {
 	if c == nil {
 		return
@@ -101,7 +102,7 @@ func (c *Child) Stop() {
 		return
 	}
 	if err := c.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return // it is dead already, or not ours any more: there is nothing to wait for
+		return // it has ended or cannot be killed, so waiting is useless
 	}
 	<-c.ended
 }

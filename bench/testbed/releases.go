@@ -16,7 +16,8 @@ import (
 	"everynode/internal/view"
 )
 
-// InstallReleases makes the kinds of releases in waves, and a RolloutPolicy of that name and spec.
+// InstallReleases creates the kinds of releases in waves, and a RolloutPolicy of that name and
+// spec.
 func InstallReleases(ctx context.Context, client dynamic.Interface, name string, spec map[string]any) error {
 	kinds := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
 	for _, text := range [][]byte{deploy.RolloutPolicies, deploy.DaemonSetRollouts} {
@@ -33,7 +34,7 @@ func InstallReleases(ctx context.Context, client dynamic.Interface, name string,
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		_, last = client.Resource(view.ReleaseResource(view.PolicyResource)).Create(ctx, policy, metav1.CreateOptions{})
-		return last == nil, nil // the kind may not be served yet
+		return last == nil, nil // the API server may not serve the kind yet
 	})
 	if err != nil {
 		return fmt.Errorf("make the policy: %w (%v)", err, last)

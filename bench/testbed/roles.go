@@ -25,7 +25,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
-// The roles that this program can play.
+// The roles in which this program can run.
 const (
 	RoleEtcd              = "etcd"
 	RoleAPIServer         = "kube-apiserver"
@@ -36,7 +36,8 @@ const (
 // storeQuota is how large etcd's database may become, in bytes.
 const storeQuota = 32 << 30
 
-// PlayRole runs this process as one of the roles until it gets a signal.
+// PlayRole runs this process in the role until it gets a signal. ok is false if
+// there is no such role.
 func PlayRole(role string, args []string) (code int, ok bool) {
 	var err error
 	switch role {
@@ -68,8 +69,8 @@ func untilSignal(work func(context.Context) error) error {
 	return work(ctx)
 }
 
-// runEtcd is etcd as it comes, durable, with one member and no peers. It listens
-// on dir/etcd.sock.
+// runEtcd is etcd with its defaults, durable, with one member and no peers. It
+// listens on dir/etcd.sock.
 func runEtcd(ctx context.Context, dir string) error {
 	cfg := embed.NewConfig()
 	cfg.Dir = filepath.Join(dir, "etcd")
@@ -94,7 +95,7 @@ func runEtcd(ctx context.Context, dir string) error {
 // listenerFD is the descriptor of the listener that the API server inherits.
 const listenerFD = 3
 
-// runAPIServer is kube-apiserver with these flags, and with a count of requests
+// runAPIServer is kube-apiserver with these flags, and with a request counter
 // around its handlers.
 func runAPIServer(ctx context.Context, args []string) error {
 	listener, err := net.FileListener(os.NewFile(listenerFD, "listener"))

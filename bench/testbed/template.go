@@ -16,7 +16,7 @@ const (
 )
 
 // DaemonSet returns a DaemonSet with the template of an ordinary log and metrics
-// agent, on the nodes that have the label on, or on all when it is empty.
+// agent. It runs on the nodes that have the label on, or on all if on is "".
 func DaemonSet(name, on string, maxUnavailable intstr.IntOrString) *appsv1.DaemonSet {
 	labels := map[string]string{"app.kubernetes.io/name": "agent", LabelApp: name, "app.kubernetes.io/part-of": "observability"}
 	ds := &appsv1.DaemonSet{
@@ -61,8 +61,8 @@ func podSpec() corev1.PodSpec {
 	}
 }
 
-// Plain makes the pods of a DaemonSet as small as pods can be. The API server
-// keeps each at least twice.
+// Plain makes the pods of a DaemonSet as small as possible. The API server
+// stores each pod at least twice.
 func Plain(ds *appsv1.DaemonSet) *appsv1.DaemonSet {
 	labels := map[string]string{LabelApp: ds.Name}
 	ds.Spec.Template = corev1.PodTemplateSpec{

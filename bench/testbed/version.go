@@ -2,7 +2,7 @@ package testbed
 
 import "runtime/debug"
 
-// ModuleVersion returns the version of a module that this program is built from.
+// ModuleVersion returns the version of a module that is built into this program.
 func ModuleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
