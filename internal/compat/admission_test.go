@@ -31,7 +31,7 @@ import (
 
 const policiesOfTheChart = "../../deploy/helm/everynode-controller/policies/"
 
-// installFolder installs the manifests of a component, as kustomize does. They go with the test.
+// installFolder installs the manifests of a component, as kustomize does. The end of the test removes them.
 func (l *lab) installFolder(folder string) {
 	l.t.Helper()
 	var component struct{ Resources []string }
@@ -77,7 +77,7 @@ func (l *lab) file(name string) []byte {
 	return text
 }
 
-// as returns a client of somebody else.
+// as returns a client that impersonates another user.
 func (l *lab) as(user string, groups ...string) kubernetes.Interface {
 	l.t.Helper()
 	config := rest.CopyConfig(l.config)
@@ -87,8 +87,8 @@ func (l *lab) as(user string, groups ...string) kubernetes.Interface {
 	return client
 }
 
-// TestOnDeletePolicy: a DaemonSet that names a RolloutPolicy becomes OnDelete, by whatever way it is written, and keeps the rest
-// of its strategy. To apply the same manifest again changes nothing, and neither does a diff show anything.
+// TestOnDeletePolicy: a DaemonSet that names a RolloutPolicy becomes OnDelete, by whatever request it is written, and
+// keeps the rest of its strategy. Applying the same manifest again changes nothing, and a diff shows nothing.
 func TestOnDeletePolicy(t *testing.T) {
 	needsMutation(t)
 	l := newLab(t)
@@ -123,7 +123,8 @@ func TestOnDeletePolicy(t *testing.T) {
 	l.appliesUnderOnDelete(is)
 }
 
-// needsMutation leaves out what API servers cannot do that are older than 1.36: they serve no MutatingAdmissionPolicies unless they are told to.
+// needsMutation skips the test on API servers older than 1.36: they do not serve MutatingAdmissionPolicies by
+// default.
 func needsMutation(t *testing.T) {
 	t.Helper()
 	if version := filepath.Base(filepath.Dir(os.Getenv(apiServerEnv))); version == "v1.33" || version == "v1.34" || version == "v1.35" {
@@ -131,7 +132,7 @@ func needsMutation(t *testing.T) {
 	}
 }
 
-// appliesUnderOnDelete applies a manifest with RollingUpdate again and again, as GitOps tools do, without force.
+// appliesUnderOnDelete applies a manifest with RollingUpdate again and again, without force, as GitOps tools do.
 func (l *lab) appliesUnderOnDelete(is func(when string, want appsv1.DaemonSetUpdateStrategyType)) {
 	l.t.Helper()
 	ctx, sets := l.t.Context(), l.sets()
@@ -169,7 +170,7 @@ func (l *lab) appliesUnderOnDelete(is func(when string, want appsv1.DaemonSetUpd
 	is("after a patch of the client's", appsv1.OnDeleteDaemonSetStrategyType)
 }
 
-// TestOnDeletePolicyAssists: beside Kubernetes' controller, a manifest with RollingUpdate goes in waves.
+// TestOnDeletePolicyAssists: beside Kubernetes' controller, a manifest with RollingUpdate is released in waves.
 func TestOnDeletePolicyAssists(t *testing.T) {
 	needsMutation(t)
 	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0))
@@ -192,7 +193,7 @@ func TestOnDeletePolicyAssists(t *testing.T) {
 	ours.stop()
 }
 
-// uninstalls asks with the rights of the engine's account what `helm uninstall` asks before.
+// uninstalls runs, with the rights of the engine's account, the check that `helm uninstall` runs first.
 func (d *rolloutKinds) uninstalls(when string, want error, says string, flags ...string) {
 	d.t.Helper()
 	cmd := command.NewHandover(d.asAccount)
@@ -205,14 +206,14 @@ func (d *rolloutKinds) uninstalls(when string, want error, says string, flags ..
 	}
 }
 
-// asAccount returns the way to the API server for the account that the engine has in a cluster of others.
+// asAccount returns a client configuration for the engine's account in a cluster that is not everynode's.
 func (d *rolloutKinds) asAccount(string) (*rest.Config, error) {
 	config := rest.CopyConfig(d.config)
 	config.Impersonate = account()
 	return config, nil
 }
 
-// newGuarded returns a cluster with the guards, and with a guarded label and a taint that may be added.
+// newGuarded returns a cluster with the guards, a guarded label, and a taint that may be added.
 func newGuarded(t *testing.T) *lab {
 	l := newLab(t)
 	l.installFolder(policiesOfTheChart + "guards")
@@ -246,7 +247,7 @@ func taint(key, effect string) nodeEdit {
 		map[string]any{"key": "was-there", "effect": "NoExecute"}, map[string]any{"key": key, "effect": effect}}}}}
 }
 
-// tries asks for an edit of n1 without carrying it out.
+// tries makes a dry run of an edit of n1.
 func (l *lab) tries(client kubernetes.Interface, e nodeEdit) error {
 	l.t.Helper()
 	patch, err := json.Marshal(e.patch)
@@ -255,7 +256,7 @@ func (l *lab) tries(client kubernetes.Interface, e nodeEdit) error {
 	return err
 }
 
-// says checks that an edit is refused in words that say what to do.
+// says checks that an edit is refused with words that tell the user what to do.
 func says(t *testing.T, what string, err error, words ...string) {
 	t.Helper()
 	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
@@ -276,8 +277,8 @@ func passes(t *testing.T, what string, err error) {
 	}
 }
 
-// TestNodeGuards: labels that DaemonSets select and taints that evict do not change by mistake, not even by an administrator's;
-// what is harmless passes, and so do kubelets and the controllers of Kubernetes.
+// TestNodeGuards: nobody, not even an administrator, can change by mistake labels that DaemonSets select, or taints
+// that evict. Harmless edits pass, and so do those of kubelets and of Kubernetes' controllers.
 func TestNodeGuards(t *testing.T) {
 	l := newGuarded(t)
 	kubelet := l.as("system:node:n1", "system:nodes", "system:masters") // the server here has no authorizer for nodes
@@ -312,7 +313,7 @@ func TestNodeGuards(t *testing.T) {
 	passes(t, "a taint on a node where it may", l.tries(l.client, taint("mine", "NoExecute")))
 }
 
-// breakGlass gives a user the right to override guards, and another that is needed to get there.
+// breakGlass gives a user the right to override guards, and another right that the test needs.
 func (l *lab) breakGlass(user string, needs rbacv1.PolicyRule) {
 	l.t.Helper()
 	rbac, ctx := l.client.RbacV1(), l.t.Context()
@@ -331,7 +332,7 @@ func (l *lab) breakGlass(user string, needs rbacv1.PolicyRule) {
 	l.t.Cleanup(func() { l.do(rbac.ClusterRoles().Delete(context.WithoutCancel(ctx), user, metav1.DeleteOptions{})) })
 }
 
-// breakGlassHere gives a user the right to override guards in the namespace, and what else a role allows there.
+// breakGlassHere gives a user the right to override guards in the namespace, and the rights of another role there.
 func (l *lab) breakGlassHere(user, role string) {
 	l.t.Helper()
 	for _, role := range []string{"everynode-break-glass", role} {
@@ -344,7 +345,7 @@ func (l *lab) breakGlassHere(user, role string) {
 	}
 }
 
-// TestPlacementGuard: where a DaemonSet with a policy may run is not narrowed by mistake.
+// TestPlacementGuard: nobody can narrow by mistake where a DaemonSet with a policy may run.
 func TestPlacementGuard(t *testing.T) {
 	l := newGuarded(t)
 	placed := func(ds *appsv1.DaemonSet) {
@@ -405,8 +406,8 @@ func TestPlacementGuard(t *testing.T) {
 	passes(t, "one without a policy", try(l.client, intolerant))
 }
 
-// TestGuardsWithoutSettings: the guards of nodes refuse nothing without the ConfigMap, rather than everything. Of one that names nothing,
-// no label is guarded, and no taint is allowed.
+// TestGuardsWithoutSettings: without the ConfigMap the guards of nodes refuse nothing, rather than everything. With
+// an empty one no label is guarded, and no taint is allowed.
 func TestGuardsWithoutSettings(t *testing.T) {
 	l := newGuarded(t)
 	maps := l.client.CoreV1().ConfigMaps("kube-system")

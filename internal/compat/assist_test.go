@@ -21,10 +21,10 @@ import (
 
 const assistRoles = "../../deploy/assist/roles.yaml"
 
-// assists is the name of our engine beside the controller of the cluster.
+// assists is the name of our engine when it works beside the cluster's controller.
 const assists = "ours, which assists"
 
-// assistant returns our engine beside the controller of the cluster, with the rights that deploy/assist gives it.
+// assistant returns our engine that works beside the cluster's controller, with the rights in deploy/assist.
 func assistant(g *guard) controller {
 	return controller{assists, func(ctx context.Context, t *testing.T, config *rest.Config) error {
 		g.put(config)
@@ -36,8 +36,8 @@ func assistant(g *guard) controller {
 	}}
 }
 
-// builtIn is Kubernetes' controller as it belongs to the API server: that in this process, or, with another version (apiServerEnv), the
-// kube-controller-manager that was built with it.
+// builtIn returns Kubernetes' controller of the API server's version: the one in this process, or, for another
+// version (apiServerEnv), the kube-controller-manager that was built with it.
 func builtIn(t *testing.T) controller {
 	t.Helper()
 	server := os.Getenv(apiServerEnv)
@@ -53,7 +53,7 @@ func builtIn(t *testing.T) controller {
 	}}
 }
 
-// newAssisted returns a cluster with a policy, and Kubernetes' controller at work.
+// newAssisted returns a cluster with a policy, and with Kubernetes' controller at work.
 func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.DaemonSet)) (d *rolloutKinds, theirs *running, g *guard) {
 	t.Helper()
 	d, g = newRolloutKinds(t), newGuard()
@@ -65,7 +65,7 @@ func newAssisted(t *testing.T, policy string, nodes int, edits ...func(*appsv1.D
 	return d, theirs, g
 }
 
-// becomes has the kubelets bring pods of that image no further than to the phase.
+// becomes makes the kubelets bring pods of that image only to that phase.
 func (l *lab) becomes(image string, phase corev1.PodPhase) {
 	l.kubelet.change(func(k *kubelet) {
 		k.phase = func(p *corev1.Pod) corev1.PodPhase {
@@ -81,8 +81,8 @@ func onDelete(ds *appsv1.DaemonSet) {
 	ds.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
 }
 
-// TestAssist takes releases through beside Kubernetes' controller: one that is aborted and reverted, one that is approved, and
-// one in the middle of which the engine goes for good.
+// TestAssist takes releases through beside Kubernetes' controller: one is aborted and reverted, one is approved, and
+// in the middle of one the engine is switched off.
 func TestAssist(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0))
 	ours := d.start(assistant(g))
@@ -139,8 +139,8 @@ func TestAssist(t *testing.T) {
 	d.keepsTo(g, assistRoles)
 }
 
-// keepsTo holds what was asked of the API server to the roles in a file, in both directions, but for resources of which the
-// engine needs the right and to which it sends nothing.
+// keepsTo compares the requests to the API server with the roles in a file, in both directions. For the resources in
+// unsent the engine needs the right but sends no request.
 func (d *rolloutKinds) keepsTo(g *guard, file string, unsent ...string) {
 	d.t.Helper()
 	for _, denied := range g.denials() {
@@ -162,7 +162,8 @@ func (d *rolloutKinds) keepsTo(g *guard, file string, unsent ...string) {
 	}
 }
 
-// TestAssistHolds: as long as Kubernetes' controller does not work, or may not do what a release needs, nothing is done, and that is told.
+// TestAssistHolds: while Kubernetes' controller does not work, or may not do what a release needs, the engine does
+// nothing, and says so.
 func TestAssistHolds(t *testing.T) {
 	d, theirs, g := newAssisted(t, "{waves: [{name: all, nodes: 100%}]}", 3, rolling(1, 0), onDelete)
 	ours := d.start(assistant(g))
@@ -191,8 +192,8 @@ func TestAssistHolds(t *testing.T) {
 	ours.stop()
 }
 
-// TestAssistMendsFirst: pods of an abandoned version, which Kubernetes' controller has made out of turn, get the fix
-// first, also if they break after the order of the nodes was worked out. As long as they are down, no other may go.
+// TestAssistMendsFirst: pods of an abandoned version, which Kubernetes' controller has created out of turn, get the
+// fix first, also if they fail after the order of the nodes was worked out. While they are down, no other pod may go.
 func TestAssistMendsFirst(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 4, rolling(1, 0), onDelete)
 	ours := d.start(assistant(g))
@@ -225,14 +226,15 @@ func TestAssistMendsFirst(t *testing.T) {
 			d.do(setReady(t.Context(), d.client, &pod, corev1.PodRunning, corev1.ConditionFalse))
 		}
 	}
-	d.rest() // so that the engine has seen it
+	d.rest() // until the engine has seen it
 	d.ask(map[string]any{"paused": false})
 	d.stands(3, "Waiting", "NotApproved")
 	d.wantImages("in the first wave", map[string]int{"agent:3": 1, "agent:bad": 1, "agent:2": 2})
 	ours.stop()
 }
 
-// TestAssistStopsAtPodsThatEnd: a version whose pods end, and which Kubernetes' controller makes again and again, has failed.
+// TestAssistStopsAtPodsThatEnd: a version whose pods end, and which Kubernetes' controller creates again and again,
+// has failed.
 func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 3, rolling(1, 0), onDelete)
 	d.becomes("agent:bad", corev1.PodFailed)
@@ -244,7 +246,7 @@ func TestAssistStopsAtPodsThatEnd(t *testing.T) {
 	ours.stop()
 }
 
-// TestCheck: what `helm test` runs says, with the rights of the account, whether an engine works.
+// TestCheck: the command that `helm test` runs reports, with the rights of the account, whether an engine works.
 func TestCheck(t *testing.T) {
 	d, _, g := newAssisted(t, twoWaves, 1, rolling(1, 0), onDelete)
 	ours := d.start(assistant(g))

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// TestAssistKills: beside Kubernetes' controller, too, no more nodes get the target than the kept quota says, but for those that have
-// joined meanwhile and got it from that one, and no more are down than may be, however often the engine is killed. It is a process,
-// killed by SIGKILL before, during or after a write of its own. Its successor starts when what it had asked for has been done, as with a
-// lease. EVERYNODE_LONG makes it 200 kills.
+// TestAssistKills: also beside Kubernetes' controller, however often the engine is killed, no more nodes get the
+// target than the stored quota allows, except nodes that have joined meanwhile and got it from Kubernetes'
+// controller, and no more nodes are down than may be. The engine is a process that is killed by SIGKILL before,
+// during or after one of its writes. Its successor starts once all requests of the dead process are done, as with a
+// lease. With EVERYNODE_LONG there are 200 kills.
 func TestAssistKills(t *testing.T) {
 	const policy = "{waves: [{name: one, nodes: 1, soak: 300ms}, {name: some, nodes: 4, soak: 300ms}, {name: all, nodes: 100%}]}"
 	d, _, _ := newAssisted(t, policy, 10, rolling(2, 0), onDelete)
@@ -36,7 +37,7 @@ func TestAssistKills(t *testing.T) {
 	}
 }
 
-// assistKills is the engine that is killed, and what was seen.
+// assistKills is the engine that is killed, with counts of what happened.
 type assistKills struct {
 	*rolloutKinds
 	p             *faultProxy
@@ -47,10 +48,10 @@ type assistKills struct {
 	looks         int
 }
 
-// writesUntilKill is how many writes an engine has before it is killed, at most. A release has about thirty.
+// writesUntilKill is how many writes an engine has at most before it is killed. A release needs about thirty.
 const writesUntilKill = 6
 
-// start starts an engine that is killed at a write, unless that was done often enough.
+// start starts an engine that is killed at a write, unless there were enough kills.
 func (k *assistKills) start() {
 	k.t.Helper()
 	g := k.p.open(assists)
@@ -60,7 +61,7 @@ func (k *assistKills) start() {
 	k.engine = spawn(k.t, controller{name: assists}, g, k.dir)
 }
 
-// succeed starts another engine if this one is dead.
+// succeed starts another engine if the current one is dead.
 func (k *assistKills) succeed() {
 	k.t.Helper()
 	select {
@@ -78,7 +79,7 @@ func (k *assistKills) succeed() {
 	k.start()
 }
 
-// release takes one through. Every other one meets a node that joins in its middle.
+// release takes a release through. In the middle of every other one a node joins.
 func (k *assistKills) release(number int) {
 	k.t.Helper()
 	to, leaked, deadline := fmt.Sprintf("agent:k%d", number), 0, time.Now().Add(3*time.Minute)

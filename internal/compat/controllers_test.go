@@ -26,10 +26,10 @@ import (
 	"everynode/internal/engine"
 )
 
-// controller is one of the two that are compared.
+// controller is one of the two controllers that are compared.
 type controller struct {
 	name string
-	// run works until ctx ends.
+	// run runs it until ctx ends.
 	run func(ctx context.Context, t *testing.T, config *rest.Config) error
 }
 
@@ -38,7 +38,7 @@ var (
 	ours     = controller{"ours", runEngine}
 )
 
-// both runs a test with each controller, on a cluster of its own.
+// both runs a test with each controller, each on its own cluster.
 func both(t *testing.T, test func(t *testing.T, l *lab, c controller)) {
 	for _, c := range []controller{upstream, ours} {
 		t.Run(c.name, func(t *testing.T) { test(t, newLab(t), c) })
@@ -62,7 +62,7 @@ func runUpstream(ctx context.Context, _ *testing.T, config *rest.Config) error {
 	return nil
 }
 
-// runEngine runs the engine with the rights that deploy/ gives it, and no others.
+// runEngine runs the engine with only the rights that deploy/ gives it.
 func runEngine(ctx context.Context, t *testing.T, config *rest.Config) error {
 	g := newGuard()
 	g.put(config)
@@ -81,7 +81,7 @@ func runEngine(ctx context.Context, t *testing.T, config *rest.Config) error {
 // running is a controller at work.
 type running struct {
 	*tap
-	stop func() // idempotent; waits for the end
+	stop func() // idempotent; returns when the controller has ended
 }
 
 // start runs a controller until stop, or until the test ends.
@@ -115,8 +115,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // tap sits between a controller and the API server. It counts the writes that
-// are done (not those that meet a conflict, or a name that is taken), and lets a
-// test refuse or delay requests and hold back watches.
+// succeed (not those that end in a conflict, or with a name that exists already),
+// and lets a test refuse or delay requests and hold back watches.
 type tap struct {
 	mu      sync.Mutex
 	counts  map[string]int // "POST pods", "PUT daemonsets/status"
@@ -126,7 +126,7 @@ type tap struct {
 	trace   []string      // the writes with their answers, since forget
 }
 
-// podName finds a name that ours gives in an encoded pod.
+// podName matches a pod name of ours in an encoded pod.
 var podName = regexp.MustCompile(`agent-[a-z0-9]{10}`)
 
 // forget drops the trace, and recall returns it.
@@ -142,7 +142,7 @@ func (p *tap) recall() string {
 	return strings.Join(p.trace, "\n")
 }
 
-// what names a request: its method, resource and subresource.
+// what names a request by its method, resource and subresource.
 func what(req *http.Request) string {
 	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
 	if i := slices.Index(parts, "namespaces"); i >= 0 && len(parts) > i+2 {
@@ -199,19 +199,19 @@ func (p *tap) through(next http.RoundTripper, req *http.Request) (*http.Response
 	return resp, err
 }
 
-// forbidden returns how an admission plugin's refusal looks.
+// forbidden returns a refusal like that of an admission webhook.
 func forbidden(req *http.Request) *http.Response {
 	return status(req, http.StatusForbidden, metav1.StatusReasonForbidden, "refused by a webhook of the test")
 }
 
-// status returns an answer of the API server that is an error.
+// status returns an error response of the API server.
 func status(req *http.Request, code int, reason metav1.StatusReason, message string) *http.Response {
 	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"message":%q,"code":%d}`, reason, message, code)
 	return &http.Response{StatusCode: code, Status: fmt.Sprint(code, " ", reason), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: req}
 }
 
-// heldBody is the body of a watch of pods.
+// heldBody is the body of a pod watch that stall can hold back.
 type heldBody struct {
 	io.ReadCloser
 	tap *tap
@@ -232,7 +232,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stall holds back what watches of pods have to say, or lets it go.
+// stall holds back the events of pod watches, or releases them.
 func (p *tap) stall(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -251,7 +251,7 @@ func (p *tap) set(change func(*tap)) {
 	change(p)
 }
 
-// tally returns the writes of a controller so far, events left out.
+// tally returns the writes of a controller so far, without events.
 func (p *tap) tally() tally {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -264,10 +264,10 @@ func (p *tap) tally() tally {
 	return out
 }
 
-// tally is numbers of writes by what they are.
+// tally is the number of writes, by method and resource.
 type tally map[string]int
 
-// of sums the writes to a resource.
+// of returns the number of writes to a resource.
 func (c tally) of(resource string) (n int) {
 	for w, k := range c {
 		if _, r, _ := strings.Cut(w, " "); r == resource {

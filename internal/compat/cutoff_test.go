@@ -8,8 +8,9 @@ import (
 )
 
 // cutOff lets nothing through in either direction until the returned function
-// is called, and breaks no connection: so does a network that loses packets.
-// What reached the API server before is carried out, unheard.
+// is called, but breaks no connection, like a network that loses packets.
+// Requests that reached the API server before are carried out, but not
+// answered.
 func (g *gate) cutOff() (heal func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -23,8 +24,8 @@ func (g *gate) cutOff() (heal func()) {
 	})
 }
 
-// connect waits until there is a way. A request that its sender gives up
-// meanwhile is lost.
+// connect waits while the gate is cut off. If the sender gives up meanwhile,
+// the request is lost.
 func (g *gate) connect(req *http.Request) {
 	g.mu.Lock()
 	until := g.cut
@@ -43,7 +44,7 @@ func (g *gate) connect(req *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// called notes a request that got through.
+// called records a request that got through.
 func (g *gate) called(what string, req *http.Request) {
 	parts := strings.Split(req.URL.Path, "/")
 	if parts[1] == "apis" {
@@ -57,7 +58,7 @@ func (g *gate) called(what string, req *http.Request) {
 	g.apis[strings.Join(parts, "/")] = true
 }
 
-// callsOf returns how often these got through, in all.
+// callsOf returns how often requests of these kinds got through, in total.
 func (g *gate) callsOf(whats ...string) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +68,8 @@ func (g *gate) callsOf(whats ...string) (n int) {
 	return n
 }
 
-// since returns when the writes were sent on that were done after t, in order.
+// since returns the times at which the writes that succeeded after t were
+// forwarded, in order.
 func (g *gate) since(t time.Time) (at []time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

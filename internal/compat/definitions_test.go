@@ -31,7 +31,7 @@ var (
 	setsResource     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
 )
 
-// rolloutKinds is a client for the kinds of releases in waves, once the API server has them.
+// rolloutKinds is a client for the kinds of releases in waves, which it has installed.
 type rolloutKinds struct {
 	*lab
 	policies, rollouts dynamic.ResourceInterface
@@ -59,7 +59,7 @@ func newRolloutKinds(t *testing.T) *rolloutKinds {
 	return d
 }
 
-// removeKind returns when nothing of the kind is left: the next test makes it again.
+// removeKind removes the kind, and returns when nothing of it is left: the next test creates it again.
 func (l *lab) removeKind(kinds dynamic.ResourceInterface, name string) {
 	ctx := context.WithoutCancel(l.t.Context())
 	if err := kinds.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
@@ -74,7 +74,7 @@ func (l *lab) removeKind(kinds dynamic.ResourceInterface, name string) {
 	}
 }
 
-// make asks for an object, and says what the API server thinks of it. No field of it may be unknown.
+// make creates an object, and returns the API server's answer. Unknown fields are errors.
 func (d *rolloutKinds) make(in dynamic.ResourceInterface, kind, name, spec string) (*unstructured.Unstructured, error) {
 	d.t.Helper()
 	o := &unstructured.Unstructured{}
@@ -82,7 +82,7 @@ func (d *rolloutKinds) make(in dynamic.ResourceInterface, kind, name, spec strin
 	return in.Create(d.t.Context(), o, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 }
 
-// causes returns the fields that the API server finds wrong, each with what it says.
+// causes returns the fields that the API server finds wrong, each with the reason.
 func causes(err error) (all []string) {
 	status, ok := err.(apierrors.APIStatus)
 	if !ok || status.Status().Details == nil {
@@ -101,7 +101,7 @@ func (d *rolloutKinds) refuses(err error, spec, field, says string) {
 	}
 }
 
-// TestPolicyDefinition holds the schema of policies to their reader.
+// TestPolicyDefinition compares the schema of policies with the code that reads them.
 func TestPolicyDefinition(t *testing.T) {
 	d := newRolloutKinds(t)
 	text, err := os.ReadFile("../view/testdata/badpolicies.yaml")
@@ -158,7 +158,7 @@ func (d *rolloutKinds) example(file string) {
 	}
 }
 
-// TestRolloutDefinition: people write the spec and not the status, the engine the status and not the spec, and no
+// TestRolloutDefinition: users write the spec and not the status, the engine the status and not the spec, and no
 // field of either is lost.
 func TestRolloutDefinition(t *testing.T) {
 	d := newRolloutKinds(t)
@@ -184,7 +184,7 @@ func TestRolloutDefinition(t *testing.T) {
 	d.endpoints()
 }
 
-// statusIsKept writes a status that has everything, and reads it back.
+// statusIsKept writes a status with every field, and reads it back.
 func (d *rolloutKinds) statusIsKept(o *unstructured.Unstructured) {
 	d.t.Helper()
 	p := rollout.Default()
@@ -212,7 +212,7 @@ func (d *rolloutKinds) statusIsKept(o *unstructured.Unstructured) {
 	}
 }
 
-// endpoints: each of the two writes its own part.
+// endpoints: a write to each endpoint changes only that endpoint's part.
 func (d *rolloutKinds) endpoints() {
 	d.t.Helper()
 	both := []byte(`{"spec": {"paused": true}, "status": {"phase": "Idle"}}`)

@@ -28,27 +28,27 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Where the manifests say what the engine may do: in any cluster, and inside
-// `everynode server`.
+// The manifests with the engine's rights: in any cluster, and inside `everynode
+// server`.
 const (
 	deployedRoles = "../../deploy/rbac/roles.yaml"
 	serverRoles   = "../controlplane/bootstrap.yaml"
 )
 
-// account is as whom the engine works: bound to the roles of deploy/ and to
+// account is the account of the engine: bound to the roles of deploy/ and to
 // nothing else.
 func account() rest.ImpersonationConfig {
 	return rest.ImpersonationConfig{UserName: "system:serviceaccount:kube-system:everynode-controller",
 		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"}}
 }
 
-// roles is a ClusterRole and a Role of the same name.
+// roles is a ClusterRole and a Role with the same name.
 type roles struct {
 	cluster rbacv1.ClusterRole
 	lease   rbacv1.Role
 }
 
-// readRoles reads those of the name from a file of many objects.
+// readRoles reads the roles of that name from a file with many objects.
 func readRoles(t *testing.T, file, name string) (r roles) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -84,7 +84,7 @@ func readRoles(t *testing.T, file, name string) (r roles) {
 	}
 }
 
-// grant makes the roles what the account may do.
+// grant binds the roles to the account, and waits until they have taken effect.
 func (r roles) grant(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
 	rbac, ctx := client.RbacV1(), t.Context()
@@ -115,7 +115,7 @@ func (r roles) grant(t *testing.T, client kubernetes.Interface) {
 	}
 }
 
-// await returns when the authorizer, which watches roles, knows of the right.
+// await waits until the authorizer, which watches roles, grants the right.
 func (r roles) await(t *testing.T, client kubernetes.Interface, want right) {
 	t.Helper()
 	path, sub, _ := strings.Cut(want.resource, "/")
@@ -142,12 +142,12 @@ func must(t *testing.T, err error) {
 }
 
 // right is one verb on one resource ("daemonsets.apps/status"). An empty name
-// is any object of it.
+// means any object.
 type right struct{ verb, resource, name string }
 
 func (r right) String() string { return strings.TrimSpace(r.verb + " " + r.resource + " " + r.name) }
 
-// covers reports whether who has r may do what was asked.
+// covers reports whether r allows what was asked.
 func (r right) covers(asked right) bool {
 	return r.verb == asked.verb && r.resource == asked.resource && (r.name == "" || r.name == asked.name)
 }
@@ -162,7 +162,7 @@ func nameOf(group, name, sub string) string {
 	return name
 }
 
-// rights returns the roles, verb by verb.
+// rights returns the rights in the roles.
 func (r roles) rights() sets.Set[right] {
 	return rightsOf(slices.Concat(r.cluster.Rules, r.lease.Rules))
 }
@@ -188,19 +188,20 @@ func rightsOf(rules []rbacv1.PolicyRule) sets.Set[right] {
 	return all
 }
 
-// guard sits between the engine and the API server. It notes what is asked for
-// and what is denied because a right is missing.
+// guard sits between the engine and the API server. It records what the engine
+// asks for and what is denied because a right is missing.
 type guard struct {
 	mu     sync.Mutex
 	asked  sets.Set[right]
 	denied []string
-	twice  sets.Set[string] // as in tap.what: the next of these arrives twice, and the second answer counts
+	twice  sets.Set[string] // as in what: the next such request is sent twice, and the second answer counts
 	old    bool             // the server does not stream lists, as before Kubernetes 1.34
 }
 
 func newGuard() *guard { return &guard{asked: sets.New[right](), twice: sets.New[string]()} }
 
-// put makes the config's requests those of the account, through the guard.
+// put makes the config's requests those of the account, and sends them through
+// the guard.
 func (g *guard) put(config *rest.Config) {
 	config.Impersonate = account()
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
@@ -232,7 +233,7 @@ func (g *guard) through(next http.RoundTripper, req *http.Request) (*http.Respon
 			return nil, err
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
-		// Quotas and webhooks forbid as well, in other words.
+		// Quotas and webhooks forbid too, but in other words.
 		if bytes.Contains(body, []byte(" cannot ")) {
 			g.mu.Lock()
 			g.denied = append(g.denied, fmt.Sprintf("%s %s: %q", req.Method, req.URL.Path, body))
@@ -242,7 +243,7 @@ func (g *guard) through(next http.RoundTripper, req *http.Request) (*http.Respon
 	return resp, nil
 }
 
-// repeat sends a request once and leaves it to be sent again.
+// repeat sends a request once, and leaves it ready to be sent again.
 func repeat(next http.RoundTripper, req *http.Request) error {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {

@@ -13,22 +13,22 @@ import (
 	"k8s.io/kubernetes/pkg/controller/daemon"
 )
 
-// frame is what is compared after one step.
+// frame is what is compared after a step.
 type frame struct {
 	picture
 	writes tally // by the controller, and by the pod garbage collector for it
 }
 
-// TestDifferential runs made-up scenarios through both controllers. After
-// every step, at rest, the pods, the status and the revisions must be the same,
-// and ours must not have written more pods or revisions. How many status writes
-// there are depends on how events fall together: all writes of all scenarios
-// are compared.
+// TestDifferential runs generated scenarios with both controllers. After every step,
+// at rest, the pods, the status and the revisions must be the same, and ours must
+// not have written more pods or revisions. How many status writes there are depends
+// on the timing of events, so only the total number of writes of all scenarios is
+// compared.
 //
-// EVERYNODE_SEED runs one scenario again.
+// EVERYNODE_SEED runs only the scenario with this seed.
 func TestDifferential(t *testing.T) {
 	count, steps := 4, 6
-	first := uint64(1) // the same each time: whether a change is good must not depend on luck
+	first := uint64(1) // always the same: whether a change is good must not depend on luck
 	if os.Getenv("EVERYNODE_LONG") != "" {
 		count, steps, first = 24, 10, uint64(time.Now().UnixNano())%1_000_000
 	}
@@ -59,8 +59,8 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// TestStatusWrites: creating a DaemonSet and updating it costs no more status
-// writes than upstream's, whether the set is small or large.
+// TestStatusWrites: creating and updating a DaemonSet costs no more status writes
+// than upstream's, whether the set is small or large.
 func TestStatusWrites(t *testing.T) {
 	for _, nodes := range []int{3, 40} {
 		t.Run(fmt.Sprintf("nodes=%d", nodes), func(t *testing.T) {
@@ -93,8 +93,8 @@ func compare(t *testing.T, s scenario) (up, our tally) {
 	return theirs[last].writes, mine[last].writes
 }
 
-// play runs a scenario with a controller. With frames to compare with, it
-// waits after each step until the same has come about, or fails.
+// play runs a scenario with a controller. If want has frames, it waits after each
+// step until the cluster matches the frame, or fails.
 func (l *lab) play(c controller, s scenario, want []frame) []frame {
 	l.t.Helper()
 	l.kubelet.change(brokenStays)
@@ -139,8 +139,8 @@ func (l *lab) play(c controller, s scenario, want []frame) []frame {
 	return frames
 }
 
-// plausible reports whether the status tells of as many ready nodes as there are. On
-// a busy machine upstream may be quiet for a while before it has written it.
+// plausible reports whether the status has as many ready nodes as there are. On a
+// busy machine upstream may rest for a while before it writes it.
 func (l *lab) plausible() bool {
 	l.t.Helper()
 	ds, ready := l.set(), map[string]bool{}
@@ -158,14 +158,15 @@ func (l *lab) plausible() bool {
 	return int(ds.Status.NumberReady) == n
 }
 
-// nudge makes a controller look at the DaemonSet, without changing what it asks for.
+// nudge makes a controller look at the DaemonSet, without a change to its
+// specification.
 func (l *lab) nudge(i int) {
 	l.t.Helper()
 	l.edit(func(ds *appsv1.DaemonSet) { ds.Labels = map[string]string{"nudge": strconv.Itoa(i)} })
 	l.rest()
 }
 
-// same fails if ours is not what upstream's was, and does not become it.
+// same fails if ours is not the same as upstream's, and does not become so.
 func (l *lab) same(s scenario, step step, want, got frame, loose bool) {
 	l.t.Helper()
 	diff := ""

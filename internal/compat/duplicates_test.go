@@ -8,8 +8,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestTheOneThatServesStays: a node has two pods, however that came about, and
-// only the younger one serves. Upstream keeps the older one.
+// TestTheOneThatServesStays: if a node has two pods, for whatever reason, and
+// only the younger one serves, ours keeps that one. Upstream keeps the older
+// one.
 func TestTheOneThatServesStays(t *testing.T) {
 	both(t, func(t *testing.T, l *lab, c controller) {
 		r := l.begin(c, agent(), "n1")

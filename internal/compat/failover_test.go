@@ -16,16 +16,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// TestFailover runs two everynode-controller with leader election, the program
-// itself, and takes the leader away in the middle of a coverage and of a
-// rolling update: it is told to stop, killed, frozen for a minute and woken, cut
-// off from the API server for a minute. The observer must see no node with two
-// pods and no breach of the budget, as if there had been but one controller;
-// who has lost the lease must write nothing more; and the work must be finished.
+// TestFailover runs the program everynode-controller twice, with leader election,
+// and takes away the leader in the middle of the first coverage and of a rolling
+// update: it is told to stop, is killed, is frozen for a minute and woken, or is
+// cut off from the API server for a minute. The observer must see no node with two
+// pods and no breach of the budget, as if there had been only one controller. A
+// process that has lost the lease must write nothing more, and the work must be
+// finished.
 //
-// The times are printed, a line for each time that a leader went. EVERYNODE_LONG
-// makes it 500 nodes, all four, and repetitions; frozen and cut off are slow work,
-// so that there is still much to do when the old leader is back.
+// The times are printed, a line for each change of leaders. With EVERYNODE_LONG
+// there are 500 nodes, all four faults, and repetitions. With frozen and cut off
+// the work is slow, so that there is still much to do when the old leader is back.
 func TestFailover(t *testing.T) {
 	nodes, rounds, faults := 100, 1, []leaderFault{stopped, crashed}
 	if os.Getenv("EVERYNODE_LONG") != "" {
@@ -39,7 +40,7 @@ func TestFailover(t *testing.T) {
 			all := []figure{x.during("coverage", func() { x.l.create(x.set) })}
 			again := rounds
 			if f.lasts > 0 {
-				again = 1 // a minute each, and the time until another writes is that of a crash
+				again = 1 // each takes a minute, and the time until another one writes is that of a crash
 			}
 			for i := range again {
 				all = append(all, x.during("rolling update", func() { x.l.edit(image(fmt.Sprintf("agent:%d", i+2))) }))
@@ -52,14 +53,14 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// figure is what one change of leaders took, from the moment when the leader was
+// figure is how long one change of leaders took, from the time when the leader was
 // struck.
 type figure struct {
-	first    time.Duration // until the next one's first write
-	finished time.Duration // until the work was done
+	first    time.Duration // until the next leader's first write
+	finished time.Duration // until the work was finished
 }
 
-// summary is one line for a table.
+// summary returns one line for a table.
 func summary(fault string, nodes int, all []figure) string {
 	var first []time.Duration
 	for _, f := range all {
@@ -72,11 +73,11 @@ func summary(fault string, nodes int, all []figure) string {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// leaderFault is something that happens to a leader.
+// leaderFault is a fault of the leader.
 type leaderFault struct {
 	name   string
 	strike func(*process) (mend func())
-	lasts  time.Duration // until mend; zero: there is none
+	lasts  time.Duration // until mend is called; zero: there is no mend
 	pace   float64       // pods a second at most; zero: no limit
 }
 
@@ -99,7 +100,7 @@ var (
 	cutOff = leaderFault{name: "cut off", lasts: outage, pace: 7, strike: func(p *process) func() { return p.gate.cutOff() }}
 )
 
-// failover is two controllers on one cluster.
+// failover is two controller processes on one cluster.
 type failover struct {
 	leaderFault
 	t       *testing.T
@@ -110,10 +111,10 @@ type failover struct {
 	nodes   int
 	program string
 	dir     string
-	pair    []*process // the leader, and who stands by
+	pair    []*process // the leader, and the one that stands by
 }
 
-// buildController makes the program from the sources as they are.
+// buildController builds the program from the current sources.
 func buildController(t *testing.T) string {
 	t.Helper()
 	return build(t, "everynode/cmd/everynode-controller")
@@ -141,7 +142,7 @@ func newFailover(t *testing.T, f leaderFault, nodes int, program string) *failov
 	x.set = agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
 		*ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable = intstr.FromString("10%")
 	})
-	x.l.dropTraces() // what the last pair has left would have to run out first
+	x.l.dropTraces() // otherwise the last pair's lease would have to expire first
 	t.Cleanup(func() {
 		for _, p := range x.pair {
 			p.kill()
@@ -151,7 +152,7 @@ func newFailover(t *testing.T, f leaderFault, nodes int, program string) *failov
 	return x
 }
 
-// begin starts both, one after the other, so that it is known who leads.
+// begin starts both, one after the other, so that it is known which one leads.
 func (x *failover) begin() {
 	x.t.Helper()
 	x.pair = []*process{x.start()}
@@ -162,8 +163,8 @@ func (x *failover) begin() {
 
 func leads(p *process) bool { return p.gate.callsOf("POST leases", "PUT leases") > 0 }
 
-// standsBy reports whether a process watches all that it has to know, and has asked
-// for the lease.
+// standsBy reports whether a process watches everything that it must know, and has
+// asked for the lease.
 func (g *gate) standsBy() bool {
 	for _, what := range []string{"GET leases", "WATCH pods", "WATCH nodes", "WATCH daemonsets", "WATCH controllerrevisions"} {
 		if g.callsOf(what) == 0 {
@@ -193,14 +194,14 @@ func (x *failover) kubeconfig(g *gate) (file string) {
 	return file
 }
 
-// during begins some work, strikes the leader in the middle of it, and returns
-// the figures when another has finished the work.
+// during begins some work, strikes the leader in the middle of it, and returns the
+// figures once another process has finished the work.
 func (x *failover) during(what string, begin func()) figure {
 	x.t.Helper()
 	leader, other := x.pair[0], x.pair[1]
 	begun := time.Now()
 	begin()
-	middle := x.nodes / 4 // an update takes two writes for each node
+	middle := x.nodes / 4 // an update needs two writes for each node
 	x.wait("the leader is in the middle", lives, func() bool { return len(leader.gate.since(begun)) >= middle })
 	struck := time.Now()
 	x.o.note(leader.name + " is " + x.name)
@@ -222,8 +223,8 @@ func (x *failover) during(what string, begin func()) figure {
 	return f
 }
 
-// mend waits for the end of the outage, ends it, and waits until the old leader
-// has found out that it leads no more.
+// mend waits for the end of the outage, calls mend, and waits until the old leader
+// has looked at the lease.
 func (x *failover) mend(leader *process, struck time.Time, mend func()) {
 	x.t.Helper()
 	x.wait("the outage is over", outage+lives, func() bool { return time.Since(struck) >= x.lasts })
@@ -236,7 +237,7 @@ func (x *failover) mend(leader *process, struck time.Time, mend func()) {
 	x.wait("the old leader looks at the lease", lives, func() bool { return leader.gate.callsOf("GET leases") > reads })
 }
 
-// patience returns how long the work may take from a takeover.
+// patience returns how long the work may take after a takeover.
 func (x *failover) patience() time.Duration {
 	if x.pace == 0 {
 		return patience
@@ -244,7 +245,7 @@ func (x *failover) patience() time.Duration {
 	return patience + time.Duration(float64(x.nodes)/x.pace*float64(time.Second))
 }
 
-// next makes a pair again: who has taken over leads.
+// next makes a new pair, led by the process that has taken over.
 func (x *failover) next() {
 	x.t.Helper()
 	old := x.pair[0]
@@ -261,8 +262,8 @@ func (x *failover) next() {
 	}
 }
 
-// wait ends the test when something does not come about, and shows what the
-// controllers have said.
+// wait ends the test if a condition does not come true, and prints the controllers'
+// logs.
 func (x *failover) wait(what string, atMost time.Duration, cond func() bool) {
 	x.t.Helper()
 	if poll(x.t.Context(), atMost, cond) == nil {

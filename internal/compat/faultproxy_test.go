@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// faultProxy stands between controllers and the API server and makes the
-// network bad, as a seed says.
+// faultProxy stands between controllers and the API server and makes the network bad,
+// as determined by a seed.
 type faultProxy struct {
 	t      *testing.T
 	next   http.RoundTripper
@@ -32,12 +32,12 @@ type faultProxy struct {
 	calm    chan struct{} // closed while there are no faults
 	gates   uint64
 	counts  map[string]int       // faults by kind
-	written int                  // writes that were done, events left out
-	asked   map[string]time.Time // when the deletion of a pod was last asked for, by its name
-	kept    map[string]time.Time // when a pod was last not deleted, as the request failed, by its name
+	written int                  // writes that succeeded, without events
+	asked   map[string]time.Time // when the deletion of a pod was last requested, by the pod's name
+	kept    map[string]time.Time // when a request to delete a pod last failed, by the pod's name
 }
 
-// The faults of one request.
+// The faults that a request can have.
 const (
 	noFault     = ""
 	throttled   = "429"
@@ -50,7 +50,7 @@ const (
 	killAfter   = "killed after its answer"
 )
 
-// chances of the faults, in percent; what is left is none.
+// chance is how often a fault happens, in percent of the requests.
 type chance struct {
 	fault   string
 	percent int
@@ -63,8 +63,8 @@ var (
 
 const (
 	slowPercent  = 25                     // of the requests
-	slowest      = 400 * time.Millisecond // how late they are at most
-	watchQuiet   = 2 * time.Second        // a watch meets its next trouble within this
+	slowest      = 400 * time.Millisecond // the longest delay
+	watchQuiet   = 2 * time.Second        // a watch meets its next trouble within this time
 	longestStall = 3 * time.Second
 )
 
@@ -84,8 +84,8 @@ func newFaultProxy(t *testing.T, config *rest.Config, seed uint64, trace func(st
 		asked: map[string]time.Time{}, kept: map[string]time.Time{}}
 }
 
-// faulty switches the faults on or off. A watch that stalls goes on when they
-// are off.
+// faulty switches the faults on or off. Switching them off also ends the stall of a
+// watch.
 func (p *faultProxy) faulty(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +101,7 @@ func (p *faultProxy) faulty(on bool) {
 	}
 }
 
-// peace is closed when there are no faults.
+// peace is closed while there are no faults.
 func (p *faultProxy) peace() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,8 +135,8 @@ func (p *faultProxy) writes() int {
 	return p.written
 }
 
-// askedAt returns when a controller asked for the end of the pod: it had decided
-// that before. Now, if none did.
+// askedAt returns when a controller asked to delete the pod: it had decided that
+// before. If none has asked, it returns the current time.
 func (p *faultProxy) askedAt(pod string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,36 +146,36 @@ func (p *faultProxy) askedAt(pod string) time.Time {
 	return time.Now()
 }
 
-// keptAt returns when a pod was last not deleted, as the request failed. Never: zero.
+// keptAt returns when a request to delete the pod last failed; zero: none has.
 func (p *faultProxy) keptAt(pod string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kept[pod]
 }
 
-// gate is the way of one process to the API server.
+// gate is one process's connection to the API server.
 type gate struct {
 	name   string
 	proxy  *faultProxy
 	url    string
-	random *rand.Rand // guarded by mu
+	random *rand.Rand // protected by mu
 	served *http.Server
 
 	mu    sync.Mutex
 	kill  func()
-	fuse  int    // the process is killed at this write from now; 0: not
+	fuse  int    // after how many more writes the process is killed; 0: never
 	where string // killBefore, killBetween or killAfter
 	shutC chan struct{}
 	hold  chan struct{}   // not nil: writes wait until it is closed
-	held  int             // the writes that wait
-	made  []time.Time     // when the writes that were done were sent on
+	held  int             // how many writes wait
+	made  []time.Time     // when the writes that succeeded were forwarded
 	cut   chan struct{}   // not nil: nothing gets through until it is closed
-	calls map[string]int  // what got through: "PUT leases", "WATCH pods"
-	apis  map[string]bool // the API versions that were asked: "/api/v1", "/apis/apps/v1"
+	calls map[string]int  // requests that got through, by kind: "PUT leases", "WATCH pods"
+	apis  map[string]bool // the API versions that were used: "/api/v1", "/apis/apps/v1"
 	busy  sync.WaitGroup
 }
 
-// open makes the next gate.
+// open opens another gate.
 func (p *faultProxy) open(name string) *gate {
 	p.t.Helper()
 	p.mu.Lock()
@@ -191,7 +191,7 @@ func (p *faultProxy) open(name string) *gate {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = g.served.Serve(listener) // ends with Close
+		_ = g.served.Serve(listener) // ends when the server is closed
 	}()
 	p.t.Cleanup(func() {
 		g.shut()
@@ -208,7 +208,8 @@ func (g *gate) attach(kill func()) {
 	g.kill = kill
 }
 
-// light sets the write at which the process is killed, counted from 1.
+// light chooses the write at which the process is killed, from the next one to the
+// one at longest.
 func (g *gate) light(longest int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -234,8 +235,8 @@ func (g *gate) shut() {
 	}
 }
 
-// drain waits until what has passed has been carried out. A lease gives the
-// next leader as much: every request ends before it starts.
+// drain waits until the requests that have passed are done. A lease gives the next
+// leader the same guarantee: every request ends before it starts.
 func (g *gate) drain() { g.busy.Wait() }
 
 // holdWrites makes writes wait until the returned function is called.
@@ -264,7 +265,7 @@ func (g *gate) writes() int {
 	return len(g.made)
 }
 
-// draw decides what happens to a request.
+// draw chooses what happens to a request.
 func (g *gate) draw(faults []chance, counts bool) (fault string, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -317,8 +318,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// pass carries out one request, with what fate has for it. counts says that it
-// is a write at which a process may be killed.
+// pass forwards one request, with the fault that was drawn for it. counts means that
+// the request is a write at which a process may be killed.
 func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, faults []chance, counts bool) {
 	g.proxy.noteDelete(g.proxy.asked, req)
 	fault, wait := g.draw(faults, counts)
@@ -371,14 +372,15 @@ func (g *gate) pass(w http.ResponseWriter, req *http.Request, body []byte, fault
 		reset(w)
 	}
 	copyHeader(w, resp)
-	_, _ = w.Write(answer) // who does not want it any more does not get it
+	_, _ = w.Write(answer) // the sender may be gone
 	if fault == killAfter {
 		_ = http.NewResponseController(w).Flush()
 		g.killed(req, body, fault)
 	}
 }
 
-// noteDelete notes the time in one of the proxy's maps, if a pod is to be deleted.
+// noteDelete records the time in one of the proxy's maps, if the request deletes a
+// pod.
 func (p *faultProxy) noteDelete(in map[string]time.Time, req *http.Request) {
 	if what(req) != "DELETE pods" {
 		return
@@ -407,7 +409,7 @@ func (g *gate) queue() {
 	g.mu.Unlock()
 }
 
-// killed kills the process; its connection goes with it.
+// killed kills the process, and breaks its connection.
 func (g *gate) killed(req *http.Request, body []byte, where string) {
 	g.proxy.count(where)
 	g.tell(req, body, where)
@@ -418,8 +420,8 @@ func (g *gate) killed(req *http.Request, body []byte, where string) {
 	panic(http.ErrAbortHandler)
 }
 
-// forward sends a request to the API server and waits for the whole answer,
-// also if the process that asked is dead by then.
+// forward sends a request to the API server and waits for the whole answer, even if
+// the process that sent it is dead by then.
 func (g *gate) forward(req *http.Request, body []byte, counts bool) (*http.Response, []byte) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), time.Minute)
 	defer cancel()
@@ -449,7 +451,7 @@ func (g *gate) forward(req *http.Request, body []byte, counts bool) (*http.Respo
 	return resp, answer
 }
 
-// outbound returns the request as it goes to the API server.
+// outbound returns the request as it is sent to the API server.
 func (g *gate) outbound(ctx context.Context, req *http.Request, body io.Reader) *http.Request {
 	out := req.Clone(ctx)
 	out.RequestURI = ""
@@ -459,7 +461,7 @@ func (g *gate) outbound(ctx context.Context, req *http.Request, body io.Reader) 
 	return out
 }
 
-// tell traces what became of a write.
+// tell adds the result of a write to the trace.
 func (g *gate) tell(req *http.Request, body []byte, outcome string) {
 	subject := ""
 	if req.Method == http.MethodPost {

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// madeName finds the name that ours gives in an encoded pod.
+// madeName matches a pod name of ours in an encoded pod.
 var madeName = regexp.MustCompile(`[a-z]+-[bcdfghjklmnpqrstvwxz2456789]{10}`)
 
-// watch follows a watch for a process. From time to time it stalls, or is cut.
+// watch forwards a watch. From time to time it stalls or is cut.
 func (g *gate) watch(w http.ResponseWriter, req *http.Request) {
 	if fault, _ := g.draw(readFaults, false); fault != noFault {
 		g.proxy.count("watch refused")
@@ -33,7 +33,7 @@ func (g *gate) watch(w http.ResponseWriter, req *http.Request) {
 	}
 	copyHeader(w, resp)
 	control := http.NewResponseController(w)
-	_ = control.Flush() // a reader that is gone ends the request's context
+	_ = control.Flush() // if the reader is gone, the request's context ends
 	chunks, ended := make(chan []byte), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -49,7 +49,7 @@ func (g *gate) watch(w http.ResponseWriter, req *http.Request) {
 	g.relay(w, req, chunks)
 }
 
-// relay delivers what a watch has to say.
+// relay delivers the events of a watch.
 func (g *gate) relay(w http.ResponseWriter, req *http.Request, chunks <-chan []byte) {
 	control := http.NewResponseController(w)
 	trouble := time.NewTimer(g.some(watchQuiet))
@@ -103,7 +103,7 @@ func (g *gate) some(d time.Duration) time.Duration {
 	return time.Duration(g.random.Int64N(int64(d)))
 }
 
-// read sends what it reads until the end, or until done.
+// read sends what it reads until the end, or until done is closed.
 func read(from io.Reader, to chan<- []byte, done <-chan struct{}) {
 	for {
 		chunk := make([]byte, 32<<10)
@@ -130,7 +130,7 @@ func copyHeader(w http.ResponseWriter, resp *http.Response) {
 	w.WriteHeader(resp.StatusCode)
 }
 
-// refuse answers as an API server in trouble does.
+// refuse answers like an API server in trouble.
 func refuse(w http.ResponseWriter, code int, reason string) {
 	w.Header().Set("Content-Type", "application/json")
 	if code == http.StatusTooManyRequests {
@@ -141,12 +141,12 @@ func refuse(w http.ResponseWriter, code int, reason string) {
 		reason, code)
 }
 
-// reset breaks the connection, as a network does.
+// reset breaks the connection, as a network may.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // RST rather than FIN; without it the end comes all the same
+			_ = tcp.SetLinger(0) // RST rather than FIN; without it the connection still ends
 		}
 		conn.Close()
 	}

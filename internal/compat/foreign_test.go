@@ -18,7 +18,7 @@ import (
 
 const narrowSelector = "!pod-template-hash,!batch.kubernetes.io/job-name,!job-name"
 
-// selectors is the label selectors with which all pods were listed and watched, in order.
+// selectors are the label selectors of the requests that list or watch all pods, in order.
 type selectors struct {
 	mu    sync.Mutex
 	lists []string
@@ -55,7 +55,7 @@ func (s *selectors) all() []string {
 	return slices.Concat(s.lists, s.watch)
 }
 
-// tracking returns our engine, and what it asks for.
+// tracking returns our engine, and the selectors that it uses.
 func tracking() (controller, *selectors) {
 	s := &selectors{}
 	return controller{ours.name, func(ctx context.Context, t *testing.T, config *rest.Config) error {
@@ -69,7 +69,7 @@ func tracking() (controller, *selectors) {
 	}}, s
 }
 
-// addForeign makes a pod as a ReplicaSet does.
+// addForeign creates a pod as a ReplicaSet does.
 func (l *lab) addForeign(name, node string) {
 	l.t.Helper()
 	p := podOf(name, node, map[string]string{"app": "web", "pod-template-hash": "5f6d"})
@@ -83,7 +83,7 @@ func podOf(name, node string, labels map[string]string) *corev1.Pod {
 		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "agent:0"}}}}
 }
 
-// label sets a label of a pod; null takes it off.
+// label sets a label of a pod; the value null removes it.
 func (l *lab) label(pod, key, value string) {
 	l.t.Helper()
 	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, key, value)
@@ -91,7 +91,7 @@ func (l *lab) label(pod, key, value string) {
 	l.do(err)
 }
 
-// agents returns the UIDs of the pods of the DaemonSet, by node; those that are deleted are left out.
+// agents returns the UIDs of the DaemonSet's pods by node, without those that are being deleted.
 func (l *lab) agents() map[string]types.UID {
 	l.t.Helper()
 	ds, on := l.set(), map[string]types.UID{}
@@ -111,8 +111,8 @@ func (l *lab) available() int32 {
 	return l.set().Status.NumberAvailable
 }
 
-// On a real API server: pods of ReplicaSets are not asked for. A pod of the DaemonSet that gets
-// their label stays what it is, and what becomes of it is seen.
+// On a real API server: the engine does not read pods of ReplicaSets. If a pod of the DaemonSet gets their label, it
+// stays the DaemonSet's, and the engine sees what happens to it.
 func TestForeignPodsStayAtTheServer(t *testing.T) {
 	l := newLab(t)
 	l.addNodes("n1", "n2", "n3")
@@ -163,8 +163,7 @@ func (l *lab) agentOn(node string) string {
 	return ""
 }
 
-// On a real API server: a DaemonSet adopts what a Deployment has left, although it looks like a
-// Deployment's still.
+// On a real API server: a DaemonSet adopts orphans of a Deployment, although they still look like the Deployment's.
 func TestOrphansOfADeploymentAreAdopted(t *testing.T) {
 	l := newLab(t)
 	l.addNodes("n1", "n2")
@@ -184,8 +183,8 @@ func TestOrphansOfADeploymentAreAdopted(t *testing.T) {
 	}
 }
 
-// What the engine relies on: a pod that gets a label by which a watch does not want it leaves that
-// watch as DELETED without a time of deletion. One that is deleted, in whichever way, has one.
+// The engine relies on this: a pod that gets a label by which a watch no longer selects it leaves that watch as
+// DELETED without a deletion timestamp. A pod that is deleted, in whatever way, has one.
 func TestHowPodsLeaveAWatch(t *testing.T) {
 	l := newLab(t)
 	l.addNodes("n1")
@@ -214,7 +213,7 @@ func TestHowPodsLeaveAWatch(t *testing.T) {
 			l.do(err)
 			err = leave("left")
 			if node == "" && how == "first with, then without grace" {
-				err = nil // the first delete has removed it: nothing runs
+				err = nil // the first delete has removed it: no kubelet runs it
 			}
 			l.do(err)
 			p := l.left(w)

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/view"
 )
 
-// manifest returns a DaemonSet as it is in git: without a status, and without what a server adds.
+// manifest returns a DaemonSet as it is in git: without a status, and without the fields that a server adds.
 func (l *lab) manifest(edits ...func(*appsv1.DaemonSet)) *unstructured.Unstructured {
 	l.t.Helper()
 	ds := agent(edits...)
@@ -36,7 +36,7 @@ func (l *lab) manifest(edits ...func(*appsv1.DaemonSet)) *unstructured.Unstructu
 	return o
 }
 
-// sets returns a client for DaemonSets as tools have it that apply manifests.
+// sets returns a client for DaemonSets, like that of a tool that applies manifests.
 func (l *lab) sets() dynamic.ResourceInterface {
 	l.t.Helper()
 	client, err := dynamic.NewForConfig(l.config)
@@ -44,8 +44,8 @@ func (l *lab) sets() dynamic.ResourceInterface {
 	return client.Resource(setsResource).Namespace(namespace)
 }
 
-// selfHeal applies a DaemonSet, and an empty DaemonSetRollout of it, again and again, as a tool does that holds a cluster to what is
-// in git. applied counts.
+// selfHeal applies a DaemonSet, and an empty DaemonSetRollout for it, again and again, like a tool that keeps a
+// cluster as it is in git. applied counts how often.
 func (d *rolloutKinds) selfHeal(manifest *unstructured.Unstructured) (applied *atomic.Int64) {
 	d.t.Helper()
 	sets, applied := d.sets(), &atomic.Int64{}
@@ -74,7 +74,7 @@ func (d *rolloutKinds) selfHeal(manifest *unstructured.Unstructured) (applied *a
 	return applied
 }
 
-// undo is `kubectl rollout undo`: the template of the revision is written into the DaemonSet.
+// undo does what `kubectl rollout undo` does: it writes the template of the revision into the DaemonSet.
 func (l *lab) undo(image string) {
 	l.t.Helper()
 	for _, r := range l.revisions() {
@@ -87,8 +87,8 @@ func (l *lab) undo(image string) {
 	l.t.Fatalf("no revision has %s", image)
 }
 
-// TestSelfHeal: under a tool that applies the manifest again and again, `kubectl rollout undo` is undone, and the release goes on.
-// An abort stays.
+// TestSelfHeal: under a tool that applies the manifest again and again, `kubectl rollout undo` is undone, and the
+// release goes on. An abort stays.
 func TestSelfHeal(t *testing.T) {
 	d := newRolloutKinds(t)
 	leader := d.drive(ours)
@@ -117,8 +117,8 @@ func TestSelfHeal(t *testing.T) {
 	leader.stop()
 }
 
-// told collects what the DaemonSet says of its release each time it changes: "IMAGE STATUS REASON", only where the last change of
-// its spec is observed. stop ends it and returns what was told, each once in a row.
+// told collects what the DaemonSet says about its release, once its last change is observed: "IMAGE STATUS REASON".
+// stop ends it and returns the texts, without repetitions in a row.
 func (l *lab) told() (stop func() []string) {
 	l.t.Helper()
 	watch, err := l.client.AppsV1().DaemonSets(namespace).Watch(l.t.Context(), metav1.ListOptions{})
@@ -143,8 +143,8 @@ func (l *lab) told() (stop func() []string) {
 	return func() []string { watch.Stop(); return <-all }
 }
 
-// TestConditionsAreOfTheLastChange: once a change of the template is observed, the DaemonSet says nothing of the release before.
-// Argo CD would end its sync by that, or take it for done.
+// TestConditionsAreOfTheLastChange: once a change of the template is observed, the DaemonSet says nothing about the
+// release before. Otherwise Argo CD would end its sync, or take the new release for done.
 func TestConditionsAreOfTheLastChange(t *testing.T) {
 	d := newRolloutKinds(t)
 	leader := d.drive(ours)
@@ -181,7 +181,8 @@ func TestConditionsAreOfTheLastChange(t *testing.T) {
 	}
 }
 
-// TestRolloutsAreNotDoneAtFirst: who waits by kstatus does not take a DaemonSetRollout for done that no engine has looked at.
+// TestRolloutsAreNotDoneAtFirst: tools that wait by kstatus do not take a DaemonSetRollout for done before an engine
+// has seen it.
 func TestRolloutsAreNotDoneAtFirst(t *testing.T) {
 	d := newRolloutKinds(t)
 	_, err := d.make(d.rollouts, view.RolloutKind, "agent", "{}")

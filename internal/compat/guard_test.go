@@ -11,7 +11,7 @@ import (
 
 const retiredLabel = "retired"
 
-// notRetired is for the nodes without that label.
+// notRetired selects the nodes without the label "retired".
 func notRetired(ds *appsv1.DaemonSet) {
 	ds.Spec.Template.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
 		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: retiredLabel, Operator: corev1.NodeSelectorOpDoesNotExist}}}}}}}
@@ -28,7 +28,7 @@ func (l *lab) retire(is bool, nodes ...string) {
 	}
 }
 
-// holds waits until the guard holds the pods of so many nodes, all of which are there.
+// holds waits until the guard holds the pods of so many nodes, and so many pods are there in total.
 func (d *rolloutKinds) holds(nodes, pods int) {
 	d.t.Helper()
 	if !d.within(patience, func() bool {
@@ -39,8 +39,9 @@ func (d *rolloutKinds) holds(nodes, pods int) {
 	}
 }
 
-// TestGuard: on a real API server, by the rights of deploy/, what an edit of labels would take away from more than one of three nodes stays, whoever
-// leads, until a person allows it. Put back, it has done nothing.
+// TestGuard: on a real API server, with the rights of deploy/, an edit of labels that would remove the pods of more
+// than one of three nodes removes none until a person allows it, whichever engine leads. If the labels are put back,
+// nothing has happened.
 func TestGuard(t *testing.T) {
 	d := newRolloutKinds(t)
 	leader := d.drive(ours, notRetired)
@@ -56,7 +57,7 @@ func TestGuard(t *testing.T) {
 	d.holds(2, 3)
 	d.ask(map[string]any{"allowRemovals": map[string]any{"nodes": 2, "before": metav1.NewTime(time.Now().Add(time.Hour))}})
 	d.holds(0, 1)
-	d.retire(true, "n3") // it may go by itself: no other has in this hour
+	d.retire(true, "n3") // one may go by itself: no other has in this hour
 	d.holds(0, 0)
 	leader.stop()
 }

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// delaySecondDelete holds back the second DELETE of a pod until the first pod
-// has changed three times while it terminates; then the controller sees no
-// more of any pod until the watch is let go.
+// delaySecondDelete holds back the second DELETE of a pod until the first pod has
+// changed three times while it terminates. From then on the controller sees no changes
+// of pods until the watch is released.
 func (r *running) delaySecondDelete(l *lab) {
 	var deletes atomic.Int32
 	r.set(func(p *tap) {
@@ -35,7 +35,7 @@ func (r *running) delaySecondDelete(l *lab) {
 				}
 				return changes == 3, nil
 			})
-			pause(ctx, 300*time.Millisecond) // for the watch to show them
+			pause(ctx, 300*time.Millisecond) // until the watch has delivered them
 			r.stall(true)
 		}
 	})
@@ -65,8 +65,8 @@ func (l *lab) touchTerminating(ctx context.Context, n int) bool {
 	return false
 }
 
-// ageRevisions rewrites every revision as an API server of Kubernetes 1.33 or
-// older wrote it.
+// ageRevisions rewrites every revision into the form that API servers of Kubernetes
+// 1.33 and older wrote.
 func (l *lab) ageRevisions() {
 	l.t.Helper()
 	for _, r := range l.revisions() {
@@ -91,15 +91,15 @@ func (l *lab) revisionNames() map[string]int64 {
 	return out
 }
 
-// directions are the two ways in which a cluster can change hands.
+// directions runs a test for both directions of a handover.
 func directions(t *testing.T, test func(t *testing.T, l *lab, from, to controller)) {
 	t.Run("to ours", func(t *testing.T) { test(t, newLab(t), upstream, ours) })
 	t.Run("and back", func(t *testing.T) { test(t, newLab(t), ours, upstream) })
 }
 
-// judge watches over I1 and I4 from here on, before there are nodes. What it
-// returns is called when a controller has ended, and at the end: ours must have
-// kept them while it worked. Upstream breaks its budget now and then.
+// judge checks I1 and I4 from now on; it must be called before there are nodes. Call
+// the returned function when a controller has ended, and at the end: ours must have
+// kept both while it worked. Upstream breaks its budget now and then.
 func (l *lab) judge() func(worked controller) {
 	o := newObserver()
 	(&truth{t: l.t, tell: o.see, store: shared.store}).follow()
@@ -116,8 +116,8 @@ func (l *lab) judge() func(worked controller) {
 	}
 }
 
-// TestHandover moves a cluster from one controller to the other and shows that
-// no pod restarts for it.
+// TestHandover moves a cluster from one controller to the other and checks that no pod
+// restarts because of it.
 func TestHandover(t *testing.T) {
 	t.Run("idle", func(t *testing.T) { directions(t, handoverIdle) })
 	t.Run("idle, with history and surge", func(t *testing.T) { directions(t, handoverHistory) })
@@ -132,7 +132,7 @@ func TestHandover(t *testing.T) {
 	t.Run("revisions of 1.33, in a rollout", func(t *testing.T) { handoverOldRollout(t, newLab(t)) })
 }
 
-// handoverIdle: a cluster at rest sees no write at all.
+// handoverIdle: in a cluster at rest nothing is written.
 func handoverIdle(t *testing.T, l *lab, from, to controller) {
 	l.begin(from, agent(), "n1", "n2", "n3").stop()
 	before, picture := l.uids(), l.picture()
@@ -146,7 +146,7 @@ func handoverIdle(t *testing.T, l *lab, from, to controller) {
 	}
 }
 
-// handoverHistory: the history goes on where it was, and a rollback finds it.
+// handoverHistory: the history continues, and a rollback finds the old revisions.
 func handoverHistory(t *testing.T, l *lab, from, to controller) {
 	r := l.begin(from, agent(rolling(0, 1)), "n1", "n2")
 	l.edit(image("agent:2"))
@@ -172,9 +172,9 @@ func handoverHistory(t *testing.T, l *lab, from, to controller) {
 	}
 }
 
-// handoverRollout: in the middle, the new one goes on from there. Pods of the
-// new template stay; each old one is replaced once; and what is down at the moment
-// of the handover counts against the budget as what is taken down after it.
+// handoverRollout: in the middle of a rollout the new controller continues it. Pods of
+// the new template stay, each old pod is replaced once, and what is down at the
+// handover counts against the budget like what is taken down afterwards.
 func handoverRollout(l *lab, from, to controller, strategy func(*appsv1.DaemonSet)) {
 	nodes := []string{"n1", "n2", "n3", "n4"}
 	judge := l.judge()
@@ -203,7 +203,7 @@ func handoverRollout(l *lab, from, to controller, strategy func(*appsv1.DaemonSe
 			l.t.Errorf("%s: still there: %v", what, stays)
 		}
 	}
-	// All pods ever: one old and one new for each node.
+	// Two pods for each node in total: an old one and a new one.
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.seen) != 2*len(nodes) {
@@ -228,7 +228,8 @@ func handoverOnDelete(t *testing.T, l *lab, from, to controller) {
 	}
 }
 
-// handoverOld: an old cluster comes to ours, is updated and rolled back, and goes back.
+// handoverOld: a cluster with old revisions comes to ours, is updated and rolled back,
+// and goes back.
 func handoverOld(t *testing.T, l *lab) {
 	r := l.begin(upstream, agent(), "n1", "n2")
 	l.edit(image("agent:2"))
@@ -260,7 +261,8 @@ func handoverOld(t *testing.T, l *lab) {
 	t.Logf("revisions with upstream: %v", l.revisionNames())
 }
 
-// handoverOldRollout: the same in the middle of a rollout.
+// handoverOldRollout: a cluster with old revisions comes to ours in the middle of a
+// rollout.
 func handoverOldRollout(t *testing.T, l *lab) {
 	judge := l.judge()
 	r := l.begin(upstream, agent(rolling(1, 0)), "n1", "n2", "n3")

@@ -18,8 +18,8 @@ func inPlace(ds *appsv1.DaemonSet) {
 	ds.Annotations[view.UpdateAnnotation] = view.InPlaceIfPossible
 }
 
-// only has the kubelets run containers of these images alone. A pod that asks for another one goes on with what it has, and
-// says that it is ready.
+// only makes the kubelets run containers of only these images. A pod that asks for another image keeps the container
+// it has, and reports that it is ready.
 func only(images ...string) func(*kubelet) {
 	return func(k *kubelet) {
 		onlyImages(images...)(k)
@@ -27,7 +27,7 @@ func only(images ...string) func(*kubelet) {
 	}
 }
 
-// run returns the nodes whose pod runs a container of the image, in truth.
+// run returns the nodes whose pod really runs a container of the image.
 func (l *lab) run(image string) (nodes []string) {
 	l.t.Helper()
 	for _, p := range l.pods() {
@@ -38,7 +38,7 @@ func (l *lab) run(image string) (nodes []string) {
 	return nodes
 }
 
-// stay says which of these pods are still there, by UID.
+// stay returns how many of these pods are still there, by UID.
 func (l *lab) stay(before map[string]string) (n int) {
 	now := l.uids()
 	for uid := range before {
@@ -49,8 +49,9 @@ func (l *lab) stay(before map[string]string) (n int) {
 	return n
 }
 
-// TestHandoverInPlace moves a cluster from one controller to the other in the middle of an update in place, whose new image does not
-// come up. Kubernetes' controller believes what pods say: it has one more node down than it may, and what was changed stays as it is.
+// TestHandoverInPlace moves a cluster from one controller to the other in the middle of an update in place whose new
+// image does not start. Kubernetes' controller believes what pods report: it has one node more down than it may, and
+// pods that were changed stay changed.
 func TestHandoverInPlace(t *testing.T) {
 	nodes := []string{"n1", "n2", "n3", "n4"}
 	start := func(t *testing.T, from controller) (*lab, *running, map[string]string) {

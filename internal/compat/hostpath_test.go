@@ -30,7 +30,7 @@ var (
 )
 
 // hostPathCases are pods by the paths that they mount, and how many of the three
-// warnings each deserves.
+// warnings each gets.
 var hostPathCases = []struct {
 	path  string
 	mount corev1.VolumeMount
@@ -67,8 +67,9 @@ func hostPathPod(path string, mount corev1.VolumeMount) corev1.PodSpec {
 	}
 }
 
-// TestHostPathPolicy holds the admission policy, in the words of a real API server,
-// to what `everynode why` says of the same pods; then it is made to refuse them.
+// TestHostPathPolicy compares the warnings of the admission policy on a real API
+// server with those of `everynode why` for the same pods. Then the policy refuses
+// such pods.
 func TestHostPathPolicy(t *testing.T) {
 	l := newLab(t)
 	told := &warnings{}
@@ -105,8 +106,9 @@ func TestHostPathPolicy(t *testing.T) {
 	l.whatWasThere(hostPathPod("/etc", writable))
 }
 
-// whatWasThere sees that the policy leaves alone what was made before it came:
-// controllers make its pods again, and its labels may change, but not its template.
+// whatWasThere checks that the policy leaves alone what was created before it:
+// controllers may create its pods again, and its labels may change, but not its
+// template.
 func (l *lab) whatWasThere(spec corev1.PodSpec) {
 	l.t.Helper()
 	manager := rest.CopyConfig(l.config)
@@ -126,7 +128,7 @@ func (l *lab) whatWasThere(spec corev1.PodSpec) {
 	}
 }
 
-// hostPathKinds sees that pods are looked at wherever their template stands.
+// hostPathKinds checks that the policy looks at pods wherever their template is.
 func hostPathKinds(t *testing.T, client kubernetes.Interface, told *warnings) {
 	create := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	labels := map[string]string{"app": "agent"}
@@ -169,7 +171,8 @@ func dryRun(t *testing.T, client kubernetes.Interface, spec corev1.PodSpec) erro
 	return err
 }
 
-// installPolicy installs the policy with one of its bindings. Both go with the test.
+// installPolicy installs the policy with one of its bindings. The end of the test
+// removes both.
 func (l *lab) installPolicy(bindingYAML []byte) {
 	l.t.Helper()
 	var policy admissionv1.ValidatingAdmissionPolicy
@@ -197,7 +200,7 @@ func (l *lab) installPolicy(bindingYAML []byte) {
 	l.do(err)
 }
 
-// warnings keeps what an API server warns of, without its heading.
+// warnings collects the warnings of an API server, without their heading.
 type warnings struct {
 	mu   sync.Mutex
 	told []string
@@ -210,7 +213,7 @@ func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 	w.told = append(w.told, strings.TrimPrefix(text, heading))
 }
 
-// take returns what was told since it was last asked.
+// take returns the warnings since the last call.
 func (w *warnings) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// TestKills lets each controller work as a process of its own on a bad network
-// and kills it at random writes, over and over. Then two work at once; then one
-// is frozen with writes on their way, and wakes up while its successor works.
-// An observer (observer_test.go) judges every change, and after each part the
-// faults stop and everything must come to what the specification says.
+// TestKills runs each controller as a process of its own on a bad network and
+// kills it at random writes, over and over. Then two work at once. Then one is
+// frozen with writes on their way, and wakes up while its successor works. An
+// observer (observer_test.go) judges every change. After each part the faults
+// stop and the cluster must become what the specification says.
 //
-// Ours must do nothing wrong. What upstream does is reported beside it.
+// Ours must do nothing wrong. What upstream does is only reported.
 //
-// EVERYNODE_KILLS_SEED sets what is drawn; when things happen is up to the
-// machine. EVERYNODE_LONG makes it 200 kills.
+// EVERYNODE_KILLS_SEED sets the random choices; the timing is up to the
+// machine. With EVERYNODE_LONG there are 200 kills.
 func TestKills(t *testing.T) {
 	our, up := size{kills: 11, rounds: 1, perRound: 4, freezes: 2, disputes: 3, nodes: 10, patience: 90 * time.Second},
 		size{kills: 5, rounds: 1, perRound: 2, freezes: 1, disputes: 2, nodes: 10, patience: 20 * time.Second}
@@ -54,10 +54,10 @@ func TestKills(t *testing.T) {
 	t.Log("\n" + table(columns))
 }
 
-// size is how much is done.
+// size is how much a trial does.
 type size struct {
 	kills    int           // of one process at a time
-	rounds   int           // of two at once
+	rounds   int           // with two at once
 	perRound int           // kills in each
 	freezes  int           // each ends with a kill
 	disputes int           // kills while two disagree about the template
@@ -77,7 +77,7 @@ type trial struct {
 	dir   string
 	begun time.Time
 
-	random *rand.Rand // of the freezes
+	random *rand.Rand // for the freezes
 
 	mu       sync.Mutex
 	killed   int
@@ -85,11 +85,11 @@ type trial struct {
 	started  int
 	took     time.Duration
 	settling []time.Duration
-	unright  []string // end states that were not right in time
+	unright  []string // parts after which the end state was not right in time
 }
 
 const (
-	longestFuse = 20 // writes until a kill
+	longestFuse = 20 // the most writes before a kill
 	lives       = time.Minute
 )
 
@@ -110,7 +110,7 @@ func newTrial(t *testing.T, c controller, s size, seed uint64) *trial {
 	for _, ds := range killSets() {
 		x.l.create(ds)
 	}
-	t.Cleanup(x.killAll) // what a failed test leaves
+	t.Cleanup(x.killAll) // a failed test may leave some
 	return x
 }
 
@@ -143,7 +143,7 @@ func (x *trial) run() {
 	}
 }
 
-// start starts a process that is killed at a write of its own, if mortal.
+// start starts a process. If it is mortal, it is killed at one of its writes.
 func (x *trial) start(mortal bool) *process {
 	g := x.p.open(x.c.name)
 	if mortal {
@@ -158,7 +158,7 @@ func (x *trial) start(mortal bool) *process {
 	return p
 }
 
-// die waits for the end of a process, and of all that it has asked for.
+// die waits until a process has ended, and all its requests are done.
 func (x *trial) die(p *process) {
 	x.t.Helper()
 	timer := time.NewTimer(lives)
@@ -181,7 +181,7 @@ func (x *trial) die(p *process) {
 	}
 }
 
-// killAll ends every process, outside of all counts.
+// killAll ends every process. These kills are not counted.
 func (x *trial) killAll() {
 	x.mu.Lock()
 	alive := x.alive
@@ -194,7 +194,7 @@ func (x *trial) killAll() {
 	}
 }
 
-// oneByOne: one process at a time, and nobody else. Templates are edited.
+// oneByOne runs one process at a time, while templates are edited.
 func (x *trial) oneByOne() {
 	x.p.faulty(true)
 	x.w.during(true, func() {
@@ -206,8 +206,8 @@ func (x *trial) oneByOne() {
 	x.settle("after the kills")
 }
 
-// twoAtOnce: two that have both read the same templates. Each is killed and
-// followed by another as soon as it is dead.
+// twoAtOnce runs two processes that have read the same templates. Each is
+// killed, and replaced as soon as it is dead.
 func (x *trial) twoAtOnce() {
 	x.killAll()
 	x.o.with(agreeing)
@@ -217,8 +217,8 @@ func (x *trial) twoAtOnce() {
 	x.settle("with two at once")
 }
 
-// pair lets two lines of processes work until that many were killed; the last
-// of each goes on.
+// pair runs two lines of processes until there were so many kills. The last
+// process of each line keeps running.
 func (x *trial) pair(kills int) {
 	var all sync.WaitGroup
 	for i := range 2 {
@@ -232,9 +232,9 @@ func (x *trial) pair(kills int) {
 	all.Wait()
 }
 
-// frozen: a process is stopped while writes of it are on their way, and wakes
-// up while its successor works; the writes arrive at that time. All have read
-// the same templates.
+// frozen stops a process while writes of it are on their way. It wakes up while
+// its successor works, and only then do the writes arrive. All processes have
+// read the same templates.
 func (x *trial) frozen() {
 	x.killAll()
 	x.o.with(agreeing)
@@ -244,7 +244,8 @@ func (x *trial) frozen() {
 	x.settle("after a process was frozen")
 }
 
-// freeze ends with the frozen process killed and its successor at work.
+// freeze freezes a process. When it returns, that process is dead and its
+// successor works.
 func (x *trial) freeze() {
 	old := x.start(false)
 	before, meanwhile := 2+x.random.IntN(25), 6+x.random.IntN(30)
@@ -264,8 +265,8 @@ func (x *trial) freeze() {
 	x.die(old)
 }
 
-// disputed: two at once, and a frozen one, while templates are edited. See
-// company for what cannot be had then.
+// disputed runs two at once, and then a frozen one, while templates are edited.
+// See company for what is not guaranteed then.
 func (x *trial) disputed() {
 	x.killAll()
 	x.o.with(disagreeing)
@@ -277,7 +278,7 @@ func (x *trial) disputed() {
 	x.settle("after two have disagreed")
 }
 
-// wait is for what must happen for the test to go on.
+// wait waits for what must happen before the test can continue.
 func (x *trial) wait(what string, cond func() bool) {
 	x.t.Helper()
 	if poll(x.t.Context(), lives, cond) != nil {
@@ -285,7 +286,8 @@ func (x *trial) wait(what string, cond func() bool) {
 	}
 }
 
-// complain fails the test of ours, and is a remark about upstream.
+// complain fails the test if the controller is ours. About upstream it only
+// logs.
 func (x *trial) complain(format string, args ...any) {
 	x.t.Helper()
 	if x.c.name == ours.name {
@@ -310,7 +312,7 @@ func (x *trial) settle(when string) {
 	}
 }
 
-// table returns what the trials have come to, side by side.
+// table returns the results of the trials side by side.
 func table(trials []*trial) string {
 	var rows [][]string
 	row := func(name string, cell func(*trial) any) {

@@ -14,9 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// The nodes of the test are in two pools. Those of the steady one stay: what
-// happens there is the controllers' doing alone. Those of the wild one come and
-// go, and so do their labels.
+// The nodes of the test are in two pools. Those in the steady pool stay: what happens
+// there is done only by the controllers. Those in the wild pool come and go, and so
+// do their labels.
 const (
 	poolLabel = "pool"
 	steady    = "steady"
@@ -57,14 +57,14 @@ type workload struct {
 	o       *observer
 	p       *faultProxy
 	random  *rand.Rand
-	wilds   []string // the nodes of the wild pool, whether they are there or not
-	edits   bool     // templates are edited as well
-	joins   int      // steady nodes that may yet join
+	wilds   []string // the nodes of the wild pool, whether they exist or not
+	edits   bool     // whether templates are edited, too
+	joins   int      // how many more steady nodes may join
 	joined  int
 	version int
 }
 
-// during does things until work returns.
+// during makes changes until work returns.
 func (w *workload) during(edits bool, work func()) {
 	w.edits = edits
 	ctx, cancel := context.WithCancel(w.l.t.Context())
@@ -72,7 +72,7 @@ func (w *workload) during(edits bool, work func()) {
 	all.Go(func() {
 		for ctx.Err() == nil {
 			w.act(ctx)
-			// The next thing happens in the middle of what this one has led to.
+			// The next change happens in the middle of what this one has caused.
 			n := w.p.writes() + 1 + w.random.IntN(4)
 			_ = poll(ctx, 300*time.Millisecond, func() bool { return w.p.writes() >= n })
 		}
@@ -101,7 +101,7 @@ func (w *workload) act(ctx context.Context) {
 	}
 }
 
-// template edits a DaemonSet: a new image, or one of the last few again.
+// template gives a DaemonSet a new image, or one of the last few again.
 func (w *workload) template(set string) {
 	version := w.version - w.random.IntN(min(4, w.version+1))
 	if w.random.IntN(3) > 0 {
@@ -124,9 +124,9 @@ func (w *workload) join(name, pool string) {
 	w.l.kubelet.change(func(k *kubelet) { delete(k.dead, name) })
 }
 
-// relabel takes a node out of its pool, or puts it back. It waits for what the
-// last time has led to: otherwise nobody could tell which of two labels a
-// controller knew.
+// relabel takes a node out of its pool, or puts it back. It only does so once the
+// effects of the last time are over: otherwise nobody could tell which of two labels
+// a controller knew.
 func (w *workload) relabel(ctx context.Context, name string) {
 	n, err := w.l.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -140,8 +140,8 @@ func (w *workload) relabel(ctx context.Context, name string) {
 	}
 }
 
-// comeOrGo deletes a node, or makes it again: sometimes before the pods of the
-// old one have gone.
+// comeOrGo deletes a node, or creates it again, sometimes before the pods of the old
+// one are gone.
 func (w *workload) comeOrGo(ctx context.Context, name string) {
 	_, err := w.l.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	switch {
@@ -153,7 +153,7 @@ func (w *workload) comeOrGo(ctx context.Context, name string) {
 	}
 }
 
-// deletePod deletes a random pod of those by hand.
+// deletePod deletes a random pod, as a person would, if which accepts it.
 func (w *workload) deletePod(ctx context.Context, set string, which func(*corev1.Pod) bool) {
 	list, err := w.l.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + set})
 	if err != nil || len(list.Items) == 0 {
@@ -164,19 +164,19 @@ func (w *workload) deletePod(ctx context.Context, set string, which func(*corev1
 		return
 	}
 	w.o.spare(p.UID)
-	// It may have gone meanwhile, as that pod or at all.
+	// The pod may be gone by now, or replaced by another one of its name.
 	_ = w.l.client.CoreV1().Pods(namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
 }
 
-// finish brings what only people can to its end: with OnDelete, the pods of old
+// finish does what only people can: with OnDelete, it deletes the pods of old
 // templates.
 func (w *workload) finish(ctx context.Context) {
 	want := w.l.setNamed("manual").Spec.Template.Spec.Containers[0].Image
 	w.deletePod(ctx, "manual", func(p *corev1.Pod) bool { return p.Spec.Containers[0].Image != want })
 }
 
-// collect is the pod garbage collector: pods whose node has been missing for
-// two rounds are deleted by force. It works until ctx ends.
+// collect is the pod garbage collector: it force-deletes pods whose node has been
+// missing for two rounds. It runs until ctx ends.
 func (w *workload) collect(ctx context.Context) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -204,7 +204,8 @@ func (w *workload) collect(ctx context.Context) {
 	}
 }
 
-// full reports whether every place of the node that should have an available pod has.
+// full reports whether every place of the node that should have an available pod has
+// one.
 func (o *observer) full(node string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -232,9 +233,9 @@ func (o *observer) empty(node string) bool {
 	return true
 }
 
-// unlike says in what the cluster differs from its specification: every node
-// that should has one available pod of the current template, no other pod is
-// there, and the status is a recount of that. Empty: in nothing.
+// unlike describes how the cluster differs from its specification: every node that
+// should have one has one available pod of the current template, there are no other
+// pods, and the status counts exactly these. It is "" if there is no difference.
 func (o *observer) unlike() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

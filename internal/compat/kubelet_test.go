@@ -19,9 +19,8 @@ import (
 	"everynode/internal/view"
 )
 
-// kubelet stands for the kubelets of all nodes, and for the scheduler. A pod
-// runs and is ready as soon as it is bound, and is gone as soon as it is
-// deleted, unless a field says otherwise. Fields are changed through change.
+// kubelet stands in for the kubelets of all nodes, and for the scheduler. A pod runs and is ready as soon as it is
+// bound, and is gone as soon as it is deleted, unless a field says otherwise. Fields are changed through change.
 type kubelet struct {
 	client kubernetes.Interface
 	queue  workqueue.TypedRateLimitingInterface[string]
@@ -30,13 +29,13 @@ type kubelet struct {
 	mu    sync.Mutex
 	dead  map[string]bool                   // nodes whose kubelet does nothing
 	stays map[string]bool                   // nodes whose pods stay Terminating
-	binds bool                              // the scheduler works
+	binds bool                              // whether the scheduler works
 	delay time.Duration                     // how long a pod takes to be ready, and to end
 	slow  map[string]bool                   // nodes where that takes ten times as long
-	due   map[string]time.Time              // when what was delayed is to be done
-	ports bool                              // a host port can be used by one pod at a time
-	phase func(*corev1.Pod) corev1.PodPhase // what a bound pod becomes; Pending: it stays
-	runs  func(image string) bool           // whether pods that run get a container of that image; nil: nothing is said of containers
+	due   map[string]time.Time              // when a delayed action is due
+	ports bool                              // whether only one pod at a time can use a host port
+	phase func(*corev1.Pod) corev1.PodPhase // the phase that a bound pod reaches; Pending: it does not run
+	runs  func(image string) bool           // whether running pods get a container of that image; nil: statuses do not mention containers
 }
 
 func newKubelet(client kubernetes.Interface) *kubelet {
@@ -49,7 +48,7 @@ func newKubelet(client kubernetes.Interface) *kubelet {
 
 func (k *kubelet) look(pod *corev1.Pod) { k.queue.Add(pod.Namespace + "/" + pod.Name) }
 
-// change changes how the kubelet behaves, also towards pods that are there.
+// change changes how the kubelet behaves, also towards existing pods.
 func (k *kubelet) change(do func(*kubelet)) {
 	k.mu.Lock()
 	do(k)
@@ -59,7 +58,7 @@ func (k *kubelet) change(do func(*kubelet)) {
 	}
 }
 
-// onlyImages makes pods ready whose image is one of these, and leaves others Pending.
+// onlyImages makes pods with one of these images ready, and leaves others Pending.
 func onlyImages(images ...string) func(*kubelet) {
 	return func(k *kubelet) {
 		k.phase = func(p *corev1.Pod) corev1.PodPhase {
@@ -101,7 +100,7 @@ func (k *kubelet) run(ctx context.Context, store cache.Store) (stop func()) {
 	}
 }
 
-// act does the next thing for one pod.
+// act takes the next action for one pod.
 func (k *kubelet) act(ctx context.Context, key string) error {
 	obj, ok, err := k.store.GetByKey(key)
 	if err != nil || !ok {
@@ -144,8 +143,9 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	return nil
 }
 
-// contained returns the pod with what its kubelet says of its container, in its newest generation: of the image that
-// the pod asks for if that runs, else still of the one before. Whether the pod is ready does not change by that.
+// contained returns the pod with its kubelet's report about the container, for the newest generation: a container of
+// the image that the pod asks for if that runs, otherwise still the previous one. It does not change whether the pod
+// is ready.
 func contained(pod *corev1.Pod, runs func(image string) bool) *corev1.Pod {
 	if runs == nil {
 		return pod
@@ -165,8 +165,7 @@ func contained(pod *corev1.Pod, runs func(image string) bool) *corev1.Pod {
 	return pod
 }
 
-// later reports whether the pod takes its time to be ready, or to end, and looks
-// again then.
+// later reports whether the pod must wait until it becomes ready or ends. If so, the pod is looked at again then.
 func (k *kubelet) later(key string, pod *corev1.Pod) bool {
 	ends := pod.DeletionTimestamp != nil
 	k.mu.Lock()
@@ -191,7 +190,7 @@ func (k *kubelet) later(key string, pod *corev1.Pod) bool {
 	return true
 }
 
-// portTaken reports whether another pod of the node has the pod's host port.
+// portTaken reports whether another pod on the node has the pod's host port.
 func (k *kubelet) portTaken(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(k.store.List(), func(obj any) bool {
 		other := obj.(*corev1.Pod)
@@ -234,7 +233,7 @@ func setReady(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod,
 	return err
 }
 
-// target returns the node that a pod is on, or meant for.
+// target returns the node that a pod is on or meant for.
 func target(pod *corev1.Pod) string { return view.TargetNode(pod) }
 
 func isReady(pod *corev1.Pod) bool {

@@ -24,16 +24,17 @@ import (
 
 const (
 	namespace = "compat"
-	// quiet is how long nothing must happen for a controller to be at rest.
-	// Both act on an event within milliseconds.
+	// quietTime is how long nothing may happen for a controller to be at rest. Both controllers act on an event
+	// within milliseconds.
 	quietTime = 500 * time.Millisecond
 	patience  = 60 * time.Second
-	// fallsShort is how long upstream is waited for where it is known not to do a thing. Both act at once when they do.
+	// fallsShort is how long to wait for upstream to do what it is known not to do. When the controllers do it, they
+	// do it at once.
 	fallsShort = 3 * time.Second
 )
 
-// lab is an empty cluster with nodes, a kubelet for all of them, and a binder
-// in the scheduler's place. It is emptied again when the test ends.
+// lab is an empty cluster with nodes, a kubelet for all of them, and a binder in place of the scheduler. It is
+// emptied when the test ends.
 type lab struct {
 	t       *testing.T
 	config  *rest.Config
@@ -42,13 +43,13 @@ type lab struct {
 
 	mu      sync.Mutex
 	changed time.Time           // when something was last seen to change
-	seen    map[string]sighting // pods by UID, also those that are gone
+	seen    map[string]sighting // pods by UID, also deleted ones
 	downNow map[string]bool
 	worst   int             // most nodes without a ready pod at once since watchDown
-	late    map[string]bool // nodes that have joined since, and have had no ready pod yet
+	late    map[string]bool // nodes that have joined since then, and have not had a ready pod yet
 }
 
-// sighting is what became of one pod.
+// sighting is what was seen of one pod.
 type sighting struct {
 	name, node, image string
 	created, gone     time.Time
@@ -87,8 +88,7 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-// handle calls see with each object, and whether it is gone, and notes that
-// something changed.
+// handle calls see with each object, and whether it was deleted. It records the time of the change.
 func (l *lab) handle(i cache.SharedIndexInformer, see func(obj any, gone bool)) {
 	all := func(obj any, gone bool) {
 		l.mu.Lock()
@@ -132,8 +132,8 @@ func (l *lab) podSeen(obj any, gone bool) {
 	}
 }
 
-// watchDown starts counting how many nodes are without a ready pod at once.
-// Every node of the lab must have one now. It is of use without surge only.
+// watchDown starts counting how many nodes are without a ready pod at the same time. Every node of the lab must have
+// a ready pod now. It is useful only without surge.
 func (l *lab) watchDown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +147,7 @@ func (l *lab) countDown(node string, up bool) {
 		return
 	}
 	if l.late[node] {
-		return // nobody has taken it down
+		return // it joined, and was not taken down
 	}
 	l.downNow[node] = true
 	l.worst = max(l.worst, len(l.downNow))
@@ -159,7 +159,7 @@ func (l *lab) mostDown() int {
 	return l.worst
 }
 
-// empty deletes everything that a test leaves behind.
+// empty deletes everything that a test has left.
 func (l *lab) empty(ctx context.Context) {
 	l.t.Helper()
 	now, all := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}, metav1.ListOptions{}
@@ -202,7 +202,7 @@ func (l *lab) within(d time.Duration, cond func() bool) bool {
 	return err == nil
 }
 
-// comes reports whether cond comes about with the controller. Ours has all the time that a slow machine may need.
+// comes reports whether cond comes true with the controller. Ours has all the time that a slow machine may need.
 func (l *lab) comes(c controller, cond func() bool) bool {
 	if c.name == ours.name {
 		return l.within(patience, cond)
@@ -224,7 +224,7 @@ func (l *lab) quietFor(d time.Duration) {
 		defer l.mu.Unlock()
 		last := l.changed
 		if last.Before(from) {
-			last = from // what was just asked for may not have begun yet
+			last = from // the effects of the last request may not have begun yet
 		}
 		return time.Since(last) >= d
 	})
@@ -251,7 +251,7 @@ func (l *lab) addNode(name string, change func(*corev1.Node)) {
 	l.do(err)
 }
 
-// join adds a node that does not count as down until it has had a ready pod.
+// join adds a node that only counts as down after it has had a ready pod.
 func (l *lab) join(name string) {
 	l.t.Helper()
 	l.mu.Lock()
@@ -273,8 +273,7 @@ func (l *lab) editNode(name string, change func(*corev1.Node)) {
 	}))
 }
 
-// nodeDies makes a node NotReady since then, its pods unready, and its kubelet
-// silent.
+// nodeDies makes a node NotReady since then and its pods unready, and makes its kubelet fall silent.
 func (l *lab) nodeDies(name string, since time.Time) {
 	l.t.Helper()
 	l.kubelet.change(func(k *kubelet) { k.dead[name] = true })
@@ -296,8 +295,8 @@ func (l *lab) removeNode(name string) {
 	l.do(l.client.CoreV1().Nodes().Delete(l.t.Context(), name, metav1.DeleteOptions{}))
 }
 
-// collectPods does what the pod garbage collector does: pods of nodes that do
-// not exist are deleted by force. It says how many there were.
+// collectPods does what the pod garbage collector does: it force-deletes pods of nodes that do not exist. It returns
+// how many there were.
 func (l *lab) collectPods() int {
 	l.t.Helper()
 	nodes := map[string]bool{}
@@ -347,7 +346,7 @@ func image(name string) func(*appsv1.DaemonSet) {
 	return func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.Containers[0].Image = name }
 }
 
-// rolling sets the strategy; one of the two amounts must be 0.
+// rolling sets the strategy. One of the two amounts must be 0.
 func rolling(maxUnavailable, maxSurge int) func(*appsv1.DaemonSet) {
 	return func(ds *appsv1.DaemonSet) {
 		u, s := intstr.FromInt(maxUnavailable), intstr.FromInt(maxSurge)
@@ -379,8 +378,8 @@ func (l *lab) edit(edits ...func(*appsv1.DaemonSet)) {
 	l.editNamed("agent", edits...)
 }
 
-// nextSecond waits until the second is over in which the youngest pod was
-// created. Of two pods of the same second upstream takes either for the older.
+// nextSecond waits until the second in which the youngest pod was created is over. If two pods are of the same
+// second, upstream may take either for the older one.
 func (l *lab) nextSecond() {
 	l.t.Helper()
 	l.until("the second of the last create is over", func() bool {
@@ -429,7 +428,7 @@ func (l *lab) uids() map[string]string {
 	return out
 }
 
-// images returns the images that run on each node, terminating pods left out.
+// images returns the images of each node's pods, without terminating pods.
 func (l *lab) images() map[string]string {
 	l.t.Helper()
 	out := map[string]string{}
@@ -460,7 +459,7 @@ func (l *lab) revisions() []appsv1.ControllerRevision {
 	return list.Items
 }
 
-// everywhere reports whether every node runs exactly this image, ready.
+// everywhere reports whether every node has one pod, which is ready and of exactly this image.
 func (l *lab) everywhere(image string) bool {
 	l.t.Helper()
 	pods, nodes := l.pods(), l.nodes()

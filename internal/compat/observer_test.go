@@ -17,46 +17,48 @@ import (
 	"k8s.io/kubernetes/pkg/controller/daemon"
 )
 
-// observer holds the true history of the cluster to what a DaemonSet promises.
+// observer checks the true history of the cluster against what a DaemonSet promises.
 // It sees every change of nodes, DaemonSets and pods, one after another, in the
-// order in which they happened. Nothing that it needs comes from a controller,
-// and who should run a pod it asks of Kubernetes' own function.
+// order in which they happened. It does not rely on a controller, and asks
+// Kubernetes' own function which nodes should run a pod.
 //
 // # I1, at every change of a pod
 //
 // A node never has two live pods (neither deleted nor ended) of one DaemonSet.
-// With maxSurge it has at most two, and those of different revisions.
+// With maxSurge it has at most two, of different revisions.
 //
-// # I4, whenever a controller deletes an available pod of a rolling update
+// # I4, whenever a controller deletes an available pod in a rolling update
 //
-// Of the nodes that should run a pod, those that are down, plus the one that
-// goes down now, are at most maxUnavailable. With maxSurge, another pod of that
-// node must be available. Available is a pod that is live, ready, and has been
-// for minReadySeconds when its controller asked for the deletion, not later.
+// Of the nodes that should run a pod, those that are down, including the one that
+// this deletion takes down, are at most maxUnavailable. With maxSurge, another pod
+// of the node must be available. A pod is available if it is live, ready, and had
+// been ready for minReadySeconds when its controller asked for the deletion.
 //
-// Down is a node that should run a pod and has no available one. What the
-// controllers cannot have known is left out: I4 is about what they have
-// watched, and the test stalls watches. So a node that has joined, or has got
-// its label, counts from when a controller has made a pod there; one whose pod
-// the test has deleted, from when a controller has made the next. That is
-// exact: who makes a pod knows that its node is without, and who comes after a
-// kill reads everything again. Losses that controllers bring about count at
-// once. A deletion is not judged when the node was not to run the pod at any
-// moment of the pod's life (it is evicted then, or its node was gone), or when
-// the test asked for it: neither is a rolling update.
+// A node is down if it should run a pod and has no available one. I4 is about what
+// the controllers have watched, and the test stalls watches. So losses that a
+// controller may not know of do not count yet: a node that has joined or got its
+// label counts once a controller has created a pod there, and a node whose pod the
+// test has deleted counts once a controller has created the next one. That is
+// exact: a controller that creates a pod knows that the node has none, and a
+// controller that starts after a kill reads everything again. Losses that
+// controllers cause count at once. Some deletions are not judged, because they are
+// not part of a rolling update: those of pods whose node should not have run them
+// at some time in the pod's life (they are evicted then, or the node was gone), and
+// those that the test asks for.
 type observer struct {
-	// asked says when a controller asked for the end of the pod of that name.
+	// asked returns when a controller asked for the deletion of the pod of that
+	// name.
 	asked func(pod string) time.Time
-	// kept says when a controller's request to delete the pod of that name last
-	// failed. Never: zero.
+	// kept returns when a controller's request to delete the pod of that name last
+	// failed; zero: never.
 	kept func(pod string) time.Time
 
 	mu      sync.Mutex
-	now     int64 // the revision that has been reached
+	now     int64 // the revision that it has reached
 	sets    map[types.UID]*appsv1.DaemonSet
 	nodes   map[string]*corev1.Node
 	pods    map[string]*watchedPod           // by name
-	here    map[place]map[string]*watchedPod // the same, by place
+	here    map[place]map[string]*watchedPod // the same pods, by place
 	sites   map[place]*site
 	byHand  map[types.UID]bool // pods that the test deletes
 	company company
@@ -64,35 +66,35 @@ type observer struct {
 	found   findings
 }
 
-// company is who else is at work beside a controller, and so what can be asked
-// of it.
+// company is which controllers work at the same time, and so what can be asked of
+// one.
 type company int
 
 const (
-	// alone: nobody else is. All of the above holds.
+	// alone: only one controller works. All of the above holds.
 	alone company = iota
-	// agreeing: others are, all of which have read the same templates, and
-	// nobody edits them. Nobody can know what pods another has just made on
-	// nodes that have joined, so only the nodes count that an update has taken
-	// down. For all controllers together these are within the budget: such a
-	// node only moves on, from old pod to none to new pod; each goes through the
-	// nodes by name; and what is out of date meets a pod that is gone (deletes
-	// name the UID) or a name that is taken. So of two nodes the later in name
-	// order goes down only by one who counts the earlier as going, too, however
-	// late its view is. Nor are there ever two pods: the names of two for one
-	// node are the same.
+	// agreeing: several controllers work, which have all read the same templates, and
+	// nobody edits those. A controller cannot know which pods another has just created
+	// on nodes that have joined, so only nodes that an update has taken down count.
+	// All controllers together keep these within the budget. Such a node only moves
+	// on, from the old pod to none to the new pod. Each controller goes through the
+	// nodes by name. A request that is out of date meets a pod that is gone (deletes
+	// name the UID) or a name that exists. So of two nodes the later one by name is
+	// taken down only by a controller that counts the earlier one as going, too,
+	// however late its view is. There are never two pods either: two pods for one node
+	// would have the same name.
 	//
-	// A node whose pod could not be deleted is passed over: what is put off holds
-	// no room. The next node in order then goes down by one controller while the
-	// first does by another. That is counted, and a lease prevents it.
+	// A node whose pod could not be deleted is passed over, and takes up no room in
+	// the budget meanwhile. Then one controller may take down the next node in order
+	// while another takes down the first. That is counted, and a lease prevents it.
 	agreeing
-	// disagreeing: templates are edited while there are others. Without surge
-	// there are still no two pods: names say nothing of the revision. Each makes
-	// pods of the template that it knows, though, and keeps to the budget for
-	// itself. It asks the server for the template first, but a second may pass
-	// between the answer and the deletion: more nodes down, and with surge more
-	// pods on a node, are possible. They are counted, and must be gone in the
-	// end. A lease prevents them.
+	// disagreeing: templates are edited while several controllers work. Without surge
+	// there are still no two pods, because names do not depend on the revision. But
+	// each controller creates pods of the template that it knows, and keeps to the
+	// budget only for itself. It asks the server for the template first, but a second
+	// may pass between the answer and the deletion. So more nodes may be down, and with
+	// surge a node may have more pods. They are counted, and must be gone at the end.
+	// A lease prevents them.
 	disagreeing
 )
 
@@ -108,25 +110,25 @@ type place struct {
 
 // site is what is known of a place, besides its pods.
 type site struct {
-	wanted  bool      // the node should run a pod
-	known   time.Time // when a controller has last made one since; zero: it has not
-	lost    bool      // the test has deleted the last available one since
-	rolled  bool      // an update has deleted the last available one
-	passed  bool      // a controller has passed this node over before that
-	doubled bool      // it has too many pods
+	wanted  bool      // whether the node should run a pod
+	known   time.Time // when a controller has last created a pod since then; zero: none has
+	lost    bool      // whether the test has deleted the last available pod since then
+	rolled  bool      // whether an update has deleted the last available pod
+	passed  bool      // whether a controller has passed over this node before that
+	doubled bool      // whether it has too many pods
 }
 
 type watchedPod struct {
 	*corev1.Pod
 	place
-	evicted bool // its node should not have run it at some moment
+	evicted bool // whether its node should not have run it at some time
 }
 
-// findings is what was seen to be wrong.
+// findings are the violations that were seen.
 type findings struct {
 	doubles, breaches [disagreeing + 1]int
-	wrong             []string // what must not be; the first few
-	more              int      // and how many more
+	wrong             []string // the first few violations
+	more              int      // how many more there were
 }
 
 type line struct {
@@ -137,7 +139,7 @@ type line struct {
 // change is one change of one object, in the order of revisions.
 type change struct {
 	revision int64
-	obj      metav1.Object // the last that was known of it when it is gone
+	obj      metav1.Object // if it was deleted, its last known state
 	gone     bool
 }
 
@@ -150,21 +152,21 @@ func newObserver() *observer {
 	}
 }
 
-// with says who is at work from now on.
+// with sets which controllers work from now on.
 func (o *observer) with(c company) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.company = c
 }
 
-// spare announces that the test deletes a pod.
+// spare announces that the test will delete a pod.
 func (o *observer) spare(uid types.UID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.byHand[uid] = true
 }
 
-// note puts a line into the history.
+// note adds a line to the history.
 func (o *observer) note(text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -179,7 +181,7 @@ func (o *observer) record(at place, text string) {
 	o.history = append(o.history, line{at, time.Now().Format("04:05.000 ") + text})
 }
 
-// see takes the next change.
+// see handles the next change.
 func (o *observer) see(c change) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -219,7 +221,7 @@ func (o *observer) seeNode(n *corev1.Node, gone bool) {
 	}
 }
 
-// judgePlace sees whether a node should run a pod.
+// judgePlace updates whether a node should run a pod.
 func (o *observer) judgePlace(ds *appsv1.DaemonSet, node string) {
 	at := place{ds.UID, node}
 	s, n := o.site(at), o.nodes[node]
@@ -279,7 +281,7 @@ func (o *observer) seePod(pod *corev1.Pod, c change) {
 	o.judgeDouble(p.place, s)
 }
 
-// keep puts a pod in the place of what was known of it.
+// keep stores the new state of a pod, or removes it.
 func (o *observer) keep(old, p *watchedPod, gone bool) {
 	if old != nil {
 		delete(o.here[old.place], p.Name)
@@ -295,7 +297,7 @@ func (o *observer) keep(old, p *watchedPod, gone bool) {
 	o.here[p.place][p.Name] = p
 }
 
-// isLive reports whether a pod runs, or will.
+// isLive reports whether a pod runs or will run.
 func isLive(p *corev1.Pod) bool {
 	return p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded
 }
@@ -308,7 +310,8 @@ func isAvailable(p *corev1.Pod, minReady int32, now time.Time) bool {
 	})
 }
 
-// serves reports whether a place has an available pod other than this one.
+// serves reports whether a place has an available pod other than the one named
+// but.
 func (o *observer) serves(at place, but string, now time.Time) bool {
 	for name, p := range o.here[at] {
 		if name != but && isAvailable(p.Pod, o.sets[at.set].Spec.MinReadySeconds, now) {
@@ -318,7 +321,7 @@ func (o *observer) serves(at place, but string, now time.Time) bool {
 	return false
 }
 
-// judgeDelete looks at the deletion of a live pod (I4).
+// judgeDelete judges the deletion of a live pod (I4).
 func (o *observer) judgeDelete(p *watchedPod, s *site) {
 	ds := o.sets[p.set]
 	if ds == nil {
@@ -326,7 +329,7 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 	}
 	now := o.asked(p.Name)
 	if now.Before(p.CreationTimestamp.Time) {
-		now = time.Now() // that was another pod of this name
+		now = time.Now() // the request was for another pod of this name
 	}
 	another := o.serves(p.place, p.Name, now)
 	if o.byHand[p.UID] {
@@ -360,10 +363,10 @@ func (o *observer) judgeDelete(p *watchedPod, s *site) {
 	}
 }
 
-// counts reports whether a controller which decided then has to count the place as
-// down, if nothing is available there.
+// counts reports whether a controller that decided at that time must count the
+// place as down, if no pod is available there.
 func (o *observer) counts(s *site, decided time.Time) bool {
-	// A request may leave a little after the decision.
+	// A request may be sent a little after the decision.
 	const slack = 100 * time.Millisecond
 	known := !s.known.IsZero() && !s.lost && s.known.Add(slack).Before(decided)
 	return s.rolled || known && o.company == alone
@@ -378,12 +381,12 @@ func surges(ds *appsv1.DaemonSet) bool {
 func budget(ds *appsv1.DaemonSet, nodes int) int {
 	n, err := intstr.GetScaledValueFromIntOrPercent(ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable, nodes, true)
 	if err != nil {
-		return 0 // the API server admits no such thing
+		return 0 // the API server does not admit such a value
 	}
 	return n
 }
 
-// judgeDouble counts the live pods of a place (I1). A double counts once,
+// judgeDouble counts the live pods of a place (I1). A violation counts once,
 // however long it lasts.
 func (o *observer) judgeDouble(at place, s *site) {
 	ds := o.sets[at.set]
@@ -415,8 +418,8 @@ func (o *observer) judgeDouble(at place, s *site) {
 	o.wrong(at, !surges(ds), fmt.Sprintf("I1: %s has %s at once on %s", ds.Name, strings.Join(names, " and "), at.node))
 }
 
-// breach counts a budget that was not kept. inOrder says that no node of those
-// that are down was passed over: see agreeing.
+// breach counts a breach of the budget. inOrder means that none of the nodes that
+// are down was passed over: see agreeing.
 func (o *observer) breach(p *watchedPod, inOrder bool, text string) {
 	o.found.breaches[o.company]++
 	if inOrder || o.company != agreeing {
@@ -424,8 +427,8 @@ func (o *observer) breach(p *watchedPod, inOrder bool, text string) {
 	}
 }
 
-// wrong keeps a violation with what led to it. Controllers that
-// disagree must answer only for what must never be.
+// wrong records a violation with the history before it. If controllers disagree,
+// only violations that must never happen (never) are recorded.
 func (o *observer) wrong(at place, never bool, text string) {
 	text += " (" + o.company.String() + ")"
 	o.record(at, text)
@@ -450,7 +453,7 @@ func (o *observer) wrong(at place, never bool, text string) {
 	o.found.wrong = append(o.found.wrong, text+"\n"+strings.Join(lines, "\n"))
 }
 
-// results returns what was found so far.
+// results returns the findings so far.
 func (o *observer) results() findings {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// story tells the observer a history that was made up.
+// story tells the observer a made-up history.
 type story struct {
 	o        *observer
 	revision int64
@@ -22,7 +22,7 @@ type story struct {
 
 func newStory(edits ...func(*appsv1.DaemonSet)) *story {
 	s := &story{o: newObserver(), pods: map[string]*corev1.Pod{}, ds: agent(edits...)}
-	// The controller knows all that is told.
+	// The controller knows everything that is told.
 	s.o.asked = func(string) time.Time { return time.Now().Add(time.Second) }
 	s.ds.UID, s.ds.Spec.Template.Spec.NodeSelector = "agent", map[string]string{"run": "yes"}
 	s.tell(s.ds, false)
@@ -38,7 +38,7 @@ func (s *story) node(name, run string) {
 	s.tell(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"run": run}}}, false)
 }
 
-// pod makes a pod, named NODE-REVISION or NODE-REVISION-ANYTHING.
+// pod creates a pod, named NODE-REVISION or NODE-REVISION-ANYTHING.
 func (s *story) pod(name string) {
 	parts := strings.Split(name, "-")
 	s.pods[name] = &corev1.Pod{
@@ -56,7 +56,7 @@ func (s *story) change(name string, do func(*corev1.Pod)) {
 	s.tell(s.pods[name], false)
 }
 
-// ready makes pods ready, since a while ago.
+// ready makes pods ready, since some time ago.
 func (s *story) ready(ago time.Duration, names ...string) {
 	for _, name := range names {
 		s.change(name, func(p *corev1.Pod) {
@@ -66,7 +66,7 @@ func (s *story) ready(ago time.Duration, names ...string) {
 	}
 }
 
-// run makes nodes and a pod of the first revision, ready, on each.
+// run creates nodes, and on each a ready pod of the first revision.
 func (s *story) run(nodes ...string) {
 	for _, n := range nodes {
 		s.node(n, "yes")
@@ -81,7 +81,7 @@ func (s *story) terminate(names ...string) {
 	}
 }
 
-// kept says that a request to delete that pod has just failed.
+// kept records that a request to delete that pod has just failed.
 func (s *story) kept(pod string) {
 	s.o.kept = func(name string) (at time.Time) {
 		if name == pod {
@@ -101,12 +101,12 @@ func minReady(seconds int32) func(*appsv1.DaemonSet) {
 	return func(ds *appsv1.DaemonSet) { ds.Spec.MinReadySeconds = seconds }
 }
 
-// told is a story, and what the observer has to say about it.
+// told is a story, and what the observer must find.
 type told struct {
 	name string
 	set  []func(*appsv1.DaemonSet)
 	tell func(*story)
-	want string // doubles and breaches, and how many of them must not be
+	want string // doubles, breaches, and how many of these are wrong
 }
 
 func (c told) check(t *testing.T) {
@@ -119,7 +119,8 @@ func (c told) check(t *testing.T) {
 	}
 }
 
-// TestObserverBudget: it sees when an update takes too much, and only then.
+// TestObserverBudget: the observer sees when an update takes too many nodes
+// down, and only then.
 func TestObserverBudget(t *testing.T) {
 	one, two := rolling(1, 0), rolling(2, 0)
 	for _, c := range []told{
@@ -231,7 +232,8 @@ func TestObserverBudget(t *testing.T) {
 	}
 }
 
-// TestObserverDoubles: it sees two pods at once, and what may not be with surge.
+// TestObserverDoubles: the observer sees two pods at once, and with surge pods
+// that may not be.
 func TestObserverDoubles(t *testing.T) {
 	one, surge := rolling(1, 0), rolling(0, 1)
 	for _, c := range []told{
@@ -287,12 +289,12 @@ func sum(n [disagreeing + 1]int) (total int) {
 
 func with(edits ...func(*appsv1.DaemonSet)) []func(*appsv1.DaemonSet) { return edits }
 
-// TestEndState: what is not as it should be in the end is named.
+// TestEndState: the observer names what is not as it should be at the end.
 func TestEndState(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		tell func(*story)
-		want string // is part of what is said; empty: nothing is
+		want string // is part of the text; "": there is no text
 	}{
 		{"all is well", func(*story) {}, ""},
 		{"a pod is missing", func(s *story) { s.gone("a-1") }, "agent has 0 pods on a"},

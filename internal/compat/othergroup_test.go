@@ -17,15 +17,15 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// The kind that somebody has defined: daemonsets.example.com.
+// A kind that somebody has defined: daemonsets.example.com.
 var (
 	foreignSets = schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "daemonsets"}
 	definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 )
 
-// A CRD may define a DaemonSet of another group. The engine asks for apps/v1 and
-// nothing else: it leaves these objects and their pods alone, counts them for
-// nothing, and does its own work under the same name and labels.
+// A CRD may define a DaemonSet of another group. The engine only asks for
+// apps/v1: it leaves these objects and their pods alone, does not count them,
+// and does its own work under the same name and labels.
 func TestDaemonSetsOfAnotherGroup(t *testing.T) {
 	l := newLab(t)
 	c, err := dynamic.NewForConfig(l.config)
@@ -72,7 +72,7 @@ func TestDaemonSetsOfAnotherGroup(t *testing.T) {
 	}
 }
 
-// defineForeign makes the CRD, and takes it away when the test ends.
+// defineForeign creates the CRD, and removes it when the test ends.
 func (l *lab) defineForeign(c dynamic.Interface) {
 	l.t.Helper()
 	crd := &unstructured.Unstructured{Object: map[string]any{
@@ -97,7 +97,8 @@ func (l *lab) defineForeign(c dynamic.Interface) {
 	})
 }
 
-// foreignSet has the name, the selector and the template of ours.
+// foreignSet creates an object with the name, the selector and the template of
+// ours.
 func (l *lab) foreignSet(c dynamic.Interface) *unstructured.Unstructured {
 	l.t.Helper()
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(agent(rolling(1, 0), image("theirs")))
@@ -110,7 +111,7 @@ func (l *lab) foreignSet(c dynamic.Interface) *unstructured.Unstructured {
 	return made
 }
 
-// foreignPod is one that their controller has made.
+// foreignPod creates a pod as their controller would.
 func (l *lab) foreignPod(set *unstructured.Unstructured, name, node string) {
 	l.t.Helper()
 	yes := true
@@ -123,7 +124,7 @@ func (l *lab) foreignPod(set *unstructured.Unstructured, name, node string) {
 	l.do(err)
 }
 
-// paths is what was asked for.
+// paths are the request paths.
 type paths struct {
 	mu   sync.Mutex
 	seen []string
@@ -138,7 +139,7 @@ func (p *paths) note(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// outside returns the paths that begin with none of these.
+// outside returns the paths that begin with none of the prefixes.
 func (p *paths) outside(prefixes ...string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

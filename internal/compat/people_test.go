@@ -17,8 +17,8 @@ import (
 	"everynode/internal/view"
 )
 
-// TestRolloutOperator: people on call say how a release goes on. They touch no pod, no DaemonSet, no policy, and not what
-// the engine has written.
+// TestRolloutOperator: people on call decide how a release goes on. They cannot change pods, DaemonSets, policies, or
+// what the engine has written.
 func TestRolloutOperator(t *testing.T) {
 	d := newRolloutKinds(t)
 	d.create(agent())
@@ -55,7 +55,7 @@ func TestRolloutOperator(t *testing.T) {
 	}
 }
 
-// bindPeople gives a user a role of deploy/rbac/people.yaml in the whole cluster.
+// bindPeople binds a user to a role of deploy/rbac/people.yaml in the whole cluster.
 func (d *rolloutKinds) bindPeople(name, user string) {
 	d.t.Helper()
 	text, err := os.ReadFile("../../deploy/rbac/people.yaml")

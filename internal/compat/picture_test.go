@@ -16,17 +16,18 @@ import (
 	"k8s.io/kubernetes/pkg/controller/daemon"
 )
 
-// picture is what a controller leaves behind once it is at rest: all that must
-// be the same whoever did it. Names and UIDs of pods are not in it.
+// picture is what a controller leaves behind once it is at rest: everything that must be
+// the same with both. It does not have the names and UIDs of pods.
 type picture struct {
-	// Pods is, for each node, its pods: revision hash, template generation,
-	// image, and what is special about them.
+	// Pods is, for each node, its pods: revision hash, template generation, image, and
+	// anything unusual.
 	Pods map[string][]string
-	// Status is whole. Neither writes a condition of a DaemonSet without a policy (R17).
+	// Status is the whole status. Neither controller writes a condition of a DaemonSet
+	// without a policy (R17).
 	Status    appsv1.DaemonSetStatus
 	Revisions []appsv1.ControllerRevision
 
-	keepOnly map[string]bool // nodes that may keep a pod, but start none
+	keepOnly map[string]bool // nodes that may keep a pod, but not start one
 }
 
 func (l *lab) picture() picture {
@@ -44,7 +45,7 @@ func (l *lab) picture() picture {
 		p.keepOnly[n.Name] = keep && !run
 	}
 	for _, r := range l.revisions() {
-		// To the byte, but for what the server fills in and the owner's UID.
+		// Byte for byte, except for what the server fills in and the owner's UID.
 		for i := range r.OwnerReferences {
 			r.OwnerReferences[i].UID = ""
 		}
@@ -71,14 +72,14 @@ func describe(pod *corev1.Pod) string {
 	return s
 }
 
-// difference says in what the picture of ours differs from upstream's, but for
-// the differences that are documented. loose says that an update was stuck
-// before: "Order of an update".
+// difference describes how our picture differs from upstream's, except for the
+// documented differences. loose means that an update was stuck before: "Order of an
+// update".
 func difference(up, our picture, loose bool) string {
 	up, our = up.clone(), our.clone()
-	// "A taint keeps what runs": upstream's rollout deletes a pod on a node that
-	// may keep it and start none; ours leaves it, and its revision. One more is
-	// misscheduled then.
+	// "A taint keeps what runs": upstream's rollout deletes a pod on a node that may
+	// keep it but not start one. Ours leaves it, and its revision, so one more pod is
+	// misscheduled.
 	for node, only := range our.keepOnly {
 		if pods := our.Pods[node]; only && len(pods) == 1 && len(up.Pods[node]) == 0 {
 			delete(our.Pods, node)
@@ -88,9 +89,9 @@ func difference(up, our picture, loose bool) string {
 			})
 		}
 	}
-	// "Order of an update": which nodes an update reaches first is upstream's
-	// chance, and so is the template generation of their pods after it was taken
-	// back. How many it has reached must be the same.
+	// "Order of an update": which nodes an update reaches first is random with upstream,
+	// and so is the template generation of their pods after it was taken back. How many
+	// it has reached must be the same.
 	if loose {
 		up.Pods, our.Pods = tallyPods(up.Pods), tallyPods(our.Pods)
 	}
@@ -112,8 +113,8 @@ func (p picture) has(revision string) bool {
 // generation is the template generation in the description of a pod.
 var generation = regexp.MustCompile(`/\d+ `)
 
-// tallyPods forgets which node has which pods, and the pods that were let go:
-// they stay where they are.
+// tallyPods drops which node has which pods, and the pods that were released: those stay
+// where they are.
 func tallyPods(pods map[string][]string) map[string][]string {
 	var all []string
 	for _, on := range pods {

@@ -17,15 +17,16 @@ import (
 	"everynode/internal/engine"
 )
 
-// The environment that makes the test binary a controller, and nothing else:
-// which one, and where its API server is.
+// Environment variables that make the test binary only run a controller: which
+// one, and where its API server is.
 const (
 	controllerEnv = "EVERYNODE_COMPAT_CONTROLLER"
 	serverEnv     = "EVERYNODE_COMPAT_SERVER"
 )
 
-// controllerMain returns a controller as a process of its own, until it is killed.
-// No leader election: nothing but the test keeps two from running at once.
+// controllerMain runs a controller as a process of its own, until it is killed.
+// There is no leader election: only the test keeps two from running at the same
+// time.
 func controllerMain(name string) int {
 	if err := quiet(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,16 +52,16 @@ func controllerMain(name string) int {
 	return 1
 }
 
-// process is a controller that runs.
+// process is a running controller.
 type process struct {
 	name string
 	gate *gate
 	pid  int
-	log  string        // the file with what it says
-	dead chan struct{} // closed when it is gone
+	log  string        // the file with its output
+	dead chan struct{} // closed when it has ended
 }
 
-// spawn starts a controller behind a gate of its own.
+// spawn starts a controller behind its own gate.
 func spawn(t *testing.T, c controller, g *gate, dir string) *process {
 	t.Helper()
 	exe, err := os.Executable()
@@ -72,7 +73,7 @@ func spawn(t *testing.T, c controller, g *gate, dir string) *process {
 	return launch(t, cmd, g, dir)
 }
 
-// launch starts a program whose way to the API server is that gate.
+// launch starts a program that reaches the API server through that gate.
 func launch(t *testing.T, cmd *exec.Cmd, g *gate, dir string) *process {
 	t.Helper()
 	p := &process{name: g.name, gate: g, log: filepath.Join(dir, strings.ReplaceAll(g.name, " ", "-")+".log"), dead: make(chan struct{})}
@@ -85,8 +86,8 @@ func launch(t *testing.T, cmd *exec.Cmd, g *gate, dir string) *process {
 	return p
 }
 
-// live starts the process and waits for its end. The kernel ends it with the
-// thread that started it, should the test die.
+// live starts the process and waits for its end. If the test dies, the kernel ends
+// the process together with the thread that started it.
 func (p *process) live(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -108,16 +109,15 @@ func (p *process) live(cmd *exec.Cmd, started chan<- error) {
 	_ = cmd.Wait() // how it ended is known: by a signal of ours, or see ended
 }
 
-// kill ends the process without a chance to do anything more, and waits until
-// it is gone. Nothing that it has asked for passes the gate from then on, but
-// what has passed is carried out.
+// kill ends the process at once, and waits until it is gone. From then on nothing
+// that it has sent passes the gate, but requests that have passed are carried out.
 func (p *process) kill() {
 	p.gate.shut()
 	p.signal(syscall.SIGKILL)
 	<-p.dead
 }
 
-// signal sends one to the process, if that is still there.
+// signal sends a signal to the process, if that is still running.
 func (p *process) signal(s syscall.Signal) {
 	select {
 	case <-p.dead:
@@ -126,7 +126,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// said returns the end of what the process has logged.
+// said returns the last lines of the process's log.
 func (p *process) said() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {

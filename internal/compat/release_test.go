@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// follows has a DaemonSet follow the policy "waves".
+// follows makes a DaemonSet follow the policy "waves".
 func follows(ds *appsv1.DaemonSet) {
 	if ds.Annotations == nil {
 		ds.Annotations = map[string]string{}
@@ -23,7 +23,7 @@ func follows(ds *appsv1.DaemonSet) {
 	ds.Annotations[view.PolicyAnnotation] = "waves"
 }
 
-// rollout returns what is kept of the releases of the DaemonSet.
+// rollout returns the DaemonSetRollout.
 func (d *rolloutKinds) rollout() (o view.DaemonSetRollout) {
 	d.t.Helper()
 	u, err := d.rollouts.Get(d.t.Context(), "agent", metav1.GetOptions{})
@@ -33,7 +33,7 @@ func (d *rolloutKinds) rollout() (o view.DaemonSetRollout) {
 	return o
 }
 
-// stands waits until the release is in the phase for the reason, in its n-th release.
+// stands waits until release n is in that phase for that reason.
 func (d *rolloutKinds) stands(n int, phase, reason string) {
 	d.t.Helper()
 	if !d.within(patience, func() bool {
@@ -45,7 +45,7 @@ func (d *rolloutKinds) stands(n int, phase, reason string) {
 	}
 }
 
-// says waits until the DaemonSet itself says so of its release.
+// says waits until the DaemonSet's own condition says so about its release.
 func (d *rolloutKinds) says(want string) {
 	d.t.Helper()
 	d.until("Progressing is "+want, func() bool {
@@ -55,7 +55,7 @@ func (d *rolloutKinds) says(want string) {
 	})
 }
 
-// ask writes the spec as people do.
+// ask changes the spec, as users do.
 func (d *rolloutKinds) ask(spec map[string]any) {
 	d.t.Helper()
 	patch, err := json.Marshal(map[string]any{"spec": spec})
@@ -64,7 +64,7 @@ func (d *rolloutKinds) ask(spec map[string]any) {
 	d.do(err)
 }
 
-// of counts the pods of an image.
+// of returns how many pods are of an image.
 func (d *rolloutKinds) of(image string) (n int) {
 	for _, got := range d.images() {
 		if got == image {
@@ -96,8 +96,8 @@ func (d *rolloutKinds) drive(c controller, edits ...func(*appsv1.DaemonSet)) *ru
 	return leader
 }
 
-// TestRelease takes releases through a real API server, by the rights of deploy/: one that is approved, one that is taken
-// back, and one that is reverted. In the middle the engine is started again.
+// TestRelease takes releases through a real API server, with the rights of deploy/: one is approved, one is taken
+// back, and one is reverted. In the middle the engine is restarted.
 func TestRelease(t *testing.T) {
 	d := newRolloutKinds(t)
 	leader := d.drive(ours)
@@ -132,7 +132,7 @@ func TestRelease(t *testing.T) {
 	leader.stop()
 }
 
-// TestReleaseOfHandMadeObjects: what people do to the objects by hand is refused, or told, and moves nothing.
+// TestReleaseOfHandMadeObjects: what people do to the objects by hand is refused, or reported, and moves no pod.
 func TestReleaseOfHandMadeObjects(t *testing.T) {
 	d := newRolloutKinds(t)
 	leader := d.drive(ours)
@@ -152,7 +152,7 @@ func TestReleaseOfHandMadeObjects(t *testing.T) {
 	d.do(err)
 	d.stands(1, "Waiting", "NotApproved")
 	d.do(d.rollouts.Delete(t.Context(), "agent", metav1.DeleteOptions{}))
-	d.stands(2, "Held", "StableUnknown") // the number goes on, as an old request must not act on this one
+	d.stands(2, "Held", "StableUnknown") // the number goes on, because an old request must not apply to this one
 	d.wantImages("without what keeps the release", map[string]int{"agent:2": 1, "agent:1": 2})
 	d.ask(map[string]any{"plain": 2})
 	d.until("all have it", func() bool { return d.everywhere("agent:2") })
@@ -160,8 +160,8 @@ func TestReleaseOfHandMadeObjects(t *testing.T) {
 	leader.stop()
 }
 
-// TestReleaseKills: however often the engine dies, no more nodes ever have the target than the kept quota says (R1, R15), and
-// the budget holds (R9). What is seen of the pods is older than what is read of the quota after it, and a quota only grows.
+// TestReleaseKills: however often the engine dies, no more nodes ever have the target than the stored quota allows
+// (R1, R15), and the budget holds (R9). The test reads the quota after the pods, and a quota only grows.
 func TestReleaseKills(t *testing.T) {
 	d := newRolloutKinds(t)
 	_, err := d.make(d.policies, "RolloutPolicy", "waves", "{waves: [{name: one, nodes: 1, soak: 300ms}, {name: some, nodes: 4, soak: 300ms}, {name: all, nodes: 100%}]}")

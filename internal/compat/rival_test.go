@@ -17,9 +17,10 @@ import (
 	"everynode/internal/engine"
 )
 
-// cautious returns our engine as `everynode controller` runs it: it refuses to work
-// beside another. What Run returns goes to ended. It works only once it leads:
-// it is ready before, to take over from whoever else might lead.
+// cautious runs our engine as `everynode controller` does: it refuses to work
+// beside another controller. The result of Run goes to ended. works reports whether
+// it leads. The engine reports ready before that, so that it can take over from
+// another one.
 func cautious(l *lab, after time.Duration) (works func() bool, ended <-chan error, stop func()) {
 	m, result := engine.NewMonitor(), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.t.Context()))
@@ -53,7 +54,7 @@ func (l *lab) gauge(from prometheus.Gatherer, name string) float64 {
 	return 0
 }
 
-// probeUID is that of the probe; empty when there is none.
+// probeUID is the UID of the probe; "" if there is none.
 func (l *lab) probeUID() string {
 	l.t.Helper()
 	probe, err := l.client.AppsV1().DaemonSets(namespace).Get(l.t.Context(), "everynode-controller-probe", metav1.GetOptions{})
@@ -82,8 +83,8 @@ func (l *lab) refuses(ended <-chan error) {
 }
 
 // TestRefusesBesideUpstream: while Kubernetes' controller is on, ours does not
-// start; when that one is off, it does; and when that one is switched on again,
-// ours stops. No pod is made or deleted twice on the way.
+// start. While it is off, ours works. When it is switched on again, ours stops.
+// Meanwhile no pod is created or deleted twice.
 func TestRefusesBesideUpstream(t *testing.T) {
 	l := newLab(t)
 	r := l.begin(upstream, agent(), "n1", "n2", "n3")
@@ -107,7 +108,7 @@ func TestRefusesBesideUpstream(t *testing.T) {
 	}
 
 	l.until("the probe has been there long enough", func() bool { return time.Since(began) > 10*time.Second })
-	works, ended, _ = cautious(l, 10*time.Second) // and so it need not wait
+	works, ended, _ = cautious(l, 10*time.Second) // so it need not wait
 	l.until("the next one works", works)
 	if now := l.probeUID(); now != probe {
 		t.Errorf("the probe is %q, was %q", now, probe)

@@ -20,14 +20,14 @@ import (
 	"everynode/internal/engine"
 )
 
-// TestRole holds the roles of deploy/ to what the engine asks for, in both
-// directions: nothing is denied, and no verb is there that nothing asked for.
-// The API server enforces RBAC and OwnerReferencesPermissionEnforcement.
+// TestRole compares the roles of deploy/ with the engine's requests, in both
+// directions: nothing is denied, and there is no verb that the engine never used. The
+// API server enforces RBAC and OwnerReferencesPermissionEnforcement.
 func TestRole(t *testing.T) {
 	d := newRolloutKinds(t)
 	l := d.lab
 	roles := readRoles(t, deployedRoles, "everynode-controller")
-	l.dropTraces() // they are made only once, and may have been
+	l.dropTraces() // they are created only once, and may exist already
 	g := newGuard()
 	elected := controller{"ours, elected", func(ctx context.Context, _ *testing.T, config *rest.Config) error {
 		g.put(config)
@@ -36,12 +36,13 @@ func TestRole(t *testing.T) {
 	}}
 	d.everything(elected, g)
 
-	// Of the finalizers nothing is ever sent: admission asks for the right. See below.
+	// The engine sends no request for finalizers, but admission requires the right.
+	// See below.
 	d.keepsTo(g, deployedRoles, "daemonsets.apps/finalizers")
 	t.Run("without finalizers", func(t *testing.T) { withoutFinalizers(t, l, roles, elected, g) })
 }
 
-// everything has the engine do all that it can do, under its role.
+// everything makes the engine do everything that it can do, with its role.
 func (d *rolloutKinds) everything(c controller, g *guard) {
 	l := d.lab
 	l.t.Helper()
@@ -80,8 +81,8 @@ func (d *rolloutKinds) everything(c controller, g *guard) {
 	standby.stop()
 }
 
-// staleProbe leaves the question of another engine behind, which ours removes
-// before it asks its own.
+// staleProbe leaves a probe of another engine. Ours removes it before it creates its
+// own.
 func (l *lab) staleProbe() {
 	l.t.Helper()
 	sets := l.client.AppsV1().DaemonSets("kube-system")
@@ -97,7 +98,7 @@ func (l *lab) staleProbe() {
 	})
 }
 
-// dropTraces takes away the lease and the probe that another test may have left.
+// dropTraces removes the lease and the probe that another test may have left.
 func (l *lab) dropTraces() {
 	l.t.Helper()
 	for _, err := range []error{
@@ -110,15 +111,15 @@ func (l *lab) dropTraces() {
 	}
 }
 
-// roll updates the DaemonSet and waits for the end.
+// roll updates the DaemonSet and waits until the update is done.
 func (l *lab) roll(to string) {
 	l.t.Helper()
 	l.edit(image(to))
 	l.until("the update to "+to+" is done", func() bool { return l.everywhere(to) })
 }
 
-// orphan does the garbage collector's part of a deletion that orphans: it takes
-// the owner off what the DaemonSet had, and lets that go.
+// orphan does the garbage collector's part when a deletion orphans: it removes the
+// owner from the DaemonSet's objects, and lets the DaemonSet go.
 func (l *lab) orphan() {
 	l.t.Helper()
 	const free = `[{"op":"remove","path":"/metadata/ownerReferences"}]`
@@ -150,7 +151,7 @@ func (l *lab) owned(pods int) bool {
 	return pods == 0
 }
 
-// overQuota has a create refused until the same event was written twice.
+// overQuota makes creates fail until the same event was written twice.
 func (l *lab) overQuota() {
 	l.t.Helper()
 	quotas, ctx := l.client.CoreV1().ResourceQuotas(namespace), l.t.Context()
@@ -175,7 +176,8 @@ func (l *lab) overQuota() {
 	l.until("the pod is there", func() bool { return l.everywhere("agent:3") })
 }
 
-// withoutFinalizers: without the right to them nothing with an owner is made.
+// withoutFinalizers: without the right to finalizers, the engine cannot create
+// anything with an owner.
 func withoutFinalizers(t *testing.T, l *lab, full roles, c controller, g *guard) {
 	short := roles{cluster: *full.cluster.DeepCopy(), lease: *full.lease.DeepCopy()}
 	short.cluster.Rules = slices.DeleteFunc(short.cluster.Rules, func(r rbacv1.PolicyRule) bool {
@@ -197,8 +199,8 @@ func withoutFinalizers(t *testing.T, l *lab, full roles, c controller, g *guard)
 	})
 }
 
-// TestServerRole: the engine inside `everynode server` has the same rights, but
-// for the probe: there it knows that it is alone.
+// TestServerRole: the engine inside `everynode server` has the same rights, except
+// those for the probe: there it knows that it is alone.
 func TestServerRole(t *testing.T) {
 	deployed := readRoles(t, deployedRoles, "everynode-controller").rights()
 	deployed.Delete(right{"create", "daemonsets.apps", ""}, right{"delete", "daemonsets.apps", "everynode-controller-probe"})

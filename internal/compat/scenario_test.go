@@ -13,7 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// scenario is a cluster, a DaemonSet and what happens to them, made from a seed.
+// scenario is a cluster, a DaemonSet and what happens to them, generated from a
+// seed.
 type scenario struct {
 	seed  uint64
 	nodes []func(*corev1.Node)
@@ -25,16 +26,16 @@ type scenario struct {
 type step struct {
 	name string
 	do   func(l *lab)
-	// stuck says that the update which the step begins does not finish.
+	// stuck is whether the step begins an update that does not finish.
 	stuck bool
-	// node says that the step changes a node. Upstream may then leave an old
-	// status standing until a pod or the DaemonSet changes: "Status after a
-	// node has changed".
+	// node is whether the step changes a node. Upstream may then leave an old
+	// status until a pod or the DaemonSet changes: "Status after a node has
+	// changed".
 	node bool
 }
 
-// writer makes up a scenario. It keeps the state that the steps need to make
-// sense: which nodes there are, which templates that work there were.
+// writer generates a scenario. It keeps the state that the steps need to make
+// sense: which nodes exist, and which working templates there were.
 type writer struct {
 	*rand.Rand
 	nodes     []string
@@ -88,8 +89,8 @@ func (w *writer) taint() corev1.Taint {
 }
 
 func (w *writer) daemonSet() []func(*appsv1.DaemonSet) {
-	// A limit of 1 is left out: which of several revisions that still have pods
-	// loses them first, and is then deleted, is upstream's chance.
+	// A limit of 1 is left out: it is random with upstream which of several
+	// revisions that still have pods loses them first, and is then deleted.
 	limit := pick[int32](w, 0, 2, 10)
 	edits := []func(*appsv1.DaemonSet){w.place(), func(ds *appsv1.DaemonSet) { ds.Spec.RevisionHistoryLimit = &limit }}
 	switch w.IntN(6) {
@@ -107,7 +108,7 @@ func (w *writer) daemonSet() []func(*appsv1.DaemonSet) {
 	return edits
 }
 
-// place changes where the template lets pods run.
+// place changes which nodes the template lets pods run on.
 func (w *writer) place() func(*appsv1.DaemonSet) {
 	selector, affinity, tolerates := w.chance(25), w.chance(35), w.chance(35)
 	operator := pick(w, corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn, corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist)
@@ -134,7 +135,7 @@ func (w *writer) place() func(*appsv1.DaemonSet) {
 	}
 }
 
-// step makes up one step. After an update that is stuck comes one that mends it.
+// step generates one step. After a stuck update the next step repairs it.
 func (w *writer) step() step {
 	if w.stuck {
 		w.stuck = false
@@ -170,7 +171,7 @@ func (w *writer) update() step {
 	return w.template(fmt.Sprintf("image agent:%d", w.version), edit)
 }
 
-// rollback does what kubectl rollout undo does.
+// rollback does what `kubectl rollout undo` does.
 func (w *writer) rollback() step {
 	i := w.IntN(len(w.templates))
 	back := w.templates[i].DeepCopy()
@@ -194,7 +195,7 @@ func (w *writer) breakIt() step {
 	return s
 }
 
-// brokenStays never makes a pod ready whose image is broken.
+// brokenStays keeps pods with a broken image from becoming ready.
 func brokenStays(k *kubelet) {
 	k.phase = func(p *corev1.Pod) corev1.PodPhase {
 		if strings.HasPrefix(p.Spec.Containers[0].Image, "broken:") {
@@ -283,8 +284,8 @@ func (w *writer) failPod() step {
 	})
 }
 
-// orphan makes a pod by hand that the DaemonSet selects, on a node of its own
-// choice: it is adopted, and outdated.
+// orphan creates a pod by hand that the DaemonSet selects, bound to a node. The
+// pod is adopted, and is outdated.
 func (w *writer) orphan() step {
 	node := pick(w, w.nodes...)
 	return step{name: "an orphan on " + node, do: func(l *lab) {
@@ -297,7 +298,7 @@ func (w *writer) orphan() step {
 	}}
 }
 
-// lose takes a pod's label: it is let go and lives on.
+// lose removes a pod's label. The pod is released and keeps running.
 func (w *writer) lose() step {
 	return w.onPod("pod loses its label", func(l *lab, p *corev1.Pod) {
 		_, err := l.client.CoreV1().Pods(namespace).Patch(l.t.Context(), p.Name, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":"lost"}}}`), metav1.PatchOptions{})

@@ -31,9 +31,9 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 )
 
-// server is a bare API server on an etcd of its own, both in this process. No
-// other controller runs on it: whatever is written is written by the
-// controller under test, by the lab, or by the test.
+// server is a bare API server with its own etcd, both in this process. No other
+// controller runs on it: everything is written by the controller under test, by
+// the lab, or by the test.
 type server struct {
 	once   sync.Once
 	err    error
@@ -42,7 +42,7 @@ type server struct {
 	stop   func() error
 }
 
-// shared is the one server of the process: a second cannot be started.
+// shared is the process's only server: a second one cannot be started.
 var shared server
 
 func TestMain(m *testing.M) {
@@ -59,8 +59,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// apiServer returns the configuration of a client with all rights. The server
-// starts with the first call.
+// apiServer returns the configuration of a client with all rights. The first
+// call starts the server.
 func apiServer(t *testing.T) *rest.Config {
 	t.Helper()
 	shared.once.Do(func() {
@@ -111,7 +111,8 @@ func (s *server) start() error {
 	return nil
 }
 
-// quiet keeps what the parts log out of the tests' output, but for errors.
+// quiet keeps the logs of the servers out of the tests' output, except for
+// fatal errors.
 func quiet() error {
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(fs)
@@ -144,9 +145,9 @@ func startStore(dir string) (store *embed.Etcd, address string, err error) {
 	return store, "unix://" + socket, nil
 }
 
-// serverFlags are those of every API server here: its own client may do
-// everything, and the engine what its role says. Admission that would change
-// nodes or ask for service accounts is off.
+// serverFlags returns the flags of every API server here. Its own client may do
+// everything, and the engine what its role allows. Admission that would change
+// nodes or require service accounts is off.
 func serverFlags(dir, etcd string, port int) ([]string, error) {
 	key := filepath.Join(dir, "service-accounts.key")
 	if err := writeKey(key); err != nil {
@@ -162,7 +163,7 @@ func serverFlags(dir, etcd string, port int) ([]string, error) {
 	}, nil
 }
 
-// configure makes an API server in this process.
+// configure prepares an API server in this process.
 func configure(ctx context.Context, dir, etcd string) (*rest.Config, func(context.Context) error, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

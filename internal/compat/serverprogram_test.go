@@ -19,12 +19,11 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 )
 
-// apiServerEnv names a kube-apiserver that the tests use in place of the one in
-// this process: that of another Kubernetes version. The folder that it is in is
-// named after its version, "v1.36".
+// apiServerEnv names a kube-apiserver of another Kubernetes version, which the tests use in
+// place of the one in this process. The program's folder is named after its version, "v1.36".
 const apiServerEnv = "EVERYNODE_COMPAT_APISERVER"
 
-// configureProgram is configure for a program.
+// configureProgram is configure for such a program.
 func configureProgram(program string) func(context.Context, string, string) (*rest.Config, func(context.Context) error, error) {
 	return func(_ context.Context, dir, etcd string) (*rest.Config, func(context.Context) error, error) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,7 +59,7 @@ func configureProgram(program string) func(context.Context, string, string) (*re
 	}
 }
 
-// runManager runs the DaemonSet controller of a kube-controller-manager, and none of its others.
+// runManager runs only the DaemonSet controller of a kube-controller-manager.
 func runManager(ctx context.Context, dir, program string, config *rest.Config) error {
 	kubeconfig := clientcmdapi.NewConfig()
 	kubeconfig.Clusters["c"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
@@ -75,8 +74,8 @@ func runManager(ctx context.Context, dir, program string, config *rest.Config) e
 		"--leader-elect=false", "--secure-port=0", "--kube-api-qps=1000", "--kube-api-burst=2000", "--profiling=false")
 }
 
-// runProgram runs a program until ctx ends, and ends it then. The kernel ends
-// it with the thread that started it, should the test die.
+// runProgram runs a program until ctx ends. If the test dies, the kernel ends the program
+// together with the thread that started it.
 func runProgram(ctx context.Context, logFile, program string, args ...string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -92,7 +91,7 @@ func runProgram(ctx context.Context, logFile, program string, args ...string) er
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		return nil // it ended as it was told to
+		return nil // it was told to end
 	}
 	text, _ := os.ReadFile(logFile)
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")

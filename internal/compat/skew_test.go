@@ -16,10 +16,10 @@ import (
 	"everynode/internal/view"
 )
 
-// TestSkew walks the program through a DaemonSet's life: coverage, a node that
-// comes, an update, a rollback that finds the revision that is there, an update
-// with surge, a label that goes. The API server is that of this process, or
-// another version (apiServerEnv). It uses nothing of Kubernetes but GA APIs.
+// TestSkew takes the program through a DaemonSet's life: coverage, a new node, an
+// update, a rollback that finds the old revision, an update with surge, a label
+// that is removed. The API server is the one in this process, or another version
+// (apiServerEnv). The program may only use GA APIs of Kubernetes.
 func TestSkew(t *testing.T) {
 	x := newFailover(t, leaderFault{}, 10, buildController(t))
 	checkVersion(t, x)
@@ -57,7 +57,7 @@ func TestSkew(t *testing.T) {
 	t.Logf("APIs that were asked: %v", asked)
 }
 
-// checkVersion makes sure that the API server is the one that was asked for.
+// checkVersion checks that the API server has the requested version.
 func checkVersion(t *testing.T, x *failover) {
 	t.Helper()
 	info, err := discovery.ToServerVersionInterfaceWithContext(x.l.client.Discovery()).ServerVersionWithContext(t.Context())
@@ -69,7 +69,7 @@ func checkVersion(t *testing.T, x *failover) {
 	}
 }
 
-// label sets the label on all nodes that the DaemonSet selects by.
+// label sets the label that the DaemonSet selects on all nodes.
 func (x *failover) label(value string) {
 	x.t.Helper()
 	for _, n := range x.l.nodes() {
@@ -77,7 +77,7 @@ func (x *failover) label(value string) {
 	}
 }
 
-// finish waits until the cluster is as the specification says, with that many pods.
+// finish waits until the cluster is as specified, with that many pods.
 func (x *failover) finish(what string, pods int) {
 	x.t.Helper()
 	x.l.do(x.o.reached(x.t.Context(), shared.store.Server.KV().Rev()))

@@ -12,9 +12,9 @@ import (
 
 // TestTakeover changes the programs of a cluster in the middle of a rolling
 // update, as an administrator does: kube-controller-manager is restarted
-// without its DaemonSet controller and everynode-controller started; and later
-// the other way round. Every node gets one pod of the old template and one of
-// the new one, and the budget holds throughout.
+// without its DaemonSet controller and everynode-controller is started. Later
+// it is the other way round. Every node gets one pod of the old template and
+// one of the new one, and the budget holds throughout.
 func TestTakeover(t *testing.T) {
 	const nodes = 60
 	x := newFailover(t, leaderFault{}, nodes, buildController(t))
@@ -30,7 +30,7 @@ func TestTakeover(t *testing.T) {
 	x.stop(builtIn)
 	before := x.updated("agent:2")
 	without := x.manage(manager, "*,-daemonset-controller")
-	found := x.o.results() // what upstream does is its own affair: it breaks its budget now and then
+	found := x.o.results() // only ours is judged: upstream breaks its budget now and then
 	our := x.start()
 	x.pair = append(x.pair, our)
 	x.wait("more is updated", patience, func() bool { return x.updated("agent:2") >= max(before+10, 2*nodes/3) })
@@ -53,9 +53,9 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
-// manage runs kube-controller-manager with these controllers, and without those
-// that would need more of a cluster than the lab has: nodes here send no
-// heartbeats, and have no service accounts.
+// manage runs kube-controller-manager with these controllers, but without those
+// that need more of a cluster than the lab has: nodes here send no heartbeats
+// and have no service accounts.
 func (x *failover) manage(program, controllers string) *process {
 	x.t.Helper()
 	g := x.p.open("manager")
@@ -74,7 +74,7 @@ func (x *failover) stop(p *process) {
 	p.gate.drain()
 }
 
-// updated returns how many nodes have a pod of that image that is ready.
+// updated returns how many nodes have a ready pod of that image.
 func (x *failover) updated(image string) (n int) {
 	for _, p := range x.l.pods() {
 		if p.Spec.Containers[0].Image == image && p.DeletionTimestamp == nil && isReady(&p) {

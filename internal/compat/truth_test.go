@@ -14,13 +14,13 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// kinds returns the objects that are observed, by where the API server keeps them.
+// kinds returns the key prefixes of the observed objects in the store.
 func kinds() []string {
 	return []string{"/registry/pods/" + namespace + "/", "/registry/daemonsets/" + namespace + "/", "/registry/minions/"}
 }
 
-// truth follows the store below the API server. Watches of the API are in order
-// for one resource each; only the store tells what of two resources came first.
+// truth follows the store below the API server. A watch of the API is in order
+// only for one resource; only the store has the order across resources.
 type truth struct {
 	t     *testing.T
 	last  map[string]metav1.Object // by key
@@ -28,7 +28,7 @@ type truth struct {
 	store *embed.Etcd
 }
 
-// follow tells every change from now on, until the test ends.
+// follow passes on every change from now on, until the test ends.
 func (x *truth) follow() {
 	x.t.Helper()
 	x.last = map[string]metav1.Object{}

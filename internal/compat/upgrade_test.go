@@ -19,12 +19,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// previousEnv names the folder of the version to upgrade from: its source, and its programs in bin/. make upgrade makes it.
+// previousEnv names the folder of the version to upgrade from, with its source, and its programs in bin/. `make
+// upgrade` makes it.
 const previousEnv = "EVERYNODE_PREVIOUS"
 
-// TestUpgrade changes the engine's version in the middle of releases: to this one and back, and to this one again. The kinds of releases are
-// of the version before at first, as a chart has them, and of this one from the upgrade on. Nothing moves by the change itself, and what
-// was under way goes on.
+// TestUpgrade changes the engine's version in the middle of releases: to this one, back, and to this one again. At
+// first the kinds of releases are those of the previous version, as its chart has them, and from the upgrade on those
+// of this one. The change itself moves no pod, and releases under way go on.
 func TestUpgrade(t *testing.T) {
 	previous := os.Getenv(previousEnv)
 	if previous == "" {
@@ -59,7 +60,7 @@ func TestUpgrade(t *testing.T) {
 	d.wantImages("when it was tried again", map[string]int{"agent:3": 1, "agent:2": 2})
 }
 
-// define gives the API server the kinds of releases as the chart of a version has them.
+// define installs the kinds of releases as a version's chart has them.
 func (d *rolloutKinds) define(tree string) {
 	d.t.Helper()
 	client, err := dynamic.NewForConfig(d.config)
@@ -74,7 +75,7 @@ func (d *rolloutKinds) define(tree string) {
 	}
 }
 
-// replace stops an engine, and starts another when what must be between has been done. Until that has done what it has to, no pod comes or goes.
+// replace stops an engine, calls between, and starts another engine. Meanwhile no pod may come or go.
 func (d *rolloutKinds) replace(old *running, with controller, between func()) *running {
 	d.t.Helper()
 	d.rest()
@@ -104,7 +105,7 @@ func (d *rolloutKinds) uids() map[string]bool {
 	return all
 }
 
-// holder is who has the engine's lease.
+// holder is the holder of the engine's lease.
 func (d *rolloutKinds) holder() string {
 	lease, err := d.client.CoordinationV1().Leases(metav1.NamespaceSystem).Get(d.t.Context(), "everynode-controller", metav1.GetOptions{})
 	if err != nil || lease.Spec.HolderIdentity == nil {
@@ -113,10 +114,10 @@ func (d *rolloutKinds) holder() string {
 	return *lease.Spec.HolderIdentity
 }
 
-// stopsWithin is how long a program may take to end when it is told to.
+// stopsWithin is how long a program may take to end after it was told to.
 const stopsWithin = 20 * time.Second
 
-// program returns an engine that runs as a process of its own. It ends when the test does.
+// program returns an engine that runs as its own process. It ends when the test does.
 func program(name, file string) controller {
 	return controller{name, func(ctx context.Context, t *testing.T, config *rest.Config) error {
 		kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
@@ -133,7 +134,7 @@ func program(name, file string) controller {
 	}}
 }
 
-// kubeconfigOf returns the same way to the API server for another process.
+// kubeconfigOf returns a kubeconfig with the same connection for another process.
 func kubeconfigOf(c *rest.Config) clientcmdapi.Config {
 	k := *clientcmdapi.NewConfig()
 	k.Clusters["lab"] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData, CertificateAuthority: c.CAFile,

@@ -21,23 +21,23 @@ import (
 // spot is a place where upstream's controller was thought to be weak.
 type spot struct {
 	name string
-	// upstream says that upstream is right, too.
+	// upstream is whether upstream is right, too.
 	upstream bool
-	// right sets up the case with the controller, and says whether it did well.
+	// right sets up the case with the controller, and returns whether it did well.
 	right func(l *lab, c controller) bool
 }
 
-// hapless is how often upstream may try again to show what the list says of it:
-// some of its weak spots need two things to happen at once.
+// hapless is how often upstream may try again to show the weakness that the list says it
+// has: some of its weak spots need two things to happen at once.
 const hapless = 4
 
-// TestWeakSpots shows for each spot that ours is right, and that upstream is or
-// is not. A spot that changes sides fails the test, so that
-// docs/compared-with-kubernetes.md stays true.
+// TestWeakSpots checks for each spot that ours is right, and that upstream is or is not, as
+// listed. If a spot changes sides the test fails, so that docs/compared-with-kubernetes.md
+// stays true.
 //
-// Two spots are of cost alone, and are measured rather than tested: one pod or
-// node event costs upstream a pass over all nodes, and every pass evaluates a
-// rollout that has nothing to do. That such a pass writes nothing is tested here.
+// Two spots are only about cost, and are measured rather than tested: one pod or node event
+// costs upstream a pass over all nodes, and every pass evaluates a rollout that has nothing
+// to do. This test checks that such a pass writes nothing.
 func TestWeakSpots(t *testing.T) {
 	for _, s := range []spot{
 		{"01 dead nodes do not block a rollout", false, deadNodes},
@@ -89,8 +89,8 @@ func TestWeakSpots(t *testing.T) {
 	}
 }
 
-// begin starts the controller with the DaemonSet on these nodes and waits until
-// all is well.
+// begin starts the controller with the DaemonSet on these nodes and waits until every node
+// has its pod.
 func (l *lab) begin(c controller, ds *appsv1.DaemonSet, nodes ...string) *running {
 	l.t.Helper()
 	l.addNodes(nodes...)
@@ -112,7 +112,7 @@ func noSchedule(n *corev1.Node) {
 	n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Effect: corev1.TaintEffectNoSchedule}}
 }
 
-// are compares what images run where.
+// are compares the images on each node with want.
 func (l *lab) are(want map[string]string) bool {
 	l.t.Helper()
 	got := l.images()
@@ -137,7 +137,7 @@ func deadNodes(l *lab, c controller) bool {
 	return images["n3"] == "agent:2" && images["n4"] == "agent:2"
 }
 
-// killerRevision: the node dies after the update has reached it.
+// killerRevision: a node dies after the update has reached it.
 func killerRevision(l *lab, c controller) bool {
 	l.begin(c, agent(rolling(1, 0)), "n1", "n2", "n3")
 	l.kubelet.change(brokenStays)
@@ -198,7 +198,7 @@ func nodeDeleted(l *lab, c controller) bool {
 	return l.countsAre(c, "1/1/1/1/1/0")
 }
 
-// quiet06 makes changes that are of no concern.
+// quiet06 makes changes that do not matter to the DaemonSet.
 func quiet06(l *lab, c controller) bool {
 	r := l.begin(c, agent(), "n1", "n2")
 	before := r.tally()
@@ -242,7 +242,7 @@ func failingCreateCounts(l *lab, c controller) bool {
 	return l.are(map[string]string{"n1": "agent:1", "n2": "agent:1", "n3": "agent:1"})
 }
 
-// splitNames finds the words in an encoded object.
+// splitNames returns the words in an encoded object.
 func splitNames(body []byte) []string {
 	var out []string
 	word := []byte{}
@@ -271,7 +271,7 @@ func selectorMoves(l *lab, c controller) bool {
 func rolloutOrder(l *lab, c controller) bool {
 	nodes := names(6)
 	l.begin(c, agent(rolling(1, 0)), nodes...)
-	// Upstream's order is chance: that it is the right one three times is not.
+	// Upstream's order is random: it may be right once, but hardly three times.
 	for version := range 3 {
 		next, last := fmt.Sprintf("agent:%d", version+2), fmt.Sprintf("agent:%d", version+1)
 		l.edit(image(next))
@@ -329,8 +329,8 @@ func terminatingCounted(l *lab, c controller) bool {
 	return l.countsAre(c, "2/2/1/1/1/0")
 }
 
-// reasons asks for what can be found out about a node without a pod. Upstream
-// has nothing to ask: no condition, and no event that names the node.
+// reasons checks what can be found out about a node without a pod. Upstream offers nothing:
+// no condition, and no event that names the node.
 func reasons(l *lab, c controller) bool {
 	l.addNodes("n1", "n2")
 	l.addNode("n3", func(n *corev1.Node) { n.Labels["disk"] = "ssd"; noSchedule(n) })
@@ -356,7 +356,7 @@ func reasons(l *lab, c controller) bool {
 	return maps.Equal(got, map[string]string{"n1": "UpToDate ", "n2": "NotSelected disk=ssd", "n3": "TaintNotTolerated dedicated:NoSchedule"})
 }
 
-// input returns the plan's input for the cluster as it stands.
+// input returns the plan's input for the current cluster.
 func (l *lab) input() plan.Input {
 	l.t.Helper()
 	ds := l.set()
@@ -384,7 +384,7 @@ func conditionsStay(l *lab, c controller) bool {
 }
 
 // annotationsStay is about status writes, which carry the annotations: a controller that has
-// forgotten some deletes them. Revisions carry them, too.
+// dropped some would delete them. Revisions carry them, too.
 func annotationsStay(l *lab, c controller) bool {
 	l.begin(c, agent(rolling(1, 0), func(ds *appsv1.DaemonSet) {
 		ds.Annotations = map[string]string{"example.com/large": strings.Repeat("x", 200<<10), "example.com/small": "y"}
@@ -423,8 +423,7 @@ func eventsKept(l *lab, c controller) bool {
 	return told >= nodes
 }
 
-// madeIn returns how many pods are made within d, while during is called again and
-// again.
+// madeIn returns how many pods are created within d, while it calls during again and again.
 func (l *lab) madeIn(d time.Duration, during func()) int {
 	l.t.Helper()
 	count := func() int {
@@ -452,7 +451,7 @@ func succeededLoop(l *lab, c controller) bool {
 	return l.madeIn(3*time.Second, func() {}) <= 4
 }
 
-// editedLoop edits, every half second, something that pods do not depend on.
+// editedLoop makes an edit every half second that does not concern pods.
 func editedLoop(l *lab, c controller) bool {
 	l.kubelet.change(endAs(corev1.PodFailed))
 	l.addNodes("n1")
@@ -489,8 +488,8 @@ func oldRevisionHistory(l *lab, c controller) bool {
 	return len(l.revisions()) == 1
 }
 
-// oldRevision puts a revision in the place of the present one, as an API server
-// of Kubernetes 1.33 or older wrote it, and returns the pods before that.
+// oldRevision replaces the current revision by one in the form that API servers of
+// Kubernetes 1.33 and older wrote, and returns the pods before that.
 func (l *lab) oldRevision(c controller) map[string]string {
 	l.t.Helper()
 	r := l.begin(c, agent(), "n1", "n2")
@@ -548,8 +547,8 @@ func surgeHostPort(l *lab, c controller) bool {
 	return serving == 2 && made <= 3 && old != ""
 }
 
-// duplicateRevision puts a second revision of the present template beside the
-// first in the middle of a rollout, as someone who restores a backup does.
+// duplicateRevision adds a second revision of the current template in the middle of a
+// rollout, as somebody may who restores a backup.
 func duplicateRevision(l *lab, c controller) bool {
 	r := l.begin(c, agent(rolling(1, 0)), "n1", "n2", "n3")
 	l.kubelet.change(onlyImages("agent:1"))
@@ -578,9 +577,9 @@ func duplicateRevision(l *lab, c controller) bool {
 	return l.everywhere("agent:2")
 }
 
-// laggingWatch: two pods are being deleted, one a little later than the other.
-// Its deletion is not seen by the controller for a while, but several changes
-// of the first are. Upstream counts these as if they were the second.
+// laggingWatch: two pods are being deleted, one a little later than the other. For a while
+// the controller does not see the second deletion, but it sees several changes of the first
+// pod. Upstream counts these as if they were the second pod.
 func laggingWatch(l *lab, c controller) bool {
 	two := intstr.FromInt(2)
 	nodes := names(10)
