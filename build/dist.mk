@@ -1,9 +1,9 @@
-# What there is to download, in bin/dist. One commit gives the same bytes each time, which make dist-check shows.
+# Downloads, in bin/dist. One commit always gives the same bytes, which make dist-check proves.
 
-# For which architectures of Linux, and for which other systems the plugin. make dist ARCH=amd64 PLUGINS= makes a part.
+# The Linux architectures, and the other systems for the plugin. make dist ARCH=amd64 PLUGINS= makes only a part.
 ARCH ?= amd64 arm64
 PLUGINS ?= darwin-amd64 darwin-arm64 windows-amd64 windows-arm64
-# The folder that has one for each version, for the manifest of krew: nobody has said yet where that will be.
+# The folder with a folder for each version, for krew's manifest: where that will be is not decided yet.
 DIST_URL ?= https://downloads.example.org/everynode
 
 DIST_TOOLS := bin/tools/nfpm bin/tools/cyclonedx-gomod
@@ -11,7 +11,7 @@ $(DIST_TOOLS) &: tools/dist/go.mod tools/dist/go.sum
 	go -C tools/dist build $(STRIPPED) -o ../../bin/tools/ tool
 	@touch $(DIST_TOOLS)
 
-# What make calls itself for, once for each system: OUT, GOOS and GOARCH say which.
+# make calls itself with this target once for each system, with OUT, GOOS and GOARCH.
 .PHONY: dist-programs
 dist-programs: $(OUT)/everynode $(OUT)/kubectl-everynode $(OUT)/runtime/.built $(IMAGES) $(CONTROLLER_IMAGE)
 
@@ -22,7 +22,7 @@ bin/manual/.made: $(SOURCES) $(call sources,build/manual) bin/version
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2> /dev/null || echo 0) EVERYNODE_DATA_DIR=/var/lib/everynode bin/tools/manual $(@D)
 	@touch $@
 
-# The modes of files are part of what is made: they must not depend on who makes it.
+# The modes of files are part of the packages, and must not depend on who makes them.
 .PHONY: dist-parts
 dist-parts: packages $(DIST_TOOLS) bin/everynode bin/manual/.made
 	@umask 022; for arch in $(ARCH); do \

@@ -1,7 +1,7 @@
 # Images: OCI archives of folders below $(OUT)/rootfs, packed by `everynode image build`. The image of one line in the
 # tables below is made from ROOTFS with FLAGS.
 
-# What every cluster of `everynode up` has, and what it has only when it is asked for it.
+# The images that every cluster of `everynode up` has, and those that it has only on request.
 IMAGES := $(addprefix $(OUT)/runtime/images/,pause.tar busybox.tar busybox-1.36.1.tar ssd-cache-api.tar) $(addprefix $(OUT)/runtime/addons/,coredns.tar local-path-provisioner.tar)
 MORE_ADDONS := $(addprefix $(OUT)/runtime/addons/,metrics-server.tar ingress.tar)
 CONTROLLER_IMAGE := $(OUT)/images/everynode-controller.tar
@@ -24,8 +24,8 @@ $(OUT)/runtime/images/ssd-cache-api.tar: $(OUT)/rootfs/ssd-cache-api/ssd-cache-a
 $(OUT)/runtime/images/ssd-cache-api.tar: ROOTFS := ssd-cache-api
 $(OUT)/runtime/images/ssd-cache-api.tar: FLAGS := --name everynode.local/ssd-cache-api:1 --entrypoint /ssd-cache-api
 
-# Programs of others run as nobody, and have the name under which their makers publish them where there is one, so
-# that nodes with another runtime than ours can pull that.
+# Other projects' programs run as nobody. Their images have the name under which their makers publish them, if there
+# is one, so that nodes with a different runtime from ours can pull those.
 ADDON_FLAGS := --user 65532:65532 --compression zstd
 $(OUT)/runtime/addons/coredns.tar: $(OUT)/rootfs/coredns/coredns
 $(OUT)/runtime/addons/coredns.tar: ROOTFS := coredns
@@ -42,14 +42,13 @@ $(OUT)/runtime/addons/metrics-server.tar: ROOTFS := metrics-server
 $(OUT)/runtime/addons/metrics-server.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /metrics-server \
   --name registry.k8s.io/metrics-server/metrics-server:$(call version-of,addons,sigs.k8s.io/metrics-server)
 
-# It is ours, so its version is written where add-ons are listed.
+# It is our own, so its version is in the list of add-ons.
 $(OUT)/runtime/addons/ingress.tar: $(OUT)/rootfs/ingress/everynode-ingress internal/addons/addons.go
 $(OUT)/runtime/addons/ingress.tar: ROOTFS := ingress
 $(OUT)/runtime/addons/ingress.tar: FLAGS = $(ADDON_FLAGS) --entrypoint /everynode-ingress \
   --name everynode.local/ingress:$$(sed -n 's/.*Program: "everynode-ingress", Version: "\([^"]*\)".*/\1/p' internal/addons/addons.go)
 
-# The engine for clusters of others. The tag is the one that the manifests in deploy/ ask for; what exactly is in it
-# says the label.
+# The engine for other clusters. The tag is the one in the manifests in deploy/; the label has the exact version.
 $(CONTROLLER_IMAGE): $(OUT)/rootfs/everynode-controller/everynode-controller $(CHART)/Chart.yaml
 $(CONTROLLER_IMAGE): ROOTFS := everynode-controller
 $(CONTROLLER_IMAGE): FLAGS = --entrypoint /everynode-controller --user 65532:65532 \
@@ -61,13 +60,14 @@ $(OUT)/rootfs/everynode-controller/everynode-controller: $(OUT)/everynode-contro
 	@mkdir -p $(@D)
 	@ln -f $< $@
 
-# An image is made again when what is in it or what packs it changes, not with every change of the program.
+# An image is made again when its content changes, or the code that packs it, but not with every change of the
+# program.
 IMAGE_BUILD = @mkdir -p $(@D); bin/everynode image build $(if $(GOARCH),--arch $(GOARCH))
 $(IMAGES) $(MORE_ADDONS) $(CONTROLLER_IMAGE): internal/node/image/build.go | bin/everynode
 	$(IMAGE_BUILD) $(OUT)/rootfs/$(ROOTFS) $(FLAGS) --output $@
 
-# The kinds of agents that DaemonSets are for. make test runs the light ones. An agent's image has the name that its
-# manifest asks for, and its script makes what is in it.
+# The kinds of agents that DaemonSets are for. make test runs the light ones. An agent's image has the name in its
+# manifest, and its script makes the content.
 AGENTS := $(patsubst examples/agents/%/rootfs,%,$(wildcard examples/agents/*/rootfs))
 LIGHT_AGENTS := aide device-plugin node-exporter
 .PHONY: $(AGENTS:%=agent-%)

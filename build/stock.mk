@@ -1,15 +1,15 @@
-# Programs of Kubernetes as its makers have them, which tests run: tools/kubernetes-flags says which version they are.
+# Kubernetes' own programs, unchanged, for tests. tools/kubernetes-flags sets their version.
 
-# API servers and controller managers of older versions, each pair built by a module of its own (tools/skew-module). Cold, each
-# takes longer than all the rest.
+# API servers and controller managers of older versions, each pair built by its own module (tools/skew-module).
+# Without a cache each takes longer than everything else.
 SKEW := $(patsubst internal/compat/skew/%/go.mod,%,$(wildcard internal/compat/skew/*/go.mod))
 bin/skew/%/kube-apiserver: internal/compat/skew/%/go.mod internal/compat/skew/%/go.sum
 	@mkdir -p $(@D)
 	go -C $(<D) build -o $(CURDIR)/$(@D)/ -ldflags "-s -w $$(tools/kubernetes-flags $(<D))" tool
 	@touch $@
 
-# A Kubernetes of nobody's own, to install the engine on: etcd and Kubernetes' programs as they come from their modules,
-# kubeadm to make a cluster of them, and ctr to load images into it. kubeadm runs the control plane from images.
+# A plain Kubernetes to install the engine on: etcd and Kubernetes' programs unchanged from their modules, kubeadm to
+# make a cluster of them, and ctr to load images into it. kubeadm runs the control plane from images.
 STOCK_IMAGES := $(patsubst %,bin/stock/images/%.tar,etcd kube-apiserver kube-controller-manager kube-scheduler)
 bin/stock/.built: go.mod go.sum runtime/go.mod
 	@mkdir -p bin/stock
@@ -23,8 +23,8 @@ bin/stock/images/%.tar: bin/stock/.built internal/node/image/build.go | bin/ever
 	@ln -f bin/stock/$* bin/rootfs/$*/
 	$(IMAGE_BUILD) bin/rootfs/$* --env PATH=/ --output $@ --name everynode.local/$*:$(call version-of,.,k8s.io/kubernetes)
 
-# Kubernetes' own end-to-end tests, run against three nodes of ours: the suite, ginkgo to run it, and the programs that
-# its images hold.
+# Kubernetes' own end-to-end tests, run against three of our nodes: the suite, ginkgo to run it, and the programs in
+# its images.
 .PHONY: conformance-build conformance-packages
 conformance-build: build conformance-packages bin/conformance/images/.built
 

@@ -1,7 +1,7 @@
-# What checks and tests need beside the programs.
+# What checks and tests need besides the programs.
 
 LINTERS := bin/tools/staticcheck bin/tools/govulncheck bin/tools/mutants bin/tools/helm
-# Only root can run the tests that need a stock cluster and Kubernetes' suite.
+# Only root can run the tests that need a stock cluster or Kubernetes' suite.
 TESTED := build addons image bin/tools/helm page-packages $(if $(filter 0,$(shell id -u)),stock conformance-build)
 
 bin/tools/staticcheck bin/tools/govulncheck &: tools/go.mod tools/go.sum
@@ -16,8 +16,9 @@ bin/tools/helm: tools/helm/go.mod tools/helm/go.sum
 bin/tools/mutants:
 	@go -C tools build -o ../bin/tools/mutants ./mutants
 
-# The page of everynode ui. What make page writes is kept in git, so that Go alone builds everynode; these are for who changes it,
-# and for its tests. npm installs beside what was built, with the versions of the lock file and without running their scripts.
+# The page of everynode ui. The output of make page is kept in git, so that Go alone builds everynode. These packages
+# are for changing the page, and for its tests. npm installs them below bin, with the versions of the lock file and
+# without running their scripts.
 PAGE_PACKAGES := bin/ui/node_modules/.installed
 .PHONY: page-packages
 page-packages: $(PAGE_PACKAGES)

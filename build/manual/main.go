@@ -1,4 +1,5 @@
-// Command manual writes the manual pages and the shell completions of everynode and of the plugin of kubectl, for packages.
+// Command manual writes the manual pages and the shell completions of everynode and of the kubectl plugin, for
+// packages.
 package main
 
 import (
@@ -58,10 +59,10 @@ func writePages(root *cobra.Command, dir string) error {
 	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "everynode " + console.Version, Date: &date}, dir)
 }
 
-// forAnyMachine leaves out of the defaults of flags what is so on this machine alone.
+// forAnyMachine replaces default values of flags that are specific to this machine.
 func forAnyMachine(c *cobra.Command) {
 	c.DisableAutoGenTag = true
-	host, _ := os.Hostname() // without one no default can have it
+	host, _ := os.Hostname() // if it is "", it is not in any default
 	exe, _ := os.Executable()
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		switch {

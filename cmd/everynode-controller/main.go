@@ -1,5 +1,5 @@
-// Command everynode-controller is the DaemonSet engine alone: without control
-// plane and node agent, small enough for an image.
+// Command everynode-controller is only the DaemonSet engine, without control
+// plane and node agent: small enough for an image.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	cmd := command.New()
 	cmd.Use = "everynode-controller"
 	cmd.AddCommand(command.NewHandover(command.InCluster), command.NewCheck(command.InCluster))

@@ -1,5 +1,5 @@
-// Command everynode-ingress is the add-on "ingress": it answers requests as the Ingress objects of a cluster say. It runs in
-// a pod.
+// Command everynode-ingress is the add-on "ingress": it answers requests as a cluster's Ingress objects specify. It
+// runs in a pod.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command everynode is the whole system in one binary; its roles are
+// Command everynode is the whole system in one binary. Its roles are
 // subcommands. Called as kubectl, it is kubectl.
 package main
 

@@ -1,5 +1,5 @@
-// Command kubectl-everynode is the plugin of kubectl for any cluster: `kubectl everynode`. Under the name everynode-ctl it
-// is the same without kubectl, and under kubectl_complete-everynode it completes names for kubectl.
+// Command kubectl-everynode is the kubectl plugin for any cluster: `kubectl everynode`. Under the name everynode-ctl
+// it works the same without kubectl, and under kubectl_complete-everynode it completes names for kubectl.
 package main
 
 import (

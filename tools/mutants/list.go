@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// mutant is one small defect: in file, from becomes to.
+// mutant is one small defect: in file, from is replaced by to.
 type mutant struct {
 	name string
-	line int    // where it stands in the list
-	file string // with slashes, from the root of the repository
-	by   string // the test that is known to notice, which is asked first; empty: none is
+	line int    // of the list, where it begins
+	file string // path from the root of the repository, with slashes
+	by   string // the test that is known to notice, which runs first; "": none is known
 	from string
 	to   string
 }
 
-// parse reads a list. A mutant is
+// parse reads a list. A mutant looks like this:
 //
 //	== NAME
 //	in FILE
-//	by TEST, or TEST/SUBTEST, that noticed the last time; without it all tests are run
-//	-text that is there, exactly once; more lines follow each other
-//	+text that takes its place; no such line: nothing does
+//	by TEST, or TEST/SUBTEST, that noticed it the last time; without it all tests are run
+//	-text in the file, which must be there exactly once; more such lines follow each other
+//	+text that replaces it; without such a line it is removed
 //
-// Blank lines and lines that begin with # stand between mutants.
+// Blank lines and lines that begin with # may come between mutants.
 func parse(text string) (list []mutant, err error) {
 	var from, to []string
 	var wrong []error
@@ -85,8 +85,8 @@ func (m *mutant) incomplete() error {
 	}
 }
 
-// apply returns the mutant's file with the defect in it. The text must be there
-// exactly once, or nobody knows what is tested.
+// apply returns the file with the defect. The text must be in the file exactly once,
+// otherwise it is not known what is tested.
 func (m *mutant) apply(root string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(m.file)))
 	if err != nil {
@@ -99,7 +99,7 @@ func (m *mutant) apply(root string) (string, error) {
 	return strings.Replace(string(text), m.from, m.to, 1), nil
 }
 
-// checkAll says which mutants do not apply.
+// checkAll returns an error that names the mutants that do not apply.
 func checkAll(list []mutant, root string) error {
 	var wrong []error
 	for i := range list {

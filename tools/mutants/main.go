@@ -1,15 +1,14 @@
-// Command mutants checks whether the tests would notice defects. It plants one small defect after
-// another, from a list that people wrote, and runs the tests of the package. A defect that no
-// test notices is alive, and a test is missing.
+// Command mutants checks whether the tests would notice defects. It makes one small defect after
+// another, from a list that people wrote, and runs the tests of the package. If no test notices a
+// defect, the defect is alive, and a test is missing.
 //
 //	mutants [-check] [-list FILE] [-in PATH] [NAME...]
 //
-// It runs in the root of the repository and changes nothing there: the go
-// command takes the changed file from elsewhere. NAMEs are parts of the names
-// of the mutants to try; without them all are. -in tries those in files whose
-// path has PATH in it, such as internal/engine. With -check it only says
-// whether each of them still applies. It fails if one is alive, does not
-// apply or does not compile.
+// It runs in the root of the repository and changes nothing there: an overlay gives the go
+// command the changed file. NAMEs are parts of the names of the mutants to try; without any, all
+// mutants are tried. -in tries those in files whose path has PATH in it, such as internal/engine.
+// With -check it only checks that each mutant still applies. It fails if a mutant is alive, does
+// not apply or does not compile.
 package main
 
 import (
@@ -26,8 +25,8 @@ import (
 	"time"
 )
 
-// workers is how many mutants are tested at once: the go command and the tests
-// use more than one processor each.
+// workers is how many mutants are tested at a time: the go command and the tests each use more
+// than one processor.
 const workers = 2
 
 func main() {
@@ -80,7 +79,7 @@ func named(name string, parts []string) bool {
 	return len(parts) == 0 || slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(name, p) })
 }
 
-// tryAll tries the code as it is, then every mutant.
+// tryAll tests the code without a defect, then with every mutant.
 func tryAll(ctx context.Context, b *bench, list []mutant) error {
 	began := time.Now()
 	if err := b.sound(ctx, list); err != nil {
@@ -121,8 +120,8 @@ func tryAll(ctx context.Context, b *bench, list []mutant) error {
 	return errors.Join(wrong...)
 }
 
-// each calls do for 0 to n-1, for some at once, and none after ctx has ended.
-// It returns when all calls have.
+// each calls do with 0 to n-1, several at a time. It starts no calls after ctx has ended, and
+// returns when all calls have returned.
 func each(ctx context.Context, n int, do func(i int)) {
 	jobs := make(chan int)
 	var group sync.WaitGroup
@@ -143,10 +142,10 @@ func each(ctx context.Context, n int, do func(i int)) {
 	group.Wait()
 }
 
-// sound checks that the tests pass without any defect. Otherwise all mutants would seem to be
+// sound checks that the tests pass without a defect. Otherwise all mutants would seem to be
 // killed.
 func (b *bench) sound(ctx context.Context, list []mutant) error {
-	var files []string // one of each package
+	var files []string // one file of each package
 	seen := map[string]bool{}
 	for _, m := range list {
 		if dir := path.Dir(m.file); !seen[dir] {
@@ -166,7 +165,7 @@ func (b *bench) sound(ctx context.Context, list []mutant) error {
 	return errors.Join(append(wrong, ctx.Err())...)
 }
 
-// killers names the first tests that noticed, scripts before others, because they tell the most.
+// killers names the first tests that noticed. Subtests come first, because they show the most.
 func killers(o outcome) string {
 	names := slices.Clone(o.failed)
 	slices.SortStableFunc(names, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })

@@ -70,8 +70,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// module returns a small module that stands in for the repository: the first test of
-// it is quick, the other asks for the thorough pass.
+// module returns a small module in place of the repository. Its first test is quick,
+// and the other one only runs in the thorough pass.
 func module(t *testing.T) (root string) {
 	root = t.TempDir()
 	for name, text := range map[string]string{
@@ -81,7 +81,7 @@ func module(t *testing.T) (root string) {
 			"var _ = flag.Bool(\"rapid.nofailfile\", false, \"\")\nvar _ = flag.String(\"rapid.shrinktime\", \"\", \"\")\n\n" +
 			"func TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Error(1)\n\t}\n}\n\n" +
 			"func TestTwo(t *testing.T) {\n\tif Add(1, 1) > 2 || Add(1, 1) < 1 {\n\t\tt.Error(1)\n\t}\n}\n",
-		// A package without properties does not know their flags.
+		// The flags of properties do not exist in a package without properties.
 		"q/q.go":               "package q\n\nfunc Neg(a int) int { return -a }\n",
 		"q/q_test.go":          "package q\n\nimport \"testing\"\n\nfunc TestNeg(t *testing.T) {\n\tif Neg(1) != -1 {\n\t\tt.Error(1)\n\t}\n}\n",
 		"p/b_upstream_test.go": "package p\n\nimport \"testing\"\n\nfunc TestSub(t *testing.T) {\n\tif Sub(0, 0) != 0 {\n\t\tt.Error(1)\n\t}\n}\n",
@@ -96,15 +96,15 @@ func module(t *testing.T) (root string) {
 	return root
 }
 
-// A defect that the test sees, one that only the thorough pass sees, one that
-// no test does, and one that does not compile.
+// One defect is seen by the quick pass, one only by the thorough pass, one by no
+// test, and one does not compile.
 func TestBench(t *testing.T) {
 	b := &bench{root: module(t), temp: t.TempDir()}
 	for _, c := range []struct{ file, from, to, first, want string }{
 		{"p/p.go", "a + b", "a * b", "", "TestAdd"},
-		{"p/p.go", "a + b", "a - b", "TestAdd", "TestAdd"},          // the test that is asked first
-		{"p/p.go", "a + b", "a - b", "TestGone", "TestAdd TestTwo"}, // one that is not there any more
-		{"p/p.go", "a + b", "a - b", "TestTwo", "TestTwo"},          // of two that notice
+		{"p/p.go", "a + b", "a - b", "TestAdd", "TestAdd"},          // the test that runs first
+		{"p/p.go", "a + b", "a - b", "TestGone", "TestAdd TestTwo"}, // one that no longer exists
+		{"p/p.go", "a + b", "a - b", "TestTwo", "TestTwo"},          // one of two that notice
 		{"p/p.go", "a - b", "a - b + 1", "", "TestSub (thorough)"},
 		{"p/p.go", "a - b", "b - a", "", ""},
 		{"p/p.go", "a - b", "a - c", "", "error"},

@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// pass is one way to run a package's tests. Where nothing fails in the quick
-// pass, the thorough one has the last word.
+// pass is one way to run a package's tests. If nothing fails in the quick pass, the
+// thorough pass decides.
 type pass struct {
 	name     string
 	upstream bool // with the tests that link Kubernetes' own code
-	checks   int  // of each property
+	checks   int  // for each property
 }
 
 func passes() []pass {
@@ -33,16 +33,16 @@ type bench struct {
 	temp string
 }
 
-// outcome is the result for a mutant, or for the code as it is.
+// outcome is the result for a mutant, or for the code without a defect.
 type outcome struct {
 	failed []string // the tests that failed; empty: all passed
-	pass   string   // the pass in which they did
+	pass   string   // the pass in which they failed
 }
 
-// test runs the passes, until a test fails, over the package of file. text
-// takes the place of the file; empty, the file stays as it is. first is the
-// test to ask before all others, if any. job is a number of its own for each
-// test that runs at the same time.
+// test runs the passes over the package of file, until a test fails. text replaces
+// the file's content; if it is "", the file stays as it is. first is the test to run
+// before all others, if any. job is a different number for each call that runs at
+// the same time.
 func (b *bench) test(ctx context.Context, job int, file, text, first string) (outcome, error) {
 	dir := filepath.Join(b.temp, strconv.Itoa(job))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -58,9 +58,9 @@ func (b *bench) test(ctx context.Context, job int, file, text, first string) (ou
 	return outcome{}, nil
 }
 
-// run builds the tests and runs them: first alone, and all if that one does
-// not fail. That they do not build is an error: a defect which the compiler
-// finds says nothing of the tests.
+// run builds the tests and runs them: first alone, and all of them if that one does
+// not fail. It is an error if they do not build: a defect that the compiler finds
+// says nothing about the tests.
 func (b *bench) run(ctx context.Context, dir, file, text, first string, p pass) ([]string, error) {
 	overlay, err := b.overlay(dir, file, text, p)
 	if err != nil {
@@ -69,7 +69,7 @@ func (b *bench) run(ctx context.Context, dir, file, text, first string, p pass) 
 	binary := filepath.Join(dir, "package.test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-w", "-overlay", overlay, "-o", binary, "./"+path.Dir(file))
 	build.Dir = b.root
-	build.Env = append(os.Environ(), "GOGC=400") // the compiler spends its time on code, not on collecting what it drops anyway
+	build.Env = append(os.Environ(), "GOGC=400") // spend time on compiling, not on collecting garbage
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the tests do not build: %w\n%s", err, out)
 	}
@@ -87,8 +87,8 @@ func (b *bench) run(ctx context.Context, dir, file, text, first string, p pass) 
 	return failing(ctx, in, binary, flags)
 }
 
-// only returns the pattern of the one test of that name: of each of its parts, as
-// the subtests are.
+// only returns the pattern that matches exactly the test of that name. Each part of
+// the name is a pattern of its own, as for subtests.
 func only(test string) string {
 	parts := strings.Split(test, "/")
 	for i, p := range parts {
@@ -97,7 +97,7 @@ func only(test string) string {
 	return strings.Join(parts, "/")
 }
 
-// failing runs the tests in a directory and says which of them fail.
+// failing runs the tests in a directory and returns the names of those that fail.
 func failing(ctx context.Context, dir, binary string, flags []string) ([]string, error) {
 	tests := exec.CommandContext(ctx, binary, flags...)
 	tests.Dir = dir
@@ -115,8 +115,8 @@ func failing(ctx context.Context, dir, binary string, flags []string) ([]string,
 	}
 }
 
-// flags are those of the tests; those of properties where there are any. The seed is
-// the same each time, since the same list must give the same result.
+// flags returns the flags of the tests, including those of properties if there are
+// any. The seed is always the same, since the same list must give the same result.
 func (p pass) flags(ctx context.Context, binary string) ([]string, error) {
 	usage, err := exec.CommandContext(ctx, binary, "-help").CombinedOutput()
 	if err != nil {
@@ -131,7 +131,7 @@ func (p pass) flags(ctx context.Context, binary string) ([]string, error) {
 	return flags, nil
 }
 
-// overlay writes the file that tells Go which text to take for which file.
+// overlay writes the file that tells Go which files to replace.
 func (b *bench) overlay(dir, file, text string, p pass) (string, error) {
 	replace := map[string]string{}
 	if text != "" {
@@ -147,7 +147,7 @@ func (b *bench) overlay(dir, file, text string, p pass) (string, error) {
 			return "", err
 		}
 		for _, o := range oracles {
-			replace[o] = "" // as if it were not there
+			replace[o] = "" // as if it did not exist
 		}
 	}
 	encoded, err := json.Marshal(map[string]any{"Replace": replace})
@@ -158,9 +158,9 @@ func (b *bench) overlay(dir, file, text string, p pass) (string, error) {
 	return name, os.WriteFile(name, encoded, 0o600)
 }
 
-// failures returns the names of the tests that failed, those of subtests in place
-// of their parents. Tests that end without a name, by a panic in a goroutine
-// or by the time limit, are the first line that speaks of it.
+// failures returns the names of the tests that failed, and subtests instead of their
+// parents. If the tests end without a name, because of a panic in a goroutine or the
+// time limit, it returns the line that reports this.
 func failures(out []byte) (names []string) {
 	for _, m := range regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`).FindAllSubmatch(out, -1) {
 		name := string(m[1])

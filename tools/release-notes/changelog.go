@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// unreleased is the heading of changes that are in no version yet.
+// unreleased is the heading of changes that are not in a version yet.
 const unreleased = "## Unreleased"
 
-// commit is one line of git's log.
+// commit is one line of git log.
 type commit struct{ hash, subject string }
 
-// area returns what a commit is about: the first name before the colon of its subject.
+// area returns what a commit is about: the first name before the colon in its subject.
+// what is the rest of the subject.
 func (c commit) area() (area, what string) {
 	areas, what, ok := strings.Cut(c.subject, ": ")
 	if !ok {
@@ -25,12 +26,12 @@ func (c commit) area() (area, what string) {
 	return area, what
 }
 
-// unseen reports whether users see nothing of an area; such areas come last.
+// unseen reports whether users do not see changes of an area. Such areas come last.
 func unseen(area string) bool {
 	return slices.Contains([]string{"arch", "bench", "comments", "compat", "conformance", "e2e", "mutants", "other", "sim", "tests", "tools", "words"}, area)
 }
 
-// byArea lists commits by what they are about.
+// byArea lists commits by area.
 func byArea(commits []commit) string {
 	lines := map[string][]string{}
 	for _, c := range commits {
@@ -53,8 +54,9 @@ func byArea(commits []commit) string {
 	return text.String()
 }
 
-// cutRelease gives what is unreleased in a changelog a version and a date, and leaves
-// an empty section above it for what comes next. It returns the notes of the version.
+// cutRelease gives the unreleased section of a changelog a version and a date, and
+// adds an empty section above it for later changes. It returns the changelog and the
+// notes of the version.
 func cutRelease(changelog, version string, now time.Time) (changed, notes string, err error) {
 	before, after, ok := strings.Cut(changelog, "\n"+unreleased+"\n")
 	if !ok {

@@ -1,10 +1,10 @@
 // Command release-notes helps to write CHANGELOG.md.
 //
-//	release-notes [-C DIR]            what has changed since the last tag, by what it is about
-//	release-notes [-C DIR] VERSION    what is unreleased in CHANGELOG.md becomes VERSION
+//	release-notes [-C DIR]            lists the commits since the last tag, by area
+//	release-notes [-C DIR] VERSION    turns the section Unreleased in CHANGELOG.md into VERSION
 //
-// The changelog is for those who use everynode, and people write it: this command only shows them the commits,
-// and makes sure that every place names the same version before somebody tags it. It tags nothing itself.
+// The changelog is for users of everynode, and people write it: this command only shows them the commits, and makes
+// sure that every file names the same version before somebody tags it. It does not tag anything itself.
 package main
 
 import (
@@ -66,7 +66,7 @@ func show(ctx context.Context, r repository, out io.Writer) error {
 	return nil
 }
 
-// release gives what is unreleased a version, and says what to do next.
+// release gives the unreleased section a version, and prints what to do next.
 func release(ctx context.Context, r repository, version string, now time.Time, out io.Writer) error {
 	last, err := r.lastTag(ctx)
 	if err != nil {
@@ -100,7 +100,7 @@ func release(ctx context.Context, r repository, version string, now time.Time, o
 	return nil
 }
 
-// checkVersion returns what is wrong with a version that follows another, which is "" for none.
+// checkVersion returns what is wrong with a version after the version last, which is "" if there is none.
 func checkVersion(version, last string) error {
 	if !semver.IsValid(version) || semver.Canonical(version) != version {
 		return fmt.Errorf("%q is not a version such as v0.2.0 or v1.0.0-rc.1", version)
@@ -111,7 +111,7 @@ func checkVersion(version, last string) error {
 	return nil
 }
 
-// named returns the files that say which version the image of the engine has, and how.
+// named returns, for each file that names the version of the engine's image, the pattern that finds it.
 func named() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
 		"deploy/helm/everynode-controller/Chart.yaml": regexp.MustCompile(`(?m)^(?:appVersion|version): (\S+)`),
@@ -121,7 +121,7 @@ func named() map[string]*regexp.Regexp {
 	}
 }
 
-// checkNamed returns where a different version is named.
+// checkNamed returns an error that names the files with a different version.
 func (r repository) checkNamed(version string) error {
 	want := strings.TrimPrefix(version, "v")
 	var errs []error
@@ -143,7 +143,7 @@ func (r repository) checkNamed(version string) error {
 	return errors.Join(errs...)
 }
 
-// repository is a work tree of git.
+// repository is a git work tree.
 type repository struct{ dir string }
 
 func (r repository) git(ctx context.Context, args ...string) (string, error) {
@@ -158,7 +158,7 @@ func (r repository) git(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), nil
 }
 
-// lastTag returns the newest version among the tags of this commit and those before it; "" when there is none.
+// lastTag returns the newest version among the tags of this commit and its ancestors; "" if there is none.
 func (r repository) lastTag(ctx context.Context) (last string, err error) {
 	tags, err := r.git(ctx, "tag", "--merged", "HEAD")
 	if err != nil {
@@ -172,7 +172,8 @@ func (r repository) lastTag(ctx context.Context) (last string, err error) {
 	return last, nil
 }
 
-// commits are those since a tag, or all: a subject and a short hash each, the oldest first.
+// commits returns the commits since a tag, or all if last is "": the subject and short hash of each, the oldest
+// first.
 func (r repository) commits(ctx context.Context, since string) (all []commit, err error) {
 	what := "HEAD"
 	if since != "" {

@@ -128,7 +128,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// What is wrong is said, and nothing is changed.
+// It reports what is wrong, and changes nothing.
 func TestReleaseRefuses(t *testing.T) {
 	filled := emptyChangelog + "\n- It works.\n"
 	for _, tc := range []struct{ version, names, changelog, dirty, want string }{
@@ -161,7 +161,7 @@ func TestReleaseRefuses(t *testing.T) {
 	}
 }
 
-// The files that name a version are those of this repository.
+// The files that name a version exist in this repository.
 func TestNamedFilesExist(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/helm/everynode-controller/Chart.yaml")
 	if err != nil {
