@@ -264,7 +264,7 @@ func (f *fleet) progress() (events int, text string) {
 	return f.events, fmt.Sprintf("%d pods, %d run; of the newest template, as the statuses have it: %d", pods, run, updated)
 }
 
-// covered returns the condition that by the DaemonSet's status n pods are available, all of its
+// covered returns a condition: the DaemonSet's status says that n pods are available, all of its
 // newest template.
 func covered(name string, n int) func(*fleet) bool {
 	return func(f *fleet) bool {
@@ -275,12 +275,12 @@ func covered(name string, n int) func(*fleet) bool {
 	}
 }
 
-// running returns the condition that n pods of a DaemonSet run, and that it has no others.
+// running returns a condition: n pods of a DaemonSet run, and it has no others.
 func running(name string, n int) func(*fleet) bool {
 	return func(f *fleet) bool { g := f.group(name); return g.running == n && g.pods == n }
 }
 
-// each returns the condition that condition(name) is true for every name.
+// each returns a condition: condition(name) is true for every name.
 func each(names []string, condition func(name string) func(*fleet) bool) func(*fleet) bool {
 	var all []func(*fleet) bool
 	for _, name := range names {
@@ -291,7 +291,7 @@ func each(names []string, condition func(name string) func(*fleet) bool) func(*f
 	}
 }
 
-// hasPod returns the condition that a DaemonSet has a pod on a node.
+// hasPod returns a condition: a DaemonSet has a pod on a node.
 func hasPod(name, node string) func(*fleet) bool {
 	return func(f *fleet) bool { return f.group(name).onNode[node] > 0 }
 }

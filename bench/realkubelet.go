@@ -40,7 +40,7 @@ func (k *kubelet) stopping(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // changing sends the writes for a pod whose images have changed: the change is observed, still with the old
-// container; the new container runs, but is not ready; and it is ready.
+// container. Then the new container runs, but is not ready. Then it is ready.
 func (k *kubelet) changing(ctx context.Context, pod *corev1.Pod) error {
 	old := pod.DeepCopy()
 	old.Generation--

@@ -41,7 +41,7 @@ func (j *judgement) judgeBudget() {
 	}
 }
 
-// fewNodes is the least number of nodes of which a half counts as many.
+// fewNodes is how many nodes there must be at least for half of them to count as many.
 const fewNodes = 4
 
 func words(a plan.Amount) string {

@@ -202,7 +202,7 @@ func (s *sightings) moveAll() {
 	s.markAll()
 }
 
-// newStand returns a DaemonSet of which only the object itself was seen.
+// newStand returns the stand of a DaemonSet when only the object itself was seen.
 func (s *sightings) newStand(ds *appsv1.DaemonSet) *stand {
 	l := &Lookout{feed: s.feed, namespace: ds.Namespace, name: ds.Name, uid: ds.UID, nodes: s.nodes, policies: s.policies,
 		pods: owned(s.pods, ds.UID), revisions: owned(s.revisions, ds.UID), reached: map[string]step{}, heardOf: map[string]told{}}

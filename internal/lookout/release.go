@@ -44,7 +44,7 @@ func readable(ctx context.Context, r dynamic.ResourceInterface, options metav1.L
 
 func (l *Lookout) keepPolicy(object any) bool { return keepPolicy(l.policies, object) }
 
-// keepPolicy stores a valid policy. What is wrong with an invalid one, the controller reports.
+// keepPolicy stores a valid policy. The controller reports what is wrong with an invalid one.
 func keepPolicy(in map[string]*rollout.Policy, object any) bool {
 	o, ok := object.(*unstructured.Unstructured)
 	if !ok {

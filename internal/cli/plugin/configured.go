@@ -99,7 +99,7 @@ func (f *configured) Kubectl() ([]string, error) {
 	return command, nil
 }
 
-// EngineOff is false: whether the engine is off is not known of other clusters.
+// EngineOff reports false: whether the engine is off is not known for other clusters.
 func (*configured) EngineOff() bool { return false }
 
 // complete completes names of the kubeconfig.

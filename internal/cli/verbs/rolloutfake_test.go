@@ -137,7 +137,7 @@ func (api *releasesAPI) list(path string) any {
 }
 
 // patch applies a merge patch, which must have a resourceVersion. With "busy" another client writes the object before
-// the patch; with "new-release" the release has ended by then; with "edited" the template has changed by then.
+// the patch. With "new-release" the release has ended by then, and with "edited" the template has changed.
 func (api *releasesAPI) patch(o *unstructured.Unstructured, r *http.Request) any {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
