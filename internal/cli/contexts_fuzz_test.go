@@ -9,7 +9,7 @@ import (
 )
 
 // FuzzKubeconfig checks that a user's file is either refused, or gets our context and keeps
-// everything else, also once our context is removed again.
+// everything else. When our context is removed, everything else stays as well.
 func FuzzKubeconfig(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n# mine\n", theirs, "clusters: null\ncontexts: []\n", "clusters: {a: b}\n",

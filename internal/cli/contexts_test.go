@@ -96,8 +96,7 @@ func TestContextComesAndGoes(t *testing.T) {
 	}
 }
 
-// A context of the same name that belongs to another cluster stays, and so does
-// the user's choice of another current context.
+// A context of the same name that belongs to another cluster stays.
 func TestContextOfAnotherStays(t *testing.T) {
 	one, two, file := ownKubeconfig(t, "b25l"), ownKubeconfig(t, "dHdv"), filepath.Join(t.TempDir(), "sub", "config")
 	if _, err := addContext(t.Context(), one, "everynode", []string{file}); err != nil {

@@ -75,8 +75,8 @@ func (cmd downCommand) run(ctx context.Context, purge bool) error {
 	return m.Purge(p, cmd.Err)
 }
 
-// ofUp reports whether the data directory has the mark of `up` but not its
-// record: a purge that was killed near its end leaves it like that.
+// ofUp reports whether the data directory has the mark of `up`. A purge that was
+// killed near its end leaves the mark without the record.
 func (cmd downCommand) ofUp() bool {
 	dir, err := datadir.Find(cmd.cluster.dataDir)
 	return err == nil && dir.Kind() == datadir.Up

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestShownFilesAreRead reads the files for up and server that the pages show as those commands would.
+// TestShownFilesAreRead reads the files for up and server that the pages show, as those commands would.
 func TestShownFilesAreRead(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
 	if err != nil {
@@ -51,7 +51,7 @@ func readAsServer(t *testing.T, text string) error {
 	return loadServerFile(file, server.Flags())
 }
 
-// blocks lists what a page shows indented or fenced.
+// blocks returns the indented and fenced blocks of a page.
 func blocks(page string) (all []string) {
 	fenced, block := false, ""
 	for line := range strings.Lines(page) {

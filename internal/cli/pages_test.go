@@ -21,24 +21,23 @@ import (
 )
 
 var (
-	// quotedCommand is a command inside a sentence, of a page or of what the program prints.
+	// quotedCommand matches a command inside a sentence, on a page or in the program's output.
 	quotedCommand = regexp.MustCompile("`((?:kubectl )?everynode(?:-ctl)? [^`]+)`")
-	// lineCommand is a command that has a line of its own: in a block of a page, in an example of --help, or in a script.
+	// lineCommand matches a command on a line of its own: in a block of a page, in an example of --help, or in a script.
 	lineCommand = regexp.MustCompile(`^(?:\$ )?(?:sudo )?(?:[A-Z_]+=\S+ )?((?:kubectl )?(?:bin/)?everynode(?:-ctl)? [a-z-].*)$`)
-	// endOfCommand is where a shell, or somebody who reads, sees that the command is over.
+	// endOfCommand matches what ends a command for a shell, or for a reader.
 	endOfCommand = regexp.MustCompile(`\s+#|\s*(?:\||;|&&|>|<|\)$)|[,:.]?$`)
 )
 
-// TestShownCommandsExist tries each command of everynode that a page, an example or a message shows against the
-// commands and flags that there are. It runs none of them: TestDocs in e2e does that with the pages for which one
-// machine is enough.
+// TestShownCommandsExist checks that each command of everynode that a page, an example or a message shows exists, with
+// its flags. It does not run them: TestDocs in e2e does that with the pages for which one machine is enough.
 func TestShownCommandsExist(t *testing.T) {
 	shown := shownCommands(t, filepath.Join("..", ".."))
 	if len(shown) < 200 {
 		t.Errorf("only %d commands were found: the pages show more", len(shown))
 	}
 	for _, s := range shown {
-		if strings.HasPrefix(s.at, "internal/cli/plugin/") { // its help names it as it was called
+		if strings.HasPrefix(s.at, "internal/cli/plugin/") { // its help shows the plugin's commands
 			s.text = "kubectl " + s.text
 		}
 		if err := checkShown(s.text); err != nil {
@@ -67,7 +66,7 @@ func TestCheckShown(t *testing.T) {
 	}
 }
 
-// checkShown looks for the command of a line and its flags.
+// checkShown returns an error if the command in the text, or one of its flags, does not exist.
 func checkShown(text string) error {
 	before, rest, _ := strings.Cut(text, "everynode")
 	rest, alone := strings.CutPrefix(rest, "-ctl")
@@ -78,9 +77,9 @@ func checkShown(text string) error {
 	case strings.HasPrefix(before, "kubectl"):
 		program = plugin.Root()
 	}
-	program.InitDefaultCompletionCmd() // else only a program that runs has it
+	program.InitDefaultCompletionCmd() // otherwise only a running program has it
 	command, words, err := program.Find(strings.Fields(rest))
-	if err != nil || command.DisableFlagParsing { // the words of kubectl are kubectl's
+	if err != nil || command.DisableFlagParsing { // words after `kubectl` are kubectl's
 		return err
 	}
 	if len(words) > 0 && command.HasSubCommands() && isSubcommand(words[0]) {
@@ -88,7 +87,7 @@ func checkShown(text string) error {
 	}
 	for _, word := range words {
 		name, _, _ := strings.Cut(strings.Trim(word, "[]()'\""), "=")
-		if name == "--" || strings.HasPrefix(name, "%") { // a text that is put together: the rest may belong to another command
+		if name == "--" || strings.HasPrefix(name, "%") { // a format string: the rest may belong to another command
 			break
 		}
 		if isFlag(name) && flagOf(command, name) == nil {
@@ -98,7 +97,7 @@ func checkShown(text string) error {
 	return nil
 }
 
-// isSubcommand reports whether a word can only be the name of a command: others are in capitals, or choices.
+// isSubcommand reports whether a word can only be the name of a command: other words are in capitals, or are choices.
 func isSubcommand(word string) bool {
 	return regexp.MustCompile(`^[a-z-]+$`).MatchString(word) && word[0] != '-'
 }
@@ -153,7 +152,7 @@ func shownInPage(t *testing.T, path, name string) (all []shown) {
 	}
 	fenced := false
 	for i, line := range strings.Split(strings.ReplaceAll(string(text), "\\\n", " "), "\n") {
-		at := name + ":" + strconv.Itoa(i+1) // less than it is, after lines that are continued
+		at := name + ":" + strconv.Itoa(i+1) // too small after continued lines
 		if strings.HasPrefix(line, "```") {
 			fenced = !fenced
 		}
@@ -166,7 +165,7 @@ func shownInPage(t *testing.T, path, name string) (all []shown) {
 	return all
 }
 
-// shownInProgram looks at the texts of a Go file.
+// shownInProgram returns the commands in the string literals of a Go file.
 func shownInProgram(t *testing.T, path, name string) (all []shown) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// text returns a writer to to of text for people.
+// text returns a writer that writes text for people to the writer to.
 func (c *Console) text(to io.Writer) io.Writer {
 	if p, is := to.(plain); is {
 		return p

@@ -55,8 +55,8 @@ func AdminClient(dataDir string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// FleetClient is the administrator's client with limits for work on many nodes at
-// once.
+// FleetClient is the administrator's client without a rate limit, for work on many
+// nodes at once.
 func FleetClient(dataDir string) (kubernetes.Interface, error) {
 	config, err := AdminConfig(dataDir)
 	if err != nil {

@@ -44,7 +44,7 @@ func (c *Cluster) Add(asked Wanted) error {
 
 // NewNodes returns the nodes that were asked for, by name or by number, and that
 // the cluster does not have. It is an error if the cluster has more than was asked
-// for: it does not say which ones to remove.
+// for: the user does not say which ones to remove.
 func NewNodes(c *local.Cluster, o Wanted) (missing []NodeSpec, err error) {
 	for _, n := range o.File {
 		if _, err := c.Node(n.Name); err != nil {

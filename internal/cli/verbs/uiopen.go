@@ -38,7 +38,7 @@ func openBrowser(url string) (closeIt func(), err error) {
 	if err != nil {
 		return func() {}, fmt.Errorf("make a folder for the link: %w", err)
 	}
-	remove := func() { _ = os.RemoveAll(dir) } // the token in it is not needed after that
+	remove := func() { _ = os.RemoveAll(dir) } // if it stays, its token is useless by then
 	file := filepath.Join(dir, "fleet.html")
 	if err := os.WriteFile(file, leadTo(url), 0o600); err != nil {
 		remove()
