@@ -21,22 +21,24 @@ import (
 	"everynode/internal/registry"
 )
 
-// registrySettings is where people tell containerd of their registries.
+// registrySettings is where operators configure registries for containerd.
 const registrySettings = "/etc/containerd/certs.d"
 
-// addonDir has the images of the cluster's add-ons, which most nodes do without.
+// addonDir contains the images of the cluster's add-ons, which most nodes do not
+// need.
 func (cfg Config) addonDir() string { return filepath.Join(cfg.RuntimeDir, "addons") }
 
-// addonRegistry serves the images in a directory to the node's own containerd, as
-// a mirror of the registries that they are from: the image of an add-on takes time
-// and room only where one of its pods runs. It listens on loopback.
+// addonRegistry serves the images in a directory to the node's own containerd, as a
+// mirror of the registries that they come from. So the image of an add-on costs
+// time and space only on nodes where one of its pods runs. It listens on loopback.
 type addonRegistry struct {
 	archives *registry.Archives
-	hosts    string // directory for containerd
+	hosts    string // containerd's settings for the mirror
 }
 
-// overruled says that people have settings of their own for a registry that an
-// add-on's image is from. These hold, so that the mirror would not be asked.
+// overruled reports whether the operator has settings for a registry that an
+// add-on's image comes from. containerd follows those, and would not ask the
+// mirror.
 func overruled(settings string, archives *registry.Archives) bool {
 	for _, host := range append(archives.Hosts(), "_default") {
 		if _, err := os.Stat(filepath.Join(settings, host)); err == nil {
@@ -69,8 +71,8 @@ func (r addonRegistry) run(ctx context.Context) error {
 	return fmt.Errorf("serve the add-ons' images: %w", err)
 }
 
-// announce tells containerd where the mirror is, and by which certificate it knows
-// it: another program that gets hold of the port later is not believed.
+// announce tells containerd where the mirror is, and which certificate it has. So
+// containerd does not trust another program that gets the port later.
 func (r addonRegistry) announce(address string, certificate []byte) error {
 	for _, host := range r.archives.Hosts() {
 		ca := filepath.Join(r.hosts, host, "ca.crt")
@@ -85,8 +87,8 @@ func (r addonRegistry) announce(address string, certificate []byte) error {
 	return nil
 }
 
-// loopbackCertificate is for a server that lives as long as this process. Its key
-// is in memory only.
+// loopbackCertificate makes a certificate for a server that lives as long as this
+// process. Its key is in memory only.
 func loopbackCertificate(now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -31,7 +31,7 @@ func addonArchives(t *testing.T, name string) *registry.Archives {
 	return archives
 }
 
-// containerd finds the mirror by what is announced, and believes nobody else.
+// containerd finds the mirror by the announced settings, and trusts nobody else.
 func TestAddonRegistry(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "addons.d")
 	r := addonRegistry{addonArchives(t, "registry.k8s.io/coredns/coredns:v1"), hosts}
@@ -68,7 +68,7 @@ func TestAddonRegistry(t *testing.T) {
 	}
 }
 
-// What people have set for a registry, or for all, holds.
+// Settings of the operator for a registry, or for all, win.
 func TestOverruled(t *testing.T) {
 	archives := addonArchives(t, "registry.k8s.io/coredns/coredns:v1")
 	for host, want := range map[string]bool{"": false, "docker.io": false, "registry.k8s.io": true, "_default": true} {

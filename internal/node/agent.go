@@ -27,21 +27,21 @@ const runtimeWithin = time.Minute
 type agent struct {
 	cfg     Config
 	machine machine
-	self    string // our own program, which is kubelet and kube-proxy, too
+	self    string // path of this program, which is also the kubelet and kube-proxy
 
-	// What runs, in the order of its start; nil is not started.
+	// The services; nil: not started.
 	forward, containerd, socket, addons, kubelet, network, servers, authorities, proxy *service
 
-	fresh restarts // what uses the node's credentials
+	fresh restarts // of services that use the node's credentials
 
-	archives *registry.Archives // that addons serves
+	archives *registry.Archives // what addons serves
 	pods     *podnet.Network    // the network's rules and routes, to be cleaned up
 }
 
 // Run makes this machine a node of the cluster at cfg.Servers, and keeps it one
-// until ctx ends. Then it stops the kubelet, with StopPods the pods, kube-proxy
-// and containerd, in this order, and returns nil. Without StopPods the pods go
-// on running, and the next Run takes them over.
+// until ctx ends. Then it stops the kubelet, the pods (with StopPods), kube-proxy
+// and containerd, in this order, and returns nil. Without StopPods the pods keep
+// running, and the next Run takes them over.
 //
 // It returns an error early when the machine lacks something, another agent
 // uses the data directory, or the cluster does not let the node in.
@@ -93,8 +93,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// start brings everything up, each part as soon as what it needs is there:
-// joining and the container runtime do not wait for each other.
+// start starts everything, each part as soon as what it needs is available: joining
+// the cluster and starting the container runtime do not wait for each other.
 func (a *agent) start(ctx context.Context) error {
 	started := time.Now()
 	forward, err := a.startForward(ctx)
@@ -147,8 +147,8 @@ func (a *agent) start(ctx context.Context) error {
 	return nil
 }
 
-// followAuthorities follows a rotation of the cluster's CA. What uses the node's
-// credentials starts again then; pods and their containers do not.
+// followAuthorities follows a rotation of the cluster's CA. Services that use the
+// node's credentials then restart; pods and their containers do not.
 func (a *agent) followAuthorities(forward *upstream.Forwarder) func(context.Context) error {
 	f := authorityFollower{cfg: a.cfg, changed: func(ca []byte) error {
 		defer a.fresh.all()
@@ -164,9 +164,10 @@ func (a *agent) followAuthorities(forward *upstream.Forwarder) func(context.Cont
 	}
 }
 
-// startForward starts what carries the connections of this machine's programs
-// to an API server that works. A local node needs none: its one server runs on
-// the same machine, at an address that does not change.
+// startForward starts the forwarder, which carries the connections of this machine's
+// programs to an API server that works. It returns nil for a local node, which does
+// not need one: its only server runs on the same machine, at an address that does
+// not change.
 func (a *agent) startForward(ctx context.Context) (*upstream.Forwarder, error) {
 	if a.cfg.Local {
 		return nil, nil
@@ -186,7 +187,8 @@ func (a *agent) startForward(ctx context.Context) (*upstream.Forwarder, error) {
 	return f, nil
 }
 
-// join joins the cluster. From then on the forwarder takes only its servers.
+// join joins the cluster. From then on the forwarder uses only servers of that
+// cluster.
 func (a *agent) join(ctx context.Context, forward *upstream.Forwarder) error {
 	if err := join(ctx, a.cfg); err != nil || forward == nil {
 		return err
@@ -198,7 +200,8 @@ func (a *agent) join(ctx context.Context, forward *upstream.Forwarder) error {
 	return forward.Trust(ca)
 }
 
-// configure writes the configuration of the children that need not know the cluster.
+// configure prepares the cgroup, and writes the configuration of the children that
+// need to know nothing about the cluster.
 func (a *agent) configure() error {
 	cfg := a.cfg
 	if err := prepareCgroup(cgroupMount, cfg.CgroupRoot, a.machine.cgroupV2); err != nil {
@@ -235,8 +238,8 @@ func (a *agent) configureKubelet(dns string) error {
 	return errors.Join(writeFile(cfg.files().kubeletConfig(), kubelet), cfg.writeKubeletDropIn())
 }
 
-// startRuntime starts containerd, unless there is a runtime already, and loads
-// the images that the node brings along.
+// startRuntime starts containerd, unless the node uses another runtime, and loads
+// the images in RuntimeDir and ImageDirs.
 func (a *agent) startRuntime(ctx context.Context) error {
 	cfg := a.cfg
 	started := time.Now()
@@ -271,7 +274,8 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	if err := setSnapshotter(ctx, client, a.machine.snapshotter); err != nil {
 		return err
 	}
-	// Without the sandbox image no pod can start; all others may fail alone.
+	// Without the sandbox image no pod can start. Any other image matters only to
+	// its own pods.
 	if _, err := image.ImportFile(ctx, client, filepath.Join(cfg.RuntimeDir, "images", "pause.tar")); err != nil {
 		return fmt.Errorf("load the image that every pod needs: %w", err)
 	}
@@ -283,8 +287,9 @@ func (a *agent) startRuntime(ctx context.Context) error {
 	return nil
 }
 
-// serveAddons starts the mirror for the add-ons' images. Where it would not be
-// asked, it says false.
+// serveAddons starts the mirror for the add-ons' images, and reports whether that is
+// enough. If not, because containerd would not ask the mirror, the images have to be
+// loaded.
 func (a *agent) serveAddons(ctx context.Context) bool {
 	archives, err := registry.Open(a.cfg.addonDir())
 	if err != nil {
@@ -306,8 +311,8 @@ func (a *agent) imageDirs() []string {
 	return append([]string{filepath.Join(a.cfg.RuntimeDir, "images")}, a.cfg.ImageDirs...)
 }
 
-// loadImagesElsewhere loads our images into a runtime that is not ours, if it
-// is a containerd. Others get theirs from a registry.
+// loadImagesElsewhere loads everynode's images into a runtime that the agent did not
+// start, if that is a containerd. Other runtimes pull them from a registry.
 func (a *agent) loadImagesElsewhere(ctx context.Context) error {
 	client, err := image.Connect(a.cfg.endpointSocket())
 	if err != nil {
@@ -342,8 +347,8 @@ func setSnapshotter(ctx context.Context, client *containerd.Client, snapshotter 
 	return nil
 }
 
-// startNetwork starts the pod network and, once the Node is there, kube-proxy,
-// which would otherwise fail and back off. What is somebody else's is left out.
+// startNetwork starts the pod network and, once the Node exists, kube-proxy, which
+// would otherwise fail and back off. It leaves out what the operator provides.
 func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	registered := make(chan struct{})
 	pods, err := podnet.New(podnet.Options{
@@ -356,7 +361,8 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 	}
 	a.pods = pods
 	if a.cfg.CNI == podnet.None {
-		// The node may have had ours before: its rules and routes would be in the way.
+		// The node may have had everynode's network before, whose rules and routes
+		// would be in the way.
 		if err := pods.CleanUp(ctx); err != nil {
 			return err
 		}
@@ -381,7 +387,7 @@ func (a *agent) startNetwork(ctx context.Context, started time.Time) error {
 // what they need.
 func (a *agent) stop(ctx context.Context) {
 	defer a.forward.stop()
-	if a.kubelet == nil { // it never was a node
+	if a.kubelet == nil { // this machine never became a node
 		a.step("containerd", a.stopRuntime)
 		return
 	}
@@ -395,7 +401,7 @@ func (a *agent) stop(ctx context.Context) {
 		a.servers.stop()
 		a.network.stop()
 		if !a.cfg.StopPods || a.pods == nil {
-			return nil // pods that go on running keep their network
+			return nil // pods that keep running keep their network
 		}
 		return a.pods.CleanUp(ctx)
 	})
@@ -404,7 +410,8 @@ func (a *agent) stop(ctx context.Context) {
 	a.cfg.Log.Info("stopped", "node", a.cfg.Name)
 }
 
-// stopRuntime stops containerd, if it is ours, and what stands before and behind it.
+// stopRuntime stops containerd, if the agent has started it, with its second socket
+// and the mirror that it pulls from.
 func (a *agent) stopRuntime() error {
 	a.socket.stop()
 	a.containerd.stop()
@@ -415,7 +422,7 @@ func (a *agent) stopRuntime() error {
 	return a.archives.Close()
 }
 
-// step does one part of the stop. One that fails does not keep the next from it.
+// step does one part of the stop. When it fails, the next parts still run.
 func (a *agent) step(what string, do func() error) {
 	started := time.Now()
 	if err := do(); err != nil {

@@ -34,36 +34,37 @@ import (
 )
 
 const (
-	// authoritiesMap, in kube-public, names the authorities that the cluster trusts, the one
-	// that signs first.
+	// authoritiesMap, in kube-public, lists the CAs that the cluster trusts. The one that signs
+	// comes first.
 	authoritiesMap = "everynode-authorities"
-	// authoritiesAnnotation of a Node names those that the node trusts, the one that its
-	// certificate is of first.
+	// authoritiesAnnotation of a Node lists the CAs that the node trusts. The one that issued its
+	// certificate comes first.
 	authoritiesAnnotation = "everynode.io/authorities"
-	// tellEvery is how often a node looks whether its Node still says so, while there are
-	// several; steadyEvery, while there is one.
+	// tellEvery is how often a node checks that annotation while the cluster has several CAs;
+	// steadyEvery, while it has one.
 	tellEvery   = time.Minute
 	steadyEvery = 10 * time.Minute
 	// issueTime is how long the cluster may take to sign a certificate.
 	issueTime = 30 * time.Second
 )
 
-// reconnectEvery is how often clients of this process look whether their certificate has
-// changed, and connect again then.
+// reconnectEvery is how often clients of this process check whether their certificate has
+// changed, and reconnect if so.
 const reconnectEvery = 10 * time.Second
 
-// hastenReconnect sets that pace. Kubernetes' own, five minutes, has no flag.
+// hastenReconnect sets that interval. The default of Kubernetes is five minutes, and has no flag.
 func hastenReconnect() { transport.CertCallbackRefreshDuration = reconnectEvery }
 
-// authorityFollower keeps a node at the authorities of its cluster.
+// authorityFollower makes a node follow the CAs of its cluster.
 type authorityFollower struct {
 	cfg Config
-	// changed is told of other authorities (PEM), or another certificate: what uses the
-	// former ones must start again.
+	// changed is called with the CAs (PEM) after they, or the node's certificate, have changed:
+	// what uses the former ones must restart.
 	changed func(ca []byte) error
 }
 
-// run watches what the cluster says until ctx ends, with the node's own credentials.
+// run watches the cluster's CAs with the node's own credentials, until ctx ends or they, or the
+// node's certificate, have changed.
 func (f authorityFollower) run(ctx context.Context) error {
 	client, err := upstream.Client(f.cfg.files().kubeconfig())
 	if err != nil {
@@ -100,7 +101,7 @@ func (f authorityFollower) run(ctx context.Context) error {
 		}
 		said, err := maps.Lister().ConfigMaps(metav1.NamespacePublic).Get(authoritiesMap)
 		if err != nil {
-			continue // a server of an older release says nothing
+			continue // a server of an older release has no such map
 		}
 		looked, pace = time.Now(), paceFor(said)
 		again, err := f.follow(ctx, client, said)
@@ -110,16 +111,16 @@ func (f authorityFollower) run(ctx context.Context) error {
 	}
 }
 
-// paceFor is how often to look again when the cluster has said this.
+// paceFor is how long to wait before the next check when the cluster has said this.
 func paceFor(said *corev1.ConfigMap) time.Duration {
 	if named, err := cert.ParseCertsPEM([]byte(said.Data["ca.crt"])); err == nil && len(named) == 1 {
-		return steadyEvery - tellEvery/2 // at the tick that is due then
+		return steadyEvery - tellEvery/2 // half a tick early, so that the tick at steadyEvery counts
 	}
 	return tellEvery / 2
 }
 
-// follow does what is new in what the cluster says. When it has changed what the node
-// trusts, or is known by, its client is to be made again.
+// follow applies what is new in the cluster's CAs. again is true if the CAs that the node trusts,
+// or its certificate, have changed: the caller then has to make a new client.
 func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interface, said *corev1.ConfigMap) (again bool, err error) {
 	named, err := cert.ParseCertsPEM([]byte(said.Data["ca.crt"]))
 	if err != nil {
@@ -154,8 +155,8 @@ func (f authorityFollower) follow(ctx context.Context, client kubernetes.Interfa
 	return again, f.tell(ctx, client, after.trusted)
 }
 
-// renew gets a certificate of the authority that signs, unless the node has one. The
-// kubelet then asks for its serving certificate by itself.
+// renew gets a certificate from the CA that signs, unless the node has one. The kubelet then
+// requests its serving certificate itself.
 func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interface, signer *x509.Certificate) (renewed bool, err error) {
 	current, err := f.currentCertificate()
 	if err != nil {
@@ -175,7 +176,8 @@ func (f authorityFollower) renew(ctx context.Context, client kubernetes.Interfac
 	if err := issued[0].CheckSignatureFrom(signer); err != nil {
 		return false, fmt.Errorf("the cluster has signed with a CA other than %s, which it names: %w", authorityID(signer), err)
 	}
-	// The serving certificate goes first: the new one of the node is what says that all was done.
+	// The serving certificate goes first: the node's new certificate shows that everything was
+	// done.
 	dir := f.cfg.files().path("pki")
 	if err := removeServing(dir); err != nil {
 		return false, err
@@ -217,7 +219,8 @@ func (f authorityFollower) currentCertificate() (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// request has the cluster sign a new key of this node, as a kubelet that renews does.
+// request has the cluster sign a new key of this node, as a kubelet does that renews its
+// certificate.
 func (f authorityFollower) request(ctx context.Context, client kubernetes.Interface) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -242,8 +245,8 @@ func (f authorityFollower) request(ctx context.Context, client kubernetes.Interf
 	return certPEM, keyPEM, err
 }
 
-// tell says on the Node which authorities this node trusts, and which its certificate is
-// of, unless it says so already: each write is in the audit log.
+// tell writes to the Node which CAs this node trusts, and which of them issued its certificate.
+// It writes nothing if the Node says so already, because each write is in the audit log.
 func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface, trusted []*x509.Certificate) error {
 	current, err := f.currentCertificate()
 	if err != nil {
@@ -273,7 +276,7 @@ func (f authorityFollower) tell(ctx context.Context, client kubernetes.Interface
 	return nil
 }
 
-// boolOrder has true come first.
+// boolOrder sorts true first.
 func boolOrder(a, b bool) int {
 	switch {
 	case a == b:

@@ -15,10 +15,12 @@ const cgroupMount = "/sys/fs/cgroup"
 
 func isCgroupV2() bool { return cgroups.IsCgroup2UnifiedMode() }
 
-// neededControllers are those without which the kubelet does not start.
+// neededControllers are the cgroup controllers without which the kubelet does not
+// start.
 func neededControllers() []string { return []string{"cpu", "cpuset", "memory", "pids"} }
 
-// checkControllers says which cgroup controllers the kernel does not offer.
+// checkControllers returns an error that names the cgroup controllers that the
+// kernel lacks.
 func checkControllers(mount string, v2 bool) error {
 	var missing []string
 	if v2 {
@@ -45,9 +47,9 @@ func checkControllers(mount string, v2 bool) error {
 	return nil
 }
 
-// prepareCgroup makes the cgroup root, such as /everynode-x/node-1, usable as
-// the parent of pods. With cgroup v1 it exists in every hierarchy afterwards;
-// with v2 its controllers are on. Doing so twice changes nothing.
+// prepareCgroup makes the cgroup root, such as /everynode-x/node-1, usable as the
+// parent of pods. With cgroup v1 it exists in every hierarchy afterwards; with v2
+// its controllers are on. A second call changes nothing.
 func prepareCgroup(mount, root string, v2 bool) error {
 	if root == "" || root == "/" {
 		return nil
@@ -72,7 +74,8 @@ func prepareCgroup(mount, root string, v2 bool) error {
 }
 
 // prepareHierarchy makes root in one v1 hierarchy. A new cpuset is empty, and
-// takes no process until it has CPUs and memory nodes: its parent's.
+// accepts no process until it has CPUs and memory nodes. It gets those of its
+// parent.
 func prepareHierarchy(hierarchy, root string) error {
 	dir := hierarchy
 	for _, name := range strings.Split(strings.Trim(root, "/"), "/") {
@@ -107,7 +110,7 @@ func inherit(parent, dir, file string) error {
 	return os.WriteFile(filepath.Join(dir, file), value, 0o644)
 }
 
-// prepareCgroupV2 hands every controller down to root and to what is below it.
+// prepareCgroupV2 enables every controller for root and for what is below it.
 func prepareCgroupV2(mount, root string) error {
 	dir := mount
 	names := append([]string{"."}, strings.Split(strings.Trim(root, "/"), "/")...)

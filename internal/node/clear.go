@@ -21,9 +21,9 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// clearMachine takes off the machine what the agent, its children and its pods
-// have left on it outside of the data directory, and puts kernel settings back.
-// Every part is tried.
+// clearMachine removes what the agent, its children and its pods have left on the
+// machine outside the data directory, and restores kernel settings. Once the pods are
+// killed, it tries every part even if another one fails.
 func (l *leaver) clearMachine(ctx context.Context) error {
 	if !l.started {
 		return nil
@@ -54,7 +54,8 @@ func (l *leaver) clearMachine(ctx context.Context) error {
 	return nil
 }
 
-// removeNetwork removes rules, routes, and the bridge of the pods with what is on it.
+// removeNetwork removes rules, routes, and the bridge of the pods with the links on
+// it.
 func (l *leaver) removeNetwork() error {
 	err := errors.Join(removeTables(), podnet.RemoveRoutes(l.cfg.Log))
 	config := filepath.Join(l.cfg.cniConfigDir(), podnet.ConfigName)
@@ -64,7 +65,7 @@ func (l *leaver) removeNetwork() error {
 	if err = errors.Join(err, removeBridge(podnet.Bridge)); err != nil {
 		return err
 	}
-	// The bridge's owner is known by this file, which goes last.
+	// This file shows that the bridge is everynode's, so it goes last.
 	if err := os.Remove(config); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the configuration of the pod network: %w", err)
 	}
@@ -182,9 +183,9 @@ func inFolder(path, dir string) bool {
 	return strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// removePaths deletes what lies outside of the data directory. Folders that were
-// there before the agent stay, with what is in them; those that others may use as
-// well go when they are empty.
+// removePaths deletes what lies outside the data directory. Folders that existed
+// before the agent stay, with their contents. Folders that other programs may use as
+// well are deleted when they are empty.
 func (l *leaver) removePaths() error {
 	made := func(path string) bool { return slices.Contains(l.record.Made, path) }
 	var errs []error
@@ -212,7 +213,7 @@ func (l *leaver) removePaths() error {
 	return errors.Join(errs...)
 }
 
-// removeIn deletes in a folder.
+// removeIn calls do with a Remover for a folder.
 func removeIn(folder string, do func(*datadir.Remover) error) error {
 	r, err := datadir.Remove(folder)
 	if err != nil {
@@ -221,7 +222,8 @@ func removeIn(folder string, do func(*datadir.Remover) error) error {
 	return errors.Join(do(r), r.Close())
 }
 
-// removeEmpty deletes a folder, and the folders in it, if there is nothing else.
+// removeEmpty deletes the empty folders in a folder, and then the folder itself if
+// nothing is left in it.
 func removeEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -243,7 +245,7 @@ func removeEmpty(dir string) error {
 	return nil
 }
 
-// removeDeadSockets deletes the sockets in a folder at which nobody listens.
+// removeDeadSockets deletes the sockets in a folder on which nothing listens.
 func removeDeadSockets(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

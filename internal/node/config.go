@@ -23,7 +23,7 @@ import (
 	"everynode/internal/node/upstream"
 )
 
-// Config says which node the agent makes, and of which cluster.
+// Config describes the node that the agent makes, and its cluster.
 type Config struct {
 	Name       string // name of the Node; default: the host name
 	DataDir    string // everything the agent keeps lives below it
@@ -32,31 +32,32 @@ type Config struct {
 	ImageDirs []string // directories of image archives imported at start, besides RuntimeDir/images
 	Servers   []string // URLs of API servers, https://host:port; one that answers is enough
 	Token     string   // join token (id.secret@sha256:hash of the CA); only needed until the node has joined
-	Rejoin    bool     // the token may lead to a cluster with another CA than the one that the node has joined
+	Rejoin    bool     // the token may be for a cluster with a different CA from the one that the node has joined
 	NodeIP    string   // IPv4 address of the node; default: the address of the route to the servers
 	Labels    map[string]string
 	Taints    []string          // KEY=VALUE:EFFECT; a new node registers with them
-	Reserved  map[string]string // what of the machine is not for pods, quantities by resource
+	Reserved  map[string]string // resources that are not for pods: quantities by name
 
-	// ClusterDNS is the address of the cluster's DNS. Empty: that of the service
+	// ClusterDNS is the address of the cluster's DNS. Empty: the address of the service
 	// kube-system/kube-dns, if there is one.
 	ClusterDNS string
 
-	// ContainerRuntimeEndpoint is the CRI socket (unix:///...) of a runtime
-	// that is there already. Empty: the agent runs a containerd of its own.
+	// ContainerRuntimeEndpoint is the CRI socket (unix:///...) of an existing runtime. Empty:
+	// the agent runs a containerd of its own.
 	ContainerRuntimeEndpoint string
 
-	// CNI is the pod network that the agent makes: podnet.Everynode, which is the default, or
-	// podnet.None. Then a network that somebody installs puts its configuration into
-	// /etc/cni/net.d and its plugins into /opt/cni/bin, and the node is not Ready before.
+	// CNI is the pod network that the agent sets up: podnet.Everynode, the default, or
+	// podnet.None. With None the operator installs a network, which puts its configuration
+	// into /etc/cni/net.d and its plugins into /opt/cni/bin. The node is not Ready before
+	// that.
 	CNI         string
-	NoKubeProxy bool // kube-proxy is somebody else's, too
+	NoKubeProxy bool // the operator provides kube-proxy, or what replaces it
 
-	// RegistryConfigs are files of mirrors of registries and the ways to them, in the
-	// format of k3s. The first that names a host holds for it.
+	// RegistryConfigs are files that configure registries and their mirrors, in the format of
+	// k3s. If several files name a host, the first of them applies.
 	RegistryConfigs []string
 
-	// KubeletConfig is a file of settings of the kubelet that differ from the agent's; "" for none.
+	// KubeletConfig is a file of kubelet settings that override the agent's; "" for none.
 	KubeletConfig string
 
 	CgroupRoot string // parent cgroup of the pods, such as "/everynode-x/node-1"; "": the machine's root
@@ -65,17 +66,18 @@ type Config struct {
 
 	Log *slog.Logger // nil: nothing is logged
 
-	registries      registries // what is in RegistryConfigs
-	kubeletFragment []byte     // what is in KubeletConfig
+	registries      registries // contents of RegistryConfigs
+	kubeletFragment []byte     // contents of KubeletConfig
 
 	hosts []string // Servers as host:port
 	api   string   // URL at which the programs of this machine reach the API
 }
 
-// maxSocketPath is the longest path that a unix socket address holds on Linux.
+// maxSocketPath is the longest path, in bytes, that a unix socket address can have on Linux.
 const maxSocketPath = 107
 
-// complete returns cfg with its defaults filled in, or says what is wrong with it.
+// complete returns cfg with its defaults filled in, or an error that says what is wrong with
+// it.
 func (cfg Config) complete() (Config, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -127,7 +129,7 @@ func (cfg Config) complete() (Config, error) {
 	return cfg, errors.Join(validateLabels(cfg.Labels), err, validateReserved(cfg.Reserved))
 }
 
-// taints are the node's first taints.
+// taints parses the taints with which a new node registers.
 func (cfg Config) taints() ([]corev1.Taint, error) {
 	add, remove, err := taints.ParseTaints(cfg.Taints)
 	if err == nil && len(remove) > 0 {
@@ -139,8 +141,8 @@ func (cfg Config) taints() ([]corev1.Taint, error) {
 	return add, nil
 }
 
-// validateReserved checks what is not for pods, which the kubelet would refuse in
-// its own log.
+// validateReserved checks the resources that are not for pods. The kubelet would refuse a bad
+// one, but only in its own log.
 func validateReserved(reserved map[string]string) error {
 	known := []string{"cpu", "memory", "ephemeral-storage", "pid"}
 	for _, name := range slices.Sorted(maps.Keys(reserved)) {
@@ -170,9 +172,8 @@ func (cfg *Config) completePaths() error {
 	return nil
 }
 
-// routeAddress returns the local address that packets to the first of the
-// servers leave from to which there is a route. Connecting a datagram socket
-// sends nothing.
+// routeAddress returns the local address from which packets leave for the first of the
+// servers that has a route. Connecting a datagram socket sends nothing.
 func routeAddress(hosts []string) (string, error) {
 	var errs []error
 	for _, host := range hosts {
@@ -191,8 +192,8 @@ func routeAddress(hosts []string) (string, error) {
 	return "", fmt.Errorf("%w; check --server, or give this node's address with --node-ip", errors.Join(errs...))
 }
 
-// validateLabels refuses what the API server would refuse from a kubelet:
-// ill-formed labels, and labels of Kubernetes' own that a node may not give itself.
+// validateLabels refuses what the API server would refuse from a kubelet: ill-formed labels,
+// and labels reserved by Kubernetes, which a node may not give itself.
 func validateLabels(labels map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
@@ -222,7 +223,7 @@ func reservedLabel(key string) bool {
 	return false
 }
 
-// files are where the agent keeps what.
+// files returns the paths of the agent's files.
 func (cfg Config) files() nodeFiles { return nodeFiles(cfg.DataDir) }
 
 // endpoint is the CRI endpoint the kubelet talks to, as a URL.
@@ -238,16 +239,17 @@ func (cfg Config) endpointSocket() string {
 	return strings.TrimPrefix(cfg.endpoint(), "unix://")
 }
 
-// The usual places of a pod network's configuration and plugins. What installs plugins
-// beside another network, such as a service mesh, writes there.
+// The usual folders of a pod network's configuration and plugins. Software that adds plugins
+// to an existing network, such as a service mesh, writes there.
 const (
 	usualCNIConfigDir = "/etc/cni/net.d"
 	usualCNIPluginDir = "/opt/cni/bin"
 )
 
-// cniConfigDir is where the runtime looks for its pod network: the usual place when the
-// runtime or the network is somebody else's, or the place is the node's own. A machine's
-// may hold what another program has left there, so that ours is below the data directory.
+// cniConfigDir is where the runtime looks for the configuration of its pod network. That is
+// the usual folder if the runtime or the network is not the agent's, or if the node has that
+// folder for itself (Local). On a machine, other programs may have left something in the
+// usual folder, so everynode's configuration is in one below the data directory.
 func (cfg Config) cniConfigDir() string {
 	if cfg.ContainerRuntimeEndpoint != "" || cfg.CNI == podnet.None || cfg.Local {
 		return usualCNIConfigDir
@@ -255,9 +257,9 @@ func (cfg Config) cniConfigDir() string {
 	return cfg.files().path("cni", "net.d")
 }
 
-// cniPluginDirs are where the runtime looks for CNI plugins. Those of a network of
-// somebody else's win over ours of the same name, which it may need as well; beside our
-// network, ours win.
+// cniPluginDirs are where the runtime looks for CNI plugins. If the operator installs the
+// network, its plugins win over everynode's of the same name, and everynode's are there in
+// case it needs them. With everynode's network, everynode's plugins win.
 func (cfg Config) cniPluginDirs() []string {
 	switch {
 	case cfg.CNI == podnet.None:
@@ -268,7 +270,7 @@ func (cfg Config) cniPluginDirs() []string {
 	return []string{cfg.RuntimeDir}
 }
 
-// recall reads what an earlier run of the agent has remembered of the API servers.
+// recall reads what an earlier run of the agent has remembered about the API servers.
 func (cfg Config) recall() upstream.Remembered {
 	return upstream.Recall(cfg.files().servers(), cfg.Log)
 }

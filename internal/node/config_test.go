@@ -23,7 +23,7 @@ func testConfig() Config {
 	}
 }
 
-// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 writes again.
+// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 rewrites.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -17,14 +17,12 @@ import (
 	"everynode/internal/datadir"
 )
 
-// SandboxImage is the name under which images/pause.tar must bring the image
-// that every pod's first container runs.
+// SandboxImage is the name that images/pause.tar must give the image that the first container of every pod runs.
 const SandboxImage = "everynode.local/pause:1"
 
-// containerdTemplate is containerd's configuration. What a node does not use is
-// switched off: it starts faster so, and leaves no directories behind (opt
-// makes /opt/containerd). NRI's socket, by which agents change containers, is there
-// where /run is the node's own.
+// containerdTemplate is the template of containerd's configuration. It disables what a node does not use: containerd
+// then starts faster, and leaves no directories behind (opt makes /opt/containerd). NRI, a socket through which
+// agents change containers, is on only where the node has a /run of its own.
 const containerdTemplate = `version = 3
 root = {{q .Root}}
 state = {{q .State}}
@@ -106,8 +104,9 @@ func containerdProcess(cfg Config) process {
 	}
 }
 
-// childEnv is our environment with dir first on PATH, without the join token, which containers' shims would keep, without
-// what is said of our process alone, and without TMPDIR: shims outlive us, and so perhaps the folder, and no command could be run in their containers any more.
+// childEnv is this process's environment with dir first on PATH, and without three variables. The join token would
+// stay in the environment of containers' shims. datadir.PIDVariable is about this process alone. The folder in TMPDIR
+// may not live as long as the shims, and without it no command could run in their containers.
 func childEnv(dir string) []string {
 	var env []string
 	for _, kv := range os.Environ() {

@@ -63,10 +63,11 @@ func join(ctx context.Context, cfg Config) error {
 	return writeFile(cfg.files().bootstrapKubeconfig(), bootstrap)
 }
 
-// sameCluster refuses to take a machine from the cluster that it has joined to
-// one with another CA (PEM), unless that is wanted. That the other one knows the
-// token proves little: every machine that was given it does. Of the authorities of its
-// own cluster it takes those that it knows; it learns others later, from whom it knows.
+// sameCluster refuses to move a machine from the cluster that it has joined to one with
+// another CA (PEM), unless cfg.Rejoin allows that. That the other cluster knows the token
+// proves little: so does every machine that was given the token. Of the CAs of its own
+// cluster it returns those that the machine knows already. The machine learns the others
+// later, from a server that it trusts.
 func sameCluster(cfg Config, ca []byte) ([]byte, error) {
 	known, err := cfg.files().knownCA()
 	if err != nil || cfg.Rejoin || known == nil {
@@ -88,8 +89,8 @@ func sameCluster(cfg Config, ca []byte) ([]byte, error) {
 	return cert.EncodeCertificates(both...)
 }
 
-// checkJoinable finds out what the join would fail for on this side, before
-// anything is done: a missing or malformed token.
+// checkJoinable finds what would make the join fail on this side, before anything is
+// changed: a missing or malformed token.
 func checkJoinable(cfg Config) error {
 	err := credentialsUsable(cfg.files().kubeconfig(), time.Now())
 	if err == nil {
@@ -106,8 +107,8 @@ func needsToken(cfg Config, because error) error {
 	return fmt.Errorf("this machine cannot join %s without a token: %w; %s, and give it with --token", strings.Join(cfg.Servers, ", "), because, newToken)
 }
 
-// checkCredentials says why the node's own credentials cannot be used, if so.
-// A server that does not answer is not a reason: it may come up later.
+// checkCredentials returns why the node's own credentials cannot be used, or nil. A server
+// that does not answer is not a reason: it may come up later.
 func checkCredentials(ctx context.Context, cfg Config) error {
 	if err := credentialsUsable(cfg.files().kubeconfig(), time.Now()); err != nil {
 		return err
@@ -132,8 +133,8 @@ func checkCredentials(ctx context.Context, cfg Config) error {
 	}
 }
 
-// credentialsUsable says why a kubeconfig with a client certificate cannot be
-// used at a time, if so: not there, unreadable, or expired.
+// credentialsUsable returns why a kubeconfig with a client certificate cannot be used at
+// the time now, or nil: it does not exist, is unreadable, or has expired.
 func credentialsUsable(kubeconfig string, now time.Time) error {
 	if _, err := os.Stat(kubeconfig); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -159,8 +160,9 @@ func credentialsUsable(kubeconfig string, now time.Time) error {
 	return nil
 }
 
-// keepCredentials points credentials that work at where the API is reached now,
-// writes the CA in them for the kubelet's server, and drops the token.
+// keepCredentials keeps credentials that work. It points them at the current address of
+// the API, writes the CA in them for the kubelet's server, and deletes the bootstrap
+// credentials.
 func keepCredentials(cfg Config) error {
 	config, err := clientcmd.LoadFromFile(cfg.files().kubeconfig())
 	if err != nil {
@@ -185,16 +187,18 @@ func keepCredentials(cfg Config) error {
 	return dropBootstrap(cfg)
 }
 
-// asksAgain says whether the kubelet has asked with these bootstrap credentials already.
+// asksAgain reports whether the kubelet has used these bootstrap credentials for a request
+// already.
 func asksAgain(cfg Config, bootstrap []byte) bool {
 	before, err := os.ReadFile(cfg.files().bootstrapKubeconfig())
 	return err == nil && bytes.Equal(before, bootstrap)
 }
 
-// forgetCredentials removes credentials that are of no use, so that the kubelet
-// asks for new ones. With keepRequest the key of a request that is not answered yet stays:
-// the name may have been given to that key, and then no other gets it. With another
-// token it must not: the kubelet would find its former request, which was made with the first.
+// forgetCredentials removes credentials that no longer work, so that the kubelet requests
+// new ones. With keepRequest it keeps the key of a request that has no answer yet: the
+// cluster may have given the node's name to that key, and then gives it to no other. With
+// another token the key must not stay: the kubelet would find its former request, which
+// was made with the first token.
 func forgetCredentials(cfg Config, keepRequest bool) error {
 	for _, file := range []string{cfg.files().kubeconfig(), cfg.files().dropped()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -218,11 +222,12 @@ func forgetCredentials(cfg Config, keepRequest bool) error {
 	return nil
 }
 
-// requestedKey is where a kubelet keeps its key until its first certificate is there.
+// requestedKey is the file in which a kubelet keeps its key until it has its first
+// certificate.
 const requestedKey = "kubelet-client.key.tmp"
 
-// kubeletFiles are the files that a kubelet keeps below pki/. They are deleted
-// by their names: what else is there is not the kubelet's.
+// kubeletFiles are the files that a kubelet keeps below pki/. They are deleted by name,
+// because other files there are not the kubelet's.
 func kubeletFiles() []string {
 	return []string{"kubelet-client-*.pem", "kubelet-server-*.pem", requestedKey, "kubelet.crt", "kubelet.key"}
 }
@@ -233,8 +238,8 @@ func (d nodeFiles) checkSecrets() error {
 		datadir.CheckSecrets(string(d), filepath.Base(d.kubeconfig()), filepath.Base(d.bootstrapKubeconfig())))
 }
 
-// knownCA returns the CA (PEM) of the cluster that the node has joined; nil
-// when it has not.
+// knownCA returns the CA (PEM) of the cluster that the node has joined; nil if it has not
+// joined one.
 func (d nodeFiles) knownCA() ([]byte, error) {
 	ca, err := os.ReadFile(d.ca())
 	if errors.Is(err, os.ErrNotExist) {
@@ -253,8 +258,8 @@ func dropBootstrap(cfg Config) error {
 	return nil
 }
 
-// waitForCredentials returns once the kubelet has its certificate, and removes
-// the bootstrap credentials then.
+// waitForCredentials waits until the kubelet has its certificate, and then removes the
+// bootstrap credentials.
 func waitForCredentials(ctx context.Context, cfg Config) error {
 	said := ""
 	look := time.NewTicker(heldEvery)
@@ -288,7 +293,7 @@ const heldEvery = 3 * time.Second
 func heldBecause(ctx context.Context, cfg Config, unusable error) string {
 	config, err := clientcmd.BuildConfigFromFlags("", cfg.files().bootstrapKubeconfig())
 	if err != nil {
-		return unusable.Error() // it has none any more: the kubelet is about to use its own
+		return unusable.Error() // the file no longer exists: the kubelet is about to use its own credentials
 	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -305,8 +310,8 @@ func heldBecause(ctx context.Context, cfg Config, unusable error) string {
 	return reasonOf(list.Items, cfg, unusable)
 }
 
-// reasonOf finds the newest request for this machine that was not approved, and
-// what is said of it.
+// reasonOf returns what the cluster says about the newest request for this machine on
+// which it has said anything; if there is none, why the credentials cannot be used.
 func reasonOf(list []certv1.CertificateSigningRequest, cfg Config, unusable error) string {
 	reason, newest := unusable.Error(), time.Time{}
 	for _, csr := range list {

@@ -25,9 +25,9 @@ const (
 	dnsWithin = 10 * time.Second
 )
 
-// clusterDNS returns the address of the cluster's DNS: the one that was given, or
-// that of its service. The last answer is kept, because a node also starts when no
-// API server answers. "" is a cluster without DNS.
+// clusterDNS returns the address of the cluster's DNS: the configured one, or the
+// address of its service. It saves the last answer, because a node also starts when
+// no API server answers. "" means that the cluster has no DNS.
 func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	if cfg.ClusterDNS != "" {
 		return cfg.ClusterDNS, nil
@@ -58,9 +58,9 @@ func (cfg Config) clusterDNS(ctx context.Context) (string, error) {
 	return said, writeFile(cfg.files().dns(), []byte(said+"\n"))
 }
 
-// askDNS asks the API server for the address of the cluster's DNS, with the node's
-// credentials, or with those that the kubelet will ask for its own with. A cluster
-// that does not have the service, or does not let nodes see it, has no DNS.
+// askDNS asks the API server for the address of the cluster's DNS, with the bootstrap
+// credentials while they exist, otherwise with the node's own. A cluster that does
+// not have the service, or does not let nodes see it, has no DNS.
 func (cfg Config) askDNS(ctx context.Context) (string, error) {
 	credentials := cfg.files().kubeconfig()
 	if _, err := os.Stat(cfg.files().bootstrapKubeconfig()); err == nil {
@@ -80,14 +80,14 @@ func (cfg Config) askDNS(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("ask for the service %s: %w", dnsService, err)
 	}
 	if _, err := netip.ParseAddr(service.Spec.ClusterIP); err != nil {
-		return "", nil // a service without an address is none that pods could ask
+		return "", nil // pods cannot ask a service that has no address
 	}
 	return service.Spec.ClusterIP, nil
 }
 
-// resolver returns the file with the name servers that pods get, and CoreDNS asks
-// for names of others: the machine's own, or one beside the node's other files
-// where the machine's is of no use to pods.
+// resolver returns the file with the name servers that pods get, and that CoreDNS
+// asks for names outside the cluster. It is the machine's own file, or one in the
+// data directory if pods cannot use the machine's.
 func (cfg Config) resolver(file, systemdFile string) (string, error) {
 	file = resolvConf(file, systemdFile)
 	text, err := os.ReadFile(file)
@@ -102,10 +102,11 @@ func (cfg Config) resolver(file, systemdFile string) (string, error) {
 	return cfg.files().path("resolv.conf"), writeFile(cfg.files().path("resolv.conf"), []byte(usable))
 }
 
-// withoutLoopback leaves those name servers out of the text of a resolv.conf that
-// are on loopback. In a pod that is the pod itself: CoreDNS would ask itself, notice,
-// and end. If none is left, the node stands in. It may have a name server that
-// listens there, too, and if not it refuses at once, instead of CoreDNS not starting.
+// withoutLoopback removes the name servers on loopback from the text of a
+// resolv.conf. In a pod, loopback is the pod itself: CoreDNS would ask itself,
+// notice, and exit. If no name server is left, it adds the node's address. A name
+// server of the machine may listen there, too. If none does, the node refuses queries
+// at once, but CoreDNS starts.
 func withoutLoopback(text, node string) string {
 	var kept strings.Builder
 	servers := 0
@@ -128,9 +129,9 @@ func withoutLoopback(text, node string) string {
 	return rest + "nameserver " + node + "\n"
 }
 
-// resolvConf picks the resolv.conf for pods. One that names only systemd's
-// stub resolver, which listens on the host's loopback, would be of no use to
-// them: systemd keeps the real one beside it.
+// resolvConf picks the resolv.conf for pods. They cannot use one that names only
+// systemd's stub resolver, which listens on the host's loopback. systemd keeps the
+// real one in another file.
 func resolvConf(file, systemdFile string) string {
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -84,7 +84,7 @@ func TestResolver(t *testing.T) {
 	}
 }
 
-// TestClusterDNS asks an API server that answers as it is told, and then none.
+// TestClusterDNS asks an API server with prescribed answers, and then no server.
 func TestClusterDNS(t *testing.T) {
 	status := http.StatusOK
 	service := corev1.Service{

@@ -9,16 +9,15 @@
 //	       ├─ everynode kubelet     registers the Node, runs its pods
 //	       └─ everynode kube-proxy  service addresses, by nftables
 //
-// All of them reach the API through the agent, at a port of the loopback
-// interface: it carries their connections to a server that works, and knows the
-// servers from the cluster (package upstream).
+// All of them reach the API through the agent, at a port of the loopback interface. The agent
+// carries their connections to a server that works, and learns from the cluster which servers
+// there are (package upstream).
 //
-// The children die with the agent (parent death signal). Containers do not:
-// their shims are not children of the agent, and the next containerd finds them
-// again. The agent itself keeps the pod network (package podnet): the CNI configuration for the
-// node's pod range, routes to the other nodes' pod ranges and the masquerading
-// of what leaves them.
+// The children die with the agent (parent death signal). Containers do not: their shims are not
+// children of the agent, and the next containerd finds them again. The agent itself keeps the
+// pod network (package podnet): the CNI configuration for the node's pod range, routes to the
+// other nodes' pod ranges, and masquerading for traffic that leaves them.
 //
-// Everything acts on the namespaces the calling process is in; whoever wants
-// several nodes on one machine enters them first.
+// Everything acts on the namespaces of the calling process. To run several nodes on one
+// machine, the caller enters the namespaces of each node first.
 package node

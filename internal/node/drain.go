@@ -17,22 +17,22 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// evictEvery is how often it is looked what is left, and how often a pod that may
-// not be evicted yet is asked for again.
+// evictEvery is how often a drain lists the pods that are left, and tries again to
+// evict those that could not be evicted.
 const evictEvery = time.Second
 
-// drainer empties a node with the node's own credentials, which may do this much:
-// cordon their Node, list and evict its pods, and delete the Node. The library of
-// kubectl cannot be used, because it reads DaemonSets, and pods that are gone.
+// drainer empties a node with the node's own credentials, which allow just this: to
+// cordon the Node, to list and evict its pods, and to delete the Node. kubectl's drain
+// library needs more: it also reads DaemonSets, and pods that no longer exist.
 type drainer struct {
 	node   string
 	client kubernetes.Interface
-	force  bool // pods that nobody makes again, and those that may not be evicted, end nevertheless
+	force  bool // end also pods that no controller recreates, and those that may not be evicted
 	within time.Duration
 	say    func(string, ...any)
 }
 
-// registered reports whether the Node is there.
+// registered reports whether the Node exists.
 func (d drainer) registered(ctx context.Context) (bool, error) {
 	_, err := d.client.CoreV1().Nodes().Get(ctx, d.node, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -50,9 +50,10 @@ func (d drainer) cordon(ctx context.Context) error {
 	return nil
 }
 
-// drain evicts the node's pods through the Eviction API, so that disruption
-// budgets hold. With gone it waits until the kubelet has ended them; where no
-// kubelet runs, until each is to end. Pods of DaemonSets and static pods stay.
+// drain evicts the node's pods through the Eviction API, so that disruption budgets
+// hold. With gone it waits until the kubelet has ended them. Without, because no
+// kubelet runs, it waits only until each of them is marked for deletion. Pods of
+// DaemonSets and static pods stay.
 func (d drainer) drain(ctx context.Context, gone bool) error {
 	waiting, cancel := context.WithTimeout(ctx, d.within)
 	defer cancel()
@@ -60,7 +61,8 @@ func (d drainer) drain(ctx context.Context, gone bool) error {
 	defer tick.Stop()
 	said := map[string]bool{}
 	for {
-		// Requests do not end with the time for the drain: what is late is told apart.
+		// Requests use ctx, not waiting: a drain that takes too long must not look
+		// like a request that failed.
 		left, err := d.pods(ctx)
 		if err != nil {
 			return err
@@ -89,7 +91,8 @@ func (d drainer) drain(ctx context.Context, gone bool) error {
 	}
 }
 
-// late is what a drain that took too long comes to.
+// late is the result of a drain that took too long: an error that lists the pods that
+// are left, or with force only a message.
 func (d drainer) late(ctx context.Context, left []corev1.Pod, refused map[string]string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -110,7 +113,7 @@ func (d drainer) late(ctx context.Context, left []corev1.Pod, refused map[string
 	return fmt.Errorf("%d pods are still on %s after %s:\n%s\nwait longer with --drain-timeout, or end them with --force", len(left), d.node, d.within, strings.Join(lines, "\n"))
 }
 
-// pods lists what a drain has to take off the node.
+// pods lists the pods that a drain has to remove from the node.
 func (d drainer) pods(ctx context.Context) ([]corev1.Pod, error) {
 	list, err := d.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", d.node).String()})
 	if err != nil {
@@ -119,15 +122,16 @@ func (d drainer) pods(ctx context.Context) ([]corev1.Pod, error) {
 	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return staysOnNode(&p) }), nil
 }
 
-// staysOnNode tells pods that a drain leaves alone: those that come back to the
-// node as long as it is there, and those that have ended.
+// staysOnNode reports whether a drain leaves a pod alone, because it comes back as
+// long as the Node exists, or because it has ended.
 func staysOnNode(p *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(p)
 	return p.Annotations[corev1.MirrorPodAnnotationKey] != "" || owner != nil && owner.Kind == "DaemonSet" ||
 		p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// checkLonely refuses to end pods that nobody makes again elsewhere.
+// checkLonely returns an error if a drain would end pods that no controller recreates
+// elsewhere; with force it does not.
 func (d drainer) checkLonely(ctx context.Context) error {
 	pods, err := d.pods(ctx)
 	if err != nil || d.force {
@@ -145,8 +149,8 @@ func (d drainer) checkLonely(ctx context.Context) error {
 	return fmt.Errorf("no controller would recreate these pods on another node: %s; delete them (everynode kubectl delete pod, on a server), or end them with --force", strings.Join(lonely, ", "))
 }
 
-// evict asks for the end of each pod that is not about to end, and returns why
-// the API server refuses it for now, by pod.
+// evict requests the eviction of each pod that is not terminating yet, and returns, by
+// pod, why the API server refuses it for now.
 func (d drainer) evict(ctx context.Context, pods []corev1.Pod) (refused map[string]string, err error) {
 	refused = map[string]string{}
 	for i := range pods {
@@ -172,8 +176,8 @@ func (d drainer) evict(ctx context.Context, pods []corev1.Pod) (refused map[stri
 
 func podName(p *corev1.Pod) string { return p.Namespace + "/" + p.Name }
 
-// deleteNode deletes the Node. When the cluster keeps it, kept says why: it has
-// what a node may not take off.
+// deleteNode deletes the Node. If the API server forbids that, kept says why: the Node
+// has something that a node may not remove.
 func (d drainer) deleteNode(ctx context.Context) (kept string, err error) {
 	err = d.client.CoreV1().Nodes().Delete(ctx, d.node, metav1.DeleteOptions{})
 	switch {

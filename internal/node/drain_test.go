@@ -31,7 +31,7 @@ func ownedPod(name, kind string) *corev1.Pod {
 }
 
 // evictions is what a drainer asks of an API server, which refuses each pod as
-// often as it is told to.
+// often as refuse says.
 type evictions struct {
 	refuse map[string]int
 	keep   map[string]bool // the kubelet does not end them
@@ -119,7 +119,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A drain that is interrupted is not one that took too long.
+// A drain that is interrupted does not count as one that took too long.
 func TestDrainInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world := evictions{refuse: map[string]int{"web": 1 << 20}}

@@ -8,7 +8,7 @@ import (
 	"everynode/internal/atomicfile"
 )
 
-// writeFile replaces a file in one step, and makes its directory if need be.
+// writeFile replaces a file in one step, and makes its directory if necessary.
 func writeFile(name string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", name, err)

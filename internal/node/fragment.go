@@ -11,7 +11,7 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// A user's settings of the kubelet, of which the kubelet itself takes what differs from ours.
+// A user's settings of the kubelet. The kubelet itself merges them over the agent's.
 
 // agentOwns are the settings without which the kubelet does not work on this node, and why.
 func agentOwns() map[string]string {
@@ -26,13 +26,13 @@ func agentOwns() map[string]string {
 	}
 }
 
-// CheckKubeletConfig says what is wrong with a file of the kubelet's settings; "" is none.
+// CheckKubeletConfig returns what is wrong with a file of kubelet settings, or nil. "" is not a file.
 func CheckKubeletConfig(file string) error {
 	_, err := readKubeletConfig(file)
 	return err
 }
 
-// readKubeletConfig returns the settings in a file as JSON; nil for no file.
+// readKubeletConfig returns the settings in a file as JSON; nil if file is "".
 func readKubeletConfig(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
@@ -48,7 +48,8 @@ func readKubeletConfig(file string) ([]byte, error) {
 	return data, nil
 }
 
-// checkFragment returns the settings as JSON, if a kubelet knows all of them and may have them.
+// checkFragment returns the settings as JSON. It returns an error if the kubelet does not know a setting,
+// or if the agent owns it.
 func checkFragment(text []byte) ([]byte, error) {
 	var settings kubeletconfig.KubeletConfiguration
 	strict, err := strictyaml.Unmarshal(text, &settings)
@@ -74,7 +75,7 @@ func checkFragment(text []byte) ([]byte, error) {
 	return data, errors.Join(strict...)
 }
 
-// writeKubeletDropIn gives the kubelet the user's settings, or takes back what it had of an earlier start.
+// writeKubeletDropIn writes the user's settings for the kubelet, or removes those of an earlier start.
 func (cfg Config) writeKubeletDropIn() error {
 	file := cfg.files().path("kubelet.d", "10-own.conf")
 	if len(cfg.kubeletFragment) == 0 {

@@ -30,7 +30,8 @@ func TestKubeletFragment(t *testing.T) {
 	}
 }
 
-// Settings come to the kubelet as a file of its drop-in folder, and leave with the flag.
+// Settings reach the kubelet as a file in its drop-in folder, which is removed with the
+// flag.
 func TestKubeletDropIn(t *testing.T) {
 	cfg := Config{DataDir: t.TempDir(), kubeletFragment: []byte(`{"maxPods":20}`)}
 	file := cfg.files().path("kubelet.d", "10-own.conf")

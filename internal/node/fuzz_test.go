@@ -9,9 +9,10 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// What comes from others is read without harm, whatever it is: make fuzz.
+// Input from others does no harm when it is read, whatever it is: make fuzz.
 
-// FuzzToken: a token that is taken is whole, and an error does not show its secret.
+// FuzzToken: a token that is accepted is complete, and an error does not show its
+// secret.
 func FuzzToken(f *testing.F) {
 	for _, text := range []string{"", "abcdef.0123456789abcdef", "abcdef.0123456789abcdef@sha256:" + strings.Repeat("0a", 32),
 		"abcdef.0123456789abcdef@sha256:", "abcdef.0123456789abcdeX", "abcdef@sha256.0123456789abcdef"} {
@@ -35,7 +36,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzClusterInfo: what a server says of its authority is certificates, or nothing.
+// FuzzClusterInfo: what a server says about its CA is certificates, or nothing.
 func FuzzClusterInfo(f *testing.F) {
 	f.Add("")
 	f.Add("apiVersion: v1\nkind: Config\nclusters: [{name: '', cluster: {certificate-authority-data: LS0tLS1CRUdJTg==, server: 'https://10.0.0.1'}}]\n")
@@ -51,7 +52,7 @@ func FuzzClusterInfo(f *testing.F) {
 	})
 }
 
-// FuzzRegistries: settings that are taken can be written for containerd.
+// FuzzRegistries: settings that are accepted can be written for containerd.
 func FuzzRegistries(f *testing.F) {
 	f.Add("mirrors: {docker.io: {endpoint: ['https://10.0.0.1:5000']}}\nconfigs: {'10.0.0.1:5000': {auth: {username: a, password: b}}}\n")
 	f.Add("mirrors: {'*': {endpoint: ['http://../..']}}\n")

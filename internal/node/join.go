@@ -27,11 +27,10 @@ import (
 	bootstraputil "k8s.io/cluster-bootstrap/token/util"
 )
 
-// newToken tells how to get a token that works; errors about tokens end with it.
+// newToken says how to get a token that works; errors about tokens end with it.
 const newToken = "make a new one on the control plane's machine with: everynode token create"
 
-// bootstrapToken is a join token taken apart. Only its ID and authority may be
-// shown.
+// bootstrapToken is a parsed join token. Only its ID and authority may be shown.
 type bootstrapToken struct {
 	id, secret string
 	authority  string // sha256:HEX of the CA's public key; "" when the token names none
@@ -50,9 +49,10 @@ func parseToken(s string) (bootstrapToken, error) {
 	return bootstrapToken{id: id, secret: secret, authority: authority}, nil
 }
 
-// pinned returns those authorities of a CA (PEM) that the token names, and refuses one
-// with none. What else a server says to a stranger to be its authority may be made up:
-// whoever knows the token can. It is learned once the server is known.
+// pinned returns the certificate in a CA (PEM) that the token names, or an error if it
+// is not there. A token that names none accepts the whole CA. Other certificates that
+// a server presents before it is known may be made up: anyone who knows the token can
+// do that. The node learns them once it knows the server.
 func (t bootstrapToken) pinned(ca []byte, server string) ([]byte, error) {
 	if t.authority == "" {
 		return ca, nil
@@ -70,16 +70,15 @@ func (t bootstrapToken) pinned(ca []byte, server string) ([]byte, error) {
 		server, sha256.Sum256(certs[0].RawSubjectPublicKeyInfo), t.id, t.authority, newToken)
 }
 
-// discovery finds out, with nothing but a token, which CA the cluster has, the
-// way kubeadm does: what an unknown server says is believed when it is signed
-// with the token.
+// discovery finds out which CA the cluster has, with nothing but a token, as kubeadm
+// does: it believes an unknown server if the answer is signed with the token.
 type discovery struct {
 	server string // https://host:port
 	token  bootstrapToken
 	log    *slog.Logger
 
 	unreachable time.Duration // how long a server that does not answer is tried
-	unsigned    time.Duration // how long a signature may take to appear for a token that was made just now
+	unsigned    time.Duration // how long a signature may take to appear for a new token
 	interval    time.Duration // pause between attempts
 }
 
@@ -90,7 +89,7 @@ func newDiscovery(server string, token bootstrapToken, log *slog.Logger) discove
 	}
 }
 
-// errRefused marks answers of the server, as opposed to none.
+// errRefused marks an error that the server answered with, as opposed to no answer.
 type errRefused struct{ error }
 
 func (e errRefused) Unwrap() error { return e.error }
@@ -108,9 +107,9 @@ func (d discovery) run(ctx context.Context) ([]byte, error) {
 	return ca, d.retry(ctx, func(ctx context.Context) error { return d.verify(ctx, ca) })
 }
 
-// any asks all servers (host:port) at once, and believes the first that proves
-// itself. What one of them says against the token holds for all; only silence
-// of one leaves the others to be waited for.
+// any asks all servers (host:port) at once, and believes the first that proves itself.
+// If one of them refuses the token, that counts for all. It waits for the others only
+// if one does not answer.
 func (d discovery) any(ctx context.Context, servers []string) ([]byte, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -140,13 +139,13 @@ func (d discovery) any(ctx context.Context, servers []string) ([]byte, error) {
 	return nil, errors.Join(errs...)
 }
 
-// permanent marks errors that trying again does not mend.
+// permanent marks errors that a retry cannot fix.
 type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// retry calls try until it succeeds, fails for good, or has failed for too
-// long. It says so in the log once in a while.
+// retry calls try until it succeeds, fails for good, or has failed for too long. It
+// logs failures once in a while.
 func (d discovery) retry(ctx context.Context, try func(context.Context) error) error {
 	var last error
 	var logged time.Time
@@ -176,8 +175,8 @@ func (d discovery) retry(ctx context.Context, try func(context.Context) error) e
 	return err
 }
 
-// signedCA fetches cluster-info without trust in the server, and returns the CA
-// in it if it is signed with our token. The token itself is not sent.
+// signedCA fetches cluster-info without trusting the server, and returns the CA in it
+// if it is signed with our token. The token itself is not sent.
 func (d discovery) signedCA(ctx context.Context) ([]byte, error) {
 	client, err := kubernetes.NewForConfig(&rest.Config{Host: d.server, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
 	if err != nil {
@@ -223,8 +222,8 @@ func caOf(kubeconfig string) ([]byte, error) {
 	return nil, errors.New("it names no cluster")
 }
 
-// verify checks that the server has a certificate of the CA, and that it lets
-// the token in.
+// verify checks that the CA has signed the server's certificate, and that the server
+// accepts the token.
 func (d discovery) verify(ctx context.Context, ca []byte) error {
 	err := whoAmI(ctx, &rest.Config{
 		Host:            d.server,
@@ -244,8 +243,8 @@ func (d discovery) verify(ctx context.Context, ca []byte) error {
 	}
 }
 
-// whoAmI asks the API server for our own name, which everybody who is let in
-// may do. The error tells "not let in" from "not reached".
+// whoAmI asks the API server for our own name, which everybody who is authenticated
+// may do. Its error distinguishes "not let in" from "not reached".
 func whoAmI(ctx context.Context, config *rest.Config) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -259,8 +258,8 @@ func isCertificateError(err error) bool {
 	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) || errors.As(err, new(x509.HostnameError))
 }
 
-// bootstrapKubeconfig renders the credentials that the kubelet asks for its
-// certificate with.
+// bootstrapKubeconfig renders the credentials with which the kubelet requests its
+// certificate.
 func bootstrapKubeconfig(server string, ca []byte, token bootstrapToken) ([]byte, error) {
 	const name = "everynode"
 	out, err := clientcmd.Write(clientcmdapi.Config{

@@ -93,12 +93,12 @@ func (a authority) issue(t *testing.T, until time.Time) tls.Certificate {
 type fakeServer struct {
 	*httptest.Server
 	info     map[string]string // data of cluster-info; nil: there is none
-	token    string            // bearer token that is let in
+	token    string            // bearer token that is accepted
 	sawToken bool              // a token was sent to fetch cluster-info
 }
 
-// newFakeServer serves with a certificate of serving, and says that the
-// cluster's CA is said.
+// newFakeServer serves with a certificate of serving, and says that said is the
+// cluster's CA.
 func newFakeServer(t *testing.T, serving, said authority) *fakeServer {
 	t.Helper()
 	f := &fakeServer{token: goodToken}
@@ -125,7 +125,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	reply := func(code int, obj any) {
 		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(obj) // a client that went away is its own test's failure
+		_ = json.NewEncoder(w).Encode(obj) // if a client goes away, its own test fails
 	}
 	refuse := func(code int32, reason metav1.StatusReason) {
 		reply(int(code), metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: code, Reason: reason, Message: string(reason)})
@@ -149,7 +149,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// joinConfig is a node that is to join at server.
+// joinConfig is a node that joins at server.
 func joinConfig(t *testing.T, server *fakeServer) Config {
 	t.Helper()
 	return Config{Name: "node-1", DataDir: t.TempDir(), Servers: []string{server.URL},
@@ -227,8 +227,8 @@ func runDiscovery(ctx context.Context, t *testing.T, server *fakeServer, s strin
 	return ca, err
 }
 
-// Of several servers one has to answer; what it says against the token ends the
-// join, although others are still waited for.
+// One answer from several servers is enough. If it rejects the token, that ends the
+// join, although others have not answered yet.
 func TestDiscoveryAmongServers(t *testing.T) {
 	ca := newAuthority(t)
 	alive := newFakeServer(t, ca, ca).Listener.Addr().String()
@@ -370,7 +370,7 @@ func TestCheckJoinable(t *testing.T) {
 	}
 }
 
-// writeCredentials leaves what a kubelet leaves that has joined.
+// writeCredentials writes what a kubelet leaves after it has joined.
 func writeCredentials(t *testing.T, cfg Config, ca authority, until time.Time) {
 	t.Helper()
 	pair := ca.issue(t, until)
@@ -399,8 +399,8 @@ func writeCredentials(t *testing.T, cfg Config, ca authority, until time.Time) {
 	}
 }
 
-// A node that has joined starts without its server, and finds it at its new
-// address. The token is gone by then.
+// A node that has joined starts without its server, and finds it at its new address. The
+// token is no longer there.
 func TestJoinKeepsCredentials(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
@@ -422,14 +422,14 @@ func TestJoinKeepsCredentials(t *testing.T) {
 	}
 }
 
-// pinned is the good token with the hash of an authority.
+// pinned is the good token with the hash of a CA.
 func pinned(a authority) string {
 	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
 	return goodToken + "@sha256:" + hex.EncodeToString(sum[:])
 }
 
-// A machine that has joined one cluster is taken by another only when it is told
-// to, although that one knows the token.
+// A machine that has joined one cluster joins another only with --rejoin, although that
+// one knows the token.
 func TestJoinAnotherCluster(t *testing.T) {
 	ca, old := newAuthority(t), newAuthority(t)
 	server := newFakeServer(t, ca, ca)
@@ -470,7 +470,7 @@ func TestJoinAnotherCluster(t *testing.T) {
 	}
 }
 
-// Credentials that ran out are replaced in the same cluster.
+// Credentials that have expired are replaced in the same cluster.
 func TestJoinSameClusterAgain(t *testing.T) {
 	ca := newAuthority(t)
 	server := newFakeServer(t, ca, ca)
@@ -488,7 +488,7 @@ func TestJoinSameClusterAgain(t *testing.T) {
 	}
 }
 
-// What is forgotten is the kubelet's: nothing else that lies beside it.
+// Only the kubelet's files are forgotten, and nothing else beside them.
 func TestForgetCredentials(t *testing.T) {
 	cfg := Config{DataDir: t.TempDir()}
 	for _, name := range []string{"pki/kubelet-client-current.pem", "pki/kubelet-client-2026-01-01-00-00-00.pem", "pki/kubelet-server-current.pem",
@@ -520,8 +520,8 @@ func TestForgetCredentials(t *testing.T) {
 	}
 }
 
-// A machine asks again with the key that it has asked with, and with another one when it
-// is given another token.
+// A machine asks again with the key of its former request, but with a new one if it has
+// another token.
 func TestAsksAgain(t *testing.T) {
 	cfg := Config{DataDir: t.TempDir()}
 	if asksAgain(cfg, []byte("a token")) {
@@ -535,7 +535,7 @@ func TestAsksAgain(t *testing.T) {
 	}
 }
 
-// A machine that waits for its certificate says what the cluster says about the
+// A machine that waits for its certificate reports what the cluster says about the
 // newest of its requests.
 func TestReasonOf(t *testing.T) {
 	unusable := errors.New("it has not joined yet")

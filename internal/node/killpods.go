@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// killWithin bounds how long killed processes may take to be gone.
+// killWithin is how long killed processes may take to end.
 const killWithin = 30 * time.Second
 
-// hierarchies are where the cgroups at a mount begin.
+// hierarchies lists the root folders of the cgroup hierarchies at a mount.
 func hierarchies(mount string, v2 bool) ([]string, error) {
 	if v2 {
 		return []string{mount}, nil
@@ -35,7 +35,7 @@ func hierarchies(mount string, v2 bool) ([]string, error) {
 	return dirs, nil
 }
 
-// podCgroups are the cgroups that hold all pods of this node, one in each hierarchy.
+// podCgroups are the cgroups that contain all pods of this node, one in each hierarchy.
 func (l *leaver) podCgroups() ([]string, error) {
 	dirs, err := hierarchies(cgroupMount, isCgroupV2())
 	for i, dir := range dirs {
@@ -88,7 +88,8 @@ func shimsOf(proc, socket string) ([]int, error) {
 	return pids, nil
 }
 
-// killPods kills what is left of the node's pods, and waits until it is gone.
+// killPods kills the remaining processes of the node's pods, and waits until they have
+// ended.
 func (l *leaver) killPods(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, killWithin)
 	defer cancel()
@@ -112,8 +113,8 @@ func (l *leaver) killPods(ctx context.Context) error {
 	}
 }
 
-// kill kills a process of a pod. Its number may be another's by now, so that it is
-// looked for again when the number is pinned.
+// kill kills a process of a pod. Another process may have its pid by now, so kill looks
+// for it again once a pidfd pins that pid.
 func (l *leaver) kill(pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
@@ -133,8 +134,8 @@ func (l *leaver) kill(pid int) error {
 	return nil
 }
 
-// podNamespaces lists the files that hold network namespaces in which pods of this
-// node run. Who stops its pods in order finds none.
+// podNamespaces lists the files of network namespaces in which pods of this node run.
+// After an orderly stop of the pods there are none.
 func (l *leaver) podNamespaces() ([]string, error) {
 	pids, err := l.podProcesses()
 	if err != nil {
@@ -161,7 +162,8 @@ func (l *leaver) podNamespaces() ([]string, error) {
 	return spaces, nil
 }
 
-// removeCgroups removes the cgroups of pods, and the one above them if it was ours alone.
+// removeCgroups removes the cgroups of pods, and the one above them if nothing else uses
+// it.
 func (l *leaver) removeCgroups() error {
 	dirs, err := l.podCgroups()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Kubelet runs the kubelet in this process, until it ends or is told to by a
-// signal. It takes the stock kubelet's arguments. A process can run it once.
+// Kubelet runs the kubelet in this process, until it ends by itself or by a signal. It
+// takes the stock kubelet's arguments. A process can run it only once.
 func Kubelet(ctx context.Context, args []string) error {
 	cmd := kubeletapp.NewKubeletCommand(ctx)
 	cmd.SetArgs(args)
@@ -62,7 +62,7 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	kc.Authentication.Webhook.Enabled = &yes
 	kc.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeWebhook
 	if !m.sysResource {
-		kc.OOMScoreAdj = &zero // a lower score than ours is not ours to set
+		kc.OOMScoreAdj = &zero // the process may not lower its score
 	}
 	if cfg.ClusterDNS != "" {
 		kc.ClusterDNS = []string{cfg.ClusterDNS}
@@ -79,9 +79,11 @@ func kubeletConfiguration(cfg Config, m machine, resolvConf string) ([]byte, err
 	return out, nil
 }
 
-// kubeletAddress is where the kubelet listens. Agents on the node's network ask it at
-// 127.0.0.1, too. A local node has a network of its own, whose other addresses lead to
-// it from the same places; on a machine there may be some that the world reaches.
+// kubeletAddress is where the kubelet listens. A local node has a network of its own,
+// and all its addresses are reachable from the same places. So its kubelet listens on
+// all of them, because agents on the node's network also use 127.0.0.1. A machine may
+// have addresses that the world can reach, so there the kubelet listens only on the
+// node's.
 func (cfg Config) kubeletAddress() string {
 	if cfg.Local {
 		return "0.0.0.0"
@@ -90,21 +92,21 @@ func (cfg Config) kubeletAddress() string {
 }
 
 // podPids is how many processes and threads a pod may have: more than databases need,
-// and few enough that a machine bears it.
+// and few enough for a machine to bear.
 const podPids = 16384
 
-// guardMachine has pods leave to a machine what it needs itself: memory and CPU that
-// are not for pods, process numbers, and system calls that no container is to make
-// unless its pod says so.
+// guardMachine protects what a machine needs itself: it enforces that pods leave the
+// reserved memory and CPU alone, limits the processes of each pod, and by default
+// blocks system calls that containers should not make.
 func guardMachine(kc *kubeletconfig.KubeletConfiguration) {
 	yes, pids := true, int64(podPids)
 	kc.EnforceNodeAllocatable = []string{"pods"}
 	kc.PodPidsLimit, kc.SeccompDefault = &pids, &yes
 }
 
-// shareDisk switches off what acts on a full disk: local nodes share one, and
-// would all throw out pods and images for a file that none of them wrote. An
-// empty map would be dropped on the way; thresholds of 0% mean none.
+// shareDisk switches off what acts on a full disk. Local nodes share one, and would
+// all evict pods and delete images because of a file that none of them wrote. The
+// encoder would leave out an empty map, so it sets thresholds of 0%, which mean none.
 func shareDisk(kc *kubeletconfig.KubeletConfiguration) {
 	full := int32(100)
 	kc.ImageGCHighThresholdPercent = &full
@@ -117,8 +119,8 @@ func shareDisk(kc *kubeletconfig.KubeletConfiguration) {
 	}
 }
 
-// kubeletArgs are the kubelet's flags: what its configuration file cannot hold.
-// Nothing in them is secret.
+// kubeletArgs are the kubelet's flags: settings that its configuration file does not
+// have. None of them is secret.
 func kubeletArgs(cfg Config, bootstrap bool) []string {
 	args := []string{
 		"--config=" + cfg.files().kubeletConfig(),
@@ -144,8 +146,8 @@ func kubeletArgs(cfg Config, bootstrap bool) []string {
 	return args
 }
 
-// kubeletProcess is the kubelet as a child. The bootstrap credentials are
-// named only while they exist: afterwards the kubelet has its own.
+// kubeletProcess is the kubelet as a child. It is given the bootstrap credentials only
+// while they exist: afterwards the kubelet has its own.
 func kubeletProcess(cfg Config, self string) process {
 	_, err := os.Stat(cfg.files().bootstrapKubeconfig())
 	return process{

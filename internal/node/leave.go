@@ -23,8 +23,8 @@ type LeaveOptions struct {
 	DataDir      string
 	Servers      []string      // URLs of API servers, besides those that the agent has remembered
 	DrainTimeout time.Duration // how long the eviction of pods may take
-	// Force ends what stands in the way: pods that nobody makes again elsewhere, or
-	// that may not be evicted; and goes on when no API server answers.
+	// Force ends pods that no controller recreates elsewhere or that may not be evicted,
+	// and continues when no API server answers.
 	Force bool
 
 	// Step begins a step; the function that it returns says what was done.
@@ -33,10 +33,10 @@ type LeaveOptions struct {
 	Warn func(format string, args ...any)
 }
 
-// clientCertificate is the link to the kubelet's present certificate, in pki/.
+// clientCertificate is the link to the kubelet's current certificate, in pki/.
 const clientCertificate = "kubelet-client-current.pem"
 
-// ErrNoAgent says that a directory holds no agent's data.
+// ErrNoAgent is returned for a directory without an agent's data.
 var ErrNoAgent = errors.New("no agent's data")
 
 // leaver is one run of Leave.
@@ -44,19 +44,19 @@ type leaver struct {
 	LeaveOptions
 	cfg     Config // of the agent, as its record has it
 	record  machineRecord
-	started bool // the agent got as far as to change something on the machine
+	started bool // the agent has changed something on the machine
 
-	cluster *drainer // nil: not joined, or nobody to be asked
+	cluster *drainer // nil: not joined, the Node does not exist, or no server answers
 }
 
-// Leave takes this machine out of its cluster, and everything off it that its
-// agent has made: pods move to other nodes, the agent stops, what is left of the
-// pods ends, the Node is deleted, and rules, routes, links, mounts, cgroups,
-// kernel settings, keys and data are put back or deleted. What everynode did not
-// make stays.
+// Leave takes this machine out of its cluster, and removes from the machine what its
+// agent has made. Pods move to other nodes, the agent stops, the remaining pods end, the
+// Node is deleted, then rules, routes, links, mounts, cgroups, keys and data are deleted
+// and kernel settings restored. What everynode did not make stays.
 //
-// Every step can be repeated: after an error, or an interruption, Leave goes on
-// where it was. It returns ErrNoAgent when there is nothing to leave.
+// Every step can be repeated: after an error or an interruption, the next Leave
+// continues where this one stopped. It returns ErrNoAgent when there is nothing to
+// leave.
 func Leave(ctx context.Context, o LeaveOptions) (err error) {
 	if err := checkSuperuser(); err != nil {
 		return err
@@ -218,7 +218,8 @@ func (l *leaver) stopPods(ctx context.Context) error {
 	return nil
 }
 
-// stopPodsInOrder asks the container runtime, and starts it for that if it is ours.
+// stopPodsInOrder has the container runtime stop the pods, and starts the runtime for
+// that if it is the agent's.
 func (l *leaver) stopPodsInOrder(ctx context.Context) error {
 	if l.cfg.ContainerRuntimeEndpoint == "" {
 		if !exists(l.cfg.files().containerdConfig()) {
@@ -235,7 +236,7 @@ func (l *leaver) stopPodsInOrder(ctx context.Context) error {
 	return stopPods(ctx, l.cfg.endpoint(), asAsked, true)
 }
 
-// deleteNode takes the Node out of the cluster. No pod of it runs any more.
+// deleteNode deletes the Node. None of its pods runs at that point.
 func (l *leaver) deleteNode(ctx context.Context) error {
 	if l.cluster == nil {
 		return nil
@@ -255,7 +256,8 @@ func (l *leaver) deleteNode(ctx context.Context) error {
 	return nil
 }
 
-// deleteData deletes keys, images, logs, and last what tells of the agent.
+// deleteData deletes keys, images and logs, and last what marks the directory as an
+// agent's.
 func (l *leaver) deleteData(ctx context.Context) error {
 	done := l.Step()
 	dir, err := datadir.Find(l.cfg.DataDir)
@@ -281,14 +283,16 @@ func (l *leaver) deleteData(ctx context.Context) error {
 	return nil
 }
 
-// deleteFiles deletes by the names of our layout, and returns what is left then.
+// deleteFiles deletes the agent's files by their names, and returns the names of what is
+// left.
 func (l *leaver) deleteFiles() (left []string, err error) {
 	remove, err := datadir.Remove(l.cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove.Close()) }()
-	// Without its configuration nobody tries to start a containerd that is half deleted.
+	// Without its configuration, Leave does not try to start a containerd that is half
+	// deleted.
 	err = remove.Files("containerd", filepath.Base(l.cfg.files().containerdConfig()))
 	for _, tree := range []string{"containerd", "cni", "kubelet.d", "volume-plugins"} {
 		err = errors.Join(err, remove.Tree(tree))

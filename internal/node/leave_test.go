@@ -66,7 +66,7 @@ func TestNewLeaver(t *testing.T) {
 	}
 }
 
-// leaving is a leaver whose warnings are kept.
+// leaving is a leaver that collects its warnings.
 func leaving(t *testing.T, dir string, o LeaveOptions) (*leaver, *[]string) {
 	t.Helper()
 	warnings := &[]string{}
@@ -161,7 +161,8 @@ func TestNoteMachine(t *testing.T) {
 			t.Errorf("%s has no value", s.Name)
 		}
 	}
-	// What was noted first in this boot counts, and what was made once stays ours.
+	// What was recorded first in this boot counts, and what was made once stays the
+	// agent's.
 	first.Sysctls, first.Made = first.Sysctls[:1], []string{"/made/once"}
 	rewrite(t, cfg, first)
 	if err := noteMachine(cfg); err != nil {
@@ -241,7 +242,7 @@ func TestTerminate(t *testing.T) {
 			t.Fatal("the process never holds its lock")
 		}
 	}
-	// Another process with that number, which holds no lock, is not ours to end.
+	// Another process with that pid, which holds no lock, must not be ended.
 	if err := terminate(t.Context(), os.Getppid(), lock); err != nil {
 		t.Errorf("a process without the lock: %v", err)
 	}
@@ -303,7 +304,7 @@ func TestRemoveSockets(t *testing.T) {
 	}
 }
 
-// What is removed from the network is ours, and nothing else.
+// Only everynode's part of the network is removed.
 func TestRemoveNetwork(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make a network namespace")
@@ -352,7 +353,7 @@ func removeNetworkHere(t *testing.T) error {
 		}
 	}
 	l, _ := leaving(t, agentDir(t), LeaveOptions{})
-	// Without our configuration, the bridge is somebody else's.
+	// Without everynode's configuration, the bridge belongs to somebody else.
 	if err := l.removeNetwork(); err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ const kubeletHealth = "127.0.0.1:10248"
 
 func (l *leaver) lockFile() string { return l.cfg.files().path("agent.lock") }
 
-// stopAgent ends the agent, and its children with it. One that is a service of
-// systemd is stopped there, or it would be started again.
+// stopAgent stops the agent, and its children with it. If the agent is a systemd service,
+// systemd has to stop it. Otherwise systemd would start it again.
 func (l *leaver) stopAgent(ctx context.Context) error {
 	pid, runs := datadir.Running(l.lockFile())
 	if !runs {
@@ -63,7 +63,8 @@ func (l *leaver) lock() (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Ours has ended. The pods and folders of another one cannot be told from ours.
+	// This node's kubelet has ended. The pods and folders of another one cannot be
+	// distinguished from this node's.
 	if conn, err := net.Dial("tcp4", kubeletHealth); err == nil {
 		conn.Close()
 		return nil, errors.Join(fmt.Errorf("another kubelet runs on this machine (%s answers), and its pods would be killed: stop it, then run everynode agent leave again", kubeletHealth), release())
@@ -71,7 +72,8 @@ func (l *leaver) lock() (release func() error, err error) {
 	return release, nil
 }
 
-// serviceOf returns the unit whose main process it is; "" where systemd did not start it.
+// serviceOf returns the systemd unit whose main process is pid; "" if systemd did not start
+// it.
 func serviceOf(ctx context.Context, pid int) (string, error) {
 	membership, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
@@ -119,7 +121,7 @@ func terminate(ctx context.Context, pid int, lock string) error {
 		return fmt.Errorf("look at process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	// The number may be another process's by now.
+	// Another process may have the pid by now.
 	if !datadir.Holds(pid, lock) {
 		return nil
 	}

@@ -11,16 +11,18 @@ const (
 	// wantedFiles is how many files a container should be able to open. Agents
 	// that follow every log of a node open that many.
 	wantedFiles = 65536
-	// enoughFiles is what nobody needs more of. Some programs walk through all
-	// numbers up to the limit before they start another.
+	// enoughFiles is more than any program needs. A higher limit makes some
+	// programs slow: before they start another program, they try every file
+	// descriptor up to it.
 	enoughFiles = 1 << 20
 )
 
-// raiseFileLimit raises the limit of open files that containers inherit from
-// this process, as far as it may, and returns what it is then.
+// raiseFileLimit raises the limit of open files that containers inherit from this
+// process, as far as it may, and returns the new limit.
 //
-// The limit is set even when it seems to be right: Go's runtime raises its own
-// process's at the start and gives the old one to children, unless it was set.
+// It sets the limit even if that seems right already. Go's runtime raises the limit
+// of its own process at start, and gives children the old one unless the program
+// sets it.
 func raiseFileLimit() (uint64, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -38,7 +40,8 @@ func raiseFileLimit() (uint64, error) {
 	return want.Cur, nil
 }
 
-// raiseLimits raises what containers inherit, and says when it is little.
+// raiseLimits raises the limit that containers inherit, and logs a warning if it
+// stays low.
 func (cfg Config) raiseLimits() error {
 	files, err := raiseFileLimit()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// printChildsLimit is what an agent does about the limit, with a child that tells its own.
+// printChildsLimit does what an agent does about the limit, and has a child print its own.
 func printChildsLimit() error {
 	files, err := raiseFileLimit()
 	if err != nil {
@@ -22,11 +22,11 @@ func printChildsLimit() error {
 	return err
 }
 
-// What counts is what a child gets: containerd, and by way of it each container.
+// What counts is what a child gets: containerd, and through it each container.
 func TestFileLimitOfChildren(t *testing.T) {
 	for _, shell := range []string{
 		"ulimit -Sn 256", // as in a login shell
-		"ulimit -n 512",  // where root lacks CAP_SYS_RESOURCE this is all there is
+		"ulimit -n 512",  // without CAP_SYS_RESOURCE, root cannot raise this one
 	} {
 		cmd := exec.Command("sh", "-c", shell+` && ulimit -Hn && exec "$0"`, os.Args[0])
 		cmd.Env = append(os.Environ(), "EVERYNODE_TEST_ROLE=limits")

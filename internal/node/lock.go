@@ -8,8 +8,8 @@ import (
 	"everynode/internal/datadir"
 )
 
-// lockDataDir takes <dir>/agent.lock until release is called or the process
-// ends, however it ends, and writes this process' id into it.
+// lockDataDir locks <dir>/agent.lock and writes this process's id into it. The lock
+// lasts until release is called or the process ends, however it ends.
 func lockDataDir(dir string) (release func() error, err error) {
 	release, err = datadir.Lock(filepath.Join(dir, "agent.lock"))
 	var locked *datadir.LockedError

@@ -22,7 +22,7 @@ func (d nodeFiles) bootstrapKubeconfig() string { return d.path("bootstrap.kubec
 
 func (d nodeFiles) ca() string { return d.path("pki", "ca.crt") }
 
-// dropped has the authorities that this node has trusted once.
+// dropped is the file with the CAs that this node no longer trusts.
 func (d nodeFiles) dropped() string { return d.path("dropped-authorities.json") }
 
 func (d nodeFiles) servers() string { return d.path("servers.json") }
@@ -31,13 +31,13 @@ func (d nodeFiles) dns() string { return d.path("cluster-dns") }
 
 func (d nodeFiles) kubeletConfig() string { return d.path("kubelet.yaml") }
 
-// kubeletDropIns is the folder whose files the kubelet lays over its configuration.
+// kubeletDropIns is the folder with files that the kubelet merges over its configuration.
 func (d nodeFiles) kubeletDropIns() string { return d.path("kubelet.d") }
 
 func (d nodeFiles) proxyConfig() string { return d.path("kube-proxy.yaml") }
 
-// registryHosts is a directory like registrySettings, made of the file.
+// registryHosts is a directory like registrySettings, generated from Config.RegistryConfigs.
 func (d nodeFiles) registryHosts() string { return d.path("containerd", "registries.d") }
 
-// addonHosts is a directory like registrySettings. containerd asks it second.
+// addonHosts is a directory like registrySettings. containerd looks there last.
 func (d nodeFiles) addonHosts() string { return d.path("containerd", "addons.d") }

@@ -16,12 +16,13 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// A node that has joined trusts the authorities that it has pinned, and nobody else. While
-// the cluster's CA is rotated it learns a second one: only from a server that it knows by
-// one that it has pinned, and only if that one is still named. What it has dropped it
-// does not take again, whoever names it.
+// A node that has joined trusts the CAs that it has pinned, and no others. While the
+// cluster's CA is rotated it learns a second one: only from a server whose certificate is
+// from a pinned CA, and only if the server still names a CA that is pinned. It never accepts
+// a CA again that it has dropped, whoever names it.
 
-// authorityID names an authority: the first digits of what join tokens call it by.
+// authorityID is a short name for a CA: the first digits of the hash by which join tokens
+// name it.
 func authorityID(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:8])
@@ -34,14 +35,14 @@ func authorityIDs(certs []*x509.Certificate) (ids []string) {
 	return ids
 }
 
-// pins are the authorities of a node, in the order in which its server has named them.
+// pins are the CAs of a node, in the order in which its server has named them.
 type pins struct {
 	trusted []*x509.Certificate
 	dropped []string // authorityIDs
 }
 
-// follow returns the pins after a server that was known by one of them has named said, the
-// one that signs first.
+// follow returns the pins after a server that is trusted by one of them has named the CAs
+// said, the one that signs first.
 func (p pins) follow(said []*x509.Certificate) (pins, error) {
 	next := pins{dropped: p.dropped}
 	for _, c := range said {
@@ -65,12 +66,12 @@ func (p pins) equal(q pins) bool {
 	return slices.EqualFunc(p.trusted, q.trusted, (*x509.Certificate).Equal) && slices.Equal(p.dropped, q.dropped)
 }
 
-// among returns those of certs that are pinned.
+// among returns the certs that are pinned.
 func among(certs, pinned []*x509.Certificate) []*x509.Certificate {
 	return slices.DeleteFunc(slices.Clone(certs), func(c *x509.Certificate) bool { return !slices.ContainsFunc(pinned, c.Equal) })
 }
 
-// pins reads those of the node's credentials.
+// pins reads the pins in the node's credentials, and what it has dropped.
 func (d nodeFiles) pins() (p pins, err error) {
 	config, err := clientcmd.BuildConfigFromFlags("", d.kubeconfig())
 	if err != nil {
@@ -92,8 +93,9 @@ func (d nodeFiles) pins() (p pins, err error) {
 	return p, nil
 }
 
-// pin writes pins: what is dropped first, then what the kubelet knows API servers by, and at
-// last the credentials, which count: what fails before them is done once more.
+// pin writes pins: first what is dropped, then the CAs by which the kubelet recognizes API
+// servers, and last the credentials, which count. If an earlier write fails, the next
+// attempt repeats it.
 func (d nodeFiles) pin(p pins) error {
 	ca, err := cert.EncodeCertificates(p.trusted...)
 	if err != nil {

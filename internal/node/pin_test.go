@@ -31,8 +31,8 @@ func certsOf(list ...authority) (certs []*x509.Certificate) {
 	return certs
 }
 
-// A node takes a CA that is named beside one that it trusts, and no other; and none that
-// it has dropped.
+// A node accepts a CA that is named beside one that it trusts, and no other, and none
+// that it has dropped.
 func TestPinsFollow(t *testing.T) {
 	old, fresh, evil := newAuthority(t), newAuthority(t), newAuthority(t)
 	for _, tt := range []struct {
@@ -71,8 +71,8 @@ func TestPinsFollow(t *testing.T) {
 	}
 }
 
-// A token that names an authority makes a machine trust that one only: what else somebody
-// tells a stranger may be made up by whoever knows the token.
+// A token that names a CA makes a machine trust only that one: anybody who knows the
+// token could make up what else a server says to a machine that does not know it.
 func TestJoinPinsWhatTheTokenNames(t *testing.T) {
 	ca, evil := newAuthority(t), newAuthority(t)
 	both := authority{pem: slices.Concat(ca.pem, evil.pem)}
@@ -88,12 +88,13 @@ func TestJoinPinsWhatTheTokenNames(t *testing.T) {
 	}
 }
 
-// rotatingNode is a node that follows, and a cluster that signs with one authority.
+// rotatingNode is a node that follows the CAs of a cluster, and a cluster that signs with
+// one of them.
 type rotatingNode struct {
 	authorityFollower
 	client *fake.Clientset
 	signer authority
-	told   int // of changes
+	told   int // number of changes
 }
 
 func newRotatingNode(t *testing.T, ca authority) *rotatingNode {
@@ -137,7 +138,7 @@ func (n *rotatingNode) sign(t *testing.T, request []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// hear has the cluster name authorities, the one that signs first.
+// hear has the cluster name CAs, the one that signs first.
 func (n *rotatingNode) hear(ctx context.Context, named ...authority) (again bool, err error) {
 	text, err := cert.EncodeCertificates(certsOf(named...)...)
 	if err != nil {
@@ -146,8 +147,8 @@ func (n *rotatingNode) hear(ctx context.Context, named ...authority) (again bool
 	return n.follow(ctx, n.client, &corev1.ConfigMap{Data: map[string]string{"ca.crt": string(text)}})
 }
 
-// check says whether the node trusts authorities, has a certificate of the first, and has
-// told so.
+// check fails the test unless the node trusts these CAs, has a certificate from the
+// first, and has reported that.
 func (n *rotatingNode) check(t *testing.T, step string, want ...authority) {
 	t.Helper()
 	p, err := n.cfg.files().pins()
@@ -182,7 +183,7 @@ func (n *rotatingNode) writes() (times int) {
 	return times
 }
 
-// A node goes with its cluster to another CA, step by step.
+// A node follows its cluster to another CA, step by step.
 func TestNodeFollowsAuthorities(t *testing.T) {
 	old, fresh, evil := newAuthority(t), newAuthority(t), newAuthority(t)
 	n := newRotatingNode(t, old)
@@ -228,7 +229,8 @@ func TestNodeFollowsAuthorities(t *testing.T) {
 	n.check(t, "after all that", fresh)
 }
 
-// A server that signs with another CA than it names changes nothing of the certificate.
+// A server that signs with a different CA from the one that it names does not change the
+// certificate.
 func TestNodeKeepsItsCertificate(t *testing.T) {
 	old, fresh := newAuthority(t), newAuthority(t)
 	n := newRotatingNode(t, old)

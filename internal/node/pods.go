@@ -17,14 +17,15 @@ import (
 )
 
 const (
-	// containerGrace is how long a container may take to end after its stop
-	// signal when the whole node goes, in seconds.
+	// containerGrace is how long a container may take to end after its stop signal
+	// when the node stops, in seconds.
 	containerGrace = 2
-	// longestGrace is how long one may take when the node leaves for good, in seconds.
+	// longestGrace is how long it may take when the node leaves the cluster, in
+	// seconds.
 	longestGrace = 60
 	// stopPodsWithin bounds the stop of all pods of the node, beyond their grace.
 	stopPodsWithin = 30 * time.Second
-	// graceAnnotation is where the kubelet notes the pod's own grace, in seconds.
+	// graceAnnotation is where the kubelet records the pod's own grace, in seconds.
 	graceAnnotation = "io.kubernetes.pod.terminationGracePeriod"
 )
 
@@ -40,8 +41,8 @@ func asAsked(c *runtimeapi.Container) int64 {
 	return min(grace, longestGrace)
 }
 
-// stopPods stops every pod at a CRI endpoint (unix:///...), all at once, and with
-// remove removes them. The kubelet must be gone, or it starts them again.
+// stopPods stops all pods at a CRI endpoint (unix:///...) at once, and with remove
+// removes them. The kubelet must have ended, or it starts them again.
 func stopPods(ctx context.Context, endpoint string, grace func(*runtimeapi.Container) int64, remove bool) error {
 	ctx, cancel := context.WithTimeout(ctx, stopPodsWithin+longestGrace*time.Second)
 	defer cancel()
@@ -80,8 +81,8 @@ func stopPods(ctx context.Context, endpoint string, grace func(*runtimeapi.Conta
 	return errors.Join(errs...)
 }
 
-// waitForRuntime returns once a container runtime answers at a CRI endpoint. One
-// that has just started listens before it does.
+// waitForRuntime returns once a container runtime answers at a CRI endpoint. A runtime
+// that has just started listens before it answers.
 func waitForRuntime(ctx context.Context, endpoint string) error {
 	if err := waitForListener(ctx, endpoint); err != nil {
 		return err
@@ -103,8 +104,8 @@ func waitForRuntime(ctx context.Context, endpoint string) error {
 	return err
 }
 
-// waitForListener waits until somebody listens at a unix socket. gRPC would tell of
-// each connection that is refused on standard error.
+// waitForListener waits until something listens at a unix socket. gRPC would report
+// each refused connection on standard error.
 func waitForListener(ctx context.Context, endpoint string) error {
 	path, isSocket := strings.CutPrefix(endpoint, "unix://")
 	if !isSocket {

@@ -19,20 +19,21 @@ import (
 	"everynode/internal/node/podnet"
 )
 
-// runtimePrograms are what RuntimeDir must hold, besides images/pause.tar.
+// runtimePrograms are the programs that RuntimeDir must contain, besides images/pause.tar.
 func runtimePrograms() []string {
 	return []string{"containerd", "containerd-shim-runc-v2", "bridge", "host-local", "loopback", "portmap"}
 }
 
-// machine is what the agent finds out about where it runs.
+// machine is what the agent finds out about its machine.
 type machine struct {
 	runc        string // path of runc
 	cgroupV2    bool
-	sysResource bool   // CAP_SYS_RESOURCE is held: OOM scores may be lowered
+	sysResource bool   // this process has CAP_SYS_RESOURCE: it may lower OOM scores
 	snapshotter string // overlayfs, or native where overlay mounts do not work
 }
 
-// checkSuperuser comes first: nothing else can be told apart without root.
+// checkSuperuser checks for root on Linux. It comes first, because without root the other
+// checks mean nothing.
 func checkSuperuser() error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("a node needs Linux, but this is %s: run the agent on a Linux machine", runtime.GOOS)
@@ -43,8 +44,8 @@ func checkSuperuser() error {
 	return nil
 }
 
-// preflight finds out what the machine has. All that is missing is reported at
-// once, each with what to do.
+// preflight finds out what the machine has. It reports all that is missing at once, each
+// with what to do.
 func preflight(ctx context.Context, cfg Config) (machine, error) {
 	var m machine
 	var errs []error
@@ -96,7 +97,7 @@ func checkRuntimeDir(dir string) error {
 	return nil
 }
 
-// checkNftables asks the kernel, through the same program kube-proxy uses.
+// checkNftables asks the kernel, through the same program that kube-proxy uses.
 func checkNftables(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "nft", "list", "tables").CombinedOutput()
 	if err != nil {
@@ -105,9 +106,9 @@ func checkNftables(ctx context.Context) error {
 	return nil
 }
 
-// checkProtocols looks whether file gives the protocol tcp its name. kube-proxy reads
-// its own rules back through nft, which takes names from there. With a number in their
-// place a kube-proxy that starts again takes all services for leftovers, and deletes them.
+// checkProtocols checks that file has the name of the protocol tcp. kube-proxy reads its
+// own rules back through nft, which takes names from there. If nft prints a number
+// instead, a kube-proxy that restarts takes all services for leftovers, and deletes them.
 func checkProtocols(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -121,8 +122,8 @@ func checkProtocols(file string) error {
 	return fmt.Errorf("%s does not name the protocol tcp, which kube-proxy needs to recognize its own rules after a restart: apt-get install netbase", file)
 }
 
-// checkBridge makes a bridge and takes it away again: whether a kernel can do
-// so is not written anywhere that holds for modules and built-in code alike.
+// checkBridge makes a bridge and removes it again. No other check works both for kernels
+// with built-in support and for those with modules.
 func checkBridge() error {
 	if _, err := netlink.LinkByName(podnet.Bridge); err == nil {
 		return nil
@@ -148,7 +149,8 @@ func chooseSnapshotter(cfg Config) string {
 	return "overlayfs"
 }
 
-// hasCapability reads the effective set out of the text of /proc/PID/status.
+// hasCapability reports whether the text of /proc/PID/status has a capability in its
+// effective set.
 func hasCapability(status string, capability uint) bool {
 	for line := range strings.Lines(status) {
 		value, found := strings.CutPrefix(line, "CapEff:")

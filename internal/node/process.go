@@ -22,7 +22,7 @@ import (
 const (
 	// stopGrace is how long a child may take to end after SIGTERM.
 	stopGrace = 5 * time.Second
-	// logTail is how much of a log is searched for the reason of an exit.
+	// logTail is how many bytes of a log are searched for the reason of an exit.
 	logTail = 8 << 10
 )
 
@@ -32,7 +32,7 @@ type process struct {
 	args []string
 	env  []string
 	log  string       // path of the log file
-	tell *slog.Logger // of what is wrong with the log file; nil: nobody
+	tell *slog.Logger // gets what is wrong with the log file; nil: nothing is logged
 }
 
 // run starts the program and waits for it. When ctx ends, the program gets
@@ -72,8 +72,9 @@ func (p process) run(ctx context.Context) error {
 	return describeExit(err, p.log, start)
 }
 
-// describeExit joins how a child ended with the last thing it complained about
-// in the part of its log that it wrote itself. One that was killed did not say why.
+// describeExit adds to how a child ended the last thing that it complained about in
+// its own part of the log, which begins at start. A child that was killed did not
+// say why.
 func describeExit(err error, log string, start int64) error {
 	if err == nil {
 		err = errors.New("ended by itself")
@@ -115,7 +116,7 @@ func lastComplaint(name string, start int64) string {
 	if err != nil {
 		return ""
 	}
-	if start > info.Size() { // it has been set aside meanwhile
+	if start > info.Size() { // the log was rotated meanwhile
 		start = 0
 	}
 	start = max(start, info.Size()-logTail)
@@ -137,8 +138,8 @@ func lastComplaint(name string, start int64) string {
 	return last
 }
 
-// isComplaint knows how our children mark errors: klog's E and F lines,
-// logrus' levels, and cobra's or the Go runtime's words.
+// isComplaint reports whether a line of one of our children is an error: klog's E
+// and F lines, logrus' levels, and the words of cobra and the Go runtime.
 func isComplaint(line string) bool {
 	if len(line) > 5 && (line[0] == 'E' || line[0] == 'F') && strings.Trim(line[1:5], "0123456789") == "" {
 		return true

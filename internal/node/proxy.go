@@ -13,8 +13,9 @@ import (
 )
 
 // KubeProxy runs kube-proxy in this process until it or ctx ends. It takes the
-// stock kube-proxy's arguments. A process can run it once, and must end after
-// it: kube-proxy has no way to be stopped, it leaves its rules to its successor.
+// stock kube-proxy's arguments. A process can run it only once, and must then end,
+// because kube-proxy cannot be stopped in any other way. Its rules stay for its
+// successor.
 func KubeProxy(ctx context.Context, args []string) error {
 	cmd := proxyapp.NewProxyCommand()
 	cmd.SetArgs(args)
@@ -34,10 +35,10 @@ func KubeProxy(ctx context.Context, args []string) error {
 
 // proxyConfiguration is kube-proxy's configuration as YAML.
 //
-// Traffic of this node's pods is told by the bridge it comes from, so that
-// kube-proxy need not know the pod range. Another network may have no bridge: there
-// it is told by the range. The conntrack table's size belongs to
-// the whole machine, and is read-only in a network namespace: 0 leaves it alone.
+// kube-proxy recognizes traffic of this node's pods by the bridge that it comes
+// from, and need not know the pod range. Another network may have no bridge: then
+// kube-proxy uses the range. The size of the conntrack table belongs to the whole
+// machine, and is read-only in a network namespace: 0 leaves it alone.
 func proxyConfiguration(cfg Config, m machine) ([]byte, error) {
 	zero := int32(0)
 	pc := proxyconfig.KubeProxyConfiguration{

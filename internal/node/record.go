@@ -13,21 +13,21 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// recordName is the file in the data directory that tells what Leave has to undo.
+// recordName is the file in the data directory that says what Leave has to undo.
 const recordName = "machine.json"
 
-// machineRecord is what an agent changes on its machine, noted before it does so. The
-// nodes of `everynode up` have none: their machine is thrown away as a whole.
+// machineRecord is what an agent changes on its machine, written before it does. The nodes of
+// `everynode up` have none: their namespaces are thrown away as a whole.
 type machineRecord struct {
 	Name       string `json:"name"`
 	RuntimeDir string `json:"runtimeDir"`
-	Socket     string `json:"socket"`                             // of our containerd, as its shims were told
-	Endpoint   string `json:"containerRuntimeEndpoint,omitempty"` // of a runtime that is not ours
+	Socket     string `json:"socket"`                             // of the agent's containerd, as in the arguments of its shims
+	Endpoint   string `json:"containerRuntimeEndpoint,omitempty"` // of a runtime that the agent did not start
 	CgroupRoot string `json:"cgroupRoot,omitempty"`
 
-	// Made are paths that were not there before the first start: what is in them now came with the node.
+	// Made are paths that did not exist before the first start: what is in them now came with the node.
 	Made []string `json:"made"`
-	// BootID is the boot in which Sysctls were read. Another one has them as the machine sets them.
+	// BootID is the boot in which Sysctls were read. After another boot the machine's own values apply.
 	BootID  string           `json:"bootID"`
 	Sysctls []sysctl.Setting `json:"sysctls"`
 }
@@ -38,9 +38,9 @@ func machinePaths() []string {
 	return []string{kubeletRoot, "/run/containerd", "/run/netns", "/var/lib/cni", "/var/log/containers", "/var/log/pods", "/etc/cni/net.d"}
 }
 
-// nodeSettings are the kernel settings that a node changes. On a machine of its
-// own kube-proxy sets the last two as well; they are not there before the first
-// rule that tracks connections, and have these values then.
+// nodeSettings are the kernel settings that a node changes. On a whole machine kube-proxy sets the last
+// two as well. They do not exist before the first rule that tracks connections, and then begin with the
+// values in untouched.
 func nodeSettings() (all, untouched []sysctl.Setting) {
 	untouched = []sysctl.Setting{
 		{Name: "net/netfilter/nf_conntrack_tcp_timeout_established", Was: "432000", Ours: "86400"},
@@ -49,7 +49,7 @@ func nodeSettings() (all, untouched []sysctl.Setting) {
 	return append(sysctl.OfNode(), untouched...), untouched
 }
 
-// noteMachine keeps the record of an agent that is about to start.
+// noteMachine writes the record of an agent that is about to start.
 func noteMachine(cfg Config) error {
 	if cfg.Local {
 		return nil
@@ -111,7 +111,7 @@ func readRecord(dir string) (machineRecord, error) {
 	return r, nil
 }
 
-// firstMissing returns the uppermost part of path that is not there; "" when it all is.
+// firstMissing returns the uppermost part of path that does not exist; "" if all of it does.
 func firstMissing(path string) string {
 	missing := ""
 	for p := path; p != "/"; p = filepath.Dir(p) {

@@ -17,14 +17,14 @@ import (
 	"everynode/internal/strictyaml"
 )
 
-// registries are mirrors of registries and the ways to them: a file in the format
-// of k3s and RKE2 (registries.yaml), of which there is no specification but
-// docs.k3s.io. Rewrites of image names are not supported: containerd has none.
+// registries configure registries and their mirrors. The file has the format of k3s
+// and RKE2 (registries.yaml), whose only specification is docs.k3s.io. Rewrites of
+// image names are not supported, because containerd has none.
 type registries struct {
 	// Mirrors are the endpoints to ask for a registry's images, by the registry's
 	// host; "*" stands for those that are not named.
 	Mirrors map[string]registryMirror `json:"mirrors,omitempty"`
-	// Configs are how to speak to a host, registry or mirror.
+	// Configs are how to connect to a host, a registry or a mirror.
 	Configs map[string]registryHost `json:"configs,omitempty"`
 }
 
@@ -52,10 +52,11 @@ type registryTLS struct {
 	InsecureSkipVerify bool   `json:"insecure_skip_verify,omitempty"`
 }
 
-// anyRegistry is how the file and containerd name the registries that are not named.
+// anyRegistry stands for the registries that the file does not name. anyRegistryDir
+// is containerd's name for them.
 const anyRegistry, anyRegistryDir = "*", "_default"
 
-// readAllRegistries reads files, of which the first that names a host holds for it.
+// readAllRegistries reads files. If several name a host, the first of them applies.
 func readAllRegistries(files []string) (registries, error) {
 	all := registries{Mirrors: map[string]registryMirror{}, Configs: map[string]registryHost{}}
 	for _, file := range slices.Backward(files) {
@@ -88,7 +89,7 @@ func readRegistries(file string) (registries, error) {
 	return r, nil
 }
 
-// CheckRegistries says what is wrong with a file of registries.
+// CheckRegistries returns what is wrong with a file of registries, or nil.
 func CheckRegistries(file string) error {
 	_, err := readRegistries(file)
 	return err
@@ -128,7 +129,8 @@ func (r registries) check() error {
 	return errors.Join(errs...)
 }
 
-// checkRegistryHost refuses what is not a host, and what would be another folder.
+// checkRegistryHost refuses what is not a host, and what would lead to another
+// folder.
 func checkRegistryHost(section, host string) error {
 	if u, err := url.Parse("//" + host); host != anyRegistry && (err != nil || u.Host != host || host == "" || strings.ContainsAny(host, "/\\@")) {
 		return fmt.Errorf("%s: %q is not the host of a registry, such as docker.io or registry.example.com:5000", section, host)
@@ -154,7 +156,7 @@ func (t *registryTLS) check(host string) error {
 	return nil
 }
 
-// secret says whether the file has passwords.
+// secret reports whether the file has passwords.
 func (r registries) secret() bool {
 	for _, c := range r.Configs {
 		if c.Auth != nil {
@@ -164,7 +166,8 @@ func (r registries) secret() bool {
 	return false
 }
 
-// write makes a directory for containerd of the file, in place of what was there.
+// write writes the settings to a directory for containerd, in place of what was
+// there.
 func (r registries) write(dir string) error {
 	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace the settings of registries: %w", err)
@@ -195,7 +198,7 @@ func (r registries) hostsFile(host string, m registryMirror) string {
 	if host != anyRegistry {
 		server := host
 		if host == "docker.io" {
-			server = "registry-1.docker.io" // it is found at another address than it has in names
+			server = "registry-1.docker.io" // its address differs from its name
 		}
 		fmt.Fprintf(&b, "server = %s\n%s", strconv.Quote("https://"+server), r.tlsFields(host, ""))
 	}
@@ -231,7 +234,8 @@ func (r registries) tlsFields(host, indent string) string {
 	return b.String()
 }
 
-// credentials are the passwords, by host, as containerd's configuration has them.
+// credentials are the passwords, by host, in the format of containerd's
+// configuration.
 func (r registries) credentials() string {
 	var b strings.Builder
 	for _, host := range slices.Sorted(maps.Keys(r.Configs)) {

@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// restarts ends what runs with credentials or authorities that are replaced, so that it
-// starts again with the new ones.
+// restarts ends services whose credentials or CAs are replaced, so that they start
+// again with the new ones.
 type restarts struct {
 	mu   sync.Mutex
 	ends map[*context.CancelFunc]struct{}
 }
 
-// around returns run as a service that begins again whenever all has been called.
+// around returns run as a service that starts again whenever all is called.
 func (r *restarts) around(run func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for {
@@ -23,7 +23,7 @@ func (r *restarts) around(run func(context.Context) error) func(context.Context)
 	}
 }
 
-// once runs it once, and says whether it has ended because all was called.
+// once calls run once. again is true if run ended because all was called.
 func (r *restarts) once(ctx context.Context, run func(context.Context) error) (again bool, err error) {
 	one, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -40,7 +40,7 @@ func (r *restarts) once(ctx context.Context, run func(context.Context) error) (a
 	return one.Err() != nil && ctx.Err() == nil, err
 }
 
-// all ends everything that runs, which then begins again.
+// all ends everything that runs, which then starts again.
 func (r *restarts) all() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -22,16 +22,16 @@ const usualSocket = "/run/containerd/containerd.sock"
 // one stays the kubelet's: a containerd that is installed later takes the usual
 // path without asking.
 //
-// The socket is the agent's and not containerd's. So a pod that has mounted it
-// reaches containerd again after that was restarted.
+// The socket belongs to the agent and not to containerd. So a pod that has mounted it
+// still reaches containerd after a restart of containerd.
 type secondSocket struct {
 	path string
 	to   string // containerd's own socket
 	log  *slog.Logger
 }
 
-// ownsUsualSocket says whether the usual path is this node's to use. It is not
-// where the machine has a containerd of its own, whether that runs just now or not.
+// ownsUsualSocket reports whether this node may use the usual path. It may not if the
+// machine has a containerd of its own, whether that runs just now or not.
 func (cfg Config) ownsUsualSocket() bool {
 	if cfg.ContainerRuntimeEndpoint != "" {
 		return false
@@ -73,8 +73,8 @@ func (s secondSocket) run(ctx context.Context) error {
 	}
 }
 
-// listen listens at the path. Where somebody else does it waits for the end of
-// ctx instead, and returns nil.
+// listen listens at the path. If another program does so already, it waits until ctx
+// ends instead, and returns nil.
 func (s secondSocket) listen(ctx context.Context) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o711); err != nil {
 		return nil, fmt.Errorf("make the folder of containerd's socket: %w", err)
@@ -85,7 +85,7 @@ func (s secondSocket) listen(ctx context.Context) (*net.UnixListener, error) {
 		<-ctx.Done()
 		return nil, nil
 	}
-	// Nobody listens: it is what an agent left that was killed.
+	// Nothing listens: an agent that was killed has left the socket.
 	if st, err := os.Lstat(s.path); err == nil && st.Mode().Type() == fs.ModeSocket {
 		if err := removeSame(s.path, st); err != nil {
 			return nil, err
@@ -109,8 +109,8 @@ func removeSame(path string, known os.FileInfo) error {
 	return nil
 }
 
-// carry connects client with containerd until one of them has enough. A client
-// that comes while containerd is down is sent away, and comes again.
+// carry connects client with containerd until the connection ends. While containerd
+// is down it closes the connection, and clients try again.
 func (s secondSocket) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	up, err := (&net.Dialer{}).DialContext(ctx, "unix", s.to)

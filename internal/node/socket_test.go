@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// answering is something that answers each line that it gets at a socket with
-// its name, until the test or stop ends it.
+// answering answers each line that it gets at a socket with its name, until the
+// test or stop ends it.
 func answering(t *testing.T, path, name string) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
@@ -55,7 +55,7 @@ func ask(path string) (string, error) {
 	return string(answer), err
 }
 
-// answers waits until what is at the socket gives that answer.
+// answers waits until a line to the socket gets that answer.
 func answers(t *testing.T, path, want string) {
 	t.Helper()
 	deadline, tick := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
@@ -102,7 +102,8 @@ func TestSecondSocket(t *testing.T) {
 		t.Errorf("its mode is %o; want 660: who reaches it is root on this machine", got)
 	}
 
-	// containerd is started again: who has the socket mounted reaches the new one.
+	// containerd is restarted: a program that has mounted the socket reaches the
+	// new one.
 	stopFirst()
 	answering(t, s.to, "second")
 	answers(t, s.path, "second hello\n")
@@ -131,7 +132,8 @@ func TestSecondSocketAfterKill(t *testing.T) {
 	answers(t, s.path, "ours hello\n")
 }
 
-// What another program has at the path stays, whether it came before or after.
+// Another program's socket at the path stays, whether it was there before or came
+// later.
 func TestSecondSocketOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	s := secondSocket{path: filepath.Join(dir, "usual.sock"), to: filepath.Join(dir, "own.sock"), log: discard()}

@@ -32,16 +32,16 @@ func noError(t *testing.T, err error) {
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-// TestMain lets the test binary play the parts of an agent and of its child.
+// TestMain makes the test binary act as an agent and as its child.
 func TestMain(m *testing.M) {
 	switch os.Getenv("EVERYNODE_TEST_ROLE") {
-	case "agent": // starts a child, says its id, and waits to be killed
+	case "agent": // starts a child, prints its id, and waits to be killed
 		child := process{path: os.Args[0], env: append(os.Environ(), "EVERYNODE_TEST_ROLE=child"), log: os.Getenv("EVERYNODE_TEST_LOG")}
 		fmt.Fprintln(os.Stderr, child.run(context.Background()))
 		os.Exit(1)
 	case "child":
-		// Before the id is out: from then on the test may end this process. With
-		// nothing to wait for, Go would take a process that waits for dead.
+		// Before the id is printed, because from then on the test may end this
+		// process. If nothing could wake it, Go would report a deadlock.
 		end := make(chan os.Signal, 1)
 		signal.Notify(end, unix.SIGTERM)
 		fmt.Println("pid", os.Getpid())
@@ -104,7 +104,7 @@ func TestSuperviseStopsItself(t *testing.T) {
 			t.Error("stop returned before the child was gone")
 		}
 	})
-	(*service)(nil).stop() // what was never started is stopped
+	(*service)(nil).stop() // a service that was never started counts as stopped
 }
 
 func TestProcessExitIsExplained(t *testing.T) {
@@ -135,8 +135,8 @@ func TestProcessStops(t *testing.T) {
 	}
 }
 
-// An agent that is killed takes its children with it, although nothing of it
-// runs any more that could stop them.
+// An agent that is killed takes its children with it, although nothing of it runs
+// that could stop them.
 func TestChildDiesWithAgent(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "child.log")
 	agent := exec.Command(os.Args[0])

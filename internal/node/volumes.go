@@ -6,13 +6,13 @@ import (
 	"os"
 )
 
-// volumesDir is where the add-on storage keeps volumes, which are for whatever user their
-// pods have.
+// volumesDir is where the storage add-on keeps volumes. Any user may read and write in one,
+// because its pod may run as any user.
 const volumesDir = "/opt/local-path-provisioner"
 
-// openVolumes says that the machine's own users get into the volumes; "" if they do not. The
-// add-on shuts their folder when it next makes or deletes one. Until then it may be
-// another tool's, and is left as it is.
+// openVolumes returns a warning that users of this machine can get into the volumes; "" if
+// they cannot. The add-on closes their folder when it next makes or deletes a volume. Until
+// then the folder may belong to another tool, so the agent does not change it.
 func openVolumes(dir string) string {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() || info.Mode().Perm()&0o007 == 0 {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Volumes that an older add-on has left open are told of, with what shuts them.
+// The agent warns about volumes that an older add-on has left open, with the
+// command that closes them.
 func TestOpenVolumes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "volumes")
 	tell := func(when, want string) {

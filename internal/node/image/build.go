@@ -93,7 +93,7 @@ func Build(opts BuildOptions) (err error) {
 	return nil
 }
 
-// checkBuild checks what can be told before any work and returns the image's full name, such as
+// checkBuild checks what can be checked before any work and returns the image's full name, such as
 // docker.io/library/busybox:1.36.
 func checkBuild(opts BuildOptions) (string, error) {
 	named, err := reference.ParseNormalizedNamed(opts.Name)
@@ -140,7 +140,7 @@ func checkRoot(dir, output string) error {
 	}
 	folder, err := realPath(filepath.Dir(output))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it cannot be in a directory that is there
+		return nil // it cannot be in a directory that exists
 	}
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func checkRoot(dir, output string) error {
 	return nil
 }
 
-// realPath is absolute and free of symbolic links.
+// realPath returns name as an absolute path without symbolic links.
 func realPath(name string) (string, error) {
 	abs, err := filepath.Abs(name)
 	if err != nil {
@@ -197,7 +197,7 @@ func imageOf(layerFile string, opts BuildOptions) (v1.Image, error) {
 	return mutate.ConfigFile(image, config)
 }
 
-// labelMap is NAME=VALUE pairs that were checked, or nil without any.
+// labelMap makes a map of NAME=VALUE pairs, which were checked before; nil if there are none.
 func labelMap(pairs []string) map[string]string {
 	if len(pairs) == 0 {
 		return nil

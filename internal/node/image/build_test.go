@@ -288,8 +288,8 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// A folder that is named by a link is packed all the same, and no file of a user
-// becomes one that makes its caller root.
+// A folder can be named by a link, and no file of a user becomes one that gives its
+// caller the rights of root.
 func TestPackLayer(t *testing.T) {
 	dir := t.TempDir()
 	root, link := filepath.Join(dir, "rootfs"), filepath.Join(dir, "link")

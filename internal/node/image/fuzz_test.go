@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// FuzzImageArchive: an archive that is taken names its images.
+// FuzzImageArchive: an archive that is accepted names its images.
 func FuzzImageArchive(f *testing.F) {
 	for _, member := range []string{"index.json", "manifest.json", "./index.json"} {
 		for _, text := range []string{`{"manifests":[{"digest":"sha256:00","annotations":{"io.containerd.image.name":"busybox:1.36"}}]}`, `[{"RepoTags":["busybox:1.36"]}]`, "{"} {

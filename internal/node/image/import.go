@@ -38,7 +38,7 @@ import (
 const (
 	// Namespace is where the CRI part of containerd keeps its images.
 	Namespace = "k8s.io"
-	// pinnedLabel keeps an image from image GC: what was loaded from a file
+	// pinnedLabel protects an image from image GC: what was loaded from a file
 	// cannot be pulled again.
 	pinnedLabel, pinnedValue = "io.cri-containerd.pinned", "pinned"
 	// maxIndex bounds the index of an archive, in bytes.
@@ -52,7 +52,8 @@ const (
 // Import loads the images of an archive, an OCI layout or what `docker save`
 // writes, plain or compressed, into the containerd at socket, for Kubernetes,
 // unpacked and pinned. It returns their full names, such as
-// docker.io/library/busybox:1.36. Nothing is loaded when it fails.
+// docker.io/library/busybox:1.36. If it fails before the images have names, it
+// leaves nothing behind.
 func Import(ctx context.Context, socket, file string) (names []string, err error) {
 	client, err := Connect(socket)
 	if err != nil {
@@ -62,7 +63,8 @@ func Import(ctx context.Context, socket, file string) (names []string, err error
 	return ImportFile(ctx, client, file)
 }
 
-// Connect connects to the containerd at socket, for what Kubernetes sees of it.
+// Connect connects to the containerd at socket, in the namespace that Kubernetes
+// uses.
 func Connect(socket string) (*containerd.Client, error) {
 	client, err := containerd.New(socket, containerd.WithDefaultNamespace(Namespace), containerd.WithTimeout(connectTimeout))
 	if err != nil {
@@ -71,7 +73,7 @@ func Connect(socket string) (*containerd.Client, error) {
 	return client, nil
 }
 
-// ImportFile is [Import] with a connection that is there already.
+// ImportFile is [Import] over an existing connection.
 func ImportFile(ctx context.Context, client *containerd.Client, file string) ([]string, error) {
 	ctx = namespaces.WithNamespace(ctx, Namespace)
 	ctx = log.WithLogger(ctx, logrus.NewEntry(silent()))
@@ -87,7 +89,7 @@ func ImportFile(ctx context.Context, client *containerd.Client, file string) ([]
 		return nil, err
 	}
 	defer f.Close()
-	// What is not named in the end is removed with the lease.
+	// When the lease ends, containerd removes what has no name.
 	ctx, release, err := client.WithLease(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("keep images from being collected in containerd: %w", err)
@@ -109,16 +111,16 @@ func ImportFile(ctx context.Context, client *containerd.Client, file string) ([]
 	return names, waitVisible(ctx, client, names)
 }
 
-// silent is a logger for containerd's client, which would write to stderr what
-// its errors say as well.
+// silent is a logger for containerd's client, which would otherwise also write to
+// stderr what its errors say.
 func silent() *logrus.Logger {
 	l := logrus.New()
 	l.SetOutput(io.Discard)
 	return l
 }
 
-// unpack brings the images of an archive into containerd, ready to run, but
-// not yet under a name: nobody sees them until record.
+// unpack loads the images of an archive into containerd, ready to run, but not yet
+// under a name: nobody sees them before record.
 func unpack(ctx context.Context, client *containerd.Client, r io.Reader) ([]images.Image, error) {
 	store := client.ContentStore()
 	root, err := archive.ImportIndex(ctx, store, r)
@@ -144,7 +146,8 @@ func unpack(ctx context.Context, client *containerd.Client, r io.Reader) ([]imag
 		if err := images.WalkNotEmpty(ctx, keep, m); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		// Unpacking would not miss layers that another image has brought already.
+		// Unpack would not notice that the archive lacks a layer if another image
+		// has brought that layer already.
 		_, _, _, missing, err := images.Check(ctx, store, m, platforms.Default())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -160,7 +163,8 @@ func unpack(ctx context.Context, client *containerd.Client, r io.Reader) ([]imag
 	return loaded, nil
 }
 
-// record names images, which keeps them. A name moves to the new image.
+// record gives images their names, so that containerd keeps them. A name that
+// exists moves to the new image.
 func record(ctx context.Context, store images.Store, loaded []images.Image) error {
 	for _, img := range loaded {
 		_, err := store.Create(ctx, img)
@@ -174,8 +178,8 @@ func record(ctx context.Context, store images.Store, loaded []images.Image) erro
 	return nil
 }
 
-// waitVisible returns once the CRI part of containerd shows the images. It hears
-// of them through events, and a pod that is quicker would try to pull.
+// waitVisible returns once the CRI part of containerd shows the images. It learns
+// of them through events, and a pod that starts before that would try to pull.
 func waitVisible(ctx context.Context, client *containerd.Client, names []string) error {
 	conn, ok := client.Conn().(grpc.ClientConnInterface)
 	if !ok {
@@ -204,7 +208,7 @@ func waitVisible(ctx context.Context, client *containerd.Client, names []string)
 	return nil
 }
 
-// nameOf is the full name that an archive gives an image; "" is none.
+// nameOf is the full name that an archive gives an image; "" if it gives none.
 func nameOf(m ocispec.Descriptor) string {
 	name := m.Annotations[images.AnnotationImageName]
 	if name == "" {
@@ -213,7 +217,7 @@ func nameOf(m ocispec.Descriptor) string {
 	return normalizeName(name)
 }
 
-// normalizeName is a name as the CRI knows it: with registry and tag. What is
+// normalizeName returns a name as the CRI knows it, with registry and tag. What is
 // not a name stays as it is.
 func normalizeName(name string) string {
 	ref, err := reference.ParseDockerRef(name)
@@ -226,10 +230,11 @@ func normalizeName(name string) string {
 // archived is one image of an archive.
 type archived struct {
 	name   string
-	digest digest.Digest // of the manifest or index; empty for docker archives, which hold none
+	digest digest.Digest // of the manifest or index; empty for docker archives, which have none
 }
 
-// inspect reads which images an archive holds, or says why it is none.
+// inspect lists the images in an archive. Its error says why the file is not an
+// archive.
 func inspect(file string) ([]archived, error) {
 	f, err := openArchive(file)
 	if err != nil {
@@ -261,7 +266,7 @@ func inspect(file string) ([]archived, error) {
 		if err != nil {
 			return nil, notArchive(fmt.Errorf("read %s: %w", header.Name, err))
 		}
-		// An archive may be both; the index knows digests.
+		// An archive may have both files; the index is the one with digests.
 		if !found || path.Clean(header.Name) == ocispec.ImageIndexFile {
 			contents = list
 		}
@@ -330,8 +335,8 @@ func readDockerManifest(r io.Reader) ([]archived, error) {
 	return list, nil
 }
 
-// alreadyThere tells whether all images of an archive are loaded, the same by
-// digest, pinned and unpacked, and returns their names.
+// alreadyThere reports whether all images of an archive are loaded, with the same
+// digests, pinned and unpacked, and returns their names.
 func alreadyThere(ctx context.Context, client *containerd.Client, contents []archived) ([]string, bool) {
 	var names []string
 	for _, want := range contents {
@@ -347,8 +352,8 @@ func alreadyThere(ctx context.Context, client *containerd.Client, contents []arc
 	return names, true
 }
 
-// ImportAll imports every archive in dirs at once. One that fails is logged,
-// and does not keep the others out; a directory need not exist.
+// ImportAll imports all archives (*.tar) in dirs at once. It logs those that fail,
+// and loads the others. A directory need not exist.
 func ImportAll(ctx context.Context, logger *slog.Logger, client *containerd.Client, dirs []string) {
 	var files []string
 	for _, dir := range dirs {

@@ -102,7 +102,7 @@ func TestInspectOtherFiles(t *testing.T) {
 	}
 }
 
-// What Build writes, Import understands.
+// Import understands what Build writes.
 func TestInspectBuiltImage(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "hello"), []byte("hello"), 0o755); err != nil {

@@ -21,16 +21,17 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Registry is one that takes images without TLS and without a password: it is on
-// this machine.
+// Registry is a registry on this machine. It takes images without TLS and without a
+// password.
 type Registry struct {
-	Host    string // how images' names have it, such as localhost:5000
+	Host    string // as in the names of images, such as localhost:5000
 	Address string // where it listens, such as 127.0.0.1:5000
 }
 
-// Push sends the images of an archive, as [Import] reads them, to a registry, under
-// the names that they have, or the one image under the name as. Of an image for
-// several platforms it sends this machine's. It returns the full names.
+// Push sends the images of an archive, as [Import] reads them, to a registry: under
+// the names that they have, or, if as is not "", the only image under that name. Of
+// an image for several platforms it sends the one for this machine. It returns the
+// full names.
 func (r Registry) Push(ctx context.Context, file, as string) (names []string, err error) {
 	ctx = log.WithLogger(ctx, logrus.NewEntry(silent()))
 	contents, err := inspect(file)
@@ -64,7 +65,7 @@ func (r Registry) Push(ctx context.Context, file, as string) (names []string, er
 	return names, nil
 }
 
-// names are the names in the registry of the images of an archive.
+// names maps the names in an archive to those that the images get in the registry.
 func (r Registry) names(file string, contents []archived, as string) (map[string]string, error) {
 	names := map[string]string{}
 	for _, c := range contents {
@@ -140,8 +141,9 @@ func (r Registry) send(ctx context.Context, blobs content.Store, name string, im
 	return remotes.PushContent(ctx, pusher, image, blobs, nil, platforms.Default(), nil)
 }
 
-// ofThisPlatform chooses from an image for several platforms: an archive rarely holds
-// the others, and the registry takes none that refers to what it lacks.
+// ofThisPlatform chooses this machine's image from an image for several platforms: an
+// archive rarely contains the others, and the registry refuses an image that refers
+// to what it lacks.
 func ofThisPlatform(ctx context.Context, blobs content.Store, image ocispec.Descriptor) (ocispec.Descriptor, error) {
 	own := platforms.Default()
 	choose := images.LimitManifests(images.FilterPlatforms(images.ChildrenHandler(blobs), own), own, 1)

@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// aRegistry is one of somebody else's make.
+// aRegistry starts a registry of another project.
 func aRegistry(t *testing.T) Registry {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
@@ -29,7 +29,7 @@ func aRegistry(t *testing.T) Registry {
 	return Registry{Host: "localhost:5000", Address: strings.TrimPrefix(server.URL, "http://")}
 }
 
-// digestIn asks the registry what it has under a name.
+// digestIn asks the registry for the digest of a name.
 func digestIn(t *testing.T, r Registry, repository, tag string) string {
 	t.Helper()
 	answer, err := http.Head("http://" + r.Address + "/v2/" + repository + "/manifests/" + tag)
@@ -40,7 +40,7 @@ func digestIn(t *testing.T, r Registry, repository, tag string) string {
 	return answer.Header.Get("Docker-Content-Digest")
 }
 
-// An archive of ours arrives as it is, under its own name or under another.
+// What Build writes arrives unchanged, under its own name or under another.
 func TestPush(t *testing.T) {
 	r, dir := aRegistry(t), t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "root"), 0o755); err != nil {
@@ -77,8 +77,8 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// What `docker save` writes is pushed as well. Of an image for several platforms, whose
-// others are not in the archive, this machine's is.
+// An archive of `docker save` can be pushed as well. Of an image for several platforms,
+// Push sends this machine's, even if the archive lacks the others.
 func TestPushForeign(t *testing.T) {
 	r, dir := aRegistry(t), t.TempDir()
 	image, err := random.Image(1000, 2)

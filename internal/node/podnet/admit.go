@@ -15,20 +15,20 @@ import (
 )
 
 // nodeShare is the prefix length of the part of the pod range that the cluster
-// gives each node. No node has more.
+// gives each node. No node gets a larger part.
 const nodeShare = 24
 
-// bounds are what a node may say of itself and be believed. The API server's
-// policies refuse the same, as far as they can see it; a node does not rely on
-// that: with a route that it takes, another one gets its traffic.
+// bounds limit what this node believes about other nodes. The API server's policies
+// refuse the same, as far as they can see it, but a node does not rely on them: if
+// it accepts a wrong route, another node gets its traffic.
 type bounds struct {
 	pods     netip.Prefix // all pods of the cluster; zero: the server is too old to say
 	machines []netip.Addr // addresses of the API servers and of this machine
 }
 
-// admit returns the peers without the pod ranges that they may not have, and by
-// the name of each such peer the reason. A range that two nodes claim is this
-// node's own, or else the older one's.
+// admit returns the peers, without the pod ranges that they may not have, and the
+// reason for each by the name of the peer. If two nodes claim a range, it is this
+// node's if this is one of them, otherwise the older one's.
 func (b bounds) admit(self string, peers []peer) (admitted []peer, refused map[string]string) {
 	sorted := slices.Clone(peers)
 	slices.SortStableFunc(sorted, func(x, y peer) int {
@@ -49,7 +49,8 @@ func (b bounds) admit(self string, peers []peer) (admitted []peer, refused map[s
 	return admitted, refused
 }
 
-// refusal says why p may not have its pod range beside those that came before.
+// refusal returns why p may not have its pod range, given the peers before it; ""
+// if it may.
 func (b bounds) refusal(p peer, before []peer) string {
 	switch {
 	case !p.pods.IsValid():
@@ -77,7 +78,7 @@ func (b bounds) refusal(p peer, before []peer) string {
 	return ""
 }
 
-// admit is bounds.admit, and says once of each peer why it was refused.
+// admit is bounds.admit, and logs once for each peer why it was refused.
 func (n *Network) admit(peers []peer) []peer {
 	b := n.bounds
 	b.machines = n.Machines()
@@ -91,8 +92,8 @@ func (n *Network) admit(peers []peer) []peer {
 	return admitted
 }
 
-// learnBounds asks the cluster which addresses are pods'. A server that does not
-// know the question is older than this agent.
+// learnBounds asks the cluster which addresses are for pods. A server that does not
+// publish them is older than this agent.
 func (n *Network) learnBounds(ctx context.Context, client kubernetes.Interface) {
 	if n.bounds.pods.IsValid() {
 		return

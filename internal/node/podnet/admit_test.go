@@ -77,8 +77,8 @@ func prefixes(list []netip.Prefix) string {
 	return "[" + strings.Join(texts, " ") + "]"
 }
 
-// Nodes that are simulated share an address, and a young node that claims what an
-// older one has takes nothing from it.
+// Simulated nodes share an address. A young node that claims what an older one has
+// takes nothing from it.
 func TestAdmitSharedAddresses(t *testing.T) {
 	peers := peersOf([]*corev1.Node{
 		aged(0, "sim-1", "10.42.3.0/24", "127.0.0.1"), aged(0, "sim-2", "10.42.4.0/24", "127.0.0.1"),
@@ -93,7 +93,7 @@ func TestAdmitSharedAddresses(t *testing.T) {
 	}
 }
 
-// What is refused is said once, and once more when it comes back.
+// A refusal is logged once, and once more if it returns.
 func TestAdmitLogsOnce(t *testing.T) {
 	var log bytes.Buffer
 	n := &Network{Options: Options{Node: "bystander", Log: slog.New(slog.NewTextHandler(&log, nil)), Machines: func() []netip.Addr { return nil }}, bounds: testBounds()}

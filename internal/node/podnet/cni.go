@@ -17,13 +17,13 @@ import (
 // The pod networks that a node can have.
 const (
 	Everynode = "everynode" // ours: a bridge, and routes to the other nodes
-	None      = "none"      // none, until somebody installs one
+	None      = "none"      // none, until the operator installs one
 )
 
-// Names are those that a pod network can have.
+// Names are the names of the pod networks.
 func Names() []string { return []string{Everynode, None} }
 
-// Check refuses a name that is none of [Names].
+// Check refuses a name that is not one of [Names].
 func Check(name string) error {
 	if slices.Contains(Names(), name) {
 		return nil
@@ -34,11 +34,12 @@ func Check(name string) error {
 // Bridge is the bridge that this node's pods are connected to.
 const Bridge = "cni0"
 
-// ConfigName is the file of our network. Runtimes take the first by name.
+// ConfigName is the name of the configuration file of the agent's network. Runtimes
+// take the first file by name.
 const ConfigName = "10-everynode.conflist"
 
-// conflist is the CNI configuration for a node whose pods are in the range own.
-// Masquerading is ours (see masquerade): the bridge plugin's would hide pods
+// conflist is the CNI configuration for a node whose pods are in the range own. The
+// agent does the masquerading (see masquerade): the bridge plugin's would hide pods
 // from each other across nodes.
 func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 	type object = map[string]any
@@ -73,9 +74,9 @@ func conflist(own netip.Prefix, ipamDir string) ([]byte, error) {
 	return append(out, '\n'), nil
 }
 
-// writeConfig writes the CNI configuration if it is not there yet as it should
-// be: the runtime reloads its network with every write. What others have chained
-// to our plugins stays.
+// writeConfig writes the CNI configuration if the file differs: the runtime reloads
+// its network after every write. Plugins that others have chained to everynode's
+// stay.
 func (n *Network) writeConfig(own netip.Prefix) error {
 	if n.Foreign {
 		if other := otherNetwork(n.ConfigDir); other != "" {

@@ -17,8 +17,8 @@ const (
 	masqSet   = "pods"
 )
 
-// masquerade hides this node's pods behind the node's address where nobody
-// outside could answer them: on the way out of the cluster's pod ranges.
+// masquerade replaces the addresses of this node's pods with the node's in packets
+// that leave the cluster's pod ranges: nobody outside could answer a pod's address.
 type masquerade struct {
 	nft knftables.Interface
 
@@ -52,8 +52,9 @@ func (m *masquerade) set(ctx context.Context, own netip.Prefix, all []netip.Pref
 		Hook: knftables.PtrTo(knftables.PostroutingHook), Priority: knftables.PtrTo(knftables.SNATPriority),
 	})
 	tx.Flush(&knftables.Chain{Name: masqChain})
-	// A pod that reaches its neighbour through a service: the answer must come
-	// back through the node, which knows the service, not straight over the bridge.
+	// If a pod reaches another pod of this node through a service, the answer must
+	// come back through the node, which knows the service, and not straight over
+	// the bridge.
 	tx.Add(&knftables.Rule{Chain: masqChain, Rule: knftables.Concat("ip saddr", own, "ip daddr", own, "ct status dnat masquerade")})
 	tx.Add(&knftables.Rule{Chain: masqChain, Rule: knftables.Concat("ip saddr", own, "ip daddr != 224.0.0.0/4", "ip daddr !=", "@"+masqSet, "masquerade")})
 	if err := m.nft.Run(ctx, tx); err != nil {
@@ -63,13 +64,14 @@ func (m *masquerade) set(ctx context.Context, own netip.Prefix, all []netip.Pref
 	return nil
 }
 
-// current tells whether the rules are still there: somebody may have flushed them.
+// current reports whether the rules are still there: somebody may have flushed
+// them.
 func (m *masquerade) current(ctx context.Context) bool {
 	rules, err := m.nft.ListRules(ctx, masqChain)
 	return err == nil && len(rules) == 2
 }
 
-// remove takes the table away, if it is there.
+// remove removes the table, if it exists.
 func (m *masquerade) remove(ctx context.Context) error {
 	tx := m.nft.NewTransaction()
 	tx.Add(&knftables.Table{})

@@ -1,6 +1,7 @@
 // Package podnet keeps the pod network of a node: the CNI configuration for the
-// node's pod range, routes to the other nodes' pod ranges, and the masquerading of
-// what leaves them. It believes other nodes no more than the cluster allows them.
+// node's pod range, routes to the other nodes' pod ranges, and masquerading for
+// traffic that leaves them. It believes what other nodes claim only as far as the
+// cluster allows it.
 package podnet
 
 import (
@@ -24,7 +25,7 @@ import (
 	"everynode/internal/node/upstream"
 )
 
-// repairEvery is how often routes and rules are put right even though no Node
+// repairEvery is how often routes and rules are repaired even though no Node has
 // changed: somebody else may have removed them.
 const repairEvery = 30 * time.Second
 
@@ -36,15 +37,15 @@ type peer struct {
 	addr    netip.Addr   // InternalIP; zero until the kubelet has reported one
 }
 
-// Options are what a [Network] is told.
+// Options configure a [Network].
 type Options struct {
 	Node       string
 	ConfigDir  string              // of the CNI plugins
 	IPAMDir    string              // where host-local keeps the addresses it gave out
-	Foreign    bool                // the runtime is not ours: a pod network that is there already stays
-	None       bool                // somebody else makes the pod network
+	Foreign    bool                // the agent did not start the runtime: an existing pod network stays
+	None       bool                // the operator installs the pod network
 	Machines   func() []netip.Addr // addresses of the API servers and of this machine, none of which belongs to a pod
-	Registered func()              // called once, when our own Node is there with its address
+	Registered func()              // called once, when our own Node exists and has its address
 	Log        *slog.Logger
 }
 
@@ -55,10 +56,11 @@ type Network struct {
 
 	bounds    bounds
 	refused   map[string]string // by node: why its pod range was not taken
-	unbounded bool              // it was said that the server does not tell the bounds
+	unbounded bool              // it was logged that the server does not publish the bounds
 }
 
-// New turns forwarding on.
+// New makes a Network. It enables packet forwarding on this machine, and returns an
+// error if that or nftables does not work.
 func New(o Options) (*Network, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o644); err != nil {
 		return nil, fmt.Errorf("enable packet forwarding, which pods need: %w", err)
@@ -113,15 +115,15 @@ func (n *Network) Run(ctx context.Context, kubeconfig string) error {
 	}
 }
 
-// watched narrows the watch to what the network needs: without one, to its own Node.
+// watched limits the watch to what the network needs: with None, to its own Node.
 func (n *Network) watched(o *metav1.ListOptions) {
 	if n.None {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, n.Node).String()
 	}
 }
 
-// tellRegistered says once that our own Node is there with its address, and returns
-// it; nil while it is not.
+// tellRegistered calls Registered once, when our own Node exists and has its
+// address. It returns our own peer; nil while the Node does not exist.
 func (n *Network) tellRegistered(peers []peer) (own *peer) {
 	i := slices.IndexFunc(peers, func(p peer) bool { return p.name == n.Node })
 	if i < 0 {
@@ -134,7 +136,8 @@ func (n *Network) tellRegistered(peers []peer) (own *peer) {
 	return &peers[i]
 }
 
-// stripNode keeps what the pod network needs: a thousand whole Nodes are large.
+// stripNode keeps only what the pod network needs, because a thousand whole Nodes
+// are large.
 func stripNode(obj any) (any, error) {
 	node, ok := obj.(*corev1.Node)
 	if !ok {
@@ -171,8 +174,8 @@ func peersOf(nodes []*corev1.Node) []peer {
 	return peers
 }
 
-// sync puts the CNI configuration, the rules and the routes right. What fails
-// is logged, and tried again with the next change or repair.
+// sync repairs the CNI configuration, the rules and the routes. It logs what fails,
+// and the next change or repair tries it again.
 func (n *Network) sync(ctx context.Context, peers []peer) {
 	var errs []error
 	if own := n.tellRegistered(peers); own != nil && own.pods.IsValid() {
@@ -196,7 +199,8 @@ func podRanges(peers []peer) []netip.Prefix {
 	return slices.Compact(ranges)
 }
 
-// CleanUp removes our rules and routes. For nodes whose pods are gone.
+// CleanUp removes the agent's rules and routes. It is for nodes without pods in this
+// network.
 func (n *Network) CleanUp(ctx context.Context) error {
 	return errors.Join(n.rules.remove(ctx), syncRoutes(n.Log, nil))
 }

@@ -78,7 +78,7 @@ func TestDiffRoutes(t *testing.T) {
 	}
 }
 
-// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 writes again.
+// golden compares with testdata/NAME, which EVERYNODE_UPDATE=1 rewrites.
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -126,7 +126,7 @@ func TestMasquerade(t *testing.T) {
 	if rules, err := fake.ListRules(t.Context(), masqChain); err != nil || len(rules) != 2 {
 		t.Errorf("%d rules (%v) after a repair, want 2", len(rules), err)
 	}
-	for range 2 { // also when it is gone already
+	for range 2 { // even if it no longer exists
 		if err := m.remove(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -175,7 +175,8 @@ func TestWriteCNIConfig(t *testing.T) {
 		t.Error("the new pod range was not written")
 	}
 
-	// A service mesh has chained its plugin to ours, and then ours is not what it should be.
+	// First a service mesh has chained its plugin to everynode's. Then everynode's own
+	// plugin is not what it should be.
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +201,7 @@ func TestWriteCNIConfig(t *testing.T) {
 		}
 	}
 
-	// A runtime of somebody else's keeps the network it has.
+	// A runtime that the agent did not start keeps its network.
 	n.Foreign = true
 	n.ConfigDir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(n.ConfigDir, "05-other.conflist"), []byte("{}"), 0o600); err != nil {
@@ -214,8 +215,8 @@ func TestWriteCNIConfig(t *testing.T) {
 	}
 }
 
-// A node whose pod network is somebody else's looks at no other, and gets no rules,
-// routes or configuration of ours.
+// A node whose pod network is the operator's watches no other node, and gets none of
+// everynode's rules, routes or configuration.
 func TestNoPodNetwork(t *testing.T) {
 	registered := 0
 	n := &Network{Options: Options{Node: "a", None: true, Registered: func() { registered++ }}}

@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// routeProtocol marks routes as the agent's own. Routes of other origin are
-// never touched.
+// routeProtocol marks routes as the agent's own. The agent never touches other
+// routes.
 const routeProtocol netlink.RouteProtocol = 110
 
 // route leads to the pods of another node.
@@ -40,8 +40,9 @@ func wantedRoutes(self string, peers []peer) []route {
 	return routes
 }
 
-// diffRoutes says what leads from the routes that are there to the wanted
-// ones. Removing comes first: one destination has one route.
+// diffRoutes returns what to remove from the existing routes, and what to add to
+// them, to get the wanted ones. Removals come first, because a destination has only
+// one route.
 func diffRoutes(have, want []route) (remove, add []route) {
 	for _, r := range have {
 		if !slices.Contains(want, r) {
@@ -118,7 +119,7 @@ func ownRoutes() ([]route, error) {
 	return routes, nil
 }
 
-// addRoute adds a route, if the other node is on a network of ours: a router
+// addRoute adds a route, if the other node is on a network of this node: a router
 // in between would not know the pod ranges.
 func addRoute(r route) error {
 	paths, err := netlink.RouteGet(r.via.AsSlice())

@@ -34,9 +34,10 @@ func Client(kubeconfig string) (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// DirectClient is a client with the node's credentials that goes to the first of
-// servers (host:port) that is ready: the agent, which else carries the connections
-// of this machine, is about to end. The servers are those of ca (PEM).
+// DirectClient is a client with the node's credentials that connects to the first
+// of servers (host:port) that is ready. It does not use the agent, which otherwise
+// carries this machine's connections and is about to end. The servers must have
+// certificates from ca (PEM).
 func DirectClient(kubeconfig string, ca []byte, servers []string) (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("https://"+net.JoinHostPort(loopback, "6443"), kubeconfig)
 	if err != nil {
@@ -65,8 +66,9 @@ func DirectClient(kubeconfig string, ca []byte, servers []string) (kubernetes.In
 	return client, nil
 }
 
-// OnChange tells whenever an object of the informer has come, changed or gone.
-// What comes together is told once: who looks then sees all of it.
+// OnChange returns a channel that signals when objects of the informer have been
+// added, changed or deleted. Several changes may give one signal: whoever looks
+// then sees all of them.
 func OnChange(informer cache.SharedIndexInformer) (changed <-chan struct{}, err error) {
 	c := make(chan struct{}, 1)
 	notify := func() {
@@ -83,8 +85,8 @@ func OnChange(informer cache.SharedIndexInformer) (changed <-chan struct{}, err 
 	return c, err
 }
 
-// Learn watches, until ctx ends, where the cluster says that its API
-// servers are: at the endpoints of the service kubernetes.
+// Learn watches where the API servers of the cluster are, until ctx ends: the
+// endpoints of the service kubernetes.
 func (f *Forwarder) Learn(ctx context.Context, kubeconfig string) error {
 	client, err := Client(kubeconfig)
 	if err != nil {

@@ -23,31 +23,31 @@ const (
 
 	probeEvery   = 5 * time.Second
 	probeTimeout = 3 * time.Second
-	// probeAgain is the pause after a probe that failed, and probesMissed how
-	// many that fail one after the other make a server a dead one.
+	// probeAgain is the pause after a failed probe. After probesMissed failures in a
+	// row a server counts as dead.
 	probeAgain   = time.Second
 	probesMissed = 2
-	// stagger is how long a server may take to answer before the next is asked
-	// as well, when one is chosen.
+	// stagger is how long a server may take to answer before the next is asked as
+	// well, while one is chosen.
 	stagger = 250 * time.Millisecond
-	// homeAfter is how long a node stays with a server that is not the first of
-	// its order, at least; at most twice that.
+	// homeAfter is how long a node stays at least with a server that is not the
+	// first in its order. It stays at most twice as long.
 	homeAfter = 5 * time.Minute
 )
 
-// Forwarder carries TCP connections of this machine to an API server that
-// works. It sees nothing of what is in them: TLS goes on to the server.
+// Forwarder carries TCP connections of this machine to an API server that works. It
+// cannot see what is in them: TLS ends at the server.
 //
 // All connections go to one server, the current one, as long as it works. When
-// another takes its place, what is still connected to the old one is cut, so
-// that it connects again: a kubelet would wait for a dead machine's answer for
-// longer than its node may be silent.
+// another takes its place, the forwarder cuts the connections to the old one, so
+// that clients connect again: a kubelet would wait for an answer from a dead machine
+// for longer than its node may be silent.
 type Forwarder struct {
 	Options
 	listener net.Listener
 	probe    probe
 
-	choosing sync.Mutex // held while another server is looked for
+	choosing sync.Mutex // locked while another server is chosen
 
 	mu      sync.Mutex
 	servers serverList
@@ -62,17 +62,17 @@ type carried struct {
 	client, up net.Conn
 }
 
-// Options are what a [Forwarder] is told.
+// Options configure a [Forwarder].
 type Options struct {
-	Node  string   // its name, which decides about the order of the servers
+	Node  string   // its name, which determines the order of the servers
 	Given []string // servers that the command line names, as host:port
-	File  string   // where it keeps, over its own end, what it has learned
-	CA    []byte   // of the cluster (PEM); nil as long as the node has not joined
+	File  string   // where it keeps what it has learned, for the next run
+	CA    []byte   // of the cluster (PEM); nil until the node has joined
 	Log   *slog.Logger
 }
 
-// NewForwarder listens at the port of the last time, so that copies of the
-// node's credentials stay valid, or else at another.
+// NewForwarder listens at the port of the last run, so that copies of the node's
+// credentials stay valid, or at another one if that is not free.
 func NewForwarder(o Options) (*Forwarder, error) {
 	old := Recall(o.File, o.Log)
 	listener, err := listenLoopback(old.Port, forwardPort, 0)
@@ -93,8 +93,8 @@ func NewForwarder(o Options) (*Forwarder, error) {
 	return f, nil
 }
 
-// listenLoopback takes the first port that is free. Port 0 is any; it is left
-// out where it is not the last.
+// listenLoopback takes the first port that is free. Port 0 means any port; it is
+// skipped unless it is the last.
 func listenLoopback(ports ...int) (listener net.Listener, err error) {
 	for i, port := range ports {
 		if port == 0 && i < len(ports)-1 {
@@ -112,7 +112,8 @@ func (f *Forwarder) port() int { return f.listener.Addr().(*net.TCPAddr).Port }
 // URL is where programs of this machine reach the cluster's API.
 func (f *Forwarder) URL() string { return "https://" + f.listener.Addr().String() }
 
-// Trust takes a CA that became known, and looks for a server of it.
+// Trust makes the forwarder accept only servers with certificates from ca. If that
+// is a new CA, it chooses its server again.
 func (f *Forwarder) Trust(ca []byte) error {
 	changed, err := f.probe.trust(ca)
 	if !changed || err != nil {
@@ -145,7 +146,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	}
 }
 
-// end closes all there is.
+// end closes the listener and all connections.
 func (f *Forwarder) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -161,7 +162,7 @@ func (c *carried) cut() {
 	c.up.Close()
 }
 
-// carry connects client with a server until one of them has enough.
+// carry connects client with a server until the connection ends.
 func (f *Forwarder) carry(ctx context.Context, client net.Conn) {
 	defer client.Close()
 	server, up, err := f.connect(ctx)
@@ -178,7 +179,7 @@ func (f *Forwarder) carry(ctx context.Context, client net.Conn) {
 	c.copy()
 }
 
-// Carry carries between two ends until one of them has enough, or ctx ends, and closes
+// Carry copies between two connections until both have ended or ctx ends, and closes
 // both.
 func Carry(ctx context.Context, client, up net.Conn) {
 	c := &carried{client: client, up: up}
@@ -195,8 +196,8 @@ func (c *carried) copy() {
 	ways.Wait()
 }
 
-// copyOneWay copies until from ends, and says so to the other side. When it
-// cannot, nothing more is to come from there either.
+// copyOneWay copies until from ends, and then signals the end to the other side.
+// After an error it closes both: nothing more will come from there either.
 func copyOneWay(to, from net.Conn) {
 	if _, err := io.Copy(to, from); err != nil {
 		to.Close()
@@ -208,8 +209,8 @@ func copyOneWay(to, from net.Conn) {
 	}
 }
 
-// add notes a connection. It is false when the server is not to be used any
-// more by now.
+// add records a connection. It reports whether the connection may be used: not if
+// the current server has changed meanwhile, or the forwarder has ended.
 func (f *Forwarder) add(c *carried) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -226,8 +227,7 @@ func (f *Forwarder) remove(c *carried) {
 	delete(f.carried, c)
 }
 
-// connect connects to the current server, or to another one when it does not
-// answer.
+// connect connects to the current server, or to another one if it does not answer.
 func (f *Forwarder) connect(ctx context.Context) (server string, up net.Conn, err error) {
 	server = f.now()
 	if server != "" {
@@ -263,9 +263,9 @@ func (f *Forwarder) order() []string {
 	return f.servers.order(f.Node)
 }
 
-// replace finds a server that is ready to take the place of the one that
-// failed, and returns it. When there is none it returns all in their order: a
-// server that is not ready may yet be better than none.
+// replace finds a ready server to take the place of the one that failed, and returns
+// it. If there is none it returns all in their order: a server that is not ready may
+// still be better than none.
 func (f *Forwarder) replace(ctx context.Context, failed string, why error) []string {
 	f.choosing.Lock()
 	defer f.choosing.Unlock()
@@ -281,8 +281,9 @@ func (f *Forwarder) replace(ctx context.Context, failed string, why error) []str
 	return []string{best}
 }
 
-// firstReady asks the servers one after the other, the next when the last has
-// not answered for a moment, and returns the first that is ready; "" for none.
+// firstReady asks the servers one after another, and returns the first that is
+// ready; "" for none. It asks the next one when the last has answered or stagger has
+// passed.
 func (f *Forwarder) firstReady(ctx context.Context, servers []string) string {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
@@ -314,7 +315,7 @@ func (f *Forwarder) firstReady(ctx context.Context, servers []string) string {
 	return ""
 }
 
-// use makes a server the current one, and cuts what leads to others.
+// use makes a server the current one, and cuts the connections to others.
 func (f *Forwarder) use(server string, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -331,10 +332,10 @@ func (f *Forwarder) use(server string, why error) {
 	}
 }
 
-// watch looks whether the current server still works, and replaces it when it
-// does not, until ctx ends.
+// watch checks until ctx ends whether the current server still works, and replaces
+// it when it does not.
 func (f *Forwarder) watch(ctx context.Context) {
-	stay := homeAfter + rand.N(homeAfter) // or all nodes would come back to a server at once
+	stay := homeAfter + rand.N(homeAfter) // otherwise all nodes would come back to a server at once
 	missed := 0
 	for ctx.Err() == nil {
 		server := f.now()
@@ -362,8 +363,8 @@ func (f *Forwarder) watch(ctx context.Context) {
 }
 
 // goHome returns to the first server of the order when the node has been with
-// another for long: else all nodes would end up with the one that was restarted
-// last.
+// another for long. Otherwise a server that has restarted would not get its nodes
+// back.
 func (f *Forwarder) goHome(ctx context.Context, server string, stay time.Duration) {
 	f.mu.Lock()
 	home, long := f.servers.order(f.Node)[0], time.Since(f.since) >= stay

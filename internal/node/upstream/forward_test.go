@@ -28,12 +28,13 @@ import (
 type apiStub struct {
 	*httptest.Server
 	name   string
-	silent atomic.Bool // takes connections and answers nothing
+	silent atomic.Bool // accepts connections and answers nothing
 	broken atomic.Bool // is not ready
 	done   chan struct{}
 }
 
-// authority is a certificate for this machine, and whom to trust for it.
+// authority is a certificate for this machine, and the CA that makes clients trust
+// it.
 type authority struct {
 	serving tls.Certificate
 	pem     []byte
@@ -74,7 +75,7 @@ func newAPIStub(t *testing.T, ca authority, name string) *apiStub {
 	return s
 }
 
-// kill ends it as a crash does.
+// kill ends the server as a crash does.
 func (s *apiStub) kill() {
 	select {
 	case <-s.done:
@@ -155,8 +156,8 @@ func (f *forwarding) ask(t *testing.T) (string, error) {
 	return strings.TrimSpace(string(name)), err
 }
 
-// hold opens a connection that its server keeps open. It returns the server's
-// name, and a channel that tells how the connection ended.
+// hold opens a connection that its server keeps open. It returns the server's name,
+// and a channel that receives how the connection ended.
 func (f *forwarding) hold(t *testing.T) (name string, ended <-chan error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.URL()+"/hold", nil)
@@ -215,8 +216,8 @@ func TestForwarderFailsOver(t *testing.T) {
 	}
 }
 
-// A server that takes connections and answers nothing, as one whose process
-// stands still, is found by asking. What is connected to it is cut.
+// A server that accepts connections but answers nothing, because its process hangs,
+// is found by probes. Connections to it are cut.
 func TestForwarderCutsConnectionsOfDeadServer(t *testing.T) {
 	for _, how := range []string{"silent", "not ready"} {
 		t.Run(how, func(t *testing.T) {
@@ -244,7 +245,7 @@ func TestForwarderCutsConnectionsOfDeadServer(t *testing.T) {
 	}
 }
 
-// When no server is ready nothing is cut: the one in use is as good as any.
+// If no server is ready, no connection is cut: the server in use is as good as any.
 func TestForwarderKeepsWhatItHas(t *testing.T) {
 	first, second, f := pairOf(t)
 	name, ended := f.hold(t)
@@ -261,8 +262,8 @@ func TestForwarderKeepsWhatItHas(t *testing.T) {
 	}
 }
 
-// The servers that the cluster lists are used by an agent that is started again,
-// though none of those on its command line is left, at the same port.
+// An agent that restarts uses the servers that the cluster has listed, although
+// none of those on its command line is left, and listens at the same port.
 func TestForwarderRemembersServers(t *testing.T) {
 	ca, dir := newAuthority(t), t.TempDir()
 	given, listed := newAPIStub(t, ca, "given"), newAPIStub(t, ca, "listed")
@@ -285,7 +286,8 @@ func TestForwarderRemembersServers(t *testing.T) {
 	}
 }
 
-// Somebody else at an address where a server was is not asked for anything.
+// The forwarder sends no request to another program at the address of a former
+// server.
 func TestForwarderKnowsItsCluster(t *testing.T) {
 	ca := newAuthority(t)
 	foreign, own := newAPIStub(t, newAuthority(t), "foreign"), newAPIStub(t, ca, "own")
@@ -295,7 +297,7 @@ func TestForwarderKnowsItsCluster(t *testing.T) {
 	}
 }
 
-// Without any server a connection ends at once, in place of hanging.
+// Without any server a connection ends at once, and does not hang.
 func TestForwarderWithoutServers(t *testing.T) {
 	ca := newAuthority(t)
 	f := startForwarder(t, ca, t.TempDir(), deadAddress(t), deadAddress(t))
@@ -308,7 +310,7 @@ func TestForwarderWithoutServers(t *testing.T) {
 	}
 }
 
-// A port that is taken is not a hindrance.
+// The forwarder copes with a port that is taken.
 func TestForwarderTakesAnotherPort(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -360,8 +362,8 @@ func TestServerListRemembers(t *testing.T) {
 	}
 }
 
-// A node that had to leave its first choice returns to it, after a while and
-// when it is ready: else all nodes would stay where they fled to.
+// A node that had to leave its first choice returns to it after a while, when that
+// is ready. Otherwise all nodes would stay where they went.
 func TestForwarderGoesHome(t *testing.T) {
 	first, second, f := pairOf(t)
 	if f.order()[0] != first.address() {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// loopback is where the node's programs look for the API server, and what the
-// certificate of each of them is valid for.
+// loopback is the address at which the node's programs reach the API. The
+// certificates of all API servers are valid for it.
 const loopback = "127.0.0.1"
 
 // probe asks API servers whether they are ready.
@@ -23,9 +23,9 @@ type probe struct {
 	client *http.Client
 }
 
-// trust makes the probe take only the answers of servers of this CA (PEM).
-// Before a node has joined it knows none, and takes any. It says whether that
-// is news.
+// trust makes the probe accept only servers with certificates from this CA (PEM).
+// Before a node has joined it has no CA, and accepts any server. changed is true if
+// the CA is a new one.
 func (p *probe) trust(ca []byte) (changed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,8 +49,8 @@ func (p *probe) trust(ca []byte) (changed bool, err error) {
 	return true, nil
 }
 
-// ready says why a server is not ready, if so. One that wants to know who asks
-// is: it says no more to strangers.
+// ready returns why a server is not ready, or nil. A server that asks for
+// credentials is ready: it tells nothing more to clients without any.
 func (p *probe) ready(ctx context.Context, server string) error {
 	p.mu.Lock()
 	client := p.client

@@ -16,7 +16,7 @@ import (
 	"everynode/internal/atomicfile"
 )
 
-// maxFormer is how many servers are remembered that the cluster lists no more.
+// maxFormer is how many servers are remembered that the cluster no longer lists.
 const maxFormer = 16
 
 // serverList is what the agent knows of the cluster's API servers, each as
@@ -24,13 +24,13 @@ const maxFormer = 16
 type serverList struct {
 	given  []string // on the command line
 	listed []string // by the cluster, when it was last asked
-	former []string // those that it listed before, the latest first
+	former []string // what it listed before, the latest first
 }
 
-// order returns the servers in the order in which the node called name tries
-// them. The first of it is the one that the node uses when all work; it differs
-// from node to node, so that they spread over the servers, and a new server
-// draws few of them away from the others.
+// order returns the servers in the order in which the node called name tries them.
+// The node uses the first one when all of them work. The order differs from node to
+// node, so that nodes spread over the servers, and a new server draws only few
+// nodes away from the others.
 func (l serverList) order(name string) []string {
 	weight := func(server string) []byte {
 		sum := sha256.Sum256([]byte(name + " " + server))
@@ -47,8 +47,8 @@ func (l serverList) order(name string) []string {
 	return now
 }
 
-// with returns the list after the cluster has listed other servers. It forgets
-// those of before late: all that it lists now may be gone one day, too.
+// with returns the list after the cluster has listed other servers. It keeps former
+// ones for long, because all that are listed now may be gone one day.
 func (l serverList) with(listed []string) serverList {
 	var former []string
 	for _, server := range slices.Concat(l.listed, l.former) {
@@ -59,15 +59,15 @@ func (l serverList) with(listed []string) serverList {
 	return serverList{given: l.given, listed: listed, former: former}
 }
 
-// Remembered is the file in which an agent keeps, over its own end, what it
-// knows of the servers, and the port at which its programs reach them.
+// Remembered is what an agent keeps in a file for its next run: the servers that it
+// knows, and the port at which its programs reach them.
 type Remembered struct {
 	Port    int      `json:"port"`
 	Servers []string `json:"servers,omitempty"`
 }
 
-// Recall reads what an earlier run of the agent has remembered in file. A file that
-// nothing can be made of is as good as none: the servers on the command line do.
+// Recall reads what an earlier run of the agent has remembered in file. An
+// unreadable file counts as none: the servers on the command line are enough.
 func Recall(file string, log *slog.Logger) Remembered {
 	var r Remembered
 	data, err := os.ReadFile(file)
