@@ -19,7 +19,7 @@ import (
 const (
 	cgroupMount = "/sys/fs/cgroup"
 
-	// killLimit bounds how long killAll waits for processes that were sent SIGKILL.
+	// killLimit is how long killAll waits for processes that were sent SIGKILL.
 	killLimit = 30 * time.Second
 	pollEvery = 10 * time.Millisecond
 )
@@ -27,11 +27,11 @@ const (
 // hierarchies is how this machine mounts its cgroups.
 type hierarchies struct {
 	v2     bool
-	mounts []string // v1: one mount point per hierarchy, a v2 tree beside them included; v2: the one
+	mounts []string // v1: one mount point for each hierarchy, and for a v2 tree beside them; v2: the only one
 }
 
-// findHierarchies looks the cgroup mounts up. A machine with v1 controllers counts as v1, also when the v2 tree is
-// mounted beside them: that one has no controllers then, but runc makes a container's cgroup there, too.
+// findHierarchies finds the cgroup mounts. A machine with v1 controllers counts as v1, even if the v2 tree is mounted
+// beside them: that one has no controllers then, but runc makes a cgroup for each container there, too.
 func findHierarchies() (hierarchies, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(cgroupMount, &st); err != nil {
@@ -57,14 +57,14 @@ func findHierarchies() (hierarchies, error) {
 	return h, nil
 }
 
-// nodeCgroups are the cgroups of a node: one of its pods, and one of its own processes. All are paths.
+// nodeCgroups are the cgroups of a node: one for its pods, and one for its own processes. All are paths.
 type nodeCgroups struct {
 	node                 string // its name
 	parent, pods, system string
 }
 
-// ensure makes the node's two cgroups in every hierarchy, ready to take processes and children, and bounds the
-// one of its pods.
+// ensure makes the node's two cgroups in every hierarchy, ready for processes and children, and limits the one for
+// its pods.
 func (g nodeCgroups) ensure(size Size) error {
 	h, err := findHierarchies()
 	if err != nil {
@@ -91,8 +91,8 @@ func (g nodeCgroups) ensureIn(h hierarchies, size Size) error {
 	return nil
 }
 
-// prepare makes a new cgroup fit for processes and children. With v1, a cpuset takes processes only after its CPUs
-// and memory nodes are set. With v2, a cgroup has the controllers that its parent hands down.
+// prepare makes a new cgroup fit for processes and children. With v1, a cpuset accepts processes only after its CPUs
+// and memory nodes are set. With v2, a cgroup has the controllers that its parent enables for it.
 func (h hierarchies) prepare(dir string) error {
 	if h.v2 {
 		return enableControllers(filepath.Dir(dir))
@@ -102,14 +102,15 @@ func (h hierarchies) prepare(dir string) error {
 			return err
 		}
 	}
-	// killAll sets this to 0 before it removes the cgroup; a cgroup that could not be removed must work again.
+	// killAll sets this to 0 before it removes the cgroup. A cgroup that could not be removed must work again.
 	if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
 		return writeCgroup(filepath.Join(dir, "pids.max"), "max")
 	}
 	return nil
 }
 
-// inheritSetting copies a setting from the parent cgroup when it is empty. Hierarchies without it are left alone.
+// inheritSetting copies a setting from the parent cgroup when it is empty. It leaves hierarchies alone that do not
+// have the setting.
 func inheritSetting(dir, name string) error {
 	now, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +129,7 @@ func inheritSetting(dir, name string) error {
 	return writeCgroup(filepath.Join(dir, name), strings.TrimSpace(string(parent)))
 }
 
-// enableControllers hands the controllers that a kubelet needs down to the children of dir.
+// enableControllers enables the controllers that a kubelet needs for the children of dir.
 func enableControllers(dir string) error {
 	has, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
@@ -149,7 +150,7 @@ func enableControllers(dir string) error {
 	return nil
 }
 
-// joinCgroup moves a process (0: the caller), with all of its threads, into the cgroup of that path in every hierarchy.
+// joinCgroup moves a process (0: the caller), with all of its threads, into the cgroup at path in every hierarchy.
 func joinCgroup(path string, pid int) error {
 	h, err := findHierarchies()
 	if err != nil {
@@ -178,7 +179,8 @@ func (g nodeCgroups) killAllIn(ctx context.Context, h hierarchies) error {
 	defer cancel()
 	roots := g.existing(h)
 	for _, r := range roots {
-		// No process may make another one while they are counted and killed. Not there without the pids controller.
+		// No process may start another one while they are counted and killed. The file does not exist without the
+		// pids controller.
 		if err := writeCgroup(filepath.Join(r, "pids.max"), "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -196,7 +198,7 @@ func (g nodeCgroups) killAllIn(ctx context.Context, h hierarchies) error {
 	return waitFor(ctx, func() (bool, error) { return removeCgroups(roots, ctx.Err() != nil) })
 }
 
-// existing lists the directories of the node's cgroups that are there.
+// existing lists the directories of the node's cgroups that exist.
 func (g nodeCgroups) existing(h hierarchies) []string {
 	var dirs []string
 	for _, m := range h.mounts {
@@ -209,11 +211,11 @@ func (g nodeCgroups) existing(h hierarchies) []string {
 	return dirs
 }
 
-// killRound sends SIGKILL to everything below roots, and returns what was there.
+// killRound sends SIGKILL to everything below roots, and returns what it found there.
 func killRound(h hierarchies, roots []string) ([]int, error) {
 	var all []int
 	for _, root := range roots {
-		// The kernel kills the whole tree at once; v1, and v2 before Linux 5.14, cannot.
+		// The kernel kills the whole tree at once, except with v1, and with v2 before Linux 5.14.
 		if err := writeCgroup(filepath.Join(root, "cgroup.kill"), "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -244,8 +246,8 @@ func killRound(h hierarchies, roots []string) ([]int, error) {
 	return slices.Compact(all), nil
 }
 
-// killMember kills the process if it is in the cgroup tree at root still: its number may have been given to another
-// one since it was read. The check and the signal are about the same process, because both go through one pidfd.
+// killMember kills the process if it is still in the cgroup tree at root: another process may have its pid by now.
+// The check and the signal are about the same process, because both go through one pidfd.
 func killMember(pid int, root string) error {
 	if pid <= 0 {
 		return fmt.Errorf("a process in %s is outside this PID namespace: run everynode on the machine itself", root)
@@ -279,7 +281,7 @@ func memberOf(membership, path string) bool {
 	return false
 }
 
-// thaw lets the processes of a paused container die. A frozen v2 cgroup lets them die as it is.
+// thaw lets the processes of a paused container die. Processes in a frozen v2 cgroup die without that.
 func thaw(h hierarchies, dir string) error {
 	if h.v2 {
 		return nil
@@ -296,7 +298,7 @@ func cgroupTree(root string) ([]string, error) {
 	var dirs []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed while we look
+			return nil // removed meanwhile
 		}
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
@@ -313,7 +315,7 @@ func cgroupTree(root string) ([]string, error) {
 func cgroupProcs(dir string) ([]int, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil // just removed, or a threaded one, whose parent lists its processes
+		return nil, nil // just removed, or threaded: then the parent lists the processes
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list the processes of a cgroup: %w", err)
@@ -329,8 +331,8 @@ func cgroupProcs(dir string) ([]int, error) {
 	return pids, nil
 }
 
-// removeCgroups removes the trees at roots, children first. A cgroup stays busy for a moment after its last process:
-// only the last attempt reports that.
+// removeCgroups removes the trees at roots, children first. A cgroup stays busy for a moment after its last process
+// has ended: only the last attempt returns that as an error.
 func removeCgroups(roots []string, last bool) (bool, error) {
 	done := true
 	for _, root := range roots {
@@ -371,7 +373,7 @@ func removeParentCgroupIn(h hierarchies, path string) error {
 	return errors.Join(errs...)
 }
 
-// writeCgroup writes a file of a cgroup without ever making one.
+// writeCgroup writes to a file of a cgroup, and never creates one.
 func writeCgroup(file, value string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
@@ -384,8 +386,8 @@ func writeCgroup(file, value string) error {
 	return nil
 }
 
-// waitFor asks check until it says yes or fails. After ctx ended it asks once more, so that check can say what is
-// missing, and then fails.
+// waitFor calls check until it returns true or an error. After ctx has ended it calls check once more, so that check
+// can say what is missing, and then fails.
 func waitFor(ctx context.Context, check func() (bool, error)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()

@@ -21,8 +21,9 @@ import (
 // a full disk.
 const MinFreeBytes = 1 << 30
 
-// Preflight checks that this machine can hold a cluster whose data is in dataDir. It changes nothing, except that it
-// makes dataDir (mode 0700) and marks it, when all is well. The error joins one line per failed check: what is missing, why it is needed, what to do.
+// Preflight checks that this machine can host a cluster whose data is in dataDir. It changes nothing, except that it
+// makes dataDir (mode 0700) and marks it if all is well. The error joins one line for each failed check: what is
+// missing, why it is needed, what to do.
 func Preflight(ctx context.Context, dataDir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("everynode up needs root, because it makes namespaces, network links and mounts: run it with sudo; " +
@@ -34,12 +35,12 @@ func Preflight(ctx context.Context, dataDir string) error {
 	return withDisk(dataDir, checkCapabilities(), checkKernel(), checkControllers(), checkPrograms(), checkSandbox())
 }
 
-// PreflightLoopback checks what a cluster on loopback needs, which any user may have.
+// PreflightLoopback checks what a cluster on loopback needs. It does not need root.
 func PreflightLoopback(dataDir string) error {
 	return withDisk(dataDir, checkKernel())
 }
 
-// withDisk claims the data directory and checks its disk. The claim is taken back when that or another check fails.
+// withDisk claims the data directory and checks its disk. It takes the claim back if that or another check fails.
 func withDisk(dataDir string, others ...error) error {
 	dir, err := datadir.Claim(dataDir, datadir.Up)
 	if err != nil {
@@ -52,7 +53,7 @@ func withDisk(dataDir string, others ...error) error {
 	return err
 }
 
-// checkCapabilities finds a root that lacks what root has on a machine of its own, as in most containers.
+// checkCapabilities finds a root user without the capabilities that nodes need, as in most containers.
 func checkCapabilities() error {
 	held, err := capabilities()
 	if err != nil {
@@ -74,7 +75,7 @@ func checkCapabilities() error {
 	return nil
 }
 
-// capabilities returns what says whether this process holds a capability.
+// capabilities returns a function that reports whether this process has a capability.
 func capabilities() (held func(bit uint) bool, err error) {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -144,7 +145,7 @@ func checkPrograms() error {
 	return errors.Join(errs...)
 }
 
-// checkDisk checks that the data directory can be written and has room.
+// checkDisk checks that the data directory is writable and has enough space.
 func checkDisk(dir string) error {
 	probe, err := os.CreateTemp(dir, ".writable.*")
 	if err != nil {
@@ -164,7 +165,7 @@ func checkDisk(dir string) error {
 	return nil
 }
 
-// checkSandbox makes one of each thing that a node is made of, in namespaces that are thrown away.
+// checkSandbox makes one of each thing that a node consists of, in temporary namespaces.
 func checkSandbox() error {
 	return onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID); err != nil {

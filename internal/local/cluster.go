@@ -25,19 +25,19 @@ const (
 	defaultAPIPort = 6443
 )
 
-// ErrNoCluster says that a data directory holds no cluster yet.
+// ErrNoCluster is returned for a data directory without a cluster.
 var ErrNoCluster = errors.New("no cluster here")
 
-// ErrBroken says that a cluster's record cannot be made sense of.
+// ErrBroken is returned if a cluster's record cannot be decoded or is not valid.
 var ErrBroken = errors.New("broken")
 
-// Cluster is the record of one cluster on this machine, as kept in cluster.json. Methods that change the record only
-// change it in memory; Save writes it. One process at a time may change it: hold a Lock on a file of the data
-// directory around Open ... Save.
+// Cluster is the record of one cluster on this machine, as kept in cluster.json. Methods that change the record
+// change it only in memory; Save writes it. Only one process at a time may change it: hold a Lock on a file of the
+// data directory around Open ... Save.
 type Cluster struct {
-	// DataDir is the absolute path of the data directory, free of symbolic links.
+	// DataDir is the absolute path of the data directory, without symbolic links.
 	DataDir string `json:"-"`
-	// InitProgram is what runs as the first process of each node.
+	// InitProgram is the program that runs as the first process of each node.
 	InitProgram string `json:"-"`
 
 	// Version is the format version of the file.
@@ -52,25 +52,24 @@ type Cluster struct {
 	ServiceCIDR netip.Prefix `json:"serviceCIDR"`
 	// APIPort is the API server's port on Gateway, or on loopback.
 	APIPort int `json:"apiPort"`
-	// Loopback says that the cluster can have no nodes on this machine: its API server is on 127.0.0.1, and nothing is
-	// made on the host, so that it needs no root.
+	// Loopback means that the cluster can have no nodes on this machine: its API server is on 127.0.0.1, and nothing
+	// is made on the host, so it does not need root.
 	Loopback bool `json:"loopback,omitempty"`
 	// Nodes is sorted by Index.
 	Nodes []Node `json:"nodes"`
-	// NoDaemonSets says that the control plane leaves DaemonSets to a controller outside of it.
+	// NoDaemonSets means that the control plane leaves DaemonSets to a controller outside of it.
 	NoDaemonSets bool `json:"noDaemonSets,omitempty"`
-	// NoCNI says that the nodes have no pod network before somebody installs one.
+	// NoCNI means that the nodes have no pod network until the user installs one.
 	NoCNI bool `json:"noCNI,omitempty"`
-	// NoKubeProxy says that the nodes run no kube-proxy of their own.
+	// NoKubeProxy means that the nodes run no kube-proxy of their own.
 	NoKubeProxy bool `json:"noKubeProxy,omitempty"`
-	// Addons says of some add-ons, by name, whether the cluster has them. Of the others it has those that are on by
-	// default.
+	// Addons maps names of add-ons to whether the cluster has them. Add-ons that are not in it have their default.
 	Addons map[string]bool `json:"addons,omitempty"`
-	// HostPathPolicy is what the control plane is told of hostPath volumes; empty is its default.
+	// HostPathPolicy is the control plane's setting for hostPath volumes; empty is its default.
 	HostPathPolicy string `json:"hostPathPolicy,omitempty"`
-	// Audit says that the control plane keeps an audit log.
+	// Audit means that the control plane keeps an audit log.
 	Audit bool `json:"audit,omitempty"`
-	// Publish are ports of this machine that lead to services, as the control plane is given them.
+	// Publish are ports of this machine that lead to services, in the form in which the control plane gets them.
 	Publish []string `json:"publish,omitempty"`
 	// RegistryPort is the port of the add-on registry, on loopback and on Gateway; 0 until the cluster has had it.
 	RegistryPort int `json:"registryPort,omitempty"`
@@ -116,8 +115,8 @@ func Open(dataDir string) (*Cluster, error) {
 	return c, nil
 }
 
-// Recover stands in for Open where the record is lost or broken. The cluster that it returns is good for taking all of
-// it off this machine, and for nothing else: what the cluster made here has names that follow from the path.
+// Recover replaces Open if the record is lost or broken. The cluster that it returns is good only for removing all of
+// it from this machine: the names of what it made here follow from the path.
 func Recover(dataDir string) (*Cluster, error) {
 	dir, err := resolveDir(dataDir)
 	if err != nil {
@@ -126,9 +125,9 @@ func Recover(dataDir string) (*Cluster, error) {
 	return &Cluster{DataDir: dir, Version: formatVersion, ID: clusterID(dir), Loopback: os.Geteuid() != 0}, nil
 }
 
-// Create chooses the address ranges of a new cluster and writes its record. The data directory is made when missing
-// (mode 0700); one that holds what everynode did not make is refused. It fails when there is a cluster already, or
-// when no free range is left on this machine.
+// Create chooses the address ranges of a new cluster and writes its record. It makes the data directory if it is
+// missing (mode 0700), and refuses one that contains files that everynode did not make. It fails if there is a
+// cluster already, or if no free range is left on this machine.
 func Create(dataDir string, o Options) (*Cluster, error) {
 	claimed, err := datadir.Claim(dataDir, datadir.Up)
 	if err != nil {
@@ -182,12 +181,12 @@ func (c *Cluster) APIAddress() netip.AddrPort {
 // Bridge is the name of the host's bridge that all nodes are attached to.
 func (c *Cluster) Bridge() string { return "ev" + c.ID }
 
-// decode parses and checks a record. Unknown fields are an error of the file only through the version.
+// decode parses and checks a record. It ignores unknown fields; a version that is too new is an error.
 func decode(raw []byte) (*Cluster, error) {
 	const mend = "restore it from a backup, or stop every everynode process and delete it to start over with new nodes"
 	var head struct {
 		Version int `json:"version"`
-		// NoDNS is what records had before there were other add-ons.
+		// NoDNS is a field of records from before there were other add-ons.
 		NoDNS bool `json:"noDNS"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {

@@ -216,7 +216,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// A cluster that was made without DNS, when there was no other add-on, stays without.
+// A cluster that was made without DNS, when DNS was the only add-on, stays without.
 func TestDecodeNoDNS(t *testing.T) {
 	const record = `{"version":1,"id":"0a1b2c","subnet":"10.0.0.0/24","gateway":"10.0.0.1","podCIDR":"10.42.0.0/16",
 		"serviceCIDR":"10.96.0.0/16","apiPort":6443,"nodes":[]%s}`

@@ -13,16 +13,17 @@ import (
 const (
 	resolverFile = "/etc/resolv.conf"
 
-	// stubDir is where systemd-resolved keeps two files: one names its own loopback address, which no node reaches,
-	// the other one, upstreamFile, the servers behind it.
+	// stubDir is where systemd-resolved keeps two files. One names its own loopback address, which no node can
+	// reach. The other one, upstreamFile, names the servers that systemd-resolved asks.
 	stubDir      = "/run/systemd/resolve"
 	upstreamFile = "resolv.conf"
 	stubFile     = "stub-resolv.conf"
 )
 
-// resolver gives the node a resolver directory of its own where this machine's DNS server is systemd-resolved on
-// loopback: both files in it name the servers behind. It returns the bind that brings it to the node, or none. The
-// whole directory is bound, because systemd-resolved replaces its files, and a bind over a file ends with that file.
+// resolver gives the node a resolver directory of its own if this machine's DNS server is systemd-resolved on
+// loopback. Both files in it name the servers that systemd-resolved asks. It returns the bind that mounts the
+// directory in the node, or none. The bind is for the whole directory, because systemd-resolved replaces its files,
+// and a bind over a file ends with that file.
 func (m nodeMounts) resolver() ([]bind, error) {
 	upstream, err := stubUpstream(resolverFile, stubDir)
 	if err != nil || upstream == nil {
@@ -40,8 +41,8 @@ func (m nodeMounts) resolver() ([]bind, error) {
 	return []bind{{source: dir, target: stubDir}}, nil
 }
 
-// stubUpstream returns the content of systemd-resolved's upstream file when the file at path, the machine's resolver
-// file, leads into dir and names loopback servers only; nil otherwise.
+// stubUpstream returns the content of systemd-resolved's upstream file if the file at path, the machine's resolver
+// file, leads into dir and names only servers on loopback; nil otherwise.
 func stubUpstream(path, dir string) ([]byte, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -83,7 +84,7 @@ func onlyLoopback(text string) bool {
 	return servers > 0
 }
 
-// resolverWarning says what is to be said about this machine's DNS server, or "".
+// resolverWarning returns a warning about this machine's DNS server, or "".
 func resolverWarning() (string, error) {
 	raw, err := os.ReadFile(resolverFile)
 	if errors.Is(err, fs.ErrNotExist) {

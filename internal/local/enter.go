@@ -11,17 +11,17 @@ import (
 	"everynode/internal/datadir"
 )
 
-// Enter turns the calling process into argv, inside a node: in the namespaces whose pins are in pinDir (Cluster.PinDir)
-// and in the cgroup of that path (Cluster.SystemCgroup; "" for none). The process must have been started in the node's
-// PID namespace, or /proc inside does not know it. It returns only when it fails, and the process must then end: one of
-// its threads may be in the node already. argv[0] is looked up inside the node.
+// Enter replaces the calling process with argv, inside a node: in the namespaces whose pins are in pinDir
+// (Cluster.PinDir) and in the cgroup at that path (Cluster.SystemCgroup; "" for none). The process must have been
+// started in the node's PID namespace, or the node's /proc does not show it. Enter returns only if it fails, and the
+// process must then end: one of its threads may be in the node already. argv[0] is looked up inside the node.
 func Enter(pinDir, cgroup string, argv []string) error {
 	if len(argv) == 0 {
 		return errors.New("enter a node: no command was given")
 	}
 	runtime.LockOSThread()
 	if cgroup != "" {
-		// 0 is the writer, whatever its number is there.
+		// 0 means the process that writes, whatever its pid is.
 		if err := joinCgroup(cgroup, 0); err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func Enter(pinDir, cgroup string, argv []string) error {
 	if err != nil {
 		return fmt.Errorf("enter a node: %w", err)
 	}
-	// The kernel makes the calling thread, which is in the node, the only one of the new program.
+	// The calling thread, which is in the node, becomes the only thread of the new program.
 	if err := syscall.Exec(program, argv, os.Environ()); err != nil {
 		return fmt.Errorf("enter a node: start %s: %w", program, err)
 	}

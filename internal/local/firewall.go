@@ -1,7 +1,7 @@
 package local
 
-// The firewall of the cluster's bridge: one nftables table for each cluster, in which there are no rules of others.
-// The rule that keeps others away from the gateway is in addInput, the one for nodes and pods in addForward.
+// The firewall of the cluster's bridge: one nftables table for each cluster, which contains nobody else's rules.
+// addInput has the rule that keeps others away from the gateway, addForward those for nodes and pods.
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ const (
 	destinationOffset = 16
 )
 
-// firewall is what keeps others away from a cluster: its nftables table, of family ip.
+// firewall keeps others away from a cluster: its nftables table, of family ip.
 type firewall struct {
 	name, bridge string
 	subnet, pods netip.Prefix
@@ -49,7 +49,7 @@ func (f firewall) ensure() error {
 	return nil
 }
 
-// addMasquerade: from nodes and pods to anywhere else.
+// addMasquerade masquerades packets from nodes and pods to anywhere else.
 func (f firewall) addMasquerade(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
@@ -62,7 +62,7 @@ func (f firewall) addMasquerade(conn *nftables.Conn, table *nftables.Table) {
 	}
 }
 
-// addInput: packets for the gateway's address that come neither over the bridge nor from this machine.
+// addInput drops packets for the gateway's address that come neither over the bridge nor from this machine.
 func (f firewall) addInput(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
@@ -73,7 +73,7 @@ func (f firewall) addInput(conn *nftables.Conn, table *nftables.Table) {
 		verdict(expr.VerdictDrop))})
 }
 
-// addForward: out of the bridge freely, into it only answers.
+// addForward lets everything out of the bridge, and only answers into it.
 func (f firewall) addForward(conn *nftables.Conn, table *nftables.Table) {
 	chain := conn.AddChain(&nftables.Chain{Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter})
@@ -87,7 +87,7 @@ func (f firewall) addForward(conn *nftables.Conn, table *nftables.Table) {
 	}
 }
 
-// remove deletes the cluster's table if it is there.
+// remove deletes the cluster's table if it exists.
 func (f firewall) remove() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -115,7 +115,7 @@ func link(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: padded}}
 }
 
-// address matches the address at offset of the IPv4 header with a network.
+// address compares the address at offset of the IPv4 header with a network.
 func address(offset uint32, op expr.CmpOp, p netip.Prefix) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
@@ -124,7 +124,7 @@ func address(offset uint32, op expr.CmpOp, p netip.Prefix) []expr.Any {
 	}
 }
 
-// answers matches packets of connections that exist, and errors about them.
+// answers matches packets of existing connections, and errors about them.
 func answers() []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},

@@ -17,12 +17,12 @@ import (
 
 // A node's first process is PID 1 of its PID namespace (runtime/node-init). Orphans of the node become its children.
 // When it ends, the kernel ends every other process of the node, as when a machine loses its power. It stays while
-// agents come and go.
+// agents start and stop.
 
-// initLimit bounds how long a first process may take to be ready.
+// initLimit is how long a first process may take to be ready.
 const initLimit = 30 * time.Second
 
-// power is that of a node: its first process.
+// power is the power switch of a node: its first process.
 type power struct {
 	dir, pins string // of the node and of its namespaces
 	cgroup    string // of the node's own processes
@@ -38,7 +38,7 @@ func (p power) on() bool {
 	return ok
 }
 
-// ensure starts the node's first process, if it does not run. Its other namespaces must be pinned.
+// ensure starts the node's first process, if it does not run. The node's other namespaces must be pinned.
 func (p power) ensure(ctx context.Context) error {
 	if p.on() {
 		return nil
@@ -65,13 +65,14 @@ func (p power) ensure(ctx context.Context) error {
 	return nil
 }
 
-// firstProcess is one that was just started.
+// firstProcess is a first process that was just started.
 type firstProcess struct {
 	pid, pidfd int
 	reaped     chan error // how it ended
 }
 
-// start starts the first process in a new PID namespace and in the node's pinned others. It is not in its cgroup yet.
+// start starts the first process in a new PID namespace and in the node's other, pinned namespaces. It is not in its
+// cgroup yet.
 func (p power) start() (first firstProcess, err error) {
 	log, err := os.OpenFile(p.log(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -84,7 +85,7 @@ func (p power) start() (first firstProcess, err error) {
 	}
 	defer null.Close()
 	err = inNamespaces(pinsIn(p.pins), func() error {
-		// Not os/exec: before its first process it starts another one, to see what pidfds can do.
+		// Not os/exec: before its first start it starts another process, to find out what pidfds can do.
 		first.pid, err = syscall.ForkExec(p.program, []string{p.program, p.lock()}, &syscall.ProcAttr{
 			Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
 			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID, PidFD: &first.pidfd},
@@ -101,8 +102,8 @@ func (p power) start() (first firstProcess, err error) {
 
 func (p power) log() string { return filepath.Join(p.dir, "init.log") }
 
-// await waits until the first process is ready, and writes its number into its lock file: of its own numbers, it
-// knows the one inside only.
+// await waits until the first process is ready, and writes its pid on the machine into its lock file: the process
+// itself knows only its pid inside.
 func (p power) await(ctx context.Context, first firstProcess) error {
 	ctx, cancel := context.WithTimeout(ctx, initLimit)
 	defer cancel()
@@ -120,8 +121,8 @@ func (p power) await(ctx context.Context, first firstProcess) error {
 	return os.WriteFile(p.lock(), []byte(strconv.Itoa(first.pid)+"\n"), 0o600)
 }
 
-// reap waits for the end of a child of this process, so that nothing is left of it, and says how it ended. A PID
-// namespace is not gone before the processes in it that have parents outside are.
+// reap waits for the end of a child of this process, so that it leaves no zombie, and returns how it ended. A PID
+// namespace exists until its processes with parents outside have been reaped.
 func reap(pid int) error {
 	for {
 		var status unix.WaitStatus

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/datadir"
 )
 
-// buildInit builds what nodes run as their first process.
+// buildInit builds the first process of nodes.
 func buildInit(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "node-init")
@@ -24,7 +24,7 @@ func buildInit(t *testing.T) string {
 	return program
 }
 
-// killInit kills the node's first process, and waits until it is gone.
+// killInit kills the node's first process, and waits until it has ended.
 func killInit(c *Cluster, node string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
@@ -38,7 +38,7 @@ func killInit(c *Cluster, node string) error {
 	return waitFor(ctx, func() (bool, error) { return !c.Host().power(node).on(), nil })
 }
 
-// A node sees its own processes and no others, has its own first process, and ends with that.
+// A node sees its own processes and no others, has its own first process, and ends with it.
 func TestProcessesOfANode(t *testing.T) {
 	c := upCluster(t)
 	const marker = "27182.8182"
@@ -68,7 +68,7 @@ func TestProcessesOfANode(t *testing.T) {
 	if !c.Host().power("node-1").on() {
 		t.Error("the first process was ended from inside by a signal that says nothing of power")
 	}
-	// What a program sends that wants the machine to start again. It ends with the node.
+	// The signal that a program sends to restart the machine. The shell ends with the node.
 	_ = enterCommand(t, c, "node-1", "sh", "-c", "kill -39 1; sleep "+marker).Run()
 	if err := inside.Wait(); err == nil {
 		t.Error("the node's process ended by itself")
@@ -84,7 +84,8 @@ func TestProcessesOfANode(t *testing.T) {
 	}
 }
 
-// What is spawned in a node is known outside by its number there, and orphans inside are reaped.
+// A process that is spawned in a node is known by its pid outside, and orphans inside are
+// reaped.
 func TestSpawnInNode(t *testing.T) {
 	c := upCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)

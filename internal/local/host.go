@@ -15,13 +15,13 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// hostRunDir is where clusters keep what must not outlive a reboot.
+// hostRunDir is where clusters keep what must not survive a reboot.
 const hostRunDir = "/run/everynode"
 
 // Host is a cluster on this machine: what the kernel and the file systems have of it and of its nodes.
 type Host struct{ cluster *Cluster }
 
-// Host is that of the cluster, whether it is set up or not.
+// Host returns the Host of the cluster, whether it is set up or not.
 func (c *Cluster) Host() *Host { return &Host{c} }
 
 func (h *Host) firewall() firewall {
@@ -52,9 +52,9 @@ func (h *Host) namespaces(n Node) nodeNamespaces {
 // cgroups. It waits at most half a minute, or until ctx ends; the error then names the processes that remain.
 func (h *Host) KillAll(ctx context.Context, name string) error { return h.cgroups(name).killAll(ctx) }
 
-// Ensure sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount
-// points that they mount over, the bridge, the nftables table, forwarding, and limits. It saves the record when it made
-// mount points. It changes nothing when all of that is there, or when the cluster is on loopback.
+// Ensure sets up what the nodes of the cluster share on this machine: the directory of their pins, the mount points
+// that they mount over, the bridge, the nftables table, forwarding, and limits. If it makes mount points it saves the
+// record. It changes nothing if all of that exists, or if the cluster is on loopback.
 func (h *Host) Ensure(ctx context.Context) error {
 	if h.cluster.Loopback {
 		return nil
@@ -95,9 +95,9 @@ func (h *Host) Ensure(ctx context.Context) error {
 	return h.network().ensureBridge()
 }
 
-// Remove takes everything of the cluster off this machine but the data directory, nodes that are left included.
-// When no other cluster is up here, kernel settings get back the values that they had, unless someone changed them
-// since, and mount points that were made go if they are empty.
+// Remove removes everything of the cluster from this machine except the data directory. That includes nodes that are
+// left. If no other cluster is up here, it restores kernel settings, unless someone has changed them since, and
+// removes mount points that were made and are empty.
 func (h *Host) Remove(ctx context.Context) error {
 	if h.cluster.Loopback {
 		return nil
@@ -160,8 +160,8 @@ func (h *Host) mountRunDir() error {
 	return nil
 }
 
-// makeMountPoints makes the paths that nodes mount over where the machine lacks them, and notes each in both records:
-// this cluster's, which survives a reboot, and the machine's, from which the last cluster to go removes them.
+// makeMountPoints makes the paths that nodes mount over if the machine lacks them, and notes each in both records: in
+// this cluster's, which survives a reboot, and in the machine's, from which the last cluster removes them.
 func (h *Host) makeMountPoints(r *hostRecord) error {
 	var made []string
 	for _, b := range h.mountPoints() {
@@ -182,7 +182,8 @@ func (h *Host) makeMountPoints(r *hostRecord) error {
 	return nil
 }
 
-// mountPoints are the targets on this machine that nodes mount over. Others are in directories of the node's own.
+// mountPoints are the targets on this machine that nodes mount over. Other targets are in directories of the node's
+// own.
 func (h *Host) mountPoints() []bind {
 	points := slices.DeleteFunc(h.mounts(Node{}).binds(), func(b bind) bool { return isPrivate(b.target) })
 	for _, p := range h.mounts(Node{}).privateDirs() {
@@ -191,7 +192,7 @@ func (h *Host) mountPoints() []bind {
 	return append(points, bind{target: ownRun})
 }
 
-// makeMountPoint makes b's target when it is missing, and returns what it made, parents first.
+// makeMountPoint makes b's target if it is missing, and returns what it made, parents first.
 func makeMountPoint(b bind) ([]string, error) {
 	var missing []string
 	for p := b.target; p != "/"; p = filepath.Dir(p) {
@@ -217,7 +218,7 @@ func makeMountPoint(b bind) ([]string, error) {
 	return missing, nil
 }
 
-// removeMountPoints removes those of paths that are still empty, children first.
+// removeMountPoints removes the paths that are still empty, children first.
 func removeMountPoints(paths []string) error {
 	sorted := slices.Sorted(slices.Values(paths))
 	var errs []error

@@ -16,7 +16,7 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// inPrivateNet runs fn where the settings of the network are its own.
+// inPrivateNet runs fn in a network namespace with settings of its own.
 func inPrivateNet(t *testing.T, fn func() error) {
 	t.Helper()
 	needMachine(t)
@@ -31,7 +31,7 @@ func inPrivateNet(t *testing.T, fn func() error) {
 	}
 }
 
-// The record of an earlier boot, on a machine whose /run is on disk, says nothing about this one's settings.
+// The record of an earlier boot, on a machine whose /run is on disk, does not apply to the settings of this boot.
 func TestHostRecordOfEarlierBoot(t *testing.T) {
 	dir := t.TempDir()
 	r, err := readHostRecord(dir)
@@ -88,7 +88,7 @@ func TestMountPoints(t *testing.T) {
 	}
 }
 
-// Two clusters get ranges of their own, and the first one to go leaves the machine's settings to the other.
+// Two clusters get ranges of their own. The first one that is removed leaves the machine's settings to the other.
 func TestTwoClusters(t *testing.T) {
 	a := upCluster(t)
 	b, err := Create(filepath.Join(t.TempDir(), "data"), Options{})
@@ -116,7 +116,7 @@ func TestTwoClusters(t *testing.T) {
 	}
 }
 
-// The v2 code runs wherever the v2 tree is mounted, also beside v1.
+// The v2 code runs wherever the v2 tree is mounted, even beside v1.
 func TestKillAllOnV2(t *testing.T) {
 	needMachine(t)
 	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
@@ -208,7 +208,8 @@ func TestPreflight(t *testing.T) {
 	checkError(t, missingControllers(map[string]bool{"cpu": true}, []string{"cpu", "memory", "pids"}), "no cgroup controller memory, pids")
 }
 
-// A node that is in no record any more, as after a crash in the middle of a removal, goes with the host's things.
+// Removing the Host also removes a node that is no longer in the record, as after a crash in the middle of a
+// removal.
 func TestRemoveHostFindsLeftovers(t *testing.T) {
 	c := upCluster(t) // its end checks that nothing is left
 	if err := c.ForgetNode("node-2"); err != nil {

@@ -15,11 +15,11 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// hostRecord is what the clusters of this machine changed on it: /run/everynode/host.json. It is the machine's and
-// not one cluster's, because the second cluster would take the first one's changes for the original values, and
-// because both are gone after a reboot.
+// hostRecord is what the clusters of this machine changed on it: /run/everynode/host.json. There is one record for
+// the machine and not one for each cluster, because a second cluster would take the first one's changes for the
+// original values, and because neither the record nor the changes survive a reboot.
 type hostRecord struct {
-	// BootID tells a record of an earlier boot, where /run is not a tmpfs.
+	// BootID identifies a record of an earlier boot, in case /run is not a tmpfs.
 	BootID  string           `json:"bootID"`
 	Sysctls []sysctl.Setting `json:"sysctls"`
 	Limits  []raisedLimit    `json:"limits,omitempty"`
@@ -50,10 +50,11 @@ func withHostRecord(ctx context.Context, fn func(*hostRecord) error) error {
 	if err == nil {
 		err = fn(r)
 	}
-	// The directory goes when nothing is in it. Who waits for the lock finds its file gone, and makes a new one.
+	// The directory is deleted when nothing is in it. A process that waits for the lock finds its file gone, and
+	// makes a new one.
 	if entries, derr := os.ReadDir(hostRunDir); derr == nil && len(entries) == 1 {
 		err = errors.Join(err, removeIfThere(lock), release())
-		_ = os.Remove(hostRunDir) // not empty: another process has come
+		_ = os.Remove(hostRunDir) // not empty: another process has started to use it
 		return err
 	}
 	return errors.Join(err, release())
@@ -99,8 +100,8 @@ func (r *hostRecord) write() error {
 
 func (r *hostRecord) delete() error { return removeIfThere(r.file()) }
 
-// saveSysctls notes the present values of what a cluster changes, once per boot. The settings are the host's, whether
-// a kubelet runs in a network namespace or not; kube-proxy's are the namespace's own.
+// saveSysctls notes the current values of what a cluster changes, once for each boot. The settings are the host's,
+// even if a kubelet runs in a network namespace; those of kube-proxy are the namespace's own.
 func (r *hostRecord) saveSysctls() (err error) {
 	if len(r.Sysctls) == 0 {
 		r.Sysctls, err = sysctl.Save(sysctl.OfNode())

@@ -8,13 +8,13 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// ProcessInfo is what the kernel tells of a process.
+// ProcessInfo is what the kernel knows about a process.
 type ProcessInfo struct {
 	RSS     int64 // resident memory, in bytes
 	Started time.Time
 }
 
-// Inspect looks a process up. It fails when the process is gone.
+// Inspect looks up a process. It fails if the process does not exist.
 func Inspect(pid int) (ProcessInfo, error) {
 	p, err := procfs.NewProc(pid)
 	if err != nil {

@@ -14,12 +14,12 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// sharedLimit is a limit that the kernel counts for each user of the whole machine. What runs in nodes is root's,
-// nearly all of it: nodes share what one machine would have alone.
+// sharedLimit is a limit that the kernel counts for each user of the whole machine. Nearly everything in nodes runs
+// as root, so all nodes share what one machine would have alone.
 type sharedLimit struct {
 	name    string // path below /proc/sys
 	perNode int
-	runsOut string // what happens then
+	runsOut string // what happens when it is reached
 }
 
 func sharedLimits() []sharedLimit {
@@ -32,11 +32,11 @@ func sharedLimits() []sharedLimit {
 // enough is the limit for that many nodes. The machine itself counts as one more.
 func (l sharedLimit) enough(nodes int) int { return l.perNode * (nodes + 1) }
 
-// wantedFiles is how many files a container should be able to open; what it can is a limit that it inherits.
+// wantedFiles is how many files a container should be able to open. A container inherits that limit.
 const wantedFiles = 65536
 
-// raiseLimits makes the shared limits enough for the nodes of this cluster and of the others that are up here. It
-// lowers none, and leaves those that it may not change, about which Warnings speaks.
+// raiseLimits makes the shared limits large enough for the nodes of this cluster and of the others that are up
+// here. It lowers no limit, and leaves those that it may not change. Warnings reports these.
 func (h *Host) raiseLimits(ctx context.Context) error {
 	return withHostRecord(ctx, func(r *hostRecord) error {
 		others, err := filepath.Glob(filepath.Join(hostRunDir, "*", "*", "net"))
@@ -51,11 +51,11 @@ func (h *Host) raiseLimits(ctx context.Context) error {
 // raisedLimit is what the record of the machine says about a limit that everynode has raised.
 type raisedLimit struct {
 	Name string `json:"name"`
-	Was  int    `json:"was"` // the last value that was not ours
-	Set  []int  `json:"set"` // ours, the present one last: more nodes need more
+	Was  int    `json:"was"` // the last value that everynode did not set
+	Set  []int  `json:"set"` // everynode's values, the current one last: more nodes need more
 }
 
-// raise raises limits that are not enough for that many nodes. Each is on record before it is changed.
+// raise raises limits that are too low for that many nodes. It records each before it changes it.
 func (r *hostRecord) raise(limits []sharedLimit, nodes int) error {
 	var errs []error
 	for _, l := range limits {
@@ -88,12 +88,12 @@ func (r *hostRecord) noteRaise(name string, now, next int) {
 	}
 	l := &r.Limits[i]
 	if now != l.Was && !slices.Contains(l.Set, now) {
-		l.Was, l.Set = now, nil // somebody else has set it since
+		l.Was, l.Set = now, nil // somebody else has set it since then
 	}
 	l.Set = append(l.Set, next)
 }
 
-// restoreLimits gives limits their old values, except those that someone else has changed since.
+// restoreLimits restores the old values of limits, except those that someone else has changed since.
 func (r *hostRecord) restoreLimits() error {
 	var errs []error
 	for _, l := range r.Limits {
@@ -120,7 +120,7 @@ func readLimit(name string) (int, error) {
 	return n, nil
 }
 
-// limitWarnings says which limits are too low for that many nodes and cannot be raised from here.
+// limitWarnings returns which limits are too low for that many nodes and cannot be raised from here.
 func limitWarnings(limits []sharedLimit, nodes int) ([]string, error) {
 	var warnings []string
 	for _, l := range limits {
@@ -143,8 +143,8 @@ func limitWarnings(limits []sharedLimit, nodes int) ([]string, error) {
 	return warnings, err
 }
 
-// filesWarning speaks up when containers will not be able to open as many files as on other nodes. Agents raise the
-// limit that containers inherit, if they may: they hold what this process holds.
+// filesWarning returns a warning if containers will not be able to open as many files as on other nodes. Agents
+// raise the limit that containers inherit if they may: they have this process's capabilities.
 func filesWarning() (string, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -10,7 +10,7 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// A setting of the network takes the place of a limit: a test has one of its own.
+// The tests use a setting of the network as a limit, because each test can have its own.
 const ttl = "net/ipv4/ip_default_ttl"
 
 func TestRaiseLimits(t *testing.T) {
@@ -69,7 +69,7 @@ func TestRaiseLimits(t *testing.T) {
 				}
 				dir := t.TempDir()
 				for _, s := range steps {
-					r, err := readHostRecord(dir) // each time another process
+					r, err := readHostRecord(dir) // each time as another process does
 					if err != nil {
 						return err
 					}
@@ -89,7 +89,8 @@ func TestRaiseLimits(t *testing.T) {
 	}
 }
 
-// The limit is on record before it changes: a process that is killed in between leaves nothing that nobody knows.
+// The limit is on record before it changes: a process that is killed in between leaves no change that is not
+// recorded.
 func TestRaiseIsOnRecordFirst(t *testing.T) {
 	inPrivateNet(t, func() error {
 		if err := sysctl.Write(ttl, "7"); err != nil {
@@ -135,7 +136,7 @@ func TestLimitWarnings(t *testing.T) {
 	})
 }
 
-// A node that is made finds its limits raised, for all clusters of the machine together.
+// After a node is made, the limits are raised for all clusters of the machine together.
 func TestNodesShareLimits(t *testing.T) {
 	c := upCluster(t)
 	for _, l := range sharedLimits() {

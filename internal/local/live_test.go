@@ -23,7 +23,7 @@ import (
 	"everynode/internal/sysctl"
 )
 
-// needMachine skips a test that changes the machine where that is impossible.
+// needMachine skips a test that changes the machine if that is impossible.
 func needMachine(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -37,7 +37,7 @@ func needMachine(t *testing.T) {
 	}
 }
 
-// upCluster makes a cluster of two nodes, and fails the test when taking it down leaves anything behind.
+// upCluster makes a cluster of two nodes, and fails the test if removing the cluster leaves anything behind.
 func upCluster(t *testing.T) *Cluster {
 	t.Helper()
 	needMachine(t)
@@ -59,7 +59,7 @@ func upCluster(t *testing.T) *Cluster {
 			t.Error(err)
 		}
 		after := takeSnapshot(t, c)
-		if before.Sysctls == nil || after.Sysctls == nil { // another cluster was up at one of the times
+		if before.Sysctls == nil || after.Sysctls == nil { // another cluster was up before or after
 			before.Paths, before.Sysctls, after.Paths, after.Sysctls = nil, nil, nil, nil
 		}
 		if diff := cmp.Diff(before, after); diff != "" {
@@ -147,7 +147,7 @@ func takeSnapshot(t *testing.T, c *Cluster) snapshot {
 	return s
 }
 
-// hostState lists which of the paths that nodes mount over are there, and the settings that clusters change.
+// hostState lists which of the paths that nodes mount over exist, and the settings that clusters change.
 func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]string) {
 	t.Helper()
 	for _, b := range c.Host().mountPoints() {
@@ -175,7 +175,7 @@ func hostState(t *testing.T, c *Cluster) (paths []string, sysctls map[string]str
 	return paths, sysctls
 }
 
-// run starts a command inside a node by way of Enter in a child process, and returns its output.
+// run starts a command inside a node, with Enter in a child process, and returns its output.
 func run(t *testing.T, c *Cluster, node string, argv ...string) string {
 	t.Helper()
 	out, err := enterCommand(t, c, node, argv...).CombinedOutput()
@@ -231,7 +231,8 @@ func TestEnterIsInsideTheNode(t *testing.T) {
 	}
 }
 
-// Mounts made inside are shared inside, seen nowhere else, and mounted once; pins of other nodes are not there.
+// Mounts made inside a node are shared inside, not seen anywhere else, and mounted once. Pins of other nodes are not
+// there.
 func TestMountPropagation(t *testing.T) {
 	c := upCluster(t)
 	table := run(t, c, "node-2", "sh", "-c", "mkdir /var/lib/kubelet/vol && mount -t tmpfs volume /var/lib/kubelet/vol && cat /proc/self/mountinfo")
@@ -285,7 +286,8 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 				}
 				list = append(list, fmt.Sprintf("%s %s %d", n.Name, p.kind, st.Ino))
 			}
-			// Of IPv6 there is what the kernel gives the link, which it first holds to be tentative.
+			// The only IPv6 address is the one that the kernel gives the link, which is tentative at first. So only
+			// IPv4 addresses are compared.
 			list = append(list, run(t, c, n.Name, "sh", "-c", "cut -d' ' -f1-5,7- /proc/self/mountinfo; ip -o link; ip -o -4 addr; ip route; cat /etc/machine-id"))
 		}
 		bridge, err := netlink.LinkByName(c.Bridge())
@@ -308,7 +310,7 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 	}
 }
 
-// Whatever part of a node is missing, EnsureNode brings it back.
+// EnsureNode restores any part of a node that is missing.
 func TestEnsureRepairs(t *testing.T) {
 	c := upCluster(t)
 	n := c.Nodes[0]
@@ -346,7 +348,7 @@ func TestEnsureRepairs(t *testing.T) {
 	}
 }
 
-// Namespaces, and mounts inside, outlive every process; killing reaches processes that left their parent and session.
+// Namespaces, and mounts inside, outlive every process. Killing reaches processes that left their parent and session.
 func TestKillAll(t *testing.T) {
 	c := upCluster(t)
 	if err := writeCgroupsForTest(c); err != nil {

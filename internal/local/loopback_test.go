@@ -9,7 +9,7 @@ import (
 // A cluster on loopback takes a free port, has no nodes, and leaves the machine alone.
 func TestClusterOnLoopback(t *testing.T) {
 	usual, err := net.Listen("tcp", "127.0.0.1:6443")
-	if err == nil { // else another program has it, which is as good
+	if err == nil { // otherwise another program has it, which serves as well
 		defer usual.Close()
 	}
 	dir := t.TempDir()

@@ -19,22 +19,23 @@ import (
 	"everynode/internal/datadir"
 )
 
-// bind is a path of a node's own that replaces a fixed path inside the node's mount namespace.
+// bind is a path of the node that replaces a fixed path inside its mount namespace.
 type bind struct {
 	source string // below NodeDir
 	target string // the fixed path
-	file   bool   // else a directory
+	file   bool   // otherwise a directory
 }
 
-// nodeMounts are what a node sees of this machine's files, and what it has to itself.
+// nodeMounts are the machine's files that a node sees, and those that it has for itself.
 type nodeMounts struct {
 	node    Node
 	dir     string // of the node
 	dataDir string // of the cluster
-	noCNI   bool   // the pod network is somebody else's
+	noCNI   bool   // the user installs the pod network
 }
 
-// binds lists what else a node has to itself, in and beside its private directories. Kubelets, device plugins, shims and cAdvisor expect these paths.
+// binds lists what else a node has for itself, in and beside its private directories. Kubelets, device plugins, shims
+// and cAdvisor expect these paths.
 func (m nodeMounts) binds() []bind {
 	dir := m.dir
 	binds := []bind{
@@ -54,16 +55,16 @@ func (m nodeMounts) binds() []bind {
 		binds = append(binds, bind{source: filepath.Join(dir, "product-uuid"), target: productID, file: true})
 	}
 	if m.noCNI {
-		// Where flannel notes the node's pod range, for its CNI plugin.
+		// Where flannel writes the node's pod range, for its CNI plugin.
 		binds = append(binds, bind{source: filepath.Join(dir, "run-flannel"), target: "/run/flannel"})
 	}
 	return binds
 }
 
-// productID names the machine's hardware, where it has a name: nodes report it as their system's UUID.
+// productID is the file with the id of the machine's hardware, if it has one: nodes report it as their system's UUID.
 const productID = "/sys/class/dmi/id/product_uuid"
 
-// makeSources makes the sources of the node's binds. What is there is kept: a node keeps its machine id and its logs.
+// makeSources makes the sources of the node's binds. It keeps what exists: a node keeps its machine id and its logs.
 func (m nodeMounts) makeSources() error {
 	if _, err := datadir.ClaimWithin(m.dir, datadir.Agent); err != nil {
 		return fmt.Errorf("node %s: %w", m.node.Name, err)
@@ -76,7 +77,8 @@ func (m nodeMounts) makeSources() error {
 			return fmt.Errorf("node %s: make its directory: %w", m.node.Name, err)
 		}
 	}
-	// Pods of other users read logs and sockets below these: their mode is that of the path they replace.
+	// Pods that run as other users read logs and sockets below these, so they have the mode of the path that they
+	// replace.
 	for _, d := range []string{"log", "etc-cni", "opt-cni", "run-netns"} {
 		if err := os.Chmod(filepath.Join(m.dir, d), 0o755); err != nil {
 			return fmt.Errorf("node %s: %w", m.node.Name, err)
@@ -103,8 +105,9 @@ func writeIfMissing(file, content string) error {
 	return os.Chmod(file, 0o644)
 }
 
-// isolateMounts turns the calling thread's new mount namespace into that of a node: mounts of the host still arrive,
-// none goes back, and copies of other namespaces' pins are dropped, because they would keep those namespaces alive.
+// isolateMounts makes the calling thread's new mount namespace that of a node. Mounts of the host still appear in it,
+// but its own do not appear on the host. It drops copies of other namespaces' pins, which would keep those namespaces
+// alive.
 func isolateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("separate the node's mounts from the host's: %w", err)
@@ -125,9 +128,10 @@ func isolateMounts() error {
 	return nil
 }
 
-// apply mounts, on the calling thread, the binds that are not in place, and shares all mounts inside the node:
-// a container runtime refuses HostToContainer and Bidirectional volumes on anything else. Each bind is private first,
-// so that it gets a peer group of its own: in one with its source, each pod's volume would be mounted twice.
+// apply mounts, on the calling thread, the binds that are not in place, and makes all mounts inside the node shared:
+// a container runtime refuses HostToContainer and Bidirectional volumes on other mounts. Each bind is private first,
+// so that it gets a peer group of its own. In the peer group of its source, each volume of a pod would be mounted
+// twice.
 func (m nodeMounts) apply(binds []bind) error {
 	for _, b := range binds {
 		if isPrivate(b.target) {
@@ -188,8 +192,8 @@ func unmountBelow(dir string) error {
 	return nil
 }
 
-// UnmountData unmounts what is mounted inside the data directory, and returns where. What is on those disks stays. The
-// data directory itself may be a disk of its own.
+// UnmountData unmounts what is mounted inside the data directory, and returns where that was. Files on those disks
+// stay. The data directory itself may be a disk of its own.
 func (h *Host) UnmountData() ([]string, error) {
 	mounts, err := mountsBelow(h.cluster.DataDir)
 	if err != nil {

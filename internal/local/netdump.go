@@ -9,8 +9,8 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// whole lists again while the kernel says that something changed in between, so
-// that the list may have holes. Links come and go while nodes start and stop.
+// whole repeats a list while the kernel reports that something changed in between,
+// because such a list may have holes. Links come and go while nodes start and stop.
 func whole[T any](list func() ([]T, error)) (all []T, err error) {
 	interrupted := func(err error) bool { return errors.Is(err, netlink.ErrDumpInterrupted) }
 	err = retry.OnError(wait.Backoff{Steps: 50, Duration: time.Millisecond, Factor: 1.1, Cap: 100 * time.Millisecond}, interrupted, func() error {

@@ -17,8 +17,8 @@ import (
 
 const nodeLink = "eth0" // the node's end of its veth pair
 
-// network is what links the nodes of a cluster to each other and to this machine: a bridge, and a pair of links for
-// each node.
+// network connects the nodes of a cluster to each other and to this machine: a bridge, and a pair of links for each
+// node.
 type network struct {
 	id, bridge   string
 	gateway      netip.Addr // the bridge's
@@ -34,8 +34,8 @@ func (w network) ensureBridge() error {
 	}
 	link, err := netlink.LinkByName(w.bridge)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		// A bridge without an address of its own takes that of its lowest port, and changes it whenever a node comes
-		// or goes: every neighbour would have a stale one.
+		// A bridge without an address of its own takes the address of its lowest port, and changes it whenever a node
+		// comes or goes. Every neighbour would then have a stale one.
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.HardwareAddr, attrs.MTU = w.bridge, w.hardwareAddr(0), mtu
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
@@ -64,14 +64,15 @@ func (w network) ensureBridge() error {
 	return nil
 }
 
-// hardwareAddr is the address of the node with that index, or of the bridge (0). It never changes, so that neighbours
-// find a node that was made again at once, and not when their caches forget the old address.
+// hardwareAddr is the address of the node with that index, or of the bridge (0). It never changes, so neighbours find
+// a node that was made again at once, and not only when their caches forget the old address.
 func (w network) hardwareAddr(index int) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(w.id))
 	return append(net.HardwareAddr{0x02}, sum[0], sum[1], sum[2], sum[3], byte(index)) // 02: locally administered, unicast
 }
 
-// uplinkMTU is the MTU of the default route's link: larger packets of nodes would not get out. 1500 without one.
+// uplinkMTU is the MTU of the default route's link: larger packets of nodes would not get out. It is 1500 without a
+// default route.
 func uplinkMTU() (int, error) {
 	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, unix.AF_INET) })
 	if err != nil {
@@ -117,7 +118,7 @@ func (w network) ensureLink(n Node, pins string) error {
 		return fail(err)
 	}
 	err = inNamespaces(pinsIn(pins)[:1], func() error {
-		// Pods are routed, and eth0 answers for their addresses, at once.
+		// The node forwards packets to its pods, and eth0 answers ARP requests for their addresses, without delay.
 		return errors.Join(sysctl.Write("net/ipv4/ip_forward", "1"),
 			sysctl.Write("net/ipv4/conf/"+nodeLink+"/proxy_arp", "1"),
 			sysctl.Write("net/ipv4/neigh/"+nodeLink+"/proxy_delay", "0"))
@@ -128,7 +129,7 @@ func (w network) ensureLink(n Node, pins string) error {
 	return nil
 }
 
-// ensureVeth makes the veth pair, or makes it again when only one end is where it belongs.
+// ensureVeth makes the veth pair, or makes it again if only one end is where it belongs.
 func (w network) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, bridge netlink.Link) error {
 	host, err := netlink.LinkByName(w.hostLink(n))
 	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -140,7 +141,7 @@ func (w network) ensureVeth(n Node, ns netns.NsHandle, inside *netlink.Handle, b
 		return err
 	}
 	if there && err != nil {
-		// Its other end is in a namespace that is gone or going.
+		// Its other end is in a namespace that no longer exists or is about to go.
 		if err := netlink.LinkDel(host); err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
@@ -192,7 +193,7 @@ func (w network) configureInside(n Node, inside *netlink.Handle) error {
 // hostLink is the name of the host's end of the node's veth pair: at most 12 of 15 characters.
 func (w network) hostLink(n Node) string { return fmt.Sprintf("ev%sn%d", w.id, n.Index) }
 
-// deleteLinks deletes the host's links whose name is in match.
+// deleteLinks deletes the host's links whose names match.
 func deleteLinks(match func(name string) bool) error {
 	links, err := whole(netlink.LinkList)
 	if err != nil {

@@ -25,7 +25,8 @@ func (f foreign) do(fn func() error) error {
 	})
 }
 
-// newForeign makes a namespace with the address inside, whose default route is near, an address in the place at.
+// newForeign makes a namespace with the address inside. Its default route goes to near, an address in the place
+// at.
 func newForeign(t *testing.T, at place, link string, near, inside netip.Prefix) foreign {
 	t.Helper()
 	f := foreign{link: link}
@@ -74,7 +75,7 @@ func setUp(name string, addr netip.Prefix, gateway netip.Addr) error {
 	return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway.AsSlice()})
 }
 
-// Nodes, pods, this machine and a local network: who reaches whom, and under which address.
+// Which of nodes, pods, this machine and a local network reach each other, and under which address.
 func TestTraffic(t *testing.T) {
 	c := upCluster(t)
 	hostLAN, outsider := netip.MustParsePrefix("198.51.100.1/24"), netip.MustParsePrefix("198.51.100.2/24")
@@ -112,7 +113,7 @@ func TestTraffic(t *testing.T) {
 			t.Errorf("%s: seen as %v, want %v", tt.what, got, tt.sees)
 		}
 	}
-	// The drops above are the table's work: without it, the same packets arrive.
+	// The table causes the drops above: without it, the same packets arrive.
 	if err := c.Host().firewall().remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -120,9 +121,9 @@ func TestTraffic(t *testing.T) {
 	checkTCP(t, "without the table: the local network to a node", lan.do, inNode(c, "node-1"), node1, true)
 }
 
-// A registry gets a port that nobody has, and keeps it.
+// A registry gets a port that is free, and keeps it.
 func TestChooseRegistryPort(t *testing.T) {
-	if l, err := net.Listen("tcp", "127.0.0.1:5000"); err == nil { // else somebody else has it
+	if l, err := net.Listen("tcp", "127.0.0.1:5000"); err == nil { // otherwise another program has it
 		defer l.Close()
 	}
 	c := &Cluster{}

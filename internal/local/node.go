@@ -16,8 +16,8 @@ import (
 )
 
 // EnsureNode sets up a node of the record on this machine: directories, cgroups, namespaces, mounts and network. It
-// changes nothing on a node that is complete, and repairs one that is not. A node whose namespaces are gone is made
-// again; what still runs in the old ones is killed first. Ensure comes before it.
+// changes nothing on a node that is complete, and repairs one that is not. If the namespaces of a node are gone, it
+// kills what still runs in them and makes the node again. Call Ensure first.
 func (h *Host) EnsureNode(ctx context.Context, name string) error {
 	n, err := h.cluster.Node(name)
 	if err != nil {
@@ -46,14 +46,14 @@ func (h *Host) EnsureNode(ctx context.Context, name string) error {
 	return h.network().ensureLink(n, h.cluster.PinDir(n.Name))
 }
 
-// nodeNamespaces are those of a node, pinned as files.
+// nodeNamespaces are the namespaces of a node, pinned as files.
 type nodeNamespaces struct {
 	pins    string // their folder
 	mounts  nodeMounts
 	cgroups nodeCgroups
 }
 
-// ensure leaves the node with all of its namespaces pinned and set up.
+// ensure pins and sets up all of the node's namespaces.
 func (s nodeNamespaces) ensure(ctx context.Context, binds []bind) error {
 	pins := pinsIn(s.pins)
 	if ok, err := allPinned(pins); err != nil {
@@ -75,9 +75,10 @@ func (s nodeNamespaces) ensure(ctx context.Context, binds []bind) error {
 
 // make makes and pins the node's namespaces.
 //
-// The kernel lets a mount namespace be mounted only inside an older one, and takes a smaller id for older. Since
-// Linux 6.18 each CPU hands out ids from a stock of its own, so a new namespace may look older than this process's,
-// when that is not the machine's first. One of the CPUs, the one that made this process's, always gives a larger id.
+// The kernel lets a mount namespace be mounted only inside an older one, and takes the one with the smaller id for
+// the older. Since Linux 6.18 each CPU has its own supply of ids. So a new namespace may look older than this
+// process's, unless that is the machine's first. At least one CPU always gives a larger id: the one that made this
+// process's namespace.
 func (s nodeNamespaces) make(binds []bind) error {
 	var cpus unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
@@ -95,9 +96,8 @@ func (s nodeNamespaces) make(binds []bind) error {
 	return err
 }
 
-// try makes and pins the node's namespaces on one of cpus. The thread that makes them waits until they are
-// pinned, which another thread has to do: a mount namespace cannot be mounted inside itself. When it fails, nothing
-// is left of them.
+// try makes and pins the node's namespaces on one of cpus. The thread that makes them waits until another thread has
+// pinned them: a mount namespace cannot be mounted inside itself. If try fails, it leaves none of them.
 func (s nodeNamespaces) try(binds []bind, cpus *unix.CPUSet) error {
 	dir := s.pins
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -132,7 +132,7 @@ func (s nodeNamespaces) try(binds []bind, cpus *unix.CPUSet) error {
 	return nil
 }
 
-// enter moves the calling thread, which must be thrown away afterwards, into new namespaces of the node.
+// enter moves the calling thread into new namespaces of the node. That thread must end afterwards.
 func (s nodeNamespaces) enter(binds []bind, cpus *unix.CPUSet) error {
 	if err := unix.SchedSetaffinity(0, cpus); err != nil {
 		return fmt.Errorf("choose a CPU: %w", err)
@@ -155,9 +155,9 @@ func (s nodeNamespaces) enter(binds []bind, cpus *unix.CPUSet) error {
 	return nil
 }
 
-// RemoveNode takes a node off this machine: processes first, then its network link, namespaces and cgroups. With
-// purge its directory goes, too; else its images, logs and identity are kept for the next start. The node need not be
-// in the record, so that leftovers can be removed.
+// RemoveNode removes a node from this machine: first its processes, then its network link, namespaces and cgroups.
+// With purge it also deletes the directory; otherwise images, logs and identity stay for the next start. The node
+// need not be in the record, so leftovers can be removed, too.
 func (h *Host) RemoveNode(ctx context.Context, name string, purge bool) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (h *Host) RemoveNode(ctx context.Context, name string, purge bool) error {
 	return nil
 }
 
-// purgeNode deletes the node's directory, but never through a mount, and never under living processes.
+// purgeNode deletes the node's directory, but never through a mount, and never while its processes live.
 func (h *Host) purgeNode(name string, before []error) error {
 	dir := h.cluster.NodeDir(name)
 	if errors.Join(before...) != nil {
@@ -195,8 +195,8 @@ func (h *Host) purgeNode(name string, before []error) error {
 	return errors.Join(remove.Tree(filepath.Join("nodes", name)), remove.Close())
 }
 
-// release lets go of the node's namespaces. The kernel removes them, with all mounts and links inside, when no
-// process is left in them.
+// release unpins the node's namespaces. The kernel removes them, with all mounts and links inside, when no process is
+// left in them.
 func (s nodeNamespaces) release() error {
 	dir := s.pins
 	var errs []error
@@ -209,8 +209,8 @@ func (s nodeNamespaces) release() error {
 	return errors.Join(errs...)
 }
 
-// NodeReady reports whether the node's namespaces are there and its first process runs, so that a process can be
-// started inside.
+// NodeReady reports whether the node's namespaces exist and its first process runs, so that a process can be started
+// inside.
 func (h *Host) NodeReady(name string) (bool, error) {
 	dir := h.cluster.PinDir(name)
 	ok, err := allPinned(append(pinsIn(dir), pidPin(dir)))

@@ -15,7 +15,7 @@ const (
 	// MaxNodes is how many nodes a cluster may have. It keeps node addresses (.101 to .200) inside the /24.
 	MaxNodes = 100
 
-	// systemSuffix tells the cgroup of a node's own processes from the one of its pods.
+	// systemSuffix distinguishes the cgroup of a node's own processes from the one of its pods.
 	systemSuffix = "-system"
 )
 
@@ -26,13 +26,13 @@ type Node struct {
 	Index int `json:"index"`
 	// Address is the node's address in the cluster's subnet: .100 + Index.
 	Address netip.Addr `json:"address"`
-	// Stopped says that the node was stopped by hand, and is not to be started with the cluster.
+	// Stopped means that the node was stopped by hand, and does not start with the cluster.
 	Stopped bool `json:"stopped,omitempty"`
-	// Size bounds its pods.
+	// Size limits its pods.
 	Size Size `json:"size,omitzero"`
 }
 
-// AddNode adds a node to the record. The name must be a DNS-1123 label that is not in use. node-7 gets index 7 when
+// AddNode adds a node to the record. The name must be a DNS-1123 label that is not in use. node-7 gets index 7 if
 // that is free, any other name the lowest free index.
 func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	if err := checkName(name); err != nil {
@@ -59,7 +59,7 @@ func (c *Cluster) AddNode(name string, size Size) (Node, error) {
 	return n, nil
 }
 
-// ForgetNode takes a node out of the record. Take it off the machine first, with Host.RemoveNode.
+// ForgetNode removes a node from the record. Remove it from the machine first, with Host.RemoveNode.
 func (c *Cluster) ForgetNode(name string) error {
 	if _, err := c.Node(name); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *Cluster) SetStopped(name string, stopped bool) error {
 	return nil
 }
 
-// Node looks a node up by its name. The error for an unknown one names those that exist.
+// Node looks up a node by its name. The error for an unknown one names those that exist.
 func (c *Cluster) Node(name string) (Node, error) {
 	for _, n := range c.Nodes {
 		if n.Name == name {
@@ -91,7 +91,7 @@ func (c *Cluster) Node(name string) (Node, error) {
 // NodeDir is the node's directory in the data directory: the agent's data directory.
 func (c *Cluster) NodeDir(name string) string { return filepath.Join(c.DataDir, "nodes", name) }
 
-// PinDir is the directory that holds the pins of the node's namespaces.
+// PinDir is the directory of the pins of the node's namespaces.
 func (c *Cluster) PinDir(name string) string { return filepath.Join(c.runDir(), name) }
 
 // PIDNamespace is the file of the node's PID namespace, in which a Process that Enters the node is started.
@@ -116,15 +116,15 @@ func (c *Cluster) BalancerRange() (first, last netip.Addr) {
 	return c.hostAddress(201), c.hostAddress(250)
 }
 
-// hostAddress is the address in the subnet with that last number.
+// hostAddress is the address in the subnet whose last byte is last.
 func (c *Cluster) hostAddress(last int) netip.Addr {
 	a := c.Subnet.Masked().Addr().As4()
 	a[3] = byte(last)
 	return netip.AddrFrom4(a)
 }
 
-// LastPodRange is the last /24 of the pod range. Nodes get theirs from the other end, and there are never so many on
-// one machine that this one would be given out.
+// LastPodRange is the last /24 of the pod range. Nodes get theirs from the other end, and one machine never has so
+// many that one of them would get this range.
 func (c *Cluster) LastPodRange() netip.Prefix {
 	a := c.PodCIDR.Masked().Addr().As4()
 	for i := range 3 {

@@ -17,8 +17,8 @@ type pin struct {
 	file string
 }
 
-// pinsIn lists the pins of a node whose pin directory is dir, but for that of its PID namespace. The mount namespace is
-// last: a thread that is inside sees other files.
+// pinsIn lists the pins of a node whose pin directory is dir, except the one of its PID namespace. The mount
+// namespace is last: a thread that is inside sees other files.
 func pinsIn(dir string) []pin {
 	return []pin{
 		{"net", unix.CLONE_NEWNET, filepath.Join(dir, "net")},
@@ -28,8 +28,8 @@ func pinsIn(dir string) []pin {
 	}
 }
 
-// pidPin is the pin of a node's PID namespace, which is another one each time that the node gets power. No thread
-// joins it: a process is in that in which it was started.
+// pidPin is the pin of a node's PID namespace, which is a new one each time the node gets power. No thread joins it:
+// a process stays in the PID namespace in which it was started.
 func pidPin(dir string) pin { return pin{"pid", unix.CLONE_NEWPID, filepath.Join(dir, "pid")} }
 
 // pinned reports whether a namespace is mounted over the pin's file.
@@ -45,11 +45,11 @@ func (p pin) pinned() (bool, error) {
 	return st.Type == unix.NSFS_MAGIC, nil
 }
 
-// errPinOrder says that the kernel took a mount namespace for older than that of this process.
+// errPinOrder means that the kernel took a mount namespace for older than the one of this process.
 var errPinOrder = errors.New("the kernel does not let a mount namespace be mounted in a younger one")
 
-// set pins a namespace, which source is a file of in /proc. The calling thread must be outside a mount namespace that
-// is to be pinned.
+// set pins a namespace; source is its file in /proc. To pin a mount namespace, the calling thread must be outside of
+// it.
 func (p pin) set(source string) error {
 	f, err := os.OpenFile(p.file, os.O_CREATE|os.O_RDONLY, 0o400)
 	if err != nil {
@@ -68,8 +68,8 @@ func (p pin) set(source string) error {
 	return nil
 }
 
-// release unmounts and deletes the pin. Deleting the file also takes it out of every other mount namespace that
-// copied it, so that none of them keeps the namespace alive.
+// release unmounts and deletes the pin. Deleting the file also removes the mount from every other mount namespace
+// that has a copy of it, so that none of them keeps the namespace alive.
 func (p pin) release() error {
 	for {
 		is, err := p.pinned()

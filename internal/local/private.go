@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Directories of the machine that each node has for itself. The node sees what the machine has there, and what it
-// changes stays its own: an agent's files do not meet those of the same agent on another node, and go with the node.
+// Directories of the machine that each node has for itself. The node sees what the machine has there, and its own
+// changes stay in the node: files of an agent do not collide with those of the same agent on another node, and are
+// deleted with the node.
 
 // privateDir is one of them: an overlay over the machine's own.
 type privateDir struct {
 	path  string
-	below string // folder below NodeDir for what the node changes
+	below string // folder below NodeDir for the node's changes
 }
 
-// ownRun is new and empty in each node, as on a machine that has just started: what listens in the machine's does not
-// listen for nodes. Whoever asks systemd or D-Bus there for a restart would otherwise restart the machine.
+// ownRun is new and empty in each node, as on a machine that has just started. Sockets of the machine are not there:
+// a request to systemd or D-Bus in a node for a restart would otherwise restart the machine.
 const ownRun = "/run"
 
 func (m nodeMounts) privateDirs() []privateDir {
@@ -32,7 +33,7 @@ func (m nodeMounts) privateDirs() []privateDir {
 	return []privateDir{own("/var/lib", "var-lib"), own("/opt", "opt"), own("/etc/kubernetes", "etc-kubernetes")}
 }
 
-// isPrivate reports whether a path inside a node is the node's own, so that folders for mounts can be made there.
+// isPrivate reports whether a path inside a node is the node's own, so that mount points can be made there.
 func isPrivate(path string) bool {
 	for _, p := range (nodeMounts{}).privateDirs() {
 		if below(path, p.path) && path != p.path {
@@ -42,13 +43,13 @@ func isPrivate(path string) bool {
 	return below(path, ownRun) && path != ownRun
 }
 
-// kept is a directory of the machine that stays what it is, though one above it becomes the node's own.
+// kept is a directory of the machine that stays in the node, although one above it becomes the node's own.
 type kept struct {
 	path string
 	fd   *os.File
 }
 
-// keep opens paths before anything is mounted over what is above them. What is not there is left out.
+// keep opens paths before anything is mounted over the directories above them. It leaves out paths that do not exist.
 func keep(paths ...string) (list []kept, err error) {
 	for _, p := range paths {
 		f, err := os.OpenFile(p, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -63,7 +64,7 @@ func keep(paths ...string) (list []kept, err error) {
 	return list, nil
 }
 
-// restore mounts what was kept where it was.
+// restore mounts what was kept at its old path.
 func (k kept) restore() error {
 	st, err := k.fd.Stat()
 	if err != nil {
@@ -78,7 +79,7 @@ func (k kept) restore() error {
 	return nil
 }
 
-// makeTarget makes what something is to be mounted over.
+// makeTarget makes a mount point.
 func makeTarget(path string, file bool) error {
 	if !file {
 		return os.MkdirAll(path, 0o755)
@@ -93,7 +94,7 @@ func makeTarget(path string, file bool) error {
 	return f.Close()
 }
 
-// mountPrivate gives the calling thread's mount namespace directories of the node's own.
+// mountPrivate mounts the node's own directories in the calling thread's mount namespace.
 func (m nodeMounts) mountPrivate() error {
 	data, err := keep(m.dataDir)
 	if err != nil {
@@ -119,15 +120,15 @@ func (m nodeMounts) mountPrivate() error {
 	return mountKernelSystems()
 }
 
-// mountSys puts a /sys that shows the node's network interfaces in the place of the machine's, with what the machine has
-// mounted inside. It is put together in the node's /run.
+// mountSys replaces the machine's /sys with one that shows the node's network interfaces, and moves everything that
+// the machine has mounted inside to it. It assembles that in the node's /run.
 func mountSys() error {
 	const sys, next = "/sys", ownRun + "/sys"
 	mounts, err := mountsBelow(sys)
 	if err != nil {
 		return err
 	}
-	// What is mounted inside of those comes with them.
+	// Mounts inside of other mounts move with them.
 	outer := slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(mounts))), func(m string) bool {
 		return m == sys || slices.ContainsFunc(mounts, func(o string) bool { return o != sys && o != m && below(m, o) })
 	})
@@ -159,8 +160,9 @@ func closeAll(list []kept) {
 	}
 }
 
-// mount mounts the overlay. Where the kernel has none for these disks, the node gets a folder of its own, into which
-// what the machine has now is mounted: that is shared then, and what comes later is the node's.
+// mount mounts the overlay. If the kernel cannot make one on these disks, the node gets a folder of its own instead,
+// in which every entry of the machine's folder is mounted. The node then shares these entries with the machine, and
+// has new ones for itself.
 func (p privateDir) mount() error {
 	st, err := os.Stat(p.path)
 	if err != nil {
@@ -171,11 +173,12 @@ func (p privateDir) mount() error {
 			return err
 		}
 	}
-	// The overlay's root is as the upper folder is.
+	// The overlay's root has the mode of the upper folder.
 	if err := os.Chmod(filepath.Join(p.below, "upper"), st.Mode().Perm()); err != nil {
 		return err
 	}
-	// Relative, because a comma or colon in a path would end the option. The working directory is this thread's own.
+	// Relative, because a comma or colon in a path would end the option. The working directory belongs to this thread
+	// alone.
 	if err := os.Chdir(p.below); err != nil {
 		return err
 	}
@@ -228,13 +231,13 @@ func (p privateDir) mountFolder() error {
 	return nil
 }
 
-// mountRun mounts an empty /run, and brings back what a node needs of the machine's: where its resolver file leads, and
-// what udev knows of the devices, which are the machine's.
+// mountRun mounts an empty /run, and brings back what a node needs from the machine's: the target of its resolver
+// file, and what udev knows about the devices, which are the machine's.
 func (m nodeMounts) mountRun(data kept) error {
 	wanted := []string{"/run/udev"}
 	if real, err := filepath.EvalSymlinks(resolverFile); err == nil && below(real, ownRun) {
 		if dir := filepath.Dir(real); dir != ownRun {
-			real = dir // who writes the file replaces it
+			real = dir // because a program that writes the file replaces it
 		}
 		wanted = append(wanted, real)
 	}
@@ -260,8 +263,8 @@ func (m nodeMounts) mountRun(data kept) error {
 	return os.Chmod(filepath.Join(ownRun, "lock"), 0o1777)
 }
 
-// mountKernelSystems mounts file systems of the kernel that each machine has one of: memory that programs share, and
-// the names of what is loaded with eBPF.
+// mountKernelSystems mounts kernel file systems that each machine has for itself: shared memory, and the names of
+// loaded eBPF objects.
 func mountKernelSystems() error {
 	for _, m := range []struct{ path, kind, options string }{
 		{"/dev/shm", "tmpfs", "mode=1777"},

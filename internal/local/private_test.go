@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a node writes below its own directories neither the machine nor another node sees, and it goes with the node.
+// Neither the machine nor another node sees what a node writes below its own directories, and it is deleted with the
+// node.
 func TestPrivateDirectories(t *testing.T) {
 	c := upCluster(t)
 	const name = "everynode-test-agent"
@@ -53,7 +54,7 @@ func TestPrivateDirectories(t *testing.T) {
 	}
 }
 
-// Where there are no overlays, a node sees what the machine has, and what it adds is its own.
+// Without overlays, a node sees what the machine has, and what it adds is its own.
 func TestPrivateWithoutOverlay(t *testing.T) {
 	needMachine(t)
 	root := t.TempDir()

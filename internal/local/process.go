@@ -18,24 +18,25 @@ import (
 	"everynode/internal/datadir"
 )
 
-// maxLogTail bounds how much of a failed process's log is searched for its error.
+// maxLogTail is how many bytes of a failed process's log are searched for its error.
 const maxLogTail = 64 << 10
 
 // Process describes a detached process.
 type Process struct {
 	Name     string   // for messages: "agent of node-1"
 	Argv     []string // program and arguments
-	Env      []string // KEY=value; nil: that of the caller
+	Env      []string // KEY=value; nil: the caller's
 	Log      string   // file that standard output and error are appended to (mode 0600)
 	LockFile string   // the process takes a Lock on it when it starts
 
-	// PIDNamespace is the pinned PID namespace that it is started in; "": the caller's.
+	// PIDNamespace is the pinned PID namespace in which it is started; "": the caller's.
 	PIDNamespace string
 }
 
-// Spawn starts a process in a session of its own, with / as its working directory and without TMPDIR, that outlives the caller and
-// what was the caller's alone. It returns when the process holds its lock. When the process ends before that, the error carries the last line of its
-// log that begins with "error:"; when ctx ends first, the process is killed.
+// Spawn starts a process that outlives the caller: in a session of its own, with / as its working directory and
+// without TMPDIR, whose folder may be the caller's alone. It returns when the process holds its lock. If the process
+// ends before that, the error contains the last line of its log that begins with "error:". If ctx ends first, Spawn
+// kills the process.
 func Spawn(ctx context.Context, p Process) (pid int, err error) {
 	fail := func(err error) (int, error) { return 0, fmt.Errorf("start the %s: %w", p.Name, err) }
 	if len(p.Argv) == 0 {
@@ -71,18 +72,18 @@ func Spawn(ctx context.Context, p Process) (pid int, err error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			// Its exit status says only that it was killed here.
+			// Its exit status would say only that it was killed here.
 			err = errors.Join(err, cmd.Process.Kill())
 			_ = cmd.Wait()
 			return fail(fmt.Errorf("it took no lock on %s: %w; its log: %s", p.LockFile, err, p.Log))
 		}
 	}
-	// Reaped when it ends, if the caller is still there: how it ended is in its log.
+	// It is reaped when it ends, if the caller still exists. How it ended is in its log.
 	go func() { _ = cmd.Wait() }()
 	return cmd.Process.Pid, nil
 }
 
-// startIn starts a command in a PID namespace; "": in the caller's.
+// startIn starts a command in a PID namespace; "": the caller's.
 func startIn(pidNamespace string, cmd *exec.Cmd) error {
 	if pidNamespace == "" {
 		return cmd.Start()
@@ -93,7 +94,7 @@ func startIn(pidNamespace string, cmd *exec.Cmd) error {
 	}
 	defer ns.Close()
 	return onThread(func() error {
-		// The thread itself stays where it is: what it starts is in the namespace.
+		// The thread itself stays where it is; its children start in the namespace.
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWPID); err != nil {
 			return fmt.Errorf("join the PID namespace %s: %w", pidNamespace, err)
 		}
@@ -112,8 +113,8 @@ func lasting(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") })
 }
 
-// Become turns the calling process into argv, which from then on holds the lock on lockFile. It returns only when it
-// fails, and the process must end then.
+// Become replaces the calling process with argv, which from then on holds the lock on lockFile. It returns only if
+// it fails, and the process must end then.
 func Become(lockFile string, argv []string) error {
 	if len(argv) == 0 {
 		return errors.New("no program was given")
@@ -169,8 +170,9 @@ func lastError(log string, start int64) string {
 	return last
 }
 
-// Stop ends the process that holds lockFile: SIGTERM, and SIGKILL when it is still there after grace. It returns when
-// the process is gone; at once when none holds the lock. When ctx ends first, the process is left as it is.
+// Stop ends the process that holds lockFile: with SIGTERM, and with SIGKILL if it still exists after grace. It
+// returns when the process is gone, and at once if none holds the lock. If ctx ends first, it leaves the process
+// running.
 func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
 	pid, ok := datadir.Running(lockFile)
 	if !ok {
@@ -184,7 +186,7 @@ func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
 		return fmt.Errorf("stop process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	// Asked again now that the number is pinned to one process: it may have been given to another one in between.
+	// Checked again now that the pidfd pins the pid: another process may have got it in between.
 	if !datadir.Holds(pid, lockFile) {
 		return nil
 	}
@@ -196,17 +198,17 @@ func Stop(ctx context.Context, lockFile string, grace time.Duration) error {
 	} else if err != nil {
 		return fmt.Errorf("stop process %d: %w", pid, err)
 	}
-	// A child of this process would stay as a zombie. ECHILD: it is not ours, and somebody else's to reap.
+	// A child of this process would stay as a zombie. ECHILD: it is not a child of this process, so others reap it.
 	if _, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err != nil && !errors.Is(err, unix.ECHILD) {
 		return fmt.Errorf("reap process %d: %w", pid, err)
 	}
 	return nil
 }
 
-// errStillThere says that a process outlived the time that it was given.
+// errStillThere means that a process did not end in the time that it was given.
 var errStillThere = errors.New("it is still there")
 
-// signalAndWait sends a signal and waits until the process ends, at most for limit.
+// signalAndWait sends a signal and waits until the process ends, for at most limit.
 func signalAndWait(ctx context.Context, pidfd int, sig unix.Signal, limit time.Duration) error {
 	if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
@@ -225,8 +227,8 @@ func signalAndWait(ctx context.Context, pidfd int, sig unix.Signal, limit time.D
 	}
 }
 
-// WaitExit waits until no process holds lockFile, or until ctx ends. It tells a process that ends by itself from one
-// that stays, without touching it.
+// WaitExit waits until no process holds lockFile, or until ctx ends. It does not touch the process: it shows whether
+// the process ends by itself.
 func WaitExit(ctx context.Context, lockFile string) error {
 	return waitFor(ctx, func() (bool, error) {
 		_, ok := datadir.Running(lockFile)
@@ -234,7 +236,7 @@ func WaitExit(ctx context.Context, lockFile string) error {
 	})
 }
 
-// pollExit waits at most for limit, and reports whether the process has ended.
+// pollExit waits for at most limit, and reports whether the process has ended.
 func pollExit(pidfd int, limit time.Duration) (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, int(limit.Milliseconds()))

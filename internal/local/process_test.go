@@ -21,7 +21,7 @@ const (
 	testLimit = 30 * time.Second
 )
 
-// TestMain lets the test binary also be the processes that the tests start.
+// TestMain makes the test binary act as the processes that the tests start.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(childEnv); mode != "" {
 		if err := child(mode, os.Args[1:]); err != nil {
@@ -120,7 +120,7 @@ func TestSpawnAndStop(t *testing.T) {
 	}
 }
 
-// A program that knows nothing of locks runs with the lock of the process that turned into it.
+// A program that knows nothing about locks runs with the lock of the process that it replaced.
 func TestBecome(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
@@ -180,7 +180,7 @@ func TestLastError(t *testing.T) {
 	}
 }
 
-// A number in a lock file is not proof: it may be that of another process by now.
+// A pid in a lock file is not proof: it may belong to another process by now.
 func TestRunningIgnoresStrangers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.lock")
 	sleep := exec.Command("sleep", "1000")

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usedRange is an address range that this machine uses already, and what for.
+// usedRange is an address range that this machine uses already, and what it is used for.
 type usedRange struct {
 	prefix netip.Prefix
 	what   string // "address 10.0.0.5/24 of eth0"
 }
 
-// chooseRanges sets the cluster's three ranges. Ranges that the user gave must be free; the others are the first free
+// chooseRanges sets the cluster's three ranges. Ranges that the user gave must be free. The others are the first free
 // ones of a fixed list, so that most machines get 10.0.0.0/24, 10.42.0.0/16 and 10.96.0.0/16.
 func (c *Cluster) chooseRanges(o Options, taken []usedRange) error {
 	given := []struct {
@@ -71,7 +71,7 @@ func overlap(p netip.Prefix, taken []usedRange) (usedRange, bool) {
 	return usedRange{}, false
 }
 
-// subnetCandidates are disjoint from the candidates of pods and services. The last ones are for machines whose whole
+// subnetCandidates do not overlap the candidates for pods and services. The last ones are for machines whose whole
 // 10.0.0.0/8 is routed into a company's network.
 func subnetCandidates() []netip.Prefix {
 	var list []netip.Prefix
@@ -100,8 +100,8 @@ func wideRanges(first byte, from, to int) []netip.Prefix {
 	return list
 }
 
-// checkRanges reports a range of the cluster that something else on this machine has taken meanwhile. A wider route
-// does no harm: the cluster's own is more specific.
+// checkRanges returns an error for each range of the cluster that something else on this machine has taken meanwhile.
+// A wider route does no harm, because the cluster's own is more specific.
 func (h *Host) checkRanges(taken []usedRange) error {
 	var errs []error
 	for _, r := range []usedRange{{h.cluster.Subnet, "node range"}, {h.cluster.PodCIDR, "pod range"}} {
@@ -114,8 +114,8 @@ func (h *Host) checkRanges(taken []usedRange) error {
 	return errors.Join(errs...)
 }
 
-// hostRanges lists the IPv4 ranges of this machine's addresses and routes, without the default route and without
-// what belongs to the link named own.
+// hostRanges lists the IPv4 ranges of this machine's addresses and routes, except the default route and what belongs
+// to the link named own.
 func hostRanges(own string) ([]usedRange, error) {
 	links, err := whole(netlink.LinkList)
 	if err != nil {
@@ -151,7 +151,7 @@ func hostRanges(own string) ([]usedRange, error) {
 	return list, nil
 }
 
-// free tells whether nobody listens on an address of this machine.
+// free reports whether nothing listens on an address of this machine.
 func free(address netip.AddrPort) bool {
 	l, err := net.Listen("tcp", address.String())
 	return err == nil && l.Close() == nil
@@ -159,11 +159,11 @@ func free(address netip.AddrPort) bool {
 
 func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
-// Ports for a local registry. The first is the one that everybody writes.
+// Ports for a local registry. The first is the usual one.
 const firstRegistryPort, lastRegistryPort = 5000, 5099
 
-// ChooseRegistryPort records a port for the local registry that nobody listens on, unless there is one. It is part of
-// the images' names, so it is kept.
+// ChooseRegistryPort records a port for the local registry on which nothing listens, unless the record has one
+// already. The port is part of the images' names, so it is kept.
 func (c *Cluster) ChooseRegistryPort() error {
 	if c.RegistryPort != 0 {
 		return nil
@@ -185,7 +185,7 @@ func (c *Cluster) RegistryAddresses() (push, pull netip.AddrPort) {
 // RegistryHost is the registry in the names of its images.
 func (c *Cluster) RegistryHost() string { return fmt.Sprintf("localhost:%d", c.RegistryPort) }
 
-// freePort returns a port of host that nobody listens on.
+// freePort returns a port of host on which nothing listens.
 func freePort(host netip.Addr) (int, error) {
 	l, err := net.Listen("tcp", netip.AddrPortFrom(host, 0).String())
 	if err != nil {

@@ -14,19 +14,20 @@ import (
 const (
 	// cpuPeriod is the time, in microseconds, over which the kernel counts a cgroup's use of CPUs.
 	cpuPeriod = 100_000
-	// minCPU and minMemory are what a node's own pods, such as the DNS, start in.
+	// minCPU, in thousandths of a CPU, and minMemory, in bytes, are enough for a node's own pods to start,
+	// such as the DNS.
 	minCPU    = 100
 	minMemory = 64 << 20
 )
 
-// Size is how much of the machine the pods of a node have together. A zero field means all of it.
+// Size is how much of the machine the pods of a node may use together. A zero field means all of it.
 type Size struct {
 	// CPU is in thousandths of a CPU, Memory in bytes.
 	CPU    int64 `json:"milliCPU,omitempty"`
 	Memory int64 `json:"memory,omitempty"`
 }
 
-// MachineSize is how much there is.
+// MachineSize returns the size of this machine.
 func MachineSize() (Size, error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -35,7 +36,8 @@ func MachineSize() (Size, error) {
 	return Size{CPU: int64(runtime.NumCPU()) * 1000, Memory: int64(info.Totalram) * int64(info.Unit)}, nil
 }
 
-// Within says whether a node of this size fits on a machine. Several may together be larger than it.
+// Within returns an error if a node of this size does not fit on a machine. Several nodes together may be
+// larger than the machine.
 func (s Size) Within(machine Size) error {
 	switch {
 	case s.CPU != 0 && (s.CPU < minCPU || s.CPU > machine.CPU):
@@ -46,7 +48,8 @@ func (s Size) Within(machine Size) error {
 	return nil
 }
 
-// limit bounds what the processes of a cgroup use together. Hierarchies without the setting are left alone.
+// limit limits what the processes of a cgroup use together. It leaves hierarchies alone that do not have
+// the setting.
 func (h hierarchies) limit(dir string, s Size) error {
 	quota, memory := "-1", "-1"
 	settings := map[string]*string{"cpu.cfs_quota_us": &quota, "memory.limit_in_bytes": &memory}

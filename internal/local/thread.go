@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onThread runs fn on an operating system thread that ends with it, so that fn may move its thread into other
+// onThread runs fn on an operating system thread that ends with fn, so that fn may move its thread into other
 // namespaces. It waits for fn.
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
@@ -27,7 +27,7 @@ func onThread(fn func() error) error {
 	return <-done
 }
 
-// inNamespaces runs fn on a thread inside the namespaces that pins lists, and waits for it.
+// inNamespaces runs fn on a thread inside the namespaces of pins, and waits for it.
 func inNamespaces(pins []pin, fn func() error) error {
 	return onThread(func() error {
 		if err := joinNamespaces(pins); err != nil {
@@ -37,8 +37,8 @@ func inNamespaces(pins []pin, fn func() error) error {
 	})
 }
 
-// joinNamespaces moves the calling thread into namespaces. The thread must be locked and never be unlocked again.
-// All pins are opened before the first move, because a mount namespace may not show the others.
+// joinNamespaces moves the calling thread into namespaces. The thread must be locked and must never be unlocked. All
+// pins are opened before the first move, because a mount namespace may not show the others.
 func joinNamespaces(pins []pin) error {
 	// A thread that shares its root and working directory with others may not change its mount namespace.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/google/nftables"
 )
 
-// Warnings says, in sentences for the user, what on this machine may hinder the nodes, though nothing fails yet: other
-// firewalls (a packet has to pass every table, so everynode's own cannot help), a DNS server out of reach, and limits
-// that are too low.
+// Warnings returns sentences for the user about what on this machine may hinder the nodes, although nothing fails
+// yet: other firewalls (a packet has to pass every table, so everynode's own cannot help), a DNS server that nodes
+// cannot reach, and limits that are too low.
 func (h *Host) Warnings(ctx context.Context) ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -48,8 +48,8 @@ func (h *Host) Warnings(ctx context.Context) ([]string, error) {
 	return warnings, nil
 }
 
-// legacyWarning looks at the tables of iptables-legacy, which nftables does not show. Where they are in use, its
-// program is there, too; when it cannot be asked, nothing is known, and nothing is said.
+// legacyWarning looks at the tables of iptables-legacy, which nftables does not show. If they are in use, its program
+// is installed, too. If it cannot be run, legacyWarning returns "".
 func legacyWarning(ctx context.Context, bridge string) string {
 	used, err := os.ReadFile("/proc/net/ip_tables_names")
 	if err != nil || !slices.Contains(strings.Fields(string(used)), "filter") {
@@ -64,7 +64,7 @@ func legacyWarning(ctx context.Context, bridge string) string {
 		bridge, bridge)
 }
 
-// dropWarning returns what is to be said about a chain, or "".
+// dropWarning returns a warning about a chain, or "".
 func dropWarning(bridge string, chain *nftables.Chain) string {
 	if chain.Policy == nil || *chain.Policy != nftables.ChainPolicyDrop || chain.Hooknum == nil ||
 		strings.HasPrefix(chain.Table.Name, "everynode_") {
