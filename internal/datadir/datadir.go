@@ -1,6 +1,6 @@
-// Package datadir decides whether a directory is everynode's own, and deletes nothing in it that is not. A directory
-// is ours if it was missing or empty when we took it. Then it carries our mark, and we made what is in it under the
-// names of our layout.
+// Package datadir decides whether a directory is everynode's own, and deletes only everynode's files in it. A
+// directory is everynode's if it was missing or empty when everynode claimed it. It then carries everynode's mark,
+// and everynode made what is in it, under the names of its layout.
 package datadir
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind says whose data a directory has.
+// Kind is whose data a directory contains.
 type Kind string
 
 const (
@@ -38,7 +38,7 @@ func (k Kind) takes(marked Kind) bool {
 
 // Dir is a data directory that carries our mark.
 type Dir struct {
-	// Path is absolute and free of symbolic links.
+	// Path is an absolute path without symbolic links.
 	Path string
 
 	mark   mark
@@ -46,12 +46,12 @@ type Dir struct {
 	marked bool     // Claim wrote the mark
 }
 
-// Claim makes dir the data directory of kind, or finds that it is already. It makes what is missing (mode 0700), and
-// changes neither mode nor owner of what is there. The error says why dir is not ours to use, and what to do; nothing
-// is left behind then. Directories that releases without a mark have made are taken over.
+// Claim makes dir the data directory of kind, unless it is already. It creates what is missing (mode 0700), and
+// changes neither mode nor owner of what exists. The error says why everynode may not use dir, and what to do; Claim
+// then leaves nothing behind. It takes over directories of releases that wrote no mark.
 func Claim(dir string, kind Kind) (*Dir, error) { return claim(dir, kind, false) }
 
-// ClaimWithin is Claim for a directory inside another data directory: that of a node of `everynode up`.
+// ClaimWithin is Claim for a directory inside another data directory: the one of a node of `everynode up`.
 func ClaimWithin(dir string, kind Kind) (*Dir, error) { return claim(dir, kind, true) }
 
 func claim(dir string, kind Kind, within bool) (_ *Dir, err error) {
@@ -104,14 +104,14 @@ func (d *Dir) take(kind Kind, within bool) error {
 	if !kind.takes(d.mark.Kind) {
 		return wrongKind(d.Path, kind, d.mark.Kind)
 	}
-	if kind == Up && d.mark.Kind == Server { // a restored server goes on as a local cluster
+	if kind == Up && d.mark.Kind == Server { // a restored server continues as a local cluster
 		d.mark.Kind = Up
 		return d.write()
 	}
 	return nil
 }
 
-// firstMark returns the mark that a directory without one gets, or why it gets none.
+// firstMark returns the mark that a directory without one gets. The error says why it gets none.
 func (d *Dir) firstMark(kind Kind, within bool) (mark, error) {
 	m := mark{Format: markFormat, Kind: kind, Made: len(d.made) > 0}
 	entries, err := foreignTo(d.Path)
@@ -183,7 +183,7 @@ func Find(dir string) (*Dir, error) {
 // Kind returns whose directory it is.
 func (d *Dir) Kind() Kind { return d.mark.Kind }
 
-// Made reports whether the directory itself was made by us, and not given to us empty.
+// Made reports whether everynode made the directory itself. Otherwise it was empty when everynode claimed it.
 func (d *Dir) Made() bool { return d.mark.Made }
 
 // makeAll is os.MkdirAll with mode 0700, and returns what it made, parents first.
@@ -205,7 +205,7 @@ func makeAll(dir string) (made []string, err error) {
 	return append(made, dir), nil
 }
 
-// checkOwner refuses a directory in which somebody else could change what we read or write as ourselves.
+// checkOwner refuses a directory in which another user could change files that this process reads or writes.
 func checkOwner(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {

@@ -46,7 +46,7 @@ func TestCheckPlace(t *testing.T) {
 		"/proc/1": "other programs", "/sys/fs/cgroup/x": "other programs", "/var/log/everynode": "other programs", "/var/lib/kubelet": "other programs",
 		"/var/lib/etcd/default": "other programs", "/etc/kubernetes": "other programs", "/run/everynode/abc": "other programs", "/run/netns/x": "other programs",
 		"/home" + "/ada": "home directory of ada",
-		// These are as good as any.
+		// These are allowed.
 		"/var/lib/everynode": "", "/var/lib/everynode-agent": "", "/srv/a": "", "/var/logs": "", "/home" + "/ada/cluster": "", "/tmp/x": "", "/var/lib/etcd2": "",
 	} {
 		t.Run(dir, func(t *testing.T) { wantError(t, checkPlace(dir), want) })
@@ -71,7 +71,7 @@ func TestClaim(t *testing.T) {
 		{"an agent at a local cluster's", map[string]string{"cluster.json": record}, Agent, "is the data directory of a cluster of `everynode up`"},
 		{"a server at an agent's", agent, Server, "is the data directory of an everynode agent"},
 		{"up at an agent's", agent, Up, "is the data directory of an everynode agent"},
-		// What earlier releases have left.
+		// Directories of earlier releases.
 		{"a server of before", map[string]string{"version": version, "etcd/data/member/snap/db": "", "etcd.old/": ""}, Server, ""},
 		{"a local cluster of before", map[string]string{"cluster.json": record, "nodes/node-1/machine-id": ""}, Up, ""},
 		{"the server of a local cluster of before", map[string]string{"cluster.json": record}, Server, ""},
@@ -93,7 +93,7 @@ func TestClaim(t *testing.T) {
 				}
 				return
 			}
-			for range 2 { // the mark holds, and none of the two is another's
+			for range 2 { // the mark is valid, and both directories stay everynode's
 				if _, err := Claim(dir, test.kind); err != nil {
 					t.Error("with the mark:", err)
 				}
@@ -108,7 +108,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// listing is names and modes of all below dir, dir included.
+// listing returns names and modes of everything below dir, including dir.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -171,7 +171,7 @@ func TestClaimOwner(t *testing.T) {
 	wantError(t, err, "chown 0 "+dir)
 }
 
-// A link is followed once, to where it leads, and that is judged.
+// A link is followed once, and the check is about its target.
 func TestClaimLink(t *testing.T) {
 	dir := t.TempDir()
 	real, link, system := filepath.Join(dir, "real"), filepath.Join(dir, "link"), filepath.Join(dir, "system")

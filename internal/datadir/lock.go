@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockedError says that another process holds a lock file.
+// LockedError means that another process holds a lock file.
 type LockedError struct {
 	File string
 	PID  int // 0 when the holder has not written it yet
@@ -33,14 +33,15 @@ func Lock(file string) (release func() error, err error) {
 	return f.Close, nil
 }
 
-// LockForExec is Lock for the program that this process is about to turn into: it ends with the process.
+// LockForExec is Lock for the program with which this process is about to replace itself: the lock ends with the
+// process.
 func LockForExec(file string) error {
 	f, err := lock(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	// The lock is the open file's, which the copy keeps open; and a copy is not closed by exec.
+	// The lock belongs to the open file, which the duplicate keeps open. Exec does not close the duplicate.
 	if _, err := unix.Dup(int(f.Fd())); err != nil {
 		return fmt.Errorf("keep the lock on %s: %w", file, err)
 	}
@@ -86,11 +87,11 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// PIDVariable tells a process in its own PID namespace which number it has outside, for readers of its lock files:
-// "7=4711" for the process that has the number 7 inside. Children inherit it, and have other numbers.
+// PIDVariable tells a process in a PID namespace of its own which pid it has outside, for readers of its lock files:
+// "7=4711" for the process whose pid inside is 7. Children inherit the variable, but have other pids.
 const PIDVariable = "EVERYNODE_PID"
 
-// ownPID is this process's number for those who read its lock files.
+// ownPID is the pid that this process writes to its lock files.
 func ownPID() string {
 	own := strconv.Itoa(os.Getpid())
 	if inside, outside, ok := strings.Cut(os.Getenv(PIDVariable), "="); ok && inside == own {

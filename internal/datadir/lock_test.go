@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A process that has ended and was not waited for has a folder in /proc, which only
-// root may look into, and holds nothing.
+// A process that has ended but was not waited for has a folder in /proc, into which
+// only root may look, and holds nothing.
 func TestZombiesAreTold(t *testing.T) {
 	ended := exec.Command("true")
 	if err := ended.Start(); err != nil {

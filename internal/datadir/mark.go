@@ -13,38 +13,38 @@ import (
 )
 
 const (
-	// MarkName is the file that says that a directory is ours.
+	// MarkName is the file that marks a directory as everynode's.
 	MarkName = "everynode.json"
 	// markFormat is the version of the mark that this program writes, and the newest that it reads.
 	markFormat = 1
 )
 
-// mark is what the file says.
+// mark is the content of that file.
 type mark struct {
 	Format int  `json:"format"`
 	Kind   Kind `json:"kind"`
-	// Made says that the directory itself was made by us, and may be deleted with its content.
+	// Made is true if everynode made the directory itself, which may then be deleted with its content.
 	Made bool `json:"made"`
-	// Store is how far the embedded etcd has got.
+	// Store is the state of the embedded etcd.
 	Store StoreState `json:"store,omitempty"`
 }
 
-// StoreState says whether a data directory has had an etcd.
+// StoreState is whether a data directory has had an etcd.
 type StoreState string
 
 const (
 	// StoreUnknown is the state in a directory of a release that did not record it.
 	StoreUnknown StoreState = ""
-	// StoreBegun says that a first etcd is being made.
+	// StoreBegun means that a first etcd is being made.
 	StoreBegun StoreState = "begun"
-	// StoreMade says that there was an etcd that answered: one that is missing now is lost.
+	// StoreMade means that an etcd has answered: one that is missing now is lost.
 	StoreMade StoreState = "made"
 )
 
-// Store returns the note about the embedded etcd.
+// Store returns the state of the embedded etcd.
 func (d *Dir) Store() StoreState { return d.mark.Store }
 
-// SetStore keeps a note about the embedded etcd in the mark.
+// SetStore writes the state of the embedded etcd to the mark.
 func (d *Dir) SetStore(s StoreState) error {
 	if d.mark.Store == s {
 		return nil
@@ -80,12 +80,12 @@ func (d *Dir) read() error {
 	return nil
 }
 
-// create writes the mark if there is none; else the error is fs.ErrExist.
+// create writes the mark if there is none; otherwise the error is fs.ErrExist.
 func (d *Dir) create() error { return d.writeBy((*atomicfile.File).CommitNew) }
 
 func (d *Dir) write() error { return d.writeBy((*atomicfile.File).Commit) }
 
-// writeBy writes the mark, and lets commit give it its name.
+// writeBy writes the mark to a temporary file, which commit then gives its name.
 func (d *Dir) writeBy(commit func(*atomicfile.File) error) (err error) {
 	data, err := json.Marshal(d.mark)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A process in a PID namespace of its own writes the number that others know it by; its children, who inherit what it
-// was told, write their own.
+// A process in a PID namespace of its own writes the pid by which others know it. Its children, which inherit the
+// variable, write their own.
 func TestNumberOutside(t *testing.T) {
 	for _, tt := range []struct{ told, want string }{
 		{"", fmt.Sprint(os.Getpid())},

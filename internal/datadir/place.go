@@ -26,7 +26,7 @@ func otherTools() []string {
 // virtual are file systems of the kernel.
 func virtual() []string { return []string{"/proc", "/sys"} }
 
-// checkPlace refuses a path by its name. It is clean and absolute.
+// checkPlace refuses a path because of its name. dir is clean and absolute.
 func checkPlace(dir string) error {
 	const choose = "choose a separate directory with --data-dir, such as /var/lib/everynode"
 	for _, system := range systemPaths() {

@@ -75,7 +75,7 @@ func (r *Remover) Left() ([]string, error) {
 	return names, nil
 }
 
-// in calls do with the folder, if it is there.
+// in calls do with the folder, if it exists.
 func (r *Remover) in(folder string, do func(*os.File) error) error {
 	if filepath.Clean(folder) == "." {
 		folder = "."
@@ -141,7 +141,7 @@ func unlink(parent *os.File, name string, flags int) error {
 	return fmt.Errorf("delete %s: %w", filepath.Join(parent.Name(), name), err)
 }
 
-// openFolder opens a folder inside parent on the way of real folders of the same mount only.
+// openFolder opens a folder inside parent. Its path may lead only through real folders of the same mount.
 func openFolder(parent *os.File, name string) (*os.File, error) {
 	path := filepath.Join(parent.Name(), name)
 	fd, err := unix.Openat2(int(parent.Fd()), name, &unix.OpenHow{

@@ -47,7 +47,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// Behind a link is nothing of ours: the link goes as a part of a tree of ours, and what it leads to stays.
+// What a link leads to is not everynode's: the link is deleted with the tree that it is in, and its target
+// stays.
 func TestRemoveFollowsNoLink(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	fill(t, other, map[string]string{"precious": "x", "ca.key": "x"})
@@ -68,7 +69,7 @@ func TestRemoveFollowsNoLink(t *testing.T) {
 	}
 }
 
-// A bind mount of the same disk has the same device number, and still is not ours.
+// A bind mount of the same disk has the same device number, but is not everynode's.
 func TestRemoveEntersNoMount(t *testing.T) {
 	dir, other := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "other")
 	tmpfs(t, filepath.Join(dir, "tree", "disk"), 0, "")

@@ -43,9 +43,9 @@ func CheckTrusted(path string) error {
 	return checkFileOwner(path, "says who may do what")
 }
 
-// checkFileOwner refuses a regular file that belongs to somebody else than root, the user that
-// this process runs as, and the one who called it with sudo: its mode says nothing about
-// what its owner may do.
+// checkFileOwner refuses a regular file unless it belongs to root, to the user that this process
+// runs as, or to the user who called it with sudo: the mode of a file says nothing about what its
+// owner may do.
 func checkFileOwner(path, what string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

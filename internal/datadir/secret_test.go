@@ -41,8 +41,8 @@ func TestFilesOfOthers(t *testing.T) {
 	}
 }
 
-// A file of another user's is his to change, whatever its mode says. With sudo that user is
-// who asks for it.
+// The owner of a file can change it, whatever its mode. With sudo, the owner may be the
+// user who called it.
 func TestFilesOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make files of others")

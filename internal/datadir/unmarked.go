@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Releases before the mark left directories that are known by what only everynode writes. A name is not enough:
-// others have folders called etcd or pki, too.
+// Directories of releases before the mark are recognized by what only everynode writes. A name is not enough: others
+// have folders called etcd or pki, too.
 
-// unmarkedKind returns which of our programs made a directory without a mark; "" if none did.
+// unmarkedKind returns which of everynode's programs made a directory without a mark; "" if none did.
 func unmarkedKind(dir string) Kind {
 	switch {
 	case hasNumber(filepath.Join(dir, "cluster.json"), "version"):
@@ -27,7 +27,8 @@ func unmarkedKind(dir string) Kind {
 	return ""
 }
 
-// onlyBegun reports whether entries are what a first start leaves that failed at once. They contain nothing useful.
+// onlyBegun reports whether entries are only what a first start leaves if it fails at once. They contain nothing
+// useful.
 func onlyBegun(entries []string, kind Kind) bool {
 	names := []string{"server.lock", "server.log", "change.lock"}
 	if kind == Agent {
@@ -37,7 +38,7 @@ func onlyBegun(entries []string, kind Kind) bool {
 	return begun && !slices.ContainsFunc(entries, func(name string) bool { return !slices.Contains(names, name) })
 }
 
-// hasNumber reports whether a file holds a JSON object with a positive number of this name.
+// hasNumber reports whether a file contains a JSON object with a positive number of this name.
 func hasNumber(file, name string) bool {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -51,8 +52,8 @@ func hasNumber(file, name string) bool {
 	return ok && number >= 1
 }
 
-// hasOurAuthority reports whether a server's keys are there, which are copied to each further server before its first
-// start.
+// hasOurAuthority reports whether the keys of an everynode server exist. They are copied to each further server
+// before its first start.
 func hasOurAuthority(crt, key string) bool {
 	data, err := os.ReadFile(crt)
 	if err != nil {
@@ -80,7 +81,7 @@ func folder(dir, name string) bool {
 	return err == nil && st.IsDir()
 }
 
-// outerDir returns the data directory that dir is inside of; "" when it is in none.
+// outerDir returns the data directory that contains dir; "" if none does.
 func outerDir(dir string) (string, Kind) {
 	for p := filepath.Dir(dir); p != "/"; p = filepath.Dir(p) {
 		outer := &Dir{Path: p}
