@@ -13,24 +13,24 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
-// Objects are what a table is made of.
+// Objects are what a table is made from.
 type Objects struct {
 	Ingresses []*networkingv1.Ingress
-	// Service and Secret return an object, or nil if it is not there.
+	// Service and Secret return an object, or nil if it does not exist.
 	Service func(namespace, name string) *corev1.Service
 	Secret  func(namespace, name string) *corev1.Secret
 }
 
-// Problem is a part of an Ingress that cannot be carried out. The rest of it is carried out, and so are all
-// other Ingresses.
+// Problem is a part of an Ingress that does not work. The rest of the Ingress works, and so do all other
+// Ingresses.
 type Problem struct {
 	Ingress *networkingv1.Ingress
 	Message string
 }
 
-// builder makes a table. Of two Ingresses that want the same, the older one has it. A host
-// belongs to the namespace of its oldest Ingress, with all its paths and its certificate;
-// requests for no host that anybody has are such a host, with the name "".
+// builder makes a table. If two Ingresses claim the same thing, the older one gets it. A host belongs to
+// the namespace of its oldest Ingress, with all its paths and its certificate. So does the host "", which
+// stands for requests to hosts that no Ingress names.
 type builder struct {
 	Objects
 	table    *Table
@@ -39,7 +39,7 @@ type builder struct {
 	problems []Problem
 }
 
-// Build makes the table of some Ingresses, and says what is wrong with them.
+// Build makes the table of some Ingresses, and returns what is wrong with them.
 func Build(of Objects) (*Table, []Problem) {
 	b := &builder{
 		Objects: of,
@@ -80,13 +80,13 @@ func hostsOf(in *networkingv1.Ingress) (hosts []string) {
 	return hosts
 }
 
-// owns reports whether a host is one of the Ingress's namespace, or of none.
+// owns reports whether a host belongs to the Ingress's namespace, or to none.
 func (b *builder) owns(in *networkingv1.Ingress, host string) bool {
 	owner := b.hosts[host]
 	return owner == nil || owner.Namespace == in.Namespace
 }
 
-// foreign reports that a host belongs to another namespace.
+// foreign adds the problem that a host belongs to another namespace.
 func (b *builder) foreign(in *networkingv1.Ingress, host string) {
 	owner := b.hosts[host]
 	what := fmt.Sprintf("the host %q belongs", host)
@@ -103,7 +103,7 @@ func (b *builder) add(in *networkingv1.Ingress) {
 	}
 	for _, rule := range in.Spec.Rules {
 		if rule.HTTP == nil {
-			continue // the fallback's
+			continue // such requests go to the fallback
 		}
 		host := strings.ToLower(rule.Host)
 		if !b.owns(in, host) {
@@ -132,7 +132,7 @@ func (b *builder) addPath(in *networkingv1.Ingress, host string, p networkingv1.
 	b.table.hosts[host] = append(b.table.hosts[host], r)
 }
 
-// claim gives something to an Ingress unless an older one has it.
+// claim gives something to an Ingress unless one has it already, and reports whether it did.
 func (b *builder) claim(in *networkingv1.Ingress, what string) bool {
 	owner, taken := b.owners[what]
 	if !taken {
@@ -161,8 +161,8 @@ func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressB
 		b.problem(in, "there is no service %s in the namespace %s", wanted.Name, in.Namespace)
 		return Target{}
 	}
-	// With a name outside the cluster (ExternalName), whoever creates Ingresses could make this proxy ask
-	// any host.
+	// Through a name outside the cluster (ExternalName), anybody who may create Ingresses could make this
+	// proxy connect to any host.
 	if ip := service.Spec.ClusterIP; service.Spec.Type == corev1.ServiceTypeExternalName || net.ParseIP(ip) == nil {
 		b.problem(in, "the service %s has no address of the cluster: give it a clusterIP", wanted.Name)
 		return Target{}
@@ -178,7 +178,7 @@ func (b *builder) target(in *networkingv1.Ingress, backend networkingv1.IngressB
 
 func (b *builder) addCertificate(in *networkingv1.Ingress, t networkingv1.IngressTLS) {
 	if t.SecretName == "" {
-		return // the certificate for everybody who has none
+		return // these hosts get the proxy's own certificate
 	}
 	secret := b.Secret(in.Namespace, t.SecretName)
 	if secret == nil {

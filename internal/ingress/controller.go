@@ -20,7 +20,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// ControllerName is what an IngressClass names for its Ingresses to be ours.
+// ControllerName is the controller that an IngressClass has to name for its Ingresses to be served here.
 const ControllerName = "everynode.io/ingress"
 
 // controller keeps a proxy's table up to date.
@@ -34,11 +34,11 @@ type controller struct {
 	services  coreinformers.ServiceInformer
 	secrets   coreinformers.SecretInformer
 	changed   chan struct{}
-	told      map[string]string // what each Ingress has been told of its problems, by uid
+	told      map[string]string // the problems that were last reported for each Ingress, by uid
 }
 
-// update makes a table from the present objects, and tells the Ingresses where they can be reached and what is wrong
-// with them.
+// update makes a table from the current objects. It writes addresses to the status of the Ingresses, and creates
+// events about their problems.
 func (c *controller) update(ctx context.Context) {
 	mine, err := c.mine()
 	if err != nil {
@@ -66,7 +66,8 @@ func (c *controller) update(ctx context.Context) {
 	}
 }
 
-// foundOrNil returns what a lister has returned: its only error is that there is none.
+// foundOrNil returns the object that a lister has returned, or nil: a lister fails only if the object does not
+// exist.
 func foundOrNil[T any](object *T, err error) *T {
 	if err != nil {
 		return nil
@@ -74,7 +75,7 @@ func foundOrNil[T any](object *T, err error) *T {
 	return object
 }
 
-// mine returns the Ingresses whose class is one of this controller.
+// mine returns the Ingresses whose class names this controller.
 func (c *controller) mine() ([]*networkingv1.Ingress, error) {
 	all, err := c.ingresses.Lister().List(labels.Everything())
 	if err != nil {

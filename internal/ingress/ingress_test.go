@@ -22,7 +22,7 @@ const (
 	prefix = networkingv1.PathTypePrefix
 )
 
-// pathTo returns a path of an Ingress, whose requests go to port 80 of a service.
+// pathTo returns a path of an Ingress whose requests go to port 80 of a service.
 func pathTo(kind networkingv1.PathType, at, service string) networkingv1.HTTPIngressPath {
 	return networkingv1.HTTPIngressPath{Path: at, PathType: &kind, Backend: backend(service)}
 }
@@ -33,7 +33,7 @@ func backend(service string) networkingv1.IngressBackend {
 	}}
 }
 
-// ingress is one with the paths of one host; of several, those with a greater age are older.
+// ingress returns an Ingress with the paths of one host. The greater its age, the older it is.
 func ingress(name string, age int, host string, paths ...networkingv1.HTTPIngressPath) *networkingv1.Ingress {
 	return &networkingv1.Ingress{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, CreationTimestamp: metav1.Unix(int64(1000-age), 0)},
@@ -43,7 +43,8 @@ func ingress(name string, age int, host string, paths ...networkingv1.HTTPIngres
 	}
 }
 
-// build makes a table in a cluster where each service but "missing" is there, at the address that is its name's.
+// build makes a table in a cluster where every service except "missing" exists, at an address that follows from its
+// name.
 func build(t *testing.T, secrets map[string]*corev1.Secret, list ...*networkingv1.Ingress) (*Table, []string) {
 	t.Helper()
 	addresses := map[string]string{"one": "10.0.0.1", "two": "10.0.0.2", "three": "10.0.0.3", "four": "10.0.0.4", "headless": "None", "outside": ""}
@@ -87,7 +88,7 @@ func TestTarget(t *testing.T) {
 		{"shop.example", "/cartoon", "10.0.0.1:80"},
 		{"shop.example", "", "10.0.0.1:80"},
 		{"other.example", "/", "10.0.0.2:80"},
-		{"a.b.example", "/", "10.0.0.4:80"}, // a star is one label
+		{"a.b.example", "/", "10.0.0.4:80"}, // a star stands for one label
 		{"example", "/", "10.0.0.4:80"},
 		{"a.b.example", "/status", "10.0.0.3:80"},
 		{"a.b.example", "/status/x", "10.0.0.3:80"},
@@ -108,7 +109,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// What is wrong with an Ingress is said, and the rest of it and all others work.
+// Problems of an Ingress are reported. Its other parts work, and so do all other Ingresses.
 func TestProblems(t *testing.T) {
 	named := pathTo(prefix, "/named", "one")
 	named.Backend.Service.Port = networkingv1.ServiceBackendPort{Name: "grpc"}
@@ -157,8 +158,8 @@ func of(namespace string, in *networkingv1.Ingress) *networkingv1.Ingress {
 	return in
 }
 
-// TestHostsOfOthers: what a namespace's host is asked goes to that namespace, whatever paths
-// and certificates another one names for it.
+// TestHostsOfOthers: requests for a namespace's host go to that namespace, whatever paths and certificates another
+// namespace names for the host.
 func TestHostsOfOthers(t *testing.T) {
 	self, err := selfSigned()
 	if err != nil {
@@ -214,7 +215,7 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// pemOf returns a certificate and its key as a Secret has them.
+// pemOf returns a certificate and its key in the form of a Secret.
 func pemOf(t *testing.T, c *tls.Certificate) map[string][]byte {
 	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
@@ -227,7 +228,7 @@ func pemOf(t *testing.T, c *tls.Certificate) map[string][]byte {
 	}
 }
 
-// A request arrives as it was sent, but for what the client says of itself.
+// A request arrives as it was sent, except for what the client says about itself.
 func TestProxy(t *testing.T) {
 	pod := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -262,7 +263,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// get sends a request that says of itself that it comes from elsewhere.
+// get sends a request that claims to come from elsewhere.
 func get(t *testing.T, front, host, at string) (status int, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, front+at, strings.NewReader("hello"))
@@ -284,7 +285,8 @@ func get(t *testing.T, front, host, at string) (status int, body string) {
 	return response.StatusCode, string(text)
 }
 
-// A client that asks for a name with a certificate is shown that one. Every other client is shown one that nobody trusts.
+// A client that asks for a name with a certificate gets that certificate. Every other client gets one that nobody
+// trusts.
 func TestHello(t *testing.T) {
 	p, err := NewProxy()
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 	selfSignedFor  = 10 * 365 * 24 * time.Hour
 )
 
-// Proxy answers requests by a table. Until it has one, nothing is found.
+// Proxy answers requests by a table. Until it has one, it answers all of them with 404.
 type Proxy struct {
 	table     atomic.Pointer[Table]
 	transport http.RoundTripper
@@ -52,7 +52,7 @@ func NewProxy() (*Proxy, error) {
 	return p, nil
 }
 
-// Set makes requests go where the table says from now on. Those that are under way continue.
+// Set makes requests go where the table says from now on. Requests in progress continue.
 func (p *Proxy) Set(t *Table) { p.table.Store(t) }
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,8 @@ func (p *Proxy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return p.unknown, nil
 }
 
-// server is one of the proxy's for HTTP. A client that sends its headers slowly is cut off; bodies may take long.
+// server returns an HTTP server of the proxy. It cuts off a client that sends its headers slowly; bodies may take
+// long.
 func (p *Proxy) server() *http.Server {
 	return &http.Server{
 		Handler: p, ReadHeaderTimeout: headerTimeout, IdleTimeout: clientIdle,

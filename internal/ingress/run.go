@@ -23,17 +23,18 @@ const (
 	settle = 100 * time.Millisecond
 	// again is how often failed writes are retried.
 	again = 30 * time.Second
-	// drain bounds how long requests that are under way may take when the proxy is to end.
+	// drain is how long requests in progress may take when the proxy stops.
 	drain = 20 * time.Second
 )
 
-// Config is what a proxy of a cluster is told.
+// Config configures the proxy of a cluster.
 type Config struct {
 	Client kubernetes.Interface
 	Events record.EventRecorder
-	// Service, in Namespace, is the one by which the proxy is reached. Its addresses become those of the Ingresses.
+	// Service, in Namespace, is the service through which clients reach the proxy. Its addresses become those of
+	// the Ingresses.
 	Namespace, Service string
-	// HTTP and HTTPS are for requests; at Health it is asked whether the proxy knows all Ingresses.
+	// HTTP and HTTPS are for requests. Health answers with an error until the proxy knows all Ingresses.
 	HTTP, HTTPS, Health net.Listener
 }
 
@@ -72,7 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return group.Wait()
 }
 
-// shutdown lets requests that are under way end, and cuts those that take too long.
+// shutdown lets requests in progress end, and cuts those that take too long.
 func shutdown(ctx context.Context, servers ...*http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, drain)
 	defer cancel()
@@ -136,10 +137,10 @@ func (c *controller) run(ctx context.Context) error {
 	return nil
 }
 
-// touch says that the table is out of date.
+// touch marks the table as out of date.
 func (c *controller) touch() {
 	select {
 	case c.changed <- struct{}{}:
-	default: // that is known
+	default: // it is marked already
 	}
 }

@@ -1,5 +1,5 @@
-// Package ingress sends requests to services as the Ingress objects of a cluster say. [Build] makes a [Table] of them, which is
-// pure; [Proxy] answers requests by it; [Run] keeps it up to date.
+// Package ingress sends requests to services as the Ingress objects of a cluster say. [Build], a pure function, makes
+// a [Table] from them; [Proxy] answers requests by the table; [Run] keeps it up to date.
 //
 // Requests go to the address of a service, where kube-proxy chooses the pod. The proxy itself is the standard library's.
 package ingress
@@ -15,24 +15,24 @@ import (
 
 // Target is where requests go.
 type Target struct {
-	Address string // host:port of a service; "": there is none to send them to
+	Address string // host:port of a service; "": there is no service
 }
 
 // route is a path of a host.
 type route struct {
-	path   string // of a prefix without the slash at its end
+	path   string // a prefix has no slash at its end
 	exact  bool
 	target Target
 }
 
-// Table says where requests go. It does not change.
+// Table maps hosts and paths to targets. It does not change.
 type Table struct {
 	hosts        map[string][]route // by host, by "*.example.org", and by "" for all; the best first
-	fallback     *Target            // for what no route is for
+	fallback     *Target            // for requests without a route
 	certificates map[string]*tls.Certificate
 }
 
-// Target returns where a request goes. host may have a port. ok is false if no Ingress is for it.
+// Target returns where a request goes. host may have a port. ok is false if no Ingress has this host and path.
 func (t *Table) Target(host, requested string) (_ Target, ok bool) {
 	name, at := hostName(host), cleaned(requested)
 	for _, key := range []string{name, wildcard(name), ""} {
@@ -57,7 +57,7 @@ func (t *Table) Certificate(name string) *tls.Certificate {
 	return t.certificates[wildcard(name)]
 }
 
-// matches reports whether a clean path is the route's. Prefixes are compared element by element.
+// matches reports whether the route is for a clean path. Prefixes are compared element by element.
 func (r route) matches(at string) bool {
 	if r.exact {
 		return at == r.path
@@ -67,7 +67,7 @@ func (r route) matches(at string) bool {
 }
 
 // sort puts the routes of each host into the order in which they are tried: long paths first, exact ones before
-// prefixes, and what has been there longer first.
+// prefixes, and older ones first.
 func (t *Table) sort() {
 	for _, routes := range t.hosts {
 		slices.SortStableFunc(routes, func(a, b route) int {
@@ -82,7 +82,7 @@ func (t *Table) sort() {
 	}
 }
 
-// hostName returns a host as Ingresses have it: without port and final dot, in lower case.
+// hostName returns a host in the form that Ingresses use: without port and final dot, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -90,7 +90,7 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// wildcard returns the host with a star that stands for name, too; "*" if there can be none.
+// wildcard returns the host with a star that covers name; "*" if there is none.
 func wildcard(name string) string {
 	_, parent, _ := strings.Cut(name, ".")
 	if parent == "" {
@@ -99,8 +99,8 @@ func wildcard(name string) string {
 	return "*." + parent
 }
 
-// cleaned returns a path without "." and "..", so that nobody gets from a path that an Ingress has to one that it does
-// not have. A slash at the end stays.
+// cleaned returns a path without "." and "..", so that a path of an Ingress does not lead to one that the Ingress
+// does not have. A slash at the end stays.
 func cleaned(at string) string {
 	clean := path.Clean("/" + at)
 	if strings.HasSuffix(at, "/") && clean != "/" {
