@@ -1,5 +1,4 @@
-// Package logfile keeps logs of processes that run for months below a size, while they
-// are written.
+// Package logfile limits the size of logs while processes that run for months write them.
 package logfile
 
 import (
@@ -15,15 +14,17 @@ import (
 )
 
 const (
-	// Limit is the size in bytes from which a log is set aside.
+	// Limit is the size in bytes above which a log is set aside.
 	Limit = 16 << 20
-	// lookEvery bounds how far a log that grows fast exceeds that.
+	// lookEvery is how often that is checked. It bounds how far a log that grows fast exceeds
+	// Limit.
 	lookEvery = 10 * time.Second
 )
 
-// SetAside moves what a log holds to NAME.1, whose former content is gone, if it is larger than
-// Limit. Whoever writes the log must append to it (O_APPEND), and continues in the same file.
-// What is written between copying and emptying is lost. A missing log is not an error.
+// SetAside moves the content of a log to NAME.1, in place of what is there, if it is larger
+// than Limit. The program that writes the log must append to it (O_APPEND), and continues in
+// the same file. What it writes between copying and emptying is lost. A missing log is not an
+// error.
 func SetAside(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= Limit {
@@ -41,8 +42,8 @@ func SetAside(path string) error {
 	return nil
 }
 
-// copyFile replaces the content of a file. What the old one took of the disk is free
-// before the new one is written, so that a full disk has room for it.
+// copyFile replaces the content of the file to. It frees the disk space of the old content
+// before it writes the new one, so that a full disk has room for it.
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -57,8 +58,8 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// Keep sets a log aside whenever it has grown, until stop is called. Failures are retried, and
-// logged once in a row.
+// Keep sets a log aside whenever it exceeds Limit, until stop is called. It retries failures,
+// and logs only the first of several in a row.
 func Keep(path string, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -84,8 +85,8 @@ func keep(ctx context.Context, path string, log *slog.Logger) {
 	}
 }
 
-// KeepOwn is Keep for the log that this process itself writes to by way of f, if that is
-// the file at path. What somebody has redirected elsewhere is not ours to cut.
+// KeepOwn is Keep for this process's own log, to which it writes through f, if f is the file at
+// path. If not, somebody has redirected the output, and KeepOwn does not touch that file.
 func KeepOwn(f *os.File, path string, log *slog.Logger) (stop func()) {
 	own, err := f.Stat()
 	if err != nil {

@@ -39,8 +39,8 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// However long a process runs, its log and the one before it are bounded, the newest
-// lines are there, and nobody else can read them.
+// However long a process runs, the sizes of its log and of the one before it are
+// bounded, the newest lines are there, and nobody else can read them.
 func TestKeep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kubelet.log")
 	f := writer(t, path)
@@ -75,7 +75,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// A failure is told once, and nothing is lost.
+// A failure is logged once, and nothing is lost.
 func TestKeepFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kubelet.log")
 	f := writer(t, path)

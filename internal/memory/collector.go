@@ -1,10 +1,10 @@
 package memory
 
-// How much garbage a process lets lie that is to be small at rest: the control plane of a cluster on a
-// laptop does little. When it works, each collection costs processor time that answers wait for: with a
-// heap that may grow by half only, creates and deletes of pods cost nearly twice of what they cost with
-// one that may grow fourfold. What counts is how much is allocated, whoever does it: writes above all,
-// but lists of thousands of nodes and their heartbeats as well.
+// How much garbage may pile up in a process that has to be small at rest. The control plane of a cluster
+// on a laptop does little. When it works, each collection costs processor time for which answers wait: if
+// the heap may grow only by half, creating and deleting pods costs nearly twice as much as if it may grow
+// fourfold. What counts is how much is allocated, for whatever reason: mostly for writes, but also for
+// lists of thousands of nodes and for their heartbeats.
 
 import (
 	"context"
@@ -16,19 +16,20 @@ import (
 )
 
 const (
-	// restPercent lets the heap grow by half between two collections. Against Go's twofold it saves a
-	// tenth of the process's memory.
+	// restPercent lets the heap grow by half between two collections. Compared with Go's default, which
+	// lets it double, that saves a tenth of the process's memory.
 	restPercent = 50
-	// busyPercent lets it grow fourfold. More brings little: collections are then 7 % of the work.
+	// busyPercent lets it grow fourfold. A higher value gains little: collections are then 7 % of the
+	// work.
 	busyPercent = 300
-	// busyRate is how much has to be allocated in a second, in bytes, before a collection costs more
-	// than a few per cent of a processor: as much as some forty writes.
+	// busyRate is how many bytes a second must be allocated before collections cost more than a few per
+	// cent of a processor. About forty writes allocate that much.
 	busyRate = 20e6
-	// restAfter is how long less than that must be allocated before the process gives its memory back.
+	// restAfter is how long allocation must stay below that before the process gives its memory back.
 	restAfter = 30 * time.Second
 	lookEvery = time.Second
-	// startFor is how long the start may take: more garbage does not make it quicker, and what it leaves
-	// behind stays.
+	// startFor is how long the start may take. More garbage would not make it quicker, and would stay
+	// after it.
 	startFor = 10 * time.Second
 	// step is the smallest change that is made, in per cent.
 	step = 10
@@ -36,14 +37,14 @@ const (
 	roomShare = 4
 )
 
-// heap is what the Go runtime says of its memory, in bytes.
+// heap is what the Go runtime reports about its memory, in bytes.
 type heap struct {
 	allocated uint64 // since the process began
 	live      uint64 // found by the last collection
 	objects   uint64 // live and garbage
 }
 
-// pace decides how much the heap may grow. It is a function of what it is told.
+// pace decides how much the heap may grow. It depends only on what its caller passes.
 type pace struct {
 	began     time.Time // of the first look
 	at        time.Time // of the last one
@@ -52,7 +53,8 @@ type pace struct {
 }
 
 // next returns how much the heap may grow between two collections, in per cent of what is live. available
-// is how much memory there is beside the process's own, in bytes; it is asked for when that matters.
+// returns how much memory there is besides the process's own, in bytes; next calls it only when that
+// matters.
 func (p *pace) next(now time.Time, h heap, available func() int64) (percent int) {
 	if p.began.IsZero() {
 		p.began, p.at = now, now
@@ -70,7 +72,7 @@ func (p *pace) next(now time.Time, h heap, available func() int64) (percent int)
 	return int(min(max(100*room/h.live/step*step, restPercent), busyPercent))
 }
 
-// collector is the Go runtime, as far as it is steered here.
+// collector is the part of the Go runtime that is controlled here.
 type collector struct {
 	read      func() heap
 	available func() int64
@@ -78,7 +80,7 @@ type collector struct {
 	release   func() // collects, and gives back what is free
 }
 
-// run steers until ctx ends. The heap may grow by restPercent when it begins.
+// run controls the collector until ctx ends. The heap may grow by restPercent when run begins.
 func (c collector) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -101,9 +103,9 @@ func (c collector) run(ctx context.Context) {
 	}
 }
 
-// Adapt steers the collector of this process until ctx ends or undo is called, unless GOGC says how it is
-// to be: at rest the heap may grow by half between two collections, and while much is allocated up to
-// fourfold, as far as there is memory. root is the root of the file system.
+// Adapt controls the garbage collector of this process until ctx ends or undo is called, unless gogc, the
+// value of GOGC, is set. At rest the heap may grow by half between two collections, and while much is
+// allocated up to fourfold, as far as there is memory. root is the root of the file system.
 func Adapt(ctx context.Context, root fs.FS, gogc string) (undo func()) {
 	if gogc != "" {
 		return func() {}

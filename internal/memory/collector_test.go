@@ -18,8 +18,8 @@ type steered struct {
 	from time.Time
 	done float64 // until then
 	live uint64
-	left int64 // memory of the machine
-	asks int   // how often that was asked for
+	left int64 // free memory of the machine, in bytes
+	asks int   // how often left was asked for
 	says []string
 }
 
@@ -48,7 +48,7 @@ func (s *steered) collector() collector {
 	}
 }
 
-// wait lets d and a bit pass, so that the look at its end has happened.
+// wait lets d and a bit pass, so that the check at its end has happened.
 func (s *steered) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -100,7 +100,7 @@ func TestCollectorFollowsTheWork(t *testing.T) {
 	})
 }
 
-// Work that comes again and again within half a minute is one stretch.
+// Work that returns again and again within half a minute counts as one stretch.
 func TestCollectorDoesNotWaver(t *testing.T) {
 	steer(t, func(s *steered) {
 		s.wait(startFor)
@@ -125,7 +125,8 @@ func TestCollectorLetsTheStartPass(t *testing.T) {
 	})
 }
 
-// Garbage takes a quarter of what there is, at most, and never less than at rest.
+// Garbage takes at most a quarter of the available memory, but always as much as at
+// rest.
 func TestCollectorLeavesMemoryToOthers(t *testing.T) {
 	steer(t, func(s *steered) {
 		s.wait(startFor)
@@ -150,14 +151,16 @@ func TestCollectorLeavesMemoryToOthers(t *testing.T) {
 func TestPaceCountsWhatItHasTaken(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := pace{began: now.Add(-time.Hour), at: now.Add(-time.Second)}
-	// 300 MB of garbage lie there, which the machine does not have at the moment.
+	// There are 300 MB of garbage, for which the machine would have no memory at the
+	// moment.
 	got := p.next(now, heap{allocated: 1e9, live: 100e6, objects: 400e6}, func() int64 { return 100e6 })
 	if got != 100 {
 		t.Errorf("%d%%, want a quarter of 400 MB", got)
 	}
 }
 
-// With GOGC nothing is steered; without it, what was set before is set again in the end.
+// With GOGC set nothing is controlled. Without it, the former setting is restored in the
+// end.
 func TestAdapt(t *testing.T) {
 	old := debug.SetGCPercent(123)
 	t.Cleanup(func() { debug.SetGCPercent(old) })
@@ -181,7 +184,7 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
-// What is read of the runtime is what it does.
+// What readHeap reads is what the runtime does.
 func TestReadHeap(t *testing.T) {
 	runtime.GC()
 	before := readHeap()

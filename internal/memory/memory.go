@@ -1,5 +1,5 @@
-// Package memory says how much memory this process may take: what its cgroups allow, and what the
-// machine has left. It also steers how much garbage may lie in it.
+// Package memory finds out how much memory this process may use: what its cgroups allow, and what the
+// machine has left. It also controls how much garbage may pile up in it.
 package memory
 
 import (
@@ -13,8 +13,8 @@ import (
 // none is more than any machine has. Version 1 of cgroups writes such a number if there is no limit.
 const none = math.MaxInt64 / 2
 
-// Limit returns how much memory the process may have, by its cgroups, in bytes; zero when they set no
-// limit, or cannot be read. root is the root of the file system.
+// Limit returns how much memory the process may use, by its cgroups, in bytes; zero if they set no limit,
+// or cannot be read. root is the root of the file system.
 func Limit(root fs.FS) int64 {
 	limit := least(root, func(g group) int64 { return g.number(g.limit) })
 	if limit > none {
@@ -23,9 +23,9 @@ func Limit(root fs.FS) int64 {
 	return limit
 }
 
-// Available returns how much more memory the process may take, in bytes, so that nothing else has to give
-// any up: of the machine, and of what its cgroups allow. Files that the kernel keeps and can drop
-// count as free. It is zero if that cannot be read.
+// Available returns how much more memory the process may take, in bytes, without making anything else
+// give up memory: what the machine has free, or what the process's cgroups allow if that is less. Files
+// that the kernel caches and can drop count as free. It is zero if that cannot be read.
 func Available(root fs.FS) int64 {
 	ofGroups := least(root, func(g group) int64 {
 		limit := g.number(g.limit)
@@ -37,7 +37,7 @@ func Available(root fs.FS) int64 {
 	return min(machine(root), ofGroups)
 }
 
-// machine is MemAvailable of /proc/meminfo, in bytes; zero if it is not there.
+// machine is MemAvailable of /proc/meminfo, in bytes; zero if that does not exist.
 func machine(root fs.FS) int64 {
 	text, err := fs.ReadFile(root, "proc/meminfo")
 	if err != nil {
@@ -50,14 +50,14 @@ func machine(root fs.FS) int64 {
 	return n * 1024
 }
 
-// group is one cgroup, and what its files are called.
+// group is one cgroup, and the names of its files.
 type group struct {
 	root                       fs.FS
 	dir                        string
 	limit, usage, inactiveFile string
 }
 
-// least returns the least value of the cgroups of the process; math.MaxInt64 if there is none.
+// least returns the lowest value of the cgroups of the process; math.MaxInt64 if there is none.
 func least(root fs.FS, of func(group) int64) int64 {
 	text, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -80,9 +80,8 @@ func least(root fs.FS, of func(group) int64) int64 {
 	return n
 }
 
-// lowest returns the lowest value from a cgroup up to the top of what is mounted. In a
-// container the path may be that of the host, of which only the end is mounted,
-// as the top.
+// lowest returns the lowest value from a cgroup up to the top of what is mounted. In a container the path
+// may be the host's, although only its last part is mounted, as the top.
 func (g group) lowest(mount, at string, of func(group) int64) int64 {
 	n := int64(math.MaxInt64)
 	for at = path.Clean("/" + at); ; at = path.Dir(at) {
@@ -94,7 +93,7 @@ func (g group) lowest(mount, at string, of func(group) int64) int64 {
 	}
 }
 
-// number returns what a file of the cgroup holds; math.MaxInt64 if that is not a number above zero.
+// number returns the number in a file of the cgroup; math.MaxInt64 if there is no number above zero.
 func (g group) number(file string) int64 {
 	text, err := fs.ReadFile(g.root, path.Join(g.dir, file))
 	if n, bad := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && bad == nil && n > 0 {
@@ -113,7 +112,7 @@ func (g group) files() int64 {
 	return n
 }
 
-// field returns the number after a name, in a text with one of these on each line.
+// field returns the number after a name, in a text that has a name and a number on each line.
 func field(text, name string) (n int64, known bool) {
 	for line := range strings.Lines(text) {
 		if parts := strings.Fields(line); len(parts) >= 2 && parts[0] == name {

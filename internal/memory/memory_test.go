@@ -5,7 +5,7 @@ import (
 	"testing/fstest"
 )
 
-// machineOf returns a file system of these files.
+// machineOf returns a file system with these files.
 func machineOf(files map[string]string) fstest.MapFS {
 	root := fstest.MapFS{}
 	for name, text := range files {
