@@ -1,5 +1,5 @@
-// Command coredns is CoreDNS with the plugins that a cluster's DNS needs, and none that ask the clouds. What it answers
-// is said by its Corefile, as always; the order of the plugins is CoreDNS' own.
+// Command coredns is CoreDNS with the plugins that a cluster's DNS needs, and none that ask the clouds. Its Corefile
+// determines what it answers, as always. The order of the plugins is that of CoreDNS.
 package main
 
 import (

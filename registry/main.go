@@ -1,6 +1,6 @@
-// Command registry is distribution's registry, as the cluster of one machine needs it. Who is on the machine pushes
-// and pulls over loopback. Nodes pull at an address that they reach, and nobody can push there: or each pod could
-// choose what the others run.
+// Command registry is distribution's registry, as the cluster of one machine needs it. Users of the machine push
+// and pull over loopback. Nodes pull from an address that they can reach. Nobody can push there, because otherwise
+// each pod could choose what the others run.
 package main
 
 import (
@@ -21,13 +21,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// grace is how long requests may take to end when the program is told to.
+// grace is how long requests may take to end when the program stops.
 const grace = 5 * time.Second
 
-// options say where the registry is.
+// options are the folder and the addresses of the registry.
 type options struct {
-	dir  string // images, and the certificate by which nodes know it
-	push string // address on loopback, without TLS: there nobody else listens
+	dir  string // images, and the certificate by which nodes recognize it
+	push string // address on loopback, without TLS: other machines cannot reach it
 	pull string // address that nodes reach, with TLS
 }
 
@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) error {
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 			defer cancel()
 			if err := server.Shutdown(late); err != nil {
-				return server.Close() // a client that does not end its request has to begin it again
+				return server.Close() // a client whose request takes too long has to repeat it
 			}
 			return nil
 		})
@@ -92,7 +92,7 @@ func run(ctx context.Context, o options) error {
 	return g.Wait()
 }
 
-// listenLoopback refuses an address that others than this machine reach: no password is asked for there.
+// listenLoopback listens at an address, but refuses one that other machines can reach: no password is needed there.
 func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", address)
 	if err != nil {

@@ -37,8 +37,8 @@ func do(t *testing.T, client *http.Client, method, url, host string, body []byte
 	return answer, string(text)
 }
 
-// What is pushed on the machine is pulled by nodes, and also after a restart; nodes cannot push, and neither can a
-// page of the web whose name leads here.
+// Nodes can pull what is pushed on the machine, even after a restart. Nodes cannot push, and neither can a web
+// page whose name resolves to this machine.
 func TestWhoMayPush(t *testing.T) {
 	dir := t.TempDir()
 	start := func() (local, nodes *httptest.Server) {
@@ -88,7 +88,7 @@ func TestWhoMayPush(t *testing.T) {
 	}
 }
 
-// It ends when it is told to, and nodes know it by the certificate that it leaves in its folder.
+// The registry ends when its context ends, and nodes recognize it by the certificate that it leaves in its folder.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	listener, err := listenLoopback(t.Context(), "127.0.0.1:0")
@@ -117,7 +117,7 @@ func TestRun(t *testing.T) {
 		roots.AppendCertsFromPEM(certificate)
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 		if answer, err = client.Get("https://" + address + "/v2/"); err != nil {
-			t.Log(err) // it does not listen yet, or is not the one of the certificate
+			t.Log(err) // it does not listen yet, or does not have that certificate
 		}
 	}
 	answer.Body.Close()

@@ -24,7 +24,7 @@ import (
 
 // store returns the registry over the images in dir.
 func store(ctx context.Context, dir string) (http.Handler, error) {
-	// The registry panics where it cannot write.
+	// The registry panics if it cannot write.
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the images: %w", err)
 	}
@@ -40,8 +40,8 @@ func store(ctx context.Context, dir string) (http.Handler, error) {
 	return handlers.NewApp(ctx, config), nil
 }
 
-// byItsName refuses requests that call this machine by another name than its own: a web page whose name leads to
-// 127.0.0.1 could push otherwise.
+// byItsName refuses requests that do not address this machine by its own name: otherwise a web page whose name
+// resolves to 127.0.0.1 could push.
 func byItsName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -56,7 +56,7 @@ func byItsName(next http.Handler) http.Handler {
 	})
 }
 
-// readOnly refuses what would change something.
+// readOnly refuses requests that would change something.
 func readOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -73,7 +73,7 @@ func refuse(w http.ResponseWriter, why errcode.Error) {
 }
 
 // identity makes a key and a certificate for the address, and writes the certificate into file. The key lives in
-// memory: another program that gets hold of the address later is not believed.
+// memory, so nodes do not trust another program that gets the address later.
 func identity(address net.Addr, file string) (*tls.Config, error) {
 	ip := address.(*net.TCPAddr).IP // of a TCP listener
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

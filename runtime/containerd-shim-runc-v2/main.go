@@ -2,8 +2,8 @@
 // output only when it has ended.
 //
 // containerd, up to 2.4.2 at least, stops passing input on when it sees the end of a process's standard output or
-// error (its issues 12734 and 13934). A process may well close those and read on: of the input of
-// `kubectl exec -i POD -- sh -c 'cat > file'` the first 32 to 230 kB arrived, and the exit code was 0.
+// error (its issues 12734 and 13934). But a process may close those and continue to read. Of the input of
+// `kubectl exec -i POD -- sh -c 'cat > file'` only the first 32 to 230 kB arrived, and the exit code was 0.
 package main
 
 import (
@@ -28,7 +28,8 @@ func main() {
 	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
 }
 
-// newTaskService makes what containerd calls to run containers: the service of its own shim, in ours.
+// newTaskService makes the service that containerd calls to run containers: the one of containerd's own shim, inside
+// an outputHolder.
 func newTaskService(ic *plugin.InitContext) (any, error) {
 	publisher, err := ic.GetByID(plugins.EventPlugin, "publisher")
 	if err != nil {

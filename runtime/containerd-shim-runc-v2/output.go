@@ -25,8 +25,8 @@ func (h *outputHolder) RegisterTTRPC(server *ttrpc.Server) error {
 	return nil
 }
 
-// Start starts a process. Its FIFOs are open before it runs: it may close its output at once. A process whose output
-// cannot be held is not started, because its input would be cut off silently.
+// Start starts a process. It opens the FIFOs before the process runs, because the process may close its output at
+// once. It does not start a process whose output cannot be held, because its input would be cut off silently.
 func (h *outputHolder) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
 	held, err := h.hold(ctx, r)
 	if err != nil {
@@ -38,7 +38,7 @@ func (h *outputHolder) Start(ctx context.Context, r *taskapi.StartRequest) (*tas
 		return nil, err
 	}
 	if len(held) > 0 {
-		// It ends with the process, which the service waits for, or with this program.
+		// The goroutine ends with the process, for which the service waits, or with this program.
 		go h.releaseAfterExit(context.WithoutCancel(ctx), r, held)
 	}
 	return started, nil
@@ -68,8 +68,8 @@ func (h *outputHolder) hold(ctx context.Context, r *taskapi.StartRequest) ([]*os
 	return held, nil
 }
 
-// openFIFO opens a FIFO for writing, or returns nil for anything else: output may go to a file or to a program. Opened
-// for reading as well, it does not wait for containerd to open the other end.
+// openFIFO opens a FIFO for writing, or returns nil for anything else: output may go to a file or to a program. It
+// opens it for reading as well, so that it need not wait for containerd to open the other end.
 func openFIFO(path string) (*os.File, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode()&fs.ModeNamedPipe == 0 {
@@ -81,9 +81,9 @@ func openFIFO(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
 }
 
-// releaseAfterExit lets go of what was held for a process when it has ended.
+// releaseAfterExit closes what was held for a process once the process has ended.
 func (h *outputHolder) releaseAfterExit(ctx context.Context, r *taskapi.StartRequest, held []*os.File) {
-	// An error says that the process has been deleted already.
+	// An error means that the process has been deleted already.
 	_, _ = h.Wait(ctx, &taskapi.WaitRequest{ID: r.ID, ExecID: r.ExecID})
 	release(ctx, held)
 }

@@ -37,7 +37,7 @@ func (s *fakeService) Wait(ctx context.Context, _ *taskapi.WaitRequest) (*taskap
 	}
 }
 
-// fixture returns a process with FIFOs, whose reading ends are open, as containerd has them.
+// fixture returns a process with FIFOs, whose read ends are open, as in containerd.
 func fixture(t *testing.T) (*fakeService, []*os.File) {
 	t.Helper()
 	var readers []*os.File
@@ -100,7 +100,7 @@ func TestOutputIsHeldWhileTheProcessRuns(t *testing.T) {
 	if _, err := (&outputHolder{TTRPCTaskService: service}).Start(ctx, &taskapi.StartRequest{ID: "c", ExecID: "e"}); err != nil {
 		t.Fatal(err)
 	}
-	cancel() // the call is over, the process is not
+	cancel() // the call has ended, the process has not
 	for _, out := range outputs {
 		if atEnd(t, out) {
 			t.Errorf("%s is at its end while the process runs: containerd stops passing input on", filepath.Base(out.Name()))
@@ -137,7 +137,7 @@ func TestOutputIsNotHeld(t *testing.T) {
 	}
 }
 
-// Output need not go to a FIFO: the shim can write files, and start a program that takes it.
+// Output need not go to a FIFO: the shim can write it to files, and start a program that reads it.
 func TestOutputElsewhere(t *testing.T) {
 	service, _ := fixture(t)
 	file := filepath.Join(t.TempDir(), "log")

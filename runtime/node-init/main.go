@@ -36,7 +36,7 @@ func main() {
 	orphans.Wait(signals)
 }
 
-// listen returns the signals that matter from now on. The rest of what may end a program is ignored: nothing in a node
+// listen returns the signals that matter from now on. It ignores other signals that end a program: nothing in a node
 // may end its first process by accident.
 func listen() <-chan os.Signal {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM)
@@ -45,7 +45,7 @@ func listen() <-chan os.Signal {
 	return signals
 }
 
-// begin mounts the node's /proc, and then takes the lock that says that the node has power.
+// begin mounts the node's /proc, and then takes the lock that shows that the node has power.
 func begin(lockFile string) error {
 	if os.Getpid() != 1 {
 		return errors.New("this is the first process of a node, which `everynode up` starts, and nothing else")

@@ -1,5 +1,5 @@
-// Package orphans is what the first process of a PID namespace does for as long as it lives: it collects the processes whose parents
-// have ended, which become its children.
+// Package orphans is what the first process of a PID namespace does as long as it lives: it reaps the processes whose
+// parents have ended, which become its children.
 package orphans
 
 import (
@@ -19,7 +19,7 @@ func Wait(signals <-chan os.Signal) {
 	}
 }
 
-// reap collects every child that has ended. Signals merge, so one SIGCHLD may stand for several.
+// reap reaps every child that has ended. Signals merge, so one SIGCHLD may stand for several.
 func reap() {
 	for {
 		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)

@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// adoptOrphans makes the process the parent of orphans below it, as PID 1 of a namespace is, starts n
-// of them that end as soon as standard input ends, and prints their process numbers.
+// adoptOrphans makes the process the parent of orphans below it, like PID 1 of a namespace, starts n of
+// them that end as soon as standard input ends, and prints their pids.
 func adoptOrphans(n int) error {
 	const prSetChildSubreaper = 36
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
@@ -126,7 +126,7 @@ func TestReapsOrphans(t *testing.T) {
 	}
 }
 
-// poll waits until done holds.
+// poll waits until done returns true.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
