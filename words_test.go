@@ -80,16 +80,10 @@ func checkProse(s *source) (wrong []string) {
 	return wrong
 }
 
-// unswept are the directories whose comments do not keep checkDoc yet. Take one out once its comments do.
-var unswept = []string{"bench"}
-
 var saysThat = regexp.MustCompile(`^\w+ (?:says|tells) (?:that|whether) `)
 
 // checkDoc finds comments of predicates that do not begin as those of Go's own do.
 func checkDoc(s *source) (wrong []string) {
-	if slices.ContainsFunc(unswept, func(dir string) bool { return within(s.path, dir) }) {
-		return nil
-	}
 	for _, declaration := range s.file.Decls {
 		function, is := declaration.(*ast.FuncDecl)
 		if !is || function.Type.Results == nil || len(function.Type.Results.List) != 1 {
@@ -207,19 +201,13 @@ func TestWordsFind(t *testing.T) {
 		"func f() { log.Info(\"DaemonSet engine started\") }":                "",
 		"// f says that x is y, in a word.\nfunc f() string { return \"\" }": "",
 	} {
-		for _, dir := range []string{"internal/plan", unswept[0]} {
-			s, err := parse(dir+"/a.go", []byte("package a\n\n"+code))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := strings.Join(slices.Concat(checkProse(s), checkDoc(s), checkLogs(s)), "; ")
-			if dir == unswept[0] && strings.Contains(want, "reports") {
-				if got != "" {
-					t.Errorf("%s, unswept: found %q", code, got)
-				}
-			} else if !strings.Contains(got, want) || want == "" && got != "" {
-				t.Errorf("%s: found %q, want %q", code, got, want)
-			}
+		s, err := parse("internal/plan/a.go", []byte("package a\n\n"+code))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(slices.Concat(checkProse(s), checkDoc(s), checkLogs(s)), "; ")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: found %q, want %q", code, got, want)
 		}
 	}
 }
