@@ -16,12 +16,12 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// attempt is what a pod in the host network tries. Scripts have them in a file, one a line:
+// attempt is one thing that a pod in the host network tries. Scripts list attempts in a file, one a line:
 //
 //	WHAT | DO TARGET | AS WHOM | REFUSAL | BODY
 //
-// e2e/probe does them. None is done, and what the pod is told matches the refusal, a
-// regular expression. docs/security.md lists them.
+// e2e/probe makes the attempts. None may succeed, and what the pod gets back must match REFUSAL, a regular
+// expression. docs/security.md lists them.
 type attempt struct {
 	what, do, target, as, refusal, body string
 }
@@ -60,10 +60,10 @@ func attackerImage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(ts.Exec("everynode", "image", "build", root, "--name", "example.com/attacker:1", "--entrypoint", "/probe", "--output", ts.MkAbs(args[0])))
 }
 
-// attemptTime is more than e2e/probe gives an attempt.
+// attemptTime is longer than e2e/probe takes for an attempt.
 const attemptTime = 6 * time.Second
 
-// attack has a pod try all that is in a file.
+// attack has a pod make all the attempts in a file.
 func attack(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: attack POD FILE")
@@ -105,7 +105,8 @@ func attack(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// TestAttemptsAreListed: docs/security.md says what the pod in the host network tries, all of it and nothing else.
+// TestAttemptsAreListed checks that docs/security.md lists exactly the attempts that the pod in the host network
+// makes.
 func TestAttemptsAreListed(t *testing.T) {
 	docs, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
 	if err != nil {

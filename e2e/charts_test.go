@@ -27,13 +27,13 @@ const (
 	chartSettles = time.Minute
 )
 
-// TestCharts installs charts on simulated nodes, one after the other, and looks at
-// what becomes of their DaemonSets: every pod that should be there is made, `why`
-// agrees, an update replaces each pod once, and nothing is left when the chart goes.
+// TestCharts installs charts on simulated nodes, one after the other, and checks their
+// DaemonSets: every pod that should exist is created, `why` agrees, an update replaces
+// each pod once, and nothing is left after the chart is uninstalled.
 //
-// One chart is ours. EVERYNODE_CHARTS names a folder with those of others, unpacked
-// or as archives: NAME or NAME.tgz, and NAME.yaml with values where it needs any.
-// docs/charts.md says what this does and does not show.
+// One chart is ours. EVERYNODE_CHARTS names a folder with charts of other projects,
+// unpacked or as archives: NAME or NAME.tgz, and NAME.yaml with values where it needs
+// any. docs/charts.md says what this does and does not show.
 func TestCharts(t *testing.T) {
 	own := givenCharts(t, ownCharts)
 	var others []givenChart
@@ -54,7 +54,7 @@ func TestCharts(t *testing.T) {
 	})
 }
 
-// checkOwnChart compares what was seen of our chart with what is in it.
+// checkOwnChart compares what the test saw of our chart with what the chart contains.
 func checkOwnChart(t *testing.T, got *chartReport) {
 	want := &chartReport{name: "node-agent", version: "1.2.3", privileged: true,
 		left: []string{"APIService v1.metrics.everynode.test", "ValidatingWebhookConfiguration node-agent"},
@@ -72,7 +72,7 @@ func checkOwnChart(t *testing.T, got *chartReport) {
 // givenChart is a chart to try: an archive or a folder, and values (empty: its own).
 type givenChart struct{ name, path, values string }
 
-// givenCharts lists the charts in a folder by name.
+// givenCharts lists the charts in a folder, sorted by name.
 func givenCharts(t *testing.T, folder string) (charts []givenChart) {
 	t.Helper()
 	folder, err := filepath.Abs(folder)
@@ -104,12 +104,12 @@ func givenCharts(t *testing.T, folder string) (charts []givenChart) {
 // chartFleet is a cluster of simulated nodes.
 type chartFleet struct {
 	bin     string
-	env     []string // of programs
+	env     []string // of the programs that the test runs
 	client  kubernetes.Interface
 	version string // of Kubernetes
 }
 
-// startFleet starts a cluster and ends it with the test. It needs no root.
+// startFleet starts a cluster that ends with the test. It needs no root.
 func startFleet(t *testing.T) *chartFleet {
 	t.Helper()
 	if testing.Short() {
@@ -152,7 +152,7 @@ func startFleet(t *testing.T) *chartFleet {
 	return f
 }
 
-// run calls a program of ours; must is where it has to succeed.
+// run runs one of our programs. With must, the test fails unless the program succeeds.
 func (f *chartFleet) run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, program), args...)
 	cmd.Env, cmd.WaitDelay = f.env, time.Second
@@ -169,24 +169,24 @@ func (f *chartFleet) must(t *testing.T, program string, args ...string) string {
 	return out
 }
 
-// chartReport is what was seen of a chart.
+// chartReport is what the test saw of a chart.
 type chartReport struct {
 	name, version string
-	privileged    bool     // the level baseline would refuse pods of its namespace
+	privileged    bool     // Pod Security level baseline would refuse pods of its namespace
 	left          []string // objects that were not applied
 	sets          []setReport
 }
 
-// setReport is what was seen of a DaemonSet.
+// setReport is what the test saw of a DaemonSet.
 type setReport struct {
 	name     string // NAMESPACE/NAME
-	nodes    int32  // that have its pod
+	nodes    int32  // that have a pod of it
 	update   string // its strategy
 	reasons  []string
 	warnings []string
 }
 
-// try installs a chart, updates its DaemonSets, and takes it away again.
+// try installs a chart, updates its DaemonSets, and uninstalls it.
 func (f *chartFleet) try(t *testing.T, c givenChart) *chartReport {
 	r := f.render(t, c)
 	f.must(t, "kubectl", "create", "namespace", r.chart)
@@ -206,7 +206,8 @@ func (f *chartFleet) try(t *testing.T, c givenChart) *chartReport {
 	return report
 }
 
-// apply sends kinds first, and then what may be of these kinds.
+// apply sends the CustomResourceDefinitions first, then the objects, which may be of
+// these kinds.
 func (f *chartFleet) apply(t *testing.T, r *renderedChart) {
 	for _, part := range []struct {
 		what    string
@@ -257,7 +258,7 @@ func complete(ds *appsv1.DaemonSet) bool {
 	return s.ObservedGeneration == ds.Generation && current && s.NumberAvailable == s.DesiredNumberScheduled && s.NumberMisscheduled == 0
 }
 
-// ask compares a DaemonSet's status with what `everynode why` says of each node.
+// ask compares a DaemonSet's status with what `everynode why` says about each node.
 func (f *chartFleet) ask(t *testing.T, id objectID) setReport {
 	t.Helper()
 	var answer struct {
@@ -295,8 +296,8 @@ func (f *chartFleet) ask(t *testing.T, id objectID) setReport {
 	return report
 }
 
-// update changes the template. Each pod is replaced once, by the controller or,
-// where that is asked for, by hand.
+// update changes the template. Each pod is replaced once: by the controller or, where
+// the update strategy is OnDelete, by hand.
 func (f *chartFleet) update(t *testing.T, id objectID) {
 	t.Helper()
 	f.must(t, "kubectl", "rollout", "restart", "-n", id.namespace, "daemonset/"+id.name)
@@ -320,7 +321,7 @@ func (f *chartFleet) update(t *testing.T, id objectID) {
 	}
 }
 
-// takeAway deletes what a chart has brought, and waits until it is gone.
+// takeAway deletes a chart's objects, and waits until they are gone.
 func (f *chartFleet) takeAway(t *testing.T, r *renderedChart) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*chartSettles)
 	defer cancel()

@@ -28,8 +28,8 @@ const (
 // clusterKey is where a script's cluster is in testscript's values.
 type clusterKey struct{}
 
-// cluster is what a script's commands know of its cluster, and of what the
-// script has asked them to remember.
+// cluster is what a script's commands know about its cluster, and what the script asked
+// them to remember.
 type cluster struct {
 	t         testing.TB
 	everynode string // the program
@@ -39,9 +39,9 @@ type cluster struct {
 	config    string // the administrator's kubeconfig
 	namespace string // where the script's pods are
 
-	newPaths []string          // examplePaths that were not there before the script
+	newPaths []string          // examplePaths that did not exist before the script
 	before   traces            // what the machine had before the script
-	marked   map[string]traces // what there was at `leftovers before`, by machine; "" is this one
+	marked   map[string]traces // what existed at `leftovers before`, by machine; "" is this one
 	pods     map[string]podSet
 	rollout  *rollout       // nil: no rollout is watched
 	dead     map[string]int // processes that the script killed, by "NODE PROGRAM"
@@ -70,7 +70,7 @@ func newCluster(env *testscript.Env, bin, dataDir string) (*cluster, error) {
 	return c, c.noteMachine()
 }
 
-// noteMachine notes what there is on this machine before the cluster.
+// noteMachine records what exists on this machine before the cluster.
 func (c *cluster) noteMachine() (err error) {
 	c.newPaths = slices.DeleteFunc(examplePaths(), exists)
 	c.before, err = c.traces()
@@ -93,7 +93,7 @@ func clusterOf(ts *testscript.TestScript) *cluster {
 
 func adminConfig(dataDir string) string { return filepath.Join(dataDir, "admin.kubeconfig") }
 
-// restConfig is that of the cluster's administrator.
+// restConfig returns the configuration of the cluster's administrator.
 func (c *cluster) restConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.config)
 	if err == nil && len(c.servers) > 0 {
@@ -112,7 +112,7 @@ func (c *cluster) client() (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// tearDown ends the script's cluster, and fails the script when something of it stays
+// tearDown ends the script's cluster, and fails the script when something is left
 // behind.
 func (c *cluster) tearDown() {
 	if c.rollout != nil {
@@ -124,7 +124,7 @@ func (c *cluster) tearDown() {
 	c.remove()
 }
 
-// remove ends the cluster, whatever state it is in; nothing of it may stay behind.
+// remove ends the cluster, whatever state it is in; nothing of it may be left behind.
 func (c *cluster) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), purgeTime)
 	defer cancel()
@@ -145,7 +145,7 @@ func (c *cluster) remove() {
 	}
 }
 
-// run calls everynode outside of the script.
+// run runs everynode outside the script.
 func (c *cluster) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, c.everynode, args...)
 	cmd.Env = c.env
@@ -154,7 +154,7 @@ func (c *cluster) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// report prints what helps to understand a failed script.
+// report prints what helps to understand why a script failed.
 func (c *cluster) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -17,16 +17,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// logLine is a line of a container, and where it was written: at that offset, in bytes, of a file.
+// logLine is a line of a container's log, with the place where it was written: the offset in a file, in bytes.
 type logLine struct {
 	Node, Namespace, Pod, Container, Restart, Text string
 	Offset                                         int64
 }
 
-// collected waits until every line that pods named POD-... have written on any node has
-// arrived at the gateway of examples/agents/log-collector, and nothing else of them. There
-// must be AT-LEAST lines. AT-MOST-AGAIN may have been sent again: with the same file
-// and offset, by which a store knows them.
+// collected waits until every line that pods named POD-... have written on any node has arrived at the gateway of
+// examples/agents/log-collector, and no other line of them. There must be at least AT-LEAST lines. Up to AT-MOST-AGAIN
+// may have been sent twice, with the same file and offset, so that a store can tell that they are the same.
 func collected(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: collected DURATION POD AT-LEAST AT-MOST-AGAIN")
@@ -58,8 +57,8 @@ func collected(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// compareLines counts the lines that have arrived more than once. Lines that are missing, or that nobody wrote, are an
-// error.
+// compareLines counts the lines that arrived more than once. It returns an error for lines that are missing or that
+// nobody wrote.
 func compareLines(written, arrived []logLine) (again int, err error) {
 	times := map[logLine]int{}
 	for _, line := range written {
@@ -129,7 +128,7 @@ func (c *cluster) writtenLines(pod string) (lines []logLine, err error) {
 	return lines, nil
 }
 
-// criLines reads a file in the form that the kubelet's runtime writes: time, stream, F or P for a part, text.
+// criLines reads a file in the format of the container runtime: time, stream, F or P (full or partial line), text.
 func criLines(file string, from logLine) (lines []logLine, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -155,7 +154,7 @@ func criLines(file string, from logLine) (lines []logLine, err error) {
 	return lines, scanner.Err()
 }
 
-// otlpLogs is what the gateway writes, one to a line: OTLP in JSON.
+// otlpLogs is what the gateway writes, one object a line: OTLP in JSON.
 type otlpLogs struct {
 	ResourceLogs []struct {
 		Resource  struct{ Attributes []otlpAttribute }

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	// pollEvery is the pause between two looks at a condition. A look often starts a
-	// process, a quarter of a second of CPU, and the machine has other work: the pause
-	// grows with the time that a script has waited, up to pollAtMost.
+	// pollEvery is the pause between two checks of a condition. A check often starts a process, which costs a
+	// quarter of a second of CPU, and the machine has other work. So the pause grows with the time that a
+	// script has waited, up to pollAtMost.
 	pollEvery  = 400 * time.Millisecond
 	pollAtMost = time.Second
 )
@@ -48,56 +48,59 @@ func commandTable() map[string]scriptCommand {
 		"capture": capture,
 		// free-port NAME: set the variable to a TCP port that nothing uses.
 		"free-port": freePort,
-		// whole-input POD: a megabyte gets into the pod in one piece with exec and cp.
+		// whole-input POD: with exec and cp, a megabyte gets into the pod complete.
 		// whole-attach POD: the same with attach. Fifty times in the long run.
 		"whole-input":  wholeInput,
 		"whole-attach": wholeAttach,
 		// listen ADDRESS: keep a TCP address in use until the script ends.
 		"listen": listen,
-		// as-nobody PROGRAM ARGS...: run a program without any rights. It must fail.
+		// as-nobody PROGRAM ARGS...: run a program without any privileges. It must fail.
 		"as-nobody": asNobody,
-		// ordinary-user: the cluster is nobody's, who has rights to nothing else;
-		// from here on `exec as-user PROGRAM ARGS...` runs a program as nobody.
+		// ordinary-user: the cluster belongs to the user nobody, who has access to nothing else; from here on
+		// `exec as-user PROGRAM ARGS...` runs a program as nobody.
 		"ordinary-user": ordinaryUser,
-		// also-cluster DIR: the script makes a second cluster, in this data directory.
-		// It is purged when the script ends, however that is.
+		// also-cluster DIR: the script makes a second cluster, in this data directory. It is purged when the
+		// script ends, even if the script fails.
 		"also-cluster": alsoCluster,
 
-		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they
-		// still run, and neither they nor their containers were made again.
+		// remember-pods NAME SELECTOR; same-pods NAME SELECTOR [NODE...]: they still run, and neither they
+		// nor their containers were replaced.
 		"remember-pods": rememberPods,
 		"same-pods":     samePods,
-		// one-pod-each SELECTOR NODE...: one pod, not ending, on each of these
-		// nodes, and none elsewhere.
+		// one-pod-each SELECTOR NODE...: exactly one pod that is not terminating on each of these nodes, and
+		// none elsewhere.
 		"one-pod-each": onePodEach,
 
-		// watch-rollout DAEMONSET MIN-READY: watch a rollout from here on.
+		// watch-rollout DAEMONSET: watch a rollout from here on.
+		//
 		// rollout-begun DURATION: wait until it has replaced a pod.
-		// rollout-kept MAX-DOWN: it replaced every pod once, kept its budget,
-		// and waited between two replacements.
+		//
+		// rollout-kept MAX-DOWN: it replaced every pod once, kept its budget, and waited between two
+		// replacements.
 		"watch-rollout": watchRollout,
 		"rollout-begun": rolloutBegun,
 		"rollout-kept":  rolloutKept,
 
 		// serving-images: the nodes have the images of e2e/serving.
-		// updates-under-kills DAEMONSET HOST-PORT COUNT InPlaceIfPossible|deletion:
-		// update it while engines, kubelets and the control plane are killed and clients
-		// ask each node's pod: they find the budget kept, and the status true.
-		// update-costs DAEMONSET HOST-PORT COUNT: print what an update of a pod costs in
-		// place, and by deletion.
+		//
+		// updates-under-kills DAEMONSET HOST-PORT COUNT InPlaceIfPossible|deletion: update it while engines,
+		// kubelets and the control plane are killed. Clients ask each node's pod meanwhile: the rollout must
+		// keep its budget, and the status must be true.
+		//
+		// update-costs DAEMONSET HOST-PORT COUNT: print what it costs to update a pod in place, and by
+		// deletion.
 		"serving-images":      servingImages,
 		"update-costs":        updateCosts,
 		"updates-under-kills": updatesUnderKills,
 
 		// kill9 server|agents|all, kill9 NODE kubelet|kube-proxy|containerd.
-		// restarted DURATION NODE PROGRAM: it runs again, as another process.
+		// restarted DURATION NODE PROGRAM: it runs again, as a new process.
 		"kill9":     kill9,
 		"restarted": restarted,
-		// reboot: take away all that a reboot takes away.
+		// reboot: remove everything that a reboot removes.
 		"reboot": reboot,
 
-		// leftovers before|after: the machine has nothing after that it did not
-		// have before.
+		// leftovers before|after: at "after" the machine has nothing that it did not have at "before".
 		"leftovers": leftovers,
 
 		// machine NAME ADDRESS/BITS: one more machine; `exec on NAME PROGRAM
@@ -105,27 +108,26 @@ func commandTable() map[string]scriptCommand {
 		// link NAME ADDRESS/BITS: a network interface of this machine.
 		"machine": machine,
 		"link":    link,
-		// etcd-keys FOLDER NAME=ADDRESS...: what members of an etcd and its clients
-		// know each other by. `exec on MACHINE etcd-member FOLDER KEYS NAME
-		// NAME=ADDRESS...` runs a member. etcd-healthy DURATION KEYS ADDRESS: it has
-		// caught up with the others.
+		// etcd-keys FOLDER NAME=ADDRESS...: the keys and certificates by which members of an etcd and its
+		// clients know each other. `exec on MACHINE etcd-member FOLDER KEYS NAME NAME=ADDRESS...` runs a
+		// member. etcd-healthy DURATION KEYS ADDRESS: it has caught up with the others.
 		"etcd-keys":    etcdKeys,
 		"etcd-healthy": etcdHealthy,
-		// writer start; writer check AT-LEAST: write all the time, then find all
-		// again that the API has acknowledged.
+		// writer start; writer check AT-LEAST: write all the time, then check that everything the API has
+		// acknowledged is still there.
 		"writer":   writer,
 		"registry": registry,
-		// printed HEADING TEXT FILE [PAGE]: write commands that docs/install.md prints, or that page, into a
-		// file, the code block under the heading that has the text in it.
+		// printed HEADING TEXT FILE [PAGE]: write commands that docs/install.md (or PAGE) prints into a file:
+		// the code block under the heading that contains the text.
 		"printed": printed,
-		// collected DURATION POD AT-LEAST AT-MOST-AGAIN: every line of pods named POD-...
-		// has arrived at the log collector's gateway; so many may have been sent again.
+		// collected DURATION POD AT-LEAST AT-MOST-AGAIN: every line of pods named POD-... has arrived at the
+		// log collector's gateway; at most AT-MOST-AGAIN were sent twice.
 		"collected": collected,
-		// s3-storage NAME CREDENTIALS CA: start S3-compatible storage; set the variable to
-		// its URL, and write a file of credentials for it, and one of its authority.
+		// s3-storage NAME CREDENTIALS CA: start S3-compatible storage; set the variable to its URL, write its
+		// credentials into one file and its certificate authority into another.
 		"s3-storage": s3Storage,
-		// attacker-image ARCHIVE: build the image of a pod that attacks. attack POD FILE: it
-		// tries all that is in the file, and each is refused.
+		// attacker-image ARCHIVE: build the image of a pod that attacks. attack POD FILE: the pod makes all
+		// attempts in the file, and each must be refused.
 		"attacker-image": attackerImage,
 		"attack":         attack,
 		// tmpfs FOLDER OPTIONS: a small disk, until the script ends.
@@ -214,9 +216,8 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// poll calls try until it succeeds, and prints what it returned then. It fails
-// the script when the time is over. The last try may begin just before that, so
-// it gets a little longer.
+// poll calls try until it succeeds, and prints what it returned. It fails the script when the time is over.
+// The last try may begin just before that, so it gets a little longer.
 func poll(ts *testscript.TestScript, limit string, try func(context.Context) (string, error)) {
 	within, err := time.ParseDuration(limit)
 	ts.Check(err)
@@ -245,7 +246,7 @@ func pattern(ts *testscript.TestScript, text string) *regexp.Regexp {
 	return re
 }
 
-// command prepares a program with the script's folder and environment.
+// command prepares a program to run in the script's folder with its environment.
 func command(ctx context.Context, ts *testscript.TestScript, name string, args ...string) (*exec.Cmd, error) {
 	path, err := findProgram(ts.Getenv("PATH"), name)
 	if err != nil {
@@ -334,15 +335,15 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("mount a small disk: %v\n%s", err, out)
 	}
 	ts.Defer(func() {
-		// EINVAL: the script has done so. What still runs on it goes after this.
+		// EINVAL: the script has unmounted it already. What still uses it is unmounted after this.
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 			c.t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
 }
 
-// asNobody opens the program as root and runs what it opened, because nobody
-// need not be able to reach the folder that it is in.
+// asNobody opens the program as root and runs the open file, because nobody may not be able to reach its
+// folder.
 func asNobody(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: as-nobody PROGRAM [ARGS...]")

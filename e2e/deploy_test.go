@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// chart is the Helm chart, from here.
+// chart is the path of the Helm chart, relative to this package.
 var chart = filepath.Join("..", "deploy", "helm", "everynode-controller")
 
 // handoverJob refuses `helm uninstall` while it would roll something out; testJob is what `helm test` runs; kindsJob is what `helm install`
@@ -29,10 +29,9 @@ const (
 	defaultPolicy = "RolloutPolicy /default"
 )
 
-// TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send
-// differs in nothing but the labels with which Helm marks what is its own, and
-// what only Helm does before and after it. The static pod is like the
-// Deployment's in all that both can have.
+// TestManifestsAgree: what `kubectl apply -k deploy/` and `helm install` send differs only in the labels with which Helm marks
+// its own objects, and in what only Helm does before and after. The static pod equals the Deployment's pod in everything that
+// both can have.
 func TestManifestsAgree(t *testing.T) {
 	bin := builtPrograms(t)
 	kustomized := objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", filepath.Join("..", "deploy"))
@@ -43,7 +42,7 @@ func TestManifestsAgree(t *testing.T) {
 		}
 		delete(helmed, name)
 	}
-	// What the Jobs may do, which only the chart has.
+	// The rights of the Jobs, which only the chart has.
 	jobs := func(_ string, o *unstructured.Unstructured) bool { return o.GetName() == "everynode-controller-reader" }
 	before := len(helmed)
 	if maps.DeleteFunc(helmed, jobs); before-len(helmed) != 5 {
@@ -81,7 +80,7 @@ func TestManifestsAgree(t *testing.T) {
 	}
 	static := pod.Object["spec"].(map[string]any)
 	for _, spec := range []map[string]any{template, static} {
-		// How each gets to a node, and to the API server.
+		// These say how each gets to a node, and to the API server.
 		for _, own := range []string{"affinity", "tolerations", "priority", "priorityClassName", "serviceAccountName", "automountServiceAccountToken", "volumes"} {
 			delete(spec, own)
 		}
@@ -95,8 +94,8 @@ func TestManifestsAgree(t *testing.T) {
 	}
 }
 
-// TestPoliciesAgree: the policies of the API server are the same with kustomize and with the chart, which takes what they go by from
-// its values. Where they cannot be installed, the chart says so.
+// TestPoliciesAgree: kustomize and the chart install the same admission policies. The chart takes what they depend on from its
+// values. Where the policies cannot be installed, the chart says so.
 func TestPoliciesAgree(t *testing.T) {
 	bin := builtPrograms(t)
 	helm := filepath.Join(bin, "tools", "helm")
@@ -131,7 +130,7 @@ func TestPoliciesAgree(t *testing.T) {
 	}
 }
 
-// jobArgs returns what the one container of a Job is told.
+// jobArgs returns the arguments of a Job's only container.
 func jobArgs(t *testing.T, job *unstructured.Unstructured) []string {
 	t.Helper()
 	if job == nil {
@@ -148,8 +147,8 @@ func jobArgs(t *testing.T, job *unstructured.Unstructured) []string {
 	return args
 }
 
-// TestChartPolicies: the first time the policies come when the API server knows their kind. From then on they are part of the release, and
-// nothing deletes them. The policy for those who do without Helm is the same.
+// TestChartPolicies: on the first install, the chart adds the policies once the API server knows their kind. From then on they
+// are part of the release, and nothing deletes them. The policy for those who do not use Helm is the same.
 func TestChartPolicies(t *testing.T) {
 	bin := builtPrograms(t)
 	template := []string{"template", "everynode-controller", chart, "--namespace", "kube-system", "--set-json", `policies={"mine": {"waves": [{"name": "a", "nodes": 1}]}}`}
@@ -206,7 +205,7 @@ func mayAndDoes(t *testing.T, objects map[string]*unstructured.Unstructured) map
 	return all
 }
 
-// withComponent is deploy/ with a component that is a comment there.
+// withComponent renders deploy/ with a component that is commented out there.
 func withComponent(t *testing.T, bin, name string) map[string]*unstructured.Unstructured {
 	t.Helper()
 	dir := t.TempDir()
@@ -228,7 +227,7 @@ func withComponent(t *testing.T, bin, name string) map[string]*unstructured.Unst
 	return objectsOf(t, filepath.Join(bin, "everynode"), "kubectl", "kustomize", dir)
 }
 
-// nodeAffinity returns which nodes may run the engine.
+// nodeAffinity returns the node affinity of the engine's pods.
 func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) map[string]any {
 	t.Helper()
 	affinity, found, err := unstructured.NestedMap(objects["Deployment kube-system/everynode-controller"].Object, "spec", "template", "spec", "affinity", "nodeAffinity")
@@ -238,8 +237,7 @@ func nodeAffinity(t *testing.T, objects map[string]*unstructured.Unstructured) m
 	return affinity
 }
 
-// TestChartValues: values that a chart must refuse, and what an address of the
-// API server becomes.
+// TestChartValues checks the values that the chart must refuse, and what it makes of an address of the API server.
 func TestChartValues(t *testing.T) {
 	helm := filepath.Join(builtPrograms(t), "tools", "helm")
 	for _, bad := range []string{"replica=2", "replicas=0", "apiServer.host=https://10.0.0.1", "metrics.port=0", "logFormat=xml",
@@ -280,7 +278,7 @@ func TestChartValues(t *testing.T) {
 			t.Errorf("%s is installed, though nobody wants it", name)
 		}
 	}
-	// One lease for the cluster, and an account where the pods are.
+	// One lease for the cluster, and a service account in the namespace of the pods.
 	binding := objects["RoleBinding kube-system/everynode-controller"]
 	subjects, _, err := unstructured.NestedSlice(binding.Object, "subjects")
 	if err != nil || cmp.Diff(subjects, []any{map[string]any{"kind": "ServiceAccount", "name": "everynode-controller", "namespace": "ours"}}) != "" {
@@ -288,8 +286,7 @@ func TestChartValues(t *testing.T) {
 	}
 }
 
-// builtPrograms returns the folder of what make has built. These tests need no
-// root.
+// builtPrograms returns the folder of the programs that make has built. These tests need no root.
 func builtPrograms(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("EVERYNODE_BIN")
@@ -304,7 +301,7 @@ func builtPrograms(t *testing.T) string {
 	return bin
 }
 
-// objectsOf decodes the objects that a program prints: by "KIND NAMESPACE/NAME".
+// objectsOf decodes the objects that a program prints. Keys: "KIND NAMESPACE/NAME".
 func objectsOf(t *testing.T, program string, args ...string) map[string]*unstructured.Unstructured {
 	t.Helper()
 	objects := map[string]*unstructured.Unstructured{}

@@ -19,10 +19,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// dist is where make dist puts what there is to download, from here.
+// dist is where make dist puts what users download, relative to this package.
 var dist = filepath.Join("..", "bin", "dist")
 
-// TestDist looks at what make dist has made: sums, SBOMs, the manifest of krew, and what is in the archives.
+// TestDist checks what make dist has made: checksums, SBOMs, the manifest of krew, and the contents of the
+// archives.
 func TestDist(t *testing.T) {
 	if os.Getenv("EVERYNODE_LONG") == "" {
 		t.Skip("it needs what make dist makes: EVERYNODE_LONG=1")
@@ -58,7 +59,7 @@ func TestDist(t *testing.T) {
 	}
 }
 
-// found returns the files in bin/dist that a pattern fits.
+// found returns the files in bin/dist that match a pattern.
 func found(t *testing.T, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dist, pattern))
@@ -68,7 +69,7 @@ func found(t *testing.T, pattern string) []string {
 	return files
 }
 
-// sbomsAreWhole: each names modules.
+// sbomsAreWhole checks that each SBOM names modules.
 func sbomsAreWhole(t *testing.T) {
 	t.Helper()
 	for _, file := range found(t, "*.cdx.json") {
@@ -88,7 +89,8 @@ func sbomsAreWhole(t *testing.T) {
 	}
 }
 
-// krewFindsAll: the manifest has a version that krew takes, the sums of the archives, and names what is in them.
+// krewFindsAll checks that the manifest has a version that krew accepts and the checksums of the archives, and
+// that it names what is in them.
 func krewFindsAll(t *testing.T) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dist, "everynode.krew.yaml"))
@@ -141,7 +143,7 @@ func krewFindsAll(t *testing.T) {
 	}
 }
 
-// archiveHas: all lies in one folder that is named after the archive.
+// archiveHas checks that everything is in one folder that is named after the archive.
 func archiveHas(t *testing.T, archive string, names ...string) {
 	t.Helper()
 	there := filesIn(t, archive)

@@ -11,23 +11,21 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// pages are the pages whose commands must run as they are printed, in order, on one
-// machine where all is built. In comments, which a reader does not see, a page says what
-// is different:
+// pages are the pages whose commands must run as they are printed, in order, on one machine where everything
+// is built. In comments, which a reader does not see, a page says what is different:
 //
 //	<!-- not run: WHY -->           the next block is left out
-//	<!-- run first: COMMAND -->     what a reader has done who is here, as in a section of its own
+//	<!-- run first: COMMAND -->     what the reader has done before this section
 //	<!-- run after each: COMMAND -->  the lines of the next block are alternatives
 var pages = []string{
 	"README.md", "docs/walkthrough.md", "docs/audit.md", "docs/plan.md", "docs/safe-releases.md", "docs/in-place.md", "docs/watch.md", "docs/ui.md", "docs/simulate.md", "docs/local-cluster.md",
 	"docs/addons.md", "docs/agents.md",
 }
 
-// demo is what `make up` does when all is built.
+// demo is what `make up` does when everything is built.
 const demo = "everynode up --detach\nkubectl apply -f examples/node-audit-daemonset.yaml\nkubectl rollout status daemonset audit-agent\n"
 
-// programs are those by which a block of commands is known: others show files, or
-// what is printed.
+// programs are what a block of commands begins with. Other blocks show files, or output.
 var programs = []string{"everynode", "kubectl", "bin/everynode", "bin/kubectl", "export", "make"}
 
 // TestDocs runs pages. It takes minutes, so it needs EVERYNODE_LONG.
@@ -67,8 +65,8 @@ func pageScript(commands []string) string {
 	return b.String()
 }
 
-// asRun returns a line of a page as a script for bash has it. There is but one terminal, so
-// `everynode up` goes to the background, and what follows a log or serves a page ends.
+// asRun returns a line of a page as a line of a bash script. There is only one terminal, so `everynode up`
+// runs in the background, and commands that follow a log or serve a page are ended.
 func asRun(line string, fails bool) string {
 	first, rest, _ := strings.Cut(line, " ")
 	switch {
@@ -88,9 +86,8 @@ func asRun(line string, fails bool) string {
 
 func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// commandsOf lists the commands of a page: lines that are indented by four spaces,
-// in blocks that begin with one. A prompt is left out, and so is what follows it
-// without one.
+// commandsOf lists the commands of a page: lines that are indented by four spaces, in blocks that begin with
+// one of programs. It removes prompts, and the lines without a prompt that follow them, which are output.
 func commandsOf(page string) (commands []string) {
 	var block []string
 	skip, each := false, ""
@@ -130,7 +127,7 @@ func commandsOf(page string) (commands []string) {
 	return commands
 }
 
-// directive takes a comment of a page apart.
+// directive splits a comment of a page.
 func directive(line string) (word, what string, ok bool) {
 	line, opened := strings.CutPrefix(line, "<!-- ")
 	line, closed := strings.CutSuffix(line, " -->")
@@ -143,8 +140,8 @@ func isCommand(line string) bool {
 	return slices.Contains(programs, first)
 }
 
-// withoutAnswers returns the commands of a block. Where some lines have a prompt, the
-// others are output and are left out, as are comments and empty lines.
+// withoutAnswers returns the commands of a block. Where some lines have a prompt, the others are output and
+// are left out, as are comments and empty lines.
 func withoutAnswers(block []string) (commands []string) {
 	prompted := strings.HasPrefix(block[0], "$ ")
 	for _, line := range block {

@@ -25,12 +25,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// etcdMemberName is what scripts call the test's own program as, to have it be a member of etcd.
+// etcdMemberName is the name under which scripts run the test's own program as a member of etcd.
 const etcdMemberName = "etcd-member"
 
-// etcdMember is the program etcd-member FOLDER KEYS NAME NAME=ADDRESS...: the
-// member NAME of an etcd of these members, with its data in FOLDER, and with
-// KEYS as etcd-keys has made them. It runs until it is killed.
+// etcdMember is the program etcd-member FOLDER KEYS NAME NAME=ADDRESS...: the member NAME of an etcd of these
+// members. Its data is in FOLDER, its keys in KEYS, where etcd-keys has put them. It runs until it is killed.
 func etcdMember() {
 	if len(os.Args) < 5 {
 		fmt.Fprintln(os.Stderr, "usage: etcd-member FOLDER KEYS NAME NAME=ADDRESS...")
@@ -71,8 +70,7 @@ func memberConfig(dir, keys, name string, members []string) (*embed.Config, erro
 	return cfg, nil
 }
 
-// keysOf returns the keys of a member or of a client. Each wants to see the other's
-// certificate.
+// keysOf returns the keys of a member or of a client. Each side checks the other's certificate.
 func keysOf(dir, name string) transport.TLSInfo {
 	return transport.TLSInfo{
 		TrustedCAFile: filepath.Join(dir, "ca.crt"), ClientCertAuth: true,
@@ -112,7 +110,7 @@ type pair struct {
 	key  *ecdsa.PrivateKey
 }
 
-// newPair makes a certificate that ca has signed; without ca it signs itself.
+// newPair makes a certificate that ca signs; without ca it is self-signed.
 func newPair(template *x509.Certificate, ca *pair) (*pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -142,8 +140,7 @@ func (p *pair) write(dir, name string) error {
 	return os.WriteFile(filepath.Join(dir, name+".crt"), cert, 0o644)
 }
 
-// etcdHealthy waits until a member has caught up with the others: it answers a
-// read that a majority has to agree to.
+// etcdHealthy waits until a member has caught up with the others: it answers a read that needs a majority.
 func etcdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: etcd-healthy DURATION KEYS ADDRESS")

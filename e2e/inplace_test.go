@@ -23,7 +23,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// updateTime is for one update to come through, with everything that is killed meanwhile.
+// updateTime is how long one update may take, with everything that is killed meanwhile.
 const updateTime = 5 * time.Minute
 
 // inPlaceRun is a run of updates of a DaemonSet of e2e/serving.
@@ -34,26 +34,26 @@ type inPlaceRun struct {
 	random *rand.Rand
 
 	mu       sync.Mutex
-	newest   int64                  // generation that was asked for
-	versions map[int64]target       // by generation
+	newest   int64                  // the generation that was asked for last
+	versions map[int64]target       // keyed by generation
 	claims   []claim                // without version and until
 	seen     []int64                // the generation of each claim
-	last     *appsv1.DaemonSet      // as the watch has shown it
-	pods     map[types.UID]string   // the image of each that there has been
-	changes  int                    // how often one had another image than before
-	good     int                    // versions that were taken
-	unready  map[string][]time.Time // when the pod of a node, which nobody had asked to end, was seen to be not ready
-	story    []string               // what was seen, for failures
+	last     *appsv1.DaemonSet      // the last one that the watch delivered
+	pods     map[types.UID]string   // the image of each pod that has existed
+	changes  int                    // how often a pod's image changed
+	good     int                    // versions that were good ones
+	unready  map[string][]time.Time // by node: when its pod, which nobody had asked to end, was seen to be not ready
+	story    []string               // what was seen, printed on failure
 }
 
-// target is a version that the template was given.
+// target is a version that the template was set to.
 type target struct {
 	version string
 	from    time.Time // before the request
 }
 
-// withServing calls do for a DaemonSet of e2e/serving that runs version 1, on a cluster whose engines are those of the killer: it kills
-// none of them by itself.
+// withServing calls do for a DaemonSet of e2e/serving that runs version 1. The engines of the cluster are those of the killer,
+// which kills none of them until it is told to begin.
 func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx context.Context, p *inPlaceRun, k *killer)) {
 	seed := uint64(time.Now().UnixNano())
 	ts.Logf("seed %d", seed)
@@ -66,7 +66,7 @@ func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx contex
 	watching, err := p.watch(ctx)
 	ts.Check(err)
 	defer watching.Shutdown()
-	defer cancel() // before the watch is waited for
+	defer cancel() // before the deferred wait for the watch
 	k := &killer{c: p.c, random: rand.New(rand.NewPCG(seed, 1))}
 	defer k.end()
 	ts.Check(k.startEngines())
@@ -75,9 +75,10 @@ func withServing(ts *testscript.TestScript, daemonSet string, do func(ctx contex
 	do(ctx, p, k)
 }
 
-// updatesUnderKills updates a DaemonSet of e2e/serving again and again, most times to good versions, in place or by deletion, while
-// engines, kubelets and the control plane are killed, and clients ask each node's pod. Of the nodes whose pods are ready no two lose what
-// answers at the same time; no status says that a pod is available which serves another version; and in the end all serve the last one.
+// updatesUnderKills updates a DaemonSet of e2e/serving again and again, mostly to good versions, in place or by deletion, while
+// engines, kubelets and the control plane are killed, and clients ask each node's pod. Three things must hold. No two nodes whose
+// pods are ready lose the program that answers at the same time. No status counts a pod as available that serves another version.
+// In the end all pods serve the last version.
 func updatesUnderKills(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 || args[3] != "InPlaceIfPossible" && args[3] != "deletion" {
 		ts.Fatalf("usage: updates-under-kills DAEMONSET HOST-PORT COUNT InPlaceIfPossible|deletion")
@@ -97,7 +98,7 @@ func updatesUnderKills(ts *testscript.TestScript, neg bool, args []string) {
 		k.begin(ctx)
 		err = p.update(ctx, count)
 		if err = errors.Join(err, k.stop()); err == nil {
-			err = p.through(ctx) // the status again, written by whoever lives
+			err = p.through(ctx) // the status again, written by whichever engine lives
 		}
 		ts.Logf("%d updates; killed: %v; %d pods in all, %d times one was changed in place", count, k.killed, len(p.pods), p.changes)
 		err = errors.Join(err, p.judge(asked.stop()))
@@ -132,7 +133,7 @@ func (p *inPlaceRun) nextGood() string {
 	return goodVersion(p.good)
 }
 
-// watch keeps what the API server says of the DaemonSet and its pods.
+// watch records what the API server says about the DaemonSet and its pods.
 func (p *inPlaceRun) watch(ctx context.Context) (informers.SharedInformerFactory, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(p.client, 0, informers.WithNamespace(p.c.namespace))
 	sets, pods := factory.Apps().V1().DaemonSets().Informer(), factory.Core().V1().Pods().Informer()
@@ -173,7 +174,7 @@ func (p *inPlaceRun) seeSet(obj any) {
 func (p *inPlaceRun) seePod(obj any, gone bool) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
-		return // it went while nobody watched
+		return // it was deleted while nobody watched
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,7 +213,7 @@ func (p *inPlaceRun) ask(ctx context.Context, port string) (*clients, error) {
 	return askAll(addresses), nil
 }
 
-// update makes count updates. One in five is to something that cannot run; the next takes that back.
+// update makes count updates. One in five is to a version that cannot run; the next one takes it back.
 func (p *inPlaceRun) update(ctx context.Context, count int) error {
 	version := ""
 	for i := range count {
@@ -238,7 +239,7 @@ func (p *inPlaceRun) update(ctx context.Context, count int) error {
 	return nil
 }
 
-// set writes a version into the template; it is sent again until a server has answered.
+// set writes a version into the template. It repeats the request until a server has answered.
 func (p *inPlaceRun) set(ctx context.Context, version string) error {
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
 		"containers": []any{map[string]any{"name": "serving", "image": servingImage(version)}}}}}})
@@ -263,7 +264,7 @@ func (p *inPlaceRun) set(ctx context.Context, version string) error {
 	return nil
 }
 
-// until tries until it works, or for updateTime.
+// until calls try until it succeeds, for at most updateTime.
 func (p *inPlaceRun) until(ctx context.Context, try func(context.Context) error) error {
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, pollEvery/4, updateTime, true, func(ctx context.Context) (bool, error) {
@@ -278,7 +279,7 @@ func (p *inPlaceRun) until(ctx context.Context, try func(context.Context) error)
 	return nil
 }
 
-// status waits until the status of the last template is so.
+// status waits until the status is of the last template and so returns true for it.
 func (p *inPlaceRun) status(ctx context.Context, what string, so func(appsv1.DaemonSetStatus) bool) error {
 	return p.until(ctx, func(context.Context) error {
 		p.mu.Lock()
@@ -293,7 +294,7 @@ func (p *inPlaceRun) status(ctx context.Context, what string, so func(appsv1.Dae
 	})
 }
 
-// through waits until the last update has come through.
+// through waits until the last update is complete.
 func (p *inPlaceRun) through(ctx context.Context) error {
 	return p.status(ctx, "through", func(s appsv1.DaemonSetStatus) bool {
 		return s.UpdatedNumberScheduled == s.DesiredNumberScheduled && s.NumberAvailable == s.DesiredNumberScheduled
@@ -305,7 +306,7 @@ func (p *inPlaceRun) begun(ctx context.Context) error {
 	return p.status(ctx, "begun", func(s appsv1.DaemonSetStatus) bool { return s.UpdatedNumberScheduled > 0 })
 }
 
-// stuck waits until a pod cannot run what it has got.
+// stuck waits until a pod cannot run the version that it was given.
 func (p *inPlaceRun) stuck(ctx context.Context) error {
 	return p.until(ctx, func(context.Context) error {
 		pods, err := p.c.listPods("app=" + p.name)
@@ -323,14 +324,15 @@ func (p *inPlaceRun) stuck(ctx context.Context) error {
 	})
 }
 
-// wasDown reports whether the pod of an outage's node was said to be not ready just before it. A kubelet that starts again says so of
-// each pod until it has probed it, though it serves; and whoever updates takes pods that are not ready at once, for they are down.
+// wasDown reports whether the pod of an outage's node was seen to be not ready just before it. A kubelet that restarts reports
+// each pod as not ready until it has probed it, though the pod serves. The engine and the controller then replace such a pod at
+// once, because they take it to be down.
 func (p *inPlaceRun) wasDown(o outage) bool {
 	const before = 5 * time.Second
 	return slices.ContainsFunc(p.unready[o.node], func(at time.Time) bool { return at.Before(o.from) && at.After(o.from.Add(-before)) })
 }
 
-// judge says what was not as it must be.
+// judge returns everything that was not as it must be.
 func (p *inPlaceRun) judge(answers map[string][]answer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -338,7 +340,7 @@ func (p *inPlaceRun) judge(answers map[string][]answer) error {
 	if down := atOnce(slices.DeleteFunc(outagesOf(answers), p.wasDown), 1); down != nil {
 		errs = append(errs, fmt.Errorf("nobody listened on several nodes at once: %v", down))
 	}
-	from := map[int64]time.Time{} // of the next version
+	from := map[int64]time.Time{} // when the next version was asked for
 	for generation, t := range p.versions {
 		from[generation-1] = t.from
 	}

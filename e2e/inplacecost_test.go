@@ -12,8 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// updateCosts updates a DaemonSet of e2e/serving, first in place, then by deletion, and prints for both what the update of one pod cost:
-// requests about pods that write, by the API server's own count, and the time in which nobody listened on its node.
+// updateCosts updates a DaemonSet of e2e/serving, first in place, then by deletion, and prints for both what the update of one
+// pod cost: write requests for pods, as counted by the API server, and the time in which nobody listened on its node.
 func updateCosts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: update-costs DAEMONSET HOST-PORT COUNT")
@@ -35,15 +35,15 @@ func updateCosts(ts *testscript.TestScript, neg bool, args []string) {
 // cost is what the update of one pod costs.
 type cost struct {
 	pods       int           // that were updated
-	writes     float64       // requests about pods, for each
-	down, most time.Duration // without anybody who listens on the node: median and most
+	writes     float64       // write requests for pods, for each
+	down, most time.Duration // time in which nobody listened on the node: median and maximum
 }
 
 func (c cost) String() string {
 	return fmt.Sprintf("%d pods updated; %.1f requests that write for each; nobody listens for %.2f s (median), %.2f s (most)", c.pods, c.writes, c.down.Seconds(), c.most.Seconds())
 }
 
-// cost makes count updates that come through, one after the other.
+// cost makes count updates one after the other, and waits for each to complete.
 func (p *inPlaceRun) cost(ctx context.Context, port string, count int) (cost, error) {
 	asked, err := p.ask(ctx, port)
 	if err != nil {
@@ -77,7 +77,7 @@ func (p *inPlaceRun) cost(ctx context.Context, port string, count int) (cost, er
 	return cost{pods, (after - before) / float64(pods), times[len(times)/2], times[len(times)-1]}, nil
 }
 
-// podWrites is how many requests about pods that write the API server has answered.
+// podWrites returns how many write requests for pods the API server has answered.
 func (p *inPlaceRun) podWrites(ctx context.Context) (sum float64, err error) {
 	text, err := p.client.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
@@ -93,5 +93,5 @@ func (p *inPlaceRun) podWrites(ctx context.Context) (sum float64, err error) {
 	return sum, nil
 }
 
-// podWrite is a line of the API server's metrics that counts requests about pods that write. The labels are in the order of their names.
+// podWrite matches a line of the API server's metrics that counts write requests for pods. Labels are sorted by name.
 var podWrite = regexp.MustCompile(`(?m)^apiserver_request_total\{.*dry_run="",.*resource="pods",.*verb="(?:POST|PUT|PATCH|APPLY|DELETE)",.*\} (\S+)$`)

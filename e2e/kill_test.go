@@ -50,8 +50,8 @@ func kill9(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("killed %v", pids)
 }
 
-// killEverything looks again after each round: what is being killed may have
-// been starting something.
+// killEverything looks again after each round: a process that is being killed may have
+// been starting another.
 func (c *cluster) killEverything() error {
 	for range 10 {
 		pids, err := c.everything()
@@ -91,7 +91,7 @@ func restarted(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// holders returns the processes that hold the lock files that match pattern.
+// holders returns the processes that hold the lock files matching pattern.
 func (c *cluster) holders(pattern string) ([]int, error) {
 	files, err := filepath.Glob(filepath.Join(c.dataDir, pattern))
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *cluster) holders(pattern string) ([]int, error) {
 	return pids, nil
 }
 
-// child returns the process of that program that is a child of the node's agent.
+// child returns the process of a program that is a child of the node's agent.
 func (c *cluster) child(node, program string) (int, error) {
 	agents, err := c.holders("nodes/" + node + "/agent.lock")
 	if err != nil {
@@ -152,9 +152,9 @@ func (c *cluster) everything() ([]int, error) {
 	return ours, nil
 }
 
-// owns reports whether a process belongs to the script: it was started with the
-// cluster's data directory, or with the script's folder, or by a container whose
-// shim was.
+// owns reports whether a process belongs to the script: it, or one of its ancestors
+// such as a container's shim, has the cluster's data directory or the script's folder
+// in its arguments.
 func (c *cluster) owns(pid int) bool {
 	for range 64 { // a chain of parents is never that long
 		if pid <= 1 || pid == os.Getpid() {
@@ -185,7 +185,7 @@ func processes() ([]int, error) {
 	return pids, nil
 }
 
-// arguments are empty for a process that has ended.
+// arguments returns the arguments of a process; none if it has ended.
 func arguments(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(text) == 0 {
@@ -194,7 +194,7 @@ func arguments(pid int) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
 }
 
-// parent is 0 for a process that has ended.
+// parent returns the parent of a process; 0 if it has ended.
 func parent(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

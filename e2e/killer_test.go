@@ -20,8 +20,8 @@ const (
 	mostPause      = 15 * time.Second // between two kills
 )
 
-// killer runs the engines of a cluster and kills, again and again, one of them, a node's kubelet, or the control plane, each with
-// SIGKILL, and starts again what does not come back by itself.
+// killer runs the engines of a cluster. Again and again it kills one of them, a node's kubelet, or the control plane, each with
+// SIGKILL, and restarts what does not come back by itself.
 type killer struct {
 	c       *cluster
 	random  *rand.Rand
@@ -45,7 +45,7 @@ func (k *killer) startEngines() error {
 	return nil
 }
 
-// begin begins to kill.
+// begin starts killing.
 func (k *killer) begin(ctx context.Context) {
 	k.killed = map[string]int{}
 	ctx, k.cancel = context.WithCancel(ctx)
@@ -60,11 +60,11 @@ func (k *killer) engine(number int) (*exec.Cmd, error) {
 	defer log.Close()
 	e := exec.Command(k.c.everynode, "controller", "--kubeconfig", k.c.config, "--metrics-bind-address=0")
 	e.Env, e.Stdout, e.Stderr = k.c.env, log, log
-	e.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves no engine
+	e.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the test is killed, no engine stays behind
 	return e, e.Start()
 }
 
-// stop returns when nothing more is killed, and all that was runs again.
+// stop stops killing, and returns once everything that was killed runs again.
 func (k *killer) stop() error {
 	k.cancel()
 	k.group.Wait()
@@ -109,7 +109,7 @@ func (k *killer) killOne() (what string, err error) {
 	default:
 		pid, err := k.c.child(fmt.Sprintf("node-%d", 1+k.random.IntN(3)), "kubelet")
 		if err != nil {
-			return "nothing, for a kubelet that is being started again", nil // by its agent
+			return "nothing, for a kubelet that is being started again", nil // its agent restarts it
 		}
 		return "kubelet", killAndWait([]int{pid})
 	}

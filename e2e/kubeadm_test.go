@@ -11,22 +11,18 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// onKubeadm is the condition of scripts that they run on a cluster of kubeadm's.
+// onKubeadm is the condition that holds when scripts run on a cluster that kubeadm made.
 const onKubeadm = "kubeadm"
 
-// TestKubeadm installs the engine on a Kubernetes that is nobody's but
-// Kubernetes' own, with the commands of docs/install.md as they are printed there,
-// runs the article on it, word for word as TestScripts runs it on ours, and gives
-// the cluster back to the built-in controller. There it assists that one (docs/managed.md). On the way it asks the cluster for the
-// defaults that docs/security.md compares ours to. With EVERYNODE_LONG the engine is
-// installed in the other ways, too.
+// TestKubeadm installs the engine on plain Kubernetes, with the commands of docs/install.md as they are printed there, runs the
+// article on it, word for word as TestScripts runs it on our cluster, and gives the cluster back to the built-in controller. Then
+// the engine assists that controller (docs/managed.md). On the way the test asks the cluster for the defaults that
+// docs/security.md compares ours with. With EVERYNODE_LONG it also installs the engine in the other ways.
 //
-// The cluster is of four machines. kubeadm makes it: certificates, flags, rights
-// and all. etcd, kube-apiserver, kube-controller-manager, kube-scheduler and a
-// kubelet for each machine are the programs of their modules, unchanged, each a
-// process of its own (make stock). For want of a registry the images of the
-// control plane are packed from the same programs, and kubeadm's addons are left
-// out: there is no kube-proxy and no DNS, which nothing here needs.
+// The cluster has four machines. kubeadm makes it, with its certificates, flags and rights. etcd, kube-apiserver,
+// kube-controller-manager, kube-scheduler and a kubelet for each machine are the unchanged programs of their modules, each a
+// process of its own (make stock). There is no registry, so the images of the control plane are packed from the same programs.
+// kubeadm's addons are left out: nothing here needs kube-proxy or DNS.
 func TestKubeadm(t *testing.T) {
 	bin := needMachine(t)
 	if _, err := os.Stat(filepath.Join(bin, "stock", ".built")); err != nil {
@@ -47,7 +43,7 @@ func TestKubeadm(t *testing.T) {
 	})
 }
 
-// joinScripts makes one script of several in testdata, with the files of all.
+// joinScripts joins several scripts of testdata into one, with the files of all.
 func joinScripts(t *testing.T, names []string) []byte {
 	t.Helper()
 	var whole txtar.Archive
@@ -62,8 +58,8 @@ func joinScripts(t *testing.T, names []string) []byte {
 	return txtar.Format(&whole)
 }
 
-// printed writes commands that docs/install.md, or another page, prints into a file: the code
-// blocks under a heading that have this text in them, of which there must be one.
+// printed writes commands that docs/install.md, or another page, prints into a file: the code blocks under a heading that contain
+// this text. Exactly one block must.
 func printed(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 || len(args) > 4 {
 		ts.Fatalf("usage: printed HEADING TEXT FILE [PAGE]")

@@ -16,19 +16,19 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// settleTime is how long the kernel, or Kubernetes, may take to let go of what was
+// settleTime is how long the kernel, or Kubernetes, may take to release what was
 // removed.
 const settleTime = 10 * time.Second
 
-// traces is what a cluster could leave on a machine: names by kind, and the
-// values of kernel settings.
+// traces is what a cluster could leave on a machine: names by kind, and the values of
+// kernel settings.
 type traces struct {
 	names   map[string][]string
 	sysctls map[string]string
 }
 
-// leftovers notes what there is on this machine, or on one of the script's, and
-// later says what has come to it since.
+// leftovers records what exists on this machine, or on one of the script's, and later
+// reports what has been added since.
 func leftovers(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 || args[0] != "before" && args[0] != "after" {
 		ts.Fatalf("usage: leftovers before|after [MACHINE]")
@@ -61,13 +61,13 @@ func leftovers(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(waitForTraces(before, look))
 }
 
-// waitForTraces waits until there is nothing that was not there before.
+// waitForTraces waits until nothing exists that did not exist before.
 func waitForTraces(before traces, look func() (traces, error)) error {
 	return settled(look, func(now traces) error { return now.beyond(before) })
 }
 
-// settled looks until there is nothing wrong with what it sees, for as long as the
-// machine or the cluster may take to let go of things.
+// settled calls look until wrong finds nothing wrong with the result, for as long as
+// the machine or the cluster may take to release things.
 func settled(look func() (traces, error), wrong func(traces) error) error {
 	deadline := time.Now().Add(settleTime)
 	tick := time.NewTicker(pollEvery)
@@ -84,7 +84,8 @@ func settled(look func() (traces, error), wrong func(traces) error) error {
 	}
 }
 
-// unlike says what is in t and was not there before, and what is no longer there.
+// unlike returns an error about what is in t but not in before, and the other way
+// round.
 func (t traces) unlike(before traces) error {
 	gone := before.beyond(t)
 	if gone != nil {
@@ -93,7 +94,7 @@ func (t traces) unlike(before traces) error {
 	return errors.Join(t.beyond(before), gone)
 }
 
-// beyond says what is in t and was not there before.
+// beyond returns an error about what is in t but not in before.
 func (t traces) beyond(before traces) error {
 	var errs []error
 	for _, kind := range slices.Sorted(maps.Keys(t.names)) {
@@ -118,7 +119,7 @@ func (c *cluster) traces() (traces, error) {
 	return t, errors.Join(err, hiddenErr)
 }
 
-// tracesBy looks where the calling thread is.
+// tracesBy collects traces as the calling thread sees them.
 func tracesBy(processNames func() ([]string, error)) (traces, error) {
 	t := traces{names: map[string][]string{}}
 	var errs []error
@@ -169,22 +170,23 @@ func mountPoints(mountinfo string) []string {
 	return points
 }
 
-// loopDevices lists the loop devices of this machine that are in use, and of which file.
+// loopDevices lists the loop devices of this machine that are in use, each with its
+// file.
 func loopDevices() ([]string, error) {
 	found, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	var used []string
 	for _, attribute := range found {
 		file, err := os.ReadFile(attribute)
 		if err != nil {
-			continue // it has been given back
+			continue // it was released
 		}
 		used = append(used, strings.Split(attribute, "/")[3]+" "+strings.TrimSpace(string(file)))
 	}
 	return used, err
 }
 
-// hiddenMounts lists mounts below the cluster's data directory that only other
-// mount namespaces have. They would keep namespaces and files alive.
+// hiddenMounts lists mounts below the cluster's data directory that exist only in other
+// mount namespaces. They would keep namespaces and files alive.
 func (c *cluster) hiddenMounts() ([]string, error) {
 	pids, err := processes()
 	if err != nil {
@@ -238,8 +240,8 @@ func nftTables() ([]string, error) {
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' }), nil
 }
 
-// cgroups lists the top of the cgroup tree, or of each tree where the machine
-// has one for each controller.
+// cgroups lists the top level of the cgroup tree, or of each tree where the machine has
+// one for each controller.
 func cgroups() ([]string, error) {
 	const root = "/sys/fs/cgroup"
 	pattern := root + "/*/*"
@@ -253,9 +255,10 @@ func cgroups() ([]string, error) {
 	}), err
 }
 
-// paths lists what lies where programs leave things. The folder of named network
-// namespaces counts by what is in it: `machine` makes it, too. /run/mount is the
-// lock folder of the programs mount and umount, which the scripts call as kubelet does.
+// paths lists the files in the places where programs leave things. Of the folder of
+// named network namespaces it lists the contents, because `machine` makes the folder,
+// too. /run/mount is the lock folder of the programs mount and umount, which the
+// scripts call as kubelet does.
 func paths() ([]string, error) {
 	var all []string
 	for _, pattern := range []string{"/run/*", "/run/netns/*", "/var/lib/*", "/var/log/*", "/etc/*", "/opt/*"} {
@@ -269,13 +272,13 @@ func paths() ([]string, error) {
 	return slices.DeleteFunc(all, func(path string) bool { return slices.Contains(known, path) }), nil
 }
 
-// examplePaths returns where the examples keep data on nodes that `up` did not make, which
-// share this machine's /var/lib. It is the user's, who asked for it, and no command
-// of everynode deletes it.
+// examplePaths returns where the examples keep data on nodes that `up` did not make.
+// These nodes share this machine's /var/lib. The data belongs to the user who asked for
+// it, and no command of everynode deletes it.
 func examplePaths() []string { return []string{"/var/lib/ssd-cache-api"} }
 
-// sysctls reads every kernel setting that can be read and does not change by
-// itself, nor belongs to one network interface.
+// sysctls reads every kernel setting that can be read, except those that change by
+// themselves or belong to one network interface.
 func sysctls() (map[string]string, error) {
 	const root = "/proc/sys"
 	moving := []string{
@@ -286,7 +289,7 @@ func sysctls() (map[string]string, error) {
 	values := map[string]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // it went away, or nobody may read it
+			return nil // it has gone, or nobody may read it
 		}
 		name := strings.TrimPrefix(path, root+"/")
 		if d.IsDir() {

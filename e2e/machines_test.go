@@ -23,12 +23,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of what the test makes on the machine begin with this.
+// testPrefix begins the names of everything that the tests make on the machine.
 const testPrefix = "evt-"
 
-// powerOn gives the process that calls it what one machine has once: network,
-// host name, and the folders in which programs keep their state. It lives until
-// it is killed, and the machine with it.
+// powerOn gives the process that runs it what a machine has only one of: a network, a
+// host name, and the folders in which programs keep their state. The process, and the
+// machine with it, lives until it is killed.
 const powerOn = `
 for dir in /run /var/lib /var/log /opt; do
 	mkdir -p "$mine$dir"
@@ -44,7 +44,7 @@ echo on
 exec sleep infinity
 `
 
-// onMachine is the program that scripts run others on a machine with: on NAME
+// onMachine is the program with which scripts run programs on a machine: on NAME
 // PROGRAM ARGS...
 const onMachine = `#!/bin/sh
 pid=$(cat "$WORK/.machines/$1") || exit
@@ -52,10 +52,10 @@ shift
 exec nsenter --target "$pid" --net --mount --uts -- "$@"
 `
 
-// machine makes what stands for one more machine, with a network interface at
-// this address. All machines of a script are on one bridge, and this machine is
-// at the first address of their network, which is the way out. They go when the
-// script ends. Pods run in the cgroup /evt-NAME: the kernel is shared.
+// machine makes what stands for one more machine, with a network interface at this
+// address. All machines of a script are on one bridge. This machine is at the first
+// address of their network and is their default gateway. They are removed when the
+// script ends. Pods run in the cgroup /evt-NAME, because the kernel is shared.
 func machine(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: machine NAME ADDRESS/BITS")
@@ -75,8 +75,8 @@ func machine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(startMachine(ts, args[0], filepath.Join(c.workDir, args[0])))
 }
 
-// startMachine starts the process that holds the machine's namespaces. Its
-// arguments name the script's folder, by which killEverything finds it.
+// startMachine starts the process that keeps the machine's namespaces alive. Its
+// arguments name the script's folder, so killEverything finds it.
 func startMachine(ts *testscript.TestScript, name, dir string) error {
 	cmd := exec.Command("nsenter", "--net=/run/netns/"+testPrefix+name,
 		"unshare", "--mount", "--uts", "--propagation", "private", "sh", "-eu", "-c", powerOn, dir)
@@ -91,7 +91,7 @@ func startMachine(ts *testscript.TestScript, name, dir string) error {
 	}
 	ts.Defer(func() {
 		_ = cmd.Process.Kill() // it may have ended already
-		_ = cmd.Wait()         // as it was told to
+		_ = cmd.Wait()         // it was killed
 	})
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "on\n" {
 		return fmt.Errorf("the machine %s does not come up: %q, %w", name, line, err)
@@ -103,8 +103,8 @@ func startMachine(ts *testscript.TestScript, name, dir string) error {
 	return os.WriteFile(filepath.Join(pids, name), []byte(fmt.Sprint(cmd.Process.Pid)), 0o644)
 }
 
-// onMachine calls look on a thread that is inside the network and the mounts of a
-// machine of the script, with a process of it.
+// onMachine calls look on a thread that is in the network and mount namespaces of a
+// script's machine, with a process of that machine.
 func (c *cluster) onMachine(name string, look func(pid int) error) error {
 	text, err := os.ReadFile(filepath.Join(c.workDir, ".machines", name))
 	if err != nil {
@@ -149,8 +149,8 @@ func enterMachine(pid int) error {
 	return nil
 }
 
-// processesWith lists the processes that share the mounts or the network of
-// another one, and their pods' processes, which have mounts of their own.
+// processesWith lists the processes that share the mounts or the network of another
+// one, and the processes of their pods, which have mounts of their own.
 func processesWith(pid int) ([]string, error) {
 	all, err := processes()
 	if err != nil {
@@ -167,7 +167,7 @@ func processesWith(pid int) ([]string, error) {
 	var names []string
 	for _, other := range all {
 		for p, depth := other, 0; p > 1 && depth < 64; p, depth = parent(p), depth+1 {
-			// The programs of a script's other steps are not the machine's.
+			// Programs that other steps of the script run do not belong to the machine.
 			if inside[p] && p != os.Getpid() {
 				names = append(names, fmt.Sprintf("%d %s", other, strings.Join(arguments(other), " ")))
 				break
@@ -186,7 +186,7 @@ func sameNamespace(a, b int, kind string) (bool, error) {
 	return err == nil && os.SameFile(first, second), err
 }
 
-// ensureTestBridge makes the bridge of the script's machines, once.
+// ensureTestBridge makes the bridge of the script's machines unless it exists.
 func ensureTestBridge(ts *testscript.TestScript, network *net.IPNet) (netlink.Link, error) {
 	const name = testPrefix + "net"
 	if l, err := netlink.LinkByName(name); err == nil {
@@ -218,7 +218,7 @@ func addTestBridge(ts *testscript.TestScript, name string, address *net.IPNet) (
 	return netlink.LinkByName(name)
 }
 
-// connectMachine makes the namespace and its interface, with a way out over the
+// connectMachine makes the namespace and its interface, with a route out over the
 // bridge.
 func connectMachine(name string, bridge netlink.Link, address *netlink.Addr) error {
 	space, err := newNamespace(name)
@@ -260,8 +260,8 @@ func connectMachine(name string, bridge netlink.Link, address *netlink.Addr) err
 	return nil
 }
 
-// disconnectMachine removes the namespace. Its interface would go with it, but
-// only some time later.
+// disconnectMachine removes the namespace and its interface. The kernel would remove
+// the interface by itself, but only some time later.
 func disconnectMachine(name string) error {
 	var errs []error
 	if l, err := netlink.LinkByName(name); err == nil {
@@ -287,8 +287,8 @@ func newNamespace(name string) (netns.NsHandle, error) {
 	return r.space, r.err
 }
 
-// stopBackground asks what the script still runs in the background to end, and
-// waits for it: a failed script does not come to the lines that do.
+// stopBackground interrupts what the script still runs in the background, and waits for
+// it to end: a script that failed did not reach the lines that do this.
 func stopBackground(ts *testscript.TestScript) error {
 	var errs []error
 	for _, cmd := range ts.BackgroundCmds() {
@@ -297,8 +297,8 @@ func stopBackground(ts *testscript.TestScript) error {
 	return errors.Join(errs...)
 }
 
-// restoreSysctls sets the kernel's settings back: a kubelet on a machine of its
-// own changes some for good.
+// restoreSysctls restores the kernel's settings: a kubelet on a machine of its own
+// changes some permanently.
 func (c *cluster) restoreSysctls() error {
 	now, err := sysctls()
 	errs := []error{err}
@@ -351,15 +351,15 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// emptyCgroup kills every process below root, and removes the cgroups that are
-// free of them, children first.
+// emptyCgroup kills every process below root, and removes the cgroups that have become
+// empty, children first.
 func emptyCgroup(root string) error {
 	var dirs []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			dirs = append(dirs, path)
 		}
-		return nil // it went away meanwhile
+		return nil // it has gone meanwhile
 	})
 	var pids []int
 	for _, dir := range dirs {

@@ -10,10 +10,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain runs the tests in a network of their own, so that they neither see nor change that of the machine. The test's own program
-// is a member of etcd as well: scripts run it as etcd-member.
+// TestMain runs the tests in a network of their own, so that they neither see nor change that of the machine. The test's own
+// program is also a member of etcd: scripts run it as etcd-member.
 func TestMain(m *testing.M) {
-	// A shell may have the tests in the background ignore interrupts, and programs that inherit that could not be interrupted at all.
+	// A shell may make background processes ignore interrupts. Programs that inherit this from the tests could not be interrupted
+	// at all.
 	if signal.Ignored(os.Interrupt) {
 		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){etcdMemberName: etcdMember})
 }
 
-// prepareTests returns in the process that is to run the tests, and ends the one that only waits for it.
+// prepareTests returns in the process that runs the tests, and exits in the one that only waits for it.
 func prepareTests() {
 	if wantsOwnNetwork() {
 		code, err := runInOwnNetwork()
@@ -33,7 +34,7 @@ func prepareTests() {
 	if os.Getenv(outsideNetwork) != "" {
 		exitOn(prepareOwnNetwork())
 	}
-	// Whatever the user's settings are, an ordinary user of a script reaches what the tests make, and the paths of sockets are short.
+	// Whatever the user's settings are, the ordinary user of a script can reach what the tests make, and socket paths are short.
 	syscall.Umask(0o022)
 	exitOn(os.Setenv("TMPDIR", "/tmp"))
 }

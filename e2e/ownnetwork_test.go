@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outsideNetwork is set in the process that has a network of its own. It names the file of the machine's network, for the few
-// programs that fetch something: nsenter --net=FILE.
+// outsideNetwork is an environment variable that is set in the process that has a network of its own. It names the file of the
+// machine's network, for the few programs that download something: nsenter --net=FILE.
 const outsideNetwork = "EVERYNODE_TEST_OUTSIDE"
 
 const (
@@ -26,18 +26,19 @@ const (
 	uplinkGateway = "198.18.0.1"
 )
 
-// wantsOwnNetwork reports whether the tests are to start again in a network of their own. What they assert of links,
-// routes, ports and firewall rules would otherwise depend on what the machine has, and their addresses could cut the
-// machine off from the network that it is in. Without root no test makes nodes, and there is nothing to keep apart.
+// wantsOwnNetwork reports whether the tests have to start again in a network of their own. What they assert about links, routes,
+// ports and firewall rules would otherwise depend on the machine, and their addresses could cut the machine off from its network.
+// Without root no test makes nodes, and there is nothing to keep apart.
 func wantsOwnNetwork() bool {
 	return runtime.GOOS == "linux" && os.Geteuid() == 0 && os.Getenv(outsideNetwork) == ""
 }
 
-// aloneLock is what each run of tests with nodes, of whatever checkout, holds while it is at work (tools/test). Nodes of two would
-// have the same cgroups and files, and each would find the other's changes to the machine.
+// aloneLock is a lock that each run of tests with nodes holds while it works, whatever checkout it is from (tools/test). The
+// nodes of two runs would have the same cgroups and files, and each run would find the other's changes to the machine.
 const aloneLock = "/tmp/everynode-tests.lock"
 
-// waitToBeAlone takes the lock, for as long as the file that it returns is open. Where the caller has it already, it returns nil.
+// waitToBeAlone takes the lock and holds it for as long as the returned file is open. If what runs the tests holds it already,
+// the file is nil.
 func waitToBeAlone() (*os.File, error) {
 	if os.Getenv("EVERYNODE_TESTS_ALONE") != "" {
 		return nil, nil
@@ -56,20 +57,20 @@ func waitToBeAlone() (*os.File, error) {
 	return f, nil
 }
 
-// runInOwnNetwork runs this program again, with the same arguments, in a network of its own, which ends with it. It returns its exit
-// code. Mounts are the machine's: by them clusters know of each other, and which one is the last to go.
+// runInOwnNetwork runs this program again, with the same arguments, in a network that ends with it, and returns its exit code.
+// The mounts stay those of the machine: through them clusters know about each other, and which one is the last to go.
 func runInOwnNetwork() (int, error) {
 	lock, err := waitToBeAlone()
 	if err != nil {
 		return 0, err
 	}
-	defer lock.Close()     // which does nothing to nil
+	defer lock.Close()     // does nothing if lock is nil
 	runtime.LockOSThread() // the child is killed when the thread that started it ends
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = os.Args
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=/proc/%d/ns/net", outsideNetwork, os.Getpid()))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// In a group of its own: what a terminal sends to all of a group would reach it twice.
+	// In a process group of its own: otherwise it would get twice what a terminal sends to the whole group.
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Setpgid: true, Pdeathsig: unix.SIGKILL}
 	told := make(chan os.Signal, 8)
 	signal.Notify(told, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP)
@@ -89,8 +90,8 @@ func runInOwnNetwork() (int, error) {
 	return 0, err
 }
 
-// prepareOwnNetwork makes of an empty network what programs expect of a machine's: the loopback, an address, and a way out, which
-// leads nowhere. It takes away what tests that were killed have left.
+// prepareOwnNetwork gives an empty network what programs expect of a machine's: the loopback, an address, and a default route,
+// which leads nowhere. It removes what tests that were killed have left.
 func prepareOwnNetwork() error {
 	left, err := filepath.Glob("/run/netns/" + testPrefix + "*")
 	if err != nil {
@@ -111,7 +112,7 @@ func setUpLinks() error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = uplinkName
-	uplink := &netlink.Veth{LinkAttrs: attrs, PeerName: farEndName} // what nodes have as well: not every kernel has dummies
+	uplink := &netlink.Veth{LinkAttrs: attrs, PeerName: farEndName} // a kind of link that nodes need as well: not every kernel has dummy links
 	if err := netlink.LinkAdd(uplink); err != nil {
 		return fmt.Errorf("make the link %s: %w", uplinkName, err)
 	}
@@ -137,5 +138,5 @@ func setUpLinks() error {
 	return nil
 }
 
-// isProgramOfScripts reports whether this process is one of the programs that scripts run, and not the tests.
+// isProgramOfScripts reports whether this process is a program that scripts run, not the tests.
 func isProgramOfScripts() bool { return filepath.Base(os.Args[0]) == etcdMemberName }

@@ -9,7 +9,8 @@ import (
 )
 
 // onBareMachine runs in namespaces of its own. root is Debian as debootstrap leaves it, with the packages. The machine has
-// no way out: what the nodes need must be in the packages. A chroot would not do: a node's mount namespace has its own root.
+// no network: what the nodes need must be in the packages. A chroot would not be enough, because a node's mount namespace
+// has its own root.
 const onBareMachine = `
 mount --make-rprivate /
 mount --bind "$root" "$root"
@@ -48,7 +49,7 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -eux -c '
 '
 `
 
-// TestDebianPackage installs the packages of make dist on a Debian that has nothing else, and starts three nodes there.
+// TestDebianPackage installs the packages of make dist on a bare Debian, and starts three nodes there.
 func TestDebianPackage(t *testing.T) {
 	if os.Getenv("EVERYNODE_LONG") == "" {
 		t.Skip("it takes minutes, and needs what make dist makes: EVERYNODE_LONG=1")
@@ -59,7 +60,7 @@ func TestDebianPackage(t *testing.T) {
 	root := t.TempDir()
 	run := func(name string, args ...string) {
 		t.Helper()
-		// It fetches packages, and the tests' own network leads nowhere.
+		// debootstrap downloads packages, and the tests' own network leads nowhere.
 		name, args = "nsenter", append([]string{"--net=" + os.Getenv(outsideNetwork), name}, args...)
 		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, out)

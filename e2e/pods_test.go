@@ -16,8 +16,8 @@ import (
 // podSet is a set of pods by name.
 type podSet map[string]podIdentity
 
-// podIdentity is what stays equal for as long as a pod and its containers are
-// left alone.
+// podIdentity is what does not change for as long as a pod and its containers are left
+// alone.
 type podIdentity struct {
 	Node, UID  string
 	Containers string // name, id and restarts of each

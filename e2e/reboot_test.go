@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reboot does to the cluster what a power failure and a start of the machine do:
-// no process is left, nor anything else that only the kernel and /run had. Only
-// the disk stays as it was.
+// reboot does to the cluster what a power failure and a start of the machine do: no
+// process is left, nor anything else that only the kernel and /run had. Only the disk
+// stays as it was.
 func reboot(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: reboot")
@@ -49,7 +49,7 @@ func takeAway(kind, name string) error {
 			err = netlink.LinkDel(l)
 		}
 		if errors.As(err, new(netlink.LinkNotFoundError)) || errors.Is(err, unix.ENODEV) {
-			return nil // it went with its peer
+			return nil // it was removed with its peer
 		}
 		return err
 	case "nft table":

@@ -22,10 +22,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// registry is a registry of images that wants a password, on an address of this
-// machine that nodes reach: `prepare ADDRESS CAFILE` writes the certificate to know it
-// by, `serve ADDRESS USER PASSWORD ARCHIVE` serves an archive of `image build` under
-// any name until the script ends.
+// registry is an image registry that wants a password, at an address of this machine
+// that nodes can reach: `prepare ADDRESS CAFILE` writes the certificate that clients
+// check it with, `serve ADDRESS USER PASSWORD ARCHIVE` serves an archive of `image
+// build` under any name until the script ends.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case !neg && len(args) == 3 && args[0] == "prepare":
@@ -85,11 +85,11 @@ func serveRegistry(ts *testscript.TestScript, address, user, password, archive s
 	return nil
 }
 
-// serveBlob answers for the one image: its manifest by any tag, everything else by digest.
+// serveBlob serves the only image: its manifest for any tag, everything else by digest.
 func serveBlob(w http.ResponseWriter, r *http.Request, dir, manifest, mediaType string) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/v2/"), "/")
 	if len(parts) < 3 {
-		return // the question whether there is a registry
+		return // the client asks whether this is a registry
 	}
 	digest, kind := parts[len(parts)-1], parts[len(parts)-2]
 	if kind == "manifests" && !strings.HasPrefix(digest, "sha256:") {

@@ -14,13 +14,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// noImage stands for every image: what is installed here asks no registry.
+// noImage replaces every image: what is installed here pulls nothing.
 const noImage = "registry.invalid/image:1"
 
 // objectID names an object of one kind.
 type objectID struct{ namespace, name string }
 
-// renderedChart is what a chart becomes.
+// renderedChart is what Helm renders from a chart.
 type renderedChart struct {
 	chart, version string
 	kinds          []*unstructured.Unstructured // CustomResourceDefinitions
@@ -29,8 +29,8 @@ type renderedChart struct {
 	daemonSets     []objectID
 }
 
-// render asks Helm for a chart's objects. Hooks are left out: Helm runs them before
-// or after it installs, and waits for pods that do something.
+// render has Helm render a chart's objects. Hooks are left out: Helm runs them before
+// or after an install, and waits for pods that do something.
 func (f *chartFleet) render(t *testing.T, c givenChart) *renderedChart {
 	t.Helper()
 	helm := filepath.Join("tools", "helm")
@@ -58,7 +58,7 @@ func (f *chartFleet) render(t *testing.T, c givenChart) *renderedChart {
 	return r
 }
 
-// add puts an object where it belongs.
+// add sorts an object into the right list.
 func (r *renderedChart) add(t *testing.T, o *unstructured.Unstructured) {
 	if o.IsList() {
 		list, err := o.ToList()
@@ -72,11 +72,11 @@ func (r *renderedChart) add(t *testing.T, o *unstructured.Unstructured) {
 	}
 	switch o.GetKind() {
 	case "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "APIService":
-		// They would have the API server ask a pod that does not answer.
+		// The API server would send requests to a pod that does not answer.
 		r.left = append(r.left, o.GetKind()+" "+o.GetName())
 		return
 	case "CustomResourceDefinition":
-		unstructured.RemoveNestedField(o.Object, "spec", "conversion") // by a webhook, for the same reason
+		unstructured.RemoveNestedField(o.Object, "spec", "conversion") // conversion by a webhook: left out for the same reason
 		r.kinds = append(r.kinds, o)
 		return
 	case "DaemonSet":
@@ -90,13 +90,13 @@ func (r *renderedChart) add(t *testing.T, o *unstructured.Unstructured) {
 	r.objects = append(r.objects, o)
 }
 
-// replaceImages does so in the pod template of an object that has one.
+// replaceImages replaces the images in the pod template of an object that has one.
 func replaceImages(o *unstructured.Unstructured) {
 	for _, path := range [][]string{{"spec"}, {"spec", "template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}} {
 		for _, list := range []string{"containers", "initContainers"} {
 			containers, _, err := unstructured.NestedSlice(o.Object, append(slices.Clone(path), list)...)
 			if err != nil || containers == nil {
-				continue // another kind of object, which has something else there
+				continue // another kind of object, which has something else in this field
 			}
 			for _, c := range containers {
 				if c, ok := c.(map[string]any); ok && c["image"] != nil {
@@ -108,7 +108,7 @@ func replaceImages(o *unstructured.Unstructured) {
 	}
 }
 
-// writeObjects writes them as a List, for kubectl.
+// writeObjects writes objects to a file as a List, for kubectl.
 func writeObjects(t *testing.T, name string, objects []*unstructured.Unstructured) string {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
@@ -122,7 +122,7 @@ func writeObjects(t *testing.T, name string, objects []*unstructured.Unstructure
 	return file
 }
 
-// complaints returns the lines of kubectl's that do not say that all is well.
+// complaints returns the lines of kubectl's output that do not report success.
 func complaints(out string) string {
 	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool {
 		return strings.HasSuffix(line, "serverside-applied") || strings.HasSuffix(line, " deleted") || strings.HasPrefix(line, "Warning: ")
@@ -130,7 +130,7 @@ func complaints(out string) string {
 	return lastLines(strings.Join(lines, "\n"))
 }
 
-// inShort says what `why` warns of in the words of a table.
+// inShort returns the warnings of `why` in the words of a table.
 func inShort(warnings []string) (short []string) {
 	for _, w := range warnings {
 		switch paths := strings.Count(w, "volume "); {

@@ -12,8 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestRolloutCheck shows that the check which the scripts rely on finds what it
-// is there to find.
+// TestRolloutCheck shows that the check that the scripts rely on finds what it should.
 func TestRolloutCheck(t *testing.T) {
 	const minReady = 3 * time.Second
 	old := time.Now().Add(-time.Hour)
@@ -88,7 +87,8 @@ func fakePod(node int, revision string, made time.Time) *corev1.Pod {
 	}
 }
 
-// What only one event of several at once shows does not count; what lasts does.
+// TestPictureMustLast: what is true only between two of several events at the same
+// moment does not count; what lasts does.
 func TestPictureMustLast(t *testing.T) {
 	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
 	r := &rollout{settle: pictureTime, since: at(0)}

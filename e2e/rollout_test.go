@@ -23,10 +23,9 @@ import (
 
 // rollout watches the pods of a DaemonSet while they are replaced.
 //
-// A pod counts as available when it is Ready, has been for MinReady by the API's
-// own times, and nobody has asked for its end. The watch sees each change a
-// little after it was decided, when more pods are available, never fewer: it
-// finds no breach where there was none.
+// A pod counts as available when it is Ready, has been for MinReady by the API's own times, and is not being deleted. The watch
+// sees each change a little after it was decided, when more pods are available, never fewer: it never reports a breach that did
+// not happen.
 type rollout struct {
 	selector string
 	minReady time.Duration
@@ -40,9 +39,9 @@ type rollout struct {
 	nodes map[string][]types.UID // every pod each node had, in the order of appearance
 	down  int                    // the most nodes that lacked an available pod at once
 	most  int                    // the most pods, not ending, that a node had at once
-	last  picture                // since since
+	last  picture                // what is true since the time in since
 	since time.Time
-	story []string // what was seen, for failures
+	story []string // what was seen, printed on failure
 }
 
 func watchRollout(ts *testscript.TestScript, neg bool, args []string) {
@@ -93,8 +92,8 @@ func surges(ds *appsv1.DaemonSet) bool {
 	return rolling != nil && rolling.MaxSurge != nil && !slices.Contains([]string{"0", "0%"}, rolling.MaxSurge.String())
 }
 
-// begin starts the watch and returns when all pods are available: nothing that
-// follows would mean anything before. A server that lags may show that late.
+// begin starts the watch and returns when all pods are available: before that, what follows would mean nothing. A server that
+// lags may show that late.
 func (r *rollout) begin(ctx context.Context) error {
 	if r.minReady == 0 {
 		return errors.New("it has no minReadySeconds, so there is nothing to see of them")
@@ -166,12 +165,11 @@ func (r *rollout) see(obj any, gone bool) {
 // picture is what a rollout is judged by, at one moment.
 type picture struct{ down, most int }
 
-// pictureTime is how long a picture must last to count. A watch that was cut off
-// tells what it missed one pod after the other, and what is true of none but the
-// first of them was never so; a pod that is down is so for seconds.
+// pictureTime is how long a picture must last to count. A watch that was cut off delivers what it missed one pod after the other,
+// so the state after any but the last of these events never existed. A pod that is really down is down for seconds.
 const pictureTime = 20 * time.Millisecond
 
-// note takes the picture that an event has led to.
+// note records the picture after an event.
 func (r *rollout) note(now time.Time, p picture) {
 	if p != r.last {
 		r.conclude(now)
@@ -187,7 +185,7 @@ func (r *rollout) conclude(now time.Time) {
 	}
 }
 
-// countMost returns the most pods that a node has and nobody has asked to end.
+// countMost returns the most pods on one node that are not being deleted.
 func (r *rollout) countMost() int {
 	on, most := map[string]int{}, 0
 	for _, p := range r.pods {
@@ -221,8 +219,8 @@ func readySince(p *corev1.Pod) time.Time {
 	return time.Time{}
 }
 
-// rolloutBegun waits until the rollout that is watched has replaced a pod. The watch misses no pod, however short the moment is in
-// which only one has been replaced; a look at the DaemonSet's status may come after it.
+// rolloutBegun waits until the watched rollout has replaced a pod. The watch misses no pod, however short the moment is in which
+// only one has been replaced; a poll of the DaemonSet's status may miss it.
 func rolloutBegun(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: rollout-begun DURATION")
@@ -275,7 +273,7 @@ func (c *cluster) podsAtRest(selector string) (pods []corev1.Pod, err error) {
 	return pods, err
 }
 
-// check says how the rollout broke its promises; now are the pods at its end.
+// check returns an error that says which promises the rollout broke; now are the pods at its end.
 func (r *rollout) check(maxDown int, now []corev1.Pod) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -316,8 +314,8 @@ func (r *rollout) check(maxDown int, now []corev1.Pod) error {
 	return errors.Join(errs...)
 }
 
-// checkPauses says where a pod was replaced before the one replaced last had
-// been ready for minReady. The API's times are whole seconds, rounded down.
+// checkPauses returns an error if a pod was replaced before the previous one had been ready for minReady. The API's times are
+// whole seconds, rounded down.
 func checkPauses(pods []corev1.Pod, minReady time.Duration) error {
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))

@@ -1,15 +1,14 @@
 // Package e2e_test runs the real everynode, from outside, on real nodes.
 //
-// Each script in testdata is one topic and reads like a session at a terminal:
-// lines are commands, `stdout` and `stderr` check what the last one printed, and
-// a leading `!` says that a command must fail. The commands that are not
-// testscript's own are in commandTable. Every script in testdata has a data directory,
-// and with it a cluster, of its own; afterwards nothing of it may be left. Those in
-// testdata/shared find a cluster of three nodes, which they leave as it was.
+// Each script in testdata is one topic and reads like a session at a terminal: lines are commands, `stdout`
+// and `stderr` check what the last one printed, and a leading `!` says that a command must fail. The commands
+// that are not testscript's own are in commandTable. Every script in testdata has its own data directory, and
+// so its own cluster; nothing of it may be left afterwards. Those in testdata/shared find a cluster of three
+// nodes, which they leave as it was.
 //
-// The scripts need root on Linux and a built everynode: EVERYNODE_BIN names the
-// folder, by default bin beside this one. They run one after the other and take
-// half an hour in all, so give `go test` a -timeout.
+// The scripts need root on Linux and a built everynode: EVERYNODE_BIN names the folder, by default the bin
+// next to this package's folder. They run one after the other and take half an hour in all, so give `go test`
+// a -timeout.
 package e2e_test
 
 import (
@@ -36,11 +35,10 @@ func TestScripts(t *testing.T) {
 	runShared(t, bin, filepath.Join("testdata", "shared"))
 }
 
-// conditions are those of scripts. [free:PORT]: nothing used the port, on any
-// address, when it was asked for first. A cluster that is up beside the tests does.
-// [NAME]: this is the one of the conditions that the test has named. [long]:
-// EVERYNODE_LONG is set. [loop]: the kernel makes disks of files. [previous]: there is a version to upgrade
-// from, in the folder $PREVIOUS (make upgrade).
+// conditions are the conditions of scripts. [free:PORT]: nothing used the port, on any address, when this was
+// first asked. A cluster that is up beside the tests uses it. [NAME]: this is the condition that the test has
+// named. [long]: EVERYNODE_LONG is set. [loop]: the kernel has loop devices. [previous]: there is a version
+// to upgrade from, in the folder $PREVIOUS (make upgrade).
 func conditions(holds string) func(condition string) (bool, error) {
 	var mu sync.Mutex
 	known := map[string]bool{}
@@ -74,8 +72,7 @@ func conditions(holds string) func(condition string) (bool, error) {
 	}
 }
 
-// TestStockKubectl runs the article again with the kubectl that is installed on
-// this machine, where there is one.
+// TestStockKubectl runs the article again with the kubectl that is installed on this machine, if any.
 func TestStockKubectl(t *testing.T) {
 	bin := needMachine(t)
 	stock, err := exec.LookPath("kubectl")
@@ -143,10 +140,10 @@ func (s sequential) Run(name string, f func(testscript.T)) {
 	s.T.Run(name, func(t *testing.T) { f(sequential{t}) })
 }
 
-// setUp gives a script its environment. With stock, that kubectl is the one that
-// the script calls, and KUBECONFIG points it at the script's cluster.
+// setUp gives a script its environment. With stock, the script calls that kubectl, and KUBECONFIG points it
+// at the script's cluster.
 func setUp(env *testscript.Env, bin, stock string) error {
-	// Short, because the paths of Unix sockets below it must be.
+	// The path is short because the paths of Unix sockets below it must be.
 	data, err := os.MkdirTemp("", "ev")
 	if err != nil {
 		return err
@@ -156,7 +153,7 @@ func setUp(env *testscript.Env, bin, stock string) error {
 	}
 	if stock != "" {
 		dir := filepath.Join(env.WorkDir, ".stock")
-		text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", stock) // a link would not find its own files
+		text := fmt.Sprintf("#!/bin/sh\nexec '%s' \"$@\"\n", stock) // a link would not find the files next to stock
 		if err := writeProgram(dir, "kubectl", text); err != nil {
 			return err
 		}
@@ -201,7 +198,7 @@ func setVariables(env *testscript.Env, bin, data string) error {
 	return nil
 }
 
-// variables are those of an everynode with this data directory.
+// variables are the environment of an everynode with this data directory.
 func variables(bin, data, home string) map[string]string {
 	return map[string]string{
 		"PATH":               bin + string(filepath.ListSeparator) + os.Getenv("PATH"),

@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// dialAny connects to the first of several servers that takes the connection:
-// what looks on must not be blind because the server is dead that it asks.
+// dialAny connects to the first of several servers that accepts the connection: an
+// observer must not go blind because the server that it asks is dead.
 func dialAny(servers []string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var errs []error
@@ -34,7 +34,7 @@ func dialAny(servers []string) func(context.Context, string, string) (net.Conn, 
 	}
 }
 
-// ledger writes, and notes what the API has acknowledged.
+// ledger writes, and records what the API has acknowledged.
 type ledger struct {
 	client kubernetes.Interface
 	stop   context.CancelFunc
@@ -44,7 +44,7 @@ type ledger struct {
 	noted   map[string]string // data by name of the ConfigMap
 	refused int
 	longest time.Duration // without an acknowledgement
-	ended   time.Time     // the end of that
+	ended   time.Time     // when the longest gap ended
 }
 
 const ledgerNamespace = "ledger"
@@ -87,7 +87,7 @@ func (c *cluster) startLedger() (*ledger, error) {
 }
 
 // run writes about ten entries a second until ctx ends. An entry that was not
-// acknowledged may or may not be there, and is not tried again.
+// acknowledged may or may not exist, and is not retried.
 func (l *ledger) run(ctx context.Context) {
 	defer close(l.done)
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -126,7 +126,7 @@ func (l *ledger) end() {
 	<-l.done
 }
 
-// check reads the ledger and says what of it is lost.
+// check reads the ledger and reports which entries are lost.
 func (l *ledger) check(atLeast int) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -151,7 +151,7 @@ func (l *ledger) check(atLeast int) (string, error) {
 		len(l.noted), l.refused, l.longest.Round(time.Millisecond), l.ended.Format("15:04:05.000")), errors.Join(errs...)
 }
 
-// TestLedgerCheck shows that the check finds what is lost.
+// TestLedgerCheck shows that the check finds lost entries.
 func TestLedgerCheck(t *testing.T) {
 	entry := func(name, text string) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ledgerNamespace, Name: name}, Data: map[string]string{"written": text}}

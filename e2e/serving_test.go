@@ -20,8 +20,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// servingVersions returns the versions of e2e/serving that there are images of. A kubelet waits ever longer before it starts an image
-// again that the same pod has run a few minutes before, so there are many.
+// servingVersions returns the versions of e2e/serving that have images. A kubelet waits longer and longer before it starts an
+// image again that the same pod has run a few minutes before, so there are many.
 func servingVersions() []string {
 	all := []string{"crash"}
 	for i := range goodVersions {
@@ -32,7 +32,7 @@ func servingVersions() []string {
 
 const goodVersions = 16
 
-// goodVersion returns the version that an update takes in its turn. One in four is slow to end.
+// goodVersion returns the version for an update by its number. One in four is slow to end.
 func goodVersion(turn int) string {
 	i := turn % goodVersions
 	if i%4 == 3 {
@@ -41,7 +41,7 @@ func goodVersion(turn int) string {
 	return strconv.Itoa(i)
 }
 
-// servingImage is the image of a version of e2e/serving.
+// servingImage returns the image of a version of e2e/serving.
 func servingImage(version string) string { return "example.com/serving:" + version }
 
 // servingImages builds the images of e2e/serving and loads them into the nodes.
@@ -65,7 +65,7 @@ func servingImages(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// answer is what a client got from the pod of a node. No version: nobody listened, as err says.
+// answer is what a client got from the pod of a node. Without a version, nobody listened, as err says.
 type answer struct {
 	began   time.Time
 	version string
@@ -83,7 +83,7 @@ type clients struct {
 	group  sync.WaitGroup
 
 	mu      sync.Mutex
-	answers map[string][]answer // by node, in the order in which they were asked for
+	answers map[string][]answer // by node, in the order of the requests
 }
 
 // askAll starts the clients of agents at these addresses, by node.
@@ -134,7 +134,7 @@ func (c *clients) stop() map[string][]answer {
 	return c.answers
 }
 
-// outage is a time in which nobody listened on a node, by the requests that found it so: from the first of them to the last.
+// outage is a time in which nobody listened on a node, as requests found it: from the first failed one to the last.
 type outage struct {
 	node     string
 	from, to time.Time
@@ -164,8 +164,8 @@ func outagesOf(answers map[string][]answer) (all []outage) {
 	return all
 }
 
-// atOnce returns outages of different nodes that overlap, more of them than may be. Each was down before the other was, and still after: none
-// of them was only slow to be asked.
+// atOnce returns outages of different nodes that overlap, when more than most do. Each node was down before the other was, and
+// still after: none was merely asked late.
 func atOnce(all []outage, most int) []outage {
 	for i, o := range all {
 		same := []outage{o}
@@ -181,7 +181,8 @@ func atOnce(all []outage, most int) []outage {
 	return nil
 }
 
-// claim is a status of a DaemonSet: so many nodes have the pod that its template asks for, and so many an available one.
+// claim is what a status of a DaemonSet says: how many nodes have the pod that its template asks for, and how many have an
+// available one.
 type claim struct {
 	at                          time.Time // when it was seen
 	until                       time.Time // when the template was changed next; zero: never
@@ -189,8 +190,9 @@ type claim struct {
 	desired, updated, available int
 }
 
-// falseClaim says why a claim is not true, by what the clients got next from each node; "" if it may be.
-// Of the available pods as many are of the new version as there are not enough old ones for.
+// falseClaim says why a claim is not true, judged by the next answer of each node; "" if it may be true. A status does not say
+// which pods are available. So as few available pods as possible count as being of the new version: those for which there are not
+// enough old pods.
 func falseClaim(c claim, answers map[string][]answer) string {
 	atLeast, serve, got := c.available-(c.desired-c.updated), 0, ""
 	for node, list := range answers {
@@ -210,7 +212,7 @@ func falseClaim(c claim, answers map[string][]answer) string {
 		c.at.Format("15:04:05.000"), c.desired, c.updated, c.available, atLeast, c.version, got)
 }
 
-// TestClients shows that what the clients of updates-in-place are there to find they find.
+// TestClients shows that the clients of updates-in-place find what they should.
 func TestClients(t *testing.T) {
 	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
 	answers := map[string][]answer{
@@ -229,7 +231,7 @@ func TestClients(t *testing.T) {
 		{claim{at: at(55), version: "2", desired: 2, updated: 2, available: 1}, false},
 		{claim{at: at(45), version: "2", desired: 2, updated: 2, available: 2}, true}, // b is down
 		{claim{at: at(65), version: "2", desired: 2, updated: 2, available: 2}, false},
-		{claim{at: at(45), until: at(46), version: "2", desired: 2, updated: 2, available: 2}, false}, // nobody can tell
+		{claim{at: at(45), until: at(46), version: "2", desired: 2, updated: 2, available: 2}, false}, // the template changed: nobody can tell
 	} {
 		if text := falseClaim(tc.claim, answers); (text != "") != tc.wrong {
 			t.Errorf("%+v: %q", tc.claim, text)

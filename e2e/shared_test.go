@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	startTime = 10 * time.Minute // for `everynode up`, which gives up by itself
+	startTime = 10 * time.Minute // for `everynode up`, which has a timeout of its own
 	emptyTime = 2 * time.Minute  // for all that is in a namespace to end
 )
 
-// sharedCluster is the cluster of the scripts in testdata/shared: node-1 to node-3,
-// made for the first of them. Each has a namespace of its own, which is deleted after
-// it; what it changes elsewhere in the cluster it must put back. After a script that
-// fails or does not do so, the next one gets a new cluster.
+// sharedCluster is the cluster of the scripts in testdata/shared: node-1 to node-3, made for the first of
+// them. Each script has its own namespace, which is deleted after it; what it changes elsewhere in the
+// cluster it must put back. After a script that fails or leaves something changed, the next one gets a new
+// cluster.
 type sharedCluster struct {
 	bin, home string
 	cluster   *cluster // nil: there is none yet
@@ -112,8 +112,8 @@ func (s *sharedCluster) start(t testing.TB) error {
 	return nil
 }
 
-// finished returns when nothing more comes to a cluster that has just been made: add-ons
-// are made beside everything else, and a node loses its last taint after it is Ready.
+// finished returns when everything in a new cluster has been created: add-ons are created in parallel, and a
+// node loses its last taint after it is Ready.
 func (c *cluster) finished(ctx context.Context) error {
 	client, err := c.client()
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *sharedCluster) remove(t testing.TB) {
 	s.cluster = nil
 }
 
-// configIn writes a kubeconfig like another one, with this namespace.
+// configIn writes a copy of a kubeconfig with this namespace.
 func configIn(from, to, namespace string) error {
 	config, err := clientcmd.LoadFromFile(from)
 	if err != nil {
@@ -178,7 +178,7 @@ func configIn(from, to, namespace string) error {
 	return clientcmd.WriteToFile(*config, to)
 }
 
-// makeNamespace makes the script's namespace, and returns when pods can be made there.
+// makeNamespace makes the script's namespace, and returns when pods can be created there.
 func (c *cluster) makeNamespace() error {
 	client, err := c.client()
 	if err != nil {
@@ -219,15 +219,15 @@ func (c *cluster) deleteNamespace() error {
 	})
 }
 
-// state returns what a script could leave in a cluster: objects by kind, without those that
-// belong to others, and what is special about each node.
+// state returns what a script could leave in a cluster: objects by kind, except those that have an owner, and
+// what is special about each node.
 func (c *cluster) state() (traces, error) {
 	t := traces{names: map[string][]string{}}
 	config, err := c.restConfig()
 	if err != nil {
 		return t, err
 	}
-	config.QPS = -1 // a list of each kind, twice a script
+	config.QPS = -1 // no limit: it lists each kind twice a script
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return t, err
@@ -248,7 +248,8 @@ func (c *cluster) state() (traces, error) {
 			return t, fmt.Errorf("list the %s: %w", kind.Resource, err)
 		}
 		for _, o := range list.Items {
-			// To which machine a node's name was given is remembered for as long as its certificates live.
+			// The control plane remembers which machine has which node name for as long as its certificates
+			// live.
 			if metav1.GetControllerOf(&o) == nil && o.Labels["everynode.io/given-names"] == "" {
 				t.names[kind.Resource] = append(t.names[kind.Resource], strings.TrimPrefix(o.Namespace+"/"+o.Name, "/"))
 			}
@@ -264,9 +265,9 @@ func (c *cluster) state() (traces, error) {
 	return t, nil
 }
 
-// keptKinds returns the kinds of objects that stay until somebody deletes them. Kubernetes
-// itself makes and deletes the others: events, leases, endpoints, and the requests by
-// which a node gets its certificates, which stay for an hour.
+// keptKinds returns the kinds of objects that stay until somebody deletes them. Kubernetes itself creates and
+// deletes the others: events, leases, endpoints, and the certificate signing requests of nodes, which stay
+// for an hour.
 func keptKinds(client discovery.DiscoveryInterface) (kinds []schema.GroupVersionResource, err error) {
 	lists, err := discovery.ServerPreferredResources(client)
 	if err != nil {
@@ -287,7 +288,7 @@ func keptKinds(client discovery.DiscoveryInterface) (kinds []schema.GroupVersion
 	return kinds, nil
 }
 
-// describeNode says what scheduling looks at.
+// describeNode describes what scheduling depends on.
 func describeNode(node *corev1.Node) string {
 	ready := corev1.ConditionUnknown
 	for _, condition := range node.Status.Conditions {

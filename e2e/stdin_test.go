@@ -15,12 +15,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// inputSize is more than all the buffers between kubectl and a container hold.
+// inputSize is more than fits into all the buffers between kubectl and a container.
 const inputSize = 1 << 20
 
-// wholeInput sends a megabyte into a pod in each of the ways that people do, and
-// wants all of it to arrive. The first two matter most: the program inside closes
-// the standard output that kubectl reads, and goes on to read its input.
+// wholeInput sends a megabyte into a pod in each of the ways that people use, and
+// checks that all of it arrives. The first two matter most: the program in the pod
+// closes the standard output that kubectl reads, and continues to read its input.
 func wholeInput(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: whole-input POD")
@@ -36,8 +36,8 @@ func wholeInput(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// wholeAttach does the same with attach. The pod's container must have sent its
-// output elsewhere, and note the sum of each megabyte that it reads in /tmp/sums.
+// wholeAttach does the same with attach. The pod's container must have redirected its
+// output, and write the checksum of each megabyte that it reads to /tmp/sums.
 func wholeAttach(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: whole-attach POD")
@@ -109,8 +109,8 @@ func (in *input) copied() error {
 	return in.arrived("/tmp/copied")
 }
 
-// attached returns when the container has noted the sum: attach ends when its
-// input is on its way.
+// attached returns when the container has written the checksum: attach ends once its
+// input is sent, not when it has arrived.
 func (in *input) attached() error {
 	if _, err := in.kubectl(in.content, "attach", "-i", in.pod); err != nil {
 		return err

@@ -14,9 +14,8 @@ import (
 // nobody is the user without rights.
 const nobody = 65534
 
-// ordinaryUser gives the script's data directory to nobody, and makes the program
-// as-user, which runs a command as nobody, who has a home and an everynode where
-// it can reach them.
+// ordinaryUser gives the script's data directory to nobody, and makes the program as-user, which runs a command as nobody,
+// with a home and an everynode that nobody can reach.
 func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: ordinary-user")
@@ -39,8 +38,7 @@ func ordinaryUser(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { stopNamed(ts, asUser, home) })
 }
 
-// stopNamed stops the clusters with names that a script of the ordinary user has left
-// running, as one does that fails in its middle.
+// stopNamed stops the clusters with names that the ordinary user's script has left running, which happens when it fails.
 func stopNamed(ts *testscript.TestScript, asUser, home string) {
 	left, err := filepath.Glob(filepath.Join(home, ".local", "share", "everynode-clusters", "*"))
 	ts.Check(err)
@@ -52,8 +50,8 @@ func stopNamed(ts *testscript.TestScript, asUser, home string) {
 	}
 }
 
-// linkOrCopy makes a program available to every user under another path. It is copied where that is on another disk, and where
-// whoever built it let nobody else run it: a link would have the same mode.
+// linkOrCopy makes a program available to every user under another path. It is copied where that path is on another disk, or
+// where other users may not run it: a link would have the same mode.
 func linkOrCopy(from, to string) error {
 	info, err := os.Stat(from)
 	if err != nil {

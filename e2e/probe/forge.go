@@ -13,7 +13,7 @@ import (
 
 func blind() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
-// forge shows a certificate in which name is an administrator, signed by nobody. It is shown whatever authorities
+// forge presents a self-signed certificate in which name is an administrator. It does so whichever authorities
 // the other side asks for.
 func forge(config *tls.Config, name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

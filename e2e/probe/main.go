@@ -1,5 +1,5 @@
-// Command probe is what an attacker runs in a pod of the tests: it does what it reads, an attempt after the other, and
-// prints what became of each.
+// Command probe is what an attacker runs in a pod of the tests: it reads attempts, makes one after the other, and
+// prints the result of each.
 package main
 
 import (
@@ -30,14 +30,14 @@ type attempt struct {
 	Do, Target, As, Body string
 }
 
-// answer is a line of output. Done says that nothing was refused.
+// answer is a line of output. Done means that the attempt was not refused.
 type answer struct {
 	Done bool
 	Text string
 }
 
 func main() {
-	if len(os.Args) > 1 { // the pod waits to be told by exec
+	if len(os.Args) > 1 { // the pod waits for an exec
 		end := make(chan os.Signal, 1)
 		signal.Notify(end, syscall.SIGTERM)
 		<-end
@@ -90,7 +90,7 @@ func (a attempt) try() (done bool, text string, err error) {
 	return a.ask()
 }
 
-// abstractSockets connects to each socket that has a name and no file.
+// abstractSockets connects to each Unix socket that has a name but no file.
 func abstractSockets() (done bool, text string, err error) {
 	list, err := os.ReadFile("/proc/net/unix")
 	if err != nil {
@@ -112,7 +112,7 @@ func abstractSockets() (done bool, text string, err error) {
 	return false, fmt.Sprintf("none of %d sockets", listed), nil
 }
 
-// ask makes a request of HTTP. It believes whoever answers: an attacker does not mind.
+// ask makes an HTTP request. It does not check the server's certificate: an attacker does not mind.
 func (a attempt) ask() (done bool, text string, err error) {
 	req, err := http.NewRequest(a.Do, a.Target, strings.NewReader(a.Body))
 	if err != nil {
@@ -137,7 +137,7 @@ func (a attempt) ask() (done bool, text string, err error) {
 	return resp.StatusCode < http.StatusBadRequest, text, nil
 }
 
-// dress gives a request the identity that it is made with.
+// dress gives a request the identity that the attempt asks for.
 func (a attempt) dress(req *http.Request) (*http.Transport, error) {
 	transport := &http.Transport{TLSClientConfig: blind(), DisableKeepAlives: true}
 	token, err := os.ReadFile(tokenFile)
@@ -169,7 +169,7 @@ func (a attempt) dress(req *http.Request) (*http.Transport, error) {
 	return transport, err
 }
 
-// renamed returns a token that says that it is somebody else's.
+// renamed returns the token with another name in it.
 func renamed(token, name string) (string, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

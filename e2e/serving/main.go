@@ -1,5 +1,6 @@
-// Command serving is an agent whose clients see which image it runs: it answers with the version that its image has in /version.
-// It listens on the port that it is given. Version "crash" ends at once; those that begin with "slow" take 3 seconds to end, and serve as long.
+// Command serving is an agent whose clients see which image it runs: it answers with the version in its image's /version. It
+// listens on the port in its arguments. Version "crash" ends at once; versions that begin with "slow" take 3 seconds to end, and
+// serve until then.
 package main
 
 import (
