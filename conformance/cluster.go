@@ -13,8 +13,8 @@ import (
 // takeDownTime is how long everynode down may take.
 const takeDownTime = 3 * time.Minute
 
-// cluster is one of three nodes that only this run uses. Its ranges are free ones of this machine, so that another
-// cluster may be up beside it.
+// cluster is a cluster of three nodes that only this run uses. Its address ranges are free on this machine, so
+// another cluster may be up beside it.
 type cluster struct {
 	everynode string
 	dataDir   string
@@ -29,7 +29,7 @@ func startCluster(ctx context.Context, everynode string) (*cluster, error) {
 	if len(archives) == 0 {
 		return nil, fmt.Errorf("%s holds no images for the tests to run: make conformance builds them", imagesDir)
 	}
-	// Short, because the paths of Unix sockets below it must be.
+	// The path is short because the paths of Unix sockets below it must be.
 	dataDir, err := os.MkdirTemp("", "evc")
 	if err != nil {
 		return nil, fmt.Errorf("make a data directory: %w", err)
@@ -47,7 +47,7 @@ func startCluster(ctx context.Context, everynode string) (*cluster, error) {
 
 func (c *cluster) kubeconfig() string { return filepath.Join(c.dataDir, "admin.kubeconfig") }
 
-// stop takes the cluster down, also when the run was interrupted.
+// stop takes the cluster down, also if the run was interrupted.
 func (c *cluster) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), takeDownTime)
 	defer cancel()

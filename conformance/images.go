@@ -12,14 +12,15 @@ import (
 	imageutils "k8s.io/kubernetes/test/utils/image"
 )
 
-// image is one of those that the tests ask for, and what it is here.
+// image is an image that the tests ask for, and what stands in for it here.
 type image struct {
 	id         imageutils.ImageID
 	root       string // its root file system, below bin/rootfs/conformance, made by rootfs
 	entrypoint []string
 	cmd        []string
 	user       string
-	// what says in the image's label, and in docs/conformance.md, how far it is upstream's.
+	// what says how close the image is to upstream's. It is in the image's label and in
+	// docs/conformance.md.
 	what string
 }
 
@@ -52,7 +53,7 @@ func images() []image {
 	}
 }
 
-// imageList says what the images are, by name.
+// imageList describes each image, by name.
 func imageList() map[string]string {
 	list := map[string]string{}
 	for _, img := range images() {
@@ -61,7 +62,8 @@ func imageList() map[string]string {
 	return list
 }
 
-// buildImages makes an archive of each image under the very name that the tests ask for.
+// buildImages makes an archive of each image under exactly the name that the tests ask
+// for.
 func buildImages(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(imagesDir), os.MkdirAll(imagesDir, 0o755)); err != nil {
 		return fmt.Errorf("make room for images: %w", err)

@@ -1,13 +1,13 @@
-// Command conformance runs Kubernetes' own end-to-end tests against a cluster
-// that it starts with everynode up, and takes down again.
+// Command conformance runs Kubernetes' own end-to-end tests against a cluster that it
+// starts with everynode up, and takes down again.
 //
 //	conformance run [-focus REGEXP] [-sig NAMES] [-daemonsets] [-times N] [-procs N]
 //	conformance report [-o json]
 //	conformance images
 //
-// It runs in the root of the repository and wants everything below bin/, built.
-// Results are kept from run to run, so that the suite can be run in parts. The
-// command fails if a test does, and for whatever keeps the tests from running.
+// It runs in the root of the repository and needs everything below bin/ to be built.
+// Results are kept from run to run, so that the suite can be run in parts. The command
+// fails if a test fails, or if anything keeps the tests from running.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"syscall"
 )
 
-// Everything is below bin.
+// All paths are below bin.
 const (
 	bin         = "bin"
 	programs    = bin + "/conformance"

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// What became of a test. The zero value is a test that nobody has run yet.
+// The outcome of a test. The zero value is a test that nobody has run yet.
 const (
 	passed = "passed"
 	failed = "failed"
 	notRun = "not run"
 )
 
-// result is what became of one test, and why: what it failed with, or why it was not run.
+// result is the outcome of one test, with the reason why it failed or was not run.
 type result struct {
 	Name    string  `json:"name"`
 	State   string  `json:"state"`
@@ -29,7 +29,7 @@ type result struct {
 
 type results map[string]result // by name
 
-// add returns r and what others say, theirs where both say something.
+// add returns r merged with others; where both have a test, the result in others wins.
 func (r results) add(others results) results {
 	sum := maps.Clone(r)
 	maps.Copy(sum, others)
@@ -53,13 +53,13 @@ func (r results) counts() string {
 	return fmt.Sprintf("%d passed, %d failed, %d not run", counts[passed], counts[failed], counts[notRun])
 }
 
-// kept is the file of results, those of one version of Kubernetes.
+// kept is the file of results, all of one version of Kubernetes.
 type kept struct {
 	Version string  `json:"version"`
 	Results results `json:"results"`
 }
 
-// readResults returns what earlier runs have found; nothing, if they were of another version.
+// readResults returns what earlier runs have found; nothing if they ran another version.
 func readResults(file, version string) (kept, error) {
 	empty := kept{Version: version, Results: results{}}
 	text, err := os.ReadFile(file)
@@ -90,7 +90,7 @@ func (k *kept) write(file string) error {
 	return nil
 }
 
-// spec is what we read of ginkgo's report about one test.
+// spec is the part of ginkgo's report about one test that we read.
 type spec struct {
 	ContainerHierarchyTexts []string
 	LeafNodeType            string
@@ -100,7 +100,7 @@ type spec struct {
 	Failure                 struct{ Message string }
 }
 
-// readReport reads ginkgo's report. Tests that were not selected are in it, too, and left out.
+// readReport reads ginkgo's report. It skips tests that were not selected, which are in the report, too.
 func readReport(file string) (results, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -121,7 +121,8 @@ func readReport(file string) (results, error) {
 	return found, nil
 }
 
-// result is false for a test that was not selected or was cut short, and for what is not a test.
+// result returns false for a test that was not selected or was cut short, and for an entry that is not a
+// test.
 func (s spec) result() (result, bool) {
 	r := result{
 		Name:    strings.Join(append(slices.Clone(s.ContainerHierarchyTexts), s.LeafNodeText), " "),
@@ -143,14 +144,14 @@ func (s spec) result() (result, bool) {
 	return r, s.LeafNodeType == "It"
 }
 
-// summary is what there is to say about tests.
+// summary counts the outcomes of tests.
 type summary struct {
 	Version string            `json:"version"`
 	Tests   []result          `json:"tests"` // by name
 	Images  map[string]string `json:"images"`
 }
 
-// summarize is about what one run has found.
+// summarize returns the summary of one run.
 func (s *suite) summarize(found results) summary {
 	sum := summary{Version: s.version, Images: imageList()}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
@@ -159,7 +160,7 @@ func (s *suite) summarize(found results) summary {
 	return sum
 }
 
-// summarizeAll is about every conformance test, and what else was run.
+// summarizeAll returns the summary of every conformance test, and of what else was run.
 func (s *suite) summarizeAll(found kept) summary {
 	all := results{}.add(found.Results)
 	for _, name := range s.names {
@@ -192,7 +193,7 @@ func (s summary) printJSON(w io.Writer) error {
 	return encoder.Encode(s)
 }
 
-// print says what failed and with what, and what was not run, by reason.
+// print prints which tests failed and how, and which were not run, by reason.
 func (s summary) print(w io.Writer) {
 	pass, fail, not := s.in(passed), s.in(failed), s.in(notRun)
 	fmt.Fprintf(w, "\nKubernetes %s, %d tests: %d passed, %d failed, %d not run\n", s.Version, len(s.Tests), len(pass), len(fail), len(not))

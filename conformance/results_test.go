@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A report as ginkgo writes it, of six tests: one that passed, two that failed, each in its way, one that skipped itself,
-// one that nobody selected, one that was cut short; and of a step that is not a test.
+// A report as ginkgo writes it, of six tests: one that passed, two that failed in different ways, one that skipped
+// itself, one that was not selected, one that was cut short. It also has a step that is not a test.
 const ginkgoReport = `[{"SpecReports": [
  {"LeafNodeType": "SynchronizedBeforeSuite", "State": "passed", "RunTime": 5},
  {"ContainerHierarchyTexts": ["[sig-x] A", "b"], "LeafNodeType": "It", "LeafNodeText": "c [Conformance]", "State": "passed", "RunTime": 1540000000},
@@ -50,7 +50,7 @@ func TestReadReport(t *testing.T) {
 	}
 }
 
-// What a suite says that nobody has run in full: each test is in one place, with its reason.
+// Of a suite that was only run in part, the summary has each test in exactly one place, with its reason.
 func TestSummary(t *testing.T) {
 	s := &suite{
 		version: "v1.2.3",
@@ -80,7 +80,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// A later run replaces what an earlier one found of the same tests, and nothing else; another version starts again.
+// A later run replaces earlier results of the same tests, and nothing else; results of another version are dropped.
 func TestResultsAreKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results.json")
 	record, err := readResults(file, "v1")
@@ -113,7 +113,7 @@ func TestExclusions(t *testing.T) {
 	}
 }
 
-// The tests are of the Kubernetes that the nodes run, and what is checked in here belongs to that version.
+// The tests come from the Kubernetes version that the nodes run, and the lists checked in here are for that version.
 func TestSuite(t *testing.T) {
 	known, err := readSuite()
 	if err != nil {

@@ -21,12 +21,12 @@ import (
 )
 
 const (
-	// suiteTime bounds everything; each test has bounds of its own.
+	// suiteTime limits a whole run; each test has limits of its own.
 	suiteTime = 6 * time.Hour
 	// farewell is how long the tests may take to clean up once they are interrupted.
 	farewell = 2 * time.Minute
 
-	// Below resultsDir: ginkgo's report, and what the tests print.
+	// Files in resultsDir: ginkgo's report, and what the tests print.
 	reportName, logName = "report.json", "tests.log"
 
 	daemonSetTests = `\[sig-apps\] (Daemon set|ControllerRevision) `
@@ -35,14 +35,14 @@ const (
 //go:embed notrun.txt
 var notRunList string
 
-// suite is what this version of Kubernetes calls conformance, and what of it cannot run here.
+// suite is the list of conformance tests of this version of Kubernetes, and which of them cannot run here.
 type suite struct {
 	version string
 	names   []string // of the conformance tests
 	notRun  []exclusion
 }
 
-// exclusion keeps tests from being run: those whose names contain part.
+// exclusion keeps the tests whose names contain part from being run.
 type exclusion struct{ part, reason string }
 
 // readSuite fails if an exclusion excludes nothing: it is out of date, or misspelt.
@@ -77,7 +77,7 @@ func readSuite() (*suite, error) {
 	return s, nil
 }
 
-// kubernetesVersion is that of the module that the tests come from.
+// kubernetesVersion returns the version of the module that the tests come from.
 func kubernetesVersion() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -122,7 +122,7 @@ func (s *suite) excluded(name string) string {
 	return ""
 }
 
-// selection is what of the suite one run is about.
+// selection is the part of the suite that one run covers.
 type selection struct {
 	focus      string
 	sigs       []string
@@ -131,7 +131,7 @@ type selection struct {
 	procs      int
 }
 
-// arguments returns what ginkgo is told about a selection.
+// arguments returns ginkgo's arguments for a selection.
 func (s selection) arguments(known *suite) []string {
 	filter := []string{"Conformance"}
 	if len(s.sigs) > 0 {
@@ -154,7 +154,7 @@ func (s selection) arguments(known *suite) []string {
 	return args
 }
 
-// runSuite runs what is selected, and returns what it has found even when it fails or is cut short.
+// runSuite runs the selected tests, and returns what it has found even when it fails or is cut short.
 func runSuite(ctx context.Context, s selection, known *suite, kubeconfig string) (_ results, err error) {
 	if err := os.MkdirAll(resultsDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make room for results: %w", err)

@@ -1,5 +1,6 @@
-// Package suite_test is upstream's end-to-end suite, built from Kubernetes' module with as much of it as holds
-// conformance tests. Upstream keeps its own main in a test file, which no other module can import; this is one like it.
+// Package suite_test is upstream's end-to-end suite, built from Kubernetes' module with only those of its packages that
+// contain conformance tests. Upstream keeps its main in a test file, which no other module can import; this one does the
+// same.
 package suite_test
 
 import (
@@ -16,10 +17,11 @@ import (
 	e2etestingmanifests "k8s.io/kubernetes/test/e2e/testing-manifests"
 	testfixtures "k8s.io/kubernetes/test/fixtures"
 
-	// What the labels of tests mean.
+	// These define what the labels of tests mean.
 	_ "k8s.io/kubernetes/test/e2e/feature"
 
-	// The tests. Upstream's main has four packages more, without a conformance test: autoscaling, windows and two of storage.
+	// The tests. Upstream's main imports four more packages, which have no conformance tests: autoscaling, windows and two of
+	// storage.
 	_ "k8s.io/kubernetes/test/e2e/apimachinery"
 	_ "k8s.io/kubernetes/test/e2e/apps"
 	_ "k8s.io/kubernetes/test/e2e/architecture"

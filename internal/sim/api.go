@@ -8,8 +8,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Objects of the API never change: a write replaces the old object with a new one. So watches,
-// controllers and the checker can all hold them.
+// Objects of the API are immutable: a write replaces the old object with a new one. So watches, controllers
+// and the checker can all keep references to them.
 
 // pod is a pod as the API holds it.
 type pod struct {
@@ -18,33 +18,33 @@ type pod struct {
 	made    *write // the write that made it
 	nodeUID string // the node that it is bound to
 	renamed bool   // someone else has changed its revision
-	doomed  int    // the process whose delete marked it; 0: none, or someone else
-	heir    bool   // its predecessor was deleted before the node's trouble, and gone before it came
-	// What is true, not what is written: the versions in which it was created
-	// and its deletion asked for, and since when it is ready.
+	doomed  int    // the process whose delete marked it; 0: nobody, or someone else
+	heir    bool   // its predecessor was deleted before the node's trouble began, and was gone before this pod was created
+	// These are what is true, not what is written: the versions in which it was created and its deletion was
+	// requested, and since when it is ready.
 	createdIn, deletedIn uint64
 	readyAt              time.Duration
 	lastReady            struct {
 		stamp time.Time
 		at    time.Duration
 	}
-	readyStamp time.Time // the last as the kubelet has written it
+	readyStamp time.Time // when it became ready the last time, as the kubelet has written it
 	changing
 }
 
-// node is a node as the API holds it, and the machine behind it.
+// node is a node as the API holds it, together with the machine behind it.
 type node struct {
 	plan.Node
 	version uint64
-	// turned is the version in which it was no longer Ready; wasReady says that it has ever been
-	// Ready. Both are what is true, not what is written.
+	// turned is the version in which it was no longer Ready; wasReady means that it has been Ready at some
+	// time. Both are what is true, not what is written.
 	turned   uint64
 	wasReady bool
 	joined   time.Time // as the API shows it
 	alive    bool      // its kubelet runs
-	full     bool      // its kubelet refuses pods, and the scheduler knows why
-	misfit   bool      // the same, and the scheduler does not
-	forbids  bool      // its kubelet refuses pods for good: they fail
+	full     bool      // its kubelet refuses pods, and the scheduler sees why
+	misfit   bool      // its kubelet refuses pods, and the scheduler does not see why
+	forbids  bool      // its kubelet refuses pods permanently: they fail
 	cordon   bool
 }
 
@@ -58,7 +58,7 @@ type daemonSet struct {
 	version    uint64
 }
 
-// verdict of the API about a request.
+// code is the verdict of the API about a request.
 type code uint8
 
 const (
@@ -70,15 +70,15 @@ const (
 	overQuota
 	terminating
 	refused
-	unknown // the client's: no answer came
+	unknown // for the client: no answer came
 )
 
 // answer is what a request returns.
 type answer struct {
 	code   code
-	pod    *pod          // of a pod that a delete removed: as it was
+	pod    *pod          // of a delete that removed its pod: the pod as it was
 	gone   bool          // the delete removed it
-	wait   time.Duration // of throttled: what the server asks for; 0: nothing
+	wait   time.Duration // with throttled: how long the server asks the client to wait; 0: it does not say
 	set    *daemonSet
 	node   *node // nil: there is none
 	keeper *keeper
@@ -91,7 +91,7 @@ type api struct {
 	uids    int
 	set     *daemonSet
 	policy  *policy // nil: there is none
-	keeper  *keeper // nil: it was not made yet
+	keeper  *keeper // nil: it does not exist yet
 	nodes   []*node // by name
 	pods    []*pod  // by age
 	logs    [resources][]event
@@ -99,10 +99,10 @@ type api struct {
 
 	quota       int // how many pods there may be; -1: no limit
 	banned      map[string]bool
-	choked      map[string]bool // nodes about whose pods admission answers 429
+	choked      map[string]bool // nodes for whose pods admission answers 429
 	unscheduled bool            // the scheduler stands still
 	guarded     map[string]bool // nodes whose pods may not be deleted
-	left        map[string]bool // nodes that have turned not Ready after the deletion of a pod that has gone since
+	left        map[string]bool // nodes that have turned not Ready after the deletion of a pod that is gone by now
 	terminating bool
 }
 
@@ -147,7 +147,7 @@ func (a *api) podNamed(name string) *pod {
 	return nil
 }
 
-// on calls do with each pod that is meant for the node. do may write.
+// on calls do for each pod of the node, bound or meant for it. do may write.
 func (a *api) on(node string, do func(*pod)) {
 	for _, p := range slices.Clone(a.pods) {
 		if p.Node == node {
@@ -156,7 +156,7 @@ func (a *api) on(node string, do func(*pod)) {
 	}
 }
 
-// putNode stores what change makes of the node, or of a new one.
+// putNode applies change to the node, or to a new one, and stores it.
 func (a *api) putNode(name string, change func(*node)) {
 	n := node{}
 	i := slices.IndexFunc(a.nodes, func(o *node) bool { return o.Name == name })
@@ -197,7 +197,7 @@ func (a *api) putSet(change func(*daemonSet)) *daemonSet {
 	return &s
 }
 
-// putPod stores what change makes of the pod.
+// putPod applies change to the pod, and stores it.
 func (a *api) putPod(p *pod, change func(*pod)) *pod {
 	q := *p
 	change(&q)
@@ -228,7 +228,7 @@ func (a *api) removePod(p *pod) {
 	a.log(pods, event{pod: &q, gone: true})
 }
 
-// create makes the pod of a write under a name.
+// create creates the pod of a write under a name.
 func (a *api) create(w *write, name string) answer {
 	n := a.node(w.create.Node)
 	switch {
@@ -265,7 +265,7 @@ func (a *api) create(w *write, name string) answer {
 	return answer{pod: p}
 }
 
-// delete deletes the pod of a write, if it still is what the write expects.
+// delete deletes the pod of a write, if the pod still is what the write expects.
 func (a *api) delete(w *write) answer {
 	p := a.podNamed(w.remove.Pod)
 	switch {
@@ -283,8 +283,8 @@ func (a *api) delete(w *write) answer {
 	return a.mark(p, w.remove.Now, w.owner.process)
 }
 
-// mark starts the end of a pod, on behalf of a controller's process or of someone else (0). The
-// pod goes at once if no kubelet needs to be asked.
+// mark starts the termination of a pod, for a controller's process or for someone else (0). The pod is
+// removed at once if no kubelet needs to be asked.
 func (a *api) mark(p *pod, force bool, process int) answer {
 	if p.Deleted.IsZero() || force && !p.Forced {
 		a.w.tracef("api      %s is deleted%s", p.Name, map[bool]string{true: " by force"}[force])
@@ -314,7 +314,7 @@ func (a *api) mark(p *pod, force bool, process int) answer {
 	return answer{pod: p}
 }
 
-// writeStatus replaces the status if the DaemonSet is still of that version.
+// writeStatus replaces the status if the DaemonSet still has that version.
 func (a *api) writeStatus(status plan.Status, observed int64, version uint64) answer {
 	if a.set.version != version {
 		return answer{code: conflict}

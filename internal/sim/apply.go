@@ -17,19 +17,19 @@ type write struct {
 	create    *plan.Create // nil for others
 	remove    *plan.Delete // nil for others
 	change    *plan.Change // nil for others
-	version   uint64       // the only one that the last delete or change was sent for; 0: any
+	version   uint64       // the version with which the last delete or change was sent; 0: any
 	ready     bool         // the pod that is deleted or changed was seen to be ready
-	known     []string     // the pods that a create was decided beside
-	names     []string     // those that a create has sent
-	rests     *pod         // the pod that a delete or change is of, as it was decided on
+	known     []string     // the pods that were known when a create was decided
+	names     []string     // those under which a create was sent
+	rests     *pod         // the pod that a delete or change is about, as it was when that was decided
 	began     plan.Moment  // when it was started
-	startedIn uint64       // what the API was at then
-	read      bool         // the pod of a delete without an answer was read since
-	plain     bool         // it was decided without a policy, or when there was no revision to come from
+	startedIn uint64       // the version of the API at that time
+	read      bool         // the pod of an unanswered delete has been read since
+	plain     bool         // it was decided without a policy, or when there was no previous revision
 	remade    plan.Remakes // what was known of the node's pods when a create was decided on
-	had       bool         // the node had something of hash, for all that is known, when it was decided
-	guarded   bool         // it was decided with a guard
-	release   int          // that reaches the node by this; 0: none does
+	had       bool         // by what the process knew when it decided, the node already had something of hash
+	guarded   bool         // it was decided with a guard in force
+	release   int          // the release that reaches the node by this write; 0: none
 	begun     begun        // what was true when it was started, for the checker
 }
 
@@ -43,7 +43,7 @@ func (w *write) node() string {
 	return w.remove.Node
 }
 
-// uid is that of the pod which is deleted or changed; empty of a create.
+// uid returns the UID of the pod that is deleted or changed; empty for a create.
 func (w *write) uid() string {
 	switch {
 	case w.remove != nil:
@@ -68,8 +68,7 @@ type applier struct {
 
 func (a *applier) withdraw() { a.pending = nil }
 
-// submit takes the writes of a new decision. A slot that has a write under way
-// is left out.
+// submit accepts the writes of a new decision. It leaves out a slot that has a write under way.
 func (a *applier) submit(writes []*write) {
 	a.pending = slices.DeleteFunc(writes, a.conflicts)
 	a.pump()
@@ -77,15 +76,15 @@ func (a *applier) submit(writes []*write) {
 
 func (a *applier) conflicts(w *write) bool {
 	return slices.ContainsFunc(a.started, func(s *write) bool {
-		// A pod may be seen to be gone before the answer to its delete comes. Only the answer
-		// tells what to call its successor.
+		// The watch may show that a pod is gone before the answer to its delete comes. Only the answer tells
+		// the name of its successor.
 		return w.create != nil && w.create.Node == s.node() && (s.create != nil || a.c.w.bug != EagerSuccessor) ||
 			w.create == nil && w.uid() == s.uid()
 	})
 }
 
-// overlay marks the pods that have a write under way, and returns a pod for
-// each create under way that the index does not show.
+// overlay marks the pods that have a write under way, and returns a pod for each create under way that the
+// index does not show yet.
 func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 	if a.c.w.bug == NoUncertainty {
 		return nil
@@ -114,7 +113,7 @@ func (a *applier) overlay(pods []plan.Pod, now time.Time) (more []plan.Pod) {
 	return more
 }
 
-// pump starts what the window has room for.
+// pump starts as many writes as the window has room for.
 func (a *applier) pump() {
 	if wait := a.resume - a.c.w.now; wait > 0 {
 		a.c.later(wait, a.pump)
@@ -131,8 +130,8 @@ func (a *applier) pump() {
 	}
 }
 
-// end takes the outcome of a write. It enters the index first, and only then is the write no
-// longer under way.
+// end takes the outcome of a write. It updates the index first; only then does the write stop counting as
+// under way.
 func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c := a.c
 	if w.create != nil && (o.Fate == delivery.OK || o.Fate == delivery.Unknown) {
@@ -180,8 +179,8 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 	c.touch()
 }
 
-// rests starts nothing for as long as the server asks, and longer each time. Writes that were
-// under way when that began say nothing new.
+// rests starts no writes for as long as the server asks, and longer each time. The answers of writes that
+// were under way when the silence began do not prolong it.
 func (a *applier) rests(asked time.Duration) {
 	now := a.c.w.now
 	if a.resume <= now && a.c.w.bug != SamePause {
@@ -191,7 +190,7 @@ func (a *applier) rests(asked time.Duration) {
 	a.resume = max(a.resume, now+asked)
 }
 
-// countQuota puts off the creates of other nodes that would fail in the same way.
+// countQuota postpones the creates on other nodes that would fail in the same way.
 func (a *applier) countQuota(w *write) {
 	a.overQuota[w.node()] = true
 	if len(a.overQuota) < delivery.ManyOverQuota {
@@ -207,7 +206,7 @@ func (a *applier) countQuota(w *write) {
 	})
 }
 
-// podName returns a function of what the pod is for.
+// podName returns a name that is a function of what the pod is for.
 func (a *applier) podName(w *write, salt int) string {
 	name := w.create.Node
 	if w.set.spec.Surges() || a.c.course.release != nil {

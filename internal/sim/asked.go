@@ -6,8 +6,8 @@ import (
 	"everynode/internal/rollout"
 )
 
-// asked is called when a release was looked at (R8). What people have asked of other releases has changed nothing, and
-// what they ask of one that has not begun is reported.
+// asked is called when a controller has worked out the next state of a release (R8). Requests about other releases
+// must change nothing, and requests about a release that has not begun must be reported.
 func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
 	if c.index.keeper == nil {
 		return
@@ -31,7 +31,7 @@ func (k *checker) asked(c *controller, in *rollout.Seen, next *rollout.State) {
 	}
 }
 
-// about returns what is asked of these releases.
+// about returns the requests about these releases.
 func about(r rollout.Requests, numbers ...int) rollout.Requests {
 	is := func(number int) bool { return slices.Contains(numbers, number) }
 	if !is(r.Promote.Release) {
@@ -48,12 +48,12 @@ func about(r rollout.Requests, numbers ...int) rollout.Requests {
 	return r
 }
 
-// latest returns the last release of which anything is asked.
+// latest returns the last release that any request is about.
 func latest(r rollout.Requests) int {
 	return max(r.Promote.Release, r.Resume.Release, r.Abort, r.Retry, r.Plain)
 }
 
-// anyRelease returns what is asked, as if it were all about that release.
+// anyRelease returns the requests as if all were about that release.
 func anyRelease(r rollout.Requests, number int) rollout.Requests {
 	for _, of := range []*int{&r.Promote.Release, &r.Resume.Release, &r.Abort, &r.Retry, &r.Plain} {
 		if *of > 0 {

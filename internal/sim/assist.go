@@ -58,7 +58,7 @@ func (c *controller) observed(set *daemonSet) (hash string, due time.Duration) {
 	return k.state.Target, 0
 }
 
-// unnoticed is for when the other controller has not observed a DaemonSet of which no revision is kept.
+// unnoticed handles the case that the other controller has not observed a DaemonSet for which no revision is kept.
 func (c *controller) unnoticed() {
 	k, ix := &c.course, c.index
 	next := step{state: rollout.State{Release: k.state.Release}}
@@ -74,7 +74,7 @@ func (c *controller) unnoticed() {
 	}
 }
 
-// beside returns the specification that plan goes by.
+// beside returns the specification that plan works with.
 func (c *controller) beside(spec plan.Spec) plan.Spec {
 	rests := c.rests(spec.Hash)
 	spec.Patient = c.atRest(spec.Hash)
@@ -94,7 +94,7 @@ func (c *controller) beside(spec plan.Spec) plan.Spec {
 	return spec
 }
 
-// rests reports whether nodes that have missed a release wait, and pauses that they must, by what the process knows.
+// rests reports whether, by what the process knows, nodes that have missed a release wait and must make pauses.
 func (c *controller) rests(hash string) bool { return c.pauses(hash) && c.w.bug != PauseForgotten }
 
 func (c *controller) pauses(hash string) bool {
@@ -120,7 +120,7 @@ func (c *controller) mends() bool {
 	return c.w.sc.Assists && c.course.state.Grants() && c.out.Exposure.Other > 0
 }
 
-// endedBeside remembers pods that came to an end, which the other controller replaces.
+// endedBeside records pods that have ended, which the other controller replaces.
 func (c *controller) endedBeside(pods []plan.Pod) {
 	if !c.w.sc.Assists {
 		return
@@ -142,9 +142,9 @@ type grant struct {
 	node    string
 }
 
-// doesBeside checks what is about to be done against the promises beside another controller. Nothing is created. Only
-// outdated pods of a DaemonSet that leaves this to a policy go, within the quota less what is known to have the target
-// (R1), and within the budget (R9).
+// doesBeside checks what is about to be done beside another controller. Nothing may be created. Only outdated pods of
+// a DaemonSet that leaves updates to a policy may go, within the quota minus the nodes that are known to have the
+// target (R1), and within the budget (R9).
 func (k *checker) doesBeside(c *controller, set *daemonSet) {
 	if n := len(c.out.Creates); n > 0 {
 		k.w.fail("assist: a pod is to be created on %s", c.out.Creates[0].Node)
@@ -202,8 +202,8 @@ func (at *place) has(hash string) bool {
 	return false
 }
 
-// granted reports whether the node truly has the target of the release, or nothing, because of the model controller.
-// What the other one has given is a leak.
+// granted reports whether the node truly has the target of the release, or has nothing, because of the model
+// controller. What the other controller has given a node is a leak.
 func (k *checker) granted(n *node, hash string, release int) bool {
 	if k.grants[grant{release, n.Name}] != n.UID {
 		return false

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawAssisted makes a cluster whose own DaemonSet controller has the pods, beside which releases go in waves.
+// drawAssisted draws a cluster whose own DaemonSet controller manages the pods, while releases go in waves beside it.
 func drawAssisted(t *rapid.T) *Scenario {
 	sc := drawReleased(t)
 	sc.Assists, sc.Set.OnDelete, sc.Set.MaxSurge = true, true, ""
@@ -28,8 +28,9 @@ func drawAssisted(t *rapid.T) *Scenario {
 	return sc
 }
 
-// Whatever happens, and whatever the DaemonSet controller of the cluster does beside it, no more nodes are given the target than the
-// quota, leaks counted as far as they are known, and in the end all have what people have asked for. A failure prints the scenario.
+// Whatever happens, and whatever the cluster's DaemonSet controller does, the model controller gives the target to no more nodes
+// than the quota, minus the leaks that it knows of. In the end all nodes have what people have asked for. A failure prints the
+// scenario.
 func TestAssists(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sc := drawAssisted(t)

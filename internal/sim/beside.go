@@ -1,15 +1,16 @@
 package sim
 
-// Two processes that lead at once know about each other's writes only what their watches show. So each is judged by
-// what it knows, and by what was kept. The kept state is written over the version that was read, whoever writes it.
+// Two processes that lead at the same time know about each other's writes only what their watches show. So each is judged by what
+// it knows, and by what was kept. Whoever writes the kept state writes it over the version that it has read.
 
-// release is a release that nodes may be granted by.
+// release is a release under which nodes may be granted.
 type release struct {
 	number int
 	target string
 }
 
-// startsBeside is starts where two processes may lead at once: what a process grants by was kept before, by it or by the other (R4, R15).
+// startsBeside is starts for when two processes may lead at the same time: the state under which a process grants must have been
+// kept before, by it or by the other (R4, R15).
 func (k *checker) startsBeside(w *write) {
 	c, hash := w.owner, w.set.spec.Hash
 	r := c.course.release
@@ -29,8 +30,8 @@ func (k *checker) startsBeside(w *write) {
 	}
 }
 
-// knows is called when what was decided is about to be done, where two processes may lead at once (R1): the nodes of which the process knows
-// that they have the target, and those that get it, are within the quota.
+// knows is called when a decision is about to be carried out while two processes may lead at the same time (R1): the nodes that
+// the process knows to have the target, and those that get it, are within the quota.
 func (k *checker) knows(c *controller, gives []string) {
 	r, hash := c.course.release, c.index.set.spec.Hash
 	has := map[string]bool{}

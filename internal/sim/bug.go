@@ -6,9 +6,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// Bug is a mistake that the model controller makes on purpose. A simulator that
-// finds no mistakes proves nothing: a test plants each of these and waits until
-// it is found.
+// Bug is a mistake that the model controller makes on purpose. A simulator that finds
+// no mistakes proves nothing: a test plants each of these and runs until it is found.
 type Bug string
 
 // The bugs.
@@ -74,19 +73,20 @@ func Bugs() []Bug {
 		NoRemakes, SamePause, TrustTimes, TrustReadyTimes, FlipIsNew, WaitsHoldRoom, YoungGoes, ForgetsWaiting, TriesAgain, ShortLease}
 }
 
-// OfReleases are those that only a scenario with a policy can show.
+// OfReleases lists the bugs that only a scenario with a policy can show.
 func OfReleases() []Bug {
 	return []Bug{ActsBeforeKept, TrustsWatch, QuotaForgotten, TargetForNew, LostAnswerStays, FailuresPass, GuardForgotten, PauseForgotten, AnyRelease, OwnStateStays,
 		NeedsNoPolicy, DeadAreReached, SoaksUnwatched, CountsAloud}
 }
 
-// OfAssisting are those that only a scenario with another controller can show.
+// OfAssisting lists the bugs that only a scenario with another controller can show.
 func OfAssisting() []Bug { return []Bug{TakesOver, DrivesAll, NotNoticed, LeaksFree} }
 
-// OfChanging are those that only a scenario with changes in place can show.
+// OfChanging lists the bugs that only a scenario with changes in place can show.
 func OfChanging() []Bug { return []Bug{TrustsReady, ChangesUnfit, ChangesBlindly, ChangesTwice} }
 
-// corrupt makes the mistakes that package plan would have to make, by changing its input.
+// corrupt makes mistakes that package plan would have to make, by changing plan's
+// input.
 func (b Bug) corrupt(in *plan.Input) {
 	switch b {
 	case BudgetPlusOne:
@@ -139,7 +139,7 @@ func (b Bug) corrupt(in *plan.Input) {
 	}
 }
 
-// trustTimes orders everything by the times that are written.
+// trustTimes orders everything by the times in the API.
 func trustTimes(in *plan.Input) {
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
@@ -151,7 +151,7 @@ func trustTimes(in *plan.Input) {
 	}
 }
 
-// youngGoes takes old pods that are not available for pods that do not serve.
+// youngGoes treats old pods that are not available as pods that do not serve.
 func youngGoes(in *plan.Input) {
 	if in.Set.MaxSurge.Value == 0 {
 		return

@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// mayRuns is how many runs a planted bug may take to be found. Most are found
-// within a hundred; what needs a coincidence takes longer.
+// mayRuns is how many runs it may take to find a planted bug. Most are found within a
+// hundred; what needs a coincidence takes longer.
 const mayRuns = 20000
 
 // A simulator that cannot fail proves nothing. Each planted bug must be found.

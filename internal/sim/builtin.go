@@ -8,28 +8,28 @@ import (
 	"everynode/internal/plan"
 )
 
-// builtin is the DaemonSet controller of a cluster where the model controller only assists (Scenario.Assists), as
-// pkg/controller/daemon of Kubernetes has it: it makes pods from the template that it has seen, replaces those that
-// have ended, removes those that have no place, and writes the status. With RollingUpdate it replaces outdated pods by
+// builtin is the DaemonSet controller of a cluster where the model controller only assists (Scenario.Assists), modelled
+// on pkg/controller/daemon of Kubernetes: it creates pods from the template that it has seen, replaces those that have
+// ended, removes those that have no place, and writes the status. With RollingUpdate it replaces outdated pods by
 // itself. It sees changes of the DaemonSet late. Independently of that, it sees what is on the nodes each time it
 // looks.
 type builtin struct {
 	w       *world
-	self    *controller // whom its writes name as their owner
-	set     *daemonSet  // as it has seen it
+	self    *controller // the owner that its writes name
+	set     *daemonSet  // the DaemonSet as it has seen it
 	queued  bool
-	still   time.Duration // until then it does nothing
-	made    int           // pods
+	still   time.Duration // it does nothing until then
+	made    int           // how many pods it has created
 	replace map[string]pause
 }
 
-// pause is how long a node waits for its next pod after one has failed, in a generation of the DaemonSet.
+// pause is how long a node waits for its next pod after one has failed, for one generation of the DaemonSet.
 type pause struct {
 	until, last time.Duration
 	generation  int64
 }
 
-// The pauses of Kubernetes' controller after pods that have failed, and after requests that were refused.
+// The pauses of Kubernetes' controller after failed pods and refused requests.
 const (
 	firstFailedPause = time.Second
 	mostFailedPause  = 15 * time.Minute
@@ -44,7 +44,7 @@ func (w *world) employ() {
 	}
 }
 
-// saw is told of a change.
+// saw is called with each change.
 func (b *builtin) saw(r resource, e event) {
 	switch r {
 	case sets:
@@ -54,7 +54,7 @@ func (b *builtin) saw(r resource, e event) {
 	}
 }
 
-// notice lets it see a version of the DaemonSet a little later. Versions come in order, but only the last counts.
+// notice makes it see a version of the DaemonSet a little later. Versions come in order, but only the last counts.
 func (b *builtin) notice(set *daemonSet) {
 	b.w.after(b.w.between(time.Millisecond, b.w.faults.Lag), func() {
 		if b.set == nil || b.set.version < set.version {
@@ -64,7 +64,7 @@ func (b *builtin) notice(set *daemonSet) {
 	})
 }
 
-// touch makes it look soon, or after a pause.
+// touch schedules a sync, soon or after a pause.
 func (b *builtin) touch(in time.Duration) {
 	if in > 0 {
 		b.w.after(in, func() { b.touch(0) })
@@ -87,7 +87,7 @@ func (b *builtin) touch(in time.Duration) {
 	})
 }
 
-// sync makes and removes pods, and reports what it has seen.
+// sync creates and removes pods, and reports what it has seen.
 func (b *builtin) sync() {
 	for _, n := range slices.Clone(b.w.api.nodes) {
 		b.manage(n)
@@ -122,7 +122,7 @@ func (b *builtin) manage(n *node) {
 		}
 	})
 	slices.SortStableFunc(alive, func(a, b *pod) int { return fit{}.count(b.Bound) - fit{}.count(a.Bound) })
-	for i := 1; i < len(alive); i++ { // the oldest of those that are bound stays
+	for i := 1; i < len(alive); i++ { // of those that are bound, it keeps the oldest
 		b.remove(alive[i])
 	}
 	if f.run && !any {
@@ -130,7 +130,7 @@ func (b *builtin) manage(n *node) {
 	}
 }
 
-// afterEnd removes a pod that has ended, later each time.
+// afterEnd removes a pod that has ended, after a pause that grows each time.
 func (b *builtin) afterEnd(p *pod) {
 	last := b.replace[p.Node]
 	if last.generation != b.set.generation {
@@ -152,7 +152,8 @@ func (b *builtin) afterEnd(p *pod) {
 	b.remove(p)
 }
 
-// sweep removes pods that wait for a node that does not exist. Those that ran on one are the garbage collector's.
+// sweep removes pods that wait for a node that does not exist. Pods that ran on such a node are left to the garbage
+// collector.
 func (b *builtin) sweep() {
 	for _, p := range slices.Clone(b.w.api.pods) {
 		if !p.Bound && b.w.api.node(p.Node) == nil {
@@ -178,7 +179,8 @@ func (b *builtin) create(node string) {
 	}
 }
 
-// roll is what RollingUpdate does: outdated pods that are not available go at once, others as far as the budget allows.
+// roll is what RollingUpdate does: it deletes outdated pods that are not available at once, and others as far as the
+// budget allows.
 func (b *builtin) roll() {
 	spec, desired, down := &b.set.spec, 0, 0
 	var goes []*pod

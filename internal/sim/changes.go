@@ -6,13 +6,13 @@ import (
 	"everynode/internal/plan"
 )
 
-// Changes in place. A kubelet that finds its pod changed goes on saying that the pod is Ready, while the old containers
-// end and the new ones start; it may say so of new ones that are not, and may never have said anything else. It
-// finishes what it has begun, and reports that under whatever the pod asks for by then. It leaves alone a container
-// that has the image that is asked for. What is written is what package view makes of the statuses of a real one
-// (judged).
+// Changes in place. A kubelet whose pod was changed goes on saying that the pod is Ready while the old containers end and
+// the new ones start. It may say so of new containers that are not ready, and may never have said anything else. It
+// finishes what it has begun, and reports that under whatever the pod asks for by then. It does not touch a container that
+// already has the image that is asked for. What is written is what package view concludes from the statuses of a real
+// kubelet (judged).
 
-// unfitPods is how many of a hundred pods admission has rewritten.
+// unfitPods is the percentage of pods that admission has rewritten.
 const unfitPods = 10
 
 // perPod is how many containers a pod has. The image of the second does not change with every revision.
@@ -21,20 +21,20 @@ const perPod = 2
 // box is a container.
 type box struct {
 	id      int
-	image   string // which no status tells: only its content has an ID
+	image   string // no status shows it: only its content has an ID
 	running bool
 }
 
-// changing is what is true of a pod that can be changed, as of a version of it.
+// changing is what is true of one version of a pod that can be changed in place.
 type changing struct {
-	asks    string      // the revision whose images it has, whatever its label says; empty: nothing is changed in place
-	asked   int         // its generation: how often that has changed
-	seen    int         // the newest that its kubelet has observed
-	shown   [perPod]box // its containers, for all that its kubelet has said
-	passes  bool        // they are said to be ready, for what those before were
-	record  *record     // of the last change; nil: there was none
-	unfit   bool        // admission has rewritten it: seen by a look at the whole pod alone
-	settled bool        // in an index: there is no doubt left about the last change
+	asks    string      // the revision whose images it has, whatever its label says; empty: the scenario changes nothing in place
+	asked   int         // its generation: how often asks has changed
+	seen    int         // the newest generation that its kubelet has observed
+	shown   [perPod]box // its containers, as its kubelet has last reported them
+	passes  bool        // they are reported to be ready because the old ones were
+	record  *record     // of the last change; nil: it was never changed
+	unfit   bool        // admission has rewritten it: only a look at the whole pod shows this
+	settled bool        // in an index: the last change is no longer in doubt
 }
 
 // record is what a change writes into its pod.
@@ -45,7 +45,7 @@ type record struct {
 	changed [perPod]bool
 }
 
-// image is that of one container in a revision.
+// image returns the image of one container in a revision.
 func image(hash string, i int) string {
 	switch {
 	case i == 0:
@@ -65,7 +65,7 @@ func (sc *Scenario) content(image string) string {
 	return image
 }
 
-// madeOf reports whether the containers are those of the revision, and run.
+// madeOf reports whether the containers are those of the revision, and are running.
 func madeOf(hash string, boxes *[perPod]box) bool {
 	for i := range boxes {
 		if b := &boxes[i]; !b.running || b.image != image(hash, i) {
@@ -83,14 +83,16 @@ func (p *pod) fresh() bool {
 // stale reports whether the kubelet has something to do for the pod, or to report about it.
 func (p *pod) stale() bool { return p.Phase == plan.Running && (!p.fresh() || p.seen < p.asked) }
 
-// How long it takes until a container that looks like the one before surely is not, and until one was surely probed.
+// How long it takes until a container that looks like the old one certainly is not, and until a container has certainly
+// been probed.
 const (
 	endsWithin   = 30 * time.Second // each
 	endSlack     = 10 * time.Second
 	probedWithin = 20 * time.Second
 )
 
-// judged is what package view makes of the pod: of what its kubelet has said, and of the record of its last change.
+// judged is what package view concludes about the pod from what its kubelet has said and from the record of its last
+// change.
 func (p *pod) judged(w *world) {
 	r := p.record
 	if r == nil {
@@ -126,7 +128,7 @@ func (p *pod) judged(w *world) {
 	p.Changing = p.Settles > 0
 }
 
-// changeable returns plan.Spec.InPlace of a revision: every other revision whose pods run in the same places.
+// changeable returns plan.Spec.InPlace for a revision: every other revision whose pods run in the same places.
 func (c *controller) changeable(to string) map[string]bool {
 	sc := c.w.sc
 	if !sc.InPlace || c.old {
@@ -148,13 +150,13 @@ func (sc *Scenario) names() (all []string) {
 	return all
 }
 
-// idle reports whether nothing is to be done by the last decision.
+// idle reports whether the last decision leaves nothing to do.
 func (c *controller) idle() bool {
 	return len(c.out.Deletes)+len(c.out.Creates)+len(c.out.Changes) == 0
 }
 
-// begins reports whether between these two versions of a pod its containers have become those of its last change: how
-// long it has been ready counts from then.
+// begins reports whether, between these two versions of a pod, its containers have become those of its last change: the
+// time that it has been ready counts from then.
 func begins(old, now *pod) bool {
 	switch {
 	case !old.Changed.Equal(now.Changed):
@@ -167,10 +169,10 @@ func begins(old, now *pod) bool {
 	if now.Changing {
 		return now.Settles != old.Settles // others are in doubt now, for another reason
 	}
-	return !now.settled // others have replaced those that were in doubt
+	return !now.settled // the containers that were in doubt have been replaced
 }
 
-// settles takes over what was known of a pod: a doubt about its last change that has once ended does not come back.
+// settles copies what was known about a pod: once the doubt about its last change has ended, it does not come back.
 func (p *pod) settles(old *pod, now time.Time) {
 	if old == nil || old.Hash != p.Hash || !old.Changed.Equal(p.Changed) {
 		return
@@ -181,7 +183,7 @@ func (p *pod) settles(old *pod, now time.Time) {
 	}
 }
 
-// change makes the pod of a write one of another revision, if it still is what the write expects.
+// change turns the pod of a write into one of another revision, if the pod still is what the write expects.
 func (a *api) change(w *write) answer {
 	p := a.podNamed(w.change.Pod)
 	switch {
@@ -208,7 +210,7 @@ func (a *api) change(w *write) answer {
 	})}
 }
 
-// later does what a container does, unless another has replaced it.
+// later does something on behalf of a container, unless the container has been replaced by then.
 func (k *kubelets) later(uid string, d time.Duration, do func()) {
 	l := k.life(uid)
 	term := l.term
@@ -219,7 +221,7 @@ func (k *kubelets) later(uid string, d time.Duration, do func()) {
 	})
 }
 
-// restarts lets a container end and start again at this moment, before anybody is told.
+// restarts ends a container and starts it again at this moment, before anybody is told.
 func (k *kubelets) restarts(p *pod) {
 	if l := k.life(p.UID); l.wants == "" && k.w.chance(20) {
 		l.boxes[0] = k.box(l.boxes[0].image)
@@ -232,7 +234,7 @@ func (k *kubelets) box(image string) box {
 	return box{k.made, image, true}
 }
 
-// wakes makes a kubelet look at a pod that has changed: soon, or when it is done with others, or reaches the server
+// wakes makes a kubelet look at a pod that has changed: soon, or once it is done with other pods or reaches the server
 // again.
 func (k *kubelets) wakes(p *pod) {
 	l, uid := k.life(p.UID), p.UID
@@ -250,12 +252,12 @@ func (k *kubelets) wakes(p *pod) {
 	})
 }
 
-// round is a kubelet's work on a pod: it reports, and then makes the containers those that the pod asks for now. What
-// the pod asks for meanwhile waits for the next round.
+// round is one pass of a kubelet over a pod: it reports, and then replaces the containers with those that the pod asks for
+// now. What the pod asks for meanwhile waits for the next round.
 func (k *kubelets) round(uid string) {
 	p, l := k.running(uid), k.life(uid)
 	if p == nil || l.wants != "" {
-		return // looked at again when the node is back
+		return // the next look comes when the node is back
 	}
 	p, news, late := k.report(p)
 	switch {
@@ -270,7 +272,7 @@ func (k *kubelets) round(uid string) {
 	}
 }
 
-// takes returns how long a round takes: containers end one after the other, and each image is pulled. One that has
+// takes returns how long a round takes: containers end one after the other, and each image is pulled. A container that has
 // failed waits.
 func (k *kubelets) takes(p *pod) (all time.Duration) {
 	l := k.life(p.UID)
@@ -298,7 +300,7 @@ func (k *kubelets) finish(uid string) {
 		switch {
 		case b.image == wants && b.running:
 		case !k.w.healed && k.w.chance(10):
-			b.running = false // the one before, for all that is said of it
+			b.running = false // still the old one, as far as anybody reports
 		default:
 			*b = k.box(wants)
 			b.running = k.w.healed || !k.w.chance(10)
@@ -309,16 +311,16 @@ func (k *kubelets) finish(uid string) {
 	k.round(uid)
 }
 
-// The ways in which a kubelet says that a pod has new containers.
+// The ways in which a kubelet reports that a pod has new containers.
 const (
-	probed   = iota // they are not ready until they are probed
-	unprobed        // they are ready as they run
-	taken           // they are said to be ready, for what the old ones were; and are not
+	probed   = iota // not ready until they are probed
+	unprobed        // ready once they run
+	taken           // reported ready because the old ones were, though they are not
 	waysToSay
 )
 
-// report reports the containers, and marks the present pod as seen. news says that these differ from the last report,
-// late that the pod has changed since then.
+// report reports the containers, and marks the current version of the pod as seen. news means that they differ from the
+// last report, late that the pod has changed since then.
 func (k *kubelets) report(p *pod) (now *pod, news, late bool) {
 	l := k.life(p.UID)
 	if news, late = p.shown != l.boxes, p.seen < p.asked; !news && !late {
@@ -343,7 +345,7 @@ func (k *kubelets) report(p *pod) (now *pod, news, late bool) {
 	}), news, late
 }
 
-// goesOn lets new containers do what their revision does.
+// goesOn makes new containers do what their revision does.
 func (k *kubelets) goesOn(p *pod) {
 	l, uid := k.life(p.UID), p.UID
 	switch l.way {
@@ -361,11 +363,11 @@ func (k *kubelets) goesOn(p *pod) {
 	}
 }
 
-// never is a time that no run reaches.
+// never is longer than any run lasts.
 const never = 1000 * time.Hour
 
-// restampReady is for new containers of a pod that stays ready: it counts from their start, by the kubelet's clock, if that
-// is later than what was written before.
+// restampReady is for new containers of a pod that stays ready: its ready time becomes their start, by the kubelet's clock,
+// if that is later than what was written before.
 func (w *world) restampReady(p *pod) {
 	at := w.stampOf(p.Node)
 	if at.Before(p.readyStamp) {
@@ -394,7 +396,7 @@ func (k *checker) changing(p *pod, w *write) {
 	}
 }
 
-// allOf reports whether the containers of the pod, and those that its kubelet is about to start, are of the revision
+// allOf reports whether the containers of the pod, and those that its kubelet is about to start, belong to the revision
 // that it asks for.
 func (k *kubelets) allOf(p *pod) bool {
 	l := k.life(p.UID)

@@ -6,7 +6,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawChanging makes a cluster whose pods are changed where they run, with or without a policy.
+// drawChanging draws a cluster whose pods are changed in place, with or without a policy.
 func drawChanging(t *rapid.T) *Scenario {
 	var sc *Scenario
 	if rapid.Bool().Draw(t, "released") {
@@ -22,7 +22,7 @@ func drawChanging(t *rapid.T) *Scenario {
 	return sc
 }
 
-// Whatever happens while pods are changed where they run, the invariants hold: none counts that does not serve, none is
+// Whatever happens while pods are changed in place, the invariants hold: no pod counts that does not serve, no pod is
 // changed that may not be, and in the end every node has what it should have.
 func TestInPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

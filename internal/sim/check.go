@@ -10,45 +10,44 @@ import (
 // Report is what a run has seen.
 type Report struct {
 	Creates, Deletes, Changes, Forced, StatusWrites int // that have taken effect, by controllers
-	// Doubles counts pods that were created beside another one while two controllers ran at once,
-	// or after a late request. Names prevent most of them; the rest are removed on sight.
+	// Doubles counts pods that were created beside another one while two controllers ran at once, or after a
+	// late request. Names prevent most of them; the controller removes the rest once it sees them.
 	Doubles int
 	Updated int           // nodes with a current pod that is ready, after the last event
 	Phase   string        // of the release, after the last event
 	Killed  int           // nodes that a revision has killed
-	Settled time.Duration // from the end of the events until nothing happened any more
+	Settled time.Duration // from the end of the events until nothing happened
 	Steps   int
 }
 
-// written returns how many writes have taken effect.
+// written returns how many writes of controllers have taken effect.
 func (r *Report) written() int { return r.Creates + r.Deletes + r.Changes + r.StatusWrites }
 
 // checker checks the run against the invariants.
 type checker struct {
 	w      *world
 	report Report
-	// unsettled has the deletes whose outcome their process does not know, by pod UID and
-	// process.
+	// unsettled is the set of deletes whose outcome their process does not know, by pod UID and process.
 	unsettled map[request]bool
 	deletedBy map[string]int              // the process that deleted a pod
 	ended     map[request]time.Duration   // when a process has deleted an ended pod of that name
-	handed    map[string]handed           // nodes that are the scheduler's
-	places    []place                     // room for a decision
+	handed    map[string]handed           // nodes whose next pod is for the scheduler to place
+	places    []place                     // space for a decision, reused
 	spent     map[request][]time.Duration // when a process wrote to a node
-	turned    map[request]uint64          // by process and node UID: when a node was seen to turn not Ready, truly
-	turnedAt  map[request]uint64          // the same: what the API was at when it was seen
-	sentIn    map[request]uint64          // by process and pod UID: what the API was at when its delete was sent
-	newest    map[request]time.Time       // by process and node: when the newest pod was created that it has deleted
+	turned    map[request]uint64          // by process and node UID: the version in which a node truly turned not Ready, as the process has seen
+	turnedAt  map[request]uint64          // the same: the version of the API when the process saw it
+	sentIn    map[request]uint64          // by process and pod UID: the version of the API when its delete was sent
+	newest    map[request]time.Time       // by process and node: the creation time of the newest pod that it has deleted
 	reached   map[request]bool            // see reaching
-	doing     map[request]map[string]bool // the writes that have, by the UIDs of their pods
-	quotas    map[int]int                 // the most that was kept, by release
+	doing     map[request]map[string]bool // like reached: the writes that have done it, by the UIDs of their pods
+	quotas    map[int]int                 // the largest quota that was kept, by release
 	memos     map[int]*memo               // by process
-	granting  map[release]bool            // of which a state was kept by which nodes may be granted
-	plainly   map[request]bool            // by node and revision: given outside of any release
+	granting  map[release]bool            // releases of which a state was kept that allows grants
+	plainly   map[request]bool            // by node and revision: given outside any release
 	grants    map[grant]string            // beside another controller: the UIDs of nodes that were given the target
-	lost      map[string][]loss           // by node: what the guard has let go
-	permitted []permit                    // what people have let go besides
-	lax       bool                        // a second pod is counted, not an error
+	lost      map[string][]loss           // by node: the losses that the guard has allowed
+	permitted []permit                    // the losses that people have allowed besides
+	lax       bool                        // a second pod on a node is counted, and is not an error
 }
 
 type request struct {
@@ -61,8 +60,8 @@ func newChecker(w *world) *checker {
 		newest: map[request]time.Time{}, reached: map[request]bool{}, doing: map[request]map[string]bool{}, plainly: map[request]bool{}, lost: map[string][]loss{}, quotas: map[int]int{}, granting: map[release]bool{}, memos: map[int]*memo{}, grants: map[grant]string{}, handed: map[string]handed{}, turned: map[request]uint64{}, turnedAt: map[request]uint64{}, sentIn: map[request]uint64{}}
 }
 
-// sent and settled frame the time in which a delete may or may not have
-// happened, as far as its process knows.
+// sent and settled are the ends of the time in which a delete may or may not have happened, as far as its
+// process knows.
 func (k *checker) sent(c *controller, uid string) {
 	at := request{c.process, uid}
 	k.unsettled[at] = true
@@ -83,9 +82,9 @@ func (k *checker) wrote(what string) {
 	}
 }
 
-// This is the limit for writes to one node in an hour. Growing pauses keep creates and deletes
-// far below it, whoever undoes them; edits of the template start the pauses again. Three pods
-// whose deletes are always refused cause the most: each is tried once a minute.
+// This is the limit of writes to one node in an hour. Growing pauses keep creates and deletes far below it,
+// whoever undoes them; edits of the template reset the pauses. Three pods whose deletes are always refused
+// cause the most writes: each is tried once a minute.
 const mostAnHour = 240
 
 // arrived counts a write to a pod that reaches the API, and checks that its process does not
@@ -99,18 +98,18 @@ func (k *checker) arrived(what string, w *write) {
 	}
 }
 
-// creating is called just before a pod exists (I1).
+// creating is called just before a pod is created (I1).
 func (k *checker) creating(p *pod) {
 	k.report.Creates++
 	if k.w.sc.Assists {
-		return // it is the other controller's
+		return // the other controller creates it
 	}
 	k.bound(p)
 	surges := p.made.set.spec.Strategy == plan.RollingUpdate && p.made.set.spec.MaxSurge.Value > 0
 	others := 0
 	for _, o := range k.w.api.pods {
 		if o.Node != p.Node || o.Forced && k.replaced(o) {
-			continue // of the latter only the object is left, which a finalizer holds
+			continue // only its object is left, which a finalizer keeps
 		}
 		ends := !o.Deleted.IsZero()
 		switch {
@@ -135,8 +134,8 @@ func (k *checker) replaced(p *pod) bool {
 	return n == nil || n.UID != p.nodeUID
 }
 
-// inTerm is called just before a write takes effect. No other process may have
-// begun since it was sent.
+// inTerm is called just before a write takes effect. No other process may have started since the write was
+// sent.
 func (k *checker) inTerm(c *controller) {
 	if c.process < k.w.processes && !k.lax {
 		k.w.fail("lease: a write of process %d takes effect after process %d has begun", c.process, k.w.processes)
@@ -156,7 +155,7 @@ func (k *checker) deleting(p *pod, w *write) {
 	k.report.Deletes++
 	k.handOver(p, w)
 	if !w.read {
-		// The process cannot know of one that comes later: it has seen that the pod is there.
+		// The process cannot know about a replacement that comes later: it has seen that the pod exists.
 		k.deletedBy[p.UID] = w.owner.process
 	}
 	if r := w.remove.Reason; r == plan.PodFailed || r == plan.PodSucceeded || r == plan.PodRefused {
@@ -184,10 +183,10 @@ func isCurrent(spec *plan.Spec, p *pod) bool {
 func ended(p *plan.Pod) bool { return p.Phase == plan.Failed || p.Phase == plan.Succeeded }
 func live(p *plan.Pod) bool  { return p.Deleted.IsZero() && !ended(p) }
 
-// fit says whether a node should run a pod, and whether it may keep one.
+// fit is whether a node should run a pod, and whether it may keep one.
 type fit struct{ run, keep bool }
 
-// permits returns the eligibility of a node, for what a scenario can ask for.
+// permits returns the eligibility of a node, as far as a scenario can influence it.
 func permits(p *plan.Placement, n *plan.Node) fit {
 	for key, want := range p.Selector {
 		if n.Labels[key] != want {
@@ -212,7 +211,7 @@ func permits(p *plan.Placement, n *plan.Node) fit {
 	return f
 }
 
-// final checks the state that everything must reach in the end.
+// final checks the state that the whole cluster must reach in the end.
 func (k *checker) final() {
 	a := k.w.api
 	spec := k.w.endsAt()
@@ -243,7 +242,7 @@ func (k *checker) final() {
 	}
 	want.Current, want.Ready, want.Updated, want.Available = want.Desired, want.Desired, want.Desired, want.Desired
 	if spec.Hash != a.set.spec.Hash {
-		want.Updated = a.set.status.Updated // counts the target, which was taken back
+		want.Updated = a.set.status.Updated // it counts the target, which was taken back
 	}
 	for _, p := range a.pods {
 		if a.node(p.Node) == nil {
@@ -255,8 +254,8 @@ func (k *checker) final() {
 	}
 }
 
-// wedged reports whether nodes rightly use up the budget: dead ones that have died
-// under the current revision, or while their pod was ending (I5).
+// wedged reports whether nodes rightly use up the budget: dead ones that have died under the current
+// revision, or while their pod was terminating (I5).
 func (k *checker) wedged() bool {
 	k.survey(k.w.controllers[0], k.w.api.set)
 	b := k.balance(k.w.controllers[0], k.w.api.set, k.mayExcuse)

@@ -11,16 +11,14 @@ import (
 type Faults struct {
 	Latency time.Duration // the most that each way of a request takes
 	Lag     time.Duration // the most that a watch is behind
-	// Lost requests get no answer, or an error that says nothing, whether
-	// they took effect (one half) or not.
+	// Lost requests get no answer, or an error that says nothing. Half of them have taken effect.
 	Lost int
-	// Late requests get such an error first and take effect after it. No client can be safe from
-	// this: doc.go says what holds nevertheless.
+	// Late requests get such an error first and take effect after it. No client can be safe from this: doc.go
+	// says what holds all the same.
 	Late int
 	// Throttled requests are refused with 429.
 	Throttled int
-	// Slow writes take the server up to slowest: webhooks that hang, one after
-	// the other.
+	// Slow writes keep the server busy for up to slowest: webhooks that hang, one after the other.
 	Slow int
 }
 
@@ -30,10 +28,9 @@ const slowest = 60 * time.Second
 // calm returns the faults of a good network.
 func calm() Faults { return Faults{Latency: 20 * time.Millisecond, Lag: 30 * time.Millisecond} }
 
-// send makes a request: op is carried out when it reaches the server, done is
-// called with the answer. A request takes effect within delivery.PromptTimeout or never. A
-// write gets delivery.SlowTimeout when one of this process has lately taken too long, once
-// the lease covers that.
+// send makes a request: op is carried out when it reaches the server, done is called with the answer. A
+// request takes effect within delivery.PromptTimeout or never. The limit for a write is delivery.SlowTimeout
+// if a write of this process has lately taken too long, once the lease covers that.
 func (c *controller) send(write bool, op func() answer, done func(answer)) {
 	if c.dead {
 		return
@@ -54,9 +51,8 @@ func (c *controller) send(write bool, op func() answer, done func(answer)) {
 	})
 }
 
-// term returns how long the lease holds when the process is cut off or dies. It is long
-// while there are slow writes; those that are over, or were never sent, do not
-// count.
+// term returns how long the lease lasts after the process is cut off or dies. It is long while there are slow
+// writes; writes that are over, or were never sent, do not count.
 func (c *controller) term() time.Duration {
 	if c.slow > 0 && c.long && c.w.bug != ShortLease {
 		return delivery.SlowLeaseTerm
@@ -73,7 +69,7 @@ func (c *controller) sendWithin(limit time.Duration, write bool, op func() answe
 	there, back := w.ways(write)
 	giveUp := limit
 	if w.chance(50) {
-		giveUp = min(there+back, limit) // a broken connection shows at once
+		giveUp = min(there+back, limit) // a broken connection is noticed at once
 	}
 	serve := func() answer {
 		if write {
@@ -124,7 +120,7 @@ func (c *controller) sendWithin(limit time.Duration, write bool, op func() answe
 	}
 }
 
-// ways returns how long a request takes to be carried out, and its answer to come.
+// ways returns how long a request takes to reach the server, and its answer to come back.
 func (w *world) ways(write bool) (there, back time.Duration) {
 	there, back = w.between(time.Millisecond, w.faults.Latency), w.between(time.Millisecond, w.faults.Latency)
 	if write && w.chance(w.faults.Slow) {

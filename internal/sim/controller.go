@@ -9,41 +9,40 @@ import (
 	"everynode/internal/plan"
 )
 
-// controller is one process that runs the algorithm, from its first list until
-// it dies.
+// controller is one process that runs the algorithm, from its first list until it dies.
 type controller struct {
 	w       *world
 	process int
-	old     bool          // of a version that knows nothing of changes in place
-	ahead   time.Duration // its clock, since it started
+	old     bool          // it is of a version that does not know changes in place
+	ahead   time.Duration // how far its clock is ahead, fixed when it starts
 	dead    bool
-	lost    bool          // its lease has gone to another: it dies when it wakes up
+	lost    bool          // another process has its lease: it dies when it wakes up
 	frozen  time.Duration // until then it does nothing
 	crash   crash         // how it dies at its next write
 	patient time.Duration // until then its writes may take delivery.SlowTimeout
-	slow    int           // such writes that are under way, or wait for the lease
+	slow    int           // how many such writes are under way, or wait for the lease
 	long    bool          // the lease covers them
 
 	index   *index
 	in      plan.Input
 	out     plan.Plan
-	hash    string // that the last decision was about
-	edition int64  // the same of its generation
+	hash    string // the revision that the last decision was about
+	edition int64  // the generation that it was about
 	ledger  ledger
 	backoff map[string]plan.Backoff
 	changed map[string]time.Time // when a node was seen to change
 	retries map[slot]retry
-	// announced are pods whose end was counted that another controller deletes.
+	// announced is the set of pods that another controller deletes and whose end was counted.
 	announced map[string]bool
 	applier   applier
 	course    course
 
 	queued    bool          // a sync is on its way
-	reading   bool          // the DaemonSet is being read again
-	busy      bool          // a sync waits for the status to be written
+	reading   bool          // the DaemonSet is being read from the server
+	busy      bool          // a sync waits until the status is written
 	again     bool          // something has changed meanwhile
 	timer     time.Duration // the next sync by the clock; 0: none
-	heldAt    time.Duration // since when a status waits for writes to end; 0: none does
+	heldAt    time.Duration // since when a status waits for writes to end; 0: no status waits
 	statusBad time.Duration // the pause after a status that could not be written
 }
 
@@ -74,7 +73,7 @@ func (w *world) launch() *controller {
 	return c
 }
 
-// die ends the process at once. What it has sent stays on its way.
+// die ends the process at once. The requests that it has sent stay on their way.
 func (c *controller) die() {
 	if c.dead {
 		return
@@ -98,7 +97,7 @@ func (c *controller) later(d time.Duration, do func()) {
 	})
 }
 
-// touch says that something has changed.
+// touch schedules a sync, because something has changed.
 func (c *controller) touch() {
 	switch {
 	case c.busy:
@@ -109,7 +108,7 @@ func (c *controller) touch() {
 	}
 }
 
-// wake makes sure that there is a sync at that time.
+// wake makes sure that a sync happens at that time.
 func (c *controller) wake(at time.Duration) {
 	at = max(at, c.w.now+time.Millisecond)
 	if c.timer != 0 && c.timer <= at {
@@ -142,7 +141,7 @@ func (c *controller) sync() {
 		}
 	}
 	if !c.steer(set) {
-		return // what is kept of the release is being read
+		return // the kept state of the release is being read
 	}
 	c.decide(set)
 	acts, waits := c.proceed(set)
@@ -173,7 +172,7 @@ func (c *controller) decide(set *daemonSet) {
 	}
 	in.Pods = in.Pods[:0]
 	for _, p := range ix.pods {
-		// A pod that is not part of a gone node's legacy may run on a new one.
+		// A pod that the departed node did not leave behind may run on a new node of that name.
 		if !in.Gone[p.Node] || ix.departed[p.Node][p.UID] || c.w.bug == GoneTakesAll {
 			seen := p.Pod
 			seen.Left = ix.leftBehind(p) && c.w.bug != LeftStays
@@ -218,7 +217,7 @@ func (c *controller) decide(set *daemonSet) {
 	}
 }
 
-// remember adds what is known of nodes where pods end, or do not last.
+// remember adds what is known about nodes where pods end, or do not last.
 func (c *controller) remember(in *plan.Input) {
 	if c.hash != in.Set.Hash {
 		c.hash = in.Set.Hash
@@ -240,7 +239,7 @@ func (c *controller) remember(in *plan.Input) {
 	maps.DeleteFunc(c.backoff, func(_ string, b plan.Backoff) bool { return b.Expired(in.Now) && b.Remakes.Expired(in.Now) })
 }
 
-// made remembers that a pod was created.
+// made records that a pod was created.
 func (c *controller) made(w *write) {
 	if c.w.bug == NoRemakes || w.set.spec.Hash != c.hash {
 		return
@@ -250,7 +249,7 @@ func (c *controller) made(w *write) {
 	c.backoff[w.create.Node] = b
 }
 
-// recall is for a create that was under way for longer than a pod must live to count as lasting.
+// recall handles a create that was under way for longer than a pod must live to count as lasting.
 func (c *controller) recall(w *write, made bool) {
 	b := c.backoff[w.create.Node]
 	if w.remade.Last.IsZero() || w.set.spec.Hash != c.hash || !b.Remakes.Expired(c.clock()) || c.w.bug == NoRemakes {
@@ -260,8 +259,8 @@ func (c *controller) recall(w *write, made bool) {
 	c.backoff[w.create.Node] = b
 }
 
-// tellNewer marks the pods of templates that came after the set. A live read
-// then brings a set that is as new as they are (I13).
+// tellNewer marks the pods of templates that are newer than the set. A live read then fetches a set that is as
+// new as they are (I13).
 func (c *controller) tellNewer(set *daemonSet) {
 	newer := false
 	for i := range c.in.Pods {
@@ -322,8 +321,8 @@ func (c *controller) submit(set *daemonSet) {
 	c.applier.submit(writes)
 }
 
-// guarded reports whether a guard holds for a pod that the process must know when it decides to delete the pod. A
-// policy that was deleted is restored when everything is repaired.
+// guarded reports whether a guard covers a pod, as the process must know when it decides to delete it. A policy
+// that was deleted is restored when everything is repaired.
 func (c *controller) guarded(p *pod) bool {
 	r, o := c.course.release, c.w.api.keeper
 	if c.w.check.lax {
@@ -427,7 +426,7 @@ func (c *controller) reported(set *daemonSet, good bool) {
 	}
 }
 
-// settleLingering reads pods whose own write the watch should have shown.
+// settleLingering reads pods whose own write the watch should have shown long ago.
 func (c *controller) settleLingering() {
 	for _, p := range c.index.late() {
 		c.send(false, func() answer { return c.w.api.get(p.Name) }, func(a answer) {
@@ -444,7 +443,7 @@ func (c *controller) settleLingering() {
 	}
 }
 
-// farewell confirms that a node is gone which a watch has shown to be deleted.
+// farewell confirms that a node whose deletion a watch has shown is gone.
 func (c *controller) farewell(n *node, pods []string) {
 	if len(pods) == 0 {
 		return
@@ -467,9 +466,9 @@ func (c *controller) confirm(n *node, pods []string, pause time.Duration) {
 	})
 }
 
-// legacy returns which of the pods that were known on a deleted node did run on it, and not on the one (nil:
-// none) that has its name now: they were bound before the new node came. If the scheduler binds a pod, its age
-// does not show this.
+// legacy returns which of the pods that were known on a deleted node did run on it, and not on the node that has
+// its name now (nil: there is none): they were bound before the new node came. The age of a pod does not show
+// this if the scheduler binds it.
 func (c *controller) legacy(now *node, uids []string) (left []string) {
 	for _, uid := range uids {
 		p := c.index.pod(uid)

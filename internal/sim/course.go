@@ -11,42 +11,42 @@ import (
 	"everynode/internal/rollout"
 )
 
-// course is what a process knows of the release.
+// course is what a process knows about the release.
 type course struct {
 	read, reading bool // the state was read from the server in this term, or is being read
 	state         rollout.State
-	kept          bool    // the state is kept, but for what was counted since
+	kept          bool    // the state is kept, except for what was counted since
 	own           *keeper // what this process has kept or read last; nil: nothing
-	holds         bool    // nothing may be done before the state has gone on
-	unsure        bool    // whether the state was kept the last time is not known: it is read again
-	stuck         bool    // the state could not be kept the last time: nothing is granted
+	holds         bool    // nothing may be done before the new state is kept
+	unsure        bool    // the outcome of the last write of the state is not known: it is read again
+	stuck         bool    // the last write of the state failed: nothing is granted
 	retryAt       time.Duration
 	wrote         time.Duration
 	release       *plan.Release
 	reached       map[string]int
-	begun         map[string]map[string]bool // by node: the UIDs of the pods by which it was reached; empty: by a create
+	begun         map[string]map[string]bool // by node: the UIDs of the pods whose writes reached it; empty: a create did
 	reachedWith   string                     // the target that reached is about
 
 	layout  *rollout.Layout
 	ranked  ranking
 	at      time.Duration // when the layout was worked out
-	changes uint64        // index.changes then
+	changes uint64        // the value of index.changes then
 	limit   bool          // QuotaForgotten has forgotten it
 
 	removals rollout.Hold
 
 	problem rollout.Reason // beside another controller: why the policy cannot be followed
-	behind  time.Duration  // since when that one has not observed a change; 0: it has
+	behind  time.Duration  // since when that controller has not observed a change; 0: it has
 }
 
-// ranking is what a layout was worked out from.
+// ranking is what a layout was computed from.
 type ranking struct {
 	number     int
 	policy     *policy
 	stable, to string
 }
 
-// steer works out what plan is to follow; false: what is kept must be read first.
+// steer works out what plan has to follow. It returns false if the kept state must be read first.
 func (c *controller) steer(set *daemonSet) bool {
 	k, ix := &c.course, c.index
 	if c.w.sc.Policy == nil {
@@ -78,8 +78,8 @@ func (c *controller) steer(set *daemonSet) bool {
 	return true
 }
 
-// readCourse takes what is kept from the server, once in a term, when an answer was lost and when another process has written it: a watch may
-// show less than the last leader did.
+// readCourse reads the kept state from the server: once in a term, when an answer was lost, and when another process has written
+// the state. A watch may be behind what the last leader did.
 func (c *controller) readCourse() {
 	k := &c.course
 	if k.read && c.w.bug != OwnStateStays && c.w.bug != TrustsWatch && k.overwritten(c.index.keeper) {
@@ -124,7 +124,7 @@ func (c *controller) readCourse() {
 	})
 }
 
-// overwritten reports whether another process has written since.
+// overwritten reports whether another process has written the state since.
 func (k *course) overwritten(now *keeper) bool {
 	was := keeper{}
 	if k.own != nil {
@@ -133,7 +133,7 @@ func (k *course) overwritten(now *keeper) bool {
 	return now != nil && now.version > was.version && (now.state != was.state || !sameGuard(now.guard, was.guard))
 }
 
-// meet is for a DaemonSet of which nothing is kept, or only something from another time.
+// meet handles a DaemonSet of which no state is kept, or only one from another time.
 func (c *controller) meet(set *daemonSet) {
 	k := &c.course
 	stale := k.state.Phase == rollout.Idle && k.state.Target != set.spec.Hash
@@ -153,8 +153,8 @@ func (c *controller) meet(set *daemonSet) {
 	k.state, k.kept = first, false
 }
 
-// inUse returns how many available pods each revision has, on how many nodes there is one of the template's, and on how
-// many a live one of another.
+// inUse returns how many available pods each revision has, and how many nodes have an available pod of the template's revision,
+// and a live pod of another.
 func (c *controller) inUse(set *daemonSet) (pods map[string]int, exposed, others int) {
 	pods = map[string]int{}
 	current, other := map[string]bool{}, map[string]bool{}
@@ -176,8 +176,8 @@ func (c *controller) inUse(set *daemonSet) (pods map[string]int, exposed, others
 	return pods, len(current), len(other)
 }
 
-// follow makes the release that plan follows: of the state that is kept, or, while that is about another template,
-// one in which nothing is granted.
+// follow sets the release that plan follows: that of the kept state, or, while the kept state is about another template, one in
+// which nothing is granted.
 func (c *controller) follow(set *daemonSet) {
 	k, number := &c.course, c.course.state.Release
 	if k.state.Target != set.spec.Hash {
@@ -217,7 +217,7 @@ func (c *controller) policy() *rollout.Policy {
 	return &p
 }
 
-// rank works out the order of the nodes again when the last one no longer holds.
+// rank computes the order of the nodes again when the last one is no longer valid.
 func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k := &c.course
 	from := ranking{number, c.index.policy, k.state.Stable, set.spec.Hash}
@@ -250,8 +250,8 @@ func (c *controller) rank(set *daemonSet, number int, stable *plan.Placement) {
 	k.layout, k.ranked, k.at, k.changes = rollout.NewLayout(c.policy(), set.uid, nodes), from, c.w.now, c.index.changes
 }
 
-// proceed lets the release go on after a decision. acts says that the decision may be carried out. waits says that the
-// state is being written, after which there is another decision.
+// proceed advances the release after a decision. acts means that the decision may be carried out. waits means that the state is
+// being written, and another decision follows.
 func (c *controller) proceed(set *daemonSet) (acts, waits bool) {
 	k, driven := &c.course, c.index.policy != nil
 	if c.w.sc.Policy == nil {
@@ -310,14 +310,14 @@ func sameCourse(a, b rollout.State) bool {
 	return a == b
 }
 
-// keeps takes what is kept now.
+// keeps records the state that is kept now.
 func (k *course) keeps(s *step, now time.Time) {
 	if k.state, k.removals.Kept, k.kept = s.state, s.guard, true; s.lets {
 		k.removals.Allow(s.held, now)
 	}
 }
 
-// keep writes the state over the version that it was worked out from.
+// keep writes the state over the version that it was computed from.
 func (c *controller) keep(next *step, acts bool) (bool, bool) {
 	k, version := &c.course, uint64(0)
 	if c.index.keeper != nil {
@@ -373,7 +373,7 @@ func (c *controller) keep(next *step, acts bool) (bool, bool) {
 	return false, true
 }
 
-// seen returns what the release is to go by.
+// seen returns the input of the release.
 func (c *controller) seen(set *daemonSet) rollout.Seen {
 	k, t := &c.course, &c.out.Exposure
 	most, surge := set.spec.Budget(c.out.Status.Desired)
@@ -402,8 +402,8 @@ func (c *controller) seen(set *daemonSet) rollout.Seen {
 	return in
 }
 
-// makes returns the revision of a pod that is to be created. replaces returns the revision of the pod that will replace
-// one that is deleted.
+// makes returns the revision of a pod that is to be created. replaces returns the revision of the pod that will replace one that
+// is deleted.
 func (k *course) makes(c *controller, set *daemonSet, n *plan.Create) string {
 	if n.Stable && c.w.bug != TargetForNew {
 		return k.release.Stable.Hash
@@ -418,8 +418,7 @@ func (k *course) replaces(set *daemonSet) string {
 	return set.spec.Hash
 }
 
-// generation returns the number of the template from which a create makes its pod. A template from the history has
-// none.
+// generation returns the generation of the template from which a create makes its pod. A template from the history has none.
 func (w *write) generation() int64 {
 	if w.hash != w.set.spec.Hash {
 		return 0
@@ -427,12 +426,12 @@ func (w *write) generation() int64 {
 	return w.set.spec.Generation
 }
 
-// gains reports whether the node gets the template's revision by the write.
+// gains reports whether the write gives the node the template's revision.
 func (w *write) gains() bool {
 	return w.remove != nil && w.remove.Reaches || w.change != nil && w.change.Reaches || w.create != nil && w.hash == w.set.spec.Hash
 }
 
-// reaches remembers that a write has begun by which the release gives a node its target.
+// reaches records that a write has begun by which the release gives a node its target.
 func (c *controller) reaches(w *write) {
 	r, k := c.course.release, &c.course
 	if r == nil || r.Back || !w.gains() {
@@ -449,7 +448,7 @@ func (c *controller) reaches(w *write) {
 	k.begun[w.node()][w.uid()] = true
 }
 
-// unreach is for a delete that has done nothing.
+// unreach undoes this for a delete that had no effect.
 func (c *controller) unreach(w *write) {
 	k := &c.course
 	if w.release == 0 || k.reachedWith != w.set.spec.Hash || k.reached[w.node()] != w.release {

@@ -6,21 +6,20 @@ import (
 	"everynode/internal/plan"
 )
 
-// place is one node as a controller must see it: what it has watched, overlaid
-// with its own writes.
+// place is one node as a controller must see it: what its watches have shown, overlaid with its own writes.
 type place struct {
 	node      *node // nil: not known
 	name      string
 	fit       fit
 	pods      []*pod
 	live      int
-	old, cur  int // live pods of older revisions, of the current one
+	old, cur  int // live pods of older revisions, and of the current one
 	failing   bool
 	available int
 	curUp     bool // an available pod of the current revision
-	curBound  bool // a live one of it that is bound
-	oldBound  bool // a live one of an older revision that is bound
-	oldUp     bool // an available one of an older revision
+	curBound  bool // a live pod of it is bound
+	oldBound  bool // a live pod of an older revision is bound
+	oldUp     bool // an available pod of an older revision
 	coming    bool // a create is under way
 }
 
@@ -51,7 +50,7 @@ type balance struct {
 	surges, rolls              bool
 }
 
-// balance counts. excused says which nodes do not take part.
+// balance counts. excused returns which nodes do not take part.
 func (k *checker) balance(c *controller, set *daemonSet, excused func(*controller, *daemonSet, *place) bool) (b balance) {
 	for i := range k.places {
 		p := &k.places[i]
@@ -80,7 +79,7 @@ func (k *checker) balance(c *controller, set *daemonSet, excused func(*controlle
 	return b
 }
 
-// survey sorts what the controller knows by node.
+// survey sorts by node what the controller knows.
 func (k *checker) survey(c *controller, set *daemonSet) {
 	for i := range k.places {
 		k.places[i].pods = k.places[i].pods[:0]
@@ -104,7 +103,7 @@ func (k *checker) survey(c *controller, set *daemonSet) {
 	}
 	for _, p := range c.index.pods {
 		if c.index.leftBehind(p) && !k.w.sc.Assists {
-			continue // it does not run
+			continue // it no longer runs
 		}
 		at := k.place(p.Node)
 		if at == nil {
@@ -115,7 +114,7 @@ func (k *checker) survey(c *controller, set *daemonSet) {
 	}
 	for _, w := range c.applier.started {
 		if at := k.place(w.node()); at != nil && w.create != nil && w.hash == set.spec.Hash {
-			// A pod of that name is counted as what it is.
+			// If a pod with one of the create's names is known, that pod is counted instead.
 			at.coming = (at.fit.run || !w.create.ByScheduler) && !slices.ContainsFunc(at.pods, func(p *pod) bool { return slices.Contains(w.names, p.Name) })
 		}
 	}
@@ -152,12 +151,12 @@ func (k *checker) count(c *controller, set *daemonSet, at *place, p *pod) {
 	}
 }
 
-// available reports whether a pod counts (I6): it is ready for long enough, and
-// the process has not asked for its end, or does not know what came of that.
+// available reports whether a pod counts (I6): it has been ready for long enough, and the process has not
+// asked for its deletion, or does not know the outcome.
 func (k *checker) available(c *controller, set *daemonSet, p *pod) bool {
 	ready := p.fresh() && p.readyAt+set.spec.MinReady <= c.w.now
 	if c.old && !ready {
-		ready = p.record != nil // it believes what is said
+		ready = p.record != nil // it believes what the kubelet says
 	}
 	return live(&p.Pod) && p.Ready && ready &&
 		!k.unsettled[request{c.process, p.UID}] && k.deletedBy[p.UID] != c.process
@@ -229,8 +228,8 @@ func (k *checker) judgeDelete(c *controller, d *plan.Delete, spec *plan.Spec, b 
 	}
 }
 
-// judgeSurged is for an available old pod, with surge: another must serve, or
-// the node leaves and enough others serve.
+// judgeSurged handles an available old pod, with surge: another pod must serve, or the node leaves and enough
+// others serve.
 func (k *checker) judgeSurged(at *place, p *pod, b *balance) {
 	if at.curUp {
 		return
@@ -242,8 +241,8 @@ func (k *checker) judgeSurged(at *place, p *pod, b *balance) {
 	k.w.fail("I4: %s is ready and is to be deleted; no other pod serves on %s", p.Name, at.name)
 }
 
-// spare reports whether there are more pods than there may be, and this is one too many. It then
-// counts as deleted.
+// spare reports whether there are more pods than allowed, and this is one too many. It then counts the pod as
+// deleted.
 func (at *place) spare(p *pod, current, surges bool) bool {
 	switch {
 	case !surges && at.live > 1, surges && current && at.cur > 1, surges && !current && at.old > 1:

@@ -7,7 +7,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// attempt returns what package delivery makes of a write.
+// attempt returns package delivery's attempt for a write.
 func (a *applier) attempt(w *write) *delivery.Attempt {
 	switch {
 	case w.create != nil:
@@ -18,7 +18,7 @@ func (a *applier) attempt(w *write) *delivery.Attempt {
 	return delivery.NewDelete(w.remove.Pod, w.remove.UID, w.version, w.rests != nil && w.rests.Ready)
 }
 
-// drive plays what the attempt asks for until it is over.
+// drive does what the attempt asks for until it is over.
 func (a *applier) drive(w *write, t *delivery.Attempt) {
 	c := a.c
 	ask := t.Next()
@@ -66,8 +66,7 @@ func (a *applier) drive(w *write, t *delivery.Attempt) {
 	}
 }
 
-// write sends a write to a pod. It counts once it reaches the server, even if it is refused there
-// before anybody looks at it.
+// write sends a write to a pod. It counts once it reaches the server, even if the server refuses it early.
 func (c *controller) write(what string, w *write, op func() answer, done func(answer)) {
 	counted := false
 	c.send(true, func() answer {
@@ -82,7 +81,7 @@ func (c *controller) write(what string, w *write, op func() answer, done func(an
 	})
 }
 
-// answer returns what the attempt is told.
+// answer translates an answer of the API for the attempt.
 func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answer {
 	c := a.c
 	d := delivery.Answer{Fate: fates[r.code], Exists: r.code == exists, Conflict: r.code == conflict}
@@ -100,19 +99,19 @@ func (a *applier) answer(w *write, ask delivery.Request, r answer) delivery.Answ
 	return d
 }
 
-// fates is what the codes of the API mean for a request.
+// fates maps the codes of the API to what they mean for a request.
 var fates = [...]delivery.Fate{
 	ok: delivery.OK, exists: delivery.Refused, notFound: delivery.Stale, conflict: delivery.Stale, throttled: delivery.Throttled,
 	overQuota: delivery.OverQuota, terminating: delivery.Terminating, refused: delivery.Refused, unknown: delivery.Unknown,
 }
 
-// alike reports whether two versions of a pod are the same to a rollout.
+// alike reports whether two versions of a pod are the same for a rollout.
 func alike(a, b *pod) bool {
 	return a.UID == b.UID && a.Hash == b.Hash && a.Phase == b.Phase && a.Bound == b.Bound && a.Ready == b.Ready &&
 		(a.Changing == b.Changing || b.settled) && a.Deleted.IsZero() && b.Deleted.IsZero()
 }
 
-// finish ends an attempt: it learns from the outcome, and adjusts the back-off.
+// finish ends an attempt: it applies what the outcome shows, and adjusts the back-off.
 func (a *applier) finish(w *write, o delivery.Outcome, seen *pod) {
 	c := a.c
 	if w.create == nil {

@@ -10,8 +10,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// operations has what can happen, and how many words must follow. If NODE does not exist, nothing
-// happens.
+// operations are the events that can happen, each with the number of words that must follow it. If NODE does
+// not exist, nothing happens.
 var operations = map[string]int{
 	"edit":     1, // REVISION: the template changes
 	"set":      2, // maxUnavailable|maxSurge N[%]; minReady DURATION; strategy OnDelete|RollingUpdate
@@ -23,53 +23,53 @@ var operations = map[string]int{
 	"taint":    2, // NODE NoSchedule|NoExecute|PreferNoSchedule
 	"untaint":  1, // NODE
 	"cordon":   1, // NODE
-	"full":     1, // NODE: the kubelet refuses pods, the scheduler does not place any
-	"misfit":   1, // NODE: the kubelet refuses pods, the scheduler places them all the same
-	"forbid":   1, // NODE: the kubelet refuses pods whatever is done
-	"room":     1, // NODE: it takes them again
+	"full":     1, // NODE: the kubelet refuses pods, and the scheduler places none
+	"misfit":   1, // NODE: the kubelet refuses pods, but the scheduler still places them
+	"forbid":   1, // NODE: the kubelet refuses pods permanently
+	"room":     1, // NODE: the kubelet accepts pods again
 	"schedule": 1, // yes|no: the scheduler works
 	"delete":   1, // NODE: someone deletes its pods
 	"force":    1, // NODE: without a grace period
-	"evict":    1, // NODE: someone deletes every pod there as it comes, and says who
-	"spare":    1, // NODE: that ends
+	"evict":    1, // NODE: someone evicts every pod there as it comes
+	"spare":    1, // NODE: that stops
 	"fail":     1, // NODE: its pods end, as if evicted by the kubelet
 	"unready":  1, // NODE: its pods stop being ready
-	"ready":    1, // NODE: and are again
+	"ready":    1, // NODE: its pods become ready again
 	"relabel":  1, // NODE: another controller gives its pods the current revision (not with surge)
 	"quota":    1, // N|off: how many pods there may be
 	"ban":      1, // NODE: admission refuses its pods
-	"choke":    1, // NODE: admission answers 429 about its pods, for as long as it likes
-	"allow":    1, // NODE: neither is so any more
+	"choke":    1, // NODE: admission answers 429 for its pods
+	"allow":    1, // NODE: ban and choke end
 	"guard":    1, // NODE: admission refuses to delete its pods
 	"unguard":  1, // NODE
-	"busy":     2, // NODE DURATION: someone changes its pods all the time, in what is of no concern
-	"clock":    2, // api|nodes|engine|NODE DURATION: a clock jumps, to so much ahead of the true time
+	"busy":     2, // NODE DURATION: someone changes its pods all the time, in fields that do not matter
+	"clock":    2, // api|nodes|engine|NODE DURATION: a clock jumps, to be ahead of the true time by DURATION
 	"closing":  1, // yes|no: the namespace is being deleted
 	"stall":    2, // sets|nodes|pods|policies|rollouts DURATION: watches deliver nothing
 	"cut":      1, // sets|nodes|pods|policies|rollouts [resume]: watches end, and list again or resume
 	"still":    1, // DURATION: the DaemonSet controller of the cluster does nothing (with assists)
-	"twice":    1, // NODE: it makes another pod there, as after a restart, when it does not see its last one yet
+	"twice":    1, // NODE: that controller creates another pod there, as after a restart, before it sees its last one
 	"ghost":    1, // NODE: watches show its deletion, although it is there
 	"crash":    1, // before|during|after: the controller dies at its next write
 	"freeze":   1, // DURATION: the controller stands still
 	"overlap":  1, // DURATION: a second controller runs beside the first, then takes over
 	"faults":   0, // lost=N late=N throttled=N slow=N (percent) latency=DURATION lag=DURATION
-	"prune":    1, // waits|fails: what the stable revision needs is gone, such as its ConfigMap: its new pods wait, or fail; what runs, runs
+	"prune":    1, // waits|fails: something that the stable revision needs is gone, such as its ConfigMap: its new pods wait, or fail; running pods are not affected
 	"nothing":  0,
 	"restart":  0, // the controller is stopped, and another one started
 	"vanish":   1, // NODE: leaves, and joins again at once
 	"rollback": 0, // to the revision before
 	"policy":   2, // failures N; soak DURATION; startWithin DURATION; back yes|no: the policy is edited
 	"unpolicy": 0, // the policy is deleted
-	"pause":    1, // yes|no: what people ask of the release that is under way
-	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: of the release before, or of the one to come
+	"pause":    1, // yes|no: a request of people about the release that is under way
+	"promote":  1, // WAVE|*; this and the next ones, with -1 or +1: for the previous release, or for the next one
 	"abort":    0,
 	"retry":    0,
 	"resume":   0,
-	"permit":   2, // N DURATION: N nodes may lose their pods, for so long
+	"permit":   2, // N DURATION: N nodes may lose their pods within DURATION
 	"pool":     1, // POOL: every node gets that label
 	"plain":    0,
-	"engine":   1, // old|new: what is started from now on, at once, is of a version that knows nothing of changes in place, or of this one
+	"engine":   1, // old|new: what is started from now on, beginning at once, is of a version that does not know changes in place, or of this one
 }
 
 var resourceNames = map[string]resource{"sets": sets, "nodes": nodes, "pods": pods, "policies": policies, "rollouts": rollouts}
@@ -180,7 +180,7 @@ func setting(s *plan.Spec, key, value string) {
 	}
 }
 
-// meddle does what others do to a pod.
+// meddle does to a pod what others do.
 func (w *world) meddle(op string, p *pod) {
 	running := p.Phase == plan.Running && p.Deleted.IsZero()
 	switch {
@@ -201,7 +201,7 @@ func (w *world) meddle(op string, p *pod) {
 	}
 }
 
-// busy changes the pods of a node all the time, in fields that do not matter.
+// busy keeps changing the pods of a node, in fields that do not matter.
 func (w *world) busy(node string, until time.Duration) {
 	if w.now > until || w.healed {
 		return
@@ -210,7 +210,7 @@ func (w *world) busy(node string, until time.Duration) {
 	w.after(w.between(5*time.Millisecond, 50*time.Millisecond), func() { w.busy(node, until) })
 }
 
-// disturb does what happens to watches.
+// disturb makes something happen to watches.
 func (w *world) disturb(e Event, arg string) {
 	for _, s := range slices.Clone(w.api.streams) {
 		if s.resource != resourceNames[arg] && e.Op != "ghost" || e.Op == "ghost" && s.resource != nodes {
@@ -231,7 +231,7 @@ func (w *world) disturb(e Event, arg string) {
 	}
 }
 
-// harm does what happens to the controller.
+// harm makes something happen to the controller.
 func (w *world) harm(e Event, arg string) {
 	if e.Op == "engine" {
 		w.old = arg == "old"
@@ -256,8 +256,8 @@ func (w *world) harm(e Event, arg string) {
 	}
 }
 
-// freeze makes the process stand still. Once its lease is over another one starts, and this one
-// ends when it wakes up. Until then its answers and events wait.
+// freeze makes the process stand still. Once its lease is over another process starts, and this one exits
+// when it wakes up. Until then its answers and events wait.
 func (w *world) freeze(c *controller, d time.Duration) {
 	if c.frozen > w.now {
 		return
@@ -319,7 +319,7 @@ func (w *world) nodeEvent(e Event, name string) {
 	k.kick(name)
 }
 
-// faults reads what Parse has made sure can be read.
+// faults reads the words of the event, which Parse has checked.
 func faults(args []string) Faults {
 	f := calm()
 	for _, a := range args {

@@ -10,13 +10,13 @@ import (
 	"everynode/internal/rollout"
 )
 
-// step is how far a release goes in one look.
+// step is how far a release gets in one look.
 type step struct {
 	state rollout.State
 	guard rollout.Guard
 	held  []string // nodes
-	lets  bool     // what is held may go
-	moved bool     // more has changed than what is counted
+	lets  bool     // what is held may go now
+	moved bool     // something has changed other than counts
 }
 
 // removing works out what may go now.
@@ -46,7 +46,7 @@ func (c *controller) removing(next *step) {
 
 func sameGuard(a, b rollout.Guard) bool { return reflect.DeepEqual(a, b) }
 
-// permit is a person who lets nodes lose their pods.
+// permit is a person's permission for nodes to lose their pods.
 func (w *world) permit(nodes string, d time.Duration) {
 	if w.api.keeper == nil {
 		return
@@ -56,8 +56,8 @@ func (w *world) permit(nodes string, d time.Duration) {
 	w.api.putKeeper(func(o *keeper) { o.allowance = rollout.Allowance{Nodes: n, Before: w.clock().Add(d)} })
 }
 
-// permitAll is the permission of a person for everything that is held when everything is
-// repaired.
+// permitAll is a person's permission for everything that is held, given when everything
+// is repaired.
 func (w *world) permitAll() {
 	const all, long = 1000, 1000 * time.Hour
 	if o := w.api.keeper; o != nil && o.allowance.Nodes < all {

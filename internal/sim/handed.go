@@ -6,21 +6,21 @@ import (
 	"everynode/internal/plan"
 )
 
-// handed is when a process deleted a node's newest pod, which had been refused
-// or never bound: the next one is for the scheduler.
+// handed records when a process deleted a node's newest pod, because it had been refused or was never bound:
+// the next one is for the scheduler to place.
 type handed struct {
 	process int
 	at      time.Duration
 }
 
-// memory is how long a process must remember, with a margin for the time that its deletes take.
+// memory is how long a process must remember this, with a margin for the time that its deletes take.
 const memory = 25 * time.Minute
 
 // handOver is called just before a controller's delete takes effect.
 func (k *checker) handOver(p *pod, w *write) {
 	of := request{w.owner.process, p.Node}
 	if p.Created.Before(k.newest[of]) {
-		return // what is known of a newer one counts, though it has gone earlier
+		return // what is known about a newer pod counts, even if that was gone earlier
 	}
 	k.newest[of] = p.Created
 	if w.remove.Reason != plan.PodRefused && !w.remove.Waited {
@@ -28,14 +28,14 @@ func (k *checker) handOver(p *pod, w *write) {
 	}
 	for _, o := range k.w.api.pods {
 		if o.Node == p.Node && o.UID != p.UID && !o.Created.Before(p.Created) {
-			return // what is known of that one counts
+			return // what is known about that one counts
 		}
 	}
 	k.handed[p.Node] = handed{w.owner.process, k.w.now}
 }
 
-// bound is called just before a pod exists: a process does not bind a pod to a node when it knows
-// that the node would not take it.
+// bound is called just before a pod is created: a process must not bind a pod to a node when it knows that
+// the node would refuse it.
 func (k *checker) bound(p *pod) {
 	h, is := k.handed[p.Node]
 	delete(k.handed, p.Node)

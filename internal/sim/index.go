@@ -8,8 +8,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// index is what a controller knows: what its watches have shown, overlaid with
-// what the API has acknowledged to it.
+// index is what a controller knows: what its watches have shown, overlaid with what the API has acknowledged.
 type index struct {
 	c        *controller
 	order    order
@@ -18,15 +17,15 @@ type index struct {
 	set      *daemonSet
 	policy   *policy
 	keeper   *keeper
-	changes  uint64 // of nodes, counted
+	changes  uint64 // counts changes of nodes
 	nodes    []*node
 	pods     []*pod
 	first    uint64                     // the version of the first list of pods
 	reachedV uint64                     // the pod watch has delivered everything up to here
-	ahead    map[string]time.Duration   // since when a pod is newer than the watch
-	buried   map[string]uint64          // pods known to be gone before the watch shows it: their last known versions
+	ahead    map[string]time.Duration   // since when what is known of a pod is newer than the watch
+	buried   map[string]uint64          // pods known to be gone before the watch shows it: the last known version of each
 	departed map[string]map[string]bool // nodes that are gone: the pods left on them
-	unfit    map[string]bool            // pods that a look has shown not to be changeable in place
+	unfit    map[string]bool            // pods that a read has shown not to be changeable in place
 }
 
 func newIndex(c *controller) *index {
@@ -37,7 +36,7 @@ func (ix *index) ready() bool {
 	return ix.synced[sets] && ix.synced[nodes] && ix.synced[pods] && (ix.c.w.sc.Policy == nil || ix.synced[policies] && ix.synced[rollouts])
 }
 
-// event takes a watched change.
+// event applies a watched change.
 func (ix *index) event(r resource, e event) {
 	switch {
 	case r == sets:
@@ -67,7 +66,7 @@ func (ix *index) reached(r resource, version uint64) {
 	}
 }
 
-// replace takes a whole list.
+// replace applies a whole list.
 func (ix *index) replace(r resource, l listing) {
 	switch r {
 	case sets:
@@ -125,7 +124,7 @@ func (ix *index) putSet(s *daemonSet) {
 	}
 }
 
-// putNode takes a node. A heartbeat changes nothing.
+// putNode stores a node. A heartbeat changes nothing.
 func (ix *index) putNode(n *node) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == n.Name })
 	if i < 0 {
@@ -166,8 +165,7 @@ func sameNode(a, b *plan.Node) bool {
 	return a.UID == b.UID && a.Ready == b.Ready && a.ReadyChanged.Equal(b.ReadyChanged) && slices.Equal(a.Taints, b.Taints)
 }
 
-// dropNode forgets a node; the UIDs of the pods that it leaves behind, which are
-// bound to it.
+// dropNode forgets a node. It returns the UIDs of the pods bound to it, which it leaves behind.
 func (ix *index) dropNode(name string) (left []string) {
 	i := slices.IndexFunc(ix.nodes, func(o *node) bool { return o.Name == name })
 	if i < 0 {
@@ -204,7 +202,7 @@ func (ix *index) pod(uid string) *pod {
 	return nil
 }
 
-// putPod takes a pod. What is new about it counts as seen at the moment at.
+// putPod stores a pod. What is new about it counts as seen at the moment at.
 func (ix *index) putPod(p *pod, at plan.Moment) {
 	if _, gone := ix.buried[p.UID]; gone {
 		return
@@ -249,7 +247,7 @@ func (ix *index) dropPod(uid string) {
 // assume lays a pod that the API has just returned over what was watched.
 func (ix *index) assume(p *pod) { ix.lay(p, ix.order.heard) }
 
-// acknowledge is assume for a pod that one of our writes has made or deleted.
+// acknowledge is assume for a pod that one of our writes has created or deleted.
 func (ix *index) acknowledge(p *pod, w *write) {
 	ix.lay(p, w.began)
 	ix.acknowledged(p.UID, w)
@@ -280,7 +278,7 @@ func (ix *index) bury(uid string) {
 	}
 }
 
-// depart records that the node is gone for good, with these pods.
+// depart records that the node is gone permanently, and left these pods behind.
 func (ix *index) depart(name string, uids []string) {
 	left := map[string]bool{}
 	for _, uid := range uids {
@@ -294,8 +292,7 @@ func (ix *index) depart(name string, uids []string) {
 	}
 }
 
-// gone returns the nodes that are gone, if a pod of theirs is left and no other node has their
-// name.
+// gone returns the nodes that are gone, if they left a pod behind and no other node has their name.
 func (ix *index) gone() map[string]bool {
 	if len(ix.departed) == 0 {
 		return nil
@@ -312,7 +309,7 @@ func (ix *index) gone() map[string]bool {
 	return gone
 }
 
-// leftBehind reports whether the pod is of an earlier node of its node's name.
+// leftBehind reports whether the pod belongs to an earlier node with the same name as its node.
 func (ix *index) leftBehind(p *pod) bool {
 	return ix.departed[p.Node][p.UID] && slices.ContainsFunc(ix.nodes, func(n *node) bool { return n.Name == p.Node })
 }

@@ -6,7 +6,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// memo is what a process has last read about a release, or knows that it has kept.
+// memo is what a process has last read about a release, or knows to be kept.
 type memo struct {
 	state  rollout.State
 	at     time.Duration
@@ -22,7 +22,7 @@ func (k *checker) memo(c *controller) *memo {
 	return k.memos[c.process]
 }
 
-// takes is called when a process has read what is kept.
+// takes is called when a process has read the kept state.
 func (k *checker) takes(c *controller, o *keeper) {
 	l := k.memo(c)
 	if *l = (memo{at: k.w.now}); o != nil {
@@ -30,8 +30,9 @@ func (k *checker) takes(c *controller, o *keeper) {
 	}
 }
 
-// writes is called when a process writes what is to be kept. A step has soaked no longer than what was kept of it says,
-// and the process has watched since (R16). If only time has passed, it is written every ten seconds at most (R14).
+// writes is called when a process writes a new state. A wave has soaked no longer than the kept state says plus the
+// time that the process has watched since (R16). A state in which only time has passed is written every ten seconds at
+// most (R14).
 func (k *checker) writes(c *controller, next *step) {
 	l, s := k.memo(c), &next.state
 	most := k.w.now - l.at
@@ -46,7 +47,7 @@ func (k *checker) writes(c *controller, next *step) {
 	}
 }
 
-// told is called when a process has learned that what it wrote then is kept.
+// told is called when a process has learned that what it wrote at that time is kept.
 func (k *checker) told(c *controller, next *step, at time.Duration) {
 	l := k.memo(c)
 	l.state, l.at = next.state, at

@@ -28,8 +28,8 @@ type kubelets struct {
 	runs   map[string]*life  // by pod UID
 	killed map[string]bool   // nodes that a revision has killed, ever
 	evicts map[string]bool   // nodes where someone deletes pods as they come
-	pruned map[string]string // by revision of which pods no longer start: they wait, or fail
-	made   int               // containers of pods that can be changed
+	pruned map[string]string // by revision: what its new pods do instead of starting (wait, or fail)
+	made   int               // how many containers were created of pods that can be changed
 }
 
 // life is what a kubelet knows of a pod.
@@ -37,12 +37,12 @@ type life struct {
 	starting, started, ending, killed bool
 	evicted                           bool
 	up                                bool // the process would answer
-	term                              int  // of its containers: what earlier ones would have done no longer happens
+	term                              int  // of its containers, counted: what was planned for earlier ones no longer happens
 	boxes                             [perPod]box
-	wants                             string // the revision that a round is under way for; empty: none is
+	wants                             string // the revision that the current round is for; empty: there is no round
 	woken                             bool   // a round is about to begin
-	restarted                         bool   // a container has started again, and was not reported yet
-	way                               int    // in which the last new containers are told of
+	restarted                         bool   // a container has restarted, which was not reported yet
+	way                               int    // how the last new containers are reported
 }
 
 func newKubelets(w *world) *kubelets {
@@ -58,7 +58,7 @@ func (k *kubelets) life(uid string) *life {
 	return l
 }
 
-// saw looks at a new or changed pod a little later.
+// saw makes the kubelet look at a new or changed pod a little later.
 func (k *kubelets) saw(p *pod) {
 	l := k.life(p.UID)
 	uid := p.UID
@@ -80,7 +80,7 @@ func (k *kubelets) saw(p *pod) {
 	}
 }
 
-// evict does what a descheduler or a policy does, with and without a grace period.
+// evict does what a descheduler or a policy does, with or without a grace period.
 func (k *kubelets) evict(uid string) {
 	p := k.w.api.pod(uid)
 	if p == nil || !p.Deleted.IsZero() || !k.evicts[p.Node] {
@@ -155,7 +155,7 @@ func (k *kubelets) start(uid string) {
 	k.behave(p)
 }
 
-// prune removes something that the present stable revision needs.
+// prune removes something that the current stable revision needs.
 func (k *kubelets) prune(how string) {
 	stable := k.w.api.set.spec.Hash
 	if o := k.w.api.keeper; o != nil && o.state.Stable != "" {
@@ -165,7 +165,7 @@ func (k *kubelets) prune(how string) {
 	k.pruned[stable] = how
 }
 
-// behave lets a running pod do what its revision does.
+// behave makes a running pod do what its revision does.
 func (k *kubelets) behave(p *pod) {
 	w, uid := k.w, p.UID
 	after := func(d time.Duration, do func()) { k.later(uid, d, do) }
@@ -223,7 +223,7 @@ func (k *kubelets) fails(uid string) {
 	}
 }
 
-// flap turns readiness on and off, until everything is healed.
+// flap turns readiness on and off until everything is healed.
 func (k *kubelets) flap(uid string) {
 	p := k.running(uid)
 	if p == nil {
@@ -268,11 +268,11 @@ func (k *kubelets) end(uid string) {
 	})
 }
 
-// The taint that the node lifecycle controller puts on a node that is not
-// ready. Daemon pods tolerate its NoExecute sister, not this one.
+// The taint that the node lifecycle controller puts on a node that is not Ready. DaemonSet pods tolerate the NoExecute
+// taint with this key, not this one.
 var notReadyTaint = plan.Taint{Key: "node.kubernetes.io/not-ready", Effect: plan.NoSchedule}
 
-// breakNode lets a node fall silent; its pods stop being ready a little later.
+// breakNode makes a node fall silent; its pods stop being ready a little later.
 func (k *kubelets) breakNode(name string) {
 	w := k.w
 	n := w.api.node(name)
@@ -304,7 +304,7 @@ func (k *kubelets) breakNode(name string) {
 	})
 }
 
-// whoTells returns who writes that a node is not Ready: its kubelet or the node controller, each by its own clock.
+// whoTells returns whose clock writes that a node is not Ready: its kubelet's or the node controller's.
 func (w *world) whoTells(node string) string {
 	if w.chance(50) {
 		return "nodes"
@@ -312,8 +312,8 @@ func (w *world) whoTells(node string) string {
 	return node
 }
 
-// stampReady writes whether a pod is ready, by a clock. Whoever was not shown a pause within one second of that clock
-// cannot know of it.
+// stampReady writes whether a pod is ready, by a clock. A pause within one second of that clock is not visible to
+// anyone who was not shown it.
 func (w *world) stampReady(p *pod, is bool, whose string) {
 	at := w.stampOf(whose)
 	p.Ready, p.ReadySince, p.readyStamp, p.readyAt, p.passes = is, at, at, w.now, false
@@ -326,7 +326,7 @@ func (w *world) stampReady(p *pod, is bool, whose string) {
 	}
 }
 
-// flip lets a dead node's condition change between Unknown and False.
+// flip makes a dead node's condition change between Unknown and False.
 func (k *kubelets) flip(name string) {
 	w := k.w
 	if n := w.api.node(name); n == nil || n.alive {
@@ -373,7 +373,8 @@ func (k *kubelets) kick(name string) {
 	})
 }
 
-// leave removes a node. The garbage collector removes pods that are left, unless a node of that name is back by then.
+// leave removes a node. The garbage collector removes the pods that it leaves behind, unless a node of that name is
+// back by then.
 func (k *kubelets) leave(name string) {
 	w := k.w
 	if w.api.node(name) == nil {
@@ -385,7 +386,7 @@ func (k *kubelets) leave(name string) {
 	k.collect(name)
 }
 
-// collect runs the garbage collector: for a node that has left, or for a pod that was made for a node that does not
+// collect runs the garbage collector: for a node that has left, or for a pod that was created for a node that does not
 // exist.
 func (k *kubelets) collect(name string) {
 	w := k.w

@@ -9,9 +9,9 @@ import (
 	"everynode/internal/plan"
 )
 
-// ledger keeps a plan.Ledger beside a controller's decisions, as package engine does: it looks at
-// a node only when something has changed there, or when it is due. Whatever happens in the
-// cluster, it must decide what plan.Make decides.
+// ledger keeps a plan.Ledger beside a controller's decisions, as package engine does: it looks at a node only
+// when something has changed there, or when the node is due. Whatever happens in the cluster, it must decide
+// what plan.Make decides.
 type ledger struct {
 	set     plan.Spec
 	release *plan.Release
@@ -38,7 +38,7 @@ func (s *sight) same(o *sight) bool {
 	return s.gone == o.gone && s.backoff == o.backoff && slices.Equal(s.waits, o.waits) && s.left == o.left && s.reached == o.reached && slices.Equal(s.pods, o.pods) && reflect.DeepEqual(s.node, o.node)
 }
 
-// follow looks at what differs from the last decision's input.
+// follow looks at the nodes that differ from the last decision's input.
 func (l *ledger) follow(in *plan.Input) {
 	now := l.sights(in)
 	if l.seen == nil || !reflect.DeepEqual(l.set, in.Set) {
@@ -48,7 +48,7 @@ func (l *ledger) follow(in *plan.Input) {
 		l.seen, l.creates, l.deletes, l.changes = map[string]sight{}, map[string][]plan.Create{}, map[string][]plan.Delete{}, map[string][]plan.Change{}
 	}
 	if !reflect.DeepEqual(l.release, in.Release) || !reflect.DeepEqual(l.guard, in.Guard) {
-		// The revision of any node, or what may be removed from it, may have changed.
+		// The revision of any node, or the pods that may be removed from it, may have changed.
 		l.release, l.guard = in.Release, in.Guard
 		l.kept.Follow(in.Release)
 		l.kept.Guard(in.Guard)
@@ -108,7 +108,7 @@ func (l *ledger) sights(in *plan.Input) map[string]sight {
 	return all
 }
 
-// differs reports whether the plan is another one.
+// differs reports whether the ledger's plan is another one.
 func (l *ledger) differs(out *plan.Plan) bool {
 	var creates []plan.Create
 	var deletes []plan.Delete

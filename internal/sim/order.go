@@ -6,7 +6,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// order has the moments of a controller, as package engine's index gives them.
+// order is the moments of a controller, as package engine's index assigns them.
 type order struct {
 	last, heard plan.Moment
 }
@@ -21,8 +21,8 @@ func (o *order) hear() plan.Moment {
 	return o.heard
 }
 
-// place gives the pod its place after what was known of it (nil: nothing). It is
-// a copy: the API has no moments, and shows times by other clocks.
+// place sorts the pod in after what was known of it before (nil: nothing). It works on a copy: the API has no
+// moments, and its times are by other clocks.
 func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 	q := *p
 	q.SeenCreated, q.SeenDeleted = at, 0
@@ -51,7 +51,7 @@ func (ix *index) place(p, old *pod, at plan.Moment) *pod {
 	return &q
 }
 
-// placeNode returns the same of a node.
+// placeNode does the same for a node.
 func (ix *index) placeNode(n, old *node) *node {
 	m := *n
 	same := old != nil && old.UID == n.UID
@@ -70,11 +70,11 @@ func (ix *index) placeNode(n, old *node) *node {
 	return &m
 }
 
-// registrationSlack is package view's.
+// registrationSlack is the constant of package view.
 const registrationSlack = 5 * time.Second
 
-// leave records that a pod has gone from a node that turned not Ready after the deletion. succeed
-// passes that on to the successor, unless it exists already.
+// leave records that a pod is gone from a node that turned not Ready after the pod's deletion. succeed passes
+// this on to the successor, unless that exists already.
 func (ix *index) leave(p *pod) {
 	n := ix.node(p.Node)
 	if n == nil || n.Ready || n.NeverReady || p.Deleted.IsZero() || n.DownBefore(p.SeenDeleted, p.Deleted) {
@@ -89,8 +89,7 @@ func (ix *index) leave(p *pod) {
 	ix.left[p.Node] = p.SeenDeleted
 }
 
-// newestBeside returns the place of the newest of the other pods on the pod's node, or
-// -1.
+// newestBeside returns the index of the newest of the other pods on the pod's node, or -1.
 func newestBeside(pods []*pod, p *pod) int {
 	newest := -1
 	for i, o := range pods {
@@ -108,7 +107,7 @@ func (ix *index) succeed(p *pod) {
 	}
 }
 
-// acknowledged takes the moment at which a write that has an answer began.
+// acknowledged records the moment at which a write that has an answer began.
 func (ix *index) acknowledged(uid string, w *write) {
 	p := ix.pod(uid)
 	switch {
@@ -120,8 +119,8 @@ func (ix *index) acknowledged(uid string, w *write) {
 	}
 }
 
-// clocks holds how far each clock is ahead of the true time: those of the "api", the "nodes"
-// controller, the "engine" and each kubelet, by the node's name.
+// clocks is how far each clock is ahead of the true time: those of the "api", the "nodes" controller, the
+// "engine" and each kubelet, by the node's name.
 type clocks map[string]time.Duration
 
 // read returns the time by a clock.
@@ -130,8 +129,8 @@ func (w *world) read(whose string) time.Time { return w.clock().Add(w.clocks[who
 // stampOf returns that time as the API stores it, in whole seconds.
 func (w *world) stampOf(whose string) time.Time { return w.read(whose).Truncate(time.Second) }
 
-// setClock makes a clock jump. The API server's only goes forward, since it alone shows to which
-// node pods belong when a node has come again.
+// setClock makes a clock jump. The API server's clock only goes forward, because it alone shows to which node
+// pods belong when a node has come back.
 func (w *world) setClock(whose string, ahead time.Duration) {
 	if whose == "api" {
 		ahead = max(ahead, w.clocks[whose])
@@ -139,6 +138,6 @@ func (w *world) setClock(whose string, ahead time.Duration) {
 	w.clocks[whose] = ahead
 }
 
-// clock returns the time by the process's own clock, which does not jump: what it
-// measures with counts from its start.
+// clock returns the time by the process's own clock, which does not jump: time that the process measures
+// counts from its start.
 func (c *controller) clock() time.Time { return c.w.clock().Add(c.ahead) }

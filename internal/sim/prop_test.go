@@ -10,7 +10,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// drawScenario makes a cluster of a few nodes to which many things happen.
+// drawScenario draws a cluster of a few nodes to which many things happen.
 func drawScenario(t *rapid.T) *Scenario {
 	sc := &Scenario{
 		Seed:          rapid.Uint64Range(0, 1<<32).Draw(t, "seed"),
@@ -48,8 +48,8 @@ func drawScenario(t *rapid.T) *Scenario {
 	return sc
 }
 
-// pick draws one of words, each as likely as the others, which rapid does not:
-// its generators prefer what is small. It shrinks to the first.
+// pick draws one of words, all equally likely. rapid's own generators prefer what is
+// small. It shrinks to the first word.
 func pick[T any](t *rapid.T, label string, words ...T) T {
 	n := 0
 	for room := 1; room < 4*len(words); room *= 2 {
@@ -81,8 +81,8 @@ func drawSet(t *rapid.T) Set {
 	return s
 }
 
-// drawClock draws how far a clock is ahead of the true time. No two are further
-// apart than ten minutes.
+// drawClock draws how far a clock is ahead of the true time. No two are more than ten
+// minutes apart.
 func drawClock(t *rapid.T) string {
 	return (time.Duration(pick(t, "clock", 0, -300, 300, -5, 5, -30, 30, -120)) * time.Second).String()
 }
@@ -91,7 +91,7 @@ func drawPool(t *rapid.T) string {
 	return pick(t, "pool", "ssd", "ssd", "ssd", "hdd")
 }
 
-// drawPause draws a time that is short as often as long.
+// drawPause draws a time that is as often short as long.
 func drawPause(t *rapid.T) time.Duration {
 	most := pick(t, "scale", 20, 500, 5000, 40000)
 	return time.Duration(rapid.IntRange(0, most).Draw(t, "pause")) * time.Millisecond
@@ -113,7 +113,7 @@ func drawFaults(t *rapid.T, at time.Duration) Event {
 	return e
 }
 
-// How often each kind of event is drawn.
+// kinds repeats each kind of event as often as it should be drawn.
 var kinds = func() (all []string) {
 	for op, n := range map[string]int{
 		"edit": 8, "rollback": 2, "set": 2, "join": 2, "leave": 2, "vanish": 1, "break": 3, "mend": 3, "label": 2, "taint": 2, "untaint": 2,
@@ -174,9 +174,9 @@ func drawEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	return e
 }
 
-// Whatever happens, the invariants hold, and in the end every node has what it
-// should have. A failure prints the scenario, as small as it could be made: put
-// it into testdata to keep it.
+// Whatever happens, the invariants hold, and in the end every node has what it should
+// have. A failure prints the scenario, shrunk as far as possible: put it into testdata
+// to keep it.
 func TestProp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sc := drawScenario(t)

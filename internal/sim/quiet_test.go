@@ -7,16 +7,16 @@ import (
 	"everynode/internal/plan"
 )
 
-// A quiet cluster: ten nodes, everything as it should be, and nothing happens
-// but heartbeats every ten seconds, bookmarks, watches that end, and one change
-// of the leader. In ten minutes nothing is written (I10).
+// A quiet cluster: ten nodes, everything as it should be, and nothing happens except
+// heartbeats every ten seconds, bookmarks, watches that end, and one change of the
+// leader. In ten minutes nothing is written (I10).
 func TestQuiet(t *testing.T) {
 	sc, err := Parse("-- set --\nmaxUnavailable 1\nminReady 10s\n-- revisions --\na good\n-- nodes --\nn0\nn1\nn2\nn3\nn4\nn5\nn6\nn7\nn8 - taint:NoSchedule\nn9 - taint:NoExecute\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := begin(sc, NoBug, nil)
-	begun := plan.ClockMargin + time.Minute // what is ready is so by any clock
+	begun := plan.ClockMargin + time.Minute // from then on, what is ready counts as ready by any clock
 	w.play(begun)
 	w.now = begun
 	before := w.check.report

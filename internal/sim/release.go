@@ -14,7 +14,7 @@ import (
 // policy is a RolloutPolicy that chooses the DaemonSet.
 type policy struct{ is rollout.Policy }
 
-// keeper is the DaemonSetRollout: state and guard are the controller's, the rest is people's.
+// keeper is the DaemonSetRollout: the controller owns state and guard, people own the rest.
 type keeper struct {
 	state     rollout.State
 	guard     rollout.Guard
@@ -51,7 +51,7 @@ func (a *api) putKeeper(change func(*keeper)) *keeper {
 	return &o
 }
 
-// keep writes the state if the object is still of that version; 0: there is none yet.
+// keep writes the state if the object still has that version; 0: it does not exist yet.
 func (a *api) keep(s rollout.State, g rollout.Guard, version uint64) answer {
 	if a.keeper != nil && a.keeper.version != version || a.keeper == nil && version != 0 {
 		return answer{code: conflict}
@@ -88,7 +88,7 @@ func (w *world) governs(e Event) {
 	w.api.putPolicy(&p)
 }
 
-// request makes a request of a person, about the release that is under way or one before or after it.
+// request makes a person's request, about the release that is under way or the one before or after it.
 func (w *world) request(what string, args ...string) {
 	if w.api.keeper == nil {
 		return
@@ -123,8 +123,8 @@ const (
 	approvals    = 100
 )
 
-// approve does what a person does when everything is repaired: the policy is restored, and the release is
-// let through or, if the scenario says so, taken back.
+// approve does what a person does when everything is repaired: it restores the policy, and lets the release
+// through or, if the scenario says so, takes it back.
 func (w *world) approve() {
 	if w.sc.Policy == nil {
 		return
@@ -166,13 +166,13 @@ func (w *world) approve() {
 	}
 }
 
-// works reports whether pods of the revision come up and stay so.
+// works reports whether pods of the revision start and keep running.
 func (w *world) works(revision string) bool {
 	b := w.sc.Revisions[revision]
 	return revision == fixed || (b == Good || b == Slow || b == Lingers) && w.kubelets.pruned[revision] == ""
 }
 
-// backAsAsked reports whether the release was taken back at the end, and is to stay so.
+// backAsAsked reports whether the release was taken back at the end, and should stay so.
 func (w *world) backAsAsked() bool {
 	o := w.api.keeper
 	return w.sc.EndsAborted && !w.sc.Assists && o != nil && o.state.Back && o.state.Target != o.state.Stable && w.works(o.state.Stable)
@@ -217,7 +217,7 @@ func (sc *Scenario) parsePolicy(words []string) (err error) {
 	return err
 }
 
-// policyText returns the section policy as parsePolicy reads it.
+// policyText formats the section policy as parsePolicy reads it.
 func policyText(p *rollout.Policy) string {
 	if p == nil {
 		return ""

@@ -10,11 +10,11 @@ import (
 	"everynode/internal/rollout"
 )
 
-// begun is what was true when a write was started that gives a node the template's revision.
+// begun is what was true when a write began that gives a node the template's revision.
 type begun struct {
-	exposes bool // the node had nothing of it before
+	exposes bool // the node had nothing of this revision before
 	state   rollout.State
-	nodes   map[string]string // the nodes that the process knew then, and that may have what it gives: their UIDs, by name
+	nodes   map[string]string // the nodes that the process knew then, and that may have what the write gives: their UIDs, by name
 	as      request           // see reaching
 }
 
@@ -36,8 +36,8 @@ func last(taken []rollout.Taken) (t rollout.Taken) {
 	return t
 }
 
-// starts is called when a write is started. Whether a node may be given the target is judged by what the API keeps
-// of the release then, whatever the process believes (R1, R4, R6, R15).
+// starts is called when a write begins. Whether a node may be given the target is judged by the state of the release that the API
+// keeps then, whatever the process believes (R1, R4, R6, R15).
 func (k *checker) starts(w *write) {
 	o, c := k.w.api.keeper, w.owner
 	if k.w.sc.Policy == nil || o == nil || !w.gains() {
@@ -57,7 +57,7 @@ func (k *checker) starts(w *write) {
 	case (w.plain || c.course.meets(hash)) && s.Phase == rollout.Idle, hash == s.Stable:
 		return
 	case w.create != nil && (w.had || k.had(c, w.node(), hash)):
-		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // and that it knows from now on
+		k.reached[reaching(c, w.node(), hash, c.course.number())] = true // the process knows this from now on
 		return
 	case hash != s.Target:
 		k.w.fail("R15: %s is to get %s; what is kept is of %s over %s", w.node(), hash, s.Target, s.Stable)
@@ -70,7 +70,7 @@ func (k *checker) starts(w *write) {
 	for _, n := range c.index.nodes {
 		has := func(p *pod) bool { return p.Node == n.Name && p.Hash == hash }
 		if k.w.sc.Assists && !permits(&w.set.spec.Placement, &n.Node).run && !slices.ContainsFunc(c.index.pods, has) {
-			continue // a taint keeps it free of pods. What it gets when that goes is the other controller's doing, at any time
+			continue // a taint keeps it free of pods. What it gets once the taint is gone is the other controller's doing, at any time
 		}
 		w.begun.nodes[n.Name] = n.UID
 	}
@@ -83,8 +83,7 @@ func (k *checker) starts(w *write) {
 	}
 }
 
-// undone is called when a process has learned that its delete has had no effect. What another write has begun on the
-// node stays.
+// undone is called when a process has learned that its delete had no effect. What another write has begun on the node stays.
 func (k *checker) undone(w *write) {
 	if delete(k.doing[w.begun.as], w.uid()); len(k.doing[w.begun.as]) > 0 {
 		return
@@ -93,16 +92,16 @@ func (k *checker) undone(w *write) {
 	delete(k.grants, grant{w.begun.state.Release, w.node()})
 }
 
-// loss is when a node lost its pod to a change of labels.
+// loss is the time at which a node lost its pod to a change of labels.
 type loss struct{ at time.Duration }
 
-// permit is the permission of a person for a number of nodes.
+// permit is a person's permission for a number of nodes.
 type permit struct {
 	nodes       int
 	from, until time.Duration // when they may go
 }
 
-// permits records a permission, which replaces the last one. What was allowed may go a little later.
+// permits records a permission, which replaces the last one. A pod that was permitted to go may go a little later.
 func (k *checker) permits(nodes int, d time.Duration) {
 	now := k.w.now
 	if n := len(k.permitted); n > 0 {
@@ -111,11 +110,11 @@ func (k *checker) permits(nodes int, d time.Duration) {
 	k.permitted = append(k.permitted, permit{nodes, now, now + d + stillGoes})
 }
 
-// stillGoes is how long after it was allowed a pod may go; two clocks may be twenty minutes apart.
+// stillGoes is how long after its permission a pod may go; two clocks may be twenty minutes apart.
 const stillGoes = rollout.LetsFor + delivery.SlowTimeout + 21*time.Minute
 
-// loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels than
-// the policy and people together allow. The hour is the engine's, whose clock may jump.
+// loses is called when a pod was deleted (R10): within an hour no more nodes lose their pods to a change of labels than the
+// policy and people together allow. The hour is by the engine's clock, which may jump.
 func (k *checker) loses(w *write) {
 	if d := w.remove; d.Reason != plan.NotSelected && d.Reason != plan.AffinityNotMatched || d.Now || !w.guarded || w.rests == nil || !w.rests.Bound || !live(&w.rests.Pod) {
 		return
@@ -143,8 +142,8 @@ func (k *checker) loses(w *write) {
 	}
 }
 
-// meets reports whether the process knows no other revision than this, and could not keep that yet because what is kept
-// is from another time.
+// meets reports whether the process knows no revision but this one, and could not keep that yet because the kept state is from
+// another time.
 func (k *course) meets(hash string) bool {
 	return !k.kept && k.release == nil && k.state.Stable == hash && k.state.Target == hash
 }
@@ -154,8 +153,8 @@ func (c *controller) knowsOthers(hash string) bool {
 	return slices.ContainsFunc(c.index.pods, func(p *pod) bool { return p.Hash != hash && live(&p.Pod) })
 }
 
-// reaching returns a node that a process has begun to give a target in a release of that number, which may not be kept
-// yet.
+// reaching returns the key for a node to which a process has begun to give a target, in a release of that number, which may not
+// be kept yet.
 func reaching(c *controller, node, target string, release int) request {
 	return request{c.process, node + " " + target + " " + strconv.Itoa(release)}
 }
@@ -175,8 +174,8 @@ func (k *checker) had(c *controller, node, hash string) bool {
 		c.backoff[node].Hash == hash
 }
 
-// exposing is called just before a write takes effect (R1): by the true state of the API no more nodes have the
-// target then than the quota that is kept.
+// exposing is called just before a write takes effect (R1): by the true state of the API no more nodes have the target then than
+// the kept quota.
 func (k *checker) exposing(w *write) {
 	own := k.w.api.node(w.node())
 	if !w.begun.exposes || own == nil || own.UID != w.begun.nodes[own.Name] {
@@ -190,7 +189,7 @@ func (k *checker) exposing(w *write) {
 	case now.Stable == hash:
 		return // by now all nodes may have it
 	case now.Release != begun && w.remove != nil && !k.w.sc.Assists:
-		return // the release has ended, and what comes after it decides what the node gets in place of its pod
+		return // the release has ended, and its successor decides what replaces the node's pod
 	}
 	quota := k.quotas[begun]
 	for r := begun + 1; r <= now.Release; r++ {
@@ -212,7 +211,7 @@ func (k *checker) exposing(w *write) {
 	}
 }
 
-// exposed reports whether the node truly has a pod of the revision, or that the process has made room for one.
+// exposed reports whether the node truly has a pod of the revision, or the process has made room for one.
 func (k *checker) exposed(c *controller, n *node, hash string, release int) bool {
 	if k.plainly[request{0, n.Name + " " + hash}] {
 		return false // it had it before the release decided about it
@@ -234,8 +233,7 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 	if alive || !k.reached[reaching(c, n.Name, hash, release)] {
 		return false
 	}
-	// A node that the revision is not for, and that has lost its pod for this reason, counts like one that waits for
-	// its pod.
+	// A node that the revision is not for, and that has lost its pod for this reason, counts like a node that waits for its pod.
 	stable := ""
 	if o := k.w.api.keeper; o != nil {
 		stable = o.state.Stable
@@ -243,8 +241,8 @@ func (k *checker) exposed(c *controller, n *node, hash string, release int) bool
 	return permits(new(k.w.sc.placement(hash)), &n.Node).run || permits(new(k.w.sc.placement(stable)), &n.Node).run
 }
 
-// goesOn is called when what was decided is about to be done. No node gets the target while more have failed than may (R5), without a policy,
-// whether that is gone or was never seen (R12), or while it is down (R18).
+// goesOn is called when a decision is about to be carried out. No node gets the target while more nodes have failed than may
+// (R5), while the process knows no policy, whether the policy is gone or was never seen (R12), or while the node is down (R18).
 func (k *checker) goesOn(c *controller) {
 	gives, hash := k.gives(c), c.index.set.spec.Hash
 	if len(gives) == 0 {
@@ -268,7 +266,7 @@ func (k *checker) goesOn(c *controller) {
 	}
 }
 
-// gives returns the nodes that get the target by what was decided, and have nothing of it yet.
+// gives returns the nodes that get the target by the decision, and have nothing of it yet.
 func (k *checker) gives(c *controller) (nodes []string) {
 	for i := range c.out.Deletes {
 		if d := &c.out.Deletes[i]; d.Reaches {
@@ -295,7 +293,7 @@ func (k *checker) isForBoth(c *controller, p *place) bool {
 	return p.fit.run && permits(&stable, &p.node.Node).run
 }
 
-// widen scales the budget by the nodes that any of the two revisions is for.
+// widen scales the budget by the nodes that either of the two revisions is for.
 func (k *checker) widen(c *controller, set *daemonSet, b *balance) {
 	stable := k.w.sc.placement(c.course.state.Stable)
 	b.desired = 0
@@ -322,9 +320,9 @@ func (k *checker) decidedInRelease(c *controller, set *daemonSet) {
 	}
 	k.survey(c, set)
 	k.judgeAvailable(c)
-	// The trouble of a node that is not Ready may be older than the release, and a pod that a taint lets stay may be of
-	// either revision. Such nodes are not counted. Nor is a node that only one of the two revisions is for: deleting
-	// its pod costs no budget.
+	// The trouble of a node that is not Ready may be older than the release, and a pod that a taint allows to stay may be of
+	// either revision. Such nodes are not counted. Nor is a node that only one of the two revisions is for: deleting its pod
+	// costs no budget.
 	b := k.balance(c, set, func(_ *controller, _ *daemonSet, p *place) bool { return !p.node.Ready || !k.isForBoth(c, p) })
 	k.widen(c, set, &b)
 	for i := range c.out.Creates {

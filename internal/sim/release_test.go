@@ -13,7 +13,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// drawReleased makes a cluster with a policy, whose DaemonSet is released again and again.
+// drawReleased draws a cluster with a policy, whose DaemonSet is released again and again.
 func drawReleased(t *rapid.T) *Scenario {
 	sc := &Scenario{
 		Seed:          rapid.Uint64Range(0, 1<<32).Draw(t, "seed"),
@@ -54,7 +54,7 @@ func drawReleased(t *rapid.T) *Scenario {
 	return sc
 }
 
-// withoutLate leaves out requests that take effect after their error: of those nothing is promised.
+// withoutLate leaves out requests that take effect after their error: nothing is promised about those.
 func withoutLate(e Event) Event {
 	var args []string
 	for _, a := range e.Args {
@@ -80,7 +80,7 @@ func drawPolicy(t *rapid.T) *rollout.Policy {
 	return &p
 }
 
-// drawReleaseEvent is about releases in half of the cases.
+// drawReleaseEvent draws an event that is about releases in half of the cases.
 func drawReleaseEvent(t *rapid.T, sc *Scenario, at time.Duration) Event {
 	if rapid.Bool().Draw(t, "other") {
 		for {

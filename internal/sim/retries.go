@@ -10,7 +10,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// slot is one act on a node. Each is retried on its own.
+// slot is one act on a node. Each slot is retried on its own.
 type slot struct {
 	node string
 	act  plan.Act
@@ -19,15 +19,15 @@ type slot struct {
 // retry is when a slot that has failed may be tried again, and the pause before that.
 type retry struct{ at, delay time.Duration }
 
-// failed puts a slot off, longer each time; worked ends that.
+// failed postpones a slot, longer each time; worked ends that.
 func (c *controller) failed(w *write, at delivery.Pace) {
 	s := w.slot()
 	delay := at.Next(c.retries[s].delay)
 	c.retries[s] = retry{at: c.w.now + delay, delay: delay}
 }
 
-// renewed forgets what was refused on an earlier node of that name, and that its pods did
-// not last.
+// renewed forgets what was refused on an earlier node of that name, and that its pods
+// did not last.
 func (c *controller) renewed(node string) {
 	maps.DeleteFunc(c.retries, func(s slot, _ retry) bool { return s.node == node })
 	if b, known := c.backoff[node]; known {
@@ -46,7 +46,7 @@ func (c *controller) edited(set *daemonSet) {
 	c.edition = set.generation
 }
 
-// nextRetry returns when the first slot that was put off may be tried; 0: none was.
+// nextRetry returns when the first postponed slot may be tried; 0: none is postponed.
 func (c *controller) nextRetry() (at time.Duration) {
 	for _, r := range c.retries {
 		if r.at > c.w.now && (at == 0 || r.at < at) {
@@ -93,7 +93,7 @@ func (s slot) compare(o slot) int {
 	return -1
 }
 
-// act returns what distinguishes the write from others to the node.
+// act returns what distinguishes the write from other writes to the node.
 func (w *write) act() plan.Act { return plan.ActOf(w.remove, w.change) }
 
 func (w *write) slot() slot { return slot{w.node(), w.act()} }

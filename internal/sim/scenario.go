@@ -18,20 +18,20 @@ type Scenario struct {
 	Comment string
 	Seed    uint64
 	Set     Set
-	// Policy is how releases go; nil: as apps/v1 has it.
+	// Policy is how releases are rolled out; nil: as apps/v1 does it.
 	Policy *rollout.Policy
-	// Revisions are the templates that events can name, and how their pods
-	// behave. The first one by name is what the DaemonSet begins with.
+	// Revisions are the templates that events can name, and how their pods behave. The DaemonSet starts with the first
+	// one by name.
 	Revisions map[string]Behaviour
 	// Places are the pools that templates ask for, if they differ from that of the Set. One is a node selector, several
 	// with | between them are an affinity, and * is any.
 	Places map[string]string
 	Nodes  []Node
 	Events []Event
-	// Expect is what the Report must hold: lines such as "creates = 3".
+	// Expect is what must hold for the Report: lines such as "creates = 3".
 	Expect []string
 
-	Finalizers    bool // something holds pods for a while that have ended
+	Finalizers    bool // something keeps pods for a while after they have ended
 	TaintNotReady bool // nodes that are not ready get a NoSchedule taint
 	KeepDead      bool // nodes that are dead at the end stay so
 	EndsAborted   bool // when everything is repaired, the release is taken back instead of approved
@@ -46,7 +46,7 @@ type Set struct {
 	MinReady                 time.Duration
 	Pool                     string // nodes must have this label value; empty: any
 	Tolerate                 bool   // every taint
-	Scheduled                bool   // only the scheduler can place its pods
+	Scheduled                bool   // only the scheduler places its pods
 }
 
 // Node is a node at the beginning.
@@ -80,7 +80,7 @@ func (sc *Scenario) place(hash string) string {
 	return sc.Set.Pool
 }
 
-// placement returns where the template of a revision lets pods run.
+// placement returns where pods of a revision may run.
 func (sc *Scenario) placement(hash string) (p plan.Placement) {
 	place := sc.place(hash)
 	switch pools := strings.Split(place, "|"); {
@@ -116,7 +116,7 @@ const (
 	quietTime = 10 * time.Minute
 )
 
-// Play is Run with a planted bug. It tells trace, unless nil, what happens.
+// Play is Run with a planted bug. It calls trace, unless nil, with what happens.
 func Play(sc *Scenario, bug Bug, trace func(string)) (Report, error) {
 	w := begin(sc, bug, trace)
 	var end time.Duration
@@ -176,8 +176,8 @@ func (sc *Scenario) first() string {
 // fixed is a revision that always works.
 const fixed = "fixed"
 
-// heal ends every fault. It repairs what the scenario leaves broken, including the template: only then is there a final
-// state.
+// heal ends every fault. It repairs what the scenario leaves broken, including the template: otherwise there is no
+// final state.
 func (w *world) heal() {
 	w.tracef("healing")
 	w.healed = true
@@ -214,8 +214,8 @@ func (w *world) heal() {
 		}
 	})
 	w.approve()
-	// A write that was slow when the faults ended may arrive after the user's
-	// first round, with the template of its time, so there is a second.
+	// A write that was slow when the faults ended may arrive after the user's first round, with the template of its
+	// time. So there is a second round.
 	for _, round := range []time.Duration{3 * healTime, delivery.SlowTimeout + healTime} {
 		w.after(round, w.deleteOutdated)
 	}
@@ -260,7 +260,7 @@ func (w *world) updated() (n int) {
 	return n
 }
 
-// heartbeat is a change of a node that matters to nobody.
+// heartbeat is a change of a node that does not matter.
 func (w *world) heartbeat(name string) { w.api.putNode(name, func(*node) {}) }
 
 // expect compares the report with what the scenario expects.

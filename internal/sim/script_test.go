@@ -56,7 +56,7 @@ func readScripts(t *testing.T) (names []string, scripts []*Scenario) {
 	return names, scripts
 }
 
-// TestScripts replays testdata. With -v it tells what happens.
+// TestScripts replays testdata. With -v it prints what happens.
 func TestScripts(t *testing.T) {
 	names, scripts := readScripts(t)
 	for i, name := range names {
@@ -74,7 +74,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// A scenario says everything that it is.
+// A scenario's text is complete: parsed again, it gives the same scenario.
 func TestScriptsReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sc := drawScenario(t)

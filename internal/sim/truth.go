@@ -1,9 +1,8 @@
 package sim
 
-// What came first is judged by the versions of the API, which are its true order,
-// whatever times and moments say.
+// What came first is judged by the versions of the API, which are its true order, whatever times and moments say.
 
-// sawNode is told what a process is shown of a node. No process can know that a node was Ready between two things that
+// sawNode is called with what a process is shown of a node. No process can know that a node was Ready between two versions that
 // it was shown.
 func (k *checker) sawNode(c *controller, n *node) {
 	at := request{c.process, n.UID}
@@ -14,8 +13,8 @@ func (k *checker) sawNode(c *controller, n *node) {
 	}
 }
 
-// excused is I5, for a node without an available pod: false where the process must
-// know that the node has turned not Ready after something was done to its pods.
+// excused is I5, for a node without an available pod: false where the process must know that the node has turned not Ready after
+// something was done to its pods.
 func (k *checker) excused(c *controller, set *daemonSet, at *place) bool {
 	n := at.node
 	if n.Ready {
@@ -39,9 +38,8 @@ func (k *checker) excused(c *controller, set *daemonSet, at *place) bool {
 	return true
 }
 
-// mayExcuse is the same, but false wherever the process cannot know that the node
-// was in trouble before: it may have seen that later than it began its own work,
-// and what others did at any time; of what came before it watched it has only
+// mayExcuse is the same, but false wherever the process cannot know that the node was in trouble before. It may have seen the
+// trouble later than it began its own work, and the acts of others at any time; of what came before its watch it has only
 // written times.
 func (k *checker) mayExcuse(c *controller, set *daemonSet, at *place) bool {
 	n := at.node

@@ -14,7 +14,7 @@ const (
 	pods
 	policies
 	rollouts
-	resources // how many there are
+	resources // their number
 )
 
 // event is one change of an object.
@@ -28,7 +28,7 @@ type event struct {
 	keeper  *keeper
 }
 
-// log records a change and lets every watch of the resource deliver it.
+// log records a change and makes every watch of the resource deliver it.
 func (a *api) log(r resource, e event) {
 	e.version = a.version
 	a.logs[r] = append(a.logs[r], e)
@@ -49,18 +49,17 @@ func (a *api) log(r resource, e event) {
 	}
 }
 
-// stream is the watch of one resource by one controller. It delivers the log
-// in order, each event some time after it happened; streams know nothing of
-// each other.
+// stream is the watch of one resource by one controller. It delivers the log in order, each event some time
+// after it happened; streams are independent of each other.
 type stream struct {
 	a         *api
 	to        *controller
 	resource  resource
 	next      int           // the event that is delivered next
-	last      time.Duration // when the last event that is due comes
-	stalled   time.Duration // nothing comes before
+	last      time.Duration // when the last planned event arrives
+	stalled   time.Duration // nothing arrives before this
 	connected bool
-	term      int // what was due in an earlier one never comes
+	term      int // counts connections: what was due in an earlier one never arrives
 }
 
 // open lists the resource, and watches it from there on.
@@ -105,7 +104,7 @@ func (s *stream) deliver(term int) {
 	s.to.index.event(s.resource, e)
 }
 
-// bookmark says after a while how far the watch has got.
+// bookmark tells, after a while, how far the watch has got.
 func (s *stream) bookmark() {
 	w, term := s.a.w, s.term
 	w.after(w.between(0, 2*time.Second), func() {
@@ -118,8 +117,8 @@ func (s *stream) bookmark() {
 // stall holds back everything for d.
 func (s *stream) stall(d time.Duration) { s.stalled = s.a.w.now + d }
 
-// cut ends the watch. After a while it goes on where it was, or begins again with a list, which
-// does not show what has happened in between.
+// cut ends the watch. After a while it continues where it was, or starts again with a list, which does not
+// show what has happened in between.
 func (s *stream) cut(resume bool) {
 	if !s.connected {
 		return
@@ -127,7 +126,7 @@ func (s *stream) cut(resume bool) {
 	w := s.a.w
 	s.connected = false
 	s.term++
-	s.last = 0 // a new watch does not wait for what the old one was late with
+	s.last = 0 // a new watch does not inherit the lateness of the old one
 	pause := w.between(50*time.Millisecond, 3*time.Second)
 	if !resume {
 		s.relist(pause)
@@ -141,7 +140,7 @@ func (s *stream) cut(resume bool) {
 	})
 }
 
-// relist lists after a pause. Between the list and its arrival things happen.
+// relist lists after a pause. Things happen between the list and its arrival.
 func (s *stream) relist(pause time.Duration) {
 	w, term := s.a.w, s.term
 	w.after(pause, func() {

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// world is one run: the clock, what is still to happen, and everything that
-// exists.
+// world is one run: the clock, what is still to happen, and everything that exists.
 type world struct {
 	now   time.Duration // since the beginning
 	seq   uint64
@@ -22,18 +21,18 @@ type world struct {
 	api         *api
 	kubelets    *kubelets
 	builtin     *builtin      // nil: the model controller is in charge
-	controllers []*controller // those that live
-	processes   int           // controllers ever started
-	lease       time.Duration // no other controller starts before
+	controllers []*controller // the ones that are alive
+	processes   int           // how many controllers were ever started
+	lease       time.Duration // no other controller starts before this
 	check       *checker
-	old         bool // what starts is of a version that knows nothing of changes in place
+	old         bool // processes that start now are of a version that does not know changes in place
 	healed      bool // the events are over, and nothing fails any more
-	quiet       bool // nothing should be written any more
+	quiet       bool // nothing may be written from now on
 	err         error
 }
 
-// moment is something that happens at a time; those of the same time happen in
-// the order in which they were planned.
+// moment is something that happens at a time; those at the same time happen in the order in which they were
+// planned.
 type moment struct {
 	at  time.Duration
 	seq uint64
@@ -50,7 +49,7 @@ var epoch = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
 // clock returns the time now.
 func (w *world) clock() time.Time { return epoch.Add(w.now) }
 
-// after plans do for d from now.
+// after schedules do for d from now.
 func (w *world) after(d time.Duration, do func()) {
 	w.seq++
 	w.queue = append(w.queue, moment{at: w.now + max(d, 0), seq: w.seq, do: do})
@@ -61,8 +60,8 @@ func (w *world) after(d time.Duration, do func()) {
 	}
 }
 
-// step lets the next thing happen. It returns false if there is none before limit, or something
-// has gone wrong.
+// step makes the next thing happen. It returns false if there is none before limit, or something has gone
+// wrong.
 func (w *world) step(limit time.Duration) bool {
 	if w.err != nil || len(w.queue) == 0 || w.queue[0].at > limit {
 		return false
@@ -94,7 +93,7 @@ func (w *world) pop() {
 	w.queue = q
 }
 
-// play lets things happen until the queue is empty or the clock is at limit.
+// play makes things happen until the queue is empty or the clock is at limit.
 func (w *world) play(limit time.Duration) {
 	for w.step(limit) {
 	}
@@ -112,7 +111,7 @@ func (w *world) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(w.rng.Int64N(n+1))*time.Millisecond
 }
 
-// chance returns true in the given percentage of cases.
+// chance returns true in percent out of a hundred cases.
 func (w *world) chance(percent int) bool {
 	return percent > 0 && w.rng.IntN(100) < percent
 }
@@ -124,7 +123,7 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// tracef tells a watcher what happens.
+// tracef tells the watcher, if any, what happens.
 func (w *world) tracef(format string, args ...any) {
 	if w.trace != nil {
 		w.trace(fmt.Sprintf("%10v  ", w.now) + fmt.Sprintf(format, args...))
