@@ -6,7 +6,7 @@ import (
 	"everynode/internal/fleet"
 )
 
-// What stands in --simulate-fail and in the annotation simulate-fail.
+// The syntax of --simulate-fail and of the annotation simulate-fail.
 func ExampleFailures() {
 	for _, text := range []string{"none", "1%", "unready:5%,pull:1%", "crash:10%@example.com/agent:*", "often"} {
 		var f fleet.Failures

@@ -18,13 +18,11 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// leaseEvery is the maximum age of a lease when it is renewed. The node lifecycle controller
-// gives up on a node after 50 s of silence, so one renewal may fail. A kubelet renews twice as
-// often.
+// leaseEvery is the maximum age of a lease when it is renewed. The node lifecycle controller considers a node
+// lost after 50 s of silence, so one renewal may fail. A kubelet renews twice as often.
 const leaseEvery = 20 * time.Second
 
-// heartbeat keeps simulated nodes Ready: it writes their status when that is
-// needed, and renews their leases.
+// heartbeat keeps simulated nodes Ready: it writes their status when that is needed, and renews their leases.
 type heartbeat struct {
 	client kubernetes.Interface
 	nodes  corelisters.NodeLister
@@ -36,15 +34,15 @@ type heartbeat struct {
 	leases map[string]lease // by Node
 }
 
-// lease is what a node's lease was when it was last written.
+// lease is a node's lease as it was last written.
 type lease struct {
 	node    types.UID
-	known   bool // it is there
+	known   bool // it exists
 	version string
 	due     time.Time
 }
 
-// work beats for the nodes in the queue until it is shut down.
+// work handles the nodes in the queue until it is shut down.
 func (h *heartbeat) work(ctx context.Context) {
 	serve(h.queue, func(name string) error {
 		if err := h.beat(ctx, name); err != nil && ctx.Err() == nil {
@@ -60,7 +58,7 @@ func (h *heartbeat) beat(ctx context.Context, name string) error {
 	node, err := h.nodes.Get(name)
 	if err != nil || Off(node) {
 		h.forget(name)
-		return nil // a Node that is gone; its lease goes with it
+		return nil // the Node is gone, and its lease is garbage collected
 	}
 	if now := time.Now(); wantsStatus(node, h.port, now) {
 		patch, err := statusPatch(node, h.port, now)
@@ -69,7 +67,7 @@ func (h *heartbeat) beat(ctx context.Context, name string) error {
 		}
 		_, err = h.client.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return nil // another Node of that name shows up in the watch
+			return nil // the watch will show the new Node of that name
 		}
 		if err != nil {
 			return fmt.Errorf("write the status of node %s: %w", name, err)
@@ -83,7 +81,7 @@ func (h *heartbeat) beat(ctx context.Context, name string) error {
 	return nil
 }
 
-// renew writes the node's lease if it is due, and returns when it is due next.
+// renew writes the node's lease if it is due, and returns the time until it is due next.
 func (h *heartbeat) renew(ctx context.Context, node *corev1.Node) (time.Duration, error) {
 	h.mu.Lock()
 	old := h.leases[node.Name]
@@ -112,7 +110,7 @@ func (h *heartbeat) renew(ctx context.Context, node *corev1.Node) (time.Duration
 	if err != nil {
 		return 0, err
 	}
-	// Spread, so that nodes which came together do not beat together.
+	// This is random, so that nodes that joined together do not renew together.
 	wait := leaseEvery*3/4 + rand.N(leaseEvery/4)
 	h.mu.Lock()
 	h.leases[node.Name] = lease{node: node.UID, known: true, version: written.ResourceVersion, due: now.Add(wait)}

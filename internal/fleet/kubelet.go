@@ -17,28 +17,28 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// step is what the kubelet does next about a pod.
+// step is what the kubelet does next with a pod.
 type step int
 
 const (
 	nothing step = iota
 	start        // the containers start
-	again        // those whose image was changed end and start
+	again        // containers whose image was changed end and start
 	ready        // the pod becomes ready
-	crash        // the containers end, and are held back
+	crash        // the containers end, and back off
 	pull         // the image cannot be pulled
-	finish       // the containers end for good, as they should
+	finish       // the containers end for good, successfully
 	fail         // the containers end for good, with an error
 	stop         // the pod is gone
 )
 
-// How long a container that crashes is held back: at first, and at most.
+// How long a crashed container backs off: at first, and at most.
 const (
 	firstBackOff = 10 * time.Second
 	maxBackOff   = 5 * time.Minute
 )
 
-// next returns what comes next for a pod in its present state, and after which delay.
+// next returns the next step for a pod in its current state, and the delay before it.
 func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 	phase := pod.Status.Phase
 	switch {
@@ -60,7 +60,7 @@ func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 	case f.failure == Pull && waitingFor(pod) == reasonPull:
 		return nothing, 0
 	case isReady(pod):
-		return nothing, 0 // what runs keeps running, whatever became of the rules
+		return nothing, 0 // running pods keep running, even if the rules have changed
 	case f.failure == Crash && pod.Spec.RestartPolicy == corev1.RestartPolicyNever:
 		return fail, f.ready
 	case f.failure == Crash:
@@ -74,7 +74,7 @@ func next(pod *corev1.Pod, f fate) (step, time.Duration) {
 	}
 }
 
-// stopDelay returns how long a pod takes to end. One that never ran has nothing to end.
+// stopDelay returns how long a pod takes to stop. A pod that never ran takes no time.
 func stopDelay(pod *corev1.Pod, f fate) time.Duration {
 	if pod.Status.Phase != corev1.PodRunning {
 		return 0
@@ -85,7 +85,7 @@ func stopDelay(pod *corev1.Pod, f fate) time.Duration {
 	return f.stop
 }
 
-// backOff returns how long a crashed pod's containers are held back; 0 when they run.
+// backOff returns how long a crashed pod's containers back off; 0 when they run.
 func backOff(pod *corev1.Pod) time.Duration {
 	if waitingFor(pod) != reasonCrash {
 		return 0
@@ -99,8 +99,8 @@ func backOff(pod *corev1.Pod) time.Duration {
 	return wait
 }
 
-// kubelet plays the kubelets of all simulated nodes. What it does follows from what the API
-// server says of a pod. So it can be restarted, and it repairs what others overwrite.
+// kubelet plays the kubelets of all simulated nodes. What it does follows only from what the API server says
+// about a pod. So it can be restarted, and it repairs what others overwrite.
 type kubelet struct {
 	client kubernetes.Interface
 	rules  Rules
@@ -119,10 +119,10 @@ type appointment struct {
 	step  step
 	round int32 // crashes before this one
 	at    time.Time
-	done  string // the version of the pod that it was done to
+	done  string // the version of the pod to which the step was applied
 }
 
-// work acts for the pods in the queue until it is shut down.
+// work handles the pods in the queue until it is shut down.
 func (k *kubelet) work(ctx context.Context) {
 	serve(k.queue, func(key string) error {
 		err := k.act(ctx, key)
@@ -134,7 +134,7 @@ func (k *kubelet) work(ctx context.Context) {
 	})
 }
 
-// act does the next step for one pod, or comes back when it is time.
+// act does the next step for one pod, or requeues the pod until it is time.
 func (k *kubelet) act(ctx context.Context, key string) error {
 	obj, ok, err := k.pods.GetByKey(key)
 	if err != nil || !ok {
@@ -169,8 +169,8 @@ func (k *kubelet) act(ctx context.Context, key string) error {
 	return nil
 }
 
-// plan makes an appointment for a step, or reports that its time has come. A step that was done
-// already to this version of the pod is not due again: the watch is behind.
+// plan makes an appointment for a step, or reports that its time has come. A step that was already done to
+// this version of the pod is not due again: the watch is behind.
 func (k *kubelet) plan(pod *corev1.Pod, todo step, delay time.Duration) (wait time.Duration, due bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

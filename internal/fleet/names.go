@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// The names that people write are of one domain. Those of formerDomain were in use before, and
-// are still understood. If both are set, the new one wins.
+// All names that users write are in one domain. Names in formerDomain were used before, and still work. If
+// both are set, the new one wins.
 const (
 	domain       = "everynode.io/"
 	formerDomain = "everynode.dev/"
@@ -27,8 +27,8 @@ const (
 // LabelSimulated marks the Nodes that are simulated; its value is "true".
 const LabelSimulated = domain + "simulated"
 
-// Annotations that change the rules for one pod, or for every pod of one Node.
-// The pod's wins. They take the same values as the rules.
+// Annotations that change the rules for one pod, or for every pod of one Node. The pod's annotation wins.
+// They take the same values as the rules.
 const (
 	AnnotationStart = domain + "simulate-start"
 	AnnotationReady = domain + "simulate-ready"
@@ -36,14 +36,13 @@ const (
 	AnnotationFail  = domain + "simulate-fail"
 )
 
-// AnnotationOff, with the value "true", makes a Node silent, as if it had lost
-// its power.
+// AnnotationOff, with the value "true", makes a Node silent, as if it had lost power.
 const AnnotationOff = domain + "simulate-off"
 
 // former returns the former form of a name.
 func former(name string) string { return formerDomain + strings.TrimPrefix(name, domain) }
 
-// said returns what labels or annotations say under a name, or under its former one.
+// said returns the value of labels or annotations under a name, or under its former name.
 func said(of map[string]string, name string) string {
 	if value, ok := of[name]; ok {
 		return value
@@ -51,14 +50,14 @@ func said(of map[string]string, name string) string {
 	return of[former(name)]
 }
 
-// Simulated reports whether a Node is one of those that are simulated.
+// Simulated reports whether a Node is simulated.
 func Simulated(node *corev1.Node) bool { return said(node.Labels, LabelSimulated) == "true" }
 
-// Off reports whether a Node is one that was made silent.
+// Off reports whether a Node was made silent.
 func Off(node *corev1.Node) bool { return said(node.Annotations, AnnotationOff) == "true" }
 
-// SetOff returns a merge patch for the annotations of a Node, to make it silent or to wake
-// it up. What its former name says is taken away.
+// SetOff returns a merge patch for the annotations of a Node, to make it silent or to wake it up. It removes
+// the annotation under its former name.
 func SetOff(off bool) map[string]any {
 	patch := map[string]any{AnnotationOff: nil, former(AnnotationOff): nil}
 	if off {
@@ -67,8 +66,8 @@ func SetOff(off bool) map[string]any {
 	return patch
 }
 
-// OnlySimulated passes only simulated Nodes to a handler: the API server cannot select by one
-// label or another.
+// OnlySimulated passes only simulated Nodes to a handler: the API server cannot select objects with either of
+// two labels.
 func OnlySimulated(handler cache.ResourceEventHandler) cache.ResourceEventHandler {
 	return cache.FilteringResourceEventHandler{Handler: handler, FilterFunc: func(obj any) bool {
 		if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
@@ -79,7 +78,7 @@ func OnlySimulated(handler cache.ResourceEventHandler) cache.ResourceEventHandle
 	}}
 }
 
-// simulatedNodes are those of a lister that are simulated.
+// simulatedNodes is a lister that returns only simulated nodes.
 type simulatedNodes struct{ corelisters.NodeLister }
 
 func (s simulatedNodes) Get(name string) (*corev1.Node, error) {
@@ -90,8 +89,8 @@ func (s simulatedNodes) Get(name string) (*corev1.Node, error) {
 	return node, err
 }
 
-// formerNames reports former names that are still in use, with an event on the object and in the
-// log: once for all pods of an owner, and once for the labels of all Nodes.
+// formerNames reports former names that are still in use, with an event on the object and in the log: once
+// for all pods of an owner, and once for the labels of all Nodes.
 type formerNames struct {
 	events record.EventRecorder
 	log    *slog.Logger
@@ -100,7 +99,7 @@ type formerNames struct {
 	told map[types.UID][]string // by the owner of a pod, or the Node; "" for all Nodes
 }
 
-// label reports a Node that is simulated by the former label alone.
+// label reports a Node that is simulated only by the former label.
 func (f *formerNames) label(node *corev1.Node) {
 	if onlyFormer(node.Labels, LabelSimulated) {
 		f.tell(node, "", "label", LabelSimulated)

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The names as they were: what stands in people's manifests, and on the objects of older versions.
+// The former names, as they are in people's manifests and on objects that older versions have made.
 const (
 	oldLabel = "everynode.dev/simulated"
 	oldStart = "everynode.dev/simulate-start"
@@ -37,7 +37,7 @@ func TestFormerAnnotationsAreUnderstood(t *testing.T) {
 	}
 }
 
-// A trial that somebody has noted, with its seed, has the luck that it had.
+// A trial that somebody has recorded with its seed has the same fates as before.
 func TestLuckIsThatOfTheFormerNames(t *testing.T) {
 	r := Rules{Start: time.Minute, Jitter: 0.5, Seed: 7}
 	pod := daemonPod("a", "sim-1", "v1")
@@ -55,7 +55,7 @@ func (w trial) addNode(name string, labels, annotations map[string]string) {
 	}
 }
 
-// formerNames returns what was told about, as KIND NAME, in order.
+// formerNames returns the objects that were reported, as KIND NAME, in order.
 func (w trial) formerNames() (about []string) {
 	w.t.Helper()
 	w.pass(time.Second)
@@ -94,7 +94,7 @@ func TestFormerLabelIsUnderstood(t *testing.T) {
 	})
 }
 
-// A node that gets the label is simulated from then on, and one that loses it is so no longer.
+// A node that gets the label is simulated from then on, and one that loses it no longer is.
 func TestLabelComesAndGoes(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		label := func(name string, labels map[string]string) {

@@ -25,23 +25,22 @@ const (
 	// kubeletAddress is where the API server finds the kubelet of every simulated
 	// node: it runs on the same machine.
 	kubeletAddress = "127.0.0.1"
-	// statusEvery is how often a status without news is written. The lease shows that a node is
-	// alive.
+	// statusEvery is how often an unchanged status is written. The lease shows that a node is alive.
 	statusEvery = 30 * time.Minute
-	// writers is how many requests of one kind are under way at once: more make
-	// the API server no faster.
+	// writers is how many requests of one kind are under way at once: more would not make the API server
+	// faster.
 	writers = 16
 )
 
-// NewNode is simulated node number index, counted from 0, in one of three zones. All simulated
-// nodes claim podCIDR as their range of addresses. They do not use it. It only keeps the range
-// allocator from giving each of them a range, which would soon leave none for real nodes.
+// NewNode returns simulated node number index, counted from 0, in one of three zones. All simulated nodes
+// claim podCIDR as their address range, but do not use it. This keeps the range allocator from giving each of
+// them a range, which would soon leave none for real nodes.
 func NewNode(name string, index int, podCIDR netip.Prefix) *corev1.Node {
 	zone := fmt.Sprintf("%s-%c", region, 'a'+index%3)
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 			LabelSimulated:                 "true",
-			former(LabelSimulated):         "true", // manifests that keep off such nodes may know no other
+			former(LabelSimulated):         "true", // manifests that avoid such nodes may only know this label
 			roleLabel:                      "",
 			corev1.LabelHostname:           name,
 			corev1.LabelArchStable:         runtime.GOARCH,
@@ -56,8 +55,7 @@ func NewNode(name string, index int, podCIDR netip.Prefix) *corev1.Node {
 	}
 }
 
-// Add creates Nodes. Before each it waits for room. It stops at the first that cannot
-// be made.
+// Add creates Nodes. Before each it waits for room. It stops at the first that cannot be created.
 func Add(ctx context.Context, client kubernetes.Interface, nodes []*corev1.Node, room func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(writers)
@@ -91,8 +89,8 @@ func nodeCondition(node *corev1.Node, kind corev1.NodeConditionType) *corev1.Nod
 	return nil
 }
 
-// wantsStatus reports whether the Node does not say what its kubelet would, or has
-// not said it for long.
+// wantsStatus reports whether the Node does not say what its kubelet would, or has not been updated for too
+// long.
 func wantsStatus(node *corev1.Node, port int32, now time.Time) bool {
 	ready := nodeCondition(node, corev1.NodeReady)
 	return ready == nil || ready.Status != corev1.ConditionTrue || now.Sub(ready.LastHeartbeatTime.Time) >= statusEvery ||
@@ -123,8 +121,7 @@ func statusPatch(node *corev1.Node, port int32, now time.Time) ([]byte, error) {
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID}, "status": status})
 }
 
-// healthy returns the conditions of a healthy node. A condition that was so before
-// keeps its time.
+// healthy returns the conditions of a healthy node. A condition whose status has not changed keeps its time.
 func healthy(node *corev1.Node, now metav1.Time) []corev1.NodeCondition {
 	all := []corev1.NodeCondition{
 		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"},
@@ -142,9 +139,9 @@ func healthy(node *corev1.Node, now metav1.Time) []corev1.NodeCondition {
 	return all
 }
 
-// address returns an address of 240.0.0.0/4, a range reserved for future use: no node, pod or
-// router has an address there. With many thousands of nodes two names may share one, which does
-// no harm, since nothing can be reached there.
+// address returns an address from 240.0.0.0/4, a range reserved for future use: no node, pod or router has an
+// address there. Among many thousands of nodes two may share an address. That does no harm, because nothing
+// is reachable there.
 func address(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	n := binary.BigEndian.Uint32(sum[:])

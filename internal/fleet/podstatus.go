@@ -16,8 +16,8 @@ const (
 	reasonPull  = "ImagePullBackOff"
 )
 
-// podPatch returns a strategic merge of a pod's status after a step. Conditions of
-// others stay as they are.
+// podPatch returns a strategic merge patch of a pod's status after a step. It does not touch conditions that
+// others write.
 func podPatch(pod *corev1.Pod, todo step, now metav1.Time) ([]byte, error) {
 	node := address(pod.Spec.NodeName)
 	own := address(string(pod.UID))
@@ -95,8 +95,8 @@ type conditions struct {
 	all []condition
 }
 
-// set adds a condition. One that was so before keeps its time. The reason is for
-// one that is not true.
+// set adds a condition. If its status has not changed, it keeps its time. The reason is only set if the
+// condition is not true.
 func (c *conditions) set(kind corev1.PodConditionType, yes bool, reason string) {
 	one := condition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: c.now}
 	if !yes {
@@ -141,8 +141,8 @@ func containerStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.
 	return s
 }
 
-// initStatus returns the same for an init container. A sidecar is like the other containers; any
-// other has done its work.
+// initStatus returns the same for an init container. A sidecar is treated like the main containers; any other
+// init container has completed.
 func initStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time) corev1.ContainerStatus {
 	if todo == pull || c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 		return containerStatus(pod, c, todo, now)
@@ -153,7 +153,7 @@ func initStatus(pod *corev1.Pod, c corev1.Container, todo step, now metav1.Time)
 	return s
 }
 
-// imageStatus returns what follows from the image: another image is another container.
+// imageStatus returns the status of a container's image: a changed image means a new container.
 func imageStatus(pod *corev1.Pod, c corev1.Container) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: "simulated://" + digest("image", c.Image),
 		ContainerID: "simulated://" + digest(c.Name, string(pod.UID))}
@@ -179,7 +179,7 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// changed reports whether a container of a pod that runs was given another image: an update in place.
+// changed reports whether a container of a running pod was given another image: an update in place.
 func changed(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
 		s := statusOf(pod, c.Name)
@@ -195,7 +195,7 @@ func ended(s corev1.ContainerStatus, from, to metav1.Time, code int32, reason st
 	return &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, StartedAt: from, FinishedAt: to, ContainerID: s.ContainerID}
 }
 
-// startedAt is since when the pod's containers run; now when they do not.
+// startedAt returns since when the pod's containers run; now if they do not.
 func startedAt(pod *corev1.Pod, now metav1.Time) metav1.Time {
 	for _, s := range pod.Status.ContainerStatuses {
 		if s.State.Running != nil {
@@ -215,7 +215,7 @@ func waitingFor(pod *corev1.Pod) string {
 	return ""
 }
 
-// restarts returns how often the pod's containers have been started again.
+// restarts returns how often the pod's containers have restarted.
 func restarts(pod *corev1.Pod) int32 {
 	var most int32
 	for _, s := range pod.Status.ContainerStatuses {

@@ -18,16 +18,16 @@ import (
 type Rules struct {
 	// Start is how long it takes until a pod's containers run.
 	Start time.Duration `json:"start"`
-	// Ready is how long a running pod takes to be ready, to crash, or, when it
-	// is not to run forever, to finish.
+	// Ready is how long a running pod takes to become ready, to crash, or, if it does not run forever, to
+	// finish.
 	Ready time.Duration `json:"ready"`
-	// Stop is how long a pod takes to end, at most its grace period.
+	// Stop is how long a pod takes to stop, at most its grace period.
 	Stop time.Duration `json:"stop"`
-	// Jitter varies every delay by up to this share of it, up and down.
+	// Jitter varies every delay by up to this share of it, up or down.
 	Jitter Share `json:"jitter"`
 	// Fail says which pods fail, and how.
 	Fail Failures `json:"fail"`
-	// Seed is what the draws depend on beside the pod.
+	// Seed is an additional input of the draws.
 	Seed uint64 `json:"seed"`
 }
 
@@ -44,14 +44,14 @@ func (r Rules) Validate() error {
 	return nil
 }
 
-// fate is what is in store for one pod.
+// fate is what will happen to one pod.
 type fate struct {
 	start, ready, stop time.Duration
 	failure            Mode // "": none
 }
 
-// fate applies the rules, and what the annotations of pod and node say instead. An annotation
-// that cannot be read is an error, and then the rule applies.
+// fate applies the rules, and the annotations of pod and node that override them. An annotation that cannot
+// be parsed is an error, and then the rule applies.
 func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 	var errs []error
 	delay := func(annotation string, rule time.Duration) time.Duration {
@@ -82,7 +82,7 @@ func (r Rules) fate(node *corev1.Node, pod *corev1.Pod) (fate, error) {
 	return f, errors.Join(errs...)
 }
 
-// override returns an annotation of the pod, or else of the node.
+// override returns an annotation of the pod, or else that of the node.
 func override(node *corev1.Node, pod *corev1.Pod, annotation string) string {
 	if text := said(pod.Annotations, annotation); text != "" {
 		return text
@@ -90,9 +90,9 @@ func override(node *corev1.Node, pod *corev1.Pod, annotation string) string {
 	return said(node.Annotations, annotation)
 }
 
-// draw returns a number from 0 up to 1 for one question about one pod. The successor of a daemon
-// pod, which has another name, draws the same while its images are the same. Questions keep their
-// former names: with others, every trial that somebody has noted would be drawn differently.
+// draw returns a number in [0, 1) for one question about one pod. The successor of a DaemonSet's pod, which
+// has another name, draws the same for as long as its images are the same. The questions keep their former
+// names: with new names, every recorded trial would be drawn differently.
 func (r Rules) draw(question string, pod *corev1.Pod) float64 {
 	who := "pod " + pod.Name
 	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "DaemonSet" {
@@ -125,13 +125,12 @@ const (
 type Failure struct {
 	Mode  Mode
 	Share Share
-	// Image is a pattern, as path.Match has it, for the images of the pods that
-	// it is about; "" for all.
+	// Image is a path.Match pattern for the images of the pods that the failure applies to; "" for all.
 	Image string
 }
 
-// Failures are shares of pods that fail, which do not overlap. As text they are
-// [MODE:]SHARE[@IMAGE] or MODE[@IMAGE], separated by commas.
+// Failures are shares of pods that fail. They do not overlap. As text they are [MODE:]SHARE[@IMAGE] or
+// MODE[@IMAGE], separated by commas.
 type Failures []Failure
 
 const failureForms = "give a share such as 1%, a mode (crash, unready, pull), both (pull:5%), " +
@@ -188,7 +187,7 @@ func parseFailure(text string) (Failure, error) {
 	return f, f.Share.UnmarshalText([]byte(share))
 }
 
-// pick returns the failure whose share contains the draw; "" for none.
+// pick returns the failure whose share contains the draw; "" if there is none.
 func (f Failures) pick(draw float64, images []string) Mode {
 	for _, one := range f {
 		if !one.about(images) {

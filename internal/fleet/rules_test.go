@@ -18,7 +18,7 @@ func TestFailuresAsText(t *testing.T) {
 	for _, tc := range []struct {
 		text string
 		want Failures
-		back string // as it is written; "": as it was read
+		back string // how it is written; "": as it was read
 	}{
 		{"none", nil, ""},
 		{"1%", Failures{{Crash, 0.01, ""}}, "crash:1%"},
@@ -61,7 +61,7 @@ func TestFailuresAsText(t *testing.T) {
 	}
 }
 
-// What is written to a file is read again.
+// Rules survive being written as JSON and read back.
 func TestRulesAsJSON(t *testing.T) {
 	want := Rules{Start: time.Second, Stop: time.Minute, Jitter: 0.2, Fail: Failures{{Pull, 0.01, "a"}}, Seed: 7}
 	data, err := json.Marshal(want)
@@ -96,8 +96,8 @@ func mustFate(t *testing.T, r Rules, pod *corev1.Pod, annotations map[string]str
 	return f
 }
 
-// A pod's successor of the same revision fares as it did; another image, seed or
-// node has other luck.
+// A pod's successor of the same revision has the same fate; another image, seed or node
+// has another one.
 func TestFateIsDrawnFromSeedSetNodeAndImages(t *testing.T) {
 	const nodes = 10_000
 	r := Rules{Start: 10 * time.Second, Ready: time.Second, Stop: time.Second, Jitter: 0.2, Fail: Failures{{Crash, 0.1, ""}, {Pull, 0.05, ""}}, Seed: 1}

@@ -32,20 +32,20 @@ type Config struct {
 	Client *rest.Config
 	// Rules apply to all pods whose annotations do not say otherwise.
 	Rules Rules
-	// CertFile and KeyFile have the certificate that the kubelet serves with. It is for
+	// CertFile and KeyFile are the certificate and key that the kubelet serves with. The certificate is for
 	// 127.0.0.1, and the API server trusts it. The files are read again when they change.
 	CertFile, KeyFile string
 	Log               *slog.Logger
 }
 
-// Run plays the kubelets of every simulated Node of a cluster until ctx ends, and
-// returns nil then. On 127.0.0.1 it answers for them.
+// Run plays the kubelets of every simulated Node of a cluster until ctx ends, and returns nil then. It serves
+// their API on 127.0.0.1.
 func Run(ctx context.Context, c Config) error {
 	if err := c.Rules.Validate(); err != nil {
 		return err
 	}
 	config := rest.CopyConfig(c.Client)
-	config.QPS = -1 // the API server paces its clients
+	config.QPS = -1 // the API server limits the rate of its clients
 	config.ContentType, config.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -66,7 +66,7 @@ func Run(ctx context.Context, c Config) error {
 	return errors.Join(err, <-served)
 }
 
-// fleet is the simulation: what it watches, and the queues of what is to do.
+// fleet is the simulation: what it watches, and its work queues.
 type fleet struct {
 	heartbeat *heartbeat
 	kubelet   *kubelet
@@ -98,7 +98,7 @@ func simulate(ctx context.Context, client kubernetes.Interface, rules Rules, por
 		factory.StartWithContext(ctx)
 		defer factory.Shutdown()
 	}
-	// Nothing happens before both are known: a pod whose Node is unknown is not ours.
+	// Nothing happens before both caches have synced: a pod whose Node is unknown is not ours.
 	for _, factory := range []informers.SharedInformerFactory{nodeFactory, podFactory} {
 		if err := factory.WaitForCacheSyncWithContext(ctx).Err; err != nil && ctx.Err() == nil {
 			return fmt.Errorf("read the nodes and their pods: %w", err)
@@ -148,8 +148,8 @@ func (f *fleet) watch(nodes coreinformers.NodeInformer, pods coreinformers.PodIn
 	return nil
 }
 
-// nodeChanged looks at a Node that is new, or has changed in what matters here. It also looks at
-// the Node's pods if their rules may have changed.
+// nodeChanged queues a Node that is new, or has changed in a way that matters here. It also queues the Node's
+// pods if their rules may have changed.
 func (f *fleet) nodeChanged(old, node *corev1.Node) {
 	changed := old == nil || old.UID != node.UID || !maps.Equal(old.Annotations, node.Annotations)
 	if changed || wantsStatus(node, f.heartbeat.port, time.Now()) {
@@ -178,12 +178,12 @@ func nodeOf(obj any) ([]string, error) {
 	return []string{pod.Spec.NodeName}, nil
 }
 
-// trim keeps only what is read here of an object.
+// trim keeps only the fields of an object that are read here.
 func trim(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *corev1.Node:
 		n := &corev1.Node{ObjectMeta: trimMeta(o.ObjectMeta)}
-		if Simulated(o) { // of others nothing is read
+		if Simulated(o) { // nothing is read of other nodes
 			n.Labels = map[string]string{LabelSimulated: "true"}
 			if onlyFormer(o.Labels, LabelSimulated) {
 				n.Labels = map[string]string{former(LabelSimulated): "true"}
@@ -220,8 +220,8 @@ func newQueue() workqueue.TypedRateLimitingInterface[string] {
 	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](100*time.Millisecond, 10*time.Second))
 }
 
-// serve calls act for what is in the queue, several at once, until the queue is shut down. What
-// fails is retried later.
+// serve calls act for the items in the queue, several at once, until the queue is shut down. Items that fail
+// are retried later.
 func serve(queue workqueue.TypedRateLimitingInterface[string], act func(key string) error) {
 	var all sync.WaitGroup
 	for range writers {

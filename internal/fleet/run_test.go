@@ -22,13 +22,13 @@ import (
 
 const testPort = 12345
 
-// trial is a simulation against an API in memory, on a clock that a test moves.
+// trial is a simulation with an in-memory API, on a clock that the test advances.
 type trial struct {
 	t      *testing.T
 	client kubernetes.Interface
 }
 
-// simulation runs test in a bubble, with sim-1 simulated and node-1 not.
+// simulation runs test in a synctest bubble, in which sim-1 is simulated and node-1 is not.
 func simulation(t *testing.T, rules Rules, test func(trial)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,7 +50,7 @@ func simulation(t *testing.T, rules Rules, test func(trial)) {
 	})
 }
 
-// pass lets time go by, and what is due then be done.
+// pass lets time go by, so that everything due then is done.
 func (w trial) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -211,7 +211,7 @@ func TestPodStopsWithinItsGrace(t *testing.T) {
 	}
 }
 
-// A pod crashes ever more slowly, and recovers when its node does.
+// A pod crashes at longer and longer intervals, and recovers when its node does.
 func TestPodCrashesUntilItsNodeIsMended(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		w.annotate("sim-1", map[string]string{AnnotationFail: "crash@v2"})
@@ -235,7 +235,7 @@ func TestPodCrashesUntilItsNodeIsMended(t *testing.T) {
 		w.annotate("sim-1", nil)
 		w.pass(time.Second)
 		w.want("bad", corev1.PodRunning, true, "", 8)
-		// What runs keeps running.
+		// A running pod keeps running.
 		w.annotate("sim-1", map[string]string{AnnotationFail: "crash"})
 		w.pass(time.Hour)
 		w.want("bad", corev1.PodRunning, true, "", 8)
@@ -271,8 +271,7 @@ func TestOtherWaysToFailAndToEnd(t *testing.T) {
 	}
 }
 
-// The node lifecycle controller takes readiness from the pods of a node that it
-// gave up; the node's return gives it back.
+// The node lifecycle controller sets the pods of a lost node to not ready; when the node is back they become ready again.
 func TestSilentNodeComesBack(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		w.create(daemonPod("a", "sim-1", "v1"))
@@ -342,7 +341,7 @@ func TestIdleNodeCostsLittle(t *testing.T) {
 	})
 }
 
-// Pods of real nodes are their kubelets' business.
+// Pods of real nodes belong to their kubelets.
 func TestRealNodesAreLeftAlone(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		w.create(daemonPod("a", "node-1", "v1"))
@@ -372,7 +371,8 @@ func TestKubeletSaysWhyThereIsNothing(t *testing.T) {
 	}
 }
 
-// A pod whose images are changed where it runs gets the containers that differ again, and is ready after as long as at first.
+// When the images of a pod are changed in place, the containers with a new image start again, and the pod becomes ready after
+// the same delay as at first.
 func TestPodIsChangedWhereItRuns(t *testing.T) {
 	simulation(t, usual, func(w trial) {
 		pod := daemonPod("a", "sim-1", "v1")
@@ -409,7 +409,7 @@ func TestPodIsChangedWhereItRuns(t *testing.T) {
 	})
 }
 
-// An image that cannot be pulled takes the old container away, and the way back gives it another.
+// A change to an image that cannot be pulled ends the old container, and changing it back starts a new one.
 func TestPodIsChangedToABadImage(t *testing.T) {
 	rules := usual
 	rules.Fail = Failures{{Mode: Pull, Share: 1, Image: "bad"}}

@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// server answers in place of the kubelets' own: `kubectl logs` and `kubectl exec` get a reason at
-// once. It does not authenticate, because its answers contain nothing that the request does not
-// contain.
+// server answers in place of the kubelets: `kubectl logs` and `kubectl exec` get a reason at once. It does
+// not authenticate, because its answers contain only what the request contains.
 type server struct {
 	listener net.Listener
 	http     *http.Server
 }
 
-// listen takes a free port of 127.0.0.1.
+// listen listens on a free port of 127.0.0.1.
 func listen(certFile, keyFile string) (*server, error) {
 	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
@@ -38,7 +37,7 @@ func listen(certFile, keyFile string) (*server, error) {
 	return &server{
 		listener: tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: load}),
 		http: &http.Server{Handler: handler(), ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, // who breaks a handshake off is told so
+			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}, // clients that break off a handshake learn of it themselves
 	}, nil
 }
 
@@ -46,7 +45,7 @@ func (s *server) port() int32 { return int32(s.listener.Addr().(*net.TCPAddr).Po
 
 // serve answers until ctx ends.
 func (s *server) serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // serve says why it ended
+	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // Serve returns why it ended
 	defer stop()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve for the simulated kubelets: %w", err)
@@ -54,8 +53,7 @@ func (s *server) serve(ctx context.Context) error {
 	return nil
 }
 
-// handler answers each part of a kubelet's API that concerns a pod with the reason why there is
-// nothing.
+// handler answers each part of a kubelet's API that concerns a pod with the reason why it has no data.
 func handler() http.Handler {
 	mux := http.NewServeMux()
 	refuse := func(w http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,7 @@ import (
 	"sort"
 )
 
-// cell is a place on the map: the nodes from..to of a zone.
+// cell is a place on the map: the nodes with index from to to-1 of a zone.
 type cell struct{ from, to int }
 
 // block is the rows of one zone.
@@ -15,8 +15,8 @@ type block struct {
 	rows [][]cell
 }
 
-// arrange puts every node into one cell, with as few nodes per cell as make all zones fit into the
-// rows and columns. Both are at least 1.
+// arrange puts every node into one cell, with the smallest number of nodes per cell with which all zones fit
+// into the rows and columns. Both are at least 1.
 func arrange(zones []Zone, columns, rows int) (blocks []block, perCell int) {
 	zones = slices.DeleteFunc(slices.Clone(zones), func(z Zone) bool { return len(z.Nodes) == 0 })
 	zones = fold(zones, rows)
@@ -24,7 +24,7 @@ func arrange(zones []Zone, columns, rows int) (blocks []block, perCell int) {
 	for i := range zones {
 		largest = max(largest, len(zones[i].Nodes))
 	}
-	// The rows that a zone takes never grow with what a cell holds.
+	// The rows that a zone takes never grow with the number of nodes per cell.
 	perCell = 1 + sort.Search(largest-1, func(k int) bool { return rowsOf(zones, columns, k+1) <= rows })
 	for i := range zones {
 		b := block{zone: &zones[i]}
@@ -49,7 +49,7 @@ func rowsOf(zones []Zone, columns, perCell int) (rows int) {
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
-// fold merges zones if there are too many of them, since each takes at least one row.
+// fold merges zones if there are too many of them, because each takes at least one row.
 func fold(zones []Zone, rows int) []Zone {
 	if len(zones) <= rows {
 		return zones

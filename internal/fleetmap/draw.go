@@ -9,8 +9,8 @@ import (
 // maxExceptions is how many exceptions a frame has at most.
 const maxExceptions = 10
 
-// Frame draws the model in at most height lines of at most width columns. With too little room the map is
-// left out, and then the lines below each other from the last one on.
+// Frame draws the model in at most height lines of at most width columns. With too little room the map is left
+// out, and then lines below it, starting with the last one.
 func Frame(m *Model, width, height int) []Line {
 	f := frame{model: m, width: max(width, 1)}
 	f.heading()
@@ -24,8 +24,8 @@ func Frame(m *Model, width, height int) []Line {
 	return lines
 }
 
-// kept returns how many rows are kept for exceptions. The number does not depend on how many there are, since
-// the map must not jump. If zones would have to share a row, they come first.
+// kept returns how many rows are reserved for exceptions. The number does not depend on how many exceptions
+// there are, because the map must not jump. If zones would have to share a row, they take precedence.
 func kept(zones, room int) int {
 	const least = 4
 	n := min(1+maxExceptions, room/2)
@@ -63,7 +63,7 @@ func (f *frame) heading() {
 	}
 }
 
-// phase returns the controller's word, and without one the reader's own.
+// phase returns the controller's word for the phase, or else the reader's own.
 func (m *Model) phase() string {
 	if r := m.Rollout; r != nil {
 		return r.Phase
@@ -81,11 +81,11 @@ func (m *Model) revisions() string {
 	return harmless(fmt.Sprintf("%d older -> %s", len(m.Before), m.Revision))
 }
 
-// told returns the states in the order in which people are told their counts: what a release is about, and then
-// what is wrong.
+// told returns the states in the order in which counts are shown: first what a release is about, then what is
+// wrong.
 func told() []State { return []State{New, Old, Starting, Waiting, Failing, Down, NotMeant} }
 
-// legend says what the signs mean, and how many nodes have each. It breaks between two of them.
+// legend draws what the signs mean, and how many nodes have each. It breaks the line only between two of them.
 func (f *frame) legend() {
 	counts := f.model.Counts()
 	all := 0
@@ -143,7 +143,7 @@ func (r *Rollout) text() string {
 	return strings.Join(parts, ", ")
 }
 
-// wavesText returns the waves in their order. If they do not fit, it counts those that are over instead.
+// wavesText returns the waves in order. If they do not fit, it counts those that are done instead.
 func wavesText(waves []Wave, columns int) string {
 	over := slices.IndexFunc(waves, func(w Wave) bool { return w.There < w.Nodes })
 	if over < 0 {
@@ -171,7 +171,7 @@ const narrow = 40
 // maxLabel is the maximum number of columns for the name of a zone.
 const maxLabel = 24
 
-// zones draws the map in at most so many rows, and above it what a sign stands for.
+// zones draws the map in at most rows rows, and above it how many nodes a sign stands for.
 func (f *frame) zones(rows int) {
 	if rows < 1 {
 		return
@@ -200,8 +200,8 @@ func (f *frame) zones(rows int) {
 	}
 }
 
-// margins returns how wide the names of zones and the counts of their nodes are, with a space after each. They
-// are zero if the nodes have no zones. The counts are left out if they would take too much of the map.
+// margins returns the width of zone names and of their node counts, each with a space after it. Both are zero
+// if the nodes have no zones. The counts are left out if they would take too much of the map.
 func (f *frame) margins() (label, count int) {
 	zones := f.model.Zones
 	if len(zones) == 1 && zones[0].Name == "" {
@@ -219,7 +219,7 @@ func (f *frame) margins() (label, count int) {
 	return label, count
 }
 
-// signs returns a row of cells, those of one state together.
+// signs returns a row of cells as a line, with one span for neighbours of the same state.
 func (z *Zone) signs(row []cell) (line Line) {
 	for i := 0; i < len(row); {
 		state, from := z.worst(row[i]), i
@@ -232,7 +232,7 @@ func (z *Zone) signs(row []cell) (line Line) {
 	return line
 }
 
-// exceptions are drawn into what is left of the frame.
+// exceptions draws the exceptions into what is left of the frame.
 func (f *frame) exceptions(room int) {
 	m := f.model
 	if len(m.Exceptions) == 0 || room < 2 {
@@ -268,7 +268,7 @@ func (f *frame) exceptions(room int) {
 	}
 }
 
-// name returns the node's name, and how many others there are, in so many columns.
+// name returns the node's name, and how many others there are, in at most columns columns.
 func (e *Exception) name(columns int) string {
 	more := ""
 	if e.Same > 0 {

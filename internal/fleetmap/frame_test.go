@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the frames as they are drawn now into testdata")
 
-// golden is a frame that is compared letter by letter.
+// golden is a frame that is compared character by character.
 type golden struct {
 	name, about   string
 	model         *Model
@@ -121,7 +121,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// Colours add nothing but colours, and end where they began.
+// Colours add nothing but colour codes, and each is reset where it ends.
 func TestColours(t *testing.T) {
 	colour := regexp.MustCompile("\x1b\\[[0-9;]*m")
 	for _, g := range goldens() {
@@ -151,7 +151,8 @@ func TestStatesDiffer(t *testing.T) {
 	}
 }
 
-// Every node is in exactly one cell, and the rows are as few and as short as was asked for.
+// Every node is in exactly one cell, and the map does not exceed the rows and columns
+// asked for.
 func TestArrangeHasEveryNodeOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		zones := rapid.SliceOfN(rapid.Map(rapid.IntRange(0, 300), func(n int) Zone { return Zone{Nodes: make([]State, n)} }), 0, 50).Draw(t, "zones")
@@ -194,7 +195,7 @@ func nonEmpty(zones []Zone) []Zone {
 	return slices.DeleteFunc(slices.Clone(zones), func(z Zone) bool { return len(z.Nodes) == 0 })
 }
 
-// Whatever is drawn fits, and has nothing in it that a terminal would do.
+// Every frame fits, and contains nothing that a terminal would execute.
 func TestFramesFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.String()

@@ -1,10 +1,10 @@
 // Package fleetmap draws what each node of a fleet has of one DaemonSet: one sign per node, or one for
-// several if they do not fit. It turns a Model into lines. It knows nothing of clusters, terminals or
-// the time, so that tests can compare a frame letter by letter.
+// several nodes if they do not fit. It turns a Model into lines. It knows nothing about clusters, terminals
+// or the time, so that tests can compare a frame character by character.
 package fleetmap
 
-// State is what a node has of the DaemonSet. Of several nodes in one cell the greatest is shown, so the
-// order is from what may be left out to what must be seen.
+// State is what a node has of the DaemonSet. A cell with several nodes shows the greatest state, so the
+// states are ordered from what may be left out to what must be seen.
 type State uint8
 
 // The states.
@@ -13,7 +13,7 @@ const (
 	New                   // its pod of the current revision is available
 	Old                   // its pod of an older revision is available
 	Starting              // its pod of the current revision is on its way
-	Waiting               // no pod serves there, and the next step is somebody else's
+	Waiting               // no pod serves there, and the next step is up to something else
 	Down                  // the node is not Ready
 	Failing               // its pod does not start, does not stay up, or cannot be made
 
@@ -24,7 +24,7 @@ const (
 type look struct {
 	sign   byte
 	name   string
-	colour string // what a terminal takes (ECMA-48, Select Graphic Rendition); empty: as text is
+	colour string // the code for a terminal (ECMA-48, Select Graphic Rendition); empty: the text's normal colour
 }
 
 func (s State) look() look {
@@ -39,33 +39,33 @@ func (s State) look() look {
 	}[s]
 }
 
-// String returns the state's word.
+// String returns the word for the state.
 func (s State) String() string { return s.look().name }
 
-// Model is what is to be drawn. Its texts may hold anything: what a terminal would take as a command
-// is drawn as a question mark.
+// Model is what is drawn. Its texts may be anything: characters that a terminal would take as a command are
+// drawn as question marks.
 type Model struct {
 	Set string // namespace/name
-	// Revision is the hash of the current revision, Before those of other revisions that have pods.
+	// Revision is the hash of the current revision, Before are the hashes of other revisions that have pods.
 	Revision string
 	Before   []string
 	Phase    string
 	Zones    []Zone
-	// Waves are the steps of a policy, if one was given.
+	// Waves are the steps of a policy, if there is one.
 	Waves []Wave
-	// Rollout is what the controller says of the release; nil while nobody says anything.
+	// Rollout is what the controller says about the release; nil if it says nothing.
 	Rollout *Rollout
-	// Exceptions are what needs attention, the most interesting first. More is the number of further
+	// Exceptions are the nodes that need attention, the most interesting first. More is the number of further
 	// nodes that they neither name nor count.
 	Exceptions []Exception
 	More       int
-	// Command shows all that needs attention.
+	// Command is the command that shows everything that needs attention.
 	Command string
 	// Stale says since when and why the drawing may be out of date; empty: it is current.
 	Stale string
 }
 
-// Zone is a row, or several below each other. Nodes are in the order in which a release reaches them.
+// Zone is a row, or several rows below each other. Nodes are in the order in which a release reaches them.
 type Zone struct {
 	Name  string
 	Nodes []State
@@ -77,23 +77,24 @@ type Wave struct {
 	Nodes, There int
 }
 
-// Rollout is what the controller says of a release in waves.
+// Rollout is what the controller says about a release in waves.
 type Rollout struct {
 	Phase, Reason          string
 	Wave                   string
 	Quota, Exposed, Failed int
-	// Soak is how long the open wave has been watched, and of how much; empty: it is not being watched.
+	// Soak says for how long the open wave has been watched, and how long it must be; empty: it is not being
+	// watched.
 	Soak string
-	// Stopped says that it does not go on by itself.
+	// Stopped means that the release does not continue by itself.
 	Stopped bool
 }
 
-// Exception is a node that needs attention, and the number of others that do for the same reason.
+// Exception is a node that needs attention, and the number of others that need it for the same reason.
 type Exception struct {
 	Node  string
-	Same  int // others
+	Same  int // number of others
 	State State
-	Since string // as it is to be drawn; empty when it is not known
+	Since string // as it is drawn; empty if it is not known
 	Text  string
 }
 

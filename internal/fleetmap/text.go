@@ -13,10 +13,10 @@ type Line []Span
 // Span is a piece of text in one style.
 type Span struct {
 	Text  string
-	Style string // what a terminal takes; empty: as it is
+	Style string // the code for a terminal; empty: plain
 }
 
-// bold is the style of what to read first. alarm is the style of what is wrong with the picture itself.
+// bold is the style of what to read first. alarm is the style of problems with the picture itself.
 const (
 	bold  = "1"
 	alarm = "1;31"
@@ -44,7 +44,7 @@ func (l Line) Coloured() string {
 	return b.String()
 }
 
-// clip cuts the line to so many columns.
+// clip cuts the line to at most columns columns.
 func (l Line) clip(columns int) Line {
 	for i, s := range l {
 		if n := width(s.Text); n > columns {
@@ -88,7 +88,7 @@ func widthOf(r rune) int {
 	return 1
 }
 
-// short cuts a text to so many columns, and marks the cut if there is room for it.
+// short cuts a text to at most columns columns, and marks the cut if there is room for it.
 func short(text string, columns int) string {
 	if width(text) <= columns {
 		return text
@@ -132,12 +132,12 @@ func tail(text string, columns int) string {
 	return string(runes[at:])
 }
 
-// pad fills a text up to so many columns.
+// pad fills a text up to columns columns.
 func pad(text string, columns int) string {
 	return text + strings.Repeat(" ", max(columns-width(text), 0))
 }
 
-// number has a comma for each thousand.
+// number formats n with a comma before each group of three digits.
 func number(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// CellState is what a node has of a DaemonSet. Of several the greatest is shown, so the order is from what may be
-// left out to what must be seen. It is that of fleetmap.State.
+// CellState is what a node has of a DaemonSet. Of several states the greatest is shown, so they are ordered from
+// what may be left out to what must be seen. The values are those of fleetmap.State.
 type CellState uint8
 
 // The states.
@@ -21,7 +21,7 @@ const (
 	Failing
 )
 
-// CellStates returns the words for states, by CellState.
+// CellStates returns the words for the states, indexed by CellState.
 func CellStates() []string {
 	return []string{"not meant", "new", "old", "starting", "waiting", "down", "failing"}
 }
@@ -29,23 +29,24 @@ func CellStates() []string {
 // Cell is one DaemonSet on one node.
 type Cell struct {
 	State CellState
-	// Reason is a number of State.Reasons.
+	// Reason is an index into State.Reasons.
 	Reason uint8
-	// Wave is an index of Head.Waves: the last one that there is a letter for stands for all after it. NoWave: none.
+	// Wave is an index into Head.Waves. The last index that has a letter stands for all waves after it, too. NoWave:
+	// none.
 	Wave uint8
 }
 
-// digits are the letters that a cell is written with.
+// digits are the letters in which a cell is written.
 const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 
-// NoWave is the wave of a node that is in none. MaxReasons is how many reasons there may be.
+// NoWave is the wave of a node that is in none. MaxReasons is the maximum number of reasons.
 const (
 	NoWave     = len(digits) - 1
 	MaxReasons = len(digits)
 	letters    = 3
 )
 
-// MarshalText writes three letters.
+// MarshalText returns three letters.
 func (c Cell) MarshalText() ([]byte, error) {
 	if int(c.State) >= len(digits) || int(c.Reason) >= MaxReasons || int(c.Wave) > NoWave {
 		return nil, fmt.Errorf("state %d, reason %d and wave %d do not fit into letters", c.State, c.Reason, c.Wave)
@@ -53,7 +54,7 @@ func (c Cell) MarshalText() ([]byte, error) {
 	return []byte{digits[c.State], digits[c.Reason], digits[c.Wave]}, nil
 }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText parses what MarshalText returns.
 func (c *Cell) UnmarshalText(text []byte) error {
 	if len(text) != letters {
 		return fmt.Errorf("a cell has %d letters, not %q", letters, text)
@@ -68,7 +69,7 @@ func (c *Cell) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Cells are written as one string, three letters for each.
+// Cells are written as one string, with three letters for each cell.
 type Cells []Cell
 
 // MarshalJSON writes them.
@@ -85,7 +86,7 @@ func (cells Cells) MarshalJSON() ([]byte, error) {
 	return append(text, '"'), nil
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON parses what MarshalJSON returns.
 func (cells *Cells) UnmarshalJSON(text []byte) error {
 	var s string
 	if err := json.Unmarshal(text, &s); err != nil {

@@ -7,31 +7,32 @@ import (
 	"slices"
 )
 
-// Change is how one State differs from an earlier one. What is left out is as it was.
+// Change is how a State differs from an earlier one. What is left out has not changed.
 type Change struct {
 	At    int64   `json:"at"`
 	Stale *string `json:"stale,omitempty"`
-	// Nodes are by their place. A place after the last one is a new one.
+	// Nodes has nodes by their place. A place beyond the last one is a new one.
 	Nodes map[int]Node `json:"nodes,omitempty"`
-	// Sets are by their key. A key that is not known is of a new DaemonSet, which has everything.
+	// Sets has changes by Set.Key. An unknown key is that of a new DaemonSet, whose change has everything.
 	Sets map[string]SetChange `json:"sets,omitempty"`
 	Gone []string             `json:"gone,omitempty"`
 }
 
 // SetChange is how a DaemonSet differs.
 type SetChange struct {
-	// Head is all of it, Part what of it is different: one of the two.
+	// Head is the whole head, Part only what differs in it: one of the two.
 	Head *Head     `json:"head,omitempty"`
 	Part *HeadPart `json:"part,omitempty"`
-	// Found are findings that are new or different, Lost those that are gone, by their ID.
+	// Found are findings that are new or different; Lost are the IDs of those that are gone.
 	Found   []Finding `json:"found,omitempty"`
 	Lost    []int     `json:"lost,omitempty"`
 	History *History  `json:"history,omitempty"`
-	// Cells are by the place of their node.
+	// Cells has cells by the place of their node.
 	Cells map[int]Cell `json:"cells,omitempty"`
 }
 
-// HeadPart is what of a Head changes in a release, as it is now. What is left out is as it was: a Head that has lost one of them is sent whole.
+// HeadPart is the part of a Head that changes in a release, with its new values. What is left out has not changed. A Head that
+// has lost one of these values is sent whole.
 type HeadPart struct {
 	Pods    map[string]int `json:"pods,omitempty"`
 	Phase   string         `json:"phase,omitempty"`
@@ -42,7 +43,7 @@ type HeadPart struct {
 	More    int            `json:"more,omitempty"`
 }
 
-// Between returns what has changed from one State to a later one of the same fleet; nil: nothing but the time.
+// Between returns what has changed from one State to a later one of the same fleet; nil if at most the time has.
 func Between(before, after *State) *Change {
 	c := &Change{At: after.At}
 	if before.Stale != after.Stale {
@@ -91,7 +92,7 @@ func changedNodes(before, after []Node) map[int]Node {
 	return changed
 }
 
-// setChange returns nil if nothing has changed. Without an earlier set, everything has.
+// setChange returns nil if nothing has changed. Without an earlier set, the change has everything.
 func setChange(before, after *Set) *SetChange {
 	d := &SetChange{}
 	if before == nil {
@@ -122,7 +123,7 @@ func setChange(before, after *Set) *SetChange {
 	return d
 }
 
-// partOf returns what has changed; nil if the whole later one is needed to say it.
+// partOf returns what has changed; nil if the whole later Head must be sent.
 func partOf(before, after *Head) *HeadPart {
 	p := &HeadPart{}
 	if !maps.Equal(before.Pods, after.Pods) {
@@ -179,7 +180,7 @@ func (d *SetChange) find(before, after []Finding) {
 	d.Lost = slices.Sorted(maps.Keys(was))
 }
 
-// Apply makes the later State from an earlier one, which stays as it is.
+// Apply returns the later State, given an earlier one, which it does not change.
 func (s *State) Apply(c *Change) *State {
 	after := *s
 	after.At = c.At
@@ -203,7 +204,7 @@ func (s *State) Apply(c *Change) *State {
 	return &after
 }
 
-// apply makes the later set from s, which may be nil.
+// apply returns the later set, given s, which may be nil.
 func (s *Set) apply(d *SetChange) *Set {
 	after := Set{Findings: []Finding{}}
 	if s != nil {
@@ -243,15 +244,15 @@ func (d *SetChange) findings(before []Finding) []Finding {
 	return left
 }
 
-// byWeight returns the order of findings: the worst state first, and the older before the newer.
+// byWeight compares findings: the worst state first, and the older before the newer.
 func byWeight(a, b Finding) int {
 	return cmp.Or(cmp.Compare(b.State, a.State), cmp.Compare(a.ID, b.ID))
 }
 
-// SortFindings puts them into the order in which they are shown.
+// SortFindings sorts findings in the order in which they are shown.
 func SortFindings(all []Finding) { slices.SortFunc(all, byWeight) }
 
-// placed returns a copy with some places changed. It is long enough for the last of them.
+// placed returns a copy in which some places have changed. It is long enough for the last of them.
 func placed[S ~[]T, T any](before S, changes map[int]T) S {
 	size := len(before)
 	for i := range changes {

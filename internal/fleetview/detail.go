@@ -1,35 +1,35 @@
 package fleetview
 
-// What a page asks for when somebody looks at details. It is not in the stream.
+// What a page requests when somebody looks at details. It is not in the stream.
 
 import "errors"
 
 // ErrUnknown is the error for a question about something that does not exist, or no longer exists.
 var ErrUnknown = errors.New("it is not in the fleet")
 
-// NodeDetail is one node.
+// NodeDetail is the details of one node.
 type NodeDetail struct {
 	Name    string `json:"name"`
 	Created int64  `json:"created"`
-	// Unschedulable says that it is cordoned.
+	// Unschedulable means that the node is cordoned.
 	Unschedulable bool        `json:"unschedulable,omitempty"`
 	System        []string    `json:"system"` // of the kubelet: version, operating system, architecture, runtime
 	Taints        []string    `json:"taints"`
 	Conditions    []Condition `json:"conditions"`
 	Rows          []Row       `json:"rows"`
 	Events        []Event     `json:"events"`
-	// Unread says what could not be read, and why; empty: nothing.
+	// Unread says what could not be read, and why; empty: nothing is missing.
 	Unread string `json:"unread,omitempty"`
 }
 
-// Condition is one of a node's.
+// Condition is a condition of a node.
 type Condition struct {
 	Type    string `json:"type"`
 	Status  string `json:"status"`
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
 	Since   int64  `json:"since,omitempty"`
-	// Bad says that it is not as it should be.
+	// Bad means that the condition is not as it should be.
 	Bad bool `json:"bad,omitempty"`
 }
 
@@ -44,11 +44,11 @@ type Row struct {
 	Since    int64    `json:"since,omitempty"`
 	Change   string   `json:"change,omitempty"`
 	Commands []string `json:"commands,omitempty"`
-	// Log says that one of its containers has a log to read.
+	// Log means that one of its containers has a log to read.
 	Log bool `json:"log,omitempty"`
 }
 
-// Event is what somebody has written about an object.
+// Event is an event about an object.
 type Event struct {
 	At      int64  `json:"at"`
 	Type    string `json:"type"`
@@ -58,16 +58,16 @@ type Event struct {
 	Count   int    `json:"count,omitempty"`
 }
 
-// Log is the end of what a container has printed.
+// Log is the end of a container's log.
 type Log struct {
 	Pod       string `json:"pod"`
 	Container string `json:"container"`
-	// Previous says that it is from the previous run, which has ended.
+	// Previous means that it is from the previous run, which has ended.
 	Previous bool     `json:"previous,omitempty"`
 	Lines    []string `json:"lines"`
 }
 
-// Events are those of a DaemonSet.
+// Events are the events of a DaemonSet.
 type Events struct {
 	Events []Event `json:"events"`
 }
@@ -76,14 +76,14 @@ type Events struct {
 type About struct {
 	Version int    `json:"version"`
 	Program string `json:"program"` // what people type
-	// Actions says that a release may be steered from the page.
+	// Actions means that a release may be steered from the page.
 	Actions bool `json:"actions"`
-	// Replay is the recording that is shown; empty: it is a cluster.
+	// Replay is the name of the recording that is shown; empty: it is a live cluster.
 	Replay string `json:"replay,omitempty"`
 }
 
-// Action asks for something that changes a release. Release and Target must be those that the page has shown, so
-// that nobody confirms one thing and gets another.
+// Action is a request to change a release. Release and Target must be those that the page has shown, so that a
+// user cannot confirm one thing and get another.
 type Action struct {
 	Verb    string `json:"verb"` // pause, resume, promote, abort
 	Release int    `json:"release"`

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// What is written is read again, and a cell has three letters.
+// Cells survive being written and read back, and each takes three letters.
 func TestCells(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		digit := rapid.IntRange(0, NoWave)
@@ -46,7 +46,7 @@ func TestCellsRefuse(t *testing.T) {
 	}
 }
 
-// There is a letter for each reason, and the states are those of the map in a terminal.
+// There is a letter for each reason, and the states are those of the map in the terminal.
 func TestWords(t *testing.T) {
 	if n := len(plan.Reasons()) + 1; n > MaxReasons {
 		t.Errorf("%d reasons, and letters for %d", n, MaxReasons)
@@ -58,7 +58,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// Who has a State and is told what changes has the next one.
+// A viewer that has a State and gets the Change has the next State.
 func TestChangesLead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := drawState(t, nil), (*State)(nil)
@@ -94,7 +94,7 @@ func TestChangesLead(t *testing.T) {
 	})
 }
 
-// same compares but for the time.
+// same reports whether two States are equal except for the time.
 func same(a, b *State) bool {
 	x, y := *a, *b
 	x.At, y.At = 0, 0
@@ -103,7 +103,7 @@ func same(a, b *State) bool {
 	return string(p) == string(q)
 }
 
-// drawState returns a State that may follow another one: it has as many nodes at least.
+// drawState returns a State that may follow another one: it has at least as many nodes.
 func drawState(t *rapid.T, before *State) *State {
 	least := 0
 	if before != nil {
@@ -161,15 +161,15 @@ func drawSet(t *rapid.T, name string, nodes int) *Set {
 	return set
 }
 
-// Sizes, as the page promises them.
+// The limits that the page promises.
 const (
 	fleetNodes, fleetSets = 5000, 20
-	maxFirst              = 2_000_000 // bytes at first
+	maxFirst              = 2_000_000 // bytes for the first State
 	maxSecond             = 50_000    // bytes for each second of a rollout
 )
 
-// A State of 5,000 nodes and 20 DaemonSets, all with policies, is under 2 MB, and what a release of all 20 at once costs in each second
-// is under 50 kB, with two changes of each node that moves, and as many messages as a viewer is told in a second.
+// A State of 5,000 nodes and 20 DaemonSets, all with policies, is under 2 MB. A release of all 20 at once takes under 50 kB in
+// each second, with two changes of each node that moves, and as many messages as a viewer gets in a second.
 func TestSizes(t *testing.T) {
 	first := largeState()
 	text, err := json.Marshal(first)
@@ -228,9 +228,9 @@ func largeState() *State {
 	return s
 }
 
-// rolledOn returns what there is one of several messages of a second later: in the second 50 nodes of each DaemonSet
-// have changed twice; so have its numbers, and one finding in three messages. One DaemonSet after the other has a wave
-// opened, which its history tells.
+// rolledOn returns the State after the next message, number n, of several messages per second. In a second 50 nodes of each
+// DaemonSet change twice, and so do its numbers; one finding changes in every third message. In one DaemonSet after the other a
+// wave opens, which is added to its history.
 func (s *State) rolledOn(n, messages int) *State {
 	after := *s
 	after.At += 1000 / int64(messages)

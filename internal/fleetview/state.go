@@ -1,32 +1,32 @@
-// Package fleetview defines what the page of `everynode ui` is told: first a State, then a Change each time something
-// is different. It has the values, how they are written, and what has changed between two of them. A server sends them,
-// a file records them for a replay, and the page's own types are generated from them.
+// Package fleetview defines what a server sends to the page of `everynode ui`: first a State, then a Change each time something
+// is different. It has the values, their encoding, and the difference between two of them. A server sends them, a file records
+// them for a replay, and the page's own types are generated from them.
 package fleetview
 
-// Version is that of the format. A recording of another one is refused.
+// Version is the version of the format. A recording with another version is refused.
 const Version = 1
 
-// Pace is the minimum time between two States of a cluster, in milliseconds. What has changed in between is one Change,
-// which costs less than two. TestSizes relies on it.
+// Pace is the minimum time between two States of a cluster, in milliseconds. Everything that has changed in between is one
+// Change, which is smaller than two. TestSizes relies on it.
 const Pace = 1000
 
-// State is what is known of a fleet at a moment. Once made it is not changed, so that viewers may share one.
+// State is what is known about a fleet at one time. It is immutable, so that viewers may share one.
 type State struct {
-	// At is when that was, in milliseconds since 1970, by the server's clock.
+	// At is that time, in milliseconds since 1970, by the server's clock.
 	At int64 `json:"at"`
-	// Cluster is where it is: the context's name, or the address of the API server.
+	// Cluster names the cluster: the context's name, or the address of the API server.
 	Cluster string `json:"cluster"`
 	// Stale says since when and why the cluster cannot be seen; empty: it can.
 	Stale string `json:"stale"`
-	// Reasons are those that a Cell has by its number.
+	// Reasons are the reasons that Cell.Reason is an index into.
 	Reasons []Reason `json:"reasons"`
-	// Nodes are in an order that stays: a node keeps its place while it exists, and a place that has become free has a node without a name.
+	// Nodes have a fixed order: a node keeps its place while it exists, and a free place has a node without a name.
 	Nodes []Node `json:"nodes"`
-	// Sets are the DaemonSets, by namespace and name.
+	// Sets are the DaemonSets, sorted by namespace and name.
 	Sets []*Set `json:"sets"`
 }
 
-// Reason is why a node is as it is: its name in events and metrics, and a sentence.
+// Reason is why a node is in its state: the reason's name in events and metrics, and a sentence.
 type Reason struct {
 	Name     string `json:"name"`
 	Sentence string `json:"sentence"`
@@ -37,10 +37,10 @@ type Node struct {
 	Name string `json:"name"`
 	Zone string `json:"zone,omitempty"`
 	Pool string `json:"pool,omitempty"`
-	// Down is what is said of one that is not Ready, Since when that began (milliseconds since 1970).
+	// Down is what is said about a node that is not Ready; Since is when that began (milliseconds since 1970).
 	Down  string `json:"down,omitempty"`
 	Since int64  `json:"since,omitempty"`
-	// Held is a taint that keeps pods away which do not tolerate it; the first of several.
+	// Held is a taint that keeps away pods that do not tolerate it; the first of several.
 	Held string `json:"held,omitempty"`
 }
 
@@ -49,7 +49,7 @@ type Set struct {
 	Head     `json:"head"`
 	Findings []Finding `json:"findings"`
 	History  History   `json:"history"`
-	// Cells has one for each of State.Nodes.
+	// Cells has one cell for each of State.Nodes.
 	Cells Cells `json:"cells"`
 }
 
@@ -60,12 +60,13 @@ func (s *Set) Key() string { return s.Namespace + "/" + s.Name }
 type Head struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Revision is the hash of the current revision, Before those of other revisions that have pods, the most common first.
+	// Revision is the hash of the current revision. Before are the hashes of other revisions that have pods, the most common
+	// first.
 	Revision string   `json:"revision"`
 	Before   []string `json:"before,omitempty"`
 	// Pods is how many nodes have a pod of each revision, by its hash.
 	Pods map[string]int `json:"pods,omitempty"`
-	// Phase is what goes on, in a few words; Stopped why it does not go on by itself.
+	// Phase is what is going on, in a few words; Stopped is why it does not continue by itself.
 	Phase   string `json:"phase"`
 	Stopped string `json:"stopped,omitempty"`
 	// Strategy is how pods are replaced: "RollingUpdate" or "OnDelete".
@@ -73,18 +74,18 @@ type Head struct {
 	Budget   *Budget  `json:"budget,omitempty"`
 	Release  *Release `json:"release,omitempty"`
 	Waves    []Wave   `json:"waves,omitempty"`
-	// More is how many nodes need attention besides those of the findings.
+	// More is how many nodes need attention in addition to those of the findings.
 	More int `json:"more,omitempty"`
 }
 
-// Budget is how many nodes an update may have without a pod, or with two, at a time, and how many there are.
+// Budget is how many nodes an update may have without a pod, or with two, at a time, and how many it has now.
 type Budget struct {
 	MaxUnavailable int `json:"maxUnavailable"`
 	MaxSurge       int `json:"maxSurge"`
 	Used           int `json:"used"`
 }
 
-// Release is what the engine says about a release in waves that is not through.
+// Release is what the engine says about a release in waves that has not ended.
 type Release struct {
 	Number int `json:"number"`
 	// Phase and Reason are names of package rollout; Message is a sentence.
@@ -99,16 +100,16 @@ type Release struct {
 	Eligible int    `json:"eligible"`
 	Exposed  int    `json:"exposed"`
 	Failed   int    `json:"failed"`
-	// Soak is how long the open wave has been watched, and of how much.
+	// Soak says for how long the open wave has been watched, and how long it must be.
 	Soak string `json:"soak,omitempty"`
-	// Stands says that it does not go on by itself, Paused that a person has paused it.
+	// Stands means that the release does not continue by itself, Paused that a person has paused it.
 	Stands bool `json:"stands,omitempty"`
 	Paused bool `json:"paused,omitempty"`
 	// Held is how many nodes' pods the guard holds.
 	Held int `json:"held,omitempty"`
 }
 
-// Wave is a step of the policy that is followed.
+// Wave is a step of the policy in force.
 type Wave struct {
 	Name  string `json:"name"`
 	Nodes int    `json:"nodes"`
@@ -116,46 +117,46 @@ type Wave struct {
 	There    int  `json:"there"`
 	Open     bool `json:"open,omitempty"`
 	Approval bool `json:"approval,omitempty"`
-	// Soak is how long all must be well before the next one, as Go writes durations.
+	// Soak is how long all must be well before the next wave, in the format of time.Duration.
 	Soak string `json:"soak,omitempty"`
 }
 
-// Finding is a node that needs attention, and others for the same reason.
+// Finding is a node that needs attention, with the number of nodes that need it for the same reason.
 type Finding struct {
 	// ID identifies a finding within its set while it lasts.
 	ID int `json:"id"`
-	// State is a CellState, Reason a number of State.Reasons.
+	// State is a CellState, Reason an index into State.Reasons.
 	State  int    `json:"state"`
 	Reason int    `json:"reason"`
 	Text   string `json:"text"`
-	// Node is the first of them, Nodes how many there are.
+	// Node is the first of these nodes, Nodes is how many there are.
 	Node  string `json:"node"`
 	Nodes int    `json:"nodes"`
-	// Since is that of the first one, in milliseconds since 1970; zero: it is not known.
+	// Since is when that began on the first node, in milliseconds since 1970; zero: unknown.
 	Since int64 `json:"since,omitempty"`
-	// Log says that a container has run there and ended, so there is a log to read.
+	// Log means that a container has run there and ended, so there is a log to read.
 	Log bool `json:"log,omitempty"`
 }
 
 // History is what has happened.
 type History struct {
 	Revisions []Revision `json:"revisions"`
-	// Moments are the last ones, the newest first.
+	// Moments are the latest ones, the newest first.
 	Moments []Moment `json:"moments"`
 }
 
-// Revision is a template that is kept.
+// Revision is a template in the history.
 type Revision struct {
 	Number  int64    `json:"number"`
 	Hash    string   `json:"hash"`
 	Created int64    `json:"created"`
 	Images  []string `json:"images,omitempty"`
 	Cause   string   `json:"cause,omitempty"`
-	// Is says whether a release takes it for stable, target, or both.
+	// Is says whether a release uses it as stable, target, or both.
 	Is string `json:"is,omitempty"`
 }
 
-// Moment is something that happened: a kind ("revision", "wave", "failure", "phase"), and what.
+// Moment is something that happened: its kind ("revision", "wave", "failure", "phase"), and what it was.
 type Moment struct {
 	At   int64  `json:"at"`
 	Kind string `json:"kind"`

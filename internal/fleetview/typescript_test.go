@@ -13,10 +13,10 @@ import (
 
 var update = flag.Bool("update", false, "write the page's types as they are now")
 
-// wireTypes is where the page has its types.
+// wireTypes is the file of the page's types.
 const wireTypes = "../../ui/src/wire.ts"
 
-// The types of the page are those of this package.
+// The types of the page match those of this package.
 func TestTypesOfThePage(t *testing.T) {
 	want := typescript(State{}, Change{}, NodeDetail{}, Events{}, Log{}, About{}, Action{}, Answer{})
 	if *update {
@@ -33,7 +33,8 @@ func TestTypesOfThePage(t *testing.T) {
 	}
 }
 
-// typescript returns the types of values, and of all that they are made of.
+// typescript returns the TypeScript types of values, and of everything that they
+// contain.
 func typescript(values ...any) []byte {
 	w := &typeWriter{seen: map[reflect.Type]bool{}}
 	for _, v := range values {
@@ -68,7 +69,7 @@ func (w *typeWriter) add(t reflect.Type) {
 	w.texts = append(w.texts, b.String())
 }
 
-// of returns a type as TypeScript has it. What is written as text is a string.
+// of returns the TypeScript for a type. What is encoded as text is a string.
 func (w *typeWriter) of(t reflect.Type, optional bool) string {
 	switch {
 	case t == reflect.TypeFor[Cells](), t == reflect.TypeFor[Cell]():
@@ -90,7 +91,7 @@ func (w *typeWriter) of(t reflect.Type, optional bool) string {
 		}
 		return w.of(t.Elem(), false) + " | null"
 	case reflect.Slice:
-		element := w.of(t.Elem(), true) // there are no holes
+		element := w.of(t.Elem(), true) // arrays have no holes
 		return element + "[]"
 	case reflect.Map:
 		return "Record<string, " + w.of(t.Elem(), false) + ">"

@@ -1,7 +1,7 @@
-// Package forecast simulates a change of a DaemonSet before it is made. The engine's algorithm
-// decides at each step, and a model replaces the cluster: every pod takes as long to start and to
-// end as the input says, and nothing else happens. So it shows what the algorithm does with the
-// change, and not what the change does to the nodes. It has no clock and no client.
+// Package forecast simulates a change of a DaemonSet before it is made. The engine's algorithm decides at
+// each step, and a model replaces the cluster: every pod takes as long to start and to stop as the input
+// says, and nothing else happens. So it shows what the algorithm does with the change, not what the change
+// does to the nodes. It has no clock and no client.
 package forecast
 
 import (
@@ -16,10 +16,10 @@ import (
 type Input struct {
 	// Now is the instant of the change.
 	Now time.Time
-	// Set is what the DaemonSet asks for after it.
+	// Set is what the DaemonSet asks for after the change.
 	Set   plan.Spec
 	Nodes []plan.Node
-	// Pods are those that the DaemonSet has now.
+	// Pods are the pods that the DaemonSet has now.
 	Pods []plan.Pod
 	// Start is how long a pod takes from its creation until it is ready, Stop how
 	// long from its deletion until it is gone.
@@ -31,9 +31,9 @@ type Change uint8
 
 // The changes.
 const (
-	Replaces Change = iota // the pod goes and another comes
+	Replaces Change = iota // the pod is deleted and another is created
 	Gains                  // the node gets a pod and had none
-	Loses                  // the pod goes and none comes
+	Loses                  // the pod is deleted and no other is created
 )
 
 // String returns the change in one word.
@@ -46,13 +46,13 @@ func (c Change) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 type Step struct {
 	Node   string
 	Change Change
-	// Reason is why the first thing happens there; Detail its subject, if it has one.
+	// Reason is why the first thing happens there; Detail is the reason's subject, if it has one.
 	Reason plan.Reason
 	Detail string
-	// Begins and Ends are since the change: when the first pod is created or deleted
-	// there, and when the node has what it should.
+	// Begins and Ends count from the change: when the first pod is created or deleted there, and when the
+	// node has what it should.
 	Begins, Ends time.Duration
-	// Ended says that the node gets there.
+	// Ended means that the node gets what it should.
 	Ended bool
 }
 
@@ -63,21 +63,21 @@ type Left struct {
 	Detail string
 }
 
-// Forecast is what happens, and what does not.
+// Forecast is what happens, and what is left undone.
 type Forecast struct {
-	// Steps has one for each node on which something happens, in the order in which
-	// that begins, and by node name.
+	// Steps has one step for each node on which something happens, sorted by when that begins and then by
+	// node name.
 	Steps []Step
-	// Left is by node name.
+	// Left is sorted by node name.
 	Left []Left
 	// Took is how long it takes until nothing more happens.
 	Took time.Duration
 	// MostDown is how many of the nodes that have an available pod now, and should have one, have
 	// none at the worst moment.
 	MostDown int
-	// Status is as it is at the end.
+	// Status is the status at the end.
 	Status plan.Status
-	// Endless says that Play gave up because the changes did not end.
+	// Endless means that Play gave up because the changes did not end.
 	Endless bool
 }
 
@@ -91,7 +91,7 @@ func (f *Forecast) Count(c Change) (n int) {
 	return n
 }
 
-// inOrder sorts the steps as Forecast has them.
+// inOrder sorts the steps as described at Forecast.Steps.
 func inOrder(steps []Step) {
 	slices.SortFunc(steps, func(a, b Step) int {
 		return cmp.Or(cmp.Compare(a.Begins, b.Begins), cmp.Compare(a.Node, b.Node))

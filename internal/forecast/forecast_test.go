@@ -35,7 +35,7 @@ func (in *Input) pod(node, hash string) *plan.Pod {
 	return &in.Pods[len(in.Pods)-1]
 }
 
-// text returns a forecast as the tests compare it.
+// text formats a forecast for comparison in tests.
 func (f *Forecast) text() string {
 	var b strings.Builder
 	for _, s := range f.Steps {

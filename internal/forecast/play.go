@@ -17,8 +17,8 @@ func Play(in *Input) *Forecast {
 	f := &Forecast{}
 	g.look(g.names...)
 	g.ledger.Nodes(func(v *plan.Verdict) { g.served[v.Node] = v.Available })
-	// Of each pod there are at most four moments: it is created, ready, ready for long enough,
-	// gone. If there are more than twice as many, there is no end.
+	// Each pod has at most four moments: it is created, ready, ready for long enough, gone. If there are more
+	// than twice as many, the changes never end.
 	for turns := 8 * (len(in.Nodes) + len(in.Pods) + 1); ; turns-- {
 		for g.act() {
 		}
@@ -43,9 +43,9 @@ type game struct {
 	names  []string // of all nodes, and of those that only pods name
 	nodes  map[string]*plan.Node
 	pods   map[string][]*plan.Pod // by node
-	had    map[string]bool        // nodes with a pod at first
-	served map[string]bool        // nodes with an available one at first
-	down   map[string]bool        // those of them that should have one now, and have none
+	had    map[string]bool        // nodes that had a pod at the start
+	served map[string]bool        // nodes that had an available pod at the start
+	down   map[string]bool        // nodes in served that should have an available pod now, and have none
 	steps  map[string]*Step
 	coming agenda
 	seen   plan.Moment
@@ -82,7 +82,7 @@ func (g *game) add(p *plan.Pod) {
 	g.pods[p.Node] = append(g.pods[p.Node], p)
 	switch node := g.nodes[p.Node]; {
 	case node == nil || !node.Ready:
-		// Nobody answers for it.
+		// No kubelet reports for it.
 	case !p.Deleted.IsZero():
 		g.expect(later(p.Deleted.Add(g.in.Stop), g.now), p, true)
 	case !p.Ready && !p.WasReady && p.Phase <= plan.Running && p.Created.Add(g.in.Start).After(g.now):
@@ -94,7 +94,7 @@ func (g *game) expect(at time.Time, p *plan.Pod, gone bool) {
 	heap.Push(&g.coming, event{at: at, pod: p, gone: gone})
 }
 
-// look lets the algorithm decide for these nodes.
+// look makes the algorithm decide for these nodes.
 func (g *game) look(names ...string) {
 	for _, name := range names {
 		node := g.nodes[name]
@@ -102,7 +102,7 @@ func (g *game) look(names ...string) {
 	}
 }
 
-// act carries out what is decided now. It returns whether there was anything.
+// act carries out what has been decided. It reports whether there was anything.
 func (g *game) act() bool {
 	var verdicts []*plan.Verdict
 	g.ledger.Settle(func(v *plan.Verdict) {
@@ -130,7 +130,7 @@ func (g *game) act() bool {
 	return len(names) > 0
 }
 
-// watch keeps what matters later of the verdict about the node.
+// watch records what matters later about the verdict for the node.
 func (g *game) watch(v *plan.Verdict) {
 	delete(g.down, v.Node)
 	if g.served[v.Node] && v.Desired && !v.Available {
@@ -141,7 +141,7 @@ func (g *game) watch(v *plan.Verdict) {
 	}
 }
 
-// note keeps why something happens on a node for the first time.
+// note records why something happens on a node for the first time.
 func (g *game) note(v *plan.Verdict) {
 	if g.steps[v.Node] == nil {
 		g.steps[v.Node] = &Step{Node: v.Node, Reason: v.Reason, Detail: v.Detail, Begins: g.now.Sub(g.in.Now)}
@@ -165,7 +165,7 @@ func (g *game) remove(d plan.Delete) {
 	}
 }
 
-// change makes a pod one of the present revision where it runs: its containers end and start.
+// change turns a pod into one of the current revision in place: its containers end and start.
 func (g *game) change(c plan.Change) {
 	i := slices.IndexFunc(g.pods[c.Node], func(p *plan.Pod) bool { return p.UID == c.UID })
 	if i < 0 {
@@ -176,7 +176,7 @@ func (g *game) change(c plan.Change) {
 	g.expect(g.now.Add(g.in.Stop+g.in.Start), p, false)
 }
 
-// create makes a pod. One that the scheduler has to bind finds its place at once.
+// create creates a pod. One that the scheduler has to bind is bound at once.
 func (g *game) create(c plan.Create) {
 	g.made++
 	g.seen++
@@ -185,8 +185,7 @@ func (g *game) create(c plan.Create) {
 		Created: g.now, SeenCreated: g.seen, Bound: true})
 }
 
-// advance goes to the next moment at which anything changes. It returns whether there
-// is one.
+// advance moves to the next time at which anything changes. It reports whether there is one.
 func (g *game) advance() bool {
 	next := g.ledger.WakeAt()
 	if len(g.coming) > 0 && (next.IsZero() || g.coming[0].at.Before(next)) {
@@ -256,7 +255,7 @@ type event struct {
 	gone bool // else it is ready
 }
 
-// agenda is a heap of what comes, the earliest first.
+// agenda is a heap of future events, the earliest first.
 type agenda []event
 
 func (a agenda) Len() int { return len(a) }
@@ -265,7 +264,7 @@ func (a agenda) Less(i, j int) bool {
 }
 func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
 
-// Push and Pop serve package container/heap.
+// Push and Pop are for package container/heap.
 func (a *agenda) Push(x any) { *a = append(*a, x.(event)) }
 
 func (a *agenda) Pop() any {

@@ -11,8 +11,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// TestPlayProperties holds of every change: the budget is kept, what can be reached is
-// reached, the input stays as it is, and in another order it comes to the same.
+// TestPlayProperties checks what holds for every change: the budget is kept, what can
+// be reached is reached, the input is not modified, and its order does not matter.
 func TestPlayProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)
@@ -34,7 +34,7 @@ func TestPlayProperties(t *testing.T) {
 	})
 }
 
-// drawInput draws a fleet whose pods are all as good as they can be, but for some that
+// drawInput draws a fleet whose pods are all healthy and current, except for some that
 // are missing.
 func drawInput(t *rapid.T) *Input {
 	in := &Input{Now: changeAt(),
@@ -65,7 +65,7 @@ func drawInput(t *rapid.T) *Input {
 	return in
 }
 
-// checkBudget: no more nodes stop serving than the strategy lets.
+// checkBudget checks that no more nodes stop serving than the strategy allows.
 func checkBudget(t *rapid.T, in *Input, f *Forecast) {
 	unavailable, _ := in.Set.Budget(f.Status.Desired)
 	if f.MostDown > unavailable {
@@ -73,8 +73,8 @@ func checkBudget(t *rapid.T, in *Input, f *Forecast) {
 	}
 }
 
-// checkEnd: all nodes have what they should, none is named twice, and a node whose pod was
-// right has nothing happen to it.
+// checkEnd checks that all nodes have what they should, that no node is named twice,
+// and that nothing happens to a node whose pod was right.
 func checkEnd(t *rapid.T, in *Input, f *Forecast) {
 	if len(f.Left) > 0 || f.Status.Updated != f.Status.Desired || f.Status.Available != f.Status.Desired || f.Status.Misscheduled > 0 {
 		t.Fatalf("not all is well at the end: %+v\n%s", f.Status, f.text())

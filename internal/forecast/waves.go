@@ -8,29 +8,29 @@ import (
 	"everynode/internal/rollout"
 )
 
-// Wave is a step of a release as a policy would have it.
+// Wave is a step of a release under a policy.
 type Wave struct {
 	Name  string
 	Group string
-	// Nodes are those that the step reaches, best rank first; Total is how many have the new
-	// revision at its end.
+	// Nodes are the nodes that the step reaches, best rank first; Total is how many nodes have the new revision
+	// at its end.
 	Nodes []string
 	Total int
-	// AtATime is how many nodes are without a pod, or have two, at a time. The release stops
-	// when StopsAt nodes have failed.
+	// AtATime is how many nodes may be without a pod, or have two, at a time. The release stops when StopsAt
+	// nodes have failed.
 	AtATime, StopsAt int
-	// Opens is when, Ends when all is done and has soaked, if nothing fails and whoever has to approve does so at
-	// once. Works is the time between that is not soak.
+	// Opens is when the wave begins. Ends is when all is done and has soaked, if nothing fails and people approve
+	// at once. Works is the time in between that is not soak.
 	Opens, Ends time.Time
 	Works, Soak time.Duration
-	// Approval: after it a person lets the next one begin.
+	// Approval means that after this wave a person has to let the next one begin.
 	Approval bool
-	// Uncovered are the combinations of labels of the policy's cover that no node so far has.
+	// Uncovered are the label combinations from the policy's cover that no node up to this wave has.
 	Uncovered []string
 }
 
-// Waves plays the change step by step, as a policy would have it. uid is the DaemonSet's, from which the ranks of
-// its nodes follow. If there is nothing to release, why says so.
+// Waves plays the change wave by wave, under a policy. uid is the DaemonSet's UID, from which the ranks of its
+// nodes follow. If there is nothing to release, why gives the reason.
 func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) {
 	nodes := eligible(in)
 	switch {
@@ -43,7 +43,7 @@ func Waves(in *Input, p *rollout.Policy, uid string) (waves []Wave, why string) 
 	}
 	layout := rollout.NewLayout(p, uid, nodes)
 	set := in.Set
-	set.Strategy = plan.RollingUpdate // with a policy nobody has to delete pods
+	set.Strategy = plan.RollingUpdate // with a policy the engine deletes outdated pods
 	most, surge := set.Budget(len(nodes))
 	bound := max(most, surge)
 	at, done := in.Now, 0
@@ -70,7 +70,7 @@ func eligible(in *Input) (nodes []rollout.Node) {
 	return nodes
 }
 
-// only returns the change on some of the nodes, with the budget that all of them have.
+// only returns the change on some of the nodes, with the budget of all of them.
 func (in *Input) only(names []string, of int) *Input {
 	part := *in
 	part.Set.Strategy = plan.RollingUpdate
@@ -85,7 +85,7 @@ func (in *Input) only(names []string, of int) *Input {
 	return &part
 }
 
-// opens returns when the policy lets nodes begin at the earliest.
+// opens returns the earliest time at which the policy lets nodes begin.
 func opens(p *rollout.Policy, at time.Time) time.Time {
 	if p.Open(at) {
 		return at
@@ -96,7 +96,7 @@ func opens(p *rollout.Policy, at time.Time) time.Time {
 	return at
 }
 
-// within returns when work is done that goes on only in the policy's windows.
+// within returns when the work is done if it only proceeds in the policy's windows.
 func within(p *rollout.Policy, at time.Time, work time.Duration) time.Time {
 	for {
 		at = opens(p, at)

@@ -180,7 +180,7 @@ func (a *applier) end(w *write, o delivery.Outcome, learn func()) {
 }
 
 // rests starts no writes for as long as the server asks, and longer each time. The answers of writes that
-// were under way when the silence began do not prolong it.
+// were under way when the silence began do not increase the pause.
 func (a *applier) rests(asked time.Duration) {
 	now := a.c.w.now
 	if a.resume <= now && a.c.w.bug != SamePause {

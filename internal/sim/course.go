@@ -24,7 +24,7 @@ type course struct {
 	wrote         time.Duration
 	release       *plan.Release
 	reached       map[string]int
-	begun         map[string]map[string]bool // by node: the UIDs of the pods whose writes reached it; empty: a create did
+	begun         map[string]map[string]bool // by node: the UIDs of the pods whose deletes or changes reached it; empty: a create did
 	reachedWith   string                     // the target that reached is about
 
 	layout  *rollout.Layout
@@ -153,8 +153,8 @@ func (c *controller) meet(set *daemonSet) {
 	k.state, k.kept = first, false
 }
 
-// inUse returns how many available pods each revision has, and how many nodes have an available pod of the template's revision,
-// and a live pod of another.
+// inUse returns how many available pods each revision has, how many nodes have a pod of the template's revision, and how many
+// have a live pod of another.
 func (c *controller) inUse(set *daemonSet) (pods map[string]int, exposed, others int) {
 	pods = map[string]int{}
 	current, other := map[string]bool{}, map[string]bool{}

@@ -11,32 +11,33 @@ import (
 	"strings"
 )
 
-// Token is what a page must send to get any answer. It is in the fragment of the page's address, which no browser sends
-// and no server logs.
+// Token is what a page must send to get any data. It is in the fragment of the page's address, which browsers do not send
+// and servers do not log.
 type Token string
 
 // tokenBytes is the length of a token before it is encoded.
 const tokenBytes = 32
 
-// NewToken makes one that nobody can guess.
+// NewToken returns a token that nobody can guess.
 func NewToken() Token {
 	random := make([]byte, tokenBytes)
 	_, _ = rand.Read(random) // it never fails
 	return Token(base64.RawURLEncoding.EncodeToString(random))
 }
 
-// is compares in constant time, which does not reveal how much of the given token is right.
+// is compares in constant time, so that the time does not reveal how much of the given token is right.
 func (t Token) is(given string) bool {
 	a, b := sha256.Sum256([]byte(t)), sha256.Sum256([]byte(given))
 	return t != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// policy lets the page load what this server has, and nothing else: no script in the page itself, no other site, no frame.
+// policy is the page's Content-Security-Policy. It lets the page load what this server has, and nothing else: no inline
+// scripts, no other site, no frame.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
-// guarded refuses requests that a page of another site has made. Such a page can make a browser ask this server, under a
-// name of its own that it has pointed at this machine (DNS rebinding) or as it is.
+// guarded refuses requests that a page of another site has made. Such a page can make a browser send requests to this
+// server, directly or under a host name of its own that it has pointed at this machine (DNS rebinding).
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -57,14 +58,14 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// ours reports whether the request was made to this server under a name that it has.
+// ours reports whether the request was made to this server under one of its own names.
 func (s *Server) ours(host string) bool {
 	_, port, err := net.SplitHostPort(s.host)
 	return err == nil && slices.Contains([]string{s.host, "localhost:" + port, "127.0.0.1:" + port, "[::1]:" + port}, strings.ToLower(host))
 }
 
-// fromUs reports whether no page of another site has made the request. Browsers say who has: in Origin when it matters,
-// in Sec-Fetch-Site always.
+// fromUs reports whether the request does not come from a page of another site. Browsers say where it comes from: in
+// Origin when it matters, in Sec-Fetch-Site always.
 func (s *Server) fromUs(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
 		return false

@@ -16,22 +16,23 @@ type hub struct {
 	mu      sync.Mutex
 	viewers int
 	seen    scene
-	changed chan struct{} // closed when there is another scene
-	counted chan struct{} // has one while viewers has changed
+	changed chan struct{} // closed when there is a new scene
+	counted chan struct{} // has an element if viewers has changed
 }
 
-// scene is what was seen last. Run tells runs of Source.Follow apart: nodes have the same place within one alone.
+// scene is the latest view of the fleet. Run is the number of the Source.Follow call: places of nodes are only
+// comparable within one call.
 type scene struct {
 	state *fleetview.State // nil: nothing yet
 	run   int
-	error string // why there is nothing to be seen
+	error string // why nothing can be seen
 }
 
-// A page that is loaded again finds the fleet still followed. Failures are retried.
+// When a page is reloaded, the fleet is still being followed. Failures are retried.
 const (
 	lingers = 15 * time.Second
 	retries = 3 * time.Second
-	// longRetries is the longest pause, in first pauses.
+	// longRetries is the longest pause, as a multiple of the first.
 	longRetries = 20
 )
 
@@ -39,7 +40,7 @@ func newHub(source Source) *hub {
 	return &hub{source: source, linger: lingers, retry: retries, changed: make(chan struct{}), counted: make(chan struct{}, 1)}
 }
 
-// join and leave count who is looking.
+// join and leave count the viewers.
 func (h *hub) join() { h.count(1) }
 
 func (h *hub) leave() { h.count(-1) }
@@ -60,7 +61,7 @@ func (h *hub) watched() bool {
 	return h.viewers > 0
 }
 
-// now returns the scene, and what is closed when there is another.
+// now returns the current scene, and a channel that is closed when there is a new one.
 func (h *hub) now() (scene, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -76,7 +77,7 @@ func (h *hub) set(change func(*scene)) {
 }
 
 // run follows the source whenever somebody looks, until ctx ends. The pause doubles with each further failure, because
-// starting again reads everything.
+// every start reads everything.
 func (h *hub) run(ctx context.Context) {
 	pause := h.retry
 	for ctx.Err() == nil {
@@ -109,7 +110,7 @@ func (h *hub) follow(ctx context.Context) error {
 	go func() {
 		ended <- h.source.Follow(ctx, func(state *fleetview.State) {
 			h.set(func(s *scene) {
-				if s.run == run { // else it was stopped meanwhile
+				if s.run == run { // otherwise it was stopped meanwhile
 					s.state, s.error = state, ""
 				}
 			})
@@ -125,15 +126,16 @@ func (h *hub) follow(ctx context.Context) error {
 			return err
 		case <-h.counted:
 		case <-alone:
-			h.begin() // who comes now is not shown what was
+			h.begin() // a viewer that joins now must not get the old state
 			stop()
-			<-ended // it was stopped, and has nothing to say
+			<-ended // it was stopped, so its result does not matter
 			return nil
 		}
 	}
 }
 
-// begin forgets what was seen, as places of nodes are those of one run alone, and returns the number of the next run.
+// begin forgets the last scene, because places of nodes are only valid within one run, and returns the number of the
+// next run.
 func (h *hub) begin() (run int) {
 	h.set(func(s *scene) {
 		s.state, s.run = nil, s.run+1
@@ -142,7 +144,7 @@ func (h *hub) begin() (run int) {
 	return run
 }
 
-// wait waits, unless ctx ends before.
+// wait waits for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

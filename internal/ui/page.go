@@ -10,7 +10,7 @@ import (
 //go:embed page
 var page embed.FS
 
-// addPage serves the page's files. They are the same for everybody, and tell nothing.
+// addPage serves the page's files. They are the same for everybody, and contain no data.
 func addPage(mux *http.ServeMux) {
 	for path, file := range map[string]struct{ name, kind string }{
 		"/{$}":         {"index.html", "text/html; charset=utf-8"},
@@ -25,7 +25,7 @@ func addPage(mux *http.ServeMux) {
 				return
 			}
 			w.Header().Set("Content-Type", file.kind)
-			_, _ = w.Write(text) // who does not read it is gone
+			_, _ = w.Write(text) // a client that does not read it has gone
 		})
 	}
 }

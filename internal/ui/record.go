@@ -12,9 +12,9 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// A recording has one JSON object in each line: first a heading, then what was seen, and what was answered about findings.
+// A recording has one JSON object in each line: first a heading, then states, and the answers to questions about findings.
 
-// heading says what the file is.
+// heading describes the file.
 type heading struct {
 	Recording string `json:"recording"` // recordingName
 	Version   int    `json:"version"`
@@ -22,18 +22,18 @@ type heading struct {
 
 const recordingName = "everynode fleet"
 
-// entry is one line after the heading. One of State, Change and Answer is there.
+// entry is one line after the heading. It has exactly one of State, Change and Answer.
 type entry struct {
-	// At is how many milliseconds after the first one.
+	// At is the time of the entry, in milliseconds since the first one.
 	At     int64             `json:"at"`
 	State  *fleetview.State  `json:"state,omitempty"`
 	Change *fleetview.Change `json:"change,omitempty"`
-	// Path is what was asked (as in the address of a request), Answer what was answered.
+	// Path is the path of the request, Answer the answer to it.
 	Path   string          `json:"path,omitempty"`
 	Answer json.RawMessage `json:"answer,omitempty"`
 }
 
-// recorder writes what a viewer would be told, and asks what somebody would ask to see the details of a finding.
+// recorder writes what a viewer would get, and requests what somebody would request to see the details of a finding.
 type recorder struct {
 	s     *Server
 	out   *json.Encoder
@@ -42,19 +42,19 @@ type recorder struct {
 	asked map[question]bool
 }
 
-// question is about a finding: asked once, however many nodes it is about.
+// question identifies a finding: it is asked about once, however many nodes it covers.
 type question struct {
 	set string
 	id  int
 }
 
-// How many findings of a recording are asked about, and how long an answer may take: what is seen waits for it.
+// How many findings of a recording are asked about, and how long an answer may take: the recording of states waits for it.
 const (
 	maxAsked = 100
 	askTime  = 5 * time.Second
 )
 
-// Record writes what a page would be told about a fleet until ctx ends, without serving a page.
+// Record writes what a page would get about a fleet until ctx ends, without serving a page.
 func Record(ctx context.Context, of Source, to io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	s := New(Options{Source: of, Record: to}, NewToken())
@@ -66,7 +66,7 @@ func Record(ctx context.Context, of Source, to io.Writer) error {
 	return err
 }
 
-// record writes what is seen until ctx ends.
+// record writes states until ctx ends.
 func (s *Server) record(ctx context.Context) error {
 	s.hub.join()
 	defer s.hub.leave()
@@ -93,7 +93,7 @@ func (r *recorder) take(ctx context.Context, m *message) error {
 	case *fleetview.Change:
 		e.Change, r.last = v, r.last.Apply(v)
 	default:
-		return nil // that nothing is seen is not worth a word here
+		return nil // that there is nothing to see is not worth an entry
 	}
 	if err := r.out.Encode(e); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (r *recorder) take(ctx context.Context, m *message) error {
 	return r.askAbout(ctx)
 }
 
-// askAbout asks for the log and the node of new findings, and for events of their DaemonSet, so that a replay can show
+// askAbout requests the log and the node of new findings, and the events of their DaemonSet, so that a replay can show
 // them.
 func (r *recorder) askAbout(ctx context.Context) error {
 	for _, set := range r.last.Sets {
@@ -120,7 +120,7 @@ func (r *recorder) askAbout(ctx context.Context) error {
 	return nil
 }
 
-// about writes the answers. An answer that does not come, or not soon, is not recorded.
+// about writes the answers. An answer that does not come in time is not recorded.
 func (r *recorder) about(ctx context.Context, set *fleetview.Set, f *fleetview.Finding) error {
 	source := r.s.o.Source
 	if f.Log {

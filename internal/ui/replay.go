@@ -14,24 +14,24 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// Recording is a fleet as it was once. It is a Source: each time that somebody begins to look it is played from the start, and its
-// end stays.
+// Recording is a fleet as it was once. It is a Source: each time that somebody begins to look it is played from the start. Its
+// last state stays.
 type Recording struct {
 	entries []entry
 	how     Playing
-	paths   map[string]bool // that something was answered to
+	paths   map[string]bool // for which there is an answer
 
 	mu       sync.Mutex
-	position int64 // of what was shown last, as entry.At
+	position int64 // time of the state that was shown last, as entry.At
 }
 
-// Playing says how a recording is played: how many times as fast as it was made, and from which point.
+// Playing says how to play a recording: how many times as fast as it was recorded, and from which time on.
 type Playing struct {
 	Speed float64
 	From  time.Duration
 }
 
-// maxLine is how long a line of a recording may be: a State of a very large fleet.
+// maxLine is the maximum length of a line of a recording: a State of a very large fleet.
 const maxLine = 256 << 20
 
 // Read reads a recording, which may be compressed with gzip. An incomplete last line is left out.
@@ -100,11 +100,11 @@ func (r *Recording) offer() {
 	}
 }
 
-// unpacked returns the decompressed content if gzip has compressed it, and else the content as it is.
+// unpacked returns the decompressed content if it is compressed with gzip, and otherwise the content as it is.
 func unpacked(r io.Reader) (io.Reader, error) {
 	buffered := bufio.NewReader(r)
 	if magic, err := buffered.Peek(2); err != nil || magic[0] != 0x1f || magic[1] != 0x8b {
-		return buffered, nil // a file without two bytes is not a recording: who reads it says so
+		return buffered, nil // a file without two bytes is not a recording: the caller reports that when it reads it
 	}
 	packed, err := gzip.NewReader(buffered)
 	if err != nil {
@@ -144,8 +144,7 @@ func (r *Recording) Follow(ctx context.Context, show func(*fleetview.State)) err
 	return nil
 }
 
-// passed reports whether a later picture also comes before the start of the playing, so that this one need not be
-// shown.
+// passed reports whether a later state also comes before the start of the playing, so that this one need not be shown.
 func (r *Recording) passed(i int) bool {
 	for _, e := range r.entries[i+1:] {
 		if time.Duration(e.At-r.entries[0].At)*time.Millisecond > r.how.From {
@@ -158,7 +157,7 @@ func (r *Recording) passed(i int) bool {
 	return false
 }
 
-// Node returns what was answered last before the moment that is shown; the first answer where that was later.
+// Node returns the last answer before the time that is shown, or the first one if that is later.
 func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail, error) {
 	d, err := answered[fleetview.NodeDetail](r, nodePath(name))
 	if err != nil {
@@ -170,7 +169,7 @@ func (r *Recording) Node(_ context.Context, name string) (*fleetview.NodeDetail,
 	return d, nil
 }
 
-// Events are those that were recorded, as Node; none of a DaemonSet that never had a finding.
+// Events returns the recorded events, chosen as in Node; none for a DaemonSet that never had a finding.
 func (r *Recording) Events(_ context.Context, namespace, name string) (*fleetview.Events, error) {
 	all, err := answered[fleetview.Events](r, eventsPath(namespace+"/"+name))
 	if errors.Is(err, fleetview.ErrUnknown) {
@@ -179,17 +178,17 @@ func (r *Recording) Events(_ context.Context, namespace, name string) (*fleetvie
 	return all, err
 }
 
-// Log returns what was recorded of a log, as Node.
+// Log returns a recorded log, chosen as in Node.
 func (r *Recording) Log(_ context.Context, namespace, name, node string) (*fleetview.Log, error) {
 	return answered[fleetview.Log](r, logPath(namespace+"/"+name, node))
 }
 
-// errNotRecorded is the error for a question that nobody asked during the recording, or that was not answered.
+// errNotRecorded is the error for a request that nobody made during the recording, or that was not answered.
 type errNotRecorded struct{}
 
 func (errNotRecorded) Error() string { return "it was not recorded" }
 
-// Is reports whether it is an ErrUnknown.
+// Is makes it an ErrUnknown for errors.Is.
 func (errNotRecorded) Is(err error) bool { return err == fleetview.ErrUnknown }
 
 func answered[T any](r *Recording, path string) (*T, error) {

@@ -1,6 +1,6 @@
 // Package ui serves the page of `everynode ui`: one page on loopback, a stream of what changes in a fleet, and answers
-// to questions about details. It follows the fleet while somebody looks, and does nothing otherwise. The caller says
-// where the fleet comes from and how to steer a release.
+// to requests for details. It follows the fleet only while somebody looks. The caller says where the fleet comes from
+// and how to steer a release.
 package ui
 
 import (
@@ -19,12 +19,12 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// Source is a fleet.
+// Source is a fleet that can be followed.
 type Source interface {
-	// Follow calls show with what is known, and again each time something has changed, until ctx ends. It may then be
-	// called again. An error says that there is nothing more to see, and why.
+	// Follow calls show with what is known, and again each time something has changed, until ctx ends. Afterwards it
+	// may be called again. An error means that there is nothing more to see, and says why.
 	Follow(ctx context.Context, show func(*fleetview.State)) error
-	// Node, Events and Log answer questions about details. A fleetview.ErrUnknown says that the thing does not exist.
+	// Node, Events and Log answer requests for details. They return fleetview.ErrUnknown if the object does not exist.
 	Node(ctx context.Context, name string) (*fleetview.NodeDetail, error)
 	Events(ctx context.Context, namespace, name string) (*fleetview.Events, error)
 	Log(ctx context.Context, namespace, name, node string) (*fleetview.Log, error)
@@ -33,18 +33,18 @@ type Source interface {
 // Act steers the release of a DaemonSet, and returns the result in words.
 type Act func(ctx context.Context, namespace, name string, a fleetview.Action) (said string, err error)
 
-// Options are what a Server is made of.
+// Options are the parameters of a Server.
 type Options struct {
 	Source Source
-	// Act is nil for a page that may only be looked at.
+	// Act is nil for a read-only page.
 	Act Act
-	// Program is what people type for this program.
+	// Program is the command that users type to run this program.
 	Program string
-	// Replay is the recording that is shown; empty: it is a cluster.
+	// Replay is the name of the recording that is shown; empty: it is a live cluster.
 	Replay string
-	// Record is where what is seen is written, also while nobody looks; nil: nowhere.
+	// Record is where the states are recorded, even while nobody looks; nil: nowhere.
 	Record io.Writer
-	// Errors is where problems are written that no page is told. Tokens are never written.
+	// Errors is where problems are written that no page is told about. Tokens are never written to it.
 	Errors io.Writer
 }
 
@@ -53,10 +53,10 @@ type Server struct {
 	o     Options
 	token Token
 	hub   *hub
-	host  string // what a request must be for
+	host  string // the host that a request must name
 }
 
-// New makes a server for whoever has the token.
+// New returns a server for clients that have the token.
 func New(o Options, token Token) *Server {
 	if o.Errors == nil {
 		o.Errors = io.Discard
@@ -65,14 +65,14 @@ func New(o Options, token Token) *Server {
 }
 
 const (
-	readTime     = 10 * time.Second // for the head of a request; a limit for the whole of it would end streams
-	writeTime    = 30 * time.Second // for one writing to a stream
+	readTime     = 10 * time.Second // for the header of a request; a limit for the whole request would end streams
+	writeTime    = 30 * time.Second // for one write to a stream
 	shutdownTime = 3 * time.Second
-	// aliveEvery is how often a stream has something, so that a page knows that it is alive.
+	// aliveEvery is how often a stream sends something, so that a page knows that it is alive.
 	aliveEvery = 10 * time.Second
 )
 
-// Serve answers on the listener until ctx ends. The listener must be on loopback.
+// Serve serves on the listener until ctx ends. The listener must be on loopback.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	address, ok := l.Addr().(*net.TCPAddr)
 	if !ok || !address.IP.IsLoopback() {
@@ -110,7 +110,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(err, recorded)
 }
 
-// URL returns where the page is, for a server on the listener. Its fragment has the token, which browsers do not send.
+// URL returns the address of the page, for a server on the listener. Its fragment is the token, which browsers do not
+// send.
 func (s *Server) URL(l net.Listener) string {
 	return fmt.Sprintf("http://%s/#token=%s", l.Addr(), s.token)
 }
@@ -129,13 +130,13 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// answer writes what is answered as JSON, and errors as {"error": ...}.
+// answer writes the result of answer as JSON, and errors as {"error": ...}.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, answer func(r *http.Request) (any, error)) {
 	value, err := answer(r)
 	status := http.StatusOK
 	if err != nil {
 		if status = statusOf(err); r.Context().Err() != nil {
-			return // nobody reads it any more
+			return // the client has gone
 		}
 		value = fleetview.Answer{Error: err.Error()}
 	}
@@ -146,10 +147,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, answer func(r *h
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // who does not read it is gone
+	_, _ = w.Write(text) // a client that does not read it has gone
 }
 
-// callError is an error in what the page has asked for.
+// callError is an error in the request of the page.
 type callError struct {
 	status int
 	text   string
@@ -196,7 +197,7 @@ func setOf(r *http.Request) (namespace, name string, err error) {
 	return namespace, name, nil
 }
 
-// maxAction is how many bytes an Action may have.
+// maxAction is the maximum size of an Action in bytes.
 const maxAction = 4 << 10
 
 func (s *Server) act(r *http.Request) (any, error) {

@@ -10,20 +10,20 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// message is one event of a stream: what it is, and its value as JSON.
+// message is one event of a stream: its kind, and its value as JSON.
 type message struct {
 	kind  string // about, state, change, failure
 	value any
 }
 
-// follower turns scenes into messages for one viewer. A slow viewer is told less often, and then of everything that has
-// changed.
+// follower turns scenes into messages for one viewer. A slow viewer gets fewer messages, each with everything that has
+// changed since the last.
 type follower struct {
 	last   scene
 	failed string
 }
 
-// next returns what the viewer has to be told; nil: nothing.
+// next returns the next message for the viewer; nil if nothing has changed.
 func (f *follower) next(now scene) (m *message) {
 	defer func() { f.last = now }()
 	if now.error != f.failed {
@@ -75,10 +75,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errLeft says that a viewer does not read any more.
+// errLeft means that a viewer has stopped reading.
 var errLeft = fmt.Errorf("the viewer has left")
 
-// event returns the message as it is sent.
+// event formats the message as a server-sent event.
 func (m *message) event() (string, error) {
 	text, err := json.Marshal(m.value)
 	if err != nil {
@@ -87,7 +87,7 @@ func (m *message) event() (string, error) {
 	return "event: " + m.kind + "\ndata: " + string(text) + "\n\n", nil
 }
 
-// each calls tell with all messages until ctx ends, which is not an error, and with nil when there was none for a while.
+// each calls tell with all messages until ctx ends, which is not an error, and with nil if there was none for a while.
 func (h *hub) each(ctx context.Context, tell func(*message) error) error {
 	var f follower
 	alive := time.NewTicker(aliveEvery)
@@ -99,7 +99,7 @@ func (h *hub) each(ctx context.Context, tell func(*message) error) error {
 			if err := tell(m); err != nil {
 				return err
 			}
-			continue // another scene may be there
+			continue // there may be another scene
 		}
 		select {
 		case <-ctx.Done():

@@ -20,7 +20,7 @@ import (
 	"everynode/internal/fleetview"
 )
 
-// scripted is a fleet that is told what to show.
+// scripted is a Source that shows what the test tells it to.
 type scripted struct {
 	states chan *fleetview.State
 	fails  chan error
@@ -76,13 +76,13 @@ func (*scripted) Log(_ context.Context, namespace, name, node string) (*fleetvie
 	return &fleetview.Log{Pod: namespace + "/" + name + "/" + node, Lines: []string{"<b>no</b>"}}, nil
 }
 
-// stateOf has one DaemonSet on one node.
+// stateOf returns a State with one DaemonSet on one node.
 func stateOf(at int64, state fleetview.CellState) *fleetview.State {
 	return &fleetview.State{At: at, Reasons: []fleetview.Reason{{}}, Nodes: []fleetview.Node{{Name: "a"}}, Sets: []*fleetview.Set{{
 		Head: fleetview.Head{Namespace: "apps", Name: "agent"}, Findings: []fleetview.Finding{}, Cells: fleetview.Cells{{State: state}}}}}
 }
 
-// running is a server that serves.
+// running is a running server.
 type running struct {
 	*Server
 	t      *testing.T
@@ -114,7 +114,7 @@ func serve(t *testing.T, o Options, tune ...func(*hub)) *running {
 	return &running{s, t, "http://" + l.Addr().String(), l}
 }
 
-// ask makes a request with the token, after change.
+// ask makes a request with the token; change may modify it first.
 func (r *running) ask(method, path, body string, change func(*http.Request)) *http.Response {
 	r.t.Helper()
 	q, err := http.NewRequestWithContext(r.t.Context(), method, r.base+path, strings.NewReader(body))
@@ -145,7 +145,7 @@ func text(t *testing.T, r *http.Response) string {
 	return string(all)
 }
 
-// The page itself is for everybody, and is told nothing. What it loads is this server's.
+// The page itself is public, and contains no data. It loads everything from this server.
 func TestPageAndHeaders(t *testing.T) {
 	s := serve(t, Options{Source: newScripted(), Program: "everynode"})
 	for path, kind := range map[string]string{"/": "text/html", "/app.js": "text/javascript", "/app.css": "text/css", "/favicon.svg": "image/svg+xml"} {
@@ -171,7 +171,7 @@ func TestPageAndHeaders(t *testing.T) {
 	}
 }
 
-// Whoever does not have the token, asks under another name, or for the page of another site, is told nothing.
+// A request without the token, under another host name, or from the page of another site, gets no data.
 func TestRefusals(t *testing.T) {
 	s := serve(t, Options{Source: newScripted(), Program: "everynode"})
 	port := s.listen.Addr().(*net.TCPAddr).Port
@@ -214,7 +214,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// No token, no page; and an empty one is none.
+// Without a token a request is refused, and an empty token does not count.
 func TestTokens(t *testing.T) {
 	a, b := NewToken(), NewToken()
 	if a == b || len(a) < 40 || strings.ContainsAny(string(a), "+/=#") {
@@ -254,7 +254,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// Actions are refused unless they were allowed, and reach who carries them out as the page has sent them.
+// Actions are refused unless they were allowed, and arrive as the page has sent them.
 func TestActions(t *testing.T) {
 	s := serve(t, Options{Source: newScripted(), Program: "everynode"})
 	const abort = `{"verb":"abort","release":4,"target":"7c9f"}`
@@ -331,7 +331,8 @@ func (v *viewer) want(kind, part string) string {
 	return data
 }
 
-// A viewer is told what the server is, all there is, and then what changes. A second one joins what is followed already.
+// A viewer first gets what the server is, then the whole state, and then what changes. A second viewer joins what is
+// already being followed.
 func TestStream(t *testing.T) {
 	source := newScripted()
 	s := serve(t, Options{Source: source, Program: "kubectl everynode"})
@@ -344,7 +345,7 @@ func TestStream(t *testing.T) {
 	second := s.view()
 	second.want("about", "")
 	second.want("state", `"cells":"100"`)
-	source.states <- stateOf(3, fleetview.New) // but for the time it is the same
+	source.states <- stateOf(3, fleetview.New) // the same except for the time
 	source.states <- stateOf(4, fleetview.Failing)
 	v.want("change", `"at":4`)
 	second.want("change", `"at":4`)
@@ -353,7 +354,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// While nobody looks nothing is followed, and what was seen before is not shown as if it were new.
+// While nobody looks nothing is followed, and an old state is not shown as if it were new.
 func TestNobodyLooks(t *testing.T) {
 	source := newScripted()
 	s := serve(t, Options{Source: source, Program: "everynode"}, func(h *hub) { h.linger = 10 * time.Millisecond })
@@ -375,7 +376,7 @@ func TestNobodyLooks(t *testing.T) {
 	again.want("state", `"at":5`)
 }
 
-// What fails is said, and tried again.
+// Failures are shown, and retried.
 func TestFailure(t *testing.T) {
 	source := newScripted()
 	s := serve(t, Options{Source: source, Program: "everynode"}, func(h *hub) { h.retry = 10 * time.Millisecond })
@@ -388,10 +389,10 @@ func TestFailure(t *testing.T) {
 	source.fails <- errors.New("the connection broke")
 	v.want("failure", "the connection broke")
 	source.states <- stateOf(2, fleetview.New)
-	v.want("state", `"at":2`) // all of it: places of nodes may be others
+	v.want("state", `"at":2`) // the whole state: places of nodes may have changed
 }
 
-// What is recorded is played again, with what was asked about findings.
+// A recording can be played, with the answers about findings.
 func TestRecordAndReplay(t *testing.T) {
 	source := newScripted()
 	var file lockedBuffer
@@ -433,7 +434,7 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 }
 
-// A fleet can be recorded without a page of it being served.
+// A fleet can be recorded without a page being served.
 func TestRecord(t *testing.T) {
 	source := newScripted()
 	var file lockedBuffer
@@ -462,7 +463,7 @@ func (stuck) Log(ctx context.Context, _, _, _ string) (*fleetview.Log, error) {
 	return nil, ctx.Err()
 }
 
-// Who does not answer does not end a recording, and when it is played nothing is offered that was not recorded.
+// A kubelet that does not answer does not end a recording, and the replay offers nothing that was not recorded.
 func TestNotRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var file bytes.Buffer
@@ -500,7 +501,7 @@ func TestNotRecorded(t *testing.T) {
 	})
 }
 
-// A recording can be begun in its middle, where it is as it was then.
+// A recording can be started in the middle, with the state of that time.
 func TestReplayFrom(t *testing.T) {
 	var file bytes.Buffer
 	out := json.NewEncoder(&file)
@@ -537,7 +538,7 @@ func TestReplayFrom(t *testing.T) {
 	}
 }
 
-// A recording that is played ten times as fast takes a tenth of the time, and one at a tenth of the speed ten times.
+// At ten times the speed a recording takes a tenth of the time, and at a tenth of the speed ten times as long.
 func TestReplaySpeed(t *testing.T) {
 	for speed, want := range map[float64]time.Duration{10: time.Second, 1: 10 * time.Second, 0.1: 100 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -601,7 +602,7 @@ func encode(t *testing.T, v any) string {
 	return string(text)
 }
 
-// until waits for what comes by itself.
+// until waits for something that happens by itself.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	limit := time.NewTimer(10 * time.Second)

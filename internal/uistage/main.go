@@ -1,5 +1,5 @@
-// Command uistage serves the page of `everynode ui` with a fleet that is made up, for the tests of the page in a browser (ui/browser):
-// large, empty, or with names and texts that would do harm if a page took them for more than text.
+// Command uistage serves the page of `everynode ui` with a made-up fleet, for the tests of the page in a browser (ui/browser):
+// large, empty, or with names and texts that would do harm if the page took them for markup.
 package main
 
 import (
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	return s.Serve(ctx, l)
 }
 
-// scened returns a fleet that is made up.
+// scened returns the options for a made-up fleet.
 func scened(name string, pace time.Duration, still bool, made int) (ui.Options, error) {
 	i := slices.IndexFunc(scenes(), func(s scene) bool { return s.name == name })
 	if i < 0 {
@@ -77,10 +77,10 @@ func scened(name string, pace time.Duration, still bool, made int) (ui.Options, 
 	return o, nil
 }
 
-// slowly is how fast a recording is played: not at all, as far as a test can see.
+// slowly is the speed at which a recording is played: so slow that a test sees no change.
 const slowly = 0.0001
 
-// replayed returns a fleet that was recorded.
+// replayed returns the options for a recorded fleet.
 func replayed(name string, from time.Duration) (ui.Options, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -103,10 +103,10 @@ type fleet struct {
 	pace  time.Duration
 	still bool
 	began time.Time
-	made  []*fleetview.State // in advance; empty: none are
+	made  []*fleetview.State // states that were made in advance; nil: none
 }
 
-// state returns the state after so many changes.
+// state returns the state after n changes.
 func (f *fleet) state(n int) *fleetview.State {
 	if len(f.made) == 0 {
 		return f.scene.at(n, f.began, time.Now())
@@ -134,7 +134,7 @@ func (f *fleet) Follow(ctx context.Context, show func(*fleetview.State)) error {
 	}
 }
 
-// Node makes up what is said of a node.
+// Node makes up the details of a node.
 func (f *fleet) Node(_ context.Context, name string) (*fleetview.NodeDetail, error) {
 	s := f.scene.at(0, f.began, time.Now())
 	place := slices.IndexFunc(s.Nodes, func(n fleetview.Node) bool { return n.Name == name })
@@ -160,13 +160,13 @@ func (f *fleet) Node(_ context.Context, name string) (*fleetview.NodeDetail, err
 	return d, nil
 }
 
-// Events is one, of what was refused.
+// Events returns one event, about a refused write.
 func (f *fleet) Events(context.Context, string, string) (*fleetview.Events, error) {
 	return &fleetview.Events{Events: []fleetview.Event{{At: f.began.Add(-time.Minute).UnixMilli(), Type: "Warning", Reason: "FailedCreate",
 		Message: "admission webhook denied the request: image is not signed " + f.scene.harm, From: "everynode", Count: 4}}}, nil
 }
 
-// Log returns a program that does not find its file.
+// Log returns the log of a program that does not find its file.
 func (f *fleet) Log(context.Context, string, string, string) (*fleetview.Log, error) {
 	return &fleetview.Log{Pod: "agent-x7k2p", Container: "main", Previous: true, Lines: []string{
 		"2026-11-29T01:14:02Z level=info msg=\"agent 2.4.1 starts\"",
@@ -174,7 +174,7 @@ func (f *fleet) Log(context.Context, string, string, string) (*fleetview.Log, er
 		"2026-11-29T01:14:02Z level=fatal msg=\"open /etc/agent/agent.yaml: no such file or directory\""}}, nil
 }
 
-// act does nothing but say what it was asked.
+// act does nothing but report what it was asked to do.
 func (f *fleet) act(_ context.Context, namespace, name string, a fleetview.Action) (string, error) {
 	if a.Release != release {
 		return "", errors.New("nothing was done: this was about another release")

@@ -9,18 +9,18 @@ import (
 	"everynode/internal/plan"
 )
 
-// scene is a fleet that is made up.
+// scene is a made-up fleet.
 type scene struct {
 	name        string
 	nodes, sets int
-	harm        string // is put into every text
+	harm        string // put into every text
 	actions     bool
 	stale       string
 	fails       bool // a wave has failed
 	long        bool // names are as long as they may be
 }
 
-// harm is what a page would act on that took texts for markup.
+// harm is what a page would execute if it took texts for markup.
 const harm = `<img src=x onerror="document.title='harmed'"><script>document.title='harmed'</script><b>&lt;`
 
 func scenes() []scene {
@@ -36,10 +36,10 @@ func scenes() []scene {
 	}
 }
 
-// release is the number of the one that is under way.
+// release is the number of the release that is under way.
 const release = 4
 
-func number(r plan.Reason) uint8 { return uint8(r) } // as reasons lists them
+func number(r plan.Reason) uint8 { return uint8(r) } // an index into reasons
 
 func reasons() (all []fleetview.Reason) {
 	all = append(all, fleetview.Reason{})
@@ -49,7 +49,7 @@ func reasons() (all []fleetview.Reason) {
 	return all
 }
 
-// at returns the fleet after so many changes.
+// at returns the fleet after tick changes.
 func (s *scene) at(tick int, began, now time.Time) *fleetview.State {
 	out := &fleetview.State{At: now.UnixMilli(), Cluster: "https://fleet.example.com:6443", Stale: s.stale, Reasons: reasons(), Nodes: []fleetview.Node{}, Sets: []*fleetview.Set{}}
 	for i := range s.nodes {
@@ -111,7 +111,7 @@ func (s *scene) set(i, tick int, began time.Time, nodes []fleetview.Node) *fleet
 	return set
 }
 
-// move makes of the set one with a release under way, and says how many nodes it has reached.
+// move puts the set into the middle of a release, and returns how many nodes that has reached.
 func (s *scene) move(set *fleetview.Set, tick int, began time.Time) (reached int) {
 	first, tenth := min(3, s.nodes), (s.nodes+9)/10
 	reached = min(s.nodes, tenth+tick*max(1, s.nodes/200))
@@ -174,7 +174,7 @@ func (s *scene) moved(rank, reached int) fleetview.Cell {
 	return c
 }
 
-// find makes a finding of what fails, and one of what is down.
+// find adds a finding about what fails, and one about what is down.
 func (s *scene) find(set *fleetview.Set, nodes []fleetview.Node, began time.Time) {
 	for state, text := range map[fleetview.CellState]string{fleetview.Failing: s.text(), fleetview.Down: "the node is not Ready: Kubelet stopped posting node status." + s.harm} {
 		f := fleetview.Finding{ID: int(state), State: int(state), Reason: int(number(plan.Starting)), Text: text, Since: began.Add(-7 * time.Minute).UnixMilli(), Log: state == fleetview.Failing}
@@ -196,7 +196,7 @@ func (s *scene) text() string {
 	return "Starting: CrashLoopBackOff (container main, exit code 1, 4 restarts): open /etc/agent/agent.yaml: no such file or directory" + s.harm
 }
 
-// count says how far each wave is, and how many pods each revision has.
+// count records how far each wave is, and how many pods each revision has.
 func (s *scene) count(set *fleetview.Set) {
 	for _, c := range set.Cells {
 		switch c.State {

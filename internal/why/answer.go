@@ -13,24 +13,23 @@ import (
 	"everynode/internal/view"
 )
 
-// Question is what is asked: about one node, one DaemonSet, or both.
+// Question is a question about one node, one DaemonSet, or both.
 type Question struct {
 	// Node and DaemonSet are names; one of them may be empty.
 	Node, DaemonSet string
-	// Namespace is that of the DaemonSets; empty: all.
+	// Namespace is the namespace of the DaemonSets; empty: all.
 	Namespace string
-	// EngineOff says that the control plane is known to run no DaemonSet
-	// controller of its own.
+	// EngineOff means that the control plane is known not to run a DaemonSet controller of its own.
 	EngineOff bool
 }
 
-// Answer is what is known.
+// Answer is the answer to a Question.
 type Answer struct {
 	// DaemonSets has an entry for each DaemonSet with rows.
 	DaemonSets []Set `json:"daemonSets"`
-	// Rows has one for each DaemonSet on each node. Those that are held up come first, then those
-	// that wait for others, then nodes that are not to have a pod, and last those that are up to
-	// date. Within each group they are in the order of names.
+	// Rows has one row for each DaemonSet on each node. Rows that are held up come first, then those that
+	// wait for others, then nodes that should not have a pod, and last those that are up to date. Each group
+	// is sorted by name.
 	Rows []Row `json:"rows"`
 }
 
@@ -42,11 +41,11 @@ type Set struct {
 	Reasons            map[string]int `json:"reasons"`
 	Generation         int64          `json:"generation"`
 	ObservedGeneration int64          `json:"observedGeneration"`
-	// Controller says what is known to be wrong with the controller that should do the work;
-	// empty if nothing is. Command is what to type about it, if there is anything.
+	// Controller says what is known to be wrong with the controller that should do the work; empty if nothing
+	// is. Command is a command to type about it, if there is one.
 	Controller string `json:"controller,omitempty"`
 	Command    string `json:"command,omitempty"`
-	// Warnings is what its pods may do to their nodes and should not (view.HostPathWarnings).
+	// Warnings are what its pods may do to their nodes and should not (view.HostPathWarnings).
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -57,8 +56,7 @@ type Row struct {
 	DaemonSet string `json:"daemonSet"`
 	Pod       string `json:"pod,omitempty"`
 	Reason    string `json:"reason"`
-	// OK says that the node has what it should: the current pod, available, or
-	// none where none should be.
+	// OK means that the node has what it should: the current pod, available, or no pod where none should be.
 	OK bool `json:"ok"`
 	// Detail is the subject of the reason, or its cause, in one line.
 	Detail string `json:"detail,omitempty"`
@@ -66,15 +64,15 @@ type Row struct {
 	Cause *Cause `json:"cause,omitempty"`
 	// Refused is "create" or "delete" where the API server refused one.
 	Refused string `json:"refused,omitempty"`
-	// BudgetHeldBy are the nodes that an update waits for: the first of them, by
-	// name. BudgetHolders is how many there are.
+	// BudgetHeldBy are the nodes that an update waits for, the first few by name. BudgetHolders is how many
+	// there are.
 	BudgetHeldBy  []string `json:"budgetHeldBy,omitempty"`
 	BudgetHolders int      `json:"budgetHolders,omitempty"`
-	// Since is when the pod came into this state, where that is known.
+	// Since is when the pod entered this state, if known.
 	Since *time.Time `json:"since,omitempty"`
 	Until *time.Time `json:"until,omitempty"`
 	Why   string     `json:"why"`
-	// Change is what would change it, in words; Commands are what to type.
+	// Change is what would change this, in words; Commands are what to type.
 	Change   string   `json:"change,omitempty"`
 	Commands []string `json:"commands,omitempty"`
 
@@ -84,8 +82,8 @@ type Row struct {
 	Updated   bool `json:"-"`
 
 	rank                      rank
-	creates, deletes, changes bool // what is to be written on the node
-	claims                    bool // a pod of it is to be adopted, or to be let go
+	creates, deletes, changes bool // what the plan writes on the node
+	claims                    bool // a pod is to be adopted there, or released from the DaemonSet
 }
 
 // Cause is what keeps a pod from being available.
@@ -105,7 +103,7 @@ const (
 	fine
 )
 
-// Ask answers the question with what the API server says now.
+// Ask answers the question from the current state of the API server.
 func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.Time) (*Answer, error) {
 	s, err := gather(ctx, client, q.Namespace)
 	if err != nil {
@@ -140,7 +138,7 @@ func Ask(ctx context.Context, client kubernetes.Interface, q Question, now time.
 	return a, nil
 }
 
-// explain asks those who know more about the rows than the algorithm does.
+// explain adds to the rows what others than the algorithm know.
 func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
 	if err := s.askScheduler(ctx, client, rows); err != nil {
 		return err
@@ -157,7 +155,7 @@ func (s *snapshot) explain(ctx context.Context, client kubernetes.Interface, ds 
 	return nil
 }
 
-// knows fails when the cluster does not have what is asked about.
+// knows returns an error if the cluster does not have what the question is about.
 func (s *snapshot) knows(q Question) error {
 	if q.Node != "" && !slices.ContainsFunc(s.nodes, func(n plan.Node) bool { return n.Name == q.Node }) {
 		return fmt.Errorf("no node %q in the cluster: `kubectl get nodes` lists them", q.Node)
@@ -180,7 +178,7 @@ func byInterest(a, b Row) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), Naturally(a.Node, b.Node), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.DaemonSet, b.DaemonSet))
 }
 
-// ranked puts a row where it belongs.
+// ranked sets the row's place in the order.
 func (r *Row) ranked(v *plan.Verdict) {
 	switch {
 	case v.Reason == plan.UpToDate:

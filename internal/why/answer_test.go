@@ -23,8 +23,8 @@ import (
 
 func testNow() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
-// world is a DaemonSet "agent" in namespace "apps", and the nodes and pods that a
-// test gives it.
+// world is a DaemonSet "agent" in namespace "apps", with the nodes and pods that a test
+// adds.
 type world struct {
 	ds     *appsv1.DaemonSet
 	hash   string
@@ -60,7 +60,7 @@ func (w *world) node(name string, change ...func(*corev1.Node)) {
 	w.nodes = append(w.nodes, n)
 }
 
-// pod is one of the node, ready for an hour, of the current revision.
+// pod adds a pod of the current revision to the node, ready for an hour.
 func (w *world) pod(node string, change ...func(*corev1.Pod)) {
 	controller := true
 	p := corev1.Pod{
@@ -98,7 +98,8 @@ func creating() corev1.ContainerStatus {
 	return corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
 }
 
-// ask asks about the DaemonSet and returns by which fields events were listed, too.
+// ask asks about the DaemonSet. It also returns the field selectors with which events
+// were listed.
 func (w *world) ask(t *testing.T, q Question) (a *Answer, eventFields []string) {
 	t.Helper()
 	objects := append([]runtime.Object{w.ds}, w.others...)
@@ -130,7 +131,9 @@ func reasons(a *Answer) (lines []string) {
 	return lines
 }
 
-// What is held up comes first, with its cause and what to type; then who waits for
+// What is held up comes first, with its cause and what to type; then the nodes that
+// wait for it, then those that the DaemonSet does not select, and last what is well.
+// Each group is in natural order by name.
 // it, then who is not meant, and at last what is well. Each by name as people count.
 func TestAskOrdersByInterest(t *testing.T) {
 	w := newWorld(t)
@@ -182,8 +185,8 @@ func newWorldHash(t *testing.T, ds *appsv1.DaemonSet) string {
 	return history.Hash
 }
 
-// Where the status says nothing in particular the events do: those of one pod, or
-// at once those of all.
+// Where the status says nothing specific the events do. For one pod, its events are
+// read; for several, those of the namespace at once.
 func TestAskReadsEvents(t *testing.T) {
 	for _, pods := range []int{1, 3} {
 		t.Run(fmt.Sprint(pods), func(t *testing.T) {
@@ -209,7 +212,7 @@ func TestAskReadsEvents(t *testing.T) {
 	}
 }
 
-// On a node that is silent, what its containers were last is not the cause.
+// On a node that is silent, the last known state of the containers is not the cause.
 func TestAskBlamesTheSilentNode(t *testing.T) {
 	w := newWorld(t)
 	w.node("n", func(n *corev1.Node) {
@@ -222,7 +225,7 @@ func TestAskBlamesTheSilentNode(t *testing.T) {
 	}
 }
 
-// What is certain about who does the work is said, and nothing else.
+// The answer says only what is certain about who does the work.
 func TestAskKnowsWhoWorks(t *testing.T) {
 	lease := func(ago time.Duration) runtime.Object {
 		holder, seconds, renewed := "pod-7", int32(15), metav1.NewMicroTime(testNow().Add(-ago))
@@ -275,8 +278,8 @@ func TestNaturally(t *testing.T) {
 	}
 }
 
-// BenchmarkWhy is the whole work of an answer about 5,000 nodes, one in ten of
-// them in trouble, without the API server's.
+// BenchmarkWhy measures the whole work of an answer about 5,000 nodes, one in ten of
+// them in trouble, without the API server's share.
 func BenchmarkWhy(b *testing.B) {
 	w := newWorld(b)
 	for i := range 5000 {

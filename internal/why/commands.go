@@ -8,7 +8,8 @@ import (
 	"everynode/internal/view"
 )
 
-// commands returns what to type to see more of what holds the row up, or to end it.
+// commands returns what to type to see more about what holds the row up, or to resolve
+// it.
 func (s *snapshot) commands(ds *daemonSet, r *Row) []string {
 	set := "daemonset/" + ds.Name + " -n " + ds.Namespace
 	switch r.Reason {
@@ -40,7 +41,7 @@ func (s *snapshot) commands(ds *daemonSet, r *Row) []string {
 	return s.causeCommands(set, ds.Namespace, r.Cause)
 }
 
-// causeCommands are those for a pod that is not available.
+// causeCommands returns the commands for a pod that is not available.
 func (s *snapshot) causeCommands(set, namespace string, c *Cause) []string {
 	see := fmt.Sprintf("kubectl describe pod -n %s %s", namespace, c.Pod)
 	switch {

@@ -19,8 +19,8 @@ import (
 const noticeTime = 10 * time.Second
 
 // askController finds out whether a controller does the work. Only what a controller has written is certain: the
-// generation of the DaemonSet that it has seen last, and its lease. So a controller that is merely slow is not
-// reported. beside: everynode's engine assists another one.
+// generation of the DaemonSet that it has observed last, and its lease. So a controller that is merely slow is
+// not reported. beside means that everynode's engine assists another controller.
 func askController(ctx context.Context, client kubernetes.Interface, q Question, ds *daemonSet, of *Set, rows []Row, beside bool, now time.Time) error {
 	unseen := ds.Status.ObservedGeneration < ds.Generation
 	undone := q.EngineOff && slices.ContainsFunc(rows, func(r Row) bool { return r.Refused == "" && r.writes() })
@@ -58,24 +58,24 @@ func askController(ctx context.Context, client kubernetes.Interface, q Question,
 	return nil
 }
 
-// Where engines outside the control plane elect their leader, unless told
-// otherwise.
+// The lease with which engines outside the control plane elect their leader by default.
 const (
 	leaseNamespace = metav1.NamespaceSystem
 	leaseName      = "everynode-controller"
 )
 
-// Lease is what the lease of engines outside the control plane says.
+// Lease is the state of the lease of engines outside the control plane.
 type Lease struct {
 	// Holder is who has, or had, the lease; empty when nobody has.
 	Holder string `json:"holder,omitempty"`
-	// Held says that the lease has not run out.
+	// Held means that the lease has not expired.
 	Held bool `json:"held"`
 	// Renewed is how long ago it was renewed; zero when it never was.
 	Renewed time.Duration `json:"-"`
 }
 
-// ReadLease reads the lease. If there is none, or it may not be read, nobody is known to hold it.
+// ReadLease reads the lease. If the lease does not exist, or may not be read, it returns a Lease without a
+// holder.
 func ReadLease(ctx context.Context, client kubernetes.Interface, now time.Time) (Lease, error) {
 	l, err := client.CoordinationV1().Leases(leaseNamespace).Get(ctx, leaseName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
@@ -96,7 +96,7 @@ func leaseOf(l *coordinationv1.Lease, now time.Time) Lease {
 	return Lease{Holder: *s.HolderIdentity, Renewed: ago, Held: ago < time.Duration(*s.LeaseDurationSeconds)*time.Second}
 }
 
-// String says who works, as far as the lease tells.
+// String says which engine works, as far as the lease shows.
 func (l Lease) String() string {
 	switch {
 	case l.Held:

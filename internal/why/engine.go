@@ -17,13 +17,12 @@ import (
 // toldFor is how long a refused write counts: the engine tries again after a minute at most.
 const toldFor = 2 * time.Minute
 
-// againstStandard is what would change that a pod is refused by the Pod Security Standard
-// of its namespace.
+// againstStandard says what would change that a pod is refused by the Pod Security Standard of its namespace.
 const againstStandard = "Change the template so that its pods meet the standard. Or, if everyone who may create pods in the namespace is trusted with that on nodes, label the namespace."
 
-// askEngine completes the rows of nodes where something is to be written with what the engine has
-// told in events: that a write was refused there, or that it waits because pods do not last.
-// Neither is in an object that a plan is made from.
+// askEngine completes the rows of nodes where something is to be written with what the engine has reported in
+// events: that a write was refused there, or that it waits because pods do not last. Neither is in an object
+// that a plan is made from.
 func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row, now time.Time) error {
 	if !slices.ContainsFunc(rows, func(r Row) bool { return r.writes() || r.claims }) {
 		return nil
@@ -47,7 +46,7 @@ func askEngine(ctx context.Context, client kubernetes.Interface, ds *daemonSet, 
 	return nil
 }
 
-// holds reports whether what the engine has told is why nothing is written yet.
+// holds reports whether what the engine has reported is the reason why nothing is written yet.
 func (r *Row) holds(t *view.Told, now time.Time) bool {
 	switch t.Reason {
 	case plan.WriteFailed:

@@ -15,7 +15,7 @@ import (
 	"everynode/internal/view"
 )
 
-// What the engine has told of a node counts where the plan would write, and for
+// What the engine has reported about a node counts where the plan would write, and for
 // as long as it can be true.
 func TestWhyHearsTheEngine(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -56,7 +56,7 @@ func TestWhyHearsTheEngine(t *testing.T) {
 	}
 }
 
-// Of what was told of a node the newest counts.
+// If several things were reported about a node, the newest counts.
 func TestWhyHearsTheNewest(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	event := func(name, text string, ago time.Duration) *corev1.Event {

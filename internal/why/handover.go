@@ -12,40 +12,40 @@ import (
 	"everynode/internal/view"
 )
 
-// Handover is what becomes of a DaemonSet when the engine goes and nothing knows of waves any more.
+// Handover is what happens to a DaemonSet if the engine is removed, so that nothing knows about waves.
 type Handover struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Phase is that of the release, empty if none is kept; Held is how many nodes' pods the guard holds.
+	// Phase is the phase of the release, empty if none is kept; Held is the number of nodes whose pods the guard holds.
 	Phase   string `json:"phase,omitempty"`
 	Release int    `json:"release"`
 	Held    int    `json:"held,omitempty"`
-	// Updates, Removals and Additions count the nodes whose pods would be replaced, taken away and made; AtATime is how
+	// Updates, Removals and Additions count the nodes whose pods would be replaced, removed and created; AtATime is how
 	// many may be down at a time meanwhile.
 	Updates   int `json:"updates"`
 	Removals  int `json:"removals"`
 	Additions int `json:"additions"`
 	AtATime   int `json:"atATime"`
-	// WhenApplied says that the updates begin when its manifest is applied the next time.
+	// WhenApplied means that the updates begin when its manifest is applied the next time.
 	WhenApplied bool `json:"whenApplied,omitempty"`
-	// NobodyUpdates says that its pods keep their version: it is OnDelete, and the engine deleted outdated ones.
+	// NobodyUpdates means that its pods keep their version: it is OnDelete, and the engine deleted the outdated ones.
 	NobodyUpdates bool `json:"nobodyUpdates,omitempty"`
 }
 
-// Moves reports whether pods would go or come.
+// Moves reports whether pods would be replaced, removed or created.
 func (h *Handover) Moves() bool { return h.Updates+h.Removals+h.Additions > 0 }
 
-// Handovers asks the API server what Kubernetes' own controller would do if the engine were removed now, to every
-// DaemonSet of the namespace (empty: all) that it would treat differently. mutation says that the admission policy that
-// makes DaemonSets OnDelete is removed as well. Then the manifest may say RollingUpdate, and counts when it is applied
-// again.
+// Handovers returns what Kubernetes' own controller would do if the engine were removed now, for every DaemonSet of the
+// namespace (empty: all) that it would treat differently. mutation means that the admission policy that makes
+// DaemonSets OnDelete is removed as well. Then the manifest may say RollingUpdate, and counts when it is applied again.
+// It reads the objects from the API server. Without the right to read the kept states of releases it fails.
 func Handovers(ctx context.Context, client kubernetes.Interface, namespace string, mutation bool, now time.Time) ([]Handover, error) {
 	s, err := gather(ctx, client, namespace)
 	if err != nil {
 		return nil, err
 	}
 	if s.unread != nil {
-		return nil, s.unread // whoever may not read them cannot say that there are none
+		return nil, s.unread // without reading them it cannot say that there are none
 	}
 	return s.handovers(mutation, now)
 }
@@ -67,8 +67,8 @@ func (s *snapshot) handovers(mutation bool, now time.Time) (all []Handover, err 
 	return all, nil
 }
 
-// changesHands reports whether a DaemonSet would be treated differently. updatesAlone: in its updates, and in nothing
-// else, as Kubernetes' controller makes and removes its pods already, or would do so as the engine does.
+// changesHands reports whether a DaemonSet would be treated differently. updatesAlone means that only its updates
+// would: Kubernetes' controller creates and removes its pods already, or would do it as the engine does.
 func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updatesAlone, differs bool) {
 	h = Handover{Namespace: ds.Namespace, Name: ds.Name}
 	onDelete := ds.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
@@ -89,7 +89,7 @@ func (s *snapshot) changesHands(ds *daemonSet, mutation bool) (h Handover, updat
 	return h, false, h.WhenApplied || status.Phase != rollout.Idle.String() || h.Held > 0
 }
 
-// handover counts what would become of the nodes.
+// handover counts what would happen on the nodes.
 func (s *snapshot) handover(h *Handover, ds *daemonSet, updatesAlone bool, now time.Time) error {
 	in, err := s.input(ds, now)
 	if err != nil {

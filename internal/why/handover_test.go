@@ -18,8 +18,8 @@ import (
 	"everynode/internal/view"
 )
 
-// What a controller without waves would do to a DaemonSet in the middle of a release: nodes that have its revision already stay,
-// others would be updated, held pods would go, and nodes that wait for the release would get theirs.
+// What a controller without waves would do to a DaemonSet in the middle of a release: nodes that have its revision keep their
+// pods, others would be updated, held pods would be removed, and nodes that wait for the release would get theirs.
 func TestHandover(t *testing.T) {
 	w := newWorld(t)
 	old := func(p *corev1.Pod) { p.Labels[appsv1.ControllerRevisionHashLabelKey] = "before" }
@@ -65,8 +65,8 @@ func TestHandover(t *testing.T) {
 	}
 }
 
-// Beside Kubernetes' controller nothing is handed over but updates: nobody makes them any more, or, if what made DaemonSets OnDelete goes
-// too, all of them come with the next apply.
+// Beside Kubernetes' controller only updates are handed over: nobody makes them, or, if the policy that made DaemonSets OnDelete
+// is removed, too, all of them come with the next apply.
 func TestHandoverBeside(t *testing.T) {
 	w := newWorld(t)
 	for _, n := range []string{"n1", "n2", "n3", "n4"} {
@@ -126,7 +126,7 @@ func TestHandoverBeside(t *testing.T) {
 	}
 }
 
-// What is kept of releases is read once; who may not read it is not told that no pod would move.
+// The kept states of releases are read once; a user who may not read them is not told that no pod would move.
 func TestHandoversAreReadOnce(t *testing.T) {
 	for _, code := range []int{http.StatusOK, http.StatusForbidden} {
 		asked := map[string]int{}

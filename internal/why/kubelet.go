@@ -15,7 +15,7 @@ import (
 )
 
 // askKubelets completes the rows of pods that are not available with the cause: what their kubelets have
-// written into the pods, and, if that is unspecific, what they have told in events.
+// written into the pods, and, if that is unspecific, what they have reported in events.
 func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface, ds *daemonSet, rows []Row) error {
 	unclear, pods := s.readPods(rows)
 	events, err := podEvents(ctx, client, ds.Namespace, unclear, pods)
@@ -31,8 +31,8 @@ func (s *snapshot) askKubelets(ctx context.Context, client kubernetes.Interface,
 	return nil
 }
 
-// readPods puts into the rows what the pods and nodes themselves say. It returns those about which events may
-// say more, with their pods.
+// readPods writes into the rows what the pods and nodes themselves say. It returns the rows about which
+// events may say more, with their pods.
 func (s *snapshot) readPods(rows []Row) (unclear []*Row, pods map[*Row]*corev1.Pod) {
 	pods = map[*Row]*corev1.Pod{}
 	for i := range rows {
@@ -54,8 +54,9 @@ func (s *snapshot) readPods(rows []Row) (unclear []*Row, pods map[*Row]*corev1.P
 	return unclear, pods
 }
 
-// inTrouble returns the pod of the row that is not available and should be; nil if the reason is known
-// already, or there is no such pod. With surge that is the new pod, not the old one that still serves.
+// inTrouble returns the row's pod if it should be available and is not. It returns nil if the reason is
+// already known, or there is no such pod. With surge that pod is the new one, not the old one that still
+// serves.
 func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
 	switch r.Reason {
 	case plan.Starting.String(), plan.NotReady.String():
@@ -78,9 +79,8 @@ func (s *snapshot) inTrouble(r *Row) *corev1.Pod {
 	return nil
 }
 
-// podEvents returns the warnings about the pods of the rows. Of one pod only its own
-// are read; of several, those of all pods of the namespace at once, since the API
-// server reads all of them for each question.
+// podEvents returns the warnings about the pods of the rows. For one pod it reads only that pod's events; for
+// several, all pod events of the namespace at once, because the API server reads all of them for each query.
 func podEvents(ctx context.Context, client kubernetes.Interface, namespace string, rows []*Row, pods map[*Row]*corev1.Pod) ([]corev1.Event, error) {
 	if len(rows) == 0 {
 		return nil, nil
@@ -96,7 +96,7 @@ func podEvents(ctx context.Context, client kubernetes.Interface, namespace strin
 	return events.Items, nil
 }
 
-// tellCause makes the cause the row's detail. A cause without a reason is none.
+// tellCause makes the cause the row's detail. A cause without a reason is dropped.
 func (r *Row) tellCause() {
 	switch {
 	case r.Cause == nil:
@@ -110,7 +110,7 @@ func (r *Row) tellCause() {
 	}
 }
 
-// line puts into words a cause that has only a reason of ours.
+// line puts into words a cause that has only one of our own reasons.
 func (c *Cause) line() string {
 	said := c.Cause
 	switch said.Reason {

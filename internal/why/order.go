@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Naturally compares names as people count: sim-2 comes before sim-10.
+// Naturally compares names in natural order: sim-2 comes before sim-10.
 func Naturally(a, b string) int {
 	x, y := a, b
 	for x != "" && y != "" {
@@ -27,7 +27,7 @@ func Naturally(a, b string) int {
 	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(a, b))
 }
 
-// digits returns how many digits s begins with.
+// digits returns the number of digits that s begins with.
 func digits(s string) (n int) {
 	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
 		n++

@@ -19,12 +19,12 @@ import (
 	"everynode/internal/view"
 )
 
-// Releases reads the records of releases in waves in a namespace (empty: in all). A cluster without such objects has
-// none. Without the right to read them it returns an error of the kind Forbidden.
+// Releases reads the records of releases in waves in a namespace (empty: in all). If the cluster does not have this
+// kind of object, there are none. Without the right to read them it returns an error of the kind Forbidden.
 func Releases(ctx context.Context, client kubernetes.Interface, namespace string) ([]view.DaemonSetRollout, error) {
 	ask := client.Discovery().RESTClient()
 	if ask == nil {
-		return nil, nil // of a client that stands for one in tests
+		return nil, nil // a client for tests that has no REST client
 	}
 	at := path.Join("/apis", view.PolicyVersion)
 	if namespace != "" {
@@ -46,7 +46,7 @@ func Releases(ctx context.Context, client kubernetes.Interface, namespace string
 	return list.Items, nil
 }
 
-// addRelease takes what the guard holds, and a release that is under way, with the revision that its nodes had before.
+// addRelease adds what the guard holds, and a release that is under way, with the revision that its nodes had before.
 func (s *snapshot) addRelease(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
 	at := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
 	s.keepers[at] = o
@@ -69,7 +69,7 @@ type underWay struct {
 	stable *appsv1.ControllerRevision
 }
 
-// keeperOf returns what is kept of the DaemonSet's releases; nil: nothing.
+// keeperOf returns the kept state of the DaemonSet's releases; nil: none is kept.
 func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
 	o := s.keepers[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	if o == nil || !o.IsOf(ds.UID) {
@@ -78,8 +78,9 @@ func (s *snapshot) keeperOf(ds *daemonSet) *view.DaemonSetRolloutStatus {
 	return &o.Status
 }
 
-// follow makes the plan follow what the engine has said about the DaemonSet's policy, if there is one: beside another
-// controller it creates nothing, outdated pods wait for nobody to delete them, and a guard may hold some.
+// follow makes the plan follow what the engine has said about the DaemonSet's policy, if there is one. Beside another
+// controller the engine creates nothing, outdated pods do not wait for a person to delete them, and a guard may hold
+// some.
 func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 	status := s.keeperOf(ds)
 	if status == nil {
@@ -91,9 +92,9 @@ func (s *snapshot) follow(in *plan.Input, ds *daemonSet) {
 	idle, reverted := status.Phase == rollout.Idle.String(), status.Reason == rollout.Reverted.String()
 	switch {
 	case status.Assists && in.Set.Strategy == plan.RollingUpdate, status.Reason == rollout.NotDriven.String():
-		return // the DaemonSet controller of the cluster goes by the strategy alone
+		return // the cluster's DaemonSet controller follows only the strategy
 	case idle && status.Policy == nil:
-		return // and so does the engine where there is no policy
+		return // so does the engine if there is no policy
 	case status.Assists:
 		in.Set.Assists, in.Set.MaxSurge = true, plan.Amount{}
 	}
@@ -111,15 +112,15 @@ func rests(status *view.DaemonSetRolloutStatus) bool {
 	return status != nil && status.Phase == rollout.Idle.String() && status.Reason != ""
 }
 
-// await says in a row whose outdated pod nobody deletes now what that waits for.
+// await explains, in a row whose outdated pod nobody deletes now, what the pod waits for.
 func (r *Row) await(v *plan.Verdict, status *view.DaemonSetRolloutStatus) {
 	if v.Reason == plan.WaitingForDeletion && (rests(status) || status != nil && status.Reason == rollout.NotObserved.String()) {
 		r.Reason, r.Why, r.Change, r.Detail = plan.AwaitsWave.String(), plan.AwaitsWave.Sentence(), plan.AwaitsWave.Remedy(), status.Message
 	}
 }
 
-// leave says in a row what the DaemonSet controller of the cluster has to do, if anything. Only outdated pods are
-// everynode's there.
+// leave explains in a row what the cluster's DaemonSet controller has to do, if anything. There everynode is only
+// responsible for outdated pods.
 func (r *Row) leave(v *plan.Verdict) {
 	switch v.Reason {
 	case plan.Missing:
@@ -133,7 +134,7 @@ func (r *Row) leave(v *plan.Verdict) {
 	}
 }
 
-// releaseOf returns the release of the DaemonSet, in which nothing more is granted: only the engine knows which of the
+// releaseOf returns the release of the DaemonSet as one that grants nothing more: only the engine knows which of the
 // nodes whose turn has come is next. Nil: none is under way.
 func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
 	u, is := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
@@ -142,7 +143,7 @@ func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
 	}
 	old, err := view.AtRevision(ds, u.stable)
 	if err != nil {
-		return nil // the engine says so in the object's status
+		return nil // the engine says this in the object's status
 	}
 	stable, then := *set, view.Spec(old, u.state.Stable)
 	stable.Hash, stable.Generation, stable.Placement, stable.Scheduled = u.state.Stable, 0, then.Placement, then.Scheduled
@@ -150,7 +151,7 @@ func (s *snapshot) releaseOf(ds *daemonSet, set *plan.Spec) *plan.Release {
 	return &plan.Release{Number: u.state.Release, Stable: stable, Back: u.state.Back, StartWithin: 24 * time.Hour, Restarts: math.MaxUint8}
 }
 
-// stands returns where the release of the DaemonSet is, in words.
+// stands returns the state of the DaemonSet's release, in words.
 func (s *snapshot) stands(ds *daemonSet) string {
 	u := s.releases[types.NamespacedName{Namespace: ds.Namespace, Name: ds.Name}]
 	return fmt.Sprintf("release %d is %s", u.state.Release, u.state.Phase)

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/view"
 )
 
-// In the middle of a release each node is told of by the revision that it is for.
+// In the middle of a release the row of each node is about the revision that the node should have.
 func TestReleaseUnderWay(t *testing.T) {
 	w := newWorld(t)
 	before := w.ds.DeepCopy()
@@ -79,8 +79,9 @@ func TestReleaseUnderWay(t *testing.T) {
 	testBeside(t, w, stable)
 }
 
-// What a policy drives waits for nobody to delete its pods, at rest and when a template was put back. Beside another controller that
-// one makes and removes pods, and goes by the strategy alone where the policy is not followed.
+// Outdated pods of a DaemonSet with a policy do not wait for a person to delete them, at rest and when a template was put back.
+// Beside another controller, that controller creates and removes pods, and follows only the strategy where the policy is not
+// followed.
 func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 	before := stable.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 	atRest := rollout.State{Stable: w.hash, Target: w.hash, Release: 4}
@@ -138,7 +139,7 @@ func testBeside(t *testing.T, w *world, stable *appsv1.ControllerRevision) {
 	}
 }
 
-// A pod that has no place is not all right because another controller is to remove it.
+// A pod that should not be on its node is not all right merely because another controller has to remove it.
 func TestLeftToAnother(t *testing.T) {
 	for _, c := range []struct {
 		v    plan.Verdict

@@ -20,8 +20,8 @@ type Scene struct {
 	of  snapshot
 }
 
-// NewScene takes the DaemonSet, the nodes and what is said of those that are not Ready (SaidOfNode), and the
-// pods and revisions of the DaemonSet's namespace that its selector matches. It changes none of them.
+// NewScene takes the DaemonSet, the nodes, what is said about nodes that are not Ready (SaidOfNode), and the pods and
+// revisions of the DaemonSet's namespace that its selector matches. It changes none of them.
 func NewScene(ds *daemonSet, nodes []plan.Node, silent map[string]string, pods []*corev1.Pod, revisions []*view.Revision) *Scene {
 	s := &Scene{*ds, snapshot{nodes: nodes, silent: silent, owned: map[types.UID][]*corev1.Pod{}, revisions: revisions}}
 	for _, p := range pods {
@@ -30,14 +30,14 @@ func NewScene(ds *daemonSet, nodes []plan.Node, silent map[string]string, pods [
 	return s
 }
 
-// Release takes what is kept of the DaemonSet's releases, and its revisions, before Rows.
+// Release adds the kept state of the DaemonSet's releases, and its revisions. It must be called before Rows.
 func (s *Scene) Release(o *view.DaemonSetRollout, revisions []appsv1.ControllerRevision) {
 	s.of.releases, s.of.keepers = map[types.NamespacedName]underWay{}, map[types.NamespacedName]*view.DaemonSetRollout{}
 	s.of.addRelease(o, revisions)
 }
 
-// Rows returns those of Ask in the same order, without what only events tell and without commands. It sends no
-// requests.
+// Rows returns the same rows as Ask, in the same order, without what only events tell and without commands. It sends
+// no requests.
 func (s *Scene) Rows(now time.Time) ([]Row, error) {
 	rows, err := s.of.why(&s.set, now)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Scene) Rows(now time.Time) ([]Row, error) {
 	return rows, nil
 }
 
-// Explain adds what events tell, as Ask does, to some of the rows. They must be of the last call of Rows.
+// Explain adds what events tell, as Ask does, to some of the rows. They must be from the last call of Rows.
 func (s *Scene) Explain(ctx context.Context, client kubernetes.Interface, rows []Row, now time.Time) error {
 	return s.of.explain(ctx, client, &s.set, rows, now)
 }
@@ -62,5 +62,5 @@ func (s *Scene) Revision() string { return s.of.hash }
 // Budget is how many nodes an update may have without a pod, or with two, at a time, and how many hold a part of that.
 type Budget struct{ MaxUnavailable, MaxSurge, Used int }
 
-// Budget returns that of the DaemonSet, as of the last call of Rows; zero if its strategy has none.
+// Budget returns the budget of the DaemonSet, as of the last call of Rows; zero if its strategy has none.
 func (s *Scene) Budget() Budget { return s.of.budget }

@@ -13,7 +13,8 @@ import (
 	"everynode/internal/view"
 )
 
-// A scene says what Ask says: all but the events at once, and with them the same.
+// A scene says what Ask says: everything but the events at once, and with the events
+// the same.
 func TestSceneSaysWhatAskSays(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"n-10", "n-2", "n-1", "n-3", "n-4"} {

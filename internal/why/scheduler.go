@@ -13,8 +13,8 @@ import (
 	"everynode/internal/view"
 )
 
-// askScheduler completes the rows of pods that wait to be bound with what their scheduler has
-// said about them, and with the host ports that others have.
+// askScheduler completes the rows of pods that wait to be bound with what their scheduler has said about
+// them, and with the host ports that other pods occupy.
 func (s *snapshot) askScheduler(ctx context.Context, client kubernetes.Interface, rows []Row) error {
 	for i := range rows {
 		r := &rows[i]

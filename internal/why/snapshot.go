@@ -18,24 +18,23 @@ import (
 
 type daemonSet = appsv1.DaemonSet
 
-// snapshot is what the API server says now, about everything that the
-// algorithm looks at.
+// snapshot is the current state on the API server of everything that the algorithm looks at.
 type snapshot struct {
 	sets      []daemonSet
 	nodes     []plan.Node
-	silent    map[string]string // of nodes that are not Ready: what is said about it
+	silent    map[string]string // by nodes that are not Ready: what is said about them
 	owned     map[types.UID][]*corev1.Pod
 	orphans   []*corev1.Pod
 	revisions []*view.Revision
-	// templates are the revisions with their data; nil where nobody has read that.
+	// templates are the revisions with their data; nil if it was not read.
 	templates []appsv1.ControllerRevision
-	unread    error // why what is kept of releases was not read: then every DaemonSet is seen as one without a policy; nil: it was
+	unread    error // why the kept state of releases was not read: then every DaemonSet is treated as one without a policy; nil: it was read
 	releases  map[types.NamespacedName]underWay
 	keepers   map[types.NamespacedName]*view.DaemonSetRollout
 
-	// Of the DaemonSet that was planned last.
+	// About the DaemonSet that was planned last.
 	pods     map[string][]*corev1.Pod // by node
-	claims   map[string]bool          // nodes with pods that are to be adopted, or to be let go
+	claims   map[string]bool          // nodes with pods that are to be adopted or released
 	hash     string                   // of the current revision
 	previous bool                     // there is an earlier revision to go back to
 	budget   Budget
@@ -98,7 +97,7 @@ func (s *snapshot) addPod(p *corev1.Pod) {
 	}
 }
 
-// SaidOfNode returns what was written about a node that is not Ready.
+// SaidOfNode returns what the Ready condition says about a node that is not Ready.
 func SaidOfNode(n *corev1.Node) string {
 	for i := range n.Status.Conditions {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
@@ -149,7 +148,7 @@ func budgetOf(in *plan.Input, out *plan.Plan) (b Budget) {
 	return b
 }
 
-// input returns the DaemonSet as it is without what people have said of its releases.
+// input returns the DaemonSet's input without what people have asked of its releases.
 func (s *snapshot) input(ds *daemonSet, now time.Time) (*plan.Input, error) {
 	in := &plan.Input{Now: now, Nodes: s.nodes}
 	live := map[string]bool{}
@@ -205,11 +204,11 @@ func rowOf(ds *daemonSet, v *plan.Verdict, pods map[string]*plan.Pod) Row {
 	return r
 }
 
-// maxHolders is how many nodes a row names that hold the budget.
+// maxHolders is how many of the nodes that hold the budget a row names.
 const maxHolders = 3
 
-// nameHolders writes into the rows that wait for the update's budget which nodes hold it. rows
-// and verdicts are of the same nodes.
+// nameHolders writes into the rows that wait for the update's budget which nodes hold it. rows and verdicts
+// are about the same nodes, in the same order.
 func nameHolders(rows []Row, verdicts []plan.Verdict) {
 	var holders []string
 	for i := range verdicts {
@@ -227,7 +226,7 @@ func nameHolders(rows []Row, verdicts []plan.Verdict) {
 	}
 }
 
-// sinceWhen returns when the pod came into the state that it is in.
+// sinceWhen returns when the pod entered its current state.
 func sinceWhen(p *plan.Pod) time.Time {
 	switch {
 	case !p.Deleted.IsZero():
