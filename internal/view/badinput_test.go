@@ -11,7 +11,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Affinity that cannot be read matches no node, and no other term is lost.
+// Affinity that cannot be parsed matches no node, and the other terms still count.
 func TestUnreadableAffinity(t *testing.T) {
 	node := plan.Node{Name: "n", Labels: map[string]string{"color": "blue", "cpus": "4"}}
 	expr := func(key string, op corev1.NodeSelectorOperator, values ...string) corev1.NodeSelectorTerm {
@@ -48,8 +48,8 @@ func TestUnreadableAffinity(t *testing.T) {
 	}
 }
 
-// A template that names a node: that one is asked for, and its pod is bound
-// there even where the scheduler would have to bind it.
+// If the template names a node, pods are wanted on that node only, and are bound there
+// even where the scheduler would otherwise bind them.
 func TestTemplateNodeName(t *testing.T) {
 	ds := daemonSet()
 	ds.Spec.Template.Spec.NodeName = "n1"
@@ -67,7 +67,7 @@ func TestTemplateNodeName(t *testing.T) {
 	}
 }
 
-// An owner is known by its UID. What else the reference says may be a lie.
+// An owner is identified by its UID. The rest of the reference may be wrong.
 func TestLyingOwnerReferences(t *testing.T) {
 	ds := daemonSet()
 	honest := *metav1.NewControllerRef(ds, controllerKind())
@@ -95,8 +95,8 @@ func TestLyingOwnerReferences(t *testing.T) {
 	}
 }
 
-// A revision whose data someone broke is one more old revision: it is kept as
-// it is, counted, and never taken for the present one.
+// A revision whose data someone broke is one more old revision: it is kept unchanged,
+// counted, and never taken for the current one.
 func TestBrokenRevisions(t *testing.T) {
 	for _, data := range []string{"", "null", "{", "[]", "7", `"x"`, "{}", `{"spec":null}`, `{"spec":{"template":[]}}`,
 		`{"spec":{"template":{"$patch":"delete"}}}`, `{"spec":{"template":{"$patch":"replace","spec":7}}}`, "\xff\x00"} {
@@ -120,8 +120,8 @@ func TestBrokenRevisions(t *testing.T) {
 	}
 }
 
-// Numbers that someone wrote by hand: the next one is a number that the API
-// server takes, and the history comes to rest.
+// Numbers that someone wrote by hand: the next one is a number that the API server
+// accepts, and the history settles.
 func TestAbsurdRevisionNumbers(t *testing.T) {
 	for _, number := range []int64{math.MinInt64, -1, 0, math.MaxInt64 - 1, math.MaxInt64} {
 		ds := daemonSet()

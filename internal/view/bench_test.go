@@ -32,7 +32,7 @@ func BenchmarkPod(b *testing.B) {
 	}
 }
 
-// BenchmarkNewPod is what each created pod costs before it is encoded.
+// BenchmarkNewPod measures what each created pod costs before it is encoded.
 func BenchmarkNewPod(b *testing.B) {
 	ds := daemonSet()
 	b.ReportAllocs()
@@ -41,7 +41,7 @@ func BenchmarkNewPod(b *testing.B) {
 	}
 }
 
-// BenchmarkMold is the same with its encoding, as the engine does it.
+// BenchmarkMold measures the same including the encoding, as the engine does it.
 func BenchmarkMold(b *testing.B) {
 	ds := daemonSet()
 	mold, err := NewMold(ds, "5d8f7c9b6d")

@@ -9,7 +9,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 )
 
-// Binder is who binds pods to their nodes.
+// Binder names the component that binds pods to their nodes.
 type Binder string
 
 // The binders. ByEngine binds the pods whose template alone decides where they
@@ -19,12 +19,11 @@ const (
 	ByScheduler Binder = "scheduler"
 )
 
-// BindByAnnotation, on a DaemonSet, says who binds its pods. It wins over what
-// the engine was started with, and it is not part of the template: changing it
-// changes no pod.
+// BindByAnnotation, on a DaemonSet, says who binds its pods. It overrides what the engine was started with,
+// and it is not part of the template: changing it changes no pod.
 const BindByAnnotation = "everynode.io/bind-by"
 
-// ParseBinder reads the name of a binder.
+// ParseBinder parses the name of a binder.
 func ParseBinder(s string) (Binder, error) {
 	switch b := Binder(s); b {
 	case ByEngine, ByScheduler:
@@ -33,17 +32,17 @@ func ParseBinder(s string) (Binder, error) {
 	return "", fmt.Errorf("%q is neither %q nor %q", s, ByEngine, ByScheduler)
 }
 
-// Binding is what decides who binds the pods of a DaemonSet, besides the
-// DaemonSet itself. The zero value knows no runtime class.
+// Binding is what decides who binds the pods of a DaemonSet, besides the DaemonSet itself. The zero value
+// knows no runtime classes.
 type Binding struct {
-	// Default is who binds where no annotation says it; empty: the engine.
+	// Default is who binds pods where no annotation says it; empty: the engine.
 	Default Binder
-	// Plain holds the runtime classes that are known to ask nothing of a node.
+	// Plain is the set of runtime classes that are known not to restrict the choice of nodes.
 	Plain map[string]bool
 }
 
-// Scheduled returns whether the scheduler must bind the pods. The error is about the annotation.
-// The scheduler then gets the pods, since it is never the wrong one.
+// Scheduled returns whether the scheduler must bind the pods. The error is about the annotation. With an
+// error the scheduler gets the pods, because it can bind any pod.
 func (b Binding) Scheduled(ds *appsv1.DaemonSet) (bool, error) {
 	by := b.Default
 	if said, ok := ds.Annotations[BindByAnnotation]; ok {
@@ -55,8 +54,7 @@ func (b Binding) Scheduled(ds *appsv1.DaemonSet) (bool, error) {
 	return by == ByScheduler || b.onlyScheduler(&ds.Spec.Template.Spec), nil
 }
 
-// RuntimeClass returns the name of the runtime class that the pods ask for; empty
-// when they ask for none.
+// RuntimeClass returns the name of the runtime class that the pods ask for; empty if they ask for none.
 func RuntimeClass(ds *appsv1.DaemonSet) string {
 	if name := ds.Spec.Template.Spec.RuntimeClassName; name != nil {
 		return *name
@@ -64,22 +62,20 @@ func RuntimeClass(ds *appsv1.DaemonSet) string {
 	return ""
 }
 
-// PlainClass reports whether a runtime class adds nothing to a pod that matters to
-// its placement: no node selector, no tolerations, no overhead that only the
-// scheduler accounts for.
+// PlainClass reports whether a runtime class adds nothing to a pod that matters to its placement: no node
+// selector, no tolerations, no overhead, which only the scheduler accounts for.
 func PlainClass(c *nodev1.RuntimeClass) bool {
 	rules := c.Scheduling != nil && len(c.Scheduling.NodeSelector)+len(c.Scheduling.Tolerations) > 0
 	return !rules && (c.Overhead == nil || !extended(c.Overhead.PodFixed))
 }
 
-// onlyScheduler reports whether finding a place for such a pod takes more than the
-// template and the node: other pods, devices, volumes, a gate, another
-// scheduler. These are the filters of Kubernetes' scheduler that the kubelet
-// does not repeat when it admits a pod (pkg/scheduler/framework/plugins).
+// onlyScheduler reports whether finding a place for such a pod takes more than the template and the node:
+// other pods, devices, volumes, a scheduling gate, another scheduler. These are the filters of Kubernetes'
+// scheduler that the kubelet does not repeat when it admits a pod (pkg/scheduler/framework/plugins).
 //
-// A kubelet does look at host ports. But the scheduler's view of a node keeps no
-// count of who has a port (HostPortInfo.Remove): once a refused pod has left, it
-// takes the port for free, and binds the next one, for the kubelet to refuse.
+// A kubelet does check host ports. But the scheduler's view of a node does not count who uses a port
+// (HostPortInfo.Remove): once a refused pod is gone, the scheduler takes the port to be free, binds the next
+// pod, and the kubelet refuses it.
 func (b Binding) onlyScheduler(spec *corev1.PodSpec) bool {
 	if s := spec.SchedulerName; s != "" && s != corev1.DefaultSchedulerName {
 		return true
@@ -94,8 +90,7 @@ func (b Binding) onlyScheduler(spec *corev1.PodSpec) bool {
 // besideOthers reports whether other pods decide where the pod may run.
 func besideOthers(spec *corev1.PodSpec) bool {
 	for i := range spec.TopologySpreadConstraints {
-		// An empty value is not stored by any API server; what is not known
-		// is left to the scheduler.
+		// No API server stores an empty value; unknown values are left to the scheduler.
 		if spec.TopologySpreadConstraints[i].WhenUnsatisfiable != corev1.ScheduleAnyway {
 			return true
 		}
@@ -105,9 +100,8 @@ func besideOthers(spec *corev1.PodSpec) bool {
 		a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0)
 }
 
-// asksForDevices reports whether a container, or the pod as a whole, asks for a
-// resource that the kubelet does not check: it admits a pod that asks for an
-// extended resource the node does not have.
+// asksForDevices reports whether a container, or the pod as a whole, asks for a resource that the kubelet
+// does not check: it admits a pod that asks for an extended resource the node does not have.
 func asksForDevices(spec *corev1.PodSpec) bool {
 	asks := func(r *corev1.ResourceRequirements) bool {
 		return r != nil && (extended(r.Requests) || extended(r.Limits) || len(r.Claims) > 0)

@@ -32,8 +32,8 @@ func neighbours() []corev1.PodAffinityTerm {
 	return []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "other"}}}}
 }
 
-// What the filters of the scheduler look at, and neither template nor kubelet can
-// answer, leaves the pod unbound; what they can answer does not.
+// Pods that depend on filters of the scheduler that neither the template nor the
+// kubelet can answer stay unbound; pods that depend only on the others do not.
 func TestWhoBinds(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	preferred := []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: neighbours()[0]}}
@@ -98,8 +98,9 @@ func TestWhoBinds(t *testing.T) {
 	}
 }
 
-// The annotation wins over what the engine was started with; neither takes from
-// the scheduler what only it can place, and one that is wrong errs to its side.
+// The annotation overrides what the engine was started with. Neither takes from the
+// scheduler the pods that only it can place, and an invalid value leaves pods to the
+// scheduler.
 func TestBindBy(t *testing.T) {
 	gpu := corev1.PodSpec{Containers: []corev1.Container{{Resources: requests("example.com/gpu", "1")}}}
 	for _, c := range []struct {
@@ -147,8 +148,8 @@ func TestPlainClass(t *testing.T) {
 	}
 }
 
-// A pod for the scheduler never names its node, also where the template has
-// affinity of its own.
+// A pod for the scheduler never names its node, even if the template has affinity of
+// its own.
 func TestScheduledPodIsUnbound(t *testing.T) {
 	ds := daemonSet()
 	ds.Spec.Template.Spec.SchedulerName = "volcano"

@@ -12,18 +12,18 @@ import (
 type Cause struct {
 	// Container is the container that holds the pod up; empty if none does.
 	Container string `json:"container,omitempty"`
-	// Init says that it is an init container.
+	// Init means that it is an init container.
 	Init bool `json:"init,omitempty"`
 	// Reason is Kubernetes' own word: ErrImagePull, CrashLoopBackOff, Unhealthy,
 	// FailedMount, Evicted.
 	Reason string `json:"reason"`
-	// Image is the image that is missing, where that is the reason.
+	// Image is the image that is missing, if that is the reason.
 	Image string `json:"image,omitempty"`
-	// Message is what was said about it, by the kubelet or by the program.
+	// Message is the message of the kubelet or of the program.
 	Message string `json:"message,omitempty"`
-	// LastEnd is how the container ended the last time; nil when it has not.
+	// LastEnd is how the container ended the last time; nil if it has not ended yet.
 	LastEnd *End `json:"lastEnd,omitempty"`
-	// Restarts is how often the container was started again.
+	// Restarts is how often the container has restarted.
 	Restarts int32 `json:"restarts,omitempty"`
 }
 
@@ -35,7 +35,7 @@ type End struct {
 	At       time.Time `json:"at"`
 }
 
-// Reasons that are ours, because the kubelet gives none while a container runs.
+// Reasons of our own, because the kubelet gives none while a container runs.
 const (
 	NotStarted = "NotStarted" // the startup probe has not succeeded
 	NotReady   = "NotReady"   // it runs, and is not ready
@@ -43,7 +43,7 @@ const (
 )
 
 // CauseOf returns why a pod is not available, according to its status. hints is true if events about the pod may say
-// more: see FromEvents. A cause without a reason means that none is known.
+// more: see FromEvents. A cause without a reason means that the reason is not known.
 func CauseOf(p *corev1.Pod) (c Cause, hints bool) {
 	if p.Status.Phase == corev1.PodFailed && p.Status.Reason != "" {
 		return Cause{Reason: p.Status.Reason, Message: p.Status.Message}, false
@@ -75,11 +75,12 @@ func vague(reason string) bool {
 	return false
 }
 
-// Passing reports whether every container passes through the state, and nothing more is known about this one.
+// Passing reports whether the cause is a state that every container passes through, and nothing more is known about
+// this container.
 func (c *Cause) Passing() bool { return vague(c.Reason) }
 
-// killed reports whether somebody other than the program and its limit of memory may
-// have ended it: the kubelet, after a probe that failed.
+// killed reports whether something other than the program and its memory limit may have ended it: the kubelet, after
+// a failed probe.
 func (c *Cause) killed() bool {
 	const sigkill, sigterm = 128 + 9, 128 + 15
 	return c.LastEnd != nil && c.LastEnd.Reason != oomKilled && (c.LastEnd.ExitCode == sigkill || c.LastEnd.ExitCode == sigterm)
@@ -87,7 +88,7 @@ func (c *Cause) killed() bool {
 
 const oomKilled = "OOMKilled"
 
-// containerCauses are those of the containers that hold their pod up, in order.
+// containerCauses returns the causes of the containers that hold their pod up, in order.
 func containerCauses(statuses []corev1.ContainerStatus, specs []corev1.Container, init bool) (causes []Cause) {
 	for i := range statuses {
 		s := &statuses[i]
@@ -133,8 +134,7 @@ func missesImage(reason string) bool {
 	return strings.Contains(reason, "Image") || reason == "RegistryUnavailable"
 }
 
-// imageOf returns the image as the template names it; the status has what the runtime
-// made of it.
+// imageOf returns the image as the template names it; the status has the name that the runtime uses.
 func imageOf(specs []corev1.Container, name string) string {
 	for i := range specs {
 		if specs[i].Name == name {
@@ -194,7 +194,7 @@ func Trouble(p *corev1.Pod) string {
 	return c.String()
 }
 
-// restarted is for a container that has ended before, and has not become ready since.
+// restarted returns the cause of a container that has ended before, and has not become ready since.
 func restarted(s *corev1.PodStatus) Cause {
 	for n, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range all {
@@ -206,6 +206,5 @@ func restarted(s *corev1.PodStatus) Cause {
 	return Cause{}
 }
 
-// oneLine makes one line of a text that may have several. A probe that prints
-// nothing leaves a colon at the end.
+// oneLine joins a text of several lines into one. A probe that prints nothing leaves a colon at the end.
 func oneLine(s string) string { return strings.TrimSuffix(strings.Join(strings.Fields(s), " "), ":") }

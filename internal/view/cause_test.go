@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// status makes that of a container named main.
+// status returns the status of a container named main.
 func status(change func(*corev1.ContainerStatus)) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: "main", Image: "docker.io/library/resolved:1"}
 	change(&s)
@@ -27,8 +27,8 @@ func running() corev1.ContainerState {
 	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 }
 
-// The statuses are those that kubelet 1.37.2 writes; e2e/testdata/why.txtar sees
-// them on real nodes.
+// The statuses are those that kubelet 1.37.2 writes; e2e/testdata/why.txtar checks them
+// on real nodes.
 func TestCauseOf(t *testing.T) {
 	for what, c := range map[string]struct {
 		init, main corev1.ContainerStatus
@@ -127,7 +127,7 @@ func TestCauseOf(t *testing.T) {
 	}
 }
 
-// Of what was told of the pod, the newest that fits its state is the cause.
+// The newest event about the pod that fits its state is the cause.
 func TestCauseFromEvents(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	event := func(uid, reason, message string, ago time.Duration) corev1.Event {
@@ -169,7 +169,7 @@ func TestCauseFromEvents(t *testing.T) {
 	}
 }
 
-// A few words, which stay the same while nothing changes.
+// Trouble is a few words, which stay the same while nothing changes.
 func TestTrouble(t *testing.T) {
 	of := func(restarts int32, last, state corev1.ContainerState) []corev1.ContainerStatus {
 		return []corev1.ContainerStatus{{Name: "ok", Ready: true, RestartCount: 1, LastTerminationState: ended("Error", 2, ""), State: running()},

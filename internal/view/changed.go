@@ -1,15 +1,14 @@
 package view
 
-// What becomes of a pod that was changed where it runs. Until its new containers run and are ready it is not
-// available, whatever its conditions say: for a while a kubelet says Ready, and that it has observed the
-// change, while the containers before it still run, or end, or a new image is being pulled. And a new container with a
-// startup probe is Ready at first, by what the one before it was, or by its readiness probe before its startup probe has begun
-// (kubernetes#91667, kubernetes#141155).
+// What happens to a pod after it was changed in place. Until its new containers run and are ready it is not available, whatever
+// its conditions say. For a while a kubelet reports Ready, and that it has observed the change, while the old containers still
+// run, or end, or a new image is being pulled. And a new container with a startup probe is Ready at first, because the old one
+// was, or by its readiness probe before its startup probe has begun (kubernetes#91667, kubernetes#141155).
 //
-// That a container is not the one of before says that it is a new one only if no third one may come: a kubelet that has
-// begun to start containers of one revision finishes that, and reports them under the next one; and it leaves alone what
-// asks for the image that it has. So a pod is changed only when its last change has come through: its kubelet has seen that, and
-// has reported a container of it for each that was changed. Then all its containers are of the revision that it is labelled as.
+// A container that differs from the old one is the new one only if no third one can come. A kubelet that has begun to start
+// containers of one revision finishes that, and reports them under the next one; and it does not touch a container that already
+// has the image that is asked for. So a pod is changed only when its last change is complete: its kubelet has observed that
+// change, and has reported a new container for each that was changed. Then all its containers are of the revision in its label.
 
 import (
 	"encoding/json"
@@ -24,21 +23,21 @@ import (
 	"everynode/internal/plan"
 )
 
-// ChangedAnnotation, on a pod, records what it was before its last change in place. With it anybody can tell from the
-// pod alone whether the change is complete, even if the engine has stopped or another has taken over.
+// ChangedAnnotation, on a pod, records what it was before its last change in place. With it anybody can tell from the pod alone
+// whether the change is complete, even if the engine has stopped or another has taken over.
 const ChangedAnnotation = "everynode.io/changed-in-place"
 
 // change is the value of ChangedAnnotation.
 type change struct {
-	// Revision is what the pod was made one of.
+	// Revision is the revision that the pod was changed to.
 	Revision string    `json:"revision"`
 	At       time.Time `json:"at"`
-	// Generation is the pod's after the change; 0: the API server does not count.
+	// Generation is the pod's generation after the change; 0: the API server does not count generations of pods.
 	Generation int64 `json:"generation,omitempty"`
-	// Ready is since when the pod was ready.
+	// Ready is since when the pod had been ready before the change.
 	Ready      time.Time          `json:"ready,omitzero"`
 	Containers []containerChanged `json:"containers"`
-	// Restarts is how often each of the others had started again, as far as it had.
+	// Restarts is how often each of the other containers had restarted by then; those without restarts are left out.
 	Restarts map[string]int32 `json:"restarts,omitempty"`
 }
 
@@ -48,22 +47,21 @@ type containerChanged struct {
 	ID       string `json:"id,omitempty"`
 	ImageID  string `json:"imageID,omitempty"`
 	Restarts int32  `json:"restarts,omitempty"`
-	// Stuck says that it waited for something that its template or image lacks. Its status may say so for a while
-	// longer.
+	// Stuck means that it waited for something that its template or image lacks. Its status may still say so for a while.
 	Stuck bool `json:"stuck,omitempty"`
-	// Ends is a number of seconds. A container with another ID but the same ImageID that has run for longer than that
-	// is surely not the previous one, which may have started again just before the change.
+	// Ends is a number of seconds. A container with another ID but the same ImageID that has run for longer than that is
+	// certainly not the previous one, which may have restarted just before the change.
 	Ends int64 `json:"ends"`
-	// Probed is how many seconds after its start a container was surely probed, and would have ceased to be
-	// ready had that failed; 0: it has no probes that count for that.
+	// Probed is how many seconds after its start a container has certainly been probed, and would no longer be ready if that had
+	// failed; 0: it has no probes that matter for this.
 	Probed int64 `json:"probed,omitempty"`
-	// Starts is how many seconds after its start a container's startup probe has surely begun; 0: it has none. Until then
-	// the container passes for started, as the one before it was, and may become ready by its other probe. When the
-	// startup probe begins it is not ready until that has passed.
+	// Starts is how many seconds after a container's start its startup probe has certainly begun; 0: it has none. Until then the
+	// container counts as started, as the old one did, and its readiness probe may make it ready. Once the startup probe begins,
+	// it is not ready until that probe has passed.
 	Starts int64 `json:"starts,omitempty"`
 }
 
-// Slack is what is added to the times that a kubelet should need, in seconds.
+// Slack, in seconds, is added to the times that a kubelet should need.
 const (
 	endSlack   = 10
 	probeSlack = 5
@@ -99,8 +97,8 @@ func recordOf(pod *corev1.Pod, changed map[string]string, hash string, now time.
 	return c
 }
 
-// endsAfter returns Ends for a number of changed containers: a kubelet ends them one by one, each within the grace
-// period.
+// endsAfter returns containerChanged.Ends when a number of containers is changed: a kubelet ends them one by one, each within the
+// grace period.
 func endsAfter(spec *corev1.PodSpec, changed int) (seconds int64) {
 	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if spec.TerminationGracePeriodSeconds != nil {
@@ -109,7 +107,7 @@ func endsAfter(spec *corev1.PodSpec, changed int) (seconds int64) {
 	return grace*int64(changed) + endSlack
 }
 
-// probedAfter returns Probed of a container.
+// probedAfter returns containerChanged.Probed for a container.
 func probedAfter(c *corev1.Container) (seconds int64) {
 	for _, p := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe} {
 		if p != nil {
@@ -119,7 +117,7 @@ func probedAfter(c *corev1.Container) (seconds int64) {
 	return seconds
 }
 
-// startsAfter is Starts of a container. Its start is told in whole seconds.
+// startsAfter returns containerChanged.Starts for a container. Its start is reported in whole seconds.
 func startsAfter(c *corev1.Container) (seconds int64) {
 	if p := c.StartupProbe; p != nil {
 		seconds = int64(p.InitialDelaySeconds) + int64(max(p.PeriodSeconds, 1)) + 1
@@ -145,8 +143,8 @@ func containerStatus(s *corev1.PodStatus, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// changedInPlace reads how far the pod's change has got. If the record cannot be read, or is about another revision
-// than the pod's label, somebody else has changed the pod.
+// changedInPlace reads how far the pod's change has got. If the record cannot be parsed, or is about another revision than the
+// pod's label, somebody else has changed the pod.
 func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	text, is := p.Annotations[ChangedAnnotation]
 	if !is {
@@ -159,7 +157,7 @@ func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	}
 	out.Changed = c.At
 	if seen := p.Status.ObservedGeneration; c.Generation > 0 && seen != 0 && seen < c.Generation {
-		// Whatever the status says, it says about the containers before the change.
+		// Whatever the status says is about the containers before the change.
 		out.Changing, out.Restarts, out.Stuck, out.WasReady, out.Unchangeable = true, 0, false, false, true
 		return
 	}
@@ -167,8 +165,8 @@ func changedInPlace(p *corev1.Pod, out *plan.Pod) {
 	out.Unchangeable = !through || c.Revision != p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 }
 
-// follow finds out from the containers' statuses whether the new containers run, and since when. It also returns
-// whether the change is complete, which it may be although none of them runs.
+// follow finds out from the containers' statuses whether the new containers run, and since when. It also returns whether the
+// change is complete, which it may be although no new container runs.
 func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 	ready := readyCondition(&p.Status)
 	all := progress{through: true, running: true}
@@ -194,8 +192,8 @@ func (c *change) follow(p *corev1.Pod, out *plan.Pod) (through bool) {
 	return all.through && (all.lookalike == 0 || out.Ready)
 }
 
-// trouble returns how often containers have started again since the change, of the one that did so most often, and
-// whether one of them will not start. Those that were not changed count, too: they may fail because of the new ones.
+// trouble returns how often containers have restarted since the change, for the one that did so most often, and whether one of
+// them cannot start. Containers that were not changed count, too: they may fail because of the new ones.
 func (c *change) trouble(s *corev1.PodStatus) (restarts uint8, isStuck bool) {
 	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range all {
@@ -212,15 +210,16 @@ func (c *change) trouble(s *corev1.PodStatus) (restarts uint8, isStuck bool) {
 
 // progress is how far the containers of a change have come.
 type progress struct {
-	through bool      // of each one was reported that is not the one before
-	running bool      // and runs
-	started time.Time // when the last of them did
-	// How long a pod must be ready until it is sure that those which look like the ones before are not, and that all were probed.
+	through bool      // for each, a container was reported that is not the old one
+	running bool      // and is running
+	started time.Time // when the last of them started
+	// How long a pod must be ready until it is certain that containers that look like the old ones are not, and that all were
+	// probed.
 	lookalike, unprobed time.Duration
 	starts              time.Duration // how long after the start a startup probe may begin
 }
 
-// add takes the status of one container; nil: there is none. turned says that the pod has become ready since a time.
+// add adds the status of one container; nil: it has none. turned returns whether the pod has become ready since a time.
 func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turned func(since time.Time) bool) {
 	if s == nil || s.ContainerID == "" || s.ContainerID == was.ID {
 		all.through, all.running = false, false
@@ -244,8 +243,8 @@ func (all *progress) add(was *containerChanged, s *corev1.ContainerStatus, turne
 	}
 }
 
-// unsettled returns why it is not certain that the pod's containers, and those that its kubelet may be about to start,
-// are of its revision; nil if it is certain. changed has those that are to be changed next.
+// unsettled returns why it is not certain that the pod's containers, and those that its kubelet may be about to start, are of its
+// revision; nil if it is certain. changed are the containers that are to be changed next.
 func unsettled(pod *corev1.Pod, changed map[string]string) error {
 	if Pod(pod).Unchangeable {
 		return fmt.Errorf("its last change has not completed, or somebody has relabelled it since")

@@ -17,7 +17,7 @@ import (
 func second(n int64) metav1.Time { return metav1.NewTime(time.Unix(1_000_000+n, 0).UTC()) }
 
 // changedPod returns a pod that was ready since second 2, and was changed from image one to two at second 100. Its
-// status is still that of before.
+// status is still the one from before the change.
 func changedPod(t *testing.T, change ...func(*corev1.Pod)) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
@@ -49,7 +49,7 @@ func changedPod(t *testing.T, change ...func(*corev1.Pod)) *corev1.Pod {
 	return pod
 }
 
-// apply does to the pod what an API server would by the patch.
+// apply applies the patch to the pod as an API server would.
 func apply(pod *corev1.Pod, patch []byte) error {
 	var p struct {
 		Metadata struct{ Labels, Annotations map[string]*string }
@@ -84,7 +84,7 @@ func waits(reason string) func(*corev1.Pod) {
 
 func observed(p *corev1.Pod) { p.Status.ObservedGeneration = p.Generation }
 
-// is has the container be another one.
+// is replaces the status of the container.
 func is(status corev1.ContainerStatus) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = status }
 }
@@ -104,12 +104,12 @@ func startsBy(p *corev1.Pod) {
 	p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 1}
 }
 
-// Each case is what a kubelet has written at some moment of a change, and what may be known by it.
+// Each case is what a kubelet has written at some time during a change, and what can be known from it.
 func TestChangedInPlace(t *testing.T) {
 	type known struct {
 		Ready, Changing, Stuck, WasReady, Unchangeable bool
 		Settles                                        time.Duration
-		Since                                          int64 // the second of ReadySince; 0: none
+		Since                                          int64 // the second of ReadySince; 0: not ready
 		Restarts                                       uint8
 	}
 	two := runs("c", "id-2", "sha-2", 5, 110)
@@ -195,7 +195,7 @@ func TestChangedInPlace(t *testing.T) {
 	}
 }
 
-// A kubelet ends changed containers one after the other, so each may take as long as all of them.
+// A kubelet ends changed containers one after the other, so each may take as long as all of them together.
 func TestContainersEndInTurn(t *testing.T) {
 	for grace, want := range map[*int64]int64{nil: 2*30 + 10, new(int64(5)): 2*5 + 10} {
 		pod := &corev1.Pod{Spec: corev1.PodSpec{TerminationGracePeriodSeconds: grace, Containers: []corev1.Container{{Name: "a"}, {Name: "b"}, {Name: "c"}}}}

@@ -12,19 +12,19 @@ import (
 	"everynode/internal/plan"
 )
 
-// worker is a kubelet with one pod, which works on it as kubelet 1.37 does: each round begins with a report of the containers
-// there are, under the newest generation, and only then gives the pod the containers that it asked for when the round began.
-// What comes meanwhile waits for the next one.
+// worker is a kubelet with one pod. It works as kubelet 1.37 does: each round begins with a report of the existing containers,
+// under the newest generation, and only then gives the pod the containers that it asked for when the round began. What comes
+// meanwhile waits for the next round.
 type worker struct {
 	t       *rapid.T
 	pod     *corev1.Pod
 	boxes   [2]box
-	images  map[string]string // of every container there was, by ID: what no status tells
-	wants   []string          // the images of the round that is under way; nil: there is none
-	now     int64             // the second
-	busy    int               // how many seconds the round has taken
+	images  map[string]string // of every container that existed, by ID: no status shows it
+	wants   []string          // the images of the current round; nil: there is none
+	now     int64             // the time, in seconds
+	busy    int               // how many seconds the current round has taken
 	made    int
-	known   plan.Pod // as the engine knows it
+	known   plan.Pod // the pod as the engine knows it
 	since   int64    // since when it has been ready, as the engine has seen it
 	deleted int
 }
@@ -47,7 +47,7 @@ func (w *worker) template(revision string) *corev1.PodTemplateSpec {
 		Spec: corev1.PodSpec{TerminationGracePeriodSeconds: new(int64(5)), Containers: []corev1.Container{{Name: "c", Image: image}, {Name: "beside", Image: beside}}}}
 }
 
-// content returns the ID of an image: d is a under another name.
+// content returns the ID of an image: d has the same content as a under another name.
 func content(image string) string {
 	if image == "mirror/x:1" {
 		return "sha-x:1"
@@ -79,7 +79,7 @@ func (w *worker) runs(i int, image string) {
 	w.images[id] = image
 }
 
-// report says what there is, under the newest generation. A container that runs is ready.
+// report reports the existing containers, under the newest generation. A container that runs is ready.
 func (w *worker) report() {
 	s := &w.pod.Status
 	s.ObservedGeneration, s.ContainerStatuses = w.pod.Generation, nil
@@ -115,7 +115,7 @@ func (w *worker) begin() {
 	}
 }
 
-// finish does what the round that is under way is for, and begins the next one. Images of bad cannot be pulled, whatever is tried.
+// finish completes the current round, and begins the next one. Images in bad can never be pulled.
 func (w *worker) finish(bad map[string]bool) {
 	if w.wants == nil {
 		return
@@ -133,7 +133,7 @@ func (w *worker) finish(bad map[string]bool) {
 	w.begin()
 }
 
-// change makes the pod one of the revision, or has another one in its place, as the engine would.
+// change changes the pod to the revision, or replaces it, as the engine would.
 func (w *worker) change(to string) {
 	was := w.pod.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 	from, ds := w.template(was), &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: *w.template(to)}}
@@ -169,7 +169,7 @@ func (w *worker) doubtful() bool {
 	return p.Ready && p.Changing && (p.Settles == 0 || second(w.since).Add(p.Settles).After(second(w.now).Time))
 }
 
-// check fails the test if the pod counts, and a container of it is not of its revision.
+// check fails the test if the pod counts although a container of it is not of its revision.
 func (w *worker) check() {
 	if !w.known.Ready || w.doubtful() {
 		return
@@ -181,8 +181,8 @@ func (w *worker) check() {
 	}
 }
 
-// Whenever a pod counts that was changed, however soon after another change, it runs what it asks for; and however its
-// kubelet was interrupted, in the end it counts.
+// Whenever a changed pod counts, however soon it was changed again, it runs what it asks for; and however its kubelet was
+// interrupted, in the end it counts.
 func TestPropChangesInQuickSuccession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &worker{t: t, images: map[string]string{}}
@@ -206,7 +206,7 @@ func TestPropChangesInQuickSuccession(t *testing.T) {
 				step("finish", func() { w.finish(bad) })
 			case "crash":
 				i := rapid.IntRange(0, 1).Draw(t, "which")
-				step("crash", func() { // and it is started again, if nothing else is under way
+				step("crash", func() { // and it is restarted, unless a round is under way
 					if w.wants == nil && w.boxes[i].running {
 						w.runs(i, w.boxes[i].image)
 					}

@@ -6,28 +6,27 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Claim is what an object with labels and owners, a pod or a revision, is to a
-// DaemonSet.
+// Claim is how an object with labels and owners, a pod or a revision, relates to a DaemonSet.
 type Claim uint8
 
 // The claims.
 const (
-	// NotOurs: it has another controller, or none and does not match.
+	// NotOurs: it has another controller, or has no controller and does not match.
 	NotOurs Claim = iota
 	// Owned: we control it, and it matches the selector.
 	Owned
-	// Adopt: nobody controls it, and it matches: take it, after a live read
-	// of the DaemonSet has shown that it is not being deleted.
+	// Adopt: nobody controls it, and it matches. It is to be adopted, after a live read of the DaemonSet has
+	// shown that the DaemonSet is not being deleted.
 	Adopt
-	// Orphan: nobody controls it, and it matches, but it is not to be taken:
-	// it, or the DaemonSet, is being deleted.
+	// Orphan: nobody controls it, and it matches, but it must not be adopted: it, or the DaemonSet, is being
+	// deleted.
 	Orphan
 	// Release: we control it, but it no longer matches: give up control.
 	Release
 )
 
-// Claims returns what the object is to the DaemonSet. An empty selector, or one that cannot be
-// read, matches nothing.
+// Claims returns how the object relates to the DaemonSet. An empty selector, or one that cannot be parsed,
+// matches nothing.
 func Claims(ds *appsv1.DaemonSet, obj metav1.Object) Claim {
 	if obj.GetNamespace() != ds.Namespace {
 		return NotOurs

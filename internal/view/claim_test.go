@@ -14,7 +14,7 @@ func TestClaims(t *testing.T) {
 	dying.DeletionTimestamp = &now
 	mine := []metav1.OwnerReference{*metav1.NewControllerRef(ds, controllerKind())}
 	theirs := []metav1.OwnerReference{{UID: "other", Controller: ptr(true)}}
-	friend := []metav1.OwnerReference{{UID: "set-uid"}} // an owner, but no controller
+	friend := []metav1.OwnerReference{{UID: "set-uid"}} // an owner, but not a controller
 	match, miss := map[string]string{"app": "agent"}, map[string]string{"app": "x"}
 
 	for name, c := range map[string]struct {

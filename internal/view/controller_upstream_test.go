@@ -25,8 +25,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// TestWhatUpstreamWrites runs upstream's controller on a fake API server and
-// compares what it writes, a revision and pods, with what we would.
+// TestWhatUpstreamWrites runs upstream's controller with a fake API server and compares
+// what it writes, a revision and pods, with what we would write.
 func TestWhatUpstreamWrites(t *testing.T) {
 	ds := daemonSet()
 	ds.Annotations["kubernetes.io/change-cause"] = "because"
@@ -37,7 +37,7 @@ func TestWhatUpstreamWrites(t *testing.T) {
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}})
 	made := 0
 	client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
-		made++ // the fake server makes no names
+		made++ // the fake server does not generate names
 		a.(clienttesting.CreateAction).GetObject().(*corev1.Pod).Name = fmt.Sprintf("p%d", made)
 		return false, nil, nil
 	})
@@ -99,7 +99,7 @@ func runUpstream(t *testing.T, client *fake.Clientset, nodes int) ([]appsv1.Cont
 	return revisions.Items, pods.Items
 }
 
-// ignoreServer leaves out what a server fills in.
+// ignoreServer ignores the fields that a server fills in.
 func ignoreServer() cmp.Option {
 	return cmp.Options{
 		cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion", "UID", "CreationTimestamp", "ManagedFields"),

@@ -14,16 +14,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// digest stands for the data of a revision, which may be as large as an object
-// of the API can be.
+// digest stands for the data of a revision, which may be as large as an object of the API can be.
 type digest [sha256.Size]byte
 
-// templateDigest returns the same for two revisions that restore the same template.
-// Bytes that differ may mean the same: "creationTimestamp":null, which API servers
-// wrote up to 1.33, is not a timestamp; an absent field is its default; 1000m is
-// 1. Telling these apart would restart every pod of a cluster for no reason.
+// templateDigest returns equal digests for two revisions that restore the same template. Different bytes may
+// mean the same: "creationTimestamp":null, which API servers wrote up to 1.33, is not a timestamp; an absent
+// field has its default; 1000m is 1. Treating these as different would restart every pod of a cluster for no
+// reason.
 //
-// Data that cannot be read equals only itself.
+// Data that cannot be parsed equals only itself.
 func templateDigest(data []byte) (d digest) {
 	template, ok := readTemplate(data)
 	if !ok {
@@ -35,8 +34,8 @@ func templateDigest(data []byte) (d digest) {
 	return digest(f.Sum(nil))
 }
 
-// folder writes a value so that two of one type are written alike if, and only
-// if, the API takes them for equal: apiequality.Semantic of k8s.io/apimachinery.
+// folder writes a value so that two values of one type are written alike if, and only if, the API considers
+// them equal: apiequality.Semantic of k8s.io/apimachinery.
 type folder struct{ hash.Hash }
 
 func (f folder) fold(v reflect.Value) {
@@ -87,8 +86,7 @@ func (f folder) foldMap(v reflect.Value) {
 
 func (f folder) count(n int) { f.Write(binary.AppendVarint(nil, int64(n))) }
 
-// text writes a text with its length before it, so that two texts in a row cannot be confused
-// with two others.
+// text writes a text preceded by its length, so that two texts in a row cannot be confused with two others.
 func (f folder) text(s string) {
 	f.count(len(s))
 	f.Write([]byte(s))

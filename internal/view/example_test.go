@@ -24,8 +24,7 @@ func agent(image string) *appsv1.DaemonSet {
 	}
 }
 
-// An update makes a revision. A rollback makes none: the revision of the same template becomes
-// the newest.
+// An update makes a revision. A rollback does not: the revision with the same template becomes the newest.
 func ExampleHistory() {
 	var revisions []*view.Revision
 	for _, image := range []string{"agent:1", "agent:2", "agent:1"} {
@@ -48,7 +47,7 @@ func ExampleHistory() {
 	// agent:1: what was made first becomes revision 3
 }
 
-// The same arguments give the same name, so that a create which is sent twice makes one pod.
+// The same arguments give the same name, so that a create that is sent twice makes only one pod.
 func ExamplePodName() {
 	ds := agent("agent:1")
 	first := view.PodName(ds, "node-1", "", "", 0)

@@ -19,14 +19,14 @@ import (
 
 var update = flag.Bool("update", false, "write the objects of deploy/gitops/testdata as they come out")
 
-// situation is one in which a release stands, for tools that wait for it: what was kept, what is seen, and what a person or a
+// situation is a state of a release, for tools that wait for releases: what was kept, what is seen, and what a person or a
 // policy says. steps is how often Advance is called, a wave's startWithin apart.
 type situation struct {
 	name   string
 	kept   rollout.State
 	seen   func(*rollout.Seen)
 	policy func(*rollout.Policy)
-	held   int // nodes whose pods the guard holds
+	held   int // number of nodes whose pods the guard holds
 	steps  int
 }
 
@@ -35,7 +35,7 @@ const (
 	newRevision = "7c9f5b"
 )
 
-// situations returns all in which a release can stand, by phase and reason.
+// situations returns all states in which a release can be, by phase and reason.
 func situations() []situation {
 	canary := rollout.State{Stable: oldRevision, Target: newRevision, Release: 3, Phase: rollout.Rolling, Wave: "canary", Quota: 1, Opened: gitopsNow().Add(-time.Hour)}
 	soaked, stopped, unsure, back := canary, canary, canary, canary
@@ -86,7 +86,7 @@ func situations() []situation {
 
 func gitopsNow() time.Time { return time.Date(2026, 11, 27, 9, 30, 0, 0, time.UTC) } // a Friday
 
-// stands returns the state that the situation comes to, and what is reported beside it.
+// stands returns the rollout.State that the situation leads to, and the report that goes with it.
 func (c *situation) stands(t *testing.T) (rollout.State, RolloutReport) {
 	t.Helper()
 	p := rollout.Default()
@@ -115,7 +115,7 @@ func (c *situation) stands(t *testing.T) (rollout.State, RolloutReport) {
 	return state, report
 }
 
-// recorded is an object as a tool that waits sees it.
+// recorded is an object as a waiting tool sees it.
 type recorded struct {
 	Name   string `json:"name"`
 	Object any    `json:"object"`
@@ -142,7 +142,7 @@ func rolloutRecords(t *testing.T) []recorded {
 	idle := all[0].Object.(*DaemonSetRollout).Status
 	unheeded := object(idle)
 	unheeded.Generation = 2
-	// The definition gives an object without a status this one.
+	// This is the status that the CustomResourceDefinition gives an object by default.
 	return append(all, recorded{"no engine has looked at it yet", object(DaemonSetRolloutStatus{ObservedGeneration: -1})},
 		recorded{"Idle, and the last request is not heeded yet", unheeded},
 		recorded{"its status cannot be read", object(UnreadableRollout(&idle, errors.New(`status.phase: this version does not know "X"`), gitopsNow()))})
@@ -161,7 +161,7 @@ func setRecords(t *testing.T) []recorded {
 	for _, c := range situations() {
 		state, report := c.stands(t)
 		if report.Assists {
-			continue // the status of the DaemonSet is the built-in controller's
+			continue // the built-in controller writes the status of the DaemonSet
 		}
 		s, updated := standing(&state), report.Nodes.Exposed
 		if s.Held = c.held > 0; state.Target == state.Stable {
@@ -198,7 +198,7 @@ func TestGitOpsRecords(t *testing.T) {
 	}
 }
 
-// Each situation comes to what its name says, and no phase and no reason is missing.
+// Each situation leads to what its name says, and no phase and no reason is missing.
 func TestGitOpsSituations(t *testing.T) {
 	var phases, reasons []string
 	for _, c := range situations() {

@@ -10,10 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Revision is what History needs to know of a ControllerRevision.
+// Revision is what History needs to know about a ControllerRevision.
 type Revision struct {
-	// Object is the revision without its data, annotations and managed fields. Those may be
-	// large, and everybody who may write a DaemonSet can fill eleven revisions with them.
+	// Object is the revision without its data, annotations and managed fields. Those may be large, and
+	// everybody who may write a DaemonSet can fill eleven revisions with them.
 	Object          *appsv1.ControllerRevision
 	bytes, template digest
 }
@@ -28,40 +28,39 @@ func ReadRevision(r *appsv1.ControllerRevision) *Revision {
 // SameTemplate reports whether both restore the same template.
 func (r *Revision) SameTemplate(o *Revision) bool { return r.template == o.template }
 
-// HistoryPlan is what to do with the revisions of a DaemonSet. It is carried out from top to
-// bottom, and worked out again after any part was done. Delete names only what the given
-// revisions and pods prove to be useless.
+// HistoryPlan is what to do with the revisions of a DaemonSet. It is carried out from top to bottom, and
+// computed again after any part was done. Delete names only what the given revisions and pods prove to be
+// useless.
 type HistoryPlan struct {
-	// Hash is the hash label of the present template's revision, which new pods
-	// get. Empty when Collision.
+	// Hash is the hash label of the current template's revision, which new pods get. Empty if Collision.
 	Hash string
-	// Collision says that the name for the new revision is taken by another
-	// template: raise status.collisionCount by one, and plan again.
+	// Collision means that another template has the name for the new revision: increase status.collisionCount
+	// by one, and plan again.
 	Collision bool
 	// Create is the revision to create, or nil. On AlreadyExists: if the existing one has the
 	// same template, use it; otherwise it is a Collision.
 	Create *appsv1.ControllerRevision
 	// Update are the revisions to change.
 	Update []RevisionUpdate
-	// Relabel gives pods, by their hash, another hash: that of a revision
-	// with the same template which is kept. No pod restarts for it.
+	// Relabel maps hashes of pods to their new hash: that of a revision with the same template that is kept.
+	// No pod restarts because of it.
 	Relabel map[string]string
 	// Delete are the revisions to delete.
 	Delete []RevisionDelete
 }
 
-// RevisionUpdate is one revision as it should be, as far as Revision keeps it, and what is
-// changed. Apply changes the whole object.
+// RevisionUpdate is one revision as it should be, as far as Revision keeps it, and what changes. Apply
+// changes the whole object.
 type RevisionUpdate struct {
 	Revision *appsv1.ControllerRevision
-	// Adopt: we become its controller, which needs a live read of the DaemonSet first. Release:
-	// we give that up.
+	// Adopt: we become its controller, which needs a live read of the DaemonSet first. Release: we give up
+	// control.
 	Adopt, Release bool
-	// Label: it gets the hash label that it lacks. Renumber: it becomes the
-	// newest, since its template is the present one again.
+	// Label: it gets the hash label that it lacks. Renumber: it becomes the newest, because its template is
+	// the current one again.
 	Label, Renumber bool
 
-	sameBytes bool // it has the very bytes of the present template
+	sameBytes bool // it has exactly the bytes of the current template
 }
 
 // Apply makes the changes on the whole object.
@@ -72,8 +71,8 @@ func (u *RevisionUpdate) Apply(whole *appsv1.ControllerRevision) {
 // RevisionDelete is one revision to delete.
 type RevisionDelete struct {
 	Revision *appsv1.ControllerRevision
-	// Duplicate: another has the same template. Else the history is longer
-	// than revisionHistoryLimit.
+	// Duplicate: another revision has the same template. Otherwise the history is longer than
+	// revisionHistoryLimit.
 	Duplicate bool
 }
 
@@ -82,9 +81,9 @@ func (h *HistoryPlan) Empty() bool {
 	return !h.Collision && h.Create == nil && len(h.Update) == 0 && len(h.Relabel) == 0 && len(h.Delete) == 0
 }
 
-// History plans the revisions of the DaemonSet. revisions are all those of its
-// namespace, or at least the ones that Claims does not call NotOurs; they are
-// not changed. live holds the hashes of all its pods, also terminating ones.
+// History plans the revisions of the DaemonSet. revisions are all those of its namespace, or at least those
+// for which Claims does not return NotOurs; they are not changed. live is the set of hashes of all its pods,
+// including terminating ones.
 func History(ds *appsv1.DaemonSet, revisions []*Revision, live map[string]bool) (HistoryPlan, error) {
 	data, err := RevisionData(ds)
 	if err != nil {
@@ -100,7 +99,7 @@ func History(ds *appsv1.DaemonSet, revisions []*Revision, live map[string]bool) 
 	}
 	switch {
 	case ds.DeletionTimestamp != nil:
-		// The garbage collector decides whether its revisions still exist.
+		// The garbage collector decides whether the set's revisions still exist.
 		h.keepOnly()
 		return h.plan, nil
 	case len(h.same) > 0:
@@ -122,21 +121,21 @@ func byNumber(one, other *Revision) int {
 		a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
-// history is a HistoryPlan in the making.
+// history is a HistoryPlan that is being built.
 type history struct {
 	ds   *appsv1.DaemonSet
 	live map[string]bool
 
-	bytes, template digest // of the present template
+	bytes, template digest // of the current template
 
-	same []*RevisionUpdate // of the present template, by number
+	same []*RevisionUpdate // of the current template, by number
 	old  []*RevisionUpdate // of others, by number
 	gone []*RevisionUpdate // to be released
 	plan HistoryPlan
 }
 
-// claim copies what is ours, or will be, and adds the label if it is missing. The label is then
-// its name, which is unique where a hash might not be.
+// claim copies the revisions that are ours, or will be, and adds the label if it is missing. The label is
+// then the revision's name, which is unique where a hash might not be.
 func (h *history) claim(known *Revision) {
 	r := known.Object
 	u := &RevisionUpdate{Revision: r, sameBytes: known.bytes == h.bytes}
@@ -165,7 +164,7 @@ func (h *history) claim(known *Revision) {
 	}
 }
 
-// edit makes sure that the revision is a copy, not the original, with labels.
+// edit makes sure that the revision is a copy, not the original, and has a labels map.
 func (u *RevisionUpdate) edit(original *appsv1.ControllerRevision) *appsv1.ControllerRevision {
 	if u.Revision == original {
 		u.Revision = original.DeepCopy()
@@ -180,9 +179,9 @@ func (u *RevisionUpdate) hash() string {
 	return u.Revision.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
 }
 
-// reuse takes the newest revision of the present template. Of several with the same number, it
-// takes one with exactly the same bytes. Pods of the others are relabelled first; the others are
-// deleted only when they have no pods left.
+// reuse takes the newest revision of the current template. Of several with the same number, it takes one with
+// exactly the same bytes. Pods of the others are relabelled first; the others are deleted only when they have
+// no pods left.
 func (h *history) reuse(next int64) {
 	keep := h.same[0]
 	for _, u := range h.same[1:] {
@@ -212,8 +211,8 @@ func (h *history) reuse(next int64) {
 	}
 }
 
-// create makes a revision, unless its name is taken. If a revision with the same template has the
-// name, it exists already but is not ours.
+// create creates a revision, unless its name is taken. If a revision with the same template has the name, it
+// exists already but is not ours.
 func (h *history) create(number int64, revisions []*Revision) error {
 	r, err := NewRevision(h.ds, number)
 	if err != nil {
@@ -234,15 +233,15 @@ func (h *history) create(number int64, revisions []*Revision) error {
 	return nil
 }
 
-// keepOnly is for a DaemonSet that is being deleted. It names the current revision if that
-// exists, and changes nothing.
+// keepOnly handles a DaemonSet that is being deleted. It names the current revision if that exists, and
+// changes nothing.
 func (h *history) keepOnly() {
 	if n := len(h.same); n > 0 {
 		h.plan.Hash = h.same[n-1].hash()
 	}
 }
 
-// defaultHistoryLimit is what the API server fills in.
+// defaultHistoryLimit is the API server's default.
 const defaultHistoryLimit = 10
 
 // limit deletes the oldest revisions above the limit, but none with pods (I11).
@@ -267,8 +266,8 @@ func (h *history) remove(u *RevisionUpdate, duplicate bool) {
 	h.plan.Delete = append(h.plan.Delete, RevisionDelete{Revision: u.Revision, Duplicate: duplicate})
 }
 
-// finish lists the updates, without those of revisions that are deleted. We may not delete a
-// revision that is not ours yet, so it is adopted first.
+// finish lists the updates, except those of revisions that are deleted. We must not delete a revision that is
+// not ours yet, so it is adopted first.
 func (h *history) finish() {
 	doomed := map[*appsv1.ControllerRevision]bool{}
 	h.plan.Delete = slices.DeleteFunc(h.plan.Delete, func(d RevisionDelete) bool {

@@ -6,8 +6,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 )
 
-// A hash label that somebody emptied is as good as none: the revision gets its
-// name for one, and so do the new pods.
+// A hash label that somebody emptied counts as missing: the revision gets its name as
+// its label, and so do the new pods.
 func TestEmptyHashLabel(t *testing.T) {
 	ds := daemonSet()
 	r := revisionOf(t, ds, "busybox:1.36", 1)

@@ -25,7 +25,7 @@ func revisionOf(t testing.TB, ds *appsv1.DaemonSet, image string, number int64) 
 	return r
 }
 
-// read returns what History needs to know of them.
+// read returns what History needs to know about revisions.
 func read(revisions ...*appsv1.ControllerRevision) (known []*Revision) {
 	for _, r := range revisions {
 		known = append(known, ReadRevision(r))
@@ -33,7 +33,7 @@ func read(revisions ...*appsv1.ControllerRevision) (known []*Revision) {
 	return known
 }
 
-// summary returns a history plan in a few words.
+// summary formats a history plan in a few words.
 func summary(h HistoryPlan) string {
 	var s []string
 	if h.Collision {
@@ -62,8 +62,8 @@ func summary(h HistoryPlan) string {
 	return strings.Join(s, ", ")
 }
 
-// historyCase is what is there, the hashes of its pods, the history limit (0 is
-// the default, -1 none), and what is planned.
+// historyCase is the existing revisions, the hashes of their pods, the history limit (0
+// is the default, -1 none), and what is planned.
 type historyCase struct {
 	given       []*appsv1.ControllerRevision
 	live        []string
@@ -195,7 +195,7 @@ func TestHistoryCollision(t *testing.T) {
 	}
 }
 
-// A DaemonSet that is being deleted keeps its hands off.
+// A DaemonSet that is being deleted changes nothing.
 func TestHistoryOfADeletedSet(t *testing.T) {
 	ds := daemonSet()
 	ds.DeletionTimestamp = &metav1.Time{}
@@ -212,9 +212,9 @@ func TestHistoryOfADeletedSet(t *testing.T) {
 	}
 }
 
-// I11, and that a history comes to rest: carried out again and again, whatever
-// it was, it ends in an empty plan, with one revision of the present template
-// which is the newest, and no revision with pods was ever dropped.
+// I11, and that a history settles: carried out again and again, whatever it was, it
+// ends in an empty plan, with one revision of the current template, which is the
+// newest, and no revision with pods was ever deleted.
 func TestHistorySettles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ds := daemonSet()

@@ -8,8 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// These are the expressions of the admission policy in deploy/policies/host-paths.yaml. A test
-// compares both.
+// These are the expressions of the admission policy in deploy/policies/host-paths.yaml. A test compares them.
 var (
 	wholeHost      = regexp.MustCompile(`^[/.]*$`)
 	runtimeSockets = regexp.MustCompile(`^/+(var/*|(var/+)?run(/+((containerd|crio|podman|k3s|docker)(/.*)?|[^/]*(docker|containerd|crio|dockershim)[^/]*[.]sock))?/*)$`)
@@ -25,10 +24,10 @@ const (
 	RuntimeSocket                     // the socket of a container runtime, or a folder with it
 )
 
-// HostPathRisk is what a pod may do to its node through hostPath volumes.
+// HostPathRisk is what a pod could do to its node through hostPath volumes.
 type HostPathRisk struct {
 	Kind HostPathKind
-	// What it is, and what to Change about it: together one sentence.
+	// What it is, and what to Change about it: together they are one sentence.
 	What, Change string
 }
 
@@ -40,8 +39,8 @@ func HostPathWarnings(pod *corev1.PodSpec) (warnings []string) {
 	return warnings
 }
 
-// HostPathRisks returns what a pod may do to its node through hostPath volumes, and should not:
-// at most one of each kind, in the order of the kinds. Nil: nothing.
+// HostPathRisks returns what a pod could do to its node through hostPath volumes, and should not: at most one
+// of each kind, in the order of the kinds. Nil: nothing.
 func HostPathRisks(pod *corev1.PodSpec) (risks []HostPathRisk) {
 	var written []string
 	var whole, socket *corev1.Volume
@@ -75,7 +74,7 @@ func HostPathRisks(pod *corev1.PodSpec) (risks []HostPathRisk) {
 	return risks
 }
 
-// notRecursive reports whether what is mounted below a mount stays writable.
+// notRecursive reports whether file systems that are mounted below a read-only mount stay writable.
 func notRecursive(m *corev1.VolumeMount) bool {
 	return m.RecursiveReadOnly == nil || *m.RecursiveReadOnly != corev1.RecursiveReadOnlyEnabled
 }

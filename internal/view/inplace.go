@@ -1,7 +1,7 @@
 package view
 
-// Which updates can be made in place, that is, by changing a pod where it runs; and the one request that
-// does it. What then becomes of the pod is read in changed.go.
+// Which updates can be made in place, that is, by changing a running pod; and the one request that does it. changed.go
+// reads what happens to the pod afterwards.
 
 import (
 	"encoding/json"
@@ -22,12 +22,12 @@ import (
 // changing it changes no pod.
 const UpdateAnnotation = "everynode.io/update"
 
-// InPlaceIfPossible is its only value: if two revisions differ in images alone, a pod gets its new images where it
-// runs. Every other update deletes the pod.
+// InPlaceIfPossible is its only value: if two revisions differ only in images, a running pod gets its new images. Every
+// other update deletes the pod.
 const InPlaceIfPossible = "InPlaceIfPossible"
 
 // AsksInPlace returns whether the DaemonSet asks for updates in place. The error is about an unknown value, which does
-// not ask for them.
+// not count as asking for them.
 func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
 	said, ok := ds.Annotations[UpdateAnnotation]
 	switch {
@@ -39,9 +39,9 @@ func AsksInPlace(ds *appsv1.DaemonSet) (bool, error) {
 	return true, nil
 }
 
-// NotInPlace returns why pods of one template cannot become pods of the other where they run; nil if they can. Only
-// containers whose images differ start again. Nothing else is repeated: neither init containers nor what happens only
-// when a pod is created (admission, its network, its environment).
+// NotInPlace returns why pods of one template cannot become pods of the other in place; nil if they can. Only containers
+// whose images differ restart. Nothing else is repeated: neither init containers nor what happens only when a pod is
+// created (admission, its network, its environment).
 func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 	changed := changedImages(&from.Spec, &to.Spec)
 	switch {
@@ -63,8 +63,8 @@ func NotInPlace(from, to *corev1.PodTemplateSpec) error {
 	return nil
 }
 
-// sameBut returns a copy of the template without what may differ. Images of init containers that end stay: those are not
-// run again.
+// sameBut returns a copy of the template without the fields that may differ. It keeps the images of init containers that
+// end, because these do not run again.
 func sameBut(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	same := t.DeepCopy()
 	setTemplateDefaults(same)
@@ -75,7 +75,7 @@ func sameBut(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	return same
 }
 
-// lasting returns the containers that run as long as the pod does.
+// lasting returns the containers that run for as long as the pod does.
 func lasting(spec *corev1.PodSpec) (all []*corev1.Container) {
 	for i := range spec.InitContainers {
 		if c := &spec.InitContainers[i]; sidecar(c) {
@@ -92,7 +92,7 @@ func sidecar(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
-// changedImages returns the images that lasting containers of the second have, by name, where the first has others.
+// changedImages returns the images of lasting containers in the second, by container name, where the first has others.
 func changedImages(from, to *corev1.PodSpec) map[string]string {
 	before, changed := map[string]string{}, map[string]string{}
 	for _, c := range lasting(from) {
@@ -123,15 +123,15 @@ func changedKeys(from, to map[string]string) (keys []string) {
 	return keys
 }
 
-// private reports whether a label means nothing to systems that look at pods when they are created: it is the user's
-// own, which has no prefix, or one of those by which charts say what they are.
+// private reports whether a label means nothing to systems that look at pods when they are created: it is the user's own,
+// without a prefix, or one of those with which charts describe themselves.
 func private(key string) bool {
 	prefix, _, prefixed := strings.Cut(key, "/")
 	return !prefixed || prefix == "app.kubernetes.io" || prefix == "helm.sh"
 }
 
-// inEnvironment reports whether a container has the field of its pod in its environment, which is fixed when it is
-// created. Containers that start again would have the new value beside others with the old one.
+// inEnvironment reports whether a container has the field of its pod in its environment, which is fixed when the
+// container is created. Containers that restart would have the new value beside others with the old one.
 func inEnvironment(spec *corev1.PodSpec, field string) bool {
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		for i := range c.Env {
@@ -143,11 +143,11 @@ func inEnvironment(spec *corev1.PodSpec, field string) bool {
 	return false
 }
 
-// ForNow is the reason of a pod that is Unfit now, but may be fit later.
+// ForNow is the reason for a pod that is Unfit now, but may become fit later.
 type ForNow struct{ error }
 
-// Unfit returns why this pod, of revision from, cannot be changed in place; nil if it can. The pod must be what its
-// revision says. Otherwise admission has changed it, and would do so again.
+// Unfit returns why this pod, of revision from, cannot be changed in place; nil if it can. The pod must match its
+// revision. Otherwise admission has changed it, and would do so again.
 func Unfit(pod *corev1.Pod, from, to *corev1.PodTemplateSpec) error {
 	changed, images := changedImages(&from.Spec, &to.Spec), imagesOf(&from.Spec)
 	found := 0
@@ -192,8 +192,8 @@ func imagesOf(spec *corev1.PodSpec) map[string]string {
 	return images
 }
 
-// Rewritten returns how admission has changed the images of a pod of the template; nil if it has not. A missing
-// container counts as a change.
+// Rewritten returns how admission has changed the images of a pod of the template; nil if it has not. A missing container
+// counts as a change.
 func Rewritten(pod *corev1.Pod, template *corev1.PodTemplateSpec) error {
 	images := imagesOf(&pod.Spec)
 	for _, c := range lasting(&template.Spec) {
@@ -204,8 +204,8 @@ func Rewritten(pod *corev1.Pod, template *corev1.PodTemplateSpec) error {
 	return nil
 }
 
-// ChangeInPlace returns the strategic merge patch that makes the pod, of revision from, one of the DaemonSet's revision
-// hash. It applies to this version of the pod alone: the API server answers Conflict for any other.
+// ChangeInPlace returns the strategic merge patch that turns the pod, of revision from, into one of the DaemonSet's
+// revision hash. It applies only to this version of the pod: the API server answers Conflict for any other.
 func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.DaemonSet, hash string, now time.Time) ([]byte, error) {
 	to := &ds.Spec.Template
 	changed := changedImages(&from.Spec, &to.Spec)
@@ -248,11 +248,11 @@ func ChangeInPlace(pod *corev1.Pod, from *corev1.PodTemplateSpec, ds *appsv1.Dae
 	return patch, nil
 }
 
-// InPlaceFrom is plan.Spec.InPlace of the DaemonSet's template, whose revision is of that hash: by the revisions that the
-// DaemonSet has. Nil: no pod can be changed in place, or the DaemonSet does not ask for it.
+// InPlaceFrom returns plan.Spec.InPlace for the DaemonSet's template, whose revision has this hash, from the DaemonSet's
+// revisions. Nil: no pod can be changed in place, or the DaemonSet does not ask for it.
 func InPlaceFrom(ds *appsv1.DaemonSet, hash string, revisions []appsv1.ControllerRevision) (from map[string]bool) {
 	asks, err := AsksInPlace(ds)
-	if !asks || err != nil { // the engine tells of the error in an event
+	if !asks || err != nil { // the engine reports the error in an event
 		return nil
 	}
 	for i := range revisions {

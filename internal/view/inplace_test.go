@@ -21,7 +21,7 @@ func placeTemplate() *corev1.PodTemplateSpec {
 	}
 }
 
-// What a running pod may be made, and what it may not, by how two templates differ.
+// What a running pod may be changed to, and what not, by how two templates differ.
 func TestNotInPlace(t *testing.T) {
 	image := func(to *corev1.PodTemplateSpec) { to.Spec.Containers[0].Image = "agent:2" }
 	for name, c := range map[string]struct {
@@ -72,7 +72,7 @@ func TestNotInPlace(t *testing.T) {
 	}
 }
 
-// A pod that is not what its revision says was made so by somebody who would do it again.
+// A pod that does not match its revision was changed by somebody who would do it again.
 func TestUnfit(t *testing.T) {
 	to := placeTemplate()
 	to.Spec.Containers[0].Image = "agent:2"
@@ -123,7 +123,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// changedBefore has the pod be changed, when its first container had that ID.
+// changedBefore changes the pod in place; its first container had that ID before.
 func changedBefore(p *corev1.Pod, id string) {
 	p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] = "h"
 	p.Annotations = map[string]string{ChangedAnnotation: `{"revision":"h","generation":2,"containers":[{"name":"c","id":"` + id + `","imageID":"sha-0"}]}`}
@@ -144,7 +144,8 @@ func TestAsksInPlace(t *testing.T) {
 	}
 }
 
-// Of a DaemonSet's revisions those count that are its own, can be read, and differ in images alone.
+// The revisions that count are those that the DaemonSet owns, that can be read, and that differ only in
+// images.
 func TestInPlaceFrom(t *testing.T) {
 	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "agent", UID: "set", Annotations: map[string]string{UpdateAnnotation: InPlaceIfPossible}}}
 	ds.Spec.Template = *placeTemplate()

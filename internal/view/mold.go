@@ -12,14 +12,14 @@ import (
 	"everynode/internal/plan"
 )
 
-// Mold is what the pods of one revision have in common, encoded once. Two pods
-// of a fleet differ in their name and node only.
+// Mold is what the pods of one revision have in common, encoded once. Two pods of a
+// fleet differ only in their name and node.
 type Mold struct {
 	kind, meta, spec []byte
 }
 
-// NewMold returns the mold of the pods that NewPod makes for these arguments, if
-// they are bound when they are created.
+// NewMold returns the mold of the pods that NewPod makes for these arguments, if they
+// are bound when they are created.
 func NewMold(ds *appsv1.DaemonSet, hash string) (*Mold, error) {
 	pod := NewPod(ds, hash, plan.Create{}, "")
 	kind, err := (&runtime.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Pod"}).Marshal()
@@ -37,8 +37,8 @@ func NewMold(ds *appsv1.DaemonSet, hash string) (*Mold, error) {
 	return &Mold{kind: kind, meta: meta, spec: spec}, nil
 }
 
-// The numbers of fields, from generated.proto in k8s.io/api and
-// k8s.io/apimachinery. All of them hold bytes or a message.
+// The numbers of fields, from generated.proto in k8s.io/api and k8s.io/apimachinery.
+// All of these fields are bytes or a message.
 const (
 	unknownType, unknownObject = 1, 2
 	podMeta, podSpec           = 1, 2
@@ -47,8 +47,8 @@ const (
 )
 
 // Pod returns the pod in Kubernetes' protobuf encoding, as a request has it. Name and
-// node are encoded a second time, after what is common: of a field that comes
-// twice, readers of protobuf take the last.
+// node are encoded a second time, after what is common: if a field comes twice, readers
+// of protobuf take the last.
 func (m *Mold) Pod(name, node string) []byte {
 	meta := appendField(slices.Clip(m.meta), metaName, name)
 	spec := appendField(slices.Clip(m.spec), specNodeName, node)
@@ -60,10 +60,9 @@ func (m *Mold) Pod(name, node string) []byte {
 }
 
 const (
-	// protobufMagic is what Kubernetes' protobuf encoding begins with.
+	// protobufMagic is the prefix of Kubernetes' protobuf encoding.
 	protobufMagic = "k8s\x00"
-	// maxFieldHead is the longest that comes before the bytes of a field whose
-	// number is below 16.
+	// maxFieldHead is the longest head of a field whose number is below 16.
 	maxFieldHead = 1 + binary.MaxVarintLen64
 	lengthPrefix = 2 // the wire type of bytes and messages
 )

@@ -21,19 +21,18 @@ func controllerKind() schema.GroupVersionKind {
 	return appsv1.SchemeGroupVersion.WithKind("DaemonSet")
 }
 
-// NewPod returns the pod to create: the template, with what every daemon pod has.
-// hash is the controller-revision-hash of the current revision.
+// NewPod returns the pod to create: the template, with what every DaemonSet pod has. hash is the
+// controller-revision-hash of the current revision.
 //
-// It is bound to its node at once, and keeps the node affinity of its template for others to
-// read. If the scheduler is to bind it, one term that names the node replaces the required terms,
-// as upstream does it.
+// It is bound to its node at once, and keeps the node affinity of its template for others to read. If the
+// scheduler is to bind it, one term that names the node replaces the required terms, as upstream does it.
 func NewPod(ds *appsv1.DaemonSet, hash string, c plan.Create, name string) *corev1.Pod {
 	template := &ds.Spec.Template
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: name,
-			// If a name is given, the API server only stores this. Some tools read from it which
-			// DaemonSet a pod belongs to.
+			// If a name is given, the API server does nothing with this field but store it. Some tools read
+			// from it which DaemonSet a pod belongs to.
 			GenerateName:    ds.Name + "-",
 			Namespace:       ds.Namespace,
 			Labels:          podLabels(ds, hash),
@@ -90,11 +89,11 @@ const (
 	podLetters = 10
 )
 
-// PodName returns the name of the pod that the DaemonSet has on the node, after the predecessor
-// (a pod's UID, or empty). The same arguments give the same name. So a create that is retried, or
-// sent by two engines at once, gets AlreadyExists instead of making a second pod. hash is empty
-// unless the DaemonSet surges: only then may pods of two revisions stand side by side, and so
-// differ in name. salt is 0 at first, and is increased if a pod of someone else has the name.
+// PodName returns the name of the pod that the DaemonSet has on the node, after the predecessor (a pod's UID,
+// or empty). The same arguments give the same name. So a create that is retried, or sent by two engines at
+// once, gets AlreadyExists instead of making a second pod. hash is empty unless the DaemonSet surges: only
+// then may pods of two revisions run side by side, so that they need different names. salt is 0 at first, and
+// is increased if a pod of someone else has the name.
 func PodName(ds *appsv1.DaemonSet, node, hash, predecessorUID string, salt int) string {
 	h := sha256.New()
 	for _, part := range []string{string(ds.UID), node, hash, predecessorUID, strconv.Itoa(salt)} {

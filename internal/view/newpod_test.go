@@ -74,7 +74,7 @@ func TestPodName(t *testing.T) {
 	for _, name := range []string{
 		PodName(ds, "n1", "abc", "", 0), PodName(ds, "n2", "abc", "", 0), PodName(ds, "n1", "abd", "", 0),
 		PodName(ds, "n1", "abc", "u", 0), PodName(ds, "n1", "abc", "", 1), PodName(other, "n1", "abc", "", 0),
-		PodName(ds, "n1a", "bc", "", 0), // no two ways to cut the same letters
+		PodName(ds, "n1a", "bc", "", 0), // the same letters, split differently
 	} {
 		if names[name] || !valid.MatchString(name) || !strings.HasPrefix(name, "agent-") || len(name) != len("agent-")+podLetters {
 			t.Errorf("bad or double name %q", name)
@@ -84,7 +84,8 @@ func TestPodName(t *testing.T) {
 	if a, b := PodName(ds, "n1", "abc", "u", 2), PodName(ds, "n1", "abc", "u", 2); a != b {
 		t.Errorf("the same arguments give %q and %q", a, b)
 	}
-	// Written down: a restart with a new binary must find the same names.
+	// These names are constants: a restart with a new binary must compute the same
+	// ones.
 	if got := PodName(ds, "n1", "abc", "", 0); got != "agent-kpkzgr6ss5" {
 		t.Errorf("the name is %q", got)
 	}
@@ -111,7 +112,7 @@ func TestDaemonTolerations(t *testing.T) {
 	}
 }
 
-// What is unknown must not become a wildcard.
+// An unknown value must not become a wildcard.
 func TestUnknownTolerations(t *testing.T) {
 	ds := daemonSet()
 	ds.Spec.Template.Spec.Tolerations = []corev1.Toleration{

@@ -14,15 +14,14 @@ import (
 	"everynode/internal/plan"
 )
 
-// Node returns what the algorithm needs to know of the node. It is a copy, and shares
-// the text of labels with the nodes that have the same.
+// Node returns what the algorithm needs to know about the node. It is a copy, and shares the strings of labels
+// with other nodes that have the same.
 func Node(n *corev1.Node) plan.Node {
 	out := plan.Node{
 		Name:   n.Name,
 		UID:    string(n.UID),
 		Labels: shared(n.Labels),
-		// A node that has never said whether it is ready has not been ready
-		// since it exists.
+		// A node that has never reported whether it is ready counts as not ready since it was created.
 		ReadyChanged: n.CreationTimestamp.Time,
 		NeverReady:   true,
 	}
@@ -46,16 +45,16 @@ func Node(n *corev1.Node) plan.Node {
 	return out
 }
 
-// registrationSlack is how far from its creation a registering node may write that it is not Ready. The
-// kubelet's clock gives that time, and the API server's the creation. If they are further apart, the node may
-// have been Ready.
+// registrationSlack is how far from its creation a registering node may write that it is not Ready. That time is
+// by the kubelet's clock, and the creation by the API server's. If they are further apart, the node may have
+// been Ready.
 const registrationSlack = 5 * time.Second
 
 // neverReady reports whether a node that is not Ready has never been Ready. A kubelet writes all of its
-// conditions when it registers; if it says that the node is not Ready, and since the same moment as the oldest
-// of the others, it wrote that when it registered, whatever its clock shows. In the node's first minutes it may
-// be wrong: the node controller changes all of them when it has heard nothing for a while, and then so does the
-// kubelet when it is back.
+// conditions when it registers. If it says that the node is not Ready, and since the same moment as the oldest
+// of the other conditions, it wrote that when it registered, whatever its clock shows. In the node's first
+// minutes this may be wrong: the node controller changes all conditions when it has not heard from the kubelet
+// for a while, and the kubelet does so, too, when it is back.
 func neverReady(n *corev1.Node, ready *corev1.NodeCondition) bool {
 	since := ready.LastTransitionTime.Time
 	age := since.Sub(n.CreationTimestamp.Time).Abs()
@@ -74,7 +73,7 @@ func neverReady(n *corev1.Node, ready *corev1.NodeCondition) bool {
 	return ready.Status == corev1.ConditionFalse && age <= plan.ClockMargin && since.Sub(oldest).Abs() <= sameMoment
 }
 
-// sameMoment is how far apart times may be that a kubelet writes at once.
+// sameMoment is how far apart times may be that a kubelet writes together.
 const sameMoment = 2 * time.Second
 
 // leaves reports whether the node has announced that what happens to its pods is intended: it is being shut
@@ -88,7 +87,7 @@ func leaves(c *corev1.NodeCondition) bool {
 	return false
 }
 
-// shared copies labels.
+// shared copies labels, and shares their strings.
 func shared(labels map[string]string) map[string]string {
 	if labels == nil {
 		return nil
@@ -100,7 +99,7 @@ func shared(labels map[string]string) map[string]string {
 	return out
 }
 
-// Pod returns what the algorithm needs to know of the pod. It is a copy.
+// Pod returns what the algorithm needs to know about the pod. It is a copy.
 func Pod(p *corev1.Pod) plan.Pod {
 	out := plan.Pod{
 		Name:       p.Name,
@@ -128,8 +127,8 @@ func Pod(p *corev1.Pod) plan.Pod {
 	return out
 }
 
-// TargetNode returns the node that the pod runs on, or the one that its affinity
-// names while it is not bound. Empty when it names none.
+// TargetNode returns the node that the pod runs on, or, if it is not bound, the one that its affinity names.
+// Empty if it names none.
 func TargetNode(p *corev1.Pod) string {
 	if p.Spec.NodeName != "" {
 		return p.Spec.NodeName
@@ -138,17 +137,15 @@ func TargetNode(p *corev1.Pod) string {
 	return node
 }
 
-// ForScheduler reports whether the pod was made for the scheduler to bind: its
-// affinity names the node, which Kubernetes' controller writes into every pod,
-// and NewPod only into those that the scheduler must place.
+// ForScheduler reports whether the pod was made for the scheduler to bind: its affinity names the node.
+// Kubernetes' controller writes that into every pod, NewPod only into those that the scheduler must place.
 func ForScheduler(p *corev1.Pod) bool {
 	_, is := namedByAffinity(p)
 	return is
 }
 
-// namedByAffinity returns the node that the required affinity names by its field,
-// and whether it does; empty when it names more than one: it is not for us to
-// choose.
+// namedByAffinity returns the node that the required affinity names by its field, and whether it names any. node
+// is empty if it names more than one: we must not choose.
 func namedByAffinity(p *corev1.Pod) (node string, named bool) {
 	required := requiredAffinity(p.Spec.Affinity)
 	if required == nil {
@@ -168,7 +165,7 @@ func namedByAffinity(p *corev1.Pod) (node string, named bool) {
 	return "", false
 }
 
-// podGeneration reads the label as upstream compares it: letter by letter.
+// podGeneration reads the label as upstream compares it: as a string.
 func podGeneration(p *corev1.Pod) int64 {
 	label := p.Labels[extensionsv1beta1.DaemonSetTemplateGenerationKey]
 	g, err := strconv.ParseInt(label, 10, 64)
@@ -191,8 +188,8 @@ func phase(p corev1.PodPhase) plan.Phase {
 	}
 }
 
-// startupSlack is how long after its start the first status of a pod may say
-// that it is not ready yet. Times in the API are whole seconds.
+// startupSlack is how long after its start the first status of a pod may say that it is not ready yet. Times in
+// the API are whole seconds.
 const startupSlack = 2 * time.Second
 
 func readiness(s *corev1.PodStatus, out *plan.Pod) {
@@ -204,12 +201,12 @@ func readiness(s *corev1.PodStatus, out *plan.Pod) {
 		out.ReadySince = c.LastTransitionTime.Time
 		return
 	}
-	// The condition is there, not true, from the pod's first status on. It has
-	// changed later only if it was true in between.
+	// The condition exists, and is not true, from the pod's first status on. It has changed later only if it was
+	// true in between.
 	out.WasReady = s.StartTime != nil && c.LastTransitionTime.Sub(s.StartTime.Time) > startupSlack
 }
 
-// starts reads how often a pod's containers have restarted, and whether one of them will never start.
+// starts reads how often a pod's containers have restarted, and whether one of them can never start.
 func starts(s *corev1.PodStatus, out *plan.Pod) {
 	for _, all := range [...][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
 		for i := range all {
@@ -220,8 +217,8 @@ func starts(s *corev1.PodStatus, out *plan.Pod) {
 	}
 }
 
-// stuck reports whether a container which waits for that reason, of the kubelet's, does not start until somebody
-// changes the template, or what it names.
+// stuck reports whether a container that waits for this reason of the kubelet's does not start until somebody
+// changes the template, or an object that it names.
 func stuck(reason string) bool {
 	switch reason {
 	case "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError":

@@ -14,7 +14,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// daemonSet returns a plain one, as the API server hands it out.
+// daemonSet returns a plain DaemonSet, as the API server returns it.
 func daemonSet() *appsv1.DaemonSet {
 	one := intstr.FromInt32(1)
 	return &appsv1.DaemonSet{
@@ -85,7 +85,7 @@ func TestSpecStrategy(t *testing.T) {
 	}
 }
 
-// What cannot be read stops everything and says why.
+// A field that cannot be read halts the DaemonSet, with the reason.
 func TestSpecHalts(t *testing.T) {
 	for name, c := range map[string]struct {
 		edit   func(*appsv1.DaemonSet)
@@ -161,8 +161,8 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// A node has never been Ready if its kubelet has said so when it registered, by whatever
-// clock, and nothing else since. Where nobody can tell, it may have been.
+// A node has never been Ready if its kubelet said so when it registered, by whatever
+// clock, and has said nothing else since. Where nobody can tell, it may have been.
 func TestNeverReady(t *testing.T) {
 	const minute = 60
 	for name, c := range map[string]struct {

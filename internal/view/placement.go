@@ -10,7 +10,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// validRequirement reports whether the scheduler could read it.
+// validRequirement reports whether the scheduler could parse it.
 func validRequirement(r corev1.NodeSelectorRequirement) bool {
 	op, ok := map[corev1.NodeSelectorOperator]selection.Operator{
 		corev1.NodeSelectorOpIn:           selection.In,
@@ -27,16 +27,16 @@ func validRequirement(r corev1.NodeSelectorRequirement) bool {
 	return err == nil
 }
 
-// withDaemonTolerations returns the template's tolerations and those that every daemon pod gets,
-// so that a node in trouble keeps the pods that may be there to repair it. A toleration that the
-// template already has is not added again.
+// withDaemonTolerations returns the template's tolerations and those that every DaemonSet pod gets, so that a
+// node in trouble keeps the pods that may be there to repair it. A toleration that the template already has
+// is not added again.
 func withDaemonTolerations(spec *corev1.PodSpec) []corev1.Toleration {
 	all := slices.Clone(spec.Tolerations)
 	add := func(key string, effect corev1.TaintEffect) {
 		t := corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: effect}
 		found := false
 		for i := range all {
-			// One with a time limit is overruled.
+			// One with a time limit is replaced.
 			if all[i].MatchToleration(&t) {
 				all[i], found = t, true
 			}
@@ -59,8 +59,8 @@ func withDaemonTolerations(spec *corev1.PodSpec) []corev1.Toleration {
 
 // tolerations leaves out what cannot match: an unknown operator or effect.
 //
-// Gt and Lt are always honoured. Kubernetes has a gate for them, but the API
-// server lets none be stored while it is off.
+// Gt and Lt are always honoured. Kubernetes has a feature gate for them, but while it is off the API server
+// does not store them.
 func tolerations(in []corev1.Toleration) []plan.Toleration {
 	out := make([]plan.Toleration, 0, len(in))
 	for _, t := range in {

@@ -17,11 +17,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The files *_upstream_test.go ask Kubernetes' own controller, as a library,
-// what it would do. They take long to link.
+// The files *_upstream_test.go ask Kubernetes' own controller, as a library, what it
+// would do. They take long to link.
 
-// TestPlacementAgrees compares, for templates and nodes good and bad, where
-// pods run and where they may stay.
+// TestPlacementAgrees compares where pods run and where they may stay, for valid and
+// invalid templates and nodes.
 func TestPlacementAgrees(t *testing.T) {
 	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.TaintTolerationComparisonOperators, true)
 	outcomes := map[[2]bool]int{}

@@ -7,10 +7,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// FromEvents adds to the cause what the newest warning about the pod says, if it
-// is about the same thing: mounts and the network while the containers are made,
-// probes while they run, or after they were killed. Events of other pods are left
-// out.
+// FromEvents adds to the cause what the newest warning about the pod says, if it is
+// about the same thing: mounts and the network while the containers are created, probes
+// while they run, or after they were killed. Events of other pods are ignored.
 func (c *Cause) FromEvents(p *corev1.Pod, events []corev1.Event) {
 	var newest *corev1.Event
 	for i := range events {
@@ -25,7 +24,7 @@ func (c *Cause) FromEvents(p *corev1.Pod, events []corev1.Event) {
 	switch {
 	case newest == nil:
 	case c.killed() && !vague(c.Reason):
-		c.Message = newest.Message // the reason stays: it crashes in a loop, say
+		c.Message = newest.Message // the reason stays: the container crashes in a loop, for example
 	default:
 		c.Reason, c.Message = newest.Reason, newest.Message
 	}
@@ -48,14 +47,14 @@ func (c *Cause) fits(e *corev1.Event) bool {
 	}
 }
 
-// fieldContainer returns the container that an event is about: its path is
+// fieldContainer returns the container that an event is about. The event's path is
 // spec.containers{NAME}, or that of an init container.
 func fieldContainer(e *corev1.Event) string {
 	_, name, _ := strings.Cut(e.InvolvedObject.FieldPath, "{")
 	return strings.TrimSuffix(name, "}")
 }
 
-// eventTime returns when it was last said, whichever way the event is counted.
+// eventTime returns when the event happened last, whichever way it is counted.
 func eventTime(e *corev1.Event) time.Time {
 	if e.Series != nil && !e.Series.LastObservedTime.IsZero() {
 		return e.Series.LastObservedTime.Time

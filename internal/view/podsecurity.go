@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// refusedByStandard is how the API server says that a pod does not meet the Pod Security
-// Standard of its namespace (k8s.io/pod-security-admission/admission/admission.go).
+// refusedByStandard matches the API server's message for a pod that does not meet the Pod Security Standard
+// of its namespace (k8s.io/pod-security-admission/admission/admission.go).
 var refusedByStandard = regexp.MustCompile(`violates PodSecurity "(baseline|restricted):`)
 
-// toAllow stands between the refusal and the command that would allow it, in events.
+// toAllow separates, in events, the refusal from the command that would allow the pod.
 const toAllow = "; if its pods may do that: "
 
-// AllowCommand returns the command that makes a namespace accept pods that its Pod Security
-// Standard refuses. It asks for the next weaker standard and nothing more. It is empty if someone
-// else refused them.
+// AllowCommand returns the command that makes a namespace accept pods that its Pod Security Standard refuses.
+// It asks for the next weaker standard and nothing more. It is empty if something else refused them.
 func AllowCommand(namespace, refusal string) string {
 	m := refusedByStandard.FindStringSubmatch(refusal)
 	if m == nil {

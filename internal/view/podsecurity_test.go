@@ -14,7 +14,8 @@ import (
 	"k8s.io/pod-security-admission/policy"
 )
 
-// refusalOf is what Kubernetes' own admission says of a pod that a standard refuses.
+// refusalOf returns what Kubernetes' own admission says about a pod that a standard
+// refuses.
 func refusalOf(t *testing.T, standard podsecurityapi.Level, spec corev1.PodSpec) error {
 	t.Helper()
 	checks, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
@@ -30,7 +31,7 @@ func refusalOf(t *testing.T, standard podsecurityapi.Level, spec corev1.PodSpec)
 	return errors.New(`pods "agent-" is forbidden: ` + r.Result.Message)
 }
 
-// What upstream says of a refused pod leads to the label that allows it.
+// Upstream's message about a refused pod leads to the label that allows it.
 func TestAllowCommand(t *testing.T) {
 	host := corev1.PodSpec{Containers: []corev1.Container{{Name: "c"}},
 		Volumes: []corev1.Volume{{Name: "logs", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/log"}}}}}

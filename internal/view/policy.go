@@ -26,18 +26,18 @@ const (
 	PolicyKind    = "RolloutPolicy"
 )
 
-// RolloutPolicy is how releases of DaemonSets go, as people write it. Everything in its
-// spec may be left out.
+// RolloutPolicy is how releases of DaemonSets are rolled out, as people write it. Every field of its spec is
+// optional.
 type RolloutPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
 	Spec              RolloutPolicySpec `json:"spec"`
 }
 
-// RolloutPolicySpec is what a RolloutPolicy asks for: see rollout.Policy.
+// RolloutPolicySpec is the spec of a RolloutPolicy: see rollout.Policy.
 type RolloutPolicySpec struct {
-	// DaemonSets are those that follow the policy. If it is left out, those that name it follow it: see
-	// PolicyAnnotation.
+	// DaemonSets selects the DaemonSets that follow the policy. If it is left out, those that name the policy
+	// follow it: see PolicyAnnotation.
 	DaemonSets *PolicySubjects `json:"daemonSets,omitempty"`
 	Waves      []PolicyWave    `json:"waves,omitempty"`
 	Failure    *PolicyFailure  `json:"failure,omitempty"`
@@ -45,7 +45,7 @@ type RolloutPolicySpec struct {
 	Guard      *PolicyGuard    `json:"guard,omitempty"`
 }
 
-// PolicySubjects choose DaemonSets by namespace, by label, or by both.
+// PolicySubjects select DaemonSets by namespace, by label, or by both.
 type PolicySubjects struct {
 	Namespaces []string              `json:"namespaces,omitempty"`
 	Selector   *metav1.LabelSelector `json:"selector,omitempty"`
@@ -62,12 +62,12 @@ type PolicyWave struct {
 	OneAtATime string             `json:"oneAtATime,omitempty"`
 }
 
-// PolicyLabels are labels that a node has.
+// PolicyLabels are labels that a node must have.
 type PolicyLabels struct {
 	MatchLabels map[string]string `json:"matchLabels"`
 }
 
-// PolicyFailure is a rollout.Failure. Then is Pause or Rollback.
+// PolicyFailure is a rollout.Failure. Then is "Pause" or "Rollback".
 type PolicyFailure struct {
 	Nodes       *intstr.IntOrString `json:"nodes,omitempty"`
 	StartWithin *metav1.Duration    `json:"startWithin,omitempty"`
@@ -75,8 +75,8 @@ type PolicyFailure struct {
 	Then        string              `json:"then,omitempty"`
 }
 
-// PolicyWindow is a rollout.Window. Days are Mon to Sun, From and To HH:MM, TimeZone a
-// name of the IANA database.
+// PolicyWindow is a rollout.Window. Days are Mon to Sun, From and To are HH:MM, TimeZone is a name of the IANA
+// database.
 type PolicyWindow struct {
 	Days     []string `json:"days,omitempty"`
 	From     string   `json:"from"`
@@ -84,13 +84,13 @@ type PolicyWindow struct {
 	TimeZone string   `json:"timeZone"`
 }
 
-// PolicyGuard bounds what labels and taints may take away.
+// PolicyGuard limits how many pods changes of labels and taints may remove.
 type PolicyGuard struct {
 	Removals *intstr.IntOrString `json:"removals,omitempty"`
 }
 
-// Policy reads a RolloutPolicy. wrong is what cannot be read or makes no sense, a sentence
-// each; then the policy must not be followed.
+// Policy converts a RolloutPolicy. wrong has a sentence for each field that cannot be parsed or makes no sense; if
+// there is any, the policy must not be followed.
 func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 	r := policyReader{}
 	p = rollout.Default()
@@ -108,7 +108,7 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 	}
 	unread := slices.Clone(r.wrong)
 	for _, sentence := range p.Check() {
-		// What could not be read is said once.
+		// A field that could not be parsed is reported once.
 		field, _, _ := strings.Cut(sentence, ": ")
 		if !slices.ContainsFunc(unread, func(said string) bool { return strings.HasPrefix(said, field) }) {
 			r.say("%s", sentence)
@@ -118,7 +118,7 @@ func Policy(o *RolloutPolicy) (p rollout.Policy, wrong []string) {
 }
 
 // Chooses reports whether releases of the DaemonSet follow the policy. A policy that the DaemonSet names wins over
-// all that would choose it.
+// all policies that would select it.
 func (o *RolloutPolicy) Chooses(ds *appsv1.DaemonSet) bool {
 	if name, named := ds.Annotations[PolicyAnnotation]; named {
 		return name == o.Name
@@ -131,7 +131,7 @@ func (o *RolloutPolicy) Chooses(ds *appsv1.DaemonSet) bool {
 	if s.Selector != nil {
 		var err error
 		if selector, err = metav1.LabelSelectorAsSelector(s.Selector); err != nil {
-			return false // Policy says so
+			return false // Policy reports this
 		}
 	}
 	return selector.Matches(labels.Set(ds.Labels)) && (len(s.Namespaces) == 0 || slices.Contains(s.Namespaces, ds.Namespace))
@@ -236,7 +236,7 @@ func weekday(name string) (time.Weekday, bool) {
 	return 0, false
 }
 
-// clock reads HH:MM, up to 24:00, as minutes.
+// clock parses HH:MM, up to 24:00, as minutes.
 func (r *policyReader) clock(field, text string) int {
 	t, err := time.Parse("15:04", strings.Replace(text, "24:00", "00:00", 1))
 	if err != nil || len(text) != len("15:04") {

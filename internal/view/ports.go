@@ -7,11 +7,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TakenPort is a host port that a pod asks for and another pod of its node has.
+// TakenPort is a host port that a pod asks for and another pod of its node uses.
 type TakenPort struct {
 	Port     int32
 	Protocol corev1.Protocol
-	// Namespace and Pod are those of the pod that has it.
+	// Namespace and Pod are those of the pod that uses it.
 	Namespace, Pod string
 }
 
@@ -19,8 +19,8 @@ func (t TakenPort) String() string {
 	return fmt.Sprintf("host port %d/%s, which pod %s/%s has", t.Port, t.Protocol, t.Namespace, t.Pod)
 }
 
-// For is String for readers of one namespace: it names no pod of another, which
-// they may have no right to know of.
+// For is String for readers of one namespace: it does not name pods of other namespaces, which they may not
+// be allowed to know about.
 func (t TakenPort) For(namespace string) string {
 	if t.Namespace == namespace {
 		return t.String()
@@ -31,8 +31,8 @@ func (t TakenPort) For(namespace string) string {
 // AsksForPorts reports whether the pod wants a port of its node.
 func AsksForPorts(spec *corev1.PodSpec) bool { return len(hostPorts(spec)) > 0 }
 
-// TakenPorts returns the host ports that keep the pod from a node with these pods on
-// it, as the scheduler compares them: two addresses differ only if both are given.
+// TakenPorts returns the host ports that keep the pod off a node with these pods on it, as the scheduler
+// compares them: two addresses differ only if both are given.
 func TakenPorts(spec *corev1.PodSpec, others []corev1.Pod) (taken []TakenPort) {
 	for _, want := range hostPorts(spec) {
 		for i := range others {
@@ -48,10 +48,10 @@ func TakenPorts(spec *corev1.PodSpec, others []corev1.Pod) (taken []TakenPort) {
 	return taken
 }
 
-// hostPorts returns the host ports of all containers that run as long as the pod does, which are
-// those that schedulers and kubelets count. On the node's network each port is one: the API
-// server fills it into a pod, and since Kubernetes 1.28 no longer into a template
-// (SetDefaults_Pod, SetDefaults_PodSpec).
+// hostPorts returns the host ports of all containers that run for as long as the pod does, which are those
+// that schedulers and kubelets count. On the node's network every container port is a host port: the API
+// server fills that into a pod, and since Kubernetes 1.28 no longer into a template (SetDefaults_Pod,
+// SetDefaults_PodSpec).
 func hostPorts(spec *corev1.PodSpec) (ports []corev1.ContainerPort) {
 	take := func(c *corev1.Container) {
 		for _, p := range c.Ports {

@@ -6,7 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// An event is read by whoever may read its namespace, and names no pod of another.
+// Everybody who may read a namespace can read its events, so an event does not name
+// pods of other namespaces.
 func TestTakenPortKeepsNamespacesApart(t *testing.T) {
 	taken := TakenPort{Port: 9100, Protocol: corev1.ProtocolTCP, Namespace: "tenant", Pod: "secret-project"}
 	for namespace, want := range map[string]string{

@@ -11,8 +11,8 @@ import (
 	schedulerutil "k8s.io/kubernetes/pkg/scheduler/util"
 )
 
-// The host ports that are read from a template, as the API server stores it, are those
-// that scheduler and kubelet find in its pods.
+// The host ports that we read from a template, as the API server stores it, are those
+// that the scheduler and the kubelet find in its pods.
 func TestHostPortsAreThoseOfThePods(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	ports := []corev1.ContainerPort{{ContainerPort: 80}, {ContainerPort: 81, HostPort: 81, HostIP: "127.0.0.1"}, {ContainerPort: 82, Protocol: corev1.ProtocolUDP}}

@@ -15,8 +15,8 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/tainttoleration"
 )
 
-// Each reason that upstream's code can give is on its side. Those whose names
-// are not exported, or in packages that pull in a whole kubelet, are spelled out.
+// Each reason in upstream's code is classified correctly. Reasons whose names are not
+// exported, or are in packages that pull in a whole kubelet, are spelled out.
 func TestRefusals(t *testing.T) {
 	for reason, want := range map[string]bool{
 		lifecycle.OutOfCPU: true, lifecycle.OutOfMemory: true, lifecycle.OutOfPods: true, lifecycle.OutOfEphemeralStorage: true,
@@ -41,16 +41,16 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// nothingHelps is a kubelet that preempts nobody.
+// nothingHelps is an admission failure handler that preempts no pod.
 type nothingHelps struct{}
 
 func (nothingHelps) HandleAdmissionFailure(_ context.Context, _ *corev1.Pod, why []lifecycle.PredicateFailureReason, _ lifecycle.Operation) ([]lifecycle.PredicateFailureReason, error) {
 	return why, nil
 }
 
-// A real kubelet's admission and this package agree on who looks at what: what
-// the kubelet lets pass, although the node cannot have it, was never bound by
-// us; what it refuses goes to the scheduler next.
+// A real kubelet's admission and this package agree on who checks what. Pods that the
+// kubelet admits although the node cannot run them are never bound by us; pods that it
+// refuses go to the scheduler next.
 func TestKubeletAgrees(t *testing.T) {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelOSStable: "linux"}},
 		Status: corev1.NodeStatus{Allocatable: quantities("cpu", "2", "memory", "1Gi", "pods", "10")}}
@@ -80,8 +80,8 @@ func TestKubeletAgrees(t *testing.T) {
 			t.Errorf("%s: bound past the scheduler, and the kubelet does not look", name)
 		}
 	}
-	// The scheduler's view of a node, without a pod that was refused for its port:
-	// the port of the other one is gone with it.
+	// The scheduler's view of a node from which a pod was removed that was refused
+	// because of its port: the port of the other pod is removed with it.
 	seen := schedulerframework.NewNodeInfo(stray)
 	twin := stray.DeepCopy()
 	twin.Name, twin.UID = "twin", "twin"

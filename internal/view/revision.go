@@ -16,10 +16,9 @@ import (
 	"k8s.io/utils/dump"
 )
 
-// RevisionData returns the patch that restores the DaemonSet's template: the bytes
-// that a ControllerRevision keeps, and that kubectl rollout undo compares. The
-// keys are sorted, since they pass through maps; large integers survive, since
-// they pass as integers.
+// RevisionData returns the patch that restores the DaemonSet's template: the bytes that a ControllerRevision keeps,
+// and that kubectl rollout undo compares. The keys are sorted because they pass through maps; large integers
+// survive because they are not converted to floats.
 func RevisionData(ds *appsv1.DaemonSet) ([]byte, error) {
 	encoded, err := json.Marshal(ds.Spec.Template)
 	if err != nil {
@@ -37,8 +36,8 @@ func RevisionData(ds *appsv1.DaemonSet) ([]byte, error) {
 	return data, nil
 }
 
-// NewRevision returns the ControllerRevision of the DaemonSet's present template.
-// Its name and its hash label change with status.collisionCount.
+// NewRevision returns the ControllerRevision of the DaemonSet's current template. Its name and its hash label
+// change with status.collisionCount.
 func NewRevision(ds *appsv1.DaemonSet, number int64) (*appsv1.ControllerRevision, error) {
 	data, err := RevisionData(ds)
 	if err != nil {
@@ -53,7 +52,7 @@ func NewRevision(ds *appsv1.DaemonSet, number int64) (*appsv1.ControllerRevision
 			Name:      ds.Name + "-" + hash,
 			Namespace: ds.Namespace,
 			Labels:    labels,
-			// All of them: kubectl rollout history reads the change cause here.
+			// All annotations: kubectl rollout history reads the change cause here.
 			Annotations:     maps.Clone(ds.Annotations),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(ds, controllerKind())},
 		},
@@ -62,16 +61,15 @@ func NewRevision(ds *appsv1.DaemonSet, number int64) (*appsv1.ControllerRevision
 	}, nil
 }
 
-// TemplateHash is Kubernetes' hash of a pod template: FNV-1a over a dump of
-// the struct, in letters. It depends on the fields that the API's Go types
-// have, so it differs between versions: a revision that is there is found by
-// its data, never by computing this again.
+// TemplateHash is Kubernetes' hash of a pod template: FNV-1a over a dump of the struct, in letters. It depends on
+// the fields that the API's Go types have, so it differs between versions. An existing revision is found by its
+// data, never by computing the hash again.
 func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) string {
 	h := fnv.New32a()
 	h.Write([]byte(dump.ForHash(*template)))
 	if collisionCount != nil {
-		// Eight bytes with four of them used: upstream's choice, kept since
-		// the names of existing revisions depend on it.
+		// Eight bytes, of which four are used: upstream's choice, kept because the names of existing revisions
+		// depend on it.
 		var b [8]byte
 		binary.LittleEndian.PutUint32(b[:], uint32(*collisionCount))
 		h.Write(b[:])
@@ -79,8 +77,8 @@ func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) strin
 	return rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10))
 }
 
-// AtRevision returns the DaemonSet with the template of one of its revisions. It has no number of that template, so
-// that pods made from it are not taken for ones of the present.
+// AtRevision returns the DaemonSet with the template of one of its revisions. The result has no template
+// generation, so that pods made from it are not taken for pods of the current template.
 func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.DaemonSet, error) {
 	var patch struct {
 		Spec struct {
@@ -99,7 +97,8 @@ func AtRevision(ds *appsv1.DaemonSet, r *appsv1.ControllerRevision) (*appsv1.Dae
 	return old, nil
 }
 
-// RevisionImages are those of the containers of a revision's template, in order; none where it cannot be read.
+// RevisionImages returns the images of the containers in a revision's template, in order; none if it cannot be
+// read.
 func RevisionImages(r *appsv1.ControllerRevision) (images []string) {
 	var set appsv1.DaemonSet
 	if err := json.Unmarshal(r.Data.Raw, &set); err != nil {

@@ -26,7 +26,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// randomSets are DaemonSets with templates full of random fields.
+// randomSets generates DaemonSets with templates full of random fields.
 func randomSets(seed int64, n int, each func(*appsv1.DaemonSet)) {
 	fill := filler(seed)
 	for range n {
@@ -41,8 +41,8 @@ func filler(seed int64) *randfill.Filler {
 		NilChance(0.4).NumElements(0, 2)
 }
 
-// TestRevisionDataAgrees: upstream finds its template in our revisions, byte
-// for byte, and hashes it to the same letters.
+// TestRevisionDataAgrees: upstream finds its template in our revisions, byte for byte,
+// and computes the same hash.
 func TestRevisionDataAgrees(t *testing.T) {
 	randomSets(1, 300, func(ds *appsv1.DaemonSet) {
 		r, err := NewRevision(ds, 7)
@@ -61,9 +61,9 @@ func TestRevisionDataAgrees(t *testing.T) {
 	})
 }
 
-// TestDefaultsAgree: a template and what the API server's defaults make of it
-// are the same; and the API server's defaults add nothing to ours, among the
-// fields that are set.
+// TestDefaultsAgree: a template equals the same template with the API server's
+// defaults; and the API server's defaults add nothing to ours, among the fields that
+// are set.
 func TestDefaultsAgree(t *testing.T) {
 	changed := 0
 	randomSets(2, 500, func(ds *appsv1.DaemonSet) {
@@ -72,7 +72,7 @@ func TestDefaultsAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Defaults apply to what was read, not to what Go had in memory.
+		// Defaults apply to what was decoded, not to what Go had in memory.
 		if err := reread(ds); err != nil {
 			t.Fatal(err)
 		}
@@ -104,8 +104,8 @@ func TestDefaultsAgree(t *testing.T) {
 	}
 }
 
-// TestTemplateDigestAgrees: digests tell templates apart that differ in one field,
-// and no others.
+// TestTemplateDigestAgrees: digests distinguish templates that differ in one field, and
+// no others.
 func TestTemplateDigestAgrees(t *testing.T) {
 	rng := rand.New(rand.NewSource(7))
 	same := 0
@@ -138,15 +138,15 @@ func TestTemplateDigestAgrees(t *testing.T) {
 	}
 }
 
-// commonFields leaves out what has defaults that are not filled in: volume
-// types that were removed from Kubernetes or go to the scheduler, and fields
-// that are alpha. Images get names that can be parsed.
+// commonFields clears the fields whose defaults we do not fill in: volume types that
+// were removed from Kubernetes or that go to the scheduler, and alpha fields. Images
+// get names that can be parsed.
 func commonFields(s *corev1.PodSpec) {
 	for i := range s.Volumes {
 		v := &s.Volumes[i]
 		v.ISCSI, v.RBD, v.AzureDisk, v.ScaleIO, v.Ephemeral, v.Image = nil, nil, nil, nil, nil, nil
 	}
-	s.EphemeralContainers = nil // they do not occur in templates
+	s.EphemeralContainers = nil // templates do not have them
 	images := []string{"a", "a:latest", "a/b:1", "a:5000/b", "a@sha256:" + strings.Repeat("0", 64), ""}
 	for _, containers := range [][]corev1.Container{s.Containers, s.InitContainers} {
 		for i := range containers {
@@ -169,8 +169,8 @@ func reread(ds *appsv1.DaemonSet) error {
 	return json.Unmarshal(data, ds)
 }
 
-// TestPodAgrees: our pod, bound or for the scheduler, is upstream's but for
-// its name and the binding.
+// TestPodAgrees: our pod, bound or for the scheduler, equals upstream's except for its
+// name and the binding.
 func TestPodAgrees(t *testing.T) {
 	randomSets(3, 300, func(ds *appsv1.DaemonSet) {
 		ds.Spec.Template.Labels = map[string]string{"app": "agent"}

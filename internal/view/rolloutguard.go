@@ -9,7 +9,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// RolloutAllowance returns what a person allows to be taken away; it is empty if nobody allows anything.
+// RolloutAllowance returns how many removals a person allows; it is empty if nobody allows any.
 func RolloutAllowance(o *DaemonSetRollout) rollout.Allowance {
 	if a := o.Spec.Allow; a != nil {
 		return rollout.Allowance{Nodes: a.Nodes, Before: a.Before.UTC()}
@@ -17,7 +17,7 @@ func RolloutAllowance(o *DaemonSetRollout) rollout.Allowance {
 	return rollout.Allowance{}
 }
 
-// RolloutGuard returns what was kept of what was taken away. The error names each field that cannot be read.
+// RolloutGuard returns the recorded removals. The error names each field that cannot be parsed.
 func RolloutGuard(o *DaemonSetRollout) (g rollout.Guard, err error) {
 	s, r := o.Status.Guard, stateReader{}
 	if s == nil {

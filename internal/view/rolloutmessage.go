@@ -11,19 +11,20 @@ import (
 	"everynode/internal/rollout"
 )
 
-// The conditions of a DaemonSetRollout, as kstatus and what is built on it read them: Ready once the release is
-// through, Reconciling while it goes on or waits for somebody, Stalled when it does not go on by itself.
+// The conditions of a DaemonSetRollout, as kstatus and tools built on it read them: Ready once the release has ended,
+// Reconciling while it goes on or waits for somebody, Stalled if it does not continue by itself.
 const (
 	ConditionReady       = "Ready"
 	ConditionReconciling = "Reconciling"
 	ConditionStalled     = "Stalled"
 )
 
-// ReasonStatusUnreadable is the reason of a DaemonSetRollout whose status cannot be read.
+// ReasonStatusUnreadable is the reason for a DaemonSetRollout whose status cannot be parsed.
 const ReasonStatusUnreadable = "StatusUnreadable"
 
-// UnreadableRollout returns the status of an object of which RolloutState could read nothing: all that is there stays,
-// and the conditions say why nothing goes on. Repairing the status or deleting the object lets the release go on.
+// UnreadableRollout returns the status of an object from which RolloutState could read nothing: everything in it
+// stays, and the conditions say why nothing goes on. The release continues once somebody repairs the status or deletes
+// the object.
 func UnreadableRollout(before *DaemonSetRolloutStatus, err error, now time.Time) DaemonSetRolloutStatus {
 	out := *before
 	out.Conditions = append([]metav1.Condition(nil), before.Conditions...)
@@ -32,7 +33,7 @@ func UnreadableRollout(before *DaemonSetRolloutStatus, err error, now time.Time)
 	return out
 }
 
-// ReasonRemovalsHeld is the reason of a DaemonSetRollout that waits for a person to say whether pods may go.
+// ReasonRemovalsHeld is the reason for a DaemonSetRollout that waits for a person to decide whether pods may go.
 const ReasonRemovalsHeld = "RemovalsHeld"
 
 func setRolloutConditions(out *DaemonSetRolloutStatus, s *rollout.State, r *RolloutReport) {
@@ -70,7 +71,7 @@ func (s *DaemonSetRolloutStatus) setConditions(holds, reason, message string, no
 	}
 }
 
-// rolloutSoak is empty while no wave is open.
+// rolloutSoak returns RolloutStatus' text about the soak; it is empty while no wave is open.
 func rolloutSoak(s *rollout.State, p *rollout.Policy) string {
 	if s.Wave == "" || p == nil {
 		return ""
@@ -132,7 +133,7 @@ func reasonText(s *rollout.State, r *RolloutReport) string {
 	return problemText(s)
 }
 
-// restsText is about nodes that have missed a release.
+// restsText describes what nodes that have missed a release wait for.
 func restsText(s *rollout.State, r *RolloutReport) string {
 	text := fmt.Sprintf("all nodes get %s, and %d that missed it wait ", s.Stable, r.Nodes.Other)
 	if s.Reason == rollout.PauseRequested {
@@ -157,7 +158,7 @@ func backText(s *rollout.State, r *RolloutReport) string {
 	return fmt.Sprintf("%s: nodes go back from %s to %s, %d left", why, s.Target, s.Stable, n.Exposed)
 }
 
-// problemText is about problems that stop the release whatever the nodes do.
+// problemText describes problems that stop the release whatever the nodes do.
 func problemText(s *rollout.State) string {
 	switch s.Reason {
 	case rollout.APIUnwell:
@@ -195,5 +196,5 @@ func opensAt(r *RolloutReport) string {
 	return "; the next opens on " + next.UTC().Format("Mon 2 Jan 15:04 MST")
 }
 
-// waveOf returns the open step.
+// waveOf returns the name of the open wave, with its group.
 func waveOf(s *rollout.State) string { return strings.Trim(s.Wave+"/"+s.Group, "/") }

@@ -10,21 +10,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The kind of a DaemonSetRollout, of PolicyVersion, and what both kinds are called in a path.
+// The kind of a DaemonSetRollout, of PolicyVersion, and the resource names of both kinds.
 const (
 	RolloutKind     = "DaemonSetRollout"
 	RolloutResource = "daemonsetrollouts"
 	PolicyResource  = "rolloutpolicies"
 )
 
-// ReleaseResource is PolicyResource or RolloutResource as clients ask for it.
+// ReleaseResource returns PolicyResource or RolloutResource in the form that clients need.
 func ReleaseResource(name string) schema.GroupVersionResource {
 	group, version, _ := strings.Cut(PolicyVersion, "/")
 	return schema.GroupVersionResource{Group: group, Version: version, Resource: name}
 }
 
-// DaemonSetRollout is how the releases of one DaemonSet stand. It has the namespace and the name of the
-// DaemonSet, which owns it (NewRollout). The spec is written by people and by nobody else, the status by the engine:
+// DaemonSetRollout is the state of the releases of one DaemonSet. It has the namespace and the name of the DaemonSet,
+// which owns it (NewRollout). Only people write the spec, only the engine writes the status:
 //
 //	spec:
 //	  paused: false
@@ -51,8 +51,8 @@ func ReleaseResource(name string) schema.GroupVersionResource {
 //	  failures: [...]
 //	  conditions: [...]                     # Ready, Reconciling, Stalled: as kstatus reads them
 //
-// RolloutRequests and RolloutState read it, RolloutStatus writes the status. An object without a status
-// is of a DaemonSet of which nothing is known yet.
+// RolloutRequests and RolloutState read it, RolloutStatus writes the status. If an object has no status, nothing is
+// known about its DaemonSet yet.
 type DaemonSetRollout struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -60,7 +60,7 @@ type DaemonSetRollout struct {
 	Status            DaemonSetRolloutStatus `json:"status,omitzero"`
 }
 
-// DaemonSetRolloutSpec is rollout.Requests: each but Paused names the release that it is about.
+// DaemonSetRolloutSpec is a rollout.Requests: each field but Paused names the release that it is about.
 type DaemonSetRolloutSpec struct {
 	Paused  bool             `json:"paused,omitempty"`
 	Promote *PromoteRequest  `json:"promote,omitempty"`
@@ -71,7 +71,7 @@ type DaemonSetRolloutSpec struct {
 	Allow   *AllowedRemovals `json:"allowRemovals,omitempty"`
 }
 
-// PromoteRequest is a rollout.Promotion: of a wave, or of all that are left.
+// PromoteRequest is a rollout.Promotion: of a wave, or of all remaining ones.
 type PromoteRequest struct {
 	Release int    `json:"release"`
 	Wave    string `json:"wave,omitempty"`
@@ -90,7 +90,7 @@ type AllowedRemovals struct {
 	Before metav1.Time `json:"before"`
 }
 
-// DaemonSetRolloutStatus is a rollout.State, and what people read beside it.
+// DaemonSetRolloutStatus is a rollout.State, with additional fields for people.
 type DaemonSetRolloutStatus struct {
 	ObservedGeneration int64      `json:"observedGeneration,omitempty"`
 	Phase              string     `json:"phase,omitempty"`
@@ -113,17 +113,16 @@ type DaemonSetRolloutStatus struct {
 	Ignored   string       `json:"ignored,omitempty"`
 
 	Nodes RolloutNodes `json:"nodes,omitzero"`
-	// Assists is rollout.Seen's.
+	// Assists is rollout.Seen.Assists.
 	Assists bool                `json:"assists,omitempty"`
 	Guard   *RolloutGuardStatus `json:"guard,omitempty"`
-	// Soak is for a column: how long the open wave has soaked, and of how much.
+	// Soak is for a printer column: how long the open wave has soaked, and of how much.
 	Soak       string             `json:"soak,omitempty"`
 	Failures   []RolloutFailure   `json:"failures,omitempty"`
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// RolloutWave is the open step. Times are kept to the second, and rounded down: what is not written was
-// not watched.
+// RolloutWave is the open wave. Times are rounded down to the second: only what is written counts as watched.
 type RolloutWave struct {
 	Name   string          `json:"name,omitempty"`
 	Group  string          `json:"group,omitempty"`
@@ -145,13 +144,13 @@ type RolloutTaken struct {
 	Nodes int         `json:"nodes"`
 }
 
-// PolicyRef is the policy, and which writing of it, that a release follows.
+// PolicyRef is the policy that a release follows, and its generation.
 type PolicyRef struct {
 	Name       string `json:"name"`
 	Generation int64  `json:"generation,omitempty"`
 }
 
-// RolloutNodes counts nodes as rollout.Seen does. Eligible are those that should have a pod.
+// RolloutNodes counts nodes as rollout.Seen does. Eligible is the number of nodes that should have a pod.
 type RolloutNodes struct {
 	Eligible int `json:"eligible"`
 	Exposed  int `json:"exposed"`
@@ -159,7 +158,7 @@ type RolloutNodes struct {
 	UnderWay int `json:"underWay"`
 	Failed   int `json:"failed"`
 	Other    int `json:"other"`
-	// Leaked is plan.Exposure's.
+	// Leaked is plan.Exposure.Leaked.
 	Leaked int `json:"leaked,omitempty"`
 }
 
@@ -171,8 +170,8 @@ type RolloutFailure struct {
 	Since   metav1.Time `json:"since"`
 }
 
-// NewRollout returns the object of a DaemonSet that has none. The deletion of the owner does not wait for it, so the
-// engine needs no right to the owner's finalizers.
+// NewRollout returns the object for a DaemonSet that has none. Deleting the owner does not wait for it, so the engine
+// does not need the right to change the owner's finalizers.
 func NewRollout(ds *appsv1.DaemonSet) *DaemonSetRollout {
 	controller := true
 	return &DaemonSetRollout{
@@ -182,9 +181,9 @@ func NewRollout(ds *appsv1.DaemonSet) *DaemonSetRollout {
 	}
 }
 
-// IsOf reports whether the object is about the DaemonSet with that UID, and not about another that had its name and is
-// gone. An object without an owner counts: people may create it before there is a release, and deleting a DaemonSet
-// without its pods removes the owner.
+// IsOf reports whether the object is about the DaemonSet with that UID, and not about a deleted one of the same name.
+// An object without an owner counts: people may create it before there is a release, and deleting a DaemonSet without
+// its pods removes the owner.
 func (o *DaemonSetRollout) IsOf(ds types.UID) bool {
 	for _, owner := range o.OwnerReferences {
 		if owner.Kind == "DaemonSet" && owner.UID != ds {
@@ -194,7 +193,7 @@ func (o *DaemonSetRollout) IsOf(ds types.UID) bool {
 	return true
 }
 
-// short returns a duration without the units that say nothing: 30m, and not 30m0s.
+// short formats a duration without units that are zero: 30m, not 30m0s.
 func short(d time.Duration) string {
 	text := d.Truncate(time.Second).String()
 	if n := len(text); n > 3 && text[n-3:] == "m0s" {

@@ -11,8 +11,8 @@ import (
 	"everynode/internal/rollout"
 )
 
-// RolloutRequests returns what people ask for. wrong has a sentence for each that cannot be read. Those are left out,
-// and the others count.
+// RolloutRequests returns what people ask for. wrong has a sentence for each request that cannot be parsed. Those are
+// ignored, and the others count.
 func RolloutRequests(o *DaemonSetRollout) (r rollout.Requests, wrong []string) {
 	number := func(field string, n int) int {
 		if n < 0 {
@@ -39,8 +39,8 @@ func RolloutRequests(o *DaemonSetRollout) (r rollout.Requests, wrong []string) {
 	return r, wrong
 }
 
-// RolloutState returns what was kept of a release. The error names each field that cannot be read or that contradicts
-// another: then nothing may be done by it. Of an object without a status it is the empty state.
+// RolloutState returns the kept state of a release. The error names each field that cannot be parsed or that
+// contradicts another: then the state must not be used. An object without a status has the empty state.
 func RolloutState(o *DaemonSetRollout) (rollout.State, error) {
 	r, s := stateReader{}, &o.Status
 	if s.Phase == "" {
@@ -102,34 +102,34 @@ func (r *stateReader) reason(field, name string) rollout.Reason {
 	return why
 }
 
-// RolloutReport is what a status says beside the state.
+// RolloutReport is what a status has in addition to the state.
 type RolloutReport struct {
-	// Generation is that of the object whose requests the state has heeded. Wrong is what was wrong with them, and
-	// with what else people wrote.
+	// Generation is the generation of the object whose requests the state has observed. Wrong is what was wrong with
+	// them, and with the other things that people wrote.
 	Generation int64
 	Wrong      []string
-	// Policy is the one that the release follows; nil: none that can be read.
+	// Policy is the policy that the release follows; nil: there is none that can be read.
 	Policy *rollout.Policy
 	Nodes  RolloutNodes
-	// Guard is kept beside the state. HeldText says what it holds, if anything.
+	// Guard is kept with the state. HeldText says what it holds, if anything.
 	Guard    rollout.Guard
 	HeldText string
-	// Assists is rollout.Seen's.
+	// Assists is rollout.Seen.Assists.
 	Assists bool
 	// Failures are the failed nodes in the order in which people should look at them.
 	Failures []RolloutFailure
 	Now      time.Time
 }
 
-// What a status has room for: it does not grow with the fleet.
+// The limits of a status: it does not grow with the fleet.
 const (
 	maxFailures       = 10
 	maxFailureMessage = 300
 	maxMessage        = 2000
 )
 
-// RolloutStatus returns the status that keeps the state. before is the one that is there: its conditions keep the
-// time since which they hold, and its observedGeneration never goes back.
+// RolloutStatus returns the status that keeps the state. before is the current one: its conditions keep the time
+// since which they hold, and its observedGeneration never goes back.
 func RolloutStatus(before *DaemonSetRolloutStatus, s *rollout.State, r *RolloutReport) DaemonSetRolloutStatus {
 	out := DaemonSetRolloutStatus{
 		ObservedGeneration: max(before.ObservedGeneration, r.Generation), Phase: s.Phase.String(), Reason: s.Reason.String(), Message: rolloutMessage(s, r),
@@ -165,7 +165,7 @@ func rolloutFailures(all []RolloutFailure) []RolloutFailure {
 	return all
 }
 
-// cut returns the beginning of a text, of so many bytes at most and of whole characters.
+// cut returns the beginning of a text, at most that many bytes, in whole characters.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -19,7 +19,7 @@ import (
 	"everynode/internal/rollout"
 )
 
-// drawState draws every exported field. One of a new kind fails here until the status keeps it.
+// drawState draws every exported field. It fails for a field of a new type until the status keeps it.
 func drawState(t *rapid.T) (s rollout.State) {
 	v := reflect.ValueOf(&s).Elem()
 	for i := range v.NumField() {
@@ -57,7 +57,7 @@ func drawState(t *rapid.T) (s rollout.State) {
 	return s
 }
 
-// through returns the state after it was kept and read again, by way of JSON.
+// through returns the state after it was kept and read again, via JSON.
 func through(t *rapid.T, s *rollout.State, r *RolloutReport) (rollout.State, DaemonSetRollout) {
 	o := DaemonSetRollout{Status: RolloutStatus(&DaemonSetRolloutStatus{}, s, r)}
 	data, err := json.Marshal(o)
@@ -167,7 +167,7 @@ func TestNewRollout(t *testing.T) {
 	}
 }
 
-// conditions returns the types of those that are true.
+// conditions returns the types of the conditions that are true.
 func conditions(s *DaemonSetRolloutStatus) (all []string) {
 	for _, c := range s.Conditions {
 		if c.Status == metav1.ConditionTrue {

@@ -9,8 +9,8 @@ import (
 	"everynode/internal/plan"
 )
 
-// A selector may ask for the labels that the controller sets itself only as far as
-// the pods will match it, whatever the template says.
+// A selector may ask for labels that the controller sets itself only if the pods will
+// match it, whatever the template says.
 func TestSelectorOnLabelsOfTheController(t *testing.T) {
 	const hash, generation = appsv1.DefaultDaemonSetUniqueLabelKey, "pod-template-generation"
 	ask := func(key string, op metav1.LabelSelectorOperator, values ...string) *metav1.LabelSelector {
@@ -20,7 +20,7 @@ func TestSelectorOnLabelsOfTheController(t *testing.T) {
 		selector *metav1.LabelSelector
 		key      string // a label of the template
 		value    string
-		annotate string // the template generation; empty: there is none
+		annotate string // the template generation; empty: it has none
 		halts    bool
 	}{
 		"a hash of its own":                    {&metav1.LabelSelector{MatchLabels: map[string]string{hash: "x"}}, hash, "x", "3", true},
@@ -43,7 +43,7 @@ func TestSelectorOnLabelsOfTheController(t *testing.T) {
 			if (spec.Halt == plan.InvalidSpec) != tc.halts || (spec.HaltDetail != "") != tc.halts {
 				t.Errorf("halt is %v: %s", spec.Halt, spec.HaltDetail)
 			}
-			// As the pods have it, so the selector sees them.
+			// The selector matches the labels that the pods really get.
 			pod := NewPod(ds, TemplateHash(&ds.Spec.Template, nil), plan.Create{Node: "n"}, "p")
 			if got := Claims(ds, pod) == Owned; got == tc.halts {
 				t.Errorf("a pod of it is selected: %v", got)

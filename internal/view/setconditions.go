@@ -13,16 +13,16 @@ import (
 	"everynode/internal/rollout"
 )
 
-// The conditions of a DaemonSet that follows a policy, with the names that Deployments have for them. Progressing is True
-// while a release goes on by itself, or is through; Unknown while it waits for a person, who was meant to be asked; False
-// once it has stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows.
+// The conditions of a DaemonSet that follows a policy, named as for Deployments. Progressing is True while a release goes
+// on by itself, or has ended; Unknown while it waits for a person whom the policy wants to ask; False once it has
+// stopped. Available is True unless more nodes lack an available pod than maxUnavailable allows.
 const (
 	ConditionProgressing appsv1.DaemonSetConditionType = "Progressing"
 	ConditionAvailable   appsv1.DaemonSetConditionType = "Available"
 )
 
-// The reasons of both, beside those of a rollout.State and ReasonRemovalsHeld. None is a reason that Deployments have:
-// the reason shows that a condition is ours.
+// The reasons for both, in addition to those of a rollout.State and ReasonRemovalsHeld. None is a reason that Deployments
+// have: the reason shows that a condition is ours.
 const (
 	ReasonReleased        = "Released"
 	ReasonRolling         = "Rolling"
@@ -32,31 +32,31 @@ const (
 	ReasonTooFewAvailable = "TooFewAvailable"
 )
 
-// Standing is how the releases of a DaemonSet stand. It counts nothing: what changes with each pod is in the
-// DaemonSetRollout.
+// Standing is the state of a DaemonSet's releases, for its conditions. It has no counts of the rollout: what changes with
+// each pod is in the DaemonSetRollout.
 type Standing struct {
 	State *rollout.State
-	// Unkept: what is kept is not about the present template, so that nothing is done by that yet.
+	// Unkept means that the kept state is not about the current template, so that it is not acted on yet.
 	Unkept bool
-	// Held: the guard holds pods.
+	// Held means that the guard holds pods.
 	Held bool
 	// Wrong is what is wrong with the policy, in words.
 	Wrong []string
-	// Missing is how many nodes lack an available pod, and MayMiss how many may.
+	// Missing is how many nodes lack an available pod, and MayMiss how many are allowed to.
 	Missing, MayMiss int
 	Now              time.Time
 }
 
-// SetConditions writes into a status how the releases stand. nil means that the DaemonSet follows no policy; what was
-// written about that before is removed. The conditions of others stay, even those of our types on a DaemonSet that
-// follows no policy.
+// SetConditions writes the state of the releases into a status. nil means that the DaemonSet follows no policy; then our
+// earlier conditions are removed. The conditions of others stay, even those of our types on a DaemonSet that follows no
+// policy.
 func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 	if r == nil {
 		s.Conditions = slices.DeleteFunc(s.Conditions, isOurs)
 		return
 	}
 	if r.State.Reason == rollout.ViewIncomplete || r.State.Stable == "" && !r.Held {
-		return // it is not known yet, and soon will be
+		return // it is not known yet, but soon will be
 	}
 	progressing := r.progress()
 	progressing.Type, progressing.Message = ConditionProgressing, cut(strings.Join(append([]string{progressing.Message}, r.Wrong...), "; "), maxMessage)
@@ -72,7 +72,7 @@ func SetConditions(s *appsv1.DaemonSetStatus, r *Standing) {
 	}
 }
 
-// setCondition replaces the condition of its type. The time is since when it has had its status.
+// setCondition replaces the condition of the same type. Its time is since when it has had its status.
 func setCondition(all *[]appsv1.DaemonSetCondition, c appsv1.DaemonSetCondition) {
 	i := slices.IndexFunc(*all, func(old appsv1.DaemonSetCondition) bool { return old.Type == c.Type })
 	if i < 0 {
@@ -122,7 +122,7 @@ func (r *Standing) progress() appsv1.DaemonSetCondition {
 	return c
 }
 
-// goesOn is for a release that nothing stops.
+// goesOn completes the condition of a release that nothing stops.
 func (r *Standing) goesOn(c *appsv1.DaemonSetCondition) {
 	s := r.State
 	of := fmt.Sprintf("release %d, wave %s: ", s.Release, waveOf(s))

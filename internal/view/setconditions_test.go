@@ -90,13 +90,13 @@ func drawStanding(t *rapid.T, name string) *Standing {
 		return nil
 	}
 	state := drawState(t)
-	state.Reason = max(state.Reason, rollout.UnderQuota) // only an Idle one has none
+	state.Reason = max(state.Reason, rollout.UnderQuota) // only an Idle release has no reason
 	return &Standing{State: &state, Unkept: rapid.Bool().Draw(t, "unkept"), Held: rapid.Bool().Draw(t, "held"),
 		Missing: rapid.IntRange(0, 2).Draw(t, "missing"), MayMiss: 1, Now: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "now"), 5)}
 }
 
-// What others say stays, whatever we say after each other. A status that says so already is not written again; a condition is
-// since when its status is so; and without a policy nothing of ours is left.
+// Conditions of others stay, whatever we write one after the other. A status that already says the same is not written again;
+// the time of a condition is since when its status holds; and without a policy none of our conditions is left.
 func TestConditionsOfOthersStay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ours := []appsv1.DaemonSetConditionType{ConditionProgressing, ConditionAvailable}
@@ -133,7 +133,7 @@ func TestConditionsOfOthersStay(t *testing.T) {
 	})
 }
 
-// since checks that a condition has another time only with another status.
+// since checks that the time of a condition changes only with its status.
 func since(t *rapid.T, before, after *appsv1.DaemonSetStatus) {
 	for _, c := range after.Conditions {
 		i := slices.IndexFunc(before.Conditions, func(old appsv1.DaemonSetCondition) bool { return old.Type == c.Type })
@@ -146,7 +146,7 @@ func since(t *rapid.T, before, after *appsv1.DaemonSetStatus) {
 	}
 }
 
-// Every reason that we give is known as ours, and those of Deployments are not.
+// Every reason of ours is recognized as ours, and those of Deployments are not.
 func TestReasonsAreOurs(t *testing.T) {
 	for phase := rollout.Idle; phase <= rollout.Held; phase++ {
 		for reason := rollout.NoReason; reason <= rollout.ClockSkew; reason++ {

@@ -19,14 +19,13 @@ import (
 	"everynode/internal/plan"
 )
 
-// Spec returns what the DaemonSet asks for. hash is the controller-revision-hash of
-// its current revision. A DaemonSet that must not be acted upon, or that
-// cannot be read, comes back with Halt set, and HaltDetail saying what is
-// wrong: the API server lets no such thing through, but a webhook, a skewed
-// version or an edit in the store may.
+// Spec returns what the DaemonSet asks for. hash is the controller-revision-hash of its current revision. For
+// a DaemonSet that must not be acted on, or that cannot be read, Halt is set, and HaltDetail says what is
+// wrong. The API server accepts no such DaemonSet, but a webhook, a version skew or an edit in etcd may
+// produce one.
 //
-// Scheduled is what the DaemonSet alone says. Binding.Scheduled also knows the
-// runtime classes, and what the engine was started with.
+// Scheduled is what the DaemonSet alone says. Binding.Scheduled also takes into account the runtime classes
+// and what the engine was started with.
 func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 	set := plan.Spec{
 		Placement:  placement(&ds.Spec.Template.Spec),
@@ -34,7 +33,7 @@ func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 		Hash:       hash,
 		Generation: Generation(ds),
 	}
-	// Whoever acts on the annotation reports what is wrong with it.
+	// The code that acts on the annotation reports what is wrong with it.
 	set.Scheduled, _ = Binding{}.Scheduled(ds)
 	if err := strategy(ds.Spec.UpdateStrategy, &set); err != nil {
 		set.Halt, set.HaltDetail = plan.InvalidSpec, err.Error()
@@ -45,9 +44,9 @@ func Spec(ds *appsv1.DaemonSet, hash string) plan.Spec {
 	return set
 }
 
-// halted returns why the DaemonSet must not be acted upon, if it must not. A selector that does not match its
-// own pods would create pods without end, since none would be found again. Pods have the labels of the
-// template and two more.
+// halted returns why the DaemonSet must not be acted on; NoReason if it may be. A DaemonSet whose selector
+// does not match its own pods would create pods without end, because the controller would not find any of them
+// again. Pods have the labels of the template and two more.
 func halted(ds *appsv1.DaemonSet, hash string) (plan.Reason, string) {
 	if ds.DeletionTimestamp != nil {
 		return plan.SetDeleted, ""
@@ -70,8 +69,8 @@ func halted(ds *appsv1.DaemonSet, hash string) (plan.Reason, string) {
 	}
 }
 
-// hashAsked returns the hash that pods will have, as far as the selector asks for it:
-// while no revision is known, that of the next one.
+// hashAsked returns the hash that pods will have, if the selector asks for it: while no revision is known,
+// that of the next one.
 func hashAsked(ds *appsv1.DaemonSet, selector labels.Selector, hash string) string {
 	requirements, _ := selector.Requirements()
 	asks := slices.ContainsFunc(requirements, func(r labels.Requirement) bool { return r.Key() == appsv1.DefaultDaemonSetUniqueLabelKey })
@@ -86,7 +85,8 @@ func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {
 	case appsv1.OnDeleteDaemonSetStrategyType:
 		set.Strategy = plan.OnDelete
 		if r := s.RollingUpdate; r != nil {
-			// The API server keeps it, and does not look at it. A policy that drives the DaemonSet goes by it.
+			// The API server keeps this field, and does not validate it. A policy that drives the DaemonSet
+			// uses it.
 			set.MaxUnavailable, set.MaxSurge = amountOrNone(r.MaxUnavailable), amountOrNone(r.MaxSurge)
 		}
 		return nil
@@ -105,7 +105,7 @@ func strategy(s appsv1.DaemonSetUpdateStrategy, set *plan.Spec) (err error) {
 	return err
 }
 
-// amountOrNone is amount where nobody has checked it.
+// amountOrNone is amount for a value that nobody has validated.
 func amountOrNone(v *intstr.IntOrString) plan.Amount {
 	a, err := amount("", v)
 	if err != nil {
@@ -114,7 +114,7 @@ func amountOrNone(v *intstr.IntOrString) plan.Amount {
 	return a
 }
 
-// amount reads a number or a percentage; absent is zero.
+// amount parses a number or a percentage; a missing value is zero.
 func amount(field string, v *intstr.IntOrString) (plan.Amount, error) {
 	if v == nil {
 		return plan.Amount{}, nil
@@ -142,8 +142,8 @@ func readAmount(v intstr.IntOrString) (plan.Amount, error) {
 	return a, nil
 }
 
-// Generation returns the template generation of DaemonSets that still carry one as
-// an annotation; 0 when there is none or it is not a number.
+// Generation returns the template generation of DaemonSets that still carry one as an annotation; 0 if there
+// is none or it is not a number.
 func Generation(ds *appsv1.DaemonSet) int64 {
 	g, err := strconv.ParseInt(ds.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
 	if err != nil {
@@ -152,8 +152,7 @@ func Generation(ds *appsv1.DaemonSet) int64 {
 	return g
 }
 
-// SpecWritten returns when the DaemonSet's specification was last written, by the API
-// server's clock.
+// SpecWritten returns when the DaemonSet's specification was last written, by the API server's clock.
 func SpecWritten(ds *appsv1.DaemonSet) (at time.Time, known bool) {
 	if ds.Generation <= 1 {
 		return ds.CreationTimestamp.Time, !ds.CreationTimestamp.IsZero()
@@ -188,8 +187,8 @@ func requiredAffinity(a *corev1.Affinity) *corev1.NodeSelector {
 	return a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
 }
 
-// term reads one node selector term. What the scheduler would refuse to parse
-// becomes Invalid, and its term matches nothing, as it does there.
+// term converts one node selector term. A term that the scheduler would refuse to parse becomes Invalid, and
+// matches nothing, as it does there.
 func term(t *corev1.NodeSelectorTerm) plan.Term {
 	var out plan.Term
 	for _, r := range t.MatchExpressions {

@@ -7,8 +7,8 @@ import (
 )
 
 // Status returns the DaemonSet's status with these counts. Everything else in it stays:
-// conditions belong to others or to SetConditions, and collisionCount to the history.
-// observedGeneration never goes back.
+// the conditions belong to others or to SetConditions, and collisionCount to the
+// history. observedGeneration never goes back.
 func Status(ds *appsv1.DaemonSet, s plan.Status, observedGeneration int64) appsv1.DaemonSetStatus {
 	out := *ds.Status.DeepCopy()
 	out.DesiredNumberScheduled = int32(s.Desired)

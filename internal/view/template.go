@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// readTemplate reads a revision's patch. A patch that does anything but replace the template was
-// not made by a DaemonSet controller.
+// readTemplate parses a revision's patch. A patch that does anything but replace the template was not made by
+// a DaemonSet controller.
 func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 	var patch struct {
 		Spec struct {
@@ -28,17 +28,17 @@ func readTemplate(data []byte) (*corev1.PodTemplateSpec, bool) {
 	return template, true
 }
 
-// Template returns a copy of the DaemonSet's template, with what the API server fills
-// into one: for manifests that no API server has seen.
+// Template returns a copy of the DaemonSet's template with the API server's defaults: for manifests that no
+// API server has seen.
 func Template(ds *appsv1.DaemonSet) *corev1.PodTemplateSpec {
 	t := ds.Spec.Template.DeepCopy()
 	setTemplateDefaults(t)
 	return t
 }
 
-// setTemplateDefaults fills in what the API server fills into a template, as far as it is common.
-// A default that is missing here costs nothing while servers that know it wrote both sides.
-// Adding one is never wrong, since an absent field gets that value the next time it is read.
+// setTemplateDefaults fills in the common defaults of the API server for templates. A missing default does no
+// harm as long as both sides were written by servers that have it. Adding one is never wrong, because an
+// absent field gets that value the next time it is read.
 func setTemplateDefaults(t *corev1.PodTemplateSpec) {
 	s := &t.Spec
 	setDefault(&s.ServiceAccountName, s.DeprecatedServiceAccount)
@@ -107,8 +107,7 @@ func pullPolicy(image string) corev1.PullPolicy {
 	return corev1.PullIfNotPresent
 }
 
-// ImageTag returns the tag that the image is named by, empty if there is none, and
-// whether it is named by a digest.
+// ImageTag returns the tag of the image, empty if it has none, and whether it has a digest.
 func ImageTag(image string) (tag string, digest bool) {
 	name, _, digest := strings.Cut(image, "@")
 	_, tag, _ = strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")

@@ -66,7 +66,7 @@ func TestTemplateDigest(t *testing.T) {
 	}
 }
 
-// What no DaemonSet controller wrote equals only itself.
+// Data that no DaemonSet controller wrote equals only itself.
 func TestTemplateDigestOfStrangeData(t *testing.T) {
 	good := []byte(`{"spec":{"template":{"$patch":"replace","spec":{"containers":null}}}}`)
 	for _, bad := range []string{

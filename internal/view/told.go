@@ -11,19 +11,18 @@ import (
 	"everynode/internal/plan"
 )
 
-// What the engine knows and no object shows (a write that was refused, a pause that has grown) it tells in
-// events of the DaemonSet. Here are their texts, and how they are read. Whoever asks later knows no more than
+// The engine reports what it knows and no object shows (a write that was refused, a pause that has grown) in
+// events of the DaemonSet. Here are their texts, and the code that parses them. A later reader knows only what
 // they say.
 
-// RefusedText returns the text of an event about a write on the node that failed: RefusedCreate, RefusedDelete,
-// RefusedChange or RefusedClaim.
+// RefusedText returns the text of an event about a failed write on the node. verb is RefusedCreate,
+// RefusedDelete, RefusedChange or RefusedClaim.
 func RefusedText(verb, node string, err error) string {
 	return fmt.Sprintf("Error %sing: node %s: %v", strings.TrimSuffix(verb, "e"), node, err)
 }
 
-// NotLastText returns the text of an event about a node whose pods do not last: how
-// many were created again, who ended the last one ("by ...", or empty), and how
-// long the next one waits.
+// NotLastText returns the text of an event about a node whose pods do not last: how many were created again, who
+// ended the last one ("by ...", or empty), and how long the engine waits before it creates the next one.
 func NotLastText(node string, again int, by string, pause time.Duration) string {
 	if by != "" {
 		by = ", the last one " + by
@@ -46,20 +45,20 @@ const (
 	RefusedClaim  = "claim" // the patch that makes a pod one of the DaemonSet, or of a revision, or takes it off
 )
 
-// Told is what the engine has told of one node in an event.
+// Told is what the engine has reported about one node in an event.
 type Told struct {
 	Node   string
 	Reason plan.Reason // WriteFailed or PodsDoNotLast
-	// Refused is RefusedCreate, RefusedDelete, RefusedChange or RefusedClaim of a write that failed, else empty.
+	// Refused is RefusedCreate, RefusedDelete, RefusedChange or RefusedClaim if a write failed, otherwise empty.
 	Refused string
 	// Detail is why it failed, or who deletes the pods.
 	Detail string
 	At     time.Time
-	// Until is when the engine goes on there; zero where it did not say.
+	// Until is when the engine continues there; zero if it did not say.
 	Until time.Time
 }
 
-// ReadTold reads an event of a DaemonSet. ok is false if it does not say what holds a node up.
+// ReadTold parses an event of a DaemonSet. ok is false if it does not say what holds a node up.
 func ReadTold(e *corev1.Event) (t Told, ok bool) {
 	t.At = eventTime(e)
 	text := combined.ReplaceAllString(e.Message, "")

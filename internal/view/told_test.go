@@ -11,7 +11,7 @@ import (
 	"everynode/internal/plan"
 )
 
-// Whatever the engine tells of a node is read again as it was meant.
+// Whatever the engine reports about a node is parsed as it was meant.
 func TestToldIsRead(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	denied := errors.New(`admission webhook "keep" denied the request: not on node b: ever`)

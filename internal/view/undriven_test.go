@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Beside another controller a policy goes by OnDelete and by a maxUnavailable by which pods may go. What is not said is one at a time, and
-// what cannot be read is none.
+// Beside another controller a policy needs OnDelete and a maxUnavailable that lets pods go. A missing value means one at a time,
+// and one that cannot be parsed means none.
 func TestUndrivenBeside(t *testing.T) {
 	given := func(kind appsv1.DaemonSetUpdateStrategyType, amounts ...string) *appsv1.DaemonSet {
 		ds := &appsv1.DaemonSet{}
